@@ -1,0 +1,106 @@
+//! Class labels as positions.
+
+use burn::config::Config;
+use burn::module::{Initializer, Module};
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor};
+use latentlm_core::{ModalityAdapter, RandomStream};
+
+/// Configuration of a [`LabelAdapter`].
+#[derive(Config, Debug)]
+pub struct LabelAdapterConfig {
+    /// Number of classes; one more row is kept for the null label.
+    pub classes: usize,
+    /// `D`, width of a position.
+    pub width: usize,
+}
+
+impl LabelAdapterConfig {
+    /// Builds the adapter; the table starts as N(0, 0.02).
+    pub fn init(&self, device: &Device) -> LabelAdapter {
+        LabelAdapter {
+            table: EmbeddingConfig::new(self.classes + 1, self.width)
+                .with_initializer(Initializer::Normal {
+                    mean: 0.0,
+                    std: 0.02,
+                })
+                .init(device),
+            classes: self.classes,
+        }
+    }
+}
+
+/// A table of class embeddings (reference `LabelEmbedder`). Label `classes` is the null label: what
+/// the model sees when it generates unconditionally.
+#[derive(Module, Debug)]
+pub struct LabelAdapter {
+    table: Embedding,
+    classes: usize,
+}
+
+impl LabelAdapter {
+    /// Number of classes, without the null label.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The null label `batch` times, `[B]`.
+    pub fn null(&self, batch: usize, device: &Device) -> Tensor<1, Int> {
+        Tensor::full([batch], self.classes as i64, device)
+    }
+
+    /// Replaces each label by the null label with probability `dropout`, so that one model learns
+    /// the conditional and the unconditional distribution.
+    ///
+    /// # Panics
+    /// If a label is no class of this adapter.
+    pub fn drop_labels(&self, labels: &mut [u32], dropout: f64, random: &mut RandomStream) {
+        for label in labels {
+            assert!(
+                (*label as usize) < self.classes,
+                "label {label} of {} classes",
+                self.classes
+            );
+            if random.chance(dropout) {
+                *label = self.classes as u32;
+            }
+        }
+    }
+}
+
+impl ModalityAdapter<Tensor<1, Int>> for LabelAdapter {
+    fn width(&self) -> usize {
+        self.table.weight.dims()[1]
+    }
+
+    /// # Shapes
+    /// - `labels`: `[B]`
+    /// - returns: `[B, 1, D]`
+    fn embed(&self, labels: Tensor<1, Int>) -> Tensor<3> {
+        self.table.forward(labels.unsqueeze_dim(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_about_the_asked_share() {
+        let adapter = LabelAdapterConfig::new(10, 4).init(&Device::default());
+        let mut labels = vec![3; 10_000];
+        adapter.drop_labels(&mut labels, 0.1, &mut RandomStream::new(1));
+        let dropped = labels.iter().filter(|&&l| l == 10).count();
+        assert!((900..1100).contains(&dropped), "{dropped}");
+        assert!(labels.iter().all(|&l| l == 3 || l == 10));
+    }
+
+    #[test]
+    fn the_null_label_has_its_own_row() {
+        let device = Device::default();
+        let adapter = LabelAdapterConfig::new(3, 4).init(&device);
+        let row = adapter.embed(adapter.null(1, &device)).reshape([4]);
+        let expected = adapter.table.weight.val().narrow(0, 3, 1).reshape([4]);
+        assert_eq!(row.into_data(), expected.into_data());
+    }
+}

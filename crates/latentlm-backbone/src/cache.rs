@@ -1,0 +1,103 @@
+//! The key/value cache: one allocation, written in place.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::rope::Rotation;
+
+/// Keys and values of the positions seen so far, for all layers of one batch of sequences.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    pub(crate) layers: Vec<LayerCache>,
+    batch: usize,
+    capacity: usize,
+    length: usize,
+}
+
+/// One layer's part, `[B, G, capacity, E]` each.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerCache {
+    keys: Option<Tensor<4>>,
+    values: Option<Tensor<4>>,
+}
+
+impl KvCache {
+    /// Room for `capacity` positions; `shape` is `[B, G, capacity, E]`.
+    pub(crate) fn new(layers: usize, shape: [usize; 4], device: &Device) -> Self {
+        let layer = || LayerCache {
+            keys: Some(Tensor::zeros(shape, device)),
+            values: Some(Tensor::zeros(shape, device)),
+        };
+        Self {
+            layers: (0..layers).map(|_| layer()).collect(),
+            batch: shape[0],
+            capacity: shape[2],
+            length: 0,
+        }
+    }
+
+    /// Positions seen so far.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether no position has been seen.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Positions there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes room for `positions` more and returns the first one's index.
+    pub(crate) fn advance(&mut self, batch: usize, positions: usize) -> usize {
+        assert_eq!(
+            batch, self.batch,
+            "the KV cache was made for a batch of {}, not {batch}",
+            self.batch
+        );
+        let start = self.length;
+        assert!(
+            start + positions <= self.capacity,
+            "the KV cache holds {} positions; {start} are taken and {positions} more do not fit",
+            self.capacity
+        );
+        self.length += positions;
+        start
+    }
+}
+
+impl LayerCache {
+    /// Writes new keys and values at `start` and returns all up to them, `[B, G, S, E]`.
+    ///
+    /// The buffers are moved out, written and moved back: with a single owner the backend writes
+    /// in place, so a step copies the new positions and nothing else.
+    pub(crate) fn extend(
+        &mut self,
+        start: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let write = |slot: &mut Option<Tensor<4>>, new: Tensor<4>| {
+            let [batch, groups, length, width] = new.dims();
+            let buffer = slot
+                .take()
+                .expect("a cache slot is put back after each use");
+            let buffer =
+                buffer.slice_assign([0..batch, 0..groups, start..start + length, 0..width], new);
+            let seen = buffer.clone().narrow(2, 0, start + length);
+            *slot = Some(buffer);
+            seen
+        };
+        (write(&mut self.keys, keys), write(&mut self.values, values))
+    }
+}
+
+/// What one run through the layers needs to know about its positions.
+pub(crate) struct Positions {
+    /// Index of the first position.
+    pub(crate) start: usize,
+    /// Rotation of the positions.
+    pub(crate) rotation: Rotation,
+}

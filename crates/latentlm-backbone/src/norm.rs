@@ -1,0 +1,38 @@
+//! RMSNorm, with or without a weight.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+use latentlm_core::ops::rms_norm;
+
+/// `x / sqrt(mean(x^2) + epsilon) * weight`, the mean in float32.
+///
+/// Beside `burn::nn::RmsNorm` because that always has a weight.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[D]`, if the norm has one.
+    pub weight: Option<Param<Tensor<1>>>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// A norm over `width` numbers; its weight, if it has one, starts as ones.
+    pub fn new(width: usize, weight: bool, epsilon: f64, device: &Device) -> Self {
+        Self {
+            weight: weight.then(|| Initializer::Ones.init([width], device)),
+            epsilon,
+        }
+    }
+
+    /// Normalizes the last axis.
+    ///
+    /// # Shapes
+    /// - `x`: `[.., D]`
+    /// - returns: `[.., D]`
+    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        let x = rms_norm(x, self.epsilon);
+        match &self.weight {
+            Some(weight) => x * weight.val().unsqueeze(),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Rotary position embedding in the two layouts that published models use.
+
+use burn::config::Config;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Which numbers of a head form a rotated pair, and the pairs' frequencies.
+#[derive(Config, Debug, Copy, PartialEq)]
+pub enum RopeLayout {
+    /// Pairs `(2i, 2i+1)`, frequencies `1 / theta^linspace(0, 1, E/2)` with both end points: the
+    /// official image models.
+    Interleaved,
+    /// Pairs `(i, i + E/2)`, frequencies `1 / theta^(2i/E)`: Qwen2 and most language models.
+    HalfSplit,
+}
+
+/// Cosines and sines of all positions, computed once in float64.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    layout: RopeLayout,
+    frequencies: Vec<f64>,
+}
+
+impl Rope {
+    /// Tables for heads of `head_dim` numbers.
+    ///
+    /// # Panics
+    /// If `head_dim` is odd or below 4.
+    pub fn new(layout: RopeLayout, head_dim: usize, theta: f64) -> Self {
+        assert!(
+            head_dim.is_multiple_of(2) && head_dim >= 4,
+            "rotary embedding needs an even head of 4 or more numbers, not {head_dim}"
+        );
+        let half = head_dim / 2;
+        let exponent = |i: usize| match layout {
+            // QUIRK(Transformer.py build_rel_pos): linspace includes 1, so the slowest pair turns
+            // with 1/theta, not with the usual 1/theta^(1 - 2/E).
+            RopeLayout::Interleaved => i as f64 / (half - 1) as f64,
+            RopeLayout::HalfSplit => i as f64 / half as f64,
+        };
+        Self {
+            layout,
+            frequencies: (0..half).map(|i| theta.powf(-exponent(i))).collect(),
+        }
+    }
+
+    /// The rotation of positions `start .. start + length`, ready to be applied.
+    pub fn rotation(&self, start: usize, length: usize, device: &Device) -> Rotation {
+        let half = self.frequencies.len();
+        let mut cos = Vec::with_capacity(length * 2 * half);
+        let mut sin = Vec::with_capacity(length * 2 * half);
+        for position in start..start + length {
+            for slot in 0..2 * half {
+                let (pair, first) = match self.layout {
+                    RopeLayout::Interleaved => (slot / 2, slot % 2 == 0),
+                    RopeLayout::HalfSplit => (slot % half, slot < half),
+                };
+                let angle = position as f64 * self.frequencies[pair];
+                cos.push(angle.cos() as f32);
+                sin.push(if first { -angle.sin() } else { angle.sin() } as f32);
+            }
+        }
+        let table =
+            |values| Tensor::from_data(TensorData::new(values, [1, length, 1, 2 * half]), device);
+        Rotation {
+            layout: self.layout,
+            cos: table(cos),
+            sin: table(sin),
+        }
+    }
+}
+
+/// The rotation of some positions: `x * cos + swap(x) * sin`, where `swap` exchanges the partners
+/// of each pair and `sin` carries the sign.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    layout: RopeLayout,
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl Rotation {
+    /// Rotates queries or keys.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, H, E]`
+    /// - returns: `[B, T, H, E]`
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, length, heads, width] = x.dims();
+        let half = width / 2;
+        let swapped = match self.layout {
+            RopeLayout::Interleaved => x
+                .clone()
+                .reshape([batch, length, heads * half, 2])
+                .flip([3])
+                .reshape([batch, length, heads, width]),
+            RopeLayout::HalfSplit => Tensor::cat(
+                vec![
+                    x.clone().narrow(3, half, half),
+                    x.clone().narrow(3, 0, half),
+                ],
+                3,
+            ),
+        };
+        let dtype = x.dtype();
+        x * self.cos.clone().cast(dtype) + swapped * self.sin.clone().cast(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_core::RandomStream;
+
+    /// A pair at position p is turned by p times its frequency: checked against the closed form.
+    #[test]
+    fn rotates_pairs_by_the_closed_form() {
+        let device = Device::default();
+        let x = RandomStream::new(1).normal([1, 3, 1, 4], &device);
+        let input: Vec<f32> = x.to_data().try_to_vec().unwrap();
+        for (layout, pairs, frequencies) in [
+            (RopeLayout::Interleaved, [(0, 1), (2, 3)], [1.0, 1e-4]),
+            (RopeLayout::HalfSplit, [(0, 2), (1, 3)], [1.0, 1e-2]),
+        ] {
+            let rope = Rope::new(layout, 4, 1e4);
+            let y: Vec<f32> = rope
+                .rotation(5, 3, &device)
+                .apply(x.clone())
+                .to_data()
+                .try_to_vec()
+                .unwrap();
+            for t in 0..3 {
+                for ((i, j), frequency) in pairs.into_iter().zip(frequencies) {
+                    let (sin, cos) = ((5 + t) as f64 * frequency).sin_cos();
+                    let (a, b) = (f64::from(input[t * 4 + i]), f64::from(input[t * 4 + j]));
+                    let got = (f64::from(y[t * 4 + i]), f64::from(y[t * 4 + j]));
+                    assert!((got.0 - (a * cos - b * sin)).abs() < 1e-6, "{layout:?}");
+                    assert!((got.1 - (a * sin + b * cos)).abs() < 1e-6, "{layout:?}");
+                }
+            }
+        }
+    }
+}

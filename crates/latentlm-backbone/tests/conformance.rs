@@ -1,0 +1,75 @@
+//! The contracts of `latentlm-core`, run on every configuration that published models use.
+
+use burn::tensor::Device;
+use latentlm_backbone::{RopeLayout, TransformerConfig};
+use latentlm_core::conformance::{backbone, module};
+use latentlm_core::{CausalBackbone, RandomStream};
+
+fn configs() -> Vec<TransformerConfig> {
+    let base = TransformerConfig::new(32, 2, 4);
+    vec![
+        base.clone(),
+        base.clone().with_kv_heads(2),
+        base.with_kv_heads(1)
+            .with_norm_weight(true)
+            .with_qkv_bias(true)
+            .with_rope_layout(RopeLayout::HalfSplit)
+            .with_rope_theta(1e6)
+            .with_condition_layer(false),
+    ]
+}
+
+#[test]
+fn backbone_contract() {
+    let device = Device::default();
+    for config in configs() {
+        backbone::check(&config.init(&device), &device);
+    }
+}
+
+#[test]
+fn weights_survive_a_file() {
+    let device = Device::default();
+    for config in configs() {
+        module::save_load_is_bit_equal(&config.init(&device), || config.init(&device));
+    }
+}
+
+#[test]
+fn gradient_reaches_every_parameter() {
+    let device = Device::default().autodiff();
+    for config in configs() {
+        let backbone = config.init(&device);
+        let x = RandomStream::new(1).normal([2, 5, 32], &device);
+        let gradients = backbone.forward(x).powi_scalar(4).mean().backward();
+        module::gradient_reaches_every_parameter(&backbone, &gradients);
+    }
+}
+
+#[test]
+#[should_panic(expected = "7 are taken and 1 more do not fit")]
+fn a_full_cache_says_so() {
+    let device = Device::default();
+    let backbone = configs()[0].init(&device);
+    let mut cache = backbone.init_state(1, 7, &device);
+    let x = RandomStream::new(1).normal([1, 7, 32], &device);
+    backbone.step(x.clone(), &mut cache);
+    backbone.step(x.narrow(1, 0, 1), &mut cache);
+}
+
+#[test]
+fn impossible_configurations_are_refused() {
+    for (config, part) in [
+        (TransformerConfig::new(30, 1, 4), "not a multiple of heads"),
+        (
+            TransformerConfig::new(32, 1, 4).with_kv_heads(3),
+            "kv_heads 3",
+        ),
+        (TransformerConfig::new(32, 0, 4), "must be positive"),
+        (TransformerConfig::new(32, 1, 16), "even and 4 or more"),
+        (TransformerConfig::new(16, 1, 2), "too small"),
+    ] {
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The device that a user names.
+
+use burn::tensor::Device;
+
+/// A device that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// No device has such a name.
+    #[error("no device `{0}`; there are cpu, wgpu, wgpu:N, cuda, cuda:N")]
+    Unknown(String),
+    /// The binary lacks the backend.
+    #[error(
+        "this binary was built without {0}; `cargo xtask` builds what --device needs, or build \
+         latentlm-cli with --features {0}"
+    )]
+    NotBuilt(&'static str),
+}
+
+/// The device of a name such as `cpu`, `wgpu` or `cuda:1`.
+pub fn device(name: &str) -> Result<Device, DeviceError> {
+    let unknown = || DeviceError::Unknown(name.into());
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| unknown())?)),
+        None => (name, None),
+    };
+    match (kind, index) {
+        ("cpu", None) => cpu(),
+        ("wgpu", index) => wgpu(index),
+        ("cuda", index) => cuda(index.unwrap_or(0)),
+        _ => Err(unknown()),
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn cpu() -> Result<Device, DeviceError> {
+    Ok(Device::flex())
+}
+
+#[cfg(not(feature = "cpu"))]
+fn cpu() -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("cpu"))
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
+    use burn::tensor::DeviceKind;
+    Ok(Device::wgpu(match index {
+        Some(index) => DeviceKind::DiscreteGpu(index),
+        None => DeviceKind::DefaultDevice,
+    }))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(_index: Option<usize>) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("wgpu"))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Result<Device, DeviceError> {
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_index: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("cuda"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for name in ["gpu", "cpu:0", "cuda:x", "wgpu:", ""] {
+            assert!(
+                matches!(device(name), Err(DeviceError::Unknown(_))),
+                "{name}"
+            );
+        }
+        assert!(device("cpu").is_ok());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_missing_backend_says_how_to_get_it() {
+        let message = device("cuda:1").unwrap_err().to_string();
+        assert!(message.contains("--features cuda"), "{message}");
+    }
+}

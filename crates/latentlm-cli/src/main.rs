@@ -1,0 +1,70 @@
+//! The command line of LatentLM. `cargo xtask <command>` builds and runs this binary with the
+//! features that the asked device needs.
+#![allow(clippy::print_stdout)] // A command's results go to standard output.
+
+mod bench_decode;
+mod data;
+mod device;
+mod eval_image;
+mod sample_image;
+mod train_image;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use latentlm_train::TrainError;
+
+/// LatentLM: train and sample latent language models.
+#[derive(Parser)]
+#[command(name = "latentlm", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    TrainImage(train_image::TrainImage),
+    SampleImage(sample_image::SampleImage),
+    EvalImage(eval_image::EvalImage),
+    BenchDecode(bench_decode::BenchDecode),
+    /// Looks at datasets
+    #[command(subcommand)]
+    Data(data::Data),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::TrainImage(command) => command.run(),
+        Command::SampleImage(command) => command.run(),
+        Command::EvalImage(command) => command.run(),
+        Command::BenchDecode(command) => command.run(),
+        Command::Data(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever a library put into its message.
+            let message = error.to_string();
+            let line: Vec<&str> = message.split_whitespace().collect();
+            let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+            exit_code(&error)
+        }
+    }
+}
+
+/// 2 where the user's words are wrong, 1 where something failed.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.is::<device::DeviceError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(
+                TrainError::Recipe(_)
+                    | TrainError::Config { .. }
+                    | TrainError::Codec(_)
+                    | TrainError::Model(_)
+            )
+        );
+    ExitCode::from(if usage { 2 } else { 1 })
+}

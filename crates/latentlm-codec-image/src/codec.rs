@@ -1,0 +1,180 @@
+//! The image codec: an encoder that gives a mean, noise that is drawn, a decoder that stands it.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout};
+
+use crate::config::{Architecture, ImageSigmaVaeConfig, NoiseKind};
+use crate::conv::{ConvDecoder, ConvEncoder};
+use crate::vit::{VitDecoder, VitEncoder};
+
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+enum Encoder {
+    Conv(ConvEncoder),
+    Vit(VitEncoder),
+}
+
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+enum Decoder {
+    Conv(ConvDecoder),
+    Vit(VitDecoder),
+}
+
+/// A sigma-VAE for pictures (paper §2.3).
+#[derive(Module, Debug)]
+pub struct ImageSigmaVae {
+    encoder: Encoder,
+    decoder: Decoder,
+    #[module(skip)]
+    noise: NoiseKind,
+    noise_std: f64,
+    latent_dim: usize,
+    grid: usize,
+}
+
+/// What the decoder computes before its last layer.
+#[derive(Debug, Clone)]
+pub enum DecoderFeatures {
+    /// Of the convolutional decoder, `[B, base_width, H, W]`.
+    Conv(Tensor<4>),
+    /// Of the Vision Transformer, `[B, T, D]`.
+    Vit(Tensor<3>),
+}
+
+impl DecoderFeatures {
+    /// The same numbers, cut from the graph that made them.
+    pub fn detach(self) -> Self {
+        match self {
+            Self::Conv(x) => Self::Conv(x.detach()),
+            Self::Vit(x) => Self::Vit(x.detach()),
+        }
+    }
+}
+
+impl ImageSigmaVae {
+    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+        let (encoder, decoder) = match config.architecture {
+            Architecture::Conv => (
+                Encoder::Conv(ConvEncoder::new(config, device)),
+                Decoder::Conv(ConvDecoder::new(config, device)),
+            ),
+            Architecture::Vit => (
+                Encoder::Vit(VitEncoder::new(config, device)),
+                Decoder::Vit(VitDecoder::new(config, device)),
+            ),
+        };
+        Self {
+            encoder,
+            decoder,
+            noise: config.noise,
+            noise_std: config.noise_std,
+            latent_dim: config.latent_dim,
+            grid: config.grid(),
+        }
+    }
+
+    /// The posterior of the numbers that an encoder put out, `[B, T, Z]` or, where the variance is
+    /// learned, `[B, T, 2Z]`. A latent cache keeps those numbers.
+    pub fn posterior(&self, parameters: Tensor<3>) -> Posterior {
+        let noise = match self.noise {
+            // QUIRK(modeling_sigma_vae.py:49): the configured scale is divided by 0.8.
+            NoiseKind::SigmaVae => NoiseScale::PerSample {
+                std: self.noise_std / 0.8,
+            },
+            NoiseKind::Fixed => NoiseScale::Fixed {
+                std: self.noise_std,
+            },
+            NoiseKind::Learned => NoiseScale::Learned {
+                // The customary bounds keep exp() finite.
+                log_variance: parameters
+                    .clone()
+                    .narrow(2, self.latent_dim, self.latent_dim)
+                    .clamp(-30.0, 20.0),
+            },
+        };
+        Posterior {
+            mean: parameters.narrow(2, 0, self.latent_dim),
+            noise,
+        }
+    }
+
+    /// What the encoder puts out, `[B, T, Z]` or `[B, T, 2Z]`.
+    pub fn encode_parameters(&self, pictures: Tensor<4>) -> Tensor<3> {
+        match &self.encoder {
+            Encoder::Conv(encoder) => encoder.forward(pictures),
+            Encoder::Vit(encoder) => encoder.forward(pictures),
+        }
+    }
+
+    /// The decoder up to its last layer.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, Z]`
+    pub fn decoder_features(&self, latents: Tensor<3>) -> DecoderFeatures {
+        match &self.decoder {
+            Decoder::Conv(decoder) => DecoderFeatures::Conv(decoder.features(latents)),
+            Decoder::Vit(decoder) => DecoderFeatures::Vit(decoder.features(latents)),
+        }
+    }
+
+    /// The decoder's last layer.
+    ///
+    /// # Shapes
+    /// - returns: `[B, C, H, W]`
+    ///
+    /// # Panics
+    /// If the features are another architecture's.
+    pub fn output_layer(&self, features: DecoderFeatures) -> Tensor<4> {
+        match (&self.decoder, features) {
+            (Decoder::Conv(decoder), DecoderFeatures::Conv(x)) => decoder.finish(x),
+            (Decoder::Vit(decoder), DecoderFeatures::Vit(x)) => decoder.finish(x),
+            _ => panic!("features of another decoder architecture"),
+        }
+    }
+
+    /// Norm of a loss's gradient at the last layer's weight.
+    pub(crate) fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
+        let gradients = loss.backward();
+        let square = match &self.decoder {
+            Decoder::Conv(decoder) => decoder
+                .output
+                .weight
+                .val()
+                .grad(&gradients)
+                .map(|g| g.square().sum()),
+            Decoder::Vit(decoder) => decoder
+                .output
+                .weight
+                .val()
+                .grad(&gradients)
+                .map(|g| g.square().sum()),
+        };
+        square.map_or(0.0, |s| s.sqrt().into_scalar::<f32>())
+    }
+}
+
+impl LatentCodec<4> for ImageSigmaVae {
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.latent_dim,
+            layout: SignalLayout::Grid {
+                height: self.grid,
+                width: self.grid,
+            },
+        }
+    }
+
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
+    fn encode(&self, pictures: Tensor<4>) -> Posterior {
+        self.posterior(self.encode_parameters(pictures))
+    }
+
+    /// # Shapes
+    /// - returns: `[B, C, H, W]`, around `[-1, 1]`, not clamped
+    fn decode(&self, latents: Tensor<3>) -> Tensor<4> {
+        self.output_layer(self.decoder_features(latents))
+    }
+}

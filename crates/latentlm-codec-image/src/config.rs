@@ -1,0 +1,235 @@
+//! Configuration of the image codecs.
+
+use burn::config::Config;
+use burn::tensor::Device;
+
+use crate::codec::ImageSigmaVae;
+use crate::error::CodecError;
+
+/// Which network the codec is.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// Convolutions that halve the picture level by level.
+    Conv,
+    /// A Vision Transformer over patches, the reference's choice.
+    Vit,
+}
+
+/// How latents are made noisy while the codec is trained.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum NoiseKind {
+    /// One scalar a picture, `sigma ~ N(0, (noise_std / 0.8)^2)`.
+    SigmaVae,
+    /// The scale `noise_std` for every picture (ablation).
+    Fixed,
+    /// A learned variance, the plain VAE (ablation).
+    Learned,
+}
+
+/// The nonlinearity of the Vision Transformer's feed-forward networks.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// The reference's.
+    Gelu,
+    /// Cheap: on a CPU, GELU costs as much as the matrix products around it.
+    Relu,
+}
+
+/// Sizes of the convolutional codec.
+#[derive(Config, Debug, PartialEq)]
+pub struct ConvConfig {
+    /// Channels of the first level.
+    #[config(default = 16)]
+    pub base_width: usize,
+    /// Channels of each halving, in units of `base_width`; as many halvings as entries.
+    #[config(default = "vec![2, 4, 4]")]
+    pub multipliers: Vec<usize>,
+    /// Residual blocks a level.
+    #[config(default = 1)]
+    pub blocks: usize,
+    /// Groups of the normalization.
+    #[config(default = 4)]
+    pub norm_groups: usize,
+}
+
+/// Sizes of the Vision Transformer codec.
+#[derive(Config, Debug, PartialEq)]
+pub struct VitConfig {
+    /// Pixels along a patch's side.
+    #[config(default = 8)]
+    pub patch_size: usize,
+    /// Width of the encoder.
+    #[config(default = 128)]
+    pub encoder_width: usize,
+    /// Blocks of the encoder.
+    #[config(default = 2)]
+    pub encoder_depth: usize,
+    /// Width of the decoder.
+    #[config(default = 128)]
+    pub decoder_width: usize,
+    /// Blocks of the decoder.
+    #[config(default = 2)]
+    pub decoder_depth: usize,
+    /// Heads of both.
+    #[config(default = 4)]
+    pub heads: usize,
+    /// Feed-forward width in units of the width.
+    #[config(default = 4)]
+    pub mlp_ratio: usize,
+    /// The nonlinearity of the feed-forward networks.
+    #[config(default = "Activation::Gelu")]
+    pub activation: Activation,
+}
+
+/// Configuration of an [`ImageSigmaVae`].
+#[derive(Config, Debug, PartialEq)]
+pub struct ImageSigmaVaeConfig {
+    /// Channels of pictures: 1 or 3.
+    #[config(default = 1)]
+    pub channels: usize,
+    /// Pixels along a picture's side.
+    #[config(default = 32)]
+    pub image_size: usize,
+    /// `Z`, numbers a latent.
+    #[config(default = 16)]
+    pub latent_dim: usize,
+    /// Which network.
+    #[config(default = "Architecture::Vit")]
+    pub architecture: Architecture,
+    /// How latents are made noisy.
+    #[config(default = "NoiseKind::SigmaVae")]
+    pub noise: NoiseKind,
+    /// Scale of the noise.
+    #[config(default = 0.75)]
+    pub noise_std: f64,
+    /// Sizes, if the network is convolutional.
+    pub conv: ConvConfig,
+    /// Sizes, if the network is a Vision Transformer.
+    pub vit: VitConfig,
+}
+
+impl Default for ImageSigmaVaeConfig {
+    fn default() -> Self {
+        Self::new(ConvConfig::new(), VitConfig::new())
+    }
+}
+
+impl ImageSigmaVaeConfig {
+    /// Pixels that one latent stands for, along a side.
+    pub fn patch(&self) -> usize {
+        match self.architecture {
+            Architecture::Conv => 1 << self.conv.multipliers.len(),
+            Architecture::Vit => self.vit.patch_size,
+        }
+    }
+
+    /// Latents along a side.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch().max(1)
+    }
+
+    /// `T`, latents a picture.
+    pub fn tokens(&self) -> usize {
+        self.grid() * self.grid()
+    }
+
+    /// Numbers a latent that the encoder puts out.
+    pub(crate) fn encoder_outputs(&self) -> usize {
+        match self.noise {
+            NoiseKind::Learned => 2 * self.latent_dim,
+            NoiseKind::SigmaVae | NoiseKind::Fixed => self.latent_dim,
+        }
+    }
+
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If sizes are zero or do not divide each other as they must.
+    pub fn validate(&self) -> Result<(), CodecError> {
+        let fail = |reason: String| Err(CodecError::Config { reason });
+        if self.channels != 1 && self.channels != 3 {
+            return fail(format!("channels must be 1 or 3, not {}", self.channels));
+        }
+        if self.latent_dim == 0 || self.image_size == 0 {
+            return fail("latent_dim and image_size must be positive".into());
+        }
+        if !(self.noise_std >= 0.0 && self.noise_std.is_finite()) {
+            return fail(format!(
+                "noise_std must not be negative: {}",
+                self.noise_std
+            ));
+        }
+        match self.architecture {
+            Architecture::Conv => self.conv.validate()?,
+            Architecture::Vit => self.vit.validate()?,
+        }
+        let patch = self.patch();
+        if patch == 0 || !self.image_size.is_multiple_of(patch) {
+            return fail(format!(
+                "image_size {} is not a multiple of the {patch} pixels that a latent stands for",
+                self.image_size
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds the codec.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self, device: &Device) -> ImageSigmaVae {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        ImageSigmaVae::new(self, device)
+    }
+}
+
+impl ConvConfig {
+    fn validate(&self) -> Result<(), CodecError> {
+        let positive = self.base_width > 0 && self.norm_groups > 0;
+        if !positive || self.multipliers.is_empty() || self.multipliers.contains(&0) {
+            return Err(CodecError::config(
+                "conv.base_width, conv.norm_groups and every one of conv.multipliers must be \
+                 positive",
+            ));
+        }
+        if self.multipliers.len() > 12 {
+            return Err(CodecError::config(
+                "conv.multipliers: more than 12 halvings",
+            ));
+        }
+        for multiplier in &self.multipliers {
+            let width = self.base_width * multiplier;
+            if !width.is_multiple_of(self.norm_groups) {
+                return Err(CodecError::config(format!(
+                    "conv: {width} channels do not divide into {} groups",
+                    self.norm_groups
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VitConfig {
+    fn validate(&self) -> Result<(), CodecError> {
+        if self.patch_size == 0 || self.heads == 0 || self.mlp_ratio == 0 {
+            return Err(CodecError::config(
+                "vit.patch_size, vit.heads and vit.mlp_ratio must be positive",
+            ));
+        }
+        for (name, width) in [
+            ("encoder_width", self.encoder_width),
+            ("decoder_width", self.decoder_width),
+        ] {
+            if width == 0 || !width.is_multiple_of(self.heads) {
+                return Err(CodecError::config(format!(
+                    "vit.{name} {width} is not a multiple of vit.heads {}",
+                    self.heads
+                )));
+            }
+        }
+        Ok(())
+    }
+}

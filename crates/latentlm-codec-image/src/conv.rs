@@ -1,0 +1,190 @@
+//! The convolutional codec: each level halves the picture, and its mirror doubles it.
+//!
+//! With `multipliers = [1, 1, 2, 2, 4]`-like lists it takes the place of the 16x downsampling KL
+//! autoencoder that MAR ships; it differs from that in having strided convolutions instead of
+//! pooling ones, and no attention at the bottom.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Tensor};
+
+use crate::config::ImageSigmaVaeConfig;
+
+fn conv3(input: usize, output: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([input, output], [3, 3])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device)
+}
+
+fn conv1(input: usize, output: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([input, output], [1, 1]).init(device)
+}
+
+/// A convolution that halves the picture.
+pub(crate) fn conv_down(input: usize, output: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([input, output], [4, 4])
+        .with_stride([2, 2])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device)
+}
+
+/// Nearest-neighbour doubling, by repetition: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
+fn double(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height, 1, width, 1])
+        .expand([batch, channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width])
+}
+
+/// `x + conv(silu(norm(conv(silu(norm(x))))))`.
+#[derive(Module, Debug)]
+struct ResidualBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+}
+
+impl ResidualBlock {
+    fn new(width: usize, groups: usize, device: &Device) -> Self {
+        Self {
+            norm1: GroupNormConfig::new(groups, width).init(device),
+            conv1: conv3(width, width, device),
+            norm2: GroupNormConfig::new(groups, width).init(device),
+            conv2: conv3(width, width, device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = self.conv1.forward(silu(self.norm1.forward(x.clone())));
+        x + self.conv2.forward(silu(self.norm2.forward(y)))
+    }
+}
+
+/// A change of resolution and the residual blocks after it.
+#[derive(Module, Debug)]
+struct Level {
+    scale: Conv2d,
+    blocks: Vec<ResidualBlock>,
+}
+
+impl Level {
+    fn blocks(width: usize, config: &ImageSigmaVaeConfig, device: &Device) -> Vec<ResidualBlock> {
+        (0..config.conv.blocks)
+            .map(|_| ResidualBlock::new(width, config.conv.norm_groups, device))
+            .collect()
+    }
+
+    fn run(&self, mut x: Tensor<4>) -> Tensor<4> {
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        x
+    }
+}
+
+/// Channels at each resolution, finest first.
+fn widths(config: &ImageSigmaVaeConfig) -> Vec<usize> {
+    let base = config.conv.base_width;
+    let levels = config.conv.multipliers.iter().map(|m| base * m);
+    [base].into_iter().chain(levels).collect()
+}
+
+/// Pictures to latents.
+#[derive(Module, Debug)]
+pub(crate) struct ConvEncoder {
+    input: Conv2d,
+    levels: Vec<Level>,
+    output: Conv2d,
+}
+
+impl ConvEncoder {
+    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+        let widths = widths(config);
+        let level = |pair: &[usize]| Level {
+            scale: conv_down(pair[0], pair[1], device),
+            blocks: Level::blocks(pair[1], config, device),
+        };
+        Self {
+            input: conv3(config.channels, widths[0], device),
+            levels: widths.windows(2).map(level).collect(),
+            output: conv1(widths[widths.len() - 1], config.encoder_outputs(), device),
+        }
+    }
+
+    /// `[B, C, H, W]` to `[B, T, outputs]`.
+    pub(crate) fn forward(&self, pictures: Tensor<4>) -> Tensor<3> {
+        let mut x = self.input.forward(pictures);
+        for level in &self.levels {
+            x = level.run(level.scale.forward(x));
+        }
+        let x = self.output.forward(x);
+        let [batch, outputs, height, width] = x.dims();
+        x.reshape([batch, outputs, height * width]).swap_dims(1, 2)
+    }
+}
+
+/// Latents to pictures.
+#[derive(Module, Debug)]
+pub(crate) struct ConvDecoder {
+    input: Conv2d,
+    /// Coarsest first; a level's blocks come before its doubling.
+    levels: Vec<Level>,
+    pub(crate) output: Conv2d,
+}
+
+impl ConvDecoder {
+    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+        let mut widths = widths(config);
+        widths.reverse();
+        let level = |pair: &[usize]| Level {
+            scale: conv3(pair[0], pair[1], device),
+            blocks: Level::blocks(pair[0], config, device),
+        };
+        Self {
+            input: conv1(config.latent_dim, widths[0], device),
+            levels: widths.windows(2).map(level).collect(),
+            output: conv3(widths[widths.len() - 1], config.channels, device),
+        }
+    }
+
+    /// All but the last layer: `[B, T, Z]` to `[B, base_width, H, W]`.
+    pub(crate) fn features(&self, latents: Tensor<3>) -> Tensor<4> {
+        let [batch, tokens, dim] = latents.dims();
+        let grid = tokens.isqrt();
+        let x = latents.swap_dims(1, 2).reshape([batch, dim, grid, grid]);
+        let mut x = self.input.forward(x);
+        for level in &self.levels {
+            x = level.scale.forward(double(level.run(x)));
+        }
+        silu(x)
+    }
+
+    /// The last layer: `[B, base_width, H, W]` to `[B, C, H, W]`.
+    pub(crate) fn finish(&self, features: Tensor<4>) -> Tensor<4> {
+        self.output.forward(features)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubling_repeats_each_pixel() {
+        let device = Device::default();
+        let x = Tensor::<4>::from_floats([[[[1., 2.], [3., 4.]]]], &device);
+        let expected = Tensor::<4>::from_floats(
+            [[[
+                [1., 1., 2., 2.],
+                [1., 1., 2., 2.],
+                [3., 3., 4., 4.],
+                [3., 3., 4., 4.],
+            ]]],
+            &device,
+        );
+        assert_eq!(double(x).into_data(), expected.into_data());
+    }
+}

@@ -1,0 +1,25 @@
+//! What can be wrong with an image codec.
+
+use latentlm_core::bundle::BundleError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// An impossible configuration.
+    #[error("codec: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Weights of the perceptual loss that can't be loaded.
+    #[error("codec_loss.lpips_weights: {0}")]
+    Lpips(#[from] BundleError),
+}
+
+impl CodecError {
+    pub(crate) fn config(reason: impl Into<String>) -> Self {
+        Self::Config {
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Sigma-VAE codecs for images (paper §2.3): a Vision Transformer and a convolutional network
+//! between pictures and a grid of latents, and the losses they are trained with.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use latentlm_codec_image::{Architecture, CodecConfig};
+//! use latentlm_core::LatentCodec;
+//!
+//! let device = Device::default();
+//! let codec = CodecConfig::default().with_architecture(Architecture::Vit).init(&device);
+//! let pictures = Tensor::<4>::zeros([2, 1, 32, 32], &device);
+//! let latents = codec.encode(pictures).mode();
+//! assert_eq!(codec.decode(latents).dims(), [2, 1, 32, 32]);
+//! ```
+//!
+//! Letters in shapes: `B` batch, `C` channels of the picture, `H x W` pixels, `T` latents of the
+//! grid, row-major, `Z` latent dimension, `D` width.
+
+mod codec;
+mod config;
+mod conv;
+mod discriminator;
+mod error;
+mod loss;
+mod lpips;
+mod vit;
+
+pub use codec::{DecoderFeatures, ImageSigmaVae};
+pub use config::{Activation, Architecture, ConvConfig, ImageSigmaVaeConfig, NoiseKind, VitConfig};
+pub use discriminator::PatchDiscriminator;
+pub use error::CodecError;
+pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput, discriminator_loss};
+pub use lpips::Lpips;
+
+pub use ImageSigmaVae as Codec;
+pub use ImageSigmaVaeConfig as CodecConfig;

@@ -1,0 +1,298 @@
+//! What the codec is trained with: reconstruction, KL, perceptual and adversarial parts.
+
+use burn::config::Config;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use latentlm_core::Posterior;
+
+use crate::codec::ImageSigmaVae;
+use crate::discriminator::PatchDiscriminator;
+use crate::error::CodecError;
+use crate::lpips::Lpips;
+
+/// Largest weight that the ratio of gradients may give the adversarial part.
+const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
+
+/// Configuration of a [`CodecLoss`].
+#[derive(Config, Debug, PartialEq)]
+pub struct CodecLossConfig {
+    /// Weight of the mean absolute error.
+    #[config(default = 0.0)]
+    pub l1_weight: f64,
+    /// Weight of the mean squared error.
+    #[config(default = 1.0)]
+    pub l2_weight: f64,
+    /// Weight of the divergence from N(0, I).
+    #[config(default = 0.01)]
+    pub kl_weight: f64,
+    /// Weight of LPIPS; needs `lpips_weights`.
+    #[config(default = 0.0)]
+    pub lpips_weight: f64,
+    /// Safetensors file with the weights of LPIPS.
+    #[config(default = "String::new()")]
+    pub lpips_weights: String,
+    /// Weight of the adversarial part, before the ratio of gradients; 0 switches it off.
+    #[config(default = 0.0)]
+    pub adversarial_weight: f64,
+    /// Step at which the adversarial part sets in.
+    #[config(default = 500)]
+    pub adversarial_start: u64,
+    /// Channels of the discriminator's first layer.
+    #[config(default = 16)]
+    pub discriminator_width: usize,
+    /// Halvings of the discriminator.
+    #[config(default = 3)]
+    pub discriminator_layers: usize,
+}
+
+impl CodecLossConfig {
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a weight is negative or a part that is switched on lacks what it needs.
+    pub fn validate(&self) -> Result<(), CodecError> {
+        for (name, weight) in [
+            ("l1_weight", self.l1_weight),
+            ("l2_weight", self.l2_weight),
+            ("kl_weight", self.kl_weight),
+            ("lpips_weight", self.lpips_weight),
+            ("adversarial_weight", self.adversarial_weight),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(CodecError::config(format!(
+                    "codec_loss.{name} must not be negative: {weight}"
+                )));
+            }
+        }
+        if self.l1_weight + self.l2_weight == 0.0 {
+            return Err(CodecError::config(
+                "codec_loss.l1_weight and codec_loss.l2_weight are both 0: nothing to learn from",
+            ));
+        }
+        if self.lpips_weight > 0.0 && self.lpips_weights.is_empty() {
+            return Err(CodecError::config(
+                "codec_loss.lpips_weight is set, but codec_loss.lpips_weights names no file",
+            ));
+        }
+        let divides = self.discriminator_width.is_multiple_of(4) && self.discriminator_width > 0;
+        if self.adversarial_weight > 0.0 && (!divides || self.discriminator_layers == 0) {
+            return Err(CodecError::config(
+                "codec_loss.discriminator_width must be a multiple of 4, discriminator_layers \
+                 positive",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds the loss; loads the weights of LPIPS if that is switched on.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or the weights can't be loaded.
+    pub fn init(&self, device: &Device) -> Result<CodecLoss, CodecError> {
+        self.validate()?;
+        let lpips = match self.lpips_weight > 0.0 {
+            true => Some(Lpips::load(self.lpips_weights.as_ref(), device)?),
+            false => None,
+        };
+        Ok(CodecLoss {
+            config: self.clone(),
+            lpips,
+        })
+    }
+
+    /// Builds the discriminator, if the adversarial part is switched on.
+    pub fn init_discriminator(
+        &self,
+        channels: usize,
+        device: &Device,
+    ) -> Option<PatchDiscriminator> {
+        (self.adversarial_weight > 0.0).then(|| {
+            let (width, layers) = (self.discriminator_width, self.discriminator_layers);
+            PatchDiscriminator::new(channels, width, layers, device)
+        })
+    }
+}
+
+/// The loss of a codec.
+#[derive(Debug)]
+pub struct CodecLoss {
+    config: CodecLossConfig,
+    lpips: Option<Lpips>,
+}
+
+/// The parts of one loss, `[1]` each.
+#[derive(Debug, Clone)]
+pub struct CodecLossOutput {
+    /// The weighted sum, to be differentiated.
+    pub total: Tensor<1>,
+    /// Weighted L1 and L2.
+    pub reconstruction: Tensor<1>,
+    /// The divergence, not weighted.
+    pub kl: Tensor<1>,
+    /// LPIPS, not weighted.
+    pub perceptual: Option<Tensor<1>>,
+    /// The adversarial part, not weighted.
+    pub adversarial: Option<Tensor<1>>,
+    /// The decoded pictures, `[B, C, H, W]`, for the discriminator's turn.
+    pub decoded: Tensor<4>,
+}
+
+impl CodecLoss {
+    /// The codec's loss on a batch. With a discriminator, its part is weighted such that its
+    /// gradient at the decoder's last layer is as large as the reconstruction's (VQGAN, Esser et
+    /// al. 2021, equation 7), times `adversarial_weight`.
+    ///
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`; `latents`: `[B, T, Z]`, drawn from `posterior`
+    pub fn forward(
+        &self,
+        codec: &ImageSigmaVae,
+        pictures: Tensor<4>,
+        posterior: &Posterior,
+        latents: Tensor<3>,
+        discriminator: Option<&PatchDiscriminator>,
+    ) -> CodecLossOutput {
+        let features = codec.decoder_features(latents);
+        let decoded = codec.output_layer(features.clone());
+        let reconstruction = self.pixels(decoded.clone(), pictures.clone());
+        let perceptual = self
+            .lpips
+            .as_ref()
+            .map(|lpips| lpips.forward(decoded.clone(), pictures.clone()));
+        let kl = posterior.kl();
+        let mut total = reconstruction.clone() + kl.clone().mul_scalar(self.config.kl_weight);
+        if let Some(perceptual) = &perceptual {
+            total = total + perceptual.clone().mul_scalar(self.config.lpips_weight);
+        }
+        let mut adversarial = None;
+        if let Some(discriminator) = discriminator {
+            let ratio = self.adaptive_weight(codec, features, pictures, discriminator);
+            let fooled = discriminator.forward(decoded.clone()).mean().neg();
+            let weight = self.config.adversarial_weight * f64::from(ratio);
+            total = total + fooled.clone().mul_scalar(weight);
+            adversarial = Some(fooled);
+        }
+        CodecLossOutput {
+            total,
+            reconstruction,
+            kl,
+            perceptual,
+            adversarial,
+            decoded,
+        }
+    }
+
+    fn pixels(&self, decoded: Tensor<4>, pictures: Tensor<4>) -> Tensor<1> {
+        let difference = decoded - pictures;
+        let mut loss = difference
+            .clone()
+            .square()
+            .mean()
+            .mul_scalar(self.config.l2_weight);
+        if self.config.l1_weight > 0.0 {
+            loss = loss + difference.abs().mean().mul_scalar(self.config.l1_weight);
+        }
+        loss
+    }
+
+    /// The ratio of gradient norms at the last layer. Both gradients stop there, so it is enough
+    /// to run that layer again on features cut from their graph: two small backward passes.
+    fn adaptive_weight(
+        &self,
+        codec: &ImageSigmaVae,
+        features: crate::codec::DecoderFeatures,
+        pictures: Tensor<4>,
+        discriminator: &PatchDiscriminator,
+    ) -> f32 {
+        let features = features.detach();
+        let decoded = codec.output_layer(features.clone());
+        let mut nll = self.pixels(decoded.clone(), pictures.clone());
+        if let Some(lpips) = &self.lpips {
+            let perceptual = lpips.forward(decoded, pictures);
+            nll = nll + perceptual.mul_scalar(self.config.lpips_weight);
+        }
+        let fooled = discriminator
+            .forward(codec.output_layer(features))
+            .mean()
+            .neg();
+        let ratio = codec.output_gradient_norm(nll) / (codec.output_gradient_norm(fooled) + 1e-4);
+        ratio.clamp(0.0, LARGEST_ADAPTIVE_WEIGHT)
+    }
+}
+
+/// The discriminator's hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, `[1]`.
+/// The fakes are cut from the codec's graph.
+///
+/// # Shapes
+/// - `real`, `fake`: `[B, C, H, W]`
+pub fn discriminator_loss(
+    discriminator: &PatchDiscriminator,
+    real: Tensor<4>,
+    fake: Tensor<4>,
+) -> Tensor<1> {
+    let real = discriminator.forward(real);
+    let fake = discriminator.forward(fake.detach());
+    hinge(real, fake)
+}
+
+fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
+    let real = relu(real.neg() + 1.0).mean();
+    let fake = relu(fake + 1.0).mean();
+    (real + fake).mul_scalar(0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ImageSigmaVaeConfig;
+    use latentlm_core::{LatentCodec, RandomStream};
+
+    #[test]
+    fn hinge_by_hand() {
+        let device = Device::default();
+        let logits = |values: [f32; 2]| Tensor::<4>::from_floats([[[values]]], &device);
+        // relu(1 - 2) = 0, relu(1 - 0.5) = 0.5; relu(1 - 3) = 0, relu(1 + 1) = 2.
+        let got = hinge(logits([2.0, 0.5]), logits([-3.0, 1.0])).into_scalar::<f32>();
+        assert!((got - 0.5 * (0.25 + 1.0)).abs() < 1e-6, "{got}");
+    }
+
+    /// The weight computed on detached features is the ratio of the true gradients: those of the
+    /// two losses through the whole codec.
+    #[test]
+    fn adaptive_weight_is_the_ratio_of_gradients() {
+        let device = Device::default().autodiff();
+        let config = CodecLossConfig::new().with_adversarial_weight(1.0);
+        let loss = config.init(&device).unwrap();
+        let codec = ImageSigmaVaeConfig::default().init(&device);
+        let discriminator = config.init_discriminator(1, &device).unwrap();
+        let mut random = RandomStream::new(1);
+        let pictures = random.normal([2, 1, 32, 32], &device);
+        let latents = random.normal([2, 16, 16], &device);
+        let features = codec.decoder_features(latents.clone());
+        let got = loss.adaptive_weight(&codec, features, pictures.clone(), &discriminator);
+
+        let nll = loss.pixels(codec.decode(latents.clone()), pictures);
+        let fooled = discriminator.forward(codec.decode(latents)).mean().neg();
+        let expected =
+            codec.output_gradient_norm(nll) / (codec.output_gradient_norm(fooled) + 1e-4);
+        assert!((got / expected - 1.0).abs() < 1e-4, "{got} {expected}");
+    }
+
+    #[test]
+    fn wrong_configurations_are_refused() {
+        let base = CodecLossConfig::new();
+        for (config, part) in [
+            (base.clone().with_kl_weight(-1.0), "kl_weight"),
+            (base.clone().with_l2_weight(0.0), "nothing to learn"),
+            (base.clone().with_lpips_weight(1.0), "names no file"),
+            (
+                base.with_adversarial_weight(1.0)
+                    .with_discriminator_width(6),
+                "multiple of 4",
+            ),
+        ] {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The Vision Transformer codec (reference `tokenizer_models/modeling_sigma_vae.py`).
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::{gelu, relu};
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Tensor};
+
+use crate::config::{Activation, ImageSigmaVaeConfig, VitConfig};
+
+/// Pictures to patches: `[B, C, H, W]` to `[B, T, C * P * P]`, a patch in the order channel, row,
+/// column.
+pub(crate) fn patchify(pictures: Tensor<4>, patch: usize) -> Tensor<3> {
+    let [batch, channels, height, width] = pictures.dims();
+    let (rows, columns) = (height / patch, width / patch);
+    pictures
+        .reshape([batch, channels, rows, patch, columns, patch])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([batch, rows * columns, channels * patch * patch])
+}
+
+/// The inverse of [`patchify`] for a square grid.
+pub(crate) fn unpatchify(patches: Tensor<3>, channels: usize, patch: usize) -> Tensor<4> {
+    let [batch, tokens, _] = patches.dims();
+    let grid = tokens.isqrt();
+    patches
+        .reshape([batch, grid, grid, channels, patch, patch])
+        .permute([0, 3, 1, 4, 2, 5])
+        .reshape([batch, channels, grid * patch, grid * patch])
+}
+
+/// A stack of bidirectional pre-norm blocks over positions with learned embeddings.
+#[derive(Module, Debug)]
+struct Trunk {
+    input: Linear,
+    position: Param<Tensor<3>>,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Trunk {
+    fn new(sizes: TrunkSizes<'_>, device: &Device) -> Self {
+        let TrunkSizes {
+            input,
+            width,
+            depth,
+            tokens,
+            vit,
+        } = sizes;
+        Self {
+            input: LinearConfig::new(input, width).init(device),
+            position: Initializer::Normal {
+                mean: 0.0,
+                std: 0.02,
+            }
+            .init([1, tokens, width], device),
+            blocks: (0..depth).map(|_| Block::new(width, vit, device)).collect(),
+            norm: LayerNormConfig::new(width).init(device),
+        }
+    }
+
+    /// `[B, T, input]` to `[B, T, D]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mut x = self.input.forward(x) + self.position.val();
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        self.norm.forward(x)
+    }
+}
+
+struct TrunkSizes<'a> {
+    input: usize,
+    width: usize,
+    depth: usize,
+    tokens: usize,
+    vit: &'a VitConfig,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Block {
+    fn new(width: usize, vit: &VitConfig, device: &Device) -> Self {
+        let linear = |input, output| LinearConfig::new(input, output).init(device);
+        Self {
+            norm1: LayerNormConfig::new(width).init(device),
+            qkv: linear(width, 3 * width),
+            proj: linear(width, width),
+            norm2: LayerNormConfig::new(width).init(device),
+            fc1: linear(width, vit.mlp_ratio * width),
+            fc2: linear(vit.mlp_ratio * width, width),
+            heads: vit.heads,
+            activation: vit.activation,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attend(self.norm1.forward(x));
+        let hidden = self.fc1.forward(self.norm2.forward(x.clone()));
+        let hidden = match self.activation {
+            Activation::Gelu => gelu(hidden),
+            Activation::Relu => relu(hidden),
+        };
+        x + self.fc2.forward(hidden)
+    }
+
+    fn attend(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let qkv = self
+            .qkv
+            .forward(x)
+            .reshape([batch, tokens, 3 * self.heads, width / self.heads])
+            .swap_dims(1, 2); // [B, 3H, T, E]
+        let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
+        let options = AttentionModuleOptions::default();
+        let mixed = attention(part(0), part(1), part(2), None, None, options);
+        let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, width]);
+        self.proj.forward(mixed)
+    }
+}
+
+/// Patches, a trunk, and a linear layer to the latents.
+#[derive(Module, Debug)]
+pub(crate) struct VitEncoder {
+    trunk: Trunk,
+    output: Linear,
+    patch: usize,
+}
+
+impl VitEncoder {
+    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+        let vit = &config.vit;
+        let sizes = TrunkSizes {
+            input: config.channels * vit.patch_size * vit.patch_size,
+            width: vit.encoder_width,
+            depth: vit.encoder_depth,
+            tokens: config.tokens(),
+            vit,
+        };
+        Self {
+            trunk: Trunk::new(sizes, device),
+            output: LinearConfig::new(vit.encoder_width, config.encoder_outputs()).init(device),
+            patch: vit.patch_size,
+        }
+    }
+
+    /// `[B, C, H, W]` to `[B, T, outputs]`.
+    pub(crate) fn forward(&self, pictures: Tensor<4>) -> Tensor<3> {
+        let x = self.trunk.forward(patchify(pictures, self.patch));
+        self.output.forward(x)
+    }
+}
+
+/// A trunk over the latents and the head Linear-Tanh-Linear to the pixels of each patch.
+#[derive(Module, Debug)]
+pub(crate) struct VitDecoder {
+    trunk: Trunk,
+    hidden: Linear,
+    pub(crate) output: Linear,
+    channels: usize,
+    patch: usize,
+}
+
+impl VitDecoder {
+    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+        let vit = &config.vit;
+        let width = vit.decoder_width;
+        let sizes = TrunkSizes {
+            input: config.latent_dim,
+            width,
+            depth: vit.decoder_depth,
+            tokens: config.tokens(),
+            vit,
+        };
+        let pixels = config.channels * vit.patch_size * vit.patch_size;
+        Self {
+            trunk: Trunk::new(sizes, device),
+            hidden: LinearConfig::new(width, width).init(device),
+            output: LinearConfig::new(width, pixels).init(device),
+            channels: config.channels,
+            patch: vit.patch_size,
+        }
+    }
+
+    /// All but the last layer: `[B, T, Z]` to `[B, T, D]`.
+    pub(crate) fn features(&self, latents: Tensor<3>) -> Tensor<3> {
+        self.hidden.forward(self.trunk.forward(latents)).tanh()
+    }
+
+    /// The last layer: `[B, T, D]` to `[B, C, H, W]`.
+    pub(crate) fn finish(&self, features: Tensor<3>) -> Tensor<4> {
+        unpatchify(self.output.forward(features), self.channels, self.patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Int;
+
+    #[test]
+    fn patches_are_in_the_order_channel_row_column() {
+        let device = Device::default();
+        // Two channels of 4x4: pixel (c, y, x) has the value 100c + 10y + x.
+        let value = |i: i64| 100 * (i / 16) + 10 * (i / 4 % 4) + i % 4;
+        let values: Vec<i64> = (0..32).map(value).collect();
+        let pictures = Tensor::<1, Int>::from_ints(values.as_slice(), &device)
+            .float()
+            .reshape([1, 2, 4, 4]);
+        let patches = patchify(pictures.clone(), 2);
+        assert_eq!(patches.dims(), [1, 4, 8]);
+        // The second patch: rows 0..2, columns 2..4.
+        let second: Vec<f32> = patches
+            .clone()
+            .narrow(1, 1, 1)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
+        assert_eq!(second, [2., 3., 12., 13., 102., 103., 112., 113.]);
+        assert_eq!(unpatchify(patches, 2, 2).into_data(), pictures.into_data());
+    }
+}

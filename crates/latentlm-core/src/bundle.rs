@@ -1,0 +1,306 @@
+//! Checkpoint bundles: modules as safetensors files, folders that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::store::{ApplyError, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
+
+/// What can be wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file or folder can't be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A weights file that is damaged or no safetensors at all.
+    #[error("{path} is damaged or no safetensors file: {source}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SafetensorsStoreError,
+    },
+    /// Weights of another model.
+    #[error("{path} does not fit this model: {reason}")]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// The first tensors that are missing, unknown or of another shape.
+        reason: String,
+    },
+}
+
+/// Attaches action and path to an I/O error.
+pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleError {
+    let path = path.to_owned();
+    move |source| BundleError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Saves a module's parameters, named by their field paths, into a safetensors file.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError> {
+    let mut store = SafetensorsStore::from_file(path).overwrite(true);
+    module
+        .save_into(&mut store)
+        .map_err(|source| match source {
+            SafetensorsStoreError::Io(source) => io_error("write", path)(source),
+            other => BundleError::Io {
+                action: "write",
+                path: path.to_owned(),
+                source: io::Error::other(other.to_string()),
+            },
+        })?;
+    sync_file(path)
+}
+
+/// Loads a module's parameters from a safetensors file. The file must hold exactly the module's
+/// parameters: a missing, unknown or misshapen tensor is named in the error.
+///
+/// # Errors
+/// If the file can't be read or does not fit.
+pub fn load_module<M: Module>(mut module: M, path: &Path) -> Result<M, BundleError> {
+    File::open(path).map_err(io_error("read", path))?;
+    let mut store = SafetensorsStore::from_file(path)
+        .allow_partial(true)
+        .validate(false);
+    let result = module
+        .load_from(&mut store)
+        .map_err(|source| BundleError::Damaged {
+            path: path.to_owned(),
+            source,
+        })?;
+    let mut problems: Vec<String> = result.errors.iter().map(describe).collect();
+    problems.extend(
+        result
+            .missing
+            .iter()
+            .map(|(name, _)| format!("lacks `{name}`")),
+    );
+    problems.extend(
+        result
+            .unused
+            .iter()
+            .map(|name| format!("has an unknown `{name}`")),
+    );
+    if problems.is_empty() {
+        return Ok(module);
+    }
+    let rest = problems.len().saturating_sub(3);
+    let mut reason = problems[..problems.len().min(3)].join("; ");
+    if rest > 0 {
+        reason.push_str(&format!("; and {rest} more"));
+    }
+    Err(BundleError::Mismatch {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn describe(error: &ApplyError) -> String {
+    match error {
+        ApplyError::ShapeMismatch {
+            path,
+            expected,
+            found,
+        } => format!("`{path}` is {found:?}, the model wants {expected:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// A folder under construction. It lies beside its destination under a temporary name and takes
+/// the final one in [`commit`](Self::commit), by one rename: a kill or a full disk at any moment
+/// leaves either the whole folder or none. Dropped without a commit, it removes itself.
+#[derive(Debug)]
+pub struct BundleWriter {
+    building: tempfile::TempDir,
+    destination: PathBuf,
+}
+
+impl BundleWriter {
+    /// Begins a folder that will be `destination`; parents are made.
+    ///
+    /// # Errors
+    /// If the parent folder can't be made or written to.
+    pub fn begin(destination: &Path) -> Result<Self, BundleError> {
+        let parent = destination.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+        let building = tempfile::Builder::new()
+            .prefix(".writing-")
+            .tempdir_in(parent)
+            .map_err(io_error("create a folder in", parent))?;
+        Ok(Self {
+            building,
+            destination: destination.to_owned(),
+        })
+    }
+
+    /// The path of a file of the folder while it is built.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.building.path().join(name)
+    }
+
+    /// Writes a file of the folder.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
+        let path = self.path(name);
+        fs::write(&path, bytes).map_err(io_error("write", &path))?;
+        sync_file(&path)
+    }
+
+    /// Gives the folder its name. An older folder of that name is replaced.
+    ///
+    /// # Errors
+    /// If a rename fails; the older folder then stays.
+    pub fn commit(self) -> Result<PathBuf, BundleError> {
+        let Self {
+            building,
+            destination,
+        } = self;
+        if destination.exists() {
+            let old = destination.with_extension("replaced");
+            let _ = fs::remove_dir_all(&old);
+            fs::rename(&destination, &old).map_err(io_error("move away", &destination))?;
+            if let Err(source) = fs::rename(building.path(), &destination) {
+                let _ = fs::rename(&old, &destination);
+                return Err(io_error("create", &destination)(source));
+            }
+            let _ = fs::remove_dir_all(&old);
+        } else {
+            fs::rename(building.path(), &destination).map_err(io_error("create", &destination))?;
+        }
+        // The folder has moved: there is nothing left for the guard to remove.
+        let _ = building.keep();
+        if let Some(parent) = destination.parent() {
+            sync_file(parent)?;
+        }
+        Ok(destination)
+    }
+}
+
+/// Replaces a file whole: temporary name, sync, rename.
+///
+/// # Errors
+/// If the folder can't be written to.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(io_error("write in", parent))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(io_error("write", path))?;
+    file.persist(path)
+        .map_err(|e| io_error("write", path)(e.error))?;
+    Ok(())
+}
+
+fn sync_file(path: &Path) -> Result<(), BundleError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Device;
+
+    fn linear(input: usize, output: usize) -> Linear {
+        LinearConfig::new(input, output).init(&Device::default())
+    }
+
+    #[test]
+    fn module_reads_back_bit_equal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let saved = linear(3, 5);
+        save_module(&saved, &path).unwrap();
+        let loaded = load_module(linear(3, 5), &path).unwrap();
+        assert_eq!(saved.weight.to_data(), loaded.weight.to_data());
+    }
+
+    #[test]
+    fn another_shape_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        save_module(&linear(3, 5), &path).unwrap();
+        let message = load_module(linear(4, 5), &path).unwrap_err().to_string();
+        assert!(message.contains("`weight`"), "{message}");
+        assert!(
+            message.contains("[3, 5]") && message.contains("[4, 5]"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn missing_and_unknown_tensors_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let device = Device::default();
+        let without = LinearConfig::new(3, 5).with_bias(false).init(&device);
+        save_module(&without, &path).unwrap();
+        let message = load_module(linear(3, 5), &path).unwrap_err().to_string();
+        assert!(message.contains("lacks `bias`"), "{message}");
+        save_module(&linear(3, 5), &path).unwrap();
+        let message = load_module(without, &path).unwrap_err().to_string();
+        assert!(message.contains("unknown `bias`"), "{message}");
+    }
+
+    #[test]
+    fn a_file_cut_in_half_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        save_module(&linear(30, 50), &path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for keep in [bytes.len() / 2, 40, 3, 0] {
+            fs::write(&path, &bytes[..keep]).unwrap();
+            let error = load_module(linear(30, 50), &path).unwrap_err();
+            assert!(
+                matches!(error, BundleError::Damaged { .. }),
+                "{keep}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_abandoned_bundle_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        let writer = BundleWriter::begin(&target).unwrap();
+        writer.write("a", b"x").unwrap();
+        drop(writer);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn commit_replaces_an_older_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        for text in ["old", "new"] {
+            let writer = BundleWriter::begin(&target).unwrap();
+            writer.write("a", text.as_bytes()).unwrap();
+            writer.commit().unwrap();
+        }
+        assert_eq!(fs::read(target.join("a")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,36 @@
+//! Suites that every implementation of a contract runs, a fork's too: ten lines in the
+//! implementing crate's `tests/conformance.rs`. Each function panics with both values where the
+//! contract is broken.
+//!
+//! ```text
+//! use latentlm_core::conformance::{backbone, module};
+//!
+//! let device = Device::default();
+//! let backbone = BackboneConfig::tiny().init(&device);
+//! backbone::check(&backbone, &device);
+//! module::save_load_is_bit_equal(&backbone, || BackboneConfig::tiny().init(&device));
+//! ```
+
+pub mod backbone;
+pub mod codec;
+pub mod head;
+pub mod module;
+
+use burn::tensor::Tensor;
+
+/// The largest absolute difference of two tensors over `max(1, max|b|)`.
+pub fn largest_error<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f64 {
+    assert_eq!(a.dims(), b.dims(), "shapes differ");
+    let scale = b.clone().abs().max().into_scalar::<f32>().max(1.0);
+    let error = (a - b).abs().max().into_scalar::<f32>();
+    f64::from(error / scale)
+}
+
+/// Panics if two tensors differ by more than `bound` (see [`largest_error`]), or are not finite.
+pub fn assert_close<const D: usize>(what: &str, a: Tensor<D>, b: Tensor<D>, bound: f64) {
+    let error = largest_error(a, b);
+    assert!(
+        error <= bound,
+        "{what}: error {error:e} over the bound {bound:e}"
+    );
+}

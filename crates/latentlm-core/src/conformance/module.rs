@@ -1,0 +1,79 @@
+//! What every module promises: its weights survive a file, and gradients reach all of them.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::store::ModuleSnapshot;
+use burn::tensor::{Gradients, Tensor};
+
+use crate::bundle;
+
+/// Saves a module, loads it into a fresh one, and compares every parameter bit by bit.
+pub fn save_load_is_bit_equal<M: Module>(module: &M, fresh: impl FnOnce() -> M) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("module.safetensors");
+    bundle::save_module(module, &path).expect("the module saves");
+    let loaded = bundle::load_module(fresh(), &path).expect("the module loads");
+    let (a, b) = (parameters(module), parameters(&loaded));
+    assert!(!a.is_empty(), "the module has no parameters");
+    assert_eq!(a, b, "a parameter changed on its way through the file");
+}
+
+/// All parameters as `(name, bytes)`, sorted by name.
+fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<u8>)> {
+    let mut list: Vec<(String, Vec<u8>)> = module
+        .collect(None, None, false)
+        .into_iter()
+        .map(|tensor| {
+            let bytes = tensor.to_bytes().expect("a readable parameter");
+            (tensor.name.clone(), bytes.to_vec())
+        })
+        .collect();
+    list.sort();
+    list
+}
+
+/// Panics unless the gradients of a loss are finite and not all zero for every parameter.
+///
+/// Give it a loss at which no parameter is idle: a head that starts as zero passes no gradient to
+/// the layers below its output until that has moved.
+pub fn gradient_reaches_every_parameter<M: Module>(module: &M, gradients: &Gradients) {
+    let mut visitor = GradientCheck {
+        gradients,
+        path: Vec::new(),
+        checked: 0,
+    };
+    module.visit(&mut visitor);
+    assert!(visitor.checked > 0, "the module has no parameters");
+}
+
+struct GradientCheck<'a> {
+    gradients: &'a Gradients,
+    path: Vec<String>,
+    checked: usize,
+}
+
+impl ModuleVisitor for GradientCheck<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let name = self.path.join(".");
+        let gradient = param
+            .val()
+            .grad(self.gradients)
+            .unwrap_or_else(|| panic!("no gradient reaches `{name}`"));
+        let norm = gradient.square().sum().into_scalar::<f32>();
+        assert!(
+            norm.is_finite() && norm > 0.0,
+            "gradient of `{name}`: {norm}"
+        );
+        self.checked += 1;
+    }
+}

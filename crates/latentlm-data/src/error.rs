@@ -1,0 +1,109 @@
+//! What can be wrong with data.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of this crate. Each says what is wrong, where, and what to do if that is not plain.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder can't be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder that holds no dataset of a known kind.
+    #[error(
+        "{path} holds no dataset: expected MNIST-style IDX files, a metadata.jsonl, or one folder \
+         of pictures a class"
+    )]
+    Unknown {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A class without pictures.
+    #[error("class folder {path} holds no PNG, JPEG or WebP picture: fill it or remove it")]
+    EmptyClass {
+        /// The class's folder.
+        path: PathBuf,
+    },
+    /// No samples in one split.
+    #[error(
+        "{path} has no samples of the {split} split: add pictures, or give it {split} samples of \
+         its own"
+    )]
+    EmptySplit {
+        /// The dataset.
+        path: PathBuf,
+        /// `train` or `test`.
+        split: &'static str,
+    },
+    /// A geometry that no picture can be brought to.
+    #[error(
+        "cannot open {path} as pictures of {channels} channels, {height} x {width}: channels must \
+         be 1 or 3, the sides 1 to {max}",
+        max = crate::picture::MAX_SIDE
+    )]
+    Spec {
+        /// The dataset.
+        path: PathBuf,
+        /// Channels asked for.
+        channels: usize,
+        /// Rows asked for.
+        height: usize,
+        /// Columns asked for.
+        width: usize,
+    },
+    /// A picture that can't be decoded.
+    #[error("cannot decode the picture {path}: {source}")]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: image::ImageError,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{path}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// The file or folder that the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::Unknown { path }
+            | Self::EmptyClass { path }
+            | Self::EmptySplit { path, .. }
+            | Self::Spec { path, .. }
+            | Self::Picture { path, .. }
+            | Self::Malformed { path, .. } => path,
+        }
+    }
+
+    pub(crate) fn malformed(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Attaches action and path to an I/O error.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
+    let path = path.to_owned();
+    move |source| DataError::Io {
+        action,
+        path,
+        source,
+    }
+}

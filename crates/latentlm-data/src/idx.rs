@@ -1,0 +1,211 @@
+//! IDX files, the format of MNIST and its relatives, plain or gzipped.
+
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+
+use crate::dataset::Split;
+use crate::error::{DataError, io_error};
+
+/// Pictures and labels of one split.
+#[derive(Debug)]
+pub(crate) struct IdxImages {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) pixels: Vec<u8>,
+    pub(crate) labels: Vec<u8>,
+}
+
+impl IdxImages {
+    pub(crate) fn picture(&self, index: usize) -> &[u8] {
+        let size = self.rows * self.columns;
+        &self.pixels[index * size..(index + 1) * size]
+    }
+}
+
+/// Where a split's pictures and labels lie, if the folder has one of them. The other may be
+/// missing: reading it then says so.
+pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
+    let prefixes: &[&str] = match split {
+        Split::Train => &["train"],
+        Split::Test => &["test", "t10k"],
+    };
+    prefixes.iter().find_map(|prefix| {
+        let file = |what: &str| {
+            let plain = folder.join(format!("{prefix}-{what}-ubyte"));
+            let zipped = folder.join(format!("{prefix}-{what}-ubyte.gz"));
+            if zipped.is_file() { zipped } else { plain }
+        };
+        let (images, labels) = (file("images-idx3"), file("labels-idx1"));
+        (images.is_file() || labels.is_file()).then_some((images, labels))
+    })
+}
+
+/// Reads the files of a split.
+pub(crate) fn read(images: &Path, labels: &Path) -> Result<IdxImages, DataError> {
+    let ([count, rows, columns], pixels) = read_file(images)?;
+    let labels_data = read_labels(labels)?;
+    if count != labels_data.len() {
+        return Err(DataError::malformed(
+            labels,
+            format!("{} labels for {count} pictures", labels_data.len()),
+        ));
+    }
+    if rows == 0 || columns == 0 {
+        return Err(DataError::malformed(images, "pictures without pixels"));
+    }
+    Ok(IdxImages {
+        rows,
+        columns,
+        pixels,
+        labels: labels_data,
+    })
+}
+
+/// Reads the labels of a split.
+pub(crate) fn read_labels(path: &Path) -> Result<Vec<u8>, DataError> {
+    let ([_], labels) = read_file(path)?;
+    Ok(labels)
+}
+
+fn read_file<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), DataError> {
+    let file = BufReader::new(File::open(path).map_err(io_error("read", path))?);
+    let mut reader: Box<dyn Read> = match path.extension() {
+        Some(ending) if ending == "gz" => Box::new(GzDecoder::new(file)),
+        _ => Box::new(file),
+    };
+    let mut word = || -> Result<u32, DataError> {
+        let mut bytes = [0; 4];
+        reader.read_exact(&mut bytes).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => DataError::malformed(path, "cut off inside its header"),
+            _ => io_error("read", path)(e),
+        })?;
+        Ok(u32::from_be_bytes(bytes))
+    };
+    let magic = word()?;
+    // Two zero bytes, the type (8: unsigned bytes), the rank.
+    let expected = 0x0800 + D as u32;
+    if magic != expected {
+        return Err(DataError::malformed(
+            path,
+            format!(
+                "not an IDX file of bytes in {D} dimensions: it begins with {magic:#010x}, not \
+                 {expected:#010x}"
+            ),
+        ));
+    }
+    let mut dims = [0; D];
+    for dim in &mut dims {
+        *dim = word()? as usize;
+    }
+    // One byte more than the header says, never all that a damaged archive unpacks to.
+    let size = dims
+        .iter()
+        .try_fold(1u64, |size, &dim| size.checked_mul(dim as u64));
+    let mut data = Vec::new();
+    reader
+        .take(size.unwrap_or(0).saturating_add(1))
+        .read_to_end(&mut data)
+        .map_err(io_error("read", path))?;
+    let found = data.len() as u64;
+    if size != Some(found) {
+        let more = if size.is_some_and(|size| size < found) {
+            "at least "
+        } else {
+            ""
+        };
+        let reason = format!("holds {more}{found} bytes where its header says {dims:?}");
+        return Err(DataError::malformed(path, reason));
+    }
+    Ok((dims, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(magic: u32, dims: &[u32], data: &[u8]) -> Vec<u8> {
+        let mut bytes = magic.to_be_bytes().to_vec();
+        for dim in dims {
+            bytes.extend(dim.to_be_bytes());
+        }
+        bytes.extend(data);
+        bytes
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn plain_and_gzipped_files_read_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = file(0x803, &[2, 1, 2], &[1, 2, 3, 4]);
+        let labels = file(0x801, &[2], &[7, 8]);
+        let plain = write(dir.path(), "t10k-images-idx3-ubyte", &images);
+        let gz = write(dir.path(), "t10k-labels-idx1-ubyte.gz", &gzip(&labels));
+        assert_eq!(
+            find(dir.path(), Split::Test),
+            Some((plain.clone(), gz.clone()))
+        );
+        let set = read(&plain, &gz).unwrap();
+        assert_eq!(
+            (set.picture(1), &set.labels[..]),
+            (&[3, 4][..], &[7, 8][..])
+        );
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = write(dir.path(), "l", &file(0x801, &[2], &[7, 8]));
+        let gz = gzip(&file(0x803, &[2, 1, 2], &[1, 2, 3, 4]));
+        let cases: [(&str, &[u8], &str); 7] = [
+            (
+                "wrong",
+                &file(0x801, &[4], &[1, 2, 3, 4]),
+                "not an IDX file",
+            ),
+            ("short", &file(0x803, &[2, 1, 2], &[1, 2]), "holds 2 bytes"),
+            (
+                "long",
+                &file(0x803, &[2, 1, 1], &[1, 2, 3, 4]),
+                "at least 3 bytes",
+            ),
+            (
+                "huge",
+                &file(0x803, &[u32::MAX; 3], &[1, 2]),
+                "where its header says",
+            ),
+            ("header", &[0, 0, 8], "cut off inside its header"),
+            (
+                "count",
+                &file(0x803, &[1, 1, 2], &[1, 2]),
+                "2 labels for 1 pictures",
+            ),
+            ("cut.gz", &gz[..gz.len() - 10], "cannot read"),
+        ];
+        for (name, bytes, part) in cases {
+            let path = write(dir.path(), name, bytes);
+            let message = read(&path, &good).unwrap_err().to_string();
+            // Two files are read; the line says which one is damaged.
+            let named = if name == "count" { &good } else { &path };
+            assert!(message.contains(part), "{name}: {message}");
+            assert!(
+                message.contains(&*named.to_string_lossy()),
+                "{name}: {message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Pictures of any size and colour brought to one geometry.
+
+use std::path::Path;
+
+use image::imageops::{self, FilterType};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits, RgbImage, RgbaImage};
+
+use crate::error::{DataError, io_error};
+
+/// Longest side of a sample, in pixels.
+pub(crate) const MAX_SIDE: usize = 16_384;
+
+/// The geometry that every sample is brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl ImageSpec {
+    /// Bytes of one sample.
+    pub fn bytes(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Refuses geometries that [`fit`] can't produce.
+    pub(crate) fn validate(self, path: &Path) -> Result<(), DataError> {
+        let side = 1..=MAX_SIDE;
+        if matches!(self.channels, 1 | 3)
+            && side.contains(&self.height)
+            && side.contains(&self.width)
+        {
+            return Ok(());
+        }
+        Err(DataError::Spec {
+            path: path.to_owned(),
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+        })
+    }
+}
+
+/// Decodes a picture file, whatever its name says, upright.
+pub(crate) fn decode(path: &Path) -> Result<DynamicImage, DataError> {
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(io_error("read", path))?;
+    let decode = || -> ImageResult<DynamicImage> {
+        let mut decoder = reader.into_decoder()?;
+        // A header can promise any size: memory is reserved before it is taken.
+        Limits::default().reserve(decoder.total_bytes())?;
+        // Cameras store pictures lying on their side and say so in the metadata.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut picture = DynamicImage::from_decoder(decoder)?;
+        picture.apply_orientation(orientation);
+        Ok(picture)
+    };
+    let picture = decode().map_err(|source| DataError::Picture {
+        path: path.to_owned(),
+        source,
+    })?;
+    if picture.width() == 0 || picture.height() == 0 {
+        return Err(DataError::malformed(path, "a picture without pixels"));
+    }
+    Ok(picture)
+}
+
+/// Brings a picture to `spec`: transparent parts become white, the centre is cropped to the
+/// target's aspect, the crop is resized. Returns `[C, H, W]`. Picture and spec have pixels:
+/// [`decode`] and [`ImageSpec::validate`] see to it.
+pub(crate) fn fit(picture: &DynamicImage, spec: ImageSpec) -> Vec<u8> {
+    let picture = over_white(picture);
+    let (width, height) = picture.dimensions();
+    let (target_w, target_h) = (spec.width as u32, spec.height as u32);
+    // Largest centred crop of the target's aspect.
+    let scaled = |side: u32, by: u32, over: u32| u64::from(side) * u64::from(by) / u64::from(over);
+    let crop_w = scaled(height, target_w, target_h).clamp(1, u64::from(width)) as u32;
+    let crop_h = scaled(width, target_h, target_w).clamp(1, u64::from(height)) as u32;
+    let crop = imageops::crop_imm(
+        &picture,
+        (width - crop_w) / 2,
+        (height - crop_h) / 2,
+        crop_w,
+        crop_h,
+    )
+    .to_image();
+    let resized = if (crop_w, crop_h) == (target_w, target_h) {
+        crop
+    } else {
+        let filter = if crop_w > target_w {
+            FilterType::Lanczos3
+        } else {
+            FilterType::CatmullRom
+        };
+        imageops::resize(&crop, target_w, target_h, filter)
+    };
+    planes(&resized, spec.channels)
+}
+
+fn over_white(picture: &DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.to_rgb8();
+    }
+    let rgba: RgbaImage = picture.to_rgba8();
+    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, a] = rgba.get_pixel(x, y).0.map(u32::from);
+        let blend = |c: u32| ((c * a + 255 * (255 - a) + 127) / 255) as u8;
+        image::Rgb([blend(r), blend(g), blend(b)])
+    })
+}
+
+/// `[H, W, 3]` to `[C, H, W]`.
+fn planes(picture: &RgbImage, channels: usize) -> Vec<u8> {
+    if channels == 1 {
+        return DynamicImage::ImageRgb8(picture.clone())
+            .to_luma8()
+            .into_raw();
+    }
+    let mut out = Vec::with_capacity(picture.as_raw().len());
+    for channel in 0..3 {
+        out.extend(picture.pixels().map(|pixel| pixel.0[channel]));
+    }
+    out
+}
+
+/// A grey bitmap centred on black, as MNIST is usually padded; larger ones are resized.
+pub(crate) fn pad_grey(pixels: &[u8], rows: usize, columns: usize, spec: ImageSpec) -> Vec<u8> {
+    if rows > spec.height || columns > spec.width {
+        let Some(grey) = image::GrayImage::from_raw(columns as u32, rows as u32, pixels.to_vec())
+        else {
+            return vec![0; spec.bytes()];
+        };
+        return fit(&DynamicImage::ImageLuma8(grey), spec);
+    }
+    let mut plane = vec![0; spec.height * spec.width];
+    let (top, left) = ((spec.height - rows) / 2, (spec.width - columns) / 2);
+    for (row, line) in pixels.chunks_exact(columns).take(rows).enumerate() {
+        let start = (top + row) * spec.width + left;
+        plane[start..start + columns].copy_from_slice(line);
+    }
+    plane.repeat(spec.channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_puts_the_bitmap_in_the_middle() {
+        let spec = ImageSpec {
+            channels: 1,
+            height: 4,
+            width: 4,
+        };
+        let padded = pad_grey(&[1, 2, 3, 4], 2, 2, spec);
+        assert_eq!(padded, [0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn transparent_parts_become_white() {
+        let half = RgbaImage::from_pixel(2, 2, image::Rgba([255, 0, 0, 128]));
+        let spec = ImageSpec {
+            channels: 3,
+            height: 2,
+            width: 2,
+        };
+        let got = fit(&DynamicImage::ImageRgba8(half), spec);
+        assert_eq!(got, [[255; 4], [127; 4], [127; 4]].concat());
+    }
+
+    #[test]
+    fn the_centre_is_cropped() {
+        // Columns 0..4 have values 0, 10, 20, 30; a square crop keeps the middle two.
+        let wide = image::GrayImage::from_fn(4, 2, |x, _| image::Luma([x as u8 * 10]));
+        let spec = ImageSpec {
+            channels: 1,
+            height: 2,
+            width: 2,
+        };
+        assert_eq!(fit(&DynamicImage::ImageLuma8(wide), spec), [10, 20, 10, 20]);
+    }
+
+    #[test]
+    fn sizes_follow_the_spec_and_flat_colours_stay() {
+        let spec = ImageSpec {
+            channels: 3,
+            height: 5,
+            width: 7,
+        };
+        for (width, height) in [(1, 1), (1, 300), (300, 1), (7, 5), (64, 48)] {
+            let picture = RgbImage::from_pixel(width, height, image::Rgb([10, 20, 30]));
+            let got = fit(&DynamicImage::ImageRgb8(picture), spec);
+            assert_eq!(
+                got,
+                [[10; 35], [20; 35], [30; 35]].concat(),
+                "{width}x{height}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_geometries_of_pictures_are_valid() {
+        let valid = |channels, height, width| {
+            let spec = ImageSpec {
+                channels,
+                height,
+                width,
+            };
+            spec.validate(Path::new("set")).is_ok()
+        };
+        assert!(valid(1, 1, 1) && valid(3, 32, MAX_SIDE));
+        assert!(!valid(2, 32, 32) && !valid(0, 32, 32));
+        assert!(!valid(3, 0, 32) && !valid(3, 32, 0) && !valid(3, MAX_SIDE + 1, 32));
+    }
+
+    #[test]
+    fn pictures_of_a_turned_camera_are_upright() {
+        use image::ImageEncoder;
+        // A TIFF header with one entry: orientation (0x0112), a short, 6: turn right by 90 degrees.
+        let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("turned.jpg");
+        let file = std::fs::File::create(&path).unwrap();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(file, 100);
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        // Black on the left, white on the right; upright, black is on top.
+        let lying =
+            image::GrayImage::from_fn(32, 16, |x, _| image::Luma([if x < 16 { 0 } else { 255 }]));
+        lying.write_with_encoder(encoder).unwrap();
+        let upright = decode(&path).unwrap().to_luma8();
+        assert_eq!(upright.dimensions(), (16, 32));
+        assert!(upright.get_pixel(8, 4).0[0] < 30 && upright.get_pixel(8, 28).0[0] > 225);
+    }
+}

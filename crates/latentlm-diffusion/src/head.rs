@@ -1,0 +1,319 @@
+//! The diffusion head: AdaLN-modulated feed-forward layers that denoise one latent.
+
+use burn::config::Config;
+use burn::module::{Initializer, Module};
+use burn::nn::{Linear, LinearConfig, SwiGlu, SwiGluConfig};
+use burn::tensor::{Device, Int, Tensor, activation::silu};
+use latentlm_core::ops::{rms_norm, swiglu_width};
+use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
+
+use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
+use crate::solver;
+use crate::timestep::TimestepEmbedding;
+
+/// Rows of modulation computed at once while sampling: more shares the weights' way through the
+/// cache between solver steps, less bounds the memory (a row is `(3 depth + 2) D` numbers).
+const MODULATION_ROWS: usize = 2048;
+
+/// Configuration of a [`DiffusionHead`]. The defaults are the official image models'.
+#[derive(Config, Debug, PartialEq)]
+pub struct DiffusionHeadConfig {
+    /// `Z`, numbers a latent.
+    pub latent_dim: usize,
+    /// `D`, width of the condition and of the head.
+    pub width: usize,
+    /// Number of layers.
+    #[config(default = 3)]
+    pub depth: usize,
+    /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
+    #[config(default = 4.0)]
+    pub mlp_ratio: f64,
+    /// Epsilon of the norms.
+    #[config(default = 1e-6)]
+    pub norm_epsilon: f64,
+    /// How noise grows.
+    #[config(default = "BetaSchedule::Cosine")]
+    pub schedule: BetaSchedule,
+    /// What the head predicts.
+    #[config(default = "Prediction::Velocity")]
+    pub prediction: Prediction,
+    /// `T`, timesteps of the forward process.
+    #[config(default = 1000)]
+    pub num_train_timesteps: usize,
+}
+
+/// What can be wrong with a head's configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffusionError {
+    /// An impossible configuration.
+    #[error("diffusion head: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl DiffusionHeadConfig {
+    fn mlp_width(&self) -> usize {
+        swiglu_width(self.width, self.mlp_ratio)
+    }
+
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a size is zero or too small.
+    pub fn validate(&self) -> Result<(), DiffusionError> {
+        let fail = |reason: String| Err(DiffusionError::Config { reason });
+        if self.latent_dim == 0 || self.width == 0 || self.num_train_timesteps < 2 {
+            return fail(
+                "latent_dim and width must be positive, num_train_timesteps 2 or more".into(),
+            );
+        }
+        if self.depth > 0 && self.mlp_width() == 0 {
+            return fail(format!(
+                "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
+                self.width, self.mlp_ratio
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds the head. It starts as zero: modulation and output layers are zero.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self, device: &Device) -> DiffusionHead {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        let width = self.width;
+        DiffusionHead {
+            input: LinearConfig::new(self.latent_dim, width).init(device),
+            timestep: TimestepEmbedding::new(width, device),
+            layers: (0..self.depth)
+                .map(|_| HeadLayer {
+                    modulation: zero_linear(width, 3 * width, device),
+                    up: SwiGluConfig::new(width, self.mlp_width()).init(device),
+                    down: LinearConfig::new(self.mlp_width(), width)
+                        .with_bias(false)
+                        .init(device),
+                })
+                .collect(),
+            modulation: zero_linear(width, 2 * width, device),
+            output: zero_linear(width, self.latent_dim, device),
+            schedule: NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps),
+            epsilon: self.norm_epsilon,
+        }
+    }
+}
+
+fn zero_linear(input: usize, output: usize, device: &Device) -> Linear {
+    LinearConfig::new(input, output)
+        .with_bias(false)
+        .with_initializer(Initializer::Zeros)
+        .init(device)
+}
+
+/// One layer: `x += gate * mlp(norm(x) * (1 + scale) + shift)`.
+#[derive(Module, Debug)]
+struct HeadLayer {
+    modulation: Linear,
+    up: SwiGlu,
+    down: Linear,
+}
+
+impl HeadLayer {
+    /// # Shapes
+    /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
+    fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        let [_, width] = x.dims();
+        let gate = modulation.clone().narrow(1, 2 * width, width);
+        let inner = modulate(rms_norm(x.clone(), epsilon), modulation);
+        x + gate * self.down.forward(self.up.forward(inner))
+    }
+}
+
+/// `x * (1 + scale) + shift`, the first two parts of `modulation` being shift and scale.
+fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
+    let [_, width] = x.dims();
+    let shift = modulation.clone().narrow(1, 0, width);
+    let scale = modulation.narrow(1, width, width);
+    x * (scale + 1.0) + shift
+}
+
+/// The next-token diffusion head (paper §2.2; reference `forward_diffusion`).
+///
+/// Without biases but for the input projection; norms without weight. With zero layers it is a
+/// linear denoiser, which tests use.
+#[derive(Module, Debug)]
+pub struct DiffusionHead {
+    input: Linear,
+    timestep: TimestepEmbedding,
+    layers: Vec<HeadLayer>,
+    modulation: Linear,
+    output: Linear,
+    #[module(skip)]
+    schedule: NoiseSchedule,
+    epsilon: f64,
+}
+
+/// The modulation of every layer and of the output for some rows.
+struct Modulations {
+    layers: Vec<Tensor<2>>,
+    output: Tensor<2>,
+}
+
+impl Modulations {
+    fn rows(&self, start: usize, count: usize) -> Self {
+        let narrow = |x: &Tensor<2>| x.clone().narrow(0, start, count);
+        Self {
+            layers: self.layers.iter().map(narrow).collect(),
+            output: narrow(&self.output),
+        }
+    }
+}
+
+impl DiffusionHead {
+    /// The forward process that the head was made for.
+    pub fn schedule(&self) -> &NoiseSchedule {
+        &self.schedule
+    }
+
+    /// # Shapes
+    /// - `condition`: `[N, D]`, hidden state plus timestep embedding
+    fn modulations(&self, condition: Tensor<2>) -> Modulations {
+        let condition = silu(condition);
+        Modulations {
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| layer.modulation.forward(condition.clone()))
+                .collect(),
+            output: self.modulation.forward(condition),
+        }
+    }
+
+    /// # Shapes
+    /// - `noisy`: `[N, Z]`; returns `[N, Z]`
+    fn predict(&self, noisy: Tensor<2>, modulations: Modulations) -> Tensor<2> {
+        let mut x = self.input.forward(noisy);
+        for (layer, modulation) in self.layers.iter().zip(modulations.layers) {
+            x = layer.forward(x, modulation, self.epsilon);
+        }
+        let x = modulate(rms_norm(x, self.epsilon), modulations.output);
+        self.output.forward(x)
+    }
+}
+
+impl LatentHead for DiffusionHead {
+    fn latent_dim(&self) -> usize {
+        self.input.weight.dims()[0]
+    }
+
+    fn denoise(
+        &self,
+        noisy: Tensor<2>,
+        timesteps: Tensor<1, Int>,
+        condition: Tensor<2>,
+    ) -> Tensor<2> {
+        let condition = condition + self.timestep.forward(timesteps);
+        let modulations = self.modulations(condition);
+        self.predict(noisy, modulations)
+    }
+
+    fn loss_at(
+        &self,
+        latents: Tensor<2>,
+        condition: Tensor<2>,
+        draws: DiffusionDraws,
+    ) -> Tensor<1> {
+        let DiffusionDraws { timesteps, noise } = draws;
+        let noisy = self
+            .schedule
+            .add_noise(latents.clone(), noise.clone(), timesteps.clone());
+        let target = self.schedule.target(latents, noise, timesteps.clone());
+        let prediction = self.denoise(noisy, timesteps, condition);
+        (prediction - target).square().mean()
+    }
+
+    fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {
+        DiffusionDraws {
+            timesteps: random.integers(rows, self.schedule.timesteps(), device),
+            noise: random.normal([rows, self.latent_dim()], device),
+        }
+    }
+
+    fn sample(
+        &self,
+        condition: Tensor<2>,
+        null: Option<Tensor<2>>,
+        noise: Tensor<2>,
+        options: &SampleOptions,
+        random: &mut RandomStream,
+    ) -> Tensor<2> {
+        let plan = solver::plan(options.sampler, &self.schedule, options.steps);
+        let null = null.filter(|_| options.guidance_scale != 1.0);
+        let guided = null.is_some();
+        let condition = match null {
+            Some(null) => Tensor::cat(vec![condition, null], 0),
+            None => condition,
+        };
+        let mut modulations = StepModulations::new(self, &plan, condition);
+        solver::integrate(&plan, noise, random, |step, x| {
+            if !guided {
+                return self.predict(x, modulations.at(step));
+            }
+            let rows = x.dims()[0];
+            let both = self.predict(x.repeat_dim(0, 2), modulations.at(step));
+            let null = both.clone().narrow(0, rows, rows);
+            let cond = both.narrow(0, 0, rows);
+            null.clone() + (cond - null).mul_scalar(options.guidance_scale)
+        })
+    }
+}
+
+/// Modulations of all solver steps, worked out for many steps in one matrix product: they depend
+/// on the condition and the timestep, not on the state.
+struct StepModulations<'a> {
+    head: &'a DiffusionHead,
+    condition: Tensor<2>,
+    timesteps: Tensor<2>,
+    steps_at_once: usize,
+    ready: Option<(usize, Modulations)>,
+}
+
+impl<'a> StepModulations<'a> {
+    fn new(head: &'a DiffusionHead, plan: &[solver::SolverStep], condition: Tensor<2>) -> Self {
+        let steps: Vec<i64> = plan.iter().map(|step| step.timestep as i64).collect();
+        let steps = Tensor::<1, Int>::from_ints(steps.as_slice(), &condition.device());
+        Self {
+            head,
+            timesteps: head.timestep.forward(steps),
+            steps_at_once: (MODULATION_ROWS / condition.dims()[0]).max(1),
+            condition,
+            ready: None,
+        }
+    }
+
+    fn at(&mut self, step: usize) -> Modulations {
+        let rows = self.condition.dims()[0];
+        let first = step - step % self.steps_at_once;
+        if self.ready.as_ref().is_none_or(|(start, _)| *start != first) {
+            self.ready = Some((first, self.compute(first)));
+        }
+        match &self.ready {
+            Some((start, modulations)) => modulations.rows((step - start) * rows, rows),
+            None => self.compute(step),
+        }
+    }
+
+    fn compute(&self, first: usize) -> Modulations {
+        let [rows, width] = self.condition.dims();
+        let steps = self.steps_at_once.min(self.timesteps.dims()[0] - first);
+        let timesteps = self.timesteps.clone().narrow(0, first, steps);
+        let condition =
+            self.condition.clone().unsqueeze_dim::<3>(0) + timesteps.unsqueeze_dim::<3>(1); // [steps, N, D]
+        self.head
+            .modulations(condition.reshape([steps * rows, width]))
+    }
+}

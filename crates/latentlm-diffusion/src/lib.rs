@@ -1,0 +1,31 @@
+//! Next-token diffusion (paper §2.2): the noise schedule, solvers of the reverse process, and the
+//! small AdaLN head that denoises one latent given the backbone's hidden state.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+//! use latentlm_diffusion::DiffusionHeadConfig;
+//!
+//! let device = Device::default();
+//! let head = DiffusionHeadConfig::new(8, 64).init(&device);
+//! let mut random = RandomStream::new(0);
+//! let hidden = random.normal([2, 64], &device);
+//! let noise = random.normal([2, 8], &device);
+//! let latents = head.sample(hidden, None, noise, &SampleOptions::default(), &mut random);
+//! assert_eq!(latents.dims(), [2, 8]);
+//! ```
+//!
+//! Letters in shapes: `N` rows (batch times positions, flattened), `Z` latent dimension, `D` width
+//! of the condition.
+
+mod head;
+mod schedule;
+pub mod solver;
+mod timestep;
+
+pub use head::{DiffusionError, DiffusionHead, DiffusionHeadConfig};
+pub use schedule::{BetaSchedule, NoiseSchedule, Prediction};
+pub use timestep::TimestepEmbedding;
+
+pub use DiffusionHead as Head;
+pub use DiffusionHeadConfig as HeadConfig;

@@ -1,0 +1,42 @@
+//! DPM-Solver++ 2M, midpoint (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+
+use super::{SolverStep, alpha_bar_pairs, timesteps};
+use crate::schedule::NoiseSchedule;
+
+/// Half the logarithm of the signal-to-noise ratio.
+fn lambda(alpha_bar: f64) -> f64 {
+    0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
+}
+
+/// Second order from the second step on; the last step, to zero noise, is first order: there the
+/// step in lambda is infinite and the second-order correction has no meaning.
+pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
+    let timesteps = timesteps(schedule, steps);
+    let pairs = alpha_bar_pairs(schedule, &timesteps);
+    let mut plan = Vec::with_capacity(steps);
+    let mut last_width: Option<f64> = None;
+    for (index, (bar, next)) in pairs.iter().copied().enumerate() {
+        let (alpha, sigma) = (bar.sqrt(), (1.0 - bar).sqrt());
+        let (alpha_next, sigma_next) = (next.sqrt(), (1.0 - next).sqrt());
+        let (x_to_clean, prediction_to_clean) = schedule.clean_factors(alpha, sigma);
+        let is_final = index + 1 == steps;
+        let width = lambda(next) - lambda(bar); // infinite at the end
+        let pull = alpha_next * -(-width).exp_m1();
+        // Midpoint correction: pull/2 * (clean - last clean) / r, r the ratio of step widths.
+        let correction = match last_width {
+            Some(last_width) if !is_final => 0.5 * pull * width / last_width,
+            _ => 0.0,
+        };
+        plan.push(SolverStep {
+            timestep: timesteps[index],
+            x_to_clean,
+            prediction_to_clean,
+            state: sigma_next / sigma,
+            this: pull + correction,
+            last: -correction,
+            noise: 0.0,
+        });
+        last_width = Some(width);
+    }
+    plan
+}

@@ -1,0 +1,125 @@
+//! The contracts of `latentlm-core` for the diffusion head, and its gradients.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Int, Tensor};
+use latentlm_core::conformance::{head, module};
+use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction};
+
+fn config() -> DiffusionHeadConfig {
+    DiffusionHeadConfig::new(3, 32)
+        .with_depth(2)
+        .with_mlp_ratio(6.0)
+}
+
+/// A head that is no longer zero: every parameter gets noise.
+fn moved(device: &Device) -> DiffusionHead {
+    config().init(device).map(&mut Noise(RandomStream::new(9)))
+}
+
+struct Noise(RandomStream);
+
+impl ModuleMapper for Noise {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let noise = self.0.normal(param.dims(), &param.device());
+        param.map(|x| (x + noise.mul_scalar(0.1)).detach().require_grad())
+    }
+}
+
+#[test]
+fn head_contract() {
+    let device = Device::default();
+    head::check(&moved(&device.clone().autodiff()).valid(), 32, &device);
+}
+
+#[test]
+fn weights_survive_a_file() {
+    let device = Device::default();
+    module::save_load_is_bit_equal(&config().init(&device), || config().init(&device));
+}
+
+#[test]
+fn a_new_head_predicts_zero() {
+    let device = Device::default();
+    let head = config().init(&device);
+    let mut random = RandomStream::new(1);
+    let out = head.denoise(
+        random.normal([4, 3], &device),
+        random.integers(4, 1000, &device),
+        random.normal([4, 32], &device),
+    );
+    assert_eq!(out.abs().max().into_scalar::<f32>(), 0.0);
+}
+
+fn loss(head: &DiffusionHead, device: &Device) -> Tensor<1> {
+    let mut random = RandomStream::new(2);
+    let latents = random.normal([8, 3], device);
+    let condition = random.normal([8, 32], device);
+    let draws = head.draw(8, &mut random, device);
+    head.loss_at(latents, condition, draws)
+}
+
+#[test]
+fn gradient_reaches_every_parameter() {
+    let device = Device::default().autodiff();
+    let head = moved(&device);
+    let gradients = loss(&head, &device).backward();
+    module::gradient_reaches_every_parameter(&head, &gradients);
+}
+
+/// The loss of an untrained head (it predicts zero) is the mean square of its target.
+#[test]
+fn loss_of_a_zero_head_is_the_mean_square_of_the_target() {
+    let device = Device::default();
+    for prediction in [Prediction::Epsilon, Prediction::Velocity] {
+        let head = config().with_prediction(prediction).init(&device);
+        let mut random = RandomStream::new(2);
+        let latents = random.normal([8, 3], &device);
+        let condition = random.normal([8, 32], &device);
+        let draws = head.draw(8, &mut random, &device);
+        let target = head.schedule().target(
+            latents.clone(),
+            draws.noise.clone(),
+            draws.timesteps.clone(),
+        );
+        let expected = target.square().mean().into_scalar::<f32>();
+        let got = head.loss_at(latents, condition, draws).into_scalar::<f32>();
+        assert!(
+            (got - expected).abs() < 1e-6,
+            "{prediction:?}: {got} {expected}"
+        );
+    }
+}
+
+/// The modulations of all solver steps, computed at once, are those of one step at a time: the
+/// sampler agrees with a loop over `denoise`.
+#[test]
+fn sampling_agrees_with_the_plain_loop() {
+    use latentlm_diffusion::solver;
+    let device = Device::default();
+    let head = moved(&device.clone().autodiff()).valid();
+    let mut random = RandomStream::new(3);
+    let condition = random.normal([5, 32], &device);
+    let null = random.normal([5, 32], &device);
+    let noise = random.normal([5, 3], &device);
+    let options = SampleOptions {
+        steps: 7,
+        guidance_scale: 2.5,
+        ..SampleOptions::default()
+    };
+    let got = head.sample(
+        condition.clone(),
+        Some(null.clone()),
+        noise.clone(),
+        &options,
+        &mut random,
+    );
+    let plan = solver::plan(options.sampler, head.schedule(), options.steps);
+    let expected = solver::integrate(&plan, noise, &mut random, |step, x| {
+        let t = Tensor::<1, Int>::from_ints([plan[step].timestep as i64; 5], &device);
+        let cond = head.denoise(x.clone(), t.clone(), condition.clone());
+        let uncond = head.denoise(x, t, null.clone());
+        uncond.clone() + (cond - uncond).mul_scalar(2.5)
+    });
+    latentlm_core::conformance::assert_close("guided sampling", got, expected, 1e-5);
+}

@@ -1,0 +1,75 @@
+//! What one more latent costs, position by position.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use latentlm::{CausalBackbone, ImageLmConfig, LatentHead, RandomStream, SampleOptions};
+
+/// Milliseconds a latent around one position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecodeTimes {
+    /// Position in the sequence.
+    pub position: usize,
+    /// The backbone's step with the KV cache, median.
+    pub backbone_ms: f64,
+    /// The head with all its solver steps, median.
+    pub head_ms: f64,
+}
+
+/// Positions on each side that a median is taken over.
+const AROUND: usize = 8;
+
+/// Times the generation of `config.tokens` latents for `batch` sequences with guidance.
+pub fn decode_times(
+    config: &ImageLmConfig,
+    batch: usize,
+    options: &SampleOptions,
+    positions: &[usize],
+    device: &Device,
+) -> Vec<DecodeTimes> {
+    let model = config.init(device);
+    let mut random = RandomStream::new(0);
+    let rows = 2 * batch;
+    let mut kv_cache = model.backbone.init_state(rows, config.tokens, device);
+    let mut backbone = Vec::with_capacity(config.tokens);
+    let mut head = Vec::with_capacity(config.tokens);
+    for _ in 0..config.tokens {
+        let input = random.normal([rows, 1, config.width], device);
+        let noise = random.normal([batch, config.latent_dim], device);
+        let started = Instant::now();
+        let hidden = model.backbone.step(input, &mut kv_cache);
+        wait(device);
+        backbone.push(started.elapsed().as_secs_f64() * 1e3);
+        let started = Instant::now();
+        let hidden = hidden.reshape([rows, config.width]);
+        let (condition, null) = (
+            hidden.clone().narrow(0, 0, batch),
+            hidden.narrow(0, batch, batch),
+        );
+        model
+            .head
+            .sample(condition, Some(null), noise, options, &mut random);
+        wait(device);
+        head.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    positions
+        .iter()
+        .map(|&position| DecodeTimes {
+            position,
+            backbone_ms: median_around(&backbone, position),
+            head_ms: median_around(&head, position),
+        })
+        .collect()
+}
+
+/// Lets the device finish; a device that fails here fails again at the next read.
+fn wait(device: &Device) {
+    let _ = device.sync();
+}
+
+fn median_around(times: &[f64], position: usize) -> f64 {
+    let end = (position + AROUND).min(times.len());
+    let mut window = times[position.saturating_sub(AROUND).min(end)..end].to_vec();
+    window.sort_by(f64::total_cmp);
+    window.get(window.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,65 @@
+//! What can go wrong while training, sampling or measuring.
+
+use std::path::PathBuf;
+
+use burn::store::RecordError;
+use latentlm::ModelError;
+use latentlm::codec_image::CodecError;
+use latentlm::core::bundle::BundleError;
+use latentlm::core::recipe::RecipeError;
+use latentlm_data::DataError;
+
+/// An error of this crate. Each is one line: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A recipe that can't be read or is wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// A value of a recipe that can't be.
+    #[error("recipe: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The codec's part of a recipe.
+    #[error("recipe: {0}")]
+    Codec(#[from] CodecError),
+    /// The model's part of a recipe.
+    #[error("recipe: {0}")]
+    Model(#[from] ModelError),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Files of a checkpoint.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// An optimizer's state that can't be written or read.
+    #[error("optimizer state {path}: {source}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RecordError,
+    },
+    /// A run folder that is not what the command needs.
+    #[error("run {path}: {reason}")]
+    Run {
+        /// The run's folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A loss that is no number.
+    #[error(
+        "{stage}: the loss is not finite at step {step}; try a smaller {stage}_train.learning_rate"
+    )]
+    NotFinite {
+        /// The stage.
+        stage: &'static str,
+        /// The step.
+        step: u64,
+    },
+    /// A picture that can't be encoded.
+    #[error("cannot encode a picture: {0}")]
+    Encode(#[from] image::ImageError),
+}

@@ -1,0 +1,173 @@
+//! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::train::Interrupter;
+use burn::train::metric::{
+    MetricAttributes, MetricDefinition, MetricEntry, MetricId, NumericAttributes, NumericEntry,
+    SerializedEntry,
+};
+use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// The dashboard on a terminal, lines elsewhere.
+    Auto,
+    /// Lines.
+    Plain,
+    /// Nothing.
+    Silent,
+}
+
+/// The progress of one stage.
+pub struct Progress {
+    stage: &'static str,
+    total: u64,
+    first: u64,
+    started: Instant,
+    last_line: Option<Instant>,
+    view: View,
+}
+
+enum View {
+    Dashboard {
+        renderer: Box<dyn MetricsRenderer>,
+        known: Vec<String>,
+    },
+    Lines,
+    Nothing,
+}
+
+/// Lines come at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+impl Progress {
+    /// Begins at step `first` of `total`.
+    pub fn new(
+        stage: &'static str,
+        first: u64,
+        total: u64,
+        interrupter: &Interrupter,
+        mode: ProgressMode,
+    ) -> Self {
+        let dashboard = mode == ProgressMode::Auto && std::io::stdout().is_terminal();
+        let view = match mode {
+            ProgressMode::Silent => View::Nothing,
+            _ if dashboard => {
+                let mut renderer = default_renderer(interrupter.clone(), None);
+                renderer.start(1, 1, Some(total as usize), Some(stage));
+                renderer.start_split("train", total as usize);
+                View::Dashboard {
+                    renderer,
+                    known: Vec::new(),
+                }
+            }
+            _ => View::Lines,
+        };
+        Self {
+            stage,
+            total,
+            first,
+            started: Instant::now(),
+            last_line: None,
+            view,
+        }
+    }
+
+    /// Shows that `step` steps are done.
+    pub fn step(&mut self, step: u64, values: &[(&str, f64)]) {
+        match &mut self.view {
+            View::Nothing => {}
+            View::Dashboard { renderer, known } => {
+                for (name, value) in values {
+                    show(renderer.as_mut(), known, name, *value);
+                }
+                renderer.update_split(step as usize);
+            }
+            View::Lines => {
+                let due = self.last_line.is_none_or(|t| t.elapsed() >= LINE_EVERY);
+                if due || step == self.total {
+                    self.last_line = Some(Instant::now());
+                    let line = self.line(step, values);
+                    self.note(&line);
+                }
+            }
+        }
+    }
+
+    fn line(&self, step: u64, values: &[(&str, f64)]) -> String {
+        let mut line = format!("{} {step}/{}", self.stage, self.total);
+        for (name, value) in values {
+            let digits = if value.abs() < 0.01 {
+                format!("{value:.1e}")
+            } else {
+                format!("{value:.4}")
+            };
+            line.push_str(&format!("  {name} {digits}"));
+        }
+        let done = step.saturating_sub(self.first).max(1) as f64;
+        let step_s = self.started.elapsed().as_secs_f64() / done;
+        let left_s = step_s * self.total.saturating_sub(step) as f64;
+        line.push_str(&format!(
+            "  {:.0} ms/step  {} left",
+            step_s * 1e3,
+            minutes(left_s)
+        ));
+        line
+    }
+
+    /// Tells of an event.
+    pub fn note(&mut self, event: &str) {
+        match &mut self.view {
+            View::Nothing => {}
+            View::Dashboard { renderer, .. } => renderer.log_event_training(event.into()),
+            // Standard error: a closed pipe must not end a training run.
+            View::Lines => {
+                let _ = writeln!(std::io::stderr(), "{event}");
+            }
+        }
+    }
+
+    /// Ends the stage; the dashboard gives the terminal back.
+    pub fn finish(self) {
+        if let View::Dashboard { mut renderer, .. } = self.view {
+            renderer.end_split();
+            renderer.end();
+            let _ = renderer.on_train_end(None);
+        }
+    }
+}
+
+fn show(renderer: &mut dyn MetricsRenderer, known: &mut Vec<String>, name: &str, value: f64) {
+    let id = MetricId::new(Arc::new(name.to_owned()));
+    if !known.iter().any(|k| k == name) {
+        known.push(name.to_owned());
+        renderer.register_metric(MetricDefinition {
+            metric_id: id.clone(),
+            name: Arc::new(name.to_owned()),
+            description: None,
+            attributes: MetricAttributes::Numeric(NumericAttributes {
+                unit: None,
+                higher_is_better: false,
+            }),
+        });
+    }
+    let text = SerializedEntry::new(format!("{value:.4}"), value.to_string());
+    renderer.update_train(MetricState::Numeric(
+        MetricEntry::new(id, text),
+        Some(NumericEntry::Value(value)),
+    ));
+}
+
+/// `75.0` as `1m15s`.
+pub fn minutes(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}

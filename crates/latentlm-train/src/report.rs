@@ -1,0 +1,158 @@
+//! `report.html` of a run: one file with everything in it, no network, no scripts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use latentlm::core::bundle::write_atomically;
+
+use crate::error::TrainError;
+use crate::metrics::{MetricLine, MetricsLog, series};
+use crate::plot::{Series, escape, line_chart};
+use crate::recipe::ImageRecipe;
+use crate::run::RunFolder;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
+padding:0 1rem;color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
+table{border-collapse:collapse}td{padding:.15rem 1rem .15rem 0;vertical-align:top}\
+td:first-child{color:#777}img{max-width:100%;image-rendering:pixelated}\
+pre{background:#f4f4f5;padding:1rem;overflow:auto;font-size:12px}\
+figure{margin:1rem 0}figcaption{color:#777;font-size:13px}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#18181b}pre{background:#27272a}}";
+
+/// A page under construction.
+struct Page(String);
+
+impl Page {
+    fn new(title: &str) -> Self {
+        let title = escape(title);
+        Self(format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style>\
+             <h1>{title}</h1>"
+        ))
+    }
+
+    fn heading(&mut self, text: &str) {
+        let _ = write!(self.0, "<h2>{}</h2>", escape(text));
+    }
+
+    fn table(&mut self, rows: &[(String, String)]) {
+        self.0.push_str("<table>");
+        for (name, value) in rows {
+            let _ = write!(
+                self.0,
+                "<tr><td>{}</td><td>{}</td></tr>",
+                escape(name),
+                escape(value)
+            );
+        }
+        self.0.push_str("</table>");
+    }
+
+    fn chart(&mut self, caption: &str, svg: &str) {
+        let caption = escape(caption);
+        let _ = write!(
+            self.0,
+            "<figure>{svg}<figcaption>{caption}</figcaption></figure>"
+        );
+    }
+
+    fn picture(&mut self, caption: &str, png: &[u8]) {
+        let _ = write!(
+            self.0,
+            "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\">\
+             <figcaption>{0}</figcaption></figure>",
+            escape(caption),
+            STANDARD.encode(png)
+        );
+    }
+
+    fn code(&mut self, text: &str) {
+        let _ = write!(self.0, "<pre>{}</pre>", escape(text));
+    }
+}
+
+/// Writes the report of a run from what its folder holds.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn write_run_report(
+    run: &RunFolder,
+    recipe: &ImageRecipe,
+) -> Result<PathBuf, TrainError> {
+    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
+    let name = run
+        .path()
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let mut page = Page::new(&format!("Run {name}"));
+    let evaluation = run.file("evaluation.json");
+    if let Ok(text) = fs::read_to_string(&evaluation)
+        && let Ok(values) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(&text)
+    {
+        page.heading("Evaluation");
+        let rows = values
+            .iter()
+            .map(|(name, value)| (name.replace('_', " "), value.to_string()));
+        page.table(&rows.collect::<Vec<_>>());
+    }
+    page.heading("Samples, a row a class");
+    pictures(&mut page, run, "lm-step-");
+    curves(&mut page, &lines, "lm", "Language model");
+    curves(&mut page, &lines, "codec", "Codec");
+    page.heading("Held-out pictures and their reconstructions");
+    pictures(&mut page, run, "codec-step-");
+    page.heading("Recipe");
+    page.code(&recipe.to_toml()?);
+    let path = run.file("report.html");
+    write_atomically(&path, page.0.as_bytes())?;
+    Ok(path)
+}
+
+fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
+    let charts: [(&str, &[&str], bool); 4] = [
+        ("loss", &["loss", "reconstruction"], true),
+        ("held-out PSNR in dB", &["held_out_psnr_db"], false),
+        ("norm of the gradients", &["gradient_norm"], true),
+        ("learning rate", &["lr"], false),
+    ];
+    page.heading(heading);
+    for (caption, names, log_y) in charts {
+        let curves: Vec<Series<'_>> = names
+            .iter()
+            .map(|name| Series {
+                name,
+                points: series(lines, stage, name),
+            })
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        if !curves.is_empty() {
+            page.chart(caption, &line_chart("step", &curves, log_y));
+        }
+    }
+}
+
+/// The sample pictures whose names begin so, newest first.
+fn pictures(page: &mut Page, run: &RunFolder, prefix: &str) {
+    let Ok(entries) = fs::read_dir(run.file("samples")) else {
+        return;
+    };
+    let step = |path: &Path| -> Option<u64> {
+        let name = path.file_stem()?.to_str()?;
+        name.strip_prefix(prefix)?.parse().ok()
+    };
+    let mut list: Vec<(u64, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| Some((step(&entry.path())?, entry.path())))
+        .collect();
+    list.sort();
+    for (step, path) in list.iter().rev().take(6) {
+        if let Ok(png) = fs::read(path) {
+            page.picture(&format!("step {step}"), &png);
+        }
+    }
+}

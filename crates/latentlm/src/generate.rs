@@ -1,0 +1,73 @@
+//! Autoregressive generation of latents, with guidance and a KV cache.
+
+use burn::tensor::{Int, Tensor};
+use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
+
+use crate::image::ImageAdapters;
+use crate::model::LatentLm;
+
+impl<B: CausalBackbone, H: LatentHead> LatentLm<ImageAdapters, B, H> {
+    /// Draws the latents of one image a label.
+    ///
+    /// # Shapes
+    /// - `labels`: `[B]`
+    /// - returns: `[B, T, Z]`, as the codec decodes them (whitening undone)
+    pub fn generate(
+        &self,
+        labels: Tensor<1, Int>,
+        options: &SampleOptions,
+        random: &mut RandomStream,
+    ) -> Tensor<3> {
+        let [batch] = labels.dims();
+        let shape = [batch, self.adapters.tokens, self.head.latent_dim()];
+        let noise = random.normal(shape, &labels.device());
+        let latents = self.generate_from(labels, noise, options, random);
+        self.adapters.latent.unwhiten(latents)
+    }
+
+    /// [`generate`](Self::generate) from given initial noise; the stream is read only by samplers
+    /// that add noise on the way.
+    ///
+    /// With guidance the batch is doubled: the second half sees the null label and the same
+    /// latents, in the same KV cache and the same matrix products.
+    ///
+    /// # Shapes
+    /// - `labels`: `[B]`; `noise`: `[B, T, Z]`
+    /// - returns: `[B, T, Z]`, whitened
+    pub fn generate_from(
+        &self,
+        labels: Tensor<1, Int>,
+        noise: Tensor<3>,
+        options: &SampleOptions,
+        random: &mut RandomStream,
+    ) -> Tensor<3> {
+        let device = labels.device();
+        let [batch, tokens, dim] = noise.dims();
+        let guided = options.guidance_scale != 1.0;
+        let (labels, rows) = if guided {
+            let null = self.adapters.label.null(batch, &device);
+            (Tensor::cat(vec![labels, null], 0), 2 * batch)
+        } else {
+            (labels, batch)
+        };
+        let mut kv_cache = self.backbone.init_state(rows, tokens, &device);
+        let mut input = self.adapters.label.embed(labels); // [rows, 1, D]
+        let mut latents = Vec::with_capacity(tokens);
+        for position in 0..tokens {
+            let hidden = self.backbone.step(input, &mut kv_cache);
+            let width = hidden.dims()[2];
+            let hidden = hidden.reshape([rows, width]);
+            let condition = hidden.clone().narrow(0, 0, batch);
+            let null = guided.then(|| hidden.narrow(0, batch, batch));
+            let start = noise.clone().narrow(1, position, 1).reshape([batch, dim]);
+            let latent = self.head.sample(condition, null, start, options, random);
+            let latent = latent.reshape([batch, 1, dim]);
+            latents.push(latent.clone());
+            input = self.adapters.latent.embed(latent);
+            if guided {
+                input = input.repeat_dim(0, 2);
+            }
+        }
+        Tensor::cat(latents, 1)
+    }
+}

@@ -1,0 +1,43 @@
+//! LatentLM in Rust: one causal Transformer reads and writes discrete tokens and continuous
+//! latents ("Multimodal Latent Language Modeling with Next-Token Diffusion",
+//! [arXiv 2412.08635](https://arxiv.org/abs/2412.08635)).
+//!
+//! This crate puts the parts together. [`LatentLm`] is generic over adapters, backbone and head;
+//! the aliases ([`ImageLm`]) fill in the workspace's own.
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use latentlm::{ImageLmConfig, RandomStream, SampleOptions};
+//!
+//! // A tiny, untrained model of 16 latents of 8 numbers for 10 classes.
+//! let device = Device::default();
+//! let model = ImageLmConfig::new(10, 16, 8)
+//!     .with_width(64)
+//!     .with_depth(2)
+//!     .with_heads(4)
+//!     .init(&device);
+//! let labels = Tensor::<1, Int>::from_ints([3, 7], &device);
+//! let options = SampleOptions { steps: 5, guidance_scale: 2.0, ..Default::default() };
+//! let latents = model.generate(labels, &options, &mut RandomStream::new(0));
+//! assert_eq!(latents.dims(), [2, 16, 8]);
+//! ```
+
+mod generate;
+mod image;
+mod model;
+
+pub use image::{ImageAdapters, ImageLm, ImageLmConfig, ModelError};
+pub use latentlm_adapters as adapters;
+pub use latentlm_backbone as backbone;
+pub use latentlm_codec_image as codec_image;
+pub use latentlm_core as core;
+pub use latentlm_core::{
+    CausalBackbone, LatentCodec, LatentHead, ModalityAdapter, RandomStream, SampleOptions, Sampler,
+};
+pub use latentlm_diffusion as diffusion;
+pub use model::LatentLm;
+
+/// The README's code, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,118 @@
+//! Every shipped recipe resolves; its model has the published size; the large ones take a step.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use latentlm::codec_image::CodecLossConfig;
+use latentlm::{LatentCodec, LatentHead, RandomStream};
+use latentlm_tests::repository;
+use latentlm_train::{ImageRecipe, Player};
+
+fn recipe(name: &str) -> ImageRecipe {
+    let path = repository("configs/image").join(name);
+    ImageRecipe::resolve(Some(&path), &[]).unwrap()
+}
+
+#[test]
+fn every_recipe_resolves() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(repository("configs/image")).unwrap() {
+        let path = entry.unwrap().path();
+        ImageRecipe::resolve(Some(&path), &[]).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 6);
+}
+
+#[test]
+fn the_default_is_the_shipped_recipe() {
+    assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
+}
+
+#[test]
+fn impossible_recipes_are_refused_in_one_line() {
+    for (change, part) in [
+        ("lm.widht=3", "did you mean `lm.width`?"),
+        ("lm.width=130", "not a multiple of heads"),
+        ("codec.vit.patch_size=5", "not a multiple"),
+        ("lm_train.steps=0", "lm_train.steps must be positive"),
+        (
+            "codec_train.learning_rate=-1.0",
+            "learning_rate must be positive",
+        ),
+        ("lm.label_dropout=1.0", "label_dropout"),
+        ("sample.steps=1000", "sample.steps must be below"),
+        ("lm.prediction=Sample", "unknown variant"),
+        ("lm.batch_mul=0", "batch_mul"),
+    ] {
+        let message = ImageRecipe::resolve(None, &[change.into()])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(part), "{change}: {message}");
+        assert!(!message.contains('\n'), "{change}: {message}");
+    }
+}
+
+/// Parameters of the official Transformer with 1,000 classes and 16 latent channels, counted from
+/// its layers: embeddings, blocks, condition layer, diffusion blocks, final layer.
+fn published_parameters(width: u64, depth: u64, head_depth: u64) -> u64 {
+    let (classes, channels) = (1000, 16);
+    let hidden = (width * 6 * 2 / 3) / 64 * 64;
+    let embeddings = (classes + 1) * width + 2 * (channels * width + width);
+    let timestep = 256 * width + width * width;
+    let block = 4 * width * width + 3 * width * hidden;
+    let head = 3 * width * width + 3 * width * hidden;
+    let last = 2 * width * width + width * channels;
+    embeddings + timestep + depth * block + width * width + head_depth * head + last
+}
+
+#[test]
+fn large_models_have_the_published_sizes() {
+    let sizes = [("base", 768, 12), ("medium", 1024, 24), ("large", 1536, 24)];
+    for (name, width, depth) in sizes {
+        let recipe = recipe(&format!("imagenet256-{name}.toml"));
+        let model = recipe.model(1000).init(&Device::default());
+        // Two more numbers than the reference: the whitening, which it keeps in a side file.
+        let expected = published_parameters(width, depth, 3) + 2;
+        assert_eq!(model.num_params() as u64, expected, "{name}");
+    }
+    // XL is 1.3 thousand million numbers: its configuration is checked, not its memory.
+    let xl = recipe("imagenet256-xl.toml").model(1000);
+    assert_eq!(
+        (xl.width, xl.depth, xl.heads, xl.mlp_ratio),
+        (2048, 24, 16, 6.0)
+    );
+    assert_eq!(published_parameters(768, 12, 3), 143_151_360);
+}
+
+#[test]
+fn the_base_size_takes_a_step_of_both_stages() {
+    let recipe = recipe("imagenet256-base.toml");
+    let device = Device::default().autodiff();
+    let mut random = RandomStream::new(1);
+
+    let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
+    let picture = random.normal([1, 3, 256, 256], &device).clamp(-1.0, 1.0);
+    let posterior = codec.model().encode(picture.clone());
+    let loss = CodecLossConfig::new().init(&device).unwrap();
+    let output = loss.forward(codec.model(), picture, &posterior, posterior.mode(), None);
+    let report = codec.backward(output.total.clone());
+    // Four accumulated passes make a step of this recipe: the first three return nothing.
+    assert!(report.is_none() && output.total.into_scalar::<f32>().is_finite());
+    drop(codec);
+
+    let mut stage = recipe.lm_train.clone();
+    stage.grad_accumulation = 1;
+    let mut lm = Player::new(recipe.model(1000).init(&device), &stage);
+    let latents = random.normal([1, 256, 16], &device);
+    let labels = Tensor::<1, Int>::from_ints([207], &device);
+    let draws = lm
+        .model()
+        .head
+        .draw(256 * recipe.lm.batch_mul, &mut random, &device);
+    let loss = lm.model().loss(labels, latents, draws);
+    let value = loss.clone().into_scalar::<f32>();
+    let report = lm.backward(loss).unwrap();
+    // The head starts as zero: the loss is the mean square of a velocity of unit variance.
+    assert!((value - 1.0).abs() < 0.1, "{value}");
+    assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
+}

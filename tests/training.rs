@@ -1,0 +1,205 @@
+//! Training end to end on a few steps: what is written, and that a stopped run continues exactly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use burn::tensor::Device;
+use latentlm::SampleOptions;
+use latentlm_tests::tiny_recipe;
+use latentlm_train::{
+    EvaluateOptions, Generator, ImageRecipe, Interrupter, ProgressMode, RunEnd, RunFolder,
+    RunOptions, TrainError, evaluate_image, train_image,
+};
+
+/// Parameters are drawn from the device's generator, which all threads share: runs whose weights
+/// are compared take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn run(path: &Path, recipe: &ImageRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
+    let interrupter = Interrupter::new();
+    if stop {
+        // Asked to stop from the beginning, a run takes one step, saves and ends.
+        interrupter.stop(None);
+    }
+    let options = RunOptions {
+        path: path.into(),
+        resume,
+        device: Device::default(),
+        progress: ProgressMode::Silent,
+        interrupter,
+    };
+    train_image(recipe.clone(), options)
+}
+
+fn checkpoint_file(run: &Path, name: &str) -> PathBuf {
+    let (run, _) = RunFolder::open(run).unwrap();
+    run.latest("lm").unwrap().unwrap().0.join(name)
+}
+
+/// Header and numbers of a safetensors file; its metadata is in no fixed order.
+fn tensors(path: &Path) -> (serde_json::Value, Vec<u8>) {
+    let bytes = fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    (header, bytes[8 + length..].to_vec())
+}
+
+fn stop_after_every_step(changes: &[&str]) {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = tiny_recipe(changes);
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    assert!(matches!(
+        run(&whole, &recipe, false, false),
+        Ok(RunEnd::Finished { .. })
+    ));
+    let mut calls = 1;
+    let mut end = run(&parts, &recipe, false, true).unwrap();
+    while end == RunEnd::Stopped {
+        end = run(&parts, &recipe, true, true).unwrap();
+        calls += 1;
+        assert!(calls < 20, "a stopped run does not get on");
+    }
+    assert!(calls >= 7, "the run was stopped {calls} times only");
+    for name in [
+        "model.safetensors",
+        "model-ema.safetensors",
+        "codec.safetensors",
+    ] {
+        let read = |run| tensors(&checkpoint_file(run, name));
+        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
+    }
+    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
+}
+
+#[test]
+fn a_run_stopped_after_every_step_equals_an_uninterrupted_one() {
+    stop_after_every_step(&[]);
+}
+
+#[test]
+fn resumes_are_exact_with_a_discriminator_and_accumulation() {
+    stop_after_every_step(&[
+        "codec.architecture=Conv",
+        "codec.conv.base_width=4",
+        "codec_loss.adversarial_weight=0.5",
+        "codec_loss.adversarial_start=1",
+        "codec_loss.discriminator_width=4",
+        "codec_train.grad_accumulation=2",
+        "lm_train.grad_accumulation=2",
+        "data.horizontal_flip=true",
+        "codec_train.batch_size=4",
+    ]);
+}
+
+#[test]
+fn a_finished_run_samples_repeatably_and_is_measured() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let end = run(&path, &tiny_recipe(&[]), false, false).unwrap();
+    let RunEnd::Finished {
+        samples, report, ..
+    } = end
+    else {
+        panic!("not finished: {end:?}");
+    };
+    assert!(samples.is_file());
+    let html = fs::read_to_string(report).unwrap();
+    assert!(html.contains("<svg") && html.contains("data:image/png;base64"));
+    assert!(
+        !html.contains("http://") || !html.contains("src=\"http"),
+        "nothing is fetched"
+    );
+
+    let device = Device::default();
+    let generator = Generator::from_run(&path, &device).unwrap();
+    let options = SampleOptions {
+        steps: 2,
+        guidance_scale: 2.0,
+        ..SampleOptions::default()
+    };
+    let draw = |seed| generator.draw(&[3, 7], &options, seed).into_data();
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+    assert_eq!(generator.class("7").unwrap(), 7);
+    let message = generator.class("eleven").unwrap_err().to_string();
+    assert!(message.contains("no class `eleven`"), "{message}");
+
+    let options = EvaluateOptions {
+        samples: 20,
+        seed: 3,
+        sample: options,
+    };
+    let evaluation = evaluate_image(&path, &options, &device).unwrap();
+    // The judge is trained on real digits and must know them, whatever the generator does.
+    assert!(evaluation.classifier_accuracy > 0.95, "{evaluation:?}");
+    assert!(
+        evaluation.frechet_distance > evaluation.frechet_distance_of_real,
+        "{evaluation:?}"
+    );
+    assert!(path.join("evaluation.json").is_file());
+}
+
+#[test]
+fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    run(&path, &tiny_recipe(&[]), false, false).unwrap();
+    let device = Device::default();
+    let weights = checkpoint_file(&path, "model-ema.safetensors");
+    let good = fs::read(&weights).unwrap();
+    let message = || Generator::from_run(&path, &device).unwrap_err().to_string();
+
+    fs::write(&weights, &good[..good.len() / 2]).unwrap();
+    assert!(message().contains("damaged"), "{}", message());
+
+    let manifest = checkpoint_file(&path, "manifest.json");
+    fs::write(&weights, &good).unwrap();
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"width\": 32", "\"width\": 64")).unwrap();
+    assert!(
+        message().contains("does not fit this model"),
+        "{}",
+        message()
+    );
+    fs::write(&manifest, &text[..text.len() / 2]).unwrap();
+    assert!(message().contains("damaged manifest"), "{}", message());
+}
+
+#[test]
+fn a_run_is_not_overwritten_nor_continued_with_another_recipe() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let recipe = tiny_recipe(&[]);
+    assert_eq!(run(&path, &recipe, false, true).unwrap(), RunEnd::Stopped);
+    let again = run(&path, &recipe, false, true).unwrap_err().to_string();
+    assert!(again.contains("--resume"), "{again}");
+    let other = tiny_recipe(&["lm.width=64"]);
+    let other = run(&path, &other, true, true).unwrap_err().to_string();
+    assert!(other.contains("another recipe"), "{other}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_with_a_hint() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = tiny_recipe(&[
+        "codec_train.learning_rate=1e30",
+        "codec_train.clip_norm=0.0",
+    ]);
+    let message = run(&dir.path().join("r"), &recipe, false, false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("not finite") && message.contains("learning_rate"),
+        "{message}"
+    );
+}

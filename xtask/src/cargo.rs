@@ -1,0 +1,55 @@
+//! Calling cargo.
+
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+
+/// The workspace's root folder, wherever the command was typed.
+pub fn project_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate lies one folder below the root")
+}
+
+/// The cargo that runs this program, in the root folder.
+pub fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(project_root());
+    command
+}
+
+/// Runs a command to its end, output going where ours goes.
+///
+/// # Errors
+/// If it can't be started.
+pub fn status(command: &mut Command) -> Result<ExitStatus> {
+    command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))
+}
+
+/// Runs a command to its end; a failure of it is an error here.
+///
+/// # Errors
+/// If it can't be started or fails.
+pub fn succeed(command: &mut Command) -> Result<()> {
+    let status = status(command)?;
+    anyhow::ensure!(status.success(), "`{}` failed ({status})", line(command));
+    Ok(())
+}
+
+/// A command as a person would type it, e.g. `A=1 cargo fmt --check`.
+pub fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_stem().unwrap_or(program.as_os_str());
+    let set = command.get_envs().filter_map(|(key, value)| {
+        let (key, value) = (key.to_string_lossy(), value?.to_string_lossy());
+        Some(format!("{key}={value}"))
+    });
+    let words = std::iter::once(name).chain(command.get_args());
+    set.chain(words.map(|word| word.to_string_lossy().into_owned()))
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask ci`: everything that a change must pass.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::cargo::{cargo, line, status};
+use crate::{check_devices, test};
+
+/// Run everything that a change must pass, cheap checks first; stops at the first failure.
+#[derive(clap::Args)]
+#[command(after_help = "Example: cargo xtask ci")]
+pub struct Args {}
+
+struct Step {
+    name: &'static str,
+    command: Command,
+    /// Why the step can't run here, if it can't.
+    skip: Option<&'static str>,
+}
+
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration),
+    Skipped(&'static str),
+    NotReached,
+}
+
+impl Args {
+    /// Runs the steps and prints a table of their times.
+    pub fn run(self) -> Result<ExitCode> {
+        let start = Instant::now();
+        let mut failed = false;
+        let mut table = Vec::new();
+        for step in steps() {
+            let name = step.name;
+            let outcome = if failed {
+                Outcome::NotReached
+            } else {
+                run(step)?
+            };
+            failed |= matches!(outcome, Outcome::Failed(_));
+            table.push((name, outcome));
+        }
+        print_table(&table, start.elapsed());
+        Ok(if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// Cheap ones first: a misplaced brace should not cost a build of Burn.
+fn steps() -> Vec<Step> {
+    let step = |name, command| Step {
+        name,
+        command,
+        skip: None,
+    };
+    vec![
+        step("format", with(&["fmt", "--all", "--check"])),
+        // The tidy rules, in this crate's own target folder, where it has just been built.
+        step(
+            "tidy",
+            with(&[
+                "test",
+                "--quiet",
+                "--package",
+                "xtask",
+                "--target-dir",
+                "target/xtask",
+            ]),
+        ),
+        licences(),
+        step(
+            "clippy",
+            with(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        step("test", test::workspace_tests()),
+        step("docs", docs()),
+        step("check wgpu", check_devices::wgpu()),
+        step("check cuda", check_devices::cuda()),
+    ]
+}
+
+fn with(args: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(args);
+    command
+}
+
+fn docs() -> Command {
+    let mut command = with(&["doc", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command
+}
+
+/// Licences, sources and bans by `deny.toml`. The tool takes minutes to compile, so it is used where
+/// it is there and never installed from here.
+fn licences() -> Step {
+    let installed = with(&["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    Step {
+        name: "licences",
+        command: with(&[
+            "deny",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]),
+        skip: (!installed).then_some("cargo-deny is not installed (cargo install cargo-deny)"),
+    }
+}
+
+fn run(mut step: Step) -> Result<Outcome> {
+    if let Some(reason) = step.skip {
+        println!("\n== {}: skipped, {reason}", step.name);
+        return Ok(Outcome::Skipped(reason));
+    }
+    println!("\n== {}: {}", step.name, line(&step.command));
+    let start = Instant::now();
+    let passed = status(&mut step.command)?.success();
+    let time = start.elapsed();
+    Ok(if passed {
+        Outcome::Passed(time)
+    } else {
+        Outcome::Failed(time)
+    })
+}
+
+fn print_table(table: &[(&str, Outcome)], total: Duration) {
+    println!();
+    for (name, outcome) in table {
+        let (verdict, time) = match outcome {
+            Outcome::Passed(time) => ("passed", format!("{:8.1} s", time.as_secs_f64())),
+            Outcome::Failed(time) => ("FAILED", format!("{:8.1} s", time.as_secs_f64())),
+            Outcome::Skipped(reason) => ("skipped", format!("  {reason}")),
+            Outcome::NotReached => ("not reached", String::new()),
+        };
+        println!("{name:<12} {verdict:<12}{time}");
+    }
+    println!("{:<12} {:<12}{:8.1} s", "total", "", total.as_secs_f64());
+}

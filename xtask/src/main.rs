@@ -1,0 +1,104 @@
+//! `cargo xtask <command>`: the project's own commands.
+//!
+//! This crate parses, picks cargo features and starts other programs. It contains no tensors, so
+//! it builds in seconds; what needs Burn lives in the binary `latentlm`, which the first group of
+//! commands builds and runs.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a program for the terminal; libraries of this workspace never print"
+)]
+
+mod cargo;
+mod check_devices;
+mod ci;
+mod forward;
+mod test;
+#[cfg(test)]
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use forward::Forwarded;
+
+/// Commands of the latentlm workspace. All run at the repository's root: relative paths count from there.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", subcommand_required = true)]
+#[command(arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask train-image                      train on the digits that ship, on the CPU
+  cargo xtask sample-image --help              help of one command
+  cargo xtask ci                               everything that a change must pass
+
+Exit code: 0 success, 1 failure, 2 usage.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train an image codec and the language model on its latents.
+    #[command(disable_help_flag = true)]
+    TrainImage(Forwarded),
+    /// Draw images from a trained run.
+    #[command(disable_help_flag = true)]
+    SampleImage(Forwarded),
+    /// Measure reconstruction and generation of a trained run.
+    #[command(disable_help_flag = true)]
+    EvalImage(Forwarded),
+    /// Time generation position by position: backbone and head apart.
+    #[command(disable_help_flag = true)]
+    BenchDecode(Forwarded),
+    /// Look into dataset folders.
+    #[command(disable_help_flag = true)]
+    Data(Forwarded),
+    /// Run the tests of the whole workspace.
+    Test(test::Args),
+    /// Run everything that a change must pass, cheap checks first.
+    Ci(ci::Args),
+    /// Type-check the binary for the devices that this machine need not have.
+    CheckDevices(check_devices::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::TrainImage(args) => args.run("train-image"),
+        Command::SampleImage(args) => args.run("sample-image"),
+        Command::EvalImage(args) => args.run("eval-image"),
+        Command::BenchDecode(args) => args.run("bench-decode"),
+        Command::Data(args) => args.run("data"),
+        Command::Test(args) => args.run(),
+        Command::Ci(args) => args.run(),
+        Command::CheckDevices(args) => args.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_parses() {
+        Cli::command().debug_assert();
+    }
+
+    /// Commands of our own show an example; forwarded ones show the binary's help, which has its own.
+    #[test]
+    fn own_commands_have_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            let forwarded = command.is_disable_help_flag_set();
+            assert!(forwarded || help.contains("Example"), "{help}");
+        }
+    }
+}

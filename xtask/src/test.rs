@@ -1,0 +1,66 @@
+//! `cargo xtask test`.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cargo::{cargo, line, status};
+
+/// Run the tests of the whole workspace.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                     all tests
+  cargo xtask test posterior           tests with `posterior` in their names
+  cargo xtask test -p latentlm-core    tests of one crate
+  cargo xtask test -- --nocapture      options of the test runner")]
+pub struct Args {
+    /// Further arguments of `cargo test`: a filter, `--package X`
+    #[arg(allow_hyphen_values = true, value_name = "ARGS")]
+    args: Vec<String>,
+    /// Options of the test runner
+    #[arg(last = true, value_name = "OPTIONS")]
+    runner: Vec<String>,
+}
+
+impl Args {
+    /// Runs the tests and prints one closing line.
+    pub fn run(self) -> Result<ExitCode> {
+        let start = Instant::now();
+        let mut command = if picks_packages(&self.args) {
+            let mut command = cargo();
+            command.arg("test");
+            command
+        } else {
+            workspace_tests()
+        };
+        command.args(&self.args);
+        if !self.runner.is_empty() {
+            command.arg("--").args(&self.runner);
+        }
+        let passed = status(&mut command)?.success();
+        let verdict = if passed { "passed" } else { "FAILED" };
+        let seconds = start.elapsed().as_secs();
+        println!("tests {verdict} in {seconds} s: {}", line(&command));
+        Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// `--workspace` beside `--package X` would build everything after all.
+fn picks_packages(args: &[String]) -> bool {
+    args.iter()
+        .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
+}
+
+/// All tests, with the default profile and features: those that `cargo xtask train-image` builds
+/// with, so that Burn is compiled once for both.
+pub fn workspace_tests() -> Command {
+    let mut command = cargo();
+    command.args(["test", "--workspace"]);
+    command
+}

@@ -1,0 +1,254 @@
+//! Rules for the dependencies between crates.
+
+use serde_json::Value;
+
+use super::{TextFile, assert_none, text_files};
+use crate::cargo::cargo;
+
+/// A dependency of a member of the workspace.
+struct Dependency {
+    /// The member.
+    of: String,
+    /// `file:line` in its manifest.
+    at: String,
+    name: String,
+    features: Vec<String>,
+    /// Neither a dev- nor a build-dependency.
+    normal: bool,
+}
+
+const SPOKES: [&str; 3] = [
+    "latentlm-adapters",
+    "latentlm-backbone",
+    "latentlm-diffusion",
+];
+const SPOKES_MAY_USE: [&str; 4] = ["burn", "latentlm-core", "serde", "thiserror"];
+const BINARIES: [&str; 2] = ["latentlm-cli", "xtask"];
+const BINARIES_ONLY: [&str; 3] = ["anyhow", "clap", "ctrlc"];
+/// Features of Burn that choose a backend.
+const BACKENDS: [&str; 13] = [
+    "cpu",
+    "cuda",
+    "flex",
+    "metal",
+    "ndarray",
+    "remote",
+    "rocm",
+    "router",
+    "tch",
+    "vulkan",
+    "webgpu",
+    "wgpu",
+    "wgpu-spirv",
+];
+const TRAINING: [&str; 2] = ["train", "tui"];
+
+/// The codecs of all modalities, also those that a fork adds, and the three others.
+fn is_spoke(name: &str) -> bool {
+    name.starts_with("latentlm-codec-") || SPOKES.contains(&name)
+}
+
+fn dependencies() -> Vec<Dependency> {
+    let output = cargo()
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .output()
+        .expect("cargo starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("packages is a list");
+    packages.iter().flat_map(of_package).collect()
+}
+
+fn of_package(package: &Value) -> Vec<Dependency> {
+    let member = text(&package["name"]);
+    let manifest = manifests()
+        .into_iter()
+        .find(|file| file.text.contains(&format!("name = \"{member}\"\n")))
+        .unwrap_or_else(|| panic!("{member} has no manifest"));
+    let list = package["dependencies"].as_array().into_iter().flatten();
+    list.map(|dependency| {
+        let name = text(&dependency["name"]);
+        let normal = dependency["kind"].is_null();
+        let features = dependency["features"].as_array().into_iter().flatten();
+        Dependency {
+            at: format!("{}:{}", manifest.name, line_of(&manifest, &name, normal)),
+            of: member.clone(),
+            features: features.map(text).collect(),
+            name,
+            normal,
+        }
+    })
+    .collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Manifests of the members.
+fn manifests() -> Vec<TextFile> {
+    ["crates", "tests", "xtask"]
+        .into_iter()
+        .flat_map(text_files)
+        .filter(|file| file.name.ends_with("Cargo.toml"))
+        .collect()
+}
+
+/// Line of a dependency: the first below `[dependencies]`, or else the first in the file.
+fn line_of(manifest: &TextFile, name: &str, normal: bool) -> usize {
+    let section = if normal {
+        "[dependencies]"
+    } else {
+        "[dev-dependencies]"
+    };
+    manifest
+        .lines()
+        .skip_while(|(_, line)| *line != section)
+        .find(|(_, line)| {
+            line.strip_prefix(name)
+                .is_some_and(|r| r.starts_with(['.', ' ', '=']))
+        })
+        .map_or(1, |(number, _)| number)
+}
+
+/// Violations among normal dependencies.
+fn check(rule: &str, wrong: impl Fn(&Dependency) -> Option<String>) {
+    let violations: Vec<String> = dependencies()
+        .iter()
+        .filter(|dependency| dependency.normal)
+        .filter_map(|dependency| Some((dependency, wrong(dependency)?)))
+        .map(|(dependency, what)| format!("{}: {} {what}", dependency.at, dependency.of))
+        .collect();
+    assert_none(rule, &violations);
+}
+
+#[test]
+fn spokes_know_the_hub_alone() {
+    check(
+        "a spoke depends on core and Burn, never on another spoke",
+        |d| {
+            let wrong = is_spoke(&d.of) && !SPOKES_MAY_USE.contains(&d.name.as_str());
+            wrong.then(|| format!("may not use {}", d.name))
+        },
+    );
+}
+
+#[test]
+fn core_knows_no_member() {
+    check("the hub depends on no other crate of the workspace", |d| {
+        let wrong = d.of == "latentlm-core" && d.name.starts_with("latentlm");
+        wrong.then(|| format!("may not use {}", d.name))
+    });
+}
+
+#[test]
+fn data_knows_no_tensors() {
+    check("latentlm-data reads samples and knows no model", |d| {
+        let wrong = d.of == "latentlm-data"
+            && (d.name.starts_with("burn") || d.name.starts_with("latentlm"));
+        wrong.then(|| format!("may not use {}", d.name))
+    });
+}
+
+#[test]
+fn only_train_knows_burn_train() {
+    check(
+        "only latentlm-train enables Burn's training features",
+        |d| {
+            let feature = d.features.iter().find(|f| TRAINING.contains(&f.as_str()))?;
+            let wrong = d.name == "burn" && d.of != "latentlm-train";
+            wrong.then(|| format!("enables burn/{feature}"))
+        },
+    );
+}
+
+#[test]
+fn only_binaries_know_the_terminal() {
+    let wrong: Vec<String> = dependencies()
+        .iter()
+        .filter(|d| BINARIES_ONLY.contains(&d.name.as_str()))
+        .filter(|d| !BINARIES.contains(&d.of.as_str()))
+        .map(|d| format!("{}: {} may not use {}", d.at, d.of, d.name))
+        .collect();
+    assert_none(
+        "command line and untyped errors belong to cli and xtask",
+        &wrong,
+    );
+}
+
+#[test]
+fn no_library_picks_a_backend() {
+    check("the binary's features alone pick a backend", |d| {
+        let backend = d.features.iter().find(|f| BACKENDS.contains(&f.as_str()))?;
+        (d.name == "burn").then(|| format!("enables burn/{backend}"))
+    });
+    let mut violations = Vec::new();
+    for file in manifests()
+        .iter()
+        .filter(|file| !file.name.contains("latentlm-cli"))
+    {
+        for (number, line) in file.lines() {
+            let backend = BACKENDS
+                .iter()
+                .find(|b| line.contains(&format!("\"burn/{b}\"")));
+            violations.extend(backend.map(|b| format!("{}:{number}: burn/{b}", file.name)));
+        }
+    }
+    assert_none("the binary's features alone pick a backend", &violations);
+}
+
+#[test]
+fn xtask_builds_in_seconds() {
+    check("xtask contains no tensors", |d| {
+        let wrong = d.of == "xtask" && !["anyhow", "clap"].contains(&d.name.as_str());
+        wrong.then(|| format!("may not use {}", d.name))
+    });
+}
+
+/// One table says which version of what is used: the workspace's.
+#[test]
+fn versions_stand_in_the_workspace_table() {
+    let mut violations = Vec::new();
+    for file in manifests() {
+        let mut in_dependencies = false;
+        for (number, line) in file.lines() {
+            if let Some(section) = line.strip_prefix('[') {
+                in_dependencies = section.trim_end_matches(']').ends_with("dependencies");
+            }
+            let declares = line.starts_with(|c: char| c.is_ascii_alphanumeric());
+            if in_dependencies && declares && !inherits(line) {
+                violations.push(format!("{}:{number}: {line}", file.name));
+            }
+        }
+    }
+    assert_none("a dependency says `workspace = true`", &violations);
+}
+
+fn inherits(line: &str) -> bool {
+    let line = line.replace(' ', "");
+    line.contains("workspace=true") && !line.contains("version=")
+}
+
+#[test]
+fn the_lock_file_has_one_source() {
+    let lock = text_files("")
+        .into_iter()
+        .find(|file| file.name == "Cargo.lock");
+    let lock = lock.expect("Cargo.lock is committed");
+    let violations: Vec<String> = lock
+        .lines()
+        .filter(|(_, line)| line.starts_with("source = ") && !line.ends_with("crates.io-index\""))
+        .map(|(number, line)| format!("{}:{number}: {line}", lock.name))
+        .collect();
+    assert_none("every package comes from crates.io", &violations);
+}

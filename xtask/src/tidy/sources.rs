@@ -1,0 +1,86 @@
+//! Rules for Rust files.
+
+use super::lexer::{blank, functions};
+use super::{TextFile, assert_none, text_files};
+
+const MAX_FILE_LINES: usize = 500;
+const MAX_FUNCTION_LINES: usize = 80;
+const FORBIDDEN_MACROS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
+
+fn rust_files() -> Vec<TextFile> {
+    let files: Vec<TextFile> = ["crates", "tests", "xtask"]
+        .into_iter()
+        .flat_map(text_files)
+        .filter(|file| file.has_extension("rs"))
+        .collect();
+    assert!(files.len() > 20, "the sources lie elsewhere now");
+    files
+}
+
+/// The part before the unit tests, which have no budget.
+fn without_tests(file: &TextFile) -> &str {
+    let at = file
+        .text
+        .match_indices("#[cfg(test)]\n")
+        .find(|(at, mark)| {
+            file.text[at + mark.len()..]
+                .trim_start()
+                .starts_with("mod tests")
+        })
+        .map_or(file.text.len(), |(at, _)| at);
+    &file.text[..at]
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let violations: Vec<String> = rust_files()
+        .iter()
+        .filter(|file| !file.text.starts_with("//!"))
+        .map(|file| format!("{}:1: starts without `//!`", file.name))
+        .collect();
+    assert_none("a file opens with `//!` and what it is for", &violations);
+}
+
+#[test]
+fn files_are_short() {
+    let violations: Vec<String> = rust_files()
+        .iter()
+        .map(|file| (file, without_tests(file).lines().count()))
+        .filter(|(_, lines)| *lines > MAX_FILE_LINES)
+        .map(|(file, lines)| format!("{}:{lines}: {lines} lines", file.name))
+        .collect();
+    assert_none(
+        &format!("at most {MAX_FILE_LINES} lines before the tests"),
+        &violations,
+    );
+}
+
+#[test]
+fn functions_are_short() {
+    let mut violations = Vec::new();
+    for file in rust_files() {
+        for function in functions(&blank(without_tests(&file))) {
+            if function.lines > MAX_FUNCTION_LINES {
+                let (name, line, lines) = (function.name, function.line, function.lines);
+                violations.push(format!("{}:{line}: `{name}` has {lines} lines", file.name));
+            }
+        }
+    }
+    assert_none(
+        &format!("at most {MAX_FUNCTION_LINES} lines a function"),
+        &violations,
+    );
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let mut violations = Vec::new();
+    for file in rust_files() {
+        for (number, line) in (1..).zip(blank(&file.text).lines()) {
+            for name in FORBIDDEN_MACROS.iter().filter(|name| line.contains(**name)) {
+                violations.push(format!("{}:{number}: `{name}`", file.name));
+            }
+        }
+    }
+    assert_none("no placeholders and no debugging left over", &violations);
+}
