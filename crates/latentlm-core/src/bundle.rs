@@ -72,23 +72,37 @@ pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError
 ///
 /// # Errors
 /// If the file can't be read or does not fit.
-pub fn load_module<M: Module>(mut module: M, path: &Path) -> Result<M, BundleError> {
+pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> {
+    load_mapped(module, path, |store| store, &[])
+}
+
+/// [`load_module`] for a file in another naming: `map` sets the store's key remapping and
+/// adapters. Parameters named in `own` need not be in the file.
+///
+/// # Errors
+/// If the file can't be read or does not fit.
+pub fn load_mapped<M: Module>(
+    mut module: M,
+    path: &Path,
+    map: impl FnOnce(SafetensorsStore) -> SafetensorsStore,
+    own: &[&str],
+) -> Result<M, BundleError> {
     File::open(path).map_err(io_error("read", path))?;
-    let mut store = SafetensorsStore::from_file(path)
+    let store = SafetensorsStore::from_file(path)
         .allow_partial(true)
         .validate(false);
     let result = module
-        .load_from(&mut store)
+        .load_from(&mut map(store))
         .map_err(|source| BundleError::Damaged {
             path: path.to_owned(),
             source,
         })?;
     let mut problems: Vec<String> = result.errors.iter().map(describe).collect();
+    let missing = result.missing.iter().map(|(name, _)| name.as_str());
     problems.extend(
-        result
-            .missing
-            .iter()
-            .map(|(name, _)| format!("lacks `{name}`")),
+        missing
+            .filter(|name| !own.contains(name))
+            .map(|name| format!("lacks `{name}`")),
     );
     problems.extend(
         result

@@ -25,6 +25,7 @@
 mod generate;
 mod image;
 mod model;
+mod reference;
 
 pub use image::{ImageAdapters, ImageLm, ImageLmConfig, ModelError};
 pub use latentlm_adapters as adapters;
@@ -36,6 +37,7 @@ pub use latentlm_core::{
 };
 pub use latentlm_diffusion as diffusion;
 pub use model::LatentLm;
+pub use reference::load_reference;
 
 /// The README's code, compiled and run with the tests.
 #[cfg(doctest)]
