@@ -124,9 +124,18 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         guidance_scale: 2.0,
         ..SampleOptions::default()
     };
-    let draw = |seed| generator.draw(&[3, 7], &options, seed).into_data();
+    let draw = |seed| {
+        let pictures = generator.draw(&[3, 7], &options, seed);
+        pictures.unwrap().into_data()
+    };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
+    let steps = SampleOptions {
+        steps: 1000,
+        ..options
+    };
+    let message = generator.draw(&[3], &steps, 0).unwrap_err().to_string();
+    assert!(message.contains("solver steps must be"), "{message}");
     assert_eq!(generator.class("7").unwrap(), 7);
     let message = generator.class("eleven").unwrap_err().to_string();
     assert!(message.contains("no class `eleven`"), "{message}");

@@ -14,21 +14,13 @@ pub struct Args {}
 impl Args {
     /// Checks both devices.
     pub fn run(self) -> Result<ExitCode> {
-        succeed(&mut wgpu())?;
-        succeed(&mut cuda())?;
+        succeed(&mut check())?;
         println!("wgpu and cuda type-check");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The check of `--device wgpu`.
-pub fn wgpu() -> Command {
-    let mut command = cargo();
-    command.args(["check", "--package", "latentlm-cli", "--features", "wgpu"]);
-    command
-}
-
-/// The check of `--device cuda`.
+/// The check of `--device wgpu` and `--device cuda`, both backends in one pass.
 ///
 /// In Burn 0.22.1 the feature `cuda` depends on `tracel-llvm-bundler`, whose build script downloads
 /// a bundle of LLVM from outside the package registry. Where there is no open network it fails, and
@@ -36,9 +28,15 @@ pub fn wgpu() -> Command {
 /// environment, as on docs.rs. What it would have built is missed only by the linker: with the
 /// variable set the path can be type-checked, but a binary can't be linked. So it is set here, and
 /// never for `cargo xtask train-image --device cuda`, which on an open network just builds.
-pub fn cuda() -> Command {
+pub fn check() -> Command {
     let mut command = cargo();
-    command.args(["check", "--package", "latentlm-cli", "--features", "cuda"]);
+    command.args([
+        "check",
+        "--package",
+        "latentlm-cli",
+        "--features",
+        "wgpu,cuda",
+    ]);
     command.env("DOCS_RS", "1");
     command
 }

@@ -87,8 +87,7 @@ fn steps() -> Vec<Step> {
         ),
         step("test", test::workspace_tests()),
         step("docs", docs()),
-        step("check wgpu", check_devices::wgpu()),
-        step("check cuda", check_devices::cuda()),
+        step("check wgpu, cuda", check_devices::check()),
     ]
 }
 

@@ -24,8 +24,8 @@ pub struct BenchDecode {
     #[arg(long, default_value_t = 4)]
     kv_heads: usize,
     /// Sequences at once; guidance doubles them
-    #[arg(long, default_value_t = 1)]
-    batch: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    batch: u64,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -47,7 +47,7 @@ impl BenchDecode {
             guidance_scale: 2.0,
             ..SampleOptions::default()
         };
-        let times = decode_times(&config, self.batch, &options, &POSITIONS, &device);
+        let times = decode_times(&config, self.batch as usize, &options, &POSITIONS, &device);
         println!(
             "position  backbone ms  head ms ({} solver steps)",
             options.steps

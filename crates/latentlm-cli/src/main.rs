@@ -7,6 +7,7 @@ mod data;
 mod device;
 mod eval_image;
 mod sample_image;
+mod sampling;
 mod train_image;
 
 use std::io::Write;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 /// 2 where the user's words are wrong, 1 where something failed.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<device::DeviceError>()
+        || error.is::<latentlm::ModelError>()
         || matches!(
             error.downcast_ref(),
             Some(

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use latentlm::SampleOptions;
 use latentlm_train::{Generator, image_grid, save_png};
 
 use crate::device::device;
+use crate::sampling::Sampling;
 use crate::train_image::run_path;
 
 /// Draws pictures with a trained model
@@ -16,9 +16,8 @@ use crate::train_image::run_path;
     cargo xtask sample-image --run mnist --grid --out digits.png\n  \
     cargo xtask sample-image --run mnist --class 7 --count 16 --guidance 3 --seed 5 --out sevens.png")]
 pub struct SampleImage {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "mnist")]
-    run: String,
+    #[command(flatten)]
+    sampling: Sampling,
     /// Class to draw, by name or number
     #[arg(long, required_unless_present = "grid")]
     class: Option<String>,
@@ -28,21 +27,9 @@ pub struct SampleImage {
     /// Pictures, of each class if it is a grid
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     count: u64,
-    /// Classifier-free guidance; the recipe's by default
-    #[arg(long, value_name = "SCALE")]
-    guidance: Option<f64>,
-    /// Solver steps a latent; the recipe's by default
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
-    steps: Option<u64>,
-    /// Seed: the same seed draws the same pictures
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// Enlargement of the pictures
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     scale: u32,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: String,
     /// PNG to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -50,8 +37,8 @@ pub struct SampleImage {
 
 impl SampleImage {
     pub fn run(self) -> Result<()> {
-        let device = device(&self.device)?;
-        let generator = Generator::from_run(&run_path(&self.run), &device)?;
+        let device = device(&self.sampling.device)?;
+        let generator = Generator::from_run(&run_path(&self.sampling.run), &device)?;
         let count = self.count as usize;
         let classes = match &self.class {
             Some(name) => vec![generator.class(name)?],
@@ -61,13 +48,10 @@ impl SampleImage {
             .iter()
             .flat_map(|&class| vec![class; count])
             .collect();
-        let defaults = generator.manifest.recipe.sample_options();
-        let options = SampleOptions {
-            guidance_scale: self.guidance.unwrap_or(defaults.guidance_scale),
-            steps: self.steps.map_or(defaults.steps, |steps| steps as usize),
-            ..defaults
-        };
-        let pictures = generator.draw(&labels, &options, self.seed);
+        let options = self
+            .sampling
+            .options(generator.manifest.recipe.sample_options());
+        let pictures = generator.draw(&labels, &options, self.sampling.seed)?;
         let columns = if self.grid {
             count
         } else {

@@ -135,6 +135,9 @@ fn describe(error: &ApplyError) -> String {
     }
 }
 
+/// How the names of folders under construction begin.
+pub const UNFINISHED: &str = ".writing-";
+
 /// A folder under construction. It lies beside its destination under a temporary name and takes
 /// the final one in [`commit`](Self::commit), by one rename: a kill or a full disk at any moment
 /// leaves either the whole folder or none. Dropped without a commit, it removes itself.
@@ -153,7 +156,7 @@ impl BundleWriter {
         let parent = destination.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         let building = tempfile::Builder::new()
-            .prefix(".writing-")
+            .prefix(UNFINISHED)
             .tempdir_in(parent)
             .map_err(io_error("create a folder in", parent))?;
         Ok(Self {

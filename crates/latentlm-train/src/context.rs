@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::TrainError;
 use crate::metrics::MetricsLog;
 use crate::progress::{Progress, ProgressMode};
-use crate::recipe::ImageRecipe;
+use crate::recipe::{ImageRecipe, StageConfig};
 use crate::run::{Manifest, RunFolder};
 
 /// Run folder, data, device, log and progress.
@@ -25,15 +25,23 @@ pub(crate) struct Context {
     progress: Option<Progress>,
 }
 
+/// What is to be done after a step.
+pub(crate) struct Due {
+    pub(crate) log: bool,
+    pub(crate) show: bool,
+    pub(crate) save: bool,
+    pub(crate) stop: bool,
+}
+
 impl Context {
     pub(crate) fn new(
         run: RunFolder,
         recipe: ImageRecipe,
+        (train, test): (ImageDataset, ImageDataset),
         device: Device,
         interrupter: Interrupter,
         mode: ProgressMode,
     ) -> Result<Self, TrainError> {
-        let (train, test) = open_data(&recipe)?;
         let fingerprint = train.fingerprint();
         let log = MetricsLog::open(&run.file("metrics.jsonl"))?;
         Ok(Self {
@@ -66,6 +74,18 @@ impl Context {
         let progress = Progress::new(stage, first, total, &self.interrupter, self.mode);
         self.progress = Some(progress);
         Ok(())
+    }
+
+    /// What is to be done after a step: the last one and a stop both save.
+    pub(crate) fn due(&self, config: &StageConfig, step: u64) -> Due {
+        let last = step == config.steps;
+        let stop = self.interrupter.should_stop();
+        Due {
+            log: last || step.is_multiple_of(config.log_every),
+            show: last || step.is_multiple_of(config.sample_every),
+            save: last || stop || step.is_multiple_of(config.checkpoint_every),
+            stop,
+        }
     }
 
     /// Ends the stage's progress.

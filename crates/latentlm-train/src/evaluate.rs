@@ -88,6 +88,11 @@ pub fn evaluate_image(
     let (run, recipe) = RunFolder::open(path)?;
     let generator = Generator::from_run(path, device)?;
     let (train, test) = open_data(&recipe)?;
+    if train.len() < 2 || test.len() < 2 {
+        return Err(
+            run.error("two training and two held-out pictures are the least to measure with")
+        );
+    }
     let classes = train.classes().len();
     let per_class = options.samples.div_ceil(classes);
     let labels: Vec<u32> = (0..classes * per_class)
@@ -95,7 +100,7 @@ pub fn evaluate_image(
         .collect();
 
     let started = std::time::Instant::now();
-    let generated = generator.draw(&labels, &options.sample, options.seed);
+    let generated = generator.draw(&labels, &options.sample, options.seed)?;
     let seconds = started.elapsed().as_secs_f64();
     let grid = image_grid(generated.clone(), per_class, 1);
     save_png(&grid, &run.file("samples/evaluation.png"))?;

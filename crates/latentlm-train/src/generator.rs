@@ -78,7 +78,25 @@ impl Generator {
     ///
     /// # Shapes
     /// - returns: `[B, C, H, W]`, around `[-1, 1]`
-    pub fn draw(&self, labels: &[u32], options: &SampleOptions, seed: u64) -> Tensor<4> {
+    ///
+    /// # Errors
+    /// If the options ask for more solver steps than the model has timesteps, or for a guidance
+    /// that is no number.
+    pub fn draw(
+        &self,
+        labels: &[u32],
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Tensor<4>, TrainError> {
+        let timesteps = self.manifest.recipe.lm.num_train_timesteps;
+        if !(1..timesteps).contains(&options.steps) || !options.guidance_scale.is_finite() {
+            return Err(TrainError::Config {
+                reason: format!(
+                    "solver steps must be in 1..{timesteps}, not {}, and guidance a number, not {}",
+                    options.steps, options.guidance_scale
+                ),
+            });
+        }
         let batches = labels
             .chunks(BATCH)
             .enumerate()
@@ -89,6 +107,6 @@ impl Generator {
                 self.codec.decode(latents)
             })
             .collect();
-        Tensor::cat(batches, 0)
+        Ok(Tensor::cat(batches, 0))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
-use crate::context::Context;
+use crate::context::{Context, open_data};
 use crate::error::TrainError;
 use crate::progress::ProgressMode;
 use crate::recipe::ImageRecipe;
@@ -50,10 +50,13 @@ pub enum RunEnd {
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
+    // Before the folder is made: a run that can't begin leaves nothing behind.
+    let data = open_data(&recipe)?;
     let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
     let mut context = Context::new(
         run,
         recipe,
+        data,
         options.device,
         options.interrupter,
         options.progress,

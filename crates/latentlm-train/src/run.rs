@@ -11,7 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use latentlm::core::bundle::{BundleWriter, io_error, write_atomically};
+use latentlm::core::bundle::{BundleWriter, UNFINISHED, io_error, write_atomically};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -198,19 +198,23 @@ impl RunFolder {
         Ok(written)
     }
 
-    /// Removes all but the newest checkpoints. What can't be removed stays: it does no harm.
+    /// Removes all but the newest checkpoints, and what a killed process left half written. What
+    /// can't be removed stays: it does no harm.
     fn remove_old(&self, folder: &Path) {
         let Ok(entries) = fs::read_dir(folder) else {
             return;
         };
-        let mut steps: Vec<(u64, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                let step = name.to_str()?.strip_prefix("step-")?.parse().ok()?;
-                Some((step, entry.path()))
-            })
-            .collect();
+        let mut steps: Vec<(u64, PathBuf)> = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(UNFINISHED) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+            if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
+                steps.push((step, entry.path()));
+            }
+        }
         steps.sort();
         let old = steps.len().saturating_sub(KEPT);
         for (_, path) in steps.drain(..old) {
@@ -239,6 +243,10 @@ mod tests {
             run.checkpoint(&manifest, |bundle| Ok(bundle.write("x", b"y")?))
                 .unwrap();
         }
+        let left = run.stage("lm").join(format!("{UNFINISHED}x"));
+        fs::create_dir(&left).unwrap();
+        run.checkpoint(&manifest, |_| Ok(())).unwrap();
+        assert!(!left.exists(), "what a kill left is removed");
         let (folder, read) = run.latest("lm").unwrap().unwrap();
         assert_eq!(read, manifest);
         assert!(folder.ends_with("step-15"));

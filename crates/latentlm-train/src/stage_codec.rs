@@ -93,17 +93,17 @@ impl CodecStage<'_> {
             round += 1;
             let Some(report) = report else { continue };
             let step = self.codec.step();
-            if step.is_multiple_of(config.log_every) || step == config.steps {
+            let due = self.context.due(config, step);
+            if due.log {
                 self.log(step, report, &output)?;
             }
-            if step.is_multiple_of(config.sample_every) || step == config.steps {
+            if due.show {
                 self.show(step)?;
             }
-            let stop = self.context.interrupter.should_stop();
-            if stop || step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+            if due.save {
                 self.save(step)?;
             }
-            if stop {
+            if due.stop {
                 break;
             }
         }

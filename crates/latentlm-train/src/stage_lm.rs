@@ -115,17 +115,17 @@ impl LmStage<'_> {
             let (report, loss) = self.round(&order.batch(round), round, device);
             let Some(report) = report else { continue };
             let step = self.model.step();
-            if step.is_multiple_of(config.log_every) || step == config.steps {
+            let due = self.context.due(config, step);
+            if due.log {
                 self.log(step, report, loss)?;
             }
-            if step.is_multiple_of(config.sample_every) || step == config.steps {
+            if due.show {
                 self.show(step)?;
             }
-            let stop = self.context.interrupter.should_stop();
-            if stop || step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+            if due.save {
                 self.save(step)?;
             }
-            if stop {
+            if due.stop {
                 break;
             }
         }

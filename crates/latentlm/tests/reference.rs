@@ -3,6 +3,8 @@
 //! The cases lie in `tests/fixtures`; `LATENTLM_REFERENCE_CASES` names a folder of more, of the
 //! same layout, which are then checked too.
 
+#![allow(clippy::print_stdout)] // `--nocapture` shows the errors, a line a tensor.
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,35 @@
+//! Arguments that every command with samples has.
+
+use clap::Args;
+use latentlm::SampleOptions;
+
+/// How pictures are drawn.
+#[derive(Args)]
+pub struct Sampling {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "mnist")]
+    pub run: String,
+    /// Classifier-free guidance; the recipe's by default
+    #[arg(long, value_name = "SCALE")]
+    guidance: Option<f64>,
+    /// Solver steps a latent; the recipe's by default
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
+    steps: Option<u64>,
+    /// Seed: the same seed draws the same pictures
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+impl Sampling {
+    /// The recipe's options with what was asked for.
+    pub fn options(&self, recipe: SampleOptions) -> SampleOptions {
+        SampleOptions {
+            guidance_scale: self.guidance.unwrap_or(recipe.guidance_scale),
+            steps: self.steps.map_or(recipe.steps, |steps| steps as usize),
+            ..recipe
+        }
+    }
+}
