@@ -17,7 +17,7 @@ pub struct Forwarded {
         allow_hyphen_values = true,
         value_name = "ARGS"
     )]
-    args: Vec<OsString>,
+    pub(crate) args: Vec<OsString>,
 }
 
 impl Forwarded {

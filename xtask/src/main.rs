@@ -13,6 +13,7 @@ mod cargo;
 mod check_devices;
 mod ci;
 mod forward;
+mod live;
 mod test;
 #[cfg(test)]
 mod tidy;
@@ -54,6 +55,9 @@ enum Command {
     /// Time generation position by position: backbone and head apart.
     #[command(disable_help_flag = true)]
     BenchDecode(Forwarded),
+    /// Compare with numbers that the reference implementations computed.
+    #[command(disable_help_flag = true)]
+    VerifyReference(Forwarded),
     /// Look into dataset folders.
     #[command(disable_help_flag = true)]
     Data(Forwarded),
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::SampleImage(args) => args.run("sample-image"),
         Command::EvalImage(args) => args.run("eval-image"),
         Command::BenchDecode(args) => args.run("bench-decode"),
+        Command::VerifyReference(args) => live::run(args),
         Command::Data(args) => args.run("data"),
         Command::Test(args) => args.run(),
         Command::Ci(args) => args.run(),

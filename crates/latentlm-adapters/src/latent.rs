@@ -1,40 +1,12 @@
-//! Latent vectors as positions, and the whitening that precedes them.
+//! Latent vectors as positions.
 
 use burn::config::Config;
-use burn::module::{Initializer, Module, Param, ParamId};
+use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::ModalityAdapter;
 
-/// Two scalars measured on encoded training data: the language model sees
-/// `(latents + bias) * scale`, of mean 0 and standard deviation 1 (spec §2).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Whitening {
-    /// Minus the mean.
-    pub bias: f32,
-    /// One over the standard deviation.
-    pub scale: f32,
-}
-
-impl Whitening {
-    /// No change.
-    pub const IDENTITY: Self = Self {
-        bias: 0.0,
-        scale: 1.0,
-    };
-
-    /// Measures latents of any shape; `None` if they are empty, constant or not finite.
-    pub fn measure(latents: &[f32]) -> Option<Self> {
-        let count = latents.len() as f64;
-        let mean = latents.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-        let square = |x: &f32| (f64::from(*x) - mean).powi(2);
-        let std = (latents.iter().map(square).sum::<f64>() / count).sqrt();
-        (std.is_finite() && std > 0.0).then_some(Self {
-            bias: -mean as f32,
-            scale: (1.0 / std) as f32,
-        })
-    }
-}
+use crate::whitening::{Whitener, Whitening};
 
 /// Configuration of a [`LatentAdapter`].
 #[derive(Config, Debug)]
@@ -52,14 +24,9 @@ impl LatentAdapterConfig {
         projection.bias = Some(Initializer::Zeros.init([self.width], device));
         LatentAdapter {
             projection,
-            whitening: whitening_param(Whitening::IDENTITY, device),
+            whitening: Whitener::new(Whitening::IDENTITY, device),
         }
     }
-}
-
-fn whitening_param(whitening: Whitening, device: &Device) -> Param<Tensor<1>> {
-    let values = Tensor::from_floats([whitening.bias, whitening.scale], device);
-    Param::initialized(ParamId::new(), values).set_require_grad(false)
 }
 
 /// A linear projection of whitened latents (reference `x_embedder`). The whitening is a tensor of
@@ -67,36 +34,24 @@ fn whitening_param(whitening: Whitening, device: &Device) -> Param<Tensor<1>> {
 #[derive(Module, Debug)]
 pub struct LatentAdapter {
     projection: Linear,
-    /// `[2]`: bias and scale. Not trained.
-    whitening: Param<Tensor<1>>,
+    whitening: Whitener,
 }
 
 impl LatentAdapter {
     /// The same adapter with another whitening.
     pub fn with_whitening(mut self, whitening: Whitening) -> Self {
-        let device = self.whitening.device();
-        let (id, _, _) = self.whitening.consume();
-        let values = Tensor::from_floats([whitening.bias, whitening.scale], &device);
-        self.whitening = Param::initialized(id, values).set_require_grad(false);
+        self.whitening = self.whitening.set(whitening);
         self
     }
 
     /// The codec's latents as the language model sees them, `[B, T, Z]`.
     pub fn whiten(&self, latents: Tensor<3>) -> Tensor<3> {
-        let (bias, scale) = self.factors();
-        (latents + bias) * scale
+        self.whitening.whiten(latents)
     }
 
     /// The language model's latents as the codec decodes them, `[B, T, Z]`.
     pub fn unwhiten(&self, latents: Tensor<3>) -> Tensor<3> {
-        let (bias, scale) = self.factors();
-        latents / scale - bias
-    }
-
-    fn factors(&self) -> (Tensor<3>, Tensor<3>) {
-        let values = self.whitening.val();
-        let factor = |i| values.clone().narrow(0, i, 1).reshape([1, 1, 1]);
-        (factor(0), factor(1))
+        self.whitening.unwhiten(latents)
     }
 }
 
@@ -136,13 +91,6 @@ mod tests {
         assert!(mean.into_scalar::<f32>().abs() < 1e-4);
         assert!((variance.into_scalar::<f32>() - 1.0).abs() < 2e-3);
         assert_close("round trip", adapter.unwhiten(white), latents, 1e-6);
-    }
-
-    #[test]
-    fn constant_or_broken_latents_have_no_whitening() {
-        for latents in [&[][..], &[1.0, 1.0], &[1.0, f32::NAN]] {
-            assert_eq!(Whitening::measure(latents), None, "{latents:?}");
-        }
     }
 
     #[test]

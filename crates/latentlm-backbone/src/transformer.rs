@@ -28,6 +28,9 @@ pub struct TransformerConfig {
     /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
     pub mlp_ratio: f64,
+    /// The feed-forward width itself, for models that do not follow the ratio; 0 follows it.
+    #[config(default = 0)]
+    pub mlp_width: usize,
     /// Whether norms have a weight.
     #[config(default = false)]
     pub norm_weight: bool,
@@ -54,11 +57,14 @@ impl TransformerConfig {
         self.width / self.heads
     }
 
-    /// The same configuration with `kv_heads` written out.
+    /// The same configuration with `kv_heads` and `mlp_width` written out.
     fn resolved(&self) -> Self {
         let mut config = self.clone();
         if config.kv_heads == 0 {
             config.kv_heads = config.heads;
+        }
+        if config.mlp_width == 0 {
+            config.mlp_width = swiglu_width(config.width, config.mlp_ratio);
         }
         config
     }
@@ -91,7 +97,7 @@ impl TransformerConfig {
                 config.head_dim()
             ));
         }
-        if swiglu_width(config.width, config.mlp_ratio) == 0 {
+        if config.mlp_width == 0 {
             return fail(format!(
                 "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
                 config.width, config.mlp_ratio
@@ -159,12 +165,11 @@ impl Block {
                 device,
             )
         };
-        let hidden = swiglu_width(config.width, config.mlp_ratio);
         Self {
             norm1: norm(),
             attn: Attention::new(config, device),
             norm2: norm(),
-            mlp: Mlp::new(config.width, hidden, device),
+            mlp: Mlp::new(config.width, config.mlp_width, device),
         }
     }
 

@@ -9,6 +9,10 @@ pub enum DeviceError {
     #[error("no device `{0}`; there are cpu, wgpu, wgpu:N, cuda, cuda:N")]
     Unknown(String),
     /// The binary lacks the backend.
+    #[cfg_attr(
+        all(feature = "cpu", feature = "wgpu", feature = "cuda"),
+        expect(dead_code, reason = "a binary with every backend lacks none")
+    )]
     #[error(
         "this binary was built without {0}; `cargo xtask` builds what --device needs, or build \
          latentlm-cli with --features {0}"

@@ -9,6 +9,7 @@ mod eval_image;
 mod sample_image;
 mod sampling;
 mod train_image;
+mod verify_reference;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ enum Command {
     SampleImage(sample_image::SampleImage),
     EvalImage(eval_image::EvalImage),
     BenchDecode(bench_decode::BenchDecode),
+    VerifyReference(verify_reference::VerifyReference),
     /// Looks at datasets
     #[command(subcommand)]
     Data(data::Data),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::SampleImage(command) => command.run(),
         Command::EvalImage(command) => command.run(),
         Command::BenchDecode(command) => command.run(),
+        Command::VerifyReference(command) => command.run(),
         Command::Data(command) => command.run(),
     };
     match result {

@@ -104,11 +104,12 @@ fn wrong_words_exit_with_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["train-image"],
         &["sample-image"],
         &["eval-image"],
         &["bench-decode"],
+        &["verify-reference"],
         &["data", "check"],
     ];
     for command in commands {
@@ -160,6 +161,33 @@ fn broken_data_is_named() {
         1,
         "nowhere",
     );
+}
+
+#[test]
+fn reference_numbers_decide_the_exit_code() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    let dir = tempfile::tempdir().unwrap();
+    let verify = |case: &Path| latentlm(dir.path(), &["verify-reference", case.to_str().unwrap()]);
+    let output = verify(&cases.join("vibevoice-small")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("head_out") && !text.contains("OVER"),
+        "{text}"
+    );
+
+    // One number of the reference's, changed: the line says so, and so does the exit code.
+    let copy = dir.path().join("schedule");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(cases.join("schedule/config.json"), copy.join("config.json")).unwrap();
+    let mut bytes = fs::read(cases.join("schedule/io.safetensors")).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&99f32.to_le_bytes());
+    fs::write(copy.join("io.safetensors"), bytes).unwrap();
+    expect(&mut verify(&copy), 1, "over their bounds");
+    fs::remove_file(copy.join("config.json")).unwrap();
+    expect(&mut verify(&copy), 1, "config.json");
+    expect(&mut verify(&dir.path().join("none")), 1, "none");
 }
 
 #[test]

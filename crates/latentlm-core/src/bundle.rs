@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::store::{ApplyError, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
+use burn::store::{
+    ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
+};
 
 /// What can be wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -73,45 +75,45 @@ pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError
 /// # Errors
 /// If the file can't be read or does not fit.
 pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> {
-    load_mapped(module, path, |store| store, &[])
-}
-
-/// [`load_module`] for a file in another naming: `map` sets the store's key remapping and
-/// adapters. Parameters named in `own` need not be in the file.
-///
-/// # Errors
-/// If the file can't be read or does not fit.
-pub fn load_mapped<M: Module>(
-    mut module: M,
-    path: &Path,
-    map: impl FnOnce(SafetensorsStore) -> SafetensorsStore,
-    own: &[&str],
-) -> Result<M, BundleError> {
     File::open(path).map_err(io_error("read", path))?;
-    let store = SafetensorsStore::from_file(path)
+    let mut module = module;
+    let mut store = SafetensorsStore::from_file(path)
         .allow_partial(true)
         .validate(false);
     let result = module
-        .load_from(&mut map(store))
+        .load_from(&mut store)
         .map_err(|source| BundleError::Damaged {
             path: path.to_owned(),
             source,
         })?;
+    check_applied(&result, path, &[], str::to_owned)?;
+    Ok(module)
+}
+
+/// Names what went wrong when a file's tensors were put into a module: the first that do not fit,
+/// are missing or unknown, called as `name` calls them. Parameters in `own` need not be in the
+/// file.
+///
+/// # Errors
+/// If anything went wrong.
+pub fn check_applied(
+    result: &ApplyResult,
+    path: &Path,
+    own: &[&str],
+    name: impl Fn(&str) -> String,
+) -> Result<(), BundleError> {
+    let describe = |error: &ApplyError| describe(error, &name);
     let mut problems: Vec<String> = result.errors.iter().map(describe).collect();
-    let missing = result.missing.iter().map(|(name, _)| name.as_str());
+    let missing = result.missing.iter().map(|(ours, _)| ours.as_str());
     problems.extend(
         missing
-            .filter(|name| !own.contains(name))
-            .map(|name| format!("lacks `{name}`")),
+            .filter(|ours| !own.contains(ours))
+            .map(|ours| format!("lacks `{}`", name(ours))),
     );
-    problems.extend(
-        result
-            .unused
-            .iter()
-            .map(|name| format!("has an unknown `{name}`")),
-    );
+    let unknown = result.unused.iter();
+    problems.extend(unknown.map(|ours| format!("has an unknown `{}`", name(ours))));
     if problems.is_empty() {
-        return Ok(module);
+        return Ok(());
     }
     let rest = problems.len().saturating_sub(3);
     let mut reason = problems[..problems.len().min(3)].join("; ");
@@ -124,13 +126,16 @@ pub fn load_mapped<M: Module>(
     })
 }
 
-fn describe(error: &ApplyError) -> String {
+fn describe(error: &ApplyError, name: impl Fn(&str) -> String) -> String {
     match error {
         ApplyError::ShapeMismatch {
             path,
             expected,
             found,
-        } => format!("`{path}` is {found:?}, the model wants {expected:?}"),
+        } => format!(
+            "`{}` is {found:?}, the model wants {expected:?}",
+            name(path)
+        ),
         other => other.to_string(),
     }
 }

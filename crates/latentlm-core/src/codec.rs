@@ -138,3 +138,28 @@ pub trait LatentCodec<const D: usize>: Module {
     /// - returns: `[B, ...]`
     fn decode(&self, latents: Tensor<3>) -> Tensor<D>;
 }
+
+/// A codec for streams: chunk by chunk it gives what it gives for the whole.
+///
+/// State is a value that the caller keeps, one for each batch of streams; a fresh one stands for
+/// silence before the stream began. Modules stay `&self`.
+pub trait StreamingCodec: LatentCodec<3> {
+    /// What an encoder remembers between chunks.
+    type EncoderState: Default;
+    /// What a decoder remembers between chunks.
+    type DecoderState: Default;
+
+    /// Latents of the next chunk.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, k * hop_samples]`
+    /// - returns: mean `[B, k, Z]`
+    fn encode_step(&self, signal: Tensor<3>, state: &mut Self::EncoderState) -> Posterior;
+
+    /// Sound of the next latents.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, k, Z]`
+    /// - returns: `[B, C, k * hop_samples]`
+    fn decode_step(&self, latents: Tensor<3>, state: &mut Self::DecoderState) -> Tensor<3>;
+}

@@ -57,17 +57,13 @@ pub trait LatentHead: Module {
     /// `Z`, numbers a latent.
     fn latent_dim(&self) -> usize;
 
-    /// One evaluation of the network, its raw prediction (noise or velocity).
+    /// One evaluation of the network, its raw prediction (noise or velocity). Timesteps may lie
+    /// between those that the head was trained on.
     ///
     /// # Shapes
     /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`
     /// - returns: `[N, Z]`
-    fn denoise(
-        &self,
-        noisy: Tensor<2>,
-        timesteps: Tensor<1, Int>,
-        condition: Tensor<2>,
-    ) -> Tensor<2>;
+    fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2>;
 
     /// The denoising error at given timesteps and noise, a mean over all elements.
     ///

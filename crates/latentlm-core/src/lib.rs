@@ -24,7 +24,7 @@ pub mod recipe;
 
 pub use adapter::ModalityAdapter;
 pub use backbone::CausalBackbone;
-pub use codec::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout};
+pub use codec::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
 pub use head::{DiffusionDraws, LatentHead, SampleOptions, Sampler};
 pub use param_ids::number_parameters;
 pub use random::RandomStream;

@@ -2,8 +2,8 @@
 
 use burn::config::Config;
 use burn::module::{Initializer, Module};
-use burn::nn::{Linear, LinearConfig, SwiGlu, SwiGluConfig};
-use burn::tensor::{Device, Int, Tensor, activation::silu};
+use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
+use burn::tensor::{Device, Tensor, activation::silu};
 use latentlm_core::ops::{rms_norm, swiglu_width};
 use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
 
@@ -28,9 +28,27 @@ pub struct DiffusionHeadConfig {
     /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
     pub mlp_ratio: f64,
+    /// The feed-forward width itself, for models that do not follow the ratio; 0 follows it.
+    #[config(default = 0)]
+    pub mlp_width: usize,
     /// Epsilon of the norms.
     #[config(default = 1e-6)]
     pub norm_epsilon: f64,
+    /// Whether the layers' norms have a weight (VibeVoice); the last norm never has one.
+    #[config(default = false)]
+    pub norm_weight: bool,
+    /// Whether the projection of the noisy latent has a bias (the image models).
+    #[config(default = true)]
+    pub input_bias: bool,
+    /// Whether a square linear stands between hidden state and head (VibeVoice).
+    #[config(default = false)]
+    pub condition_projection: bool,
+    /// Numbers of the timesteps' sinusoid.
+    #[config(default = 256)]
+    pub timestep_frequencies: usize,
+    /// Longest period of the sinusoid.
+    #[config(default = 10000.0)]
+    pub timestep_max_period: f64,
     /// How noise grows.
     #[config(default = "BetaSchedule::Cosine")]
     pub schedule: BetaSchedule,
@@ -54,8 +72,11 @@ pub enum DiffusionError {
 }
 
 impl DiffusionHeadConfig {
-    fn mlp_width(&self) -> usize {
-        swiglu_width(self.width, self.mlp_ratio)
+    fn inner_width(&self) -> usize {
+        match self.mlp_width {
+            0 => swiglu_width(self.width, self.mlp_ratio),
+            width => width,
+        }
     }
 
     /// What is wrong with the configuration, if anything, in one line.
@@ -69,7 +90,7 @@ impl DiffusionHeadConfig {
                 "latent_dim and width must be positive, num_train_timesteps 2 or more".into(),
             );
         }
-        if self.depth > 0 && self.mlp_width() == 0 {
+        if self.depth > 0 && self.inner_width() == 0 {
             return fail(format!(
                 "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
                 self.width, self.mlp_ratio
@@ -87,16 +108,22 @@ impl DiffusionHeadConfig {
             panic!("{error}");
         }
         let width = self.width;
+        let linear = |input, bias| LinearConfig::new(input, width).with_bias(bias).init(device);
         DiffusionHead {
-            input: LinearConfig::new(self.latent_dim, width).init(device),
-            timestep: TimestepEmbedding::new(width, device),
+            input: linear(self.latent_dim, self.input_bias),
+            condition: self.condition_projection.then(|| linear(width, false)),
+            timestep: TimestepEmbedding::new(
+                width,
+                self.timestep_frequencies,
+                self.timestep_max_period,
+                device,
+            ),
             layers: (0..self.depth)
                 .map(|_| HeadLayer {
+                    norm: self.norm_weight.then(|| self.norm(device)),
                     modulation: zero_linear(width, 3 * width, device),
-                    up: SwiGluConfig::new(width, self.mlp_width()).init(device),
-                    down: LinearConfig::new(self.mlp_width(), width)
-                        .with_bias(false)
-                        .init(device),
+                    up: SwiGluConfig::new(width, self.inner_width()).init(device),
+                    down: linear(self.inner_width(), false),
                 })
                 .collect(),
             modulation: zero_linear(width, 2 * width, device),
@@ -104,6 +131,12 @@ impl DiffusionHeadConfig {
             schedule: NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps),
             epsilon: self.norm_epsilon,
         }
+    }
+
+    fn norm(&self, device: &Device) -> RmsNorm {
+        RmsNormConfig::new(self.width)
+            .with_epsilon(self.norm_epsilon)
+            .init(device)
     }
 }
 
@@ -117,6 +150,7 @@ fn zero_linear(input: usize, output: usize, device: &Device) -> Linear {
 /// One layer: `x += gate * mlp(norm(x) * (1 + scale) + shift)`.
 #[derive(Module, Debug)]
 struct HeadLayer {
+    norm: Option<RmsNorm>,
     modulation: Linear,
     up: SwiGlu,
     down: Linear,
@@ -128,7 +162,11 @@ impl HeadLayer {
     fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
         let [_, width] = x.dims();
         let gate = modulation.clone().narrow(1, 2 * width, width);
-        let inner = modulate(rms_norm(x.clone(), epsilon), modulation);
+        let normed = match &self.norm {
+            Some(norm) => norm.forward(x.clone()),
+            None => rms_norm(x.clone(), epsilon),
+        };
+        let inner = modulate(normed, modulation);
         x + gate * self.down.forward(self.up.forward(inner))
     }
 }
@@ -143,11 +181,13 @@ fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
 
 /// The next-token diffusion head (paper §2.2; reference `forward_diffusion`).
 ///
-/// Without biases but for the input projection; norms without weight. With zero layers it is a
-/// linear denoiser, which tests use.
+/// The image models' variant has a bias at the input projection alone and norms without weight;
+/// VibeVoice's has weights in the layers' norms and projects the condition. With zero layers it is
+/// a linear denoiser, which tests use.
 #[derive(Module, Debug)]
 pub struct DiffusionHead {
     input: Linear,
+    condition: Option<Linear>,
     timestep: TimestepEmbedding,
     layers: Vec<HeadLayer>,
     modulation: Linear,
@@ -179,8 +219,16 @@ impl DiffusionHead {
         &self.schedule
     }
 
+    /// The hidden state as the layers see it, `[N, D]`.
+    fn project(&self, condition: Tensor<2>) -> Tensor<2> {
+        match &self.condition {
+            Some(linear) => linear.forward(condition),
+            None => condition,
+        }
+    }
+
     /// # Shapes
-    /// - `condition`: `[N, D]`, hidden state plus timestep embedding
+    /// - `condition`: `[N, D]`, projected hidden state plus timestep embedding
     fn modulations(&self, condition: Tensor<2>) -> Modulations {
         let condition = silu(condition);
         Modulations {
@@ -210,13 +258,8 @@ impl LatentHead for DiffusionHead {
         self.input.weight.dims()[0]
     }
 
-    fn denoise(
-        &self,
-        noisy: Tensor<2>,
-        timesteps: Tensor<1, Int>,
-        condition: Tensor<2>,
-    ) -> Tensor<2> {
-        let condition = condition + self.timestep.forward(timesteps);
+    fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2> {
+        let condition = self.project(condition) + self.timestep.forward(timesteps);
         let modulations = self.modulations(condition);
         self.predict(noisy, modulations)
     }
@@ -232,7 +275,7 @@ impl LatentHead for DiffusionHead {
             .schedule
             .add_noise(latents.clone(), noise.clone(), timesteps.clone());
         let target = self.schedule.target(latents, noise, timesteps.clone());
-        let prediction = self.denoise(noisy, timesteps, condition);
+        let prediction = self.denoise(noisy, timesteps.float(), condition);
         (prediction - target).square().mean()
     }
 
@@ -258,7 +301,7 @@ impl LatentHead for DiffusionHead {
             Some(null) => Tensor::cat(vec![condition, null], 0),
             None => condition,
         };
-        let mut modulations = StepModulations::new(self, &plan, condition);
+        let mut modulations = StepModulations::new(self, &plan, self.project(condition));
         solver::integrate(&plan, noise, random, |step, x| {
             if !guided {
                 return self.predict(x, modulations.at(step));
@@ -284,8 +327,8 @@ struct StepModulations<'a> {
 
 impl<'a> StepModulations<'a> {
     fn new(head: &'a DiffusionHead, plan: &[solver::SolverStep], condition: Tensor<2>) -> Self {
-        let steps: Vec<i64> = plan.iter().map(|step| step.timestep as i64).collect();
-        let steps = Tensor::<1, Int>::from_ints(steps.as_slice(), &condition.device());
+        let steps: Vec<f32> = plan.iter().map(|step| step.timestep as f32).collect();
+        let steps = Tensor::from_floats(steps.as_slice(), &condition.device());
         Self {
             head,
             timesteps: head.timestep.forward(steps),

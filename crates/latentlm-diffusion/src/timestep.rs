@@ -2,21 +2,20 @@
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu};
-
-/// Width of the sinusoid in every published model.
-const FREQUENCIES: usize = 256;
+use burn::tensor::{Device, Tensor, TensorData, activation::silu};
 
 /// `Linear(SiLU(Linear(sinusoid(t))))`, no biases (reference `TimestepEmbedder`).
 #[derive(Module, Debug)]
 pub struct TimestepEmbedding {
     up: Linear,
     down: Linear,
+    max_period: f64,
 }
 
 impl TimestepEmbedding {
-    /// An embedding of `width` numbers; both layers start as N(0, 0.02).
-    pub fn new(width: usize, device: &Device) -> Self {
+    /// An embedding of `width` numbers by a sinusoid of `frequencies` (256 and `max_period` 10000
+    /// in every published model); both layers start as N(0, 0.02).
+    pub fn new(width: usize, frequencies: usize, max_period: f64, device: &Device) -> Self {
         let linear = |input| {
             LinearConfig::new(input, width)
                 .with_bias(false)
@@ -27,29 +26,31 @@ impl TimestepEmbedding {
                 .init(device)
         };
         Self {
-            up: linear(FREQUENCIES),
+            up: linear(frequencies),
             down: linear(width),
+            max_period,
         }
     }
 
     /// # Shapes
     /// - `timesteps`: `[N]`
     /// - returns: `[N, D]`
-    pub fn forward(&self, timesteps: Tensor<1, Int>) -> Tensor<2> {
-        self.down
-            .forward(silu(self.up.forward(sinusoid(timesteps))))
+    pub fn forward(&self, timesteps: Tensor<1>) -> Tensor<2> {
+        let [frequencies, _] = self.up.weight.dims();
+        let x = sinusoid(timesteps, frequencies, self.max_period);
+        self.down.forward(silu(self.up.forward(x)))
     }
 }
 
-/// `[cos(t f_k), sin(t f_k)]` with `f_k = 10000^(-k/128)`: cosines first.
-fn sinusoid(timesteps: Tensor<1, Int>) -> Tensor<2> {
-    let half = FREQUENCIES / 2;
+/// `[cos(t f_k), sin(t f_k)]` with `f_k = max_period^(-2k/width)`: cosines first.
+fn sinusoid(timesteps: Tensor<1>, width: usize, max_period: f64) -> Tensor<2> {
+    let half = width / 2;
     let frequencies: Vec<f32> = (0..half)
-        .map(|k| (-(10000f64.ln()) * k as f64 / half as f64).exp() as f32)
+        .map(|k| (-max_period.ln() * k as f64 / half as f64).exp() as f32)
         .collect();
     let device = timesteps.device();
     let frequencies = Tensor::from_data(TensorData::new(frequencies, [1, half]), &device);
-    let angles = timesteps.float().unsqueeze_dim::<2>(1) * frequencies; // [N, half]
+    let angles = timesteps.unsqueeze_dim::<2>(1) * frequencies; // [N, half]
     Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
 }
 
@@ -60,8 +61,11 @@ mod tests {
     #[test]
     fn cosines_come_first() {
         let device = Device::default();
-        let timesteps = Tensor::<1, Int>::from_ints([0, 999], &device);
-        let got: Vec<f32> = sinusoid(timesteps).into_data().try_to_vec().unwrap();
+        let timesteps = Tensor::<1>::from_floats([0.0, 999.0], &device);
+        let got: Vec<f32> = sinusoid(timesteps, 256, 1e4)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
         assert!(got[..128].iter().all(|&c| c == 1.0) && got[128..256].iter().all(|&s| s == 0.0));
         for k in [0, 17, 127] {
             let angle = 999.0 * 10000f64.powf(-(k as f64) / 128.0);

@@ -1,10 +1,10 @@
 //! The contracts of `latentlm-core` for the diffusion head, and its gradients.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use latentlm_core::conformance::{head, module};
 use latentlm_core::{LatentHead, RandomStream, SampleOptions};
-use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction};
+use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction, solver};
 
 fn config() -> DiffusionHeadConfig {
     DiffusionHeadConfig::new(3, 32)
@@ -12,9 +12,19 @@ fn config() -> DiffusionHeadConfig {
         .with_mlp_ratio(6.0)
 }
 
+/// The image models' variant and VibeVoice's.
+fn variants() -> [DiffusionHeadConfig; 2] {
+    let speech = config()
+        .with_mlp_width(48)
+        .with_norm_weight(true)
+        .with_input_bias(false)
+        .with_condition_projection(true);
+    [config(), speech]
+}
+
 /// A head that is no longer zero: every parameter gets noise.
-fn moved(device: &Device) -> DiffusionHead {
-    config().init(device).map(&mut Noise(RandomStream::new(9)))
+fn moved(config: &DiffusionHeadConfig, device: &Device) -> DiffusionHead {
+    config.init(device).map(&mut Noise(RandomStream::new(9)))
 }
 
 struct Noise(RandomStream);
@@ -29,13 +39,18 @@ impl ModuleMapper for Noise {
 #[test]
 fn head_contract() {
     let device = Device::default();
-    head::check(&moved(&device.clone().autodiff()).valid(), 32, &device);
+    for config in variants() {
+        let head = moved(&config, &device.clone().autodiff()).valid();
+        head::check(&head, 32, &device);
+    }
 }
 
 #[test]
 fn weights_survive_a_file() {
     let device = Device::default();
-    module::save_load_is_bit_equal(&config().init(&device), || config().init(&device));
+    for config in variants() {
+        module::save_load_is_bit_equal(&config.init(&device), || config.init(&device));
+    }
 }
 
 #[test]
@@ -45,7 +60,7 @@ fn a_new_head_predicts_zero() {
     let mut random = RandomStream::new(1);
     let out = head.denoise(
         random.normal([4, 3], &device),
-        random.integers(4, 1000, &device),
+        random.integers(4, 1000, &device).float(),
         random.normal([4, 32], &device),
     );
     assert_eq!(out.abs().max().into_scalar::<f32>(), 0.0);
@@ -62,9 +77,11 @@ fn loss(head: &DiffusionHead, device: &Device) -> Tensor<1> {
 #[test]
 fn gradient_reaches_every_parameter() {
     let device = Device::default().autodiff();
-    let head = moved(&device);
-    let gradients = loss(&head, &device).backward();
-    module::gradient_reaches_every_parameter(&head, &gradients);
+    for config in variants() {
+        let head = moved(&config, &device);
+        let gradients = loss(&head, &device).backward();
+        module::gradient_reaches_every_parameter(&head, &gradients);
+    }
 }
 
 /// The loss of an untrained head (it predicts zero) is the mean square of its target.
@@ -95,13 +112,18 @@ fn loss_of_a_zero_head_is_the_mean_square_of_the_target() {
 /// sampler agrees with a loop over `denoise`.
 #[test]
 fn sampling_agrees_with_the_plain_loop() {
-    use latentlm_diffusion::solver;
     let device = Device::default();
-    let head = moved(&device.clone().autodiff()).valid();
+    for config in variants() {
+        let head = moved(&config, &device.clone().autodiff()).valid();
+        check_sampling(&head, &device);
+    }
+}
+
+fn check_sampling(head: &DiffusionHead, device: &Device) {
     let mut random = RandomStream::new(3);
-    let condition = random.normal([5, 32], &device);
-    let null = random.normal([5, 32], &device);
-    let noise = random.normal([5, 3], &device);
+    let condition = random.normal([5, 32], device);
+    let null = random.normal([5, 32], device);
+    let noise = random.normal([5, 3], device);
     let options = SampleOptions {
         steps: 7,
         guidance_scale: 2.5,
@@ -116,7 +138,7 @@ fn sampling_agrees_with_the_plain_loop() {
     );
     let plan = solver::plan(options.sampler, head.schedule(), options.steps);
     let expected = solver::integrate(&plan, noise, &mut random, |step, x| {
-        let t = Tensor::<1, Int>::from_ints([plan[step].timestep as i64; 5], &device);
+        let t = Tensor::<1>::from_floats([plan[step].timestep as f32; 5], device);
         let cond = head.denoise(x.clone(), t.clone(), condition.clone());
         let uncond = head.denoise(x, t, null.clone());
         uncond.clone() + (cond - uncond).mul_scalar(2.5)

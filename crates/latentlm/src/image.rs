@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, LatentAdapter, LatentAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig, BackboneError};
+use latentlm_codec_audio::AudioCodecError;
 use latentlm_diffusion::{BetaSchedule, DiffusionError, Head, HeadConfig, Prediction};
 
 use crate::model::LatentLm;
@@ -70,8 +71,11 @@ pub enum ModelError {
     /// The head's part.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),
+    /// The speech codec's part.
+    #[error(transparent)]
+    Audio(#[from] AudioCodecError),
     /// Sizes of the model as a whole.
-    #[error("image model: {reason}")]
+    #[error("model: {reason}")]
     Config {
         /// What is wrong.
         reason: String,

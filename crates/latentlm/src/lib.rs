@@ -25,19 +25,22 @@
 mod generate;
 mod image;
 mod model;
-mod reference;
+pub mod pretrained;
+mod speech;
 
 pub use image::{ImageAdapters, ImageLm, ImageLmConfig, ModelError};
 pub use latentlm_adapters as adapters;
 pub use latentlm_backbone as backbone;
+pub use latentlm_codec_audio as codec_audio;
 pub use latentlm_codec_image as codec_image;
 pub use latentlm_core as core;
 pub use latentlm_core::{
     CausalBackbone, LatentCodec, LatentHead, ModalityAdapter, RandomStream, SampleOptions, Sampler,
+    StreamingCodec,
 };
 pub use latentlm_diffusion as diffusion;
 pub use model::LatentLm;
-pub use reference::load_reference;
+pub use speech::{SpeechAdapters, VibeVoice, VibeVoiceConfig};
 
 /// The README's code, compiled and run with the tests.
 #[cfg(doctest)]

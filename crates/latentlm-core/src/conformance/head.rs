@@ -63,7 +63,7 @@ pub fn guidance_of_one_is_none<H: LatentHead>(
 /// A row's prediction does not depend on the other rows.
 pub fn rows_are_independent<H: LatentHead>(head: &H, width: usize, device: &Device) {
     let (condition, noise) = inputs(head, width, device);
-    let timesteps = RandomStream::new(8).integers(ROWS, 1000, device);
+    let timesteps = RandomStream::new(8).integers(ROWS, 1000, device).float();
     let together = head.denoise(noise.clone(), timesteps.clone(), condition.clone());
     for row in 0..ROWS {
         let alone = head.denoise(

@@ -1,0 +1,104 @@
+//! Discrete tokens as positions, and hidden states as distributions over tokens.
+
+use burn::config::Config;
+use burn::module::{Initializer, Module};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor};
+use latentlm_core::ModalityAdapter;
+
+/// Configuration of a [`TokenAdapter`].
+#[derive(Config, Debug)]
+pub struct TokenAdapterConfig {
+    /// `V`, size of the vocabulary.
+    pub vocabulary: usize,
+    /// `D`, width of a position.
+    pub width: usize,
+    /// Whether the softmax head uses the embedding's table.
+    #[config(default = true)]
+    pub tied: bool,
+}
+
+impl TokenAdapterConfig {
+    /// Builds the adapter; tables start as N(0, 0.02).
+    pub fn init(&self, device: &Device) -> TokenAdapter {
+        let initializer = Initializer::Normal {
+            mean: 0.0,
+            std: 0.02,
+        };
+        TokenAdapter {
+            table: EmbeddingConfig::new(self.vocabulary, self.width)
+                .with_initializer(initializer.clone())
+                .init(device),
+            output: (!self.tied).then(|| {
+                LinearConfig::new(self.width, self.vocabulary)
+                    .with_bias(false)
+                    .with_initializer(initializer)
+                    .init(device)
+            }),
+        }
+    }
+}
+
+/// The embedding table of tokens and the softmax head, tied or not (paper §2.2).
+#[derive(Module, Debug)]
+pub struct TokenAdapter {
+    table: Embedding,
+    output: Option<Linear>,
+}
+
+impl TokenAdapter {
+    /// `V`, size of the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.table.weight.dims()[0]
+    }
+
+    /// Scores of the next token, before the softmax.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[B, T, D]`
+    /// - returns: `[B, T, V]`
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        match &self.output {
+            Some(output) => output.forward(hidden),
+            None => {
+                let [batch, length, width] = hidden.dims();
+                let table = self.table.weight.val(); // [V, D]
+                let rows = hidden.reshape([batch * length, width]);
+                rows.matmul(table.transpose())
+                    .reshape([batch, length, self.vocabulary()])
+            }
+        }
+    }
+}
+
+impl ModalityAdapter<Tensor<2, Int>> for TokenAdapter {
+    fn width(&self) -> usize {
+        self.table.weight.dims()[1]
+    }
+
+    /// # Shapes
+    /// - `tokens`: `[B, T]`
+    /// - returns: `[B, T, D]`
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.table.forward(tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_core::RandomStream;
+    use latentlm_core::conformance::assert_close;
+
+    /// A tied head's logits are the inner products of hidden state and embeddings.
+    #[test]
+    fn tied_logits_are_inner_products() {
+        let device = Device::default();
+        let adapter = TokenAdapterConfig::new(5, 3).init(&device);
+        let tokens = Tensor::<2, Int>::from_ints([[0, 1, 2, 3, 4]], &device);
+        let table = adapter.embed(tokens); // [1, 5, 3]
+        let hidden = RandomStream::new(1).normal([1, 2, 3], &device);
+        let expected = hidden.clone().matmul(table.swap_dims(1, 2));
+        assert_close("logits", adapter.logits(hidden), expected, 1e-6);
+    }
+}

@@ -1,0 +1,82 @@
+//! The speech codec: encoder, noise that is drawn, decoder that stands it.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
+
+use crate::config::AudioSigmaVaeConfig;
+use crate::stream::{DecoderState, EncoderState, Pass};
+use crate::tower::{AudioDecoder, AudioEncoder};
+
+/// A sigma-VAE for sound (paper §2.3; reference `VibeVoiceAcousticTokenizerModel`).
+#[derive(Module, Debug)]
+pub struct AudioSigmaVae {
+    encoder: AudioEncoder,
+    decoder: AudioDecoder,
+    vae_std: f64,
+    latent_dim: usize,
+    hop_samples: usize,
+    sample_rate_hz: u32,
+}
+
+impl AudioSigmaVae {
+    pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
+        Self {
+            encoder: AudioEncoder::new(config, device),
+            decoder: AudioDecoder::new(config, device),
+            vae_std: config.vae_std,
+            latent_dim: config.latent_dim,
+            hop_samples: config.hop_samples(),
+            sample_rate_hz: config.sample_rate_hz,
+        }
+    }
+
+    fn posterior(&self, mean: Tensor<3>) -> Posterior {
+        Posterior {
+            mean,
+            noise: NoiseScale::PerSample { std: self.vae_std },
+        }
+    }
+}
+
+impl LatentCodec<3> for AudioSigmaVae {
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.latent_dim,
+            layout: SignalLayout::Frames {
+                sample_rate_hz: self.sample_rate_hz,
+                hop_samples: self.hop_samples,
+            },
+        }
+    }
+
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`; samples after the last whole hop are left out
+    /// - returns: mean `[B, N / hop, Z]`
+    ///
+    /// # Panics
+    /// If the signal is shorter than one hop.
+    fn encode(&self, signal: Tensor<3>) -> Posterior {
+        self.posterior(self.encoder.forward(signal))
+    }
+
+    /// # Shapes
+    /// - `latents`: `[B, T, Z]`
+    /// - returns: `[B, C, T * hop]`
+    fn decode(&self, latents: Tensor<3>) -> Tensor<3> {
+        self.decoder.pass(latents, &mut Pass::Whole)
+    }
+}
+
+impl StreamingCodec for AudioSigmaVae {
+    type EncoderState = EncoderState;
+    type DecoderState = DecoderState;
+
+    fn encode_step(&self, signal: Tensor<3>, state: &mut EncoderState) -> Posterior {
+        self.posterior(self.encoder.step(signal, state))
+    }
+
+    fn decode_step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
+        self.decoder.pass(latents, &mut Pass::chunk(&mut state.0))
+    }
+}

@@ -1,0 +1,128 @@
+//! Sizes of the codec.
+
+use burn::config::Config;
+use burn::tensor::Device;
+
+use crate::codec::AudioSigmaVae;
+use crate::tower::AudioEncoder;
+
+/// Configuration of an [`AudioSigmaVae`]. The defaults are VibeVoice's: 24 kHz, 7.5 latents a
+/// second of 64 numbers.
+#[derive(Config, Debug, PartialEq)]
+pub struct AudioSigmaVaeConfig {
+    /// Samples a second.
+    #[config(default = 24000)]
+    pub sample_rate_hz: u32,
+    /// Channels of the signal.
+    #[config(default = 1)]
+    pub channels: usize,
+    /// `Z`, numbers a latent.
+    #[config(default = 64)]
+    pub latent_dim: usize,
+    /// Downsampling ratios of the encoder, first to last; the decoder goes back the same way. Their
+    /// product is the hop.
+    #[config(default = "vec![2, 2, 4, 5, 5, 8]")]
+    pub ratios: Vec<usize>,
+    /// Layers at every resolution of the encoder, finest first: one more than ratios.
+    #[config(default = "vec![3, 3, 3, 3, 3, 3, 8]")]
+    pub depths: Vec<usize>,
+    /// Channels at the finest resolution; they double with every downsampling.
+    #[config(default = 32)]
+    pub width: usize,
+    /// Kernel of the depthwise convolutions and of the first and last ones.
+    #[config(default = 7)]
+    pub kernel_size: usize,
+    /// Inner width of the feed-forward layers over their outer one.
+    #[config(default = 4)]
+    pub ffn_expansion: usize,
+    /// What the residual branches' scales start with.
+    #[config(default = 1e-6)]
+    pub layer_scale: f64,
+    /// Epsilon of the norms.
+    #[config(default = 1e-5)]
+    pub norm_epsilon: f64,
+    /// `C_sigma`: the deviation of the noise's scale, drawn once a sample. (The published speech
+    /// models' 0.5, divided by 0.8 as for images.)
+    #[config(default = 0.625)]
+    pub vae_std: f64,
+}
+
+/// What can be wrong with a speech codec.
+#[derive(Debug, thiserror::Error)]
+pub enum AudioCodecError {
+    /// An impossible configuration.
+    #[error("speech codec: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl AudioSigmaVaeConfig {
+    /// Samples a latent.
+    pub fn hop_samples(&self) -> usize {
+        self.ratios.iter().product()
+    }
+
+    /// Channels after `downsamplings` of them.
+    pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
+        self.width << downsamplings
+    }
+
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a size is zero or the lists do not fit each other.
+    pub fn validate(&self) -> Result<(), AudioCodecError> {
+        let fail = |reason: String| Err(AudioCodecError::Config { reason });
+        let positive = [
+            ("sample_rate_hz", self.sample_rate_hz as usize),
+            ("channels", self.channels),
+            ("latent_dim", self.latent_dim),
+            ("width", self.width),
+            ("kernel_size", self.kernel_size),
+            ("ffn_expansion", self.ffn_expansion),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return fail(format!("{name} must be positive"));
+        }
+        if self.ratios.contains(&0) {
+            return fail("ratios must be positive".into());
+        }
+        if self.depths.len() != self.ratios.len() + 1 {
+            return fail(format!(
+                "{} depths for {} ratios; there must be one more",
+                self.depths.len(),
+                self.ratios.len()
+            ));
+        }
+        if !(self.vae_std.is_finite() && self.vae_std >= 0.0) {
+            return fail(format!("vae_std {} must be 0 or more", self.vae_std));
+        }
+        Ok(())
+    }
+
+    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self, device: &Device) -> AudioSigmaVae {
+        self.assert_valid();
+        AudioSigmaVae::new(self, device)
+    }
+
+    /// Builds the encoder alone: VibeVoice's semantic tokenizer is one.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
+        self.assert_valid();
+        AudioEncoder::new(self, device)
+    }
+
+    fn assert_valid(&self) {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Dense causal convolutions, channels last, as matrix products over frames.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::stream::Pass;
+
+/// Uniform in `1/sqrt(fan_in)`, the customary start of convolutions.
+fn initial<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    let uniform = Initializer::Uniform {
+        min: -bound,
+        max: bound,
+    };
+    uniform.init(shape, device)
+}
+
+/// A causal convolution of stride `s` whose kernel is a multiple of it.
+///
+/// Frames of `s` samples become rows of `s * C` numbers; the convolution is then a product of the
+/// last `kernel / s` rows with one matrix, and what a stream has to remember is
+/// `kernel / s - 1` rows.
+#[derive(Module, Debug)]
+pub struct CausalConv1d {
+    /// `[kernel, in, out]`: a reshape away from the matrix, oldest sample first.
+    weight: Param<Tensor<3>>,
+    /// `[out]`
+    bias: Param<Tensor<1>>,
+    stride: usize,
+}
+
+impl CausalConv1d {
+    /// A convolution of `[in, out]` channels.
+    ///
+    /// # Panics
+    /// If `kernel_size` is no multiple of `stride`.
+    pub fn new(
+        [input, output]: [usize; 2],
+        kernel_size: usize,
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        assert!(
+            kernel_size.is_multiple_of(stride),
+            "kernel_size {kernel_size} is no multiple of stride {stride}"
+        );
+        let fan_in = input * kernel_size;
+        Self {
+            weight: initial([kernel_size, input, output], fan_in, device),
+            bias: initial([output], fan_in, device),
+            stride,
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: `[B, T, in]`, `T` a multiple of the stride
+    /// - returns: `[B, T / stride, out]`
+    pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
+        let [batch, length, input] = x.dims();
+        let [kernel, _, output] = self.weight.dims();
+        let (frames, width) = (length / self.stride, self.stride * input);
+        let taps = kernel / self.stride;
+        let x = pass.extend(x.reshape([batch, frames, width]), taps - 1);
+        let weight = self.weight.val();
+        let y = if output < width {
+            // Fewer numbers leave than enter: project every row once, then add shifted rows.
+            let weight = weight.reshape([taps, width, output]).swap_dims(0, 1);
+            let weight = weight.reshape([width, taps * output]);
+            let rows = rows_by_matrix(x, weight); // [B, frames + taps - 1, taps * out]
+            (0..taps)
+                .map(|tap| {
+                    rows.clone()
+                        .narrow(1, tap, frames)
+                        .narrow(2, tap * output, output)
+                })
+                .reduce(|sum, part| sum + part)
+                .expect("a kernel has a tap")
+        } else {
+            let windows = (0..taps).map(|tap| x.clone().narrow(1, tap, frames));
+            rows_by_matrix(
+                side_by_side(windows),
+                weight.reshape([taps * width, output]),
+            )
+        };
+        y + self.bias.val().unsqueeze()
+    }
+}
+
+/// A transposed causal convolution of stride `s` and kernel `2 s`: every frame becomes `s` samples,
+/// made of the frame itself and the one before.
+#[derive(Module, Debug)]
+pub struct CausalConvTranspose1d {
+    /// `[2, in, stride, out]`, the part for the newer frame first.
+    weight: Param<Tensor<4>>,
+    /// `[out]`
+    bias: Param<Tensor<1>>,
+}
+
+impl CausalConvTranspose1d {
+    /// A convolution of `[in, out]` channels.
+    pub fn new([input, output]: [usize; 2], stride: usize, device: &Device) -> Self {
+        let fan_in = 2 * input;
+        Self {
+            weight: initial([2, input, stride, output], fan_in, device),
+            bias: initial([output], fan_in, device),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: `[B, T, in]`
+    /// - returns: `[B, T * stride, out]`
+    pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
+        let [batch, length, _] = x.dims();
+        let [taps, input, stride, output] = self.weight.dims();
+        let x = pass.extend(x, taps - 1);
+        let windows = (0..taps).map(|age| x.clone().narrow(1, taps - 1 - age, length));
+        let matrix = self.weight.val().reshape([taps * input, stride * output]);
+        let y = rows_by_matrix(side_by_side(windows), matrix);
+        y.reshape([batch, length * stride, output]) + self.bias.val().unsqueeze()
+    }
+}
+
+fn side_by_side(windows: impl ExactSizeIterator<Item = Tensor<3>>) -> Tensor<3> {
+    let mut windows: Vec<Tensor<3>> = windows.collect();
+    match windows.len() {
+        1 => windows.remove(0),
+        _ => Tensor::cat(windows, 2),
+    }
+}
+
+/// One product for the whole batch: `[B, T, I]` by `[I, O]`.
+fn rows_by_matrix(x: Tensor<3>, matrix: Tensor<2>) -> Tensor<3> {
+    let [batch, length, input] = x.dims();
+    let output = matrix.dims()[1];
+    x.reshape([batch * length, input])
+        .matmul(matrix)
+        .reshape([batch, length, output])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::module::{conv_transpose1d, conv1d};
+    use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+    use latentlm_core::RandomStream;
+    use latentlm_core::conformance::assert_close;
+
+    /// Against Burn's convolution over an input with silence in front.
+    #[test]
+    fn is_a_convolution() {
+        let device = Device::default();
+        for ([input, output], kernel, stride) in [
+            ([3, 5], 7, 1),
+            ([5, 3], 7, 1),
+            ([4, 8], 6, 3),
+            ([1, 2], 4, 2),
+        ] {
+            let conv = CausalConv1d::new([input, output], kernel, stride, &device);
+            let length = 4 * stride;
+            let x = RandomStream::new(1).normal([2, length, input], &device);
+            let silence = Tensor::zeros([2, input, kernel - stride], &device);
+            let padded = Tensor::cat(vec![silence, x.clone().swap_dims(1, 2)], 2);
+            let expected = conv1d(
+                padded,
+                conv.weight.val().permute([2, 1, 0]),
+                Some(conv.bias.val()),
+                ConvOptions::new([stride], [0], [1], 1),
+            );
+            let got = conv.forward(x, &mut Pass::Whole);
+            assert_close("conv1d", got, expected.swap_dims(1, 2), 1e-5);
+        }
+    }
+
+    /// Against Burn's transposed convolution, cut where the input ends.
+    #[test]
+    fn is_a_transposed_convolution() {
+        let device = Device::default();
+        for ([input, output], stride) in [([6, 3], 2), ([4, 2], 5)] {
+            let conv = CausalConvTranspose1d::new([input, output], stride, &device);
+            let x = RandomStream::new(2).normal([2, 4, input], &device);
+            let weight = conv.weight.val().permute([1, 3, 0, 2]);
+            let expected = conv_transpose1d(
+                x.clone().swap_dims(1, 2),
+                weight.reshape([input, output, 2 * stride]),
+                Some(conv.bias.val()),
+                ConvTransposeOptions::new([stride], [0], [0], [1], 1),
+            );
+            let expected = expected.narrow(2, 0, 4 * stride);
+            let got = conv.forward(x, &mut Pass::Whole);
+            assert_close("conv_transpose1d", got, expected.swap_dims(1, 2), 1e-5);
+        }
+    }
+}

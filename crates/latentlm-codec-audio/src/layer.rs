@@ -1,0 +1,66 @@
+//! The layer between resamplings.
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::conv::{Conv1d, Conv1dConfig};
+use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Device, Tensor};
+
+use crate::config::AudioSigmaVaeConfig;
+use crate::stream::Pass;
+
+/// `x += gamma * depthwise(norm(x))`, `x += ffn_gamma * ffn(ffn_norm(x))` (reference
+/// `VibeVoiceAcousticTokenizerConvNext1dLayer`).
+#[derive(Module, Debug)]
+pub struct ConvLayer {
+    norm: RmsNorm,
+    mixer: Conv1d,
+    gamma: Param<Tensor<1>>,
+    ffn_norm: RmsNorm,
+    up: Linear,
+    down: Linear,
+    ffn_gamma: Param<Tensor<1>>,
+    kernel_size: usize,
+}
+
+impl ConvLayer {
+    pub(crate) fn new(config: &AudioSigmaVaeConfig, width: usize, device: &Device) -> Self {
+        let norm = || {
+            RmsNormConfig::new(width)
+                .with_epsilon(config.norm_epsilon)
+                .init(device)
+        };
+        let scale = || {
+            Initializer::Constant {
+                value: config.layer_scale,
+            }
+            .init([width], device)
+        };
+        let inner = config.ffn_expansion * width;
+        Self {
+            norm: norm(),
+            mixer: Conv1dConfig::new(width, width, config.kernel_size)
+                .with_groups(width)
+                .init(device),
+            gamma: scale(),
+            ffn_norm: norm(),
+            up: LinearConfig::new(width, inner).init(device),
+            down: LinearConfig::new(inner, width).init(device),
+            ffn_gamma: scale(),
+            kernel_size: config.kernel_size,
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: `[B, T, C]`
+    /// - returns: `[B, T, C]`
+    pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
+        let past = self.kernel_size - 1;
+        let mixed = pass.extend(self.norm.forward(x.clone()), past);
+        let mixed = self.mixer.forward(mixed.swap_dims(1, 2)).swap_dims(1, 2);
+        let x = x + mixed * self.gamma.val().unsqueeze();
+        let fed = self.up.forward(self.ffn_norm.forward(x.clone()));
+        let fed = self.down.forward(gelu(fed));
+        x + fed * self.ffn_gamma.val().unsqueeze()
+    }
+}

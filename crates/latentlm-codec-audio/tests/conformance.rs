@@ -1,0 +1,172 @@
+//! The codec contract, streaming, causality, gradients.
+
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use latentlm_codec_audio::{CodecConfig, DecoderState, EncoderState};
+use latentlm_core::conformance::{assert_close, codec, module};
+use latentlm_core::{LatentCodec, RandomStream, StreamingCodec};
+
+/// Layer scales of 1: with the small ones that training starts with, a wrong layer would hide.
+fn configs() -> Vec<CodecConfig> {
+    let base = CodecConfig::new().with_width(4).with_layer_scale(1.0);
+    vec![
+        base.clone()
+            .with_ratios(vec![2, 3])
+            .with_depths(vec![1, 2, 1])
+            .with_latent_dim(5),
+        base.with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_latent_dim(9)
+            .with_kernel_size(3)
+            .with_channels(2),
+    ]
+}
+
+fn signals(config: &CodecConfig, frames: usize, device: &Device) -> Tensor<3> {
+    let samples = frames * config.hop_samples();
+    RandomStream::new(1).normal([2, config.channels, samples], device)
+}
+
+#[test]
+fn codec_contract() {
+    let device = Device::default();
+    for config in configs() {
+        codec::check(&config.init(&device), signals(&config, 7, &device));
+    }
+}
+
+#[test]
+fn streaming_equals_the_whole() {
+    let device = Device::default();
+    for config in configs() {
+        codec::check_streaming(&config.init(&device), signals(&config, 7, &device));
+    }
+}
+
+/// What comes later changes nothing before; what comes after the last whole hop changes nothing.
+#[test]
+fn is_causal() {
+    let device = Device::default();
+    for config in configs() {
+        let codec = config.init(&device);
+        let whole = signals(&config, 6, &device);
+        let latents = codec.encode(whole.clone()).mode();
+        let cut = 3 * config.hop_samples() + 1;
+        let start = codec.encode(whole.narrow(2, 0, cut)).mode();
+        assert_close("latents", start, latents.clone().narrow(1, 0, 3), 1e-6);
+        let sound = codec.decode(latents.clone());
+        let start = codec.decode(latents.narrow(1, 0, 3));
+        let expected = sound.narrow(2, 0, 3 * config.hop_samples());
+        assert_close("sound", start, expected, 1e-6);
+    }
+}
+
+/// Streams of one batch do not mix, and a state goes on where it was left.
+#[test]
+fn states_are_values() {
+    let device = Device::default();
+    let config = &configs()[0];
+    let codec = config.init(&device);
+    let hop = config.hop_samples();
+    let signal = signals(config, 3, &device);
+    let mut state = EncoderState::default();
+    codec.encode_step(signal.clone().narrow(2, 0, hop), &mut state);
+    let mut twin = state.clone();
+    let next = signal.narrow(2, hop, hop);
+    let a = codec.encode_step(next.clone(), &mut state).mode();
+    let b = codec.encode_step(next, &mut twin).mode();
+    assert_eq!(a.into_data(), b.into_data());
+    let latents = RandomStream::new(2).normal([2, 1, 5], &device);
+    let mut state = DecoderState::default();
+    let both = codec.decode_step(latents.clone(), &mut state);
+    let second = codec.decode_step(latents.narrow(0, 1, 1), &mut DecoderState::default());
+    assert_close("a stream alone", second, both.narrow(0, 1, 1), 1e-6);
+}
+
+#[test]
+fn weights_survive_a_file() {
+    let device = Device::default();
+    for config in configs() {
+        module::save_load_is_bit_equal(&config.init(&device), || config.init(&device));
+    }
+}
+
+#[test]
+fn gradient_reaches_every_parameter() {
+    let device = Device::default().autodiff();
+    for config in configs() {
+        let codec = config.init(&device);
+        let latents = codec.encode(signals(&config, 4, &device)).mode();
+        let gradients = codec.decode(latents).square().mean().backward();
+        module::gradient_reaches_every_parameter(&codec, &gradients);
+    }
+}
+
+/// The gradient along a random direction of the input, against finite differences.
+#[test]
+fn gradient_agrees_with_finite_differences() {
+    let device = Device::default().autodiff();
+    for config in configs() {
+        let codec = config.init(&device);
+        let at = |x: Tensor<3>| codec.decode(codec.encode(x).mode()).square().mean();
+        let x = signals(&config, 4, &device).require_grad();
+        let direction = RandomStream::new(7).normal(x.dims(), &device);
+        let gradients = at(x.clone()).backward();
+        let slope = (x.grad(&gradients).unwrap() * direction.clone().inner())
+            .sum()
+            .into_scalar::<f32>();
+        let h = 1e-2;
+        let value =
+            |h: f32| at(x.clone().detach() + direction.clone().mul_scalar(h)).into_scalar::<f32>();
+        let numeric = (value(h) - value(-h)) / (2.0 * h);
+        let error = (slope - numeric).abs() / numeric.abs().max(1e-3);
+        assert!(error < 0.05, "{config:?}: {slope} {numeric}");
+    }
+}
+
+#[test]
+fn a_short_sound_can_be_learned() {
+    let device = Device::default().autodiff();
+    let config = configs().remove(0).with_layer_scale(1e-2);
+    let mut codec = config.init(&device);
+    let signal = signals(&config, 4, &device);
+    let mut optimizer = AdamConfig::new().init();
+    let error = |codec: &latentlm_codec_audio::Codec| {
+        let decoded = codec.decode(codec.encode(signal.clone()).mode());
+        (decoded - signal.clone()).square().mean()
+    };
+    let before = error(&codec).into_scalar::<f32>();
+    for _ in 0..150 {
+        let gradients = GradientsParams::from_grads(error(&codec).backward(), &codec);
+        codec = optimizer.step(3e-3, codec, gradients);
+    }
+    let after = error(&codec).into_scalar::<f32>();
+    assert!(after < before / 2.0, "{before} to {after}");
+}
+
+/// The published tokenizers: 7.5 latents a second.
+#[test]
+fn published_sizes() {
+    let config = CodecConfig::new();
+    assert_eq!(config.hop_samples(), 3200);
+    assert_eq!(
+        config.sample_rate_hz as usize * 2 / config.hop_samples(),
+        15
+    );
+}
+
+#[test]
+fn wrong_configurations_are_refused() {
+    for (config, part) in [
+        (
+            CodecConfig::new().with_depths(vec![1]),
+            "1 depths for 6 ratios",
+        ),
+        (CodecConfig::new().with_width(0), "width"),
+        (CodecConfig::new().with_ratios(vec![0]), "ratios"),
+        (CodecConfig::new().with_vae_std(f64::NAN), "vae_std"),
+    ] {
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The files of a case.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::store::bridge::to_data;
+use burn::store::{ModuleStore, SafetensorsStore};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::de::DeserializeOwned;
+
+use crate::error::VerifyError;
+
+/// A case's folder, with what it was run on.
+pub(crate) struct Case {
+    pub(crate) folder: PathBuf,
+    pub(crate) device: Device,
+}
+
+impl Case {
+    pub(crate) fn read(folder: &Path, device: &Device) -> Result<Self, VerifyError> {
+        Ok(Self {
+            folder: folder.to_owned(),
+            device: device.clone(),
+        })
+    }
+
+    /// `config.json`.
+    pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T, VerifyError> {
+        let path = self.folder.join("config.json");
+        let text = fs::read_to_string(&path).map_err(|source| VerifyError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        serde_json::from_str(&text).map_err(|error| VerifyError::Case {
+            path,
+            reason: error.to_string(),
+        })
+    }
+
+    /// `io.safetensors`.
+    pub(crate) fn tensors(&self) -> Result<Tensors, VerifyError> {
+        let path = self.folder.join("io.safetensors");
+        let store = SafetensorsStore::from_file(&path);
+        Ok(Tensors {
+            path,
+            store,
+            device: self.device.clone(),
+        })
+    }
+}
+
+/// The tensors of one file.
+pub(crate) struct Tensors {
+    path: PathBuf,
+    store: SafetensorsStore,
+    device: Device,
+}
+
+impl Tensors {
+    fn wrong(&self, reason: String) -> VerifyError {
+        VerifyError::Case {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    fn data(&mut self, name: &str) -> Result<TensorData, VerifyError> {
+        let found = self
+            .store
+            .get_tensor(name)
+            .map_err(|error| VerifyError::Case {
+                path: self.path.clone(),
+                reason: error.to_string(),
+            })?;
+        let data = found.map(to_data);
+        let data = data.ok_or_else(|| self.wrong(format!("has no tensor `{name}`")))?;
+        data.map_err(|error| self.wrong(error.to_string()))
+    }
+
+    fn ranked<const D: usize>(&mut self, name: &str) -> Result<TensorData, VerifyError> {
+        let data = self.data(name)?;
+        if data.shape().len() != D {
+            let reason = format!("`{name}` is {:?}, which has not {D} axes", data.shape());
+            return Err(self.wrong(reason));
+        }
+        Ok(data)
+    }
+
+    /// A tensor of floats.
+    pub(crate) fn float<const D: usize>(&mut self, name: &str) -> Result<Tensor<D>, VerifyError> {
+        let data = self.ranked::<D>(name)?.convert::<f32>();
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// A tensor of integers.
+    pub(crate) fn int<const D: usize>(
+        &mut self,
+        name: &str,
+    ) -> Result<Tensor<D, Int>, VerifyError> {
+        let data = self.ranked::<D>(name)?.convert::<i64>();
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// A list of integers on the host.
+    pub(crate) fn integers(&mut self, name: &str) -> Result<Vec<i64>, VerifyError> {
+        let data = self.data(name)?.convert::<i64>();
+        data.try_to_vec()
+            .map_err(|error| self.wrong(format!("{error:?}")))
+    }
+}

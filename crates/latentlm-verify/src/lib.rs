@@ -1,0 +1,116 @@
+//! The same weights in, the same numbers out? Compares ours with cases that the reference
+//! implementations computed. A case is a folder; the first word of its name tells its kind:
+//!
+//! - `transformer`: the official image Transformer: condition, prediction, loss, the gradient of
+//!   every parameter, the whole guided sampling loop with and without KV cache;
+//! - `schedule`: noise schedules, and every state of every solver trajectory;
+//! - `vibevoice-tokenizer`: encoding, decoding, and both as a stream;
+//! - `vibevoice`: a whole speech model of that family.
+//!
+//! Every kind with weights also writes them out again in the reference's naming and compares the
+//! bytes. What a case holds is described in `docs/reference.md`. Nothing here knows a particular
+//! case: sizes, depths, steps and scales are read from its files.
+
+mod case;
+mod error;
+mod export;
+mod expression;
+mod report;
+mod schedule;
+mod tokenizer;
+mod transformer;
+mod vibevoice;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+pub use error::VerifyError;
+pub use report::{Comparison, Report};
+
+use case::Case;
+
+/// Kinds of cases. A longer name comes before the one it begins with.
+const KINDS: [(&str, Check); 4] = [
+    ("transformer", transformer::check),
+    ("schedule", schedule::check),
+    ("vibevoice-tokenizer", tokenizer::check),
+    ("vibevoice", vibevoice::check),
+];
+
+type Check = fn(&Case, &mut Report) -> Result<(), VerifyError>;
+
+fn kind(folder: &Path) -> Option<Check> {
+    let name = folder.file_name()?.to_str()?;
+    let of = |kind: &str| {
+        let rest = name.strip_prefix(kind)?;
+        (rest.is_empty() || rest.starts_with(['-', '_', '.'])).then_some(())
+    };
+    // The longest kind that the name begins with.
+    let kinds = KINDS.iter().filter(|(kind, _)| of(kind).is_some());
+    kinds
+        .max_by_key(|(kind, _)| kind.len())
+        .map(|(_, check)| *check)
+}
+
+/// The cases at a path: the folder itself if its name tells a kind, or else the folders in it.
+///
+/// # Errors
+/// If there is none, or the folder can't be read.
+pub fn cases(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
+    let read = |source| VerifyError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let path = fs::canonicalize(path).map_err(read)?;
+    if kind(&path).is_some() {
+        return Ok(vec![path]);
+    }
+    let entries = fs::read_dir(&path).map_err(read)?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| folder.is_dir() && kind(folder).is_some())
+        .collect();
+    found.sort();
+    match found.is_empty() {
+        true => Err(VerifyError::NoCase {
+            path,
+            kinds: KINDS.map(|(kind, _)| kind).join(", "),
+        }),
+        false => Ok(found),
+    }
+}
+
+/// Compares one case. Bounds are the reference cases' own, times `slack` (1 on a CPU).
+///
+/// # Errors
+/// If a file of the case can't be read or holds something that is not supported.
+pub fn verify(folder: &Path, device: &Device, slack: f64) -> Result<Report, VerifyError> {
+    let check = kind(folder).ok_or_else(|| VerifyError::NoCase {
+        path: folder.to_owned(),
+        kinds: KINDS.map(|(kind, _)| kind).join(", "),
+    })?;
+    let mut report = Report::new(slack);
+    check(&Case::read(folder, device)?, &mut report)?;
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_tells_the_kind() {
+        let is = |name: &str, check: Check| {
+            kind(Path::new(name)).is_some_and(|found| std::ptr::fn_addr_eq(found, check))
+        };
+        assert!(is("transformer-v", transformer::check));
+        assert!(is("schedule", schedule::check));
+        assert!(is("vibevoice-tokenizer", tokenizer::check));
+        assert!(is("vibevoice-tokenizer-2", tokenizer::check));
+        assert!(is("a/vibevoice-large", vibevoice::check));
+        assert!(kind(Path::new("transformers")).is_none());
+        assert!(kind(Path::new("other")).is_none());
+    }
+}

@@ -1,0 +1,294 @@
+//! The official image Transformer with its diffusion head.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use latentlm::core::number_parameters;
+use latentlm::diffusion::{Prediction, solver};
+use latentlm::pretrained::{load_image, save_image};
+use latentlm::{
+    CausalBackbone, ImageLm, ImageLmConfig, LatentHead, ModalityAdapter, RandomStream,
+    SampleOptions, Sampler,
+};
+use serde::Deserialize;
+
+use crate::case::{Case, Tensors};
+use crate::error::VerifyError;
+use crate::export;
+use crate::report::{FORWARD, GRADIENT, Report, SAMPLING};
+use crate::schedule::{betas, prediction};
+
+/// `config.json`: the constructor's arguments and the run's settings.
+#[derive(Deserialize)]
+struct Config {
+    input_size: usize,
+    in_channels: usize,
+    hidden_size: usize,
+    depth: usize,
+    diffusion_depth: usize,
+    num_heads: usize,
+    num_kv_heads: usize,
+    mlp_ratio: f64,
+    num_classes: usize,
+    batch_mul: usize,
+    sampling_steps: usize,
+    cfg_scale: f64,
+    prediction_type: String,
+    #[serde(default = "cosine")]
+    beta_schedule: String,
+    #[serde(default = "thousand")]
+    num_train_timesteps: usize,
+}
+
+fn cosine() -> String {
+    "cosine".into()
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+impl Config {
+    fn model(&self) -> Result<ImageLmConfig, String> {
+        let tokens = self.input_size * self.input_size;
+        Ok(
+            ImageLmConfig::new(self.num_classes, tokens, self.in_channels)
+                .with_width(self.hidden_size)
+                .with_depth(self.depth)
+                .with_heads(self.num_heads)
+                .with_kv_heads(self.num_kv_heads)
+                .with_mlp_ratio(self.mlp_ratio)
+                .with_head_depth(self.diffusion_depth)
+                .with_prediction(prediction(&self.prediction_type)?)
+                .with_schedule(betas(&self.beta_schedule)?)
+                .with_num_train_timesteps(self.num_train_timesteps),
+        )
+    }
+}
+
+pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
+    let config: Config = case.config()?;
+    let wrong = |reason| VerifyError::Case {
+        path: case.folder.join("config.json"),
+        reason,
+    };
+    let model_config = config.model().map_err(wrong)?;
+    model_config
+        .validate()
+        .map_err(|error| VerifyError::Pretrained(error.into()))?;
+    check_training(case, &config, &model_config, report)?;
+    check_sampling(case, &config, &model_config, report)
+}
+
+/// `[B, C, S, S]` to `[B, S * S, C]`.
+fn rows(pictures: Tensor<4>) -> Tensor<3> {
+    let [batch, channels, height, width] = pictures.dims();
+    pictures
+        .reshape([batch, channels, height * width])
+        .swap_dims(1, 2)
+}
+
+fn flat(latents: Tensor<3>) -> Tensor<2> {
+    let [batch, tokens, dim] = latents.dims();
+    latents.reshape([batch * tokens, dim])
+}
+
+/// Each row of the batch `times` times, as the reference repeats samples: row `b * times + j`.
+fn repeat(x: Tensor<3>, times: usize) -> Tensor<2> {
+    let [batch, tokens, dim] = x.dims();
+    x.unsqueeze_dim::<4>(1)
+        .repeat_dim(1, times)
+        .reshape([batch * times * tokens, dim])
+}
+
+fn check_training(
+    case: &Case,
+    config: &Config,
+    model_config: &ImageLmConfig,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    let device = case.device.clone().autodiff();
+    let case = Case {
+        folder: case.folder.clone(),
+        device: device.clone(),
+    };
+    let mut tensors = case.tensors()?;
+    let weights = case.folder.join("model.safetensors");
+    let model = number_parameters(load_image(model_config.init(&device), &weights)?);
+
+    let latents = rows(tensors.float("x_start")?);
+    let hidden = model.hidden(tensors.int("y")?, latents.clone());
+    report.compare(
+        "condition",
+        hidden.clone(),
+        tensors.float("condition")?,
+        FORWARD,
+    );
+    let repeated = repeat(latents, config.batch_mul);
+    let target = check_noising(&model, config, repeated, &mut tensors, report)?;
+
+    let noisy = flat(rows(tensors.float("noisy")?));
+    let timesteps = tensors.int::<2>("timesteps")?.float();
+    let timesteps = timesteps.reshape([noisy.dims()[0]]);
+    let condition = repeat(hidden, config.batch_mul);
+    let output = model.head.denoise(noisy, timesteps, condition);
+    let reference = flat(rows(tensors.float("output")?));
+    report.compare("output", output.clone(), reference, FORWARD);
+    let loss = (output - target).square().mean();
+    report.compare("loss", loss.clone(), tensors.float("loss")?, FORWARD);
+
+    // The reference's gradients have its parameters' names and shapes: loaded like weights, they
+    // make a model whose parameters are gradients.
+    let gradients = case.folder.join("grads.safetensors");
+    let expected = number_parameters(load_image(model_config.init(&device), &gradients)?);
+    check_gradients(&model, &expected, loss.backward(), report);
+    Ok(())
+}
+
+/// The forward process: noised latents and the head's target, which is returned.
+fn check_noising(
+    model: &ImageLm,
+    config: &Config,
+    latents: Tensor<2>,
+    tensors: &mut Tensors,
+    report: &mut Report,
+) -> Result<Tensor<2>, VerifyError> {
+    let noise = flat(rows(tensors.float("noise")?));
+    let timesteps = tensors.int::<2>("timesteps")?;
+    let timesteps = timesteps.reshape([noise.dims()[0]]);
+    let schedule = model.head.schedule();
+    let noisy = schedule.add_noise(latents.clone(), noise.clone(), timesteps.clone());
+    report.compare("noisy", noisy, flat(rows(tensors.float("noisy")?)), FORWARD);
+    let velocity = flat(rows(tensors.float("velocity")?));
+    let target = match prediction(&config.prediction_type) {
+        Ok(Prediction::Velocity) => velocity,
+        _ => noise.clone(),
+    };
+    let ours = schedule.target(latents, noise, timesteps);
+    report.compare("target", ours, target.clone(), FORWARD);
+    Ok(target)
+}
+
+fn check_gradients(model: &ImageLm, expected: &ImageLm, gradients: Gradients, report: &mut Report) {
+    let mut values = Values(HashMap::new());
+    expected.visit(&mut values);
+    model.visit(&mut GradientCheck {
+        expected: values.0,
+        gradients,
+        path: Vec::new(),
+        report,
+    });
+}
+
+struct Values(HashMap<ParamId, TensorData>);
+
+impl ModuleVisitor for Values {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.insert(param.id, param.val().into_data());
+    }
+}
+
+struct GradientCheck<'a> {
+    expected: HashMap<ParamId, TensorData>,
+    gradients: Gradients,
+    path: Vec<String>,
+    report: &'a mut Report,
+}
+
+impl ModuleVisitor for GradientCheck<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let name = format!("gradient of {}", self.path.join("."));
+        let expected = self.expected.remove(&param.id);
+        let ours = param.val().grad(&self.gradients);
+        let (Some(expected), Some(ours)) = (expected, ours) else {
+            self.report.equal(&format!("{name}: missing"), 1);
+            return;
+        };
+        let expected = Tensor::from_data(expected, &ours.device());
+        self.report.compare(&name, ours, expected, GRADIENT);
+    }
+}
+
+fn check_sampling(
+    case: &Case,
+    config: &Config,
+    model_config: &ImageLmConfig,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    let mut tensors = case.tensors()?;
+    let weights = case.folder.join("model.safetensors");
+    let model = load_image(model_config.init(&case.device), &weights)?;
+    let options = SampleOptions {
+        sampler: Sampler::DpmSolverPlusPlus,
+        steps: config.sampling_steps,
+        guidance_scale: config.cfg_scale,
+    };
+    let plan = solver::plan(options.sampler, model.head.schedule(), options.steps);
+    let visited = tensors.integers("solver_timesteps")?;
+    let same = plan.iter().zip(&visited);
+    let agreeing = same.filter(|(step, t)| step.timestep as i64 == **t).count();
+    let longest = plan.len().max(visited.len());
+    report.equal("solver timesteps that differ", longest - agreeing);
+
+    let reference = rows(tensors.float("samples")?);
+    let noise: Tensor<3> = tensors.float("sample_noise")?;
+    let labels = tensors.int("y")?;
+    let latents = model.generate_from(
+        labels.clone(),
+        noise.clone(),
+        &options,
+        &mut RandomStream::new(0),
+    );
+    report.compare("samples, KV cache", latents, reference.clone(), SAMPLING);
+    let latents = without_cache(&model, labels, noise, &options);
+    report.compare("samples, no KV cache", latents, reference, SAMPLING);
+    export::check(&case.folder, report, |folder, dtype| {
+        save_image(&model, folder, dtype)
+    })
+}
+
+/// Guided sampling by full passes over all positions so far, both halves apart.
+fn without_cache(
+    model: &ImageLm,
+    labels: burn::tensor::Tensor<1, burn::tensor::Int>,
+    noise: Tensor<3>,
+    options: &SampleOptions,
+) -> Tensor<3> {
+    let [batch, tokens, dim] = noise.dims();
+    let null = model.adapters.label.null(batch, &labels.device());
+    let [conditional, unconditional] =
+        [labels, null].map(|labels| model.adapters.label.embed(labels));
+    let mut latents: Vec<Tensor<3>> = Vec::with_capacity(tokens);
+    for position in 0..tokens {
+        let hidden = |first: &Tensor<3>| {
+            let past = latents
+                .iter()
+                .map(|z| model.adapters.latent.embed(z.clone()));
+            let sequence = std::iter::once(first.clone()).chain(past).collect();
+            let hidden = model.backbone.forward(Tensor::cat(sequence, 1));
+            let width = hidden.dims()[2];
+            hidden.narrow(1, position, 1).reshape([batch, width])
+        };
+        let latent = model.head.sample(
+            hidden(&conditional),
+            Some(hidden(&unconditional)),
+            noise.clone().narrow(1, position, 1).reshape([batch, dim]),
+            options,
+            &mut RandomStream::new(0),
+        );
+        latents.push(latent.reshape([batch, 1, dim]));
+    }
+    Tensor::cat(latents, 1)
+}

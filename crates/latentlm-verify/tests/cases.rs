@@ -1,0 +1,91 @@
+//! The shipped cases agree, and a model that is a little wrong does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use latentlm_verify::{cases, verify};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+#[test]
+fn shipped_cases_agree() {
+    let found = cases(&fixtures()).unwrap();
+    for kind in [
+        "transformer",
+        "schedule",
+        "vibevoice-tokenizer",
+        "vibevoice-",
+    ] {
+        let is_kind = |case: &PathBuf| {
+            case.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(kind))
+        };
+        assert!(found.iter().any(is_kind), "no case of kind {kind}");
+    }
+    for case in found {
+        let report = verify(&case, &Device::default(), 1.0).unwrap();
+        for comparison in &report.comparisons {
+            assert!(comparison.passed(), "{}: {comparison:?}", case.display());
+        }
+        assert!(report.passed());
+    }
+}
+
+/// A copy of a case with one byte range of a file changed.
+fn damaged(case: &str, change: impl Fn(&mut Vec<u8>)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join(case);
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(fixtures().join(case)).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if path
+            .file_name()
+            .is_some_and(|name| name == "model.safetensors")
+        {
+            change(&mut bytes);
+        }
+        fs::write(copy.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    dir
+}
+
+/// One weight in the middle of the file, wrong by a tenth of a percent of nothing: by one.
+#[test]
+fn a_wrong_weight_is_found() {
+    for case in [
+        "transformer-gqa",
+        "vibevoice-tokenizer-small",
+        "vibevoice-small",
+    ] {
+        let dir = damaged(case, |bytes| {
+            let middle = (bytes.len() / 2) & !3;
+            bytes[middle..middle + 4].copy_from_slice(&1.5f32.to_le_bytes());
+        });
+        let report = verify(&dir.path().join(case), &Device::default(), 1.0).unwrap();
+        assert!(!report.passed(), "{case}");
+    }
+}
+
+#[test]
+fn a_file_cut_in_half_is_an_error() {
+    let case = "vibevoice-tokenizer-small";
+    let dir = damaged(case, |bytes| bytes.truncate(bytes.len() / 2));
+    let error = verify(&dir.path().join(case), &Device::default(), 1.0).unwrap_err();
+    assert!(error.to_string().contains("model.safetensors"), "{error}");
+}
+
+#[test]
+fn a_folder_without_cases_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(
+        cases(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("vibevoice-tokenizer")
+    );
+    assert!(cases(&dir.path().join("none")).is_err());
+}

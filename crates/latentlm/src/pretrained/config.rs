@@ -1,0 +1,264 @@
+//! `config.json` of `transformers`' VibeVoice models: what of it decides the architecture. Other
+//! keys are kept and written back.
+
+use latentlm_adapters::{ConnectorConfig, TokenAdapterConfig};
+use latentlm_backbone::{BackboneConfig, RopeLayout};
+use latentlm_codec_audio::AudioSigmaVaeConfig;
+use latentlm_diffusion::{BetaSchedule, HeadConfig, Prediction};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::speech::VibeVoiceConfig;
+
+type Rest = Map<String, Value>;
+
+/// `VibeVoiceAcousticTokenizerConfig`, and the semantic encoder's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerJson {
+    /// Channels of the signal.
+    #[serde(default = "one")]
+    pub channels: usize,
+    /// Numbers a latent.
+    pub hidden_size: usize,
+    /// Kernel of depthwise, first and last convolutions.
+    pub kernel_size: usize,
+    /// Epsilon of the norms.
+    pub rms_norm_eps: f64,
+    /// What layer scales start with.
+    pub layer_scale_init_value: f64,
+    /// Channels at the finest resolution.
+    pub num_filters: usize,
+    /// Ratios, first to last.
+    pub downsampling_ratios: Vec<usize>,
+    /// Layers at every resolution.
+    pub depths: Vec<usize>,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: String,
+    /// Inner over outer width of the feed-forward layers.
+    pub ffn_expansion: usize,
+    /// Deviation of the noise's scale.
+    pub vae_std: f64,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl TokenizerJson {
+    /// The codec's configuration.
+    pub fn codec(&self) -> AudioSigmaVaeConfig {
+        AudioSigmaVaeConfig::new()
+            .with_channels(self.channels)
+            .with_latent_dim(self.hidden_size)
+            .with_kernel_size(self.kernel_size)
+            .with_norm_epsilon(self.rms_norm_eps)
+            .with_layer_scale(self.layer_scale_init_value)
+            .with_width(self.num_filters)
+            .with_ratios(self.downsampling_ratios.clone())
+            .with_depths(self.depths.clone())
+            .with_ffn_expansion(self.ffn_expansion)
+            .with_vae_std(self.vae_std)
+    }
+
+    /// What this crate does not have of it, if anything.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        wants("hidden_act", &self.hidden_act, "gelu")
+    }
+}
+
+/// Rotary parameters of the language model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RopeJson {
+    /// Base of the frequencies.
+    pub rope_theta: f64,
+    /// Scaling; only `default` is supported.
+    pub rope_type: String,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// `Qwen2Config`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LanguageModelJson {
+    /// Architecture; only `qwen2` is supported.
+    pub model_type: String,
+    /// Width.
+    pub hidden_size: usize,
+    /// Feed-forward width.
+    pub intermediate_size: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Key/value heads.
+    pub num_key_value_heads: usize,
+    /// Epsilon of the norms.
+    pub rms_norm_eps: f64,
+    /// Rotary parameters, as `transformers` 5 writes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<RopeJson>,
+    /// Base of the rotary frequencies, as `transformers` 4 wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: String,
+    /// Whether the softmax head uses the embedding's table.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Size of the vocabulary.
+    pub vocab_size: usize,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl LanguageModelJson {
+    fn backbone(&self) -> BackboneConfig {
+        let theta = self.rope_parameters.as_ref().map(|rope| rope.rope_theta);
+        BackboneConfig::new(
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+        )
+        .with_kv_heads(self.num_key_value_heads)
+        .with_mlp_width(self.intermediate_size)
+        .with_norm_weight(true)
+        .with_norm_epsilon(self.rms_norm_eps)
+        .with_qkv_bias(true)
+        .with_rope_layout(RopeLayout::HalfSplit)
+        .with_rope_theta(theta.or(self.rope_theta).unwrap_or(10000.0))
+        .with_condition_layer(false)
+    }
+
+    fn unsupported(&self) -> Option<String> {
+        let rope = self.rope_parameters.as_ref();
+        let rope = rope.map_or("default", |rope| rope.rope_type.as_str());
+        let windowed = self.rest.get("use_sliding_window") == Some(&Value::Bool(true));
+        let head_dim = self.rest.get("head_dim").and_then(Value::as_u64);
+        let own_head_dim =
+            head_dim.is_some_and(|dim| dim as usize * self.num_attention_heads != self.hidden_size);
+        wants("model_type", &self.model_type, "qwen2")
+            .or_else(|| wants("hidden_act", &self.hidden_act, "silu"))
+            .or_else(|| wants("rope_type", rope, "default"))
+            .or_else(|| windowed.then(|| "use_sliding_window is not supported".into()))
+            .or_else(|| own_head_dim.then(|| "a head_dim of its own is not supported".into()))
+    }
+}
+
+/// `VibeVoiceDiffusionHeadConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DiffusionHeadJson {
+    /// Width.
+    pub hidden_size: usize,
+    /// Numbers a latent.
+    pub latent_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Feed-forward width.
+    pub intermediate_size: usize,
+    /// Epsilon of the norms.
+    pub rms_norm_eps: f64,
+    /// Activation.
+    pub hidden_act: String,
+    /// Numbers of the timesteps' sinusoid.
+    pub frequency_embedding_size: usize,
+    /// Longest period of the sinusoid.
+    pub diffusion_max_period: f64,
+    /// Whether the feed-forward layers have biases; not supported.
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl DiffusionHeadJson {
+    fn head(&self) -> HeadConfig {
+        HeadConfig::new(self.latent_size, self.hidden_size)
+            .with_depth(self.num_hidden_layers)
+            .with_mlp_width(self.intermediate_size)
+            .with_norm_epsilon(self.rms_norm_eps)
+            .with_norm_weight(true)
+            .with_input_bias(false)
+            .with_condition_projection(true)
+            .with_timestep_frequencies(self.frequency_embedding_size)
+            .with_timestep_max_period(self.diffusion_max_period)
+            .with_schedule(BetaSchedule::Cosine)
+            .with_prediction(Prediction::Velocity)
+    }
+
+    fn unsupported(&self) -> Option<String> {
+        wants("hidden_act", &self.hidden_act, "silu")
+            .or_else(|| self.mlp_bias.then(|| "mlp_bias is not supported".into()))
+    }
+}
+
+/// `VibeVoiceConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VibeVoiceJson {
+    /// The acoustic tokenizer.
+    pub audio_config: TokenizerJson,
+    /// The semantic tokenizer's encoder.
+    pub semantic_model_config: TokenizerJson,
+    /// The language model.
+    pub text_config: LanguageModelJson,
+    /// The diffusion head.
+    pub diffusion_head_config: DiffusionHeadJson,
+    /// The token in whose place latents stand.
+    pub audio_token_id: u32,
+    /// The token that opens a run of latents.
+    pub audio_bos_token_id: u32,
+    /// The token that closes it.
+    pub audio_eos_token_id: u32,
+    /// The token that ends a text.
+    pub eos_token_id: u32,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl VibeVoiceJson {
+    /// The model's configuration.
+    pub fn model(&self) -> VibeVoiceConfig {
+        let width = self.text_config.hidden_size;
+        let connector = |json: &TokenizerJson| ConnectorConfig::new(json.hidden_size, width);
+        VibeVoiceConfig {
+            codec: self.audio_config.codec(),
+            semantic: self.semantic_model_config.codec(),
+            acoustic_connector: connector(&self.audio_config),
+            semantic_connector: connector(&self.semantic_model_config),
+            tokens: TokenAdapterConfig::new(self.text_config.vocab_size, width)
+                .with_tied(self.text_config.tie_word_embeddings),
+            backbone: self.text_config.backbone(),
+            head: self.diffusion_head_config.head(),
+            audio_token: self.audio_token_id,
+        }
+    }
+
+    /// What this crate does not have of it, if anything.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        let parts = [
+            ("audio_config", self.audio_config.unsupported()),
+            (
+                "semantic_model_config",
+                self.semantic_model_config.unsupported(),
+            ),
+            ("text_config", self.text_config.unsupported()),
+            (
+                "diffusion_head_config",
+                self.diffusion_head_config.unsupported(),
+            ),
+        ];
+        parts
+            .into_iter()
+            .find_map(|(part, what)| Some(format!("{part}: {}", what?)))
+    }
+}
+
+fn wants(key: &str, value: &str, supported: &str) -> Option<String> {
+    (value != supported).then(|| format!("{key} `{value}` is not supported, only `{supported}` is"))
+}
