@@ -5,14 +5,15 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{self as kernels, PackedHeads, causal_attention};
 
 use crate::cache::{LayerCache, Positions};
 use crate::transformer::TransformerConfig;
 
 /// One fused projection to queries, keys and values, and one back.
 ///
-/// The same code serves training, prefill and single steps: a step is a run whose keys and values
-/// come from the cache.
+/// Training has no cache and runs as one fused operation; prefill and single steps take keys and
+/// values from the cache. The conformance suite holds them equal.
 #[derive(Module, Debug)]
 pub struct Attention {
     qkv: Linear,
@@ -47,20 +48,36 @@ impl Attention {
         positions: &Positions,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let [batch, length, _] = x.dims();
-        let (q, k, v) = self.project(x, positions);
-        let (k, v) = match cache {
-            Some(cache) => cache.extend(positions.start, k, v),
-            None => (k, v),
-        };
+        let packed = project(&self.qkv, x);
+        let mixed = match cache {
+            None => {
+                let heads = PackedHeads {
+                    heads: self.heads,
+                    kv_heads: self.kv_heads,
+                };
+                causal_attention(packed, heads, &positions.rotation)
+            }
+            Some(cache) => self.attend_cached(packed, positions, cache),
+        }; // [B, T, H E]
+        project(&self.proj, mixed)
+    }
+
+    fn attend_cached(
+        &self,
+        packed: Tensor<3>,
+        positions: &Positions,
+        cache: &mut LayerCache,
+    ) -> Tensor<3> {
+        let [batch, length, _] = packed.dims();
+        let (q, k, v) = self.unpack(packed, positions);
+        let (k, v) = cache.extend(positions.start, k, v);
         let mixed = if length == 1 {
             self.attend_last(q, k, v)
         } else {
-            causal_attention(q, self.share(k), self.share(v))
+            attend_seen(q, self.share(k), self.share(v))
         }; // [B, H, T, E]
         let width = mixed.dims()[3] * self.heads;
-        let mixed = mixed.swap_dims(1, 2).reshape([batch, length, width]);
-        self.proj.forward(mixed)
+        mixed.swap_dims(1, 2).reshape([batch, length, width])
     }
 
     /// A single position sees all keys, so the query heads of a group can stand as rows beside
@@ -74,12 +91,10 @@ impl Attention {
     }
 
     /// Rotated queries `[B, H, T, E]` and keys, and values, `[B, G, T, E]`.
-    fn project(&self, x: Tensor<3>, positions: &Positions) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let [batch, length, _] = x.dims();
-        let qkv = self.qkv.forward(x);
+    fn unpack(&self, qkv: Tensor<3>, positions: &Positions) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let [batch, length, width] = qkv.dims();
         let all = self.heads + 2 * self.kv_heads;
-        let head_dim = qkv.dims()[2] / all;
-        let qkv = qkv.reshape([batch, length, all, head_dim]);
+        let qkv = qkv.reshape([batch, length, all, width / all]);
         // Queries and keys turn alike: one rotation for both.
         let turned = self.heads + self.kv_heads;
         let qk = positions
@@ -105,12 +120,17 @@ impl Attention {
     }
 }
 
+fn project(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
+    let bias = linear.bias.as_ref().map(|bias| bias.val());
+    kernels::linear(x, linear.weight.val(), bias)
+}
+
 /// Scaled dot-product attention in which query `i` of `T` sees the first `S - T + i + 1` keys.
 ///
 /// # Shapes
 /// - `q`: `[B, H, T, E]`; `k`, `v`: `[B, H, S, E]`
 /// - returns: `[B, H, T, E]`
-fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+fn attend_seen(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     let options = AttentionModuleOptions {
         is_causal: true,
         ..AttentionModuleOptions::default()

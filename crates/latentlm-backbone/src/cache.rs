@@ -1,8 +1,7 @@
 //! The key/value cache: one allocation, written in place.
 
 use burn::tensor::{Device, Tensor};
-
-use crate::rope::Rotation;
+use latentlm_kernels::Rotary;
 
 /// Keys and values of the positions seen so far, for all layers of one batch of sequences.
 #[derive(Debug, Clone)]
@@ -99,5 +98,5 @@ pub(crate) struct Positions {
     /// Index of the first position.
     pub(crate) start: usize,
     /// Rotation of the positions.
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: Rotary,
 }

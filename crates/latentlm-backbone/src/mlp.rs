@@ -3,6 +3,9 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, SwiGlu, SwiGluConfig};
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{SwiGluBlock, swiglu_block};
+
+use crate::norm::RmsNorm;
 
 /// `down(silu(inner(x)) * outer(x))`, no biases.
 #[derive(Module, Debug)]
@@ -22,10 +25,21 @@ impl Mlp {
         }
     }
 
+    /// `x + mlp(norm(x))`.
+    ///
     /// # Shapes
-    /// - `x`: `[.., D]`
-    /// - returns: `[.., D]`
-    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        self.down.forward(self.up.forward(x))
+    /// - `x`: `[B, T, D]`
+    /// - returns: `[B, T, D]`
+    pub(crate) fn residual(&self, x: Tensor<3>, norm: &RmsNorm) -> Tensor<3> {
+        let [batch, length, width] = x.dims();
+        let block = SwiGluBlock {
+            norm_weight: norm.weight.as_ref().map(|weight| weight.val()),
+            epsilon: norm.epsilon,
+            gate: self.up.linear_inner.weight.val(),
+            up: self.up.linear_outer.weight.val(),
+            down: self.down.weight.val(),
+        };
+        swiglu_block(x.reshape([batch * length, width]), &block, None)
+            .reshape([batch, length, width])
     }
 }

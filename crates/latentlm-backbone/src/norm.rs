@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
-use latentlm_core::ops::rms_norm;
+use latentlm_kernels::rms_norm;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight`, the mean in float32.
 ///
@@ -11,7 +11,7 @@ use latentlm_core::ops::rms_norm;
 pub struct RmsNorm {
     /// `[D]`, if the norm has one.
     pub weight: Option<Param<Tensor<1>>>,
-    epsilon: f64,
+    pub(crate) epsilon: f64,
 }
 
 impl RmsNorm {
@@ -29,10 +29,7 @@ impl RmsNorm {
     /// - `x`: `[.., D]`
     /// - returns: `[.., D]`
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        let x = rms_norm(x, self.epsilon);
-        match &self.weight {
-            Some(weight) => x * weight.val().unsqueeze(),
-            None => x,
-        }
+        let weight = self.weight.as_ref().map(|weight| weight.val());
+        rms_norm(x, weight, self.epsilon)
     }
 }

@@ -1,7 +1,8 @@
 //! Rotary position embedding in the two layouts that published models use.
 
 use burn::config::Config;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
+use latentlm_kernels::Rotary;
 
 /// Which numbers of a head form a rotated pair, and the pairs' frequencies.
 #[derive(Config, Debug, Copy, PartialEq)]
@@ -13,7 +14,7 @@ pub enum RopeLayout {
     HalfSplit,
 }
 
-/// Cosines and sines of all positions, computed once in float64.
+/// Frequencies of the pairs, in float64.
 #[derive(Debug, Clone)]
 pub struct Rope {
     layout: RopeLayout,
@@ -21,7 +22,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Tables for heads of `head_dim` numbers.
+    /// Frequencies for heads of `head_dim` numbers.
     ///
     /// # Panics
     /// If `head_dim` is odd or below 4.
@@ -44,65 +45,12 @@ impl Rope {
     }
 
     /// The rotation of positions `start .. start + length`, ready to be applied.
-    pub fn rotation(&self, start: usize, length: usize, device: &Device) -> Rotation {
-        let half = self.frequencies.len();
-        let mut cos = Vec::with_capacity(length * 2 * half);
-        let mut sin = Vec::with_capacity(length * 2 * half);
-        for position in start..start + length {
-            for slot in 0..2 * half {
-                let (pair, first) = match self.layout {
-                    RopeLayout::Interleaved => (slot / 2, slot % 2 == 0),
-                    RopeLayout::HalfSplit => (slot % half, slot < half),
-                };
-                let angle = position as f64 * self.frequencies[pair];
-                cos.push(angle.cos() as f32);
-                sin.push(if first { -angle.sin() } else { angle.sin() } as f32);
-            }
-        }
-        let table =
-            |values| Tensor::from_data(TensorData::new(values, [1, length, 1, 2 * half]), device);
-        Rotation {
-            layout: self.layout,
-            cos: table(cos),
-            sin: table(sin),
-        }
-    }
-}
-
-/// The rotation of some positions: `x * cos + swap(x) * sin`, where `swap` exchanges the partners
-/// of each pair and `sin` carries the sign.
-#[derive(Debug, Clone)]
-pub struct Rotation {
-    layout: RopeLayout,
-    cos: Tensor<4>,
-    sin: Tensor<4>,
-}
-
-impl Rotation {
-    /// Rotates queries or keys.
-    ///
-    /// # Shapes
-    /// - `x`: `[B, T, H, E]`
-    /// - returns: `[B, T, H, E]`
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, length, heads, width] = x.dims();
-        let half = width / 2;
-        let swapped = match self.layout {
-            RopeLayout::Interleaved => x
-                .clone()
-                .reshape([batch, length, heads * half, 2])
-                .flip([3])
-                .reshape([batch, length, heads, width]),
-            RopeLayout::HalfSplit => Tensor::cat(
-                vec![
-                    x.clone().narrow(3, half, half),
-                    x.clone().narrow(3, 0, half),
-                ],
-                3,
-            ),
-        };
-        let dtype = x.dtype();
-        x * self.cos.clone().cast(dtype) + swapped * self.sin.clone().cast(dtype)
+    pub fn rotation(&self, start: usize, length: usize, device: &Device) -> Rotary {
+        let angles: Vec<f64> = (start..start + length)
+            .flat_map(|position| self.frequencies.iter().map(move |f| position as f64 * f))
+            .collect();
+        let interleaved = self.layout == RopeLayout::Interleaved;
+        Rotary::new(&angles, length, interleaved, device)
     }
 }
 

@@ -182,9 +182,7 @@ impl Block {
         let mixed = self
             .attn
             .forward(self.norm1.forward(x.clone()), positions, cache);
-        let x = x + mixed;
-        let fed = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + fed
+        self.mlp.residual(x + mixed, &self.norm2)
     }
 }
 

@@ -3,9 +3,10 @@
 use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
-use burn::tensor::{Device, Tensor, activation::silu};
-use latentlm_core::ops::{rms_norm, swiglu_width};
+use burn::tensor::{Device, Tensor};
+use latentlm_core::ops::swiglu_width;
 use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
+use latentlm_kernels::{SwiGluBlock, linear, rms_norm, silu, swiglu_block};
 
 use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
 use crate::solver;
@@ -160,14 +161,14 @@ impl HeadLayer {
     /// # Shapes
     /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
     fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        let [_, width] = x.dims();
-        let gate = modulation.clone().narrow(1, 2 * width, width);
-        let normed = match &self.norm {
-            Some(norm) => norm.forward(x.clone()),
-            None => rms_norm(x.clone(), epsilon),
+        let block = SwiGluBlock {
+            norm_weight: self.norm.as_ref().map(|norm| norm.gamma.val()),
+            epsilon,
+            gate: self.up.linear_inner.weight.val(),
+            up: self.up.linear_outer.weight.val(),
+            down: self.down.weight.val(),
         };
-        let inner = modulate(normed, modulation);
-        x + gate * self.down.forward(self.up.forward(inner))
+        swiglu_block(x, &block, Some(modulation))
     }
 }
 
@@ -235,9 +236,9 @@ impl DiffusionHead {
             layers: self
                 .layers
                 .iter()
-                .map(|layer| layer.modulation.forward(condition.clone()))
+                .map(|layer| linear(condition.clone(), layer.modulation.weight.val(), None))
                 .collect(),
-            output: self.modulation.forward(condition),
+            output: linear(condition, self.modulation.weight.val(), None),
         }
     }
 
@@ -248,7 +249,7 @@ impl DiffusionHead {
         for (layer, modulation) in self.layers.iter().zip(modulations.layers) {
             x = layer.forward(x, modulation, self.epsilon);
         }
-        let x = modulate(rms_norm(x, self.epsilon), modulations.output);
+        let x = modulate(rms_norm(x, None, self.epsilon), modulations.output);
         self.output.forward(x)
     }
 }

@@ -1,0 +1,45 @@
+//! Activations.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation;
+
+/// An elementwise activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Silu,
+    Gelu,
+}
+
+/// `x * sigmoid(x)`.
+pub fn silu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return on_cpu(x, Activation::Silu);
+    }
+    composed(x, Activation::Silu)
+}
+
+/// `x * Phi(x)` with the normal distribution's own `Phi`, not its tanh approximation.
+pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return on_cpu(x, Activation::Gelu);
+    }
+    composed(x, Activation::Gelu)
+}
+
+/// The same of Burn's operations.
+pub(crate) fn composed<const R: usize>(x: Tensor<R>, kind: Activation) -> Tensor<R> {
+    match kind {
+        Activation::Silu => activation::silu(x),
+        Activation::Gelu => activation::gelu(x),
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu<const R: usize>(x: Tensor<R>, kind: Activation) -> Tensor<R> {
+    use crate::cpu::CpuKernels;
+    use burn::backend::Dispatch;
+
+    Tensor::from_dispatch(Dispatch::kernel_activation(x.into_dispatch(), kind))
+}

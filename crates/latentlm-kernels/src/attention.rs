@@ -1,0 +1,137 @@
+//! Causal attention with rotary positions on packed queries, keys and values.
+
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// How the last axis is divided: `H` queries, `G` keys, `G` values of `E` numbers each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedHeads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads, each for `H / G` query heads.
+    pub kv_heads: usize,
+}
+
+/// The rotation of some positions, in the two forms that are needed: a column a pair for the kernel,
+/// and a column a number, signs included, for Burn's operations.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    /// `[T, E / 2]`
+    #[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
+    pairs: [Tensor<2>; 2],
+    /// `[1, T, 1, E]`
+    numbers: [Tensor<4>; 2],
+    interleaved: bool,
+}
+
+impl Rotary {
+    /// Rotation of `length` positions by `angles`, a row of `E / 2` for each position. Pairs are
+    /// `(2i, 2i + 1)` where `interleaved`, or else `(i, i + E / 2)`.
+    pub fn new(angles: &[f64], length: usize, interleaved: bool, device: &Device) -> Self {
+        let half = angles.len() / length;
+        let pairs = |f: fn(f64) -> f64| {
+            let values: Vec<f32> = angles.iter().map(|angle| f(*angle) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [length, half]), device)
+        };
+        let numbers = |f: fn(f64, bool) -> f64| {
+            let number = |slot: usize| {
+                let (position, slot) = (slot / (2 * half), slot % (2 * half));
+                let (pair, first) = match interleaved {
+                    true => (slot / 2, slot % 2 == 0),
+                    false => (slot % half, slot < half),
+                };
+                f(angles[position * half + pair], first) as f32
+            };
+            let values: Vec<f32> = (0..length * 2 * half).map(number).collect();
+            Tensor::from_data(TensorData::new(values, [1, length, 1, 2 * half]), device)
+        };
+        let signed = |angle: f64, first: bool| if first { -angle.sin() } else { angle.sin() };
+        Self {
+            pairs: [pairs(f64::cos), pairs(f64::sin)],
+            numbers: [numbers(|angle, _| angle.cos()), numbers(signed)],
+            interleaved,
+        }
+    }
+
+    /// Rotates queries or keys: `x * cos + swap(x) * sin`, where `swap` exchanges the partners of
+    /// each pair and `sin` carries the sign.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, H, E]`
+    /// - returns: `[B, T, H, E]`
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, length, heads, width] = x.dims();
+        let half = width / 2;
+        let swapped = if self.interleaved {
+            x.clone()
+                .reshape([batch, length, heads * half, 2])
+                .flip([3])
+                .reshape([batch, length, heads, width])
+        } else {
+            let part = |start| x.clone().narrow(3, start, half);
+            Tensor::cat(vec![part(half), part(0)], 3)
+        };
+        let [cos, sin] = self.numbers.clone().map(|table| table.cast(x.dtype()));
+        x * cos + swapped * sin
+    }
+}
+
+/// Scaled dot-product attention of every position over itself and those before it, queries and keys
+/// rotated first.
+///
+/// # Shapes
+/// - `packed`: `[B, T, (H + 2 G) E]`
+/// - returns: `[B, T, H E]`
+pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&packed) {
+        return on_cpu(packed, heads, rotary);
+    }
+    composed(packed, heads, rotary)
+}
+
+/// The same of Burn's operations.
+pub(crate) fn composed(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
+    let PackedHeads { heads, kv_heads } = heads;
+    let [batch, length, width] = packed.dims();
+    let all = heads + 2 * kv_heads;
+    let head_dim = width / all;
+    let packed = packed.reshape([batch, length, all, head_dim]);
+    let turned = heads + kv_heads;
+    let qk = rotary.apply(packed.clone().narrow(2, 0, turned));
+    let q = qk.clone().narrow(2, 0, heads).swap_dims(1, 2);
+    let share = |x: Tensor<4>| {
+        let group = heads / kv_heads;
+        x.swap_dims(1, 2)
+            .unsqueeze_dim::<5>(2)
+            .expand([batch, kv_heads, group, length, head_dim])
+            .reshape([batch, heads, length, head_dim])
+    };
+    let k = share(qk.narrow(2, heads, kv_heads));
+    let v = share(packed.narrow(2, turned, kv_heads));
+    let options = AttentionModuleOptions {
+        is_causal: true,
+        ..AttentionModuleOptions::default()
+    };
+    attention(q, k, v, None, None, options)
+        .swap_dims(1, 2)
+        .reshape([batch, length, heads * head_dim])
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
+    use crate::cpu::CpuKernels;
+    use burn::backend::Dispatch;
+
+    let [cos, sin] = rotary.pairs.clone().map(Tensor::into_dispatch);
+    let out = Dispatch::kernel_causal_attention(
+        packed.into_dispatch(),
+        cos,
+        sin,
+        heads.heads,
+        heads.kv_heads,
+        rotary.interleaved,
+    );
+    Tensor::from_dispatch(out)
+}

@@ -1,0 +1,289 @@
+//! The operations as a backend extension: on the CPU backend, and with gradients around it.
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{
+    Backend, Dispatch, DispatchTensorKind, ExtensionType, Flex, TensorMetadata, backend_extension,
+};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+
+use super::activation;
+use super::attention::{self, Rotation};
+use super::matrix::{Matrix, product};
+use super::norm::{self, Affine};
+use super::swiglu::Block;
+use crate::activation::Activation;
+
+/// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
+pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
+    if x.dtype() != DType::F32 {
+        return false;
+    }
+    match x.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(_) => true,
+        DispatchTensorKind::Autodiff(inner) => matches!(*inner, DispatchTensorKind::Flex(_)),
+        #[allow(unreachable_patterns)] // Where no other backend is built in.
+        _ => false,
+    }
+}
+
+/// A tensor that need not be there.
+#[derive(ExtensionType, Debug, Clone)]
+pub(crate) enum Optional<B: Backend> {
+    Given(FloatTensor<B>),
+    Absent,
+}
+
+impl<B: Backend> Optional<B> {
+    pub(super) fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Given(tensor) => Some(tensor),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// An optional tensor on its way to a backend.
+pub(crate) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
+    match tensor {
+        Some(tensor) => Optional::Given(tensor.into_dispatch()),
+        None => Optional::Absent,
+    }
+}
+
+/// Operations of the CPU backend. Shapes and meanings are those of the crate's functions.
+#[backend_extension(Flex, Autodiff)]
+pub(crate) trait CpuKernels: Backend {
+    /// `x` `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
+    fn kernel_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[N, D]`, `weight` `[D]`.
+    fn kernel_rms_norm(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Optional<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[N, D]`, `norm_weight` `[D]`, `modulation` `[N, 3 D]`, `gate`, `up` `[D, F]`, `down`
+    /// `[F, D]`.
+    fn kernel_swiglu_block(
+        x: FloatTensor<Self>,
+        #[extension_type] norm_weight: Optional<Self>,
+        #[extension_type] modulation: Optional<Self>,
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+
+    /// `x` of any shape.
+    fn kernel_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self>;
+
+    /// `packed` `[B, T, (H + 2 G) E]`, `cos` and `sin` `[T, E / 2]`.
+    fn kernel_causal_attention(
+        packed: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+        kv_heads: usize,
+        interleaved: bool,
+    ) -> FloatTensor<Self>;
+}
+
+pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    match tensor.as_slice::<f32>() {
+        Some(_) => tensor,
+        None => tensor.to_contiguous(),
+    }
+}
+
+pub(super) fn numbers(tensor: &FlexTensor) -> &[f32] {
+    tensor
+        .as_slice()
+        .expect("kernels are given contiguous tensors")
+}
+
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    let layout = Layout::contiguous(shape.into());
+    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
+}
+
+pub(super) fn sizes<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+    tensor.shape().dims()
+}
+
+impl CpuKernels for Flex {
+    fn kernel_linear(x: FlexTensor, weight: FlexTensor, bias: Optional<Self>) -> FlexTensor {
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let [rows, input] = sizes(&x);
+        let [_, output] = sizes(&weight);
+        let x = Matrix::new(numbers(&x), rows, input);
+        let weight = Matrix::new(numbers(&weight), input, output);
+        let mut y = product(x, weight);
+        if let Some(bias) = bias.into_option().map(contiguous) {
+            let bias = numbers(&bias);
+            super::rows::each_row(&mut y, output, |_, y| {
+                for (y, bias) in y.iter_mut().zip(bias) {
+                    *y += bias;
+                }
+            });
+        }
+        tensor(y, [rows, output])
+    }
+
+    fn kernel_rms_norm(x: FlexTensor, weight: Optional<Self>, epsilon: f64) -> FlexTensor {
+        let x = contiguous(x);
+        let weight = weight.into_option().map(contiguous);
+        let [rows, width] = sizes(&x);
+        let affine = weight_alone(&weight);
+        let y = norm::forward(numbers(&x), width, epsilon as f32, affine);
+        tensor(y, [rows, width])
+    }
+
+    fn kernel_swiglu_block(
+        x: FlexTensor,
+        norm_weight: Optional<Self>,
+        modulation: Optional<Self>,
+        gate: FlexTensor,
+        up: FlexTensor,
+        down: FlexTensor,
+        epsilon: f64,
+    ) -> FlexTensor {
+        let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
+        let inputs = BlockInputs::new(x, norm_weight, modulation, [gate, up, down], epsilon);
+        let found = inputs.block().forward();
+        inputs.like_x(found.out)
+    }
+
+    fn kernel_activation(x: FlexTensor, kind: Activation) -> FlexTensor {
+        let x = contiguous(x);
+        tensor(activation::forward(kind, numbers(&x)), x.shape())
+    }
+
+    fn kernel_causal_attention(
+        packed: FlexTensor,
+        cos: FlexTensor,
+        sin: FlexTensor,
+        heads: usize,
+        kv_heads: usize,
+        interleaved: bool,
+    ) -> FlexTensor {
+        let inputs = AttentionInputs::new([packed, cos, sin], heads, kv_heads, interleaved);
+        let shape = inputs.shape();
+        let out = attention::forward(numbers(&inputs.packed), inputs.rotation(), shape);
+        tensor(out, [shape.batch, shape.length, heads * shape.head_dim])
+    }
+}
+
+pub(super) fn weight_alone(weight: &Option<FlexTensor>) -> Affine<'_> {
+    Affine {
+        weight: weight.as_ref().map(numbers),
+        modulation: None,
+        parts: 0,
+    }
+}
+
+/// Inputs of a feed-forward block, contiguous.
+#[derive(Debug, Clone)]
+pub(super) struct BlockInputs {
+    x: FlexTensor,
+    pub(super) norm_weight: Option<FlexTensor>,
+    pub(super) modulation: Option<FlexTensor>,
+    pub(super) gate: FlexTensor,
+    pub(super) up: FlexTensor,
+    pub(super) down: FlexTensor,
+    epsilon: f64,
+}
+
+impl BlockInputs {
+    pub(super) fn new(
+        x: FlexTensor,
+        norm_weight: Option<FlexTensor>,
+        modulation: Option<FlexTensor>,
+        weights: [FlexTensor; 3],
+        epsilon: f64,
+    ) -> Self {
+        let [gate, up, down] = weights.map(contiguous);
+        Self {
+            x: contiguous(x),
+            norm_weight: norm_weight.map(contiguous),
+            modulation: modulation.map(contiguous),
+            gate,
+            up,
+            down,
+            epsilon,
+        }
+    }
+
+    pub(super) fn block(&self) -> Block<'_> {
+        let [width, inner] = sizes(&self.gate);
+        Block {
+            x: numbers(&self.x),
+            width,
+            inner,
+            epsilon: self.epsilon as f32,
+            norm_weight: self.norm_weight.as_ref().map(numbers),
+            modulation: self.modulation.as_ref().map(numbers),
+            gate: numbers(&self.gate),
+            up: numbers(&self.up),
+            down: numbers(&self.down),
+        }
+    }
+
+    pub(super) fn like_x(&self, values: Vec<f32>) -> FlexTensor {
+        tensor(values, self.x.shape())
+    }
+}
+
+/// Inputs of attention, contiguous.
+#[derive(Debug, Clone)]
+pub(super) struct AttentionInputs {
+    pub(super) packed: FlexTensor,
+    cos: FlexTensor,
+    sin: FlexTensor,
+    heads: usize,
+    kv_heads: usize,
+    interleaved: bool,
+}
+
+impl AttentionInputs {
+    pub(super) fn new(
+        tensors: [FlexTensor; 3],
+        heads: usize,
+        kv_heads: usize,
+        interleaved: bool,
+    ) -> Self {
+        let [packed, cos, sin] = tensors.map(contiguous);
+        Self {
+            packed,
+            cos,
+            sin,
+            heads,
+            kv_heads,
+            interleaved,
+        }
+    }
+
+    pub(super) fn shape(&self) -> attention::Shape {
+        let [batch, length, packed] = sizes(&self.packed);
+        attention::Shape {
+            batch,
+            length,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: packed / (self.heads + 2 * self.kv_heads),
+        }
+    }
+
+    pub(super) fn rotation(&self) -> Rotation<'_> {
+        Rotation {
+            cos: numbers(&self.cos),
+            sin: numbers(&self.sin),
+            interleaved: self.interleaved,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The operations within Burn's autodiff graph: what each keeps and what it hands back.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex, TensorMetadata};
+
+use super::activation;
+use super::attention;
+use super::backend::{
+    AttentionInputs, BlockInputs, CpuKernels, Optional, contiguous, numbers, sizes, tensor,
+    weight_alone,
+};
+use super::matrix::{Matrix, product};
+use super::norm;
+use super::rows::sum_rows;
+use super::swiglu::BlockGradients;
+use crate::activation::Activation;
+
+/// Hands a gradient to an input, if that wants one.
+macro_rules! register {
+    ($grads:expr, $parent:expr, $gradient:expr) => {
+        if let Some(node) = $parent {
+            $grads.register::<Flex>(node.id, $gradient);
+        }
+    };
+}
+
+impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
+    fn kernel_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+    ) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let state = LinearState {
+            x: contiguous(x),
+            weight: contiguous(weight),
+        };
+        let forward = |bias| Flex::kernel_linear(state.x.clone(), state.weight.clone(), bias);
+        match bias.into_option() {
+            Some(bias) => {
+                let (bias, node) = bias.into_parts();
+                let y = forward(Optional::Given(bias));
+                record::<_, C, 3>(LinearStep, [x_node, weight_node, node], state, y)
+            }
+            None => {
+                let y = forward(Optional::Absent);
+                record::<_, C, 2>(LinearStep, [x_node, weight_node], state, y)
+            }
+        }
+    }
+
+    fn kernel_rms_norm(
+        x: FloatTensor<Self>,
+        weight: Optional<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let x = contiguous(x);
+        match weight.into_option() {
+            Some(weight) => {
+                let (weight, node) = weight.into_parts();
+                let weight = contiguous(weight);
+                let y = Flex::kernel_rms_norm(x.clone(), Optional::Given(weight.clone()), epsilon);
+                record::<_, C, 2>(NormStep, [x_node, node], (x, Some(weight), epsilon), y)
+            }
+            None => {
+                let y = Flex::kernel_rms_norm(x.clone(), Optional::Absent, epsilon);
+                record::<_, C, 1>(NormStep, [x_node], (x, None, epsilon), y)
+            }
+        }
+    }
+
+    fn kernel_swiglu_block(
+        x: FloatTensor<Self>,
+        norm_weight: Optional<Self>,
+        modulation: Optional<Self>,
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        // An absent input is stood for by the node of `x`, to which nothing is then handed for it.
+        let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
+        let optional = |tensor: &Option<FloatTensor<Self>>| match tensor {
+            Some(tensor) => tensor.node(),
+            None => x.node(),
+        };
+        let nodes = [
+            x.node(),
+            optional(&norm_weight),
+            optional(&modulation),
+            gate.node(),
+            up.node(),
+            down.node(),
+        ];
+        let inputs = BlockInputs::new(
+            x.into_primitive(),
+            norm_weight.map(|tensor| tensor.into_primitive()),
+            modulation.map(|tensor| tensor.into_primitive()),
+            [gate, up, down].map(|tensor| tensor.into_primitive()),
+            epsilon,
+        );
+        let found = inputs.block().forward();
+        let out = inputs.like_x(found.out);
+        let flat = |values: Vec<f32>| {
+            let len = values.len();
+            tensor(values, [len])
+        };
+        let kept = [found.a, found.b, found.y].map(flat);
+        record::<_, C, 6>(BlockStep, nodes, BlockState { inputs, kept }, out)
+    }
+
+    fn kernel_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let x = contiguous(x);
+        let y = Flex::kernel_activation(x.clone(), kind);
+        record::<_, C, 1>(ActivationStep, [node], (x, kind), y)
+    }
+
+    fn kernel_causal_attention(
+        packed: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+        kv_heads: usize,
+        interleaved: bool,
+    ) -> FloatTensor<Self> {
+        let (packed, node) = packed.into_parts();
+        let [cos, sin] = [cos, sin].map(|table| table.into_primitive());
+        let inputs = AttentionInputs::new([packed, cos, sin], heads, kv_heads, interleaved);
+        let shape = inputs.shape();
+        let out = attention::forward(numbers(&inputs.packed), inputs.rotation(), shape);
+        let out = tensor(out, [shape.batch, shape.length, heads * shape.head_dim]);
+        record::<_, C, 1>(AttentionStep, [node], inputs, out)
+    }
+}
+
+/// Puts an operation's result into the graph, with what its backward step needs.
+fn record<S, C, const N: usize>(
+    step: S,
+    nodes: [NodeGuard; N],
+    state: S::State,
+    result: FlexTensor,
+) -> FloatTensor<Autodiff<Flex, C>>
+where
+    S: Backward<Flex, N>,
+    C: CheckpointStrategy,
+{
+    match step.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(state, result),
+        OpsKind::UnTracked(prep) => prep.finish(result),
+    }
+}
+
+#[derive(Debug)]
+struct LinearStep;
+
+#[derive(Debug, Clone)]
+struct LinearState {
+    x: FlexTensor,
+    weight: FlexTensor,
+}
+
+impl<const N: usize> Backward<Flex, N> for LinearStep {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let LinearState { x, weight } = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [rows, input] = sizes(&x);
+        let [_, output] = sizes(&weight);
+        let dy = Matrix::new(numbers(&gradient), rows, output);
+        let mut parents = ops.parents.into_iter();
+        if let Some(node) = parents.next().flatten() {
+            let weight = Matrix::new(numbers(&weight), input, output);
+            let dx = product(dy, weight.transposed());
+            grads.register::<Flex>(node.id, tensor(dx, [rows, input]));
+        }
+        if let Some(node) = parents.next().flatten() {
+            let x = Matrix::new(numbers(&x), rows, input);
+            let dw = product(x.transposed(), dy);
+            grads.register::<Flex>(node.id, tensor(dw, [input, output]));
+        }
+        if let Some(node) = parents.next().flatten() {
+            let dy = numbers(&gradient);
+            let db = sum_rows(rows, output, |index, sum| {
+                for (sum, dy) in sum.iter_mut().zip(&dy[index * output..]) {
+                    *sum += dy;
+                }
+            });
+            grads.register::<Flex>(node.id, tensor(db, [output]));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NormStep;
+
+impl<const N: usize> Backward<Flex, N> for NormStep {
+    type State = (FlexTensor, Option<FlexTensor>, f64);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, weight, epsilon) = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [rows, width] = sizes(&x);
+        let affine = weight_alone(&weight);
+        let (x, dy) = (numbers(&x), numbers(&gradient));
+        let found = norm::backward(x, width, epsilon as f32, affine, dy, None);
+        let mut parents = ops.parents.into_iter();
+        register!(
+            grads,
+            parents.next().flatten(),
+            tensor(found.x, [rows, width])
+        );
+        if let Some(weight) = found.weight {
+            register!(grads, parents.next().flatten(), tensor(weight, [width]));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BlockStep;
+
+#[derive(Debug, Clone)]
+struct BlockState {
+    inputs: BlockInputs,
+    /// `a`, `b` and `y` of the forward pass.
+    kept: [FlexTensor; 3],
+}
+
+impl Backward<Flex, 6> for BlockStep {
+    type State = BlockState;
+
+    fn backward(self, ops: Ops<BlockState, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let BlockState { inputs, kept } = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let kept = kept.each_ref().map(numbers);
+        let BlockGradients {
+            x,
+            norm_weight,
+            modulation,
+            gate,
+            up,
+            down,
+        } = inputs.block().backward(numbers(&gradient), kept);
+        let [for_x, for_norm, for_modulation, for_gate, for_up, for_down] = ops.parents;
+        register!(grads, for_x, inputs.like_x(x));
+        if let (Some(values), Some(like)) = (norm_weight, &inputs.norm_weight) {
+            register!(grads, for_norm, tensor(values, like.shape()));
+        }
+        if let (Some(values), Some(like)) = (modulation, &inputs.modulation) {
+            register!(grads, for_modulation, tensor(values, like.shape()));
+        }
+        register!(grads, for_gate, tensor(gate, inputs.gate.shape()));
+        register!(grads, for_up, tensor(up, inputs.up.shape()));
+        register!(grads, for_down, tensor(down, inputs.down.shape()));
+    }
+}
+
+#[derive(Debug)]
+struct ActivationStep;
+
+impl Backward<Flex, 1> for ActivationStep {
+    type State = (FlexTensor, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, kind) = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let dx = activation::backward(kind, numbers(&x), numbers(&gradient));
+        let [parent] = ops.parents;
+        register!(grads, parent, tensor(dx, x.shape()));
+    }
+}
+
+#[derive(Debug)]
+struct AttentionStep;
+
+impl Backward<Flex, 1> for AttentionStep {
+    type State = AttentionInputs;
+
+    fn backward(self, ops: Ops<AttentionInputs, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let inputs = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let packed = numbers(&inputs.packed);
+        let (rotation, shape) = (inputs.rotation(), inputs.shape());
+        let dx = attention::backward(packed, rotation, shape, numbers(&gradient));
+        let [parent] = ops.parents;
+        register!(grads, parent, tensor(dx, inputs.packed.shape()));
+    }
+}

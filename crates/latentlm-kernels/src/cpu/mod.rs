@@ -1,0 +1,13 @@
+//! Kernels for Burn's CPU backend, and their place in its autodiff graph.
+
+mod activation;
+mod attention;
+mod backend;
+mod gradient;
+mod math;
+mod matrix;
+mod norm;
+mod rows;
+mod swiglu;
+
+pub(crate) use backend::{CpuKernels, covers, optional};

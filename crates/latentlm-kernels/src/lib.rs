@@ -1,0 +1,43 @@
+//! Operations of the models that are worth fusing, each with its gradient. On Burn's CPU backend
+//! (feature `cpu`) they run as kernels of this crate; on every other device, and in every other
+//! precision, as a composition of Burn's operations with the same result.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::default();
+//! let x = Tensor::<3>::ones([2, 3, 4], &device);
+//! let y = latentlm_kernels::rms_norm(x, None, 1e-6); // rows of ones stay so
+//! assert!(y.all_close(Tensor::ones([2, 3, 4], &device), None, Some(1e-5)));
+//! ```
+//!
+//! Letters in shapes: `N` rows, `B` batch, `T` positions, `D` width, `F` inner width, `H` query
+//! heads, `G` key/value heads, `E` numbers a head.
+
+mod activation;
+mod attention;
+#[cfg(feature = "cpu")]
+mod cpu;
+mod linear;
+mod norm;
+mod swiglu;
+
+pub use activation::{gelu, silu};
+pub use attention::{PackedHeads, Rotary, causal_attention};
+pub use linear::linear;
+pub use norm::rms_norm;
+pub use swiglu::{SwiGluBlock, swiglu_block};
+
+/// Whether the kernels of this crate can work on a tensor where it lies.
+fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
+    #[cfg(feature = "cpu")]
+    return cpu::covers(x);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = x;
+        false
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

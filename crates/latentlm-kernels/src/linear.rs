@@ -1,0 +1,39 @@
+//! A matrix product with a bias.
+
+use burn::tensor::Tensor;
+use burn::tensor::module;
+
+/// `x weight + bias` over the last axis.
+///
+/// # Shapes
+/// - `x`: `[.., I]`; `weight`: `[I, O]`; `bias`: `[O]`
+/// - returns: `[.., O]`
+pub fn linear<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return on_cpu(x, weight, bias);
+    }
+    module::linear(x, weight, bias)
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<R> {
+    use crate::cpu::{CpuKernels, optional};
+    use burn::backend::Dispatch;
+
+    let mut dims = x.dims();
+    let [input, output] = weight.dims();
+    assert_eq!(dims[R - 1], input, "the rows of a linear's input");
+    let rows: usize = dims[..R - 1].iter().product();
+    dims[R - 1] = output;
+    let y = Dispatch::kernel_linear(
+        x.reshape([rows, input]).into_dispatch(),
+        weight.into_dispatch(),
+        optional(bias),
+    );
+    Tensor::<2>::from_dispatch(y).reshape(dims)
+}

@@ -1,0 +1,78 @@
+//! A whole feed-forward block.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+use burn::tensor::module::linear;
+
+use crate::norm;
+
+/// Parameters of a [`swiglu_block`].
+#[derive(Debug, Clone)]
+pub struct SwiGluBlock {
+    /// Weight of the norm, `[D]`, if it has one.
+    pub norm_weight: Option<Tensor<1>>,
+    /// Epsilon of the norm.
+    pub epsilon: f64,
+    /// `[D, F]`, what the activation is applied to.
+    pub gate: Tensor<2>,
+    /// `[D, F]`
+    pub up: Tensor<2>,
+    /// `[F, D]`
+    pub down: Tensor<2>,
+}
+
+/// `x + swiglu(norm(x))`; with a modulation (AdaLN), `x + g * swiglu(norm(x) * (1 + scale) + shift)`,
+/// where shift, scale and g are the three parts of each of its rows.
+///
+/// # Shapes
+/// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
+/// - returns: `[N, D]`
+pub fn swiglu_block(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return on_cpu(x, block, modulation);
+    }
+    composed(x, block, modulation)
+}
+
+/// The same of Burn's operations.
+pub(crate) fn composed(
+    x: Tensor<2>,
+    block: &SwiGluBlock,
+    modulation: Option<Tensor<2>>,
+) -> Tensor<2> {
+    let width = x.dims()[1];
+    let part = |index: usize| {
+        let modulation = modulation.clone();
+        modulation.map(|m| m.narrow(1, index * width, width))
+    };
+    let mut inner = norm::composed(x.clone(), block.norm_weight.clone(), block.epsilon);
+    if let (Some(shift), Some(scale)) = (part(0), part(1)) {
+        inner = inner * (scale + 1.0) + shift;
+    }
+    let activated = silu(linear(inner.clone(), block.gate.clone(), None));
+    let inner = activated * linear(inner, block.up.clone(), None);
+    let out = linear(inner, block.down.clone(), None);
+    match part(2) {
+        Some(gate) => x + gate * out,
+        None => x + out,
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
+    use crate::cpu::{CpuKernels, optional};
+    use burn::backend::Dispatch;
+
+    let block = block.clone();
+    let y = Dispatch::kernel_swiglu_block(
+        x.into_dispatch(),
+        optional(block.norm_weight),
+        optional(modulation),
+        block.gate.into_dispatch(),
+        block.up.into_dispatch(),
+        block.down.into_dispatch(),
+        block.epsilon,
+    );
+    Tensor::from_dispatch(y)
+}

@@ -1,0 +1,274 @@
+//! Every kernel against the same of Burn's operations: values, and the gradients of every input;
+//! and those against finite differences.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Distribution, Tensor};
+
+use crate::activation::{self, Activation};
+use crate::attention::{self, PackedHeads, Rotary, causal_attention};
+use crate::swiglu::{self, SwiGluBlock, swiglu_block};
+use crate::{gelu, linear, norm, rms_norm, silu};
+
+fn device() -> Device {
+    Device::default().autodiff()
+}
+
+/// Normal numbers that want a gradient.
+fn normal<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device()).require_grad()
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_to_vec().unwrap()
+}
+
+fn assert_close(what: &str, got: &[f32], expected: &[f32], bound: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1.0_f32, |scale, x| scale.max(x.abs()));
+    for (got, expected) in got.iter().zip(expected) {
+        let error = (got - expected).abs() / scale;
+        assert!(error <= bound, "{what}: {got} for {expected}");
+    }
+}
+
+/// Inputs of some ranks, so that one check serves all operations.
+enum Input {
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+    Cube(Tensor<3>),
+}
+
+impl Input {
+    fn gradient(&self, gradients: &burn::tensor::Gradients) -> Vec<f32> {
+        match self {
+            Self::Vector(x) => values(x.grad(gradients).expect("a gradient")),
+            Self::Matrix(x) => values(x.grad(gradients).expect("a gradient")),
+            Self::Cube(x) => values(x.grad(gradients).expect("a gradient")),
+        }
+    }
+}
+
+/// Both ways must give the same numbers and, for the same gradient of the result, the same gradients
+/// of the inputs.
+fn check<const D: usize>(
+    what: &str,
+    inputs: &[Input],
+    kernel: impl Fn() -> Tensor<D>,
+    composed: impl Fn() -> Tensor<D>,
+) {
+    let (got, expected) = (kernel(), composed());
+    assert_eq!(got.dims(), expected.dims(), "{what}");
+    let direction = Tensor::random(got.dims(), Distribution::Normal(0.0, 1.0), &device());
+    assert_close(what, &values(got.clone()), &values(expected.clone()), 1e-5);
+    let of_kernel = (got * direction.clone()).sum().backward();
+    let of_composed = (expected * direction).sum().backward();
+    for (index, input) in inputs.iter().enumerate() {
+        let what = format!("{what}: gradient of input {index}");
+        let (got, expected) = (input.gradient(&of_kernel), input.gradient(&of_composed));
+        assert_close(&what, &got, &expected, 2e-5);
+    }
+}
+
+/// The gradient along a random direction of one input, against finite differences.
+fn check_slope<const D: usize, const R: usize>(
+    what: &str,
+    x: Tensor<D>,
+    kernel: impl Fn(Tensor<D>) -> Tensor<R>,
+) {
+    let loss = |x: Tensor<D>| kernel(x).square().mean();
+    let direction = Tensor::random(x.dims(), Distribution::Normal(0.0, 1.0), &device());
+    let gradients = loss(x.clone()).backward();
+    let along = x.grad(&gradients).unwrap() * direction.clone().inner();
+    let slope = along.sum().into_scalar::<f32>();
+    let h = 1e-2;
+    let at = |h: f32| {
+        let moved = x.clone().detach() + direction.clone().mul_scalar(h);
+        loss(moved).into_scalar::<f32>()
+    };
+    let numeric = (at(h) - at(-h)) / (2.0 * h);
+    let error = (slope - numeric).abs() / numeric.abs().max(1e-2);
+    assert!(error < 0.02, "{what}: {slope} for {numeric}");
+}
+
+#[test]
+fn linear_is_a_product_with_a_bias() {
+    for (rows, input, output) in [(1, 3, 5), (7, 19, 4), (40, 64, 33)] {
+        let (x, w, b) = (
+            normal([2, rows, input]),
+            normal([input, output]),
+            normal([output]),
+        );
+        let inputs = [
+            Input::Cube(x.clone()),
+            Input::Matrix(w.clone()),
+            Input::Vector(b.clone()),
+        ];
+        let bias = || b.clone().reshape([1, 1, output]);
+        check(
+            "linear with bias",
+            &inputs,
+            || linear(x.clone(), w.clone(), Some(b.clone())),
+            || x.clone().matmul(w.clone().unsqueeze()) + bias(),
+        );
+        check(
+            "linear",
+            &inputs[..2],
+            || linear(x.clone(), w.clone(), None),
+            || x.clone().matmul(w.clone().unsqueeze()),
+        );
+    }
+    let w = normal([6, 4]);
+    check_slope("linear", normal([5, 6]), |x| linear(x, w.clone(), None));
+}
+
+/// A transposed, narrowed view is not contiguous: kernels must see the view, not its storage.
+#[test]
+fn views_are_read_as_views() {
+    let (x, w) = (normal([9, 4]), normal([12, 5]));
+    let inputs = [Input::Matrix(x.clone()), Input::Matrix(w.clone())];
+    let view = || x.clone().transpose().narrow(1, 2, 6);
+    let part = || w.clone().narrow(0, 3, 6);
+    check(
+        "linear of views",
+        &inputs,
+        || linear(view(), part(), None),
+        || view().matmul(part()),
+    );
+}
+
+#[test]
+fn rows_are_divided_by_their_root_mean_square() {
+    let x = Tensor::<2>::from_floats([[3.0, 4.0]], &device());
+    let rms = 12.5f32.sqrt();
+    let expected = [3.0 / rms, 4.0 / rms];
+    assert_close(
+        "kernel",
+        &values(rms_norm(x.clone(), None, 0.0)),
+        &expected,
+        1e-6,
+    );
+    assert_close(
+        "composed",
+        &values(norm::composed(x, None, 0.0)),
+        &expected,
+        1e-6,
+    );
+}
+
+#[test]
+fn rms_norm_is_the_formula() {
+    for width in [1, 5, 16, 67] {
+        let (x, w) = (normal([2, 3, width]), normal([width]));
+        let inputs = [Input::Cube(x.clone()), Input::Vector(w.clone())];
+        check(
+            "norm with weight",
+            &inputs,
+            || rms_norm(x.clone(), Some(w.clone()), 1e-5),
+            || norm::composed(x.clone(), Some(w.clone()), 1e-5),
+        );
+        check(
+            "norm",
+            &inputs[..1],
+            || rms_norm(x.clone(), None, 1e-6),
+            || norm::composed(x.clone(), None, 1e-6),
+        );
+    }
+    let w = normal([8]);
+    check_slope("norm", normal([4, 8]), |x| {
+        rms_norm(x, Some(w.clone()), 1e-6)
+    });
+}
+
+#[test]
+fn activations_are_their_formulas() {
+    // Two rows of a task and a rest; and numbers far out.
+    let spread = normal([9000]).inner().mul_scalar(4.0);
+    let x = Tensor::from_inner(spread).require_grad();
+    let inputs = [Input::Vector(x.clone())];
+    for (what, kernel, kind) in [
+        ("silu", silu as fn(Tensor<1>) -> Tensor<1>, Activation::Silu),
+        ("gelu", gelu, Activation::Gelu),
+    ] {
+        let composed = || activation::composed(x.clone(), kind);
+        check(what, &inputs, || kernel(x.clone()), composed);
+        check_slope(what, normal([50]), kernel);
+    }
+}
+
+fn block(width: usize, inner: usize, weighted: bool) -> SwiGluBlock {
+    let scaled = |shape: [usize; 2]| {
+        let values = normal(shape).inner().div_scalar((shape[0] as f32).sqrt());
+        Tensor::from_inner(values).require_grad()
+    };
+    SwiGluBlock {
+        norm_weight: weighted.then(|| normal([width])),
+        epsilon: 1e-6,
+        gate: scaled([width, inner]),
+        up: scaled([width, inner]),
+        down: scaled([inner, width]),
+    }
+}
+
+#[test]
+fn swiglu_block_is_its_parts() {
+    for (rows, width, inner) in [(3, 4, 6), (50, 24, 64)] {
+        for (weighted, modulated) in [(false, false), (true, false), (false, true), (true, true)] {
+            let what = format!("block, weight {weighted}, modulation {modulated}");
+            let x = normal([rows, width]);
+            let block = block(width, inner, weighted);
+            let modulation = modulated.then(|| normal([rows, 3 * width]));
+            let mut inputs = vec![
+                Input::Matrix(x.clone()),
+                Input::Matrix(block.gate.clone()),
+                Input::Matrix(block.up.clone()),
+                Input::Matrix(block.down.clone()),
+            ];
+            inputs.extend(block.norm_weight.clone().map(Input::Vector));
+            inputs.extend(modulation.clone().map(Input::Matrix));
+            check(
+                &what,
+                &inputs,
+                || swiglu_block(x.clone(), &block, modulation.clone()),
+                || swiglu::composed(x.clone(), &block, modulation.clone()),
+            );
+            check_slope(&what, x, |x| swiglu_block(x, &block, modulation.clone()));
+        }
+    }
+}
+
+fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
+    let half = head_dim / 2;
+    let angle = |i: usize| (i / half) as f64 * 0.7 / (1 + i % half) as f64;
+    let angles: Vec<f64> = (0..length * half).map(angle).collect();
+    Rotary::new(&angles, length, interleaved, &device())
+}
+
+#[test]
+fn attention_is_its_parts() {
+    for (length, heads, kv_heads, head_dim) in [(1, 1, 1, 4), (5, 4, 2, 6), (33, 3, 1, 8)] {
+        let packed = PackedHeads { heads, kv_heads };
+        let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
+        for interleaved in [false, true] {
+            let rotary = rotary(length, head_dim, interleaved);
+            let what = format!("attention of {length}, {heads} of {kv_heads} heads");
+            check(
+                &what,
+                &[Input::Cube(x.clone())],
+                || causal_attention(x.clone(), packed, &rotary),
+                || attention::composed(x.clone(), packed, &rotary),
+            );
+            check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
+        }
+    }
+}
+
+/// A frozen weight gets no gradient and costs none; the others still get theirs.
+#[test]
+fn frozen_inputs_are_left_out() {
+    let x = normal([3, 4]);
+    let frozen =
+        Param::initialized(ParamId::new(), normal([4, 2]).detach()).set_require_grad(false);
+    let gradients = linear(x.clone(), frozen.val(), None).sum().backward();
+    assert!(frozen.val().grad(&gradients).is_none());
+    assert!(x.grad(&gradients).is_some());
+}
