@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{self as kernels, PackedHeads, causal_attention};
+use latentlm_kernels::{PackedHeads, causal_attention, linear_layer};
 
 use crate::cache::{LayerCache, Positions};
 use crate::transformer::TransformerConfig;
@@ -48,7 +48,7 @@ impl Attention {
         positions: &Positions,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let packed = project(&self.qkv, x);
+        let packed = linear_layer(&self.qkv, x);
         let mixed = match cache {
             None => {
                 let heads = PackedHeads {
@@ -59,7 +59,7 @@ impl Attention {
             }
             Some(cache) => self.attend_cached(packed, positions, cache),
         }; // [B, T, H E]
-        project(&self.proj, mixed)
+        linear_layer(&self.proj, mixed)
     }
 
     fn attend_cached(
@@ -118,11 +118,6 @@ impl Attention {
             .expand([batch, kv_heads, group, length, width])
             .reshape([batch, self.heads, length, width])
     }
-}
-
-fn project(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
-    let bias = linear.bias.as_ref().map(|bias| bias.val());
-    kernels::linear(x, linear.weight.val(), bias)
 }
 
 /// Scaled dot-product attention in which query `i` of `T` sees the first `S - T + i + 1` keys.

@@ -6,6 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::CausalBackbone;
 use latentlm_core::ops::swiglu_width;
+use latentlm_kernels::linear_layer;
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -210,7 +211,7 @@ impl Transformer {
     fn finish(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.norm.forward(x);
         match &self.condition_layer {
-            Some(linear) => linear.forward(x),
+            Some(linear) => linear_layer(linear, x),
             None => x,
         }
     }

@@ -2,6 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::linear;
 
 use crate::stream::Pass;
 
@@ -62,27 +63,25 @@ impl CausalConv1d {
         let taps = kernel / self.stride;
         let x = pass.extend(x.reshape([batch, frames, width]), taps - 1);
         let weight = self.weight.val();
-        let y = if output < width {
+        if output < width {
             // Fewer numbers leave than enter: project every row once, then add shifted rows.
             let weight = weight.reshape([taps, width, output]).swap_dims(0, 1);
             let weight = weight.reshape([width, taps * output]);
-            let rows = rows_by_matrix(x, weight); // [B, frames + taps - 1, taps * out]
-            (0..taps)
+            let rows = linear(x, weight, None); // [B, frames + taps - 1, taps * out]
+            let sum = (0..taps)
                 .map(|tap| {
                     rows.clone()
                         .narrow(1, tap, frames)
                         .narrow(2, tap * output, output)
                 })
                 .reduce(|sum, part| sum + part)
-                .expect("a kernel has a tap")
+                .expect("a kernel has a tap");
+            sum + self.bias.val().unsqueeze()
         } else {
             let windows = (0..taps).map(|tap| x.clone().narrow(1, tap, frames));
-            rows_by_matrix(
-                side_by_side(windows),
-                weight.reshape([taps * width, output]),
-            )
-        };
-        y + self.bias.val().unsqueeze()
+            let matrix = weight.reshape([taps * width, output]);
+            linear(side_by_side(windows), matrix, Some(self.bias.val()))
+        }
     }
 }
 
@@ -115,7 +114,7 @@ impl CausalConvTranspose1d {
         let x = pass.extend(x, taps - 1);
         let windows = (0..taps).map(|age| x.clone().narrow(1, taps - 1 - age, length));
         let matrix = self.weight.val().reshape([taps * input, stride * output]);
-        let y = rows_by_matrix(side_by_side(windows), matrix);
+        let y = linear(side_by_side(windows), matrix, None);
         y.reshape([batch, length * stride, output]) + self.bias.val().unsqueeze()
     }
 }
@@ -126,15 +125,6 @@ fn side_by_side(windows: impl ExactSizeIterator<Item = Tensor<3>>) -> Tensor<3> 
         1 => windows.remove(0),
         _ => Tensor::cat(windows, 2),
     }
-}
-
-/// One product for the whole batch: `[B, T, I]` by `[I, O]`.
-fn rows_by_matrix(x: Tensor<3>, matrix: Tensor<2>) -> Tensor<3> {
-    let [batch, length, input] = x.dims();
-    let output = matrix.dims()[1];
-    x.reshape([batch * length, input])
-        .matmul(matrix)
-        .reshape([batch, length, output])
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{depthwise_conv, gelu, linear_layer, rms_norm};
 
 use crate::config::AudioSigmaVaeConfig;
 use crate::stream::Pass;
@@ -56,11 +56,18 @@ impl ConvLayer {
     /// - returns: `[B, T, C]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
         let past = self.kernel_size - 1;
-        let mixed = pass.extend(self.norm.forward(x.clone()), past);
-        let mixed = self.mixer.forward(mixed.swap_dims(1, 2)).swap_dims(1, 2);
+        let normed = |norm: &RmsNorm, x| rms_norm(x, Some(norm.gamma.val()), norm.epsilon);
+        let mixed = pass.extend(normed(&self.norm, x.clone()), past);
+        let mixed = depthwise_conv(mixed, self.mixer.weight.val(), self.bias());
         let x = x + mixed * self.gamma.val().unsqueeze();
-        let fed = self.up.forward(self.ffn_norm.forward(x.clone()));
-        let fed = self.down.forward(gelu(fed));
+        let fed = linear_layer(&self.up, normed(&self.ffn_norm, x.clone()));
+        let fed = linear_layer(&self.down, gelu(fed));
         x + fed * self.ffn_gamma.val().unsqueeze()
+    }
+
+    /// Of the depthwise convolution.
+    fn bias(&self) -> Tensor<1> {
+        let bias = self.mixer.bias.as_ref();
+        bias.expect("the mixer is made with a bias").val()
     }
 }

@@ -2,12 +2,13 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, relu};
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{PackedHeads, full_attention, gelu, layer_norm, linear_layer, tanh};
 
 use crate::config::{Activation, ImageSigmaVaeConfig, VitConfig};
+
+const NORM_EPSILON: f64 = 1e-5;
 
 /// Pictures to patches: `[B, C, H, W]` to `[B, T, C * P * P]`, a patch in the order channel, row,
 /// column.
@@ -56,17 +57,19 @@ impl Trunk {
             }
             .init([1, tokens, width], device),
             blocks: (0..depth).map(|_| Block::new(width, vit, device)).collect(),
-            norm: LayerNormConfig::new(width).init(device),
+            norm: LayerNormConfig::new(width)
+                .with_epsilon(NORM_EPSILON)
+                .init(device),
         }
     }
 
     /// `[B, T, input]` to `[B, T, D]`.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mut x = self.input.forward(x) + self.position.val();
+        let mut x = linear_layer(&self.input, x) + self.position.val();
         for block in &self.blocks {
             x = block.forward(x);
         }
-        self.norm.forward(x)
+        normalize(&self.norm, x)
     }
 }
 
@@ -95,10 +98,14 @@ impl Block {
     fn new(width: usize, vit: &VitConfig, device: &Device) -> Self {
         let linear = |input, output| LinearConfig::new(input, output).init(device);
         Self {
-            norm1: LayerNormConfig::new(width).init(device),
+            norm1: LayerNormConfig::new(width)
+                .with_epsilon(NORM_EPSILON)
+                .init(device),
             qkv: linear(width, 3 * width),
             proj: linear(width, width),
-            norm2: LayerNormConfig::new(width).init(device),
+            norm2: LayerNormConfig::new(width)
+                .with_epsilon(NORM_EPSILON)
+                .init(device),
             fc1: linear(width, vit.mlp_ratio * width),
             fc2: linear(vit.mlp_ratio * width, width),
             heads: vit.heads,
@@ -107,27 +114,25 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attend(self.norm1.forward(x));
-        let hidden = self.fc1.forward(self.norm2.forward(x.clone()));
+        let heads = PackedHeads {
+            heads: self.heads,
+            kv_heads: self.heads,
+        };
+        let qkv = linear_layer(&self.qkv, normalize(&self.norm1, x.clone()));
+        let x = x + linear_layer(&self.proj, full_attention(qkv, heads));
+        let hidden = linear_layer(&self.fc1, normalize(&self.norm2, x.clone()));
         let hidden = match self.activation {
             Activation::Gelu => gelu(hidden),
             Activation::Relu => relu(hidden),
         };
-        x + self.fc2.forward(hidden)
+        x + linear_layer(&self.fc2, hidden)
     }
+}
 
-    fn attend(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let qkv = self
-            .qkv
-            .forward(x)
-            .reshape([batch, tokens, 3 * self.heads, width / self.heads])
-            .swap_dims(1, 2); // [B, 3H, T, E]
-        let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
-        let options = AttentionModuleOptions::default();
-        let mixed = attention(part(0), part(1), part(2), None, None, options);
-        let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, width]);
-        self.proj.forward(mixed)
+fn normalize(norm: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
+    match &norm.beta {
+        Some(beta) => layer_norm(x, norm.gamma.val(), beta.val(), NORM_EPSILON),
+        None => norm.forward(x),
     }
 }
 
@@ -159,7 +164,7 @@ impl VitEncoder {
     /// `[B, C, H, W]` to `[B, T, outputs]`.
     pub(crate) fn forward(&self, pictures: Tensor<4>) -> Tensor<3> {
         let x = self.trunk.forward(patchify(pictures, self.patch));
-        self.output.forward(x)
+        linear_layer(&self.output, x)
     }
 }
 
@@ -196,12 +201,16 @@ impl VitDecoder {
 
     /// All but the last layer: `[B, T, Z]` to `[B, T, D]`.
     pub(crate) fn features(&self, latents: Tensor<3>) -> Tensor<3> {
-        self.hidden.forward(self.trunk.forward(latents)).tanh()
+        tanh(linear_layer(&self.hidden, self.trunk.forward(latents)))
     }
 
     /// The last layer: `[B, T, D]` to `[B, C, H, W]`.
     pub(crate) fn finish(&self, features: Tensor<3>) -> Tensor<4> {
-        unpatchify(self.output.forward(features), self.channels, self.patch)
+        unpatchify(
+            linear_layer(&self.output, features),
+            self.channels,
+            self.patch,
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfi
 use burn::tensor::{Device, Tensor};
 use latentlm_core::ops::swiglu_width;
 use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
-use latentlm_kernels::{SwiGluBlock, linear, rms_norm, silu, swiglu_block};
+use latentlm_kernels::{SwiGluBlock, linear_layer, rms_norm, silu, swiglu_block};
 
 use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
 use crate::solver;
@@ -223,7 +223,7 @@ impl DiffusionHead {
     /// The hidden state as the layers see it, `[N, D]`.
     fn project(&self, condition: Tensor<2>) -> Tensor<2> {
         match &self.condition {
-            Some(linear) => linear.forward(condition),
+            Some(linear) => linear_layer(linear, condition),
             None => condition,
         }
     }
@@ -236,21 +236,21 @@ impl DiffusionHead {
             layers: self
                 .layers
                 .iter()
-                .map(|layer| linear(condition.clone(), layer.modulation.weight.val(), None))
+                .map(|layer| linear_layer(&layer.modulation, condition.clone()))
                 .collect(),
-            output: linear(condition, self.modulation.weight.val(), None),
+            output: linear_layer(&self.modulation, condition),
         }
     }
 
     /// # Shapes
     /// - `noisy`: `[N, Z]`; returns `[N, Z]`
     fn predict(&self, noisy: Tensor<2>, modulations: Modulations) -> Tensor<2> {
-        let mut x = self.input.forward(noisy);
+        let mut x = linear_layer(&self.input, noisy);
         for (layer, modulation) in self.layers.iter().zip(modulations.layers) {
             x = layer.forward(x, modulation, self.epsilon);
         }
         let x = modulate(rms_norm(x, None, self.epsilon), modulations.output);
-        self.output.forward(x)
+        linear_layer(&self.output, x)
     }
 }
 

@@ -8,6 +8,7 @@ use burn::tensor::activation;
 pub(crate) enum Activation {
     Silu,
     Gelu,
+    Tanh,
 }
 
 /// `x * sigmoid(x)`.
@@ -28,11 +29,21 @@ pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     composed(x, Activation::Gelu)
 }
 
+/// The hyperbolic tangent.
+pub fn tanh<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return on_cpu(x, Activation::Tanh);
+    }
+    composed(x, Activation::Tanh)
+}
+
 /// The same of Burn's operations.
 pub(crate) fn composed<const R: usize>(x: Tensor<R>, kind: Activation) -> Tensor<R> {
     match kind {
         Activation::Silu => activation::silu(x),
         Activation::Gelu => activation::gelu(x),
+        Activation::Tanh => activation::tanh(x),
     }
 }
 

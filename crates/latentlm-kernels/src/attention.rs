@@ -1,4 +1,4 @@
-//! Causal attention with rotary positions on packed queries, keys and values.
+//! Attention on packed queries, keys and values, with rotary positions where wanted.
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -11,6 +11,16 @@ pub struct PackedHeads {
     pub heads: usize,
     /// Key/value heads, each for `H / G` query heads.
     pub kv_heads: usize,
+}
+
+/// What the kernel is told beside its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
+pub(crate) struct HeadLayout {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) interleaved: bool,
+    pub(crate) causal: bool,
 }
 
 /// The rotation of some positions, in the two forms that are needed: a column a pair for the kernel,
@@ -84,22 +94,49 @@ impl Rotary {
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
+    attend(packed, heads, Some(rotary), true)
+}
+
+/// Scaled dot-product attention of every position over all.
+///
+/// # Shapes
+/// - `packed`: `[B, T, (H + 2 G) E]`
+/// - returns: `[B, T, H E]`
+pub fn full_attention(packed: Tensor<3>, heads: PackedHeads) -> Tensor<3> {
+    attend(packed, heads, None, false)
+}
+
+fn attend(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: Option<&Rotary>,
+    causal: bool,
+) -> Tensor<3> {
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&packed) {
-        return on_cpu(packed, heads, rotary);
+        return on_cpu(packed, heads, rotary, causal);
     }
-    composed(packed, heads, rotary)
+    composed(packed, heads, rotary, causal)
 }
 
 /// The same of Burn's operations.
-pub(crate) fn composed(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
+pub(crate) fn composed(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: Option<&Rotary>,
+    causal: bool,
+) -> Tensor<3> {
     let PackedHeads { heads, kv_heads } = heads;
     let [batch, length, width] = packed.dims();
     let all = heads + 2 * kv_heads;
     let head_dim = width / all;
     let packed = packed.reshape([batch, length, all, head_dim]);
     let turned = heads + kv_heads;
-    let qk = rotary.apply(packed.clone().narrow(2, 0, turned));
+    let qk = packed.clone().narrow(2, 0, turned);
+    let qk = match rotary {
+        Some(rotary) => rotary.apply(qk),
+        None => qk,
+    };
     let q = qk.clone().narrow(2, 0, heads).swap_dims(1, 2);
     let share = |x: Tensor<4>| {
         let group = heads / kv_heads;
@@ -111,7 +148,7 @@ pub(crate) fn composed(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -
     let k = share(qk.narrow(2, heads, kv_heads));
     let v = share(packed.narrow(2, turned, kv_heads));
     let options = AttentionModuleOptions {
-        is_causal: true,
+        is_causal: causal,
         ..AttentionModuleOptions::default()
     };
     attention(q, k, v, None, None, options)
@@ -120,18 +157,26 @@ pub(crate) fn composed(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
-    use crate::cpu::CpuKernels;
+fn on_cpu(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: Option<&Rotary>,
+    causal: bool,
+) -> Tensor<3> {
+    use crate::cpu::{CpuKernels, optional};
     use burn::backend::Dispatch;
 
-    let [cos, sin] = rotary.pairs.clone().map(Tensor::into_dispatch);
-    let out = Dispatch::kernel_causal_attention(
-        packed.into_dispatch(),
-        cos,
-        sin,
-        heads.heads,
-        heads.kv_heads,
-        rotary.interleaved,
-    );
+    let [cos, sin] = match rotary {
+        Some(rotary) => rotary.pairs.clone().map(Some),
+        None => [None, None],
+    };
+    let layout = HeadLayout {
+        heads: heads.heads,
+        kv_heads: heads.kv_heads,
+        interleaved: rotary.is_some_and(|rotary| rotary.interleaved),
+        causal,
+    };
+    let out =
+        Dispatch::kernel_attention(packed.into_dispatch(), optional(cos), optional(sin), layout);
     Tensor::from_dispatch(out)
 }

@@ -18,14 +18,16 @@ mod activation;
 mod attention;
 #[cfg(feature = "cpu")]
 mod cpu;
+mod depthwise;
 mod linear;
 mod norm;
 mod swiglu;
 
-pub use activation::{gelu, silu};
-pub use attention::{PackedHeads, Rotary, causal_attention};
-pub use linear::linear;
-pub use norm::rms_norm;
+pub use activation::{gelu, silu, tanh};
+pub use attention::{PackedHeads, Rotary, causal_attention, full_attention};
+pub use depthwise::depthwise_conv;
+pub use linear::{linear, linear_layer};
+pub use norm::{layer_norm, rms_norm};
 pub use swiglu::{SwiGluBlock, swiglu_block};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.

@@ -1,5 +1,6 @@
 //! A matrix product with a bias.
 
+use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module;
 
@@ -18,6 +19,16 @@ pub fn linear<const R: usize>(
         return on_cpu(x, weight, bias);
     }
     module::linear(x, weight, bias)
+}
+
+/// [`linear`] with the parameters of one of Burn's layers.
+///
+/// # Shapes
+/// - `x`: `[.., I]`
+/// - returns: `[.., O]`
+pub fn linear_layer<const R: usize>(layer: &Linear, x: Tensor<R>) -> Tensor<R> {
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    linear(x, layer.weight.val(), bias)
 }
 
 #[cfg(feature = "cpu")]

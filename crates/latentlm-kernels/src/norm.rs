@@ -1,5 +1,6 @@
-//! RMSNorm.
+//! RMSNorm and LayerNorm.
 
+use burn::tensor::module;
 use burn::tensor::{DType, Tensor};
 
 /// RMSNorm over the last axis, `x / sqrt(mean(x^2) + epsilon) * weight`, the mean in float32.
@@ -44,6 +45,45 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64)
     let y = Dispatch::kernel_rms_norm(
         x.reshape([rows, dims[R - 1]]).into_dispatch(),
         optional(weight),
+        epsilon,
+    );
+    Tensor::<2>::from_dispatch(y).reshape(dims)
+}
+
+/// LayerNorm over the last axis, `(x - mean) / sqrt(variance + epsilon) * weight + bias`.
+///
+/// # Shapes
+/// - `x`: `[.., D]`; `weight`, `bias`: `[D]`
+/// - returns: `[.., D]`
+pub fn layer_norm<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::has_kernels(&x) {
+        return layer_norm_on_cpu(x, weight, bias, epsilon);
+    }
+    module::layer_norm(x, weight, Some(bias), epsilon)
+}
+
+#[cfg(feature = "cpu")]
+fn layer_norm_on_cpu<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<R> {
+    use crate::cpu::CpuKernels;
+    use burn::backend::Dispatch;
+
+    let dims = x.dims();
+    let rows: usize = dims[..R - 1].iter().product();
+    let y = Dispatch::kernel_layer_norm(
+        x.reshape([rows, dims[R - 1]]).into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
         epsilon,
     );
     Tensor::<2>::from_dispatch(y).reshape(dims)

@@ -5,9 +5,10 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::activation::{self, Activation};
-use crate::attention::{self, PackedHeads, Rotary, causal_attention};
+use crate::attention::{self, PackedHeads, Rotary, causal_attention, full_attention};
+use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
-use crate::{gelu, linear, norm, rms_norm, silu};
+use crate::{gelu, layer_norm, linear, norm, rms_norm, silu, tanh};
 
 fn device() -> Device {
     Device::default().autodiff()
@@ -188,6 +189,7 @@ fn activations_are_their_formulas() {
     for (what, kernel, kind) in [
         ("silu", silu as fn(Tensor<1>) -> Tensor<1>, Activation::Silu),
         ("gelu", gelu, Activation::Gelu),
+        ("tanh", tanh, Activation::Tanh),
     ] {
         let composed = || activation::composed(x.clone(), kind);
         check(what, &inputs, || kernel(x.clone()), composed);
@@ -248,17 +250,70 @@ fn attention_is_its_parts() {
     for (length, heads, kv_heads, head_dim) in [(1, 1, 1, 4), (5, 4, 2, 6), (33, 3, 1, 8)] {
         let packed = PackedHeads { heads, kv_heads };
         let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
+        let inputs = [Input::Cube(x.clone())];
+        let what = format!("attention of {length}, {heads} of {kv_heads} heads");
         for interleaved in [false, true] {
             let rotary = rotary(length, head_dim, interleaved);
-            let what = format!("attention of {length}, {heads} of {kv_heads} heads");
             check(
                 &what,
-                &[Input::Cube(x.clone())],
+                &inputs,
                 || causal_attention(x.clone(), packed, &rotary),
-                || attention::composed(x.clone(), packed, &rotary),
+                || attention::composed(x.clone(), packed, Some(&rotary), true),
             );
             check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
         }
+        check(
+            &what,
+            &inputs,
+            || full_attention(x.clone(), packed),
+            || attention::composed(x.clone(), packed, None, false),
+        );
+        check_slope(&what, x, |x| full_attention(x, packed));
+    }
+}
+
+#[test]
+fn depthwise_is_a_convolution() {
+    for (length, channels, kernel) in [(1, 3, 1), (4, 1, 7), (9, 20, 7), (40, 33, 3)] {
+        let x = normal([2, length + kernel - 1, channels]);
+        let (w, b) = (normal([channels, 1, kernel]), normal([channels]));
+        let inputs = [
+            Input::Cube(x.clone()),
+            Input::Cube(w.clone()),
+            Input::Vector(b.clone()),
+        ];
+        check(
+            "depthwise",
+            &inputs,
+            || depthwise_conv(x.clone(), w.clone(), b.clone()),
+            || depthwise::composed(x.clone(), w.clone(), b.clone()),
+        );
+        check_slope("depthwise", x, |x| depthwise_conv(x, w.clone(), b.clone()));
+    }
+}
+
+#[test]
+fn layer_norm_is_the_formula() {
+    for width in [2, 5, 16, 67] {
+        let x = normal([2, 3, width]);
+        let (w, b) = (normal([width]), normal([width]));
+        let inputs = [
+            Input::Cube(x.clone()),
+            Input::Vector(w.clone()),
+            Input::Vector(b.clone()),
+        ];
+        let composed = || {
+            let mean = x.clone().mean_dim(2);
+            let centred = x.clone() - mean;
+            let variance = centred.clone().square().mean_dim(2);
+            centred / (variance + 1e-5).sqrt() * w.clone().unsqueeze() + b.clone().unsqueeze()
+        };
+        check(
+            "layer norm",
+            &inputs,
+            || layer_norm(x.clone(), w.clone(), b.clone(), 1e-5),
+            composed,
+        );
     }
 }
 

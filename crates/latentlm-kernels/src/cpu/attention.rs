@@ -1,4 +1,4 @@
-//! Causal attention with rotary positions on packed queries, keys and values, and its gradient.
+//! Attention on packed queries, keys and values, and its gradient.
 //! Scores exist for one head of one sequence at a time; the backward pass makes them again.
 
 use rayon::prelude::*;
@@ -15,6 +15,8 @@ pub(super) struct Shape {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
+    /// Whether a position sees itself and those before it alone.
+    pub(super) causal: bool,
 }
 
 impl Shape {
@@ -124,11 +126,13 @@ fn values(packed: &[f32], shape: Shape, group: usize) -> Matrix<'_> {
     Matrix::strided(&packed[at..], shape.length, shape.head_dim, shape.packed())
 }
 
-/// Softmax of each row over the positions up to its own; the others become 0.
+/// Softmax of each row over the positions that it sees; the others become 0.
 #[inline(always)]
-fn causal_softmax(scores: &mut [f32], length: usize) {
+fn softmax(scores: &mut [f32], shape: Shape) {
+    let length = shape.length;
     for (position, row) in scores.chunks_exact_mut(length).enumerate() {
-        let (seen, hidden) = row.split_at_mut(position + 1);
+        let seen = if shape.causal { position + 1 } else { length };
+        let (seen, hidden) = row.split_at_mut(seen);
         let most = seen.iter().fold(f32::NEG_INFINITY, |most, s| most.max(*s));
         let mut sum = 0.0;
         for score in seen.iter_mut() {
@@ -146,26 +150,34 @@ fn causal_softmax(scores: &mut [f32], length: usize) {
 }
 
 /// Rotated queries and keys of a head and the softmax of their scores.
-fn attend(packed: &[f32], rotation: Rotation<'_>, shape: Shape, head: usize, work: &mut Scratch) {
+fn attend(
+    packed: &[f32],
+    rotation: Option<Rotation<'_>>,
+    shape: Shape,
+    head: usize,
+    work: &mut Scratch,
+) {
     let Shape {
         length, head_dim, ..
     } = shape;
     let group = head * shape.kv_heads / shape.heads;
     gather(&mut work.q, packed, shape, head);
     gather(&mut work.k, packed, shape, shape.heads + group);
-    vectorized(|| {
-        rotation.turn(&mut work.q, head_dim, 1.0);
-        rotation.turn(&mut work.k, head_dim, 1.0);
-    });
+    if let Some(rotation) = rotation {
+        vectorized(|| {
+            rotation.turn(&mut work.q, head_dim, 1.0);
+            rotation.turn(&mut work.k, head_dim, 1.0);
+        });
+    }
     let q = Matrix::new(&work.q, length, head_dim);
     let k = Matrix::new(&work.k, length, head_dim);
     let pair = [q, k.transposed()];
     product_into(&mut work.scores, length, false, shape.scale(), pair);
-    vectorized(|| causal_softmax(&mut work.scores, length));
+    vectorized(|| softmax(&mut work.scores, shape));
 }
 
 /// Mixed values of all heads, `[batch, length, heads * head_dim]`.
-pub(super) fn forward(packed: &[f32], rotation: Rotation<'_>, shape: Shape) -> Vec<f32> {
+pub(super) fn forward(packed: &[f32], rotation: Option<Rotation<'_>>, shape: Shape) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
     let sequence = shape.length * shape.packed();
@@ -189,7 +201,7 @@ pub(super) fn forward(packed: &[f32], rotation: Rotation<'_>, shape: Shape) -> V
 /// Gradient of the packed queries, keys and values for the mixed values' gradient `dout`.
 pub(super) fn backward(
     packed: &[f32],
-    rotation: Rotation<'_>,
+    rotation: Option<Rotation<'_>>,
     shape: Shape,
     dout: &[f32],
 ) -> Vec<f32> {
@@ -222,7 +234,7 @@ pub(super) fn backward(
 /// Gradients of one head's queries, keys and values, from the scores that `attend` has made.
 fn head_gradients(
     packed: &[f32],
-    rotation: Rotation<'_>,
+    rotation: Option<Rotation<'_>>,
     shape: Shape,
     (head, dout): (usize, Matrix<'_>),
     work: &mut Scratch,
@@ -247,10 +259,12 @@ fn head_gradients(
     let scale = shape.scale();
     product_into(&mut work.dq, head_dim, false, scale, [ds, k]);
     product_into(&mut work.dk, head_dim, false, scale, [ds.transposed(), q]);
-    vectorized(|| {
-        rotation.turn(&mut work.dq, head_dim, -1.0);
-        rotation.turn(&mut work.dk, head_dim, -1.0);
-    });
+    if let Some(rotation) = rotation {
+        vectorized(|| {
+            rotation.turn(&mut work.dq, head_dim, -1.0);
+            rotation.turn(&mut work.dk, head_dim, -1.0);
+        });
+    }
 }
 
 /// From the gradient of probabilities to that of scores: `p * (dp - sum(p * dp))`.

@@ -9,10 +9,13 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 use super::activation;
 use super::attention::{self, Rotation};
+use super::depthwise::Depthwise;
+use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm::{self, Affine};
 use super::swiglu::Block;
 use crate::activation::Activation;
+use crate::attention::HeadLayout;
 
 /// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
 pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
@@ -84,13 +87,26 @@ pub(crate) trait CpuKernels: Backend {
     fn kernel_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self>;
 
     /// `packed` `[B, T, (H + 2 G) E]`, `cos` and `sin` `[T, E / 2]`.
-    fn kernel_causal_attention(
+    fn kernel_attention(
         packed: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        heads: usize,
-        kv_heads: usize,
-        interleaved: bool,
+        #[extension_type] cos: Optional<Self>,
+        #[extension_type] sin: Optional<Self>,
+        heads: HeadLayout,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[B, T + K - 1, C]`, `weight` `[C, 1, K]`, `bias` `[C]`.
+    fn kernel_depthwise(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[N, D]`, `weight` and `bias` `[D]`.
+    fn kernel_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
     ) -> FloatTensor<Self>;
 }
 
@@ -164,18 +180,30 @@ impl CpuKernels for Flex {
         tensor(activation::forward(kind, numbers(&x)), x.shape())
     }
 
-    fn kernel_causal_attention(
+    fn kernel_attention(
         packed: FlexTensor,
-        cos: FlexTensor,
-        sin: FlexTensor,
-        heads: usize,
-        kv_heads: usize,
-        interleaved: bool,
+        cos: Optional<Self>,
+        sin: Optional<Self>,
+        heads: HeadLayout,
     ) -> FlexTensor {
-        let inputs = AttentionInputs::new([packed, cos, sin], heads, kv_heads, interleaved);
-        let shape = inputs.shape();
-        let out = attention::forward(numbers(&inputs.packed), inputs.rotation(), shape);
-        tensor(out, [shape.batch, shape.length, heads * shape.head_dim])
+        AttentionInputs::new(packed, [cos.into_option(), sin.into_option()], heads).forward()
+    }
+
+    fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        DepthwiseInputs::new([x, weight]).forward(contiguous(bias))
+    }
+
+    fn kernel_layer_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        epsilon: f64,
+    ) -> FlexTensor {
+        let [x, weight, bias] = [x, weight, bias].map(contiguous);
+        let [rows, width] = sizes(&x);
+        let affine = [numbers(&weight), numbers(&bias)];
+        let y = layer_norm::forward(numbers(&x), width, epsilon as f32, affine);
+        tensor(y, [rows, width])
     }
 }
 
@@ -243,47 +271,92 @@ impl BlockInputs {
 #[derive(Debug, Clone)]
 pub(super) struct AttentionInputs {
     pub(super) packed: FlexTensor,
-    cos: FlexTensor,
-    sin: FlexTensor,
-    heads: usize,
-    kv_heads: usize,
-    interleaved: bool,
+    /// Cosines and sines, where there is a rotation.
+    tables: Option<[FlexTensor; 2]>,
+    heads: HeadLayout,
 }
 
 impl AttentionInputs {
     pub(super) fn new(
-        tensors: [FlexTensor; 3],
-        heads: usize,
-        kv_heads: usize,
-        interleaved: bool,
+        packed: FlexTensor,
+        tables: [Option<FlexTensor>; 2],
+        heads: HeadLayout,
     ) -> Self {
-        let [packed, cos, sin] = tensors.map(contiguous);
         Self {
-            packed,
-            cos,
-            sin,
+            packed: contiguous(packed),
+            tables: match tables {
+                [Some(cos), Some(sin)] => Some([cos, sin].map(contiguous)),
+                _ => None,
+            },
             heads,
-            kv_heads,
-            interleaved,
         }
     }
 
     pub(super) fn shape(&self) -> attention::Shape {
         let [batch, length, packed] = sizes(&self.packed);
+        let HeadLayout {
+            heads, kv_heads, ..
+        } = self.heads;
         attention::Shape {
             batch,
             length,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: packed / (self.heads + 2 * self.kv_heads),
+            heads,
+            kv_heads,
+            head_dim: packed / (heads + 2 * kv_heads),
+            causal: self.heads.causal,
         }
     }
 
-    pub(super) fn rotation(&self) -> Rotation<'_> {
-        Rotation {
-            cos: numbers(&self.cos),
-            sin: numbers(&self.sin),
-            interleaved: self.interleaved,
+    pub(super) fn rotation(&self) -> Option<Rotation<'_>> {
+        let [cos, sin] = self.tables.as_ref()?;
+        Some(Rotation {
+            cos: numbers(cos),
+            sin: numbers(sin),
+            interleaved: self.heads.interleaved,
+        })
+    }
+
+    pub(super) fn forward(&self) -> FlexTensor {
+        let shape = self.shape();
+        let out = attention::forward(numbers(&self.packed), self.rotation(), shape);
+        let width = shape.heads * shape.head_dim;
+        tensor(out, [shape.batch, shape.length, width])
+    }
+}
+
+/// Inputs of a depthwise convolution, contiguous; all but the bias, which no gradient needs.
+#[derive(Debug, Clone)]
+pub(super) struct DepthwiseInputs {
+    pub(super) x: FlexTensor,
+    pub(super) weight: FlexTensor,
+}
+
+impl DepthwiseInputs {
+    pub(super) fn new(tensors: [FlexTensor; 2]) -> Self {
+        let [x, weight] = tensors.map(contiguous);
+        Self { x, weight }
+    }
+
+    pub(super) fn convolution(&self) -> Depthwise<'_> {
+        let [batch, length, channels] = sizes(&self.x);
+        let [_, _, kernel] = sizes(&self.weight);
+        Depthwise {
+            x: numbers(&self.x),
+            weight: numbers(&self.weight),
+            batch,
+            length,
+            channels,
+            kernel,
         }
+    }
+
+    pub(super) fn forward(&self, bias: FlexTensor) -> FlexTensor {
+        let convolution = self.convolution();
+        let shape = [
+            convolution.batch,
+            convolution.frames(),
+            convolution.channels,
+        ];
+        tensor(convolution.forward(numbers(&bias)), shape)
     }
 }

@@ -11,14 +11,16 @@ use burn::backend::{Autodiff, Flex, TensorMetadata};
 use super::activation;
 use super::attention;
 use super::backend::{
-    AttentionInputs, BlockInputs, CpuKernels, Optional, contiguous, numbers, sizes, tensor,
-    weight_alone,
+    AttentionInputs, BlockInputs, CpuKernels, DepthwiseInputs, Optional, contiguous, numbers,
+    sizes, tensor, weight_alone,
 };
+use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm;
 use super::rows::sum_rows;
 use super::swiglu::BlockGradients;
 use crate::activation::Activation;
+use crate::attention::HeadLayout;
 
 /// Hands a gradient to an input, if that wants one.
 macro_rules! register {
@@ -123,21 +125,40 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         record::<_, C, 1>(ActivationStep, [node], (x, kind), y)
     }
 
-    fn kernel_causal_attention(
+    fn kernel_attention(
         packed: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        heads: usize,
-        kv_heads: usize,
-        interleaved: bool,
+        cos: Optional<Self>,
+        sin: Optional<Self>,
+        heads: HeadLayout,
     ) -> FloatTensor<Self> {
         let (packed, node) = packed.into_parts();
-        let [cos, sin] = [cos, sin].map(|table| table.into_primitive());
-        let inputs = AttentionInputs::new([packed, cos, sin], heads, kv_heads, interleaved);
-        let shape = inputs.shape();
-        let out = attention::forward(numbers(&inputs.packed), inputs.rotation(), shape);
-        let out = tensor(out, [shape.batch, shape.length, heads * shape.head_dim]);
+        let tables = [cos, sin].map(|table| Some(table.into_option()?.into_primitive()));
+        let inputs = AttentionInputs::new(packed, tables, heads);
+        let out = inputs.forward();
         record::<_, C, 1>(AttentionStep, [node], inputs, out)
+    }
+
+    fn kernel_depthwise(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let inputs = DepthwiseInputs::new([x, weight].map(|tensor| tensor.into_primitive()));
+        let y = inputs.forward(contiguous(bias.into_primitive()));
+        record::<_, C, 3>(DepthwiseStep, nodes, inputs, y)
+    }
+
+    fn kernel_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(t.into_primitive()));
+        let y = Flex::kernel_layer_norm(x.clone(), weight.clone(), bias, epsilon);
+        record::<_, C, 3>(LayerNormStep, nodes, (x, weight, epsilon), y)
     }
 }
 
@@ -292,5 +313,43 @@ impl Backward<Flex, 1> for AttentionStep {
         let dx = attention::backward(packed, rotation, shape, numbers(&gradient));
         let [parent] = ops.parents;
         register!(grads, parent, tensor(dx, inputs.packed.shape()));
+    }
+}
+
+#[derive(Debug)]
+struct DepthwiseStep;
+
+impl Backward<Flex, 3> for DepthwiseStep {
+    type State = DepthwiseInputs;
+
+    fn backward(self, ops: Ops<DepthwiseInputs, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let inputs = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [dx, dw, db] = inputs.convolution().backward(numbers(&gradient));
+        let [for_x, for_weight, for_bias] = ops.parents;
+        let channels = db.len();
+        register!(grads, for_x, tensor(dx, inputs.x.shape()));
+        register!(grads, for_weight, tensor(dw, inputs.weight.shape()));
+        register!(grads, for_bias, tensor(db, [channels]));
+    }
+}
+
+#[derive(Debug)]
+struct LayerNormStep;
+
+impl Backward<Flex, 3> for LayerNormStep {
+    type State = (FlexTensor, FlexTensor, f64);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, weight, epsilon) = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let [rows, width] = sizes(&x);
+        let (values, dy) = (numbers(&x), numbers(&gradient));
+        let [dx, dw, db] =
+            layer_norm::backward(values, width, epsilon as f32, numbers(&weight), dy);
+        let [for_x, for_weight, for_bias] = ops.parents;
+        register!(grads, for_x, tensor(dx, [rows, width]));
+        register!(grads, for_weight, tensor(dw, [width]));
+        register!(grads, for_bias, tensor(db, [width]));
     }
 }

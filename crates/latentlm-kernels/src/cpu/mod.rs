@@ -3,7 +3,9 @@
 mod activation;
 mod attention;
 mod backend;
+mod depthwise;
 mod gradient;
+mod layer_norm;
 mod math;
 mod matrix;
 mod norm;

@@ -5,7 +5,7 @@
 //!   it.
 //! - [`load_vibevoice`], [`save_vibevoice`]: the whole speech model as `transformers` saves it.
 //!
-//! Names are mapped by tables ([`naming`]), layouts by burn-store adapters (`layout`). A file is
+//! Names are mapped by tables (`naming`), layouts by burn-store adapters (`layout`). A file is
 //! read lazily, tensor by tensor, in float32, bfloat16 or float16; a folder may hold one
 //! `model.safetensors` or shards with their index.
 

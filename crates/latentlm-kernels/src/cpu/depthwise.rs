@@ -1,0 +1,115 @@
+//! Depthwise convolution with channels last, and its gradient.
+
+use super::rows::{each_row, sum_rows};
+
+/// A convolution of every channel by itself; the input has `kernel - 1` frames more than the output.
+#[derive(Clone, Copy)]
+pub(super) struct Depthwise<'a> {
+    /// `[batch, length, channels]`
+    pub(super) x: &'a [f32],
+    /// `[channels, kernel]`
+    pub(super) weight: &'a [f32],
+    pub(super) batch: usize,
+    pub(super) length: usize,
+    pub(super) channels: usize,
+    pub(super) kernel: usize,
+}
+
+impl Depthwise<'_> {
+    /// Frames of the output.
+    pub(super) fn frames(&self) -> usize {
+        self.length + 1 - self.kernel
+    }
+
+    /// The weights tap by tap, so that channels lie side by side.
+    fn taps(&self) -> Vec<f32> {
+        let mut taps = vec![0.0; self.weight.len()];
+        for (channel, weights) in self.weight.chunks_exact(self.kernel).enumerate() {
+            for (tap, weight) in weights.iter().enumerate() {
+                taps[tap * self.channels + channel] = *weight;
+            }
+        }
+        taps
+    }
+
+    /// The input frame under the first tap of an output row, rows counted over the batch.
+    fn first(&self, row: usize) -> usize {
+        let (batch, frame) = (row / self.frames(), row % self.frames());
+        batch * self.length + frame
+    }
+
+    fn frame(&self, index: usize) -> &[f32] {
+        &self.x[index * self.channels..][..self.channels]
+    }
+
+    /// `[batch, frames, channels]`
+    pub(super) fn forward(&self, bias: &[f32]) -> Vec<f32> {
+        let taps = self.taps();
+        let mut out = vec![0.0; self.batch * self.frames() * self.channels];
+        each_row(&mut out, self.channels, |row, out| {
+            out.copy_from_slice(bias);
+            let first = self.first(row);
+            for (tap, weight) in taps.chunks_exact(self.channels).enumerate() {
+                let x = self.frame(first + tap);
+                for (out, (x, weight)) in out.iter_mut().zip(x.iter().zip(weight)) {
+                    *out += x * weight;
+                }
+            }
+        });
+        out
+    }
+
+    /// Gradients of input, weight and bias.
+    pub(super) fn backward(&self, dout: &[f32]) -> [Vec<f32>; 3] {
+        [self.of_x(dout), self.of_weight(dout), self.of_bias(dout)]
+    }
+
+    fn of_x(&self, dout: &[f32]) -> Vec<f32> {
+        let taps = self.taps();
+        let frames = self.frames();
+        let mut dx = vec![0.0; self.x.len()];
+        each_row(&mut dx, self.channels, |row, dx| {
+            let (batch, at) = (row / self.length, row % self.length);
+            // The output frames that have seen this one, each through another tap.
+            for tap in (at + 1).saturating_sub(frames)..self.kernel.min(at + 1) {
+                let frame = batch * frames + at - tap;
+                let dout = &dout[frame * self.channels..];
+                let weight = &taps[tap * self.channels..];
+                for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
+                    *dx += dout * weight;
+                }
+            }
+        });
+        dx
+    }
+
+    fn of_weight(&self, dout: &[f32]) -> Vec<f32> {
+        let rows = self.batch * self.frames();
+        let width = self.weight.len();
+        let taps = sum_rows(rows, width, |row, sum| {
+            let first = self.first(row);
+            let dout = &dout[row * self.channels..];
+            for (tap, sum) in sum.chunks_exact_mut(self.channels).enumerate() {
+                let x = self.frame(first + tap);
+                for (sum, (x, dout)) in sum.iter_mut().zip(x.iter().zip(dout)) {
+                    *sum += x * dout;
+                }
+            }
+        });
+        let mut weight = vec![0.0; width];
+        for (tap, values) in taps.chunks_exact(self.channels).enumerate() {
+            for (channel, value) in values.iter().enumerate() {
+                weight[channel * self.kernel + tap] = *value;
+            }
+        }
+        weight
+    }
+
+    fn of_bias(&self, dout: &[f32]) -> Vec<f32> {
+        sum_rows(self.batch * self.frames(), self.channels, |row, sum| {
+            for (sum, dout) in sum.iter_mut().zip(&dout[row * self.channels..]) {
+                *sum += dout;
+            }
+        })
+    }
+}

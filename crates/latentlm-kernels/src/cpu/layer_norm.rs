@@ -1,0 +1,72 @@
+//! LayerNorm and its gradient.
+
+use super::math::sum_pairs;
+use super::rows::{each_row, sum_rows};
+
+/// Mean and inverse deviation of a row.
+#[inline(always)]
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+    let width = x.len() as f32;
+    let mean = sum_pairs(x, x, |a, _| a) / width;
+    let variance = sum_pairs(x, x, |a, _| (a - mean) * (a - mean)) / width;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Normalized rows of `x`, times `weight` plus `bias`.
+pub(super) fn forward(
+    x: &[f32],
+    width: usize,
+    epsilon: f32,
+    [weight, bias]: [&[f32]; 2],
+) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    each_row(&mut out, width, |index, out| {
+        let x = &x[index * width..][..width];
+        let (mean, inverse) = moments(x, epsilon);
+        let affine = weight.iter().zip(bias);
+        for (out, (x, (weight, bias))) in out.iter_mut().zip(x.iter().zip(affine)) {
+            *out = (x - mean) * inverse * weight + bias;
+        }
+    });
+    out
+}
+
+/// Gradients of `x`, weight and bias.
+pub(super) fn backward(
+    x: &[f32],
+    width: usize,
+    epsilon: f32,
+    weight: &[f32],
+    dout: &[f32],
+) -> [Vec<f32>; 3] {
+    let count = x.len() / width;
+    let row = |index: usize| index * width..(index + 1) * width;
+    let mut dx = vec![0.0; x.len()];
+    each_row(&mut dx, width, |index, dx| {
+        let (x, dout) = (&x[row(index)], &dout[row(index)]);
+        let (mean, inverse) = moments(x, epsilon);
+        for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
+            *dx = dout * weight;
+        }
+        let share = 1.0 / width as f32;
+        let level = sum_pairs(dx, dx, |d, _| d) * share;
+        let along = sum_pairs(dx, x, |d, x| d * (x - mean)) * share * inverse * inverse;
+        for (dx, x) in dx.iter_mut().zip(x) {
+            *dx = (*dx - level - (x - mean) * along) * inverse;
+        }
+    });
+    // Weight's gradient in the first half of each sum, bias's in the second.
+    let mut sums = sum_rows(count, 2 * width, |index, sum| {
+        let (x, dout) = (&x[row(index)], &dout[row(index)]);
+        let (mean, inverse) = moments(x, epsilon);
+        let (of_weight, of_bias) = sum.split_at_mut(width);
+        for (sum, (x, dout)) in of_weight.iter_mut().zip(x.iter().zip(dout)) {
+            *sum += (x - mean) * inverse * dout;
+        }
+        for (sum, dout) in of_bias.iter_mut().zip(dout) {
+            *sum += dout;
+        }
+    });
+    let bias = sums.split_off(width);
+    [dx, sums, bias]
+}
