@@ -41,7 +41,7 @@ impl Forwarded {
 
 /// Has glibc keep what training frees. Its defaults give every tensor of over 32 MiB, and the top
 /// of the heap, back to the kernel at once, to fault them in again a moment later.
-fn keep_freed_memory(command: &mut Command) {
+pub(crate) fn keep_freed_memory(command: &mut Command) {
     for (name, bytes) in [
         ("MALLOC_MMAP_THRESHOLD_", 4_u64 << 30),
         ("MALLOC_TRIM_THRESHOLD_", 16 << 30),
@@ -52,7 +52,7 @@ fn keep_freed_memory(command: &mut Command) {
     }
 }
 
-fn package(command: &mut Command) -> &mut Command {
+pub(crate) fn package(command: &mut Command) -> &mut Command {
     command.args(["--package", "latentlm-cli"])
 }
 
@@ -72,7 +72,7 @@ fn device(args: &[OsString]) -> Option<String> {
 
 /// Cargo features that a device needs beyond the default ones. `cuda:1` is `cuda`. A device that
 /// nobody knows gets none: the binary then says which there are.
-fn features(device: Option<&str>) -> &'static [&'static str] {
+pub(crate) fn features(device: Option<&str>) -> &'static [&'static str] {
     match device.and_then(|name| name.split(':').next()) {
         Some("wgpu") => &["--features", "wgpu"],
         Some("cuda") => &["--features", "cuda"],

@@ -1,7 +1,7 @@
 //! `cargo xtask verify-reference --live`: fresh random models, made by the reference itself.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{project_root, succeed};
 use crate::forward::Forwarded;
+use crate::python;
 
 /// Models of each kind.
 const COUNT: &str = "4";
@@ -35,7 +36,7 @@ fn make_cases(python: Option<PathBuf>) -> Result<PathBuf> {
     let folder = project_root().join("target/live");
     let python = match python {
         Some(python) => python,
-        None => environment(&folder.join("venv"))?,
+        None => python::environment(&folder.join("venv"), &PACKAGES)?,
     };
     let cases = folder.join("cases");
     if cases.exists() {
@@ -50,23 +51,4 @@ fn make_cases(python: Option<PathBuf>) -> Result<PathBuf> {
     make.arg(script).arg("--out").arg(&cases);
     succeed(make.args(["--seed", &seed, "--count", COUNT]))?;
     Ok(cases)
-}
-
-/// The Python of a virtual environment that has what the scripts need; made where it is missing.
-fn environment(folder: &Path) -> Result<PathBuf> {
-    let python = folder.join(if cfg!(windows) {
-        "Scripts/python.exe"
-    } else {
-        "bin/python"
-    });
-    if !python.exists() {
-        succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    }
-    let mut install = Command::new(&python);
-    succeed(
-        install
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(PACKAGES),
-    )?;
-    Ok(python)
 }

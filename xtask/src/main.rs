@@ -9,11 +9,13 @@
     reason = "a program for the terminal; libraries of this workspace never print"
 )]
 
+mod bench;
 mod cargo;
 mod check_devices;
 mod ci;
 mod forward;
 mod live;
+mod python;
 mod test;
 #[cfg(test)]
 mod tidy;
@@ -61,6 +63,8 @@ enum Command {
     /// Look into dataset folders.
     #[command(disable_help_flag = true)]
     Data(Forwarded),
+    /// Time our workloads against the same in PyTorch.
+    Bench(bench::Args),
     /// Run the tests of the whole workspace.
     Test(test::Args),
     /// Run everything that a change must pass, cheap checks first.
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Command::BenchDecode(args) => args.run("bench-decode"),
         Command::VerifyReference(args) => live::run(args),
         Command::Data(args) => args.run("data"),
+        Command::Bench(args) => args.run(),
         Command::Test(args) => args.run(),
         Command::Ci(args) => args.run(),
         Command::CheckDevices(args) => args.run(),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // A command's results go to standard output.
 
 mod bench_decode;
+mod bench_worker;
 mod data;
 mod device;
 mod eval_image;
@@ -32,6 +33,8 @@ enum Command {
     EvalImage(eval_image::EvalImage),
     BenchDecode(bench_decode::BenchDecode),
     VerifyReference(verify_reference::VerifyReference),
+    #[command(hide = true)]
+    BenchWorker(bench_worker::BenchWorker),
     /// Looks at datasets
     #[command(subcommand)]
     Data(data::Data),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::EvalImage(command) => command.run(),
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
+        Command::BenchWorker(command) => command.run(),
         Command::Data(command) => command.run(),
     };
     match result {

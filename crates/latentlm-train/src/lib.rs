@@ -5,6 +5,7 @@
 //! accumulation.
 
 mod batches;
+mod bench;
 mod classifier;
 mod clip;
 mod context;
@@ -28,6 +29,7 @@ mod schedule;
 mod stage_codec;
 mod stage_lm;
 
+pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload};
 pub use burn::train::Interrupter;
 pub use decode_bench::{DecodeTimes, decode_times};
 pub use distance::{FeatureStats, frechet_distance, psnr, ssim};

@@ -1,0 +1,48 @@
+//! `bench-worker`: our side of `cargo xtask bench`.
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use latentlm_train::{WORKLOADS, peak_memory_bytes};
+
+use crate::device::device;
+
+/// Runs one workload a unit at a time: `go` on standard input is answered by milliseconds, `memory`
+/// by the peak in bytes. The first line it prints describes the workload.
+#[derive(Args)]
+#[command(after_help = "Example:\n  cargo xtask bench train")]
+pub struct BenchWorker {
+    /// Name of the workload; `list` prints all names
+    workload: String,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+impl BenchWorker {
+    pub fn run(self) -> Result<()> {
+        if self.workload == "list" {
+            WORKLOADS.iter().for_each(|(name, _)| println!("{name}"));
+            return Ok(());
+        }
+        let found = WORKLOADS.iter().find(|(name, _)| *name == self.workload);
+        let (_, workload) = found.with_context(|| format!("no workload `{}`", self.workload))?;
+        println!("{}", serde_json::to_string(workload)?);
+        let mut unit = workload.prepare(&device(&self.device)?);
+        for line in std::io::stdin().lock().lines() {
+            match line?.as_str() {
+                "go" => {
+                    let started = Instant::now();
+                    unit();
+                    println!("{}", started.elapsed().as_secs_f64() * 1e3);
+                }
+                "memory" => println!("{}", peak_memory_bytes().unwrap_or_default()),
+                other => anyhow::bail!("`{other}` is neither `go` nor `memory`"),
+            }
+            std::io::stdout().flush()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Workloads of the image model.
+
+use burn::tensor::{Device, Int, Tensor};
+use latentlm::{ImageLmConfig, LatentHead, RandomStream, SampleOptions};
+
+use super::ImageSizes;
+use crate::optimize::Player;
+use crate::recipe::ImageRecipe;
+
+pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
+    ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim)
+        .with_width(sizes.width)
+        .with_depth(sizes.depth)
+        .with_heads(sizes.heads)
+        .with_kv_heads(sizes.kv_heads)
+        .with_mlp_ratio(sizes.mlp_ratio)
+        .with_head_depth(sizes.head_depth)
+}
+
+fn labels(sizes: ImageSizes, device: &Device) -> Tensor<1, Int> {
+    Tensor::arange(0..sizes.batch as i64, device).remainder_scalar(sizes.classes as i64)
+}
+
+pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let stage = ImageRecipe::default().lm_train;
+    let mut player = Player::new(config(sizes).init(&device), &stage);
+    let mut random = RandomStream::new(0);
+    let labels = labels(sizes, &device);
+    let shape = [sizes.batch, sizes.tokens, sizes.latent_dim];
+    let latents = random.normal(shape, &device);
+    Box::new(move || {
+        let rows = sizes.batch * sizes.tokens * sizes.draws;
+        let draws = player.model().head.draw(rows, &mut random, &device);
+        let loss = player.model().loss(labels.clone(), latents.clone(), draws);
+        player.backward(loss);
+        wait(&device);
+    })
+}
+
+pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let stage = ImageRecipe::default().lm_train;
+    let mut player = Player::new(config(sizes).head().init(&device), &stage);
+    let mut random = RandomStream::new(0);
+    let rows = sizes.batch * sizes.tokens * sizes.draws;
+    let latents = random.normal([rows, sizes.latent_dim], &device);
+    let condition = random.normal([rows, sizes.width], &device);
+    Box::new(move || {
+        let draws = player.model().draw(rows, &mut random, &device);
+        let loss = player
+            .model()
+            .loss_at(latents.clone(), condition.clone(), draws);
+        player.backward(loss);
+        wait(&device);
+    })
+}
+
+pub(super) fn sample(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone();
+    let model = config(sizes).init(&device);
+    let labels = labels(sizes, &device);
+    let options = SampleOptions {
+        guidance_scale: 2.0,
+        ..SampleOptions::default()
+    };
+    let mut random = RandomStream::new(0);
+    Box::new(move || {
+        model.generate(labels.clone(), &options, &mut random);
+        wait(&device);
+    })
+}
+
+/// Lets the device finish; a device that fails here fails again at the next read.
+pub(super) fn wait(device: &Device) {
+    let _ = device.sync();
+}

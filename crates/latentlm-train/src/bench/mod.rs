@@ -1,0 +1,196 @@
+//! Workloads that are timed against PyTorch. Each is described by numbers, which the other side
+//! builds the same work from, and run one unit at a time by whoever keeps the clock.
+
+mod image;
+mod speech;
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+/// Sizes of one workload.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Workload {
+    /// A training step of the class-conditional image model: loss, gradients, clipping, AdamW,
+    /// averaged weights.
+    ImageLmStep(ImageSizes),
+    /// The same of the diffusion head alone: `batch * tokens * draws` rows.
+    HeadStep(ImageSizes),
+    /// Guided sampling of `batch` images with a KV cache and 20 solver steps.
+    Sample(ImageSizes),
+    /// A training step of the speech codec by the waveform's mean square error.
+    SpeechCodecStep(SpeechSizes),
+    /// Decoding of one latent of a stream.
+    SpeechDecode(SpeechSizes),
+}
+
+/// Sizes of an image model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ImageSizes {
+    /// Classes.
+    pub classes: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Latents an image.
+    pub tokens: usize,
+    /// Numbers a latent.
+    pub latent_dim: usize,
+    /// Width of backbone and head.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Feed-forward ratio.
+    pub mlp_ratio: f64,
+    /// Layers of the head.
+    pub head_depth: usize,
+    /// Draws of noise and timestep a latent.
+    pub draws: usize,
+}
+
+/// Sizes of a speech codec.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SpeechSizes {
+    /// Signals a step.
+    pub batch: usize,
+    /// Latents a signal.
+    pub frames: usize,
+    /// Numbers a latent.
+    pub latent_dim: usize,
+    /// Channels at the finest resolution.
+    pub width: usize,
+    /// Downsampling ratios.
+    pub ratios: [usize; 4],
+    /// Layers at every resolution.
+    pub depths: [usize; 5],
+}
+
+/// The model of `configs/image/mnist.toml`.
+const DEFAULT: ImageSizes = ImageSizes {
+    classes: 10,
+    batch: 64,
+    tokens: 16,
+    latent_dim: 16,
+    width: 128,
+    depth: 4,
+    heads: 4,
+    kv_heads: 2,
+    mlp_ratio: 4.0,
+    head_depth: 3,
+    draws: 4,
+};
+
+/// The published Base size at 256x256, one image at a time.
+const BASE: ImageSizes = ImageSizes {
+    classes: 1000,
+    batch: 1,
+    tokens: 256,
+    latent_dim: 16,
+    width: 768,
+    depth: 12,
+    heads: 12,
+    kv_heads: 12,
+    mlp_ratio: 6.0,
+    head_depth: 3,
+    draws: 4,
+};
+
+/// Two seconds of 16 kHz at 25 latents a second.
+const SPEECH: SpeechSizes = SpeechSizes {
+    batch: 4,
+    frames: 50,
+    latent_dim: 32,
+    width: 16,
+    ratios: [4, 4, 5, 8],
+    depths: [1, 1, 1, 1, 2],
+};
+
+/// All workloads by name, in the order of the table.
+pub const WORKLOADS: [(&str, Workload); 7] = [
+    ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
+    ("image-lm-step-base", Workload::ImageLmStep(BASE)),
+    (
+        "head-step",
+        Workload::HeadStep(ImageSizes {
+            width: 512,
+            batch: 8,
+            tokens: 64,
+            ..DEFAULT
+        }),
+    ),
+    (
+        "sample-16",
+        Workload::Sample(ImageSizes {
+            batch: 16,
+            ..DEFAULT
+        }),
+    ),
+    ("sample-64", Workload::Sample(DEFAULT)),
+    ("speech-codec-step", Workload::SpeechCodecStep(SPEECH)),
+    (
+        "speech-decode",
+        Workload::SpeechDecode(SpeechSizes { batch: 1, ..SPEECH }),
+    ),
+];
+
+impl Workload {
+    /// Builds what the workload needs; every call of the result does one unit of work and waits for
+    /// it.
+    pub fn prepare(self, device: &Device) -> Box<dyn FnMut()> {
+        match self {
+            Self::ImageLmStep(sizes) => image::lm_step(sizes, device),
+            Self::HeadStep(sizes) => image::head_step(sizes, device),
+            Self::Sample(sizes) => image::sample(sizes, device),
+            Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
+            Self::SpeechDecode(sizes) => speech::decode(sizes, device),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two units of every kind at small sizes: the second goes on from the first's state.
+    #[test]
+    fn every_kind_runs() {
+        let image = ImageSizes {
+            batch: 2,
+            tokens: 4,
+            width: 32,
+            depth: 1,
+            head_depth: 1,
+            ..DEFAULT
+        };
+        let speech = SpeechSizes {
+            batch: 1,
+            frames: 2,
+            width: 2,
+            ..SPEECH
+        };
+        for workload in [
+            Workload::ImageLmStep(image),
+            Workload::HeadStep(image),
+            Workload::Sample(image),
+            Workload::SpeechCodecStep(speech),
+            Workload::SpeechDecode(speech),
+        ] {
+            let mut unit = workload.prepare(&Device::default());
+            unit();
+            unit();
+        }
+    }
+
+    /// The first workload is the default recipe's step.
+    #[test]
+    fn the_default_is_the_recipe() {
+        let recipe = crate::ImageRecipe::default();
+        let expected = recipe.model(DEFAULT.classes);
+        assert_eq!(image::config(DEFAULT), expected);
+        assert_eq!(recipe.lm_train.batch_size, DEFAULT.batch);
+        assert_eq!(recipe.lm.batch_mul, DEFAULT.draws);
+    }
+}

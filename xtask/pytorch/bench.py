@@ -1,0 +1,323 @@
+"""PyTorch's side of `cargo xtask bench`: the same work from the same sizes, written as one would for
+speed: fused attention, fused norms, `foreach` optimizers, no needless copies.
+
+Reads `go` and `memory` from standard input, as the Rust side does. The first argument is the
+workload's description; `--compile` runs the modules through torch.compile.
+"""
+
+import json
+import math
+import resource
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def linear(inputs, outputs, bias=False):
+    return nn.Linear(inputs, outputs, bias=bias)
+
+
+def swiglu_width(width, ratio):
+    return int(width * ratio * 2 / 3 / 64) * 64
+
+
+class SwiGlu(nn.Module):
+    def __init__(self, width, inner):
+        super().__init__()
+        # One product for gate and value.
+        self.both = linear(width, 2 * inner)
+        self.down = linear(inner, width)
+
+    def forward(self, x):
+        gate, up = self.both(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+def rotate(x, cos, sin):
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+
+
+class Block(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        width, self.heads, self.kv_heads = s["width"], s["heads"], s["kv_heads"]
+        self.head_dim = width // self.heads
+        self.qkv = linear(width, (self.heads + 2 * self.kv_heads) * self.head_dim)
+        self.proj = linear(width, width)
+        self.mlp = SwiGlu(width, swiglu_width(width, s["mlp_ratio"]))
+        self.width = width
+
+    def forward(self, x, cos, sin, cache=None, position=0):
+        batch, length, _ = x.shape
+        qkv = self.qkv(F.rms_norm(x, (self.width,), eps=1e-6)).view(batch, length, -1, self.head_dim)
+        q, k, v = qkv.transpose(1, 2).split([self.heads, self.kv_heads, self.kv_heads], 1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            cache[0][:, :, position : position + length] = k
+            cache[1][:, :, position : position + length] = v
+            k, v = (c[:, :, : position + length] for c in cache)
+        grouped = self.heads != self.kv_heads
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None, enable_gqa=grouped)
+        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
+        return x + self.mlp(F.rms_norm(x, (self.width,), eps=1e-6))
+
+
+class HeadLayer(nn.Module):
+    def __init__(self, width, inner):
+        super().__init__()
+        self.modulation = linear(width, 3 * width)
+        self.mlp = SwiGlu(width, inner)
+        self.width = width
+
+    def forward(self, x, condition):
+        shift, scale, gate = self.modulation(condition).chunk(3, -1)
+        inner = F.rms_norm(x, (self.width,), eps=1e-6) * (1 + scale) + shift
+        return x + gate * self.mlp(inner)
+
+
+class Head(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        width = self.width = s["width"]
+        self.input = linear(s["latent_dim"], width, bias=True)
+        self.time = nn.Sequential(linear(256, width), nn.SiLU(), linear(width, width))
+        inner = swiglu_width(width, s["mlp_ratio"])
+        self.layers = nn.ModuleList([HeadLayer(width, inner) for _ in range(s["head_depth"])])
+        self.modulation = linear(width, 2 * width)
+        self.output = linear(width, s["latent_dim"])
+        steps = torch.arange(1000) / 1000
+        bar = torch.cos((steps + 0.008) / 1.008 * math.pi / 2) ** 2
+        self.register_buffer("alpha", bar.sqrt())
+        self.register_buffer("sigma", (1 - bar).sqrt())
+        self.register_buffer("freq", torch.exp(-math.log(10000) * torch.arange(128) / 128))
+
+    def forward(self, noisy, t, condition):
+        angle = t[:, None].float() * self.freq
+        condition = F.silu(condition + self.time(torch.cat([angle.cos(), angle.sin()], -1)))
+        x = self.input(noisy)
+        for layer in self.layers:
+            x = layer(x, condition)
+        shift, scale = self.modulation(condition).chunk(2, -1)
+        return self.output(F.rms_norm(x, (self.width,), eps=1e-6) * (1 + scale) + shift)
+
+    def loss(self, latents, condition):
+        t = torch.randint(1000, (len(latents),))
+        noise = torch.randn_like(latents)
+        alpha, sigma = self.alpha[t, None], self.sigma[t, None]
+        prediction = self(alpha * latents + sigma * noise, t, condition)
+        return F.mse_loss(prediction, alpha * noise - sigma * latents)
+
+    def sample(self, condition, noise, steps=20, guidance=2.0):
+        """DPM-Solver++ 2M over both halves of the batch."""
+        x, last, last_width = noise, None, None
+        times = [round(999 * i / steps) for i in range(steps, 0, -1)]
+        bars = [(self.alpha[t] ** 2).item() for t in times] + [1.0]
+        for i, t in enumerate(times):
+            half = torch.cat([x, x])
+            both = self(half, torch.full((len(half),), t), condition)
+            conditional, null = both.chunk(2)
+            v = null + guidance * (conditional - null)
+            alpha, sigma = math.sqrt(bars[i]), math.sqrt(1 - bars[i])
+            clean = alpha * x - sigma * v
+            if i + 1 == steps:
+                return clean
+            next_alpha, next_sigma = math.sqrt(bars[i + 1]), math.sqrt(1 - bars[i + 1])
+            width = math.log(next_alpha / next_sigma) - math.log(alpha / sigma)
+            guess = clean if last is None else clean + 0.5 * width / last_width * (clean - last)
+            x = next_sigma / sigma * x - next_alpha * math.expm1(-width) * guess
+            last, last_width = clean, width
+
+
+class ImageLm(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        self.s = s
+        width = s["width"]
+        self.label = nn.Embedding(s["classes"] + 1, width)
+        self.latent = linear(s["latent_dim"], width, bias=True)
+        self.blocks = nn.ModuleList([Block(s) for _ in range(s["depth"])])
+        self.condition = linear(width, width)
+        self.head = Head(s)
+        half = width // s["heads"] // 2
+        angle = torch.arange(s["tokens"])[:, None] / 10000 ** torch.linspace(0, 1, half)
+        self.register_buffer("cos", angle.cos())
+        self.register_buffer("sin", angle.sin())
+
+    def run(self, x, caches=None, position=0):
+        length = x.shape[1]
+        cos, sin = (t[position : position + length] for t in (self.cos, self.sin))
+        for i, block in enumerate(self.blocks):
+            x = block(x, cos, sin, caches and caches[i], position)
+        return self.condition(F.rms_norm(x, (self.s["width"],), eps=1e-6))
+
+    def loss(self, labels, latents):
+        x = torch.cat([self.label(labels)[:, None], self.latent(latents[:, :-1])], 1)
+        hidden = self.run(x)
+        draws = self.s["draws"]
+        rows = latents.flatten(0, 1).repeat(draws, 1)
+        return self.head.loss(rows, hidden.flatten(0, 1).repeat(draws, 1))
+
+    def generate(self, labels):
+        s = self.s
+        batch, tokens = len(labels), s["tokens"]
+        shape = (2 * batch, s["kv_heads"], tokens, s["width"] // s["heads"])
+        caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks]
+        x = self.label(torch.cat([labels, torch.full_like(labels, s["classes"])]))[:, None]
+        latents = []
+        for position in range(tokens):
+            hidden = self.run(x, caches, position)[:, 0]
+            latent = self.head.sample(hidden, torch.randn(batch, s["latent_dim"]))
+            latents.append(latent)
+            x = self.latent(torch.cat([latent, latent]))[:, None]
+        return torch.stack(latents, 1)
+
+
+class RmsNorm(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return F.rms_norm(x, self.weight.shape, self.weight, 1e-5)
+
+
+class Causal(nn.Module):
+    """A causal convolution, or with `past` one chunk of a stream."""
+
+    def __init__(self, conv, pad):
+        super().__init__()
+        self.conv, self.pad = conv, pad
+
+    def forward(self, x, past=None):
+        if past is None:
+            return self.conv(F.pad(x, (self.pad, 0)))
+        before = past.get(self)
+        x = F.pad(x, (self.pad, 0)) if before is None else torch.cat([before, x], -1)
+        past[self] = x[..., -self.pad :]
+        return self.conv(x)
+
+
+class Transposed(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride)
+        self.stride = stride
+
+    def forward(self, x, past=None):
+        if past is None:
+            return self.conv(x)[..., : -self.stride]
+        before = past.get(self, torch.zeros_like(x[..., :1]))
+        past[self] = x[..., -1:]
+        return self.conv(torch.cat([before, x], -1))[..., self.stride : -self.stride]
+
+
+class Layer(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.ffn_norm = RmsNorm(width), RmsNorm(width)
+        self.mixer = Causal(nn.Conv1d(width, width, 7, groups=width), 6)
+        self.up, self.down = linear(width, 4 * width, True), linear(4 * width, width, True)
+        self.gamma = nn.Parameter(torch.full((width,), 1e-6))
+        self.ffn_gamma = nn.Parameter(torch.full((width,), 1e-6))
+
+    def forward(self, x, past=None):
+        mixed = self.mixer(self.norm(x.transpose(1, 2)).transpose(1, 2), past)
+        x = x + mixed * self.gamma[:, None]
+        fed = self.down(F.gelu(self.up(self.ffn_norm(x.transpose(1, 2)))))
+        return x + (fed * self.ffn_gamma).transpose(1, 2)
+
+
+class Speech(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        width, ratios, depths = s["width"], s["ratios"], s["depths"]
+        layers = lambda i: [Layer(width << i) for _ in range(depths[i])]
+        encoder = [Causal(nn.Conv1d(1, width, 7), 6), *layers(0)]
+        for i, ratio in enumerate(ratios):
+            conv = nn.Conv1d(width << i, width << i + 1, 2 * ratio, ratio)
+            encoder += [Causal(conv, ratio), *layers(i + 1)]
+        encoder.append(Causal(nn.Conv1d(width << len(ratios), s["latent_dim"], 7), 6))
+        decoder = [Causal(nn.Conv1d(s["latent_dim"], width << len(ratios), 7), 6), *layers(len(ratios))]
+        for i, ratio in reversed(list(enumerate(ratios))):
+            decoder += [Transposed(width << i + 1, width << i, ratio), *layers(i)]
+        decoder.append(Causal(nn.Conv1d(width, 1, 7), 6))
+        self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
+
+    def loss(self, signal):
+        z = signal
+        for module in self.encoder:
+            z = module(z)
+        z = z + 0.625 * torch.randn(len(z), 1, 1) * torch.randn_like(z)
+        return F.mse_loss(self.decode(z), signal)
+
+    def decode(self, z, past=None):
+        for module in self.decoder:
+            z = module(z, past)
+        return z
+
+
+def training(model, loss):
+    """Loss, gradients, clipping, AdamW, averaged weights."""
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, 1e-3, (0.9, 0.98), weight_decay=0.01, foreach=True)
+    average = [p.detach().clone() for p in parameters]
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 0.005)
+
+    return step
+
+
+def prepare(s, compiled):
+    kind = s["kind"]
+    wrap = torch.compile if compiled else lambda f: f
+    if kind == "image-lm-step":
+        model = ImageLm(s)
+        labels = torch.arange(s["batch"]) % s["classes"]
+        latents = torch.randn(s["batch"], s["tokens"], s["latent_dim"])
+        loss = wrap(model.loss)
+        return training(model, lambda: loss(labels, latents))
+    if kind == "head-step":
+        model = Head(s)
+        rows = s["batch"] * s["tokens"] * s["draws"]
+        latents, condition = torch.randn(rows, s["latent_dim"]), torch.randn(rows, s["width"])
+        loss = wrap(model.loss)
+        return training(model, lambda: loss(latents, condition))
+    if kind == "sample":
+        model = ImageLm(s)
+        if compiled:
+            model.head.forward = torch.compile(model.head.forward)
+        labels = torch.arange(s["batch"]) % s["classes"]
+        return torch.inference_mode()(lambda: model.generate(labels))
+    if kind == "speech-codec-step":
+        model = Speech(s)
+        signal = torch.randn(s["batch"], 1, s["frames"] * math.prod(s["ratios"]))
+        loss = wrap(model.loss)
+        return training(model, lambda: loss(signal))
+    model, past = Speech(s), {}
+    return torch.inference_mode()(lambda: model.decode(torch.randn(s["batch"], s["latent_dim"], 1), past))
+
+
+def main():
+    torch.manual_seed(0)
+    unit = prepare(json.loads(sys.argv[1]), "--compile" in sys.argv)
+    for line in sys.stdin:
+        if line.strip() == "go":
+            started = time.perf_counter()
+            unit()
+            print((time.perf_counter() - started) * 1e3, flush=True)
+        else:
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+
+
+if __name__ == "__main__":
+    main()
