@@ -21,6 +21,7 @@ mod cpu;
 mod depthwise;
 mod linear;
 mod norm;
+mod optimizer;
 mod swiglu;
 
 pub use activation::{gelu, silu, tanh};
@@ -28,6 +29,7 @@ pub use attention::{PackedHeads, Rotary, causal_attention, full_attention};
 pub use depthwise::depthwise_conv;
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
+pub use optimizer::{AdamWStep, adamw, blend};
 pub use swiglu::{SwiGluBlock, swiglu_block};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.

@@ -8,7 +8,7 @@ use crate::activation::{self, Activation};
 use crate::attention::{self, PackedHeads, Rotary, causal_attention, full_attention};
 use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
-use crate::{gelu, layer_norm, linear, norm, rms_norm, silu, tanh};
+use crate::{gelu, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
 
 fn device() -> Device {
     Device::default().autodiff()
@@ -315,6 +315,56 @@ fn layer_norm_is_the_formula() {
             composed,
         );
     }
+}
+
+/// Steps of the kernel against steps of the composition; and storage that someone else holds stays as
+/// it was.
+#[test]
+fn adamw_is_its_formula() {
+    let device = Device::default();
+    let draw = |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    let start = draw([7, 13]);
+    let before = values(start.clone());
+    let zero = || [start.zeros_like(), start.zeros_like()];
+    let mut kernel = (start.clone(), zero());
+    let mut composed = (start.clone(), zero());
+    for time in 1..=5 {
+        let gradient = draw([7, 13]);
+        let step = crate::AdamWStep {
+            learning_rate: 0.1,
+            beta_1: 0.9,
+            beta_2: 0.98,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            time,
+        };
+        kernel = crate::adamw(kernel.0, gradient.clone(), kernel.1, step);
+        composed = optimizer::adamw_composed(composed.0, gradient, composed.1, step);
+        let pairs = [&kernel.0, &kernel.1[0], &kernel.1[1]].into_iter().zip([
+            &composed.0,
+            &composed.1[0],
+            &composed.1[1],
+        ]);
+        for (got, expected) in pairs {
+            assert_close(
+                "adamw",
+                &values(got.clone()),
+                &values(expected.clone()),
+                1e-5,
+            );
+        }
+    }
+    assert_eq!(values(start), before);
+}
+
+#[test]
+fn blend_is_a_weighted_mean() {
+    let device = Device::default();
+    let average = Tensor::<1>::from_floats([1.0, 2.0, -3.0], &device);
+    let live = Tensor::<1>::from_floats([5.0, 2.0, 1.0], &device);
+    let got = values(crate::blend(average.clone(), live, 0.75));
+    assert_eq!(got, [2.0, 2.0, -2.0]);
+    assert_eq!(values(average), [1.0, 2.0, -3.0]);
 }
 
 /// A frozen weight gets no gradient and costs none; the others still get theirs.

@@ -3,12 +3,13 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use latentlm_kernels::blend;
 
 /// An exponential moving average with power warm-up (spec §3): at step `n` the decay is
 /// `min(largest, 1 - (1 + n)^-0.75)`, so that the first weights are soon forgotten.
 #[derive(Debug, Clone)]
 pub struct Ema<M: Module> {
-    average: M,
+    average: Option<M>,
     largest_decay: f64,
 }
 
@@ -16,7 +17,7 @@ impl<M: Module> Ema<M> {
     /// Starts at the module's weights.
     pub fn new(module: &M, largest_decay: f64) -> Self {
         Self {
-            average: module.valid(),
+            average: Some(module.valid()),
             largest_decay,
         }
     }
@@ -36,17 +37,20 @@ impl<M: Module> Ema<M> {
             live: live.0,
             decay,
         };
-        self.average = self.average.clone().map(&mut blend);
+        // Moved, not cloned: tensors with a single owner are blended in place.
+        self.average = self.average.take().map(|module| module.map(&mut blend));
     }
 
     /// The averaged module, without autodiff.
     pub fn module(&self) -> &M {
-        &self.average
+        self.average
+            .as_ref()
+            .expect("the average is absent only while it is updated")
     }
 
     /// Takes up a saved average.
     pub fn set_module(&mut self, module: M) {
-        self.average = module;
+        self.average = Some(module);
     }
 }
 
@@ -67,8 +71,7 @@ struct Blend {
 impl ModuleMapper for Blend {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.live.remove::<D>(param.id) {
-            Some(live) => param
-                .map(|average| average.mul_scalar(self.decay) + live.mul_scalar(1.0 - self.decay)),
+            Some(live) => param.map(|average| blend(average, live, self.decay)),
             None => param,
         }
     }

@@ -4,6 +4,7 @@
 //! gives the terminal dashboard and the interrupter, its optimizer crate AdamW and gradient
 //! accumulation.
 
+mod adamw;
 mod batches;
 mod bench;
 mod classifier;

@@ -1,12 +1,13 @@
 //! One player of a training stage: model, optimizer, moving average, and the step they take.
 
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use latentlm::core::bundle::{BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
 use std::path::Path;
 
+use crate::adamw::AdamW;
 use crate::clip::clip_global_norm;
 use crate::ema::Ema;
 use crate::error::TrainError;
@@ -39,12 +40,7 @@ impl<M: Module> Player<M> {
     /// A player at step 0. The module must live on an autodiff device.
     pub fn new(model: M, config: &StageConfig) -> Self {
         let model = number_parameters(model);
-        let optimizer = AdamWConfig::new()
-            .with_beta_1(config.beta_1 as f32)
-            .with_beta_2(config.beta_2 as f32)
-            .with_weight_decay(config.weight_decay as f32)
-            .with_epsilon(1e-8)
-            .init();
+        let optimizer = ModuleOptimizer::from(AdamW::new(config));
         Self {
             ema: Ema::new(&model, config.ema_decay),
             model: Some(model),

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::ModuleSnapshot;
 use burn::tensor::{Gradients, Tensor};
 
-use crate::bundle;
+use crate::{RandomStream, bundle};
 
 /// Saves a module, loads it into a fresh one, and compares every parameter bit by bit.
 pub fn save_load_is_bit_equal<M: Module>(module: &M, fresh: impl FnOnce() -> M) {
@@ -43,6 +43,29 @@ pub fn gradient_reaches_every_parameter<M: Module>(module: &M, gradients: &Gradi
     };
     module.visit(&mut visitor);
     assert!(visitor.checked > 0, "the module has no parameters");
+}
+
+/// Panics unless the gradient of `loss` along a random direction of `x` is its finite difference,
+/// within a twentieth. `x` must lie on an autodiff device.
+pub fn gradient_agrees_with_finite_differences<const D: usize>(
+    what: &str,
+    x: Tensor<D>,
+    loss: impl Fn(Tensor<D>) -> Tensor<1>,
+) {
+    const STEP: f32 = 1e-2;
+    let x = x.detach().require_grad();
+    let direction = RandomStream::new(7).normal(x.dims(), &x.device());
+    let gradients = loss(x.clone()).backward();
+    let gradient = x.grad(&gradients).expect("the loss depends on x");
+    let slope = (gradient * direction.clone().inner()).sum();
+    let slope = slope.into_scalar::<f32>();
+    let at = |step: f32| {
+        let moved = x.clone().detach() + direction.clone().mul_scalar(step);
+        loss(moved).into_scalar::<f32>()
+    };
+    let numeric = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+    let error = (slope - numeric).abs() / numeric.abs().max(1e-3);
+    assert!(error < 0.05, "{what}: slope {slope} for {numeric}");
 }
 
 struct GradientCheck<'a> {

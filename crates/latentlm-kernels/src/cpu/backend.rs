@@ -13,9 +13,11 @@ use super::depthwise::Depthwise;
 use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm::{self, Affine};
+use super::optimizer;
 use super::swiglu::Block;
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
+use crate::optimizer::AdamWStep;
 
 /// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
 pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
@@ -101,6 +103,22 @@ pub(crate) trait CpuKernels: Backend {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
+    /// All of one shape; the parameter and its moments after the step.
+    fn kernel_adamw(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Both of one shape.
+    fn kernel_blend(
+        average: FloatTensor<Self>,
+        live: FloatTensor<Self>,
+        decay: f64,
+    ) -> FloatTensor<Self>;
+
     /// `x` `[N, D]`, `weight` and `bias` `[D]`.
     fn kernel_layer_norm(
         x: FloatTensor<Self>,
@@ -114,6 +132,16 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     match tensor.as_slice::<f32>() {
         Some(_) => tensor,
         None => tensor.to_contiguous(),
+    }
+}
+
+/// A tensor whose storage is exactly its numbers, to be written in place; storage that someone else
+/// holds too is copied at the first write.
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let len = tensor.layout().num_elements();
+    match tensor.as_slice::<f32>() {
+        Some(_) if tensor.storage::<f32>().len() == len => tensor,
+        _ => tensor.to_contiguous(),
     }
 }
 
@@ -187,6 +215,26 @@ impl CpuKernels for Flex {
         heads: HeadLayout,
     ) -> FlexTensor {
         AttentionInputs::new(packed, [cos.into_option(), sin.into_option()], heads).forward()
+    }
+
+    fn kernel_adamw(
+        parameter: FlexTensor,
+        gradient: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        step: AdamWStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let [mut parameter, mut first, mut second] = [parameter, first, second].map(owned);
+        let gradient = contiguous(gradient);
+        let moments = [first.storage_mut(), second.storage_mut()];
+        optimizer::adamw(parameter.storage_mut(), numbers(&gradient), moments, step);
+        (parameter, first, second)
+    }
+
+    fn kernel_blend(average: FlexTensor, live: FlexTensor, decay: f64) -> FlexTensor {
+        let mut average = owned(average);
+        optimizer::blend(average.storage_mut(), numbers(&contiguous(live)), decay);
+        average
     }
 
     fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {

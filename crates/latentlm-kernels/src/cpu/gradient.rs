@@ -6,7 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 
 use super::activation;
 use super::attention;
@@ -21,6 +21,7 @@ use super::rows::sum_rows;
 use super::swiglu::BlockGradients;
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
+use crate::optimizer::AdamWStep;
 
 /// Hands a gradient to an input, if that wants one.
 macro_rules! register {
@@ -136,6 +137,32 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let inputs = AttentionInputs::new(packed, tables, heads);
         let out = inputs.forward();
         record::<_, C, 1>(AttentionStep, [node], inputs, out)
+    }
+
+    // An optimizer works on what is behind the graph; its results begin a new one.
+
+    fn kernel_adamw(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [parameter, gradient, first, second] =
+            [parameter, gradient, first, second].map(|tensor| tensor.into_primitive());
+        let (parameter, first, second) =
+            Flex::kernel_adamw(parameter, gradient, first, second, step);
+        let [parameter, first, second] = [parameter, first, second].map(Self::from_inner);
+        (parameter, first, second)
+    }
+
+    fn kernel_blend(
+        average: FloatTensor<Self>,
+        live: FloatTensor<Self>,
+        decay: f64,
+    ) -> FloatTensor<Self> {
+        let [average, live] = [average, live].map(|tensor| tensor.into_primitive());
+        Self::from_inner(Flex::kernel_blend(average, live, decay))
     }
 
     fn kernel_depthwise(

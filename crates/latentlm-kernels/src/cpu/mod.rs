@@ -9,6 +9,7 @@ mod layer_norm;
 mod math;
 mod matrix;
 mod norm;
+mod optimizer;
 mod rows;
 mod swiglu;
 

@@ -205,7 +205,8 @@ fn join(
 fn stack(name: String, parts: Vec<Stored>) -> Stored {
     let dtype = parts[0].dtype;
     let mut shape = parts[0].shape.as_slice().to_vec();
-    let fit = |part: &Stored| part.dtype == dtype && part.shape.as_slice()[1..] == shape[1..];
+    let columns = shape.get(1..);
+    let fit = |part: &Stored| part.dtype == dtype && part.shape.as_slice().get(1..) == columns;
     if shape.is_empty() || !parts.iter().all(fit) {
         let mut first = parts[0].clone();
         first.name = name;
