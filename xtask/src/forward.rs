@@ -40,14 +40,16 @@ impl Forwarded {
 }
 
 /// Has glibc keep what training frees. Its defaults give every tensor of over 32 MiB, and the top
-/// of the heap, back to the kernel at once, to fault them in again a moment later.
+/// of the heap, back to the kernel at once, to fault them in again a moment later; and threads other
+/// than the first get heaps of their own, which do so whatever the thresholds say.
 pub(crate) fn keep_freed_memory(command: &mut Command) {
-    for (name, bytes) in [
+    for (name, value) in [
         ("MALLOC_MMAP_THRESHOLD_", 4_u64 << 30),
         ("MALLOC_TRIM_THRESHOLD_", 16 << 30),
+        ("MALLOC_ARENA_MAX", 1),
     ] {
         if std::env::var_os(name).is_none() {
-            command.env(name, bytes.to_string());
+            command.env(name, value.to_string());
         }
     }
 }

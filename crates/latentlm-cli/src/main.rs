@@ -41,7 +41,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = latentlm_kernels::on_workers(|| match command {
         Command::TrainImage(command) => command.run(),
         Command::SampleImage(command) => command.run(),
         Command::EvalImage(command) => command.run(),
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
         Command::Data(command) => command.run(),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -23,6 +23,7 @@ mod linear;
 mod norm;
 mod optimizer;
 mod swiglu;
+mod workers;
 
 pub use activation::{gelu, silu, tanh};
 pub use attention::{PackedHeads, Rotary, causal_attention, full_attention};
@@ -31,6 +32,7 @@ pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};
 pub use swiglu::{SwiGluBlock, swiglu_block};
+pub use workers::on_workers;
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
