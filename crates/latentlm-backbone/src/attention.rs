@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{PackedHeads, causal_attention, linear_layer};
+use burn::tensor::{Bool, Device, Tensor};
+use latentlm_kernels::{PackedHeads, document_attention, linear_layer};
 
 use crate::cache::{LayerCache, Positions};
 use crate::transformer::TransformerConfig;
@@ -55,7 +55,7 @@ impl Attention {
                     heads: self.heads,
                     kv_heads: self.kv_heads,
                 };
-                causal_attention(packed, heads, &positions.rotation)
+                document_attention(packed, heads, &positions.rotation, &positions.documents)
             }
             Some(cache) => self.attend_cached(packed, positions, cache),
         }; // [B, T, H E]
@@ -71,10 +71,11 @@ impl Attention {
         let [batch, length, _] = packed.dims();
         let (q, k, v) = self.unpack(packed, positions);
         let (k, v) = cache.extend(positions.start, k, v);
+        let hidden = positions.hidden.clone();
         let mixed = if length == 1 {
-            self.attend_last(q, k, v)
+            self.attend_last(q, k, v, hidden)
         } else {
-            attend_seen(q, self.share(k), self.share(v))
+            attend_seen(q, self.share(k), self.share(v), hidden)
         }; // [B, H, T, E]
         let width = mixed.dims()[3] * self.heads;
         mixed.swap_dims(1, 2).reshape([batch, length, width])
@@ -82,11 +83,19 @@ impl Attention {
 
     /// A single position sees all keys, so the query heads of a group can stand as rows beside
     /// their one key head: nothing of the cache is copied.
-    fn attend_last(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    fn attend_last(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        hidden: Option<Tensor<4, Bool>>,
+    ) -> Tensor<4> {
         let [batch, heads, _, width] = q.dims();
         let group = self.heads / self.kv_heads;
         let q = q.reshape([batch, self.kv_heads, group, width]);
-        let mixed = attention(q, k, v, None, None, AttentionModuleOptions::default());
+        let seen = k.dims()[2];
+        let hidden = hidden.map(|hidden| hidden.expand([batch, self.kv_heads, group, seen]));
+        let mixed = attention(q, k, v, hidden, None, AttentionModuleOptions::default());
         mixed.reshape([batch, heads, 1, width])
     }
 
@@ -120,15 +129,23 @@ impl Attention {
     }
 }
 
-/// Scaled dot-product attention in which query `i` of `T` sees the first `S - T + i + 1` keys.
+/// Scaled dot-product attention in which query `i` of `T` sees the first `S - T + i + 1` keys but
+/// for those that are hidden.
 ///
 /// # Shapes
-/// - `q`: `[B, H, T, E]`; `k`, `v`: `[B, H, S, E]`
+/// - `q`: `[B, H, T, E]`; `k`, `v`: `[B, H, S, E]`; `hidden`: `[B, 1, T, S]`
 /// - returns: `[B, H, T, E]`
-fn attend_seen(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+fn attend_seen(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [batch, heads, length, _] = q.dims();
+    let hidden = hidden.map(|hidden| hidden.expand([batch, heads, length, k.dims()[2]]));
     let options = AttentionModuleOptions {
         is_causal: true,
         ..AttentionModuleOptions::default()
     };
-    attention(q, k, v, None, None, options)
+    attention(q, k, v, hidden, None, options)
 }

@@ -1,6 +1,6 @@
 //! The key/value cache: one allocation, written in place.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use latentlm_kernels::Rotary;
 
 /// Keys and values of the positions seen so far, for all layers of one batch of sequences.
@@ -10,6 +10,8 @@ pub struct KvCache {
     batch: usize,
     capacity: usize,
     length: usize,
+    /// Positions of each sequence that nothing behind them sees; empty where there are none.
+    padding: Vec<usize>,
 }
 
 /// One layer's part, `[B, G, capacity, E]` each.
@@ -31,7 +33,43 @@ impl KvCache {
             batch: shape[0],
             capacity: shape[2],
             length: 0,
+            padding: Vec::new(),
         }
+    }
+
+    /// The same cache with so many positions in front of each sequence unseen.
+    pub(crate) fn with_padding(mut self, padding: &[usize]) -> Self {
+        if padding.iter().any(|count| *count > 0) {
+            self.padding = padding.to_vec();
+        }
+        self
+    }
+
+    /// Which of the positions before `start + length` the positions from `start` on must not see
+    /// beside those behind them: the padding. Padding sees padding: a softmax over nothing would
+    /// be no number.
+    ///
+    /// # Shapes
+    /// - returns: `[B, 1, length, start + length]`
+    pub(crate) fn hidden(
+        &self,
+        start: usize,
+        length: usize,
+        device: &Device,
+    ) -> Option<Tensor<4, Bool>> {
+        if self.padding.is_empty() {
+            return None;
+        }
+        let seen = start + length;
+        let row = |padding: usize, position: usize| {
+            (0..seen).map(move |key| key < padding && position >= padding)
+        };
+        let rows = self
+            .padding
+            .iter()
+            .flat_map(|&padding| (start..seen).flat_map(move |position| row(padding, position)));
+        let data = TensorData::new(rows.collect::<Vec<bool>>(), [self.batch, 1, length, seen]);
+        Some(Tensor::from_data(data, device))
     }
 
     /// Positions seen so far.
@@ -99,4 +137,8 @@ pub(crate) struct Positions {
     pub(crate) start: usize,
     /// Rotation of the positions.
     pub(crate) rotation: Rotary,
+    /// Lengths of the documents that a whole sequence is made of; without a cache.
+    pub(crate) documents: Vec<usize>,
+    /// Earlier positions that must not be seen, `[B, 1, T, S]`; with a cache.
+    pub(crate) hidden: Option<Tensor<4, Bool>>,
 }

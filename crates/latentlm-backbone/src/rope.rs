@@ -44,11 +44,14 @@ impl Rope {
         }
     }
 
-    /// The rotation of positions `start .. start + length`, ready to be applied.
-    pub fn rotation(&self, start: usize, length: usize, device: &Device) -> Rotary {
-        let angles: Vec<f64> = (start..start + length)
+    /// The rotation of documents one after the other, each of which begins at position `start`,
+    /// ready to be applied.
+    pub fn rotation(&self, start: usize, documents: &[usize], device: &Device) -> Rotary {
+        let positions = documents.iter().flat_map(|length| start..start + length);
+        let angles: Vec<f64> = positions
             .flat_map(|position| self.frequencies.iter().map(move |f| position as f64 * f))
             .collect();
+        let length = documents.iter().sum();
         let interleaved = self.layout == RopeLayout::Interleaved;
         Rotary::new(&angles, length, interleaved, device)
     }
@@ -71,7 +74,7 @@ mod tests {
         ] {
             let rope = Rope::new(layout, 4, 1e4);
             let y: Vec<f32> = rope
-                .rotation(5, 3, &device)
+                .rotation(5, &[3], &device)
                 .apply(x.clone())
                 .to_data()
                 .try_to_vec()

@@ -201,11 +201,17 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    fn positions(&self, start: usize, length: usize, device: &Device) -> Positions {
-        Positions {
-            start,
-            rotation: self.rope.rotation(start, length, device),
+    fn run(&self, mut x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
+        let positions = Positions {
+            start: 0,
+            rotation: self.rope.rotation(0, documents, &x.device()),
+            documents: documents.to_vec(),
+            hidden: None,
+        };
+        for block in &self.blocks {
+            x = block.forward(x, &positions, None);
         }
+        self.finish(x)
     }
 
     fn finish(&self, x: Tensor<3>) -> Tensor<3> {
@@ -224,12 +230,13 @@ impl CausalBackbone for Transformer {
         self.width
     }
 
-    fn forward(&self, mut x: Tensor<3>) -> Tensor<3> {
-        let positions = self.positions(0, x.dims()[1], &x.device());
-        for block in &self.blocks {
-            x = block.forward(x, &positions, None);
-        }
-        self.finish(x)
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let whole = [x.dims()[1]];
+        self.run(x, &whole)
+    }
+
+    fn forward_documents(&self, x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
+        self.run(x, documents)
     }
 
     fn init_state(&self, batch: usize, capacity: usize, device: &Device) -> KvCache {
@@ -237,10 +244,20 @@ impl CausalBackbone for Transformer {
         KvCache::new(self.blocks.len(), shape, device)
     }
 
+    fn init_padded_state(&self, padding: &[usize], capacity: usize, device: &Device) -> KvCache {
+        self.init_state(padding.len(), capacity, device)
+            .with_padding(padding)
+    }
+
     fn step(&self, mut x: Tensor<3>, state: &mut KvCache) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let start = state.advance(batch, length);
-        let positions = self.positions(start, length, &x.device());
+        let positions = Positions {
+            start,
+            rotation: self.rope.rotation(start, &[length], &x.device()),
+            documents: Vec::new(),
+            hidden: state.hidden(start, length, &x.device()),
+        };
         for (block, cache) in self.blocks.iter().zip(&mut state.layers) {
             x = block.forward(x, &positions, Some(cache));
         }

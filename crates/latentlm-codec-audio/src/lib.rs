@@ -29,14 +29,20 @@
 mod codec;
 mod config;
 mod conv;
+mod discriminator;
 mod layer;
+mod loss;
+mod spectrum;
 mod stream;
 mod tower;
 
 pub use codec::AudioSigmaVae;
 pub use config::{AudioCodecError, AudioSigmaVaeConfig};
 pub use conv::{CausalConv1d, CausalConvTranspose1d};
+pub use discriminator::{StftDiscriminator, Verdict};
 pub use layer::ConvLayer;
+pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput, discriminator_loss};
+pub use spectrum::{Stft, mel_bands};
 pub use stream::{DecoderState, EncoderState};
 pub use tower::{AudioDecoder, AudioEncoder};
 

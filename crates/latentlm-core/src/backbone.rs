@@ -22,8 +22,38 @@ pub trait CausalBackbone: Module {
     /// - returns: `[B, T, D]`
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
 
+    /// Sequences that are several documents one after the other, each from position 0: no position
+    /// sees another document, so that each gives what it gives alone.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, D]`; `documents`: lengths that add up to `T`
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    /// If the lengths do not add up to `T`.
+    fn forward_documents(&self, x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
+        let mut start = 0;
+        let alone = documents.iter().map(|&length| {
+            start += length;
+            self.forward(x.clone().narrow(1, start - length, length))
+        });
+        let outputs = Tensor::cat(alone.collect(), 1);
+        assert_eq!(
+            start,
+            x.dims()[1],
+            "documents of {start} positions in {:?}",
+            x.dims()
+        );
+        outputs
+    }
+
     /// Room for `capacity` positions of `batch` sequences, allocated once.
     fn init_state(&self, batch: usize, capacity: usize, device: &Device) -> Self::State;
+
+    /// [`init_state`](Self::init_state) for prompts of different lengths, filled up in front to one
+    /// length: the first `padding[b]` positions of sequence `b` are seen by none that follow.
+    fn init_padded_state(&self, padding: &[usize], capacity: usize, device: &Device)
+    -> Self::State;
 
     /// The next `T` positions (one when generating, many when a prompt is read).
     ///

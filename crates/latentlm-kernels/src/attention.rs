@@ -14,13 +14,15 @@ pub struct PackedHeads {
 }
 
 /// What the kernel is told beside its tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
 pub(crate) struct HeadLayout {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) interleaved: bool,
     pub(crate) causal: bool,
+    /// Lengths of the documents of every sequence.
+    pub(crate) documents: Vec<usize>,
 }
 
 /// The rotation of some positions, in the two forms that are needed: a column a pair for the kernel,
@@ -94,7 +96,31 @@ impl Rotary {
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
-    attend(packed, heads, Some(rotary), true)
+    let whole = [packed.dims()[1]];
+    attend(packed, heads, Some(rotary), Sight::Causal(&whole))
+}
+
+/// [`causal_attention`] in sequences that are several documents one after the other: no position
+/// sees another document. Nothing is masked: what is not seen is not computed.
+///
+/// # Shapes
+/// - `packed`: `[B, T, (H + 2 G) E]`; `documents`: lengths that add up to `T`
+/// - returns: `[B, T, H E]`
+///
+/// # Panics
+/// If the documents' lengths do not add up to the sequence's.
+pub fn document_attention(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: &Rotary,
+    documents: &[usize],
+) -> Tensor<3> {
+    let (length, sum) = (packed.dims()[1], documents.iter().sum::<usize>());
+    assert_eq!(
+        sum, length,
+        "documents of {sum} positions in a sequence of {length}"
+    );
+    attend(packed, heads, Some(rotary), Sight::Causal(documents))
 }
 
 /// Scaled dot-product attention of every position over all.
@@ -103,20 +129,29 @@ pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) 
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn full_attention(packed: Tensor<3>, heads: PackedHeads) -> Tensor<3> {
-    attend(packed, heads, None, false)
+    attend(packed, heads, None, Sight::Full)
+}
+
+/// What a position sees.
+#[derive(Clone, Copy)]
+pub(crate) enum Sight<'a> {
+    /// Its document, up to itself.
+    Causal(&'a [usize]),
+    /// Its whole sequence.
+    Full,
 }
 
 fn attend(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    causal: bool,
+    sight: Sight<'_>,
 ) -> Tensor<3> {
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&packed) {
-        return on_cpu(packed, heads, rotary, causal);
+        return on_cpu(packed, heads, rotary, sight);
     }
-    composed(packed, heads, rotary, causal)
+    composed(packed, heads, rotary, sight)
 }
 
 /// The same of Burn's operations.
@@ -124,7 +159,7 @@ pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    causal: bool,
+    sight: Sight<'_>,
 ) -> Tensor<3> {
     let PackedHeads { heads, kv_heads } = heads;
     let [batch, length, width] = packed.dims();
@@ -147,11 +182,22 @@ pub(crate) fn composed(
     };
     let k = share(qk.narrow(2, heads, kv_heads));
     let v = share(packed.narrow(2, turned, kv_heads));
-    let options = AttentionModuleOptions {
-        is_causal: causal,
-        ..AttentionModuleOptions::default()
+    let whole = [length];
+    let (documents, is_causal) = match sight {
+        Sight::Causal(documents) => (documents, true),
+        Sight::Full => (&whole[..], false),
     };
-    attention(q, k, v, None, None, options)
+    let mut start = 0;
+    let mixed = documents.iter().map(|&length| {
+        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, start, length));
+        start += length;
+        let options = AttentionModuleOptions {
+            is_causal,
+            ..AttentionModuleOptions::default()
+        };
+        attention(q, k, v, None, None, options)
+    });
+    Tensor::cat(mixed.collect(), 2)
         .swap_dims(1, 2)
         .reshape([batch, length, heads * head_dim])
 }
@@ -161,7 +207,7 @@ fn on_cpu(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    causal: bool,
+    sight: Sight<'_>,
 ) -> Tensor<3> {
     use crate::cpu::{CpuKernels, optional};
     use burn::backend::Dispatch;
@@ -174,7 +220,11 @@ fn on_cpu(
         heads: heads.heads,
         kv_heads: heads.kv_heads,
         interleaved: rotary.is_some_and(|rotary| rotary.interleaved),
-        causal,
+        causal: matches!(sight, Sight::Causal(_)),
+        documents: match sight {
+            Sight::Causal(documents) => documents.to_vec(),
+            Sight::Full => vec![packed.dims()[1]],
+        },
     };
     let out =
         Dispatch::kernel_attention(packed.into_dispatch(), optional(cos), optional(sin), layout);

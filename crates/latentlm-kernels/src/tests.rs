@@ -5,7 +5,9 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::activation::{self, Activation};
-use crate::attention::{self, PackedHeads, Rotary, causal_attention, full_attention};
+use crate::attention::{
+    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+};
 use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
 use crate::{gelu, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
@@ -258,7 +260,7 @@ fn attention_is_its_parts() {
                 &what,
                 &inputs,
                 || causal_attention(x.clone(), packed, &rotary),
-                || attention::composed(x.clone(), packed, Some(&rotary), true),
+                || attention::composed(x.clone(), packed, Some(&rotary), Sight::Causal(&[length])),
             );
             check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
         }
@@ -266,9 +268,45 @@ fn attention_is_its_parts() {
             &what,
             &inputs,
             || full_attention(x.clone(), packed),
-            || attention::composed(x.clone(), packed, None, false),
+            || attention::composed(x.clone(), packed, None, Sight::Full),
         );
         check_slope(&what, x, |x| full_attention(x, packed));
+    }
+}
+
+/// Documents in one sequence give what each gives alone, in kernel and composition.
+#[test]
+fn documents_do_not_see_each_other() {
+    let (documents, packed) = (
+        [3, 1, 9],
+        PackedHeads {
+            heads: 4,
+            kv_heads: 2,
+        },
+    );
+    let x = normal([2, 13, 8 * 6]);
+    let rotary = rotary(13, 6, true);
+    let kernel = || document_attention(x.clone(), packed, &rotary, &documents);
+    check(
+        "attention in documents",
+        &[Input::Cube(x.clone())],
+        kernel,
+        || attention::composed(x.clone(), packed, Some(&rotary), Sight::Causal(&documents)),
+    );
+    check_slope("attention in documents", x.clone(), |x| {
+        document_attention(x, packed, &rotary, &documents)
+    });
+    // Rotations are relative: a document is the same wherever it stands.
+    let mut start = 0;
+    for length in documents {
+        let alone = causal_attention(
+            x.clone().narrow(1, start, length),
+            packed,
+            &self::rotary(length, 6, true),
+        );
+        let within = kernel().narrow(1, start, length);
+        assert_close("a document", &values(within), &values(alone), 1e-5);
+        start += length;
     }
 }
 

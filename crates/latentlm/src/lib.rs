@@ -26,7 +26,9 @@ mod generate;
 mod image;
 mod model;
 pub mod pretrained;
+mod speak;
 mod speech;
+mod tts;
 
 pub use image::{ImageAdapters, ImageLm, ImageLmConfig, ModelError};
 pub use latentlm_adapters as adapters;
@@ -40,7 +42,9 @@ pub use latentlm_core::{
 };
 pub use latentlm_diffusion as diffusion;
 pub use model::LatentLm;
+pub use speak::{SpeechFrame, SpeechPrompt, SpeechStream};
 pub use speech::{SpeechAdapters, VibeVoice, VibeVoiceConfig};
+pub use tts::{ControlTokens, SpeechDocument, SpeechLm, SpeechLmConfig, SpeechLoss, TtsAdapters};
 
 /// The README's code, compiled and run with the tests.
 #[cfg(doctest)]

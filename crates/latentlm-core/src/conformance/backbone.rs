@@ -15,6 +15,8 @@ pub fn check<B: CausalBackbone>(backbone: &B, device: &Device) {
     is_causal(backbone, device);
     steps_equal_forward(backbone, device);
     batch_rows_are_independent(backbone, device);
+    documents_are_independent(backbone, device);
+    padding_is_not_seen(backbone, device);
 }
 
 fn input<B: CausalBackbone>(backbone: &B, seed: u64, device: &Device) -> Tensor<3> {
@@ -66,4 +68,44 @@ pub fn batch_rows_are_independent<B: CausalBackbone>(backbone: &B, device: &Devi
     let alone = backbone.forward(x.clone().narrow(0, 1, 1));
     let together = backbone.forward(x).narrow(0, 1, 1);
     assert_close("a row alone and in a batch", alone, together, BOUND);
+}
+
+/// Documents packed into one sequence give what each gives alone.
+pub fn documents_are_independent<B: CausalBackbone>(backbone: &B, device: &Device) {
+    let x = input(backbone, 5, device);
+    for documents in [vec![POSITIONS], vec![3, 4], vec![1, 5, 1]] {
+        let packed = backbone.forward_documents(x.clone(), &documents);
+        let mut start = 0;
+        for length in &documents {
+            let alone = backbone.forward(x.clone().narrow(1, start, *length));
+            let within = packed.clone().narrow(1, start, *length);
+            assert_close(
+                &format!("a document of {documents:?}"),
+                within,
+                alone,
+                BOUND,
+            );
+            start += length;
+        }
+    }
+}
+
+/// A prompt that is filled up in front goes on as it does without, whatever stands in front.
+pub fn padding_is_not_seen<B: CausalBackbone>(backbone: &B, device: &Device) {
+    let (x, padding) = (input(backbone, 6, device), [0, 2]);
+    let mut state = backbone.init_padded_state(&padding, POSITIONS, device);
+    let prompt = backbone.step(x.clone().narrow(1, 0, 4), &mut state);
+    let rest = (4..POSITIONS).map(|at| backbone.step(x.clone().narrow(1, at, 1), &mut state));
+    let whole = Tensor::cat([prompt].into_iter().chain(rest).collect(), 1);
+    for (row, start) in padding.into_iter().enumerate() {
+        let seen = POSITIONS - start;
+        let alone = backbone.forward(x.clone().narrow(0, row, 1).narrow(1, start, seen));
+        let within = whole.clone().narrow(0, row, 1).narrow(1, start, seen);
+        assert_close(
+            &format!("outputs behind a padding of {start}"),
+            within,
+            alone,
+            BOUND,
+        );
+    }
 }

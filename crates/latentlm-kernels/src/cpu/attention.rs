@@ -42,6 +42,16 @@ pub(super) struct Rotation<'a> {
 }
 
 impl Rotation<'_> {
+    /// The rotation of the positions from `start` on.
+    fn from(self, start: usize, head_dim: usize) -> Self {
+        let at = start * head_dim / 2;
+        Self {
+            cos: &self.cos[at..],
+            sin: &self.sin[at..],
+            ..self
+        }
+    }
+
     /// Turns the rows of one head (`[length, head_dim]`), or back if `direction` is -1.
     #[inline(always)]
     fn turn(&self, rows: &mut [f32], head_dim: usize, direction: f32) {
@@ -69,6 +79,7 @@ impl Rotation<'_> {
 }
 
 /// Memory of one head's work, reused from head to head.
+#[derive(Default)]
 struct Scratch {
     q: Vec<f32>,
     k: Vec<f32>,
@@ -80,20 +91,67 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(shape: Shape, backward: bool) -> Self {
+    /// Brings everything to a sequence's size.
+    fn fit(&mut self, shape: Shape, backward: bool) {
         let rows = shape.length * shape.head_dim;
         let square = shape.length * shape.length;
-        let only = |size| vec![0.0; if backward { size } else { 0 }];
-        Self {
-            q: vec![0.0; rows],
-            k: vec![0.0; rows],
-            scores: vec![0.0; square],
-            dscores: only(square),
-            dq: only(rows),
-            dk: only(rows),
-            dv: only(rows),
+        let only = |size| if backward { size } else { 0 };
+        for (memory, size) in [
+            (&mut self.q, rows),
+            (&mut self.k, rows),
+            (&mut self.scores, square),
+            (&mut self.dscores, only(square)),
+            (&mut self.dq, only(rows)),
+            (&mut self.dk, only(rows)),
+            (&mut self.dv, only(rows)),
+        ] {
+            memory.resize(size, 0.0);
         }
     }
+}
+
+/// One sequence, or one document of a packed one.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    packed: &'a [f32],
+    rotation: Option<Rotation<'a>>,
+    shape: Shape,
+}
+
+/// What each piece is made of: every sequence of the batch is cut into the same documents.
+fn pieces<'a>(
+    packed: &'a [f32],
+    rotation: Option<Rotation<'a>>,
+    shape: Shape,
+    documents: &[usize],
+) -> Vec<Piece<'a>> {
+    let (mut rest, mut pieces) = (packed, Vec::with_capacity(shape.batch * documents.len()));
+    for _ in 0..shape.batch {
+        let mut start = 0;
+        for &length in documents {
+            let (packed, others) = rest.split_at(length * shape.packed());
+            rest = others;
+            pieces.push(Piece {
+                packed,
+                rotation: rotation.map(|rotation| rotation.from(start, shape.head_dim)),
+                shape: Shape { length, ..shape },
+            });
+            start += length;
+        }
+    }
+    pieces
+}
+
+/// The same cut of an array with `width` numbers a position.
+fn cut<'a>(array: &'a mut [f32], width: usize, pieces: &[Piece<'_>]) -> Vec<&'a mut [f32]> {
+    let mut rest = array;
+    let mut parts = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let (part, others) = rest.split_at_mut(piece.shape.length * width);
+        parts.push(part);
+        rest = others;
+    }
+    parts
 }
 
 /// Copies one head's rows out of the packed sequence.
@@ -150,13 +208,12 @@ fn softmax(scores: &mut [f32], shape: Shape) {
 }
 
 /// Rotated queries and keys of a head and the softmax of their scores.
-fn attend(
-    packed: &[f32],
-    rotation: Option<Rotation<'_>>,
-    shape: Shape,
-    head: usize,
-    work: &mut Scratch,
-) {
+fn attend(piece: Piece<'_>, head: usize, work: &mut Scratch) {
+    let Piece {
+        packed,
+        rotation,
+        shape,
+    } = piece;
     let Shape {
         length, head_dim, ..
     } = shape;
@@ -176,25 +233,31 @@ fn attend(
     vectorized(|| softmax(&mut work.scores, shape));
 }
 
-/// Mixed values of all heads, `[batch, length, heads * head_dim]`.
-pub(super) fn forward(packed: &[f32], rotation: Option<Rotation<'_>>, shape: Shape) -> Vec<f32> {
+/// Mixed values of all heads, `[batch, length, heads * head_dim]`. Positions of one document do not
+/// see those of another; the documents' lengths add up to the sequence's.
+pub(super) fn forward(
+    packed: &[f32],
+    rotation: Option<Rotation<'_>>,
+    shape: Shape,
+    documents: &[usize],
+) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
-    let sequence = shape.length * shape.packed();
-    out.par_chunks_mut(shape.length * width)
-        .zip(packed.par_chunks(sequence))
-        .for_each_init(
-            || Scratch::new(shape, false),
-            |work, (out, packed)| {
-                for head in 0..shape.heads {
-                    attend(packed, rotation, shape, head, work);
-                    let p = Matrix::new(&work.scores, shape.length, shape.length);
-                    let v = values(packed, shape, head * shape.kv_heads / shape.heads);
-                    let out = &mut out[head * shape.head_dim..];
-                    product_into(out, width, false, 1.0, [p, v]);
-                }
-            },
-        );
+    let pieces = pieces(packed, rotation, shape, documents);
+    cut(&mut out, width, &pieces)
+        .into_par_iter()
+        .zip(pieces)
+        .for_each_init(Scratch::default, |work, (out, piece)| {
+            let Piece { packed, shape, .. } = piece;
+            work.fit(shape, false);
+            for head in 0..shape.heads {
+                attend(piece, head, work);
+                let p = Matrix::new(&work.scores, shape.length, shape.length);
+                let v = values(packed, shape, head * shape.kv_heads / shape.heads);
+                let out = &mut out[head * shape.head_dim..];
+                product_into(out, width, false, 1.0, [p, v]);
+            }
+        });
     out
 }
 
@@ -202,43 +265,50 @@ pub(super) fn forward(packed: &[f32], rotation: Option<Rotation<'_>>, shape: Sha
 pub(super) fn backward(
     packed: &[f32],
     rotation: Option<Rotation<'_>>,
-    shape: Shape,
+    (shape, documents): (Shape, &[usize]),
     dout: &[f32],
 ) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
-    let sequence = shape.length * shape.packed();
     let mut gradient = vec![0.0; packed.len()];
-    gradient
-        .par_chunks_mut(sequence)
-        .zip(packed.par_chunks(sequence))
-        .zip(dout.par_chunks(shape.length * width))
-        .for_each_init(
-            || Scratch::new(shape, true),
-            |work, ((gradient, packed), dout)| {
-                for head in 0..shape.heads {
-                    attend(packed, rotation, shape, head, work);
-                    let dout = &dout[head * shape.head_dim..];
-                    let dout = Matrix::strided(dout, shape.length, shape.head_dim, width);
-                    head_gradients(packed, rotation, shape, (head, dout), work);
-                    let group = head * shape.kv_heads / shape.heads;
-                    let key = shape.heads + group;
-                    scatter(gradient, &work.dq, shape, head);
-                    scatter(gradient, &work.dk, shape, key);
-                    scatter(gradient, &work.dv, shape, key + shape.kv_heads);
-                }
-            },
-        );
+    let pieces = pieces(packed, rotation, shape, documents);
+    let mut rest = dout;
+    let douts: Vec<&[f32]> = pieces
+        .iter()
+        .map(|piece| {
+            let (part, others) = rest.split_at(piece.shape.length * width);
+            rest = others;
+            part
+        })
+        .collect();
+    cut(&mut gradient, shape.packed(), &pieces)
+        .into_par_iter()
+        .zip(pieces)
+        .zip(douts)
+        .for_each_init(Scratch::default, |work, ((gradient, piece), dout)| {
+            let shape = piece.shape;
+            work.fit(shape, true);
+            for head in 0..shape.heads {
+                attend(piece, head, work);
+                let dout = &dout[head * shape.head_dim..];
+                let dout = Matrix::strided(dout, shape.length, shape.head_dim, width);
+                head_gradients(piece, (head, dout), work);
+                let group = head * shape.kv_heads / shape.heads;
+                let key = shape.heads + group;
+                scatter(gradient, &work.dq, shape, head);
+                scatter(gradient, &work.dk, shape, key);
+                scatter(gradient, &work.dv, shape, key + shape.kv_heads);
+            }
+        });
     gradient
 }
 
 /// Gradients of one head's queries, keys and values, from the scores that `attend` has made.
-fn head_gradients(
-    packed: &[f32],
-    rotation: Option<Rotation<'_>>,
-    shape: Shape,
-    (head, dout): (usize, Matrix<'_>),
-    work: &mut Scratch,
-) {
+fn head_gradients(piece: Piece<'_>, (head, dout): (usize, Matrix<'_>), work: &mut Scratch) {
+    let Piece {
+        packed,
+        rotation,
+        shape,
+    } = piece;
     let Shape {
         length, head_dim, ..
     } = shape;

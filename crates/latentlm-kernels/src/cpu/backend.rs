@@ -342,9 +342,7 @@ impl AttentionInputs {
 
     pub(super) fn shape(&self) -> attention::Shape {
         let [batch, length, packed] = sizes(&self.packed);
-        let HeadLayout {
-            heads, kv_heads, ..
-        } = self.heads;
+        let (heads, kv_heads) = (self.heads.heads, self.heads.kv_heads);
         attention::Shape {
             batch,
             length,
@@ -353,6 +351,10 @@ impl AttentionInputs {
             head_dim: packed / (heads + 2 * kv_heads),
             causal: self.heads.causal,
         }
+    }
+
+    pub(super) fn documents(&self) -> &[usize] {
+        &self.heads.documents
     }
 
     pub(super) fn rotation(&self) -> Option<Rotation<'_>> {
@@ -366,7 +368,8 @@ impl AttentionInputs {
 
     pub(super) fn forward(&self) -> FlexTensor {
         let shape = self.shape();
-        let out = attention::forward(numbers(&self.packed), self.rotation(), shape);
+        let packed = numbers(&self.packed);
+        let out = attention::forward(packed, self.rotation(), shape, self.documents());
         let width = shape.heads * shape.head_dim;
         tensor(out, [shape.batch, shape.length, width])
     }

@@ -336,8 +336,8 @@ impl Backward<Flex, 1> for AttentionStep {
         let inputs = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
         let packed = numbers(&inputs.packed);
-        let (rotation, shape) = (inputs.rotation(), inputs.shape());
-        let dx = attention::backward(packed, rotation, shape, numbers(&gradient));
+        let layout = (inputs.shape(), inputs.documents());
+        let dx = attention::backward(packed, inputs.rotation(), layout, numbers(&gradient));
         let [parent] = ops.parents;
         register!(grads, parent, tensor(dx, inputs.packed.shape()));
     }

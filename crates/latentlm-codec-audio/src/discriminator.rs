@@ -1,0 +1,100 @@
+//! Discriminators on spectra of several window lengths (EnCodec's MS-STFT discriminator, Défossez
+//! et al. 2022).
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::leaky_relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::spectrum::Stft;
+
+/// Kernel in time and frequency.
+const KERNEL: [usize; 2] = [3, 9];
+const SLOPE: f64 = 0.2;
+
+/// What a discriminator says of signals: logits, positive for those taken to be real, and what its
+/// layers saw on the way. One entry a window length.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// `[B, 1, F, bins]` each.
+    pub logits: Vec<Tensor<4>>,
+    /// Layer by layer, `[B, C, F, bins]` each.
+    pub features: Vec<Vec<Tensor<4>>>,
+}
+
+/// One network a window length.
+#[derive(Debug, Module)]
+pub struct StftDiscriminator {
+    scales: Vec<Scale>,
+}
+
+impl StftDiscriminator {
+    /// A discriminator with `width` channels a layer.
+    pub(crate) fn new(windows: &[usize], width: usize, layers: usize, device: &Device) -> Self {
+        let scale = |n_fft: &usize| Scale::new(*n_fft, width, layers, device);
+        Self {
+            scales: windows.iter().map(scale).collect(),
+        }
+    }
+
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`; channels are judged each by itself
+    pub fn forward(&self, signal: Tensor<3>) -> Verdict {
+        let [batch, channels, samples] = signal.dims();
+        let signal = signal.reshape([batch * channels, samples]);
+        let each = self
+            .scales
+            .iter()
+            .map(|scale| scale.forward(signal.clone()));
+        let (logits, features) = each.unzip();
+        Verdict { logits, features }
+    }
+}
+
+/// Convolutions over one spectrum, its real and imaginary parts two channels.
+#[derive(Debug, Module)]
+struct Scale {
+    stft: Stft,
+    layers: Vec<Conv2d>,
+    output: Conv2d,
+}
+
+impl Scale {
+    fn new(n_fft: usize, width: usize, layers: usize, device: &Device) -> Self {
+        let conv = |index: usize| {
+            let input = if index == 0 { 2 } else { width };
+            // Time grows wider with every layer, frequency coarser.
+            let dilation = if index < 2 { 1 } else { 1 << (index - 1) };
+            let stride = if index == 0 { 1 } else { 2 };
+            let [time, frequency] = KERNEL.map(|size| size / 2);
+            Conv2dConfig::new([input, width], KERNEL)
+                .with_stride([1, stride])
+                .with_dilation([dilation, 1])
+                .with_padding(same([time * dilation, frequency]))
+                .init(device)
+        };
+        Self {
+            stft: Stft::new(n_fft, device),
+            layers: (0..layers).map(conv).collect(),
+            output: Conv2dConfig::new([width, 1], [3, 3])
+                .with_padding(same([1, 1]))
+                .init(device),
+        }
+    }
+
+    fn forward(&self, signal: Tensor<2>) -> (Tensor<4>, Vec<Tensor<4>>) {
+        let [real, imaginary] = self.stft.forward(signal);
+        let mut x = Tensor::stack::<4>(vec![real, imaginary], 1); // [B, 2, F, bins]
+        let mut features = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            x = leaky_relu(layer.forward(x), SLOPE);
+            features.push(x.clone());
+        }
+        (self.output.forward(x), features)
+    }
+}
+
+fn same([time, frequency]: [usize; 2]) -> PaddingConfig2d {
+    PaddingConfig2d::Explicit(time, frequency, time, frequency)
+}

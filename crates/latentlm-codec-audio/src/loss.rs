@@ -1,0 +1,390 @@
+//! What the codec is trained with: spectra at several resolutions, the waveform, KL, and an
+//! adversarial part.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use latentlm_core::Posterior;
+
+use crate::config::AudioCodecError;
+use crate::discriminator::{StftDiscriminator, Verdict};
+use crate::spectrum::{Stft, mel_bands};
+
+/// Bands quieter than this count as silent.
+const QUIETEST: f64 = 1e-5;
+
+/// Configuration of a [`CodecLoss`].
+#[derive(Config, Debug, PartialEq)]
+pub struct CodecLossConfig {
+    /// Weight of the mean absolute error of samples.
+    #[config(default = 1.0)]
+    pub waveform_weight: f64,
+    /// Weight of the mean absolute error of log10 mel bands.
+    #[config(default = 15.0)]
+    pub mel_weight: f64,
+    /// Weight of spectral convergence plus mean absolute error of log magnitudes.
+    #[config(default = 1.0)]
+    pub stft_weight: f64,
+    /// Window lengths of both, in samples: powers of two.
+    #[config(default = "vec![256, 512, 1024, 2048]")]
+    pub windows: Vec<usize>,
+    /// Mel bands of each window length.
+    #[config(default = "vec![20, 40, 80, 128]")]
+    pub mel_bands: Vec<usize>,
+    /// Weight of the divergence from N(0, I).
+    #[config(default = 0.01)]
+    pub kl_weight: f64,
+    /// Weight of the adversarial part; 0 switches it off.
+    #[config(default = 0.0)]
+    pub adversarial_weight: f64,
+    /// Weight of feature matching, where the adversarial part is on.
+    #[config(default = 2.0)]
+    pub feature_weight: f64,
+    /// Step at which the adversarial part sets in.
+    #[config(default = 500)]
+    pub adversarial_start: u64,
+    /// Window lengths of the discriminators.
+    #[config(default = "vec![512, 1024]")]
+    pub discriminator_windows: Vec<usize>,
+    /// Channels of the discriminators.
+    #[config(default = 16)]
+    pub discriminator_width: usize,
+    /// Layers of the discriminators.
+    #[config(default = 4)]
+    pub discriminator_layers: usize,
+}
+
+impl CodecLossConfig {
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a weight is negative or lists do not fit each other.
+    pub fn validate(&self) -> Result<(), AudioCodecError> {
+        let fail = |reason: String| Err(AudioCodecError::Config { reason });
+        let weights = [
+            ("waveform_weight", self.waveform_weight),
+            ("mel_weight", self.mel_weight),
+            ("stft_weight", self.stft_weight),
+            ("kl_weight", self.kl_weight),
+            ("adversarial_weight", self.adversarial_weight),
+            ("feature_weight", self.feature_weight),
+        ];
+        for (name, weight) in weights {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return fail(format!("{name} must not be negative: {weight}"));
+            }
+        }
+        if self.waveform_weight + self.mel_weight + self.stft_weight == 0.0 {
+            return fail("all weights of the reconstruction are 0: nothing to learn from".into());
+        }
+        if self.mel_bands.len() != self.windows.len() || self.mel_bands.contains(&0) {
+            return fail("mel_bands must be positive, one entry for each of windows".into());
+        }
+        let windows = self.windows.iter().chain(&self.discriminator_windows);
+        for window in windows {
+            if !window.is_power_of_two() || *window < 8 {
+                return fail(format!(
+                    "a window of {window} is no power of two of 8 or more"
+                ));
+            }
+        }
+        let empty = self.discriminator_windows.is_empty()
+            || self.discriminator_width == 0
+            || self.discriminator_layers == 0;
+        if self.adversarial_weight > 0.0 && empty {
+            return fail("the discriminators have no windows, width or layers".into());
+        }
+        Ok(())
+    }
+
+    /// Builds the loss for signals of that rate.
+    ///
+    /// # Errors
+    /// If the configuration is wrong.
+    pub fn init(&self, sample_rate_hz: u32, device: &Device) -> Result<CodecLoss, AudioCodecError> {
+        self.validate()?;
+        let spectra = self.windows.iter().zip(&self.mel_bands);
+        Ok(CodecLoss {
+            spectra: spectra
+                .map(|(window, bands)| Spectrum {
+                    stft: Stft::new(*window, device),
+                    mel: mel_bands(*window, *bands, sample_rate_hz, device),
+                })
+                .collect(),
+            config: self.clone(),
+        })
+    }
+
+    /// Builds the discriminators, if the adversarial part is switched on.
+    pub fn init_discriminator(&self, device: &Device) -> Option<StftDiscriminator> {
+        (self.adversarial_weight > 0.0).then(|| {
+            let (width, layers) = (self.discriminator_width, self.discriminator_layers);
+            StftDiscriminator::new(&self.discriminator_windows, width, layers, device)
+        })
+    }
+}
+
+/// One resolution.
+#[derive(Debug)]
+struct Spectrum {
+    stft: Stft,
+    /// `[bins, bands]`
+    mel: Tensor<2>,
+}
+
+/// The loss of a codec.
+#[derive(Debug)]
+pub struct CodecLoss {
+    spectra: Vec<Spectrum>,
+    config: CodecLossConfig,
+}
+
+/// The parts of one loss, `[1]` each, not weighted but for the sum.
+#[derive(Debug, Clone)]
+pub struct CodecLossOutput {
+    /// The weighted sum, to be differentiated.
+    pub total: Tensor<1>,
+    /// Mean absolute error of samples.
+    pub waveform: Tensor<1>,
+    /// Mean absolute error of log10 mel bands.
+    pub mel: Tensor<1>,
+    /// Spectral convergence plus mean absolute error of log magnitudes.
+    pub stft: Tensor<1>,
+    /// The divergence.
+    pub kl: Tensor<1>,
+    /// The adversarial part.
+    pub adversarial: Option<Tensor<1>>,
+}
+
+impl CodecLoss {
+    /// The codec's loss on a batch.
+    ///
+    /// # Shapes
+    /// - `decoded`, `signal`: `[B, C, N]`
+    pub fn forward(
+        &self,
+        decoded: Tensor<3>,
+        signal: Tensor<3>,
+        posterior: &Posterior,
+        discriminator: Option<&StftDiscriminator>,
+    ) -> CodecLossOutput {
+        let config = &self.config;
+        let waveform = (decoded.clone() - signal.clone()).abs().mean();
+        let (mel, stft) = self.spectral(rows(decoded.clone()), rows(signal.clone()));
+        let kl = posterior.kl();
+        let mut total = waveform.clone().mul_scalar(config.waveform_weight)
+            + mel.clone().mul_scalar(config.mel_weight)
+            + stft.clone().mul_scalar(config.stft_weight)
+            + kl.clone().mul_scalar(config.kl_weight);
+        let adversarial = discriminator.map(|discriminator| {
+            let real = discriminator.valid().forward(signal.inner());
+            let fake = discriminator.forward(decoded);
+            let features = feature_distance(&real, &fake);
+            let fooled = mean(fake.logits.into_iter().map(|logits| logits.mean().neg()));
+            let part = features.mul_scalar(config.feature_weight)
+                + fooled.clone().mul_scalar(config.adversarial_weight);
+            (part, fooled)
+        });
+        let adversarial = adversarial.map(|(part, fooled)| {
+            total = total.clone() + part;
+            fooled
+        });
+        CodecLossOutput {
+            total,
+            waveform,
+            mel,
+            stft,
+            kl,
+            adversarial,
+        }
+    }
+
+    /// Mel and STFT parts, means over the resolutions.
+    ///
+    /// # Shapes
+    /// - `decoded`, `signal`: `[B, N]`
+    fn spectral(&self, decoded: Tensor<2>, signal: Tensor<2>) -> (Tensor<1>, Tensor<1>) {
+        let parts = self.spectra.iter().map(|spectrum| {
+            let [real, fake] =
+                [signal.clone(), decoded.clone()].map(|x| spectrum.stft.magnitude(x));
+            let mel = (log10_mel(fake.clone(), &spectrum.mel)
+                - log10_mel(real.clone(), &spectrum.mel))
+            .abs()
+            .mean();
+            let log = |x: Tensor<3>| x.clamp_min(QUIETEST).log();
+            let level = (log(fake.clone()) - log(real.clone())).abs().mean();
+            let energy = |x: Tensor<3>| x.square().sum().sqrt();
+            let convergence = energy(fake - real.clone()) / (energy(real) + QUIETEST);
+            (mel, level + convergence)
+        });
+        let (mel, stft): (Vec<_>, Vec<_>) = parts.unzip();
+        (mean(mel.into_iter()), mean(stft.into_iter()))
+    }
+}
+
+fn log10_mel(magnitude: Tensor<3>, bands: &Tensor<2>) -> Tensor<3> {
+    let [batch, frames, bins] = magnitude.dims();
+    let rows = magnitude.reshape([batch * frames, bins]);
+    let mel = rows.matmul(bands.clone()).clamp_min(QUIETEST).log();
+    let count = mel.dims()[1];
+    mel.mul_scalar(std::f64::consts::LOG10_E)
+        .reshape([batch, frames, count])
+}
+
+fn rows(signal: Tensor<3>) -> Tensor<2> {
+    let [batch, channels, samples] = signal.dims();
+    signal.reshape([batch * channels, samples])
+}
+
+fn mean(parts: impl ExactSizeIterator<Item = Tensor<1>>) -> Tensor<1> {
+    let count = parts.len() as f64;
+    parts
+        .reduce(|sum, part| sum + part)
+        .expect("a list that was validated is not empty")
+        .div_scalar(count)
+}
+
+/// How far apart two signals lie in the discriminators' layers, each layer measured by the size of
+/// what the real signal gives there.
+fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
+    let pairs: Vec<_> = real
+        .features
+        .iter()
+        .flatten()
+        .zip(fake.features.iter().flatten())
+        .collect();
+    mean(pairs.into_iter().map(|(real, fake)| {
+        let real = Tensor::from_inner(real.clone());
+        let size = real.clone().abs().mean() + QUIETEST;
+        (fake.clone() - real).abs().mean() / size
+    }))
+}
+
+/// The discriminators' hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, a mean
+/// over window lengths, `[1]`. The fakes are cut from the codec's graph.
+///
+/// # Shapes
+/// - `real`, `fake`: `[B, C, N]`
+pub fn discriminator_loss(
+    discriminator: &StftDiscriminator,
+    real: Tensor<3>,
+    fake: Tensor<3>,
+) -> Tensor<1> {
+    let real = discriminator.forward(real).logits;
+    let fake = discriminator.forward(fake.detach()).logits;
+    mean(real.into_iter().zip(fake).map(|(real, fake)| {
+        let real = relu(real.neg() + 1.0).mean();
+        let fake = relu(fake + 1.0).mean();
+        (real + fake).mul_scalar(0.5)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
+    use latentlm_core::{NoiseScale, RandomStream};
+
+    fn posterior(device: &Device) -> Posterior {
+        Posterior {
+            mean: Tensor::full([1, 2, 3], 2.0, device),
+            noise: NoiseScale::Fixed { std: 0.5 },
+        }
+    }
+
+    fn number(x: Tensor<1>) -> f64 {
+        f64::from(x.into_scalar::<f32>())
+    }
+
+    /// A signal that is ten times louder: one unit of log10 in every band, `ln 10` of log magnitude,
+    /// and nine times its own energy of error.
+    #[test]
+    fn louder_by_a_factor_has_a_closed_form() {
+        let device = Device::default();
+        let loss = CodecLossConfig::new().init(16_000, &device).unwrap();
+        let signal = RandomStream::new(1).normal([2, 1, 8000], &device);
+        let louder = signal.clone().mul_scalar(10.0);
+        let out = loss.forward(louder, signal.clone(), &posterior(&device), None);
+        assert!((number(out.mel) - 1.0).abs() < 1e-3);
+        assert!((number(out.stft) - 9.0 - std::f64::consts::LN_10).abs() < 1e-2);
+        assert!((number(out.waveform.clone()) - 9.0 * number(signal.abs().mean())).abs() < 1e-3);
+        assert!((number(out.kl) - 4.0).abs() < 1e-6);
+        let sum = number(out.waveform) + 15.0 + 9.0 + std::f64::consts::LN_10 + 0.04;
+        assert!((number(out.total) - sum).abs() < 0.05);
+    }
+
+    #[test]
+    fn the_loss_has_its_gradient() {
+        let device = Device::default().autodiff();
+        let config = CodecLossConfig::new()
+            .with_windows(vec![32, 64])
+            .with_mel_bands(vec![4, 8])
+            .with_discriminator_windows(vec![32])
+            .with_discriminator_width(4)
+            .with_adversarial_weight(1.0);
+        let loss = config.init(16_000, &device).unwrap();
+        device.seed(3);
+        let discriminator = config.init_discriminator(&device);
+        let signal = RandomStream::new(1).normal([1, 1, 256], &device);
+        let decoded = RandomStream::new(2).normal([1, 1, 256], &device);
+        let total = |x| {
+            let posterior = posterior(&device);
+            loss.forward(x, signal.clone(), &posterior, discriminator.as_ref())
+                .total
+        };
+        gradient_agrees_with_finite_differences("codec loss", decoded, total);
+    }
+
+    /// Two networks, one gradient each: the discriminators' loss leaves the codec alone, and they
+    /// learn to tell noise from a tone.
+    #[test]
+    fn the_discriminators_learn_from_detached_fakes() {
+        use burn::optim::{AdamConfig, GradientsParams};
+        let device = Device::default().autodiff();
+        device.seed(1);
+        let config = CodecLossConfig::new()
+            .with_discriminator_windows(vec![64])
+            .with_discriminator_width(8)
+            .with_adversarial_weight(1.0);
+        let mut discriminator = config.init_discriminator(&device).unwrap();
+        let mut optimizer = AdamConfig::new().init();
+        let tone: Vec<f32> = (0..1024).map(|i| (i as f32 * 0.3).sin()).collect();
+        let real = Tensor::<1>::from_floats(tone.as_slice(), &device).reshape([1, 1, 1024]);
+        let fake = RandomStream::new(1)
+            .normal([1, 1, 1024], &device)
+            .require_grad();
+        let mut losses = Vec::new();
+        for _ in 0..30 {
+            let loss = discriminator_loss(&discriminator, real.clone(), fake.clone());
+            losses.push(number(loss.clone()));
+            let gradients = loss.backward();
+            assert!(fake.grad(&gradients).is_none(), "the fakes are cut off");
+            let gradients = GradientsParams::from_grads(gradients, &discriminator);
+            discriminator = optimizer.step(1e-3, discriminator, gradients);
+        }
+        assert!((losses[0] - 1.0).abs() < 0.3, "an untrained one is near 1");
+        assert!(losses[29] < 0.2, "{losses:?}");
+    }
+
+    #[test]
+    fn wrong_configurations_are_refused() {
+        let base = CodecLossConfig::new();
+        for (config, part) in [
+            (base.clone().with_kl_weight(-1.0), "kl_weight"),
+            (base.clone().with_mel_bands(vec![20]), "one entry for each"),
+            (
+                base.clone().with_windows(vec![256, 512, 1000, 2048]),
+                "power of two",
+            ),
+            (
+                base.with_adversarial_weight(1.0)
+                    .with_discriminator_width(0),
+                "no windows, width",
+            ),
+        ] {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Spectrograms that gradients flow through: what the codec's losses and discriminators hear.
+
+use burn::module::Module;
+use burn::signal::{hann_window, rfft};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Under the square root of a magnitude: its gradient has no end at 0.
+const MAGNITUDE_EPSILON: f64 = 1e-10;
+
+/// A short-time Fourier transform with a periodic Hann window and a hop of a quarter of it.
+#[derive(Module, Debug)]
+pub struct Stft {
+    window: Tensor<1>,
+    n_fft: usize,
+}
+
+impl Stft {
+    /// Hops a window.
+    const OVERLAP: usize = 4;
+
+    /// A transform of windows of `n_fft` samples.
+    ///
+    /// # Panics
+    /// If `n_fft` is no power of two of 8 or more.
+    pub fn new(n_fft: usize, device: &Device) -> Self {
+        assert!(
+            n_fft >= 8 && n_fft.is_power_of_two(),
+            "a window of {n_fft} samples is no power of two of 8 or more"
+        );
+        Self {
+            window: hann_window(n_fft, true, device),
+            n_fft,
+        }
+    }
+
+    /// Bins of a spectrum, from 0 to half the sample rate.
+    pub fn bins(&self) -> usize {
+        self.n_fft / 2 + 1
+    }
+
+    /// Windowed frames. Silence is put on both sides, so that every sample lies in four of them.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, N]`
+    /// - returns: `[B, F, n_fft]`
+    fn frames(&self, signal: Tensor<2>) -> Tensor<3> {
+        let [batch, samples] = signal.dims();
+        let hop = self.n_fft / Self::OVERLAP;
+        let margin = self.n_fft - hop;
+        let tail = margin + samples.next_multiple_of(hop) - samples;
+        let silence = |count| Tensor::zeros([batch, count], &signal.device());
+        let padded = Tensor::cat(vec![silence(margin), signal.clone(), silence(tail)], 1);
+        let hops = padded.dims()[1] / hop;
+        let count = hops + 1 - Self::OVERLAP;
+        // Four shifted views side by side: a gather whose gradient is four additions.
+        let rows = padded.reshape([batch, hops, hop]);
+        let parts = (0..Self::OVERLAP).map(|shift| rows.clone().narrow(1, shift, count));
+        Tensor::cat(parts.collect(), 2) * self.window.clone().unsqueeze()
+    }
+
+    /// Real and imaginary part of the spectra.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, N]`
+    /// - returns: `[B, F, bins]` each
+    pub fn forward(&self, signal: Tensor<2>) -> [Tensor<3>; 2] {
+        let frames = self.frames(signal);
+        let [batch, count, _] = frames.dims();
+        let rows = frames.reshape([batch * count, self.n_fft]);
+        let (real, imaginary) = rfft(rows, 1, Some(self.n_fft));
+        [real, imaginary].map(|part| part.reshape([batch, count, self.bins()]))
+    }
+
+    /// Magnitudes of the spectra, `[B, F, bins]`.
+    pub fn magnitude(&self, signal: Tensor<2>) -> Tensor<3> {
+        let [real, imaginary] = self.forward(signal);
+        (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
+    }
+}
+
+/// Triangular bands, equally wide on the mel scale (HTK's `2595 log10(1 + f / 700)`) from 0 to half
+/// the sample rate, as the matrix that makes them of a spectrum.
+///
+/// # Shapes
+/// - returns: `[n_fft / 2 + 1, bands]`
+pub fn mel_bands(n_fft: usize, bands: usize, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
+    let bins = n_fft / 2 + 1;
+    let nyquist = f64::from(sample_rate_hz) / 2.0;
+    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
+    let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
+    let edge = |index: usize| hz(mel(nyquist) * index as f64 / (bands + 1) as f64);
+    let weight = |bin: usize, band: usize| {
+        let frequency = nyquist * bin as f64 / (bins - 1) as f64;
+        let [low, middle, high] = [edge(band), edge(band + 1), edge(band + 2)];
+        let rise = (frequency - low) / (middle - low);
+        let fall = (high - frequency) / (high - middle);
+        rise.min(fall).max(0.0) as f32
+    };
+    let values: Vec<f32> = (0..bins)
+        .flat_map(|bin| (0..bands).map(move |band| weight(bin, band)))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [bins, bands]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_core::RandomStream;
+    use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
+
+    fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        x.into_data().try_to_vec().unwrap()
+    }
+
+    /// Against the sum that defines the transform.
+    #[test]
+    fn is_the_windowed_fourier_transform() {
+        let device = Device::default();
+        let stft = Stft::new(16, &device);
+        let signal = RandomStream::new(1).normal([1, 22], &device);
+        let x = values(signal.clone());
+        let [real, imaginary] = stft.forward(signal).map(|part| (part.dims(), values(part)));
+        assert_eq!(real.0, [1, 9, 9], "six hops, and three for the margins");
+        for frame in 0..9 {
+            for bin in 0..9 {
+                let (mut re, mut im) = (0.0, 0.0);
+                for i in 0..16 {
+                    let at = (frame * 4 + i) as i64 - 12;
+                    let sample = usize::try_from(at).ok().and_then(|at| x.get(at));
+                    let turn = std::f64::consts::TAU * i as f64 / 16.0;
+                    let windowed = f64::from(*sample.unwrap_or(&0.0)) * (0.5 - 0.5 * turn.cos());
+                    re += windowed * (turn * bin as f64).cos();
+                    im -= windowed * (turn * bin as f64).sin();
+                }
+                let at = frame * 9 + bin;
+                assert!((f64::from(real.1[at]) - re).abs() < 1e-5, "{frame} {bin}");
+                assert!(
+                    (f64::from(imaginary.1[at]) - im).abs() < 1e-5,
+                    "{frame} {bin}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn magnitudes_have_their_gradient() {
+        let device = Device::default().autodiff();
+        let stft = Stft::new(16, &device);
+        let signal = RandomStream::new(2).normal([2, 20], &device);
+        let loss = |x: Tensor<2>| stft.magnitude(x).mean();
+        gradient_agrees_with_finite_differences("magnitude", signal, loss);
+    }
+
+    /// Bands add up to 1 between the first's and the last's middle.
+    #[test]
+    fn bands_share_the_spectrum() {
+        let bands = mel_bands(512, 20, 16_000, &Device::default());
+        let sums = values(bands.clone().sum_dim(1));
+        let peaks = values(bands.clone().max_dim(0));
+        let first = values(bands.clone().narrow(1, 0, 1).argmax(0).float())[0] as usize;
+        let last = values(bands.narrow(1, 19, 1).argmax(0).float())[0] as usize;
+        assert!(first < last && last < 257);
+        for sum in &sums[first + 1..last] {
+            assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        }
+        assert!(peaks.iter().all(|peak| *peak > 0.2 && *peak <= 1.0));
+    }
+}

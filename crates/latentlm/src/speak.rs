@@ -1,0 +1,234 @@
+//! Speech as it is drawn: one latent after the other, for a batch of texts.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
+
+use crate::model::LatentLm;
+use crate::tts::TtsAdapters;
+
+/// What is to be said.
+#[derive(Debug, Clone)]
+pub struct SpeechPrompt {
+    /// Tokens of the text; where there is a voice, those of its text come first.
+    pub text: Vec<u32>,
+    /// Latents of a voice to go on with, `[P, Z]`, as its codec made them.
+    pub voice: Option<Tensor<2>>,
+    /// Seed of this text's noise: what is drawn does not depend on the others of the batch.
+    pub seed: u64,
+}
+
+/// One latent for every text of a batch.
+#[derive(Debug, Clone)]
+pub struct SpeechFrame {
+    /// `[B, 1, Z]`, as the codec decodes them (whitening undone).
+    pub latents: Tensor<3>,
+    /// Which of them belong to a text that has not ended.
+    pub sounding: Vec<bool>,
+}
+
+/// Speech under way: texts, their KV cache, and what was heard last. Latents come one at a time, so
+/// that the first can be decoded and played before the second is made.
+#[derive(Debug)]
+pub struct SpeechStream<'a, B: CausalBackbone, H> {
+    model: &'a LatentLm<TtsAdapters, B, H>,
+    options: SampleOptions,
+    kv_cache: B::State,
+    /// What the backbone sees next, `[R, T, D]`: the prompts, then one latent at a time.
+    input: Tensor<3>,
+    random: Vec<RandomStream>,
+    sounding: Vec<bool>,
+    frames: usize,
+    max_frames: usize,
+}
+
+impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
+    /// Begins to speak. With guidance the batch is doubled: the second half has no text, the same
+    /// voice and the same latents. Prompts of different lengths are filled up in front.
+    ///
+    /// # Panics
+    /// If there are no prompts or `max_frames` is 0.
+    pub fn speak(
+        &self,
+        prompts: &[SpeechPrompt],
+        max_frames: usize,
+        options: SampleOptions,
+        device: &Device,
+    ) -> SpeechStream<'_, B, H> {
+        assert!(!prompts.is_empty() && max_frames > 0, "nothing to say");
+        let mut rows: Vec<Tensor<3>> = prompts
+            .iter()
+            .map(|prompt| self.embed_prompt(&prompt.text, prompt.voice.as_ref(), device))
+            .collect();
+        if options.guidance_scale != 1.0 {
+            let null = prompts.iter();
+            rows.extend(null.map(|prompt| self.embed_prompt(&[], prompt.voice.as_ref(), device)));
+        }
+        let length = rows.iter().map(|row| row.dims()[1]).max().unwrap_or(0);
+        let padding: Vec<usize> = rows.iter().map(|row| length - row.dims()[1]).collect();
+        let padded = rows.into_iter().zip(&padding).map(|(row, &missing)| {
+            if missing == 0 {
+                return row;
+            }
+            let width = row.dims()[2];
+            Tensor::cat(vec![Tensor::zeros([1, missing, width], device), row], 1)
+        });
+        SpeechStream {
+            kv_cache: self
+                .backbone
+                .init_padded_state(&padding, length + max_frames, device),
+            input: Tensor::cat(padded.collect(), 0),
+            random: prompts
+                .iter()
+                .map(|prompt| RandomStream::for_step(prompt.seed, "speech", 0))
+                .collect(),
+            sounding: vec![true; prompts.len()],
+            frames: 0,
+            model: self,
+            options,
+            max_frames,
+        }
+    }
+
+    /// Text, `<BOD>` and voice, `[1, T, D]`.
+    fn embed_prompt(&self, text: &[u32], voice: Option<&Tensor<2>>, device: &Device) -> Tensor<3> {
+        let begin = self.control_tokens().begin;
+        let ids: Vec<i64> = text.iter().chain([&begin]).map(|&t| i64::from(t)).collect();
+        let shape = [1, ids.len()];
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, shape), device);
+        let text = self.adapters.token.embed(tokens);
+        let Some(voice) = voice else { return text };
+        let latents = self.adapters.latent.whiten(voice.clone().unsqueeze_dim(0));
+        Tensor::cat(vec![text, self.adapters.latent.embed(latents)], 1)
+    }
+}
+
+impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
+    /// Whether the text's speech ran into the limit instead of an `<EOD>`.
+    pub fn was_cut(&self, text: usize) -> bool {
+        self.sounding[text] && self.frames == self.max_frames
+    }
+
+    /// The next latent of every text; `None` when all have ended or the limit is reached.
+    pub fn next_frame(&mut self) -> Option<SpeechFrame> {
+        if self.frames == self.max_frames {
+            return None;
+        }
+        let batch = self.sounding.len();
+        let hidden = self
+            .model
+            .backbone
+            .step(self.input.clone(), &mut self.kv_cache);
+        let [rows, length, width] = hidden.dims();
+        let hidden = hidden.narrow(1, length - 1, 1).reshape([rows, width]);
+        let condition = hidden.clone().narrow(0, 0, batch);
+        self.hear_ends(condition.clone());
+        if !self.sounding.contains(&true) {
+            return None;
+        }
+        let null = (rows > batch).then(|| hidden.narrow(0, batch, batch));
+        let latents = self.draw(condition, null).unsqueeze_dim::<3>(1); // [B, 1, Z]
+        let heard = self.model.adapters.latent.embed(latents.clone());
+        self.input = heard.repeat_dim(0, rows / batch);
+        self.frames += 1;
+        Some(SpeechFrame {
+            latents: self.model.adapters.latent.unwhiten(latents),
+            sounding: self.sounding.clone(),
+        })
+    }
+
+    /// Texts whose `<EOD>` is likelier than another latent have ended.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[B, D]`
+    fn hear_ends(&mut self, hidden: Tensor<2>) {
+        let control = self.model.control_tokens();
+        let logits = self.model.adapters.token.logits(hidden.unsqueeze_dim(1)); // [B, 1, V]
+        let vocabulary = logits.dims()[2];
+        let logits = logits.into_data().convert::<f32>();
+        let logits: &[f32] = logits.as_slice().expect("logits are numbers");
+        for (sounding, logits) in self.sounding.iter_mut().zip(logits.chunks(vocabulary)) {
+            *sounding &= logits[control.end as usize] <= logits[control.more as usize];
+        }
+    }
+
+    /// Whitened latents, `[B, Z]`.
+    fn draw(&mut self, condition: Tensor<2>, null: Option<Tensor<2>>) -> Tensor<2> {
+        let head = &self.model.head;
+        let (device, dim) = (condition.device(), head.latent_dim());
+        let noise = self.random.iter_mut().map(|r| r.normal([1, dim], &device));
+        let noise = Tensor::cat(noise.collect(), 0);
+        // Samplers that add noise on the way draw it from the first text's stream.
+        head.sample(condition, null, noise, &self.options, &mut self.random[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tts::{SpeechLm, SpeechLmConfig};
+    use latentlm_core::conformance::assert_close;
+
+    fn model(device: &Device) -> SpeechLm {
+        device.seed(5);
+        SpeechLmConfig::new(8, 4)
+            .with_width(32)
+            .with_depth(2)
+            .with_heads(4)
+            .init(device)
+    }
+
+    fn prompt(text: &[u32], voice: Option<Tensor<2>>, seed: u64) -> SpeechPrompt {
+        SpeechPrompt {
+            text: text.to_vec(),
+            voice,
+            seed,
+        }
+    }
+
+    fn latents(model: &SpeechLm, prompts: &[SpeechPrompt], device: &Device) -> Vec<SpeechFrame> {
+        let options = SampleOptions {
+            steps: 4,
+            guidance_scale: 2.0,
+            ..Default::default()
+        };
+        let mut stream = model.speak(prompts, 5, options, device);
+        std::iter::from_fn(|| stream.next_frame()).collect()
+    }
+
+    /// Texts of different lengths, one with a voice, drawn together and each alone.
+    #[test]
+    fn a_text_does_not_hear_its_neighbours() {
+        let device = Device::default();
+        let model = model(&device);
+        let voice = RandomStream::new(3).normal([3, 4], &device);
+        let prompts = [
+            prompt(&[1, 2, 3, 4], None, 1),
+            prompt(&[5], Some(voice), 2),
+            prompt(&[], None, 3),
+        ];
+        let together = latents(&model, &prompts, &device);
+        for (row, prompt) in prompts.iter().enumerate() {
+            let alone = latents(&model, std::slice::from_ref(prompt), &device);
+            for (alone, together) in alone.iter().zip(&together) {
+                assert_eq!(alone.sounding[0], together.sounding[row]);
+                let within = together.latents.clone().narrow(0, row, 1);
+                assert_close("a text's latents", within, alone.latents.clone(), 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_cuts() {
+        let device = Device::default();
+        let model = model(&device);
+        let mut stream = model.speak(
+            &[prompt(&[1], None, 1)],
+            2,
+            SampleOptions::default(),
+            &device,
+        );
+        let count = std::iter::from_fn(|| stream.next_frame()).count();
+        assert!(count <= 2);
+        assert_eq!(stream.was_cut(0), count == 2);
+    }
+}
