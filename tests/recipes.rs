@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::{LatentCodec, LatentHead, RandomStream};
 use latentlm_tests::repository;
-use latentlm_train::{ImageRecipe, Player};
+use latentlm_train::{ImageRecipe, Player, Recipe};
 
 fn recipe(name: &str) -> ImageRecipe {
     let path = repository("configs/image").join(name);
@@ -39,7 +39,7 @@ fn impossible_recipes_are_refused_in_one_line() {
             "codec_train.learning_rate=-1.0",
             "learning_rate must be positive",
         ),
-        ("lm.label_dropout=1.0", "label_dropout"),
+        ("lm.condition_dropout=1.0", "condition_dropout"),
         ("sample.steps=1000", "sample.steps must be below"),
         ("lm.prediction=Sample", "unknown variant"),
         ("lm.batch_mul=0", "batch_mul"),

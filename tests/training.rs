@@ -36,7 +36,7 @@ fn run(path: &Path, recipe: &ImageRecipe, resume: bool, stop: bool) -> Result<Ru
 }
 
 fn checkpoint_file(run: &Path, name: &str) -> PathBuf {
-    let (run, _) = RunFolder::open(run).unwrap();
+    let (run, _) = RunFolder::<ImageRecipe>::open(run).unwrap();
     run.latest("lm").unwrap().unwrap().0.join(name)
 }
 

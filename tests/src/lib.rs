@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latentlm_train::ImageRecipe;
+use latentlm_train::{ImageRecipe, Recipe};
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {

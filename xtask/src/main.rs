@@ -48,6 +48,9 @@ enum Command {
     /// Train an image codec and the language model on its latents.
     #[command(disable_help_flag = true)]
     TrainImage(Forwarded),
+    /// Train a speech codec and the language model that speaks through it.
+    #[command(disable_help_flag = true)]
+    TrainTts(Forwarded),
     /// Draw images from a trained run.
     #[command(disable_help_flag = true)]
     SampleImage(Forwarded),
@@ -76,6 +79,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::TrainImage(args) => args.run("train-image"),
+        Command::TrainTts(args) => args.run("train-tts"),
         Command::SampleImage(args) => args.run("sample-image"),
         Command::EvalImage(args) => args.run("eval-image"),
         Command::BenchDecode(args) => args.run("bench-decode"),

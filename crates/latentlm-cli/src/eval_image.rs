@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::{EvaluateOptions, RunFolder, evaluate_image};
+use latentlm_train::{EvaluateOptions, ImageRecipe, RunFolder, evaluate_image};
 
 use crate::device::device;
 use crate::sampling::Sampling;
-use crate::train_image::run_path;
+use crate::training::run_path;
 
 /// Measures a trained model: reconstruction, class agreement, Frechet distance, copies, diversity
 #[derive(Args)]
@@ -23,7 +23,7 @@ impl EvalImage {
     pub fn run(self) -> Result<()> {
         let device = device(&self.sampling.device)?;
         let path = run_path(&self.sampling.run);
-        let (run, recipe) = RunFolder::open(&path)?;
+        let (run, recipe) = RunFolder::<ImageRecipe>::open(&path)?;
         let options = EvaluateOptions {
             samples: self.samples as usize,
             seed: self.sampling.seed,

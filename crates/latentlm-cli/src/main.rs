@@ -10,6 +10,8 @@ mod eval_image;
 mod sample_image;
 mod sampling;
 mod train_image;
+mod train_tts;
+mod training;
 mod verify_reference;
 
 use std::io::Write;
@@ -29,6 +31,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     TrainImage(train_image::TrainImage),
+    TrainTts(train_tts::TrainTts),
     SampleImage(sample_image::SampleImage),
     EvalImage(eval_image::EvalImage),
     BenchDecode(bench_decode::BenchDecode),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     let result = latentlm_kernels::on_workers(|| match command {
         Command::TrainImage(command) => command.run(),
+        Command::TrainTts(command) => command.run(),
         Command::SampleImage(command) => command.run(),
         Command::EvalImage(command) => command.run(),
         Command::BenchDecode(command) => command.run(),

@@ -8,7 +8,7 @@ use latentlm_train::{Generator, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling::Sampling;
-use crate::train_image::run_path;
+use crate::training::run_path;
 
 /// Draws pictures with a trained model
 #[derive(Args)]

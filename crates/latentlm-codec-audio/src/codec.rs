@@ -31,7 +31,8 @@ impl AudioSigmaVae {
         }
     }
 
-    fn posterior(&self, mean: Tensor<3>) -> Posterior {
+    /// The distribution around what the encoder put out, `[B, T, Z]`.
+    pub fn posterior(&self, mean: Tensor<3>) -> Posterior {
         Posterior {
             mean,
             noise: NoiseScale::PerSample { std: self.vae_std },

@@ -196,11 +196,22 @@ impl ImageDataset {
                 }
             }
         }
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(hash)
     }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// The hash of some texts, one after the other.
+pub(crate) fn hex_digest(texts: impl Iterator<Item = String>) -> String {
+    let mut hash = Sha256::new();
+    texts.for_each(|text| hash.update(text));
+    hex(hash)
 }
 
 /// What kind of dataset a folder holds.

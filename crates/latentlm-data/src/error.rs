@@ -25,6 +25,30 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A text that can't become tokens.
+    #[error("text: {reason}")]
+    Text {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A folder without recordings.
+    #[error(
+        "{path} holds no speech: expected a metadata.jsonl with `audio` and `text`, LJSpeech's \
+         metadata.csv, or a tree with transcripts as LibriSpeech's or LibriTTS's"
+    )]
+    NoSpeech {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A corpus that no utterance can be composed of.
+    #[error(
+        "nothing can be composed of the corpus of {path}: no clips with a `group` such as `digit`, \
+         `letter`, or `day`, `month`, `ordinal` and `number`"
+    )]
+    NoWords {
+        /// A recording of the corpus.
+        path: PathBuf,
+    },
     /// A class without pictures.
     #[error("class folder {path} holds no PNG, JPEG or WebP picture: fill it or remove it")]
     EmptyClass {
@@ -77,16 +101,19 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The file or folder that the error is about.
+    /// The file or folder that the error is about; empty where it is about a text.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io { path, .. }
             | Self::Unknown { path }
+            | Self::NoSpeech { path }
+            | Self::NoWords { path }
             | Self::EmptyClass { path }
             | Self::EmptySplit { path, .. }
             | Self::Spec { path, .. }
             | Self::Picture { path, .. }
             | Self::Malformed { path, .. } => path,
+            Self::Text { .. } => Path::new(""),
         }
     }
 

@@ -1,5 +1,5 @@
-//! The latent cache: what the codec made of every picture, encoded once (encoding anew each epoch
-//! costs many times the language model's own step).
+//! The latent cache: what the codec made of every picture or recording, encoded once (encoding anew
+//! each epoch costs many times the language model's own step).
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,39 +10,73 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 
 use crate::error::{DataError, io_error};
 
-/// Encoded pictures.
+/// Encoded samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatentCache {
-    /// `T`, latents a picture.
-    pub tokens: usize,
     /// Numbers a latent: the mean's, or mean and logarithm of the variance where that is learned.
     pub dim: usize,
-    /// `[N, T, dim]`.
-    pub parameters: Vec<f32>,
-    /// Class of each picture, `[N]`.
+    /// Latents of each sample.
+    pub lengths: Vec<u32>,
+    /// Class of each sample; zeros where there are none.
     pub labels: Vec<u32>,
+    /// All latents, sample after sample, `[sum of lengths, dim]`.
+    pub parameters: Vec<f32>,
     /// What the latents were made from and with: dataset and codec.
     pub fingerprint: String,
 }
 
 impl LatentCache {
-    /// Number of pictures.
+    /// A cache of samples of `tokens` latents each.
+    ///
+    /// # Panics
+    /// If the parameters are no multiple of samples and tokens.
+    pub fn even(
+        tokens: usize,
+        labels: Vec<u32>,
+        parameters: Vec<f32>,
+        fingerprint: String,
+    ) -> Self {
+        let latents = labels.len() * tokens;
+        assert!(
+            latents > 0 && parameters.len().is_multiple_of(latents),
+            "{} numbers for {latents} latents",
+            parameters.len()
+        );
+        Self {
+            dim: parameters.len() / latents,
+            lengths: vec![tokens as u32; labels.len()],
+            labels,
+            parameters,
+            fingerprint,
+        }
+    }
+
+    /// Number of samples.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.lengths.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.lengths.is_empty()
     }
 
-    /// One picture's `[T, dim]`.
+    /// The latents of some samples, one after the other, `[sum of their lengths, dim]`.
     ///
     /// # Panics
-    /// If `index` is out of range.
-    pub fn get(&self, index: usize) -> &[f32] {
-        let size = self.tokens * self.dim;
-        &self.parameters[index * size..(index + 1) * size]
+    /// If an index is out of range.
+    pub fn gather(&self, indices: &[usize]) -> Vec<f32> {
+        let mut starts = Vec::with_capacity(self.len());
+        let mut start = 0;
+        for &length in &self.lengths {
+            starts.push(start);
+            start += length as usize * self.dim;
+        }
+        let sample = |&index: &usize| {
+            let count = self.lengths[index] as usize * self.dim;
+            &self.parameters[starts[index]..starts[index] + count]
+        };
+        indices.iter().flat_map(sample).copied().collect()
     }
 
     /// Writes the cache whole: temporary name, sync, rename.
@@ -50,7 +84,9 @@ impl LatentCache {
     /// # Errors
     /// If the file can't be written.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
-        let shape = vec![self.len(), self.tokens, self.dim];
+        let total: usize = self.lengths.iter().map(|&length| length as usize).sum();
+        let shape = vec![total, self.dim];
+        let lengths = bytes(&self.lengths, u32::to_le_bytes);
         let parameters = bytes(&self.parameters, f32::to_le_bytes);
         let labels = bytes(&self.labels, u32::to_le_bytes);
         let encode = || -> Result<Vec<u8>, SafeTensorError> {
@@ -60,27 +96,19 @@ impl LatentCache {
                     TensorView::new(Dtype::F32, shape, &parameters)?,
                 ),
                 (
+                    "lengths",
+                    TensorView::new(Dtype::U32, vec![self.len()], &lengths)?,
+                ),
+                (
                     "labels",
-                    TensorView::new(Dtype::U32, vec![self.len()], &labels)?,
+                    TensorView::new(Dtype::U32, vec![self.labels.len()], &labels)?,
                 ),
             ];
             let metadata = HashMap::from([("fingerprint".into(), self.fingerprint.clone())]);
             safetensors::serialize(tensors, Some(metadata))
         };
         let encoded = encode().map_err(|e| DataError::malformed(path, e.to_string()))?;
-        // The parent of a bare file name is the empty path.
-        let folder = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))?;
-        file.write_all(&encoded)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(io_error("write", path))?;
-        file.persist(path)
-            .map_err(|e| io_error("write", path)(e.error))?;
-        Ok(())
+        write_whole(path, &encoded)
     }
 
     /// Reads a cache.
@@ -101,21 +129,26 @@ impl LatentCache {
             .ok_or_else(|| malformed("no latent cache: it has no fingerprint".into()))?;
         let file = SafeTensors::deserialize(&data).map_err(|e| malformed(e.to_string()))?;
         let tensor = |name| file.tensor(name).map_err(|e| malformed(e.to_string()));
-        let (parameters, labels) = (tensor("parameters")?, tensor("labels")?);
-        let (&[count, tokens, dim], &[label_count]) = (parameters.shape(), labels.shape()) else {
+        let parameters = tensor("parameters")?;
+        let (lengths, labels) = (tensor("lengths")?, tensor("labels")?);
+        let &[total, dim] = parameters.shape() else {
             return Err(malformed("its tensors have the wrong rank".into()));
         };
-        let types = (parameters.dtype(), labels.dtype());
-        if count != label_count || types != (Dtype::F32, Dtype::U32) {
+        let integers = lengths.dtype() == Dtype::U32 && labels.dtype() == Dtype::U32;
+        let lengths: Vec<u32> = numbers(lengths.data(), u32::from_le_bytes);
+        let cache = Self {
+            dim,
+            labels: numbers(labels.data(), u32::from_le_bytes),
+            parameters: numbers(parameters.data(), f32::from_le_bytes),
+            fingerprint,
+            lengths,
+        };
+        let sum: u64 = cache.lengths.iter().map(|&length| u64::from(length)).sum();
+        let fits = sum == total as u64 && cache.labels.len() == cache.len();
+        if !fits || !integers || parameters.dtype() != Dtype::F32 {
             return Err(malformed("its tensors do not fit each other".into()));
         }
-        Ok(Self {
-            tokens,
-            dim,
-            parameters: numbers(parameters.data(), f32::from_le_bytes),
-            labels: numbers(labels.data(), u32::from_le_bytes),
-            fingerprint,
-        })
+        Ok(cache)
     }
 
     /// The cache, if the file exists and was made from this dataset with this codec.
@@ -129,6 +162,22 @@ impl LatentCache {
         let cache = Self::read(path)?;
         Ok((cache.fingerprint == fingerprint).then_some(cache))
     }
+}
+
+/// Writes a file whole: temporary name, sync, rename.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    // The parent of a bare file name is the empty path.
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(io_error("write", path))?;
+    file.persist(path)
+        .map_err(|e| io_error("write", path)(e.error))?;
+    Ok(())
 }
 
 fn bytes<T: Copy>(values: &[T], encode: fn(T) -> [u8; 4]) -> Vec<u8> {
@@ -146,10 +195,10 @@ mod tests {
 
     fn cache() -> LatentCache {
         LatentCache {
-            tokens: 2,
             dim: 3,
-            parameters: (0..12).map(|i| i as f32 * 0.3 - 1.0).collect(),
+            lengths: vec![1, 3],
             labels: vec![4, 1],
+            parameters: (0..12).map(|i| i as f32 * 0.3 - 1.0).collect(),
             fingerprint: "abc".into(),
         }
     }
@@ -160,7 +209,10 @@ mod tests {
         let path = dir.path().join("latents.safetensors");
         cache().write(&path).unwrap();
         assert_eq!(LatentCache::read(&path).unwrap(), cache());
-        assert_eq!(cache().get(1)[0], 6.0 * 0.3 - 1.0);
+        assert_eq!(cache().gather(&[1])[0], 3.0 * 0.3 - 1.0);
+        assert_eq!(cache().gather(&[1, 0]).len(), 12);
+        let even = LatentCache::even(2, vec![0, 1], vec![0.0; 12], String::new());
+        assert_eq!((even.dim, even.lengths), (3, vec![2, 2]));
         assert_eq!(LatentCache::read_matching(&path, "other").unwrap(), None);
         assert!(LatentCache::read_matching(&path, "abc").unwrap().is_some());
         let missing = dir.path().join("none");

@@ -21,10 +21,13 @@ mod latents;
 mod order;
 mod picture;
 mod sheet;
+pub mod speech;
+mod text;
 
 pub use check::{CheckReport, ClassCount, Problem, check};
 pub use dataset::{DatasetKind, ImageDataset, ImageSample, Split};
 pub use error::DataError;
 pub use latents::LatentCache;
-pub use order::BatchOrder;
+pub use order::{BatchOrder, PackOrder};
 pub use picture::ImageSpec;
+pub use text::{TextTokenizer, TokenizerKind};

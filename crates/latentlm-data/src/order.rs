@@ -59,9 +59,110 @@ impl BatchOrder {
     }
 }
 
+/// Samples of different lengths gathered into packs of a bounded number of positions, without
+/// filling: a pack is one sequence for a model that keeps its documents apart. A function of seed and
+/// step alone, like [`BatchOrder`].
+#[derive(Debug, Clone)]
+pub struct PackOrder {
+    lengths: Vec<usize>,
+    capacity: usize,
+    seed: u64,
+    /// Epochs cut so far; each knows the step that it begins at.
+    epoch: Option<Epoch>,
+}
+
+#[derive(Debug, Clone)]
+struct Epoch {
+    number: u64,
+    first_step: u64,
+    packs: Vec<Vec<usize>>,
+}
+
+impl PackOrder {
+    /// Packs of at most `capacity` positions of samples that take `lengths` each. A sample longer
+    /// than that makes a pack of its own.
+    ///
+    /// # Panics
+    /// If there are no samples or the capacity is 0.
+    pub fn new(lengths: Vec<usize>, capacity: usize, seed: u64) -> Self {
+        assert!(!lengths.is_empty() && capacity > 0, "packs need samples");
+        Self {
+            lengths,
+            capacity,
+            seed,
+            epoch: None,
+        }
+    }
+
+    /// The sample numbers of a step's pack.
+    pub fn pack(&mut self, step: u64) -> Vec<usize> {
+        // Epochs differ in their number of packs: to know where one begins, those before are cut.
+        let mut epoch = match self.epoch.take() {
+            Some(epoch) if epoch.first_step <= step => epoch,
+            _ => self.cut(0, 0),
+        };
+        while step - epoch.first_step >= epoch.packs.len() as u64 {
+            let next = epoch.first_step + epoch.packs.len() as u64;
+            epoch = self.cut(epoch.number + 1, next);
+        }
+        let pack = epoch.packs[(step - epoch.first_step) as usize].clone();
+        self.epoch = Some(epoch);
+        pack
+    }
+
+    fn cut(&self, number: u64, first_step: u64) -> Epoch {
+        let samples = self.lengths.len();
+        let order = BatchOrder::new(samples, samples, self.seed).permutation(number);
+        let mut packs: Vec<Vec<usize>> = Vec::new();
+        let mut free = 0;
+        for sample in order {
+            let length = self.lengths[sample];
+            match packs.last_mut() {
+                Some(pack) if length <= free => pack.push(sample),
+                _ => {
+                    packs.push(vec![sample]);
+                    free = self.capacity;
+                }
+            }
+            free = free.saturating_sub(length);
+        }
+        Epoch {
+            number,
+            first_step,
+            packs,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every sample once an epoch, no pack too long, and whoever begins in the middle sees the same.
+    #[test]
+    fn packs_hold_every_sample_once_an_epoch() {
+        let lengths: Vec<usize> = (0..50).map(|i| 3 + i * 7 % 11).chain([40]).collect();
+        let mut order = PackOrder::new(lengths.clone(), 30, 1);
+        let (mut seen, mut step) = (Vec::<usize>::new(), 0);
+        let mut packs = Vec::new();
+        while seen.len() < 2 * lengths.len() {
+            let pack = order.pack(step);
+            let length: usize = pack.iter().map(|&i| lengths[i]).sum();
+            assert!(length <= 30 || pack == [50], "{pack:?}");
+            seen.extend(&pack);
+            packs.push(pack);
+            step += 1;
+        }
+        for epoch in seen.chunks(51) {
+            let mut epoch = epoch.to_vec();
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..51).collect::<Vec<_>>());
+        }
+        let middle = packs.len() as u64 / 2 + 3;
+        let mut resumed = PackOrder::new(lengths, 30, 1);
+        assert_eq!(resumed.pack(middle), packs[middle as usize]);
+        assert_eq!(resumed.pack(0), packs[0]);
+    }
 
     #[test]
     fn an_epoch_covers_every_sample_once() {

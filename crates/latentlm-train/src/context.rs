@@ -1,28 +1,72 @@
 //! What both stages of a run share.
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use latentlm_data::{ImageDataset, Split};
-use std::path::Path;
+
+use latentlm_data::speech::Skipped;
 
 use crate::error::TrainError;
 use crate::metrics::MetricsLog;
 use crate::progress::{Progress, ProgressMode};
-use crate::recipe::{ImageRecipe, StageConfig};
+use crate::recipe::{Recipe, StageConfig};
 use crate::run::{Manifest, RunFolder};
 
+/// What a run is trained on.
+pub(crate) trait TrainingData {
+    /// Hash of everything that is trained on.
+    fn fingerprint(&self) -> String;
+
+    /// Names of the classes, if there are any.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+}
+
 /// Run folder, data, device, log and progress.
-pub(crate) struct Context {
-    pub(crate) run: RunFolder,
-    pub(crate) recipe: ImageRecipe,
+pub(crate) struct Context<R, D> {
+    pub(crate) run: RunFolder<R>,
+    pub(crate) recipe: R,
     pub(crate) device: Device,
-    pub(crate) train: ImageDataset,
-    pub(crate) test: ImageDataset,
+    pub(crate) data: D,
     pub(crate) interrupter: Interrupter,
     fingerprint: String,
     log: MetricsLog,
     mode: ProgressMode,
     progress: Option<Progress>,
+}
+
+/// What a run is started with.
+pub struct RunOptions {
+    /// The run's folder.
+    pub path: PathBuf,
+    /// Whether to continue a run.
+    pub resume: bool,
+    /// Where to compute.
+    pub device: Device,
+    /// How progress is shown.
+    pub progress: ProgressMode,
+    /// Stops the run early, with a checkpoint.
+    pub interrupter: Interrupter,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunEnd {
+    /// Both stages are finished.
+    Finished {
+        /// The last grid of samples.
+        samples: PathBuf,
+        /// The report.
+        report: PathBuf,
+        /// Seconds this call took.
+        seconds: f64,
+        /// Recordings that could not be used.
+        skipped: Vec<Skipped>,
+    },
+    /// It was stopped; a checkpoint was saved.
+    Stopped,
 }
 
 /// What is to be done after a step.
@@ -33,27 +77,21 @@ pub(crate) struct Due {
     pub(crate) stop: bool,
 }
 
-impl Context {
-    pub(crate) fn new(
-        run: RunFolder,
-        recipe: ImageRecipe,
-        (train, test): (ImageDataset, ImageDataset),
-        device: Device,
-        interrupter: Interrupter,
-        mode: ProgressMode,
-    ) -> Result<Self, TrainError> {
-        let fingerprint = train.fingerprint();
+impl<R: Recipe, D: TrainingData> Context<R, D> {
+    /// Begins or continues a run.
+    pub(crate) fn open(recipe: R, data: D, options: RunOptions) -> Result<Self, TrainError> {
+        let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
+        let fingerprint = data.fingerprint();
         let log = MetricsLog::open(&run.file("metrics.jsonl"))?;
         Ok(Self {
             run,
             recipe,
-            device,
-            train,
-            test,
-            interrupter,
+            device: options.device,
+            data,
+            interrupter: options.interrupter,
             fingerprint,
             log,
-            mode,
+            mode: options.progress,
             progress: None,
         })
     }
@@ -114,17 +152,29 @@ impl Context {
         }
     }
 
-    pub(crate) fn manifest(&self, stage: &str, step: u64) -> Manifest {
-        let classes = self.train.classes();
+    pub(crate) fn manifest(&self, stage: &str, step: u64) -> Manifest<R> {
+        let classes = self.data.classes();
         let mut manifest = Manifest::new(stage, &self.recipe, classes, &self.fingerprint);
         manifest.step = step;
         manifest
     }
 }
 
-/// The training and held-out pictures of a recipe.
-pub(crate) fn open_data(recipe: &ImageRecipe) -> Result<(ImageDataset, ImageDataset), TrainError> {
-    let path = Path::new(&recipe.data.path);
-    let open = |split| ImageDataset::open(path, recipe.image_spec(), split);
-    Ok((open(Split::Train)?, open(Split::Test)?))
+fn open_run<R: Recipe>(
+    path: &Path,
+    recipe: R,
+    resume: bool,
+) -> Result<(RunFolder<R>, R), TrainError> {
+    if !resume {
+        return Ok((RunFolder::create(path, &recipe)?, recipe));
+    }
+    let (run, saved) = RunFolder::open(path)?;
+    // Another model or another order of samples would not be a continuation.
+    if saved != recipe {
+        return Err(run.error(
+            "was begun with another recipe (its config.toml); resume it with that, or begin a new \
+             run",
+        ));
+    }
+    Ok((run, saved))
 }

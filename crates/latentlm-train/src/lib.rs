@@ -5,19 +5,13 @@
 //! accumulation.
 
 mod adamw;
-mod batches;
 mod bench;
-mod classifier;
 mod clip;
 mod context;
 mod decode_bench;
-mod distance;
 mod ema;
 mod error;
-mod evaluate;
-mod generator;
-mod grid;
-mod image_run;
+mod image;
 mod memory;
 mod metrics;
 mod optimize;
@@ -27,23 +21,28 @@ mod recipe;
 mod report;
 mod run;
 mod schedule;
-mod stage_codec;
-mod stage_lm;
+mod speech;
 
 pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload};
 pub use burn::train::Interrupter;
+pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};
-pub use distance::{FeatureStats, frechet_distance, psnr, ssim};
 pub use ema::Ema;
 pub use error::TrainError;
-pub use evaluate::{EvaluateOptions, ImageEvaluation, evaluate_image};
-pub use generator::Generator;
-pub use grid::{image_grid, png_bytes, save_png};
-pub use image_run::{RunEnd, RunOptions, train_image};
+pub use image::{
+    DataConfig, EvaluateOptions, FeatureStats, Generator, ImageEvaluation, ImageRecipe,
+    SampleConfig, evaluate_image, frechet_distance, image_grid, png_bytes, psnr, save_png, ssim,
+    train_image,
+};
 pub use memory::peak_memory_bytes;
 pub use metrics::{MetricLine, MetricsLog};
 pub use optimize::{Player, StepReport};
 pub use progress::{ProgressMode, minutes};
-pub use recipe::{DataConfig, ImageRecipe, LmConfig, SampleConfig, StageConfig};
+pub use recipe::{LmConfig, Recipe, StageConfig};
 pub use run::{Manifest, RunFolder};
 pub use schedule::LearningRate;
+pub use speech::{
+    EditCount, SpeakConfig, Speaker, SpeakingTimes, Speech, SpeechDataConfig, SpeechRecipe,
+    TextConfig, Voice, characters, edit_rate, mel_distance_db, sentences, si_sdr_db, stoi,
+    train_speech, words,
+};

@@ -12,7 +12,9 @@ use latentlm::core::bundle::write_atomically;
 use crate::error::TrainError;
 use crate::metrics::{MetricLine, MetricsLog, series};
 use crate::plot::{Series, escape, line_chart};
-use crate::recipe::ImageRecipe;
+use crate::image::ImageRecipe;
+use crate::recipe::Recipe;
+use crate::speech::SpeechRecipe;
 use crate::run::RunFolder;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
@@ -71,20 +73,59 @@ impl Page {
         );
     }
 
+    fn sound(&mut self, wav: &[u8]) {
+        let _ = write!(
+            self.0,
+            "<audio controls src=\"data:audio/wav;base64,{}\"></audio>",
+            STANDARD.encode(wav)
+        );
+    }
+
     fn code(&mut self, text: &str) {
         let _ = write!(self.0, "<pre>{}</pre>", escape(text));
     }
 }
 
-/// Writes the report of a run from what its folder holds.
+/// Writes the report of a run of images from what its folder holds.
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub(crate) fn write_run_report(
-    run: &RunFolder,
+pub(crate) fn write_image_report(
+    run: &RunFolder<ImageRecipe>,
     recipe: &ImageRecipe,
 ) -> Result<PathBuf, TrainError> {
     let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
+    let mut page = begin(run);
+    page.heading("Samples, a row a class");
+    samples(&mut page, run, "lm-step-");
+    curves(&mut page, &lines, "lm", "Language model");
+    curves(&mut page, &lines, "codec", "Codec");
+    page.heading("Held-out pictures and their reconstructions");
+    samples(&mut page, run, "codec-step-");
+    end(page, run, recipe)
+}
+
+/// Writes the report of a run of speech from what its folder holds.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn write_speech_report(
+    run: &RunFolder<SpeechRecipe>,
+    recipe: &SpeechRecipe,
+) -> Result<PathBuf, TrainError> {
+    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
+    let mut page = begin(run);
+    page.heading("Held-out texts");
+    samples(&mut page, run, "lm-step-");
+    curves(&mut page, &lines, "lm", "Language model");
+    curves(&mut page, &lines, "codec", "Codec");
+    page.heading("A held-out recording and its reconstruction");
+    samples(&mut page, run, "codec-step-");
+    end(page, run, recipe)
+}
+
+/// Title and measurements.
+fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
     let name = run
         .path()
         .file_name()
@@ -100,12 +141,15 @@ pub(crate) fn write_run_report(
             .map(|(name, value)| (name.replace('_', " "), value.to_string()));
         page.table(&rows.collect::<Vec<_>>());
     }
-    page.heading("Samples, a row a class");
-    pictures(&mut page, run, "lm-step-");
-    curves(&mut page, &lines, "lm", "Language model");
-    curves(&mut page, &lines, "codec", "Codec");
-    page.heading("Held-out pictures and their reconstructions");
-    pictures(&mut page, run, "codec-step-");
+    page
+}
+
+/// The recipe, and the page written.
+fn end<R: Recipe>(
+    mut page: Page,
+    run: &RunFolder<R>,
+    recipe: &R,
+) -> Result<PathBuf, TrainError> {
     page.heading("Recipe");
     page.code(&recipe.to_toml()?);
     let path = run.file("report.html");
@@ -114,8 +158,10 @@ pub(crate) fn write_run_report(
 }
 
 fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
-    let charts: [(&str, &[&str], bool); 4] = [
-        ("loss", &["loss", "reconstruction"], true),
+    let charts: [(&str, &[&str], bool); 6] = [
+        ("loss", &["loss", "reconstruction", "token_loss"], true),
+        ("held-out mel distance in dB", &["held_out_mel_distance_db"], false),
+        ("parts of the loss", &["mel", "stft", "adversarial"], false),
         ("held-out PSNR in dB", &["held_out_psnr_db"], false),
         ("norm of the gradients", &["gradient_norm"], true),
         ("learning rate", &["lr"], false),
@@ -136,8 +182,8 @@ fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
     }
 }
 
-/// The sample pictures whose names begin so, newest first.
-fn pictures(page: &mut Page, run: &RunFolder, prefix: &str) {
+/// The samples whose names begin so, newest first: pictures, and sounds of the same names.
+fn samples<R: Recipe>(page: &mut Page, run: &RunFolder<R>, prefix: &str) {
     let Ok(entries) = fs::read_dir(run.file("samples")) else {
         return;
     };
@@ -147,12 +193,16 @@ fn pictures(page: &mut Page, run: &RunFolder, prefix: &str) {
     };
     let mut list: Vec<(u64, PathBuf)> = entries
         .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "png"))
         .filter_map(|entry| Some((step(&entry.path())?, entry.path())))
         .collect();
     list.sort();
     for (step, path) in list.iter().rev().take(6) {
         if let Ok(png) = fs::read(path) {
             page.picture(&format!("step {step}"), &png);
+        }
+        if let Ok(wav) = fs::read(path.with_extension("wav")) {
+            page.sound(&wav);
         }
     }
 }

@@ -9,13 +9,14 @@
 //! ```
 
 use std::fs;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::{BundleWriter, UNFINISHED, io_error, write_atomically};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::recipe::ImageRecipe;
+use crate::recipe::Recipe;
 
 /// Version of the checkpoint format; a change of it refuses older checkpoints with a clear line.
 const FORMAT_VERSION: u32 = 1;
@@ -24,7 +25,8 @@ const KEPT: usize = 2;
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+#[serde(bound = "R: Recipe")]
+pub struct Manifest<R> {
     /// Version of the format.
     pub format_version: u32,
     /// Version of this project.
@@ -37,26 +39,27 @@ pub struct Manifest {
     pub step: u64,
     /// The seed; with the step it is the whole random state.
     pub seed: u64,
-    /// Names of the classes.
+    /// Names of the classes; none where there are texts instead.
+    #[serde(default)]
     pub classes: Vec<String>,
     /// Hash of the training data.
     pub dataset_fingerprint: String,
     /// Bias and scale of the latents' whitening, once known.
     pub whitening: Option<[f32; 2]>,
     /// The recipe, complete.
-    pub recipe: ImageRecipe,
+    pub recipe: R,
 }
 
-impl Manifest {
+impl<R: Recipe> Manifest<R> {
     /// The manifest of a stage at step 0.
-    pub fn new(stage: &str, recipe: &ImageRecipe, classes: &[String], fingerprint: &str) -> Self {
+    pub fn new(stage: &str, recipe: &R, classes: &[String], fingerprint: &str) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             crate_version: env!("CARGO_PKG_VERSION").into(),
             burn_version: "0.22.1".into(),
             stage: stage.into(),
             step: 0,
-            seed: recipe.seed,
+            seed: recipe.seed(),
             classes: classes.to_vec(),
             dataset_fingerprint: fingerprint.into(),
             whitening: None,
@@ -89,17 +92,18 @@ impl Manifest {
 
 /// The folder of a run.
 #[derive(Debug, Clone)]
-pub struct RunFolder {
+pub struct RunFolder<R> {
     path: PathBuf,
+    recipe: PhantomData<R>,
 }
 
-impl RunFolder {
+impl<R: Recipe> RunFolder<R> {
     /// Begins a run in a folder that does not exist or is empty.
     ///
     /// # Errors
     /// If the folder has a run already or can't be written.
-    pub fn create(path: &Path, recipe: &ImageRecipe) -> Result<Self, TrainError> {
-        let run = Self { path: path.into() };
+    pub fn create(path: &Path, recipe: &R) -> Result<Self, TrainError> {
+        let run = Self::at(path);
         if run.config_path().exists() {
             return Err(
                 run.error("exists already; continue it with --resume, or name another with --run")
@@ -113,14 +117,22 @@ impl RunFolder {
     /// Opens an existing run and its recipe.
     ///
     /// # Errors
-    /// If the folder is no run.
-    pub fn open(path: &Path) -> Result<(Self, ImageRecipe), TrainError> {
-        let run = Self { path: path.into() };
+    /// If the folder is no run, or one of another modality.
+    pub fn open(path: &Path) -> Result<(Self, R), TrainError> {
+        let run = Self::at(path);
         if !run.config_path().is_file() {
             return Err(run.error("is no run: it has no config.toml"));
         }
-        let recipe = ImageRecipe::resolve(Some(&run.config_path()), &[])?;
+        let recipe = R::resolve(Some(&run.config_path()), &[])
+            .map_err(|error| run.error(format!("is no run of {}: {error}", R::COMMAND)))?;
         Ok((run, recipe))
+    }
+
+    fn at(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            recipe: PhantomData,
+        }
     }
 
     /// The folder.
@@ -153,7 +165,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If its pointer or manifest is damaged.
-    pub fn latest(&self, stage: &str) -> Result<Option<(PathBuf, Manifest)>, TrainError> {
+    pub fn latest(&self, stage: &str) -> Result<Option<(PathBuf, Manifest<R>)>, TrainError> {
         let pointer = self.stage(stage).join("latest");
         if !pointer.exists() {
             return Ok(None);
@@ -168,10 +180,11 @@ impl RunFolder {
     ///
     /// # Errors
     /// If there is none.
-    pub fn require(&self, stage: &str) -> Result<(PathBuf, Manifest), TrainError> {
+    pub fn require(&self, stage: &str) -> Result<(PathBuf, Manifest<R>), TrainError> {
         self.latest(stage)?.ok_or_else(|| {
             self.error(format!(
-                "has no checkpoint of the stage `{stage}` yet; continue it with train-image --resume"
+                "has no checkpoint of the stage `{stage}` yet; continue it with {} --resume",
+                R::COMMAND
             ))
         })
     }
@@ -183,7 +196,7 @@ impl RunFolder {
     /// If a file can't be written.
     pub fn checkpoint(
         &self,
-        manifest: &Manifest,
+        manifest: &Manifest<R>,
         fill: impl FnOnce(&BundleWriter) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
         let name = format!("step-{}", manifest.step);
@@ -226,8 +239,15 @@ impl RunFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::ImageRecipe;
 
-    fn run() -> (tempfile::TempDir, RunFolder, Manifest) {
+    type Opened = (
+        tempfile::TempDir,
+        RunFolder<ImageRecipe>,
+        Manifest<ImageRecipe>,
+    );
+
+    fn run() -> Opened {
         let dir = tempfile::tempdir().unwrap();
         let recipe = ImageRecipe::default();
         let run = RunFolder::create(&dir.path().join("r"), &recipe).unwrap();
@@ -274,7 +294,7 @@ mod tests {
         let (dir, run, _) = run();
         let again = RunFolder::create(run.path(), &ImageRecipe::default()).unwrap_err();
         assert!(again.to_string().contains("--resume"), "{again}");
-        let none = RunFolder::open(&dir.path().join("none")).unwrap_err();
+        let none = RunFolder::<ImageRecipe>::open(&dir.path().join("none")).unwrap_err();
         assert!(none.to_string().contains("is no run"), "{none}");
         let early = run.require("lm").unwrap_err().to_string();
         assert!(early.contains("no checkpoint of the stage `lm`"), "{early}");

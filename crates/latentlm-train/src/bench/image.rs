@@ -5,7 +5,7 @@ use latentlm::{ImageLmConfig, LatentHead, RandomStream, SampleOptions};
 
 use super::ImageSizes;
 use crate::optimize::Player;
-use crate::recipe::ImageRecipe;
+use crate::image::ImageRecipe;
 
 pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
     ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim)

@@ -7,7 +7,7 @@ use latentlm::{LatentCodec, RandomStream, StreamingCodec};
 use super::SpeechSizes;
 use super::image::wait;
 use crate::optimize::Player;
-use crate::recipe::ImageRecipe;
+use crate::image::ImageRecipe;
 
 fn codec(sizes: SpeechSizes, device: &Device) -> Codec {
     CodecConfig::new()

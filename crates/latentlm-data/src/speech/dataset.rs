@@ -1,0 +1,184 @@
+//! One type for every corpus of speech.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::audio::read_audio;
+use super::corpus::{self, Clip};
+use super::loudness::{normalise, trim_silence};
+use crate::dataset::{Split, hex_digest};
+use crate::error::DataError;
+
+/// Silence left at both ends where it is trimmed.
+const KEPT_SECONDS: f64 = 0.05;
+
+/// What recordings are brought to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeechSpec {
+    /// Samples a second.
+    pub sample_rate_hz: u32,
+    /// Root mean square of what is not silent, in dB of full scale; as recorded if absent.
+    pub loudness_dbfs: Option<f64>,
+    /// Whether silence at both ends is cut.
+    pub trim_silence: bool,
+    /// Shorter recordings are left out.
+    pub min_seconds: f64,
+    /// Longer recordings are left out.
+    pub max_seconds: f64,
+}
+
+/// A recording, ready to be trained on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Utterance {
+    /// Samples in `[-1, 1]`.
+    pub samples: Vec<f32>,
+    /// What is said.
+    pub text: String,
+    /// Who says it.
+    pub speaker: String,
+}
+
+/// A recording that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// An opened corpus. Recordings are decoded when asked for; a clone is cheap.
+#[derive(Debug, Clone)]
+pub struct SpeechDataset {
+    clips: Arc<Vec<Clip>>,
+    skipped: Arc<Vec<Skipped>>,
+    spec: SpeechSpec,
+}
+
+impl SpeechDataset {
+    /// Opens whatever corpus `path` holds:
+    /// - a `metadata.jsonl` whose lines have `audio` (a path) and `text`, and may have `speaker`,
+    ///   `group` (what the word is to a [`Composer`](super::Composer)) and `split`;
+    /// - LJSpeech: `metadata.csv` and `wavs`;
+    /// - trees as LibriSpeech's (`*.trans.txt` beside FLAC) and LibriTTS's (`*.normalized.txt` beside
+    ///   WAV).
+    ///
+    /// Where nothing is said of splits, one recording in twenty is held out by a hash of its name.
+    /// Recordings that can't be used are left out and listed ([`skipped`](Self::skipped)).
+    ///
+    /// # Errors
+    /// If it holds none, or none of that split that can be used.
+    pub fn open(path: &Path, spec: SpeechSpec, split: Split) -> Result<Self, DataError> {
+        let mut clips = corpus::list(path)?;
+        clips.retain(|clip| clip.split == split);
+        let mut skipped = Vec::new();
+        clips.retain(|clip| match clip.fault(spec.min_seconds..=spec.max_seconds) {
+            None => true,
+            Some(reason) => {
+                skipped.push(Skipped {
+                    path: clip.path.clone(),
+                    reason,
+                });
+                false
+            }
+        });
+        if clips.is_empty() {
+            return Err(match skipped.into_iter().next() {
+                Some(Skipped { path, reason }) => DataError::malformed(
+                    &path,
+                    format!("{reason}; of the {} split nothing else is left", split.name()),
+                ),
+                None => DataError::EmptySplit {
+                    path: path.to_owned(),
+                    split: split.name(),
+                },
+            });
+        }
+        Ok(Self {
+            clips: Arc::new(clips),
+            skipped: Arc::new(skipped),
+            spec,
+        })
+    }
+
+    /// Whether a folder holds speech (and not pictures).
+    pub fn is_speech(path: &Path) -> bool {
+        corpus::is_corpus(path)
+    }
+
+    /// Number of recordings.
+    pub fn len(&self) -> usize {
+        self.clips.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.clips.is_empty()
+    }
+
+    /// What recordings are brought to.
+    pub fn spec(&self) -> SpeechSpec {
+        self.spec
+    }
+
+    /// Recordings that were left out, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// What a recording says.
+    pub fn text(&self, index: usize) -> &str {
+        &self.clips[index].text
+    }
+
+    /// Who speaks in it.
+    pub fn speaker(&self, index: usize) -> &str {
+        &self.clips[index].speaker
+    }
+
+    /// What kind of word it is, if it is one.
+    pub fn group(&self, index: usize) -> Option<&str> {
+        self.clips[index].group.as_deref()
+    }
+
+    /// Its file.
+    pub fn path(&self, index: usize) -> &Path {
+        &self.clips[index].path
+    }
+
+    /// Decodes a recording and brings it to the specification.
+    ///
+    /// # Errors
+    /// If it can't be decoded.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
+        let (clip, spec) = (&self.clips[index], self.spec);
+        let audio = read_audio(&clip.path)?.resampled(spec.sample_rate_hz);
+        let mut samples = match spec.trim_silence {
+            true => trim_silence(&audio.samples, spec.sample_rate_hz, KEPT_SECONDS).to_vec(),
+            false => audio.samples,
+        };
+        if let Some(level) = spec.loudness_dbfs {
+            normalise(&mut samples, spec.sample_rate_hz, level);
+        }
+        Ok(Utterance {
+            samples,
+            text: clip.text.clone(),
+            speaker: clip.speaker.clone(),
+        })
+    }
+
+    /// A hash of names, sizes and texts, and of what recordings are brought to. It goes into
+    /// checkpoints and caches: a change of it makes caches anew.
+    pub fn fingerprint(&self) -> String {
+        let clips = self.clips.iter().map(|clip| {
+            let size = std::fs::metadata(&clip.path).map_or(0, |m| m.len());
+            // Debug quotes the strings: no two lists read alike.
+            let (name, text, speaker) = (&clip.name, &clip.text, &clip.speaker);
+            format!("{name:?} {size} {text:?} {speaker:?}\n")
+        });
+        hex_digest([format!("{:?}", self.spec)].into_iter().chain(clips))
+    }
+}

@@ -1,0 +1,22 @@
+//! Training of image models.
+
+mod batches;
+mod classifier;
+mod distance;
+mod evaluate;
+mod generator;
+mod grid;
+mod recipe;
+mod run;
+mod stage_codec;
+mod stage_lm;
+
+pub use distance::{FeatureStats, frechet_distance, psnr, ssim};
+pub use evaluate::{EvaluateOptions, ImageEvaluation, evaluate_image};
+pub use generator::Generator;
+pub use grid::{image_grid, png_bytes, save_png};
+pub use recipe::{DataConfig, ImageRecipe, SampleConfig};
+pub use run::train_image;
+
+pub(crate) use grid::host_values;
+pub(crate) use stage_codec::draw_latents;

@@ -1,0 +1,205 @@
+//! The second stage: the language model on the codec's latents.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use latentlm::adapters::Whitening;
+use latentlm::codec_image::Codec;
+use latentlm::core::bundle::save_module;
+use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
+use latentlm_data::{BatchOrder, LatentCache};
+
+use super::run::Context;
+use crate::error::TrainError;
+use super::grid::{host_values, image_grid, save_png};
+use crate::optimize::{Player, StepReport};
+use super::stage_codec;
+
+const STAGE: &str = "lm";
+const CACHE: &str = "latents.safetensors";
+/// Pictures whose latents the whitening is measured on, at most.
+const MEASURED: usize = 10_000;
+
+struct LmStage<'a> {
+    context: &'a mut Context,
+    model: Player<ImageLm>,
+    codec: Codec,
+    cache: LatentCache,
+    whitening: Whitening,
+}
+
+/// Trains the language model or takes up where it was left. Returns whether it is finished.
+///
+/// # Errors
+/// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
+pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
+    let recipe = context.recipe.clone();
+    let codec = stage_codec::load(&context.run, &context.device)?;
+    let cache = latents(context, &codec)?;
+    let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
+    let device = context.device.clone().autodiff();
+    device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
+    let mut model = recipe.model(context.data.train.classes().len()).init(&device);
+    model.adapters.latent = model.adapters.latent.with_whitening(whitening);
+    let mut stage = LmStage {
+        model: Player::new(model, &recipe.lm_train),
+        context,
+        codec,
+        cache,
+        whitening,
+    };
+    if let Some((folder, manifest)) = stage.context.run.latest(STAGE)? {
+        stage.model.restore("model", &folder, manifest.step)?;
+    }
+    stage.run(&device)
+}
+
+/// The latent cache, made anew if data or codec changed.
+fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainError> {
+    let path = context.run.file(CACHE);
+    let (_, manifest) = context.run.require("codec")?;
+    let fingerprint = format!("{}-codec-step-{}", context.fingerprint(), manifest.step);
+    if let Some(cache) = LatentCache::read_matching(&path, &fingerprint)? {
+        return Ok(cache);
+    }
+    let (parameters, labels) = stage_codec::encode_all(context, codec)?;
+    let tokens = context.recipe.codec.tokens();
+    let cache = LatentCache::even(tokens, labels, parameters, fingerprint);
+    cache.write(&path)?;
+    Ok(cache)
+}
+
+/// The whitening of sampled latents: the model is trained on `z`, not on the mean.
+fn measure(
+    codec: &Codec,
+    cache: &LatentCache,
+    seed: u64,
+    device: &Device,
+) -> Result<Whitening, TrainError> {
+    let indices: Vec<usize> = (0..cache.len().min(MEASURED)).collect();
+    let posterior = codec.posterior(gather(cache, &indices, device));
+    let mut random = RandomStream::for_step(seed, "whitening", 0);
+    let latents = host_values(stage_codec::draw_latents(&posterior, &mut random));
+    Whitening::measure(&latents).ok_or_else(|| TrainError::Config {
+        reason: "the codec's latents are constant or not finite; train it again".into(),
+    })
+}
+
+/// Cached numbers of some pictures, `[B, T, dim]`.
+fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> {
+    let values = cache.gather(indices);
+    let shape = [
+        indices.len(),
+        values.len() / (indices.len() * cache.dim),
+        cache.dim,
+    ];
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+impl LmStage<'_> {
+    fn run(mut self, device: &Device) -> Result<bool, TrainError> {
+        let recipe = self.context.recipe.clone();
+        let config = &recipe.lm_train;
+        let first = self.model.step();
+        if first >= config.steps {
+            return Ok(true);
+        }
+        self.context.begin(STAGE, first, config.steps)?;
+        let mut order = BatchOrder::new(self.cache.len(), config.batch_size, recipe.seed);
+        let accumulation = config.grad_accumulation as u64;
+        for round in first * accumulation..config.steps * accumulation {
+            let (report, loss) = self.round(&order.batch(round), round, device);
+            let Some(report) = report else { continue };
+            let step = self.model.step();
+            let due = self.context.due(config, step);
+            if due.log {
+                self.log(step, report, loss)?;
+            }
+            if due.show {
+                self.show(step)?;
+            }
+            if due.save {
+                self.save(step)?;
+            }
+            if due.stop {
+                break;
+            }
+        }
+        self.context.end();
+        Ok(self.model.step() >= config.steps)
+    }
+
+    fn round(
+        &mut self,
+        indices: &[usize],
+        round: u64,
+        device: &Device,
+    ) -> (Option<StepReport>, Tensor<1>) {
+        let recipe = &self.context.recipe;
+        let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
+        let model = self.model.model();
+        let posterior = self.codec.posterior(gather(&self.cache, indices, device));
+        let latents = stage_codec::draw_latents(&posterior, &mut random);
+        let latents = model.adapters.latent.whiten(latents);
+        let mut labels: Vec<u32> = indices.iter().map(|&i| self.cache.labels[i]).collect();
+        model
+            .adapters
+            .label
+            .drop_labels(&mut labels, recipe.lm.condition_dropout, &mut random);
+        let rows = recipe.lm.batch_mul * indices.len() * recipe.codec.tokens();
+        let draws = model.head.draw(rows, &mut random, device);
+        let loss = model.loss(label_tensor(&labels, device), latents, draws);
+        (self.model.backward(loss.clone()), loss)
+    }
+
+    fn log(&mut self, step: u64, report: StepReport, loss: Tensor<1>) -> Result<(), TrainError> {
+        let loss = f64::from(loss.into_scalar::<f32>());
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { stage: STAGE, step });
+        }
+        let values = [
+            ("loss", loss),
+            ("lr", report.learning_rate),
+            ("gradient_norm", f64::from(report.gradient_norm)),
+        ];
+        self.context.log(STAGE, step, &values)
+    }
+
+    /// A grid of samples of the averaged model, a row a class, from the same noise each time.
+    fn show(&mut self, step: u64) -> Result<(), TrainError> {
+        let recipe = &self.context.recipe;
+        let classes = self.context.data.train.classes().len().min(20);
+        let per_class = recipe.sample.per_class;
+        let labels: Vec<u32> = (0..classes * per_class)
+            .map(|i| (i / per_class) as u32)
+            .collect();
+        let labels = label_tensor(&labels, &self.context.device);
+        let mut random = RandomStream::for_step(recipe.seed, "samples", 0);
+        let latents = self
+            .model
+            .ema()
+            .generate(labels, &recipe.sample_options(), &mut random);
+        let grid = image_grid(self.codec.decode(latents), per_class, 2);
+        let path = self
+            .context
+            .run
+            .file(&format!("samples/lm-step-{step}.png"));
+        save_png(&grid, &path)
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), TrainError> {
+        let mut manifest = self.context.manifest(STAGE, step);
+        manifest.whitening = Some([self.whitening.bias, self.whitening.scale]);
+        let folder = self.context.run.checkpoint(&manifest, |bundle| {
+            self.model.save("model", bundle)?;
+            // With the codec in it, the folder alone is enough to sample from.
+            Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
+        })?;
+        self.context.note(&format!("saved {}", folder.display()));
+        Ok(())
+    }
+}
+
+/// Labels on a device, `[B]`.
+pub(crate) fn label_tensor(labels: &[u32], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+    Tensor::from_data(TensorData::new(values, [labels.len()]), device)
+}

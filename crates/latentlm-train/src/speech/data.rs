@@ -1,0 +1,233 @@
+//! What a speech run is trained on: recordings, and utterances composed of their words.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm::RandomStream;
+use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset};
+use latentlm_data::{BatchOrder, DataError, Split, TextTokenizer};
+
+use super::recipe::SpeechRecipe;
+use crate::context::TrainingData;
+use crate::error::TrainError;
+
+/// Recordings in memory: at 16 kHz an hour takes 230 MB. Larger corpora are decoded as they are
+/// needed.
+const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
+
+/// Training and held-out recordings, and a composer where the corpus has words for one.
+pub(crate) struct SpeechData {
+    pub(crate) train: SpeechDataset,
+    pub(crate) test: SpeechDataset,
+    pub(crate) composer: Option<Composer>,
+    /// Recordings that could not be used.
+    pub(crate) skipped: Vec<Skipped>,
+    composed: usize,
+    seed: u64,
+}
+
+impl SpeechData {
+    pub(crate) fn open(recipe: &SpeechRecipe) -> Result<Self, TrainError> {
+        let path = Path::new(&recipe.data.path);
+        let open = |split| SpeechDataset::open(path, recipe.speech_spec(), split);
+        let (train, test) = (open(Split::Train)?, open(Split::Test)?);
+        let composer = match recipe.data.composed {
+            0 => Composer::new(&train).ok(),
+            _ => Some(Composer::new(&train)?),
+        };
+        let skipped = [train.skipped(), test.skipped()].concat();
+        Ok(Self {
+            train,
+            test,
+            composer,
+            skipped,
+            composed: recipe.data.composed,
+            seed: recipe.seed,
+        })
+    }
+
+    /// Utterances that the language model is trained on: recordings, then composed ones.
+    pub(crate) fn len(&self) -> usize {
+        self.train.len() + self.composed
+    }
+
+    /// What is said in one of them.
+    pub(crate) fn text(&self, index: usize) -> String {
+        match (index.checked_sub(self.train.len()), &self.composer) {
+            (Some(composed), Some(composer)) => self.compose(composer, composed).text,
+            _ => self.train.text(index).to_owned(),
+        }
+    }
+
+    fn compose(&self, composer: &Composer, index: usize) -> Composed {
+        let kinds = composer.kinds();
+        let kind = kinds[index % kinds.len()];
+        composer.utterance(kind, Split::Train, self.seed, index as u64)
+    }
+
+    /// The sound of one of them; `None` if its recording turns out to be broken.
+    pub(crate) fn utterance(&mut self, index: usize) -> Result<Option<Vec<f32>>, TrainError> {
+        let Some(composed) = index.checked_sub(self.train.len()) else {
+            return Ok(match self.train.get(index) {
+                Ok(utterance) => Some(utterance.samples),
+                Err(error) => {
+                    self.skip(index, &error);
+                    None
+                }
+            });
+        };
+        let Some(composer) = &self.composer else {
+            return Ok(None);
+        };
+        Ok(Some(self.compose(composer, composed).samples))
+    }
+
+    fn skip(&mut self, index: usize, error: &DataError) {
+        let path = self.train.path(index).to_owned();
+        if self.skipped.iter().all(|skipped| skipped.path != path) {
+            self.skipped.push(Skipped {
+                path,
+                reason: error.to_string(),
+            });
+        }
+    }
+
+    /// All texts that are trained on.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let recorded = (0..self.train.len()).map(|i| self.train.text(i).to_owned());
+        let composed = self.composer.iter().flat_map(|composer| {
+            let few = self.composed.min(1000);
+            (0..few).map(move |index| self.compose(composer, index).text)
+        });
+        recorded.chain(composed).collect()
+    }
+
+    /// The vocabulary that a recipe asks for.
+    pub(crate) fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer, TrainError> {
+        let text = &recipe.text;
+        Ok(match text.path.as_str() {
+            "" => TextTokenizer::train(text.tokenizer, &self.texts(), text.vocabulary)?,
+            path => TextTokenizer::read(Path::new(path))?,
+        })
+    }
+
+    /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the
+    /// recordings.
+    pub(crate) fn examples(&self) -> Vec<String> {
+        match &self.composer {
+            Some(composer) => {
+                let example = |kind: &Composition| {
+                    composer.utterance(*kind, Split::Test, self.seed, 0).text
+                };
+                composer.kinds().iter().map(example).collect()
+            }
+            None => (0..self.test.len().min(4))
+                .map(|i| self.test.text(i).to_owned())
+                .collect(),
+        }
+    }
+}
+
+impl TrainingData for SpeechData {
+    fn fingerprint(&self) -> String {
+        format!("{}-{}-{}", self.train.fingerprint(), self.composed, self.seed)
+    }
+}
+
+/// Pieces of recordings for the codec, cut anew for every step, as a function of seed and step.
+pub(crate) struct Pieces {
+    clips: Clips,
+    order: BatchOrder,
+    samples: usize,
+    seed: u64,
+}
+
+enum Clips {
+    Decoded(Vec<Vec<f32>>),
+    Files(SpeechDataset),
+}
+
+impl Pieces {
+    /// Pieces of `samples` samples. Recordings that can't be decoded are left out and listed.
+    pub(crate) fn new(
+        data: &mut SpeechData,
+        batch_size: usize,
+        samples: usize,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let (mut decoded, mut total) = (Vec::new(), 0);
+        for index in 0..data.train.len() {
+            match data.train.get(index) {
+                Ok(utterance) => {
+                    total += utterance.samples.len();
+                    decoded.push(utterance.samples);
+                }
+                Err(error) => data.skip(index, &error),
+            }
+            if total > IN_MEMORY_SAMPLES {
+                break;
+            }
+        }
+        let clips = match total > IN_MEMORY_SAMPLES {
+            true => Clips::Files(data.train.clone()),
+            false => Clips::Decoded(decoded),
+        };
+        let count = match &clips {
+            Clips::Files(dataset) => dataset.len(),
+            Clips::Decoded(clips) => clips.len(),
+        };
+        if count == 0 {
+            return Err(TrainError::Config {
+                reason: "no recording of the training split can be decoded".into(),
+            });
+        }
+        Ok(Self {
+            clips,
+            order: BatchOrder::new(count, batch_size.min(count), seed),
+            samples,
+            seed,
+        })
+    }
+
+    /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording; short ones
+    /// are followed by others.
+    pub(crate) fn batch(&mut self, round: u64, device: &Device) -> Tensor<3> {
+        let mut random = RandomStream::for_step(self.seed, "pieces", round);
+        let picked = self.order.batch(round);
+        let mut values = Vec::with_capacity(picked.len() * self.samples);
+        for first in &picked {
+            let end = values.len() + self.samples;
+            let mut index = *first;
+            while values.len() < end {
+                let clip = self.clip(index);
+                let start = match clip.len().checked_sub(self.samples) {
+                    Some(spare) => random.below(spare + 1),
+                    None => 0,
+                };
+                let count = (clip.len() - start).min(end - values.len());
+                values.extend_from_slice(&clip[start..start + count]);
+                index = random.below(self.count());
+            }
+        }
+        let shape = [picked.len(), 1, self.samples];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    fn count(&self) -> usize {
+        match &self.clips {
+            Clips::Decoded(clips) => clips.len(),
+            Clips::Files(dataset) => dataset.len(),
+        }
+    }
+
+    /// A recording; silence in the place of one that is broken.
+    fn clip(&self, index: usize) -> std::borrow::Cow<'_, [f32]> {
+        match &self.clips {
+            Clips::Decoded(clips) => clips[index].as_slice().into(),
+            Clips::Files(dataset) => match dataset.get(index) {
+                Ok(utterance) => utterance.samples.into(),
+                Err(_) => vec![0.0; self.samples].into(),
+            },
+        }
+    }
+}

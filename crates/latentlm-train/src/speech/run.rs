@@ -1,0 +1,36 @@
+//! A whole speech run: codec, latents, language model, report.
+
+use std::time::Instant;
+
+use super::data::SpeechData;
+use super::recipe::SpeechRecipe;
+use super::{stage_codec, stage_lm};
+use crate::context::{self, RunEnd, RunOptions};
+use crate::error::TrainError;
+use crate::report;
+
+/// A run of speech.
+pub(crate) type Context = context::Context<SpeechRecipe, SpeechData>;
+
+/// Trains a recipe, or continues a run.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+    let started = Instant::now();
+    // Before the folder is made: a run that can't begin leaves nothing behind.
+    let data = SpeechData::open(&recipe)?;
+    let mut context = Context::open(recipe, data, options)?;
+    let finished = stage_codec::train(&mut context)? && stage_lm::train(&mut context)?;
+    let report = report::write_speech_report(&context.run, &context.recipe)?;
+    if !finished {
+        return Ok(RunEnd::Stopped);
+    }
+    let last = context.recipe.lm_train.steps;
+    Ok(RunEnd::Finished {
+        samples: context.run.file(&format!("samples/lm-step-{last}.wav")),
+        report,
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: context.data.skipped,
+    })
+}

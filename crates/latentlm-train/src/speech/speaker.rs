@@ -1,0 +1,308 @@
+//! A trained model, ready to speak: all it needs is a checkpoint folder.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_audio::{Codec, DecoderState};
+use latentlm::core::bundle::load_module;
+use latentlm::{
+    LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec, core::SignalLayout,
+};
+use latentlm_data::TextTokenizer;
+
+use super::recipe::SpeechRecipe;
+use super::stage_codec::{hop_samples, signal};
+use crate::error::TrainError;
+use crate::image::host_values;
+use crate::optimize::ema_file;
+use crate::recipe::Recipe;
+use crate::run::{Manifest, RunFolder};
+
+/// A checkpoint's vocabulary.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+/// Texts that are spoken at once: more would not be faster, and take more memory.
+const BATCH: usize = 16;
+
+/// Codec, language model and vocabulary of a checkpoint, with the averaged weights.
+#[derive(Debug)]
+pub struct Speaker {
+    recipe: SpeechRecipe,
+    codec: Codec,
+    model: SpeechLm,
+    tokenizer: TextTokenizer,
+    device: Device,
+}
+
+/// A voice to go on with: what was said, and how it sounded.
+#[derive(Debug, Clone)]
+pub struct Voice {
+    text: String,
+    /// `[P, Z]`
+    latents: Tensor<2>,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speech {
+    /// Samples in `[-1, 1]`.
+    pub samples: Vec<f32>,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
+}
+
+/// How long speaking took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeakingTimes {
+    /// From the call to the first samples.
+    pub first_audio_s: f64,
+    /// From the call to the last.
+    pub total_s: f64,
+    /// Length of what was said.
+    pub speech_s: f64,
+}
+
+impl Speaker {
+    pub(crate) fn new(
+        recipe: SpeechRecipe,
+        (codec, model): (Codec, SpeechLm),
+        tokenizer: TextTokenizer,
+        device: Device,
+    ) -> Self {
+        Self {
+            recipe,
+            codec,
+            model,
+            tokenizer,
+            device,
+        }
+    }
+
+    /// Loads a run's newest checkpoint.
+    ///
+    /// # Errors
+    /// If the folder is no run, has no finished checkpoint, or one that is damaged.
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self, TrainError> {
+        let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
+        let (folder, _) = run.require("lm")?;
+        Self::from_checkpoint(&folder, device)
+    }
+
+    /// Loads a checkpoint folder of the language model's stage.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or of another shape.
+    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, TrainError> {
+        let manifest = Manifest::<SpeechRecipe>::read(folder)?;
+        let recipe = manifest.recipe;
+        recipe.validate()?;
+        let tokenizer = TextTokenizer::read(&folder.join(TOKENIZER))?;
+        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let model = recipe.model(tokenizer.vocabulary()).init(device);
+        let model = load_module(model, &folder.join(ema_file("model")))?;
+        Ok(Self::new(recipe, (codec, model), tokenizer, device.clone()))
+    }
+
+    /// The recipe that it was trained with.
+    pub fn recipe(&self) -> &SpeechRecipe {
+        &self.recipe
+    }
+
+    /// The codec.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Samples a second.
+    pub fn sample_rate_hz(&self) -> u32 {
+        match self.codec.spec().layout {
+            SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
+            SignalLayout::Grid { .. } => self.recipe.codec.sample_rate_hz,
+        }
+    }
+
+    /// A voice to go on with, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its
+    /// words.
+    ///
+    /// # Errors
+    /// If the recording is shorter than a latent.
+    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice, TrainError> {
+        let hop = hop_samples(&self.codec);
+        if samples.len() < hop {
+            return Err(TrainError::Config {
+                reason: format!("a voice of {} samples; one latent takes {hop}", samples.len()),
+            });
+        }
+        let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
+        let [_, frames, dim] = latents.dims();
+        Ok(Voice {
+            text: text.into(),
+            latents: latents.reshape([frames, dim]),
+        })
+    }
+
+    /// Says texts, a batch at a time. What a text sounds like depends on it, on the seed and on its
+    /// place in the list, not on its neighbours.
+    ///
+    /// # Errors
+    /// If a text is empty or has characters outside the vocabulary, or the options do not fit the
+    /// model.
+    pub fn say(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Vec<Speech>, TrainError> {
+        self.check(options)?;
+        let prompts = texts
+            .iter()
+            .zip(0..)
+            .map(|(text, place)| self.prompt(text, voice, seed.wrapping_add(place)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let batches = prompts.chunks(BATCH).map(|prompts| self.say_batch(prompts, options));
+        Ok(batches.flatten().collect())
+    }
+
+    fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Vec<Speech> {
+        let mut stream =
+            self.model
+                .speak(prompts, self.recipe.max_frames(), *options, &self.device);
+        let (mut frames, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
+        while let Some(frame) = stream.next_frame() {
+            for (length, sounding) in lengths.iter_mut().zip(&frame.sounding) {
+                *length += usize::from(*sounding);
+            }
+            frames.push(frame.latents);
+        }
+        let hop = hop_samples(&self.codec);
+        let decoded = match frames.is_empty() {
+            true => Vec::new(),
+            false => host_values(self.codec.decode(Tensor::cat(frames.clone(), 1))),
+        };
+        let width = frames.len() * hop;
+        let sounds = lengths.into_iter().enumerate().map(|(row, length)| Speech {
+            samples: decoded[row * width..][..length * hop].to_vec(),
+            was_cut: stream.was_cut(row),
+        });
+        sounds.collect()
+    }
+
+    /// Says one text, handing out sound as it is made: the first samples come before the second
+    /// latent is drawn.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say), and what `hear` returns.
+    pub fn stream<E: From<TrainError>>(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        (options, seed): (&SampleOptions, u64),
+        mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<SpeakingTimes, E> {
+        let started = Instant::now();
+        self.check(options)?;
+        let prompt = self.prompt(text, voice, seed)?;
+        let frames = self.recipe.max_frames();
+        let mut stream = self.model.speak(&[prompt], frames, *options, &self.device);
+        let mut state = DecoderState::default();
+        let (mut samples, mut first) = (0, None);
+        while let Some(frame) = stream.next_frame() {
+            let sound = host_values(self.codec.decode_step(frame.latents, &mut state));
+            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
+            samples += sound.len();
+            hear(&sound)?;
+        }
+        let total_s = started.elapsed().as_secs_f64();
+        Ok(SpeakingTimes {
+            first_audio_s: first.unwrap_or(total_s),
+            total_s,
+            speech_s: samples as f64 / f64::from(self.sample_rate_hz()),
+        })
+    }
+
+    fn prompt(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        seed: u64,
+    ) -> Result<SpeechPrompt, TrainError> {
+        let mut tokens = Vec::new();
+        if let Some(voice) = voice {
+            tokens.extend(self.tokenizer.encode(&voice.text)?);
+        }
+        tokens.extend(self.tokenizer.encode(text)?);
+        Ok(SpeechPrompt {
+            text: tokens,
+            voice: voice.map(|voice| voice.latents.clone()),
+            seed,
+        })
+    }
+
+    fn check(&self, options: &SampleOptions) -> Result<(), TrainError> {
+        let timesteps = self.recipe.lm.num_train_timesteps;
+        if (1..timesteps).contains(&options.steps) && options.guidance_scale.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::Config {
+            reason: format!(
+                "solver steps must be in 1..{timesteps}, not {}, and guidance a number, not {}",
+                options.steps, options.guidance_scale
+            ),
+        })
+    }
+}
+
+/// Sentences of a text: where it is longer than about `longest` characters, it is cut behind a full
+/// stop, question mark, exclamation mark, semicolon or line, else behind a comma or space.
+pub fn sentences(text: &str, longest: usize) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = cut(rest, longest.max(1));
+        let (head, tail) = rest.split_at(end);
+        sentences.push(head.trim().to_owned());
+        rest = tail.trim_start();
+    }
+    sentences
+}
+
+/// Where the first sentence ends, a byte index.
+fn cut(text: &str, longest: usize) -> usize {
+    let limit = text.char_indices().nth(longest).map_or(text.len(), |(at, _)| at);
+    let head = &text[..limit];
+    let ends = |marks: &[char], window: &str| {
+        let found = window.char_indices().rev().find(|(at, c)| {
+            let next = text[at + c.len_utf8()..].chars().next();
+            marks.contains(c) && next.is_none_or(char::is_whitespace)
+        });
+        found.map(|(at, c)| at + c.len_utf8())
+    };
+    if limit == text.len() {
+        return limit;
+    }
+    ends(&['.', '?', '!', ';', '\n'], head)
+        .or_else(|| ends(&[',', ':'], head))
+        .or_else(|| head.rfind(char::is_whitespace).filter(|at| *at > 0))
+        .unwrap_or(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_where_one_breathes() {
+        let text = "One two. Three four five! Six, seven eight nine ten eleven";
+        let got = sentences(text, 20);
+        assert_eq!(
+            got,
+            ["One two.", "Three four five!", "Six,", "seven eight nine", "ten eleven"]
+        );
+        assert_eq!(sentences("  ", 20), Vec::<String>::new());
+        assert_eq!(sentences("short", 20), ["short"]);
+        assert_eq!(sentences("ααααα βββββ", 7), ["ααααα", "βββββ"]);
+        assert_eq!(sentences("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(sentences("3.5 is more than it", 8), ["3.5 is", "more", "than it"]);
+    }
+}

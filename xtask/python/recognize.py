@@ -1,0 +1,96 @@
+"""Says what it hears in WAV files: a line a file, path, tab, words.
+
+    python recognize.py --grammar digits one.wav two.wav     closed vocabulary, pocketsphinx
+    python recognize.py --whisper MODEL one.wav              open vocabulary, faster-whisper
+
+Grammars: digits, letters, dates, or the path of a JSGF file. MODEL is the name of a model of
+`faster-whisper`, or a folder with one.
+"""
+
+import argparse
+import wave
+from pathlib import Path
+
+DIGITS = "zero oh one two three four five six seven eight nine"
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
+DAYS = "sunday monday tuesday wednesday thursday friday saturday"
+MONTHS = (
+    "january february march april may june july august september october november december"
+)
+UNITS = "first second third fourth fifth sixth seventh eighth ninth"
+TEENS = (
+    "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth "
+    "nineteenth twentieth thirtieth"
+)
+
+
+def one_of(words, form="{}"):
+    return "(" + " | ".join(form.format(word) for word in words.split()) + ")"
+
+
+def grammar(name, known):
+    """The grammar of a name, as JSGF."""
+    if name == "digits":
+        rule = one_of(DIGITS) + "+"
+    elif name == "letters":
+        # The dictionary spells letters with a full stop, but for the words `a` and `i`.
+        spelled = " ".join(x + "." if known(x + ".") else x for x in LETTERS.split())
+        rule = one_of(spelled) + "+"
+    elif name == "dates":
+        day = f"({one_of(UNITS)} | {one_of(TEENS)} | twenty {one_of(UNITS)} | thirty first)"
+        rule = f"{one_of(DAYS)} {one_of(MONTHS)} {day}"
+    else:
+        return Path(name).read_text()
+    return f"#JSGF V1.0;\ngrammar spoken;\npublic <spoken> = {rule};\n"
+
+
+def samples(path):
+    """16-bit mono PCM and its rate."""
+    with wave.open(path) as file:
+        if file.getnchannels() != 1 or file.getsampwidth() != 2:
+            raise SystemExit(f"{path}: not 16-bit mono")
+        return file.readframes(file.getnframes()), file.getframerate()
+
+
+def with_grammar(name, paths):
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(lm=None, loglevel="FATAL")
+    text = grammar(name, lambda word: decoder.lookup_word(word) is not None)
+    decoder.add_jsgf_string("spoken", text)
+    decoder.activate_search("spoken")
+    for path in paths:
+        pcm, rate = samples(path)
+        if rate != 16_000:
+            raise SystemExit(f"{path}: {rate} Hz; the recognizer's model wants 16000")
+        decoder.start_utt()
+        decoder.process_raw(pcm, full_utt=True)
+        decoder.end_utt()
+        heard = decoder.hyp()
+        yield path, heard.hypstr.replace(".", "") if heard else ""
+
+
+def with_whisper(model, paths):
+    from faster_whisper import WhisperModel
+
+    whisper = WhisperModel(model, device="cpu", compute_type="int8")
+    for path in paths:
+        segments, _ = whisper.transcribe(path, language="en", beam_size=5)
+        yield path, " ".join(segment.text.strip() for segment in segments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--grammar")
+    parser.add_argument("--whisper", metavar="MODEL")
+    parser.add_argument("wav", nargs="+")
+    args = parser.parse_args()
+    if bool(args.grammar) == bool(args.whisper):
+        parser.error("either --grammar or --whisper")
+    recognize = with_grammar if args.grammar else with_whisper
+    for path, text in recognize(args.grammar or args.whisper, args.wav):
+        print(f"{path}\t{text}")
+
+
+if __name__ == "__main__":
+    main()
