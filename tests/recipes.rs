@@ -1,11 +1,24 @@
 //! Every shipped recipe resolves; its model has the published size; the large ones take a step.
 
+use std::sync::{Mutex, MutexGuard};
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
-use latentlm::{LatentCodec, LatentHead, RandomStream};
+use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
 use latentlm_tests::repository;
-use latentlm_train::{ImageRecipe, Player, Recipe};
+use latentlm_train::{ImageRecipe, Player, Recipe, SpeechRecipe};
+
+/// Models of this size are built one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn speech_recipe(name: &str) -> SpeechRecipe {
+    let path = repository("configs/tts").join(name);
+    SpeechRecipe::resolve(Some(&path), &[]).unwrap()
+}
 
 fn recipe(name: &str) -> ImageRecipe {
     let path = repository("configs/image").join(name);
@@ -21,11 +34,17 @@ fn every_recipe_resolves() {
         count += 1;
     }
     assert_eq!(count, 6);
+    for entry in std::fs::read_dir(repository("configs/tts")).unwrap() {
+        SpeechRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 9);
 }
 
 #[test]
 fn the_default_is_the_shipped_recipe() {
     assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
+    assert_eq!(speech_recipe("voice.toml"), SpeechRecipe::default());
 }
 
 #[test]
@@ -40,7 +59,7 @@ fn impossible_recipes_are_refused_in_one_line() {
             "learning_rate must be positive",
         ),
         ("lm.condition_dropout=1.0", "condition_dropout"),
-        ("sample.steps=1000", "sample.steps must be below"),
+        ("sample.steps=1000", "sample.steps must be"),
         ("lm.prediction=Sample", "unknown variant"),
         ("lm.batch_mul=0", "batch_mul"),
     ] {
@@ -67,6 +86,7 @@ fn published_parameters(width: u64, depth: u64, head_depth: u64) -> u64 {
 
 #[test]
 fn large_models_have_the_published_sizes() {
+    let _turn = alone();
     let sizes = [("base", 768, 12), ("medium", 1024, 24), ("large", 1536, 24)];
     for (name, width, depth) in sizes {
         let recipe = recipe(&format!("imagenet256-{name}.toml"));
@@ -114,5 +134,48 @@ fn the_base_size_takes_a_step_of_both_stages() {
     let report = lm.backward(loss).unwrap();
     // The head starts as zero: the loss is the mean square of a velocity of unit variance.
     assert!((value - 1.0).abs() < 0.1, "{value}");
+    assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
+}
+
+/// The published speech codec, and a language model of the reference's Medium size on it: both take
+/// a step of the optimizer.
+#[test]
+fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
+    let _turn = alone();
+    let device = Device::default().autodiff();
+    let recipe = speech_recipe("large-24khz-7.5hz.toml");
+    assert_eq!(recipe.frame_rate_hz(), 7.5);
+    let mut random = RandomStream::new(1);
+
+    let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
+    // As `transformers` counts the published tokenizer's encoder and decoder.
+    assert_eq!(codec.model().num_params(), 687_392_001);
+    let loss = recipe.codec_loss.init(24_000, &device).unwrap();
+    let signal = random.normal([1, 1, 3200], &device).mul_scalar(0.1);
+    let posterior = codec.model().encode(signal.clone());
+    let decoded = codec.model().decode(posterior.mode());
+    let output = loss.forward(decoded, signal, &posterior, None);
+    let report = codec.backward(output.total).unwrap();
+    assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
+    drop(codec);
+
+    let (text, width, depth, head_depth) = (8192, 1024, 24, 3);
+    let mut model = Player::new(recipe.model(text).init(&device), &recipe.lm_train);
+    // The image model's, but for what reads labels and latents, and their channels.
+    let (classes, channels) = (1001, 16);
+    let same = published_parameters(width, depth, head_depth)
+        - classes * width
+        - (2 * (channels * width + width) + width * channels);
+    let dim = 64;
+    let own = (text as u64 + 3) * width + 2 * (dim * width + width) + width * dim;
+    assert_eq!(model.model().num_params() as u64, same + own + 2);
+    let documents = [SpeechDocument {
+        text: vec![1, 2, 3],
+        frames: 4,
+    }];
+    let latents: Tensor<2> = random.normal([4, 64], &device);
+    let draws = model.model().head.draw(4, &mut random, &device);
+    let loss = model.model().loss(&documents, latents, draws);
+    let report = model.backward(loss.diffusion + loss.token).unwrap();
     assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
 }

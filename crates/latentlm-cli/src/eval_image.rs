@@ -21,13 +21,13 @@ pub struct EvalImage {
 
 impl EvalImage {
     pub fn run(self) -> Result<()> {
-        let device = device(&self.sampling.device)?;
+        let device = device(&self.sampling.drawing.device)?;
         let path = run_path(&self.sampling.run);
         let (run, recipe) = RunFolder::<ImageRecipe>::open(&path)?;
         let options = EvaluateOptions {
             samples: self.samples as usize,
-            seed: self.sampling.seed,
-            sample: self.sampling.options(recipe.sample_options()),
+            seed: self.sampling.drawing.seed,
+            sample: self.sampling.drawing.options(recipe.sample_options()),
         };
         let evaluation = evaluate_image(&path, &options, &device)?;
         println!("{}", serde_json::to_string_pretty(&evaluation)?);

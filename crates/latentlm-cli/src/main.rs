@@ -4,11 +4,14 @@
 
 mod bench_decode;
 mod bench_worker;
+mod codec;
 mod data;
 mod device;
 mod eval_image;
+mod eval_tts;
 mod sample_image;
 mod sampling;
+mod speak;
 mod train_image;
 mod train_tts;
 mod training;
@@ -18,6 +21,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use latentlm_data::DataError;
 use latentlm_train::TrainError;
 
 /// LatentLM: train and sample latent language models.
@@ -34,6 +38,10 @@ enum Command {
     TrainTts(train_tts::TrainTts),
     SampleImage(sample_image::SampleImage),
     EvalImage(eval_image::EvalImage),
+    Speak(speak::Speak),
+    EvalTts(eval_tts::EvalTts),
+    #[command(subcommand)]
+    Codec(codec::Codec),
     BenchDecode(bench_decode::BenchDecode),
     VerifyReference(verify_reference::VerifyReference),
     #[command(hide = true)]
@@ -50,6 +58,9 @@ fn main() -> ExitCode {
         Command::TrainTts(command) => command.run(),
         Command::SampleImage(command) => command.run(),
         Command::EvalImage(command) => command.run(),
+        Command::Speak(command) => command.run(),
+        Command::EvalTts(command) => command.run(),
+        Command::Codec(command) => command.run(),
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
@@ -78,6 +89,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | TrainError::Config { .. }
                     | TrainError::Codec(_)
                     | TrainError::Model(_)
+                    | TrainError::Data(DataError::Text { .. })
             )
         );
     ExitCode::from(if usage { 2 } else { 1 })

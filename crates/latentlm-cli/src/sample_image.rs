@@ -37,7 +37,7 @@ pub struct SampleImage {
 
 impl SampleImage {
     pub fn run(self) -> Result<()> {
-        let device = device(&self.sampling.device)?;
+        let device = device(&self.sampling.drawing.device)?;
         let generator = Generator::from_run(&run_path(&self.sampling.run), &device)?;
         let count = self.count as usize;
         let classes = match &self.class {
@@ -50,8 +50,9 @@ impl SampleImage {
             .collect();
         let options = self
             .sampling
+            .drawing
             .options(generator.manifest.recipe.sample_options());
-        let pictures = generator.draw(&labels, &options, self.sampling.seed)?;
+        let pictures = generator.draw(&labels, &options, self.sampling.drawing.seed)?;
         let columns = if self.grid {
             count
         } else {

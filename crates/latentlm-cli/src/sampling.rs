@@ -3,19 +3,16 @@
 use clap::Args;
 use latentlm::SampleOptions;
 
-/// How pictures are drawn.
+/// How latents are drawn.
 #[derive(Args)]
-pub struct Sampling {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "mnist")]
-    pub run: String,
+pub struct Drawing {
     /// Classifier-free guidance; the recipe's by default
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
     /// Solver steps a latent; the recipe's by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
     steps: Option<u64>,
-    /// Seed: the same seed draws the same pictures
+    /// Seed: the same seed draws the same
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -23,7 +20,7 @@ pub struct Sampling {
     pub device: String,
 }
 
-impl Sampling {
+impl Drawing {
     /// The recipe's options with what was asked for.
     pub fn options(&self, recipe: SampleOptions) -> SampleOptions {
         SampleOptions {
@@ -32,4 +29,14 @@ impl Sampling {
             ..recipe
         }
     }
+}
+
+/// How pictures are drawn.
+#[derive(Args)]
+pub struct Sampling {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "mnist")]
+    pub run: String,
+    #[command(flatten)]
+    pub drawing: Drawing,
 }

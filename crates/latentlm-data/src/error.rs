@@ -40,14 +40,21 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// A corpus that no utterance can be composed of.
-    #[error(
-        "nothing can be composed of the corpus of {path}: no clips with a `group` such as `digit`, \
-         `letter`, or `day`, `month`, `ordinal` and `number`"
-    )]
-    NoWords {
-        /// A recording of the corpus.
+    /// Recordings are asked for in a way that no recording can be brought to.
+    #[error("cannot open {path} as speech: {reason}")]
+    SpeechSpec {
+        /// The dataset.
         path: PathBuf,
+        /// What does not fit, and what would.
+        reason: String,
+    },
+    /// A corpus that no utterance can be composed of.
+    #[error("nothing can be composed of the words in {path}: {missing}")]
+    NoWords {
+        /// The corpus.
+        path: PathBuf,
+        /// Words that each kind of utterance lacks.
+        missing: String,
     },
     /// A class without pictures.
     #[error("class folder {path} holds no PNG, JPEG or WebP picture: fill it or remove it")]
@@ -107,7 +114,8 @@ impl DataError {
             Self::Io { path, .. }
             | Self::Unknown { path }
             | Self::NoSpeech { path }
-            | Self::NoWords { path }
+            | Self::SpeechSpec { path, .. }
+            | Self::NoWords { path, .. }
             | Self::EmptyClass { path }
             | Self::EmptySplit { path, .. }
             | Self::Spec { path, .. }

@@ -71,9 +71,11 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer has a part that has no such form.
     pub fn to_json(&self) -> Result<String, DataError> {
-        self.inner.to_string(false).map_err(|error| DataError::Text {
-            reason: format!("cannot write the vocabulary: {error}"),
-        })
+        self.inner
+            .to_string(false)
+            .map_err(|error| DataError::Text {
+                reason: format!("cannot write the vocabulary: {error}"),
+            })
     }
 
     /// `V`, tokens of the vocabulary.

@@ -41,6 +41,14 @@ pub enum TrainError {
         /// Why.
         source: RecordError,
     },
+    /// A program that should listen to speech.
+    #[error("listener `{command}`: {reason}")]
+    Listener {
+        /// The command.
+        command: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// A run folder that is not what the command needs.
     #[error("run {path}: {reason}")]
     Run {

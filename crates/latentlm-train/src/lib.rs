@@ -42,7 +42,7 @@ pub use recipe::{LmConfig, Recipe, StageConfig};
 pub use run::{Manifest, RunFolder};
 pub use schedule::LearningRate;
 pub use speech::{
-    EditCount, SpeakConfig, Speaker, SpeakingTimes, Speech, SpeechDataConfig, SpeechRecipe,
-    TextConfig, Voice, characters, edit_rate, mel_distance_db, sentences, si_sdr_db, stoi,
-    train_speech, words,
+    EditCount, EvaluateSpeechOptions, Listener, SpeakConfig, Speaker, SpeakingTimes, Speech,
+    SpeechCodec, SpeechDataConfig, SpeechEvaluation, SpeechRecipe, TextConfig, Voice, characters,
+    edit_rate, evaluate_speech, mel_distance_db, sentences, si_sdr_db, stoi, train_speech, words,
 };

@@ -10,12 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
 
 use crate::error::TrainError;
+use crate::image::ImageRecipe;
 use crate::metrics::{MetricLine, MetricsLog, series};
 use crate::plot::{Series, escape, line_chart};
-use crate::image::ImageRecipe;
 use crate::recipe::Recipe;
-use crate::speech::SpeechRecipe;
 use crate::run::RunFolder;
+use crate::speech::SpeechRecipe;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
 padding:0 1rem;color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
@@ -145,11 +145,7 @@ fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
 }
 
 /// The recipe, and the page written.
-fn end<R: Recipe>(
-    mut page: Page,
-    run: &RunFolder<R>,
-    recipe: &R,
-) -> Result<PathBuf, TrainError> {
+fn end<R: Recipe>(mut page: Page, run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, TrainError> {
     page.heading("Recipe");
     page.code(&recipe.to_toml()?);
     let path = run.file("report.html");
@@ -160,7 +156,11 @@ fn end<R: Recipe>(
 fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
     let charts: [(&str, &[&str], bool); 6] = [
         ("loss", &["loss", "reconstruction", "token_loss"], true),
-        ("held-out mel distance in dB", &["held_out_mel_distance_db"], false),
+        (
+            "held-out mel distance in dB",
+            &["held_out_mel_distance_db"],
+            false,
+        ),
         ("parts of the loss", &["mel", "stft", "adversarial"], false),
         ("held-out PSNR in dB", &["held_out_psnr_db"], false),
         ("norm of the gradients", &["gradient_norm"], true),

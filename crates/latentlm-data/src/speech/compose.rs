@@ -1,6 +1,6 @@
 //! Utterances made of word clips: as much text as is wanted, with exact transcripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand::rngs::ChaCha8Rng;
@@ -17,6 +17,10 @@ use crate::error::DataError;
 const PAUSE_SECONDS: std::ops::Range<f64> = 0.04..0.16;
 /// Silence before the first and behind the last word, in seconds.
 const MARGIN_SECONDS: std::ops::Range<f64> = 0.06..0.12;
+/// Silence left around a clip, in seconds.
+const KEPT_SECONDS: f64 = 0.01;
+/// Missing words that an error names.
+const MISSING_SHOWN: usize = 4;
 /// Words that are spelled.
 const SPELLED: &str = "able acid also area army away baby back ball band bank base bath bear beat \
     bell best bird blue boat body bone book born both bowl bread brick bus cake call came camp car \
@@ -36,16 +40,74 @@ const SPELLED: &str = "able acid also area army away baby back ball band bank ba
     tide time toe town train tree true tulip van vase view vote wait walk wall warm wash water wave \
     week well west wheat wide wild wind wine wing wolf wood word work yard year yes zebra zero zone";
 const UNITS: [&str; 20] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 ];
 const TENS: [&str; 10] = [
     "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
 ];
+const DAYS: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
 const ORDINALS: [&str; 20] = [
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
-    "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth",
-    "eighteenth", "nineteenth", "twentieth",
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+    "twentieth",
 ];
 
 /// Kinds of composed utterances.
@@ -76,13 +138,27 @@ impl Composition {
         }
     }
 
-    /// Groups of words that it draws from.
-    fn groups(self) -> &'static [&'static str] {
+    /// The words without which it is left out.
+    fn needs(self) -> Words {
         match self {
-            Self::Digits => &["digit"],
-            Self::Letters => &["letter"],
-            Self::Dates => &["day", "month", "ordinal", "number"],
-            Self::Numbers => &["digit", "number"],
+            Self::Digits => words("digit", &UNITS[..10]),
+            Self::Letters => ('a'..='z')
+                .map(|c| word("letter", &c.to_string()))
+                .collect(),
+            Self::Dates => {
+                let days = (1..=31).flat_map(ordinal).collect::<BTreeSet<_>>();
+                let mut needed = words("day", &DAYS);
+                needed.extend(words("month", &MONTHS));
+                needed.extend(days);
+                needed
+            }
+            Self::Numbers => {
+                let mut needed = words("digit", &UNITS[..10]);
+                needed.extend(words("number", &UNITS[10..]));
+                needed.extend(words("number", &TENS[2..]));
+                needed.extend(words("number", &["hundred", "thousand"]));
+                needed
+            }
         }
     }
 }
@@ -94,44 +170,74 @@ pub struct Composed {
     pub text: String,
     /// Samples in `[-1, 1]`.
     pub samples: Vec<f32>,
+    /// Who says it.
+    pub speaker: String,
     /// What kind it is.
     pub kind: Composition,
 }
 
-/// Joins clips of words. A clone is cheap.
+/// What one speaker says: recordings of each word.
+#[derive(Debug)]
+struct Voice {
+    speaker: String,
+    clips: BTreeMap<Word, Vec<Vec<f32>>>,
+}
+
+impl Voice {
+    fn lacks(&self, kind: Composition) -> Vec<String> {
+        let needed = kind.needs().into_iter();
+        needed
+            .filter(|word| !self.clips.contains_key(word))
+            .map(|(_, word)| word)
+            .collect()
+    }
+
+    fn can(&self, kind: Composition) -> bool {
+        self.lacks(kind).is_empty()
+    }
+}
+
+/// Joins clips of words, those of one speaker at a time. A clone is cheap.
 #[derive(Debug, Clone)]
 pub struct Composer {
-    words: Arc<BTreeMap<(String, String), Vec<f32>>>,
+    voices: Arc<Vec<Voice>>,
     kinds: Vec<Composition>,
     sample_rate_hz: u32,
 }
 
 impl Composer {
-    /// Loads all clips of a corpus that belong to a group.
+    /// Loads all clips of a corpus that belong to a group. A kind of which no speaker says every
+    /// word is left out.
     ///
     /// # Errors
     /// If a clip can't be decoded, or no kind of utterance finds its words.
     pub fn new(dataset: &SpeechDataset) -> Result<Self, DataError> {
         let sample_rate_hz = dataset.spec().sample_rate_hz;
-        let mut words = BTreeMap::new();
+        let mut voices: BTreeMap<String, Voice> = BTreeMap::new();
         for index in 0..dataset.len() {
             let Some(group) = dataset.group(index) else {
                 continue;
             };
             let clip = dataset.get(index)?;
-            let samples = trim_silence(&clip.samples, sample_rate_hz, 0.01).to_vec();
-            words.insert((group.to_owned(), clip.text), samples);
+            let samples = trim_silence(&clip.samples, sample_rate_hz, KEPT_SECONDS).to_vec();
+            let voice = voices.entry(clip.speaker.clone()).or_insert_with(|| Voice {
+                speaker: clip.speaker,
+                clips: BTreeMap::new(),
+            });
+            let takes = voice.clips.entry(word(group, &clip.text.to_lowercase()));
+            takes.or_default().push(samples);
         }
-        let has = |group: &&str| words.keys().any(|(known, _)| known == group);
-        let complete = |kind: &Composition| kind.groups().iter().all(|group| has(group));
-        let kinds: Vec<Composition> = Composition::ALL.into_iter().filter(complete).collect();
+        let voices: Vec<Voice> = voices.into_values().collect();
+        let said = |kind: &Composition| voices.iter().any(|voice| voice.can(*kind));
+        let kinds: Vec<Composition> = Composition::ALL.into_iter().filter(said).collect();
         if kinds.is_empty() {
             return Err(DataError::NoWords {
-                path: dataset.path(0).to_owned(),
+                path: dataset.folder().to_owned(),
+                missing: missing(&voices),
             });
         }
         Ok(Self {
-            words: Arc::new(words),
+            voices: Arc::new(voices),
             kinds,
             sample_rate_hz,
         })
@@ -150,75 +256,126 @@ impl Composer {
     pub fn utterance(&self, kind: Composition, split: Split, seed: u64, index: u64) -> Composed {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(index);
+        let voices = self.voices.iter().filter(|voice| voice.can(kind));
+        let voices: Vec<&Voice> = voices.collect();
+        let voice = *pick(&voices, &mut random);
+        // Both splits have texts of every kind: this ends, after ten rounds for the held-out one.
         loop {
-            let words = self.words_of(kind, &mut random);
-            let text = words.iter().map(|(_, word)| word.as_str()).collect::<Vec<_>>().join(" ");
+            let words = words_of(voice, kind, &mut random);
+            let said = words.iter().map(|(_, word)| word.as_str());
+            let text = said.collect::<Vec<_>>().join(" ");
             if split_of(&text) == split {
-                let samples = self.join(&words, &mut random);
                 return Composed {
+                    samples: self.join(voice, &words, &mut random),
+                    speaker: voice.speaker.clone(),
                     text,
-                    samples,
                     kind,
                 };
             }
         }
     }
 
-    fn words_of(&self, kind: Composition, random: &mut ChaCha8Rng) -> Vec<(String, String)> {
-        let pair = |group: &str, word: &str| (group.to_owned(), word.to_owned());
-        match kind {
-            Composition::Digits => (0..random.random_range(3..=6))
-                .map(|_| pair("digit", self.any("digit", random)))
-                .collect(),
-            Composition::Letters => {
-                let words: Vec<&str> = SPELLED.split_whitespace().collect();
-                let word = words[random.random_range(0..words.len())];
-                word.chars().map(|c| pair("letter", &c.to_string())).collect()
+    /// An utterance of a mix of kinds: in every so many indices as the weights sum to, each kind has
+    /// as many as its weight. Kinds whose words are not there don't count. `None` if the weights
+    /// leave nothing.
+    pub fn draw(
+        &self,
+        weights: &[(Composition, u32)],
+        split: Split,
+        seed: u64,
+        index: u64,
+    ) -> Option<Composed> {
+        let weighted = weights.iter().filter(|(kind, _)| self.kinds.contains(kind));
+        let weighted: Vec<_> = weighted.map(|&(kind, n)| (kind, u64::from(n))).collect();
+        let total: u64 = weighted.iter().map(|(_, weight)| weight).sum();
+        let mut at = index.checked_rem(total)?;
+        for (kind, weight) in weighted {
+            if at < weight {
+                return Some(self.utterance(kind, split, seed, index));
             }
-            Composition::Dates => {
-                let mut words = vec![
-                    pair("day", self.any("day", random)),
-                    pair("month", self.any("month", random)),
-                ];
-                words.extend(ordinal(random.random_range(1..=31)));
-                words
-            }
-            Composition::Numbers => {
-                // As many short ones as long ones.
-                let digits = random.random_range(1..=4);
-                number(random.random_range(0..10u32.pow(digits)) as usize)
-            }
+            at -= weight;
         }
-        .into_iter()
-        .filter(|word| self.words.contains_key(word))
-        .collect()
+        None
     }
 
-    fn any(&self, group: &str, random: &mut ChaCha8Rng) -> &str {
-        let words: Vec<&str> = self
-            .words
-            .keys()
-            .filter(|(known, _)| known == group)
-            .map(|(_, word)| word.as_str())
-            .collect();
-        words[random.random_range(0..words.len())]
-    }
-
-    fn join(&self, words: &[(String, String)], random: &mut ChaCha8Rng) -> Vec<f32> {
-        let mut silence = |seconds: std::ops::Range<f64>| {
-            let length = random.random_range(seconds) * f64::from(self.sample_rate_hz);
-            vec![0.0; length as usize]
+    fn join(&self, voice: &Voice, words: &[Word], random: &mut ChaCha8Rng) -> Vec<f32> {
+        let rate = f64::from(self.sample_rate_hz);
+        let silence = |seconds: std::ops::Range<f64>, random: &mut ChaCha8Rng| {
+            vec![0.0; (random.random_range(seconds) * rate).round() as usize]
         };
-        let mut samples = silence(MARGIN_SECONDS);
+        let mut samples = silence(MARGIN_SECONDS, random);
         for (index, word) in words.iter().enumerate() {
             if index > 0 {
-                samples.extend(silence(PAUSE_SECONDS));
+                samples.extend(silence(PAUSE_SECONDS, random));
             }
-            samples.extend_from_slice(&self.words[word]);
+            samples.extend(pick(&voice.clips[word], random));
         }
-        samples.extend(silence(MARGIN_SECONDS));
+        samples.extend(silence(MARGIN_SECONDS, random));
         samples
     }
+
+    /// The split that a composed text belongs to.
+    pub fn split_of(text: &str) -> Split {
+        split_of(text)
+    }
+}
+
+fn pick<'a, T>(list: &'a [T], random: &mut ChaCha8Rng) -> &'a T {
+    &list[random.random_range(0..list.len())]
+}
+
+fn words_of(voice: &Voice, kind: Composition, random: &mut ChaCha8Rng) -> Words {
+    let any = |group: &str, random: &mut ChaCha8Rng| {
+        let all: Vec<_> = voice.clips.keys().filter(|(g, _)| g == group).collect();
+        (*pick(&all, random)).clone()
+    };
+    match kind {
+        Composition::Digits => (0..random.random_range(3..=6))
+            .map(|_| any("digit", random))
+            .collect(),
+        Composition::Letters => {
+            let spelled: Vec<&str> = SPELLED.split_whitespace().collect();
+            let letters = pick(&spelled, random).chars();
+            letters.map(|c| word("letter", &c.to_string())).collect()
+        }
+        Composition::Dates => {
+            let mut date = vec![any("day", random), any("month", random)];
+            date.extend(ordinal(random.random_range(1..=31)));
+            date
+        }
+        Composition::Numbers => {
+            // As many short ones as long ones.
+            let digits = random.random_range(1..=4);
+            number(random.random_range(0..10u32.pow(digits)) as usize)
+        }
+    }
+}
+
+/// What each kind lacks, of the speaker who lacks the least.
+fn missing(voices: &[Voice]) -> String {
+    if voices.is_empty() {
+        return "no clips with a `group` such as `digit`, `letter`, or `day`, `month`, `ordinal` and \
+                `number`"
+            .into();
+    }
+    let lacking = |kind: Composition| {
+        let least = voices
+            .iter()
+            .map(|voice| voice.lacks(kind))
+            .min_by_key(Vec::len);
+        let least = least.unwrap_or_default();
+        let shown = least
+            .iter()
+            .take(MISSING_SHOWN)
+            .cloned()
+            .collect::<Vec<_>>();
+        let rest = match least.len().saturating_sub(MISSING_SHOWN) {
+            0 => String::new(),
+            rest => format!(" and {rest} more"),
+        };
+        format!("{} lack {}{rest}", kind.name(), shown.join(", "))
+    };
+    Composition::ALL.map(lacking).join("; ")
 }
 
 /// The split that a composed text belongs to.
@@ -229,10 +386,16 @@ fn split_of(text: &str) -> Split {
     }
 }
 
-type Words = Vec<(String, String)>;
+/// Group and word.
+type Word = (String, String);
+type Words = Vec<Word>;
 
-fn word(group: &str, word: &str) -> (String, String) {
+fn word(group: &str, word: &str) -> Word {
     (group.into(), word.into())
+}
+
+fn words(group: &str, list: &[&str]) -> Words {
+    list.iter().map(|name| word(group, name)).collect()
 }
 
 /// A number up to 9999 in words.
@@ -250,7 +413,7 @@ fn number(n: usize) -> Words {
         10..20 => words.push(word("number", UNITS[rest])),
         _ => {
             words.push(word("number", TENS[rest / 10]));
-            if rest % 10 > 0 {
+            if !rest.is_multiple_of(10) {
                 words.push(word("digit", UNITS[rest % 10]));
             }
         }
@@ -275,7 +438,11 @@ mod tests {
     use super::*;
 
     fn text(words: Words) -> String {
-        words.into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+        words
+            .into_iter()
+            .map(|(_, word)| word)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -297,6 +464,22 @@ mod tests {
         }
         assert_eq!(text(ordinal(30)), "thirtieth");
         assert_eq!(text(ordinal(31)), "thirty first");
+    }
+
+    /// Drawing again until a text is of the wanted split ends only if there are some.
+    #[test]
+    fn both_splits_have_words_to_spell() {
+        let spelled = |text: &str| {
+            let letters: Vec<String> = text.chars().map(String::from).collect();
+            split_of(&letters.join(" "))
+        };
+        let held_out = SPELLED
+            .split_whitespace()
+            .filter(|word| spelled(word) == Split::Test);
+        let (held_out, all) = (held_out.count(), SPELLED.split_whitespace().count());
+        assert!(held_out > 20 && all > 300, "{held_out} of {all}");
+        let all: BTreeSet<&str> = SPELLED.split_whitespace().collect();
+        assert_eq!(all.len(), SPELLED.split_whitespace().count(), "none twice");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::audio::read_audio;
-use super::corpus::{self, Clip};
+use super::audio::{RATES_HZ, read_audio};
+use super::corpus::{self, Clip, Listing};
 use super::loudness::{normalise, trim_silence};
 use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
@@ -25,6 +25,30 @@ pub struct SpeechSpec {
     pub min_seconds: f64,
     /// Longer recordings are left out.
     pub max_seconds: f64,
+}
+
+impl SpeechSpec {
+    fn validate(&self, path: &Path) -> Result<(), DataError> {
+        let (least, most) = (self.min_seconds, self.max_seconds);
+        let reason = if !RATES_HZ.contains(&self.sample_rate_hz) {
+            let (low, high) = (RATES_HZ.start(), RATES_HZ.end());
+            format!(
+                "samples a second must be {low} to {high}, not {}",
+                self.sample_rate_hz
+            )
+        } else if !(0.0 <= least && least <= most) {
+            format!("lengths must be from 0 s up, not {least} to {most} s")
+        } else if let Some(level) = self
+            .loudness_dbfs
+            .filter(|level| !(-90.0..=0.0).contains(level))
+        {
+            format!("loudness must be -90 to 0 dB of full scale, not {level}")
+        } else {
+            return Ok(());
+        };
+        let path = path.to_owned();
+        Err(DataError::SpeechSpec { path, reason })
+    }
 }
 
 /// A recording, ready to be trained on.
@@ -52,6 +76,7 @@ pub struct Skipped {
 pub struct SpeechDataset {
     clips: Arc<Vec<Clip>>,
     skipped: Arc<Vec<Skipped>>,
+    folder: Arc<Path>,
     spec: SpeechSpec,
 }
 
@@ -67,26 +92,39 @@ impl SpeechDataset {
     /// Recordings that can't be used are left out and listed ([`skipped`](Self::skipped)).
     ///
     /// # Errors
-    /// If it holds none, or none of that split that can be used.
+    /// If it holds none, or none of that split that can be used, if a line of its table can't be
+    /// read, or if recordings can't be brought to `spec`.
     pub fn open(path: &Path, spec: SpeechSpec, split: Split) -> Result<Self, DataError> {
-        let mut clips = corpus::list(path)?;
+        spec.validate(path)?;
+        let Listing {
+            mut clips,
+            mut skipped,
+            faults,
+        } = corpus::list(path)?;
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(fault);
+        }
         clips.retain(|clip| clip.split == split);
-        let mut skipped = Vec::new();
-        clips.retain(|clip| match clip.fault(spec.min_seconds..=spec.max_seconds) {
-            None => true,
-            Some(reason) => {
-                skipped.push(Skipped {
-                    path: clip.path.clone(),
-                    reason,
-                });
-                false
-            }
-        });
+        clips.retain(
+            |clip| match clip.fault(spec.min_seconds..=spec.max_seconds) {
+                None => true,
+                Some(reason) => {
+                    skipped.push(Skipped {
+                        path: clip.path.clone(),
+                        reason,
+                    });
+                    false
+                }
+            },
+        );
         if clips.is_empty() {
             return Err(match skipped.into_iter().next() {
                 Some(Skipped { path, reason }) => DataError::malformed(
                     &path,
-                    format!("{reason}; of the {} split nothing else is left", split.name()),
+                    format!(
+                        "{reason}; of the {} split nothing else is left",
+                        split.name()
+                    ),
                 ),
                 None => DataError::EmptySplit {
                     path: path.to_owned(),
@@ -97,6 +135,7 @@ impl SpeechDataset {
         Ok(Self {
             clips: Arc::new(clips),
             skipped: Arc::new(skipped),
+            folder: path.into(),
             spec,
         })
     }
@@ -104,6 +143,11 @@ impl SpeechDataset {
     /// Whether a folder holds speech (and not pictures).
     pub fn is_speech(path: &Path) -> bool {
         corpus::is_corpus(path)
+    }
+
+    /// The folder that was opened.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Number of recordings.
@@ -127,21 +171,33 @@ impl SpeechDataset {
     }
 
     /// What a recording says.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
     pub fn text(&self, index: usize) -> &str {
         &self.clips[index].text
     }
 
     /// Who speaks in it.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
     pub fn speaker(&self, index: usize) -> &str {
         &self.clips[index].speaker
     }
 
     /// What kind of word it is, if it is one.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
     pub fn group(&self, index: usize) -> Option<&str> {
         self.clips[index].group.as_deref()
     }
 
     /// Its file.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
     pub fn path(&self, index: usize) -> &Path {
         &self.clips[index].path
     }
@@ -170,14 +226,14 @@ impl SpeechDataset {
         })
     }
 
-    /// A hash of names, sizes and texts, and of what recordings are brought to. It goes into
+    /// A hash of names, sizes, texts, speakers and groups, and of what recordings are brought to. It goes into
     /// checkpoints and caches: a change of it makes caches anew.
     pub fn fingerprint(&self) -> String {
         let clips = self.clips.iter().map(|clip| {
             let size = std::fs::metadata(&clip.path).map_or(0, |m| m.len());
             // Debug quotes the strings: no two lists read alike.
-            let (name, text, speaker) = (&clip.name, &clip.text, &clip.speaker);
-            format!("{name:?} {size} {text:?} {speaker:?}\n")
+            let (name, text, speaker, group) = (&clip.name, &clip.text, &clip.speaker, &clip.group);
+            format!("{name:?} {size} {text:?} {speaker:?} {group:?}\n")
         });
         hex_digest([format!("{:?}", self.spec)].into_iter().chain(clips))
     }

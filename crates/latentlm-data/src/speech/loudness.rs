@@ -30,8 +30,10 @@ pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> 
     let energies = frame_energies(samples, sample_rate_hz);
     let silence = silence(&energies);
     let loud = |energy: &f32| *energy > silence;
-    let (Some(first), Some(last)) = (energies.iter().position(loud), energies.iter().rposition(loud))
-    else {
+    let (Some(first), Some(last)) = (
+        energies.iter().position(loud),
+        energies.iter().rposition(loud),
+    ) else {
         return samples;
     };
     let frame = frame_samples(sample_rate_hz);
@@ -76,7 +78,10 @@ mod tests {
         assert!((got + 23.0).abs() < 0.1, "{got} dB");
         normalise(&mut level, 16_000, 10.0);
         let peak = level.iter().fold(0.0_f32, |peak, x| peak.max(x.abs()));
-        assert!((peak - 0.99).abs() < 1e-3, "peaks are kept below full scale");
+        assert!(
+            (peak - 0.99).abs() < 1e-3,
+            "peaks are kept below full scale"
+        );
         let mut nothing = vec![0.0; 100];
         normalise(&mut nothing, 16_000, -23.0);
         assert_eq!(trim_silence(&nothing, 16_000, 0.0).len(), 100);

@@ -1,12 +1,16 @@
 //! Speech: sound files, datasets of recordings with transcripts, utterances composed of words.
 
 mod audio;
+mod check;
 mod compose;
 mod corpus;
 mod dataset;
 mod loudness;
+mod wav;
 
-pub use audio::{Audio, WavStream, finish_wav_stream, read_audio, wav_bytes, write_wav};
+pub use audio::{Audio, read_audio};
+pub use check::{SpeechReport, check_speech};
 pub use compose::{Composed, Composer, Composition};
 pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
 pub use loudness::{normalise, trim_silence};
+pub use wav::{WavStream, finish_wav_stream, wav_bytes, write_wav};

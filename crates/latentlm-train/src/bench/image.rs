@@ -4,8 +4,8 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::{ImageLmConfig, LatentHead, RandomStream, SampleOptions};
 
 use super::ImageSizes;
-use crate::optimize::Player;
 use crate::image::ImageRecipe;
+use crate::optimize::Player;
 
 pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
     ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim)

@@ -6,8 +6,8 @@ use latentlm::{LatentCodec, RandomStream, StreamingCodec};
 
 use super::SpeechSizes;
 use super::image::wait;
-use crate::optimize::Player;
 use crate::image::ImageRecipe;
+use crate::optimize::Player;
 
 fn codec(sizes: SpeechSizes, device: &Device) -> Codec {
     CodecConfig::new()

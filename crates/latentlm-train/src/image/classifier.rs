@@ -12,10 +12,10 @@ use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, ImageDataset};
 
 use super::batches::HostBatch;
-use crate::error::TrainError;
 use super::grid::host_values;
-use crate::schedule::LearningRate;
 use super::stage_lm::label_tensor;
+use crate::error::TrainError;
+use crate::schedule::LearningRate;
 
 /// Numbers a picture that the last layer reads; Frechet distances are taken over these.
 const FEATURES: usize = 64;

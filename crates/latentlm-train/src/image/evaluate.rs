@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::HostBatch;
 use super::classifier::Classifier;
-use super::run::ImageData;
-use super::recipe::ImageRecipe;
 use super::distance::{FeatureStats, frechet_distance, psnr, ssim};
-use crate::error::TrainError;
 use super::generator::Generator;
 use super::grid::{host_values, image_grid, save_png};
+use super::recipe::ImageRecipe;
+use super::run::ImageData;
+use super::stage_codec::draw_latents;
+use crate::error::TrainError;
 use crate::report;
 use crate::run::RunFolder;
-use super::stage_codec::draw_latents;
 
 /// Pixels lie in `[-1, 1]`.
 const PIXEL_RANGE: f64 = 2.0;

@@ -8,11 +8,11 @@ use latentlm::core::bundle::load_module;
 use latentlm::{ImageLm, LatentCodec, RandomStream, SampleOptions};
 
 use super::recipe::ImageRecipe;
-use crate::error::TrainError;
-use crate::recipe::Recipe;
-use crate::optimize::ema_file;
-use crate::run::{Manifest, RunFolder};
 use super::stage_lm::label_tensor;
+use crate::error::TrainError;
+use crate::optimize::ema_file;
+use crate::recipe::Recipe;
+use crate::run::{Manifest, RunFolder};
 
 /// Pictures drawn at once: more would not be faster, and take more memory.
 const BATCH: usize = 100;

@@ -10,10 +10,10 @@ use latentlm::core::Posterior;
 use latentlm::core::bundle::load_module;
 
 use super::batches::{Batches, HostBatch};
+use super::grid::{host_values, image_grid, save_png};
 use super::recipe::ImageRecipe;
 use super::run::Context;
 use crate::error::TrainError;
-use super::grid::{host_values, image_grid, save_png};
 use crate::optimize::{Player, StepReport, ema_file};
 use crate::run::RunFolder;
 

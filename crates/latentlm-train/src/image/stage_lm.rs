@@ -7,11 +7,11 @@ use latentlm::core::bundle::save_module;
 use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
 use latentlm_data::{BatchOrder, LatentCache};
 
-use super::run::Context;
-use crate::error::TrainError;
 use super::grid::{host_values, image_grid, save_png};
-use crate::optimize::{Player, StepReport};
+use super::run::Context;
 use super::stage_codec;
+use crate::error::TrainError;
+use crate::optimize::{Player, StepReport};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -37,7 +37,9 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
-    let mut model = recipe.model(context.data.train.classes().len()).init(&device);
+    let mut model = recipe
+        .model(context.data.train.classes().len())
+        .init(&device);
     model.adapters.latent = model.adapters.latent.with_whitening(whitening);
     let mut stage = LmStage {
         model: Player::new(model, &recipe.lm_train),

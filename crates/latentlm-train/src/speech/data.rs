@@ -116,9 +116,8 @@ impl SpeechData {
     pub(crate) fn examples(&self) -> Vec<String> {
         match &self.composer {
             Some(composer) => {
-                let example = |kind: &Composition| {
-                    composer.utterance(*kind, Split::Test, self.seed, 0).text
-                };
+                let example =
+                    |kind: &Composition| composer.utterance(*kind, Split::Test, self.seed, 0).text;
                 composer.kinds().iter().map(example).collect()
             }
             None => (0..self.test.len().min(4))
@@ -130,7 +129,12 @@ impl SpeechData {
 
 impl TrainingData for SpeechData {
     fn fingerprint(&self) -> String {
-        format!("{}-{}-{}", self.train.fingerprint(), self.composed, self.seed)
+        format!(
+            "{}-{}-{}",
+            self.train.fingerprint(),
+            self.composed,
+            self.seed
+        )
     }
 }
 

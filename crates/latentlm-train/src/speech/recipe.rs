@@ -86,10 +86,10 @@ impl Default for SpeechRecipe {
     /// The voice of `configs/tts/voice.toml`.
     fn default() -> Self {
         let stage = StageConfig {
-            steps: 1500,
+            steps: 1600,
             batch_size: 8,
             grad_accumulation: 1,
-            learning_rate: 2e-3,
+            learning_rate: 1e-3,
             beta_1: 0.9,
             beta_2: 0.98,
             weight_decay: 0.01,
@@ -98,8 +98,8 @@ impl Default for SpeechRecipe {
             clip_norm: 1.0,
             ema_decay: 0.995,
             log_every: 10,
-            sample_every: 250,
-            checkpoint_every: 250,
+            sample_every: 400,
+            checkpoint_every: 400,
         };
         Self {
             seed: 1,
@@ -120,7 +120,7 @@ impl Default for SpeechRecipe {
                 loss_weight: 1.0,
             },
             codec: default_codec(),
-            codec_loss: CodecLossConfig::new(),
+            codec_loss: CodecLossConfig::new().with_kl_weight(0.1),
             codec_train: stage.clone(),
             lm: LmConfig {
                 width: 192,
@@ -136,10 +136,11 @@ impl Default for SpeechRecipe {
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {
-                steps: 3000,
+                steps: 2500,
                 batch_size: 1,
-                learning_rate: 1e-3,
                 warmup_steps: 100,
+                sample_every: 500,
+                checkpoint_every: 500,
                 ..stage
             },
             sample: SpeakConfig {

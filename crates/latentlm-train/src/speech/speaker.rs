@@ -130,7 +130,10 @@ impl Speaker {
         let hop = hop_samples(&self.codec);
         if samples.len() < hop {
             return Err(TrainError::Config {
-                reason: format!("a voice of {} samples; one latent takes {hop}", samples.len()),
+                reason: format!(
+                    "a voice of {} samples; one latent takes {hop}",
+                    samples.len()
+                ),
             });
         }
         let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
@@ -160,7 +163,9 @@ impl Speaker {
             .zip(0..)
             .map(|(text, place)| self.prompt(text, voice, seed.wrapping_add(place)))
             .collect::<Result<Vec<_>, _>>()?;
-        let batches = prompts.chunks(BATCH).map(|prompts| self.say_batch(prompts, options));
+        let batches = prompts
+            .chunks(BATCH)
+            .map(|prompts| self.say_batch(prompts, options));
         Ok(batches.flatten().collect())
     }
 
@@ -269,7 +274,10 @@ pub fn sentences(text: &str, longest: usize) -> Vec<String> {
 
 /// Where the first sentence ends, a byte index.
 fn cut(text: &str, longest: usize) -> usize {
-    let limit = text.char_indices().nth(longest).map_or(text.len(), |(at, _)| at);
+    let limit = text
+        .char_indices()
+        .nth(longest)
+        .map_or(text.len(), |(at, _)| at);
     let head = &text[..limit];
     let ends = |marks: &[char], window: &str| {
         let found = window.char_indices().rev().find(|(at, c)| {
@@ -297,12 +305,21 @@ mod tests {
         let got = sentences(text, 20);
         assert_eq!(
             got,
-            ["One two.", "Three four five!", "Six,", "seven eight nine", "ten eleven"]
+            [
+                "One two.",
+                "Three four five!",
+                "Six,",
+                "seven eight nine",
+                "ten eleven"
+            ]
         );
         assert_eq!(sentences("  ", 20), Vec::<String>::new());
         assert_eq!(sentences("short", 20), ["short"]);
         assert_eq!(sentences("ααααα βββββ", 7), ["ααααα", "βββββ"]);
         assert_eq!(sentences("abcdefghij", 4), ["abcd", "efgh", "ij"]);
-        assert_eq!(sentences("3.5 is more than it", 8), ["3.5 is", "more", "than it"]);
+        assert_eq!(
+            sentences("3.5 is more than it", 8),
+            ["3.5 is", "more", "than it"]
+        );
     }
 }

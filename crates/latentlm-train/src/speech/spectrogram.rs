@@ -74,7 +74,7 @@ pub(crate) fn save(
     path: &std::path::Path,
     device: &Device,
 ) -> Result<(), TrainError> {
-    crate::image::save_png(&spectrograms(sounds, device).into(), path)
+    crate::image::save_png(&spectrograms(sounds, device), path)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 
 use super::run::Context;
 use super::speaker::{Speaker, TOKENIZER};
-use super::stage_codec::{self, signal};
 use super::spectrogram;
+use super::stage_codec::{self, signal};
 use crate::error::TrainError;
 use crate::image::host_values;
 use crate::optimize::{Player, StepReport};
@@ -211,8 +211,7 @@ impl LmStage<'_> {
         let rows = recipe.lm.batch_mul * count;
         let draws = model.head.draw(rows, &mut random, device);
         let loss = model.loss(&documents, latents, draws);
-        let total =
-            loss.diffusion.clone() + loss.token.clone().mul_scalar(recipe.text.loss_weight);
+        let total = loss.diffusion.clone() + loss.token.clone().mul_scalar(recipe.text.loss_weight);
         (self.model.backward(total), loss)
     }
 

@@ -1,51 +1,25 @@
-//! Training end to end on a few steps: what is written, and that a stopped run continues exactly.
+//! Runs of images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm_tests::tiny_recipe;
 use latentlm_train::{
-    EvaluateOptions, Generator, ImageRecipe, Interrupter, ProgressMode, RunEnd, RunFolder,
-    RunOptions, TrainError, evaluate_image, train_image,
+    EvaluateOptions, Generator, ImageRecipe, RunEnd, RunFolder, TrainError, evaluate_image,
+    train_image,
 };
 
-/// Parameters are drawn from the device's generator, which all threads share: runs whose weights
-/// are compared take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use crate::{alone, run_options, tensors};
 
 fn run(path: &Path, recipe: &ImageRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
-    let interrupter = Interrupter::new();
-    if stop {
-        // Asked to stop from the beginning, a run takes one step, saves and ends.
-        interrupter.stop(None);
-    }
-    let options = RunOptions {
-        path: path.into(),
-        resume,
-        device: Device::default(),
-        progress: ProgressMode::Silent,
-        interrupter,
-    };
-    train_image(recipe.clone(), options)
+    train_image(recipe.clone(), run_options(path, resume, stop))
 }
 
 fn checkpoint_file(run: &Path, name: &str) -> PathBuf {
     let (run, _) = RunFolder::<ImageRecipe>::open(run).unwrap();
     run.latest("lm").unwrap().unwrap().0.join(name)
-}
-
-/// Header and numbers of a safetensors file; its metadata is in no fixed order.
-fn tensors(path: &Path) -> (serde_json::Value, Vec<u8>) {
-    let bytes = fs::read(path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    (header, bytes[8 + length..].to_vec())
 }
 
 fn stop_after_every_step(changes: &[&str]) {

@@ -1,0 +1,145 @@
+//! What a corpus of speech holds, and what is wrong in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::audio::read_audio;
+use super::corpus::{self, Clip};
+use super::dataset::Skipped;
+use crate::check::Problem;
+use crate::dataset::Split;
+use crate::error::DataError;
+
+/// The result of [`check_speech`]. Its `Display` is one line a fact.
+#[derive(Debug, Clone)]
+pub struct SpeechReport {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whole recordings to train on, and held out.
+    pub recordings: [usize; 2],
+    /// Their seconds, likewise.
+    pub seconds: [f64; 2],
+    /// Shortest and longest recording in seconds; `None` if nothing could be read.
+    pub lengths: Option<[f64; 2]>,
+    /// Recordings of each sample rate, in Hz.
+    pub sample_rates: BTreeMap<u32, usize>,
+    /// Recordings of each speaker.
+    pub speakers: BTreeMap<String, usize>,
+    /// Words for a [`Composer`](super::Composer), by group.
+    pub groups: BTreeMap<String, usize>,
+    /// Different words in all texts, whatever their case and the punctuation around them.
+    pub vocabulary: usize,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a whole corpus, every sample of it.
+///
+/// # Errors
+/// If the folder can't be read or holds no speech; what is wrong inside is part of the report.
+pub fn check_speech(path: &Path) -> Result<SpeechReport, DataError> {
+    let listing = corpus::list(path)?;
+    let mut report = SpeechReport {
+        path: path.to_owned(),
+        recordings: [0; 2],
+        seconds: [0.0; 2],
+        lengths: None,
+        sample_rates: BTreeMap::new(),
+        speakers: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        vocabulary: 0,
+        problems: listing.faults.into_iter().map(Problem::from).collect(),
+    };
+    let mut words = BTreeSet::new();
+    listing.skipped.into_iter().for_each(|s| report.skip(s));
+    for clip in listing.clips {
+        report.read(&clip, &mut words);
+    }
+    report.vocabulary = words.len();
+    for (split, count) in Split::ALL.into_iter().zip(report.recordings) {
+        if report.problems.is_empty() && count == 0 {
+            let (path, split) = (path.to_owned(), split.name());
+            let fault = DataError::EmptySplit { path, split };
+            report.problems.push(fault.into());
+        }
+    }
+    Ok(report)
+}
+
+impl SpeechReport {
+    fn skip(&mut self, skipped: Skipped) {
+        let Skipped { path, reason } = skipped;
+        self.problems
+            .push(DataError::malformed(&path, reason).into());
+    }
+
+    fn read(&mut self, clip: &Clip, words: &mut BTreeSet<String>) {
+        if let Some(reason) = clip.fault(0.0..=f64::INFINITY) {
+            let path = clip.path.clone();
+            return self.skip(Skipped { path, reason });
+        }
+        let audio = match read_audio(&clip.path) {
+            Ok(audio) => audio,
+            Err(error) => return self.problems.push(error.into()),
+        };
+        let (seconds, split) = (audio.seconds(), usize::from(clip.split == Split::Test));
+        self.recordings[split] += 1;
+        self.seconds[split] += seconds;
+        let [short, long] = self.lengths.get_or_insert([seconds; 2]);
+        (*short, *long) = (short.min(seconds), long.max(seconds));
+        *self.sample_rates.entry(audio.sample_rate_hz).or_default() += 1;
+        *self.speakers.entry(clip.speaker.clone()).or_default() += 1;
+        if let Some(group) = &clip.group {
+            *self.groups.entry(group.clone()).or_default() += 1;
+        }
+        words.extend(clip.text.split_whitespace().filter_map(plain));
+    }
+}
+
+/// A word without case and surrounding punctuation, if something is left of it.
+fn plain(word: &str) -> Option<String> {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    (!word.is_empty()).then(|| word.to_lowercase())
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.2} h", s / 3600.0),
+    }
+}
+
+impl fmt::Display for SpeechReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: speech", self.path.display())?;
+        let [train, test] = self.recordings;
+        let [train_length, test_length] = self.seconds.map(duration);
+        writeln!(
+            f,
+            "{train} recordings ({train_length}) to train on, {test} ({test_length}) held out"
+        )?;
+        if let Some([short, long]) = self.lengths.map(|lengths| lengths.map(duration)) {
+            writeln!(f, "recordings of {short} to {long}")?;
+        }
+        let (speakers, words) = (self.speakers.len(), self.vocabulary);
+        writeln!(f, "{speakers} speakers, {words} different words")?;
+        for (rate, count) in &self.sample_rates {
+            writeln!(f, "  {rate:>6} Hz  {count:>6}")?;
+        }
+        for (group, count) in &self.groups {
+            writeln!(f, "  words to compose, {group}  {count}")?;
+        }
+        match self.problems.as_slice() {
+            [] => return write!(f, "no problems found"),
+            [_] => write!(f, "1 problem:")?,
+            problems => write!(f, "{} problems:", problems.len())?,
+        }
+        for problem in &self.problems {
+            write!(f, "\n  {}", problem.what)?;
+        }
+        Ok(())
+    }
+}

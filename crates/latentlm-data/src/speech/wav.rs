@@ -1,0 +1,135 @@
+//! WAV files out: 16-bit, one channel.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use crate::error::DataError;
+
+/// Bytes before the first sample.
+const HEADER_BYTES: u64 = 44;
+/// What a stream says of its length, which nobody knows yet. `ffmpeg` writes it so, and readers
+/// take it for "until the end".
+const OPEN_END: u32 = u32::MAX;
+
+/// 16-bit samples of a WAV file.
+fn pcm(samples: &[f32]) -> impl Iterator<Item = [u8; 2]> {
+    samples.iter().map(|sample| {
+        // The scale that reading divides by: what is read and written again is the same.
+        let level = (sample * 32768.0).round().clamp(-32768.0, 32767.0);
+        (level as i16).to_le_bytes()
+    })
+}
+
+/// The header of 16-bit mono; `samples` is unknown while a stream is being written.
+fn header(sample_rate_hz: u32, samples: Option<u64>) -> Vec<u8> {
+    // More than the format can say is said as a stream says it.
+    let sizes = samples.and_then(|count| {
+        let data = u32::try_from(count.checked_mul(2)?).ok()?;
+        Some((data.checked_add(36)?, data))
+    });
+    let (riff, data) = sizes.unwrap_or((OPEN_END, OPEN_END));
+    let mut header = Vec::with_capacity(HEADER_BYTES as usize);
+    header.extend(b"RIFF");
+    header.extend(riff.to_le_bytes());
+    header.extend(b"WAVEfmt ");
+    header.extend(16u32.to_le_bytes());
+    header.extend(1u16.to_le_bytes()); // PCM
+    header.extend(1u16.to_le_bytes()); // channels
+    header.extend(sample_rate_hz.to_le_bytes());
+    header.extend(sample_rate_hz.saturating_mul(2).to_le_bytes());
+    header.extend(2u16.to_le_bytes()); // bytes a frame
+    header.extend(16u16.to_le_bytes()); // bits a sample
+    header.extend(b"data");
+    header.extend(data.to_le_bytes());
+    header
+}
+
+/// A whole 16-bit mono WAV file in memory. What is outside `[-1, 1]` is clipped.
+pub fn wav_bytes(samples: &[f32], sample_rate_hz: u32) -> Vec<u8> {
+    let mut bytes = header(sample_rate_hz, Some(samples.len() as u64));
+    bytes.extend(pcm(samples).flatten());
+    bytes
+}
+
+/// Writes a 16-bit mono WAV file whole: temporary name, sync, rename.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_wav(path: &Path, samples: &[f32], sample_rate_hz: u32) -> Result<(), DataError> {
+    crate::latents::write_whole(path, &wav_bytes(samples, sample_rate_hz))
+}
+
+/// A 16-bit mono WAV file that is written as its sound is made, to a pipe too: its header leaves the
+/// length open, as players of streams expect.
+#[derive(Debug)]
+pub struct WavStream<W: Write> {
+    writer: W,
+}
+
+impl<W: Write> WavStream<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn begin(mut writer: W, sample_rate_hz: u32) -> io::Result<Self> {
+        writer.write_all(&header(sample_rate_hz, None))?;
+        writer.flush()?;
+        Ok(Self { writer })
+    }
+
+    /// Writes samples, to be heard at once.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn write(&mut self, samples: &[f32]) -> io::Result<()> {
+        let bytes: Vec<u8> = pcm(samples).flatten().collect();
+        self.writer.write_all(&bytes)?;
+        self.writer.flush()
+    }
+
+    /// What was written to.
+    pub fn into_inner(self) -> W {
+        self.writer
+    }
+}
+
+/// Puts the length into the header of a [`WavStream`] that went to a file.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn finish_wav_stream(file: &mut File, sample_rate_hz: u32) -> io::Result<()> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let samples = bytes.saturating_sub(HEADER_BYTES) / 2;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header(sample_rate_hz, Some(samples)))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_rounded_and_clipped() {
+        let bytes = wav_bytes(&[0.0, 0.5, -1.0, 1.0, 7.0, -7.0, f32::NAN], 8000);
+        let words = bytes[44..].chunks_exact(2);
+        let levels: Vec<i16> = words.map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+        assert_eq!(levels, [0, 16384, -32768, 32767, 32767, -32768, 0]);
+    }
+
+    #[test]
+    fn lengths_beyond_the_format_are_left_open() {
+        let sizes = |samples| {
+            let header = header(8000, samples);
+            let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+            (word(4), word(40))
+        };
+        assert_eq!(sizes(Some(10)), (56, 20));
+        let most = u64::from((u32::MAX - 36) / 2);
+        assert_eq!(sizes(Some(most)), (u32::MAX - 1, u32::MAX - 37));
+        for samples in [Some(most + 1), Some(u64::MAX), None] {
+            assert_eq!(sizes(samples), (u32::MAX, u32::MAX));
+        }
+    }
+}

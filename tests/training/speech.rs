@@ -1,0 +1,243 @@
+//! Runs of speech.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use latentlm::SampleOptions;
+use latentlm_data::speech::{read_audio, write_wav};
+use latentlm_tests::repository;
+use latentlm_train::{
+    EvaluateSpeechOptions, Listener, Recipe, RunEnd, RunFolder, Speaker, SpeechCodec, SpeechRecipe,
+    TrainError, evaluate_speech, train_speech,
+};
+
+use crate::{alone, run_options, tensors};
+
+/// The default recipe made so small that both stages take seconds.
+fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
+    let mut overrides = vec![format!("data.path={}", data.display())];
+    let small = [
+        "data.composed=8",
+        "data.codec_seconds=0.2",
+        "data.pack_positions=200",
+        "codec.width=2",
+        "codec.latent_dim=4",
+        "codec.depths=[0, 1, 0, 0, 1]",
+        "codec_loss.windows=[64, 256]",
+        "codec_loss.mel_bands=[4, 8]",
+        "codec_train.steps=3",
+        "codec_train.batch_size=2",
+        "codec_train.warmup_steps=2",
+        "codec_train.log_every=1",
+        "lm.width=32",
+        "lm.depth=1",
+        "lm.heads=2",
+        "lm.kv_heads=1",
+        "lm.head_depth=1",
+        "lm.batch_mul=2",
+        "lm_train.steps=3",
+        "lm_train.warmup_steps=2",
+        "lm_train.log_every=1",
+        "sample.steps=2",
+        "sample.max_seconds=0.4",
+    ];
+    overrides.extend(small.iter().chain(changes).map(ToString::to_string));
+    SpeechRecipe::resolve(None, &overrides).unwrap()
+}
+
+fn voice() -> std::path::PathBuf {
+    repository("datasets/voice")
+}
+
+fn run(path: &Path, recipe: &SpeechRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
+    train_speech(recipe.clone(), run_options(path, resume, stop))
+}
+
+#[test]
+fn a_run_of_speech_stopped_after_every_step_equals_an_uninterrupted_one() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = tiny(
+        &voice(),
+        &[
+            "codec_loss.adversarial_weight=1.0",
+            "codec_loss.adversarial_start=1",
+            "codec_loss.discriminator_windows=[64]",
+            "codec_loss.discriminator_width=2",
+            "lm_train.grad_accumulation=2",
+        ],
+    );
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    assert!(matches!(
+        run(&whole, &recipe, false, false),
+        Ok(RunEnd::Finished { .. })
+    ));
+    let mut calls = 1;
+    let mut end = run(&parts, &recipe, false, true).unwrap();
+    while end == RunEnd::Stopped {
+        end = run(&parts, &recipe, true, true).unwrap();
+        calls += 1;
+        assert!(calls < 20, "a stopped run does not get on");
+    }
+    assert!(calls >= 5, "the run was stopped {calls} times only");
+    for name in ["model-ema.safetensors", "codec.safetensors"] {
+        let read = |path: &Path| {
+            let (run, _) = RunFolder::<SpeechRecipe>::open(path).unwrap();
+            tensors(&run.latest("lm").unwrap().unwrap().0.join(name))
+        };
+        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
+    }
+    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
+}
+
+#[test]
+fn a_finished_run_speaks_repeatably_and_is_measured() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let end = run(&path, &tiny(&voice(), &[]), false, false).unwrap();
+    let RunEnd::Finished { report, .. } = end else {
+        panic!("not finished: {end:?}");
+    };
+    let html = fs::read_to_string(&report).unwrap();
+    for part in ["<svg", "data:image/png;base64", "data:audio/wav;base64"] {
+        assert!(html.contains(part), "{part}");
+    }
+
+    let device = Device::default();
+    let speaker = Speaker::from_run(&path, &device).unwrap();
+    let options = SampleOptions {
+        steps: 2,
+        guidance_scale: 2.0,
+        ..SampleOptions::default()
+    };
+    let text = "three five nine".to_owned();
+    let texts = [text.clone(), "a".to_owned()];
+    let say = |seed| speaker.say(&texts, None, &options, seed).unwrap();
+    assert_eq!(say(1), say(1));
+    streams_what_it_says(&speaker, &text, (&options, 1));
+
+    let message = |text: &str| {
+        let said = speaker.say(&[text.to_owned()], None, &options, 0);
+        said.unwrap_err().to_string()
+    };
+    assert!(message("  ").contains("empty"), "{}", message("  "));
+    let voice = speaker.voice("one two", vec![0.1; 4000]).unwrap();
+    let said = speaker.say(&texts, Some(&voice), &options, 1).unwrap();
+    assert_eq!(said.len(), 2);
+    assert!(
+        speaker.voice("x", vec![0.1; 10]).is_err(),
+        "shorter than a latent"
+    );
+    is_measured(&path, options);
+}
+
+/// Streamed chunk by chunk, the same is heard as from the whole batch.
+fn streams_what_it_says(speaker: &Speaker, text: &str, how: (&SampleOptions, u64)) {
+    let mut streamed: Vec<f32> = Vec::new();
+    let mut chunks = 0;
+    let times = speaker.stream(text, None, how, |sound| {
+        streamed.extend(sound);
+        chunks += 1;
+        Ok::<(), TrainError>(())
+    });
+    let times = times.unwrap();
+    assert!(times.first_audio_s <= times.total_s);
+    let whole = speaker.say(&[text.to_owned()], None, how.0, how.1).unwrap();
+    let whole = &whole[0].samples;
+    assert_eq!(streamed.len(), whole.len());
+    assert_eq!(chunks, whole.len() / 640, "a chunk a latent");
+    for (streamed, whole) in streamed.iter().zip(whole) {
+        assert!((streamed - whole).abs() < 1e-4);
+    }
+}
+
+/// With a listener that hears the same in everything.
+fn is_measured(path: &Path, sample: SampleOptions) {
+    let script = path.join("listen.sh");
+    fs::write(
+        &script,
+        "for f in \"$@\"; do printf '%s\\tone two\\n' \"$f\"; done",
+    )
+    .unwrap();
+    let listener = Listener::parse(&format!("sh {}", script.display())).unwrap();
+    let options = EvaluateSpeechOptions {
+        samples: 2,
+        seed: 3,
+        sample,
+        recognizer: Some(listener.clone()),
+        open_recognizer: Some(listener),
+        speaker_judge: None,
+    };
+    let measured = evaluate_speech(path, &options, &Device::default()).unwrap();
+    for name in [
+        "codec_mel_distance_db",
+        "codec_stoi",
+        "recordings_word_error_rate_codec",
+        "digits_word_error_rate_model",
+        "digits_longest_ratio",
+        "real_time_factor",
+        "first_audio_ms",
+    ] {
+        assert!(measured.contains_key(name), "{name}: {measured:?}");
+    }
+    assert!(
+        measured["digits_word_error_rate_original"] > 0.0,
+        "the listener is deaf"
+    );
+    assert!(path.join("evaluation.json").is_file());
+}
+
+#[test]
+fn a_codec_works_by_itself() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    run(&path, &tiny(&voice(), &[]), false, true).unwrap();
+    let codec = SpeechCodec::from_run(&path, &Device::default()).unwrap();
+    let sound: Vec<f32> = (0..3000).map(|i| 0.2 * (i as f32 * 0.1).sin()).collect();
+    let latents = codec.encode(sound.clone());
+    assert_eq!(
+        latents.dims(),
+        [1, 5, 4],
+        "3000 samples are five hops of 640"
+    );
+    let decoded = codec.decode(latents);
+    let (original, copy) = codec.reconstruct(sound.clone());
+    assert_eq!((original.len(), copy.len()), (3000, 3000));
+    assert_eq!(decoded[..3000], copy[..]);
+}
+
+#[test]
+fn a_corpus_with_broken_files_trains_on_the_rest_and_lists_them() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = dir.path().join("corpus");
+    fs::create_dir(&corpus).unwrap();
+    let mut lines = String::new();
+    for (index, split) in ["train", "train", "train", "test"].iter().enumerate() {
+        let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * 0.1).sin()).collect();
+        write_wav(&corpus.join(format!("{index}.wav")), &tone, 16_000).unwrap();
+        lines +=
+            &format!(r#"{{"audio": "{index}.wav", "text": "word {index}", "split": "{split}"}}"#);
+        lines += "\n";
+    }
+    fs::write(corpus.join("metadata.jsonl"), lines).unwrap();
+    // One is no sound at all; another has a good header and a body that is cut.
+    fs::write(corpus.join("0.wav"), "not sound").unwrap();
+    let good = fs::read(corpus.join("1.wav")).unwrap();
+    fs::write(corpus.join("1.wav"), &good[..9000]).unwrap();
+    assert!(read_audio(&corpus.join("1.wav")).is_err());
+    let recipe = tiny(&corpus, &["data.composed=0"]);
+    let end = run(&dir.path().join("r"), &recipe, false, false).unwrap();
+    let RunEnd::Finished { skipped, .. } = end else {
+        panic!("not finished: {end:?}");
+    };
+    let names: Vec<String> = skipped
+        .iter()
+        .map(|skipped| skipped.path.file_name().unwrap().display().to_string())
+        .collect();
+    assert_eq!(names, ["0.wav", "1.wav"], "{skipped:?}");
+}
