@@ -96,7 +96,7 @@ fn large_models_have_the_published_sizes() {
         assert_eq!(model.num_params() as u64, expected, "{name}");
     }
     // XL is 1.3 thousand million numbers: its configuration is checked, not its memory.
-    let xl = recipe("imagenet256-xl.toml").model(1000);
+    let xl = recipe("imagenet256-xl.toml").model(1000).sizes;
     assert_eq!(
         (xl.width, xl.depth, xl.heads, xl.mlp_ratio),
         (2048, 24, 16, 6.0)

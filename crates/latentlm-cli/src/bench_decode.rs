@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use latentlm::{ImageLmConfig, SampleOptions};
+use latentlm::{ImageLmConfig, LmSizes, SampleOptions};
 use latentlm_train::decode_times;
 
 use crate::device::device;
@@ -36,12 +36,13 @@ const POSITIONS: [usize; 5] = [16, 64, 128, 192, 256];
 impl BenchDecode {
     pub fn run(self) -> Result<()> {
         let device = device(&self.device)?;
-        let config = ImageLmConfig::new(10, 264, 16)
+        let sizes = LmSizes::new()
             .with_width(self.width)
             .with_depth(self.depth)
             .with_heads(self.heads)
             .with_kv_heads(self.kv_heads)
             .with_mlp_ratio(4.0);
+        let config = ImageLmConfig::new(10, 264, 16).with_sizes(sizes);
         config.validate()?;
         let options = SampleOptions {
             guidance_scale: 2.0,

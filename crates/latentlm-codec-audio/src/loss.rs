@@ -11,8 +11,11 @@ use crate::config::AudioCodecError;
 use crate::discriminator::{StftDiscriminator, Verdict};
 use crate::spectrum::{Stft, mel_bands};
 
-/// Bands quieter than this count as silent.
-const QUIETEST: f64 = 1e-5;
+/// Levels are told apart down to this, where white noise of deviation 1 is at 1: what is quieter is
+/// not heard beside speech, and a logarithm without a floor would make most of the loss of it.
+const QUIETEST: f64 = 3e-4;
+/// Against division by nothing.
+const TINY: f64 = 1e-6;
 
 /// Configuration of a [`CodecLoss`].
 #[derive(Config, Debug, PartialEq)]
@@ -133,6 +136,14 @@ struct Spectrum {
     mel: Tensor<2>,
 }
 
+impl Spectrum {
+    /// Magnitudes, white noise of deviation 1 being at 1 whatever the window.
+    fn level(&self, signal: Tensor<2>) -> Tensor<3> {
+        let scale = self.stft.noise_gain().recip();
+        self.stft.magnitude(signal).mul_scalar(scale)
+    }
+}
+
 /// The loss of a codec.
 #[derive(Debug)]
 pub struct CodecLoss {
@@ -206,8 +217,7 @@ impl CodecLoss {
     /// - `decoded`, `signal`: `[B, N]`
     fn spectral(&self, decoded: Tensor<2>, signal: Tensor<2>) -> (Tensor<1>, Tensor<1>) {
         let parts = self.spectra.iter().map(|spectrum| {
-            let [real, fake] =
-                [signal.clone(), decoded.clone()].map(|x| spectrum.stft.magnitude(x));
+            let [real, fake] = [&signal, &decoded].map(|x| spectrum.level(x.clone()));
             let mel = (log10_mel(fake.clone(), &spectrum.mel)
                 - log10_mel(real.clone(), &spectrum.mel))
             .abs()
@@ -215,7 +225,7 @@ impl CodecLoss {
             let log = |x: Tensor<3>| x.clamp_min(QUIETEST).log();
             let level = (log(fake.clone()) - log(real.clone())).abs().mean();
             let energy = |x: Tensor<3>| x.square().sum().sqrt();
-            let convergence = energy(fake - real.clone()) / (energy(real) + QUIETEST);
+            let convergence = energy(fake - real.clone()) / (energy(real) + TINY);
             (mel, level + convergence)
         });
         let (mel, stft): (Vec<_>, Vec<_>) = parts.unzip();
@@ -256,7 +266,7 @@ fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
         .collect();
     mean(pairs.into_iter().map(|(real, fake)| {
         let real = Tensor::from_inner(real.clone());
-        let size = real.clone().abs().mean() + QUIETEST;
+        let size = real.clone().abs().mean() + TINY;
         (fake.clone() - real).abs().mean() / size
     }))
 }

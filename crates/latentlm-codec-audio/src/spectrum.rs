@@ -38,6 +38,12 @@ impl Stft {
         self.n_fft / 2 + 1
     }
 
+    /// Root mean square magnitude of white noise of deviation 1: the root of the window's energy.
+    pub fn noise_gain(&self) -> f64 {
+        // A periodic Hann window has a mean square of 3/8.
+        (0.375 * self.n_fft as f64).sqrt()
+    }
+
     /// Windowed frames. Silence is put on both sides, so that every sample lies in four of them.
     ///
     /// # Shapes
@@ -149,6 +155,19 @@ mod tests {
         let signal = RandomStream::new(2).normal([2, 20], &device);
         let loss = |x: Tensor<2>| stft.magnitude(x).mean();
         gradient_agrees_with_finite_differences("magnitude", signal, loss);
+    }
+
+    #[test]
+    fn white_noise_has_the_gain_that_is_said() {
+        let device = Device::default();
+        let stft = Stft::new(256, &device);
+        let noise = RandomStream::new(4).normal([1, 64_000], &device);
+        let square = stft.magnitude(noise).square().mean().into_scalar::<f32>();
+        let expected = stft.noise_gain().powi(2) as f32;
+        assert!(
+            (square / expected - 1.0).abs() < 0.02,
+            "{square} {expected}"
+        );
     }
 
     /// Bands add up to 1 between the first's and the last's middle.

@@ -32,7 +32,7 @@ pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use workers::on_workers;
+pub use workers::{at_once, on_workers, parts};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {

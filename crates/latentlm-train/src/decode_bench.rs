@@ -34,14 +34,14 @@ pub fn decode_times(
     let mut backbone = Vec::with_capacity(config.tokens);
     let mut head = Vec::with_capacity(config.tokens);
     for _ in 0..config.tokens {
-        let input = random.normal([rows, 1, config.width], device);
+        let input = random.normal([rows, 1, config.sizes.width], device);
         let noise = random.normal([batch, config.latent_dim], device);
         let started = Instant::now();
         let hidden = model.backbone.step(input, &mut kv_cache);
         wait(device);
         backbone.push(started.elapsed().as_secs_f64() * 1e3);
         let started = Instant::now();
-        let hidden = hidden.reshape([rows, config.width]);
+        let hidden = hidden.reshape([rows, config.sizes.width]);
         let (condition, null) = (
             hidden.clone().narrow(0, 0, batch),
             hidden.narrow(0, batch, batch),

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod schedule;
 mod speech;
+mod stage;
 
 pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload};
 pub use burn::train::Interrupter;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use burn::config::Config;
+use latentlm::LmSizes;
 use latentlm::core::recipe::{self, RecipeError};
 use latentlm::diffusion::{BetaSchedule, Prediction};
 use serde::Serialize;
@@ -107,6 +108,21 @@ pub struct StageConfig {
 }
 
 impl LmConfig {
+    /// Sizes of backbone and head.
+    pub(crate) fn sizes(&self) -> LmSizes {
+        LmSizes {
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            mlp_ratio: self.mlp_ratio,
+            head_depth: self.head_depth,
+            prediction: self.prediction,
+            schedule: self.schedule,
+            num_train_timesteps: self.num_train_timesteps,
+        }
+    }
+
     /// Checks what the model's own configuration does not.
     pub(crate) fn validate(&self, solver_steps: usize) -> Result<(), TrainError> {
         let fail = |reason: &str| {

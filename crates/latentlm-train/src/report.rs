@@ -154,13 +154,14 @@ fn end<R: Recipe>(mut page: Page, run: &RunFolder<R>, recipe: &R) -> Result<Path
 }
 
 fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
-    let charts: [(&str, &[&str], bool); 6] = [
+    let charts: [(&str, &[&str], bool); 7] = [
         ("loss", &["loss", "reconstruction", "token_loss"], true),
         (
             "held-out mel distance in dB",
             &["held_out_mel_distance_db"],
             false,
         ),
+        ("held-out STOI", &["held_out_stoi"], false),
         ("parts of the loss", &["mel", "stft", "adversarial"], false),
         ("held-out PSNR in dB", &["held_out_psnr_db"], false),
         ("norm of the gradients", &["gradient_norm"], true),

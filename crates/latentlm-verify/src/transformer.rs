@@ -8,7 +8,7 @@ use latentlm::core::number_parameters;
 use latentlm::diffusion::{Prediction, solver};
 use latentlm::pretrained::{load_image, save_image};
 use latentlm::{
-    CausalBackbone, ImageLm, ImageLmConfig, LatentHead, ModalityAdapter, RandomStream,
+    CausalBackbone, ImageLm, ImageLmConfig, LatentHead, LmSizes, ModalityAdapter, RandomStream,
     SampleOptions, Sampler,
 };
 use serde::Deserialize;
@@ -52,18 +52,19 @@ fn thousand() -> usize {
 impl Config {
     fn model(&self) -> Result<ImageLmConfig, String> {
         let tokens = self.input_size * self.input_size;
-        Ok(
-            ImageLmConfig::new(self.num_classes, tokens, self.in_channels)
-                .with_width(self.hidden_size)
-                .with_depth(self.depth)
-                .with_heads(self.num_heads)
-                .with_kv_heads(self.num_kv_heads)
-                .with_mlp_ratio(self.mlp_ratio)
-                .with_head_depth(self.diffusion_depth)
-                .with_prediction(prediction(&self.prediction_type)?)
-                .with_schedule(betas(&self.beta_schedule)?)
-                .with_num_train_timesteps(self.num_train_timesteps),
-        )
+        let sizes = LmSizes {
+            width: self.hidden_size,
+            depth: self.depth,
+            heads: self.num_heads,
+            kv_heads: self.num_kv_heads,
+            mlp_ratio: self.mlp_ratio,
+            head_depth: self.diffusion_depth,
+            prediction: prediction(&self.prediction_type)?,
+            schedule: betas(&self.beta_schedule)?,
+            num_train_timesteps: self.num_train_timesteps,
+        };
+        let config = ImageLmConfig::new(self.num_classes, tokens, self.in_channels);
+        Ok(config.with_sizes(sizes))
     }
 }
 

@@ -1,7 +1,10 @@
 //! Autoregressive generation of latents, with guidance and a KV cache.
 
 use burn::tensor::{Int, Tensor};
-use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
+use latentlm_core::{
+    CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions, Sampler,
+};
+use latentlm_kernels::{at_once, parts};
 
 use crate::image::ImageAdapters;
 use crate::model::LatentLm;
@@ -35,6 +38,35 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<ImageAdapters, B, H> {
     /// - `labels`: `[B]`; `noise`: `[B, T, Z]`
     /// - returns: `[B, T, Z]`, whitened
     pub fn generate_from(
+        &self,
+        labels: Tensor<1, Int>,
+        noise: Tensor<3>,
+        options: &SampleOptions,
+        random: &mut RandomStream,
+    ) -> Tensor<3> {
+        if options.sampler == Sampler::Ddpm {
+            return self.generate_part(labels, noise, options, random);
+        }
+        // Images are independent, and so are these samplers of any further noise.
+        let parts = parts(&labels.device(), labels.dims()[0]).into_iter();
+        let inputs = parts.map(|rows| {
+            let labels = labels.clone().narrow(0, rows.start, rows.len());
+            let noise = noise.clone().narrow(0, rows.start, rows.len());
+            // Modules may go to another thread, but not be shared with one; a clone copies no weights.
+            let model = Self {
+                adapters: self.adapters.clone(),
+                backbone: self.backbone.clone(),
+                head: self.head.clone(),
+            };
+            (model, labels, noise)
+        });
+        let latents = at_once(inputs.collect(), |(model, labels, noise)| {
+            model.generate_part(labels, noise, options, &mut RandomStream::new(0))
+        });
+        Tensor::cat(latents, 0)
+    }
+
+    fn generate_part(
         &self,
         labels: Tensor<1, Int>,
         noise: Tensor<3>,

@@ -1,14 +1,14 @@
-//! The class-conditional image model: configuration, published sizes, the concrete type.
+//! The class-conditional image model: configuration, the concrete type.
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, LatentAdapter, LatentAdapterConfig};
-use latentlm_backbone::{Backbone, BackboneConfig, BackboneError};
-use latentlm_codec_audio::AudioCodecError;
-use latentlm_diffusion::{BetaSchedule, DiffusionError, Head, HeadConfig, Prediction};
+use latentlm_backbone::Backbone;
+use latentlm_diffusion::Head;
 
 use crate::model::LatentLm;
+use crate::sizes::{LmSizes, ModelError};
 
 /// Adapters of a class-conditional image model.
 #[derive(Module, Debug)]
@@ -33,73 +33,12 @@ pub struct ImageLmConfig {
     pub tokens: usize,
     /// `Z`, numbers a latent.
     pub latent_dim: usize,
-    /// `D`, width of backbone and head.
-    #[config(default = 768)]
-    pub width: usize,
-    /// Backbone blocks.
-    #[config(default = 12)]
-    pub depth: usize,
-    /// Query heads.
-    #[config(default = 12)]
-    pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
-    #[config(default = 0)]
-    pub kv_heads: usize,
-    /// Feed-forward ratio of backbone and head.
-    #[config(default = 6.0)]
-    pub mlp_ratio: f64,
-    /// Layers of the diffusion head.
-    #[config(default = 3)]
-    pub head_depth: usize,
-    /// What the head predicts.
-    #[config(default = "Prediction::Velocity")]
-    pub prediction: Prediction,
-    /// How noise grows.
-    #[config(default = "BetaSchedule::Cosine")]
-    pub schedule: BetaSchedule,
-    /// Timesteps of the forward process.
-    #[config(default = 1000)]
-    pub num_train_timesteps: usize,
-}
-
-/// What can be wrong with a model's configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// The backbone's part.
-    #[error(transparent)]
-    Backbone(#[from] BackboneError),
-    /// The head's part.
-    #[error(transparent)]
-    Diffusion(#[from] DiffusionError),
-    /// The speech codec's part.
-    #[error(transparent)]
-    Audio(#[from] AudioCodecError),
-    /// Sizes of the model as a whole.
-    #[error("model: {reason}")]
-    Config {
-        /// What is wrong.
-        reason: String,
-    },
+    /// Sizes of backbone and head.
+    #[config(default = "LmSizes::new()")]
+    pub sizes: LmSizes,
 }
 
 impl ImageLmConfig {
-    /// The backbone's configuration.
-    pub fn backbone(&self) -> BackboneConfig {
-        BackboneConfig::new(self.width, self.depth, self.heads)
-            .with_kv_heads(self.kv_heads)
-            .with_mlp_ratio(self.mlp_ratio)
-    }
-
-    /// The head's configuration.
-    pub fn head(&self) -> HeadConfig {
-        HeadConfig::new(self.latent_dim, self.width)
-            .with_depth(self.head_depth)
-            .with_mlp_ratio(self.mlp_ratio)
-            .with_prediction(self.prediction)
-            .with_schedule(self.schedule)
-            .with_num_train_timesteps(self.num_train_timesteps)
-    }
-
     /// What is wrong with the configuration, if anything, in one line.
     ///
     /// # Errors
@@ -110,9 +49,7 @@ impl ImageLmConfig {
                 reason: "classes and tokens must be positive".into(),
             });
         }
-        self.backbone().validate()?;
-        self.head().validate()?;
-        Ok(())
+        self.sizes.validate(self.latent_dim)
     }
 
     /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
@@ -125,12 +62,12 @@ impl ImageLmConfig {
         }
         LatentLm {
             adapters: ImageAdapters {
-                label: LabelAdapterConfig::new(self.classes, self.width).init(device),
-                latent: LatentAdapterConfig::new(self.latent_dim, self.width).init(device),
+                label: LabelAdapterConfig::new(self.classes, self.sizes.width).init(device),
+                latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
                 tokens: self.tokens,
             },
-            backbone: self.backbone().init(device),
-            head: self.head().init(device),
+            backbone: self.sizes.backbone().init(device),
+            head: self.sizes.head(self.latent_dim).init(device),
         }
     }
 }

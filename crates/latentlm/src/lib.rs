@@ -7,15 +7,12 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
-//! use latentlm::{ImageLmConfig, RandomStream, SampleOptions};
+//! use latentlm::{ImageLmConfig, LmSizes, RandomStream, SampleOptions};
 //!
 //! // A tiny, untrained model of 16 latents of 8 numbers for 10 classes.
 //! let device = Device::default();
-//! let model = ImageLmConfig::new(10, 16, 8)
-//!     .with_width(64)
-//!     .with_depth(2)
-//!     .with_heads(4)
-//!     .init(&device);
+//! let sizes = LmSizes::new().with_width(64).with_depth(2).with_heads(4);
+//! let model = ImageLmConfig::new(10, 16, 8).with_sizes(sizes).init(&device);
 //! let labels = Tensor::<1, Int>::from_ints([3, 7], &device);
 //! let options = SampleOptions { steps: 5, guidance_scale: 2.0, ..Default::default() };
 //! let latents = model.generate(labels, &options, &mut RandomStream::new(0));
@@ -26,11 +23,12 @@ mod generate;
 mod image;
 mod model;
 pub mod pretrained;
+mod sizes;
 mod speak;
 mod speech;
 mod tts;
 
-pub use image::{ImageAdapters, ImageLm, ImageLmConfig, ModelError};
+pub use image::{ImageAdapters, ImageLm, ImageLmConfig};
 pub use latentlm_adapters as adapters;
 pub use latentlm_backbone as backbone;
 pub use latentlm_codec_audio as codec_audio;
@@ -42,6 +40,7 @@ pub use latentlm_core::{
 };
 pub use latentlm_diffusion as diffusion;
 pub use model::LatentLm;
+pub use sizes::{LmSizes, ModelError};
 pub use speak::{SpeechFrame, SpeechPrompt, SpeechStream};
 pub use speech::{SpeechAdapters, VibeVoice, VibeVoiceConfig};
 pub use tts::{ControlTokens, SpeechDocument, SpeechLm, SpeechLmConfig, SpeechLoss, TtsAdapters};

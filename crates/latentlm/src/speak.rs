@@ -165,16 +165,14 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sizes::LmSizes;
     use crate::tts::{SpeechLm, SpeechLmConfig};
     use latentlm_core::conformance::assert_close;
 
     fn model(device: &Device) -> SpeechLm {
         device.seed(5);
-        SpeechLmConfig::new(8, 4)
-            .with_width(32)
-            .with_depth(2)
-            .with_heads(4)
-            .init(device)
+        let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
+        SpeechLmConfig::new(8, 4).with_sizes(sizes).init(device)
     }
 
     fn prompt(text: &[u32], voice: Option<Tensor<2>>, seed: u64) -> SpeechPrompt {

@@ -10,8 +10,8 @@ use latentlm_codec_audio::{AudioEncoder, Codec, CodecConfig};
 use latentlm_core::{CausalBackbone, LatentCodec, ModalityAdapter};
 use latentlm_diffusion::{Head, HeadConfig};
 
-use crate::image::ModelError;
 use crate::model::LatentLm;
+use crate::sizes::ModelError;
 
 /// Adapters of a speech model that hears itself through two codecs.
 #[derive(Module, Debug)]

@@ -5,12 +5,12 @@ use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_adapters::{LatentAdapter, LatentAdapterConfig, TokenAdapter, TokenAdapterConfig};
-use latentlm_backbone::{Backbone, BackboneConfig};
+use latentlm_backbone::Backbone;
 use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, ModalityAdapter};
-use latentlm_diffusion::{BetaSchedule, Head, HeadConfig, Prediction};
+use latentlm_diffusion::Head;
 
-use crate::image::ModelError;
 use crate::model::LatentLm;
+use crate::sizes::{LmSizes, ModelError};
 
 /// Adapters of a text-to-speech model.
 #[derive(Module, Debug)]
@@ -57,53 +57,12 @@ pub struct SpeechLmConfig {
     pub text_vocabulary: usize,
     /// `Z`, numbers a latent.
     pub latent_dim: usize,
-    /// `D`, width of backbone and head.
-    #[config(default = 768)]
-    pub width: usize,
-    /// Backbone blocks.
-    #[config(default = 12)]
-    pub depth: usize,
-    /// Query heads.
-    #[config(default = 12)]
-    pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
-    #[config(default = 0)]
-    pub kv_heads: usize,
-    /// Feed-forward ratio of backbone and head.
-    #[config(default = 6.0)]
-    pub mlp_ratio: f64,
-    /// Layers of the diffusion head.
-    #[config(default = 3)]
-    pub head_depth: usize,
-    /// What the head predicts.
-    #[config(default = "Prediction::Velocity")]
-    pub prediction: Prediction,
-    /// How noise grows.
-    #[config(default = "BetaSchedule::Cosine")]
-    pub schedule: BetaSchedule,
-    /// Timesteps of the forward process.
-    #[config(default = 1000)]
-    pub num_train_timesteps: usize,
+    /// Sizes of backbone and head.
+    #[config(default = "LmSizes::new()")]
+    pub sizes: LmSizes,
 }
 
 impl SpeechLmConfig {
-    /// The backbone's configuration.
-    pub fn backbone(&self) -> BackboneConfig {
-        BackboneConfig::new(self.width, self.depth, self.heads)
-            .with_kv_heads(self.kv_heads)
-            .with_mlp_ratio(self.mlp_ratio)
-    }
-
-    /// The head's configuration.
-    pub fn head(&self) -> HeadConfig {
-        HeadConfig::new(self.latent_dim, self.width)
-            .with_depth(self.head_depth)
-            .with_mlp_ratio(self.mlp_ratio)
-            .with_prediction(self.prediction)
-            .with_schedule(self.schedule)
-            .with_num_train_timesteps(self.num_train_timesteps)
-    }
-
     /// What is wrong with the configuration, if anything, in one line.
     ///
     /// # Errors
@@ -114,9 +73,7 @@ impl SpeechLmConfig {
                 reason: "text_vocabulary must be positive".into(),
             });
         }
-        self.backbone().validate()?;
-        self.head().validate()?;
-        Ok(())
+        self.sizes.validate(self.latent_dim)
     }
 
     /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
@@ -130,11 +87,11 @@ impl SpeechLmConfig {
         let vocabulary = self.text_vocabulary + ControlTokens::COUNT;
         LatentLm {
             adapters: TtsAdapters {
-                token: TokenAdapterConfig::new(vocabulary, self.width).init(device),
-                latent: LatentAdapterConfig::new(self.latent_dim, self.width).init(device),
+                token: TokenAdapterConfig::new(vocabulary, self.sizes.width).init(device),
+                latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
             },
-            backbone: self.backbone().init(device),
-            head: self.head().init(device),
+            backbone: self.sizes.backbone().init(device),
+            head: self.sizes.head(self.latent_dim).init(device),
         }
     }
 }
@@ -323,11 +280,9 @@ mod tests {
 
     fn model(device: &Device) -> SpeechLm {
         device.seed(5);
+        let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
         SpeechLmConfig::new(8, DIM)
-            .with_width(32)
-            .with_depth(2)
-            .with_heads(4)
-            .with_kv_heads(2)
+            .with_sizes(sizes.with_kv_heads(2))
             .init(device)
     }
 

@@ -1,20 +1,21 @@
 //! Workloads of the image model.
 
 use burn::tensor::{Device, Int, Tensor};
-use latentlm::{ImageLmConfig, LatentHead, RandomStream, SampleOptions};
+use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
 
 use super::ImageSizes;
 use crate::image::ImageRecipe;
 use crate::optimize::Player;
 
 pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
-    ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim)
+    let lm = LmSizes::new()
         .with_width(sizes.width)
         .with_depth(sizes.depth)
         .with_heads(sizes.heads)
         .with_kv_heads(sizes.kv_heads)
         .with_mlp_ratio(sizes.mlp_ratio)
-        .with_head_depth(sizes.head_depth)
+        .with_head_depth(sizes.head_depth);
+    ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim).with_sizes(lm)
 }
 
 fn labels(sizes: ImageSizes, device: &Device) -> Tensor<1, Int> {
@@ -41,7 +42,10 @@ pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
 pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let mut player = Player::new(config(sizes).head().init(&device), &stage);
+    let mut player = Player::new(
+        config(sizes).sizes.head(sizes.latent_dim).init(&device),
+        &stage,
+    );
     let mut random = RandomStream::new(0);
     let rows = sizes.batch * sizes.tokens * sizes.draws;
     let latents = random.normal([rows, sizes.latent_dim], &device);

@@ -162,17 +162,8 @@ impl ImageRecipe {
 
     /// The language model's configuration for that many classes.
     pub fn model(&self, classes: usize) -> ImageLmConfig {
-        let lm = &self.lm;
         ImageLmConfig::new(classes, self.codec.tokens(), self.codec.latent_dim)
-            .with_width(lm.width)
-            .with_depth(lm.depth)
-            .with_heads(lm.heads)
-            .with_kv_heads(lm.kv_heads)
-            .with_mlp_ratio(lm.mlp_ratio)
-            .with_head_depth(lm.head_depth)
-            .with_prediction(lm.prediction)
-            .with_schedule(lm.schedule)
-            .with_num_train_timesteps(lm.num_train_timesteps)
+            .with_sizes(self.lm.sizes())
     }
 
     /// The options that samples are drawn with.

@@ -7,15 +7,16 @@ use latentlm::codec_image::{
     Codec, CodecLoss, CodecLossOutput, PatchDiscriminator, discriminator_loss,
 };
 use latentlm::core::Posterior;
-use latentlm::core::bundle::load_module;
+use latentlm::core::bundle::{BundleWriter, load_module};
 
 use super::batches::{Batches, HostBatch};
 use super::grid::{host_values, image_grid, save_png};
 use super::recipe::ImageRecipe;
-use super::run::Context;
+use super::run::{Context, ImageData};
 use crate::error::TrainError;
-use crate::optimize::{Player, StepReport, ema_file};
+use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
+use crate::stage::{self, Rivals, Stage, number};
 
 const STAGE: &str = "codec";
 /// Pictures whose reconstruction is logged and drawn.
@@ -31,9 +32,10 @@ pub(crate) fn draw_latents(posterior: &Posterior, random: &mut RandomStream) -> 
 
 struct CodecStage<'a> {
     context: &'a mut Context,
-    codec: Player<Codec>,
-    discriminator: Option<Player<PatchDiscriminator>>,
+    rivals: Rivals<Codec, PatchDiscriminator>,
     loss: CodecLoss,
+    batches: Batches,
+    device: Device,
 }
 
 /// Trains the codec or takes up where it was left. Returns whether it is finished: a stop leaves
@@ -46,120 +48,73 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let config = &recipe.codec_train;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "codec-init", 0).seed());
-    let codec = Player::new(recipe.codec.init(&device), config);
+    let codec = recipe.codec.init(&device);
     let discriminator = recipe
         .codec_loss
-        .init_discriminator(recipe.codec.channels, &device)
-        .map(|d| Player::new(d, config));
-    let loss = recipe.codec_loss.init(&device)?;
-    let mut stage = CodecStage {
+        .init_discriminator(recipe.codec.channels, &device);
+    let start = recipe.codec_loss.adversarial_start;
+    let mut rivals = Rivals::new(codec, discriminator, start, config);
+    if let Some((folder, manifest)) = context.run.latest(STAGE)? {
+        rivals.restore(&folder, manifest.step)?;
+    }
+    let train = context.data.train.clone();
+    let first = rivals.codec.step();
+    let stage = CodecStage {
+        loss: recipe.codec_loss.init(&device)?,
+        batches: Batches::start(train, &recipe.data, config, recipe.seed, first),
         context,
-        codec,
-        discriminator,
-        loss,
+        rivals,
+        device,
     };
-    stage.restore()?;
-    stage.run(&device)
+    stage::run(stage, config)
 }
 
-impl CodecStage<'_> {
-    fn restore(&mut self) -> Result<(), TrainError> {
-        let Some((folder, manifest)) = self.context.run.latest(STAGE)? else {
-            return Ok(());
+impl Stage for CodecStage<'_> {
+    type Recipe = ImageRecipe;
+    type Data = ImageData;
+    type Output = CodecLossOutput;
+    const NAME: &'static str = STAGE;
+
+    fn context(&mut self) -> &mut Context {
+        self.context
+    }
+
+    fn step(&self) -> u64 {
+        self.rivals.codec.step()
+    }
+
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, CodecLossOutput), TrainError> {
+        let Some(batch) = self.batches.next() else {
+            return Err(self
+                .context
+                .run
+                .error("the thread that decodes pictures ended"));
         };
-        self.codec.restore("model", &folder, manifest.step)?;
-        if let Some(discriminator) = &mut self.discriminator {
-            // It has sat out the steps before the adversarial part.
-            let late = self.context.recipe.codec_loss.adversarial_start;
-            let step = manifest.step.saturating_sub(late);
-            discriminator.restore("discriminator", &folder, step)?;
-        }
-        Ok(())
-    }
-
-    fn run(mut self, device: &Device) -> Result<bool, TrainError> {
-        let recipe = self.context.recipe.clone();
-        let config = &recipe.codec_train;
-        let first = self.codec.step();
-        if first >= config.steps {
-            return Ok(true);
-        }
-        self.context.begin(STAGE, first, config.steps)?;
-        let train = self.context.data.train.clone();
-        let mut batches = Batches::start(train, &recipe.data, config, recipe.seed, first);
-        let mut round = first * config.grad_accumulation as u64;
-        while let Some(batch) = batches.next() {
-            let pictures = batch?.tensor(device);
-            let (report, output) = self.round(pictures, round);
-            round += 1;
-            let Some(report) = report else { continue };
-            let step = self.codec.step();
-            let due = self.context.due(config, step);
-            if due.log {
-                self.log(step, report, &output)?;
-            }
-            if due.show {
-                self.show(step)?;
-            }
-            if due.save {
-                self.save(step)?;
-            }
-            if due.stop {
-                break;
-            }
-        }
-        self.context.end();
-        Ok(self.codec.step() >= config.steps)
-    }
-
-    /// One forward and backward pass of both players.
-    fn round(&mut self, pictures: Tensor<4>, round: u64) -> (Option<StepReport>, CodecLossOutput) {
-        let recipe = &self.context.recipe;
-        let mut random = RandomStream::for_step(recipe.seed, "codec-noise", round);
-        let adversarial = self.codec.step() >= recipe.codec_loss.adversarial_start;
-        let discriminator = self.discriminator.as_mut().filter(|_| adversarial);
-        let posterior = self.codec.model().encode(pictures.clone());
+        let pictures = batch?.tensor(&self.device);
+        let mut random = RandomStream::for_step(self.context.recipe.seed, "codec-noise", round);
+        let codec = self.rivals.codec.model();
+        let posterior = codec.encode(pictures.clone());
         let latents = draw_latents(&posterior, &mut random);
-        let output = self.loss.forward(
-            self.codec.model(),
-            pictures.clone(),
-            &posterior,
-            latents,
-            discriminator.as_ref().map(|d| d.model()),
-        );
-        let report = self.codec.backward(output.total.clone());
-        if let Some(discriminator) = discriminator {
-            let loss = discriminator_loss(discriminator.model(), pictures, output.decoded.clone());
-            discriminator.backward(loss);
-        }
-        (report, output)
+        let judge = self.rivals.judge();
+        let output = self
+            .loss
+            .forward(codec, pictures.clone(), &posterior, latents, judge);
+        let decoded = output.decoded.clone();
+        let report = self.rivals.backward(output.total.clone(), |judge| {
+            discriminator_loss(judge, pictures, decoded)
+        });
+        Ok((report, output))
     }
 
-    fn log(
-        &mut self,
-        step: u64,
-        report: StepReport,
-        output: &CodecLossOutput,
-    ) -> Result<(), TrainError> {
-        let value = |x: &Tensor<1>| f64::from(x.clone().into_scalar::<f32>());
-        let loss = value(&output.total);
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite { stage: STAGE, step });
-        }
+    fn values(output: CodecLossOutput) -> Vec<(&'static str, f64)> {
         let mut values = vec![
-            ("loss", loss),
-            ("reconstruction", value(&output.reconstruction)),
-            ("kl", value(&output.kl)),
-            ("lr", report.learning_rate),
-            ("gradient_norm", f64::from(report.gradient_norm)),
+            ("loss", number(output.total)),
+            ("reconstruction", number(output.reconstruction)),
+            ("kl", number(output.kl)),
         ];
-        if let Some(part) = &output.perceptual {
-            values.push(("lpips", value(part)));
-        }
-        if let Some(part) = &output.adversarial {
-            values.push(("adversarial", value(part)));
-        }
-        self.context.log(STAGE, step, &values)
+        values.extend(output.perceptual.map(|part| ("lpips", number(part))));
+        values.extend(output.adversarial.map(|part| ("adversarial", number(part))));
+        values
     }
 
     /// Held-out pictures and what the averaged codec makes of them, and the PSNR of that.
@@ -168,7 +123,7 @@ impl CodecStage<'_> {
         let indices: Vec<usize> = (0..count).collect();
         let batch = HostBatch::read(&self.context.data.test, &indices, &[])?;
         let pictures = batch.tensor(&self.context.device);
-        let codec = self.codec.ema();
+        let codec = self.rivals.codec.ema();
         let decoded = codec.decode(codec.encode(pictures.clone()).mode());
         let error = (decoded.clone().clamp(-1.0, 1.0) - pictures.clone())
             .square()
@@ -190,13 +145,8 @@ impl CodecStage<'_> {
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {
         let manifest = self.context.manifest(STAGE, step);
-        let folder = self.context.run.checkpoint(&manifest, |bundle| {
-            self.codec.save("model", bundle)?;
-            match &self.discriminator {
-                Some(discriminator) => discriminator.save("discriminator", bundle),
-                None => Ok(()),
-            }
-        })?;
+        let save = |bundle: &BundleWriter| self.rivals.save(bundle);
+        let folder = self.context.run.checkpoint(&manifest, save)?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
     }

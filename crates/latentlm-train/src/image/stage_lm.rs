@@ -8,10 +8,12 @@ use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
 use latentlm_data::{BatchOrder, LatentCache};
 
 use super::grid::{host_values, image_grid, save_png};
-use super::run::Context;
+use super::recipe::ImageRecipe;
+use super::run::{Context, ImageData};
 use super::stage_codec;
 use crate::error::TrainError;
 use crate::optimize::{Player, StepReport};
+use crate::stage::{self, Stage, number};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -24,6 +26,8 @@ struct LmStage<'a> {
     codec: Codec,
     cache: LatentCache,
     whitening: Whitening,
+    order: BatchOrder,
+    device: Device,
 }
 
 /// Trains the language model or takes up where it was left. Returns whether it is finished.
@@ -41,17 +45,21 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
         .model(context.data.train.classes().len())
         .init(&device);
     model.adapters.latent = model.adapters.latent.with_whitening(whitening);
-    let mut stage = LmStage {
-        model: Player::new(model, &recipe.lm_train),
+    let config = &recipe.lm_train;
+    let mut model = Player::new(model, config);
+    if let Some((folder, manifest)) = context.run.latest(STAGE)? {
+        model.restore("model", &folder, manifest.step)?;
+    }
+    let stage = LmStage {
+        order: BatchOrder::new(cache.len(), config.batch_size, recipe.seed),
+        model,
         context,
         codec,
         cache,
         whitening,
+        device,
     };
-    if let Some((folder, manifest)) = stage.context.run.latest(STAGE)? {
-        stage.model.restore("model", &folder, manifest.step)?;
-    }
-    stage.run(&device)
+    stage::run(stage, config)
 }
 
 /// The latent cache, made anew if data or codec changed.
@@ -96,49 +104,26 @@ fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> 
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-impl LmStage<'_> {
-    fn run(mut self, device: &Device) -> Result<bool, TrainError> {
-        let recipe = self.context.recipe.clone();
-        let config = &recipe.lm_train;
-        let first = self.model.step();
-        if first >= config.steps {
-            return Ok(true);
-        }
-        self.context.begin(STAGE, first, config.steps)?;
-        let mut order = BatchOrder::new(self.cache.len(), config.batch_size, recipe.seed);
-        let accumulation = config.grad_accumulation as u64;
-        for round in first * accumulation..config.steps * accumulation {
-            let (report, loss) = self.round(&order.batch(round), round, device);
-            let Some(report) = report else { continue };
-            let step = self.model.step();
-            let due = self.context.due(config, step);
-            if due.log {
-                self.log(step, report, loss)?;
-            }
-            if due.show {
-                self.show(step)?;
-            }
-            if due.save {
-                self.save(step)?;
-            }
-            if due.stop {
-                break;
-            }
-        }
-        self.context.end();
-        Ok(self.model.step() >= config.steps)
+impl Stage for LmStage<'_> {
+    type Recipe = ImageRecipe;
+    type Data = ImageData;
+    type Output = Tensor<1>;
+    const NAME: &'static str = STAGE;
+
+    fn context(&mut self) -> &mut Context {
+        self.context
     }
 
-    fn round(
-        &mut self,
-        indices: &[usize],
-        round: u64,
-        device: &Device,
-    ) -> (Option<StepReport>, Tensor<1>) {
-        let recipe = &self.context.recipe;
+    fn step(&self) -> u64 {
+        self.model.step()
+    }
+
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Tensor<1>), TrainError> {
+        let indices = self.order.batch(round);
+        let (recipe, device) = (&self.context.recipe, &self.device);
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
         let model = self.model.model();
-        let posterior = self.codec.posterior(gather(&self.cache, indices, device));
+        let posterior = self.codec.posterior(gather(&self.cache, &indices, device));
         let latents = stage_codec::draw_latents(&posterior, &mut random);
         let latents = model.adapters.latent.whiten(latents);
         let mut labels: Vec<u32> = indices.iter().map(|&i| self.cache.labels[i]).collect();
@@ -149,20 +134,11 @@ impl LmStage<'_> {
         let rows = recipe.lm.batch_mul * indices.len() * recipe.codec.tokens();
         let draws = model.head.draw(rows, &mut random, device);
         let loss = model.loss(label_tensor(&labels, device), latents, draws);
-        (self.model.backward(loss.clone()), loss)
+        Ok((self.model.backward(loss.clone()), loss))
     }
 
-    fn log(&mut self, step: u64, report: StepReport, loss: Tensor<1>) -> Result<(), TrainError> {
-        let loss = f64::from(loss.into_scalar::<f32>());
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite { stage: STAGE, step });
-        }
-        let values = [
-            ("loss", loss),
-            ("lr", report.learning_rate),
-            ("gradient_norm", f64::from(report.gradient_norm)),
-        ];
-        self.context.log(STAGE, step, &values)
+    fn values(loss: Tensor<1>) -> Vec<(&'static str, f64)> {
+        vec![("loss", number(loss))]
     }
 
     /// A grid of samples of the averaged model, a row a class, from the same noise each time.

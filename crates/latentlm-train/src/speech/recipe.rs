@@ -237,17 +237,7 @@ impl SpeechRecipe {
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> SpeechLmConfig {
-        let lm = &self.lm;
-        SpeechLmConfig::new(text_vocabulary, self.codec.latent_dim)
-            .with_width(lm.width)
-            .with_depth(lm.depth)
-            .with_heads(lm.heads)
-            .with_kv_heads(lm.kv_heads)
-            .with_mlp_ratio(lm.mlp_ratio)
-            .with_head_depth(lm.head_depth)
-            .with_prediction(lm.prediction)
-            .with_schedule(lm.schedule)
-            .with_num_train_timesteps(lm.num_train_timesteps)
+        SpeechLmConfig::new(text_vocabulary, self.codec.latent_dim).with_sizes(self.lm.sizes())
     }
 
     /// The options that speech is drawn with.

@@ -6,18 +6,19 @@ use latentlm::RandomStream;
 use latentlm::codec_audio::{
     Codec, CodecLoss, CodecLossOutput, StftDiscriminator, discriminator_loss,
 };
-use latentlm::core::bundle::load_module;
+use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm_data::speech::write_wav;
 
-use super::data::Pieces;
-use super::metrics::mel_distance_db;
+use super::data::{Pieces, SpeechData};
+use super::metrics::{mel_distance_db, stoi};
 use super::recipe::SpeechRecipe;
 use super::run::Context;
 use super::spectrogram;
 use crate::error::TrainError;
 use crate::image::{draw_latents, host_values};
-use crate::optimize::{Player, StepReport, ema_file};
+use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
+use crate::stage::{self, Rivals, Stage, number};
 
 const STAGE: &str = "codec";
 /// Held-out recordings that are heard as training goes.
@@ -25,10 +26,10 @@ const HEARD: usize = 4;
 
 struct CodecStage<'a> {
     context: &'a mut Context,
-    codec: Player<Codec>,
-    discriminator: Option<Player<StftDiscriminator>>,
+    rivals: Rivals<Codec, StftDiscriminator>,
     loss: CodecLoss,
     pieces: Pieces,
+    device: Device,
 }
 
 /// Trains the codec or takes up where it was left. Returns whether it is finished: a stop leaves
@@ -39,128 +40,80 @@ struct CodecStage<'a> {
 pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
     let config = &recipe.codec_train;
-    if let Some((_, manifest)) = context.run.latest(STAGE)?
+    let latest = context.run.latest(STAGE)?;
+    if let Some((_, manifest)) = &latest
         && manifest.step >= config.steps
     {
         return Ok(true);
     }
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "codec-init", 0).seed());
-    let codec = Player::new(recipe.codec.init(&device), config);
-    let discriminator = recipe
-        .codec_loss
-        .init_discriminator(&device)
-        .map(|d| Player::new(d, config));
+    let codec = recipe.codec.init(&device);
+    let discriminator = recipe.codec_loss.init_discriminator(&device);
+    let start = recipe.codec_loss.adversarial_start;
+    let mut rivals = Rivals::new(codec, discriminator, start, config);
+    if let Some((folder, manifest)) = latest {
+        rivals.restore(&folder, manifest.step)?;
+    }
     let rate = recipe.codec.sample_rate_hz;
     let loss = recipe.codec_loss.init(rate, &device);
-    let loss = loss.map_err(latentlm::ModelError::from)?;
     let samples = recipe.codec_frames() * recipe.codec.hop_samples();
-    let pieces = Pieces::new(&mut context.data, config.batch_size, samples, recipe.seed)?;
-    let mut stage = CodecStage {
+    let stage = CodecStage {
+        loss: loss.map_err(latentlm::ModelError::from)?,
+        pieces: Pieces::new(&mut context.data, config.batch_size, samples, recipe.seed)?,
         context,
-        codec,
-        discriminator,
-        loss,
-        pieces,
+        rivals,
+        device,
     };
-    stage.restore()?;
-    stage.run(&device)
+    stage::run(stage, config)
 }
 
-impl CodecStage<'_> {
-    fn restore(&mut self) -> Result<(), TrainError> {
-        let Some((folder, manifest)) = self.context.run.latest(STAGE)? else {
-            return Ok(());
-        };
-        self.codec.restore("model", &folder, manifest.step)?;
-        if let Some(discriminator) = &mut self.discriminator {
-            // It has sat out the steps before the adversarial part.
-            let late = self.context.recipe.codec_loss.adversarial_start;
-            let step = manifest.step.saturating_sub(late);
-            discriminator.restore("discriminator", &folder, step)?;
-        }
-        Ok(())
+impl Stage for CodecStage<'_> {
+    type Recipe = SpeechRecipe;
+    type Data = SpeechData;
+    type Output = CodecLossOutput;
+    const NAME: &'static str = STAGE;
+
+    fn context(&mut self) -> &mut Context {
+        self.context
     }
 
-    fn run(mut self, device: &Device) -> Result<bool, TrainError> {
-        let config = self.context.recipe.codec_train.clone();
-        let first = self.codec.step();
-        self.context.begin(STAGE, first, config.steps)?;
-        let accumulation = config.grad_accumulation as u64;
-        for round in first * accumulation..config.steps * accumulation {
-            let signal = self.pieces.batch(round, device);
-            let (report, output) = self.round(signal, round);
-            let Some(report) = report else { continue };
-            let step = self.codec.step();
-            let due = self.context.due(&config, step);
-            if due.log {
-                self.log(step, report, output)?;
-            }
-            if due.show {
-                self.show(step)?;
-            }
-            if due.save {
-                self.save(step)?;
-            }
-            if due.stop {
-                break;
-            }
-        }
-        self.context.end();
-        Ok(self.codec.step() >= config.steps)
+    fn step(&self) -> u64 {
+        self.rivals.codec.step()
     }
 
-    /// One forward and backward pass of both players.
-    fn round(&mut self, signal: Tensor<3>, round: u64) -> (Option<StepReport>, CodecLossOutput) {
-        let recipe = &self.context.recipe;
-        let mut random = RandomStream::for_step(recipe.seed, "codec-noise", round);
-        let adversarial = self.codec.step() >= recipe.codec_loss.adversarial_start;
-        let discriminator = self.discriminator.as_mut().filter(|_| adversarial);
-        let codec = self.codec.model();
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, CodecLossOutput), TrainError> {
+        let signal = self.pieces.batch(round, &self.device);
+        let mut random = RandomStream::for_step(self.context.recipe.seed, "codec-noise", round);
+        let codec = self.rivals.codec.model();
         let posterior = codec.encode(signal.clone());
         let decoded = codec.decode(draw_latents(&posterior, &mut random));
-        let judge = discriminator.as_ref().map(|d| d.model());
+        let judge = self.rivals.judge();
         let output = self
             .loss
             .forward(decoded.clone(), signal.clone(), &posterior, judge);
-        let report = self.codec.backward(output.total.clone());
-        if let Some(discriminator) = discriminator {
-            let loss = discriminator_loss(discriminator.model(), signal, decoded);
-            discriminator.backward(loss);
-        }
-        (report, output)
+        let report = self.rivals.backward(output.total.clone(), |judge| {
+            discriminator_loss(judge, signal, decoded)
+        });
+        Ok((report, output))
     }
 
-    fn log(
-        &mut self,
-        step: u64,
-        report: StepReport,
-        output: CodecLossOutput,
-    ) -> Result<(), TrainError> {
-        let number = |x: Tensor<1>| f64::from(x.into_scalar::<f32>());
-        let loss = number(output.total);
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite { stage: STAGE, step });
-        }
+    fn values(output: CodecLossOutput) -> Vec<(&'static str, f64)> {
         let mut values = vec![
-            ("loss", loss),
+            ("loss", number(output.total)),
             ("mel", number(output.mel)),
             ("stft", number(output.stft)),
             ("waveform", number(output.waveform)),
             ("kl", number(output.kl)),
-            ("lr", report.learning_rate),
-            ("gradient_norm", f64::from(report.gradient_norm)),
         ];
-        if let Some(adversarial) = output.adversarial {
-            values.push(("adversarial", number(adversarial)));
-        }
-        self.context.log(STAGE, step, &values)
+        values.extend(output.adversarial.map(|part| ("adversarial", number(part))));
+        values
     }
 
     /// Held-out recordings through the averaged codec, without noise: a number, a picture, a sound.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
         let context = &mut *self.context;
-        let (mut sounds, mut distance) = (Vec::new(), 0.0);
+        let (mut sounds, mut distance, mut likeness) = (Vec::new(), 0.0, 0.0);
         let rate = context.recipe.codec.sample_rate_hz;
         for index in 0..context.data.test.len().min(HEARD) {
             // A recording that turns out to be broken is not heard.
@@ -168,16 +121,21 @@ impl CodecStage<'_> {
                 continue;
             };
             let (original, decoded) =
-                reconstruct(self.codec.ema(), original.samples, &context.device);
+                reconstruct(self.rivals.codec.ema(), original.samples, &context.device);
             distance += mel_distance_db(&original, &decoded, rate);
+            likeness += stoi(&original, &decoded, rate).unwrap_or_default();
             sounds.extend([original, decoded]);
         }
         let pairs = sounds.len() / 2;
         if pairs == 0 {
             return Ok(());
         }
-        let distance = distance / pairs as f64;
-        context.log(STAGE, step, &[("held_out_mel_distance_db", distance)])?;
+        let count = pairs as f64;
+        let values = [
+            ("held_out_mel_distance_db", distance / count),
+            ("held_out_stoi", likeness / count),
+        ];
+        context.log(STAGE, step, &values)?;
         let file = |ending: &str| {
             let name = format!("samples/codec-step-{step}.{ending}");
             context.run.file(&name)
@@ -189,13 +147,8 @@ impl CodecStage<'_> {
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {
         let manifest = self.context.manifest(STAGE, step);
-        let folder = self.context.run.checkpoint(&manifest, |bundle| {
-            self.codec.save("model", bundle)?;
-            match &self.discriminator {
-                Some(discriminator) => discriminator.save("discriminator", bundle),
-                None => Ok(()),
-            }
-        })?;
+        let save = |bundle: &BundleWriter| self.rivals.save(bundle);
+        let folder = self.context.run.checkpoint(&manifest, save)?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
     }

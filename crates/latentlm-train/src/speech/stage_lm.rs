@@ -8,6 +8,8 @@ use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm, 
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 
+use super::data::SpeechData;
+use super::recipe::SpeechRecipe;
 use super::run::Context;
 use super::speaker::{Speaker, TOKENIZER};
 use super::spectrogram;
@@ -15,6 +17,7 @@ use super::stage_codec::{self, signal};
 use crate::error::TrainError;
 use crate::image::host_values;
 use crate::optimize::{Player, StepReport};
+use crate::stage::{self, Stage, number};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -28,6 +31,8 @@ struct LmStage<'a> {
     /// Tokens of every utterance of the cache.
     texts: Vec<Vec<u32>>,
     whitening: Whitening,
+    order: PackOrder,
+    device: Device,
 }
 
 /// Trains the language model or takes up where it was left. Returns whether it is finished.
@@ -50,19 +55,26 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
     let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
     model.adapters.latent = model.adapters.latent.with_whitening(whitening);
-    let mut stage = LmStage {
-        model: Player::new(model, &recipe.lm_train),
+    let config = &recipe.lm_train;
+    let mut model = Player::new(model, config);
+    if let Some((folder, manifest)) = context.run.latest(STAGE)? {
+        model.restore("model", &folder, manifest.step)?;
+    }
+    let lengths = texts.iter().zip(&cache.lengths);
+    let positions = lengths.map(|(text, frames)| text.len() + 1 + *frames as usize);
+    let capacity = recipe.data.pack_positions;
+    let stage = LmStage {
+        order: PackOrder::new(positions.collect(), capacity, recipe.seed),
+        model,
         context,
         codec,
         cache,
         tokenizer,
         texts,
         whitening,
+        device,
     };
-    if let Some((folder, manifest)) = stage.context.run.latest(STAGE)? {
-        stage.model.restore("model", &folder, manifest.step)?;
-    }
-    stage.run(&device)
+    stage::run(stage, config)
 }
 
 /// The latent cache, made anew if data or codec changed. Labels are the utterances' numbers: those
@@ -153,81 +165,56 @@ fn draw(
 }
 
 impl LmStage<'_> {
-    fn run(mut self, device: &Device) -> Result<bool, TrainError> {
-        let recipe = self.context.recipe.clone();
-        let config = &recipe.lm_train;
-        let first = self.model.step();
-        self.context.begin(STAGE, first, config.steps)?;
-        let texts = self.texts.iter().zip(&self.cache.lengths);
-        let positions = texts.map(|(text, frames)| text.len() + 1 + *frames as usize);
-        let mut order =
-            PackOrder::new(positions.collect(), recipe.data.pack_positions, recipe.seed);
-        let accumulation = config.grad_accumulation as u64;
-        for round in first * accumulation..config.steps * accumulation {
-            let (report, loss) = self.round(&order.pack(round), round, device);
-            let Some(report) = report else { continue };
-            let step = self.model.step();
-            let due = self.context.due(config, step);
-            if due.log {
-                self.log(step, report, loss)?;
-            }
-            if due.save {
-                self.save(step)?;
-            }
-            if due.show {
-                self.show(step)?;
-            }
-            if due.stop {
-                break;
-            }
-        }
-        self.context.end();
-        Ok(self.model.step() >= config.steps)
+    fn documents(&self, pack: &[usize], random: &mut RandomStream) -> Vec<SpeechDocument> {
+        let dropout = self.context.recipe.lm.condition_dropout;
+        let document = |&index: &usize| SpeechDocument {
+            text: match random.chance(dropout) {
+                true => Vec::new(),
+                false => self.texts[index].clone(),
+            },
+            frames: self.cache.lengths[index] as usize,
+        };
+        pack.iter().map(document).collect()
+    }
+}
+
+impl Stage for LmStage<'_> {
+    type Recipe = SpeechRecipe;
+    type Data = SpeechData;
+    type Output = SpeechLoss;
+    const NAME: &'static str = STAGE;
+
+    fn context(&mut self) -> &mut Context {
+        self.context
     }
 
-    fn round(
-        &mut self,
-        pack: &[usize],
-        round: u64,
-        device: &Device,
-    ) -> (Option<StepReport>, SpeechLoss) {
-        let recipe = &self.context.recipe;
+    fn step(&self) -> u64 {
+        self.model.step()
+    }
+
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, SpeechLoss), TrainError> {
+        let pack = self.order.pack(round);
+        let (recipe, device) = (&self.context.recipe, &self.device);
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
         let model = self.model.model();
-        let latents = draw(&self.codec, &self.cache, pack, &mut random, device);
+        let latents = draw(&self.codec, &self.cache, &pack, &mut random, device);
         let [count, dim] = latents.dims();
         let latents = model.adapters.latent.whiten(latents.unsqueeze_dim(0));
         let latents = latents.reshape([count, dim]);
-        let documents: Vec<SpeechDocument> = pack
-            .iter()
-            .map(|&index| SpeechDocument {
-                text: match random.chance(recipe.lm.condition_dropout) {
-                    true => Vec::new(),
-                    false => self.texts[index].clone(),
-                },
-                frames: self.cache.lengths[index] as usize,
-            })
-            .collect();
+        let documents = self.documents(&pack, &mut random);
         let rows = recipe.lm.batch_mul * count;
         let draws = model.head.draw(rows, &mut random, device);
         let loss = model.loss(&documents, latents, draws);
-        let total = loss.diffusion.clone() + loss.token.clone().mul_scalar(recipe.text.loss_weight);
-        (self.model.backward(total), loss)
+        let weight = recipe.text.loss_weight;
+        let total = loss.diffusion.clone() + loss.token.clone().mul_scalar(weight);
+        Ok((self.model.backward(total), loss))
     }
 
-    fn log(&mut self, step: u64, report: StepReport, loss: SpeechLoss) -> Result<(), TrainError> {
-        let number = |x: Tensor<1>| f64::from(x.into_scalar::<f32>());
-        let (diffusion, token) = (number(loss.diffusion), number(loss.token));
-        if !(diffusion + token).is_finite() {
-            return Err(TrainError::NotFinite { stage: STAGE, step });
-        }
-        let values = [
-            ("loss", diffusion),
-            ("token_loss", token),
-            ("lr", report.learning_rate),
-            ("gradient_norm", f64::from(report.gradient_norm)),
-        ];
-        self.context.log(STAGE, step, &values)
+    fn values(loss: SpeechLoss) -> Vec<(&'static str, f64)> {
+        vec![
+            ("loss", number(loss.diffusion)),
+            ("token_loss", number(loss.token)),
+        ]
     }
 
     /// Held-out texts, spoken by the averaged model with the same noise each time.

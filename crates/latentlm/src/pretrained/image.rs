@@ -84,13 +84,13 @@ mod tests {
     use super::super::naming::check_round_trip;
     use super::*;
     use crate::image::ImageLmConfig;
+    use crate::sizes::LmSizes;
 
     #[test]
     fn every_name_comes_back() {
+        let sizes = LmSizes::new().with_width(64).with_depth(2).with_heads(4);
         let model = ImageLmConfig::new(3, 4, 2)
-            .with_width(64)
-            .with_depth(2)
-            .with_heads(4)
+            .with_sizes(sizes)
             .init(&burn::tensor::Device::default());
         let format = format();
         check_round_trip(&model, &format.naming, format.own);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::config::{TokenizerJson, VibeVoiceJson};
 use super::naming::{Joined, Naming};
 use super::store::{Format, PretrainedError, StoredDType, load, read_json, save};
-use crate::image::ModelError;
+use crate::sizes::ModelError;
 use crate::speech::VibeVoice;
 
 /// Parameters below one layer; the rule for the layer itself comes last.

@@ -18,7 +18,7 @@ use safetensors::View;
 
 use super::layout::{Direction, Layouts};
 use super::naming::{Joined, Naming};
-use crate::image::ModelError;
+use crate::sizes::ModelError;
 
 /// What can go wrong with a published checkpoint.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,159 @@
+//! The loop that every stage of training goes through, and the two players of a codec's.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use latentlm::core::bundle::BundleWriter;
+
+use crate::context::{Context, TrainingData};
+use crate::error::TrainError;
+use crate::optimize::{Player, StepReport};
+use crate::recipe::{Recipe, StageConfig};
+
+/// What a stage does; [`run`] says when.
+pub(crate) trait Stage {
+    type Recipe: Recipe;
+    type Data: TrainingData;
+    /// What a round leaves for the log.
+    type Output;
+    /// Name in logs and of the folder of its checkpoints.
+    const NAME: &'static str;
+
+    fn context(&mut self) -> &mut Context<Self::Recipe, Self::Data>;
+
+    /// Optimizer steps taken.
+    fn step(&self) -> u64;
+
+    /// One forward and backward pass; a report where it ended a step.
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError>;
+
+    /// Numbers for the log, the loss first.
+    fn values(output: Self::Output) -> Vec<(&'static str, f64)>;
+
+    /// Samples of what was learned.
+    fn show(&mut self, step: u64) -> Result<(), TrainError>;
+
+    /// A checkpoint.
+    fn save(&mut self, step: u64) -> Result<(), TrainError>;
+}
+
+/// Runs a stage from where it stands. Returns whether it is finished: a stop leaves it unfinished.
+///
+/// # Errors
+/// If the loss is not finite, or what the stage does fails.
+pub(crate) fn run<S: Stage>(mut stage: S, config: &StageConfig) -> Result<bool, TrainError> {
+    let first = stage.step();
+    if first >= config.steps {
+        return Ok(true);
+    }
+    stage.context().begin(S::NAME, first, config.steps)?;
+    let accumulation = config.grad_accumulation as u64;
+    for round in first * accumulation..config.steps * accumulation {
+        let (report, output) = stage.round(round)?;
+        let Some(report) = report else { continue };
+        let step = stage.step();
+        let due = stage.context().due(config, step);
+        if due.log {
+            log(&mut stage, step, report, output)?;
+        }
+        if due.show {
+            stage.show(step)?;
+        }
+        if due.save {
+            stage.save(step)?;
+        }
+        if due.stop {
+            break;
+        }
+    }
+    stage.context().end();
+    Ok(stage.step() >= config.steps)
+}
+
+fn log<S: Stage>(
+    stage: &mut S,
+    step: u64,
+    report: StepReport,
+    output: S::Output,
+) -> Result<(), TrainError> {
+    let mut values = S::values(output);
+    if !values.iter().all(|(_, value)| value.is_finite()) {
+        return Err(TrainError::NotFinite {
+            stage: S::NAME,
+            step,
+        });
+    }
+    values.push(("lr", report.learning_rate));
+    values.push(("gradient_norm", f64::from(report.gradient_norm)));
+    stage.context().log(S::NAME, step, &values)
+}
+
+/// The number of a loss, read from its device.
+pub(crate) fn number(x: Tensor<1>) -> f64 {
+    f64::from(x.into_scalar::<f32>())
+}
+
+/// A codec, and the discriminator that judges it from some step on.
+pub(crate) struct Rivals<C: Module, D: Module> {
+    pub(crate) codec: Player<C>,
+    discriminator: Option<Player<D>>,
+    /// Step at which the discriminator sets in.
+    start: u64,
+}
+
+impl<C: Module, D: Module> Rivals<C, D> {
+    pub(crate) fn new(
+        codec: C,
+        discriminator: Option<D>,
+        start: u64,
+        config: &StageConfig,
+    ) -> Self {
+        Self {
+            codec: Player::new(codec, config),
+            discriminator: discriminator.map(|discriminator| Player::new(discriminator, config)),
+            start,
+        }
+    }
+
+    /// The discriminator, if it has set in.
+    pub(crate) fn judge(&self) -> Option<&D> {
+        let judge = self.discriminator.as_ref()?;
+        (self.codec.step() >= self.start).then(|| judge.model())
+    }
+
+    /// Teaches the codec, then the discriminator, if it has set in, by the loss that it is given.
+    pub(crate) fn backward(
+        &mut self,
+        total: Tensor<1>,
+        discriminator_loss: impl FnOnce(&D) -> Tensor<1>,
+    ) -> Option<StepReport> {
+        let judges = self.codec.step() >= self.start;
+        let report = self.codec.backward(total);
+        if let Some(judge) = self.discriminator.as_mut().filter(|_| judges) {
+            let loss = discriminator_loss(judge.model());
+            judge.backward(loss);
+        }
+        report
+    }
+
+    pub(crate) fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+        self.codec.save("model", bundle)?;
+        match &self.discriminator {
+            Some(discriminator) => discriminator.save("discriminator", bundle),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, folder: &Path, step: u64) -> Result<(), TrainError> {
+        self.codec.restore("model", folder, step)?;
+        match &mut self.discriminator {
+            // It has sat out the steps before it set in.
+            Some(discriminator) => {
+                let step = step.saturating_sub(self.start);
+                discriminator.restore("discriminator", folder, step)
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Sizes of backbone and head, whatever the modality.
+
+use burn::config::Config;
+use latentlm_backbone::{BackboneConfig, BackboneError};
+use latentlm_codec_audio::AudioCodecError;
+use latentlm_diffusion::{BetaSchedule, DiffusionError, HeadConfig, Prediction};
+
+/// Sizes of a language model with a diffusion head. Defaults are the reference's Base size.
+#[derive(Config, Debug, PartialEq)]
+pub struct LmSizes {
+    /// `D`, width of backbone and head.
+    #[config(default = 768)]
+    pub width: usize,
+    /// Backbone blocks.
+    #[config(default = 12)]
+    pub depth: usize,
+    /// Query heads.
+    #[config(default = 12)]
+    pub heads: usize,
+    /// Key/value heads; 0 stands for as many as query heads.
+    #[config(default = 0)]
+    pub kv_heads: usize,
+    /// Feed-forward ratio of backbone and head.
+    #[config(default = 6.0)]
+    pub mlp_ratio: f64,
+    /// Layers of the diffusion head.
+    #[config(default = 3)]
+    pub head_depth: usize,
+    /// What the head predicts.
+    #[config(default = "Prediction::Velocity")]
+    pub prediction: Prediction,
+    /// How noise grows.
+    #[config(default = "BetaSchedule::Cosine")]
+    pub schedule: BetaSchedule,
+    /// Timesteps of the forward process.
+    #[config(default = 1000)]
+    pub num_train_timesteps: usize,
+}
+
+impl LmSizes {
+    /// The backbone's configuration.
+    pub fn backbone(&self) -> BackboneConfig {
+        BackboneConfig::new(self.width, self.depth, self.heads)
+            .with_kv_heads(self.kv_heads)
+            .with_mlp_ratio(self.mlp_ratio)
+    }
+
+    /// The head's configuration for latents of that many numbers.
+    pub fn head(&self, latent_dim: usize) -> HeadConfig {
+        HeadConfig::new(latent_dim, self.width)
+            .with_depth(self.head_depth)
+            .with_mlp_ratio(self.mlp_ratio)
+            .with_prediction(self.prediction)
+            .with_schedule(self.schedule)
+            .with_num_train_timesteps(self.num_train_timesteps)
+    }
+
+    /// What is wrong with the sizes, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a size is zero or sizes do not fit each other.
+    pub fn validate(&self, latent_dim: usize) -> Result<(), ModelError> {
+        self.backbone().validate()?;
+        self.head(latent_dim).validate()?;
+        Ok(())
+    }
+}
+
+/// What can be wrong with a model's configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The backbone's part.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// The head's part.
+    #[error(transparent)]
+    Diffusion(#[from] DiffusionError),
+    /// The speech codec's part.
+    #[error(transparent)]
+    Audio(#[from] AudioCodecError),
+    /// Sizes of the model as a whole.
+    #[error("model: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+}
