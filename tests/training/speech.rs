@@ -21,6 +21,7 @@ fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
         "data.composed=8",
         "data.codec_seconds=0.2",
         "data.pack_positions=200",
+        "codec.ratios=[4, 4, 5, 8]",
         "codec.width=2",
         "codec.latent_dim=4",
         "codec.depths=[0, 1, 0, 0, 1]",

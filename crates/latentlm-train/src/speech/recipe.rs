@@ -89,7 +89,7 @@ impl Default for SpeechRecipe {
             steps: 1600,
             batch_size: 8,
             grad_accumulation: 1,
-            learning_rate: 1e-3,
+            learning_rate: 2e-3,
             beta_1: 0.9,
             beta_2: 0.98,
             weight_decay: 0.01,
@@ -120,7 +120,7 @@ impl Default for SpeechRecipe {
                 loss_weight: 1.0,
             },
             codec: default_codec(),
-            codec_loss: CodecLossConfig::new().with_kl_weight(0.1),
+            codec_loss: CodecLossConfig::new().with_kl_weight(0.001),
             codec_train: stage.clone(),
             lm: LmConfig {
                 width: 192,
@@ -138,6 +138,7 @@ impl Default for SpeechRecipe {
             lm_train: StageConfig {
                 steps: 2500,
                 batch_size: 1,
+                learning_rate: 1e-3,
                 warmup_steps: 100,
                 sample_every: 500,
                 checkpoint_every: 500,
@@ -153,12 +154,12 @@ impl Default for SpeechRecipe {
     }
 }
 
-/// 16 kHz, 25 latents a second.
+/// 16 kHz, 50 latents a second.
 fn default_codec() -> CodecConfig {
     CodecConfig::new()
         .with_sample_rate_hz(16_000)
-        .with_latent_dim(32)
-        .with_ratios(vec![4, 4, 5, 8])
+        .with_latent_dim(64)
+        .with_ratios(vec![4, 4, 4, 5])
         .with_depths(vec![0, 1, 1, 2, 3])
         .with_width(16)
         .with_layer_scale(0.1)
