@@ -29,6 +29,9 @@ pub struct AudioSigmaVaeConfig {
     /// Channels at the finest resolution; they double with every downsampling.
     #[config(default = 32)]
     pub width: usize,
+    /// Channels at every resolution instead, finest first: one more than ratios. Empty to double.
+    #[config(default = "vec![]")]
+    pub widths: Vec<usize>,
     /// Kernel of the depthwise convolutions and of the first and last ones.
     #[config(default = 7)]
     pub kernel_size: usize,
@@ -66,7 +69,11 @@ impl AudioSigmaVaeConfig {
 
     /// Channels after `downsamplings` of them.
     pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
-        self.width << downsamplings
+        let doubled = || self.width << downsamplings;
+        self.widths
+            .get(downsamplings)
+            .copied()
+            .unwrap_or_else(doubled)
     }
 
     /// What is wrong with the configuration, if anything, in one line.
@@ -94,6 +101,13 @@ impl AudioSigmaVaeConfig {
                 "{} depths for {} ratios; there must be one more",
                 self.depths.len(),
                 self.ratios.len()
+            ));
+        }
+        let given = self.widths.len();
+        if given > 0 && (given != self.depths.len() || self.widths.contains(&0)) {
+            return fail(format!(
+                "widths must be empty or {} positive numbers",
+                self.depths.len()
             ));
         }
         if !(self.vae_std.is_finite() && self.vae_std >= 0.0) {

@@ -1,19 +1,40 @@
 //! Dense causal convolutions, channels last, as matrix products over frames.
 
+use std::f64::consts::PI;
+
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use latentlm_kernels::linear;
 
 use crate::stream::Pass;
 
-/// Uniform in `1/sqrt(fan_in)`, the customary start of convolutions.
-fn initial<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
-    let bound = 1.0 / (fan_in as f64).sqrt();
-    let uniform = Initializer::Uniform {
-        min: -bound,
-        max: bound,
-    };
-    uniform.init(shape, device)
+/// What breaks the symmetry of [`cosine_transform`], as a share of a start that keeps the size of
+/// what goes through.
+const RANDOM_SHARE: f64 = 0.1;
+
+fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Tensor<D> {
+    let bound = RANDOM_SHARE * (3.0 / fan_in as f64).sqrt();
+    Tensor::random(shape, Distribution::Uniform(-bound, bound), device)
+}
+
+/// A cosine transform (DCT-II, orthonormal) of every channel over `taps` samples, `[taps, in, out]`:
+/// all coefficients of the first channel, then of the second, as many as there is room for.
+///
+/// An untrained codec made of these is a transform codec that keeps the lowest frequencies. With a
+/// random start, little of the signal would be left beside the noise on the latents, and a
+/// thousand steps would go by before waveforms resemble each other (docs/log.md).
+fn cosine_transform([taps, input, output]: [usize; 3], device: &Device) -> Tensor<3> {
+    let mut values = vec![0f32; taps * input * output];
+    for place in 0..output.min(taps * input) {
+        let (channel, frequency) = (place / taps, place % taps);
+        let norm = if frequency == 0 { 1.0 } else { 2.0 } / taps as f64;
+        for tap in 0..taps {
+            let angle = PI * (tap as f64 + 0.5) * frequency as f64 / taps as f64;
+            values[(tap * input + channel) * output + place] = (norm.sqrt() * angle.cos()) as f32;
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [taps, input, output]), device)
 }
 
 /// A causal convolution of stride `s` whose kernel is a multiple of it.
@@ -45,12 +66,25 @@ impl CausalConv1d {
             kernel_size.is_multiple_of(stride),
             "kernel_size {kernel_size} is no multiple of stride {stride}"
         );
-        let fan_in = input * kernel_size;
+        let weight = uniform([kernel_size, input, output], input * kernel_size, device);
+        let start = cosine_transform([stride, input, output], device);
+        let newest = weight.clone().narrow(0, kernel_size - stride, stride) + start;
+        let weight = match kernel_size - stride {
+            0 => newest,
+            older => Tensor::cat(vec![weight.narrow(0, 0, older), newest], 0),
+        };
         Self {
-            weight: initial([kernel_size, input, output], fan_in, device),
-            bias: initial([output], fan_in, device),
+            weight: Param::from_tensor(weight),
+            bias: Initializer::Zeros.init([output], device),
             stride,
         }
+    }
+
+    /// The same with all weights multiplied.
+    #[must_use]
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.weight = self.weight.map(|weight| weight.mul_scalar(factor));
+        self
     }
 
     /// # Shapes
@@ -98,10 +132,14 @@ pub struct CausalConvTranspose1d {
 impl CausalConvTranspose1d {
     /// A convolution of `[in, out]` channels.
     pub fn new([input, output]: [usize; 2], stride: usize, device: &Device) -> Self {
-        let fan_in = 2 * input;
+        let weight = uniform([2, input, stride, output], 2 * input, device);
+        // The way back of the transform that a downsampling starts with.
+        let start = cosine_transform([stride, output, input], device).permute([2, 0, 1]);
+        let newest = weight.clone().narrow(0, 0, 1) + start.unsqueeze();
+        let weight = Tensor::cat(vec![newest, weight.narrow(0, 1, 1)], 0);
         Self {
-            weight: initial([2, input, stride, output], fan_in, device),
-            bias: initial([output], fan_in, device),
+            weight: Param::from_tensor(weight),
+            bias: Initializer::Zeros.init([output], device),
         }
     }
 
@@ -134,6 +172,17 @@ mod tests {
     use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
     use latentlm_core::RandomStream;
     use latentlm_core::conformance::assert_close;
+
+    #[test]
+    fn the_transform_is_orthonormal() {
+        let device = Device::default();
+        for (taps, input, output) in [(5, 2, 10), (4, 3, 7), (1, 2, 2)] {
+            let matrix = cosine_transform([taps, input, output], &device);
+            let matrix: Tensor<2> = matrix.reshape([taps * input, output]);
+            let product = matrix.clone().transpose().matmul(matrix);
+            assert_close("W'W", product, Tensor::eye(output, &device), 1e-6);
+        }
+    }
 
     /// Against Burn's convolution over an input with silence in front.
     #[test]

@@ -13,7 +13,7 @@ use crate::spectrum::{Stft, mel_bands};
 
 /// Levels are told apart down to this, where white noise of deviation 1 is at 1: what is quieter is
 /// not heard beside speech, and a logarithm without a floor would make most of the loss of it.
-const QUIETEST: f64 = 3e-4;
+const QUIETEST: f64 = 3e-3;
 /// Against division by nothing.
 const TINY: f64 = 1e-6;
 
@@ -129,7 +129,7 @@ impl CodecLossConfig {
 }
 
 /// One resolution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Spectrum {
     stft: Stft,
     /// `[bins, bands]`
@@ -145,7 +145,7 @@ impl Spectrum {
 }
 
 /// The loss of a codec.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CodecLoss {
     spectra: Vec<Spectrum>,
     config: CodecLossConfig,

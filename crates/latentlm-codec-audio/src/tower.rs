@@ -8,6 +8,10 @@ use crate::conv::{CausalConv1d, CausalConvTranspose1d};
 use crate::layer::ConvLayer;
 use crate::stream::{EncoderState, Pass};
 
+/// Root mean square of speech at a usual level. An untrained encoder makes latents of about unit
+/// variance of it, an untrained decoder such speech of them.
+const SPEECH_RMS: f64 = 0.1;
+
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
     let width = config.width_at(downsamplings);
     (0..config.depths[downsamplings])
@@ -50,7 +54,8 @@ impl AudioEncoder {
         let coarsest = config.width_at(config.ratios.len());
         let kernel = config.kernel_size;
         Self {
-            stem: CausalConv1d::new([config.channels, config.width], kernel, 1, device),
+            stem: CausalConv1d::new([config.channels, config.width_at(0)], kernel, 1, device)
+                .scaled(1.0 / SPEECH_RMS),
             layers: layers(config, 0, device),
             stages: config.ratios.iter().enumerate().map(stage).collect(),
             head: CausalConv1d::new([coarsest, config.latent_dim], kernel, 1, device),
@@ -144,7 +149,8 @@ impl AudioDecoder {
             ),
             layers: layers(config, steps, device),
             stages: config.ratios.iter().enumerate().rev().map(stage).collect(),
-            head: CausalConv1d::new([config.width, config.channels], kernel, 1, device),
+            head: CausalConv1d::new([config.width_at(0), config.channels], kernel, 1, device)
+                .scaled(SPEECH_RMS),
         }
     }
 

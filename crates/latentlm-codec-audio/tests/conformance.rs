@@ -1,7 +1,9 @@
 //! The codec contract, streaming, causality, gradients.
 
+use std::f64::consts::TAU;
+
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_codec_audio::{CodecConfig, DecoderState, EncoderState};
 use latentlm_core::conformance::{assert_close, codec, module};
 use latentlm_core::{LatentCodec, RandomStream, StreamingCodec};
@@ -115,6 +117,31 @@ fn gradient_agrees_with_finite_differences() {
     }
 }
 
+/// What training begins with: a cosine transform that keeps low frequencies and drops high ones.
+#[test]
+fn an_untrained_codec_passes_low_frequencies() {
+    let device = Device::default();
+    device.seed(1);
+    let config = CodecConfig::new()
+        .with_ratios(vec![5, 4])
+        .with_depths(vec![0, 1, 1])
+        .with_widths(vec![4, 16, 32])
+        .with_latent_dim(10);
+    let codec = config.init(&device);
+    // Half of the 20 coefficients of a block stay: frequencies up to a quarter of the sample rate.
+    let kept = |cycles_a_sample: f64| {
+        let tone = (0..400).map(|i| (TAU * cycles_a_sample * f64::from(i)).sin() as f32 * 0.1);
+        let values: Vec<f32> = tone.collect();
+        let tone = Tensor::<3>::from_data(TensorData::new(values, [1, 1, 400]), &device);
+        let decoded = codec.decode(codec.encode(tone.clone()).mode());
+        let error = (decoded - tone.clone()).square().mean() / tone.square().mean();
+        1.0 - error.into_scalar::<f32>()
+    };
+    let (low, high) = (kept(0.02), kept(0.4));
+    assert!(low > 0.9, "{low} of a low tone");
+    assert!(high < 0.2, "{high} of a high tone");
+}
+
 #[test]
 fn a_short_sound_can_be_learned() {
     let device = Device::default().autodiff();
@@ -155,6 +182,7 @@ fn wrong_configurations_are_refused() {
         ),
         (CodecConfig::new().with_width(0), "width"),
         (CodecConfig::new().with_ratios(vec![0]), "ratios"),
+        (CodecConfig::new().with_widths(vec![8, 16]), "widths must"),
         (CodecConfig::new().with_vae_std(f64::NAN), "vae_std"),
     ] {
         let message = config.validate().unwrap_err().to_string();

@@ -114,7 +114,7 @@ impl CodecLossConfig {
 }
 
 /// The loss of a codec.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CodecLoss {
     config: CodecLossConfig,
     lpips: Option<Lpips>,

@@ -1,6 +1,8 @@
 //! What a head for continuous latents promises: a loss, and samples from the distribution of the
 //! next latent given the backbone's hidden state.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,21 @@ pub struct DiffusionDraws {
     pub timesteps: Tensor<1, Int>,
     /// Standard normal noise, `[N, Z]`.
     pub noise: Tensor<2>,
+}
+
+impl DiffusionDraws {
+    /// Those of some of the latents, where every latent of `count` has `K` draws: all latents' first
+    /// ones, then all their second ones, and so on.
+    pub fn of_latents(&self, latents: Range<usize>, count: usize) -> Self {
+        let [rows, dim] = self.noise.dims();
+        let (draws, start, kept) = (rows / count, latents.start, latents.len());
+        let noise = self.noise.clone().reshape([draws, count, dim]);
+        let timesteps = self.timesteps.clone().reshape([draws, count]);
+        Self {
+            timesteps: timesteps.narrow(1, start, kept).reshape([draws * kept]),
+            noise: noise.narrow(1, start, kept).reshape([draws * kept, dim]),
+        }
+    }
 }
 
 /// A head that models the next latent given a hidden state.

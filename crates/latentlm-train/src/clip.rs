@@ -5,10 +5,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-/// Scales gradients down to `max_norm` if they are longer, and returns their norm before that.
+/// Multiplies gradients by `share`, scales them down to `max_norm` if they are longer than that, and
+/// returns their norm between the two.
 pub fn clip_global_norm<M: Module>(
     module: &M,
     gradients: GradientsParams,
+    share: f64,
     max_norm: f64,
 ) -> (GradientsParams, f32) {
     let mut norm = SquareSum {
@@ -18,13 +20,12 @@ pub fn clip_global_norm<M: Module>(
     module.visit(&mut norm);
     // One read for all parameters: on a GPU each would wait for the device.
     let norm = norm.sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>());
-    if f64::from(norm) <= max_norm || !norm.is_finite() {
+    let norm = share as f32 * norm;
+    let factor = share * (max_norm / f64::from(norm)).min(1.0);
+    if factor == 1.0 || !norm.is_finite() {
         return (gradients, norm);
     }
-    let mut scale = Scale {
-        gradients,
-        factor: max_norm / f64::from(norm),
-    };
+    let mut scale = Scale { gradients, factor };
     module.visit(&mut scale);
     (scale.gradients, norm)
 }
@@ -80,12 +81,16 @@ mod tests {
     #[test]
     fn scales_all_parameters_by_one_factor() {
         let module = LinearConfig::new(2, 2).init(&Device::default());
-        let (clipped, norm) = clip_global_norm(&module, gradients(&module), 1.0);
+        let (clipped, norm) = clip_global_norm(&module, gradients(&module), 1.0, 1.0);
         assert!((norm - 68f32.sqrt()).abs() < 1e-5);
         let weight = clipped.get::<2>(module.weight.id).unwrap();
         assert!((weight.max().into_scalar::<f32>() - 3.0 / 68f32.sqrt()).abs() < 1e-6);
-        let (kept, _) = clip_global_norm(&module, gradients(&module), 10.0);
+        let (kept, _) = clip_global_norm(&module, gradients(&module), 1.0, 10.0);
         let weight = kept.get::<2>(module.weight.id).unwrap();
         assert_eq!(weight.max().into_scalar::<f32>(), 3.0);
+        let (halved, norm) = clip_global_norm(&module, gradients(&module), 0.5, 10.0);
+        assert!((norm - 17f32.sqrt()).abs() < 1e-5);
+        let weight = halved.get::<2>(module.weight.id).unwrap();
+        assert_eq!(weight.max().into_scalar::<f32>(), 1.5);
     }
 }

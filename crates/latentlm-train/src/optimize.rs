@@ -5,6 +5,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use latentlm::core::bundle::{BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
+use latentlm_kernels::at_once;
 use std::path::Path;
 
 use crate::adamw::AdamW;
@@ -79,18 +80,37 @@ impl<M: Module> Player<M> {
     /// Adds the gradients of one loss. Every `grad_accumulation` calls the optimizer takes a step;
     /// then what it did is returned. A step whose gradients are not finite is left out.
     pub fn backward(&mut self, loss: Tensor<1>) -> Option<StepReport> {
-        let share = 1.0 / self.accumulate as f64;
-        let loss = if self.accumulate == 1 {
-            loss
-        } else {
-            loss.mul_scalar(share)
-        };
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
-        if self.accumulate == 1 {
-            return Some(self.update(gradients));
-        }
+        self.gather(vec![gradients])
+    }
+
+    /// [`backward`](Self::backward) of a batch in parts, each on a thread of its own from beginning
+    /// to end. The loss of a part is its share of the batch's: gradients are added up. What else
+    /// the work returns comes in order.
+    pub fn backward_parts<T: Send, R: Send>(
+        &mut self,
+        parts: Vec<T>,
+        work: impl Fn(&M, T) -> (Tensor<1>, R) + Sync,
+    ) -> (Option<StepReport>, Vec<R>)
+    where
+        M: Send,
+    {
+        let inputs = parts.into_iter().map(|part| (fork(self.model()), part));
+        let done = at_once(inputs.collect(), |(model, part)| {
+            let (loss, result) = work(&model, part);
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            (gradients, result)
+        });
+        let (gradients, results) = done.into_iter().unzip();
+        (self.gather(gradients), results)
+    }
+
+    /// Takes the gradients of the parts of one round.
+    pub(crate) fn gather(&mut self, parts: Vec<GradientsParams>) -> Option<StepReport> {
         let model = self.model.take()?;
-        self.accumulator.accumulate(&model, gradients);
+        for gradients in parts {
+            self.accumulator.accumulate(&model, gradients);
+        }
         self.model = Some(model);
         self.gathered += 1;
         if self.gathered < self.accumulate {
@@ -108,7 +128,8 @@ impl<M: Module> Player<M> {
         } else {
             f64::INFINITY
         };
-        let (gradients, gradient_norm) = clip_global_norm(self.model(), gradients, limit);
+        let share = 1.0 / self.accumulate as f64;
+        let (gradients, gradient_norm) = clip_global_norm(self.model(), gradients, share, limit);
         if gradient_norm.is_finite()
             && let Some(model) = self.model.take()
         {
@@ -164,6 +185,16 @@ impl<M: Module> Player<M> {
     }
 }
 
+/// The same weights as the leaves of a graph of their own: graphs that share none do not wait for
+/// each other.
+pub(crate) fn fork<M: Module>(model: &M) -> M {
+    let device = model.devices().into_iter().next();
+    match device {
+        Some(device) => model.clone().fork(&device),
+        None => model.clone(),
+    }
+}
+
 /// File of a player's live weights.
 pub fn weights_file(name: &str) -> String {
     format!("{name}.safetensors")
@@ -176,4 +207,57 @@ pub fn ema_file(name: &str) -> String {
 
 fn optimizer_file(name: &str) -> String {
     format!("{name}-optimizer.bpk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Device;
+    use latentlm::RandomStream;
+    use latentlm::core::conformance::assert_close;
+
+    fn player(device: &Device, accumulate: usize) -> Player<Linear> {
+        device.seed(1);
+        let config = StageConfig {
+            grad_accumulation: accumulate,
+            warmup_steps: 0,
+            ..crate::SpeechRecipe::default().codec_train
+        };
+        Player::new(LinearConfig::new(3, 2).init(device), &config)
+    }
+
+    fn loss(model: &Linear, x: Tensor<2>) -> Tensor<1> {
+        model.forward(x).square().mean()
+    }
+
+    /// A batch at once, in two parts, and in two rounds: one step, the same.
+    #[test]
+    fn parts_and_rounds_add_up_to_the_batch() {
+        let device = Device::default().autodiff();
+        let x = RandomStream::new(2).normal([5, 3], &device);
+        let parts = [(0, 2), (2, 3)].map(|(start, count)| {
+            let share = count as f64 / 5.0;
+            (share, x.clone().narrow(0, start, count))
+        });
+        let mut whole = player(&device, 1);
+        let expected = whole.backward(loss(whole.model(), x)).unwrap();
+        let mut divided = player(&device, 1);
+        let (report, shares) = divided.backward_parts(parts.to_vec(), |model, (share, x)| {
+            (loss(model, x).mul_scalar(share), share)
+        });
+        let mut rounds = player(&device, 2);
+        let [first, second] = parts.map(|(share, x)| {
+            let loss = loss(rounds.model(), x).mul_scalar(2.0 * share);
+            rounds.backward(loss)
+        });
+        assert!(first.is_none());
+        assert_eq!(shares, [0.4, 0.6]);
+        for (report, player) in [(report, &divided), (second, &rounds)] {
+            let norm = report.unwrap().gradient_norm;
+            assert!((norm - expected.gradient_norm).abs() < 1e-6);
+            let [got, wanted] = [player, &whole].map(|player| player.model().weight.val());
+            assert_close("weights after a step", got, wanted, 1e-5);
+        }
+    }
 }

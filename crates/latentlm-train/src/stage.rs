@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use latentlm::core::bundle::BundleWriter;
+use latentlm_kernels::at_once;
 
 use crate::context::{Context, TrainingData};
 use crate::error::TrainError;
-use crate::optimize::{Player, StepReport};
+use crate::optimize::{Player, StepReport, fork};
 use crate::recipe::{Recipe, StageConfig};
 
 /// What a stage does; [`run`] says when.
@@ -94,6 +96,15 @@ pub(crate) fn number(x: Tensor<1>) -> f64 {
     f64::from(x.into_scalar::<f32>())
 }
 
+/// Of a batch in parts: what each left, and its share of the whole.
+pub(crate) type Shares<T> = Vec<(f64, T)>;
+
+/// The mean over a batch in parts of a number that each part gives; `None` where they give none.
+pub(crate) fn mean<T>(parts: &Shares<T>, value: impl Fn(&T) -> Option<&Tensor<1>>) -> Option<f64> {
+    let weighted = |(share, part): &(f64, T)| Some(share * number(value(part)?.clone()));
+    parts.iter().map(weighted).sum()
+}
+
 /// A codec, and the discriminator that judges it from some step on.
 pub(crate) struct Rivals<C: Module, D: Module> {
     pub(crate) codec: Player<C>,
@@ -116,25 +127,46 @@ impl<C: Module, D: Module> Rivals<C, D> {
         }
     }
 
-    /// The discriminator, if it has set in.
-    pub(crate) fn judge(&self) -> Option<&D> {
-        let judge = self.discriminator.as_ref()?;
-        (self.codec.step() >= self.start).then(|| judge.model())
-    }
-
-    /// Teaches the codec, then the discriminator, if it has set in, by the loss that it is given.
-    pub(crate) fn backward(
+    /// Teaches the codec, and the discriminator if it has set in, by a batch in parts, each on a
+    /// thread of its own. `codec_loss` gives a part's share of the codec's loss, something for the
+    /// log, and what `discriminator_loss` takes: what is real, and what was made of it.
+    pub(crate) fn backward_parts<T: Send, R: Send, S>(
         &mut self,
-        total: Tensor<1>,
-        discriminator_loss: impl FnOnce(&D) -> Tensor<1>,
-    ) -> Option<StepReport> {
+        parts: Vec<T>,
+        codec_loss: impl Fn(&C, Option<&D>, T) -> (Tensor<1>, R, S) + Sync,
+        discriminator_loss: impl Fn(&D, S) -> Tensor<1> + Sync,
+    ) -> (Option<StepReport>, Vec<R>)
+    where
+        C: Send,
+        D: Send,
+    {
         let judges = self.codec.step() >= self.start;
-        let report = self.codec.backward(total);
-        if let Some(judge) = self.discriminator.as_mut().filter(|_| judges) {
-            let loss = discriminator_loss(judge.model());
-            judge.backward(loss);
+        let judge = self.discriminator.as_ref().filter(|_| judges);
+        let judge = judge.map(|player| player.model());
+        let inputs = parts
+            .into_iter()
+            .map(|part| (fork(self.codec.model()), judge.map(fork), part));
+        let done = at_once(inputs.collect(), |(codec, judge, part)| {
+            // The codec's loss needs no gradient of the judge's weights.
+            let fixed = judge.clone().map(Module::no_grad);
+            let (loss, result, made) = codec_loss(&codec, fixed.as_ref(), part);
+            let codec = GradientsParams::from_grads(loss.backward(), &codec);
+            let judge = judge.map(|judge| {
+                let loss = discriminator_loss(&judge, made);
+                GradientsParams::from_grads(loss.backward(), &judge)
+            });
+            (codec, judge, result)
+        });
+        let (mut codec, mut judge, mut results) = (vec![], vec![], vec![]);
+        for part in done {
+            codec.push(part.0);
+            judge.extend(part.1);
+            results.push(part.2);
         }
-        report
+        if let Some(player) = self.discriminator.as_mut().filter(|_| judges) {
+            player.gather(judge);
+        }
+        (self.codec.gather(codec), results)
     }
 
     pub(crate) fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {

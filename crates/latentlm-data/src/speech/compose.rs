@@ -17,6 +17,10 @@ use crate::error::DataError;
 const PAUSE_SECONDS: std::ops::Range<f64> = 0.04..0.16;
 /// Silence before the first and behind the last word, in seconds.
 const MARGIN_SECONDS: std::ops::Range<f64> = 0.06..0.12;
+/// Clips begin at multiples of this, in seconds. A codec whose latents take as long, or a divisor of
+/// it, then meets the same samples wherever a clip stands, and a language model learns a word once
+/// and not once for every way of cutting it.
+const GRID_SECONDS: f64 = 0.02;
 /// Silence left around a clip, in seconds.
 const KEPT_SECONDS: f64 = 0.01;
 /// Missing words that an error names.
@@ -299,19 +303,30 @@ impl Composer {
     }
 
     fn join(&self, voice: &Voice, words: &[Word], random: &mut ChaCha8Rng) -> Vec<f32> {
-        let rate = f64::from(self.sample_rate_hz);
-        let silence = |seconds: std::ops::Range<f64>, random: &mut ChaCha8Rng| {
-            vec![0.0; (random.random_range(seconds) * rate).round() as usize]
-        };
-        let mut samples = silence(MARGIN_SECONDS, random);
+        let mut samples = Vec::new();
         for (index, word) in words.iter().enumerate() {
-            if index > 0 {
-                samples.extend(silence(PAUSE_SECONDS, random));
-            }
+            let pause = if index == 0 {
+                MARGIN_SECONDS
+            } else {
+                PAUSE_SECONDS
+            };
+            self.be_silent(&mut samples, pause, random);
             samples.extend(pick(&voice.clips[word], random));
         }
-        samples.extend(silence(MARGIN_SECONDS, random));
+        self.be_silent(&mut samples, MARGIN_SECONDS, random);
         samples
+    }
+
+    fn be_silent(
+        &self,
+        samples: &mut Vec<f32>,
+        seconds: std::ops::Range<f64>,
+        random: &mut ChaCha8Rng,
+    ) {
+        let rate = f64::from(self.sample_rate_hz);
+        let grid = (GRID_SECONDS * rate).round().max(1.0) as usize;
+        let silence = (random.random_range(seconds) * rate).round() as usize;
+        samples.resize((samples.len() + silence).next_multiple_of(grid), 0.0);
     }
 
     /// The split that a composed text belongs to.

@@ -2,9 +2,10 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
+use latentlm_kernels::parts;
 
 use super::ImageSizes;
-use crate::image::ImageRecipe;
+use crate::image::{ImageRecipe, LmPart};
 use crate::optimize::Player;
 
 pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
@@ -33,8 +34,8 @@ pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
     Box::new(move || {
         let rows = sizes.batch * sizes.tokens * sizes.draws;
         let draws = player.model().head.draw(rows, &mut random, &device);
-        let loss = player.model().loss(labels.clone(), latents.clone(), draws);
-        player.backward(loss);
+        let parts = LmPart::all(labels.clone(), latents.clone(), draws);
+        player.backward_parts(parts, LmPart::loss);
         wait(&device);
     })
 }
@@ -52,10 +53,22 @@ pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> 
     let condition = random.normal([rows, sizes.width], &device);
     Box::new(move || {
         let draws = player.model().draw(rows, &mut random, &device);
-        let loss = player
-            .model()
-            .loss_at(latents.clone(), condition.clone(), draws);
-        player.backward(loss);
+        let parts = parts(&device, rows).into_iter().map(|own| {
+            let (latents, condition) = (latents.clone(), condition.clone());
+            (
+                own.len() as f64 / rows as f64,
+                latents.narrow(0, own.start, own.len()),
+                condition.narrow(0, own.start, own.len()),
+                draws.of_latents(own, rows),
+            )
+        });
+        player.backward_parts(
+            parts.collect(),
+            |head, (share, latents, condition, draws)| {
+                let loss = head.loss_at(latents, condition, draws);
+                (loss.mul_scalar::<f64>(share), ())
+            },
+        );
         wait(&device);
     })
 }

@@ -1,8 +1,9 @@
 //! Workloads of the speech codec.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::{Codec, CodecConfig, DecoderState};
 use latentlm::{LatentCodec, RandomStream, StreamingCodec};
+use latentlm_kernels::parts;
 
 use super::SpeechSizes;
 use super::image::wait;
@@ -25,15 +26,25 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
     let mut player = Player::new(codec(sizes, &device), &stage);
     let samples = sizes.frames * sizes.ratios.iter().product::<usize>();
     let mut random = RandomStream::new(0);
-    let signal = random.normal([sizes.batch, 1, samples], &device);
+    let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
     Box::new(move || {
-        let codec = player.model();
-        let posterior = codec.encode(signal.clone());
-        let shape = posterior.mean.dims();
-        let scale = random.normal([sizes.batch], &device);
-        let latents = posterior.sample(scale, random.normal(shape, &device));
-        let error = (codec.decode(latents) - signal.clone()).square().mean();
-        player.backward(error);
+        let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
+        let scale: Tensor<1> = random.normal([sizes.batch], &device);
+        let noise: Tensor<3> = random.normal(shape, &device);
+        let parts = parts(&device, sizes.batch).into_iter().map(|own| {
+            let (start, count) = (own.start, own.len());
+            (
+                count as f64 / sizes.batch as f64,
+                signal.clone().narrow(0, start, count),
+                scale.clone().narrow(0, start, count),
+                noise.clone().narrow(0, start, count),
+            )
+        });
+        player.backward_parts(parts.collect(), |codec, (share, signal, scale, noise)| {
+            let latents = codec.encode(signal.clone()).sample(scale, noise);
+            let error = (codec.decode(latents) - signal).square().mean();
+            (error.mul_scalar::<f64>(share), ())
+        });
         wait(&device);
     })
 }

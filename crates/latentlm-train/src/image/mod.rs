@@ -19,4 +19,4 @@ pub use recipe::{DataConfig, ImageRecipe, SampleConfig};
 pub use run::train_image;
 
 pub(crate) use grid::host_values;
-pub(crate) use stage_codec::draw_latents;
+pub(crate) use stage_lm::Part as LmPart;

@@ -8,6 +8,7 @@ use latentlm::codec_image::{
 };
 use latentlm::core::Posterior;
 use latentlm::core::bundle::{BundleWriter, load_module};
+use latentlm_kernels::parts;
 
 use super::batches::{Batches, HostBatch};
 use super::grid::{host_values, image_grid, save_png};
@@ -16,7 +17,7 @@ use super::run::{Context, ImageData};
 use crate::error::TrainError;
 use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
-use crate::stage::{self, Rivals, Stage, number};
+use crate::stage::{self, Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
 /// Pictures whose reconstruction is logged and drawn.
@@ -69,10 +70,46 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     stage::run(stage, config)
 }
 
+/// What one thread does of a batch.
+struct Part {
+    /// Of the batch.
+    share: f64,
+    /// `[B, C, H, W]`
+    pictures: Tensor<4>,
+    /// Of the noise, `[B]`.
+    scale: Tensor<1>,
+    /// `[B, T, Z]`
+    noise: Tensor<3>,
+    loss: CodecLoss,
+}
+
+impl Part {
+    /// Its share of the codec's loss, what the log takes, and what discriminators see.
+    fn codec_loss(
+        codec: &Codec,
+        judge: Option<&PatchDiscriminator>,
+        part: Self,
+    ) -> (
+        Tensor<1>,
+        (f64, CodecLossOutput),
+        (f64, Tensor<4>, Tensor<4>),
+    ) {
+        let (share, pictures) = (part.share, part.pictures);
+        let posterior = codec.encode(pictures.clone());
+        let latents = posterior.sample(part.scale, part.noise);
+        let output = part
+            .loss
+            .forward(codec, pictures.clone(), &posterior, latents, judge);
+        let total = output.total.clone().mul_scalar(share);
+        let decoded = output.decoded.clone();
+        (total, (share, output), (share, pictures, decoded))
+    }
+}
+
 impl Stage for CodecStage<'_> {
     type Recipe = ImageRecipe;
     type Data = ImageData;
-    type Output = CodecLossOutput;
+    type Output = Shares<CodecLossOutput>;
     const NAME: &'static str = STAGE;
 
     fn context(&mut self) -> &mut Context {
@@ -83,7 +120,7 @@ impl Stage for CodecStage<'_> {
         self.rivals.codec.step()
     }
 
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, CodecLossOutput), TrainError> {
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
         let Some(batch) = self.batches.next() else {
             return Err(self
                 .context
@@ -91,30 +128,48 @@ impl Stage for CodecStage<'_> {
                 .error("the thread that decodes pictures ended"));
         };
         let pictures = batch?.tensor(&self.device);
+        let batch = pictures.dims()[0];
+        let config = &self.context.recipe.codec;
         let mut random = RandomStream::for_step(self.context.recipe.seed, "codec-noise", round);
-        let codec = self.rivals.codec.model();
-        let posterior = codec.encode(pictures.clone());
-        let latents = draw_latents(&posterior, &mut random);
-        let judge = self.rivals.judge();
-        let output = self
-            .loss
-            .forward(codec, pictures.clone(), &posterior, latents, judge);
-        let decoded = output.decoded.clone();
-        let report = self.rivals.backward(output.total.clone(), |judge| {
-            discriminator_loss(judge, pictures, decoded)
+        let scale: Tensor<1> = random.normal([batch], &self.device);
+        let shape = [batch, config.tokens(), config.latent_dim];
+        let noise: Tensor<3> = random.normal(shape, &self.device);
+        let parts = parts(&self.context.device, batch).into_iter().map(|rows| {
+            let (start, count) = (rows.start, rows.len());
+            Part {
+                share: count as f64 / batch as f64,
+                pictures: pictures.clone().narrow(0, start, count),
+                scale: scale.clone().narrow(0, start, count),
+                noise: noise.clone().narrow(0, start, count),
+                loss: self.loss.clone(),
+            }
         });
-        Ok((report, output))
+        let judged = |judge: &PatchDiscriminator, (share, pictures, decoded)| {
+            discriminator_loss(judge, pictures, decoded).mul_scalar::<f64>(share)
+        };
+        Ok(self
+            .rivals
+            .backward_parts(parts.collect(), Part::codec_loss, judged))
     }
 
-    fn values(output: CodecLossOutput) -> Vec<(&'static str, f64)> {
-        let mut values = vec![
-            ("loss", number(output.total)),
-            ("reconstruction", number(output.reconstruction)),
-            ("kl", number(output.kl)),
+    fn values(output: Self::Output) -> Vec<(&'static str, f64)> {
+        let values = [
+            ("loss", mean(&output, |part| Some(&part.total))),
+            (
+                "reconstruction",
+                mean(&output, |part| Some(&part.reconstruction)),
+            ),
+            ("kl", mean(&output, |part| Some(&part.kl))),
+            ("lpips", mean(&output, |part| part.perceptual.as_ref())),
+            (
+                "adversarial",
+                mean(&output, |part| part.adversarial.as_ref()),
+            ),
         ];
-        values.extend(output.perceptual.map(|part| ("lpips", number(part))));
-        values.extend(output.adversarial.map(|part| ("adversarial", number(part))));
         values
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
     }
 
     /// Held-out pictures and what the averaged codec makes of them, and the PSNR of that.

@@ -1,11 +1,15 @@
 //! The second stage: the language model on the codec's latents.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_image::Codec;
+use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
 use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
 use latentlm_data::{BatchOrder, LatentCache};
+use latentlm_kernels::parts;
 
 use super::grid::{host_values, image_grid, save_png};
 use super::recipe::ImageRecipe;
@@ -104,10 +108,51 @@ fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> 
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// What one thread does of a batch.
+pub(crate) struct Part {
+    /// Of the batch.
+    share: f64,
+    /// `[B]`
+    labels: Tensor<1, Int>,
+    /// `[B, T, Z]`
+    latents: Tensor<3>,
+    draws: DiffusionDraws,
+}
+
+impl Part {
+    /// A batch, cut for the threads that there are.
+    ///
+    /// # Shapes
+    /// - `labels`: `[B]`; `latents`: `[B, T, Z]`; `draws`: `K * B * T` rows
+    pub(crate) fn all(
+        labels: Tensor<1, Int>,
+        latents: Tensor<3>,
+        draws: DiffusionDraws,
+    ) -> Vec<Self> {
+        let [batch, tokens, _] = latents.dims();
+        let part = |rows: Range<usize>| Self {
+            share: rows.len() as f64 / batch as f64,
+            labels: labels.clone().narrow(0, rows.start, rows.len()),
+            latents: latents.clone().narrow(0, rows.start, rows.len()),
+            draws: draws.of_latents(rows.start * tokens..rows.end * tokens, batch * tokens),
+        };
+        let ranges = parts(&latents.device(), batch);
+        ranges.into_iter().map(part).collect()
+    }
+
+    /// Its share of the loss, and the same for the log.
+    pub(crate) fn loss(model: &ImageLm, part: Self) -> (Tensor<1>, Tensor<1>) {
+        let loss = model.loss(part.labels, part.latents, part.draws);
+        let loss = loss.mul_scalar(part.share);
+        (loss.clone(), loss)
+    }
+}
+
 impl Stage for LmStage<'_> {
     type Recipe = ImageRecipe;
     type Data = ImageData;
-    type Output = Tensor<1>;
+    /// Every part's share of the loss.
+    type Output = Vec<Tensor<1>>;
     const NAME: &'static str = STAGE;
 
     fn context(&mut self) -> &mut Context {
@@ -118,7 +163,7 @@ impl Stage for LmStage<'_> {
         self.model.step()
     }
 
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Tensor<1>), TrainError> {
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
         let indices = self.order.batch(round);
         let (recipe, device) = (&self.context.recipe, &self.device);
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
@@ -131,14 +176,16 @@ impl Stage for LmStage<'_> {
             .adapters
             .label
             .drop_labels(&mut labels, recipe.lm.condition_dropout, &mut random);
-        let rows = recipe.lm.batch_mul * indices.len() * recipe.codec.tokens();
+        let (batch, tokens) = (indices.len(), recipe.codec.tokens());
+        let rows = recipe.lm.batch_mul * batch * tokens;
         let draws = model.head.draw(rows, &mut random, device);
-        let loss = model.loss(label_tensor(&labels, device), latents, draws);
-        Ok((self.model.backward(loss.clone()), loss))
+        let labels = label_tensor(&labels, device);
+        let parts = Part::all(labels, latents, draws);
+        Ok(self.model.backward_parts(parts, Part::loss))
     }
 
-    fn values(loss: Tensor<1>) -> Vec<(&'static str, f64)> {
-        vec![("loss", number(loss))]
+    fn values(losses: Self::Output) -> Vec<(&'static str, f64)> {
+        vec![("loss", losses.into_iter().map(number).sum())]
     }
 
     /// A grid of samples of the averaged model, a row a class, from the same noise each time.

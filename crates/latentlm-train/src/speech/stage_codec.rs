@@ -8,6 +8,7 @@ use latentlm::codec_audio::{
 };
 use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm_data::speech::write_wav;
+use latentlm_kernels::parts;
 
 use super::data::{Pieces, SpeechData};
 use super::metrics::{mel_distance_db, stoi};
@@ -15,10 +16,10 @@ use super::recipe::SpeechRecipe;
 use super::run::Context;
 use super::spectrogram;
 use crate::error::TrainError;
-use crate::image::{draw_latents, host_values};
+use crate::image::host_values;
 use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
-use crate::stage::{self, Rivals, Stage, number};
+use crate::stage::{self, Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
 /// Held-out recordings that are heard as training goes.
@@ -68,10 +69,45 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     stage::run(stage, config)
 }
 
+/// What one thread does of a batch.
+struct Part {
+    /// Of the batch.
+    share: f64,
+    /// `[B, 1, N]`
+    signal: Tensor<3>,
+    /// Of the noise, `[B]`.
+    scale: Tensor<1>,
+    /// `[B, T, Z]`
+    noise: Tensor<3>,
+    loss: CodecLoss,
+}
+
+impl Part {
+    /// Its share of the codec's loss, what the log takes, and what discriminators hear.
+    fn codec_loss(
+        codec: &Codec,
+        judge: Option<&StftDiscriminator>,
+        part: Self,
+    ) -> (
+        Tensor<1>,
+        (f64, CodecLossOutput),
+        (f64, Tensor<3>, Tensor<3>),
+    ) {
+        let (share, signal) = (part.share, part.signal);
+        let posterior = codec.encode(signal.clone());
+        let decoded = codec.decode(posterior.sample(part.scale, part.noise));
+        let output = part
+            .loss
+            .forward(decoded.clone(), signal.clone(), &posterior, judge);
+        let total = output.total.clone().mul_scalar(share);
+        (total, (share, output), (share, signal, decoded))
+    }
+}
+
 impl Stage for CodecStage<'_> {
     type Recipe = SpeechRecipe;
     type Data = SpeechData;
-    type Output = CodecLossOutput;
+    type Output = Shares<CodecLossOutput>;
     const NAME: &'static str = STAGE;
 
     fn context(&mut self) -> &mut Context {
@@ -82,32 +118,48 @@ impl Stage for CodecStage<'_> {
         self.rivals.codec.step()
     }
 
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, CodecLossOutput), TrainError> {
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
         let signal = self.pieces.batch(round, &self.device);
+        let [batch, _, samples] = signal.dims();
+        let config = &self.context.recipe.codec;
         let mut random = RandomStream::for_step(self.context.recipe.seed, "codec-noise", round);
-        let codec = self.rivals.codec.model();
-        let posterior = codec.encode(signal.clone());
-        let decoded = codec.decode(draw_latents(&posterior, &mut random));
-        let judge = self.rivals.judge();
-        let output = self
-            .loss
-            .forward(decoded.clone(), signal.clone(), &posterior, judge);
-        let report = self.rivals.backward(output.total.clone(), |judge| {
-            discriminator_loss(judge, signal, decoded)
+        let scale: Tensor<1> = random.normal([batch], &self.device);
+        let shape = [batch, samples / config.hop_samples(), config.latent_dim];
+        let noise: Tensor<3> = random.normal(shape, &self.device);
+        let parts = parts(&self.context.device, batch).into_iter().map(|rows| {
+            let (start, count) = (rows.start, rows.len());
+            Part {
+                share: count as f64 / batch as f64,
+                signal: signal.clone().narrow(0, start, count),
+                scale: scale.clone().narrow(0, start, count),
+                noise: noise.clone().narrow(0, start, count),
+                loss: self.loss.clone(),
+            }
         });
-        Ok((report, output))
+        let judged = |judge: &StftDiscriminator, (share, signal, decoded)| {
+            discriminator_loss(judge, signal, decoded).mul_scalar::<f64>(share)
+        };
+        Ok(self
+            .rivals
+            .backward_parts(parts.collect(), Part::codec_loss, judged))
     }
 
-    fn values(output: CodecLossOutput) -> Vec<(&'static str, f64)> {
-        let mut values = vec![
-            ("loss", number(output.total)),
-            ("mel", number(output.mel)),
-            ("stft", number(output.stft)),
-            ("waveform", number(output.waveform)),
-            ("kl", number(output.kl)),
+    fn values(output: Self::Output) -> Vec<(&'static str, f64)> {
+        let values = [
+            ("loss", mean(&output, |part| Some(&part.total))),
+            ("mel", mean(&output, |part| Some(&part.mel))),
+            ("stft", mean(&output, |part| Some(&part.stft))),
+            ("waveform", mean(&output, |part| Some(&part.waveform))),
+            ("kl", mean(&output, |part| Some(&part.kl))),
+            (
+                "adversarial",
+                mean(&output, |part| part.adversarial.as_ref()),
+            ),
         ];
-        values.extend(output.adversarial.map(|part| ("adversarial", number(part))));
         values
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
     }
 
     /// Held-out recordings through the averaged codec, without noise: a number, a picture, a sound.

@@ -3,10 +3,12 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_audio::Codec;
+use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm, SpeechLoss};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
+use latentlm_kernels::parts;
 
 use super::data::SpeechData;
 use super::recipe::SpeechRecipe;
@@ -178,10 +180,52 @@ impl LmStage<'_> {
     }
 }
 
+/// What one thread does of a packed sequence.
+struct Part {
+    /// Of the sequence's latents.
+    diffusion_share: f64,
+    /// Of the positions at which the softmax head is asked.
+    token_share: f64,
+    /// Weight of the cross entropy.
+    token_weight: f64,
+    documents: Vec<SpeechDocument>,
+    /// `[N, Z]`, whitened.
+    latents: Tensor<2>,
+    draws: DiffusionDraws,
+}
+
+impl Part {
+    /// Its share of the joint loss, and of its two parts.
+    fn loss(model: &SpeechLm, part: Self) -> (Tensor<1>, SpeechLoss) {
+        let loss = model.loss(&part.documents, part.latents, part.draws);
+        let loss = SpeechLoss {
+            token: loss.token.mul_scalar(part.token_share),
+            diffusion: loss.diffusion.mul_scalar(part.diffusion_share),
+        };
+        let token = loss.token.clone().mul_scalar(part.token_weight);
+        (loss.diffusion.clone() + token, loss)
+    }
+}
+
+/// Cuts a sequence between documents, into at most `parts` of about as many positions each.
+fn share_out(documents: Vec<SpeechDocument>, parts: usize) -> Vec<Vec<SpeechDocument>> {
+    let total: usize = documents.iter().map(SpeechDocument::positions).sum();
+    let mut shares: Vec<Vec<SpeechDocument>> = vec![Vec::new(); parts];
+    let mut position = 0;
+    for document in documents {
+        let middle = position + document.positions() / 2;
+        position += document.positions();
+        shares[(middle * parts / total).min(parts - 1)].push(document);
+    }
+    shares.retain(|share| !share.is_empty());
+    shares
+}
+
 impl Stage for LmStage<'_> {
     type Recipe = SpeechRecipe;
     type Data = SpeechData;
-    type Output = SpeechLoss;
+    /// Every part's share of the losses.
+    type Output = Vec<SpeechLoss>;
     const NAME: &'static str = STAGE;
 
     fn context(&mut self) -> &mut Context {
@@ -192,7 +236,7 @@ impl Stage for LmStage<'_> {
         self.model.step()
     }
 
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, SpeechLoss), TrainError> {
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
         let pack = self.order.pack(round);
         let (recipe, device) = (&self.context.recipe, &self.device);
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
@@ -204,16 +248,34 @@ impl Stage for LmStage<'_> {
         let documents = self.documents(&pack, &mut random);
         let rows = recipe.lm.batch_mul * count;
         let draws = model.head.draw(rows, &mut random, device);
-        let loss = model.loss(&documents, latents, draws);
-        let weight = recipe.text.loss_weight;
-        let total = loss.diffusion.clone() + loss.token.clone().mul_scalar(weight);
-        Ok((self.model.backward(total), loss))
+        let threads = parts(&self.context.device, count).len();
+        let heard = (count + documents.len()) as f64;
+        let mut start = 0;
+        let parts = share_out(documents, threads).into_iter().map(|documents| {
+            let frames: usize = documents.iter().map(|document| document.frames).sum();
+            let own = start..start + frames;
+            start = own.end;
+            Part {
+                diffusion_share: frames as f64 / count as f64,
+                token_share: (frames + documents.len()) as f64 / heard,
+                token_weight: recipe.text.loss_weight,
+                latents: latents.clone().narrow(0, own.start, frames),
+                draws: draws.of_latents(own, count),
+                documents,
+            }
+        });
+        let parts = parts.collect();
+        Ok(self.model.backward_parts(parts, Part::loss))
     }
 
-    fn values(loss: SpeechLoss) -> Vec<(&'static str, f64)> {
+    fn values(losses: Self::Output) -> Vec<(&'static str, f64)> {
+        let sum = |value: fn(&SpeechLoss) -> &Tensor<1>| {
+            let values = losses.iter().map(|loss| number(value(loss).clone()));
+            values.sum()
+        };
         vec![
-            ("loss", number(loss.diffusion)),
-            ("token_loss", number(loss.token)),
+            ("loss", sum(|loss| &loss.diffusion)),
+            ("token_loss", sum(|loss| &loss.token)),
         ]
     }
 
@@ -251,5 +313,26 @@ impl Stage for LmStage<'_> {
         })?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_is_cut_where_positions_are_halved() {
+        let documents = [(3, 6), (0, 4), (1, 8), (2, 2)].map(|(text, frames)| SpeechDocument {
+            text: vec![0; text],
+            frames,
+        });
+        let cut = |parts| {
+            let shares = share_out(documents.to_vec(), parts);
+            assert_eq!(shares.concat(), documents);
+            shares.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(1), [4]);
+        assert_eq!(cut(2), [2, 2], "positions 10 + 5 and 10 + 5");
+        assert_eq!(cut(9), [1, 1, 1, 1]);
     }
 }
