@@ -38,13 +38,27 @@ fn every_recipe_resolves() {
         SpeechRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
 
 #[test]
 fn the_default_is_the_shipped_recipe() {
     assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
     assert_eq!(speech_recipe("voice.toml"), SpeechRecipe::default());
+}
+
+/// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's
+/// prompts as long as its recordings.
+#[test]
+fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
+    let recipe = speech_recipe("multi-speaker.toml");
+    assert_eq!(
+        (recipe.data.path.as_str(), recipe.data.composed),
+        ("speech-espeak", 0)
+    );
+    assert_eq!(recipe.frame_rate_hz(), 50.0);
+    let longest = recipe.data.max_seconds * recipe.frame_rate_hz();
+    assert!(longest < recipe.data.pack_positions as f64);
 }
 
 #[test]
