@@ -89,6 +89,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | TrainError::Config { .. }
                     | TrainError::Codec(_)
                     | TrainError::Model(_)
+                    | TrainError::Prompt { .. }
                     | TrainError::Data(DataError::Text { .. })
             )
         );

@@ -16,4 +16,4 @@ pub use compose::{Composed, Composer, Composition};
 pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};
-pub use wav::{WavStream, finish_wav_stream, wav_bytes, write_wav};
+pub use wav::{WavFile, WavStream, finish_wav_stream, wav_bytes, write_wav};
