@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{cargo, project_root, succeed};
-use crate::forward::{features, keep_freed_memory, package};
+use crate::cargo::project_root;
+use crate::forward::{build, keep_freed_memory};
 use crate::python;
 
 /// Units before the clock starts.
@@ -57,9 +57,7 @@ impl Args {
     /// Builds both sides and runs the workloads.
     pub fn run(self) -> Result<ExitCode> {
         ensure!(self.repeats > 0, "--repeats must be 1 or more");
-        let features = features(Some(&self.device));
-        succeed(package(cargo().arg("build")).args(features))?;
-        let binary = project_root().join("target/debug/latentlm");
+        let binary = build(&self.device)?;
         let python = match &self.python {
             Some(python) => python.clone(),
             None => python::environment(&project_root().join("target/bench-venv"), &PACKAGES)?,

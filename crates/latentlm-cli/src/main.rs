@@ -9,6 +9,7 @@ mod data;
 mod device;
 mod eval_image;
 mod eval_tts;
+mod list_adapters;
 mod sample_image;
 mod sampling;
 mod speak;
@@ -46,6 +47,8 @@ enum Command {
     VerifyReference(verify_reference::VerifyReference),
     #[command(hide = true)]
     BenchWorker(bench_worker::BenchWorker),
+    #[command(hide = true)]
+    ListAdapters(list_adapters::ListAdapters),
     /// Looks at datasets
     #[command(subcommand)]
     Data(data::Data),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
+        Command::ListAdapters(command) => command.run(),
         Command::Data(command) => command.run(),
     });
     match result {
