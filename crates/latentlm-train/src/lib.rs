@@ -24,10 +24,7 @@ mod schedule;
 mod speech;
 mod stage;
 
-pub use bench::{
-    Axis, Cost, ImageSizes, Measured, Rates, ScaledWork, ScalingPoint, ScalingReport, SpeechSizes,
-    WORKLOADS, Workload, scaling_points,
-};
+pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload, scaling};
 pub use burn::train::Interrupter;
 pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};

@@ -2,15 +2,11 @@
 //! builds the same work from, and run one unit at a time by whoever keeps the clock.
 
 mod image;
-mod scaling;
+pub mod scaling;
 mod speech;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-
-pub use scaling::{
-    Axis, Cost, Measured, Rates, ScaledWork, ScalingPoint, ScalingReport, scaling_points,
-};
 
 /// Sizes of one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
