@@ -61,6 +61,54 @@ fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
     assert!(longest < recipe.data.pack_positions as f64);
 }
 
+/// The numbers of `docs/follow-an-*.md` are the default recipes'.
+#[test]
+fn the_documents_say_the_default_numbers() {
+    let says = |document: &str, numbers: &[(char, usize)]| {
+        let text = std::fs::read_to_string(repository(document)).unwrap();
+        for (letter, number) in numbers {
+            let row = text
+                .lines()
+                .find(|l| l.starts_with(&format!("| `{letter}` |")));
+            let row = row.unwrap_or_else(|| panic!("{document} has no `{letter}`"));
+            assert!(
+                row.ends_with(&format!("| {number} |")),
+                "{document}: {row}, not {number}"
+            );
+        }
+    };
+    let speech = SpeechRecipe::default();
+    says(
+        "docs/follow-an-utterance.md",
+        &[
+            ('R', speech.codec.sample_rate_hz as usize),
+            ('H', speech.codec.hop_samples()),
+            ('Z', speech.codec.latent_dim),
+            ('C', speech.codec.width),
+            ('V', speech.text.vocabulary),
+            ('D', speech.lm.width),
+            ('K', speech.lm.batch_mul),
+            ('P', speech.data.pack_positions),
+            ('S', speech.sample.steps),
+        ],
+    );
+    let image = ImageRecipe::default();
+    says(
+        "docs/follow-an-image.md",
+        &[
+            ('B', image.lm_train.batch_size),
+            ('C', image.codec.channels),
+            ('W', image.codec.image_size),
+            ('Q', image.codec.vit.patch_size),
+            ('T', image.codec.tokens()),
+            ('Z', image.codec.latent_dim),
+            ('D', image.lm.width),
+            ('K', image.lm.batch_mul),
+            ('S', image.sample.steps),
+        ],
+    );
+}
+
 #[test]
 fn impossible_recipes_are_refused_in_one_line() {
     for (change, part) in [

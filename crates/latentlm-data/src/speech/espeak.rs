@@ -30,6 +30,8 @@ const RATES: std::ops::RangeInclusive<u32> = 130..=190;
 const PITCHES: std::ops::RangeInclusive<u32> = 35..=65;
 /// How far an utterance's pitch lies from its speaker's.
 const PITCH_SPREAD: u32 = 4;
+/// Texts are drawn from another stream than who says them, or the two would go together.
+const TEXT_STREAM: u64 = 0x7465_7874;
 /// One text in so many is held out.
 const HELD_OUT: usize = 10;
 
@@ -181,7 +183,8 @@ impl EspeakOptions {
             let kinds = Composition::ALL;
             // Shifted in every round, or some kinds would never be held out.
             let kind = kinds[(index + index / HELD_OUT) % kinds.len()];
-            return (kind.text(split, self.seed, index as u64), split);
+            let seed = self.seed ^ TEXT_STREAM;
+            return (kind.text(split, seed, index as u64), split);
         }
         let place = index % self.sentences.len();
         let held_out = last_of(place, HELD_OUT.min(self.sentences.len()));
