@@ -137,17 +137,16 @@ impl EspeakOptions {
             let reason = "exists already: name a folder without a corpus";
             return Err(DataError::malformed(table, reason));
         }
-        let path = self.folder.clone();
         if !(1..=SPEAKERS).contains(&self.speakers) {
             let reason = format!("speakers must be 1 to {SPEAKERS}, not {}", self.speakers);
-            return Err(DataError::SpeechSpec { path, reason });
+            return Err(DataError::malformed(&self.folder, reason));
         }
         if self.utterances < HELD_OUT {
             let reason = format!(
                 "at least {HELD_OUT} utterances, of which one is held out, not {}",
                 self.utterances
             );
-            return Err(DataError::SpeechSpec { path, reason });
+            return Err(DataError::malformed(&self.folder, reason));
         }
         Ok(())
     }
