@@ -38,13 +38,75 @@ fn every_recipe_resolves() {
         SpeechRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
 
 #[test]
 fn the_default_is_the_shipped_recipe() {
     assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
     assert_eq!(speech_recipe("voice.toml"), SpeechRecipe::default());
+}
+
+/// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's
+/// prompts as long as its recordings.
+#[test]
+fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
+    let recipe = speech_recipe("multi-speaker.toml");
+    assert_eq!(
+        (recipe.data.path.as_str(), recipe.data.composed),
+        ("speech-espeak", 0)
+    );
+    assert_eq!(recipe.frame_rate_hz(), 50.0);
+    let longest = recipe.data.max_seconds * recipe.frame_rate_hz();
+    assert!(longest < recipe.data.pack_positions as f64);
+}
+
+/// The numbers of `docs/follow-an-*.md` are the default recipes'.
+#[test]
+fn the_documents_say_the_default_numbers() {
+    let says = |document: &str, numbers: &[(char, usize)]| {
+        let text = std::fs::read_to_string(repository(document)).unwrap();
+        for (letter, number) in numbers {
+            let row = text
+                .lines()
+                .find(|l| l.starts_with(&format!("| `{letter}` |")));
+            let row = row.unwrap_or_else(|| panic!("{document} has no `{letter}`"));
+            assert!(
+                row.ends_with(&format!("| {number} |")),
+                "{document}: {row}, not {number}"
+            );
+        }
+    };
+    let speech = SpeechRecipe::default();
+    says(
+        "docs/follow-an-utterance.md",
+        &[
+            ('R', speech.codec.sample_rate_hz as usize),
+            ('H', speech.codec.hop_samples()),
+            ('Z', speech.codec.latent_dim),
+            ('C', speech.codec.width),
+            ('V', speech.text.vocabulary),
+            ('D', speech.lm.width),
+            ('K', speech.lm.batch_mul),
+            ('P', speech.data.pack_positions),
+            ('S', speech.sample.steps),
+        ],
+    );
+    let image = ImageRecipe::default();
+    says(
+        "docs/follow-an-image.md",
+        &[
+            ('B', image.lm_train.batch_size),
+            ('C', image.codec.channels),
+            ('W', image.codec.image_size),
+            ('Q', image.codec.vit.patch_size),
+            ('T', image.codec.tokens()),
+            ('Z', image.codec.latent_dim),
+            ('D', image.lm.width),
+            ('K', image.lm.batch_mul),
+            ('S', image.sample.steps),
+        ],
+    );
 }
 
 #[test]

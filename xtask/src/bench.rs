@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: our workloads against the same in PyTorch, turn by turn in one run.
+//! `cargo xtask bench`: our workloads against the same in PyTorch, turn by turn in one run, or
+//! against their own size.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -8,8 +9,8 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{cargo, project_root, succeed};
-use crate::forward::{features, keep_freed_memory, package};
+use crate::cargo::{project_root, succeed};
+use crate::forward::{build, keep_freed_memory};
 use crate::python;
 
 /// Units before the clock starts.
@@ -23,11 +24,14 @@ Examples:
   cargo xtask bench                            everything, PyTorch in an environment below target
   cargo xtask bench sample --repeats 15        sampling alone, medians of fifteen
   cargo xtask bench train --python python3     PyTorch of a Python that has it
+  cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
 
-The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller.")]
+The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller. `scaling`
+puts what the arithmetic alone would take beside the times, and writes a table and charts to
+target/scaling.")]
 pub struct Args {
-    /// Which workloads: train, sample, codec or all
-    #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all"])]
+    /// Which workloads: train, sample, codec or all; or scaling
+    #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling"])]
     group: String,
     /// Units that each median is taken over
     #[arg(long, default_value_t = 7)]
@@ -57,9 +61,10 @@ impl Args {
     /// Builds both sides and runs the workloads.
     pub fn run(self) -> Result<ExitCode> {
         ensure!(self.repeats > 0, "--repeats must be 1 or more");
-        let features = features(Some(&self.device));
-        succeed(package(cargo().arg("build")).args(features))?;
-        let binary = project_root().join("target/debug/latentlm");
+        let binary = build(&self.device)?;
+        if self.group == "scaling" {
+            return self.scaling(&binary);
+        }
         let python = match &self.python {
             Some(python) => python.clone(),
             None => python::environment(&project_root().join("target/bench-venv"), &PACKAGES)?,
@@ -77,6 +82,17 @@ impl Args {
         std::fs::write(&path, &table.0)
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The binary does it: it counts operations and draws charts.
+    fn scaling(&self, binary: &Path) -> Result<ExitCode> {
+        let mut command = Command::new(binary);
+        command.current_dir(project_root());
+        command.args(["bench-scaling", "--device", &self.device]);
+        command.args(["--repeats", &self.repeats.to_string()]);
+        keep_freed_memory(&mut command);
+        succeed(&mut command)?;
         Ok(ExitCode::SUCCESS)
     }
 

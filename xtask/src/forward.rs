@@ -1,11 +1,12 @@
 //! Commands that the binary `latentlm` carries out: build it for the device, then become it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{cargo, status};
+use crate::cargo::{cargo, project_root, status, succeed};
 
 /// Arguments of a forwarded command, passed on as they are.
 #[derive(clap::Args)]
@@ -54,7 +55,14 @@ pub(crate) fn keep_freed_memory(command: &mut Command) {
     }
 }
 
-pub(crate) fn package(command: &mut Command) -> &mut Command {
+/// Builds the binary with what a device needs. Returns its path.
+pub(crate) fn build(device: &str) -> Result<PathBuf> {
+    succeed(package(cargo().arg("build")).args(features(Some(device))))?;
+    let name = format!("latentlm{}", std::env::consts::EXE_SUFFIX);
+    Ok(project_root().join("target/debug").join(name))
+}
+
+fn package(command: &mut Command) -> &mut Command {
     command.args(["--package", "latentlm-cli"])
 }
 
@@ -74,7 +82,7 @@ fn device(args: &[OsString]) -> Option<String> {
 
 /// Cargo features that a device needs beyond the default ones. `cuda:1` is `cuda`. A device that
 /// nobody knows gets none: the binary then says which there are.
-pub(crate) fn features(device: Option<&str>) -> &'static [&'static str] {
+fn features(device: Option<&str>) -> &'static [&'static str] {
     match device.and_then(|name| name.split(':').next()) {
         Some("wgpu") => &["--features", "wgpu"],
         Some("cuda") => &["--features", "cuda"],

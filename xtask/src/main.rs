@@ -18,6 +18,7 @@ mod live;
 mod python;
 mod speech;
 mod test;
+mod test_device;
 #[cfg(test)]
 mod tidy;
 

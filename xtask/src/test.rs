@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, line, status};
+use crate::test_device;
 
 /// Run the tests of the whole workspace.
 #[derive(clap::Args)]
@@ -14,8 +15,13 @@ Examples:
   cargo xtask test                     all tests
   cargo xtask test posterior           tests with `posterior` in their names
   cargo xtask test -p latentlm-core    tests of one crate
-  cargo xtask test -- --nocapture      options of the test runner")]
+  cargo xtask test -- --nocapture      options of the test runner
+  cargo xtask test --device wgpu       reference cases, a step and a sample, on that device")]
 pub struct Args {
+    /// Instead of the tests: reference cases, and a training step and a sample of each modality, on
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N; `skipped` where there is no such device
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["args", "runner"])]
+    device: Option<String>,
     /// Further arguments of `cargo test`: a filter, `--package X`
     #[arg(allow_hyphen_values = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -27,6 +33,9 @@ pub struct Args {
 impl Args {
     /// Runs the tests and prints one closing line.
     pub fn run(self) -> Result<ExitCode> {
+        if let Some(device) = &self.device {
+            return test_device::run(device);
+        }
         let start = Instant::now();
         let mut command = if picks_packages(&self.args) {
             let mut command = cargo();

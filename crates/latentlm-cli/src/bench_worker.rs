@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use latentlm_train::{WORKLOADS, peak_memory_bytes};
+use latentlm_train::{WORKLOADS, Workload, peak_memory_bytes};
 
 use crate::device::device;
 
@@ -14,7 +14,7 @@ use crate::device::device;
 #[derive(Args)]
 #[command(after_help = "Example:\n  cargo xtask bench train")]
 pub struct BenchWorker {
-    /// Name of the workload; `list` prints all names
+    /// Name of the workload, or its description as JSON; `list` prints all names
     workload: String,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
@@ -27,9 +27,8 @@ impl BenchWorker {
             WORKLOADS.iter().for_each(|(name, _)| println!("{name}"));
             return Ok(());
         }
-        let found = WORKLOADS.iter().find(|(name, _)| *name == self.workload);
-        let (_, workload) = found.with_context(|| format!("no workload `{}`", self.workload))?;
-        println!("{}", serde_json::to_string(workload)?);
+        let workload = self.workload()?;
+        println!("{}", serde_json::to_string(&workload)?);
         let mut unit = workload.prepare(&device(&self.device)?);
         for line in std::io::stdin().lock().lines() {
             match line?.as_str() {
@@ -44,5 +43,15 @@ impl BenchWorker {
             std::io::stdout().flush()?;
         }
         Ok(())
+    }
+
+    fn workload(&self) -> Result<Workload> {
+        if self.workload.starts_with('{') {
+            return serde_json::from_str(&self.workload)
+                .with_context(|| format!("`{}` describes no workload", self.workload));
+        }
+        let found = WORKLOADS.iter().find(|(name, _)| *name == self.workload);
+        let (_, workload) = found.with_context(|| format!("no workload `{}`", self.workload))?;
+        Ok(*workload)
     }
 }

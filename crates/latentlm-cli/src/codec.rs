@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
 use latentlm::core::bundle::write_atomically;
+use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
 use latentlm_train::{SpeechCodec, mel_distance_db, si_sdr_db, stoi};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -121,7 +122,11 @@ fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
 
 fn read_latents(path: &Path, dim: usize, device: &burn::tensor::Device) -> Result<Tensor<3>> {
     let what = || format!("{}: no file of latents", path.display());
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|source| DataError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     let file = SafeTensors::deserialize(&bytes).with_context(what)?;
     let tensor = file.tensor("latents").with_context(what)?;
     let &[batch, frames, width] = tensor.shape() else {

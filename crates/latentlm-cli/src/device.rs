@@ -69,6 +69,49 @@ fn cuda(_index: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt("cuda"))
 }
 
+/// Names of what a device's kind finds on this machine, software adapters too; none where the
+/// machine has nothing of the kind.
+pub fn adapters(name: &str) -> Result<Vec<String>, DeviceError> {
+    match name.split_once(':').map_or(name, |(kind, _)| kind) {
+        "cpu" => cpu().map(|_| vec!["the processor".into()]),
+        "wgpu" => wgpu_adapters(),
+        "cuda" => cuda_adapters(),
+        _ => Err(DeviceError::Unknown(name.into())),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
+    Ok(names(burn::tensor::DeviceType::Wgpu))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
+    Err(DeviceError::NotBuilt("wgpu"))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_adapters() -> Result<Vec<String>, DeviceError> {
+    // Without a driver the enumeration panics: that is a machine without a device.
+    let found = std::panic::catch_unwind(|| names(burn::tensor::DeviceType::Cuda));
+    Ok(found.unwrap_or_default())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_adapters() -> Result<Vec<String>, DeviceError> {
+    Err(DeviceError::NotBuilt("cuda"))
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn names(kind: burn::tensor::DeviceType) -> Vec<String> {
+    let devices = Device::enumerate(kind).into_vec();
+    let name = |device: &Device| match device.identity() {
+        Some(identity) => identity.name,
+        None => "an adapter without a name".into(),
+    };
+    devices.iter().map(name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +125,8 @@ mod tests {
             );
         }
         assert!(device("cpu").is_ok());
+        assert_eq!(adapters("cpu").unwrap().len(), 1);
+        assert!(matches!(adapters("tpu"), Err(DeviceError::Unknown(_))));
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -3,12 +3,14 @@
 #![allow(clippy::print_stdout)] // A command's results go to standard output.
 
 mod bench_decode;
+mod bench_scaling;
 mod bench_worker;
 mod codec;
 mod data;
 mod device;
 mod eval_image;
 mod eval_tts;
+mod list_adapters;
 mod sample_image;
 mod sampling;
 mod speak;
@@ -46,6 +48,10 @@ enum Command {
     VerifyReference(verify_reference::VerifyReference),
     #[command(hide = true)]
     BenchWorker(bench_worker::BenchWorker),
+    #[command(hide = true)]
+    BenchScaling(bench_scaling::BenchScaling),
+    #[command(hide = true)]
+    ListAdapters(list_adapters::ListAdapters),
     /// Looks at datasets
     #[command(subcommand)]
     Data(data::Data),
@@ -64,6 +70,8 @@ fn main() -> ExitCode {
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
+        Command::BenchScaling(command) => command.run(),
+        Command::ListAdapters(command) => command.run(),
         Command::Data(command) => command.run(),
     });
     match result {
@@ -89,6 +97,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | TrainError::Config { .. }
                     | TrainError::Codec(_)
                     | TrainError::Model(_)
+                    | TrainError::Prompt { .. }
                     | TrainError::Data(DataError::Text { .. })
             )
         );

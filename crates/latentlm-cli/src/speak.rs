@@ -1,12 +1,14 @@
 //! `speak`.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use latentlm_data::speech::{WavStream, finish_wav_stream, read_audio};
+use latentlm::SampleOptions;
+use latentlm_data::DataError;
+use latentlm_data::speech::{WavFile, WavStream};
 use latentlm_train::{Speaker, SpeakingTimes, TrainError, Voice, sentences};
 
 use crate::device::device;
@@ -49,27 +51,104 @@ pub struct Speak {
 
 impl Speak {
     pub fn run(self) -> Result<()> {
-        let text = self.words()?;
+        let sentences = sentences(&self.words().map_err(TrainError::from)?, LONGEST_SENTENCE);
+        if sentences.is_empty() {
+            let reason = "there is nothing to say: the text is empty".into();
+            return Err(TrainError::Data(DataError::Text { reason }).into());
+        }
+        if self.out.is_dir() {
+            return Err(self.unwritten(io::ErrorKind::IsADirectory.into()).into());
+        }
         let device = device(&self.drawing.device)?;
         let speaker = Speaker::from_run(&run_path(&self.run), &device)?;
         let voice = match (&self.voice, &self.voice_text) {
-            (Some(path), Some(text)) => {
-                let audio = read_audio(path)?.resampled(speaker.sample_rate_hz());
-                Some(speaker.voice(text, audio.samples)?)
-            }
+            (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
             _ => None,
         };
-        let sentences = sentences(&text, LONGEST_SENTENCE);
-        if sentences.is_empty() {
-            return Err(TrainError::Config {
-                reason: "there is nothing to say: the text is empty".into(),
-            }
-            .into());
-        }
+        let options = self.drawing.options(speaker.recipe().sample_options());
+        // The last sentence too, before the first is heard.
+        speaker.accepts(&sentences, voice.as_ref(), &options)?;
+        let said = Said {
+            speaker,
+            voice,
+            sentences,
+            options,
+        };
         if self.out == Path::new("-") {
-            return self.to_stdout(&speaker, voice.as_ref(), &sentences);
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
+            }
+            return self.to_stream(&said, stdout.lock());
         }
-        let times = self.to_file(&speaker, voice.as_ref(), &sentences)?;
+        // Pipes and devices are written to; a file of another name must not take their place.
+        if self.out.exists() && !self.out.is_file() {
+            let pipe = File::options().write(true).open(&self.out);
+            return self.to_stream(&said, pipe.map_err(|source| self.unwritten(source))?);
+        }
+        self.to_file(&said)
+    }
+
+    fn words(&self) -> Result<String, DataError> {
+        let unread = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| DataError::Io {
+                action: "read",
+                path,
+                source,
+            }
+        };
+        if let Some(text) = &self.text {
+            return Ok(text.clone());
+        }
+        if let Some(path) = &self.file {
+            return std::fs::read_to_string(path).map_err(unread(path));
+        }
+        let mut stdin = io::stdin();
+        if stdin.is_terminal() {
+            let reason = "there is nothing to say: give --text, --file, or text on standard input";
+            let reason = reason.into();
+            return Err(DataError::Text { reason });
+        }
+        let mut text = String::new();
+        let read = stdin.read_to_string(&mut text);
+        read.map_err(unread(Path::new("standard input")))?;
+        Ok(text)
+    }
+
+    fn unwritten(&self, source: io::Error) -> TrainError {
+        TrainError::Data(DataError::Io {
+            action: "write",
+            path: self.out.clone(),
+            source,
+        })
+    }
+
+    /// Sound by sound. Whoever has heard enough and closes the pipe ends it, which is no failure.
+    fn to_stream(&self, said: &Said, writer: impl Write) -> Result<()> {
+        let written = WavStream::begin(writer, said.speaker.sample_rate_hz())
+            .map_err(|source| self.unwritten(source))
+            .and_then(|mut wav| {
+                self.say(said, |sound| {
+                    wav.write(sound).map_err(|source| self.unwritten(source))
+                })
+            });
+        match written {
+            Err(TrainError::Data(DataError::Io { source, .. }))
+                if source.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The file gets its name when it is whole.
+    fn to_file(&self, said: &Said) -> Result<()> {
+        let mut file = WavFile::create(&self.out, said.speaker.sample_rate_hz())?;
+        let times = self.say(said, |sound| Ok(file.write(sound)?))?;
+        file.finish()?;
         println!(
             "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",
             self.out.display(),
@@ -80,83 +159,40 @@ impl Speak {
         Ok(())
     }
 
-    fn words(&self) -> Result<String> {
-        if let Some(text) = &self.text {
-            return Ok(text.clone());
-        }
-        if let Some(path) = &self.file {
-            return std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()));
-        }
-        let mut stdin = std::io::stdin();
-        if stdin.is_terminal() {
-            bail!("nothing to say: give --text, --file, or text on standard input");
-        }
-        let mut text = String::new();
-        stdin
-            .read_to_string(&mut text)
-            .context("cannot read standard input")?;
-        Ok(text)
-    }
-
-    fn to_stdout(
-        &self,
-        speaker: &Speaker,
-        voice: Option<&Voice>,
-        sentences: &[String],
-    ) -> Result<()> {
-        let stdout = std::io::stdout();
-        if stdout.is_terminal() {
-            bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
-        }
-        self.say(speaker, voice, sentences, stdout.lock())?;
-        Ok(())
-    }
-
-    /// The file gets its name when it is whole.
-    fn to_file(
-        &self,
-        speaker: &Speaker,
-        voice: Option<&Voice>,
-        sentences: &[String],
-    ) -> Result<SpeakingTimes> {
-        let context = || format!("cannot write {}", self.out.display());
-        let mut file = File::create(&self.out).with_context(context)?;
-        let times = self.say(speaker, voice, sentences, &mut file)?;
-        finish_wav_stream(&mut file, speaker.sample_rate_hz()).with_context(context)?;
-        Ok(times)
-    }
-
     fn say(
         &self,
-        speaker: &Speaker,
-        voice: Option<&Voice>,
-        sentences: &[String],
-        writer: impl Write,
-    ) -> Result<SpeakingTimes> {
-        let rate = speaker.sample_rate_hz();
-        let context = || format!("cannot write {}", self.out.display());
-        let mut wav = WavStream::begin(writer, rate).with_context(context)?;
-        let options = self.drawing.options(speaker.recipe().sample_options());
-        let pause = vec![0.0; (PAUSE_SECONDS * f64::from(rate)) as usize];
-        let mut sum: Option<SpeakingTimes> = None;
-        for (sentence, number) in sentences.iter().zip(0..) {
+        said: &Said,
+        mut hear: impl FnMut(&[f32]) -> Result<(), TrainError>,
+    ) -> Result<SpeakingTimes, TrainError> {
+        let rate = f64::from(said.speaker.sample_rate_hz());
+        let pause = vec![0.0; (PAUSE_SECONDS * rate) as usize];
+        let mut sum = SpeakingTimes {
+            first_audio_s: 0.0,
+            total_s: 0.0,
+            speech_s: 0.0,
+        };
+        for (sentence, number) in said.sentences.iter().zip(0..) {
             if number > 0 {
-                wav.write(&pause).with_context(context)?;
+                hear(&pause)?;
+                sum.speech_s += PAUSE_SECONDS;
             }
-            let how = (&options, self.drawing.seed.wrapping_add(number));
-            let times = speaker.stream(sentence, voice, how, |sound| -> Result<()> {
-                wav.write(sound).with_context(context)
-            })?;
-            sum = Some(match sum {
-                None => times,
-                Some(sum) => SpeakingTimes {
-                    total_s: sum.total_s + times.total_s,
-                    speech_s: sum.speech_s + PAUSE_SECONDS + times.speech_s,
-                    ..sum
-                },
-            });
+            let how = (&said.options, self.drawing.seed.wrapping_add(number));
+            let voice = said.voice.as_ref();
+            let times = said.speaker.stream(sentence, voice, how, &mut hear)?;
+            if number == 0 {
+                sum.first_audio_s = times.first_audio_s;
+            }
+            sum.total_s += times.total_s;
+            sum.speech_s += times.speech_s;
         }
-        sum.context("there is nothing to say")
+        Ok(sum)
     }
+}
+
+/// What is said, by whom.
+struct Said {
+    speaker: Speaker,
+    voice: Option<Voice>,
+    sentences: Vec<String>,
+    options: SampleOptions,
 }

@@ -56,6 +56,14 @@ pub enum DataError {
         /// Words that each kind of utterance lacks.
         missing: String,
     },
+    /// Another program that can't be started or does not do what it should.
+    #[error("`{program}`: {reason}")]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A class without pictures.
     #[error("class folder {path} holds no PNG, JPEG or WebP picture: fill it or remove it")]
     EmptyClass {
@@ -121,6 +129,7 @@ impl DataError {
             | Self::Spec { path, .. }
             | Self::Picture { path, .. }
             | Self::Malformed { path, .. } => path,
+            Self::Program { program, .. } => program,
             Self::Text { .. } => Path::new(""),
         }
     }

@@ -164,14 +164,19 @@ impl LatentCache {
     }
 }
 
-/// Writes a file whole: temporary name, sync, rename.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+/// A temporary file in the folder of a path, to be renamed to it.
+pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile, DataError> {
     // The parent of a bare file name is the empty path.
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))?;
+    tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))
+}
+
+/// Writes a file whole: temporary name, sync, rename.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let mut file = temporary_beside(path)?;
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(io_error("write", path))?;

@@ -49,6 +49,23 @@ pub enum TrainError {
         /// What went wrong.
         reason: String,
     },
+    /// A recording that no voice can be taken from.
+    #[error("voice: {reason}")]
+    Voice {
+        /// What is wrong, and what would fit.
+        reason: String,
+    },
+    /// A text with its voice that is longer than anything the model was trained on.
+    #[error(
+        "text and voice take {positions} positions, more than the {limit} that the model was trained \
+         on (data.pack_positions): shorten them"
+    )]
+    Prompt {
+        /// Positions asked for.
+        positions: usize,
+        /// Positions there may be.
+        limit: usize,
+    },
     /// A run folder that is not what the command needs.
     #[error("run {path}: {reason}")]
     Run {

@@ -24,7 +24,7 @@ mod schedule;
 mod speech;
 mod stage;
 
-pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload};
+pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload, scaling};
 pub use burn::train::Interrupter;
 pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};

@@ -142,6 +142,19 @@ impl Composition {
         }
     }
 
+    /// A text of this kind and split: the same arguments make the same one.
+    pub fn text(self, split: Split, seed: u64, index: u64) -> String {
+        let needed = self.needs();
+        let known: Vec<&Word> = needed.iter().collect();
+        let mut random = stream(seed, index);
+        loop {
+            let text = text_of(&words_of(&known, self, &mut random));
+            if split_of(&text) == split {
+                return text;
+            }
+        }
+    }
+
     /// The words without which it is left out.
     fn needs(self) -> Words {
         match self {
@@ -258,16 +271,15 @@ impl Composer {
     /// # Panics
     /// If the words for that kind are not there ([`kinds`](Self::kinds)).
     pub fn utterance(&self, kind: Composition, split: Split, seed: u64, index: u64) -> Composed {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(index);
+        let mut random = stream(seed, index);
         let voices = self.voices.iter().filter(|voice| voice.can(kind));
         let voices: Vec<&Voice> = voices.collect();
         let voice = *pick(&voices, &mut random);
+        let known: Vec<&Word> = voice.clips.keys().collect();
         // Both splits have texts of every kind: this ends, after ten rounds for the held-out one.
         loop {
-            let words = words_of(voice, kind, &mut random);
-            let said = words.iter().map(|(_, word)| word.as_str());
-            let text = said.collect::<Vec<_>>().join(" ");
+            let words = words_of(&known, kind, &mut random);
+            let text = text_of(&words);
             if split_of(&text) == split {
                 return Composed {
                     samples: self.join(voice, &words, &mut random),
@@ -339,9 +351,23 @@ fn pick<'a, T>(list: &'a [T], random: &mut ChaCha8Rng) -> &'a T {
     &list[random.random_range(0..list.len())]
 }
 
-fn words_of(voice: &Voice, kind: Composition, random: &mut ChaCha8Rng) -> Words {
+/// The stream of one index of a seed.
+pub(super) fn stream(seed: u64, index: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(index);
+    random
+}
+
+fn text_of(words: &[Word]) -> String {
+    let said = words.iter().map(|(_, word)| word.as_str());
+    said.collect::<Vec<_>>().join(" ")
+}
+
+/// What an utterance of a kind says, of the words that its speaker knows.
+fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Words {
     let any = |group: &str, random: &mut ChaCha8Rng| {
-        let all: Vec<_> = voice.clips.keys().filter(|(g, _)| g == group).collect();
+        let known = known.iter().copied();
+        let all: Vec<&Word> = known.filter(|word| word.0 == group).collect();
         (*pick(&all, random)).clone()
     };
     match kind {
@@ -479,6 +505,23 @@ mod tests {
         }
         assert_eq!(text(ordinal(30)), "thirtieth");
         assert_eq!(text(ordinal(31)), "thirty first");
+    }
+
+    /// Texts that need no recordings are those that a speaker of every word says.
+    #[test]
+    fn texts_without_recordings_repeat_and_keep_their_split() {
+        for kind in Composition::ALL {
+            for split in Split::ALL {
+                let text = |index| kind.text(split, 3, index);
+                assert_eq!(text(5), text(5));
+                assert!((0..20).all(|index| split_of(&text(index)) == split));
+                assert!((0..20).any(|index| text(index) != text(0)), "{kind:?}");
+            }
+        }
+        let needed = Composition::Digits.needs();
+        let text = Composition::Digits.text(Split::Train, 1, 0);
+        let known = |said: &str| needed.iter().any(|(_, word)| word == said);
+        assert!(text.split(' ').all(known), "{text}");
     }
 
     /// Drawing again until a text is of the wanted split ends only if there are some.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::audio::{RATES_HZ, read_audio};
+use super::audio::{Audio, RATES_HZ, read_audio};
 use super::corpus::{self, Clip, Listing};
 use super::loudness::{normalise, trim_silence};
 use crate::dataset::{Split, hex_digest};
@@ -28,6 +28,23 @@ pub struct SpeechSpec {
 }
 
 impl SpeechSpec {
+    /// A sound brought to rate and loudness, silence at its ends cut where that is asked for. Lengths
+    /// are the caller's business.
+    ///
+    /// # Panics
+    /// If a rate is 0.
+    pub fn bring(&self, audio: Audio) -> Vec<f32> {
+        let audio = audio.resampled(self.sample_rate_hz);
+        let mut samples = match self.trim_silence {
+            true => trim_silence(&audio.samples, self.sample_rate_hz, KEPT_SECONDS).to_vec(),
+            false => audio.samples,
+        };
+        if let Some(level) = self.loudness_dbfs {
+            normalise(&mut samples, self.sample_rate_hz, level);
+        }
+        samples
+    }
+
     fn validate(&self, path: &Path) -> Result<(), DataError> {
         let (least, most) = (self.min_seconds, self.max_seconds);
         let reason = if !RATES_HZ.contains(&self.sample_rate_hz) {
@@ -210,17 +227,9 @@ impl SpeechDataset {
     /// # Panics
     /// If `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
-        let (clip, spec) = (&self.clips[index], self.spec);
-        let audio = read_audio(&clip.path)?.resampled(spec.sample_rate_hz);
-        let mut samples = match spec.trim_silence {
-            true => trim_silence(&audio.samples, spec.sample_rate_hz, KEPT_SECONDS).to_vec(),
-            false => audio.samples,
-        };
-        if let Some(level) = spec.loudness_dbfs {
-            normalise(&mut samples, spec.sample_rate_hz, level);
-        }
+        let clip = &self.clips[index];
         Ok(Utterance {
-            samples,
+            samples: self.spec.bring(read_audio(&clip.path)?),
             text: clip.text.clone(),
             speaker: clip.speaker.clone(),
         })

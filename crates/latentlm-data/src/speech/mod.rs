@@ -1,10 +1,12 @@
-//! Speech: sound files, datasets of recordings with transcripts, utterances composed of words.
+//! Speech: sound files, datasets of recordings with transcripts, utterances composed of words,
+//! corpora that a program speaks.
 
 mod audio;
 mod check;
 mod compose;
 mod corpus;
 mod dataset;
+mod espeak;
 mod loudness;
 mod wav;
 
@@ -12,5 +14,6 @@ pub use audio::{Audio, read_audio};
 pub use check::{SpeechReport, check_speech};
 pub use compose::{Composed, Composer, Composition};
 pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
+pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};
-pub use wav::{WavStream, finish_wav_stream, wav_bytes, write_wav};
+pub use wav::{WavFile, WavStream, finish_wav_stream, wav_bytes, write_wav};

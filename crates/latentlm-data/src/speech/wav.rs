@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::DataError;
+use tempfile::NamedTempFile;
+
+use crate::error::{DataError, io_error};
+use crate::latents::temporary_beside;
 
 /// Bytes before the first sample.
 const HEADER_BYTES: u64 = 44;
@@ -104,6 +107,55 @@ pub fn finish_wav_stream(file: &mut File, sample_rate_hz: u32) -> io::Result<()>
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&header(sample_rate_hz, Some(samples)))?;
     file.sync_all()
+}
+
+/// A 16-bit mono WAV file that is written as its sound is made, and gets its name when it is whole:
+/// what is dropped before [`finish`](Self::finish) leaves nothing behind.
+#[derive(Debug)]
+pub struct WavFile {
+    stream: WavStream<NamedTempFile>,
+    path: PathBuf,
+    sample_rate_hz: u32,
+}
+
+impl WavFile {
+    /// Begins a file in the folder of `path`, under another name.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn create(path: &Path, sample_rate_hz: u32) -> Result<Self, DataError> {
+        let file = temporary_beside(path)?;
+        let stream = WavStream::begin(file, sample_rate_hz).map_err(io_error("write", path))?;
+        Ok(Self {
+            stream,
+            path: path.to_owned(),
+            sample_rate_hz,
+        })
+    }
+
+    /// Writes samples.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn write(&mut self, samples: &[f32]) -> Result<(), DataError> {
+        self.stream
+            .write(samples)
+            .map_err(io_error("write", &self.path))
+    }
+
+    /// Puts the length into the header and gives the file its name.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn finish(self) -> Result<(), DataError> {
+        let path = self.path;
+        let mut file = self.stream.into_inner();
+        finish_wav_stream(file.as_file_mut(), self.sample_rate_hz)
+            .map_err(io_error("write", &path))?;
+        file.persist(&path)
+            .map_err(|error| io_error("write", &path)(error.error))?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

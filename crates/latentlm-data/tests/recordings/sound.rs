@@ -6,7 +6,7 @@ use std::path::Path;
 use hound::SampleFormat;
 use latentlm_data::Split;
 use latentlm_data::speech::{
-    SpeechDataset, WavStream, finish_wav_stream, read_audio, wav_bytes, write_wav,
+    SpeechDataset, WavFile, WavStream, finish_wav_stream, read_audio, wav_bytes, write_wav,
 };
 
 use crate::{RATE, SPEC, fixture, largest_error, put, tone};
@@ -120,6 +120,28 @@ fn written_sound_reads_back() {
     assert!(write_wav(&missing, &sound, RATE).is_err());
     let files = fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(files, 2, "no temporary file is left");
+}
+
+#[test]
+fn a_file_gets_its_name_when_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sound, path) = (tone(RATE, 500), dir.path().join("a.wav"));
+    fs::write(&path, "what was there before").unwrap();
+    let begin = || {
+        let mut file = WavFile::create(&path, RATE).unwrap();
+        sound.chunks(77).for_each(|part| file.write(part).unwrap());
+        file
+    };
+    drop(begin());
+    assert_eq!(fs::read(&path).unwrap(), b"what was there before");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    begin().finish().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), wav_bytes(&sound, RATE));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let nowhere = WavFile::create(&dir.path().join("none/a.wav"), RATE);
+    let message = nowhere.unwrap_err().to_string();
+    assert!(message.contains("cannot write in"), "{message}");
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //! builds the same work from, and run one unit at a time by whoever keeps the clock.
 
 mod image;
+pub mod scaling;
 mod speech;
 
 use burn::tensor::Device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Sizes of one workload.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Workload {
     /// A training step of the class-conditional image model: loss, gradients, clipping, AdamW,
@@ -25,7 +26,7 @@ pub enum Workload {
 }
 
 /// Sizes of an image model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ImageSizes {
     /// Classes.
     pub classes: usize,
@@ -52,7 +53,7 @@ pub struct ImageSizes {
 }
 
 /// Sizes of a speech codec.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SpeechSizes {
     /// Signals a step.
     pub batch: usize,
@@ -181,6 +182,16 @@ mod tests {
             let mut unit = workload.prepare(&Device::default());
             unit();
             unit();
+        }
+    }
+
+    /// What describes a workload to another process makes it again.
+    #[test]
+    fn descriptions_read_back() {
+        for (name, workload) in WORKLOADS {
+            let text = serde_json::to_string(&workload).unwrap();
+            let read: Workload = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, workload, "{name}");
         }
     }
 

@@ -10,6 +10,7 @@ use latentlm::{
     LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec, core::SignalLayout,
 };
 use latentlm_data::TextTokenizer;
+use latentlm_data::speech::read_audio;
 
 use super::recipe::SpeechRecipe;
 use super::stage_codec::{hop_samples, signal};
@@ -121,20 +122,39 @@ impl Speaker {
         }
     }
 
+    /// A voice to go on with, from a sound file of any rate and its words, brought to what the model
+    /// was trained on: rate, loudness, no silence at the ends.
+    ///
+    /// # Errors
+    /// If the file can't be read, or as [`voice`](Self::voice).
+    pub fn voice_from(&self, path: &Path, text: &str) -> Result<Voice, TrainError> {
+        let samples = self.recipe.speech_spec().bring(read_audio(path)?);
+        self.voice(text, samples)
+    }
+
     /// A voice to go on with, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its
     /// words.
     ///
     /// # Errors
-    /// If the recording is shorter than a latent.
+    /// If the recording is shorter than a latent or longer than what the model was trained on, or
+    /// there are no words.
     pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice, TrainError> {
         let hop = hop_samples(&self.codec);
+        let fail = |reason: String| Err(TrainError::Voice { reason });
+        if text.trim().is_empty() {
+            return fail("its text is empty: say what is said in the recording".into());
+        }
         if samples.len() < hop {
-            return Err(TrainError::Config {
-                reason: format!(
-                    "a voice of {} samples; one latent takes {hop}",
-                    samples.len()
-                ),
-            });
+            let count = samples.len();
+            return fail(format!("{count} samples; one latent takes {hop}"));
+        }
+        let seconds = samples.len() as f64 / f64::from(self.sample_rate_hz());
+        let most = self.recipe.data.max_seconds;
+        if seconds > most {
+            return fail(format!(
+                "a recording of {seconds:.2} s; the model was trained on at most {most} s \
+                 (data.max_seconds): cut it"
+            ));
         }
         let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
         let [_, frames, dim] = latents.dims();
@@ -148,8 +168,8 @@ impl Speaker {
     /// place in the list, not on its neighbours.
     ///
     /// # Errors
-    /// If a text is empty or has characters outside the vocabulary, or the options do not fit the
-    /// model.
+    /// If a text is empty, has characters outside the vocabulary or is longer than what the model was
+    /// trained on, or the options do not fit the model.
     pub fn say(
         &self,
         texts: &[String],
@@ -226,6 +246,23 @@ impl Speaker {
         })
     }
 
+    /// Whether all of some texts can be said, before a sound of the first is made.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub fn accepts(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+    ) -> Result<(), TrainError> {
+        self.check(options)?;
+        for text in texts {
+            self.prompt(text, voice, 0)?;
+        }
+        Ok(())
+    }
+
     fn prompt(
         &self,
         text: &str,
@@ -237,6 +274,11 @@ impl Speaker {
             tokens.extend(self.tokenizer.encode(&voice.text)?);
         }
         tokens.extend(self.tokenizer.encode(text)?);
+        let frames = voice.map_or(0, |voice| voice.latents.dims()[0]);
+        let (positions, limit) = (tokens.len() + 1 + frames, self.recipe.data.pack_positions);
+        if positions > limit {
+            return Err(TrainError::Prompt { positions, limit });
+        }
         Ok(SpeechPrompt {
             text: tokens,
             voice: voice.map(|voice| voice.latents.clone()),

@@ -1,6 +1,8 @@
 //! The binary as a user meets it: bad input gets one clear line and the right exit code, and no
 //! checkpoint is lost, whatever ends a run.
 
+mod speech;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -104,13 +106,18 @@ fn wrong_words_exit_with_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 11] = [
         &["train-image"],
         &["sample-image"],
         &["eval-image"],
         &["bench-decode"],
         &["verify-reference"],
         &["data", "check"],
+        &["data", "espeak"],
+        &["train-tts"],
+        &["speak"],
+        &["eval-tts"],
+        &["codec"],
     ];
     for command in commands {
         let output = latentlm(dir.path(), command)

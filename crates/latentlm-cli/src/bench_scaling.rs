@@ -1,0 +1,115 @@
+//! `bench-scaling`: how time and memory grow.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use latentlm::core::bundle::write_atomically;
+use latentlm_train::Workload;
+use latentlm_train::scaling::{Measured, Rates, ScalingReport, scaling_points};
+
+use crate::device::device;
+
+/// Units before the clock starts.
+const WARM_UP: u64 = 2;
+
+/// Times training steps and sampling against batch, length and width, beside what their arithmetic
+/// takes at the rates of this device
+///
+/// Writes scaling.md and charts. Every point runs in a process of its own, whose memory is told.
+#[derive(Args)]
+#[command(after_help = "Example:\n  cargo xtask bench scaling --repeats 5")]
+pub struct BenchScaling {
+    /// Folder for the table and the charts
+    #[arg(long, value_name = "FOLDER", default_value = "target/scaling")]
+    out: PathBuf,
+    /// Units that each median is taken over
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    repeats: u64,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+impl BenchScaling {
+    pub fn run(self) -> Result<()> {
+        let rates = Rates::measure(&device(&self.device)?);
+        println!("{}: {rates}", self.device);
+        let mut report = ScalingReport::new(rates);
+        for point in scaling_points() {
+            let measured = self.measure(&point.workload())?;
+            println!("{}", report.add(point, measured));
+        }
+        for (name, text) in report.files() {
+            write_atomically(&self.out.join(name), text.as_bytes())?;
+        }
+        println!("written to {}", self.out.display());
+        Ok(())
+    }
+
+    fn measure(&self, workload: &Workload) -> Result<Measured> {
+        let mut worker = Worker::start(&serde_json::to_string(workload)?, &self.device)?;
+        let mut times = Vec::new();
+        for turn in 0..WARM_UP + self.repeats {
+            let time = worker.ask("go")?;
+            if turn >= WARM_UP {
+                times.push(time);
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(Measured {
+            milliseconds: times[times.len() / 2],
+            bytes: worker.ask("memory")?,
+        })
+    }
+}
+
+/// This binary once more, as a `bench-worker`. Ended when dropped.
+struct Worker {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Worker {
+    fn start(workload: &str, device: &str) -> Result<Self> {
+        let binary = std::env::current_exe().context("this program's path is not known")?;
+        let mut child = Command::new(binary)
+            .args(["bench-worker", workload, "--device", device])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start this program once more")?;
+        let answers = child.stdout.take().context("a pipe from the worker")?;
+        let mut worker = Self {
+            child,
+            answers: BufReader::new(answers),
+        };
+        // It describes the workload before the first unit.
+        worker.line()?;
+        Ok(worker)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line)?;
+        ensure!(read > 0, "the worker ended; its error stands above");
+        Ok(line.trim().to_owned())
+    }
+
+    fn ask(&mut self, what: &str) -> Result<f64> {
+        let input = self.child.stdin.as_mut().context("a pipe to the worker")?;
+        writeln!(input, "{what}")?;
+        let line = self.line()?;
+        line.parse()
+            .with_context(|| format!("`{line}` is no number"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,343 @@
+//! Speech: what is said the same way from every source, and what is refused in one clear line.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use latentlm_data::speech::{read_audio, wav_bytes, write_wav};
+
+use crate::{BINARY, expect, latentlm};
+
+/// Samples a latent.
+const HOP: usize = 640;
+const RATE: u32 = 16_000;
+/// A voice that trains in seconds. The learning rate is so high that it learns one thing: speech
+/// does not end at its first latent.
+const TINY: [&str; 26] = [
+    "data.path=corpus",
+    "data.composed=0",
+    "data.codec_seconds=0.2",
+    "data.pack_positions=200",
+    "data.max_seconds=2.0",
+    "text.tokenizer=characters",
+    "codec.ratios=[4, 4, 5, 8]",
+    "codec.width=2",
+    "codec.latent_dim=4",
+    "codec.depths=[0, 1, 0, 0, 1]",
+    "codec_loss.windows=[64, 256]",
+    "codec_loss.mel_bands=[4, 8]",
+    "codec_train.steps=2",
+    "codec_train.batch_size=2",
+    "codec_train.warmup_steps=2",
+    "lm.width=32",
+    "lm.depth=1",
+    "lm.heads=2",
+    "lm.kv_heads=1",
+    "lm.head_depth=1",
+    "lm_train.steps=20",
+    "lm_train.warmup_steps=2",
+    "lm_train.learning_rate=0.01",
+    "lm_train.ema_decay=0.0",
+    "sample.steps=2",
+    "sample.max_seconds=0.4",
+];
+
+fn tone(rate: u32, seconds: f64) -> Vec<f32> {
+    let count = (f64::from(rate) * seconds) as usize;
+    let turn = std::f32::consts::TAU * 300.0 / rate as f32;
+    (0..count).map(|i| 0.2 * (i as f32 * turn).sin()).collect()
+}
+
+/// Six recordings, one of them broken.
+fn corpus(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let mut lines = String::new();
+    for index in 0..6 {
+        let split = if index == 5 { "test" } else { "train" };
+        let name = format!("{index}.wav");
+        write_wav(&folder.join(&name), &tone(RATE, 1.0), RATE).unwrap();
+        lines +=
+            &format!(r#"{{"audio": "{name}", "text": "one two, three.", "split": "{split}"}}"#);
+        lines += "\n";
+    }
+    fs::write(folder.join("metadata.jsonl"), lines).unwrap();
+    fs::write(folder.join("2.wav"), "no sound").unwrap();
+}
+
+fn speak(folder: &Path, args: &[&str]) -> Command {
+    let mut command = latentlm(folder, &["speak"]);
+    command.args(args);
+    command
+}
+
+/// The bytes of what a command says.
+fn said(folder: &Path, args: &[&str]) -> Vec<u8> {
+    let output = speak(folder, args).args(["--out", "said.wav"]).output();
+    let output = output.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    fs::read(folder.join("said.wav")).unwrap()
+}
+
+#[test]
+fn a_voice_speaks_and_refuses_what_it_cannot_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    corpus(&dir.join("corpus"));
+    let train = ["train-tts", "--progress", "silent"];
+    let output = latentlm(dir, &train).args(TINY).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("left out corpus/2.wav: "), "{text}");
+
+    the_same_is_said_from_every_source(dir);
+    long_text_is_said_in_sentences(dir);
+    standard_output_is_a_stream(dir);
+    wrong_texts_exit_with_2(dir);
+    voices_of_any_rate_are_taken(dir);
+    broken_voices_are_named(dir);
+    full_disks_leave_nothing_behind(dir);
+    broken_files_of_the_codec_are_named(dir);
+}
+
+fn the_same_is_said_from_every_source(dir: &Path) {
+    let argument = said(dir, &["--text", "two one", "--seed", "4"]);
+    assert!(argument.len() > 44 + 2 * HOP, "something is said");
+    assert_eq!(argument, said(dir, &["--text", "two one", "--seed", "4"]));
+    assert_ne!(argument, said(dir, &["--text", "two one", "--seed", "5"]));
+    fs::write(dir.join("text.txt"), "two one\n").unwrap();
+    assert_eq!(argument, said(dir, &["--file", "text.txt", "--seed", "4"]));
+    let mut child = speak(dir, &["--seed", "4", "--out", "piped.wav"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b" two one \n")
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(argument, fs::read(dir.join("piped.wav")).unwrap());
+}
+
+/// Every sentence of its own seed, a quarter of a second between them.
+fn long_text_is_said_in_sentences(dir: &Path) {
+    let first = "one two, three. ".repeat(7);
+    let second = "two one three two one. ".repeat(3);
+    let both = said(dir, &["--text", &(first.clone() + &second), "--seed", "2"]);
+    let parts = [
+        said(dir, &["--text", &first, "--seed", "2"]),
+        said(dir, &["--text", &second, "--seed", "3"]),
+    ];
+    let pause = vec![0; 2 * RATE as usize / 4];
+    let joined = [&parts[0][44..], &pause, &parts[1][44..]].concat();
+    assert!(both[44..] == joined, "{} and {}", both.len(), joined.len());
+}
+
+fn standard_output_is_a_stream(dir: &Path) {
+    let file = said(dir, &["--text", "three"]);
+    let output = speak(dir, &["--text", "three", "--out", "-"])
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    let stream = output.stdout;
+    assert_eq!(
+        (&stream[..4], &stream[40..44]),
+        (&b"RIFF"[..], &[0xff; 4][..])
+    );
+    assert_eq!(stream[44..], file[44..]);
+
+    // Nobody listens any more.
+    let mut child = speak(dir, &["--text", "three", "--out", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
+
+fn wrong_texts_exit_with_2(dir: &Path) {
+    let refuse = |args: &[&str], part: &str| {
+        expect(speak(dir, args).args(["--out", "none.wav"]), 2, part);
+        assert!(!dir.join("none.wav").exists(), "{args:?}");
+    };
+    refuse(&["--text", ""], "there is nothing to say");
+    refuse(&["--text", " \n "], "there is nothing to say");
+    // Standard input is empty here.
+    refuse(&[], "there is nothing to say");
+    refuse(&["--text", "one über"], "`ü` is outside the vocabulary");
+    // The last sentence is looked at before the first is said.
+    let late = "one two, three. ".repeat(20) + "seven";
+    refuse(&["--text", &late], "`s` is outside the vocabulary");
+    refuse(
+        &["--text", "one", "--file", "text.txt"],
+        "cannot be used with",
+    );
+    refuse(&["--text", "one", "--voice", "corpus/0.wav"], "required");
+    let text = "one two three ".repeat(20);
+    let long = [
+        "--text",
+        "one",
+        "--voice",
+        "corpus/0.wav",
+        "--voice-text",
+        &text,
+    ];
+    refuse(&long, "more than the 200 that the model was trained on");
+    refuse(&["--text", "one", "--guidance", "NaN"], "guidance a number");
+    let missing = ["--file", "nowhere.txt", "--out", "none.wav"];
+    expect(&mut speak(dir, &missing), 1, "cannot read nowhere.txt: ");
+    let missing = ["--text", "one", "--run", "nobody", "--out", "none.wav"];
+    expect(&mut speak(dir, &missing), 1, "is no run");
+}
+
+/// Half a second is as many latents at any rate, and the voice sounds on.
+fn voices_of_any_rate_are_taken(dir: &Path) {
+    for rate in [8_000, 16_000, 44_100] {
+        write_wav(&dir.join("voice.wav"), &tone(rate, 0.5), rate).unwrap();
+        let codec = ["codec", "encode", "voice.wav", "latents.safetensors"];
+        let output = latentlm(dir, &codec).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("13 latents of 4"), "{rate}: {text}");
+        let args = [
+            "--text",
+            "one",
+            "--voice",
+            "voice.wav",
+            "--voice-text",
+            "two",
+        ];
+        assert!(said(dir, &args).len() > 44);
+    }
+}
+
+fn broken_voices_are_named(dir: &Path) {
+    let good = wav_bytes(&tone(RATE, 0.5), RATE);
+    for (name, bytes, part) in [
+        ("empty.wav", &b""[..], "empty.wav: is an empty file"),
+        (
+            "text.wav",
+            b"this is no sound at all, is it?",
+            "text.wav: is no WAV file",
+        ),
+        ("header.wav", &good[..30], "header.wav: is cut short"),
+        (
+            "half.wav",
+            &good[..good.len() / 2],
+            "half.wav: is cut short",
+        ),
+        (
+            "silent.wav",
+            &wav_bytes(&[], RATE),
+            "silent.wav: holds no sound",
+        ),
+        (
+            "short.wav",
+            &wav_bytes(&tone(RATE, 0.02), RATE),
+            "one latent takes 640",
+        ),
+        (
+            "long.wav",
+            &wav_bytes(&tone(RATE, 2.5), RATE),
+            "at most 2 s",
+        ),
+    ] {
+        fs::write(dir.join(name), bytes).unwrap();
+        let voice = ["--voice", name, "--voice-text", "two", "--out", "none.wav"];
+        expect(speak(dir, &["--text", "one"]).args(voice), 1, part);
+    }
+    let voice = [
+        "--voice",
+        "gone.wav",
+        "--voice-text",
+        "two",
+        "--out",
+        "none.wav",
+    ];
+    expect(speak(dir, &["--text", "one"]).args(voice), 1, "gone.wav");
+    let voice = [
+        "--voice",
+        "corpus/0.wav",
+        "--voice-text",
+        " ",
+        "--out",
+        "none.wav",
+    ];
+    expect(
+        speak(dir, &["--text", "one"]).args(voice),
+        1,
+        "its text is empty",
+    );
+    assert!(!dir.join("none.wav").exists());
+}
+
+#[cfg(not(target_os = "linux"))]
+fn full_disks_leave_nothing_behind(_: &Path) {}
+
+/// Simulated by the limit on a file's size, and by the device that is always full.
+#[cfg(target_os = "linux")]
+fn full_disks_leave_nothing_behind(dir: &Path) {
+    let files = || fs::read_dir(dir).unwrap().count();
+    let before = (files(), fs::read(dir.join("said.wav")).unwrap());
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 0; exec {BINARY} speak --text one --seed 9 --out said.wav"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).current_dir(dir);
+    expect(&mut shell, 1, "cannot write said.wav: ");
+    let after = (files(), fs::read(dir.join("said.wav")).unwrap());
+    assert!(before == after, "what was there before stays");
+    let out = |path: &'static str| ["--text", "one", "--out", path];
+    expect(
+        &mut speak(dir, &out("/dev/full")),
+        1,
+        "cannot write /dev/full: ",
+    );
+    assert!(Path::new("/dev/full").exists(), "and is no file now");
+    expect(
+        &mut speak(dir, &out("nowhere/a.wav")),
+        1,
+        "cannot write in nowhere: ",
+    );
+    expect(&mut speak(dir, &out("corpus")), 1, "cannot write corpus: ");
+}
+
+fn broken_files_of_the_codec_are_named(dir: &Path) {
+    for (command, input, part) in [
+        ("encode", "empty.wav", "empty.wav: is an empty file"),
+        ("reconstruct", "header.wav", "header.wav: is cut short"),
+        ("decode", "text.wav", "text.wav: no file of latents"),
+        (
+            "decode",
+            "gone.safetensors",
+            "cannot read gone.safetensors: ",
+        ),
+    ] {
+        let args = ["codec", command, input, "none.wav"];
+        expect(&mut latentlm(dir, &args), 1, part);
+        assert!(!dir.join("none.wav").exists());
+    }
+    expect(
+        &mut latentlm(
+            dir,
+            &[
+                "data",
+                "espeak",
+                "--out",
+                "spoken",
+                "--program",
+                "no-such-program",
+            ],
+        ),
+        1,
+        "is not installed",
+    );
+}
