@@ -104,10 +104,13 @@ fn wrong_words_exit_with_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 9] = [
         &["train-image"],
         &["sample-image"],
         &["eval-image"],
+        &["compare", "image"],
+        &["compare", "sigma"],
+        &["compare", "sampling"],
         &["bench-decode"],
         &["verify-reference"],
         &["data", "check"],
