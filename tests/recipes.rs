@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
 use latentlm_tests::repository;
-use latentlm_train::{ImageRecipe, Player, Recipe, SpeechRecipe};
+use latentlm_train::{CompareRecipe, ImageRecipe, Player, Recipe, SigmaRecipe, SpeechRecipe};
 
 /// Models of this size are built one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -107,6 +107,37 @@ fn the_documents_say_the_default_numbers() {
             ('S', image.sample.steps),
         ],
     );
+}
+
+#[test]
+fn the_default_comparisons_are_the_shipped_files() {
+    let folder = repository("configs/compare");
+    let compare = CompareRecipe::resolve(Some(&folder), &[]).unwrap();
+    assert_eq!(compare, CompareRecipe::default());
+    let sigma = SigmaRecipe::resolve(Some(&folder.join("sigma.toml")), &[]).unwrap();
+    assert_eq!(sigma, SigmaRecipe::default());
+    let change = ["dit.depth=5".to_owned(), "image.seed=3".to_owned()];
+    let changed = CompareRecipe::resolve(Some(&folder), &change).unwrap();
+    assert_eq!((changed.dit.depth, changed.seed()), (5, 3));
+    let message = CompareRecipe::resolve(None, &["vq.codes=1".into()]).unwrap_err();
+    assert!(message.to_string().contains("codes"), "{message}");
+}
+
+#[test]
+fn rivals_have_as_many_parameters() {
+    let (recipe, device, classes) = (CompareRecipe::default(), Device::default(), 10);
+    let own = recipe.image.model(classes).init(&device).num_params();
+    let rivals = [
+        recipe.dit(classes).init(&device).num_params(),
+        recipe.transfusion(classes).init(&device).num_params(),
+        recipe.vq_lm(classes).init(&device).num_params(),
+    ];
+    assert_eq!(own, 1_310_338);
+    assert_eq!(rivals, [1_332_738, 1_259_010, 1_271_168]);
+    for rival in rivals {
+        let share = rival as f64 / own as f64 - 1.0;
+        assert!(share.abs() < recipe.evaluate.parameter_tolerance);
+    }
 }
 
 #[test]

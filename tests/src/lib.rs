@@ -2,41 +2,87 @@
 
 use std::path::{Path, PathBuf};
 
-use latentlm_train::{ImageRecipe, Recipe};
+use latentlm_train::{CompareRecipe, ImageRecipe, Recipe, SigmaRecipe};
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// The default recipe made so small that both stages take seconds.
-pub fn tiny_recipe(changes: &[&str]) -> ImageRecipe {
-    let data = repository("datasets/mnist");
-    let mut overrides = vec![format!("data.path={}", data.display())];
-    let small = [
-        "codec.vit.encoder_width=16",
-        "codec.vit.decoder_width=16",
-        "codec.vit.encoder_depth=1",
-        "codec.vit.decoder_depth=1",
-        "codec_train.steps=4",
-        "codec_train.batch_size=8",
-        "codec_train.warmup_steps=2",
-        "codec_train.log_every=1",
-        "lm.width=32",
-        "lm.depth=1",
-        "lm.heads=2",
-        "lm.head_depth=1",
-        "lm.batch_mul=2",
-        "lm_train.steps=4",
-        "lm_train.batch_size=8",
-        "lm_train.warmup_steps=2",
-        "lm_train.log_every=1",
-        "sample.steps=2",
-        "sample.per_class=1",
-    ];
-    overrides.extend(small.iter().chain(changes).map(ToString::to_string));
-    match ImageRecipe::resolve(None, &overrides) {
+/// What makes an image recipe so small that both stages take seconds.
+const SMALL: [&str; 19] = [
+    "codec.vit.encoder_width=16",
+    "codec.vit.decoder_width=16",
+    "codec.vit.encoder_depth=1",
+    "codec.vit.decoder_depth=1",
+    "codec_train.steps=4",
+    "codec_train.batch_size=8",
+    "codec_train.warmup_steps=2",
+    "codec_train.log_every=1",
+    "lm.width=32",
+    "lm.depth=1",
+    "lm.heads=2",
+    "lm.head_depth=1",
+    "lm.batch_mul=2",
+    "lm_train.steps=4",
+    "lm_train.batch_size=8",
+    "lm_train.warmup_steps=2",
+    "lm_train.log_every=1",
+    "sample.steps=2",
+    "sample.per_class=1",
+];
+
+/// The same of the rivals in a comparison.
+const SMALL_RIVALS: [&str; 14] = [
+    "image.lm_train.sample_every=2",
+    "evaluate.samples=20",
+    "evaluate.parameter_tolerance=10.0",
+    "dit.width=32",
+    "dit.depth=1",
+    "dit.heads=2",
+    "transfusion.width=32",
+    "transfusion.depth=1",
+    "transfusion.heads=2",
+    "vq.width=32",
+    "vq.depth=1",
+    "vq.heads=2",
+    "vq.codes=16",
+    "vq.restart_every=2",
+];
+
+fn digits(prefix: &str) -> String {
+    format!(
+        "{prefix}data.path={}",
+        repository("datasets/mnist").display()
+    )
+}
+
+fn resolve<R: Recipe>(overrides: &[String]) -> R {
+    match R::resolve(None, overrides) {
         Ok(recipe) => recipe,
         Err(error) => panic!("the tiny recipe: {error}"),
     }
+}
+
+/// The default recipe made so small that both stages take seconds.
+pub fn tiny_recipe(changes: &[&str]) -> ImageRecipe {
+    let mut overrides = vec![digits("")];
+    overrides.extend(SMALL.iter().chain(changes).map(ToString::to_string));
+    resolve(&overrides)
+}
+
+/// The default comparison made so small that all stages take seconds.
+pub fn tiny_comparison(changes: &[&str]) -> CompareRecipe {
+    let mut overrides = vec![digits("image.")];
+    overrides.extend(SMALL.iter().map(|change| format!("image.{change}")));
+    overrides.extend(SMALL_RIVALS.iter().chain(changes).map(ToString::to_string));
+    resolve(&overrides)
+}
+
+/// The default comparison of codecs made so small that all stages take seconds.
+pub fn tiny_sigma_comparison() -> SigmaRecipe {
+    let mut overrides = vec![digits("image."), "samples=20".into()];
+    overrides.extend(SMALL.iter().map(|change| format!("image.{change}")));
+    overrides.push("noise_stds=[0.5]".into());
+    resolve(&overrides)
 }

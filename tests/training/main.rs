@@ -1,5 +1,6 @@
 //! Training end to end on a few steps: what is written, and that a stopped run continues exactly.
 
+mod compare;
 mod image;
 mod speech;
 

@@ -28,6 +28,11 @@ NUMBERS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eightee
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
+# Probability of a further word. With the default, 0.65, a breath or a faint noise between two digits
+# is heard as a third one: 10 % of the digits of composed recordings, and none with this.
+WORD_INSERTION = 1e-4
+
+
 def one_of(words, form="{}"):
     return "(" + " | ".join(form.format(word) for word in words.split()) + ")"
 
@@ -63,7 +68,7 @@ def samples(path):
 def with_grammar(name, paths):
     from pocketsphinx import Decoder
 
-    decoder = Decoder(lm=None, loglevel="FATAL")
+    decoder = Decoder(lm=None, loglevel="FATAL", wip=WORD_INSERTION)
     text = grammar(name, lambda word: decoder.lookup_word(word) is not None)
     decoder.add_jsgf_string("spoken", text)
     decoder.activate_search("spoken")

@@ -68,6 +68,9 @@ enum Command {
     /// Measure reconstruction and generation of a trained run.
     #[command(disable_help_flag = true)]
     EvalImage(Forwarded),
+    /// Compare LatentLM with its rivals, codecs with each other, ways of sampling.
+    #[command(disable_help_flag = true)]
+    Compare(Forwarded),
     /// Time generation position by position: backbone and head apart.
     #[command(disable_help_flag = true)]
     BenchDecode(Forwarded),
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Codec(args) => args.run("codec"),
         Command::SampleImage(args) => args.run("sample-image"),
         Command::EvalImage(args) => args.run("eval-image"),
+        Command::Compare(args) => args.run("compare"),
         Command::BenchDecode(args) => args.run("bench-decode"),
         Command::VerifyReference(args) => live::run(args),
         Command::Data(args) => args.run("data"),

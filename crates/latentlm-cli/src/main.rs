@@ -6,6 +6,7 @@ mod bench_decode;
 mod bench_scaling;
 mod bench_worker;
 mod codec;
+mod compare;
 mod data;
 mod device;
 mod eval_image;
@@ -44,6 +45,8 @@ enum Command {
     EvalTts(eval_tts::EvalTts),
     #[command(subcommand)]
     Codec(codec::Codec),
+    #[command(subcommand)]
+    Compare(compare::Compare),
     BenchDecode(bench_decode::BenchDecode),
     VerifyReference(verify_reference::VerifyReference),
     #[command(hide = true)]
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Speak(command) => command.run(),
         Command::EvalTts(command) => command.run(),
         Command::Codec(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
@@ -98,6 +102,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | TrainError::Codec(_)
                     | TrainError::Model(_)
                     | TrainError::Prompt { .. }
+                    | TrainError::Baseline(_)
                     | TrainError::Data(DataError::Text { .. })
             )
         );

@@ -83,7 +83,9 @@ impl CausalConv1d {
     /// The same with all weights multiplied.
     #[must_use]
     pub(crate) fn scaled(mut self, factor: f64) -> Self {
-        self.weight = self.weight.map(|weight| weight.mul_scalar(factor));
+        // Of no graph: parameters are the leaves of one.
+        let weight = self.weight.val().mul_scalar(factor).detach();
+        self.weight = Param::from_tensor(weight);
         self
     }
 

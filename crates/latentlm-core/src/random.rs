@@ -52,6 +52,11 @@ impl RandomStream {
         self.0.random::<f64>() < p
     }
 
+    /// A number, uniform in `[0, 1)`.
+    pub fn uniform(&mut self) -> f64 {
+        self.0.random()
+    }
+
     /// An integer, uniform in `0..bound`.
     ///
     /// # Panics
@@ -93,6 +98,16 @@ mod tests {
         let (variance, mean) = x.var_mean(0);
         assert!(mean.into_scalar::<f32>().abs() < 0.01);
         assert!((variance.into_scalar::<f32>() - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn uniform_numbers_fill_the_interval() {
+        let mut random = RandomStream::new(4);
+        let numbers: Vec<f64> = (0..10_000).map(|_| random.uniform()).collect();
+        let mean = numbers.iter().sum::<f64>() / 10_000.0;
+        assert!(numbers.iter().all(|x| (0.0..1.0).contains(x)));
+        // The mean's deviation is 1 / sqrt(12 * 10,000) = 0.003.
+        assert!((mean - 0.5).abs() < 0.015, "{mean}");
     }
 
     #[test]

@@ -30,7 +30,6 @@ pub(crate) struct HeadLayout {
 #[derive(Debug, Clone)]
 pub struct Rotary {
     /// `[T, E / 2]`
-    #[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
     pairs: [Tensor<2>; 2],
     /// `[1, T, 1, E]`
     numbers: [Tensor<4>; 2],
@@ -87,6 +86,15 @@ impl Rotary {
         let [cos, sin] = self.numbers.clone().map(|table| table.cast(x.dtype()));
         x * cos + swapped * sin
     }
+
+    /// The rotation of the first positions alone.
+    fn first(&self, length: usize) -> Self {
+        Self {
+            pairs: self.pairs.clone().map(|table| table.narrow(0, 0, length)),
+            numbers: self.numbers.clone().map(|table| table.narrow(1, 0, length)),
+            interleaved: self.interleaved,
+        }
+    }
 }
 
 /// Scaled dot-product attention of every position over itself and those before it, queries and keys
@@ -130,6 +138,36 @@ pub fn document_attention(
 /// - returns: `[B, T, H E]`
 pub fn full_attention(packed: Tensor<3>, heads: PackedHeads) -> Tensor<3> {
     attend(packed, heads, None, Sight::Full)
+}
+
+/// Scaled dot-product attention, queries and keys rotated first, in sequences that begin with a prefix:
+/// its positions see themselves and those before them, all others see the whole sequence. Two calls
+/// without a mask: the prefix alone, and everything with everything, of which the prefix's part is
+/// thrown away.
+///
+/// # Shapes
+/// - `packed`: `[B, T, (H + 2 G) E]`; `prefix`: below `T`
+/// - returns: `[B, T, H E]`
+///
+/// # Panics
+/// If nothing follows the prefix.
+pub fn prefix_attention(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: &Rotary,
+    prefix: usize,
+) -> Tensor<3> {
+    let length = packed.dims()[1];
+    assert!(
+        prefix < length,
+        "a prefix of {prefix} positions in a sequence of {length}"
+    );
+    let whole = attend(packed.clone(), heads, Some(rotary), Sight::Full);
+    if prefix == 0 {
+        return whole;
+    }
+    let before = causal_attention(packed.narrow(1, 0, prefix), heads, &rotary.first(prefix));
+    Tensor::cat(vec![before, whole.narrow(1, prefix, length - prefix)], 1)
 }
 
 /// What a position sees.

@@ -26,7 +26,9 @@ mod swiglu;
 mod workers;
 
 pub use activation::{gelu, silu, tanh};
-pub use attention::{PackedHeads, Rotary, causal_attention, document_attention, full_attention};
+pub use attention::{
+    PackedHeads, Rotary, causal_attention, document_attention, full_attention, prefix_attention,
+};
 pub use depthwise::depthwise_conv;
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};

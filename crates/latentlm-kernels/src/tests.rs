@@ -4,11 +4,13 @@
 use std::cell::Cell;
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::activation::{self, Activation};
 use crate::attention::{
     self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+    prefix_attention,
 };
 use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
@@ -329,6 +331,42 @@ fn documents_do_not_see_each_other() {
         let within = kernel().narrow(1, start, length);
         assert_close("a document", &values(within), &values(alone), 1e-5);
         start += length;
+    }
+}
+
+/// Against a softmax over scores of which those that the prefix must not see are masked.
+#[test]
+fn a_prefix_is_causal_and_what_follows_sees_all() {
+    let (length, heads, width) = (7, 2, 6);
+    let packed = PackedHeads {
+        heads,
+        kv_heads: heads,
+    };
+    let x = normal([2, length, 3 * heads * width]);
+    let rotary = rotary(length, width, true);
+    for prefix in [0, 1, 3] {
+        let masked = || {
+            let all = x.clone().reshape([2, length, 3 * heads, width]);
+            let part = |index: usize| all.clone().narrow(2, index * heads, heads);
+            let [q, k] = [0, 1].map(|index| rotary.apply(part(index)).swap_dims(1, 2));
+            let hidden = (0..length * length).map(|at| {
+                let (position, key) = (at / length, at % length);
+                position < prefix && key > position
+            });
+            let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
+            let hidden = Tensor::<4, Bool>::from_data(hidden, &device());
+            let scores = q
+                .matmul(k.swap_dims(2, 3))
+                .div_scalar((width as f64).sqrt());
+            let hidden = hidden.expand([2, heads, length, length]);
+            softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3)
+                .matmul(part(2).swap_dims(1, 2))
+                .swap_dims(1, 2)
+                .reshape([2, length, heads * width])
+        };
+        let what = format!("attention behind a prefix of {prefix}");
+        let kernel = || prefix_attention(x.clone(), packed, &rotary, prefix);
+        check(&what, &[Input::Cube(x.clone())], kernel, masked);
     }
 }
 

@@ -160,7 +160,8 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 }
 
-fn open_run<R: Recipe>(
+/// The folder of a run, begun or to be continued, with its recipe.
+pub(crate) fn open_run<R: Recipe>(
     path: &Path,
     recipe: R,
     resume: bool,

@@ -7,6 +7,7 @@ use latentlm::ModelError;
 use latentlm::codec_image::CodecError;
 use latentlm::core::bundle::BundleError;
 use latentlm::core::recipe::RecipeError;
+use latentlm_baselines::BaselineError;
 use latentlm_data::DataError;
 
 /// An error of this crate. Each is one line: what, where, what to do.
@@ -27,6 +28,9 @@ pub enum TrainError {
     /// The model's part of a recipe.
     #[error("recipe: {0}")]
     Model(#[from] ModelError),
+    /// A rival's part of a recipe.
+    #[error("recipe: {0}")]
+    Baseline(#[from] BaselineError),
     /// Data.
     #[error(transparent)]
     Data(#[from] DataError),

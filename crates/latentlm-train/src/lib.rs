@@ -7,6 +7,7 @@
 mod adamw;
 mod bench;
 mod clip;
+mod compare;
 mod context;
 mod decode_bench;
 mod ema;
@@ -26,14 +27,19 @@ mod stage;
 
 pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload, scaling};
 pub use burn::train::Interrupter;
+pub use compare::{
+    CompareRecipe, CompareSamplingOptions, Comparison, DenoiserRecipe, EvaluateConfig, RivalPoint,
+    RivalResult, SampledPoint, SigmaRecipe, SigmaResult, VqRecipe, compare_image, compare_sampling,
+    compare_sigma,
+};
 pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};
 pub use ema::Ema;
 pub use error::TrainError;
 pub use image::{
     DataConfig, EvaluateOptions, FeatureStats, Generator, ImageEvaluation, ImageRecipe,
-    SampleConfig, evaluate_image, frechet_distance, image_grid, png_bytes, psnr, save_png, ssim,
-    train_image,
+    SampleConfig, Verdict, evaluate_image, frechet_distance, image_grid, png_bytes, psnr, save_png,
+    ssim, train_image,
 };
 pub use memory::peak_memory_bytes;
 pub use metrics::{MetricLine, MetricsLog};

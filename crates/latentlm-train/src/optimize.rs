@@ -67,6 +67,12 @@ impl<M: Module> Player<M> {
             .expect("the model is absent only while the optimizer holds it")
     }
 
+    /// Changes the live weights by other means than a step; the average follows with the next one.
+    /// Parameters must keep their ids.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(M) -> M) {
+        self.model = self.model.take().map(change);
+    }
+
     /// The averaged weights, without autodiff.
     pub fn ema(&self) -> &M {
         self.ema.module()

@@ -27,10 +27,7 @@ pub(crate) fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> S
     let (y0, y1) = range(points().map(|p| scale(p.1)));
     let x = |v: f64| LEFT + (v - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
     let y = |v: f64| HEIGHT - BOTTOM - (v - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" xmlns=\"http://www.w3.org/2000/svg\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
-    );
+    let mut svg = open(HEIGHT);
     for tick in ticks(y0, y1) {
         let value = if log_y { 10f64.powf(tick) } else { tick };
         let (at, right) = (y(tick), WIDTH - RIGHT);
@@ -92,6 +89,85 @@ pub(crate) fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> S
     }
     svg.push_str("</svg>");
     svg
+}
+
+/// Horizontal bars, one a name, from zero on.
+pub(crate) fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
+    const BAR: f64 = 22.0;
+    const NAMES: f64 = 140.0;
+    let largest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+    let room = WIDTH - NAMES - RIGHT - 60.0;
+    let height = TOP + 1.5 * BAR * bars.len() as f64 + BOTTOM;
+    let mut svg = open(height);
+    for (i, (name, value)) in bars.iter().enumerate() {
+        let colour = COLOURS[i % COLOURS.len()];
+        let top = TOP + 1.5 * BAR * i as f64;
+        let length = match largest > 0.0 {
+            true => room * value.max(0.0) / largest,
+            false => 0.0,
+        };
+        let _ = write!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#888\">{}</text>\
+             <rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
+             fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.1}\" fill=\"#888\">{}</text>",
+            NAMES - 6.0,
+            top + 15.0,
+            escape(name),
+            NAMES + length + 6.0,
+            top + 15.0,
+            number(*value)
+        );
+    }
+    let _ = write!(
+        svg,
+        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#888\">{}</text></svg>",
+        WIDTH - RIGHT,
+        height - 6.0,
+        escape(label)
+    );
+    svg
+}
+
+/// Charts with a title each, one below the other in one picture.
+pub(crate) fn stack(charts: &[(&str, String)]) -> String {
+    const TITLE: f64 = 26.0;
+    let mut body = String::new();
+    let mut top = 0.0;
+    for (title, chart) in charts {
+        let height = chart_height(chart);
+        let place = format!(
+            "<svg y=\"{:.1}\" width=\"{WIDTH}\" height=\"{height}\" ",
+            top + TITLE
+        );
+        let _ = write!(
+            body,
+            "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"13\" fill=\"#888\">{}</text>{}",
+            top + 18.0,
+            escape(title),
+            chart.replacen("<svg ", &place, 1)
+        );
+        top += TITLE + height;
+    }
+    format!("{}{body}</svg>", open(top))
+}
+
+/// The beginning of a picture.
+fn open(height: f64) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
+         font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
+    )
+}
+
+/// The height that [`open`] wrote.
+fn chart_height(chart: &str) -> f64 {
+    let size = chart
+        .split('"')
+        .nth(1)
+        .and_then(|size| size.rsplit(' ').next());
+    size.and_then(|height| height.parse().ok())
+        .unwrap_or(HEIGHT)
 }
 
 /// A running mean.
@@ -169,6 +245,18 @@ mod tests {
             got.iter().all(|t| (-0.13..=0.41).contains(t)) && got.len() >= 3,
             "{got:?}"
         );
+    }
+
+    #[test]
+    fn charts_are_stacked_without_overlap() {
+        let bars = [("a".to_owned(), 2.0), ("b".to_owned(), 0.0)];
+        let bar = bar_chart("images a second", &bars);
+        let line = line_chart("step", &[], false);
+        assert_eq!((chart_height(&bar), chart_height(&line)), (122.0, 300.0));
+        let both = stack(&[("speed", bar), ("quality", line)]);
+        assert!(both.starts_with("<svg viewBox=\"0 0 640 474\""), "{both}");
+        assert!(both.contains("<svg y=\"26.0\"") && both.contains("<svg y=\"174.0\""));
+        assert_eq!(both.matches("<svg").count(), both.matches("</svg>").count());
     }
 
     #[test]

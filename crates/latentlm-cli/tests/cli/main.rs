@@ -106,10 +106,13 @@ fn wrong_words_exit_with_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 14] = [
         &["train-image"],
         &["sample-image"],
         &["eval-image"],
+        &["compare", "image"],
+        &["compare", "sigma"],
+        &["compare", "sampling"],
         &["bench-decode"],
         &["verify-reference"],
         &["data", "check"],

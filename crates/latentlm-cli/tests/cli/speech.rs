@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use latentlm_data::speech::{read_audio, wav_bytes, write_wav};
+use latentlm_data::speech::{wav_bytes, write_wav};
 
 use crate::{BINARY, expect, latentlm};
 

@@ -9,10 +9,10 @@ use latentlm_data::ImageDataset;
 use serde::{Deserialize, Serialize};
 
 use super::batches::HostBatch;
-use super::classifier::Classifier;
-use super::distance::{FeatureStats, frechet_distance, psnr, ssim};
+use super::distance::{psnr, ssim};
 use super::generator::Generator;
 use super::grid::{host_values, image_grid, save_png};
+use super::judge::{Judge, even_labels, mean, smallest};
 use super::recipe::ImageRecipe;
 use super::run::ImageData;
 use super::stage_codec::draw_latents;
@@ -95,28 +95,21 @@ pub fn evaluate_image(
         );
     }
     let classes = train.classes().len();
-    let per_class = options.samples.div_ceil(classes);
-    let labels: Vec<u32> = (0..classes * per_class)
-        .map(|i| (i / per_class) as u32)
-        .collect();
+    let labels = even_labels(options.samples, classes);
 
     let started = std::time::Instant::now();
     let generated = generator.draw(&labels, &options.sample, options.seed)?;
     let seconds = started.elapsed().as_secs_f64();
-    let grid = image_grid(generated.clone(), per_class, 1);
+    let grid = image_grid(generated.clone(), labels.len() / classes, 1);
     save_png(&grid, &run.file("samples/evaluation.png"))?;
 
     let held_out = read_all(&test, test.len(), device)?;
     let known = read_all(&train, train.len(), device)?;
     let codec = reconstruction(&generator, held_out.clone(), options.seed);
-    let judge = Classifier::train(&train, device)?;
-    let judged = judge.judge(generated.clone());
-    let real = judge.judge(held_out.clone());
     let real_labels: Vec<u32> = (0..test.len()).map(|i| test.label(i)).collect();
-    let agreement = by_class(&judged.classes, &labels, classes);
-    let stats = FeatureStats::measure(&real.features);
+    let judge = Judge::train(&train, held_out.clone(), &real_labels)?;
+    let verdict = judge.measure(generated.clone(), &labels);
     let same_many = known.clone().narrow(0, 0, labels.len().min(train.len()));
-    let known_stats = FeatureStats::measure(&judge.judge(same_many).features);
 
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
@@ -138,11 +131,11 @@ pub fn evaluate_image(
         reconstruction_psnr_db: codec.psnr_db,
         reconstruction_ssim: codec.ssim,
         noisy_reconstruction_psnr_db: codec.noisy_psnr_db,
-        classifier_accuracy: mean(&by_class(&real.classes, &real_labels, classes)),
-        class_agreement: mean(&agreement),
-        worst_class_agreement: smallest(&agreement),
-        frechet_distance: frechet_distance(&FeatureStats::measure(&judged.features), &stats),
-        frechet_distance_of_real: frechet_distance(&known_stats, &stats),
+        classifier_accuracy: judge.accuracy(),
+        class_agreement: verdict.class_agreement,
+        worst_class_agreement: verdict.worst_class_agreement,
+        frechet_distance: verdict.frechet_distance,
+        frechet_distance_of_real: judge.frechet_distance(same_many),
         nearest_training_distance: mean(&nearest),
         nearest_training_distance_of_real: mean(&nearest_real),
         smallest_training_distance: smallest(&nearest),
@@ -157,7 +150,11 @@ pub fn evaluate_image(
 }
 
 /// The first pictures of a dataset, `[B, C, H, W]`.
-fn read_all(data: &ImageDataset, count: usize, device: &Device) -> Result<Tensor<4>, TrainError> {
+pub(crate) fn read_all(
+    data: &ImageDataset,
+    count: usize,
+    device: &Device,
+) -> Result<Tensor<4>, TrainError> {
     let indices: Vec<usize> = (0..count).collect();
     Ok(HostBatch::read(data, &indices, &[])?.tensor(device))
 }
@@ -188,21 +185,6 @@ fn reconstruction(generator: &Generator, pictures: Tensor<4>, seed: u64) -> Reco
         ssim: similarity / (count * channels) as f64,
         noisy_psnr_db: psnr(&original, &noisy, PIXEL_RANGE),
     }
-}
-
-/// Share of right answers in each class that has any.
-fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
-    let mut right = vec![(0usize, 0usize); classes];
-    for (answer, label) in answers.iter().zip(labels) {
-        let (hits, all) = &mut right[*label as usize];
-        *hits += usize::from(answer == label);
-        *all += 1;
-    }
-    right
-        .into_iter()
-        .filter(|(_, all)| *all > 0)
-        .map(|(hits, all)| hits as f64 / all as f64)
-        .collect()
 }
 
 fn flat(pictures: Tensor<4>) -> Tensor<2> {
@@ -251,14 +233,6 @@ fn spreads(pictures: &Tensor<4>, labels: &[u32], classes: usize) -> Vec<f64> {
         .collect()
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn smallest(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,10 +259,5 @@ mod tests {
             (got[0] - 0.5).abs() < 1e-6 && got[1..] == [0.0, 0.0],
             "{got:?}"
         );
-    }
-
-    #[test]
-    fn agreement_is_counted_class_by_class() {
-        assert_eq!(by_class(&[0, 1, 1, 2], &[0, 0, 1, 1], 4), [0.5, 0.5]);
     }
 }

@@ -6,6 +6,7 @@ mod distance;
 mod evaluate;
 mod generator;
 mod grid;
+mod judge;
 mod recipe;
 mod run;
 mod stage_codec;
@@ -15,8 +16,16 @@ pub use distance::{FeatureStats, frechet_distance, psnr, ssim};
 pub use evaluate::{EvaluateOptions, ImageEvaluation, evaluate_image};
 pub use generator::Generator;
 pub use grid::{image_grid, png_bytes, save_png};
+pub use judge::Verdict;
 pub use recipe::{DataConfig, ImageRecipe, SampleConfig};
 pub use run::train_image;
 
+pub(crate) use batches::{Batches, HostBatch};
+pub(crate) use evaluate::read_all;
 pub(crate) use grid::host_values;
-pub(crate) use stage_lm::Part as LmPart;
+pub(crate) use judge::{Judge, even_labels};
+pub(crate) use run::{Context, ImageData};
+pub(crate) use stage_codec::{draw_latents, load as load_codec, train as train_codec};
+pub(crate) use stage_lm::{
+    Part as LmPart, gather, label_tensor, latents as latent_cache, measure as measure_whitening,
+};

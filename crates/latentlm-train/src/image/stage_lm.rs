@@ -67,7 +67,7 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
 }
 
 /// The latent cache, made anew if data or codec changed.
-fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainError> {
+pub(crate) fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainError> {
     let path = context.run.file(CACHE);
     let (_, manifest) = context.run.require("codec")?;
     let fingerprint = format!("{}-codec-step-{}", context.fingerprint(), manifest.step);
@@ -82,7 +82,7 @@ fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainErr
 }
 
 /// The whitening of sampled latents: the model is trained on `z`, not on the mean.
-fn measure(
+pub(crate) fn measure(
     codec: &Codec,
     cache: &LatentCache,
     seed: u64,
@@ -98,7 +98,7 @@ fn measure(
 }
 
 /// Cached numbers of some pictures, `[B, T, dim]`.
-fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> {
+pub(crate) fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> {
     let values = cache.gather(indices);
     let shape = [
         indices.len(),

@@ -1,0 +1,220 @@
+//! DiT: all latents of an image denoised together by bidirectional AdaLN-Zero blocks (Peebles and
+//! Xie 2023, arXiv 2212.09748; the official LatentLM's `models/DiT.py`).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
+use latentlm_kernels::{full_attention, linear_layer, rms_norm, silu};
+
+use crate::block::{Attention, FeedForward, zero_linear};
+use crate::class::{ClassConditional, Geometry};
+use crate::denoiser::ImageDenoiser;
+use crate::error::BaselineError;
+use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
+
+const RIVAL: &str = "DiT";
+/// Longest period of the positions' sinusoid.
+const POSITION_PERIOD: f64 = 1e4;
+
+/// The class-conditional DiT.
+pub type Dit = ClassConditional<DitNetwork>;
+
+/// Configuration of a [`Dit`].
+#[derive(Config, Debug, PartialEq)]
+pub struct DitConfig {
+    /// Number of classes.
+    pub classes: usize,
+    /// `T`, latents an image: a square of rows and columns.
+    pub tokens: usize,
+    /// `Z`, numbers a latent.
+    pub latent_dim: usize,
+    /// Sizes of the Transformer.
+    #[config(default = "DenoiserSizes::new()")]
+    pub sizes: DenoiserSizes,
+}
+
+impl DitConfig {
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            classes: self.classes,
+            tokens: self.tokens,
+            latent_dim: self.latent_dim,
+        }
+    }
+
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If a size is zero, sizes do not fit each other, or the latents are no square.
+    pub fn validate(&self) -> Result<(), BaselineError> {
+        self.geometry().validate(RIVAL)?;
+        self.sizes.validate(RIVAL)?;
+        let fail = |reason: String| {
+            Err(BaselineError::Config {
+                rival: RIVAL,
+                reason,
+            })
+        };
+        if self.tokens.isqrt().pow(2) != self.tokens {
+            return fail(format!(
+                "positions lie on a square grid; {} latents form none",
+                self.tokens
+            ));
+        }
+        if !self.sizes.width.is_multiple_of(4) {
+            return fail(format!(
+                "two coordinates of sines and cosines need a width that 4 divides, not {}",
+                self.sizes.width
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self, device: &Device) -> Dit {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        let (sizes, width) = (&self.sizes, self.sizes.width);
+        let (frequencies, period) = TIMESTEP_SINUSOID;
+        let positions = TensorData::new(positions(self.tokens, width), [1, self.tokens, width]);
+        let network = DitNetwork {
+            timestep: TimestepEmbedding::new(width, frequencies, period, device),
+            positions: Tensor::from_data(positions, device),
+            blocks: (0..sizes.depth)
+                .map(|_| DitBlock {
+                    modulation: zero_linear(width, 6 * width, device),
+                    attention: Attention::new(sizes, device),
+                    mlp: FeedForward::new(sizes, device),
+                })
+                .collect(),
+            modulation: zero_linear(width, 2 * width, device),
+            output: zero_linear(width, self.latent_dim, device),
+            schedule: sizes.noise_schedule(),
+        };
+        self.geometry().model(width, network, device)
+    }
+}
+
+/// Sines and cosines of column and row of every latent, `[T, D]`: half of the numbers for each, of
+/// which half are sines (reference `get_2d_sincos_pos_embed`, where the column comes first).
+fn positions(tokens: usize, width: usize) -> Vec<f32> {
+    let (side, quarter) = (tokens.isqrt(), width / 4);
+    let angle =
+        move |at: usize, k: usize| at as f64 * POSITION_PERIOD.powf(-(k as f64) / quarter as f64);
+    let numbers = |token: usize| {
+        [token % side, token / side]
+            .into_iter()
+            .flat_map(move |at| {
+                let sines = (0..quarter).map(move |k| angle(at, k).sin() as f32);
+                sines.chain((0..quarter).map(move |k| angle(at, k).cos() as f32))
+            })
+    };
+    (0..tokens).flat_map(numbers).collect()
+}
+
+/// One block: `x += gate * attention(norm(x) * (1 + scale) + shift)`, and the feed-forward network
+/// alike. All six modulations start as zero, so that a block starts as the identity.
+#[derive(Module, Debug)]
+struct DitBlock {
+    modulation: Linear,
+    attention: Attention,
+    mlp: FeedForward,
+}
+
+impl DitBlock {
+    /// # Shapes
+    /// - `x`: `[B, T, D]`; `condition`: `[B, D]`, activated
+    /// - returns: `[B, T, D]`
+    fn forward(&self, x: Tensor<3>, condition: Tensor<2>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let modulation = linear_layer(&self.modulation, condition).unsqueeze_dim::<3>(1);
+        let part = |index: usize| modulation.clone().narrow(2, index * width, width); // [B, 1, D]
+        let inner = modulate(x.clone(), part(0), part(1));
+        let x = x + part(2) * self.attention.forward(inner, full_attention);
+        let rows = modulation
+            .clone()
+            .narrow(2, 3 * width, 3 * width)
+            .repeat_dim(1, tokens)
+            .reshape([batch * tokens, 3 * width]);
+        self.mlp.residual(x, Some(rows))
+    }
+}
+
+/// `norm(x) * (1 + scale) + shift`.
+fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
+    rms_norm(x, None, NORM_EPSILON) * (scale + 1.0) + shift
+}
+
+/// The blocks of a DiT, with positions and timesteps.
+#[derive(Module, Debug)]
+pub struct DitNetwork {
+    timestep: TimestepEmbedding,
+    /// `[1, T, D]`, not trained: made anew from the sizes, hence in no checkpoint.
+    positions: Tensor<3>,
+    blocks: Vec<DitBlock>,
+    modulation: Linear,
+    output: Linear,
+    #[module(skip)]
+    schedule: NoiseSchedule,
+}
+
+impl ImageDenoiser for DitNetwork {
+    fn schedule(&self) -> &NoiseSchedule {
+        &self.schedule
+    }
+
+    fn latent_dim(&self) -> usize {
+        self.output.weight.dims()[1]
+    }
+
+    /// # Panics
+    /// If the condition is not one position, the label.
+    fn denoise(&self, noisy: Tensor<3>, timesteps: Tensor<1>, condition: Tensor<3>) -> Tensor<3> {
+        let [batch, positions, width] = condition.dims();
+        assert_eq!(positions, 1, "DiT is conditioned on one label");
+        let condition = condition.reshape([batch, width]) + self.timestep.forward(timesteps);
+        let condition = silu(condition); // [B, D]
+        let mut x = noisy + self.positions.clone(); // [B, T, D]
+        for block in &self.blocks {
+            x = block.forward(x, condition.clone());
+        }
+        let modulation = linear_layer(&self.modulation, condition).unsqueeze_dim::<3>(1);
+        let shift = modulation.clone().narrow(2, 0, width);
+        let scale = modulation.narrow(2, width, width);
+        linear_layer(&self.output, modulate(x, shift, scale))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Latent 5 of a grid of 3 x 3 stands in column 2 of row 1.
+    #[test]
+    fn positions_are_sines_of_column_and_row() {
+        let got = positions(9, 8);
+        let (sin, cos) = (f64::sin, f64::cos);
+        let expected = [
+            sin(2.0),
+            sin(0.02),
+            cos(2.0),
+            cos(0.02),
+            sin(1.0),
+            sin(0.01),
+            cos(1.0),
+            cos(0.01),
+        ];
+        for (got, expected) in got[5 * 8..6 * 8].iter().zip(expected) {
+            assert!(
+                (f64::from(*got) - expected).abs() < 1e-6,
+                "{got} {expected}"
+            );
+        }
+    }
+}

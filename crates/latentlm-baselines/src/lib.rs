@@ -1,0 +1,52 @@
+//! The rivals that the paper measures LatentLM against (§3), built of the same parts, so that they
+//! differ in what they do and in nothing else:
+//!
+//! - [`Dit`]: all latents of an image denoised together by bidirectional AdaLN-Zero blocks.
+//! - [`Transfusion`]: one Transformer, causal over text, bidirectional within an image, diffusion over
+//!   the whole image; with text and an image, [`TextTransfusion`].
+//! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, drawn from a softmax.
+//!
+//! The fourth, a plain VAE in the place of the sigma-VAE, is an option of the image codec:
+//! `NoiseKind::Learned` of `latentlm-codec-image`.
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use latentlm_baselines::{DenoiserSizes, DitConfig};
+//! use latentlm_core::{RandomStream, SampleOptions};
+//!
+//! let device = Device::default();
+//! let sizes = DenoiserSizes::new().with_width(32).with_depth(1).with_heads(4);
+//! let model = DitConfig::new(10, 16, 8).with_sizes(sizes).init(&device);
+//! let labels = Tensor::<1, Int>::from_ints([3, 7], &device);
+//! let options = SampleOptions { steps: 5, guidance_scale: 2.0, ..Default::default() };
+//! let latents = model.generate(labels, &options, &mut RandomStream::new(0));
+//! assert_eq!(latents.dims(), [2, 16, 8]);
+//! ```
+//!
+//! Letters in shapes: `B` images, `T` latents an image, `P` positions of the prefix, `Z` latent
+//! dimension, `D` width, `V` codes, `K` draws of noise an image, `C` channels, `H x W` pixels.
+
+mod block;
+mod class;
+mod denoiser;
+mod dit;
+mod error;
+mod quantizer;
+mod sizes;
+mod text;
+mod token;
+mod transfusion;
+mod vq_codec;
+mod vq_lm;
+
+pub use class::ClassConditional;
+pub use denoiser::{ImageDenoiser, ImageDiffusion};
+pub use dit::{Dit, DitConfig, DitNetwork};
+pub use error::BaselineError;
+pub use quantizer::{Quantized, Quantizer, perplexity};
+pub use sizes::DenoiserSizes;
+pub use text::{TextTransfusion, TransfusionLoss};
+pub use token::TokenOptions;
+pub use transfusion::{Transfusion, TransfusionConfig, TransfusionHidden, TransfusionNetwork};
+pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss};
+pub use vq_lm::{VqLm, VqLmConfig};

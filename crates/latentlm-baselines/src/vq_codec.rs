@@ -1,0 +1,182 @@
+//! The image codec with a codebook in the place of noise.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use latentlm_codec_image::{
+    CodecConfig, CodecLoss, CodecLossConfig, CodecLossOutput, ImageSigmaVae, NoiseKind,
+    PatchDiscriminator,
+};
+use latentlm_core::{LatentCodec, NoiseScale, Posterior, RandomStream};
+
+use crate::error::BaselineError;
+use crate::quantizer::{Quantized, Quantizer};
+
+/// Configuration of a [`VqCodec`].
+#[derive(Config, Debug, PartialEq)]
+pub struct VqCodecConfig {
+    /// Encoder and decoder; their noise is left out.
+    pub codec: CodecConfig,
+    /// `V`, entries of the codebook.
+    #[config(default = 512)]
+    pub codes: usize,
+    /// Weight of the loss that moves the codebook.
+    #[config(default = 1.0)]
+    pub codebook_weight: f64,
+    /// Weight of the loss that moves the encoder to the codebook.
+    #[config(default = 0.25)]
+    pub commitment_weight: f64,
+}
+
+impl VqCodecConfig {
+    /// What is wrong with the configuration, if anything, in one line.
+    ///
+    /// # Errors
+    /// If the codec's part is wrong, there are fewer than two codes, or a weight is negative.
+    pub fn validate(&self) -> Result<(), BaselineError> {
+        self.codec.validate()?;
+        let fail = |reason: &str| {
+            Err(BaselineError::Config {
+                rival: "VQ codec",
+                reason: reason.into(),
+            })
+        };
+        if self.codes < 2 {
+            return fail("codes must be 2 or more");
+        }
+        let positive = |weight: f64| weight > 0.0 && weight.is_finite();
+        if !positive(self.codebook_weight) || !positive(self.commitment_weight) {
+            return fail("codebook_weight and commitment_weight must be positive");
+        }
+        Ok(())
+    }
+
+    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self, device: &Device) -> VqCodec {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        let codec = self.codec.clone().with_noise(NoiseKind::Fixed);
+        VqCodec {
+            autoencoder: codec.with_noise_std(0.0).init(device),
+            quantizer: Quantizer::new(self.codes, self.codec.latent_dim, device),
+            codebook_weight: self.codebook_weight,
+            commitment_weight: self.commitment_weight,
+        }
+    }
+
+    /// The loss of pixels that goes with this codec: without divergence, since codes have none.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or weights can't be loaded.
+    pub fn init_loss(
+        &self,
+        config: &CodecLossConfig,
+        device: &Device,
+    ) -> Result<CodecLoss, BaselineError> {
+        Ok(config.clone().with_kl_weight(0.0).init(device)?)
+    }
+}
+
+/// An image codec with discrete latents: the networks of [`ImageSigmaVae`] with a [`Quantizer`]
+/// between them.
+#[derive(Module, Debug)]
+pub struct VqCodec {
+    /// Encoder and decoder.
+    pub autoencoder: ImageSigmaVae,
+    /// The codebook.
+    pub quantizer: Quantizer,
+    codebook_weight: f64,
+    commitment_weight: f64,
+}
+
+/// The parts of one loss.
+#[derive(Debug, Clone)]
+pub struct VqLoss {
+    /// The sum, to be differentiated, `[1]`.
+    pub total: Tensor<1>,
+    /// The pixels' part, with what the codec's loss is made of.
+    pub pixels: CodecLossOutput,
+    /// What became of the encoder's latents, with the quantizer's losses.
+    pub quantized: Quantized,
+}
+
+impl VqCodec {
+    /// What the encoder puts out, `[B, T, Z]`.
+    ///
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
+    pub fn encode_latents(&self, pictures: Tensor<4>) -> Tensor<3> {
+        self.autoencoder.encode_parameters(pictures)
+    }
+
+    /// The codes of pictures.
+    ///
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
+    /// - returns: `[B, T]`
+    pub fn encode(&self, pictures: Tensor<4>) -> Tensor<2, Int> {
+        self.quantizer.nearest(self.encode_latents(pictures))
+    }
+
+    /// The pictures of codes.
+    ///
+    /// # Shapes
+    /// - `codes`: `[B, T]`
+    /// - returns: `[B, C, H, W]`, around `[-1, 1]`, not clamped
+    pub fn decode(&self, codes: Tensor<2, Int>) -> Tensor<4> {
+        self.autoencoder.decode(self.quantizer.embed(codes))
+    }
+
+    /// The same codec with some codes moved to where latents are ([`Quantizer::restart`]).
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, Z]`, of the encoder
+    pub fn restart(
+        mut self,
+        codes: &[usize],
+        latents: Tensor<3>,
+        random: &mut RandomStream,
+    ) -> Self {
+        self.quantizer = self.quantizer.restart(codes, latents, random);
+        self
+    }
+
+    /// The codec's loss on a batch: pixels, codebook and commitment.
+    ///
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
+    pub fn loss(
+        &self,
+        pixels: &CodecLoss,
+        pictures: Tensor<4>,
+        discriminator: Option<&PatchDiscriminator>,
+    ) -> VqLoss {
+        let latents = self.encode_latents(pictures.clone());
+        let quantized = self.quantizer.forward(latents.clone());
+        let posterior = Posterior {
+            mean: latents,
+            noise: NoiseScale::Fixed { std: 0.0 },
+        };
+        let drawn = quantized.latents.clone();
+        let pixels = pixels.forward(
+            &self.autoencoder,
+            pictures,
+            &posterior,
+            drawn,
+            discriminator,
+        );
+        let codebook = quantized.codebook_loss.clone();
+        let commitment = quantized.commitment_loss.clone();
+        VqLoss {
+            total: pixels.total.clone()
+                + codebook.mul_scalar(self.codebook_weight)
+                + commitment.mul_scalar(self.commitment_weight),
+            pixels,
+            quantized,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The vector-quantized codec and the language model of its codes.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use latentlm_backbone::BackboneConfig;
+use latentlm_baselines::{TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig};
+use latentlm_codec_image::{CodecConfig, CodecLossConfig, ConvConfig, VitConfig};
+use latentlm_core::RandomStream;
+use latentlm_core::conformance::{assert_close, module};
+
+use crate::{block, host, learn, moved};
+
+const CLASSES: usize = 3;
+const TOKENS: usize = 5;
+const CODES: usize = 11;
+const WIDTH: usize = 32;
+
+fn lm(device: &Device) -> VqLm {
+    device.seed(5);
+    let backbone = BackboneConfig::new(WIDTH, 2, 4)
+        .with_kv_heads(2)
+        .with_mlp_ratio(3.0);
+    VqLmConfig::new(CLASSES, TOKENS, CODES, backbone.with_condition_layer(false)).init(device)
+}
+
+fn codec_config() -> VqCodecConfig {
+    let vit = VitConfig::new()
+        .with_patch_size(4)
+        .with_encoder_width(16)
+        .with_decoder_width(16)
+        .with_encoder_depth(1)
+        .with_decoder_depth(1);
+    let codec = CodecConfig::new(ConvConfig::new(), vit)
+        .with_image_size(8)
+        .with_latent_dim(4);
+    VqCodecConfig::new(codec).with_codes(16)
+}
+
+fn codec(device: &Device) -> VqCodec {
+    device.seed(5);
+    codec_config().init(device)
+}
+
+fn pictures(device: &Device) -> Tensor<4> {
+    RandomStream::new(1)
+        .normal([2, 1, 8, 8], device)
+        .clamp(-1.0, 1.0)
+}
+
+fn labels(device: &Device) -> Tensor<1, Int> {
+    Tensor::from_ints([2, 0], device)
+}
+
+fn codes(device: &Device) -> Tensor<2, Int> {
+    Tensor::from_ints([[1, 9, 3, 3, 0], [4, 10, 2, 7, 5]], device)
+}
+
+#[test]
+fn parameters_are_those_of_the_closed_form() {
+    let device = Device::default();
+    let tables = (CLASSES + 1) * WIDTH + CODES * WIDTH;
+    let expected = tables + 2 * block(WIDTH, 4, 2, 64);
+    assert_eq!(lm(&device).num_params(), expected);
+    let codec = codec(&device);
+    let networks = codec_config().codec.init(&device).num_params();
+    assert_eq!(codec.num_params(), networks + 16 * 4);
+}
+
+#[test]
+fn gradient_reaches_every_parameter() {
+    let device = Device::default().autodiff();
+    let model = moved(lm(&device));
+    let gradients = model.loss(labels(&device), codes(&device)).backward();
+    module::gradient_reaches_every_parameter(&model, &gradients);
+
+    let codec = codec(&device);
+    let pixels = codec_config()
+        .init_loss(&CodecLossConfig::new(), &device)
+        .unwrap();
+    let loss = codec.loss(&pixels, pictures(&device), None);
+    module::gradient_reaches_every_parameter(&codec, &loss.total.backward());
+}
+
+#[test]
+fn weights_survive_a_file() {
+    let device = Device::default();
+    module::save_load_is_bit_equal(&lm(&device), || lm(&device));
+    module::save_load_is_bit_equal(&codec(&device), || codec(&device));
+}
+
+/// A new model knows nothing: its loss is near that of the uniform distribution.
+#[test]
+fn the_loss_begins_near_the_uniform_distribution() {
+    let device = Device::default();
+    let loss = lm(&device).loss(labels(&device), codes(&device));
+    let loss = loss.into_scalar::<f32>();
+    assert!((loss - (CODES as f32).ln()).abs() < 0.3, "{loss}");
+}
+
+#[test]
+fn scores_do_not_see_their_own_code() {
+    let device = Device::default();
+    let model = moved(lm(&device.clone().autodiff())).valid();
+    let plain = model.logits(labels(&device), codes(&device));
+    let changed = Tensor::<2, Int>::from_ints([[1, 9, 3, 8, 8], [4, 10, 2, 0, 0]], &device);
+    let other = model.logits(labels(&device), changed);
+    assert_close(
+        "scores up to the first change",
+        other.clone().narrow(1, 0, 4),
+        plain.clone().narrow(1, 0, 4),
+        1e-6,
+    );
+    let moved = (other - plain).abs().max().into_scalar::<f32>();
+    assert!(moved > 1e-4, "the score behind a change differs");
+}
+
+/// Temperature 0 takes the likeliest code; each must be the likeliest under the guided scores of the
+/// uncached pass over what was drawn.
+#[test]
+fn generation_agrees_with_the_parallel_pass() {
+    let device = Device::default();
+    let model = moved(lm(&device.clone().autodiff())).valid();
+    let options = TokenOptions {
+        temperature: 0.0,
+        guidance_scale: 2.0,
+        ..TokenOptions::default()
+    };
+    let drawn = model.generate(labels(&device), &options, &mut RandomStream::new(1));
+    let cond = model.logits(labels(&device), drawn.clone());
+    let null = model.logits(model.label.null(2, &device), drawn.clone());
+    let best = (null.clone() + (cond - null).mul_scalar(2.0)).argmax(2);
+    assert_eq!(host(best.reshape([2, TOKENS])), host(drawn));
+}
+
+#[test]
+fn draws_repeat() {
+    let device = Device::default();
+    let model = moved(lm(&device.clone().autodiff())).valid();
+    let labels = Tensor::<1, Int>::from_ints([0, 1, 2, 0, 1, 2, 0, 1, 2], &device);
+    let options = TokenOptions {
+        top_k: 8,
+        ..TokenOptions::default()
+    };
+    let draw = |seed| {
+        let mut random = RandomStream::new(seed);
+        host(model.generate(labels.clone(), &options, &mut random))
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+}
+
+#[test]
+fn two_sequences_can_be_learned() {
+    let device = Device::default().autodiff();
+    let (before, after, model) = learn(lm(&device), (80, 1e-2), |model: &VqLm| {
+        model.loss(labels(&device), codes(&device))
+    });
+    assert!(after < before / 10.0, "{before} to {after}");
+    let plain = Device::default();
+    let options = TokenOptions {
+        temperature: 0.0,
+        ..TokenOptions::default()
+    };
+    let drawn = model
+        .valid()
+        .generate(labels(&plain), &options, &mut RandomStream::new(1));
+    assert_eq!(host(drawn), host(codes(&plain)));
+}
+
+#[test]
+fn two_pictures_can_be_learned() {
+    let device = Device::default().autodiff();
+    let codec = codec(&device);
+    let pixels = codec_config()
+        .init_loss(&CodecLossConfig::new(), &device)
+        .unwrap();
+    // As training begins: codes where latents are.
+    let latents = codec.encode_latents(pictures(&device));
+    let all: Vec<usize> = (0..codec.quantizer.codes()).collect();
+    let mut random = RandomStream::new(2);
+    let codec = codec.restart(&all, latents, &mut random);
+    let loss = |codec: &VqCodec| codec.loss(&pixels, pictures(&device), None).total;
+    let (before, after, codec) = learn(codec, (150, 5e-3), loss);
+    assert!(after < before / 2.0, "{before} to {after}");
+    let codec = codec.valid();
+    let pictures = pictures(&Device::default());
+    let decoded = codec.decode(codec.encode(pictures.clone()));
+    let error = (decoded - pictures).square().mean().into_scalar::<f32>();
+    assert!(
+        error < before / 2.0,
+        "codes alone carry the picture: {error}"
+    );
+}
+
+#[test]
+fn impossible_configurations_are_refused() {
+    let backbone = BackboneConfig::new(WIDTH, 2, 4);
+    let lm = VqLmConfig::new(CLASSES, TOKENS, 1, backbone);
+    let codec = codec_config().with_commitment_weight(0.0);
+    let small = codec_config().with_codes(1);
+    for (message, part) in [
+        (lm.validate().unwrap_err().to_string(), "codes 2 or more"),
+        (
+            codec.validate().unwrap_err().to_string(),
+            "must be positive",
+        ),
+        (small.validate().unwrap_err().to_string(), "2 or more"),
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}

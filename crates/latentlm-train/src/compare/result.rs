@@ -1,0 +1,264 @@
+//! What came of a comparison: numbers, a table, a figure.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use latentlm::core::bundle::write_atomically;
+use serde::{Deserialize, Serialize};
+
+use super::recipe::CompareRecipe;
+use crate::error::TrainError;
+use crate::image::Verdict;
+use crate::metrics::{MetricLine, MetricsLog};
+use crate::plot::{Series, bar_chart, line_chart, stack};
+use crate::recipe::Recipe;
+use crate::run::RunFolder;
+
+/// All rivals, LatentLM first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Pictures of each measurement.
+    pub samples: usize,
+    /// Share of held-out real pictures that the judge gets right.
+    pub classifier_accuracy: f64,
+    /// Frechet distance of as many training pictures to held-out ones.
+    pub frechet_distance_of_real: f64,
+    /// LatentLM and its rivals.
+    pub rivals: Vec<RivalResult>,
+}
+
+/// One model's way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RivalResult {
+    /// Name of its stage.
+    pub name: String,
+    /// Numbers that are trained, without the codec.
+    pub parameters: usize,
+    /// Measurements, first to last.
+    pub points: Vec<RivalPoint>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RivalPoint {
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// Quality.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Pictures drawn a second, codec included.
+    pub images_per_second: f64,
+}
+
+/// Where a result was written.
+pub(crate) struct ResultFiles {
+    pub(crate) table: PathBuf,
+    pub(crate) figure: PathBuf,
+}
+
+/// What the run's log says of each model.
+pub(crate) fn read(
+    run: &RunFolder<CompareRecipe>,
+    parameters: &[(&'static str, usize)],
+) -> Result<Vec<RivalResult>, TrainError> {
+    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
+    let rivals = parameters.iter().map(|(name, count)| RivalResult {
+        name: (*name).into(),
+        parameters: *count,
+        points: points(&lines, name),
+    });
+    Ok(rivals.collect())
+}
+
+fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
+    let point = |line: &MetricLine| {
+        let value = |key: &str| *line.values.get(key)?;
+        Some(RivalPoint {
+            step: line.step,
+            verdict: Verdict {
+                class_agreement: value("class_agreement")?,
+                worst_class_agreement: value("worst_class_agreement")?,
+                frechet_distance: value("frechet_distance")?,
+            },
+            images_per_second: value("images_per_second")?,
+        })
+    };
+    let own = lines.iter().filter(|line| line.stage == name);
+    own.filter_map(point).collect()
+}
+
+impl Comparison {
+    /// Writes `compare.json`, `compare.md` and `compare.svg` into the run's folder.
+    pub(crate) fn write(&self, run: &RunFolder<CompareRecipe>) -> Result<ResultFiles, TrainError> {
+        write_result(run, "compare", self, (self.table(), self.figure()))
+    }
+
+    fn table(&self) -> String {
+        let mut rows = Vec::new();
+        for rival in &self.rivals {
+            let Some(last) = rival.points.last() else {
+                continue;
+            };
+            rows.push(vec![
+                rival.name.clone(),
+                rival.parameters.to_string(),
+                format!("{:.3}", last.verdict.class_agreement),
+                format!("{:.2}", last.verdict.frechet_distance),
+                format!("{:.1}", last.images_per_second),
+            ]);
+        }
+        rows.push(vec![
+            "real pictures".into(),
+            String::new(),
+            format!("{:.3}", self.classifier_accuracy),
+            format!("{:.2}", self.frechet_distance_of_real),
+            String::new(),
+        ]);
+        markdown(
+            &[
+                "model",
+                "parameters",
+                "class agreement",
+                "Frechet distance",
+                "images a second",
+            ],
+            &rows,
+        )
+    }
+
+    fn figure(&self) -> String {
+        let curve = |value: fn(&RivalPoint) -> f64| -> Vec<Series<'_>> {
+            let one = |rival: &RivalResult| -> Vec<(f64, f64)> {
+                let points = rival.points.iter();
+                points.map(|p| (p.step as f64, value(p))).collect()
+            };
+            let series = self.rivals.iter().map(|rival| Series {
+                name: &rival.name,
+                points: one(rival),
+            });
+            series.collect()
+        };
+        let speed = self.rivals.iter().filter_map(|rival| {
+            let last = rival.points.last()?;
+            Some((rival.name.clone(), last.images_per_second))
+        });
+        let speed: Vec<(String, f64)> = speed.collect();
+        stack(&[
+            (
+                "Frechet distance to held-out pictures",
+                line_chart("step", &curve(|p| p.verdict.frechet_distance), true),
+            ),
+            (
+                "share of pictures seen as the class asked for",
+                line_chart("step", &curve(|p| p.verdict.class_agreement), false),
+            ),
+            ("speed", bar_chart("images a second", &speed)),
+        ])
+    }
+}
+
+/// A table in Markdown.
+pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
+
+/// Writes `<name>.json`, `.md` and `.svg` of a result, table and figure given.
+pub(crate) fn write_result<R: Recipe>(
+    run: &RunFolder<R>,
+    name: &str,
+    result: &impl Serialize,
+    (table, figure): (String, String),
+) -> Result<ResultFiles, TrainError> {
+    let json = serde_json::to_vec_pretty(result).unwrap_or_default();
+    write_atomically(&run.file(&format!("{name}.json")), &json)?;
+    let files = ResultFiles {
+        table: run.file(&format!("{name}.md")),
+        figure: run.file(&format!("{name}.svg")),
+    };
+    write_atomically(&files.table, table.as_bytes())?;
+    write_atomically(&files.figure, figure.as_bytes())?;
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(stage: &str, step: u64, values: &[(&str, f64)]) -> MetricLine {
+        let values = values.iter();
+        MetricLine {
+            stage: stage.into(),
+            step,
+            values: values.map(|(k, v)| ((*k).into(), Some(*v))).collect(),
+        }
+    }
+
+    fn measured(stage: &str, step: u64) -> MetricLine {
+        let values = [
+            ("class_agreement", 0.5),
+            ("worst_class_agreement", 0.25),
+            ("frechet_distance", 100.0 / step as f64),
+            ("images_per_second", 40.0),
+        ];
+        line(stage, step, &values)
+    }
+
+    fn comparison() -> Comparison {
+        let lines = [
+            line("dit", 10, &[("loss", 1.0)]),
+            measured("dit", 10),
+            measured("vq", 10),
+            measured("dit", 20),
+        ];
+        let rivals = ["dit", "vq"].map(|name| RivalResult {
+            name: name.into(),
+            parameters: 1000,
+            points: points(&lines, name),
+        });
+        Comparison {
+            samples: 8,
+            classifier_accuracy: 0.97,
+            frechet_distance_of_real: 1.5,
+            rivals: rivals.to_vec(),
+        }
+    }
+
+    #[test]
+    fn points_are_the_lines_with_measurements() {
+        let points = &comparison().rivals[0].points;
+        let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
+        assert_eq!(steps, [10, 20]);
+        assert_eq!(points[1].verdict.frechet_distance, 5.0);
+    }
+
+    #[test]
+    fn the_table_has_the_last_measurement_of_each() {
+        let table = comparison().table();
+        assert!(
+            table.contains("| dit | 1000 | 0.500 | 5.00 | 40.0 |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| real pictures |  | 0.970 | 1.50 |  |"),
+            "{table}"
+        );
+        let head = "|---|---|---|---|---|";
+        assert!(table.contains(head), "{table}");
+    }
+
+    #[test]
+    fn numbers_read_back_and_the_figure_has_all_curves() {
+        let comparison = comparison();
+        let json = serde_json::to_string(&comparison).unwrap();
+        let read: Comparison = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, comparison);
+        let figure = comparison.figure();
+        // Two curves a chart, and two bars.
+        assert_eq!(figure.matches(">dit</text>").count(), 3);
+        assert!(!figure.contains("NaN"));
+    }
+}
