@@ -84,7 +84,7 @@ fn the_documents_say_the_default_numbers() {
             ('R', speech.codec.sample_rate_hz as usize),
             ('H', speech.codec.hop_samples()),
             ('Z', speech.codec.latent_dim),
-            ('C', speech.codec.width),
+            ('C', speech.codec.widths[0]),
             ('V', speech.text.vocabulary),
             ('D', speech.lm.width),
             ('K', speech.lm.batch_mul),
@@ -254,13 +254,14 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
 
     let (text, width, depth, head_depth) = (8192, 1024, 24, 3);
     let mut model = Player::new(recipe.model(text).init(&device), &recipe.lm_train);
-    // The image model's, but for what reads labels and latents, and their channels.
+    // The image model's, but for what reads labels and latents, and their channels; text has a table
+    // and a softmax head of its own.
     let (classes, channels) = (1001, 16);
     let same = published_parameters(width, depth, head_depth)
         - classes * width
         - (2 * (channels * width + width) + width * channels);
     let dim = 64;
-    let own = (text as u64 + 3) * width + 2 * (dim * width + width) + width * dim;
+    let own = 2 * (text as u64 + 3) * width + 2 * (dim * width + width) + width * dim;
     assert_eq!(model.model().num_params() as u64, same + own + 2);
     let documents = [SpeechDocument {
         text: vec![1, 2, 3],

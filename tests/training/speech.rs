@@ -23,6 +23,7 @@ fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
         "data.pack_positions=200",
         "codec.ratios=[4, 4, 5, 8]",
         "codec.width=2",
+        "codec.widths=[]",
         "codec.latent_dim=4",
         "codec.depths=[0, 1, 0, 0, 1]",
         "codec_loss.windows=[64, 256]",

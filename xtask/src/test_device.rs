@@ -35,13 +35,14 @@ const SMALL_IMAGE: [&str; 6] = [
     "sample.per_class=1",
 ];
 /// Few recordings, by their lengths; none composed.
-const SMALL_VOICE: [&str; 11] = [
+const SMALL_VOICE: [&str; 12] = [
     "data.composed=0",
     "data.min_seconds=2.2",
     "data.max_seconds=2.5",
     "data.codec_seconds=0.2",
     "codec.ratios=[4, 4, 5, 8]",
     "codec.width=2",
+    "codec.widths=[]",
     "codec.latent_dim=4",
     "codec.depths=[0, 1, 0, 0, 1]",
     "codec_loss.windows=[64, 256]",

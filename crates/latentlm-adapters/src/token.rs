@@ -16,23 +16,23 @@ pub struct TokenAdapterConfig {
     /// Whether the softmax head uses the embedding's table.
     #[config(default = true)]
     pub tied: bool,
+    /// Deviation of the embeddings at the start.
+    #[config(default = 0.02)]
+    pub embedding_std: f64,
 }
 
 impl TokenAdapterConfig {
-    /// Builds the adapter; tables start as N(0, 0.02).
+    /// Builds the adapter; a softmax head of its own starts as N(0, 0.02).
     pub fn init(&self, device: &Device) -> TokenAdapter {
-        let initializer = Initializer::Normal {
-            mean: 0.0,
-            std: 0.02,
-        };
+        let normal = |std| Initializer::Normal { mean: 0.0, std };
         TokenAdapter {
             table: EmbeddingConfig::new(self.vocabulary, self.width)
-                .with_initializer(initializer.clone())
+                .with_initializer(normal(self.embedding_std))
                 .init(device),
             output: (!self.tied).then(|| {
                 LinearConfig::new(self.width, self.vocabulary)
                     .with_bias(false)
-                    .with_initializer(initializer)
+                    .with_initializer(normal(0.02))
                     .init(device)
             }),
         }

@@ -85,9 +85,14 @@ impl SpeechLmConfig {
             panic!("{error}");
         }
         let vocabulary = self.text_vocabulary + ControlTokens::COUNT;
+        // As large as embedded latents: a hundredth of that is lost behind the first block, and
+        // speech says as many words as the text has, but others. Hence not tied either.
+        let token = TokenAdapterConfig::new(vocabulary, self.sizes.width)
+            .with_tied(false)
+            .with_embedding_std(1.0);
         LatentLm {
             adapters: TtsAdapters {
-                token: TokenAdapterConfig::new(vocabulary, self.sizes.width).init(device),
+                token: token.init(device),
                 latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
             },
             backbone: self.sizes.backbone().init(device),

@@ -126,10 +126,12 @@ pub enum Composition {
     Dates,
     /// A number up to 9999.
     Numbers,
+    /// One or two words of any kind: what a model learns them from before it can follow long texts.
+    Words,
 }
 
 impl Composition {
-    /// All of them.
+    /// Those that mean something.
     pub const ALL: [Self; 4] = [Self::Digits, Self::Letters, Self::Dates, Self::Numbers];
 
     /// `digits`, `letters`, `dates`, `numbers`.
@@ -139,6 +141,7 @@ impl Composition {
             Self::Letters => "letters",
             Self::Dates => "dates",
             Self::Numbers => "numbers",
+            Self::Words => "words",
         }
     }
 
@@ -158,6 +161,7 @@ impl Composition {
     /// The words without which it is left out.
     fn needs(self) -> Words {
         match self {
+            Self::Words => Self::ALL.into_iter().flat_map(Self::needs).collect(),
             Self::Digits => words("digit", &UNITS[..10]),
             Self::Letters => ('a'..='z')
                 .map(|c| word("letter", &c.to_string()))
@@ -371,6 +375,9 @@ fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Word
         (*pick(&all, random)).clone()
     };
     match kind {
+        Composition::Words => (0..random.random_range(1..=2))
+            .map(|_| (*pick(known, random)).clone())
+            .collect(),
         Composition::Digits => (0..random.random_range(3..=6))
             .map(|_| any("digit", random))
             .collect(),

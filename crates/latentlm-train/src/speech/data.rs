@@ -15,6 +15,11 @@ use crate::error::TrainError;
 /// needed.
 const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
 
+/// Of composed utterances one in so many is of one or two words. No divisor of the number of kinds.
+const SHORT_EVERY: usize = 3;
+/// Of a piece: what part silence between two recordings takes at most, one in so many.
+const LONGEST_PAUSE: usize = 4;
+
 /// Training and held-out recordings, and a composer where the corpus has words for one.
 pub(crate) struct SpeechData {
     pub(crate) train: SpeechDataset,
@@ -59,9 +64,15 @@ impl SpeechData {
         }
     }
 
+    /// Every so often one or two words, where all are there to choose from; else one kind after
+    /// another.
     fn compose(&self, composer: &Composer, index: usize) -> Composed {
         let kinds = composer.kinds();
-        let kind = kinds[index % kinds.len()];
+        let short = index.is_multiple_of(SHORT_EVERY) && kinds == Composition::ALL;
+        let kind = match short {
+            true => Composition::Words,
+            false => kinds[index % kinds.len()],
+        };
         composer.utterance(kind, Split::Train, self.seed, index as u64)
     }
 
@@ -194,7 +205,7 @@ impl Pieces {
     }
 
     /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording; short ones
-    /// are followed by others.
+    /// are followed by silence, which a codec has to learn like any sound, and by others.
     pub(crate) fn batch(&mut self, round: u64, device: &Device) -> Tensor<3> {
         let mut random = RandomStream::for_step(self.seed, "pieces", round);
         let picked = self.order.batch(round);
@@ -210,6 +221,8 @@ impl Pieces {
                 };
                 let count = (clip.len() - start).min(end - values.len());
                 values.extend_from_slice(&clip[start..start + count]);
+                let pause = random.below(self.samples / LONGEST_PAUSE + 1);
+                values.resize((values.len() + pause).min(end), 0.0);
                 index = random.below(self.count());
             }
         }

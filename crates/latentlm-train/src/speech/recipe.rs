@@ -86,10 +86,10 @@ impl Default for SpeechRecipe {
     /// The voice of `configs/tts/voice.toml`.
     fn default() -> Self {
         let stage = StageConfig {
-            steps: 1600,
-            batch_size: 8,
+            steps: 2000,
+            batch_size: 16,
             grad_accumulation: 1,
-            learning_rate: 2e-3,
+            learning_rate: 1e-3,
             beta_1: 0.9,
             beta_2: 0.98,
             weight_decay: 0.01,
@@ -98,8 +98,8 @@ impl Default for SpeechRecipe {
             clip_norm: 1.0,
             ema_decay: 0.995,
             log_every: 10,
-            sample_every: 400,
-            checkpoint_every: 400,
+            sample_every: 500,
+            checkpoint_every: 500,
         };
         Self {
             seed: 1,
@@ -110,7 +110,7 @@ impl Default for SpeechRecipe {
                 min_seconds: 0.1,
                 max_seconds: 10.0,
                 composed: 2000,
-                codec_seconds: 1.0,
+                codec_seconds: 0.5,
                 pack_positions: 1024,
             },
             text: TextConfig {
@@ -120,7 +120,9 @@ impl Default for SpeechRecipe {
                 loss_weight: 1.0,
             },
             codec: default_codec(),
-            codec_loss: CodecLossConfig::new().with_kl_weight(0.001),
+            codec_loss: CodecLossConfig::new()
+                .with_waveform_weight(10.0)
+                .with_kl_weight(0.03),
             codec_train: stage.clone(),
             lm: LmConfig {
                 width: 192,
@@ -132,16 +134,14 @@ impl Default for SpeechRecipe {
                 prediction: Prediction::Velocity,
                 schedule: BetaSchedule::Cosine,
                 num_train_timesteps: 1000,
-                batch_mul: 4,
+                batch_mul: 1,
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {
-                steps: 2500,
+                steps: 5000,
                 batch_size: 1,
-                learning_rate: 1e-3,
+                learning_rate: 1.5e-3,
                 warmup_steps: 100,
-                sample_every: 500,
-                checkpoint_every: 500,
                 ..stage
             },
             sample: SpeakConfig {
@@ -158,11 +158,13 @@ impl Default for SpeechRecipe {
 fn default_codec() -> CodecConfig {
     CodecConfig::new()
         .with_sample_rate_hz(16_000)
-        .with_latent_dim(64)
-        .with_ratios(vec![4, 4, 4, 5])
-        .with_depths(vec![0, 1, 1, 2, 3])
+        .with_latent_dim(128)
+        .with_ratios(vec![20, 4, 4])
+        .with_depths(vec![0, 3, 4, 3])
         .with_width(16)
+        .with_widths(vec![8, 64, 128, 256])
         .with_layer_scale(0.1)
+        .with_vae_std(0.5)
 }
 
 impl Recipe for SpeechRecipe {
