@@ -34,7 +34,7 @@ pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use workers::{at_once, on_workers, parts};
+pub use workers::{at_once, on_workers, parts, parts_of};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {

@@ -35,7 +35,12 @@ const ROWS_A_PART: usize = 4;
 /// Cuts `rows` independent rows into a part for each thread that kernels on the device run on; one
 /// part on other devices than the CPU.
 pub fn parts(device: &Device, rows: usize) -> Vec<Range<usize>> {
-    let count = threads(device).min(rows / ROWS_A_PART).max(1);
+    parts_of(device, rows, ROWS_A_PART)
+}
+
+/// [`parts`] of at least `least` rows each, for rows that are long: a signal is worth a thread alone.
+pub fn parts_of(device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
+    let count = threads(device).min(rows / least).max(1);
     let edge = |index: usize| index * rows / count;
     (0..count)
         .map(|index| edge(index)..edge(index + 1))

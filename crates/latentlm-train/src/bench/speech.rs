@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::{Codec, CodecConfig, DecoderState};
 use latentlm::{LatentCodec, RandomStream, StreamingCodec};
-use latentlm_kernels::parts;
+use latentlm_kernels::parts_of;
 
 use super::SpeechSizes;
 use super::image::wait;
@@ -31,7 +31,7 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
         let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
         let scale: Tensor<1> = random.normal([sizes.batch], &device);
         let noise: Tensor<3> = random.normal(shape, &device);
-        let parts = parts(&device, sizes.batch).into_iter().map(|own| {
+        let parts = parts_of(&device, sizes.batch, 1).into_iter().map(|own| {
             let (start, count) = (own.start, own.len());
             (
                 count as f64 / sizes.batch as f64,

@@ -8,7 +8,7 @@ use latentlm::codec_audio::{
 };
 use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm_data::speech::write_wav;
-use latentlm_kernels::parts;
+use latentlm_kernels::parts_of;
 
 use super::data::{Pieces, SpeechData};
 use super::metrics::{mel_distance_db, stoi};
@@ -126,16 +126,18 @@ impl Stage for CodecStage<'_> {
         let scale: Tensor<1> = random.normal([batch], &self.device);
         let shape = [batch, samples / config.hop_samples(), config.latent_dim];
         let noise: Tensor<3> = random.normal(shape, &self.device);
-        let parts = parts(&self.context.device, batch).into_iter().map(|rows| {
-            let (start, count) = (rows.start, rows.len());
-            Part {
-                share: count as f64 / batch as f64,
-                signal: signal.clone().narrow(0, start, count),
-                scale: scale.clone().narrow(0, start, count),
-                noise: noise.clone().narrow(0, start, count),
-                loss: self.loss.clone(),
-            }
-        });
+        let parts = parts_of(&self.context.device, batch, 1)
+            .into_iter()
+            .map(|rows| {
+                let (start, count) = (rows.start, rows.len());
+                Part {
+                    share: count as f64 / batch as f64,
+                    signal: signal.clone().narrow(0, start, count),
+                    scale: scale.clone().narrow(0, start, count),
+                    noise: noise.clone().narrow(0, start, count),
+                    loss: self.loss.clone(),
+                }
+            });
         let judged = |judge: &StftDiscriminator, (share, signal, decoded)| {
             discriminator_loss(judge, signal, decoded).mul_scalar::<f64>(share)
         };
