@@ -20,9 +20,13 @@ pub struct AudioSigmaVaeConfig {
     #[config(default = 64)]
     pub latent_dim: usize,
     /// Downsampling ratios of the encoder, first to last; the decoder goes back the same way. Their
-    /// product is the hop.
+    /// product, times `frames_per_latent`, is the hop.
     #[config(default = "vec![2, 2, 4, 5, 5, 8]")]
     pub ratios: Vec<usize>,
+    /// Frames of the coarsest resolution that are put side by side in a latent: fewer and longer
+    /// latents, without a convolution that would have to learn it.
+    #[config(default = 1)]
+    pub frames_per_latent: usize,
     /// Layers at every resolution of the encoder, finest first: one more than ratios.
     #[config(default = "vec![3, 3, 3, 3, 3, 3, 8]")]
     pub depths: Vec<usize>,
@@ -64,7 +68,12 @@ pub enum AudioCodecError {
 impl AudioSigmaVaeConfig {
     /// Samples a latent.
     pub fn hop_samples(&self) -> usize {
-        self.ratios.iter().product()
+        self.ratios.iter().product::<usize>() * self.frames_per_latent
+    }
+
+    /// Numbers of a frame of the coarsest resolution.
+    pub(crate) fn frame_dim(&self) -> usize {
+        self.latent_dim / self.frames_per_latent
     }
 
     /// Channels after `downsamplings` of them.
@@ -86,6 +95,7 @@ impl AudioSigmaVaeConfig {
             ("sample_rate_hz", self.sample_rate_hz as usize),
             ("channels", self.channels),
             ("latent_dim", self.latent_dim),
+            ("frames_per_latent", self.frames_per_latent),
             ("width", self.width),
             ("kernel_size", self.kernel_size),
             ("ffn_expansion", self.ffn_expansion),
@@ -95,6 +105,12 @@ impl AudioSigmaVaeConfig {
         }
         if self.ratios.contains(&0) {
             return fail("ratios must be positive".into());
+        }
+        if !self.latent_dim.is_multiple_of(self.frames_per_latent) {
+            return fail(format!(
+                "latent_dim {} is no multiple of frames_per_latent {}",
+                self.latent_dim, self.frames_per_latent
+            ));
         }
         if self.depths.len() != self.ratios.len() + 1 {
             return fail(format!(

@@ -37,6 +37,7 @@ pub struct AudioEncoder {
     layers: Vec<ConvLayer>,
     stages: Vec<Downsampling>,
     head: CausalConv1d,
+    frames_per_latent: usize,
     hop_samples: usize,
 }
 
@@ -58,7 +59,8 @@ impl AudioEncoder {
                 .scaled(1.0 / SPEECH_RMS),
             layers: layers(config, 0, device),
             stages: config.ratios.iter().enumerate().map(stage).collect(),
-            head: CausalConv1d::new([coarsest, config.latent_dim], kernel, 1, device),
+            head: CausalConv1d::new([coarsest, config.frame_dim()], kernel, 1, device),
+            frames_per_latent: config.frames_per_latent,
             hop_samples: config.hop_samples(),
         }
     }
@@ -108,7 +110,10 @@ impl AudioEncoder {
             x = stage.conv.forward(x, pass);
             x = run(&stage.layers, x, pass);
         }
-        self.head.forward(x, pass) // [B, T, Z]
+        let frames = self.head.forward(x, pass); // [B, T * frames_per_latent, Z / frames_per_latent]
+        let [batch, length, dim] = frames.dims();
+        let count = self.frames_per_latent;
+        frames.reshape([batch, length / count, dim * count])
     }
 }
 
@@ -126,6 +131,7 @@ pub struct AudioDecoder {
     layers: Vec<ConvLayer>,
     stages: Vec<Upsampling>,
     head: CausalConv1d,
+    frames_per_latent: usize,
 }
 
 impl AudioDecoder {
@@ -142,7 +148,7 @@ impl AudioDecoder {
         let kernel = config.kernel_size;
         Self {
             stem: CausalConv1d::new(
-                [config.latent_dim, config.width_at(steps)],
+                [config.frame_dim(), config.width_at(steps)],
                 kernel,
                 1,
                 device,
@@ -151,6 +157,7 @@ impl AudioDecoder {
             stages: config.ratios.iter().enumerate().rev().map(stage).collect(),
             head: CausalConv1d::new([config.width_at(0), config.channels], kernel, 1, device)
                 .scaled(SPEECH_RMS),
+            frames_per_latent: config.frames_per_latent,
         }
     }
 
@@ -158,7 +165,10 @@ impl AudioDecoder {
     /// - `latents`: `[B, T, Z]`
     /// - returns: `[B, C, T * hop]`
     pub(crate) fn pass(&self, latents: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
-        let x = self.stem.forward(latents, pass);
+        let [batch, length, dim] = latents.dims();
+        let count = self.frames_per_latent;
+        let frames = latents.reshape([batch, length * count, dim / count]);
+        let x = self.stem.forward(frames, pass);
         let mut x = run(&self.layers, x, pass);
         for stage in &self.stages {
             x = stage.conv.forward(x, pass);

@@ -16,6 +16,11 @@ fn configs() -> Vec<CodecConfig> {
             .with_ratios(vec![2, 3])
             .with_depths(vec![1, 2, 1])
             .with_latent_dim(5),
+        base.clone()
+            .with_ratios(vec![3])
+            .with_depths(vec![1, 1])
+            .with_frames_per_latent(2)
+            .with_latent_dim(6),
         base.with_ratios(vec![4])
             .with_depths(vec![1, 1])
             .with_latent_dim(9)
@@ -184,6 +189,10 @@ fn wrong_configurations_are_refused() {
             "1 depths for 6 ratios",
         ),
         (CodecConfig::new().with_width(0), "width"),
+        (
+            CodecConfig::new().with_frames_per_latent(3),
+            "no multiple of frames_per_latent",
+        ),
         (CodecConfig::new().with_ratios(vec![0]), "ratios"),
         (CodecConfig::new().with_widths(vec![8, 16]), "widths must"),
         (CodecConfig::new().with_vae_std(f64::NAN), "vae_std"),

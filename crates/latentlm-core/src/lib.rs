@@ -21,6 +21,7 @@ pub mod ops;
 mod param_ids;
 mod random;
 pub mod recipe;
+pub mod sequence;
 
 pub use adapter::ModalityAdapter;
 pub use backbone::CausalBackbone;

@@ -52,11 +52,15 @@ impl BatchOrder {
 
     fn permutation(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.samples).collect();
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(epoch);
-        order.shuffle(&mut rng);
+        shuffle(&mut order, self.seed, epoch);
         order
     }
+}
+
+fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch);
+    order.shuffle(&mut rng);
 }
 
 /// Samples of different lengths gathered into packs of a bounded number of positions, without
@@ -67,9 +71,15 @@ pub struct PackOrder {
     lengths: Vec<usize>,
     capacity: usize,
     seed: u64,
+    /// Samples, shortest first, and the step from which all of them are packed.
+    by_length: Vec<usize>,
+    curriculum_steps: u64,
     /// Epochs cut so far; each knows the step that it begins at.
     epoch: Option<Epoch>,
 }
+
+/// Of all samples, the shortest that a curriculum begins with.
+const FIRST_SHARE: f64 = 0.1;
 
 #[derive(Debug, Clone)]
 struct Epoch {
@@ -86,12 +96,36 @@ impl PackOrder {
     /// If there are no samples or the capacity is 0.
     pub fn new(lengths: Vec<usize>, capacity: usize, seed: u64) -> Self {
         assert!(!lengths.is_empty() && capacity > 0, "packs need samples");
+        let mut by_length: Vec<usize> = (0..lengths.len()).collect();
+        by_length.sort_by_key(|&sample| lengths[sample]);
         Self {
             lengths,
             capacity,
             seed,
+            by_length,
+            curriculum_steps: 0,
             epoch: None,
         }
+    }
+
+    /// Short samples first: an epoch holds the shortest tenth at step 0, and a share that grows
+    /// with the square of the step up to all of them at step `steps`: the shortest are to be known
+    /// well before they are put together.
+    pub fn short_first(mut self, steps: u64) -> Self {
+        self.curriculum_steps = steps;
+        self.epoch = None;
+        self
+    }
+
+    /// How many of the shortest samples an epoch holds that begins at `step`.
+    fn admitted(&self, step: u64) -> usize {
+        let samples = self.lengths.len();
+        if step >= self.curriculum_steps {
+            return samples;
+        }
+        let passed = step as f64 / self.curriculum_steps as f64;
+        let share = FIRST_SHARE + (1.0 - FIRST_SHARE) * passed * passed;
+        ((share * samples as f64).ceil() as usize).min(samples)
     }
 
     /// The sample numbers of a step's pack.
@@ -111,8 +145,9 @@ impl PackOrder {
     }
 
     fn cut(&self, number: u64, first_step: u64) -> Epoch {
-        let samples = self.lengths.len();
-        let order = BatchOrder::new(samples, samples, self.seed).permutation(number);
+        let mut order = self.by_length[..self.admitted(first_step)].to_vec();
+        order.sort_unstable();
+        shuffle(&mut order, self.seed, number);
         let mut packs: Vec<Vec<usize>> = Vec::new();
         let mut free = 0;
         for sample in order {
@@ -162,6 +197,28 @@ mod tests {
         let mut resumed = PackOrder::new(lengths, 30, 1);
         assert_eq!(resumed.pack(middle), packs[middle as usize]);
         assert_eq!(resumed.pack(0), packs[0]);
+    }
+
+    /// Only the shortest at first, all in the end, the longer the later; the same after a resume.
+    #[test]
+    fn a_curriculum_begins_with_the_shortest() {
+        let lengths: Vec<usize> = (0..100).map(|i| 1 + i * 37 % 100).collect();
+        let begin = || PackOrder::new(lengths.clone(), 200, 3).short_first(60);
+        let mut order = begin();
+        let longest = |pack: &[usize]| pack.iter().map(|&i| lengths[i]).max().unwrap();
+        let packs: Vec<Vec<usize>> = (0..200).map(|step| order.pack(step)).collect();
+        assert_eq!(longest(&packs[0]), 10);
+        for (step, pack) in packs.iter().take(60).enumerate() {
+            let share = FIRST_SHARE + (1.0 - FIRST_SHARE) * (step as f64 / 60.0).powi(2);
+            assert!(longest(pack) <= (share * 100.0).ceil() as usize, "{step}");
+        }
+        let mut last: Vec<usize> = packs[120..].concat();
+        last.sort_unstable();
+        last.dedup();
+        assert_eq!(last.len(), 100);
+        assert_eq!(begin().pack(47), packs[47]);
+        let plain = PackOrder::new(lengths.clone(), 200, 3);
+        assert_eq!(plain.clone().short_first(0).pack(5), plain.clone().pack(5));
     }
 
     #[test]

@@ -21,11 +21,15 @@
 
 mod generate;
 mod image;
+mod mixed;
+mod mixed_generate;
 mod model;
+mod packed;
 pub mod pretrained;
 mod sizes;
 mod speak;
 mod speech;
+mod text_sampling;
 mod tts;
 
 pub use image::{ImageAdapters, ImageLm, ImageLmConfig};
@@ -39,11 +43,14 @@ pub use latentlm_core::{
     StreamingCodec,
 };
 pub use latentlm_diffusion as diffusion;
+pub use mixed::{MixedAdapters, MixedLm, MixedLmConfig, MixedLoss};
+pub use mixed_generate::{Continuation, GenerateOptions, MixedPrompt, Piece};
 pub use model::LatentLm;
 pub use sizes::{LmSizes, ModelError};
 pub use speak::{SpeechFrame, SpeechPrompt, SpeechStream};
 pub use speech::{SpeechAdapters, VibeVoice, VibeVoiceConfig};
-pub use tts::{ControlTokens, SpeechDocument, SpeechLm, SpeechLmConfig, SpeechLoss, TtsAdapters};
+pub use text_sampling::TextOptions;
+pub use tts::{SpeechDocument, SpeechLm, SpeechLmConfig, SpeechLoss, TtsAdapters};
 
 /// The README's code, compiled and run with the tests.
 #[cfg(doctest)]

@@ -2,14 +2,15 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use latentlm_adapters::{LatentAdapter, LatentAdapterConfig, TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::Backbone;
+use latentlm_core::sequence::{ControlTokens, Document, Layout, Segment};
 use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, ModalityAdapter};
 use latentlm_diffusion::Head;
 
 use crate::model::LatentLm;
+use crate::packed::{embed, indices, surprise};
 use crate::sizes::{LmSizes, ModelError};
 
 /// Adapters of a text-to-speech model.
@@ -23,32 +24,6 @@ pub struct TtsAdapters {
 
 /// The text-to-speech model with the workspace's own backbone and head.
 pub type SpeechLm = LatentLm<TtsAdapters, Backbone, Head>;
-
-/// The tokens behind a text's vocabulary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ControlTokens {
-    /// `<BOD>`: speech begins.
-    pub begin: u32,
-    /// `<EOD>`: it has ended.
-    pub end: u32,
-    /// Another latent comes.
-    pub more: u32,
-}
-
-impl ControlTokens {
-    /// How many there are.
-    pub const COUNT: usize = 3;
-
-    /// Those of a vocabulary of `text` tokens of text.
-    pub fn after(text: usize) -> Self {
-        let first = text as u32;
-        Self {
-            begin: first,
-            end: first + 1,
-            more: first + 2,
-        }
-    }
-}
 
 /// Configuration of a [`SpeechLm`].
 #[derive(Config, Debug, PartialEq)]
@@ -115,6 +90,23 @@ impl SpeechDocument {
     pub fn positions(&self) -> usize {
         self.text.len() + 1 + self.frames
     }
+
+    /// The same for any modalities: text that is given, latents that end when the model says so.
+    fn segments(&self) -> Document {
+        let text = Segment::Text {
+            tokens: self.text.clone(),
+            learned: false,
+        };
+        let latents = Segment::Latents {
+            modality: 0,
+            frames: self.frames,
+            open_ended: true,
+            learned: true,
+        };
+        Document {
+            segments: vec![text, latents],
+        }
+    }
 }
 
 /// The two parts of the joint loss `L_LM + lambda L_diff`, `[1]` each.
@@ -124,62 +116,6 @@ pub struct SpeechLoss {
     pub token: Tensor<1>,
     /// The diffusion head's denoising error.
     pub diffusion: Tensor<1>,
-}
-
-/// Where everything stands in a sequence of documents.
-struct Layout {
-    /// All tokens, documents one after the other.
-    tokens: Vec<i64>,
-    /// For every position: a row of the tokens' embeddings, or behind them of the latents'.
-    rows: Vec<i64>,
-    /// Positions of `<BOD>` and all latents, document by document.
-    heard: Vec<i64>,
-    /// What the softmax head should say there.
-    answers: Vec<i64>,
-    /// Those of `heard` that another latent follows.
-    followed: Vec<i64>,
-}
-
-impl Layout {
-    fn new(documents: &[SpeechDocument], control: ControlTokens) -> Self {
-        let count = documents.iter().map(|d| d.text.len() + 1).sum::<usize>() as i64;
-        let mut layout = Self {
-            tokens: Vec::new(),
-            rows: Vec::new(),
-            heard: Vec::new(),
-            answers: Vec::new(),
-            followed: Vec::new(),
-        };
-        let mut latent = count;
-        for document in documents {
-            for token in document.text.iter().chain([&control.begin]) {
-                layout.rows.push(layout.tokens.len() as i64);
-                layout.tokens.push(i64::from(*token));
-            }
-            layout.hear(control.more);
-            for frame in 1..=document.frames {
-                layout.rows.push(latent);
-                latent += 1;
-                let last = frame == document.frames;
-                layout.hear(if last { control.end } else { control.more });
-            }
-            // The last latent is heard, but nothing follows it.
-            layout.followed.pop();
-        }
-        layout
-    }
-
-    /// The newest position is one at which the softmax head is asked.
-    fn hear(&mut self, answer: u32) {
-        self.followed.push(self.heard.len() as i64);
-        self.heard.push(self.rows.len() as i64 - 1);
-        self.answers.push(i64::from(answer));
-    }
-}
-
-fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
@@ -192,7 +128,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
     /// Each latent is denoised `K` times, as many as `draws` has rows for.
     ///
     /// # Shapes
-    /// - `latents`: `[N, Z]`, whitened, those of all documents one after the other
+    /// - `heard`: `[N, Z]`, whitened, what the backbone reads, those of all documents one after the
+    ///   other: the latents themselves, or some of them hidden so that it listens to the text
+    /// - `latents`: `[N, Z]`, whitened, what the head is to draw
     /// - `draws`: `K * N` rows
     ///
     /// # Panics
@@ -201,6 +139,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
     pub fn loss(
         &self,
         documents: &[SpeechDocument],
+        heard: Tensor<2>,
         latents: Tensor<2>,
         draws: DiffusionDraws,
     ) -> SpeechLoss {
@@ -221,12 +160,13 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
             repeats * count,
             "draws must be a multiple of the {count} latents"
         );
-        let layout = Layout::new(documents, self.control_tokens());
-        let hidden = self.heard(&layout, documents, latents.clone()); // [N + documents, D]
-        let followed = indices(layout.followed, &device);
-        let condition = hidden.clone().select(0, followed); // [N, D]
+        let layout = self.layout(documents);
+        let hidden = self.hidden(&layout, documents, heard); // [T, D]
+        let asked = hidden.clone().select(0, indices(&layout.asked, &device));
+        let condition = hidden.select(0, indices(&layout.learned[0].conditions, &device));
+        let answers = indices(&layout.answers, &device);
         SpeechLoss {
-            token: self.token_loss(hidden, layout.answers),
+            token: surprise(&self.adapters.token, asked, answers).mean(),
             diffusion: self.head.loss_at(
                 latents.repeat_dim(0, repeats),
                 condition.repeat_dim(0, repeats),
@@ -235,37 +175,23 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         }
     }
 
-    /// Hidden states at `<BOD>` and all latents.
-    fn heard(
+    fn layout(&self, documents: &[SpeechDocument]) -> Layout {
+        let documents: Vec<Document> = documents.iter().map(SpeechDocument::segments).collect();
+        Layout::new(&documents, &[self.control_tokens()])
+    }
+
+    /// Hidden states of all positions, `[T, D]`.
+    fn hidden(
         &self,
         layout: &Layout,
         documents: &[SpeechDocument],
         latents: Tensor<2>,
     ) -> Tensor<2> {
-        let device = latents.device();
-        let tokens = indices(layout.tokens.clone(), &device).unsqueeze_dim(0);
-        let tokens = self.adapters.token.embed(tokens);
         let latents = self.adapters.latent.embed(latents.unsqueeze_dim(0));
-        let rows = indices(layout.rows.clone(), &device);
-        let x = Tensor::cat(vec![tokens, latents], 1).select(1, rows); // [1, T, D]
+        let device = latents.device();
+        let x = embed(&self.adapters.token, layout, vec![latents], &device);
         let lengths: Vec<usize> = documents.iter().map(SpeechDocument::positions).collect();
-        let hidden = self.backbone.forward_documents(x, &lengths);
-        let width = hidden.dims()[2];
-        let heard = indices(layout.heard.clone(), &device);
-        let count = heard.dims()[0];
-        hidden.select(1, heard).reshape([count, width])
-    }
-
-    /// # Shapes
-    /// - `hidden`: `[M, D]`; `answers`: `M`
-    fn token_loss(&self, hidden: Tensor<2>, answers: Vec<i64>) -> Tensor<1> {
-        let device = hidden.device();
-        let count = answers.len();
-        let logits = self.adapters.token.logits(hidden.unsqueeze_dim(0));
-        let vocabulary = logits.dims()[2];
-        let log = log_softmax(logits.reshape([count, vocabulary]), 1);
-        let answers = indices(answers, &device).reshape([count, 1]);
-        log.gather(1, answers).mean().neg()
+        self.backbone.forward_documents(x, &lengths).squeeze_dim(0)
     }
 }
 
@@ -291,16 +217,6 @@ mod tests {
             .init(device)
     }
 
-    #[test]
-    fn documents_stand_one_after_the_other() {
-        let layout = Layout::new(&documents(), ControlTokens::after(8));
-        assert_eq!(layout.tokens, [1, 2, 3, 8, 8, 4, 8]);
-        assert_eq!(layout.rows, [0, 1, 2, 3, 7, 8, 4, 9, 5, 6, 10, 11, 12]);
-        assert_eq!(layout.heard, [3, 4, 5, 6, 7, 9, 10, 11, 12]);
-        assert_eq!(layout.answers, [10, 10, 9, 10, 9, 10, 10, 10, 9]);
-        assert_eq!(layout.followed, [0, 1, 3, 5, 6, 7]);
-    }
-
     /// Packing changes no hidden state, hence no logit: a document in company is the document alone.
     #[test]
     fn packing_changes_nothing() {
@@ -308,19 +224,18 @@ mod tests {
         let model = model(&device);
         let latents: Tensor<2> = RandomStream::new(1).normal([6, DIM], &device);
         let hidden = |documents: &[SpeechDocument], latents| {
-            let layout = Layout::new(documents, model.control_tokens());
-            model.heard(&layout, documents, latents)
+            model.hidden(&model.layout(documents), documents, latents)
         };
         let packed = hidden(&documents(), latents.clone());
-        let (mut frame, mut row) = (0, 0);
+        let (mut frame, mut position) = (0, 0);
         for document in documents() {
-            let frames = document.frames;
+            let (frames, positions) = (document.frames, document.positions());
             let own = latents.clone().narrow(0, frame, frames);
             let alone = hidden(&[document], own);
-            let within = packed.clone().narrow(0, row, frames + 1);
+            let within = packed.clone().narrow(0, position, positions);
             assert_close("a document's hidden states", within, alone, 1e-5);
             frame += frames;
-            row += frames + 1;
+            position += positions;
         }
     }
 
@@ -339,7 +254,7 @@ mod tests {
             draws.noise.clone(),
             draws.timesteps.clone(),
         );
-        let loss = model.loss(&documents(), latents, draws);
+        let loss = model.loss(&documents(), latents.clone(), latents, draws);
         let uniform = (11f32).ln();
         assert!((loss.token.into_scalar::<f32>() - uniform).abs() < 0.2);
         assert_close("loss", loss.diffusion, target.square().mean(), 1e-5);

@@ -17,10 +17,6 @@ use crate::error::DataError;
 const PAUSE_SECONDS: std::ops::Range<f64> = 0.04..0.16;
 /// Silence before the first and behind the last word, in seconds.
 const MARGIN_SECONDS: std::ops::Range<f64> = 0.06..0.12;
-/// Clips begin at multiples of this, in seconds. A codec whose latents take as long, or a divisor of
-/// it, then meets the same samples wherever a clip stands, and a language model learns a word once
-/// and not once for every way of cutting it.
-const GRID_SECONDS: f64 = 0.02;
 /// Silence left around a clip, in seconds.
 const KEPT_SECONDS: f64 = 0.01;
 /// Missing words that an error names.
@@ -224,6 +220,7 @@ pub struct Composer {
     voices: Arc<Vec<Voice>>,
     kinds: Vec<Composition>,
     sample_rate_hz: u32,
+    grid_samples: usize,
 }
 
 impl Composer {
@@ -261,7 +258,16 @@ impl Composer {
             voices: Arc::new(voices),
             kinds,
             sample_rate_hz,
+            grid_samples: 1,
         })
+    }
+
+    /// Clips begin, and utterances end, at multiples of so many samples. With a codec's
+    /// `hop_samples` the codec meets the same samples wherever a clip stands, and a language model
+    /// learns a word once and not once for every way of cutting it.
+    pub fn on_grid(mut self, samples: usize) -> Self {
+        self.grid_samples = samples.max(1);
+        self
     }
 
     /// Kinds of utterances whose words are there.
@@ -340,9 +346,9 @@ impl Composer {
         random: &mut ChaCha8Rng,
     ) {
         let rate = f64::from(self.sample_rate_hz);
-        let grid = (GRID_SECONDS * rate).round().max(1.0) as usize;
         let silence = (random.random_range(seconds) * rate).round() as usize;
-        samples.resize((samples.len() + silence).next_multiple_of(grid), 0.0);
+        let end = (samples.len() + silence).next_multiple_of(self.grid_samples);
+        samples.resize(end, 0.0);
     }
 
     /// The split that a composed text belongs to.
@@ -375,7 +381,7 @@ fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Word
         (*pick(&all, random)).clone()
     };
     match kind {
-        Composition::Words => (0..random.random_range(1..=2))
+        Composition::Words => (0..random.random_range(1..=3))
             .map(|_| (*pick(known, random)).clone())
             .collect(),
         Composition::Digits => (0..random.random_range(3..=6))

@@ -147,6 +147,7 @@ fn composed_sound_is_its_text_with_pauses() {
     let dir = tempfile::tempdir().unwrap();
     let clips = word_corpus(dir.path(), &all_words(), &["ann", "bob"]);
     let composer = Composer::new(&open(dir.path(), Split::Train)).unwrap();
+    let composer = composer.on_grid(320);
     assert_eq!(composer.kinds(), Composition::ALL);
     let mut voices = HashSet::new();
     for kind in Composition::ALL {

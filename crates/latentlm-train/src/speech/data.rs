@@ -40,6 +40,7 @@ impl SpeechData {
             0 => Composer::new(&train).ok(),
             _ => Some(Composer::new(&train)?),
         };
+        let composer = composer.map(|composer| composer.on_grid(recipe.codec.hop_samples()));
         let skipped = [train.skipped(), test.skipped()].concat();
         Ok(Self {
             train,
@@ -120,6 +121,17 @@ impl SpeechData {
             "" => TextTokenizer::train(text.tokenizer, &self.texts(), text.vocabulary)?,
             path => TextTokenizer::read(Path::new(path))?,
         })
+    }
+
+    /// Held-out utterances and what they say: composed ones, all kinds alike, else recordings.
+    pub(crate) fn held_out(&self, count: usize) -> Vec<(String, Vec<f32>)> {
+        let Some(composer) = &self.composer else {
+            let recorded = (0..self.test.len().min(count)).filter_map(|i| self.test.get(i).ok());
+            return recorded.map(|clip| (clip.text, clip.samples)).collect();
+        };
+        let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
+        let composed = kinds.map(|(kind, i)| composer.utterance(*kind, Split::Test, self.seed, i));
+        composed.map(|made| (made.text, made.samples)).collect()
     }
 
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the

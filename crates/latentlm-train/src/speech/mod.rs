@@ -3,6 +3,7 @@
 mod codec;
 mod data;
 mod evaluate;
+mod held_out;
 mod metrics;
 mod recipe;
 mod recognizer;

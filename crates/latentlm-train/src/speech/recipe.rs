@@ -54,6 +54,8 @@ pub struct SpeechDataConfig {
     pub codec_seconds: f64,
     /// Positions of the packed sequences that the language model is trained on.
     pub pack_positions: usize,
+    /// Steps of the language model over which longer utterances join short ones; 0 for all at once.
+    pub curriculum_steps: u64,
 }
 
 /// How text becomes tokens.
@@ -67,6 +69,8 @@ pub struct TextConfig {
     pub path: String,
     /// Weight of the cross entropy beside the diffusion loss.
     pub loss_weight: f64,
+    /// Largest share of an utterance's latents that is hidden from the model in training.
+    pub history_dropout: f64,
 }
 
 /// How speech is drawn.
@@ -112,12 +116,14 @@ impl Default for SpeechRecipe {
                 composed: 2000,
                 codec_seconds: 0.5,
                 pack_positions: 1024,
+                curriculum_steps: 0,
             },
             text: TextConfig {
                 tokenizer: TokenizerKind::ByteLevelBpe,
                 vocabulary: 512,
                 path: String::new(),
                 loss_weight: 1.0,
+                history_dropout: 0.0,
             },
             codec: default_codec(),
             codec_loss: CodecLossConfig::new()
@@ -200,6 +206,9 @@ impl Recipe for SpeechRecipe {
         }
         if !(self.text.loss_weight >= 0.0 && self.text.loss_weight.is_finite()) {
             return fail("text.loss_weight must not be negative");
+        }
+        if !(0.0..=1.0).contains(&self.text.history_dropout) {
+            return fail("text.history_dropout must lie between 0 and 1");
         }
         if self.max_frames() == 0 {
             return fail("sample.max_seconds is shorter than one latent");

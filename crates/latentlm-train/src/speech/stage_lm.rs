@@ -11,6 +11,7 @@ use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_kernels::parts;
 
 use super::data::SpeechData;
+use super::held_out::HeldOut;
 use super::recipe::SpeechRecipe;
 use super::run::Context;
 use super::speaker::{Speaker, TOKENIZER};
@@ -34,6 +35,7 @@ struct LmStage<'a> {
     texts: Vec<Vec<u32>>,
     whitening: Whitening,
     order: PackOrder,
+    held_out: Option<HeldOut>,
     device: Device,
 }
 
@@ -66,7 +68,9 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let positions = lengths.map(|(text, frames)| text.len() + 1 + *frames as usize);
     let capacity = recipe.data.pack_positions;
     let stage = LmStage {
-        order: PackOrder::new(positions.collect(), capacity, recipe.seed),
+        held_out: HeldOut::new(&context.data, &codec, &tokenizer, &context.device)?,
+        order: PackOrder::new(positions.collect(), capacity, recipe.seed)
+            .short_first(recipe.data.curriculum_steps),
         model,
         context,
         codec,
@@ -189,7 +193,9 @@ struct Part {
     /// Weight of the cross entropy.
     token_weight: f64,
     documents: Vec<SpeechDocument>,
-    /// `[N, Z]`, whitened.
+    /// What the model hears, `[N, Z]`, whitened.
+    heard: Tensor<2>,
+    /// What it is to say, `[N, Z]`, whitened.
     latents: Tensor<2>,
     draws: DiffusionDraws,
 }
@@ -197,7 +203,7 @@ struct Part {
 impl Part {
     /// Its share of the joint loss, and of its two parts.
     fn loss(model: &SpeechLm, part: Self) -> (Tensor<1>, SpeechLoss) {
-        let loss = model.loss(&part.documents, part.latents, part.draws);
+        let loss = model.loss(&part.documents, part.heard, part.latents, part.draws);
         let loss = SpeechLoss {
             token: loss.token.mul_scalar(part.token_share),
             diffusion: loss.diffusion.mul_scalar(part.diffusion_share),
@@ -219,6 +225,25 @@ fn share_out(documents: Vec<SpeechDocument>, parts: usize) -> Vec<Vec<SpeechDocu
     }
     shares.retain(|share| !share.is_empty());
     shares
+}
+
+/// 1 for latents that are heard, 0 for those that are hidden, `[N, 1]`. What share is hidden is drawn
+/// for every utterance, up to `most`. Without its past a model has to learn from the text what comes
+/// next; with it the next latent is nearly given, but where a word begins.
+fn audible(
+    documents: &[SpeechDocument],
+    most: f64,
+    random: &mut RandomStream,
+    device: &Device,
+) -> Tensor<2> {
+    let mut values = Vec::new();
+    for document in documents {
+        let hidden = most * random.uniform();
+        let heard = (0..document.frames).map(|_| f32::from(!random.chance(hidden)));
+        values.extend(heard);
+    }
+    let shape = [values.len(), 1];
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 impl Stage for LmStage<'_> {
@@ -247,9 +272,11 @@ impl Stage for LmStage<'_> {
         let latents = latents.reshape([count, dim]);
         let documents = self.documents(&pack, &mut random);
         let rows = recipe.lm.batch_mul * count;
+        let dropout = recipe.text.history_dropout;
+        let heard = latents.clone() * audible(&documents, dropout, &mut random, device);
         let draws = model.head.draw(rows, &mut random, device);
         let threads = parts(&self.context.device, count).len();
-        let heard = (count + documents.len()) as f64;
+        let answered = (count + documents.len()) as f64;
         let mut start = 0;
         let parts = share_out(documents, threads).into_iter().map(|documents| {
             let frames: usize = documents.iter().map(|document| document.frames).sum();
@@ -257,8 +284,9 @@ impl Stage for LmStage<'_> {
             start = own.end;
             Part {
                 diffusion_share: frames as f64 / count as f64,
-                token_share: (frames + documents.len()) as f64 / heard,
+                token_share: (frames + documents.len()) as f64 / answered,
                 token_weight: recipe.text.loss_weight,
+                heard: heard.clone().narrow(0, own.start, frames),
                 latents: latents.clone().narrow(0, own.start, frames),
                 draws: draws.of_latents(own, count),
                 documents,
@@ -279,8 +307,13 @@ impl Stage for LmStage<'_> {
         ]
     }
 
-    /// Held-out texts, spoken by the averaged model with the same noise each time.
+    /// The averaged model: its error on held-out utterances, held-out texts spoken with the same
+    /// noise each time.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
+        if let Some(held_out) = &self.held_out {
+            let losses = held_out.losses(self.model.ema());
+            self.context.log(STAGE, step, &losses)?;
+        }
         let texts = self.context.data.examples();
         let speaker = Speaker::new(
             self.context.recipe.clone(),
@@ -319,6 +352,25 @@ impl Stage for LmStage<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hidden_latents_are_the_share_that_was_drawn() {
+        let document = SpeechDocument {
+            text: Vec::new(),
+            frames: 50,
+        };
+        let documents = vec![document; 400];
+        let heard = |most| {
+            let mut random = RandomStream::new(1);
+            host_values(audible(&documents, most, &mut random, &Device::default()))
+        };
+        assert_eq!(heard(0.0), vec![1.0; 20_000]);
+        let values = heard(0.6);
+        assert!(values.iter().all(|&x| x == 0.0 || x == 1.0));
+        // Of 400 shares uniform in 0..0.6 the mean deviates by 0.009.
+        let mean = values.iter().sum::<f32>() / 20_000.0;
+        assert!((mean - 0.7).abs() < 0.03, "{mean}");
+    }
 
     #[test]
     fn a_sequence_is_cut_where_positions_are_halved() {

@@ -1,0 +1,337 @@
+//! Sequences of any modalities: documents of text and latents, and where everything stands when
+//! they are packed (paper §2.2: text, `<BOD>`, latents, `<EOD>`, text).
+//!
+//! Everything here is indices on the host: image, speech and mixed models gather with them.
+
+/// The tokens around a modality's latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlTokens {
+    /// `<BOD>`: latents begin.
+    pub begin: u32,
+    /// `<EOD>`: they have ended.
+    pub end: u32,
+    /// Another latent comes.
+    pub more: u32,
+}
+
+impl ControlTokens {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// Those of a vocabulary of `text` tokens of text.
+    pub fn after(text: usize) -> Self {
+        let first = text as u32;
+        Self {
+            begin: first,
+            end: first + 1,
+            more: first + 2,
+        }
+    }
+}
+
+/// The tokens behind the text's vocabulary of a model that writes text too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// `<BOS>`: a document begins.
+    pub start: u32,
+    /// `<EOS>`: it has ended.
+    pub stop: u32,
+    /// One entry a modality.
+    pub modalities: Vec<ControlTokens>,
+}
+
+impl SpecialTokens {
+    /// How many there are with so many modalities.
+    pub fn count(modalities: usize) -> usize {
+        2 + modalities * ControlTokens::COUNT
+    }
+
+    /// Those of a vocabulary of `text` tokens of text.
+    pub fn after(text: usize, modalities: usize) -> Self {
+        let of = |modality| ControlTokens::after(text + 2 + modality * ControlTokens::COUNT);
+        Self {
+            start: text as u32,
+            stop: text as u32 + 1,
+            modalities: (0..modalities).map(of).collect(),
+        }
+    }
+}
+
+/// One piece of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Text, or any tokens.
+    Text {
+        /// Ids.
+        tokens: Vec<u32>,
+        /// Whether each is learned from what comes before it. A document's first never is.
+        learned: bool,
+    },
+    /// `<BOD>`, latents, and `<EOD>` where anything follows.
+    Latents {
+        /// Whose latents they are.
+        modality: usize,
+        /// How many, at least one.
+        frames: usize,
+        /// Whether the softmax head says after each whether another comes (speech), or their number
+        /// is known (the grid of a picture).
+        open_ended: bool,
+        /// Whether they are learned, and their `<BOD>` too if what stands before it is.
+        learned: bool,
+    },
+}
+
+/// A sequence that sees no other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document {
+    /// In the order in which they are read.
+    pub segments: Vec<Segment>,
+}
+
+impl Document {
+    /// Positions that it takes.
+    pub fn positions(&self) -> usize {
+        let last = self.segments.len().saturating_sub(1);
+        let positions = |(index, segment): (usize, &Segment)| match segment {
+            Segment::Text { tokens, .. } => tokens.len(),
+            Segment::Latents { frames, .. } => 1 + frames + usize::from(index < last),
+        };
+        self.segments.iter().enumerate().map(positions).sum()
+    }
+
+    /// Latents of a modality that it has.
+    pub fn frames(&self, modality: usize) -> usize {
+        let frames = |segment: &Segment| match segment {
+            Segment::Latents {
+                modality: own,
+                frames,
+                ..
+            } if *own == modality => *frames,
+            _ => 0,
+        };
+        self.segments.iter().map(frames).sum()
+    }
+}
+
+/// Latents of one modality that are learned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LearnedLatents {
+    /// The position before each: its hidden state is the diffusion head's condition.
+    pub conditions: Vec<i64>,
+    /// Each one's place among all latents of the modality.
+    pub latents: Vec<i64>,
+}
+
+/// Where everything stands in documents packed one after the other without gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// All tokens.
+    pub tokens: Vec<i64>,
+    /// For every position a row of the tokens, or behind them of the first modality's latents, or
+    /// behind those of the second's, and so on.
+    pub rows: Vec<i64>,
+    /// Positions at which the softmax head is asked.
+    pub asked: Vec<i64>,
+    /// What it should say there.
+    pub answers: Vec<i64>,
+    /// What the diffusion head should draw, one entry a modality.
+    pub learned: Vec<LearnedLatents>,
+}
+
+impl Layout {
+    /// Lays documents out. `modalities` are the tokens around each modality's latents.
+    ///
+    /// # Panics
+    /// If a document names a modality that is not there or has a run of no latents.
+    pub fn new(documents: &[Document], modalities: &[ControlTokens]) -> Self {
+        let frames = |m| documents.iter().map(|d| d.frames(m)).sum::<usize>();
+        let latents: usize = (0..modalities.len()).map(frames).sum();
+        let positions: usize = documents.iter().map(Document::positions).sum();
+        let mut next = (positions - latents) as i64;
+        let mut first_rows = Vec::with_capacity(modalities.len());
+        for modality in 0..modalities.len() {
+            first_rows.push(next);
+            next += frames(modality) as i64;
+        }
+        let mut writer = Writer {
+            layout: Self {
+                tokens: Vec::new(),
+                rows: Vec::new(),
+                asked: Vec::new(),
+                answers: Vec::new(),
+                learned: vec![LearnedLatents::default(); modalities.len()],
+            },
+            modalities,
+            seen: vec![0; modalities.len()],
+            first_rows,
+        };
+        for document in documents {
+            writer.document(document);
+        }
+        writer.layout
+    }
+}
+
+struct Writer<'a> {
+    layout: Layout,
+    modalities: &'a [ControlTokens],
+    /// Latents so far, a modality each.
+    seen: Vec<i64>,
+    first_rows: Vec<i64>,
+}
+
+impl Writer<'_> {
+    fn document(&mut self, document: &Document) {
+        let (mut begun, mut before_learned) = (false, false);
+        let last = document.segments.len().saturating_sub(1);
+        for (index, segment) in document.segments.iter().enumerate() {
+            match segment {
+                Segment::Text { tokens, learned } => {
+                    for token in tokens {
+                        self.token(*token, *learned && begun);
+                        begun = true;
+                    }
+                    before_learned = *learned;
+                }
+                Segment::Latents {
+                    modality,
+                    frames,
+                    open_ended,
+                    learned,
+                } => {
+                    let control = self.modalities[*modality];
+                    self.token(control.begin, *learned && before_learned && begun);
+                    self.latents(*modality, *frames, *open_ended, *learned);
+                    if index < last {
+                        self.token(control.end, false);
+                    }
+                    (begun, before_learned) = (true, *learned);
+                }
+            }
+        }
+    }
+
+    fn token(&mut self, token: u32, learned: bool) {
+        if learned {
+            self.ask(token);
+        }
+        self.layout.rows.push(self.layout.tokens.len() as i64);
+        self.layout.tokens.push(i64::from(token));
+    }
+
+    fn latents(&mut self, modality: usize, frames: usize, open_ended: bool, learned: bool) {
+        assert!(frames > 0, "a run of no latents");
+        let control = self.modalities[modality];
+        for _ in 0..frames {
+            let latent = self.seen[modality];
+            self.seen[modality] += 1;
+            if learned {
+                let runs = &mut self.layout.learned[modality];
+                runs.conditions.push(self.layout.rows.len() as i64 - 1);
+                runs.latents.push(latent);
+            }
+            if learned && open_ended {
+                self.ask(control.more);
+            }
+            self.layout.rows.push(self.first_rows[modality] + latent);
+        }
+        if learned && open_ended {
+            self.ask(control.end);
+        }
+    }
+
+    /// The softmax head is asked at the newest position.
+    fn ask(&mut self, answer: u32) {
+        self.layout.asked.push(self.layout.rows.len() as i64 - 1);
+        self.layout.answers.push(i64::from(answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(tokens: &[u32], learned: bool) -> Segment {
+        Segment::Text {
+            tokens: tokens.to_vec(),
+            learned,
+        }
+    }
+
+    fn latents(modality: usize, frames: usize, open_ended: bool, learned: bool) -> Segment {
+        Segment::Latents {
+            modality,
+            frames,
+            open_ended,
+            learned,
+        }
+    }
+
+    fn document(segments: &[Segment]) -> Document {
+        Document {
+            segments: segments.to_vec(),
+        }
+    }
+
+    /// Speech: text that is given, latents that end when the model says so.
+    #[test]
+    fn utterances_stand_one_after_the_other() {
+        let said = |tokens: &[u32], frames| {
+            document(&[text(tokens, false), latents(0, frames, true, true)])
+        };
+        let documents = [said(&[1, 2, 3], 2), said(&[], 1), said(&[4], 3)];
+        let layout = Layout::new(&documents, &[ControlTokens::after(8)]);
+        assert_eq!(layout.tokens, [1, 2, 3, 8, 8, 4, 8]);
+        assert_eq!(layout.rows, [0, 1, 2, 3, 7, 8, 4, 9, 5, 6, 10, 11, 12]);
+        assert_eq!(layout.asked, [3, 4, 5, 6, 7, 9, 10, 11, 12]);
+        assert_eq!(layout.answers, [10, 10, 9, 10, 9, 10, 10, 10, 9]);
+        assert_eq!(layout.learned[0].conditions, [3, 4, 6, 9, 10, 11]);
+        assert_eq!(layout.learned[0].latents, [0, 1, 2, 3, 4, 5]);
+    }
+
+    /// A caption and its picture, a picture and its caption, text and a sound, in one pack.
+    #[test]
+    fn modalities_alternate() {
+        let special = SpecialTokens::after(10, 2); // 10 start, 11 stop, 12.. picture, 15.. sound
+        assert_eq!(special.modalities[1].more, 17);
+        assert_eq!(SpecialTokens::count(2), 8);
+        let documents = [
+            document(&[
+                text(&[10, 1], true),
+                latents(0, 2, false, true),
+                text(&[11], true),
+            ]),
+            document(&[
+                text(&[10], true),
+                latents(0, 2, false, false),
+                text(&[2, 11], true),
+            ]),
+            document(&[text(&[10, 3], true), latents(1, 1, true, true)]),
+        ];
+        let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
+        assert_eq!(lengths, [7, 7, 4]);
+        assert_eq!((documents[0].frames(0), documents[0].frames(1)), (2, 0));
+        let layout = Layout::new(&documents, &special.modalities);
+        let tokens = [10, 1, 12, 13, 11, 10, 12, 13, 2, 11, 10, 3, 15];
+        assert_eq!(layout.tokens, tokens);
+        let rows = [[0, 1, 2, 13, 14, 3, 4], [5, 6, 15, 16, 7, 8, 9]];
+        assert_eq!(layout.rows[..14], rows.concat());
+        assert_eq!(layout.rows[14..], [10, 11, 12, 17]);
+        // The picture's end is known, what is said about it is not.
+        assert_eq!(layout.asked, [0, 1, 5, 11, 12, 14, 15, 16, 17]);
+        assert_eq!(layout.answers, [1, 12, 11, 2, 11, 3, 15, 17, 16]);
+        assert_eq!(layout.learned[0].conditions, [2, 3]);
+        assert_eq!(layout.learned[0].latents, [0, 1]);
+        assert_eq!(layout.learned[1].conditions, [16]);
+        assert_eq!(layout.learned[1].latents, [0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a run of no latents")]
+    fn a_run_has_latents() {
+        Layout::new(
+            &[document(&[latents(0, 0, true, true)])],
+            &[ControlTokens::after(1)],
+        );
+    }
+}

@@ -1,0 +1,675 @@
+//! Text and latents as they come: the heads are switched by the tokens that are made.
+
+use burn::tensor::{Device, Tensor};
+use latentlm_core::sequence::{Document, Segment, SpecialTokens};
+use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
+use latentlm_kernels::{at_once, parts_of};
+
+use crate::mixed::MixedAdapters;
+use crate::model::LatentLm;
+use crate::packed::{embed, indices};
+use crate::text_sampling::TextOptions;
+
+/// Prompts that are worth a thread of their own.
+const PROMPTS_A_PART: usize = 4;
+
+/// A piece of what is given or made.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// Tokens of text.
+    Text(Vec<u32>),
+    /// Latents as their codec makes and decodes them, `[T, Z]`.
+    Latents {
+        /// Whose they are.
+        modality: usize,
+        /// `[T, Z]`
+        latents: Tensor<2>,
+    },
+}
+
+/// What is to be gone on with.
+#[derive(Debug, Clone, Default)]
+pub struct MixedPrompt {
+    /// In the order in which they are read; `<BOS>`, `<BOD>` and `<EOD>` are put around them.
+    pub pieces: Vec<Piece>,
+    /// The modality whose latents are to come next; otherwise text comes, or what the text asks for.
+    pub open: Option<usize>,
+    /// Seed of this prompt's noise: what is made does not depend on the others of the batch.
+    pub seed: u64,
+}
+
+/// How a model goes on with its prompts.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// How tokens are drawn.
+    pub text: TextOptions,
+    /// How latents are drawn.
+    pub sample: SampleOptions,
+    /// Latents of a run, one entry a modality; 0 where the softmax head says when it ends.
+    pub frames: Vec<usize>,
+    /// Most positions behind the prompt.
+    pub max_positions: usize,
+}
+
+/// What came of a prompt.
+#[derive(Debug, Clone)]
+pub struct Continuation {
+    /// In order; runs of latents without their `<BOD>` and `<EOD>`.
+    pub pieces: Vec<Piece>,
+    /// Whether it ran into the limit instead of `<EOS>`.
+    pub cut: bool,
+}
+
+/// What a sequence does at its next position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Text,
+    Latents,
+    /// The last latent of a run of known length is read next, then `<EOD>`.
+    Closing(usize),
+    Done,
+}
+
+/// What a sequence reads next: a token, or a row of the latents drawn last.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Token(u32),
+    Latent(i64),
+}
+
+struct Row {
+    mode: Mode,
+    next: Next,
+    random: RandomStream,
+    pieces: Vec<Piece>,
+    /// Latents of the run under way, `[1, Z]` each.
+    run: Vec<Tensor<2>>,
+    cut: bool,
+}
+
+/// Sequences that began a run of one modality at the same position. With guidance a second batch
+/// reads the same latents behind `<BOS> <BOD>` alone.
+struct Run<S> {
+    modality: usize,
+    rows: Vec<usize>,
+    made: usize,
+    /// The second batch's cache, and what it reads next, `[G, T, D]`.
+    null: Option<(S, Tensor<3>)>,
+}
+
+struct Generation<'a, B: CausalBackbone, H> {
+    model: &'a LatentLm<MixedAdapters, B, Vec<H>>,
+    options: &'a GenerateOptions,
+    special: SpecialTokens,
+    device: Device,
+    kv_cache: B::State,
+    rows: Vec<Row>,
+    runs: Vec<Run<B::State>>,
+    positions: usize,
+}
+
+impl<B: CausalBackbone, H: LatentHead> LatentLm<MixedAdapters, B, Vec<H>> {
+    /// Goes on with prompts of any kinds and lengths, each as if it were alone.
+    ///
+    /// # Panics
+    /// If there are no prompts, or `options.frames` has not one entry a modality.
+    pub fn generate(
+        &self,
+        prompts: &[MixedPrompt],
+        options: &GenerateOptions,
+        device: &Device,
+    ) -> Vec<Continuation> {
+        assert!(!prompts.is_empty(), "no prompt");
+        let modalities = self.adapters.latents.len();
+        assert_eq!(options.frames.len(), modalities, "frames of each modality");
+        let shares = parts_of(device, prompts.len(), PROMPTS_A_PART).into_iter();
+        let shares = shares.map(|share| {
+            // Modules may go to another thread, but not be shared with one.
+            let model = Self {
+                adapters: self.adapters.clone(),
+                backbone: self.backbone.clone(),
+                head: self.head.clone(),
+            };
+            (model, prompts[share].to_vec())
+        });
+        let made = at_once(shares.collect(), |(model, prompts)| {
+            let (generation, input) = Generation::begin(&model, &prompts, options, device);
+            generation.run(input)
+        });
+        made.into_iter().flatten().collect()
+    }
+
+    /// A prompt's positions, `[1, T, D]`.
+    fn embed_pieces(&self, pieces: &[Piece], open: Option<usize>, device: &Device) -> Tensor<3> {
+        let special = self.special_tokens();
+        let text = |tokens: Vec<u32>| Segment::Text {
+            tokens,
+            learned: false,
+        };
+        let mut latents = vec![Vec::new(); special.modalities.len()];
+        let mut segments = vec![text(vec![special.start])];
+        for piece in pieces {
+            segments.push(match piece {
+                Piece::Text(tokens) => text(tokens.clone()),
+                Piece::Latents {
+                    modality,
+                    latents: given,
+                } => {
+                    let own = &self.adapters.latents[*modality];
+                    let whitened = own.whiten(given.clone().unsqueeze_dim(0));
+                    latents[*modality].push(own.embed(whitened));
+                    Segment::Latents {
+                        modality: *modality,
+                        frames: given.dims()[0],
+                        open_ended: false,
+                        learned: false,
+                    }
+                }
+            });
+        }
+        // Behind latents `<EOD>` comes, whatever follows.
+        segments.push(text(
+            open.map(|m| special.modalities[m].begin)
+                .into_iter()
+                .collect(),
+        ));
+        let layout = self.layout(&[Document { segments }]);
+        let latents = latents.into_iter().filter(|own| !own.is_empty());
+        let latents = latents.map(|own| Tensor::cat(own, 1)).collect();
+        embed(&self.adapters.token, &layout, latents, device)
+    }
+}
+
+/// Fills rows of different lengths up in front, `[R, T, D]`, and says by how much.
+fn pad(rows: Vec<Tensor<3>>, device: &Device) -> (Tensor<3>, Vec<usize>) {
+    let length = rows.iter().map(|row| row.dims()[1]).max().unwrap_or(0);
+    let padding: Vec<usize> = rows.iter().map(|row| length - row.dims()[1]).collect();
+    let padded = rows.into_iter().zip(&padding).map(|(row, &missing)| {
+        let width = row.dims()[2];
+        match missing {
+            0 => row,
+            _ => Tensor::cat(vec![Tensor::zeros([1, missing, width], device), row], 1),
+        }
+    });
+    (Tensor::cat(padded.collect(), 0), padding)
+}
+
+impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
+    /// Reads the prompts, all but their last position.
+    fn begin(
+        model: &'a LatentLm<MixedAdapters, B, Vec<H>>,
+        prompts: &[MixedPrompt],
+        options: &'a GenerateOptions,
+        device: &Device,
+    ) -> (Self, Tensor<3>) {
+        let special = model.special_tokens();
+        let embedded = prompts
+            .iter()
+            .map(|prompt| model.embed_pieces(&prompt.pieces, prompt.open, device));
+        let (input, padding) = pad(embedded.collect(), device);
+        let capacity = input.dims()[1] + options.max_positions;
+        let rows = prompts.iter().map(|prompt| Row {
+            mode: Mode::Text,
+            next: Next::Token(special.stop),
+            random: RandomStream::for_step(prompt.seed, "mixed", 0),
+            pieces: Vec::new(),
+            run: Vec::new(),
+            cut: false,
+        });
+        let mut generation = Self {
+            model,
+            options,
+            kv_cache: model.backbone.init_padded_state(&padding, capacity, device),
+            rows: rows.collect(),
+            runs: Vec::new(),
+            positions: 0,
+            device: device.clone(),
+            special,
+        };
+        for modality in 0..options.frames.len() {
+            let open = |prompt: &MixedPrompt| prompt.open == Some(modality);
+            let rows = (0..prompts.len()).filter(|&row| open(&prompts[row]));
+            generation.open(modality, rows.collect());
+        }
+        (generation, input)
+    }
+
+    /// Sequences whose last token was `<BOD>`.
+    fn open(&mut self, modality: usize, mut rows: Vec<usize>) {
+        // A run of known length that does not fit is not begun.
+        let left = self.options.max_positions - self.positions;
+        if self.options.frames[modality] + 1 > left {
+            for row in rows.drain(..) {
+                self.rows[row].mode = Mode::Done;
+                self.rows[row].cut = true;
+            }
+        }
+        if rows.is_empty() {
+            return;
+        }
+        for &row in &rows {
+            self.rows[row].mode = Mode::Latents;
+        }
+        let null = (self.options.sample.guidance_scale != 1.0).then(|| {
+            let prompt = self.model.embed_pieces(&[], Some(modality), &self.device);
+            let capacity = prompt.dims()[1] + left;
+            let backbone = &self.model.backbone;
+            let state = backbone.init_state(rows.len(), capacity, &self.device);
+            (state, prompt.repeat_dim(0, rows.len()))
+        });
+        self.runs.push(Run {
+            modality,
+            rows,
+            made: 0,
+            null,
+        });
+    }
+
+    fn alive(&self) -> bool {
+        self.rows.iter().any(|row| row.mode != Mode::Done)
+    }
+
+    /// `[B, D]` after the next position of every sequence.
+    fn read(&mut self, input: Tensor<3>) -> Tensor<2> {
+        let hidden = self.model.backbone.step(input, &mut self.kv_cache);
+        let [rows, length, width] = hidden.dims();
+        hidden.narrow(1, length - 1, 1).reshape([rows, width])
+    }
+
+    /// Decides what each sequence reads next, given the hidden states `[B, D]` of its last position.
+    /// Returns the latents that were drawn, embedded, `[N, 1, D]`.
+    fn decide(&mut self, hidden: Tensor<2>) -> Vec<Tensor<3>> {
+        let logits = self.logits(hidden.clone());
+        let mut opened = vec![Vec::new(); self.special.modalities.len()];
+        for index in 0..self.rows.len() {
+            let row = &mut self.rows[index];
+            match row.mode {
+                Mode::Done => row.next = Next::Token(self.special.stop),
+                Mode::Closing(modality) => {
+                    row.next = Next::Token(self.special.modalities[modality].end);
+                    row.mode = Mode::Text;
+                }
+                Mode::Text => {
+                    let options = &self.options.text;
+                    let token = row.write(&self.special, options, logits[index].clone());
+                    let begins = |c: &latentlm_core::sequence::ControlTokens| c.begin == token;
+                    if let Some(modality) = self.special.modalities.iter().position(begins) {
+                        opened[modality].push(index);
+                    }
+                }
+                Mode::Latents => {}
+            }
+        }
+        let drawn = self.draw(&hidden, &logits);
+        for (modality, rows) in opened.into_iter().enumerate() {
+            self.open(modality, rows);
+        }
+        drawn
+    }
+
+    /// Scores of the next token, on the host, one row a sequence; none where nobody asks.
+    fn logits(&self, hidden: Tensor<2>) -> Vec<Vec<f32>> {
+        let open_ended = self
+            .runs
+            .iter()
+            .any(|run| self.options.frames[run.modality] == 0);
+        let writing = self.rows.iter().any(|row| row.mode == Mode::Text);
+        if !writing && !open_ended {
+            return Vec::new();
+        }
+        let logits = self.model.adapters.token.logits(hidden.unsqueeze_dim(1));
+        let vocabulary = logits.dims()[2];
+        let logits = logits.into_data().convert::<f32>();
+        let logits: &[f32] = logits.as_slice().expect("logits are numbers");
+        logits.chunks(vocabulary).map(<[f32]>::to_vec).collect()
+    }
+
+    /// The next latent of every run under way.
+    fn draw(&mut self, hidden: &Tensor<2>, logits: &[Vec<f32>]) -> Vec<Tensor<3>> {
+        let mut runs = std::mem::take(&mut self.runs);
+        let mut drawn = Vec::new();
+        let mut first = 0;
+        for run in &mut runs {
+            let latents = self.draw_run(run, hidden, logits, first);
+            first += run.rows.len() as i64;
+            drawn.push(latents);
+        }
+        runs.retain(|run| {
+            let under_way = |&row: &usize| self.rows[row].mode == Mode::Latents;
+            run.rows.iter().any(under_way)
+        });
+        self.runs = runs;
+        drawn
+    }
+
+    /// `first` is the row that the run's first sequence has among all latents drawn now.
+    fn draw_run(
+        &mut self,
+        run: &mut Run<B::State>,
+        hidden: &Tensor<2>,
+        logits: &[Vec<f32>],
+        first: i64,
+    ) -> Tensor<3> {
+        let (model, modality) = (self.model, run.modality);
+        let (head, adapter) = (model.head_of(modality), &model.adapters.latents[modality]);
+        let frames = self.options.frames[modality];
+        let control = self.special.modalities[modality];
+        let (count, dim) = (run.rows.len(), head.latent_dim());
+        let places: Vec<i64> = run.rows.iter().map(|&row| row as i64).collect();
+        let condition = hidden.clone().select(0, indices(&places, &self.device));
+        let null = run.null.as_mut().map(|(state, input)| {
+            let hidden = model.backbone.step(input.clone(), state);
+            let [rows, length, width] = hidden.dims();
+            hidden.narrow(1, length - 1, 1).reshape([rows, width])
+        });
+        let rows = &mut self.rows;
+        let noise = run.rows.iter();
+        let noise = noise.map(|&row| rows[row].random.normal([1, dim], &self.device));
+        let noise = Tensor::cat(noise.collect(), 0);
+        // Samplers that add noise on the way draw it from the first sequence's stream.
+        let random = &mut rows[run.rows[0]].random;
+        let latents = head.sample(condition, null, noise, &self.options.sample, random);
+        let latents = latents.reshape([count, 1, dim]);
+        let embedded = adapter.embed(latents.clone());
+        let decoded = adapter.unwhiten(latents).reshape([count, dim]);
+        run.made += 1;
+        for (place, &index) in run.rows.iter().enumerate() {
+            let row = &mut self.rows[index];
+            if row.mode != Mode::Latents {
+                continue;
+            }
+            let ends =
+                |logits: &Vec<f32>| logits[control.end as usize] > logits[control.more as usize];
+            if frames == 0 && run.made > 1 && ends(&logits[index]) {
+                row.end_run(modality);
+                row.next = Next::Token(control.end);
+                row.mode = Mode::Text;
+                continue;
+            }
+            row.run.push(decoded.clone().narrow(0, place, 1));
+            row.next = Next::Latent(first + place as i64);
+            if run.made == frames {
+                row.end_run(modality);
+                row.mode = Mode::Closing(modality);
+            }
+        }
+        if let Some((_, input)) = &mut run.null {
+            *input = embedded.clone();
+        }
+        embedded
+    }
+
+    /// What all sequences read next, `[B, 1, D]`.
+    fn input(&self, drawn: Vec<Tensor<3>>) -> Tensor<3> {
+        let count = self.rows.len() as i64;
+        let mut tokens = Vec::with_capacity(self.rows.len());
+        let mut places = Vec::with_capacity(self.rows.len());
+        for (index, row) in self.rows.iter().enumerate() {
+            let (token, place) = match row.next {
+                Next::Token(token) => (token, index as i64),
+                Next::Latent(drawn) => (self.special.stop, count + drawn),
+            };
+            tokens.push(i64::from(token));
+            places.push(place);
+        }
+        let tokens = indices(&tokens, &self.device).unsqueeze_dim::<2>(1);
+        let mut candidates = vec![self.model.adapters.token.embed(tokens)];
+        candidates.extend(drawn);
+        Tensor::cat(candidates, 0).select(0, indices(&places, &self.device))
+    }
+
+    fn run(mut self, mut input: Tensor<3>) -> Vec<Continuation> {
+        while self.alive() && self.positions < self.options.max_positions {
+            let hidden = self.read(input);
+            self.positions += 1;
+            let drawn = self.decide(hidden);
+            input = self.input(drawn);
+        }
+        let runs = std::mem::take(&mut self.runs);
+        for run in runs {
+            for row in run.rows {
+                self.rows[row].end_run(run.modality);
+            }
+        }
+        let done = |row: Row| Continuation {
+            cut: row.cut || row.mode != Mode::Done,
+            pieces: row.pieces,
+        };
+        self.rows.into_iter().map(done).collect()
+    }
+}
+
+impl Row {
+    /// Draws the next token; returns it.
+    fn write(
+        &mut self,
+        special: &SpecialTokens,
+        options: &TextOptions,
+        mut logits: Vec<f32>,
+    ) -> u32 {
+        logits[special.start as usize] = f32::NEG_INFINITY;
+        for control in &special.modalities {
+            logits[control.end as usize] = f32::NEG_INFINITY;
+            logits[control.more as usize] = f32::NEG_INFINITY;
+        }
+        let token = options.choose(&logits, &mut self.random);
+        self.next = Next::Token(token);
+        if token == special.stop {
+            self.mode = Mode::Done;
+        } else if token < special.start {
+            match self.pieces.last_mut() {
+                Some(Piece::Text(tokens)) => tokens.push(token),
+                _ => self.pieces.push(Piece::Text(vec![token])),
+            }
+        }
+        token
+    }
+
+    fn end_run(&mut self, modality: usize) {
+        let run = std::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.pieces.push(Piece::Latents {
+                modality,
+                latents: Tensor::cat(run, 0),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixed::{MixedLm, MixedLmConfig};
+    use crate::sizes::LmSizes;
+    use latentlm_core::conformance::assert_close;
+
+    const DIM: usize = 4;
+
+    fn model(device: &Device) -> MixedLm {
+        device.seed(5);
+        let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
+        let mut model = MixedLmConfig::new(8, vec![DIM, DIM])
+            .with_sizes(sizes.with_kv_heads(2))
+            .init(device);
+        // An untrained diffusion head predicts zero, whatever the condition: any trained one does not.
+        let mut random = RandomStream::new(9);
+        model.head = model
+            .head
+            .into_iter()
+            .map(|head| stir(head, &mut random))
+            .collect();
+        model
+    }
+
+    fn stir<M: burn::module::Module>(module: M, random: &mut RandomStream) -> M {
+        struct Stir<'a>(&'a mut RandomStream);
+        impl burn::module::ModuleMapper for Stir<'_> {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: burn::module::Param<Tensor<D>>,
+            ) -> burn::module::Param<Tensor<D>> {
+                param.map(|tensor| {
+                    let noise = self.0.normal(tensor.dims(), &tensor.device());
+                    tensor + noise.mul_scalar(0.1)
+                })
+            }
+        }
+        module.map(&mut Stir(random))
+    }
+
+    fn options() -> GenerateOptions {
+        GenerateOptions {
+            text: TextOptions::default(),
+            sample: SampleOptions {
+                steps: 4,
+                guidance_scale: 2.0,
+                ..Default::default()
+            },
+            frames: vec![3, 0],
+            max_positions: 24,
+        }
+    }
+
+    fn prompt(pieces: Vec<Piece>, open: Option<usize>, seed: u64) -> MixedPrompt {
+        MixedPrompt { pieces, open, seed }
+    }
+
+    fn prompts(device: &Device) -> Vec<MixedPrompt> {
+        let latents = RandomStream::new(3).normal([3, DIM], device);
+        let picture = Piece::Latents {
+            modality: 0,
+            latents,
+        };
+        vec![
+            prompt(vec![Piece::Text(vec![1, 2, 3, 4])], Some(0), 1),
+            prompt(vec![picture, Piece::Text(vec![5])], None, 2),
+            prompt(vec![], None, 3),
+            prompt(vec![Piece::Text(vec![6])], Some(1), 4),
+        ]
+    }
+
+    /// Prompts of all kinds, together and each alone.
+    #[test]
+    fn a_prompt_does_not_see_its_neighbours() {
+        let device = Device::default();
+        let model = model(&device);
+        let prompts = prompts(&device);
+        let together = model.generate(&prompts, &options(), &device);
+        let mut runs = 0;
+        for (prompt, together) in prompts.iter().zip(together) {
+            let alone = model.generate(std::slice::from_ref(prompt), &options(), &device);
+            let [alone] = alone.try_into().unwrap();
+            assert_eq!(alone.cut, together.cut);
+            assert_eq!(alone.pieces.len(), together.pieces.len());
+            for pair in alone.pieces.into_iter().zip(together.pieces) {
+                match pair {
+                    (Piece::Text(alone), Piece::Text(together)) => assert_eq!(alone, together),
+                    (Piece::Latents { latents: alone, .. }, Piece::Latents { latents, .. }) => {
+                        assert_close("a prompt's latents", latents, alone, 1e-4);
+                        runs += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(runs >= 2, "{runs} runs of latents");
+    }
+
+    /// What is generated step by step is what whole sequences predict: tokens are the likeliest
+    /// ones, the last latent of a picture is what the head draws of the whole sequence's hidden
+    /// state and the one of `<BOS> <BOD>` and the latents before.
+    #[test]
+    fn steps_are_what_whole_sequences_predict() {
+        let device = Device::default();
+        let model = model(&device);
+        let options = GenerateOptions {
+            text: TextOptions::GREEDY,
+            max_positions: 9,
+            ..options()
+        };
+        let given = [1, 2, 3];
+        let prompts = [prompt(vec![Piece::Text(given.to_vec())], Some(0), 7)];
+        let [made] = model
+            .generate(&prompts, &options, &device)
+            .try_into()
+            .unwrap();
+        let Piece::Latents { latents, .. } = &made.pieces[0] else {
+            panic!("{made:?}");
+        };
+        let special = model.special_tokens();
+        let text = |tokens: Vec<u32>, learned| Segment::Text { tokens, learned };
+        let picture = |frames| Segment::Latents {
+            modality: 0,
+            frames,
+            open_ended: false,
+            learned: true,
+        };
+        let hidden = |segments: Vec<Segment>, count: usize| {
+            let document = [Document { segments }];
+            let layout = model.layout(&document);
+            let seen = [
+                latents.clone().narrow(0, 0, count),
+                Tensor::zeros([0, DIM], &device),
+            ];
+            (model.hidden(&document, &layout, &seen), layout)
+        };
+        let start = || text([vec![special.start], given.to_vec()].concat(), false);
+
+        let last = |hidden: Tensor<2>| {
+            let rows = hidden.dims()[0];
+            hidden.narrow(0, rows - 1, 1)
+        };
+        let condition = last(hidden(vec![start(), picture(2)], 2).0);
+        let null = last(hidden(vec![text(vec![special.start], false), picture(2)], 2).0);
+        let mut random = RandomStream::for_step(7, "mixed", 0);
+        let noise: Vec<Tensor<2>> = (0..3).map(|_| random.normal([1, DIM], &device)).collect();
+        let expected = model.head[0].sample(
+            condition,
+            Some(null),
+            noise[2].clone(),
+            &options.sample,
+            &mut random,
+        );
+        assert_close(
+            "last latent",
+            latents.clone().narrow(0, 2, 1),
+            expected,
+            1e-4,
+        );
+
+        let Some(Piece::Text(written)) = made.pieces.get(1) else {
+            return; // The picture was all.
+        };
+        let (hidden, layout) = hidden(vec![start(), picture(3), text(written.clone(), true)], 3);
+        let logits = model
+            .adapters
+            .token
+            .logits(hidden.unsqueeze_dim(0))
+            .squeeze_dim::<2>(0);
+        for (position, answer) in layout.asked.iter().zip(&layout.answers).skip(1) {
+            let row = logits.clone().narrow(0, *position as usize, 1);
+            let row = row
+                .into_data()
+                .convert::<f32>()
+                .try_to_vec::<f32>()
+                .unwrap();
+            let allowed = |t: &usize| *t < 8 || *t == special.stop as usize;
+            let best = (0..row.len())
+                .filter(allowed)
+                .max_by(|&a, &b| row[a].total_cmp(&row[b]));
+            assert_eq!(best, Some(*answer as usize));
+        }
+    }
+
+    #[test]
+    fn the_limit_cuts() {
+        let device = Device::default();
+        let model = model(&device);
+        let options = GenerateOptions {
+            max_positions: 3,
+            ..options()
+        };
+        let made = model.generate(&[prompt(vec![], Some(0), 1)], &options, &device);
+        assert!(made[0].cut && made[0].pieces.is_empty());
+    }
+}
