@@ -266,10 +266,13 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
     let documents = [SpeechDocument {
         text: vec![1, 2, 3],
         frames: 4,
+        said: Vec::new(),
     }];
     let latents: Tensor<2> = random.normal([4, 64], &device);
     let draws = model.model().head.draw(4, &mut random, &device);
-    let loss = model.model().loss(&documents, latents, draws);
+    let loss = model
+        .model()
+        .loss(&documents, latents.clone(), latents, draws);
     let report = model.backward(loss.diffusion + loss.token).unwrap();
     assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
 }

@@ -136,7 +136,7 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
         })
     }
 
-    /// Texts whose `<EOD>` is likelier than another latent have ended.
+    /// Texts whose `<EOD>` is likelier than anything else have ended.
     ///
     /// # Shapes
     /// - `hidden`: `[B, D]`
@@ -147,7 +147,8 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
         let logits = logits.into_data().convert::<f32>();
         let logits: &[f32] = logits.as_slice().expect("logits are numbers");
         for (sounding, logits) in self.sounding.iter_mut().zip(logits.chunks(vocabulary)) {
-            *sounding &= logits[control.end as usize] <= logits[control.more as usize];
+            let end = logits[control.end as usize];
+            *sounding &= logits.iter().any(|&other| other > end);
         }
     }
 

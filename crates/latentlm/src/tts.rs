@@ -83,6 +83,8 @@ pub struct SpeechDocument {
     pub text: Vec<u32>,
     /// Latents, at least one.
     pub frames: usize,
+    /// The token of the text that each latent says, where that is known; else none.
+    pub said: Vec<u32>,
 }
 
 impl SpeechDocument {
@@ -112,7 +114,8 @@ impl SpeechDocument {
 /// The two parts of the joint loss `L_LM + lambda L_diff`, `[1]` each.
 #[derive(Debug, Clone)]
 pub struct SpeechLoss {
-    /// Cross entropy of `<EOD>` against another latent, at `<BOD>` and every latent.
+    /// Cross entropy at `<BOD>` and every latent: of what the next latent says where that is known,
+    /// else of another latent, in the end of `<EOD>`.
     pub token: Tensor<1>,
     /// The diffusion head's denoising error.
     pub diffusion: Tensor<1>,
@@ -134,8 +137,8 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
     /// - `draws`: `K * N` rows
     ///
     /// # Panics
-    /// If the documents' frames do not add up to `N`, a document has none, or the rows of `draws`
-    /// are no multiple of `N`.
+    /// If the documents' frames do not add up to `N`, a document has none or says another number of
+    /// tokens, or the rows of `draws` are no multiple of `N`.
     pub fn loss(
         &self,
         documents: &[SpeechDocument],
@@ -153,6 +156,11 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         assert!(
             documents.iter().all(|document| document.frames > 0),
             "a document without latents"
+        );
+        let known = |document: &SpeechDocument| [0, document.frames].contains(&document.said.len());
+        assert!(
+            documents.iter().all(known),
+            "what is said is known of all latents or of none"
         );
         let repeats = draws.noise.dims()[0] / count;
         assert_eq!(
@@ -176,8 +184,17 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
     }
 
     fn layout(&self, documents: &[SpeechDocument]) -> Layout {
-        let documents: Vec<Document> = documents.iter().map(SpeechDocument::segments).collect();
-        Layout::new(&documents, &[self.control_tokens()])
+        let segments: Vec<Document> = documents.iter().map(SpeechDocument::segments).collect();
+        let mut layout = Layout::new(&segments, &[self.control_tokens()]);
+        let mut rest = layout.answers.as_mut_slice();
+        for document in documents {
+            let (own, others) = rest.split_at_mut(document.frames + 1);
+            for (answer, said) in own.iter_mut().zip(&document.said) {
+                *answer = i64::from(*said);
+            }
+            rest = others;
+        }
+        layout
     }
 
     /// Hidden states of all positions, `[T, D]`.
@@ -205,7 +222,11 @@ mod tests {
 
     fn documents() -> Vec<SpeechDocument> {
         [(vec![1, 2, 3], 2), (vec![], 1), (vec![4], 3)]
-            .map(|(text, frames)| SpeechDocument { text, frames })
+            .map(|(text, frames)| SpeechDocument {
+                text,
+                frames,
+                said: Vec::new(),
+            })
             .to_vec()
     }
 
@@ -237,6 +258,22 @@ mod tests {
             frame += frames;
             position += positions;
         }
+    }
+
+    /// Where it is known what latents say, the softmax head is asked for that, but at the end.
+    #[test]
+    fn latents_are_named() {
+        let device = Device::default();
+        let model = model(&device);
+        let control = model.control_tokens();
+        let [more, end] = [control.more, control.end].map(i64::from);
+        let mut documents = documents();
+        documents[2].said = vec![4, 4, control.more];
+        let layout = model.layout(&documents);
+        assert_eq!(
+            layout.answers,
+            [more, more, end, more, end, 4, 4, more, end]
+        );
     }
 
     /// An untrained softmax head is near the uniform distribution, the diffusion head begins as

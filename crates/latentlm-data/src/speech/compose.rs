@@ -191,6 +191,17 @@ pub struct Composed {
     pub speaker: String,
     /// What kind it is.
     pub kind: Composition,
+    /// Its words, and where in the samples each ends.
+    pub words: Vec<SpokenWord>,
+}
+
+/// A word of a composed utterance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpokenWord {
+    /// The word.
+    pub text: String,
+    /// First sample after it.
+    pub end: usize,
 }
 
 /// What one speaker says: recordings of each word.
@@ -291,11 +302,13 @@ impl Composer {
             let words = words_of(&known, kind, &mut random);
             let text = text_of(&words);
             if split_of(&text) == split {
+                let (samples, words) = self.join(voice, &words, &mut random);
                 return Composed {
-                    samples: self.join(voice, &words, &mut random),
+                    samples,
                     speaker: voice.speaker.clone(),
                     text,
                     kind,
+                    words,
                 };
             }
         }
@@ -324,8 +337,13 @@ impl Composer {
         None
     }
 
-    fn join(&self, voice: &Voice, words: &[Word], random: &mut ChaCha8Rng) -> Vec<f32> {
-        let mut samples = Vec::new();
+    fn join(
+        &self,
+        voice: &Voice,
+        words: &[Word],
+        random: &mut ChaCha8Rng,
+    ) -> (Vec<f32>, Vec<SpokenWord>) {
+        let (mut samples, mut spoken) = (Vec::new(), Vec::new());
         for (index, word) in words.iter().enumerate() {
             let pause = if index == 0 {
                 MARGIN_SECONDS
@@ -334,9 +352,13 @@ impl Composer {
             };
             self.be_silent(&mut samples, pause, random);
             samples.extend(pick(&voice.clips[word], random));
+            spoken.push(SpokenWord {
+                text: word.1.clone(),
+                end: samples.len(),
+            });
         }
         self.be_silent(&mut samples, MARGIN_SECONDS, random);
-        samples
+        (samples, spoken)
     }
 
     fn be_silent(

@@ -12,7 +12,7 @@ mod wav;
 
 pub use audio::{Audio, read_audio};
 pub use check::{SpeechReport, check_speech};
-pub use compose::{Composed, Composer, Composition};
+pub use compose::{Composed, Composer, Composition, SpokenWord};
 pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset};
+use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset, SpokenWord};
 use latentlm_data::{BatchOrder, DataError, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
@@ -29,6 +29,14 @@ pub(crate) struct SpeechData {
     pub(crate) skipped: Vec<Skipped>,
     composed: usize,
     seed: u64,
+}
+
+/// An utterance that is not trained on.
+pub(crate) struct HeldOutUtterance {
+    pub(crate) text: String,
+    pub(crate) samples: Vec<f32>,
+    /// Where its words end, if it is composed.
+    pub(crate) words: Option<Vec<SpokenWord>>,
 }
 
 impl SpeechData {
@@ -65,7 +73,13 @@ impl SpeechData {
         }
     }
 
-    /// Every so often one or two words, where all are there to choose from; else one kind after
+    /// Its words and where they end, if it is composed.
+    pub(crate) fn words(&self, index: usize) -> Option<Vec<SpokenWord>> {
+        let composed = index.checked_sub(self.train.len())?;
+        Some(self.compose(self.composer.as_ref()?, composed).words)
+    }
+
+    /// Every so often a few words, where all are there to choose from; else one kind after
     /// another.
     fn compose(&self, composer: &Composer, index: usize) -> Composed {
         let kinds = composer.kinds();
@@ -123,15 +137,25 @@ impl SpeechData {
         })
     }
 
-    /// Held-out utterances and what they say: composed ones, all kinds alike, else recordings.
-    pub(crate) fn held_out(&self, count: usize) -> Vec<(String, Vec<f32>)> {
+    /// Held-out utterances: composed ones, all kinds alike, else recordings.
+    pub(crate) fn held_out(&self, count: usize) -> Vec<HeldOutUtterance> {
         let Some(composer) = &self.composer else {
             let recorded = (0..self.test.len().min(count)).filter_map(|i| self.test.get(i).ok());
-            return recorded.map(|clip| (clip.text, clip.samples)).collect();
+            let recorded = recorded.map(|clip| HeldOutUtterance {
+                text: clip.text,
+                samples: clip.samples,
+                words: None,
+            });
+            return recorded.collect();
         };
         let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
         let composed = kinds.map(|(kind, i)| composer.utterance(*kind, Split::Test, self.seed, i));
-        composed.map(|made| (made.text, made.samples)).collect()
+        let composed = composed.map(|made| HeldOutUtterance {
+            text: made.text,
+            samples: made.samples,
+            words: Some(made.words),
+        });
+        composed.collect()
     }
 
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the

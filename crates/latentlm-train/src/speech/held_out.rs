@@ -6,6 +6,7 @@ use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm};
 use latentlm_data::TextTokenizer;
 
 use super::data::SpeechData;
+use super::said::{said, silence};
 use super::stage_codec::{hop_samples, signal};
 use crate::error::TrainError;
 use crate::stage::number;
@@ -29,16 +30,21 @@ impl HeldOut {
         data: &SpeechData,
         codec: &Codec,
         tokenizer: &TextTokenizer,
+        aligned: bool,
         device: &Device,
     ) -> Result<Option<Self>, TrainError> {
         let (mut documents, mut latents) = (Vec::new(), Vec::new());
-        for (text, samples) in data.held_out(UTTERANCES) {
-            let sound = signal(samples, hop_samples(codec), device);
+        let (hop, silence) = (hop_samples(codec), silence(tokenizer));
+        for utterance in data.held_out(UTTERANCES) {
+            let sound = signal(utterance.samples, hop, device);
             let mean = codec.encode(sound).mode(); // [1, T, Z]
             let [_, frames, dim] = mean.dims();
+            let words = utterance.words.filter(|_| aligned);
+            let said = words.map(|words| said(&words, frames, hop, tokenizer, silence));
             documents.push(SpeechDocument {
-                text: tokenizer.encode(&text)?,
+                text: tokenizer.encode(&utterance.text)?,
                 frames,
+                said: said.transpose()?.unwrap_or_default(),
             });
             latents.push(mean.reshape([frames, dim]));
         }
@@ -51,9 +57,10 @@ impl HeldOut {
         }))
     }
 
-    /// The denoising error with the texts and without, on the same noise. Their difference is what
-    /// the model hears of the text: as long as it is nothing, speech babbles in a clear voice.
-    pub(crate) fn losses(&self, model: &SpeechLm) -> [(&'static str, f64); 2] {
+    /// The denoising error with the texts and without, on the same noise, and the cross entropy of
+    /// what is said. The difference of the first two is what the model hears of the text: as long as
+    /// it is nothing, speech babbles in a clear voice.
+    pub(crate) fn losses(&self, model: &SpeechLm) -> [(&'static str, f64); 3] {
         let device = self.latents.device();
         let [count, dim] = self.latents.dims();
         let mut random = RandomStream::for_step(SEED, "held-out", 0);
@@ -62,16 +69,18 @@ impl HeldOut {
         let latents = model.adapters.latent.whiten(latents).reshape([count, dim]);
         let mute = |document: &SpeechDocument| SpeechDocument {
             text: Vec::new(),
+            said: Vec::new(),
             ..*document
         };
         let mute: Vec<SpeechDocument> = self.documents.iter().map(mute).collect();
         let loss = |documents: &[SpeechDocument]| {
-            let loss = model.loss(documents, latents.clone(), latents.clone(), draws.clone());
-            number(loss.diffusion)
+            model.loss(documents, latents.clone(), latents.clone(), draws.clone())
         };
+        let with_text = loss(&self.documents);
         [
-            ("held_out_loss", loss(&self.documents)),
-            ("held_out_loss_without_text", loss(&mute)),
+            ("held_out_loss", number(with_text.diffusion)),
+            ("held_out_loss_without_text", number(loss(&mute).diffusion)),
+            ("held_out_token_loss", number(with_text.token)),
         ]
     }
 }

@@ -8,6 +8,7 @@ mod metrics;
 mod recipe;
 mod recognizer;
 mod run;
+mod said;
 mod speaker;
 mod spectrogram;
 mod stage_codec;

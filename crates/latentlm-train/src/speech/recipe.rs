@@ -71,6 +71,9 @@ pub struct TextConfig {
     pub loss_weight: f64,
     /// Largest share of an utterance's latents that is hidden from the model in training.
     pub history_dropout: f64,
+    /// Whether the softmax head learns to name the token that each latent says, where that is known:
+    /// in composed utterances.
+    pub aligned: bool,
 }
 
 /// How speech is drawn.
@@ -124,6 +127,7 @@ impl Default for SpeechRecipe {
                 path: String::new(),
                 loss_weight: 1.0,
                 history_dropout: 0.0,
+                aligned: false,
             },
             codec: default_codec(),
             codec_loss: CodecLossConfig::new()

@@ -14,6 +14,7 @@ use super::data::SpeechData;
 use super::held_out::HeldOut;
 use super::recipe::SpeechRecipe;
 use super::run::Context;
+use super::said::{said, silence};
 use super::speaker::{Speaker, TOKENIZER};
 use super::spectrogram;
 use super::stage_codec::{self, signal};
@@ -31,8 +32,8 @@ struct LmStage<'a> {
     codec: Codec,
     cache: LatentCache,
     tokenizer: TextTokenizer,
-    /// Tokens of every utterance of the cache.
-    texts: Vec<Vec<u32>>,
+    /// Every utterance of the cache.
+    documents: Vec<SpeechDocument>,
     whitening: Whitening,
     order: PackOrder,
     held_out: Option<HeldOut>,
@@ -53,7 +54,12 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let codec = stage_codec::load(&context.run, &context.device)?;
     let tokenizer = context.data.tokenizer(&recipe)?;
     let cache = latents(context, &codec)?;
-    let texts = texts(context, &cache, &tokenizer)?;
+    let documents = documents(
+        context,
+        &cache,
+        &tokenizer,
+        stage_codec::hop_samples(&codec),
+    )?;
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
@@ -64,11 +70,16 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         model.restore("model", &folder, manifest.step)?;
     }
-    let lengths = texts.iter().zip(&cache.lengths);
-    let positions = lengths.map(|(text, frames)| text.len() + 1 + *frames as usize);
+    let positions = documents.iter().map(SpeechDocument::positions);
     let capacity = recipe.data.pack_positions;
     let stage = LmStage {
-        held_out: HeldOut::new(&context.data, &codec, &tokenizer, &context.device)?,
+        held_out: HeldOut::new(
+            &context.data,
+            &codec,
+            &tokenizer,
+            recipe.text.aligned,
+            &context.device,
+        )?,
         order: PackOrder::new(positions.collect(), capacity, recipe.seed)
             .short_first(recipe.data.curriculum_steps),
         model,
@@ -76,7 +87,7 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
         codec,
         cache,
         tokenizer,
-        texts,
+        documents,
         whitening,
         device,
     };
@@ -119,16 +130,24 @@ fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainErr
     Ok(cache)
 }
 
-fn texts(
-    context: &mut Context,
+fn documents(
+    context: &Context,
     cache: &LatentCache,
     tokenizer: &TextTokenizer,
-) -> Result<Vec<Vec<u32>>, TrainError> {
-    let tokens = cache.labels.iter().map(|&index| {
-        let text = context.data.text(index as usize);
-        Ok(tokenizer.encode(&text)?)
+    hop: usize,
+) -> Result<Vec<SpeechDocument>, TrainError> {
+    let silence = silence(tokenizer);
+    let utterances = cache.labels.iter().zip(&cache.lengths);
+    let documents = utterances.map(|(&index, &frames)| {
+        let (index, frames) = (index as usize, frames as usize);
+        let text = tokenizer.encode(&context.data.text(index))?;
+        let said = match (context.recipe.text.aligned, context.data.words(index)) {
+            (true, Some(words)) => said(&words, frames, hop, tokenizer, silence)?,
+            _ => Vec::new(),
+        };
+        Ok(SpeechDocument { text, frames, said })
     });
-    tokens.collect()
+    documents.collect()
 }
 
 /// The whitening of sampled latents: the model is trained on `z`, not on the mean.
@@ -171,14 +190,16 @@ fn draw(
 }
 
 impl LmStage<'_> {
+    /// The documents of a pack, some without their text.
     fn documents(&self, pack: &[usize], random: &mut RandomStream) -> Vec<SpeechDocument> {
         let dropout = self.context.recipe.lm.condition_dropout;
-        let document = |&index: &usize| SpeechDocument {
-            text: match random.chance(dropout) {
-                true => Vec::new(),
-                false => self.texts[index].clone(),
+        let document = |&index: &usize| match random.chance(dropout) {
+            true => SpeechDocument {
+                text: Vec::new(),
+                said: Vec::new(),
+                ..self.documents[index]
             },
-            frames: self.cache.lengths[index] as usize,
+            false => self.documents[index].clone(),
         };
         pack.iter().map(document).collect()
     }
@@ -358,6 +379,7 @@ mod tests {
         let document = SpeechDocument {
             text: Vec::new(),
             frames: 50,
+            said: Vec::new(),
         };
         let documents = vec![document; 400];
         let heard = |most| {
@@ -377,6 +399,7 @@ mod tests {
         let documents = [(3, 6), (0, 4), (1, 8), (2, 2)].map(|(text, frames)| SpeechDocument {
             text: vec![0; text],
             frames,
+            said: Vec::new(),
         });
         let cut = |parts| {
             let shares = share_out(documents.to_vec(), parts);
