@@ -68,6 +68,18 @@ enum Command {
     /// Measure reconstruction and generation of a trained run.
     #[command(disable_help_flag = true)]
     EvalImage(Forwarded),
+    /// Train one model of text and pictures.
+    #[command(disable_help_flag = true)]
+    TrainMllm(Forwarded),
+    /// Go on with a prompt of text and pictures.
+    #[command(disable_help_flag = true)]
+    Generate(Forwarded),
+    /// Say what a picture shows.
+    #[command(disable_help_flag = true)]
+    Caption(Forwarded),
+    /// Measure a model of text and pictures.
+    #[command(disable_help_flag = true)]
+    EvalMllm(Forwarded),
     /// Compare LatentLM with its rivals, codecs with each other, ways of sampling.
     #[command(disable_help_flag = true)]
     Compare(Forwarded),
@@ -99,6 +111,10 @@ fn main() -> ExitCode {
         Command::Codec(args) => args.run("codec"),
         Command::SampleImage(args) => args.run("sample-image"),
         Command::EvalImage(args) => args.run("eval-image"),
+        Command::TrainMllm(args) => args.run("train-mllm"),
+        Command::Generate(args) => args.run("generate"),
+        Command::Caption(args) => args.run("caption"),
+        Command::EvalMllm(args) => args.run("eval-mllm"),
         Command::Compare(args) => args.run("compare"),
         Command::BenchDecode(args) => args.run("bench-decode"),
         Command::VerifyReference(args) => live::run(args),

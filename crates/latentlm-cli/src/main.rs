@@ -5,17 +5,21 @@
 mod bench_decode;
 mod bench_scaling;
 mod bench_worker;
+mod caption;
 mod codec;
 mod compare;
 mod data;
 mod device;
 mod eval_image;
+mod eval_mllm;
 mod eval_tts;
+mod generate;
 mod list_adapters;
 mod sample_image;
 mod sampling;
 mod speak;
 mod train_image;
+mod train_mllm;
 mod train_tts;
 mod training;
 mod verify_reference;
@@ -43,6 +47,10 @@ enum Command {
     EvalImage(eval_image::EvalImage),
     Speak(speak::Speak),
     EvalTts(eval_tts::EvalTts),
+    TrainMllm(train_mllm::TrainMllm),
+    Generate(generate::Generate),
+    Caption(caption::Caption),
+    EvalMllm(eval_mllm::EvalMllm),
     #[command(subcommand)]
     Codec(codec::Codec),
     #[command(subcommand)]
@@ -69,6 +77,10 @@ fn main() -> ExitCode {
         Command::EvalImage(command) => command.run(),
         Command::Speak(command) => command.run(),
         Command::EvalTts(command) => command.run(),
+        Command::TrainMllm(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Caption(command) => command.run(),
+        Command::EvalMllm(command) => command.run(),
         Command::Codec(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::BenchDecode(command) => command.run(),
@@ -102,6 +114,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | TrainError::Codec(_)
                     | TrainError::Model(_)
                     | TrainError::Prompt { .. }
+                    | TrainError::Request { .. }
                     | TrainError::Baseline(_)
                     | TrainError::Data(DataError::Text { .. })
             )

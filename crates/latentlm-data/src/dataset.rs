@@ -145,6 +145,17 @@ impl ImageDataset {
         }
     }
 
+    /// The sample's caption, without decoding its picture.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn caption(&self, index: usize) -> Option<&str> {
+        match &*self.store {
+            Store::Idx(_) => None,
+            Store::Entries { entries, .. } => entries[index].text.as_deref(),
+        }
+    }
+
     /// The sample.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ fn name(path: &Path) -> String {
 }
 
 /// One sample in ten is held out, by a hash of its name: adding files moves no other sample.
-fn held_out(key: &str) -> Split {
+pub(crate) fn held_out(key: &str) -> Split {
     match Sha256::digest(key.as_bytes())[0] % 10 {
         0 => Split::Test,
         _ => Split::Train,

@@ -46,6 +46,15 @@ impl ImageSpec {
     }
 }
 
+/// A picture file brought to a geometry, `[C, H, W]`.
+///
+/// # Errors
+/// If it can't be read or is no picture, or `spec` is no geometry of pictures.
+pub fn read_picture(path: &Path, spec: ImageSpec) -> Result<Vec<u8>, DataError> {
+    spec.validate(path)?;
+    Ok(fit(&decode(path)?, spec))
+}
+
 /// Decodes a picture file, whatever its name says, upright.
 pub(crate) fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     let reader = ImageReader::open(path)

@@ -51,6 +51,20 @@ pub struct RunOptions {
     pub interrupter: Interrupter,
 }
 
+impl RunOptions {
+    /// Options of a run within the run: begun, or continued where it has begun.
+    pub(crate) fn part(&self, name: &str) -> Self {
+        let path = self.path.join(name);
+        Self {
+            resume: path.join("config.toml").is_file(),
+            path,
+            device: self.device.clone(),
+            progress: self.progress,
+            interrupter: self.interrupter.clone(),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunEnd {

@@ -70,6 +70,12 @@ pub enum TrainError {
         /// Positions there may be.
         limit: usize,
     },
+    /// Something asked of a model of text and pictures that it can't do.
+    #[error("prompt: {reason}")]
+    Request {
+        /// What is wrong, and what would fit.
+        reason: String,
+    },
     /// A run folder that is not what the command needs.
     #[error("run {path}: {reason}")]
     Run {

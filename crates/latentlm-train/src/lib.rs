@@ -15,6 +15,7 @@ mod error;
 mod image;
 mod memory;
 mod metrics;
+mod mixed;
 mod optimize;
 mod plot;
 mod progress;
@@ -43,6 +44,10 @@ pub use image::{
 };
 pub use memory::peak_memory_bytes;
 pub use metrics::{MetricLine, MetricsLog};
+pub use mixed::{
+    Artist, EvaluateMixedOptions, Made, MixConfig, MixedEvaluation, MixedRecipe, MixedSampleConfig,
+    MixedTextConfig, PromptPiece, evaluate_mixed, train_mixed,
+};
 pub use optimize::{Player, StepReport};
 pub use progress::{ProgressMode, minutes};
 pub use recipe::{LmConfig, Recipe, StageConfig};

@@ -12,6 +12,7 @@ use latentlm::core::bundle::write_atomically;
 use crate::error::TrainError;
 use crate::image::ImageRecipe;
 use crate::metrics::{MetricLine, MetricsLog, series};
+use crate::mixed::MixedRecipe;
 use crate::plot::{Series, escape, line_chart};
 use crate::recipe::Recipe;
 use crate::run::RunFolder;
@@ -124,6 +125,28 @@ pub(crate) fn write_speech_report(
     end(page, run, recipe)
 }
 
+/// Writes the report of a run of text and pictures from what its folder holds.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn write_mixed_report(
+    run: &RunFolder<MixedRecipe>,
+    recipe: &MixedRecipe,
+) -> Result<PathBuf, TrainError> {
+    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
+    let mut page = begin(run);
+    if let Ok(png) = fs::read(run.file("samples/evaluation.png")) {
+        page.picture(
+            "asked for, drawn, and the nearest of all pictures in the codec's latents",
+            &png,
+        );
+    }
+    page.heading("Held-out captions drawn, above what they were said of");
+    samples(&mut page, run, "lm-step-");
+    curves(&mut page, &lines, "lm", "Language model");
+    end(page, run, recipe)
+}
+
 /// Title and measurements.
 fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
     let name = run
@@ -154,7 +177,7 @@ fn end<R: Recipe>(mut page: Page, run: &RunFolder<R>, recipe: &R) -> Result<Path
 }
 
 fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
-    let charts: [(&str, &[&str], bool); 7] = [
+    let charts: [(&str, &[&str], bool); 9] = [
         ("loss", &["loss", "reconstruction", "token_loss"], true),
         (
             "held-out mel distance in dB",
@@ -163,6 +186,16 @@ fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
         ),
         ("held-out STOI", &["held_out_stoi"], false),
         ("parts of the loss", &["mel", "stft", "adversarial"], false),
+        (
+            "share of held-out captions of the right category",
+            &["held_out_category"],
+            false,
+        ),
+        (
+            "perplexity of held-out text",
+            &["held_out_text_perplexity"],
+            true,
+        ),
         ("held-out PSNR in dB", &["held_out_psnr_db"], false),
         ("norm of the gradients", &["gradient_norm"], true),
         ("learning rate", &["lr"], false),

@@ -34,7 +34,7 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
     // Before the folder is made: a run that can't begin leaves nothing behind.
     let data = ImageData::open(&recipe.image)?;
     let parameters = parameters(&recipe, data.classes().len(), &options.device)?;
-    let codec_options = part_options(&options, CODEC);
+    let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;
     if context.data.train.len() < 2 || context.data.test.len() < 2 {
         let least = "two training and two held-out pictures are the least to measure with";
@@ -66,18 +66,6 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
         seconds: started.elapsed().as_secs_f64(),
         skipped: Vec::new(),
     })
-}
-
-/// Options of a run within a run: begun, or continued where it has begun.
-pub(crate) fn part_options(options: &RunOptions, name: &str) -> RunOptions {
-    let path = options.path.join(name);
-    RunOptions {
-        resume: path.join("config.toml").is_file(),
-        path,
-        device: options.device.clone(),
-        progress: options.progress,
-        interrupter: options.interrupter.clone(),
-    }
 }
 
 /// Names and numbers of parameters, LatentLM's first.
@@ -164,17 +152,15 @@ fn encode(
     context: &Context,
     options: RunOptions,
 ) -> Result<Option<(Latents, Whitening)>, TrainError> {
-    let recipe = context.recipe.image.clone();
-    let data = ImageData::open(&recipe)?;
-    let seed = recipe.seed;
-    let mut run = image::Context::open(recipe, data, options)?;
-    if !image::train_codec(&mut run)? {
-        return Ok(None);
-    }
-    let codec = image::load_codec(&run.run, &run.device)?;
-    let cache = image::latent_cache(&mut run, &codec)?;
-    let whitening = image::measure_whitening(&codec, &cache, seed, &run.device)?;
-    Ok(Some((Latents { codec, cache }, whitening)))
+    let encoded = image::encode(context.recipe.image.clone(), options)?;
+    Ok(encoded.map(|encoded| {
+        let image::Encoded {
+            codec,
+            cache,
+            whitening,
+        } = encoded;
+        (Latents { codec, cache }, whitening)
+    }))
 }
 
 fn with_whitening<M: ImageDenoiser>(

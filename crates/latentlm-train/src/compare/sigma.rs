@@ -8,7 +8,6 @@ use latentlm::codec_image::NoiseKind;
 use serde::{Deserialize, Serialize};
 
 use super::result::{markdown, write_result};
-use super::run::part_options;
 use crate::context::{RunEnd, RunOptions, open_run};
 use crate::error::TrainError;
 use crate::image::{EvaluateOptions, ImageEvaluation, ImageRecipe, evaluate_image, train_image};
@@ -118,7 +117,7 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
     let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
     let mut results = Vec::new();
     for variant in recipe.variants() {
-        let part = part_options(&options, &variant.name);
+        let part = options.part(&variant.name);
         let path = part.path.clone();
         let evaluate = EvaluateOptions {
             samples: recipe.samples,

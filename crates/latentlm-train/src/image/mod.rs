@@ -3,6 +3,7 @@
 mod batches;
 mod classifier;
 mod distance;
+mod encoded;
 mod evaluate;
 mod generator;
 mod grid;
@@ -21,11 +22,10 @@ pub use recipe::{DataConfig, ImageRecipe, SampleConfig};
 pub use run::train_image;
 
 pub(crate) use batches::{Batches, HostBatch};
+pub(crate) use encoded::{Encoded, encode};
 pub(crate) use evaluate::read_all;
 pub(crate) use grid::host_values;
 pub(crate) use judge::{Judge, even_labels};
-pub(crate) use run::{Context, ImageData};
-pub(crate) use stage_codec::{draw_latents, load as load_codec, train as train_codec};
-pub(crate) use stage_lm::{
-    Part as LmPart, gather, label_tensor, latents as latent_cache, measure as measure_whitening,
-};
+pub(crate) use run::ImageData;
+pub(crate) use stage_codec::draw_latents;
+pub(crate) use stage_lm::{Part as LmPart, gather, label_tensor};

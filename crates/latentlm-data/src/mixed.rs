@@ -1,0 +1,276 @@
+//! Documents of text and pictures, both ways: a caption and its picture, a picture and its caption,
+//! and text alone (paper §3.2).
+
+use latentlm_core::sequence::{Document, Segment, SpecialTokens};
+
+use crate::dataset::ImageDataset;
+use crate::error::DataError;
+use crate::text::TextTokenizer;
+
+/// The modality of pictures.
+pub const PICTURES: usize = 0;
+
+/// How often each kind of document comes in an epoch; 0 leaves it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mix {
+    /// Every picture after its caption.
+    pub draw: usize,
+    /// Every picture before its caption.
+    pub caption: usize,
+    /// Every piece of text.
+    pub text: usize,
+}
+
+/// What is said of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    /// What it shows.
+    pub text: String,
+    /// Its class, if there is more than one and the text is not its name.
+    pub category: Option<String>,
+}
+
+impl Caption {
+    /// Of every picture of a dataset; one without a text is called by its class.
+    pub fn all(pictures: &ImageDataset) -> Vec<Self> {
+        let classes = pictures.classes();
+        let captions = (0..pictures.len()).map(|index| {
+            let class = classes[pictures.label(index) as usize].to_lowercase();
+            match pictures.caption(index) {
+                Some(text) if !text.trim().is_empty() => Self {
+                    text: text.trim().to_owned(),
+                    category: (classes.len() > 1).then_some(class),
+                },
+                _ => Self {
+                    text: class,
+                    category: None,
+                },
+            }
+        });
+        captions.collect()
+    }
+
+    /// What a model learns to say: `animals & nature: dog face`.
+    pub fn said(&self) -> String {
+        match &self.category {
+            Some(category) => format!("{category}: {}", self.text),
+            None => self.text.clone(),
+        }
+    }
+
+    /// What a picture is asked for by: with an article, without, with its category.
+    pub fn asked(&self) -> Vec<String> {
+        let mut asked = vec![self.text.clone(), format!("a {}", self.text)];
+        asked.extend(self.category.as_ref().map(|_| self.said()));
+        asked
+    }
+
+    /// The category of what a model said.
+    pub fn category_of(said: &str) -> Option<&str> {
+        said.split_once(": ").map(|(category, _)| category)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Item {
+    Draw { picture: usize, way: usize },
+    Caption { picture: usize },
+    Text { piece: usize },
+}
+
+/// Documents to be trained on or measured with.
+#[derive(Debug, Clone)]
+pub struct MixedCorpus {
+    asked: Vec<Vec<Vec<u32>>>,
+    said: Vec<Vec<u32>>,
+    pieces: Vec<Vec<u32>>,
+    items: Vec<Item>,
+    special: SpecialTokens,
+    frames: usize,
+}
+
+impl MixedCorpus {
+    /// Documents of captions and paragraphs, of which no piece has more than `piece_tokens` tokens.
+    /// A picture has `frames` latents.
+    ///
+    /// # Errors
+    /// If a text can't be encoded, or there is nothing.
+    pub fn new(
+        captions: &[Caption],
+        paragraphs: &[String],
+        tokenizer: &TextTokenizer,
+        (frames, piece_tokens): (usize, usize),
+        mix: Mix,
+    ) -> Result<Self, DataError> {
+        let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
+        let encode = |texts: Vec<String>| -> Result<Vec<Vec<u32>>, DataError> {
+            texts.iter().map(|text| tokenizer.encode(text)).collect()
+        };
+        let asked = captions.iter().map(|caption| encode(caption.asked()));
+        let said = encode(captions.iter().map(Caption::said).collect())?;
+        let mut pieces = Vec::new();
+        for tokens in encode(paragraphs.to_vec())? {
+            let whole = [tokens, vec![special.stop]].concat();
+            pieces.extend(whole.chunks(piece_tokens.max(1)).map(<[u32]>::to_vec));
+        }
+        let mut items = Vec::new();
+        for picture in 0..captions.len() {
+            items.extend((0..mix.draw).map(|way| Item::Draw { picture, way }));
+            items.extend((0..mix.caption).map(|_| Item::Caption { picture }));
+        }
+        for piece in 0..pieces.len() {
+            items.extend((0..mix.text).map(|_| Item::Text { piece }));
+        }
+        if items.is_empty() {
+            return Err(DataError::Text {
+                reason: "there are no captions and no text to learn from".into(),
+            });
+        }
+        Ok(Self {
+            asked: asked.collect::<Result<_, _>>()?,
+            said,
+            pieces,
+            items,
+            special,
+            frames,
+        })
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none; never.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The picture that a document has.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn picture(&self, index: usize) -> Option<usize> {
+        match self.items[index] {
+            Item::Draw { picture, .. } | Item::Caption { picture } => Some(picture),
+            Item::Text { .. } => None,
+        }
+    }
+
+    /// A document. Where the request for a picture is dropped, the picture is drawn out of nothing:
+    /// guidance needs that.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn document(&self, index: usize, dropped: bool) -> Document {
+        let start = self.special.start;
+        let text = |tokens: Vec<u32>| Segment::Text {
+            tokens,
+            learned: true,
+        };
+        let latents = |learned| Segment::Latents {
+            modality: PICTURES,
+            frames: self.frames,
+            open_ended: false,
+            learned,
+        };
+        let segments = match self.items[index] {
+            Item::Draw { picture, way } => {
+                let ways = &self.asked[picture];
+                let asked = match dropped {
+                    true => &[][..],
+                    false => &ways[way % ways.len()],
+                };
+                let begin = text([&[start], asked].concat());
+                vec![begin, latents(true), text(vec![self.special.stop])]
+            }
+            Item::Caption { picture } => {
+                let said = [&self.said[picture][..], &[self.special.stop]].concat();
+                vec![text(vec![start]), latents(false), text(said)]
+            }
+            Item::Text { piece } => vec![text([&[start], &self.pieces[piece][..]].concat())],
+        };
+        Document { segments }
+    }
+
+    /// Positions of every document.
+    pub fn lengths(&self) -> Vec<usize> {
+        let length = |index| self.document(index, false).positions();
+        (0..self.len()).map(length).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::TokenizerKind;
+
+    fn corpus(mix: Mix) -> (MixedCorpus, TextTokenizer) {
+        let captions = [("dog", Some("animals")), ("7", None)].map(|(text, category)| Caption {
+            text: text.into(),
+            category: category.map(str::to_owned),
+        });
+        let paragraphs = ["god is a magnolia: 7".to_owned()];
+        let texts: Vec<String> = captions.iter().flat_map(Caption::asked).collect();
+        let texts = [texts, paragraphs.to_vec()].concat();
+        let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 64).unwrap();
+        let corpus = MixedCorpus::new(&captions, &paragraphs, &tokenizer, (3, 8), mix);
+        (corpus.unwrap(), tokenizer)
+    }
+
+    fn words(document: &Document, tokenizer: &TextTokenizer) -> Vec<String> {
+        let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
+        let word = |token: &u32| match *token {
+            t if t == special.start => "<s>".into(),
+            t if t == special.stop => "</s>".into(),
+            t => tokenizer.decode(&[t]).unwrap(),
+        };
+        let segment = |segment: &Segment| match segment {
+            Segment::Text { tokens, .. } => tokens.iter().map(word).collect::<String>(),
+            Segment::Latents { learned, .. } => format!("[{learned}]"),
+        };
+        document.segments.iter().map(segment).collect()
+    }
+
+    #[test]
+    fn documents_go_both_ways() {
+        let mix = Mix {
+            draw: 3,
+            caption: 1,
+            text: 1,
+        };
+        let (corpus, tokenizer) = corpus(mix);
+        let read = |index, dropped| words(&corpus.document(index, dropped), &tokenizer);
+        assert_eq!(read(0, false), ["<s>dog", "[true]", "</s>"]);
+        assert_eq!(
+            read(1, false)[0],
+            "<s>adog",
+            "one token a character, decoded alone"
+        );
+        assert_eq!(read(2, false)[0], "<s>animals:dog");
+        assert_eq!(read(2, true), ["<s>", "[true]", "</s>"]);
+        assert_eq!(read(3, false), ["<s>", "[false]", "animals:dog</s>"]);
+        assert_eq!(
+            read(6, false)[0],
+            "<s>7",
+            "the third way is the first again"
+        );
+        assert_eq!((corpus.picture(7), corpus.picture(8)), (Some(1), None));
+        let pieces: Vec<String> = (8..corpus.len()).map(|i| read(i, false).concat()).collect();
+        assert_eq!(pieces, ["<s>godisa", "<s>magnoli", "<s>a:7</s>"]);
+        let lengths: Vec<usize> = corpus.lengths();
+        assert_eq!(
+            lengths[..4],
+            [1 + 3 + 5 + 1, 1 + 5 + 5 + 1, 1 + 12 + 5 + 1, 1 + 5 + 13]
+        );
+    }
+
+    #[test]
+    fn a_category_is_read_back() {
+        assert_eq!(
+            Caption::category_of("animals & nature: dog"),
+            Some("animals & nature")
+        );
+        assert_eq!(Caption::category_of("dog"), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! A whole run of text and pictures: codec, latents, language model, report.
+
+use std::time::Instant;
+
+use super::data::MixedData;
+use super::recipe::MixedRecipe;
+use super::stage_lm;
+use crate::context::{self, RunEnd, RunOptions};
+use crate::error::TrainError;
+use crate::image;
+use crate::report;
+
+/// A run of text and pictures.
+pub(crate) type Context = context::Context<MixedRecipe, MixedData>;
+
+/// The folder of the image run that the codec is trained in.
+pub(crate) const CODEC: &str = "codec";
+
+/// Trains a recipe, or continues a run.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+    let started = Instant::now();
+    // Before the folder is made: a run that can't begin leaves nothing behind.
+    let data = MixedData::open(&recipe)?;
+    let codec_options = options.part(CODEC);
+    let mut context = Context::open(recipe, data, options)?;
+    let encoded = image::encode(context.recipe.image(), codec_options)?;
+    let finished = match encoded {
+        Some(encoded) => stage_lm::train(&mut context, encoded)?,
+        None => false,
+    };
+    let report = report::write_mixed_report(&context.run, &context.recipe)?;
+    if !finished {
+        return Ok(RunEnd::Stopped);
+    }
+    let last = context.recipe.lm_train.steps;
+    Ok(RunEnd::Finished {
+        samples: context.run.file(&format!("samples/lm-step-{last}.png")),
+        report,
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: Vec::new(),
+    })
+}
