@@ -98,7 +98,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         let text = self.adapters.token.embed(tokens);
         let Some(voice) = voice else { return text };
         let latents = self.adapters.latent.whiten(voice.clone().unsqueeze_dim(0));
-        Tensor::cat(vec![text, self.adapters.latent.embed(latents)], 1)
+        let more = i64::from(self.control_tokens().more);
+        let said = Tensor::full([1, voice.dims()[0]], more, device);
+        Tensor::cat(vec![text, self.embed_latents(latents, said)], 1)
     }
 }
 
@@ -121,14 +123,13 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
         let [rows, length, width] = hidden.dims();
         let hidden = hidden.narrow(1, length - 1, 1).reshape([rows, width]);
         let condition = hidden.clone().narrow(0, 0, batch);
-        self.hear_ends(condition.clone());
+        let said = self.listen(condition.clone());
         if !self.sounding.contains(&true) {
             return None;
         }
         let null = (rows > batch).then(|| hidden.narrow(0, batch, batch));
         let latents = self.draw(condition, null).unsqueeze_dim::<3>(1); // [B, 1, Z]
-        let heard = self.model.adapters.latent.embed(latents.clone());
-        self.input = heard.repeat_dim(0, rows / batch);
+        self.input = self.read(latents.clone(), said, rows);
         self.frames += 1;
         Some(SpeechFrame {
             latents: self.model.adapters.latent.unwhiten(latents),
@@ -136,20 +137,39 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
         })
     }
 
-    /// Texts whose `<EOD>` is likelier than anything else have ended.
+    /// What the backbone reads next, `[R, 1, D]`. Rows without text are not told what is said.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, 1, Z]`, whitened; `said`: `B` tokens
+    fn read(&self, latents: Tensor<3>, mut said: Vec<i64>, rows: usize) -> Tensor<3> {
+        let batch = said.len();
+        said.resize(rows, i64::from(self.model.control_tokens().more));
+        let said = Tensor::from_data(TensorData::new(said, [rows, 1]), &latents.device());
+        let latents = latents.repeat_dim(0, rows / batch);
+        self.model.embed_latents(latents, said)
+    }
+
+    /// Texts whose `<EOD>` is likelier than anything else have ended. Returns what the others say
+    /// next: the likeliest token but that.
     ///
     /// # Shapes
     /// - `hidden`: `[B, D]`
-    fn hear_ends(&mut self, hidden: Tensor<2>) {
+    fn listen(&mut self, hidden: Tensor<2>) -> Vec<i64> {
         let control = self.model.control_tokens();
         let logits = self.model.adapters.token.logits(hidden.unsqueeze_dim(1)); // [B, 1, V]
         let vocabulary = logits.dims()[2];
         let logits = logits.into_data().convert::<f32>();
         let logits: &[f32] = logits.as_slice().expect("logits are numbers");
+        let mut said = Vec::with_capacity(self.sounding.len());
         for (sounding, logits) in self.sounding.iter_mut().zip(logits.chunks(vocabulary)) {
-            let end = logits[control.end as usize];
-            *sounding &= logits.iter().any(|&other| other > end);
+            let other = |token: &usize| *token != control.end as usize;
+            let likeliest = (0..vocabulary).filter(other);
+            let likeliest = likeliest.max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+            let likeliest = likeliest.unwrap_or(control.more as usize);
+            *sounding &= logits[control.end as usize] <= logits[likeliest];
+            said.push(likeliest as i64);
         }
+        said
     }
 
     /// Whitened latents, `[B, Z]`.

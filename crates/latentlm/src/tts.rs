@@ -2,7 +2,8 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor};
 use latentlm_adapters::{LatentAdapter, LatentAdapterConfig, TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::Backbone;
 use latentlm_core::sequence::{ControlTokens, Document, Layout, Segment};
@@ -20,6 +21,8 @@ pub struct TtsAdapters {
     pub token: TokenAdapter,
     /// Latents of the speech codec.
     pub latent: LatentAdapter,
+    /// What each latent says, added to it; none in a model that is not told.
+    pub said: Option<Embedding>,
 }
 
 /// The text-to-speech model with the workspace's own backbone and head.
@@ -32,6 +35,9 @@ pub struct SpeechLmConfig {
     pub text_vocabulary: usize,
     /// `Z`, numbers a latent.
     pub latent_dim: usize,
+    /// Whether the model reads, beside each latent, the token that it says, and names the next.
+    #[config(default = false)]
+    pub aligned: bool,
     /// Sizes of backbone and head.
     #[config(default = "LmSizes::new()")]
     pub sizes: LmSizes,
@@ -69,6 +75,9 @@ impl SpeechLmConfig {
             adapters: TtsAdapters {
                 token: token.init(device),
                 latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
+                said: self
+                    .aligned
+                    .then(|| EmbeddingConfig::new(vocabulary, self.sizes.width).init(device)),
             },
             backbone: self.sizes.backbone().init(device),
             head: self.sizes.head(self.latent_dim).init(device),
@@ -197,6 +206,18 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         layout
     }
 
+    /// Latents as the backbone reads them, with what they say, `[B, T, D]`.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, Z]`, whitened; `said`: `[B, T]`, `more` where it is not known
+    pub(crate) fn embed_latents(&self, latents: Tensor<3>, said: Tensor<2, Int>) -> Tensor<3> {
+        let latents = self.adapters.latent.embed(latents);
+        match &self.adapters.said {
+            Some(table) => latents + table.forward(said),
+            None => latents,
+        }
+    }
+
     /// Hidden states of all positions, `[T, D]`.
     fn hidden(
         &self,
@@ -204,8 +225,16 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         documents: &[SpeechDocument],
         latents: Tensor<2>,
     ) -> Tensor<2> {
-        let latents = self.adapters.latent.embed(latents.unsqueeze_dim(0));
         let device = latents.device();
+        let more = self.control_tokens().more;
+        let said = documents.iter().flat_map(|document| {
+            let unknown = document.frames - document.said.len();
+            let said = document.said.iter().copied();
+            said.chain(std::iter::repeat_n(more, unknown))
+                .map(i64::from)
+        });
+        let said = indices(&said.collect::<Vec<i64>>(), &device).unsqueeze_dim(0);
+        let latents = self.embed_latents(latents.unsqueeze_dim(0), said);
         let x = embed(&self.adapters.token, layout, vec![latents], &device);
         let lengths: Vec<usize> = documents.iter().map(SpeechDocument::positions).collect();
         self.backbone.forward_documents(x, &lengths).squeeze_dim(0)

@@ -253,7 +253,9 @@ impl SpeechRecipe {
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> SpeechLmConfig {
-        SpeechLmConfig::new(text_vocabulary, self.codec.latent_dim).with_sizes(self.lm.sizes())
+        SpeechLmConfig::new(text_vocabulary, self.codec.latent_dim)
+            .with_aligned(self.text.aligned)
+            .with_sizes(self.lm.sizes())
     }
 
     /// The options that speech is drawn with.
