@@ -7,7 +7,9 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
 use latentlm_tests::repository;
-use latentlm_train::{CompareRecipe, ImageRecipe, Player, Recipe, SigmaRecipe, SpeechRecipe};
+use latentlm_train::{
+    CompareRecipe, ImageRecipe, MixedRecipe, Player, Recipe, SigmaRecipe, SpeechRecipe,
+};
 
 /// Models of this size are built one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -39,12 +41,20 @@ fn every_recipe_resolves() {
         count += 1;
     }
     assert_eq!(count, 10);
+    for entry in std::fs::read_dir(repository("configs/mllm")).unwrap() {
+        MixedRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 12);
 }
 
 #[test]
 fn the_default_is_the_shipped_recipe() {
     assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
     assert_eq!(speech_recipe("voice.toml"), SpeechRecipe::default());
+    let mixed = repository("configs/mllm/twemoji.toml");
+    let mixed = MixedRecipe::resolve(Some(&mixed), &[]).unwrap();
+    assert_eq!(mixed, MixedRecipe::default());
 }
 
 /// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's

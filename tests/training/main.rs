@@ -2,6 +2,7 @@
 
 mod compare;
 mod image;
+mod mixed;
 mod speech;
 
 use std::fs;

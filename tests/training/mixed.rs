@@ -1,0 +1,205 @@
+//! Runs of text and pictures.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::TextOptions;
+use latentlm_train::{
+    Artist, EvaluateMixedOptions, Made, MixedRecipe, PromptPiece, Recipe, RunEnd, RunFolder,
+    TrainError, evaluate_mixed, image_grid, save_png, train_mixed,
+};
+
+use crate::{alone, run_options, tensors};
+
+/// Twenty captioned pictures of two categories, a quarter held out, and a short text.
+fn data(folder: &Path) {
+    let mut lines = Vec::new();
+    for index in 0..20u8 {
+        let name = format!("{index}.png");
+        let shade = f32::from(index) / 40.0 - 1.0;
+        let (colour, category) = match index % 2 {
+            0 => ([0.6, shade, -1.0], "Warm"),
+            _ => ([-1.0, shade, 0.6], "Cold"),
+        };
+        let picture: Tensor<4> = Tensor::<1>::from_floats(colour, &Device::default())
+            .reshape([1, 3, 1, 1])
+            .expand([1, 3, 8, 8]);
+        save_png(&image_grid(picture, 1, 1), &folder.join(&name)).unwrap();
+        let split = if index % 4 == 3 || index == 0 {
+            "test"
+        } else {
+            "train"
+        };
+        let word = if index % 2 == 0 { "red" } else { "blue" };
+        lines.push(format!(
+            r#"{{"file_name":"{name}","text":"{word} {index}","label":"{category}","split":"{split}"}}"#
+        ));
+    }
+    fs::write(folder.join("metadata.jsonl"), lines.join("\n")).unwrap();
+    fs::write(
+        folder.join("train.txt"),
+        "Red is warm.\n\nBlue is cold, they say.",
+    )
+    .unwrap();
+    fs::write(folder.join("test.txt"), "Blue is warm.").unwrap();
+}
+
+/// The default recipe made so small that both stages take seconds.
+fn tiny(data: &Path, changes: &[&str]) -> MixedRecipe {
+    let mut overrides = ["data.path", "text.data"]
+        .map(|key| format!("{key}={}", data.display()))
+        .to_vec();
+    let small = [
+        "text.vocabulary=300",
+        "text.piece_tokens=6",
+        "mix.pack_positions=64",
+        "codec.image_size=8",
+        "codec.latent_dim=4",
+        "codec.vit.patch_size=4",
+        "codec.vit.encoder_width=16",
+        "codec.vit.decoder_width=16",
+        "codec.vit.encoder_depth=1",
+        "codec.vit.decoder_depth=1",
+        "codec.vit.heads=2",
+        "codec_train.steps=3",
+        "codec_train.batch_size=4",
+        "codec_train.warmup_steps=2",
+        "codec_train.log_every=1",
+        "lm.width=32",
+        "lm.depth=1",
+        "lm.heads=2",
+        "lm.kv_heads=1",
+        "lm.head_depth=1",
+        "lm_train.steps=4",
+        "lm_train.warmup_steps=2",
+        "lm_train.log_every=1",
+        "sample.steps=2",
+    ];
+    overrides.extend(small.iter().chain(changes).map(ToString::to_string));
+    MixedRecipe::resolve(None, &overrides).unwrap()
+}
+
+fn run(path: &Path, recipe: &MixedRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
+    train_mixed(recipe.clone(), run_options(path, resume, stop))
+}
+
+#[test]
+fn a_mixed_run_stopped_after_every_step_equals_an_uninterrupted_one() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let pictures = dir.path().join("data");
+    fs::create_dir(&pictures).unwrap();
+    data(&pictures);
+    let recipe = tiny(&pictures, &["lm_train.grad_accumulation=2"]);
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let end = run(&whole, &recipe, false, false).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }), "{end:?}");
+    let mut calls = 1;
+    let mut end = run(&parts, &recipe, false, true).unwrap();
+    while end == RunEnd::Stopped {
+        end = run(&parts, &recipe, true, true).unwrap();
+        calls += 1;
+        assert!(calls < 20, "a stopped run does not get on");
+    }
+    assert!(calls >= 5, "the run was stopped {calls} times only");
+    for name in ["model-ema.safetensors", "codec.safetensors"] {
+        let read = |path: &Path| {
+            let (run, _) = RunFolder::<MixedRecipe>::open(path).unwrap();
+            tensors(&run.latest("lm").unwrap().unwrap().0.join(name))
+        };
+        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
+    }
+    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
+}
+
+#[test]
+fn a_finished_mixed_run_draws_captions_and_writes() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let path = dir.path().join("r");
+    let recipe = tiny(dir.path(), &[]);
+    run(&path, &recipe, false, false).unwrap();
+
+    let device = Device::default();
+    let artist = Artist::from_run(&path, &device).unwrap();
+    let sample = recipe.sample_options();
+    let make = |prompt: &str, seed| {
+        let prompt = PromptPiece::parse(prompt).unwrap();
+        artist.generate(&prompt, &sample, TextOptions::default(), (20, seed))
+    };
+    let picture = |seed| match &make("red <image>", seed).unwrap()[..] {
+        [Made::Picture(picture), ..] => picture.to_data(),
+        other => panic!("no picture first: {other:?}"),
+    };
+    assert_eq!(picture(1), picture(1), "the same seed");
+    assert_ne!(picture(1), picture(2), "another seed");
+    let file = dir.path().join("1.png");
+    let asked = format!("<image>{}</image>", file.display());
+    assert!(make(&asked, 0).is_ok());
+
+    let error = |prompt: &str| make(prompt, 0).unwrap_err().to_string();
+    let text = dir.path().join("train.txt");
+    let no_picture = error(&format!("<image>{}</image>", text.display()));
+    assert!(no_picture.contains("train.txt"), "{no_picture}");
+    let long = error(&"blue ".repeat(80));
+    assert!(long.contains("mix.pack_positions"), "{long}");
+    let long = error(&format!("{} <image>", "blue ".repeat(60)));
+    assert!(long.contains("what is asked for at least 5"), "{long}");
+
+    let options = EvaluateMixedOptions {
+        samples: 6,
+        seed: 3,
+        sample,
+    };
+    let measured = evaluate_mixed(&path, &options, &device).unwrap();
+    assert_eq!(measured.samples, [6, 6]);
+    assert!(measured.text_perplexity.unwrap() > 1.0);
+    assert!(measured.text_bits_per_byte.unwrap() > 0.0);
+    let shares = [
+        measured.neighbours_of_category,
+        measured.neighbours_of_category_held_out,
+        measured.colour_agreement,
+    ];
+    assert!(
+        shares
+            .iter()
+            .all(|share| (0.0..=1.0).contains(&share.unwrap())),
+        "{measured:?}"
+    );
+    // Of a gallery of ten warm and ten cold, the ten nearest cannot all be of one kind by chance.
+    assert!((measured.neighbours_of_category_by_chance.unwrap() - 0.5).abs() < 1e-9);
+    assert_eq!(measured.colour_agreement_of_real, Some(1.0));
+    for file in ["evaluation.json", "samples/evaluation.png", "report.html"] {
+        assert!(path.join(file).is_file(), "{file}");
+    }
+}
+
+/// A batch of pictures is one epoch's share, and captions are learned: after some steps on few
+/// pictures their words are likelier than others.
+#[test]
+fn captions_are_learned() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let path = dir.path().join("r");
+    let steps = [
+        "lm_train.steps=60",
+        "lm_train.learning_rate=0.01",
+        "text.loss_weight=1.0",
+    ];
+    let recipe = tiny(dir.path(), &steps);
+    run(&path, &recipe, false, false).unwrap();
+    let log = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|line| line["token_loss"].as_f64())
+        .collect();
+    assert_eq!(losses.len(), 60);
+    let (first, last) = (losses[0], losses[50..].iter().sum::<f64>() / 10.0);
+    assert!(first > 5.0, "near the uniform distribution: {first}");
+    assert!(last < 0.4 * first, "{first} -> {last}");
+}
