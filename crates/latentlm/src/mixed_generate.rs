@@ -15,6 +15,10 @@ const PROMPTS_A_PART: usize = 4;
 
 /// A piece of what is given or made.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle: a prompt has a few"
+)]
 pub enum Piece {
     /// Tokens of text.
     Text(Vec<u32>),
@@ -281,8 +285,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
     fn decide(&mut self, hidden: Tensor<2>) -> Vec<Tensor<3>> {
         let logits = self.logits(hidden.clone());
         let mut opened = vec![Vec::new(); self.special.modalities.len()];
-        for index in 0..self.rows.len() {
-            let row = &mut self.rows[index];
+        for (index, row) in self.rows.iter_mut().enumerate() {
             match row.mode {
                 Mode::Done => row.next = Next::Token(self.special.stop),
                 Mode::Closing(modality) => {

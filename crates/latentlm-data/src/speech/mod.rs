@@ -8,6 +8,7 @@ mod corpus;
 mod dataset;
 mod espeak;
 mod loudness;
+mod vocabulary;
 mod wav;
 
 pub use audio::{Audio, read_audio};

@@ -38,6 +38,10 @@ pub struct Artist {
 
 /// A piece of what came of a prompt.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle: a prompt has a few"
+)]
 pub enum Made {
     /// Text.
     Text(String),
@@ -264,11 +268,7 @@ impl Artist {
             });
         }
         let limit = self.recipe.mix.pack_positions;
-        let longest = prompts
-            .iter()
-            .map(|prompt| positions(prompt))
-            .max()
-            .unwrap_or(0);
+        let longest = prompts.iter().map(positions).max().unwrap_or(0);
         // A picture that is asked for has to fit behind the prompt.
         let least = match prompts.iter().any(|prompt| prompt.open.is_some()) {
             true => self.recipe.codec.tokens() + 1,

@@ -169,7 +169,7 @@ impl LmStage<'_> {
                 diffusion_share: own_latents as f64 / all_latents.max(1) as f64,
                 token_share: own_tokens as f64 / all_tokens.max(1) as f64,
                 token_weight: recipe.text.loss_weight,
-                latents: latents.clone().slice([frame..frame + frames]),
+                latents: latents.clone().slice(frame..frame + frames),
                 draws: match own_latents {
                     0 => draws.of_latents(0..1, all_latents.max(1)),
                     _ => draws.of_latents(denoised..denoised + own_latents, all_latents),
