@@ -93,7 +93,7 @@ impl Default for SpeechRecipe {
     /// The voice of `configs/tts/voice.toml`.
     fn default() -> Self {
         let stage = StageConfig {
-            steps: 2000,
+            steps: 1500,
             batch_size: 16,
             grad_accumulation: 1,
             learning_rate: 1e-3,
@@ -116,18 +116,18 @@ impl Default for SpeechRecipe {
                 trim_silence: true,
                 min_seconds: 0.1,
                 max_seconds: 10.0,
-                composed: 2000,
+                composed: 6000,
                 codec_seconds: 0.5,
                 pack_positions: 1024,
-                curriculum_steps: 0,
+                curriculum_steps: 2000,
             },
             text: TextConfig {
                 tokenizer: TokenizerKind::ByteLevelBpe,
                 vocabulary: 512,
                 path: String::new(),
-                loss_weight: 1.0,
-                history_dropout: 0.0,
-                aligned: false,
+                loss_weight: 2.0,
+                history_dropout: 0.2,
+                aligned: true,
             },
             codec: default_codec(),
             codec_loss: CodecLossConfig::new()
@@ -135,9 +135,9 @@ impl Default for SpeechRecipe {
                 .with_kl_weight(0.03),
             codec_train: stage.clone(),
             lm: LmConfig {
-                width: 192,
+                width: 256,
                 depth: 6,
-                heads: 6,
+                heads: 8,
                 kv_heads: 2,
                 mlp_ratio: 4.0,
                 head_depth: 3,
@@ -148,9 +148,8 @@ impl Default for SpeechRecipe {
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {
-                steps: 5000,
+                steps: 7000,
                 batch_size: 1,
-                learning_rate: 1.5e-3,
                 warmup_steps: 100,
                 ..stage
             },
@@ -164,11 +163,12 @@ impl Default for SpeechRecipe {
     }
 }
 
-/// 16 kHz, 50 latents a second.
+/// 16 kHz, 25 latents a second.
 fn default_codec() -> CodecConfig {
     CodecConfig::new()
         .with_sample_rate_hz(16_000)
-        .with_latent_dim(128)
+        .with_latent_dim(256)
+        .with_frames_per_latent(2)
         .with_ratios(vec![20, 4, 4])
         .with_depths(vec![0, 3, 4, 3])
         .with_width(16)
