@@ -187,7 +187,7 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
 mod tests {
     use super::*;
     use crate::sizes::LmSizes;
-    use crate::tts::{SpeechLm, SpeechLmConfig};
+    use crate::tts::{SpeechDocument, SpeechLm, SpeechLmConfig};
     use latentlm_core::conformance::assert_close;
 
     fn model(device: &Device) -> SpeechLm {
@@ -234,6 +234,51 @@ mod tests {
                 assert_close("a text's latents", within, alone.latents.clone(), 1e-4);
             }
         }
+    }
+
+    /// What is said, drawn latent by latent, is what the model names when it reads all of them at
+    /// once, as in training; and it is read back.
+    #[test]
+    fn what_is_said_is_read_as_in_training() {
+        let device = Device::default();
+        device.seed(5);
+        let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
+        let config = SpeechLmConfig::new(8, 4).with_aligned(true);
+        let model = config.with_sizes(sizes).init(&device);
+        let more = model.control_tokens().more;
+        let text = vec![1, 2, 3];
+        let options = SampleOptions {
+            steps: 4,
+            guidance_scale: 1.0,
+            ..Default::default()
+        };
+        let mut stream = model.speak(&[prompt(&text, None, 1)], 6, options, &device);
+        let mut heard: Tensor<2> = Tensor::zeros([1, 4], &device);
+        let mut said = vec![more];
+        while let Some(frame) = stream.next_frame() {
+            // What comes last is not read yet: nothing looks ahead.
+            let document = SpeechDocument {
+                text: text.clone(),
+                frames: said.len(),
+                said: said.clone(),
+            };
+            let documents = [document];
+            let hidden = model.hidden(&model.layout(&documents), &documents, heard.clone());
+            let last = hidden.narrow(0, text.len() + said.len() - 1, 1);
+            let named = stream.listen(last)[0];
+            let embedded = Tensor::from_ints([[named]], &device);
+            let expected = model.embed_latents(frame.latents.clone(), embedded);
+            assert_close("the next input", stream.input.clone(), expected, 1e-5);
+            let known = said.len() - 1;
+            said[known] = named as u32;
+            said.push(more);
+            let before = heard.slice(0..known);
+            let next = Tensor::zeros([1, 4], &device);
+            heard = Tensor::cat(vec![before, frame.latents.squeeze_dim(0), next], 0);
+        }
+        assert!(said.len() > 3, "it ended before anything could differ");
+        let known = said[..said.len() - 1].iter();
+        assert!(known.clone().any(|token| *token != more), "{said:?}");
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
         }
     }
 
-    fn layout(&self, documents: &[SpeechDocument]) -> Layout {
+    pub(crate) fn layout(&self, documents: &[SpeechDocument]) -> Layout {
         let segments: Vec<Document> = documents.iter().map(SpeechDocument::segments).collect();
         let mut layout = Layout::new(&segments, &[self.control_tokens()]);
         let mut rest = layout.answers.as_mut_slice();
@@ -219,7 +219,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
     }
 
     /// Hidden states of all positions, `[T, D]`.
-    fn hidden(
+    pub(crate) fn hidden(
         &self,
         layout: &Layout,
         documents: &[SpeechDocument],

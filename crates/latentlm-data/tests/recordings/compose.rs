@@ -175,10 +175,15 @@ fn composed_sound_is_its_text_with_pauses() {
                 assert!((640..2560 + 320).contains(pause), "{pause}");
             }
             let mut place = 0;
-            for (silence, clip) in silences.iter().zip(&found) {
+            assert_eq!(made.words.len(), found.len());
+            for ((silence, clip), word) in silences.iter().zip(&found).zip(&made.words) {
                 place += silence;
                 assert!(place.is_multiple_of(320), "a clip at {place}");
                 place += clips[*clip].1;
+                assert_eq!(
+                    (word.text.as_str(), word.end),
+                    (clips[*clip].0.as_str(), place)
+                );
             }
             texts.insert(made.text);
         }
