@@ -19,6 +19,9 @@ pub struct AudioSigmaVaeConfig {
     /// `Z`, numbers a latent.
     #[config(default = 64)]
     pub latent_dim: usize,
+    /// Root mean square of the signals, which the codec brings to 1 and back.
+    #[config(default = 1.0)]
+    pub signal_rms: f64,
     /// Downsampling ratios of the encoder, first to last; the decoder goes back the same way. Their
     /// product, times `frames_per_latent`, is the hop.
     #[config(default = "vec![2, 2, 4, 5, 5, 8]")]
@@ -102,6 +105,9 @@ impl AudioSigmaVaeConfig {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return fail(format!("{name} must be positive"));
+        }
+        if !(self.signal_rms > 0.0 && self.signal_rms.is_finite()) {
+            return fail("signal_rms must be positive".into());
         }
         if self.ratios.contains(&0) {
             return fail("ratios must be positive".into());

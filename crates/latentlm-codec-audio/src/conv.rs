@@ -80,15 +80,6 @@ impl CausalConv1d {
         }
     }
 
-    /// The same with all weights multiplied.
-    #[must_use]
-    pub(crate) fn scaled(mut self, factor: f64) -> Self {
-        // Of no graph: parameters are the leaves of one.
-        let weight = self.weight.val().mul_scalar(factor).detach();
-        self.weight = Param::from_tensor(weight);
-        self
-    }
-
     /// # Shapes
     /// - `x`: `[B, T, in]`, `T` a multiple of the stride
     /// - returns: `[B, T / stride, out]`

@@ -8,10 +8,6 @@ use crate::conv::{CausalConv1d, CausalConvTranspose1d};
 use crate::layer::ConvLayer;
 use crate::stream::{EncoderState, Pass};
 
-/// Root mean square of speech at a usual level. An untrained encoder makes latents of about unit
-/// variance of it, an untrained decoder such speech of them.
-const SPEECH_RMS: f64 = 0.1;
-
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
     let width = config.width_at(downsamplings);
     (0..config.depths[downsamplings])
@@ -37,6 +33,7 @@ pub struct AudioEncoder {
     layers: Vec<ConvLayer>,
     stages: Vec<Downsampling>,
     head: CausalConv1d,
+    signal_rms: f64,
     frames_per_latent: usize,
     hop_samples: usize,
 }
@@ -55,11 +52,11 @@ impl AudioEncoder {
         let coarsest = config.width_at(config.ratios.len());
         let kernel = config.kernel_size;
         Self {
-            stem: CausalConv1d::new([config.channels, config.width_at(0)], kernel, 1, device)
-                .scaled(1.0 / SPEECH_RMS),
+            stem: CausalConv1d::new([config.channels, config.width_at(0)], kernel, 1, device),
             layers: layers(config, 0, device),
             stages: config.ratios.iter().enumerate().map(stage).collect(),
             head: CausalConv1d::new([coarsest, config.frame_dim()], kernel, 1, device),
+            signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
             hop_samples: config.hop_samples(),
         }
@@ -104,7 +101,8 @@ impl AudioEncoder {
     }
 
     fn pass(&self, signal: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
-        let x = self.stem.forward(signal.swap_dims(1, 2), pass); // [B, N, C]
+        let signal = level(signal, 1.0 / self.signal_rms).swap_dims(1, 2);
+        let x = self.stem.forward(signal, pass); // [B, N, C]
         let mut x = run(&self.layers, x, pass);
         for stage in &self.stages {
             x = stage.conv.forward(x, pass);
@@ -114,6 +112,15 @@ impl AudioEncoder {
         let [batch, length, dim] = frames.dims();
         let count = self.frames_per_latent;
         frames.reshape([batch, length / count, dim * count])
+    }
+}
+
+/// A signal made louder or softer: weights of the outermost convolutions as large as all others, which
+/// an optimizer's steps are in proportion to.
+fn level(signal: Tensor<3>, factor: f64) -> Tensor<3> {
+    match factor == 1.0 {
+        true => signal,
+        false => signal.mul_scalar(factor),
     }
 }
 
@@ -131,6 +138,7 @@ pub struct AudioDecoder {
     layers: Vec<ConvLayer>,
     stages: Vec<Upsampling>,
     head: CausalConv1d,
+    signal_rms: f64,
     frames_per_latent: usize,
 }
 
@@ -155,8 +163,8 @@ impl AudioDecoder {
             ),
             layers: layers(config, steps, device),
             stages: config.ratios.iter().enumerate().rev().map(stage).collect(),
-            head: CausalConv1d::new([config.width_at(0), config.channels], kernel, 1, device)
-                .scaled(SPEECH_RMS),
+            head: CausalConv1d::new([config.width_at(0), config.channels], kernel, 1, device),
+            signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
         }
     }
@@ -174,6 +182,6 @@ impl AudioDecoder {
             x = stage.conv.forward(x, pass);
             x = run(&stage.layers, x, pass);
         }
-        self.head.forward(x, pass).swap_dims(1, 2)
+        level(self.head.forward(x, pass).swap_dims(1, 2), self.signal_rms)
     }
 }

@@ -169,6 +169,7 @@ fn default_codec() -> CodecConfig {
         .with_sample_rate_hz(16_000)
         .with_latent_dim(256)
         .with_frames_per_latent(2)
+        .with_signal_rms(0.1)
         .with_ratios(vec![20, 4, 4])
         .with_depths(vec![0, 3, 4, 3])
         .with_width(16)
