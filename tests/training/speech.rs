@@ -25,6 +25,7 @@ fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
         "codec.width=2",
         "codec.widths=[]",
         "codec.latent_dim=4",
+        "codec.frames_per_latent=1",
         "codec.depths=[0, 1, 0, 0, 1]",
         "codec_loss.windows=[64, 256]",
         "codec_loss.mel_bands=[4, 8]",

@@ -14,7 +14,7 @@ const HOP: usize = 640;
 const RATE: u32 = 16_000;
 /// A voice that trains in seconds. The learning rate is so high that it learns one thing: speech
 /// does not end at its first latent.
-const TINY: [&str; 27] = [
+const TINY: [&str; 28] = [
     "data.path=corpus",
     "data.composed=0",
     "data.codec_seconds=0.2",
@@ -25,6 +25,7 @@ const TINY: [&str; 27] = [
     "codec.width=2",
     "codec.widths=[]",
     "codec.latent_dim=4",
+    "codec.frames_per_latent=1",
     "codec.depths=[0, 1, 0, 0, 1]",
     "codec_loss.windows=[64, 256]",
     "codec_loss.mel_bands=[4, 8]",

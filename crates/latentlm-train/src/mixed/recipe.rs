@@ -112,6 +112,7 @@ impl Default for MixedRecipe {
             },
             codec: CodecConfig {
                 channels: 3,
+                vit: image.codec.vit.with_patch_size(4),
                 ..image.codec
             },
             codec_loss: image.codec_loss,
