@@ -24,6 +24,7 @@ Examples:
   cargo xtask bench                            everything, PyTorch in an environment below target
   cargo xtask bench sample --repeats 15        sampling alone, medians of fifteen
   cargo xtask bench train --python python3     PyTorch of a Python that has it
+  cargo xtask bench codec --against none       ours alone
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
 
 The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller. `scaling`
@@ -33,6 +34,9 @@ pub struct Args {
     /// Which workloads: train, sample, codec or all; or scaling
     #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling"])]
     group: String,
+    /// What to compare with: pytorch, or none to time ours alone
+    #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "none"])]
+    against: String,
     /// Units that each median is taken over
     #[arg(long, default_value_t = 7)]
     repeats: usize,
@@ -65,24 +69,36 @@ impl Args {
         if self.group == "scaling" {
             return self.scaling(&binary);
         }
-        let python = match &self.python {
-            Some(python) => python.clone(),
-            None => python::environment(&project_root().join("target/bench-venv"), &PACKAGES)?,
-        };
+        let python = self.python()?;
         let list = Command::new(&binary)
             .args(["bench-worker", "list"])
             .output();
         let list = list.with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
-        let mut table = Table::new(&self, &python)?;
+        let mut table = Table::new(&self, python.as_deref())?;
         for workload in list.lines().filter(|name| belongs(name, &self.group)) {
-            table.add(workload, &self.measure(workload, &binary, &python)?);
+            table.add(
+                workload,
+                &self.measure(workload, &binary, python.as_deref())?,
+            );
         }
         let path = project_root().join("target/bench.md");
         std::fs::write(&path, &table.0)
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The Python that has PyTorch, if it is compared with.
+    fn python(&self) -> Result<Option<PathBuf>> {
+        Ok(match (self.against.as_str(), &self.python) {
+            ("none", _) => None,
+            (_, Some(python)) => Some(python.clone()),
+            (_, None) => {
+                let folder = project_root().join("target/bench-venv");
+                Some(python::environment(&folder, &PACKAGES)?)
+            }
+        })
     }
 
     /// The binary does it: it counts operations and draws charts.
@@ -97,24 +113,28 @@ impl Args {
     }
 
     /// Times of each side: ours, PyTorch, and PyTorch compiled if that is wanted.
-    fn measure(&self, workload: &str, binary: &Path, python: &Path) -> Result<Vec<Measured>> {
+    fn measure(
+        &self,
+        workload: &str,
+        binary: &Path,
+        python: Option<&Path>,
+    ) -> Result<Vec<Measured>> {
         let mut ours = Command::new(binary);
         ours.args(["bench-worker", workload, "--device", &self.device]);
         keep_freed_memory(&mut ours);
         let mut ours = Side::start(&mut ours)?;
         let description = ours.line()?;
         let script = project_root().join("xtask/pytorch/bench.py");
-        let theirs = |flags: &[&str]| {
-            Side::start(
-                Command::new(python)
-                    .arg(&script)
-                    .arg(&description)
-                    .args(flags),
-            )
-        };
-        let mut sides = vec![ours, theirs(&[])?];
-        if self.compile {
-            sides.push(theirs(&["--compile"])?);
+        let mut sides = vec![ours];
+        if let Some(python) = python {
+            let theirs = |flags: &[&str]| {
+                let mut command = Command::new(python);
+                Side::start(command.arg(&script).arg(&description).args(flags))
+            };
+            sides.push(theirs(&[])?);
+            if self.compile {
+                sides.push(theirs(&["--compile"])?);
+            }
         }
         let mut times = vec![Vec::with_capacity(self.repeats); sides.len()];
         for turn in 0..WARM_UP + self.repeats {
@@ -205,20 +225,26 @@ impl Drop for Side {
 struct Table(String);
 
 impl Table {
-    fn new(args: &Args, python: &Path) -> Result<Self> {
+    fn new(args: &Args, python: Option<&Path>) -> Result<Self> {
+        let threads = available_parallelism()?;
+        let mut table = Self(String::new());
+        let (processor, device, repeats) = (processor(), &args.device, args.repeats);
+        let Some(python) = python else {
+            table.push(&format!(
+                "{processor}, {threads} threads; ours on {device}; medians of {repeats}\n\n\
+                 | workload | ours ms | ours MiB |\n|---|---:|---:|"
+            ));
+            return Ok(table);
+        };
         let version = Command::new(python)
             .args(["-c", "import torch; print(torch.__version__)"])
             .output()
             .with_context(|| format!("cannot start {}", python.display()))?;
         let version = String::from_utf8_lossy(&version.stdout);
-        let threads = available_parallelism()?;
-        let mut table = Self(String::new());
         table.push(&format!(
-            "{}, {threads} threads; ours on {}, PyTorch {}on the CPU; medians of {}\n",
-            processor(),
-            args.device,
-            version.trim().to_owned() + " ",
-            args.repeats,
+            "{processor}, {threads} threads; ours on {device}, PyTorch {} on the CPU; medians of \
+             {repeats}\n",
+            version.trim(),
         ));
         let compiled = if args.compile {
             " compiled ms | ratio |"
@@ -246,7 +272,9 @@ impl Table {
             let ratio = ours.milliseconds / theirs.milliseconds;
             let _ = write!(line, " {:.2} | {ratio:.2} |", theirs.milliseconds);
         }
-        let _ = write!(line, " {:.0} | {:.0} |", ours.mebibytes, sides[1].mebibytes);
+        for side in sides.iter().take(2) {
+            let _ = write!(line, " {:.0} |", side.mebibytes);
+        }
         self.push(&line);
     }
 }
