@@ -11,7 +11,7 @@ use latentlm_train::{
     train_image,
 };
 
-use crate::{alone, run_options, tensors};
+use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 
 fn run(path: &Path, recipe: &ImageRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
     train_image(recipe.clone(), run_options(path, resume, stop))
@@ -185,4 +185,14 @@ fn a_loss_that_is_no_number_ends_the_run_with_a_hint() {
         message.contains("not finite") && message.contains("learning_rate"),
         "{message}"
     );
+}
+
+#[test]
+fn images_are_learned_in_bf16() {
+    check_bf16(|precision| tiny_recipe(&[precision]), train_image);
+}
+
+#[test]
+fn two_devices_learn_images_as_one() {
+    check_two_devices(tiny_recipe(&[]), train_image);
 }

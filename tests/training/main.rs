@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::Device;
-use latentlm_train::{Interrupter, ProgressMode, RunOptions};
+use latentlm_train::{
+    Interrupter, MetricsLog, ProgressMode, Recipe, RunEnd, RunFolder, RunOptions, TrainError,
+};
 
 /// Parameters are drawn from the device's generator, which all threads share: runs whose weights
 /// are compared take turns.
@@ -29,6 +31,7 @@ fn run_options(path: &Path, resume: bool, stop: bool) -> RunOptions {
         path: path.into(),
         resume,
         device: Device::default(),
+        more_devices: Vec::new(),
         progress: ProgressMode::Silent,
         interrupter,
     }
@@ -40,4 +43,61 @@ fn tensors(path: &Path) -> (serde_json::Value, Vec<u8>) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     (header, bytes[8 + length..].to_vec())
+}
+
+/// Runs a recipe in float32 and in bfloat16: the language model's losses are nearly the same, and
+/// weights are kept in float32.
+fn check_bf16<R: Recipe>(
+    recipe: impl Fn(&str) -> R,
+    train: fn(R, RunOptions) -> Result<RunEnd, TrainError>,
+) {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let losses = ["f32", "bf16"].map(|precision| {
+        let path = dir.path().join(precision);
+        let recipe = recipe(&format!("lm.precision={precision}"));
+        train(recipe, run_options(&path, false, false)).unwrap();
+        let lines = MetricsLog::read(&path.join("metrics.jsonl")).unwrap();
+        let lines = lines.into_iter().filter(|line| line.stage == "lm");
+        let losses = lines.filter_map(|line| *line.values.get("loss")?);
+        let (run, _) = RunFolder::<R>::open(&path).unwrap();
+        let (folder, _) = run.latest("lm").unwrap().unwrap();
+        let (header, _) = tensors(&folder.join("model.safetensors"));
+        for (name, tensor) in header.as_object().unwrap() {
+            assert!(name == "__metadata__" || tensor["dtype"] == "F32", "{name}");
+        }
+        losses.collect::<Vec<f64>>()
+    });
+    assert!(losses[0].len() > 2 && losses[0] != losses[1], "{losses:?}");
+    for (exact, rounded) in losses[0].iter().zip(&losses[1]) {
+        // 0 where a pack had nothing to denoise.
+        assert!((rounded - exact).abs() <= 0.03 * exact, "{losses:?}");
+    }
+}
+
+/// Runs a recipe on one device and on two: every batch is shared out, and every number in the log is
+/// the same but for the order of additions.
+fn check_two_devices<R: Recipe>(recipe: R, train: fn(R, RunOptions) -> Result<RunEnd, TrainError>) {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let logs = [0, 1].map(|more| {
+        let path = dir.path().join(more.to_string());
+        let mut options = run_options(&path, false, false);
+        options.more_devices = vec![Device::default(); more];
+        train(recipe.clone(), options).unwrap();
+        MetricsLog::read(&path.join("metrics.jsonl")).unwrap()
+    });
+    assert!(logs[0].len() > 3 && logs[0].len() == logs[1].len());
+    for (one, two) in logs[0].iter().zip(&logs[1]) {
+        assert_eq!((&one.stage, one.step), (&two.stage, two.step));
+        for (name, value) in &one.values {
+            let (Some(one), Some(two)) = (value, two.values[name]) else {
+                continue;
+            };
+            assert!(
+                (one - two).abs() <= 1e-3 * one.abs(),
+                "{name}: {one}, {two}"
+            );
+        }
+    }
 }

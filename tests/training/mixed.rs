@@ -6,11 +6,12 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use latentlm::TextOptions;
 use latentlm_train::{
-    Artist, EvaluateMixedOptions, Made, MixedRecipe, PromptPiece, Recipe, RunEnd, RunFolder,
-    TrainError, evaluate_mixed, image_grid, save_png, train_mixed,
+    Artist, CompareMixedRecipe, Comparison, EvaluateMixedOptions, Made, MixedRecipe, PromptPiece,
+    Recipe, RunEnd, RunFolder, TrainError, compare_mixed, evaluate_mixed, image_grid, save_png,
+    train_mixed,
 };
 
-use crate::{alone, run_options, tensors};
+use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 
 /// Twenty captioned pictures of two categories, a quarter held out, and a short text.
 fn data(folder: &Path) {
@@ -45,8 +46,8 @@ fn data(folder: &Path) {
     fs::write(folder.join("test.txt"), "Blue is warm.").unwrap();
 }
 
-/// The default recipe made so small that both stages take seconds.
-fn tiny(data: &Path, changes: &[&str]) -> MixedRecipe {
+/// What makes the default recipe so small that both stages take seconds.
+fn small(data: &Path) -> Vec<String> {
     let mut overrides = ["data.path", "text.data"]
         .map(|key| format!("{key}={}", data.display()))
         .to_vec();
@@ -76,7 +77,13 @@ fn tiny(data: &Path, changes: &[&str]) -> MixedRecipe {
         "lm_train.log_every=1",
         "sample.steps=2",
     ];
-    overrides.extend(small.iter().chain(changes).map(ToString::to_string));
+    overrides.extend(small.map(ToString::to_string));
+    overrides
+}
+
+fn tiny(data: &Path, changes: &[&str]) -> MixedRecipe {
+    let mut overrides = small(data);
+    overrides.extend(changes.iter().map(ToString::to_string));
     MixedRecipe::resolve(None, &overrides).unwrap()
 }
 
@@ -202,4 +209,82 @@ fn captions_are_learned() {
     let (first, last) = (losses[0], losses[50..].iter().sum::<f64>() / 10.0);
     assert!(first > 5.0, "near the uniform distribution: {first}");
     assert!(last < 0.4 * first, "{first} -> {last}");
+}
+
+/// A comparison that was stopped goes on; each model is measured at the same steps, its words too.
+#[test]
+fn models_of_text_and_pictures_are_compared() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let pictures = dir.path().join("data");
+    fs::create_dir(&pictures).unwrap();
+    data(&pictures);
+    let mixed = small(&pictures)
+        .into_iter()
+        .map(|change| format!("mixed.{change}"));
+    let rivals = [
+        "mixed.lm_train.sample_every=2",
+        "evaluate.parameter_tolerance=10.0",
+        "transfusion.width=32",
+        "transfusion.depth=1",
+        "transfusion.heads=2",
+        "vq.width=32",
+        "vq.depth=1",
+        "vq.heads=2",
+        "vq.codes=16",
+        "vq.restart_every=2",
+    ];
+    let changes: Vec<String> = mixed.chain(rivals.map(ToString::to_string)).collect();
+    let recipe = CompareMixedRecipe::resolve(None, &changes).unwrap();
+    let path = dir.path().join("r");
+    let run = |resume, stop| compare_mixed(recipe.clone(), run_options(&path, resume, stop));
+    assert_eq!(run(false, true).unwrap(), RunEnd::Stopped);
+    assert!(matches!(run(true, false).unwrap(), RunEnd::Finished { .. }));
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    let comparison: Comparison = serde_json::from_str(&read("compare.json")).unwrap();
+    let names = comparison.rivals.iter().map(|rival| rival.name.as_str());
+    let names: Vec<&str> = names.collect();
+    assert_eq!(names, ["latentlm", "transfusion", "vq"]);
+    for rival in &comparison.rivals {
+        let steps: Vec<u64> = rival.points.iter().map(|point| point.step).collect();
+        assert_eq!(steps, [2, 4], "{}", rival.name);
+        for point in &rival.points {
+            // Four steps: hardly better than uniform over some 300 tokens.
+            for perplexity in [point.text_perplexity, point.caption_perplexity] {
+                let perplexity = perplexity.unwrap();
+                assert!((20.0..400.0).contains(&perplexity), "{perplexity}");
+            }
+        }
+        assert!(
+            path.join(format!("samples/{}-step-4.png", rival.name))
+                .is_file()
+        );
+    }
+    let (table, figure) = (read("compare.md"), read("compare.svg"));
+    assert!(
+        table.contains("caption perplexity") && !table.contains("NaN"),
+        "{table}"
+    );
+    assert!(!figure.contains("NaN"));
+
+    let wrong = [&changes[..], &["evaluate.parameter_tolerance=0.0".into()]].concat();
+    let wrong = CompareMixedRecipe::resolve(None, &wrong).unwrap();
+    let other = dir.path().join("other");
+    let message = compare_mixed(wrong, run_options(&other, false, false)).unwrap_err();
+    assert!(message.to_string().contains("parameters"), "{message}");
+    assert!(!other.exists());
+}
+
+#[test]
+fn text_and_pictures_are_learned_in_bf16() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    check_bf16(|precision| tiny(dir.path(), &[precision]), train_mixed);
+}
+
+#[test]
+fn two_devices_learn_text_and_pictures_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    check_two_devices(tiny(dir.path(), &[]), train_mixed);
 }

@@ -12,7 +12,7 @@ use latentlm_train::{
     TrainError, evaluate_speech, train_speech,
 };
 
-use crate::{alone, run_options, tensors};
+use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 
 /// The default recipe made so small that both stages take seconds.
 fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
@@ -243,4 +243,25 @@ fn a_corpus_with_broken_files_trains_on_the_rest_and_lists_them() {
         .map(|skipped| skipped.path.file_name().unwrap().display().to_string())
         .collect();
     assert_eq!(names, ["0.wav", "1.wav"], "{skipped:?}");
+}
+
+#[test]
+fn speech_is_learned_in_bf16() {
+    check_bf16(|precision| tiny(&voice(), &[precision]), train_speech);
+}
+
+#[test]
+fn two_devices_learn_speech_as_one() {
+    check_two_devices(
+        tiny(
+            &voice(),
+            &[
+                "codec_loss.adversarial_weight=1.0",
+                "codec_loss.adversarial_start=1",
+                "codec_loss.discriminator_windows=[64]",
+                "codec_loss.discriminator_width=2",
+            ],
+        ),
+        train_speech,
+    );
 }

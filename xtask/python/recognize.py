@@ -28,9 +28,12 @@ NUMBERS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eightee
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
-# Probability of a further word. With the default, 0.65, a breath or a faint noise between two digits
-# is heard as a third one: 10 % of the digits of composed recordings, and none with this.
+# Probabilities of a further word, and of a pause before it. With the defaults, 0.65 and 0.005, a breath
+# or a faint noise is heard as a word: 10 % of the digits of composed recordings. With the second alone
+# at its default it is 0 % as long as pauses are digital silence, and 13 % as soon as the lowest bit of
+# each sample is noise.
 WORD_INSERTION = 1e-4
+PAUSE = 0.5
 
 
 def one_of(words, form="{}"):
@@ -68,7 +71,7 @@ def samples(path):
 def with_grammar(name, paths):
     from pocketsphinx import Decoder
 
-    decoder = Decoder(lm=None, loglevel="FATAL", wip=WORD_INSERTION)
+    decoder = Decoder(lm=None, loglevel="FATAL", wip=WORD_INSERTION, silprob=PAUSE)
     text = grammar(name, lambda word: decoder.lookup_word(word) is not None)
     decoder.add_jsgf_string("spoken", text)
     decoder.activate_search("spoken")

@@ -176,6 +176,40 @@ class ImageLm(nn.Module):
         return torch.stack(latents, 1)
 
 
+class MixedLm(ImageLm):
+    """Text and pictures: a third of the documents draws, a third captions, a third is text."""
+
+    def __init__(self, s):
+        length = s["text_tokens"] + s["tokens"] + 4
+        super().__init__({**s, "classes": 0})
+        del self.label
+        width, half = s["width"], s["width"] // s["heads"] // 2
+        vocabulary = s["vocabulary"] + 5
+        self.token, self.vocabulary = nn.Embedding(vocabulary, width), linear(width, vocabulary)
+        angle = torch.arange(length)[:, None] / 10000 ** torch.linspace(0, 1, half)
+        self.register_buffer("cos", angle.cos())
+        self.register_buffer("sin", angle.sin())
+
+    def loss(self, tokens, latents):
+        s, count = self.s, self.s["documents"]
+        words, frames = s["text_tokens"], s["tokens"]
+        x = self.token(tokens)
+        drawn, seen = self.latent(latents).split(count)
+        draw, caption, text = x.split(count)
+        draw = torch.cat([draw[:, : words + 2], drawn, draw[:, words + 2 + frames :]], 1)
+        caption = torch.cat([caption[:, :2], seen, caption[:, 2 + frames :]], 1)
+        hidden = self.run(torch.cat([draw, caption, text]))
+        draw, caption, text = hidden.split(count)
+        draw_ids, caption_ids, text_ids = tokens.split(count)
+        asked = [draw[:, : words + 1], draw[:, -2:-1], caption[:, 2 + frames : -1], text[:, :-1]]
+        answers = [draw_ids[:, 1 : words + 2], draw_ids[:, -1:], caption_ids[:, 3 + frames :], text_ids[:, 1:]]
+        asked, answers = (torch.cat([p.flatten(0, 1) for p in parts]) for parts in (asked, answers))
+        token = F.cross_entropy(self.vocabulary(asked), answers)
+        condition = draw[:, words + 1 : words + 1 + frames].flatten(0, 1)
+        rows = latents[:count].flatten(0, 1)
+        return self.head.loss(rows.repeat(s["draws"], 1), condition.repeat(s["draws"], 1)) + 0.1 * token
+
+
 class RmsNorm(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -286,6 +320,13 @@ def prepare(s, compiled):
         latents = torch.randn(s["batch"], s["tokens"], s["latent_dim"])
         loss = wrap(model.loss)
         return training(model, lambda: loss(labels, latents))
+    if kind == "mixed-lm-step":
+        model = MixedLm(s)
+        length = s["text_tokens"] + s["tokens"] + 4
+        tokens = torch.randint(s["vocabulary"], (3 * s["documents"], length))
+        latents = torch.randn(2 * s["documents"], s["tokens"], s["latent_dim"])
+        loss = wrap(model.loss)
+        return training(model, lambda: loss(tokens, latents))
     if kind == "head-step":
         model = Head(s)
         rows = s["batch"] * s["tokens"] * s["draws"]

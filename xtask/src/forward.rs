@@ -80,10 +80,10 @@ fn device(args: &[OsString]) -> Option<String> {
     found
 }
 
-/// Cargo features that a device needs beyond the default ones. `cuda:1` is `cuda`. A device that
-/// nobody knows gets none: the binary then says which there are.
+/// Cargo features that a device needs beyond the default ones, or several devices of a kind. `cuda:0,1`
+/// is `cuda`. A device that nobody knows gets none: the binary then says which there are.
 fn features(device: Option<&str>) -> &'static [&'static str] {
-    match device.and_then(|name| name.split(':').next()) {
+    match device.and_then(|name| name.split([':', ',']).next()) {
         Some("wgpu") => &["--features", "wgpu"],
         Some("cuda") => &["--features", "cuda"],
         _ => &[],

@@ -5,6 +5,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::ModalityAdapter;
+use latentlm_kernels::linear_layer;
 
 use crate::whitening::{Whitener, Whitening};
 
@@ -64,7 +65,7 @@ impl ModalityAdapter<Tensor<3>> for LatentAdapter {
     /// - `latents`: `[B, T, Z]`, whitened
     /// - returns: `[B, T, D]`
     fn embed(&self, latents: Tensor<3>) -> Tensor<3> {
-        self.projection.forward(latents)
+        linear_layer(&self.projection, latents)
     }
 }
 

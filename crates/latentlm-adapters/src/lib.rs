@@ -3,6 +3,7 @@
 //! - [`LabelAdapter`]: class labels, one position each, with a null label for guidance.
 //! - [`TokenAdapter`]: tokens of a vocabulary, and the softmax head that predicts them.
 //! - [`LatentAdapter`]: latent vectors by a linear projection, [`Connector`]: by a small network.
+//! - [`packed`]: documents of tokens and latents as one sequence.
 //! - [`Whitener`]: the statistics that precede both, saved with the model.
 //!
 //! Letters in shapes: `B` batch, `T` positions, `Z` latent dimension, `D` width, `V`
@@ -11,6 +12,7 @@
 mod connector;
 mod label;
 mod latent;
+pub mod packed;
 mod token;
 mod whitening;
 

@@ -5,6 +5,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_core::ModalityAdapter;
+use latentlm_kernels::linear_layer;
 
 /// Configuration of a [`TokenAdapter`].
 #[derive(Config, Debug)]
@@ -59,7 +60,7 @@ impl TokenAdapter {
     /// - returns: `[B, T, V]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         match &self.output {
-            Some(output) => output.forward(hidden),
+            Some(output) => linear_layer(output, hidden),
             None => {
                 let [batch, length, width] = hidden.dims();
                 let table = self.table.weight.val(); // [V, D]

@@ -1,7 +1,7 @@
 //! The key/value cache: one allocation, written in place.
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use latentlm_kernels::Rotary;
+use latentlm_kernels::{Rotary, Sight};
 
 /// Keys and values of the positions seen so far, for all layers of one batch of sequences.
 #[derive(Debug, Clone)]
@@ -137,8 +137,8 @@ pub(crate) struct Positions {
     pub(crate) start: usize,
     /// Rotation of the positions.
     pub(crate) rotation: Rotary,
-    /// Lengths of the documents that a whole sequence is made of; without a cache.
-    pub(crate) documents: Vec<usize>,
+    /// The documents that a whole sequence is made of; without a cache.
+    pub(crate) documents: Vec<Sight>,
     /// Earlier positions that must not be seen, `[B, 1, T, S]`; with a cache.
     pub(crate) hidden: Option<Tensor<4, Bool>>,
 }

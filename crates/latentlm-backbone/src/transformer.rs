@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::CausalBackbone;
 use latentlm_core::ops::swiglu_width;
-use latentlm_kernels::linear_layer;
+use latentlm_kernels::{Sight, linear_layer};
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -205,7 +205,7 @@ impl Transformer {
         let positions = Positions {
             start: 0,
             rotation: self.rope.rotation(0, documents, &x.device()),
-            documents: documents.to_vec(),
+            documents: documents.iter().copied().map(Sight::causal).collect(),
             hidden: None,
         };
         for block in &self.blocks {

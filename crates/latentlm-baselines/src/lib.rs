@@ -3,8 +3,9 @@
 //!
 //! - [`Dit`]: all latents of an image denoised together by bidirectional AdaLN-Zero blocks.
 //! - [`Transfusion`]: one Transformer, causal over text, bidirectional within an image, diffusion over
-//!   the whole image; with text and an image, [`TextTransfusion`].
-//! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, drawn from a softmax.
+//!   the whole image; on documents of text and images, [`MixedTransfusion`].
+//! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, drawn from a softmax; with text in the
+//!   same vocabulary, [`MixedVqLm`].
 //!
 //! The fourth, a plain VAE in the place of the sigma-VAE, is an option of the image codec:
 //! `NoiseKind::Learned` of `latentlm-codec-image`.
@@ -31,9 +32,10 @@ mod class;
 mod denoiser;
 mod dit;
 mod error;
+mod mixed_transfusion;
+mod mixed_vq;
 mod quantizer;
 mod sizes;
-mod text;
 mod token;
 mod transfusion;
 mod vq_codec;
@@ -43,9 +45,10 @@ pub use class::ClassConditional;
 pub use denoiser::{ImageDenoiser, ImageDiffusion};
 pub use dit::{Dit, DitConfig, DitNetwork};
 pub use error::BaselineError;
+pub use mixed_transfusion::{MixedTransfusion, TransfusionLoss};
+pub use mixed_vq::{MixedVqLm, MixedVqLmConfig};
 pub use quantizer::{Quantized, Quantizer, perplexity};
 pub use sizes::DenoiserSizes;
-pub use text::{TextTransfusion, TransfusionLoss};
 pub use token::TokenOptions;
 pub use transfusion::{Transfusion, TransfusionConfig, TransfusionHidden, TransfusionNetwork};
 pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss};

@@ -1,4 +1,6 @@
-//! How a token is drawn from its scores.
+//! How a token is drawn from its scores, and how well those foretell it.
+
+use burn::tensor::{Int, Tensor};
 
 /// Options of one draw of tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,6 +48,17 @@ pub(crate) fn draw_token(scores: &[f32], options: &TokenOptions, number: f64) ->
     }
     // Rounding may leave a crumb.
     best
+}
+
+/// The mean cross entropy of tokens under their scores.
+///
+/// # Shapes
+/// - `logits`: `[B, T, V]`; `tokens`: `[B, T]`
+/// - returns: `[1]`
+pub(crate) fn cross_entropy(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+    let [batch, length, vocabulary] = logits.dims();
+    let rows = logits.reshape([batch * length, vocabulary]);
+    latentlm_kernels::cross_entropy(rows, tokens.reshape([batch * length])).mean()
 }
 
 #[cfg(test)]

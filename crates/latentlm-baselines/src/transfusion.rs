@@ -7,15 +7,16 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::TokenAdapterConfig;
 use latentlm_backbone::{Rope, RopeLayout};
+use latentlm_core::sequence::SpecialTokens;
 use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
-use latentlm_kernels::{Rotary, linear_layer, prefix_attention, rms_norm};
+use latentlm_kernels::{Rotary, Sight, document_attention, linear_layer, rms_norm};
 
 use crate::block::{Attention, FeedForward, zero_linear};
 use crate::class::{ClassConditional, Geometry};
 use crate::denoiser::ImageDenoiser;
 use crate::error::BaselineError;
+use crate::mixed_transfusion::MixedTransfusion;
 use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
-use crate::text::TextTransfusion;
 
 const RIVAL: &str = "Transfusion";
 /// Base of the rotary frequencies, the backbone's.
@@ -24,10 +25,10 @@ const ROPE_THETA: f64 = 1e4;
 /// The class-conditional Transfusion.
 pub type Transfusion = ClassConditional<TransfusionNetwork>;
 
-/// Configuration of a [`Transfusion`] or a [`TextTransfusion`].
+/// Configuration of a [`Transfusion`] or a [`MixedTransfusion`].
 #[derive(Config, Debug, PartialEq)]
 pub struct TransfusionConfig {
-    /// Number of classes; of a model of text, tokens of its vocabulary.
+    /// Number of classes; of a model of text, tokens of text: those of `SpecialTokens` come on top.
     pub classes: usize,
     /// `T`, latents an image.
     pub tokens: usize,
@@ -66,15 +67,19 @@ impl TransfusionConfig {
         self.geometry().model(self.sizes.width, network, device)
     }
 
-    /// Builds the model of text and images, like [`init`](Self::init). Embedding and softmax head
-    /// share a table.
+    /// Builds the model of text and images, like [`init`](Self::init). `tied`: embedding and softmax
+    /// head share a table.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
-    pub fn init_text(&self, device: &Device) -> TextTransfusion {
+    pub fn init_mixed(&self, tied: bool, device: &Device) -> MixedTransfusion {
         let network = self.network(device);
-        TextTransfusion {
-            token: TokenAdapterConfig::new(self.classes, self.sizes.width).init(device),
+        let vocabulary = self.classes + SpecialTokens::count(1);
+        let token = TokenAdapterConfig::new(vocabulary, self.sizes.width).with_tied(tied);
+        // LatentLM's.
+        let token = token.with_embedding_std(if tied { 0.02 } else { 1.0 });
+        MixedTransfusion {
+            token: token.init(device),
             image: self.geometry().image(self.sizes.width, network, device),
         }
     }
@@ -111,10 +116,10 @@ impl TransfusionBlock {
     /// # Shapes
     /// - `x`: `[B, P + T, D]`
     /// - returns: `[B, P + T, D]`
-    fn forward(&self, x: Tensor<3>, rotary: &Rotary, prefix: usize) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotary: &Rotary, documents: &[Sight]) -> Tensor<3> {
         let inner = rms_norm(x.clone(), None, NORM_EPSILON);
         let mixed = self.attention.forward(inner, |packed, heads| {
-            prefix_attention(packed, heads, rotary, prefix)
+            document_attention(packed, heads, rotary, documents)
         });
         self.mlp.residual(x + mixed, None)
     }
@@ -155,17 +160,37 @@ impl TransfusionNetwork {
         prefix: Tensor<3>,
     ) -> TransfusionHidden {
         let (positions, tokens) = (prefix.dims()[1], noisy.dims()[1]);
-        let noisy = noisy + self.timestep.forward(timesteps).unsqueeze_dim::<3>(1);
-        let mut x = Tensor::cat(vec![prefix, noisy], 1); // [B, P + T, D]
-        let rotary = self.rope.rotation(0, &[positions + tokens], &x.device());
-        for block in &self.blocks {
-            x = block.forward(x, &rotary, positions);
-        }
-        let x = rms_norm(x, None, NORM_EPSILON);
+        let x = Tensor::cat(vec![prefix, self.at(noisy, timesteps)], 1); // [B, P + T, D]
+        let length = positions + tokens;
+        let x = self.forward_documents(x, &[Sight::mutual(length, positions..length)]);
         TransfusionHidden {
             prefix: x.clone().narrow(1, 0, positions),
             image: x.narrow(1, positions, tokens),
         }
+    }
+
+    /// Embedded latents that know their images' timesteps.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, D]`; `timesteps`: `[B]`
+    /// - returns: `[B, T, D]`
+    pub(crate) fn at(&self, latents: Tensor<3>, timesteps: Tensor<1>) -> Tensor<3> {
+        latents + self.timestep.forward(timesteps).unsqueeze_dim::<3>(1)
+    }
+
+    /// Hidden states of sequences that are several documents one after the other, each from
+    /// position 0.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, D]`; `documents`: lengths that add up to `T`, and who sees whom
+    /// - returns: `[B, T, D]`
+    pub fn forward_documents(&self, mut x: Tensor<3>, documents: &[Sight]) -> Tensor<3> {
+        let lengths: Vec<usize> = documents.iter().map(|document| document.length).collect();
+        let rotary = self.rope.rotation(0, &lengths, &x.device());
+        for block in &self.blocks {
+            x = block.forward(x, &rotary, documents);
+        }
+        rms_norm(x, None, NORM_EPSILON)
     }
 
     /// The prediction of the image's hidden states.

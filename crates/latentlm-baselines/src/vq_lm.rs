@@ -9,8 +9,7 @@ use latentlm_core::{CausalBackbone, ModalityAdapter, RandomStream};
 use latentlm_kernels::{at_once, parts};
 
 use crate::error::BaselineError;
-use crate::text::cross_entropy;
-use crate::token::{TokenOptions, draw_token};
+use crate::token::{TokenOptions, cross_entropy, draw_token};
 
 /// Configuration of a [`VqLm`].
 #[derive(Config, Debug, PartialEq)]
@@ -168,7 +167,7 @@ impl VqLm {
 }
 
 /// The guided scores of `batch` images, where the rows behind theirs are the null half's.
-fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
+pub(crate) fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
     if logits.dims()[0] == batch {
         return logits;
     }
@@ -177,7 +176,7 @@ fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
     null.clone() + (cond - null).mul_scalar(scale)
 }
 
-fn host_scores(logits: Tensor<2>) -> Vec<f32> {
+pub(crate) fn host_scores(logits: Tensor<2>) -> Vec<f32> {
     let data = logits.into_data().convert::<f32>();
     data.try_into_vec().unwrap_or_default()
 }

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use latentlm_train::{CompareSamplingOptions, compare_image, compare_sampling, compare_sigma};
+use latentlm_train::{
+    CompareSamplingOptions, compare_image, compare_mixed, compare_sampling, compare_sigma,
+};
 
 use crate::device::device;
 use crate::training::{Training, run_path};
@@ -11,10 +13,12 @@ use crate::training::{Training, run_path};
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare image --run rivals\n  \
+    cargo xtask compare mllm --run rivals-mllm\n  \
     cargo xtask compare sigma --run sigma noise_stds=[0.25,0.75]\n  \
     cargo xtask compare sampling --run mnist")]
 pub enum Compare {
     Image(CompareImage),
+    Mllm(CompareMixed),
     Sigma(CompareSigma),
     Sampling(CompareSampling),
 }
@@ -32,6 +36,21 @@ pub enum Compare {
 pub struct CompareImage {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "compare")]
+    run: String,
+    #[command(flatten)]
+    training: Training,
+}
+
+/// Trains LatentLM, Transfusion and a vector-quantized model on the same documents of text and pictures,
+/// with the same steps and number of parameters, and measures them on the way
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare mllm\n  \
+    cargo xtask compare mllm --run short mixed.lm_train.steps=400\n  \
+    cargo xtask compare mllm --run short --resume")]
+pub struct CompareMixed {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "compare-mllm")]
     run: String,
     #[command(flatten)]
     training: Training,
@@ -81,6 +100,7 @@ impl Compare {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Image(command) => command.training.run(&command.run, compare_image),
+            Self::Mllm(command) => command.training.run(&command.run, compare_mixed),
             Self::Sigma(command) => command.training.run(&command.run, compare_sigma),
             Self::Sampling(command) => command.run(),
         }

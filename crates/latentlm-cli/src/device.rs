@@ -35,6 +35,21 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
     }
 }
 
+/// The devices of a list such as `cuda:0,1` or `cpu,cpu`: an index alone is of the kind before it.
+pub fn devices(names: &str) -> Result<(Device, Vec<Device>), DeviceError> {
+    let (first, others) = match names.split_once(',') {
+        Some((first, others)) => (first, Some(others)),
+        None => (names, None),
+    };
+    let kind = first.split(':').next().unwrap_or(first);
+    let others = others.into_iter().flat_map(|others| others.split(','));
+    let others = others.map(|name| match name.parse::<usize>() {
+        Ok(_) => device(&format!("{kind}:{name}")),
+        Err(_) => device(name),
+    });
+    Ok((device(first)?, others.collect::<Result<_, _>>()?))
+}
+
 #[cfg(feature = "cpu")]
 fn cpu() -> Result<Device, DeviceError> {
     Ok(Device::flex())
@@ -125,6 +140,14 @@ mod tests {
             );
         }
         assert!(device("cpu").is_ok());
+        assert_eq!(devices("cpu").unwrap().1.len(), 0);
+        assert_eq!(devices("cpu,cpu").unwrap().1.len(), 1);
+        for list in ["cpu,", "cpu,1", "cpu,gpu", ",cpu"] {
+            assert!(
+                matches!(devices(list), Err(DeviceError::Unknown(_))),
+                "{list}"
+            );
+        }
         assert_eq!(adapters("cpu").unwrap().len(), 1);
         assert!(matches!(adapters("tpu"), Err(DeviceError::Unknown(_))));
     }

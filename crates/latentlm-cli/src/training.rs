@@ -9,7 +9,7 @@ use latentlm_train::{
     peak_memory_bytes,
 };
 
-use crate::device::device;
+use crate::device::devices;
 
 /// How a recipe is trained.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub struct Training {
     /// Recipe; the default one of the command if absent
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N; several share every batch out: cuda:0,1
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Continues the run from its newest checkpoint
@@ -49,7 +49,7 @@ impl Training {
         train: fn(R, RunOptions) -> Result<RunEnd, TrainError>,
     ) -> Result<()> {
         let path = run_path(name);
-        let device = device(&self.device)?;
+        let (device, more_devices) = devices(&self.device)?;
         let config = match (&self.config, self.resume) {
             // A run continues with the recipe that it was begun with.
             (None, true) => Some(RunFolder::<R>::open(&path)?.0.file("config.toml")),
@@ -62,6 +62,7 @@ impl Training {
             path: path.clone(),
             resume: self.resume,
             device,
+            more_devices,
             progress: match self.progress {
                 Shown::Auto => ProgressMode::Auto,
                 Shown::Plain => ProgressMode::Plain,

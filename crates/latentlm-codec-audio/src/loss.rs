@@ -169,6 +169,18 @@ pub struct CodecLossOutput {
 }
 
 impl CodecLoss {
+    /// The same loss on another device.
+    pub fn to_device(self, device: &Device) -> Self {
+        let spectra = self.spectra.into_iter().map(|spectrum| Spectrum {
+            stft: spectrum.stft.fork(device),
+            mel: spectrum.mel.to_device(device),
+        });
+        Self {
+            spectra: spectra.collect(),
+            config: self.config,
+        }
+    }
+
     /// The codec's loss on a batch.
     ///
     /// # Shapes

@@ -1,6 +1,7 @@
 //! What the codec is trained with: reconstruction, KL, perceptual and adversarial parts.
 
 use burn::config::Config;
+use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::Posterior;
@@ -138,6 +139,14 @@ pub struct CodecLossOutput {
 }
 
 impl CodecLoss {
+    /// The same loss on another device.
+    pub fn to_device(self, device: &Device) -> Self {
+        Self {
+            lpips: self.lpips.map(|lpips| lpips.fork(device)),
+            ..self
+        }
+    }
+
     /// The codec's loss on a batch. With a discriminator, its part is weighted such that its
     /// gradient at the decoder's last layer is as large as the reconstruction's (VQGAN, Esser et
     /// al. 2021, equation 7), times `adversarial_weight`.

@@ -277,7 +277,8 @@ impl LatentHead for DiffusionHead {
             .add_noise(latents.clone(), noise.clone(), timesteps.clone());
         let target = self.schedule.target(latents, noise, timesteps.clone());
         let prediction = self.denoise(noisy, timesteps.float(), condition);
-        (prediction - target).square().mean()
+        // The loss is the target's float32, whatever the network computes in.
+        (prediction.cast(target.dtype()) - target).square().mean()
     }
 
     fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {

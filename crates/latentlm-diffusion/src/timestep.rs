@@ -2,7 +2,8 @@
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, TensorData, activation::silu};
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm_kernels::{linear_layer, silu};
 
 /// `Linear(SiLU(Linear(sinusoid(t))))`, no biases (reference `TimestepEmbedder`).
 #[derive(Module, Debug)]
@@ -38,7 +39,7 @@ impl TimestepEmbedding {
     pub fn forward(&self, timesteps: Tensor<1>) -> Tensor<2> {
         let [frequencies, _] = self.up.weight.dims();
         let x = sinusoid(timesteps, frequencies, self.max_period);
-        self.down.forward(silu(self.up.forward(x)))
+        linear_layer(&self.down, silu(linear_layer(&self.up, x)))
     }
 }
 

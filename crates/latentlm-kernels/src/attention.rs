@@ -1,8 +1,10 @@
 //! Attention on packed queries, keys and values, with rotary positions where wanted.
 
+use std::ops::Range;
+
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 /// How the last axis is divided: `H` queries, `G` keys, `G` values of `E` numbers each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +22,66 @@ pub(crate) struct HeadLayout {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) interleaved: bool,
-    pub(crate) causal: bool,
-    /// Lengths of the documents of every sequence.
-    pub(crate) documents: Vec<usize>,
+    /// The documents of every sequence.
+    pub(crate) documents: Vec<Sight>,
+}
+
+/// A document of a packed sequence and who sees whom in it: every position itself and those before
+/// it, and some each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// Positions of the document.
+    pub length: usize,
+    /// First of the positions that see each other.
+    mutual_start: usize,
+    /// End of the positions that see each other.
+    mutual_end: usize,
+}
+
+impl Sight {
+    /// No position sees what comes behind it.
+    pub fn causal(length: usize) -> Self {
+        Self::mutual(length, 0..0)
+    }
+
+    /// Every position sees all others.
+    pub fn full(length: usize) -> Self {
+        Self::mutual(length, 0..length)
+    }
+
+    /// The positions of `mutual` see each other (an image in Transfusion), the others what stands
+    /// before them.
+    ///
+    /// # Panics
+    /// If `mutual` goes beyond the document.
+    pub fn mutual(length: usize, mutual: Range<usize>) -> Self {
+        assert!(
+            mutual.end <= length,
+            "{mutual:?} in a document of {length} positions"
+        );
+        Self {
+            length,
+            mutual_start: mutual.start,
+            mutual_end: mutual.end,
+        }
+    }
+
+    /// How many of the document's first positions a position sees.
+    #[inline(always)]
+    pub(crate) fn seen(&self, position: usize) -> usize {
+        match (self.mutual_start..self.mutual_end).contains(&position) {
+            true => self.mutual_end,
+            false => position + 1,
+        }
+    }
+
+    fn is_causal(&self) -> bool {
+        self.mutual_end - self.mutual_start < 2
+    }
+
+    fn is_full(&self) -> bool {
+        self.mutual_start == 0 && self.mutual_end == self.length
+    }
 }
 
 /// The rotation of some positions, in the two forms that are needed: a column a pair for the kernel,
@@ -86,15 +145,6 @@ impl Rotary {
         let [cos, sin] = self.numbers.clone().map(|table| table.cast(x.dtype()));
         x * cos + swapped * sin
     }
-
-    /// The rotation of the first positions alone.
-    fn first(&self, length: usize) -> Self {
-        Self {
-            pairs: self.pairs.clone().map(|table| table.narrow(0, 0, length)),
-            numbers: self.numbers.clone().map(|table| table.narrow(1, 0, length)),
-            interleaved: self.interleaved,
-        }
-    }
 }
 
 /// Scaled dot-product attention of every position over itself and those before it, queries and keys
@@ -104,12 +154,13 @@ impl Rotary {
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
-    let whole = [packed.dims()[1]];
-    attend(packed, heads, Some(rotary), Sight::Causal(&whole))
+    let whole = Sight::causal(packed.dims()[1]);
+    attend(packed, heads, Some(rotary), &[whole])
 }
 
-/// [`causal_attention`] in sequences that are several documents one after the other: no position
-/// sees another document. Nothing is masked: what is not seen is not computed.
+/// Scaled dot-product attention, queries and keys rotated first, in sequences that are several
+/// documents one after the other: no position sees another document. Nothing is masked: what is not
+/// seen is not computed.
 ///
 /// # Shapes
 /// - `packed`: `[B, T, (H + 2 G) E]`; `documents`: lengths that add up to `T`
@@ -121,14 +172,15 @@ pub fn document_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    documents: &[usize],
+    documents: &[Sight],
 ) -> Tensor<3> {
-    let (length, sum) = (packed.dims()[1], documents.iter().sum::<usize>());
+    let length = packed.dims()[1];
+    let sum: usize = documents.iter().map(|document| document.length).sum();
     assert_eq!(
         sum, length,
         "documents of {sum} positions in a sequence of {length}"
     );
-    attend(packed, heads, Some(rotary), Sight::Causal(documents))
+    attend(packed, heads, Some(rotary), documents)
 }
 
 /// Scaled dot-product attention of every position over all.
@@ -137,59 +189,21 @@ pub fn document_attention(
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn full_attention(packed: Tensor<3>, heads: PackedHeads) -> Tensor<3> {
-    attend(packed, heads, None, Sight::Full)
-}
-
-/// Scaled dot-product attention, queries and keys rotated first, in sequences that begin with a prefix:
-/// its positions see themselves and those before them, all others see the whole sequence. Two calls
-/// without a mask: the prefix alone, and everything with everything, of which the prefix's part is
-/// thrown away.
-///
-/// # Shapes
-/// - `packed`: `[B, T, (H + 2 G) E]`; `prefix`: below `T`
-/// - returns: `[B, T, H E]`
-///
-/// # Panics
-/// If nothing follows the prefix.
-pub fn prefix_attention(
-    packed: Tensor<3>,
-    heads: PackedHeads,
-    rotary: &Rotary,
-    prefix: usize,
-) -> Tensor<3> {
-    let length = packed.dims()[1];
-    assert!(
-        prefix < length,
-        "a prefix of {prefix} positions in a sequence of {length}"
-    );
-    let whole = attend(packed.clone(), heads, Some(rotary), Sight::Full);
-    if prefix == 0 {
-        return whole;
-    }
-    let before = causal_attention(packed.narrow(1, 0, prefix), heads, &rotary.first(prefix));
-    Tensor::cat(vec![before, whole.narrow(1, prefix, length - prefix)], 1)
-}
-
-/// What a position sees.
-#[derive(Clone, Copy)]
-pub(crate) enum Sight<'a> {
-    /// Its document, up to itself.
-    Causal(&'a [usize]),
-    /// Its whole sequence.
-    Full,
+    let whole = Sight::full(packed.dims()[1]);
+    attend(packed, heads, None, &[whole])
 }
 
 fn attend(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    sight: Sight<'_>,
+    documents: &[Sight],
 ) -> Tensor<3> {
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&packed) {
-        return on_cpu(packed, heads, rotary, sight);
+        return on_cpu(packed, heads, rotary, documents);
     }
-    composed(packed, heads, rotary, sight)
+    composed(packed, heads, rotary, documents)
 }
 
 /// The same of Burn's operations.
@@ -197,7 +211,7 @@ pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    sight: Sight<'_>,
+    documents: &[Sight],
 ) -> Tensor<3> {
     let PackedHeads { heads, kv_heads } = heads;
     let [batch, length, width] = packed.dims();
@@ -220,24 +234,29 @@ pub(crate) fn composed(
     };
     let k = share(qk.narrow(2, heads, kv_heads));
     let v = share(packed.narrow(2, turned, kv_heads));
-    let whole = [length];
-    let (documents, is_causal) = match sight {
-        Sight::Causal(documents) => (documents, true),
-        Sight::Full => (&whole[..], false),
-    };
     let mut start = 0;
-    let mixed = documents.iter().map(|&length| {
-        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, start, length));
-        start += length;
+    let mixed = documents.iter().map(|document| {
+        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, start, document.length));
+        start += document.length;
         let options = AttentionModuleOptions {
-            is_causal,
+            is_causal: document.is_causal(),
             ..AttentionModuleOptions::default()
         };
-        attention(q, k, v, None, None, options)
+        let hidden = (!document.is_causal() && !document.is_full())
+            .then(|| hidden(*document, [batch, heads], &q.device()));
+        attention(q, k, v, hidden, None, options)
     });
     Tensor::cat(mixed.collect(), 2)
         .swap_dims(1, 2)
         .reshape([batch, length, heads * head_dim])
+}
+
+/// What no position of a document sees, `[B, H, T, T]`.
+fn hidden(document: Sight, [batch, heads]: [usize; 2], device: &Device) -> Tensor<4, Bool> {
+    let length = document.length;
+    let hidden = (0..length * length).map(|at| at % length >= document.seen(at / length));
+    let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
+    Tensor::<4, Bool>::from_data(hidden, device).expand([batch, heads, length, length])
 }
 
 #[cfg(feature = "cpu")]
@@ -245,7 +264,7 @@ fn on_cpu(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    sight: Sight<'_>,
+    documents: &[Sight],
 ) -> Tensor<3> {
     use crate::cpu::{CpuKernels, optional};
     use burn::backend::Dispatch;
@@ -258,11 +277,7 @@ fn on_cpu(
         heads: heads.heads,
         kv_heads: heads.kv_heads,
         interleaved: rotary.is_some_and(|rotary| rotary.interleaved),
-        causal: matches!(sight, Sight::Causal(_)),
-        documents: match sight {
-            Sight::Causal(documents) => documents.to_vec(),
-            Sight::Full => vec![packed.dims()[1]],
-        },
+        documents: documents.to_vec(),
     };
     let out =
         Dispatch::kernel_attention(packed.into_dispatch(), optional(cos), optional(sin), layout);

@@ -12,12 +12,13 @@
 //! ```
 //!
 //! Letters in shapes: `N` rows, `B` batch, `T` positions, `D` width, `F` inner width, `H` query
-//! heads, `G` key/value heads, `E` numbers a head.
+//! heads, `G` key/value heads, `E` numbers a head, `V` vocabulary.
 
 mod activation;
 mod attention;
 #[cfg(feature = "cpu")]
 mod cpu;
+mod cross_entropy;
 mod depthwise;
 mod linear;
 mod norm;
@@ -27,14 +28,15 @@ mod workers;
 
 pub use activation::{gelu, silu, tanh};
 pub use attention::{
-    PackedHeads, Rotary, causal_attention, document_attention, full_attention, prefix_attention,
+    PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
 };
+pub use cross_entropy::cross_entropy;
 pub use depthwise::depthwise_conv;
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use workers::{at_once, on_workers, parts, parts_of};
+pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {

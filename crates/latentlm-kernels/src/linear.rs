@@ -4,7 +4,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module;
 
-/// `x weight + bias` over the last axis.
+/// `x weight + bias` over the last axis, in the precision of the weight.
 ///
 /// # Shapes
 /// - `x`: `[.., I]`; `weight`: `[I, O]`; `bias`: `[O]`
@@ -14,6 +14,7 @@ pub fn linear<const R: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<R> {
+    let x = x.cast(weight.dtype());
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&x) {
         return on_cpu(x, weight, bias);

@@ -1,17 +1,15 @@
 //! Every kernel against the same of Burn's operations: values, and the gradients of every input;
 //! and those against finite differences.
 
+mod attention;
+
 use std::cell::Cell;
 
 use burn::module::{Param, ParamId};
-use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::activation::{self, Activation};
-use crate::attention::{
-    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
-    prefix_attention,
-};
+use crate::cross_entropy::{self, cross_entropy};
 use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
 use crate::{gelu, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
@@ -264,110 +262,25 @@ fn swiglu_block_is_its_parts() {
     }
 }
 
-fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
-    let half = head_dim / 2;
-    let angle = |i: usize| (i / half) as f64 * 0.7 / (1 + i % half) as f64;
-    let angles: Vec<f64> = (0..length * half).map(angle).collect();
-    Rotary::new(&angles, length, interleaved, &device())
-}
-
 #[test]
-fn attention_is_its_parts() {
-    for (length, heads, kv_heads, head_dim) in [(1, 1, 1, 4), (5, 4, 2, 6), (33, 3, 1, 8)] {
-        let packed = PackedHeads { heads, kv_heads };
-        let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
-        let inputs = [Input::Cube(x.clone())];
-        let what = format!("attention of {length}, {heads} of {kv_heads} heads");
-        for interleaved in [false, true] {
-            let rotary = rotary(length, head_dim, interleaved);
-            check(
-                &what,
-                &inputs,
-                || causal_attention(x.clone(), packed, &rotary),
-                || attention::composed(x.clone(), packed, Some(&rotary), Sight::Causal(&[length])),
-            );
-            check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
-        }
+fn cross_entropy_is_the_logarithm_of_a_softmax() {
+    for (rows, vocabulary) in [(1, 2), (5, 16), (33, 301)] {
+        let logits = normal([rows, vocabulary]);
+        let answers: Vec<i64> = (0..rows).map(|row| (row * 7 % vocabulary) as i64).collect();
+        let answers = || Tensor::<1, Int>::from_ints(answers.as_slice(), &device());
         check(
-            &what,
-            &inputs,
-            || full_attention(x.clone(), packed),
-            || attention::composed(x.clone(), packed, None, Sight::Full),
+            "cross entropy",
+            &[Input::Matrix(logits.clone())],
+            || cross_entropy(logits.clone(), answers()),
+            || cross_entropy::composed(logits.clone(), answers()),
         );
-        check_slope(&what, x, |x| full_attention(x, packed));
+        check_slope("cross entropy", logits, |x| cross_entropy(x, answers()));
     }
-}
-
-/// Documents in one sequence give what each gives alone, in kernel and composition.
-#[test]
-fn documents_do_not_see_each_other() {
-    let (documents, packed) = (
-        [3, 1, 9],
-        PackedHeads {
-            heads: 4,
-            kv_heads: 2,
-        },
-    );
-    let x = normal([2, 13, 8 * 6]);
-    let rotary = rotary(13, 6, true);
-    let kernel = || document_attention(x.clone(), packed, &rotary, &documents);
-    check(
-        "attention in documents",
-        &[Input::Cube(x.clone())],
-        kernel,
-        || attention::composed(x.clone(), packed, Some(&rotary), Sight::Causal(&documents)),
-    );
-    check_slope("attention in documents", x.clone(), |x| {
-        document_attention(x, packed, &rotary, &documents)
-    });
-    // Rotations are relative: a document is the same wherever it stands.
-    let mut start = 0;
-    for length in documents {
-        let alone = causal_attention(
-            x.clone().narrow(1, start, length),
-            packed,
-            &self::rotary(length, 6, true),
-        );
-        let within = kernel().narrow(1, start, length);
-        assert_close("a document", &values(within), &values(alone), 1e-5);
-        start += length;
-    }
-}
-
-/// Against a softmax over scores of which those that the prefix must not see are masked.
-#[test]
-fn a_prefix_is_causal_and_what_follows_sees_all() {
-    let (length, heads, width) = (7, 2, 6);
-    let packed = PackedHeads {
-        heads,
-        kv_heads: heads,
-    };
-    let x = normal([2, length, 3 * heads * width]);
-    let rotary = rotary(length, width, true);
-    for prefix in [0, 1, 3] {
-        let masked = || {
-            let all = x.clone().reshape([2, length, 3 * heads, width]);
-            let part = |index: usize| all.clone().narrow(2, index * heads, heads);
-            let [q, k] = [0, 1].map(|index| rotary.apply(part(index)).swap_dims(1, 2));
-            let hidden = (0..length * length).map(|at| {
-                let (position, key) = (at / length, at % length);
-                position < prefix && key > position
-            });
-            let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
-            let hidden = Tensor::<4, Bool>::from_data(hidden, &device());
-            let scores = q
-                .matmul(k.swap_dims(2, 3))
-                .div_scalar((width as f64).sqrt());
-            let hidden = hidden.expand([2, heads, length, length]);
-            softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3)
-                .matmul(part(2).swap_dims(1, 2))
-                .swap_dims(1, 2)
-                .reshape([2, length, heads * width])
-        };
-        let what = format!("attention behind a prefix of {prefix}");
-        let kernel = || prefix_attention(x.clone(), packed, &rotary, prefix);
-        check(&what, &[Input::Cube(x.clone())], kernel, masked);
-    }
+    // Logits that exp can't take.
+    let logits = Tensor::<2>::from_floats([[1000.0, 0.0], [-1000.0, 0.0]], &device());
+    let answers = Tensor::<1, Int>::from_ints([1, 0], &device());
+    let found = values(cross_entropy(logits, answers));
+    assert_eq!(found, [1000.0, 1000.0]);
 }
 
 #[test]

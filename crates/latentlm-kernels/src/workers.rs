@@ -30,7 +30,7 @@ pub fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Rows that a part has at least: with fewer, products are too small to be worth a thread.
-const ROWS_A_PART: usize = 4;
+pub const ROWS_A_PART: usize = 4;
 
 /// Cuts `rows` independent rows into a part for each thread that kernels on the device run on; one
 /// part on other devices than the CPU.
@@ -40,7 +40,11 @@ pub fn parts(device: &Device, rows: usize) -> Vec<Range<usize>> {
 
 /// [`parts`] of at least `least` rows each, for rows that are long: a signal is worth a thread alone.
 pub fn parts_of(device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
-    let count = threads(device).min(rows / least).max(1);
+    cut(rows, threads(device).min(rows / least).max(1))
+}
+
+/// Cuts `rows` into so many parts of about the same length.
+pub fn cut(rows: usize, count: usize) -> Vec<Range<usize>> {
     let edge = |index: usize| index * rows / count;
     (0..count)
         .map(|index| edge(index)..edge(index + 1))

@@ -12,6 +12,7 @@ use crate::metrics::MetricsLog;
 use crate::progress::{Progress, ProgressMode};
 use crate::recipe::{Recipe, StageConfig};
 use crate::run::{Manifest, RunFolder};
+use crate::spread::Spread;
 
 /// What a run is trained on.
 pub(crate) trait TrainingData {
@@ -29,6 +30,7 @@ pub(crate) struct Context<R, D> {
     pub(crate) run: RunFolder<R>,
     pub(crate) recipe: R,
     pub(crate) device: Device,
+    more_devices: Vec<Device>,
     pub(crate) data: D,
     pub(crate) interrupter: Interrupter,
     fingerprint: String,
@@ -45,6 +47,8 @@ pub struct RunOptions {
     pub resume: bool,
     /// Where to compute.
     pub device: Device,
+    /// Where else training steps are computed, each device a part of every batch.
+    pub more_devices: Vec<Device>,
     /// How progress is shown.
     pub progress: ProgressMode,
     /// Stops the run early, with a checkpoint.
@@ -52,6 +56,11 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Where training steps are computed.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
+        std::iter::once(&self.device).chain(&self.more_devices)
+    }
+
     /// Options of a run within the run: begun, or continued where it has begun.
     pub(crate) fn part(&self, name: &str) -> Self {
         let path = self.path.join(name);
@@ -59,6 +68,7 @@ impl RunOptions {
             resume: path.join("config.toml").is_file(),
             path,
             device: self.device.clone(),
+            more_devices: self.more_devices.clone(),
             progress: self.progress,
             interrupter: self.interrupter.clone(),
         }
@@ -101,6 +111,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             run,
             recipe,
             device: options.device,
+            more_devices: options.more_devices,
             data,
             interrupter: options.interrupter,
             fingerprint,
@@ -108,6 +119,12 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             mode: options.progress,
             progress: None,
         })
+    }
+
+    /// Where training steps are computed.
+    pub(crate) fn spread(&self) -> Spread {
+        let devices = std::iter::once(&self.device).chain(&self.more_devices);
+        Spread::over(devices.map(|device| device.clone().autodiff()))
     }
 
     /// Hash of the training data.

@@ -18,20 +18,22 @@ mod metrics;
 mod mixed;
 mod optimize;
 mod plot;
+mod precision;
 mod progress;
 mod recipe;
 mod report;
 mod run;
 mod schedule;
 mod speech;
+mod spread;
 mod stage;
 
 pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload, scaling};
 pub use burn::train::Interrupter;
 pub use compare::{
-    CompareRecipe, CompareSamplingOptions, Comparison, DenoiserRecipe, EvaluateConfig, RivalPoint,
-    RivalResult, SampledPoint, SigmaRecipe, SigmaResult, VqRecipe, compare_image, compare_sampling,
-    compare_sigma,
+    CompareMixedRecipe, CompareRecipe, CompareSamplingOptions, Comparison, DenoiserRecipe,
+    EvaluateConfig, RivalPoint, RivalResult, SampledPoint, SigmaRecipe, SigmaResult, VqRecipe,
+    compare_image, compare_mixed, compare_sampling, compare_sigma,
 };
 pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};
@@ -49,6 +51,7 @@ pub use mixed::{
     MixedTextConfig, PromptPiece, evaluate_mixed, train_mixed,
 };
 pub use optimize::{Player, StepReport};
+pub use precision::Precision;
 pub use progress::{ProgressMode, minutes};
 pub use recipe::{LmConfig, Recipe, StageConfig};
 pub use run::{Manifest, RunFolder};
@@ -58,3 +61,4 @@ pub use speech::{
     SpeechCodec, SpeechDataConfig, SpeechEvaluation, SpeechRecipe, TextConfig, Voice, characters,
     edit_rate, evaluate_speech, mel_distance_db, sentences, si_sdr_db, stoi, train_speech, words,
 };
+pub use spread::{Portable, Spread};

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
 use latentlm_kernels::at_once;
@@ -12,8 +12,10 @@ use crate::adamw::AdamW;
 use crate::clip::clip_global_norm;
 use crate::ema::Ema;
 use crate::error::TrainError;
+use crate::precision::Precision;
 use crate::recipe::StageConfig;
 use crate::schedule::LearningRate;
+use crate::spread::{Portable, Spread};
 
 /// What a step did.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,8 @@ pub struct Player<M: Module> {
     accumulator: GradientsAccumulator<M>,
     schedule: LearningRate,
     clip_norm: f64,
+    precision: Precision,
+    spread: Spread,
     accumulate: usize,
     gathered: usize,
     step: u64,
@@ -54,10 +58,29 @@ impl<M: Module> Player<M> {
                 floor_ratio: config.final_lr_ratio,
             },
             clip_norm: config.clip_norm,
+            precision: Precision::F32,
+            spread: Spread::default(),
             accumulate: config.grad_accumulation,
             gathered: 0,
             step: 0,
         }
+    }
+
+    /// The same player that computes batches in parts in another precision.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// The same player that works on the parts of a batch on several devices.
+    pub fn with_spread(mut self, spread: Spread) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// Where parts are worked on.
+    pub(crate) fn spread(&self) -> &Spread {
+        &self.spread
     }
 
     /// The live weights.
@@ -93,7 +116,7 @@ impl<M: Module> Player<M> {
     /// [`backward`](Self::backward) of a batch in parts, each on a thread of its own from beginning
     /// to end. The loss of a part is its share of the batch's: gradients are added up. What else
     /// the work returns comes in order.
-    pub fn backward_parts<T: Send, R: Send>(
+    pub fn backward_parts<T: Portable + Send, R: Send>(
         &mut self,
         parts: Vec<T>,
         work: impl Fn(&M, T) -> (Tensor<1>, R) + Sync,
@@ -101,14 +124,33 @@ impl<M: Module> Player<M> {
     where
         M: Send,
     {
-        let inputs = parts.into_iter().map(|part| (fork(self.model()), part));
+        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
+            let device = self.spread.device(index);
+            (fork(self.model(), device), carry(part, device))
+        });
+        let precision = self.precision;
         let done = at_once(inputs.collect(), |(model, part)| {
-            let (loss, result) = work(&model, part);
+            let (loss, result) = work(&precision.round(model.clone()), part);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             (gradients, result)
         });
-        let (gradients, results) = done.into_iter().unzip();
+        let (gradients, results): (Vec<_>, _) = done.into_iter().unzip();
+        let gradients = gradients.into_iter().enumerate();
+        let gradients = gradients.map(|(index, own)| match self.spread.device(index) {
+            Some(_) => self.bring_home(own),
+            None => own,
+        });
+        let gradients = gradients.collect();
         (self.gather(gradients), results)
+    }
+
+    /// Gradients of another device where the weights are.
+    pub(crate) fn bring_home(&self, gradients: GradientsParams) -> GradientsParams {
+        let home = self.model().devices().into_iter().next();
+        match home {
+            Some(home) => gradients.to_device(&home.inner(), self.model()),
+            None => gradients,
+        }
     }
 
     /// Takes the gradients of the parts of one round.
@@ -191,13 +233,21 @@ impl<M: Module> Player<M> {
     }
 }
 
-/// The same weights as the leaves of a graph of their own: graphs that share none do not wait for
-/// each other.
-pub(crate) fn fork<M: Module>(model: &M) -> M {
-    let device = model.devices().into_iter().next();
+/// The same weights as the leaves of a graph of their own, on another device if one is named: graphs
+/// that share none do not wait for each other.
+pub(crate) fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
+    let device = device.cloned().or(model.devices().into_iter().next());
     match device {
         Some(device) => model.clone().fork(&device),
         None => model.clone(),
+    }
+}
+
+/// A part of a batch, on another device if one is named.
+pub(crate) fn carry<T: Portable>(part: T, device: Option<&Device>) -> T {
+    match device {
+        Some(device) => part.to_device(device),
+        None => part,
     }
 }
 
@@ -218,26 +268,57 @@ fn optimizer_file(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::nn::{Linear, LinearConfig};
-    use burn::tensor::Device;
+    use burn::module::{Param, ParamId};
+    use burn::nn::Linear;
+    use burn::tensor::DType;
     use latentlm::RandomStream;
     use latentlm::core::conformance::assert_close;
 
+    /// Its weights are not of the device's generator, which tests share.
     fn player(device: &Device, accumulate: usize) -> Player<Linear> {
-        device.seed(1);
         let config = StageConfig {
             grad_accumulation: accumulate,
             warmup_steps: 0,
             ..crate::SpeechRecipe::default().codec_train
         };
-        Player::new(LinearConfig::new(3, 2).init(device), &config)
+        let weight = RandomStream::new(1).normal([3, 2], device).require_grad();
+        let model = Linear {
+            weight: Param::initialized(ParamId::new(), weight),
+            bias: None,
+        };
+        Player::new(model, &config)
     }
 
     fn loss(model: &Linear, x: Tensor<2>) -> Tensor<1> {
         model.forward(x).square().mean()
     }
 
-    /// A batch at once, in two parts, and in two rounds: one step, the same.
+    /// The graph computes in bfloat16, the weights behind it stay float32, and so do their gradients.
+    #[test]
+    fn a_rounded_step_is_nearly_the_same() {
+        let device = Device::default().autodiff();
+        let x = RandomStream::new(2).normal([5, 3], &device);
+        let mut exact = player(&device, 1);
+        let mut rounded = player(&device, 1).with_precision(Precision::Bf16);
+        let mut norms = Vec::new();
+        for player in [&mut exact, &mut rounded] {
+            let (report, kinds) = player.backward_parts(vec![x.clone()], |model, x| {
+                let y = latentlm_kernels::linear_layer(model, x);
+                (y.clone().cast(DType::F32).square().mean(), y.dtype())
+            });
+            norms.push((report.unwrap().gradient_norm, kinds[0]));
+        }
+        let [(exact_norm, DType::F32), (norm, DType::BF16)] = norms[..] else {
+            panic!("{norms:?}");
+        };
+        let near = (norm / exact_norm - 1.0).abs() < 0.02;
+        assert!(near && norm != exact_norm, "{norm} for {exact_norm}");
+        let weight = rounded.model().weight.val();
+        assert_eq!(weight.dtype(), DType::F32);
+        assert_close("weights", weight, exact.model().weight.val(), 2e-3);
+    }
+
+    /// A batch at once, in two parts, on two devices, and in two rounds: one step, the same.
     #[test]
     fn parts_and_rounds_add_up_to_the_batch() {
         let device = Device::default().autodiff();
@@ -252,6 +333,11 @@ mod tests {
         let (report, shares) = divided.backward_parts(parts.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });
+        let mut spread = player(&device, 1);
+        spread = spread.with_spread(Spread::over([device.clone(), device.clone()]));
+        let (elsewhere, _) = spread.backward_parts(parts.to_vec(), |model, (share, x)| {
+            (loss(model, x).mul_scalar(share), share)
+        });
         let mut rounds = player(&device, 2);
         let [first, second] = parts.map(|(share, x)| {
             let loss = loss(rounds.model(), x).mul_scalar(2.0 * share);
@@ -259,7 +345,7 @@ mod tests {
         });
         assert!(first.is_none());
         assert_eq!(shares, [0.4, 0.6]);
-        for (report, player) in [(report, &divided), (second, &rounds)] {
+        for (report, player) in [(report, &divided), (elsewhere, &spread), (second, &rounds)] {
             let norm = report.unwrap().gradient_norm;
             assert!((norm - expected.gradient_norm).abs() < 1e-6);
             let [got, wanted] = [player, &whole].map(|player| player.model().weight.val());

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::TrainError;
+use crate::precision::Precision;
 
 /// A complete recipe of one modality. Its default is the preset that files and overrides are laid
 /// over (see [`latentlm::core::recipe`]).
@@ -70,6 +71,8 @@ pub struct LmConfig {
     pub num_train_timesteps: usize,
     /// Draws of noise and timestep a latent and step (`ddpm_batch_mul`).
     pub batch_mul: usize,
+    /// What training computes in.
+    pub precision: Precision,
     /// Share of labels or texts that are dropped, for guidance.
     pub condition_dropout: f64,
 }

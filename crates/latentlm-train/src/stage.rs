@@ -1,5 +1,6 @@
 //! The loop that every stage of training goes through, and the two players of a codec's.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::module::Module;
@@ -10,8 +11,9 @@ use latentlm_kernels::at_once;
 
 use crate::context::{Context, TrainingData};
 use crate::error::TrainError;
-use crate::optimize::{Player, StepReport, fork};
+use crate::optimize::{Player, StepReport, carry, fork};
 use crate::recipe::{Recipe, StageConfig};
+use crate::spread::{Portable, Spread};
 
 /// What a stage does; [`run`] says when.
 pub(crate) trait Stage {
@@ -96,6 +98,28 @@ pub(crate) fn number(x: Tensor<1>) -> f64 {
     f64::from(x.into_scalar::<f32>())
 }
 
+/// Cuts a pack between documents, into at most `parts` of about as many positions each.
+pub(crate) fn share_out<T>(
+    documents: &[T],
+    parts: usize,
+    positions: impl Fn(&T) -> usize,
+) -> Vec<Range<usize>> {
+    let total: usize = documents.iter().map(&positions).sum();
+    let (mut position, mut counts) = (0, vec![0; parts]);
+    for document in documents {
+        let middle = position + positions(document) / 2;
+        position += positions(document);
+        counts[(middle * parts / total.max(1)).min(parts - 1)] += 1;
+    }
+    let mut start = 0;
+    let ranges = counts.into_iter().map(|count| {
+        let range = start..start + count;
+        start = range.end;
+        range
+    });
+    ranges.filter(|range| !range.is_empty()).collect()
+}
+
 /// Of a batch in parts: what each left, and its share of the whole.
 pub(crate) type Shares<T> = Vec<(f64, T)>;
 
@@ -119,9 +143,10 @@ impl<C: Module, D: Module> Rivals<C, D> {
         discriminator: Option<D>,
         start: u64,
         config: &StageConfig,
+        spread: Spread,
     ) -> Self {
         Self {
-            codec: Player::new(codec, config),
+            codec: Player::new(codec, config).with_spread(spread),
             discriminator: discriminator.map(|discriminator| Player::new(discriminator, config)),
             start,
         }
@@ -130,7 +155,7 @@ impl<C: Module, D: Module> Rivals<C, D> {
     /// Teaches the codec, and the discriminator if it has set in, by a batch in parts, each on a
     /// thread of its own. `codec_loss` gives a part's share of the codec's loss, something for the
     /// log, and what `discriminator_loss` takes: what is real, and what was made of it.
-    pub(crate) fn backward_parts<T: Send, R: Send, S>(
+    pub(crate) fn backward_parts<T: Portable + Send, R: Send, S>(
         &mut self,
         parts: Vec<T>,
         codec_loss: impl Fn(&C, Option<&D>, T) -> (Tensor<1>, R, S) + Sync,
@@ -143,9 +168,12 @@ impl<C: Module, D: Module> Rivals<C, D> {
         let judges = self.codec.step() >= self.start;
         let judge = self.discriminator.as_ref().filter(|_| judges);
         let judge = judge.map(|player| player.model());
-        let inputs = parts
-            .into_iter()
-            .map(|part| (fork(self.codec.model()), judge.map(fork), part));
+        let spread = self.codec.spread();
+        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
+            let device = spread.device(index);
+            let judge = judge.map(|judge| fork(judge, device));
+            (fork(self.codec.model(), device), judge, carry(part, device))
+        });
         let done = at_once(inputs.collect(), |(codec, judge, part)| {
             // The codec's loss needs no gradient of the judge's weights.
             let fixed = judge.clone().map(Module::no_grad);
@@ -158,9 +186,16 @@ impl<C: Module, D: Module> Rivals<C, D> {
             (codec, judge, result)
         });
         let (mut codec, mut judge, mut results) = (vec![], vec![], vec![]);
-        for part in done {
-            codec.push(part.0);
-            judge.extend(part.1);
+        for (index, part) in done.into_iter().enumerate() {
+            let (own, judged) = match (spread.device(index), &self.discriminator) {
+                (None, _) => (part.0, part.1),
+                (Some(_), player) => {
+                    let home = |own| player.as_ref().map(|player| player.bring_home(own));
+                    (self.codec.bring_home(part.0), part.1.and_then(home))
+                }
+            };
+            codec.push(own);
+            judge.extend(judged);
             results.push(part.2);
         }
         if let Some(player) = self.discriminator.as_mut().filter(|_| judges) {
@@ -187,5 +222,21 @@ impl<C: Module, D: Module> Rivals<C, D> {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_cut_where_positions_are_halved() {
+        let cut = |lengths: &[usize], parts| share_out(lengths, parts, |length| *length);
+        let lengths = [10, 5, 10, 5];
+        assert_eq!(cut(&lengths, 1), vec![0..4]);
+        assert_eq!(cut(&lengths, 2), vec![0..2, 2..4], "10 + 5 and 10 + 5");
+        let each: Vec<usize> = cut(&[10, 1, 2, 8], 9).into_iter().flatten().collect();
+        assert_eq!(each, [0, 1, 2, 3], "none twice, none left out");
+        assert_eq!(cut(&lengths[..1], 3), vec![0..1]);
     }
 }

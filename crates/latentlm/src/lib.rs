@@ -24,7 +24,6 @@ mod image;
 mod mixed;
 mod mixed_generate;
 mod model;
-mod packed;
 pub mod pretrained;
 mod sizes;
 mod speak;

@@ -7,8 +7,8 @@ use latentlm_kernels::{at_once, parts_of};
 
 use crate::mixed::MixedAdapters;
 use crate::model::LatentLm;
-use crate::packed::{embed, indices};
 use crate::text_sampling::TextOptions;
+use latentlm_adapters::packed::{embed, indices};
 
 /// Prompts that are worth a thread of their own.
 const PROMPTS_A_PART: usize = 4;

@@ -11,8 +11,8 @@ use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, ModalityAdapter}
 use latentlm_diffusion::Head;
 
 use crate::model::LatentLm;
-use crate::packed::{embed, indices, surprise};
 use crate::sizes::{LmSizes, ModelError};
+use latentlm_adapters::packed::{embed, indices, surprise};
 
 /// Adapters of a text-to-speech model.
 #[derive(Module, Debug)]

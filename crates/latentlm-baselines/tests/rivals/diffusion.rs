@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_baselines::{
-    ClassConditional, DenoiserSizes, Dit, DitConfig, ImageDenoiser, TextTransfusion, Transfusion,
+    ClassConditional, DenoiserSizes, Dit, DitConfig, ImageDenoiser, MixedTransfusion, Transfusion,
     TransfusionConfig,
 };
 use latentlm_core::conformance::{assert_close, module};
+use latentlm_core::sequence::{Document, Segment};
 use latentlm_core::{DiffusionDraws, ModalityAdapter, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::solver;
 
@@ -40,11 +41,46 @@ fn transfusion(device: &Device) -> Transfusion {
         .init(device)
 }
 
-fn text(device: &Device) -> TextTransfusion {
+fn mixed(device: &Device) -> MixedTransfusion {
     device.seed(5);
     TransfusionConfig::new(7, TOKENS, DIM)
         .with_sizes(sizes())
-        .init_text(device)
+        .init_mixed(true, device)
+}
+
+fn words(tokens: &[u32], learned: bool) -> Segment {
+    Segment::Text {
+        tokens: tokens.to_vec(),
+        learned,
+    }
+}
+
+fn picture(learned: bool) -> Segment {
+    Segment::Latents {
+        modality: 0,
+        frames: TOKENS,
+        open_ended: false,
+        learned,
+    }
+}
+
+/// A picture that is drawn, one that is read, text, another that is drawn. Start is 7, stop 8.
+fn documents() -> Vec<Document> {
+    [
+        vec![words(&[7, 1, 2], true), picture(true), words(&[8], true)],
+        vec![words(&[7], true), picture(false), words(&[3, 4, 8], true)],
+        vec![words(&[7, 5, 6, 8], true)],
+        vec![words(&[7, 3], true), picture(true)],
+    ]
+    .map(|segments| Document { segments })
+    .to_vec()
+}
+
+/// The documents' pictures and what two of them are noised with.
+fn mixed_batch(model: &MixedTransfusion, device: &Device) -> (Tensor<2>, DiffusionDraws) {
+    let mut random = RandomStream::new(2);
+    let images = random.normal([3, TOKENS * DIM], device);
+    (images, model.image.draw(2, &mut random, device))
 }
 
 fn labels(device: &Device) -> Tensor<1, Int> {
@@ -116,9 +152,9 @@ fn gradient_reaches_every_parameter() {
     let loss = transfusion.loss(labels(&device), latents.clone(), draws.clone());
     module::gradient_reaches_every_parameter(&transfusion, &loss.backward());
 
-    let model = moved(text(&device));
-    let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3, 0], [4, 5, 6, 0]], &device);
-    let loss = model.loss(tokens, latents, draws);
+    let model = moved(mixed(&device));
+    let (images, draws) = mixed_batch(&model, &device);
+    let loss = model.loss(&documents(), images, draws);
     let gradients = (loss.token + loss.diffusion).backward();
     module::gradient_reaches_every_parameter(&model, &gradients);
 }
@@ -128,7 +164,7 @@ fn weights_survive_a_file() {
     let device = Device::default();
     module::save_load_is_bit_equal(&dit(&device), || dit(&device));
     module::save_load_is_bit_equal(&transfusion(&device), || transfusion(&device));
-    module::save_load_is_bit_equal(&text(&device), || text(&device));
+    module::save_load_is_bit_equal(&mixed(&device), || mixed(&device));
 }
 
 /// How far a change of the last latent moves the prediction of the first.
@@ -161,7 +197,7 @@ fn the_first_latent_sees_the_last() {
 #[test]
 fn the_prefix_is_causal_and_does_not_see_the_image() {
     let device = Device::default();
-    let model = moved(text(&device.clone().autodiff())).valid();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
     let mut random = RandomStream::new(3);
     let noisy: Tensor<3> = random.normal([2, TOKENS, WIDTH], &device);
     let prefix: Tensor<3> = random.normal([2, 5, WIDTH], &device);
@@ -253,32 +289,117 @@ fn two_points_can_be_learned() {
     check_learning("DiT", dit(&device), &device);
     check_learning("Transfusion", transfusion(&device), &device);
 
-    let model = text(&device);
-    let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3, 0], [4, 5, 6, 0]], &device);
-    let mut random = RandomStream::new(2);
-    let latents: Tensor<3> = random.normal([2, TOKENS, DIM], &device);
-    let draws = model.image.draw(2, &mut random, &device);
-    let (before, after, _) = learn(model, (80, 1e-2), |model: &TextTransfusion| {
-        let loss = model.loss(tokens.clone(), latents.clone(), draws.clone());
+    let model = mixed(&device);
+    let (images, draws) = mixed_batch(&model, &device);
+    let (before, after, _) = learn(model, (80, 1e-2), |model: &MixedTransfusion| {
+        let loss = model.loss(&documents(), images.clone(), draws.clone());
         loss.token + loss.diffusion
     });
-    assert!(after < before / 4.0, "text: {before} to {after}");
+    assert!(after < before / 4.0, "text and images: {before} to {after}");
 }
 
-/// An untrained softmax head is near the uniform distribution.
+/// An untrained softmax head is near the uniform distribution, an untrained network predicts zero.
 #[test]
-fn the_text_loss_begins_at_its_closed_form() {
+fn the_joint_loss_begins_at_its_closed_forms() {
     let device = Device::default();
-    let model = text(&device);
-    let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3, 0], [4, 5, 6, 0]], &device);
-    let mut random = RandomStream::new(2);
-    let latents: Tensor<3> = random.normal([2, TOKENS, DIM], &device);
-    let draws = model.image.draw(4, &mut random, &device);
-    let token = model
-        .loss(tokens, latents, draws)
-        .token
-        .into_scalar::<f32>();
-    assert!((token - 7f32.ln()).abs() < 0.3, "{token}");
+    let model = mixed(&device);
+    let (images, draws) = mixed_batch(&model, &device);
+    let loss = model.loss(&documents(), images.clone(), draws.clone());
+    let token = loss.token.into_scalar::<f32>();
+    assert!((token - 12f32.ln()).abs() < 0.3, "{token} for 12 tokens");
+    let drawn = [images.clone().narrow(0, 0, 1), images.narrow(0, 2, 1)];
+    let schedule = model.image.denoiser.schedule();
+    let target = schedule.target(Tensor::cat(drawn.to_vec(), 0), draws.noise, draws.timesteps);
+    assert_close("diffusion", loss.diffusion, target.square().mean(), 1e-6);
+}
+
+/// Packing changes no hidden state, and a document of a request and its picture is what the network
+/// makes of a prefix and an image.
+#[test]
+fn documents_are_what_each_is_alone() {
+    let device = Device::default();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let (images, _) = mixed_batch(&model, &device);
+    let times = Tensor::<1>::from_floats([20.0, 0.0, 700.0], &device);
+    let hidden = |documents: &[Document], images: Tensor<2>, times: Tensor<1>| {
+        model.hidden(documents, &model.layout(documents), (images, times))
+    };
+    let documents = documents();
+    let packed = hidden(&documents, images.clone(), times.clone());
+    let (mut position, mut seen) = (0, 0);
+    for document in &documents {
+        let (length, count) = (document.positions(), document.frames(0) / TOKENS);
+        let own = (images.clone(), times.clone());
+        let own = (
+            own.0.slice(seen..seen + count),
+            own.1.slice(seen..seen + count),
+        );
+        let alone = hidden(std::slice::from_ref(document), own.0, own.1);
+        let within = packed.clone().narrow(0, position, length);
+        assert_close("a document's hidden states", within, alone, 1e-5);
+        (position, seen) = (position + length, seen + count);
+    }
+    let request = [Document {
+        segments: vec![words(&[7, 3], false), picture(true)],
+    }];
+    let (image, time) = (images.narrow(0, 2, 1), times.narrow(0, 2, 1));
+    let begin = Tensor::<2, Int>::from_ints([[7, 3, 9]], &device);
+    let prefix = model.token.embed(begin);
+    let noisy = model
+        .image
+        .latent
+        .embed(image.clone().reshape([1, TOKENS, DIM]));
+    let expected = model.image.denoiser.hidden(noisy, time.clone(), prefix);
+    let found = hidden(&request, image, time).unsqueeze_dim::<3>(0);
+    let image = found.clone().narrow(1, 3, TOKENS);
+    assert_close("image", image, expected.image, 1e-5);
+    assert_close("prefix", found.narrow(1, 0, 3), expected.prefix, 1e-5);
+}
+
+/// Pictures for texts of different lengths: each as if it were alone, and the plain loop.
+#[test]
+fn pictures_are_drawn_for_texts() {
+    let device = Device::default();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let options = SampleOptions {
+        steps: 4,
+        guidance_scale: 2.5,
+        ..SampleOptions::default()
+    };
+    let texts: Vec<Vec<u32>> = vec![vec![1, 2, 3], vec![4], vec![]];
+    let draw = |texts: &[Vec<u32>], seed| {
+        model.generate(texts, &options, (&mut RandomStream::new(seed), &device))
+    };
+    let all = draw(&texts, 1);
+    assert_eq!(all.to_data(), draw(&texts, 1).into_data());
+    assert_ne!(all.to_data(), draw(&texts, 2).into_data());
+    // The first picture's noise is the stream's first.
+    assert_close(
+        "alone",
+        draw(&texts[..1], 1),
+        all.clone().narrow(0, 0, 1),
+        1e-4,
+    );
+
+    let mut random = RandomStream::new(1);
+    let noise = random.normal([3, TOKENS * DIM], &device).narrow(0, 0, 1);
+    let network = &model.image.denoiser;
+    let plan = solver::plan(options.sampler, network.schedule(), options.steps);
+    let expected = solver::integrate(&plan, noise, &mut random, |step, x| {
+        let predict = |tokens: &[i32]| {
+            let prefix = Tensor::<1, Int>::from_ints(tokens, &device).unsqueeze_dim(0);
+            let prefix = model.token.embed(prefix);
+            let noisy = x.clone().reshape([1, TOKENS, DIM]);
+            let noisy = model.image.latent.embed(noisy);
+            let time = Tensor::<1>::from_floats([plan[step].timestep as f32], &device);
+            let out = network.denoise(noisy, time, prefix);
+            out.reshape([1, TOKENS * DIM])
+        };
+        let (cond, null) = (predict(&[7, 1, 2, 3, 9]), predict(&[7, 9]));
+        null.clone() + (cond - null).mul_scalar(2.5)
+    });
+    let found = all.narrow(0, 0, 1).reshape([1, TOKENS * DIM]);
+    assert_close("guided sampling", found, expected, 1e-4);
 }
 
 #[test]

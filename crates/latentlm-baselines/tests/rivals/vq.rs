@@ -3,10 +3,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::BackboneConfig;
-use latentlm_baselines::{TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig};
+use latentlm_baselines::{
+    MixedVqLm, MixedVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig,
+};
 use latentlm_codec_image::{CodecConfig, CodecLossConfig, ConvConfig, VitConfig};
 use latentlm_core::RandomStream;
 use latentlm_core::conformance::{assert_close, module};
+use latentlm_core::sequence::{Document, Segment};
 
 use crate::{block, host, learn, moved};
 
@@ -21,6 +24,40 @@ fn lm(device: &Device) -> VqLm {
         .with_kv_heads(2)
         .with_mlp_ratio(3.0);
     VqLmConfig::new(CLASSES, TOKENS, CODES, backbone.with_condition_layer(false)).init(device)
+}
+
+fn mixed(device: &Device) -> MixedVqLm {
+    device.seed(5);
+    let backbone = BackboneConfig::new(WIDTH, 2, 4).with_kv_heads(2);
+    let backbone = backbone.with_mlp_ratio(3.0).with_condition_layer(false);
+    MixedVqLmConfig::new(5, CODES, false, backbone).init(device)
+}
+
+/// Two texts and their pictures, a picture and what is said of it. Start is 5, stop 6.
+fn documents() -> Vec<Document> {
+    let text = |tokens: &[u32]| Segment::Text {
+        tokens: tokens.to_vec(),
+        learned: true,
+    };
+    let picture = |learned| Segment::Latents {
+        modality: 0,
+        frames: TOKENS,
+        open_ended: false,
+        learned,
+    };
+    [
+        vec![text(&[5, 1, 2]), picture(true)],
+        vec![text(&[5, 3]), picture(true), text(&[6])],
+        vec![text(&[5]), picture(false), text(&[4, 0, 6])],
+    ]
+    .map(|segments| Document { segments })
+    .to_vec()
+}
+
+/// Of the three documents' pictures, the first shown again.
+fn mixed_codes() -> Vec<i64> {
+    let codes = host(codes(&Device::default()));
+    [&codes[..], &codes[..TOKENS]].concat()
 }
 
 fn codec_config() -> VqCodecConfig {
@@ -190,6 +227,88 @@ fn two_pictures_can_be_learned() {
         error < before / 2.0,
         "codes alone carry the picture: {error}"
     );
+}
+
+/// What is drawn for texts of different lengths is what was learned, and so is what a picture says
+/// about the text behind it.
+#[test]
+fn texts_and_their_pictures_can_be_learned() {
+    let device = Device::default().autodiff();
+    let model = moved(mixed(&device));
+    let loss = |model: &MixedVqLm| model.surprise(&documents(), &mixed_codes(), &device).mean();
+    module::gradient_reaches_every_parameter(&model, &loss(&model).backward());
+    let (before, after, model) = learn(mixed(&device), (150, 1e-2), loss);
+    let uniform = (5.0 + 5.0 + CODES as f32).ln();
+    assert!((before - uniform).abs() < 0.3, "{before} for {uniform}");
+    // The texts themselves follow from nothing: which of three it is, is worth ln 3 each time.
+    assert!(after < before / 8.0, "{before} to {after}");
+    let plain = Device::default();
+    let options = TokenOptions {
+        temperature: 0.0,
+        ..TokenOptions::default()
+    };
+    let mut random = RandomStream::new(1);
+    let texts = [vec![1, 2], vec![3]];
+    let model = model.valid();
+    let drawn = model.generate(&texts, TOKENS, &options, (&mut random, &plain));
+    assert_eq!(host(drawn), host(codes(&plain)));
+    let read = &documents()[2..];
+    let known = host(codes(&plain));
+    let right = model.surprise(read, &known[..TOKENS], &plain).max();
+    assert!(right.into_scalar::<f32>() < 0.5, "the caption is known");
+    module::save_load_is_bit_equal(&model, || mixed(&plain));
+}
+
+/// Greedy codes are the likeliest under the guided scores of whole documents.
+#[test]
+fn guided_pictures_agree_with_whole_documents() {
+    let device = Device::default();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let options = TokenOptions {
+        temperature: 0.0,
+        guidance_scale: 2.0,
+        ..TokenOptions::default()
+    };
+    let texts = [vec![1, 2, 3], vec![4]];
+    let mut random = RandomStream::new(1);
+    let drawn = model.generate(&texts, TOKENS, &options, (&mut random, &device));
+    let drawn = host(drawn);
+    let scores = |text: &[u32], codes: &[i64]| {
+        // -log p of every code in the place of the last is what its score was, up to a constant.
+        let start = [&[5], text].concat();
+        let score = |code: i64| {
+            let text = Segment::Text {
+                tokens: start.clone(),
+                learned: false,
+            };
+            let picture = Segment::Latents {
+                modality: 0,
+                frames: codes.len() + 1,
+                open_ended: false,
+                learned: true,
+            };
+            let document = Document {
+                segments: vec![text, picture],
+            };
+            let codes = [codes, &[code]].concat();
+            let surprise = model.surprise(&[document], &codes, &device);
+            -host_floats(surprise)[codes.len() - 1]
+        };
+        (0..CODES as i64).map(score).collect::<Vec<f32>>()
+    };
+    for (text, drawn) in texts.iter().zip(drawn.chunks(TOKENS)) {
+        for position in 0..TOKENS {
+            let before = &drawn[..position];
+            let (cond, null) = (scores(text, before), scores(&[], before));
+            let guided = |code: &usize| null[*code] + 2.0 * (cond[*code] - null[*code]);
+            let best = (0..CODES).max_by(|a, b| guided(a).total_cmp(&guided(b)));
+            assert_eq!(best, Some(drawn[position] as usize));
+        }
+    }
+}
+
+fn host_floats(x: Tensor<1>) -> Vec<f32> {
+    x.into_data().convert::<f32>().try_into_vec().unwrap()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::math::{erf, exp, sigmoid};
 use super::rows::each_row;
 use crate::activation::Activation;
+use multiversion::multiversion;
 
 /// Numbers of a row when there are no rows.
 const ROW: usize = 4096;
@@ -54,6 +55,7 @@ fn each(out: &mut [f32], f: impl Fn(usize, &mut f32) + Sync) {
 
 // The kinds are matched outside the loops: within, a constant lets each be compiled by itself.
 
+#[multiversion(targets = "simd")]
 pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
     let mut out = x.to_vec();
     match kind {
@@ -64,6 +66,7 @@ pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
     out
 }
 
+#[multiversion(targets = "simd")]
 pub(super) fn backward(kind: Activation, x: &[f32], dout: &[f32]) -> Vec<f32> {
     let mut dx = x.to_vec();
     match kind {

@@ -1,11 +1,12 @@
 //! Attention on packed queries, keys and values, and its gradient.
 //! Scores exist for one head of one sequence at a time; the backward pass makes them again.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::exp;
 use super::matrix::{Matrix, product_into};
-use super::rows::vectorized;
+use crate::attention::Sight;
 
 /// Sizes of one call.
 #[derive(Debug, Clone, Copy)]
@@ -15,8 +16,6 @@ pub(super) struct Shape {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
-    /// Whether a position sees itself and those before it alone.
-    pub(super) causal: bool,
 }
 
 impl Shape {
@@ -51,28 +50,28 @@ impl Rotation<'_> {
             ..self
         }
     }
+}
 
-    /// Turns the rows of one head (`[length, head_dim]`), or back if `direction` is -1.
-    #[inline(always)]
-    fn turn(&self, rows: &mut [f32], head_dim: usize, direction: f32) {
-        let half = head_dim / 2;
-        for (position, row) in rows.chunks_exact_mut(head_dim).enumerate() {
-            let cos = &self.cos[position * half..][..half];
-            let sin = &self.sin[position * half..][..half];
-            if self.interleaved {
-                for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
-                    let (a, b, sin) = (pair[0], pair[1], sin * direction);
-                    pair[0] = a * cos - b * sin;
-                    pair[1] = b * cos + a * sin;
-                }
-            } else {
-                let (first, second) = row.split_at_mut(half);
-                let pairs = first.iter_mut().zip(second);
-                for ((a, b), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
-                    let (x, y, sin) = (*a, *b, sin * direction);
-                    *a = x * cos - y * sin;
-                    *b = y * cos + x * sin;
-                }
+/// Turns the rows of one head (`[length, head_dim]`), or back if `direction` is -1.
+#[multiversion(targets = "simd")]
+fn turn(rotation: Rotation<'_>, rows: &mut [f32], head_dim: usize, direction: f32) {
+    let half = head_dim / 2;
+    for (position, row) in rows.chunks_exact_mut(head_dim).enumerate() {
+        let cos = &rotation.cos[position * half..][..half];
+        let sin = &rotation.sin[position * half..][..half];
+        if rotation.interleaved {
+            for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
+                let (a, b, sin) = (pair[0], pair[1], sin * direction);
+                pair[0] = a * cos - b * sin;
+                pair[1] = b * cos + a * sin;
+            }
+        } else {
+            let (first, second) = row.split_at_mut(half);
+            let pairs = first.iter_mut().zip(second);
+            for ((a, b), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
+                let (x, y, sin) = (*a, *b, sin * direction);
+                *a = x * cos - y * sin;
+                *b = y * cos + x * sin;
             }
         }
     }
@@ -115,7 +114,9 @@ impl Scratch {
 struct Piece<'a> {
     packed: &'a [f32],
     rotation: Option<Rotation<'a>>,
+    /// Its own length in the place of the sequence's.
     shape: Shape,
+    sight: Sight,
 }
 
 /// What each piece is made of: every sequence of the batch is cut into the same documents.
@@ -123,18 +124,20 @@ fn pieces<'a>(
     packed: &'a [f32],
     rotation: Option<Rotation<'a>>,
     shape: Shape,
-    documents: &[usize],
+    documents: &[Sight],
 ) -> Vec<Piece<'a>> {
     let (mut rest, mut pieces) = (packed, Vec::with_capacity(shape.batch * documents.len()));
     for _ in 0..shape.batch {
         let mut start = 0;
-        for &length in documents {
+        for &sight in documents {
+            let length = sight.length;
             let (packed, others) = rest.split_at(length * shape.packed());
             rest = others;
             pieces.push(Piece {
                 packed,
                 rotation: rotation.map(|rotation| rotation.from(start, shape.head_dim)),
                 shape: Shape { length, ..shape },
+                sight,
             });
             start += length;
         }
@@ -185,12 +188,10 @@ fn values(packed: &[f32], shape: Shape, group: usize) -> Matrix<'_> {
 }
 
 /// Softmax of each row over the positions that it sees; the others become 0.
-#[inline(always)]
-fn softmax(scores: &mut [f32], shape: Shape) {
-    let length = shape.length;
-    for (position, row) in scores.chunks_exact_mut(length).enumerate() {
-        let seen = if shape.causal { position + 1 } else { length };
-        let (seen, hidden) = row.split_at_mut(seen);
+#[multiversion(targets = "simd")]
+fn softmax(scores: &mut [f32], sight: Sight) {
+    for (position, row) in scores.chunks_exact_mut(sight.length).enumerate() {
+        let (seen, hidden) = row.split_at_mut(sight.seen(position));
         let most = seen.iter().fold(f32::NEG_INFINITY, |most, s| most.max(*s));
         let mut sum = 0.0;
         for score in seen.iter_mut() {
@@ -213,6 +214,7 @@ fn attend(piece: Piece<'_>, head: usize, work: &mut Scratch) {
         packed,
         rotation,
         shape,
+        sight,
     } = piece;
     let Shape {
         length, head_dim, ..
@@ -221,16 +223,14 @@ fn attend(piece: Piece<'_>, head: usize, work: &mut Scratch) {
     gather(&mut work.q, packed, shape, head);
     gather(&mut work.k, packed, shape, shape.heads + group);
     if let Some(rotation) = rotation {
-        vectorized(|| {
-            rotation.turn(&mut work.q, head_dim, 1.0);
-            rotation.turn(&mut work.k, head_dim, 1.0);
-        });
+        turn(rotation, &mut work.q, head_dim, 1.0);
+        turn(rotation, &mut work.k, head_dim, 1.0);
     }
     let q = Matrix::new(&work.q, length, head_dim);
     let k = Matrix::new(&work.k, length, head_dim);
     let pair = [q, k.transposed()];
     product_into(&mut work.scores, length, false, shape.scale(), pair);
-    vectorized(|| softmax(&mut work.scores, shape));
+    softmax(&mut work.scores, sight);
 }
 
 /// Mixed values of all heads, `[batch, length, heads * head_dim]`. Positions of one document do not
@@ -239,7 +239,7 @@ pub(super) fn forward(
     packed: &[f32],
     rotation: Option<Rotation<'_>>,
     shape: Shape,
-    documents: &[usize],
+    documents: &[Sight],
 ) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
@@ -265,7 +265,7 @@ pub(super) fn forward(
 pub(super) fn backward(
     packed: &[f32],
     rotation: Option<Rotation<'_>>,
-    (shape, documents): (Shape, &[usize]),
+    (shape, documents): (Shape, &[Sight]),
     dout: &[f32],
 ) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
@@ -308,6 +308,7 @@ fn head_gradients(piece: Piece<'_>, (head, dout): (usize, Matrix<'_>), work: &mu
         packed,
         rotation,
         shape,
+        ..
     } = piece;
     let Shape {
         length, head_dim, ..
@@ -322,7 +323,7 @@ fn head_gradients(piece: Piece<'_>, (head, dout): (usize, Matrix<'_>), work: &mu
         1.0,
         [dout, v.transposed()],
     );
-    vectorized(|| softmax_gradient(&work.scores, &mut work.dscores, length));
+    softmax_gradient(&work.scores, &mut work.dscores, length);
     let ds = Matrix::new(&work.dscores, length, length);
     let q = Matrix::new(&work.q, length, head_dim);
     let k = Matrix::new(&work.k, length, head_dim);
@@ -330,15 +331,13 @@ fn head_gradients(piece: Piece<'_>, (head, dout): (usize, Matrix<'_>), work: &mu
     product_into(&mut work.dq, head_dim, false, scale, [ds, k]);
     product_into(&mut work.dk, head_dim, false, scale, [ds.transposed(), q]);
     if let Some(rotation) = rotation {
-        vectorized(|| {
-            rotation.turn(&mut work.dq, head_dim, -1.0);
-            rotation.turn(&mut work.dk, head_dim, -1.0);
-        });
+        turn(rotation, &mut work.dq, head_dim, -1.0);
+        turn(rotation, &mut work.dk, head_dim, -1.0);
     }
 }
 
 /// From the gradient of probabilities to that of scores: `p * (dp - sum(p * dp))`.
-#[inline(always)]
+#[multiversion(targets = "simd")]
 fn softmax_gradient(p: &[f32], dp: &mut [f32], length: usize) {
     for (p, dp) in p.chunks_exact(length).zip(dp.chunks_exact_mut(length)) {
         let along = super::math::sum_pairs(p, dp, |p, dp| p * dp);

@@ -9,6 +9,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 use super::activation;
 use super::attention::{self, Rotation};
+use super::cross_entropy;
 use super::depthwise::Depthwise;
 use super::layer_norm;
 use super::matrix::{Matrix, product};
@@ -16,7 +17,7 @@ use super::norm::{self, Affine};
 use super::optimizer;
 use super::swiglu::Block;
 use crate::activation::Activation;
-use crate::attention::HeadLayout;
+use crate::attention::{HeadLayout, Sight};
 use crate::optimizer::AdamWStep;
 
 /// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
@@ -102,6 +103,9 @@ pub(crate) trait CpuKernels: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+
+    /// `logits` `[N, V]`, `N` answers.
+    fn kernel_cross_entropy(logits: FloatTensor<Self>, answers: Vec<usize>) -> FloatTensor<Self>;
 
     /// All of one shape; the parameter and its moments after the step.
     fn kernel_adamw(
@@ -199,8 +203,7 @@ impl CpuKernels for Flex {
     ) -> FlexTensor {
         let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
         let inputs = BlockInputs::new(x, norm_weight, modulation, [gate, up, down], epsilon);
-        let found = inputs.block().forward();
-        inputs.like_x(found.out)
+        inputs.like_x(inputs.block().infer())
     }
 
     fn kernel_activation(x: FlexTensor, kind: Activation) -> FlexTensor {
@@ -215,6 +218,11 @@ impl CpuKernels for Flex {
         heads: HeadLayout,
     ) -> FlexTensor {
         AttentionInputs::new(packed, [cos.into_option(), sin.into_option()], heads).forward()
+    }
+
+    fn kernel_cross_entropy(logits: FlexTensor, answers: Vec<usize>) -> FlexTensor {
+        let out = cross_entropy::forward(numbers(&contiguous(logits)), &answers);
+        tensor(out, [answers.len()])
     }
 
     fn kernel_adamw(
@@ -349,11 +357,10 @@ impl AttentionInputs {
             heads,
             kv_heads,
             head_dim: packed / (heads + 2 * kv_heads),
-            causal: self.heads.causal,
         }
     }
 
-    pub(super) fn documents(&self) -> &[usize] {
+    pub(super) fn documents(&self) -> &[Sight] {
         &self.heads.documents
     }
 

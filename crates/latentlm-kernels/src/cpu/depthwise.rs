@@ -1,6 +1,7 @@
 //! Depthwise convolution with channels last, and its gradient.
 
 use super::rows::{each_row, sum_rows};
+use multiversion::multiversion;
 
 /// A convolution of every channel by itself; the input has `kernel - 1` frames more than the output.
 #[derive(Clone, Copy)]
@@ -44,72 +45,89 @@ impl Depthwise<'_> {
 
     /// `[batch, frames, channels]`
     pub(super) fn forward(&self, bias: &[f32]) -> Vec<f32> {
-        let taps = self.taps();
-        let mut out = vec![0.0; self.batch * self.frames() * self.channels];
-        each_row(&mut out, self.channels, |row, out| {
-            out.copy_from_slice(bias);
-            let first = self.first(row);
-            for (tap, weight) in taps.chunks_exact(self.channels).enumerate() {
-                let x = self.frame(first + tap);
-                for (out, (x, weight)) in out.iter_mut().zip(x.iter().zip(weight)) {
-                    *out += x * weight;
-                }
-            }
-        });
-        out
+        forward(*self, bias)
     }
 
     /// Gradients of input, weight and bias.
     pub(super) fn backward(&self, dout: &[f32]) -> [Vec<f32>; 3] {
-        [self.of_x(dout), self.of_weight(dout), self.of_bias(dout)]
+        [
+            of_x(*self, dout),
+            of_weight(*self, dout),
+            of_bias(*self, dout),
+        ]
     }
+}
 
-    fn of_x(&self, dout: &[f32]) -> Vec<f32> {
-        let taps = self.taps();
-        let frames = self.frames();
-        let mut dx = vec![0.0; self.x.len()];
-        each_row(&mut dx, self.channels, |row, dx| {
-            let (batch, at) = (row / self.length, row % self.length);
-            // The output frames that have seen this one, each through another tap.
-            for tap in (at + 1).saturating_sub(frames)..self.kernel.min(at + 1) {
-                let frame = batch * frames + at - tap;
-                let dout = &dout[frame * self.channels..];
-                let weight = &taps[tap * self.channels..];
-                for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
-                    *dx += dout * weight;
-                }
-            }
-        });
-        dx
-    }
-
-    fn of_weight(&self, dout: &[f32]) -> Vec<f32> {
-        let rows = self.batch * self.frames();
-        let width = self.weight.len();
-        let taps = sum_rows(rows, width, |row, sum| {
-            let first = self.first(row);
-            let dout = &dout[row * self.channels..];
-            for (tap, sum) in sum.chunks_exact_mut(self.channels).enumerate() {
-                let x = self.frame(first + tap);
-                for (sum, (x, dout)) in sum.iter_mut().zip(x.iter().zip(dout)) {
-                    *sum += x * dout;
-                }
-            }
-        });
-        let mut weight = vec![0.0; width];
-        for (tap, values) in taps.chunks_exact(self.channels).enumerate() {
-            for (channel, value) in values.iter().enumerate() {
-                weight[channel * self.kernel + tap] = *value;
+/// `[batch, frames, channels]`
+#[multiversion(targets = "simd")]
+fn forward(convolution: Depthwise<'_>, bias: &[f32]) -> Vec<f32> {
+    let taps = convolution.taps();
+    let mut out = vec![0.0; convolution.batch * convolution.frames() * convolution.channels];
+    each_row(&mut out, convolution.channels, |row, out| {
+        out.copy_from_slice(bias);
+        let first = convolution.first(row);
+        for (tap, weight) in taps.chunks_exact(convolution.channels).enumerate() {
+            let x = convolution.frame(first + tap);
+            for (out, (x, weight)) in out.iter_mut().zip(x.iter().zip(weight)) {
+                *out += x * weight;
             }
         }
-        weight
-    }
+    });
+    out
+}
 
-    fn of_bias(&self, dout: &[f32]) -> Vec<f32> {
-        sum_rows(self.batch * self.frames(), self.channels, |row, sum| {
-            for (sum, dout) in sum.iter_mut().zip(&dout[row * self.channels..]) {
+#[multiversion(targets = "simd")]
+fn of_x(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+    let taps = convolution.taps();
+    let frames = convolution.frames();
+    let mut dx = vec![0.0; convolution.x.len()];
+    each_row(&mut dx, convolution.channels, |row, dx| {
+        let (batch, at) = (row / convolution.length, row % convolution.length);
+        // The output frames that have seen this one, each through another tap.
+        for tap in (at + 1).saturating_sub(frames)..convolution.kernel.min(at + 1) {
+            let frame = batch * frames + at - tap;
+            let dout = &dout[frame * convolution.channels..];
+            let weight = &taps[tap * convolution.channels..];
+            for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
+                *dx += dout * weight;
+            }
+        }
+    });
+    dx
+}
+
+#[multiversion(targets = "simd")]
+fn of_weight(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+    let rows = convolution.batch * convolution.frames();
+    let width = convolution.weight.len();
+    let taps = sum_rows(rows, width, |row, sum| {
+        let first = convolution.first(row);
+        let dout = &dout[row * convolution.channels..];
+        for (tap, sum) in sum.chunks_exact_mut(convolution.channels).enumerate() {
+            let x = convolution.frame(first + tap);
+            for (sum, (x, dout)) in sum.iter_mut().zip(x.iter().zip(dout)) {
+                *sum += x * dout;
+            }
+        }
+    });
+    let mut weight = vec![0.0; width];
+    for (tap, values) in taps.chunks_exact(convolution.channels).enumerate() {
+        for (channel, value) in values.iter().enumerate() {
+            weight[channel * convolution.kernel + tap] = *value;
+        }
+    }
+    weight
+}
+
+#[multiversion(targets = "simd")]
+fn of_bias(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+    sum_rows(
+        convolution.batch * convolution.frames(),
+        convolution.channels,
+        |row, sum| {
+            for (sum, dout) in sum.iter_mut().zip(&dout[row * convolution.channels..]) {
                 *sum += dout;
             }
-        })
-    }
+        },
+    )
 }

@@ -14,6 +14,7 @@ use super::backend::{
     AttentionInputs, BlockInputs, CpuKernels, DepthwiseInputs, Optional, contiguous, numbers,
     sizes, tensor, weight_alone,
 };
+use super::cross_entropy;
 use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm;
@@ -137,6 +138,13 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let inputs = AttentionInputs::new(packed, tables, heads);
         let out = inputs.forward();
         record::<_, C, 1>(AttentionStep, [node], inputs, out)
+    }
+
+    fn kernel_cross_entropy(logits: FloatTensor<Self>, answers: Vec<usize>) -> FloatTensor<Self> {
+        let (logits, node) = logits.into_parts();
+        let logits = contiguous(logits);
+        let out = Flex::kernel_cross_entropy(logits.clone(), answers.clone());
+        record::<_, C, 1>(CrossEntropyStep, [node], (logits, answers), out)
     }
 
     // An optimizer works on what is behind the graph; its results begin a new one.
@@ -340,6 +348,21 @@ impl Backward<Flex, 1> for AttentionStep {
         let dx = attention::backward(packed, inputs.rotation(), layout, numbers(&gradient));
         let [parent] = ops.parents;
         register!(grads, parent, tensor(dx, inputs.packed.shape()));
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropyStep;
+
+impl Backward<Flex, 1> for CrossEntropyStep {
+    type State = (FlexTensor, Vec<usize>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (logits, answers) = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let found = cross_entropy::backward(numbers(&logits), &answers, numbers(&gradient));
+        let [parent] = ops.parents;
+        register!(grads, parent, tensor(found, logits.shape()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::math::sum_pairs;
 use super::rows::{each_row, sum_rows};
+use multiversion::multiversion;
 
 /// Mean and inverse deviation of a row.
 #[inline(always)]
@@ -13,6 +14,7 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 /// Normalized rows of `x`, times `weight` plus `bias`.
+#[multiversion(targets = "simd")]
 pub(super) fn forward(
     x: &[f32],
     width: usize,
@@ -32,6 +34,7 @@ pub(super) fn forward(
 }
 
 /// Gradients of `x`, weight and bias.
+#[multiversion(targets = "simd")]
 pub(super) fn backward(
     x: &[f32],
     width: usize,

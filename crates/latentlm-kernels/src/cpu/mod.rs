@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod backend;
+mod cross_entropy;
 mod depthwise;
 mod gradient;
 mod layer_norm;

@@ -2,6 +2,7 @@
 
 use super::math::sum_pairs;
 use super::rows::{each_row, each_row_of_two, sum_rows};
+use multiversion::multiversion;
 
 /// What is applied to normalized rows: `n * weight`, then `* (1 + scale) + shift`, where shift and
 /// scale are the first two parts of each row of `modulation`.
@@ -29,6 +30,7 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
 }
 
 /// Normalized rows of `x`.
+#[multiversion(targets = "simd")]
 pub(super) fn forward(x: &[f32], width: usize, epsilon: f32, affine: Affine<'_>) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     each_row(&mut out, width, |index, out| {
@@ -62,6 +64,7 @@ pub(super) struct NormGradients {
 
 /// Gradients for `out`'s gradient, with the gradient `residual` of a way around the norm added to
 /// that of `x`.
+#[multiversion(targets = "simd")]
 pub(super) fn backward(
     x: &[f32],
     width: usize,

@@ -1,11 +1,13 @@
 //! Loops over a parameter: each number is read and written once.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::rows::{rows_a_task, vectorized};
+use super::rows::rows_a_task;
 use crate::optimizer::AdamWStep;
 
 /// Updates a parameter and its moments in place.
+#[multiversion(targets = "simd")]
 pub(super) fn adamw(
     parameter: &mut [f32],
     gradient: &[f32],
@@ -24,19 +26,18 @@ pub(super) fn adamw(
         .zip(gradient.par_chunks(task))
         .zip(first.par_chunks_mut(task).zip(second.par_chunks_mut(task)))
         .for_each(|((parameter, gradient), (first, second))| {
-            vectorized(|| {
-                let moments = first.iter_mut().zip(second);
-                for ((p, g), (m, v)) in parameter.iter_mut().zip(gradient).zip(moments) {
-                    *m = *m * beta_1 + g * fresh_1;
-                    *v = *v * beta_2 + g * g * fresh_2;
-                    let delta = *m * of_first / ((*v * of_second).sqrt() + epsilon);
-                    *p = *p * kept - delta * rate;
-                }
-            });
+            let moments = first.iter_mut().zip(second);
+            for ((p, g), (m, v)) in parameter.iter_mut().zip(gradient).zip(moments) {
+                *m = *m * beta_1 + g * fresh_1;
+                *v = *v * beta_2 + g * g * fresh_2;
+                let delta = *m * of_first / ((*v * of_second).sqrt() + epsilon);
+                *p = *p * kept - delta * rate;
+            }
         });
 }
 
 /// `average = average * decay + live * (1 - decay)`.
+#[multiversion(targets = "simd")]
 pub(super) fn blend(average: &mut [f32], live: &[f32], decay: f64) {
     let (decay, fresh) = (decay as f32, (1.0 - decay) as f32);
     let task = rows_a_task(1);
@@ -44,10 +45,8 @@ pub(super) fn blend(average: &mut [f32], live: &[f32], decay: f64) {
         .par_chunks_mut(task)
         .zip(live.par_chunks(task))
         .for_each(|(average, live)| {
-            vectorized(|| {
-                for (average, live) in average.iter_mut().zip(live) {
-                    *average = *average * decay + live * fresh;
-                }
-            });
+            for (average, live) in average.iter_mut().zip(live) {
+                *average = *average * decay + live * fresh;
+            }
         });
 }

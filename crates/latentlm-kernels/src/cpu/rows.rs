@@ -1,23 +1,12 @@
-//! Rows on all threads, with the widest vector instructions that the processor has.
+//! Rows on all threads.
+//!
+//! What is done with a row is compiled for the vector instructions that the processor turns out to have
+//! if the closure stands in a function marked `#[multiversion]`: only there it takes over its features.
 
-use std::sync::OnceLock;
-
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Numbers a task should have at least, so that handing it out costs little beside it.
 const NUMBERS_A_TASK: usize = 8 * 1024;
-
-fn arch() -> Arch {
-    static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(Arch::new)
-}
-
-/// Runs a loop compiled for the processor at hand.
-#[inline(always)]
-pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
-    arch().dispatch(body)
-}
 
 /// Rows of one task.
 pub(super) fn rows_a_task(width: usize) -> usize {
@@ -30,11 +19,9 @@ pub(super) fn each_row(out: &mut [f32], width: usize, row: impl Fn(usize, &mut [
     out.par_chunks_mut(step * width)
         .enumerate()
         .for_each(|(task, rows)| {
-            vectorized(|| {
-                for (index, out) in rows.chunks_exact_mut(width).enumerate() {
-                    row(task * step + index, out);
-                }
-            });
+            for (index, out) in rows.chunks_exact_mut(width).enumerate() {
+                row(task * step + index, out);
+            }
         });
 }
 
@@ -49,12 +36,10 @@ pub(super) fn each_row_of_two(
         .zip(b.par_chunks_mut(step * b_width))
         .enumerate()
         .for_each(|(task, (a, b))| {
-            vectorized(|| {
-                let rows = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
-                for (index, (a, b)) in rows.enumerate() {
-                    row(task * step + index, a, b);
-                }
-            });
+            let rows = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
+            for (index, (a, b)) in rows.enumerate() {
+                row(task * step + index, a, b);
+            }
         });
 }
 
@@ -70,11 +55,9 @@ pub(super) fn sum_rows(
         .into_par_iter()
         .map(|task| {
             let mut sum = vec![0.0; width];
-            vectorized(|| {
-                for index in task * step..((task + 1) * step).min(count) {
-                    add(index, &mut sum);
-                }
-            });
+            for index in task * step..((task + 1) * step).min(count) {
+                add(index, &mut sum);
+            }
             sum
         })
         .collect();

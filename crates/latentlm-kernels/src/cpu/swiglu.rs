@@ -4,6 +4,7 @@ use super::math::sigmoid;
 use super::matrix::{Matrix, add_product, product};
 use super::norm::{self, Affine, NormGradients};
 use super::rows::{each_row, each_row_of_two};
+use multiversion::multiversion;
 
 /// Inputs of the block, rows of `x` being `width` wide.
 #[derive(Clone, Copy)]
@@ -73,39 +74,85 @@ impl<'a> Block<'a> {
         Some(&row[2 * self.width..3 * self.width])
     }
 
+    /// The result alone, of which no gradient is asked.
+    pub(super) fn infer(&self) -> Vec<f32> {
+        let u = self.normalized();
+        let mut h = product(self.narrow(&u), self.entering(self.gate));
+        let b = product(self.narrow(&u), self.entering(self.up));
+        activate(&mut h, &b, self.inner);
+        let mut out = product(self.wide(&h), self.leaving());
+        add_residual(*self, &mut out);
+        out
+    }
+
     pub(super) fn forward(&self) -> Found {
         let u = self.normalized();
         let a = product(self.narrow(&u), self.entering(self.gate));
         let b = product(self.narrow(&u), self.entering(self.up));
-        let mut h = vec![0.0; a.len()];
-        each_row(&mut h, self.inner, |index, h| {
-            let at = index * self.inner;
-            for (h, (a, b)) in h.iter_mut().zip(a[at..].iter().zip(&b[at..])) {
-                *h = a * sigmoid(*a) * b;
-            }
-        });
+        let mut h = a.clone();
+        activate(&mut h, &b, self.inner);
         let mut out = product(self.wide(&h), self.leaving());
         let y = match self.modulation {
             Some(_) => out.clone(),
             None => Vec::new(),
         };
-        each_row(&mut out, self.width, |index, out| {
-            let x = &self.x[index * self.width..][..self.width];
-            match self.gate_row(index) {
-                Some(gate) => {
-                    for (out, (x, gate)) in out.iter_mut().zip(x.iter().zip(gate)) {
-                        *out = x + *out * gate;
-                    }
-                }
-                None => {
-                    for (out, x) in out.iter_mut().zip(x) {
-                        *out += x;
-                    }
-                }
-            }
-        });
+        add_residual(*self, &mut out);
         Found { out, a, b, y }
     }
+}
+
+/// `silu(h) * b`, in the place of `h`.
+#[multiversion(targets = "simd")]
+fn activate(h: &mut [f32], b: &[f32], width: usize) {
+    each_row(h, width, |index, h| {
+        for (h, b) in h.iter_mut().zip(&b[index * width..]) {
+            *h *= sigmoid(*h) * b;
+        }
+    });
+}
+
+/// `x + out`, gated where there is a modulation, in the place of `out`.
+#[multiversion(targets = "simd")]
+fn add_residual(block: Block<'_>, out: &mut [f32]) {
+    let width = block.width;
+    each_row(out, width, |index, out| {
+        let x = &block.x[index * width..][..width];
+        match block.gate_row(index) {
+            Some(gate) => {
+                for (out, (x, gate)) in out.iter_mut().zip(x.iter().zip(gate)) {
+                    *out = x + *out * gate;
+                }
+            }
+            None => {
+                for (out, x) in out.iter_mut().zip(x) {
+                    *out += x;
+                }
+            }
+        }
+    });
+}
+
+/// Rows times their gates.
+#[multiversion(targets = "simd")]
+fn gate(block: Block<'_>, rows: &mut [f32]) {
+    each_row(rows, block.width, |index, row| {
+        let gate = block.gate_row(index).unwrap_or_default();
+        for (number, gate) in row.iter_mut().zip(gate) {
+            *number *= gate;
+        }
+    });
+}
+
+/// The gates' gradient, the third part of each row of `modulation`.
+#[multiversion(targets = "simd")]
+fn gate_gradient(modulation: &mut [f32], width: usize, dout: &[f32], y: &[f32]) {
+    each_row(modulation, 3 * width, |index, row| {
+        let at = index * width;
+        let dgate = row[2 * width..].iter_mut();
+        for (dgate, (dout, y)) in dgate.zip(dout[at..].iter().zip(&y[at..])) {
+            *dgate = dout * y;
+        }
+    });
 }
 
 /// Gradients of a block's inputs.
@@ -122,14 +169,8 @@ impl Block<'_> {
     /// Gradients for the output's gradient `dout`, from `a`, `b` and `y` of the forward pass.
     pub(super) fn backward(&self, dout: &[f32], [a, b, y]: [&[f32]; 3]) -> BlockGradients {
         let gated = self.modulation.map(|_| {
-            let mut dy = vec![0.0; dout.len()];
-            each_row(&mut dy, self.width, |index, dy| {
-                let dout = &dout[index * self.width..];
-                let gate = self.gate_row(index).unwrap_or_default();
-                for (dy, (dout, gate)) in dy.iter_mut().zip(dout.iter().zip(gate)) {
-                    *dy = dout * gate;
-                }
-            });
+            let mut dy = dout.to_vec();
+            gate(*self, &mut dy);
             dy
         });
         let dy = gated.as_deref().unwrap_or(dout);
@@ -156,13 +197,7 @@ impl Block<'_> {
             Some(dout),
         );
         if let Some(modulation) = &mut modulation {
-            each_row(modulation, 3 * self.width, |index, row| {
-                let at = index * self.width;
-                let dgate = row[2 * self.width..].iter_mut();
-                for (dgate, (dout, y)) in dgate.zip(dout[at..].iter().zip(&y[at..])) {
-                    *dgate = dout * y;
-                }
-            });
+            gate_gradient(modulation, self.width, dout, y);
         }
         BlockGradients {
             x,
@@ -176,6 +211,7 @@ impl Block<'_> {
 }
 
 /// Gradients of `a` and `b` in `silu(a) * b`, and that product again, for its gradient `dh`.
+#[multiversion(targets = "simd")]
 fn activation_gradients(
     [a, b]: [&[f32]; 2],
     width: usize,

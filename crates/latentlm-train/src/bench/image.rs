@@ -7,6 +7,7 @@ use latentlm_kernels::parts;
 use super::ImageSizes;
 use crate::image::{ImageRecipe, LmPart};
 use crate::optimize::Player;
+use crate::spread::Spread;
 
 pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
     let lm = LmSizes::new()
@@ -34,7 +35,7 @@ pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
     Box::new(move || {
         let rows = sizes.batch * sizes.tokens * sizes.draws;
         let draws = player.model().head.draw(rows, &mut random, &device);
-        let parts = LmPart::all(labels.clone(), latents.clone(), draws);
+        let parts = LmPart::all(labels.clone(), latents.clone(), draws, &Spread::default());
         player.backward_parts(parts, LmPart::loss);
         wait(&device);
     })

@@ -2,6 +2,7 @@
 //! builds the same work from, and run one unit at a time by whoever keeps the clock.
 
 mod image;
+mod mixed;
 pub mod scaling;
 mod speech;
 
@@ -15,6 +16,10 @@ pub enum Workload {
     /// A training step of the class-conditional image model: loss, gradients, clipping, AdamW,
     /// averaged weights.
     ImageLmStep(ImageSizes),
+    /// The same of the model of text and pictures: a third of the documents draws a picture for a
+    /// text, a third says what a picture shows, a third is text. All are of one length, so that
+    /// neither side pads.
+    MixedLmStep(MixedSizes),
     /// The same of the diffusion head alone: `batch * tokens * draws` rows.
     HeadStep(ImageSizes),
     /// Guided sampling of `batch` images with a KV cache and 20 solver steps.
@@ -50,6 +55,20 @@ pub struct ImageSizes {
     pub head_depth: usize,
     /// Draws of noise and timestep a latent.
     pub draws: usize,
+}
+
+/// Sizes of a model of text and pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MixedSizes {
+    /// Tokens of the text's vocabulary.
+    pub vocabulary: usize,
+    /// Documents of each kind a step.
+    pub documents: usize,
+    /// Tokens of a text beside a picture.
+    pub text_tokens: usize,
+    /// The model's sizes; `tokens` are the latents of a picture, `batch` and `classes` mean nothing.
+    #[serde(flatten)]
+    pub model: ImageSizes,
 }
 
 /// Sizes of a speech codec.
@@ -99,6 +118,21 @@ const BASE: ImageSizes = ImageSizes {
     draws: 4,
 };
 
+/// The model of `configs/mllm/twemoji.toml`, a pack of 2028 positions.
+const MIXED: MixedSizes = MixedSizes {
+    vocabulary: 1024,
+    documents: 9,
+    text_tokens: 8,
+    model: ImageSizes {
+        tokens: 64,
+        width: 192,
+        depth: 6,
+        heads: 6,
+        draws: 2,
+        ..DEFAULT
+    },
+};
+
 /// Two seconds of 16 kHz at 25 latents a second.
 const SPEECH: SpeechSizes = SpeechSizes {
     batch: 4,
@@ -110,9 +144,10 @@ const SPEECH: SpeechSizes = SpeechSizes {
 };
 
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 7] = [
+pub const WORKLOADS: [(&str, Workload); 8] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
+    ("mllm-step", Workload::MixedLmStep(MIXED)),
     (
         "head-step",
         Workload::HeadStep(ImageSizes {
@@ -143,6 +178,7 @@ impl Workload {
     pub fn prepare(self, device: &Device) -> Box<dyn FnMut()> {
         match self {
             Self::ImageLmStep(sizes) => image::lm_step(sizes, device),
+            Self::MixedLmStep(sizes) => mixed::lm_step(sizes, device),
             Self::HeadStep(sizes) => image::head_step(sizes, device),
             Self::Sample(sizes) => image::sample(sizes, device),
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
@@ -174,6 +210,11 @@ mod tests {
         };
         for workload in [
             Workload::ImageLmStep(image),
+            Workload::MixedLmStep(MixedSizes {
+                documents: 2,
+                model: image,
+                ..MIXED
+            }),
             Workload::HeadStep(image),
             Workload::Sample(image),
             Workload::SpeechCodecStep(speech),
@@ -203,5 +244,9 @@ mod tests {
         assert_eq!(image::config(DEFAULT), expected);
         assert_eq!(recipe.lm_train.batch_size, DEFAULT.batch);
         assert_eq!(recipe.lm.batch_mul, DEFAULT.draws);
+        let recipe = crate::MixedRecipe::default();
+        let vocabulary = recipe.text.vocabulary;
+        assert_eq!(mixed::config(MIXED), recipe.model(vocabulary));
+        assert_eq!(recipe.lm.batch_mul, MIXED.model.draws);
     }
 }

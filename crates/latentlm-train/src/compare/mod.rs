@@ -1,6 +1,10 @@
 //! Comparisons: LatentLM with its rivals (paper §3), the sigma-VAE with a learned variance, ways of
 //! sampling.
 
+mod mixed_recipe;
+mod mixed_rival;
+mod mixed_run;
+mod mixed_stage;
 mod recipe;
 mod result;
 mod rival;
@@ -10,6 +14,8 @@ mod sigma;
 mod stage_rival;
 mod stage_vq;
 
+pub use mixed_recipe::CompareMixedRecipe;
+pub use mixed_run::compare_mixed;
 pub use recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
 pub use result::{Comparison, RivalPoint, RivalResult};
 pub use run::compare_image;

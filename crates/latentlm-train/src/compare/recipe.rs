@@ -13,6 +13,7 @@ use latentlm_baselines::{
 
 use crate::error::TrainError;
 use crate::image::ImageRecipe;
+use crate::precision::Precision;
 use crate::recipe::Recipe;
 
 /// The files of a folder that together make a recipe, in the order in which they are laid over it.
@@ -157,6 +158,9 @@ impl Recipe for CompareRecipe {
         };
         if self.evaluate.samples < 2 {
             return fail("evaluate.samples must be 2 or more");
+        }
+        if self.image.lm.precision != Precision::F32 {
+            return fail("image.lm.precision must be \"f32\": rivals are compared in that");
         }
         let negative = |value: f64| value.is_nan() || value < 0.0;
         if negative(self.evaluate.parameter_tolerance) {

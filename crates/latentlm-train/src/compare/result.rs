@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use latentlm::core::bundle::write_atomically;
 use serde::{Deserialize, Serialize};
 
-use super::recipe::CompareRecipe;
 use crate::error::TrainError;
 use crate::image::Verdict;
 use crate::metrics::{MetricLine, MetricsLog};
@@ -48,6 +47,12 @@ pub struct RivalPoint {
     pub verdict: Verdict,
     /// Pictures drawn a second, codec included.
     pub images_per_second: f64,
+    /// Perplexity of a held-out text's token, of models that write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_perplexity: Option<f64>,
+    /// Perplexity of a token of what is said of a held-out picture, given the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_perplexity: Option<f64>,
 }
 
 /// Where a result was written.
@@ -57,8 +62,8 @@ pub(crate) struct ResultFiles {
 }
 
 /// What the run's log says of each model.
-pub(crate) fn read(
-    run: &RunFolder<CompareRecipe>,
+pub(crate) fn read<R: Recipe>(
+    run: &RunFolder<R>,
     parameters: &[(&'static str, usize)],
 ) -> Result<Vec<RivalResult>, TrainError> {
     let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
@@ -81,6 +86,8 @@ fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
                 frechet_distance: value("frechet_distance")?,
             },
             images_per_second: value("images_per_second")?,
+            text_perplexity: value("text_perplexity"),
+            caption_perplexity: value("caption_perplexity"),
         })
     };
     let own = lines.iter().filter(|line| line.stage == name);
@@ -89,48 +96,73 @@ fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
 
 impl Comparison {
     /// Writes `compare.json`, `compare.md` and `compare.svg` into the run's folder.
-    pub(crate) fn write(&self, run: &RunFolder<CompareRecipe>) -> Result<ResultFiles, TrainError> {
+    pub(crate) fn write<R: Recipe>(&self, run: &RunFolder<R>) -> Result<ResultFiles, TrainError> {
         write_result(run, "compare", self, (self.table(), self.figure()))
     }
 
     fn table(&self) -> String {
+        let columns = self.perplexities();
         let mut rows = Vec::new();
         for rival in &self.rivals {
             let Some(last) = rival.points.last() else {
                 continue;
             };
-            rows.push(vec![
+            let mut row = vec![
                 rival.name.clone(),
                 rival.parameters.to_string(),
                 format!("{:.3}", last.verdict.class_agreement),
                 format!("{:.2}", last.verdict.frechet_distance),
                 format!("{:.1}", last.images_per_second),
-            ]);
+            ];
+            let more = columns.iter().map(|(_, value)| value(last));
+            row.extend(more.map(|value| value.map_or(String::new(), |x| format!("{x:.2}"))));
+            rows.push(row);
         }
-        rows.push(vec![
+        let mut real = vec![
             "real pictures".into(),
             String::new(),
             format!("{:.3}", self.classifier_accuracy),
             format!("{:.2}", self.frechet_distance_of_real),
             String::new(),
-        ]);
-        markdown(
-            &[
-                "model",
-                "parameters",
-                "class agreement",
-                "Frechet distance",
-                "images a second",
-            ],
-            &rows,
-        )
+        ];
+        real.extend(columns.iter().map(|_| String::new()));
+        rows.push(real);
+        let head = [
+            "model",
+            "parameters",
+            "class agreement",
+            "Frechet distance",
+            "images a second",
+        ];
+        let head = head
+            .into_iter()
+            .chain(columns.iter().map(|(name, _)| *name));
+        markdown(&head.collect::<Vec<&str>>(), &rows)
+    }
+
+    /// What is measured of models that write.
+    fn perplexities(&self) -> Vec<(&'static str, PointValue)> {
+        let columns: [(&str, PointValue); 2] = [
+            ("text perplexity", |point| point.text_perplexity),
+            ("caption perplexity", |point| point.caption_perplexity),
+        ];
+        let mut points = self.rivals.iter().flat_map(|rival| &rival.points);
+        match points.next() {
+            Some(point) => columns
+                .into_iter()
+                .filter(|(_, value)| value(point).is_some())
+                .collect(),
+            None => Vec::new(),
+        }
     }
 
     fn figure(&self) -> String {
-        let curve = |value: fn(&RivalPoint) -> f64| -> Vec<Series<'_>> {
+        let curve = |value: &dyn Fn(&RivalPoint) -> Option<f64>| -> Vec<Series<'_>> {
             let one = |rival: &RivalResult| -> Vec<(f64, f64)> {
                 let points = rival.points.iter();
-                points.map(|p| (p.step as f64, value(p))).collect()
+                points
+                    .filter_map(|p| Some((p.step as f64, value(p)?)))
+                    .collect()
             };
             let series = self.rivals.iter().map(|rival| Series {
                 name: &rival.name,
@@ -143,19 +175,26 @@ impl Comparison {
             Some((rival.name.clone(), last.images_per_second))
         });
         let speed: Vec<(String, f64)> = speed.collect();
-        stack(&[
+        let mut charts = vec![
             (
                 "Frechet distance to held-out pictures",
-                line_chart("step", &curve(|p| p.verdict.frechet_distance), true),
+                line_chart("step", &curve(&|p| Some(p.verdict.frechet_distance)), true),
             ),
             (
                 "share of pictures seen as the class asked for",
-                line_chart("step", &curve(|p| p.verdict.class_agreement), false),
+                line_chart("step", &curve(&|p| Some(p.verdict.class_agreement)), false),
             ),
-            ("speed", bar_chart("images a second", &speed)),
-        ])
+        ];
+        for (name, value) in self.perplexities() {
+            charts.push((name, line_chart("step", &curve(&value), true)));
+        }
+        charts.push(("speed", bar_chart("images a second", &speed)));
+        stack(&charts)
     }
 }
+
+/// A measurement that not every comparison has.
+type PointValue = fn(&RivalPoint) -> Option<f64>;
 
 /// A table in Markdown.
 pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {

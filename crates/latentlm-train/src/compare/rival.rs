@@ -188,6 +188,9 @@ pub(crate) trait Coding {
         device: &Device,
     ) -> Self::Encoded;
 
+    /// Pictures `[B, C, H, W]` as they are read, without noise.
+    fn encode(&self, pictures: Tensor<4>) -> Self::Encoded;
+
     /// Pictures, `[B, C, H, W]`.
     fn decode(&self, encoded: Self::Encoded) -> Tensor<4>;
 
@@ -209,8 +212,16 @@ impl Coding for Latents {
     }
 
     fn gather(&self, indices: &[usize], random: &mut RandomStream, device: &Device) -> Tensor<3> {
+        if indices.is_empty() {
+            let tokens = self.cache.lengths[0] as usize;
+            return Tensor::zeros([0, tokens, self.codec.spec().dim], device);
+        }
         let posterior = self.codec.posterior(gather(&self.cache, indices, device));
         draw_latents(&posterior, random)
+    }
+
+    fn encode(&self, pictures: Tensor<4>) -> Tensor<3> {
+        self.codec.encode(pictures).mode()
     }
 
     fn decode(&self, latents: Tensor<3>) -> Tensor<4> {
@@ -247,6 +258,10 @@ impl Coding for Codes {
         let picture = |&index: &usize| &self.codes[index * tokens..(index + 1) * tokens];
         let codes: Vec<i64> = indices.iter().flat_map(picture).copied().collect();
         Tensor::from_data(TensorData::new(codes, [indices.len(), tokens]), device)
+    }
+
+    fn encode(&self, pictures: Tensor<4>) -> Tensor<2, Int> {
+        self.codec.encode(pictures)
     }
 
     fn decode(&self, codes: Tensor<2, Int>) -> Tensor<4> {

@@ -43,7 +43,7 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
     let Some(encoded) = encode(&context, codec_options)? else {
         return Ok(RunEnd::Stopped);
     };
-    let judge = judge(&context)?;
+    let judge = judge(&context.data, &context.device)?;
     if !train_all(&mut context, encoded, &judge)? {
         return Ok(RunEnd::Stopped);
     }
@@ -86,10 +86,19 @@ fn parameters(
         ),
         (VqLm::NAME, recipe.vq_lm(classes).init(device).num_params()),
     ];
+    check_sizes(&counts, recipe.evaluate.parameter_tolerance)?;
+    Ok(counts)
+}
+
+/// Whether all have about as many parameters as the first.
+pub(crate) fn check_sizes(
+    counts: &[(&'static str, usize)],
+    tolerance: f64,
+) -> Result<(), TrainError> {
     let own = counts[0].1;
-    for (name, count) in &counts {
+    for (name, count) in counts {
         let difference = *count as f64 / own as f64 - 1.0;
-        if difference.abs() > recipe.evaluate.parameter_tolerance {
+        if difference.abs() > tolerance {
             return Err(TrainError::Config {
                 reason: format!(
                     "{name} has {count} parameters, {:+.1} % of LatentLM's {own}: change its sizes, \
@@ -99,13 +108,14 @@ fn parameters(
             });
         }
     }
-    Ok(counts)
+    Ok(())
 }
 
-fn judge(context: &Context) -> Result<Judge, TrainError> {
-    let ImageData { train, test } = &context.data;
+/// A judge of a dataset's pictures.
+pub(crate) fn judge(data: &ImageData, device: &Device) -> Result<Judge, TrainError> {
+    let ImageData { train, test } = data;
     let labels: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
-    let held_out = read_all(test, test.len(), &context.device)?;
+    let held_out = read_all(test, test.len(), device)?;
     Judge::train(train, held_out, &labels)
 }
 
@@ -163,7 +173,7 @@ fn encode(
     }))
 }
 
-fn with_whitening<M: ImageDenoiser>(
+pub(crate) fn with_whitening<M: ImageDenoiser>(
     mut model: ClassConditional<M>,
     whitening: Whitening,
 ) -> ClassConditional<M> {

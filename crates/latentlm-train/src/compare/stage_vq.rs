@@ -6,7 +6,7 @@ use latentlm::RandomStream;
 use latentlm::codec_image::{CodecLoss, CodecLossOutput, PatchDiscriminator, discriminator_loss};
 use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm_baselines::{VqCodec, VqLoss, perplexity};
-use latentlm_kernels::parts;
+use latentlm_kernels::ROWS_A_PART;
 
 use super::recipe::CompareRecipe;
 use super::rival::Codes;
@@ -47,7 +47,8 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let codec = recipe.vq_codec().init(&device);
     let channels = image.codec.channels;
     let judge = image.codec_loss.init_discriminator(channels, &device);
-    let mut rivals = Rivals::new(codec, judge, image.codec_loss.adversarial_start, config);
+    let start = image.codec_loss.adversarial_start;
+    let mut rivals = Rivals::new(codec, judge, start, config, context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         rivals.restore(&folder, manifest.step)?;
     }
@@ -124,11 +125,16 @@ impl Stage for VqStage<'_> {
         };
         let pictures = batch?.tensor(&self.device);
         let batch = pictures.dims()[0];
-        let parts = parts(&self.context.device, batch).into_iter().map(|rows| {
-            let share = rows.len() as f64 / batch as f64;
-            let own = pictures.clone().narrow(0, rows.start, rows.len());
-            (share, own, self.loss.clone())
-        });
+        let parts = self
+            .context
+            .spread()
+            .parts(&self.context.device, batch, ROWS_A_PART)
+            .into_iter()
+            .map(|rows| {
+                let share = rows.len() as f64 / batch as f64;
+                let own = pictures.clone().narrow(0, rows.start, rows.len());
+                (share, own, self.loss.clone())
+            });
         Ok(self
             .rivals
             .backward_parts(parts.collect(), part_loss, |judge, (share, real, fake)| {

@@ -11,6 +11,7 @@ use latentlm::diffusion::{BetaSchedule, Prediction};
 use latentlm_data::ImageSpec;
 
 use crate::error::TrainError;
+use crate::precision::Precision;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
 
 /// A complete image recipe.
@@ -95,6 +96,7 @@ impl Default for ImageRecipe {
                 schedule: BetaSchedule::Cosine,
                 num_train_timesteps: 1000,
                 batch_mul: 4,
+                precision: Precision::F32,
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {

@@ -8,7 +8,7 @@ use latentlm::codec_image::{
 };
 use latentlm::core::Posterior;
 use latentlm::core::bundle::{BundleWriter, load_module};
-use latentlm_kernels::parts;
+use latentlm_kernels::ROWS_A_PART;
 
 use super::batches::{Batches, HostBatch};
 use super::grid::{host_values, image_grid, save_png};
@@ -17,6 +17,7 @@ use super::run::{Context, ImageData};
 use crate::error::TrainError;
 use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
+use crate::spread::Portable;
 use crate::stage::{self, Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
@@ -54,7 +55,7 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
         .codec_loss
         .init_discriminator(recipe.codec.channels, &device);
     let start = recipe.codec_loss.adversarial_start;
-    let mut rivals = Rivals::new(codec, discriminator, start, config);
+    let mut rivals = Rivals::new(codec, discriminator, start, config, context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         rivals.restore(&folder, manifest.step)?;
     }
@@ -81,6 +82,18 @@ struct Part {
     /// `[B, T, Z]`
     noise: Tensor<3>,
     loss: CodecLoss,
+}
+
+impl Portable for Part {
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            share: self.share,
+            pictures: self.pictures.to_device(device),
+            scale: self.scale.to_device(device),
+            noise: self.noise.to_device(device),
+            loss: self.loss.to_device(device),
+        }
+    }
 }
 
 impl Part {
@@ -134,16 +147,21 @@ impl Stage for CodecStage<'_> {
         let scale: Tensor<1> = random.normal([batch], &self.device);
         let shape = [batch, config.tokens(), config.latent_dim];
         let noise: Tensor<3> = random.normal(shape, &self.device);
-        let parts = parts(&self.context.device, batch).into_iter().map(|rows| {
-            let (start, count) = (rows.start, rows.len());
-            Part {
-                share: count as f64 / batch as f64,
-                pictures: pictures.clone().narrow(0, start, count),
-                scale: scale.clone().narrow(0, start, count),
-                noise: noise.clone().narrow(0, start, count),
-                loss: self.loss.clone(),
-            }
-        });
+        let parts = self
+            .context
+            .spread()
+            .parts(&self.context.device, batch, ROWS_A_PART)
+            .into_iter()
+            .map(|rows| {
+                let (start, count) = (rows.start, rows.len());
+                Part {
+                    share: count as f64 / batch as f64,
+                    pictures: pictures.clone().narrow(0, start, count),
+                    scale: scale.clone().narrow(0, start, count),
+                    noise: noise.clone().narrow(0, start, count),
+                    loss: self.loss.clone(),
+                }
+            });
         let judged = |judge: &PatchDiscriminator, (share, pictures, decoded)| {
             discriminator_loss(judge, pictures, decoded).mul_scalar::<f64>(share)
         };

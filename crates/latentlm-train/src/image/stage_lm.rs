@@ -9,7 +9,7 @@ use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
 use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
 use latentlm_data::{BatchOrder, LatentCache};
-use latentlm_kernels::parts;
+use latentlm_kernels::ROWS_A_PART;
 
 use super::grid::{host_values, image_grid, save_png};
 use super::recipe::ImageRecipe;
@@ -17,6 +17,7 @@ use super::run::{Context, ImageData};
 use super::stage_codec;
 use crate::error::TrainError;
 use crate::optimize::{Player, StepReport};
+use crate::spread::{Portable, Spread};
 use crate::stage::{self, Stage, number};
 
 const STAGE: &str = "lm";
@@ -50,7 +51,9 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
         .init(&device);
     model.adapters.latent = model.adapters.latent.with_whitening(whitening);
     let config = &recipe.lm_train;
-    let mut model = Player::new(model, config);
+    let mut model = Player::new(model, config)
+        .with_precision(recipe.lm.precision)
+        .with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         model.restore("model", &folder, manifest.step)?;
     }
@@ -119,8 +122,19 @@ pub(crate) struct Part {
     draws: DiffusionDraws,
 }
 
+impl Portable for Part {
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            share: self.share,
+            labels: self.labels.to_device(device),
+            latents: self.latents.to_device(device),
+            draws: self.draws.to_device(device),
+        }
+    }
+}
+
 impl Part {
-    /// A batch, cut for the threads that there are.
+    /// A batch, cut for the devices or threads that there are.
     ///
     /// # Shapes
     /// - `labels`: `[B]`; `latents`: `[B, T, Z]`; `draws`: `K * B * T` rows
@@ -128,6 +142,7 @@ impl Part {
         labels: Tensor<1, Int>,
         latents: Tensor<3>,
         draws: DiffusionDraws,
+        spread: &Spread,
     ) -> Vec<Self> {
         let [batch, tokens, _] = latents.dims();
         let part = |rows: Range<usize>| Self {
@@ -136,7 +151,7 @@ impl Part {
             latents: latents.clone().narrow(0, rows.start, rows.len()),
             draws: draws.of_latents(rows.start * tokens..rows.end * tokens, batch * tokens),
         };
-        let ranges = parts(&latents.device(), batch);
+        let ranges = spread.parts(&latents.device(), batch, ROWS_A_PART);
         ranges.into_iter().map(part).collect()
     }
 
@@ -180,7 +195,7 @@ impl Stage for LmStage<'_> {
         let rows = recipe.lm.batch_mul * batch * tokens;
         let draws = model.head.draw(rows, &mut random, device);
         let labels = label_tensor(&labels, device);
-        let parts = Part::all(labels, latents, draws);
+        let parts = Part::all(labels, latents, draws, self.model.spread());
         Ok(self.model.backward_parts(parts, Part::loss))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latentlm_data::{Caption, MixedCorpus, PlainText, Split, TextTokenizer};
+use latentlm_data::{Caption, Mix, MixedCorpus, PlainText, Split, TextTokenizer};
 
 use super::recipe::MixedRecipe;
 use crate::context::TrainingData;
@@ -56,14 +56,20 @@ impl Texts {
         recipe: &MixedRecipe,
         tokenizer: &TextTokenizer,
     ) -> Result<MixedCorpus, TrainError> {
+        self.corpus_of(recipe, tokenizer, recipe.mix())
+    }
+
+    /// The same with another mix of documents.
+    pub(crate) fn corpus_of(
+        &self,
+        recipe: &MixedRecipe,
+        tokenizer: &TextTokenizer,
+        mix: Mix,
+    ) -> Result<MixedCorpus, TrainError> {
         let sizes = (recipe.codec.tokens(), recipe.text.piece_tokens);
         let (captions, paragraphs) = (&self.captions, &self.paragraphs);
         Ok(MixedCorpus::new(
-            captions,
-            paragraphs,
-            tokenizer,
-            sizes,
-            recipe.mix(),
+            captions, paragraphs, tokenizer, sizes, mix,
         )?)
     }
 }

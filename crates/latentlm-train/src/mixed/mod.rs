@@ -15,3 +15,6 @@ pub use evaluate::{EvaluateMixedOptions, MixedEvaluation, evaluate_mixed};
 pub use prompt::PromptPiece;
 pub use recipe::{MixConfig, MixedRecipe, MixedSampleConfig, MixedTextConfig};
 pub use run::train_mixed;
+
+pub(crate) use data::MixedData;
+pub(crate) use stage_lm::Part as MixedPart;

@@ -23,6 +23,7 @@ pub(crate) const CODEC: &str = "codec";
 pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
+    recipe.lm.precision.check(options.devices())?;
     let data = MixedData::open(&recipe)?;
     let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;

@@ -1,7 +1,5 @@
 //! The second stage: the language model of text and the codec's latents.
 
-use std::ops::Range;
-
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::core::DiffusionDraws;
@@ -9,7 +7,7 @@ use latentlm::core::bundle::save_module;
 use latentlm::{LatentHead, MixedLm, MixedLoss, RandomStream};
 use latentlm_data::sequence::{Document, Layout};
 use latentlm_data::{MixedCorpus, PICTURES, PackOrder, TextTokenizer};
-use latentlm_kernels::parts;
+use latentlm_kernels::ROWS_A_PART;
 
 use super::artist::{Artist, TOKENIZER};
 use super::data::MixedData;
@@ -19,7 +17,8 @@ use super::run::Context;
 use crate::error::TrainError;
 use crate::image::{Encoded, draw_latents, gather, image_grid, save_png};
 use crate::optimize::{Player, StepReport};
-use crate::stage::{self, Stage, number};
+use crate::spread::{Portable, Spread};
+use crate::stage::{self, Stage, number, share_out};
 
 pub(crate) const STAGE: &str = "lm";
 /// Held-out pictures and captions that samples are made of as training goes.
@@ -51,7 +50,9 @@ pub(crate) fn train(context: &mut Context, encoded: Encoded) -> Result<bool, Tra
     let latents = &mut model.adapters.latents[PICTURES];
     *latents = latents.clone().with_whitening(encoded.whitening);
     let config = &recipe.lm_train;
-    let mut model = Player::new(model, config);
+    let mut model = Player::new(model, config)
+        .with_precision(recipe.lm.precision)
+        .with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         model.restore("model", &folder, manifest.step)?;
     }
@@ -69,7 +70,7 @@ pub(crate) fn train(context: &mut Context, encoded: Encoded) -> Result<bool, Tra
 }
 
 /// What one thread does of a packed sequence.
-struct Part {
+pub(crate) struct Part {
     /// Of the learned latents.
     diffusion_share: f64,
     /// Of the learned tokens.
@@ -82,9 +83,57 @@ struct Part {
     draws: DiffusionDraws,
 }
 
+impl Portable for Part {
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            latents: self.latents.to_device(device),
+            draws: self.draws.to_device(device),
+            ..self
+        }
+    }
+}
+
 impl Part {
+    /// A pack, cut for the devices or threads that there are.
+    ///
+    /// # Shapes
+    /// - latents: `[N, Z]`, whitened; draws: `K` times the learned latents rows
+    pub(crate) fn all(
+        model: &MixedLm,
+        (documents, latents, draws): (&[Document], Tensor<2>, DiffusionDraws),
+        token_weight: f64,
+        spread: &Spread,
+    ) -> Vec<Self> {
+        let (all_latents, all_tokens) = learned(model, documents);
+        let count = spread
+            .parts(&latents.device(), documents.len(), ROWS_A_PART)
+            .len();
+        let (mut frame, mut denoised) = (0, 0);
+        let shares = share_out(documents, count, Document::positions).into_iter();
+        let parts = shares.map(|range| {
+            let documents = documents[range].to_vec();
+            let frames: usize = documents.iter().map(|d| d.frames(PICTURES)).sum();
+            let (own_latents, own_tokens) = learned(model, &documents);
+            let part = Self {
+                diffusion_share: own_latents as f64 / all_latents.max(1) as f64,
+                token_share: own_tokens as f64 / all_tokens.max(1) as f64,
+                token_weight,
+                latents: latents.clone().slice(frame..frame + frames),
+                draws: match own_latents {
+                    0 => draws.of_latents(0..1, all_latents.max(1)),
+                    _ => draws.of_latents(denoised..denoised + own_latents, all_latents),
+                },
+                documents,
+            };
+            frame += frames;
+            denoised += own_latents;
+            part
+        });
+        parts.collect()
+    }
+
     /// Its share of the joint loss, and of its two parts.
-    fn loss(model: &MixedLm, part: Self) -> (Tensor<1>, MixedLoss) {
+    pub(crate) fn loss(model: &MixedLm, part: Self) -> (Tensor<1>, MixedLoss) {
         let loss = model.loss(&part.documents, &[part.latents], vec![part.draws]);
         let diffusion = loss.diffusion.into_iter();
         let loss = MixedLoss {
@@ -100,24 +149,6 @@ impl Part {
             .fold(token, |sum, own| sum + own.clone());
         (total, loss)
     }
-}
-
-/// Cuts a pack between documents, into at most `parts` of about as many positions each.
-fn share_out(documents: &[Document], parts: usize) -> Vec<Range<usize>> {
-    let total: usize = documents.iter().map(Document::positions).sum();
-    let (mut position, mut cuts) = (0, vec![0; parts]);
-    for document in documents {
-        let middle = position + document.positions() / 2;
-        position += document.positions();
-        cuts[(middle * parts / total.max(1)).min(parts - 1)] += 1;
-    }
-    let mut start = 0;
-    let ranges = cuts.into_iter().map(|count| {
-        let range = start..start + count;
-        start = range.end;
-        range
-    });
-    ranges.filter(|range| !range.is_empty()).collect()
 }
 
 /// Learned latents of pictures, and learned tokens.
@@ -155,32 +186,11 @@ impl LmStage<'_> {
         let latents = self.latents(pack, random);
         let documents = self.documents(pack, random);
         let model = self.model.model();
-        let (all_latents, all_tokens) = learned(model, &documents);
-        let rows = recipe.lm.batch_mul * all_latents.max(1);
+        let (denoised, _) = learned(model, &documents);
+        let rows = recipe.lm.batch_mul * denoised.max(1);
         let draws = model.head_of(PICTURES).draw(rows, random, &self.device);
-        let threads = parts(&self.context.device, pack.len()).len();
-        let (mut frame, mut denoised) = (0, 0);
-        let shares = share_out(&documents, threads).into_iter();
-        let parts = shares.map(|range| {
-            let documents = documents[range].to_vec();
-            let frames: usize = documents.iter().map(|d| d.frames(PICTURES)).sum();
-            let (own_latents, own_tokens) = learned(model, &documents);
-            let part = Part {
-                diffusion_share: own_latents as f64 / all_latents.max(1) as f64,
-                token_share: own_tokens as f64 / all_tokens.max(1) as f64,
-                token_weight: recipe.text.loss_weight,
-                latents: latents.clone().slice(frame..frame + frames),
-                draws: match own_latents {
-                    0 => draws.of_latents(0..1, all_latents.max(1)),
-                    _ => draws.of_latents(denoised..denoised + own_latents, all_latents),
-                },
-                documents,
-            };
-            frame += frames;
-            denoised += own_latents;
-            part
-        });
-        parts.collect()
+        let work = (&documents[..], latents, draws);
+        Part::all(model, work, recipe.text.loss_weight, self.model.spread())
     }
 
     fn artist(&self) -> Artist {
@@ -275,29 +285,5 @@ impl Stage for LmStage<'_> {
         })?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use latentlm_data::sequence::Segment;
-
-    #[test]
-    fn a_pack_is_cut_where_positions_are_halved() {
-        let documents: Vec<Document> = [9, 1, 2, 8].map(document).to_vec();
-        assert_eq!(share_out(&documents, 1), vec![0..4]);
-        assert_eq!(share_out(&documents, 2), vec![0..2, 2..4]);
-        assert_eq!(share_out(&documents[..1], 3), vec![0..1]);
-    }
-
-    fn document(tokens: usize) -> Document {
-        let text = Segment::Text {
-            tokens: vec![0; tokens],
-            learned: true,
-        };
-        Document {
-            segments: vec![text],
-        }
     }
 }

@@ -15,8 +15,15 @@ use crate::error::TrainError;
 /// needed.
 const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
 
-/// Of composed utterances one in so many is of one or two words. No divisor of the number of kinds.
-const SHORT_EVERY: usize = 3;
+/// Kinds of composed utterances, over and over, where all are there to choose from. The more words a
+/// kind has, and the more they sound alike, the oftener it comes; single words are what the others are
+/// learned from.
+const MIX: [Composition; 12] = {
+    use Composition::{Dates, Digits, Letters, Numbers, Words};
+    [
+        Words, Dates, Letters, Words, Digits, Dates, Words, Letters, Numbers, Words, Dates, Letters,
+    ]
+};
 /// Of a piece: what part silence between two recordings takes at most, one in so many.
 const LONGEST_PAUSE: usize = 4;
 
@@ -79,15 +86,13 @@ impl SpeechData {
         Some(self.compose(self.composer.as_ref()?, composed).words)
     }
 
-    /// Every so often a few words, where all are there to choose from; else one kind after
-    /// another.
+    /// One kind after another.
     fn compose(&self, composer: &Composer, index: usize) -> Composed {
-        let kinds = composer.kinds();
-        let short = index.is_multiple_of(SHORT_EVERY) && kinds == Composition::ALL;
-        let kind = match short {
-            true => Composition::Words,
-            false => kinds[index % kinds.len()],
+        let kinds = match composer.kinds() == Composition::ALL {
+            true => &MIX[..],
+            false => composer.kinds(),
         };
+        let kind = kinds[index % kinds.len()];
         composer.utterance(kind, Split::Train, self.seed, index as u64)
     }
 

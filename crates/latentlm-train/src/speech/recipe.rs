@@ -10,6 +10,7 @@ use latentlm_data::TokenizerKind;
 use latentlm_data::speech::SpeechSpec;
 
 use crate::error::TrainError;
+use crate::precision::Precision;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
 
 /// A complete speech recipe.
@@ -145,6 +146,7 @@ impl Default for SpeechRecipe {
                 schedule: BetaSchedule::Cosine,
                 num_train_timesteps: 1000,
                 batch_mul: 1,
+                precision: Precision::F32,
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {

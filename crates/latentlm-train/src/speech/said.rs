@@ -12,8 +12,9 @@ pub(crate) fn silence(tokenizer: &TextTokenizer) -> u32 {
 }
 
 /// The token that each of `frames` latents of `hop` samples says. The pause before a word belongs to
-/// it: there the model has to choose it. A word of several tokens is shared out evenly among them,
-/// and behind the last word `silence` is said.
+/// it: there the model has to choose it. A word's first latent says `silence`: that tells how long the
+/// word has been said, and one "two" from the next. A word of several tokens is shared out evenly among
+/// them, and behind the last word `silence` is said.
 ///
 /// # Errors
 /// If a word can't be encoded.
@@ -31,7 +32,10 @@ pub(crate) fn said(
         // The latent in which a word ends still says it.
         let end = word.end.div_ceil(hop).min(frames);
         let own = end.saturating_sub(first);
-        said.extend((0..own).map(|frame| tokens[frame * tokens.len() / own]));
+        said.extend((0..own).map(|frame| match frame {
+            0 if own > 1 => silence,
+            _ => tokens[frame * tokens.len() / own],
+        }));
     }
     said.resize(frames, silence);
     Ok(said)
@@ -51,11 +55,12 @@ mod tests {
             text: text.into(),
             end,
         };
-        let words = [word("ab", 35), word("c", 50)];
+        let words = [word("ab", 35), word("c", 60)];
         let [a, b, c, silence] = [token("a"), token("b"), token("c"), 99];
-        let tokens = said(&words, 7, 10, &tokenizer, silence).unwrap();
-        assert_eq!(tokens, [a, a, b, b, c, silence, silence]);
+        let tokens = said(&words, 8, 10, &tokenizer, silence).unwrap();
+        let expected = [silence, a, b, b, silence, c, silence, silence];
+        assert_eq!(tokens, expected);
         let cut = said(&words, 2, 10, &tokenizer, silence).unwrap();
-        assert_eq!(cut, [a, b]);
+        assert_eq!(cut, [silence, b]);
     }
 }

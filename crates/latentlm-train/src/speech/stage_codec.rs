@@ -8,7 +8,6 @@ use latentlm::codec_audio::{
 };
 use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm_data::speech::write_wav;
-use latentlm_kernels::parts_of;
 
 use super::data::{Pieces, SpeechData};
 use super::metrics::{mel_distance_db, stoi};
@@ -19,6 +18,7 @@ use crate::error::TrainError;
 use crate::image::host_values;
 use crate::optimize::{StepReport, ema_file};
 use crate::run::RunFolder;
+use crate::spread::Portable;
 use crate::stage::{self, Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
@@ -52,7 +52,7 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let codec = recipe.codec.init(&device);
     let discriminator = recipe.codec_loss.init_discriminator(&device);
     let start = recipe.codec_loss.adversarial_start;
-    let mut rivals = Rivals::new(codec, discriminator, start, config);
+    let mut rivals = Rivals::new(codec, discriminator, start, config, context.spread());
     if let Some((folder, manifest)) = latest {
         rivals.restore(&folder, manifest.step)?;
     }
@@ -80,6 +80,18 @@ struct Part {
     /// `[B, T, Z]`
     noise: Tensor<3>,
     loss: CodecLoss,
+}
+
+impl Portable for Part {
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            share: self.share,
+            signal: self.signal.to_device(device),
+            scale: self.scale.to_device(device),
+            noise: self.noise.to_device(device),
+            loss: self.loss.to_device(device),
+        }
+    }
 }
 
 impl Part {
@@ -126,7 +138,10 @@ impl Stage for CodecStage<'_> {
         let scale: Tensor<1> = random.normal([batch], &self.device);
         let shape = [batch, samples / config.hop_samples(), config.latent_dim];
         let noise: Tensor<3> = random.normal(shape, &self.device);
-        let parts = parts_of(&self.context.device, batch, 1)
+        let parts = self
+            .context
+            .spread()
+            .parts(&self.context.device, batch, 1)
             .into_iter()
             .map(|rows| {
                 let (start, count) = (rows.start, rows.len());

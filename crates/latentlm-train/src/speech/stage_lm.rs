@@ -8,7 +8,7 @@ use latentlm::core::bundle::save_module;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm, SpeechLoss};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
-use latentlm_kernels::parts;
+use latentlm_kernels::ROWS_A_PART;
 
 use super::data::SpeechData;
 use super::held_out::HeldOut;
@@ -21,7 +21,8 @@ use super::stage_codec::{self, signal};
 use crate::error::TrainError;
 use crate::image::host_values;
 use crate::optimize::{Player, StepReport};
-use crate::stage::{self, Stage, number};
+use crate::spread::Portable;
+use crate::stage::{self, Stage, number, share_out};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -66,7 +67,9 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
     model.adapters.latent = model.adapters.latent.with_whitening(whitening);
     let config = &recipe.lm_train;
-    let mut model = Player::new(model, config);
+    let mut model = Player::new(model, config)
+        .with_precision(recipe.lm.precision)
+        .with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
         model.restore("model", &folder, manifest.step)?;
     }
@@ -221,6 +224,17 @@ struct Part {
     draws: DiffusionDraws,
 }
 
+impl Portable for Part {
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            heard: self.heard.to_device(device),
+            latents: self.latents.to_device(device),
+            draws: self.draws.to_device(device),
+            ..self
+        }
+    }
+}
+
 impl Part {
     /// Its share of the joint loss, and of its two parts.
     fn loss(model: &SpeechLm, part: Self) -> (Tensor<1>, SpeechLoss) {
@@ -232,20 +246,6 @@ impl Part {
         let token = loss.token.clone().mul_scalar(part.token_weight);
         (loss.diffusion.clone() + token, loss)
     }
-}
-
-/// Cuts a sequence between documents, into at most `parts` of about as many positions each.
-fn share_out(documents: Vec<SpeechDocument>, parts: usize) -> Vec<Vec<SpeechDocument>> {
-    let total: usize = documents.iter().map(SpeechDocument::positions).sum();
-    let mut shares: Vec<Vec<SpeechDocument>> = vec![Vec::new(); parts];
-    let mut position = 0;
-    for document in documents {
-        let middle = position + document.positions() / 2;
-        position += document.positions();
-        shares[(middle * parts / total).min(parts - 1)].push(document);
-    }
-    shares.retain(|share| !share.is_empty());
-    shares
 }
 
 /// 1 for latents that are heard, 0 for those that are hidden, `[N, 1]`. What share is hidden is drawn
@@ -296,10 +296,13 @@ impl Stage for LmStage<'_> {
         let dropout = recipe.text.history_dropout;
         let heard = latents.clone() * audible(&documents, dropout, &mut random, device);
         let draws = model.head.draw(rows, &mut random, device);
-        let threads = parts(&self.context.device, count).len();
+        let spread = self.model.spread();
+        let threads = spread.parts(&self.context.device, count, ROWS_A_PART).len();
         let answered = (count + documents.len()) as f64;
         let mut start = 0;
-        let parts = share_out(documents, threads).into_iter().map(|documents| {
+        let shares = share_out(&documents, threads, SpeechDocument::positions).into_iter();
+        let parts = shares.map(|range| {
+            let documents = documents[range].to_vec();
             let frames: usize = documents.iter().map(|document| document.frames).sum();
             let own = start..start + frames;
             start = own.end;
@@ -392,22 +395,5 @@ mod tests {
         // Of 400 shares uniform in 0..0.6 the mean deviates by 0.009.
         let mean = values.iter().sum::<f32>() / 20_000.0;
         assert!((mean - 0.7).abs() < 0.03, "{mean}");
-    }
-
-    #[test]
-    fn a_sequence_is_cut_where_positions_are_halved() {
-        let documents = [(3, 6), (0, 4), (1, 8), (2, 2)].map(|(text, frames)| SpeechDocument {
-            text: vec![0; text],
-            frames,
-            said: Vec::new(),
-        });
-        let cut = |parts| {
-            let shares = share_out(documents.to_vec(), parts);
-            assert_eq!(shares.concat(), documents);
-            shares.iter().map(Vec::len).collect::<Vec<_>>()
-        };
-        assert_eq!(cut(1), [4]);
-        assert_eq!(cut(2), [2, 2], "positions 10 + 5 and 10 + 5");
-        assert_eq!(cut(9), [1, 1, 1, 1]);
     }
 }

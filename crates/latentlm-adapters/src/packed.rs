@@ -1,12 +1,14 @@
-//! Packed documents as tensors: what the backbone reads, what the softmax head is asked.
+//! Packed documents as tensors: what a Transformer reads, what the softmax head is asked.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_adapters::TokenAdapter;
 use latentlm_core::ModalityAdapter;
 use latentlm_core::sequence::Layout;
+use latentlm_kernels::cross_entropy;
 
-pub(crate) fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
+use crate::token::TokenAdapter;
+
+/// Numbers of a [`Layout`] as a tensor.
+pub fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
@@ -14,7 +16,7 @@ pub(crate) fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
 ///
 /// # Shapes
 /// - `latents`: a modality's `[1, N, D]` each, embedded
-pub(crate) fn embed(
+pub fn embed(
     token: &TokenAdapter,
     layout: &Layout,
     latents: Vec<Tensor<3>>,
@@ -30,15 +32,8 @@ pub(crate) fn embed(
 ///
 /// # Shapes
 /// - `hidden`: `[M, D]`; `answers`: `[M]`
-pub(crate) fn surprise(
-    token: &TokenAdapter,
-    hidden: Tensor<2>,
-    answers: Tensor<1, Int>,
-) -> Tensor<1> {
+pub fn surprise(token: &TokenAdapter, hidden: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let logits = token.logits(hidden.unsqueeze_dim(0));
     let [_, count, vocabulary] = logits.dims();
-    let log = log_softmax(logits.reshape([count, vocabulary]), 1);
-    log.gather(1, answers.reshape([count, 1]))
-        .neg()
-        .reshape([count])
+    cross_entropy(logits.reshape([count, vocabulary]), answers)
 }

@@ -1,0 +1,122 @@
+//! Attention: who sees whom.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor, TensorData};
+
+use super::{Input, assert_close, check, check_slope, device, normal, values};
+use crate::attention::{
+    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+};
+
+fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
+    let half = head_dim / 2;
+    let angle = |i: usize| (i / half) as f64 * 0.7 / (1 + i % half) as f64;
+    let angles: Vec<f64> = (0..length * half).map(angle).collect();
+    Rotary::new(&angles, length, interleaved, &device())
+}
+
+#[test]
+fn attention_is_its_parts() {
+    for (length, heads, kv_heads, head_dim) in [(1, 1, 1, 4), (5, 4, 2, 6), (33, 3, 1, 8)] {
+        let packed = PackedHeads { heads, kv_heads };
+        let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
+        let inputs = [Input::Cube(x.clone())];
+        let what = format!("attention of {length}, {heads} of {kv_heads} heads");
+        for interleaved in [false, true] {
+            let rotary = rotary(length, head_dim, interleaved);
+            check(
+                &what,
+                &inputs,
+                || causal_attention(x.clone(), packed, &rotary),
+                || attention::composed(x.clone(), packed, Some(&rotary), &[Sight::causal(length)]),
+            );
+            check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
+        }
+        check(
+            &what,
+            &inputs,
+            || full_attention(x.clone(), packed),
+            || attention::composed(x.clone(), packed, None, &[Sight::full(length)]),
+        );
+        check_slope(&what, x, |x| full_attention(x, packed));
+    }
+}
+
+/// Documents in one sequence give what each gives alone, in kernel and composition.
+#[test]
+fn documents_do_not_see_each_other() {
+    let (documents, packed) = (
+        [3, 1, 9],
+        PackedHeads {
+            heads: 4,
+            kv_heads: 2,
+        },
+    );
+    let x = normal([2, 13, 8 * 6]);
+    let rotary = rotary(13, 6, true);
+    let sights = documents.map(Sight::causal);
+    let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
+    check(
+        "attention in documents",
+        &[Input::Cube(x.clone())],
+        kernel,
+        || attention::composed(x.clone(), packed, Some(&rotary), &sights),
+    );
+    check_slope("attention in documents", x.clone(), |x| {
+        document_attention(x, packed, &rotary, &sights)
+    });
+    // Rotations are relative: a document is the same wherever it stands.
+    let mut start = 0;
+    for length in documents {
+        let alone = causal_attention(
+            x.clone().narrow(1, start, length),
+            packed,
+            &self::rotary(length, 6, true),
+        );
+        let within = kernel().narrow(1, start, length);
+        assert_close("a document", &values(within), &values(alone), 1e-5);
+        start += length;
+    }
+}
+
+/// Against a softmax over scores of which those that must not be seen are masked: an image behind a
+/// text, between two, before one, alone; documents around it see nothing of it.
+#[test]
+fn some_positions_see_each_other_and_the_others_what_is_before() {
+    let (length, heads, width) = (9, 2, 6);
+    let packed = PackedHeads {
+        heads,
+        kv_heads: heads,
+    };
+    let x = normal([2, length, 3 * heads * width]);
+    let rotary = rotary(length, width, true);
+    for mutual in [0..7, 1..7, 3..5, 0..2, 4..4] {
+        let masked = || {
+            let all = x.clone().reshape([2, length, 3 * heads, width]);
+            let part = |index: usize| all.clone().narrow(2, index * heads, heads);
+            let [q, k] = [0, 1].map(|index| rotary.apply(part(index)).swap_dims(1, 2));
+            let hidden = (0..length * length).map(|at| {
+                let (position, key) = (at / length, at % length);
+                let both = mutual.contains(&position) && mutual.contains(&key);
+                // The last two positions are a document of their own.
+                (key > position && !both) || (position > 6 && key < 7)
+            });
+            let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
+            let hidden = Tensor::<4, Bool>::from_data(hidden, &device());
+            let scores = q
+                .matmul(k.swap_dims(2, 3))
+                .div_scalar((width as f64).sqrt());
+            let hidden = hidden.expand([2, heads, length, length]);
+            softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3)
+                .matmul(part(2).swap_dims(1, 2))
+                .swap_dims(1, 2)
+                .reshape([2, length, heads * width])
+        };
+        let what = format!("attention where {mutual:?} see each other");
+        let sights = [Sight::mutual(7, mutual.clone()), Sight::causal(2)];
+        let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
+        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
+        check(&what, &[Input::Cube(x.clone())], kernel, masked);
+        check(&what, &[Input::Cube(x.clone())], composed, masked);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a comparison of models of text and pictures is made of. Every key stands in
+//! `configs/compare/mllm.toml`, with its meaning beside it.
+
+use burn::config::Config;
+use latentlm::SampleOptions;
+use latentlm::backbone::BackboneConfig;
+use latentlm_baselines::{DenoiserSizes, MixedVqLmConfig, TokenOptions, TransfusionConfig};
+
+use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
+use crate::error::TrainError;
+use crate::mixed::MixedRecipe;
+use crate::recipe::{Recipe, StageConfig};
+
+/// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
+#[derive(Config, Debug, PartialEq)]
+pub struct CompareMixedRecipe {
+    /// How quality is measured on the way.
+    pub evaluate: EvaluateConfig,
+    /// Transfusion.
+    pub transfusion: DenoiserRecipe,
+    /// The vector-quantized codec and its language model.
+    pub vq: VqRecipe,
+    /// Seed, data, codec, LatentLM, and the steps and packs that all have.
+    pub mixed: MixedRecipe,
+}
+
+impl Default for CompareMixedRecipe {
+    /// The file `configs/compare/mllm.toml`.
+    fn default() -> Self {
+        let mixed = MixedRecipe::default();
+        let CompareRecipe {
+            transfusion, vq, ..
+        } = CompareRecipe::default();
+        Self {
+            evaluate: EvaluateConfig {
+                samples: 199,
+                parameter_tolerance: 0.05,
+            },
+            transfusion: DenoiserRecipe {
+                width: 192,
+                depth: 10,
+                heads: 6,
+                ..transfusion
+            },
+            vq: VqRecipe {
+                width: 192,
+                depth: 10,
+                heads: 6,
+                ..vq
+            },
+            mixed: MixedRecipe {
+                lm_train: StageConfig {
+                    steps: 2000,
+                    sample_every: 500,
+                    ..mixed.lm_train
+                },
+                ..mixed
+            },
+        }
+    }
+}
+
+impl Recipe for CompareMixedRecipe {
+    const COMMAND: &'static str = "compare mllm";
+
+    fn seed(&self) -> u64 {
+        self.mixed.seed
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        self.mixed.validate()?;
+        self.images().validate()?;
+        self.transfusion(1).validate()?;
+        self.vq_lm(1).validate()?;
+        if self.transfusion.batch_mul != 1 {
+            return Err(TrainError::Config {
+                reason: "transfusion.batch_mul must be 1: a pack is read once a step".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl CompareMixedRecipe {
+    /// The comparison of images that the codecs' stages belong to.
+    pub(crate) fn images(&self) -> CompareRecipe {
+        CompareRecipe {
+            image: self.mixed.image(),
+            evaluate: self.evaluate.clone(),
+            vq: self.vq.clone(),
+            ..CompareRecipe::default()
+        }
+    }
+
+    /// Transfusion for a vocabulary of that many tokens of text.
+    pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
+        let (codec, rival, lm) = (&self.mixed.codec, &self.transfusion, &self.mixed.lm);
+        let sizes = DenoiserSizes {
+            width: rival.width,
+            depth: rival.depth,
+            heads: rival.heads,
+            kv_heads: rival.kv_heads,
+            mlp_ratio: rival.mlp_ratio,
+            prediction: lm.prediction,
+            schedule: lm.schedule,
+            num_train_timesteps: lm.num_train_timesteps,
+        };
+        TransfusionConfig::new(text_vocabulary, codec.tokens(), codec.latent_dim).with_sizes(sizes)
+    }
+
+    /// The language model of text and codes.
+    pub fn vq_lm(&self, text_vocabulary: usize) -> MixedVqLmConfig {
+        let vq = &self.vq;
+        let backbone = BackboneConfig::new(vq.width, vq.depth, vq.heads)
+            .with_kv_heads(vq.kv_heads)
+            .with_mlp_ratio(vq.mlp_ratio)
+            .with_condition_layer(false);
+        MixedVqLmConfig::new(text_vocabulary, vq.codes, self.mixed.text.tied, backbone)
+    }
+
+    /// How Transfusion draws: with LatentLM's solver and steps.
+    pub(crate) fn sample_options(&self) -> SampleOptions {
+        SampleOptions {
+            guidance_scale: self.transfusion.guidance_scale,
+            ..self.mixed.sample_options()
+        }
+    }
+
+    /// How codes are drawn.
+    pub(crate) fn token_options(&self) -> TokenOptions {
+        self.images().token_options()
+    }
+}
