@@ -1,12 +1,10 @@
 //! Activations and their derivatives.
 
 use super::math::{erf, exp, sigmoid};
-use super::rows::each_row;
+use super::rows::rows_a_task;
 use crate::activation::Activation;
 use multiversion::multiversion;
-
-/// Numbers of a row when there are no rows.
-const ROW: usize = 4096;
+use rayon::prelude::*;
 
 const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
 
@@ -39,18 +37,35 @@ fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }
 
-/// Applies `f(index, slot)` over flat memory, in tasks.
-fn each(out: &mut [f32], f: impl Fn(usize, &mut f32) + Sync) {
-    let whole = out.len() / ROW * ROW;
-    let (rows, rest) = out.split_at_mut(whole);
-    each_row(rows, ROW, |row, out| {
-        for (index, slot) in out.iter_mut().enumerate() {
-            f(row * ROW + index, slot);
-        }
-    });
-    for (index, slot) in rest.iter_mut().enumerate() {
-        f(whole + index, slot);
-    }
+/// Gives pieces of flat memory to `f(start, piece)`, in tasks. The loop over a piece has to stand in
+/// the closure: only what is written in a function marked `#[multiversion]` takes over its features.
+fn pieces(out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
+    let task = rows_a_task(1);
+    out.par_chunks_mut(task)
+        .enumerate()
+        .for_each(|(index, piece)| f(index * task, piece));
+}
+
+/// `x = f(x)` over a piece.
+macro_rules! each {
+    ($out:expr, $f:expr) => {
+        pieces($out, |_, piece| {
+            for x in piece {
+                *x = $f(*x);
+            }
+        })
+    };
+}
+
+/// `x = f(x) * dout` over a piece.
+macro_rules! each_times {
+    ($out:expr, $dout:expr, $f:expr) => {
+        pieces($out, |start, piece| {
+            for (x, dout) in piece.iter_mut().zip(&$dout[start..]) {
+                *x = $f(*x) * dout;
+            }
+        })
+    };
 }
 
 // The kinds are matched outside the loops: within, a constant lets each be compiled by itself.
@@ -59,9 +74,9 @@ fn each(out: &mut [f32], f: impl Fn(usize, &mut f32) + Sync) {
 pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
     let mut out = x.to_vec();
     match kind {
-        Activation::Silu => each(&mut out, |_, x| *x = value(Activation::Silu, *x)),
-        Activation::Gelu => each(&mut out, |_, x| *x = value(Activation::Gelu, *x)),
-        Activation::Tanh => each(&mut out, |_, x| *x = value(Activation::Tanh, *x)),
+        Activation::Silu => each!(&mut out, |x| value(Activation::Silu, x)),
+        Activation::Gelu => each!(&mut out, |x| value(Activation::Gelu, x)),
+        Activation::Tanh => each!(&mut out, |x| value(Activation::Tanh, x)),
     }
     out
 }
@@ -70,9 +85,9 @@ pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
 pub(super) fn backward(kind: Activation, x: &[f32], dout: &[f32]) -> Vec<f32> {
     let mut dx = x.to_vec();
     match kind {
-        Activation::Silu => each(&mut dx, |i, x| *x = slope(Activation::Silu, *x) * dout[i]),
-        Activation::Gelu => each(&mut dx, |i, x| *x = slope(Activation::Gelu, *x) * dout[i]),
-        Activation::Tanh => each(&mut dx, |i, x| *x = slope(Activation::Tanh, *x) * dout[i]),
+        Activation::Silu => each_times!(&mut dx, dout, |x| slope(Activation::Silu, x)),
+        Activation::Gelu => each_times!(&mut dx, dout, |x| slope(Activation::Gelu, x)),
+        Activation::Tanh => each_times!(&mut dx, dout, |x| slope(Activation::Tanh, x)),
     }
     dx
 }
