@@ -2,11 +2,13 @@
 speed: fused attention, fused norms, `foreach` optimizers, no needless copies.
 
 Reads `go` and `memory` from standard input, as the Rust side does. The first argument is the
-workload's description; `--compile` runs the modules through torch.compile.
+workload's description; `--compile` runs the modules through torch.compile, and ends where a workload
+is not written for that. `--describe` prints what runs here instead.
 """
 
 import json
 import math
+import os
 import resource
 import sys
 import time
@@ -95,9 +97,12 @@ class Head(nn.Module):
         self.register_buffer("sigma", (1 - bar).sqrt())
         self.register_buffer("freq", torch.exp(-math.log(10000) * torch.arange(128) / 128))
 
-    def forward(self, noisy, t, condition):
+    def embed(self, t):
         angle = t[:, None].float() * self.freq
-        condition = F.silu(condition + self.time(torch.cat([angle.cos(), angle.sin()], -1)))
+        return self.time(torch.cat([angle.cos(), angle.sin()], -1))
+
+    def forward(self, noisy, time, condition):
+        condition = F.silu(condition + time)
         x = self.input(noisy)
         for layer in self.layers:
             x = layer(x, condition)
@@ -108,7 +113,7 @@ class Head(nn.Module):
         t = torch.randint(1000, (len(latents),))
         noise = torch.randn_like(latents)
         alpha, sigma = self.alpha[t, None], self.sigma[t, None]
-        prediction = self(alpha * latents + sigma * noise, t, condition)
+        prediction = self(alpha * latents + sigma * noise, self.embed(t), condition)
         return F.mse_loss(prediction, alpha * noise - sigma * latents)
 
     def sample(self, condition, noise, steps=20, guidance=2.0):
@@ -116,9 +121,10 @@ class Head(nn.Module):
         x, last, last_width = noise, None, None
         times = [round(999 * i / steps) for i in range(steps, 0, -1)]
         bars = [(self.alpha[t] ** 2).item() for t in times] + [1.0]
-        for i, t in enumerate(times):
-            half = torch.cat([x, x])
-            both = self(half, torch.full((len(half),), t), condition)
+        # One row a step, the same for all latents.
+        embedded = self.embed(torch.tensor(times))
+        for i in range(steps):
+            both = self(torch.cat([x, x]), embedded[i : i + 1], condition)
             conditional, null = both.chunk(2)
             v = null + guidance * (conditional - null)
             alpha, sigma = math.sqrt(bars[i]), math.sqrt(1 - bars[i])
@@ -344,11 +350,24 @@ def prepare(s, compiled):
         signal = torch.randn(s["batch"], 1, s["frames"] * math.prod(s["ratios"]))
         loss = wrap(model.loss)
         return training(model, lambda: loss(signal))
+    if compiled:
+        sys.exit(f"{kind} is not written for torch.compile")
     model, past = Speech(s), {}
     return torch.inference_mode()(lambda: model.decode(torch.randn(s["batch"], s["latent_dim"], 1), past))
 
 
+def threads():
+    """As many as the Rust side takes; PyTorch's own choice is one a physical core."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def main():
+    torch.set_num_threads(threads())
+    if "--describe" in sys.argv:
+        print(f"PyTorch {torch.__version__} on the CPU, {torch.get_num_threads()} threads")
+        return
     torch.manual_seed(0)
     unit = prepare(json.loads(sys.argv[1]), "--compile" in sys.argv)
     for line in sys.stdin:

@@ -27,9 +27,9 @@ Examples:
   cargo xtask bench codec --against none       ours alone
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
 
-The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller. `scaling`
-puts what the arithmetic alone would take beside the times, and writes a table and charts to
-target/scaling.")]
+The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller; n/a is
+a side that failed, or that is not written for torch.compile. `scaling` puts what the arithmetic alone
+would take beside the times, and writes a table and charts to target/scaling.")]
 pub struct Args {
     /// Which workloads: train, sample, codec or all; or scaling
     #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling"])]
@@ -76,15 +76,16 @@ impl Args {
         let list = list.with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
         let mut table = Table::new(&self, python.as_deref())?;
+        let path = project_root().join("target/bench.md");
         for workload in list.lines().filter(|name| belongs(name, &self.group)) {
             table.add(
                 workload,
-                &self.measure(workload, &binary, python.as_deref())?,
+                &self.measure(workload, &binary, python.as_deref()),
             );
+            // After each row: a run that is cut off leaves what it has found.
+            std::fs::write(&path, &table.0)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let path = project_root().join("target/bench.md");
-        std::fs::write(&path, &table.0)
-            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
         Ok(ExitCode::SUCCESS)
     }
@@ -112,50 +113,71 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Times of each side: ours, PyTorch, and PyTorch compiled if that is wanted.
+    /// Times of each side: ours, PyTorch, and PyTorch compiled if that is wanted; nothing of a side
+    /// that fails.
     fn measure(
         &self,
         workload: &str,
         binary: &Path,
         python: Option<&Path>,
-    ) -> Result<Vec<Measured>> {
-        let mut ours = Command::new(binary);
-        ours.args(["bench-worker", workload, "--device", &self.device]);
-        keep_freed_memory(&mut ours);
-        let mut ours = Side::start(&mut ours)?;
-        let description = ours.line()?;
-        let script = project_root().join("xtask/pytorch/bench.py");
-        let mut sides = vec![ours];
-        if let Some(python) = python {
-            let theirs = |flags: &[&str]| {
-                let mut command = Command::new(python);
-                Side::start(command.arg(&script).arg(&description).args(flags))
-            };
-            sides.push(theirs(&[])?);
-            if self.compile {
-                sides.push(theirs(&["--compile"])?);
-            }
-        }
+    ) -> Vec<Option<Measured>> {
+        let mut sides = self.sides(workload, binary, python);
         let mut times = vec![Vec::with_capacity(self.repeats); sides.len()];
         for turn in 0..WARM_UP + self.repeats {
-            for (side, times) in sides.iter_mut().zip(&mut times) {
-                let time = side.ask("go")?;
-                if turn >= WARM_UP {
-                    times.push(time);
+            for (slot, times) in sides.iter_mut().zip(&mut times) {
+                let Some(side) = slot else { continue };
+                match told(workload, side.ask("go")) {
+                    Some(time) if turn >= WARM_UP => times.push(time),
+                    Some(_) => {}
+                    None => *slot = None,
                 }
             }
         }
-        sides
-            .iter_mut()
-            .zip(times)
-            .map(|(side, times)| {
-                Ok(Measured {
-                    milliseconds: median(times),
-                    mebibytes: side.ask("memory")? / f64::from(1 << 20),
-                })
+        let measured = sides.into_iter().zip(times).map(|(side, times)| {
+            let bytes = told(workload, side?.ask("memory"))?;
+            Some(Measured {
+                milliseconds: median(times),
+                mebibytes: bytes / f64::from(1 << 20),
             })
-            .collect()
+        });
+        measured.collect()
     }
+
+    /// The processes of a workload. Ours says what the others shall do; without it there are none.
+    fn sides(&self, workload: &str, binary: &Path, python: Option<&Path>) -> Vec<Option<Side>> {
+        let mut command = Command::new(binary);
+        command.args(["bench-worker", workload, "--device", &self.device]);
+        keep_freed_memory(&mut command);
+        let ours = Side::start(&mut command).and_then(|mut ours| {
+            let description = ours.line()?;
+            Ok((ours, description))
+        });
+        let ours = told(workload, ours);
+        let script = project_root().join("xtask/pytorch/bench.py");
+        let theirs = |flags: &[&str]| {
+            let (python, (_, description)) = (python?, ours.as_ref()?);
+            let mut command = Command::new(python);
+            let side = Side::start(command.arg(&script).arg(description).args(flags));
+            told(workload, side)
+        };
+        let mut others = Vec::new();
+        if python.is_some() {
+            others.push(theirs(&[]));
+            if self.compile {
+                others.push(theirs(&["--compile"]));
+            }
+        }
+        let mut sides = vec![ours.map(|(ours, _)| ours)];
+        sides.append(&mut others);
+        sides
+    }
+}
+
+/// A result, or nothing once its error is printed: one side's failure is not that of the others.
+fn told<T>(workload: &str, result: Result<T>) -> Option<T> {
+    result
+        .inspect_err(|error| eprintln!("{workload}: {error:#}"))
+        .ok()
 }
 
 /// What a workload took on one side.
@@ -236,15 +258,15 @@ impl Table {
             ));
             return Ok(table);
         };
-        let version = Command::new(python)
-            .args(["-c", "import torch; print(torch.__version__)"])
+        let theirs = Command::new(python)
+            .arg(project_root().join("xtask/pytorch/bench.py"))
+            .arg("--describe")
             .output()
             .with_context(|| format!("cannot start {}", python.display()))?;
-        let version = String::from_utf8_lossy(&version.stdout);
+        let theirs = String::from_utf8_lossy(&theirs.stdout);
         table.push(&format!(
-            "{processor}, {threads} threads; ours on {device}, PyTorch {} on the CPU; medians of \
-             {repeats}\n",
-            version.trim(),
+            "{processor}; ours on {device}, {threads} threads; {}; medians of {repeats}\n",
+            theirs.trim(),
         ));
         let compiled = if args.compile {
             " compiled ms | ratio |"
@@ -265,17 +287,27 @@ impl Table {
         self.0.push('\n');
     }
 
-    fn add(&mut self, workload: &str, sides: &[Measured]) {
-        let ours = &sides[0];
-        let mut line = format!("| {workload} | {:.2} |", ours.milliseconds);
-        for theirs in &sides[1..] {
-            let ratio = ours.milliseconds / theirs.milliseconds;
-            let _ = write!(line, " {:.2} | {ratio:.2} |", theirs.milliseconds);
+    fn add(&mut self, workload: &str, sides: &[Option<Measured>]) {
+        let milliseconds = |side: &Option<Measured>| side.as_ref().map(|side| side.milliseconds);
+        let ours = milliseconds(&sides[0]);
+        let mut line = format!("| {workload} | {} |", shown(ours, 2));
+        for theirs in sides[1..].iter().map(milliseconds) {
+            let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
+            let _ = write!(line, " {} | {} |", shown(theirs, 2), shown(ratio, 2));
         }
         for side in sides.iter().take(2) {
-            let _ = write!(line, " {:.0} |", side.mebibytes);
+            let mebibytes = side.as_ref().map(|side| side.mebibytes);
+            let _ = write!(line, " {} |", shown(mebibytes, 0));
         }
         self.push(&line);
+    }
+}
+
+/// A number of a table, or that there is none.
+fn shown(number: Option<f64>, digits: usize) -> String {
+    match number {
+        Some(number) => format!("{number:.digits$}"),
+        None => "n/a".into(),
     }
 }
 
@@ -302,6 +334,24 @@ mod tests {
     fn medians_are_in_the_middle() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn a_side_that_failed_leaves_the_others_numbers() {
+        let side = |milliseconds| {
+            Some(Measured {
+                milliseconds,
+                mebibytes: 8.0,
+            })
+        };
+        let mut table = Table(String::new());
+        table.add("work", &[side(3.0), side(2.0), None]);
+        table.add("work", &[None, side(2.0), None]);
+        assert_eq!(
+            table.0,
+            "| work | 3.00 | 2.00 | 1.50 | n/a | n/a | 8 | 8 |\n\
+             | work | n/a | 2.00 | n/a | n/a | n/a | n/a | 8 |\n"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The key/value cache: one allocation, written in place.
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
-use latentlm_kernels::{Rotary, Sight};
+use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{CachedSight, PackedHeads, Rotary, Sight, cached_attention};
 
 /// Keys and values of the positions seen so far, for all layers of one batch of sequences.
 #[derive(Debug, Clone)]
@@ -14,19 +14,19 @@ pub struct KvCache {
     padding: Vec<usize>,
 }
 
-/// One layer's part, `[B, G, capacity, E]` each.
+/// One layer's part.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache {
-    keys: Option<Tensor<4>>,
-    values: Option<Tensor<4>>,
+    /// Keys and values, `[B, G, capacity, E]` each.
+    buffers: Option<[Tensor<4>; 2]>,
 }
 
 impl KvCache {
     /// Room for `capacity` positions; `shape` is `[B, G, capacity, E]`.
     pub(crate) fn new(layers: usize, shape: [usize; 4], device: &Device) -> Self {
+        let buffer = || Tensor::zeros(shape, device);
         let layer = || LayerCache {
-            keys: Some(Tensor::zeros(shape, device)),
-            values: Some(Tensor::zeros(shape, device)),
+            buffers: Some([buffer(), buffer()]),
         };
         Self {
             layers: (0..layers).map(|_| layer()).collect(),
@@ -45,31 +45,9 @@ impl KvCache {
         self
     }
 
-    /// Which of the positions before `start + length` the positions from `start` on must not see
-    /// beside those behind them: the padding. Padding sees padding: a softmax over nothing would
-    /// be no number.
-    ///
-    /// # Shapes
-    /// - returns: `[B, 1, length, start + length]`
-    pub(crate) fn hidden(
-        &self,
-        start: usize,
-        length: usize,
-        device: &Device,
-    ) -> Option<Tensor<4, Bool>> {
-        if self.padding.is_empty() {
-            return None;
-        }
-        let seen = start + length;
-        let row = |padding: usize, position: usize| {
-            (0..seen).map(move |key| key < padding && position >= padding)
-        };
-        let rows = self
-            .padding
-            .iter()
-            .flat_map(|&padding| (start..seen).flat_map(move |position| row(padding, position)));
-        let data = TensorData::new(rows.collect::<Vec<bool>>(), [self.batch, 1, length, seen]);
-        Some(Tensor::from_data(data, device))
+    /// Whom the positions from `start` on see.
+    pub(crate) fn sight(&self, start: usize) -> CachedSight {
+        CachedSight::new(start, &self.padding)
     }
 
     /// Positions seen so far.
@@ -106,39 +84,33 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Writes new keys and values at `start` and returns all up to them, `[B, G, S, E]`.
+    /// Attention of new positions, `[B, T, (H + 2 G) E]` to `[B, T, H E]`.
     ///
-    /// The buffers are moved out, written and moved back: with a single owner the backend writes
-    /// in place, so a step copies the new positions and nothing else.
-    pub(crate) fn extend(
+    /// The buffers are moved out, written and moved back: with a single owner they are written in
+    /// place, so a step copies the new positions and nothing else.
+    pub(crate) fn attend(
         &mut self,
-        start: usize,
-        keys: Tensor<4>,
-        values: Tensor<4>,
-    ) -> (Tensor<4>, Tensor<4>) {
-        let write = |slot: &mut Option<Tensor<4>>, new: Tensor<4>| {
-            let [batch, groups, length, width] = new.dims();
-            let buffer = slot
-                .take()
-                .expect("a cache slot is put back after each use");
-            let buffer =
-                buffer.slice_assign([0..batch, 0..groups, start..start + length, 0..width], new);
-            let seen = buffer.clone().narrow(2, 0, start + length);
-            *slot = Some(buffer);
-            seen
-        };
-        (write(&mut self.keys, keys), write(&mut self.values, values))
+        packed: Tensor<3>,
+        heads: PackedHeads,
+        positions: &Positions,
+    ) -> Tensor<3> {
+        let buffers = self
+            .buffers
+            .take()
+            .expect("the buffers are put back after each use");
+        let (rotation, sight) = (&positions.rotation, &positions.cached);
+        let (mixed, buffers) = cached_attention(packed, heads, rotation, sight, buffers);
+        self.buffers = Some(buffers);
+        mixed
     }
 }
 
 /// What one run through the layers needs to know about its positions.
 pub(crate) struct Positions {
-    /// Index of the first position.
-    pub(crate) start: usize,
     /// Rotation of the positions.
     pub(crate) rotation: Rotary,
     /// The documents that a whole sequence is made of; without a cache.
     pub(crate) documents: Vec<Sight>,
-    /// Earlier positions that must not be seen, `[B, 1, T, S]`; with a cache.
-    pub(crate) hidden: Option<Tensor<4, Bool>>,
+    /// Whom they see in a cache; with one.
+    pub(crate) cached: CachedSight,
 }

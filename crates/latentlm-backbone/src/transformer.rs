@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::CausalBackbone;
 use latentlm_core::ops::swiglu_width;
-use latentlm_kernels::{Sight, linear_layer};
+use latentlm_kernels::{CachedSight, Sight, linear_layer};
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -203,10 +203,9 @@ pub struct Transformer {
 impl Transformer {
     fn run(&self, mut x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
         let positions = Positions {
-            start: 0,
             rotation: self.rope.rotation(0, documents, &x.device()),
             documents: documents.iter().copied().map(Sight::causal).collect(),
-            hidden: None,
+            cached: CachedSight::default(),
         };
         for block in &self.blocks {
             x = block.forward(x, &positions, None);
@@ -253,10 +252,9 @@ impl CausalBackbone for Transformer {
         let [batch, length, _] = x.dims();
         let start = state.advance(batch, length);
         let positions = Positions {
-            start,
             rotation: self.rope.rotation(start, &[length], &x.device()),
             documents: Vec::new(),
-            hidden: state.hidden(start, length, &x.device()),
+            cached: state.sight(start),
         };
         for (block, cache) in self.blocks.iter().zip(&mut state.layers) {
             x = block.forward(x, &positions, Some(cache));

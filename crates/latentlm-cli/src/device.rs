@@ -18,7 +18,50 @@ pub enum DeviceError {
          latentlm-cli with --features {0}"
     )]
     NotBuilt(&'static str),
+    /// The machine has nothing of the kind.
+    #[cfg(any(feature = "wgpu", feature = "cuda", test))]
+    #[error("no {kind} adapter: {reason}")]
+    Missing {
+        /// What was asked for.
+        kind: &'static str,
+        /// What the machine lacks.
+        reason: &'static str,
+    },
+    /// The machine has fewer adapters of the kind.
+    #[cfg(any(feature = "wgpu", feature = "cuda", test))]
+    #[error("no device `{kind}:{index}`; they count from 0 and this machine has {count}")]
+    Beyond {
+        /// What was asked for.
+        kind: &'static str,
+        /// Which of them.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
 }
+
+/// A kind of adapter that a machine may lack.
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// What a machine without one lacks.
+    missing: &'static str,
+}
+
+#[cfg(any(feature = "wgpu", test))]
+const WGPU: Kind = Kind {
+    name: "wgpu",
+    missing: "no Vulkan, Metal or DirectX 12 driver answers; install the card's, or one in software \
+              (mesa-vulkan-drivers on Debian)",
+};
+
+#[cfg(any(feature = "cuda", test))]
+const CUDA: Kind = Kind {
+    name: "cuda",
+    missing: "NVIDIA's driver (libcuda) is not installed or finds no card; nvidia-smi lists what it \
+              finds",
+};
 
 /// The device of a name such as `cpu`, `wgpu` or `cuda:1`.
 pub fn device(name: &str) -> Result<Device, DeviceError> {
@@ -30,7 +73,7 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
     match (kind, index) {
         ("cpu", None) => cpu(),
         ("wgpu", index) => wgpu(index),
-        ("cuda", index) => cuda(index.unwrap_or(0)),
+        ("cuda", index) => cuda(index),
         _ => Err(unknown()),
     }
 }
@@ -62,11 +105,12 @@ fn cpu() -> Result<Device, DeviceError> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
-    use burn::tensor::DeviceKind;
-    Ok(Device::wgpu(match index {
-        Some(index) => DeviceKind::DiscreteGpu(index),
-        None => DeviceKind::DefaultDevice,
-    }))
+    let found = enumerate(burn::tensor::DeviceType::Wgpu);
+    match index {
+        Some(index) => nth(WGPU, index, found),
+        // Not the first but the one that wgpu takes for the best.
+        None => nth(WGPU, 0, found).map(|_| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+    }
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -75,13 +119,30 @@ fn wgpu(_index: Option<usize>) -> Result<Device, DeviceError> {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<Device, DeviceError> {
-    Ok(Device::cuda(index))
+fn cuda(index: Option<usize>) -> Result<Device, DeviceError> {
+    let found = enumerate(burn::tensor::DeviceType::Cuda);
+    nth(CUDA, index.unwrap_or(0), found)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_index: usize) -> Result<Device, DeviceError> {
+fn cuda(_index: Option<usize>) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt("cuda"))
+}
+
+/// The adapter of a number among those found. Looked for before anything is made on it: Burn opens a
+/// device when the first tensor is made, and panics where there is none.
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+fn nth<T>(kind: Kind, index: usize, found: Vec<T>) -> Result<T, DeviceError> {
+    let Kind {
+        name: kind,
+        missing: reason,
+    } = kind;
+    let count = found.len();
+    match found.into_iter().nth(index) {
+        Some(device) => Ok(device),
+        None if count == 0 => Err(DeviceError::Missing { kind, reason }),
+        None => Err(DeviceError::Beyond { kind, index, count }),
+    }
 }
 
 /// Names of what a device's kind finds on this machine, software adapters too; none where the
@@ -107,9 +168,7 @@ fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
 
 #[cfg(feature = "cuda")]
 fn cuda_adapters() -> Result<Vec<String>, DeviceError> {
-    // Without a driver the enumeration panics: that is a machine without a device.
-    let found = std::panic::catch_unwind(|| names(burn::tensor::DeviceType::Cuda));
-    Ok(found.unwrap_or_default())
+    Ok(names(burn::tensor::DeviceType::Cuda))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -119,12 +178,29 @@ fn cuda_adapters() -> Result<Vec<String>, DeviceError> {
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn names(kind: burn::tensor::DeviceType) -> Vec<String> {
-    let devices = Device::enumerate(kind).into_vec();
-    let name = |device: &Device| match device.identity() {
+    let name = |device: &Device| match quietly(|| device.identity()).flatten() {
         Some(identity) => identity.name,
         None => "an adapter without a name".into(),
     };
-    devices.iter().map(name).collect()
+    enumerate(kind).iter().map(name).collect()
+}
+
+/// What a kind finds on this machine; nothing where asking panics, as some drivers' absence does.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn enumerate(kind: burn::tensor::DeviceType) -> Vec<Device> {
+    quietly(|| Device::enumerate(kind).into_vec()).unwrap_or_default()
+}
+
+/// The result of `work`, or nothing if it panics, of which the user then reads nothing either.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    set_hook(hook);
+    result.ok()
 }
 
 #[cfg(test)]
@@ -150,6 +226,24 @@ mod tests {
         }
         assert_eq!(adapters("cpu").unwrap().len(), 1);
         assert!(matches!(adapters("tpu"), Err(DeviceError::Unknown(_))));
+    }
+
+    #[test]
+    fn an_adapter_that_is_not_there_says_what_is_missing() {
+        let found = || vec!["integrated", "discrete"];
+        assert_eq!(nth(WGPU, 1, found()).unwrap(), "discrete");
+        let message = nth(WGPU, 2, found()).unwrap_err().to_string();
+        assert!(
+            message.contains("`wgpu:2`") && message.contains("has 2"),
+            "{message}"
+        );
+        for (kind, part) in [(WGPU, "mesa-vulkan-drivers"), (CUDA, "libcuda")] {
+            let message = nth::<&str>(kind, 0, Vec::new()).unwrap_err().to_string();
+            assert!(
+                message.contains(part) && !message.contains('\n'),
+                "{message}"
+            );
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -6,15 +6,17 @@ use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfi
 use burn::tensor::{Device, Tensor};
 use latentlm_core::ops::swiglu_width;
 use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
-use latentlm_kernels::{SwiGluBlock, linear_layer, rms_norm, silu, swiglu_block};
+use latentlm_kernels::{
+    HeadRun, SampledHead, SwiGluBlock, linear_layer, rms_norm, sample_head, silu, swiglu_block,
+};
 
 use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
-use crate::solver;
+use crate::solver::{self, SolverStep};
 use crate::timestep::TimestepEmbedding;
 
-/// Rows of modulation computed at once while sampling: more shares the weights' way through the
-/// cache between solver steps, less bounds the memory (a row is `(3 depth + 2) D` numbers).
-const MODULATION_ROWS: usize = 2048;
+/// Memory of the modulations that are computed at once where there is no kernel for the whole loop,
+/// which bounds its own: more steps at once share the weights' way through the cache.
+const MODULATION_BYTES: usize = 8 << 20;
 
 /// Configuration of a [`DiffusionHead`]. The defaults are the official image models'.
 #[derive(Config, Debug, PartialEq)]
@@ -161,14 +163,17 @@ impl HeadLayer {
     /// # Shapes
     /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
     fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        let block = SwiGluBlock {
+        swiglu_block(x, &self.block(epsilon), Some(modulation))
+    }
+
+    fn block(&self, epsilon: f64) -> SwiGluBlock {
+        SwiGluBlock {
             norm_weight: self.norm.as_ref().map(|norm| norm.gamma.val()),
             epsilon,
             gate: self.up.linear_inner.weight.val(),
             up: self.up.linear_outer.weight.val(),
             down: self.down.weight.val(),
-        };
-        swiglu_block(x, &block, Some(modulation))
+        }
     }
 }
 
@@ -252,6 +257,52 @@ impl DiffusionHead {
         let x = modulate(rms_norm(x, None, self.epsilon), modulations.output);
         linear_layer(&self.output, x)
     }
+
+    /// The embeddings of a plan's timesteps, `[S, D]`.
+    fn embed_timesteps(&self, plan: &[SolverStep], device: &Device) -> Tensor<2> {
+        let steps: Vec<f32> = plan.iter().map(|step| step.timestep as f32).collect();
+        let steps = Tensor::from_floats(steps.as_slice(), device);
+        self.timestep.forward(steps)
+    }
+
+    /// The parameters as the kernel of the whole loop takes them.
+    fn parameters(&self) -> SampledHead {
+        let layers = self.layers.iter().map(|layer| latentlm_kernels::HeadLayer {
+            block: layer.block(self.epsilon),
+            modulation: layer.modulation.weight.val(),
+        });
+        SampledHead {
+            input: self.input.weight.val(),
+            input_bias: self.input.bias.as_ref().map(|bias| bias.val()),
+            layers: layers.collect(),
+            modulation: self.modulation.weight.val(),
+            output: self.output.weight.val(),
+            epsilon: self.epsilon,
+        }
+    }
+
+    /// All steps at once, where there is a kernel for it and no step wants fresh noise.
+    ///
+    /// # Shapes
+    /// - `noise`: `[N, Z]`; `condition` and `timesteps`: as for [`StepModulations`]
+    /// - returns: `[N, Z]`
+    fn sample_at_once(
+        &self,
+        plan: &[SolverStep],
+        noise: &Tensor<2>,
+        [condition, timesteps]: [&Tensor<2>; 2],
+        guidance: Option<f64>,
+    ) -> Option<Tensor<2>> {
+        let steps: Option<Vec<_>> = plan.iter().map(SolverStep::without_noise).collect();
+        let run = HeadRun {
+            noise: noise.clone(),
+            condition: condition.clone(),
+            timesteps: timesteps.clone(),
+            steps: steps?,
+            guidance,
+        };
+        sample_head(&self.parameters(), &run)
+    }
 }
 
 impl LatentHead for DiffusionHead {
@@ -298,21 +349,26 @@ impl LatentHead for DiffusionHead {
     ) -> Tensor<2> {
         let plan = solver::plan(options.sampler, &self.schedule, options.steps);
         let null = null.filter(|_| options.guidance_scale != 1.0);
-        let guided = null.is_some();
-        let condition = match null {
+        let guidance = null.is_some().then_some(options.guidance_scale);
+        let condition = self.project(match null {
             Some(null) => Tensor::cat(vec![condition, null], 0),
             None => condition,
-        };
-        let mut modulations = StepModulations::new(self, &plan, self.project(condition));
+        });
+        let timesteps = self.embed_timesteps(&plan, &condition.device());
+        let inputs = [&condition, &timesteps];
+        if let Some(latents) = self.sample_at_once(&plan, &noise, inputs, guidance) {
+            return latents;
+        }
+        let mut modulations = StepModulations::new(self, condition, timesteps);
         solver::integrate(&plan, noise, random, |step, x| {
-            if !guided {
+            let Some(scale) = guidance else {
                 return self.predict(x, modulations.at(step));
-            }
+            };
             let rows = x.dims()[0];
             let both = self.predict(x.repeat_dim(0, 2), modulations.at(step));
             let null = both.clone().narrow(0, rows, rows);
             let cond = both.narrow(0, 0, rows);
-            null.clone() + (cond - null).mul_scalar(options.guidance_scale)
+            null.clone() + (cond - null).mul_scalar(scale)
         })
     }
 }
@@ -321,21 +377,23 @@ impl LatentHead for DiffusionHead {
 /// on the condition and the timestep, not on the state.
 struct StepModulations<'a> {
     head: &'a DiffusionHead,
+    /// Projected, `[N, D]`; with guidance, the null conditions behind the others.
     condition: Tensor<2>,
+    /// Embedded, `[S, D]`.
     timesteps: Tensor<2>,
     steps_at_once: usize,
     ready: Option<(usize, Modulations)>,
 }
 
 impl<'a> StepModulations<'a> {
-    fn new(head: &'a DiffusionHead, plan: &[solver::SolverStep], condition: Tensor<2>) -> Self {
-        let steps: Vec<f32> = plan.iter().map(|step| step.timestep as f32).collect();
-        let steps = Tensor::from_floats(steps.as_slice(), &condition.device());
+    fn new(head: &'a DiffusionHead, condition: Tensor<2>, timesteps: Tensor<2>) -> Self {
+        let [rows, width] = condition.dims();
+        let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
         Self {
             head,
-            timesteps: head.timestep.forward(steps),
-            steps_at_once: (MODULATION_ROWS / condition.dims()[0]).max(1),
+            steps_at_once: (MODULATION_BYTES / (rows * row_bytes).max(1)).max(1),
             condition,
+            timesteps,
             ready: None,
         }
     }

@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::conformance::{head, module};
-use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+use latentlm_core::{LatentHead, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction, solver};
 
 fn config() -> DiffusionHeadConfig {
@@ -144,4 +144,52 @@ fn check_sampling(head: &DiffusionHead, device: &Device) {
         uncond.clone() + (cond - uncond).mul_scalar(2.5)
     });
     latentlm_core::conformance::assert_close("guided sampling", got, expected, 1e-5);
+}
+
+/// What is drawn for `rows` latents from a seed.
+fn sampled(
+    head: &DiffusionHead,
+    rows: usize,
+    options: &SampleOptions,
+    device: &Device,
+) -> Tensor<2> {
+    let mut random = RandomStream::new(4);
+    let condition = random.normal([rows, 32], device);
+    let null = random.normal([rows, 32], device);
+    let noise = random.normal([rows, 3], device);
+    head.sample(condition, Some(null), noise, options, &mut random)
+}
+
+/// The kernel of the whole loop, which works outside of a graph, gives what its steps give one by one,
+/// which a head within a graph takes: on one thread and several, with few rows and many blocks of them.
+#[test]
+fn all_steps_at_once_are_the_steps() {
+    let device = Device::default();
+    let graph = device.clone().autodiff();
+    let linear = config().with_depth(0);
+    for config in variants().into_iter().chain([linear]) {
+        for prediction in [Prediction::Velocity, Prediction::Epsilon] {
+            let head = moved(&config.clone().with_prediction(prediction), &graph);
+            for (rows, steps, guidance_scale) in [
+                (1, 1, 1.0),
+                (1, 20, 3.0),
+                (5, 2, 1.0),
+                (5, 7, 2.5),
+                (60, 20, 1.5),
+                (200, 3, 1.0),
+            ] {
+                for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddim, Sampler::Ddpm] {
+                    let options = SampleOptions {
+                        sampler,
+                        steps,
+                        guidance_scale,
+                    };
+                    let got = sampled(&head.valid(), rows, &options, &device);
+                    let expected = sampled(&head, rows, &options, &graph).inner();
+                    let what = format!("{prediction:?}, {rows} rows, {options:?}");
+                    latentlm_core::conformance::assert_close(&what, got, expected, 1e-5);
+                }
+            }
+        }
+    }
 }

@@ -89,10 +89,10 @@ impl Sight {
 #[derive(Debug, Clone)]
 pub struct Rotary {
     /// `[T, E / 2]`
-    pairs: [Tensor<2>; 2],
+    pub(crate) pairs: [Tensor<2>; 2],
     /// `[1, T, 1, E]`
     numbers: [Tensor<4>; 2],
-    interleaved: bool,
+    pub(crate) interleaved: bool,
 }
 
 impl Rotary {

@@ -9,6 +9,9 @@ use burn::tensor::{DType, Int, Tensor};
 /// # Shapes
 /// - `logits`: `[N, V]`; `answers`: `[N]`, below `V`
 /// - returns: `[N]`
+///
+/// # Panics
+/// If an answer is no number below `V`, where the kernel runs; a GPU does not look.
 pub fn cross_entropy(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let logits = logits.cast(DType::F32);
     #[cfg(feature = "cpu")]
@@ -32,9 +35,17 @@ fn on_cpu(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     use crate::cpu::CpuKernels;
     use burn::backend::Dispatch;
 
+    let [rows, vocabulary] = logits.dims();
     let answers = answers.into_data().convert::<i64>();
-    let answers: Vec<i64> = answers.try_into_vec().unwrap_or_default();
-    let answers = answers.into_iter().map(|answer| answer as usize).collect();
+    let answers: Vec<i64> = answers
+        .try_into_vec()
+        .expect("answers are read as whole numbers");
+    assert_eq!(answers.len(), rows, "answers to {rows} rows of logits");
+    let token = |answer: i64| match usize::try_from(answer) {
+        Ok(token) if token < vocabulary => token,
+        _ => panic!("answer {answer} in a vocabulary of {vocabulary}"),
+    };
+    let answers = answers.into_iter().map(token).collect();
     let out = Dispatch::kernel_cross_entropy(logits.into_dispatch(), answers);
     Tensor::from_dispatch(out)
 }

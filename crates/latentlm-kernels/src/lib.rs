@@ -12,14 +12,17 @@
 //! ```
 //!
 //! Letters in shapes: `N` rows, `B` batch, `T` positions, `D` width, `F` inner width, `H` query
-//! heads, `G` key/value heads, `E` numbers a head, `V` vocabulary.
+//! heads, `G` key/value heads, `E` numbers a head, `V` vocabulary, `Z` latent dimension, `S`
+//! positions seen so far, or steps of a solver.
 
 mod activation;
 mod attention;
 #[cfg(feature = "cpu")]
 mod cpu;
 mod cross_entropy;
+mod decode;
 mod depthwise;
+mod head;
 mod linear;
 mod norm;
 mod optimizer;
@@ -31,7 +34,9 @@ pub use attention::{
     PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
 };
 pub use cross_entropy::cross_entropy;
+pub use decode::{CachedSight, cached_attention};
 pub use depthwise::depthwise_conv;
+pub use head::{HeadLayer, HeadRun, LinearStep, SampledHead, sample_head};
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};

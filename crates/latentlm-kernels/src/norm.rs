@@ -3,7 +3,8 @@
 use burn::tensor::module;
 use burn::tensor::{DType, Tensor};
 
-/// RMSNorm over the last axis, `x / sqrt(mean(x^2) + epsilon) * weight`, the mean in float32.
+/// RMSNorm over the last axis, `x / sqrt(mean(x^2) + epsilon) * weight`, in float32 and rounded once,
+/// to what `x` is in.
 ///
 /// # Shapes
 /// - `x`: `[.., D]`; `weight`: `[D]`
@@ -27,12 +28,14 @@ pub(crate) fn composed<const R: usize>(
     epsilon: f64,
 ) -> Tensor<R> {
     let dtype = x.dtype();
-    let mean_square = x.clone().cast(DType::F32).square().mean_dim(R - 1);
-    let y = x * (mean_square + epsilon).sqrt().recip().cast(dtype);
-    match weight {
-        Some(weight) => y * weight.unsqueeze(),
+    let x = x.cast(DType::F32);
+    let mean_square = x.clone().square().mean_dim(R - 1);
+    let y = x * (mean_square + epsilon).sqrt().recip();
+    let y = match weight {
+        Some(weight) => y * weight.cast(DType::F32).unsqueeze(),
         None => y,
-    }
+    };
+    y.cast(dtype)
 }
 
 #[cfg(feature = "cpu")]
@@ -50,7 +53,8 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64)
     Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
-/// LayerNorm over the last axis, `(x - mean) / sqrt(variance + epsilon) * weight + bias`.
+/// LayerNorm over the last axis, `(x - mean) / sqrt(variance + epsilon) * weight + bias`, in float32
+/// and rounded once, to what `x` is in.
 ///
 /// # Shapes
 /// - `x`: `[.., D]`; `weight`, `bias`: `[D]`
@@ -65,7 +69,19 @@ pub fn layer_norm<const R: usize>(
     if crate::has_kernels(&x) {
         return layer_norm_on_cpu(x, weight, bias, epsilon);
     }
-    module::layer_norm(x, weight, Some(bias), epsilon)
+    layer_norm_composed(x, weight, bias, epsilon)
+}
+
+/// The same of Burn's operations.
+pub(crate) fn layer_norm_composed<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<R> {
+    let dtype = x.dtype();
+    let [weight, bias] = [weight, bias].map(|x| x.cast(DType::F32));
+    module::layer_norm(x.cast(DType::F32), weight, Some(bias), epsilon).cast(dtype)
 }
 
 #[cfg(feature = "cpu")]

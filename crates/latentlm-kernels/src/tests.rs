@@ -2,11 +2,12 @@
 //! and those against finite differences.
 
 mod attention;
+mod decode;
 
 use std::cell::Cell;
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::activation::{self, Activation};
 use crate::cross_entropy::{self, cross_entropy};
@@ -319,13 +320,64 @@ fn layer_norm_is_the_formula() {
             let variance = centred.clone().square().mean_dim(2);
             centred / (variance + 1e-5).sqrt() * w.clone().unsqueeze() + b.clone().unsqueeze()
         };
-        check(
-            "layer norm",
-            &inputs,
-            || layer_norm(x.clone(), w.clone(), b.clone(), 1e-5),
-            composed,
-        );
+        let kernel = || layer_norm(x.clone(), w.clone(), b.clone(), 1e-5);
+        check("layer norm", &inputs, kernel, composed);
+        check("layer norm of Burn's", &inputs, kernel, || {
+            norm::layer_norm_composed(x.clone(), w.clone(), b.clone(), 1e-5)
+        });
     }
+    let (x, w, b) = (normal([4, 8]), normal([8]), normal([8]));
+    let of = |x: &Tensor<2>, w: &Tensor<1>, b: &Tensor<1>| {
+        layer_norm(x.clone(), w.clone(), b.clone(), 1e-5)
+    };
+    check_slope("layer norm", x.clone(), |x| of(&x, &w, &b));
+    check_slope("layer norm's weight", w.clone(), |w| of(&x, &w, &b));
+    check_slope("layer norm's bias", b.clone(), |b| of(&x, &w, &b));
+}
+
+/// In half precision a norm is worked out in float32 and rounded once: the error is half a unit in the
+/// last of bfloat16's 8 bits, and never that of several roundings.
+#[test]
+fn norms_in_half_precision_are_rounded_once() {
+    let draw = |shape| draw::<2>(shape).inner();
+    let half = |x: &Tensor<2>| x.clone().cast(DType::BF16);
+    let (x, w, b) = (draw([16, 40]), draw([1, 40]), draw([1, 40]));
+    let [x, w, b] = [&x, &w, &b].map(half);
+    let exact = |x: &Tensor<2>| x.clone().cast(DType::F32);
+    let row = |x: Tensor<2>| x.reshape([40]);
+    let pairs = [
+        (
+            rms_norm(x.clone(), Some(row(w.clone())), 1e-6),
+            rms_norm(exact(&x), Some(row(exact(&w))), 1e-6),
+        ),
+        (
+            layer_norm(x.clone(), row(w.clone()), row(b.clone()), 1e-5),
+            layer_norm(exact(&x), row(exact(&w)), row(exact(&b)), 1e-5),
+        ),
+    ];
+    for (got, expected) in pairs {
+        assert_eq!(got.dtype(), DType::BF16);
+        let (got, expected) = (values(exact(&got)), values(expected));
+        for (got, expected) in got.iter().zip(&expected) {
+            // 2^-8, and what the two ways to float32 differ by.
+            let bound = expected.abs() / 256.0 + 1e-5;
+            assert!((got - expected).abs() <= bound, "{got} for {expected}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "answer -1 in a vocabulary of 4")]
+fn a_negative_answer_is_refused() {
+    let answers = Tensor::<1, Int>::from_ints([2, -1], &device());
+    cross_entropy(normal([2, 4]), answers);
+}
+
+#[test]
+#[should_panic(expected = "answer 4 in a vocabulary of 4")]
+fn an_answer_beyond_the_vocabulary_is_refused() {
+    let answers = Tensor::<1, Int>::from_ints([4], &device());
+    cross_entropy(normal([1, 4]), answers);
 }
 
 /// Steps of the kernel against steps of the composition; and storage that someone else holds stays as

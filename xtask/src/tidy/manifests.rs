@@ -247,7 +247,9 @@ fn versions_stand_in_the_workspace_table() {
 
 fn inherits(line: &str) -> bool {
     let line = line.replace(' ', "");
-    line.contains("workspace=true") && !line.contains("version=")
+    // Not `multiversion=`: a key begins behind a brace or a comma.
+    let versioned = ["{version=", ",version="].iter().any(|key| line.contains(key));
+    line.contains("workspace=true") && !versioned
 }
 
 #[test]

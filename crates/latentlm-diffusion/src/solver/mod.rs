@@ -10,6 +10,7 @@ mod dpm;
 
 use burn::tensor::Tensor;
 use latentlm_core::{RandomStream, Sampler};
+use latentlm_kernels::LinearStep;
 
 use crate::schedule::NoiseSchedule;
 
@@ -31,6 +32,19 @@ pub struct SolverStep {
     pub last: f64,
     /// Factor of fresh noise.
     pub noise: f64,
+}
+
+impl SolverStep {
+    /// The step as a kernel takes it, unless it wants fresh noise.
+    pub(crate) fn without_noise(&self) -> Option<LinearStep> {
+        (self.noise == 0.0).then_some(LinearStep {
+            x_to_clean: self.x_to_clean as f32,
+            prediction_to_clean: self.prediction_to_clean as f32,
+            state: self.state as f32,
+            this: self.this as f32,
+            last: self.last as f32,
+        })
+    }
 }
 
 /// The plan of a solver over `steps` evaluations.

@@ -141,7 +141,7 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 
 /// A tensor whose storage is exactly its numbers, to be written in place; storage that someone else
 /// holds too is copied at the first write.
-fn owned(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     let len = tensor.layout().num_elements();
     match tensor.as_slice::<f32>() {
         Some(_) if tensor.storage::<f32>().len() == len => tensor,

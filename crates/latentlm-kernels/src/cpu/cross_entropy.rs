@@ -3,15 +3,13 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::exp;
+use super::math::{exp, largest};
 use super::rows::each_row;
 
 /// The largest logit, and the sum of `exp(logit - largest)`.
 #[inline(always)]
 fn total(logits: &[f32]) -> (f32, f32) {
-    let most = logits
-        .iter()
-        .fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+    let most = largest(logits);
     // Sixteen sums, so that the additions need not wait for each other.
     let mut sums = [0.0; 16];
     let mut chunks = logits.chunks_exact(16);

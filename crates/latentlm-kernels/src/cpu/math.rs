@@ -60,7 +60,48 @@ pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f3
             parts[lane] += f(a[lane], b[lane]);
         }
     }
-    sum + parts.iter().sum::<f32>()
+    sum + add_lanes(parts)
+}
+
+/// Sum of all lanes, one half upon the other: four additions wait for each other, not sixteen.
+#[inline(always)]
+fn add_lanes(mut parts: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            parts[lane] += parts[lane + width];
+        }
+        width /= 2;
+    }
+    parts[0]
+}
+
+/// The largest number.
+#[inline(always)]
+pub(super) fn largest(x: &[f32]) -> f32 {
+    let mut parts = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (part, x) in parts.iter_mut().zip(chunk) {
+            *part = part.max(*x);
+        }
+    }
+    let every = rest.iter().chain(&parts);
+    every.fold(f32::NEG_INFINITY, |most, x| most.max(*x))
+}
+
+/// Numbers become their softmax.
+#[inline(always)]
+pub(super) fn softmax(x: &mut [f32]) {
+    let most = largest(x);
+    for x in x.iter_mut() {
+        *x = exp(*x - most);
+    }
+    let share = 1.0 / sum_pairs(x, x, |x, _| x);
+    for x in x {
+        *x *= share;
+    }
 }
 
 #[cfg(test)]
@@ -99,5 +140,26 @@ mod tests {
         let a: Vec<f32> = (0..37).map(|x| x as f32).collect();
         let expected: f32 = a.iter().map(|x| x * x).sum();
         assert_eq!(sum_pairs(&a, &a, |x, y| x * y), expected);
+    }
+
+    /// The largest in a lane, in the rest, and where there are no lanes.
+    #[test]
+    fn the_largest_is_found_wherever_it_stands() {
+        for (length, at) in [(1, 0), (5, 4), (37, 3), (37, 20), (37, 36)] {
+            let mut x: Vec<f32> = (0..length).map(|x| -(x as f32) - 1.0).collect();
+            x[at] = -0.5;
+            assert_eq!(largest(&x), -0.5, "{at} of {length}");
+        }
+    }
+
+    #[test]
+    fn a_softmax_is_exponentials_over_their_sum() {
+        let scores: Vec<f32> = (0..37).map(|x| (x as f32 * 0.7).sin() * 9.0).collect();
+        let sum: f64 = scores.iter().map(|x| f64::from(*x).exp()).sum();
+        let mut got = scores.clone();
+        softmax(&mut got);
+        for (got, x) in got.iter().zip(&scores) {
+            assert!((f64::from(*got) - f64::from(*x).exp() / sum).abs() < 1e-6);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Matrix products on slices.
 
+use std::ops::Range;
+
 use gemm::{Parallelism, gemm};
 
 /// Multiplications from which on a product is worth all threads.
@@ -35,6 +37,21 @@ impl<'a> Matrix<'a> {
             columns,
             row_stride,
             column_stride: 1,
+        }
+    }
+
+    /// Some of its rows.
+    pub(super) fn part(self, rows: Range<usize>) -> Self {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows,
+            "rows {rows:?} of {}",
+            self.rows
+        );
+        let at = (rows.start * self.row_stride).min(self.data.len());
+        Self {
+            data: &self.data[at..],
+            rows: rows.len(),
+            ..self
         }
     }
 
@@ -90,6 +107,24 @@ pub(super) fn add_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     };
     // SAFETY: `out` holds exactly the product's numbers.
     unsafe { call(target, a, b, 1.0, parallelism(a, b)) };
+}
+
+/// `out = a b` in the place of what stood there: on all threads where that pays, or on this one
+/// `alone`.
+#[allow(unsafe_code)]
+pub(super) fn product_over(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, alone: bool) {
+    assert_eq!(out.len(), a.rows * b.columns, "the product's size");
+    let target = Target {
+        pointer: out.as_mut_ptr(),
+        row_stride: b.columns,
+        add: false,
+    };
+    let threads = match alone {
+        true => Parallelism::None,
+        false => parallelism(a, b),
+    };
+    // SAFETY: `out` holds exactly the product's numbers.
+    unsafe { call(target, a, b, 1.0, threads) };
 }
 
 /// `out = factor a b`, or added to `out`, whose rows begin `row_stride` numbers apart; on this
@@ -190,6 +225,16 @@ mod tests {
         add_product(&mut sum, a, b);
         let twice: Vec<f32> = plain(a, b).iter().map(|x| 2.0 * x).collect();
         close(&sum, &twice);
+        let mut over = vec![9.0; 5 * 4];
+        for alone in [true, false] {
+            product_over(&mut over, a, b, alone);
+            close(&over, &plain(a, b));
+        }
+        // Rows, and columns of the other.
+        close(&product(a.part(1..3), b), &plain(a, b)[4..12]);
+        let columns = b.transposed().part(1..3).transposed();
+        close(&product(a, columns), &plain(a, columns));
+        assert_eq!(plain(a, columns)[..2], plain(a, b)[1..3]);
         let mut wide = vec![9.0; 5 * 6];
         product_into(&mut wide, 6, false, 2.0, [a, b]);
         for (row, expected) in wide.chunks(6).zip(twice.chunks(4)) {

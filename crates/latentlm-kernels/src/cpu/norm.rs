@@ -29,26 +29,37 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (mean + epsilon).sqrt()
 }
 
+/// A normalized row, the `index`-th of those that are modulated.
+#[inline(always)]
+pub(super) fn normalize(
+    out: &mut [f32],
+    x: &[f32],
+    index: usize,
+    epsilon: f32,
+    affine: Affine<'_>,
+) {
+    let inverse = inverse_rms(x, epsilon);
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x * inverse;
+    }
+    if let Some(weight) = affine.weight {
+        for (out, weight) in out.iter_mut().zip(weight) {
+            *out *= weight;
+        }
+    }
+    if let Some((shift, scale)) = affine.row(index, x.len()) {
+        for (out, (shift, scale)) in out.iter_mut().zip(shift.iter().zip(scale)) {
+            *out = *out * (1.0 + scale) + shift;
+        }
+    }
+}
+
 /// Normalized rows of `x`.
 #[multiversion(targets = "simd")]
 pub(super) fn forward(x: &[f32], width: usize, epsilon: f32, affine: Affine<'_>) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     each_row(&mut out, width, |index, out| {
-        let x = &x[index * width..][..width];
-        let inverse = inverse_rms(x, epsilon);
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = x * inverse;
-        }
-        if let Some(weight) = affine.weight {
-            for (out, weight) in out.iter_mut().zip(weight) {
-                *out *= weight;
-            }
-        }
-        if let Some((shift, scale)) = affine.row(index, width) {
-            for (out, (shift, scale)) in out.iter_mut().zip(shift.iter().zip(scale)) {
-                *out = *out * (1.0 + scale) + shift;
-            }
-        }
+        normalize(out, &x[index * width..][..width], index, epsilon, affine);
     });
     out
 }

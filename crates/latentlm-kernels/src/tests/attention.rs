@@ -1,7 +1,7 @@
 //! Attention: who sees whom.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use super::{Input, assert_close, check, check_slope, device, normal, values};
 use crate::attention::{
@@ -9,10 +9,21 @@ use crate::attention::{
 };
 
 fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
+    rotary_from(0, length, head_dim, interleaved, &device())
+}
+
+/// The rotation of `length` positions from `start` on.
+pub(super) fn rotary_from(
+    start: usize,
+    length: usize,
+    head_dim: usize,
+    interleaved: bool,
+    device: &Device,
+) -> Rotary {
     let half = head_dim / 2;
-    let angle = |i: usize| (i / half) as f64 * 0.7 / (1 + i % half) as f64;
+    let angle = |i: usize| (start + i / half) as f64 * 0.7 / (1 + i % half) as f64;
     let angles: Vec<f64> = (0..length * half).map(angle).collect();
-    Rotary::new(&angles, length, interleaved, &device())
+    Rotary::new(&angles, length, interleaved, device)
 }
 
 #[test]
@@ -118,5 +129,31 @@ fn some_positions_see_each_other_and_the_others_what_is_before() {
         let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
         check(&what, &[Input::Cube(x.clone())], kernel, masked);
         check(&what, &[Input::Cube(x.clone())], composed, masked);
+    }
+}
+
+/// Longer than two tiles of queries and no multiple of them; who sees whom crosses the tiles' edges.
+#[test]
+fn long_documents_are_worked_on_in_tiles() {
+    let (length, head_dim) = (150, 6);
+    let packed = PackedHeads {
+        heads: 2,
+        kv_heads: 1,
+    };
+    let x = normal([1, length, 4 * head_dim]);
+    let rotary = rotary(length, head_dim, true);
+    for sights in [
+        vec![Sight::causal(length)],
+        vec![Sight::full(length)],
+        vec![Sight::mutual(length, 50..140)],
+        vec![Sight::causal(20), Sight::mutual(130, 0..70)],
+    ] {
+        let what = format!("attention in tiles, {sights:?}");
+        let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
+        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
+        check(&what, &[Input::Cube(x.clone())], kernel, composed);
+        check_slope(&what, x.clone(), |x| {
+            document_attention(x, packed, &rotary, &sights)
+        });
     }
 }

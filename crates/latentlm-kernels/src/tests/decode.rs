@@ -1,0 +1,175 @@
+//! Attention over a cache: the kernel against Burn's operations, step by step.
+
+use burn::tensor::{Device, Tensor};
+
+use super::attention::rotary_from;
+use super::{assert_close, draw, values};
+use crate::attention::PackedHeads;
+use crate::cpu::plain;
+use crate::decode::{self, CachedSight, cached_attention};
+
+/// One case: sizes, and how many positions come at each call.
+struct Case<'a> {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    interleaved: bool,
+    padding: &'a [usize],
+    batch: usize,
+    calls: &'a [usize],
+}
+
+type Step = fn(
+    Tensor<3>,
+    PackedHeads,
+    &crate::Rotary,
+    &CachedSight,
+    [Tensor<4>; 2],
+) -> (Tensor<3>, [Tensor<4>; 2]);
+
+impl Case<'_> {
+    /// Outputs of all calls, and the cache that they leave, from one input for both ways.
+    fn run(&self, x: &Tensor<3>, step: Step) -> Vec<Vec<f32>> {
+        let device = Device::default();
+        let capacity = self.calls.iter().sum::<usize>() + 2;
+        let shape = [self.batch, self.kv_heads, capacity, self.head_dim];
+        let mut cache = [Tensor::zeros(shape, &device), Tensor::zeros(shape, &device)];
+        let packed = PackedHeads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+        };
+        let (mut start, mut found) = (0, Vec::new());
+        for &length in self.calls {
+            let rotary = rotary_from(start, length, self.head_dim, self.interleaved, &device);
+            let sight = CachedSight::new(start, self.padding);
+            let part = x.clone().narrow(1, start, length);
+            let (mixed, after) = step(part, packed, &rotary, &sight, cache);
+            assert_eq!(
+                mixed.dims(),
+                [self.batch, length, self.heads * self.head_dim]
+            );
+            found.push(values(mixed));
+            cache = after;
+            start += length;
+        }
+        found.extend(cache.map(values));
+        found
+    }
+
+    fn check(&self) {
+        let width = (self.heads + 2 * self.kv_heads) * self.head_dim;
+        let x = draw([self.batch, self.calls.iter().sum(), width]).inner();
+        assert!(plain(x.clone()).is_some(), "the kernel is what is tested");
+        let what = format!(
+            "{} of {} heads of {}, {} sequences, {:?} positions, padding {:?}",
+            self.heads, self.kv_heads, self.head_dim, self.batch, self.calls, self.padding
+        );
+        let kernel = self.run(&x, cached_attention);
+        let composed = self.run(&x, decode::composed);
+        for (call, (got, expected)) in kernel.iter().zip(&composed).enumerate() {
+            assert_close(&format!("{what}: {call}"), got, expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_cache_gives_what_operations_give() {
+    // Heads with and without groups; widths of whole vectors and not; prompts, single steps, chunks.
+    let paddings: [(usize, &[usize]); 4] = [(1, &[]), (3, &[]), (3, &[0, 2, 3]), (1, &[4])];
+    let lengths: [&[usize]; 4] = [&[1; 6], &[5, 1, 1, 1], &[2, 3, 1], &[9]];
+    for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 4, 16), (6, 2, 20), (3, 1, 8)] {
+        for (batch, padding) in paddings {
+            for calls in lengths {
+                let case = Case {
+                    heads,
+                    kv_heads,
+                    head_dim,
+                    interleaved: head_dim > 8,
+                    padding,
+                    batch,
+                    calls,
+                };
+                case.check();
+            }
+        }
+    }
+}
+
+/// More positions than a tile has, and more work than one thread takes.
+#[test]
+fn a_long_cache_gives_what_operations_give() {
+    let paddings: [(usize, &[usize]); 2] = [(1, &[]), (2, &[70, 3])];
+    for (batch, padding) in paddings {
+        let case = Case {
+            heads: 8,
+            kv_heads: 4,
+            head_dim: 48,
+            interleaved: true,
+            padding,
+            batch,
+            calls: &[150, 1, 600, 1, 1],
+        };
+        case.check();
+    }
+}
+
+/// A cache without another owner stays where it is, whatever is written; with one, that one's numbers
+/// stay what they were.
+#[test]
+fn a_cache_is_written_in_place() {
+    let device = Device::default();
+    let zeros = || Tensor::<4>::zeros([1, 2, 5, 4], &device);
+    let place = |x: &Tensor<4>| {
+        let x = plain(x.clone()).expect("a tensor of the CPU backend");
+        x.storage::<f32>().as_ptr()
+    };
+    let heads = PackedHeads {
+        heads: 4,
+        kv_heads: 2,
+    };
+    let rotary = rotary_from(0, 1, 4, false, &device);
+    let step = |cache| {
+        let packed = draw([1, 1, 32]).inner();
+        cached_attention(packed, heads, &rotary, &CachedSight::new(0, &[]), cache).1
+    };
+    let cache = [zeros(), zeros()];
+    let before = cache.each_ref().map(place);
+    let cache = step(cache);
+    assert_eq!(cache.each_ref().map(place), before);
+    let kept = cache[0].clone();
+    let numbers = values(kept.clone());
+    step(cache);
+    assert_eq!(values(kept), numbers);
+}
+
+/// Where a gradient could be asked, Burn's operations are used, and there is one.
+#[test]
+fn a_graph_goes_through_the_cache() {
+    let device = super::device();
+    let x = super::normal([1, 3, 16]);
+    let heads = PackedHeads {
+        heads: 2,
+        kv_heads: 1,
+    };
+    let rotary = rotary_from(0, 3, 4, true, &device);
+    let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 3, 4], &device));
+    let sight = CachedSight::new(0, &[]);
+    let (mixed, _) = cached_attention(x.clone(), heads, &rotary, &sight, cache);
+    let gradients = mixed.square().sum().backward();
+    let gradient = values(x.grad(&gradients).expect("a gradient"));
+    assert!(gradient.iter().any(|x| *x != 0.0));
+}
+
+#[test]
+#[should_panic(expected = "2 positions behind 4 in a cache of 5")]
+fn a_full_cache_says_so() {
+    let device = Device::default();
+    let heads = PackedHeads {
+        heads: 1,
+        kv_heads: 1,
+    };
+    let rotary = rotary_from(4, 2, 4, true, &device);
+    let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 5, 4], &device));
+    let packed = draw([1, 2, 12]).inner();
+    cached_attention(packed, heads, &rotary, &CachedSight::new(4, &[]), cache);
+}
