@@ -153,6 +153,59 @@ fn rivals_have_as_many_parameters() {
     }
 }
 
+/// Of the shipped recipe, by what the command itself begins with.
+#[test]
+fn rivals_that_write_have_as_many_parameters() {
+    let (device, file) = (Device::default(), repository("configs/compare/mllm.toml"));
+    let resolve = |changes: &[&str]| {
+        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        CompareMixedRecipe::resolve(Some(&file), &changes).unwrap()
+    };
+    let recipe = resolve(&[]);
+    let vocabulary = recipe.mixed.text.vocabulary;
+    let counts = recipe.parameters(vocabulary, &device).unwrap();
+    let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["latentlm", "transfusion", "vq"]);
+    let own = recipe.mixed.model(vocabulary).init(&device).num_params();
+    assert_eq!(counts[0].1, own);
+    assert_eq!(recipe.evaluate.parameter_tolerance, 0.05);
+    for (name, count) in &counts {
+        let share = *count as f64 / own as f64 - 1.0;
+        assert!(share.abs() <= 0.05, "{name}: {count} for {own}");
+    }
+    for deeper in ["transfusion", "vq"] {
+        let changed = resolve(&[&format!("{deeper}.depth=12")]);
+        let message = changed.parameters(vocabulary, &device).unwrap_err();
+        assert!(
+            message
+                .to_string()
+                .starts_with(&format!("recipe: {deeper} has "))
+        );
+    }
+}
+
+#[test]
+fn impossible_recipes_of_text_and_pictures_are_refused_in_one_line() {
+    for (change, part) in [
+        (
+            "text.caption_weight=0.0",
+            "text.caption_weight must be positive",
+        ),
+        (
+            "text.caption_weight=-1.0",
+            "text.caption_weight must be positive",
+        ),
+        ("text.loss_weight=-1.0", "text.loss_weight"),
+        ("lm_train.batch_size=2", "mix.pack_positions"),
+    ] {
+        let message = MixedRecipe::resolve(None, &[change.into()])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(part), "{change}: {message}");
+        assert!(!message.contains('\n'), "{change}: {message}");
+    }
+}
+
 #[test]
 fn impossible_recipes_are_refused_in_one_line() {
     for (change, part) in [

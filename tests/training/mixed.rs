@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::TextOptions;
+use latentlm_data::TextTokenizer;
 use latentlm_train::{
     Artist, CompareMixedRecipe, Comparison, EvaluateMixedOptions, Made, MixedRecipe, PromptPiece,
     Recipe, RunEnd, RunFolder, TrainError, compare_mixed, evaluate_mixed, image_grid, save_png,
@@ -127,7 +128,8 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
     let path = dir.path().join("r");
-    let recipe = tiny(dir.path(), &[]);
+    // A text that is trained on twice as often is measured once all the same.
+    let recipe = tiny(dir.path(), &["mix.text=2", "text.caption_weight=3.0"]);
     run(&path, &recipe, false, false).unwrap();
 
     let device = Device::default();
@@ -137,7 +139,7 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
         let prompt = PromptPiece::parse(prompt).unwrap();
         artist.generate(&prompt, &sample, TextOptions::default(), (20, seed))
     };
-    let picture = |seed| match &make("red <image>", seed).unwrap()[..] {
+    let picture = |seed| match &make("red <image>", seed).unwrap().pieces[..] {
         [Made::Picture(picture), ..] => picture.to_data(),
         other => panic!("no picture first: {other:?}"),
     };
@@ -146,6 +148,17 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
     let file = dir.path().join("1.png");
     let asked = format!("<image>{}</image>", file.display());
     assert!(make(&asked, 0).is_ok());
+    // Room for one token; for 64 positions less `<BOS>`, four latents and the marks around them.
+    let cut = |prompt: &str, positions| {
+        let prompt = PromptPiece::parse(prompt).unwrap();
+        let options = TextOptions::default();
+        artist
+            .generate(&prompt, &sample, options, (positions, 0))
+            .unwrap()
+            .cut
+    };
+    assert_eq!(cut(&asked, 1), Some(1));
+    assert!([None, Some(57)].contains(&cut(&asked, 500)));
 
     let error = |prompt: &str| make(prompt, 0).unwrap_err().to_string();
     let text = dir.path().join("train.txt");
@@ -155,16 +168,28 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
     assert!(long.contains("mix.pack_positions"), "{long}");
     let long = error(&format!("{} <image>", "blue ".repeat(60)));
     assert!(long.contains("what is asked for at least 5"), "{long}");
+    check_evaluation(&path, &recipe);
+}
 
+/// A run that trains on its text twice an epoch.
+fn check_evaluation(path: &Path, recipe: &MixedRecipe) {
     let options = EvaluateMixedOptions {
         samples: 6,
         seed: 3,
-        sample,
+        sample: recipe.sample_options(),
     };
-    let measured = evaluate_mixed(&path, &options, &device).unwrap();
+    let measured = evaluate_mixed(path, &options, &Device::default()).unwrap();
     assert_eq!(measured.samples, [6, 6]);
     assert!(measured.text_perplexity.unwrap() > 1.0);
-    assert!(measured.text_bits_per_byte.unwrap() > 0.0);
+    let (run, _) = RunFolder::<MixedRecipe>::open(path).unwrap();
+    let tokenizer = run.latest("lm").unwrap().unwrap().0.join("tokenizer.json");
+    let tokens = TextTokenizer::read(&tokenizer)
+        .unwrap()
+        .encode("Blue is warm.");
+    // The text's end is a token too.
+    let nats = (tokens.unwrap().len() + 1) as f64 * measured.text_perplexity.unwrap().ln();
+    let bits = nats / std::f64::consts::LN_2 / "Blue is warm.".len() as f64;
+    assert!((measured.text_bits_per_byte.unwrap() - bits).abs() < 1e-9);
     let shares = [
         measured.neighbours_of_category,
         measured.neighbours_of_category_held_out,
@@ -179,9 +204,26 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
     // Of a gallery of ten warm and ten cold, the ten nearest cannot all be of one kind by chance.
     assert!((measured.neighbours_of_category_by_chance.unwrap() - 0.5).abs() < 1e-9);
     assert_eq!(measured.colour_agreement_of_real, Some(1.0));
-    for file in ["evaluation.json", "samples/evaluation.png", "report.html"] {
+    // Fourteen training pictures: all even numbers but 0 are red, of the odd ones every other is blue.
+    assert_eq!(measured.colour_agreement_by_majority, Some(9.0 / 14.0));
+    let distances = [
+        measured.colour_distance,
+        measured.colour_distance_shuffled,
+        measured.colour_distance_held_out,
+        measured.colour_distance_held_out_shuffled,
+    ];
+    assert!(distances.iter().all(|x| *x > 0.0), "{distances:?}");
+    for file in ["evaluation.json", "samples/evaluation.png"] {
         assert!(path.join(file).is_file(), "{file}");
     }
+    let captions = fs::read_to_string(path.join("captions.tsv")).unwrap();
+    let lines: Vec<&str> = captions.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("asked\tsaid\tsplit", 13));
+    // Six of the fourteen from the first on.
+    assert!(lines[1].starts_with("cold: blue 1\t"), "{captions}");
+    assert!(lines[1].ends_with("\ttrain") && lines[12].ends_with("\ttest"));
+    let report = fs::read_to_string(path.join("report.html")).unwrap();
+    assert!(report.contains("<td>cold: blue 1</td>"));
 }
 
 /// A batch of pictures is one epoch's share, and captions are learned: after some steps on few
@@ -249,6 +291,9 @@ fn models_of_text_and_pictures_are_compared() {
         let steps: Vec<u64> = rival.points.iter().map(|point| point.step).collect();
         assert_eq!(steps, [2, 4], "{}", rival.name);
         for point in &rival.points {
+            for share in [point.category_named, point.neighbours_of_category] {
+                assert!((0.0..=1.0).contains(&share.unwrap()), "{point:?}");
+            }
             // Four steps: hardly better than uniform over some 300 tokens.
             for perplexity in [point.text_perplexity, point.caption_perplexity] {
                 let perplexity = perplexity.unwrap();
@@ -261,10 +306,14 @@ fn models_of_text_and_pictures_are_compared() {
         );
     }
     let (table, figure) = (read("compare.md"), read("compare.svg"));
-    assert!(
-        table.contains("caption perplexity") && !table.contains("NaN"),
-        "{table}"
-    );
+    for part in [
+        "| caption perplexity | category named | neighbours of category |",
+        "Neighbours of category, by chance: 0.500.",
+        "Category named, by whoever always names the largest: ",
+    ] {
+        assert!(table.contains(part), "{table}");
+    }
+    assert!(!table.contains("NaN"), "{table}");
     assert!(!figure.contains("NaN"));
 
     let wrong = [&changes[..], &["evaluate.parameter_tolerance=0.0".into()]].concat();
@@ -286,5 +335,6 @@ fn text_and_pictures_are_learned_in_bf16() {
 fn two_devices_learn_text_and_pictures_as_one() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
-    check_two_devices(tiny(dir.path(), &[]), train_mixed);
+    let recipe = tiny(dir.path(), &["text.caption_weight=4.0"]);
+    check_two_devices(recipe, train_mixed);
 }

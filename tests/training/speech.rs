@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm_data::speech::{read_audio, write_wav};
+use latentlm_data::speech::{Skipped, read_audio, write_wav};
+use latentlm_data::{TextTokenizer, TokenizerKind};
 use latentlm_tests::repository;
 use latentlm_train::{
     EvaluateSpeechOptions, Listener, Recipe, RunEnd, RunFolder, Speaker, SpeechCodec, SpeechRecipe,
@@ -149,12 +150,31 @@ fn streams_what_it_says(speaker: &Speaker, text: &str, how: (&SampleOptions, u64
     let times = times.unwrap();
     assert!(times.first_audio_s <= times.total_s);
     let whole = speaker.say(&[text.to_owned()], None, how.0, how.1).unwrap();
+    assert_eq!(times.was_cut, whole[0].was_cut);
     let whole = &whole[0].samples;
     assert_eq!(streamed.len(), whole.len());
     assert_eq!(chunks, whole.len() / 640, "a chunk a latent");
     for (streamed, whole) in streamed.iter().zip(whole) {
         assert!((streamed - whole).abs() < 1e-4);
     }
+    let mut heard = 0;
+    let ended = speaker.stream(text, None, how, |_| {
+        heard += 1;
+        Err::<(), _>(TrainError::Voice {
+            reason: "heard enough".into(),
+        })
+    });
+    assert_eq!(heard, chunks.min(1), "no more is heard than is asked for");
+    assert_eq!(ended.is_err(), chunks > 0);
+}
+
+/// Finds that the first recording suffered a little, and gives no number to the others.
+fn pesq_judge(path: &Path) -> Listener {
+    let script = path.join("judge it.sh");
+    let text = "score=3.5; while [ $# -gt 0 ]; do
+        printf '%s\\t%s\\n' \"$2\" $score; score=nan; shift 2; done";
+    fs::write(&script, text).unwrap();
+    Listener::parse(&format!("sh \"{}\"", script.display())).unwrap()
 }
 
 /// With a listener that hears the same in everything.
@@ -173,6 +193,7 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         recognizer: Some(listener.clone()),
         open_recognizer: Some(listener),
         speaker_judge: None,
+        pesq_judge: Some(pesq_judge(path)),
     };
     let measured = evaluate_speech(path, &options, &Device::default()).unwrap();
     for name in [
@@ -190,6 +211,7 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         measured["digits_word_error_rate_original"] > 0.0,
         "the listener is deaf"
     );
+    assert_eq!(measured["codec_pesq"], 3.5);
     assert!(path.join("evaluation.json").is_file());
 }
 
@@ -234,15 +256,132 @@ fn a_corpus_with_broken_files_trains_on_the_rest_and_lists_them() {
     fs::write(corpus.join("1.wav"), &good[..9000]).unwrap();
     assert!(read_audio(&corpus.join("1.wav")).is_err());
     let recipe = tiny(&corpus, &["data.composed=0"]);
-    let end = run(&dir.path().join("r"), &recipe, false, false).unwrap();
+    let path = dir.path().join("r");
+    let first = run(&path, &recipe, false, false).unwrap();
+    assert_eq!(left_out(&first), ["0.wav", "1.wav"]);
+    let list = fs::read_to_string(path.join("skipped.txt")).unwrap();
+    let cut = corpus.join("1.wav");
+    assert!(list.ends_with(&format!("{}\tis cut short\n", cut.display())));
+    let html = fs::read_to_string(path.join("report.html")).unwrap();
+    assert!(html.contains("Left out") && html.contains("is cut short"));
+
+    // What the codec's stage found out is not forgotten when a run goes on behind it.
+    fs::remove_dir_all(path.join("checkpoints/lm")).unwrap();
+    for _ in 0..2 {
+        let again = run(&path, &recipe, true, false).unwrap();
+        assert_eq!(left_out(&again), ["0.wav", "1.wav"]);
+    }
+}
+
+/// Names of the recordings that a finished run left out.
+fn left_out(end: &RunEnd) -> Vec<String> {
     let RunEnd::Finished { skipped, .. } = end else {
         panic!("not finished: {end:?}");
     };
-    let names: Vec<String> = skipped
-        .iter()
-        .map(|skipped| skipped.path.file_name().unwrap().display().to_string())
-        .collect();
-    assert_eq!(names, ["0.wav", "1.wav"], "{skipped:?}");
+    let name = |skipped: &Skipped| skipped.path.file_name().unwrap().display().to_string();
+    skipped.iter().map(name).collect()
+}
+
+/// A vocabulary of characters, as a file.
+fn write_vocabulary(path: &Path, characters: &str) {
+    let texts = [characters.to_owned()];
+    let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 64).unwrap();
+    fs::write(path, tokenizer.to_json().unwrap()).unwrap();
+}
+
+#[test]
+fn texts_outside_the_vocabulary_are_left_out_and_listed() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (corpus, vocabulary) = (dir.path().join("corpus"), dir.path().join("words.json"));
+    fs::create_dir(&corpus).unwrap();
+    write_vocabulary(&vocabulary, "one two");
+    let long = "one ".repeat(100);
+    let mut lines = String::new();
+    for (index, (split, text)) in [
+        ("train", "one two"),
+        ("train", "zwei"),
+        ("train", "two one"),
+        ("test", "drei"),
+        ("test", long.as_str()),
+        ("test", "two"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * 0.1).sin()).collect();
+        write_wav(&corpus.join(format!("{index}.wav")), &tone, 16_000).unwrap();
+        lines += &format!(r#"{{"audio": "{index}.wav", "text": "{text}", "split": "{split}"}}"#);
+        lines += "\n";
+    }
+    fs::write(corpus.join("metadata.jsonl"), lines).unwrap();
+    let words = format!("text.path={}", vocabulary.display());
+    let recipe = tiny(&corpus, &["data.composed=0", &words]);
+    let path = dir.path().join("r");
+    let end = run(&path, &recipe, false, false).unwrap();
+    assert_eq!(left_out(&end), ["1.wav", "3.wav"]);
+
+    // One held-out text can't be encoded, another is longer than the context: the third is spoken.
+    let options = EvaluateSpeechOptions {
+        samples: 3,
+        seed: 0,
+        sample: recipe.sample_options(),
+        recognizer: None,
+        open_recognizer: None,
+        speaker_judge: None,
+        pesq_judge: None,
+    };
+    let measured = evaluate_speech(&path, &options, &Device::default()).unwrap();
+    assert!(
+        measured.contains_key("recordings_length_ratio"),
+        "{measured:?}"
+    );
+    let list = fs::read_to_string(path.join("skipped.txt")).unwrap();
+    for (name, part) in [
+        ("1.wav", "`z` is outside the vocabulary"),
+        ("3.wav", "`d` is outside the vocabulary"),
+        ("4.wav", "more than the 200"),
+    ] {
+        let line = list.lines().find(|line| line.contains(name));
+        assert!(line.is_some_and(|line| line.contains(part)), "{list}");
+    }
+    assert_eq!(list.lines().count(), 3, "{list}");
+}
+
+#[test]
+fn a_resumed_run_keeps_its_vocabulary() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let vocabulary = dir.path().join("letters.json");
+    let letters = format!("text.path={}", vocabulary.display());
+    let recipe = tiny(&voice(), &[&letters]);
+    let path = dir.path().join("r");
+    let missing = run(&path, &recipe, false, true).unwrap_err().to_string();
+    assert!(missing.contains("letters.json"), "{missing}");
+    assert!(
+        !path.exists(),
+        "a run that can't begin leaves nothing behind"
+    );
+
+    write_vocabulary(&vocabulary, "abcdefghijklmnopqrstuvwxyz '");
+    run(&path, &recipe, false, true).unwrap();
+    let newest = || {
+        let (run, _) = RunFolder::<SpeechRecipe>::open(&path).unwrap();
+        run.latest("lm").unwrap()
+    };
+    for _ in 0..4 {
+        if newest().is_none() {
+            run(&path, &recipe, true, true).unwrap();
+        }
+    }
+    let tokenizer = || fs::read_to_string(newest().unwrap().0.join("tokenizer.json")).unwrap();
+    let before = tokenizer();
+    // As many tokens for other characters: the weights would fit, what they mean would not.
+    write_vocabulary(&vocabulary, "ABCDEFGHIJKLMNOPQRSTUVWXYZ '");
+    let end = run(&path, &recipe, true, false).unwrap();
+    assert_eq!(left_out(&end), Vec::<String>::new());
+    assert_eq!(newest().unwrap().1.step, 3);
+    assert_eq!(tokenizer(), before);
 }
 
 #[test]

@@ -37,3 +37,23 @@ pub fn surprise(token: &TokenAdapter, hidden: Tensor<2>, answers: Tensor<1, Int>
     let [_, count, vocabulary] = logits.dims();
     cross_entropy(logits.reshape([count, vocabulary]), answers)
 }
+
+/// The mean of the answers' surprises, each as heavy as its document: `sum(w x) / sum(w)`.
+///
+/// # Shapes
+/// - `surprise`: `[M]`, of the layout's answers; `weights`: one a document
+/// - returns: `[1]`
+///
+/// # Panics
+/// If there are not as many weights as documents.
+pub fn weighted_mean(surprise: Tensor<1>, layout: &Layout, weights: &[f64]) -> Tensor<1> {
+    let each = layout.answer_weights(weights);
+    if weights.windows(2).all(|pair| pair[0] == pair[1]) {
+        return surprise.mean();
+    }
+    let total: f64 = each.iter().sum();
+    let shares: Vec<f32> = each.iter().map(|weight| (weight / total) as f32).collect();
+    let shares = TensorData::new(shares, [each.len()]);
+    let shares = Tensor::<1>::from_data(shares, &surprise.device());
+    (surprise * shares).sum()
+}

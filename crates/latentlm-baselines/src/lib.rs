@@ -46,7 +46,7 @@ pub use denoiser::{ImageDenoiser, ImageDiffusion};
 pub use dit::{Dit, DitConfig, DitNetwork};
 pub use error::BaselineError;
 pub use mixed_transfusion::{MixedTransfusion, TransfusionLoss};
-pub use mixed_vq::{MixedVqLm, MixedVqLmConfig};
+pub use mixed_vq::{MixedVqLm, MixedVqLmConfig, MixedVqLoss};
 pub use quantizer::{Quantized, Quantizer, perplexity};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::TokenAdapter;
-use latentlm_adapters::packed::{embed, indices, surprise};
+use latentlm_adapters::packed::{embed, indices, surprise, weighted_mean};
 use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
@@ -26,27 +26,37 @@ pub struct MixedTransfusion {
 /// The two parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 where nothing is learned.
 #[derive(Debug, Clone)]
 pub struct TransfusionLoss {
-    /// Mean cross entropy of the learned tokens.
+    /// Mean cross entropy of the learned tokens, each as heavy as its document.
     pub token: Tensor<1>,
     /// The denoising error of the learned pictures.
     pub diffusion: Tensor<1>,
 }
 
 /// Who sees whom in a document: its picture all of itself.
+///
+/// # Panics
+/// If the document has several pictures: attention knows one run of positions that see each other.
 fn sight(document: &Document) -> Sight {
     let mut position = 0;
-    let mut sight = Sight::causal(document.positions());
+    let mut picture = None;
     for segment in &document.segments {
         position += match segment {
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { frames, .. } => {
                 let first = position + 1; // behind <BOD>
-                sight = Sight::mutual(document.positions(), first..first + frames);
+                let before = picture.replace(first..first + frames);
+                assert!(
+                    before.is_none(),
+                    "a document with several pictures; MixedTransfusion reads one"
+                );
                 frames + 2
             }
         };
     }
-    sight
+    match picture {
+        Some(picture) => Sight::mutual(document.positions(), picture),
+        None => Sight::causal(document.positions()),
+    }
 }
 
 impl MixedTransfusion {
@@ -69,7 +79,7 @@ impl MixedTransfusion {
     /// - returns: `[P, D]`
     ///
     /// # Panics
-    /// If the documents' pictures are not as many as given.
+    /// If the documents' pictures are not as many as given, or a document has several.
     pub fn hidden(
         &self,
         documents: &[Document],
@@ -111,14 +121,17 @@ impl MixedTransfusion {
     /// # Shapes
     /// - `images`: `[I, T * Z]`, whitened, those of all documents
     /// - `draws`: a row for each learned picture ([`ImageDiffusion::draw`])
+    /// - `weights`: of each document's learned tokens in their mean
     ///
     /// # Panics
-    /// If pictures or draws are not as many as the documents say.
+    /// If pictures, draws or weights are not as many as the documents say, or a document has several
+    /// pictures.
     pub fn loss(
         &self,
         documents: &[Document],
         images: Tensor<2>,
         draws: DiffusionDraws,
+        weights: &[f64],
     ) -> TransfusionLoss {
         let device = images.device();
         let layout = self.layout(documents);
@@ -137,7 +150,7 @@ impl MixedTransfusion {
             },
             token: match layout.answers.is_empty() {
                 true => Tensor::zeros([1], &device),
-                false => self.surprise(&layout, hidden).mean(),
+                false => weighted_mean(self.surprise(&layout, hidden), &layout, weights),
             },
         }
     }

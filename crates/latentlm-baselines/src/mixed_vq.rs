@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_adapters::packed::{indices, surprise};
+use latentlm_adapters::packed::{indices, surprise, weighted_mean};
 use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_core::sequence::{Document, Layout, SpecialTokens};
@@ -64,6 +64,15 @@ impl MixedVqLmConfig {
     }
 }
 
+/// The two parts of the joint loss, `[1]` each; 0 where nothing is learned.
+#[derive(Debug, Clone)]
+pub struct MixedVqLoss {
+    /// Mean cross entropy of the learned tokens, each as heavy as its document.
+    pub token: Tensor<1>,
+    /// Mean cross entropy of the learned codes.
+    pub code: Tensor<1>,
+}
+
 /// The autoregressive model of text and of pictures as codes.
 #[derive(Module, Debug)]
 pub struct MixedVqLm {
@@ -86,13 +95,27 @@ impl MixedVqLm {
         SpecialTokens::after(self.first_code() - SpecialTokens::count(1), 1)
     }
 
+    /// Where everything stands in packed documents.
+    fn layout(&self, documents: &[Document]) -> Layout {
+        Layout::new(documents, &self.special_tokens().modalities)
+    }
+
     /// `-log p` of every learned token of packed documents, then of every learned code, `[M]`.
     /// `codes` are those of all the documents' pictures, one after the other.
     ///
     /// # Panics
     /// If the documents' latents are not as many as the codes, or nothing is learned.
     pub fn surprise(&self, documents: &[Document], codes: &[i64], device: &Device) -> Tensor<1> {
-        let layout = Layout::new(documents, &self.special_tokens().modalities);
+        self.surprise_at(&self.layout(documents), documents, codes, device)
+    }
+
+    fn surprise_at(
+        &self,
+        layout: &Layout,
+        documents: &[Document],
+        codes: &[i64],
+        device: &Device,
+    ) -> Tensor<1> {
         let tokens = layout.tokens.len();
         assert_eq!(layout.rows.len() - tokens, codes.len(), "codes");
         let code = |code: i64| self.first_code() as i64 + code;
@@ -105,11 +128,38 @@ impl MixedVqLm {
         let x = self.token.embed(indices(&read, device).unsqueeze_dim(0));
         let hidden = self.backbone.forward_documents(x, &lengths); // [1, T, D]
         let learned = &layout.learned[0];
-        let answers = learned.latents.iter().map(|&at| code(codes[at as usize]));
-        let answers = [layout.answers, answers.collect()].concat();
+        let coded = learned.latents.iter().map(|&at| code(codes[at as usize]));
+        let answers: Vec<i64> = layout.answers.iter().copied().chain(coded).collect();
         let asked = [&layout.asked[..], &learned.conditions].concat();
         let asked = hidden.select(1, indices(&asked, device)).squeeze_dim(0);
         surprise(&self.token, asked, indices(&answers, device))
+    }
+
+    /// The joint loss of packed documents, from one pass over text and codes. `codes` are those of
+    /// all the documents' pictures, `weights` those of each document's learned tokens in their mean.
+    ///
+    /// # Panics
+    /// If codes or weights are not as many as the documents say, or nothing is learned.
+    pub fn loss(
+        &self,
+        documents: &[Document],
+        codes: &[i64],
+        weights: &[f64],
+        device: &Device,
+    ) -> MixedVqLoss {
+        let layout = self.layout(documents);
+        let surprise = self.surprise_at(&layout, documents, codes, device);
+        let (all, words) = (surprise.dims()[0], layout.answers.len());
+        MixedVqLoss {
+            token: match words {
+                0 => Tensor::zeros([1], device),
+                _ => weighted_mean(surprise.clone().narrow(0, 0, words), &layout, weights),
+            },
+            code: match all - words {
+                0 => Tensor::zeros([1], device),
+                codes => surprise.narrow(0, words, codes).mean(),
+            },
+        }
     }
 
     /// Draws a picture of so many codes for each text, code by code with a KV cache. Guidance works

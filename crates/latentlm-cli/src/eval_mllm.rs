@@ -34,6 +34,7 @@ impl EvalMllm {
         };
         let evaluation = evaluate_mixed(&path, &options, &device)?;
         println!("{}", serde_json::to_string_pretty(&evaluation)?);
+        println!("captions {}", run.file("captions.tsv").display());
         println!("report {}", run.file("report.html").display());
         Ok(())
     }

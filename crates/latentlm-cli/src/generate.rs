@@ -66,8 +66,9 @@ impl Generate {
             top_p: self.top_p.unwrap_or(recipe.top_p),
         };
         let limits = (self.positions as usize, self.drawing.seed);
+        let generated = artist.generate(&prompt, &options, text, limits)?;
         let mut pictures = 0;
-        for made in artist.generate(&prompt, &options, text, limits)? {
+        for made in generated.pieces {
             match made {
                 Made::Text(text) => println!("{text}"),
                 Made::Picture(picture) => {
@@ -77,6 +78,13 @@ impl Generate {
                     pictures += 1;
                 }
             }
+        }
+        if let Some(positions) = generated.cut {
+            let most = artist.recipe().mix.pack_positions;
+            eprintln!(
+                "cut off after {positions} positions: --positions says how many, and the model was \
+                 trained on {most} with the prompt"
+            );
         }
         Ok(())
     }

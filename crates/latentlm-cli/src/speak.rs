@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use latentlm::SampleOptions;
 use latentlm_data::DataError;
-use latentlm_data::speech::{WavFile, WavStream};
+use latentlm_data::speech::{WavFile, WavStream, write_wav};
 use latentlm_train::{Speaker, SpeakingTimes, TrainError, Voice, sentences};
 
 use crate::device::device;
@@ -19,22 +19,27 @@ use crate::training::run_path;
 const LONGEST_SENTENCE: usize = 120;
 /// Silence between sentences, in seconds.
 const PAUSE_SECONDS: f64 = 0.25;
+/// Texts that are held in memory until their files are written.
+const TEXTS_AT_ONCE: usize = 16;
 
 /// Says a text in the voice of a trained model, sound by sound as it is made
+///
+/// With --each every text gets a file of its own, written when it is whole; several are spoken at once.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask speak --run voice --text \"three five nine\" --out hello.wav\n  \
     echo \"monday may third\" | cargo xtask speak --out - | aplay\n  \
-    cargo xtask speak --file story.txt --voice me.wav --voice-text \"what I say in it\" --out story.wav")]
+    cargo xtask speak --file story.txt --voice me.wav --voice-text \"what I say in it\" --out story.wav\n  \
+    cargo xtask speak --each --file lines.txt --out spoken")]
 pub struct Speak {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
     run: String,
     #[command(flatten)]
     drawing: Drawing,
-    /// What to say; standard input if neither this nor --file is given
+    /// What to say, several times for several texts; standard input if neither this nor --file is given
     #[arg(long, conflicts_with = "file")]
-    text: Option<String>,
+    text: Vec<String>,
     /// File with what to say
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -44,19 +49,25 @@ pub struct Speak {
     /// What is said in it
     #[arg(long, value_name = "TEXT", requires = "voice")]
     voice_text: Option<String>,
-    /// WAV to write as it is made; `-` for standard output
+    /// Gives every line its own file: 001.wav, 002.wav and so on in the folder --out
+    #[arg(long)]
+    each: bool,
+    /// WAV to write as it is made; `-` for standard output; with --each a folder
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
 impl Speak {
     pub fn run(self) -> Result<()> {
-        let sentences = sentences(&self.words().map_err(TrainError::from)?, LONGEST_SENTENCE);
-        if sentences.is_empty() {
+        let texts = self.texts().map_err(TrainError::from)?;
+        if texts.is_empty() {
             let reason = "there is nothing to say: the text is empty".into();
             return Err(TrainError::Data(DataError::Text { reason }).into());
         }
-        if self.out.is_dir() {
+        if self.each && self.out == Path::new("-") {
+            bail!("--each writes files: name a folder for them with --out");
+        }
+        if !self.each && self.out.is_dir() {
             return Err(self.unwritten(io::ErrorKind::IsADirectory.into()).into());
         }
         let device = device(&self.drawing.device)?;
@@ -67,13 +78,16 @@ impl Speak {
         };
         let options = self.drawing.options(speaker.recipe().sample_options());
         // The last sentence too, before the first is heard.
-        speaker.accepts(&sentences, voice.as_ref(), &options)?;
+        speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
         let said = Said {
             speaker,
             voice,
-            sentences,
+            texts,
             options,
         };
+        if self.each {
+            return self.to_folder(&said);
+        }
         if self.out == Path::new("-") {
             let stdout = io::stdout();
             if stdout.is_terminal() {
@@ -89,7 +103,23 @@ impl Speak {
         self.to_file(&said)
     }
 
-    fn words(&self) -> Result<String, DataError> {
+    /// What is to be said, each text in sentences; texts of none are left out. Without --each it is one.
+    fn texts(&self) -> Result<Vec<Vec<String>>, DataError> {
+        let words = self.words()?;
+        let cut = |text: &str| sentences(text, LONGEST_SENTENCE);
+        let mut texts: Vec<Vec<String>> = match self.each {
+            true => words
+                .iter()
+                .flat_map(|text| text.lines())
+                .map(cut)
+                .collect(),
+            false => vec![words.iter().flat_map(|text| cut(text)).collect()],
+        };
+        texts.retain(|sentences| !sentences.is_empty());
+        Ok(texts)
+    }
+
+    fn words(&self) -> Result<Vec<String>, DataError> {
         let unread = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| DataError::Io {
@@ -98,11 +128,12 @@ impl Speak {
                 source,
             }
         };
-        if let Some(text) = &self.text {
-            return Ok(text.clone());
+        if !self.text.is_empty() {
+            return Ok(self.text.clone());
         }
         if let Some(path) = &self.file {
-            return std::fs::read_to_string(path).map_err(unread(path));
+            let text = std::fs::read_to_string(path).map_err(unread(path))?;
+            return Ok(vec![text]);
         }
         let mut stdin = io::stdin();
         if stdin.is_terminal() {
@@ -113,7 +144,7 @@ impl Speak {
         let mut text = String::new();
         let read = stdin.read_to_string(&mut text);
         read.map_err(unread(Path::new("standard input")))?;
-        Ok(text)
+        Ok(vec![text])
     }
 
     fn unwritten(&self, source: io::Error) -> TrainError {
@@ -140,14 +171,17 @@ impl Speak {
                 Ok(())
             }
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(()),
+            Ok((_, cut)) => {
+                said.tell_of_cuts(cut);
+                Ok(())
+            }
         }
     }
 
     /// The file gets its name when it is whole.
     fn to_file(&self, said: &Said) -> Result<()> {
         let mut file = WavFile::create(&self.out, said.speaker.sample_rate_hz())?;
-        let times = self.say(said, |sound| Ok(file.write(sound)?))?;
+        let (times, cut) = self.say(said, |sound| Ok(file.write(sound)?))?;
         file.finish()?;
         println!(
             "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",
@@ -156,22 +190,50 @@ impl Speak {
             times.total_s,
             1e3 * times.first_audio_s
         );
+        said.tell_of_cuts(cut);
         Ok(())
     }
 
+    /// A file a text. The seed counts on from sentence to sentence, as it does in one file.
+    fn to_folder(&self, said: &Said) -> Result<()> {
+        std::fs::create_dir_all(&self.out).map_err(|source| self.unwritten(source))?;
+        let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
+        let digits = said.texts.len().to_string().len().max(3);
+        let (mut number, mut seed, mut cut) = (0, self.drawing.seed, 0);
+        for texts in said.texts.chunks(TEXTS_AT_ONCE) {
+            let (sentences, voice) = (texts.concat(), said.voice.as_ref());
+            let speech = said.speaker.say(&sentences, voice, &said.options, seed)?;
+            seed = seed.wrapping_add(sentences.len() as u64);
+            cut += speech.iter().filter(|speech| speech.was_cut).count();
+            let mut sounds = speech.into_iter().map(|speech| speech.samples);
+            for sentences in texts {
+                let own: Vec<Vec<f32>> = sounds.by_ref().take(sentences.len()).collect();
+                let samples = own.join(&pause[..]);
+                number += 1;
+                let path = self.out.join(format!("{number:0digits$}.wav"));
+                write_wav(&path, &samples, rate)?;
+                let seconds = samples.len() as f64 / f64::from(rate);
+                println!("{}: {seconds:.2} s", path.display());
+            }
+        }
+        said.tell_of_cuts(cut);
+        Ok(())
+    }
+
+    /// Says all sentences; how long that took, and how many were cut.
     fn say(
         &self,
         said: &Said,
         mut hear: impl FnMut(&[f32]) -> Result<(), TrainError>,
-    ) -> Result<SpeakingTimes, TrainError> {
-        let rate = f64::from(said.speaker.sample_rate_hz());
-        let pause = vec![0.0; (PAUSE_SECONDS * rate) as usize];
+    ) -> Result<(SpeakingTimes, usize), TrainError> {
+        let (pause, mut cut) = (said.pause(), 0);
         let mut sum = SpeakingTimes {
             first_audio_s: 0.0,
             total_s: 0.0,
             speech_s: 0.0,
+            was_cut: false,
         };
-        for (sentence, number) in said.sentences.iter().zip(0..) {
+        for (sentence, number) in said.texts.iter().flatten().zip(0..) {
             if number > 0 {
                 hear(&pause)?;
                 sum.speech_s += PAUSE_SECONDS;
@@ -184,8 +246,10 @@ impl Speak {
             }
             sum.total_s += times.total_s;
             sum.speech_s += times.speech_s;
+            sum.was_cut |= times.was_cut;
+            cut += usize::from(times.was_cut);
         }
-        Ok(sum)
+        Ok((sum, cut))
     }
 }
 
@@ -193,6 +257,27 @@ impl Speak {
 struct Said {
     speaker: Speaker,
     voice: Option<Voice>,
-    sentences: Vec<String>,
+    /// Each in sentences.
+    texts: Vec<Vec<String>>,
     options: SampleOptions,
+}
+
+impl Said {
+    /// What is heard between two sentences.
+    fn pause(&self) -> Vec<f32> {
+        let rate = f64::from(self.speaker.sample_rate_hz());
+        vec![0.0; (PAUSE_SECONDS * rate) as usize]
+    }
+
+    /// A line where some sentences did not end; on standard error, for there may be sound on the other.
+    fn tell_of_cuts(&self, cut: usize) {
+        let all = self.texts.iter().flatten().count();
+        let seconds = self.speaker.recipe().sample.max_seconds;
+        if cut > 0 {
+            eprintln!(
+                "{cut} of {all} sentences did not end by themselves and were cut at {seconds} s \
+                 (sample.max_seconds)"
+            );
+        }
+    }
 }

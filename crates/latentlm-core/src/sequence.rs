@@ -111,6 +111,12 @@ impl Document {
         };
         self.segments.iter().map(frames).sum()
     }
+
+    /// Whether it has latents that are read and not learned: what it teaches is said of them.
+    pub fn reads_latents(&self) -> bool {
+        let read = |segment: &Segment| matches!(segment, Segment::Latents { learned: false, .. });
+        self.segments.iter().any(read)
+    }
 }
 
 /// Latents of one modality that are learned.
@@ -134,6 +140,8 @@ pub struct Layout {
     pub asked: Vec<i64>,
     /// What it should say there.
     pub answers: Vec<i64>,
+    /// How many of the answers are each document's.
+    pub document_answers: Vec<usize>,
     /// What the diffusion head should draw, one entry a modality.
     pub learned: Vec<LearnedLatents>,
 }
@@ -159,6 +167,7 @@ impl Layout {
                 rows: Vec::new(),
                 asked: Vec::new(),
                 answers: Vec::new(),
+                document_answers: Vec::with_capacity(documents.len()),
                 learned: vec![LearnedLatents::default(); modalities.len()],
             },
             modalities,
@@ -166,9 +175,24 @@ impl Layout {
             first_rows,
         };
         for document in documents {
+            let before = writer.layout.answers.len();
             writer.document(document);
+            let own = writer.layout.answers.len() - before;
+            writer.layout.document_answers.push(own);
         }
         writer.layout
+    }
+
+    /// Every answer's weight, given the documents'.
+    ///
+    /// # Panics
+    /// If there are not as many weights as documents.
+    pub fn answer_weights(&self, documents: &[f64]) -> Vec<f64> {
+        let counts = &self.document_answers;
+        let (given, wanted) = (documents.len(), counts.len());
+        assert_eq!(given, wanted, "{given} weights of {wanted} documents");
+        let own = |(&weight, &count): (&f64, &usize)| std::iter::repeat_n(weight, count);
+        documents.iter().zip(counts).flat_map(own).collect()
     }
 }
 
@@ -320,6 +344,12 @@ mod tests {
         // The picture's end is known, what is said about it is not.
         assert_eq!(layout.asked, [0, 1, 5, 11, 12, 14, 15, 16, 17]);
         assert_eq!(layout.answers, [1, 12, 11, 2, 11, 3, 15, 17, 16]);
+        assert_eq!(layout.document_answers, [3, 2, 4]);
+        let weights = [1.0, 5.0, 2.0];
+        let each = [1.0, 1.0, 1.0, 5.0, 5.0, 2.0, 2.0, 2.0, 2.0];
+        assert_eq!(layout.answer_weights(&weights), each);
+        let read: Vec<bool> = documents.iter().map(Document::reads_latents).collect();
+        assert_eq!(read, [false, true, false]);
         assert_eq!(layout.learned[0].conditions, [2, 3]);
         assert_eq!(layout.learned[0].latents, [0, 1]);
         assert_eq!(layout.learned[1].conditions, [16]);

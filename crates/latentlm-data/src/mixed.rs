@@ -53,9 +53,14 @@ impl Caption {
     /// What a model learns to say: `animals & nature: dog face`.
     pub fn said(&self) -> String {
         match &self.category {
-            Some(category) => format!("{category}: {}", self.text),
+            Some(category) => format!("{} {}", Self::beginning(category), self.text),
             None => self.text.clone(),
         }
+    }
+
+    /// What is said of all pictures of a category before anything else: `animals & nature:`.
+    pub fn beginning(category: &str) -> String {
+        format!("{category}:")
     }
 
     /// What a picture is asked for by: with an article, without, with its category.
@@ -76,6 +81,14 @@ enum Item {
     Draw { picture: usize, way: usize },
     Caption { picture: usize },
     Text { piece: usize },
+}
+
+/// Text that is learned.
+fn learned(tokens: Vec<u32>) -> Segment {
+    Segment::Text {
+        tokens,
+        learned: true,
+    }
 }
 
 /// Documents to be trained on or measured with.
@@ -164,16 +177,6 @@ impl MixedCorpus {
     /// If `index` is out of range.
     pub fn document(&self, index: usize, dropped: bool) -> Document {
         let start = self.special.start;
-        let text = |tokens: Vec<u32>| Segment::Text {
-            tokens,
-            learned: true,
-        };
-        let latents = |learned| Segment::Latents {
-            modality: PICTURES,
-            frames: self.frames,
-            open_ended: false,
-            learned,
-        };
         let segments = match self.items[index] {
             Item::Draw { picture, way } => {
                 let ways = &self.asked[picture];
@@ -181,16 +184,35 @@ impl MixedCorpus {
                     true => &[][..],
                     false => &ways[way % ways.len()],
                 };
-                let begin = text([&[start], asked].concat());
-                vec![begin, latents(true), text(vec![self.special.stop])]
+                let begin = learned([&[start], asked].concat());
+                let end = learned(vec![self.special.stop]);
+                vec![begin, self.latents(true), end]
             }
             Item::Caption { picture } => {
                 let said = [&self.said[picture][..], &[self.special.stop]].concat();
-                vec![text(vec![start]), latents(false), text(said)]
+                return self.saying(said);
             }
-            Item::Text { piece } => vec![text([&[start], &self.pieces[piece][..]].concat())],
+            Item::Text { piece } => vec![learned([&[start], &self.pieces[piece][..]].concat())],
         };
         Document { segments }
+    }
+
+    /// A picture that is read, and tokens that are said of it.
+    pub fn saying(&self, said: Vec<u32>) -> Document {
+        let begin = learned(vec![self.special.start]);
+        Document {
+            segments: vec![begin, self.latents(false), learned(said)],
+        }
+    }
+
+    /// A picture.
+    fn latents(&self, learned: bool) -> Segment {
+        Segment::Latents {
+            modality: PICTURES,
+            frames: self.frames,
+            open_ended: false,
+            learned,
+        }
     }
 
     /// Positions of every document.
@@ -250,6 +272,11 @@ mod tests {
         assert_eq!(read(2, false)[0], "<s>animals:dog");
         assert_eq!(read(2, true), ["<s>", "[true]", "</s>"]);
         assert_eq!(read(3, false), ["<s>", "[false]", "animals:dog</s>"]);
+        let beginning = tokenizer.encode(&Caption::beginning("animals")).unwrap();
+        let said = words(&corpus.saying(beginning.clone()), &tokenizer);
+        assert_eq!(said, ["<s>", "[false]", "animals:"]);
+        let whole = tokenizer.encode("animals: dog").unwrap();
+        assert!(whole.starts_with(&beginning), "{beginning:?} of {whole:?}");
         assert_eq!(
             read(6, false)[0],
             "<s>7",

@@ -12,6 +12,8 @@ use crate::error::DataError;
 
 /// What stands for what a vocabulary lacks.
 const UNKNOWN: &str = "<unk>";
+/// What does so in vocabularies of others.
+const UNKNOWNS: [&str; 2] = [UNKNOWN, "[UNK]"];
 
 /// How a vocabulary is made of a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +29,20 @@ pub enum TokenizerKind {
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    vocabulary: usize,
 }
 
 impl TextTokenizer {
+    fn of(inner: Tokenizer) -> Self {
+        // In a vocabulary of others numbers may be missing: counting its tokens would give some of them
+        // to the control tokens that come behind.
+        let largest = inner.get_vocab(true).into_values().max();
+        Self {
+            vocabulary: largest.map_or(0, |id| id as usize + 1),
+            inner,
+        }
+    }
+
     /// Makes a vocabulary of at most `vocabulary` tokens of texts.
     ///
     /// # Errors
@@ -51,9 +64,7 @@ impl TextTokenizer {
             TokenizerKind::ByteLevelBpe => byte_level_bpe(texts, vocabulary),
             TokenizerKind::Characters => characters(texts),
         };
-        Ok(Self {
-            inner: inner.map_err(failed)?,
-        })
+        Ok(Self::of(inner.map_err(failed)?))
     }
 
     /// Reads a `tokenizer.json`.
@@ -63,7 +74,7 @@ impl TextTokenizer {
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let inner = Tokenizer::from_file(path)
             .map_err(|error| DataError::malformed(path, format!("is no tokenizer: {error}")))?;
-        Ok(Self { inner })
+        Ok(Self::of(inner))
     }
 
     /// The vocabulary as the text of a `tokenizer.json`.
@@ -78,15 +89,15 @@ impl TextTokenizer {
             })
     }
 
-    /// `V`, tokens of the vocabulary.
+    /// `V`: every token is below it.
     pub fn vocabulary(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.vocabulary
     }
 
-    /// Tokens of a text.
+    /// Tokens of a text, at least one.
     ///
     /// # Errors
-    /// If it is empty or has characters that the vocabulary lacks.
+    /// If it is empty, has characters that the vocabulary lacks, or nothing that it has.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let text = text.trim();
         if text.is_empty() {
@@ -100,9 +111,14 @@ impl TextTokenizer {
             .map_err(|error| DataError::Text {
                 reason: format!("cannot encode the text: {error}"),
             })?;
-        let unknown = self.inner.token_to_id(UNKNOWN);
+        if encoding.get_ids().is_empty() {
+            return Err(DataError::Text {
+                reason: format!("nothing of `{text}` is in the vocabulary"),
+            });
+        }
+        let unknown = UNKNOWNS.map(|name| self.inner.token_to_id(name));
         let mut tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
-        if let Some((_, &(start, end))) = tokens.find(|(id, _)| Some(**id) == unknown) {
+        if let Some((_, &(start, end))) = tokens.find(|(id, _)| unknown.contains(&Some(**id))) {
             return Err(DataError::Text {
                 reason: format!(
                     "`{}` is outside the vocabulary; train with another text.tokenizer",
@@ -192,6 +208,40 @@ mod tests {
         assert!(tokenizer.encode("  ").is_err());
         let nothing = TextTokenizer::train(TokenizerKind::Characters, &[], 10);
         assert!(nothing.is_err());
+    }
+
+    /// A `tokenizer.json` as others write it, of whole words.
+    fn of_others(model: &str) -> TextTokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let json = format!(
+            r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+                "normalizer": null, "pre_tokenizer": {{"type": "WhitespaceSplit"}},
+                "post_processor": null, "decoder": null, "model": {model}}}"#
+        );
+        std::fs::write(&path, json).unwrap();
+        TextTokenizer::read(&path).unwrap()
+    }
+
+    /// Three words, of which the last has the number 7: an eighth number is the first that is free.
+    #[test]
+    fn numbers_of_a_vocabulary_may_be_missing() {
+        let words = of_others(
+            r#"{"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "one": 1, "two": 7}}"#,
+        );
+        assert_eq!(words.vocabulary(), 8);
+        assert_eq!(words.encode("two one").unwrap(), [7, 1]);
+        let message = words.encode("one three two").unwrap_err().to_string();
+        assert!(message.contains("`three` is outside"), "{message}");
+    }
+
+    /// A vocabulary without a token for what it lacks leaves that out.
+    #[test]
+    fn a_text_of_which_nothing_is_left_is_refused() {
+        let letters = of_others(r#"{"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}"#);
+        assert_eq!(letters.encode("ab").unwrap(), [0, 1]);
+        let message = letters.encode("xyz").unwrap_err().to_string();
+        assert!(message.contains("nothing of `xyz`"), "{message}");
     }
 
     #[test]

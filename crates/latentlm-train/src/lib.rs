@@ -47,8 +47,8 @@ pub use image::{
 pub use memory::peak_memory_bytes;
 pub use metrics::{MetricLine, MetricsLog};
 pub use mixed::{
-    Artist, EvaluateMixedOptions, Made, MixConfig, MixedEvaluation, MixedRecipe, MixedSampleConfig,
-    MixedTextConfig, PromptPiece, evaluate_mixed, train_mixed,
+    Artist, EvaluateMixedOptions, Generated, Made, MixConfig, MixedEvaluation, MixedRecipe,
+    MixedSampleConfig, MixedTextConfig, PromptPiece, evaluate_mixed, train_mixed,
 };
 pub use optimize::{Player, StepReport};
 pub use precision::Precision;

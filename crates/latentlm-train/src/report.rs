@@ -10,13 +10,16 @@ use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
 
 use crate::error::TrainError;
-use crate::image::ImageRecipe;
+use crate::image::{ImageRecipe, evenly};
 use crate::metrics::{MetricLine, MetricsLog, series};
-use crate::mixed::MixedRecipe;
+use crate::mixed::{CAPTIONS, MixedRecipe, read_captions};
 use crate::plot::{Series, escape, line_chart};
 use crate::recipe::Recipe;
 use crate::run::RunFolder;
-use crate::speech::SpeechRecipe;
+use crate::speech::{SpeechRecipe, skipped};
+
+/// Recordings that a report names; the run's own list has all of them.
+const SKIPPED_SHOWN: usize = 100;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
 padding:0 1rem;color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
@@ -122,6 +125,18 @@ pub(crate) fn write_speech_report(
     curves(&mut page, &lines, "codec", "Codec");
     page.heading("A held-out recording and its reconstruction");
     samples(&mut page, run, "codec-step-");
+    let list = skipped::read(&run.file(skipped::FILE))?;
+    if !list.is_empty() {
+        page.heading("Left out");
+        let shown = list.iter().take(SKIPPED_SHOWN);
+        let mut rows: Vec<(String, String)> = shown
+            .map(|skipped| (skipped.path.display().to_string(), skipped.reason.clone()))
+            .collect();
+        if let Some(more) = list.len().checked_sub(SKIPPED_SHOWN + 1) {
+            rows.push((format!("and {} more", more + 1), skipped::FILE.into()));
+        }
+        page.table(&rows);
+    }
     end(page, run, recipe)
 }
 
@@ -141,10 +156,43 @@ pub(crate) fn write_mixed_report(
             &png,
         );
     }
+    said_captions(&mut page, run);
     page.heading("Held-out captions drawn, above what they were said of");
     samples(&mut page, run, "lm-step-");
     curves(&mut page, &lines, "lm", "Language model");
+    let exact = Series {
+        name: "exact_captions",
+        points: series(&lines, "lm", "exact_captions"),
+    };
+    if !exact.points.is_empty() {
+        let caption = "share of training captions that are right to the letter";
+        page.chart(caption, &line_chart("step", &[exact], false));
+    }
     end(page, run, recipe)
+}
+
+/// What was to be said of some pictures of each split, and what was, once that was measured.
+fn said_captions(page: &mut Page, run: &RunFolder<MixedRecipe>) {
+    const SHOWN: usize = 24;
+    let Ok(captions) = read_captions(&run.file(CAPTIONS)) else {
+        return;
+    };
+    for (split, heading) in [
+        (
+            "test",
+            "Held-out pictures: their captions, and what was said",
+        ),
+        (
+            "train",
+            "Training pictures: their captions, and what was said",
+        ),
+    ] {
+        let own: Vec<_> = captions.iter().filter(|own| own.split == split).collect();
+        let rows = evenly(SHOWN, own.len()).into_iter();
+        let rows = rows.map(|index| (own[index].asked.clone(), own[index].said.clone()));
+        page.heading(heading);
+        page.table(&rows.collect::<Vec<_>>());
+    }
 }
 
 /// Title and measurements.

@@ -11,7 +11,7 @@ use latentlm_diffusion::Head;
 
 use crate::model::LatentLm;
 use crate::sizes::{LmSizes, ModelError};
-use latentlm_adapters::packed::{embed, indices, surprise};
+use latentlm_adapters::packed::{embed, indices, surprise, weighted_mean};
 
 /// Adapters of a model of any modalities.
 #[derive(Module, Debug)]
@@ -98,7 +98,7 @@ impl MixedLmConfig {
 /// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each.
 #[derive(Debug, Clone)]
 pub struct MixedLoss {
-    /// Mean cross entropy of the learned tokens.
+    /// Mean cross entropy of the learned tokens, each as heavy as its document.
     pub token: Tensor<1>,
     /// The diffusion head's denoising error, one entry a modality; 0 where nothing is learned.
     pub diffusion: Vec<Tensor<1>>,
@@ -157,14 +157,16 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<MixedAdapters, B, Vec<H>> {
     /// # Shapes
     /// - `latents`: as in [`hidden`](Self::hidden)
     /// - `draws`: a modality each, `K` times its learned latents rows
+    /// - `weights`: of each document's learned tokens in their mean
     ///
     /// # Panics
-    /// If the documents' latents are not as many as given.
+    /// If the documents' latents or weights are not as many as given.
     pub fn loss(
         &self,
         documents: &[Document],
         latents: &[Tensor<2>],
         draws: Vec<DiffusionDraws>,
+        weights: &[f64],
     ) -> MixedLoss {
         let device = latents[0].device();
         let layout = self.layout(documents);
@@ -192,7 +194,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<MixedAdapters, B, Vec<H>> {
             diffusion: diffusion.collect(),
             token: match layout.answers.is_empty() {
                 true => Tensor::zeros([1], &device),
-                false => self.surprise(&layout, hidden).mean(),
+                false => weighted_mean(self.surprise(&layout, hidden), &layout, weights),
             },
         }
     }
@@ -311,7 +313,7 @@ mod tests {
             ),
             latents[1].clone(),
         ];
-        let loss = model.loss(&documents(), &latents, draws.clone());
+        let loss = model.loss(&documents(), &latents, draws.clone(), &[1.0; 4]);
         for (modality, draws) in draws.into_iter().enumerate() {
             let target = model.head_of(modality).schedule().target(
                 learned[modality].clone().repeat_dim(0, 2),
@@ -327,6 +329,33 @@ mod tests {
             (token - (vocabulary as f32).ln()).abs() < 0.2,
             "{token} for {vocabulary} tokens"
         );
+    }
+
+    /// Four, two, seven and four learned tokens: those of the picture that is read count threefold.
+    #[test]
+    fn a_document_weighs_as_much_as_it_is_told() {
+        let device = Device::default();
+        let model = model(&device);
+        let (documents, latents) = (documents(), latents(&device));
+        let layout = model.layout(&documents);
+        assert_eq!(layout.document_answers, [4, 2, 7, 4]);
+        let hidden = model.hidden(&documents, &layout, &latents);
+        let nats = model.surprise(&layout, hidden).into_data();
+        let nats: Vec<f32> = nats.convert::<f32>().try_into_vec().unwrap();
+        let sum = |range: std::ops::Range<usize>| nats[range].iter().sum::<f32>();
+        let weighted = (sum(0..4) + 3.0 * sum(4..6) + sum(6..17)) / (4.0 + 3.0 * 2.0 + 11.0);
+        let plain = sum(0..17) / 17.0;
+        let token = |weights: &[f64]| {
+            let mut random = RandomStream::new(2);
+            let draws = [(0, 4), (1, 2)];
+            let draws = draws.map(|(m, rows)| model.head_of(m).draw(rows, &mut random, &device));
+            let loss = model.loss(&documents, &latents, draws.to_vec(), weights);
+            loss.token.into_scalar::<f32>()
+        };
+        // Sums of 17 float32 numbers near 3.
+        assert!((token(&[1.0, 3.0, 1.0, 1.0]) - weighted).abs() < 1e-5);
+        assert!((token(&[2.0; 4]) - plain).abs() < 1e-5);
+        assert!((weighted - plain).abs() > 1e-4, "{weighted} and {plain}");
     }
 
     #[test]

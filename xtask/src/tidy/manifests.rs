@@ -248,7 +248,9 @@ fn versions_stand_in_the_workspace_table() {
 fn inherits(line: &str) -> bool {
     let line = line.replace(' ', "");
     // Not `multiversion=`: a key begins behind a brace or a comma.
-    let versioned = ["{version=", ",version="].iter().any(|key| line.contains(key));
+    let versioned = ["{version=", ",version="]
+        .iter()
+        .any(|key| line.contains(key));
     line.contains("workspace=true") && !versioned
 }
 

@@ -154,7 +154,7 @@ fn gradient_reaches_every_parameter() {
 
     let model = moved(mixed(&device));
     let (images, draws) = mixed_batch(&model, &device);
-    let loss = model.loss(&documents(), images, draws);
+    let loss = model.loss(&documents(), images, draws, &[1.0; 4]);
     let gradients = (loss.token + loss.diffusion).backward();
     module::gradient_reaches_every_parameter(&model, &gradients);
 }
@@ -292,7 +292,7 @@ fn two_points_can_be_learned() {
     let model = mixed(&device);
     let (images, draws) = mixed_batch(&model, &device);
     let (before, after, _) = learn(model, (80, 1e-2), |model: &MixedTransfusion| {
-        let loss = model.loss(&documents(), images.clone(), draws.clone());
+        let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
         loss.token + loss.diffusion
     });
     assert!(after < before / 4.0, "text and images: {before} to {after}");
@@ -304,13 +304,55 @@ fn the_joint_loss_begins_at_its_closed_forms() {
     let device = Device::default();
     let model = mixed(&device);
     let (images, draws) = mixed_batch(&model, &device);
-    let loss = model.loss(&documents(), images.clone(), draws.clone());
+    let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
     let token = loss.token.into_scalar::<f32>();
     assert!((token - 12f32.ln()).abs() < 0.3, "{token} for 12 tokens");
     let drawn = [images.clone().narrow(0, 0, 1), images.narrow(0, 2, 1)];
     let schedule = model.image.denoiser.schedule();
     let target = schedule.target(Tensor::cat(drawn.to_vec(), 0), draws.noise, draws.timesteps);
     assert_close("diffusion", loss.diffusion, target.square().mean(), 1e-6);
+}
+
+/// Four, three, three and two learned tokens: those of the picture that is read count fivefold.
+#[test]
+fn a_document_weighs_as_much_as_it_is_told() {
+    let device = Device::default();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let (images, draws) = mixed_batch(&model, &device);
+    let documents = documents();
+    let token = |weights: &[f64]| {
+        let loss = model.loss(&documents, images.clone(), draws.clone(), weights);
+        loss.token.into_scalar::<f32>()
+    };
+    let layout = model.layout(&documents);
+    assert_eq!(layout.document_answers, [4, 3, 3, 2]);
+    let alone = |index: usize| {
+        let weights: Vec<f64> = (0..4).map(|i| f64::from(u8::from(i == index))).collect();
+        token(&weights)
+    };
+    let sums = [0, 1, 2, 3].map(|i| alone(i) * layout.document_answers[i] as f32);
+    let weighted = (sums[0] + 5.0 * sums[1] + sums[2] + sums[3]) / (4.0 + 15.0 + 3.0 + 2.0);
+    assert!((token(&[1.0, 5.0, 1.0, 1.0]) - weighted).abs() < 1e-4);
+    let plain = sums.iter().sum::<f32>() / 12.0;
+    assert!((token(&[1.0; 4]) - plain).abs() < 1e-4);
+}
+
+#[test]
+#[should_panic(expected = "a document with several pictures")]
+fn a_document_has_one_picture() {
+    let device = Device::default();
+    let model = mixed(&device);
+    let two = [Document {
+        segments: vec![
+            words(&[7], true),
+            picture(false),
+            words(&[1], true),
+            picture(true),
+        ],
+    }];
+    let images = Tensor::zeros([2, TOKENS * DIM], &device);
+    let times = Tensor::zeros([2], &device);
+    model.hidden(&two, &model.layout(&two), (images, times));
 }
 
 /// Packing changes no hidden state, and a document of a request and its picture is what the network

@@ -259,6 +259,30 @@ fn texts_and_their_pictures_can_be_learned() {
     module::save_load_is_bit_equal(&model, || mixed(&plain));
 }
 
+/// Words and codes have a mean each, and a document's words weigh as much as they are told.
+#[test]
+fn the_joint_loss_is_of_words_and_of_codes() {
+    let device = Device::default();
+    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let (documents, codes) = (documents(), mixed_codes());
+    let nats = host_floats(model.surprise(&documents, &codes, &device));
+    // Words: 1, 2 and <BOD>; 3, <BOD> and stop; 4, 0 and stop. Codes: two pictures.
+    let sum = |from: usize, to: usize| nats[from..to].iter().sum::<f32>();
+    assert_eq!(nats.len(), 9 + 2 * TOKENS);
+    let loss = |weights: &[f64]| {
+        let loss = model.loss(&documents, &codes, weights, &device);
+        [loss.token, loss.code].map(|part| part.into_scalar::<f32>())
+    };
+    let expected = [
+        (sum(0, 6) + 4.0 * sum(6, 9)) / (6.0 + 4.0 * 3.0),
+        sum(9, 9 + 2 * TOKENS) / (2 * TOKENS) as f32,
+    ];
+    for (found, expected) in loss(&[1.0, 1.0, 4.0]).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
+    }
+    assert!((loss(&[1.0; 3])[0] - sum(0, 9) / 9.0).abs() < 1e-4);
+}
+
 /// Greedy codes are the likeliest under the guided scores of whole documents.
 #[test]
 fn guided_pictures_agree_with_whole_documents() {

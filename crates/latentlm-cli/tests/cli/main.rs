@@ -1,6 +1,7 @@
 //! The binary as a user meets it: bad input gets one clear line and the right exit code, and no
 //! checkpoint is lost, whatever ends a run.
 
+mod mllm;
 mod speech;
 
 use std::fs;
@@ -106,11 +107,12 @@ fn wrong_words_exit_with_2() {
 #[test]
 fn every_command_helps_with_an_example() {
     let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 19] = [
         &["train-image"],
         &["sample-image"],
         &["eval-image"],
         &["compare", "image"],
+        &["compare", "mllm"],
         &["compare", "sigma"],
         &["compare", "sampling"],
         &["bench-decode"],
@@ -120,6 +122,10 @@ fn every_command_helps_with_an_example() {
         &["train-tts"],
         &["speak"],
         &["eval-tts"],
+        &["train-mllm"],
+        &["generate"],
+        &["caption"],
+        &["eval-mllm"],
         &["codec"],
     ];
     for command in commands {

@@ -12,6 +12,8 @@ use crate::{BINARY, expect, latentlm};
 /// Samples a latent.
 const HOP: usize = 640;
 const RATE: u32 = 16_000;
+/// Latents at which speech is cut: 0.4 s.
+const LONGEST: usize = 10;
 /// A voice that trains in seconds. The learning rate is so high that it learns one thing: speech
 /// does not end at its first latent.
 const TINY: [&str; 28] = [
@@ -93,10 +95,18 @@ fn a_voice_speaks_and_refuses_what_it_cannot_say() {
     assert!(output.status.success(), "{error}");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("left out corpus/2.wav: "), "{text}");
+    let list = fs::read_to_string(dir.join("runs/voice/skipped.txt")).unwrap();
+    assert!(list.starts_with("corpus/2.wav\tis no "), "{list}");
+    assert_eq!(list.lines().count(), 1);
+    let again = latentlm(dir, &train).arg("--resume").output().unwrap();
+    let text = String::from_utf8_lossy(&again.stdout);
+    assert_eq!(text.matches("left out ").count(), 1, "{text}");
 
     the_same_is_said_from_every_source(dir);
     long_text_is_said_in_sentences(dir);
     standard_output_is_a_stream(dir);
+    each_line_gets_its_file(dir);
+    sound_goes_through_the_codec(dir);
     wrong_texts_exit_with_2(dir);
     voices_of_any_rate_are_taken(dir);
     broken_voices_are_named(dir);
@@ -144,7 +154,15 @@ fn standard_output_is_a_stream(dir: &Path) {
     let output = speak(dir, &["--text", "three", "--out", "-"])
         .output()
         .unwrap();
-    assert!(output.status.success() && output.stderr.is_empty());
+    assert!(output.status.success(), "{output:?}");
+    // As long as speech may be, it has been cut, and a line beside the sound says so.
+    let told = match file.len() == 44 + 2 * LONGEST * HOP {
+        true => {
+            "1 of 1 sentences did not end by themselves and were cut at 0.4 s (sample.max_seconds)\n"
+        }
+        false => "",
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stderr), told);
     let stream = output.stdout;
     assert_eq!(
         (&stream[..4], &stream[40..44]),
@@ -164,6 +182,79 @@ fn standard_output_is_a_stream(dir: &Path) {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+/// Samples of a WAV file.
+fn levels(path: &Path) -> Vec<i16> {
+    let bytes = fs::read(path).unwrap();
+    let words = bytes[44..].chunks_exact(2);
+    words.map(|b| i16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+/// Spoken at once, lines sound as each by itself with the seed of its place. Matrix products over more
+/// rows add up in another order, which 16 levels of 65,536 allow for.
+fn each_line_gets_its_file(dir: &Path) {
+    let texts = ["two one", "three", "one two, three."];
+    fs::write(dir.join("lines.txt"), texts.join(" \n\n ")).unwrap();
+    let each = |args: &[&str], out: &str| {
+        let mut command = speak(dir, args);
+        command.args(["--each", "--seed", "3", "--out", out]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let told = each(&["--file", "lines.txt"], "spoken");
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert_eq!(fs::read_dir(dir.join("spoken")).unwrap().count(), 3);
+    let [first, second, third] = texts;
+    let args = ["--text", first, "--text", second, "--text", third];
+    each(&args, "again");
+    for ((text, seed), number) in texts.into_iter().zip(3..).zip(1..) {
+        let name = format!("00{number}.wav");
+        assert!(told.contains(&format!("{name}: ")), "{told}");
+        said(dir, &["--text", text, "--seed", &format!("{seed}")]);
+        let alone = levels(&dir.join("said.wav"));
+        let within = levels(&dir.join("spoken").join(&name));
+        assert_eq!(within, levels(&dir.join("again").join(&name)), "{name}");
+        assert_eq!(within.len(), alone.len(), "{name}");
+        let pairs = within.iter().zip(&alone);
+        let error = pairs.map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(error < Some(16), "{name}: {error:?}");
+    }
+
+    let refuse = |args: &[&str], code: i32, part: &str| {
+        expect(speak(dir, &["--each"]).args(args), code, part);
+    };
+    refuse(&["--text", "one", "--out", "-"], 1, "name a folder");
+    refuse(&["--text", " ", "--out", "none"], 2, "nothing to say");
+    let late = ["--text", "one", "--text", "seven", "--out", "none"];
+    refuse(&late, 2, "outside the vocabulary");
+    assert!(!dir.join("none").exists());
+    let file = ["--text", "one", "--out", "said.wav"];
+    refuse(&file, 1, "cannot write said.wav: ");
+}
+
+/// Through a file of latents or at once, the codec makes the same of a sound.
+fn sound_goes_through_the_codec(dir: &Path) {
+    let codec = |args: &[&str]| {
+        let output = latentlm(dir, &["codec"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    write_wav(&dir.join("sound.wav"), &tone(RATE, 0.5), RATE).unwrap();
+    let told = codec(&["encode", "sound.wav", "sound.safetensors"]);
+    assert!(told.contains("13 latents of 4"), "{told}");
+    let told = codec(&["decode", "sound.safetensors", "decoded.wav"]);
+    assert!(told.contains("decoded.wav: 0.52 s"), "{told}");
+    let told = codec(&["reconstruct", "sound.wav", "again.wav"]);
+    for part in ["again.wav: 0.50 s", "mel distance ", "SI-SDR "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let decoded = levels(&dir.join("decoded.wav"));
+    let again = levels(&dir.join("again.wav"));
+    assert_eq!((decoded.len(), again.len()), (13 * HOP, 8000));
+    assert!(decoded[..8000] == again[..], "not the same sound");
+    assert!(again.iter().any(|level| *level != 0), "silence");
 }
 
 fn wrong_texts_exit_with_2(dir: &Path) {

@@ -171,20 +171,29 @@ fn read_wav(path: &Path) -> Result<Audio, DataError> {
     };
     let spec = reader.spec();
     let sample_rate_hz = known_rate(path, spec.sample_rate)?;
-    let values: Result<Vec<f32>, _> = match spec.sample_format {
-        SampleFormat::Float => reader.samples::<f32>().collect(),
-        SampleFormat::Int => {
-            let scale = (1u64 << (spec.bits_per_sample - 1)) as f32;
+    let values: Result<Vec<f32>, hound::Error> = match (spec.sample_format, spec.bits_per_sample) {
+        (SampleFormat::Float, _) => reader.samples::<f32>().collect(),
+        (SampleFormat::Int, bits @ 1..=32) => {
+            let scale = (1u64 << (bits - 1)) as f32;
             reader
                 .samples::<i32>()
                 .map(|sample| Ok(sample? as f32 / scale))
                 .collect()
         }
+        // An extended header says how many bits count, unchecked: up to 65,535.
+        (SampleFormat::Int, _) => Err(hound::Error::Unsupported),
     };
-    Ok(Audio {
-        samples: mono(&values.map_err(broken)?, usize::from(spec.channels)),
-        sample_rate_hz,
-    })
+    match values {
+        Ok(values) => Ok(Audio {
+            samples: mono(&values, usize::from(spec.channels)),
+            sample_rate_hz,
+        }),
+        // Twelve bits of sixteen, or numbers of 64: the other reader takes them out.
+        Err(hound::Error::Unsupported | hound::Error::TooWide) if probe(path).is_ok() => {
+            read_other(path)
+        }
+        Err(error) => Err(broken(error)),
+    }
 }
 
 fn wav_reason(error: &hound::Error) -> String {
@@ -192,7 +201,9 @@ fn wav_reason(error: &hound::Error) -> String {
         // Hound has no error of its own for the end of a file; a disk's has a number.
         hound::Error::IoError(error) if error.raw_os_error().is_none() => "is cut short".into(),
         hound::Error::IoError(error) => error.to_string(),
-        hound::Error::Unsupported => "is a WAV file of a kind that is not supported".into(),
+        hound::Error::Unsupported | hound::Error::TooWide => {
+            "is a WAV file of a kind that is not supported".into()
+        }
         error => format!("is no WAV file: {error}"),
     }
 }

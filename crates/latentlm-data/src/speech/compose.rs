@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::dataset::SpeechDataset;
+use super::dataset::{Skipped, SpeechDataset};
 use super::loudness::trim_silence;
 use super::vocabulary::{DAYS, MONTHS, ORDINALS, SPELLED, TENS, UNITS};
 use crate::dataset::Split;
@@ -35,7 +35,7 @@ pub enum Composition {
     Dates,
     /// A number up to 9999.
     Numbers,
-    /// One or two words of any kind: what a model learns them from before it can follow long texts.
+    /// One to three words of any kind: what a model learns them from before it can follow long texts.
     Words,
 }
 
@@ -142,25 +142,33 @@ impl Voice {
 #[derive(Debug, Clone)]
 pub struct Composer {
     voices: Arc<Vec<Voice>>,
+    skipped: Arc<Vec<Skipped>>,
     kinds: Vec<Composition>,
     sample_rate_hz: u32,
     grid_samples: usize,
 }
 
 impl Composer {
-    /// Loads all clips of a corpus that belong to a group. A kind of which no speaker says every
-    /// word is left out.
+    /// Loads all clips of a corpus that belong to a group. Those that can't be decoded are left out and
+    /// listed ([`skipped`](Self::skipped)); a kind of which no speaker says every word is left out.
     ///
     /// # Errors
-    /// If a clip can't be decoded, or no kind of utterance finds its words.
+    /// If no kind of utterance finds its words.
     pub fn new(dataset: &SpeechDataset) -> Result<Self, DataError> {
         let sample_rate_hz = dataset.spec().sample_rate_hz;
         let mut voices: BTreeMap<String, Voice> = BTreeMap::new();
+        let mut skipped = Vec::new();
         for index in 0..dataset.len() {
             let Some(group) = dataset.group(index) else {
                 continue;
             };
-            let clip = dataset.get(index)?;
+            let clip = match dataset.get(index) {
+                Ok(clip) => clip,
+                Err(error) => {
+                    skipped.push(Skipped::of(dataset.path(index), &error));
+                    continue;
+                }
+            };
             let samples = trim_silence(&clip.samples, sample_rate_hz, KEPT_SECONDS).to_vec();
             let voice = voices.entry(clip.speaker.clone()).or_insert_with(|| Voice {
                 speaker: clip.speaker,
@@ -180,10 +188,16 @@ impl Composer {
         }
         Ok(Self {
             voices: Arc::new(voices),
+            skipped: Arc::new(skipped),
             kinds,
             sample_rate_hz,
             grid_samples: 1,
         })
+    }
+
+    /// Clips that were left out, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
     }
 
     /// Clips begin, and utterances end, at multiples of so many samples. With a codec's
@@ -194,20 +208,27 @@ impl Composer {
         self
     }
 
-    /// Kinds of utterances whose words are there.
+    /// Kinds of utterances that mean something ([`Composition::ALL`]) and whose words are there.
     pub fn kinds(&self) -> &[Composition] {
         &self.kinds
+    }
+
+    /// Whether some speaker says every word of a kind. Of [`Composition::Words`] that is every word
+    /// there is: where speakers have the kinds only between them, none can.
+    pub fn can(&self, kind: Composition) -> bool {
+        self.voices.iter().any(|voice| voice.can(kind))
     }
 
     /// An utterance of a split: the same arguments make the same one. Which split a text belongs to
     /// follows from the text, one in ten being held out: no held-out text is ever trained on.
     ///
     /// # Panics
-    /// If the words for that kind are not there ([`kinds`](Self::kinds)).
+    /// If the words for that kind are not there ([`can`](Self::can)).
     pub fn utterance(&self, kind: Composition, split: Split, seed: u64, index: u64) -> Composed {
         let mut random = stream(seed, index);
         let voices = self.voices.iter().filter(|voice| voice.can(kind));
         let voices: Vec<&Voice> = voices.collect();
+        assert!(!voices.is_empty(), "nobody says all of {}", kind.name());
         let voice = *pick(&voices, &mut random);
         let known: Vec<&Word> = voice.clips.keys().collect();
         // Both splits have texts of every kind: this ends, after ten rounds for the held-out one.
@@ -237,7 +258,7 @@ impl Composer {
         seed: u64,
         index: u64,
     ) -> Option<Composed> {
-        let weighted = weights.iter().filter(|(kind, _)| self.kinds.contains(kind));
+        let weighted = weights.iter().filter(|(kind, _)| self.can(*kind));
         let weighted: Vec<_> = weighted.map(|&(kind, n)| (kind, u64::from(n))).collect();
         let total: u64 = weighted.iter().map(|(_, weight)| weight).sum();
         let mut at = index.checked_rem(total)?;

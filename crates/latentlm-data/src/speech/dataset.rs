@@ -88,6 +88,19 @@ pub struct Skipped {
     pub reason: String,
 }
 
+impl Skipped {
+    /// A recording that can't be used because of an error about it.
+    pub fn of(path: &Path, error: &DataError) -> Self {
+        let reason = match error {
+            // The path stands beside it.
+            DataError::Malformed { reason, .. } => reason.clone(),
+            error => error.to_string(),
+        };
+        let path = path.to_owned();
+        Self { path, reason }
+    }
+}
+
 /// An opened corpus. Recordings are decoded when asked for; a clone is cheap.
 #[derive(Debug, Clone)]
 pub struct SpeechDataset {
@@ -106,7 +119,8 @@ impl SpeechDataset {
     ///   WAV).
     ///
     /// Where nothing is said of splits, one recording in twenty is held out by a hash of its name.
-    /// Recordings that can't be used are left out and listed ([`skipped`](Self::skipped)).
+    /// Recordings that can't be used are left out and listed ([`skipped`](Self::skipped)), transcripts
+    /// that can't be read with the training split.
     ///
     /// # Errors
     /// If it holds none, or none of that split that can be used, if a line of its table can't be
@@ -120,6 +134,10 @@ impl SpeechDataset {
         } = corpus::list(path)?;
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
+        }
+        // What split a transcript that can't be read belongs to, nobody knows: it is listed once.
+        if split != Split::Train {
+            skipped.clear();
         }
         clips.retain(|clip| clip.split == split);
         clips.retain(

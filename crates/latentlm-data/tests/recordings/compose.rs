@@ -333,3 +333,68 @@ fn kinds_that_lack_words_are_left_out() {
         assert!(message.contains(part), "{part}: {message}");
     }
 }
+
+/// Of a clip with a good header whose body is cut.
+fn cut(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() - 100]).unwrap();
+}
+
+#[test]
+fn broken_clips_cost_their_word_and_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    word_corpus(dir.path(), &all_words(), &["ann", "bob"]);
+    let of = |speaker: &str| dir.path().join(speaker).join("letter-q.wav");
+    let compose = || Composer::new(&open(dir.path(), Split::Train)).unwrap();
+    assert_eq!(compose().skipped(), []);
+    cut(&of("ann"));
+    let composer = compose();
+    let listed = |composer: &Composer| -> Vec<_> {
+        let skipped = composer.skipped().iter();
+        skipped
+            .map(|skipped| (skipped.path.clone(), skipped.reason.clone()))
+            .collect()
+    };
+    assert_eq!(listed(&composer), [(of("ann"), "is cut short".to_owned())]);
+    assert_eq!(composer.kinds(), Composition::ALL, "bob still spells");
+    for index in 0..20 {
+        let made = composer.utterance(Composition::Letters, Split::Train, 1, index);
+        assert_eq!(made.speaker, "bob");
+    }
+
+    cut(&of("bob"));
+    let composer = compose();
+    let expected = [
+        Composition::Digits,
+        Composition::Dates,
+        Composition::Numbers,
+    ];
+    assert_eq!(composer.kinds(), expected);
+    assert_eq!(listed(&composer).len(), 2);
+    assert!(!composer.can(Composition::Letters) && !composer.can(Composition::Words));
+}
+
+/// One speaker has the letters, another all the rest: every kind is there, and no speaker has a word of
+/// every kind.
+#[test]
+fn words_of_any_kind_need_a_speaker_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    word_corpus(dir.path(), &all_words(), &["ann", "bob"]);
+    let weights = [(Composition::Words, 3), (Composition::Digits, 1)];
+    let composer = Composer::new(&open(dir.path(), Split::Train)).unwrap();
+    assert!(composer.can(Composition::Words));
+    let made = composer.draw(&weights, Split::Train, 1, 0).unwrap();
+    assert_eq!(made.kind, Composition::Words);
+
+    let table = dir.path().join("metadata.jsonl");
+    let lines = fs::read_to_string(&table).unwrap();
+    let spelled = lines
+        .lines()
+        .filter(|line| line.contains("\"ann\"") == line.contains("\"letter\""));
+    metadata(dir.path(), &spelled.collect::<Vec<_>>());
+    let composer = Composer::new(&open(dir.path(), Split::Train)).unwrap();
+    assert_eq!(composer.kinds(), Composition::ALL);
+    assert!(!composer.can(Composition::Words));
+    let made = composer.draw(&weights, Split::Train, 1, 0).unwrap();
+    assert_eq!(made.kind, Composition::Digits);
+}

@@ -155,6 +155,26 @@ fn librispeech_and_libritts_are_trees() {
     assert!(report.problems[0].what.contains("84_9_2.normalized.txt"));
 }
 
+/// Both splits read the same transcripts.
+#[test]
+fn a_transcript_that_cannot_be_read_is_listed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let chapter = dir.path().join("84/9");
+    for id in 0..80 {
+        recording(&chapter.join(format!("84_9_{id}.wav")), 0.05);
+        put(
+            &chapter.join(format!("84_9_{id}.normalized.txt")),
+            b"Go on.",
+        );
+    }
+    let broken = chapter.join("84_9_x.normalized.txt");
+    put(&broken, &[0xff, 0xfe]);
+    let sets = Split::ALL.map(|split| open(dir.path(), split));
+    let skipped = sets.each_ref().map(|set| set.skipped()).concat();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert_eq!(skipped[0].path, broken);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_in_circles_end() {

@@ -64,6 +64,74 @@ fn every_depth_rate_and_channel_count_reads_alike() {
     }
 }
 
+/// A WAVEFORMATEXTENSIBLE file of one channel: samples in `container` bits, of which `valid` count.
+fn extensible(container: u16, valid: u16, data: &[u8]) -> Vec<u8> {
+    let bytes = container / 8;
+    let mut file = b"RIFF".to_vec();
+    file.extend((60 + data.len() as u32).to_le_bytes());
+    file.extend(b"WAVEfmt ");
+    file.extend(40u32.to_le_bytes());
+    file.extend(0xfffe_u16.to_le_bytes());
+    file.extend(1u16.to_le_bytes()); // channels
+    file.extend(RATE.to_le_bytes());
+    file.extend((RATE * u32::from(bytes)).to_le_bytes());
+    file.extend(bytes.to_le_bytes()); // a frame
+    file.extend(container.to_le_bytes());
+    file.extend(22u16.to_le_bytes()); // bytes that follow
+    file.extend(valid.to_le_bytes());
+    file.extend(4u32.to_le_bytes()); // the speaker in the middle
+    // The subformat PCM.
+    file.extend(b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
+    file.extend(b"data");
+    file.extend((data.len() as u32).to_le_bytes());
+    file.extend(data);
+    file
+}
+
+/// A tone in the uppermost `valid` of `container` bits.
+fn extensible_tone(container: u16, valid: u16, count: usize) -> Vec<u8> {
+    let level = |sample: &f32| {
+        let level = (sample * (1i64 << (valid - 1)) as f32).round() as i64;
+        (level << (container - valid)).to_le_bytes()
+    };
+    let levels = tone(RATE, count);
+    let data = levels.iter().map(level);
+    let data: Vec<u8> = data
+        .flat_map(|bytes| bytes.into_iter().take(usize::from(container / 8)))
+        .collect();
+    extensible(container, valid, &data)
+}
+
+/// Hound takes whole containers only, the other reader the rest.
+#[test]
+fn depths_below_their_container_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for (container, valid) in [(16, 16), (16, 12), (24, 20), (32, 16), (32, 20)] {
+        let path = dir.path().join("a.wav");
+        fs::write(&path, extensible_tone(container, valid, 500)).unwrap();
+        let audio = read_audio(&path).unwrap();
+        assert_eq!(audio.sample_rate_hz, RATE);
+        // Half a step is lost to rounding; the rest is float32's own.
+        let bound = 0.6 / (1i64 << (valid - 1)) as f32;
+        let error = largest_error(&audio.samples, &tone(RATE, 500));
+        assert!(error < bound, "{valid} of {container} bits: {error}");
+    }
+}
+
+/// The number of bits that count is anything in a damaged header. None counting means all.
+#[test]
+fn impossible_depths_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.wav");
+    for valid in [17, 33, 64, 65, 200, u16::MAX] {
+        fs::write(&path, extensible(16, valid, &[0; 64])).unwrap();
+        let message = error(&path);
+        assert!(message.contains("not supported"), "{valid}: {message}");
+    }
+    fs::write(&path, extensible(16, 0, &[0, 64].repeat(8))).unwrap();
+    assert_eq!(read_audio(&path).unwrap().samples, [0.5; 8]);
+}
+
 #[test]
 fn compressed_formats_read_as_the_tone_that_they_hold() {
     // FLAC loses the rounding to 16 bits. The others lose 0.026, 0.009 and 0.012, doubled here; a
@@ -206,7 +274,11 @@ fn what_is_no_sound_is_one_clear_line() {
 fn no_damage_panics() {
     let dir = tempfile::tempdir().unwrap();
     let short = wav_bytes(&tone(RATE, 60), RATE);
-    let mut files = vec![("a.wav".to_owned(), short)];
+    let mut files = vec![
+        ("a.wav".to_owned(), short),
+        ("extensible.wav".to_owned(), extensible_tone(16, 16, 60)),
+        ("odd.wav".to_owned(), extensible_tone(32, 20, 60)),
+    ];
     for name in [
         "tone.flac",
         "tone.mp3",

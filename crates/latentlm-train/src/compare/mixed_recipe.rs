@@ -2,11 +2,17 @@
 //! `configs/compare/mllm.toml`, with its meaning beside it.
 
 use burn::config::Config;
-use latentlm::SampleOptions;
+use burn::module::Module;
+use burn::tensor::Device;
 use latentlm::backbone::BackboneConfig;
-use latentlm_baselines::{DenoiserSizes, MixedVqLmConfig, TokenOptions, TransfusionConfig};
+use latentlm::{MixedLm, SampleOptions};
+use latentlm_baselines::{
+    DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
+};
 
+use super::mixed_rival::MixedRival;
 use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
+use super::run::check_sizes;
 use crate::error::TrainError;
 use crate::mixed::MixedRecipe;
 use crate::recipe::{Recipe, StageConfig};
@@ -38,13 +44,13 @@ impl Default for CompareMixedRecipe {
             },
             transfusion: DenoiserRecipe {
                 width: 192,
-                depth: 10,
+                depth: 9,
                 heads: 6,
                 ..transfusion
             },
             vq: VqRecipe {
                 width: 192,
-                depth: 10,
+                depth: 9,
                 heads: 6,
                 ..vq
             },
@@ -116,6 +122,29 @@ impl CompareMixedRecipe {
             .with_mlp_ratio(vq.mlp_ratio)
             .with_condition_layer(false);
         MixedVqLmConfig::new(text_vocabulary, vq.codes, self.mixed.text.tied, backbone)
+    }
+
+    /// Names and numbers of parameters of all models for a vocabulary of that many tokens of text,
+    /// LatentLM's first.
+    ///
+    /// # Errors
+    /// If a rival's differs from LatentLM's by more than `evaluate.parameter_tolerance`.
+    pub fn parameters(
+        &self,
+        text_vocabulary: usize,
+        device: &Device,
+    ) -> Result<Vec<(&'static str, usize)>, TrainError> {
+        let own = self.mixed.model(text_vocabulary).init(device);
+        let tied = self.mixed.text.tied;
+        let transfusion = self.transfusion(text_vocabulary).init_mixed(tied, device);
+        let vq = self.vq_lm(text_vocabulary).init(device);
+        let counts = vec![
+            (MixedLm::NAME, own.num_params()),
+            (MixedTransfusion::NAME, transfusion.num_params()),
+            (MixedVqLm::NAME, vq.num_params()),
+        ];
+        check_sizes(&counts, self.evaluate.parameter_tolerance)?;
+        Ok(counts)
     }
 
     /// How Transfusion draws: with LatentLM's solver and steps.

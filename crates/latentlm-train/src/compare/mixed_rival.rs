@@ -1,7 +1,10 @@
 //! What a comparison asks of each model of text and pictures.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use latentlm::core::DiffusionDraws;
 use latentlm::{
     GenerateOptions, LatentHead, MixedLm, MixedPrompt, Piece, RandomStream, TextOptions,
 };
@@ -10,22 +13,69 @@ use latentlm_data::PICTURES;
 use latentlm_data::sequence::{Document, Layout};
 
 use super::mixed_recipe::CompareMixedRecipe;
+use crate::mixed::Share;
+use crate::spread::Portable;
+
+/// Encoded pictures, `[I, ..]`.
+pub(crate) trait Pictures: Portable + Clone + Send {
+    /// Some of them.
+    fn some(&self, pictures: Range<usize>) -> Self;
+}
+
+/// Latents, `[I, T, Z]`.
+impl Pictures for Tensor<3> {
+    fn some(&self, pictures: Range<usize>) -> Self {
+        self.clone().slice(pictures)
+    }
+}
+
+/// Codes, `[I, T]`.
+impl Pictures for Tensor<2, Int> {
+    fn some(&self, pictures: Range<usize>) -> Self {
+        self.clone().slice(pictures)
+    }
+}
+
+/// What the learned pictures of a pack are noised with.
+pub(crate) struct Noise {
+    pub(crate) draws: DiffusionDraws,
+    /// Learned latents that a row of the draws is for.
+    pub(crate) latents_a_row: usize,
+}
+
+/// The two parts of a model's loss, `[1]` each.
+#[derive(Debug, Clone)]
+pub(crate) struct RivalLoss {
+    /// Mean cross entropy of the learned tokens of text, each as heavy as its document.
+    pub(crate) token: Tensor<1>,
+    /// Of the learned pictures: a denoising error, or the mean cross entropy of codes.
+    pub(crate) picture: Tensor<1>,
+}
 
 /// A model of documents of text and encoded pictures.
 pub(crate) trait MixedRival: Module {
     /// Name of its stage, curve and row.
     const NAME: &'static str;
     /// Encoded pictures: latents `[I, T, Z]` or codes `[I, T]`.
-    type Encoded;
+    type Encoded: Pictures;
 
-    /// The loss of a pack, `[1]`.
-    fn loss(
+    /// What so many learned latents are noised with, at least one row of it; `None` of a model that
+    /// denoises nothing.
+    fn noise(
         &self,
-        documents: &[Document],
-        pictures: Self::Encoded,
+        latents: usize,
         recipe: &CompareMixedRecipe,
         random: &mut RandomStream,
-    ) -> Tensor<1>;
+        device: &Device,
+    ) -> Option<Noise>;
+
+    /// The loss of some documents of a pack and their pictures, with their rows of the pack's noise.
+    fn loss(
+        &self,
+        share: &Share,
+        pictures: Self::Encoded,
+        noise: Option<DiffusionDraws>,
+    ) -> RivalLoss;
 
     /// `-log p` of every learned token of documents whose pictures are not learned, `[M]`.
     fn surprise(
@@ -55,21 +105,29 @@ impl MixedRival for MixedLm {
     const NAME: &'static str = "latentlm";
     type Encoded = Tensor<3>;
 
-    fn loss(
+    fn noise(
         &self,
-        documents: &[Document],
-        pictures: Tensor<3>,
+        latents: usize,
         recipe: &CompareMixedRecipe,
         random: &mut RandomStream,
-    ) -> Tensor<1> {
-        let device = pictures.device();
-        let layout: Layout = self.layout(documents);
-        let rows = recipe.mixed.lm.batch_mul * layout.learned[PICTURES].latents.len().max(1);
-        let draws = self.head_of(PICTURES).draw(rows, random, &device);
-        let latents = self.adapters.latents[PICTURES].whiten(pictures);
-        let loss = MixedLm::loss(self, documents, &[flat(latents)], vec![draws]);
-        let token = loss.token.mul_scalar(recipe.mixed.text.loss_weight);
-        loss.diffusion.into_iter().fold(token, |sum, own| sum + own)
+        device: &Device,
+    ) -> Option<Noise> {
+        let rows = recipe.mixed.lm.batch_mul * latents.max(1);
+        Some(Noise {
+            draws: self.head_of(PICTURES).draw(rows, random, device),
+            latents_a_row: 1,
+        })
+    }
+
+    fn loss(&self, share: &Share, pictures: Tensor<3>, noise: Option<DiffusionDraws>) -> RivalLoss {
+        let latents = [flat(self.adapters.latents[PICTURES].whiten(pictures))];
+        let noise = noise.into_iter().collect();
+        let loss = MixedLm::loss(self, &share.documents, &latents, noise, &share.weights);
+        RivalLoss {
+            token: loss.token,
+            // Of the one modality there is.
+            picture: Tensor::cat(loss.diffusion, 0).sum(),
+        }
     }
 
     fn surprise(&self, documents: &[Document], pictures: Tensor<3>, _: &Device) -> Tensor<1> {
@@ -119,20 +177,30 @@ impl MixedRival for MixedTransfusion {
     const NAME: &'static str = "transfusion";
     type Encoded = Tensor<3>;
 
-    fn loss(
+    fn noise(
         &self,
-        documents: &[Document],
-        pictures: Tensor<3>,
-        recipe: &CompareMixedRecipe,
+        latents: usize,
+        _recipe: &CompareMixedRecipe,
         random: &mut RandomStream,
-    ) -> Tensor<1> {
-        let device = pictures.device();
-        let learned = self.layout(documents).learned.swap_remove(PICTURES);
-        let drawn = learned.latents.len() / self.image.tokens;
-        let draws = self.image.draw(drawn, random, &device);
+        device: &Device,
+    ) -> Option<Noise> {
+        let latents_a_row = self.image.tokens;
+        let pictures = (latents / latents_a_row).max(1);
+        Some(Noise {
+            draws: self.image.draw(pictures, random, device),
+            latents_a_row,
+        })
+    }
+
+    fn loss(&self, share: &Share, pictures: Tensor<3>, noise: Option<DiffusionDraws>) -> RivalLoss {
+        let noise = noise.expect("Transfusion noises its pictures");
         let pictures = rows(self, pictures);
-        let loss = MixedTransfusion::loss(self, documents, pictures, draws);
-        loss.token.mul_scalar(recipe.mixed.text.loss_weight) + loss.diffusion
+        let (documents, weights) = (&share.documents, &share.weights);
+        let loss = MixedTransfusion::loss(self, documents, pictures, noise, weights);
+        RivalLoss {
+            token: loss.token,
+            picture: loss.diffusion,
+        }
     }
 
     fn surprise(&self, documents: &[Document], pictures: Tensor<3>, device: &Device) -> Tensor<1> {
@@ -163,16 +231,30 @@ impl MixedRival for MixedVqLm {
     const NAME: &'static str = "vq";
     type Encoded = Tensor<2, Int>;
 
-    fn loss(
+    fn noise(
         &self,
-        documents: &[Document],
-        pictures: Tensor<2, Int>,
+        _latents: usize,
         _recipe: &CompareMixedRecipe,
         _random: &mut RandomStream,
-    ) -> Tensor<1> {
+        _device: &Device,
+    ) -> Option<Noise> {
+        None
+    }
+
+    fn loss(
+        &self,
+        share: &Share,
+        pictures: Tensor<2, Int>,
+        _noise: Option<DiffusionDraws>,
+    ) -> RivalLoss {
         let device = pictures.device();
         let codes = host_codes(pictures);
-        MixedVqLm::surprise(self, documents, &codes, &device).mean()
+        let (documents, weights) = (&share.documents, &share.weights);
+        let loss = MixedVqLm::loss(self, documents, &codes, weights, &device);
+        RivalLoss {
+            token: loss.token,
+            picture: loss.code,
+        }
     }
 
     fn surprise(

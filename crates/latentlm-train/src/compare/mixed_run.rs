@@ -3,23 +3,19 @@
 
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::Device;
-use latentlm::MixedLm;
-use latentlm_baselines::{MixedTransfusion, MixedVqLm};
-use latentlm_data::{PICTURES, TextTokenizer};
+use latentlm_data::{Caption, PICTURES, TextTokenizer};
 
 use super::mixed_recipe::CompareMixedRecipe;
-use super::mixed_rival::MixedRival;
 use super::mixed_stage::{self, Common, Context};
 use super::result::{self, Comparison};
 use super::rival::Latents;
-use super::run::{self, check_sizes, judge};
+use super::run::{self, judge};
 use super::stage_vq;
 use crate::context::{RunEnd, RunOptions};
 use crate::error::TrainError;
-use crate::image::{self, Encoded, ImageData, read_all};
-use crate::mixed::MixedData;
+use crate::image::{self, Encoded, ImageData, evenly, read_evenly};
+use crate::mixed::{Gallery, MixedData, by_chance, majority};
 
 /// Folders of the two codecs' runs.
 const CODEC: &str = "codec";
@@ -39,7 +35,7 @@ pub fn compare_mixed(
     // Before the folder is made: a run that can't begin leaves nothing behind.
     let data = MixedData::open(&recipe.mixed)?;
     let tokenizer = data.tokenizer(&recipe.mixed)?;
-    let parameters = parameters(&recipe, tokenizer.vocabulary(), &options.device)?;
+    let parameters = recipe.parameters(tokenizer.vocabulary(), &options.device)?;
     let parts = [CODEC, VQ_CODEC].map(|name| options.part(name));
     let mut context = Context::open(recipe, data, options)?;
     let pictures = &context.data.pictures;
@@ -51,13 +47,18 @@ pub fn compare_mixed(
     if !train_all(&mut context, parts, (&judge, &tokenizer))? {
         return Ok(RunEnd::Stopped);
     }
-    let samples = context.recipe.evaluate.samples;
-    let samples = samples.min(context.data.pictures.test.len());
-    let known = read_all(&context.data.pictures.train, samples, &context.device)?;
+    let (device, data) = (&context.device, &context.data);
+    let samples = evenly(context.recipe.evaluate.samples, data.pictures.test.len());
+    let known = read_evenly(&data.pictures.train, samples.len(), device)?;
+    let (train, test) = (&data.train.captions, &data.test.captions);
+    let asked: Vec<Caption> = samples.iter().map(|&index| test[index].clone()).collect();
+    let all = [&train[..], &test[..]].concat();
     let comparison = Comparison {
-        samples,
+        samples: samples.len(),
         classifier_accuracy: judge.accuracy(),
         frechet_distance_of_real: judge.frechet_distance(known),
+        category_named_by_majority: majority(train, &asked),
+        neighbours_of_category_by_chance: by_chance(&all, &asked),
         rivals: result::read(&context.run, &parameters)?,
     };
     let files = comparison.write(&context.run)?;
@@ -67,25 +68,6 @@ pub fn compare_mixed(
         seconds: started.elapsed().as_secs_f64(),
         skipped: Vec::new(),
     })
-}
-
-/// Names and numbers of parameters, LatentLM's first.
-fn parameters(
-    recipe: &CompareMixedRecipe,
-    vocabulary: usize,
-    device: &Device,
-) -> Result<Vec<(&'static str, usize)>, TrainError> {
-    let tied = recipe.mixed.text.tied;
-    let own = recipe.mixed.model(vocabulary).init(device).num_params();
-    let transfusion = recipe.transfusion(vocabulary).init_mixed(tied, device);
-    let vq = recipe.vq_lm(vocabulary).init(device).num_params();
-    let counts = vec![
-        (MixedLm::NAME, own),
-        (MixedTransfusion::NAME, transfusion.num_params()),
-        (MixedVqLm::NAME, vq),
-    ];
-    check_sizes(&counts, recipe.evaluate.parameter_tolerance)?;
-    Ok(counts)
 }
 
 /// Codecs and models, one after the other. Returns whether all are finished.
@@ -104,10 +86,12 @@ fn train_all(
         cache,
         whitening,
     } = encoded;
+    let gallery = Gallery::open(&codec, &context.data, &context.device)?;
     let latents = Latents { codec, cache };
     let common = Common {
         coding: &latents,
         judge,
+        gallery: &gallery,
         tokenizer,
     };
     let latentlm = |device: &Device| {

@@ -2,32 +2,36 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
-use latentlm_data::sequence::Document;
-use latentlm_data::{Caption, Mix, MixedCorpus, PackOrder, TextTokenizer};
+use latentlm_data::sequence::{Document, SpecialTokens};
+use latentlm_data::{MixedCorpus, PackOrder, TextTokenizer};
 
+use super::mixed_measure::{Beginning, Reader};
+use super::mixed_part::{Pack, Part, PartLoss};
 use super::mixed_recipe::CompareMixedRecipe;
 use super::mixed_rival::MixedRival;
 use super::rival::Coding;
 use crate::context;
 use crate::error::TrainError;
-use crate::image::{Judge, host_values, image_grid, read_all, save_png};
-use crate::mixed::MixedData;
+use crate::image::{Judge, evenly, image_grid, save_png};
+use crate::mixed::{Gallery, MixedData, Sample};
 use crate::optimize::{Player, StepReport};
 use crate::stage::{self, Stage, number};
 
 /// A comparison's run.
 pub(crate) type Context = context::Context<CompareMixedRecipe, MixedData>;
 
-/// Pictures drawn at once, documents measured at once, pictures shown.
+/// Pictures drawn at once, and pictures shown.
 const BATCH: usize = 64;
 const SHOWN: usize = 24;
 
-/// What all models share: how pictures are encoded, who judges them, and what words are.
+/// What all models share: how pictures are encoded, what judges them, and what words are.
 pub(crate) struct Common<'a, C> {
     pub(crate) coding: &'a C,
     pub(crate) judge: &'a Judge,
+    /// All pictures, in the latents of the sigma-VAE whatever the model draws.
+    pub(crate) gallery: &'a Gallery,
     pub(crate) tokenizer: &'a TextTokenizer,
 }
 
@@ -37,6 +41,7 @@ impl<'a, C> Common<'a, C> {
         Common {
             coding,
             judge: self.judge,
+            gallery: self.gallery,
             tokenizer: self.tokenizer,
         }
     }
@@ -48,6 +53,7 @@ struct MixedStage<'a, M: MixedRival, C> {
     common: &'a Common<'a, C>,
     corpus: MixedCorpus,
     held_out: MixedCorpus,
+    beginnings: Vec<Beginning>,
     order: PackOrder,
     device: Device,
 }
@@ -65,19 +71,15 @@ pub(crate) fn train<M: MixedRival, C: Coding<Encoded = M::Encoded>>(
     let config = &recipe.lm_train;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, M::NAME, 0).seed());
-    let mut model = Player::new(init(&device), config);
+    let mut model = Player::new(init(&device), config).with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(M::NAME)? {
         model.restore("model", &folder, manifest.step)?;
     }
     let corpus = context.data.train.corpus(&recipe, common.tokenizer)?;
-    let once = Mix {
-        draw: 0,
-        caption: 1,
-        text: 1,
-    };
-    let test = &context.data.test;
+    let captions = &context.data.train.captions;
     let stage = MixedStage {
-        held_out: test.corpus_of(&recipe, common.tokenizer, once)?,
+        held_out: context.data.test.once(&recipe, common.tokenizer)?,
+        beginnings: Beginning::all(captions, common.tokenizer)?,
         order: PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed),
         corpus,
         context,
@@ -88,32 +90,11 @@ pub(crate) fn train<M: MixedRival, C: Coding<Encoded = M::Encoded>>(
     stage::run(stage, config)
 }
 
-/// Perplexities of what is held out.
-struct Perplexities {
-    text: Option<f64>,
-    caption: Option<f64>,
-}
-
 impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> MixedStage<'_, M, C> {
-    /// Captions that are measured, spread over the held-out ones, and their classes.
-    fn requests(&self) -> (Vec<Caption>, Vec<u32>) {
-        let (captions, pictures) = (
-            &self.context.data.test.captions,
-            &self.context.data.pictures,
-        );
-        let count = self.context.recipe.evaluate.samples.min(captions.len());
-        let picked = (0..count).map(|i| i * captions.len() / count);
-        picked
-            .map(|i| (captions[i].clone(), pictures.test.label(i)))
-            .unzip()
-    }
-
     /// Pictures of the averaged model, the same noise each time, and the seconds that they took.
-    fn draw(&self, captions: &[Caption]) -> Result<(Tensor<4>, f64), TrainError> {
+    fn draw(&self, texts: &[String]) -> Result<(Tensor<4>, f64), TrainError> {
         let (recipe, device) = (&self.context.recipe, &self.context.device);
-        let texts = captions
-            .iter()
-            .map(|caption| self.common.tokenizer.encode(&caption.text));
+        let texts = texts.iter().map(|text| self.common.tokenizer.encode(text));
         let texts: Vec<Vec<u32>> = texts.collect::<Result<_, _>>()?;
         let model = self.model.ema();
         let started = Instant::now();
@@ -128,54 +109,21 @@ impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> MixedStage<'_, M, C> {
         Ok((pictures, started.elapsed().as_secs_f64()))
     }
 
-    /// Of the averaged model.
-    fn perplexities(&self) -> Result<Perplexities, TrainError> {
-        let device = &self.context.device;
-        let test = &self.context.data.pictures.test;
-        let pictures = read_all(test, test.len(), device)?;
-        let (mut text, mut caption) = (Vec::new(), Vec::new());
-        let all: Vec<usize> = (0..self.held_out.len()).collect();
-        let shown = |index: &&usize| self.held_out.picture(**index).is_some();
-        let (captions, texts): (Vec<&usize>, Vec<&usize>) = all.iter().partition(shown);
-        for (indices, nats) in [(captions, &mut caption), (texts, &mut text)] {
-            for batch in indices.chunks(BATCH) {
-                let documents = batch
-                    .iter()
-                    .map(|&&index| self.held_out.document(index, false));
-                let documents: Vec<Document> = documents.collect();
-                let seen: Vec<usize> = batch
-                    .iter()
-                    .filter_map(|&&index| self.held_out.picture(index))
-                    .collect();
-                let encoded = match (seen.first(), seen.last()) {
-                    (Some(&first), Some(&last)) => {
-                        let own = pictures.clone().narrow(0, first, last + 1 - first);
-                        self.common.coding.encode(own)
-                    }
-                    _ => self
-                        .common
-                        .coding
-                        .gather(&[], &mut RandomStream::new(0), device),
-                };
-                let surprise = self.model.ema().surprise(&documents, encoded, device);
-                nats.extend(host_values(surprise));
-            }
+    /// The averaged model before held-out documents.
+    fn reader(&self) -> Reader<'_, M, C> {
+        Reader {
+            model: self.model.ema(),
+            coding: self.common.coding,
+            corpus: &self.held_out,
+            device: &self.context.device,
         }
-        let perplexity = |nats: Vec<f32>| {
-            let sum: f64 = nats.iter().map(|x| f64::from(*x)).sum();
-            (!nats.is_empty()).then(|| (sum / nats.len() as f64).exp())
-        };
-        Ok(Perplexities {
-            text: perplexity(text),
-            caption: perplexity(caption),
-        })
     }
 }
 
 impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Stage for MixedStage<'_, M, C> {
     type Recipe = CompareMixedRecipe;
     type Data = MixedData;
-    type Output = Tensor<1>;
+    type Output = Vec<PartLoss>;
     const NAME: &'static str = M::NAME;
 
     fn context(&mut self) -> &mut Context {
@@ -187,8 +135,8 @@ impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Stage for MixedStage<'_, M,
     }
 
     /// The same documents with the same requests dropped, whatever the model.
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Tensor<1>), TrainError> {
-        let recipe = &self.context.recipe;
+    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
+        let (recipe, device) = (&self.context.recipe, &self.device);
         let pack = self.order.pack(round);
         let mut random = RandomStream::for_step(recipe.mixed.seed, "dropped", round);
         let dropout = recipe.mixed.lm.condition_dropout;
@@ -197,42 +145,68 @@ impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Stage for MixedStage<'_, M,
         let pictures = pack.iter().filter_map(|&index| self.corpus.picture(index));
         let pictures: Vec<usize> = pictures.collect();
         let mut random = RandomStream::for_step(recipe.mixed.seed, "lm-noise", round);
-        let encoded = self
-            .common
-            .coding
-            .gather(&pictures, &mut random, &self.device);
-        let model = self.model.model();
-        let loss = model.loss(&documents, encoded, recipe, &mut random);
-        Ok((self.model.backward(loss.clone()), loss))
+        let special = SpecialTokens::after(self.common.tokenizer.vocabulary(), 1);
+        let pack = Pack {
+            documents: &documents,
+            pictures: self.common.coding.gather(&pictures, &mut random, device),
+            modalities: &special.modalities,
+            device,
+        };
+        let (model, spread) = (self.model.model(), self.model.spread());
+        let parts = Part::all(model, &pack, recipe, &mut random, spread);
+        let work = Part::<M::Encoded>::loss::<M>;
+        Ok(self.model.backward_parts(parts, work))
     }
 
-    fn values(loss: Tensor<1>) -> Vec<(&'static str, f64)> {
-        vec![("loss", number(loss))]
+    fn values(losses: Self::Output) -> Vec<(&'static str, f64)> {
+        let sum = |part: fn(&PartLoss) -> &Tensor<1>| -> f64 {
+            losses.iter().map(|loss| number(part(loss).clone())).sum()
+        };
+        vec![
+            ("loss", sum(|loss| &loss.total)),
+            ("token_loss", sum(|loss| &loss.token)),
+        ]
     }
 
-    /// Measures the averaged model, and draws pictures of it above those of the data.
+    /// Measures the averaged model, and keeps some of the pictures it draws.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
-        let (captions, labels) = self.requests();
-        let (pictures, seconds) = self.draw(&captions)?;
-        let verdict = self.common.judge.measure(pictures.clone(), &labels);
-        let perplexities = self.perplexities()?;
+        let (common, device) = (self.common, &self.context.device);
+        let MixedData { pictures, test, .. } = &self.context.data;
+        let samples = self.context.recipe.evaluate.samples;
+        let asked = Sample::of(&pictures.test, &test.captions, samples, device)?;
+        let (drawn, seconds) = self.draw(&asked.texts())?;
+        let verdict = common.judge.measure(drawn.clone(), &asked.labels);
+        let nearest = common.gallery.nearest(drawn.clone());
+        let reader = self.reader();
+        let perplexities = reader.perplexities(&pictures.test)?;
+        let count = asked.captions.len();
         let values = [
             ("class_agreement", Some(verdict.class_agreement)),
             ("worst_class_agreement", Some(verdict.worst_class_agreement)),
             ("frechet_distance", Some(verdict.frechet_distance)),
-            ("images_per_second", Some(labels.len() as f64 / seconds)),
+            ("images_per_second", Some(count as f64 / seconds)),
             ("text_perplexity", perplexities.text),
             ("caption_perplexity", perplexities.caption),
+            (
+                "category_named",
+                reader.category_named(&asked, &self.beginnings),
+            ),
+            (
+                "neighbours_of_category",
+                common.gallery.of_category(&nearest, &asked.captions),
+            ),
         ];
         let known = values
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         let known: Vec<(&str, f64)> = known.collect();
-        self.context.log(M::NAME, step, &known)?;
-        let shown = SHOWN.min(captions.len());
-        let grid = image_grid(pictures.narrow(0, 0, shown), shown.min(8), 2);
+        let shown = evenly(SHOWN, count).into_iter().map(|index| index as i64);
+        let shown: Vec<i64> = shown.collect();
+        let rows = Tensor::<1, Int>::from_ints(shown.as_slice(), &drawn.device());
+        let grid = image_grid(drawn.select(0, rows), shown.len().min(8), 2);
         let name = format!("samples/{}-step-{step}.png", M::NAME);
-        save_png(&grid, &self.context.run.file(&name))
+        save_png(&grid, &self.context.run.file(&name))?;
+        self.context.log(M::NAME, step, &known)
     }
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {

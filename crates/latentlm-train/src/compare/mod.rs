@@ -1,6 +1,8 @@
 //! Comparisons: LatentLM with its rivals (paper §3), the sigma-VAE with a learned variance, ways of
 //! sampling.
 
+mod mixed_measure;
+mod mixed_part;
 mod mixed_recipe;
 mod mixed_rival;
 mod mixed_run;

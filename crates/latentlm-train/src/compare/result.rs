@@ -22,6 +22,12 @@ pub struct Comparison {
     pub classifier_accuracy: f64,
     /// Frechet distance of as many training pictures to held-out ones.
     pub frechet_distance_of_real: f64,
+    /// `category_named` of whoever always names the largest category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category_named_by_majority: Option<f64>,
+    /// `neighbours_of_category`, were neighbours drawn by lot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours_of_category_by_chance: Option<f64>,
     /// LatentLM and its rivals.
     pub rivals: Vec<RivalResult>,
 }
@@ -53,6 +59,12 @@ pub struct RivalPoint {
     /// Perplexity of a token of what is said of a held-out picture, given the picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_perplexity: Option<f64>,
+    /// Held-out pictures of which their own category is the likeliest to be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category_named: Option<f64>,
+    /// Of the ten nearest of all pictures to a drawn one, those of the asked category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours_of_category: Option<f64>,
 }
 
 /// Where a result was written.
@@ -88,6 +100,8 @@ fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
             images_per_second: value("images_per_second")?,
             text_perplexity: value("text_perplexity"),
             caption_perplexity: value("caption_perplexity"),
+            category_named: value("category_named"),
+            neighbours_of_category: value("neighbours_of_category"),
         })
     };
     let own = lines.iter().filter(|line| line.stage == name);
@@ -101,7 +115,7 @@ impl Comparison {
     }
 
     fn table(&self) -> String {
-        let columns = self.perplexities();
+        let columns = self.columns();
         let mut rows = Vec::new();
         for rival in &self.rivals {
             let Some(last) = rival.points.last() else {
@@ -114,8 +128,7 @@ impl Comparison {
                 format!("{:.2}", last.verdict.frechet_distance),
                 format!("{:.1}", last.images_per_second),
             ];
-            let more = columns.iter().map(|(_, value)| value(last));
-            row.extend(more.map(|value| value.map_or(String::new(), |x| format!("{x:.2}"))));
+            row.extend(columns.iter().map(|column| column.cell(last)));
             rows.push(row);
         }
         let mut real = vec![
@@ -136,21 +149,60 @@ impl Comparison {
         ];
         let head = head
             .into_iter()
-            .chain(columns.iter().map(|(name, _)| *name));
-        markdown(&head.collect::<Vec<&str>>(), &rows)
+            .chain(columns.iter().map(|column| column.name));
+        let table = markdown(&head.collect::<Vec<&str>>(), &rows);
+        table + &self.footnotes()
+    }
+
+    /// What shares are to be compared with.
+    fn footnotes(&self) -> String {
+        let notes = [
+            (
+                "Category named, by whoever always names the largest",
+                self.category_named_by_majority,
+            ),
+            (
+                "Neighbours of category, by chance",
+                self.neighbours_of_category_by_chance,
+            ),
+        ];
+        let known = notes
+            .iter()
+            .filter_map(|(note, share)| Some((note, (*share)?)));
+        known.fold(String::new(), |text, (note, share)| {
+            format!("{text}\n{note}: {share:.3}.\n")
+        })
     }
 
     /// What is measured of models that write.
-    fn perplexities(&self) -> Vec<(&'static str, PointValue)> {
-        let columns: [(&str, PointValue); 2] = [
-            ("text perplexity", |point| point.text_perplexity),
-            ("caption perplexity", |point| point.caption_perplexity),
+    fn columns(&self) -> Vec<Column> {
+        let columns = [
+            Column {
+                name: "text perplexity",
+                decimals: 2,
+                value: |point| point.text_perplexity,
+            },
+            Column {
+                name: "caption perplexity",
+                decimals: 2,
+                value: |point| point.caption_perplexity,
+            },
+            Column {
+                name: "category named",
+                decimals: 3,
+                value: |point| point.category_named,
+            },
+            Column {
+                name: "neighbours of category",
+                decimals: 3,
+                value: |point| point.neighbours_of_category,
+            },
         ];
         let mut points = self.rivals.iter().flat_map(|rival| &rival.points);
         match points.next() {
             Some(point) => columns
                 .into_iter()
-                .filter(|(_, value)| value(point).is_some())
+                .filter(|column| (column.value)(point).is_some())
                 .collect(),
             None => Vec::new(),
         }
@@ -185,8 +237,10 @@ impl Comparison {
                 line_chart("step", &curve(&|p| Some(p.verdict.class_agreement)), false),
             ),
         ];
-        for (name, value) in self.perplexities() {
-            charts.push((name, line_chart("step", &curve(&value), true)));
+        for column in self.columns() {
+            let curves = curve(&column.value);
+            let chart = line_chart("step", &curves, column.is_perplexity());
+            charts.push((column.name, chart));
         }
         charts.push(("speed", bar_chart("images a second", &speed)));
         stack(&charts)
@@ -194,7 +248,23 @@ impl Comparison {
 }
 
 /// A measurement that not every comparison has.
-type PointValue = fn(&RivalPoint) -> Option<f64>;
+struct Column {
+    name: &'static str,
+    /// Behind the point: shares have three.
+    decimals: usize,
+    value: fn(&RivalPoint) -> Option<f64>,
+}
+
+impl Column {
+    fn cell(&self, point: &RivalPoint) -> String {
+        let number = |x| format!("{x:.*}", self.decimals);
+        (self.value)(point).map_or(String::new(), number)
+    }
+
+    fn is_perplexity(&self) -> bool {
+        self.name.ends_with("perplexity")
+    }
+}
 
 /// A table in Markdown.
 pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -262,6 +332,8 @@ mod tests {
             samples: 8,
             classifier_accuracy: 0.97,
             frechet_distance_of_real: 1.5,
+            category_named_by_majority: None,
+            neighbours_of_category_by_chance: None,
             rivals: rivals.to_vec(),
         }
     }
@@ -287,6 +359,39 @@ mod tests {
         );
         let head = "|---|---|---|---|---|";
         assert!(table.contains(head), "{table}");
+    }
+
+    /// What only models that write have, and what to compare it with.
+    #[test]
+    fn the_table_has_what_writers_are_measured_by() {
+        let mut written = measured("vq", 10);
+        let more = [
+            ("caption_perplexity", 7.25),
+            ("category_named", 0.5),
+            ("neighbours_of_category", 0.25),
+        ];
+        let more = more.map(|(name, value)| (name.to_owned(), Some(value)));
+        written.values.extend(more);
+        let comparison = Comparison {
+            category_named_by_majority: Some(0.2),
+            neighbours_of_category_by_chance: Some(0.125),
+            rivals: vec![RivalResult {
+                name: "vq".into(),
+                parameters: 1000,
+                points: points(&[written], "vq"),
+            }],
+            ..comparison()
+        };
+        let table = comparison.table();
+        for part in [
+            "| caption perplexity | category named | neighbours of category |",
+            "| 40.0 | 7.25 | 0.500 | 0.250 |",
+            "\nCategory named, by whoever always names the largest: 0.200.\n",
+            "\nNeighbours of category, by chance: 0.125.\n",
+        ] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+        assert!(!table.contains("text perplexity"), "{table}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::stage_rival::{self, Common};
 use super::stage_vq;
 use crate::context::{self, RunEnd, RunOptions, TrainingData};
 use crate::error::TrainError;
-use crate::image::{self, ImageData, Judge, read_all};
+use crate::image::{self, ImageData, Judge, read_all, read_evenly};
 
 /// A comparison's run.
 pub(crate) type Context = context::Context<CompareRecipe, ImageData>;
@@ -47,16 +47,14 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
     if !train_all(&mut context, encoded, &judge)? {
         return Ok(RunEnd::Stopped);
     }
-    let known = context
-        .data
-        .train
-        .len()
-        .min(context.recipe.evaluate.samples);
-    let known = read_all(&context.data.train, known, &context.device)?;
+    let samples = context.recipe.evaluate.samples;
+    let known = read_evenly(&context.data.train, samples, &context.device)?;
     let comparison = Comparison {
-        samples: context.recipe.evaluate.samples,
+        samples,
         classifier_accuracy: judge.accuracy(),
         frechet_distance_of_real: judge.frechet_distance(known),
+        category_named_by_majority: None,
+        neighbours_of_category_by_chance: None,
         rivals: result::read(&context.run, &parameters)?,
     };
     let files = comparison.write(&context.run)?;

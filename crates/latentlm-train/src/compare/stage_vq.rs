@@ -12,7 +12,7 @@ use super::recipe::CompareRecipe;
 use super::rival::Codes;
 use super::run::Context;
 use crate::error::TrainError;
-use crate::image::{Batches, HostBatch, ImageData, image_grid, read_all, save_png};
+use crate::image::{Batches, HostBatch, ImageData, evenly, image_grid, read_evenly, save_png};
 use crate::optimize::{StepReport, ema_file};
 use crate::stage::{self, Rivals, Shares, Stage, mean, number};
 
@@ -54,10 +54,9 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     }
     let pictures = context.data.train.clone();
     let first = rivals.codec.step();
-    let probed = PROBED.min(pictures.len());
     let stage = VqStage {
         loss: recipe.vq_codec().init_loss(&image.codec_loss, &device)?,
-        probe: read_all(&pictures, probed, &context.device)?,
+        probe: read_evenly(&pictures, PROBED, &context.device)?,
         batches: Batches::start(pictures, &image.data, config, image.seed, first),
         context,
         rivals,
@@ -165,8 +164,8 @@ impl Stage for VqStage<'_> {
     /// Held-out pictures and what the averaged codec makes of them, the PSNR of that, and how many
     /// codes are in use.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
-        let count = SHOWN.min(self.context.data.test.len());
-        let pictures = read_all(&self.context.data.test, count, &self.context.device)?;
+        let (test, device) = (&self.context.data.test, &self.context.device);
+        let pictures = read_evenly(test, SHOWN, device)?;
         let codec = self.rivals.codec.ema();
         let decoded = codec.decode(codec.encode(pictures.clone()));
         let error = (decoded.clone().clamp(-1.0, 1.0) - pictures.clone())
@@ -178,10 +177,13 @@ impl Stage for VqStage<'_> {
             ("code_perplexity", perplexity(&used)),
         ];
         self.context.log(STAGE, step, &values)?;
-        let shown = count.min(16);
-        let rows = vec![pictures.narrow(0, 0, shown), decoded.narrow(0, 0, shown)];
-        let path = format!("samples/{STAGE}-step-{step}.png");
-        let grid = image_grid(Tensor::cat(rows, 0), shown, 2);
+        let (path, shown) = (format!("samples/{STAGE}-step-{step}.png"), 16);
+        let shown = evenly(shown, pictures.dims()[0]);
+        let rows = [pictures, decoded].map(|all| {
+            let own = shown.iter().map(|&index| all.clone().narrow(0, index, 1));
+            Tensor::cat(own.collect(), 0)
+        });
+        let grid = image_grid(Tensor::cat(rows.to_vec(), 0), shown.len(), 2);
         save_png(&grid, &self.context.run.file(&path))
     }
 

@@ -109,7 +109,7 @@ pub fn evaluate_image(
     let real_labels: Vec<u32> = (0..test.len()).map(|i| test.label(i)).collect();
     let judge = Judge::train(&train, held_out.clone(), &real_labels)?;
     let verdict = judge.measure(generated.clone(), &labels);
-    let same_many = known.clone().narrow(0, 0, labels.len().min(train.len()));
+    let same_many = read_evenly(&train, labels.len(), device)?;
 
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
@@ -157,6 +157,22 @@ pub(crate) fn read_all(
 ) -> Result<Tensor<4>, TrainError> {
     let indices: Vec<usize> = (0..count).collect();
     Ok(HostBatch::read(data, &indices, &[])?.tensor(device))
+}
+
+/// So many of a number of samples, or all, spread evenly: data may be sorted by class.
+pub(crate) fn evenly(count: usize, of: usize) -> Vec<usize> {
+    let count = count.min(of);
+    (0..count).map(|index| index * of / count).collect()
+}
+
+/// So many pictures of a dataset, or all, spread evenly over it, `[B, C, H, W]`.
+pub(crate) fn read_evenly(
+    data: &ImageDataset,
+    count: usize,
+    device: &Device,
+) -> Result<Tensor<4>, TrainError> {
+    let picked = evenly(count, data.len());
+    Ok(HostBatch::read(data, &picked, &[])?.tensor(device))
 }
 
 struct Reconstruction {
@@ -240,6 +256,13 @@ mod tests {
     fn pictures() -> Tensor<4> {
         let values = [[[[0.0f32, 0.0]]], [[[0.5, 0.5]]], [[[-1.0, 1.0]]]];
         Tensor::from_floats(values, &Device::default())
+    }
+
+    #[test]
+    fn samples_are_spread_over_all() {
+        assert_eq!(evenly(3, 10), [0, 3, 6]);
+        assert_eq!(evenly(5, 3), [0, 1, 2]);
+        assert!(evenly(2, 0).is_empty());
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use run::train_image;
 
 pub(crate) use batches::{Batches, HostBatch};
 pub(crate) use encoded::{Encoded, encode};
-pub(crate) use evaluate::read_all;
+pub(crate) use evaluate::{evenly, read_all, read_evenly};
 pub(crate) use grid::host_values;
 pub(crate) use judge::{Judge, even_labels};
 pub(crate) use run::ImageData;

@@ -49,6 +49,15 @@ pub enum Made {
     Picture(Tensor<4>),
 }
 
+/// What came of a prompt.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// In order.
+    pub pieces: Vec<Made>,
+    /// The positions after which it was cut off, where it did not end of its own.
+    pub cut: Option<usize>,
+}
+
 impl Artist {
     pub(crate) fn new(
         recipe: MixedRecipe,
@@ -191,7 +200,7 @@ impl Artist {
         sample: &SampleOptions,
         text: TextOptions,
         (max_positions, seed): (usize, u64),
-    ) -> Result<Vec<Made>, TrainError> {
+    ) -> Result<Generated, TrainError> {
         let mut given = MixedPrompt {
             seed,
             ..MixedPrompt::default()
@@ -203,9 +212,20 @@ impl Artist {
                 PromptPiece::Draw => given.open = Some(PICTURES),
             }
         }
-        let made = self.go_on(&[given], *sample, text, max_positions)?;
+        let prompts = [given];
+        let limit = self.limit(&prompts, max_positions)?;
+        let made = self.go_on(&prompts, *sample, text, max_positions)?;
+        let cut = made.iter().any(|made| made.cut);
         let pieces = made.into_iter().flat_map(|made| made.pieces);
-        let pieces = pieces.map(|piece| match piece {
+        let pieces = pieces.map(|piece| self.made(piece));
+        Ok(Generated {
+            pieces: pieces.collect::<Result<Vec<Made>, TrainError>>()?,
+            cut: cut.then_some(limit),
+        })
+    }
+
+    fn made(&self, piece: Piece) -> Result<Made, TrainError> {
+        match piece {
             Piece::Text(tokens) => Ok(Made::Text(self.tokenizer.decode(&tokens)?)),
             Piece::Latents { latents, .. } => {
                 let latents = latents.unsqueeze_dim::<3>(0);
@@ -215,8 +235,7 @@ impl Artist {
                     false => Ok(Made::Text(String::new())),
                 }
             }
-        });
-        pieces.collect()
+        }
     }
 
     fn text(&self, text: &str) -> Result<Option<Piece>, TrainError> {
@@ -267,6 +286,20 @@ impl Artist {
                 ),
             });
         }
+        let options = GenerateOptions {
+            text,
+            sample,
+            frames: vec![self.recipe.codec.tokens()],
+            max_positions: self.limit(prompts, max_positions)?,
+        };
+        let batches = prompts.chunks(BATCH);
+        let made = batches.flat_map(|batch| self.model.generate(batch, &options, &self.device));
+        Ok(made.collect())
+    }
+
+    /// Positions that are made for prompts: as many as asked for, but room for a picture that is asked
+    /// for, and no more than the model was trained on.
+    fn limit(&self, prompts: &[MixedPrompt], asked: usize) -> Result<usize, TrainError> {
         let limit = self.recipe.mix.pack_positions;
         let longest = prompts.iter().map(positions).max().unwrap_or(0);
         // A picture that is asked for has to fit behind the prompt.
@@ -282,15 +315,7 @@ impl Artist {
                 ),
             });
         }
-        let options = GenerateOptions {
-            text,
-            sample,
-            frames: vec![self.recipe.codec.tokens()],
-            max_positions: max_positions.max(least).min(limit - longest),
-        };
-        let batches = prompts.chunks(BATCH);
-        let made = batches.flat_map(|batch| self.model.generate(batch, &options, &self.device));
-        Ok(made.collect())
+        Ok(asked.max(least).min(limit - longest))
     }
 }
 

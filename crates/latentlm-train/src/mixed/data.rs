@@ -59,8 +59,21 @@ impl Texts {
         self.corpus_of(recipe, tokenizer, recipe.mix())
     }
 
-    /// The same with another mix of documents.
-    pub(crate) fn corpus_of(
+    /// Every caption, behind its picture, and every piece of text once: what is measured.
+    pub(crate) fn once(
+        &self,
+        recipe: &MixedRecipe,
+        tokenizer: &TextTokenizer,
+    ) -> Result<MixedCorpus, TrainError> {
+        let mix = Mix {
+            draw: 0,
+            caption: 1,
+            text: 1,
+        };
+        self.corpus_of(recipe, tokenizer, mix)
+    }
+
+    fn corpus_of(
         &self,
         recipe: &MixedRecipe,
         tokenizer: &TextTokenizer,

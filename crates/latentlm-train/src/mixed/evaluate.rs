@@ -10,20 +10,21 @@ use latentlm_data::{Caption, ImageDataset};
 use serde::{Deserialize, Serialize};
 
 use super::artist::Artist;
+use super::captions::{CAPTIONS, SaidCaption, write_captions};
+use super::colours::{ColourDistance, Colours};
 use super::data::MixedData;
 use super::measure::{CaptionScore, Perplexity, majority};
-use super::neighbours::{Gallery, colour_agreement};
+use super::neighbours::Gallery;
 use super::recipe::MixedRecipe;
+use super::sample::Sample;
 use crate::error::TrainError;
-use crate::image::{image_grid, read_all, save_png};
+use crate::image::{evenly, image_grid, save_png};
 use crate::report;
 use crate::run::RunFolder;
 
 /// Captions whose pictures are shown.
 const SHOWN: usize = 24;
-/// Nearest pictures that are looked at.
-const NEAREST: usize = 10;
-/// Of those, how many are shown.
+/// Of the nearest pictures, how many are shown.
 const NEAREST_SHOWN: usize = 4;
 
 /// How a run is measured.
@@ -76,42 +77,77 @@ pub struct MixedEvaluation {
     pub colour_agreement_of_real: Option<f64>,
     /// The same by chance.
     pub colour_agreement_by_chance: Option<f64>,
+    /// The same of whoever always draws the colour that is named most.
+    pub colour_agreement_by_majority: Option<f64>,
+    /// Mean distance of the mean colour of a picture drawn for a training caption to that of the
+    /// picture asked for, in RGB of `[-1, 1]`, backgrounds left out.
+    pub colour_distance: f64,
+    /// The same to the picture that another was drawn for.
+    pub colour_distance_shuffled: f64,
+    /// The same as `colour_distance` for held-out captions.
+    pub colour_distance_held_out: f64,
+    /// The same as `colour_distance_shuffled` for held-out captions.
+    pub colour_distance_held_out_shuffled: f64,
     /// Drawn pictures a second, this run's device.
     pub pictures_per_second: f64,
     /// Captions a second.
     pub captions_per_second: f64,
 }
 
-/// Pictures of a split and what is said of them.
-struct Sample {
-    pictures: Tensor<4>,
-    captions: Vec<Caption>,
+/// What a model makes of a split's pictures and captions.
+struct Attempt {
+    asked: Sample,
+    /// What it says of the pictures.
+    said: Vec<String>,
+    /// What it draws for the captions, `[B, C, H, W]`.
+    drawn: Tensor<4>,
+    /// The nearest of all pictures to each that was drawn.
+    nearest: Vec<Vec<usize>>,
 }
 
-impl Sample {
-    /// Spread evenly over the split.
+/// The seconds that captions took, and drawings.
+#[derive(Default)]
+struct Seconds {
+    captioned: f64,
+    drawn: f64,
+}
+
+impl Attempt {
     fn of(
-        data: &ImageDataset,
-        captions: &[Caption],
-        count: usize,
-        device: &Device,
+        asked: Sample,
+        artist: &Artist,
+        gallery: &Gallery,
+        options: &EvaluateMixedOptions,
+        seconds: &mut Seconds,
     ) -> Result<Self, TrainError> {
-        let count = count.min(data.len());
-        let picked: Vec<usize> = (0..count).map(|i| i * data.len() / count).collect();
-        let pictures = crate::image::HostBatch::read(data, &picked, &[])?;
+        let started = Instant::now();
+        let said = artist.caption(asked.pictures.clone())?;
+        seconds.captioned += started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let drawn = artist.draw(&asked.texts(), &options.sample, options.seed)?;
+        seconds.drawn += started.elapsed().as_secs_f64();
         Ok(Self {
-            pictures: pictures.tensor(device),
-            captions: picked.iter().map(|&i| captions[i].clone()).collect(),
+            nearest: gallery.nearest(drawn.clone()),
+            asked,
+            said,
+            drawn,
         })
     }
 
-    fn texts(&self) -> Vec<String> {
-        let texts = self.captions.iter().map(|caption| caption.text.clone());
-        texts.collect()
+    fn score(&self) -> CaptionScore {
+        CaptionScore::of(&self.said, &self.asked.captions)
+    }
+
+    fn of_category(&self, gallery: &Gallery) -> Option<f64> {
+        gallery.of_category(&self.nearest, &self.asked.captions)
+    }
+
+    fn colour_distance(&self) -> ColourDistance {
+        ColourDistance::measure(&self.drawn, &self.asked.pictures)
     }
 }
 
-/// Measures a run and writes `evaluation.json`, a picture of samples and the report.
+/// Measures a run and writes `evaluation.json`, `captions.tsv`, a picture of samples and the report.
 ///
 /// # Errors
 /// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
@@ -123,61 +159,48 @@ pub fn evaluate_mixed(
     let (run, recipe) = RunFolder::<MixedRecipe>::open(path)?;
     let artist = Artist::from_run(path, device)?;
     let data = MixedData::open(&recipe)?;
-    let sample = |pictures: &ImageDataset, captions: &[Caption]| {
-        Sample::of(pictures, captions, options.samples, device)
+    let gallery = Gallery::open(artist.codec(), &data, device)?;
+    let mut seconds = Seconds::default();
+    let mut attempt = |pictures: &ImageDataset, captions: &[Caption]| {
+        let sample = Sample::of(pictures, captions, options.samples, device)?;
+        Attempt::of(sample, &artist, &gallery, options, &mut seconds)
     };
-    let train = sample(&data.pictures.train, &data.train.captions)?;
-    let test = sample(&data.pictures.test, &data.test.captions)?;
+    let train = attempt(&data.pictures.train, &data.train.captions)?;
+    let test = attempt(&data.pictures.test, &data.test.captions)?;
+    keep(&run, &gallery, [&train, &test])?;
 
-    let started = Instant::now();
-    let said = artist.caption(train.pictures.clone())?;
-    let said_held_out = artist.caption(test.pictures.clone())?;
-    let captioned = (said.len() + said_held_out.len()) as f64 / started.elapsed().as_secs_f64();
-    let score = CaptionScore::of(&said, &train.captions);
-    let held_out = CaptionScore::of(&said_held_out, &test.captions);
-
-    let started = Instant::now();
-    let draw = |sample: &Sample| artist.draw(&sample.texts(), &options.sample, options.seed);
-    let (drawn, drawn_held_out) = (draw(&train)?, draw(&test)?);
-    let pictures = drawn.dims()[0] + drawn_held_out.dims()[0];
-    let seconds = started.elapsed().as_secs_f64();
-
-    let gallery = gallery(&artist, &data, device)?;
-    let near = gallery.nearest(artist.codec(), drawn.clone(), NEAREST);
-    let near_held_out = gallery.nearest(artist.codec(), drawn_held_out.clone(), NEAREST);
-    let nearest = [&near, &near_held_out];
-    figure(
-        &gallery,
-        [&train, &test],
-        [&drawn, &drawn_held_out],
-        nearest,
-    )
-    .map(|grid| save_png(&image_grid(grid, 2 + NEAREST_SHOWN, 2), &run.file(FIGURE)))
-    .transpose()?;
-    let colours = colours(&artist, &data, options, device)?;
-
-    let corpus = data.test.corpus(&recipe, artist.tokenizer())?;
+    let corpus = data.test.once(&recipe, artist.tokenizer())?;
     let text = Perplexity::measure(artist.model(), &corpus, data.test.bytes(), device);
+    let colours = Colours::measure(&artist, &data, options, device)?;
+    let (captions, captions_held_out) = (train.score(), test.score());
+    let (distance, distance_held_out) = (train.colour_distance(), test.colour_distance());
+    let samples = [&train, &test].map(|attempt| attempt.said.len());
+    let count = samples.iter().sum::<usize>() as f64;
     let evaluation = MixedEvaluation {
-        samples: [train.captions.len(), test.captions.len()],
+        samples,
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
-        exact_captions: score.exact,
-        exact_captions_held_out: held_out.exact,
-        category_named_held_out: held_out.category,
-        category_named_by_majority: majority(&data.train.captions, &test.captions),
+        exact_captions: captions.exact,
+        exact_captions_held_out: captions_held_out.exact,
+        category_named_held_out: captions_held_out.category,
+        category_named_by_majority: majority(&data.train.captions, &test.asked.captions),
         text_perplexity: text.text,
         text_bits_per_byte: text.bits_per_byte,
-        neighbours_of_category: gallery.of_category(&near, &train.captions),
-        neighbours_of_category_held_out: gallery.of_category(&near_held_out, &test.captions),
-        neighbours_of_category_by_chance: gallery.by_chance(&test.captions),
-        asked_among_nearest: gallery.asked_among(&near, &train.captions),
+        neighbours_of_category: train.of_category(&gallery),
+        neighbours_of_category_held_out: test.of_category(&gallery),
+        neighbours_of_category_by_chance: gallery.by_chance(&test.asked.captions),
+        asked_among_nearest: gallery.asked_among(&train.nearest, &train.asked.captions),
         colour_agreement: colours.map(|colours| colours.drawn),
         colour_agreement_of_real: colours.map(|colours| colours.real),
         colour_agreement_by_chance: colours.map(|colours| colours.chance),
-        pictures_per_second: pictures as f64 / seconds,
-        captions_per_second: captioned,
+        colour_agreement_by_majority: colours.map(|colours| colours.majority),
+        colour_distance: distance.asked,
+        colour_distance_shuffled: distance.shuffled,
+        colour_distance_held_out: distance_held_out.asked,
+        colour_distance_held_out_shuffled: distance_held_out.shuffled,
+        pictures_per_second: count / seconds.drawn,
+        captions_per_second: count / seconds.captioned,
     };
     let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
@@ -185,73 +208,34 @@ pub fn evaluate_mixed(
     Ok(evaluation)
 }
 
-const FIGURE: &str = "samples/evaluation.png";
-
-/// All pictures of both splits.
-fn gallery(artist: &Artist, data: &MixedData, device: &Device) -> Result<Gallery, TrainError> {
-    let (train, test) = (&data.pictures.train, &data.pictures.test);
-    let pictures = [
-        read_all(train, train.len(), device)?,
-        read_all(test, test.len(), device)?,
-    ];
-    let captions = [&data.train.captions[..], &data.test.captions[..]].concat();
-    Ok(Gallery::new(
-        artist.codec(),
-        Tensor::cat(pictures.to_vec(), 0),
-        captions,
-    ))
+/// Writes what was said, and a picture of what was drawn.
+fn keep(
+    run: &RunFolder<MixedRecipe>,
+    gallery: &Gallery,
+    attempts: [&Attempt; 2],
+) -> Result<(), TrainError> {
+    let captions = attempts.iter().zip(["train", "test"]);
+    let captions =
+        captions.map(|(own, split)| SaidCaption::all(&own.asked.captions, &own.said, split));
+    let captions: Vec<SaidCaption> = captions.flatten().collect();
+    write_captions(&run.file(CAPTIONS), &captions)?;
+    if let Some(rows) = figure(gallery, attempts) {
+        let grid = image_grid(rows, 2 + NEAREST_SHOWN, 2);
+        save_png(&grid, &run.file("samples/evaluation.png"))?;
+    }
+    Ok(())
 }
 
 /// Rows of what was asked for, what was drawn, and what is nearest to that, half of each split.
-fn figure(
-    gallery: &Gallery,
-    samples: [&Sample; 2],
-    drawn: [&Tensor<4>; 2],
-    nearest: [&Vec<Vec<usize>>; 2],
-) -> Option<Tensor<4>> {
+fn figure(gallery: &Gallery, attempts: [&Attempt; 2]) -> Option<Tensor<4>> {
     let mut rows = Vec::new();
-    for split in 0..2 {
-        let count = samples[split].captions.len();
-        let shown = (SHOWN / 2).min(count);
-        for row in 0..shown {
-            let index = row * count / shown;
-            rows.push(samples[split].pictures.clone().narrow(0, index, 1));
-            rows.push(drawn[split].clone().narrow(0, index, 1));
-            let near = nearest[split][index].iter().take(NEAREST_SHOWN);
+    for own in attempts {
+        for index in evenly(SHOWN / 2, own.said.len()) {
+            rows.push(own.asked.pictures.clone().narrow(0, index, 1));
+            rows.push(own.drawn.clone().narrow(0, index, 1));
+            let near = own.nearest[index].iter().take(NEAREST_SHOWN);
             rows.extend(near.map(|&near| gallery.picture(near)));
         }
     }
     (!rows.is_empty()).then(|| Tensor::cat(rows, 0))
-}
-
-/// Whether pictures have the colours that their captions name.
-#[derive(Clone, Copy)]
-struct Colours {
-    drawn: f64,
-    real: f64,
-    chance: f64,
-}
-
-/// `None` where captions name fewer than two colours.
-fn colours(
-    artist: &Artist,
-    data: &MixedData,
-    options: &EvaluateMixedOptions,
-    device: &Device,
-) -> Result<Option<Colours>, TrainError> {
-    let (pictures, captions) = (&data.pictures.train, &data.train.captions);
-    let Some(named) = super::neighbours::named_colours(captions) else {
-        return Ok(None);
-    };
-    let picked: Vec<usize> = named.iter().map(|(index, _)| *index).collect();
-    let real = crate::image::HostBatch::read(pictures, &picked, &[])?.tensor(device);
-    let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
-    let drawn = artist.draw(&texts, &options.sample, options.seed)?;
-    let names: Vec<usize> = named.iter().map(|(_, colour)| *colour).collect();
-    let kinds: std::collections::BTreeSet<usize> = names.iter().copied().collect();
-    Ok(Some(Colours {
-        drawn: colour_agreement(&drawn, &real, &names),
-        real: colour_agreement(&real, &real, &names),
-        chance: 1.0 / kinds.len() as f64,
-    }))
 }

@@ -1,23 +1,23 @@
 //! What a drawn picture looks like, judged without a trained judge: by the pictures nearest to it in
-//! the codec's latents, and by its colour.
+//! the codec's latents.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use latentlm::LatentCodec;
 use latentlm::codec_image::Codec;
 use latentlm_data::Caption;
 
-use crate::image::host_values;
+use super::data::MixedData;
+use crate::error::TrainError;
+use crate::image::{host_values, read_all};
 
 /// Pictures encoded at once.
 const BATCH: usize = 100;
-const COLOURS: [&str; 9] = [
-    "red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white",
-];
-/// A pixel whose red, green and blue are all above this is background; pictures lie in `[-1, 1]`.
-const BACKGROUND: f32 = 0.9;
+/// Nearest pictures that are looked at.
+const NEAREST: usize = 10;
 
 /// All pictures there are, and their latents.
 pub(crate) struct Gallery {
+    codec: Codec,
     pictures: Tensor<4>,
     /// `[N, T * Z]`
     latents: Tensor<2>,
@@ -25,9 +25,28 @@ pub(crate) struct Gallery {
 }
 
 impl Gallery {
-    pub(crate) fn new(codec: &Codec, pictures: Tensor<4>, captions: Vec<Caption>) -> Self {
+    /// All pictures of both splits.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
+    pub(crate) fn open(
+        codec: &Codec,
+        data: &MixedData,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (train, test) = (&data.pictures.train, &data.pictures.test);
+        let pictures = vec![
+            read_all(train, train.len(), device)?,
+            read_all(test, test.len(), device)?,
+        ];
+        let captions = [&data.train.captions[..], &data.test.captions[..]].concat();
+        Ok(Self::new(codec, Tensor::cat(pictures, 0), captions))
+    }
+
+    fn new(codec: &Codec, pictures: Tensor<4>, captions: Vec<Caption>) -> Self {
         Self {
             latents: flat_latents(codec, pictures.clone()),
+            codec: codec.clone(),
             pictures,
             captions,
         }
@@ -38,14 +57,9 @@ impl Gallery {
         self.pictures.clone().narrow(0, index, 1)
     }
 
-    /// The `count` nearest of each picture, nearest first.
-    pub(crate) fn nearest(
-        &self,
-        codec: &Codec,
-        pictures: Tensor<4>,
-        count: usize,
-    ) -> Vec<Vec<usize>> {
-        let own = flat_latents(codec, pictures);
+    /// The ten nearest of each picture, nearest first.
+    pub(crate) fn nearest(&self, pictures: Tensor<4>) -> Vec<Vec<usize>> {
+        let own = flat_latents(&self.codec, pictures);
         let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
         // |a - b|^2 = |a|^2 + |b|^2 - 2ab; |a|^2 changes no order.
         let products = own.matmul(self.latents.clone().transpose()).mul_scalar(2.0);
@@ -54,7 +68,7 @@ impl Gallery {
         let rows = values.chunks_exact(self.captions.len()).map(|row| {
             let mut order: Vec<usize> = (0..row.len()).collect();
             order.sort_by(|&a, &b| row[a].total_cmp(&row[b]));
-            order.truncate(count);
+            order.truncate(NEAREST);
             order
         });
         rows.collect()
@@ -74,13 +88,7 @@ impl Gallery {
 
     /// The same, were neighbours drawn by lot.
     pub(crate) fn by_chance(&self, asked: &[Caption]) -> Option<f64> {
-        let shares = asked.iter().filter_map(|asked| {
-            let category = asked.category.as_ref()?;
-            let same = self.captions.iter();
-            let same = same.filter(|caption| caption.category.as_ref() == Some(category));
-            Some(same.count() as f64 / self.captions.len() as f64)
-        });
-        mean(shares)
+        by_chance(&self.captions, asked)
     }
 
     /// Share of what was asked for that is among the nearest.
@@ -91,6 +99,17 @@ impl Gallery {
         });
         mean(found).unwrap_or_default()
     }
+}
+
+/// Share of all that are of the asked category.
+pub(crate) fn by_chance(all: &[Caption], asked: &[Caption]) -> Option<f64> {
+    let shares = asked.iter().filter_map(|asked| {
+        let category = asked.category.as_ref()?;
+        let same = all.iter();
+        let same = same.filter(|caption| caption.category.as_ref() == Some(category));
+        Some(same.count() as f64 / all.len() as f64)
+    });
+    mean(shares)
 }
 
 /// Means of the codec's posterior, `[N, T * Z]`.
@@ -108,116 +127,34 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// Captions that name exactly one colour, and which. `None` if fewer than two colours are named.
-pub(crate) fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
-    let named = captions.iter().enumerate().filter_map(|(index, caption)| {
-        let mut colours = (0..COLOURS.len()).filter(|&colour| {
-            let mut words = caption.text.split(|c: char| !c.is_alphanumeric());
-            words.any(|word| word == COLOURS[colour])
-        });
-        match (colours.next(), colours.next()) {
-            (Some(colour), None) => Some((index, colour)),
-            _ => None,
-        }
-    });
-    let named: Vec<(usize, usize)> = named.collect();
-    let first = named.first()?.1;
-    named
-        .iter()
-        .any(|(_, colour)| *colour != first)
-        .then_some(named)
-}
-
-/// Share of pictures whose mean colour is nearer to that of real pictures of the named colour than of
-/// any other. A real picture itself is left out of the mean that it is compared with.
-///
-/// # Shapes
-/// - `pictures`, `real`: `[B, C, H, W]`, of the same captions; `names`: their colours
-pub(crate) fn colour_agreement(pictures: &Tensor<4>, real: &Tensor<4>, names: &[usize]) -> f64 {
-    let (own, real) = (mean_colours(pictures), mean_colours(real));
-    let agreed = (0..names.len()).filter(|&index| {
-        let distance = |colour: usize| {
-            let same = (0..names.len()).filter(|&i| i != index && names[i] == colour);
-            let same: Vec<&Vec<f64>> = same.map(|i| &real[i]).collect();
-            let centre =
-                |channel: usize| same.iter().map(|c| c[channel]).sum::<f64>() / same.len() as f64;
-            let square = |channel: usize| (own[index][channel] - centre(channel)).powi(2);
-            match same.is_empty() {
-                true => f64::INFINITY,
-                false => (0..own[index].len()).map(square).sum(),
-            }
-        };
-        let asked = distance(names[index]);
-        let others = (0..COLOURS.len()).filter(|&colour| colour != names[index]);
-        asked.is_finite() && others.map(distance).all(|other| asked < other)
-    });
-    agreed.count() as f64 / names.len().max(1) as f64
-}
-
-/// Of every picture the mean of each channel over all that is not background.
-fn mean_colours(pictures: &Tensor<4>) -> Vec<Vec<f64>> {
-    let [_, channels, height, width] = pictures.dims();
-    let plane = height * width;
-    let values = host_values(pictures.clone());
-    let colours = values.chunks_exact(channels * plane).map(|picture| {
-        let at = |channel: usize, pixel: usize| picture[channel * plane + pixel];
-        let shown = |&pixel: &usize| (0..channels).any(|channel| at(channel, pixel) < BACKGROUND);
-        let shown: Vec<usize> = (0..plane).filter(shown).collect();
-        let mean = |channel: usize| {
-            let sum: f64 = shown
-                .iter()
-                .map(|&pixel| f64::from(at(channel, pixel)))
-                .sum();
-            match shown.len() {
-                0 => 1.0,
-                count => sum / count as f64,
-            }
-        };
-        (0..channels).map(mean).collect()
-    });
-    colours.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use crate::MixedRecipe;
+    use latentlm::RandomStream;
 
-    fn caption(text: &str) -> Caption {
-        Caption {
-            text: text.into(),
-            category: None,
+    #[test]
+    fn neighbours_are_judged_by_their_category() {
+        let device = Device::default();
+        device.seed(1);
+        let codec = MixedRecipe::default().codec.init(&device);
+        let captions = ["animals", "animals", "food"].map(|category| Caption {
+            text: category.into(),
+            category: Some(category.into()),
+        });
+        let pictures = RandomStream::new(1).normal([3, 3, 32, 32], &device);
+        let gallery = Gallery::new(&codec, pictures.clone(), captions.to_vec());
+        let nearest = gallery.nearest(pictures);
+        for (index, near) in nearest.iter().enumerate() {
+            assert_eq!((near[0], near.len()), (index, 3), "itself first");
         }
-    }
-
-    /// Pictures of one pixel of a colour and one of background.
-    fn pictures(colours: &[[f32; 3]]) -> Tensor<4> {
-        let values: Vec<f32> = colours.iter().flatten().flat_map(|&x| [x, 1.0]).collect();
-        let shape = [colours.len(), 3, 1, 2];
-        Tensor::from_data(TensorData::new(values, shape), &Device::default())
-    }
-
-    #[test]
-    fn colours_are_read_from_captions() {
-        let captions = ["red heart", "a redder one", "white-red flag", "blue, book"].map(caption);
-        assert_eq!(named_colours(&captions), Some(vec![(0, 0), (3, 4)]));
+        let asked = &captions[1..];
+        let near = [vec![0, 1, 2, 2], vec![2, 0]];
+        assert_eq!(gallery.of_category(&near, asked), Some(0.5));
         assert_eq!(
-            named_colours(&captions[..2]),
-            None,
-            "one colour is no choice"
+            gallery.by_chance(asked),
+            Some((2.0 / 3.0 + 1.0 / 3.0) / 2.0)
         );
-    }
-
-    #[test]
-    fn colours_agree_where_they_are_nearest() {
-        let (red, blue) = ([0.8, -1.0, -1.0], [-1.0, -1.0, 0.8]);
-        let real = pictures(&[red, red, blue, blue]);
-        let names = [0, 0, 4, 4];
-        assert_eq!(colour_agreement(&real, &real, &names), 1.0);
-        let drawn = pictures(&[red, blue, blue, red]);
-        assert_eq!(colour_agreement(&drawn, &real, &names), 0.5);
-        let colours = mean_colours(&pictures(&[red, [1.0; 3]]));
-        assert!((colours[0][0] - 0.8).abs() < 1e-6, "background is left out");
-        assert_eq!(colours[1], [1.0; 3]);
+        assert_eq!(gallery.asked_among(&near, asked), 1.0);
     }
 }

@@ -7,6 +7,7 @@ use latentlm::core::{SampleOptions, Sampler};
 use latentlm::{MixedLmConfig, TextOptions};
 use latentlm_data::{Mix, TokenizerKind};
 
+use super::shares::TokenWeights;
 use crate::error::TrainError;
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
 use crate::recipe::{LmConfig, Recipe, StageConfig};
@@ -53,6 +54,8 @@ pub struct MixedTextConfig {
     pub tied: bool,
     /// Weight of the cross entropy beside the diffusion loss.
     pub loss_weight: f64,
+    /// Of a token of what is said of a picture within the cross entropy, in units of any other's.
+    pub caption_weight: f64,
 }
 
 /// How often each kind of document comes in an epoch.
@@ -103,6 +106,7 @@ impl Default for MixedRecipe {
                 piece_tokens: 128,
                 tied: false,
                 loss_weight: 0.1,
+                caption_weight: 1.0,
             },
             mix: MixConfig {
                 draw: 3,
@@ -175,6 +179,11 @@ impl Recipe for MixedRecipe {
         if !(self.text.loss_weight >= 0.0 && self.text.loss_weight.is_finite()) {
             return fail("text.loss_weight must not be negative");
         }
+        if !(self.text.caption_weight > 0.0 && self.text.caption_weight.is_finite()) {
+            return fail(
+                "text.caption_weight must be positive; mix.caption = 0 leaves captions out",
+            );
+        }
         let texts = if self.text.data.is_empty() {
             0
         } else {
@@ -199,6 +208,16 @@ impl Recipe for MixedRecipe {
             return fail("sample.temperature must not be negative");
         }
         Ok(())
+    }
+}
+
+impl MixedTextConfig {
+    /// How much words count.
+    pub(crate) fn weights(&self) -> TokenWeights {
+        TokenWeights {
+            loss: self.loss_weight,
+            caption: self.caption_weight,
+        }
     }
 }
 

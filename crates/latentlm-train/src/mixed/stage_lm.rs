@@ -14,15 +14,20 @@ use super::data::MixedData;
 use super::measure::{CaptionScore, Perplexity};
 use super::recipe::MixedRecipe;
 use super::run::Context;
+use super::sample::Sample;
+use super::shares::{Share, TokenWeights};
 use crate::error::TrainError;
 use crate::image::{Encoded, draw_latents, gather, image_grid, save_png};
 use crate::optimize::{Player, StepReport};
 use crate::spread::{Portable, Spread};
-use crate::stage::{self, Stage, number, share_out};
+use crate::stage::{self, Stage, number};
 
 pub(crate) const STAGE: &str = "lm";
-/// Held-out pictures and captions that samples are made of as training goes.
+/// Held-out captions that are drawn as training goes.
 const SHOWN: usize = 24;
+/// Held-out pictures that are captioned as training goes, and training pictures.
+const HELD_OUT: usize = 199;
+const KNOWN: usize = 64;
 
 struct LmStage<'a> {
     context: &'a mut Context,
@@ -43,7 +48,7 @@ pub(crate) fn train(context: &mut Context, encoded: Encoded) -> Result<bool, Tra
     let recipe = context.recipe.clone();
     let tokenizer = context.data.tokenizer(&recipe)?;
     let corpus = context.data.train.corpus(&recipe, &tokenizer)?;
-    let held_out = context.data.test.corpus(&recipe, &tokenizer)?;
+    let held_out = context.data.test.once(&recipe, &tokenizer)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
     let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
@@ -71,13 +76,9 @@ pub(crate) fn train(context: &mut Context, encoded: Encoded) -> Result<bool, Tra
 
 /// What one thread does of a packed sequence.
 pub(crate) struct Part {
-    /// Of the learned latents.
-    diffusion_share: f64,
-    /// Of the learned tokens.
-    token_share: f64,
+    share: Share,
     /// Weight of the cross entropy.
     token_weight: f64,
-    documents: Vec<Document>,
     /// `[N, Z]`, whitened.
     latents: Tensor<2>,
     draws: DiffusionDraws,
@@ -94,52 +95,39 @@ impl Portable for Part {
 }
 
 impl Part {
-    /// A pack, cut for the devices or threads that there are.
+    /// A pack, cut for the devices or threads that there are. `tokens` says how much words count; a
+    /// number alone is the weight of the cross entropy.
     ///
     /// # Shapes
     /// - latents: `[N, Z]`, whitened; draws: `K` times the learned latents rows
     pub(crate) fn all(
         model: &MixedLm,
         (documents, latents, draws): (&[Document], Tensor<2>, DiffusionDraws),
-        token_weight: f64,
+        tokens: impl Into<TokenWeights>,
         spread: &Spread,
     ) -> Vec<Self> {
-        let (all_latents, all_tokens) = learned(model, documents);
-        let count = spread
-            .parts(&latents.device(), documents.len(), ROWS_A_PART)
-            .len();
-        let (mut frame, mut denoised) = (0, 0);
-        let shares = share_out(documents, count, Document::positions).into_iter();
-        let parts = shares.map(|range| {
-            let documents = documents[range].to_vec();
-            let frames: usize = documents.iter().map(|d| d.frames(PICTURES)).sum();
-            let (own_latents, own_tokens) = learned(model, &documents);
-            let part = Self {
-                diffusion_share: own_latents as f64 / all_latents.max(1) as f64,
-                token_share: own_tokens as f64 / all_tokens.max(1) as f64,
-                token_weight,
-                latents: latents.clone().slice(frame..frame + frames),
-                draws: match own_latents {
-                    0 => draws.of_latents(0..1, all_latents.max(1)),
-                    _ => draws.of_latents(denoised..denoised + own_latents, all_latents),
-                },
-                documents,
-            };
-            frame += frames;
-            denoised += own_latents;
-            part
+        let tokens = tokens.into();
+        let parts = spread.parts(&latents.device(), documents.len(), ROWS_A_PART);
+        let modalities = model.special_tokens().modalities;
+        let shares = Share::all(documents, &modalities, tokens, parts.len()).into_iter();
+        let parts = shares.map(|share| Self {
+            token_weight: tokens.loss,
+            latents: latents.clone().slice(share.frames.clone()),
+            draws: share.draws(&draws, 1),
+            share,
         });
         parts.collect()
     }
 
     /// Its share of the joint loss, and of its two parts.
     pub(crate) fn loss(model: &MixedLm, part: Self) -> (Tensor<1>, MixedLoss) {
-        let loss = model.loss(&part.documents, &[part.latents], vec![part.draws]);
+        let (share, latents) = (part.share, [part.latents]);
+        let loss = model.loss(&share.documents, &latents, vec![part.draws], &share.weights);
         let diffusion = loss.diffusion.into_iter();
         let loss = MixedLoss {
-            token: loss.token.mul_scalar(part.token_share),
+            token: loss.token.mul_scalar(share.of_tokens),
             diffusion: diffusion
-                .map(|own| own.mul_scalar(part.diffusion_share))
+                .map(|own| own.mul_scalar(share.of_latents))
                 .collect(),
         };
         let token = loss.token.clone().mul_scalar(part.token_weight);
@@ -149,12 +137,6 @@ impl Part {
             .fold(token, |sum, own| sum + own.clone());
         (total, loss)
     }
-}
-
-/// Learned latents of pictures, and learned tokens.
-fn learned(model: &MixedLm, documents: &[Document]) -> (usize, usize) {
-    let layout: Layout = model.layout(documents);
-    (layout.learned[PICTURES].latents.len(), layout.answers.len())
 }
 
 impl LmStage<'_> {
@@ -186,11 +168,12 @@ impl LmStage<'_> {
         let latents = self.latents(pack, random);
         let documents = self.documents(pack, random);
         let model = self.model.model();
-        let (denoised, _) = learned(model, &documents);
+        let layout: Layout = model.layout(&documents);
+        let denoised = layout.learned[PICTURES].latents.len();
         let rows = recipe.lm.batch_mul * denoised.max(1);
         let draws = model.head_of(PICTURES).draw(rows, random, &self.device);
         let work = (&documents[..], latents, draws);
-        Part::all(model, work, recipe.text.loss_weight, self.model.spread())
+        Part::all(model, work, recipe.text.weights(), self.model.spread())
     }
 
     fn artist(&self) -> Artist {
@@ -232,36 +215,33 @@ impl Stage for LmStage<'_> {
         vec![("loss", diffusion), ("token_loss", token)]
     }
 
-    /// The averaged model: held-out captions drawn, a row of originals below, held-out pictures
-    /// captioned, held-out text's perplexity.
+    /// The averaged model: held-out captions drawn, a row of originals below; held-out and training
+    /// pictures captioned; held-out text's perplexity.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
         let artist = self.artist();
-        let count = SHOWN.min(self.context.data.test.captions.len());
-        let captions = self.context.data.test.captions[..count].to_vec();
-        let recipe = &self.context.recipe;
-        let asked: Vec<String> = captions
-            .iter()
-            .map(|caption| caption.text.clone())
-            .collect();
-        let drawn = artist.draw(&asked, &recipe.sample_options(), recipe.seed)?;
-        let test = &self.context.data.pictures.test;
-        let originals = crate::image::read_all(test, count, &self.context.device)?;
-        let said = artist.caption(originals.clone())?;
-        let grid = image_grid(Tensor::cat(vec![drawn, originals], 0), count, 2);
-        let file = self
-            .context
-            .run
-            .file(&format!("samples/lm-step-{step}.png"));
-        save_png(&grid, &file)?;
-        let score = CaptionScore::of(&said, &captions);
-        let perplexity = Perplexity::measure(
-            artist.model(),
-            &self.held_out,
-            self.context.data.test.bytes(),
-            &self.context.device,
-        );
+        let (recipe, device) = (&self.context.recipe, &self.context.device);
+        let MixedData {
+            pictures,
+            train,
+            test,
+        } = &self.context.data;
+        let shown = Sample::of(&pictures.test, &test.captions, SHOWN, device)?;
+        let drawn = artist.draw(&shown.texts(), &recipe.sample_options(), recipe.seed)?;
+        let columns = shown.captions.len();
+        let grid = Tensor::cat(vec![drawn, shown.pictures], 0);
+        let file = format!("samples/lm-step-{step}.png");
+        save_png(&image_grid(grid, columns, 2), &self.context.run.file(&file))?;
+        let score = |sample: Sample| -> Result<CaptionScore, TrainError> {
+            let said = artist.caption(sample.pictures)?;
+            Ok(CaptionScore::of(&said, &sample.captions))
+        };
+        let known = Sample::of(&pictures.train, &train.captions, KNOWN, device)?;
+        let held_out = Sample::of(&pictures.test, &test.captions, HELD_OUT, device)?;
+        let (model, bytes) = (artist.model(), test.bytes());
+        let perplexity = Perplexity::measure(model, &self.held_out, bytes, device);
         let values = [
-            ("held_out_category", score.category),
+            ("held_out_category", score(held_out)?.category),
+            ("exact_captions", Some(score(known)?.exact)),
             ("held_out_text_perplexity", perplexity.text),
         ];
         let known: Vec<(&str, f64)> = values

@@ -1,6 +1,6 @@
 //! What a speech run is trained on: recordings, and utterances composed of their words.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
@@ -8,22 +8,26 @@ use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechData
 use latentlm_data::{BatchOrder, DataError, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
+use super::skipped::{self, SkippedList};
 use crate::context::TrainingData;
 use crate::error::TrainError;
+use crate::run::RunFolder;
 
 /// Recordings in memory: at 16 kHz an hour takes 230 MB. Larger corpora are decoded as they are
 /// needed.
 const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
 
-/// Kinds of composed utterances, over and over, where all are there to choose from. The more words a
-/// kind has, and the more they sound alike, the oftener it comes; single words are what the others are
-/// learned from.
+/// Kinds of composed utterances, over and over, where all are there to choose from (single words, where
+/// one speaker says all of them). The more words a kind has, and the more they sound alike, the oftener
+/// it comes; single words are what the others are learned from.
 const MIX: [Composition; 12] = {
     use Composition::{Dates, Digits, Letters, Numbers, Words};
     [
         Words, Dates, Letters, Words, Digits, Dates, Words, Letters, Numbers, Words, Dates, Letters,
     ]
 };
+/// Recordings whose texts are spoken as training goes.
+const EXAMPLES: usize = 4;
 /// Of a piece: what part silence between two recordings takes at most, one in so many.
 const LONGEST_PAUSE: usize = 4;
 
@@ -32,14 +36,18 @@ pub(crate) struct SpeechData {
     pub(crate) train: SpeechDataset,
     pub(crate) test: SpeechDataset,
     pub(crate) composer: Option<Composer>,
-    /// Recordings that could not be used.
-    pub(crate) skipped: Vec<Skipped>,
+    /// What could not be used.
+    pub(crate) skipped: SkippedList,
+    /// Kinds of composed utterances, over and over.
+    mix: Vec<Composition>,
     composed: usize,
     seed: u64,
 }
 
 /// An utterance that is not trained on.
 pub(crate) struct HeldOutUtterance {
+    /// Its file, if it has one.
+    pub(crate) source: PathBuf,
     pub(crate) text: String,
     pub(crate) samples: Vec<f32>,
     /// Where its words end, if it is composed.
@@ -51,13 +59,19 @@ impl SpeechData {
         let path = Path::new(&recipe.data.path);
         let open = |split| SpeechDataset::open(path, recipe.speech_spec(), split);
         let (train, test) = (open(Split::Train)?, open(Split::Test)?);
-        let composer = match recipe.data.composed {
-            0 => Composer::new(&train).ok(),
-            _ => Some(Composer::new(&train)?),
+        let composer = match Composer::new(&train) {
+            Ok(composer) => Some(composer.on_grid(recipe.codec.hop_samples())),
+            // Sentences are no words to compose of, which matters only where that is asked for.
+            Err(DataError::NoWords { .. }) if recipe.data.composed == 0 => None,
+            Err(error) => return Err(error.into()),
         };
-        let composer = composer.map(|composer| composer.on_grid(recipe.codec.hop_samples()));
-        let skipped = [train.skipped(), test.skipped()].concat();
+        let clips = composer.iter().flat_map(Composer::skipped);
+        let mut skipped = SkippedList::default();
+        for entry in train.skipped().iter().chain(test.skipped()).chain(clips) {
+            skipped.add(entry.clone());
+        }
         Ok(Self {
+            mix: composer.as_ref().map(mix).unwrap_or_default(),
             train,
             test,
             composer,
@@ -65,6 +79,12 @@ impl SpeechData {
             composed: recipe.data.composed,
             seed: recipe.seed,
         })
+    }
+
+    /// Writes what could not be used, and what a run that is continued could not use before, into the
+    /// run's folder.
+    pub(crate) fn list_skipped(&mut self, run: &RunFolder<SpeechRecipe>) -> Result<(), TrainError> {
+        self.skipped.keep_in(&run.file(skipped::FILE))
     }
 
     /// Utterances that the language model is trained on: recordings, then composed ones.
@@ -88,11 +108,7 @@ impl SpeechData {
 
     /// One kind after another.
     fn compose(&self, composer: &Composer, index: usize) -> Composed {
-        let kinds = match composer.kinds() == Composition::ALL {
-            true => &MIX[..],
-            false => composer.kinds(),
-        };
-        let kind = kinds[index % kinds.len()];
+        let kind = self.mix[index % self.mix.len()];
         composer.utterance(kind, Split::Train, self.seed, index as u64)
     }
 
@@ -114,12 +130,16 @@ impl SpeechData {
     }
 
     fn skip(&mut self, index: usize, error: &DataError) {
-        let path = self.train.path(index).to_owned();
-        if self.skipped.iter().all(|skipped| skipped.path != path) {
-            self.skipped.push(Skipped {
-                path,
-                reason: error.to_string(),
-            });
+        self.skipped.add(Skipped::of(self.train.path(index), error));
+    }
+
+    /// Lists one of them whose text can't become tokens.
+    pub(crate) fn skip_text(&mut self, index: usize, error: &DataError) {
+        match index < self.train.len() {
+            true => self.skip(index, error),
+            false => self
+                .skipped
+                .add(Skipped::of(Path::new(skipped::COMPOSED), error)),
         }
     }
 
@@ -142,40 +162,66 @@ impl SpeechData {
         })
     }
 
-    /// Held-out utterances: composed ones, all kinds alike, else recordings.
-    pub(crate) fn held_out(&self, count: usize) -> Vec<HeldOutUtterance> {
-        let Some(composer) = &self.composer else {
-            let recorded = (0..self.test.len().min(count)).filter_map(|i| self.test.get(i).ok());
-            let recorded = recorded.map(|clip| HeldOutUtterance {
-                text: clip.text,
-                samples: clip.samples,
-                words: None,
+    /// Held-out utterances: composed ones, all kinds alike, else recordings, of which the broken ones
+    /// are listed.
+    pub(crate) fn held_out(&mut self, count: usize) -> Vec<HeldOutUtterance> {
+        let composed = self.composer.as_ref().map(|composer| {
+            let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
+            let composed =
+                kinds.map(|(kind, i)| composer.utterance(*kind, Split::Test, self.seed, i));
+            let composed = composed.map(|made| HeldOutUtterance {
+                source: skipped::COMPOSED.into(),
+                text: made.text,
+                samples: made.samples,
+                words: Some(made.words),
             });
-            return recorded.collect();
-        };
-        let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
-        let composed = kinds.map(|(kind, i)| composer.utterance(*kind, Split::Test, self.seed, i));
-        let composed = composed.map(|made| HeldOutUtterance {
-            text: made.text,
-            samples: made.samples,
-            words: Some(made.words),
+            composed.collect()
         });
-        composed.collect()
+        composed.unwrap_or_else(|| self.recorded(count))
+    }
+
+    fn recorded(&mut self, count: usize) -> Vec<HeldOutUtterance> {
+        let mut recorded = Vec::new();
+        for index in 0..self.test.len().min(count) {
+            let source = self.test.path(index).to_owned();
+            match self.test.get(index) {
+                Ok(clip) => recorded.push(HeldOutUtterance {
+                    source,
+                    text: clip.text,
+                    samples: clip.samples,
+                    words: None,
+                }),
+                Err(error) => self.skipped.add(Skipped::of(&source, &error)),
+            }
+        }
+        recorded
     }
 
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the
-    /// recordings.
-    pub(crate) fn examples(&self) -> Vec<String> {
+    /// recordings. Those that can't be said are left out.
+    pub(crate) fn examples(&self, can_be_said: impl Fn(&str) -> bool) -> Vec<String> {
         match &self.composer {
             Some(composer) => {
                 let example =
                     |kind: &Composition| composer.utterance(*kind, Split::Test, self.seed, 0).text;
-                composer.kinds().iter().map(example).collect()
+                let examples = composer.kinds().iter().map(example);
+                examples.filter(|text| can_be_said(text)).collect()
             }
-            None => (0..self.test.len().min(4))
-                .map(|i| self.test.text(i).to_owned())
+            None => (0..self.test.len())
+                .map(|index| self.test.text(index))
+                .filter(|text| can_be_said(text))
+                .take(EXAMPLES)
+                .map(str::to_owned)
                 .collect(),
         }
+    }
+}
+
+/// The kinds that a composer takes turns with.
+fn mix(composer: &Composer) -> Vec<Composition> {
+    match composer.kinds() == Composition::ALL {
+        true => MIX.into_iter().filter(|kind| composer.can(*kind)).collect(),
+        false => composer.kinds().to_vec(),
     }
 }
 
@@ -286,6 +332,45 @@ impl Pieces {
                 Ok(utterance) => utterance.samples.into(),
                 Err(_) => vec![0.0; self.samples].into(),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    /// The recordings that ship, said to be of two speakers: one has the letters, the other the rest.
+    fn shared_out(folder: &Path) -> SpeechData {
+        let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/voice");
+        let table = std::fs::read_to_string(voice.join("metadata.jsonl")).unwrap();
+        let mut lines = String::new();
+        for line in table.lines() {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let audio = voice.join(record["audio"].as_str().unwrap());
+            record["audio"] = audio.to_str().unwrap().into();
+            record["speaker"] = match record["group"] == "letter" {
+                true => "ann".into(),
+                false => "bob".into(),
+            };
+            lines += &format!("{record}\n");
+        }
+        std::fs::write(folder.join("metadata.jsonl"), lines).unwrap();
+        let path = format!("data.path={}", folder.display());
+        SpeechData::open(&SpeechRecipe::resolve(None, &[path]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn speakers_who_share_the_kinds_say_no_words_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = shared_out(dir.path());
+        assert_eq!(data.composer.as_ref().unwrap().kinds(), Composition::ALL);
+        assert!(!data.mix.contains(&Composition::Words));
+        let count = |kind: Composition| data.mix.iter().filter(|own| **own == kind).count();
+        assert_eq!(Composition::ALL.map(count), [1, 3, 3, 1], "else as ever");
+        for composed in 0..data.mix.len() {
+            assert!(!data.text(data.train.len() + composed).is_empty());
         }
     }
 }

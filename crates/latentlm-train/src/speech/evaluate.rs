@@ -8,12 +8,13 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_data::Split;
-use latentlm_data::speech::{Audio, Composed, Composer, Composition, write_wav};
+use latentlm_data::speech::{Audio, Composer, Composition, Skipped, write_wav};
 
 use super::data::SpeechData;
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 use super::recipe::SpeechRecipe;
 use super::recognizer::Listener;
+use super::skipped::{self, SkippedList};
 use super::speaker::{Speaker, Speech};
 use super::stage_codec::reconstruct;
 use crate::error::TrainError;
@@ -40,12 +41,16 @@ pub struct EvaluateSpeechOptions {
     pub open_recognizer: Option<Listener>,
     /// What says how alike the voices of files are to that of the first, 1 for the same.
     pub speaker_judge: Option<Listener>,
+    /// What says how much a recording suffered, of pairs of it and what the codec made of it (PESQ).
+    pub pesq_judge: Option<Listener>,
 }
 
 /// Measurements by name.
 pub type SpeechEvaluation = BTreeMap<String, f64>;
 
-/// Measures a run and writes `evaluation.json`, the sounds it was measured on, and the report.
+/// Measures a run and writes `evaluation.json`, the sounds it was measured on, and the report. What
+/// can't be measured, being broken or beyond the model's vocabulary, is added to the run's list of what
+/// was left out.
 ///
 /// # Errors
 /// If the run has no finished checkpoint, its data can't be read, a listener fails, or a file can't
@@ -65,6 +70,7 @@ pub fn evaluate_speech(
         folder,
         device,
         results: SpeechEvaluation::new(),
+        skipped: SkippedList::default(),
     };
     measuring.codec(&data)?;
     match &data.composer {
@@ -76,6 +82,7 @@ pub fn evaluate_speech(
         None => measuring.recorded(&data)?,
     }
     measuring.times(&data)?;
+    measuring.skipped.keep_in(&run.file(skipped::FILE))?;
     let results = measuring.results;
     let json = serde_json::to_vec_pretty(&results).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
@@ -89,6 +96,7 @@ struct Measuring<'a> {
     folder: PathBuf,
     device: &'a Device,
     results: SpeechEvaluation,
+    skipped: SkippedList,
 }
 
 impl Measuring<'_> {
@@ -102,9 +110,13 @@ impl Measuring<'_> {
         let (mut texts, mut originals, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
         let mut measures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for index in 0..data.test.len() {
-            // A recording that turns out to be broken is left out.
-            let Ok(utterance) = data.test.get(index) else {
-                continue;
+            let utterance = match data.test.get(index) {
+                Ok(utterance) => utterance,
+                Err(error) => {
+                    let path = data.test.path(index);
+                    self.skipped.add(Skipped::of(path, &error));
+                    continue;
+                }
             };
             let (original, copy) =
                 reconstruct(self.speaker.codec(), utterance.samples, self.device);
@@ -124,6 +136,12 @@ impl Measuring<'_> {
         for (name, values) in measures {
             self.put(name, values.iter().sum::<f64>() / values.len() as f64);
         }
+        if texts.is_empty() {
+            return Ok(());
+        }
+        if let Some(judge) = self.options.pesq_judge.clone() {
+            self.pesq(&judge, &originals, &decoded)?;
+        }
         let Some(listener) = self.options.open_recognizer.clone() else {
             return Ok(());
         };
@@ -133,15 +151,54 @@ impl Measuring<'_> {
         Ok(())
     }
 
+    /// The mean over recordings; too short or too silent ones have no number.
+    fn pesq(
+        &mut self,
+        judge: &Listener,
+        originals: &[Vec<f32>],
+        copies: &[Vec<f32>],
+    ) -> Result<(), TrainError> {
+        let originals = self.write("recordings-original", originals)?;
+        let copies = self.write("recordings-codec", copies)?;
+        let pairs = originals.into_iter().zip(copies);
+        let pairs: Vec<[PathBuf; 2]> = pairs.map(|(first, second)| [first, second]).collect();
+        let answers = judge.compare("recordings", &pairs)?;
+        let numbers = answers.iter().filter_map(|a| a.trim().parse::<f64>().ok());
+        let numbers: Vec<f64> = numbers.filter(|number| number.is_finite()).collect();
+        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        self.put("codec_pesq", mean);
+        Ok(())
+    }
+
+    /// Whether the model can say a text; if not, that is listed.
+    fn can_say(&mut self, text: &str, source: &Path) -> Result<bool, TrainError> {
+        let texts = [text.to_owned()];
+        match self.speaker.accepts(&texts, None, &self.options.sample) {
+            Ok(()) => Ok(true),
+            Err(error @ (TrainError::Data(_) | TrainError::Prompt { .. })) => {
+                self.skipped.add(Skipped {
+                    path: source.to_owned(),
+                    reason: error.to_string(),
+                });
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Composed held-out texts: as composed, through the codec, and as the model says them.
     fn composed(&mut self, composer: &Composer, kind: Composition) -> Result<(), TrainError> {
-        let count = self.options.samples as u64;
-        let seed = self.options.seed;
-        let originals: Vec<Composed> = (0..count)
-            .map(|index| composer.utterance(kind, Split::Test, seed, index))
-            .collect();
-        let texts: Vec<String> = originals.iter().map(|c| c.text.clone()).collect();
-        let originals: Vec<Vec<f32>> = originals.into_iter().map(|c| c.samples).collect();
+        let (mut texts, mut originals) = (Vec::new(), Vec::new());
+        for index in 0..self.options.samples as u64 {
+            let composed = composer.utterance(kind, Split::Test, self.options.seed, index);
+            if self.can_say(&composed.text, Path::new(skipped::COMPOSED))? {
+                texts.push(composed.text);
+                originals.push(composed.samples);
+            }
+        }
+        if texts.is_empty() {
+            return Ok(());
+        }
         let codec = originals
             .iter()
             .map(|sound| reconstruct(self.speaker.codec(), sound.clone(), self.device).1)
@@ -157,10 +214,19 @@ impl Measuring<'_> {
     fn recorded(&mut self, data: &SpeechData) -> Result<(), TrainError> {
         let (mut texts, mut originals) = (Vec::new(), Vec::new());
         for index in 0..data.test.len().min(self.options.samples) {
-            if let Ok(utterance) = data.test.get(index) {
-                texts.push(utterance.text);
-                originals.push(utterance.samples);
+            let path = data.test.path(index);
+            match data.test.get(index) {
+                Ok(utterance) => {
+                    if self.can_say(&utterance.text, path)? {
+                        texts.push(utterance.text);
+                        originals.push(utterance.samples);
+                    }
+                }
+                Err(error) => self.skipped.add(Skipped::of(path, &error)),
             }
+        }
+        if texts.is_empty() {
+            return Ok(());
         }
         let spoken = self.say("recordings", &texts)?;
         self.lengths("recordings", &spoken, &originals);
@@ -274,10 +340,17 @@ impl Measuring<'_> {
 
     /// Streaming: medians over some texts, the first of which only warms up.
     fn times(&mut self, data: &SpeechData) -> Result<(), TrainError> {
-        let texts = data.examples();
+        let sample = self.options.sample;
+        let can_be_said = |text: &str| {
+            let texts = [text.to_owned()];
+            self.speaker.accepts(&texts, None, &sample).is_ok()
+        };
+        let texts = data.examples(can_be_said);
         let (mut first, mut factor) = (Vec::new(), Vec::new());
         for round in 0..=TIMED {
-            let text = &texts[round % texts.len()];
+            let Some(text) = texts.get(round % texts.len().max(1)) else {
+                break;
+            };
             let options = (&self.options.sample, self.options.seed + round as u64);
             let times = self
                 .speaker

@@ -4,11 +4,11 @@ use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm};
 use latentlm_data::TextTokenizer;
+use latentlm_data::speech::Skipped;
 
 use super::data::SpeechData;
-use super::said::{said, silence};
+use super::said::document;
 use super::stage_codec::{hop_samples, signal};
-use crate::error::TrainError;
 use crate::stage::number;
 
 /// Utterances that are measured.
@@ -24,37 +24,39 @@ pub(crate) struct HeldOut {
 }
 
 impl HeldOut {
-    /// # Errors
-    /// If a text can't be encoded.
+    /// None where nothing can be measured: what is broken, or has a text that can't be encoded, is
+    /// listed.
     pub(crate) fn new(
-        data: &SpeechData,
+        data: &mut SpeechData,
         codec: &Codec,
         tokenizer: &TextTokenizer,
         aligned: bool,
         device: &Device,
-    ) -> Result<Option<Self>, TrainError> {
+    ) -> Option<Self> {
         let (mut documents, mut latents) = (Vec::new(), Vec::new());
-        let (hop, silence) = (hop_samples(codec), silence(tokenizer));
+        let hop = hop_samples(codec);
         for utterance in data.held_out(UTTERANCES) {
             let sound = signal(utterance.samples, hop, device);
+            let frames = sound.dims()[2] / hop;
+            let words = utterance.words.filter(|_| aligned);
+            match document(&utterance.text, words.as_deref(), [frames, hop], tokenizer) {
+                Ok(document) => documents.push(document),
+                Err(error) => {
+                    data.skipped.add(Skipped::of(&utterance.source, &error));
+                    continue;
+                }
+            }
             let mean = codec.encode(sound).mode(); // [1, T, Z]
             let [_, frames, dim] = mean.dims();
-            let words = utterance.words.filter(|_| aligned);
-            let said = words.map(|words| said(&words, frames, hop, tokenizer, silence));
-            documents.push(SpeechDocument {
-                text: tokenizer.encode(&utterance.text)?,
-                frames,
-                said: said.transpose()?.unwrap_or_default(),
-            });
             latents.push(mean.reshape([frames, dim]));
         }
         if documents.is_empty() {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(Self {
+        Some(Self {
             documents,
             latents: Tensor::cat(latents, 0),
-        }))
+        })
     }
 
     /// The denoising error with the texts and without, on the same noise, and the cross entropy of

@@ -9,6 +9,7 @@ mod recipe;
 mod recognizer;
 mod run;
 mod said;
+pub(crate) mod skipped;
 mod speaker;
 mod spectrogram;
 mod stage_codec;

@@ -217,8 +217,20 @@ impl Recipe for SpeechRecipe {
         if !(0.0..=1.0).contains(&self.text.history_dropout) {
             return fail("text.history_dropout must lie between 0 and 1");
         }
+        let sample = &self.sample;
+        if !(sample.max_seconds > 0.0 && sample.max_seconds.is_finite()) {
+            return fail("sample.max_seconds must be a positive number");
+        }
         if self.max_frames() == 0 {
             return fail("sample.max_seconds is shorter than one latent");
+        }
+        if !sample.guidance_scale.is_finite() {
+            return fail("sample.guidance_scale must be a number");
+        }
+        if self.lm_train.batch_size != 1 {
+            return fail(
+                "lm_train.batch_size must be 1: data.pack_positions says how long a pack is",
+            );
         }
         if self.codec.channels != 1 {
             return fail("codec.channels must be 1: speech is trained in mono");
@@ -268,5 +280,31 @@ impl SpeechRecipe {
             steps: self.sample.steps,
             guidance_scale: self.sample.guidance_scale,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_ignored_or_never_end_is_refused() {
+        let refused = |change: &str| {
+            let recipe = SpeechRecipe::resolve(None, &[change.to_owned()]);
+            recipe.map_or_else(|error| error.to_string(), |_| "nothing".into())
+        };
+        for (change, part) in [
+            ("lm_train.batch_size=4", "lm_train.batch_size must be 1"),
+            ("sample.max_seconds=inf", "max_seconds must be a positive"),
+            ("sample.max_seconds=nan", "max_seconds must be a positive"),
+            ("sample.max_seconds=-1.0", "max_seconds must be a positive"),
+            ("sample.max_seconds=0.001", "shorter than one latent"),
+            ("sample.guidance_scale=nan", "guidance_scale must be"),
+            ("sample.guidance_scale=-inf", "guidance_scale must be"),
+        ] {
+            let message = refused(change);
+            assert!(message.contains(part), "{change}: {message}");
+        }
+        assert_eq!(refused("sample.guidance_scale=0.0"), "nothing");
     }
 }

@@ -1,6 +1,9 @@
 //! A whole speech run: codec, latents, language model, report.
 
+use std::path::Path;
 use std::time::Instant;
+
+use latentlm_data::TextTokenizer;
 
 use super::data::SpeechData;
 use super::recipe::SpeechRecipe;
@@ -20,9 +23,15 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd,
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
     recipe.lm.precision.check(options.devices())?;
+    // A run that goes on has its vocabulary in its checkpoint, or misses the file when it gets there.
+    if !(recipe.text.path.is_empty() || options.resume) {
+        TextTokenizer::read(Path::new(&recipe.text.path))?;
+    }
     let data = SpeechData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
-    let finished = stage_codec::train(&mut context)? && stage_lm::train(&mut context)?;
+    let coded = stage_codec::train(&mut context)?;
+    context.data.list_skipped(&context.run)?;
+    let finished = coded && stage_lm::train(&mut context)?;
     let report = report::write_speech_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);
@@ -32,6 +41,6 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd,
         samples: context.run.file(&format!("samples/lm-step-{last}.wav")),
         report,
         seconds: started.elapsed().as_secs_f64(),
-        skipped: context.data.skipped,
+        skipped: context.data.skipped.into_vec(),
     })
 }

@@ -1,13 +1,32 @@
 //! Which token of the text each latent says.
 
+use latentlm::SpeechDocument;
 use latentlm::core::sequence::ControlTokens;
-use latentlm_data::TextTokenizer;
 use latentlm_data::speech::SpokenWord;
+use latentlm_data::{DataError, TextTokenizer};
 
-use crate::error::TrainError;
+/// An utterance of `frames` latents of `hop` samples as a model learns it, with what its latents say
+/// where its words are known.
+///
+/// # Errors
+/// If its text or one of the words can't be encoded.
+pub(crate) fn document(
+    text: &str,
+    words: Option<&[SpokenWord]>,
+    [frames, hop]: [usize; 2],
+    tokenizer: &TextTokenizer,
+) -> Result<SpeechDocument, DataError> {
+    let silence = silence(tokenizer);
+    let said = words.map(|words| said(words, frames, hop, tokenizer, silence));
+    Ok(SpeechDocument {
+        text: tokenizer.encode(text)?,
+        frames,
+        said: said.transpose()?.unwrap_or_default(),
+    })
+}
 
 /// What latents say that say no word: that another comes.
-pub(crate) fn silence(tokenizer: &TextTokenizer) -> u32 {
+fn silence(tokenizer: &TextTokenizer) -> u32 {
     ControlTokens::after(tokenizer.vocabulary()).more
 }
 
@@ -17,14 +36,14 @@ pub(crate) fn silence(tokenizer: &TextTokenizer) -> u32 {
 /// them, and behind the last word `silence` is said.
 ///
 /// # Errors
-/// If a word can't be encoded.
-pub(crate) fn said(
+/// If a word can't be encoded, or to no token.
+fn said(
     words: &[SpokenWord],
     frames: usize,
     hop: usize,
     tokenizer: &TextTokenizer,
     silence: u32,
-) -> Result<Vec<u32>, TrainError> {
+) -> Result<Vec<u32>, DataError> {
     let mut said = Vec::with_capacity(frames);
     for word in words {
         let tokens = tokenizer.encode(&word.text)?;
@@ -62,5 +81,28 @@ mod tests {
         assert_eq!(tokens, expected);
         let cut = said(&words, 2, 10, &tokenizer, silence).unwrap();
         assert_eq!(cut, [silence, b]);
+    }
+
+    /// A vocabulary of others, which has a word's first letter but nothing of the next word.
+    #[test]
+    fn a_word_without_tokens_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let json = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#;
+        std::fs::write(&path, json).unwrap();
+        let tokenizer = TextTokenizer::read(&path).unwrap();
+        let words = ["ab", "c"].map(|text| SpokenWord {
+            text: text.into(),
+            end: 100,
+        });
+        assert_eq!(said(&words[..1], 3, 40, &tokenizer, 9).unwrap(), [9, 0, 0]);
+        let message = said(&words, 6, 10, &tokenizer, 9).unwrap_err().to_string();
+        assert!(message.contains("nothing of `c`"), "{message}");
+        let whole = |text, words| document(text, words, [3, 40], &tokenizer);
+        assert!(whole("abc", Some(&words[..])).is_err());
+        let silent = whole("abc", None).unwrap();
+        assert_eq!((silent.text, silent.said), (vec![0], vec![]));
     }
 }

@@ -12,6 +12,7 @@ use latentlm::{
 use latentlm_data::TextTokenizer;
 use latentlm_data::speech::read_audio;
 
+use super::codec::decode;
 use super::recipe::SpeechRecipe;
 use super::stage_codec::{hop_samples, signal};
 use crate::error::TrainError;
@@ -61,6 +62,8 @@ pub struct SpeakingTimes {
     pub total_s: f64,
     /// Length of what was said.
     pub speech_s: f64,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
 }
 
 impl Speaker {
@@ -200,15 +203,15 @@ impl Speaker {
             }
             frames.push(frame.latents);
         }
-        let hop = hop_samples(&self.codec);
-        let decoded = match frames.is_empty() {
-            true => Vec::new(),
-            false => host_values(self.codec.decode(Tensor::cat(frames.clone(), 1))),
-        };
-        let width = frames.len() * hop;
-        let sounds = lengths.into_iter().enumerate().map(|(row, length)| Speech {
-            samples: decoded[row * width..][..length * hop].to_vec(),
-            was_cut: stream.was_cut(row),
+        // One text at a time: the sound of sixteen would take much more than their latents.
+        let latents = (!frames.is_empty()).then(|| Tensor::cat(frames, 1));
+        let sounds = lengths.into_iter().enumerate().map(|(row, length)| {
+            let own = latents.as_ref().filter(|_| length > 0);
+            let own = own.map(|all| all.clone().narrow(0, row, 1).narrow(1, 0, length));
+            Speech {
+                samples: own.map_or_else(Vec::new, |own| decode(&self.codec, own)),
+                was_cut: stream.was_cut(row),
+            }
         });
         sounds.collect()
     }
@@ -230,19 +233,19 @@ impl Speaker {
         let prompt = self.prompt(text, voice, seed)?;
         let frames = self.recipe.max_frames();
         let mut stream = self.model.speak(&[prompt], frames, *options, &self.device);
-        let mut state = DecoderState::default();
         let (mut samples, mut first) = (0, None);
-        while let Some(frame) = stream.next_frame() {
-            let sound = host_values(self.codec.decode_step(frame.latents, &mut state));
+        let latents = std::iter::from_fn(|| Some(stream.next_frame()?.latents));
+        hand_out(&self.codec, latents, |sound| {
             first.get_or_insert_with(|| started.elapsed().as_secs_f64());
             samples += sound.len();
-            hear(&sound)?;
-        }
+            hear(sound)
+        })?;
         let total_s = started.elapsed().as_secs_f64();
         Ok(SpeakingTimes {
             first_audio_s: first.unwrap_or(total_s),
             total_s,
             speech_s: samples as f64 / f64::from(self.sample_rate_hz()),
+            was_cut: stream.was_cut(0),
         })
     }
 
@@ -300,6 +303,19 @@ impl Speaker {
     }
 }
 
+/// Has the sound of each latent, `[1, 1, Z]`, heard before the next is asked for.
+fn hand_out<E>(
+    codec: &Codec,
+    latents: impl Iterator<Item = Tensor<3>>,
+    mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut state = DecoderState::default();
+    for latent in latents {
+        hear(&host_values(codec.decode_step(latent, &mut state)))?;
+    }
+    Ok(())
+}
+
 /// Sentences of a text: where it is longer than about `longest` characters, it is cut behind a full
 /// stop, question mark, exclamation mark, semicolon or line, else behind a comma or space.
 pub fn sentences(text: &str, longest: usize) -> Vec<String> {
@@ -340,6 +356,40 @@ fn cut(text: &str, longest: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm::codec_audio::CodecConfig;
+    use std::cell::Cell;
+
+    /// Four latents that count how many of them have been drawn.
+    fn counted(drawn: &Cell<usize>, device: &Device) -> impl Iterator<Item = Tensor<3>> {
+        (0..4).map(move |_| {
+            drawn.set(drawn.get() + 1);
+            Tensor::ones([1, 1, 6], device)
+        })
+    }
+
+    /// What is heard first is made of one latent, while no other has been drawn; and whoever has heard
+    /// enough has no more drawn.
+    #[test]
+    fn a_latent_is_heard_before_the_next_is_drawn() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![2, 4])
+            .with_depths(vec![1, 1, 1])
+            .with_width(4)
+            .with_latent_dim(6);
+        let codec = config.init(&device);
+        let drawn = Cell::new(0);
+        let mut heard = Vec::new();
+        let ended = hand_out(&codec, counted(&drawn, &device), |sound| {
+            heard.push((drawn.get(), sound.len()));
+            Ok::<(), &str>(())
+        });
+        assert_eq!(ended, Ok(()));
+        assert_eq!(heard, [(1, 8), (2, 8), (3, 8), (4, 8)]);
+        drawn.set(0);
+        let ended = hand_out(&codec, counted(&drawn, &device), |_| Err("enough"));
+        assert_eq!((ended, drawn.get()), (Err("enough"), 1));
+    }
 
     #[test]
     fn long_text_is_cut_where_one_breathes() {

@@ -14,7 +14,7 @@ use super::data::SpeechData;
 use super::held_out::HeldOut;
 use super::recipe::SpeechRecipe;
 use super::run::Context;
-use super::said::{said, silence};
+use super::said::document;
 use super::speaker::{Speaker, TOKENIZER};
 use super::spectrogram;
 use super::stage_codec::{self, signal};
@@ -26,6 +26,9 @@ use crate::stage::{self, Stage, number, share_out};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
+/// Latents that the whitening is measured on, at most: two numbers need no more, and all latents of a
+/// large corpus at once would not fit into memory.
+const MEASURED_LATENTS: usize = 1 << 19;
 
 struct LmStage<'a> {
     context: &'a mut Context,
@@ -47,21 +50,31 @@ struct LmStage<'a> {
 /// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
 pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
-    if let Some((_, manifest)) = context.run.latest(STAGE)?
+    let latest = context.run.latest(STAGE)?;
+    if let Some((_, manifest)) = &latest
         && manifest.step >= recipe.lm_train.steps
     {
         return Ok(true);
     }
     let codec = stage_codec::load(&context.run, &context.device)?;
-    let tokenizer = context.data.tokenizer(&recipe)?;
+    let tokenizer = match &latest {
+        // Its weights belong to its vocabulary; one that is made anew may be another.
+        Some((folder, _)) => TextTokenizer::read(&folder.join(TOKENIZER))?,
+        None => context.data.tokenizer(&recipe)?,
+    };
     let cache = latents(context, &codec)?;
-    let documents = documents(
-        context,
-        &cache,
-        &tokenizer,
-        stage_codec::hop_samples(&codec),
-    )?;
+    let hop = stage_codec::hop_samples(&codec);
+    let (cache, documents) = documents(context, cache, &tokenizer, hop)?;
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
+    let held_out = HeldOut::new(
+        &mut context.data,
+        &codec,
+        &tokenizer,
+        recipe.text.aligned,
+        &context.device,
+    );
+    // Before the first step: a run that goes on from the cache does not decode what is broken again.
+    context.data.list_skipped(&context.run)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
     let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
@@ -70,21 +83,12 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     let mut model = Player::new(model, config)
         .with_precision(recipe.lm.precision)
         .with_spread(context.spread());
-    if let Some((folder, manifest)) = context.run.latest(STAGE)? {
+    if let Some((folder, manifest)) = latest {
         model.restore("model", &folder, manifest.step)?;
     }
-    let positions = documents.iter().map(SpeechDocument::positions);
-    let capacity = recipe.data.pack_positions;
     let stage = LmStage {
-        held_out: HeldOut::new(
-            &context.data,
-            &codec,
-            &tokenizer,
-            recipe.text.aligned,
-            &context.device,
-        )?,
-        order: PackOrder::new(positions.collect(), capacity, recipe.seed)
-            .short_first(recipe.data.curriculum_steps),
+        held_out,
+        order: order(&recipe, &documents),
         model,
         context,
         codec,
@@ -133,24 +137,54 @@ fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainErr
     Ok(cache)
 }
 
+/// What of the cache can be learned, and how: utterances whose text can't become tokens are listed.
 fn documents(
-    context: &Context,
-    cache: &LatentCache,
+    context: &mut Context,
+    cache: LatentCache,
     tokenizer: &TextTokenizer,
     hop: usize,
-) -> Result<Vec<SpeechDocument>, TrainError> {
-    let silence = silence(tokenizer);
-    let utterances = cache.labels.iter().zip(&cache.lengths);
-    let documents = utterances.map(|(&index, &frames)| {
+) -> Result<(LatentCache, Vec<SpeechDocument>), TrainError> {
+    let (mut kept, mut documents) = (Vec::new(), Vec::new());
+    for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
-        let text = tokenizer.encode(&context.data.text(index))?;
-        let said = match (context.recipe.text.aligned, context.data.words(index)) {
-            (true, Some(words)) => said(&words, frames, hop, tokenizer, silence)?,
-            _ => Vec::new(),
-        };
-        Ok(SpeechDocument { text, frames, said })
-    });
-    documents.collect()
+        let (text, words) = (context.data.text(index), context.data.words(index));
+        let words = words.filter(|_| context.recipe.text.aligned);
+        match document(&text, words.as_deref(), [frames, hop], tokenizer) {
+            Ok(document) => {
+                kept.push(place);
+                documents.push(document);
+            }
+            Err(error) => context.data.skip_text(index, &error),
+        }
+    }
+    if documents.is_empty() {
+        return Err(TrainError::Config {
+            reason: "there is no utterance whose text the vocabulary has".into(),
+        });
+    }
+    Ok((only(cache, &kept), documents))
+}
+
+/// Some utterances of a cache.
+fn only(cache: LatentCache, kept: &[usize]) -> LatentCache {
+    if kept.len() == cache.len() {
+        return cache;
+    }
+    let of = |list: &[u32]| kept.iter().map(|&place| list[place]).collect();
+    LatentCache {
+        lengths: of(&cache.lengths),
+        labels: of(&cache.labels),
+        parameters: cache.gather(kept),
+        ..cache
+    }
+}
+
+/// The packs of every round. A curriculum is told in steps; a step may take several rounds.
+fn order(recipe: &SpeechRecipe, documents: &[SpeechDocument]) -> PackOrder {
+    let positions = documents.iter().map(SpeechDocument::positions);
+    let rounds_a_step = recipe.lm_train.grad_accumulation as u64;
+    PackOrder::new(positions.collect(), recipe.data.pack_positions, recipe.seed)
+        .short_first(recipe.data.curriculum_steps.saturating_mul(rounds_a_step))
 }
 
 /// The whitening of sampled latents: the model is trained on `z`, not on the mean.
@@ -161,11 +195,30 @@ fn measure(
     device: &Device,
 ) -> Result<Whitening, TrainError> {
     let mut random = RandomStream::for_step(seed, "whitening", 0);
-    let all: Vec<usize> = (0..cache.len()).collect();
-    let latents = host_values(draw(codec, cache, &all, &mut random, device));
+    let measured = measured(&cache.lengths, MEASURED_LATENTS, &mut random);
+    let latents = host_values(draw(codec, cache, &measured, &mut random, device));
     Whitening::measure(&latents).ok_or_else(|| TrainError::Config {
         reason: "the codec's latents are constant or not finite; train it again".into(),
     })
+}
+
+/// Utterances of together at most so many latents, drawn if all have more, but at least one.
+fn measured(lengths: &[u32], most: usize, random: &mut RandomStream) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..lengths.len()).collect();
+    let total: usize = lengths.iter().map(|&length| length as usize).sum();
+    if total <= most {
+        return all;
+    }
+    let (mut taken, mut latents) = (0, 0);
+    while latents <= most {
+        let other = taken + random.below(all.len() - taken);
+        all.swap(taken, other);
+        latents += lengths[all[taken]] as usize;
+        taken += 1;
+    }
+    // The last was one too many.
+    all.truncate((taken - 1).max(1));
+    all
 }
 
 /// Latents of some utterances, one after the other, with the noise that the decoder was trained
@@ -332,20 +385,22 @@ impl Stage for LmStage<'_> {
     }
 
     /// The averaged model: its error on held-out utterances, held-out texts spoken with the same
-    /// noise each time.
+    /// noise each time. Texts that it can't say, being too long or of other characters, are passed over.
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
         if let Some(held_out) = &self.held_out {
             let losses = held_out.losses(self.model.ema());
             self.context.log(STAGE, step, &losses)?;
         }
-        let texts = self.context.data.examples();
         let speaker = Speaker::new(
             self.context.recipe.clone(),
             (self.codec.clone(), self.model.ema().clone()),
             self.tokenizer.clone(),
             self.context.device.clone(),
         );
-        let sounds = speaker.say(&texts, None, &self.context.recipe.sample_options(), 0)?;
+        let options = self.context.recipe.sample_options();
+        let can_be_said = |text: &str| speaker.accepts(&[text.to_owned()], None, &options).is_ok();
+        let texts = self.context.data.examples(can_be_said);
+        let sounds = speaker.say(&texts, None, &options, 0)?;
         let file = |ending: &str| {
             let name = format!("samples/lm-step-{step}.{ending}");
             self.context.run.file(&name)
@@ -377,14 +432,73 @@ impl Stage for LmStage<'_> {
 mod tests {
     use super::*;
 
+    fn document_of(frames: usize) -> SpeechDocument {
+        SpeechDocument {
+            text: Vec::new(),
+            frames,
+            said: Vec::new(),
+        }
+    }
+
+    /// All documents fit into one pack: it holds as many as the curriculum has come to.
+    #[test]
+    fn a_curriculum_counts_steps_of_several_rounds() {
+        let mut recipe = SpeechRecipe::default();
+        recipe.data.curriculum_steps = 10;
+        recipe.data.pack_positions = 100_000;
+        recipe.lm_train.grad_accumulation = 3;
+        let documents: Vec<SpeechDocument> = (1..=100).map(document_of).collect();
+        let mut order = order(&recipe, &documents);
+        // A tenth of them, and of the rest the square of the share of steps that is over.
+        for (round, admitted) in [(0, 10), (15, 33), (30, 100)] {
+            assert_eq!(order.pack(round).len(), admitted, "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_whitening_is_measured_on_a_bounded_share() {
+        let lengths: Vec<u32> = (0..100).map(|i| 1 + i % 7).collect();
+        let measured = |most, seed| measured(&lengths, most, &mut RandomStream::new(seed));
+        let latents = |taken: &[usize]| -> usize {
+            let lengths = taken.iter().map(|&place| lengths[place] as usize);
+            lengths.sum()
+        };
+        let all: Vec<usize> = (0..100).collect();
+        assert_eq!(measured(latents(&all), 1), all, "all, in their order");
+        let some = measured(100, 1);
+        // One more of at most seven would have been too much.
+        assert!((94..=100).contains(&latents(&some)), "{}", latents(&some));
+        let mut different = some.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), some.len(), "none twice");
+        assert_ne!(measured(100, 2), some, "drawn, not the first");
+        assert_eq!(measured(0, 1).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_learned_leaves_the_cache() {
+        let cache = LatentCache {
+            dim: 2,
+            lengths: vec![1, 2, 1],
+            labels: vec![5, 7, 8],
+            parameters: (0..8).map(|i| i as f32).collect(),
+            fingerprint: "f".into(),
+        };
+        assert_eq!(only(cache.clone(), &[0, 1, 2]), cache);
+        let expected = LatentCache {
+            dim: 2,
+            lengths: vec![1, 1],
+            labels: vec![5, 8],
+            parameters: vec![0.0, 1.0, 6.0, 7.0],
+            fingerprint: "f".into(),
+        };
+        assert_eq!(only(cache, &[0, 2]), expected);
+    }
+
     #[test]
     fn hidden_latents_are_the_share_that_was_drawn() {
-        let document = SpeechDocument {
-            text: Vec::new(),
-            frames: 50,
-            said: Vec::new(),
-        };
-        let documents = vec![document; 400];
+        let documents = vec![document_of(50); 400];
         let heard = |most| {
             let mut random = RandomStream::new(1);
             host_values(audible(&documents, most, &mut random, &Device::default()))

@@ -1,0 +1,193 @@
+//! Text and pictures: what is drawn, captioned and measured, and what is refused in one clear line.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::{expect, latentlm};
+
+/// A model that trains in seconds: pictures of 8x8 pixels, four latents each.
+const TINY: [&str; 23] = [
+    "data.path=pictures",
+    "text.data=pictures",
+    "text.vocabulary=300",
+    "text.piece_tokens=6",
+    "mix.pack_positions=64",
+    "codec.image_size=8",
+    "codec.latent_dim=4",
+    "codec.vit.patch_size=4",
+    "codec.vit.encoder_width=16",
+    "codec.vit.decoder_width=16",
+    "codec.vit.encoder_depth=1",
+    "codec.vit.decoder_depth=1",
+    "codec.vit.heads=2",
+    "codec_train.steps=2",
+    "codec_train.batch_size=4",
+    "codec_train.warmup_steps=1",
+    "lm.width=32",
+    "lm.depth=1",
+    "lm.heads=2",
+    "lm.kv_heads=1",
+    "lm_train.steps=2",
+    "lm_train.warmup_steps=1",
+    "sample.steps=2",
+];
+
+/// Twelve captioned pictures of two categories, a third held out, and a short text.
+fn pictures(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let mut lines = String::new();
+    for index in 0..12u8 {
+        let name = format!("{index}.png");
+        let (word, colour, category) = match index % 2 {
+            0 => ("red", [200, 10 * index, 0], "Warm"),
+            _ => ("blue", [0, 10 * index, 200], "Cold"),
+        };
+        let picture = image::RgbImage::from_pixel(8, 8, image::Rgb(colour));
+        picture.save(folder.join(&name)).unwrap();
+        let split = if index < 8 { "train" } else { "test" };
+        lines += &format!(
+            r#"{{"file_name": "{name}", "text": "{word} {index}", "label": "{category}", "split": "{split}"}}"#
+        );
+        lines += "\n";
+    }
+    fs::write(folder.join("metadata.jsonl"), lines).unwrap();
+    fs::write(folder.join("train.txt"), "Red is warm.\n\nBlue is cold.").unwrap();
+    fs::write(folder.join("test.txt"), "Blue is warm.").unwrap();
+}
+
+/// What a command prints, once it has succeeded.
+fn succeed(folder: &Path, args: &[&str]) -> (String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = latentlm(folder, args).output().unwrap();
+    let [text, notes] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(status.success(), "{args:?}: {notes}");
+    (text, notes)
+}
+
+#[test]
+fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pictures(&dir.join("pictures"));
+    let train = [&["train-mllm", "--progress", "silent"], &TINY[..]].concat();
+    let (text, _) = succeed(dir, &train);
+    assert!(text.contains("report runs/emoji/report.html"), "{text}");
+
+    the_same_seed_draws_the_same(dir);
+    a_limit_is_told(dir);
+    pictures_are_captioned(dir);
+    a_run_is_measured(dir);
+    wrong_prompts_exit_with_2(dir);
+    broken_pictures_are_named(dir);
+}
+
+fn the_same_seed_draws_the_same(dir: &Path) {
+    let draw = |seed: &str| {
+        let prompt = ["generate", "--prompt", "red 2 <image>", "--seed", seed];
+        let args = [&prompt[..], &["--out", "drawn.png"]].concat();
+        let (text, _) = succeed(dir, &args);
+        assert_eq!(text.lines().next(), Some("drawn.png"));
+        fs::read(dir.join("drawn.png")).unwrap()
+    };
+    let drawn = draw("3");
+    assert!(drawn == draw("3"), "the same seed");
+    assert!(drawn != draw("4"), "another seed");
+    // Eight pixels and a gap on both sides, four times as large.
+    assert_eq!(image::open(dir.join("drawn.png")).unwrap().width(), 40);
+    let shown = "see <image>pictures/1.png</image> and draw <image>";
+    let args = ["generate", "--prompt", shown, "--out", "both.png"];
+    assert!(succeed(dir, &args).0.starts_with("both.png"));
+}
+
+fn a_limit_is_told(dir: &Path) {
+    let args = ["generate", "--prompt", "red", "--positions", "2"];
+    let (_, notes) = succeed(dir, &args);
+    let lines: Vec<&str> = notes.lines().collect();
+    assert_eq!(lines.len(), 1, "{notes}");
+    assert!(lines[0].starts_with("cut off after 2 positions"), "{notes}");
+    assert!(lines[0].contains("trained on 64"), "{notes}");
+}
+
+fn pictures_are_captioned(dir: &Path) {
+    let caption = |files: &[&str]| succeed(dir, &[&["caption", "--image"], files].concat()).0;
+    let [first, second] = ["pictures/1.png", "pictures/2.png"];
+    let both = caption(&[first, second]);
+    assert_eq!(both, caption(&[first]) + &caption(&[second]));
+}
+
+fn a_run_is_measured(dir: &Path) {
+    let (text, _) = succeed(dir, &["eval-mllm", "--samples", "4"]);
+    let json = text.split("\ncaptions ").next().unwrap();
+    let measured: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(measured["samples"], serde_json::json!([4, 4]));
+    assert_eq!(measured["colour_agreement_by_majority"], 0.5);
+    assert_eq!(measured["category_named_by_majority"], 0.5);
+    assert!(measured["colour_distance_held_out"].as_f64().unwrap() > 0.0);
+    assert!(text.contains("captions runs/emoji/captions.tsv"), "{text}");
+    let captions = fs::read_to_string(dir.join("runs/emoji/captions.tsv")).unwrap();
+    let asked = captions.lines().map(|line| line.split('\t').next());
+    let asked: Vec<&str> = asked.flatten().collect();
+    // Every other of the eight that were trained on, and the four that are held out.
+    let train = [
+        "asked",
+        "warm: red 0",
+        "warm: red 2",
+        "warm: red 4",
+        "warm: red 6",
+    ];
+    assert_eq!(asked[..5], train);
+    assert_eq!(asked[5..7], ["warm: red 8", "cold: blue 9"]);
+    assert!(captions.ends_with("\ttest\n"), "{captions}");
+}
+
+fn wrong_prompts_exit_with_2(dir: &Path) {
+    let refuse = |args: &[&str], part: &str| {
+        let args = [&["generate", "--out", "none.png", "--prompt"], args].concat();
+        expect(&mut latentlm(dir, &args), 2, part);
+        assert!(!dir.join("none.png").exists(), "{args:?}");
+    };
+    refuse(&["a <image> heart"], "unclosed before `heart`");
+    refuse(&["a </image> heart"], "`</image>` has no `<image>`");
+    refuse(&["<image> </image>"], "names no file");
+    let long = "blue ".repeat(80);
+    refuse(&[&long], "more than the 64 that the model was trained on");
+    let long = "blue ".repeat(60) + "<image>";
+    refuse(&[&long], "what is asked for at least 5");
+    refuse(&["red", "--top-p", "2"], "must lie between 0 and 1");
+    refuse(&["red <image>", "--guidance", "NaN"], "guidance a number");
+    let wrong = [&["train-mllm", "text.caption_weight=0.0"], &TINY[..]].concat();
+    expect(
+        &mut latentlm(dir, &wrong),
+        2,
+        "caption_weight must be positive",
+    );
+}
+
+fn broken_pictures_are_named(dir: &Path) {
+    fs::write(dir.join("half.png"), {
+        let bytes = fs::read(dir.join("pictures/1.png")).unwrap();
+        bytes[..bytes.len() / 2].to_vec()
+    })
+    .unwrap();
+    for file in ["pictures/train.txt", "half.png", "gone.png"] {
+        let prompt = format!("<image>{file}</image>");
+        expect(
+            &mut latentlm(dir, &["generate", "--prompt", &prompt]),
+            1,
+            file,
+        );
+        expect(&mut latentlm(dir, &["caption", "--image", file]), 1, file);
+    }
+    for command in [
+        &["generate", "--prompt", "red"][..],
+        &["caption", "--image", "pictures/1.png"],
+        &["eval-mllm"],
+    ] {
+        let args = [command, &["--run", "nobody"]].concat();
+        expect(&mut latentlm(dir, &args), 1, "is no run");
+    }
+}
