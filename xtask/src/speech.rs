@@ -84,7 +84,7 @@ fn command(python: &Path, script: &str) -> String {
 fn listeners(command: &str) -> [OsString; 4] {
     [
         "--recognizer".into(),
-        format!("{command} --grammar {{kind}}").into(),
+        format!("{command} --kind {{kind}}").into(),
         "--open-recognizer".into(),
         format!("{command} --whisper packaged").into(),
     ]

@@ -180,6 +180,7 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
             None => condition,
         };
         let rows = condition.dims()[0];
+        let noise = noise.mul_scalar(options.noise_temperature);
         let noise = noise.reshape([images, tokens * dim]);
         let latents = solver::integrate(&plan, noise, random, |step, x| {
             let timestep = plan[step].timestep as f32;

@@ -12,6 +12,9 @@ pub struct Drawing {
     /// Solver steps a latent; the recipe's by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
     steps: Option<u64>,
+    /// Factor of the noise that latents begin as; the recipe's by default
+    #[arg(long, value_name = "FACTOR")]
+    noise_temperature: Option<f64>,
     /// Seed: the same seed draws the same
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -26,6 +29,7 @@ impl Drawing {
         SampleOptions {
             guidance_scale: self.guidance.unwrap_or(recipe.guidance_scale),
             steps: self.steps.map_or(recipe.steps, |steps| steps as usize),
+            noise_temperature: self.noise_temperature.unwrap_or(recipe.noise_temperature),
             ..recipe
         }
     }

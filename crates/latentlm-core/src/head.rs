@@ -30,6 +30,8 @@ pub struct SampleOptions {
     pub steps: usize,
     /// Classifier-free guidance: `null + scale * (cond - null)`. 1 switches it off.
     pub guidance_scale: f64,
+    /// Factor of the noise that latents begin as. Below 1 they keep closer to what is likeliest.
+    pub noise_temperature: f64,
 }
 
 impl Default for SampleOptions {
@@ -38,6 +40,7 @@ impl Default for SampleOptions {
             sampler: Sampler::DpmSolverPlusPlus,
             steps: 20,
             guidance_scale: 1.0,
+            noise_temperature: 1.0,
         }
     }
 }

@@ -348,6 +348,10 @@ impl LatentHead for DiffusionHead {
         random: &mut RandomStream,
     ) -> Tensor<2> {
         let plan = solver::plan(options.sampler, &self.schedule, options.steps);
+        let noise = match options.noise_temperature {
+            1.0 => noise,
+            temperature => noise.mul_scalar(temperature),
+        };
         let null = null.filter(|_| options.guidance_scale != 1.0);
         let guidance = null.is_some().then_some(options.guidance_scale);
         let condition = self.project(match null {

@@ -183,6 +183,7 @@ fn all_steps_at_once_are_the_steps() {
                         sampler,
                         steps,
                         guidance_scale,
+                        ..SampleOptions::default()
                     };
                     let got = sampled(&head.valid(), rows, &options, &device);
                     let expected = sampled(&head, rows, &options, &graph).inner();
@@ -192,4 +193,34 @@ fn all_steps_at_once_are_the_steps() {
             }
         }
     }
+}
+
+/// The noise that latents begin as is scaled, and nothing else.
+#[test]
+fn temperature_scales_the_noise() {
+    let device = Device::default();
+    let head = moved(&config(), &device);
+    let options = SampleOptions {
+        steps: 5,
+        ..SampleOptions::default()
+    };
+    let cool = SampleOptions {
+        noise_temperature: 0.5,
+        ..options
+    };
+    let mut random = RandomStream::new(1);
+    let condition: Tensor<2> = random.normal([3, config().width], &device);
+    let noise: Tensor<2> = random.normal([3, config().latent_dim], &device);
+    let draw = |noise: Tensor<2>, options: &SampleOptions| {
+        let random = &mut RandomStream::new(0);
+        head.sample(condition.clone(), None, noise, options, random)
+    };
+    let got = draw(noise.clone(), &cool);
+    let expected = draw(noise.clone().mul_scalar(0.5), &options);
+    latentlm_core::conformance::assert_close("half the noise", got.clone(), expected, 1e-6);
+    let difference = (got - draw(noise, &options)).abs().max();
+    assert!(
+        difference.into_scalar::<f32>() > 1e-2,
+        "nothing has changed"
+    );
 }

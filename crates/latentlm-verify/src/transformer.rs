@@ -235,6 +235,7 @@ fn check_sampling(
         sampler: Sampler::DpmSolverPlusPlus,
         steps: config.sampling_steps,
         guidance_scale: config.cfg_scale,
+        ..SampleOptions::default()
     };
     let plan = solver::plan(options.sampler, model.head.schedule(), options.steps);
     let visited = tensors.integers("solver_timesteps")?;

@@ -229,6 +229,7 @@ mod tests {
             sampler,
             steps: 4,
             guidance_scale: 2.0,
+            ..Default::default()
         };
         let mut stream = model.speak(prompts, 5, options, device);
         std::iter::from_fn(|| stream.next_frame()).collect()

@@ -174,6 +174,7 @@ impl ImageRecipe {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
             guidance_scale: self.sample.guidance_scale,
+            ..SampleOptions::default()
         }
     }
 }

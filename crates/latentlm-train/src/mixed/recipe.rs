@@ -105,37 +105,45 @@ impl Default for MixedRecipe {
                 path: String::new(),
                 piece_tokens: 128,
                 tied: false,
-                loss_weight: 0.1,
-                caption_weight: 1.0,
+                loss_weight: 0.5,
+                caption_weight: 3.0,
             },
             mix: MixConfig {
-                draw: 3,
-                caption: 3,
+                draw: 6,
+                caption: 6,
                 text: 1,
                 pack_positions: 2048,
             },
             codec: CodecConfig {
                 channels: 3,
-                vit: image.codec.vit.with_patch_size(4),
+                latent_dim: 64,
+                vit: (image.codec.vit)
+                    .with_patch_size(8)
+                    .with_encoder_width(192)
+                    .with_decoder_width(192)
+                    .with_decoder_depth(3)
+                    .with_heads(6),
                 ..image.codec
             },
             codec_loss: image.codec_loss,
             codec_train: StageConfig {
-                steps: 1000,
+                steps: 2000,
                 batch_size: 64,
                 learning_rate: 1e-3,
                 warmup_steps: 100,
+                sample_every: 500,
+                checkpoint_every: 500,
                 ..image.codec_train
             },
             lm: LmConfig {
                 width: 192,
                 depth: 6,
                 heads: 6,
-                batch_mul: 2,
+                batch_mul: 4,
                 ..image.lm
             },
             lm_train: StageConfig {
-                steps: 4000,
+                steps: 5000,
                 batch_size: 1,
                 sample_every: 500,
                 checkpoint_every: 500,
@@ -263,6 +271,7 @@ impl MixedRecipe {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
             guidance_scale: self.sample.guidance_scale,
+            ..SampleOptions::default()
         }
     }
 

@@ -86,6 +86,8 @@ pub struct SpeakConfig {
     pub steps: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
+    /// Factor of the noise that latents begin as.
+    pub noise_temperature: f64,
     /// Where speech is cut that does not end by itself.
     pub max_seconds: f64,
 }
@@ -158,7 +160,8 @@ impl Default for SpeechRecipe {
             sample: SpeakConfig {
                 sampler: Sampler::DpmSolverPlusPlus,
                 steps: 10,
-                guidance_scale: 1.5,
+                guidance_scale: 2.0,
+                noise_temperature: 0.6,
                 max_seconds: 20.0,
             },
         }
@@ -227,6 +230,9 @@ impl Recipe for SpeechRecipe {
         if !sample.guidance_scale.is_finite() {
             return fail("sample.guidance_scale must be a number");
         }
+        if !(sample.noise_temperature >= 0.0 && sample.noise_temperature.is_finite()) {
+            return fail("sample.noise_temperature must be a number, 0 or more");
+        }
         if self.lm_train.batch_size != 1 {
             return fail(
                 "lm_train.batch_size must be 1: data.pack_positions says how long a pack is",
@@ -279,6 +285,7 @@ impl SpeechRecipe {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
             guidance_scale: self.sample.guidance_scale,
+            noise_temperature: self.sample.noise_temperature,
         }
     }
 }
@@ -301,6 +308,8 @@ mod tests {
             ("sample.max_seconds=0.001", "shorter than one latent"),
             ("sample.guidance_scale=nan", "guidance_scale must be"),
             ("sample.guidance_scale=-inf", "guidance_scale must be"),
+            ("sample.noise_temperature=nan", "noise_temperature must be"),
+            ("sample.noise_temperature=-0.1", "noise_temperature must be"),
         ] {
             let message = refused(change);
             assert!(message.contains(part), "{change}: {message}");

@@ -291,13 +291,15 @@ impl Speaker {
 
     fn check(&self, options: &SampleOptions) -> Result<(), TrainError> {
         let timesteps = self.recipe.lm.num_train_timesteps;
-        if (1..timesteps).contains(&options.steps) && options.guidance_scale.is_finite() {
+        let factors = [options.guidance_scale, options.noise_temperature];
+        if (1..timesteps).contains(&options.steps) && factors.iter().all(|x| x.is_finite()) {
             return Ok(());
         }
         Err(TrainError::Config {
             reason: format!(
-                "solver steps must be in 1..{timesteps}, not {}, and guidance a number, not {}",
-                options.steps, options.guidance_scale
+                "solver steps must be in 1..{timesteps}, not {}, guidance a number, not {}, and so the \
+                 noise's temperature, not {}",
+                options.steps, options.guidance_scale, options.noise_temperature
             ),
         })
     }
