@@ -199,7 +199,7 @@ fn all_steps_at_once_are_the_steps() {
 #[test]
 fn temperature_scales_the_noise() {
     let device = Device::default();
-    let head = moved(&config(), &device);
+    let head = moved(&config(), &device.clone().autodiff()).valid();
     let options = SampleOptions {
         steps: 5,
         ..SampleOptions::default()

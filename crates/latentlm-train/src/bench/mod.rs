@@ -118,17 +118,18 @@ const BASE: ImageSizes = ImageSizes {
     draws: 4,
 };
 
-/// The model of `configs/mllm/twemoji.toml`, a pack of 2028 positions.
+/// The model of `configs/mllm/twemoji.toml`, a pack of 2016 positions.
 const MIXED: MixedSizes = MixedSizes {
     vocabulary: 1024,
-    documents: 9,
+    documents: 24,
     text_tokens: 8,
     model: ImageSizes {
-        tokens: 64,
+        tokens: 16,
+        latent_dim: 64,
         width: 192,
         depth: 6,
         heads: 6,
-        draws: 2,
+        draws: 4,
         ..DEFAULT
     },
 };
