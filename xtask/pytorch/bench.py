@@ -261,8 +261,8 @@ class Layer(nn.Module):
         self.norm, self.ffn_norm = RmsNorm(width), RmsNorm(width)
         self.mixer = Causal(nn.Conv1d(width, width, 7, groups=width), 6)
         self.up, self.down = linear(width, 4 * width, True), linear(4 * width, width, True)
-        self.gamma = nn.Parameter(torch.full((width,), 1e-6))
-        self.ffn_gamma = nn.Parameter(torch.full((width,), 1e-6))
+        self.gamma = nn.Parameter(torch.full((width,), 0.1))
+        self.ffn_gamma = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x, past=None):
         mixed = self.mixer(self.norm(x.transpose(1, 2)).transpose(1, 2), past)
@@ -271,30 +271,111 @@ class Layer(nn.Module):
         return x + (fed * self.ffn_gamma).transpose(1, 2)
 
 
+class Residual(nn.Module):
+    def __init__(self, width, groups):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(groups, width), nn.GroupNorm(groups, width)
+        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        y = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(y)))
+
+
+class Pictures(nn.Module):
+    """A convolutional codec of pictures."""
+
+    def __init__(self, s):
+        super().__init__()
+        base, dim, groups = s["width"], s["latent_dim"], s["norm_groups"]
+        widths = [base, *(base * m for m in s["multipliers"])]
+        blocks = lambda width: [Residual(width, groups) for _ in range(s["blocks"])]
+        encoder = [nn.Conv2d(s["channels"], base, 3, padding=1)]
+        for fine, coarse in zip(widths, widths[1:]):
+            encoder += [nn.Conv2d(fine, coarse, 4, 2, 1), *blocks(coarse)]
+        encoder.append(nn.Conv2d(widths[-1], dim, 1))
+        decoder = [nn.Conv2d(dim, widths[-1], 1)]
+        for fine, coarse in reversed(list(zip(widths, widths[1:]))):
+            double = nn.Upsample(scale_factor=2, mode="nearest")
+            decoder += [*blocks(coarse), double, nn.Conv2d(coarse, fine, 3, padding=1)]
+        decoder += [nn.SiLU(), nn.Conv2d(base, s["channels"], 3, padding=1)]
+        self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+    def loss(self, pictures):
+        z = self.encoder(pictures)
+        z = z + 0.9375 * torch.randn(len(z), 1, 1, 1) * torch.randn_like(z)
+        return F.mse_loss(self.decoder(z), pictures)
+
+
+def mel_bands(window, bands, rate):
+    mel = lambda hz: 2595 * math.log10(1 + hz / 700)
+    edges = torch.linspace(0, mel(rate / 2), bands + 2)
+    edges = 700 * (10 ** (edges / 2595) - 1)
+    hz = torch.linspace(0, rate / 2, window // 2 + 1)[:, None]
+    rise = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - hz) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rise, fall).clamp_min(0).T.contiguous()  # [bands, bins]
+
+
+class Spectra(nn.Module):
+    """Mel and STFT losses at several resolutions."""
+
+    def __init__(self, s):
+        super().__init__()
+        self.windows = [torch.hann_window(n) for n in s["windows"]]
+        self.bands = [mel_bands(n, b, 16000) for n, b in zip(s["windows"], s["mel_bands"])]
+
+    def level(self, x, window):
+        n = len(window)
+        hop = n // 4
+        margin = n - hop
+        x = F.pad(x, (margin, margin + -x.shape[-1] % hop))
+        x = torch.stft(x, n, hop, window=window, center=False, return_complex=True)
+        return (x.real.square() + x.imag.square() + 1e-10).sqrt() / math.sqrt(0.375 * n)
+
+    def forward(self, decoded, signal):
+        mel = stft = 0
+        for window, bands in zip(self.windows, self.bands):
+            real, fake = self.level(signal, window), self.level(decoded, window)
+            log_mel = lambda x: (bands @ x).clamp_min(3e-3).log10()
+            mel = mel + F.l1_loss(log_mel(fake), log_mel(real))
+            log = lambda x: x.clamp_min(3e-3).log()
+            stft = stft + F.l1_loss(log(fake), log(real)) + (fake - real).norm() / (real.norm() + 1e-6)
+        return mel / len(self.windows), stft / len(self.windows)
+
+
 class Speech(nn.Module):
     def __init__(self, s):
         super().__init__()
-        width, ratios, depths = s["width"], s["ratios"], s["depths"]
-        layers = lambda i: [Layer(width << i) for _ in range(depths[i])]
-        encoder = [Causal(nn.Conv1d(1, width, 7), 6), *layers(0)]
+        widths, ratios, depths = s["widths"], s["ratios"], s["depths"]
+        self.frames = s["frames_per_latent"]
+        self.spectra = Spectra(s)
+        dim = s["latent_dim"] // self.frames
+        layers = lambda i: [Layer(widths[i]) for _ in range(depths[i])]
+        encoder = [Causal(nn.Conv1d(1, widths[0], 7), 6), *layers(0)]
         for i, ratio in enumerate(ratios):
-            conv = nn.Conv1d(width << i, width << i + 1, 2 * ratio, ratio)
+            conv = nn.Conv1d(widths[i], widths[i + 1], 2 * ratio, ratio)
             encoder += [Causal(conv, ratio), *layers(i + 1)]
-        encoder.append(Causal(nn.Conv1d(width << len(ratios), s["latent_dim"], 7), 6))
-        decoder = [Causal(nn.Conv1d(s["latent_dim"], width << len(ratios), 7), 6), *layers(len(ratios))]
+        encoder.append(Causal(nn.Conv1d(widths[-1], dim, 7), 6))
+        decoder = [Causal(nn.Conv1d(dim, widths[-1], 7), 6), *layers(len(ratios))]
         for i, ratio in reversed(list(enumerate(ratios))):
-            decoder += [Transposed(width << i + 1, width << i, ratio), *layers(i)]
-        decoder.append(Causal(nn.Conv1d(width, 1, 7), 6))
+            decoder += [Transposed(widths[i + 1], widths[i], ratio), *layers(i)]
+        decoder.append(Causal(nn.Conv1d(widths[0], 1, 7), 6))
         self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
 
     def loss(self, signal):
         z = signal
         for module in self.encoder:
             z = module(z)
-        z = z + 0.625 * torch.randn(len(z), 1, 1) * torch.randn_like(z)
-        return F.mse_loss(self.decode(z), signal)
+        mean = z.transpose(1, 2).unflatten(1, (-1, self.frames)).flatten(2)
+        z = mean + 0.5 * torch.randn(len(mean), 1, 1) * torch.randn_like(mean)
+        decoded = self.decode(z)
+        mel, stft = self.spectra(decoded[:, 0], signal[:, 0])
+        waveform = F.l1_loss(decoded, signal)
+        return 10 * waveform + 15 * mel + stft + 0.03 * mean.square().mean()
 
     def decode(self, z, past=None):
+        z = z.unflatten(2, (self.frames, -1)).flatten(1, 2).transpose(1, 2)
         for module in self.decoder:
             z = module(z, past)
         return z
@@ -345,15 +426,23 @@ def prepare(s, compiled):
             model.head.forward = torch.compile(model.head.forward)
         labels = torch.arange(s["batch"]) % s["classes"]
         return torch.inference_mode()(lambda: model.generate(labels))
+    if kind == "picture-codec-step":
+        # The layout that convolutions on a CPU are fastest in.
+        model = Pictures(s).to(memory_format=torch.channels_last)
+        pictures = torch.randn(s["batch"], s["channels"], s["image_size"], s["image_size"])
+        pictures = pictures.to(memory_format=torch.channels_last)
+        loss = wrap(model.loss)
+        return training(model, lambda: loss(pictures))
     if kind == "speech-codec-step":
         model = Speech(s)
-        signal = torch.randn(s["batch"], 1, s["frames"] * math.prod(s["ratios"]))
+        samples = s["frames"] * s["frames_per_latent"] * math.prod(s["ratios"])
+        signal = torch.randn(s["batch"], 1, samples)
         loss = wrap(model.loss)
         return training(model, lambda: loss(signal))
     if compiled:
         sys.exit(f"{kind} is not written for torch.compile")
     model, past = Speech(s), {}
-    return torch.inference_mode()(lambda: model.decode(torch.randn(s["batch"], s["latent_dim"], 1), past))
+    return torch.inference_mode()(lambda: model.decode(torch.randn(s["batch"], 1, s["latent_dim"]), past))
 
 
 def threads():

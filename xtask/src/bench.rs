@@ -26,13 +26,15 @@ Examples:
   cargo xtask bench train --python python3     PyTorch of a Python that has it
   cargo xtask bench codec --against none       ours alone
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
+  cargo xtask bench kernels                    each kernel against Burn's operations, on the CPU
 
 The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller; n/a is
 a side that failed, or that is not written for torch.compile. `scaling` puts what the arithmetic alone
-would take beside the times, and writes a table and charts to target/scaling.")]
+would take beside the times, and writes a table and charts to target/scaling; `kernels` writes
+target/kernels.md.")]
 pub struct Args {
-    /// Which workloads: train, sample, codec or all; or scaling
-    #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling"])]
+    /// Which workloads: train, sample, codec or all; or scaling, or kernels
+    #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling", "kernels"])]
     group: String,
     /// What to compare with: pytorch, or none to time ours alone
     #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "none"])]
@@ -56,7 +58,7 @@ fn belongs(workload: &str, group: &str) -> bool {
     match group {
         "train" => workload.ends_with("-step") || workload.ends_with("-base"),
         "sample" => workload.starts_with("sample") || workload.ends_with("decode"),
-        "codec" => workload.starts_with("speech"),
+        "codec" => workload.contains("codec") || workload.ends_with("decode"),
         _ => true,
     }
 }
@@ -67,7 +69,14 @@ impl Args {
         ensure!(self.repeats > 0, "--repeats must be 1 or more");
         let binary = build(&self.device)?;
         if self.group == "scaling" {
-            return self.scaling(&binary);
+            return self.by_itself(&binary, &["bench-scaling", "--device", &self.device]);
+        }
+        if self.group == "kernels" {
+            ensure!(
+                self.device == "cpu",
+                "the kernels are for the CPU: leave --device out"
+            );
+            return self.by_itself(&binary, &["bench-kernels"]);
         }
         let python = self.python()?;
         let list = Command::new(&binary)
@@ -102,11 +111,11 @@ impl Args {
         })
     }
 
-    /// The binary does it: it counts operations and draws charts.
-    fn scaling(&self, binary: &Path) -> Result<ExitCode> {
+    /// The binary does it alone.
+    fn by_itself(&self, binary: &Path, command_line: &[&str]) -> Result<ExitCode> {
         let mut command = Command::new(binary);
         command.current_dir(project_root());
-        command.args(["bench-scaling", "--device", &self.device]);
+        command.args(command_line);
         command.args(["--repeats", &self.repeats.to_string()]);
         keep_freed_memory(&mut command);
         succeed(&mut command)?;
@@ -361,6 +370,7 @@ mod tests {
             "image-lm-step-base",
             "head-step",
             "sample-16",
+            "conv-codec-step",
             "speech-codec-step",
             "speech-decode",
         ] {

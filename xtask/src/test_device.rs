@@ -34,6 +34,17 @@ const SMALL_IMAGE: [&str; 6] = [
     "lm_train.batch_size=4",
     "sample.per_class=1",
 ];
+/// Short packs, so that documents of all kinds come in few positions.
+const SMALL_MIXED: [&str; 8] = [
+    "codec.latent_dim=8",
+    "codec.vit.encoder_width=16",
+    "codec.vit.decoder_width=16",
+    "codec.vit.encoder_depth=1",
+    "codec.vit.decoder_depth=1",
+    "codec.vit.heads=4",
+    "text.vocabulary=300",
+    "mix.pack_positions=512",
+];
 /// Few recordings, by their lengths; none composed.
 const SMALL_VOICE: [&str; 12] = [
     "data.composed=0",
@@ -50,8 +61,8 @@ const SMALL_VOICE: [&str; 12] = [
     "sample.max_seconds=0.4",
 ];
 
-/// Reference cases, and of images and of speech one training step of each stage and one sample. One
-/// line says what came of it; a machine without such a device is no failure.
+/// Reference cases, and of images, of speech and of text with pictures one training step of each stage
+/// and one sample. One line says what came of it; a machine without such a device is no failure.
 pub fn run(device: &str) -> Result<ExitCode> {
     let start = Instant::now();
     let binary = build(device)?;
@@ -74,8 +85,8 @@ pub fn run(device: &str) -> Result<ExitCode> {
     }
     let seconds = start.elapsed().as_secs();
     println!(
-        "{device} ({adapter}): reference cases, a step and a sample of images and of speech passed \
-         in {seconds} s"
+        "{device} ({adapter}): reference cases, a step and a sample of images, of speech, and of text \
+         with pictures passed in {seconds} s"
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -83,8 +94,8 @@ pub fn run(device: &str) -> Result<ExitCode> {
 /// The binary's commands, in order.
 fn commands(device: &str) -> Vec<Vec<String>> {
     let file = |name: &str| format!("{FOLDER}/{name}");
-    let (image, voice) = (file("image"), file("voice"));
-    let (picture, sound) = (file("seven.png"), file("said.wav"));
+    let (image, voice, mixed) = (file("image"), file("voice"), file("mixed"));
+    let (picture, sound, heart) = (file("seven.png"), file("said.wav"), file("heart.png"));
     let sample = |arguments: &[&str]| owned(&[arguments, &["--device", device]].concat());
     let train = |command: &str, config: &str, run: &str, own: &[&str]| {
         let start = [command, "--config", config, "--run", run];
@@ -118,6 +129,22 @@ fn commands(device: &str) -> Vec<Vec<String>> {
             "--out",
             &sound,
         ]),
+        train(
+            "train-mllm",
+            "configs/mllm/twemoji.toml",
+            &mixed,
+            &SMALL_MIXED,
+        ),
+        sample(&[
+            "generate",
+            "--run",
+            &mixed,
+            "--prompt",
+            "a red heart <image>",
+            "--out",
+            &heart,
+        ]),
+        sample(&["caption", "--run", &mixed, "--image", &heart]),
     ]
 }
 
@@ -162,6 +189,8 @@ mod tests {
         };
         assert_eq!(runs("train-image"), runs("sample-image"));
         assert_eq!(runs("train-tts"), runs("speak"));
+        assert_eq!(runs("train-mllm"), runs("generate"));
+        assert_eq!(runs("train-mllm"), runs("caption"));
         assert_ne!(runs("train-tts"), runs("train-image"));
     }
 }

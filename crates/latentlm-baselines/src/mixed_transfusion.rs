@@ -51,6 +51,7 @@ fn sight(document: &Document) -> Sight {
                 );
                 frames + 2
             }
+            Segment::Bare { frames, .. } => *frames,
         };
     }
     match picture {

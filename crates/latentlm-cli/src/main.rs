@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // A command's results go to standard output.
 
 mod bench_decode;
+mod bench_kernels;
 mod bench_scaling;
 mod bench_worker;
 mod caption;
@@ -60,6 +61,8 @@ enum Command {
     #[command(hide = true)]
     BenchWorker(bench_worker::BenchWorker),
     #[command(hide = true)]
+    BenchKernels(bench_kernels::BenchKernels),
+    #[command(hide = true)]
     BenchScaling(bench_scaling::BenchScaling),
     #[command(hide = true)]
     ListAdapters(list_adapters::ListAdapters),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::BenchDecode(command) => command.run(),
         Command::VerifyReference(command) => command.run(),
         Command::BenchWorker(command) => command.run(),
+        Command::BenchKernels(command) => command.run(),
         Command::BenchScaling(command) => command.run(),
         Command::ListAdapters(command) => command.run(),
         Command::Data(command) => command.run(),

@@ -6,6 +6,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::conv2d_layer;
 
 use crate::spectrum::Stft;
 
@@ -88,10 +89,10 @@ impl Scale {
         let mut x = Tensor::stack::<4>(vec![real, imaginary], 1); // [B, 2, F, bins]
         let mut features = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            x = leaky_relu(layer.forward(x), SLOPE);
+            x = leaky_relu(conv2d_layer(layer, x), SLOPE);
             features.push(x.clone());
         }
-        (self.output.forward(x), features)
+        (conv2d_layer(&self.output, x), features)
     }
 }
 

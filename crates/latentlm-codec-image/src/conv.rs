@@ -7,8 +7,8 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::{conv2d_layer, silu};
 
 use crate::config::ImageSigmaVaeConfig;
 
@@ -58,8 +58,8 @@ impl ResidualBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = self.conv1.forward(silu(self.norm1.forward(x.clone())));
-        x + self.conv2.forward(silu(self.norm2.forward(y)))
+        let y = conv2d_layer(&self.conv1, silu(self.norm1.forward(x.clone())));
+        x + conv2d_layer(&self.conv2, silu(self.norm2.forward(y)))
     }
 }
 
@@ -116,11 +116,11 @@ impl ConvEncoder {
 
     /// `[B, C, H, W]` to `[B, T, outputs]`.
     pub(crate) fn forward(&self, pictures: Tensor<4>) -> Tensor<3> {
-        let mut x = self.input.forward(pictures);
+        let mut x = conv2d_layer(&self.input, pictures);
         for level in &self.levels {
-            x = level.run(level.scale.forward(x));
+            x = level.run(conv2d_layer(&level.scale, x));
         }
-        let x = self.output.forward(x);
+        let x = conv2d_layer(&self.output, x);
         let [batch, outputs, height, width] = x.dims();
         x.reshape([batch, outputs, height * width]).swap_dims(1, 2)
     }
@@ -155,16 +155,16 @@ impl ConvDecoder {
         let [batch, tokens, dim] = latents.dims();
         let grid = tokens.isqrt();
         let x = latents.swap_dims(1, 2).reshape([batch, dim, grid, grid]);
-        let mut x = self.input.forward(x);
+        let mut x = conv2d_layer(&self.input, x);
         for level in &self.levels {
-            x = level.scale.forward(double(level.run(x)));
+            x = conv2d_layer(&level.scale, double(level.run(x)));
         }
         silu(x)
     }
 
     /// The last layer: `[B, base_width, H, W]` to `[B, C, H, W]`.
     pub(crate) fn finish(&self, features: Tensor<4>) -> Tensor<4> {
-        self.output.forward(features)
+        conv2d_layer(&self.output, features)
     }
 }
 

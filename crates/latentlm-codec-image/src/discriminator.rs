@@ -5,6 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
+use latentlm_kernels::conv2d_layer;
 
 use crate::conv::conv_down;
 
@@ -44,12 +45,12 @@ impl PatchDiscriminator {
     pub fn forward(&self, pictures: Tensor<4>) -> Tensor<4> {
         let mut x = pictures;
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x);
+            x = conv2d_layer(layer, x);
             if let Some(norm) = i.checked_sub(1).and_then(|i| self.norms.get(i)) {
                 x = norm.forward(x);
             }
             x = leaky_relu(x, 0.2);
         }
-        self.output.forward(x)
+        conv2d_layer(&self.output, x)
     }
 }

@@ -22,6 +22,7 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::bundle::load_module;
+use latentlm_kernels::conv2d_layer;
 
 use crate::error::CodecError;
 
@@ -90,8 +91,8 @@ impl Lpips {
                 (a, b) = (pool(a), pool(b));
             }
             for conv in convs.by_ref().take(stage.len()) {
-                a = relu(conv.forward(a));
-                b = relu(conv.forward(b));
+                a = relu(conv2d_layer(conv, a));
+                b = relu(conv2d_layer(conv, b));
             }
             let difference = (unit(a.clone()) - unit(b.clone())).square();
             let weight = lin.val().reshape([1, -1, 1, 1]);

@@ -79,6 +79,16 @@ pub enum Segment {
         /// Whether they are learned, and their `<BOD>` too if what stands before it is.
         learned: bool,
     },
+    /// Values of a modality with no tokens around them: a class label, and the picture of it. A
+    /// learned run that ends its document is not read to its end: nothing follows its last value.
+    Bare {
+        /// Whose values they are.
+        modality: usize,
+        /// How many, at least one.
+        frames: usize,
+        /// Whether each is learned from what comes before it.
+        learned: bool,
+    },
 }
 
 /// A sequence that sees no other.
@@ -95,14 +105,33 @@ impl Document {
         let positions = |(index, segment): (usize, &Segment)| match segment {
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { frames, .. } => 1 + frames + usize::from(index < last),
+            Segment::Bare {
+                frames, learned, ..
+            } => frames.saturating_sub(usize::from(*learned && index == last)),
         };
         self.segments.iter().enumerate().map(positions).sum()
+    }
+
+    /// Tokens that it has, those around latents included.
+    fn tokens(&self) -> usize {
+        let last = self.segments.len().saturating_sub(1);
+        let tokens = |(index, segment): (usize, &Segment)| match segment {
+            Segment::Text { tokens, .. } => tokens.len(),
+            Segment::Latents { .. } => 1 + usize::from(index < last),
+            Segment::Bare { .. } => 0,
+        };
+        self.segments.iter().enumerate().map(tokens).sum()
     }
 
     /// Latents of a modality that it has.
     pub fn frames(&self, modality: usize) -> usize {
         let frames = |segment: &Segment| match segment {
             Segment::Latents {
+                modality: own,
+                frames,
+                ..
+            }
+            | Segment::Bare {
                 modality: own,
                 frames,
                 ..
@@ -150,12 +179,11 @@ impl Layout {
     /// Lays documents out. `modalities` are the tokens around each modality's latents.
     ///
     /// # Panics
-    /// If a document names a modality that is not there or has a run of no latents.
+    /// If a document names a modality that is not there, has a run of no latents, or begins with
+    /// latents that are to be learned without a token before them.
     pub fn new(documents: &[Document], modalities: &[ControlTokens]) -> Self {
         let frames = |m| documents.iter().map(|d| d.frames(m)).sum::<usize>();
-        let latents: usize = (0..modalities.len()).map(frames).sum();
-        let positions: usize = documents.iter().map(Document::positions).sum();
-        let mut next = (positions - latents) as i64;
+        let mut next = documents.iter().map(Document::tokens).sum::<usize>() as i64;
         let mut first_rows = Vec::with_capacity(modalities.len());
         for modality in 0..modalities.len() {
             first_rows.push(next);
@@ -228,6 +256,18 @@ impl Writer<'_> {
                     self.latents(*modality, *frames, *open_ended, *learned);
                     if index < last {
                         self.token(control.end, false);
+                    }
+                    (begun, before_learned) = (true, *learned);
+                }
+                Segment::Bare {
+                    modality,
+                    frames,
+                    learned,
+                } => {
+                    assert!(begun || !learned, "nothing stands before what is learned");
+                    self.latents(*modality, *frames, false, *learned);
+                    if *learned && index == last {
+                        self.layout.rows.pop();
                     }
                     (begun, before_learned) = (true, *learned);
                 }
@@ -354,6 +394,39 @@ mod tests {
         assert_eq!(layout.learned[0].latents, [0, 1]);
         assert_eq!(layout.learned[1].conditions, [16]);
         assert_eq!(layout.learned[1].latents, [0]);
+    }
+
+    /// Labels are modality 0, their pictures modality 1, of which the last latent is only learned.
+    #[test]
+    fn a_label_stands_where_the_picture_begins() {
+        let labelled = |frames| {
+            let bare = |modality, frames, learned| Segment::Bare {
+                modality,
+                frames,
+                learned,
+            };
+            document(&[bare(0, 1, false), bare(1, frames, true)])
+        };
+        let documents = [labelled(3), labelled(1), labelled(2)];
+        let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
+        assert_eq!(lengths, [3, 1, 2]);
+        let layout = Layout::new(&documents, &SpecialTokens::after(0, 2).modalities);
+        // Rows 0 to 2 are the labels, 3 to 8 the latents.
+        assert_eq!(layout.rows, [0, 3, 4, 1, 2, 7]);
+        assert_eq!(layout.learned[1].conditions, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(layout.learned[1].latents, [0, 1, 2, 3, 4, 5]);
+        assert!(layout.tokens.is_empty() && layout.asked.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing stands before what is learned")]
+    fn a_document_does_not_begin_with_what_is_learned() {
+        let picture = Segment::Bare {
+            modality: 0,
+            frames: 2,
+            learned: true,
+        };
+        Layout::new(&[document(&[picture])], &[ControlTokens::after(1)]);
     }
 
     #[test]

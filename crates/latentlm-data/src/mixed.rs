@@ -249,7 +249,9 @@ mod tests {
         };
         let segment = |segment: &Segment| match segment {
             Segment::Text { tokens, .. } => tokens.iter().map(word).collect::<String>(),
-            Segment::Latents { learned, .. } => format!("[{learned}]"),
+            Segment::Latents { learned, .. } | Segment::Bare { learned, .. } => {
+                format!("[{learned}]")
+            }
         };
         document.segments.iter().map(segment).collect()
     }

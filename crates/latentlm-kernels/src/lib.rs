@@ -11,17 +11,19 @@
 //! assert!(y.all_close(Tensor::ones([2, 3, 4], &device), None, Some(1e-5)));
 //! ```
 //!
-//! Letters in shapes: `N` rows, `B` batch, `T` positions, `D` width, `F` inner width, `H` query
+//! Letters in shapes: `N` rows, `B` batch, `T` positions, `C` and `O` channels, `D` width, `F` inner width, `H` query
 //! heads, `G` key/value heads, `E` numbers a head, `V` vocabulary, `Z` latent dimension, `S`
 //! positions seen so far, or steps of a solver.
 
 mod activation;
 mod attention;
+mod conv2d;
 #[cfg(feature = "cpu")]
 mod cpu;
 mod cross_entropy;
 mod decode;
 mod depthwise;
+mod fallback;
 mod head;
 mod linear;
 mod norm;
@@ -33,9 +35,11 @@ pub use activation::{gelu, silu, tanh};
 pub use attention::{
     PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
 };
+pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedSight, cached_attention};
 pub use depthwise::depthwise_conv;
+pub use fallback::without_kernels;
 pub use head::{HeadLayer, HeadRun, LinearStep, SampledHead, sample_head};
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
@@ -46,7 +50,7 @@ pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};
 /// Whether the kernels of this crate can work on a tensor where it lies.
 fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
     #[cfg(feature = "cpu")]
-    return cpu::covers(x);
+    return fallback::kernels_allowed() && cpu::covers(x);
     #[cfg(not(feature = "cpu"))]
     {
         let _ = x;

@@ -2,6 +2,7 @@
 //! and those against finite differences.
 
 mod attention;
+mod conv2d;
 mod decode;
 
 use std::cell::Cell;
@@ -62,6 +63,7 @@ enum Input {
     Vector(Tensor<1>),
     Matrix(Tensor<2>),
     Cube(Tensor<3>),
+    Pictures(Tensor<4>),
 }
 
 impl Input {
@@ -70,6 +72,7 @@ impl Input {
             Self::Vector(x) => values(x.grad(gradients).expect("a gradient")),
             Self::Matrix(x) => values(x.grad(gradients).expect("a gradient")),
             Self::Cube(x) => values(x.grad(gradients).expect("a gradient")),
+            Self::Pictures(x) => values(x.grad(gradients).expect("a gradient")),
         }
     }
 }

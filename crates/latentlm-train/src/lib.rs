@@ -28,7 +28,7 @@ mod speech;
 mod spread;
 mod stage;
 
-pub use bench::{ImageSizes, SpeechSizes, WORKLOADS, Workload, scaling};
+pub use bench::{ImageSizes, KernelTimes, SpeechSizes, WORKLOADS, Workload, kernel_times, scaling};
 pub use burn::train::Interrupter;
 pub use compare::{
     CompareMixedRecipe, CompareRecipe, CompareSamplingOptions, Comparison, DenoiserRecipe,

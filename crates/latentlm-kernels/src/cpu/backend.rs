@@ -9,6 +9,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 use super::activation;
 use super::attention::{self, Rotation};
+use super::conv2d::Conv2d;
 use super::cross_entropy;
 use super::depthwise::Depthwise;
 use super::layer_norm;
@@ -18,6 +19,7 @@ use super::optimizer;
 use super::swiglu::Block;
 use crate::activation::Activation;
 use crate::attention::{HeadLayout, Sight};
+use crate::conv2d::Window;
 use crate::optimizer::AdamWStep;
 
 /// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
@@ -102,6 +104,14 @@ pub(crate) trait CpuKernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[B, C, H, W]`, `weight` `[O, C, KH, KW]`, `bias` `[O]`.
+    fn kernel_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        window: Window,
     ) -> FloatTensor<Self>;
 
     /// `logits` `[N, V]`, `N` answers.
@@ -247,6 +257,15 @@ impl CpuKernels for Flex {
 
     fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         DepthwiseInputs::new([x, weight]).forward(contiguous(bias))
+    }
+
+    fn kernel_conv2d(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Optional<Self>,
+        window: Window,
+    ) -> FlexTensor {
+        Conv2dInputs::new([x, weight], window).forward(bias.into_option())
     }
 
     fn kernel_layer_norm(
@@ -416,5 +435,44 @@ impl DepthwiseInputs {
             convolution.channels,
         ];
         tensor(convolution.forward(numbers(&bias)), shape)
+    }
+}
+
+/// Inputs of a convolution of pictures, contiguous; all but the bias, which no gradient needs.
+#[derive(Debug, Clone)]
+pub(super) struct Conv2dInputs {
+    pub(super) x: FlexTensor,
+    pub(super) weight: FlexTensor,
+    window: Window,
+}
+
+impl Conv2dInputs {
+    pub(super) fn new(tensors: [FlexTensor; 2], window: Window) -> Self {
+        let [x, weight] = tensors.map(contiguous);
+        Self { x, weight, window }
+    }
+
+    pub(super) fn convolution(&self) -> Conv2d<'_> {
+        let [batch, input, height, width] = sizes(&self.x);
+        let [output, channels, kernel_rows, kernel_columns] = sizes(&self.weight);
+        assert_eq!(input, channels, "channels of the pictures");
+        Conv2d {
+            x: numbers(&self.x),
+            weight: numbers(&self.weight),
+            batch,
+            input,
+            output,
+            size: [height, width],
+            kernel: [kernel_rows, kernel_columns],
+            window: self.window,
+        }
+    }
+
+    pub(super) fn forward(&self, bias: Option<FlexTensor>) -> FlexTensor {
+        let bias = bias.map(contiguous);
+        let convolution = self.convolution();
+        let [height, width] = convolution.out_size();
+        let shape = [convolution.batch, convolution.output, height, width];
+        tensor(convolution.forward(bias.as_ref().map(numbers)), shape)
     }
 }

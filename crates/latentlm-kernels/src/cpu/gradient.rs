@@ -11,8 +11,8 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 use super::activation;
 use super::attention;
 use super::backend::{
-    AttentionInputs, BlockInputs, CpuKernels, DepthwiseInputs, Optional, contiguous, numbers,
-    sizes, tensor, weight_alone,
+    AttentionInputs, BlockInputs, Conv2dInputs, CpuKernels, DepthwiseInputs, Optional, contiguous,
+    numbers, sizes, tensor, weight_alone,
 };
 use super::cross_entropy;
 use super::layer_norm;
@@ -22,6 +22,7 @@ use super::rows::sum_rows;
 use super::swiglu::BlockGradients;
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
+use crate::conv2d::Window;
 use crate::optimizer::AdamWStep;
 
 /// Hands a gradient to an input, if that wants one.
@@ -182,6 +183,29 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let inputs = DepthwiseInputs::new([x, weight].map(|tensor| tensor.into_primitive()));
         let y = inputs.forward(contiguous(bias.into_primitive()));
         record::<_, C, 3>(DepthwiseStep, nodes, inputs, y)
+    }
+
+    fn kernel_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let tensors = [x, weight].map(|tensor| tensor.into_primitive());
+        let inputs = Conv2dInputs::new(tensors, window);
+        let [x_node, weight_node] = nodes;
+        match bias.into_option() {
+            Some(bias) => {
+                let (bias, node) = bias.into_parts();
+                let y = inputs.forward(Some(bias));
+                record::<_, C, 3>(Conv2dStep, [x_node, weight_node, node], inputs, y)
+            }
+            None => {
+                let y = inputs.forward(None);
+                record::<_, C, 2>(Conv2dStep, [x_node, weight_node], inputs, y)
+            }
+        }
     }
 
     fn kernel_layer_norm(
@@ -381,6 +405,32 @@ impl Backward<Flex, 3> for DepthwiseStep {
         register!(grads, for_x, tensor(dx, inputs.x.shape()));
         register!(grads, for_weight, tensor(dw, inputs.weight.shape()));
         register!(grads, for_bias, tensor(db, [channels]));
+    }
+}
+
+#[derive(Debug)]
+struct Conv2dStep;
+
+impl<const N: usize> Backward<Flex, N> for Conv2dStep {
+    type State = Conv2dInputs;
+
+    fn backward(self, ops: Ops<Conv2dInputs, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let inputs = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let (convolution, dout) = (inputs.convolution(), numbers(&gradient));
+        let mut parents = ops.parents.into_iter();
+        if let Some(node) = parents.next().flatten() {
+            let dx = tensor(convolution.of_x(dout), inputs.x.shape());
+            grads.register::<Flex>(node.id, dx);
+        }
+        if let Some(node) = parents.next().flatten() {
+            let dw = tensor(convolution.of_weight(dout), inputs.weight.shape());
+            grads.register::<Flex>(node.id, dw);
+        }
+        if let Some(node) = parents.next().flatten() {
+            let db = tensor(convolution.of_bias(dout), [convolution.output]);
+            grads.register::<Flex>(node.id, db);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod backend;
+mod conv2d;
 mod cross_entropy;
 mod decode;
 mod depthwise;

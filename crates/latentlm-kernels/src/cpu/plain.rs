@@ -6,10 +6,13 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 
-/// The backend's tensor, where it lies on the CPU backend, outside of any graph and in float32.
+use crate::fallback::kernels_allowed;
+
+/// The backend's tensor, where it lies on the CPU backend, outside of any graph and in float32, and
+/// kernels are wanted.
 pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Option<FlexTensor> {
     match x.dtype() {
-        DType::F32 => x.try_into_primitive::<Flex>().ok(),
+        DType::F32 if kernels_allowed() => x.try_into_primitive::<Flex>().ok(),
         _ => None,
     }
 }

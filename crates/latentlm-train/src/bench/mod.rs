@@ -2,9 +2,13 @@
 //! builds the same work from, and run one unit at a time by whoever keeps the clock.
 
 mod image;
+mod kernels;
 mod mixed;
+mod picture;
 pub mod scaling;
 mod speech;
+
+pub use kernels::{KernelTimes, kernel_times};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -22,9 +26,12 @@ pub enum Workload {
     MixedLmStep(MixedSizes),
     /// The same of the diffusion head alone: `batch * tokens * draws` rows.
     HeadStep(ImageSizes),
+    /// A training step of a convolutional codec of pictures by their mean square error.
+    PictureCodecStep(PictureSizes),
     /// Guided sampling of `batch` images with a KV cache and 20 solver steps.
     Sample(ImageSizes),
-    /// A training step of the speech codec by the waveform's mean square error.
+    /// A training step of the speech codec with the losses of its recipe: waveform, mel and STFT at
+    /// several resolutions, KL.
     SpeechCodecStep(SpeechSizes),
     /// Decoding of one latent of a stream.
     SpeechDecode(SpeechSizes),
@@ -71,6 +78,27 @@ pub struct MixedSizes {
     pub model: ImageSizes,
 }
 
+/// Sizes of a convolutional codec of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PictureSizes {
+    /// Pictures a step.
+    pub batch: usize,
+    /// Channels of a picture.
+    pub channels: usize,
+    /// Pixels a side.
+    pub image_size: usize,
+    /// Numbers a latent.
+    pub latent_dim: usize,
+    /// Channels at the finest resolution.
+    pub width: usize,
+    /// Channels of each halving, in units of the width.
+    pub multipliers: [usize; 3],
+    /// Residual blocks a halving.
+    pub blocks: usize,
+    /// Groups of the norms.
+    pub norm_groups: usize,
+}
+
 /// Sizes of a speech codec.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SpeechSizes {
@@ -80,12 +108,18 @@ pub struct SpeechSizes {
     pub frames: usize,
     /// Numbers a latent.
     pub latent_dim: usize,
-    /// Channels at the finest resolution.
-    pub width: usize,
+    /// Frames of the coarsest resolution in a latent.
+    pub frames_per_latent: usize,
     /// Downsampling ratios.
-    pub ratios: [usize; 4],
-    /// Layers at every resolution.
-    pub depths: [usize; 5],
+    pub ratios: [usize; 3],
+    /// Layers at every resolution, finest first.
+    pub depths: [usize; 4],
+    /// Channels at every resolution.
+    pub widths: [usize; 4],
+    /// Window lengths of the spectral losses.
+    pub windows: [usize; 4],
+    /// Mel bands of each window length.
+    pub mel_bands: [usize; 4],
 }
 
 /// The model of `configs/image/mnist.toml`.
@@ -134,18 +168,33 @@ const MIXED: MixedSizes = MixedSizes {
     },
 };
 
-/// Two seconds of 16 kHz at 25 latents a second.
+/// A codec of coloured pictures with wider layers than the recipes', eight latents a side.
+const PICTURE: PictureSizes = PictureSizes {
+    batch: 16,
+    channels: 3,
+    image_size: 64,
+    latent_dim: 16,
+    width: 32,
+    multipliers: [2, 2, 4],
+    blocks: 1,
+    norm_groups: 8,
+};
+
+/// The codec of `configs/tts/voice.toml`, 25 latents a second, and a batch of its training.
 const SPEECH: SpeechSizes = SpeechSizes {
-    batch: 4,
-    frames: 50,
-    latent_dim: 32,
-    width: 16,
-    ratios: [4, 4, 5, 8],
-    depths: [1, 1, 1, 1, 2],
+    batch: 16,
+    frames: 13,
+    latent_dim: 256,
+    frames_per_latent: 2,
+    ratios: [20, 4, 4],
+    depths: [0, 3, 4, 3],
+    widths: [8, 64, 128, 256],
+    windows: [256, 512, 1024, 2048],
+    mel_bands: [20, 40, 80, 128],
 };
 
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 8] = [
+pub const WORKLOADS: [(&str, Workload); 9] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MixedLmStep(MIXED)),
@@ -166,6 +215,7 @@ pub const WORKLOADS: [(&str, Workload); 8] = [
         }),
     ),
     ("sample-64", Workload::Sample(DEFAULT)),
+    ("conv-codec-step", Workload::PictureCodecStep(PICTURE)),
     ("speech-codec-step", Workload::SpeechCodecStep(SPEECH)),
     (
         "speech-decode",
@@ -181,6 +231,7 @@ impl Workload {
             Self::ImageLmStep(sizes) => image::lm_step(sizes, device),
             Self::MixedLmStep(sizes) => mixed::lm_step(sizes, device),
             Self::HeadStep(sizes) => image::head_step(sizes, device),
+            Self::PictureCodecStep(sizes) => picture::codec_step(sizes, device),
             Self::Sample(sizes) => image::sample(sizes, device),
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
             Self::SpeechDecode(sizes) => speech::decode(sizes, device),
@@ -206,7 +257,7 @@ mod tests {
         let speech = SpeechSizes {
             batch: 1,
             frames: 2,
-            width: 2,
+            widths: [2; 4],
             ..SPEECH
         };
         for workload in [
@@ -217,6 +268,11 @@ mod tests {
                 ..MIXED
             }),
             Workload::HeadStep(image),
+            Workload::PictureCodecStep(PictureSizes {
+                batch: 2,
+                image_size: 16,
+                ..PICTURE
+            }),
             Workload::Sample(image),
             Workload::SpeechCodecStep(speech),
             Workload::SpeechDecode(speech),
@@ -237,7 +293,7 @@ mod tests {
         }
     }
 
-    /// The first workload is the default recipe's step.
+    /// The workloads have the sizes of the default recipes.
     #[test]
     fn the_default_is_the_recipe() {
         let recipe = crate::ImageRecipe::default();
@@ -249,5 +305,10 @@ mod tests {
         let vocabulary = recipe.text.vocabulary;
         assert_eq!(mixed::config(MIXED), recipe.model(vocabulary));
         assert_eq!(recipe.lm.batch_mul, MIXED.model.draws);
+        let recipe = crate::SpeechRecipe::default();
+        assert_eq!(speech::config(SPEECH), recipe.codec);
+        assert_eq!(speech::loss(SPEECH), recipe.codec_loss);
+        assert_eq!(recipe.codec_train.batch_size, SPEECH.batch);
+        assert_eq!(recipe.codec_frames(), SPEECH.frames);
     }
 }

@@ -1,30 +1,42 @@
 //! Workloads of the speech codec.
 
 use burn::tensor::{Device, Tensor};
-use latentlm::codec_audio::{Codec, CodecConfig, DecoderState};
-use latentlm::{LatentCodec, RandomStream, StreamingCodec};
+use latentlm::codec_audio::{CodecConfig, CodecLossConfig, DecoderState};
+use latentlm::{RandomStream, StreamingCodec};
 use latentlm_kernels::parts_of;
 
 use super::SpeechSizes;
 use super::image::wait;
-use crate::image::ImageRecipe;
 use crate::optimize::Player;
+use crate::speech::{CodecPart, SpeechRecipe};
 
-fn codec(sizes: SpeechSizes, device: &Device) -> Codec {
-    CodecConfig::new()
-        .with_sample_rate_hz(16_000)
-        .with_latent_dim(sizes.latent_dim)
-        .with_width(sizes.width)
-        .with_ratios(sizes.ratios.to_vec())
-        .with_depths(sizes.depths.to_vec())
-        .init(device)
+pub(super) fn config(sizes: SpeechSizes) -> CodecConfig {
+    CodecConfig {
+        latent_dim: sizes.latent_dim,
+        frames_per_latent: sizes.frames_per_latent,
+        ratios: sizes.ratios.to_vec(),
+        depths: sizes.depths.to_vec(),
+        widths: sizes.widths.to_vec(),
+        ..SpeechRecipe::default().codec
+    }
+}
+
+pub(super) fn loss(sizes: SpeechSizes) -> CodecLossConfig {
+    CodecLossConfig {
+        windows: sizes.windows.to_vec(),
+        mel_bands: sizes.mel_bands.to_vec(),
+        ..SpeechRecipe::default().codec_loss
+    }
 }
 
 pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
-    let stage = ImageRecipe::default().codec_train;
-    let mut player = Player::new(codec(sizes, &device), &stage);
-    let samples = sizes.frames * sizes.ratios.iter().product::<usize>();
+    let stage = SpeechRecipe::default().codec_train;
+    let config = config(sizes);
+    let rate = config.sample_rate_hz;
+    let loss = loss(sizes).init(rate, &device).expect("the recipe's loss");
+    let mut player = Player::new(config.init(&device), &stage);
+    let samples = sizes.frames * config.hop_samples();
     let mut random = RandomStream::new(0);
     let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
     Box::new(move || {
@@ -33,17 +45,17 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
         let noise: Tensor<3> = random.normal(shape, &device);
         let parts = parts_of(&device, sizes.batch, 1).into_iter().map(|own| {
             let (start, count) = (own.start, own.len());
-            (
-                count as f64 / sizes.batch as f64,
-                signal.clone().narrow(0, start, count),
-                scale.clone().narrow(0, start, count),
-                noise.clone().narrow(0, start, count),
-            )
+            CodecPart {
+                share: count as f64 / sizes.batch as f64,
+                signal: signal.clone().narrow(0, start, count),
+                scale: scale.clone().narrow(0, start, count),
+                noise: noise.clone().narrow(0, start, count),
+                loss: loss.clone(),
+            }
         });
-        player.backward_parts(parts.collect(), |codec, (share, signal, scale, noise)| {
-            let latents = codec.encode(signal.clone()).sample(scale, noise);
-            let error = (codec.decode(latents) - signal).square().mean();
-            (error.mul_scalar::<f64>(share), ())
+        player.backward_parts(parts.collect(), |codec, part| {
+            let (loss, ..) = CodecPart::codec_loss(codec, None, part);
+            (loss, ())
         });
         wait(&device);
     })
@@ -51,7 +63,7 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
 
 pub(super) fn decode(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone();
-    let codec = codec(sizes, &device);
+    let codec = config(sizes).init(&device);
     let mut random = RandomStream::new(0);
     let mut state = DecoderState::default();
     Box::new(move || {

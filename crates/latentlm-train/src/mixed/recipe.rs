@@ -109,8 +109,8 @@ impl Default for MixedRecipe {
                 caption_weight: 3.0,
             },
             mix: MixConfig {
-                draw: 6,
-                caption: 6,
+                draw: 10,
+                caption: 3,
                 text: 1,
                 pack_positions: 2048,
             },
@@ -143,7 +143,7 @@ impl Default for MixedRecipe {
                 ..image.lm
             },
             lm_train: StageConfig {
-                steps: 5000,
+                steps: 5500,
                 batch_size: 1,
                 sample_every: 500,
                 checkpoint_every: 500,

@@ -15,6 +15,8 @@ mod spectrogram;
 mod stage_codec;
 mod stage_lm;
 
+pub(crate) use stage_codec::Part as CodecPart;
+
 pub use codec::SpeechCodec;
 pub use evaluate::{EvaluateSpeechOptions, SpeechEvaluation, evaluate_speech};
 pub use metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};

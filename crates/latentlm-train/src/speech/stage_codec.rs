@@ -70,16 +70,16 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
 }
 
 /// What one thread does of a batch.
-struct Part {
+pub(crate) struct Part {
     /// Of the batch.
-    share: f64,
+    pub(crate) share: f64,
     /// `[B, 1, N]`
-    signal: Tensor<3>,
+    pub(crate) signal: Tensor<3>,
     /// Of the noise, `[B]`.
-    scale: Tensor<1>,
+    pub(crate) scale: Tensor<1>,
     /// `[B, T, Z]`
-    noise: Tensor<3>,
-    loss: CodecLoss,
+    pub(crate) noise: Tensor<3>,
+    pub(crate) loss: CodecLoss,
 }
 
 impl Portable for Part {
@@ -96,7 +96,7 @@ impl Portable for Part {
 
 impl Part {
     /// Its share of the codec's loss, what the log takes, and what discriminators hear.
-    fn codec_loss(
+    pub(crate) fn codec_loss(
         codec: &Codec,
         judge: Option<&StftDiscriminator>,
         part: Self,

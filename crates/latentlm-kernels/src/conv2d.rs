@@ -1,0 +1,70 @@
+//! Convolution of pictures.
+
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+
+/// Where the taps of a convolution lie: rows, then columns.
+#[cfg(feature = "cpu")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// From one output to the next.
+    pub(crate) stride: [usize; 2],
+    /// Zeros around the picture, on each side.
+    pub(crate) padding: [usize; 2],
+    /// From one tap to the next.
+    pub(crate) dilation: [usize; 2],
+}
+
+#[cfg(feature = "cpu")]
+impl Window {
+    /// A layer's, where the kernel knows its kind.
+    fn of(layer: &Conv2d) -> Option<Self> {
+        use burn::nn::PaddingConfig2d::{Explicit, Valid};
+
+        let padding = match layer.padding {
+            Valid => [0, 0],
+            Explicit(top, left, bottom, right) if top == bottom && left == right => [top, left],
+            _ => return None,
+        };
+        (layer.groups == 1).then_some(Self {
+            stride: layer.stride,
+            padding,
+            dilation: layer.dilation,
+        })
+    }
+}
+
+/// A layer's convolution.
+///
+/// # Shapes
+/// - `x`: `[B, C, H, W]`
+/// - returns: `[B, O, h, w]`
+///
+/// # Panics
+/// If the picture has not the layer's channels or is smaller than its kernel.
+pub fn conv2d_layer(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if let Some(window) = Window::of(layer)
+        && crate::has_kernels(&x)
+        && crate::has_kernels(&layer.weight.val())
+    {
+        return on_cpu(layer, x, window);
+    }
+    layer.forward(x)
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu(layer: &Conv2d, x: Tensor<4>, window: Window) -> Tensor<4> {
+    use crate::cpu::{CpuKernels, optional};
+    use burn::backend::Dispatch;
+
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    let weight = layer.weight.val();
+    let y = Dispatch::kernel_conv2d(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        optional(bias),
+        window,
+    );
+    Tensor::from_dispatch(y)
+}

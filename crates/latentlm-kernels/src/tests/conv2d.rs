@@ -1,0 +1,73 @@
+//! Convolution of pictures against Burn's.
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+
+use super::{Input, check, check_slope, device, draw, normal};
+use crate::{conv2d_layer, without_kernels};
+
+fn check_layer(what: &str, layer: &Conv2d, size: [usize; 2]) {
+    let channels = layer.weight.dims()[1];
+    let x = normal([3, channels, size[0], size[1]]);
+    let mut inputs = vec![
+        Input::Pictures(x.clone()),
+        Input::Pictures(layer.weight.val()),
+    ];
+    inputs.extend(layer.bias.as_ref().map(|bias| Input::Vector(bias.val())));
+    check(
+        what,
+        &inputs,
+        || conv2d_layer(layer, x.clone()),
+        || without_kernels(|| conv2d_layer(layer, x.clone())),
+    );
+    check_slope(what, x, |x| conv2d_layer(layer, x));
+}
+
+fn explicit([rows, columns]: [usize; 2]) -> PaddingConfig2d {
+    PaddingConfig2d::Explicit(rows, columns, rows, columns)
+}
+
+/// Kernel, stride, padding, dilation and picture: those of the codecs and discriminators, and odd
+/// ones, some with outputs that see nothing but padding.
+#[test]
+fn conv2d_is_a_convolution() {
+    for (kernel, stride, padding, dilation, size) in [
+        ([3, 3], [1, 1], [1, 1], [1, 1], [8, 8]),
+        ([1, 1], [1, 1], [0, 0], [1, 1], [3, 5]),
+        ([4, 4], [2, 2], [1, 1], [1, 1], [8, 6]),
+        ([3, 9], [1, 2], [2, 4], [2, 1], [7, 33]),
+        ([2, 3], [3, 2], [0, 3], [1, 2], [8, 5]),
+        ([3, 3], [2, 3], [4, 4], [1, 1], [1, 2]),
+    ] {
+        let config = Conv2dConfig::new([5, 7], kernel)
+            .with_stride(stride)
+            .with_dilation(dilation)
+            .with_padding(explicit(padding));
+        let what = format!("{kernel:?} by {stride:?}");
+        check_layer(&what, &config.init(&device()), size);
+    }
+}
+
+/// So large that a picture is worked on in bands, and without a bias.
+#[test]
+fn bands_are_one_picture() {
+    let config = Conv2dConfig::new([64, 32], [3, 3])
+        .with_padding(explicit([1, 1]))
+        .with_bias(false);
+    check_layer("bands", &config.init(&device()), [40, 24]);
+}
+
+/// What the kernel does not know is left to Burn.
+#[test]
+fn groups_and_uneven_padding_are_convolved_too() {
+    let x = draw([1, 4, 6, 6]);
+    let config = Conv2dConfig::new([4, 4], [3, 3]);
+    for config in [
+        config.clone().with_groups(2),
+        config.with_padding(PaddingConfig2d::Explicit(0, 1, 2, 1)),
+    ] {
+        let layer = config.init(&device());
+        let (got, expected) = (conv2d_layer(&layer, x.clone()), layer.forward(x.clone()));
+        assert!(got.all_close(expected, None, Some(1e-6)));
+    }
+}
