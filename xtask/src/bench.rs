@@ -25,6 +25,7 @@ Examples:
   cargo xtask bench sample --repeats 15        sampling alone, medians of fifteen
   cargo xtask bench train --python python3     PyTorch of a Python that has it
   cargo xtask bench codec --against none       ours alone
+  cargo xtask bench train --against burn       ours without its kernels
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
   cargo xtask bench kernels                    each kernel against Burn's operations, on the CPU
 
@@ -36,8 +37,8 @@ pub struct Args {
     /// Which workloads: train, sample, codec or all; or scaling, or kernels
     #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling", "kernels"])]
     group: String,
-    /// What to compare with: pytorch, or none to time ours alone
-    #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "none"])]
+    /// What to compare with: pytorch; burn, ours on Burn's operations alone; or none
+    #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "burn", "none"])]
     against: String,
     /// Units that each median is taken over
     #[arg(long, default_value_t = 7)]
@@ -48,7 +49,7 @@ pub struct Args {
     /// Time torch.compile too
     #[arg(long)]
     compile: bool,
-    /// Device of our side: cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// Device of our side: cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
 }
@@ -102,7 +103,7 @@ impl Args {
     /// The Python that has PyTorch, if it is compared with.
     fn python(&self) -> Result<Option<PathBuf>> {
         Ok(match (self.against.as_str(), &self.python) {
-            ("none", _) => None,
+            ("none" | "burn", _) => None,
             (_, Some(python)) => Some(python.clone()),
             (_, None) => {
                 let folder = project_root().join("target/bench-venv");
@@ -152,16 +153,20 @@ impl Args {
         measured.collect()
     }
 
-    /// The processes of a workload. Ours says what the others shall do; without it there are none.
-    fn sides(&self, workload: &str, binary: &Path, python: Option<&Path>) -> Vec<Option<Side>> {
+    /// A process of ours, and how it describes the workload.
+    fn own_side(&self, workload: &str, binary: &Path, flags: &[&str]) -> Result<(Side, String)> {
         let mut command = Command::new(binary);
         command.args(["bench-worker", workload, "--device", &self.device]);
+        command.args(flags);
         keep_freed_memory(&mut command);
-        let ours = Side::start(&mut command).and_then(|mut ours| {
-            let description = ours.line()?;
-            Ok((ours, description))
-        });
-        let ours = told(workload, ours);
+        let mut side = Side::start(&mut command)?;
+        let description = side.line()?;
+        Ok((side, description))
+    }
+
+    /// The processes of a workload. Ours says what the others shall do; without it there are none.
+    fn sides(&self, workload: &str, binary: &Path, python: Option<&Path>) -> Vec<Option<Side>> {
+        let ours = told(workload, self.own_side(workload, binary, &[]));
         let script = project_root().join("xtask/pytorch/bench.py");
         let theirs = |flags: &[&str]| {
             let (python, (_, description)) = (python?, ours.as_ref()?);
@@ -170,6 +175,10 @@ impl Args {
             told(workload, side)
         };
         let mut others = Vec::new();
+        if self.against == "burn" {
+            let side = self.own_side(workload, binary, &["--without-kernels"]);
+            others.push(told(workload, side).map(|(side, _)| side));
+        }
         if python.is_some() {
             others.push(theirs(&[]));
             if self.compile {
@@ -260,6 +269,15 @@ impl Table {
         let threads = available_parallelism()?;
         let mut table = Self(String::new());
         let (processor, device, repeats) = (processor(), &args.device, args.repeats);
+        if args.against == "burn" {
+            table.push(&format!(
+                "{processor}, {threads} threads; ours on {device}, and on Burn's operations alone; \
+                 medians of {repeats}\n\n\
+                 | workload | ours ms | Burn's ms | ratio | ours MiB | Burn's MiB |\n\
+                 |---|---:|---:|---:|---:|---:|"
+            ));
+            return Ok(table);
+        }
         let Some(python) = python else {
             table.push(&format!(
                 "{processor}, {threads} threads; ours on {device}; medians of {repeats}\n\n\

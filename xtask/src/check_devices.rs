@@ -6,21 +6,21 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, succeed};
 
-/// Type-check the binary for wgpu and cuda. Needs no GPU.
+/// Type-check the binary for wgpu, vulkan and cuda. Needs no GPU.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo xtask check-devices")]
 pub struct Args {}
 
 impl Args {
-    /// Checks both devices.
+    /// Checks the devices.
     pub fn run(self) -> Result<ExitCode> {
         succeed(&mut check())?;
-        println!("wgpu and cuda type-check");
+        println!("wgpu, vulkan and cuda type-check");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The check of `--device wgpu` and `--device cuda`, both backends in one pass.
+/// The check of `--device wgpu`, `vulkan` and `cuda`, all in one pass.
 ///
 /// In Burn 0.22.1 the feature `cuda` depends on `tracel-llvm-bundler`, whose build script downloads
 /// a bundle of LLVM from outside the package registry. Where there is no open network it fails, and
@@ -35,7 +35,7 @@ pub fn check() -> Command {
         "--package",
         "latentlm-cli",
         "--features",
-        "wgpu,cuda",
+        "vulkan,cuda",
     ]);
     command.env("DOCS_RS", "1");
     command

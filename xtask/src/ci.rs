@@ -87,7 +87,7 @@ fn steps() -> Vec<Step> {
         ),
         step("test", test::workspace_tests()),
         step("docs", docs()),
-        step("check wgpu, cuda", check_devices::check()),
+        step("check wgpu, vulkan, cuda", check_devices::check()),
     ]
 }
 

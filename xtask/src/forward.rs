@@ -85,6 +85,7 @@ fn device(args: &[OsString]) -> Option<String> {
 fn features(device: Option<&str>) -> &'static [&'static str] {
     match device.and_then(|name| name.split([':', ',']).next()) {
         Some("wgpu") => &["--features", "wgpu"],
+        Some("vulkan") => &["--features", "vulkan"],
         Some("cuda") => &["--features", "cuda"],
         _ => &[],
     }
@@ -112,11 +113,12 @@ mod tests {
 
     #[test]
     fn the_device_picks_the_features() {
-        let cases: [(&[&str], &[&str]); 8] = [
+        let cases: [(&[&str], &[&str]); 9] = [
             (&[], &[]),
             (&["--device", "cpu"], &[]),
             (&["--device", "wgpu"], &["--features", "wgpu"]),
             (&["--device=wgpu:0"], &["--features", "wgpu"]),
+            (&["--device", "vulkan"], &["--features", "vulkan"]),
             (
                 &["--run", "a", "--device", "cuda:1"],
                 &["--features", "cuda"],

@@ -34,7 +34,7 @@ const JUDGES: [Judge; 2] = [
         flag: "--voices",
         option: "--speaker-judge",
         folder: "target/voices",
-        packages: &["resemblyzer==0.1.4"],
+        packages: &["resemblyzer==0.1.4", "setuptools<81"],
         script: "xtask/python/voices.py",
     },
     Judge {

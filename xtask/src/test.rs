@@ -19,7 +19,7 @@ Examples:
   cargo xtask test --device wgpu       reference cases, a step and a sample, on that device")]
 pub struct Args {
     /// Instead of the tests: reference cases, and a training step and a sample of each modality, on
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N; `skipped` where there is no such device
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; `skipped` where there is no such device
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["args", "runner"])]
     device: Option<String>,
     /// Further arguments of `cargo test`: a filter, `--package X`

@@ -26,7 +26,7 @@ pub struct BenchDecode {
     /// Sequences at once; guidance doubles them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
     batch: u64,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
 }

@@ -28,7 +28,7 @@ pub struct BenchScaling {
     /// Units that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     repeats: u64,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use latentlm_kernels::without_kernels;
 use latentlm_train::{WORKLOADS, Workload, peak_memory_bytes};
 
 use crate::device::device;
@@ -16,9 +17,12 @@ use crate::device::device;
 pub struct BenchWorker {
     /// Name of the workload, or its description as JSON; `list` prints all names
     workload: String,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Do without the kernels of the CPU
+    #[arg(long)]
+    without_kernels: bool,
 }
 
 impl BenchWorker {
@@ -27,6 +31,13 @@ impl BenchWorker {
             WORKLOADS.iter().for_each(|(name, _)| println!("{name}"));
             return Ok(());
         }
+        match self.without_kernels {
+            true => without_kernels(|| self.answer()),
+            false => self.answer(),
+        }
+    }
+
+    fn answer(&self) -> Result<()> {
         let workload = self.workload()?;
         println!("{}", serde_json::to_string(&workload)?);
         let mut unit = workload.prepare(&device(&self.device)?);

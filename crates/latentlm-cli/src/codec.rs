@@ -35,7 +35,7 @@ pub struct Files {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
     run: String,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
     /// File to read

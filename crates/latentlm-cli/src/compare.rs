@@ -91,7 +91,7 @@ pub struct CompareSampling {
     /// Seed: the same seed draws the same
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
 }

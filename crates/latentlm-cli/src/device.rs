@@ -6,11 +6,11 @@ use burn::tensor::Device;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// No device has such a name.
-    #[error("no device `{0}`; there are cpu, wgpu, wgpu:N, cuda, cuda:N")]
+    #[error("no device `{0}`; there are cpu, wgpu, wgpu:N, vulkan, vulkan:N, cuda, cuda:N")]
     Unknown(String),
     /// The binary lacks the backend.
     #[cfg_attr(
-        all(feature = "cpu", feature = "wgpu", feature = "cuda"),
+        all(feature = "cpu", feature = "vulkan", feature = "cuda"),
         expect(dead_code, reason = "a binary with every backend lacks none")
     )]
     #[error(
@@ -56,6 +56,13 @@ const WGPU: Kind = Kind {
               (mesa-vulkan-drivers on Debian)",
 };
 
+#[cfg(any(feature = "vulkan", test))]
+const VULKAN: Kind = Kind {
+    name: "vulkan",
+    missing: "no Vulkan driver answers; install the card's, or one in software \
+              (mesa-vulkan-drivers on Debian)",
+};
+
 #[cfg(any(feature = "cuda", test))]
 const CUDA: Kind = Kind {
     name: "cuda",
@@ -73,6 +80,7 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
     match (kind, index) {
         ("cpu", None) => cpu(),
         ("wgpu", index) => wgpu(index),
+        ("vulkan", index) => vulkan(index),
         ("cuda", index) => cuda(index),
         _ => Err(unknown()),
     }
@@ -113,6 +121,23 @@ fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
     }
 }
 
+#[cfg(feature = "vulkan")]
+fn vulkan(index: Option<usize>) -> Result<Device, DeviceError> {
+    let found = enumerate(burn::tensor::DeviceType::Vulkan);
+    match index {
+        Some(index) => nth(VULKAN, index, found),
+        None => {
+            let best = burn::tensor::DeviceKind::DefaultDevice;
+            nth(VULKAN, 0, found).map(|_| Device::vulkan(best))
+        }
+    }
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn vulkan(_index: Option<usize>) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("vulkan"))
+}
+
 #[cfg(not(feature = "wgpu"))]
 fn wgpu(_index: Option<usize>) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt("wgpu"))
@@ -151,6 +176,7 @@ pub fn adapters(name: &str) -> Result<Vec<String>, DeviceError> {
     match name.split_once(':').map_or(name, |(kind, _)| kind) {
         "cpu" => cpu().map(|_| vec!["the processor".into()]),
         "wgpu" => wgpu_adapters(),
+        "vulkan" => vulkan_adapters(),
         "cuda" => cuda_adapters(),
         _ => Err(DeviceError::Unknown(name.into())),
     }
@@ -164,6 +190,16 @@ fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
 #[cfg(not(feature = "wgpu"))]
 fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
     Err(DeviceError::NotBuilt("wgpu"))
+}
+
+#[cfg(feature = "vulkan")]
+fn vulkan_adapters() -> Result<Vec<String>, DeviceError> {
+    Ok(names(burn::tensor::DeviceType::Vulkan))
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn vulkan_adapters() -> Result<Vec<String>, DeviceError> {
+    Err(DeviceError::NotBuilt("vulkan"))
 }
 
 #[cfg(feature = "cuda")]
@@ -237,7 +273,11 @@ mod tests {
             message.contains("`wgpu:2`") && message.contains("has 2"),
             "{message}"
         );
-        for (kind, part) in [(WGPU, "mesa-vulkan-drivers"), (CUDA, "libcuda")] {
+        for (kind, part) in [
+            (WGPU, "mesa-vulkan-drivers"),
+            (VULKAN, "mesa-vulkan-drivers"),
+            (CUDA, "libcuda"),
+        ] {
             let message = nth::<&str>(kind, 0, Vec::new()).unwrap_err().to_string();
             assert!(
                 message.contains(part) && !message.contains('\n'),

@@ -9,7 +9,7 @@ use crate::device::adapters;
 #[derive(Args)]
 #[command(after_help = "Example:\n  cargo xtask test --device wgpu")]
 pub struct ListAdapters {
-    /// cpu, wgpu or cuda
+    /// cpu, wgpu, vulkan or cuda
     kind: String,
 }
 

@@ -17,7 +17,7 @@ pub struct Training {
     /// Recipe; the default one of the command if absent
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N; several share every batch out: cuda:0,1
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; several share every batch out: cuda:0,1
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Continues the run from its newest checkpoint

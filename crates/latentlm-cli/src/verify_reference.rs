@@ -26,7 +26,7 @@ is over its bound.")]
 pub struct VerifyReference {
     /// A case, or a folder of cases
     folder: PathBuf,
-    /// cpu, wgpu, wgpu:N, cuda or cuda:N; bounds are ten times as wide on a GPU
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; bounds are ten times as wide on a GPU
     #[arg(long, default_value = "cpu")]
     device: String,
 }
