@@ -26,6 +26,9 @@ pub struct BenchDecode {
     /// Sequences at once; guidance doubles them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
     batch: u64,
+    /// Sequences, one after the other, that medians are taken over
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    repeats: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -48,7 +51,8 @@ impl BenchDecode {
             guidance_scale: 2.0,
             ..SampleOptions::default()
         };
-        let times = decode_times(&config, self.batch as usize, &options, &POSITIONS, &device);
+        let counts = (self.batch as usize, self.repeats as usize);
+        let times = decode_times(&config, counts, &options, &POSITIONS, &device);
         println!(
             "position  backbone ms  head ms ({} solver steps)",
             options.steps

@@ -19,10 +19,11 @@ pub struct DecodeTimes {
 /// Positions on each side that a median is taken over.
 const AROUND: usize = 8;
 
-/// Times the generation of `config.tokens` latents for `batch` sequences with guidance.
+/// Times the generation of `config.tokens` latents for `batch` sequences with guidance, `repeats`
+/// times from beginning to end: a machine that is slower for a second is so at one position only.
 pub fn decode_times(
     config: &ImageLmConfig,
-    batch: usize,
+    (batch, repeats): (usize, usize),
     options: &SampleOptions,
     positions: &[usize],
     device: &Device,
@@ -31,15 +32,19 @@ pub fn decode_times(
     let mut random = RandomStream::new(0);
     let rows = 2 * batch;
     let mut kv_cache = model.backbone.init_state(rows, config.tokens, device);
-    let mut backbone = Vec::with_capacity(config.tokens);
-    let mut head = Vec::with_capacity(config.tokens);
-    for _ in 0..config.tokens {
+    let mut backbone = vec![Vec::with_capacity(repeats); config.tokens];
+    let mut head = backbone.clone();
+    for index in 0..repeats * config.tokens {
+        let position = index % config.tokens;
+        if position == 0 {
+            kv_cache = model.backbone.init_state(rows, config.tokens, device);
+        }
         let input = random.normal([rows, 1, config.sizes.width], device);
         let noise = random.normal([batch, config.latent_dim], device);
         let started = Instant::now();
         let hidden = model.backbone.step(input, &mut kv_cache);
         wait(device);
-        backbone.push(started.elapsed().as_secs_f64() * 1e3);
+        backbone[position].push(started.elapsed().as_secs_f64() * 1e3);
         let started = Instant::now();
         let hidden = hidden.reshape([rows, config.sizes.width]);
         let (condition, null) = (
@@ -50,7 +55,7 @@ pub fn decode_times(
             .head
             .sample(condition, Some(null), noise, options, &mut random);
         wait(device);
-        head.push(started.elapsed().as_secs_f64() * 1e3);
+        head[position].push(started.elapsed().as_secs_f64() * 1e3);
     }
     positions
         .iter()
@@ -67,9 +72,9 @@ fn wait(device: &Device) {
     let _ = device.sync();
 }
 
-fn median_around(times: &[f64], position: usize) -> f64 {
+fn median_around(times: &[Vec<f64>], position: usize) -> f64 {
     let end = (position + AROUND).min(times.len());
-    let mut window = times[position.saturating_sub(AROUND).min(end)..end].to_vec();
+    let mut window = times[position.saturating_sub(AROUND).min(end)..end].concat();
     window.sort_by(f64::total_cmp);
     window.get(window.len() / 2).copied().unwrap_or(f64::NAN)
 }
