@@ -99,7 +99,7 @@ class Head(nn.Module):
 
     def embed(self, t):
         angle = t[:, None].float() * self.freq
-        return self.time(torch.cat([angle.cos(), angle.sin()], -1))
+        return self.time(torch.cat([angle.cos(), angle.sin()], -1).to(self.output.weight.dtype))
 
     def forward(self, noisy, time, condition):
         condition = F.silu(condition + time)
@@ -122,10 +122,11 @@ class Head(nn.Module):
         times = [round(999 * i / steps) for i in range(steps, 0, -1)]
         bars = [(self.alpha[t] ** 2).item() for t in times] + [1.0]
         # One row a step, the same for all latents.
-        embedded = self.embed(torch.tensor(times))
+        dtype = self.output.weight.dtype
+        embedded, condition = self.embed(torch.tensor(times)), condition.to(dtype)
         for i in range(steps):
-            both = self(torch.cat([x, x]), embedded[i : i + 1], condition)
-            conditional, null = both.chunk(2)
+            both = self(torch.cat([x, x]).to(dtype), embedded[i : i + 1], condition)
+            conditional, null = both.float().chunk(2)
             v = null + guidance * (conditional - null)
             alpha, sigma = math.sqrt(bars[i]), math.sqrt(1 - bars[i])
             clean = alpha * x - sigma * v
@@ -420,8 +421,11 @@ def prepare(s, compiled):
         latents, condition = torch.randn(rows, s["latent_dim"]), torch.randn(rows, s["width"])
         loss = wrap(model.loss)
         return training(model, lambda: loss(latents, condition))
-    if kind == "sample":
+    if kind in ("sample", "sample-rounded"):
         model = ImageLm(s)
+        if kind == "sample-rounded":
+            for parameter in model.head.parameters():
+                parameter.data = parameter.data.bfloat16()
         if compiled:
             model.head.forward = torch.compile(model.head.forward)
         labels = torch.arange(s["batch"]) % s["classes"]

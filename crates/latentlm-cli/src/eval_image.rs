@@ -27,7 +27,7 @@ impl EvalImage {
         let options = EvaluateOptions {
             samples: self.samples as usize,
             seed: self.sampling.drawing.seed,
-            sample: self.sampling.drawing.options(recipe.sample_options()),
+            sample: self.sampling.drawing.options(recipe.sample_options())?,
         };
         let evaluation = evaluate_image(&path, &options, &device)?;
         println!("{}", serde_json::to_string_pretty(&evaluation)?);

@@ -30,7 +30,7 @@ impl EvalMllm {
         let options = EvaluateMixedOptions {
             samples: self.samples as usize,
             seed: self.drawing.seed,
-            sample: self.drawing.options(recipe.sample_options()),
+            sample: self.drawing.options(recipe.sample_options())?,
         };
         let evaluation = evaluate_mixed(&path, &options, &device)?;
         println!("{}", serde_json::to_string_pretty(&evaluation)?);

@@ -55,7 +55,7 @@ impl EvalTts {
         let options = EvaluateSpeechOptions {
             samples: self.samples as usize,
             seed: self.drawing.seed,
-            sample: self.drawing.options(recipe.sample_options()),
+            sample: self.drawing.options(recipe.sample_options())?,
             recognizer: listener(&self.recognizer)?,
             open_recognizer: listener(&self.open_recognizer)?,
             speaker_judge: listener(&self.speaker_judge)?,

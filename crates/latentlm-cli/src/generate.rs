@@ -58,7 +58,7 @@ impl Generate {
         let prompt = PromptPiece::parse(&self.prompt)?;
         let device = device(&self.drawing.device)?;
         let artist = Artist::from_run(&run_path(&self.run), &device)?;
-        let options = self.drawing.options(artist.recipe().sample_options());
+        let options = self.drawing.options(artist.recipe().sample_options())?;
         let recipe = artist.recipe().text_options();
         let text = TextOptions {
             temperature: self.temperature.unwrap_or(recipe.temperature).max(0.0),

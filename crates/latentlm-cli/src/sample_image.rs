@@ -51,7 +51,7 @@ impl SampleImage {
         let options = self
             .sampling
             .drawing
-            .options(generator.manifest.recipe.sample_options());
+            .options(generator.manifest.recipe.sample_options())?;
         let pictures = generator.draw(&labels, &options, self.sampling.drawing.seed)?;
         let columns = if self.grid {
             count

@@ -1,7 +1,17 @@
 //! Arguments that every command with samples has.
 
-use clap::Args;
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
 use latentlm::SampleOptions;
+use latentlm::core::Precision;
+use latentlm_kernels::has_bf16_head;
+
+/// Numbers of the diffusion head's products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HeadNumbers {
+    F32,
+    Bf16,
+}
 
 /// How latents are drawn.
 #[derive(Args)]
@@ -15,6 +25,9 @@ pub struct Drawing {
     /// Factor of the noise that latents begin as; the recipe's by default
     #[arg(long, value_name = "FACTOR")]
     noise_temperature: Option<f64>,
+    /// Numbers of the diffusion head's products; bf16 is faster on a CPU with AVX-512 BF16
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: HeadNumbers,
     /// Seed: the same seed draws the same
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -25,13 +38,29 @@ pub struct Drawing {
 
 impl Drawing {
     /// The recipe's options with what was asked for.
-    pub fn options(&self, recipe: SampleOptions) -> SampleOptions {
-        SampleOptions {
+    ///
+    /// # Errors
+    /// If the device has no products of such numbers.
+    pub fn options(&self, recipe: SampleOptions) -> Result<SampleOptions> {
+        let precision = match self.precision {
+            HeadNumbers::F32 => Precision::F32,
+            HeadNumbers::Bf16 => Precision::Bf16,
+        };
+        ensure!(
+            precision == Precision::F32 || (self.device == "cpu" && has_bf16_head()),
+            "--precision bf16 wants a CPU with AVX-512 BF16, which {} is not; leave it out",
+            match self.device.as_str() {
+                "cpu" => "this one",
+                other => other,
+            }
+        );
+        Ok(SampleOptions {
             guidance_scale: self.guidance.unwrap_or(recipe.guidance_scale),
             steps: self.steps.map_or(recipe.steps, |steps| steps as usize),
             noise_temperature: self.noise_temperature.unwrap_or(recipe.noise_temperature),
+            precision,
             ..recipe
-        }
+        })
     }
 }
 

@@ -76,7 +76,7 @@ impl Speak {
             (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
             _ => None,
         };
-        let options = self.drawing.options(speaker.recipe().sample_options());
+        let options = self.drawing.options(speaker.recipe().sample_options())?;
         // The last sentence too, before the first is heard.
         speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
         let said = Said {

@@ -21,6 +21,16 @@ pub enum Sampler {
     Ddpm,
 }
 
+/// Numbers that matrix products multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32.
+    F32,
+    /// bfloat16. Sums, norms and losses stay float32.
+    Bf16,
+}
+
 /// Options of one draw of latents.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleOptions {
@@ -32,6 +42,9 @@ pub struct SampleOptions {
     pub guidance_scale: f64,
     /// Factor of the noise that latents begin as. Below 1 they keep closer to what is likeliest.
     pub noise_temperature: f64,
+    /// What the head's products multiply; float32 in any case where a head has no such products (the
+    /// workspace's own has them where `latentlm_kernels::has_bf16_head`).
+    pub precision: Precision,
 }
 
 impl Default for SampleOptions {
@@ -41,6 +54,7 @@ impl Default for SampleOptions {
             steps: 20,
             guidance_scale: 1.0,
             noise_temperature: 1.0,
+            precision: Precision::F32,
         }
     }
 }

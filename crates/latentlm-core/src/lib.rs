@@ -26,6 +26,6 @@ pub mod sequence;
 pub use adapter::ModalityAdapter;
 pub use backbone::CausalBackbone;
 pub use codec::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
-pub use head::{DiffusionDraws, LatentHead, SampleOptions, Sampler};
+pub use head::{DiffusionDraws, LatentHead, Precision, SampleOptions, Sampler};
 pub use param_ids::number_parameters;
 pub use random::RandomStream;

@@ -5,9 +5,10 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::ops::swiglu_width;
-use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
+use latentlm_core::{DiffusionDraws, LatentHead, Precision, RandomStream, SampleOptions};
 use latentlm_kernels::{
-    HeadRun, SampledHead, SwiGluBlock, linear_layer, rms_norm, sample_head, silu, swiglu_block,
+    HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, rms_norm,
+    sample_head, silu, swiglu_block,
 };
 
 use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
@@ -291,7 +292,7 @@ impl DiffusionHead {
         plan: &[SolverStep],
         noise: &Tensor<2>,
         [condition, timesteps]: [&Tensor<2>; 2],
-        guidance: Option<f64>,
+        (guidance, precision): (Option<f64>, Precision),
     ) -> Option<Tensor<2>> {
         let steps: Option<Vec<_>> = plan.iter().map(SolverStep::without_noise).collect();
         let run = HeadRun {
@@ -300,6 +301,10 @@ impl DiffusionHead {
             timesteps: timesteps.clone(),
             steps: steps?,
             guidance,
+            precision: match precision {
+                Precision::Bf16 if has_bf16_head() => HeadPrecision::Bf16,
+                _ => HeadPrecision::F32,
+            },
         };
         sample_head(&self.parameters(), &run)
     }
@@ -360,7 +365,8 @@ impl LatentHead for DiffusionHead {
         });
         let timesteps = self.embed_timesteps(&plan, &condition.device());
         let inputs = [&condition, &timesteps];
-        if let Some(latents) = self.sample_at_once(&plan, &noise, inputs, guidance) {
+        let numbers = (guidance, options.precision);
+        if let Some(latents) = self.sample_at_once(&plan, &noise, inputs, numbers) {
             return latents;
         }
         let mut modulations = StepModulations::new(self, condition, timesteps);

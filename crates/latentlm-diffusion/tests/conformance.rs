@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::conformance::{head, module};
-use latentlm_core::{LatentHead, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{LatentHead, Precision, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction, solver};
 
 fn config() -> DiffusionHeadConfig {
@@ -191,6 +191,39 @@ fn all_steps_at_once_are_the_steps() {
                     latentlm_core::conformance::assert_close(&what, got, expected, 1e-5);
                 }
             }
+        }
+    }
+}
+
+/// Eight bits of mantissa in the products: near float32, and not the same, whatever the rows; the same
+/// where there is nothing but float32.
+#[test]
+fn bfloat16_is_near_float32() {
+    let device = Device::default();
+    for config in variants() {
+        let head = moved(&config, &device.clone().autodiff()).valid();
+        for rows in [1, 5, 60] {
+            let options = SampleOptions {
+                guidance_scale: 1.5,
+                ..SampleOptions::default()
+            };
+            let rounded = SampleOptions {
+                precision: Precision::Bf16,
+                ..options
+            };
+            let expected = sampled(&head, rows, &options, &device);
+            let got = sampled(&head, rows, &rounded, &device);
+            let scale = expected.clone().square().mean().sqrt();
+            let error = (got - expected).square().mean().sqrt() / scale;
+            let error = error.into_scalar::<f32>();
+            let bounds = match latentlm_kernels::has_bf16_head() {
+                true => 1e-5..2e-2,
+                false => 0.0..f32::MIN_POSITIVE,
+            };
+            assert!(
+                bounds.contains(&error),
+                "{rows} rows: {error} of {bounds:?}"
+            );
         }
     }
 }

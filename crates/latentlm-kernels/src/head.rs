@@ -47,6 +47,23 @@ pub struct LinearStep {
     pub last: f32,
 }
 
+/// Numbers that the head's products multiply. Their sums, and all else, are float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadPrecision {
+    /// float32.
+    F32,
+    /// Weights and what they are multiplied with, rounded to bfloat16.
+    Bf16,
+}
+
+/// Whether [`sample_head`] can use bfloat16: on a CPU with AVX-512 BF16.
+pub fn has_bf16_head() -> bool {
+    #[cfg(feature = "cpu")]
+    return crate::cpu::has_bf16_products();
+    #[cfg(not(feature = "cpu"))]
+    false
+}
+
 /// What is sampled, and how.
 #[derive(Debug, Clone)]
 pub struct HeadRun {
@@ -60,6 +77,8 @@ pub struct HeadRun {
     pub steps: Vec<LinearStep>,
     /// Scale of guidance, if there is any: a prediction is `null + scale * (cond - null)`.
     pub guidance: Option<f64>,
+    /// What products multiply.
+    pub precision: HeadPrecision,
 }
 
 /// Takes all steps of a solver at once. Nothing where there is no kernel for it, or where a gradient

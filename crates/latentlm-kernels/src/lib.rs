@@ -40,7 +40,9 @@ pub use cross_entropy::cross_entropy;
 pub use decode::{CachedSight, cached_attention};
 pub use depthwise::depthwise_conv;
 pub use fallback::without_kernels;
-pub use head::{HeadLayer, HeadRun, LinearStep, SampledHead, sample_head};
+pub use head::{
+    HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head, sample_head,
+};
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, adamw, blend};

@@ -12,7 +12,7 @@ use crate::adamw::AdamW;
 use crate::clip::clip_global_norm;
 use crate::ema::Ema;
 use crate::error::TrainError;
-use crate::precision::Precision;
+use crate::precision::{Precision, round};
 use crate::recipe::StageConfig;
 use crate::schedule::LearningRate;
 use crate::spread::{Portable, Spread};
@@ -130,7 +130,7 @@ impl<M: Module> Player<M> {
         });
         let precision = self.precision;
         let done = at_once(inputs.collect(), |(model, part)| {
-            let (loss, result) = work(&precision.round(model.clone()), part);
+            let (loss, result) = work(&round(precision, model.clone()), part);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             (gradients, result)
         });

@@ -2,50 +2,36 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
+pub use latentlm::core::Precision;
 
 use crate::error::TrainError;
 
-/// Numbers of the forward and backward pass. Weights, their averages, the optimizer, norms and losses
-/// are float32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// float32.
-    F32,
-    /// bfloat16.
-    Bf16,
+/// Refuses what the devices do not compute: some panic when asked for it, some return rubbish.
+///
+/// # Errors
+/// If a device lacks the precision.
+pub(crate) fn check<'a>(
+    precision: Precision,
+    devices: impl IntoIterator<Item = &'a Device>,
+) -> Result<(), TrainError> {
+    let mut devices = devices.into_iter();
+    match precision {
+        Precision::Bf16 if devices.any(|device| !device.supports_dtype(DType::BF16)) => {
+            Err(TrainError::Config {
+                reason: "lm.precision is \"bf16\", which the device does not compute; use \"f32\""
+                    .into(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
-impl Precision {
-    /// Refuses what the device does not compute: some panic when asked for it, some return rubbish.
-    ///
-    /// # Errors
-    /// If a device lacks the precision.
-    pub(crate) fn check<'a>(
-        self,
-        devices: impl IntoIterator<Item = &'a Device>,
-    ) -> Result<(), TrainError> {
-        let mut devices = devices.into_iter();
-        match self {
-            Self::Bf16 if devices.any(|device| !device.supports_dtype(DType::BF16)) => {
-                Err(TrainError::Config {
-                    reason:
-                        "lm.precision is \"bf16\", which the device does not compute; use \"f32\""
-                            .into(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The model with its trained weights rounded, within the graph: gradients reach the weights as
-    /// they were.
-    pub(crate) fn round<M: Module>(self, model: M) -> M {
-        match self {
-            Self::F32 => model,
-            Self::Bf16 => model.map(&mut Round),
-        }
+/// The model with its trained weights rounded, within the graph: gradients reach the weights as they
+/// were.
+pub(crate) fn round<M: Module>(precision: Precision, model: M) -> M {
+    match precision {
+        Precision::F32 => model,
+        Precision::Bf16 => model.map(&mut Round),
     }
 }
 

@@ -13,8 +13,7 @@ pub fn check<H: LatentHead>(head: &H, width: usize, device: &Device) {
         let options = SampleOptions {
             sampler,
             steps: 4,
-            guidance_scale: 1.0,
-            noise_temperature: 1.0,
+            ..SampleOptions::default()
         };
         draws_repeat(head, width, &options, device);
         guidance_of_one_is_none(head, width, &options, device);

@@ -10,10 +10,10 @@ use rayon::prelude::*;
 
 use super::backend::{contiguous, numbers, sizes, tensor};
 use super::math::sigmoid;
-use super::matrix::{Matrix, product_over};
 use super::norm::{Affine, normalize};
 use super::plain::{plain, wrapped};
-use crate::head::{HeadLayer, HeadRun, LinearStep, SampledHead};
+use super::weight::Weight;
+use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_PART, cut};
 
 /// Rows that go through the layers together; a guided latent has two.
@@ -31,23 +31,10 @@ const MODULATION_BYTES: usize = 512 << 10;
 
 /// Takes all steps, if everything lies where this can be done.
 pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>> {
-    let layers: Option<Vec<HeldLayer>> = head.layers.iter().map(HeldLayer::new).collect();
-    let (layers, bias) = (layers?, flat_option(&head.input_bias)?);
-    let [input, modulation, output] = [&head.input, &head.modulation, &head.output].map(flat);
-    let (input, modulation, output) = (input?, modulation?, output?);
+    let head = Head::new(head, run.precision)?;
     let [noise, condition, timesteps] = [&run.noise, &run.condition, &run.timesteps].map(flat);
     let (noise, condition, timesteps) = (noise?, condition?, timesteps?);
-    let ([latents, _], [latent, width]) = (sizes(&noise), sizes(&input));
-    let head = Head {
-        input: numbers(&input),
-        bias: bias.as_ref().map(numbers),
-        layers: layers.iter().map(HeldLayer::layer).collect(),
-        modulation: numbers(&modulation),
-        output: numbers(&output),
-        epsilon: head.epsilon as f32,
-        latent,
-        width,
-    };
+    let [latents, _] = sizes(&noise);
     let run = Run {
         conditions: numbers(&condition),
         timesteps: numbers(&timesteps),
@@ -55,9 +42,9 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
         guidance: run.guidance.map(|scale| scale as f32),
         latents,
     };
-    run.check(width);
+    run.check(head.width());
     let sampled = sample(&head, &run, numbers(&noise));
-    Some(wrapped(tensor(sampled, [latents, latent])))
+    Some(wrapped(tensor(sampled, [latents, head.latent()])))
 }
 
 fn flat<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
@@ -65,77 +52,78 @@ fn flat<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
 }
 
 /// The same of a tensor that need not be there.
-fn flat_option<const D: usize>(x: &Option<Tensor<D>>) -> Option<Option<FlexTensor>> {
+fn flat_option(x: &Option<Tensor<1>>) -> Option<Option<FlexTensor>> {
     match x {
         Some(x) => flat(x).map(Some),
         None => Some(None),
     }
 }
 
-/// Tensors of a layer, contiguous.
-struct HeldLayer {
+struct Layer {
     norm: Option<FlexTensor>,
-    modulation: FlexTensor,
-    gate: FlexTensor,
-    up: FlexTensor,
-    down: FlexTensor,
+    /// `[width, 3 width]`
+    modulation: Weight,
+    /// `[width, inner]`
+    gate: Weight,
+    up: Weight,
+    /// `[inner, width]`
+    down: Weight,
     epsilon: f32,
 }
 
-impl HeldLayer {
-    fn new(layer: &HeadLayer) -> Option<Self> {
+impl Layer {
+    fn new(layer: &HeadLayer, precision: HeadPrecision) -> Option<Self> {
         let block = &layer.block;
+        let weight = |x| Weight::new(x, precision);
         Some(Self {
             norm: flat_option(&block.norm_weight)?,
-            modulation: flat(&layer.modulation)?,
-            gate: flat(&block.gate)?,
-            up: flat(&block.up)?,
-            down: flat(&block.down)?,
+            modulation: weight(&layer.modulation)?,
+            gate: weight(&block.gate)?,
+            up: weight(&block.up)?,
+            down: weight(&block.down)?,
             epsilon: block.epsilon as f32,
         })
     }
 
-    fn layer(&self) -> Layer<'_> {
-        let [_, inner] = sizes(&self.gate);
-        Layer {
-            norm: self.norm.as_ref().map(numbers),
-            modulation: numbers(&self.modulation),
-            gate: numbers(&self.gate),
-            up: numbers(&self.up),
-            down: numbers(&self.down),
-            epsilon: self.epsilon,
-            inner,
-        }
+    fn inner(&self) -> usize {
+        self.gate.sizes()[1]
     }
 }
 
-/// Numbers of a layer.
-struct Layer<'a> {
-    norm: Option<&'a [f32]>,
-    /// `[width, 3 width]`
-    modulation: &'a [f32],
-    /// `[width, inner]`
-    gate: &'a [f32],
-    up: &'a [f32],
-    /// `[inner, width]`
-    down: &'a [f32],
+struct Head {
+    /// `[latent, width]`
+    input: Weight,
+    bias: Option<FlexTensor>,
+    layers: Vec<Layer>,
+    /// `[width, 2 width]`
+    modulation: Weight,
+    /// `[width, latent]`
+    output: Weight,
     epsilon: f32,
-    inner: usize,
 }
 
-/// Numbers of a head.
-struct Head<'a> {
-    /// `[latent, width]`
-    input: &'a [f32],
-    bias: Option<&'a [f32]>,
-    layers: Vec<Layer<'a>>,
-    /// `[width, 2 width]`
-    modulation: &'a [f32],
-    /// `[width, latent]`
-    output: &'a [f32],
-    epsilon: f32,
-    latent: usize,
-    width: usize,
+impl Head {
+    fn new(head: &SampledHead, precision: HeadPrecision) -> Option<Self> {
+        let weight = |x| Weight::new(x, precision);
+        let layers = head.layers.iter();
+        let layers: Option<_> = layers.map(|layer| Layer::new(layer, precision)).collect();
+        Some(Self {
+            input: weight(&head.input)?,
+            bias: flat_option(&head.input_bias)?,
+            layers: layers?,
+            modulation: weight(&head.modulation)?,
+            output: weight(&head.output)?,
+            epsilon: head.epsilon as f32,
+        })
+    }
+
+    fn latent(&self) -> usize {
+        self.input.sizes()[0]
+    }
+
+    fn width(&self) -> usize {
+        self.input.sizes()[1]
+    }
 }
 
 /// What all latents share.
@@ -166,7 +154,7 @@ impl Run<'_> {
 }
 
 /// The latents `[latents, latent]` after all steps from `noise`.
-fn sample(head: &Head<'_>, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
+fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
     let mut out = noise.to_vec();
     if run.latents == 0 {
         return out;
@@ -180,7 +168,7 @@ fn sample(head: &Head<'_>, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
     }
     let (mut rest, mut tasks) = (&mut out[..], Vec::with_capacity(blocks.len()));
     for block in blocks {
-        let (part, others) = rest.split_at_mut(block.len() * head.latent);
+        let (part, others) = rest.split_at_mut(block.len() * head.latent());
         tasks.push((block, part));
         rest = others;
     }
@@ -227,15 +215,17 @@ struct Work {
     prediction: Vec<f32>,
     /// The last step's estimate, `[latents, latent]`.
     clean: Vec<f32>,
+    /// For rows that are rounded before a product.
+    scratch: Vec<u32>,
 }
 
 impl Work {
-    fn new(head: &Head<'_>, run: &Run<'_>, latents: Range<usize>, alone: bool) -> Self {
-        let (width, rows) = (head.width, run.halves() * latents.len());
+    fn new(head: &Head, run: &Run<'_>, latents: Range<usize>, alone: bool) -> Self {
+        let (width, rows) = (head.width(), run.halves() * latents.len());
         let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
         let at_once = (ROWS / rows).min(MODULATION_BYTES / (rows * row_bytes));
         let at_once = at_once.min(run.steps.len()).max(1);
-        let inner = head.layers.iter().map(|layer| layer.inner).max();
+        let inner = head.layers.iter().map(Layer::inner).max();
         let numbers = |width: usize| vec![0.0; rows * width];
         let modulation = |parts: usize| vec![0.0; at_once * rows * parts * width];
         Self {
@@ -249,14 +239,15 @@ impl Work {
             normal: numbers(width),
             gate: numbers(inner.unwrap_or(0)),
             up: numbers(inner.unwrap_or(0)),
-            prediction: numbers(head.latent),
-            clean: vec![0.0; latents.len() * head.latent],
+            prediction: numbers(head.latent()),
+            clean: vec![0.0; latents.len() * head.latent()],
+            scratch: Vec::new(),
             latents,
         }
     }
 
     /// Takes `x`, `[latents, latent]`, through all steps.
-    fn run(&mut self, head: &Head<'_>, run: &Run<'_>, x: &mut [f32]) {
+    fn run(&mut self, head: &Head, run: &Run<'_>, x: &mut [f32]) {
         let mut start = 0;
         for steps in run.steps.chunks(self.at_once) {
             self.modulate(head, run, start..start + steps.len());
@@ -272,8 +263,8 @@ impl Work {
     }
 
     /// Works out the modulations of some steps.
-    fn modulate(&mut self, head: &Head<'_>, run: &Run<'_>, steps: Range<usize>) {
-        let (width, rows) = (head.width, steps.len() * self.rows);
+    fn modulate(&mut self, head: &Head, run: &Run<'_>, steps: Range<usize>) {
+        let (width, rows) = (head.width(), steps.len() * self.rows);
         let part = self.latents.len() * width;
         let mut parts = self.conditions.chunks_exact_mut(part);
         let timesteps = &run.timesteps[steps.start * width..steps.end * width];
@@ -283,46 +274,45 @@ impl Work {
                 activated_sums(out, &run.conditions[at..at + part], timestep);
             }
         }
-        let conditions = Matrix::new(&self.conditions[..rows * width], rows, width);
-        for (layer, out) in head.layers.iter().zip(&mut self.modulations) {
-            let weight = Matrix::new(layer.modulation, width, 3 * width);
+        let (conditions, scratch) = (&self.conditions[..rows * width], &mut self.scratch);
+        let layers = head.layers.iter().map(|layer| &layer.modulation);
+        for (weight, out) in layers.zip(&mut self.modulations) {
             let out = &mut out[..rows * 3 * width];
-            product_over(out, conditions, weight, self.alone);
+            weight.product_over(out, conditions, scratch, self.alone);
         }
-        let weight = Matrix::new(head.modulation, width, 2 * width);
         let out = &mut self.last[..rows * 2 * width];
-        product_over(out, conditions, weight, self.alone);
+        let weight = &head.modulation;
+        weight.product_over(out, conditions, scratch, self.alone);
     }
 
     /// What the head predicts for `x` at one of the steps whose modulations are there.
-    fn predict(&mut self, head: &Head<'_>, x: &[f32], step: usize) {
-        let (rows, width, alone) = (self.rows, head.width, self.alone);
+    fn predict(&mut self, head: &Head, x: &[f32], step: usize) {
+        let (rows, width, alone) = (self.rows, head.width(), self.alone);
+        let scratch = &mut self.scratch;
         // Both halves begin with the same latents.
         let (first, second) = self.hidden.split_at_mut(self.latents.len() * width);
-        let x = Matrix::new(x, self.latents.len(), head.latent);
-        product_over(first, x, Matrix::new(head.input, head.latent, width), alone);
-        if let Some(bias) = head.bias {
-            add_bias(first, bias);
+        head.input.product_over(first, x, scratch, alone);
+        if let Some(bias) = &head.bias {
+            add_bias(first, numbers(bias));
         }
         if !second.is_empty() {
             second.copy_from_slice(first);
         }
         for (layer, modulation) in head.layers.iter().zip(&self.modulations) {
-            let inner = layer.inner;
+            let inner = layer.inner();
             let affine = Affine {
-                weight: layer.norm,
+                weight: layer.norm.as_ref().map(numbers),
                 modulation: Some(&modulation[step * rows * 3 * width..][..rows * 3 * width]),
                 parts: 3,
             };
             normalized(&mut self.normal, &self.hidden, width, layer.epsilon, affine);
-            let normal = Matrix::new(&self.normal, rows, width);
             let (gate, up) = (&mut self.gate[..rows * inner], &mut self.up[..rows * inner]);
-            product_over(gate, normal, Matrix::new(layer.gate, width, inner), alone);
-            product_over(up, normal, Matrix::new(layer.up, width, inner), alone);
+            layer.gate.product_over(gate, &self.normal, scratch, alone);
+            layer.up.product_over(up, &self.normal, scratch, alone);
             activate(gate, up);
-            let gate = Matrix::new(gate, rows, inner);
-            let down = Matrix::new(layer.down, inner, width);
-            product_over(&mut self.normal, gate, down, alone);
+            layer
+                .down
+                .product_over(&mut self.normal, gate, scratch, alone);
             add_gated(&mut self.hidden, &self.normal, width, affine);
         }
         let affine = Affine {
@@ -331,9 +321,8 @@ impl Work {
             parts: 2,
         };
         normalized(&mut self.normal, &self.hidden, width, head.epsilon, affine);
-        let normal = Matrix::new(&self.normal, rows, width);
-        let output = Matrix::new(head.output, width, head.latent);
-        product_over(&mut self.prediction, normal, output, alone);
+        head.output
+            .product_over(&mut self.prediction, &self.normal, scratch, alone);
     }
 }
 

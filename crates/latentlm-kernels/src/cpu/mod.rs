@@ -15,10 +15,13 @@ mod matrix;
 mod norm;
 mod optimizer;
 mod plain;
+mod rounded;
 mod rows;
 mod swiglu;
+mod weight;
 
 pub(crate) use backend::{CpuKernels, covers, optional};
 pub(crate) use decode::{CachedInputs, cached_attention};
 pub(crate) use head::sample_head;
 pub(crate) use plain::plain;
+pub(crate) use rounded::available as has_bf16_products;

@@ -1,6 +1,7 @@
 //! Workloads of the image model.
 
 use burn::tensor::{Device, Int, Tensor};
+use latentlm::core::Precision;
 use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
 
@@ -74,12 +75,13 @@ pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> 
     })
 }
 
-pub(super) fn sample(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone();
     let model = config(sizes).init(&device);
     let labels = labels(sizes, &device);
     let options = SampleOptions {
         guidance_scale: 2.0,
+        precision,
         ..SampleOptions::default()
     };
     let mut random = RandomStream::new(0);

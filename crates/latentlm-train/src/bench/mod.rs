@@ -11,6 +11,7 @@ mod speech;
 pub use kernels::{KernelTimes, kernel_times};
 
 use burn::tensor::Device;
+use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of one workload.
@@ -30,6 +31,8 @@ pub enum Workload {
     PictureCodecStep(PictureSizes),
     /// Guided sampling of `batch` images with a KV cache and 20 solver steps.
     Sample(ImageSizes),
+    /// The same with the head's products in bfloat16.
+    SampleRounded(ImageSizes),
     /// A training step of the speech codec with the losses of its recipe: waveform, mel and STFT at
     /// several resolutions, KL.
     SpeechCodecStep(SpeechSizes),
@@ -193,8 +196,13 @@ const SPEECH: SpeechSizes = SpeechSizes {
     mel_bands: [20, 40, 80, 128],
 };
 
+const SIXTEEN: ImageSizes = ImageSizes {
+    batch: 16,
+    ..DEFAULT
+};
+
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 9] = [
+pub const WORKLOADS: [(&str, Workload); 11] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MixedLmStep(MIXED)),
@@ -207,14 +215,10 @@ pub const WORKLOADS: [(&str, Workload); 9] = [
             ..DEFAULT
         }),
     ),
-    (
-        "sample-16",
-        Workload::Sample(ImageSizes {
-            batch: 16,
-            ..DEFAULT
-        }),
-    ),
+    ("sample-16", Workload::Sample(SIXTEEN)),
     ("sample-64", Workload::Sample(DEFAULT)),
+    ("sample-16-bf16", Workload::SampleRounded(SIXTEEN)),
+    ("sample-64-bf16", Workload::SampleRounded(DEFAULT)),
     ("conv-codec-step", Workload::PictureCodecStep(PICTURE)),
     ("speech-codec-step", Workload::SpeechCodecStep(SPEECH)),
     (
@@ -232,7 +236,8 @@ impl Workload {
             Self::MixedLmStep(sizes) => mixed::lm_step(sizes, device),
             Self::HeadStep(sizes) => image::head_step(sizes, device),
             Self::PictureCodecStep(sizes) => picture::codec_step(sizes, device),
-            Self::Sample(sizes) => image::sample(sizes, device),
+            Self::Sample(sizes) => image::sample(sizes, Precision::F32, device),
+            Self::SampleRounded(sizes) => image::sample(sizes, Precision::Bf16, device),
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
             Self::SpeechDecode(sizes) => speech::decode(sizes, device),
         }
@@ -274,6 +279,7 @@ mod tests {
                 ..PICTURE
             }),
             Workload::Sample(image),
+            Workload::SampleRounded(image),
             Workload::SpeechCodecStep(speech),
             Workload::SpeechDecode(speech),
         ] {

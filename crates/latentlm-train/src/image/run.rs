@@ -9,6 +9,7 @@ use super::recipe::ImageRecipe;
 use super::{stage_codec, stage_lm};
 use crate::context::{self, RunEnd, RunOptions, TrainingData};
 use crate::error::TrainError;
+use crate::precision;
 use crate::report;
 
 /// Training and held-out pictures.
@@ -48,7 +49,7 @@ pub(crate) type Context = context::Context<ImageRecipe, ImageData>;
 pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    recipe.lm.precision.check(options.devices())?;
+    precision::check(recipe.lm.precision, options.devices())?;
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
     let finished = stage_codec::train(&mut context)? && stage_lm::train(&mut context)?;

@@ -8,6 +8,7 @@ use super::stage_lm;
 use crate::context::{self, RunEnd, RunOptions};
 use crate::error::TrainError;
 use crate::image;
+use crate::precision;
 use crate::report;
 
 /// A run of text and pictures.
@@ -23,7 +24,7 @@ pub(crate) const CODEC: &str = "codec";
 pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    recipe.lm.precision.check(options.devices())?;
+    precision::check(recipe.lm.precision, options.devices())?;
     let data = MixedData::open(&recipe)?;
     let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;

@@ -286,6 +286,7 @@ impl SpeechRecipe {
             steps: self.sample.steps,
             guidance_scale: self.sample.guidance_scale,
             noise_temperature: self.sample.noise_temperature,
+            ..SampleOptions::default()
         }
     }
 }

@@ -10,6 +10,7 @@ use super::recipe::SpeechRecipe;
 use super::{stage_codec, stage_lm};
 use crate::context::{self, RunEnd, RunOptions};
 use crate::error::TrainError;
+use crate::precision;
 use crate::report;
 
 /// A run of speech.
@@ -22,7 +23,7 @@ pub(crate) type Context = context::Context<SpeechRecipe, SpeechData>;
 pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    recipe.lm.precision.check(options.devices())?;
+    precision::check(recipe.lm.precision, options.devices())?;
     // A run that goes on has its vocabulary in its checkpoint, or misses the file when it gets there.
     if !(recipe.text.path.is_empty() || options.resume) {
         TextTokenizer::read(Path::new(&recipe.text.path))?;
