@@ -85,6 +85,6 @@ mod tests {
     fn documents_are_of_one_length() {
         let documents = documents(super::super::MIXED);
         let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
-        assert_eq!(lengths, [28; 72]);
+        assert_eq!(lengths, [28; 36]);
     }
 }

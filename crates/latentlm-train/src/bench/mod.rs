@@ -155,18 +155,17 @@ const BASE: ImageSizes = ImageSizes {
     draws: 4,
 };
 
-/// The model of `configs/mllm/twemoji.toml`, a pack of 2016 positions.
+/// The model of `configs/mllm/twemoji.toml`, a pack of 1008 positions.
 const MIXED: MixedSizes = MixedSizes {
     vocabulary: 1024,
-    documents: 24,
+    documents: 12,
     text_tokens: 8,
     model: ImageSizes {
         tokens: 16,
-        latent_dim: 64,
         width: 192,
         depth: 6,
         heads: 6,
-        draws: 4,
+        draws: 2,
         ..DEFAULT
     },
 };

@@ -68,6 +68,10 @@ pub struct MixedEvaluation {
     pub neighbours_of_category_held_out: Option<f64>,
     /// The same by chance.
     pub neighbours_of_category_by_chance: Option<f64>,
+    /// The same of the real pictures asked for, themselves among their neighbours: the most that is
+    /// to be had.
+    #[serde(default)]
+    pub neighbours_of_category_of_real: Option<f64>,
     /// Training captions whose picture is among the ten nearest to the one drawn.
     pub asked_among_nearest: f64,
     /// Of pictures drawn for captions that name a colour, those nearer to real pictures of that
@@ -142,6 +146,11 @@ impl Attempt {
         gallery.of_category(&self.nearest, &self.asked.captions)
     }
 
+    fn real_of_category(&self, gallery: &Gallery) -> Option<f64> {
+        let nearest = gallery.nearest(self.asked.pictures.clone());
+        gallery.of_category(&nearest, &self.asked.captions)
+    }
+
     fn colour_distance(&self) -> ColourDistance {
         ColourDistance::measure(&self.drawn, &self.asked.pictures)
     }
@@ -190,6 +199,7 @@ pub fn evaluate_mixed(
         neighbours_of_category: train.of_category(&gallery),
         neighbours_of_category_held_out: test.of_category(&gallery),
         neighbours_of_category_by_chance: gallery.by_chance(&test.asked.captions),
+        neighbours_of_category_of_real: train.real_of_category(&gallery),
         asked_among_nearest: gallery.asked_among(&train.nearest, &train.asked.captions),
         colour_agreement: colours.map(|colours| colours.drawn),
         colour_agreement_of_real: colours.map(|colours| colours.real),

@@ -109,14 +109,14 @@ impl Default for MixedRecipe {
                 caption_weight: 3.0,
             },
             mix: MixConfig {
-                draw: 10,
-                caption: 3,
+                draw: 30,
+                caption: 5,
                 text: 1,
-                pack_positions: 2048,
+                pack_positions: 1024,
             },
             codec: CodecConfig {
                 channels: 3,
-                latent_dim: 64,
+                noise_std: 0.4,
                 vit: (image.codec.vit)
                     .with_patch_size(8)
                     .with_encoder_width(192)
@@ -139,20 +139,21 @@ impl Default for MixedRecipe {
                 width: 192,
                 depth: 6,
                 heads: 6,
-                batch_mul: 4,
+                batch_mul: 2,
                 ..image.lm
             },
             lm_train: StageConfig {
-                steps: 5500,
+                steps: 11000,
                 batch_size: 1,
-                sample_every: 500,
+                learning_rate: 2e-3,
+                sample_every: 1000,
                 checkpoint_every: 500,
                 ..image.lm_train
             },
             sample: MixedSampleConfig {
                 sampler: Sampler::DpmSolverPlusPlus,
                 steps: 20,
-                guidance_scale: 2.0,
+                guidance_scale: 3.0,
                 temperature: 0.8,
                 top_k: 0,
                 top_p: 0.95,
