@@ -209,10 +209,18 @@ fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
         page.heading("Evaluation");
         let rows = values
             .iter()
-            .map(|(name, value)| (name.replace('_', " "), value.to_string()));
+            .map(|(name, value)| (name.replace('_', " "), shown(value)));
         page.table(&rows.collect::<Vec<_>>());
     }
     page
+}
+
+/// A measurement with four decimals at most; the file has all of them.
+fn shown(value: &serde_json::Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) => ((number * 1e4).round() / 1e4).to_string(),
+        None => value.to_string(),
+    }
 }
 
 /// The recipe, and the page written.
@@ -286,5 +294,25 @@ fn samples<R: Recipe>(page: &mut Page, run: &RunFolder<R>, prefix: &str) {
         if let Ok(wav) = fs::read(path.with_extension("wav")) {
             page.sound(&wav);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measurements_are_shown_short() {
+        let shown = |json: &str| shown(&serde_json::from_str(json).unwrap());
+        let texts = [
+            "0.9447236180904522",
+            "0.00004",
+            "93.0",
+            "199",
+            "[3,4]",
+            "null",
+        ]
+        .map(shown);
+        assert_eq!(texts, ["0.9447", "0", "93", "199", "[3,4]", "null"]);
     }
 }

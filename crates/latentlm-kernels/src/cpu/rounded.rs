@@ -1,14 +1,15 @@
 //! Products with weights of bfloat16 and sums of float32, by the instruction that x86 processors with
 //! AVX-512 BF16 have for it: it multiplies 32 pairs of numbers where float32's multiplies 16.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_mut))]
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m512bh, __m512i, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_setzero_si512,
+    __m256bh, __m256i, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_storeu_si512,
 };
-
-use burn::tensor::bf16;
 
 /// Columns of a panel: the sums of a row that one register holds.
 const LANES: usize = 16;
@@ -39,18 +40,18 @@ pub(super) struct Rounded {
 
 impl Rounded {
     /// Rounds a matrix to the nearest, ties to even; a last row and last columns of zeros fill it up.
+    ///
+    /// # Panics
+    /// If the processor lacks the instruction, or the numbers are not as many.
+    #[allow(unsafe_code)]
     pub(super) fn new(numbers: &[f32], rows: usize, columns: usize) -> Self {
         assert_eq!(numbers.len(), rows * columns, "a {rows} x {columns} matrix");
-        let pairs = rows.div_ceil(2);
-        let mut panels = vec![0; columns.div_ceil(LANES) * pairs * LANES];
-        for (row, numbers) in numbers.chunks_exact(columns.max(1)).enumerate() {
-            let (pair, shift) = (row / 2, 16 * (row % 2));
-            for (panel, numbers) in numbers.chunks(LANES).enumerate() {
-                let at = (panel * pairs + pair) * LANES;
-                for (both, x) in panels[at..at + LANES].iter_mut().zip(numbers) {
-                    *both |= u32::from(bf16::from_f32(*x).to_bits()) << shift;
-                }
-            }
+        assert!(available(), "this processor has no products of bfloat16");
+        let mut panels = vec![0; columns.div_ceil(LANES) * rows.div_ceil(2) * LANES];
+        #[cfg(target_arch = "x86_64")]
+        if columns > 0 {
+            // SAFETY: the processor has both features.
+            unsafe { lay_out(&mut panels, numbers, rows, columns) };
         }
         Self {
             panels,
@@ -115,6 +116,42 @@ impl Rounded {
                 }
             }
         }
+    }
+}
+
+/// Fills the panels of a [`Rounded`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+fn lay_out(panels: &mut [u32], numbers: &[f32], rows: usize, columns: usize) {
+    let pairs = rows.div_ceil(2);
+    for (pair, both) in numbers.chunks(2 * columns).enumerate() {
+        let (even, odd) = both.split_at(columns);
+        for column in (0..columns).step_by(LANES) {
+            let even = rounded(&even[column..]);
+            let odd = rounded(odd.get(column..).unwrap_or_default());
+            let both = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
+            let at = (column / LANES * pairs + pair) * LANES;
+            let out = &mut panels[at..at + LANES];
+            // SAFETY: sixteen numbers of four bytes are 64 bytes.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), both) };
+        }
+    }
+}
+
+/// The first sixteen of some numbers, or as many as there are and zeros, each rounded in the lower half
+/// of four bytes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+fn rounded(x: &[f32]) -> __m512i {
+    let mask = u32::MAX
+        .checked_shr(32 - x.len().min(LANES) as u32)
+        .unwrap_or(0) as u16;
+    // SAFETY: the mask covers the numbers there are; sixteen of two bytes are 32 bytes.
+    unsafe {
+        let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr()));
+        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
     }
 }
 
@@ -220,12 +257,13 @@ impl Tile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::bf16;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
     }
 
-    fn rounded(x: f32) -> f64 {
+    fn nearest(x: f32) -> f64 {
         bf16::from_f32(x).to_f64()
     }
 
@@ -251,7 +289,7 @@ mod tests {
             Rounded::new(&w, inner, columns).product_over(&mut got, &x, &mut scratch);
             for (index, got) in got.iter().enumerate() {
                 let (row, column) = (index / columns, index % columns);
-                let product = |k| rounded(x[row * inner + k]) * rounded(w[k * columns + column]);
+                let product = |k| nearest(x[row * inner + k]) * nearest(w[k * columns + column]);
                 let expected: f64 = (0..inner).map(product).sum();
                 // Sums of float32 of at most 128 products.
                 let error = (f64::from(*got) - expected).abs();

@@ -1,0 +1,81 @@
+//! Distance of mel spectrograms.
+
+use std::f64::consts::TAU;
+
+use super::{Spectrum, assert_same_length, dot, widened};
+
+const MEL_FRAME: usize = 1024;
+const MEL_HOP: usize = 256;
+const MEL_BANDS: usize = 80;
+/// Magnitudes below this count as this: -100 dB.
+const MEL_FLOOR: f64 = 1e-5;
+
+/// Mean absolute difference of two mel spectrograms in decibels, over frames and bands.
+///
+/// A frame is 1024 samples under a periodic Hann window; they start every 256 samples from the
+/// first, without padding: a tail that fills no frame is left out (a signal shorter than a frame
+/// gets silence behind it). The magnitudes `|X|` of the frame's spectrum, not normalized, are summed
+/// over 80 triangles with peak 1 that are equally wide on the mel scale (HTK's
+/// `2595 log10(1 + f / 700)`) from 0 to half the sample rate; a level is `20 log10(max(m, 1e-5))`.
+/// Triangles so narrow that they hold no bin (the lowest, above 48 kHz) are left out.
+///
+/// A gain of g dB is a distance of |g| where no level lies below the floor.
+///
+/// # Panics
+/// If the signals differ in length.
+pub fn mel_distance_db(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> f64 {
+    assert_same_length(reference, estimate);
+    let [reference, estimate] =
+        [reference, estimate].map(|signal| mel_levels_db(signal, sample_rate_hz));
+    let differences = reference.iter().zip(&estimate).map(|(x, y)| (x - y).abs());
+    differences.sum::<f64>() / reference.len() as f64
+}
+
+/// Levels of all bands of all frames.
+fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
+    let mut samples = widened(signal);
+    samples.resize(samples.len().max(MEL_FRAME), 0.0);
+    let turn = |i: usize| TAU * i as f64 / MEL_FRAME as f64;
+    let window = (0..MEL_FRAME).map(|i| 0.5 - 0.5 * turn(i).cos()).collect();
+    let mut spectrum = Spectrum::new(window, MEL_FRAME);
+    let bands = mel_bands(sample_rate_hz);
+    let starts = (0..=samples.len() - MEL_FRAME).step_by(MEL_HOP);
+    starts
+        .flat_map(|start| {
+            let power = spectrum.power(&samples[start..]);
+            let magnitudes: Vec<f64> = power.into_iter().map(f64::sqrt).collect();
+            let level = |band: &Vec<f64>| {
+                let magnitude = dot(band, &magnitudes);
+                // `max` would take the floor for a NaN.
+                let floored = if magnitude < MEL_FLOOR {
+                    MEL_FLOOR
+                } else {
+                    magnitude
+                };
+                20.0 * floored.log10()
+            };
+            bands.iter().map(level).collect::<Vec<f64>>()
+        })
+        .collect()
+}
+
+/// Weights of the bins, band by band.
+pub(super) fn mel_bands(sample_rate_hz: u32) -> Vec<Vec<f64>> {
+    let nyquist = f64::from(sample_rate_hz) / 2.0;
+    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
+    let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
+    let edge = |index: usize| hz(mel(nyquist) * index as f64 / (MEL_BANDS + 1) as f64);
+    let bins = MEL_FRAME / 2;
+    let band = |band: usize| -> Vec<f64> {
+        let [low, middle, high] = [band, band + 1, band + 2].map(edge);
+        let weight = |bin: usize| {
+            let frequency = nyquist * bin as f64 / bins as f64;
+            let rise = (frequency - low) / (middle - low);
+            let fall = (high - frequency) / (high - middle);
+            rise.min(fall).max(0.0)
+        };
+        (0..=bins).map(weight).collect()
+    };
+    let holds_a_bin = |weights: &Vec<f64>| weights.iter().any(|weight| *weight > 0.0);
+    (0..MEL_BANDS).map(band).filter(holds_a_bin).collect()
+}

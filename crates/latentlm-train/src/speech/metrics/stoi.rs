@@ -1,0 +1,204 @@
+//! Short-time objective intelligibility.
+
+use std::f64::consts::{PI, TAU};
+use std::ops::Range;
+
+use super::{Spectrum, assert_same_length, dot, widened};
+
+// The constants are the paper's.
+const STOI_RATE_HZ: u32 = 10_000;
+pub(super) const STOI_FRAME: usize = 256;
+pub(super) const STOI_HOP: usize = STOI_FRAME / 2;
+const STOI_FFT: usize = 512;
+const STOI_BANDS: usize = 15;
+/// Middle of the lowest band.
+const STOI_LOWEST_HZ: f64 = 150.0;
+/// Frames of a segment: 384 ms.
+const STOI_SEGMENT: usize = 30;
+/// Lowest signal-to-distortion ratio that a band's frame counts with.
+const STOI_CLIP_DB: f64 = -15.0;
+/// Frames so far below the loudest are silent.
+const STOI_RANGE_DB: f64 = 40.0;
+
+/// Of one frame, band by band.
+type Bands = [f64; STOI_BANDS];
+
+/// Short-time objective intelligibility (Taal et al. 2011) of an estimate of the reference: 1 for
+/// the reference itself, about 0 for what has nothing to do with it. None if less than 0.41 s (30
+/// frames after joining) of the reference is not silent.
+///
+/// It is what `stoi(reference, estimate, sample_rate_hz)` of the Python package pystoi 0.4.1 says,
+/// which says 1e-5 for None.
+///
+/// # Panics
+/// If the signals differ in length or the rate is 0.
+pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<f64> {
+    assert_same_length(reference, estimate);
+    assert!(sample_rate_hz > 0, "0 samples a second");
+    let [reference, estimate] = [reference, estimate]
+        .map(|signal| resampled(&widened(signal), sample_rate_hz, STOI_RATE_HZ));
+    let starts = audible_frames(&reference);
+    let [reference, estimate] =
+        [reference, estimate].map(|signal| third_octaves(&joined(&signal, &starts)));
+    let segments = (reference.len() + 1).checked_sub(STOI_SEGMENT)?;
+    if segments == 0 {
+        return None;
+    }
+    let sum: f64 = (0..segments)
+        .flat_map(|first| (0..STOI_BANDS).map(move |band| (first, band)))
+        .map(|(first, band)| {
+            let envelope = |bands: &[Bands]| -> [f64; STOI_SEGMENT] {
+                std::array::from_fn(|frame| bands[first + frame][band])
+            };
+            intermediate(envelope(&reference), envelope(&estimate))
+        })
+        .sum();
+    Some(sum / (segments * STOI_BANDS) as f64)
+}
+
+/// Symmetric Hann window without the zeros at its ends, `np.hanning(length + 2)[1:-1]`.
+fn stoi_window() -> Vec<f64> {
+    let turn = |i: usize| TAU * (i + 1) as f64 / (STOI_FRAME + 1) as f64;
+    (0..STOI_FRAME).map(|i| 0.5 - 0.5 * turn(i).cos()).collect()
+}
+
+/// Where frames start.
+// QUIRK(pystoi/utils.py:99,149): a last frame that ends with the signal is not taken.
+fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> {
+    (0..samples.saturating_sub(STOI_FRAME)).step_by(STOI_HOP)
+}
+
+/// Where the reference's frames start that are not silent.
+fn audible_frames(reference: &[f64]) -> Vec<usize> {
+    let window = stoi_window();
+    let level_db = |start: usize| {
+        let windowed = window.iter().zip(&reference[start..]).map(|(w, x)| w * x);
+        let energy: f64 = windowed.map(|value| value * value).sum();
+        20.0 * (energy.sqrt() + f64::EPSILON).log10()
+    };
+    let levels: Vec<(usize, f64)> = stoi_starts(reference.len())
+        .map(|start| (start, level_db(start)))
+        .collect();
+    let loudest = levels
+        .iter()
+        .fold(f64::NEG_INFINITY, |most, (_, level)| most.max(*level));
+    levels
+        .into_iter()
+        .filter(|(_, level)| loudest - STOI_RANGE_DB < *level)
+        .map(|(start, _)| start)
+        .collect()
+}
+
+/// The windowed frames at `starts`, put together half over half.
+fn joined(signal: &[f64], starts: &[usize]) -> Vec<f64> {
+    let window = stoi_window();
+    let mut out = vec![0.0; starts.len() * STOI_HOP + STOI_FRAME - STOI_HOP];
+    for (place, start) in starts.iter().enumerate() {
+        let slots = &mut out[place * STOI_HOP..];
+        for ((slot, w), x) in slots.iter_mut().zip(&window).zip(&signal[*start..]) {
+            *slot += w * x;
+        }
+    }
+    out
+}
+
+/// Magnitudes of the third-octave bands, frame by frame.
+fn third_octaves(signal: &[f64]) -> Vec<Bands> {
+    let bin_hz = f64::from(STOI_RATE_HZ) / STOI_FFT as f64;
+    let edge = |sixths: f64| (STOI_LOWEST_HZ * (sixths / 6.0).exp2() / bin_hz).round() as usize;
+    let bounds: [_; STOI_BANDS] = std::array::from_fn(|band| {
+        let middle = 2.0 * band as f64;
+        edge(middle - 1.0)..edge(middle + 1.0)
+    });
+    let mut spectrum = Spectrum::new(stoi_window(), STOI_FFT);
+    stoi_starts(signal.len())
+        .map(|start| {
+            let power = spectrum.power(&signal[start..]);
+            let band = |bins: &Range<usize>| power[bins.clone()].iter().sum::<f64>();
+            bounds.each_ref().map(|bins| band(bins).sqrt())
+        })
+        .collect()
+}
+
+/// The correlation of a band's envelopes in a segment, the estimate's brought to the reference's
+/// level and clipped.
+fn intermediate(x: [f64; STOI_SEGMENT], y: [f64; STOI_SEGMENT]) -> f64 {
+    let scale = norm(&x) / (norm(&y) + f64::EPSILON);
+    let most = 1.0 + 10f64.powf(-STOI_CLIP_DB / 20.0);
+    let clipped = std::array::from_fn(|frame| {
+        let (value, bound) = (y[frame] * scale, x[frame] * most);
+        // `min` would take the bound for a NaN.
+        if value > bound { bound } else { value }
+    });
+    dot(&standardized(clipped), &standardized(x))
+}
+
+fn norm(values: &[f64]) -> f64 {
+    dot(values, values).sqrt()
+}
+
+fn standardized(envelope: [f64; STOI_SEGMENT]) -> [f64; STOI_SEGMENT] {
+    let mean = envelope.iter().sum::<f64>() / STOI_SEGMENT as f64;
+    let centred = envelope.map(|value| value - mean);
+    let length = norm(&centred) + f64::EPSILON;
+    centred.map(|value| value / length)
+}
+
+/// Octave's `resample`, as pystoi ports it: a windowed sinc with 60 dB of rejection.
+pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
+    if from_hz == to_hz {
+        return signal.to_vec();
+    }
+    let divisor = greatest_common_divisor(from_hz, to_hz);
+    let (up, down) = ((to_hz / divisor) as usize, (from_hz / divisor) as usize);
+    let filter = low_pass(up.max(down));
+    let reach = filter.len() / 2;
+    let sample = |index: usize| -> f64 {
+        // On a grid `up` times as fine, the filter's middle lies at `centre`, a sample every `up`.
+        let centre = index * down;
+        let first = centre.saturating_sub(reach).div_ceil(up);
+        let last = ((centre + reach) / up).min(signal.len() - 1);
+        let tap = |at: usize| filter[centre + reach - at * up];
+        let taps = (first..=last).map(|at| signal[at] * tap(at));
+        up as f64 * taps.sum::<f64>()
+    };
+    (0..(signal.len() * up).div_ceil(down))
+        .map(sample)
+        .collect()
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    match b {
+        0 => a,
+        _ => greatest_common_divisor(b, a % b),
+    }
+}
+
+/// Kaiser-windowed low-pass filter of sum 1 that cuts at a `ratio`-th of half the sample rate.
+fn low_pass(ratio: usize) -> Vec<f64> {
+    const REJECTION_DB: f64 = 60.0;
+    let cutoff = 1.0 / (2.0 * ratio as f64);
+    let roll_off = cutoff / 10.0;
+    let reach = ((REJECTION_DB - 8.0) / (28.714 * roll_off)).ceil();
+    let beta = 0.1102 * (REJECTION_DB - 8.7);
+    let tap = |index: usize| {
+        let t = index as f64 - reach;
+        let angle = 2.0 * PI * cutoff * t;
+        let sinc = if t == 0.0 { 1.0 } else { angle.sin() / angle };
+        sinc * bessel_i0(beta * (1.0 - (t / reach).powi(2)).sqrt())
+    };
+    let taps: Vec<f64> = (0..=2 * reach as usize).map(tap).collect();
+    let total: f64 = taps.iter().sum();
+    taps.into_iter().map(|tap| tap / total).collect()
+}
+
+/// Modified Bessel function of the first kind and order 0, by its power series.
+pub(super) fn bessel_i0(x: f64) -> f64 {
+    let (mut term, mut sum, mut k) = (1.0, 1.0, 1.0);
+    while term > sum * f64::EPSILON {
+        term *= (x / (2.0 * k)).powi(2);
+        sum += term;
+        k += 1.0;
+    }
+    sum
+}
