@@ -96,8 +96,8 @@ fn the_same_seed_draws_the_same(dir: &Path) {
     let drawn = draw("3");
     assert!(drawn == draw("3"), "the same seed");
     assert!(drawn != draw("4"), "another seed");
-    // Eight pixels and a gap on both sides, four times as large.
-    assert_eq!(image::open(dir.join("drawn.png")).unwrap().width(), 40);
+    // Eight pixels, four times as large, and no frame.
+    assert_eq!(image::open(dir.join("drawn.png")).unwrap().width(), 32);
     let shown = "see <image>pictures/1.png</image> and draw <image>";
     let args = ["generate", "--prompt", shown, "--out", "both.png"];
     assert!(succeed(dir, &args).0.starts_with("both.png"));

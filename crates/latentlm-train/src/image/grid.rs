@@ -13,7 +13,8 @@ use crate::error::TrainError;
 const GAP: u32 = 1;
 const BACKGROUND: Rgb<u8> = Rgb([96, 96, 96]);
 
-/// Lays pictures out row by row and enlarges them `scale` times without smoothing.
+/// Lays pictures out row by row, lines between and around them, and enlarges them `scale` times without
+/// smoothing. One picture alone has no frame, so that it can be read again.
 ///
 /// # Shapes
 /// - `pictures`: `[B, 1 or 3, H, W]`, in `[-1, 1]`; numbers outside are clamped, NaN is black
@@ -23,11 +24,12 @@ pub fn image_grid(pictures: Tensor<4>, columns: usize, scale: u32) -> RgbImage {
     let rows = count.div_ceil(columns);
     let values = host_values(pictures);
     let (h, w) = (height as u32, width as u32);
-    let size = |n: usize, s: u32| (n as u32 * (s + GAP) + GAP) * scale;
+    let gap = if count > 1 { GAP } else { 0 };
+    let size = |n: usize, s: u32| (n as u32 * (s + gap) + gap) * scale;
     let mut grid = RgbImage::from_pixel(size(columns, w), size(rows, h), BACKGROUND);
     for index in 0..count {
-        let left = (index % columns) as u32 * (w + GAP) + GAP;
-        let top = (index / columns) as u32 * (h + GAP) + GAP;
+        let left = (index % columns) as u32 * (w + gap) + gap;
+        let top = (index / columns) as u32 * (h + gap) + gap;
         for y in 0..h * scale {
             for x in 0..w * scale {
                 let at = |channel: usize| {
@@ -97,5 +99,11 @@ mod tests {
         assert_eq!((grey(8, 2), grey(10, 2)), (0, 128));
         assert_eq!((grey(2, 6), grey(5, 7)), (255, 0));
         assert_eq!(grid.get_pixel(0, 0), &BACKGROUND);
+        let alone = image_grid(Tensor::from_floats([[[[-1.0f32, 1.0]]]], &device), 3, 2);
+        assert_eq!(alone.dimensions(), (4, 2));
+        assert_eq!(
+            (alone.get_pixel(1, 1).0[0], alone.get_pixel(2, 0).0[0]),
+            (0, 255)
+        );
     }
 }

@@ -6,6 +6,8 @@ use crate::error::TrainError;
 
 const OPEN: &str = "<image>";
 const CLOSE: &str = "</image>";
+/// What a mark begins with; in text, one that was never finished.
+const BEGUN: &str = "<image";
 
 /// A piece of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,11 @@ fn push_text(pieces: &mut Vec<PromptPiece>, text: &str) -> Result<(), TrainError
             reason: format!("`{CLOSE}` has no `{OPEN}` before it"),
         });
     }
+    if text.contains(BEGUN) {
+        return Err(TrainError::Request {
+            reason: format!("`{BEGUN}` lacks its `>`: write `{OPEN}`"),
+        });
+    }
     if !text.trim().is_empty() {
         pieces.push(PromptPiece::Text(text.trim().into()));
     }
@@ -95,6 +102,7 @@ mod tests {
             ("a <image> heart", "unclosed before `heart`"),
             ("a </image> heart", "has no `<image>`"),
             ("a <image></image>", "names no file"),
+            ("a heart <image", "lacks its `>`"),
         ] {
             let error = PromptPiece::parse(prompt).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

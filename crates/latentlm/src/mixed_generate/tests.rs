@@ -97,6 +97,14 @@ fn a_prompt_does_not_see_its_neighbours() {
     assert!(runs >= 2, "{runs} runs of latents");
 }
 
+/// The likeliest of the tokens that may be written.
+fn likeliest(logits: Tensor<2>, stop: usize) -> Option<usize> {
+    let row: Vec<f32> = logits.into_data().convert::<f32>().try_to_vec().unwrap();
+    let allowed = |t: &usize| *t < 8 || *t == stop;
+    let tokens = (0..row.len()).filter(allowed);
+    tokens.max_by(|&a, &b| row[a].total_cmp(&row[b]))
+}
+
 /// What is generated step by step is what whole sequences predict: tokens are the likeliest
 /// ones, the last latent of a picture is what the head draws of the whole sequence's hidden
 /// state and the one of `<BOS> <BOD>` and the latents before.
@@ -170,16 +178,10 @@ fn steps_are_what_whole_sequences_predict() {
         .squeeze_dim::<2>(0);
     for (position, answer) in layout.asked.iter().zip(&layout.answers).skip(1) {
         let row = logits.clone().narrow(0, *position as usize, 1);
-        let row = row
-            .into_data()
-            .convert::<f32>()
-            .try_to_vec::<f32>()
-            .unwrap();
-        let allowed = |t: &usize| *t < 8 || *t == special.stop as usize;
-        let best = (0..row.len())
-            .filter(allowed)
-            .max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        assert_eq!(best, Some(*answer as usize));
+        assert_eq!(
+            likeliest(row, special.stop as usize),
+            Some(*answer as usize)
+        );
     }
 }
 
