@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use latentlm_kernels::without_kernels;
+use latentlm_kernels::{has_bf16_head, without_kernels};
 use latentlm_train::{WORKLOADS, Workload, peak_memory_bytes};
 
 use crate::device::device;
@@ -39,6 +39,11 @@ impl BenchWorker {
 
     fn answer(&self) -> Result<()> {
         let workload = self.workload()?;
+        let rounded = matches!(workload, Workload::SampleRounded(_));
+        anyhow::ensure!(
+            !rounded || (self.device == "cpu" && has_bf16_head()),
+            "the head has products of bfloat16 on a CPU with AVX-512 BF16 alone"
+        );
         println!("{}", serde_json::to_string(&workload)?);
         let mut unit = workload.prepare(&device(&self.device)?);
         for line in std::io::stdin().lock().lines() {
