@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use latentlm::SampleOptions;
-use latentlm::core::Precision;
+use latentlm::core::{Precision, Sampler};
 use latentlm_kernels::has_bf16_head;
 
 /// Numbers of the diffusion head's products.
@@ -53,6 +53,10 @@ impl Drawing {
                 "cpu" => "this one",
                 other => other,
             }
+        );
+        ensure!(
+            precision == Precision::F32 || recipe.sampler != Sampler::Ddpm,
+            "--precision bf16 has no loop for the recipe's sampler, `ddpm`; leave it out"
         );
         Ok(SampleOptions {
             guidance_scale: self.guidance.unwrap_or(recipe.guidance_scale),
