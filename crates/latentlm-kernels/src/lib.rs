@@ -45,7 +45,7 @@ pub use head::{
 };
 pub use linear::{linear, linear_layer};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{AdamWStep, adamw, blend};
+pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
 pub use swiglu::{SwiGluBlock, swiglu_block};
 pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};
 

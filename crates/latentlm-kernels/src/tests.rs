@@ -384,17 +384,20 @@ fn an_answer_beyond_the_vocabulary_is_refused() {
 }
 
 /// Steps of the kernel against steps of the composition; and storage that someone else holds stays as
-/// it was.
+/// it was. More numbers than a task has, so that several threads take part.
 #[test]
 fn adamw_is_its_formula() {
     let draw = |shape| draw::<2>(shape).inner();
-    let start = draw([7, 13]);
+    let start = draw([97, 131]);
     let before = values(start.clone());
-    let zero = || [start.zeros_like(), start.zeros_like()];
-    let mut kernel = (start.clone(), zero());
-    let mut composed = (start.clone(), zero());
+    let mut kernel = optimizer::Trained {
+        parameter: start.clone(),
+        average: start.clone(),
+        moments: [start.zeros_like(), start.zeros_like()],
+    };
+    let mut composed = kernel.clone();
     for time in 1..=5 {
-        let gradient = draw([7, 13]);
+        let gradient = draw([97, 131]);
         let step = crate::AdamWStep {
             learning_rate: 0.1,
             beta_1: 0.9,
@@ -402,24 +405,38 @@ fn adamw_is_its_formula() {
             epsilon: 1e-8,
             weight_decay: 0.01,
             time,
+            gradient_scale: 0.3,
+            average_decay: 0.75,
         };
-        kernel = crate::adamw(kernel.0, gradient.clone(), kernel.1, step);
-        composed = optimizer::adamw_composed(composed.0, gradient, composed.1, step);
-        let pairs = [&kernel.0, &kernel.1[0], &kernel.1[1]].into_iter().zip([
-            &composed.0,
-            &composed.1[0],
-            &composed.1[1],
-        ]);
-        for (got, expected) in pairs {
-            assert_close(
-                "adamw",
-                &values(got.clone()),
-                &values(expected.clone()),
-                1e-5,
-            );
+        kernel = crate::adamw(kernel, gradient.clone(), step);
+        composed = optimizer::adamw_composed(composed, gradient, step);
+        let parts = |trained: &optimizer::Trained<2>| {
+            let [first, second] = trained.moments.clone();
+            [
+                trained.parameter.clone(),
+                trained.average.clone(),
+                first,
+                second,
+            ]
+            .map(values)
+        };
+        for (got, expected) in parts(&kernel).iter().zip(&parts(&composed)) {
+            assert_close("adamw", got, expected, 1e-5);
         }
     }
     assert_eq!(values(start), before);
+}
+
+/// Against the sum in double precision, over several tasks and a rest that fills no vector.
+#[test]
+fn square_sum_adds_every_number() {
+    let x = draw::<2>([131, 251]).inner();
+    let expected: f64 = values(x.clone())
+        .iter()
+        .map(|x| f64::from(*x).powi(2))
+        .sum();
+    let got = f64::from(crate::square_sum(x).into_scalar::<f32>());
+    assert!((got / expected - 1.0).abs() < 1e-6, "{got} for {expected}");
 }
 
 #[test]

@@ -4,30 +4,27 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use latentlm_kernels::square_sum;
 
-/// Multiplies gradients by `share`, scales them down to `max_norm` if they are longer than that, and
-/// returns their norm between the two.
-pub fn clip_global_norm<M: Module>(
-    module: &M,
-    gradients: GradientsParams,
-    share: f64,
-    max_norm: f64,
-) -> (GradientsParams, f32) {
+/// The norm of the gradients of all parameters together.
+pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f32 {
     let mut norm = SquareSum {
-        gradients: &gradients,
+        gradients,
         sum: None,
     };
     module.visit(&mut norm);
     // One read for all parameters: on a GPU each would wait for the device.
-    let norm = norm.sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>());
-    let norm = share as f32 * norm;
-    let factor = share * (max_norm / f64::from(norm)).min(1.0);
-    if factor == 1.0 || !norm.is_finite() {
-        return (gradients, norm);
+    norm.sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>())
+}
+
+/// What gradients of that norm are multiplied by to be no longer than `max_norm`; a `max_norm` of 0
+/// leaves them as they are.
+pub fn clip_factor(norm: f32, max_norm: f64) -> f64 {
+    if max_norm > 0.0 {
+        (max_norm / f64::from(norm)).min(1.0)
+    } else {
+        1.0
     }
-    let mut scale = Scale { gradients, factor };
-    module.visit(&mut scale);
-    (scale.gradients, norm)
 }
 
 struct SquareSum<'a> {
@@ -38,7 +35,7 @@ struct SquareSum<'a> {
 impl ModuleVisitor for SquareSum<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let square = gradient.square().sum();
+            let square = square_sum(gradient);
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + square,
                 None => square,
@@ -47,50 +44,40 @@ impl ModuleVisitor for SquareSum<'_> {
     }
 }
 
-struct Scale {
-    gradients: GradientsParams,
-    factor: f64,
-}
-
-impl ModuleVisitor for Scale {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients
-                .register(param.id, gradient.mul_scalar(self.factor));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::nn::{Linear, LinearConfig};
+    use burn::nn::LinearConfig;
     use burn::tensor::Device;
-
-    fn gradients(module: &Linear) -> GradientsParams {
-        let mut gradients = GradientsParams::new();
-        let device = Device::default();
-        gradients.register(module.weight.id, Tensor::<2>::full([2, 2], 3.0, &device));
-        if let Some(bias) = &module.bias {
-            gradients.register(bias.id, Tensor::<1>::full([2], 4.0, &device));
-        }
-        gradients
-    }
 
     /// Four 3s and two 4s: the norm is sqrt(68).
     #[test]
-    fn scales_all_parameters_by_one_factor() {
-        let module = LinearConfig::new(2, 2).init(&Device::default());
-        let (clipped, norm) = clip_global_norm(&module, gradients(&module), 1.0, 1.0);
+    fn the_norm_is_that_of_all_parameters_together() {
+        let device = Device::default();
+        let module = LinearConfig::new(2, 2).init(&device);
+        let mut gradients = GradientsParams::new();
+        gradients.register(module.weight.id, Tensor::<2>::full([2, 2], 3.0, &device));
+        let bias = module.bias.as_ref().unwrap().id;
+        gradients.register(bias, Tensor::<1>::full([2], 4.0, &device));
+        let norm = global_norm(&module, &gradients);
         assert!((norm - 68f32.sqrt()).abs() < 1e-5);
-        let weight = clipped.get::<2>(module.weight.id).unwrap();
-        assert!((weight.max().into_scalar::<f32>() - 3.0 / 68f32.sqrt()).abs() < 1e-6);
-        let (kept, _) = clip_global_norm(&module, gradients(&module), 1.0, 10.0);
-        let weight = kept.get::<2>(module.weight.id).unwrap();
-        assert_eq!(weight.max().into_scalar::<f32>(), 3.0);
-        let (halved, norm) = clip_global_norm(&module, gradients(&module), 0.5, 10.0);
-        assert!((norm - 17f32.sqrt()).abs() < 1e-5);
-        let weight = halved.get::<2>(module.weight.id).unwrap();
-        assert_eq!(weight.max().into_scalar::<f32>(), 1.5);
+        assert_eq!(global_norm(&module, &GradientsParams::new()), 0.0);
+    }
+
+    #[test]
+    fn only_gradients_that_are_too_long_are_scaled() {
+        let cases = [
+            (4.0, 1.0, 0.25),
+            (0.5, 1.0, 1.0),
+            (0.0, 1.0, 1.0),
+            (4.0, 0.0, 1.0),
+        ];
+        for (norm, max_norm, expected) in cases {
+            assert_eq!(
+                clip_factor(norm, max_norm),
+                expected,
+                "{norm} to {max_norm}"
+            );
+        }
     }
 }

@@ -5,12 +5,12 @@
 //! accumulation.
 
 mod adamw;
+mod adamw_record;
 mod bench;
 mod clip;
 mod compare;
 mod context;
 mod decode_bench;
-mod ema;
 mod error;
 mod image;
 mod memory;
@@ -37,7 +37,6 @@ pub use compare::{
 };
 pub use context::{RunEnd, RunOptions};
 pub use decode_bench::{DecodeTimes, decode_times};
-pub use ema::Ema;
 pub use error::TrainError;
 pub use image::{
     DataConfig, EvaluateOptions, FeatureStats, Generator, ImageEvaluation, ImageRecipe,
@@ -55,7 +54,7 @@ pub use precision::Precision;
 pub use progress::{ProgressMode, minutes};
 pub use recipe::{LmConfig, Recipe, StageConfig};
 pub use run::{Manifest, RunFolder};
-pub use schedule::LearningRate;
+pub use schedule::{EmaDecay, LearningRate};
 pub use speech::{
     EditCount, EvaluateSpeechOptions, Listener, SpeakConfig, Speaker, SpeakingTimes, Speech,
     SpeechCodec, SpeechDataConfig, SpeechEvaluation, SpeechRecipe, TextConfig, Voice, characters,

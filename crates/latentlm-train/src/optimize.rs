@@ -1,20 +1,19 @@
 //! One player of a training stage: model, optimizer, moving average, and the step they take.
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
 use latentlm_kernels::at_once;
 use std::path::Path;
 
-use crate::adamw::AdamW;
-use crate::clip::clip_global_norm;
-use crate::ema::Ema;
+use crate::adamw::{AdamW, Pace};
+use crate::clip::{clip_factor, global_norm};
 use crate::error::TrainError;
 use crate::precision::{Precision, round};
 use crate::recipe::StageConfig;
-use crate::schedule::LearningRate;
+use crate::schedule::{EmaDecay, LearningRate};
 use crate::spread::{Portable, Spread};
 
 /// What a step did.
@@ -29,10 +28,12 @@ pub struct StepReport {
 /// A module under training.
 pub struct Player<M: Module> {
     model: Option<M>,
-    optimizer: ModuleOptimizer,
-    ema: Ema<M>,
+    /// Averaged weights, without autodiff.
+    ema: Option<M>,
+    optimizer: AdamW,
     accumulator: GradientsAccumulator<M>,
     schedule: LearningRate,
+    ema_decay: EmaDecay,
     clip_norm: f64,
     precision: Precision,
     spread: Spread,
@@ -45,17 +46,19 @@ impl<M: Module> Player<M> {
     /// A player at step 0. The module must live on an autodiff device.
     pub fn new(model: M, config: &StageConfig) -> Self {
         let model = number_parameters(model);
-        let optimizer = ModuleOptimizer::from(AdamW::new(config));
         Self {
-            ema: Ema::new(&model, config.ema_decay),
+            ema: Some(model.valid()),
             model: Some(model),
-            optimizer,
+            optimizer: AdamW::new(config),
             accumulator: GradientsAccumulator::new(),
             schedule: LearningRate {
                 peak: config.learning_rate,
                 warmup_steps: config.warmup_steps,
                 total_steps: config.steps,
                 floor_ratio: config.final_lr_ratio,
+            },
+            ema_decay: EmaDecay {
+                largest: config.ema_decay,
             },
             clip_norm: config.clip_norm,
             precision: Precision::F32,
@@ -98,7 +101,9 @@ impl<M: Module> Player<M> {
 
     /// The averaged weights, without autodiff.
     pub fn ema(&self) -> &M {
-        self.ema.module()
+        self.ema
+            .as_ref()
+            .expect("the average is absent only while the optimizer holds it")
     }
 
     /// Optimizer steps taken.
@@ -171,19 +176,18 @@ impl<M: Module> Player<M> {
 
     fn update(&mut self, gradients: GradientsParams) -> StepReport {
         let learning_rate = self.schedule.at(self.step);
-        let limit = if self.clip_norm > 0.0 {
-            self.clip_norm
-        } else {
-            f64::INFINITY
-        };
         let share = 1.0 / self.accumulate as f64;
-        let (gradients, gradient_norm) = clip_global_norm(self.model(), gradients, share, limit);
+        let gradient_norm = share as f32 * global_norm(self.model(), &gradients);
         if gradient_norm.is_finite()
-            && let Some(model) = self.model.take()
+            && let (Some(model), Some(ema)) = (self.model.take(), self.ema.take())
         {
-            let model = self.optimizer.step(learning_rate, model, gradients);
-            self.ema.update(&model, self.step);
-            self.model = Some(model);
+            let pace = Pace {
+                learning_rate,
+                gradient_scale: share * clip_factor(gradient_norm, self.clip_norm),
+                average_decay: self.ema_decay.at(self.step),
+            };
+            let [model, ema] = self.optimizer.step([model, ema], gradients, pace);
+            (self.model, self.ema) = (Some(model), Some(ema));
         }
         self.step += 1;
         StepReport {
@@ -202,7 +206,7 @@ impl<M: Module> Player<M> {
         let path = bundle.path(&optimizer_file(name));
         let bytes = self
             .optimizer
-            .into_bytes()
+            .to_bytes(self.model())
             .map_err(|source| TrainError::Record {
                 path: path.clone(),
                 source,
@@ -216,18 +220,16 @@ impl<M: Module> Player<M> {
     /// # Errors
     /// If a file can't be read or belongs to another model.
     pub fn restore(&mut self, name: &str, folder: &Path, step: u64) -> Result<(), TrainError> {
-        let Some(model) = self.model.take() else {
-            return Ok(());
-        };
-        let ema = load_module(self.ema.module().clone(), &folder.join(ema_file(name)))?;
-        self.ema.set_module(ema);
-        self.model = Some(load_module(model, &folder.join(weights_file(name)))?);
+        let model = load_module(self.model().clone(), &folder.join(weights_file(name)))?;
+        self.ema = Some(load_module(
+            self.ema().clone(),
+            &folder.join(ema_file(name)),
+        )?);
         let path = folder.join(optimizer_file(name));
-        self.optimizer = self
-            .optimizer
-            .clone()
-            .load(&path)
+        self.optimizer
+            .load(&model, &path)
             .map_err(|source| TrainError::Record { path, source })?;
+        self.model = Some(model);
         self.step = step;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The learning rate as a function of the step.
+//! The learning rate, and the decay of averaged weights, as functions of the step.
 //!
 //! Burn's schedulers hold a state that would have to be saved; a function of the step has none,
 //! which makes a resume exact by construction.
@@ -29,9 +29,34 @@ impl LearningRate {
     }
 }
 
+/// Decay of the moving average of the weights, with power warm-up (spec §3): first weights are soon
+/// forgotten.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EmaDecay {
+    /// The largest decay.
+    pub largest: f64,
+}
+
+impl EmaDecay {
+    /// The decay with which the weights of step `step`, from 0, are taken in: `min(largest, 1 - (1 +
+    /// step)^-0.75)`.
+    pub fn at(&self, step: u64) -> f64 {
+        self.largest.min(1.0 - (1.0 + step as f64).powf(-0.75))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 16^-0.75 is an eighth.
+    #[test]
+    fn the_average_forgets_its_start() {
+        let decay = EmaDecay { largest: 0.9 };
+        for (step, expected) in [(0, 0.0), (15, 0.875), (80, 0.9), (10_000, 0.9)] {
+            assert!((decay.at(step) - expected).abs() < 1e-12, "step {step}");
+        }
+    }
 
     #[test]
     fn end_points_and_middle() {

@@ -15,7 +15,7 @@ use super::depthwise::Depthwise;
 use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm::{self, Affine};
-use super::optimizer;
+use super::optimizer::{self, Weights};
 use super::swiglu::Block;
 use crate::activation::Activation;
 use crate::attention::{HeadLayout, Sight};
@@ -117,21 +117,23 @@ pub(crate) trait CpuKernels: Backend {
     /// `logits` `[N, V]`, `N` answers.
     fn kernel_cross_entropy(logits: FloatTensor<Self>, answers: Vec<usize>) -> FloatTensor<Self>;
 
-    /// All of one shape; the parameter and its moments after the step.
+    /// All of one shape; parameter, average and moments after the step.
     fn kernel_adamw(
         parameter: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
+        average: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
 
-    /// Both of one shape.
-    fn kernel_blend(
-        average: FloatTensor<Self>,
-        live: FloatTensor<Self>,
-        decay: f64,
-    ) -> FloatTensor<Self>;
+    /// `x` of any shape.
+    fn kernel_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `x` `[N, D]`, `weight` and `bias` `[D]`.
     fn kernel_layer_norm(
@@ -237,22 +239,25 @@ impl CpuKernels for Flex {
 
     fn kernel_adamw(
         parameter: FlexTensor,
-        gradient: FlexTensor,
+        average: FlexTensor,
         first: FlexTensor,
         second: FlexTensor,
+        gradient: FlexTensor,
         step: AdamWStep,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [mut parameter, mut first, mut second] = [parameter, first, second].map(owned);
-        let gradient = contiguous(gradient);
-        let moments = [first.storage_mut(), second.storage_mut()];
-        optimizer::adamw(parameter.storage_mut(), numbers(&gradient), moments, step);
-        (parameter, first, second)
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        let [mut parameter, mut average] = [parameter, average].map(owned);
+        let [mut first, mut second] = [first, second].map(owned);
+        let weights = Weights {
+            parameter: parameter.storage_mut(),
+            average: average.storage_mut(),
+            moments: [first.storage_mut(), second.storage_mut()],
+        };
+        optimizer::adamw(weights, numbers(&contiguous(gradient)), step);
+        (parameter, average, first, second)
     }
 
-    fn kernel_blend(average: FlexTensor, live: FlexTensor, decay: f64) -> FlexTensor {
-        let mut average = owned(average);
-        optimizer::blend(average.storage_mut(), numbers(&contiguous(live)), decay);
-        average
+    fn kernel_square_sum(x: FlexTensor) -> FlexTensor {
+        tensor(vec![optimizer::square_sum(numbers(&contiguous(x)))], [1])
     }
 
     fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {

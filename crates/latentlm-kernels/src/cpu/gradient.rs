@@ -152,26 +152,28 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
 
     fn kernel_adamw(
         parameter: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
+        average: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [parameter, gradient, first, second] =
-            [parameter, gradient, first, second].map(|tensor| tensor.into_primitive());
-        let (parameter, first, second) =
-            Flex::kernel_adamw(parameter, gradient, first, second, step);
-        let [parameter, first, second] = [parameter, first, second].map(Self::from_inner);
-        (parameter, first, second)
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let [parameter, average, first, second, gradient] =
+            [parameter, average, first, second, gradient].map(|tensor| tensor.into_primitive());
+        let (parameter, average, first, second) =
+            Flex::kernel_adamw(parameter, average, first, second, gradient, step);
+        let [parameter, average] = [parameter, average].map(Self::from_inner);
+        let [first, second] = [first, second].map(Self::from_inner);
+        (parameter, average, first, second)
     }
 
-    fn kernel_blend(
-        average: FloatTensor<Self>,
-        live: FloatTensor<Self>,
-        decay: f64,
-    ) -> FloatTensor<Self> {
-        let [average, live] = [average, live].map(|tensor| tensor.into_primitive());
-        Self::from_inner(Flex::kernel_blend(average, live, decay))
+    fn kernel_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(Flex::kernel_square_sum(x.into_primitive()))
     }
 
     fn kernel_depthwise(

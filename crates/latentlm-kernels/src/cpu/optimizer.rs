@@ -6,47 +6,63 @@ use rayon::prelude::*;
 use super::rows::rows_a_task;
 use crate::optimizer::AdamWStep;
 
-/// Updates a parameter and its moments in place.
+/// A parameter, its moving average and its two moments.
+pub(super) struct Weights<'a> {
+    pub(super) parameter: &'a mut [f32],
+    pub(super) average: &'a mut [f32],
+    pub(super) moments: [&'a mut [f32]; 2],
+}
+
+/// Updates all in place.
 #[multiversion(targets = "simd")]
-pub(super) fn adamw(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    [first, second]: [&mut [f32]; 2],
-    step: AdamWStep,
-) {
+pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
     let (of_first, of_second) = step.corrections();
     let (beta_1, beta_2) = (step.beta_1 as f32, step.beta_2 as f32);
     let (fresh_1, fresh_2) = ((1.0 - step.beta_1) as f32, (1.0 - step.beta_2) as f32);
     let (of_first, of_second) = ((1.0 / of_first) as f32, (1.0 / of_second) as f32);
     let kept = (1.0 - step.learning_rate * step.weight_decay) as f32;
     let (rate, epsilon) = (step.learning_rate as f32, step.epsilon as f32);
+    let scale = step.gradient_scale as f32;
+    let decay = step.average_decay as f32;
+    let fresh = (1.0 - step.average_decay) as f32;
     let task = rows_a_task(1);
-    parameter
-        .par_chunks_mut(task)
-        .zip(gradient.par_chunks(task))
-        .zip(first.par_chunks_mut(task).zip(second.par_chunks_mut(task)))
-        .for_each(|((parameter, gradient), (first, second))| {
-            let moments = first.iter_mut().zip(second);
-            for ((p, g), (m, v)) in parameter.iter_mut().zip(gradient).zip(moments) {
+    let [first, second] = weights.moments;
+    let moments = first.par_chunks_mut(task).zip(second.par_chunks_mut(task));
+    let live = weights.parameter.par_chunks_mut(task);
+    live.zip(weights.average.par_chunks_mut(task))
+        .zip(moments.zip(gradient.par_chunks(task)))
+        .for_each(|((live, average), ((first, second), gradient))| {
+            let moments = first.iter_mut().zip(second).zip(gradient);
+            for ((p, a), ((m, v), g)) in live.iter_mut().zip(average).zip(moments) {
+                let g = g * scale;
                 *m = *m * beta_1 + g * fresh_1;
                 *v = *v * beta_2 + g * g * fresh_2;
                 let delta = *m * of_first / ((*v * of_second).sqrt() + epsilon);
                 *p = *p * kept - delta * rate;
+                *a = *a * decay + *p * fresh;
             }
         });
 }
 
-/// `average = average * decay + live * (1 - decay)`.
+/// Sums of a task in as many lanes as the widest vectors have, twice.
+const LANES: usize = 32;
+
+/// The sum of all squares.
 #[multiversion(targets = "simd")]
-pub(super) fn blend(average: &mut [f32], live: &[f32], decay: f64) {
-    let (decay, fresh) = (decay as f32, (1.0 - decay) as f32);
-    let task = rows_a_task(1);
-    average
-        .par_chunks_mut(task)
-        .zip(live.par_chunks(task))
-        .for_each(|(average, live)| {
-            for (average, live) in average.iter_mut().zip(live) {
-                *average = *average * decay + live * fresh;
+pub(super) fn square_sum(x: &[f32]) -> f32 {
+    let sums: Vec<f64> = x
+        .par_chunks(rows_a_task(1))
+        .map(|x| {
+            let mut lanes = [0.0f32; LANES];
+            let (whole, rest) = x.as_chunks::<LANES>();
+            for x in whole {
+                for (lane, x) in lanes.iter_mut().zip(x) {
+                    *lane += x * x;
+                }
             }
-        });
+            let lanes: f64 = lanes.iter().map(|x| f64::from(*x)).sum();
+            lanes + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
+        })
+        .collect();
+    sums.iter().sum::<f64>() as f32
 }
