@@ -7,6 +7,8 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
 use latentlm_kernels::{conv2d_layer, silu};
 
@@ -30,12 +32,10 @@ pub(crate) fn conv_down(input: usize, output: usize, device: &Device) -> Conv2d 
         .init(device)
 }
 
-/// Nearest-neighbour doubling, by repetition: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
+/// Nearest-neighbour doubling: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
 fn double(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height, 1, width, 1])
-        .expand([batch, channels, height, 2, width, 2])
-        .reshape([batch, channels, 2 * height, 2 * width])
+    let options = InterpolateOptions::new(InterpolateMode::Nearest).with_scale_factor([2.0, 2.0]);
+    interpolate(x, options)
 }
 
 /// `x + conv(silu(norm(conv(silu(norm(x))))))`.

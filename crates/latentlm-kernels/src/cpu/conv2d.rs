@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, product_into, product_over};
 use super::rows::each_row;
+use super::winograd::Winograd;
 use crate::conv2d::Window;
 use crate::workers::cut;
 
@@ -145,8 +147,31 @@ impl Conv2d<'_> {
         });
     }
 
+    /// The same with fewer multiplications, where its taps allow that and it pays.
+    fn winograd(&self) -> Option<Winograd<'_>> {
+        let Window {
+            stride,
+            padding,
+            dilation,
+        } = self.window;
+        let same = Winograd {
+            x: self.x,
+            weight: self.weight,
+            batch: self.batch,
+            input: self.input,
+            output: self.output,
+            size: self.size,
+            padding,
+        };
+        let taps = (self.kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1]);
+        (taps && same.pays()).then_some(same)
+    }
+
     /// `[batch, output, rows, columns]`
     pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
+        if let Some(winograd) = self.winograd() {
+            return winograd.forward(bias);
+        }
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let mut out = vec![0.0; self.batch * self.output * plane];
         each_row(&mut out, self.output * plane, |index, out| {
@@ -172,8 +197,20 @@ impl Conv2d<'_> {
         Matrix::strided(band, self.output, rows.len() * width, self.plane())
     }
 
+    /// The gradients of the input and of the weight, those of the two that are wanted.
+    pub(super) fn gradients(&self, dout: &[f32], wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
+        if let Some(winograd) = self.winograd() {
+            return winograd.gradients(dout, wanted);
+        }
+        let [x, weight] = wanted;
+        [
+            x.then(|| self.of_x(dout)),
+            weight.then(|| self.of_weight(dout)),
+        ]
+    }
+
     /// The gradient of the input.
-    pub(super) fn of_x(&self, dout: &[f32]) -> Vec<f32> {
+    fn of_x(&self, dout: &[f32]) -> Vec<f32> {
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let mut dx = vec![0.0; self.x.len()];
         each_row(&mut dx, self.picture(), |index, dx| {
@@ -190,7 +227,7 @@ impl Conv2d<'_> {
     }
 
     /// The gradient of the weight.
-    pub(super) fn of_weight(&self, dout: &[f32]) -> Vec<f32> {
+    fn of_weight(&self, dout: &[f32]) -> Vec<f32> {
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let parts = cut(self.batch, self.batch.clamp(1, PARTS)).into_par_iter();
         let sums: Vec<Vec<f32>> = parts
@@ -220,11 +257,21 @@ impl Conv2d<'_> {
 
     /// The gradient of the bias.
     pub(super) fn of_bias(&self, dout: &[f32]) -> Vec<f32> {
-        let mut sums = vec![0.0; self.output];
-        let planes = dout.chunks_exact(self.plane());
-        for (index, plane) in planes.enumerate() {
-            sums[index % self.output] += plane.iter().sum::<f32>();
-        }
-        sums
+        sum_planes(dout, self.plane(), self.output)
     }
+}
+
+/// Sums over every `channels`-th plane, in as many lanes as the widest vectors have.
+#[multiversion(targets = "simd")]
+fn sum_planes(dout: &[f32], plane: usize, channels: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; channels];
+    for (index, plane) in dout.chunks_exact(plane).enumerate() {
+        let (whole, rest) = plane.as_chunks::<16>();
+        let mut lanes = [0.0; 16];
+        for values in whole {
+            lanes.iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
+        }
+        sums[index % channels] += lanes.iter().chain(rest).sum::<f32>();
+    }
+    sums
 }

@@ -421,13 +421,13 @@ impl<const N: usize> Backward<Flex, N> for Conv2dStep {
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
         let (convolution, dout) = (inputs.convolution(), numbers(&gradient));
         let mut parents = ops.parents.into_iter();
-        if let Some(node) = parents.next().flatten() {
-            let dx = tensor(convolution.of_x(dout), inputs.x.shape());
-            grads.register::<Flex>(node.id, dx);
+        let [x, weight] = [(); 2].map(|()| parents.next().flatten());
+        let [dx, dw] = convolution.gradients(dout, [x.is_some(), weight.is_some()]);
+        if let (Some(node), Some(dx)) = (x, dx) {
+            grads.register::<Flex>(node.id, tensor(dx, inputs.x.shape()));
         }
-        if let Some(node) = parents.next().flatten() {
-            let dw = tensor(convolution.of_weight(dout), inputs.weight.shape());
-            grads.register::<Flex>(node.id, dw);
+        if let (Some(node), Some(dw)) = (weight, dw) {
+            grads.register::<Flex>(node.id, tensor(dw, inputs.weight.shape()));
         }
         if let Some(node) = parents.next().flatten() {
             let db = tensor(convolution.of_bias(dout), [convolution.output]);

@@ -18,7 +18,9 @@ mod plain;
 mod rounded;
 mod rows;
 mod swiglu;
+mod tiles;
 mod weight;
+mod winograd;
 
 pub(crate) use backend::{CpuKernels, covers, optional};
 pub(crate) use decode::{CachedInputs, cached_attention};

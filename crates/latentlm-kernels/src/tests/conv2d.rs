@@ -57,6 +57,23 @@ fn bands_are_one_picture() {
     check_layer("bands", &config.init(&device()), [40, 24]);
 }
 
+/// Wide layers of 3 x 3 taps take another way: odd and even sizes, tiles that reach over the edge, several
+/// blocks a picture and several pictures a block.
+#[test]
+fn minimal_filtering_is_a_convolution() {
+    for (padding, size) in [
+        ([1, 1], [16, 16]),
+        ([1, 1], [13, 9]),
+        ([0, 0], [12, 11]),
+        ([2, 0], [9, 40]),
+        ([0, 3], [70, 10]),
+    ] {
+        let config = Conv2dConfig::new([16, 24], [3, 3]).with_padding(explicit(padding));
+        let what = format!("{size:?} padded by {padding:?}");
+        check_layer(&what, &config.init(&device()), size);
+    }
+}
+
 /// What the kernel does not know is left to Burn.
 #[test]
 fn groups_and_uneven_padding_are_convolved_too() {
