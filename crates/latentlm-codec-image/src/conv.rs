@@ -10,7 +10,7 @@ use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{conv2d_layer, silu};
+use latentlm_kernels::{conv2d_layer, group_norm_layer, silu};
 
 use crate::config::ImageSigmaVaeConfig;
 
@@ -58,8 +58,8 @@ impl ResidualBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = conv2d_layer(&self.conv1, silu(self.norm1.forward(x.clone())));
-        x + conv2d_layer(&self.conv2, silu(self.norm2.forward(y)))
+        let y = conv2d_layer(&self.conv1, silu(group_norm_layer(&self.norm1, x.clone())));
+        x + conv2d_layer(&self.conv2, silu(group_norm_layer(&self.norm2, y)))
     }
 }
 

@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::conv2d_layer;
+use latentlm_kernels::{conv2d_layer, group_norm_layer};
 
 use crate::conv::conv_down;
 
@@ -47,7 +47,7 @@ impl PatchDiscriminator {
         for (i, layer) in self.layers.iter().enumerate() {
             x = conv2d_layer(layer, x);
             if let Some(norm) = i.checked_sub(1).and_then(|i| self.norms.get(i)) {
-                x = norm.forward(x);
+                x = group_norm_layer(norm, x);
             }
             x = leaky_relu(x, 0.2);
         }

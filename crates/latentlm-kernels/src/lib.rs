@@ -44,7 +44,7 @@ pub use head::{
     HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head, sample_head,
 };
 pub use linear::{linear, linear_layer};
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
 pub use swiglu::{SwiGluBlock, swiglu_block};
 pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};

@@ -1,5 +1,6 @@
-//! RMSNorm and LayerNorm.
+//! RMSNorm, LayerNorm and GroupNorm.
 
+use burn::nn::GroupNorm;
 use burn::tensor::module;
 use burn::tensor::{DType, Tensor};
 
@@ -103,4 +104,30 @@ fn layer_norm_on_cpu<const R: usize>(
         epsilon,
     );
     Tensor::<2>::from_dispatch(y).reshape(dims)
+}
+
+/// A layer's GroupNorm.
+///
+/// # Shapes
+/// - `x`: `[B, C, H, W]`
+/// - returns: `[B, C, H, W]`
+pub fn group_norm_layer(layer: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if let (Some(weight), Some(bias)) = (&layer.gamma, &layer.beta)
+        && crate::has_kernels(&x)
+        && crate::has_kernels(&weight.val())
+    {
+        use crate::cpu::CpuKernels;
+        use burn::backend::Dispatch;
+
+        let y = Dispatch::kernel_group_norm(
+            x.into_dispatch(),
+            weight.val().into_dispatch(),
+            bias.val().into_dispatch(),
+            layer.num_groups,
+            layer.epsilon,
+        );
+        return Tensor::from_dispatch(y);
+    }
+    layer.forward(x)
 }

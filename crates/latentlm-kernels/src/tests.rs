@@ -8,13 +8,14 @@ mod decode;
 use std::cell::Cell;
 
 use burn::module::{Param, ParamId};
+use burn::nn::GroupNormConfig;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::activation::{self, Activation};
 use crate::cross_entropy::{self, cross_entropy};
 use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, SwiGluBlock, swiglu_block};
-use crate::{gelu, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
+use crate::{gelu, group_norm_layer, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
 
 fn device() -> Device {
     Device::default().autodiff()
@@ -182,6 +183,29 @@ fn rows_are_divided_by_their_root_mean_square() {
         &expected,
         1e-6,
     );
+}
+
+/// A group of a channel, of several, and of all; planes that fill no vector.
+#[test]
+fn group_norm_is_burns() {
+    for (groups, channels, size) in [(3, 3, [5, 7]), (2, 6, [4, 9]), (1, 5, [1, 3])] {
+        let mut layer = GroupNormConfig::new(groups, channels).init(&device());
+        layer.gamma = Some(Param::initialized(ParamId::new(), normal([channels])));
+        layer.beta = Some(Param::initialized(ParamId::new(), normal([channels])));
+        let x = normal([2, channels, size[0], size[1]]);
+        let inputs = [
+            Input::Pictures(x.clone()),
+            Input::Vector(layer.gamma.as_ref().unwrap().val()),
+            Input::Vector(layer.beta.as_ref().unwrap().val()),
+        ];
+        check(
+            "group norm",
+            &inputs,
+            || group_norm_layer(&layer, x.clone()),
+            || layer.forward(x.clone()),
+        );
+        check_slope("group norm", x, |x| group_norm_layer(&layer, x));
+    }
 }
 
 #[test]

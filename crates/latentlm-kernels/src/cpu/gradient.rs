@@ -10,11 +10,10 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 
 use super::activation;
 use super::attention;
-use super::backend::{
-    AttentionInputs, BlockInputs, Conv2dInputs, CpuKernels, DepthwiseInputs, Optional, contiguous,
-    numbers, sizes, tensor, weight_alone,
-};
+use super::backend::{CpuKernels, Optional, contiguous, numbers, sizes, tensor, weight_alone};
 use super::cross_entropy;
+use super::group_norm;
+use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
 use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm;
@@ -220,6 +219,21 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(t.into_primitive()));
         let y = Flex::kernel_layer_norm(x.clone(), weight.clone(), bias, epsilon);
         record::<_, C, 3>(LayerNormStep, nodes, (x, weight, epsilon), y)
+    }
+
+    fn kernel_group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
+        let inputs = GroupNormInputs::new([x, weight], groups, epsilon);
+        let y = group_norm::forward(inputs.norm(), numbers(&contiguous(bias)));
+        let y = tensor(y, inputs.x.shape());
+        record::<_, C, 3>(GroupNormStep, nodes, inputs, y)
     }
 }
 
@@ -453,5 +467,23 @@ impl Backward<Flex, 3> for LayerNormStep {
         register!(grads, for_x, tensor(dx, [rows, width]));
         register!(grads, for_weight, tensor(dw, [width]));
         register!(grads, for_bias, tensor(db, [width]));
+    }
+}
+
+#[derive(Debug)]
+struct GroupNormStep;
+
+impl Backward<Flex, 3> for GroupNormStep {
+    type State = GroupNormInputs;
+
+    fn backward(self, ops: Ops<GroupNormInputs, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let inputs = ops.state;
+        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+        let norm = inputs.norm();
+        let [dx, dw, db] = group_norm::backward(norm, numbers(&gradient));
+        let [for_x, for_weight, for_bias] = ops.parents;
+        register!(grads, for_x, tensor(dx, inputs.x.shape()));
+        register!(grads, for_weight, tensor(dw, [norm.channels]));
+        register!(grads, for_bias, tensor(db, [norm.channels]));
     }
 }

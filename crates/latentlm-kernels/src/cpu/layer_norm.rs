@@ -6,7 +6,7 @@ use multiversion::multiversion;
 
 /// Mean and inverse deviation of a row.
 #[inline(always)]
-fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+pub(super) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let width = x.len() as f32;
     let mean = sum_pairs(x, x, |a, _| a) / width;
     let variance = sum_pairs(x, x, |a, _| (a - mean) * (a - mean)) / width;
