@@ -121,6 +121,12 @@ impl Conv2d<'_> {
             let to = &mut columns[at + seen.start..at + seen.end];
             match across {
                 1 => to.copy_from_slice(&picture[from..from + seen.len()]),
+                2 => {
+                    let (last, to) = to.split_last_mut().expect("a run has a number");
+                    let pairs = picture[from..].as_chunks::<2>().0;
+                    to.iter_mut().zip(pairs).for_each(|(to, [x, _])| *to = *x);
+                    *last = picture[from + 2 * to.len()];
+                }
                 _ => {
                     let values = picture[from..].iter().step_by(across);
                     to.iter_mut().zip(values).for_each(|(to, x)| *to = *x);
@@ -138,6 +144,15 @@ impl Conv2d<'_> {
                 1 => {
                     let to = &mut picture[from..from + seen.len()];
                     to.iter_mut().zip(values).for_each(|(to, x)| *to += x);
+                }
+                2 => {
+                    let (last, values) = values.split_last().expect("a run has a number");
+                    let pairs = picture[from..].as_chunks_mut::<2>().0;
+                    pairs
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|([to, _], x)| *to += x);
+                    picture[from + 2 * values.len()] += last;
                 }
                 _ => {
                     let to = picture[from..].iter_mut().step_by(across);

@@ -21,9 +21,12 @@ use crate::workers::cut;
 const TILES: usize = 64;
 /// Channels below which the products are too narrow to make up for the transforms.
 const LEAST_CHANNELS: usize = 16;
-/// Parts of a batch whose gradients of the weight are summed by themselves; fixed, so that the sum
-/// does not depend on the threads.
+/// Parts of a batch, at most, whose gradients of the weight are summed by themselves; their number does
+/// not depend on the threads, so that the sum does not.
 const PARTS: usize = 8;
+/// Tiles that a part has at least: for fewer its sum, of which a layer of 128 channels has a
+/// megabyte, would be no smaller than what is added to it.
+const TILES_A_PART: usize = 8 * TILES;
 
 /// A convolution and its input.
 #[derive(Clone, Copy)]
@@ -125,7 +128,9 @@ impl Winograd<'_> {
         let weights = transform_weights(self.weight);
         let mut dx = vec![0.0; if wanted[0] { self.x.len() } else { 0 }];
         let mut rest = dx.as_mut_slice();
-        let parts = cut(self.batch, self.batch.clamp(1, PARTS));
+        let tiles = self.batch * self.tiles().iter().product::<usize>();
+        let count = (tiles / TILES_A_PART).min(PARTS).min(self.batch);
+        let parts = cut(self.batch, count.max(1));
         let parts = parts.into_iter().map(|pictures| {
             let own = wanted[0] as usize * pictures.len() * self.picture();
             let dx;
