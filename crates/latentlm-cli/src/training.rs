@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use latentlm_kernels::without_kernels;
 use latentlm_train::{
     Interrupter, ProgressMode, Recipe, RunEnd, RunFolder, RunOptions, TrainError, minutes,
     peak_memory_bytes,
@@ -23,6 +24,9 @@ pub struct Training {
     /// Continues the run from its newest checkpoint
     #[arg(long)]
     resume: bool,
+    /// Does without the kernels of the CPU: slower, to see what they are worth and whether they are right
+    #[arg(long)]
+    without_kernels: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     progress: Shown,
@@ -70,7 +74,11 @@ impl Training {
             },
             interrupter,
         };
-        match train(recipe, options)? {
+        let end = match self.without_kernels {
+            true => without_kernels(|| train(recipe, options)),
+            false => train(recipe, options),
+        };
+        match end? {
             RunEnd::Finished {
                 samples,
                 report,

@@ -31,10 +31,10 @@ const MODULATION_BYTES: usize = 512 << 10;
 
 /// Takes all steps, if everything lies where this can be done.
 pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>> {
-    let head = Head::new(head, run.precision)?;
     let [noise, condition, timesteps] = [&run.noise, &run.condition, &run.timesteps].map(flat);
     let (noise, condition, timesteps) = (noise?, condition?, timesteps?);
     let [latents, _] = sizes(&noise);
+    let head = Head::new(head, run.precision, rayon::current_num_threads() == 1)?;
     let run = Run {
         conditions: numbers(&condition),
         timesteps: numbers(&timesteps),
@@ -72,9 +72,9 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(layer: &HeadLayer, precision: HeadPrecision) -> Option<Self> {
+    fn new(layer: &HeadLayer, precision: HeadPrecision, alone: bool) -> Option<Self> {
         let block = &layer.block;
-        let weight = |x| Weight::new(x, precision);
+        let weight = |x| Weight::new(x, precision, alone);
         Some(Self {
             norm: flat_option(&block.norm_weight)?,
             modulation: weight(&layer.modulation)?,
@@ -103,10 +103,11 @@ struct Head {
 }
 
 impl Head {
-    fn new(head: &SampledHead, precision: HeadPrecision) -> Option<Self> {
-        let weight = |x| Weight::new(x, precision);
+    fn new(head: &SampledHead, precision: HeadPrecision, alone: bool) -> Option<Self> {
+        let weight = |x| Weight::new(x, precision, alone);
         let layers = head.layers.iter();
-        let layers: Option<_> = layers.map(|layer| Layer::new(layer, precision)).collect();
+        let layers = layers.map(|layer| Layer::new(layer, precision, alone));
+        let layers: Option<_> = layers.collect();
         Some(Self {
             input: weight(&head.input)?,
             bias: flat_option(&head.input_bias)?,

@@ -16,6 +16,7 @@ mod math;
 mod matrix;
 mod norm;
 mod optimizer;
+mod panels;
 mod plain;
 mod rounded;
 mod rows;

@@ -1,11 +1,12 @@
-//! A weight that rows are multiplied with many times: float32, or rounded to bfloat16 and laid out for
-//! the processor's own product of such numbers.
+//! A weight that rows are multiplied with many times: float32, in panels where it is large, or rounded to
+//! bfloat16 and laid out for the processor's own product of such numbers.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
 use super::backend::{contiguous, numbers, sizes};
 use super::matrix::{Matrix, product_over};
+use super::panels::Panels;
 use super::plain::plain;
 use super::rounded::{self, Rounded};
 use crate::head::HeadPrecision;
@@ -13,18 +14,23 @@ use crate::head::HeadPrecision;
 /// A matrix `[inputs, outputs]`.
 pub(super) enum Weight {
     Whole(FlexTensor),
+    Panels(Panels),
     Rounded(Rounded),
 }
 
 impl Weight {
     /// `None` where it does not lie in float32 on the CPU, or the processor has no products of the
-    /// precision.
-    pub(super) fn new(x: &Tensor<2>, precision: HeadPrecision) -> Option<Self> {
+    /// precision. Laid out on this thread `alone`, or on all.
+    pub(super) fn new(x: &Tensor<2>, precision: HeadPrecision, alone: bool) -> Option<Self> {
         let whole = contiguous(plain(x.clone())?);
+        let [inputs, outputs] = sizes(&whole);
         match precision {
+            HeadPrecision::F32 if inputs * outputs >= Panels::LEAST => {
+                let panels = Panels::new(numbers(&whole), inputs, outputs, alone);
+                Some(Self::Panels(panels))
+            }
             HeadPrecision::F32 => Some(Self::Whole(whole)),
             HeadPrecision::Bf16 if rounded::available() => {
-                let [inputs, outputs] = sizes(&whole);
                 let rounded = Rounded::new(numbers(&whole), inputs, outputs);
                 Some(Self::Rounded(rounded))
             }
@@ -36,6 +42,7 @@ impl Weight {
     pub(super) fn sizes(&self) -> [usize; 2] {
         match self {
             Self::Whole(whole) => sizes(whole),
+            Self::Panels(panels) => panels.sizes(),
             Self::Rounded(rounded) => rounded.sizes(),
         }
     }
@@ -56,6 +63,7 @@ impl Weight {
                 let weight = Matrix::new(numbers(whole), inputs, outputs);
                 product_over(out, Matrix::new(x, rows, inputs), weight, alone);
             }
+            Self::Panels(panels) => panels.product_over(out, x, alone),
             Self::Rounded(rounded) => rounded.product_over(out, x, scratch),
         }
     }
