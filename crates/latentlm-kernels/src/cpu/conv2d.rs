@@ -56,7 +56,8 @@ impl Conv2d<'_> {
         self.input * self.kernel.iter().product::<usize>()
     }
 
-    fn picture(&self) -> usize {
+    /// Numbers of a picture.
+    pub(super) fn picture(&self) -> usize {
         self.input * self.size.iter().product::<usize>()
     }
 
@@ -162,29 +163,9 @@ impl Conv2d<'_> {
         });
     }
 
-    /// The same with fewer multiplications, where its taps allow that and it pays.
-    fn winograd(&self) -> Option<Winograd<'_>> {
-        let Window {
-            stride,
-            padding,
-            dilation,
-        } = self.window;
-        let same = Winograd {
-            x: self.x,
-            weight: self.weight,
-            batch: self.batch,
-            input: self.input,
-            output: self.output,
-            size: self.size,
-            padding,
-        };
-        let taps = (self.kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1]);
-        (taps && same.pays()).then_some(same)
-    }
-
     /// `[batch, output, rows, columns]`
     pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
-        if let Some(winograd) = self.winograd() {
+        if let Some(winograd) = Winograd::of(*self) {
             return winograd.forward(bias);
         }
         let (plane, width) = (self.plane(), self.out_size()[1]);
@@ -214,7 +195,7 @@ impl Conv2d<'_> {
 
     /// The gradients of the input and of the weight, those of the two that are wanted.
     pub(super) fn gradients(&self, dout: &[f32], wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-        if let Some(winograd) = self.winograd() {
+        if let Some(winograd) = Winograd::of(*self) {
             return winograd.gradients(dout, wanted);
         }
         let [x, weight] = wanted;

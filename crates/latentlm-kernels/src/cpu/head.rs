@@ -12,7 +12,7 @@ use super::backend::{contiguous, numbers, sizes, tensor};
 use super::math::sigmoid;
 use super::norm::{Affine, normalize};
 use super::plain::{plain, wrapped};
-use super::weight::Weight;
+use super::weight::{Scratch, Weight};
 use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_PART, cut};
 
@@ -216,8 +216,7 @@ struct Work {
     prediction: Vec<f32>,
     /// The last step's estimate, `[latents, latent]`.
     clean: Vec<f32>,
-    /// For rows that are rounded before a product.
-    scratch: Vec<u32>,
+    scratch: Scratch,
 }
 
 impl Work {
@@ -242,7 +241,7 @@ impl Work {
             up: numbers(inner.unwrap_or(0)),
             prediction: numbers(head.latent()),
             clean: vec![0.0; latents.len() * head.latent()],
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
             latents,
         }
     }

@@ -49,8 +49,15 @@ impl Panels {
         [self.inputs, self.outputs]
     }
 
-    /// `out = x self` for rows `x`, on this thread `alone` or on all.
-    pub(super) fn product_over(&self, out: &mut [f32], x: &[f32], alone: bool) {
+    /// `out = x self` for rows `x`, on this thread `alone` or on all. `scratch` is memory for what threads
+    /// have worked out.
+    pub(super) fn product_over(
+        &self,
+        out: &mut [f32],
+        x: &[f32],
+        scratch: &mut Vec<f32>,
+        alone: bool,
+    ) {
         let rows = x.len() / self.inputs.max(1);
         assert_eq!(out.len(), rows * self.outputs, "the product's size");
         if out.is_empty() {
@@ -70,11 +77,13 @@ impl Panels {
             return;
         }
         // Threads cannot share rows of results: each has columns to itself, which are put together.
-        let mut parts = vec![0.0; out.len()];
-        let panels = self.numbers.par_chunks(size);
+        if scratch.len() < out.len() {
+            scratch.resize(out.len(), 0.0);
+        }
+        let parts = &mut scratch[..out.len()];
         parts
             .par_chunks_mut(rows * COLUMNS)
-            .zip(panels)
+            .zip(self.numbers.par_chunks(size))
             .for_each(|(out, panel)| multiply(out, None, panel));
         for (row, out) in out.chunks_exact_mut(self.outputs).enumerate() {
             let parts = parts.chunks(rows * COLUMNS);
@@ -101,7 +110,7 @@ mod tests {
             for alone in [true, false] {
                 let panels = Panels::new(&whole, inputs, outputs, alone);
                 let mut got = vec![9.0; rows * outputs];
-                panels.product_over(&mut got, &x, alone);
+                panels.product_over(&mut got, &x, &mut vec![7.0; 3], alone);
                 assert_eq!(got.len(), expected.len());
                 for (got, expected) in got.iter().zip(&expected) {
                     assert!((got - expected).abs() < 1e-4, "{got} for {expected}");

@@ -11,6 +11,15 @@ use super::plain::plain;
 use super::rounded::{self, Rounded};
 use crate::head::HeadPrecision;
 
+/// Memory that is kept from product to product.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Of rows before a product.
+    rounded: Vec<u32>,
+    /// Of columns that threads have worked out.
+    columns: Vec<f32>,
+}
+
 /// A matrix `[inputs, outputs]`.
 pub(super) enum Weight {
     Whole(FlexTensor),
@@ -47,13 +56,12 @@ impl Weight {
         }
     }
 
-    /// `out = x w` for rows `x`: on this thread `alone`, or on all where that pays. `scratch` is memory
-    /// that is kept from product to product.
+    /// `out = x w` for rows `x`: on this thread `alone`, or on all where that pays.
     pub(super) fn product_over(
         &self,
         out: &mut [f32],
         x: &[f32],
-        scratch: &mut Vec<u32>,
+        scratch: &mut Scratch,
         alone: bool,
     ) {
         let [inputs, outputs] = self.sizes();
@@ -63,8 +71,8 @@ impl Weight {
                 let weight = Matrix::new(numbers(whole), inputs, outputs);
                 product_over(out, Matrix::new(x, rows, inputs), weight, alone);
             }
-            Self::Panels(panels) => panels.product_over(out, x, alone),
-            Self::Rounded(rounded) => rounded.product_over(out, x, scratch),
+            Self::Panels(panels) => panels.product_over(out, x, &mut scratch.columns, alone),
+            Self::Rounded(rounded) => rounded.product_over(out, x, &mut scratch.rounded),
         }
     }
 }

@@ -10,11 +10,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::conv2d::Conv2d;
 use super::matrix::{Matrix, product_into, product_over};
 use super::tiles::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,
 };
+use crate::conv2d::Window;
 use crate::workers::cut;
 
 /// Tiles of a block, about: their transforms stay in the second cache.
@@ -28,48 +30,31 @@ const PARTS: usize = 8;
 /// megabyte, would be no smaller than what is added to it.
 const TILES_A_PART: usize = 8 * TILES;
 
-/// A convolution and its input.
+/// A convolution by such taps.
 #[derive(Clone, Copy)]
-pub(super) struct Winograd<'a> {
-    /// `[batch, input, height, width]`
-    pub(super) x: &'a [f32],
-    /// `[output, input, 3, 3]`
-    pub(super) weight: &'a [f32],
-    pub(super) batch: usize,
-    /// Channels.
-    pub(super) input: usize,
-    pub(super) output: usize,
-    /// Rows and columns of a picture.
-    pub(super) size: [usize; 2],
-    pub(super) padding: [usize; 2],
-}
+pub(super) struct Winograd<'a>(Conv2d<'a>);
 
-impl Winograd<'_> {
-    /// Whether the transforms are worth it: for wide layers, and for so many tiles that the weights'
-    /// transform is small beside them.
-    pub(super) fn pays(&self) -> bool {
-        let [height, width] = self.size;
-        let narrow = self.input.min(self.output) < LEAST_CHANNELS;
-        let few = self.batch * height * width < 4 * TILES;
-        !narrow && !few
-    }
-
-    fn out_size(&self) -> [usize; 2] {
-        [0, 1].map(|axis| self.size[axis] + 2 * self.padding[axis] - 2)
+impl<'a> Winograd<'a> {
+    /// A convolution, if its taps are such and the transforms are worth it: for wide layers, and for so
+    /// many tiles that the weights' transform is small beside them.
+    pub(super) fn of(convolution: Conv2d<'a>) -> Option<Self> {
+        let Window {
+            stride, dilation, ..
+        } = convolution.window;
+        let taps = (convolution.kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1]);
+        let wide = convolution.input.min(convolution.output) >= LEAST_CHANNELS;
+        let pixels = convolution.batch * convolution.size.iter().product::<usize>();
+        (taps && wide && pixels >= 4 * TILES).then_some(Self(convolution))
     }
 
     /// Rows and columns of tiles.
     fn tiles(&self) -> [usize; 2] {
-        self.out_size().map(|size| size.div_ceil(2))
-    }
-
-    fn picture(&self) -> usize {
-        self.input * self.size[0] * self.size[1]
+        self.0.out_size().map(|size| size.div_ceil(2))
     }
 
     fn out_picture(&self) -> usize {
-        let [height, width] = self.out_size();
-        self.output * height * width
+        let [height, width] = self.0.out_size();
+        self.0.output * height * width
     }
 
     /// Rows of tiles of so many pictures, in blocks.
@@ -90,33 +75,33 @@ impl Winograd<'_> {
     }
 
     fn x_stack(&self) -> Stack {
-        self.stack(self.input, self.size, self.padding)
+        self.stack(self.0.input, self.0.size, self.0.window.padding)
     }
 
     fn y_stack(&self) -> Stack {
-        self.stack(self.output, self.out_size(), [0, 0])
+        self.stack(self.0.output, self.0.out_size(), [0, 0])
     }
 
     /// `[batch, output, rows, columns]`
     pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
-        let weights = transform_weights(self.weight);
+        let weights = transform_weights(self.0.weight);
         let [down, across] = self.tiles();
         let pictures = TILES.div_ceil(down * across);
-        let mut out = vec![0.0; self.batch * self.out_picture()];
-        let x = self.x.par_chunks(pictures * self.picture());
+        let mut out = vec![0.0; self.0.batch * self.out_picture()];
+        let x = self.0.x.par_chunks(pictures * self.0.picture());
         out.par_chunks_mut(pictures * self.out_picture())
             .zip(x)
             .for_each(|(out, x)| {
                 let mut block = Block::new(self);
-                for rows in self.blocks(x.len() / self.picture()) {
+                for rows in self.blocks(x.len() / self.0.picture()) {
                     block.take_x(self.x_stack(), x, &rows);
                     block.multiply(&weights);
                     into_outputs(&block.y, self.y_stack(), &rows, out);
                 }
-                let [height, width] = self.out_size();
+                let [height, width] = self.0.out_size();
                 let planes = out.chunks_exact_mut(height * width);
                 for (index, plane) in planes.enumerate() {
-                    let bias = bias.map_or(0.0, |bias| bias[index % self.output]);
+                    let bias = bias.map_or(0.0, |bias| bias[index % self.0.output]);
                     plane.iter_mut().for_each(|y| *y += bias);
                 }
             });
@@ -125,21 +110,21 @@ impl Winograd<'_> {
 
     /// The gradients of the input and of the weight, those of the two that are wanted.
     pub(super) fn gradients(&self, dout: &[f32], wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-        let weights = transform_weights(self.weight);
-        let mut dx = vec![0.0; if wanted[0] { self.x.len() } else { 0 }];
+        let weights = transform_weights(self.0.weight);
+        let mut dx = vec![0.0; if wanted[0] { self.0.x.len() } else { 0 }];
         let mut rest = dx.as_mut_slice();
-        let tiles = self.batch * self.tiles().iter().product::<usize>();
-        let count = (tiles / TILES_A_PART).min(PARTS).min(self.batch);
-        let parts = cut(self.batch, count.max(1));
+        let tiles = self.0.batch * self.tiles().iter().product::<usize>();
+        let count = (tiles / TILES_A_PART).min(PARTS).min(self.0.batch);
+        let parts = cut(self.0.batch, count.max(1));
         let parts = parts.into_iter().map(|pictures| {
-            let own = wanted[0] as usize * pictures.len() * self.picture();
+            let own = wanted[0] as usize * pictures.len() * self.0.picture();
             let dx;
             (dx, rest) = std::mem::take(&mut rest).split_at_mut(own);
             (pictures, dx)
         });
         let parts: Vec<_> = parts.collect();
         let sums = parts.into_par_iter().map(|(pictures, dx)| {
-            let x = &self.x[pictures.start * self.picture()..pictures.end * self.picture()];
+            let x = &self.0.x[pictures.start * self.0.picture()..pictures.end * self.0.picture()];
             let dout =
                 &dout[pictures.start * self.out_picture()..pictures.end * self.out_picture()];
             self.part(x, dout, &weights, dx, wanted)
@@ -167,7 +152,7 @@ impl Winograd<'_> {
     ) -> Vec<f32> {
         let mut sum = vec![0.0; if wanted[1] { weights.len() } else { 0 }];
         let mut block = Block::new(self);
-        for rows in self.blocks(x.len() / self.picture()) {
+        for rows in self.blocks(x.len() / self.0.picture()) {
             block.take_dy(self.y_stack(), dout, &rows);
             if wanted[1] {
                 block.take_x(self.x_stack(), x, &rows);
@@ -199,7 +184,7 @@ impl Block {
         Self {
             x: Vec::new(),
             y: Vec::new(),
-            channels: [of.input, of.output],
+            channels: [of.0.input, of.0.output],
             tiles: 0,
         }
     }

@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig;
+use burn::nn::{GroupNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::{
     AdamWStep, CachedSight, PackedHeads, Rotary, Sight, SwiGluBlock, Trained, adamw,
     cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
-    document_attention, full_attention, gelu, layer_norm, linear, rms_norm, silu, square_sum,
-    swiglu_block, tanh, without_kernels,
+    document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear, rms_norm, silu,
+    square_sum, swiglu_block, tanh, without_kernels,
 };
 
 /// Time that one measurement takes at least, in milliseconds: below that a clock tells little.
@@ -100,24 +100,47 @@ fn training(device: &Device) -> Vec<Case> {
     let mut cases = products(&mut random, device);
     cases.extend(norms_and_activations(&mut random, device));
     cases.extend(attentions(&mut random, device));
+    cases.extend(convolutions(&mut random, device));
+    cases
+}
+
+/// Those of the convolutional codecs of pictures and of speech, and the norm beside the first.
+fn convolutions(random: &mut RandomStream, device: &Device) -> Vec<Case> {
     let [x, weight] =
         [[4, 8006, 32], [32, 1, 7]].map(|shape| random.normal(shape, device).require_grad());
     let bias = random.normal([32], device).require_grad();
     let convolution = Conv2dConfig::new([64, 64], [3, 3])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
         .init(device);
+    let halving = Conv2dConfig::new([64, 64], [4, 4])
+        .with_stride([2, 2])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device);
+    let norm = GroupNormConfig::new(8, 64).init(device);
     let pictures = random.normal([8, 64, 32, 32], device).require_grad();
-    cases.push(Case {
-        name: "convolution of pictures",
-        sizes: "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3",
-        unit: graded(move || conv2d_layer(&convolution, pictures.clone())),
-    });
-    cases.push(Case {
-        name: "depthwise convolution",
-        sizes: "4 signals of 8000, 32 channels, kernel 7",
-        unit: graded(move || depthwise_conv(x.clone(), weight.clone(), bias.clone())),
-    });
-    cases
+    let [a, b] = [(); 2].map(|()| pictures.clone());
+    vec![
+        Case {
+            name: "convolution of pictures",
+            sizes: "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3",
+            unit: graded(move || conv2d_layer(&convolution, a.clone())),
+        },
+        Case {
+            name: "convolution that halves",
+            sizes: "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4",
+            unit: graded(move || conv2d_layer(&halving, b.clone())),
+        },
+        Case {
+            name: "GroupNorm",
+            sizes: "8 of 32 x 32, 64 channels in 8 groups",
+            unit: graded(move || group_norm_layer(&norm, pictures.clone())),
+        },
+        Case {
+            name: "depthwise convolution",
+            sizes: "4 signals of 8000, 32 channels, kernel 7",
+            unit: graded(move || depthwise_conv(x.clone(), weight.clone(), bias.clone())),
+        },
+    ]
 }
 
 fn products(random: &mut RandomStream, device: &Device) -> Vec<Case> {
