@@ -1,13 +1,32 @@
 //! Autoregressive generation of latents, with guidance and a KV cache.
 
-use burn::tensor::{Int, Tensor};
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor};
 use latentlm_core::{
     CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions, Sampler,
 };
-use latentlm_kernels::{at_once, parts};
+use latentlm_kernels::{ROWS_A_PART, at_once, parts_of};
 
 use crate::image::ImageAdapters;
 use crate::model::LatentLm;
+
+/// Width of a model from which on all rows go together: its products are large enough to be shared by
+/// all threads, and its weights too large for each thread to lay out a copy of them for the solver.
+const WIDE: usize = 512;
+
+/// Cuts rows that are drawn independently, each part on a thread from beginning to end.
+pub(crate) fn independent_parts(
+    device: &Device,
+    width: usize,
+    rows: usize,
+    least: usize,
+) -> Vec<Range<usize>> {
+    match width < WIDE {
+        true => parts_of(device, rows, least),
+        false => vec![0..rows; 1],
+    }
+}
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<ImageAdapters, B, H> {
     /// Draws the latents of one image a label.
@@ -48,8 +67,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<ImageAdapters, B, H> {
             return self.generate_part(labels, noise, options, random);
         }
         // Images are independent, and so are these samplers of any further noise.
-        let parts = parts(&labels.device(), labels.dims()[0]).into_iter();
-        let inputs = parts.map(|rows| {
+        let width = self.backbone.width();
+        let parts = independent_parts(&labels.device(), width, labels.dims()[0], ROWS_A_PART);
+        let inputs = parts.into_iter().map(|rows| {
             let labels = labels.clone().narrow(0, rows.start, rows.len());
             let noise = noise.clone().narrow(0, rows.start, rows.len());
             // Modules may go to another thread, but not be shared with one; a clone copies no weights.

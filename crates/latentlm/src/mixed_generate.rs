@@ -3,8 +3,9 @@
 use burn::tensor::{Device, Tensor};
 use latentlm_core::sequence::{Document, Segment, SpecialTokens};
 use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
-use latentlm_kernels::{at_once, parts_of};
+use latentlm_kernels::at_once;
 
+use crate::generate::independent_parts;
 use crate::mixed::MixedAdapters;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
@@ -126,8 +127,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<MixedAdapters, B, Vec<H>> {
         assert!(!prompts.is_empty(), "no prompt");
         let modalities = self.adapters.latents.len();
         assert_eq!(options.frames.len(), modalities, "frames of each modality");
-        let shares = parts_of(device, prompts.len(), PROMPTS_A_PART).into_iter();
-        let shares = shares.map(|share| {
+        let width = self.backbone.width();
+        let shares = independent_parts(device, width, prompts.len(), PROMPTS_A_PART);
+        let shares = shares.into_iter().map(|share| {
             // Modules may go to another thread, but not be shared with one.
             let model = Self {
                 adapters: self.adapters.clone(),
