@@ -6,11 +6,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
+use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_pipelines::{ImageRecipe, MixedRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
-use latentlm_train::{
-    CompareMixedRecipe, CompareRecipe, ImageRecipe, MixedRecipe, Player, Recipe, SigmaRecipe,
-    SpeechRecipe,
-};
+use latentlm_train::Player;
 
 /// Models of this size are built one at a time.
 fn alone() -> MutexGuard<'static, ()> {

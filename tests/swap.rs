@@ -7,8 +7,9 @@ use latentlm::adapters::Whitening;
 use latentlm::{ImageLmConfig, LatentCodec, LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_core::conformance::{assert_close, codec, module};
 use latentlm_core::{LatentSpec, NoiseScale, Posterior, SignalLayout};
+use latentlm_pipelines::StageConfig;
 use latentlm_tests::tiny_recipe;
-use latentlm_train::{Player, StageConfig};
+use latentlm_train::Player;
 
 /// Patches of 4x4 pixels, turned by an orthogonal matrix: a lossless linear codec.
 #[derive(Module, Debug)]

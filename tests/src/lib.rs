@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use latentlm_train::{CompareRecipe, ImageRecipe, Recipe, SigmaRecipe};
+use latentlm_compare::{CompareRecipe, SigmaRecipe};
+use latentlm_pipelines::{ImageRecipe, Recipe};
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {

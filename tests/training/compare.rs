@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use latentlm_tests::{tiny_comparison, tiny_recipe, tiny_sigma_comparison};
-use latentlm_train::{
-    CompareSamplingOptions, Comparison, RunEnd, SigmaResult, compare_image, compare_sampling,
-    compare_sigma, train_image,
+use latentlm_compare::{
+    CompareSamplingOptions, Comparison, SigmaResult, compare_image, compare_sampling, compare_sigma,
 };
+use latentlm_tests::{tiny_comparison, tiny_recipe, tiny_sigma_comparison};
+use latentlm_train::{RunEnd, train_image};
 
 use crate::{alone, run_options};
 

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
+use latentlm_eval::{EvaluateOptions, evaluate_image};
+use latentlm_pipelines::{Generator, ImageRecipe, RunFolder};
 use latentlm_tests::tiny_recipe;
-use latentlm_train::{
-    EvaluateOptions, Generator, ImageRecipe, RunEnd, RunFolder, TrainError, evaluate_image,
-    train_image,
-};
+use latentlm_train::{RunEnd, TrainError, train_image};
 
 use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 

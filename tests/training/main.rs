@@ -10,9 +10,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::Device;
-use latentlm_train::{
-    Interrupter, MetricsLog, ProgressMode, Recipe, RunEnd, RunFolder, RunOptions, TrainError,
-};
+use latentlm_pipelines::{MetricsLog, Recipe, RunFolder};
+use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError};
 
 /// Parameters are drawn from the device's generator, which all threads share: runs whose weights
 /// are compared take turns.
@@ -34,6 +33,7 @@ fn run_options(path: &Path, resume: bool, stop: bool) -> RunOptions {
         more_devices: Vec::new(),
         progress: ProgressMode::Silent,
         interrupter,
+        within: String::new(),
     }
 }
 

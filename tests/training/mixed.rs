@@ -5,12 +5,13 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::TextOptions;
+use latentlm_compare::{CompareMixedRecipe, Comparison, compare_mixed};
 use latentlm_data::TextTokenizer;
-use latentlm_train::{
-    Artist, CompareMixedRecipe, Comparison, EvaluateMixedOptions, Made, MixedRecipe, PromptPiece,
-    Recipe, RunEnd, RunFolder, TrainError, compare_mixed, evaluate_mixed, image_grid, save_png,
-    train_mixed,
+use latentlm_eval::{EvaluateMixedOptions, evaluate_mixed};
+use latentlm_pipelines::{
+    Artist, Made, MixedRecipe, PromptPiece, Recipe, RunFolder, image_grid, save_png,
 };
+use latentlm_train::{RunEnd, TrainError, train_mixed};
 
 use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 

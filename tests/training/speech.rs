@@ -7,11 +7,10 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm_data::speech::{Skipped, read_audio, write_wav};
 use latentlm_data::{TextTokenizer, TokenizerKind};
+use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
+use latentlm_pipelines::{PipelineError, Recipe, RunFolder, Speaker, SpeechCodec, SpeechRecipe};
 use latentlm_tests::repository;
-use latentlm_train::{
-    EvaluateSpeechOptions, Listener, Recipe, RunEnd, RunFolder, Speaker, SpeechCodec, SpeechRecipe,
-    TrainError, evaluate_speech, train_speech,
-};
+use latentlm_train::{RunEnd, TrainError, train_speech};
 
 use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 
@@ -145,7 +144,7 @@ fn streams_what_it_says(speaker: &Speaker, text: &str, how: (&SampleOptions, u64
     let times = speaker.stream(text, None, how, |sound| {
         streamed.extend(sound);
         chunks += 1;
-        Ok::<(), TrainError>(())
+        Ok::<(), PipelineError>(())
     });
     let times = times.unwrap();
     assert!(times.first_audio_s <= times.total_s);
@@ -160,7 +159,7 @@ fn streams_what_it_says(speaker: &Speaker, text: &str, how: (&SampleOptions, u64
     let mut heard = 0;
     let ended = speaker.stream(text, None, how, |_| {
         heard += 1;
-        Err::<(), _>(TrainError::Voice {
+        Err::<(), _>(PipelineError::Voice {
             reason: "heard enough".into(),
         })
     });

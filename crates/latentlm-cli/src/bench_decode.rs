@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use latentlm::{ImageLmConfig, LmSizes, SampleOptions};
-use latentlm_train::decode_times;
+use latentlm_bench::decode_times;
 
 use crate::device::device;
 

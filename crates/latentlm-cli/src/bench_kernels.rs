@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use latentlm::core::bundle::write_atomically;
-use latentlm_train::kernel_times;
+use latentlm_bench::kernel_times;
 
 /// Times every kernel of the CPU against the same of Burn's operations, forward and backward
 #[derive(Args)]

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use latentlm::core::bundle::write_atomically;
-use latentlm_train::Workload;
-use latentlm_train::scaling::{Measured, Rates, ScalingReport, scaling_points};
+use latentlm_bench::Workload;
+use latentlm_bench::scaling::{Measured, Rates, ScalingReport, scaling_points};
 
 use crate::device::device;
 

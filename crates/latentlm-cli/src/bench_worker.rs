@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use latentlm_bench::{WORKLOADS, Workload};
+use latentlm_eval::peak_memory_bytes;
 use latentlm_kernels::{has_bf16_head, without_kernels};
-use latentlm_train::{WORKLOADS, Workload, peak_memory_bytes};
 
 use crate::device::device;
 

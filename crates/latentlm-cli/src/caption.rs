@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::Artist;
+use latentlm_pipelines::Artist;
 
 use crate::device::device;
 use crate::training::run_path;

@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use latentlm::core::bundle::write_atomically;
 use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
-use latentlm_train::{SpeechCodec, mel_distance_db, si_sdr_db, stoi};
+use latentlm_eval::{mel_distance_db, si_sdr_db, stoi};
+use latentlm_pipelines::SpeechCodec;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::device::device;

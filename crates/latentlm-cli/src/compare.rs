@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use latentlm_train::{
+use latentlm_compare::{
     CompareSamplingOptions, compare_image, compare_mixed, compare_sampling, compare_sigma,
 };
 

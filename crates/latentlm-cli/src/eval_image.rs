@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::{EvaluateOptions, ImageRecipe, RunFolder, evaluate_image};
+use latentlm_eval::{EvaluateOptions, evaluate_image};
+use latentlm_pipelines::{ImageRecipe, RunFolder};
 
 use crate::device::device;
 use crate::sampling::Sampling;

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::{EvaluateMixedOptions, MixedRecipe, RunFolder, evaluate_mixed};
+use latentlm_eval::{EvaluateMixedOptions, evaluate_mixed};
+use latentlm_pipelines::{MixedRecipe, RunFolder};
 
 use crate::device::device;
 use crate::sampling::Drawing;

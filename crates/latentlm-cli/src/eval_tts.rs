@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::{EvaluateSpeechOptions, Listener, RunFolder, SpeechRecipe, evaluate_speech};
+use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
+use latentlm_pipelines::{RunFolder, SpeechRecipe};
 
 use crate::device::device;
 use crate::sampling::Drawing;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use latentlm::TextOptions;
-use latentlm_train::{Artist, Made, PromptPiece, image_grid, save_png};
+use latentlm_pipelines::{Artist, Made, PromptPiece, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling::Drawing;

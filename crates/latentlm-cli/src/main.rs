@@ -29,7 +29,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use latentlm_data::DataError;
+use latentlm_eval::EvalError;
+use latentlm_pipelines::PipelineError;
 use latentlm_train::TrainError;
 
 /// LatentLM: train and sample latent language models.
@@ -110,18 +111,14 @@ fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<device::DeviceError>()
         || error.is::<latentlm::ModelError>()
-        || matches!(
-            error.downcast_ref(),
-            Some(
-                TrainError::Recipe(_)
-                    | TrainError::Config { .. }
-                    | TrainError::Codec(_)
-                    | TrainError::Model(_)
-                    | TrainError::Prompt { .. }
-                    | TrainError::Request { .. }
-                    | TrainError::Baseline(_)
-                    | TrainError::Data(DataError::Text { .. })
-            )
-        );
+        || error
+            .downcast_ref::<PipelineError>()
+            .is_some_and(PipelineError::is_usage)
+        || error
+            .downcast_ref::<EvalError>()
+            .is_some_and(EvalError::is_usage)
+        || error
+            .downcast_ref::<TrainError>()
+            .is_some_and(TrainError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }

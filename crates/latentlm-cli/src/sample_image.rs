@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use latentlm_train::{Generator, image_grid, save_png};
+use latentlm_pipelines::{Generator, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling::Sampling;

@@ -9,7 +9,7 @@ use clap::Args;
 use latentlm::SampleOptions;
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
-use latentlm_train::{Speaker, SpeakingTimes, TrainError, Voice, sentences};
+use latentlm_pipelines::{PipelineError, Speaker, SpeakingTimes, Voice, sentences};
 
 use crate::device::device;
 use crate::sampling::Drawing;
@@ -59,10 +59,10 @@ pub struct Speak {
 
 impl Speak {
     pub fn run(self) -> Result<()> {
-        let texts = self.texts().map_err(TrainError::from)?;
+        let texts = self.texts().map_err(PipelineError::from)?;
         if texts.is_empty() {
             let reason = "there is nothing to say: the text is empty".into();
-            return Err(TrainError::Data(DataError::Text { reason }).into());
+            return Err(PipelineError::Data(DataError::Text { reason }).into());
         }
         if self.each && self.out == Path::new("-") {
             bail!("--each writes files: name a folder for them with --out");
@@ -147,8 +147,8 @@ impl Speak {
         Ok(vec![text])
     }
 
-    fn unwritten(&self, source: io::Error) -> TrainError {
-        TrainError::Data(DataError::Io {
+    fn unwritten(&self, source: io::Error) -> PipelineError {
+        PipelineError::Data(DataError::Io {
             action: "write",
             path: self.out.clone(),
             source,
@@ -165,7 +165,7 @@ impl Speak {
                 })
             });
         match written {
-            Err(TrainError::Data(DataError::Io { source, .. }))
+            Err(PipelineError::Data(DataError::Io { source, .. }))
                 if source.kind() == io::ErrorKind::BrokenPipe =>
             {
                 Ok(())
@@ -224,8 +224,8 @@ impl Speak {
     fn say(
         &self,
         said: &Said,
-        mut hear: impl FnMut(&[f32]) -> Result<(), TrainError>,
-    ) -> Result<(SpeakingTimes, usize), TrainError> {
+        mut hear: impl FnMut(&[f32]) -> Result<(), PipelineError>,
+    ) -> Result<(SpeakingTimes, usize), PipelineError> {
         let (pause, mut cut) = (said.pause(), 0);
         let mut sum = SpeakingTimes {
             first_audio_s: 0.0,

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use latentlm_eval::peak_memory_bytes;
 use latentlm_kernels::without_kernels;
-use latentlm_train::{
-    Interrupter, ProgressMode, Recipe, RunEnd, RunFolder, RunOptions, TrainError, minutes,
-    peak_memory_bytes,
-};
+use latentlm_pipelines::{Recipe, RunFolder};
+use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, minutes};
 
 use crate::device::devices;
 
@@ -73,6 +72,7 @@ impl Training {
                 Shown::Silent => ProgressMode::Silent,
             },
             interrupter,
+            within: String::new(),
         };
         let end = match self.without_kernels {
             true => without_kernels(|| train(recipe, options)),

@@ -7,13 +7,12 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::{AdamWState, AdaptiveMomentumState, DynState, GradientsParams};
 use burn::tensor::Tensor;
 use latentlm_kernels::{AdamWStep, Trained, adamw, blend};
-
-use crate::recipe::StageConfig;
+use latentlm_pipelines::StageConfig;
 
 const EPSILON: f64 = 1e-8;
 
 /// AdamW with its state, which is that of Burn's AdamW.
-pub(crate) struct AdamW {
+pub struct AdamW {
     beta_1: f64,
     beta_2: f64,
     weight_decay: f64,
@@ -22,16 +21,16 @@ pub(crate) struct AdamW {
 
 /// What changes from step to step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    pub(crate) learning_rate: f64,
+pub struct Pace {
+    pub learning_rate: f64,
     /// What gradients are multiplied by first.
-    pub(crate) gradient_scale: f64,
+    pub gradient_scale: f64,
     /// What is kept of the moving average.
-    pub(crate) average_decay: f64,
+    pub average_decay: f64,
 }
 
 impl AdamW {
-    pub(crate) fn new(config: &StageConfig) -> Self {
+    pub fn new(config: &StageConfig) -> Self {
         Self {
             beta_1: config.beta_1,
             beta_2: config.beta_2,
@@ -45,7 +44,7 @@ impl AdamW {
     ///
     /// Tensors are moved to where they are changed, not cloned: with a single owner that happens in
     /// place.
-    pub(crate) fn step<M: Module>(
+    pub fn step<M: Module>(
         &mut self,
         [live, average]: [M; 2],
         gradients: GradientsParams,
@@ -178,7 +177,7 @@ mod tests {
     use latentlm::core::conformance::assert_close;
 
     fn config() -> StageConfig {
-        crate::SpeechRecipe::default().codec_train
+        latentlm_pipelines::SpeechRecipe::default().codec_train
     }
 
     /// Burn's optimizer of the same numbers.

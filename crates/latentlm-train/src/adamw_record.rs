@@ -15,7 +15,7 @@ const RANK: &str = "__rank";
 
 impl AdamW {
     /// The state of the parameters of a module as a file.
-    pub(crate) fn to_bytes<M: Module>(&self, module: &M) -> Result<Bytes, RecordError> {
+    pub fn to_bytes<M: Module>(&self, module: &M) -> Result<Bytes, RecordError> {
         let mut flatten = Flatten {
             optimizer: self,
             tensors: Vec::new(),
@@ -33,7 +33,7 @@ impl AdamW {
     ///
     /// # Errors
     /// If the file can't be read or belongs to another module.
-    pub(crate) fn load<M: Module>(&mut self, module: &M, path: &Path) -> Result<(), RecordError> {
+    pub fn load<M: Module>(&mut self, module: &M, path: &Path) -> Result<(), RecordError> {
         let reader = Reader::from_file(path)?;
         let mut source = StateSource::new(reader.scalars().clone());
         for tensor in reader.into_tensors()? {
@@ -138,7 +138,7 @@ mod tests {
     fn goes_on_from_a_file_as_burns_optimizer_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.bpk");
-        let config = crate::SpeechRecipe::default().codec_train;
+        let config = latentlm_pipelines::SpeechRecipe::default().codec_train;
         let mut optimizer = AdamW::new(&config);
         let start = module();
         let own = gradients(&start);
@@ -168,7 +168,7 @@ mod tests {
     fn state_of_another_module_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.bpk");
-        let mut optimizer = AdamW::new(&crate::SpeechRecipe::default().codec_train);
+        let mut optimizer = AdamW::new(&latentlm_pipelines::SpeechRecipe::default().codec_train);
         let start = module();
         let own = gradients(&start);
         let [live, _] = optimizer.step([start.clone(), start.valid()], own, PACE);

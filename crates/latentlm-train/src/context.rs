@@ -4,36 +4,28 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
-
 use latentlm_data::speech::Skipped;
+use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, StageConfig, TrainingData};
 
 use crate::error::TrainError;
-use crate::metrics::MetricsLog;
 use crate::progress::{Progress, ProgressMode};
-use crate::recipe::{Recipe, StageConfig};
-use crate::run::{Manifest, RunFolder};
 use crate::spread::Spread;
 
-/// What a run is trained on.
-pub(crate) trait TrainingData {
-    /// Hash of everything that is trained on.
-    fn fingerprint(&self) -> String;
-
-    /// Names of the classes, if there are any.
-    fn classes(&self) -> &[String] {
-        &[]
-    }
-}
-
 /// Run folder, data, device, log and progress.
-pub(crate) struct Context<R, D> {
-    pub(crate) run: RunFolder<R>,
-    pub(crate) recipe: R,
-    pub(crate) device: Device,
+pub struct Context<R, D> {
+    /// The folder of the run.
+    pub run: RunFolder<R>,
+    /// What is trained.
+    pub recipe: R,
+    /// Where weights, optimizer and samples live.
+    pub device: Device,
     more_devices: Vec<Device>,
-    pub(crate) data: D,
-    pub(crate) interrupter: Interrupter,
+    /// What it is trained on.
+    pub data: D,
+    /// Stops the run early, with a checkpoint.
+    pub interrupter: Interrupter,
     fingerprint: String,
+    within: String,
     log: MetricsLog,
     mode: ProgressMode,
     progress: Option<Progress>,
@@ -53,16 +45,27 @@ pub struct RunOptions {
     pub progress: ProgressMode,
     /// Stops the run early, with a checkpoint.
     pub interrupter: Interrupter,
+    /// What stands before the keys of this run's recipe in the recipe that a user wrote, e.g.
+    /// `image.` where a comparison trains an image model; else empty. Errors name keys by it.
+    pub within: String,
 }
 
 impl RunOptions {
     /// Where training steps are computed.
-    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
         std::iter::once(&self.device).chain(&self.more_devices)
     }
 
+    /// The same for a recipe that is a table of another, e.g. `image.`.
+    pub fn within(self, within: &str) -> Self {
+        Self {
+            within: within.into(),
+            ..self
+        }
+    }
+
     /// Options of a run within the run: begun, or continued where it has begun.
-    pub(crate) fn part(&self, name: &str) -> Self {
+    pub fn part(&self, name: &str) -> Self {
         let path = self.path.join(name);
         Self {
             resume: path.join("config.toml").is_file(),
@@ -71,6 +74,7 @@ impl RunOptions {
             more_devices: self.more_devices.clone(),
             progress: self.progress,
             interrupter: self.interrupter.clone(),
+            within: self.within.clone(),
         }
     }
 }
@@ -94,16 +98,16 @@ pub enum RunEnd {
 }
 
 /// What is to be done after a step.
-pub(crate) struct Due {
-    pub(crate) log: bool,
-    pub(crate) show: bool,
-    pub(crate) save: bool,
-    pub(crate) stop: bool,
+pub struct Due {
+    pub log: bool,
+    pub show: bool,
+    pub save: bool,
+    pub stop: bool,
 }
 
 impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues a run.
-    pub(crate) fn open(recipe: R, data: D, options: RunOptions) -> Result<Self, TrainError> {
+    pub fn open(recipe: R, data: D, options: RunOptions) -> Result<Self, TrainError> {
         let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
         let fingerprint = data.fingerprint();
         let log = MetricsLog::open(&run.file("metrics.jsonl"))?;
@@ -115,6 +119,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             data,
             interrupter: options.interrupter,
             fingerprint,
+            within: options.within,
             log,
             mode: options.progress,
             progress: None,
@@ -122,23 +127,23 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 
     /// Where training steps are computed.
-    pub(crate) fn spread(&self) -> Spread {
+    pub fn spread(&self) -> Spread {
         let devices = std::iter::once(&self.device).chain(&self.more_devices);
         Spread::over(devices.map(|device| device.clone().autodiff()))
     }
 
+    /// A table or key of the recipe as the user wrote it.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.within)
+    }
+
     /// Hash of the training data.
-    pub(crate) fn fingerprint(&self) -> &str {
+    pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
     /// Begins or continues a stage at a step.
-    pub(crate) fn begin(
-        &mut self,
-        stage: &'static str,
-        first: u64,
-        total: u64,
-    ) -> Result<(), TrainError> {
+    pub fn begin(&mut self, stage: &'static str, first: u64, total: u64) -> Result<(), TrainError> {
         self.log.truncate_after(stage, first)?;
         let progress = Progress::new(stage, first, total, &self.interrupter, self.mode);
         self.progress = Some(progress);
@@ -146,7 +151,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 
     /// What is to be done after a step: the last one and a stop both save.
-    pub(crate) fn due(&self, config: &StageConfig, step: u64) -> Due {
+    pub fn due(&self, config: &StageConfig, step: u64) -> Due {
         let last = step == config.steps;
         let stop = self.interrupter.should_stop();
         Due {
@@ -158,13 +163,17 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 
     /// Ends the stage's progress.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         if let Some(progress) = self.progress.take() {
             progress.finish();
         }
     }
 
-    pub(crate) fn log(
+    /// Writes a line of the log, and shows it.
+    ///
+    /// # Errors
+    /// If the log can't be written.
+    pub fn log(
         &mut self,
         stage: &str,
         step: u64,
@@ -177,13 +186,15 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         Ok(())
     }
 
-    pub(crate) fn note(&mut self, event: &str) {
+    /// Shows an event.
+    pub fn note(&mut self, event: &str) {
         if let Some(progress) = &mut self.progress {
             progress.note(event);
         }
     }
 
-    pub(crate) fn manifest(&self, stage: &str, step: u64) -> Manifest<R> {
+    /// The manifest of a checkpoint of a stage.
+    pub fn manifest(&self, stage: &str, step: u64) -> Manifest<R> {
         let classes = self.data.classes();
         let mut manifest = Manifest::new(stage, &self.recipe, classes, &self.fingerprint);
         manifest.step = step;
@@ -192,7 +203,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
 }
 
 /// The folder of a run, begun or to be continued, with its recipe.
-pub(crate) fn open_run<R: Recipe>(
+pub fn open_run<R: Recipe>(
     path: &Path,
     recipe: R,
     resume: bool,
@@ -203,10 +214,9 @@ pub(crate) fn open_run<R: Recipe>(
     let (run, saved) = RunFolder::open(path)?;
     // Another model or another order of samples would not be a continuation.
     if saved != recipe {
-        return Err(run.error(
-            "was begun with another recipe (its config.toml); resume it with that, or begin a new \
-             run",
-        ));
+        let reason = "was begun with another recipe (its config.toml); resume it with that, or begin \
+                      a new run";
+        return Err(run.error(reason).into());
     }
     Ok((run, saved))
 }

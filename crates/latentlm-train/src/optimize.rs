@@ -1,19 +1,19 @@
 //! One player of a training stage: model, optimizer, moving average, and the step they take.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
 use latentlm_kernels::at_once;
-use std::path::Path;
+use latentlm_pipelines::{EmaDecay, LearningRate, StageConfig, ema_file, weights_file};
 
 use crate::adamw::{AdamW, Pace};
 use crate::clip::{clip_factor, global_norm};
 use crate::error::TrainError;
 use crate::precision::{Precision, round};
-use crate::recipe::StageConfig;
-use crate::schedule::{EmaDecay, LearningRate};
 use crate::spread::{Portable, Spread};
 
 /// What a step did.
@@ -82,7 +82,7 @@ impl<M: Module> Player<M> {
     }
 
     /// Where parts are worked on.
-    pub(crate) fn spread(&self) -> &Spread {
+    pub fn spread(&self) -> &Spread {
         &self.spread
     }
 
@@ -95,7 +95,7 @@ impl<M: Module> Player<M> {
 
     /// Changes the live weights by other means than a step; the average follows with the next one.
     /// Parameters must keep their ids.
-    pub(crate) fn edit(&mut self, change: impl FnOnce(M) -> M) {
+    pub fn edit(&mut self, change: impl FnOnce(M) -> M) {
         self.model = self.model.take().map(change);
     }
 
@@ -150,7 +150,7 @@ impl<M: Module> Player<M> {
     }
 
     /// Gradients of another device where the weights are.
-    pub(crate) fn bring_home(&self, gradients: GradientsParams) -> GradientsParams {
+    pub fn bring_home(&self, gradients: GradientsParams) -> GradientsParams {
         let home = self.model().devices().into_iter().next();
         match home {
             Some(home) => gradients.to_device(&home.inner(), self.model()),
@@ -159,7 +159,7 @@ impl<M: Module> Player<M> {
     }
 
     /// Takes the gradients of the parts of one round.
-    pub(crate) fn gather(&mut self, parts: Vec<GradientsParams>) -> Option<StepReport> {
+    pub fn gather(&mut self, parts: Vec<GradientsParams>) -> Option<StepReport> {
         let model = self.model.take()?;
         for gradients in parts {
             self.accumulator.accumulate(&model, gradients);
@@ -237,7 +237,7 @@ impl<M: Module> Player<M> {
 
 /// The same weights as the leaves of a graph of their own, on another device if one is named: graphs
 /// that share none do not wait for each other.
-pub(crate) fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
+pub fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
     let device = device.cloned().or(model.devices().into_iter().next());
     match device {
         Some(device) => model.clone().fork(&device),
@@ -246,21 +246,11 @@ pub(crate) fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
 }
 
 /// A part of a batch, on another device if one is named.
-pub(crate) fn carry<T: Portable>(part: T, device: Option<&Device>) -> T {
+pub fn carry<T: Portable>(part: T, device: Option<&Device>) -> T {
     match device {
         Some(device) => part.to_device(device),
         None => part,
     }
-}
-
-/// File of a player's live weights.
-pub fn weights_file(name: &str) -> String {
-    format!("{name}.safetensors")
-}
-
-/// File of a player's averaged weights.
-pub fn ema_file(name: &str) -> String {
-    format!("{name}-ema.safetensors")
 }
 
 fn optimizer_file(name: &str) -> String {
@@ -281,7 +271,7 @@ mod tests {
         let config = StageConfig {
             grad_accumulation: accumulate,
             warmup_steps: 0,
-            ..crate::SpeechRecipe::default().codec_train
+            ..latentlm_pipelines::SpeechRecipe::default().codec_train
         };
         let weight = RandomStream::new(1).normal([3, 2], device).require_grad();
         let model = Linear {

@@ -2,33 +2,30 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
+
 pub use latentlm::core::Precision;
 
+use crate::context::RunOptions;
 use crate::error::TrainError;
 
 /// Refuses what the devices do not compute: some panic when asked for it, some return rubbish.
 ///
 /// # Errors
 /// If a device lacks the precision.
-pub(crate) fn check<'a>(
-    precision: Precision,
-    devices: impl IntoIterator<Item = &'a Device>,
-) -> Result<(), TrainError> {
-    let mut devices = devices.into_iter();
-    match precision {
-        Precision::Bf16 if devices.any(|device| !device.supports_dtype(DType::BF16)) => {
-            Err(TrainError::Config {
-                reason: "lm.precision is \"bf16\", which the device does not compute; use \"f32\""
-                    .into(),
-            })
-        }
-        _ => Ok(()),
+pub fn check(precision: Precision, options: &RunOptions) -> Result<(), TrainError> {
+    let lacks = |device: &Device| !device.supports_dtype(DType::BF16);
+    if precision == Precision::Bf16 && options.devices().any(lacks) {
+        return Err(TrainError::config(format!(
+            "{}lm.precision is \"bf16\", which the device does not compute; use \"f32\"",
+            options.within
+        )));
     }
+    Ok(())
 }
 
 /// The model with its trained weights rounded, within the graph: gradients reach the weights as they
 /// were.
-pub(crate) fn round<M: Module>(precision: Precision, model: M) -> M {
+pub fn round<M: Module>(precision: Precision, model: M) -> M {
     match precision {
         Precision::F32 => model,
         Precision::Bf16 => model.map(&mut Round),

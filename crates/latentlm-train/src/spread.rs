@@ -20,7 +20,7 @@ impl Spread {
     }
 
     /// Where a part is worked on, if not where it lies.
-    pub(crate) fn device(&self, part: usize) -> Option<&Device> {
+    pub fn device(&self, part: usize) -> Option<&Device> {
         match self.0.len() {
             0 | 1 => None,
             count => Some(&self.0[part % count]),
@@ -29,7 +29,7 @@ impl Spread {
 
     /// Cuts rows of a batch on `device`: a part for each device, or on one CPU for each thread, of at
     /// least so many rows.
-    pub(crate) fn parts(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
+    pub fn parts(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
         match self.0.len() {
             0 | 1 => parts_of(device, rows, least),
             count => cut(rows, count.min(rows)),

@@ -8,22 +8,27 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use latentlm::core::bundle::BundleWriter;
 use latentlm_kernels::at_once;
+use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
 
-use crate::context::{Context, TrainingData};
+use crate::context::Context;
 use crate::error::TrainError;
 use crate::optimize::{Player, StepReport, carry, fork};
-use crate::recipe::{Recipe, StageConfig};
 use crate::spread::{Portable, Spread};
 
 /// What a stage does; [`run`] says when.
-pub(crate) trait Stage {
+pub trait Stage {
+    /// The recipe of its run.
     type Recipe: Recipe;
+    /// What its run is trained on.
     type Data: TrainingData;
     /// What a round leaves for the log.
     type Output;
     /// Name in logs and of the folder of its checkpoints.
     const NAME: &'static str;
+    /// Table of the recipe that says how it is trained.
+    const TABLE: &'static str;
 
+    /// The run that it belongs to.
     fn context(&mut self) -> &mut Context<Self::Recipe, Self::Data>;
 
     /// Optimizer steps taken.
@@ -46,7 +51,7 @@ pub(crate) trait Stage {
 ///
 /// # Errors
 /// If the loss is not finite, or what the stage does fails.
-pub(crate) fn run<S: Stage>(mut stage: S, config: &StageConfig) -> Result<bool, TrainError> {
+pub fn run<S: Stage>(mut stage: S, config: &StageConfig) -> Result<bool, TrainError> {
     let first = stage.step();
     if first >= config.steps {
         return Ok(true);
@@ -85,6 +90,7 @@ fn log<S: Stage>(
     if !values.iter().all(|(_, value)| value.is_finite()) {
         return Err(TrainError::NotFinite {
             stage: S::NAME,
+            key: stage.context().key(S::TABLE),
             step,
         });
     }
@@ -94,12 +100,12 @@ fn log<S: Stage>(
 }
 
 /// The number of a loss, read from its device.
-pub(crate) fn number(x: Tensor<1>) -> f64 {
+pub fn number(x: Tensor<1>) -> f64 {
     f64::from(x.into_scalar::<f32>())
 }
 
 /// Cuts a pack between documents, into at most `parts` of about as many positions each.
-pub(crate) fn share_out<T>(
+pub fn share_out<T>(
     documents: &[T],
     parts: usize,
     positions: impl Fn(&T) -> usize,
@@ -121,24 +127,26 @@ pub(crate) fn share_out<T>(
 }
 
 /// Of a batch in parts: what each left, and its share of the whole.
-pub(crate) type Shares<T> = Vec<(f64, T)>;
+pub type Shares<T> = Vec<(f64, T)>;
 
 /// The mean over a batch in parts of a number that each part gives; `None` where they give none.
-pub(crate) fn mean<T>(parts: &Shares<T>, value: impl Fn(&T) -> Option<&Tensor<1>>) -> Option<f64> {
+pub fn mean<T>(parts: &Shares<T>, value: impl Fn(&T) -> Option<&Tensor<1>>) -> Option<f64> {
     let weighted = |(share, part): &(f64, T)| Some(share * number(value(part)?.clone()));
     parts.iter().map(weighted).sum()
 }
 
 /// A codec, and the discriminator that judges it from some step on.
-pub(crate) struct Rivals<C: Module, D: Module> {
-    pub(crate) codec: Player<C>,
+pub struct Rivals<C: Module, D: Module> {
+    /// The codec.
+    pub codec: Player<C>,
     discriminator: Option<Player<D>>,
     /// Step at which the discriminator sets in.
     start: u64,
 }
 
 impl<C: Module, D: Module> Rivals<C, D> {
-    pub(crate) fn new(
+    /// Both players at step 0. The discriminator sets in at step `start`.
+    pub fn new(
         codec: C,
         discriminator: Option<D>,
         start: u64,
@@ -155,7 +163,7 @@ impl<C: Module, D: Module> Rivals<C, D> {
     /// Teaches the codec, and the discriminator if it has set in, by a batch in parts, each on a
     /// thread of its own. `codec_loss` gives a part's share of the codec's loss, something for the
     /// log, and what `discriminator_loss` takes: what is real, and what was made of it.
-    pub(crate) fn backward_parts<T: Portable + Send, R: Send, S>(
+    pub fn backward_parts<T: Portable + Send, R: Send, S>(
         &mut self,
         parts: Vec<T>,
         codec_loss: impl Fn(&C, Option<&D>, T) -> (Tensor<1>, R, S) + Sync,
@@ -204,7 +212,11 @@ impl<C: Module, D: Module> Rivals<C, D> {
         (self.codec.gather(codec), results)
     }
 
-    pub(crate) fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+    /// Writes both into a checkpoint under construction.
+    ///
+    /// # Errors
+    /// If a file can't be written.
+    pub fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
         self.codec.save("model", bundle)?;
         match &self.discriminator {
             Some(discriminator) => discriminator.save("discriminator", bundle),
@@ -212,7 +224,11 @@ impl<C: Module, D: Module> Rivals<C, D> {
         }
     }
 
-    pub(crate) fn restore(&mut self, folder: &Path, step: u64) -> Result<(), TrainError> {
+    /// Takes up a saved state.
+    ///
+    /// # Errors
+    /// If a file can't be read or belongs to another model.
+    pub fn restore(&mut self, folder: &Path, step: u64) -> Result<(), TrainError> {
         self.codec.restore("model", folder, step)?;
         match &mut self.discriminator {
             // It has sat out the steps before it set in.

@@ -2,62 +2,12 @@
 
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, DataError, ImageDataset};
-
-use super::recipe::DataConfig;
-use crate::recipe::StageConfig;
+use latentlm_pipelines::{DataConfig, HostBatch, StageConfig};
 
 /// Batches decoded ahead of their use.
 const AHEAD: usize = 2;
-
-/// A batch on the host.
-pub struct HostBatch {
-    /// `[B, C, H, W]`, in `[-1, 1]`.
-    pub pixels: Vec<f32>,
-    /// Number of pictures.
-    pub count: usize,
-    shape: [usize; 3],
-}
-
-impl HostBatch {
-    /// Decodes pictures; those at true positions of `flips` are mirrored.
-    ///
-    /// # Errors
-    /// If a picture can't be decoded.
-    pub fn read(
-        dataset: &ImageDataset,
-        indices: &[usize],
-        flips: &[bool],
-    ) -> Result<Self, DataError> {
-        let spec = dataset.spec();
-        let mut pixels = Vec::with_capacity(indices.len() * spec.bytes());
-        for (i, &index) in indices.iter().enumerate() {
-            let sample = dataset.get(index)?;
-            let flip = flips.get(i).copied().unwrap_or(false);
-            for row in sample.pixels.chunks_exact(spec.width) {
-                let value = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
-                match flip {
-                    true => pixels.extend(row.iter().rev().map(value)),
-                    false => pixels.extend(row.iter().map(value)),
-                }
-            }
-        }
-        Ok(Self {
-            pixels,
-            count: indices.len(),
-            shape: [spec.channels, spec.height, spec.width],
-        })
-    }
-
-    /// The batch on a device, `[B, C, H, W]`.
-    pub fn tensor(self, device: &Device) -> Tensor<4> {
-        let [channels, height, width] = self.shape;
-        let shape = [self.count, channels, height, width];
-        Tensor::from_data(TensorData::new(self.pixels, shape), device)
-    }
-}
 
 /// The training batches of a stage, from a step on.
 pub struct Batches {
@@ -91,9 +41,13 @@ impl Batches {
         });
         Self { receiver }
     }
+}
+
+impl Iterator for Batches {
+    type Item = Result<HostBatch, DataError>;
 
     /// The next batch; `None` after the last.
-    pub fn next(&mut self) -> Option<Result<HostBatch, DataError>> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.receiver.recv().ok()
     }
 }

@@ -6,31 +6,21 @@ use latentlm::RandomStream;
 use latentlm::codec_image::{
     Codec, CodecLoss, CodecLossOutput, PatchDiscriminator, discriminator_loss,
 };
-use latentlm::core::Posterior;
-use latentlm::core::bundle::{BundleWriter, load_module};
+use latentlm::core::bundle::BundleWriter;
 use latentlm_kernels::ROWS_A_PART;
+use latentlm_pipelines::{HostBatch, ImageData, ImageRecipe, host_values, image_grid, save_png};
 
-use super::batches::{Batches, HostBatch};
-use super::grid::{host_values, image_grid, save_png};
-use super::recipe::ImageRecipe;
-use super::run::{Context, ImageData};
+use super::batches::Batches;
+use super::run::Context;
 use crate::error::TrainError;
-use crate::optimize::{StepReport, ema_file};
-use crate::run::RunFolder;
+use crate::optimize::StepReport;
 use crate::spread::Portable;
-use crate::stage::{self, Rivals, Shares, Stage, mean};
+use crate::stage;
+use crate::stage::{Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
 /// Pictures whose reconstruction is logged and drawn.
 const SHOWN: usize = 64;
-
-/// Latents drawn from a posterior with the noise of a stream.
-pub(crate) fn draw_latents(posterior: &Posterior, random: &mut RandomStream) -> Tensor<3> {
-    let device = posterior.mean.device();
-    let shape = posterior.mean.dims();
-    let scale = random.normal([shape[0]], &device);
-    posterior.sample(scale, random.normal(shape, &device))
-}
 
 struct CodecStage<'a> {
     context: &'a mut Context,
@@ -45,7 +35,7 @@ struct CodecStage<'a> {
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
+pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
     let config = &recipe.codec_train;
     let device = context.device.clone().autodiff();
@@ -124,6 +114,7 @@ impl Stage for CodecStage<'_> {
     type Data = ImageData;
     type Output = Shares<CodecLossOutput>;
     const NAME: &'static str = STAGE;
+    const TABLE: &'static str = "codec_train";
 
     fn context(&mut self) -> &mut Context {
         self.context
@@ -135,10 +126,8 @@ impl Stage for CodecStage<'_> {
 
     fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
         let Some(batch) = self.batches.next() else {
-            return Err(self
-                .context
-                .run
-                .error("the thread that decodes pictures ended"));
+            let run = &self.context.run;
+            return Err(run.error("the thread that decodes pictures ended").into());
         };
         let pictures = batch?.tensor(&self.device);
         let batch = pictures.dims()[0];
@@ -213,7 +202,7 @@ impl Stage for CodecStage<'_> {
             .context
             .run
             .file(&format!("samples/codec-step-{step}.png"));
-        save_png(&image_grid(pairs, shown, 2), &path)
+        Ok(save_png(&image_grid(pairs, shown, 2), &path)?)
     }
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {
@@ -225,22 +214,12 @@ impl Stage for CodecStage<'_> {
     }
 }
 
-/// The finished codec of a run: its averaged weights.
-///
-/// # Errors
-/// If there is no checkpoint or it does not fit the recipe.
-pub(crate) fn load(run: &RunFolder<ImageRecipe>, device: &Device) -> Result<Codec, TrainError> {
-    let (folder, manifest) = run.require(STAGE)?;
-    let codec = manifest.recipe.codec.init(device);
-    Ok(load_module(codec, &folder.join(ema_file("model")))?)
-}
-
 /// All latents of the training pictures: what the encoder puts out, once for each picture, and
 /// once more mirrored where the recipe mirrors.
 ///
 /// # Errors
 /// If a picture can't be decoded.
-pub(crate) fn encode_all(
+pub fn encode_all(
     context: &mut Context,
     codec: &Codec,
 ) -> Result<(Vec<f32>, Vec<u32>), TrainError> {

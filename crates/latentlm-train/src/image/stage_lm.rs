@@ -10,15 +10,18 @@ use latentlm::core::bundle::save_module;
 use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
 use latentlm_data::{BatchOrder, LatentCache};
 use latentlm_kernels::ROWS_A_PART;
+use latentlm_pipelines::{
+    ImageData, ImageRecipe, draw_latents, host_values, image_grid, label_tensor, load_image_codec,
+    save_png,
+};
 
-use super::grid::{host_values, image_grid, save_png};
-use super::recipe::ImageRecipe;
-use super::run::{Context, ImageData};
+use super::run::Context;
 use super::stage_codec;
 use crate::error::TrainError;
 use crate::optimize::{Player, StepReport};
 use crate::spread::{Portable, Spread};
-use crate::stage::{self, Stage, number};
+use crate::stage;
+use crate::stage::{Stage, number};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -39,9 +42,9 @@ struct LmStage<'a> {
 ///
 /// # Errors
 /// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
+pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
-    let codec = stage_codec::load(&context.run, &context.device)?;
+    let codec = load_image_codec(&context.run, &context.device)?;
     let cache = latents(context, &codec)?;
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
     let device = context.device.clone().autodiff();
@@ -70,7 +73,7 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
 }
 
 /// The latent cache, made anew if data or codec changed.
-pub(crate) fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainError> {
+pub fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainError> {
     let path = context.run.file(CACHE);
     let (_, manifest) = context.run.require("codec")?;
     let fingerprint = format!("{}-codec-step-{}", context.fingerprint(), manifest.step);
@@ -85,7 +88,7 @@ pub(crate) fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCach
 }
 
 /// The whitening of sampled latents: the model is trained on `z`, not on the mean.
-pub(crate) fn measure(
+pub fn measure(
     codec: &Codec,
     cache: &LatentCache,
     seed: u64,
@@ -94,14 +97,14 @@ pub(crate) fn measure(
     let indices: Vec<usize> = (0..cache.len().min(MEASURED)).collect();
     let posterior = codec.posterior(gather(cache, &indices, device));
     let mut random = RandomStream::for_step(seed, "whitening", 0);
-    let latents = host_values(stage_codec::draw_latents(&posterior, &mut random));
-    Whitening::measure(&latents).ok_or_else(|| TrainError::Config {
-        reason: "the codec's latents are constant or not finite; train it again".into(),
+    let latents = host_values(draw_latents(&posterior, &mut random));
+    Whitening::measure(&latents).ok_or_else(|| {
+        TrainError::config("the codec's latents are constant or not finite; train it again")
     })
 }
 
 /// Cached numbers of some pictures, `[B, T, dim]`.
-pub(crate) fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> {
+pub fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor<3> {
     let values = cache.gather(indices);
     let shape = [
         indices.len(),
@@ -112,7 +115,7 @@ pub(crate) fn gather(cache: &LatentCache, indices: &[usize], device: &Device) ->
 }
 
 /// What one thread does of a batch.
-pub(crate) struct Part {
+pub struct Part {
     /// Of the batch.
     share: f64,
     /// `[B]`
@@ -138,7 +141,7 @@ impl Part {
     ///
     /// # Shapes
     /// - `labels`: `[B]`; `latents`: `[B, T, Z]`; `draws`: `K * B * T` rows
-    pub(crate) fn all(
+    pub fn all(
         labels: Tensor<1, Int>,
         latents: Tensor<3>,
         draws: DiffusionDraws,
@@ -156,7 +159,7 @@ impl Part {
     }
 
     /// Its share of the loss, and the same for the log.
-    pub(crate) fn loss(model: &ImageLm, part: Self) -> (Tensor<1>, Tensor<1>) {
+    pub fn loss(model: &ImageLm, part: Self) -> (Tensor<1>, Tensor<1>) {
         let loss = model.loss(part.labels, part.latents, part.draws);
         let loss = loss.mul_scalar(part.share);
         (loss.clone(), loss)
@@ -169,6 +172,7 @@ impl Stage for LmStage<'_> {
     /// Every part's share of the loss.
     type Output = Vec<Tensor<1>>;
     const NAME: &'static str = STAGE;
+    const TABLE: &'static str = "lm_train";
 
     fn context(&mut self) -> &mut Context {
         self.context
@@ -184,7 +188,7 @@ impl Stage for LmStage<'_> {
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
         let model = self.model.model();
         let posterior = self.codec.posterior(gather(&self.cache, &indices, device));
-        let latents = stage_codec::draw_latents(&posterior, &mut random);
+        let latents = draw_latents(&posterior, &mut random);
         let latents = model.adapters.latent.whiten(latents);
         let mut labels: Vec<u32> = indices.iter().map(|&i| self.cache.labels[i]).collect();
         model
@@ -222,24 +226,21 @@ impl Stage for LmStage<'_> {
             .context
             .run
             .file(&format!("samples/lm-step-{step}.png"));
-        save_png(&grid, &path)
+        Ok(save_png(&grid, &path)?)
     }
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {
         let mut manifest = self.context.manifest(STAGE, step);
         manifest.whitening = Some([self.whitening.bias, self.whitening.scale]);
-        let folder = self.context.run.checkpoint(&manifest, |bundle| {
-            self.model.save("model", bundle)?;
-            // With the codec in it, the folder alone is enough to sample from.
-            Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
-        })?;
+        let folder =
+            self.context
+                .run
+                .checkpoint(&manifest, |bundle| -> Result<(), TrainError> {
+                    self.model.save("model", bundle)?;
+                    // With the codec in it, the folder alone is enough to sample from.
+                    Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
+                })?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
     }
-}
-
-/// Labels on a device, `[B]`.
-pub(crate) fn label_tensor(labels: &[u32], device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
-    Tensor::from_data(TensorData::new(values, [labels.len()]), device)
 }

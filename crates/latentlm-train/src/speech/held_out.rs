@@ -5,10 +5,9 @@ use latentlm::codec_audio::Codec;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm};
 use latentlm_data::TextTokenizer;
 use latentlm_data::speech::Skipped;
+use latentlm_pipelines::{SpeechData, hop_samples, signal};
 
-use super::data::SpeechData;
 use super::said::document;
-use super::stage_codec::{hop_samples, signal};
 use crate::stage::number;
 
 /// Utterances that are measured.
@@ -17,7 +16,7 @@ const UTTERANCES: usize = 32;
 const SEED: u64 = 0;
 
 /// Held-out utterances in one packed sequence.
-pub(crate) struct HeldOut {
+pub struct HeldOut {
     documents: Vec<SpeechDocument>,
     /// Means of the codec's posterior, `[N, Z]`.
     latents: Tensor<2>,
@@ -26,7 +25,7 @@ pub(crate) struct HeldOut {
 impl HeldOut {
     /// None where nothing can be measured: what is broken, or has a text that can't be encoded, is
     /// listed.
-    pub(crate) fn new(
+    pub fn new(
         data: &mut SpeechData,
         codec: &Codec,
         tokenizer: &TextTokenizer,
@@ -62,7 +61,7 @@ impl HeldOut {
     /// The denoising error with the texts and without, on the same noise, and the cross entropy of
     /// what is said. The difference of the first two is what the model hears of the text: as long as
     /// it is nothing, speech babbles in a clear voice.
-    pub(crate) fn losses(&self, model: &SpeechLm) -> [(&'static str, f64); 3] {
+    pub fn losses(&self, model: &SpeechLm) -> [(&'static str, f64); 3] {
         let device = self.latents.device();
         let [count, dim] = self.latents.dims();
         let mut random = RandomStream::for_step(SEED, "held-out", 0);

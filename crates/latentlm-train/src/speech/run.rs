@@ -4,17 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use latentlm_data::TextTokenizer;
+use latentlm_eval::write_speech_report;
+use latentlm_pipelines::{SpeechData, SpeechRecipe};
 
-use super::data::SpeechData;
-use super::recipe::SpeechRecipe;
 use super::{stage_codec, stage_lm};
-use crate::context::{self, RunEnd, RunOptions};
+use crate::context;
+use crate::context::{RunEnd, RunOptions};
 use crate::error::TrainError;
 use crate::precision;
-use crate::report;
 
 /// A run of speech.
-pub(crate) type Context = context::Context<SpeechRecipe, SpeechData>;
+pub type Context = context::Context<SpeechRecipe, SpeechData>;
 
 /// Trains a recipe, or continues a run.
 ///
@@ -23,7 +23,7 @@ pub(crate) type Context = context::Context<SpeechRecipe, SpeechData>;
 pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    precision::check(recipe.lm.precision, options.devices())?;
+    precision::check(recipe.lm.precision, &options)?;
     // A run that goes on has its vocabulary in its checkpoint, or misses the file when it gets there.
     if !(recipe.text.path.is_empty() || options.resume) {
         TextTokenizer::read(Path::new(&recipe.text.path))?;
@@ -33,7 +33,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd,
     let coded = stage_codec::train(&mut context)?;
     context.data.list_skipped(&context.run)?;
     let finished = coded && stage_lm::train(&mut context)?;
-    let report = report::write_speech_report(&context.run, &context.recipe)?;
+    let report = write_speech_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);
     }

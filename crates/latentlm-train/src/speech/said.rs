@@ -10,7 +10,7 @@ use latentlm_data::{DataError, TextTokenizer};
 ///
 /// # Errors
 /// If its text or one of the words can't be encoded.
-pub(crate) fn document(
+pub fn document(
     text: &str,
     words: Option<&[SpokenWord]>,
     [frames, hop]: [usize; 2],

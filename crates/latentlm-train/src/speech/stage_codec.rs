@@ -1,25 +1,23 @@
 //! The first stage: the speech codec.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use latentlm::LatentCodec;
 use latentlm::RandomStream;
 use latentlm::codec_audio::{
     Codec, CodecLoss, CodecLossOutput, StftDiscriminator, discriminator_loss,
 };
-use latentlm::core::bundle::{BundleWriter, load_module};
+use latentlm::core::bundle::BundleWriter;
 use latentlm_data::speech::write_wav;
+use latentlm_eval::{mel_distance_db, save_spectrograms, stoi};
+use latentlm_pipelines::{SpeechData, SpeechRecipe, reconstruct};
 
-use super::data::{Pieces, SpeechData};
-use super::metrics::{mel_distance_db, stoi};
-use super::recipe::SpeechRecipe;
+use super::pieces::Pieces;
 use super::run::Context;
-use super::spectrogram;
 use crate::error::TrainError;
-use crate::image::host_values;
-use crate::optimize::{StepReport, ema_file};
-use crate::run::RunFolder;
+use crate::optimize::StepReport;
 use crate::spread::Portable;
-use crate::stage::{self, Rivals, Shares, Stage, mean};
+use crate::stage;
+use crate::stage::{Rivals, Shares, Stage, mean};
 
 const STAGE: &str = "codec";
 /// Held-out recordings that are heard as training goes.
@@ -38,7 +36,7 @@ struct CodecStage<'a> {
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
+pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
     let config = &recipe.codec_train;
     let latest = context.run.latest(STAGE)?;
@@ -70,16 +68,17 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
 }
 
 /// What one thread does of a batch.
-pub(crate) struct Part {
+pub struct Part {
     /// Of the batch.
-    pub(crate) share: f64,
+    pub share: f64,
     /// `[B, 1, N]`
-    pub(crate) signal: Tensor<3>,
+    pub signal: Tensor<3>,
     /// Of the noise, `[B]`.
-    pub(crate) scale: Tensor<1>,
+    pub scale: Tensor<1>,
     /// `[B, T, Z]`
-    pub(crate) noise: Tensor<3>,
-    pub(crate) loss: CodecLoss,
+    pub noise: Tensor<3>,
+    /// The losses of the recipe.
+    pub loss: CodecLoss,
 }
 
 impl Portable for Part {
@@ -96,7 +95,7 @@ impl Portable for Part {
 
 impl Part {
     /// Its share of the codec's loss, what the log takes, and what discriminators hear.
-    pub(crate) fn codec_loss(
+    pub fn codec_loss(
         codec: &Codec,
         judge: Option<&StftDiscriminator>,
         part: Self,
@@ -121,6 +120,7 @@ impl Stage for CodecStage<'_> {
     type Data = SpeechData;
     type Output = Shares<CodecLossOutput>;
     const NAME: &'static str = STAGE;
+    const TABLE: &'static str = "codec_train";
 
     fn context(&mut self) -> &mut Context {
         self.context
@@ -209,7 +209,7 @@ impl Stage for CodecStage<'_> {
             let name = format!("samples/codec-step-{step}.{ending}");
             context.run.file(&name)
         };
-        spectrogram::save(&sounds[..2], &file("png"), &context.device)?;
+        save_spectrograms(&sounds[..2], &file("png"), &context.device)?;
         write_wav(&file("wav"), &sounds[1], rate)?;
         Ok(())
     }
@@ -221,43 +221,4 @@ impl Stage for CodecStage<'_> {
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
     }
-}
-
-/// Samples as a batch of one, `[1, 1, N]`, silence behind them up to a whole latent.
-pub(crate) fn signal(mut samples: Vec<f32>, hop_samples: usize, device: &Device) -> Tensor<3> {
-    let whole = samples.len().next_multiple_of(hop_samples).max(hop_samples);
-    samples.resize(whole, 0.0);
-    Tensor::from_data(TensorData::new(samples, [1, 1, whole]), device)
-}
-
-/// A sound and what the codec makes of it, of one length.
-pub(crate) fn reconstruct(
-    codec: &Codec,
-    samples: Vec<f32>,
-    device: &Device,
-) -> (Vec<f32>, Vec<f32>) {
-    let hop = hop_samples(codec);
-    let latents = codec.encode(signal(samples.clone(), hop, device)).mode();
-    let mut decoded = host_values(codec.decode(latents));
-    decoded.truncate(samples.len());
-    (samples, decoded)
-}
-
-/// Samples a latent.
-pub(crate) fn hop_samples(codec: &Codec) -> usize {
-    match codec.spec().layout {
-        latentlm::core::SignalLayout::Frames { hop_samples, .. } => hop_samples,
-        // A codec of sound has frames; one sample a latent is what a grid would come to.
-        latentlm::core::SignalLayout::Grid { .. } => 1,
-    }
-}
-
-/// The finished codec of a run: its averaged weights.
-///
-/// # Errors
-/// If there is no checkpoint or it does not fit the recipe.
-pub(crate) fn load(run: &RunFolder<SpeechRecipe>, device: &Device) -> Result<Codec, TrainError> {
-    let (folder, manifest) = run.require(STAGE)?;
-    let codec = manifest.recipe.codec.init(device);
-    Ok(load_module(codec, &folder.join(ema_file("model")))?)
 }

@@ -8,21 +8,21 @@ use latentlm::core::bundle::save_module;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm, SpeechLoss};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
+use latentlm_eval::save_spectrograms;
 use latentlm_kernels::ROWS_A_PART;
+use latentlm_pipelines::{
+    Speaker, SpeechData, SpeechRecipe, TOKENIZER, hop_samples, host_values, load_speech_codec,
+    signal,
+};
 
-use super::data::SpeechData;
 use super::held_out::HeldOut;
-use super::recipe::SpeechRecipe;
 use super::run::Context;
 use super::said::document;
-use super::speaker::{Speaker, TOKENIZER};
-use super::spectrogram;
-use super::stage_codec::{self, signal};
 use crate::error::TrainError;
-use crate::image::host_values;
 use crate::optimize::{Player, StepReport};
 use crate::spread::Portable;
-use crate::stage::{self, Stage, number, share_out};
+use crate::stage;
+use crate::stage::{Stage, number, share_out};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
@@ -48,7 +48,7 @@ struct LmStage<'a> {
 ///
 /// # Errors
 /// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
+pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
     let latest = context.run.latest(STAGE)?;
     if let Some((_, manifest)) = &latest
@@ -56,14 +56,14 @@ pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
     {
         return Ok(true);
     }
-    let codec = stage_codec::load(&context.run, &context.device)?;
+    let codec = load_speech_codec(&context.run, &context.device)?;
     let tokenizer = match &latest {
         // Its weights belong to its vocabulary; one that is made anew may be another.
         Some((folder, _)) => TextTokenizer::read(&folder.join(TOKENIZER))?,
         None => context.data.tokenizer(&recipe)?,
     };
     let cache = latents(context, &codec)?;
-    let hop = stage_codec::hop_samples(&codec);
+    let hop = hop_samples(&codec);
     let (cache, documents) = documents(context, cache, &tokenizer, hop)?;
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
     let held_out = HeldOut::new(
@@ -117,8 +117,8 @@ fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainErr
         parameters: Vec::new(),
         fingerprint,
     };
-    let hop = stage_codec::hop_samples(codec);
-    for index in 0..context.data.len() {
+    let hop = hop_samples(codec);
+    for index in 0..context.data.utterances() {
         let Some(samples) = context.data.utterance(index)? else {
             continue;
         };
@@ -129,9 +129,7 @@ fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, TrainErr
         cache.parameters.extend(host_values(mean));
     }
     if cache.is_empty() {
-        return Err(TrainError::Config {
-            reason: "there is no utterance to train on".into(),
-        });
+        return Err(TrainError::config("there is no utterance to train on"));
     }
     cache.write(&path)?;
     Ok(cache)
@@ -158,9 +156,9 @@ fn documents(
         }
     }
     if documents.is_empty() {
-        return Err(TrainError::Config {
-            reason: "there is no utterance whose text the vocabulary has".into(),
-        });
+        return Err(TrainError::config(
+            "there is no utterance whose text the vocabulary has",
+        ));
     }
     Ok((only(cache, &kept), documents))
 }
@@ -197,8 +195,8 @@ fn measure(
     let mut random = RandomStream::for_step(seed, "whitening", 0);
     let measured = measured(&cache.lengths, MEASURED_LATENTS, &mut random);
     let latents = host_values(draw(codec, cache, &measured, &mut random, device));
-    Whitening::measure(&latents).ok_or_else(|| TrainError::Config {
-        reason: "the codec's latents are constant or not finite; train it again".into(),
+    Whitening::measure(&latents).ok_or_else(|| {
+        TrainError::config("the codec's latents are constant or not finite; train it again")
     })
 }
 
@@ -326,6 +324,7 @@ impl Stage for LmStage<'_> {
     /// Every part's share of the losses.
     type Output = Vec<SpeechLoss>;
     const NAME: &'static str = STAGE;
+    const TABLE: &'static str = "lm_train";
 
     fn context(&mut self) -> &mut Context {
         self.context
@@ -406,7 +405,7 @@ impl Stage for LmStage<'_> {
             self.context.run.file(&name)
         };
         let sounds: Vec<Vec<f32>> = sounds.into_iter().map(|sound| sound.samples).collect();
-        spectrogram::save(&sounds, &file("png"), &self.context.device)?;
+        save_spectrograms(&sounds, &file("png"), &self.context.device)?;
         let rate = self.context.recipe.codec.sample_rate_hz;
         let pause = vec![0.0; rate as usize / 4];
         write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?;
@@ -417,12 +416,15 @@ impl Stage for LmStage<'_> {
         let mut manifest = self.context.manifest(STAGE, step);
         manifest.whitening = Some([self.whitening.bias, self.whitening.scale]);
         let vocabulary = self.tokenizer.to_json()?;
-        let folder = self.context.run.checkpoint(&manifest, |bundle| {
-            self.model.save("model", bundle)?;
-            bundle.write(TOKENIZER, vocabulary.as_bytes())?;
-            // With the codec in it, the folder alone is enough to speak from.
-            Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
-        })?;
+        let folder =
+            self.context
+                .run
+                .checkpoint(&manifest, |bundle| -> Result<(), TrainError> {
+                    self.model.save("model", bundle)?;
+                    bundle.write(TOKENIZER, vocabulary.as_bytes())?;
+                    // With the codec in it, the folder alone is enough to speak from.
+                    Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
+                })?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
     }

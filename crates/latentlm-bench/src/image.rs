@@ -1,0 +1,96 @@
+//! Workloads of the image model.
+
+use burn::tensor::{Device, Int, Tensor};
+use latentlm::core::Precision;
+use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
+use latentlm_kernels::parts;
+use latentlm_pipelines::ImageRecipe;
+use latentlm_train::{LmPart, Player, Spread};
+
+use super::ImageSizes;
+
+pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
+    let lm = LmSizes::new()
+        .with_width(sizes.width)
+        .with_depth(sizes.depth)
+        .with_heads(sizes.heads)
+        .with_kv_heads(sizes.kv_heads)
+        .with_mlp_ratio(sizes.mlp_ratio)
+        .with_head_depth(sizes.head_depth);
+    ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim).with_sizes(lm)
+}
+
+fn labels(sizes: ImageSizes, device: &Device) -> Tensor<1, Int> {
+    Tensor::arange(0..sizes.batch as i64, device).remainder_scalar(sizes.classes as i64)
+}
+
+pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let stage = ImageRecipe::default().lm_train;
+    let mut player = Player::new(config(sizes).init(&device), &stage);
+    let mut random = RandomStream::new(0);
+    let labels = labels(sizes, &device);
+    let shape = [sizes.batch, sizes.tokens, sizes.latent_dim];
+    let latents = random.normal(shape, &device);
+    Box::new(move || {
+        let rows = sizes.batch * sizes.tokens * sizes.draws;
+        let draws = player.model().head.draw(rows, &mut random, &device);
+        let parts = LmPart::all(labels.clone(), latents.clone(), draws, &Spread::default());
+        player.backward_parts(parts, LmPart::loss);
+        wait(&device);
+    })
+}
+
+pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let stage = ImageRecipe::default().lm_train;
+    let mut player = Player::new(
+        config(sizes).sizes.head(sizes.latent_dim).init(&device),
+        &stage,
+    );
+    let mut random = RandomStream::new(0);
+    let rows = sizes.batch * sizes.tokens * sizes.draws;
+    let latents = random.normal([rows, sizes.latent_dim], &device);
+    let condition = random.normal([rows, sizes.width], &device);
+    Box::new(move || {
+        let draws = player.model().draw(rows, &mut random, &device);
+        let parts = parts(&device, rows).into_iter().map(|own| {
+            let (latents, condition) = (latents.clone(), condition.clone());
+            (
+                own.len() as f64 / rows as f64,
+                latents.narrow(0, own.start, own.len()),
+                condition.narrow(0, own.start, own.len()),
+                draws.of_latents(own, rows),
+            )
+        });
+        player.backward_parts(
+            parts.collect(),
+            |head, (share, latents, condition, draws)| {
+                let loss = head.loss_at(latents, condition, draws);
+                (loss.mul_scalar::<f64>(share), ())
+            },
+        );
+        wait(&device);
+    })
+}
+
+pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone();
+    let model = config(sizes).init(&device);
+    let labels = labels(sizes, &device);
+    let options = SampleOptions {
+        guidance_scale: 2.0,
+        precision,
+        ..SampleOptions::default()
+    };
+    let mut random = RandomStream::new(0);
+    Box::new(move || {
+        model.generate(labels.clone(), &options, &mut random);
+        wait(&device);
+    })
+}
+
+/// Lets the device finish; a device that fails here fails again at the next read.
+pub(super) fn wait(device: &Device) {
+    let _ = device.sync();
+}

@@ -1,0 +1,88 @@
+//! The step of text and pictures.
+
+use burn::tensor::Device;
+use latentlm::{LatentHead, LmSizes, MixedLmConfig, RandomStream};
+use latentlm_data::PICTURES;
+use latentlm_data::sequence::{Document, Segment, SpecialTokens};
+use latentlm_pipelines::MixedRecipe;
+use latentlm_train::{MixedPart, Player, Spread};
+
+use super::image::wait;
+use super::{MixedSizes, image};
+
+pub(super) fn config(sizes: MixedSizes) -> MixedLmConfig {
+    let lm: LmSizes = image::config(sizes.model).sizes;
+    MixedLmConfig::new(sizes.vocabulary, vec![sizes.model.latent_dim]).with_sizes(lm)
+}
+
+/// Of one length: `<BOS> text <BOD> picture <EOD> <EOS>`, `<BOS> <BOD> picture <EOD> text <EOS>`,
+/// `<BOS> text`.
+fn documents(sizes: MixedSizes) -> Vec<Document> {
+    let special = SpecialTokens::after(sizes.vocabulary, 1);
+    let words = |from: usize, count: usize| -> Vec<u32> {
+        let word = |index| ((from * 31 + index * 7) % sizes.vocabulary) as u32;
+        (0..count).map(word).collect()
+    };
+    let text = |tokens: Vec<u32>| Segment::Text {
+        tokens,
+        learned: true,
+    };
+    let picture = |learned| Segment::Latents {
+        modality: PICTURES,
+        frames: sizes.model.tokens,
+        open_ended: false,
+        learned,
+    };
+    let document = |index: usize| {
+        let own = words(index, sizes.text_tokens);
+        let segments = match index % 3 {
+            0 => vec![
+                text([&[special.start], &own[..]].concat()),
+                picture(true),
+                text(vec![special.stop]),
+            ],
+            1 => vec![
+                text(vec![special.start]),
+                picture(false),
+                text([&own[..], &[special.stop]].concat()),
+            ],
+            _ => {
+                let length = sizes.text_tokens + sizes.model.tokens + 3;
+                vec![text([&[special.start], &words(index, length)[..]].concat())]
+            }
+        };
+        Document { segments }
+    };
+    (0..3 * sizes.documents).map(document).collect()
+}
+
+pub(super) fn lm_step(sizes: MixedSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let recipe = MixedRecipe::default();
+    let mut player = Player::new(config(sizes).init(&device), &recipe.lm_train);
+    let mut random = RandomStream::new(0);
+    let documents = documents(sizes);
+    let drawn = sizes.documents * sizes.model.tokens;
+    let latents = random.normal([2 * drawn, sizes.model.latent_dim], &device);
+    Box::new(move || {
+        let head = player.model().head_of(PICTURES);
+        let draws = head.draw(sizes.model.draws * drawn, &mut random, &device);
+        let work = (&documents[..], latents.clone(), draws);
+        let weight = recipe.text.loss_weight;
+        let parts = MixedPart::all(player.model(), work, weight, &Spread::default());
+        player.backward_parts(parts, MixedPart::loss);
+        wait(&device);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_of_one_length() {
+        let documents = documents(super::super::MIXED);
+        let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
+        assert_eq!(lengths, [28; 36]);
+    }
+}

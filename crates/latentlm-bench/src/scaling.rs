@@ -1,0 +1,536 @@
+//! How time and memory grow with batch, length and width, beside what the arithmetic alone takes.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::core::ops::swiglu_width;
+use latentlm::{RandomStream, SampleOptions};
+use latentlm_eval::{Series, line_chart};
+
+use super::image::wait;
+use super::{DEFAULT, ImageSizes, Workload};
+
+/// Bytes of a number.
+const NUMBER: f64 = 4.0;
+/// Numbers that the sinusoid of a timestep has.
+const FREQUENCIES: f64 = 256.0;
+/// Operations of the forward pass for one of a step: backwards, every product is two.
+const PASSES: f64 = 3.0;
+/// How often a training step reads or writes every parameter's numbers at least: the weight twice
+/// read and once written, its gradient written and read, two moments and the average read and written.
+const TOUCHES: f64 = 11.0;
+/// Images of a batch where something else grows.
+const BATCH: usize = 16;
+/// Numbers a head of attention has where the width grows.
+const HEAD_DIM: usize = 32;
+
+/// What grows from one point to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Images at once.
+    Batch,
+    /// Latents an image.
+    Length,
+    /// Width of backbone and head.
+    Width,
+}
+
+impl Axis {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Length, Self::Width];
+
+    /// `batch`, `length`, `width`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Length => "length",
+            Self::Width => "width",
+        }
+    }
+
+    fn value(self, sizes: ImageSizes) -> usize {
+        match self {
+            Self::Batch => sizes.batch,
+            Self::Length => sizes.tokens,
+            Self::Width => sizes.width,
+        }
+    }
+
+    /// The default recipe's model, larger and larger along the axis.
+    fn sizes(self) -> Vec<ImageSizes> {
+        let base = ImageSizes {
+            batch: BATCH,
+            ..DEFAULT
+        };
+        match self {
+            Self::Batch => [1, 4, 16, 64, 256]
+                .map(|batch| ImageSizes { batch, ..base })
+                .to_vec(),
+            Self::Length => [4, 16, 64, 256]
+                .map(|tokens| ImageSizes { tokens, ..base })
+                .to_vec(),
+            Self::Width => [64, 128, 256, 512, 768]
+                .map(|width| ImageSizes {
+                    width,
+                    heads: width / HEAD_DIM,
+                    kv_heads: width / HEAD_DIM / 2,
+                    ..base
+                })
+                .to_vec(),
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaledWork {
+    /// A training step of the language model.
+    Step,
+    /// Guided sampling of a batch.
+    Sample,
+}
+
+impl ScaledWork {
+    /// All of it.
+    pub const ALL: [Self; 2] = [Self::Step, Self::Sample];
+
+    /// `training step`, `sampling`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step => "training step",
+            Self::Sample => "sampling",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Sample => "sample",
+        }
+    }
+}
+
+/// One point of one curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScalingPoint {
+    /// What is measured.
+    pub work: ScaledWork,
+    /// What grows along the curve.
+    pub axis: Axis,
+    /// The sizes at this point.
+    pub sizes: ImageSizes,
+}
+
+/// All points, curve by curve.
+pub fn scaling_points() -> Vec<ScalingPoint> {
+    let mut points = Vec::new();
+    for work in ScaledWork::ALL {
+        for axis in Axis::ALL {
+            let sizes = axis.sizes().into_iter();
+            points.extend(sizes.map(|sizes| ScalingPoint { work, axis, sizes }));
+        }
+    }
+    points
+}
+
+/// What a unit of work can't do without.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Multiplications and additions of its matrix products.
+    pub operations: f64,
+    /// Bytes that it reads or writes of weights, optimizer state and KV cache. Activations are not
+    /// counted.
+    pub bytes: f64,
+}
+
+/// Weights of the matrices that one position meets.
+struct Weights {
+    embedding: f64,
+    backbone: f64,
+    head: f64,
+    timestep: f64,
+}
+
+impl Weights {
+    fn of(sizes: ImageSizes) -> Self {
+        let width = sizes.width as f64;
+        let square = width * width;
+        let inner = swiglu_width(sizes.width, sizes.mlp_ratio) as f64;
+        let key_value = square * sizes.kv_heads as f64 / sizes.heads as f64;
+        let block = 2.0 * square + 2.0 * key_value + 3.0 * width * inner;
+        let layer = 3.0 * square + 3.0 * width * inner;
+        let projection = sizes.latent_dim as f64 * width;
+        Self {
+            embedding: projection,
+            backbone: sizes.depth as f64 * block + square,
+            head: 2.0 * projection + sizes.head_depth as f64 * layer + 2.0 * square,
+            timestep: FREQUENCIES * width + square,
+        }
+    }
+
+    /// All parameters: the matrices, two biases and the labels' table.
+    fn parameters(&self, sizes: ImageSizes) -> f64 {
+        let table = (sizes.classes + 1) as f64 * sizes.width as f64;
+        let biases = 2.0 * sizes.width as f64;
+        self.embedding + self.backbone + self.head + self.timestep + biases + table
+    }
+}
+
+impl ScalingPoint {
+    /// The workload of the point.
+    pub fn workload(&self) -> Workload {
+        match self.work {
+            ScaledWork::Step => Workload::ImageLmStep(self.sizes),
+            ScaledWork::Sample => Workload::Sample(self.sizes),
+        }
+    }
+
+    /// What one unit of it can't do without.
+    pub fn cost(&self) -> Cost {
+        let sizes = self.sizes;
+        let weights = Weights::of(sizes);
+        let (batch, tokens) = (sizes.batch as f64, sizes.tokens as f64);
+        // Scores and sums over them: `4 D` operations for each position and each one before it.
+        let width = sizes.width as f64;
+        let pairs = tokens * (tokens + 1.0) / 2.0;
+        let attention = 4.0 * width * pairs * sizes.depth as f64;
+        let positions = 2.0 * tokens * (weights.embedding + weights.backbone) + attention;
+        match self.work {
+            ScaledWork::Step => {
+                let draws = tokens * sizes.draws as f64;
+                let heads = 2.0 * draws * (weights.head + weights.timestep);
+                Cost {
+                    operations: PASSES * batch * (positions + heads),
+                    bytes: TOUCHES * NUMBER * weights.parameters(sizes),
+                }
+            }
+            ScaledWork::Sample => {
+                // With guidance every image is two rows.
+                let (rows, steps) = (2.0 * batch, SampleOptions::default().steps as f64);
+                let heads = 2.0 * tokens * steps * weights.head;
+                let cached = 2.0 * width * sizes.kv_heads as f64 / sizes.heads as f64;
+                let cache = cached * pairs * sizes.depth as f64 * rows;
+                let read = tokens * (weights.backbone + steps * weights.head);
+                Cost {
+                    operations: rows * (positions + heads),
+                    bytes: NUMBER * (read + cache),
+                }
+            }
+        }
+    }
+}
+
+/// What a device reaches on simple work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Operations a second of a large product of float32 matrices.
+    pub operations_per_s: f64,
+    /// Bytes a second of passes over more than any cache holds.
+    pub bytes_per_s: f64,
+}
+
+impl Rates {
+    /// Measures a device; takes seconds.
+    pub fn measure(device: &Device) -> Self {
+        Self {
+            operations_per_s: product_rate(device),
+            bytes_per_s: memory_rate(device),
+        }
+    }
+
+    /// Milliseconds that operations and bytes take at these rates.
+    pub fn floor_ms(&self, cost: Cost) -> [f64; 2] {
+        [
+            1e3 * cost.operations / self.operations_per_s,
+            1e3 * cost.bytes / self.bytes_per_s,
+        ]
+    }
+}
+
+impl fmt::Display for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "matrix products of float32 at {:.0} GFLOP/s, memory at {:.1} GB/s",
+            self.operations_per_s / 1e9,
+            self.bytes_per_s / 1e9
+        )
+    }
+}
+
+/// Shortest of some runs, in seconds, after one that is not timed.
+fn shortest(device: &Device, mut work: impl FnMut()) -> f64 {
+    let times = (0..6).map(|_| {
+        let started = Instant::now();
+        work();
+        wait(device);
+        started.elapsed().as_secs_f64()
+    });
+    times.skip(1).fold(f64::INFINITY, f64::min)
+}
+
+/// Products of growing matrices, until one takes long enough to be told from its start.
+fn product_rate(device: &Device) -> f64 {
+    const ENOUGH_S: f64 = 0.1;
+    let mut best: f64 = 0.0;
+    for size in [512, 1024, 2048, 4096, 8192] {
+        let mut random = RandomStream::new(0);
+        let a: Tensor<2> = random.normal([size, size], device);
+        let b: Tensor<2> = random.normal([size, size], device);
+        // Kept until the device has finished: what nobody needs might never be computed.
+        let mut product = None;
+        let seconds = shortest(device, || product = Some(a.clone().matmul(b.clone())));
+        drop(product);
+        best = best.max(2.0 * (size as f64).powi(3) / seconds);
+        if seconds > ENOUGH_S {
+            break;
+        }
+    }
+    best
+}
+
+/// The faster of reading a quarter of a gigabyte and of reading and writing it.
+fn memory_rate(device: &Device) -> f64 {
+    const SIDE: usize = 8192;
+    let x = Tensor::<2>::ones([SIDE, SIDE], device);
+    let bytes = NUMBER * (SIDE * SIDE) as f64;
+    let mut sum = None;
+    let read = bytes / shortest(device, || sum = Some(x.clone().sum()));
+    let mut scaled = None;
+    let both = shortest(device, || scaled = Some(x.clone().mul_scalar(0.5)));
+    drop((sum, scaled));
+    read.max(2.0 * bytes / both)
+}
+
+/// What one point took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Milliseconds a unit, median.
+    pub milliseconds: f64,
+    /// Peak memory of the process.
+    pub bytes: f64,
+}
+
+/// Measured points, as a table and as charts.
+#[derive(Debug)]
+pub struct ScalingReport {
+    rates: Rates,
+    rows: Vec<(ScalingPoint, Measured)>,
+}
+
+impl ScalingReport {
+    /// An empty report on a device of these rates.
+    pub fn new(rates: Rates) -> Self {
+        Self {
+            rates,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a point. Returns its line of the table.
+    pub fn add(&mut self, point: ScalingPoint, measured: Measured) -> String {
+        self.rows.push((point, measured));
+        self.line(&point, measured)
+    }
+
+    fn line(&self, point: &ScalingPoint, measured: Measured) -> String {
+        let [operations, bytes] = self.rates.floor_ms(point.cost());
+        let ms = measured.milliseconds;
+        format!(
+            "| {} | {} {} | {ms:.2} | {:.1} | {operations:.2} | {bytes:.2} | {:.1} | {:.0} |",
+            point.work.name(),
+            point.axis.name(),
+            point.axis.value(point.sizes),
+            1e3 * point.sizes.batch as f64 / ms,
+            ms / operations.max(bytes),
+            measured.bytes / f64::from(1 << 20)
+        )
+    }
+
+    /// The files of the report: names and texts. `scaling.md` holds the table.
+    pub fn files(&self) -> Vec<(String, String)> {
+        let mut table = format!(
+            "{}\n\n| work | at | ms | images/s | operations ms | bytes ms | time over the larger | MiB |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|\n",
+            self.rates
+        );
+        for (point, measured) in &self.rows {
+            let _ = writeln!(table, "{}", self.line(point, *measured));
+        }
+        let mut files = vec![("scaling.md".to_owned(), table)];
+        for axis in Axis::ALL {
+            for work in ScaledWork::ALL {
+                let name = format!("scaling-{}-{}.svg", work.file(), axis.name());
+                files.push((name, self.times(work, axis)));
+            }
+            let name = format!("scaling-memory-{}.svg", axis.name());
+            files.push((name, self.memory(axis)));
+        }
+        files
+    }
+
+    /// A curve over the logarithm of what grows: its values double and quadruple.
+    fn curve(
+        &self,
+        work: ScaledWork,
+        axis: Axis,
+        value: impl Fn(&ScalingPoint, Measured) -> f64,
+    ) -> Vec<(f64, f64)> {
+        let rows = self.rows.iter();
+        rows.filter(|(point, _)| (point.work, point.axis) == (work, axis))
+            .map(|(point, measured)| {
+                let at = (axis.value(point.sizes) as f64).log2();
+                (at, value(point, *measured))
+            })
+            .collect()
+    }
+
+    fn times(&self, work: ScaledWork, axis: Axis) -> String {
+        let floor = |which: usize| {
+            self.curve(work, axis, |point, _| {
+                self.rates.floor_ms(point.cost())[which]
+            })
+        };
+        let series = [
+            Series {
+                name: "measured, ms",
+                points: self.curve(work, axis, |_, measured| measured.milliseconds),
+            },
+            Series {
+                name: "operations, ms",
+                points: floor(0),
+            },
+            Series {
+                name: "bytes, ms",
+                points: floor(1),
+            },
+        ];
+        line_chart(
+            &format!("{}: log2 of {}", work.name(), axis.name()),
+            &series,
+            true,
+        )
+    }
+
+    fn memory(&self, axis: Axis) -> String {
+        let mebibytes = |_: &ScalingPoint, measured: Measured| measured.bytes / f64::from(1 << 20);
+        let series = [
+            Series {
+                name: "training step, MiB",
+                points: self.curve(ScaledWork::Step, axis, mebibytes),
+            },
+            Series {
+                name: "sampling, MiB",
+                points: self.curve(ScaledWork::Sample, axis, mebibytes),
+            },
+        ];
+        line_chart(&format!("log2 of {}", axis.name()), &series, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::Module;
+
+    /// What the products are counted from is the model that runs.
+    #[test]
+    fn every_weight_is_counted() {
+        let small = ImageSizes {
+            width: 64,
+            depth: 2,
+            ..DEFAULT
+        };
+        for sizes in [DEFAULT, small] {
+            let model = super::super::image::config(sizes).init(&Device::default());
+            // The two numbers of the whitening are in no product.
+            let expected = model.num_params() as f64 - 2.0;
+            assert_eq!(Weights::of(sizes).parameters(sizes), expected);
+        }
+    }
+
+    /// One block of width 4 with two heads, one for keys and values, and a head without layers:
+    /// small enough to count by hand.
+    #[test]
+    fn costs_are_counted_as_by_hand() {
+        let sizes = ImageSizes {
+            classes: 1,
+            batch: 3,
+            tokens: 2,
+            latent_dim: 1,
+            width: 4,
+            depth: 1,
+            heads: 2,
+            kv_heads: 1,
+            mlp_ratio: 24.0,
+            head_depth: 0,
+            draws: 2,
+        };
+        // q, o and half of k and v; three matrices of 4 by 64; the condition layer.
+        let backbone = 16.0 + 16.0 + 8.0 + 8.0 + 3.0 * 4.0 * 64.0 + 16.0;
+        // In, out, and the last modulation.
+        let head = 4.0 + 4.0 + 32.0;
+        let timestep = 256.0 * 4.0 + 16.0;
+        // Positions 0 and 1 look at one and two: three pairs of four numbers, scores and sums.
+        let attention = 3.0 * 4.0 * 2.0 * 2.0;
+        let positions = 2.0 * 2.0 * (4.0 + backbone) + attention;
+        let cost = |work| {
+            let axis = Axis::Batch;
+            ScalingPoint { work, axis, sizes }.cost()
+        };
+        let step = cost(ScaledWork::Step);
+        let heads = 2.0 * 2.0 * 2.0 * (head + timestep);
+        assert_eq!(step.operations, 3.0 * 3.0 * (positions + heads));
+        let parameters = 4.0 + backbone + head + timestep + 8.0 + 8.0;
+        assert_eq!(step.bytes, 44.0 * parameters);
+
+        let sample = cost(ScaledWork::Sample);
+        let heads = 2.0 * 2.0 * 20.0 * head;
+        assert_eq!(sample.operations, 6.0 * (positions + heads));
+        // Keys and values of two numbers each, for three pairs and six rows.
+        let cache = 2.0 * 2.0 * 3.0 * 6.0;
+        let read = 2.0 * (backbone + 20.0 * head);
+        assert_eq!(sample.bytes, 4.0 * (read + cache));
+    }
+
+    #[test]
+    fn the_report_has_a_line_a_point_and_a_chart_a_curve() {
+        let rates = Rates {
+            operations_per_s: 1e11,
+            bytes_per_s: 1e10,
+        };
+        let mut report = ScalingReport::new(rates);
+        let points = scaling_points();
+        for point in &points {
+            let measured = Measured {
+                milliseconds: 2.0 * rates.floor_ms(point.cost()).into_iter().fold(0.0, f64::max),
+                bytes: 3.0 * f64::from(1 << 20),
+            };
+            let line = report.add(*point, measured);
+            assert!(line.ends_with("| 2.0 | 3 |"), "{line}");
+        }
+        let files = report.files();
+        assert_eq!(files.len(), 1 + 9);
+        assert_eq!(files[0].1.lines().count(), 4 + points.len());
+        for (name, svg) in &files[1..] {
+            assert!(name.ends_with(".svg") && svg.starts_with("<svg"), "{name}");
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+        }
+    }
+
+    /// Rates are of this machine; here only that they are rates.
+    #[test]
+    fn times_at_a_rate_are_their_quotients() {
+        let rates = Rates {
+            operations_per_s: 2e9,
+            bytes_per_s: 1e9,
+        };
+        let cost = Cost {
+            operations: 4e9,
+            bytes: 5e8,
+        };
+        assert_eq!(rates.floor_ms(cost), [2000.0, 500.0]);
+    }
+}

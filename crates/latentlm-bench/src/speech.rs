@@ -1,0 +1,74 @@
+//! Workloads of the speech codec.
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_audio::{CodecConfig, CodecLossConfig, DecoderState};
+use latentlm::{RandomStream, StreamingCodec};
+use latentlm_kernels::parts_of;
+use latentlm_pipelines::SpeechRecipe;
+use latentlm_train::{CodecPart, Player};
+
+use super::SpeechSizes;
+use super::image::wait;
+
+pub(super) fn config(sizes: SpeechSizes) -> CodecConfig {
+    CodecConfig {
+        latent_dim: sizes.latent_dim,
+        frames_per_latent: sizes.frames_per_latent,
+        ratios: sizes.ratios.to_vec(),
+        depths: sizes.depths.to_vec(),
+        widths: sizes.widths.to_vec(),
+        ..SpeechRecipe::default().codec
+    }
+}
+
+pub(super) fn loss(sizes: SpeechSizes) -> CodecLossConfig {
+    CodecLossConfig {
+        windows: sizes.windows.to_vec(),
+        mel_bands: sizes.mel_bands.to_vec(),
+        ..SpeechRecipe::default().codec_loss
+    }
+}
+
+pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone().autodiff();
+    let stage = SpeechRecipe::default().codec_train;
+    let config = config(sizes);
+    let rate = config.sample_rate_hz;
+    let loss = loss(sizes).init(rate, &device).expect("the recipe's loss");
+    let mut player = Player::new(config.init(&device), &stage);
+    let samples = sizes.frames * config.hop_samples();
+    let mut random = RandomStream::new(0);
+    let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
+    Box::new(move || {
+        let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
+        let scale: Tensor<1> = random.normal([sizes.batch], &device);
+        let noise: Tensor<3> = random.normal(shape, &device);
+        let parts = parts_of(&device, sizes.batch, 1).into_iter().map(|own| {
+            let (start, count) = (own.start, own.len());
+            CodecPart {
+                share: count as f64 / sizes.batch as f64,
+                signal: signal.clone().narrow(0, start, count),
+                scale: scale.clone().narrow(0, start, count),
+                noise: noise.clone().narrow(0, start, count),
+                loss: loss.clone(),
+            }
+        });
+        player.backward_parts(parts.collect(), |codec, part| {
+            let (loss, ..) = CodecPart::codec_loss(codec, None, part);
+            (loss, ())
+        });
+        wait(&device);
+    })
+}
+
+pub(super) fn decode(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
+    let device = device.clone();
+    let codec = config(sizes).init(&device);
+    let mut random = RandomStream::new(0);
+    let mut state = DecoderState::default();
+    Box::new(move || {
+        let latent = random.normal([sizes.batch, 1, sizes.latent_dim], &device);
+        codec.decode_step(latent, &mut state);
+        wait(&device);
+    })
+}

@@ -1,0 +1,166 @@
+//! What a comparison of models of text and pictures is made of. Every key stands in
+//! `configs/compare/mllm.toml`, with its meaning beside it.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::Device;
+use latentlm::backbone::BackboneConfig;
+use latentlm::core::Precision;
+use latentlm::{MixedLm, SampleOptions};
+use latentlm_baselines::{
+    DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
+};
+use latentlm_pipelines::{MixedRecipe, PipelineError, Recipe, StageConfig};
+use latentlm_train::TrainError;
+
+use super::mixed_rival::MixedRival;
+use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe, wrong};
+use super::run::check_sizes;
+
+/// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
+#[derive(Config, Debug, PartialEq)]
+pub struct CompareMixedRecipe {
+    /// How quality is measured on the way.
+    pub evaluate: EvaluateConfig,
+    /// Transfusion.
+    pub transfusion: DenoiserRecipe,
+    /// The vector-quantized codec and its language model.
+    pub vq: VqRecipe,
+    /// Seed, data, codec, LatentLM, and the steps and packs that all have.
+    pub mixed: MixedRecipe,
+}
+
+impl Default for CompareMixedRecipe {
+    /// The file `configs/compare/mllm.toml`.
+    fn default() -> Self {
+        let mixed = MixedRecipe::default();
+        let CompareRecipe {
+            transfusion, vq, ..
+        } = CompareRecipe::default();
+        Self {
+            evaluate: EvaluateConfig {
+                samples: 199,
+                parameter_tolerance: 0.05,
+            },
+            transfusion: DenoiserRecipe {
+                width: 192,
+                depth: 9,
+                heads: 6,
+                ..transfusion
+            },
+            vq: VqRecipe {
+                width: 192,
+                depth: 9,
+                heads: 6,
+                ..vq
+            },
+            mixed: MixedRecipe {
+                lm_train: StageConfig {
+                    steps: 2000,
+                    sample_every: 500,
+                    ..mixed.lm_train
+                },
+                ..mixed
+            },
+        }
+    }
+}
+
+impl Recipe for CompareMixedRecipe {
+    const COMMAND: &'static str = "compare mllm";
+
+    fn seed(&self) -> u64 {
+        self.mixed.seed
+    }
+
+    fn validate(&self) -> Result<(), PipelineError> {
+        self.mixed.validate()?;
+        if self.mixed.lm.precision != Precision::F32 {
+            let reason = "mixed.lm.precision must be \"f32\": rivals are compared in that";
+            return Err(PipelineError::config(reason));
+        }
+        self.images().validate()?;
+        self.transfusion(1).validate().map_err(wrong)?;
+        self.vq_lm(1).validate().map_err(wrong)?;
+        if self.transfusion.batch_mul != 1 {
+            return Err(PipelineError::config(
+                "transfusion.batch_mul must be 1: a pack is read once a step",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl CompareMixedRecipe {
+    /// The comparison of images that the codecs' stages belong to.
+    pub(crate) fn images(&self) -> CompareRecipe {
+        CompareRecipe {
+            image: self.mixed.image(),
+            evaluate: self.evaluate.clone(),
+            vq: self.vq.clone(),
+            ..CompareRecipe::default()
+        }
+    }
+
+    /// Transfusion for a vocabulary of that many tokens of text.
+    pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
+        let (codec, rival, lm) = (&self.mixed.codec, &self.transfusion, &self.mixed.lm);
+        let sizes = DenoiserSizes {
+            width: rival.width,
+            depth: rival.depth,
+            heads: rival.heads,
+            kv_heads: rival.kv_heads,
+            mlp_ratio: rival.mlp_ratio,
+            prediction: lm.prediction,
+            schedule: lm.schedule,
+            num_train_timesteps: lm.num_train_timesteps,
+        };
+        TransfusionConfig::new(text_vocabulary, codec.tokens(), codec.latent_dim).with_sizes(sizes)
+    }
+
+    /// The language model of text and codes.
+    pub fn vq_lm(&self, text_vocabulary: usize) -> MixedVqLmConfig {
+        let vq = &self.vq;
+        let backbone = BackboneConfig::new(vq.width, vq.depth, vq.heads)
+            .with_kv_heads(vq.kv_heads)
+            .with_mlp_ratio(vq.mlp_ratio)
+            .with_condition_layer(false);
+        MixedVqLmConfig::new(text_vocabulary, vq.codes, self.mixed.text.tied, backbone)
+    }
+
+    /// Names and numbers of parameters of all models for a vocabulary of that many tokens of text,
+    /// LatentLM's first.
+    ///
+    /// # Errors
+    /// If a rival's differs from LatentLM's by more than `evaluate.parameter_tolerance`.
+    pub fn parameters(
+        &self,
+        text_vocabulary: usize,
+        device: &Device,
+    ) -> Result<Vec<(&'static str, usize)>, TrainError> {
+        let own = self.mixed.model(text_vocabulary).init(device);
+        let tied = self.mixed.text.tied;
+        let transfusion = self.transfusion(text_vocabulary).init_mixed(tied, device);
+        let vq = self.vq_lm(text_vocabulary).init(device);
+        let counts = vec![
+            (MixedLm::NAME, own.num_params()),
+            (MixedTransfusion::NAME, transfusion.num_params()),
+            (MixedVqLm::NAME, vq.num_params()),
+        ];
+        check_sizes(&counts, self.evaluate.parameter_tolerance)?;
+        Ok(counts)
+    }
+
+    /// How Transfusion draws: with LatentLM's solver and steps.
+    pub(crate) fn sample_options(&self) -> SampleOptions {
+        SampleOptions {
+            guidance_scale: self.transfusion.guidance_scale,
+            ..self.mixed.sample_options()
+        }
+    }
+
+    /// How codes are drawn.
+    pub(crate) fn token_options(&self) -> TokenOptions {
+        self.images().token_options()
+    }
+}

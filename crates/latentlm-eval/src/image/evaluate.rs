@@ -1,0 +1,248 @@
+//! What a run is worth, in numbers.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::core::bundle::write_atomically;
+use latentlm::{LatentCodec, RandomStream, SampleOptions};
+use latentlm_pipelines::{
+    Generator, ImageData, ImageRecipe, RunFolder, draw_latents, host_values, image_grid, read_all,
+    read_evenly, save_png,
+};
+use serde::{Deserialize, Serialize};
+
+use super::distance::{psnr, ssim};
+use super::judge::{Judge, even_labels, mean, smallest};
+use crate::error::EvalError;
+use crate::report;
+
+/// Pixels lie in `[-1, 1]`.
+const PIXEL_RANGE: f64 = 2.0;
+
+/// How a run is measured.
+#[derive(Debug, Clone)]
+pub struct EvaluateOptions {
+    /// Pictures to generate, the same number for each class.
+    pub samples: usize,
+    /// Seed of the pictures.
+    pub seed: u64,
+    /// How they are drawn.
+    pub sample: SampleOptions,
+}
+
+/// The measurements. Distances between pictures are root mean squares of pixels in `[-1, 1]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageEvaluation {
+    /// Step of the checkpoint.
+    pub step: u64,
+    /// Generated pictures.
+    pub samples: usize,
+    /// Their seed.
+    pub seed: u64,
+    /// Guidance they were drawn with.
+    pub guidance_scale: f64,
+    /// Solver steps a latent.
+    pub solver_steps: usize,
+    /// Held-out pictures through the codec, no noise.
+    pub reconstruction_psnr_db: f64,
+    /// The same, structural similarity.
+    pub reconstruction_ssim: f64,
+    /// Held-out pictures through the codec, latents with the noise it was trained with.
+    pub noisy_reconstruction_psnr_db: f64,
+    /// Share of held-out real pictures that the classifier gets right.
+    pub classifier_accuracy: f64,
+    /// Share of generated pictures whose class the classifier sees as the one asked for.
+    pub class_agreement: f64,
+    /// The same for the class that does worst.
+    pub worst_class_agreement: f64,
+    /// Frechet distance of generated to held-out pictures, in the classifier's features.
+    pub frechet_distance: f64,
+    /// The same of as many training pictures: what real pictures get.
+    pub frechet_distance_of_real: f64,
+    /// Mean distance of a generated picture to its nearest training picture.
+    pub nearest_training_distance: f64,
+    /// The same of a held-out picture: were it much larger, the model would be copying.
+    pub nearest_training_distance_of_real: f64,
+    /// Smallest distance of any generated picture to a training picture.
+    pub smallest_training_distance: f64,
+    /// Mean distance between generated pictures of a class, over that between real ones.
+    pub diversity: f64,
+    /// The same for the class that does worst.
+    pub worst_class_diversity: f64,
+    /// Generated pictures a second, this run's device.
+    pub samples_per_second: f64,
+}
+
+/// Measures a run and writes `evaluation.json`, a grid of samples and the report.
+///
+/// # Errors
+/// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
+pub fn evaluate_image(
+    path: &Path,
+    options: &EvaluateOptions,
+    device: &Device,
+) -> Result<ImageEvaluation, EvalError> {
+    let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
+    let generator = Generator::from_run(path, device)?;
+    let ImageData { train, test } = ImageData::open(&recipe)?;
+    if train.len() < 2 || test.len() < 2 {
+        let least = "two training and two held-out pictures are the least to measure with";
+        return Err(run.error(least).into());
+    }
+    let classes = train.classes().len();
+    let labels = even_labels(options.samples, classes);
+
+    let started = std::time::Instant::now();
+    let generated = generator.draw(&labels, &options.sample, options.seed)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let grid = image_grid(generated.clone(), labels.len() / classes, 1);
+    save_png(&grid, &run.file("samples/evaluation.png"))?;
+
+    let held_out = read_all(&test, test.len(), device)?;
+    let known = read_all(&train, train.len(), device)?;
+    let codec = reconstruction(&generator, held_out.clone(), options.seed);
+    let real_labels: Vec<u32> = (0..test.len()).map(|i| test.label(i)).collect();
+    let judge = Judge::train(&train, held_out.clone(), &real_labels)?;
+    let verdict = judge.measure(generated.clone(), &labels);
+    let same_many = read_evenly(&train, labels.len(), device)?;
+
+    let nearest = nearest_distances(generated.clone(), known.clone());
+    let nearest_real = nearest_distances(held_out.clone(), known);
+    let spread = spreads(&generated, &labels, classes);
+    let real_spread = spreads(&held_out, &real_labels, classes);
+    let diversity: Vec<f64> = spread
+        .iter()
+        .zip(&real_spread)
+        .filter(|(_, real)| **real > 0.0)
+        .map(|(a, b)| a / b)
+        .collect();
+
+    let evaluation = ImageEvaluation {
+        step: generator.manifest.step,
+        samples: labels.len(),
+        seed: options.seed,
+        guidance_scale: options.sample.guidance_scale,
+        solver_steps: options.sample.steps,
+        reconstruction_psnr_db: codec.psnr_db,
+        reconstruction_ssim: codec.ssim,
+        noisy_reconstruction_psnr_db: codec.noisy_psnr_db,
+        classifier_accuracy: judge.accuracy(),
+        class_agreement: verdict.class_agreement,
+        worst_class_agreement: verdict.worst_class_agreement,
+        frechet_distance: verdict.frechet_distance,
+        frechet_distance_of_real: judge.frechet_distance(same_many),
+        nearest_training_distance: mean(&nearest),
+        nearest_training_distance_of_real: mean(&nearest_real),
+        smallest_training_distance: smallest(&nearest),
+        diversity: mean(&diversity),
+        worst_class_diversity: smallest(&diversity),
+        samples_per_second: labels.len() as f64 / seconds,
+    };
+    let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
+    write_atomically(&run.file("evaluation.json"), &json)?;
+    report::write_image_report(&run, &recipe)?;
+    Ok(evaluation)
+}
+
+struct Reconstruction {
+    psnr_db: f64,
+    ssim: f64,
+    noisy_psnr_db: f64,
+}
+
+fn reconstruction(generator: &Generator, pictures: Tensor<4>, seed: u64) -> Reconstruction {
+    let [count, channels, height, width] = pictures.dims();
+    let mut random = RandomStream::for_step(seed, "reconstruction", 0);
+    let (mut clean, mut noisy) = (Vec::new(), Vec::new());
+    for start in (0..count).step_by(100) {
+        let part = pictures.clone().narrow(0, start, 100.min(count - start));
+        let posterior = generator.codec.encode(part);
+        let decode = |latents| host_values(generator.codec.decode(latents).clamp(-1.0, 1.0));
+        clean.extend(decode(posterior.mode()));
+        noisy.extend(decode(draw_latents(&posterior, &mut random)));
+    }
+    let original = host_values(pictures);
+    let size = height * width;
+    let planes = original.chunks_exact(size).zip(clean.chunks_exact(size));
+    let similarity: f64 = planes.map(|(a, b)| ssim(a, b, width, PIXEL_RANGE)).sum();
+    Reconstruction {
+        psnr_db: psnr(&original, &clean, PIXEL_RANGE),
+        ssim: similarity / (count * channels) as f64,
+        noisy_psnr_db: psnr(&original, &noisy, PIXEL_RANGE),
+    }
+}
+
+fn flat(pictures: Tensor<4>) -> Tensor<2> {
+    pictures.clamp(-1.0, 1.0).flatten(1, 3)
+}
+
+/// Distance of each picture to the nearest of `known`.
+fn nearest_distances(pictures: Tensor<4>, known: Tensor<4>) -> Vec<f64> {
+    let (a, b) = (flat(pictures), flat(known));
+    let pixels = a.dims()[1] as f64;
+    let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
+    let (aa, bb) = (squares(&a), squares(&b).transpose());
+    // |a - b|^2 = |a|^2 + |b|^2 - 2ab, for all pairs in one matrix product.
+    let distance = aa + bb - a.matmul(b.transpose()).mul_scalar(2.0);
+    host_values(distance.min_dim(1))
+        .into_iter()
+        .map(|d| (f64::from(d).max(0.0) / pixels).sqrt())
+        .collect()
+}
+
+/// Mean distance between the pictures of each class; 0 where there are fewer than two.
+fn spreads(pictures: &Tensor<4>, labels: &[u32], classes: usize) -> Vec<f64> {
+    let size: usize = pictures.dims()[1..].iter().product();
+    let values = host_values(flat(pictures.clone()));
+    let rows: Vec<&[f32]> = values.chunks_exact(size).collect();
+    (0..classes as u32)
+        .map(|class| {
+            // Fifty are enough for a mean over 1,225 pairs.
+            let of_class: Vec<&[f32]> = rows
+                .iter()
+                .zip(labels)
+                .filter(|(_, label)| **label == class)
+                .map(|(row, _)| *row)
+                .take(50)
+                .collect();
+            let mut distances = Vec::new();
+            for (i, a) in of_class.iter().enumerate() {
+                for b in &of_class[..i] {
+                    let square = |(x, y): (&f32, &f32)| f64::from(x - y).powi(2);
+                    let sum: f64 = a.iter().zip(*b).map(square).sum();
+                    distances.push((sum / size as f64).sqrt());
+                }
+            }
+            mean(&distances)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pictures() -> Tensor<4> {
+        let values = [[[[0.0f32, 0.0]]], [[[0.5, 0.5]]], [[[-1.0, 1.0]]]];
+        Tensor::from_floats(values, &Device::default())
+    }
+
+    #[test]
+    fn nearest_distances_by_hand() {
+        let known = pictures().narrow(0, 0, 2);
+        let got = nearest_distances(pictures(), known);
+        // (-1, 1) is 1 from (0, 0); from (0.5, 0.5) it is sqrt((2.25 + 0.25) / 2).
+        for (got, expected) in got.iter().zip([0.0, 0.0, 1.0]) {
+            assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+        }
+    }
+
+    #[test]
+    fn spreads_by_hand() {
+        let got = spreads(&pictures(), &[0, 0, 1], 3);
+        assert!(
+            (got[0] - 0.5).abs() < 1e-6 && got[1..] == [0.0, 0.0],
+            "{got:?}"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! Pictures of classes: distances, a judge, the evaluation of a run.
+
+mod classifier;
+mod distance;
+mod evaluate;
+mod judge;
+
+pub use distance::{FeatureStats, frechet_distance, psnr, ssim};
+pub use evaluate::{EvaluateOptions, ImageEvaluation, evaluate_image};
+pub use judge::{Judge, Verdict, even_labels};

@@ -1,0 +1,41 @@
+//! What a run is worth: measures of pictures and speech, judges, evaluations of whole runs, charts and
+//! the report of a run's folder.
+//!
+//! - Pictures: [`psnr`], [`ssim`], [`frechet_distance`]; a [`Judge`] is a classifier of real pictures
+//!   that never shares weights with what it judges.
+//! - Speech: [`stoi`], [`mel_distance_db`], [`si_sdr_db`], [`edit_rate`]; a [`Listener`] is a command
+//!   that recognizes words.
+//! - Text and pictures: captions, neighbours in the codec's latents, colours.
+//!
+//! ```
+//! use latentlm_eval::psnr;
+//!
+//! // An error of 0.02 everywhere, numbers in [-1, 1]: 20 log10(2 / 0.02) = 40 dB.
+//! let (original, copy) = ([0.5f32; 64], [0.48f32; 64]);
+//! assert!((psnr(&original, &copy, 2.0) - 40.0).abs() < 1e-3);
+//! ```
+
+mod error;
+mod image;
+mod memory;
+mod mllm;
+mod plot;
+mod report;
+mod speech;
+
+pub use error::EvalError;
+pub use image::{
+    EvaluateOptions, FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels,
+    frechet_distance, psnr, ssim,
+};
+pub use memory::peak_memory_bytes;
+pub use mllm::{
+    CaptionScore, EvaluateMixedOptions, Gallery, MixedEvaluation, Perplexity, Sample, by_chance,
+    evaluate_mixed, majority,
+};
+pub use plot::{Series, bar_chart, line_chart, stack};
+pub use report::{write_image_report, write_mixed_report, write_speech_report};
+pub use speech::{
+    EditCount, EvaluateSpeechOptions, Listener, SpeechEvaluation, characters, edit_rate,
+    evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
+};

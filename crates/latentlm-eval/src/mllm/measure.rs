@@ -1,0 +1,124 @@
+//! How well a model captions and writes, in numbers.
+
+use burn::tensor::{Device, Tensor};
+use latentlm::{LatentHead, MixedLm};
+use latentlm_data::sequence::Document;
+use latentlm_data::{Caption, MixedCorpus, PICTURES};
+use latentlm_pipelines::host_values;
+
+/// Positions that are measured at once.
+const POSITIONS: usize = 4096;
+
+/// How captions compare with those of the data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CaptionScore {
+    /// Share that is right to the letter, category included.
+    pub exact: f64,
+    /// Share whose category is right; `None` where there are no categories.
+    pub category: Option<f64>,
+}
+
+impl CaptionScore {
+    /// Scores what was said of pictures with these captions.
+    pub fn of(said: &[String], captions: &[Caption]) -> Self {
+        let pairs = || said.iter().zip(captions);
+        let share = |hits: usize, all: usize| hits as f64 / all.max(1) as f64;
+        let exact = pairs().filter(|(said, caption)| **said == caption.said());
+        let named: Vec<bool> = pairs()
+            .filter_map(|(said, caption)| {
+                let category = caption.category.as_deref()?;
+                Some(Caption::category_of(said) == Some(category))
+            })
+            .collect();
+        let right = named.iter().filter(|right| **right).count();
+        Self {
+            exact: share(exact.count(), captions.len()),
+            category: (!named.is_empty()).then(|| share(right, named.len())),
+        }
+    }
+}
+
+/// Share of the largest category: what whoever always guesses it gets right.
+pub fn majority(train: &[Caption], test: &[Caption]) -> Option<f64> {
+    let counts = train.iter().filter_map(|caption| caption.category.as_ref());
+    let mut counted = std::collections::BTreeMap::<&String, usize>::new();
+    counts.for_each(|category| *counted.entry(category).or_default() += 1);
+    let (largest, _) = counted.into_iter().max_by_key(|(_, count)| *count)?;
+    let of_test = test.iter().filter(|c| c.category.as_ref() == Some(largest));
+    Some(of_test.count() as f64 / test.len().max(1) as f64)
+}
+
+/// `exp` of the mean `-log p` of a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Perplexity {
+    /// Of text alone; `None` where there is none.
+    pub text: Option<f64>,
+    /// Bits of a text's byte on average, whatever the vocabulary.
+    pub bits_per_byte: Option<f64>,
+}
+
+impl Perplexity {
+    /// Of a corpus's text, which has so many bytes.
+    pub fn measure(model: &MixedLm, corpus: &MixedCorpus, bytes: usize, device: &Device) -> Self {
+        let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
+        let documents = texts.map(|index| corpus.document(index, false));
+        let nats = surprises(model, documents.collect(), device);
+        let total: f64 = nats.iter().map(|x| f64::from(*x)).sum();
+        let some = (!nats.is_empty()).then_some(total);
+        Self {
+            text: some.map(|total| (total / nats.len() as f64).exp()),
+            bits_per_byte: some.map(|total| total / std::f64::consts::LN_2 / bytes as f64),
+        }
+    }
+}
+
+/// `-log p` of every token of documents of text.
+fn surprises(model: &MixedLm, documents: Vec<Document>, device: &Device) -> Vec<f32> {
+    let dim = model.head_of(PICTURES).latent_dim();
+    let none = [Tensor::zeros([0, dim], device)];
+    let mut surprises = Vec::new();
+    let mut pack = Vec::new();
+    let mut documents = documents.into_iter().peekable();
+    while let Some(document) = documents.next() {
+        pack.push(document);
+        let filled: usize = pack.iter().map(Document::positions).sum();
+        if filled < POSITIONS && documents.peek().is_some() {
+            continue;
+        }
+        let layout = model.layout(&pack);
+        if !layout.answers.is_empty() {
+            let hidden = model.hidden(&pack, &layout, &none);
+            surprises.extend(host_values(model.surprise(&layout, hidden)));
+        }
+        pack.clear();
+    }
+    surprises
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caption(category: Option<&str>, text: &str) -> Caption {
+        Caption {
+            text: text.into(),
+            category: category.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn captions_are_compared_whole_and_by_category() {
+        let captions = [
+            caption(Some("animals"), "dog"),
+            caption(Some("animals"), "cat"),
+            caption(Some("food"), "bun"),
+            caption(None, "7"),
+        ];
+        let said = ["animals: dog", "animals: dog", "animals: bun", "7"].map(str::to_owned);
+        let score = CaptionScore::of(&said, &captions);
+        assert_eq!(score.exact, 0.5);
+        assert_eq!(score.category, Some(2.0 / 3.0));
+        assert_eq!(majority(&captions, &captions[1..3]), Some(0.5));
+        assert_eq!(majority(&captions[3..], &captions), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! What a drawn picture looks like, judged without a trained judge: by the pictures nearest to it in
+//! the codec's latents.
+
+use burn::tensor::{Device, Tensor};
+use latentlm::LatentCodec;
+use latentlm::codec_image::Codec;
+use latentlm_data::Caption;
+use latentlm_pipelines::{MixedData, host_values, read_all};
+
+use crate::error::EvalError;
+
+/// Pictures encoded at once.
+const BATCH: usize = 100;
+/// Nearest pictures that are looked at.
+const NEAREST: usize = 10;
+
+/// All pictures there are, and their latents.
+pub struct Gallery {
+    codec: Codec,
+    pictures: Tensor<4>,
+    /// `[N, T * Z]`
+    latents: Tensor<2>,
+    captions: Vec<Caption>,
+}
+
+impl Gallery {
+    /// All pictures of both splits.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
+    pub fn open(codec: &Codec, data: &MixedData, device: &Device) -> Result<Self, EvalError> {
+        let (train, test) = (&data.pictures.train, &data.pictures.test);
+        let pictures = vec![
+            read_all(train, train.len(), device)?,
+            read_all(test, test.len(), device)?,
+        ];
+        let captions = [&data.train.captions[..], &data.test.captions[..]].concat();
+        Ok(Self::new(codec, Tensor::cat(pictures, 0), captions))
+    }
+
+    fn new(codec: &Codec, pictures: Tensor<4>, captions: Vec<Caption>) -> Self {
+        Self {
+            latents: flat_latents(codec, pictures.clone()),
+            codec: codec.clone(),
+            pictures,
+            captions,
+        }
+    }
+
+    /// A picture, `[1, C, H, W]`.
+    pub fn picture(&self, index: usize) -> Tensor<4> {
+        self.pictures.clone().narrow(0, index, 1)
+    }
+
+    /// The ten nearest of each picture, nearest first.
+    pub fn nearest(&self, pictures: Tensor<4>) -> Vec<Vec<usize>> {
+        let own = flat_latents(&self.codec, pictures);
+        let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
+        // |a - b|^2 = |a|^2 + |b|^2 - 2ab; |a|^2 changes no order.
+        let products = own.matmul(self.latents.clone().transpose()).mul_scalar(2.0);
+        let distances = squares(&self.latents).transpose() - products;
+        let values = host_values(distances);
+        let rows = values.chunks_exact(self.captions.len()).map(|row| {
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| row[a].total_cmp(&row[b]));
+            order.truncate(NEAREST);
+            order
+        });
+        rows.collect()
+    }
+
+    /// Share of neighbours of the asked category.
+    pub fn of_category(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> Option<f64> {
+        let shares = nearest.iter().zip(asked).filter_map(|(near, asked)| {
+            let category = asked.category.as_ref()?;
+            let same = near.iter();
+            let same =
+                same.filter(|&&index| self.captions[index].category.as_ref() == Some(category));
+            Some(same.count() as f64 / near.len().max(1) as f64)
+        });
+        mean(shares)
+    }
+
+    /// The same, were neighbours drawn by lot.
+    pub fn by_chance(&self, asked: &[Caption]) -> Option<f64> {
+        by_chance(&self.captions, asked)
+    }
+
+    /// Share of what was asked for that is among the nearest.
+    pub fn asked_among(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> f64 {
+        let found = nearest.iter().zip(asked).map(|(near, asked)| {
+            let found = near.iter().any(|&index| self.captions[index] == *asked);
+            f64::from(u8::from(found))
+        });
+        mean(found).unwrap_or_default()
+    }
+}
+
+/// Share of all that are of the asked category.
+pub fn by_chance(all: &[Caption], asked: &[Caption]) -> Option<f64> {
+    let shares = asked.iter().filter_map(|asked| {
+        let category = asked.category.as_ref()?;
+        let same = all.iter();
+        let same = same.filter(|caption| caption.category.as_ref() == Some(category));
+        Some(same.count() as f64 / all.len() as f64)
+    });
+    mean(shares)
+}
+
+/// Means of the codec's posterior, `[N, T * Z]`.
+fn flat_latents(codec: &Codec, pictures: Tensor<4>) -> Tensor<2> {
+    let count = pictures.dims()[0];
+    let parts = (0..count).step_by(BATCH).map(|start| {
+        let part = pictures.clone().narrow(0, start, BATCH.min(count - start));
+        codec.encode(part).mode().flatten::<2>(1, 2)
+    });
+    Tensor::cat(parts.collect(), 0)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), x| (sum + x, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm::RandomStream;
+    use latentlm_pipelines::MixedRecipe;
+
+    #[test]
+    fn neighbours_are_judged_by_their_category() {
+        let device = Device::default();
+        device.seed(1);
+        let codec = MixedRecipe::default().codec.init(&device);
+        let captions = ["animals", "animals", "food"].map(|category| Caption {
+            text: category.into(),
+            category: Some(category.into()),
+        });
+        let pictures = RandomStream::new(1).normal([3, 3, 32, 32], &device);
+        let gallery = Gallery::new(&codec, pictures.clone(), captions.to_vec());
+        let nearest = gallery.nearest(pictures);
+        for (index, near) in nearest.iter().enumerate() {
+            assert_eq!((near[0], near.len()), (index, 3), "itself first");
+        }
+        let asked = &captions[1..];
+        let near = [vec![0, 1, 2, 2], vec![2, 0]];
+        assert_eq!(gallery.of_category(&near, asked), Some(0.5));
+        assert_eq!(
+            gallery.by_chance(asked),
+            Some((2.0 / 3.0 + 1.0 / 3.0) / 2.0)
+        );
+        assert_eq!(gallery.asked_among(&near, asked), 1.0);
+    }
+}

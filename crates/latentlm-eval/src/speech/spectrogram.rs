@@ -1,0 +1,93 @@
+//! Speech as a picture.
+
+use burn::tensor::{Device, Tensor};
+use image::{Rgb, RgbImage};
+use latentlm::codec_audio::Stft;
+use latentlm_pipelines::{host_values, save_png};
+
+use crate::error::EvalError;
+
+/// Samples a window.
+const WINDOW: usize = 512;
+/// Levels from the loudest to this far below it are told apart.
+const RANGE_DB: f32 = 70.0;
+/// Rows between two spectrograms.
+const GAP: u32 = 4;
+
+/// Spectrograms below each other, time to the right, frequency up to half the sample rate, from
+/// black through violet and orange to white over 70 dB.
+pub fn spectrograms(sounds: &[Vec<f32>], device: &Device) -> RgbImage {
+    let parts: Vec<(usize, Vec<f32>)> = sounds
+        .iter()
+        .filter(|sound| !sound.is_empty())
+        .map(|sound| levels(sound, device))
+        .collect();
+    let bins = (WINDOW / 2 + 1) as u32;
+    let width = parts.iter().map(|part| part.0).max().unwrap_or(1) as u32;
+    let height = (bins + GAP) * parts.len().max(1) as u32 - GAP;
+    let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+    for (index, (frames, levels)) in parts.into_iter().enumerate() {
+        let top = (bins + GAP) * index as u32;
+        for frame in 0..frames as u32 {
+            for bin in 0..bins {
+                let level = levels[(frame * bins + bin) as usize];
+                picture.put_pixel(frame, top + bins - 1 - bin, colour(level));
+            }
+        }
+    }
+    picture
+}
+
+/// Frames, and levels in `[0, 1]`, bin by bin.
+fn levels(sound: &[f32], device: &Device) -> (usize, Vec<f32>) {
+    let signal = Tensor::<1>::from_floats(sound, device).unsqueeze_dim(0);
+    let magnitude = Stft::new(WINDOW, device).magnitude(signal);
+    let frames = magnitude.dims()[1];
+    let values = host_values(magnitude);
+    let loudest = values.iter().copied().fold(1e-6, f32::max);
+    let level = |value: f32| 1.0 + 20.0 * (value.max(1e-9) / loudest).log10() / RANGE_DB;
+    let levels = values.into_iter().map(|v| level(v).clamp(0.0, 1.0));
+    (frames, levels.collect())
+}
+
+fn colour(level: f32) -> Rgb<u8> {
+    const STOPS: [[f32; 3]; 5] = [
+        [0.0, 0.0, 10.0],
+        [80.0, 20.0, 110.0],
+        [190.0, 55.0, 85.0],
+        [250.0, 150.0, 40.0],
+        [255.0, 255.0, 220.0],
+    ];
+    let place = level * (STOPS.len() - 1) as f32;
+    let lower = (place as usize).min(STOPS.len() - 2);
+    let share = place - lower as f32;
+    let mix = |i: usize| STOPS[lower][i] * (1.0 - share) + STOPS[lower + 1][i] * share;
+    Rgb([0, 1, 2].map(|i| mix(i) as u8))
+}
+
+/// Writes spectrograms as a PNG.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn save(sounds: &[Vec<f32>], path: &std::path::Path, device: &Device) -> Result<(), EvalError> {
+    Ok(save_png(&spectrograms(sounds, device), path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tone of a quarter of the sample rate is a line in the middle.
+    #[test]
+    fn a_tone_is_a_line() {
+        let tone: Vec<f32> = (0..4096)
+            .map(|i| (i as f32 * std::f32::consts::FRAC_PI_2).sin())
+            .collect();
+        let picture = spectrograms(&[tone], &Device::default());
+        let column = picture.width() / 2;
+        let brightness = |row: u32| picture.get_pixel(column, row).0.map(u32::from).iter().sum();
+        let brightest = (0..picture.height()).max_by_key(|row| -> u32 { brightness(*row) });
+        assert_eq!(brightest, Some(128));
+        assert_eq!(picture.height(), 257);
+    }
+}

@@ -1,0 +1,92 @@
+//! What can go wrong with a run and its pipelines.
+
+use std::path::PathBuf;
+
+use latentlm::ModelError;
+use latentlm::codec_image::CodecError;
+use latentlm::core::bundle::BundleError;
+use latentlm::core::recipe::RecipeError;
+use latentlm_data::DataError;
+
+/// An error of this crate. Each is one line: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A recipe that can't be read or is wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// A value of a recipe that can't be.
+    #[error("recipe: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The codec's part of a recipe.
+    #[error("recipe: {0}")]
+    Codec(#[from] CodecError),
+    /// The model's part of a recipe.
+    #[error("recipe: {0}")]
+    Model(#[from] ModelError),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Files of a checkpoint.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A recording that no voice can be taken from.
+    #[error("voice: {reason}")]
+    Voice {
+        /// What is wrong, and what would fit.
+        reason: String,
+    },
+    /// A text with its voice that is longer than anything the model was trained on.
+    #[error(
+        "text and voice take {positions} positions, more than the {limit} that the model was trained \
+         on (data.pack_positions): shorten them"
+    )]
+    Prompt {
+        /// Positions asked for.
+        positions: usize,
+        /// Positions there may be.
+        limit: usize,
+    },
+    /// Something asked of a model of text and pictures that it can't do.
+    #[error("prompt: {reason}")]
+    Request {
+        /// What is wrong, and what would fit.
+        reason: String,
+    },
+    /// A run folder that is not what the command needs.
+    #[error("run {path}: {reason}")]
+    Run {
+        /// The run's folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A picture that can't be encoded.
+    #[error("cannot encode a picture: {0}")]
+    Encode(#[from] image::ImageError),
+}
+
+impl PipelineError {
+    /// A value of a recipe that can't be.
+    pub fn config(reason: impl Into<String>) -> Self {
+        Self::Config {
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether the words of a user are wrong (a recipe, a prompt), as opposed to files or data.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Recipe(_)
+                | Self::Config { .. }
+                | Self::Codec(_)
+                | Self::Model(_)
+                | Self::Prompt { .. }
+                | Self::Request { .. }
+                | Self::Data(DataError::Text { .. })
+        )
+    }
+}

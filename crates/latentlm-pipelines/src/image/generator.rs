@@ -1,0 +1,126 @@
+//! A trained model, ready to draw pictures: all it needs is a checkpoint folder.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_image::Codec;
+use latentlm::core::bundle::load_module;
+use latentlm::{ImageLm, LatentCodec, RandomStream, SampleOptions};
+
+use super::recipe::ImageRecipe;
+use crate::error::PipelineError;
+use crate::recipe::Recipe;
+use crate::run::{Manifest, RunFolder, ema_file};
+use crate::tensors::label_tensor;
+
+/// Pictures drawn at once: more would not be faster, and take more memory.
+const BATCH: usize = 100;
+
+/// Codec and language model of a checkpoint, with the averaged weights.
+#[derive(Debug)]
+pub struct Generator {
+    /// What the checkpoint says of itself.
+    pub manifest: Manifest<ImageRecipe>,
+    /// The codec.
+    pub codec: Codec,
+    /// The language model.
+    pub model: ImageLm,
+    device: Device,
+}
+
+impl Generator {
+    /// Loads a run's newest checkpoint.
+    ///
+    /// # Errors
+    /// If the folder is no run, has no finished checkpoint, or one that is damaged.
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let (run, _) = RunFolder::<ImageRecipe>::open(path)?;
+        let (folder, _) = run.require("lm")?;
+        Self::from_checkpoint(&folder, device)
+    }
+
+    /// Loads a checkpoint folder of the language model's stage.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or of another shape.
+    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let manifest = Manifest::<ImageRecipe>::read(folder)?;
+        let recipe = &manifest.recipe;
+        recipe.validate()?;
+        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let model = recipe.model(manifest.classes.len()).init(device);
+        let model = load_module(model, &folder.join(ema_file("model")))?;
+        Ok(Self {
+            manifest,
+            codec,
+            model,
+            device: device.clone(),
+        })
+    }
+
+    /// The number of a class, given by name or number.
+    ///
+    /// # Errors
+    /// If there is no such class.
+    pub fn class(&self, name: &str) -> Result<u32, PipelineError> {
+        let classes = &self.manifest.classes;
+        let wanted = name.to_lowercase();
+        let by_name = classes.iter().position(|c| c.to_lowercase() == wanted);
+        let by_number = name.parse().ok().filter(|n: &usize| *n < classes.len());
+        by_name
+            .or(by_number)
+            .map(|class| class as u32)
+            .ok_or_else(|| PipelineError::Config {
+                reason: format!("no class `{name}`; there are {}", classes.join(", ")),
+            })
+    }
+
+    /// Draws one picture a label.
+    ///
+    /// # Shapes
+    /// - returns: `[B, C, H, W]`, around `[-1, 1]`
+    ///
+    /// # Errors
+    /// If the options ask for more solver steps than the model has timesteps, or for a guidance
+    /// that is no number.
+    pub fn draw(
+        &self,
+        labels: &[u32],
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Tensor<4>, PipelineError> {
+        let timesteps = self.manifest.recipe.lm.num_train_timesteps;
+        if !(1..timesteps).contains(&options.steps) || !options.guidance_scale.is_finite() {
+            return Err(PipelineError::Config {
+                reason: format!(
+                    "solver steps must be in 1..{timesteps}, not {}, and guidance a number, not {}",
+                    options.steps, options.guidance_scale
+                ),
+            });
+        }
+        let batches = labels
+            .chunks(BATCH)
+            .enumerate()
+            .map(|(i, labels)| {
+                let mut random = RandomStream::for_step(seed, "draw", i as u64);
+                let labels = label_tensor(labels, &self.device);
+                let latents = self.model.generate(labels, options, &mut random);
+                self.codec.decode(latents)
+            })
+            .collect();
+        Ok(Tensor::cat(batches, 0))
+    }
+}
+
+/// The finished codec of a run: its averaged weights.
+///
+/// # Errors
+/// If there is no checkpoint or it does not fit the recipe.
+pub fn load_image_codec(
+    run: &RunFolder<ImageRecipe>,
+    device: &Device,
+) -> Result<Codec, PipelineError> {
+    let (folder, manifest) = run.require("codec")?;
+    let codec = manifest.recipe.codec.init(device);
+    Ok(load_module(codec, &folder.join(ema_file("model")))?)
+}

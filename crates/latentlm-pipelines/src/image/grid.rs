@@ -1,0 +1,101 @@
+//! Pictures of many pictures.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use latentlm::core::bundle::write_atomically;
+
+use crate::error::PipelineError;
+use crate::tensors::host_values;
+
+/// Pixels between pictures, before scaling.
+const GAP: u32 = 1;
+const BACKGROUND: Rgb<u8> = Rgb([96, 96, 96]);
+
+/// Lays pictures out row by row, lines between and around them, and enlarges them `scale` times without
+/// smoothing. One picture alone has no frame, so that it can be read again.
+///
+/// # Shapes
+/// - `pictures`: `[B, 1 or 3, H, W]`, in `[-1, 1]`; numbers outside are clamped, NaN is black
+pub fn image_grid(pictures: Tensor<4>, columns: usize, scale: u32) -> RgbImage {
+    let [count, channels, height, width] = pictures.dims();
+    let columns = columns.clamp(1, count.max(1));
+    let rows = count.div_ceil(columns);
+    let values = host_values(pictures);
+    let (h, w) = (height as u32, width as u32);
+    let gap = if count > 1 { GAP } else { 0 };
+    let size = |n: usize, s: u32| (n as u32 * (s + gap) + gap) * scale;
+    let mut grid = RgbImage::from_pixel(size(columns, w), size(rows, h), BACKGROUND);
+    for index in 0..count {
+        let left = (index % columns) as u32 * (w + gap) + gap;
+        let top = (index / columns) as u32 * (h + gap) + gap;
+        for y in 0..h * scale {
+            for x in 0..w * scale {
+                let at = |channel: usize| {
+                    let plane = index * channels + channel.min(channels - 1);
+                    let (row, column) = ((y / scale) as usize, (x / scale) as usize);
+                    byte(values[(plane * height + row) * width + column])
+                };
+                grid.put_pixel(
+                    left * scale + x,
+                    top * scale + y,
+                    Rgb([at(0), at(1), at(2)]),
+                );
+            }
+        }
+    }
+    grid
+}
+
+/// `[-1, 1]` to `0..=255`.
+fn byte(value: f32) -> u8 {
+    // A cast saturates, and takes NaN to 0.
+    ((value + 1.0) * 127.5).round() as u8
+}
+
+/// The picture as PNG.
+///
+/// # Errors
+/// If it can't be encoded.
+pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>, PipelineError> {
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::ImageRgb8(picture.clone()).write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}
+
+/// Writes the picture as PNG, whole or not at all.
+///
+/// # Errors
+/// If it can't be encoded or written.
+pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
+    Ok(write_atomically(path, &png_bytes(picture)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn pixels_are_where_they_belong() {
+        let device = Device::default();
+        let values = [[[[-1.0f32, 1.0]]], [[[f32::NAN, 0.0]]], [[[7.0, -7.0]]]];
+        let pictures = Tensor::<4>::from_floats(values, &device);
+        let grid = image_grid(pictures, 2, 2);
+        // Two columns of width 2 and gaps of 1, two rows of height 1, all doubled.
+        assert_eq!(grid.dimensions(), (14, 10));
+        let grey = |x, y| grid.get_pixel(x, y).0[0];
+        assert_eq!((grey(2, 2), grey(4, 3)), (0, 255));
+        assert_eq!((grey(8, 2), grey(10, 2)), (0, 128));
+        assert_eq!((grey(2, 6), grey(5, 7)), (255, 0));
+        assert_eq!(grid.get_pixel(0, 0), &BACKGROUND);
+        let alone = image_grid(Tensor::from_floats([[[[-1.0f32, 1.0]]]], &device), 3, 2);
+        assert_eq!(alone.dimensions(), (4, 2));
+        assert_eq!(
+            (alone.get_pixel(1, 1).0[0], alone.get_pixel(2, 0).0[0]),
+            (0, 255)
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What a training run of images is made of. Every key stands in the recipe files under
+//! `configs/image`, with its meaning beside it.
+
+use burn::config::Config;
+use latentlm::ImageLmConfig;
+use latentlm::codec_image::{
+    Activation, Architecture, CodecConfig, CodecLossConfig, ConvConfig, NoiseKind, VitConfig,
+};
+use latentlm::core::Precision;
+use latentlm::core::{SampleOptions, Sampler};
+use latentlm::diffusion::{BetaSchedule, Prediction};
+use latentlm_data::ImageSpec;
+
+use crate::error::PipelineError;
+use crate::recipe::{LmConfig, Recipe, StageConfig};
+
+/// A complete image recipe.
+#[derive(Config, Debug, PartialEq)]
+pub struct ImageRecipe {
+    /// The one seed of all randomness.
+    pub seed: u64,
+    /// Where pictures come from.
+    pub data: DataConfig,
+    /// The codec.
+    pub codec: CodecConfig,
+    /// What the codec is trained with.
+    pub codec_loss: CodecLossConfig,
+    /// How the codec is trained.
+    pub codec_train: StageConfig,
+    /// The language model.
+    pub lm: LmConfig,
+    /// How the language model is trained.
+    pub lm_train: StageConfig,
+    /// How samples are drawn.
+    pub sample: SampleConfig,
+}
+
+/// Where pictures come from.
+#[derive(Config, Debug, PartialEq)]
+pub struct DataConfig {
+    /// The folder.
+    pub path: String,
+    /// Whether training pictures are mirrored at random.
+    pub horizontal_flip: bool,
+}
+
+/// How samples are drawn.
+#[derive(Config, Debug, PartialEq)]
+pub struct SampleConfig {
+    /// The solver.
+    pub sampler: Sampler,
+    /// Solver steps a latent.
+    pub steps: usize,
+    /// Classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Pictures a class in a grid.
+    pub per_class: usize,
+}
+
+impl Default for ImageRecipe {
+    /// The digits of `configs/image/mnist.toml`.
+    fn default() -> Self {
+        let stage = StageConfig {
+            steps: 600,
+            batch_size: 100,
+            grad_accumulation: 1,
+            learning_rate: 2e-3,
+            beta_1: 0.9,
+            beta_2: 0.98,
+            weight_decay: 0.01,
+            warmup_steps: 50,
+            final_lr_ratio: 0.0,
+            clip_norm: 1.0,
+            ema_decay: 0.995,
+            log_every: 10,
+            sample_every: 250,
+            checkpoint_every: 250,
+        };
+        Self {
+            seed: 1,
+            data: DataConfig {
+                path: "datasets/mnist".into(),
+                horizontal_flip: false,
+            },
+            codec: default_codec(),
+            codec_loss: CodecLossConfig::new().with_kl_weight(0.003),
+            codec_train: stage.clone(),
+            lm: LmConfig {
+                width: 128,
+                depth: 4,
+                heads: 4,
+                kv_heads: 2,
+                mlp_ratio: 4.0,
+                head_depth: 3,
+                prediction: Prediction::Velocity,
+                schedule: BetaSchedule::Cosine,
+                num_train_timesteps: 1000,
+                batch_mul: 4,
+                precision: Precision::F32,
+                condition_dropout: 0.1,
+            },
+            lm_train: StageConfig {
+                steps: 1200,
+                batch_size: 64,
+                learning_rate: 1e-3,
+                warmup_steps: 100,
+                ..stage
+            },
+            sample: SampleConfig {
+                sampler: Sampler::DpmSolverPlusPlus,
+                steps: 20,
+                guidance_scale: 2.0,
+                per_class: 10,
+            },
+        }
+    }
+}
+
+fn default_codec() -> CodecConfig {
+    CodecConfig {
+        channels: 1,
+        image_size: 32,
+        latent_dim: 16,
+        architecture: Architecture::Vit,
+        noise: NoiseKind::SigmaVae,
+        noise_std: 0.75,
+        conv: ConvConfig::new(),
+        vit: VitConfig::new().with_activation(Activation::Relu),
+    }
+}
+
+impl Recipe for ImageRecipe {
+    const COMMAND: &'static str = "train-image";
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn validate(&self) -> Result<(), PipelineError> {
+        self.codec.validate()?;
+        self.codec_loss.validate()?;
+        self.codec_train.validate("codec_train")?;
+        self.lm_train.validate("lm_train")?;
+        self.model(1).validate()?;
+        self.lm.validate(self.sample.steps)?;
+        if self.sample.per_class == 0 {
+            return Err(PipelineError::Config {
+                reason: "sample.per_class must be positive".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl ImageRecipe {
+    /// Geometry of the pictures.
+    pub fn image_spec(&self) -> ImageSpec {
+        ImageSpec {
+            channels: self.codec.channels,
+            height: self.codec.image_size,
+            width: self.codec.image_size,
+        }
+    }
+
+    /// The language model's configuration for that many classes.
+    pub fn model(&self, classes: usize) -> ImageLmConfig {
+        ImageLmConfig::new(classes, self.codec.tokens(), self.codec.latent_dim)
+            .with_sizes(self.lm.sizes())
+    }
+
+    /// The options that samples are drawn with.
+    pub fn sample_options(&self) -> SampleOptions {
+        SampleOptions {
+            sampler: self.sample.sampler,
+            steps: self.sample.steps,
+            guidance_scale: self.sample.guidance_scale,
+            ..SampleOptions::default()
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The log of a run: one line of JSON a record, appended.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use latentlm::core::bundle::{io_error, write_atomically};
+use serde::{Deserialize, Serialize};
+
+use crate::error::PipelineError;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricLine {
+    /// The stage.
+    pub stage: String,
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// Values by name; what is not finite is null.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+}
+
+/// `metrics.jsonl` of a run folder.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens a log, new or to be continued.
+    ///
+    /// # Errors
+    /// If the file can't be opened.
+    pub fn open(path: &Path) -> Result<Self, PipelineError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(io_error("open", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Forgets what a stage logged after a step: a resume will log it again. A last line that a
+    /// kill tore is dropped too.
+    ///
+    /// # Errors
+    /// If the file can't be read or written.
+    pub fn truncate_after(&mut self, stage: &str, step: u64) -> Result<(), PipelineError> {
+        let old = fs::read_to_string(&self.path).map_err(io_error("read", &self.path))?;
+        // Lines are kept as they are: written anew, a number could change in its last digit.
+        let kept = |line: &&str| match serde_json::from_str::<MetricLine>(line) {
+            Ok(record) => record.stage != stage || record.step <= step,
+            Err(_) => false,
+        };
+        let mut text = String::new();
+        for line in old.lines().filter(kept) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        write_atomically(&self.path, text.as_bytes())?;
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn append(
+        &mut self,
+        stage: &str,
+        step: u64,
+        values: &[(&str, f64)],
+    ) -> Result<(), PipelineError> {
+        let finite = |v: f64| v.is_finite().then_some(v);
+        let line = MetricLine {
+            stage: stage.into(),
+            step,
+            values: values
+                .iter()
+                .map(|(name, value)| ((*name).into(), finite(*value)))
+                .collect(),
+        };
+        let json = serde_json::to_string(&line).unwrap_or_default();
+        writeln!(self.file, "{json}").map_err(io_error("write", &self.path))?;
+        Ok(())
+    }
+
+    /// The records of a log; lines that are none are left out.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn read(path: &Path) -> Result<Vec<MetricLine>, PipelineError> {
+        let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+        let records = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+        Ok(records.collect())
+    }
+}
+
+/// The points of one value of one stage.
+pub fn series(lines: &[MetricLine], stage: &str, name: &str) -> Vec<(f64, f64)> {
+    lines
+        .iter()
+        .filter(|line| line.stage == stage)
+        .filter_map(|line| Some((line.step as f64, (*line.values.get(name)?)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_log_has_no_torn_and_no_double_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path).unwrap();
+        for step in 1..=4 {
+            log.append("lm", step, &[("loss", 1.0 / step as f64)])
+                .unwrap();
+            log.append("codec", step, &[("loss", f64::NAN)]).unwrap();
+        }
+        fs::write(
+            &path,
+            fs::read_to_string(&path).unwrap() + "{\"stage\": \"lm\", \"st",
+        )
+        .unwrap();
+        log.truncate_after("lm", 2).unwrap();
+        log.append("lm", 3, &[("loss", 0.25)]).unwrap();
+        let lines = MetricsLog::read(&path).unwrap();
+        assert_eq!(
+            series(&lines, "lm", "loss"),
+            [(1.0, 1.0), (2.0, 0.5), (3.0, 0.25)]
+        );
+        assert_eq!(lines.len(), 7);
+        assert_eq!(series(&lines, "codec", "loss"), [], "no number is null");
+    }
+}

@@ -1,0 +1,314 @@
+//! What a training run of text and pictures is made of. Every key stands in the recipe files under
+//! `configs/mllm`, with its meaning beside it.
+
+use burn::config::Config;
+use latentlm::codec_image::{CodecConfig, CodecLossConfig};
+use latentlm::core::{SampleOptions, Sampler};
+use latentlm::{MixedLmConfig, TextOptions};
+use latentlm_data::sequence::Document;
+use latentlm_data::{Mix, TokenizerKind};
+
+use crate::error::PipelineError;
+use crate::image::{DataConfig, ImageRecipe, SampleConfig};
+use crate::recipe::{LmConfig, Recipe, StageConfig};
+
+/// A complete recipe of text and pictures.
+#[derive(Config, Debug, PartialEq)]
+pub struct MixedRecipe {
+    /// The one seed of all randomness.
+    pub seed: u64,
+    /// Where pictures and their captions come from.
+    pub data: DataConfig,
+    /// Text, and how it becomes tokens.
+    pub text: MixedTextConfig,
+    /// What documents there are.
+    pub mix: MixConfig,
+    /// The codec of pictures.
+    pub codec: CodecConfig,
+    /// What the codec is trained with.
+    pub codec_loss: CodecLossConfig,
+    /// How the codec is trained.
+    pub codec_train: StageConfig,
+    /// The language model.
+    pub lm: LmConfig,
+    /// How the language model is trained.
+    pub lm_train: StageConfig,
+    /// How text and pictures are drawn.
+    pub sample: MixedSampleConfig,
+}
+
+/// Text, and how it becomes tokens.
+#[derive(Config, Debug, PartialEq)]
+pub struct MixedTextConfig {
+    /// A text file, or a folder with `train.txt` and `test.txt`; empty for captions alone.
+    pub data: String,
+    /// How a vocabulary is made.
+    pub tokenizer: TokenizerKind,
+    /// Largest number of tokens.
+    pub vocabulary: usize,
+    /// A `tokenizer.json` to be used instead; empty for none.
+    pub path: String,
+    /// Longest piece of a text, in tokens.
+    pub piece_tokens: usize,
+    /// Whether the softmax head uses the embedding's table.
+    pub tied: bool,
+    /// Weight of the cross entropy beside the diffusion loss.
+    pub loss_weight: f64,
+    /// Of a token of what is said of a picture within the cross entropy, in units of any other's.
+    pub caption_weight: f64,
+}
+
+/// How often each kind of document comes in an epoch.
+#[derive(Config, Debug, PartialEq)]
+pub struct MixConfig {
+    /// Every picture after its caption.
+    pub draw: usize,
+    /// Every picture before its caption.
+    pub caption: usize,
+    /// Every piece of text.
+    pub text: usize,
+    /// Positions of the packed sequences that are trained on.
+    pub pack_positions: usize,
+}
+
+/// How text and pictures are drawn.
+#[derive(Config, Debug, PartialEq)]
+pub struct MixedSampleConfig {
+    /// The solver.
+    pub sampler: Sampler,
+    /// Solver steps a latent.
+    pub steps: usize,
+    /// Classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Divisor of the tokens' scores; 0 for the likeliest token.
+    pub temperature: f64,
+    /// Likeliest tokens that are drawn from; 0 for all.
+    pub top_k: usize,
+    /// Probability that the tokens drawn from add up to; 1 for all.
+    pub top_p: f64,
+}
+
+impl Default for MixedRecipe {
+    /// The emoji of `configs/mllm/twemoji.toml`.
+    fn default() -> Self {
+        let image = ImageRecipe::default();
+        Self {
+            seed: 1,
+            data: DataConfig {
+                path: "datasets/twemoji".into(),
+                horizontal_flip: false,
+            },
+            text: MixedTextConfig {
+                data: "datasets/addresses".into(),
+                tokenizer: TokenizerKind::ByteLevelBpe,
+                vocabulary: 1024,
+                path: String::new(),
+                piece_tokens: 128,
+                tied: false,
+                loss_weight: 0.5,
+                caption_weight: 3.0,
+            },
+            mix: MixConfig {
+                draw: 30,
+                caption: 5,
+                text: 1,
+                pack_positions: 1024,
+            },
+            codec: CodecConfig {
+                channels: 3,
+                noise_std: 0.4,
+                vit: (image.codec.vit)
+                    .with_patch_size(8)
+                    .with_encoder_width(192)
+                    .with_decoder_width(192)
+                    .with_decoder_depth(3)
+                    .with_heads(6),
+                ..image.codec
+            },
+            codec_loss: image.codec_loss,
+            codec_train: StageConfig {
+                steps: 2000,
+                batch_size: 64,
+                learning_rate: 1e-3,
+                warmup_steps: 100,
+                sample_every: 500,
+                checkpoint_every: 500,
+                ..image.codec_train
+            },
+            lm: LmConfig {
+                width: 192,
+                depth: 6,
+                heads: 6,
+                batch_mul: 2,
+                ..image.lm
+            },
+            lm_train: StageConfig {
+                steps: 11000,
+                batch_size: 1,
+                learning_rate: 2e-3,
+                sample_every: 1000,
+                checkpoint_every: 500,
+                ..image.lm_train
+            },
+            sample: MixedSampleConfig {
+                sampler: Sampler::DpmSolverPlusPlus,
+                steps: 20,
+                guidance_scale: 3.0,
+                temperature: 0.8,
+                top_k: 0,
+                top_p: 0.95,
+            },
+        }
+    }
+}
+
+impl Recipe for MixedRecipe {
+    const COMMAND: &'static str = "train-mllm";
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn validate(&self) -> Result<(), PipelineError> {
+        self.image().validate()?;
+        self.model(1).validate()?;
+        let fail = |reason: &str| {
+            Err(PipelineError::Config {
+                reason: reason.into(),
+            })
+        };
+        if self.data.horizontal_flip {
+            return fail(
+                "data.horizontal_flip must be false: captions say where left and right are",
+            );
+        }
+        if self.text.piece_tokens == 0 || self.text.vocabulary == 0 {
+            return fail("text.piece_tokens and text.vocabulary must be positive");
+        }
+        if !(self.text.loss_weight >= 0.0 && self.text.loss_weight.is_finite()) {
+            return fail("text.loss_weight must not be negative");
+        }
+        if !(self.text.caption_weight > 0.0 && self.text.caption_weight.is_finite()) {
+            return fail(
+                "text.caption_weight must be positive; mix.caption = 0 leaves captions out",
+            );
+        }
+        let texts = if self.text.data.is_empty() {
+            0
+        } else {
+            self.mix.text
+        };
+        if self.mix.draw + self.mix.caption + texts == 0 {
+            return fail("mix must have documents of some kind");
+        }
+        if self.mix.pack_positions < self.codec.tokens() + 3 {
+            return fail("mix.pack_positions must hold a picture and the tokens around it");
+        }
+        if self.lm_train.batch_size != 1 {
+            return fail(
+                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
+            );
+        }
+        let sample = &self.sample;
+        if !(0.0..=1.0).contains(&sample.top_p) || sample.top_p == 0.0 {
+            return fail("sample.top_p must lie between 0 and 1");
+        }
+        if !(sample.temperature >= 0.0 && sample.temperature.is_finite()) {
+            return fail("sample.temperature must not be negative");
+        }
+        Ok(())
+    }
+}
+
+/// How much words count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenWeights {
+    /// Of the cross entropy beside the loss of pictures.
+    pub loss: f64,
+    /// Of a token of what is said of a picture within the cross entropy, in units of any other's.
+    pub caption: f64,
+}
+
+impl From<f64> for TokenWeights {
+    /// All tokens alike.
+    fn from(loss: f64) -> Self {
+        Self { loss, caption: 1.0 }
+    }
+}
+
+impl TokenWeights {
+    /// The weight of each document's learned tokens.
+    pub fn of(&self, documents: &[Document]) -> Vec<f64> {
+        let weight = |document: &Document| match document.reads_latents() {
+            true => self.caption,
+            false => 1.0,
+        };
+        documents.iter().map(weight).collect()
+    }
+}
+
+impl MixedTextConfig {
+    /// How much words count.
+    pub fn weights(&self) -> TokenWeights {
+        TokenWeights {
+            loss: self.loss_weight,
+            caption: self.caption_weight,
+        }
+    }
+}
+
+impl MixedRecipe {
+    /// The codec's part, as a recipe of images.
+    pub fn image(&self) -> ImageRecipe {
+        ImageRecipe {
+            seed: self.seed,
+            data: self.data.clone(),
+            codec: self.codec.clone(),
+            codec_loss: self.codec_loss.clone(),
+            codec_train: self.codec_train.clone(),
+            lm: self.lm.clone(),
+            lm_train: self.lm_train.clone(),
+            sample: SampleConfig {
+                sampler: self.sample.sampler,
+                steps: self.sample.steps,
+                guidance_scale: self.sample.guidance_scale,
+                per_class: 1,
+            },
+        }
+    }
+
+    /// What documents there are.
+    pub fn mix(&self) -> Mix {
+        Mix {
+            draw: self.mix.draw,
+            caption: self.mix.caption,
+            text: self.mix.text,
+        }
+    }
+
+    /// The language model's configuration for a vocabulary of that many tokens of text.
+    pub fn model(&self, text_vocabulary: usize) -> MixedLmConfig {
+        MixedLmConfig::new(text_vocabulary, vec![self.codec.latent_dim])
+            .with_tied(self.text.tied)
+            .with_sizes(self.lm.sizes())
+    }
+
+    /// The options that pictures are drawn with.
+    pub fn sample_options(&self) -> SampleOptions {
+        SampleOptions {
+            sampler: self.sample.sampler,
+            steps: self.sample.steps,
+            guidance_scale: self.sample.guidance_scale,
+            ..SampleOptions::default()
+        }
+    }
+
+    /// The options that text is drawn with.
+    pub fn text_options(&self) -> TextOptions {
+        TextOptions {
+            temperature: self.sample.temperature,
+            top_k: self.sample.top_k,
+            top_p: self.sample.top_p,
+        }
+    }
+}

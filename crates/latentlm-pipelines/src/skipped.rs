@@ -1,0 +1,130 @@
+//! What a run left out, listed in its folder: what a stage finds out when it decodes recordings is known
+//! after a resume too, which does not decode them again.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm_data::speech::Skipped;
+
+use crate::error::PipelineError;
+
+/// The list's name in the folder of a run.
+pub const FILE: &str = "skipped.txt";
+/// What stands for the path of utterances that have no file.
+pub const COMPOSED: &str = "composed utterances";
+
+/// Recordings that were left out, each once; composed utterances once for every reason.
+#[derive(Debug, Clone, Default)]
+pub struct SkippedList {
+    list: Vec<Skipped>,
+    known: HashSet<(PathBuf, String)>,
+}
+
+impl SkippedList {
+    /// Adds a recording, unless it is there.
+    pub fn add(&mut self, skipped: Skipped) {
+        let reason = match skipped.path == Path::new(COMPOSED) {
+            true => skipped.reason.clone(),
+            false => String::new(),
+        };
+        if self.known.insert((skipped.path.clone(), reason)) {
+            self.list.push(skipped);
+        }
+    }
+
+    /// In the order in which they were found.
+    pub fn into_vec(self) -> Vec<Skipped> {
+        self.list
+    }
+
+    /// Adds what a file lists, if it exists, and writes both there. Nothing is no file.
+    ///
+    /// # Errors
+    /// If the file can't be read or written.
+    pub fn keep_in(&mut self, path: &Path) -> Result<(), PipelineError> {
+        read(path)?
+            .into_iter()
+            .for_each(|skipped| self.add(skipped));
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        let lines: String = self.list.iter().map(line).collect();
+        Ok(write_atomically(path, lines.as_bytes())?)
+    }
+}
+
+/// The recordings that a file lists; none if there is no file.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read(path: &Path) -> Result<Vec<Skipped>, PipelineError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("read", path)(error).into()),
+    };
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    let skipped = lines.map(|(path, reason)| Skipped {
+        path: path.into(),
+        reason: reason.into(),
+    });
+    Ok(skipped.collect())
+}
+
+/// Path, tab, reason.
+fn line(skipped: &Skipped) -> String {
+    let path = skipped.path.to_string_lossy().replace(['\t', '\n'], " ");
+    let reason: Vec<&str> = skipped.reason.split_whitespace().collect();
+    format!("{path}\t{}\n", reason.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skipped(path: &str, reason: &str) -> Skipped {
+        Skipped {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+
+    #[test]
+    fn a_list_is_taken_up_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut empty = SkippedList::default();
+        empty.keep_in(&path).unwrap();
+        assert!(!path.exists(), "nothing was left out");
+
+        let mut first = SkippedList::default();
+        first.add(skipped("a b/1.wav", "is cut\nshort"));
+        first.add(skipped("a b/1.wav", "is cut short"));
+        first.add(skipped(COMPOSED, "`a` is outside"));
+        first.add(skipped(COMPOSED, "`b` is outside"));
+        first.keep_in(&path).unwrap();
+        let mut second = SkippedList::default();
+        second.add(skipped("2.wav", "has no text"));
+        second.add(skipped(COMPOSED, "`b` is outside"));
+        second.keep_in(&path).unwrap();
+        second.keep_in(&path).unwrap();
+        let expected = [
+            skipped("2.wav", "has no text"),
+            skipped(COMPOSED, "`b` is outside"),
+            skipped("a b/1.wav", "is cut short"),
+            skipped(COMPOSED, "`a` is outside"),
+        ];
+        assert_eq!(read(&path).unwrap(), expected);
+        assert_eq!(second.into_vec(), expected);
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = read(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("cannot read"), "{message}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The codec of a run, by itself.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_audio::{Codec, DecoderState, EncoderState};
+use latentlm::core::bundle::load_module;
+use latentlm::{LatentCodec, StreamingCodec, core::SignalLayout};
+
+use super::recipe::SpeechRecipe;
+use super::signal::{hop_samples, signal};
+use crate::error::PipelineError;
+use crate::run::{RunFolder, ema_file};
+use crate::tensors::host_values;
+
+/// Latents that are encoded or decoded at once: what that takes does not grow with the sound.
+const CHUNK: usize = 64;
+
+/// A trained codec: samples to latents and back.
+#[derive(Debug)]
+pub struct SpeechCodec {
+    codec: Codec,
+    device: Device,
+}
+
+impl SpeechCodec {
+    /// Loads the codec of a run, with the averaged weights.
+    ///
+    /// # Errors
+    /// If the folder is no run, has no checkpoint, or one that is damaged.
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
+        Ok(Self {
+            codec: load_speech_codec(&run, device)?,
+            device: device.clone(),
+        })
+    }
+
+    /// Samples a second.
+    pub fn sample_rate_hz(&self) -> u32 {
+        match self.codec.spec().layout {
+            SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
+            SignalLayout::Grid { .. } => 0,
+        }
+    }
+
+    /// `Z`, numbers a latent.
+    pub fn latent_dim(&self) -> usize {
+        self.codec.spec().dim
+    }
+
+    /// Latents of a sound, `[1, T, Z]`; silence is put behind it up to a whole latent.
+    pub fn encode(&self, samples: Vec<f32>) -> Tensor<3> {
+        let chunks = encoded(&self.codec, &samples, &self.device);
+        Tensor::cat(chunks.collect(), 1)
+    }
+
+    /// Samples of latents, `[1, T, Z]`.
+    pub fn decode(&self, latents: Tensor<3>) -> Vec<f32> {
+        decode(&self.codec, latents)
+    }
+
+    /// A sound and what the codec makes of it, of one length.
+    pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
+        let mut state = DecoderState::default();
+        let mut copy = Vec::with_capacity(samples.len());
+        for latents in encoded(&self.codec, &samples, &self.device) {
+            copy.extend(host_values(self.codec.decode_step(latents, &mut state)));
+        }
+        copy.truncate(samples.len());
+        (samples, copy)
+    }
+}
+
+/// Latents of a sound, `[1, k, Z]` at a time.
+fn encoded(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Item = Tensor<3>> {
+    let hop = hop_samples(codec);
+    let mut state = EncoderState::default();
+    // No sound at all has one latent, of silence.
+    let samples: &[f32] = if samples.is_empty() { &[0.0] } else { samples };
+    samples.chunks(CHUNK * hop).map(move |chunk| {
+        let sound = signal(chunk.to_vec(), hop, device);
+        codec.encode_step(sound, &mut state).mode()
+    })
+}
+
+/// Samples of latents, `[1, T, Z]`.
+pub fn decode(codec: &Codec, latents: Tensor<3>) -> Vec<f32> {
+    let frames = latents.dims()[1];
+    let mut state = DecoderState::default();
+    let mut samples = Vec::with_capacity(frames * hop_samples(codec));
+    for start in (0..frames).step_by(CHUNK) {
+        let chunk = latents.clone().narrow(1, start, CHUNK.min(frames - start));
+        samples.extend(host_values(codec.decode_step(chunk, &mut state)));
+    }
+    samples
+}
+
+/// The finished codec of a run: its averaged weights.
+///
+/// # Errors
+/// If there is no checkpoint or it does not fit the recipe.
+pub fn load_speech_codec(
+    run: &RunFolder<SpeechRecipe>,
+    device: &Device,
+) -> Result<Codec, PipelineError> {
+    let (folder, manifest) = run.require("codec")?;
+    let codec = manifest.recipe.codec.init(device);
+    Ok(load_module(codec, &folder.join(ema_file("model")))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm::codec_audio::CodecConfig;
+    use latentlm::core::conformance::assert_close;
+
+    /// Three chunks, the last not whole, against the codec over all of it at once. What streaming and
+    /// the whole differ by is float32's rounding of sums over other numbers of rows.
+    #[test]
+    fn chunks_are_the_whole() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![2, 4])
+            .with_depths(vec![1, 1, 1])
+            .with_width(4)
+            .with_latent_dim(6);
+        let codec = SpeechCodec {
+            codec: config.init(&device),
+            device: device.clone(),
+        };
+        let length = 8 * (2 * CHUNK + 20) - 3;
+        let sound: Vec<f32> = (0..length).map(|i| 0.3 * (i as f32 * 0.37).sin()).collect();
+        let whole = signal(sound.clone(), 8, &device);
+        let latents = codec.codec.encode(whole).mode();
+        assert_close(
+            "latents",
+            codec.encode(sound.clone()),
+            latents.clone(),
+            1e-5,
+        );
+
+        let expected = host_values(codec.codec.decode(latents.clone()));
+        let largest_error = |got: &[f32], expected: &[f32]| {
+            assert_eq!(got.len(), expected.len());
+            let pairs = got.iter().zip(expected);
+            pairs.fold(0.0_f32, |error, (a, b)| error.max((a - b).abs()))
+        };
+        let error = largest_error(&codec.decode(latents), &expected);
+        assert!(error < 1e-5, "decoded: {error}");
+        let (original, copy) = codec.reconstruct(sound.clone());
+        assert_eq!(original, sound);
+        let error = largest_error(&copy, &expected[..length]);
+        assert!(error < 1e-5, "reconstructed: {error}");
+    }
+
+    #[test]
+    fn no_sound_is_one_latent() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_width(4)
+            .with_latent_dim(3);
+        let codec = SpeechCodec {
+            codec: config.init(&device),
+            device,
+        };
+        assert_eq!(codec.encode(Vec::new()).dims(), [1, 1, 3]);
+        assert_eq!(codec.reconstruct(Vec::new()), (Vec::new(), Vec::new()));
+    }
+}

@@ -1,0 +1,418 @@
+//! A trained model, ready to speak: all it needs is a checkpoint folder.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_audio::{Codec, DecoderState};
+use latentlm::core::bundle::load_module;
+use latentlm::{
+    LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec, core::SignalLayout,
+};
+use latentlm_data::TextTokenizer;
+use latentlm_data::speech::read_audio;
+
+use super::codec::decode;
+use super::recipe::SpeechRecipe;
+use super::signal::{hop_samples, signal};
+use crate::TOKENIZER;
+use crate::error::PipelineError;
+use crate::recipe::Recipe;
+use crate::run::{Manifest, RunFolder, ema_file};
+use crate::tensors::host_values;
+
+/// Texts that are spoken at once: more would not be faster, and take more memory.
+const BATCH: usize = 16;
+
+/// Codec, language model and vocabulary of a checkpoint, with the averaged weights.
+#[derive(Debug)]
+pub struct Speaker {
+    recipe: SpeechRecipe,
+    codec: Codec,
+    model: SpeechLm,
+    tokenizer: TextTokenizer,
+    device: Device,
+}
+
+/// A voice to go on with: what was said, and how it sounded.
+#[derive(Debug, Clone)]
+pub struct Voice {
+    text: String,
+    /// `[P, Z]`
+    latents: Tensor<2>,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speech {
+    /// Samples in `[-1, 1]`.
+    pub samples: Vec<f32>,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
+}
+
+/// How long speaking took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeakingTimes {
+    /// From the call to the first samples.
+    pub first_audio_s: f64,
+    /// From the call to the last.
+    pub total_s: f64,
+    /// Length of what was said.
+    pub speech_s: f64,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
+}
+
+impl Speaker {
+    /// A pipeline of parts that were trained together.
+    pub fn new(
+        recipe: SpeechRecipe,
+        (codec, model): (Codec, SpeechLm),
+        tokenizer: TextTokenizer,
+        device: Device,
+    ) -> Self {
+        Self {
+            recipe,
+            codec,
+            model,
+            tokenizer,
+            device,
+        }
+    }
+
+    /// Loads a run's newest checkpoint.
+    ///
+    /// # Errors
+    /// If the folder is no run, has no finished checkpoint, or one that is damaged.
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
+        let (folder, _) = run.require("lm")?;
+        Self::from_checkpoint(&folder, device)
+    }
+
+    /// Loads a checkpoint folder of the language model's stage.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or of another shape.
+    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let manifest = Manifest::<SpeechRecipe>::read(folder)?;
+        let recipe = manifest.recipe;
+        recipe.validate()?;
+        let tokenizer = TextTokenizer::read(&folder.join(TOKENIZER))?;
+        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let model = recipe.model(tokenizer.vocabulary()).init(device);
+        let model = load_module(model, &folder.join(ema_file("model")))?;
+        Ok(Self::new(recipe, (codec, model), tokenizer, device.clone()))
+    }
+
+    /// The recipe that it was trained with.
+    pub fn recipe(&self) -> &SpeechRecipe {
+        &self.recipe
+    }
+
+    /// The codec.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Samples a second.
+    pub fn sample_rate_hz(&self) -> u32 {
+        match self.codec.spec().layout {
+            SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
+            SignalLayout::Grid { .. } => self.recipe.codec.sample_rate_hz,
+        }
+    }
+
+    /// A voice to go on with, from a sound file of any rate and its words, brought to what the model
+    /// was trained on: rate, loudness, no silence at the ends.
+    ///
+    /// # Errors
+    /// If the file can't be read, or as [`voice`](Self::voice).
+    pub fn voice_from(&self, path: &Path, text: &str) -> Result<Voice, PipelineError> {
+        let samples = self.recipe.speech_spec().bring(read_audio(path)?);
+        self.voice(text, samples)
+    }
+
+    /// A voice to go on with, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its
+    /// words.
+    ///
+    /// # Errors
+    /// If the recording is shorter than a latent or longer than what the model was trained on, or
+    /// there are no words.
+    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice, PipelineError> {
+        let hop = hop_samples(&self.codec);
+        let fail = |reason: String| Err(PipelineError::Voice { reason });
+        if text.trim().is_empty() {
+            return fail("its text is empty: say what is said in the recording".into());
+        }
+        if samples.len() < hop {
+            let count = samples.len();
+            return fail(format!("{count} samples; one latent takes {hop}"));
+        }
+        let seconds = samples.len() as f64 / f64::from(self.sample_rate_hz());
+        let most = self.recipe.data.max_seconds;
+        if seconds > most {
+            return fail(format!(
+                "a recording of {seconds:.2} s; the model was trained on at most {most} s \
+                 (data.max_seconds): cut it"
+            ));
+        }
+        let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
+        let [_, frames, dim] = latents.dims();
+        Ok(Voice {
+            text: text.into(),
+            latents: latents.reshape([frames, dim]),
+        })
+    }
+
+    /// Says texts, a batch at a time. What a text sounds like depends on it, on the seed and on its
+    /// place in the list, not on its neighbours.
+    ///
+    /// # Errors
+    /// If a text is empty, has characters outside the vocabulary or is longer than what the model was
+    /// trained on, or the options do not fit the model.
+    pub fn say(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Vec<Speech>, PipelineError> {
+        self.check(options)?;
+        let prompts = texts
+            .iter()
+            .zip(0..)
+            .map(|(text, place)| self.prompt(text, voice, seed.wrapping_add(place)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let batches = prompts
+            .chunks(BATCH)
+            .map(|prompts| self.say_batch(prompts, options));
+        Ok(batches.flatten().collect())
+    }
+
+    fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Vec<Speech> {
+        let mut stream =
+            self.model
+                .speak(prompts, self.recipe.max_frames(), *options, &self.device);
+        let (mut frames, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
+        while let Some(frame) = stream.next_frame() {
+            for (length, sounding) in lengths.iter_mut().zip(&frame.sounding) {
+                *length += usize::from(*sounding);
+            }
+            frames.push(frame.latents);
+        }
+        // One text at a time: the sound of sixteen would take much more than their latents.
+        let latents = (!frames.is_empty()).then(|| Tensor::cat(frames, 1));
+        let sounds = lengths.into_iter().enumerate().map(|(row, length)| {
+            let own = latents.as_ref().filter(|_| length > 0);
+            let own = own.map(|all| all.clone().narrow(0, row, 1).narrow(1, 0, length));
+            Speech {
+                samples: own.map_or_else(Vec::new, |own| decode(&self.codec, own)),
+                was_cut: stream.was_cut(row),
+            }
+        });
+        sounds.collect()
+    }
+
+    /// Says one text, handing out sound as it is made: the first samples come before the second
+    /// latent is drawn.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say), and what `hear` returns.
+    pub fn stream<E: From<PipelineError>>(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        (options, seed): (&SampleOptions, u64),
+        mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<SpeakingTimes, E> {
+        let started = Instant::now();
+        self.check(options)?;
+        let prompt = self.prompt(text, voice, seed)?;
+        let frames = self.recipe.max_frames();
+        let mut stream = self.model.speak(&[prompt], frames, *options, &self.device);
+        let (mut samples, mut first) = (0, None);
+        let latents = std::iter::from_fn(|| Some(stream.next_frame()?.latents));
+        hand_out(&self.codec, latents, |sound| {
+            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
+            samples += sound.len();
+            hear(sound)
+        })?;
+        let total_s = started.elapsed().as_secs_f64();
+        Ok(SpeakingTimes {
+            first_audio_s: first.unwrap_or(total_s),
+            total_s,
+            speech_s: samples as f64 / f64::from(self.sample_rate_hz()),
+            was_cut: stream.was_cut(0),
+        })
+    }
+
+    /// Whether all of some texts can be said, before a sound of the first is made.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub fn accepts(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+    ) -> Result<(), PipelineError> {
+        self.check(options)?;
+        for text in texts {
+            self.prompt(text, voice, 0)?;
+        }
+        Ok(())
+    }
+
+    fn prompt(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        seed: u64,
+    ) -> Result<SpeechPrompt, PipelineError> {
+        let mut tokens = Vec::new();
+        if let Some(voice) = voice {
+            tokens.extend(self.tokenizer.encode(&voice.text)?);
+        }
+        tokens.extend(self.tokenizer.encode(text)?);
+        let frames = voice.map_or(0, |voice| voice.latents.dims()[0]);
+        let (positions, limit) = (tokens.len() + 1 + frames, self.recipe.data.pack_positions);
+        if positions > limit {
+            return Err(PipelineError::Prompt { positions, limit });
+        }
+        Ok(SpeechPrompt {
+            text: tokens,
+            voice: voice.map(|voice| voice.latents.clone()),
+            seed,
+        })
+    }
+
+    fn check(&self, options: &SampleOptions) -> Result<(), PipelineError> {
+        let timesteps = self.recipe.lm.num_train_timesteps;
+        let factors = [options.guidance_scale, options.noise_temperature];
+        if (1..timesteps).contains(&options.steps) && factors.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        Err(PipelineError::Config {
+            reason: format!(
+                "solver steps must be in 1..{timesteps}, not {}, guidance a number, not {}, and so the \
+                 noise's temperature, not {}",
+                options.steps, options.guidance_scale, options.noise_temperature
+            ),
+        })
+    }
+}
+
+/// Has the sound of each latent, `[1, 1, Z]`, heard before the next is asked for.
+fn hand_out<E>(
+    codec: &Codec,
+    latents: impl Iterator<Item = Tensor<3>>,
+    mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut state = DecoderState::default();
+    for latent in latents {
+        hear(&host_values(codec.decode_step(latent, &mut state)))?;
+    }
+    Ok(())
+}
+
+/// Sentences of a text: where it is longer than about `longest` characters, it is cut behind a full
+/// stop, question mark, exclamation mark, semicolon or line, else behind a comma or space.
+pub fn sentences(text: &str, longest: usize) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = cut(rest, longest.max(1));
+        let (head, tail) = rest.split_at(end);
+        sentences.push(head.trim().to_owned());
+        rest = tail.trim_start();
+    }
+    sentences
+}
+
+/// Where the first sentence ends, a byte index.
+fn cut(text: &str, longest: usize) -> usize {
+    let limit = text
+        .char_indices()
+        .nth(longest)
+        .map_or(text.len(), |(at, _)| at);
+    let head = &text[..limit];
+    let ends = |marks: &[char], window: &str| {
+        let found = window.char_indices().rev().find(|(at, c)| {
+            let next = text[at + c.len_utf8()..].chars().next();
+            marks.contains(c) && next.is_none_or(char::is_whitespace)
+        });
+        found.map(|(at, c)| at + c.len_utf8())
+    };
+    if limit == text.len() {
+        return limit;
+    }
+    ends(&['.', '?', '!', ';', '\n'], head)
+        .or_else(|| ends(&[',', ':'], head))
+        .or_else(|| head.rfind(char::is_whitespace).filter(|at| *at > 0))
+        .unwrap_or(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm::codec_audio::CodecConfig;
+    use std::cell::Cell;
+
+    /// Four latents that count how many of them have been drawn.
+    fn counted(drawn: &Cell<usize>, device: &Device) -> impl Iterator<Item = Tensor<3>> {
+        (0..4).map(move |_| {
+            drawn.set(drawn.get() + 1);
+            Tensor::ones([1, 1, 6], device)
+        })
+    }
+
+    /// What is heard first is made of one latent, while no other has been drawn; and whoever has heard
+    /// enough has no more drawn.
+    #[test]
+    fn a_latent_is_heard_before_the_next_is_drawn() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![2, 4])
+            .with_depths(vec![1, 1, 1])
+            .with_width(4)
+            .with_latent_dim(6);
+        let codec = config.init(&device);
+        let drawn = Cell::new(0);
+        let mut heard = Vec::new();
+        let ended = hand_out(&codec, counted(&drawn, &device), |sound| {
+            heard.push((drawn.get(), sound.len()));
+            Ok::<(), &str>(())
+        });
+        assert_eq!(ended, Ok(()));
+        assert_eq!(heard, [(1, 8), (2, 8), (3, 8), (4, 8)]);
+        drawn.set(0);
+        let ended = hand_out(&codec, counted(&drawn, &device), |_| Err("enough"));
+        assert_eq!((ended, drawn.get()), (Err("enough"), 1));
+    }
+
+    #[test]
+    fn long_text_is_cut_where_one_breathes() {
+        let text = "One two. Three four five! Six, seven eight nine ten eleven";
+        let got = sentences(text, 20);
+        assert_eq!(
+            got,
+            [
+                "One two.",
+                "Three four five!",
+                "Six,",
+                "seven eight nine",
+                "ten eleven"
+            ]
+        );
+        assert_eq!(sentences("  ", 20), Vec::<String>::new());
+        assert_eq!(sentences("short", 20), ["short"]);
+        assert_eq!(sentences("ααααα βββββ", 7), ["ααααα", "βββββ"]);
+        assert_eq!(sentences("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(
+            sentences("3.5 is more than it", 8),
+            ["3.5 is", "more", "than it"]
+        );
+    }
+}
