@@ -5,7 +5,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::{ImageLmConfig, LatentCodec, LatentHead, LmSizes, RandomStream, SampleOptions};
-use latentlm_core::conformance::{assert_close, codec, module};
+use latentlm_core::conformance::{assert_close, codec, module, seeded};
 use latentlm_core::{LatentSpec, NoiseScale, Posterior, SignalLayout};
 use latentlm_pipelines::StageConfig;
 use latentlm_tests::tiny_recipe;
@@ -90,8 +90,7 @@ fn the_model_trains_and_generates_with_it() {
     let sizes = LmSizes::new().with_width(32).with_depth(1).with_heads(2);
     let sizes = sizes.with_mlp_ratio(4.0);
     let config = ImageLmConfig::new(2, tokens, spec.dim).with_sizes(sizes);
-    device.seed(1);
-    let mut model = config.init(&device);
+    let mut model = seeded(1, &device, |device| config.init(device));
     let whitening = Whitening {
         bias: 0.0,
         scale: 1.0,

@@ -84,10 +84,17 @@ impl ModalityAdapter<Tensor<1, Int>> for LabelAdapter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm_core::conformance::seeded;
+
+    fn adapter(classes: usize, device: &Device) -> LabelAdapter {
+        seeded(1, device, |device| {
+            LabelAdapterConfig::new(classes, 4).init(device)
+        })
+    }
 
     #[test]
     fn drops_about_the_asked_share() {
-        let adapter = LabelAdapterConfig::new(10, 4).init(&Device::default());
+        let adapter = adapter(10, &Device::default());
         let mut labels = vec![3; 10_000];
         adapter.drop_labels(&mut labels, 0.1, &mut RandomStream::new(1));
         let dropped = labels.iter().filter(|&&l| l == 10).count();
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn the_null_label_has_its_own_row() {
         let device = Device::default();
-        let adapter = LabelAdapterConfig::new(3, 4).init(&device);
+        let adapter = adapter(3, &device);
         let row = adapter.embed(adapter.null(1, &device)).reshape([4]);
         let expected = adapter.table.weight.val().narrow(0, 3, 1).reshape([4]);
         assert_eq!(row.into_data(), expected.into_data());

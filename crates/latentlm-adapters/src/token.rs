@@ -89,13 +89,15 @@ impl ModalityAdapter<Tensor<2, Int>> for TokenAdapter {
 mod tests {
     use super::*;
     use latentlm_core::RandomStream;
-    use latentlm_core::conformance::assert_close;
+    use latentlm_core::conformance::{assert_close, seeded};
 
     /// A tied head's logits are the inner products of hidden state and embeddings.
     #[test]
     fn tied_logits_are_inner_products() {
         let device = Device::default();
-        let adapter = TokenAdapterConfig::new(5, 3).init(&device);
+        let adapter = seeded(1, &device, |device| {
+            TokenAdapterConfig::new(5, 3).init(device)
+        });
         let tokens = Tensor::<2, Int>::from_ints([[0, 1, 2, 3, 4]], &device);
         let table = adapter.embed(tokens); // [1, 5, 3]
         let hidden = RandomStream::new(1).normal([1, 2, 3], &device);

@@ -1,8 +1,8 @@
 //! The contracts of `latentlm-core`, run on every configuration that published models use.
 
 use burn::tensor::Device;
-use latentlm_backbone::{RopeLayout, TransformerConfig};
-use latentlm_core::conformance::{backbone, module};
+use latentlm_backbone::{RopeLayout, Transformer, TransformerConfig};
+use latentlm_core::conformance::{backbone, module, seeded};
 use latentlm_core::{CausalBackbone, RandomStream};
 
 fn configs() -> Vec<TransformerConfig> {
@@ -19,11 +19,15 @@ fn configs() -> Vec<TransformerConfig> {
     ]
 }
 
+fn init(config: &TransformerConfig, seed: u64, device: &Device) -> Transformer {
+    seeded(seed, device, |device| config.init(device))
+}
+
 #[test]
 fn backbone_contract() {
     let device = Device::default();
     for config in configs() {
-        backbone::check(&config.init(&device), &device);
+        backbone::check(&init(&config, 1, &device), &device);
     }
 }
 
@@ -31,7 +35,7 @@ fn backbone_contract() {
 fn weights_survive_a_file() {
     let device = Device::default();
     for config in configs() {
-        module::save_load_is_bit_equal(&config.init(&device), || config.init(&device));
+        module::save_load_is_bit_equal(&init(&config, 1, &device), || init(&config, 2, &device));
     }
 }
 
@@ -39,7 +43,7 @@ fn weights_survive_a_file() {
 fn gradient_reaches_every_parameter() {
     let device = Device::default().autodiff();
     for config in configs() {
-        let backbone = config.init(&device);
+        let backbone = init(&config, 1, &device);
         let x = RandomStream::new(1).normal([2, 5, 32], &device);
         let gradients = backbone.forward(x).powi_scalar(4).mean().backward();
         module::gradient_reaches_every_parameter(&backbone, &gradients);
@@ -50,7 +54,7 @@ fn gradient_reaches_every_parameter() {
 #[should_panic(expected = "7 are taken and 1 more do not fit")]
 fn a_full_cache_says_so() {
     let device = Device::default();
-    let backbone = configs()[0].init(&device);
+    let backbone = init(&configs()[0], 1, &device);
     let mut cache = backbone.init_state(1, 7, &device);
     let x = RandomStream::new(1).normal([1, 7, 32], &device);
     backbone.step(x.clone(), &mut cache);

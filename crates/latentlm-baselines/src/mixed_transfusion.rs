@@ -210,19 +210,18 @@ impl MixedTransfusion {
     ) -> Tensor<3> {
         let (tokens, dim) = (self.image.tokens, self.image.denoiser.latent_dim());
         let noise = random.normal([texts.len(), tokens * dim], device);
-        // Samplers that add noise on the way: each thread goes on with a stream of its own.
+        // For samplers that add noise on the way, whatever threads there are.
+        let mut streams = texts.iter().map(|_| RandomStream::new(random.seed()));
         let parts = parts(device, texts.len()).into_iter();
         let inputs = parts.map(|rows| {
             let noise = noise.clone().narrow(0, rows.start, rows.len());
-            (
-                self.clone(),
-                texts[rows].to_vec(),
-                noise,
-                RandomStream::new(random.seed()),
-            )
+            let streams: Vec<RandomStream> = streams.by_ref().take(rows.len()).collect();
+            (self.clone(), texts[rows].to_vec(), noise, streams)
         });
-        let latents = at_once(inputs.collect(), |(model, texts, noise, mut random)| {
-            model.generate_part(&texts, noise, options, &mut random)
+        let latents = at_once(inputs.collect(), |(model, texts, noise, mut streams)| {
+            RandomStream::of_rows(streams.iter_mut().collect(), |random| {
+                model.generate_part(&texts, noise, options, random)
+            })
         });
         let latents = Tensor::cat(latents, 0).reshape([texts.len(), tokens, dim]);
         self.image.latent.unwhiten(latents)

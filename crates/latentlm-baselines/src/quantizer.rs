@@ -162,12 +162,12 @@ pub fn perplexity(usage: &[usize]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm_core::conformance::assert_close;
+    use latentlm_core::conformance::{assert_close, seeded};
 
     fn quantizer(device: &Device) -> (Quantizer, Tensor<3>) {
-        device.seed(1);
         let latents = RandomStream::new(2).normal([3, 5, 4], device);
-        (Quantizer::new(7, 4, device), latents)
+        let quantizer = seeded(1, device, |device| Quantizer::new(7, 4, device));
+        (quantizer, latents)
     }
 
     fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {

@@ -164,7 +164,7 @@ mod tests {
     use burn::tensor::module::{conv_transpose1d, conv1d};
     use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
     use latentlm_core::RandomStream;
-    use latentlm_core::conformance::assert_close;
+    use latentlm_core::conformance::{assert_close, seeded};
 
     #[test]
     fn the_transform_is_orthonormal() {
@@ -187,7 +187,9 @@ mod tests {
             ([4, 8], 6, 3),
             ([1, 2], 4, 2),
         ] {
-            let conv = CausalConv1d::new([input, output], kernel, stride, &device);
+            let conv = seeded(1, &device, |device| {
+                CausalConv1d::new([input, output], kernel, stride, device)
+            });
             let length = 4 * stride;
             let x = RandomStream::new(1).normal([2, length, input], &device);
             let silence = Tensor::zeros([2, input, kernel - stride], &device);
@@ -208,7 +210,9 @@ mod tests {
     fn is_a_transposed_convolution() {
         let device = Device::default();
         for ([input, output], stride) in [([6, 3], 2), ([4, 2], 5)] {
-            let conv = CausalConvTranspose1d::new([input, output], stride, &device);
+            let conv = seeded(1, &device, |device| {
+                CausalConvTranspose1d::new([input, output], stride, device)
+            });
             let x = RandomStream::new(2).normal([2, 4, input], &device);
             let weight = conv.weight.val().permute([1, 3, 0, 2]);
             let expected = conv_transpose1d(

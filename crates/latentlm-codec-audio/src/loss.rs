@@ -306,6 +306,7 @@ pub fn discriminator_loss(
 mod tests {
     use super::*;
     use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
+    use latentlm_core::conformance::seeded;
     use latentlm_core::{NoiseScale, RandomStream};
 
     fn posterior(device: &Device) -> Posterior {
@@ -346,8 +347,7 @@ mod tests {
             .with_discriminator_width(4)
             .with_adversarial_weight(1.0);
         let loss = config.init(16_000, &device).unwrap();
-        device.seed(3);
-        let discriminator = config.init_discriminator(&device);
+        let discriminator = seeded(3, &device, |device| config.init_discriminator(device));
         let signal = RandomStream::new(1).normal([1, 1, 256], &device);
         let decoded = RandomStream::new(2).normal([1, 1, 256], &device);
         let total = |x| {
@@ -359,34 +359,41 @@ mod tests {
     }
 
     /// Two networks, one gradient each: the discriminators' loss leaves the codec alone, and they
-    /// learn to tell noise from a tone.
+    /// learn to tell noise from a tone, whatever weights they begin with.
     #[test]
     fn the_discriminators_learn_from_detached_fakes() {
         use burn::optim::{AdamConfig, GradientsParams};
+        const SEEDS: u64 = 4;
         let device = Device::default().autodiff();
-        device.seed(1);
         let config = CodecLossConfig::new()
             .with_discriminator_windows(vec![64])
             .with_discriminator_width(8)
             .with_adversarial_weight(1.0);
-        let mut discriminator = config.init_discriminator(&device).unwrap();
-        let mut optimizer = AdamConfig::new().init();
         let tone: Vec<f32> = (0..1024).map(|i| (i as f32 * 0.3).sin()).collect();
         let real = Tensor::<1>::from_floats(tone.as_slice(), &device).reshape([1, 1, 1024]);
         let fake = RandomStream::new(1)
             .normal([1, 1, 1024], &device)
             .require_grad();
-        let mut losses = Vec::new();
-        for _ in 0..30 {
-            let loss = discriminator_loss(&discriminator, real.clone(), fake.clone());
-            losses.push(number(loss.clone()));
-            let gradients = loss.backward();
-            assert!(fake.grad(&gradients).is_none(), "the fakes are cut off");
-            let gradients = GradientsParams::from_grads(gradients, &discriminator);
-            discriminator = optimizer.step(1e-3, discriminator, gradients);
+        let mut untrained = Vec::new();
+        for seed in 0..SEEDS {
+            let discriminator = seeded(seed, &device, |device| config.init_discriminator(device));
+            let mut discriminator = discriminator.unwrap();
+            let mut optimizer = AdamConfig::new().init();
+            let mut losses = Vec::new();
+            for _ in 0..80 {
+                let loss = discriminator_loss(&discriminator, real.clone(), fake.clone());
+                losses.push(number(loss.clone()));
+                let gradients = loss.backward();
+                assert!(fake.grad(&gradients).is_none(), "the fakes are cut off");
+                let gradients = GradientsParams::from_grads(gradients, &discriminator);
+                discriminator = optimizer.step(3e-3, discriminator, gradients);
+            }
+            untrained.push(losses[0]);
+            assert!(losses[79] < 0.2, "seed {seed}: {losses:?}");
         }
-        assert!((losses[0] - 1.0).abs() < 0.3, "an untrained one is near 1");
-        assert!(losses[29] < 0.2, "{losses:?}");
+        // Logits near 0 give 1. Those of one seed are a few tenths off, to either side.
+        let mean = untrained.iter().sum::<f64>() / untrained.len() as f64;
+        assert!((mean - 1.0).abs() < 0.3, "untrained: {untrained:?}");
     }
 
     #[test]

@@ -254,6 +254,7 @@ fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
 mod tests {
     use super::*;
     use crate::config::ImageSigmaVaeConfig;
+    use latentlm_core::conformance::seeded;
     use latentlm_core::{LatentCodec, RandomStream};
 
     #[test]
@@ -272,8 +273,11 @@ mod tests {
         let device = Device::default().autodiff();
         let config = CodecLossConfig::new().with_adversarial_weight(1.0);
         let loss = config.init(&device).unwrap();
-        let codec = ImageSigmaVaeConfig::default().init(&device);
-        let discriminator = config.init_discriminator(1, &device).unwrap();
+        let codec = seeded(1, &device, |device| {
+            ImageSigmaVaeConfig::default().init(device)
+        });
+        let discriminator = seeded(2, &device, |device| config.init_discriminator(1, device));
+        let discriminator = discriminator.unwrap();
         let mut random = RandomStream::new(1);
         let pictures = random.normal([2, 1, 32, 32], &device);
         let latents = random.normal([2, 16, 16], &device);

@@ -130,11 +130,12 @@ fn unit(x: Tensor<4>) -> Tensor<4> {
 mod tests {
     use super::*;
     use latentlm_core::RandomStream;
+    use latentlm_core::conformance::seeded;
 
     #[test]
     fn is_a_distance() {
         let device = Device::default();
-        let lpips = Lpips::new(&device);
+        let lpips = seeded(1, &device, Lpips::new);
         let mut random = RandomStream::new(1);
         let a = random.normal([1, 1, 16, 16], &device);
         let b = random.normal([1, 1, 16, 16], &device);
@@ -150,7 +151,7 @@ mod tests {
         let device = Device::default();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lpips.safetensors");
-        let lpips = Lpips::new(&device);
+        let lpips = seeded(1, &device, Lpips::new);
         latentlm_core::bundle::save_module(&lpips, &path).unwrap();
         let loaded = Lpips::load(&path, &device).unwrap();
         let x = RandomStream::new(1).normal([1, 3, 16, 16], &device);

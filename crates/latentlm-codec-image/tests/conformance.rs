@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm_codec_image::{
     Architecture, CodecConfig, CodecLossConfig, ConvConfig, ImageSigmaVae, NoiseKind, VitConfig,
 };
-use latentlm_core::conformance::{codec, module};
+use latentlm_core::conformance::{codec, module, seeded};
 use latentlm_core::{LatentCodec, RandomStream};
 
 fn configs() -> Vec<CodecConfig> {
@@ -32,6 +32,10 @@ fn configs() -> Vec<CodecConfig> {
         .collect()
 }
 
+fn init(config: &CodecConfig, seed: u64, device: &Device) -> ImageSigmaVae {
+    seeded(seed, device, |device| config.init(device))
+}
+
 fn pictures(device: &Device) -> Tensor<4> {
     RandomStream::new(1)
         .normal([4, 3, 8, 8], device)
@@ -54,7 +58,7 @@ fn loss(codec: &ImageSigmaVae, device: &Device) -> Tensor<1> {
 fn codec_contract() {
     let device = Device::default();
     for config in configs() {
-        codec::check(&config.init(&device), pictures(&device));
+        codec::check(&init(&config, 1, &device), pictures(&device));
     }
 }
 
@@ -62,7 +66,7 @@ fn codec_contract() {
 fn weights_survive_a_file() {
     let device = Device::default();
     for config in configs() {
-        module::save_load_is_bit_equal(&config.init(&device), || config.init(&device));
+        module::save_load_is_bit_equal(&init(&config, 1, &device), || init(&config, 2, &device));
     }
 }
 
@@ -70,7 +74,7 @@ fn weights_survive_a_file() {
 fn gradient_reaches_every_parameter() {
     let device = Device::default().autodiff();
     for config in configs() {
-        let codec = config.init(&device);
+        let codec = init(&config, 1, &device);
         let gradients = loss(&codec, &device).backward();
         module::gradient_reaches_every_parameter(&codec, &gradients);
     }
@@ -80,7 +84,7 @@ fn gradient_reaches_every_parameter() {
 fn gradient_agrees_with_finite_differences() {
     let device = Device::default().autodiff();
     for config in configs() {
-        let codec = config.init(&device);
+        let codec = init(&config, 1, &device);
         let what = format!("{config:?}");
         module::gradient_agrees_with_finite_differences(&what, pictures(&device), |x| {
             codec.decode(codec.encode(x).mode()).square().mean()
@@ -92,7 +96,7 @@ fn gradient_agrees_with_finite_differences() {
 #[test]
 fn noise_has_one_scale_a_picture() {
     let device = Device::default();
-    let codec = configs()[0].init(&device);
+    let codec = init(&configs()[0], 1, &device);
     let posterior = codec.encode(pictures(&device));
     let scale = Tensor::<1>::from_floats([0.0, 1.0, -1.0, 2.0], &device);
     let eps = RandomStream::new(3).normal(posterior.mean.dims(), &device);
@@ -109,7 +113,7 @@ fn noise_has_one_scale_a_picture() {
 fn a_few_pictures_can_be_learned() {
     let device = Device::default().autodiff();
     for config in configs() {
-        let mut codec = config.with_noise_std(0.0).init(&device);
+        let mut codec = init(&config.with_noise_std(0.0), 1, &device);
         let mut optimizer = AdamConfig::new().init();
         let error = |codec: &ImageSigmaVae| {
             let decoded = codec.decode(codec.encode(pictures(&device)).mode());

@@ -117,6 +117,9 @@ pub trait LatentHead: Module {
 
     /// Integrates the reverse process from `noise` to a latent.
     ///
+    /// Samplers that add noise on the way draw it as `random.normal([N, Z], ..)`, so that rows may
+    /// have streams of their own ([`RandomStream::of_rows`]).
+    ///
     /// With `null` (the hidden state of the unconditional sequence) and a guidance scale other
     /// than 1, both halves start from the same noise and are evaluated in one batch.
     ///

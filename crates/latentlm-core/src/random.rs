@@ -10,14 +10,18 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
+const ONE_ROW: &str = "streams of several rows draw normal numbers only";
+
 /// A deterministic stream of random numbers.
+///
+/// Inside [`of_rows`](Self::of_rows) it stands for several: each row has a generator of its own.
 #[derive(Debug)]
-pub struct RandomStream(ChaCha8Rng);
+pub struct RandomStream(Vec<ChaCha8Rng>);
 
 impl RandomStream {
     /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+        Self(vec![ChaCha8Rng::seed_from_u64(seed)])
     }
 
     /// The stream of one step of one purpose in a run: equal arguments, equal numbers.
@@ -29,10 +33,41 @@ impl RandomStream {
         Self::new(splitmix(hash ^ step))
     }
 
+    /// Draws for the rows of a batch, each from a stream of its own: [`normal`](Self::normal) gives
+    /// row `i` of what it makes the numbers that the `i`-th stream alone would give. So a row's
+    /// noise does not depend on its neighbours. Nothing else can be drawn from several streams.
+    ///
+    /// # Panics
+    /// If there are no streams, or one of them stands for several itself.
+    pub fn of_rows<T>(mut streams: Vec<&mut Self>, draw: impl FnOnce(&mut Self) -> T) -> T {
+        assert!(!streams.is_empty(), "no stream to draw from");
+        let mut generators = Vec::with_capacity(streams.len());
+        for stream in &mut streams {
+            assert_eq!(stream.0.len(), 1, "{ONE_ROW}");
+            generators.append(&mut stream.0);
+        }
+        let mut rows = Self(generators);
+        let drawn = draw(&mut rows);
+        for (stream, row) in streams.into_iter().zip(rows.0) {
+            stream.0 = vec![row];
+        }
+        drawn
+    }
+
     /// Standard normal numbers.
+    ///
+    /// # Panics
+    /// If these are streams of several rows, and `shape` does not begin with as many.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
-        let count = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|_| self.0.sample(StandardNormal)).collect();
+        let (count, rows) = (shape.iter().product::<usize>(), self.0.len());
+        assert!(
+            rows == 1 || shape[0] == rows,
+            "noise of shape {shape:?} for {rows} rows with a stream each"
+        );
+        let mut values: Vec<f32> = Vec::with_capacity(count);
+        for generator in &mut self.0 {
+            values.extend((0..count / rows).map(|_| -> f32 { generator.sample(StandardNormal) }));
+        }
         Tensor::from_data(TensorData::new(values, Shape::from(shape)), device)
     }
 
@@ -42,19 +77,19 @@ impl RandomStream {
     /// If `bound` is 0.
     pub fn integers(&mut self, count: usize, bound: usize, device: &Device) -> Tensor<1, Int> {
         let values: Vec<i64> = (0..count)
-            .map(|_| self.0.random_range(0..bound as i64))
+            .map(|_| self.generator().random_range(0..bound as i64))
             .collect();
         Tensor::from_data(TensorData::new(values, [count]), device)
     }
 
     /// True with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
-        self.0.random::<f64>() < p
+        self.generator().random::<f64>() < p
     }
 
     /// A number, uniform in `[0, 1)`.
     pub fn uniform(&mut self) -> f64 {
-        self.0.random()
+        self.generator().random()
     }
 
     /// An integer, uniform in `0..bound`.
@@ -62,12 +97,18 @@ impl RandomStream {
     /// # Panics
     /// If `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        self.0.random_range(0..bound)
+        self.generator().random_range(0..bound)
     }
 
     /// A seed for another generator.
     pub fn seed(&mut self) -> u64 {
-        self.0.random()
+        self.generator().random()
+    }
+
+    /// The only generator.
+    fn generator(&mut self) -> &mut ChaCha8Rng {
+        assert_eq!(self.0.len(), 1, "{ONE_ROW}");
+        &mut self.0[0]
     }
 }
 
@@ -90,6 +131,36 @@ mod tests {
         for other in [draw(2, "lm", 7), draw(1, "codec", 7), draw(1, "lm", 8)] {
             assert_ne!(draw(1, "lm", 7), other);
         }
+    }
+
+    /// Whatever was drawn before and is drawn after, rows get what their streams give alone.
+    #[test]
+    fn rows_draw_from_their_own_streams() {
+        let device = Device::default();
+        let streams = || [3, 1, 2].map(RandomStream::new);
+        let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().try_to_vec().unwrap() };
+        let (mut together, mut alone) = (streams(), streams());
+        together[1].uniform();
+        alone[1].uniform();
+        let drawn = RandomStream::of_rows(together.iter_mut().collect(), |random| {
+            [4, 1].map(|width| values(random.normal([3, width], &device)))
+        });
+        for (row, stream) in alone.iter_mut().enumerate() {
+            for (drawn, width) in drawn.iter().zip([4, 1]) {
+                let expected = values(stream.normal([1, width], &device));
+                assert_eq!(drawn[row * width..][..width], expected);
+            }
+            assert_eq!(together[row].seed(), stream.seed());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "[2, 4] for 3 rows")]
+    fn noise_for_other_rows_is_refused() {
+        let mut streams = [3, 1, 2].map(RandomStream::new);
+        RandomStream::of_rows(streams.iter_mut().collect(), |random| {
+            let _ = random.normal([2, 4], &Device::default());
+        });
     }
 
     #[test]

@@ -174,7 +174,7 @@ mod tests {
     use burn::optim::{AdamWConfig, ModuleOptimizer};
     use burn::tensor::Device;
     use latentlm::RandomStream;
-    use latentlm::core::conformance::assert_close;
+    use latentlm::core::conformance::{assert_close, seeded};
 
     fn config() -> StageConfig {
         latentlm_pipelines::SpeechRecipe::default().codec_train
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_pass_is_scaling_and_burns_adamw_and_averaging() {
         let device = Device::default().autodiff();
-        let mut live = LinearConfig::new(3, 2).init(&device);
+        let mut live = seeded(1, &device, |device| LinearConfig::new(3, 2).init(device));
         let (mut burns_live, mut burns) = (live.clone(), burns());
         let mut average = live.valid();
         let mut expected = average.weight.val();

@@ -112,7 +112,7 @@ mod tests {
     use crate::adamw::Pace;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-    use latentlm::core::conformance::assert_close;
+    use latentlm::core::conformance::{assert_close, seeded};
     use latentlm::core::number_parameters;
 
     const PACE: Pace = Pace {
@@ -121,9 +121,15 @@ mod tests {
         average_decay: 0.0,
     };
 
+    fn linear(inputs: usize, device: &Device) -> Linear {
+        seeded(1, device, |device| {
+            LinearConfig::new(inputs, 2).init(device)
+        })
+    }
+
     fn module() -> Linear {
         let device = Device::default().autodiff();
-        number_parameters(LinearConfig::new(3, 2).init(&device))
+        number_parameters(linear(3, &device))
     }
 
     fn gradients(module: &Linear) -> GradientsParams {
@@ -174,7 +180,7 @@ mod tests {
         let [live, _] = optimizer.step([start.clone(), start.valid()], own, PACE);
         std::fs::write(&path, &*optimizer.to_bytes(&live).unwrap()).unwrap();
         let device = Device::default().autodiff();
-        let wider = number_parameters(LinearConfig::new(4, 2).init(&device));
+        let wider = number_parameters(linear(4, &device));
         let error = optimizer.load(&wider, &path).unwrap_err().to_string();
         assert!(error.contains("another shape"), "{error}");
     }

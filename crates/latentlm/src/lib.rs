@@ -19,6 +19,7 @@
 //! assert_eq!(latents.dims(), [2, 16, 8]);
 //! ```
 
+mod draw;
 mod generate;
 mod image;
 mod mixed;
@@ -28,6 +29,8 @@ pub mod pretrained;
 mod sizes;
 mod speak;
 mod speech;
+#[cfg(test)]
+mod stir;
 mod text_sampling;
 mod tts;
 

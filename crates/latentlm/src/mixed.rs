@@ -218,18 +218,17 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<MixedAdapters, B, Vec<H>> {
 mod tests {
     use super::*;
     use latentlm_core::RandomStream;
-    use latentlm_core::conformance::assert_close;
+    use latentlm_core::conformance::{assert_close, seeded};
     use latentlm_core::sequence::Segment;
 
     const DIMS: [usize; 2] = [4, 6];
 
     fn model(device: &Device) -> MixedLm {
-        device.seed(5);
         let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
-        MixedLmConfig::new(8, DIMS.to_vec())
+        let config = MixedLmConfig::new(8, DIMS.to_vec())
             .with_one_head(false)
-            .with_sizes(sizes.with_kv_heads(2))
-            .init(device)
+            .with_sizes(sizes.with_kv_heads(2));
+        seeded(5, device, |device| config.init(device))
     }
 
     fn text(tokens: &[u32]) -> Segment {

@@ -1,10 +1,14 @@
 //! Text and latents as they come: the heads are switched by the tokens that are made.
 
+mod run;
+
 use burn::tensor::{Device, Tensor};
 use latentlm_core::sequence::{Document, Segment, SpecialTokens};
 use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
 use latentlm_kernels::at_once;
 
+use self::run::Run;
+use crate::draw::draw_latents;
 use crate::generate::independent_parts;
 use crate::mixed::MixedAdapters;
 use crate::model::LatentLm;
@@ -90,16 +94,6 @@ struct Row {
     /// Latents of the run under way, `[1, Z]` each.
     run: Vec<Tensor<2>>,
     cut: bool,
-}
-
-/// Sequences that began a run of one modality at the same position. With guidance a second batch
-/// reads the same latents behind `<BOS> <BOD>` alone.
-struct Run<S> {
-    modality: usize,
-    rows: Vec<usize>,
-    made: usize,
-    /// The second batch's cache, and what it reads next, `[G, T, D]`.
-    null: Option<(S, Tensor<3>)>,
 }
 
 struct Generation<'a, B: CausalBackbone, H> {
@@ -263,12 +257,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             let state = backbone.init_state(rows.len(), capacity, &self.device);
             (state, prompt.repeat_dim(0, rows.len()))
         });
-        self.runs.push(Run {
-            modality,
-            rows,
-            made: 0,
-            null,
-        });
+        self.runs.push(Run::new(modality, rows, null));
     }
 
     fn alive(&self) -> bool {
@@ -335,72 +324,70 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         let mut drawn = Vec::new();
         let mut first = 0;
         for run in &mut runs {
-            let latents = self.draw_run(run, hidden, logits, first);
-            first += run.rows.len() as i64;
-            drawn.push(latents);
+            self.end_rows(run, logits);
+            if !run.is_over() {
+                let latents = self.draw_run(run, hidden, first);
+                first += latents.dims()[0] as i64;
+                drawn.push(latents);
+            }
         }
-        runs.retain(|run| {
-            let under_way = |&row: &usize| self.rows[row].mode == Mode::Latents;
-            run.rows.iter().any(under_way)
-        });
+        runs.retain(|run| !run.is_over());
         self.runs = runs;
         drawn
     }
 
-    /// `first` is the row that the run's first sequence has among all latents drawn now.
-    fn draw_run(
-        &mut self,
-        run: &mut Run<B::State>,
-        hidden: &Tensor<2>,
-        logits: &[Vec<f32>],
-        first: i64,
-    ) -> Tensor<3> {
-        let (model, modality) = (self.model, run.modality);
-        let (head, adapter) = (model.head_of(modality), &model.adapters.latents[modality]);
-        let frames = self.options.frames[modality];
+    /// Ends an open-ended run for the sequences whose softmax head says so, before anything more is
+    /// drawn for them.
+    fn end_rows(&mut self, run: &mut Run<B::State>, logits: &[Vec<f32>]) {
+        let modality = run.modality;
+        if self.options.frames[modality] != 0 || run.made == 0 {
+            return;
+        }
         let control = self.special.modalities[modality];
-        let (count, dim) = (run.rows.len(), head.latent_dim());
-        let places: Vec<i64> = run.rows.iter().map(|&row| row as i64).collect();
-        let condition = hidden.clone().select(0, indices(&places, &self.device));
-        let null = run.null.as_mut().map(|(state, input)| {
-            let hidden = model.backbone.step(input.clone(), state);
-            let [rows, length, width] = hidden.dims();
-            hidden.narrow(1, length - 1, 1).reshape([rows, width])
-        });
         let rows = &mut self.rows;
-        let noise = run.rows.iter();
-        let noise = noise.map(|&row| rows[row].random.normal([1, dim], &self.device));
-        let noise = Tensor::cat(noise.collect(), 0);
-        // Samplers that add noise on the way draw it from the first sequence's stream.
-        let random = &mut rows[run.rows[0]].random;
-        let latents = head.sample(condition, null, noise, &self.options.sample, random);
-        let latents = latents.reshape([count, 1, dim]);
-        let embedded = adapter.embed(latents.clone());
-        let decoded = adapter.unwhiten(latents).reshape([count, dim]);
-        run.made += 1;
-        for (place, &index) in run.rows.iter().enumerate() {
-            let row = &mut self.rows[index];
-            if row.mode != Mode::Latents {
-                continue;
-            }
-            let ends =
-                |logits: &Vec<f32>| logits[control.end as usize] > logits[control.more as usize];
-            if frames == 0 && run.made > 1 && ends(&logits[index]) {
+        run.end(|index| {
+            let logits = &logits[index];
+            let ends = logits[control.end as usize] > logits[control.more as usize];
+            if ends {
+                let row = &mut rows[index];
                 row.end_run(modality);
                 row.next = Next::Token(control.end);
                 row.mode = Mode::Text;
-                continue;
             }
+            ends
+        });
+    }
+
+    /// A latent for every sequence that goes on with the run, embedded, `[N, 1, D]`. `first` is the
+    /// row that the first of them has among all latents drawn now.
+    fn draw_run(&mut self, run: &mut Run<B::State>, hidden: &Tensor<2>, first: i64) -> Tensor<3> {
+        let (model, modality) = (self.model, run.modality);
+        let (head, adapter) = (model.head_of(modality), &model.adapters.latents[modality]);
+        let sequences = run.under_way();
+        let (count, dim) = (sequences.len(), head.latent_dim());
+        let places: Vec<i64> = sequences.iter().map(|&row| row as i64).collect();
+        let condition = hidden.clone().select(0, indices(&places, &self.device));
+        let null = run.null_hidden(&model.backbone, &self.device);
+        let streams = self.rows.iter_mut().enumerate();
+        let streams = streams.filter(|(index, _)| sequences.contains(index));
+        let streams = streams.map(|(_, row)| &mut row.random).collect();
+        let latents = draw_latents(head, condition, null, &self.options.sample, streams);
+        let latents = latents.reshape([count, 1, dim]);
+        let embedded = adapter.embed(latents.clone());
+        let decoded = adapter.unwhiten(latents).reshape([count, dim]);
+        run.read(&embedded, &self.device);
+        run.made += 1;
+        let is_last = run.made == self.options.frames[modality];
+        for (place, &index) in sequences.iter().enumerate() {
+            let row = &mut self.rows[index];
             row.run.push(decoded.clone().narrow(0, place, 1));
             row.next = Next::Latent(first + place as i64);
-            if run.made == frames {
+            if is_last {
                 row.end_run(modality);
                 row.mode = Mode::Closing(modality);
             }
         }
-        if let Some((_, input)) = &mut run.null {
-            *input = embedded.clone();
-        }
+        run.end(|_| is_last);
         embedded
     }
 
@@ -432,7 +419,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         }
         let runs = std::mem::take(&mut self.runs);
         for run in runs {
-            for row in run.rows {
+            for row in run.under_way() {
                 self.rows[row].end_run(run.modality);
             }
         }

@@ -1,10 +1,10 @@
 //! Speech as it is drawn: one latent after the other, for a batch of texts.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_core::{
-    CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions, Sampler,
-};
+use latentlm_adapters::packed::indices;
+use latentlm_core::{CausalBackbone, LatentHead, ModalityAdapter, RandomStream, SampleOptions};
 
+use crate::draw::draw_latents;
 use crate::model::LatentLm;
 use crate::tts::TtsAdapters;
 
@@ -24,7 +24,7 @@ pub struct SpeechPrompt {
 pub struct SpeechFrame {
     /// `[B, 1, Z]`, as the codec decodes them (whitening undone).
     pub latents: Tensor<3>,
-    /// Which of them belong to a text that has not ended.
+    /// Which of them belong to a text that has not ended. The others mean nothing.
     pub sounding: Vec<bool>,
 }
 
@@ -174,27 +174,26 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
         said
     }
 
-    /// Whitened latents, `[B, Z]`.
+    /// Whitened latents, `[B, Z]`; zeros for texts that have ended, for which nothing is drawn.
     fn draw(&mut self, condition: Tensor<2>, null: Option<Tensor<2>>) -> Tensor<2> {
-        let head = &self.model.head;
-        let (device, dim) = (condition.device(), head.latent_dim());
-        let noise = self.random.iter_mut().map(|r| r.normal([1, dim], &device));
-        let noise = Tensor::cat(noise.collect(), 0);
-        match self.options.sampler {
-            // These draw nothing on the way: whose stream they get is all the same.
-            Sampler::DpmSolverPlusPlus | Sampler::Ddim => {
-                head.sample(condition, null, noise, &self.options, &mut self.random[0])
-            }
-            // A text at a time, each from its own stream.
-            Sampler::Ddpm => {
-                let draws = self.random.iter_mut().enumerate().map(|(row, random)| {
-                    let own = |x: &Tensor<2>| x.clone().narrow(0, row, 1);
-                    let null = null.as_ref().map(own);
-                    head.sample(own(&condition), null, own(&noise), &self.options, random)
-                });
-                Tensor::cat(draws.collect(), 0)
-            }
+        let (device, batch) = (condition.device(), self.sounding.len());
+        let sounding = (0..).zip(&self.sounding).filter(|(_, sounding)| **sounding);
+        let sounding: Vec<i64> = sounding.map(|(row, _)| row).collect();
+        let own = |x: Tensor<2>| x.select(0, indices(&sounding, &device));
+        let streams = self.random.iter_mut().zip(&self.sounding);
+        let streams = streams.filter(|(_, sounding)| **sounding);
+        let streams = streams.map(|(random, _)| random).collect();
+        let (condition, null) = (own(condition), null.map(own));
+        let latents = draw_latents(&self.model.head, condition, null, &self.options, streams);
+        if sounding.len() == batch {
+            return latents;
         }
+        let silence = Tensor::zeros([1, latents.dims()[1]], &device);
+        let mut places = vec![sounding.len() as i64; batch];
+        for (place, &row) in (0..).zip(&sounding) {
+            places[row as usize] = place;
+        }
+        Tensor::cat(vec![latents, silence], 0).select(0, indices(&places, &device))
     }
 }
 
@@ -202,13 +201,26 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
 mod tests {
     use super::*;
     use crate::sizes::LmSizes;
+    use crate::stir::Stir;
     use crate::tts::{SpeechDocument, SpeechLm, SpeechLmConfig};
-    use latentlm_core::conformance::assert_close;
+    use burn::module::Module;
+    use latentlm_core::Sampler;
+    use latentlm_core::conformance::{assert_close, seeded};
 
-    fn model(device: &Device) -> SpeechLm {
-        device.seed(5);
+    fn config() -> SpeechLmConfig {
         let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
-        SpeechLmConfig::new(8, 4).with_sizes(sizes).init(device)
+        SpeechLmConfig::new(8, 4).with_sizes(sizes)
+    }
+
+    fn model(config: &SpeechLmConfig, seed: u64, device: &Device) -> SpeechLm {
+        seeded(seed, device, |device| config.init(device))
+    }
+
+    fn stirred(mut model: SpeechLm, seed: u64) -> SpeechLm {
+        let mut stir = Stir(RandomStream::for_step(seed, "stir", 0));
+        model.adapters.token = model.adapters.token.map(&mut stir);
+        model.head = model.head.map(&mut stir);
+        model
     }
 
     fn prompt(text: &[u32], voice: Option<Tensor<2>>, seed: u64) -> SpeechPrompt {
@@ -236,43 +248,73 @@ mod tests {
     }
 
     /// Texts of different lengths, one with a voice, drawn together and each alone, by a solver that
-    /// draws noise at the beginning only and by one that does at every step.
+    /// draws noise at the beginning only and by one that does at every step, with many models: texts
+    /// end at different times.
     #[test]
     fn a_text_does_not_hear_its_neighbours() {
+        const MODELS: u64 = 40;
         let device = Device::default();
-        let model = model(&device);
         let voice = RandomStream::new(3).normal([3, 4], &device);
         let prompts = [
             prompt(&[1, 2, 3, 4], None, 1),
             prompt(&[5], Some(voice), 2),
             prompt(&[], None, 3),
         ];
-        for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddpm] {
+        let mut uneven = 0;
+        for seed in 0..MODELS {
+            let model = stirred(model(&config(), seed, &device), seed);
+            let sampler = if seed % 2 == 0 {
+                Sampler::DpmSolverPlusPlus
+            } else {
+                Sampler::Ddpm
+            };
             let together = latents(&model, &prompts, sampler, &device);
-            let mut compared = 0;
+            let mut lengths = Vec::new();
             for (row, prompt) in prompts.iter().enumerate() {
                 let prompt = std::slice::from_ref(prompt);
                 let alone = latents(&model, prompt, sampler, &device);
+                let sounding = together.iter().filter(|frame| frame.sounding[row]);
+                assert_eq!(alone.len(), sounding.count(), "model {seed}, text {row}");
+                lengths.push(alone.len());
                 for (alone, together) in alone.iter().zip(&together) {
-                    assert_eq!(alone.sounding[0], together.sounding[row]);
                     let within = together.latents.clone().narrow(0, row, 1);
-                    assert_close("a text's latents", within, alone.latents.clone(), 1e-4);
-                    compared += 1;
+                    let what = format!("latents of text {row}, model {seed}");
+                    // Rounding, handed on from latent to latent; other noise is off by 1.
+                    assert_close(&what, within, alone.latents.clone(), 1e-3);
                 }
             }
-            assert!(compared > 0, "all texts ended before anything was said");
+            uneven += usize::from(lengths.iter().any(|length| *length != lengths[0]));
         }
+        assert!(
+            uneven >= 5,
+            "only {uneven} models ended texts at different times"
+        );
     }
 
     /// What is said, drawn latent by latent, is what the model names when it reads all of them at
-    /// once, as in training; and it is read back.
+    /// once, as in training; and it is read back. With several models: some end soon.
     #[test]
     fn what_is_said_is_read_as_in_training() {
+        const MODELS: u64 = 12;
         let device = Device::default();
-        device.seed(5);
-        let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
-        let config = SpeechLmConfig::new(8, 4).with_aligned(true);
-        let model = config.with_sizes(sizes).init(&device);
+        let config = config().with_aligned(true);
+        let mut told = 0;
+        for seed in 0..MODELS {
+            let model = model(&config, seed, &device);
+            let more = model.control_tokens().more;
+            let said = said_as_in_training(&model, &device);
+            // Long enough for the order of things to matter, and not only silence.
+            told += usize::from(said.len() >= 3 && said.iter().any(|token| *token != more));
+        }
+        assert!(
+            told >= 3,
+            "only {told} models said anything that could differ"
+        );
+    }
+
+    /// Speaks a text, compares all that is read with what training would have read, and returns what
+    /// was said.
+    fn said_as_in_training(model: &SpeechLm, device: &Device) -> Vec<u32> {
         let more = model.control_tokens().more;
         let text = vec![1, 2, 3];
         let options = SampleOptions {
@@ -280,8 +322,8 @@ mod tests {
             guidance_scale: 1.0,
             ..Default::default()
         };
-        let mut stream = model.speak(&[prompt(&text, None, 1)], 6, options, &device);
-        let mut heard: Tensor<2> = Tensor::zeros([1, 4], &device);
+        let mut stream = model.speak(&[prompt(&text, None, 1)], 6, options, device);
+        let mut heard: Tensor<2> = Tensor::zeros([1, 4], device);
         let mut said = vec![more];
         while let Some(frame) = stream.next_frame() {
             // What comes last is not read yet: nothing looks ahead.
@@ -294,25 +336,24 @@ mod tests {
             let hidden = model.hidden(&model.layout(&documents), &documents, heard.clone());
             let last = hidden.narrow(0, text.len() + said.len() - 1, 1);
             let named = stream.listen(last)[0];
-            let embedded = Tensor::from_ints([[named]], &device);
+            let embedded = Tensor::from_ints([[named]], device);
             let expected = model.embed_latents(frame.latents.clone(), embedded);
             assert_close("the next input", stream.input.clone(), expected, 1e-5);
             let known = said.len() - 1;
             said[known] = named as u32;
             said.push(more);
             let before = heard.slice(0..known);
-            let next = Tensor::zeros([1, 4], &device);
+            let next = Tensor::zeros([1, 4], device);
             heard = Tensor::cat(vec![before, frame.latents.squeeze_dim(0), next], 0);
         }
-        assert!(said.len() > 3, "it ended before anything could differ");
-        let known = said[..said.len() - 1].iter();
-        assert!(known.clone().any(|token| *token != more), "{said:?}");
+        said.pop();
+        said
     }
 
     #[test]
     fn the_limit_cuts() {
         let device = Device::default();
-        let model = model(&device);
+        let model = model(&config(), 5, &device);
         let mut stream = model.speak(
             &[prompt(&[1], None, 1)],
             2,

@@ -245,7 +245,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<TtsAdapters, B, H> {
 mod tests {
     use super::*;
     use latentlm_core::RandomStream;
-    use latentlm_core::conformance::assert_close;
+    use latentlm_core::conformance::{assert_close, seeded};
 
     const DIM: usize = 4;
 
@@ -260,11 +260,9 @@ mod tests {
     }
 
     fn model(device: &Device) -> SpeechLm {
-        device.seed(5);
         let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
-        SpeechLmConfig::new(8, DIM)
-            .with_sizes(sizes.with_kv_heads(2))
-            .init(device)
+        let config = SpeechLmConfig::new(8, DIM).with_sizes(sizes.with_kv_heads(2));
+        seeded(5, device, |device| config.init(device))
     }
 
     /// Packing changes no hidden state, hence no logit: a document in company is the document alone.

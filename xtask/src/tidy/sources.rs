@@ -31,6 +31,17 @@ fn without_tests(file: &TextFile) -> &str {
     &file.text[..at]
 }
 
+/// The part that only tests compile, and the number of its first line.
+fn tests_of(file: &TextFile) -> (usize, &str) {
+    let start = if file.name.contains("tests/") || file.name.ends_with("/tests.rs") {
+        0
+    } else {
+        without_tests(file).len()
+    };
+    let (before, tests) = file.text.split_at(start);
+    (before.matches('\n').count() + 1, tests)
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let violations: Vec<String> = rust_files()
@@ -68,6 +79,24 @@ fn functions_are_short() {
     }
     assert_none(
         &format!("at most {MAX_FUNCTION_LINES} lines a function"),
+        &violations,
+    );
+}
+
+/// The device's generator is one for all threads, so a test that seeds it still sees what others draw.
+#[test]
+fn tests_do_not_share_a_generator() {
+    let mut violations = Vec::new();
+    for file in rust_files() {
+        let (first, tests) = tests_of(&file);
+        for (number, line) in (first..).zip(blank(tests).lines()) {
+            if line.contains("device.seed(") || line.contains("default().seed(") {
+                violations.push(format!("{}:{number}: {}", file.name, line.trim()));
+            }
+        }
+    }
+    assert_none(
+        "tests draw weights with `latentlm_core::conformance::seeded`",
         &violations,
     );
 }

@@ -3,20 +3,25 @@
 //! contract is broken.
 //!
 //! ```text
-//! use latentlm_core::conformance::{backbone, module};
+//! use latentlm_core::conformance::{backbone, module, seeded};
 //!
 //! let device = Device::default();
-//! let backbone = BackboneConfig::tiny().init(&device);
-//! backbone::check(&backbone, &device);
-//! module::save_load_is_bit_equal(&backbone, || BackboneConfig::tiny().init(&device));
+//! let tiny = |seed| seeded(seed, &device, |device| BackboneConfig::tiny().init(device));
+//! backbone::check(&tiny(1), &device);
+//! module::save_load_is_bit_equal(&tiny(1), || tiny(2));
 //! ```
+//!
+//! Weights come from [`seeded`], so that a test sees the same ones in every run.
 
 pub mod backbone;
 pub mod codec;
 pub mod head;
 pub mod module;
+mod weights;
 
 use burn::tensor::Tensor;
+
+pub use weights::seeded;
 
 /// The largest absolute difference of two tensors over `max(1, max|b|)`.
 pub fn largest_error<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f64 {

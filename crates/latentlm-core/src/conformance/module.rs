@@ -6,7 +6,8 @@ use burn::tensor::{Gradients, Tensor};
 
 use crate::{RandomStream, bundle};
 
-/// Saves a module, loads it into a fresh one, and compares every parameter bit by bit.
+/// Saves a module, loads it into a fresh one, and compares every parameter bit by bit. The fresh one
+/// should have other weights: those of another seed.
 pub fn save_load_is_bit_equal<M: Module>(module: &M, fresh: impl FnOnce() -> M) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("module.safetensors");

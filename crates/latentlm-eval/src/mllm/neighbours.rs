@@ -126,13 +126,14 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use latentlm::RandomStream;
+    use latentlm::core::conformance::seeded;
     use latentlm_pipelines::MixedRecipe;
 
     #[test]
     fn neighbours_are_judged_by_their_category() {
         let device = Device::default();
-        device.seed(1);
-        let codec = MixedRecipe::default().codec.init(&device);
+        let config = MixedRecipe::default().codec;
+        let codec = seeded(1, &device, |device| config.init(device));
         let captions = ["animals", "animals", "food"].map(|category| Caption {
             text: category.into(),
             category: Some(category.into()),

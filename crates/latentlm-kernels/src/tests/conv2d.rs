@@ -1,10 +1,26 @@
 //! Convolution of pictures against Burn's.
 
+use burn::module::{Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
 use super::{Input, check, check_slope, device, draw, normal};
 use crate::{conv2d_layer, without_kernels};
+
+/// A layer with weights of this test's numbers, as large as Burn's own: those come from a generator
+/// that other tests draw from too.
+fn layer(config: &Conv2dConfig) -> Conv2d {
+    let mut layer = config.init(&device());
+    let [outputs, inputs, rows, columns] = layer.weight.dims();
+    let deviation = 1.0 / ((3 * inputs * rows * columns) as f64).sqrt();
+    let weight = draw([outputs, inputs, rows, columns]).mul_scalar(deviation);
+    layer.weight = Param::initialized(ParamId::new(), weight.require_grad());
+    layer.bias = layer.bias.map(|_| {
+        let bias = draw([outputs]).mul_scalar(deviation);
+        Param::initialized(ParamId::new(), bias.require_grad())
+    });
+    layer
+}
 
 fn check_layer(what: &str, layer: &Conv2d, size: [usize; 2]) {
     let channels = layer.weight.dims()[1];
@@ -44,7 +60,7 @@ fn conv2d_is_a_convolution() {
             .with_dilation(dilation)
             .with_padding(explicit(padding));
         let what = format!("{kernel:?} by {stride:?}");
-        check_layer(&what, &config.init(&device()), size);
+        check_layer(&what, &layer(&config), size);
     }
 }
 
@@ -54,7 +70,7 @@ fn bands_are_one_picture() {
     let config = Conv2dConfig::new([64, 32], [3, 3])
         .with_padding(explicit([1, 1]))
         .with_bias(false);
-    check_layer("bands", &config.init(&device()), [40, 24]);
+    check_layer("bands", &layer(&config), [40, 24]);
 }
 
 /// Wide layers of 3 x 3 taps take another way: odd and even sizes, tiles that reach over the edge, several
@@ -70,7 +86,7 @@ fn minimal_filtering_is_a_convolution() {
     ] {
         let config = Conv2dConfig::new([16, 24], [3, 3]).with_padding(explicit(padding));
         let what = format!("{size:?} padded by {padding:?}");
-        check_layer(&what, &config.init(&device()), size);
+        check_layer(&what, &layer(&config), size);
     }
 }
 
@@ -83,7 +99,7 @@ fn groups_and_uneven_padding_are_convolved_too() {
         config.clone().with_groups(2),
         config.with_padding(PaddingConfig2d::Explicit(0, 1, 2, 1)),
     ] {
-        let layer = config.init(&device());
+        let layer = layer(&config);
         let (got, expected) = (conv2d_layer(&layer, x.clone()), layer.forward(x.clone()));
         assert!(got.all_close(expected, None, Some(1e-6)));
     }

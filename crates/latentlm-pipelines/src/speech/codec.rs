@@ -113,7 +113,7 @@ pub fn load_speech_codec(
 mod tests {
     use super::*;
     use latentlm::codec_audio::CodecConfig;
-    use latentlm::core::conformance::assert_close;
+    use latentlm::core::conformance::{assert_close, seeded};
 
     /// Three chunks, the last not whole, against the codec over all of it at once. What streaming and
     /// the whole differ by is float32's rounding of sums over other numbers of rows.
@@ -126,7 +126,7 @@ mod tests {
             .with_width(4)
             .with_latent_dim(6);
         let codec = SpeechCodec {
-            codec: config.init(&device),
+            codec: seeded(1, &device, |device| config.init(device)),
             device: device.clone(),
         };
         let length = 8 * (2 * CHUNK + 20) - 3;
@@ -163,7 +163,7 @@ mod tests {
             .with_width(4)
             .with_latent_dim(3);
         let codec = SpeechCodec {
-            codec: config.init(&device),
+            codec: seeded(1, &device, |device| config.init(device)),
             device,
         };
         assert_eq!(codec.encode(Vec::new()).dims(), [1, 1, 3]);

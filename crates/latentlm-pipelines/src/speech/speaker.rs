@@ -358,6 +358,7 @@ fn cut(text: &str, longest: usize) -> usize {
 mod tests {
     use super::*;
     use latentlm::codec_audio::CodecConfig;
+    use latentlm::core::conformance::seeded;
     use std::cell::Cell;
 
     /// Four latents that count how many of them have been drawn.
@@ -378,7 +379,7 @@ mod tests {
             .with_depths(vec![1, 1, 1])
             .with_width(4)
             .with_latent_dim(6);
-        let codec = config.init(&device);
+        let codec = seeded(1, &device, |device| config.init(device));
         let drawn = Cell::new(0);
         let mut heard = Vec::new();
         let ended = hand_out(&codec, counted(&drawn, &device), |sound| {
