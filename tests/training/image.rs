@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_eval::{EvaluateOptions, evaluate_image};
-use latentlm_pipelines::{Generator, ImageRecipe, RunFolder};
+use latentlm_pipelines::{Generator, ImageRecipe, RunFolder, image_grid, save_png};
 use latentlm_tests::tiny_recipe;
 use latentlm_train::{RunEnd, TrainError, train_image};
 
@@ -184,6 +184,48 @@ fn a_loss_that_is_no_number_ends_the_run_with_a_hint() {
         message.contains("not finite") && message.contains("learning_rate"),
         "{message}"
     );
+}
+
+#[test]
+fn a_broken_picture_is_left_out_and_many_end_the_run_before_it_begins() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (set, device) = (dir.path().join("set"), Device::default());
+    for (class, value) in [("cat", -0.5_f32), ("dog", 0.5)] {
+        fs::create_dir_all(set.join(class)).unwrap();
+        for i in 0..30 {
+            let picture = Tensor::<4>::from_floats([[[[value; 8]; 8]]], &device);
+            let path = set.join(class).join(format!("{i}.png"));
+            save_png(&image_grid(picture, 1, 1), &path).unwrap();
+        }
+    }
+    fs::write(set.join("cat/3.png"), b"no picture").unwrap();
+    let recipe = tiny_recipe(&[&format!("data.path={}", set.display())]);
+    let path = dir.path().join("one");
+    let end = run(&path, &recipe, false, false).unwrap();
+    let RunEnd::Finished {
+        report, skipped, ..
+    } = end
+    else {
+        panic!("not finished: {end:?}");
+    };
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(skipped[0].path.ends_with("cat/3.png"));
+    let list = fs::read_to_string(path.join("skipped.txt")).unwrap();
+    assert!(list.contains("3.png\tcannot be decoded"), "{list}");
+    let html = fs::read_to_string(report).unwrap();
+    assert!(html.contains("Left out") && html.contains("3.png"));
+
+    for i in 4..8 {
+        fs::write(set.join(format!("dog/{i}.png")), b"no picture").unwrap();
+    }
+    let path = dir.path().join("many");
+    let message = run(&path, &recipe, false, false).unwrap_err().to_string();
+    assert!(message.contains("5 of 60 samples"), "{message}");
+    assert!(!path.exists(), "nothing is left behind");
+    let place = format!("data.path={}", set.display());
+    let recipe = tiny_recipe(&[&place, "data.max_broken=0.1"]);
+    assert!(run(&path, &recipe, false, true).is_ok());
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use latentlm_data::speech::{
-    EspeakOptions, SpeechDataset, check_speech, espeak_corpus, read_sentences,
+    EspeakOptions, SoundLimits, SpeechBounds, SpeechDataset, check_speech_within, espeak_corpus,
+    read_sentences,
 };
+use latentlm_data::{ReadOptions, check_with, is_pictures};
 
 #[derive(Subcommand)]
 pub enum Data {
@@ -17,6 +19,18 @@ pub enum Data {
     Check {
         /// The folder
         path: PathBuf,
+        /// Let metadata name files outside of the folder (data.outside of a recipe)
+        #[arg(long)]
+        outside: bool,
+        /// Most megabytes that a decoded picture takes (data.max_picture_mb)
+        #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+        max_picture_mb: u64,
+        /// Most megabytes that the pictures of an IDX file take (data.max_idx_mb)
+        #[arg(long, value_name = "MB", default_value_t = 768, value_parser = clap::value_parser!(u64).range(1..))]
+        max_idx_mb: u64,
+        /// Most samples of one channel that a recording may have
+        #[arg(long, value_name = "SAMPLES", default_value_t = SoundLimits::default().samples)]
+        max_samples: usize,
     },
     Espeak(Espeak),
 }
@@ -86,19 +100,42 @@ impl Espeak {
 impl Data {
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Check { path } => check(&path),
+            Self::Check {
+                path,
+                outside,
+                max_picture_mb,
+                max_idx_mb,
+                max_samples,
+            } => {
+                let options = ReadOptions {
+                    outside,
+                    max_picture_bytes: max_picture_mb.saturating_mul(ReadOptions::MEGABYTE),
+                    max_idx_bytes: max_idx_mb.saturating_mul(ReadOptions::MEGABYTE),
+                    ..ReadOptions::default()
+                };
+                let sound = SoundLimits {
+                    samples: max_samples,
+                    ..SoundLimits::default()
+                };
+                let bounds = SpeechBounds {
+                    outside,
+                    sound,
+                    ..SpeechBounds::default()
+                };
+                check(&path, &options, bounds)
+            }
             Self::Espeak(espeak) => espeak.run(),
         }
     }
 }
 
-fn check(path: &Path) -> Result<()> {
-    let problems = if SpeechDataset::is_speech(path) {
-        let report = check_speech(path)?;
+fn check(path: &Path, options: &ReadOptions, bounds: SpeechBounds) -> Result<()> {
+    let problems = if !is_pictures(path) && SpeechDataset::is_speech(path) {
+        let report = check_speech_within(path, bounds)?;
         println!("{report}");
         report.problems.len()
     } else {
-        let report = latentlm_data::check(path)?;
+        let report = check_with(path, options)?;
         println!("{report}");
         report.problems.len()
     };

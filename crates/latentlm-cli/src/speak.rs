@@ -79,6 +79,10 @@ impl Speak {
         let options = self.drawing.options(speaker.recipe().sample_options())?;
         // The last sentence too, before the first is heard.
         speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
+        let unheard = speaker.unheard(&texts.concat());
+        if !unheard.is_empty() {
+            eprintln!("{unheard}: these may sound like anything");
+        }
         let said = Said {
             speaker,
             voice,

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{self, DatasetKind, Split};
+use crate::dataset::{DatasetKind, Layout, Split, empty_split};
 use crate::error::DataError;
-use crate::folder::{self, Listing, Source};
+use crate::folder::{Listing, Source, unused};
 use crate::idx;
+use crate::metadata::{names_pictures, unnamed};
+use crate::options::ReadOptions;
 use crate::sheet::Sheets;
+use crate::verify::verify;
+use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
 
 /// Something wrong in a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,15 @@ pub struct CheckReport {
     pub texts: usize,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
+    /// Files that are no samples, and why: other kinds of files, pictures where none are looked for,
+    /// links to what is read already, pipes. They are no problems by themselves.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Whether a folder has a table that names pictures: `metadata.jsonl` or `metadata.csv`, of which
+/// there are some of speech too.
+pub fn is_pictures(path: &Path) -> bool {
+    names_pictures(path)
 }
 
 /// Reads a whole dataset, every picture of it.
@@ -62,25 +75,42 @@ pub struct CheckReport {
 /// If the folder can't be read or holds no dataset of a known kind; what is wrong inside one is
 /// part of the report.
 pub fn check(path: &Path) -> Result<CheckReport, DataError> {
+    check_with(path, &ReadOptions::default())
+}
+
+/// The same with options.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, DataError> {
+    let layout = Layout::of(path)?;
     let mut report = CheckReport {
         path: path.to_owned(),
-        kind: dataset::kind_of(path)?,
+        kind: layout.kind(),
         classes: Vec::new(),
         sizes: None,
         texts: 0,
         problems: Vec::new(),
+        left_out: Vec::new(),
     };
-    match report.kind {
-        DatasetKind::Idx => report.read_idx(),
-        DatasetKind::Metadata => report.read_listing(folder::list_metadata(path)?),
-        DatasetKind::ClassFolders => report.read_listing(folder::list_classes(path)?),
+    let tables = match &layout {
+        Layout::Metadata(tables) => tables.clone(),
+        _ => Vec::new(),
+    };
+    if let Layout::Idx = layout {
+        report.read_idx(options)?;
+    } else {
+        let mut listing = layout.list(path, options)?;
+        report.left_out = match tables.as_slice() {
+            [] => std::mem::take(&mut listing.left_out),
+            tables => unnamed(path, tables, &listing.entries)?,
+        };
+        report.read_listing(listing, options);
     }
     // A split whose samples are all damaged was reported sample by sample.
     for split in Split::ALL {
         if report.problems.is_empty() && report.total(split) == 0 {
-            let path = path.to_owned();
-            let split = split.name();
-            report.note(DataError::EmptySplit { path, split });
+            report.note(empty_split(path, split));
         }
     }
     Ok(report)
@@ -96,14 +126,18 @@ impl CheckReport {
         counts.sum()
     }
 
-    fn read_idx(&mut self) {
+    fn read_idx(&mut self, options: &ReadOptions) -> Result<(), DataError> {
+        let mut walked = walk(&self.path, WalkOptions::default())?;
         // Ten at least, as a dataset is opened.
         self.name_classes((0..10).map(|class| class.to_string()));
         for split in Split::ALL {
             let Some((images, labels)) = idx::find(&self.path, split) else {
                 continue;
             };
-            match idx::read(&images, &labels) {
+            walked
+                .files
+                .retain(|path| *path != images && *path != labels);
+            match idx::read(&images, &labels, options.max_idx_bytes) {
                 Ok(set) => {
                     let highest = set.labels.iter().copied().max().map_or(0, usize::from);
                     let known = self.classes.len();
@@ -118,29 +152,43 @@ impl CheckReport {
                 Err(error) => self.note(error),
             }
         }
+        let others = walked.files.into_iter();
+        let others = others.map(|path| unused(path, "a picture beside IDX files"));
+        self.left_out = walked.left_out.into_iter().chain(others).collect();
+        Ok(())
     }
 
-    fn read_listing(&mut self, listing: Listing) {
-        let (sheets, sheet_faults) = Sheets::load(&listing.entries);
-        for fault in listing.faults.into_iter().chain(sheet_faults) {
+    fn read_listing(&mut self, mut listing: Listing, options: &ReadOptions) {
+        let (sheets, sheet_faults) = Sheets::load(&listing.entries, options);
+        let broken = listing.broken.drain(..).map(|broken| broken.error);
+        for fault in listing.faults.drain(..).chain(broken).chain(sheet_faults) {
             self.note(fault);
         }
-        self.name_classes(listing.classes);
-        for entry in listing.entries {
-            // One fault stands for all cells of a sheet that can't be read.
-            if let Source::Cell { sheet, .. } = &entry.source
-                && !sheets.has(sheet)
-            {
-                continue;
+        self.name_classes(std::mem::take(&mut listing.classes));
+        // One fault stands for all cells of a sheet that can't be read.
+        listing.entries.retain(|entry| match &entry.source {
+            Source::Cell { sheet, .. } => sheets.has(sheet),
+            Source::File(_) => true,
+        });
+        let checked = verify(&listing.entries, &sheets, options);
+        let mut sizes = Vec::new();
+        let mut checked = checked.into_iter();
+        listing.entries.retain(|_| match checked.next() {
+            Some(Ok(size)) => {
+                sizes.push(size);
+                true
             }
-            match sheets.picture(&entry.source) {
-                Ok(picture) => {
-                    self.measure(picture.width(), picture.height());
-                    self.count(entry.label as usize, entry.split);
-                    self.texts += usize::from(entry.text.is_some());
-                }
-                Err(error) => self.note(error),
+            Some(Err(error)) => {
+                self.note(error);
+                false
             }
+            None => false,
+        });
+        listing.fill_splits();
+        for (entry, (width, height)) in listing.entries.into_iter().zip(sizes) {
+            self.measure(width, height);
+            self.count(entry.label as usize, entry.split);
+            self.texts += usize::from(entry.text.is_some());
         }
     }
 
@@ -179,7 +227,9 @@ impl fmt::Display for CheckReport {
         let kind = match self.kind {
             DatasetKind::Idx => "MNIST-style IDX files",
             DatasetKind::Metadata => "metadata.jsonl with pictures",
+            DatasetKind::MetadataCsv => "metadata.csv with pictures",
             DatasetKind::ClassFolders => "one folder of pictures a class",
+            DatasetKind::Loose => "pictures without classes",
         };
         writeln!(f, "{}: {kind}", self.path.display())?;
         if let Some([small, large]) = self.sizes {
@@ -208,6 +258,7 @@ impl fmt::Display for CheckReport {
             let ClassCount { name, train, test } = class;
             writeln!(f, "  {name:width$}  {train:>6} + {test}")?;
         }
+        write_left_out(f, &self.left_out)?;
         match self.problems.as_slice() {
             [] => return write!(f, "no problems found"),
             [_] => write!(f, "1 problem:")?,

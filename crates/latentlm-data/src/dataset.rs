@@ -1,16 +1,20 @@
 //! One type for every kind of image dataset.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
-use crate::folder::{self, Entry, Listing, Source};
+use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loose};
 use crate::idx::{self, IdxImages};
+use crate::metadata::{Table, list_metadata, tables};
+use crate::options::ReadOptions;
 use crate::picture::{ImageSpec, fit, pad_grey};
 use crate::sheet::Sheets;
+use crate::verify::verify;
+use crate::walk::LeftOut;
 
 /// Which part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +45,12 @@ pub enum DatasetKind {
     Idx,
     /// `metadata.jsonl` beside picture files or a sheet.
     Metadata,
+    /// `metadata.csv`, likewise.
+    MetadataCsv,
     /// One folder a class.
     ClassFolders,
+    /// Pictures in one folder, without classes.
+    Loose,
 }
 
 /// One sample.
@@ -63,47 +71,96 @@ pub struct ImageDataset {
     classes: Arc<Vec<String>>,
     spec: ImageSpec,
     kind: DatasetKind,
+    options: ReadOptions,
+    /// Samples that were left out as the dataset was opened, and those that could not be read later:
+    /// clones share the list.
+    left_out: Arc<Mutex<Vec<LeftOut>>>,
 }
 
 #[derive(Debug)]
 enum Store {
     Idx(IdxImages),
-    Entries { entries: Vec<Entry>, sheets: Sheets },
+    Entries {
+        entries: Vec<Entry>,
+        sheets: Arc<Sheets>,
+    },
 }
 
 impl ImageDataset {
     /// Opens whatever dataset `path` holds:
     /// - MNIST-style IDX files, `train-images-idx3-ubyte` and its siblings (`test-` or `t10k-`),
-    ///   plain or `.gz`;
-    /// - a `metadata.jsonl` whose lines name a picture (`file_name`) or a cell of a sheet
-    ///   (`sheet`, `sheet_x`, `sheet_y`), and may have `text`, `label` and `split`;
-    /// - one folder of pictures a class, which may lie below `train` and `test` (or `val`).
+    ///   plain or `.gz`, or with a dot: `train-images.idx3-ubyte`;
+    /// - a `metadata.jsonl` or `metadata.csv` whose records name a picture (`file_name`) or a cell of
+    ///   a sheet (`sheet`, `sheet_x`, `sheet_y`), and may have `text`, `label` and `split`; it may
+    ///   lie in folders `train` and `test` (or `val`);
+    /// - one folder of pictures a class, which may lie below `train` and `test` (or `val`);
+    /// - loose pictures, all of one class.
     ///
-    /// Where a folder says nothing of splits, one picture in ten is held out by a hash of its name.
+    /// Where a folder says nothing of splits, one picture in ten is held out by a hash of its name,
+    /// and at least one.
     ///
     /// # Errors
     /// If it holds none, or one that can't be used, or `spec` is no geometry of pictures.
     pub fn open(path: &Path, spec: ImageSpec, split: Split) -> Result<Self, DataError> {
-        spec.validate(path)?;
-        let kind = kind_of(path)?;
-        let (store, classes) = match kind {
-            DatasetKind::Idx => open_idx(path, split)?,
-            DatasetKind::Metadata => open_entries(folder::list_metadata(path)?, split)?,
-            DatasetKind::ClassFolders => open_entries(folder::list_classes(path)?, split)?,
+        let [train, test] = Self::open_both(path, spec, ReadOptions::default())?;
+        let dataset = match split {
+            Split::Train => train,
+            Split::Test => test,
         };
-        let dataset = Self {
+        dataset.filled(path, split)
+    }
+
+    /// Opens both splits of a dataset, what is trained on and what is held out; either may be empty.
+    ///
+    /// Every picture is decoded once, by all threads together: what can't be used is left out and
+    /// listed ([`left_out`](Self::left_out)).
+    ///
+    /// # Errors
+    /// If it holds no dataset, or one that can't be used, or more of it has to be left out than
+    /// `options` allow, or `spec` is no geometry of pictures.
+    pub fn open_both(
+        path: &Path,
+        spec: ImageSpec,
+        options: ReadOptions,
+    ) -> Result<[Self; 2], DataError> {
+        spec.validate(path)?;
+        let layout = Layout::of(path)?;
+        let kind = layout.kind();
+        let (stores, classes, broken) = match layout {
+            Layout::Idx => {
+                let (stores, classes) = open_idx(path, &options)?;
+                (stores, classes, Vec::new())
+            }
+            layout => open_entries(path, layout.list(path, &options)?, &options)?,
+        };
+        let classes = Arc::new(classes);
+        let left_out = Arc::new(Mutex::new(broken.iter().map(Broken::left_out).collect()));
+        Ok(stores.map(|store| Self {
             store: Arc::new(store),
-            classes: Arc::new(classes),
+            classes: Arc::clone(&classes),
             spec,
             kind,
-        };
-        if dataset.is_empty() {
-            return Err(DataError::EmptySplit {
-                path: path.to_owned(),
-                split: split.name(),
-            });
+            options,
+            left_out: Arc::clone(&left_out),
+        }))
+    }
+
+    /// This dataset, unless it is empty.
+    ///
+    /// # Errors
+    /// If it is, with what was opened and as which split.
+    pub fn filled(self, path: &Path, split: Split) -> Result<Self, DataError> {
+        match self.is_empty() {
+            true => Err(empty_split(path, split)),
+            false => Ok(self),
         }
-        Ok(dataset)
+    }
+
+    /// What is left out of both splits, and why: samples that could not be used as the dataset was
+    /// opened, and those that [`get`](Self::get) could not read since.
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        let list = self.left_out.lock();
+        list.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Number of samples.
@@ -159,7 +216,7 @@ impl ImageDataset {
     /// The sample.
     ///
     /// # Errors
-    /// If its picture can't be decoded.
+    /// If its picture can't be decoded; it then stands in [`left_out`](Self::left_out).
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -171,8 +228,13 @@ impl ImageDataset {
             }
             Store::Entries { entries, sheets } => {
                 let entry = &entries[index];
-                let picture = sheets.picture(&entry.source)?;
-                (fit(&picture, self.spec), entry.text.clone())
+                match sheets.picture(&entry.source, &self.options) {
+                    Ok(picture) => (fit(picture, self.spec), entry.text.clone()),
+                    Err(error) => {
+                        self.leave_out(entry, &error);
+                        return Err(error);
+                    }
+                }
             }
         };
         Ok(ImageSample {
@@ -180,6 +242,52 @@ impl ImageDataset {
             label: self.label(index),
             text,
         })
+    }
+
+    /// The sample, or where it can't be read, one that can: `draw` draws a number below the one it is
+    /// given, first among the samples of the same class. What could not be read is listed as
+    /// [`get`](Self::get) does.
+    ///
+    /// # Errors
+    /// If none of the samples drawn can be read.
+    ///
+    /// # Panics
+    /// If `index` or a drawn number is out of range.
+    pub fn get_or_draw(
+        &self,
+        index: usize,
+        mut draw: impl FnMut(usize) -> usize,
+    ) -> Result<ImageSample, DataError> {
+        /// Where so many fail in a row, the disk is gone.
+        const TRIES: usize = 64;
+        let first = self.get(index);
+        if first.is_ok() {
+            return first;
+        }
+        let all: Vec<usize> = (0..self.len()).collect();
+        let alike = |other: &usize| *other != index && self.label(*other) == self.label(index);
+        let alike: Vec<usize> = all.iter().copied().filter(alike).collect();
+        let mut sample = first;
+        for attempt in 0..TRIES {
+            let pool = match alike.is_empty() || attempt >= TRIES / 2 {
+                true => &all,
+                false => &alike,
+            };
+            sample = self.get(pool[draw(pool.len())]);
+            if sample.is_ok() {
+                break;
+            }
+        }
+        sample
+    }
+
+    fn leave_out(&self, entry: &Entry, error: &DataError) {
+        let broken = LeftOut::unused(entry.path(), error.to_string());
+        let list = self.left_out.lock();
+        let mut list = list.unwrap_or_else(PoisonError::into_inner);
+        if !list.iter().any(|known| known.path == broken.path) {
+            list.push(broken);
+        }
     }
 
     /// A hash of what the dataset holds: contents where they are in memory, otherwise names, sizes
@@ -202,7 +310,7 @@ impl ImageDataset {
                     let (name, text) = (&entry.name, &entry.text);
                     hash.update(format!("{name:?} {size} {} {text:?}\n", entry.label));
                 }
-                for sheet in sheets.iter() {
+                for sheet in sheets.used_by(entries) {
                     hash.update(sheet.as_bytes());
                 }
             }
@@ -225,58 +333,117 @@ pub(crate) fn hex_digest(texts: impl Iterator<Item = String>) -> String {
     hex(hash)
 }
 
-/// What kind of dataset a folder holds.
-pub(crate) fn kind_of(path: &Path) -> Result<DatasetKind, DataError> {
-    std::fs::read_dir(path).map_err(io_error("open the dataset", path))?;
-    if Split::ALL
-        .iter()
-        .any(|&split| idx::find(path, split).is_some())
-    {
-        return Ok(DatasetKind::Idx);
-    }
-    if path.join("metadata.jsonl").is_file() {
-        return Ok(DatasetKind::Metadata);
-    }
-    if folder::has_classes(path)? {
-        return Ok(DatasetKind::ClassFolders);
-    }
-    Err(DataError::Unknown {
-        path: path.to_owned(),
-    })
+/// How a folder's dataset is stored, with what is known of it once that is known.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    Idx,
+    Metadata(Vec<Table>),
+    ClassFolders(Tree),
+    Loose(Tree),
 }
 
-fn open_idx(path: &Path, split: Split) -> Result<(Store, Vec<String>), DataError> {
-    let Some((images, labels)) = idx::find(path, split) else {
-        return Err(DataError::EmptySplit {
+impl Layout {
+    pub(crate) fn of(path: &Path) -> Result<Self, DataError> {
+        std::fs::read_dir(path).map_err(io_error("open the dataset", path))?;
+        if Split::ALL
+            .iter()
+            .any(|&split| idx::find(path, split).is_some())
+        {
+            return Ok(Self::Idx);
+        }
+        let tables = tables(path)?;
+        if !tables.is_empty() {
+            return Ok(Self::Metadata(tables));
+        }
+        let tree = Tree::of(path)?;
+        if tree.has_folders() {
+            return Ok(Self::ClassFolders(tree));
+        }
+        if tree.has_pictures() {
+            return Ok(Self::Loose(tree));
+        }
+        Err(DataError::Unknown {
             path: path.to_owned(),
-            split: split.name(),
-        });
-    };
-    let set = idx::read(&images, &labels)?;
-    // Over both splits, or a number would mean a class in one that the other lacks.
-    let mut highest = 9;
-    for (_, labels) in Split::ALL
-        .iter()
-        .filter_map(|&split| idx::find(path, split))
-    {
-        highest = idx::read_labels(&labels)?
-            .into_iter()
-            .fold(highest, u8::max);
+        })
     }
-    let classes = (0..=highest).map(|class| class.to_string()).collect();
-    Ok((Store::Idx(set), classes))
+
+    pub(crate) fn kind(&self) -> DatasetKind {
+        match self {
+            Self::Idx => DatasetKind::Idx,
+            Self::Metadata(tables) if tables.iter().any(Table::is_csv) => DatasetKind::MetadataCsv,
+            Self::Metadata(_) => DatasetKind::Metadata,
+            Self::ClassFolders(_) => DatasetKind::ClassFolders,
+            Self::Loose(_) => DatasetKind::Loose,
+        }
+    }
+
+    /// All samples; of IDX files, none.
+    pub(crate) fn list(self, path: &Path, options: &ReadOptions) -> Result<Listing, DataError> {
+        match self {
+            Self::Idx => Ok(Listing::default()),
+            Self::Metadata(tables) => list_metadata(path, &tables, options),
+            Self::ClassFolders(tree) => Ok(list_classes(tree)),
+            Self::Loose(tree) => Ok(list_loose(tree)),
+        }
+    }
 }
 
-fn open_entries(listing: Listing, split: Split) -> Result<(Store, Vec<String>), DataError> {
-    let Listing {
-        mut entries,
-        classes,
-        faults,
-    } = listing;
-    entries.retain(|entry| entry.split == split);
-    let (sheets, sheet_faults) = Sheets::load(&entries);
-    if let Some(fault) = faults.into_iter().chain(sheet_faults).next() {
+pub(crate) fn empty_split(path: &Path, split: Split) -> DataError {
+    DataError::EmptySplit {
+        path: path.to_owned(),
+        split: split.name(),
+    }
+}
+
+type Opened = ([Store; 2], Vec<String>, Vec<Broken>);
+
+fn open_idx(path: &Path, options: &ReadOptions) -> Result<([Store; 2], Vec<String>), DataError> {
+    let open = |split| match idx::find(path, split) {
+        Some((images, labels)) => idx::read(&images, &labels, options.max_idx_bytes),
+        None => Ok(IdxImages::default()),
+    };
+    let (train, test) = (open(Split::Train)?, open(Split::Test)?);
+    // Over both splits, or a number would mean a class in one that the other lacks.
+    let labels = train.labels.iter().chain(&test.labels).copied();
+    let highest = labels.fold(9, u8::max);
+    let classes = (0..=highest).map(|class| class.to_string()).collect();
+    Ok(([Store::Idx(train), Store::Idx(test)], classes))
+}
+
+fn open_entries(
+    path: &Path,
+    mut listing: Listing,
+    options: &ReadOptions,
+) -> Result<Opened, DataError> {
+    let (sheets, sheet_faults) = Sheets::load(&listing.entries, options);
+    if let Some(fault) = listing.faults.into_iter().chain(sheet_faults).next() {
         return Err(fault);
     }
-    Ok((Store::Entries { entries, sheets }, classes))
+    listing.faults = Vec::new();
+    let total = listing.entries.len() + listing.broken.len();
+    let checked = verify(&listing.entries, &sheets, options);
+    let mut good = Vec::new();
+    for (entry, size) in listing.entries.into_iter().zip(checked) {
+        match size {
+            Ok(_) => good.push(entry),
+            Err(error) => listing.broken.push(Broken {
+                name: PathBuf::from(entry.path()),
+                error,
+            }),
+        }
+    }
+    listing.entries = good;
+    let first = listing.broken.first().map(|broken| &broken.error);
+    options.allow(path, (listing.broken.len(), total), first)?;
+    listing.fill_splits();
+    let sheets = Arc::new(sheets);
+    let (train, test): (Vec<Entry>, Vec<Entry>) = listing
+        .entries
+        .into_iter()
+        .partition(|entry| entry.split == Split::Train);
+    let stores = [train, test].map(|entries| Store::Entries {
+        entries,
+        sheets: Arc::clone(&sheets),
+    });
+    Ok((stores, listing.classes, listing.broken))
 }

@@ -18,8 +18,8 @@ pub enum DataError {
     },
     /// A folder that holds no dataset of a known kind.
     #[error(
-        "{path} holds no dataset: expected MNIST-style IDX files, a metadata.jsonl, or one folder \
-         of pictures a class"
+        "{path} holds no dataset: expected MNIST-style IDX files, a metadata.jsonl or metadata.csv \
+         with `file_name`, one folder of pictures a class, or pictures"
     )]
     Unknown {
         /// The folder.
@@ -34,7 +34,10 @@ pub enum DataError {
     /// A folder without recordings.
     #[error(
         "{path} holds no speech: expected a metadata.jsonl with `audio` and `text`, LJSpeech's \
-         metadata.csv, or a tree with transcripts as LibriSpeech's or LibriTTS's"
+         metadata.csv, or a tree with transcripts as LibriSpeech's or LibriTTS's; also tables as \
+         Piper's, Coqui's, F5's and Common Voice's, manifests as NeMo's and Hugging Face's \
+         (`audio_filepath` or `file_name`, with `text`, `transcription` or `sentence`), VCTK and \
+         Multilingual LibriSpeech"
     )]
     NoSpeech {
         /// The folder.
@@ -72,11 +75,40 @@ pub enum DataError {
     },
     /// No samples in one split.
     #[error(
-        "{path} has no samples of the {split} split: add pictures, or give it {split} samples of \
-         its own"
+        "{path} has no samples of the {split} split: add samples, two at least, or give it {split} \
+         samples of its own"
     )]
     EmptySplit {
         /// The dataset.
+        path: PathBuf,
+        /// `train` or `test`.
+        split: &'static str,
+    },
+    /// More samples that can't be used than may be left out.
+    #[error(
+        "{path}: {broken} of {total} samples can't be used, and no more than {:.1} % may be left out \
+         (data.max_broken); `data check` names them all, the first: {first}",
+        .max_broken * 100.0
+    )]
+    TooManyBroken {
+        /// The dataset.
+        path: PathBuf,
+        /// Samples that can't be used.
+        broken: usize,
+        /// All samples.
+        total: usize,
+        /// The share that may be left out.
+        max_broken: f64,
+        /// What is wrong with the first of them.
+        first: String,
+    },
+    /// No recordings in one split.
+    #[error(
+        "{path} has no recordings of the {split} split: add recordings, or say `split` of some of \
+         them"
+    )]
+    EmptySpeechSplit {
+        /// The corpus.
         path: PathBuf,
         /// `train` or `test`.
         split: &'static str,
@@ -126,6 +158,8 @@ impl DataError {
             | Self::NoWords { path, .. }
             | Self::EmptyClass { path }
             | Self::EmptySplit { path, .. }
+            | Self::TooManyBroken { path, .. }
+            | Self::EmptySpeechSplit { path, .. }
             | Self::Spec { path, .. }
             | Self::Picture { path, .. }
             | Self::Malformed { path, .. } => path,

@@ -1,15 +1,12 @@
-//! Folders of pictures: one folder a class, or a `metadata.jsonl` that names files or cells of a
-//! sheet.
+//! Folders of pictures: one folder a class, or loose pictures.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-
 use crate::dataset::Split;
-use crate::error::{DataError, io_error};
+use crate::error::DataError;
+use crate::split::{fill_empty, held_out};
+use crate::walk::{LeftOut, Walk, WalkOptions, walk};
 
 /// Where a sample's pixels are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,123 +28,238 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) source: Source,
     pub(crate) split: Split,
+    /// Whether the dataset itself says the split; otherwise it follows from the name.
+    pub(crate) given: bool,
     pub(crate) label: u32,
     pub(crate) text: Option<String>,
 }
 
+impl Entry {
+    /// The file that its pixels are in.
+    pub(crate) fn path(&self) -> &Path {
+        match &self.source {
+            Source::File(path) => path,
+            Source::Cell { sheet, .. } => sheet,
+        }
+    }
+}
+
+/// A sample that can't be used.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Its file, or its line of a table.
+    pub(crate) name: PathBuf,
+    pub(crate) error: DataError,
+}
+
+impl Broken {
+    /// As lists of what was left out show it.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        let why = match &self.error {
+            // The file stands beside it.
+            DataError::Malformed { reason, .. } => reason.clone(),
+            DataError::Picture { source, .. } => format!("cannot be decoded: {source}"),
+            error => error.to_string(),
+        };
+        LeftOut::unused(&self.name, why)
+    }
+}
+
 /// A whole dataset: what can be used of it, and what can't.
 ///
-/// Opening a dataset refuses the first fault, checking one reports them all: both read it here.
+/// Opening a dataset refuses the first fault and too many broken samples, checking one reports them
+/// all: both read it here.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) entries: Vec<Entry>,
     pub(crate) classes: Vec<String>,
+    /// What is wrong with the dataset as a whole.
     pub(crate) faults: Vec<DataError>,
+    /// Samples that can't be used.
+    pub(crate) broken: Vec<Broken>,
+    /// Files that are no samples.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
-const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
-const HELD_OUT_FOLDERS: [&str; 3] = ["test", "val", "validation"];
+/// Endings of pictures that are decoded.
+const ENDINGS: [&str; 10] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "tif", "tiff",
+];
+/// Endings of pictures that are not.
+const FOREIGN: [&str; 14] = [
+    "avif", "heic", "heif", "jxl", "jp2", "svg", "psd", "ico", "tga", "exr", "hdr", "ppm", "dng",
+    "raw",
+];
+/// Folders of held-out samples; the first one that is there is read.
+pub(crate) const HELD_OUT_FOLDERS: [&str; 3] = ["test", "val", "validation"];
 
-/// Whether a folder holds class folders.
-pub(crate) fn has_classes(folder: &Path) -> Result<bool, DataError> {
-    Ok(!class_folders(folder)?.is_empty())
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-/// Class folders of a root, sorted by name.
-fn class_folders(root: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut folders = children(root)?;
-    folders.retain(|path| path.is_dir() && !hidden(path));
-    Ok(folders)
-}
-
-/// Pictures of a class folder, sorted by name.
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let is_picture = |path: &Path| {
-        path.extension()
-            .and_then(|ending| ending.to_str())
-            .is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+/// A file that is no sample; `why` if it is a picture that could be one.
+pub(crate) fn unused(path: PathBuf, why: &str) -> LeftOut {
+    let why = if has_ending(&path, &ENDINGS) {
+        why
+    } else if has_ending(&path, &FOREIGN) {
+        "a picture of a kind that is not decoded: save it as PNG, JPEG or WebP"
+    } else {
+        "no picture, by its ending"
     };
-    let mut files = children(folder)?;
-    files.retain(|path| is_picture(path) && !hidden(path));
-    Ok(files)
+    LeftOut::unused(path, why)
 }
 
-fn children(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut list = fs::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|e| e.map(|e| e.path()))
-                .collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(io_error("read", folder))?;
-    list.sort();
-    Ok(list)
-}
-
-fn hidden(path: &Path) -> bool {
-    name(path).starts_with('.')
-}
-
-fn name(path: &Path) -> String {
+/// The last part of a path.
+pub(crate) fn name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 
-/// One sample in ten is held out, by a hash of its name: adding files moves no other sample.
-pub(crate) fn held_out(key: &str) -> Split {
-    match Sha256::digest(key.as_bytes())[0] % 10 {
-        0 => Split::Test,
-        _ => Split::Train,
+/// What a folder holds, folder by folder.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: PathBuf,
+    /// Of each folder, the files and the folders in it, sorted.
+    files: BTreeMap<PathBuf, Vec<PathBuf>>,
+    folders: BTreeMap<PathBuf, Vec<PathBuf>>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Tree {
+    /// Looks through a folder.
+    pub(crate) fn of(root: &Path) -> Result<Self, DataError> {
+        let Walk {
+            files,
+            folders,
+            left_out,
+        } = walk(root, WalkOptions::default())?;
+        Ok(Self {
+            root: root.to_owned(),
+            files: by_parent(files),
+            folders: by_parent(folders),
+            left_out,
+        })
     }
+
+    /// Whether there are folders in its root.
+    pub(crate) fn has_folders(&self) -> bool {
+        !self.folders_of(&self.root).is_empty()
+    }
+
+    /// Whether there are pictures in its root.
+    pub(crate) fn has_pictures(&self) -> bool {
+        let files = self.files.get(&self.root);
+        files.is_some_and(|files| files.iter().any(|path| has_ending(path, &ENDINGS)))
+    }
+
+    fn folders_of(&self, folder: &Path) -> &[PathBuf] {
+        self.folders.get(folder).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Takes the pictures of a folder; what else is in it stays.
+    fn take_pictures(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let Some(files) = self.files.get_mut(folder) else {
+            return Vec::new();
+        };
+        let taken = std::mem::take(files);
+        let (pictures, others) = taken
+            .into_iter()
+            .partition(|path| has_ending(path, &ENDINGS));
+        *files = others;
+        pictures
+    }
+
+    /// All that nobody took.
+    fn rest(self, why: &str) -> Vec<LeftOut> {
+        let files = self.files.into_values().flatten();
+        let unused = files.map(|path| unused(path, why));
+        self.left_out.into_iter().chain(unused).collect()
+    }
+}
+
+fn by_parent(paths: Vec<PathBuf>) -> BTreeMap<PathBuf, Vec<PathBuf>> {
+    let mut parents: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for path in paths {
+        let parent = path.parent().unwrap_or(Path::new("")).to_owned();
+        parents.entry(parent).or_default().push(path);
+    }
+    parents
 }
 
 /// Lists a folder of class folders, which may lie below `train` and `test`. The classes are those
 /// of the training part: a number means one class in both.
-pub(crate) fn list_classes(folder: &Path) -> Result<Listing, DataError> {
+pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     let mut listing = Listing::default();
-    let train = folder.join("train");
-    let held_out_folder = HELD_OUT_FOLDERS
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|path| path.is_dir());
-    let nested = train.is_dir() && has_classes(&train)?;
-    if !nested && train.is_dir() && held_out_folder.is_some() {
-        // Taken for classes, `train` and `test` would be what the model learns to draw.
-        let reason = "holds no class folders: put its pictures into one folder a class";
-        listing.faults.push(DataError::malformed(&train, reason));
-        return Ok(listing);
-    }
-    // Without one beside it, a folder of pictures called `train` is a class.
-    if !nested {
-        for class in class_folders(folder)? {
-            let label = listing.add_class(&class);
-            listing.add_pictures(&class, label, held_out)?;
+    let root = tree.root.clone();
+    let below = |wanted: &str| {
+        let mut folders = tree.folders_of(&root).iter();
+        folders.find(|path| name(path) == wanted).cloned()
+    };
+    let train = below("train");
+    let held_out_folder = HELD_OUT_FOLDERS.iter().find_map(|name| below(name));
+    let classes_of = |folder: &Option<PathBuf>| match folder {
+        Some(folder) => tree.folders_of(folder).to_vec(),
+        None => Vec::new(),
+    };
+    let (train_classes, test_classes) = (classes_of(&train), classes_of(&held_out_folder));
+    let classes = tree.folders_of(&root).to_vec();
+    match (train, held_out_folder) {
+        (Some(train), Some(_)) if train_classes.is_empty() => {
+            // Taken for classes, `train` and `test` would be what the model learns to draw.
+            let reason = "holds no class folders: put its pictures into one folder a class";
+            listing.faults.push(DataError::malformed(&train, reason));
+            return listing;
         }
-        return Ok(listing);
-    }
-    for class in class_folders(&train)? {
-        let label = listing.add_class(&class);
-        match held_out_folder {
-            Some(_) => listing.add_pictures(&class, label, |_| Split::Train)?,
+        (Some(_), held_out_folder) if !train_classes.is_empty() => {
             // Without a held-out folder, the training folder is divided.
-            None => listing.add_pictures(&class, label, held_out)?,
+            let split = held_out_folder.map(|_| Split::Train);
+            for class in train_classes {
+                let label = listing.add_class(&class);
+                listing.add_pictures(&class, tree.take_pictures(&class), label, split);
+            }
+        }
+        // Without one beside it, a folder of pictures called `train` is a class.
+        _ => {
+            for class in classes {
+                let label = listing.add_class(&class);
+                listing.add_pictures(&class, tree.take_pictures(&class), label, None);
+            }
+            return listing.finish(tree);
         }
     }
-    for class in held_out_folder.map_or(Ok(Vec::new()), |path| class_folders(&path))? {
+    for class in test_classes {
         match listing
             .classes
             .iter()
             .position(|known| *known == name(&class))
         {
-            Some(label) => listing.add_pictures(&class, label as u32, |_| Split::Test)?,
+            Some(label) => {
+                let files = tree.take_pictures(&class);
+                listing.add_pictures(&class, files, label as u32, Some(Split::Test));
+            }
             None => {
                 let reason = "a held-out class that `train` lacks: add it there or remove it here";
                 listing.faults.push(DataError::malformed(&class, reason));
             }
         }
     }
-    Ok(listing)
+    listing.finish(tree)
+}
+
+/// Lists a folder of pictures without classes: all are of one, `all`.
+pub(crate) fn list_loose(mut tree: Tree) -> Listing {
+    let mut listing = Listing {
+        classes: vec!["all".to_owned()],
+        ..Listing::default()
+    };
+    let files = tree.take_pictures(&tree.root.clone());
+    for path in files {
+        listing.add(name(&path), path, 0, None);
+    }
+    listing.finish(tree)
 }
 
 impl Listing {
@@ -159,152 +271,54 @@ impl Listing {
     fn add_pictures(
         &mut self,
         class: &Path,
+        files: Vec<PathBuf>,
         label: u32,
-        split: impl Fn(&str) -> Split,
-    ) -> Result<(), DataError> {
-        let files = pictures(class)?;
+        split: Option<Split>,
+    ) {
         if files.is_empty() {
             let path = class.to_owned();
             self.faults.push(DataError::EmptyClass { path });
         }
-        self.entries.extend(files.into_iter().map(|path| {
-            let name = format!("{}/{}", name(class), name(&path));
-            Entry {
-                split: split(&name),
-                name,
-                source: Source::File(path),
+        for path in files {
+            self.add(
+                format!("{}/{}", name(class), name(&path)),
+                path,
                 label,
-                text: None,
-            }
-        }));
-        Ok(())
-    }
-}
-
-/// A line of `metadata.jsonl`.
-#[derive(Debug, Deserialize)]
-struct Record {
-    file_name: Option<String>,
-    sheet: Option<String>,
-    sheet_x: Option<u32>,
-    sheet_y: Option<u32>,
-    text: Option<String>,
-    label: Option<Label>,
-    split: Option<String>,
-}
-
-/// A class as a record names it. Numbers come first and in their own order: 2 before 10.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "`label` must be a string or a whole number from 0"
-)]
-enum Label {
-    Number(u32),
-    Name(String),
-}
-
-impl Label {
-    /// `"7"` and `7` are one class.
-    fn normal(self) -> Self {
-        match self {
-            Self::Name(name) => match name.parse::<u32>() {
-                Ok(number) if number.to_string() == name => Self::Number(number),
-                _ => Self::Name(name),
-            },
-            number => number,
+                split,
+            );
         }
     }
 
-    fn into_name(self) -> String {
-        match self {
-            Self::Name(name) => name,
-            Self::Number(number) => number.to_string(),
-        }
-    }
-}
-
-impl Record {
-    /// The sample's name inside the dataset, and where its pixels are.
-    fn source(&self, folder: &Path) -> Result<(String, Source), String> {
-        match (&self.file_name, &self.sheet, self.sheet_x, self.sheet_y) {
-            (Some(file), ..) => {
-                let path = folder.join(file);
-                if !path.is_file() {
-                    return Err(format!("{} does not exist", path.display()));
-                }
-                Ok((file.clone(), Source::File(path)))
-            }
-            (None, Some(sheet), Some(column), Some(row)) => {
-                let source = Source::Cell {
-                    sheet: folder.join(sheet),
-                    column,
-                    row,
-                };
-                Ok((format!("{column},{row}"), source))
-            }
-            _ => Err("needs `file_name`, or `sheet`, `sheet_x` and `sheet_y`".into()),
-        }
-    }
-
-    fn split(&self, name: &str) -> Result<Split, String> {
-        match self.split.as_deref() {
-            None => Ok(held_out(name)),
-            Some("train") => Ok(Split::Train),
-            Some(split) if HELD_OUT_FOLDERS.contains(&split) => Ok(Split::Test),
-            Some(split) => Err(format!("split `{split}` is neither `train` nor `test`")),
-        }
-    }
-
-    /// The sample, but for its class's number, and its class.
-    fn entry(self, folder: &Path) -> Result<(Entry, Label), String> {
-        let (name, source) = self.source(folder)?;
-        let split = self.split(&name)?;
-        let label = self.label.unwrap_or(Label::Name("all".into())).normal();
-        let entry = Entry {
+    fn add(&mut self, name: String, path: PathBuf, label: u32, split: Option<Split>) {
+        self.entries.push(Entry {
+            split: split.unwrap_or_else(|| held_out(&name)),
+            given: split.is_some(),
             name,
-            source,
-            split,
-            label: 0,
-            text: self.text,
-        };
-        Ok((entry, label))
+            source: Source::File(path),
+            label,
+            text: None,
+        });
     }
-}
 
-/// Lists a folder with a `metadata.jsonl`. Without labels there is one class, `all`.
-pub(crate) fn list_metadata(folder: &Path) -> Result<Listing, DataError> {
-    let path = folder.join("metadata.jsonl");
-    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-    let mut listing = Listing::default();
-    let mut numbers = BTreeMap::new();
-    let mut labels = Vec::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        let entry = serde_json::from_str(line)
-            .map_err(|e| format!("not a record: {e}"))
-            .and_then(|record: Record| record.entry(folder));
-        match entry {
-            Ok((entry, label)) => {
-                numbers.insert(label.clone(), 0);
-                labels.push(label);
-                listing.entries.push(entry);
-            }
-            Err(reason) => {
-                let reason = format!("line {}: {reason}", index + 1);
-                listing.faults.push(DataError::malformed(&path, reason));
-            }
+    fn finish(mut self, tree: Tree) -> Self {
+        self.left_out =
+            tree.rest("a picture outside of the class folders, or in a folder below one");
+        self
+    }
+
+    /// Sees to it that no split is empty where names divide the samples.
+    pub(crate) fn fill_splits(&mut self) {
+        let has = |split: &Split| self.entries.iter().any(|own| own.split == *split);
+        if Split::ALL.iter().all(has) {
+            return;
+        }
+        let mut divided: Vec<&mut Entry> =
+            self.entries.iter_mut().filter(|own| !own.given).collect();
+        let mut splits: Vec<Split> = divided.iter().map(|own| own.split).collect();
+        let keys: Vec<&str> = divided.iter().map(|own| own.name.as_str()).collect();
+        fill_empty(&keys, &mut splits);
+        for (entry, split) in divided.iter_mut().zip(splits) {
+            entry.split = split;
         }
     }
-    for (number, slot) in (0..).zip(numbers.values_mut()) {
-        *slot = number;
-    }
-    for (entry, label) in listing.entries.iter_mut().zip(&labels) {
-        entry.label = numbers.get(label).copied().unwrap_or_default();
-    }
-    listing.classes = numbers.into_keys().map(Label::into_name).collect();
-    Ok(listing)
 }

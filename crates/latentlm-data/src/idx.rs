@@ -1,6 +1,5 @@
 //! IDX files, the format of MNIST and its relatives, plain or gzipped.
 
-use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,9 +7,13 @@ use flate2::read::GzDecoder;
 
 use crate::dataset::Split;
 use crate::error::{DataError, io_error};
+use crate::options::ReadOptions;
+use crate::walk::open_regular;
+
+const MEGABYTE: u64 = ReadOptions::MEGABYTE;
 
 /// Pictures and labels of one split.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct IdxImages {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -34,19 +37,25 @@ pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
     };
     prefixes.iter().find_map(|prefix| {
         let file = |what: &str| {
-            let plain = folder.join(format!("{prefix}-{what}-ubyte"));
-            let zipped = folder.join(format!("{prefix}-{what}-ubyte.gz"));
-            if zipped.is_file() { zipped } else { plain }
+            let named = |dot: char, ending: &str| {
+                let name = format!("{prefix}-{what}-ubyte{ending}");
+                // Archives unpacked elsewhere have `train-images.idx3-ubyte`.
+                folder.join(name.replacen("-idx", &format!("{dot}idx"), 1))
+            };
+            let plain = named('-', "");
+            let others = [named('-', ".gz"), plain.clone(), named('.', ".gz")];
+            let mut names = others.into_iter().chain([named('.', "")]);
+            names.find(|path| path.is_file()).unwrap_or(plain)
         };
         let (images, labels) = (file("images-idx3"), file("labels-idx1"));
         (images.is_file() || labels.is_file()).then_some((images, labels))
     })
 }
 
-/// Reads the files of a split.
-pub(crate) fn read(images: &Path, labels: &Path) -> Result<IdxImages, DataError> {
-    let ([count, rows, columns], pixels) = read_file(images)?;
-    let labels_data = read_labels(labels)?;
+/// Reads the files of a split, of which none may take more than `limit` bytes.
+pub(crate) fn read(images: &Path, labels: &Path, limit: u64) -> Result<IdxImages, DataError> {
+    let ([count, rows, columns], pixels) = read_file(images, limit)?;
+    let ([_], labels_data) = read_file(labels, limit)?;
     if count != labels_data.len() {
         return Err(DataError::malformed(
             labels,
@@ -64,14 +73,8 @@ pub(crate) fn read(images: &Path, labels: &Path) -> Result<IdxImages, DataError>
     })
 }
 
-/// Reads the labels of a split.
-pub(crate) fn read_labels(path: &Path) -> Result<Vec<u8>, DataError> {
-    let ([_], labels) = read_file(path)?;
-    Ok(labels)
-}
-
-fn read_file<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), DataError> {
-    let file = BufReader::new(File::open(path).map_err(io_error("read", path))?);
+fn read_file<const D: usize>(path: &Path, limit: u64) -> Result<([usize; D], Vec<u8>), DataError> {
+    let file = BufReader::new(open_regular(path).map_err(io_error("read", path))?);
     let mut reader: Box<dyn Read> = match path.extension() {
         Some(ending) if ending == "gz" => Box::new(GzDecoder::new(file)),
         _ => Box::new(file),
@@ -104,6 +107,14 @@ fn read_file<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), DataE
     let size = dims
         .iter()
         .try_fold(1u64, |size, &dim| size.checked_mul(dim as u64));
+    if let Some(size) = size.filter(|size| *size > limit) {
+        let (size, limit) = (size.div_ceil(MEGABYTE), limit / MEGABYTE);
+        let reason = format!(
+            "its header says {dims:?}, {size} MB, more than the {limit} MB that are allowed \
+             (max_idx_mb)"
+        );
+        return Err(DataError::malformed(path, reason));
+    }
     let mut data = Vec::new();
     reader
         .take(size.unwrap_or(0).saturating_add(1))
@@ -159,7 +170,7 @@ mod tests {
             find(dir.path(), Split::Test),
             Some((plain.clone(), gz.clone()))
         );
-        let set = read(&plain, &gz).unwrap();
+        let set = read(&plain, &gz, 100).unwrap();
         assert_eq!(
             (set.picture(1), &set.labels[..]),
             (&[3, 4][..], &[7, 8][..])
@@ -198,7 +209,7 @@ mod tests {
         ];
         for (name, bytes, part) in cases {
             let path = write(dir.path(), name, bytes);
-            let message = read(&path, &good).unwrap_err().to_string();
+            let message = read(&path, &good, 1 << 20).unwrap_err().to_string();
             // Two files are read; the line says which one is damaged.
             let named = if name == "count" { &good } else { &path };
             assert!(message.contains(part), "{name}: {message}");
@@ -207,5 +218,36 @@ mod tests {
                 "{name}: {message}"
             );
         }
+    }
+
+    #[test]
+    fn names_with_dots_are_the_same_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = file(0x803, &[1, 1, 2], &[1, 2]);
+        let labels = file(0x801, &[1], &[7]);
+        let images = write(dir.path(), "train-images.idx3-ubyte", &images);
+        let labels = write(dir.path(), "train-labels.idx1-ubyte.gz", &gzip(&labels));
+        let found = find(dir.path(), Split::Train);
+        assert_eq!(found, Some((images.clone(), labels.clone())));
+        assert_eq!(find(dir.path(), Split::Test), None);
+        assert_eq!(read(&images, &labels, 100).unwrap().labels, [7]);
+    }
+
+    #[test]
+    fn a_small_file_takes_no_more_memory_than_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = write(dir.path(), "l", &file(0x801, &[2], &[7, 8]));
+        // Twenty megabytes of zeros are twenty kilobytes of file.
+        let zeros = vec![0; 20 << 20];
+        let bomb = gzip(&file(0x803, &[20, 1024, 1024], &zeros));
+        assert!(bomb.len() < 200_000, "{}", bomb.len());
+        let bomb = write(dir.path(), "bomb.gz", &bomb);
+        let message = read(&bomb, &labels, 8 << 20).unwrap_err().to_string();
+        assert!(message.contains("20 MB, more than the 8 MB"), "{message}");
+        // What the header does not say is not unpacked either.
+        let bomb = gzip(&file(0x803, &[2, 1, 1], &zeros));
+        let bomb = write(dir.path(), "more.gz", &bomb);
+        let message = read(&bomb, &labels, 8 << 20).unwrap_err().to_string();
+        assert!(message.contains("at least 3 bytes"), "{message}");
     }
 }

@@ -1,12 +1,18 @@
 //! Pictures of any size and colour brought to one geometry.
 
+use std::io::{Cursor, Read};
 use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits, RgbImage, RgbaImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
+use crate::caught::caught;
 use crate::error::{DataError, io_error};
+use crate::jpeg;
+use crate::options::ReadOptions;
+use crate::walk::open_regular;
 
 /// Longest side of a sample, in pixels.
 pub(crate) const MAX_SIDE: usize = 16_384;
@@ -49,41 +55,139 @@ impl ImageSpec {
 /// A picture file brought to a geometry, `[C, H, W]`.
 ///
 /// # Errors
-/// If it can't be read or is no picture, or `spec` is no geometry of pictures.
+/// If it can't be read, is no picture, is cut, takes more memory than [`ReadOptions`] allow by
+/// default, or `spec` is no geometry of pictures.
 pub fn read_picture(path: &Path, spec: ImageSpec) -> Result<Vec<u8>, DataError> {
     spec.validate(path)?;
-    Ok(fit(&decode(path)?, spec))
+    Ok(fit(decode_whole(path, &ReadOptions::default())?, spec))
 }
 
 /// Decodes a picture file, whatever its name says, upright.
-pub(crate) fn decode(path: &Path) -> Result<DynamicImage, DataError> {
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
+pub(crate) fn decode(path: &Path, options: &ReadOptions) -> Result<DynamicImage, DataError> {
+    let limit = options.max_picture_bytes;
+    decode_bytes(path, &read_file(path, limit)?, limit)
+}
+
+/// The same, and an error if the file holds less than its header promises: decoders show what there
+/// is of a JPEG, and grey below it.
+pub(crate) fn decode_whole(path: &Path, options: &ReadOptions) -> Result<DynamicImage, DataError> {
+    let limit = options.max_picture_bytes;
+    let bytes = read_file(path, limit)?;
+    let picture = decode_bytes(path, &bytes, limit)?;
+    let missing = jpeg::is_jpeg(&bytes).then(|| jpeg::missing(&bytes));
+    match missing.flatten() {
+        Some(reason) => Err(DataError::malformed(path, reason)),
+        None => Ok(picture),
+    }
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
+    let file = open_regular(path).map_err(io_error("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
         .map_err(io_error("read", path))?;
-    let decode = || -> ImageResult<DynamicImage> {
-        let mut decoder = reader.into_decoder()?;
-        // A header can promise any size: memory is reserved before it is taken.
-        Limits::default().reserve(decoder.total_bytes())?;
+    match bytes.len() as u64 > limit {
+        true => {
+            let reason = format!(
+                "a picture file of more than the {} that are allowed (max_picture_mb)",
+                megabytes(limit)
+            );
+            Err(DataError::malformed(path, reason))
+        }
+        false => Ok(bytes),
+    }
+}
+
+fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, DataError> {
+    let undecoded = |source: ImageError| DataError::Picture {
+        path: path.to_owned(),
+        source,
+    };
+    let decode = || -> Result<DynamicImage, DataError> {
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(io_error("read", path))?;
+        // Decoders count what they take beside the picture too.
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(limit.saturating_mul(2));
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(undecoded)?;
+        // A header can promise any size: nothing is taken for it before it is known to be allowed.
+        let ((width, height), total) = (decoder.dimensions(), decoder.total_bytes());
+        if total > limit {
+            let reason = format!(
+                "a picture of {width} x {height} pixels takes {}, more than the {} that are allowed \
+                 (max_picture_mb)",
+                megabytes(total),
+                megabytes(limit)
+            );
+            return Err(DataError::malformed(path, reason));
+        }
+        let _permit = IN_FLIGHT.enter(total, limit);
         // Cameras store pictures lying on their side and say so in the metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut picture = DynamicImage::from_decoder(decoder)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(undecoded)?;
         picture.apply_orientation(orientation);
         Ok(picture)
     };
-    let picture = decode().map_err(|source| DataError::Picture {
-        path: path.to_owned(),
-        source,
-    })?;
+    let picture = caught(decode).map_err(|reason| DataError::malformed(path, reason))??;
     if picture.width() == 0 || picture.height() == 0 {
         return Err(DataError::malformed(path, "a picture without pixels"));
     }
     Ok(picture)
 }
 
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(ReadOptions::MEGABYTE))
+}
+
+/// Bytes of the pictures that all threads together are decoding.
+static IN_FLIGHT: InFlight = InFlight {
+    bytes: Mutex::new(0),
+    less: Condvar::new(),
+};
+
+/// Keeps threads that decode at the same time from taking more memory than one of them may.
+struct InFlight {
+    bytes: Mutex<u64>,
+    less: Condvar,
+}
+
+struct Permit<'a> {
+    owner: &'a InFlight,
+    bytes: u64,
+}
+
+impl InFlight {
+    /// Waits until there is room for so many bytes; one alone never waits.
+    fn enter(&self, bytes: u64, most: u64) -> Permit<'_> {
+        let mut used = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used > 0 && used.saturating_add(bytes) > most {
+            used = self.less.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += bytes;
+        Permit { owner: self, bytes }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut used = self
+            .owner
+            .bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *used -= self.bytes;
+        drop(used);
+        self.owner.less.notify_all();
+    }
+}
+
 /// Brings a picture to `spec`: transparent parts become white, the centre is cropped to the
 /// target's aspect, the crop is resized. Returns `[C, H, W]`. Picture and spec have pixels:
 /// [`decode`] and [`ImageSpec::validate`] see to it.
-pub(crate) fn fit(picture: &DynamicImage, spec: ImageSpec) -> Vec<u8> {
+pub(crate) fn fit(picture: DynamicImage, spec: ImageSpec) -> Vec<u8> {
     let picture = over_white(picture);
     let (width, height) = picture.dimensions();
     let (target_w, target_h) = (spec.width as u32, spec.height as u32);
@@ -97,26 +201,25 @@ pub(crate) fn fit(picture: &DynamicImage, spec: ImageSpec) -> Vec<u8> {
         (height - crop_h) / 2,
         crop_w,
         crop_h,
-    )
-    .to_image();
+    );
     let resized = if (crop_w, crop_h) == (target_w, target_h) {
-        crop
+        crop.to_image()
     } else {
         let filter = if crop_w > target_w {
             FilterType::Lanczos3
         } else {
             FilterType::CatmullRom
         };
-        imageops::resize(&crop, target_w, target_h, filter)
+        imageops::resize(&*crop, target_w, target_h, filter)
     };
     planes(&resized, spec.channels)
 }
 
-fn over_white(picture: &DynamicImage) -> RgbImage {
+fn over_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
-        return picture.to_rgb8();
+        return picture.into_rgb8();
     }
-    let rgba: RgbaImage = picture.to_rgba8();
+    let rgba = picture.into_rgba8();
     RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
         let [r, g, b, a] = rgba.get_pixel(x, y).0.map(u32::from);
         let blend = |c: u32| ((c * a + 255 * (255 - a) + 127) / 255) as u8;
@@ -145,7 +248,7 @@ pub(crate) fn pad_grey(pixels: &[u8], rows: usize, columns: usize, spec: ImageSp
         else {
             return vec![0; spec.bytes()];
         };
-        return fit(&DynamicImage::ImageLuma8(grey), spec);
+        return fit(DynamicImage::ImageLuma8(grey), spec);
     }
     let mut plane = vec![0; spec.height * spec.width];
     let (top, left) = ((spec.height - rows) / 2, (spec.width - columns) / 2);
@@ -159,6 +262,7 @@ pub(crate) fn pad_grey(pixels: &[u8], rows: usize, columns: usize, spec: ImageSp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::RgbaImage;
 
     #[test]
     fn padding_puts_the_bitmap_in_the_middle() {
@@ -179,7 +283,7 @@ mod tests {
             height: 2,
             width: 2,
         };
-        let got = fit(&DynamicImage::ImageRgba8(half), spec);
+        let got = fit(DynamicImage::ImageRgba8(half), spec);
         assert_eq!(got, [[255; 4], [127; 4], [127; 4]].concat());
     }
 
@@ -192,7 +296,7 @@ mod tests {
             height: 2,
             width: 2,
         };
-        assert_eq!(fit(&DynamicImage::ImageLuma8(wide), spec), [10, 20, 10, 20]);
+        assert_eq!(fit(DynamicImage::ImageLuma8(wide), spec), [10, 20, 10, 20]);
     }
 
     #[test]
@@ -204,7 +308,7 @@ mod tests {
         };
         for (width, height) in [(1, 1), (1, 300), (300, 1), (7, 5), (64, 48)] {
             let picture = RgbImage::from_pixel(width, height, image::Rgb([10, 20, 30]));
-            let got = fit(&DynamicImage::ImageRgb8(picture), spec);
+            let got = fit(DynamicImage::ImageRgb8(picture), spec);
             assert_eq!(
                 got,
                 [[10; 35], [20; 35], [30; 35]].concat(),
@@ -242,7 +346,7 @@ mod tests {
         let lying =
             image::GrayImage::from_fn(32, 16, |x, _| image::Luma([if x < 16 { 0 } else { 255 }]));
         lying.write_with_encoder(encoder).unwrap();
-        let upright = decode(&path).unwrap().to_luma8();
+        let upright = decode(&path, &ReadOptions::default()).unwrap().to_luma8();
         assert_eq!(upright.dimensions(), (16, 32));
         assert!(upright.get_pixel(8, 4).0[0] < 30 && upright.get_pixel(8, 28).0[0] > 225);
     }

@@ -3,8 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::dataset::{Split, hex_digest};
-use crate::error::{DataError, io_error};
-use crate::folder::held_out;
+use crate::error::DataError;
+use crate::options::ReadOptions;
+use crate::split::divide;
+use crate::walk::read_text;
+
+/// Largest text that is read.
+const MAX_TEXT_BYTES: u64 = 2048 * ReadOptions::MEGABYTE;
 
 /// Paragraphs of a split: what stands between empty lines, each line's end made a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,20 +18,29 @@ pub struct PlainText {
 }
 
 impl PlainText {
-    /// Opens a text file, of which one paragraph in ten is held out by its hash, or a folder with
-    /// `train.txt` and `test.txt`.
+    /// Opens a text file, of which one paragraph in ten is held out by its hash, and at least one; or
+    /// a folder with `train.txt` and `test.txt`.
     ///
     /// # Errors
-    /// If a file can't be read, is not UTF-8 or the split is empty.
+    /// If a file can't be read, is not UTF-8, holds no text, or holds one paragraph of which nothing
+    /// can be held out.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let file = file_of(path, split);
-        let bytes = std::fs::read(&file).map_err(io_error("read", &file))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| DataError::malformed(&file, format!("is not UTF-8: {error}")))?;
-        let mut paragraphs = paragraphs(&text);
-        if !path.is_dir() {
-            paragraphs.retain(|paragraph| held_out(paragraph) == split);
+        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?);
+        if paragraphs.is_empty() {
+            return Err(DataError::malformed(&file, "holds no text"));
         }
+        if !path.is_dir() {
+            if paragraphs.len() == 1 {
+                let reason = "holds one paragraph, of which nothing can be held out: put empty lines \
+                              between its paragraphs, or name a folder with train.txt and test.txt";
+                return Err(DataError::malformed(&file, reason));
+            }
+            let keys: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
+            let mut splits = divide(&keys).into_iter();
+            paragraphs.retain(|_| splits.next() == Some(split));
+        }
+        // Many times the same paragraph has one hash.
         if paragraphs.is_empty() {
             return Err(DataError::EmptySplit {
                 path: file,
@@ -97,5 +111,23 @@ mod tests {
         std::fs::write(folder.path().join("test.txt"), [0xff, 0xfe]).unwrap();
         let broken = PlainText::open(folder.path(), Split::Test).unwrap_err();
         assert!(broken.to_string().contains("UTF-8"), "{broken}");
+    }
+
+    #[test]
+    fn a_text_of_few_paragraphs_has_both_splits_or_says_why_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("story.txt");
+        for count in 2..12 {
+            let text: Vec<String> = (0..count).map(|i| format!("Part {i}.")).collect();
+            std::fs::write(&file, text.join("\r\n\r\n")).unwrap();
+            let open = |split| PlainText::open(&file, split).unwrap().paragraphs;
+            assert_eq!(open(Split::Train).len() + open(Split::Test).len(), count);
+        }
+        std::fs::write(&file, "One line.\nAnother line.\nA third.\n").unwrap();
+        let message = PlainText::open(&file, Split::Train).unwrap_err();
+        assert!(message.to_string().contains("put empty lines"), "{message}");
+        std::fs::write(&file, "\n \n").unwrap();
+        let message = PlainText::open(&file, Split::Test).unwrap_err();
+        assert!(message.to_string().contains("holds no text"), "{message}");
     }
 }

@@ -1,13 +1,14 @@
 //! Sheets: one picture that holds many small ones in a grid of cells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use image::DynamicImage;
 
 use crate::error::DataError;
 use crate::folder::{Entry, Source};
-use crate::picture::decode;
+use crate::options::ReadOptions;
+use crate::picture::{decode, decode_whole};
 
 /// Pixels along a cell's side.
 pub(crate) const CELL: u32 = 32;
@@ -21,13 +22,13 @@ pub(crate) struct Sheets(BTreeMap<PathBuf, DynamicImage>);
 impl Sheets {
     /// Decodes each sheet that the entries name, once. A sheet that can't be read is a fault and
     /// lacks its cells.
-    pub(crate) fn load(entries: &[Entry]) -> (Self, Vec<DataError>) {
+    pub(crate) fn load(entries: &[Entry], options: &ReadOptions) -> (Self, Vec<DataError>) {
         let mut sheets = BTreeMap::new();
         for entry in entries {
             if let Source::Cell { sheet, .. } = &entry.source
                 && !sheets.contains_key(sheet)
             {
-                sheets.insert(sheet.clone(), decode(sheet));
+                sheets.insert(sheet.clone(), decode_whole(sheet, options));
             }
         }
         let mut faults = Vec::new();
@@ -47,15 +48,22 @@ impl Sheets {
         self.0.contains_key(path)
     }
 
-    /// The sheets, in the order of their paths.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &DynamicImage> {
-        self.0.values()
+    /// The sheets that some entries are on, in the order of their paths.
+    pub(crate) fn used_by(&self, entries: &[Entry]) -> Vec<&DynamicImage> {
+        let used: BTreeSet<&Path> = entries.iter().map(Entry::path).collect();
+        used.into_iter()
+            .filter_map(|path| self.0.get(path))
+            .collect()
     }
 
     /// The picture of an entry, cut from its sheet or decoded from its file.
-    pub(crate) fn picture(&self, source: &Source) -> Result<DynamicImage, DataError> {
+    pub(crate) fn picture(
+        &self,
+        source: &Source,
+        options: &ReadOptions,
+    ) -> Result<DynamicImage, DataError> {
         match source {
-            Source::File(path) => decode(path),
+            Source::File(path) => decode(path, options),
             Source::Cell { sheet, column, row } => self.cell(sheet, *column, *row),
         }
     }

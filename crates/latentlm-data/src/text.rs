@@ -1,5 +1,6 @@
 //! Text to tokens and back, by Hugging Face's `tokenizers`.
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,11 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer, TokenizerBuilder};
 
-use crate::error::DataError;
+use crate::caught::caught;
+use crate::error::{DataError, io_error};
+use crate::growth::{self, Parts};
+use crate::normal::normal_text;
+use crate::walk::open_regular;
 
 /// What stands for what a vocabulary lacks.
 const UNKNOWN: &str = "<unk>";
@@ -25,21 +30,46 @@ pub enum TokenizerKind {
     Characters,
 }
 
-/// A vocabulary.
+/// How much a vocabulary and its texts may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Bytes of a `tokenizer.json`.
+    pub file_bytes: u64,
+    /// Tokens: the numbers of all of them lie below it.
+    pub vocabulary: usize,
+    /// Bytes of a text, whatever the tokenizer makes of it before it looks for tokens.
+    pub text_bytes: usize,
+}
+
+impl Default for TextLimits {
+    /// Above everything that is published: 64 MiB, four million tokens, texts of 16 MiB.
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            vocabulary: 1 << 22,
+            text_bytes: 16 << 20,
+        }
+    }
+}
+
+/// A vocabulary. Texts are brought to their normal form ([`normal_text`]) before they are trained on
+/// and before they are encoded.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
     vocabulary: usize,
+    limits: TextLimits,
 }
 
 impl TextTokenizer {
-    fn of(inner: Tokenizer) -> Self {
+    fn of(inner: Tokenizer, limits: TextLimits) -> Self {
         // In a vocabulary of others numbers may be missing: counting its tokens would give some of them
         // to the control tokens that come behind.
         let largest = inner.get_vocab(true).into_values().max();
         Self {
-            vocabulary: largest.map_or(0, |id| id as usize + 1),
+            vocabulary: largest.map_or(0, |id| (id as usize).saturating_add(1)),
             inner,
+            limits,
         }
     }
 
@@ -52,29 +82,60 @@ impl TextTokenizer {
         texts: &[String],
         vocabulary: usize,
     ) -> Result<Self, DataError> {
-        let failed = |error: tokenizers::Error| DataError::Text {
+        let failed = |error: String| DataError::Text {
             reason: format!("cannot make a vocabulary: {error}"),
         };
-        if texts.iter().all(|text| text.trim().is_empty()) {
-            return Err(DataError::Text {
-                reason: "cannot make a vocabulary: there are no texts".into(),
-            });
+        let texts: Vec<String> = texts.iter().map(|text| normal_text(text)).collect();
+        if texts.iter().all(String::is_empty) {
+            return Err(failed("there are no texts".into()));
         }
-        let inner = match kind {
-            TokenizerKind::ByteLevelBpe => byte_level_bpe(texts, vocabulary),
-            TokenizerKind::Characters => characters(texts),
-        };
-        Ok(Self::of(inner.map_err(failed)?))
+        let made = caught(|| match kind {
+            TokenizerKind::ByteLevelBpe => byte_level_bpe(&texts, vocabulary),
+            TokenizerKind::Characters => characters(&texts),
+        });
+        let inner = made
+            .and_then(|made| made.map_err(|error| error.to_string()))
+            .map_err(failed)?;
+        Ok(Self::of(inner, TextLimits::default()))
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, within the default [`TextLimits`].
     ///
     /// # Errors
-    /// If the file can't be read or is no tokenizer.
+    /// If the file can't be read, is no tokenizer or asks for too much.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let inner = Tokenizer::from_file(path)
-            .map_err(|error| DataError::malformed(path, format!("is no tokenizer: {error}")))?;
-        Ok(Self::of(inner))
+        Self::read_within(path, TextLimits::default())
+    }
+
+    /// Reads a `tokenizer.json` of whatever size is allowed. What it says of cutting and filling texts
+    /// is left out: a text that is cut without a word is another text.
+    ///
+    /// # Errors
+    /// If the file can't be read, is no tokenizer or asks for too much.
+    pub fn read_within(path: &Path, limits: TextLimits) -> Result<Self, DataError> {
+        let most = limits.file_bytes;
+        let file = open_regular(path).map_err(io_error("read", path))?;
+        let mut bytes = Vec::new();
+        file.take(most.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(io_error("read", path))?;
+        if bytes.len() as u64 > most {
+            let reason = format!("is larger than {most} bytes, the most that a tokenizer may have");
+            return Err(DataError::malformed(path, reason));
+        }
+        let none = |error: String| DataError::malformed(path, format!("is no tokenizer: {error}"));
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let read = caught(|| parse(bytes, limits)).and_then(|read| read);
+        let tokenizer = read.map_err(none)?;
+        if tokenizer.vocabulary > limits.vocabulary {
+            let reason = format!(
+                "numbers its tokens up to {}; below {} can be used",
+                tokenizer.vocabulary - 1,
+                limits.vocabulary
+            );
+            return Err(DataError::malformed(path, reason));
+        }
+        Ok(tokenizer)
     }
 
     /// The vocabulary as the text of a `tokenizer.json`.
@@ -82,8 +143,8 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer has a part that has no such form.
     pub fn to_json(&self) -> Result<String, DataError> {
-        self.inner
-            .to_string(false)
+        caught(|| self.inner.to_string(false))
+            .and_then(|text| text.map_err(|error| error.to_string()))
             .map_err(|error| DataError::Text {
                 reason: format!("cannot write the vocabulary: {error}"),
             })
@@ -94,20 +155,26 @@ impl TextTokenizer {
         self.vocabulary
     }
 
-    /// Tokens of a text, at least one.
+    /// Tokens of a text in its normal form, at least one.
     ///
     /// # Errors
-    /// If it is empty, has characters that the vocabulary lacks, or nothing that it has.
+    /// If it is empty, has characters that the vocabulary lacks, or nothing that it has, or is longer
+    /// than allowed.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let text = text.trim();
+        let text = normal_text(text);
+        let text = text.as_str();
         if text.is_empty() {
             return Err(DataError::Text {
                 reason: "the text is empty".into(),
             });
         }
-        let encoding = self
-            .inner
-            .encode(text, false)
+        let encoded = caught(|| {
+            growth::check_text(&self.inner, text, self.limits.text_bytes)?;
+            let encoding = self.inner.encode(text, false);
+            encoding.map_err(|error| error.to_string())
+        });
+        let encoding = encoded
+            .and_then(|encoding| encoding)
             .map_err(|error| DataError::Text {
                 reason: format!("cannot encode the text: {error}"),
             })?;
@@ -134,12 +201,30 @@ impl TextTokenizer {
     /// # Errors
     /// If there is no such token.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
-        let text = self.inner.decode(tokens, true);
-        let text = text.map_err(|error| DataError::Text {
-            reason: format!("cannot decode tokens: {error}"),
-        })?;
+        let decoded = caught(|| {
+            growth::check_tokens(&self.inner, tokens, self.limits.text_bytes)?;
+            let text = self.inner.decode(tokens, true);
+            text.map_err(|error| error.to_string())
+        });
+        let text = decoded
+            .and_then(|text| text)
+            .map_err(|error| DataError::Text {
+                reason: format!("cannot decode tokens: {error}"),
+            })?;
         Ok(text.trim_start().to_owned())
     }
+}
+
+/// A tokenizer of a file's bytes. Both it and what checks it may panic.
+fn parse(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, String> {
+    let parts: Parts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    parts.check(limits.text_bytes)?;
+    let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+    inner
+        .with_truncation(None)
+        .map_err(|error| error.to_string())?;
+    inner.with_padding(None);
+    Ok(TextTokenizer::of(inner, limits))
 }
 
 fn byte_level_bpe(texts: &[String], vocabulary: usize) -> Result<Tokenizer, tokenizers::Error> {
@@ -259,5 +344,178 @@ mod tests {
         std::fs::write(&path, "{}").unwrap();
         let message = TextTokenizer::read(&path).unwrap_err().to_string();
         assert!(message.contains("no tokenizer"), "{message}");
+    }
+
+    /// Invisible differences make no other tokens, in training and in use.
+    #[test]
+    fn texts_are_normal_before_they_become_tokens() {
+        let raw = [
+            "\u{feff}cafe\u{301}  nine\r\n".to_owned(),
+            "five\u{a0}five".to_owned(),
+        ];
+        let normal = ["caf\u{e9} nine".to_owned(), "five five".to_owned()];
+        for kind in [TokenizerKind::ByteLevelBpe, TokenizerKind::Characters] {
+            let of = |texts: &[String]| TextTokenizer::train(kind, texts, 300).unwrap();
+            assert_eq!(of(&raw).to_json().unwrap(), of(&normal).to_json().unwrap());
+            let tokenizer = of(&normal);
+            let expected = tokenizer.encode("caf\u{e9} five nine").unwrap();
+            for text in [
+                "\u{feff}caf\u{e9} five nine",
+                "cafe\u{301} five nine",
+                "caf\u{e9}\u{a0}five \r\n nine\n",
+            ] {
+                assert_eq!(tokenizer.encode(text).unwrap(), expected, "{text:?}");
+            }
+            assert!(tokenizer.encode("\u{feff}\u{a0}").is_err());
+        }
+    }
+
+    fn read(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, DataError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, bytes).unwrap();
+        TextTokenizer::read_within(&path, limits)
+    }
+
+    /// Files that made the library panic, or numbered a token 4,294,967,295.
+    #[test]
+    fn damaged_files_are_refused_in_one_line() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/crashes");
+        for (name, part) in [
+            ("tok-16c025d1", "is no tokenizer"),
+            ("tok-293818c5", "is no tokenizer"),
+            ("tok-e1981921", "is no tokenizer"),
+            ("tok-b85c01ed", "numbers its tokens up to 4294967295"),
+        ] {
+            let message = TextTokenizer::read(&folder.join(name)).unwrap_err();
+            let message = message.to_string();
+            assert!(
+                message.contains(part) && message.contains(name),
+                "{message}"
+            );
+            assert!(!message.contains('\n'), "{message}");
+        }
+        // A hole in the numbers is no damage.
+        let holes = TextTokenizer::read(&folder.join("tok-8b47fd8b")).unwrap();
+        assert_eq!(holes.vocabulary(), 266_001);
+        assert!(!holes.encode("red").unwrap().is_empty());
+        let few = TextLimits {
+            vocabulary: 300,
+            ..TextLimits::default()
+        };
+        let few = TextTokenizer::read_within(&folder.join("tok-8b47fd8b"), few);
+        assert!(
+            few.unwrap_err()
+                .to_string()
+                .contains("below 300 can be used")
+        );
+    }
+
+    /// A whole `tokenizer.json` of letters with some parts of its own.
+    fn letters(parts: &str) -> String {
+        format!(
+            r#"{{"version": "1.0", {parts}
+                "model": {{"type": "BPE", "vocab": {{"a": 0, "b": 1}}, "merges": []}}}}"#
+        )
+    }
+
+    const REST: &str = r#""truncation": null, "padding": null, "added_tokens": [],"#;
+
+    const SMALL: TextLimits = TextLimits {
+        file_bytes: 1 << 20,
+        vocabulary: 300,
+        text_bytes: 1 << 16,
+    };
+
+    #[test]
+    fn a_tokenizer_grows_its_text_within_bounds() {
+        let twice = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}"#;
+        let times = |count: usize| vec![twice; count].join(", ");
+        let normalizer = |count: usize| {
+            let steps = times(count);
+            letters(&format!(
+                r#"{REST} "normalizer": {{"type": "Sequence", "normalizers": [{steps}]}},"#
+            ))
+        };
+        let few = read(normalizer(3).as_bytes(), SMALL).unwrap();
+        assert_eq!(
+            few.encode("ab").unwrap(),
+            [[0; 8].as_slice(), &[1]].concat()
+        );
+        // 2^40 letters.
+        let many = read(normalizer(40).as_bytes(), SMALL).unwrap();
+        let message = many.encode("ab").unwrap_err().to_string();
+        assert!(message.contains("makes more than 65536 bytes"), "{message}");
+        assert_eq!(many.encode("b").unwrap(), [1]);
+        let bound = TextLimits {
+            text_bytes: 8,
+            ..TextLimits::default()
+        };
+        let bound = read(normalizer(3).as_bytes(), bound).unwrap();
+        assert!(bound.encode("ab").is_err());
+
+        // Its own tokens are normalised while it is read.
+        let own = r#""added_tokens": [{"id": 2, "content": "a", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": true, "special": false}],"#;
+        let own = normalizer(40).replace(r#""added_tokens": [],"#, own);
+        let message = read(own.as_bytes(), SMALL).unwrap_err();
+        assert!(message.to_string().contains("makes more than"), "{message}");
+
+        // Every step of this one makes two letters of one that is not ASCII.
+        let bytes = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": false}"#;
+        let steps = [bytes; 40].join(", ");
+        let splitter = letters(&format!(
+            r#"{REST} "pre_tokenizer": {{"type": "Sequence", "pretokenizers": [{steps}]}},"#
+        ));
+        let splitter = read(splitter.as_bytes(), SMALL).unwrap();
+        let message = splitter.encode("\u{e9}").unwrap_err().to_string();
+        assert!(message.contains("makes more than"), "{message}");
+
+        let decoder = letters(&format!(
+            r#"{REST} "decoder": {{"type": "Sequence", "decoders": [{}]}},"#,
+            times(40)
+        ));
+        let decoder = read(decoder.as_bytes(), SMALL).unwrap();
+        let message = decoder.decode(&[0]).unwrap_err().to_string();
+        assert!(message.contains("makes more than"), "{message}");
+        assert_eq!(decoder.decode(&[1]).unwrap(), "b");
+    }
+
+    #[test]
+    fn what_a_file_says_of_cutting_and_filling_is_left_out() {
+        let cut = letters(
+            r#""truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst",
+                "stride": 0},
+            "padding": {"strategy": {"Fixed": 4000000000}, "direction": "Right",
+                "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
+            "added_tokens": [],"#,
+        );
+        let marked = [b"\xef\xbb\xbf", cut.as_bytes()].concat();
+        let tokenizer = read(&marked, TextLimits::default()).unwrap();
+        assert_eq!(tokenizer.encode("abba").unwrap(), [0, 1, 1, 0]);
+        let short = TextLimits {
+            file_bytes: 100,
+            ..TextLimits::default()
+        };
+        let message = read(&marked, short).unwrap_err().to_string();
+        assert!(message.contains("larger than 100 bytes"), "{message}");
+    }
+
+    #[test]
+    fn templates_of_many_parts_are_refused() {
+        let part = r#"{"Sequence": {"id": "A", "type_id": 0}}"#;
+        let template = |parts: usize| {
+            let single = vec![part; parts].join(", ");
+            letters(&format!(
+                r#"{REST} "post_processor": {{"type": "TemplateProcessing", "single": [{single}],
+                    "pair": [{part}, {{"Sequence": {{"id": "B", "type_id": 1}}}}],
+                    "special_tokens": {{}}}},"#
+            ))
+        };
+        let one = read(template(1).as_bytes(), TextLimits::default()).unwrap();
+        assert_eq!(one.encode("ab").unwrap(), [0, 1]);
+        let message = read(template(65).as_bytes(), TextLimits::default()).unwrap_err();
+        assert!(message.to_string().contains("has 65 parts"), "{message}");
     }
 }

@@ -365,7 +365,8 @@ fn the_fingerprint_sees_names_sizes_labels_and_sheets() {
     assert_eq!(write("a.png", "x"), first);
     assert_ne!(write("b/a.png", "x"), first);
     assert_ne!(write("a.png", "y"), first);
-    fs::write(dir.path().join("a.png"), [0]).unwrap();
+    let other = image::GrayImage::from_fn(40, 36, |x, y| image::Luma([(x * y) as u8]));
+    other.save(dir.path().join("a.png")).unwrap();
     assert_ne!(write("a.png", "x"), first);
 
     let line = "{\"sheet\": \"b/a.png\", \"sheet_x\": 0, \"sheet_y\": 0, \"split\": \"train\"}\n";
@@ -486,7 +487,8 @@ fn a_cell_outside_the_sheet_is_an_error() {
     png(&dir.path().join("sheet.png"), 1);
     let line = "{\"sheet\": \"sheet.png\", \"sheet_x\": 4000000000, \"sheet_y\": 0, \"split\": \"train\"}\n";
     fs::write(dir.path().join("metadata.jsonl"), line).unwrap();
-    let dataset = ImageDataset::open(dir.path(), GREY, Split::Train).unwrap();
-    let message = dataset.get(0).unwrap_err().to_string();
-    assert!(message.contains("has no cell"), "{message}");
+    let message = error(dir.path());
+    assert!(message.contains("has no cell 4000000000, 0"), "{message}");
+    let report = check(dir.path()).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report}");
 }

@@ -17,7 +17,7 @@ use crate::error::EvalError;
 use crate::mllm::{CAPTIONS, read_captions};
 use crate::plot::{Series, escape, line_chart};
 
-/// Recordings that a report names; the run's own list has all of them.
+/// Recordings or pictures that a report names; the run's own list has all of them.
 const SKIPPED_SHOWN: usize = 100;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
@@ -105,6 +105,7 @@ pub fn write_image_report(
     curves(&mut page, &lines, "codec", "Codec");
     page.heading("Held-out pictures and their reconstructions");
     samples(&mut page, run, "codec-step-");
+    left_out(&mut page, run)?;
     end(page, run, recipe)
 }
 
@@ -124,18 +125,7 @@ pub fn write_speech_report(
     curves(&mut page, &lines, "codec", "Codec");
     page.heading("A held-out recording and its reconstruction");
     samples(&mut page, run, "codec-step-");
-    let list = skipped::read(&run.file(skipped::FILE))?;
-    if !list.is_empty() {
-        page.heading("Left out");
-        let shown = list.iter().take(SKIPPED_SHOWN);
-        let mut rows: Vec<(String, String)> = shown
-            .map(|skipped| (skipped.path.display().to_string(), skipped.reason.clone()))
-            .collect();
-        if let Some(more) = list.len().checked_sub(SKIPPED_SHOWN + 1) {
-            rows.push((format!("and {} more", more + 1), skipped::FILE.into()));
-        }
-        page.table(&rows);
-    }
+    left_out(&mut page, run)?;
     end(page, run, recipe)
 }
 
@@ -167,6 +157,7 @@ pub fn write_mixed_report(
         let caption = "share of training captions that are right to the letter";
         page.chart(caption, &line_chart("step", &[exact], false));
     }
+    left_out(&mut page, run)?;
     end(page, run, recipe)
 }
 
@@ -192,6 +183,24 @@ fn said_captions(page: &mut Page, run: &RunFolder<MixedRecipe>) {
         page.heading(heading);
         page.table(&rows.collect::<Vec<_>>());
     }
+}
+
+/// What was not trained on, and why.
+fn left_out<R: Recipe>(page: &mut Page, run: &RunFolder<R>) -> Result<(), EvalError> {
+    let list = skipped::read(&run.file(skipped::FILE))?;
+    if list.is_empty() {
+        return Ok(());
+    }
+    page.heading("Left out");
+    let shown = list.iter().take(SKIPPED_SHOWN);
+    let mut rows: Vec<(String, String)> = shown
+        .map(|skipped| (skipped.path.display().to_string(), skipped.reason.clone()))
+        .collect();
+    if let Some(more) = list.len().checked_sub(SKIPPED_SHOWN + 1) {
+        rows.push((format!("and {} more", more + 1), skipped::FILE.into()));
+    }
+    page.table(&rows);
+    Ok(())
 }
 
 /// Title and measurements.

@@ -60,3 +60,5 @@ pub use tensors::{draw_latents, host_values, label_tensor};
 
 /// A checkpoint's vocabulary.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// The characters and words that a checkpoint was trained on.
+pub const KNOWN_TEXT: &str = "known-text.json";

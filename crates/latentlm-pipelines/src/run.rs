@@ -6,7 +6,7 @@
 //! checkpoints/<stage>/latest      the name of the newest
 //! latents.safetensors             the latent cache
 //! metrics.jsonl  samples/  report.html
-//! skipped.txt                     speech: what was left out, if anything was
+//! skipped.txt                     what was left out, if anything was
 //! ```
 
 use std::fs;

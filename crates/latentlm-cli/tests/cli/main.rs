@@ -157,8 +157,8 @@ fn broken_data_is_named() {
     let cut = dir.join("pictures/cat/7.png");
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    let steps = "codec_train.steps=20";
-    let command = &mut train(dir, &["data.path=pictures", "--run", "b", steps]);
+    let whole = "data.max_broken=0";
+    let command = &mut train(dir, &["data.path=pictures", "--run", "b", whole]);
     expect(command, 1, "7.png");
     expect(
         &mut latentlm(dir, &["data", "check", "pictures"]),

@@ -12,18 +12,31 @@ use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 
+use super::mixer::{Mixer, Sound, SoundLimits};
+use super::riff::{HeaderError, WavHeader, WavSamples};
+use crate::caught::caught;
 use crate::error::{DataError, io_error};
+use crate::walk::open_regular;
 
 /// Endings of the files that are taken for sound.
-pub(super) const ENDINGS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
+pub(super) const ENDINGS: [&str; 11] = [
+    "wav", "flac", "mp3", "ogg", "oga", "wave", "w64", "rf64", "aif", "aiff", "aifc",
+];
+/// Endings of sound that is not read.
+pub(super) const OTHER_ENDINGS: [&str; 18] = [
+    "opus", "m4a", "aac", "mp4", "wma", "amr", "ape", "caf", "webm", "mka", "mp2", "ac3", "au",
+    "snd", "sph", "tta", "wv", "spx",
+];
 /// Rates that sound may have. A damaged header says anything up to 4 GHz, for which the resampler
 /// would allocate filters of gigabytes.
 pub(super) const RATES_HZ: RangeInclusive<u32> = 1_000..=768_000;
 /// Frames of a block of the resampler, at the lower of both rates: the longer, the narrower the
 /// band below the new Nyquist frequency that is lost.
 const BLOCK: usize = 1024;
+/// Interleaved samples that are mixed at once.
+const MIXED_SAMPLES: usize = 1 << 16;
 
 /// One channel of sound.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,52 +101,87 @@ fn block(from: usize, to: usize) -> usize {
     least * wanted.div_ceil(least.max(1)).next_multiple_of(2)
 }
 
-/// Reads a sound file: WAV of any depth and number of channels, FLAC, MP3 or OGG Vorbis. The
-/// channels are averaged.
+/// Reads a sound file of at most [`SoundLimits::default`]: WAV of any depth and number of channels
+/// (RF64 and W64 too), AIFF, FLAC, MP3 or OGG Vorbis. The channels are averaged. A WAV file that was
+/// written to a pipe, and does not know its length, is read to its end.
 ///
 /// # Errors
-/// If the file can't be read, is no sound, is cut short, or holds no or not finite samples.
+/// If the file can't be read, is no sound, is cut short, or holds no, too many or not finite samples.
 pub fn read_audio(path: &Path) -> Result<Audio, DataError> {
-    let audio = match is_wav(path) {
-        true => read_wav(path),
-        false => read_other(path),
-    }?;
-    if audio.samples.is_empty() {
+    read_audio_within(path, SoundLimits::default())
+}
+
+/// Reads a sound file of whatever length is allowed.
+///
+/// # Errors
+/// As [`read_audio`].
+pub fn read_audio_within(path: &Path, limits: SoundLimits) -> Result<Audio, DataError> {
+    Ok(read_sound(path, limits)?.audio)
+}
+
+/// Reads a sound file and says how loud it was.
+pub(super) fn read_sound(path: &Path, limits: SoundLimits) -> Result<Sound, DataError> {
+    let sound = or_failed(path, || decode(path, limits))?;
+    if sound.audio.samples.is_empty() {
         return Err(DataError::malformed(path, "holds no sound: 0 samples"));
     }
-    if !audio.samples.iter().all(|sample| sample.is_finite()) {
+    if !sound.audio.samples.iter().all(|sample| sample.is_finite()) {
         return Err(DataError::malformed(
             path,
             "has samples that are no numbers",
         ));
     }
-    Ok(audio)
+    Ok(sound)
 }
 
 /// Length of a sound file by its header. Only where that does not say it, the file is decoded.
 ///
 /// # Errors
 /// If the file can't be read or is no sound.
-pub(super) fn seconds(path: &Path) -> Result<f64, DataError> {
-    if is_wav(path)
-        && let Ok(reader) = WavReader::new(open(path)?)
-    {
-        let rate = known_rate(path, reader.spec().sample_rate)?;
-        return Ok(f64::from(reader.duration()) / f64::from(rate));
+pub(super) fn seconds(path: &Path, limits: SoundLimits) -> Result<f64, DataError> {
+    let header = or_failed(path, || by_header(path))?;
+    match header {
+        Some(seconds) => Ok(seconds),
+        None => read_sound(path, limits).map(|sound| sound.audio.seconds()),
     }
-    let format = probe(path)?;
+}
+
+/// What a decoder does, a panic in it made the error of the file.
+fn or_failed<T>(path: &Path, work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    caught(work).unwrap_or_else(|reason| Err(DataError::malformed(path, reason)))
+}
+
+fn decode(path: &Path, limits: SoundLimits) -> Result<Sound, DataError> {
+    match open_wav(path)? {
+        Some(header) => read_wav(path, header, limits),
+        None => read_other(path, probe(path)?, limits),
+    }
+}
+
+/// Seconds that the header says.
+fn by_header(path: &Path) -> Result<Option<f64>, DataError> {
+    let wav = open_wav(path)?;
+    let format = match wav {
+        Some(header) => {
+            if let Ok(reader) = WavReader::new(plain_wav(path, header)?) {
+                let rate = known_rate(path, reader.spec().sample_rate)?;
+                return Ok(Some(f64::from(reader.duration()) / f64::from(rate)));
+            }
+            match open_wav(path)? {
+                Some(header) => probe_wav(path, plain_wav(path, header)?)?,
+                None => probe(path)?,
+            }
+        }
+        None => probe(path)?,
+    };
     let header = sound_of(path, &*format).ok().and_then(|track| {
         let rate = track.codec_params.as_ref()?.audio()?.sample_rate?;
         Some((track.num_frames?, rate))
     });
     match header {
-        Some((frames, rate)) => Ok(frames as f64 / f64::from(known_rate(path, rate)?)),
-        None => read_audio(path).map(|audio| audio.seconds()),
+        Some((frames, rate)) => Ok(Some(frames as f64 / f64::from(known_rate(path, rate)?))),
+        None => Ok(None),
     }
-}
-
-fn is_wav(path: &Path) -> bool {
-    ending(path).as_deref() == Some("wav")
 }
 
 /// The file name's ending in lower case.
@@ -151,48 +199,105 @@ fn known_rate(path: &Path, rate: u32) -> Result<u32, DataError> {
     Err(DataError::malformed(path, reason))
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, DataError> {
-    let file = File::open(path).map_err(io_error("read", path))?;
+/// A file and its length.
+fn open(path: &Path) -> Result<(BufReader<File>, u64), DataError> {
+    let file = open_regular(path).map_err(io_error("read", path))?;
     let length = file.metadata().map_err(io_error("read", path))?.len();
     if length == 0 {
         return Err(DataError::malformed(path, "is an empty file"));
     }
-    Ok(BufReader::new(file))
+    Ok((BufReader::new(file), length))
 }
 
-fn read_wav(path: &Path) -> Result<Audio, DataError> {
+fn wrong_header(path: &Path) -> impl Fn(HeaderError) -> DataError {
+    move |error| match error {
+        HeaderError::Io(error) => io_error("read", path)(error),
+        HeaderError::Cut => DataError::malformed(path, "is cut short"),
+        HeaderError::Wrong(why) => DataError::malformed(path, format!("is no WAV file: {why}")),
+    }
+}
+
+/// The header of a WAV file; `None` if it is none, whatever its name.
+fn open_wav(path: &Path) -> Result<Option<WavHeader>, DataError> {
+    let (mut file, length) = open(path)?;
+    WavHeader::read(&mut file, length).map_err(wrong_header(path))
+}
+
+/// A WAV file with a header that says its length.
+fn plain_wav(path: &Path, header: WavHeader) -> Result<WavSamples, DataError> {
+    header.samples(open(path)?.0).map_err(wrong_header(path))
+}
+
+fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound, DataError> {
+    if header.is_cut() {
+        return Err(DataError::malformed(path, "is cut short"));
+    }
     let broken = |error: hound::Error| DataError::malformed(path, wav_reason(&error));
-    let mut reader = match WavReader::new(open(path)?) {
+    let mut reader = match WavReader::new(plain_wav(path, header)?) {
         Ok(reader) => reader,
         Err(hound::Error::IoError(error)) => return Err(broken(hound::Error::IoError(error))),
-        // Coded as mu-law, or with the open length of a stream: both are for the other reader.
-        Err(_) if probe(path).is_ok() => return read_other(path),
-        Err(error) => return Err(broken(error)),
+        // Coded as mu-law, say: that is for the other reader.
+        Err(error) => return read_wav_otherwise(path, limits, || broken(error)),
     };
     let spec = reader.spec();
-    let sample_rate_hz = known_rate(path, spec.sample_rate)?;
-    let values: Result<Vec<f32>, hound::Error> = match (spec.sample_format, spec.bits_per_sample) {
-        (SampleFormat::Float, _) => reader.samples::<f32>().collect(),
+    let rate = known_rate(path, spec.sample_rate)?;
+    limits.check(path, reader.duration().into(), rate)?;
+    let mixed = match (spec.sample_format, spec.bits_per_sample) {
+        (SampleFormat::Float, _) => mix(path, reader.samples::<f32>(), &spec, limits),
         (SampleFormat::Int, bits @ 1..=32) => {
             let scale = (1u64 << (bits - 1)) as f32;
-            reader
-                .samples::<i32>()
-                .map(|sample| Ok(sample? as f32 / scale))
-                .collect()
+            let samples = reader.samples::<i32>();
+            let samples =
+                samples.map(|sample| -> hound::Result<f32> { Ok(sample? as f32 / scale) });
+            mix(path, samples, &spec, limits)
         }
         // An extended header says how many bits count, unchecked: up to 65,535.
-        (SampleFormat::Int, _) => Err(hound::Error::Unsupported),
-    };
-    match values {
-        Ok(values) => Ok(Audio {
-            samples: mono(&values, usize::from(spec.channels)),
-            sample_rate_hz,
-        }),
+        (SampleFormat::Int, _) => Ok(Err(hound::Error::Unsupported)),
+    }?;
+    match mixed {
+        Ok(sound) => Ok(sound),
         // Twelve bits of sixteen, or numbers of 64: the other reader takes them out.
-        Err(hound::Error::Unsupported | hound::Error::TooWide) if probe(path).is_ok() => {
-            read_other(path)
+        Err(error @ (hound::Error::Unsupported | hound::Error::TooWide)) => {
+            read_wav_otherwise(path, limits, || broken(error))
         }
         Err(error) => Err(broken(error)),
+    }
+}
+
+/// Mixes samples as they come: the outer error is about the file, the inner one about the reader.
+fn mix(
+    path: &Path,
+    mut samples: impl Iterator<Item = hound::Result<f32>>,
+    spec: &hound::WavSpec,
+    limits: SoundLimits,
+) -> Result<hound::Result<Sound>, DataError> {
+    let channels = usize::from(spec.channels);
+    let block = channels * (MIXED_SAMPLES / channels).max(1);
+    let mut mixer = Mixer::new(path, limits);
+    mixer.sound.audio.sample_rate_hz = spec.sample_rate;
+    loop {
+        let frames: hound::Result<Vec<f32>> = samples.by_ref().take(block).collect();
+        match frames {
+            Err(error) => return Ok(Err(error)),
+            Ok(frames) if frames.is_empty() => return Ok(Ok(mixer.sound)),
+            Ok(frames) => mixer.add(&frames, channels, spec.sample_rate)?,
+        }
+    }
+}
+
+/// Reads a WAV file of a kind that the first reader does not take, if the other one does.
+fn read_wav_otherwise(
+    path: &Path,
+    limits: SoundLimits,
+    broken: impl FnOnce() -> DataError,
+) -> Result<Sound, DataError> {
+    let format = match open_wav(path)? {
+        Some(header) => probe_wav(path, plain_wav(path, header)?),
+        None => probe(path),
+    };
+    match format {
+        Ok(format) => read_other(path, format, limits),
+        Err(_) => Err(broken()),
     }
 }
 
@@ -208,14 +313,6 @@ fn wav_reason(error: &hound::Error) -> String {
     }
 }
 
-fn mono(interleaved: &[f32], channels: usize) -> Vec<f32> {
-    let share = 1.0 / channels as f32;
-    interleaved
-        .chunks_exact(channels)
-        .map(|frame| frame.iter().sum::<f32>() * share)
-        .collect()
-}
-
 fn not_sound(path: &Path) -> impl Fn(Error) -> DataError {
     move |error| {
         let reason = match error {
@@ -229,16 +326,34 @@ fn not_sound(path: &Path) -> impl Fn(Error) -> DataError {
 }
 
 fn probe(path: &Path) -> Result<Box<dyn FormatReader>, DataError> {
-    let file = open(path)?.into_inner();
-    let stream = MediaSourceStream::new(Box::new(file), Default::default());
+    let file = open(path)?.0.into_inner();
+    probe_source(path, Box::new(file), ending(path).as_deref())
+}
+
+fn probe_wav(path: &Path, samples: WavSamples) -> Result<Box<dyn FormatReader>, DataError> {
+    probe_source(path, Box::new(ReadOnlySource::new(samples)), Some("wav"))
+}
+
+fn probe_source(
+    path: &Path,
+    source: Box<dyn MediaSource>,
+    ending: Option<&str>,
+) -> Result<Box<dyn FormatReader>, DataError> {
+    let stream = MediaSourceStream::new(source, Default::default());
     let mut hint = Hint::new();
-    if let Some(ending) = ending(path) {
-        hint.with_extension(&ending);
+    if let Some(ending) = ending {
+        hint.with_extension(ending);
     }
     symphonia::default::get_probe()
         .probe(&hint, stream, Default::default(), Default::default())
         .map_err(|error| match error {
-            Error::Unsupported(_) => DataError::malformed(path, "is no WAV, FLAC, MP3 or OGG file"),
+            Error::Unsupported(_) if ending == Some("wav") => DataError::malformed(
+                path,
+                "is no WAV file, and is no WAV, FLAC, MP3 or OGG file of another name",
+            ),
+            Error::Unsupported(_) => {
+                DataError::malformed(path, "is no WAV, FLAC, MP3 or OGG file, and no AIFF")
+            }
             error => not_sound(path)(error),
         })
 }
@@ -254,19 +369,24 @@ fn promised(path: &Path, track: &Track) -> Option<u64> {
     track.num_frames.filter(|_| exact)
 }
 
-fn read_other(path: &Path) -> Result<Audio, DataError> {
+fn read_other(
+    path: &Path,
+    mut format: Box<dyn FormatReader>,
+    limits: SoundLimits,
+) -> Result<Sound, DataError> {
     let broken = not_sound(path);
-    let mut format = probe(path)?;
     let track = sound_of(path, &*format)?;
     let (id, promised) = (track.id, promised(path, track));
     let parameters = track.codec_params.as_ref().and_then(|codec| codec.audio());
     let parameters = parameters
         .ok_or_else(|| DataError::malformed(path, "is of a codec that is not supported"))?;
+    if let (Some(frames), Some(rate)) = (promised, parameters.sample_rate) {
+        limits.check(path, frames, known_rate(path, rate)?)?;
+    }
     let mut decoder = symphonia::default::get_codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|_| DataError::malformed(path, "is of a codec that is not supported"))?;
-    let (mut samples, mut sample_rate_hz) = (Vec::new(), 0);
-    let mut interleaved = Vec::new();
+    let (mut mixer, mut interleaved) = (Mixer::new(path, limits), Vec::new());
     loop {
         let packet = match format.next_packet() {
             Ok(Some(packet)) => packet,
@@ -281,16 +401,15 @@ fn read_other(path: &Path) -> Result<Audio, DataError> {
         let decoded = decoder.decode(&packet).map_err(&broken)?;
         interleaved.resize(decoded.samples_interleaved(), 0.0_f32);
         decoded.copy_to_slice_interleaved(&mut interleaved);
-        sample_rate_hz = known_rate(path, decoded.spec().rate())?;
-        samples.extend(mono(&interleaved, decoded.spec().channels().count().max(1)));
+        let rate = known_rate(path, decoded.spec().rate())?;
+        let channels = decoded.spec().channels().count().max(1);
+        mixer.add(&interleaved, channels, rate)?;
     }
-    if promised.is_some_and(|frames| (samples.len() as u64) < frames) {
+    let samples = mixer.sound.audio.samples.len() as u64;
+    if promised.is_some_and(|frames| samples < frames) {
         return Err(DataError::malformed(path, "is cut short"));
     }
-    Ok(Audio {
-        samples,
-        sample_rate_hz,
-    })
+    Ok(mixer.sound)
 }
 
 #[cfg(test)]

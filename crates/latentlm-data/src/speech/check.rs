@@ -1,15 +1,22 @@
 //! What a corpus of speech holds, and what is wrong in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::audio::read_audio;
-use super::corpus::{self, Clip};
+use super::audio::{ENDINGS, OTHER_ENDINGS, ending, read_sound};
+use super::corpus::{self, Clip, SpeechBounds};
 use super::dataset::Skipped;
+use super::mixer::SoundLimits;
 use crate::check::Problem;
 use crate::dataset::Split;
 use crate::error::DataError;
+use crate::known::plain_word;
+use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
+
+/// Any length is right where no recipe says otherwise.
+const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
 
 /// The result of [`check_speech`]. Its `Display` is one line a fact.
 #[derive(Debug, Clone)]
@@ -30,6 +37,9 @@ pub struct SpeechReport {
     pub groups: BTreeMap<String, usize>,
     /// Different words in all texts, whatever their case and the punctuation around them.
     pub vocabulary: usize,
+    /// Files and folders that are no part of the corpus though they lie in it: recordings that no
+    /// line names or of a kind that is not read, pipes, links to a folder above.
+    pub left_out: Vec<LeftOut>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -39,7 +49,15 @@ pub struct SpeechReport {
 /// # Errors
 /// If the folder can't be read or holds no speech; what is wrong inside is part of the report.
 pub fn check_speech(path: &Path) -> Result<SpeechReport, DataError> {
-    let listing = corpus::list(path)?;
+    check_speech_within(path, SpeechBounds::default())
+}
+
+/// Reads a whole corpus that may ask more of the machine, or less.
+///
+/// # Errors
+/// As [`check_speech`].
+pub fn check_speech_within(path: &Path, bounds: SpeechBounds) -> Result<SpeechReport, DataError> {
+    let mut listing = corpus::list(path, bounds)?;
     let mut report = SpeechReport {
         path: path.to_owned(),
         recordings: [0; 2],
@@ -49,18 +67,22 @@ pub fn check_speech(path: &Path) -> Result<SpeechReport, DataError> {
         speakers: BTreeMap::new(),
         groups: BTreeMap::new(),
         vocabulary: 0,
+        left_out: left_out(path, &listing.clips)?,
         problems: listing.faults.into_iter().map(Problem::from).collect(),
     };
     let mut words = BTreeSet::new();
     listing.skipped.into_iter().for_each(|s| report.skip(s));
+    corpus::hold_out(&mut listing.clips, |clip| {
+        clip.fault(ANY_LENGTH, bounds.sound).is_none()
+    });
     for clip in listing.clips {
-        report.read(&clip, &mut words);
+        report.read(&clip, bounds.sound, &mut words);
     }
     report.vocabulary = words.len();
     for (split, count) in Split::ALL.into_iter().zip(report.recordings) {
         if report.problems.is_empty() && count == 0 {
             let (path, split) = (path.to_owned(), split.name());
-            let fault = DataError::EmptySplit { path, split };
+            let fault = DataError::EmptySpeechSplit { path, split };
             report.problems.push(fault.into());
         }
     }
@@ -74,15 +96,20 @@ impl SpeechReport {
             .push(DataError::malformed(&path, reason).into());
     }
 
-    fn read(&mut self, clip: &Clip, words: &mut BTreeSet<String>) {
-        if let Some(reason) = clip.fault(0.0..=f64::INFINITY) {
-            let path = clip.path.clone();
+    fn read(&mut self, clip: &Clip, limits: SoundLimits, words: &mut BTreeSet<String>) {
+        let path = clip.path.clone();
+        if let Some(reason) = clip.fault(ANY_LENGTH, limits) {
             return self.skip(Skipped { path, reason });
         }
-        let audio = match read_audio(&clip.path) {
-            Ok(audio) => audio,
+        let sound = match read_sound(&clip.path, limits) {
+            Ok(sound) => sound,
             Err(error) => return self.problems.push(error.into()),
         };
+        if let Some(reason) = sound.silence() {
+            let reason = reason.into();
+            return self.skip(Skipped { path, reason });
+        }
+        let audio = sound.audio;
         let (seconds, split) = (audio.seconds(), usize::from(clip.split == Split::Test));
         self.recordings[split] += 1;
         self.seconds[split] += seconds;
@@ -93,14 +120,30 @@ impl SpeechReport {
         if let Some(group) = &clip.group {
             *self.groups.entry(group.clone()).or_default() += 1;
         }
-        words.extend(clip.text.split_whitespace().filter_map(plain));
+        words.extend(clip.text.split(' ').filter_map(plain_word));
     }
 }
 
-/// A word without case and surrounding punctuation, if something is left of it.
-fn plain(word: &str) -> Option<String> {
-    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
-    (!word.is_empty()).then(|| word.to_lowercase())
+/// What lies in a corpus's folder and is no part of it.
+fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
+    let walk = walk(folder, WalkOptions::default())?;
+    // Paths are compared by their parts: `a/./b` is `a/b`.
+    let named: HashSet<&Path> = clips.iter().map(|clip| clip.path.as_path()).collect();
+    let mut left_out = walk.left_out;
+    left_out.retain(|left| !named.contains(left.path.as_path()));
+    for file in walk.files {
+        if named.contains(file.as_path()) {
+            continue;
+        }
+        let ending = ending(&file).unwrap_or_default();
+        if ENDINGS.contains(&ending.as_str()) {
+            left_out.push(LeftOut::unused(file, "a recording that no line names"));
+        } else if OTHER_ENDINGS.contains(&ending.as_str()) {
+            let why = "a recording of a kind that is not read: turn it into FLAC";
+            left_out.push(LeftOut::unused(file, why));
+        }
+    }
+    Ok(left_out)
 }
 
 /// Seconds as people say them.
@@ -132,6 +175,7 @@ impl fmt::Display for SpeechReport {
         for (group, count) in &self.groups {
             writeln!(f, "  words to compose, {group}  {count}")?;
         }
+        write_left_out(f, &self.left_out)?;
         match self.problems.as_slice() {
             [] => return write!(f, "no problems found"),
             [_] => write!(f, "1 problem:")?,

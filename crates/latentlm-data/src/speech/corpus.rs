@@ -1,15 +1,46 @@
 //! The layouts in which recordings with transcripts come.
 
 use std::fs;
+use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::audio;
+use super::columns::{self, Columns, Entry};
 use super::dataset::Skipped;
+use super::finder::{Finder, leads_outside};
+use super::mixer::SoundLimits;
+use super::table::{plain_lines, rows, separator};
+use super::tree;
 use crate::dataset::Split;
 use crate::error::{DataError, io_error};
+use crate::normal::normal_text;
+use crate::walk::{WalkOptions, open_regular, read_text, walk};
+
+/// What a corpus may ask of the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeechBounds {
+    /// Whether tables may name recordings outside of their folder.
+    pub outside: bool,
+    /// Bytes of a table or transcript.
+    pub table_bytes: u64,
+    /// How much sound a recording may hold.
+    pub sound: SoundLimits,
+}
+
+impl Default for SpeechBounds {
+    /// Only inside, tables of 256 MiB, recordings as [`SoundLimits`] has them.
+    fn default() -> Self {
+        Self {
+            outside: false,
+            table_bytes: 256 << 20,
+            sound: SoundLimits::default(),
+        }
+    }
+}
 
 /// One recording, not opened yet.
 #[derive(Debug, Clone)]
@@ -21,6 +52,8 @@ pub(super) struct Clip {
     pub(super) speaker: String,
     pub(super) group: Option<String>,
     pub(super) split: Split,
+    /// Whether the split is by the hash of the name, because nothing is said of it.
+    hashed: bool,
 }
 
 /// A whole corpus: what can be used of it, and what can't.
@@ -33,217 +66,355 @@ pub(super) struct Listing {
     pub(super) faults: Vec<DataError>,
 }
 
-/// Folders below folders that are searched for transcripts: LibriSpeech needs three. A link to a
-/// folder above must not be followed for ever.
-const DEPTH: usize = 6;
-/// Endings of transcripts: LibriSpeech's and LibriTTS's.
-const TRANSCRIPTS: [&str; 2] = [".trans.txt", ".normalized.txt"];
+/// Tables of a whole corpus, the most usual first.
+const TABLES: [&str; 5] = [
+    "metadata.jsonl",
+    "metadata.csv",
+    "metadata.tsv",
+    "manifest.jsonl",
+    "manifest.json",
+];
+/// Names of splits in the names of tables.
+const SPLITS: [(&str, Split); 7] = [
+    ("train", Split::Train),
+    ("test", Split::Test),
+    ("val", Split::Test),
+    ("valid", Split::Test),
+    ("validation", Split::Test),
+    ("dev", Split::Test),
+    ("eval", Split::Test),
+];
+/// Tables of splits: what stands before and behind the split's name.
+const SPLIT_TABLES: [(&str, &str); 13] = [
+    ("", "/metadata.jsonl"),
+    ("", "/metadata.csv"),
+    ("metadata_", ".jsonl"),
+    ("metadata_", ".csv"),
+    ("", "_manifest.json"),
+    ("", "_manifest.jsonl"),
+    ("manifest_", ".json"),
+    ("manifest_", ".jsonl"),
+    ("", "/manifest.json"),
+    ("", ".jsonl"),
+    ("", ".json"),
+    ("", ".tsv"),
+    ("", ".csv"),
+];
+/// Bytes of a table that tell what it is about.
+const HEAD_BYTES: u64 = 1 << 16;
 /// Speaker of recordings that do not say whose they are.
 const NOBODY: &str = "speaker";
 
+fn digest(name: &str) -> Vec<u8> {
+    Sha256::digest(name.as_bytes()).to_vec()
+}
+
 /// One recording in twenty is held out, by a hash of its name: adding files moves no other.
 fn held_out(name: &str) -> Split {
-    match Sha256::digest(name.as_bytes())[0] % 20 {
+    match digest(name)[0] % 20 {
         0 => Split::Test,
         _ => Split::Train,
     }
 }
 
-/// Whether a folder is a corpus of speech.
+/// A record of JSON.
+type Record = Map<String, Value>;
+/// A table and the split that its name says.
+type Table = (PathBuf, Option<Split>);
+
+/// Whether a folder is a corpus of speech: by its first table that names recordings, its transcripts,
+/// or because there is sound in it and no picture.
 pub(super) fn is_corpus(folder: &Path) -> bool {
-    folder.join("metadata.csv").is_file()
-        || has_audio_lines(&folder.join("metadata.jsonl"))
-        || transcripts(folder).is_ok_and(|found| !found.is_empty())
+    tables(folder).iter().any(|group| is_of_sound(group)) || tree::is_tree(folder) || sounds(folder)
 }
 
-/// Whether the first record of a `metadata.jsonl` names a recording.
-fn has_audio_lines(path: &Path) -> bool {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let mut records = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    records
-        .next()
-        .is_some_and(|record: serde_json::Value| record.get("audio").is_some())
+/// Whether sound lies in a folder, and no picture.
+fn sounds(folder: &Path) -> bool {
+    let Ok(walk) = walk(folder, WalkOptions::default()) else {
+        return false;
+    };
+    let mut any = false;
+    for file in &walk.files {
+        match columns::names_sound(&name_of(file)) {
+            Some(false) => return false,
+            Some(true) => any = true,
+            None => {}
+        }
+    }
+    any
+}
+
+/// The tables of a folder: those of a group belong together.
+fn tables(folder: &Path) -> Vec<Vec<Table>> {
+    let whole = TABLES.map(|name| vec![(folder.join(name), None)]);
+    let splits = SPLIT_TABLES.map(|(before, behind)| {
+        let group = SPLITS.map(|(name, split)| {
+            let path = folder.join(format!("{before}{name}{behind}"));
+            (path, Some(split))
+        });
+        Vec::from(group)
+    });
+    let mut groups: Vec<Vec<Table>> = whole.into_iter().chain(splits).collect();
+    for group in &mut groups {
+        group.retain(|(path, _)| path.is_file());
+        // Where no other split has a table, that of one is all there is.
+        if let [(_, split)] = group.as_mut_slice() {
+            *split = None;
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// Whether the first table of a group is about recordings.
+fn is_of_sound(group: &[Table]) -> bool {
+    let head = |path: &Path| {
+        let (mut bytes, file) = (Vec::new(), open_regular(path).ok()?);
+        file.take(HEAD_BYTES).read_to_end(&mut bytes).ok()?;
+        let head = String::from_utf8_lossy(&bytes);
+        Some(plain_lines(head.trim_start_matches('\u{feff}')))
+    };
+    let Some((path, head)) = group
+        .first()
+        .and_then(|(path, _)| Some((path, head(path)?)))
+    else {
+        return false;
+    };
+    if is_json(path) {
+        return first_record(&head).is_some_and(|record| columns::is_record_of_sound(&record));
+    }
+    let separator = separator(&head);
+    let mut rows = rows(&head, separator);
+    // Its last line may be cut.
+    if head.len() as u64 >= HEAD_BYTES {
+        rows.pop();
+    }
+    match Columns::of(&rows, separator) {
+        Some(columns) => columns.is_of_sound(&rows),
+        None => rows.first().is_some_and(|row| {
+            let mut names = row.fields.iter().map(|field| columns::names_sound(field));
+            names.any(|sound| sound == Some(true))
+        }),
+    }
+}
+
+/// The first record in a text of JSON lines or of a JSON list.
+fn first_record(text: &str) -> Option<Record> {
+    let mut lines = text.lines().map(serde_json::from_str);
+    if let Some(record) = lines.find_map(Result::ok) {
+        return Some(record);
+    }
+    let begin = text.find('{')?;
+    let mut records = serde_json::Deserializer::from_str(&text[begin..]).into_iter();
+    records.next()?.ok()
+}
+
+fn is_json(path: &Path) -> bool {
+    let ending = audio::ending(path);
+    matches!(ending.as_deref(), Some("jsonl" | "json"))
 }
 
 /// The recordings of a folder, whatever its layout.
-pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
+pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataError> {
     fs::read_dir(folder).map_err(io_error("open the dataset", folder))?;
-    if folder.join("metadata.jsonl").is_file() {
-        return list_table(&folder.join("metadata.jsonl"), |line| {
-            line_clip(folder, line)
-        });
-    }
-    if folder.join("metadata.csv").is_file() {
-        return list_table(&folder.join("metadata.csv"), |line| {
-            ljspeech_clip(folder, line)
-        });
-    }
-    let found = transcripts(folder)?;
-    if found.is_empty() {
-        return Err(DataError::NoSpeech {
-            path: folder.to_owned(),
-        });
-    }
-    let mut listing = Listing::default();
-    for path in found {
-        match fs::read_to_string(&path) {
-            Ok(text) if name_of(&path).ends_with(TRANSCRIPTS[0]) => {
-                listing
-                    .clips
-                    .extend(librispeech_clips(folder, &path, &text));
+    let mut groups = tables(folder);
+    let group = match groups.iter().position(|group| is_of_sound(group)) {
+        Some(place) => groups.swap_remove(place),
+        None => match (tree::list(folder, bounds)?, groups.into_iter().next()) {
+            (Some(listing), _) => return Ok(listing),
+            // It is about something else, or nobody knows: its first line says why.
+            (None, Some(group)) => group,
+            (None, None) => {
+                return Err(DataError::NoSpeech {
+                    path: folder.to_owned(),
+                });
             }
-            Ok(text) => listing.clips.push(libritts_clip(folder, &path, &text)),
-            Err(error) => listing.skipped.push(Skipped {
-                reason: format!("cannot be read: {error}"),
-                path,
-            }),
+        },
+    };
+    let mut reader = TableReader {
+        folder,
+        bounds,
+        finder: Finder::default(),
+        listing: Listing::default(),
+    };
+    for (path, split) in &group {
+        reader.read(path, *split)?;
+    }
+    Ok(reader.listing)
+}
+
+/// Holds out what is to be held out: at least one recording that can be used, if there are two and
+/// nothing is said of splits. It is the one whose name's hash comes first.
+pub(super) fn hold_out(clips: &mut [Clip], usable: impl Fn(&Clip) -> bool) {
+    for (lacking, other) in [(Split::Test, Split::Train), (Split::Train, Split::Test)] {
+        let is_there = |clip: &Clip| clip.split == lacking && (!clip.hashed || usable(clip));
+        if clips.iter().any(is_there) {
+            continue;
+        }
+        let hashed = |place: &usize| clips[*place].hashed && clips[*place].split == other;
+        let mut places: Vec<usize> = (0..clips.len()).filter(hashed).collect();
+        places.sort_by_cached_key(|place| digest(&clips[*place].name));
+        places.retain(|place| usable(&clips[*place]));
+        // The last one stays where it is.
+        if let [first, _, ..] = places[..] {
+            clips[first].split = lacking;
         }
     }
-    Ok(listing)
 }
 
-/// A file of one recording a line.
-fn list_table(
-    path: &Path,
-    clip: impl Fn(&str) -> Result<Clip, String>,
-) -> Result<Listing, DataError> {
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
-    let mut listing = Listing::default();
-    // Some editors put a mark before the first line.
-    let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
-    for (index, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        match clip(line) {
-            Ok(clip) => listing.clips.push(clip),
-            Err(reason) => {
-                let reason = format!("line {}: {reason}", index + 1);
-                listing.faults.push(DataError::malformed(path, reason));
+struct TableReader<'a> {
+    folder: &'a Path,
+    bounds: SpeechBounds,
+    finder: Finder,
+    listing: Listing,
+}
+
+impl TableReader<'_> {
+    /// Lists the recordings of a table.
+    fn read(&mut self, path: &Path, split: Option<Split>) -> Result<(), DataError> {
+        let text = plain_lines(&read_text(path, self.bounds.table_bytes)?);
+        let base = path.parent().unwrap_or(self.folder);
+        if is_json(path) {
+            for (place, record) in records(&text) {
+                let entry = record.and_then(|record| columns::of_record(&record));
+                self.add(base, split, entry.map(|entry| (entry, true)))
+                    .map_err(|reason| format!("{place}: {reason}"))
+                    .unwrap_or_else(|reason| self.fault(path, reason));
             }
+            return Ok(());
         }
+        let separator = separator(&text);
+        let rows = rows(&text, separator);
+        let Some(columns) = Columns::of(&rows, separator) else {
+            return Err(DataError::malformed(path, columns::NO_COLUMNS));
+        };
+        for row in rows.iter().skip(usize::from(columns.header)) {
+            self.add(base, split, columns.entry(row).map(|entry| (entry, false)))
+                .map_err(|reason| format!("line {}: {reason}", row.line))
+                .unwrap_or_else(|reason| self.fault(path, reason));
+        }
+        Ok(())
     }
-    Ok(listing)
+
+    fn fault(&mut self, path: &Path, reason: String) {
+        self.listing.faults.push(DataError::malformed(path, reason));
+    }
+
+    /// Adds the recording of an entry, which stands in a table in `base` and may say its whole path.
+    fn add(
+        &mut self,
+        base: &Path,
+        split: Option<Split>,
+        entry: Result<(Entry, bool), String>,
+    ) -> Result<(), String> {
+        let (entry, exact) = entry?;
+        if !self.bounds.outside && leads_outside(self.folder, base, &entry.audio) {
+            return Err(format!(
+                "`{}` leads out of the corpus's folder: put the recording into it, or allow \
+                 recordings outside",
+                entry.audio
+            ));
+        }
+        let found = self.finder.recording(base, &entry.audio);
+        let own = base.join(&entry.audio);
+        let name = match exact && base == self.folder && (found == own || !found.exists()) {
+            true => entry.audio,
+            false => within(self.folder, &found),
+        };
+        let speaker = entry.speaker.as_deref().unwrap_or(NOBODY);
+        let made = clip(self.folder, &name, &entry.text, speaker);
+        let made = made.in_split(entry.split.or(split));
+        self.listing.clips.push(Clip {
+            group: entry.group,
+            ..made
+        });
+        Ok(())
+    }
 }
 
-#[derive(Debug, Deserialize)]
-struct Record {
-    audio: String,
-    text: String,
-    speaker: Option<String>,
-    group: Option<String>,
-    split: Option<String>,
+/// The records of JSON lines or of a JSON list, with their places.
+fn records(text: &str) -> Vec<(String, Result<Record, String>)> {
+    let wrong = |error: serde_json::Error| format!("not a record: {error}");
+    if text.trim_start().starts_with('[') {
+        let list: Result<Vec<Record>, _> = serde_json::from_str(text);
+        return match list {
+            Err(error) => vec![("the list".into(), Err(wrong(error)))],
+            Ok(list) => {
+                let places = (1..).map(|number: usize| format!("record {number}"));
+                places.zip(list.into_iter().map(Ok)).collect()
+            }
+        };
+    }
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let records = lines.map(|(index, line)| {
+        let record = serde_json::from_str(line).map_err(wrong);
+        (format!("line {}", index + 1), record)
+    });
+    records.collect()
 }
 
-/// JSON lines: `audio` and `text`, perhaps `speaker`, `group` and `split`.
-fn line_clip(folder: &Path, line: &str) -> Result<Clip, String> {
-    let record: Record = serde_json::from_str(line).map_err(|e| format!("not a record: {e}"))?;
-    let split = match record.split.as_deref() {
-        None => held_out(&record.audio),
-        Some("train") => Split::Train,
-        Some("test" | "val" | "validation") => Split::Test,
-        Some(split) => return Err(format!("split `{split}` is neither `train` nor `test`")),
-    };
-    let speaker = record.speaker.as_deref().unwrap_or(NOBODY);
-    Ok(Clip {
-        group: record.group,
-        split,
-        ..clip(folder, &record.audio, &record.text, speaker)
-    })
-}
-
-/// LJSpeech: lines `id|text|normalised text`, recordings in `wavs`.
-fn ljspeech_clip(folder: &Path, line: &str) -> Result<Clip, String> {
-    let mut columns = line.split('|');
-    let (Some(id), Some(text)) = (columns.next(), columns.next()) else {
-        return Err("not `id|text` or `id|text|text`".into());
-    };
-    let normalised = columns.next().filter(|text| !text.trim().is_empty());
-    let name = format!("wavs/{}.wav", id.trim());
-    Ok(clip(folder, &name, normalised.unwrap_or(text), NOBODY))
-}
-
-/// LibriSpeech: `speaker/chapter/speaker-chapter.trans.txt` with lines `id text`, FLAC beside it.
-fn librispeech_clips(folder: &Path, transcript: &Path, text: &str) -> Vec<Clip> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines
-        .map(|line| {
-            let line = line.trim();
-            // What has no text is listed, to be left out by name.
-            let (id, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-            let speaker = id.split('-').next().unwrap_or(id);
-            let name = within(folder, &transcript.with_file_name(format!("{id}.flac")));
-            clip(folder, &name, text, speaker)
-        })
-        .collect()
-}
-
-/// LibriTTS: `speaker/chapter/id.normalized.txt` beside `id.wav`.
-fn libritts_clip(folder: &Path, transcript: &Path, text: &str) -> Clip {
-    let name = name_of(transcript);
-    let id = name.strip_suffix(TRANSCRIPTS[1]).unwrap_or(&name);
-    let speaker = id.split('_').next().unwrap_or(id);
-    let name = within(folder, &transcript.with_file_name(format!("{id}.wav")));
-    clip(folder, &name, text, speaker)
-}
-
-fn clip(folder: &Path, name: &str, text: &str, speaker: &str) -> Clip {
+pub(super) fn clip(folder: &Path, name: &str, text: &str, speaker: &str) -> Clip {
     Clip {
         path: folder.join(name),
         split: held_out(name),
         name: name.into(),
-        text: text.trim().into(),
+        text: normal_text(text),
         speaker: speaker.into(),
         group: None,
+        hashed: true,
     }
 }
 
-/// Files with transcripts below a folder, sorted.
-fn transcripts(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut found = Vec::new();
-    let mut open = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = open.pop() {
-        let entries = fs::read_dir(&folder).map_err(io_error("read", &folder))?;
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = name_of(&path);
-            // macOS lays `._` files beside those that it copies.
-            if name.starts_with('.') {
-                continue;
-            }
-            if TRANSCRIPTS.iter().any(|ending| name.ends_with(ending)) {
-                found.push(path);
-            } else if depth < DEPTH && path.is_dir() {
-                open.push((path, depth + 1));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn within(folder: &Path, path: &Path) -> String {
+pub(super) fn within(folder: &Path, path: &Path) -> String {
     let name = path.strip_prefix(folder).unwrap_or(path);
     name.to_string_lossy().into_owned()
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 impl Clip {
+    /// The same in the split that its table says, if it says one.
+    pub(super) fn in_split(self, split: Option<Split>) -> Self {
+        match split {
+            Some(split) => Self {
+                split,
+                hashed: false,
+                ..self
+            },
+            None => self,
+        }
+    }
+
     /// Why the recording can't be used, if so, by its header and text.
-    pub(super) fn fault(&self, seconds: std::ops::RangeInclusive<f64>) -> Option<String> {
-        if self.text.trim().is_empty() {
+    pub(super) fn fault(
+        &self,
+        seconds: RangeInclusive<f64>,
+        limits: SoundLimits,
+    ) -> Option<String> {
+        if self.text.is_empty() {
             return Some("has no text".into());
         }
         if !self.path.is_file() {
-            return Some("does not exist".into());
+            return Some(match self.path.exists() {
+                true => "is no regular file".into(),
+                false => "does not exist".into(),
+            });
         }
-        let known = |ending: String| audio::ENDINGS.contains(&ending.as_str());
-        if !audio::ending(&self.path).is_some_and(known) {
+        let ending = audio::ending(&self.path).unwrap_or_default();
+        if audio::OTHER_ENDINGS.contains(&ending.as_str()) {
+            return Some(format!(
+                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
+                 (`ffmpeg -i IN OUT.flac`)"
+            ));
+        }
+        if !audio::ENDINGS.contains(&ending.as_str()) {
             return Some("is no WAV, FLAC, MP3 or OGG file".into());
         }
-        let length = match audio::seconds(&self.path) {
+        let length = match audio::seconds(&self.path, limits) {
             Ok(length) => length,
             Err(DataError::Malformed { reason, .. }) => return Some(reason),
             Err(error) => return Some(error.to_string()),

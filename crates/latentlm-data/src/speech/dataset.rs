@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::audio::{Audio, RATES_HZ, read_audio};
-use super::corpus::{self, Clip, Listing};
+use super::audio::{Audio, RATES_HZ, read_sound};
+use super::corpus::{self, Clip, Listing, SpeechBounds};
 use super::loudness::{normalise, trim_silence};
+use super::mixer::SoundLimits;
 use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
 
 /// Silence left at both ends where it is trimmed.
 const KEPT_SECONDS: f64 = 0.05;
+/// A recording may be longer by so much than its header says: that of an MP3 is an estimate.
+const SPARE_SECONDS: f64 = 1.0;
 
 /// What recordings are brought to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,30 +111,48 @@ pub struct SpeechDataset {
     skipped: Arc<Vec<Skipped>>,
     folder: Arc<Path>,
     spec: SpeechSpec,
+    sound: SoundLimits,
 }
 
 impl SpeechDataset {
     /// Opens whatever corpus `path` holds:
     /// - a `metadata.jsonl` whose lines have `audio` (a path) and `text`, and may have `speaker`,
-    ///   `group` (what the word is to a [`Composer`](super::Composer)) and `split`;
-    /// - LJSpeech: `metadata.csv` and `wavs`;
-    /// - trees as LibriSpeech's (`*.trans.txt` beside FLAC) and LibriTTS's (`*.normalized.txt` beside
-    ///   WAV).
+    ///   `group` (what the word is to a [`Composer`](super::Composer)) and `split`; the manifests of
+    ///   NeMo and of Hugging Face, which call them `audio_filepath`, `file_name`, `transcription` or
+    ///   `sentence`, one for the whole or one a split;
+    /// - tables between bars, tabs or commas: LJSpeech's, Piper's, Coqui's and F5's `metadata.csv`,
+    ///   Common Voice's `train.tsv`, with a first line that names the columns or without;
+    /// - trees as LibriSpeech's (`*.trans.txt` beside FLAC), LibriTTS's (`*.normalized.txt` beside
+    ///   WAV), VCTK's and Multilingual LibriSpeech's.
     ///
-    /// Where nothing is said of splits, one recording in twenty is held out by a hash of its name.
-    /// Recordings that can't be used are left out and listed ([`skipped`](Self::skipped)), transcripts
-    /// that can't be read with the training split.
+    /// Where nothing is said of splits, one recording in twenty is held out by a hash of its name, at
+    /// least one if there are two. Recordings that can't be used are left out and listed
+    /// ([`skipped`](Self::skipped)), transcripts that can't be read with the training split. Texts are
+    /// in their [normal form](crate::normal_text).
     ///
     /// # Errors
     /// If it holds none, or none of that split that can be used, if a line of its table can't be
-    /// read, or if recordings can't be brought to `spec`.
+    /// read or leads out of the folder, or if recordings can't be brought to `spec`.
     pub fn open(path: &Path, spec: SpeechSpec, split: Split) -> Result<Self, DataError> {
+        Self::open_within(path, spec, split, SpeechBounds::default())
+    }
+
+    /// Opens a corpus that may ask more of the machine, or less.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_within(
+        path: &Path,
+        spec: SpeechSpec,
+        split: Split,
+        bounds: SpeechBounds,
+    ) -> Result<Self, DataError> {
         spec.validate(path)?;
         let Listing {
             mut clips,
             mut skipped,
             faults,
-        } = corpus::list(path)?;
+        } = corpus::list(path, bounds)?;
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
         }
@@ -139,19 +160,20 @@ impl SpeechDataset {
         if split != Split::Train {
             skipped.clear();
         }
+        let sound = bounds.sound.and_seconds(spec.max_seconds + SPARE_SECONDS);
+        let fault = |clip: &Clip| clip.fault(spec.min_seconds..=spec.max_seconds, sound);
+        corpus::hold_out(&mut clips, |clip| fault(clip).is_none());
         clips.retain(|clip| clip.split == split);
-        clips.retain(
-            |clip| match clip.fault(spec.min_seconds..=spec.max_seconds) {
-                None => true,
-                Some(reason) => {
-                    skipped.push(Skipped {
-                        path: clip.path.clone(),
-                        reason,
-                    });
-                    false
-                }
-            },
-        );
+        clips.retain(|clip| match fault(clip) {
+            None => true,
+            Some(reason) => {
+                skipped.push(Skipped {
+                    path: clip.path.clone(),
+                    reason,
+                });
+                false
+            }
+        });
         if clips.is_empty() {
             return Err(match skipped.into_iter().next() {
                 Some(Skipped { path, reason }) => DataError::malformed(
@@ -161,7 +183,7 @@ impl SpeechDataset {
                         split.name()
                     ),
                 ),
-                None => DataError::EmptySplit {
+                None => DataError::EmptySpeechSplit {
                     path: path.to_owned(),
                     split: split.name(),
                 },
@@ -172,6 +194,7 @@ impl SpeechDataset {
             skipped: Arc::new(skipped),
             folder: path.into(),
             spec,
+            sound,
         })
     }
 
@@ -240,14 +263,19 @@ impl SpeechDataset {
     /// Decodes a recording and brings it to the specification.
     ///
     /// # Errors
-    /// If it can't be decoded.
+    /// If it can't be decoded, holds more sound than its header says and the specification takes, or
+    /// nothing can be heard in it.
     ///
     /// # Panics
     /// If `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
         let clip = &self.clips[index];
+        let sound = read_sound(&clip.path, self.sound)?;
+        if let Some(reason) = sound.silence() {
+            return Err(DataError::malformed(&clip.path, reason));
+        }
         Ok(Utterance {
-            samples: self.spec.bring(read_audio(&clip.path)?),
+            samples: self.spec.bring(sound.audio),
             text: clip.text.clone(),
             speaker: clip.speaker.clone(),
         })

@@ -11,9 +11,12 @@ use serde_json::json;
 
 use super::audio::read_audio;
 use super::compose::{Composition, stream};
+use super::table::plain_lines;
 use crate::dataset::Split;
 use crate::error::{DataError, io_error};
 use crate::latents::write_whole;
+use crate::normal::normal_text;
+use crate::walk::read_text;
 
 /// Pronunciations of English that sound different with every variant.
 const ACCENTS: [&str; 4] = ["en-us", "en", "en-gb-scotland", "en-gb-x-rp"];
@@ -32,6 +35,8 @@ const PITCHES: std::ops::RangeInclusive<u32> = 35..=65;
 const PITCH_SPREAD: u32 = 4;
 /// Texts are drawn from another stream than who says them, or the two would go together.
 const TEXT_STREAM: u64 = 0x7465_7874;
+/// Bytes of a file of sentences.
+const TEXT_BYTES: u64 = 256 << 20;
 /// One text in so many is held out.
 const HELD_OUT: usize = 10;
 
@@ -77,12 +82,13 @@ struct Plan {
 /// # Errors
 /// If the file can't be read or has fewer than two: one is to be trained on, one to be held out.
 pub fn read_sentences(path: &Path) -> Result<Vec<String>, DataError> {
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let text = plain_lines(&read_text(path, TEXT_BYTES)?);
     let mut sentences: Vec<String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if seen.insert(line) {
-            sentences.push(line.to_owned());
+    let lines = text.lines().map(normal_text);
+    for line in lines.filter(|line| !line.is_empty()) {
+        if seen.insert(line.clone()) {
+            sentences.push(line);
         }
     }
     if sentences.len() < 2 {
@@ -319,7 +325,7 @@ mod tests {
     fn sentences_are_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("texts.txt");
-        fs::write(&path, "One.\n\n  Two. \nOne.\n").unwrap();
+        fs::write(&path, "\u{feff}One.\r\n\n  Two. \nOne.\n").unwrap();
         assert_eq!(read_sentences(&path).unwrap(), ["One.", "Two."]);
         fs::write(&path, "One.\nOne.\n").unwrap();
         let message = read_sentences(&path).unwrap_err().to_string();

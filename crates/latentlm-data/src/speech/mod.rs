@@ -3,18 +3,26 @@
 
 mod audio;
 mod check;
+mod columns;
 mod compose;
 mod corpus;
 mod dataset;
 mod espeak;
+mod finder;
 mod loudness;
+mod mixer;
+mod riff;
+mod table;
+mod tree;
 mod vocabulary;
 mod wav;
 
-pub use audio::{Audio, read_audio};
-pub use check::{SpeechReport, check_speech};
+pub use audio::{Audio, read_audio, read_audio_within};
+pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use compose::{Composed, Composer, Composition, SpokenWord};
+pub use corpus::SpeechBounds;
 pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};
+pub use mixer::SoundLimits;
 pub use wav::{WavFile, WavStream, finish_wav_stream, wav_bytes, write_wav};

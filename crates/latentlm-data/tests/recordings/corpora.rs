@@ -10,7 +10,7 @@ use latentlm_data::{DataError, Split};
 use crate::{RATE, SPEC, fixture, largest_error, metadata, open, put, tone};
 
 /// A tone of some seconds, as a WAV file.
-fn recording(path: &Path, seconds: f64) {
+pub(crate) fn recording(path: &Path, seconds: f64) {
     let samples = tone(RATE, (seconds * f64::from(RATE)) as usize);
     put(path, &wav_bytes(&samples, RATE));
 }
@@ -21,7 +21,7 @@ fn error_of(path: &Path, spec: SpeechSpec) -> String {
 }
 
 /// Texts of both splits by path below the folder.
-fn texts(folder: &Path) -> BTreeMap<String, (String, String)> {
+pub(crate) fn texts(folder: &Path) -> BTreeMap<String, (String, String)> {
     let mut found = BTreeMap::new();
     for split in Split::ALL {
         let Ok(set) = SpeechDataset::open(folder, SPEC, split) else {
@@ -127,7 +127,7 @@ fn librispeech_and_libritts_are_trees() {
             ("dev-clean/84/1/84-1-0000.flac".to_owned(), expect("GO ON")),
             (
                 "dev-clean/84/1/84-1-0001.flac".to_owned(),
-                expect("HE  SAID")
+                expect("HE SAID")
             ),
         ])
     );
@@ -282,7 +282,7 @@ fn what_cannot_be_used_is_left_out_by_name() {
         "{message}"
     );
     let empty = SpeechDataset::open(dir.path(), spec, Split::Test);
-    assert!(matches!(empty, Err(DataError::EmptySplit { .. })));
+    assert!(matches!(empty, Err(DataError::EmptySpeechSplit { .. })));
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 mod compose;
 mod corpora;
+mod layouts;
+mod left_out;
+mod pipes;
 mod sound;
 
 use std::fs;

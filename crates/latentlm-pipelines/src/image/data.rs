@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_data::{DataError, ImageDataset, Split};
+use latentlm::RandomStream;
+use latentlm_data::speech::Skipped;
+use latentlm_data::{DataError, ImageDataset, ImageSample, Split};
 
 use super::recipe::ImageRecipe;
 use crate::data::TrainingData;
 use crate::error::PipelineError;
+use crate::recipe::Recipe;
+use crate::run::RunFolder;
+use crate::skipped::{self, SkippedList};
 
 /// Training and held-out pictures.
 #[derive(Debug)]
@@ -22,14 +27,35 @@ impl ImageData {
     /// Opens the folder that a recipe names.
     ///
     /// # Errors
-    /// If there is no dataset, or one of another layout.
+    /// If there is no dataset, one of another layout, or too much of it is broken.
     pub fn open(recipe: &ImageRecipe) -> Result<Self, PipelineError> {
         let path = Path::new(&recipe.data.path);
-        let open = |split| ImageDataset::open(path, recipe.image_spec(), split);
+        let options = recipe.data.options();
+        let [train, test] = ImageDataset::open_both(path, recipe.image_spec(), options)?;
         Ok(Self {
-            train: open(Split::Train)?,
-            test: open(Split::Test)?,
+            train: train.filled(path, Split::Train)?,
+            test: test.filled(path, Split::Test)?,
         })
+    }
+
+    /// Lists what is left out in the run's folder, with what a run that is continued left out before.
+    ///
+    /// # Errors
+    /// If the list can't be read or written.
+    pub fn list_left_out<R: Recipe>(
+        &self,
+        run: &RunFolder<R>,
+    ) -> Result<SkippedList, PipelineError> {
+        let mut list = SkippedList::default();
+        // Both splits have one list.
+        for left_out in self.train.left_out() {
+            list.add(Skipped {
+                path: left_out.path,
+                reason: left_out.reason.to_string(),
+            });
+        }
+        list.keep_in(&run.file(skipped::FILE))?;
+        Ok(list)
     }
 }
 
@@ -62,10 +88,37 @@ impl HostBatch {
         indices: &[usize],
         flips: &[bool],
     ) -> Result<Self, DataError> {
+        let samples = indices.iter().map(|&index| dataset.get(index));
+        Self::of(dataset, samples, flips)
+    }
+
+    /// The same, but others stand in for pictures that can't be decoded. They were whole when the
+    /// dataset was opened; which ones stand in depends on `random` alone.
+    ///
+    /// # Errors
+    /// If none of many can be decoded.
+    pub fn read_or_draw(
+        dataset: &ImageDataset,
+        indices: &[usize],
+        flips: &[bool],
+        random: &mut RandomStream,
+    ) -> Result<Self, DataError> {
+        let mut draw = |bound: usize| random.below(bound);
+        let samples = indices.iter();
+        let samples = samples.map(|&index| dataset.get_or_draw(index, &mut draw));
+        Self::of(dataset, samples, flips)
+    }
+
+    fn of(
+        dataset: &ImageDataset,
+        samples: impl ExactSizeIterator<Item = Result<ImageSample, DataError>>,
+        flips: &[bool],
+    ) -> Result<Self, DataError> {
         let spec = dataset.spec();
-        let mut pixels = Vec::with_capacity(indices.len() * spec.bytes());
-        for (i, &index) in indices.iter().enumerate() {
-            let sample = dataset.get(index)?;
+        let count = samples.len();
+        let mut pixels = Vec::with_capacity(count * spec.bytes());
+        for (i, sample) in samples.enumerate() {
+            let sample = sample?;
             let flip = flips.get(i).copied().unwrap_or(false);
             for row in sample.pixels.chunks_exact(spec.width) {
                 let value = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
@@ -77,7 +130,7 @@ impl HostBatch {
         }
         Ok(Self {
             pixels,
-            count: indices.len(),
+            count,
             shape: [spec.channels, spec.height, spec.width],
         })
     }

@@ -9,7 +9,8 @@ use latentlm::codec_image::{
 use latentlm::core::Precision;
 use latentlm::core::{SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
-use latentlm_data::ImageSpec;
+use latentlm_data::{ImageSpec, ReadOptions};
+use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
@@ -35,13 +36,75 @@ pub struct ImageRecipe {
     pub sample: SampleConfig,
 }
 
-/// Where pictures come from.
-#[derive(Config, Debug, PartialEq)]
+/// Where pictures come from. Checkpoints of older versions lack the later keys, which then have
+/// their defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
     /// The folder.
     pub path: String,
     /// Whether training pictures are mirrored at random.
     pub horizontal_flip: bool,
+    /// Share of the pictures that may be left out because they can't be used.
+    #[serde(default = "DataConfig::default_max_broken")]
+    pub max_broken: f64,
+    /// Whether metadata may name files outside of the folder.
+    #[serde(default)]
+    pub outside: bool,
+    /// Most megabytes that a picture takes once it is decoded.
+    #[serde(default = "DataConfig::default_max_picture_mb")]
+    pub max_picture_mb: u64,
+    /// Most megabytes that the pictures of an IDX file take.
+    #[serde(default = "DataConfig::default_max_idx_mb")]
+    pub max_idx_mb: u64,
+}
+
+impl DataConfig {
+    /// Pictures of a folder, not mirrored, within the default bounds.
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            horizontal_flip: false,
+            max_broken: Self::default_max_broken(),
+            outside: false,
+            max_picture_mb: Self::default_max_picture_mb(),
+            max_idx_mb: Self::default_max_idx_mb(),
+        }
+    }
+
+    fn default_max_broken() -> f64 {
+        ReadOptions::default().max_broken
+    }
+
+    fn default_max_picture_mb() -> u64 {
+        ReadOptions::default().max_picture_bytes / ReadOptions::MEGABYTE
+    }
+
+    fn default_max_idx_mb() -> u64 {
+        ReadOptions::default().max_idx_bytes / ReadOptions::MEGABYTE
+    }
+
+    /// How the folder is read.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            max_broken: self.max_broken,
+            outside: self.outside,
+            max_picture_bytes: self.max_picture_mb.saturating_mul(ReadOptions::MEGABYTE),
+            max_idx_bytes: self.max_idx_mb.saturating_mul(ReadOptions::MEGABYTE),
+        }
+    }
+
+    fn validate(&self) -> Result<(), PipelineError> {
+        let reason = if !(0.0..=1.0).contains(&self.max_broken) {
+            "data.max_broken must lie between 0 and 1"
+        } else if self.max_picture_mb == 0 || self.max_idx_mb == 0 {
+            "data.max_picture_mb and data.max_idx_mb must be positive"
+        } else {
+            return Ok(());
+        };
+        Err(PipelineError::Config {
+            reason: reason.into(),
+        })
+    }
 }
 
 /// How samples are drawn.
@@ -78,10 +141,7 @@ impl Default for ImageRecipe {
         };
         Self {
             seed: 1,
-            data: DataConfig {
-                path: "datasets/mnist".into(),
-                horizontal_flip: false,
-            },
+            data: DataConfig::new("datasets/mnist"),
             codec: default_codec(),
             codec_loss: CodecLossConfig::new().with_kl_weight(0.003),
             codec_train: stage.clone(),
@@ -137,6 +197,7 @@ impl Recipe for ImageRecipe {
     }
 
     fn validate(&self) -> Result<(), PipelineError> {
+        self.data.validate()?;
         self.codec.validate()?;
         self.codec_loss.validate()?;
         self.codec_train.validate("codec_train")?;

@@ -94,10 +94,7 @@ impl Default for MixedRecipe {
         let image = ImageRecipe::default();
         Self {
             seed: 1,
-            data: DataConfig {
-                path: "datasets/twemoji".into(),
-                horizontal_flip: false,
-            },
+            data: DataConfig::new("datasets/twemoji"),
             text: MixedTextConfig {
                 data: "datasets/addresses".into(),
                 tokenizer: TokenizerKind::ByteLevelBpe,

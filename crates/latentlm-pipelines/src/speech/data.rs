@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset, SpokenWord};
-use latentlm_data::{DataError, Split, TextTokenizer};
+use latentlm_data::{DataError, KnownText, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
 use crate::data::TrainingData;
@@ -57,7 +57,8 @@ impl SpeechData {
     /// If there is no corpus, one of another layout, or one that has no words to compose of.
     pub fn open(recipe: &SpeechRecipe) -> Result<Self, PipelineError> {
         let path = Path::new(&recipe.data.path);
-        let open = |split| SpeechDataset::open(path, recipe.speech_spec(), split);
+        let open =
+            |split| SpeechDataset::open_within(path, recipe.speech_spec(), split, recipe.bounds());
         let (train, test) = (open(Split::Train)?, open(Split::Test)?);
         let composer = match Composer::new(&train) {
             Ok(composer) => Some(composer.on_grid(recipe.codec.hop_samples())),
@@ -152,6 +153,11 @@ impl SpeechData {
             (0..few).map(move |index| self.compose(composer, index).text)
         });
         recorded.chain(composed).collect()
+    }
+
+    /// The characters and words of the recordings, of which the composed utterances are made.
+    pub fn known(&self) -> KnownText {
+        KnownText::of((0..self.train.len()).map(|index| self.train.text(index)))
     }
 
     /// The vocabulary that a recipe asks for.
@@ -259,7 +265,8 @@ mod tests {
         }
         std::fs::write(folder.join("metadata.jsonl"), lines).unwrap();
         let path = format!("data.path={}", folder.display());
-        SpeechData::open(&SpeechRecipe::resolve(None, &[path]).unwrap()).unwrap()
+        let changes = [path, "data.outside=true".to_owned()];
+        SpeechData::open(&SpeechRecipe::resolve(None, &changes).unwrap()).unwrap()
     }
 
     #[test]

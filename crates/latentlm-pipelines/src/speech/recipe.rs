@@ -8,7 +8,8 @@ use latentlm::core::Precision;
 use latentlm::core::{SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
 use latentlm_data::TokenizerKind;
-use latentlm_data::speech::SpeechSpec;
+use latentlm_data::speech::{SpeechBounds, SpeechSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
@@ -36,11 +37,15 @@ pub struct SpeechRecipe {
     pub sample: SpeakConfig,
 }
 
-/// Where recordings come from.
-#[derive(Config, Debug, PartialEq)]
+/// Where recordings come from. Checkpoints of older versions lack the later keys, which then have
+/// their defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeechDataConfig {
     /// The folder.
     pub path: String,
+    /// Whether tables may name recordings outside of the folder.
+    #[serde(default)]
+    pub outside: bool,
     /// Root mean square of speech, in dB of full scale.
     pub loudness_dbfs: f64,
     /// Whether silence at both ends is cut.
@@ -115,6 +120,7 @@ impl Default for SpeechRecipe {
             seed: 1,
             data: SpeechDataConfig {
                 path: "datasets/voice".into(),
+                outside: false,
                 loudness_dbfs: -23.0,
                 trim_silence: true,
                 min_seconds: 0.1,
@@ -254,6 +260,14 @@ impl SpeechRecipe {
             trim_silence: self.data.trim_silence,
             min_seconds: self.data.min_seconds,
             max_seconds: self.data.max_seconds,
+        }
+    }
+
+    /// What the corpus may ask of the machine.
+    pub fn bounds(&self) -> SpeechBounds {
+        SpeechBounds {
+            outside: self.data.outside,
+            ..SpeechBounds::default()
         }
     }
 

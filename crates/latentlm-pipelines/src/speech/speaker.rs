@@ -1,25 +1,26 @@
 //! A trained model, ready to speak: all it needs is a checkpoint folder.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::{Codec, DecoderState};
-use latentlm::core::bundle::load_module;
+use latentlm::core::bundle::{io_error, load_module};
 use latentlm::{
     LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec, core::SignalLayout,
 };
-use latentlm_data::TextTokenizer;
 use latentlm_data::speech::read_audio;
+use latentlm_data::{KnownText, TextTokenizer, Unheard};
 
 use super::codec::decode;
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
-use crate::TOKENIZER;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
 use crate::run::{Manifest, RunFolder, ema_file};
 use crate::tensors::host_values;
+use crate::{KNOWN_TEXT, TOKENIZER};
 
 /// Texts that are spoken at once: more would not be faster, and take more memory.
 const BATCH: usize = 16;
@@ -31,6 +32,8 @@ pub struct Speaker {
     codec: Codec,
     model: SpeechLm,
     tokenizer: TextTokenizer,
+    /// What it was trained on, if its checkpoint says that.
+    known: Option<KnownText>,
     device: Device,
 }
 
@@ -77,6 +80,7 @@ impl Speaker {
             codec,
             model,
             tokenizer,
+            known: None,
             device,
         }
     }
@@ -103,7 +107,11 @@ impl Speaker {
         let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
         let model = recipe.model(tokenizer.vocabulary()).init(device);
         let model = load_module(model, &folder.join(ema_file("model")))?;
-        Ok(Self::new(recipe, (codec, model), tokenizer, device.clone()))
+        let known = read_known(&folder.join(KNOWN_TEXT))?;
+        Ok(Self {
+            known,
+            ..Self::new(recipe, (codec, model), tokenizer, device.clone())
+        })
     }
 
     /// The recipe that it was trained with.
@@ -265,6 +273,13 @@ impl Speaker {
         Ok(())
     }
 
+    /// Characters and words of some texts that training never had: they may sound like anything.
+    /// Nothing where the checkpoint does not say what it was trained on.
+    pub fn unheard(&self, texts: &[String]) -> Unheard {
+        let known = self.known.as_ref();
+        known.map_or_else(Unheard::default, |known| known.unheard(texts))
+    }
+
     fn prompt(
         &self,
         text: &str,
@@ -301,6 +316,15 @@ impl Speaker {
                 options.steps, options.guidance_scale, options.noise_temperature
             ),
         })
+    }
+}
+
+/// What a checkpoint was trained on; checkpoints of older versions do not say that.
+fn read_known(path: &Path) -> Result<Option<KnownText>, PipelineError> {
+    match std::fs::read_to_string(path) {
+        Ok(json) => Ok(Some(KnownText::from_json(&json)?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", path)(error).into()),
     }
 }
 

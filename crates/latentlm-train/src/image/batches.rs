@@ -33,7 +33,8 @@ impl Batches {
                 let indices = order.batch(round);
                 let mut random = RandomStream::for_step(seed, "flip", round);
                 let flips: Vec<bool> = indices.iter().map(|_| flip && random.chance(0.5)).collect();
-                let batch = HostBatch::read(&dataset, &indices, &flips);
+                let mut random = RandomStream::for_step(seed, "stand-in", round);
+                let batch = HostBatch::read_or_draw(&dataset, &indices, &flips, &mut random);
                 if sender.send(batch).is_err() {
                     return;
                 }
@@ -49,5 +50,57 @@ impl Iterator for Batches {
     /// The next batch; `None` after the last.
     fn next(&mut self) -> Option<Self::Item> {
         self.receiver.recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_data::{ImageSpec, Split};
+    use latentlm_pipelines::ImageRecipe;
+    use latentlm_pipelines::Recipe;
+
+    /// Two trainings meet the same broken pictures and learn from the same others; so does one that
+    /// is continued.
+    #[test]
+    fn stand_ins_depend_on_seed_and_step_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |i: u8| dir.path().join(format!("{i}.png"));
+        for i in 0..40 {
+            let picture = image::GrayImage::from_pixel(4, 4, image::Luma([i * 6]));
+            picture.save(file(i)).unwrap();
+        }
+        let spec = ImageSpec {
+            channels: 1,
+            height: 4,
+            width: 4,
+        };
+        let dataset = ImageDataset::open(dir.path(), spec, Split::Train).unwrap();
+        (0..40)
+            .step_by(3)
+            .for_each(|i| std::fs::write(file(i), b"gone").unwrap());
+        let overrides = [
+            "codec_train.batch_size=8",
+            "codec_train.steps=12",
+            "codec_train.warmup_steps=2",
+        ];
+        let recipe = ImageRecipe::resolve(None, &overrides.map(String::from)).unwrap();
+        let batches = |seed: u64, first: u64| {
+            let stage = &recipe.codec_train;
+            let mut batches = Batches::start(dataset.clone(), &recipe.data, stage, seed, first);
+            let next = || batches.next().map(|batch| batch.unwrap().pixels);
+            std::iter::from_fn(next).collect::<Vec<Vec<f32>>>()
+        };
+        let all = batches(1, 0);
+        assert_eq!(all.len(), 12);
+        assert_eq!(batches(1, 0), all);
+        assert_eq!(batches(1, 5), all[5..]);
+        assert_ne!(batches(2, 0), all);
+        let broken = |value: &f32| (((value + 1.0) * 127.5 / 6.0).round() as u8).is_multiple_of(3);
+        assert!(
+            !all.iter().flatten().any(broken),
+            "no broken picture is seen"
+        );
+        assert!(!dataset.left_out().is_empty());
     }
 }

@@ -34,6 +34,7 @@ pub fn encode(recipe: ImageRecipe, options: RunOptions) -> Result<Option<Encoded
     }
     let codec = load_image_codec(&context.run, &context.device)?;
     let cache = stage_lm::latents(&mut context, &codec)?;
+    context.data.list_left_out(&context.run)?;
     let whitening = stage_lm::measure(&codec, &cache, seed, &context.device)?;
     Ok(Some(Encoded {
         codec,

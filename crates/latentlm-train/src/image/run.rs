@@ -24,7 +24,9 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd, T
     precision::check(recipe.lm.precision, &options)?;
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
+    context.data.list_left_out(&context.run)?;
     let finished = stage_codec::train(&mut context)? && stage_lm::train(&mut context)?;
+    let left_out = context.data.list_left_out(&context.run)?;
     let report = write_image_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);
@@ -34,6 +36,6 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd, T
         samples: context.run.file(&format!("samples/lm-step-{last}.png")),
         report,
         seconds: started.elapsed().as_secs_f64(),
-        skipped: Vec::new(),
+        skipped: left_out.into_vec(),
     })
 }

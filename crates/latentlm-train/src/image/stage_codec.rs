@@ -234,7 +234,11 @@ pub fn encode_all(
     for &flip in mirrored {
         for start in (0..count).step_by(100) {
             let indices: Vec<usize> = (start..count.min(start + 100)).collect();
-            let batch = HostBatch::read(&context.data.train, &indices, &vec![flip; indices.len()])?;
+            let flips = vec![flip; indices.len()];
+            let mut random =
+                RandomStream::for_step(context.recipe.seed, "stand-in-latents", start as u64);
+            let train = &context.data.train;
+            let batch = HostBatch::read_or_draw(train, &indices, &flips, &mut random)?;
             let pictures = batch.tensor(&context.device);
             parameters.extend(host_values(codec.encode_parameters(pictures)));
             labels.extend(indices.iter().map(|&i| context.data.train.label(i)));

@@ -28,11 +28,13 @@ pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, T
     let data = MixedData::open(&recipe)?;
     let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;
+    context.data.pictures.list_left_out(&context.run)?;
     let encoded = image::encode(context.recipe.image(), codec_options)?;
     let finished = match encoded {
         Some(encoded) => stage_lm::train(&mut context, encoded)?,
         None => false,
     };
+    let left_out = context.data.pictures.list_left_out(&context.run)?;
     let report = write_mixed_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);
@@ -42,6 +44,6 @@ pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, T
         samples: context.run.file(&format!("samples/lm-step-{last}.png")),
         report,
         seconds: started.elapsed().as_secs_f64(),
-        skipped: Vec::new(),
+        skipped: left_out.into_vec(),
     })
 }

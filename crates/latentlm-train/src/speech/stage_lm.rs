@@ -11,8 +11,8 @@ use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_eval::save_spectrograms;
 use latentlm_kernels::ROWS_A_PART;
 use latentlm_pipelines::{
-    Speaker, SpeechData, SpeechRecipe, TOKENIZER, hop_samples, host_values, load_speech_codec,
-    signal,
+    KNOWN_TEXT, Speaker, SpeechData, SpeechRecipe, TOKENIZER, hop_samples, host_values,
+    load_speech_codec, signal,
 };
 
 use super::held_out::HeldOut;
@@ -36,6 +36,8 @@ struct LmStage<'a> {
     codec: Codec,
     cache: LatentCache,
     tokenizer: TextTokenizer,
+    /// The characters and words of the texts, for those who speak.
+    known: String,
     /// Every utterance of the cache.
     documents: Vec<SpeechDocument>,
     whitening: Whitening,
@@ -86,6 +88,7 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     if let Some((folder, manifest)) = latest {
         model.restore("model", &folder, manifest.step)?;
     }
+    let known = context.data.known().to_json()?;
     let stage = LmStage {
         held_out,
         order: order(&recipe, &documents),
@@ -94,6 +97,7 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
         codec,
         cache,
         tokenizer,
+        known,
         documents,
         whitening,
         device,
@@ -422,6 +426,7 @@ impl Stage for LmStage<'_> {
                 .checkpoint(&manifest, |bundle| -> Result<(), TrainError> {
                     self.model.save("model", bundle)?;
                     bundle.write(TOKENIZER, vocabulary.as_bytes())?;
+                    bundle.write(KNOWN_TEXT, self.known.as_bytes())?;
                     // With the codec in it, the folder alone is enough to speak from.
                     Ok(save_module(&self.codec, &bundle.path("codec.safetensors"))?)
                 })?;

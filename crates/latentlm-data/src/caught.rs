@@ -1,0 +1,116 @@
+//! Panics of other people's decoders: caught where we call them, and told as an error. A broken
+//! file is that file's fault and must not end a training of thousands of files.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+use std::thread;
+
+thread_local! {
+    /// Whether a panic of this thread is about to be caught, so that its text must not be printed.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets this thread's `QUIET`, and sets it back when it is dropped.
+struct Quiet {
+    before: bool,
+}
+
+impl Quiet {
+    fn begin() -> Self {
+        install();
+        Self {
+            before: QUIET.replace(true),
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        QUIET.set(self.before);
+    }
+}
+
+/// Wraps the process's panic hook once: panics of quiet threads are not printed, all others go to
+/// the hook that was there before.
+fn install() {
+    static ONCE: Once = Once::new();
+    // Within a panic the hook can't be changed; whoever catches next tries again.
+    if thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // While a thread ends, its own values may be gone already.
+            if !QUIET.try_with(Cell::get).unwrap_or(false) {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Calls a library that may panic on broken input. What it was given is dropped afterwards: nothing
+/// that it left half done is used again.
+///
+/// # Errors
+/// If it panicked: with the text of the panic, on one line, for the error of the file.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    let quiet = Quiet::begin();
+    let outcome = panic::catch_unwind(AssertUnwindSafe(call));
+    drop(quiet);
+    outcome.map_err(|payload| told(&*payload))
+}
+
+/// A panic's text on one line.
+fn told(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let words: Vec<&str> = text.unwrap_or_default().split_whitespace().collect();
+    match words.is_empty() {
+        true => "the decoder failed".to_owned(),
+        false => format!("the decoder failed: {}", words.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_line() {
+        assert_eq!(caught(|| 7), Ok(7));
+        let index = 5;
+        let outside = caught(|| [1, 2, 3][std::hint::black_box(index)]);
+        let message = outside.unwrap_err();
+        assert!(
+            message.starts_with("the decoder failed: index out of bounds"),
+            "{message}"
+        );
+        let lines = caught(|| panic!("two\n  lines of {index}"));
+        let lines: Result<(), String> = lines;
+        assert_eq!(lines.unwrap_err(), "the decoder failed: two lines of 5");
+        let other = caught(|| panic::panic_any(7));
+        let other: Result<(), String> = other;
+        assert_eq!(other.unwrap_err(), "the decoder failed");
+    }
+
+    /// Only while a call is being caught, and only on its thread, is a panic's text kept back.
+    #[test]
+    fn a_thread_is_quiet_only_while_it_is_caught() {
+        let quiet = || QUIET.get();
+        assert!(!quiet());
+        let inner = caught(|| {
+            let nested: Result<(), String> = caught(|| panic!("nested"));
+            assert!(nested.is_err() && quiet(), "the outer call is still caught");
+            assert!(!thread::spawn(quiet).join().unwrap());
+            quiet()
+        });
+        assert_eq!(inner, Ok(true));
+        let panicked: Result<(), String> = caught(|| panic!("caught"));
+        assert!(panicked.is_err() && !quiet());
+    }
+}

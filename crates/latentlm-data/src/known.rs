@@ -1,0 +1,201 @@
+//! What of a language a model was trained on, and what of a text it has never met.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+use crate::normal::normal_text;
+
+/// Different words that are kept. A corpus of more has so many that a new one says nothing.
+const MOST_WORDS: usize = 200_000;
+/// Characters and words that are named where they are printed; the others are counted.
+const NAMED: usize = 20;
+
+/// The characters and words of all texts that a model was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownText {
+    characters: BTreeSet<char>,
+    /// Without case and the punctuation around them; `None` where there are too many.
+    words: Option<BTreeSet<String>>,
+}
+
+/// What of some texts a model never met. Its `Display` is one line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unheard {
+    /// Characters, in the order in which they come.
+    pub characters: Vec<char>,
+    /// Words, likewise.
+    pub words: Vec<String>,
+}
+
+impl KnownText {
+    /// The characters and words of texts.
+    pub fn of<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
+        let mut characters = BTreeSet::new();
+        let mut words = Some(BTreeSet::new());
+        for text in texts {
+            let text = normal_text(text.as_ref());
+            characters.extend(text.chars());
+            if let Some(known) = &mut words {
+                known.extend(text.split(' ').filter_map(plain_word));
+            }
+            words = words.filter(|known| known.len() <= MOST_WORDS);
+        }
+        Self { characters, words }
+    }
+
+    /// What of some texts is not among them.
+    pub fn unheard<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Unheard {
+        let mut unheard = Unheard::default();
+        let (mut characters, mut words) = (BTreeSet::new(), BTreeSet::new());
+        for text in texts {
+            let text = normal_text(text.as_ref());
+            // A corpus of single words has no spaces, and yet they part words.
+            let new = text
+                .chars()
+                .filter(|c| *c != ' ' && !self.characters.contains(c));
+            unheard
+                .characters
+                .extend(new.filter(|c| characters.insert(*c)));
+            let Some(known) = &self.words else { continue };
+            let new = text.split(' ').filter(|word| word.chars().all(spaced));
+            let new = new.filter_map(plain_word);
+            let new = new.filter(|word| !known.contains(word));
+            unheard
+                .words
+                .extend(new.filter(|word| words.insert(word.clone())));
+        }
+        unheard
+    }
+
+    /// As JSON, to be kept beside a model.
+    ///
+    /// # Errors
+    /// Never: there is nothing in it that JSON has no form for.
+    pub fn to_json(&self) -> Result<String, DataError> {
+        serde_json::to_string(self).map_err(|error| DataError::Text {
+            reason: format!("cannot write what was trained on: {error}"),
+        })
+    }
+
+    /// What [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn from_json(json: &str) -> Result<Self, DataError> {
+        serde_json::from_str(json).map_err(|error| DataError::Text {
+            reason: format!("cannot read what was trained on: {error}"),
+        })
+    }
+}
+
+impl Unheard {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.characters.is_empty() && self.words.is_empty()
+    }
+}
+
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let characters: Vec<String> = self.characters.iter().map(char::to_string).collect();
+        let lists = [("character", &characters), ("word", &self.words)];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        for (place, (what, list)) in lists.enumerate() {
+            let begin = ["training never had the ", "; nor the "][place.min(1)];
+            let plural = ["s", ""][usize::from(list.len() == 1)];
+            write!(f, "{begin}{what}{plural} ")?;
+            let named = list.iter().take(NAMED);
+            let named: Vec<String> = named.map(|name| format!("`{}`", shown(name))).collect();
+            f.write_str(&named.join(", "))?;
+            if list.len() > NAMED {
+                write!(f, " and {} more", list.len() - NAMED)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text without characters that would steer a terminal.
+fn shown(text: &str) -> String {
+    let shown = text.chars().map(|c| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    shown.collect()
+}
+
+/// A word without case and surrounding punctuation, if something is left of it.
+pub(crate) fn plain_word(word: &str) -> Option<String> {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    (!word.is_empty()).then(|| word.to_lowercase())
+}
+
+/// Whether a character is of a script that puts spaces between words. In others a whole sentence
+/// would be taken for one word, which no training ever had.
+fn spaced(c: char) -> bool {
+    !matches!(c,
+        '\u{e00}'..='\u{eff}'         // Thai, Lao
+        | '\u{1000}'..='\u{109f}'     // Burmese
+        | '\u{1780}'..='\u{17ff}'     // Khmer
+        | '\u{2e80}'..='\u{9fff}'     // Chinese, Japanese
+        | '\u{f900}'..='\u{faff}'
+        | '\u{ff66}'..='\u{ff9f}'
+        | '\u{20000}'..='\u{3ffff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_training_never_had_is_named_once() {
+        let known = KnownText::of(["three five nine", "Five, three!", "caf\u{e9}"]);
+        assert!(known.unheard(["nine THREE"]).words.is_empty());
+        assert!(known.unheard(["five\u{a0}cafe\u{301}\n"]).is_empty());
+        let unheard = known.unheard(["five zebra nine?", "Zebra: \u{e9}x"]);
+        assert_eq!(unheard.characters, ['z', 'b', '?', 'Z', ':', 'x']);
+        assert_eq!(unheard.words, ["zebra", "\u{e9}x"]);
+        assert_eq!(
+            unheard.to_string(),
+            "training never had the characters `z`, `b`, `?`, `Z`, `:`, `x`; nor the words \
+             `zebra`, `\u{e9}x`"
+        );
+        let one = known.unheard(["three-five"]);
+        assert_eq!(
+            one.to_string(),
+            "training never had the character `-`; nor the word `three-five`"
+        );
+        let control = known.unheard(["five\u{1b}"]);
+        assert_eq!(
+            control.to_string(),
+            "training never had the character `\\u{1b}`"
+        );
+    }
+
+    #[test]
+    fn sentences_without_spaces_are_no_words() {
+        let known = KnownText::of(["\u{4f60}\u{597d}", "one"]);
+        let unheard = known.unheard(["\u{597d}\u{4f60}"]);
+        assert!(unheard.is_empty(), "{unheard:?}");
+        assert_eq!(known.unheard(["\u{6211}"]).characters, ['\u{6211}']);
+    }
+
+    #[test]
+    fn it_travels_as_json_and_many_words_are_not_kept() {
+        let known = KnownText::of(["three five", "nine"]);
+        let json = known.to_json().unwrap();
+        assert_eq!(KnownText::from_json(&json).unwrap(), known);
+        assert!(KnownText::from_json("{}").is_err());
+        let many = (0..=MOST_WORDS).map(|number| format!("a{number}"));
+        let many = KnownText::of(many);
+        let unheard = many.unheard(["zebra a1"]);
+        assert_eq!(unheard.words, Vec::<String>::new());
+        assert_eq!(unheard.characters, ['z', 'e', 'b', 'r']);
+        let long = (0..30).map(|number| format!("{number}"));
+        let named = known.unheard(long).to_string();
+        assert!(named.ends_with("`19` and 10 more"), "{named}");
+    }
+}

@@ -1,0 +1,417 @@
+//! Pictures that a table names: `metadata.jsonl` or `metadata.csv`, beside them or in the folders
+//! `train` and `test`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::csv;
+use crate::dataset::Split;
+use crate::error::DataError;
+use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source, unused};
+use crate::options::ReadOptions;
+use crate::split::held_out;
+use crate::walk::{LeftOut, WalkOptions, read_text, walk};
+
+/// Names of a table, the first one that is there is read.
+const TABLES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
+/// Largest table that is read.
+const MAX_TABLE_BYTES: u64 = 512 * ReadOptions::MEGABYTE;
+/// What a record must have, as messages say it.
+const WANTED: &str = "needs `file_name`, or `sheet`, `sheet_x` and `sheet_y`";
+/// Endings of sounds, which `file_name` names in tables of speech.
+const SOUNDS: [&str; 8] = ["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "wma"];
+
+/// A table of pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    path: PathBuf,
+    /// The folder that it lies in, as seen from the dataset: empty, or `train/`.
+    prefix: String,
+    /// The split that its folder stands for.
+    split: Option<Split>,
+}
+
+impl Table {
+    /// Whether it is `metadata.csv`.
+    pub(crate) fn is_csv(&self) -> bool {
+        self.path.extension().is_some_and(|ending| ending == "csv")
+    }
+}
+
+/// The tables of a dataset; none if it has none.
+///
+/// # Errors
+/// If there is a table of something else.
+pub(crate) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
+    if let Some(table) = table(folder, "", None)? {
+        return Ok(vec![table]);
+    }
+    let train = table(&folder.join("train"), "train/", Some(Split::Train))?;
+    let Some(mut train) = train else {
+        return Ok(Vec::new());
+    };
+    for held_out in HELD_OUT_FOLDERS {
+        let (below, prefix) = (folder.join(held_out), format!("{held_out}/"));
+        if let Some(test) = table(&below, &prefix, Some(Split::Test))? {
+            return Ok(vec![train, test]);
+        }
+    }
+    // Without a held-out folder, the training folder is divided.
+    train.split = None;
+    Ok(vec![train])
+}
+
+fn table(folder: &Path, prefix: &str, split: Option<Split>) -> Result<Option<Table>, DataError> {
+    let there = |name: &&str| folder.join(name).is_file();
+    let Some(name) = TABLES.into_iter().find(there) else {
+        return Ok(None);
+    };
+    let path = folder.join(name);
+    if name.ends_with("csv") {
+        let text = read_text(&path, MAX_TABLE_BYTES)?;
+        let header = csv::header(&text);
+        let has = |column: &str| header.iter().any(|own| own == column);
+        if !has("file_name") && !has("sheet") {
+            let found = header.join("`, `");
+            let reason = format!(
+                "names no pictures: its first line must name the columns, `file_name` among them, \
+                 and `text`, `label` and `split` where there are such; found `{found}`. Speech is \
+                 trained on with train-tts"
+            );
+            return Err(DataError::malformed(&path, reason));
+        }
+    }
+    let prefix = prefix.to_owned();
+    Ok(Some(Table {
+        path,
+        prefix,
+        split,
+    }))
+}
+
+/// Whether a folder has a table whose first record names a picture.
+pub(crate) fn names_pictures(folder: &Path) -> bool {
+    let Ok(tables) = tables(folder) else {
+        return false;
+    };
+    let Some(rows) = tables.first().and_then(|table| rows(table).ok()) else {
+        return false;
+    };
+    let first = rows.into_iter().find_map(|(_, record)| record.ok());
+    first.is_some_and(|record| record.sheet.is_some() || record.file_name.is_some_and(no_sound))
+}
+
+fn no_sound(file: String) -> bool {
+    !is_sound(&file)
+}
+
+fn is_sound(file: &str) -> bool {
+    let ending = Path::new(file)
+        .extension()
+        .and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| SOUNDS.contains(&ending.to_ascii_lowercase().as_str()))
+}
+
+/// A record of a table.
+#[derive(Debug, Default, Deserialize)]
+struct Record {
+    file_name: Option<String>,
+    sheet: Option<String>,
+    sheet_x: Option<u32>,
+    sheet_y: Option<u32>,
+    text: Option<String>,
+    label: Option<Label>,
+    split: Option<String>,
+    /// What tables of speech have.
+    audio: Option<serde_json::Value>,
+    audio_filepath: Option<serde_json::Value>,
+}
+
+/// A class as a record names it. Numbers come first and in their own order: 2 before 10.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`label` must be a string or a whole number from 0"
+)]
+enum Label {
+    Number(u32),
+    Name(String),
+}
+
+impl Label {
+    /// `"7"` and `7` are one class.
+    fn normal(self) -> Self {
+        match self {
+            Self::Name(name) => match name.parse::<u32>() {
+                Ok(number) if number.to_string() == name => Self::Number(number),
+                _ => Self::Name(name),
+            },
+            number => number,
+        }
+    }
+
+    fn into_name(self) -> String {
+        match self {
+            Self::Name(name) => name,
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// A line's number, and its record or what is wrong with it.
+type Row = (usize, Result<Record, String>);
+
+/// The records of a table with the numbers of their lines.
+fn rows(table: &Table) -> Result<Vec<Row>, DataError> {
+    let text = read_text(&table.path, MAX_TABLE_BYTES)?;
+    if table.is_csv() {
+        let header = csv::header(&text);
+        let rows = csv::rows(&text).into_iter().skip(1);
+        let record = |row: Result<Vec<String>, String>| Record::of_row(&header, row?);
+        return Ok(rows.map(|(line, row)| (line, record(row))).collect());
+    }
+    let lines = (1..).zip(text.lines());
+    let filled = lines.filter(|(_, line)| !line.trim().is_empty());
+    let record = |line: &str| serde_json::from_str(line).map_err(|e| format!("not a record: {e}"));
+    Ok(filled
+        .map(|(number, line)| (number, record(line)))
+        .collect())
+}
+
+impl Record {
+    /// A row of a table with a header. Empty cells are not there.
+    fn of_row(header: &[String], row: Vec<String>) -> Result<Self, String> {
+        if row.len() != header.len() {
+            let (found, wanted) = (row.len(), header.len());
+            return Err(format!("has {found} cells, the first line has {wanted}"));
+        }
+        let mut record = Self::default();
+        for (column, cell) in header.iter().zip(row) {
+            if cell.trim().is_empty() {
+                continue;
+            }
+            let number = |cell: &str| {
+                cell.trim()
+                    .parse::<u32>()
+                    .map_err(|_| format!("`{column}` must be a whole number from 0, not `{cell}`"))
+            };
+            match column.as_str() {
+                "file_name" => record.file_name = Some(cell),
+                "sheet" => record.sheet = Some(cell),
+                "sheet_x" => record.sheet_x = Some(number(&cell)?),
+                "sheet_y" => record.sheet_y = Some(number(&cell)?),
+                "text" => record.text = Some(cell),
+                "label" => record.label = Some(Label::Name(cell)),
+                "split" => record.split = Some(cell),
+                _ => {}
+            }
+        }
+        Ok(record)
+    }
+
+    /// The sample's name inside the dataset, and where its pixels are.
+    fn source(
+        &self,
+        (folder, table): (&Path, &Table),
+        options: &ReadOptions,
+    ) -> Result<(String, Source), String> {
+        let place = |file: &str| {
+            let (name, inside) = (format!("{}{file}", table.prefix), Path::new(&table.prefix));
+            match options.outside || stays_inside(&inside.join(file)) {
+                true => Ok((name, folder.join(inside).join(file))),
+                false => Err(format!(
+                    "{file} lies outside of the dataset; data.outside=true (of `data check`: \
+                     --outside) allows that"
+                )),
+            }
+        };
+        match (&self.file_name, &self.sheet, self.sheet_x, self.sheet_y) {
+            (Some(file), ..) if is_sound(file) => Err(format!(
+                "{file} is a recording, no picture: speech is trained on with train-tts"
+            )),
+            (Some(file), ..) => {
+                let (name, path) = place(file)?;
+                match (path.is_file(), path.exists()) {
+                    (true, _) => Ok((name, Source::File(path))),
+                    (false, true) => Err(format!("{} is no regular file", path.display())),
+                    (false, false) => Err(format!("{} does not exist", path.display())),
+                }
+            }
+            (None, Some(sheet), Some(column), Some(row)) => {
+                let (_, sheet) = place(sheet)?;
+                let source = Source::Cell { sheet, column, row };
+                Ok((format!("{column},{row}"), source))
+            }
+            _ if self.audio.is_some() || self.audio_filepath.is_some() => Err(format!(
+                "{WANTED}, and names a recording: speech is trained on with train-tts"
+            )),
+            _ => Err(WANTED.into()),
+        }
+    }
+
+    /// The split that the record or its table says, and whether one of them does.
+    fn split(&self, name: &str, table: &Table) -> Result<(Split, bool), String> {
+        match (self.split.as_deref(), table.split) {
+            (None, None) => Ok((held_out(name), false)),
+            (None, Some(split)) => Ok((split, true)),
+            (Some("train"), _) => Ok((Split::Train, true)),
+            (Some(split), _) if HELD_OUT_FOLDERS.contains(&split) => Ok((Split::Test, true)),
+            (Some(split), _) => Err(format!("split `{split}` is neither `train` nor `test`")),
+        }
+    }
+
+    /// The sample, but for its class's number, and its class.
+    fn entry(
+        self,
+        place: (&Path, &Table),
+        options: &ReadOptions,
+    ) -> Result<(Entry, Label), String> {
+        let (name, source) = self.source(place, options)?;
+        let (split, given) = self.split(&name, place.1)?;
+        let label = self.label.unwrap_or(Label::Name("all".into())).normal();
+        let entry = Entry {
+            name,
+            source,
+            split,
+            given,
+            label: 0,
+            text: self.text,
+        };
+        Ok((entry, label))
+    }
+}
+
+/// Whether a path never leaves the folder that it begins in. Links are not looked at: whoever puts
+/// one into the folder means what lies behind it.
+fn stays_inside(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.components().all(|component| match component {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::CurDir => true,
+        Component::ParentDir => match depth.checked_sub(1) {
+            Some(above) => {
+                depth = above;
+                true
+            }
+            None => false,
+        },
+        Component::RootDir | Component::Prefix(_) => false,
+    })
+}
+
+/// Lists a folder with tables. Without labels there is one class, `all`.
+pub(crate) fn list_metadata(
+    folder: &Path,
+    tables: &[Table],
+    options: &ReadOptions,
+) -> Result<Listing, DataError> {
+    let mut listing = Listing::default();
+    let mut numbers = BTreeMap::new();
+    let mut labels = Vec::new();
+    for table in tables {
+        for (line, record) in rows(table)? {
+            let entry = record.and_then(|record| record.entry((folder, table), options));
+            match entry {
+                Ok((entry, label)) => {
+                    numbers.insert(label.clone(), 0);
+                    labels.push(label);
+                    listing.entries.push(entry);
+                }
+                Err(reason) => {
+                    let reason = format!("line {line}: {reason}");
+                    listing.broken.push(Broken {
+                        name: format!("{}:{line}", table.path.display()).into(),
+                        error: DataError::malformed(&table.path, reason),
+                    });
+                }
+            }
+        }
+    }
+    for (number, slot) in (0..).zip(numbers.values_mut()) {
+        *slot = number;
+    }
+    for (entry, label) in listing.entries.iter_mut().zip(&labels) {
+        entry.label = numbers.get(label).copied().unwrap_or_default();
+    }
+    listing.classes = numbers.into_keys().map(Label::into_name).collect();
+    Ok(listing)
+}
+
+/// What lies in the folder and is not named in a table.
+pub(crate) fn unnamed(
+    folder: &Path,
+    tables: &[Table],
+    entries: &[Entry],
+) -> Result<Vec<LeftOut>, DataError> {
+    let sources = entries.iter().map(|entry| match &entry.source {
+        Source::File(path) => path,
+        Source::Cell { sheet, .. } => sheet,
+    });
+    let mut named: BTreeSet<PathBuf> = sources.map(|path| plain(path)).collect();
+    named.extend(tables.iter().map(|table| plain(&table.path)));
+    let walked = walk(folder, WalkOptions::default())?;
+    let mut left_out = walked.left_out;
+    left_out.retain(|left| !named.contains(&plain(&left.path)));
+    let others = walked.files.into_iter();
+    let others = others.filter(|path| !named.contains(&plain(path)));
+    left_out.extend(others.map(|path| unused(path, "a picture that no line of the table names")));
+    Ok(left_out)
+}
+
+/// A path without the steps that lead back.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_the_folder_are_seen() {
+        for inside in ["a.png", "./a.png", "b/../a.png", "train/../b/a.png", "..a"] {
+            assert!(stays_inside(Path::new(inside)), "{inside}");
+        }
+        for outside in ["../a.png", "a/../../b.png", "/etc/passwd", "b/../../b/a"] {
+            assert!(!stays_inside(Path::new(outside)), "{outside}");
+        }
+        assert_eq!(plain(Path::new("a/./b/../c")), Path::new("a/c"));
+        assert_eq!(plain(Path::new("../a")), Path::new("../a"));
+    }
+
+    #[test]
+    fn a_table_of_speech_is_no_table_of_pictures() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("metadata.csv", "LJ001-0001|Printing|Printing\n");
+        let message = tables(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("`file_name` among them"), "{message}");
+        assert!(!names_pictures(dir.path()));
+        write(
+            "metadata.csv",
+            "\u{feff}file_name,text\r\na.png,\"a, b\"\r\n",
+        );
+        assert!(names_pictures(dir.path()));
+        write("metadata.csv", "file_name,transcription\na.wav,words\n");
+        assert!(!names_pictures(dir.path()));
+        write("metadata.jsonl", "{\"audio_filepath\": \"a.wav\"}\n");
+        assert!(!names_pictures(dir.path()));
+        write("metadata.jsonl", "\u{feff}{\"file_name\": \"a.png\"}\n");
+        assert!(names_pictures(dir.path()));
+    }
+}

@@ -1,0 +1,57 @@
+//! The one form in which text is trained on and used.
+
+use unicode_normalization::UnicodeNormalization;
+
+/// What some editors put in front of a text, and what is left of it where texts were joined.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A text as a model sees it: composed characters (Unicode's form NFC), one space wherever there is
+/// white space of any kind and length (line ends, tabs, no-break spaces), none at the ends, no byte
+/// order marks. Case, digits and punctuation stay as they are.
+///
+/// What looks alike becomes alike: without it, one invisible character changes the tokens, and with
+/// them the sound. What is normal already is not changed.
+///
+/// ```
+/// use latentlm_data::normal_text;
+///
+/// assert_eq!(normal_text("\u{feff}Cafe\u{301}\u{a0}at \r\n 9 "), "Caf\u{e9} at 9");
+/// ```
+pub fn normal_text(text: &str) -> String {
+    let composed: String = text
+        .chars()
+        .filter(|c| *c != BYTE_ORDER_MARK)
+        .nfc()
+        .collect();
+    let words: Vec<&str> = composed.split_whitespace().collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_alike_is_alike() {
+        for (raw, expected) in [
+            ("three five", "three five"),
+            ("\u{feff}three five", "three five"),
+            ("three\u{feff} five\u{feff}", "three five"),
+            ("three\r\nfive\r", "three five"),
+            (" three \t\u{a0}\u{202f}\u{3000}five\u{2028}", "three five"),
+            ("\u{85}three\u{2003}five", "three five"),
+            ("Gro\u{308}\u{df}e", "Gr\u{f6}\u{df}e"),
+            ("\u{212b}ngstro\u{308}m", "\u{c5}ngstr\u{f6}m"),
+            ("\u{1112}\u{1161}\u{11ab}", "\u{d55c}"),
+            // Compatible is not the same: these are said otherwise.
+            ("x\u{b2} \u{bd} \u{fb01}", "x\u{b2} \u{bd} \u{fb01}"),
+            // Case and digits are said as they are written.
+            ("NASA 7", "NASA 7"),
+            (" \r\n\u{feff}", ""),
+        ] {
+            let normal = normal_text(raw);
+            assert_eq!(normal, expected, "{raw:?}");
+            assert_eq!(normal_text(&normal), normal, "{raw:?} once more");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What the keys and columns of people's tables mean.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::audio::{ENDINGS, OTHER_ENDINGS};
+use super::table::Row;
+use crate::dataset::Split;
+
+/// Keys that hold a recording's path and nothing else.
+const AUDIO: [&str; 6] = [
+    "audio",
+    "audio_filepath",
+    "audio_file",
+    "audio_path",
+    "wav_path",
+    "wav",
+];
+/// Keys that hold the path of any file.
+const FILES: [&str; 5] = ["file_name", "path", "file", "filename", "id"];
+/// Keys of what is said. The first that is there counts.
+const TEXTS: [&str; 6] = [
+    "text",
+    "transcription",
+    "sentence",
+    "transcript",
+    "normalized_text",
+    "normalised_text",
+];
+/// In tables with a header, LJSpeech's among them, the text as it is spoken comes first.
+const SPOKEN: [&str; 6] = [
+    "normalized_text",
+    "normalised_text",
+    "text",
+    "transcription",
+    "sentence",
+    "transcript",
+];
+/// Keys of who says it.
+const SPEAKERS: [&str; 5] = ["speaker", "speaker_name", "speaker_id", "client_id", "spk"];
+/// Endings of pictures: a table that names them is of pictures.
+const PICTURES: [&str; 9] = [
+    "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif",
+];
+
+/// One recording as a table has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Entry {
+    pub(super) audio: String,
+    pub(super) text: String,
+    pub(super) speaker: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) split: Option<Split>,
+}
+
+/// Whether a name is a sound's (`Some(true)`), a picture's (`Some(false)`), or none of both.
+pub(super) fn names_sound(name: &str) -> Option<bool> {
+    let (_, ending) = name.trim().rsplit_once('.')?;
+    let ending = ending.to_ascii_lowercase();
+    let is = |list: &[&str]| list.contains(&ending.as_str());
+    match is(&ENDINGS) || is(&OTHER_ENDINGS) {
+        true => Some(true),
+        false => is(&PICTURES).then_some(false),
+    }
+}
+
+/// Whether a JSON record is about a recording.
+pub(super) fn is_record_of_sound(record: &Map<String, Value>) -> bool {
+    if AUDIO.iter().any(|key| record.contains_key(*key)) {
+        return true;
+    }
+    let name = FILES.iter().find_map(|key| word(record.get(*key)?));
+    name.is_some_and(|name| names_sound(&name) == Some(true))
+}
+
+/// A word of a record: a string, a number, or Hugging Face's `{"path": ...}`.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Object(map) => word(map.get("path")?),
+        _ => None,
+    }
+}
+
+/// A recording of a JSON record.
+pub(super) fn of_record(record: &Map<String, Value>) -> Result<Entry, String> {
+    let value = |keys: &[&str]| keys.iter().find_map(|key| word(record.get(*key)?));
+    let audio = value(&AUDIO).or_else(|| value(&FILES[..4]));
+    let audio = audio.ok_or_else(|| missing("audio", &[&AUDIO[1..2], &FILES[..2]].concat()))?;
+    let text = value(&TEXTS).ok_or_else(|| missing("text", &TEXTS[1..5]))?;
+    let split = value(&["split"]);
+    Ok(Entry {
+        audio,
+        text,
+        speaker: value(&SPEAKERS),
+        group: value(&["group"]),
+        split: split.as_deref().map(split_of).transpose()?,
+    })
+}
+
+fn missing(key: &str, others: &[&str]) -> String {
+    format!(
+        "not a record: missing field `{key}` (or `{}`)",
+        others.join("`, `")
+    )
+}
+
+fn split_of(name: &str) -> Result<Split, String> {
+    match name {
+        "train" => Ok(Split::Train),
+        "test" | "val" | "validation" => Ok(Split::Test),
+        _ => Err(format!("split `{name}` is neither `train` nor `test`")),
+    }
+}
+
+/// What the columns of a table are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// Whether the first row names them.
+    pub(super) header: bool,
+    audio: usize,
+    text: usize,
+    /// The text again, as it is spoken; empty where it is the same.
+    spoken: Option<usize>,
+    speaker: Option<usize>,
+    split: Option<usize>,
+}
+
+/// Why a table can't be read.
+pub(super) const NO_COLUMNS: &str = "says nowhere which of its columns is which: name them in the \
+    first line (`file_name`, `audio_file` or `path`, and `text`, `sentence` or `transcription`; \
+    perhaps `speaker` and `split`), or put | between them: `id|text`, `id|text|text as spoken`, \
+    `id|speaker|text`";
+
+impl Columns {
+    /// The columns of a table; `None` if they can't be told.
+    pub(super) fn of(rows: &[Row], separator: char) -> Option<Self> {
+        if let Some(columns) = rows.first().and_then(Self::named) {
+            return Some(columns);
+        }
+        let plain = Self {
+            header: false,
+            audio: 0,
+            text: 1,
+            spoken: None,
+            speaker: None,
+            split: None,
+        };
+        match (separator, rows.iter().map(|row| row.fields.len()).max()) {
+            // A comma may be of the text.
+            (',', _) => None,
+            (_, Some(0..=2) | None) => Some(plain),
+            _ => Some(match (speaks(rows, 1, 2), speaks(rows, 2, 1)) {
+                (Some(second), third) if third.is_none_or(|third| second <= third) => Self {
+                    text: 2,
+                    speaker: Some(1),
+                    ..plain
+                },
+                (_, Some(_)) => Self {
+                    speaker: Some(2),
+                    ..plain
+                },
+                _ => Self {
+                    spoken: Some(2),
+                    ..plain
+                },
+            }),
+        }
+    }
+
+    /// The columns that a first row names.
+    fn named(row: &Row) -> Option<Self> {
+        let names = row.fields.iter().map(|name| name.trim().to_lowercase());
+        let names: Vec<String> = names.collect();
+        let place = |keys: &[&str]| {
+            let mut keys = keys.iter();
+            keys.find_map(|key| names.iter().position(|name| name == key))
+        };
+        let audio = place(&AUDIO).or_else(|| place(&FILES))?;
+        let text = place(&SPOKEN)?;
+        Some(Self {
+            header: true,
+            audio,
+            text,
+            spoken: None,
+            speaker: place(&SPEAKERS),
+            split: place(&["split"]),
+        })
+    }
+
+    /// Whether the table is about recordings, by its first row of content.
+    pub(super) fn is_of_sound(&self, rows: &[Row]) -> bool {
+        let first = rows.get(usize::from(self.header));
+        let name = first.and_then(|row| row.fields.get(self.audio));
+        let bare = match rows.first().and_then(|row| row.fields.get(self.audio)) {
+            // Names without endings, under a key that only recordings have, or none.
+            Some(key) if self.header => AUDIO.contains(&key.trim().to_lowercase().as_str()),
+            _ => true,
+        };
+        name.and_then(|name| names_sound(name)).unwrap_or(bare)
+    }
+
+    /// The recording of a row.
+    pub(super) fn entry(&self, row: &Row) -> Result<Entry, String> {
+        let field = |place: usize| row.fields.get(place).map(|field| field.trim());
+        let named = |place: Option<usize>| field(place?).filter(|field| !field.is_empty());
+        let audio = field(self.audio).filter(|audio| !audio.is_empty());
+        let (Some(audio), Some(text)) = (audio, field(self.text)) else {
+            return Err("not `id|text` or `id|text|text`".into());
+        };
+        Ok(Entry {
+            audio: audio.into(),
+            text: named(self.spoken).unwrap_or(text).into(),
+            speaker: named(self.speaker).map(str::to_owned),
+            group: None,
+            split: named(self.split).map(split_of).transpose()?,
+        })
+    }
+}
+
+/// Whether a column holds speakers where another holds texts: single words that are not in the text
+/// beside them, and of which one at least comes with two different texts (a text and the same as it
+/// is spoken go together one to one). How many different ones there are, if so.
+fn speaks(rows: &[Row], speakers: usize, texts: usize) -> Option<usize> {
+    let mut first: HashMap<&str, &str> = HashMap::new();
+    let (mut several, mut all) = (false, HashSet::new());
+    for row in rows {
+        let (speaker, text) = (
+            row.fields.get(speakers)?.trim(),
+            row.fields.get(texts)?.trim(),
+        );
+        if speaker.is_empty() || speaker.contains(char::is_whitespace) {
+            return None;
+        }
+        let mut words = text.split(|c: char| !c.is_alphanumeric());
+        if words.any(|word| word.eq_ignore_ascii_case(speaker)) {
+            return None;
+        }
+        all.insert(speaker);
+        several |= *first.entry(speaker).or_insert(text) != text;
+    }
+    several.then_some(all.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::speech::table::rows;
+
+    fn entries(text: &str, separator: char) -> Vec<(String, String, Option<String>)> {
+        let rows = rows(text, separator);
+        let columns = Columns::of(&rows, separator).unwrap();
+        let rows = rows.iter().skip(usize::from(columns.header));
+        let entries = rows.map(|row| columns.entry(row).unwrap());
+        let parts = entries.map(|entry| (entry.audio, entry.text, entry.speaker));
+        parts.collect()
+    }
+
+    fn said(audio: &str, text: &str, speaker: Option<&str>) -> (String, String, Option<String>) {
+        (audio.into(), text.into(), speaker.map(str::to_owned))
+    }
+
+    #[test]
+    fn columns_are_told_by_what_is_in_them() {
+        let lj = "a|In 1455|In fourteen fifty-five\nb|Dr.|Doctor\nc|3|three\nd|3|three\ne|raw| \n";
+        let expected = [
+            said("a", "In fourteen fifty-five", None),
+            said("b", "Doctor", None),
+            said("c", "three", None),
+            said("d", "three", None),
+            said("e", "raw", None),
+        ];
+        assert_eq!(entries(lj, '|'), expected);
+        let piper = "a|bert|one two\nb|anna|three\nc|bert|four\n";
+        let expected = [
+            said("a", "one two", Some("bert")),
+            said("b", "three", Some("anna")),
+            said("c", "four", Some("bert")),
+        ];
+        assert_eq!(entries(piper, '|'), expected);
+        let xtts = "a.wav|one two|0\nb.wav|three|1\nc.wav|four|0\n";
+        let expected = [
+            said("a.wav", "one two", Some("0")),
+            said("b.wav", "three", Some("1")),
+            said("c.wav", "four", Some("0")),
+        ];
+        assert_eq!(entries(xtts, '|'), expected);
+        // Two speakers who say the same three words.
+        let words = "a|one|ann\nb|two|ann\nc|three|ann\nd|one|bob\ne|two|bob\nf|three|bob\n";
+        assert_eq!(entries(words, '|')[3], said("d", "one", Some("bob")));
+        assert_eq!(entries("a|one|more|than", '|'), [said("a", "more", None)]);
+    }
+
+    #[test]
+    fn columns_are_told_by_their_names() {
+        let table = "Audio_File | text|speaker_name\nwavs/a.wav|one|7\n";
+        let expected = [said("wavs/a.wav", "one", Some("7"))];
+        assert_eq!(entries(table, '|'), expected);
+        let table = "client_id\tpath\tsentence\nx9\ta.mp3\tOne, two.\n";
+        let expected = [said("a.mp3", "One, two.", Some("x9"))];
+        assert_eq!(entries(table, '\t'), expected);
+        let table = "file_name,transcription\nb.wav,\"one, two\"\n";
+        assert_eq!(entries(table, ','), [said("b.wav", "one, two", None)]);
+        let table = rows("a.wav,one\n", ',');
+        assert_eq!(Columns::of(&table, ','), None);
+    }
+
+    #[test]
+    fn tables_of_pictures_are_none_of_sound() {
+        let of_sound = |text: &str, separator| {
+            let rows = rows(text, separator);
+            Columns::of(&rows, separator).is_some_and(|columns| columns.is_of_sound(&rows))
+        };
+        assert!(!of_sound("file_name,text\n001.PNG,a cat\n", ','));
+        assert!(!of_sound("file_name,text\n001,a cat\n", ','));
+        assert!(of_sound("file_name,text\n001.WAV,a cat\n", ','));
+        assert!(of_sound("audio_file|text\n001|a cat\n", '|'));
+        assert!(of_sound("001|a cat\n", '|'));
+        assert!(!of_sound("001.jpg|a cat\n", '|'));
+    }
+
+    #[test]
+    fn records_have_many_keys() {
+        let entry = |json: &str| of_record(&serde_json::from_str(json).unwrap());
+        let said = |json: &str| entry(json).map(|e| (e.audio, e.text, e.speaker));
+        for json in [
+            r#"{"audio": "a.wav", "text": "one", "speaker": "7"}"#,
+            r#"{"audio_filepath": "a.wav", "text": "one", "duration": 1.0, "speaker": 7}"#,
+            r#"{"file_name": "a.wav", "transcription": "one", "speaker_id": 7}"#,
+            r#"{"audio": {"path": "a.wav", "bytes": null}, "sentence": "one", "client_id": "7"}"#,
+        ] {
+            let record = serde_json::from_str(json).unwrap();
+            assert!(is_record_of_sound(&record), "{json}");
+            let expected = ("a.wav".to_owned(), "one".to_owned(), Some("7".to_owned()));
+            assert_eq!(said(json), Ok(expected), "{json}");
+        }
+        for (json, part) in [
+            (
+                r#"{"audio": "a.wav"}"#,
+                "missing field `text` (or `transcription`",
+            ),
+            (
+                r#"{"text": "a"}"#,
+                "missing field `audio` (or `audio_filepath`",
+            ),
+            (
+                r#"{"audio": "a", "text": "b", "split": "tset"}"#,
+                "split `tset`",
+            ),
+        ] {
+            let message = entry(json).unwrap_err();
+            assert!(message.contains(part), "{message}");
+        }
+        let picture = serde_json::from_str(r#"{"file_name": "a.png", "text": "x"}"#).unwrap();
+        assert!(!is_record_of_sound(&picture));
+    }
+}

@@ -1,0 +1,131 @@
+//! Decoded channels becoming one, counted and measured on the way.
+
+use std::path::Path;
+
+use super::audio::Audio;
+use crate::error::DataError;
+
+/// A recording whose loudest sample lies below it, 80 dB below full scale, is silent.
+const SILENT_PEAK: f32 = 1e-4;
+/// Channels cancel each other out where this share of the loudest of them is left, 40 dB below.
+const CANCELLED: f32 = 0.01;
+
+/// How much sound a file may hold. What it holds is counted as it is decoded, whatever its header
+/// says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SoundLimits {
+    /// Samples of one channel, at the file's own rate: four bytes of memory each.
+    pub samples: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Default for SoundLimits {
+    /// 134 million samples, half a gigabyte: 50 minutes at 44.1 kHz, 2.3 hours at 16 kHz.
+    fn default() -> Self {
+        Self {
+            samples: 1 << 27,
+            seconds: f64::INFINITY,
+        }
+    }
+}
+
+impl SoundLimits {
+    /// The same, and no more than so many seconds.
+    pub(super) fn and_seconds(self, seconds: f64) -> Self {
+        Self {
+            seconds: self.seconds.min(seconds),
+            ..self
+        }
+    }
+
+    /// An error if `frames` are more than may be.
+    pub(super) fn check(
+        &self,
+        path: &Path,
+        frames: u64,
+        sample_rate_hz: u32,
+    ) -> Result<(), DataError> {
+        let seconds = frames as f64 / f64::from(sample_rate_hz);
+        let reason = if frames > self.samples as u64 {
+            format!(
+                "holds more than {} samples, the most that is read: cut it into several",
+                self.samples
+            )
+        } else if seconds > self.seconds {
+            format!("lasts more than {:.2} s", self.seconds)
+        } else {
+            return Ok(());
+        };
+        Err(DataError::malformed(path, reason))
+    }
+}
+
+/// A decoded file.
+#[derive(Debug)]
+pub(super) struct Sound {
+    pub(super) audio: Audio,
+    /// The loudest sample of all channels before they were mixed.
+    pub(super) loudest: f32,
+}
+
+impl Sound {
+    /// Why nothing is heard in it, if so.
+    pub(super) fn silence(&self) -> Option<&'static str> {
+        let samples = self.audio.samples.iter();
+        let peak = samples.fold(0.0_f32, |peak, x| peak.max(x.abs()));
+        if self.loudest < SILENT_PEAK {
+            return Some("is silent: no sample is louder than -80 dB of full scale");
+        }
+        (peak < CANCELLED * self.loudest)
+            .then_some("is silent as one channel: its channels cancel each other out")
+    }
+}
+
+/// Channels becoming one.
+pub(super) struct Mixer<'a> {
+    path: &'a Path,
+    limits: SoundLimits,
+    pub(super) sound: Sound,
+}
+
+impl<'a> Mixer<'a> {
+    pub(super) fn new(path: &'a Path, limits: SoundLimits) -> Self {
+        Self {
+            path,
+            limits,
+            sound: Sound {
+                audio: Audio {
+                    samples: Vec::new(),
+                    sample_rate_hz: 0,
+                },
+                loudest: 0.0,
+            },
+        }
+    }
+
+    /// Adds frames. What is no number is no loudness; it is told later.
+    pub(super) fn add(
+        &mut self,
+        interleaved: &[f32],
+        channels: usize,
+        rate: u32,
+    ) -> Result<(), DataError> {
+        let audio = &mut self.sound.audio;
+        let frames = audio.samples.len() + interleaved.len() / channels;
+        self.limits.check(self.path, frames as u64, rate)?;
+        audio.sample_rate_hz = rate;
+        audio.samples.extend(mono(interleaved, channels));
+        let peak = |peak: f32, x: &f32| peak.max(x.abs());
+        self.sound.loudest = interleaved.iter().fold(self.sound.loudest, peak);
+        Ok(())
+    }
+}
+
+fn mono(interleaved: &[f32], channels: usize) -> Vec<f32> {
+    let share = 1.0 / channels as f32;
+    interleaved
+        .chunks_exact(channels)
+        .map(|frame| frame.iter().sum::<f32>() * share)
+        .collect()
+}

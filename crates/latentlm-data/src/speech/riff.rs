@@ -1,0 +1,235 @@
+//! Headers of WAV files as programs truly write them: of a pipe, which does not know its own length
+//! yet, and of recordings too long for the format (RF64, BW64, W64). Whatever it was, what comes out
+//! is a plain WAV file that every reader takes.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom};
+
+/// What programs write for a length that they do not know yet: `sox` and `espeak-ng`, others that
+/// count with a sign, `arecord`, `ffmpeg`. Zero is another.
+const OPEN_ENDS: [u64; 4] = [0x7fff_f000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+/// Some take the bytes of the header off it, or add them.
+const HEADER_BYTES: u64 = 64;
+/// Bytes that describe a format: 16 to 40, and what a codec adds.
+const FORMAT_BYTES: u64 = 1 << 16;
+/// Chunks before the samples. A damaged length may ask for millions of empty ones.
+const CHUNKS: usize = 10_000;
+/// What follows the four letters of a W64 file and of its chunks.
+const W64_FILE: [u8; 12] = *b"\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
+const W64_CHUNK: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+
+/// Why a header can't be used.
+#[derive(Debug)]
+pub(super) enum HeaderError {
+    /// The file can't be read.
+    Io(io::Error),
+    /// It ends before its samples begin.
+    Cut,
+    /// It says something impossible.
+    Wrong(&'static str),
+}
+
+impl From<io::Error> for HeaderError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Self::Cut,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// A WAV file: a header of our own, then the samples.
+pub(super) type WavSamples = io::Chain<Cursor<Vec<u8>>, io::Take<BufReader<File>>>;
+
+/// What a header says.
+#[derive(Debug)]
+pub(super) struct WavHeader {
+    /// What the samples are.
+    format: Vec<u8>,
+    /// Where they begin.
+    start: u64,
+    /// Bytes of the file from there on.
+    behind: u64,
+    /// Bytes of samples there are to be; `None` for all that come.
+    promised: Option<u64>,
+}
+
+/// How chunks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `RIFF`, `RF64` and `BW64`, whose first chunk may say lengths of 64 bits.
+    Riff,
+    W64,
+}
+
+/// A chunk's name and the bytes in it.
+struct Chunk {
+    name: [u8; 4],
+    bytes: u64,
+}
+
+impl WavHeader {
+    /// Reads the header of a file of `length` bytes; `None` if it is no WAV file.
+    pub(super) fn read(
+        file: &mut BufReader<File>,
+        length: u64,
+    ) -> Result<Option<Self>, HeaderError> {
+        let Some((kind, whole)) = begin(file)? else {
+            return Ok(None);
+        };
+        let (mut format, mut long) = (None, None);
+        for _ in 0..CHUNKS {
+            let chunk = kind.chunk(file)?;
+            match &chunk.name {
+                b"fmt " if chunk.bytes > FORMAT_BYTES => {
+                    return Err(HeaderError::Wrong("its format is too long"));
+                }
+                b"fmt " => {
+                    let mut bytes = vec![0; chunk.bytes as usize];
+                    file.read_exact(&mut bytes)?;
+                    format = Some(bytes);
+                    skip(file, kind.padding(chunk.bytes))?;
+                }
+                b"ds64" if kind == Kind::Riff && chunk.bytes >= 16 => {
+                    let mut bytes = [0; 16];
+                    file.read_exact(&mut bytes)?;
+                    long = Some(number(&bytes[8..]));
+                    skip(file, chunk.bytes - 16 + kind.padding(chunk.bytes))?;
+                }
+                b"data" => {
+                    let format = format.ok_or(HeaderError::Wrong("missing fmt chunk"))?;
+                    let start = file.stream_position()?;
+                    let behind = length.saturating_sub(start);
+                    let said = match long {
+                        Some(long) if chunk.bytes == 0xffff_ffff => long,
+                        _ => chunk.bytes,
+                    };
+                    // With samples of no bytes, what follows may be other chunks.
+                    let covered = whole > start && !open_end(whole);
+                    let open = match said {
+                        0 => behind > 0 && !covered,
+                        said => behind < said && open_end(said),
+                    };
+                    return Ok(Some(Self {
+                        format,
+                        start,
+                        behind,
+                        promised: (!open).then_some(said),
+                    }));
+                }
+                _ => skip(file, chunk.bytes.saturating_add(kind.padding(chunk.bytes)))?,
+            }
+        }
+        Err(HeaderError::Wrong("it has too many chunks"))
+    }
+
+    /// Whether the file ends before its samples do.
+    pub(super) fn is_cut(&self) -> bool {
+        self.promised.is_some_and(|bytes| bytes > self.behind)
+    }
+
+    /// The file as a plain WAV file.
+    pub(super) fn samples(self, mut file: BufReader<File>) -> Result<WavSamples, HeaderError> {
+        let bytes = self.promised.unwrap_or_else(|| {
+            // A pipe may end within a frame.
+            let frame = self.format.get(12..14).map_or(0, number).max(1);
+            self.behind - self.behind % frame
+        });
+        let mut format = self.format;
+        if format.len() % 2 == 1 {
+            format.push(0);
+        }
+        let whole = bytes.saturating_add(format.len() as u64 + 20);
+        let [whole, data] = [whole, bytes].map(u32::try_from);
+        let (Ok(whole), Ok(data)) = (whole, data) else {
+            return Err(HeaderError::Wrong("it holds more than 4 GiB"));
+        };
+        let mut header = b"RIFF".to_vec();
+        header.extend(whole.to_le_bytes());
+        header.extend(b"WAVEfmt ");
+        header.extend((format.len() as u32).to_le_bytes());
+        header.extend(format);
+        header.extend(b"data");
+        header.extend(data.to_le_bytes());
+        file.seek(SeekFrom::Start(self.start))?;
+        Ok(Cursor::new(header).chain(file.take(bytes)))
+    }
+}
+
+impl Kind {
+    /// The next chunk's name and length, the file behind them.
+    fn chunk(self, file: &mut impl Read) -> Result<Chunk, HeaderError> {
+        let mut name = [0; 4];
+        file.read_exact(&mut name)?;
+        if self == Self::Riff {
+            let mut bytes = [0; 4];
+            file.read_exact(&mut bytes)?;
+            let bytes = number(&bytes);
+            return Ok(Chunk { name, bytes });
+        }
+        let (mut tail, mut bytes) = ([0; 12], [0; 8]);
+        file.read_exact(&mut tail)?;
+        file.read_exact(&mut bytes)?;
+        // It counts its own name and length.
+        let bytes = number(&bytes).saturating_sub(24);
+        match tail == W64_CHUNK {
+            true => Ok(Chunk { name, bytes }),
+            false => Ok(Chunk {
+                name: *b"    ",
+                bytes,
+            }),
+        }
+    }
+
+    /// Bytes between a chunk of so many bytes and the next.
+    fn padding(self, bytes: u64) -> u64 {
+        match self {
+            Self::Riff => bytes % 2,
+            Self::W64 => (8 - bytes % 8) % 8,
+        }
+    }
+}
+
+/// What kind of WAV file begins here, and the bytes that it says it has; `None` if it is none.
+fn begin(file: &mut BufReader<File>) -> Result<Option<(Kind, u64)>, HeaderError> {
+    let mut name = [0; 4];
+    match file.read_exact(&mut name) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let kind = match &name {
+        b"RIFF" | b"RF64" | b"BW64" => Kind::Riff,
+        b"riff" => Kind::W64,
+        _ => return Ok(None),
+    };
+    if kind == Kind::Riff {
+        let (mut bytes, mut form) = ([0; 4], [0; 4]);
+        file.read_exact(&mut bytes)?;
+        file.read_exact(&mut form)?;
+        let whole = number(&bytes).saturating_add(8);
+        return Ok((form == *b"WAVE").then_some((kind, whole)));
+    }
+    let (mut tail, mut bytes, mut form) = ([0; 12], [0; 8], [0; 16]);
+    file.read_exact(&mut tail)?;
+    file.read_exact(&mut bytes)?;
+    file.read_exact(&mut form)?;
+    let wave = tail == W64_FILE && form[..4] == *b"wave" && form[4..] == W64_CHUNK;
+    Ok(wave.then_some((kind, number(&bytes))))
+}
+
+/// A number of up to eight bytes, the least first.
+fn number(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().take(8).rev();
+    bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// Whether a length stands for one that is not known yet.
+fn open_end(bytes: u64) -> bool {
+    let near = |end: &u64| end.abs_diff(bytes) <= HEADER_BYTES;
+    OPEN_ENDS.iter().any(near) || bytes >= i64::MAX as u64 - HEADER_BYTES
+}
+
+fn skip(file: &mut BufReader<File>, bytes: u64) -> Result<(), HeaderError> {
+    let bytes = i64::try_from(bytes).map_err(|_| HeaderError::Cut)?;
+    Ok(file.seek_relative(bytes)?)
+}

@@ -1,0 +1,173 @@
+//! Corpora whose transcripts lie in a tree beside their recordings: LibriSpeech, LibriTTS, VCTK and
+//! Multilingual LibriSpeech.
+
+use std::path::{Path, PathBuf};
+
+use super::corpus::{Clip, Listing, SpeechBounds, clip, name_of, within};
+use super::dataset::Skipped;
+use super::finder::Finder;
+use super::table::plain_lines;
+use crate::dataset::Split;
+use crate::error::DataError;
+use crate::walk::{WalkOptions, read_text, walk};
+
+/// Endings of transcripts: LibriSpeech's and LibriTTS's.
+const TRANSCRIPTS: [&str; 2] = [".trans.txt", ".normalized.txt"];
+/// VCTK's folders of recordings, and what follows a recording's id in them.
+const VCTK: [(&str, &str); 5] = [
+    ("wav48_silence_trimmed", "_mic1.flac"),
+    ("wav48_silence_trimmed", "_mic2.flac"),
+    ("wav48", ".wav"),
+    ("wav22", ".wav"),
+    ("wav16", ".wav"),
+];
+
+/// A transcript of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    LibriSpeech,
+    LibriTts,
+    Vctk,
+    Mls,
+}
+
+/// Whether there are transcripts below a folder.
+pub(super) fn is_tree(folder: &Path) -> bool {
+    transcripts(folder).is_ok_and(|found| !found.is_empty())
+}
+
+/// Files with transcripts below a folder, sorted.
+fn transcripts(folder: &Path) -> Result<Vec<(PathBuf, Kind)>, DataError> {
+    let vctk = folder.join("txt");
+    let is_vctk = VCTK.iter().any(|(place, _)| folder.join(place).is_dir());
+    let kind = |path: &Path| {
+        let name = name_of(path);
+        if name.ends_with(TRANSCRIPTS[0]) {
+            Some(Kind::LibriSpeech)
+        } else if name.ends_with(TRANSCRIPTS[1]) {
+            Some(Kind::LibriTts)
+        } else if name == "transcripts.txt" {
+            let audio = path.with_file_name("audio");
+            audio.is_dir().then_some(Kind::Mls)
+        } else {
+            let own = is_vctk && path.starts_with(&vctk) && name.ends_with(".txt");
+            own.then_some(Kind::Vctk)
+        }
+    };
+    let files = walk(folder, WalkOptions::default())?.files.into_iter();
+    let found = files.filter_map(|path| kind(&path).map(|kind| (path, kind)));
+    Ok(found.collect())
+}
+
+/// The recordings of a tree; `None` if there is no transcript in it.
+pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing>, DataError> {
+    let found = transcripts(folder)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let (mut listing, mut finder) = (Listing::default(), Finder::default());
+    for (path, kind) in found {
+        let text = match read_text(&path, bounds.table_bytes) {
+            Ok(text) => plain_lines(&text),
+            Err(error) => {
+                listing.skipped.push(Skipped::of(&path, &error));
+                continue;
+            }
+        };
+        match kind {
+            Kind::LibriSpeech => {
+                let clips = librispeech(folder, &path, &text, &mut finder);
+                listing.clips.extend(clips);
+            }
+            Kind::LibriTts => {
+                listing
+                    .clips
+                    .push(libritts(folder, &path, &text, &mut finder));
+            }
+            Kind::Vctk => listing.clips.push(vctk(folder, &path, &text)),
+            Kind::Mls => mls(folder, &path, &text, &mut finder, &mut listing),
+        }
+    }
+    Ok(Some(listing))
+}
+
+/// A recording beside a transcript: with the ending that the corpus is known for, or another.
+fn beside(transcript: &Path, id: &str, ending: &str, finder: &mut Finder) -> PathBuf {
+    let known = transcript.with_file_name(format!("{id}.{ending}"));
+    match known.is_file() {
+        true => known,
+        false => {
+            let found = finder.with_ending(&transcript.with_file_name(id));
+            found.unwrap_or(known)
+        }
+    }
+}
+
+/// LibriSpeech: `speaker/chapter/speaker-chapter.trans.txt` with lines `id text`, FLAC beside it.
+fn librispeech(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder) -> Vec<Clip> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| {
+            let line = line.trim();
+            // What has no text is listed, to be left out by name.
+            let (id, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let speaker = id.split('-').next().unwrap_or(id);
+            let path = beside(transcript, id, "flac", finder);
+            clip(folder, &within(folder, &path), text, speaker)
+        })
+        .collect()
+}
+
+/// LibriTTS: `speaker/chapter/id.normalized.txt` beside `id.wav`.
+fn libritts(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder) -> Clip {
+    let name = name_of(transcript);
+    let id = name.strip_suffix(TRANSCRIPTS[1]).unwrap_or(&name);
+    let speaker = id.split('_').next().unwrap_or(id);
+    let path = beside(transcript, id, "wav", finder);
+    clip(folder, &within(folder, &path), text, speaker)
+}
+
+/// VCTK: `txt/speaker/id.txt`, and `wav48_silence_trimmed/speaker/id_mic1.flac` or
+/// `wav48/speaker/id.wav`.
+fn vctk(folder: &Path, transcript: &Path, text: &str) -> Clip {
+    let name = name_of(transcript);
+    let id = name.strip_suffix(".txt").unwrap_or(&name);
+    let speaker = transcript.parent().map_or_else(String::new, name_of);
+    let paths = VCTK.map(|(place, ending)| {
+        let own = folder.join(place).join(&speaker);
+        own.join(format!("{id}{ending}"))
+    });
+    let there = paths.iter().find(|path| path.is_file());
+    let path = there.unwrap_or(&paths[0]);
+    clip(folder, &within(folder, path), text, &speaker)
+}
+
+/// Multilingual LibriSpeech: `transcripts.txt` with lines `speaker_book_number`, tab, text, and
+/// `audio/speaker/book/id.flac` beside it (or Opus, which is left out by name). The folders `train`,
+/// `dev` and `test` are its splits.
+fn mls(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder, listing: &mut Listing) {
+    let split = transcript.parent().filter(|own| *own != folder);
+    let split = split.and_then(|own| match name_of(own).as_str() {
+        "train" => Some(Split::Train),
+        "dev" | "test" => Some(Split::Test),
+        _ => None,
+    });
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let Some((id, text)) = line.split_once('\t') else {
+            let reason = format!("line {}: not an id, a tab and a text", index + 1);
+            listing
+                .faults
+                .push(DataError::malformed(transcript, reason));
+            continue;
+        };
+        let mut parts = id.trim().split('_');
+        let (speaker, book) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let place = transcript.with_file_name("audio").join(speaker).join(book);
+        let path = beside(&place.join("transcripts.txt"), id.trim(), "flac", finder);
+        let made = clip(folder, &within(folder, &path), text, speaker);
+        listing.clips.push(made.in_split(split));
+    }
+}

@@ -1,0 +1,53 @@
+//! Every sample of a listing read once, by all threads together.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::error::DataError;
+use crate::folder::{Entry, Source};
+use crate::options::ReadOptions;
+use crate::picture::decode_whole;
+use crate::sheet::Sheets;
+
+/// Reads every sample. Its width and height, or why it can't be used, in the order of the entries.
+pub(crate) fn verify(
+    entries: &[Entry],
+    sheets: &Sheets,
+    options: &ReadOptions,
+) -> Vec<Result<(u32, u32), DataError>> {
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(Vec::with_capacity(entries.len()));
+    let work = || {
+        let mut own = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(entry) = entries.get(index) else {
+                break;
+            };
+            own.push((index, size(entry, sheets, options)));
+        }
+        if let Ok(mut found) = found.lock() {
+            found.extend(own);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads.min(entries.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut found = found.into_inner().unwrap_or_default();
+    found.sort_by_key(|&(index, _)| index);
+    found.into_iter().map(|(_, size)| size).collect()
+}
+
+fn size(entry: &Entry, sheets: &Sheets, options: &ReadOptions) -> Result<(u32, u32), DataError> {
+    let picture = match &entry.source {
+        Source::File(path) => decode_whole(path, options)?,
+        Source::Cell { .. } => sheets.picture(&entry.source, options)?,
+    };
+    Ok((picture.width(), picture.height()))
+}

@@ -1,0 +1,491 @@
+//! A folder and everything below it, listed once: sorted, through links but never twice, and with a
+//! name for whatever is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::{DataError, io_error};
+
+/// Why a file or a folder is not used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Its name begins with a dot, or is one that file managers leave behind.
+    Hidden,
+    /// A pipe, a socket or a device: opening one may wait for ever.
+    Special,
+    /// A link that leads nowhere.
+    DeadLink,
+    /// A link to a folder that it lies in.
+    Above,
+    /// A link to something that is listed already.
+    Twice,
+    /// A folder below more folders than are looked through.
+    Deep,
+    /// A folder that can't be read.
+    Unreadable(String),
+    /// What a reader of datasets has no use for.
+    Unused(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hidden => f.write_str("hidden, or left behind by a file manager"),
+            Self::Special => f.write_str("no regular file, but a pipe, a socket or a device"),
+            Self::DeadLink => f.write_str("a link that leads nowhere"),
+            Self::Above => f.write_str("a link to a folder that it lies in"),
+            Self::Twice => f.write_str("a link to what is read already"),
+            Self::Deep => f.write_str("a folder too deep below the dataset"),
+            Self::Unreadable(why) => write!(f, "can't be read: {why}"),
+            Self::Unused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A file or a folder that is not used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Why it is not used.
+    pub reason: Reason,
+}
+
+impl LeftOut {
+    pub(crate) fn new(path: impl Into<PathBuf>, reason: Reason) -> Self {
+        Self {
+            path: path.into(),
+            reason,
+        }
+    }
+
+    /// Something that a reader has no use for.
+    pub(crate) fn unused(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::new(path, Reason::Unused(why.into()))
+    }
+}
+
+/// Names of a reason that are printed; the others are counted.
+const NAMED: usize = 100;
+
+/// Writes what was left out: a line a reason with the number of files, and their names below it.
+/// Nothing where nothing was.
+pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> fmt::Result {
+    let mut reasons: BTreeMap<&Reason, Vec<&Path>> = BTreeMap::new();
+    for LeftOut { path, reason } in left_out {
+        reasons.entry(reason).or_default().push(path);
+    }
+    for (reason, mut paths) in reasons {
+        paths.sort();
+        writeln!(f, "left out, {}: {reason}", paths.len())?;
+        for path in paths.iter().take(NAMED) {
+            writeln!(f, "  {}", path.display())?;
+        }
+        if paths.len() > NAMED {
+            writeln!(f, "  and {} more", paths.len() - NAMED)?;
+        }
+    }
+    Ok(())
+}
+
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WalkOptions {
+    /// Folders below the root that are looked through, one inside the other; with 0 only the files
+    /// of the root itself.
+    pub(crate) depth: usize,
+    /// Most files and folders; above it the walk is an error.
+    pub(crate) entries: usize,
+}
+
+impl Default for WalkOptions {
+    fn default() -> Self {
+        Self {
+            depth: 32,
+            entries: 20_000_000,
+        }
+    }
+}
+
+/// What lies in a folder and below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    /// Regular files and links to such, sorted; each begins with the root as it was given.
+    pub(crate) files: Vec<PathBuf>,
+    /// Folders that were looked through, the root not among them, sorted.
+    pub(crate) folders: Vec<PathBuf>,
+    /// All the rest, sorted.
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// Lists a folder and what lies below it.
+///
+/// Links are followed, but no folder and no file is listed twice: what lies in the tree itself comes
+/// first, so that of a file and a link to it the file is taken. Nothing is opened but folders.
+///
+/// # Errors
+/// If the root can't be read, or holds more than `options` allow.
+pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError> {
+    let real = fs::canonicalize(root).map_err(io_error("read", root))?;
+    let mut walker = Walker {
+        walk: Walk::default(),
+        seen: BTreeSet::new(),
+        linked: BTreeSet::new(),
+        links: BTreeSet::new(),
+        options,
+        entries: 0,
+        root: root.to_owned(),
+    };
+    let folder = Folder {
+        path: root.to_owned(),
+        real,
+        depth: 0,
+    };
+    walker.look_through(folder)?;
+    while let Some(link) = walker.links.pop_first() {
+        walker.follow(link)?;
+    }
+    let mut walk = walker.walk;
+    walk.files.sort();
+    walk.folders.sort();
+    walk.left_out.sort();
+    Ok(walk)
+}
+
+/// Whether a name is one of those that no dataset means: hidden ones, and what the file managers of
+/// macOS, Windows and network storage leave behind.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    const LEFTOVERS: [&str; 4] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"];
+    name.starts_with('.') || LEFTOVERS.contains(&name)
+}
+
+/// Opens a file for reading, or says that it is none. A pipe without a writer would wait for ever.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no regular file",
+        )),
+    }
+}
+
+/// A whole text file of at most `limit` bytes; a byte order mark in front of it is dropped.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
+    let file = open_regular(path).map_err(io_error("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    if bytes.len() as u64 > limit {
+        let reason = format!("is larger than {limit} bytes, the most that is read");
+        return Err(DataError::malformed(path, reason));
+    }
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| DataError::malformed(path, format!("is not UTF-8: {error}")))?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
+}
+
+/// A folder: how it was reached, where it truly is, how many folders lie above it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Folder {
+    path: PathBuf,
+    real: PathBuf,
+    depth: usize,
+}
+
+struct Walker {
+    walk: Walk,
+    /// Folders that were looked through, by where they truly are.
+    seen: BTreeSet<PathBuf>,
+    /// Files that links led to.
+    linked: BTreeSet<PathBuf>,
+    /// Links that were met and not yet followed: how they were reached, and the folder around them.
+    links: BTreeSet<Folder>,
+    options: WalkOptions,
+    entries: usize,
+    root: PathBuf,
+}
+
+impl Walker {
+    fn leave_out(&mut self, path: PathBuf, reason: Reason) {
+        self.walk.left_out.push(LeftOut { path, reason });
+    }
+
+    /// Lists a folder and the folders below it; links are kept for later.
+    fn look_through(&mut self, first: Folder) -> Result<(), DataError> {
+        let mut waiting = vec![first];
+        while let Some(folder) = waiting.pop() {
+            if !self.seen.insert(folder.real.clone()) {
+                self.leave_out(folder.path, Reason::Twice);
+                continue;
+            }
+            let entries = match fs::read_dir(&folder.path) {
+                Ok(entries) => entries,
+                Err(error) if folder.path == self.root => {
+                    return Err(io_error("read", &folder.path)(error));
+                }
+                Err(error) => {
+                    self.leave_out(folder.path, Reason::Unreadable(error.to_string()));
+                    continue;
+                }
+            };
+            if folder.path != self.root {
+                self.walk.folders.push(folder.path.clone());
+            }
+            for entry in entries {
+                self.entry(entry, &folder, &mut waiting)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        entry: io::Result<fs::DirEntry>,
+        folder: &Folder,
+        waiting: &mut Vec<Folder>,
+    ) -> Result<(), DataError> {
+        self.entries += 1;
+        if self.entries > self.options.entries {
+            let most = self.options.entries;
+            let reason = format!("holds more than {most} files and folders: name one of them");
+            return Err(DataError::malformed(&self.root, reason));
+        }
+        let (entry, kind) = match entry.and_then(|e| e.file_type().map(|kind| (e, kind))) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let reason = Reason::Unreadable(error.to_string());
+                self.leave_out(folder.path.clone(), reason);
+                return Ok(());
+            }
+        };
+        let found = Folder {
+            path: entry.path(),
+            real: folder.real.join(entry.file_name()),
+            depth: folder.depth + 1,
+        };
+        if is_hidden(&entry.file_name().to_string_lossy()) {
+            self.leave_out(found.path, Reason::Hidden);
+        } else if kind.is_symlink() {
+            self.links.insert(found);
+        } else if kind.is_file() {
+            self.walk.files.push(found.path);
+        } else if !kind.is_dir() {
+            self.leave_out(found.path, Reason::Special);
+        } else if found.depth > self.options.depth {
+            self.leave_out(found.path, Reason::Deep);
+        } else {
+            waiting.push(found);
+        }
+        Ok(())
+    }
+
+    /// Lists what a link leads to, unless that is listed already. `link.real` is where the link
+    /// itself truly lies.
+    fn follow(&mut self, link: Folder) -> Result<(), DataError> {
+        let target = fs::canonicalize(&link.path)
+            .and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
+        let (real, metadata) = match target {
+            Ok(target) => target,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                self.leave_out(link.path, Reason::Unreadable(error.to_string()));
+                return Ok(());
+            }
+            // It leads nowhere, or in a circle of links.
+            Err(_) => {
+                self.leave_out(link.path, Reason::DeadLink);
+                return Ok(());
+            }
+        };
+        if metadata.is_file() {
+            let hidden = real
+                .file_name()
+                .is_some_and(|name| is_hidden(&name.to_string_lossy()));
+            let listed = real
+                .parent()
+                .is_some_and(|folder| self.seen.contains(folder));
+            match listed && !hidden || !self.linked.insert(real) {
+                true => self.leave_out(link.path, Reason::Twice),
+                false => self.walk.files.push(link.path),
+            }
+        } else if !metadata.is_dir() {
+            self.leave_out(link.path, Reason::Special);
+        } else if link.real.starts_with(&real) {
+            self.leave_out(link.path, Reason::Above);
+        } else if self.seen.contains(&real) {
+            self.leave_out(link.path, Reason::Twice);
+        } else if link.depth > self.options.depth {
+            self.leave_out(link.path, Reason::Deep);
+        } else {
+            self.look_through(Folder { real, ..link })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"x").unwrap();
+    }
+
+    fn below(root: &Path, paths: &[PathBuf]) -> Vec<String> {
+        let names = paths.iter().map(|path| path.strip_prefix(root).unwrap());
+        names.map(|name| name.to_string_lossy().into()).collect()
+    }
+
+    fn reasons(root: &Path, walk: &Walk) -> Vec<(String, Reason)> {
+        let left_out = walk.left_out.iter().map(|left| {
+            let name = left.path.strip_prefix(root).unwrap();
+            (name.to_string_lossy().into_owned(), left.reason.clone())
+        });
+        left_out.collect()
+    }
+
+    #[test]
+    fn a_tree_is_listed_sorted_and_without_leftovers() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/2", "b/1", "a", "a b/c/3", ".DS_Store", "__MACOSX/b/._1"] {
+            touch(&dir.path().join(name));
+        }
+        let walked = walk(dir.path(), WalkOptions::default()).unwrap();
+        assert_eq!(
+            below(dir.path(), &walked.files),
+            ["a", "a b/c/3", "b/1", "b/2"]
+        );
+        assert_eq!(below(dir.path(), &walked.folders), ["a b", "a b/c", "b"]);
+        let hidden = |name: &str| (name.to_owned(), Reason::Hidden);
+        let expected = [hidden(".DS_Store"), hidden("__MACOSX")];
+        assert_eq!(reasons(dir.path(), &walked), expected);
+    }
+
+    #[test]
+    fn a_walk_has_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(&dir.path().join("a/b/c"));
+        touch(&dir.path().join("a/d"));
+        let shallow = WalkOptions {
+            depth: 1,
+            ..WalkOptions::default()
+        };
+        let walked = walk(dir.path(), shallow).unwrap();
+        assert_eq!(below(dir.path(), &walked.files), ["a/d"]);
+        assert_eq!(
+            reasons(dir.path(), &walked),
+            [("a/b".to_owned(), Reason::Deep)]
+        );
+        let few = WalkOptions {
+            entries: 3,
+            ..WalkOptions::default()
+        };
+        let message = walk(dir.path(), few).unwrap_err().to_string();
+        assert!(message.contains("more than 3 files"), "{message}");
+        let missing = walk(&dir.path().join("none"), few).unwrap_err();
+        assert!(missing.to_string().contains("none"), "{missing}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_nothing_is_listed_twice() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("set"), dir.path().join("other"));
+        touch(&root.join("cat/1"));
+        touch(&root.join("cat/2"));
+        touch(&root.join(".cache/4"));
+        touch(&outside.join("far/3"));
+        symlink("..", root.join("cat/up")).unwrap();
+        symlink(".", root.join("again")).unwrap();
+        symlink("cat", root.join("a cat")).unwrap();
+        symlink("../cat/1", root.join("cat/7")).unwrap();
+        symlink("../.cache/4", root.join("cat/4")).unwrap();
+        symlink("../.cache/4", root.join("cat/5")).unwrap();
+        symlink("nowhere", root.join("cat/8")).unwrap();
+        symlink("9", root.join("cat/9")).unwrap();
+        symlink(&outside, root.join("dog")).unwrap();
+        symlink(&root, outside.join("back")).unwrap();
+        symlink(&outside, outside.join("far/round")).unwrap();
+        symlink(dir.path(), root.join("whole")).unwrap();
+        let walked = walk(&root, WalkOptions::default()).unwrap();
+        assert_eq!(
+            below(&root, &walked.files),
+            ["cat/1", "cat/2", "cat/4", "dog/far/3"]
+        );
+        let expected = [
+            (".cache", Reason::Hidden),
+            ("a cat", Reason::Twice),
+            ("again", Reason::Above),
+            ("cat/5", Reason::Twice),
+            ("cat/7", Reason::Twice),
+            ("cat/8", Reason::DeadLink),
+            ("cat/9", Reason::DeadLink),
+            ("cat/up", Reason::Above),
+            ("dog/back", Reason::Twice),
+            ("dog/far/round", Reason::Above),
+            ("whole", Reason::Above),
+        ];
+        let found = reasons(&root, &walked);
+        let found: Vec<_> = found.iter().map(|(n, r)| (n.as_str(), r.clone())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_are_named_and_never_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.png");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let walked = walk(dir.path(), WalkOptions::default()).unwrap();
+        assert!(walked.files.is_empty());
+        assert_eq!(
+            reasons(dir.path(), &walked),
+            [("pipe.png".to_owned(), Reason::Special)]
+        );
+        let error = open_regular(&pipe).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
+        let error = read_text(&pipe, 10).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
+    }
+
+    #[test]
+    fn texts_lose_their_mark_and_have_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        fs::write(&path, "\u{feff}words").unwrap();
+        assert_eq!(read_text(&path, 8).unwrap(), "words");
+        let message = read_text(&path, 7).unwrap_err().to_string();
+        assert!(message.contains("larger than 7 bytes"), "{message}");
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        let message = read_text(&path, 8).unwrap_err().to_string();
+        assert!(message.contains("is not UTF-8"), "{message}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_by_reason_and_named() {
+        let mut list = vec![LeftOut::new("b", Reason::Hidden)];
+        list.push(LeftOut::new("a", Reason::Hidden));
+        list.extend((0..NAMED + 2).map(|i| LeftOut::unused(format!("{i:03}"), "no picture")));
+        let mut text = String::new();
+        write_left_out(&mut text, &list).unwrap();
+        assert!(text.starts_with(&format!(
+            "left out, 2: {}\n  a\n  b\nleft out, {}: no picture\n  000\n",
+            Reason::Hidden,
+            NAMED + 2
+        )));
+        assert!(text.ends_with("  099\n  and 2 more\n"), "{text}");
+        let mut nothing = String::new();
+        write_left_out(&mut nothing, &[]).unwrap();
+        assert_eq!(nothing, "");
+    }
+}

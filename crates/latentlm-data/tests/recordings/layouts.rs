@@ -1,0 +1,411 @@
+//! Corpora as people have them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use latentlm_data::Split;
+use latentlm_data::speech::{SpeechBounds, SpeechDataset, check_speech, check_speech_within};
+
+use crate::corpora::{recording, texts};
+use crate::{SPEC, fixture, open, put};
+
+/// How a table writes the recording of a number, what comes before, and where recordings lie.
+struct Layout {
+    name: &'static str,
+    table: &'static str,
+    header: &'static str,
+    line: fn(usize) -> String,
+    recording: fn(usize) -> String,
+    expected: fn(usize) -> (String, String),
+}
+
+fn nobody(text: String) -> (String, String) {
+    (text, "speaker".into())
+}
+
+fn number(index: usize) -> (String, String) {
+    nobody(format!("sentence number {index}"))
+}
+
+fn of_two(index: usize) -> (String, String) {
+    (number(index).0, ["bert", "anna"][index % 2].into())
+}
+
+fn in_wavs(index: usize) -> String {
+    format!("wavs/u{index:03}.wav")
+}
+
+const LAYOUTS: [Layout; 11] = [
+    Layout {
+        name: "ids with an ending",
+        table: "metadata.csv",
+        header: "",
+        line: |i| format!("u{i:03}.wav|Sentence {i}.|sentence number {i}"),
+        recording: in_wavs,
+        expected: number,
+    },
+    Layout {
+        name: "F5",
+        table: "metadata.csv",
+        header: "audio_file|text\n",
+        line: |i| format!("wavs/u{i:03}.wav|sentence number {i}"),
+        recording: in_wavs,
+        expected: number,
+    },
+    Layout {
+        name: "LJSpeech in FLAC",
+        table: "metadata.csv",
+        header: "",
+        line: |i| format!("u{i:03}|Sentence {i}.|sentence number {i}"),
+        recording: |i| format!("wavs/u{i:03}.flac"),
+        expected: number,
+    },
+    Layout {
+        name: "endings in capitals",
+        table: "metadata.csv",
+        header: "",
+        line: |i| format!("u{i:03}|Sentence {i}.|sentence number {i}"),
+        recording: |i| format!("wavs/u{i:03}.WAV"),
+        expected: number,
+    },
+    Layout {
+        name: "all in quotes",
+        table: "metadata.csv",
+        header: "",
+        line: |i| format!("\"u{i:03}\"|\"He said \"\"no\"\" to me\"|\"he said \"\"no\"\" to me\""),
+        recording: in_wavs,
+        expected: |_| nobody("he said \"no\" to me".into()),
+    },
+    Layout {
+        name: "XTTS",
+        table: "metadata.csv",
+        header: "audio_file|text|speaker_name\n",
+        line: |i| format!("wavs/u{i:03}.wav|sentence number {i}|anna"),
+        recording: in_wavs,
+        expected: |i| (number(i).0, "anna".into()),
+    },
+    Layout {
+        name: "Piper's of two speakers",
+        table: "metadata.csv",
+        header: "",
+        line: |i| format!("u{i:03}|{}|sentence number {i}", of_two(i).1),
+        recording: |i| format!("wav/u{i:03}.wav"),
+        expected: of_two,
+    },
+    Layout {
+        name: "NeMo",
+        table: "metadata.jsonl",
+        header: "",
+        line: |i| {
+            format!(
+                r#"{{"audio_filepath": "wavs/u{i:03}.wav", "text": "sentence number {i}", "duration": 1.0, "speaker": {}}}"#,
+                i % 2
+            )
+        },
+        recording: in_wavs,
+        expected: |i| (number(i).0, (i % 2).to_string()),
+    },
+    Layout {
+        name: "NeMo's manifest",
+        table: "train_manifest.json",
+        header: "",
+        line: |i| {
+            format!(r#"{{"audio_filepath": "wavs/u{i:03}.wav", "text": "sentence number {i}"}}"#)
+        },
+        recording: in_wavs,
+        expected: number,
+    },
+    Layout {
+        name: "Hugging Face's folder",
+        table: "metadata.jsonl",
+        header: "",
+        line: |i| {
+            format!(
+                r#"{{"file_name": "data/u{i:03}.wav", "transcription": "sentence number {i}"}}"#
+            )
+        },
+        recording: |i| format!("data/u{i:03}.wav"),
+        expected: number,
+    },
+    Layout {
+        name: "Hugging Face's folder with commas",
+        table: "train/metadata.csv",
+        header: "file_name,sentence\n",
+        line: |i| format!("u{i:03}.wav,\"sentence number {i}\""),
+        recording: |i| format!("train/u{i:03}.wav"),
+        expected: number,
+    },
+];
+
+#[test]
+fn tables_that_people_have_are_read() {
+    let flac = fs::read(fixture("tone.flac")).unwrap();
+    for layout in LAYOUTS {
+        for (mark, end) in [("", "\n"), ("\u{feff}", "\r\n")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut table = layout.header.to_owned();
+            let mut expected = BTreeMap::new();
+            for index in 0..24 {
+                let name = (layout.recording)(index);
+                let path = dir.path().join(&name);
+                match name.ends_with(".flac") {
+                    true => put(&path, &flac),
+                    false => recording(&path, 0.05),
+                }
+                expected.insert(name, (layout.expected)(index));
+                table += &(layout.line)(index);
+                table += "\n";
+            }
+            let table = mark.to_owned() + &table.replace('\n', end);
+            put(&dir.path().join(layout.table), table.as_bytes());
+            let name = layout.name;
+            assert!(SpeechDataset::is_speech(dir.path()), "{name}");
+            assert_eq!(texts(dir.path()), expected, "{name}");
+            let report = check_speech(dir.path()).unwrap();
+            assert!(report.problems.is_empty(), "{name}: {report}");
+            assert!(report.left_out.is_empty(), "{name}: {report}");
+            assert!(report.recordings[1] > 0, "{name}: {report}");
+        }
+    }
+}
+
+#[test]
+fn splits_have_tables_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mp3 = fs::read(fixture("tone.mp3")).unwrap();
+    for name in ["a", "b", "c"] {
+        put(&dir.path().join(format!("clips/{name}.mp3")), &mp3);
+    }
+    let table = |name: &str, lines: &str| {
+        let text = format!("client_id\tpath\tsentence\tup_votes\n{lines}");
+        put(&dir.path().join(name), text.as_bytes());
+    };
+    table("train.tsv", "x\ta.mp3\tOne, two.\t2\ny\tb.mp3\tThree.\t0\n");
+    table("dev.tsv", "z\tc.mp3\tFour.\t1\n");
+    let [train, test] = Split::ALL.map(|split| open(dir.path(), split));
+    assert_eq!((train.len(), test.len()), (2, 1));
+    assert_eq!((train.text(0), train.speaker(1)), ("One, two.", "y"));
+    assert_eq!((test.text(0), test.speaker(0)), ("Four.", "z"));
+}
+
+#[test]
+fn vctk_and_mls_are_trees() {
+    let dir = tempfile::tempdir().unwrap();
+    let flac = fs::read(fixture("tone.flac")).unwrap();
+    let vctk = dir.path().join("vctk");
+    for (speaker, id) in [("p225", "001"), ("p225", "002"), ("p226", "001")] {
+        let name = format!("{speaker}/{speaker}_{id}");
+        put(
+            &vctk.join(format!("txt/{name}.txt")),
+            format!("Text of {name}.\n").as_bytes(),
+        );
+        for mic in ["mic1", "mic2"] {
+            let sound = format!("wav48_silence_trimmed/{name}_{mic}.flac");
+            put(&vctk.join(sound), &flac);
+        }
+    }
+    let found = texts(&vctk);
+    let said = |name: &str, speaker: &str| (format!("Text of {name}."), speaker.to_owned());
+    let sound = |name: &str| format!("wav48_silence_trimmed/{name}_mic1.flac");
+    let expected = BTreeMap::from([
+        (sound("p225/p225_001"), said("p225/p225_001", "p225")),
+        (sound("p225/p225_002"), said("p225/p225_002", "p225")),
+        (sound("p226/p226_001"), said("p226/p226_001", "p226")),
+    ]);
+    assert_eq!(found, expected);
+    let report = check_speech(&vctk).unwrap().to_string();
+    assert!(
+        report.contains("left out, 3: a recording that no line names"),
+        "{report}"
+    );
+
+    let mls = dir.path().join("mls");
+    for (split, id) in [
+        ("train", "7_8_000"),
+        ("train", "7_8_001"),
+        ("dev", "9_1_000"),
+    ] {
+        let place = id[..3].replace('_', "/");
+        put(&mls.join(format!("{split}/audio/{place}/{id}.flac")), &flac);
+    }
+    put(
+        &mls.join("train/transcripts.txt"),
+        b"7_8_000\tone two\n7_8_001\tthree\n",
+    );
+    put(
+        &mls.join("dev/transcripts.txt"),
+        b"9_1_000\tfour\n9_1_001\tfive\n",
+    );
+    put(&mls.join("dev/audio/9/1/9_1_001.opus"), b"OggS");
+    let [train, test] = Split::ALL.map(|split| open(&mls, split));
+    assert_eq!((train.len(), test.len()), (2, 1));
+    assert_eq!((train.text(0), train.speaker(0)), ("one two", "7"));
+    assert_eq!((test.text(0), test.speaker(0)), ("four", "9"));
+    let [skipped] = test.skipped() else {
+        panic!("{:?}", test.skipped());
+    };
+    assert!(
+        skipped.path.ends_with("9_1_001.opus") && skipped.reason.contains("the kind `opus`"),
+        "{skipped:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_told_is_refused_with_what_would_do() {
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("a.wav"), 0.1);
+    let refused = |dir: &Path| {
+        let error = SpeechDataset::open(dir, SPEC, Split::Train).unwrap_err();
+        error.to_string()
+    };
+    assert!(SpeechDataset::is_speech(dir.path()), "sound and no table");
+    let message = refused(dir.path());
+    assert!(message.contains("audio_filepath"), "{message}");
+    put(&dir.path().join("metadata.csv"), b"a.wav,hello\n");
+    assert!(SpeechDataset::is_speech(dir.path()));
+    let message = refused(dir.path());
+    assert!(
+        message.contains("metadata.csv: says nowhere") && message.contains("`id|text`"),
+        "{message}"
+    );
+    fs::remove_file(dir.path().join("metadata.csv")).unwrap();
+    put(
+        &dir.path().join("metadata.jsonl"),
+        br#"{"audio_filepath": "a.wav", "caption": "hello"}"#,
+    );
+    let message = refused(dir.path());
+    assert!(
+        message.contains("line 1: not a record: missing field `text` (or `transcription`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn tables_of_pictures_are_no_speech() {
+    for (name, table) in [
+        ("metadata.csv", "file_name,text\n1.png,a cat\n"),
+        (
+            "metadata.jsonl",
+            r#"{"file_name": "1.png", "text": "a cat"}"#,
+        ),
+        (
+            "train/metadata.jsonl",
+            r#"{"file_name": "1.jpg", "text": "a"}"#,
+        ),
+        ("train/metadata.csv", "file_name,label\n1.jpeg,cat\n"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join(name), table.as_bytes());
+        put(&dir.path().join("1.png"), b"x");
+        assert!(!SpeechDataset::is_speech(dir.path()), "{name}");
+    }
+}
+
+#[test]
+fn recordings_outside_of_the_folder_are_read_only_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("corpus");
+    recording(&dir.path().join("far.wav"), 0.1);
+    recording(&folder.join("near.wav"), 0.1);
+    let far = dir.path().join("far.wav");
+    let near = folder.join("near.wav");
+    let outside = SpeechBounds {
+        outside: true,
+        ..SpeechBounds::default()
+    };
+    for (name, allowed) in [
+        ("../far.wav", false),
+        ("x/../../far.wav", false),
+        (far.to_str().unwrap(), false),
+        ("x/../near.wav", true),
+        (near.to_str().unwrap(), true),
+    ] {
+        fs::create_dir_all(folder.join("x")).unwrap();
+        let lines = format!("{{\"audio\": {name:?}, \"text\": \"a\", \"split\": \"train\"}}");
+        put(&folder.join("metadata.jsonl"), lines.as_bytes());
+        let opened = SpeechDataset::open(&folder, SPEC, Split::Train);
+        match (opened, allowed) {
+            (Ok(set), true) => assert_eq!(set.len(), 1, "{name}"),
+            (Err(error), false) => {
+                let message = error.to_string();
+                assert!(
+                    message.contains("line 1: ") && message.contains("leads out of"),
+                    "{message}"
+                );
+            }
+            (opened, _) => panic!("{name}: {opened:?}"),
+        }
+        let set = SpeechDataset::open_within(&folder, SPEC, Split::Train, outside).unwrap();
+        assert_eq!(set.get(0).unwrap().samples.len(), 1600, "{name}");
+        let problems = |bounds| check_speech_within(&folder, bounds).unwrap().problems;
+        let strict = problems(SpeechBounds::default());
+        let told = strict
+            .iter()
+            .any(|problem| problem.what.contains("leads out of"));
+        assert_eq!(told, !allowed, "{name}: {strict:?}");
+        assert!(problems(outside).iter().all(|p| !p.what.contains("leads")));
+    }
+}
+
+/// Small tables have both splits, whatever the hashes say, and the same ones in any order.
+#[test]
+fn at_least_one_recording_is_held_out() {
+    for count in 2..9 {
+        let mut before = None;
+        for turned in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut lines: Vec<String> = (0..count).map(|i| format!("{i}|text {i}\n")).collect();
+            if turned {
+                lines.reverse();
+            }
+            for index in 0..count {
+                recording(&dir.path().join(format!("wavs/{index}.wav")), 0.05);
+            }
+            put(&dir.path().join("metadata.csv"), lines.concat().as_bytes());
+            let [train, test] = Split::ALL.map(|split| open(dir.path(), split));
+            assert_eq!(train.len() + test.len(), count);
+            let held_out: Vec<&str> = (0..test.len()).map(|i| test.text(i)).collect();
+            let trained: Vec<&str> = (0..train.len()).map(|i| train.text(i)).collect();
+            assert!(held_out.iter().all(|text| !trained.contains(text)));
+            let all: BTreeSet<String> = held_out.iter().map(ToString::to_string).collect();
+            assert_eq!(*before.get_or_insert_with(|| all.clone()), all);
+            let name = format!("wavs/{}.wav", &held_out[0][5..]);
+            // What can't be used is not held out in the place of what can.
+            fs::write(dir.path().join(name), "no sound").unwrap();
+            if count > held_out.len() + 1 {
+                let again = open(dir.path(), Split::Test);
+                assert_ne!(again.text(0), held_out[0]);
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("wavs/a.wav"), 0.05);
+    put(&dir.path().join("metadata.csv"), b"a|one\n");
+    let messages = Split::ALL.map(|split| SpeechDataset::open(dir.path(), SPEC, split));
+    let messages: Vec<String> = messages
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .collect();
+    let [message] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    assert!(
+        message.contains("add recordings") && !message.contains("pictures"),
+        "{message}"
+    );
+}
+
+/// What looks alike is alike before a model sees it.
+#[test]
+fn texts_are_normal() {
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("wavs/a.wav"), 0.05);
+    recording(&dir.path().join("wavs/b.wav"), 0.05);
+    let table = "a|Cafe\u{301}\u{a0}at  nine \u{feff}\nb|two\t one\n";
+    put(&dir.path().join("metadata.csv"), table.as_bytes());
+    let found = texts(dir.path());
+    assert_eq!(found["wavs/a.wav"].0, "Caf\u{e9} at nine");
+    assert_eq!(found["wavs/b.wav"].0, "two one");
+}

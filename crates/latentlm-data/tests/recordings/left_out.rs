@@ -1,0 +1,147 @@
+//! What lies in a corpus and is no part of it, and what nobody can hear.
+
+use std::fs;
+
+use hound::SampleFormat;
+use latentlm_data::Split;
+use latentlm_data::speech::{check_speech, wav_bytes};
+
+use crate::corpora::recording;
+use crate::{RATE, fixture, metadata, open, put, tone};
+
+#[test]
+fn recordings_without_sound_are_left_out_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("good.wav"), 0.2);
+    put(&dir.path().join("zero.wav"), &wav_bytes(&[0.0; 3200], RATE));
+    put(
+        &dir.path().join("hiss.wav"),
+        &wav_bytes(&[3e-5; 3200], RATE),
+    );
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: SampleFormat::Int,
+    };
+    let path = dir.path().join("against.wav");
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for sample in tone(RATE, 3200) {
+        let level = (sample * 32_767.0) as i16;
+        writer.write_sample(level).unwrap();
+        writer.write_sample(-level).unwrap();
+    }
+    writer.finalize().unwrap();
+    let names = ["good", "zero", "hiss", "against"];
+    let lines =
+        names.map(|name| format!(r#"{{"audio": "{name}.wav", "text": "a", "split": "train"}}"#));
+    metadata(dir.path(), &lines.each_ref().map(String::as_str));
+
+    let report = check_speech(dir.path()).unwrap();
+    assert_eq!(report.recordings, [1, 0]);
+    let told: Vec<&str> = report.problems.iter().map(|p| p.what.as_str()).collect();
+    assert_eq!(told.len(), 3, "{report}");
+    for (name, part) in [
+        ("zero.wav", "is silent: no sample"),
+        ("hiss.wav", "is silent: no sample"),
+        ("against.wav", "its channels cancel each other out"),
+    ] {
+        let found = told.iter().any(|t| t.contains(name) && t.contains(part));
+        assert!(found, "{name}: {told:?}");
+    }
+    // Training takes them as it takes broken ones.
+    let set = open(dir.path(), Split::Train);
+    let errors = (0..set.len()).filter_map(|index| set.get(index).err());
+    let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().all(|error| error.contains("is silent")));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_part_of_a_corpus_is_counted_and_named() {
+    use std::os::unix::fs::symlink;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("corpus");
+    recording(&root.join("a.wav"), 0.1);
+    recording(&root.join("b.wav"), 0.1);
+    recording(&root.join("deep/er/c.wav"), 0.1);
+    put(
+        &root.join("deep/d.flac"),
+        &fs::read(fixture("tone.flac")).unwrap(),
+    );
+    put(&root.join("e.opus"), b"OggS");
+    put(&root.join("README.md"), b"no sound");
+    symlink(&root, root.join("deep/up")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(root.join("pipe.wav"))
+        .status();
+    assert!(made.unwrap().success());
+    let lines = [
+        r#"{"audio": "a.wav", "text": "a", "split": "train"}"#,
+        r#"{"audio": "./b.wav", "text": "b", "split": "test"}"#,
+    ];
+    metadata(&root, &lines);
+    let text = check_speech(&root).unwrap().to_string();
+    for (count, reason, names) in [
+        (
+            2,
+            "a recording that no line names",
+            &["deep/d.flac", "deep/er/c.wav"][..],
+        ),
+        (1, "a recording of a kind that is not read", &["e.opus"]),
+        (1, "a link to a folder that it lies in", &["deep/up"]),
+        (1, "no regular file", &["pipe.wav"]),
+    ] {
+        let line = format!("left out, {count}: {reason}");
+        assert!(text.contains(&line), "{line}: {text}");
+        for name in names {
+            let path = root.join(name);
+            assert!(text.contains(&format!("  {}\n", path.display())), "{text}");
+        }
+    }
+    assert!(!text.contains("README"), "{text}");
+    // What was said before is said as before.
+    assert!(text.contains("1 recordings (0.1 s) to train on, 1 (0.1 s) held out\n"));
+    assert!(text.ends_with("\nno problems found"), "{text}");
+
+    // A pipe that a line names is named, and not waited for.
+    metadata(
+        &root,
+        &[
+            lines[0],
+            r#"{"audio": "pipe.wav", "text": "x", "split": "test"}"#,
+        ],
+    );
+    let report = check_speech(&root).unwrap();
+    assert!(
+        report.problems[0]
+            .what
+            .contains("pipe.wav: is no regular file"),
+        "{report}"
+    );
+}
+
+/// A corpus in a tree that is linked into itself is counted once.
+#[cfg(unix)]
+#[test]
+fn trees_are_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let chapter = dir.path().join("84/9");
+    for id in 0..4 {
+        recording(&chapter.join(format!("84_9_{id}.wav")), 0.05);
+        put(
+            &chapter.join(format!("84_9_{id}.normalized.txt")),
+            b"Go on.",
+        );
+    }
+    for name in ["again", "84/up", "84/9/up"] {
+        std::os::unix::fs::symlink(dir.path(), dir.path().join(name)).unwrap();
+    }
+    let sets = Split::ALL.map(|split| open(dir.path(), split).len());
+    assert_eq!(sets.iter().sum::<usize>(), 4);
+    let report = check_speech(dir.path()).unwrap();
+    assert_eq!(report.recordings.iter().sum::<usize>(), 4);
+    assert_eq!(report.left_out.len(), 3, "{report}");
+}
