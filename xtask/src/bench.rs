@@ -8,8 +8,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
+use latentlm_args::DeviceName;
 
 use crate::cargo::{project_root, succeed};
+use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 use crate::python;
 
@@ -68,6 +70,7 @@ impl Args {
     /// Builds both sides and runs the workloads.
     pub fn run(self) -> Result<ExitCode> {
         ensure!(self.repeats > 0, "--repeats must be 1 or more");
+        System::here().check(&[DeviceName::parse(&self.device)?])?;
         let binary = build(&self.device)?;
         if self.group == "scaling" {
             return self.by_itself(&binary, &["bench-scaling", "--device", &self.device]);

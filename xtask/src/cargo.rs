@@ -1,6 +1,6 @@
 //! Calling cargo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result};
@@ -10,6 +10,12 @@ pub fn project_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("this crate lies one folder below the root")
+}
+
+/// The folder that cargo builds in.
+pub fn target_folder() -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    project_root().join(folder.unwrap_or_else(|| "target".into()))
 }
 
 /// The cargo that runs this program, in the root folder.

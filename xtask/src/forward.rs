@@ -1,43 +1,52 @@
-//! Commands that the binary `latentlm` carries out: build it for the device, then become it.
+//! Commands that the binary `latentlm` carries out: check the words, build it for the devices, then
+//! become it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
+use latentlm_args::{ArgsError, DeviceName, Project};
 
-use crate::cargo::{cargo, project_root, status, succeed};
+use crate::announce::{Build, backends};
+use crate::cargo::{cargo, project_root, status, succeed, target_folder};
+use crate::drivers::System;
 
-/// Arguments of a forwarded command, passed on as they are.
-#[derive(clap::Args)]
-#[command(after_help = "Example: cargo xtask train-image --help shows the binary's own help.")]
-pub struct Forwarded {
-    /// Arguments of the binary's command; `--help` lists them
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    pub(crate) args: Vec<OsString>,
+/// Checks everything of a command that can be known without the binary.
+///
+/// # Errors
+/// With the first thing that is wrong, in the binary's words.
+pub fn check(
+    command: &latentlm_args::Command,
+    project: &Project,
+    system: &System,
+) -> Result<(), ArgsError> {
+    command.check(project)?;
+    if command.computes() {
+        system.check(&command.devices()?)?;
+    }
+    Ok(())
 }
 
-impl Forwarded {
-    /// Builds the binary, then runs `latentlm <name> args...`.
-    ///
-    /// Two calls of cargo: the build shows its progress (on stderr), the run is quiet, so that the
-    /// last line of a failure is the binary's own and not cargo's remark about its exit code.
-    pub fn run(self, name: &str) -> Result<ExitCode> {
-        let features = features(device(&self.args).as_deref());
-        let build = status(package(cargo().arg("build")).args(features))?;
-        if !build.success() {
-            return Ok(ExitCode::FAILURE);
-        }
-        let mut run = cargo();
-        package(run.args(["run", "--quiet"])).args(features);
-        run.arg("--").arg(name).args(&self.args);
-        keep_freed_memory(&mut run);
-        become_command(run)
+/// Builds the binary for a command, then runs `latentlm words...`.
+///
+/// Two calls of cargo: the build shows its progress (on stderr), the run is quiet, so that the last
+/// line of a failure is the binary's own and not cargo's remark about its exit code.
+///
+/// # Errors
+/// If a device can't be, or cargo can't be started.
+pub fn run(command: &latentlm_args::Command, words: &[OsString]) -> Result<ExitCode> {
+    let devices = command.devices()?;
+    let build = announced(&devices);
+    if !status(package(cargo().arg("build")).args(features(&devices)))?.success() {
+        return Ok(ExitCode::FAILURE);
     }
+    build.finish();
+    let mut run = cargo();
+    package(run.args(["run", "--quiet"])).args(features(&devices));
+    run.arg("--").args(words);
+    keep_freed_memory(&mut run);
+    become_command(run)
 }
 
 /// Has glibc keep what training frees. Its defaults give every tensor of over 32 MiB, and the top
@@ -55,40 +64,36 @@ pub(crate) fn keep_freed_memory(command: &mut Command) {
     }
 }
 
-/// Builds the binary with what a device needs. Returns its path.
-pub(crate) fn build(device: &str) -> Result<PathBuf> {
-    succeed(package(cargo().arg("build")).args(features(Some(device))))?;
-    let name = format!("latentlm{}", std::env::consts::EXE_SUFFIX);
-    Ok(project_root().join("target/debug").join(name))
+/// Builds the binary with what devices need, `cuda` or `cuda:0,1`. Whether they are there is not asked.
+/// Returns its path.
+pub(crate) fn build(devices: &str) -> Result<PathBuf> {
+    let devices = DeviceName::parse_list(devices)?;
+    let build = announced(&devices);
+    succeed(package(cargo().arg("build")).args(features(&devices)))?;
+    build.finish();
+    Ok(build.binary())
+}
+
+/// Says that a build starts, if it has something to do.
+fn announced(devices: &[DeviceName]) -> Build {
+    let build = Build::begin(project_root(), &target_folder(), devices);
+    if let Some(line) = build.announcement() {
+        eprintln!("{line}");
+    }
+    build
 }
 
 fn package(command: &mut Command) -> &mut Command {
     command.args(["--package", "latentlm-cli"])
 }
 
-/// The value of `--device X` or `--device=X`, if there is one; the last wins.
-fn device(args: &[OsString]) -> Option<String> {
-    let mut found = None;
-    let mut args = args.iter().map(|arg| arg.to_string_lossy());
-    while let Some(arg) = args.next() {
-        if arg == "--device" {
-            found = args.next().map(String::from);
-        } else if let Some(value) = arg.strip_prefix("--device=") {
-            found = Some(value.to_owned());
-        }
+/// Words for cargo: the features that devices need beyond the default ones.
+fn features(devices: &[DeviceName]) -> Vec<String> {
+    let backends = backends(devices);
+    if backends.is_empty() {
+        return Vec::new();
     }
-    found
-}
-
-/// Cargo features that a device needs beyond the default ones, or several devices of a kind. `cuda:0,1`
-/// is `cuda`. A device that nobody knows gets none: the binary then says which there are.
-fn features(device: Option<&str>) -> &'static [&'static str] {
-    match device.and_then(|name| name.split([':', ',']).next()) {
-        Some("wgpu") => &["--features", "wgpu"],
-        Some("vulkan") => &["--features", "vulkan"],
-        Some("cuda") => &["--features", "cuda"],
-        _ => &[],
-    }
+    vec!["--features".into(), backends.join(",")]
 }
 
 /// Replaces this process, so that Ctrl-C and the exit code are the binary's own business.
@@ -109,27 +114,84 @@ fn become_command(mut command: Command) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: latentlm_args::Command,
+    }
+
+    fn parse(words: &[&str]) -> latentlm_args::Command {
+        let words = std::iter::once("latentlm").chain(words.iter().copied());
+        Cli::parse_from(words).command
+    }
 
     #[test]
     fn the_device_picks_the_features() {
-        let cases: [(&[&str], &[&str]); 9] = [
-            (&[], &[]),
-            (&["--device", "cpu"], &[]),
-            (&["--device", "wgpu"], &["--features", "wgpu"]),
-            (&["--device=wgpu:0"], &["--features", "wgpu"]),
-            (&["--device", "vulkan"], &["--features", "vulkan"]),
+        for (words, expected) in [
+            (&["train-image"][..], ""),
+            (&["train-image", "--device", "cpu"], ""),
+            (&["train-image", "--device", "cpu,cpu"], ""),
+            (&["speak", "--out", "a", "--device", "wgpu"], "wgpu"),
+            (&["eval-image", "--device=wgpu:0"], "wgpu"),
+            (&["compare", "sampling", "--device", "vulkan"], "vulkan"),
+            (&["train-tts", "--run", "a", "--device", "cuda:1"], "cuda"),
+            (&["train-tts", "--device", "cuda:0,1"], "cuda"),
+            (&["train-mllm", "--device", "cpu,cuda:0,wgpu"], "wgpu,cuda"),
+            (&["train-image", "device=cuda"], ""),
+            (&["list-adapters", "vulkan"], "vulkan"),
+            (&["data", "check", "."], ""),
+        ] {
+            let found = features(&parse(words).devices().unwrap());
+            let expected = match expected {
+                "" => Vec::new(),
+                list => vec!["--features".to_owned(), list.to_owned()],
+            };
+            assert_eq!(found, expected, "{words:?}");
+        }
+    }
+
+    /// On a machine without any driver, in a project without any run.
+    #[test]
+    fn what_is_wrong_is_known_before_a_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = Project::at(dir.path());
+        let bare = System::without_drivers();
+        let refuse = |words: &[&str]| {
+            let error = check(&parse(words), &project, &bare).unwrap_err();
+            (error.is_usage(), error.to_string())
+        };
+        for (words, usage, part) in [
             (
-                &["--run", "a", "--device", "cuda:1"],
-                &["--features", "cuda"],
+                &["train-image", "--device", "tpu"][..],
+                true,
+                "no device `tpu`",
             ),
-            (&["--device=cuda", "--device=cpu"], &[]),
-            (&["device=cuda"], &[]),
-            (&["--device"], &[]),
-        ];
-        for (args, expected) in cases {
-            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            assert_eq!(features(device(&args).as_deref()), expected, "{args:?}");
+            (&["train-image", "--config", "none.toml"], true, "none.toml"),
+            (&["train-image", "steps"], true, "of the form key=value"),
+            (&["train-image", "--resume"], false, "there are no runs yet"),
+            (&["train-image", "--device", "cuda"], true, "libcuda.so.1"),
+            (&["eval-mllm"], false, "`cargo xtask train-mllm` trains one"),
+            (&["data", "check", "nowhere"], false, "nowhere"),
+            (
+                &["bench-decode", "--device", "wgpu"],
+                true,
+                "libvulkan.so.1",
+            ),
+        ] {
+            let (wrong_words, message) = refuse(words);
+            assert!(message.contains(part), "{words:?}: {message}");
+            assert_eq!(wrong_words, usage, "{words:?}");
+        }
+        for words in [
+            &["train-image", "lm.width=96"][..],
+            &["list-adapters", "vulkan"],
+            &["data", "check", "."],
+        ] {
+            check(&parse(words), &project, &bare).unwrap();
         }
     }
 }

@@ -2,33 +2,54 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::asides::take_python;
 use crate::cargo::{project_root, succeed};
-use crate::forward::Forwarded;
 use crate::python;
 
 /// Models of each kind.
 const COUNT: &str = "4";
 const PACKAGES: [&str; 3] = ["torch", "transformers>=5.23", "safetensors"];
+/// Cases that are there, in the place of those that will be made: the other words can be checked then.
+const CASES: &str = "tests/fixtures";
 
-/// Passes the arguments on; `--live` becomes a folder of fresh cases.
-pub fn run(mut args: Forwarded) -> Result<ExitCode> {
-    if let Some(position) = args.args.iter().position(|arg| arg == "--live") {
-        let python = take_python(&mut args.args);
-        args.args[position] = make_cases(python)?.into();
-    }
-    args.run("verify-reference")
+/// Cases that are to be made.
+pub struct Live {
+    /// Where their folder stands among the words.
+    position: usize,
+    python: Option<PathBuf>,
 }
 
-/// The value of `--python X` after `--live`, which the binary does not know.
-fn take_python(args: &mut Vec<OsString>) -> Option<PathBuf> {
-    let position = args.iter().position(|arg| arg == "--python")?;
-    let mut taken = args.drain(position..(position + 2).min(args.len()));
-    taken.nth(1).map(PathBuf::from)
+/// Takes `--live` out of the words, and `--python` with it.
+///
+/// # Errors
+/// If `--python` has no value.
+pub fn take(words: &mut Vec<OsString>) -> Result<Option<Live>> {
+    let is_live = |word: &OsString| word == "--live";
+    if !words.iter().any(is_live) {
+        return Ok(None);
+    }
+    let python = take_python(words)?;
+    let position = words.iter().position(is_live);
+    Ok(position.map(|position| {
+        words[position] = CASES.into();
+        Live { position, python }
+    }))
+}
+
+impl Live {
+    /// Makes the cases, and puts their folder among the words.
+    ///
+    /// # Errors
+    /// If Python, its packages or the cases can't be had.
+    pub fn put(self, words: &mut [OsString]) -> Result<()> {
+        words[self.position] = make_cases(self.python)?.into();
+        Ok(())
+    }
 }
 
 /// Makes cases with the given Python, or with an environment of our own below `target`.

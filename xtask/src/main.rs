@@ -1,18 +1,21 @@
 //! `cargo xtask <command>`: the project's own commands.
 //!
-//! This crate parses, picks cargo features and starts other programs. It contains no tensors, so
-//! it builds in seconds; what needs Burn lives in the binary `latentlm`, which the first group of
-//! commands builds and runs.
+//! This crate parses, checks, picks cargo features and starts other programs. It contains no tensors,
+//! so it builds in seconds. What needs Burn lives in the binary `latentlm`; its commands and their
+//! arguments stand in `latentlm-args`, so that what is wrong is known before the binary is built.
 
 #![expect(
     clippy::print_stdout,
     reason = "a program for the terminal; libraries of this workspace never print"
 )]
 
+mod announce;
+mod asides;
 mod bench;
 mod cargo;
 mod check_devices;
 mod ci;
+mod drivers;
 mod forward;
 mod live;
 mod python;
@@ -22,11 +25,16 @@ mod test_device;
 #[cfg(test)]
 mod tidy;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use latentlm_args::{ArgsError, Project, escaped};
 
-use forward::Forwarded;
+use asides::Aside;
+use cargo::project_root;
+use drivers::System;
 
 /// Commands of the latentlm workspace. All run at the repository's root: relative paths count from there.
 #[derive(Parser)]
@@ -47,87 +55,44 @@ Exit code: 0 success, 1 failure, 2 usage.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train an image codec and the language model on its latents.
-    #[command(disable_help_flag = true)]
-    TrainImage(Forwarded),
-    /// Train a speech codec and the language model that speaks through it.
-    #[command(disable_help_flag = true)]
-    TrainTts(Forwarded),
-    /// Say a text in the voice of a trained run.
-    #[command(disable_help_flag = true)]
-    Speak(Forwarded),
-    /// Measure a trained voice: codec, words understood, lengths, times.
-    #[command(disable_help_flag = true)]
-    EvalTts(Forwarded),
-    /// Turn sound into latents and back with a trained run's codec.
-    #[command(disable_help_flag = true)]
-    Codec(Forwarded),
-    /// Draw images from a trained run.
-    #[command(disable_help_flag = true)]
-    SampleImage(Forwarded),
-    /// Measure reconstruction and generation of a trained run.
-    #[command(disable_help_flag = true)]
-    EvalImage(Forwarded),
-    /// Train one model of text and pictures.
-    #[command(disable_help_flag = true)]
-    TrainMllm(Forwarded),
-    /// Go on with a prompt of text and pictures.
-    #[command(disable_help_flag = true)]
-    Generate(Forwarded),
-    /// Say what a picture shows.
-    #[command(disable_help_flag = true)]
-    Caption(Forwarded),
-    /// Measure a model of text and pictures.
-    #[command(disable_help_flag = true)]
-    EvalMllm(Forwarded),
-    /// Compare LatentLM with its rivals, codecs with each other, ways of sampling.
-    #[command(disable_help_flag = true)]
-    Compare(Forwarded),
-    /// Time generation position by position: backbone and head apart.
-    #[command(disable_help_flag = true)]
-    BenchDecode(Forwarded),
-    /// Compare with numbers that the reference implementations computed.
-    #[command(disable_help_flag = true)]
-    VerifyReference(Forwarded),
-    /// Look into dataset folders.
-    #[command(disable_help_flag = true)]
-    Data(Forwarded),
-    /// Time our workloads against the same in PyTorch.
+    #[command(flatten)]
+    Latent(latentlm_args::Command),
     Bench(bench::Args),
-    /// Run the tests of the whole workspace.
     Test(test::Args),
-    /// Run everything that a change must pass, cheap checks first.
     Ci(ci::Args),
-    /// Type-check the binary for the devices that this machine need not have.
     CheckDevices(check_devices::Args),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::TrainImage(args) => args.run("train-image"),
-        Command::TrainTts(args) => args.run("train-tts"),
-        Command::Speak(args) => args.run("speak"),
-        Command::EvalTts(args) => speech::run(args),
-        Command::Codec(args) => args.run("codec"),
-        Command::SampleImage(args) => args.run("sample-image"),
-        Command::EvalImage(args) => args.run("eval-image"),
-        Command::TrainMllm(args) => args.run("train-mllm"),
-        Command::Generate(args) => args.run("generate"),
-        Command::Caption(args) => args.run("caption"),
-        Command::EvalMllm(args) => args.run("eval-mllm"),
-        Command::Compare(args) => args.run("compare"),
-        Command::BenchDecode(args) => args.run("bench-decode"),
-        Command::VerifyReference(args) => live::run(args),
-        Command::Data(args) => args.run("data"),
+    let words = std::env::args_os().skip(1).collect();
+    run(words).unwrap_or_else(|error| match error.downcast_ref::<ArgsError>() {
+        // As the binary would say it.
+        Some(refused) => {
+            eprintln!("error: {}", escaped(&refused.to_string()));
+            ExitCode::from(if refused.is_usage() { 2 } else { 1 })
+        }
+        None => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
+    let aside = Aside::take(&mut words)?;
+    let typed = std::iter::once(OsString::from("cargo xtask")).chain(words.iter().cloned());
+    match Cli::parse_from(typed).command {
+        Command::Latent(command) => {
+            let project = Project::at(project_root());
+            forward::check(&command, &project, &System::here())?;
+            aside.put(&command, &mut words)?;
+            forward::run(&command, &words)
+        }
         Command::Bench(args) => args.run(),
         Command::Test(args) => args.run(),
         Command::Ci(args) => args.run(),
         Command::CheckDevices(args) => args.run(),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 #[cfg(test)]
@@ -140,13 +105,54 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// Commands of our own show an example; forwarded ones show the binary's help, which has its own.
     #[test]
-    fn own_commands_have_an_example() {
-        for command in Cli::command().get_subcommands() {
+    fn every_command_has_help_and_an_example() {
+        let example = |command: &clap::Command| {
             let help = command.clone().render_long_help().to_string();
-            let forwarded = command.is_disable_help_flag_set();
-            assert!(forwarded || help.contains("Example"), "{help}");
+            help.contains("Example")
+        };
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let mut parts = command.get_subcommands().peekable();
+            let in_parts = parts.peek().is_some() && parts.all(example);
+            assert!(example(command) || in_parts, "{name}");
+        }
+    }
+
+    /// The help of all commands, those of the binary too, without a build.
+    #[test]
+    fn all_commands_are_listed() {
+        let help = Cli::command().render_help().to_string();
+        for (name, about) in [
+            ("train-image", "Trains an image codec"),
+            ("data", "Looks at datasets"),
+            ("bench", "Time our workloads"),
+            ("check-devices", "Type-check"),
+        ] {
+            let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);
+            assert!(help.lines().any(of), "{name}: {help}");
+        }
+        assert!(!help.contains("bench-worker"), "{help}");
+        assert!(
+            help.starts_with("Commands of the latentlm workspace"),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn wrong_words_have_the_binarys_exit_code() {
+        for words in [
+            &["cargo xtask", "train-image", "--stepz"][..],
+            &["cargo xtask", "trian-image"],
+            &["cargo xtask", "sample-image", "--grid"],
+            &["cargo xtask", "speak", "--out", "a", "--guidance", "nan"],
+        ] {
+            let Err(error) = Cli::try_parse_from(words.iter().copied()) else {
+                panic!("{words:?}")
+            };
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+            assert!(!error.to_string().contains("latentlm"), "{error}");
         }
     }
 }

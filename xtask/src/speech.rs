@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use latentlm_args::EvalTts;
 
+use crate::asides::take_python;
 use crate::cargo::project_root;
-use crate::forward::Forwarded;
 use crate::python;
 
 /// A recognizer for closed vocabularies, one for an open one, and its weights.
@@ -46,33 +46,45 @@ const JUDGES: [Judge; 2] = [
     },
 ];
 
-/// Passes the arguments on; without listeners among them, those of `xtask/python` are given.
-pub fn run(mut args: Forwarded) -> Result<ExitCode> {
-    let python = take_python(&mut args.args)?;
-    let with = |folder: &str, packages: &[&str]| match &python {
-        Some(python) => Ok(python.clone()),
-        None => python::environment(&project_root().join(folder), packages),
-    };
-    let given = |args: &[OsString], name: &str| {
-        args.iter()
-            .any(|arg| arg.to_string_lossy().starts_with(name))
-    };
-    let helps = ["--help", "-h"].iter().any(|name| given(&args.args, name));
-    for judge in JUDGES {
-        if take_flag(&mut args.args, judge.flag) && !helps {
+/// What the binary's listeners are to be made of.
+pub struct Listeners {
+    python: Option<PathBuf>,
+    judges: Vec<Judge>,
+}
+
+/// Takes the judges' flags out of the words, and `--python`.
+///
+/// # Errors
+/// If `--python` has no value.
+pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
+    let python = take_python(words)?;
+    let judges = JUDGES.into_iter();
+    let judges = judges.filter(|judge| take_flag(words, judge.flag));
+    let judges = judges.collect();
+    Ok(Listeners { python, judges })
+}
+
+impl Listeners {
+    /// Adds listeners to the words; those of `xtask/python` where none are named.
+    ///
+    /// # Errors
+    /// If their packages can't be had.
+    pub fn put(self, args: &EvalTts, words: &mut Vec<OsString>) -> Result<()> {
+        let with = |folder: &str, packages: &[&str]| match &self.python {
+            Some(python) => Ok(python.clone()),
+            None => python::environment(&project_root().join(folder), packages),
+        };
+        for judge in &self.judges {
             let python = with(judge.folder, judge.packages)?;
-            let command = command(&python, judge.script);
-            args.args.push(judge.option.into());
-            args.args.push(command.into());
+            words.push(judge.option.into());
+            words.push(command(&python, judge.script).into());
         }
+        if args.recognizer.is_none() && args.open_recognizer.is_none() {
+            let python = with("target/listeners", &PACKAGES)?;
+            words.extend(listeners(&command(&python, "xtask/python/recognize.py")));
+        }
+        Ok(())
     }
-    let own = ["--recognizer", "--open-recognizer"];
-    if !helps && !own.iter().any(|name| given(&args.args, name)) {
-        let python = with("target/listeners", &PACKAGES)?;
-        let command = command(&python, "xtask/python/recognize.py");
-        args.args.extend(listeners(&command));
-    }
-    args.run("eval-tts")
 }
 
 /// A script of the repository as the binary takes it, whatever the folders' names.
@@ -97,32 +109,16 @@ fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
     args.len() < before
 }
 
-/// The value of `--python`, which the binary does not know.
-fn take_python(args: &mut Vec<OsString>) -> Result<Option<PathBuf>> {
-    let Some(position) = args.iter().position(|arg| arg == "--python") else {
-        return Ok(None);
-    };
-    if position + 1 == args.len() {
-        bail!("--python needs the path of a Python that has the packages");
-    }
-    let value = args.remove(position + 1);
-    args.remove(position);
-    Ok(Some(value.into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    #[test]
-    fn the_python_is_taken_out() {
-        let mut args: Vec<OsString> = ["--run", "a", "--python", "p", "--seed", "1"]
-            .map(OsString::from)
-            .to_vec();
-        assert_eq!(take_python(&mut args).unwrap(), Some("p".into()));
-        assert_eq!(args, ["--run", "a", "--seed", "1"]);
-        assert_eq!(take_python(&mut args).unwrap(), None);
-        assert!(take_python(&mut vec!["--python".into()]).is_err());
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: latentlm_args::Command,
     }
 
     #[test]
@@ -133,6 +129,44 @@ mod tests {
         assert!(!take_flag(&mut args, "--voices"));
         assert!(take_flag(&mut args, "--pesq"));
         assert_eq!(args, ["--run", "a", "--pesq-judge", "p"]);
+    }
+
+    /// With a Python that has the packages nothing is installed.
+    #[test]
+    fn listeners_of_ours_are_added_where_none_are_named() {
+        let typed =
+            |words: &[&str]| -> Vec<OsString> { words.iter().map(OsString::from).collect() };
+        let parse = |words: &[OsString]| {
+            let cli = Cli::parse_from([&typed(&["latentlm"])[..], words].concat());
+            let latentlm_args::Command::EvalTts(args) = cli.command else {
+                panic!("another command")
+            };
+            args
+        };
+        let mut words = typed(&["eval-tts", "--pesq", "--python", "p", "--seed", "3"]);
+        let taken = take(&mut words).unwrap();
+        assert_eq!(words, ["eval-tts", "--seed", "3"]);
+        let args = parse(&words);
+        taken.put(&args, &mut words).unwrap();
+        let args = parse(&words);
+        assert_eq!(args.drawing.seed, 3);
+        let has = |option: &Option<String>, part: &str| {
+            let command = option.as_deref().unwrap();
+            assert!(
+                command.starts_with("\"p\" ") && command.contains(part),
+                "{command}"
+            );
+        };
+        has(&args.pesq_judge, "pesq.py");
+        has(&args.recognizer, "--kind {kind}");
+        has(&args.open_recognizer, "--whisper packaged");
+        assert_eq!(args.speaker_judge, None);
+
+        let mut words = typed(&["eval-tts", "--open-recognizer", "mine"]);
+        let taken = take(&mut words).unwrap();
+        let args = parse(&words);
+        taken.put(&args, &mut words).unwrap();
+        assert_eq!(words.len(), 3);
     }
 
     #[test]

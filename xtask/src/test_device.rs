@@ -5,8 +5,10 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use latentlm_args::DeviceName;
 
 use crate::cargo::project_root;
+use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 
 /// Where runs lie, below the root.
@@ -65,8 +67,13 @@ const SMALL_VOICE: [&str; 12] = [
 /// and one sample. One line says what came of it; a machine without such a device is no failure.
 pub fn run(device: &str) -> Result<ExitCode> {
     let start = Instant::now();
+    let name = DeviceName::parse(device)?;
+    let kind = name.kind.name();
+    if let Err(missing) = System::here().check(&[name]) {
+        println!("skipped: this machine has {missing}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let binary = build(device)?;
-    let kind = device.split(':').next().unwrap_or(device);
     let adapters = output(&binary, &["list-adapters", kind])?;
     let Some(adapter) = adapters.lines().next() else {
         println!("skipped: this machine has no {kind} adapter");

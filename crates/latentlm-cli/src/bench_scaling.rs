@@ -1,12 +1,11 @@
 //! `bench-scaling`: how time and memory grow.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
 use latentlm::core::bundle::write_atomically;
+use latentlm_args::BenchScaling;
 use latentlm_bench::Workload;
 use latentlm_bench::scaling::{Measured, Rates, ScalingReport, scaling_points};
 
@@ -15,55 +14,36 @@ use crate::device::device;
 /// Units before the clock starts.
 const WARM_UP: u64 = 2;
 
-/// Times training steps and sampling against batch, length and width, beside what their arithmetic
-/// takes at the rates of this device
-///
-/// Writes scaling.md and charts. Every point runs in a process of its own, whose memory is told.
-#[derive(Args)]
-#[command(after_help = "Example:\n  cargo xtask bench scaling --repeats 5")]
-pub struct BenchScaling {
-    /// Folder for the table and the charts
-    #[arg(long, value_name = "FOLDER", default_value = "target/scaling")]
-    out: PathBuf,
-    /// Units that each median is taken over
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-    repeats: u64,
-    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
-    #[arg(long, default_value = "cpu")]
-    device: String,
+/// Prints a line a point, and writes table and charts.
+pub fn run(args: BenchScaling) -> Result<()> {
+    let rates = Rates::measure(&device(&args.device)?);
+    println!("{}: {rates}", args.device);
+    let mut report = ScalingReport::new(rates);
+    for point in scaling_points() {
+        let measured = measure(&args, &point.workload())?;
+        println!("{}", report.add(point, measured));
+    }
+    for (name, text) in report.files() {
+        write_atomically(&args.out.join(name), text.as_bytes())?;
+    }
+    println!("written to {}", args.out.display());
+    Ok(())
 }
 
-impl BenchScaling {
-    pub fn run(self) -> Result<()> {
-        let rates = Rates::measure(&device(&self.device)?);
-        println!("{}: {rates}", self.device);
-        let mut report = ScalingReport::new(rates);
-        for point in scaling_points() {
-            let measured = self.measure(&point.workload())?;
-            println!("{}", report.add(point, measured));
+fn measure(args: &BenchScaling, workload: &Workload) -> Result<Measured> {
+    let mut worker = Worker::start(&serde_json::to_string(workload)?, &args.device)?;
+    let mut times = Vec::new();
+    for turn in 0..WARM_UP + args.repeats {
+        let time = worker.ask("go")?;
+        if turn >= WARM_UP {
+            times.push(time);
         }
-        for (name, text) in report.files() {
-            write_atomically(&self.out.join(name), text.as_bytes())?;
-        }
-        println!("written to {}", self.out.display());
-        Ok(())
     }
-
-    fn measure(&self, workload: &Workload) -> Result<Measured> {
-        let mut worker = Worker::start(&serde_json::to_string(workload)?, &self.device)?;
-        let mut times = Vec::new();
-        for turn in 0..WARM_UP + self.repeats {
-            let time = worker.ask("go")?;
-            if turn >= WARM_UP {
-                times.push(time);
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(Measured {
-            milliseconds: times[times.len() / 2],
-            bytes: worker.ask("memory")?,
-        })
-    }
+    times.sort_by(f64::total_cmp);
+    Ok(Measured {
+        milliseconds: times[times.len() / 2],
+        bytes: worker.ask("memory")?,
+    })
 }
 
 /// This binary once more, as a `bench-worker`. Ended when dropped.

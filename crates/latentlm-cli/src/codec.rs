@@ -1,12 +1,12 @@
 //! `codec`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
-use clap::{Args, Subcommand};
 use latentlm::core::bundle::write_atomically;
+use latentlm_args::{Codec, CodecFiles, run_path};
 use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
 use latentlm_eval::{mel_distance_db, si_sdr_db, stoi};
@@ -14,62 +14,29 @@ use latentlm_pipelines::SpeechCodec;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::device::device;
-use crate::training::run_path;
 
-/// Sound to latents and back, with the codec of a trained run
-#[derive(Subcommand)]
-#[command(after_help = "Examples:\n  \
-    cargo xtask codec encode --run voice hello.wav hello.safetensors\n  \
-    cargo xtask codec decode --run voice hello.safetensors again.wav\n  \
-    cargo xtask codec reconstruct --run voice hello.wav again.wav")]
-pub enum Codec {
-    /// Writes the latents of a sound file: a tensor `latents`, [1, T, Z]
-    Encode(Files),
-    /// Writes the sound of latents
-    Decode(Files),
-    /// Encodes, decodes, and says how far the two sounds lie apart
-    Reconstruct(Files),
-}
-
-#[derive(Args)]
-pub struct Files {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "voice")]
-    run: String,
-    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// File to read
-    input: PathBuf,
-    /// File to write
-    output: PathBuf,
-}
-
-impl Files {
-    fn codec(&self) -> Result<SpeechCodec> {
-        let device = device(&self.device)?;
-        Ok(SpeechCodec::from_run(&run_path(&self.run), &device)?)
-    }
-
-    fn samples(&self, codec: &SpeechCodec) -> Result<Vec<f32>> {
-        let audio = read_audio(&self.input)?;
-        Ok(audio.resampled(codec.sample_rate_hz()).samples)
+/// Reads a sound or latents, and writes the other.
+pub fn run(args: Codec) -> Result<()> {
+    match &args {
+        Codec::Encode(files) => encode(files),
+        Codec::Decode(files) => decode(files),
+        Codec::Reconstruct(files) => reconstruct(files),
     }
 }
 
-impl Codec {
-    pub fn run(self) -> Result<()> {
-        match self {
-            Self::Encode(files) => encode(&files),
-            Self::Decode(files) => decode(&files),
-            Self::Reconstruct(files) => reconstruct(&files),
-        }
-    }
+fn codec_of(files: &CodecFiles) -> Result<SpeechCodec> {
+    let device = device(&files.device)?;
+    Ok(SpeechCodec::from_run(&run_path(&files.run), &device)?)
 }
 
-fn encode(files: &Files) -> Result<()> {
-    let codec = files.codec()?;
-    let latents = codec.encode(files.samples(&codec)?);
+fn samples_of(files: &CodecFiles, codec: &SpeechCodec) -> Result<Vec<f32>> {
+    let audio = read_audio(&files.input)?;
+    Ok(audio.resampled(codec.sample_rate_hz()).samples)
+}
+
+fn encode(files: &CodecFiles) -> Result<()> {
+    let codec = codec_of(files)?;
+    let latents = codec.encode(samples_of(files, &codec)?);
     let [_, frames, dim] = latents.dims();
     let values = latents.into_data().convert::<f32>();
     let bytes: Vec<u8> = values
@@ -85,8 +52,8 @@ fn encode(files: &Files) -> Result<()> {
     Ok(())
 }
 
-fn decode(files: &Files) -> Result<()> {
-    let codec = files.codec()?;
+fn decode(files: &CodecFiles) -> Result<()> {
+    let codec = codec_of(files)?;
     let latents = read_latents(&files.input, codec.latent_dim(), &device(&files.device)?)?;
     write_sound(
         &files.output,
@@ -95,9 +62,9 @@ fn decode(files: &Files) -> Result<()> {
     )
 }
 
-fn reconstruct(files: &Files) -> Result<()> {
-    let codec = files.codec()?;
-    let (original, copy) = codec.reconstruct(files.samples(&codec)?);
+fn reconstruct(files: &CodecFiles) -> Result<()> {
+    let codec = codec_of(files)?;
+    let (original, copy) = codec.reconstruct(samples_of(files, &codec)?);
     let rate = codec.sample_rate_hz();
     write_sound(&files.output, &copy, rate)?;
     println!(

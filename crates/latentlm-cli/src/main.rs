@@ -28,7 +28,9 @@ mod verify_reference;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::Parser;
+use latentlm_args::{ArgsError, Command, Project, escaped};
 use latentlm_eval::EvalError;
 use latentlm_pipelines::PipelineError;
 use latentlm_train::TrainError;
@@ -41,69 +43,45 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    TrainImage(train_image::TrainImage),
-    TrainTts(train_tts::TrainTts),
-    SampleImage(sample_image::SampleImage),
-    EvalImage(eval_image::EvalImage),
-    Speak(speak::Speak),
-    EvalTts(eval_tts::EvalTts),
-    TrainMllm(train_mllm::TrainMllm),
-    Generate(generate::Generate),
-    Caption(caption::Caption),
-    EvalMllm(eval_mllm::EvalMllm),
-    #[command(subcommand)]
-    Codec(codec::Codec),
-    #[command(subcommand)]
-    Compare(compare::Compare),
-    BenchDecode(bench_decode::BenchDecode),
-    VerifyReference(verify_reference::VerifyReference),
-    #[command(hide = true)]
-    BenchWorker(bench_worker::BenchWorker),
-    #[command(hide = true)]
-    BenchKernels(bench_kernels::BenchKernels),
-    #[command(hide = true)]
-    BenchScaling(bench_scaling::BenchScaling),
-    #[command(hide = true)]
-    ListAdapters(list_adapters::ListAdapters),
-    /// Looks at datasets
-    #[command(subcommand)]
-    Data(data::Data),
-}
-
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let result = latentlm_kernels::on_workers(|| match command {
-        Command::TrainImage(command) => command.run(),
-        Command::TrainTts(command) => command.run(),
-        Command::SampleImage(command) => command.run(),
-        Command::EvalImage(command) => command.run(),
-        Command::Speak(command) => command.run(),
-        Command::EvalTts(command) => command.run(),
-        Command::TrainMllm(command) => command.run(),
-        Command::Generate(command) => command.run(),
-        Command::Caption(command) => command.run(),
-        Command::EvalMllm(command) => command.run(),
-        Command::Codec(command) => command.run(),
-        Command::Compare(command) => command.run(),
-        Command::BenchDecode(command) => command.run(),
-        Command::VerifyReference(command) => command.run(),
-        Command::BenchWorker(command) => command.run(),
-        Command::BenchKernels(command) => command.run(),
-        Command::BenchScaling(command) => command.run(),
-        Command::ListAdapters(command) => command.run(),
-        Command::Data(command) => command.run(),
-    });
+    let result = match command.check(&Project::here()) {
+        Ok(()) => latentlm_kernels::on_workers(|| run(command)),
+        Err(error) => Err(error.into()),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, whatever a library put into its message.
             let message = error.to_string();
             let line: Vec<&str> = message.split_whitespace().collect();
-            let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+            let _ = writeln!(std::io::stderr(), "error: {}", escaped(&line.join(" ")));
             exit_code(&error)
         }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::TrainImage(args) => train_image::run(args),
+        Command::TrainTts(args) => train_tts::run(args),
+        Command::TrainMllm(args) => train_mllm::run(args),
+        Command::SampleImage(args) => sample_image::run(args),
+        Command::EvalImage(args) => eval_image::run(args),
+        Command::Speak(args) => speak::run(args),
+        Command::EvalTts(args) => eval_tts::run(args),
+        Command::Codec(args) => codec::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Caption(args) => caption::run(args),
+        Command::EvalMllm(args) => eval_mllm::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::BenchDecode(args) => bench_decode::run(args),
+        Command::VerifyReference(args) => verify_reference::run(args),
+        Command::Data(args) => data::run(args),
+        Command::BenchWorker(args) => bench_worker::run(args),
+        Command::BenchKernels(args) => bench_kernels::run(args),
+        Command::BenchScaling(args) => bench_scaling::run(args),
+        Command::ListAdapters(args) => list_adapters::run(args),
     }
 }
 
@@ -111,6 +89,9 @@ fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<device::DeviceError>()
         || error.is::<latentlm::ModelError>()
+        || error
+            .downcast_ref::<ArgsError>()
+            .is_some_and(ArgsError::is_usage)
         || error
             .downcast_ref::<PipelineError>()
             .is_some_and(PipelineError::is_usage)
@@ -121,4 +102,24 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             .downcast_ref::<TrainError>()
             .is_some_and(TrainError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `cargo xtask` refuses a device before it builds, in the words of this binary.
+    #[test]
+    fn devices_are_refused_in_the_same_words() {
+        for name in ["tpu", "cpu:0", "cuda:x", ""] {
+            let early = latentlm_args::DeviceName::parse(name).unwrap_err();
+            let late = device::device(name).unwrap_err();
+            assert_eq!(early.to_string(), late.to_string());
+        }
+        for name in ["cpu,", "cpu,1", ",cpu"] {
+            let early = latentlm_args::DeviceName::parse_list(name).unwrap_err();
+            let late = device::devices(name).unwrap_err();
+            assert_eq!(early.to_string(), late.to_string());
+        }
+    }
 }

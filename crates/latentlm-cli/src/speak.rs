@@ -5,15 +5,14 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::Args;
 use latentlm::SampleOptions;
+use latentlm_args::{Speak, run_path};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
 use latentlm_pipelines::{PipelineError, Speaker, SpeakingTimes, Voice, sentences};
 
 use crate::device::device;
-use crate::sampling::Drawing;
-use crate::training::run_path;
+use crate::sampling;
 
 /// Characters after which a sentence is cut where it can be.
 const LONGEST_SENTENCE: usize = 120;
@@ -22,239 +21,198 @@ const PAUSE_SECONDS: f64 = 0.25;
 /// Texts that are held in memory until their files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
-/// Says a text in the voice of a trained model, sound by sound as it is made
-///
-/// With --each every text gets a file of its own, written when it is whole; several are spoken at once.
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    cargo xtask speak --run voice --text \"three five nine\" --out hello.wav\n  \
-    echo \"monday may third\" | cargo xtask speak --out - | aplay\n  \
-    cargo xtask speak --file story.txt --voice me.wav --voice-text \"what I say in it\" --out story.wav\n  \
-    cargo xtask speak --each --file lines.txt --out spoken")]
-pub struct Speak {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "voice")]
-    run: String,
-    #[command(flatten)]
-    drawing: Drawing,
-    /// What to say, several times for several texts; standard input if neither this nor --file is given
-    #[arg(long, conflicts_with = "file")]
-    text: Vec<String>,
-    /// File with what to say
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// Recording of a voice to go on with
-    #[arg(long, value_name = "FILE", requires = "voice_text")]
-    voice: Option<PathBuf>,
-    /// What is said in it
-    #[arg(long, value_name = "TEXT", requires = "voice")]
-    voice_text: Option<String>,
-    /// Gives every line its own file: 001.wav, 002.wav and so on in the folder --out
-    #[arg(long)]
-    each: bool,
-    /// WAV to write as it is made; `-` for standard output; with --each a folder
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+/// Says it, to a file, a folder or standard output.
+pub fn run(args: Speak) -> Result<()> {
+    let args = &args;
+    let texts = texts(args).map_err(PipelineError::from)?;
+    if texts.is_empty() {
+        let reason = "there is nothing to say: the text is empty".into();
+        return Err(PipelineError::Data(DataError::Text { reason }).into());
+    }
+    let device = device(&args.drawing.device)?;
+    let speaker = Speaker::from_run(&run_path(&args.run), &device)?;
+    let voice = match (&args.voice, &args.voice_text) {
+        (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
+        _ => None,
+    };
+    let options = sampling::options(&args.drawing, speaker.recipe().sample_options())?;
+    // The last sentence too, before the first is heard.
+    speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
+    let unheard = speaker.unheard(&texts.concat());
+    if !unheard.is_empty() {
+        eprintln!("{unheard}: these may sound like anything");
+    }
+    let said = Said {
+        speaker,
+        voice,
+        texts,
+        options,
+    };
+    if args.each {
+        return to_folder(args, &said);
+    }
+    if args.out == Path::new("-") {
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
+        }
+        return to_stream(args, &said, stdout.lock());
+    }
+    // Pipes and devices are written to; a file of another name must not take their place.
+    if args.out.exists() && !args.out.is_file() {
+        let pipe = File::options().write(true).open(&args.out);
+        return to_stream(args, &said, pipe.map_err(|source| unwritten(args, source))?);
+    }
+    to_file(args, &said)
 }
 
-impl Speak {
-    pub fn run(self) -> Result<()> {
-        let texts = self.texts().map_err(PipelineError::from)?;
-        if texts.is_empty() {
-            let reason = "there is nothing to say: the text is empty".into();
-            return Err(PipelineError::Data(DataError::Text { reason }).into());
-        }
-        if self.each && self.out == Path::new("-") {
-            bail!("--each writes files: name a folder for them with --out");
-        }
-        if !self.each && self.out.is_dir() {
-            return Err(self.unwritten(io::ErrorKind::IsADirectory.into()).into());
-        }
-        let device = device(&self.drawing.device)?;
-        let speaker = Speaker::from_run(&run_path(&self.run), &device)?;
-        let voice = match (&self.voice, &self.voice_text) {
-            (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
-            _ => None,
-        };
-        let options = self.drawing.options(speaker.recipe().sample_options())?;
-        // The last sentence too, before the first is heard.
-        speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
-        let unheard = speaker.unheard(&texts.concat());
-        if !unheard.is_empty() {
-            eprintln!("{unheard}: these may sound like anything");
-        }
-        let said = Said {
-            speaker,
-            voice,
-            texts,
-            options,
-        };
-        if self.each {
-            return self.to_folder(&said);
-        }
-        if self.out == Path::new("-") {
-            let stdout = io::stdout();
-            if stdout.is_terminal() {
-                bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
-            }
-            return self.to_stream(&said, stdout.lock());
-        }
-        // Pipes and devices are written to; a file of another name must not take their place.
-        if self.out.exists() && !self.out.is_file() {
-            let pipe = File::options().write(true).open(&self.out);
-            return self.to_stream(&said, pipe.map_err(|source| self.unwritten(source))?);
-        }
-        self.to_file(&said)
-    }
+/// What is to be said, each text in sentences; texts of none are left out. Without --each it is one.
+fn texts(args: &Speak) -> Result<Vec<Vec<String>>, DataError> {
+    let words = words(args)?;
+    let cut = |text: &str| sentences(text, LONGEST_SENTENCE);
+    let mut texts: Vec<Vec<String>> = match args.each {
+        true => words
+            .iter()
+            .flat_map(|text| text.lines())
+            .map(cut)
+            .collect(),
+        false => vec![words.iter().flat_map(|text| cut(text)).collect()],
+    };
+    texts.retain(|sentences| !sentences.is_empty());
+    Ok(texts)
+}
 
-    /// What is to be said, each text in sentences; texts of none are left out. Without --each it is one.
-    fn texts(&self) -> Result<Vec<Vec<String>>, DataError> {
-        let words = self.words()?;
-        let cut = |text: &str| sentences(text, LONGEST_SENTENCE);
-        let mut texts: Vec<Vec<String>> = match self.each {
-            true => words
-                .iter()
-                .flat_map(|text| text.lines())
-                .map(cut)
-                .collect(),
-            false => vec![words.iter().flat_map(|text| cut(text)).collect()],
-        };
-        texts.retain(|sentences| !sentences.is_empty());
-        Ok(texts)
-    }
-
-    fn words(&self) -> Result<Vec<String>, DataError> {
-        let unread = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| DataError::Io {
-                action: "read",
-                path,
-                source,
-            }
-        };
-        if !self.text.is_empty() {
-            return Ok(self.text.clone());
-        }
-        if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path).map_err(unread(path))?;
-            return Ok(vec![text]);
-        }
-        let mut stdin = io::stdin();
-        if stdin.is_terminal() {
-            let reason = "there is nothing to say: give --text, --file, or text on standard input";
-            let reason = reason.into();
-            return Err(DataError::Text { reason });
-        }
-        let mut text = String::new();
-        let read = stdin.read_to_string(&mut text);
-        read.map_err(unread(Path::new("standard input")))?;
-        Ok(vec![text])
-    }
-
-    fn unwritten(&self, source: io::Error) -> PipelineError {
-        PipelineError::Data(DataError::Io {
-            action: "write",
-            path: self.out.clone(),
+fn words(args: &Speak) -> Result<Vec<String>, DataError> {
+    let unread = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| DataError::Io {
+            action: "read",
+            path,
             source,
-        })
+        }
+    };
+    if !args.text.is_empty() {
+        return Ok(args.text.clone());
     }
+    if let Some(path) = &args.file {
+        let text = std::fs::read_to_string(path).map_err(unread(path))?;
+        return Ok(vec![text]);
+    }
+    let mut stdin = io::stdin();
+    if stdin.is_terminal() {
+        let reason = "there is nothing to say: give --text, --file, or text on standard input";
+        let reason = reason.into();
+        return Err(DataError::Text { reason });
+    }
+    let mut text = String::new();
+    let read = stdin.read_to_string(&mut text);
+    read.map_err(unread(Path::new("standard input")))?;
+    Ok(vec![text])
+}
 
-    /// Sound by sound. Whoever has heard enough and closes the pipe ends it, which is no failure.
-    fn to_stream(&self, said: &Said, writer: impl Write) -> Result<()> {
-        let written = WavStream::begin(writer, said.speaker.sample_rate_hz())
-            .map_err(|source| self.unwritten(source))
-            .and_then(|mut wav| {
-                self.say(said, |sound| {
-                    wav.write(sound).map_err(|source| self.unwritten(source))
-                })
-            });
-        match written {
-            Err(PipelineError::Data(DataError::Io { source, .. }))
-                if source.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-            Ok((_, cut)) => {
-                said.tell_of_cuts(cut);
-                Ok(())
-            }
+fn unwritten(args: &Speak, source: io::Error) -> PipelineError {
+    PipelineError::Data(DataError::Io {
+        action: "write",
+        path: args.out.clone(),
+        source,
+    })
+}
+
+/// Sound by sound. Whoever has heard enough and closes the pipe ends it, which is no failure.
+fn to_stream(args: &Speak, said: &Said, writer: impl Write) -> Result<()> {
+    let written = WavStream::begin(writer, said.speaker.sample_rate_hz())
+        .map_err(|source| unwritten(args, source))
+        .and_then(|mut wav| {
+            say(args, said, |sound| {
+                wav.write(sound).map_err(|source| unwritten(args, source))
+            })
+        });
+    match written {
+        Err(PipelineError::Data(DataError::Io { source, .. }))
+            if source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+        Ok((_, cut)) => {
+            said.tell_of_cuts(cut);
+            Ok(())
         }
     }
+}
 
-    /// The file gets its name when it is whole.
-    fn to_file(&self, said: &Said) -> Result<()> {
-        let mut file = WavFile::create(&self.out, said.speaker.sample_rate_hz())?;
-        let (times, cut) = self.say(said, |sound| Ok(file.write(sound)?))?;
-        file.finish()?;
-        println!(
-            "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",
-            self.out.display(),
-            times.speech_s,
-            times.total_s,
-            1e3 * times.first_audio_s
-        );
-        said.tell_of_cuts(cut);
-        Ok(())
-    }
+/// The file gets its name when it is whole.
+fn to_file(args: &Speak, said: &Said) -> Result<()> {
+    let mut file = WavFile::create(&args.out, said.speaker.sample_rate_hz())?;
+    let (times, cut) = say(args, said, |sound| Ok(file.write(sound)?))?;
+    file.finish()?;
+    println!(
+        "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",
+        args.out.display(),
+        times.speech_s,
+        times.total_s,
+        1e3 * times.first_audio_s
+    );
+    said.tell_of_cuts(cut);
+    Ok(())
+}
 
-    /// A file a text. The seed counts on from sentence to sentence, as it does in one file.
-    fn to_folder(&self, said: &Said) -> Result<()> {
-        std::fs::create_dir_all(&self.out).map_err(|source| self.unwritten(source))?;
-        let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
-        let digits = said.texts.len().to_string().len().max(3);
-        let (mut number, mut seed, mut cut) = (0, self.drawing.seed, 0);
-        for texts in said.texts.chunks(TEXTS_AT_ONCE) {
-            let (sentences, voice) = (texts.concat(), said.voice.as_ref());
-            let speech = said.speaker.say(&sentences, voice, &said.options, seed)?;
-            seed = seed.wrapping_add(sentences.len() as u64);
-            cut += speech.iter().filter(|speech| speech.was_cut).count();
-            let mut sounds = speech.into_iter().map(|speech| speech.samples);
-            for sentences in texts {
-                let own: Vec<Vec<f32>> = sounds.by_ref().take(sentences.len()).collect();
-                let samples = own.join(&pause[..]);
-                number += 1;
-                let path = self.out.join(format!("{number:0digits$}.wav"));
-                write_wav(&path, &samples, rate)?;
-                let seconds = samples.len() as f64 / f64::from(rate);
-                println!("{}: {seconds:.2} s", path.display());
-            }
+/// A file a text. The seed counts on from sentence to sentence, as it does in one file.
+fn to_folder(args: &Speak, said: &Said) -> Result<()> {
+    std::fs::create_dir_all(&args.out).map_err(|source| unwritten(args, source))?;
+    let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
+    let digits = said.texts.len().to_string().len().max(3);
+    let (mut number, mut seed, mut cut) = (0, args.drawing.seed, 0);
+    for texts in said.texts.chunks(TEXTS_AT_ONCE) {
+        let (sentences, voice) = (texts.concat(), said.voice.as_ref());
+        let speech = said.speaker.say(&sentences, voice, &said.options, seed)?;
+        seed = seed.wrapping_add(sentences.len() as u64);
+        cut += speech.iter().filter(|speech| speech.was_cut).count();
+        let mut sounds = speech.into_iter().map(|speech| speech.samples);
+        for sentences in texts {
+            let own: Vec<Vec<f32>> = sounds.by_ref().take(sentences.len()).collect();
+            let samples = own.join(&pause[..]);
+            number += 1;
+            let path = args.out.join(format!("{number:0digits$}.wav"));
+            write_wav(&path, &samples, rate)?;
+            let seconds = samples.len() as f64 / f64::from(rate);
+            println!("{}: {seconds:.2} s", path.display());
         }
-        said.tell_of_cuts(cut);
-        Ok(())
     }
+    said.tell_of_cuts(cut);
+    Ok(())
+}
 
-    /// Says all sentences; how long that took, and how many were cut.
-    fn say(
-        &self,
-        said: &Said,
-        mut hear: impl FnMut(&[f32]) -> Result<(), PipelineError>,
-    ) -> Result<(SpeakingTimes, usize), PipelineError> {
-        let (pause, mut cut) = (said.pause(), 0);
-        let mut sum = SpeakingTimes {
-            first_audio_s: 0.0,
-            total_s: 0.0,
-            speech_s: 0.0,
-            was_cut: false,
-        };
-        for (sentence, number) in said.texts.iter().flatten().zip(0..) {
-            if number > 0 {
-                hear(&pause)?;
-                sum.speech_s += PAUSE_SECONDS;
-            }
-            let how = (&said.options, self.drawing.seed.wrapping_add(number));
-            let voice = said.voice.as_ref();
-            let times = said.speaker.stream(sentence, voice, how, &mut hear)?;
-            if number == 0 {
-                sum.first_audio_s = times.first_audio_s;
-            }
-            sum.total_s += times.total_s;
-            sum.speech_s += times.speech_s;
-            sum.was_cut |= times.was_cut;
-            cut += usize::from(times.was_cut);
+/// Says all sentences; how long that took, and how many were cut.
+fn say(
+    args: &Speak,
+    said: &Said,
+    mut hear: impl FnMut(&[f32]) -> Result<(), PipelineError>,
+) -> Result<(SpeakingTimes, usize), PipelineError> {
+    let (pause, mut cut) = (said.pause(), 0);
+    let mut sum = SpeakingTimes {
+        first_audio_s: 0.0,
+        total_s: 0.0,
+        speech_s: 0.0,
+        was_cut: false,
+    };
+    for (sentence, number) in said.texts.iter().flatten().zip(0..) {
+        if number > 0 {
+            hear(&pause)?;
+            sum.speech_s += PAUSE_SECONDS;
         }
-        Ok((sum, cut))
+        let how = (&said.options, args.drawing.seed.wrapping_add(number));
+        let voice = said.voice.as_ref();
+        let times = said.speaker.stream(sentence, voice, how, &mut hear)?;
+        if number == 0 {
+            sum.first_audio_s = times.first_audio_s;
+        }
+        sum.total_s += times.total_s;
+        sum.speech_s += times.speech_s;
+        sum.was_cut |= times.was_cut;
+        cut += usize::from(times.was_cut);
     }
+    Ok((sum, cut))
 }
 
 /// What is said, by whom.

@@ -1,30 +1,12 @@
 //! `train-image`.
 
 use anyhow::Result;
-use clap::Args;
+use latentlm_args::TrainImage;
 use latentlm_train::train_image;
 
-use crate::training::Training;
+use crate::training;
 
-/// Trains an image codec and a class-conditional language model on its latents
-///
-/// The default recipe is the digits of configs/image/mnist.toml.
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    cargo xtask train-image\n  \
-    cargo xtask train-image --config configs/image/twemoji.toml --run emoji\n  \
-    cargo xtask train-image --run small lm.width=96 lm_train.steps=500\n  \
-    cargo xtask train-image --run small --resume")]
-pub struct TrainImage {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "mnist")]
-    run: String,
-    #[command(flatten)]
-    training: Training,
-}
-
-impl TrainImage {
-    pub fn run(self) -> Result<()> {
-        self.training.run(&self.run, train_image)
-    }
+/// Trains, and prints where samples and report lie.
+pub fn run(args: TrainImage) -> Result<()> {
+    training::run(args.training, &args.run, train_image)
 }

@@ -11,6 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+/// Most dots in the key of an override. Recipes nest three deep; without a limit a key of thousands of
+/// dots becomes tables nested so deep that dropping them overflows the stack.
+const MOST_DOTS: usize = 16;
+/// Characters of an override that a message shows.
+const SHOWN_CHARACTERS: usize = 120;
+
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -53,8 +59,16 @@ pub enum RecipeError {
         found: &'static str,
     },
     /// An override that is not `key=value`.
-    #[error("override `{0}` is not of the form key=value, e.g. lm.steps=200")]
+    #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
     NotKeyValue(String),
+    /// An override whose key is nested deeper than any recipe.
+    #[error("{origin}: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
+    DeepKey {
+        /// The override.
+        origin: String,
+        /// Dots of its key.
+        dots: usize,
+    },
     /// A value that the configuration refuses (an unknown name of a choice, a negative size).
     #[error("{origin}: {message}")]
     Invalid {
@@ -85,7 +99,7 @@ where
         overlay(&mut tree, parse(&text, &origin)?, "", &origin)?;
     }
     for text in overrides {
-        let origin = format!("override `{text}`");
+        let origin = format!("override `{}`", shown(text));
         overlay(&mut tree, parse_override(text)?, "", &origin)?;
     }
     if !overrides.is_empty() {
@@ -139,7 +153,12 @@ fn parse_override(text: &str) -> Result<Table, RecipeError> {
     let (key, value) = text
         .split_once('=')
         .filter(|(key, _)| !key.trim().is_empty())
-        .ok_or_else(|| RecipeError::NotKeyValue(text.to_owned()))?;
+        .ok_or_else(|| RecipeError::NotKeyValue(shown(text)))?;
+    let dots = key.matches('.').count();
+    if dots > MOST_DOTS {
+        let origin = format!("override `{}`", shown(text));
+        return Err(RecipeError::DeepKey { origin, dots });
+    }
     let parsed = format!("value = {}", value.trim())
         .parse::<Table>()
         .ok()
@@ -165,7 +184,7 @@ fn overlay(base: &mut Table, over: Table, prefix: &str, origin: &str) -> Result<
             return Err(RecipeError::UnknownKey {
                 origin: origin.to_owned(),
                 hint: hint(&key, base, prefix),
-                key: path,
+                key: shown(&path),
             });
         };
         match (slot, value) {
@@ -217,6 +236,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// The beginning of an override, its control characters written out.
+fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == SHOWN_CHARACTERS {
+            return out + "...";
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn one_line(message: &str) -> String {
@@ -299,6 +334,23 @@ mod tests {
             assert!(message.contains(part), "{text}: {message}");
             assert!(!message.contains('\n'), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn a_key_of_many_dots_is_refused() {
+        let deep = |dots: usize| format!("inner{}=1", ".a".repeat(dots));
+        let known = overrides(&[&deep(MOST_DOTS)]).unwrap_err().to_string();
+        assert!(known.contains("unknown key `inner.a`"), "{known}");
+        let message = overrides(&[&deep(60_000)]).unwrap_err().to_string();
+        assert!(message.contains("at most 16 dots, not 60000"), "{message}");
+        assert!(message.len() < 300, "{} bytes", message.len());
+    }
+
+    #[test]
+    fn control_characters_are_written_out() {
+        let message = overrides(&["inner.\u{1b}[2J=4"]).unwrap_err().to_string();
+        let start = "override `inner.\\u{1b}[2J=4`: unknown key `inner.\\u{1b}[2J`";
+        assert!(message.starts_with(start), "{message}");
     }
 
     #[test]

@@ -105,43 +105,6 @@ fn wrong_words_exit_with_2() {
 }
 
 #[test]
-fn every_command_helps_with_an_example() {
-    let dir = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 19] = [
-        &["train-image"],
-        &["sample-image"],
-        &["eval-image"],
-        &["compare", "image"],
-        &["compare", "mllm"],
-        &["compare", "sigma"],
-        &["compare", "sampling"],
-        &["bench-decode"],
-        &["verify-reference"],
-        &["data", "check"],
-        &["data", "espeak"],
-        &["train-tts"],
-        &["speak"],
-        &["eval-tts"],
-        &["train-mllm"],
-        &["generate"],
-        &["caption"],
-        &["eval-mllm"],
-        &["codec"],
-    ];
-    for command in commands {
-        let output = latentlm(dir.path(), command)
-            .arg("--help")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            text.contains("Example") && text.contains("cargo xtask"),
-            "{command:?}"
-        );
-    }
-}
-
-#[test]
 fn broken_data_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

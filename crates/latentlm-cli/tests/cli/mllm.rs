@@ -158,8 +158,12 @@ fn wrong_prompts_exit_with_2(dir: &Path) {
     let long = "blue ".repeat(60) + "<image>";
     refuse(&[&long], "what is asked for at least 5");
     refuse(&["red", "--top-p", "2"], "must lie between 0 and 1");
-    refuse(&["red <image>", "--guidance", "NaN"], "guidance a number");
-    let wrong = [&["train-mllm", "text.caption_weight=0.0"], &TINY[..]].concat();
+    refuse(
+        &["red <image>", "--guidance", "NaN"],
+        "must be a finite number",
+    );
+    let words = ["train-mllm", "--run", "other", "text.caption_weight=0.0"];
+    let wrong = [&words, &TINY[..]].concat();
     expect(
         &mut latentlm(dir, &wrong),
         2,

@@ -285,7 +285,10 @@ fn wrong_texts_exit_with_2(dir: &Path) {
         &text,
     ];
     refuse(&long, "more than the 200 that the model was trained on");
-    refuse(&["--text", "one", "--guidance", "NaN"], "guidance a number");
+    refuse(
+        &["--text", "one", "--guidance", "NaN"],
+        "must be a finite number",
+    );
     let missing = ["--file", "nowhere.txt", "--out", "none.wav"];
     expect(&mut speak(dir, &missing), 1, "cannot read nowhere.txt: ");
     let missing = ["--text", "one", "--run", "nobody", "--out", "none.wav"];

@@ -1,0 +1,88 @@
+//! What is timed: `bench-decode`, and the hidden commands that `cargo xtask bench` and
+//! `cargo xtask test --device` start.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::number::whole;
+
+/// Times one more latent at several positions: the backbone with its KV cache, and the head
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask bench-decode --width 512 --depth 8")]
+pub struct BenchDecode {
+    /// Width of the model
+    #[arg(long, default_value_t = 512, value_parser = whole(1..=65_536))]
+    pub width: usize,
+    /// Blocks of the backbone
+    #[arg(long, default_value_t = 8, value_parser = whole(1..=4096))]
+    pub depth: usize,
+    /// Query heads
+    #[arg(long, default_value_t = 8, value_parser = whole(1..=4096))]
+    pub heads: usize,
+    /// Key/value heads
+    #[arg(long, default_value_t = 4, value_parser = whole(0..=4096))]
+    pub kv_heads: usize,
+    /// Sequences at once; guidance doubles them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub batch: u64,
+    /// Sequences, one after the other, that medians are taken over
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeats: u64,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// Times every kernel of the CPU against the same of Burn's operations, forward and backward
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask bench kernels --repeats 9")]
+pub struct BenchKernels {
+    /// File for the table
+    #[arg(long, value_name = "FILE", default_value = "target/kernels.md")]
+    pub out: PathBuf,
+    /// Measurements that each median is taken over
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeats: u64,
+}
+
+/// Times training steps and sampling against batch, length and width, beside what their arithmetic
+/// takes at the rates of this device
+///
+/// Writes scaling.md and charts. Every point runs in a process of its own, whose memory is told.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask bench scaling --repeats 5")]
+pub struct BenchScaling {
+    /// Folder for the table and the charts
+    #[arg(long, value_name = "FOLDER", default_value = "target/scaling")]
+    pub out: PathBuf,
+    /// Units that each median is taken over
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeats: u64,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// Runs one workload a unit at a time: `go` on standard input is answered by milliseconds, `memory`
+/// by the peak in bytes. The first line it prints describes the workload.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask bench train")]
+pub struct BenchWorker {
+    /// Name of the workload, or its description as JSON; `list` prints all names
+    pub workload: String,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Do without the kernels of the CPU
+    #[arg(long)]
+    pub without_kernels: bool,
+}
+
+/// Prints a line for each adapter of a kind; nothing where there is none
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask test --device wgpu")]
+pub struct ListAdapters {
+    /// cpu, wgpu, vulkan or cuda
+    pub kind: String,
+}

@@ -1,0 +1,53 @@
+//! `codec`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::{ArgsError, DeviceName, Project};
+
+/// Sound to latents and back, with the codec of a trained run
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask codec encode --run voice hello.wav hello.safetensors\n  \
+    cargo xtask codec decode --run voice hello.safetensors again.wav\n  \
+    cargo xtask codec reconstruct --run voice hello.wav again.wav")]
+pub enum Codec {
+    /// Writes the latents of a sound file: a tensor `latents`, `[1, T, Z]`
+    Encode(CodecFiles),
+    /// Writes the sound of latents
+    Decode(CodecFiles),
+    /// Encodes, decodes, and says how far the two sounds lie apart
+    Reconstruct(CodecFiles),
+}
+
+/// What is read, by which codec, and what is written.
+#[derive(Debug, Args)]
+pub struct CodecFiles {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "voice")]
+    pub run: String,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// File to read
+    pub input: PathBuf,
+    /// File to write
+    pub output: PathBuf,
+}
+
+impl Codec {
+    /// The files, whatever is done with them.
+    pub fn files(&self) -> &CodecFiles {
+        match self {
+            Self::Encode(files) | Self::Decode(files) | Self::Reconstruct(files) => files,
+        }
+    }
+
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        let files = self.files();
+        DeviceName::parse(&files.device)?;
+        project.find_run(&files.run, "train-tts")?;
+        project.find("read", &files.input)
+    }
+}

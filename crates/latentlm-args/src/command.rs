@@ -1,0 +1,121 @@
+//! The one table of commands.
+
+use clap::Subcommand;
+
+use crate::{
+    ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare, Data,
+    DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters, Project, SampleImage, Speak,
+    TrainImage, TrainMllm, TrainTts, VerifyReference,
+};
+
+/// A command of the binary `latentlm`, with its arguments.
+#[derive(Debug, Subcommand)]
+#[allow(
+    missing_docs,
+    reason = "each structure says what its command does, for the help too"
+)]
+pub enum Command {
+    TrainImage(TrainImage),
+    TrainTts(TrainTts),
+    TrainMllm(TrainMllm),
+    SampleImage(SampleImage),
+    EvalImage(EvalImage),
+    Speak(Speak),
+    EvalTts(EvalTts),
+    #[command(subcommand)]
+    Codec(Codec),
+    Generate(Generate),
+    Caption(Caption),
+    EvalMllm(EvalMllm),
+    #[command(subcommand)]
+    Compare(Compare),
+    BenchDecode(BenchDecode),
+    VerifyReference(VerifyReference),
+    #[command(subcommand)]
+    Data(Data),
+    #[command(hide = true)]
+    BenchWorker(BenchWorker),
+    #[command(hide = true)]
+    BenchKernels(BenchKernels),
+    #[command(hide = true)]
+    BenchScaling(BenchScaling),
+    #[command(hide = true)]
+    ListAdapters(ListAdapters),
+}
+
+impl Command {
+    /// Checks what can be known without tensors and in no time: devices, files that are read, runs that
+    /// are used or begun, the form of overrides. A program calls it before it builds or computes.
+    ///
+    /// # Errors
+    /// With the first thing that is wrong.
+    pub fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        match self {
+            Self::TrainImage(args) => args.training.check("train-image", &args.run, project),
+            Self::TrainTts(args) => args.training.check("train-tts", &args.run, project),
+            Self::TrainMllm(args) => args.training.check("train-mllm", &args.run, project),
+            Self::SampleImage(args) => args.sampling.check(project),
+            Self::EvalImage(args) => args.sampling.check(project),
+            Self::Speak(args) => args.check(project),
+            Self::EvalTts(args) => {
+                project.find_device_and_run(&args.drawing.device, &args.run, "train-tts")
+            }
+            Self::Codec(args) => args.check(project),
+            Self::Generate(args) => args.check(project),
+            Self::Caption(args) => args.check(project),
+            Self::EvalMllm(args) => {
+                project.find_device_and_run(&args.drawing.device, &args.run, "train-mllm")
+            }
+            Self::Compare(args) => args.check(project),
+            Self::VerifyReference(args) => args.check(project),
+            Self::Data(args) => args.check(project),
+            Self::BenchDecode(_)
+            | Self::BenchWorker(_)
+            | Self::BenchKernels(_)
+            | Self::BenchScaling(_)
+            | Self::ListAdapters(_) => self.devices().map(drop),
+        }
+    }
+
+    /// The devices that the command names, none for one without `--device`. The binary needs a backend
+    /// for each.
+    ///
+    /// # Errors
+    /// If a name can be no device's.
+    pub fn devices(&self) -> Result<Vec<DeviceName>, ArgsError> {
+        let device: &str = match self {
+            Self::TrainImage(args) => &args.training.device,
+            Self::TrainTts(args) => &args.training.device,
+            Self::TrainMllm(args) => &args.training.device,
+            Self::SampleImage(args) => &args.sampling.drawing.device,
+            Self::EvalImage(args) => &args.sampling.drawing.device,
+            Self::Speak(args) => &args.drawing.device,
+            Self::EvalTts(args) => &args.drawing.device,
+            Self::Codec(args) => &args.files().device,
+            Self::Generate(args) => &args.drawing.device,
+            Self::Caption(args) => &args.device,
+            Self::EvalMllm(args) => &args.drawing.device,
+            Self::Compare(args) => args.device(),
+            Self::BenchDecode(args) => &args.device,
+            Self::VerifyReference(args) => &args.device,
+            Self::BenchWorker(args) => &args.device,
+            Self::BenchScaling(args) => &args.device,
+            Self::ListAdapters(args) => &args.kind,
+            Self::Data(_) | Self::BenchKernels(_) => return Ok(Vec::new()),
+        };
+        match self {
+            Self::TrainImage(_) | Self::TrainTts(_) | Self::TrainMllm(_) | Self::Compare(_) => {
+                DeviceName::parse_list(device)
+            }
+            _ => Ok(vec![DeviceName::parse(device)?]),
+        }
+    }
+
+    /// Whether the command computes on its devices, which must be there then.
+    pub fn computes(&self) -> bool {
+        !matches!(self, Self::Data(_) | Self::ListAdapters(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! Tests of the table of commands: help, defaults, what is refused and in which words.
+
+use std::fs;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+use crate::{DeviceKind, HeadNumbers, Progress};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+    let words = std::iter::once("latentlm").chain(words.iter().copied());
+    Cli::try_parse_from(words).map(|cli| cli.command)
+}
+
+/// The first line of what clap says to wrong words.
+fn refusal(words: &[&str]) -> String {
+    let error = parse(words).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{words:?}");
+    error.to_string().lines().next().unwrap().to_owned()
+}
+
+/// What the check says to words that clap takes.
+fn complaint(folder: &Path, words: &[&str]) -> (bool, String) {
+    let error = parse(words).unwrap().check(&Project::at(folder));
+    let error = error.unwrap_err();
+    (error.is_usage(), error.to_string())
+}
+
+/// All commands that have no further ones, by their words.
+fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
+    for child in command.get_subcommands() {
+        let words = format!("{words} {}", child.get_name());
+        if child.has_subcommands() {
+            leaves(child, &words, found);
+        } else {
+            found.push((words.trim().to_owned(), child.clone()));
+        }
+    }
+}
+
+#[test]
+fn clap_accepts_the_table() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_argument_has_help() {
+    let mut found = Vec::new();
+    leaves(&Cli::command(), "", &mut found);
+    assert!(found.len() >= 25, "{}", found.len());
+    for (words, command) in found {
+        assert!(command.get_about().is_some(), "{words}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{words} {argument}");
+        }
+    }
+}
+
+/// Lines of the examples in a command's help, without what a shell does with them.
+fn examples(command: &clap::Command) -> Vec<Vec<String>> {
+    let help = command.clone().render_long_help().to_string();
+    let start = help.find("Example").unwrap_or(help.len());
+    let lines = help[start..].lines();
+    let calls = lines.filter_map(|line| Some(line.split_once("cargo xtask ")?.1));
+    let calls = calls.map(|call| call.split(" | ").next().unwrap_or(call));
+    calls
+        .map(|call| words(call.split("   ").next().unwrap_or(call)))
+        .collect()
+}
+
+/// Words as a shell parts them: double quotes hold spaces.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars().chain([' ']) {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_has_an_example_that_parses() {
+    let known: Vec<String> = Cli::command()
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    for command in Cli::command().get_subcommands() {
+        let mut all = vec![command.clone()];
+        all.extend(command.get_subcommands().cloned());
+        let examples: Vec<Vec<String>> = all.iter().flat_map(examples).collect();
+        assert!(!examples.is_empty(), "{}", command.get_name());
+        // Commands of `xtask` alone, and its own flags of two of ours, are not known here.
+        for mut example in examples.into_iter().filter(|e| known.contains(&e[0])) {
+            example.retain(|word| !["--voices", "--pesq"].contains(&word.as_str()));
+            for word in &mut example {
+                if word == "--live" {
+                    *word = "tests/fixtures".into();
+                }
+            }
+            let example: Vec<&str> = example.iter().map(String::as_str).collect();
+            if let Err(error) = parse(&example) {
+                panic!("{example:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn training_has_the_defaults_that_its_help_says() {
+    for (words, run) in [
+        (&["train-image"][..], "mnist"),
+        (&["train-tts"], "voice"),
+        (&["train-mllm"], "emoji"),
+        (&["compare", "image"], "compare"),
+        (&["compare", "mllm"], "compare-mllm"),
+        (&["compare", "sigma"], "sigma"),
+    ] {
+        let (name, training) = match parse(words).unwrap() {
+            Command::TrainImage(args) => (args.run, args.training),
+            Command::TrainTts(args) => (args.run, args.training),
+            Command::TrainMllm(args) => (args.run, args.training),
+            Command::Compare(Compare::Image(args)) => (args.run, args.training),
+            Command::Compare(Compare::Mllm(args)) => (args.run, args.training),
+            Command::Compare(Compare::Sigma(args)) => (args.run, args.training),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(name, run);
+        assert_eq!(training.device, "cpu");
+        assert_eq!(training.progress, Progress::Auto);
+        assert!(!training.resume && !training.without_kernels);
+        assert!(training.config.is_none() && training.overrides.is_empty());
+    }
+}
+
+#[test]
+fn drawing_has_the_defaults_that_its_help_says() {
+    let Ok(Command::Speak(args)) = parse(&["speak", "--out", "a.wav"]) else {
+        panic!("another command")
+    };
+    assert_eq!((args.run.as_str(), args.drawing.seed), ("voice", 0));
+    assert_eq!(args.drawing.precision, HeadNumbers::F32);
+    assert_eq!(args.drawing.guidance, None);
+    let Ok(Command::Compare(Compare::Sampling(args))) = parse(&["compare", "sampling"]) else {
+        panic!("another command")
+    };
+    assert_eq!(args.steps, [2, 3, 5, 10, 20, 50]);
+    assert_eq!(args.guidance, [1.0, 1.5, 2.0, 3.0, 4.0, 6.0]);
+    let list = ["compare", "sampling", "--guidance", "1,2.5"];
+    let Ok(Command::Compare(Compare::Sampling(args))) = parse(&list) else {
+        panic!("a list of numbers")
+    };
+    assert_eq!(args.guidance, [1.0, 2.5]);
+}
+
+#[test]
+fn wrong_words_are_named() {
+    for (words, part) in [
+        (&["trian-image"][..], "'trian-image'"),
+        (&["train-image", "--stepz", "3"], "'--stepz'"),
+        (&["sample-image", "--out", "a.png"], "required"),
+        (
+            &["sample-image", "--grid", "--class", "7", "--out", "a.png"],
+            "cannot be used with",
+        ),
+        (&["speak"], "required"),
+        (&["speak", "--voice", "a.wav", "--out", "b.wav"], "required"),
+        (
+            &["speak", "--text", "a", "--file", "b", "--out", "c.wav"],
+            "cannot be used with",
+        ),
+        (&["caption"], "required"),
+        (&["generate"], "required"),
+        (&["codec", "encode", "a.wav"], "required"),
+        (&["eval-image", "--samples", "1"], "2..=100000"),
+        (&["eval-image", "--steps", "1000"], "1..=999"),
+        (&["bench-decode", "--width", "0"], "1..=65536"),
+        (
+            &["data", "espeak", "--out", "a", "--speakers", "45"],
+            "1..=44",
+        ),
+        (&["train-image", "--progress", "loud"], "'loud'"),
+    ] {
+        let line = refusal(words);
+        assert!(line.contains(part), "{words:?}: {line}");
+    }
+}
+
+#[test]
+fn no_numeric_option_takes_nan_or_infinity() {
+    let sample = ["sample-image", "--grid", "--out", "a.png"];
+    let generate = ["generate", "--prompt", "a"];
+    let compare = ["compare", "sampling"];
+    for (command, option) in [
+        (&sample[..], "--guidance"),
+        (&sample, "--noise-temperature"),
+        (&sample, "--steps"),
+        (&generate, "--temperature"),
+        (&generate, "--top-p"),
+        (&generate, "--guidance"),
+        (&compare, "--guidance"),
+        (&compare, "--steps"),
+    ] {
+        for value in ["nan", "NaN", "inf", "-inf", "1e999"] {
+            let option = format!("{option}={value}");
+            let line = refusal(&[command, &[option.as_str()]].concat());
+            assert!(line.contains("invalid value"), "{option}: {line}");
+        }
+    }
+    let line = refusal(&[&sample[..], &["--guidance", "NaN"]].concat());
+    assert!(line.ends_with("must be a finite number"), "{line}");
+}
+
+#[test]
+fn devices_are_known_before_anything_runs() {
+    let devices = |words: &[&str]| parse(words).unwrap().devices();
+    assert!(devices(&["data", "check", "."]).unwrap().is_empty());
+    let two = devices(&["train-image", "--device", "cuda:0,1"]).unwrap();
+    assert_eq!(two.len(), 2);
+    assert!(two.iter().all(|device| device.kind == DeviceKind::Cuda));
+    // One device is all that drawing takes.
+    assert!(devices(&["eval-image", "--device", "cuda:0,1"]).is_err());
+    let dir = tempfile::tempdir().unwrap();
+    for words in [
+        &["train-tts", "--device", "tpu"][..],
+        &["speak", "--out", "a.wav", "--device", "tpu"],
+        &["bench-decode", "--device", "tpu"],
+        &["compare", "sampling", "--device", "tpu"],
+        &["verify-reference", ".", "--device", "tpu"],
+        &["codec", "decode", "a", "b", "--device", "tpu"],
+    ] {
+        let (usage, message) = complaint(dir.path(), words);
+        let wanted = "no device `tpu`; there are cpu, wgpu, wgpu:N, vulkan, vulkan:N, cuda, cuda:N";
+        assert_eq!((usage, message.as_str()), (true, wanted), "{words:?}");
+    }
+}
+
+fn run(folder: &Path, name: &str) {
+    let run = folder.join("runs").join(name);
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("config.toml"), "").unwrap();
+}
+
+#[test]
+fn paths_that_are_not_there_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "all");
+    let speak = ["speak", "--run", "all", "--out", "a.wav"];
+    let voice = ["--text", "one", "--voice-text", "two", "--voice", "gone"];
+    for (words, code, start) in [
+        (
+            vec!["train-image", "--config", "gone"],
+            2,
+            "cannot read the recipe gone: ",
+        ),
+        (
+            [&speak[..], &["--file", "gone"]].concat(),
+            1,
+            "cannot read gone: ",
+        ),
+        ([&speak[..], &voice].concat(), 1, "cannot read gone: "),
+        (
+            vec!["caption", "--run", "all", "--image", "gone"],
+            1,
+            "cannot read gone: ",
+        ),
+        (
+            vec![
+                "generate",
+                "--run",
+                "all",
+                "--prompt",
+                "a <image> gone </image>",
+            ],
+            1,
+            "cannot read gone: ",
+        ),
+        (
+            vec!["codec", "encode", "--run", "all", "gone", "a"],
+            1,
+            "cannot read gone: ",
+        ),
+        (vec!["verify-reference", "gone"], 1, "cannot read gone: "),
+        (
+            vec!["data", "check", "gone"],
+            1,
+            "cannot open the dataset gone: ",
+        ),
+        (
+            vec!["data", "espeak", "--out", "a", "--texts", "gone"],
+            1,
+            "cannot read gone: ",
+        ),
+    ] {
+        let (usage, message) = complaint(dir, &words);
+        assert!(message.starts_with(start), "{words:?}: {message}");
+        assert_eq!(if usage { 2 } else { 1 }, code, "{words:?}");
+    }
+    // With the file there, nothing is wrong any more.
+    fs::write(dir.join("gone"), "").unwrap();
+    let words = [&speak[..], &voice].concat();
+    parse(&words).unwrap().check(&Project::at(dir)).unwrap();
+}
+
+#[test]
+fn sound_goes_where_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "voice");
+    let check = |words: &[&str]| complaint(dir, &[&["speak", "--out"], words].concat());
+    let message = (
+        false,
+        "--each writes files: name a folder for them with --out".to_owned(),
+    );
+    assert_eq!(check(&["-", "--each"]), message);
+    let (usage, message) = check(&["runs"]);
+    assert!(
+        !usage && message.starts_with("cannot write runs: "),
+        "{message}"
+    );
+}
+
+#[test]
+fn commands_of_a_run_say_which_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "first");
+    run(dir, "second");
+    for (words, trained_by) in [
+        (&["sample-image", "--grid", "--out", "a"][..], "train-image"),
+        (&["eval-image"], "train-image"),
+        (&["compare", "sampling"], "train-image"),
+        (&["speak", "--out", "a.wav"], "train-tts"),
+        (&["eval-tts"], "train-tts"),
+        (&["codec", "decode", "a", "b"], "train-tts"),
+        (&["generate", "--prompt", "a"], "train-mllm"),
+        (&["caption", "--image", "a"], "train-mllm"),
+        (&["eval-mllm"], "train-mllm"),
+        (&["train-image", "--resume"], "train-image"),
+        (&["compare", "sigma", "--resume"], "compare sigma"),
+    ] {
+        let (usage, message) = complaint(dir, &[words, &["--run", "nobody"]].concat());
+        assert!(
+            !usage && message.contains("nobody: is no run: "),
+            "{message}"
+        );
+        let hint =
+            format!("there are the runs first, second; `cargo xtask {trained_by}` trains one");
+        assert!(message.ends_with(&hint), "{words:?}: {message}");
+    }
+    let (usage, message) = complaint(dir, &["train-tts", "--run", "first"]);
+    assert!(!usage && message.contains("first: exists already; continue it with --resume"));
+    let resume = ["train-tts", "--run", "first", "--resume"];
+    parse(&resume).unwrap().check(&Project::at(dir)).unwrap();
+}
+
+#[test]
+fn overrides_have_a_form() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in [&["train-image"][..], &["compare", "sigma"]] {
+        let words = [command, &["lm.width=96", "steps"]].concat();
+        let (usage, message) = complaint(dir.path(), &words);
+        assert!(
+            usage && message.contains("`steps` is not of the form"),
+            "{message}"
+        );
+    }
+    let good = ["train-image", "lm.width=96", "data.path=a b"];
+    parse(&good)
+        .unwrap()
+        .check(&Project::at(dir.path()))
+        .unwrap();
+}

@@ -1,0 +1,132 @@
+//! `compare`.
+
+use clap::{Args, Subcommand};
+
+use crate::number::whole;
+use crate::{ArgsError, Project, Training, finite};
+
+/// Compares LatentLM with its rivals, codecs with each other, ways of sampling
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare image --run rivals\n  \
+    cargo xtask compare mllm --run rivals-mllm\n  \
+    cargo xtask compare sigma --run sigma noise_stds=[0.25,0.75]\n  \
+    cargo xtask compare sampling --run mnist")]
+#[allow(
+    missing_docs,
+    reason = "each structure says what its command does, for the help too"
+)]
+pub enum Compare {
+    Image(CompareImage),
+    Mllm(CompareMllm),
+    Sigma(CompareSigma),
+    Sampling(CompareSampling),
+}
+
+/// Trains LatentLM, DiT, Transfusion and a vector-quantized model on the same latents or pictures, with
+/// the same steps and number of parameters, and measures them on the way
+///
+/// The default recipe is that of the files in configs/compare; --config names a folder of such files, or
+/// one file with all keys that differ.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare image\n  \
+    cargo xtask compare image --run short image.lm_train.steps=400\n  \
+    cargo xtask compare image --run short --resume")]
+pub struct CompareImage {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "compare")]
+    pub run: String,
+    /// How the recipe is trained.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains LatentLM, Transfusion and a vector-quantized model on the same documents of text and pictures,
+/// with the same steps and number of parameters, and measures them on the way
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare mllm\n  \
+    cargo xtask compare mllm --run short mixed.lm_train.steps=400\n  \
+    cargo xtask compare mllm --run short --resume")]
+pub struct CompareMllm {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "compare-mllm")]
+    pub run: String,
+    /// How the recipe is trained.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains codec and language model for several scales of the sigma-VAE's noise and for a learned
+/// variance, and measures each
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare sigma\n  \
+    cargo xtask compare sigma --run few noise_stds=[0.25,0.75] image.lm_train.steps=600")]
+pub struct CompareSigma {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "sigma")]
+    pub run: String,
+    /// How the recipe is trained.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Measures a finished image run with several numbers of solver steps and scales of guidance
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  cargo xtask compare sampling --run mnist --steps 5,10,20 --guidance 1,2,4"
+)]
+pub struct CompareSampling {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "mnist")]
+    pub run: String,
+    /// Numbers of solver steps
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [2usize, 3, 5, 10, 20, 50],
+        value_parser = whole(1..=999)
+    )]
+    pub steps: Vec<usize>,
+    /// Scales of the guidance
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values_t = [1.0f64, 1.5, 2.0, 3.0, 4.0, 6.0],
+        value_parser = finite
+    )]
+    pub guidance: Vec<f64>,
+    /// Pictures of each measurement
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub samples: u64,
+    /// Seed: the same seed draws the same
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+impl Compare {
+    pub(crate) fn device(&self) -> &str {
+        match self {
+            Self::Image(args) => &args.training.device,
+            Self::Mllm(args) => &args.training.device,
+            Self::Sigma(args) => &args.training.device,
+            Self::Sampling(args) => &args.device,
+        }
+    }
+
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        match self {
+            Self::Image(args) => args.training.check("compare image", &args.run, project),
+            Self::Mllm(args) => args.training.check("compare mllm", &args.run, project),
+            Self::Sigma(args) => args.training.check("compare sigma", &args.run, project),
+            Self::Sampling(args) => {
+                project.find_device_and_run(&args.device, &args.run, "train-image")
+            }
+        }
+    }
+}

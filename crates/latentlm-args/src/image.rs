@@ -1,0 +1,63 @@
+//! Pictures: `train-image`, `sample-image`, `eval-image`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{Sampling, Training};
+
+/// Trains an image codec and a class-conditional language model on its latents
+///
+/// The default recipe is the digits of configs/image/mnist.toml.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask train-image\n  \
+    cargo xtask train-image --config configs/image/twemoji.toml --run emoji\n  \
+    cargo xtask train-image --run small lm.width=96 lm_train.steps=500\n  \
+    cargo xtask train-image --run small --resume")]
+pub struct TrainImage {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "mnist")]
+    pub run: String,
+    /// How the recipe is trained.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Draws pictures with a trained model
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask sample-image --run mnist --grid --out digits.png\n  \
+    cargo xtask sample-image --run mnist --class 7 --count 16 --guidance 3 --seed 5 --out sevens.png")]
+pub struct SampleImage {
+    /// Run, and how it draws.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Class to draw, by name or number
+    #[arg(long, required_unless_present = "grid")]
+    pub class: Option<String>,
+    /// One row a class
+    #[arg(long, conflicts_with = "class")]
+    pub grid: bool,
+    /// Pictures, of each class if it is a grid
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub count: u64,
+    /// Enlargement of the pictures
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub scale: u32,
+    /// PNG to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Measures a trained model: reconstruction, class agreement, Frechet distance, copies, diversity
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask eval-image --run mnist --samples 500 --seed 7")]
+pub struct EvalImage {
+    /// Run, and how it draws.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Pictures to generate
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub samples: u64,
+}

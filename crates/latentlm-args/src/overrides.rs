@@ -1,0 +1,93 @@
+//! `KEY=VALUE`: how training commands change a recipe.
+//!
+//! Only the form is looked at here. Whether a recipe has the key, and whether the value fits it, is
+//! known to whoever knows the recipe.
+
+use crate::ArgsError;
+use crate::text::shown;
+
+/// Most dots in a key. Recipes nest three deep; a limit far above keeps a mistyped key from becoming
+/// thousands of nested tables.
+pub const MOST_DOTS: usize = 16;
+
+/// Key and value of an override, without the spaces around them.
+///
+/// ```
+/// use latentlm_args::overrides::split;
+///
+/// assert_eq!(split("lm.width = 96")?, ("lm.width", "96"));
+/// assert!(split("lm.width").is_err());
+/// # Ok::<(), latentlm_args::ArgsError>(())
+/// ```
+///
+/// # Errors
+/// If there is no `=`, or what stands before it can't be a key.
+pub fn split(text: &str) -> Result<(&str, &str), ArgsError> {
+    let parts = text.split_once('=');
+    let parts = parts.map(|(key, value)| (key.trim(), value.trim()));
+    let Some((key, value)) = parts.filter(|(key, _)| !key.is_empty()) else {
+        return Err(ArgsError::NotKeyValue(shown(text)));
+    };
+    let dots = key.matches('.').count();
+    if dots > MOST_DOTS {
+        let text = shown(text);
+        return Err(ArgsError::DeepKey { text, dots });
+    }
+    if !key.split('.').all(is_word) {
+        return Err(ArgsError::OddKey(shown(text)));
+    }
+    Ok((key, value))
+}
+
+fn is_word(part: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !part.is_empty() && part.chars().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_parted_at_the_first_equals() {
+        for (text, key, value) in [
+            ("lm.width=96", "lm.width", "96"),
+            (" seed = 3 ", "seed", "3"),
+            ("data.path=a=b", "data.path", "a=b"),
+            ("data.path=", "data.path", ""),
+            ("codec.ratios=[4, 4]", "codec.ratios", "[4, 4]"),
+        ] {
+            assert_eq!(split(text).unwrap(), (key, value));
+        }
+    }
+
+    #[test]
+    fn what_is_no_override_is_refused_in_one_line() {
+        for (text, part) in [
+            ("steps", "not of the form key=value"),
+            ("=3", "not of the form key=value"),
+            (" =3", "not of the form key=value"),
+            ("a..b=3", "a key is words"),
+            (".a=3", "a key is words"),
+            ("a.=3", "a key is words"),
+            ("a b=3", "a key is words"),
+            ("schlüssel=3", "a key is words"),
+            ("a\u{1b}[2Jb\n=3", "`a\\u{1b}[2Jb\\n=3`"),
+        ] {
+            let error = split(text).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(!message.contains(char::is_control), "{message}");
+            assert!(error.is_usage());
+        }
+    }
+
+    #[test]
+    fn keys_are_as_deep_as_the_limit() {
+        let deep = |dots: usize| format!("a{}=1", ".a".repeat(dots));
+        assert!(split(&deep(MOST_DOTS)).is_ok());
+        let message = split(&deep(60_000)).unwrap_err().to_string();
+        assert!(message.contains("at most 16 dots, not 60000"), "{message}");
+        assert!(message.len() < 300, "{}", message.len());
+    }
+}

@@ -1,0 +1,178 @@
+//! The folder that paths count from, and what lies in it.
+
+use std::fs;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+use crate::text::escaped;
+use crate::{ArgsError, DeviceName};
+
+/// Runs that a message lists.
+const MOST_RUNS: usize = 20;
+
+/// A folder that relative paths count from. `runs/` lies in it.
+#[derive(Debug, Clone)]
+pub struct Project {
+    root: PathBuf,
+}
+
+impl Project {
+    /// The project in a folder.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The project in the working directory.
+    pub fn here() -> Self {
+        Self::at("")
+    }
+
+    /// Where a path leads that a user gave.
+    pub fn path(&self, given: &Path) -> PathBuf {
+        self.root.join(given)
+    }
+
+    /// Names of the runs in `runs/`, in their order.
+    pub fn runs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path(Path::new("runs")));
+        let entries = entries.into_iter().flatten().flatten();
+        let runs = entries.filter(|entry| is_run(&entry.path()));
+        let mut names: Vec<String> = runs
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A file or folder is there, whatever it holds.
+    pub(crate) fn find(&self, action: &'static str, path: &Path) -> Result<(), ArgsError> {
+        match fs::metadata(self.path(path)) {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                let path = path.to_owned();
+                Err(ArgsError::Io {
+                    action,
+                    path,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// A recipe is there.
+    pub(crate) fn find_recipe(&self, path: &Path) -> Result<(), ArgsError> {
+        fs::metadata(self.path(path)).map_err(|source| ArgsError::Recipe {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(())
+    }
+
+    /// A run is there. `trained_by` is the command that trains one of its kind.
+    pub(crate) fn find_run(&self, name: &str, trained_by: &str) -> Result<(), ArgsError> {
+        let path = run_path(name);
+        if is_run(&self.path(&path)) {
+            return Ok(());
+        }
+        let runs = self.runs();
+        let listed = runs.iter().take(MOST_RUNS).map(|name| escaped(name));
+        let mut listed: Vec<String> = listed.collect();
+        if runs.len() > MOST_RUNS {
+            listed.push(format!("{} more", runs.len() - MOST_RUNS));
+        }
+        let there = if listed.is_empty() {
+            "there are no runs yet".to_owned()
+        } else {
+            format!("there are the runs {}", listed.join(", "))
+        };
+        let hint = format!("{there}; `cargo xtask {trained_by}` trains one");
+        Err(ArgsError::NoRun { path, hint })
+    }
+
+    /// A run can be begun.
+    pub(crate) fn find_no_run(&self, name: &str) -> Result<(), ArgsError> {
+        let path = run_path(name);
+        if is_run(&self.path(&path)) {
+            return Err(ArgsError::RunExists { path });
+        }
+        Ok(())
+    }
+
+    /// What every command needs that uses a run: a device that can be, and the run.
+    pub(crate) fn find_device_and_run(
+        &self,
+        device: &str,
+        name: &str,
+        trained_by: &str,
+    ) -> Result<(), ArgsError> {
+        DeviceName::parse(device)?;
+        self.find_run(name, trained_by)
+    }
+}
+
+/// The folder of a run: a name lies under `runs/`, a path is taken as it is.
+pub fn run_path(name: &str) -> PathBuf {
+    if name.contains(MAIN_SEPARATOR) {
+        name.into()
+    } else {
+        Path::new("runs").join(name)
+    }
+}
+
+fn is_run(folder: &Path) -> bool {
+    folder.join("config.toml").is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_lies_under_runs_and_a_path_where_it_leads() {
+        assert_eq!(run_path("small"), Path::new("runs").join("small"));
+        let path = ["target", "small"].join(std::path::MAIN_SEPARATOR_STR);
+        assert_eq!(run_path(&path), Path::new("target").join("small"));
+    }
+
+    #[test]
+    fn a_missing_run_lists_those_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = Project::at(dir.path());
+        let missing = |name: &str| project.find_run(name, "train-image").unwrap_err();
+        let message = missing("x").to_string();
+        assert!(
+            message.ends_with(
+                "x: is no run: it has no config.toml; there are no runs yet; \
+                 `cargo xtask train-image` trains one"
+            ),
+            "{message}"
+        );
+        for name in ["small", "emoji", "begun"] {
+            fs::create_dir_all(dir.path().join("runs").join(name)).unwrap();
+        }
+        for name in ["small", "emoji"] {
+            fs::write(dir.path().join("runs").join(name).join("config.toml"), "").unwrap();
+        }
+        assert_eq!(project.runs(), ["emoji", "small"]);
+        let message = missing("begun").to_string();
+        assert!(
+            message.contains("there are the runs emoji, small;"),
+            "{message}"
+        );
+        project.find_run("small", "train-image").unwrap();
+        assert!(project.find_no_run("small").is_err());
+        project.find_no_run("begun").unwrap();
+    }
+
+    #[test]
+    fn a_list_of_runs_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..MOST_RUNS + 3 {
+            let run = dir.path().join(format!("runs/{number:03}"));
+            fs::create_dir_all(&run).unwrap();
+            fs::write(run.join("config.toml"), "").unwrap();
+        }
+        let error = Project::at(dir.path()).find_run("x", "train-tts");
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("018, 019, 3 more;"), "{message}");
+    }
+}

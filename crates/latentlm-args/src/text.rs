@@ -1,0 +1,44 @@
+//! Words of a user in a message.
+
+/// Characters of an override that a message shows.
+const LONGEST: usize = 120;
+
+/// The text with its control characters written out: they could clear the terminal that a message is
+/// shown on, or hide a part of it.
+///
+/// ```
+/// assert_eq!(latentlm_args::escaped("a\u{1b}[2J\tb"), "a\\u{1b}[2J\\tb");
+/// ```
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The beginning of a text, for a message of one line.
+pub(crate) fn shown(text: &str) -> String {
+    let text = escaped(text);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shown("lm.width=3"), "lm.width=3");
+        assert_eq!(shown("a\nb"), "a\\nb");
+        let long = "ü".repeat(LONGEST + 1);
+        assert_eq!(shown(&long), "ü".repeat(LONGEST) + "...");
+    }
+}

@@ -1,0 +1,101 @@
+//! Words of two commands that the binary does not know: `cargo xtask` takes them out, and puts others in
+//! their place once everything else has been checked.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use latentlm_args::Command;
+
+use crate::{live, speech};
+
+/// What was taken out of a command's words.
+pub enum Aside {
+    /// Nothing.
+    None,
+    /// `verify-reference --live`.
+    Live(live::Live),
+    /// Listeners for `eval-tts`.
+    Listeners(speech::Listeners),
+}
+
+impl Aside {
+    /// Takes what the binary does not know out of a command and its arguments.
+    ///
+    /// # Errors
+    /// If a value is missing.
+    pub fn take(words: &mut Vec<OsString>) -> Result<Self> {
+        let name = words
+            .first()
+            .map(|name| name.to_string_lossy().into_owned());
+        Ok(match name.as_deref() {
+            Some("verify-reference") => live::take(words)?.map_or(Self::None, Self::Live),
+            Some("eval-tts") => Self::Listeners(speech::take(words)?),
+            _ => Self::None,
+        })
+    }
+
+    /// Puts into the words what the binary takes instead.
+    ///
+    /// # Errors
+    /// If that can't be had.
+    pub fn put(self, command: &Command, words: &mut Vec<OsString>) -> Result<()> {
+        match (self, command) {
+            (Self::Live(live), _) => live.put(words),
+            (Self::Listeners(listeners), Command::EvalTts(args)) => listeners.put(args, words),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes `--python` and its value out of the words.
+///
+/// # Errors
+/// If there is no value.
+pub fn take_python(words: &mut Vec<OsString>) -> Result<Option<PathBuf>> {
+    let Some(position) = words.iter().position(|word| word == "--python") else {
+        return Ok(None);
+    };
+    if position + 1 == words.len() {
+        bail!("--python needs the path of a Python that has the packages");
+    }
+    let value = words.remove(position + 1);
+    words.remove(position);
+    Ok(Some(value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+        words.map(OsString::from).to_vec()
+    }
+
+    #[test]
+    fn the_python_is_taken_out() {
+        let mut args = words(["--run", "a", "--python", "p", "--seed", "1"]);
+        assert_eq!(take_python(&mut args).unwrap(), Some("p".into()));
+        assert_eq!(args, ["--run", "a", "--seed", "1"]);
+        assert_eq!(take_python(&mut args).unwrap(), None);
+        assert!(take_python(&mut words(["--python"])).is_err());
+    }
+
+    #[test]
+    fn only_two_commands_have_words_of_their_own() {
+        let mut typed = words(["caption", "--live", "--voices", "--python"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::None)));
+        assert_eq!(typed.len(), 4);
+        let mut typed = words(["eval-tts", "--run", "a", "--voices"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::Listeners(_))));
+        assert_eq!(typed, ["eval-tts", "--run", "a"]);
+        // A folder of cases that is there stands for the one that will be made.
+        let mut typed = words(["verify-reference", "--python", "p", "--live"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::Live(_))));
+        assert_eq!(typed, ["verify-reference", "tests/fixtures"]);
+        // Without --live it is the binary that refuses --python.
+        let mut typed = words(["verify-reference", "tests", "--python", "p"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::None)));
+        assert_eq!(typed.len(), 4);
+    }
+}
