@@ -2,10 +2,13 @@
 speed: fused attention, fused norms, `foreach` optimizers, no needless copies.
 
 Reads `go` and `memory` from standard input, as the Rust side does. The first argument is the
-workload's description; `--compile` runs the modules through torch.compile, and ends where a workload
-is not written for that. `--describe` prints what runs here instead.
+workload's description. `--device cuda` runs it on a card. `--compile` runs the modules through
+torch.compile, and ends where a workload is not written for that; `--fused` takes the optimizer that
+is one kernel; `--bf16` computes under autocast in bfloat16, on float32 weights; `--tf32` lets
+products of float32 round their factors. `--describe` prints what runs here instead.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -93,6 +96,8 @@ class Head(nn.Module):
         self.output = linear(width, s["latent_dim"])
         steps = torch.arange(1000) / 1000
         bar = torch.cos((steps + 0.008) / 1.008 * math.pi / 2) ** 2
+        # On the host as well: sampling must not wait for a card to tell them.
+        self.bars = bar.tolist()
         self.register_buffer("alpha", bar.sqrt())
         self.register_buffer("sigma", (1 - bar).sqrt())
         self.register_buffer("freq", torch.exp(-math.log(10000) * torch.arange(128) / 128))
@@ -110,7 +115,7 @@ class Head(nn.Module):
         return self.output(F.rms_norm(x, (self.width,), eps=1e-6) * (1 + scale) + shift)
 
     def loss(self, latents, condition):
-        t = torch.randint(1000, (len(latents),))
+        t = torch.randint(1000, (len(latents),), device=latents.device)
         noise = torch.randn_like(latents)
         alpha, sigma = self.alpha[t, None], self.sigma[t, None]
         prediction = self(alpha * latents + sigma * noise, self.embed(t), condition)
@@ -120,10 +125,11 @@ class Head(nn.Module):
         """DPM-Solver++ 2M over both halves of the batch."""
         x, last, last_width = noise, None, None
         times = [round(999 * i / steps) for i in range(steps, 0, -1)]
-        bars = [(self.alpha[t] ** 2).item() for t in times] + [1.0]
+        bars = [self.bars[t] for t in times] + [1.0]
         # One row a step, the same for all latents.
         dtype = self.output.weight.dtype
-        embedded, condition = self.embed(torch.tensor(times)), condition.to(dtype)
+        embedded = self.embed(torch.tensor(times, device=noise.device))
+        condition = condition.to(dtype)
         for i in range(steps):
             both = self(torch.cat([x, x]).to(dtype), embedded[i : i + 1], condition)
             conditional, null = both.float().chunk(2)
@@ -172,12 +178,14 @@ class ImageLm(nn.Module):
         s = self.s
         batch, tokens = len(labels), s["tokens"]
         shape = (2 * batch, s["kv_heads"], tokens, s["width"] // s["heads"])
-        caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks]
+        empty = lambda: torch.zeros(shape, device=labels.device)
+        caches = [(empty(), empty()) for _ in self.blocks]
         x = self.label(torch.cat([labels, torch.full_like(labels, s["classes"])]))[:, None]
         latents = []
         for position in range(tokens):
             hidden = self.run(x, caches, position)[:, 0]
-            latent = self.head.sample(hidden, torch.randn(batch, s["latent_dim"]))
+            noise = torch.randn(batch, s["latent_dim"], device=labels.device)
+            latent = self.head.sample(hidden, noise)
             latents.append(latent)
             x = self.latent(torch.cat([latent, latent]))[:, None]
         return torch.stack(latents, 1)
@@ -304,7 +312,7 @@ class Pictures(nn.Module):
 
     def loss(self, pictures):
         z = self.encoder(pictures)
-        z = z + 0.9375 * torch.randn(len(z), 1, 1, 1) * torch.randn_like(z)
+        z = z + 0.9375 * torch.randn(len(z), 1, 1, 1, device=z.device) * torch.randn_like(z)
         return F.mse_loss(self.decoder(z), pictures)
 
 
@@ -369,7 +377,7 @@ class Speech(nn.Module):
         for module in self.encoder:
             z = module(z)
         mean = z.transpose(1, 2).unflatten(1, (-1, self.frames)).flatten(2)
-        z = mean + 0.5 * torch.randn(len(mean), 1, 1) * torch.randn_like(mean)
+        z = mean + 0.5 * torch.randn(len(mean), 1, 1, device=mean.device) * torch.randn_like(mean)
         decoded = self.decode(z)
         mel, stft = self.spectra(decoded[:, 0], signal[:, 0])
         waveform = F.l1_loss(decoded, signal)
@@ -382,21 +390,55 @@ class Speech(nn.Module):
         return z
 
 
+def value(flag, default):
+    """The word after a flag of the command line."""
+    return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else default
+
+
+DEVICE = value("--device", "cpu")
+
+
+def precision():
+    """Within it, products are bfloat16 where that is asked for."""
+    if "--bf16" in sys.argv:
+        return torch.autocast(DEVICE, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def finish():
+    """Waits for the card."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def training(model, loss):
     """Loss, gradients, clipping, AdamW, averaged weights."""
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, 1e-3, (0.9, 0.98), weight_decay=0.01, foreach=True)
+    how = {"fused": True} if "--fused" in sys.argv else {"foreach": True}
+    optimizer = torch.optim.AdamW(parameters, 1e-3, (0.9, 0.98), weight_decay=0.01, **how)
     average = [p.detach().clone() for p in parameters]
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss().backward()
+        with precision():
+            total = loss()
+        total.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, 0.005)
 
     return step
+
+
+def sampling(work):
+    """Without gradients."""
+
+    def unit():
+        with torch.inference_mode(), precision():
+            work()
+
+    return unit
 
 
 def prepare(s, compiled):
@@ -429,7 +471,7 @@ def prepare(s, compiled):
         if compiled:
             model.head.forward = torch.compile(model.head.forward)
         labels = torch.arange(s["batch"]) % s["classes"]
-        return torch.inference_mode()(lambda: model.generate(labels))
+        return sampling(lambda: model.generate(labels))
     if kind == "picture-codec-step":
         # The layout that convolutions on a CPU are fastest in.
         model = Pictures(s).to(memory_format=torch.channels_last)
@@ -446,7 +488,8 @@ def prepare(s, compiled):
     if compiled:
         sys.exit(f"{kind} is not written for torch.compile")
     model, past = Speech(s), {}
-    return torch.inference_mode()(lambda: model.decode(torch.randn(s["batch"], 1, s["latent_dim"]), past))
+    latent = lambda: torch.randn(s["batch"], 1, s["latent_dim"], device=DEVICE)
+    return sampling(lambda: model.decode(latent(), past))
 
 
 def threads():
@@ -456,20 +499,40 @@ def threads():
     return os.cpu_count()
 
 
+def describe():
+    if DEVICE == "cuda":
+        card = torch.cuda.get_device_name()
+        return f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, on {card}"
+    return f"PyTorch {torch.__version__} on the CPU, {torch.get_num_threads()} threads"
+
+
+def peak_bytes():
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def main():
     torch.set_num_threads(threads())
     if "--describe" in sys.argv:
-        print(f"PyTorch {torch.__version__} on the CPU, {torch.get_num_threads()} threads")
+        print(describe())
         return
+    if "--tf32" in sys.argv:
+        torch.set_float32_matmul_precision("high")
+    # The fastest of the convolutions that fit, found out in the first units.
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
-    unit = prepare(json.loads(sys.argv[1]), "--compile" in sys.argv)
+    # What is made without a device named is made on this one.
+    with torch.device(DEVICE):
+        unit = prepare(json.loads(sys.argv[1]), "--compile" in sys.argv)
     for line in sys.stdin:
         if line.strip() == "go":
             started = time.perf_counter()
             unit()
+            finish()
             print((time.perf_counter() - started) * 1e3, flush=True)
         else:
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+            print(peak_bytes(), flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ pub struct Args {
     /// Time torch.compile too
     #[arg(long)]
     compile: bool,
-    /// Device of our side: cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    /// Device of our side: cpu, wgpu, vulkan or cuda; wgpu:N is the N-th. PyTorch runs on the CPU, or
+    /// on the card where this is cuda
     #[arg(long, default_value = "cpu")]
     device: String,
 }
@@ -174,7 +175,8 @@ impl Args {
         let theirs = |flags: &[&str]| {
             let (python, (_, description)) = (python?, ours.as_ref()?);
             let mut command = Command::new(python);
-            let side = Side::start(command.arg(&script).arg(description).args(flags));
+            command.arg(&script).arg(description).args(flags);
+            let side = Side::start(command.args(their_device(&self.device)));
             told(workload, side)
         };
         let mut others = Vec::new();
@@ -191,6 +193,14 @@ impl Args {
         let mut sides = vec![ours.map(|(ours, _)| ours)];
         sides.append(&mut others);
         sides
+    }
+}
+
+/// PyTorch's device beside ours: the same card, or else the processor.
+fn their_device(device: &str) -> &'static [&'static str] {
+    match device.split(':').next() {
+        Some("cuda") => &["--device", "cuda"],
+        _ => &[],
     }
 }
 
@@ -291,6 +301,7 @@ impl Table {
         let theirs = Command::new(python)
             .arg(project_root().join("xtask/pytorch/bench.py"))
             .arg("--describe")
+            .args(their_device(&args.device))
             .output()
             .with_context(|| format!("cannot start {}", python.display()))?;
         let theirs = String::from_utf8_lossy(&theirs.stdout);

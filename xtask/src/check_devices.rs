@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::build::skip_llvm;
 use crate::cargo::{cargo, succeed};
 
 /// Type-check the binary for wgpu, vulkan and cuda. Needs no GPU.
@@ -22,12 +23,8 @@ impl Args {
 
 /// The check of `--device wgpu`, `vulkan` and `cuda`, all in one pass.
 ///
-/// In Burn 0.22.1 the feature `cuda` depends on `tracel-llvm-bundler`, whose build script downloads
-/// a bundle of LLVM from outside the package registry. Where there is no open network it fails, and
-/// with it everything that depends on it. The script leaves early when it finds `DOCS_RS` in its
-/// environment, as on docs.rs. What it would have built is missed only by the linker: with the
-/// variable set the path can be type-checked, but a binary can't be linked. So it is set here, and
-/// never for `cargo xtask train-image --device cuda`, which on an open network just builds.
+/// It needs neither LLVM nor CUDA ([`skip_llvm`]): what is left out, only a linker misses. `cargo xtask
+/// train-image --device cuda` has it downloaded, `cargo xtask build --without-llvm` goes round it.
 pub fn check() -> Command {
     let mut command = cargo();
     command.args([
@@ -37,6 +34,6 @@ pub fn check() -> Command {
         "--features",
         "vulkan,cuda",
     ]);
-    command.env("DOCS_RS", "1");
+    skip_llvm(&mut command);
     command
 }

@@ -83,7 +83,8 @@ fn announced(devices: &[DeviceName]) -> Build {
     build
 }
 
-fn package(command: &mut Command) -> &mut Command {
+/// Names the binary's package.
+pub(crate) fn package(command: &mut Command) -> &mut Command {
     command.args(["--package", "latentlm-cli"])
 }
 

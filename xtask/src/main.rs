@@ -12,12 +12,15 @@
 mod announce;
 mod asides;
 mod bench;
+mod build;
 mod cargo;
 mod check_devices;
 mod ci;
 mod drivers;
 mod forward;
+mod gpu_report;
 mod live;
+mod pack;
 mod python;
 mod speech;
 mod test;
@@ -58,6 +61,8 @@ enum Command {
     #[command(flatten)]
     Latent(latentlm_args::Command),
     Bench(bench::Args),
+    Build(build::Args),
+    GpuReport(gpu_report::Args),
     Test(test::Args),
     Ci(ci::Args),
     CheckDevices(check_devices::Args),
@@ -89,6 +94,8 @@ fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
             forward::run(&command, &words)
         }
         Command::Bench(args) => args.run(),
+        Command::Build(args) => args.run(),
+        Command::GpuReport(args) => args.run(),
         Command::Test(args) => args.run(),
         Command::Ci(args) => args.run(),
         Command::CheckDevices(args) => args.run(),
@@ -128,6 +135,8 @@ mod tests {
             ("train-image", "Trains an image codec"),
             ("data", "Looks at datasets"),
             ("bench", "Time our workloads"),
+            ("build", "Build the binary for a device"),
+            ("gpu-report", "Make tables"),
             ("check-devices", "Type-check"),
         ] {
             let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::TrainingNumbers;
 use crate::number::whole;
 
 /// Times one more latent at several positions: the backbone with its KV cache, and the head
@@ -74,6 +75,9 @@ pub struct BenchWorker {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Numbers of the matrix products that train a language model
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: TrainingNumbers,
     /// Do without the kernels of the CPU
     #[arg(long)]
     pub without_kernels: bool,

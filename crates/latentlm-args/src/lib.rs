@@ -58,7 +58,7 @@ pub use image::{EvalImage, SampleImage, TrainImage};
 pub use mllm::{Caption, EvalMllm, Generate, TrainMllm};
 pub use number::{finite, not_negative, probability};
 pub use project::{Project, run_path};
-pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training};
+pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training, TrainingNumbers};
 pub use text::escaped;
 pub use tts::{EvalTts, Speak, TrainTts};
 pub use verify::VerifyReference;

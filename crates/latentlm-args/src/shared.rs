@@ -96,6 +96,15 @@ pub enum HeadNumbers {
     Bf16,
 }
 
+/// Numbers that a language model is trained in, weights rounded to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrainingNumbers {
+    /// 32 bits
+    F32,
+    /// 16 bits; sums, norms and losses keep 32
+    Bf16,
+}
+
 /// How pictures are drawn.
 #[derive(Debug, Args)]
 pub struct Sampling {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{ArgsError, DeviceName, Project};
+use crate::{ArgsError, DeviceName, Project, TrainingNumbers};
 
 /// Compares with numbers that the reference implementations computed
 #[derive(Debug, Args)]
@@ -12,6 +12,7 @@ use crate::{ArgsError, DeviceName, Project};
 Examples:
   cargo xtask verify-reference tests/fixtures
   cargo xtask verify-reference path/to/vibevoice-tokenizer --device wgpu
+  cargo xtask verify-reference tests/fixtures --precision bf16
   cargo xtask verify-reference --live          makes fresh cases with Python, then compares
 
 --live takes transformers from a virtual environment that it makes below target, or from the Python
@@ -26,6 +27,10 @@ pub struct VerifyReference {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; bounds are ten times as wide on a GPU
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Numbers of the trained weights; bf16 is for the cases that training computes in it, against
+    /// bounds of their own
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: TrainingNumbers,
 }
 
 impl VerifyReference {

@@ -1,6 +1,6 @@
 //! Workloads of the image model.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use latentlm::core::Precision;
 use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
@@ -24,10 +24,15 @@ fn labels(sizes: ImageSizes, device: &Device) -> Tensor<1, Int> {
     Tensor::arange(0..sizes.batch as i64, device).remainder_scalar(sizes.classes as i64)
 }
 
-pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn lm_step(
+    sizes: ImageSizes,
+    precision: Precision,
+    device: &Device,
+) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let mut player = Player::new(config(sizes).init(&device), &stage);
+    let player = Player::new(config(sizes).init(&device), &stage);
+    let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
     let labels = labels(sizes, &device);
     let shape = [sizes.batch, sizes.tokens, sizes.latent_dim];
@@ -41,17 +46,24 @@ pub(super) fn lm_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
     })
 }
 
-pub(super) fn head_step(sizes: ImageSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn head_step(
+    sizes: ImageSizes,
+    precision: Precision,
+    device: &Device,
+) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let mut player = Player::new(
-        config(sizes).sizes.head(sizes.latent_dim).init(&device),
-        &stage,
-    );
+    let head = config(sizes).sizes.head(sizes.latent_dim);
+    let mut player = Player::new(head.init(&device), &stage).with_precision(precision);
     let mut random = RandomStream::new(0);
     let rows = sizes.batch * sizes.tokens * sizes.draws;
     let latents = random.normal([rows, sizes.latent_dim], &device);
-    let condition = random.normal([rows, sizes.width], &device);
+    // In bfloat16 the backbone hands over hidden states of that.
+    let condition: Tensor<2> = random.normal([rows, sizes.width], &device);
+    let condition = match precision {
+        Precision::Bf16 => condition.cast(DType::BF16),
+        Precision::F32 => condition,
+    };
     Box::new(move || {
         let draws = player.model().draw(rows, &mut random, &device);
         let parts = parts(&device, rows).into_iter().map(|own| {

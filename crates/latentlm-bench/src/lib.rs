@@ -232,16 +232,30 @@ impl Workload {
     /// Builds what the workload needs; every call of the result does one unit of work and waits for
     /// it.
     pub fn prepare(self, device: &Device) -> Box<dyn FnMut()> {
+        self.prepare_in(Precision::F32, device)
+    }
+
+    /// As [`prepare`](Self::prepare), with training's matrix products in a precision. Workloads that
+    /// do not train a language model or its head compute in what they say.
+    pub fn prepare_in(self, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
         match self {
-            Self::ImageLmStep(sizes) => image::lm_step(sizes, device),
-            Self::MixedLmStep(sizes) => mixed::lm_step(sizes, device),
-            Self::HeadStep(sizes) => image::head_step(sizes, device),
+            Self::ImageLmStep(sizes) => image::lm_step(sizes, precision, device),
+            Self::MixedLmStep(sizes) => mixed::lm_step(sizes, precision, device),
+            Self::HeadStep(sizes) => image::head_step(sizes, precision, device),
             Self::PictureCodecStep(sizes) => picture::codec_step(sizes, device),
             Self::Sample(sizes) => image::sample(sizes, Precision::F32, device),
             Self::SampleRounded(sizes) => image::sample(sizes, Precision::Bf16, device),
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
             Self::SpeechDecode(sizes) => speech::decode(sizes, device),
         }
+    }
+
+    /// Whether it trains in the precision that it is prepared in.
+    pub fn has_precisions(self) -> bool {
+        matches!(
+            self,
+            Self::ImageLmStep(_) | Self::MixedLmStep(_) | Self::HeadStep(_)
+        )
     }
 }
 
@@ -287,6 +301,11 @@ mod tests {
             let mut unit = workload.prepare(&Device::default());
             unit();
             unit();
+            if workload.has_precisions() {
+                let mut unit = workload.prepare_in(Precision::Bf16, &Device::default());
+                unit();
+                unit();
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The step of text and pictures.
 
 use burn::tensor::Device;
+use latentlm::core::Precision;
 use latentlm::{LatentHead, LmSizes, MixedLmConfig, RandomStream};
 use latentlm_data::PICTURES;
 use latentlm_data::sequence::{Document, Segment, SpecialTokens};
@@ -56,10 +57,15 @@ fn documents(sizes: MixedSizes) -> Vec<Document> {
     (0..3 * sizes.documents).map(document).collect()
 }
 
-pub(super) fn lm_step(sizes: MixedSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn lm_step(
+    sizes: MixedSizes,
+    precision: Precision,
+    device: &Device,
+) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let recipe = MixedRecipe::default();
-    let mut player = Player::new(config(sizes).init(&device), &recipe.lm_train);
+    let player = Player::new(config(sizes).init(&device), &recipe.lm_train);
+    let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
     let documents = documents(sizes);
     let drawn = sizes.documents * sizes.model.tokens;

@@ -4,10 +4,12 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use latentlm_args::BenchWorker;
-use latentlm_kernels::{has_bf16_head, without_kernels};
+use burn::tensor::{DType, Device};
+use latentlm::core::Precision;
+use latentlm_args::{BenchWorker, TrainingNumbers};
 use latentlm_bench::{WORKLOADS, Workload};
 use latentlm_eval::peak_memory_bytes;
+use latentlm_kernels::{has_bf16_head, without_kernels};
 
 use crate::device::device;
 
@@ -31,7 +33,9 @@ fn answer(args: &BenchWorker) -> Result<()> {
         "the head has products of bfloat16 on a CPU with AVX-512 BF16 alone"
     );
     println!("{}", serde_json::to_string(&workload)?);
-    let mut unit = workload.prepare(&device(&args.device)?);
+    let device = device(&args.device)?;
+    let precision = precision(args, &workload, &device)?;
+    let mut unit = workload.prepare_in(precision, &device);
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "go" => {
@@ -56,4 +60,24 @@ fn workload(name: &str) -> Result<Workload> {
     let found = WORKLOADS.iter().find(|(known, _)| *known == name);
     let (_, workload) = found.with_context(|| format!("no workload `{name}`"))?;
     Ok(*workload)
+}
+
+/// What training's products compute in, if workload and device can.
+fn precision(args: &BenchWorker, workload: &Workload, device: &Device) -> Result<Precision> {
+    match args.precision {
+        TrainingNumbers::F32 => Ok(Precision::F32),
+        TrainingNumbers::Bf16 => {
+            anyhow::ensure!(
+                workload.has_precisions(),
+                "`{}` trains no language model: leave --precision bf16 out",
+                args.workload
+            );
+            anyhow::ensure!(
+                device.supports_dtype(DType::BF16),
+                "{} does not compute in bfloat16",
+                args.device
+            );
+            Ok(Precision::Bf16)
+        }
+    }
 }

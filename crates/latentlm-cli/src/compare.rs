@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use latentlm_args::{Compare, CompareSampling, run_path};
-use latentlm_compare::{CompareSamplingOptions, compare_image, compare_mixed, compare_sampling, compare_sigma};
+use latentlm_compare::{
+    CompareSamplingOptions, compare_image, compare_mixed, compare_sampling, compare_sigma,
+};
 
 use crate::device::device;
 use crate::training;

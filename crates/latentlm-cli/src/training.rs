@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use latentlm_args::{Progress, Training, run_path};
-use latentlm_kernels::without_kernels;
 use latentlm_eval::peak_memory_bytes;
+use latentlm_kernels::without_kernels;
 use latentlm_pipelines::{Recipe, RunFolder};
 use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, minutes};
 

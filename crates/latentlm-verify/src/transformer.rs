@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use latentlm::core::number_parameters;
 use latentlm::diffusion::{Prediction, solver};
 use latentlm::pretrained::{load_image, save_image};
@@ -16,7 +16,8 @@ use serde::Deserialize;
 use crate::case::{Case, Tensors};
 use crate::error::VerifyError;
 use crate::export;
-use crate::report::{FORWARD, GRADIENT, Report, SAMPLING};
+use crate::report::{FORWARD, GRADIENT, ROUNDED, ROUNDED_GRADIENT, Report, SAMPLING, values};
+use crate::rounded::round;
 use crate::schedule::{betas, prediction};
 
 /// `config.json`: the constructor's arguments and the run's settings.
@@ -69,6 +70,59 @@ impl Config {
 }
 
 pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
+    let (config, model_config) = read(case)?;
+    check_training(case, &config, &model_config, report)?;
+    check_sampling(case, &config, &model_config, report)
+}
+
+/// The forward pass and the gradients with weights in bfloat16, against the reference's in float32.
+pub(crate) fn check_rounded(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
+    let (config, model_config) = read(case)?;
+    let case = Case {
+        folder: case.folder.clone(),
+        device: case.device.clone().autodiff(),
+    };
+    let mut tensors = case.tensors()?;
+    let weights = case.folder.join("model.safetensors");
+    let model = number_parameters(load_image(model_config.init(&case.device), &weights)?);
+    let rounded = round(model.clone());
+
+    let hidden = rounded.hidden(tensors.int("y")?, rows(tensors.float("x_start")?));
+    let reference: Tensor<3> = tensors.float("condition")?;
+    report.near("condition", hidden.clone(), reference, ROUNDED);
+    let noisy = flat(rows(tensors.float("noisy")?));
+    let timesteps = tensors.int::<2>("timesteps")?.float();
+    let timesteps = timesteps.reshape([noisy.dims()[0]]);
+    let condition = repeat(hidden, config.batch_mul);
+    let output = rounded.head.denoise(noisy, timesteps, condition);
+    let output = output.cast(DType::F32);
+    let reference = flat(rows(tensors.float("output")?));
+    report.near("output", output.clone(), reference, ROUNDED);
+    let target = match prediction(&config.prediction_type) {
+        Ok(Prediction::Velocity) => tensors.float("velocity")?,
+        _ => tensors.float("noise")?,
+    };
+    let loss = (output - flat(rows(target))).square().mean();
+    report.near("loss", loss.clone(), tensors.float("loss")?, ROUNDED);
+
+    let gradients = case.folder.join("grads.safetensors");
+    let expected = number_parameters(load_image(model_config.init(&case.device), &gradients)?);
+    let mut found = AllGradients {
+        expected: values_of(&expected),
+        gradients: loss.backward(),
+        ours: Vec::new(),
+        reference: Vec::new(),
+        missing: 0,
+    };
+    model.visit(&mut found);
+    report.equal("parameters without a gradient", found.missing);
+    let name = "gradients of all parameters";
+    report.near_values(name, &found.ours, &found.reference, ROUNDED_GRADIENT);
+    Ok(())
+}
+
+/// The case's settings, and the model that they describe.
+fn read(case: &Case) -> Result<(Config, ImageLmConfig), VerifyError> {
     let config: Config = case.config()?;
     let wrong = |reason| VerifyError::Case {
         path: case.folder.join("config.json"),
@@ -78,8 +132,7 @@ pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError>
     model_config
         .validate()
         .map_err(|error| VerifyError::Pretrained(error.into()))?;
-    check_training(case, &config, &model_config, report)?;
-    check_sampling(case, &config, &model_config, report)
+    Ok((config, model_config))
 }
 
 /// `[B, C, S, S]` to `[B, S * S, C]`.
@@ -172,14 +225,19 @@ fn check_noising(
 }
 
 fn check_gradients(model: &ImageLm, expected: &ImageLm, gradients: Gradients, report: &mut Report) {
-    let mut values = Values(HashMap::new());
-    expected.visit(&mut values);
     model.visit(&mut GradientCheck {
-        expected: values.0,
+        expected: values_of(expected),
         gradients,
         path: Vec::new(),
         report,
     });
+}
+
+/// The parameters' values by their ids.
+fn values_of(model: &ImageLm) -> HashMap<ParamId, TensorData> {
+    let mut values = Values(HashMap::new());
+    model.visit(&mut values);
+    values.0
 }
 
 struct Values(HashMap<ParamId, TensorData>);
@@ -219,6 +277,31 @@ impl ModuleVisitor for GradientCheck<'_> {
         };
         let expected = Tensor::from_data(expected, &ours.device());
         self.report.compare(&name, ours, expected, GRADIENT);
+    }
+}
+
+/// All parameters' gradients, one behind the other.
+struct AllGradients {
+    expected: HashMap<ParamId, TensorData>,
+    gradients: Gradients,
+    ours: Vec<f32>,
+    reference: Vec<f32>,
+    missing: usize,
+}
+
+impl ModuleVisitor for AllGradients {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let expected = self.expected.remove(&param.id);
+        match (expected, param.val().grad(&self.gradients)) {
+            (Some(expected), Some(ours)) => {
+                self.reference.extend(values(expected));
+                self.ours.extend(values(ours.into_data()));
+            }
+            _ => self.missing += 1,
+        }
     }
 }
 

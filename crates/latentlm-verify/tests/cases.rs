@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentlm_verify::{cases, verify};
+use latentlm_verify::{cases, verify, verify_rounded};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
@@ -68,6 +68,36 @@ fn a_wrong_weight_is_found() {
         let report = verify(&dir.path().join(case), &Device::default(), 1.0).unwrap();
         assert!(!report.passed(), "{case}");
     }
+}
+
+/// With weights in bfloat16 numbers are near the reference's, and not as near as with float32.
+#[test]
+fn rounded_weights_give_nearly_the_same() {
+    let case = fixtures().join("transformer-gqa");
+    let report = verify_rounded(&case, &Device::default()).unwrap().unwrap();
+    for comparison in &report.comparisons {
+        assert!(comparison.passed(), "{comparison:?}");
+    }
+    let names: Vec<&str> = report.comparisons.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names[..3], ["condition", "output", "loss"]);
+    assert_eq!(names[4], "gradients of all parameters");
+    assert!(report.comparisons[0].error > 5e-4, "nothing was rounded");
+    let others = fixtures().join("vibevoice-small");
+    assert!(
+        verify_rounded(&others, &Device::default())
+            .unwrap()
+            .is_none()
+    );
+
+    // A thousand wrong bytes in the middle are more than rounding.
+    let dir = damaged("transformer-gqa", |bytes| {
+        let middle = (bytes.len() / 2) & !3;
+        for number in bytes[middle..middle + 1024].chunks_exact_mut(4) {
+            number.copy_from_slice(&1.5f32.to_le_bytes());
+        }
+    });
+    let wrong = verify_rounded(&dir.path().join("transformer-gqa"), &Device::default());
+    assert!(!wrong.unwrap().unwrap().passed());
 }
 
 #[test]

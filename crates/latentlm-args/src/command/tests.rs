@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::{DeviceKind, HeadNumbers, Progress};
+use crate::{DeviceKind, HeadNumbers, Progress, TrainingNumbers};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -167,6 +167,26 @@ fn drawing_has_the_defaults_that_its_help_says() {
 }
 
 #[test]
+fn training_is_compared_and_timed_in_two_kinds_of_numbers() {
+    for (flags, expected) in [
+        (&["--device", "cpu"][..], TrainingNumbers::F32),
+        (&["--precision", "f32"], TrainingNumbers::F32),
+        (&["--precision", "bf16"], TrainingNumbers::Bf16),
+    ] {
+        let compared = parse(&[&["verify-reference", "."][..], flags].concat());
+        let Ok(Command::VerifyReference(args)) = compared else {
+            panic!("another command")
+        };
+        assert_eq!(args.precision, expected);
+        let timed = parse(&[&["bench-worker", "head-step"][..], flags].concat());
+        let Ok(Command::BenchWorker(args)) = timed else {
+            panic!("another command")
+        };
+        assert_eq!(args.precision, expected);
+    }
+}
+
+#[test]
 fn wrong_words_are_named() {
     for (words, part) in [
         (&["trian-image"][..], "'trian-image'"),
@@ -193,6 +213,7 @@ fn wrong_words_are_named() {
             "1..=44",
         ),
         (&["train-image", "--progress", "loud"], "'loud'"),
+        (&["bench-worker", "list", "--precision", "f16"], "'f16'"),
     ] {
         let line = refusal(words);
         assert!(line.contains(part), "{words:?}: {line}");

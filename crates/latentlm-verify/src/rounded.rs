@@ -1,0 +1,21 @@
+//! Weights in bfloat16, as `lm.precision = "bf16"` computes.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Tensor};
+
+/// The model with its trained weights rounded, within the graph: gradients reach the weights as they
+/// were.
+pub(crate) fn round<M: Module>(model: M) -> M {
+    model.map(&mut Round)
+}
+
+struct Round;
+
+impl ModuleMapper for Round {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match param.is_require_grad() {
+            true => param.map(|weight| weight.cast(DType::BF16)),
+            false => param,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+"""Tests of `check`, with a stand-in for the binary: what fails, what hangs, what does not fit.
+
+    python3 xtask/gpu/test_check.py
+"""
+
+import importlib.machinery
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from contextlib import redirect_stdout
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+SCRIPT = Path(__file__).resolve().with_name("check")
+
+
+def load():
+    loader = importlib.machinery.SourceFileLoader("check", str(SCRIPT))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("check", loader))
+    loader.exec_module(module)
+    return module
+
+
+check = load()
+
+# Answers as the binary does. `image-lm-step` works, `head-step` ends with an error, `mllm-step` never
+# answers; one reference case is over its bound. It notes its process in the folder it is told.
+STAND_IN = """#!{python}
+import os, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+verb = words[0]
+(Path({folder!r}) / f"pid-{{os.getpid()}}").touch()
+if verb == "list-adapters":
+    print("a stand-in")
+elif verb == "verify-reference":
+    over = "vibevoice-small" in words[1]
+    print("a case")
+    print("  condition" + " " * 47 + "  2.50e-05  bound 1e-04")
+    print("  loss" + " " * 52 + "  2.00e-04  bound 1e-04  OVER" if over else "  solver   0.00e0  bound 0e0")
+    if over:
+        sys.exit("error: 1 of 2 comparisons are over their bounds")
+elif verb == "bench-worker":
+    name = words[1]
+    if name == "list":
+        print("image-lm-step\\nhead-step\\nmllm-step\\nsample-16\\nsample-16-bf16\\nconv-codec-step")
+        sys.exit()
+    if name == "head-step":
+        sys.exit("error: no such head")
+    print('{{"kind": "image-lm-step", "batch": 2, "tokens": 4, "latent_dim": 16, "width": 32, "depth": 1, '
+          '"heads": 2, "kv_heads": 1, "mlp_ratio": 4.0, "head_depth": 1, "draws": 4, "classes": 10}}', flush=True)
+    count = 0
+    for line in sys.stdin:
+        if name == "mllm-step":
+            time.sleep(1000)
+        count += 1
+        print(2**20 if line.strip() == "memory" else count, flush=True)
+elif verb == "bench-decode":
+    print("position  backbone ms  head ms (20 solver steps)")
+    print("      16        1.500    2.250")
+    print("     256        3.500    4.250")
+    print("the backbone's time grows by 133 % from position 16 to 256")
+else:
+    sys.exit(f"error: no {{verb}} here")
+"""
+
+
+class Whole(unittest.TestCase):
+    """Runs of the script as a user starts it."""
+
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.folder = Path(self.place.name)
+        self.binary = self.folder / "latentlm"
+        self.binary.write_text(STAND_IN.format(python=sys.executable, folder=str(self.folder)))
+        self.binary.chmod(0o755)
+        self.out = self.folder / "gpu.json"
+
+    def tearDown(self):
+        self.place.cleanup()
+
+    def run_check(self, *words):
+        command = [sys.executable, SCRIPT, "--device", "cpu", "--out", self.out, "--binary", self.binary]
+        # A Python without PyTorch, wherever the tests run.
+        command += ["--python", self.folder / "no-python", *words]
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+    def part(self, name):
+        parts = json.loads(self.out.read_text())["parts"]
+        return next(part for part in parts if part["name"] == name)
+
+    def row(self, part, name, side):
+        rows = [row for row in self.part(part)["rows"] if (row["name"], row["side"]) == (name, side)]
+        self.assertEqual(len(rows), 1, f"{part}, {name}, {side}")
+        return rows[0]
+
+    def alive(self):
+        """Stand-ins that still run."""
+
+        def runs(path):
+            # A process that ended and was not waited for is a zombie, which runs no more.
+            try:
+                state = Path(f"/proc/{path.name[4:]}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            except OSError:
+                return False
+            return state != "Z"
+
+        return [path.name for path in self.folder.glob("pid-*") if runs(path)]
+
+    def test_failures_are_rows_and_a_part_that_hangs_is_ended(self):
+        done = self.run_check("--only", "train,reference", "--limit", "8")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        step = self.row("train", "image-lm-step", "ours")
+        # Units 1 to 13; the first four warm up, the median of the others is 9.
+        self.assertEqual((step["status"], step["ms"], step["first_ms"], step["mib"]), ("ok", 9.0, 1.0, 1.0))
+        self.assertGreater(step["tflops"], 0)
+        eager = self.row("train", "image-lm-step", "eager")
+        self.assertEqual(eager["status"], "left out")
+        self.assertIn("no PyTorch", eager["note"])
+        head = self.row("train", "head-step", "ours")
+        self.assertEqual(head["status"], "failed")
+        self.assertIn("no such head", head["note"])
+        self.assertEqual(self.part("train")["status"], "timed out")
+        self.assertLess(self.part("train")["seconds"], 20)
+        time.sleep(0.2)
+        self.assertEqual(self.alive(), [])
+        # The part behind it ran all the same.
+        self.assertEqual(self.part("reference")["status"], "done")
+        case = self.row("reference", "schedule", "float32")
+        self.assertEqual((case["status"], case["count"]), ("ok", 2))
+        self.assertIn("0.25 of its bound at most: condition", case["note"])
+        over = self.row("reference", "vibevoice-small", "float32")
+        self.assertEqual(over["status"], "failed")
+        self.assertIn("over their bounds", over["note"])
+        self.assertIn("over: loss", over["note"])
+        sides = [row["side"] for row in self.part("reference")["rows"] if row["name"].startswith("transformer")]
+        self.assertEqual(sorted(sides), ["bfloat16", "float32"])
+
+    def test_parts_are_added_and_replaced(self):
+        self.assertEqual(self.run_check("--only", "card").returncode, 0)
+        done = self.run_check("--only", "sample", "--small")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("other sizes", done.stderr)
+        done = self.run_check("--only", "sample")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(self.row("sample", "sample-16", "ours")["ms"], 9.0)
+        self.run_check("--only", "card")
+        names = [part["name"] for part in json.loads(self.out.read_text())["parts"]]
+        self.assertEqual(names, ["sample", "card"])
+
+    def test_other_files_are_not_overwritten(self):
+        self.out.write_text("not ours")
+        done = self.run_check("--only", "card")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(self.out.read_text(), "not ours")
+
+    def test_wrong_words_are_named(self):
+        for words, said in [
+            (["--only", "everything"], "no part `everything`"),
+            (["--limit", "1000"], "--limit is 1 to 360"),
+            (["--binary", "none"], "no binary at"),
+        ]:
+            done = self.run_check(*words)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(said, done.stderr)
+
+    def test_small_sizes_and_one_more_latent(self):
+        done = self.run_check("--small", "--only", "sizes,first-step")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        backbone = self.row("sizes", "tiny, one more latent", "backbone")
+        head = self.row("sizes", "tiny, one more latent", "head")
+        self.assertEqual((backbone["ms"], head["ms"]), (3.5, 4.25))
+        cold, warm = (self.row("first-step", "image-lm-step", side) for side in ("cold", "warm"))
+        self.assertGreater(cold["ms"], 1)
+        self.assertGreater(warm["ms"], 1)
+
+    def test_a_command_that_the_binary_lacks_is_a_failed_row(self):
+        done = self.run_check("--small", "--only", "recipes")
+        self.assertEqual(done.returncode, 1)
+        steps = [row for row in self.part("recipes")["rows"] if row["side"] == "step"]
+        self.assertEqual([row["status"] for row in steps], ["failed"] * 3)
+        self.assertIn("no train-image here", steps[0]["note"])
+
+
+class Parts(unittest.TestCase):
+    """What the script works out by itself."""
+
+    def test_limits_are_those_that_are_promised(self):
+        limits = [limit for limit, _ in check.PARTS.values()]
+        self.assertLessEqual(max(limits), 6 * 60)
+        self.assertLessEqual(sum(limits), 18 * 60)
+        for _, work in check.PARTS.values():
+            self.assertTrue(work.__doc__)
+
+    def test_published_sizes_have_the_parameters_that_are_known(self):
+        # Of docs and recipes: backbone, head and labels.
+        for name, millions in [("base", 143), ("medium", 454), ("large", 1020), ("xl", 1810)]:
+            found = check.parameters(check.SIZES[name]) / 1e6
+            self.assertAlmostEqual(found / millions, 1, delta=0.02, msg=name)
+
+    def test_operations_are_counted_as_by_hand(self):
+        sizes = {**check.TINY, "latent_dim": 1, "width": 192, "heads": 1, "kv_heads": 1, "mlp_ratio": 1.0}
+        sizes.update(batch=2, tokens=3, depth=1, head_depth=1, draws=5)
+        # Width 192, inner floor(192 * 2/3 / 64) * 64 = 128.
+        block = 4 * 192**2 + 3 * 192 * 128
+        position = 192 + block + 192**2
+        draw = 2 * 192 + (3 * 192**2 + 3 * 192 * 128) + 2 * 192**2 + 256 * 192 + 192**2
+        forward = 2 * 3 * position + 4 * 192 * 6
+        self.assertEqual(check.step_operations(sizes), 3 * 2 * (forward + 2 * 3 * 5 * draw))
+
+    def test_memory_grows_with_batch_and_size_and_decides(self):
+        base = check.SIZES["base"]
+        state = 20 * check.parameters(base) / 2**20
+        one, two = (check.step_mib({**base, "batch": batch}) for batch in (1, 2))
+        self.assertGreater(one, state)
+        self.assertAlmostEqual(two - one, one - state, delta=1)
+        self.assertGreater(check.step_mib(check.SIZES["xl"]), 2 * check.step_mib(check.SIZES["medium"]))
+        check.free_mib = lambda device: 1000
+        try:
+            check.check_fit("cuda", 999)
+            with self.assertRaisesRegex(check.LeftOut, "needs about 2.0 GiB, 1.0 are free"):
+                check.check_fit("cuda", 2048)
+        finally:
+            globals()["check"] = load()
+
+    def test_every_recipe_that_ships_is_there(self):
+        configs = check.ROOT / "configs"
+        shipped = {
+            f"{folder}/{path.stem}" for folder in ("image", "tts", "mllm") for path in (configs / folder).glob("*.toml")
+        }
+        self.assertEqual({name for _, name, _ in check.RECIPES}, shipped)
+        for _, name, changes in check.RECIPES + check.SMALL_RECIPES:
+            text = (configs / f"{name}.toml").read_text()
+            for key in (change.split("=")[0] for change in [*check.ONE_STEP, *changes]):
+                section, last = key.rsplit(".", 1)
+                self.assertIn(f"[{section}]", text, name)
+                self.assertRegex(text, rf"(?m)^{last} = ", name)
+
+    def test_lines_of_comparisons_are_read(self):
+        printed = "a\n  x  1.00e-05  bound 1e-04\n  y z  NaN  bound 1e-03  OVER\n  same  0.00e0  bound 0e0\n"
+        self.assertEqual(check.compared(printed)["count"], 3)
+        self.assertIn("y z", check.compared(printed)["note"])
+        with self.assertRaises(check.Failed):
+            check.compared("nothing")
+
+    def test_errors_are_one_line(self):
+        self.assertEqual(check.last_line("a\nerror: no card\nnote: more\n"), "error: no card")
+        self.assertEqual(check.last_line("  \n"), "it said nothing")
+
+    def test_groups_hold_every_workload_once(self):
+        groups = {"image-lm-step-base": "train", "mllm-step": "train", "sample-64": "sample"}
+        groups.update({"speech-decode": "sample", "conv-codec-step": "codec", "speech-codec-step": "codec"})
+        for name, group in groups.items():
+            found = [other for other in ("train", "sample", "codec") if check.belongs(name, other)]
+            self.assertEqual(found, [group], name)
+
+    def test_a_row_tells_what_failed(self):
+        def broken():
+            raise ValueError("of ours")
+
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            self.assertFalse(check.attempt("name", "side", broken))
+            self.assertTrue(check.attempt("name", "side", lambda: {"ms": 1.5}))
+        failed, done = map(json.loads, printed.getvalue().splitlines())
+        self.assertEqual((failed["status"], failed["note"]), ("failed", "ValueError: of ours"))
+        self.assertEqual((done["status"], done["ms"]), ("ok", 1.5))
+
+
+if __name__ == "__main__":
+    if not hasattr(os, "killpg"):
+        print("skipped: this system has no process groups", file=sys.stderr)
+        sys.exit(0)
+    unittest.main()

@@ -1,0 +1,243 @@
+//! `cargo xtask build`: the binary for a device, also to be taken to a machine without Rust or a network.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use latentlm_args::{DeviceKind, DeviceName};
+
+use crate::announce::{Build, backends};
+use crate::cargo::{cargo, project_root, succeed, target_folder};
+use crate::forward::{build, package};
+use crate::pack;
+
+/// CUDA's version that the bindings are for where LLVM is left out, in cudarc's writing. Older than the
+/// newest, so that drivers of this version and later do: functions that came after it are not asked for.
+const CUDA_VERSION: &str = "13000";
+
+/// For the linker. GNU's leaves a symbol that nobody defines open without a word, where it is told to;
+/// another linker makes it one that the loader looks for as soon as the program starts.
+const LINK: [&str; 3] = [
+    "-fuse-ld=bfd",
+    "-Wl,--unresolved-symbols=ignore-all",
+    "-Wl,-z,lazy",
+];
+
+/// What cubecl's glue to LLVM would define: C++ that is compiled only where LLVM's headers are.
+const GLUE: [&str; 3] = [
+    "cubecl_free_message",
+    "cubecl_link_device_bitcode",
+    "cubecl_set_llvm_option",
+];
+
+/// Build the binary for a device, and pack it for a machine without Rust.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask build --device wgpu
+  cargo xtask build --device cuda                  downloads LLVM once, from outside the registry
+  cargo xtask build --device cuda --without-llvm   kernels through CUDA's own compiler instead
+  cargo xtask build --device cuda,vulkan --without-llvm --pack target/latentlm-gpu.tar.xz
+
+--pack writes the stripped binary with what xtask/gpu/check needs, at most 64 MiB: unpacked on a machine
+with a card, CUDA's toolkit and PyTorch it runs there without Rust or a network (docs/gpu.md).")]
+pub struct Args {
+    /// cpu, wgpu, vulkan or cuda, or several: cuda,vulkan
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Leave LLVM out of a CUDA build: nothing but its symbols may stay open
+    #[arg(long)]
+    without_llvm: bool,
+    /// Write a copy without symbols to target/stripped
+    #[arg(long)]
+    strip: bool,
+    /// Strip the binary and pack it with what the checks of a card need
+    #[arg(long, value_name = "FILE.tar.xz")]
+    pack: Option<PathBuf>,
+}
+
+impl Args {
+    /// Builds, checks what stays open, strips and packs; prints the paths.
+    pub fn run(self) -> Result<ExitCode> {
+        let mut binary = match self.without_llvm {
+            true => link_without_llvm(&self.device)?,
+            false => build(&self.device)?,
+        };
+        if self.strip || self.pack.is_some() {
+            binary = strip(&binary)?;
+        }
+        println!("{}", binary.display());
+        if let Some(file) = &self.pack {
+            let file = project_root().join(file);
+            let how = match self.without_llvm {
+                true => "without LLVM",
+                false => "as usual",
+            };
+            pack::write(&file, &binary, &format!("{}, {how}", self.device))?;
+            println!("{}", file.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Sets what makes build scripts do without LLVM and without an installed CUDA.
+///
+/// In Burn 0.22.1 the feature `cuda` depends on `tracel-llvm-bundler`, whose build script downloads a
+/// bundle of LLVM from outside the package registry. It leaves early when it finds `DOCS_RS` in its
+/// environment, as on docs.rs, and so does that of `cubecl-llvm`, which would link the bundle.
+pub fn skip_llvm(command: &mut Command) {
+    command.env("DOCS_RS", "1");
+    command.env("CUDARC_CUDA_VERSION", CUDA_VERSION);
+}
+
+/// A CUDA binary whose calls of LLVM lead nowhere. None is made: the feature `nvrtc` has kernels
+/// written as C++ and handed to CUDA's own compiler.
+///
+/// The linker's arguments go to the last crate alone: as `RUSTFLAGS` they would have everything
+/// compiled anew.
+fn link_without_llvm(devices: &str) -> Result<PathBuf> {
+    let devices = DeviceName::parse_list(devices)?;
+    ensure!(
+        devices.iter().any(|device| device.kind == DeviceKind::Cuda),
+        "--without-llvm is for --device cuda; no other device needs LLVM"
+    );
+    ensure!(
+        cfg!(target_os = "linux"),
+        "--without-llvm needs GNU's linker, on Linux"
+    );
+    let mut command = cargo();
+    package(command.arg("rustc")).args(["--bin", "latentlm"]);
+    command.args(["--features", &features_without_llvm(&devices)]);
+    skip_llvm(&mut command);
+    command.arg("--");
+    for argument in LINK {
+        command.args(["-C", &format!("link-arg={argument}")]);
+    }
+    succeed(&mut command)?;
+    let binary = Build::begin(project_root(), &target_folder(), &devices).binary();
+    let open = open_symbols(&binary)?;
+    let others: Vec<&str> = open
+        .iter()
+        .map(String::as_str)
+        .filter(|symbol| !is_llvm(symbol))
+        .collect();
+    ensure!(
+        others.is_empty(),
+        "{} lacks more than LLVM: {}",
+        binary.display(),
+        others.join(", ")
+    );
+    println!("{} symbols of LLVM stay open, and no others", open.len());
+    Ok(binary)
+}
+
+/// Cargo features: the devices' own, and the compiler that stands in for LLVM.
+fn features_without_llvm(devices: &[DeviceName]) -> String {
+    let mut features = backends(devices);
+    features.push("nvrtc");
+    features.join(",")
+}
+
+fn is_llvm(symbol: &str) -> bool {
+    symbol.starts_with("LLVM") || GLUE.contains(&symbol)
+}
+
+/// What a program uses and neither defines nor takes from a library that it names: such symbols have
+/// no version behind an `@`.
+fn open_symbols(binary: &Path) -> Result<BTreeSet<String>> {
+    let static_table = nm(binary, &["--undefined-only"])?;
+    let dynamic_table = nm(
+        binary,
+        &["--dynamic", "--undefined-only", "--with-symbol-versions"],
+    )?;
+    Ok(open(&static_table, &dynamic_table))
+}
+
+/// The tables' open symbols. A library's, told by its version in either table, is not open.
+fn open(static_table: &str, dynamic_table: &str) -> BTreeSet<String> {
+    let names = || {
+        let lines = static_table.lines().chain(dynamic_table.lines());
+        // `U name`: weak ones (`w`) may stay open in any program.
+        lines.filter_map(|line| line.trim().strip_prefix("U "))
+    };
+    let versioned: BTreeSet<&str> = names()
+        .filter_map(|name| Some(name.split_once('@')?.0))
+        .collect();
+    names()
+        .filter(|name| !name.contains('@') && !versioned.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn nm(binary: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("nm")
+        .args(arguments)
+        .arg(binary)
+        .output()
+        .context("cannot start nm, of binutils, as the C compiler's linker")?;
+    ensure!(
+        output.status.success(),
+        "nm failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A copy without symbols, below `target`. Returns its path.
+fn strip(binary: &Path) -> Result<PathBuf> {
+    let folder = project_root().join("target/stripped");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let name = binary.file_name().context("a binary has a name")?;
+    let stripped = folder.join(name);
+    succeed(Command::new("strip").arg("-o").arg(&stripped).arg(binary))?;
+    Ok(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_compiler_comes_with_the_devices() {
+        for (devices, features) in [
+            ("cuda", "cuda,nvrtc"),
+            ("cuda:0,1", "cuda,nvrtc"),
+            ("cuda,vulkan", "vulkan,cuda,nvrtc"),
+        ] {
+            let devices = DeviceName::parse_list(devices).unwrap();
+            assert_eq!(features_without_llvm(&devices), features);
+        }
+    }
+
+    /// Before anything is built.
+    #[test]
+    fn only_cuda_is_built_without_llvm() {
+        for devices in ["cpu", "wgpu,vulkan"] {
+            let error = link_without_llvm(devices).unwrap_err().to_string();
+            assert!(error.contains("is for --device cuda"), "{error}");
+        }
+        let error = link_without_llvm("cuda,gpu").unwrap_err().to_string();
+        assert!(error.contains("no device `gpu`"), "{error}");
+    }
+
+    /// As `nm` writes them: of GNU's linker, whose static table has versions too, and of one that
+    /// leaves them out there.
+    #[test]
+    fn what_no_library_gives_is_open() {
+        let static_table = "\
+                 U LLVMAddCase
+                 U memcpy@GLIBC_2.14
+                 U fma
+                 U cubecl_free_message
+                 w __gmon_start__
+                 U lost";
+        let dynamic_table = "                 U fma@GLIBC_2.2.5\n                 U LLVMAddCase";
+        let open = open(static_table, dynamic_table);
+        let found: Vec<&str> = open.iter().map(String::as_str).collect();
+        assert_eq!(found, ["LLVMAddCase", "cubecl_free_message", "lost"]);
+        let others: Vec<&str> = found.into_iter().filter(|name| !is_llvm(name)).collect();
+        assert_eq!(others, ["lost"]);
+    }
+}
