@@ -3,6 +3,7 @@
 mod compare;
 mod image;
 mod mixed;
+mod recompute;
 mod speech;
 
 use std::fs;

@@ -1,12 +1,14 @@
 //! The Transformer: blocks, final norm, optional condition layer.
 
+use std::sync::Arc;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::CausalBackbone;
 use latentlm_core::ops::swiglu_width;
-use latentlm_kernels::{CachedSight, Sight, linear_layer};
+use latentlm_kernels::{CachedSight, Sight, linear_layer, recomputed};
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -50,6 +52,10 @@ pub struct TransformerConfig {
     /// Whether a square linear follows the final norm ("condition layer").
     #[config(default = true)]
     pub condition_layer: bool,
+    /// Whether training keeps what goes into each block and nothing else of it, and runs the block
+    /// again for its gradients.
+    #[config(default = false)]
+    pub recompute: bool,
 }
 
 impl TransformerConfig {
@@ -132,6 +138,7 @@ impl TransformerConfig {
             width,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim(),
+            recompute: config.recompute,
         }
     }
 }
@@ -198,17 +205,32 @@ pub struct Transformer {
     width: usize,
     kv_heads: usize,
     head_dim: usize,
+    recompute: bool,
 }
 
 impl Transformer {
     fn run(&self, mut x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
-        let positions = Positions {
-            rotation: self.rope.rotation(0, documents, &x.device()),
+        let device = match self.recompute {
+            // Blocks that are run again hold it as a constant.
+            true => x.device().inner(),
+            false => x.device(),
+        };
+        let positions = Arc::new(Positions {
+            rotation: self.rope.rotation(0, documents, &device),
             documents: documents.iter().copied().map(Sight::causal).collect(),
             cached: CachedSight::default(),
-        };
+        });
         for block in &self.blocks {
-            x = block.forward(x, &positions, None);
+            x = match self.recompute {
+                true => {
+                    let positions = Arc::clone(&positions);
+                    let run = move |block: &Block, [x]: [Tensor<3>; 1]| {
+                        block.forward(x, &positions, None)
+                    };
+                    recomputed(block, [x], run)
+                }
+                false => block.forward(x, &positions, None),
+            };
         }
         self.finish(x)
     }

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use latentlm_core::ops::swiglu_width;
 use latentlm_core::{DiffusionDraws, LatentHead, Precision, RandomStream, SampleOptions};
 use latentlm_kernels::{
-    HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, rms_norm,
-    sample_head, silu, swiglu_block,
+    HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, recomputed,
+    rms_norm, sample_head, silu, swiglu_block,
 };
 
 use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
@@ -62,6 +62,10 @@ pub struct DiffusionHeadConfig {
     /// `T`, timesteps of the forward process.
     #[config(default = 1000)]
     pub num_train_timesteps: usize,
+    /// Whether training keeps what goes into each layer and nothing else of it, and runs the layer
+    /// again for its gradients.
+    #[config(default = false)]
+    pub recompute: bool,
 }
 
 /// What can be wrong with a head's configuration.
@@ -134,6 +138,7 @@ impl DiffusionHeadConfig {
             output: zero_linear(width, self.latent_dim, device),
             schedule: NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps),
             epsilon: self.norm_epsilon,
+            recompute: self.recompute,
         }
     }
 
@@ -165,6 +170,11 @@ impl HeadLayer {
     /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
     fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
         swiglu_block(x, &self.block(epsilon), Some(modulation))
+    }
+
+    /// The same by the condition that the modulation is made of, `[N, D]`.
+    fn conditioned(&self, x: Tensor<2>, condition: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        self.forward(x, linear_layer(&self.modulation, condition), epsilon)
     }
 
     fn block(&self, epsilon: f64) -> SwiGluBlock {
@@ -202,6 +212,7 @@ pub struct DiffusionHead {
     #[module(skip)]
     schedule: NoiseSchedule,
     epsilon: f64,
+    recompute: bool,
 }
 
 /// The modulation of every layer and of the output for some rows.
@@ -255,8 +266,46 @@ impl DiffusionHead {
         for (layer, modulation) in self.layers.iter().zip(modulations.layers) {
             x = layer.forward(x, modulation, self.epsilon);
         }
-        let x = modulate(rms_norm(x, None, self.epsilon), modulations.output);
+        self.finish(x, modulations.output)
+    }
+
+    /// # Shapes
+    /// - `x`: `[N, D]`; `modulation`: `[N, 2D]`; returns `[N, Z]`
+    fn finish(&self, x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
+        let x = modulate(rms_norm(x, None, self.epsilon), modulation);
         linear_layer(&self.output, x)
+    }
+
+    /// The prediction, of which the graph keeps what goes into each layer.
+    ///
+    /// The last layer stays in the graph, and so does what follows: their gradients are the first that
+    /// are asked for, and until then nothing else is there that was run again.
+    ///
+    /// # Shapes
+    /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`, projected
+    /// - returns: `[N, Z]`
+    fn predict_again(
+        &self,
+        noisy: Tensor<2>,
+        timesteps: Tensor<1>,
+        condition: Tensor<2>,
+    ) -> Tensor<2> {
+        let (timesteps, epsilon) = (timesteps.inner(), self.epsilon);
+        let embed = move |timestep: &TimestepEmbedding, [condition]: [Tensor<2>; 1]| {
+            silu(condition + timestep.forward(timesteps.clone()))
+        };
+        let condition = recomputed(&self.timestep, [condition], embed);
+        let mut x = linear_layer(&self.input, noisy);
+        if let Some((last, layers)) = self.layers.split_last() {
+            let run = move |layer: &HeadLayer, [x, condition]: [Tensor<2>; 2]| {
+                layer.conditioned(x, condition, epsilon)
+            };
+            for layer in layers {
+                x = recomputed(layer, [x, condition.clone()], run);
+            }
+            x = last.conditioned(x, condition.clone(), epsilon);
+        }
+        self.finish(x, linear_layer(&self.modulation, condition))
     }
 
     /// The embeddings of a plan's timesteps, `[S, D]`.
@@ -316,7 +365,11 @@ impl LatentHead for DiffusionHead {
     }
 
     fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2> {
-        let condition = self.project(condition) + self.timestep.forward(timesteps);
+        let condition = self.project(condition);
+        if self.recompute {
+            return self.predict_again(noisy, timesteps, condition);
+        }
+        let condition = condition + self.timestep.forward(timesteps);
         let modulations = self.modulations(condition);
         self.predict(noisy, modulations)
     }

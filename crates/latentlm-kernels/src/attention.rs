@@ -6,6 +6,9 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
+use crate::blockwise::{self, Limits};
+use crate::gradient::is_recorded;
+
 /// How the last axis is divided: `H` queries, `G` keys, `G` values of `E` numbers each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedHeads {
@@ -203,37 +206,53 @@ fn attend(
     if crate::has_kernels(&packed) {
         return on_cpu(packed, heads, rotary, documents);
     }
+    if is_recorded(&packed) {
+        return blockwise::attention(split(packed, heads, rotary), documents, Limits::USUAL);
+    }
     composed(packed, heads, rotary, documents)
 }
 
-/// The same of Burn's operations.
-pub(crate) fn composed(
+/// Queries `[B, T, H, E]`, keys and values `[B, T, G, E]`, queries and keys rotated.
+pub(crate) fn split(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    documents: &[Sight],
-) -> Tensor<3> {
+) -> [Tensor<4>; 3] {
     let PackedHeads { heads, kv_heads } = heads;
     let [batch, length, width] = packed.dims();
     let all = heads + 2 * kv_heads;
-    let head_dim = width / all;
-    let packed = packed.reshape([batch, length, all, head_dim]);
+    let packed = packed.reshape([batch, length, all, width / all]);
     let turned = heads + kv_heads;
     let qk = packed.clone().narrow(2, 0, turned);
     let qk = match rotary {
         Some(rotary) => rotary.apply(qk),
         None => qk,
     };
-    let q = qk.clone().narrow(2, 0, heads).swap_dims(1, 2);
-    let share = |x: Tensor<4>| {
+    [
+        qk.clone().narrow(2, 0, heads),
+        qk.narrow(2, heads, kv_heads),
+        packed.narrow(2, turned, kv_heads),
+    ]
+}
+
+/// The same of Burn's operations, whose graph keeps scores of all positions with all.
+pub(crate) fn composed(
+    packed: Tensor<3>,
+    heads: PackedHeads,
+    rotary: Option<&Rotary>,
+    documents: &[Sight],
+) -> Tensor<3> {
+    let [q, k, v] = split(packed, heads, rotary);
+    let PackedHeads { heads, kv_heads } = heads;
+    let [batch, length, _, head_dim] = q.dims();
+    let q = q.swap_dims(1, 2);
+    let [k, v] = [k, v].map(|x| {
         let group = heads / kv_heads;
         x.swap_dims(1, 2)
             .unsqueeze_dim::<5>(2)
             .expand([batch, kv_heads, group, length, head_dim])
             .reshape([batch, heads, length, head_dim])
-    };
-    let k = share(qk.narrow(2, heads, kv_heads));
-    let v = share(packed.narrow(2, turned, kv_heads));
+    });
     let mut start = 0;
     let mixed = documents.iter().map(|document| {
         let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, start, document.length));

@@ -17,6 +17,28 @@ pub fn without_kernels<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether kernels are wanted, asked now for work that is done later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    switched_off: bool,
+}
+
+impl Choice {
+    pub(crate) fn of_this_thread() -> Self {
+        Self {
+            switched_off: SWITCHED_OFF.get(),
+        }
+    }
+
+    /// Runs `work` by this choice, whatever thread it is on.
+    pub(crate) fn hold<R>(self, work: impl FnOnce() -> R) -> R {
+        match self.switched_off {
+            true => without_kernels(work),
+            false => work(),
+        }
+    }
+}
+
 /// Whether this thread may use kernels.
 #[cfg(feature = "cpu")]
 pub(crate) fn kernels_allowed() -> bool {

@@ -17,6 +17,7 @@
 
 mod activation;
 mod attention;
+mod blockwise;
 mod conv2d;
 #[cfg(feature = "cpu")]
 mod cpu;
@@ -24,10 +25,12 @@ mod cross_entropy;
 mod decode;
 mod depthwise;
 mod fallback;
+mod gradient;
 mod head;
 mod linear;
 mod norm;
 mod optimizer;
+mod recompute;
 mod swiglu;
 mod workers;
 
@@ -46,6 +49,7 @@ pub use head::{
 pub use linear::{linear, linear_layer};
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
+pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
 pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};
 

@@ -2,8 +2,10 @@
 //! and those against finite differences.
 
 mod attention;
+mod blockwise;
 mod conv2d;
 mod decode;
+mod recompute;
 
 use std::cell::Cell;
 

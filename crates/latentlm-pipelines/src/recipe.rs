@@ -73,6 +73,9 @@ pub struct LmConfig {
     pub batch_mul: usize,
     /// What training computes in.
     pub precision: Precision,
+    /// Whether training keeps what goes into each block and layer alone and runs them again for their
+    /// gradients.
+    pub recompute: bool,
     /// Share of labels or texts that are dropped, for guidance.
     pub condition_dropout: f64,
 }
@@ -123,6 +126,7 @@ impl LmConfig {
             prediction: self.prediction,
             schedule: self.schedule,
             num_train_timesteps: self.num_train_timesteps,
+            recompute: self.recompute,
         }
     }
 

@@ -63,6 +63,7 @@ impl Config {
             prediction: prediction(&self.prediction_type)?,
             schedule: betas(&self.beta_schedule)?,
             num_train_timesteps: self.num_train_timesteps,
+            recompute: false,
         };
         let config = ImageLmConfig::new(self.num_classes, tokens, self.in_channels);
         Ok(config.with_sizes(sizes))

@@ -35,6 +35,10 @@ pub struct LmSizes {
     /// Timesteps of the forward process.
     #[config(default = 1000)]
     pub num_train_timesteps: usize,
+    /// Whether training keeps what goes into each block of the backbone and layer of the head, and runs
+    /// them again for their gradients: less memory, more time, the same gradients.
+    #[config(default = false)]
+    pub recompute: bool,
 }
 
 impl LmSizes {
@@ -43,6 +47,7 @@ impl LmSizes {
         BackboneConfig::new(self.width, self.depth, self.heads)
             .with_kv_heads(self.kv_heads)
             .with_mlp_ratio(self.mlp_ratio)
+            .with_recompute(self.recompute)
     }
 
     /// The head's configuration for latents of that many numbers.
@@ -53,6 +58,7 @@ impl LmSizes {
             .with_prediction(self.prediction)
             .with_schedule(self.schedule)
             .with_num_train_timesteps(self.num_train_timesteps)
+            .with_recompute(self.recompute)
     }
 
     /// What is wrong with the sizes, if anything, in one line.

@@ -157,6 +157,7 @@ impl Default for ImageRecipe {
                 num_train_timesteps: 1000,
                 batch_mul: 4,
                 precision: Precision::F32,
+                recompute: false,
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {

@@ -155,6 +155,7 @@ impl Default for SpeechRecipe {
                 num_train_timesteps: 1000,
                 batch_mul: 1,
                 precision: Precision::F32,
+                recompute: false,
                 condition_dropout: 0.1,
             },
             lm_train: StageConfig {

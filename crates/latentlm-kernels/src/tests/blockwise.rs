@@ -1,0 +1,126 @@
+//! Attention block by block against Burn's, whose graph keeps all scores.
+
+use burn::tensor::{DType, Tensor};
+
+use super::attention::rotary_from;
+use super::{assert_close, device, draw, normal, values};
+use crate::attention::{
+    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+};
+use crate::blockwise::{self, Limits};
+use crate::without_kernels;
+
+/// Blocks of a few queries, several to a document and several documents in one.
+const SMALL: Limits = Limits {
+    scores: 400,
+    queries: [2, 7],
+    together: 8,
+};
+
+/// The same numbers, and the same gradients for the same gradient of the result.
+fn same(
+    what: &str,
+    x: &Tensor<3>,
+    got: impl Fn(Tensor<3>) -> Tensor<3>,
+    expected: impl Fn(Tensor<3>) -> Tensor<3>,
+) {
+    let (got, expected) = (got(x.clone()), expected(x.clone()));
+    let direction = draw(got.dims());
+    assert_close(what, &values(got.clone()), &values(expected.clone()), 1e-5);
+    let gradient = |y: Tensor<3>| {
+        let gradients = (y * direction.clone()).sum().backward();
+        values(x.grad(&gradients).expect("a gradient"))
+    };
+    let (got, expected) = (gradient(got), gradient(expected));
+    assert_close(&format!("{what}: gradient"), &got, &expected, 1e-5);
+}
+
+fn documents() -> Vec<Vec<Sight>> {
+    vec![
+        vec![Sight::causal(1)],
+        vec![Sight::causal(23)],
+        vec![Sight::full(23)],
+        vec![Sight::mutual(23, 4..17)],
+        vec![Sight::mutual(23, 0..9), Sight::causal(3), Sight::full(2)],
+        [3, 1, 9, 2, 4, 4, 15, 1].map(Sight::causal).to_vec(),
+    ]
+}
+
+#[test]
+fn blocks_give_what_all_scores_give() {
+    for sights in documents() {
+        let length: usize = sights.iter().map(|sight| sight.length).sum();
+        for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 2, 6), (3, 1, 8), (2, 2, 4)] {
+            let packed = PackedHeads { heads, kv_heads };
+            let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
+            let rotary = rotary_from(0, length, head_dim, true, &device());
+            let what = format!("{heads} heads of {kv_heads} over {sights:?}");
+            for rotary in [Some(&rotary), None] {
+                let blocks = |x, limits| {
+                    blockwise::attention(attention::split(x, packed, rotary), &sights, limits)
+                };
+                let plain = |x| attention::composed(x, packed, rotary, &sights);
+                same(&what, &x, |x| blocks(x, SMALL), plain);
+                same(&what, &x, |x| blocks(x, Limits::USUAL), plain);
+            }
+        }
+    }
+}
+
+/// As models call it, over more than one block of the usual size.
+#[test]
+fn a_device_without_kernels_trains_in_blocks() {
+    let packed = PackedHeads {
+        heads: 4,
+        kv_heads: 2,
+    };
+    let (length, head_dim) = (1100, 4);
+    let x = normal([1, length, 8 * head_dim]);
+    let rotary = rotary_from(0, length, head_dim, false, &device());
+    let composed = |x, rotary: Option<&Rotary>, sights: &[Sight]| {
+        attention::composed(x, packed, rotary, sights)
+    };
+    same(
+        "one document",
+        &x,
+        |x| without_kernels(|| causal_attention(x, packed, &rotary)),
+        |x| composed(x, Some(&rotary), &[Sight::causal(length)]),
+    );
+    let sights = [30, 700, 100, 90, 30, 150].map(Sight::causal);
+    same(
+        "documents",
+        &x,
+        |x| without_kernels(|| document_attention(x, packed, &rotary, &sights)),
+        |x| composed(x, Some(&rotary), &sights),
+    );
+    same(
+        "full",
+        &x,
+        |x| without_kernels(|| full_attention(x, packed)),
+        |x| composed(x, None, &[Sight::full(length)]),
+    );
+}
+
+/// Products are rounded, the softmax is not: near the float32 result, and of the inputs' kind.
+#[test]
+fn bfloat16_stays_near() {
+    let packed = PackedHeads {
+        heads: 2,
+        kv_heads: 1,
+    };
+    let sights = [Sight::causal(19), Sight::causal(3)];
+    let x = normal([1, 22, 4 * 8]);
+    let direction = draw([1, 22, 2 * 8]);
+    let attend = |x| blockwise::attention(attention::split(x, packed, None), &sights, SMALL);
+    let (exact, rounded) = (attend(x.clone()), attend(x.clone().cast(DType::BF16)));
+    assert_eq!(rounded.dtype(), DType::BF16);
+    let rounded = rounded.cast(DType::F32);
+    // bfloat16 has 8 bits of mantissa: a product is off by up to 0.4 %, a sum of some by a few times that.
+    let numbers = [&rounded, &exact].map(|y| values(y.clone()));
+    assert_close("values", &numbers[0], &numbers[1], 0.03);
+    let [got, expected] = [rounded, exact].map(|y| {
+        let gradients = (y * direction.clone()).sum().backward();
+        values(x.grad(&gradients).expect("a gradient"))
+    });
+    assert_close("gradient", &got, &expected, 0.05);
+}
