@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::codec_image::CodecLossConfig;
+use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
 use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_pipelines::{ImageRecipe, MixedRecipe, Recipe, SpeechRecipe};
@@ -271,7 +272,7 @@ fn the_base_size_takes_a_step_of_both_stages() {
     let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
     let picture = random.normal([1, 3, 256, 256], &device).clamp(-1.0, 1.0);
     let posterior = codec.model().encode(picture.clone());
-    let loss = CodecLossConfig::new().init(&device).unwrap();
+    let loss = CodecLossConfig::new().init(&recipe.codec, &device).unwrap();
     let output = loss.forward(codec.model(), picture, &posterior, posterior.mode(), None);
     let report = codec.backward(output.total.clone());
     // Four accumulated passes make a step of this recipe: the first three return nothing.
@@ -308,7 +309,7 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
     let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
     // As `transformers` counts the published tokenizer's encoder and decoder.
     assert_eq!(codec.model().num_params(), 687_392_001);
-    let loss = recipe.codec_loss.init(24_000, &device).unwrap();
+    let loss = recipe.codec_loss.init(&recipe.codec, &device).unwrap();
     let signal = random.normal([1, 1, 3200], &device).mul_scalar(0.1);
     let posterior = codec.model().encode(signal.clone());
     let decoded = codec.model().decode(posterior.mode());

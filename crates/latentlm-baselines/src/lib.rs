@@ -51,5 +51,5 @@ pub use quantizer::{Quantized, Quantizer, perplexity};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;
 pub use transfusion::{Transfusion, TransfusionConfig, TransfusionHidden, TransfusionNetwork};
-pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss};
+pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss, VqObjective};
 pub use vq_lm::{VqLm, VqLmConfig};

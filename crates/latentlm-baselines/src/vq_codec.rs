@@ -7,7 +7,10 @@ use latentlm_codec_image::{
     CodecConfig, CodecLoss, CodecLossConfig, CodecLossOutput, ImageSigmaVae, NoiseKind,
     PatchDiscriminator,
 };
-use latentlm_core::{LatentCodec, NoiseScale, Posterior, RandomStream};
+use latentlm_core::{
+    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentCodecConfig, LatentNoise, NoiseScale,
+    ObjectiveOutput, PartConfig, Posterior, RandomStream,
+};
 
 use crate::error::BaselineError;
 use crate::quantizer::{Quantized, Quantizer};
@@ -77,7 +80,21 @@ impl VqCodecConfig {
         config: &CodecLossConfig,
         device: &Device,
     ) -> Result<CodecLoss, BaselineError> {
-        Ok(config.clone().with_kl_weight(0.0).init(device)?)
+        let config = config.clone().with_kl_weight(0.0);
+        Ok(config.init(&self.codec, device)?)
+    }
+
+    /// What the codec is trained with: the loss of pixels, codebook and commitment.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or weights can't be loaded.
+    pub fn init_objective(
+        &self,
+        config: &CodecLossConfig,
+        device: &Device,
+    ) -> Result<VqObjective, BaselineError> {
+        let pixels = self.init_loss(config, device)?;
+        Ok(VqObjective { pixels })
     }
 }
 
@@ -178,5 +195,40 @@ impl VqCodec {
             pixels,
             quantized,
         }
+    }
+}
+
+/// What a [`VqCodec`] is trained with. Codes have no noise: what is drawn is not used.
+#[derive(Debug, Clone)]
+pub struct VqObjective {
+    pixels: CodecLoss,
+}
+
+impl CodecObjective<4> for VqObjective {
+    type Codec = VqCodec;
+    type Discriminator = PatchDiscriminator;
+
+    fn to_device(self, device: &Device) -> Self {
+        Self {
+            pixels: self.pixels.to_device(device),
+        }
+    }
+
+    fn loss(
+        &self,
+        codec: &VqCodec,
+        pictures: Tensor<4>,
+        _noise: LatentNoise,
+        discriminator: Option<&PatchDiscriminator>,
+    ) -> ObjectiveOutput<4> {
+        let output = codec.loss(&self.pixels, pictures, discriminator);
+        let pixels = output.pixels;
+        let values = [
+            ("reconstruction", Some(pixels.reconstruction)),
+            ("commitment", Some(output.quantized.commitment_loss)),
+            ("lpips", pixels.perceptual),
+            ("adversarial", pixels.adversarial),
+        ];
+        ObjectiveOutput::new(output.total, pixels.decoded, values)
     }
 }

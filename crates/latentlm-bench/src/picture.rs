@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::{Architecture, CodecConfig, ConvConfig};
+use latentlm::core::LatentCodecConfig;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig, DecoderState};
+use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig, LatentNoise};
 use latentlm::{RandomStream, StreamingCodec};
 use latentlm_kernels::parts_of;
 use latentlm_pipelines::SpeechRecipe;
@@ -33,28 +34,19 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
     let device = device.clone().autodiff();
     let stage = SpeechRecipe::default().codec_train;
     let config = config(sizes);
-    let rate = config.sample_rate_hz;
-    let loss = loss(sizes).init(rate, &device).expect("the recipe's loss");
+    let loss = loss(sizes).init(&config, &device);
+    let loss = loss.expect("the recipe's loss");
     let mut player = Player::new(config.init(&device), &stage);
     let samples = sizes.frames * config.hop_samples();
     let mut random = RandomStream::new(0);
     let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
     Box::new(move || {
         let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
-        let scale: Tensor<1> = random.normal([sizes.batch], &device);
-        let noise: Tensor<3> = random.normal(shape, &device);
-        let parts = parts_of(&device, sizes.batch, 1).into_iter().map(|own| {
-            let (start, count) = (own.start, own.len());
-            CodecPart {
-                share: count as f64 / sizes.batch as f64,
-                signal: signal.clone().narrow(0, start, count),
-                scale: scale.clone().narrow(0, start, count),
-                noise: noise.clone().narrow(0, start, count),
-                loss: loss.clone(),
-            }
-        });
-        player.backward_parts(parts.collect(), |codec, part| {
-            let (loss, ..) = CodecPart::codec_loss(codec, None, part);
+        let noise = LatentNoise::draw(shape, &mut random, &device);
+        let ranges = parts_of(&device, sizes.batch, 1);
+        let parts = CodecPart::all(&signal, &noise, &loss, ranges);
+        player.backward_parts(parts, |codec, part| {
+            let (loss, ..) = part.loss(codec, None);
             (loss, ())
         });
         wait(&device);

@@ -30,14 +30,6 @@ impl AudioSigmaVae {
             sample_rate_hz: config.sample_rate_hz,
         }
     }
-
-    /// The distribution around what the encoder put out, `[B, T, Z]`.
-    pub fn posterior(&self, mean: Tensor<3>) -> Posterior {
-        Posterior {
-            mean,
-            noise: NoiseScale::PerSample { std: self.vae_std },
-        }
-    }
 }
 
 impl LatentCodec<3> for AudioSigmaVae {
@@ -53,12 +45,19 @@ impl LatentCodec<3> for AudioSigmaVae {
 
     /// # Shapes
     /// - `signal`: `[B, C, N]`; samples after the last whole hop are left out
-    /// - returns: mean `[B, N / hop, Z]`
+    /// - returns: means `[B, N / hop, Z]`
     ///
     /// # Panics
     /// If the signal is shorter than one hop.
-    fn encode(&self, signal: Tensor<3>) -> Posterior {
-        self.posterior(self.encoder.forward(signal))
+    fn encode_parameters(&self, signal: Tensor<3>) -> Tensor<3> {
+        self.encoder.forward(signal)
+    }
+
+    fn posterior(&self, means: Tensor<3>) -> Posterior {
+        Posterior {
+            mean: means,
+            noise: NoiseScale::PerSample { std: self.vae_std },
+        }
     }
 
     /// # Shapes

@@ -2,6 +2,7 @@
 
 use burn::config::Config;
 use burn::tensor::Device;
+use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, SignalLayout, SoundSpec};
 
 use crate::codec::AudioSigmaVae;
 use crate::tower::AudioEncoder;
@@ -88,11 +89,34 @@ impl AudioSigmaVaeConfig {
             .unwrap_or_else(doubled)
     }
 
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Builds the encoder alone: VibeVoice's semantic tokenizer is one.
     ///
+    /// # Panics
+    /// If [`validate`](PartConfig::validate) fails.
+    pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
+        self.assert_valid();
+        AudioEncoder::new(self, device)
+    }
+
+    fn assert_valid(&self) {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+    }
+}
+
+impl Default for AudioSigmaVaeConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartConfig for AudioSigmaVaeConfig {
+    type Error = AudioCodecError;
+
     /// # Errors
     /// If a size is zero or the lists do not fit each other.
-    pub fn validate(&self) -> Result<(), AudioCodecError> {
+    fn validate(&self) -> Result<(), AudioCodecError> {
         let fail = |reason: String| Err(AudioCodecError::Config { reason });
         let positive = [
             ("sample_rate_hz", self.sample_rate_hz as usize),
@@ -138,27 +162,49 @@ impl AudioSigmaVaeConfig {
         Ok(())
     }
 
-    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> AudioSigmaVae {
+    /// The codec of the voice that ships: 16 kHz, 25 latents a second.
+    fn preset(recipe: &str) -> Self {
+        match recipe {
+            "tts/voice" => Self::new()
+                .with_sample_rate_hz(16_000)
+                .with_latent_dim(256)
+                .with_frames_per_latent(2)
+                .with_signal_rms(0.1)
+                .with_ratios(vec![20, 4, 4])
+                .with_depths(vec![0, 3, 4, 3])
+                .with_width(16)
+                .with_widths(vec![8, 64, 128, 256])
+                .with_layer_scale(0.1)
+                .with_vae_std(0.5),
+            _ => Self::new(),
+        }
+    }
+}
+
+impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
+    type Codec = AudioSigmaVae;
+    type Signal = SoundSpec;
+
+    fn init(&self, device: &Device) -> AudioSigmaVae {
         self.assert_valid();
         AudioSigmaVae::new(self, device)
     }
 
-    /// Builds the encoder alone: VibeVoice's semantic tokenizer is one.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
-        self.assert_valid();
-        AudioEncoder::new(self, device)
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.latent_dim,
+            layout: SignalLayout::Frames {
+                sample_rate_hz: self.sample_rate_hz,
+                hop_samples: self.hop_samples(),
+            },
+        }
     }
 
-    fn assert_valid(&self) {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
+    fn signal(&self) -> SoundSpec {
+        SoundSpec {
+            channels: self.channels,
+            sample_rate_hz: self.sample_rate_hz,
+            hop_samples: self.hop_samples(),
         }
     }
 }

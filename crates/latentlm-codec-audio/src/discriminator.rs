@@ -4,8 +4,9 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::leaky_relu;
+use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::{Device, Tensor};
+use latentlm_core::CodecDiscriminator;
 use latentlm_kernels::conv2d_layer;
 
 use crate::spectrum::Stft;
@@ -50,6 +51,20 @@ impl StftDiscriminator {
             .map(|scale| scale.forward(signal.clone()));
         let (logits, features) = each.unzip();
         Verdict { logits, features }
+    }
+}
+
+impl CodecDiscriminator<3> for StftDiscriminator {
+    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, a mean over window
+    /// lengths.
+    fn loss(&self, real: Tensor<3>, fake: Tensor<3>) -> Tensor<1> {
+        let real = self.forward(real).logits;
+        let fake = self.forward(fake.detach()).logits;
+        mean(real.into_iter().zip(fake).map(|(real, fake)| {
+            let real = relu(real.neg() + 1.0).mean();
+            let fake = relu(fake + 1.0).mean();
+            (real + fake).mul_scalar(0.5)
+        }))
     }
 }
 
@@ -98,4 +113,16 @@ impl Scale {
 
 fn same([time, frequency]: [usize; 2]) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(time, frequency, time, frequency)
+}
+
+/// The mean of losses.
+///
+/// # Panics
+/// If there are none.
+pub(crate) fn mean(parts: impl ExactSizeIterator<Item = Tensor<1>>) -> Tensor<1> {
+    let count = parts.len() as f64;
+    parts
+        .reduce(|sum, part| sum + part)
+        .expect("a list that was validated is not empty")
+        .div_scalar(count)
 }

@@ -8,7 +8,7 @@
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use latentlm_codec_audio::{CodecConfig, DecoderState};
-//! use latentlm_core::{LatentCodec, StreamingCodec};
+//! use latentlm_core::{LatentCodec, LatentCodecConfig, StreamingCodec};
 //!
 //! let device = Device::default();
 //! let codec = CodecConfig::new()
@@ -41,10 +41,11 @@ pub use config::{AudioCodecError, AudioSigmaVaeConfig};
 pub use conv::{CausalConv1d, CausalConvTranspose1d};
 pub use discriminator::{StftDiscriminator, Verdict};
 pub use layer::ConvLayer;
-pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput, discriminator_loss};
+pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};
 pub use spectrum::{Stft, mel_bands};
 pub use stream::{DecoderState, EncoderState};
 pub use tower::{AudioDecoder, AudioEncoder};
 
+pub use AudioCodecError as CodecError;
 pub use AudioSigmaVae as Codec;
 pub use AudioSigmaVaeConfig as CodecConfig;

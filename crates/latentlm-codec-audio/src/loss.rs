@@ -3,12 +3,15 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::Posterior;
+use latentlm_core::{
+    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, ObjectiveOutput, PartConfig,
+    Posterior,
+};
 
-use crate::config::AudioCodecError;
-use crate::discriminator::{StftDiscriminator, Verdict};
+use crate::codec::AudioSigmaVae;
+use crate::config::{AudioCodecError, AudioSigmaVaeConfig};
+use crate::discriminator::{StftDiscriminator, Verdict, mean};
 use crate::spectrum::{Stft, mel_bands};
 
 /// Levels are told apart down to this, where white noise of deviation 1 is at 1: what is quieter is
@@ -58,12 +61,18 @@ pub struct CodecLossConfig {
     pub discriminator_layers: usize,
 }
 
-impl CodecLossConfig {
-    /// What is wrong with the configuration, if anything, in one line.
-    ///
+impl Default for CodecLossConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartConfig for CodecLossConfig {
+    type Error = AudioCodecError;
+
     /// # Errors
     /// If a weight is negative or lists do not fit each other.
-    pub fn validate(&self) -> Result<(), AudioCodecError> {
+    fn validate(&self) -> Result<(), AudioCodecError> {
         let fail = |reason: String| Err(AudioCodecError::Config { reason });
         let weights = [
             ("waveform_weight", self.waveform_weight),
@@ -101,30 +110,50 @@ impl CodecLossConfig {
         Ok(())
     }
 
-    /// Builds the loss for signals of that rate.
-    ///
-    /// # Errors
-    /// If the configuration is wrong.
-    pub fn init(&self, sample_rate_hz: u32, device: &Device) -> Result<CodecLoss, AudioCodecError> {
+    fn preset(recipe: &str) -> Self {
+        match recipe {
+            "tts/voice" => Self::new().with_waveform_weight(10.0).with_kl_weight(0.03),
+            _ => Self::new(),
+        }
+    }
+}
+
+impl CodecObjectiveConfig<3> for CodecLossConfig {
+    type CodecConfig = AudioSigmaVaeConfig;
+    type Objective = CodecLoss;
+
+    /// Builds the loss for signals of the codec's rate.
+    fn init(
+        &self,
+        codec: &AudioSigmaVaeConfig,
+        device: &Device,
+    ) -> Result<CodecLoss, AudioCodecError> {
         self.validate()?;
         let spectra = self.windows.iter().zip(&self.mel_bands);
         Ok(CodecLoss {
             spectra: spectra
                 .map(|(window, bands)| Spectrum {
                     stft: Stft::new(*window, device),
-                    mel: mel_bands(*window, *bands, sample_rate_hz, device),
+                    mel: mel_bands(*window, *bands, codec.sample_rate_hz, device),
                 })
                 .collect(),
             config: self.clone(),
         })
     }
 
-    /// Builds the discriminators, if the adversarial part is switched on.
-    pub fn init_discriminator(&self, device: &Device) -> Option<StftDiscriminator> {
+    fn init_discriminator(
+        &self,
+        _codec: &AudioSigmaVaeConfig,
+        device: &Device,
+    ) -> Option<StftDiscriminator> {
         (self.adversarial_weight > 0.0).then(|| {
             let (width, layers) = (self.discriminator_width, self.discriminator_layers);
             StftDiscriminator::new(&self.discriminator_windows, width, layers, device)
         })
+    }
+
+    fn discriminator_start(&self) -> u64 {
+        self.adversarial_start
     }
 }
 
@@ -168,9 +197,11 @@ pub struct CodecLossOutput {
     pub adversarial: Option<Tensor<1>>,
 }
 
-impl CodecLoss {
-    /// The same loss on another device.
-    pub fn to_device(self, device: &Device) -> Self {
+impl CodecObjective<3> for CodecLoss {
+    type Codec = AudioSigmaVae;
+    type Discriminator = StftDiscriminator;
+
+    fn to_device(self, device: &Device) -> Self {
         let spectra = self.spectra.into_iter().map(|spectrum| Spectrum {
             stft: spectrum.stft.fork(device),
             mel: spectrum.mel.to_device(device),
@@ -181,6 +212,28 @@ impl CodecLoss {
         }
     }
 
+    fn loss(
+        &self,
+        codec: &AudioSigmaVae,
+        signal: Tensor<3>,
+        noise: LatentNoise,
+        discriminator: Option<&StftDiscriminator>,
+    ) -> ObjectiveOutput<3> {
+        let posterior = codec.encode(signal.clone());
+        let decoded = codec.decode(posterior.sample(noise.scale, noise.eps));
+        let output = self.forward(decoded.clone(), signal, &posterior, discriminator);
+        let values = [
+            ("mel", Some(output.mel)),
+            ("stft", Some(output.stft)),
+            ("waveform", Some(output.waveform)),
+            ("kl", Some(output.kl)),
+            ("adversarial", output.adversarial),
+        ];
+        ObjectiveOutput::new(output.total, decoded, values)
+    }
+}
+
+impl CodecLoss {
     /// The codec's loss on a batch.
     ///
     /// # Shapes
@@ -259,14 +312,6 @@ fn rows(signal: Tensor<3>) -> Tensor<2> {
     signal.reshape([batch * channels, samples])
 }
 
-fn mean(parts: impl ExactSizeIterator<Item = Tensor<1>>) -> Tensor<1> {
-    let count = parts.len() as f64;
-    parts
-        .reduce(|sum, part| sum + part)
-        .expect("a list that was validated is not empty")
-        .div_scalar(count)
-}
-
 /// How far apart two signals lie in the discriminators' layers, each layer measured by the size of
 /// what the real signal gives there.
 fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
@@ -283,37 +328,22 @@ fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
     }))
 }
 
-/// The discriminators' hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, a mean
-/// over window lengths, `[1]`. The fakes are cut from the codec's graph.
-///
-/// # Shapes
-/// - `real`, `fake`: `[B, C, N]`
-pub fn discriminator_loss(
-    discriminator: &StftDiscriminator,
-    real: Tensor<3>,
-    fake: Tensor<3>,
-) -> Tensor<1> {
-    let real = discriminator.forward(real).logits;
-    let fake = discriminator.forward(fake.detach()).logits;
-    mean(real.into_iter().zip(fake).map(|(real, fake)| {
-        let real = relu(real.neg() + 1.0).mean();
-        let fake = relu(fake + 1.0).mean();
-        (real + fake).mul_scalar(0.5)
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
     use latentlm_core::conformance::seeded;
-    use latentlm_core::{NoiseScale, RandomStream};
+    use latentlm_core::{CodecDiscriminator, NoiseScale, RandomStream};
 
     fn posterior(device: &Device) -> Posterior {
         Posterior {
             mean: Tensor::full([1, 2, 3], 2.0, device),
             noise: NoiseScale::Fixed { std: 0.5 },
         }
+    }
+
+    fn codec_config() -> AudioSigmaVaeConfig {
+        AudioSigmaVaeConfig::new().with_sample_rate_hz(16_000)
     }
 
     fn number(x: Tensor<1>) -> f64 {
@@ -325,7 +355,9 @@ mod tests {
     #[test]
     fn louder_by_a_factor_has_a_closed_form() {
         let device = Device::default();
-        let loss = CodecLossConfig::new().init(16_000, &device).unwrap();
+        let loss = CodecLossConfig::new()
+            .init(&codec_config(), &device)
+            .unwrap();
         let signal = RandomStream::new(1).normal([2, 1, 8000], &device);
         let louder = signal.clone().mul_scalar(10.0);
         let out = loss.forward(louder, signal.clone(), &posterior(&device), None);
@@ -346,8 +378,10 @@ mod tests {
             .with_discriminator_windows(vec![32])
             .with_discriminator_width(4)
             .with_adversarial_weight(1.0);
-        let loss = config.init(16_000, &device).unwrap();
-        let discriminator = seeded(3, &device, |device| config.init_discriminator(device));
+        let loss = config.init(&codec_config(), &device).unwrap();
+        let discriminator = seeded(3, &device, |device| {
+            config.init_discriminator(&codec_config(), device)
+        });
         let signal = RandomStream::new(1).normal([1, 1, 256], &device);
         let decoded = RandomStream::new(2).normal([1, 1, 256], &device);
         let total = |x| {
@@ -376,12 +410,14 @@ mod tests {
             .require_grad();
         let mut untrained = Vec::new();
         for seed in 0..SEEDS {
-            let discriminator = seeded(seed, &device, |device| config.init_discriminator(device));
+            let discriminator = seeded(seed, &device, |device| {
+                config.init_discriminator(&codec_config(), device)
+            });
             let mut discriminator = discriminator.unwrap();
             let mut optimizer = AdamConfig::new().init();
             let mut losses = Vec::new();
             for _ in 0..80 {
-                let loss = discriminator_loss(&discriminator, real.clone(), fake.clone());
+                let loss = discriminator.loss(real.clone(), fake.clone());
                 losses.push(number(loss.clone()));
                 let gradients = loss.backward();
                 assert!(fake.grad(&gradients).is_none(), "the fakes are cut off");

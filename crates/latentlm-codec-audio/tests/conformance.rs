@@ -4,9 +4,11 @@ use std::f64::consts::TAU;
 
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_codec_audio::{Codec, CodecConfig, DecoderState, EncoderState};
+use latentlm_codec_audio::{Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState};
 use latentlm_core::conformance::{assert_close, codec, module, seeded};
-use latentlm_core::{LatentCodec, RandomStream, StreamingCodec};
+use latentlm_core::{
+    CodecObjectiveConfig, LatentCodec, LatentCodecConfig, PartConfig, RandomStream, StreamingCodec,
+};
 
 /// Layer scales of 1: with the small ones that training starts with, a wrong layer would hide.
 fn configs() -> Vec<CodecConfig> {
@@ -43,6 +45,7 @@ fn codec_contract() {
     let device = Device::default();
     for config in configs() {
         codec::check(&init(&config, 1, &device), signals(&config, 7, &device));
+        codec::check_config(&config, &device);
     }
 }
 
@@ -110,6 +113,27 @@ fn gradient_reaches_every_parameter() {
         let latents = codec.encode(signals(&config, 4, &device)).mode();
         let gradients = codec.decode(latents).square().mean().backward();
         module::gradient_reaches_every_parameter(&codec, &gradients);
+    }
+}
+
+#[test]
+fn the_loss_moves_the_codec_and_the_discriminators_does_not() {
+    let device = Device::default().autodiff();
+    let loss = CodecLossConfig::new()
+        .with_windows(vec![8, 16])
+        .with_mel_bands(vec![2, 4])
+        .with_adversarial_weight(1.0)
+        .with_discriminator_windows(vec![16])
+        .with_discriminator_width(4)
+        .with_discriminator_layers(2);
+    for config in configs() {
+        let codec = init(&config, 1, &device);
+        let objective = loss.init(&config, &device).unwrap();
+        let discriminator = seeded(2, &device, |device| {
+            loss.init_discriminator(&config, device)
+        });
+        let signals = signals(&config, 7, &device);
+        codec::check_objective(&objective, &codec, discriminator.as_ref(), signals);
     }
 }
 

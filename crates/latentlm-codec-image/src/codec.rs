@@ -75,39 +75,6 @@ impl ImageSigmaVae {
         }
     }
 
-    /// The posterior of the numbers that an encoder put out, `[B, T, Z]` or, where the variance is
-    /// learned, `[B, T, 2Z]`. A latent cache keeps those numbers.
-    pub fn posterior(&self, parameters: Tensor<3>) -> Posterior {
-        let noise = match self.noise {
-            // QUIRK(modeling_sigma_vae.py:49): the configured scale is divided by 0.8.
-            NoiseKind::SigmaVae => NoiseScale::PerSample {
-                std: self.noise_std / 0.8,
-            },
-            NoiseKind::Fixed => NoiseScale::Fixed {
-                std: self.noise_std,
-            },
-            NoiseKind::Learned => NoiseScale::Learned {
-                // The customary bounds keep exp() finite.
-                log_variance: parameters
-                    .clone()
-                    .narrow(2, self.latent_dim, self.latent_dim)
-                    .clamp(-30.0, 20.0),
-            },
-        };
-        Posterior {
-            mean: parameters.narrow(2, 0, self.latent_dim),
-            noise,
-        }
-    }
-
-    /// What the encoder puts out, `[B, T, Z]` or `[B, T, 2Z]`.
-    pub fn encode_parameters(&self, pictures: Tensor<4>) -> Tensor<3> {
-        match &self.encoder {
-            Encoder::Conv(encoder) => encoder.forward(pictures),
-            Encoder::Vit(encoder) => encoder.forward(pictures),
-        }
-    }
-
     /// The decoder up to its last layer.
     ///
     /// # Shapes
@@ -157,24 +124,56 @@ impl ImageSigmaVae {
 
 impl LatentCodec<4> for ImageSigmaVae {
     fn spec(&self) -> LatentSpec {
-        LatentSpec {
-            dim: self.latent_dim,
-            layout: SignalLayout::Grid {
-                height: self.grid,
-                width: self.grid,
-            },
-        }
+        spec(self.latent_dim, self.grid)
     }
 
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
-    fn encode(&self, pictures: Tensor<4>) -> Posterior {
-        self.posterior(self.encode_parameters(pictures))
+    /// - returns: `[B, T, Z]` or, where the variance is learned, `[B, T, 2Z]`
+    fn encode_parameters(&self, pictures: Tensor<4>) -> Tensor<3> {
+        match &self.encoder {
+            Encoder::Conv(encoder) => encoder.forward(pictures),
+            Encoder::Vit(encoder) => encoder.forward(pictures),
+        }
+    }
+
+    fn posterior(&self, parameters: Tensor<3>) -> Posterior {
+        let noise = match self.noise {
+            // QUIRK(modeling_sigma_vae.py:49): the configured scale is divided by 0.8.
+            NoiseKind::SigmaVae => NoiseScale::PerSample {
+                std: self.noise_std / 0.8,
+            },
+            NoiseKind::Fixed => NoiseScale::Fixed {
+                std: self.noise_std,
+            },
+            NoiseKind::Learned => NoiseScale::Learned {
+                // The customary bounds keep exp() finite.
+                log_variance: parameters
+                    .clone()
+                    .narrow(2, self.latent_dim, self.latent_dim)
+                    .clamp(-30.0, 20.0),
+            },
+        };
+        Posterior {
+            mean: parameters.narrow(2, 0, self.latent_dim),
+            noise,
+        }
     }
 
     /// # Shapes
     /// - returns: `[B, C, H, W]`, around `[-1, 1]`, not clamped
     fn decode(&self, latents: Tensor<3>) -> Tensor<4> {
         self.output_layer(self.decoder_features(latents))
+    }
+}
+
+/// The geometry of latents on a square grid.
+pub(crate) fn spec(dim: usize, grid: usize) -> LatentSpec {
+    LatentSpec {
+        dim,
+        layout: SignalLayout::Grid {
+            height: grid,
+            width: grid,
+        },
     }
 }

@@ -2,8 +2,9 @@
 
 use burn::config::Config;
 use burn::tensor::Device;
+use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, PictureSpec};
 
-use crate::codec::ImageSigmaVae;
+use crate::codec::{ImageSigmaVae, spec};
 use crate::error::CodecError;
 
 /// Which network the codec is.
@@ -140,12 +141,14 @@ impl ImageSigmaVaeConfig {
             NoiseKind::SigmaVae | NoiseKind::Fixed => self.latent_dim,
         }
     }
+}
 
-    /// What is wrong with the configuration, if anything, in one line.
-    ///
+impl PartConfig for ImageSigmaVaeConfig {
+    type Error = CodecError;
+
     /// # Errors
     /// If sizes are zero or do not divide each other as they must.
-    pub fn validate(&self) -> Result<(), CodecError> {
+    fn validate(&self) -> Result<(), CodecError> {
         let fail = |reason: String| Err(CodecError::Config { reason });
         if self.channels != 1 && self.channels != 3 {
             return fail(format!("channels must be 1 or 3, not {}", self.channels));
@@ -173,15 +176,47 @@ impl ImageSigmaVaeConfig {
         Ok(())
     }
 
-    /// Builds the codec.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> ImageSigmaVae {
+    /// The codecs of the digits and of the coloured emoji.
+    fn preset(recipe: &str) -> Self {
+        let vit = VitConfig::new().with_activation(Activation::Relu);
+        match recipe {
+            "image/mnist" => Self::new(ConvConfig::new(), vit),
+            "mllm/twemoji" => {
+                let vit = vit
+                    .with_encoder_width(192)
+                    .with_decoder_width(192)
+                    .with_decoder_depth(3)
+                    .with_heads(6);
+                Self::new(ConvConfig::new(), vit)
+                    .with_channels(3)
+                    .with_noise_std(0.4)
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+impl LatentCodecConfig<4> for ImageSigmaVaeConfig {
+    type Codec = ImageSigmaVae;
+    type Signal = PictureSpec;
+
+    fn init(&self, device: &Device) -> ImageSigmaVae {
         if let Err(error) = self.validate() {
             panic!("{error}");
         }
         ImageSigmaVae::new(self, device)
+    }
+
+    fn spec(&self) -> LatentSpec {
+        spec(self.latent_dim, self.grid())
+    }
+
+    fn signal(&self) -> PictureSpec {
+        PictureSpec {
+            channels: self.channels,
+            height: self.image_size,
+            width: self.image_size,
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::leaky_relu;
+use burn::tensor::activation::{leaky_relu, relu};
 use burn::tensor::{Device, Tensor};
+use latentlm_core::CodecDiscriminator;
 use latentlm_kernels::{conv2d_layer, group_norm_layer};
 
 use crate::conv::conv_down;
@@ -52,5 +53,34 @@ impl PatchDiscriminator {
             x = leaky_relu(x, 0.2);
         }
         conv2d_layer(&self.output, x)
+    }
+}
+
+impl CodecDiscriminator<4> for PatchDiscriminator {
+    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`.
+    fn loss(&self, real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
+        let real = self.forward(real);
+        let fake = self.forward(fake.detach());
+        hinge(real, fake)
+    }
+}
+
+fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
+    let real = relu(real.neg() + 1.0).mean();
+    let fake = relu(fake + 1.0).mean();
+    (real + fake).mul_scalar(0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hinge_by_hand() {
+        let device = Device::default();
+        let logits = |values: [f32; 2]| Tensor::<4>::from_floats([[[values]]], &device);
+        // relu(1 - 2) = 0, relu(1 - 0.5) = 0.5; relu(1 - 3) = 0, relu(1 + 1) = 2.
+        let got = hinge(logits([2.0, 0.5]), logits([-3.0, 1.0])).into_scalar::<f32>();
+        assert!((got - 0.5 * (0.25 + 1.0)).abs() < 1e-6, "{got}");
     }
 }

@@ -4,7 +4,7 @@
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use latentlm_codec_image::{Architecture, CodecConfig};
-//! use latentlm_core::LatentCodec;
+//! use latentlm_core::{LatentCodec, LatentCodecConfig};
 //!
 //! let device = Device::default();
 //! let codec = CodecConfig::default().with_architecture(Architecture::Vit).init(&device);
@@ -29,7 +29,7 @@ pub use codec::{DecoderFeatures, ImageSigmaVae};
 pub use config::{Activation, Architecture, ConvConfig, ImageSigmaVaeConfig, NoiseKind, VitConfig};
 pub use discriminator::PatchDiscriminator;
 pub use error::CodecError;
-pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput, discriminator_loss};
+pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};
 pub use lpips::Lpips;
 
 pub use ImageSigmaVae as Codec;

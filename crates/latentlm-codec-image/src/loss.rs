@@ -2,11 +2,14 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::Posterior;
+use latentlm_core::{
+    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, ObjectiveOutput, PartConfig,
+    Posterior,
+};
 
 use crate::codec::ImageSigmaVae;
+use crate::config::ImageSigmaVaeConfig;
 use crate::discriminator::PatchDiscriminator;
 use crate::error::CodecError;
 use crate::lpips::Lpips;
@@ -46,12 +49,18 @@ pub struct CodecLossConfig {
     pub discriminator_layers: usize,
 }
 
-impl CodecLossConfig {
-    /// What is wrong with the configuration, if anything, in one line.
-    ///
+impl Default for CodecLossConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartConfig for CodecLossConfig {
+    type Error = CodecError;
+
     /// # Errors
     /// If a weight is negative or a part that is switched on lacks what it needs.
-    pub fn validate(&self) -> Result<(), CodecError> {
+    fn validate(&self) -> Result<(), CodecError> {
         for (name, weight) in [
             ("l1_weight", self.l1_weight),
             ("l2_weight", self.l2_weight),
@@ -85,11 +94,20 @@ impl CodecLossConfig {
         Ok(())
     }
 
+    fn preset(recipe: &str) -> Self {
+        match recipe {
+            "image/mnist" | "mllm/twemoji" => Self::new().with_kl_weight(0.003),
+            _ => Self::new(),
+        }
+    }
+}
+
+impl CodecObjectiveConfig<4> for CodecLossConfig {
+    type CodecConfig = ImageSigmaVaeConfig;
+    type Objective = CodecLoss;
+
     /// Builds the loss; loads the weights of LPIPS if that is switched on.
-    ///
-    /// # Errors
-    /// If the configuration is wrong or the weights can't be loaded.
-    pub fn init(&self, device: &Device) -> Result<CodecLoss, CodecError> {
+    fn init(&self, _codec: &ImageSigmaVaeConfig, device: &Device) -> Result<CodecLoss, CodecError> {
         self.validate()?;
         let lpips = match self.lpips_weight > 0.0 {
             true => Some(Lpips::load(self.lpips_weights.as_ref(), device)?),
@@ -101,16 +119,19 @@ impl CodecLossConfig {
         })
     }
 
-    /// Builds the discriminator, if the adversarial part is switched on.
-    pub fn init_discriminator(
+    fn init_discriminator(
         &self,
-        channels: usize,
+        codec: &ImageSigmaVaeConfig,
         device: &Device,
     ) -> Option<PatchDiscriminator> {
         (self.adversarial_weight > 0.0).then(|| {
             let (width, layers) = (self.discriminator_width, self.discriminator_layers);
-            PatchDiscriminator::new(channels, width, layers, device)
+            PatchDiscriminator::new(codec.channels, width, layers, device)
         })
+    }
+
+    fn discriminator_start(&self) -> u64 {
+        self.adversarial_start
     }
 }
 
@@ -138,15 +159,38 @@ pub struct CodecLossOutput {
     pub decoded: Tensor<4>,
 }
 
-impl CodecLoss {
-    /// The same loss on another device.
-    pub fn to_device(self, device: &Device) -> Self {
+impl CodecObjective<4> for CodecLoss {
+    type Codec = ImageSigmaVae;
+    type Discriminator = PatchDiscriminator;
+
+    fn to_device(self, device: &Device) -> Self {
         Self {
             lpips: self.lpips.map(|lpips| lpips.fork(device)),
             ..self
         }
     }
 
+    fn loss(
+        &self,
+        codec: &ImageSigmaVae,
+        pictures: Tensor<4>,
+        noise: LatentNoise,
+        discriminator: Option<&PatchDiscriminator>,
+    ) -> ObjectiveOutput<4> {
+        let posterior = codec.encode(pictures.clone());
+        let latents = posterior.sample(noise.scale, noise.eps);
+        let output = self.forward(codec, pictures, &posterior, latents, discriminator);
+        let values = [
+            ("reconstruction", Some(output.reconstruction)),
+            ("kl", Some(output.kl)),
+            ("lpips", output.perceptual),
+            ("adversarial", output.adversarial),
+        ];
+        ObjectiveOutput::new(output.total, output.decoded, values)
+    }
+}
+
+impl CodecLoss {
     /// The codec's loss on a batch. With a discriminator, its part is weighted such that its
     /// gradient at the decoder's last layer is as large as the reconstruction's (VQGAN, Esser et
     /// al. 2021, equation 7), times `adversarial_weight`.
@@ -229,54 +273,24 @@ impl CodecLoss {
     }
 }
 
-/// The discriminator's hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, `[1]`.
-/// The fakes are cut from the codec's graph.
-///
-/// # Shapes
-/// - `real`, `fake`: `[B, C, H, W]`
-pub fn discriminator_loss(
-    discriminator: &PatchDiscriminator,
-    real: Tensor<4>,
-    fake: Tensor<4>,
-) -> Tensor<1> {
-    let real = discriminator.forward(real);
-    let fake = discriminator.forward(fake.detach());
-    hinge(real, fake)
-}
-
-fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
-    let real = relu(real.neg() + 1.0).mean();
-    let fake = relu(fake + 1.0).mean();
-    (real + fake).mul_scalar(0.5)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ImageSigmaVaeConfig;
     use latentlm_core::conformance::seeded;
-    use latentlm_core::{LatentCodec, RandomStream};
-
-    #[test]
-    fn hinge_by_hand() {
-        let device = Device::default();
-        let logits = |values: [f32; 2]| Tensor::<4>::from_floats([[[values]]], &device);
-        // relu(1 - 2) = 0, relu(1 - 0.5) = 0.5; relu(1 - 3) = 0, relu(1 + 1) = 2.
-        let got = hinge(logits([2.0, 0.5]), logits([-3.0, 1.0])).into_scalar::<f32>();
-        assert!((got - 0.5 * (0.25 + 1.0)).abs() < 1e-6, "{got}");
-    }
+    use latentlm_core::{LatentCodecConfig, RandomStream};
 
     /// The weight computed on detached features is the ratio of the true gradients: those of the
     /// two losses through the whole codec.
     #[test]
     fn adaptive_weight_is_the_ratio_of_gradients() {
         let device = Device::default().autodiff();
+        let sizes = ImageSigmaVaeConfig::default();
         let config = CodecLossConfig::new().with_adversarial_weight(1.0);
-        let loss = config.init(&device).unwrap();
-        let codec = seeded(1, &device, |device| {
-            ImageSigmaVaeConfig::default().init(device)
+        let loss = config.init(&sizes, &device).unwrap();
+        let codec = seeded(1, &device, |device| sizes.init(device));
+        let discriminator = seeded(2, &device, |device| {
+            config.init_discriminator(&sizes, device)
         });
-        let discriminator = seeded(2, &device, |device| config.init_discriminator(1, device));
         let discriminator = discriminator.unwrap();
         let mut random = RandomStream::new(1);
         let pictures = random.normal([2, 1, 32, 32], &device);

@@ -6,7 +6,9 @@ use latentlm_codec_image::{
     Architecture, CodecConfig, CodecLossConfig, ConvConfig, ImageSigmaVae, NoiseKind, VitConfig,
 };
 use latentlm_core::conformance::{codec, module, seeded};
-use latentlm_core::{LatentCodec, RandomStream};
+use latentlm_core::{
+    CodecObjectiveConfig, LatentCodec, LatentCodecConfig, PartConfig, RandomStream,
+};
 
 fn configs() -> Vec<CodecConfig> {
     let conv = ConvConfig::new()
@@ -42,23 +44,12 @@ fn pictures(device: &Device) -> Tensor<4> {
         .clamp(-1.0, 1.0)
 }
 
-/// The total loss with noise that is the same at every call.
-fn loss(codec: &ImageSigmaVae, device: &Device) -> Tensor<1> {
-    let mut random = RandomStream::new(2);
-    let posterior = codec.encode(pictures(device));
-    let [batch, tokens, dim] = posterior.mean.dims();
-    let scale = random.normal([batch], device);
-    let latents = posterior.sample(scale, random.normal([batch, tokens, dim], device));
-    let loss = CodecLossConfig::new().init(device).unwrap();
-    loss.forward(codec, pictures(device), &posterior, latents, None)
-        .total
-}
-
 #[test]
 fn codec_contract() {
     let device = Device::default();
     for config in configs() {
         codec::check(&init(&config, 1, &device), pictures(&device));
+        codec::check_config(&config, &device);
     }
 }
 
@@ -71,12 +62,20 @@ fn weights_survive_a_file() {
 }
 
 #[test]
-fn gradient_reaches_every_parameter() {
+fn the_loss_moves_the_codec_and_the_discriminators_does_not() {
     let device = Device::default().autodiff();
+    let loss = CodecLossConfig::new()
+        .with_adversarial_weight(0.5)
+        .with_discriminator_width(4)
+        .with_discriminator_layers(2);
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let gradients = loss(&codec, &device).backward();
-        module::gradient_reaches_every_parameter(&codec, &gradients);
+        let objective = loss.init(&config, &device).unwrap();
+        let discriminator = seeded(2, &device, |device| {
+            loss.init_discriminator(&config, device)
+        });
+        let pictures = pictures(&device);
+        codec::check_objective(&objective, &codec, discriminator.as_ref(), pictures);
     }
 }
 

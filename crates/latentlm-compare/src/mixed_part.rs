@@ -65,7 +65,7 @@ impl<E: Pictures> Part<E> {
         let count = spread
             .parts(pack.device, documents.len(), ROWS_A_PART)
             .len();
-        let (text, tokens) = (&recipe.mixed.text, recipe.mixed.codec.tokens());
+        let (text, tokens) = (&recipe.mixed.text, recipe.mixed.tokens());
         let shares = Share::all(documents, pack.modalities, text.weights(), count).into_iter();
         let parts = shares.map(|share| {
             let frames = &share.frames;

@@ -5,7 +5,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::backbone::BackboneConfig;
-use latentlm::core::Precision;
+use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm::{MixedLm, SampleOptions};
 use latentlm_baselines::{
     DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
@@ -104,7 +104,8 @@ impl CompareMixedRecipe {
 
     /// Transfusion for a vocabulary of that many tokens of text.
     pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
-        let (codec, rival, lm) = (&self.mixed.codec, &self.transfusion, &self.mixed.lm);
+        let (rival, lm) = (&self.transfusion, &self.mixed.lm);
+        let (tokens, dim) = (self.mixed.tokens(), self.mixed.codec.spec().dim);
         let sizes = DenoiserSizes {
             width: rival.width,
             depth: rival.depth,
@@ -115,7 +116,7 @@ impl CompareMixedRecipe {
             schedule: lm.schedule,
             num_train_timesteps: lm.num_train_timesteps,
         };
-        TransfusionConfig::new(text_vocabulary, codec.tokens(), codec.latent_dim).with_sizes(sizes)
+        TransfusionConfig::new(text_vocabulary, tokens, dim).with_sizes(sizes)
     }
 
     /// The language model of text and codes.

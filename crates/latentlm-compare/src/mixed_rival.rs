@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use latentlm::core::DiffusionDraws;
+use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::{
     GenerateOptions, LatentHead, MixedLm, MixedPrompt, Piece, RandomStream, TextOptions,
 };
@@ -143,7 +143,7 @@ impl MixedRival for MixedLm {
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
-        let (tokens, dim) = (recipe.mixed.codec.tokens(), recipe.mixed.codec.latent_dim);
+        let (tokens, dim) = (recipe.mixed.tokens(), recipe.mixed.codec.spec().dim);
         let prompts = texts.iter().map(|text| MixedPrompt {
             pieces: vec![Piece::Text(text.clone())],
             open: Some(PICTURES),
@@ -272,7 +272,7 @@ impl MixedRival for MixedVqLm {
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<2, Int> {
-        let tokens = recipe.mixed.codec.tokens();
+        let tokens = recipe.mixed.tokens();
         self.generate(texts, tokens, &recipe.token_options(), (random, device))
     }
 }

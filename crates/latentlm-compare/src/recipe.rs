@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::backbone::BackboneConfig;
-use latentlm::core::Precision;
 use latentlm::core::recipe;
+use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm_baselines::{
     BaselineError, DenoiserSizes, DitConfig, TokenOptions, TransfusionConfig, VqCodecConfig,
     VqLmConfig,
@@ -210,15 +210,14 @@ impl CompareRecipe {
 
     /// DiT for that many classes.
     pub fn dit(&self, classes: usize) -> DitConfig {
-        let codec = &self.image.codec;
-        DitConfig::new(classes, codec.tokens(), codec.latent_dim).with_sizes(self.sizes(&self.dit))
+        let (tokens, dim) = (self.image.tokens(), self.image.codec.spec().dim);
+        DitConfig::new(classes, tokens, dim).with_sizes(self.sizes(&self.dit))
     }
 
     /// Transfusion for that many classes.
     pub fn transfusion(&self, classes: usize) -> TransfusionConfig {
-        let codec = &self.image.codec;
-        TransfusionConfig::new(classes, codec.tokens(), codec.latent_dim)
-            .with_sizes(self.sizes(&self.transfusion))
+        let (tokens, dim) = (self.image.tokens(), self.image.codec.spec().dim);
+        TransfusionConfig::new(classes, tokens, dim).with_sizes(self.sizes(&self.transfusion))
     }
 
     /// The vector-quantized codec: the networks of the image codec.
@@ -236,7 +235,7 @@ impl CompareRecipe {
             .with_kv_heads(vq.kv_heads)
             .with_mlp_ratio(vq.mlp_ratio)
             .with_condition_layer(false);
-        VqLmConfig::new(classes, self.image.codec.tokens(), vq.codes, backbone)
+        VqLmConfig::new(classes, self.image.tokens(), vq.codes, backbone)
     }
 
     /// How a rival that denoises whole images draws: with LatentLM's solver and steps.

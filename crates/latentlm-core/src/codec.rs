@@ -1,7 +1,12 @@
-//! What a sigma-VAE codec promises: signals to latents and back.
+//! What a codec promises: signals to latents and back, and its configuration.
+
+use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+
+use crate::part::PartConfig;
+use crate::random::RandomStream;
 
 /// How the `T` latents of one signal lie in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +42,76 @@ impl LatentSpec {
         match self.layout {
             SignalLayout::Grid { height, width } => Some(height * width),
             SignalLayout::Frames { .. } => None,
+        }
+    }
+
+    /// The shape of a batch's latents, `[B, T, Z]`. Samples after the last whole hop have none.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, ...]`; samples last, where latents are frames
+    pub fn shape_of<const D: usize>(&self, signal: &Tensor<D>) -> [usize; 3] {
+        let dims = signal.dims();
+        let tokens = match self.layout {
+            SignalLayout::Grid { height, width } => height * width,
+            SignalLayout::Frames { hop_samples, .. } => dims[D - 1] / hop_samples,
+        };
+        [dims[0], tokens, self.dim]
+    }
+}
+
+/// The pictures that a codec takes, `[B, channels, height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSpec {
+    /// 1 for grey, 3 for colour.
+    pub channels: usize,
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+}
+
+/// The sound that a codec takes, `[B, channels, samples]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoundSpec {
+    /// 1 for mono.
+    pub channels: usize,
+    /// Samples a second.
+    pub sample_rate_hz: u32,
+    /// Samples a latent.
+    pub hop_samples: usize,
+}
+
+/// Standard normal numbers for a batch of latents, as [`Posterior::sample`] takes them.
+#[derive(Debug, Clone)]
+pub struct LatentNoise {
+    /// One number a sample, `[B]`.
+    pub scale: Tensor<1>,
+    /// One number for each number of the latents, `[B, T, Z]`.
+    pub eps: Tensor<3>,
+}
+
+impl LatentNoise {
+    /// Draws the noise of latents of a shape `[B, T, Z]`.
+    pub fn draw(shape: [usize; 3], random: &mut RandomStream, device: &Device) -> Self {
+        Self {
+            scale: random.normal([shape[0]], device),
+            eps: random.normal(shape, device),
+        }
+    }
+
+    /// The noise of some samples of the batch.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        Self {
+            scale: self.scale.clone().narrow(0, rows.start, rows.len()),
+            eps: self.eps.clone().narrow(0, rows.start, rows.len()),
+        }
+    }
+
+    /// The same noise on another device.
+    pub fn to_device(self, device: &Device) -> Self {
+        Self {
+            scale: self.scale.to_device(device),
+            eps: self.eps.to_device(device),
         }
     }
 }
@@ -118,18 +193,27 @@ impl Posterior {
 
 /// A codec between signals of rank `D` and sequences of latents.
 ///
-/// `D` is 4 for pictures (`[B, C, H, W]`, in `[-1, 1]`) and 3 for sound (`[B, 1, samples]`).
-/// A codec crate owns the loss that its codec is trained with.
+/// `D` is 4 for pictures (`[B, C, H, W]`, in `[-1, 1]`) and 3 for sound (`[B, C, samples]`).
+/// What it is trained with is a [`CodecObjective`](crate::CodecObjective) of the same crate.
 pub trait LatentCodec<const D: usize>: Module {
     /// The geometry of the latents.
     fn spec(&self) -> LatentSpec;
 
-    /// Encodes a batch of signals.
+    /// The numbers that describe the posterior of each signal. A latent cache keeps them: they are
+    /// computed once, and latents are drawn from them anew in every epoch.
     ///
     /// # Shapes
     /// - `signal`: `[B, ...]`
+    /// - returns: `[B, T, P]`; `P` is up to the codec, e.g. `Z` for means alone
+    fn encode_parameters(&self, signal: Tensor<D>) -> Tensor<3>;
+
+    /// The posterior of what [`encode_parameters`](Self::encode_parameters) returned, or of some
+    /// rows of it.
+    ///
+    /// # Shapes
+    /// - `parameters`: `[B, T, P]`
     /// - returns: mean `[B, T, Z]`
-    fn encode(&self, signal: Tensor<D>) -> Posterior;
+    fn posterior(&self, parameters: Tensor<3>) -> Posterior;
 
     /// Decodes latents as the encoder made them (whitening undone).
     ///
@@ -137,6 +221,38 @@ pub trait LatentCodec<const D: usize>: Module {
     /// - `latents`: `[B, T, Z]`
     /// - returns: `[B, ...]`
     fn decode(&self, latents: Tensor<3>) -> Tensor<D>;
+
+    /// Encodes a batch of signals.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, ...]`
+    /// - returns: mean `[B, T, Z]`
+    fn encode(&self, signal: Tensor<D>) -> Posterior {
+        self.posterior(self.encode_parameters(signal))
+    }
+}
+
+/// The configuration of a codec: the table `[codec]` of a recipe.
+///
+/// It tells the geometry of latents and signals before there is a codec, so that a recipe can be
+/// checked and data can be read first.
+pub trait LatentCodecConfig<const D: usize>: PartConfig {
+    /// The codec.
+    type Codec: LatentCodec<D>;
+    /// The signals that it takes: [`PictureSpec`] or [`SoundSpec`].
+    type Signal;
+
+    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](PartConfig::validate) fails.
+    fn init(&self, device: &Device) -> Self::Codec;
+
+    /// The geometry of the latents, the same as the codec's own.
+    fn spec(&self) -> LatentSpec;
+
+    /// The geometry of the signals.
+    fn signal(&self) -> Self::Signal;
 }
 
 /// A codec for streams: chunk by chunk it gives what it gives for the whole.
@@ -162,4 +278,49 @@ pub trait StreamingCodec: LatentCodec<3> {
     /// - `latents`: `[B, k, Z]`
     /// - returns: `[B, C, k * hop_samples]`
     fn decode_step(&self, latents: Tensor<3>, state: &mut Self::DecoderState) -> Tensor<3>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_of_a_signal_are_counted() {
+        let device = Device::default();
+        let frames = LatentSpec {
+            dim: 5,
+            layout: SignalLayout::Frames {
+                sample_rate_hz: 8000,
+                hop_samples: 4,
+            },
+        };
+        let sound = Tensor::<3>::zeros([2, 1, 11], &device);
+        assert_eq!(frames.shape_of(&sound), [2, 2, 5], "two whole hops of 11");
+        let grid = LatentSpec {
+            dim: 5,
+            layout: SignalLayout::Grid {
+                height: 2,
+                width: 3,
+            },
+        };
+        let pictures = Tensor::<4>::zeros([4, 1, 8, 12], &device);
+        assert_eq!(grid.shape_of(&pictures), [4, 6, 5]);
+    }
+
+    #[test]
+    fn rows_of_noise_are_those_of_the_batch() {
+        let device = Device::default();
+        let noise = LatentNoise::draw([4, 3, 2], &mut RandomStream::new(1), &device);
+        let rows = noise.rows(1..3);
+        let expected = noise.scale.clone().into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(
+            rows.scale.into_data().try_to_vec::<f32>().unwrap(),
+            expected[1..3]
+        );
+        let expected = noise.eps.into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(
+            rows.eps.into_data().try_to_vec::<f32>().unwrap(),
+            expected[6..18]
+        );
+    }
 }

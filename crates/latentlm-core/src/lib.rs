@@ -2,8 +2,10 @@
 //! borders, recipes, checkpoint bundles and the conformance suites. No layers live here.
 //!
 //! The crate is the hub of the workspace: a codec, backbone, head or adapter depends on it and on
-//! Burn, never on another spoke. Whoever replaces one implements its trait here, exports it under
-//! the role's name (`Codec`, `CodecConfig`, ...) and runs the matching suite of `conformance`.
+//! Burn, never on another spoke. To replace one, implement its traits, export the types under the
+//! role's names and run the matching suite of `conformance`. The names of a codec's crate are
+//! `Codec` ([`LatentCodec`]), `CodecConfig` ([`LatentCodecConfig`]), `CodecLossConfig`
+//! ([`CodecObjectiveConfig`]) and `CodecError` ([`PartConfig::Error`] of both).
 //!
 //! # Letters in shapes
 //!
@@ -17,15 +19,24 @@ mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod head;
+mod objective;
 pub mod ops;
 mod param_ids;
+mod part;
 mod random;
 pub mod recipe;
 pub mod sequence;
 
 pub use adapter::ModalityAdapter;
 pub use backbone::CausalBackbone;
-pub use codec::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
+pub use codec::{
+    LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
+    SignalLayout, SoundSpec, StreamingCodec,
+};
 pub use head::{DiffusionDraws, LatentHead, Precision, SampleOptions, Sampler};
+pub use objective::{
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, NoDiscriminator, ObjectiveOutput,
+};
 pub use param_ids::number_parameters;
+pub use part::PartConfig;
 pub use random::RandomStream;

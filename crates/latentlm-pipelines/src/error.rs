@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use latentlm::ModelError;
-use latentlm::codec_image::CodecError;
 use latentlm::core::bundle::BundleError;
 use latentlm::core::recipe::RecipeError;
+use latentlm::{ModelError, codec_audio, codec_image};
 use latentlm_data::DataError;
 
 /// An error of this crate. Each is one line: what, where, what to do.
@@ -20,9 +19,12 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
-    /// The codec's part of a recipe.
+    /// The part of a recipe that a codec of pictures has.
     #[error("recipe: {0}")]
-    Codec(#[from] CodecError),
+    ImageCodec(#[from] codec_image::CodecError),
+    /// The part of a recipe that a codec of sound has.
+    #[error("recipe: {0}")]
+    SpeechCodec(#[from] codec_audio::CodecError),
     /// The model's part of a recipe.
     #[error("recipe: {0}")]
     Model(#[from] ModelError),
@@ -82,7 +84,8 @@ impl PipelineError {
             self,
             Self::Recipe(_)
                 | Self::Config { .. }
-                | Self::Codec(_)
+                | Self::ImageCodec(_)
+                | Self::SpeechCodec(_)
                 | Self::Model(_)
                 | Self::Prompt { .. }
                 | Self::Request { .. }

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use burn::store::RecordError;
-use latentlm::ModelError;
-use latentlm::codec_image::CodecError;
 use latentlm::core::bundle::BundleError;
 use latentlm::core::recipe::RecipeError;
+use latentlm::{ModelError, codec_audio, codec_image};
 use latentlm_data::DataError;
 use latentlm_eval::EvalError;
 use latentlm_pipelines::PipelineError;
@@ -72,4 +71,10 @@ macro_rules! through_pipeline {
     };
 }
 
-through_pipeline!(CodecError, DataError, ModelError, RecipeError);
+through_pipeline!(
+    codec_audio::CodecError,
+    codec_image::CodecError,
+    DataError,
+    ModelError,
+    RecipeError
+);

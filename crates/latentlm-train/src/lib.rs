@@ -6,7 +6,9 @@
 
 mod adamw;
 mod adamw_record;
+mod adversarial;
 mod clip;
+mod codec_stage;
 mod context;
 mod error;
 mod image;
@@ -18,13 +20,15 @@ mod speech;
 mod spread;
 pub mod stage;
 
+pub use adversarial::{AdversarialTrainer, CodecPart, CodecParts, Decoded, NamedValues};
 pub use burn::train::Interrupter;
+pub use codec_stage::{CodecTask, TaskCodec, codec_parts, train as train_codec};
 pub use context::{Context, RunEnd, RunOptions, open_run};
 pub use error::TrainError;
-pub use image::{Batches, Encoded, Part as LmPart, encode, gather, train_image};
+pub use image::{Batches, Encoded, Part as LmPart, encode, gather, psnr_db, train_image};
 pub use mllm::{Part as MixedPart, Share, train_mixed};
 pub use optimize::{Player, StepReport};
 pub use precision::check as check_precision;
 pub use progress::{ProgressMode, minutes};
-pub use speech::{CodecPart, train_speech};
+pub use speech::train_speech;
 pub use spread::{Portable, Spread};

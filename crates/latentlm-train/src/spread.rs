@@ -64,12 +64,6 @@ impl Portable for DiffusionDraws {
     }
 }
 
-impl Portable for latentlm::codec_image::CodecLoss {
-    fn to_device(self, device: &Device) -> Self {
-        self.to_device(device)
-    }
-}
-
 macro_rules! portable_tuple {
     ($($name:ident),+) => {
         impl<$($name: Portable),+> Portable for ($($name,)+) {

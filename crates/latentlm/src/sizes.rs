@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use latentlm_backbone::{BackboneConfig, BackboneError};
-use latentlm_codec_audio::AudioCodecError;
+use latentlm_codec_audio::CodecError;
 use latentlm_diffusion::{BetaSchedule, DiffusionError, HeadConfig, Prediction};
 
 /// Sizes of a language model with a diffusion head. Defaults are the reference's Base size.
@@ -83,7 +83,7 @@ pub enum ModelError {
     Diffusion(#[from] DiffusionError),
     /// The speech codec's part.
     #[error(transparent)]
-    Audio(#[from] AudioCodecError),
+    Audio(#[from] CodecError),
     /// Sizes of the model as a whole.
     #[error("model: {reason}")]
     Config {

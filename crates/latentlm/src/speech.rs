@@ -7,7 +7,7 @@ use latentlm_adapters::{
 };
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_codec_audio::{AudioEncoder, Codec, CodecConfig};
-use latentlm_core::{CausalBackbone, LatentCodec, ModalityAdapter};
+use latentlm_core::{CausalBackbone, LatentCodec, LatentCodecConfig, ModalityAdapter, PartConfig};
 use latentlm_diffusion::{Head, HeadConfig};
 
 use crate::model::LatentLm;

@@ -7,9 +7,12 @@ use latentlm_baselines::{
     MixedVqLm, MixedVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig,
 };
 use latentlm_codec_image::{CodecConfig, CodecLossConfig, ConvConfig, VitConfig};
-use latentlm_core::RandomStream;
 use latentlm_core::conformance::{assert_close, module, seeded};
 use latentlm_core::sequence::{Document, Segment};
+use latentlm_core::{
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodecConfig, LatentNoise,
+    RandomStream,
+};
 
 use crate::{block, host, learn, moved};
 
@@ -115,6 +118,48 @@ fn gradient_reaches_every_parameter() {
         .unwrap();
     let loss = codec.loss(&pixels, pictures(&device), None);
     module::gradient_reaches_every_parameter(&codec, &loss.total.backward());
+}
+
+/// The objective is the codec's loss, whatever noise it is given; its names for the log are in order.
+/// The discriminator's gradient stays in the discriminator.
+#[test]
+fn the_objective_is_the_loss_of_the_codec() {
+    let device = Device::default().autodiff();
+    let (config, codec) = (codec_config(), codec(&device));
+    let losses = CodecLossConfig::new()
+        .with_adversarial_weight(1.0)
+        .with_discriminator_width(4)
+        .with_discriminator_layers(2);
+    let discriminator = seeded(6, &device, |device| {
+        losses.init_discriminator(&config.codec, device)
+    });
+    let pixels = config.init_loss(&losses, &device).unwrap();
+    let objective = config.init_objective(&losses, &device).unwrap();
+    for discriminator in [None, discriminator.as_ref()] {
+        let expected = codec.loss(&pixels, pictures(&device), discriminator);
+        let noise = LatentNoise::draw([2, 4, 4], &mut RandomStream::new(9), &device);
+        let output = objective.loss(&codec, pictures(&device), noise, discriminator);
+        assert_close("total", output.total, expected.total, 1e-6);
+        assert_close(
+            "decoded",
+            output.decoded.clone(),
+            expected.pixels.decoded,
+            1e-6,
+        );
+        let names: Vec<&str> = output.values.iter().map(|(name, _)| *name).collect();
+        let commitment = output.values[1].1.clone();
+        let expected = expected.quantized.commitment_loss;
+        assert_close("commitment", commitment, expected, 1e-6);
+        let Some(discriminator) = discriminator else {
+            assert_eq!(names, ["reconstruction", "commitment"]);
+            continue;
+        };
+        assert_eq!(names, ["reconstruction", "commitment", "adversarial"]);
+        let loss = CodecDiscriminator::loss(discriminator, pictures(&device), output.decoded);
+        let gradients = loss.backward();
+        module::no_gradient_reaches(&codec, &gradients);
+        module::some_gradient_reaches(discriminator, &gradients);
+    }
 }
 
 #[test]

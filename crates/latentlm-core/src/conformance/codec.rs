@@ -1,9 +1,18 @@
-//! What a codec promises: geometry that holds, and rows that do not see each other.
+//! What a codec promises: geometry that holds, rows that do not see each other, parameters that can
+//! be cached, a configuration that is data, and a loss that moves the codec alone.
 
-use burn::tensor::Tensor;
+use std::collections::HashSet;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 
 use super::assert_close;
-use crate::{LatentCodec, SignalLayout, StreamingCodec};
+use super::module::{gradient_reaches_every_parameter, no_gradient_reaches, some_gradient_reaches};
+use crate::recipe;
+use crate::{
+    CodecDiscriminator, CodecObjective, LatentCodec, LatentCodecConfig, LatentNoise, Posterior,
+    RandomStream, SignalLayout, StreamingCodec,
+};
 
 /// Encodes and decodes a batch of at least two signals and checks the contract.
 pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
@@ -16,6 +25,12 @@ pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
     if let Some(expected) = spec.tokens() {
         assert_eq!(tokens, expected, "tokens of spec {spec:?}");
     }
+    assert_eq!(
+        mean.dims(),
+        spec.shape_of(&signals),
+        "shape of spec {spec:?}"
+    );
+    check_parameters(codec, &signals);
     let decoded = codec.decode(mean.clone());
     assert_eq!(decoded.dims()[0], batch, "decoded batch");
 
@@ -33,6 +48,90 @@ pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
         decoded.narrow(0, 1, 1),
         1e-5,
     );
+}
+
+/// Parameters, as a latent cache keeps them, give the posterior that encoding gives: all at once,
+/// and one signal by itself.
+fn check_parameters<const D: usize, C: LatentCodec<D>>(codec: &C, signals: &Tensor<D>) {
+    let encoded = codec.encode(signals.clone());
+    let parameters = codec.encode_parameters(signals.clone());
+    let [batch, tokens, _] = parameters.dims();
+    let device = signals.device();
+    let shape = encoded.mean.dims();
+    assert_eq!([batch, tokens], [shape[0], shape[1]], "parameters");
+    let noise = LatentNoise::draw(shape, &mut RandomStream::new(3), &device);
+    let sample =
+        |posterior: &Posterior, noise: LatentNoise| posterior.sample(noise.scale, noise.eps);
+    let expected = sample(&encoded, noise.clone());
+    let all = codec.posterior(parameters.clone());
+    assert_close("means of parameters", all.mode(), encoded.mode(), 1e-5);
+    let drawn = sample(&all, noise.clone());
+    assert_close("latents of parameters", drawn, expected.clone(), 1e-5);
+    let last = batch - 1;
+    let one = codec.posterior(parameters.narrow(0, last, 1));
+    let drawn = sample(&one, noise.rows(last..batch));
+    let expected = expected.narrow(0, last, 1);
+    assert_close("latents of a row of parameters", drawn, expected, 1e-5);
+}
+
+/// Checks a configuration: it survives a recipe's file, and tells of the codec's latents what the
+/// codec tells. Its default and the presets of the shipped recipes must be valid.
+pub fn check_config<const D: usize, C: LatentCodecConfig<D>>(config: &C, device: &Device) {
+    let valid = |config: &C| {
+        if let Err(error) = config.validate() {
+            panic!("{config:?}: {error}");
+        }
+    };
+    valid(config);
+    valid(&C::default());
+    for recipe in ["image/mnist", "mllm/twemoji", "tts/voice", "none/of/them"] {
+        valid(&C::preset(recipe));
+    }
+    assert_eq!(config.init(device).spec(), config.spec(), "{config:?}");
+    let text = recipe::to_toml(config).expect("a configuration is TOML");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("codec.toml");
+    std::fs::write(&file, text).expect("a written file");
+    let read = recipe::resolve(&C::default(), Some(&file), &[]);
+    assert_eq!(read.expect("a readable table"), *config);
+}
+
+/// Checks the loss on a batch of signals, which must lie on an autodiff device as the codec does.
+///
+/// The codec's gradient reaches each of its parameters, with the discriminator and without; the
+/// discriminator's reaches the discriminator and not the codec. Names for the log are unique.
+pub fn check_objective<const D: usize, O: CodecObjective<D>>(
+    objective: &O,
+    codec: &O::Codec,
+    discriminator: Option<&O::Discriminator>,
+    signals: Tensor<D>,
+) where
+    O::Codec: LatentCodec<D>,
+{
+    let device = signals.device();
+    let shape = codec.spec().shape_of(&signals);
+    let noise = LatentNoise::draw(shape, &mut RandomStream::new(4), &device);
+    let loss = |objective: &O, discriminator: Option<&O::Discriminator>| {
+        objective.loss(codec, signals.clone(), noise.clone(), discriminator)
+    };
+    let alone = loss(objective, None);
+    let names: Vec<&str> = alone.values.iter().map(|(name, _)| *name).collect();
+    let different: HashSet<&str> = names.iter().copied().chain(["loss"]).collect();
+    assert_eq!(different.len(), names.len() + 1, "names {names:?}");
+    assert_eq!(alone.decoded.dims()[0], signals.dims()[0], "decoded batch");
+    let moved = loss(&objective.clone().to_device(&device), None);
+    assert_close("the loss moved", moved.total, alone.total.clone(), 1e-6);
+    gradient_reaches_every_parameter(codec, &alone.total.backward());
+
+    let Some(discriminator) = discriminator else {
+        return;
+    };
+    let fixed = Module::no_grad(discriminator.clone());
+    let judged = loss(objective, Some(&fixed));
+    gradient_reaches_every_parameter(codec, &judged.total.backward());
+    let own = CodecDiscriminator::loss(discriminator, signals, judged.decoded).backward();
+    no_gradient_reaches(codec, &own);
+    some_gradient_reaches(discriminator, &own);
 }
 
 /// Encodes and decodes a batch of signals in chunks and checks that streaming gives what the whole

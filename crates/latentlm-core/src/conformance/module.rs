@@ -37,13 +37,43 @@ fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<u8>)> {
 /// Give it a loss at which no parameter is idle: a head that starts as zero passes no gradient to
 /// the layers below its output until that has moved.
 pub fn gradient_reaches_every_parameter<M: Module>(module: &M, gradients: &Gradients) {
-    let mut visitor = GradientCheck {
+    for (name, norm) in gradient_norms(module, gradients) {
+        let norm = norm.unwrap_or_else(|| panic!("no gradient reaches `{name}`"));
+        assert!(
+            norm.is_finite() && norm > 0.0,
+            "gradient of `{name}`: {norm}"
+        );
+    }
+}
+
+/// Panics if a gradient reaches any parameter of the module.
+pub fn no_gradient_reaches<M: Module>(module: &M, gradients: &Gradients) {
+    let norms = gradient_norms(module, gradients);
+    let reached = norms.iter().find(|(_, norm)| norm.is_some());
+    assert!(reached.is_none(), "a gradient reaches `{reached:?}`");
+}
+
+/// Panics unless gradients reach every parameter, are finite, and are not zero for all of them. What
+/// a layer's bias gets may cancel: in a hinge loss, real and fake pull the last one both ways.
+pub fn some_gradient_reaches<M: Module>(module: &M, gradients: &Gradients) {
+    let norms = gradient_norms(module, gradients);
+    let mut sum = 0.0;
+    for (name, norm) in norms {
+        sum += norm.unwrap_or_else(|| panic!("no gradient reaches `{name}`"));
+    }
+    assert!(sum.is_finite() && sum > 0.0, "sum of norms: {sum}");
+}
+
+/// The squared norm of each trained parameter's gradient, `None` where none reaches it.
+fn gradient_norms<M: Module>(module: &M, gradients: &Gradients) -> Vec<(String, Option<f32>)> {
+    let mut visitor = GradientNorms {
         gradients,
         path: Vec::new(),
-        checked: 0,
+        norms: Vec::new(),
     };
     module.visit(&mut visitor);
-    assert!(visitor.checked > 0, "the module has no parameters");
+    assert!(!visitor.norms.is_empty(), "the module has no parameters");
+    visitor.norms
 }
 
 /// Panics unless the gradient of `loss` along a random direction of `x` is its finite difference,
@@ -75,13 +105,13 @@ pub fn gradient_agrees_with_finite_differences<const D: usize>(
     );
 }
 
-struct GradientCheck<'a> {
+struct GradientNorms<'a> {
     gradients: &'a Gradients,
     path: Vec<String>,
-    checked: usize,
+    norms: Vec<(String, Option<f32>)>,
 }
 
-impl ModuleVisitor for GradientCheck<'_> {
+impl ModuleVisitor for GradientNorms<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -94,16 +124,8 @@ impl ModuleVisitor for GradientCheck<'_> {
         if !param.is_require_grad() {
             return;
         }
-        let name = self.path.join(".");
-        let gradient = param
-            .val()
-            .grad(self.gradients)
-            .unwrap_or_else(|| panic!("no gradient reaches `{name}`"));
-        let norm = gradient.square().sum().into_scalar::<f32>();
-        assert!(
-            norm.is_finite() && norm > 0.0,
-            "gradient of `{name}`: {norm}"
-        );
-        self.checked += 1;
+        let gradient = param.val().grad(self.gradients);
+        let norm = gradient.map(|gradient| gradient.square().sum().into_scalar::<f32>());
+        self.norms.push((self.path.join("."), norm));
     }
 }

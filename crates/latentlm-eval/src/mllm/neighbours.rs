@@ -126,6 +126,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use latentlm::RandomStream;
+    use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::seeded;
     use latentlm_pipelines::MixedRecipe;
 

@@ -51,7 +51,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Power spectra of windowed frames.
-struct Spectrum {
+pub(super) struct Spectrum {
     plan: Arc<dyn RealToComplex<f64>>,
     window: Vec<f64>,
     frame: Vec<f64>,
@@ -60,7 +60,7 @@ struct Spectrum {
 
 impl Spectrum {
     /// Frames as long as `window`, with zeros behind them up to `n_fft`.
-    fn new(window: Vec<f64>, n_fft: usize) -> Self {
+    pub(super) fn new(window: Vec<f64>, n_fft: usize) -> Self {
         let plan = RealFftPlanner::new().plan_fft_forward(n_fft);
         Self {
             frame: plan.make_input_vec(),
@@ -71,7 +71,7 @@ impl Spectrum {
     }
 
     /// `|X|^2` of the frame that begins with `samples`, from 0 to half the sample rate.
-    fn power(&mut self, samples: &[f64]) -> Vec<f64> {
+    pub(super) fn power(&mut self, samples: &[f64]) -> Vec<f64> {
         self.frame.fill(0.0);
         let windowed = samples.iter().zip(&self.window).map(|(x, w)| x * w);
         for (slot, value) in self.frame.iter_mut().zip(windowed) {

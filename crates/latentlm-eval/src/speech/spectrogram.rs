@@ -1,14 +1,19 @@
 //! Speech as a picture.
 
-use burn::tensor::{Device, Tensor};
-use image::{Rgb, RgbImage};
-use latentlm::codec_audio::Stft;
-use latentlm_pipelines::{host_values, save_png};
+use std::f64::consts::TAU;
 
+use image::{Rgb, RgbImage};
+use latentlm_pipelines::save_png;
+
+use super::metrics::Spectrum;
 use crate::error::EvalError;
 
 /// Samples a window.
 const WINDOW: usize = 512;
+/// Samples from one window to the next.
+const HOP: usize = WINDOW / 4;
+/// Added to power, so that silence has a level.
+const POWER_FLOOR: f64 = 1e-10;
 /// Levels from the loudest to this far below it are told apart.
 const RANGE_DB: f32 = 70.0;
 /// Rows between two spectrograms.
@@ -16,11 +21,11 @@ const GAP: u32 = 4;
 
 /// Spectrograms below each other, time to the right, frequency up to half the sample rate, from
 /// black through violet and orange to white over 70 dB.
-pub fn spectrograms(sounds: &[Vec<f32>], device: &Device) -> RgbImage {
+pub fn spectrograms(sounds: &[Vec<f32>]) -> RgbImage {
     let parts: Vec<(usize, Vec<f32>)> = sounds
         .iter()
         .filter(|sound| !sound.is_empty())
-        .map(|sound| levels(sound, device))
+        .map(|sound| levels(sound))
         .collect();
     let bins = (WINDOW / 2 + 1) as u32;
     let width = parts.iter().map(|part| part.0).max().unwrap_or(1) as u32;
@@ -38,12 +43,20 @@ pub fn spectrograms(sounds: &[Vec<f32>], device: &Device) -> RgbImage {
     picture
 }
 
-/// Frames, and levels in `[0, 1]`, bin by bin.
-fn levels(sound: &[f32], device: &Device) -> (usize, Vec<f32>) {
-    let signal = Tensor::<1>::from_floats(sound, device).unsqueeze_dim(0);
-    let magnitude = Stft::new(WINDOW, device).magnitude(signal);
-    let frames = magnitude.dims()[1];
-    let values = host_values(magnitude);
+/// Frames, and levels in `[0, 1]`, bin by bin. Windows are periodic Hann windows; silence is put on
+/// both sides, so that every sample lies in four of them.
+fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
+    let margin = WINDOW - HOP;
+    let mut samples = vec![0.0; margin];
+    samples.extend(sound.iter().map(|sample| f64::from(*sample)));
+    samples.resize(2 * margin + sound.len().next_multiple_of(HOP), 0.0);
+    let hann = (0..WINDOW).map(|i| 0.5 - 0.5 * (TAU * i as f64 / WINDOW as f64).cos());
+    let mut spectrum = Spectrum::new(hann.collect(), WINDOW);
+    let starts = (0..samples.len() - WINDOW + 1).step_by(HOP);
+    let frames = starts.len();
+    let power = starts.flat_map(|start| spectrum.power(&samples[start..]));
+    let magnitude = |power: f64| (power + POWER_FLOOR).sqrt() as f32;
+    let values: Vec<f32> = power.map(magnitude).collect();
     let loudest = values.iter().copied().fold(1e-6, f32::max);
     let level = |value: f32| 1.0 + 20.0 * (value.max(1e-9) / loudest).log10() / RANGE_DB;
     let levels = values.into_iter().map(|v| level(v).clamp(0.0, 1.0));
@@ -69,8 +82,8 @@ fn colour(level: f32) -> Rgb<u8> {
 ///
 /// # Errors
 /// If the file can't be written.
-pub fn save(sounds: &[Vec<f32>], path: &std::path::Path, device: &Device) -> Result<(), EvalError> {
-    Ok(save_png(&spectrograms(sounds, device), path)?)
+pub fn save(sounds: &[Vec<f32>], path: &std::path::Path) -> Result<(), EvalError> {
+    Ok(save_png(&spectrograms(sounds), path)?)
 }
 
 #[cfg(test)]
@@ -83,7 +96,7 @@ mod tests {
         let tone: Vec<f32> = (0..4096)
             .map(|i| (i as f32 * std::f32::consts::FRAC_PI_2).sin())
             .collect();
-        let picture = spectrograms(&[tone], &Device::default());
+        let picture = spectrograms(&[tone]);
         let column = picture.width() / 2;
         let brightness = |row: u32| picture.get_pixel(column, row).0.map(u32::from).iter().sum();
         let brightest = (0..picture.height()).max_by_key(|row| -> u32 { brightness(*row) });

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::Codec;
+use latentlm::core::LatentCodecConfig;
 use latentlm::core::bundle::load_module;
 use latentlm::{ImageLm, LatentCodec, RandomStream, SampleOptions};
 

@@ -3,17 +3,17 @@
 
 use burn::config::Config;
 use latentlm::ImageLmConfig;
-use latentlm::codec_image::{
-    Activation, Architecture, CodecConfig, CodecLossConfig, ConvConfig, NoiseKind, VitConfig,
-};
-use latentlm::core::Precision;
-use latentlm::core::{SampleOptions, Sampler};
+use latentlm::codec_image::{CodecConfig, CodecLossConfig};
+use latentlm::core::{LatentCodecConfig, PartConfig, Precision, SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
 use latentlm_data::{ImageSpec, ReadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
+
+/// The shipped recipe that the default is.
+const PRESET: &str = "image/mnist";
 
 /// A complete image recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -142,8 +142,8 @@ impl Default for ImageRecipe {
         Self {
             seed: 1,
             data: DataConfig::new("datasets/mnist"),
-            codec: default_codec(),
-            codec_loss: CodecLossConfig::new().with_kl_weight(0.003),
+            codec: CodecConfig::preset(PRESET),
+            codec_loss: CodecLossConfig::preset(PRESET),
             codec_train: stage.clone(),
             lm: LmConfig {
                 width: 128,
@@ -177,19 +177,6 @@ impl Default for ImageRecipe {
     }
 }
 
-fn default_codec() -> CodecConfig {
-    CodecConfig {
-        channels: 1,
-        image_size: 32,
-        latent_dim: 16,
-        architecture: Architecture::Vit,
-        noise: NoiseKind::SigmaVae,
-        noise_std: 0.75,
-        conv: ConvConfig::new(),
-        vit: VitConfig::new().with_activation(Activation::Relu),
-    }
-}
-
 impl Recipe for ImageRecipe {
     const COMMAND: &'static str = "train-image";
 
@@ -217,16 +204,22 @@ impl Recipe for ImageRecipe {
 impl ImageRecipe {
     /// Geometry of the pictures.
     pub fn image_spec(&self) -> ImageSpec {
+        let picture = self.codec.signal();
         ImageSpec {
-            channels: self.codec.channels,
-            height: self.codec.image_size,
-            width: self.codec.image_size,
+            channels: picture.channels,
+            height: picture.height,
+            width: picture.width,
         }
+    }
+
+    /// Latents a picture; 0, which no model accepts, where the codec's latents are not on a grid.
+    pub fn tokens(&self) -> usize {
+        self.codec.spec().tokens().unwrap_or_default()
     }
 
     /// The language model's configuration for that many classes.
     pub fn model(&self, classes: usize) -> ImageLmConfig {
-        ImageLmConfig::new(classes, self.codec.tokens(), self.codec.latent_dim)
+        ImageLmConfig::new(classes, self.tokens(), self.codec.spec().dim)
             .with_sizes(self.lm.sizes())
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_image::Codec;
+use latentlm::core::LatentCodecConfig;
 use latentlm::core::bundle::load_module;
 use latentlm::{
     Continuation, GenerateOptions, LatentCodec, MixedLm, MixedPrompt, Piece, SampleOptions,
@@ -149,13 +150,13 @@ impl Artist {
             })
         });
         let prompts: Vec<MixedPrompt> = prompts.collect::<Result<_, PipelineError>>()?;
-        let frames = self.recipe.codec.tokens();
+        let frames = self.recipe.tokens();
         let made = self.go_on(&prompts, *options, TextOptions::GREEDY, frames + 1)?;
         let drawn = made
             .into_iter()
             .map(|made| match made.pieces.into_iter().next() {
                 Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
-                _ => Tensor::zeros([1, frames, self.recipe.codec.latent_dim], &self.device),
+                _ => Tensor::zeros([1, frames, self.codec.spec().dim], &self.device),
             });
         Ok(Tensor::cat(drawn.collect(), 0))
     }
@@ -231,7 +232,7 @@ impl Artist {
             Piece::Text(tokens) => Ok(Made::Text(self.tokenizer.decode(&tokens)?)),
             Piece::Latents { latents, .. } => {
                 let latents = latents.unsqueeze_dim::<3>(0);
-                let whole = latents.dims()[1] == self.recipe.codec.tokens();
+                let whole = latents.dims()[1] == self.recipe.tokens();
                 match whole {
                     true => Ok(Made::Picture(self.codec.decode(latents))),
                     false => Ok(Made::Text(String::new())),
@@ -291,7 +292,7 @@ impl Artist {
         let options = GenerateOptions {
             text,
             sample,
-            frames: vec![self.recipe.codec.tokens()],
+            frames: vec![self.recipe.tokens()],
             max_positions: self.limit(prompts, max_positions)?,
         };
         let batches = prompts.chunks(BATCH);
@@ -306,7 +307,7 @@ impl Artist {
         let longest = prompts.iter().map(positions).max().unwrap_or(0);
         // A picture that is asked for has to fit behind the prompt.
         let least = match prompts.iter().any(|prompt| prompt.open.is_some()) {
-            true => self.recipe.codec.tokens() + 1,
+            true => self.recipe.tokens() + 1,
             false => 1,
         };
         if longest + least > limit {

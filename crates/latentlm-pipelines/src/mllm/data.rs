@@ -87,7 +87,7 @@ impl Texts {
         tokenizer: &TextTokenizer,
         mix: Mix,
     ) -> Result<MixedCorpus, PipelineError> {
-        let sizes = (recipe.codec.tokens(), recipe.text.piece_tokens);
+        let sizes = (recipe.tokens(), recipe.text.piece_tokens);
         let (captions, paragraphs) = (&self.captions, &self.paragraphs);
         Ok(MixedCorpus::new(
             captions, paragraphs, tokenizer, sizes, mix,

@@ -3,7 +3,7 @@
 
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
 use latentlm::{MixedLmConfig, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, TokenizerKind};
@@ -11,6 +11,9 @@ use latentlm_data::{Mix, TokenizerKind};
 use crate::error::PipelineError;
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
 use crate::recipe::{LmConfig, Recipe, StageConfig};
+
+/// The shipped recipe that the default is.
+const PRESET: &str = "mllm/twemoji";
 
 /// A complete recipe of text and pictures.
 #[derive(Config, Debug, PartialEq)]
@@ -111,18 +114,8 @@ impl Default for MixedRecipe {
                 text: 1,
                 pack_positions: 1024,
             },
-            codec: CodecConfig {
-                channels: 3,
-                noise_std: 0.4,
-                vit: (image.codec.vit)
-                    .with_patch_size(8)
-                    .with_encoder_width(192)
-                    .with_decoder_width(192)
-                    .with_decoder_depth(3)
-                    .with_heads(6),
-                ..image.codec
-            },
-            codec_loss: image.codec_loss,
+            codec: CodecConfig::preset(PRESET),
+            codec_loss: CodecLossConfig::preset(PRESET),
             codec_train: StageConfig {
                 steps: 2000,
                 batch_size: 64,
@@ -198,7 +191,7 @@ impl Recipe for MixedRecipe {
         if self.mix.draw + self.mix.caption + texts == 0 {
             return fail("mix must have documents of some kind");
         }
-        if self.mix.pack_positions < self.codec.tokens() + 3 {
+        if self.mix.pack_positions < self.tokens() + 3 {
             return fail("mix.pack_positions must hold a picture and the tokens around it");
         }
         if self.lm_train.batch_size != 1 {
@@ -274,6 +267,11 @@ impl MixedRecipe {
         }
     }
 
+    /// Latents a picture, as [`ImageRecipe::tokens`].
+    pub fn tokens(&self) -> usize {
+        self.codec.spec().tokens().unwrap_or_default()
+    }
+
     /// What documents there are.
     pub fn mix(&self) -> Mix {
         Mix {
@@ -285,7 +283,7 @@ impl MixedRecipe {
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> MixedLmConfig {
-        MixedLmConfig::new(text_vocabulary, vec![self.codec.latent_dim])
+        MixedLmConfig::new(text_vocabulary, vec![self.codec.spec().dim])
             .with_tied(self.text.tied)
             .with_sizes(self.lm.sizes())
     }

@@ -3,15 +3,19 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::codec_audio::{Codec, DecoderState, EncoderState};
+use latentlm::codec_audio::Codec;
 use latentlm::core::bundle::load_module;
-use latentlm::{LatentCodec, StreamingCodec, core::SignalLayout};
+use latentlm::core::{LatentCodecConfig, SignalLayout};
+use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
 use crate::error::PipelineError;
 use crate::run::{RunFolder, ema_file};
 use crate::tensors::host_values;
+
+type EncoderState = <Codec as StreamingCodec>::EncoderState;
+pub(super) type DecoderState = <Codec as StreamingCodec>::DecoderState;
 
 /// Latents that are encoded or decoded at once: what that takes does not grow with the sound.
 const CHUNK: usize = 64;

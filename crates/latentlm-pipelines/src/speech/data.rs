@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use latentlm::core::LatentCodecConfig;
 use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset, SpokenWord};
 use latentlm_data::{DataError, KnownText, Split, TextTokenizer};
 
@@ -61,7 +62,7 @@ impl SpeechData {
             |split| SpeechDataset::open_within(path, recipe.speech_spec(), split, recipe.bounds());
         let (train, test) = (open(Split::Train)?, open(Split::Test)?);
         let composer = match Composer::new(&train) {
-            Ok(composer) => Some(composer.on_grid(recipe.codec.hop_samples())),
+            Ok(composer) => Some(composer.on_grid(recipe.codec.signal().hop_samples)),
             // Sentences are no words to compose of, which matters only where that is asked for.
             Err(DataError::NoWords { .. }) if recipe.data.composed == 0 => None,
             Err(error) => return Err(error.into()),

@@ -4,8 +4,7 @@
 use burn::config::Config;
 use latentlm::SpeechLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
-use latentlm::core::Precision;
-use latentlm::core::{SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, PartConfig, Precision, SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
 use latentlm_data::TokenizerKind;
 use latentlm_data::speech::{SpeechBounds, SpeechSpec};
@@ -13,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::recipe::{LmConfig, Recipe, StageConfig};
+
+/// The shipped recipe that the default is.
+const PRESET: &str = "tts/voice";
 
 /// A complete speech recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -138,10 +140,8 @@ impl Default for SpeechRecipe {
                 history_dropout: 0.2,
                 aligned: true,
             },
-            codec: default_codec(),
-            codec_loss: CodecLossConfig::new()
-                .with_waveform_weight(10.0)
-                .with_kl_weight(0.03),
+            codec: CodecConfig::preset(PRESET),
+            codec_loss: CodecLossConfig::preset(PRESET),
             codec_train: stage.clone(),
             lm: LmConfig {
                 width: 256,
@@ -175,21 +175,6 @@ impl Default for SpeechRecipe {
     }
 }
 
-/// 16 kHz, 25 latents a second.
-fn default_codec() -> CodecConfig {
-    CodecConfig::new()
-        .with_sample_rate_hz(16_000)
-        .with_latent_dim(256)
-        .with_frames_per_latent(2)
-        .with_signal_rms(0.1)
-        .with_ratios(vec![20, 4, 4])
-        .with_depths(vec![0, 3, 4, 3])
-        .with_width(16)
-        .with_widths(vec![8, 64, 128, 256])
-        .with_layer_scale(0.1)
-        .with_vae_std(0.5)
-}
-
 impl Recipe for SpeechRecipe {
     const COMMAND: &'static str = "train-tts";
 
@@ -198,10 +183,8 @@ impl Recipe for SpeechRecipe {
     }
 
     fn validate(&self) -> Result<(), PipelineError> {
-        self.codec.validate().map_err(latentlm::ModelError::from)?;
-        self.codec_loss
-            .validate()
-            .map_err(latentlm::ModelError::from)?;
+        self.codec.validate()?;
+        self.codec_loss.validate()?;
         self.codec_train.validate("codec_train")?;
         self.lm_train.validate("lm_train")?;
         self.model(1).validate()?;
@@ -245,7 +228,7 @@ impl Recipe for SpeechRecipe {
                 "lm_train.batch_size must be 1: data.pack_positions says how long a pack is",
             );
         }
-        if self.codec.channels != 1 {
+        if self.codec.signal().channels != 1 {
             return fail("codec.channels must be 1: speech is trained in mono");
         }
         Ok(())
@@ -256,7 +239,7 @@ impl SpeechRecipe {
     /// What recordings are brought to.
     pub fn speech_spec(&self) -> SpeechSpec {
         SpeechSpec {
-            sample_rate_hz: self.codec.sample_rate_hz,
+            sample_rate_hz: self.codec.signal().sample_rate_hz,
             loudness_dbfs: Some(self.data.loudness_dbfs),
             trim_silence: self.data.trim_silence,
             min_seconds: self.data.min_seconds,
@@ -274,7 +257,8 @@ impl SpeechRecipe {
 
     /// Latents a second.
     pub fn frame_rate_hz(&self) -> f64 {
-        f64::from(self.codec.sample_rate_hz) / self.codec.hop_samples() as f64
+        let sound = self.codec.signal();
+        f64::from(sound.sample_rate_hz) / sound.hop_samples as f64
     }
 
     /// Latents of the pieces that the codec is trained on.
@@ -289,7 +273,7 @@ impl SpeechRecipe {
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> SpeechLmConfig {
-        SpeechLmConfig::new(text_vocabulary, self.codec.latent_dim)
+        SpeechLmConfig::new(text_vocabulary, self.codec.spec().dim)
             .with_aligned(self.text.aligned)
             .with_sizes(self.lm.sizes())
     }

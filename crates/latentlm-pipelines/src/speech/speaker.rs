@@ -5,15 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::codec_audio::{Codec, DecoderState};
+use latentlm::codec_audio::Codec;
+use latentlm::core::LatentCodecConfig;
 use latentlm::core::bundle::{io_error, load_module};
-use latentlm::{
-    LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec, core::SignalLayout,
-};
+use latentlm::{LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec};
 use latentlm_data::speech::read_audio;
 use latentlm_data::{KnownText, TextTokenizer, Unheard};
 
-use super::codec::decode;
+use super::codec::{DecoderState, decode};
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
 use crate::error::PipelineError;
@@ -126,10 +125,7 @@ impl Speaker {
 
     /// Samples a second.
     pub fn sample_rate_hz(&self) -> u32 {
-        match self.codec.spec().layout {
-            SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
-            SignalLayout::Grid { .. } => self.recipe.codec.sample_rate_hz,
-        }
+        self.recipe.codec.signal().sample_rate_hz
     }
 
     /// A voice to go on with, from a sound file of any rate and its words, brought to what the model

@@ -2,9 +2,12 @@
 
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, DataError, ImageDataset};
-use latentlm_pipelines::{DataConfig, HostBatch, StageConfig};
+use latentlm_pipelines::{DataConfig, HostBatch, Recipe, RunFolder, StageConfig};
+
+use crate::error::TrainError;
 
 /// Batches decoded ahead of their use.
 const AHEAD: usize = 2;
@@ -42,14 +45,19 @@ impl Batches {
         });
         Self { receiver }
     }
-}
 
-impl Iterator for Batches {
-    type Item = Result<HostBatch, DataError>;
-
-    /// The next batch; `None` after the last.
-    fn next(&mut self) -> Option<Self::Item> {
-        self.receiver.recv().ok()
+    /// The next batch, `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// If a picture can't be decoded, or there are no more batches.
+    pub fn next_batch<R: Recipe>(
+        &self,
+        run: &RunFolder<R>,
+        device: &Device,
+    ) -> Result<Tensor<4>, TrainError> {
+        let batch = self.receiver.recv();
+        let batch = batch.map_err(|_| run.error("the thread that decodes pictures ended"))?;
+        Ok(batch?.tensor(device))
     }
 }
 
@@ -87,9 +95,11 @@ mod tests {
         let recipe = ImageRecipe::resolve(None, &overrides.map(String::from)).unwrap();
         let batches = |seed: u64, first: u64| {
             let stage = &recipe.codec_train;
-            let mut batches = Batches::start(dataset.clone(), &recipe.data, stage, seed, first);
-            let next = || batches.next().map(|batch| batch.unwrap().pixels);
-            std::iter::from_fn(next).collect::<Vec<Vec<f32>>>()
+            let batches = Batches::start(dataset.clone(), &recipe.data, stage, seed, first);
+            let batches = batches.receiver.iter();
+            batches
+                .map(|batch| batch.unwrap().pixels)
+                .collect::<Vec<Vec<f32>>>()
         };
         let all = batches(1, 0);
         assert_eq!(all.len(), 12);

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
-use latentlm::{LatentHead, MixedLm, MixedLoss, RandomStream};
+use latentlm::{LatentCodec, LatentHead, MixedLm, MixedLoss, RandomStream};
 use latentlm_data::sequence::{Document, Layout};
 use latentlm_data::{MixedCorpus, PICTURES, PackOrder, TextTokenizer};
 use latentlm_eval::{CaptionScore, Perplexity, Sample};

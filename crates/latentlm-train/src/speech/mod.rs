@@ -8,4 +8,3 @@ mod stage_codec;
 mod stage_lm;
 
 pub use run::train_speech;
-pub use stage_codec::Part as CodecPart;

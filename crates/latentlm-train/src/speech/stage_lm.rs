@@ -409,7 +409,7 @@ impl Stage for LmStage<'_> {
             self.context.run.file(&name)
         };
         let sounds: Vec<Vec<f32>> = sounds.into_iter().map(|sound| sound.samples).collect();
-        save_spectrograms(&sounds, &file("png"), &self.context.device)?;
+        save_spectrograms(&sounds, &file("png"))?;
         let rate = self.context.recipe.codec.sample_rate_hz;
         let pause = vec![0.0; rate as usize / 4];
         write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?;

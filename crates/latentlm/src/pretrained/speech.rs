@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use latentlm_codec_audio::AudioSigmaVae;
 use latentlm_core::bundle::BundleWriter;
+use latentlm_core::{LatentCodecConfig, PartConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
