@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use latentlm_compare::{CompareRecipe, SigmaRecipe};
 use latentlm_pipelines::{ImageRecipe, Recipe};
 
+/// The README's code, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)

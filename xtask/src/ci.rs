@@ -13,6 +13,9 @@ use crate::{check_devices, test};
 #[command(after_help = "Example: cargo xtask ci")]
 pub struct Args {}
 
+/// Members that are no libraries.
+const NOT_PUBLISHED: [&str; 3] = ["latentlm-cli", "latentlm-tests", "xtask"];
+
 struct Step {
     name: &'static str,
     command: Command,
@@ -87,6 +90,7 @@ fn steps() -> Vec<Step> {
         ),
         step("test", test::workspace_tests()),
         step("docs", docs()),
+        step("package", package()),
         step("check wgpu, vulkan, cuda", check_devices::check()),
     ]
 }
@@ -100,6 +104,17 @@ fn with(args: &[&str]) -> Command {
 fn docs() -> Command {
     let mut command = with(&["doc", "--workspace", "--no-deps"]);
     command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command
+}
+
+/// The library crates as they would be published. Nothing is built; what a crate names that a registry
+/// would not have (a path without a version, a file outside its folder) fails.
+fn package() -> Command {
+    let mut command = with(&["package", "--workspace", "--no-verify", "--no-metadata"]);
+    command.args(["--allow-dirty", "--offline"]);
+    for name in NOT_PUBLISHED {
+        command.args(["--exclude", name]);
+    }
     command
 }
 

@@ -6,6 +6,21 @@
 //! - [`packed`]: documents of tokens and latents as one sequence.
 //! - [`Whitener`]: the statistics that precede both, saved with the model.
 //!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use latentlm_adapters::{LabelAdapterConfig, LatentAdapterConfig};
+//! use latentlm_core::ModalityAdapter;
+//!
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
+//! let labels = LabelAdapterConfig::new(10, 64).init(&device);
+//! let latents = LatentAdapterConfig::new(8, 64).init(&device);
+//! // A class and the 16 latents of a picture become one sequence of 17 positions.
+//! let class = labels.embed(Tensor::<1, Int>::from_ints([3], &device)); // [1, 1, 64]
+//! let picture = latents.whiten(Tensor::<3>::zeros([1, 16, 8], &device));
+//! let sequence = Tensor::cat(vec![class, latents.embed(picture)], 1);
+//! assert_eq!(sequence.dims(), [1, 17, 64]);
+//! ```
+//!
 //! Letters in shapes: `B` batch, `T` positions, `Z` latent dimension, `D` width, `V`
 //! vocabulary.
 

@@ -10,7 +10,7 @@
 //! use latentlm_backbone::TransformerConfig;
 //! use latentlm_core::CausalBackbone;
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let backbone = TransformerConfig::new(64, 2, 4).with_kv_heads(2).init(&device);
 //! let x = Tensor::<3>::zeros([1, 5, 64], &device);
 //! let whole = backbone.forward(x.clone());

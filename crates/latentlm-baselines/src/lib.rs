@@ -15,7 +15,7 @@
 //! use latentlm_baselines::{DenoiserSizes, DitConfig};
 //! use latentlm_core::{RandomStream, SampleOptions};
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let sizes = DenoiserSizes::new().with_width(32).with_depth(1).with_heads(4);
 //! let model = DitConfig::new(10, 16, 8).with_sizes(sizes).init(&device);
 //! let labels = Tensor::<1, Int>::from_ints([3, 7], &device);

@@ -1,5 +1,25 @@
 //! Workloads that are timed against PyTorch. Each is described by numbers, which the other side
 //! builds the same work from, and run one unit at a time by whoever keeps the clock.
+//!
+//! ```no_run
+//! use std::time::Instant;
+//!
+//! use latentlm_bench::WORKLOADS;
+//!
+//! # fn main() -> Result<(), latentlm::DeviceError> {
+//! let device = latentlm::device("cpu")?; // with the feature `cpu` of `latentlm`
+//! for (name, workload) in WORKLOADS {
+//!     let mut unit = workload.prepare(&device);
+//!     unit(); // the first warms up
+//!     let started = Instant::now();
+//!     unit();
+//!     println!("{name}: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Letters in shapes: `B` batch, `T` latents, `Z` numbers a latent.
 
 mod decode;
 mod image;

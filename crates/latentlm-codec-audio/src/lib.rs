@@ -10,7 +10,7 @@
 //! use latentlm_codec_audio::{CodecConfig, DecoderState};
 //! use latentlm_core::{LatentCodec, LatentCodecConfig, StreamingCodec};
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let codec = CodecConfig::new()
 //!     .with_ratios(vec![2, 4])
 //!     .with_depths(vec![1, 1, 1])

@@ -6,7 +6,7 @@
 //! use latentlm_codec_image::{Architecture, CodecConfig};
 //! use latentlm_core::{LatentCodec, LatentCodecConfig};
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let codec = CodecConfig::default().with_architecture(Architecture::Vit).init(&device);
 //! let pictures = Tensor::<4>::zeros([2, 1, 32, 32], &device);
 //! let latents = codec.encode(pictures).mode();

@@ -1,6 +1,31 @@
 //! Comparisons on equal terms: LatentLM with its rivals (paper §3), the sigma-VAE with a learned
 //! variance, ways of sampling. Each trains with the stages of `latentlm-train` and writes a table and a
 //! figure into its run's folder.
+//!
+//! ```no_run
+//! use latentlm_compare::{CompareRecipe, compare_image};
+//! use latentlm_pipelines::Recipe;
+//! use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = RunOptions {
+//!     path: "runs/compare".into(),
+//!     resume: false,
+//!     device: latentlm::device("cpu")?, // with the feature `cpu` of `latentlm`
+//!     more_devices: Vec::new(),
+//!     progress: ProgressMode::Plain,
+//!     interrupter: Interrupter::new(),
+//!     within: String::new(),
+//! };
+//! if let RunEnd::Finished { report, .. } = compare_image(CompareRecipe::resolve(None, &[])?, options)? {
+//!     println!("{}", report.display());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `I` images, `T` latents, `Z` numbers a
+//! latent, `N` rows of all latents of a batch.
 
 mod mixed_measure;
 mod mixed_part;

@@ -76,10 +76,25 @@ pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError
 /// If the file can't be read or does not fit.
 pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> {
     File::open(path).map_err(io_error("read", path))?;
+    load(module, SafetensorsStore::from_file(path), path)
+}
+
+/// Loads a module's parameters from the bytes of a safetensors file, as [`load_module`] does from a file.
+/// Errors call the bytes `name`.
+///
+/// # Errors
+/// If the bytes are damaged or do not fit.
+pub fn load_module_from_bytes<M: Module>(
+    module: M,
+    bytes: Vec<u8>,
+    name: &Path,
+) -> Result<M, BundleError> {
+    load(module, SafetensorsStore::from_bytes(Some(bytes)), name)
+}
+
+fn load<M: Module>(module: M, store: SafetensorsStore, path: &Path) -> Result<M, BundleError> {
     let mut module = module;
-    let mut store = SafetensorsStore::from_file(path)
-        .allow_partial(true)
-        .validate(false);
+    let mut store = store.allow_partial(true).validate(false);
     let result = module
         .load_from(&mut store)
         .map_err(|source| BundleError::Damaged {
@@ -268,6 +283,9 @@ mod tests {
         save_module(&saved, &path).unwrap();
         let loaded = load_module(linear(2, 3, 5), &path).unwrap();
         assert_eq!(saved.weight.to_data(), loaded.weight.to_data());
+        let bytes = fs::read(&path).unwrap();
+        let loaded = load_module_from_bytes(linear(3, 3, 5), bytes, &path).unwrap();
+        assert_eq!(saved.weight.to_data(), loaded.weight.to_data());
     }
 
     #[test]
@@ -306,12 +324,16 @@ mod tests {
         save_module(&linear(1, 30, 50), &path).unwrap();
         let bytes = fs::read(&path).unwrap();
         for keep in [bytes.len() / 2, 40, 3, 0] {
-            fs::write(&path, &bytes[..keep]).unwrap();
-            let error = load_module(linear(1, 30, 50), &path).unwrap_err();
-            assert!(
-                matches!(error, BundleError::Damaged { .. }),
-                "{keep}: {error}"
-            );
+            let part = bytes[..keep].to_vec();
+            fs::write(&path, &part).unwrap();
+            let of_file = load_module(linear(1, 30, 50), &path);
+            let of_bytes = load_module_from_bytes(linear(1, 30, 50), part, &path);
+            for error in [of_file.unwrap_err(), of_bytes.unwrap_err()] {
+                assert!(
+                    matches!(error, BundleError::Damaged { .. }),
+                    "{keep}: {error}"
+                );
+            }
         }
     }
 

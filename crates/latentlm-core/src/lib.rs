@@ -7,6 +7,23 @@
 //! `Codec` ([`LatentCodec`]), `CodecConfig` ([`LatentCodecConfig`]), `CodecLossConfig`
 //! ([`CodecObjectiveConfig`]) and `CodecError` ([`PartConfig::Error`] of both).
 //!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use latentlm_core::{NoiseScale, Posterior, RandomStream};
+//!
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
+//! let mut random = RandomStream::new(1);
+//! // What an encoder returns: a mean, and noise of a scale that is drawn, not learned (paper §2.3).
+//! let posterior = Posterior {
+//!     mean: Tensor::<3>::zeros([2, 16, 8], &device),
+//!     noise: NoiseScale::PerSample { std: 0.5 },
+//! };
+//! let scale = random.normal([2], &device);
+//! let noise = random.normal([2, 16, 8], &device);
+//! let latents = posterior.sample(scale, noise); // [2, 16, 8]
+//! assert_eq!(latents.dims(), posterior.mode().dims());
+//! ```
+//!
 //! # Letters in shapes
 //!
 //! `B` batch, `T` positions (frames), `D` model width, `C` channels, `Z` latent dimension,

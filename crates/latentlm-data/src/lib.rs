@@ -11,6 +11,9 @@
 //! println!("{} pictures, the first is a {}", digits.len(), digits.classes()[first.label as usize]);
 //! # Ok::<(), latentlm_data::DataError>(())
 //! ```
+//!
+//! Pictures and plain text are always there; recordings stand behind the feature `sound`, vocabularies and
+//! documents of text and pictures behind `text`, BMP, GIF and TIFF pictures behind `formats`. All are on by default.
 
 mod caught;
 mod check;
@@ -18,21 +21,28 @@ mod csv;
 mod dataset;
 mod error;
 mod folder;
+#[cfg(feature = "text")]
 mod growth;
 mod idx;
 mod jpeg;
+#[cfg(any(feature = "sound", feature = "text"))]
 mod known;
 mod latents;
 mod metadata;
+#[cfg(feature = "text")]
 mod mixed;
+#[cfg(any(feature = "sound", feature = "text"))]
 mod normal;
 mod options;
 mod order;
 mod picture;
 mod plain;
 mod sheet;
+mod skipped;
+#[cfg(feature = "sound")]
 pub mod speech;
 mod split;
+#[cfg(feature = "text")]
 mod text;
 mod verify;
 mod walk;
@@ -40,14 +50,19 @@ mod walk;
 pub use check::{CheckReport, ClassCount, Problem, check, check_with, is_pictures};
 pub use dataset::{DatasetKind, ImageDataset, ImageSample, Split};
 pub use error::DataError;
+#[cfg(any(feature = "sound", feature = "text"))]
 pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;
 pub use latents::LatentCache;
+#[cfg(feature = "text")]
 pub use mixed::{Caption, Mix, MixedCorpus, PICTURES};
+#[cfg(any(feature = "sound", feature = "text"))]
 pub use normal::normal_text;
 pub use options::ReadOptions;
 pub use order::{BatchOrder, PackOrder};
 pub use picture::{ImageSpec, read_picture};
 pub use plain::PlainText;
+pub use skipped::Skipped;
+#[cfg(feature = "text")]
 pub use text::{TextLimits, TextTokenizer, TokenizerKind};
 pub use walk::{LeftOut, Reason};

@@ -119,12 +119,25 @@ impl TextTokenizer {
         file.take(most.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(io_error("read", path))?;
+        Self::from_bytes_within(&bytes, path, limits)
+    }
+
+    /// Reads the bytes of a `tokenizer.json`, within the default [`TextLimits`]; errors call them `name`.
+    ///
+    /// # Errors
+    /// If they are no tokenizer or ask for too much.
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, DataError> {
+        Self::from_bytes_within(bytes, name, TextLimits::default())
+    }
+
+    fn from_bytes_within(bytes: &[u8], path: &Path, limits: TextLimits) -> Result<Self, DataError> {
+        let most = limits.file_bytes;
         if bytes.len() as u64 > most {
             let reason = format!("is larger than {most} bytes, the most that a tokenizer may have");
             return Err(DataError::malformed(path, reason));
         }
         let none = |error: String| DataError::malformed(path, format!("is no tokenizer: {error}"));
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let read = caught(|| parse(bytes, limits)).and_then(|read| read);
         let tokenizer = read.map_err(none)?;
         if tokenizer.vocabulary > limits.vocabulary {
@@ -340,10 +353,15 @@ mod tests {
             let text = "nine five";
             assert_eq!(read.encode(text).unwrap(), tokenizer.encode(text).unwrap());
             assert_eq!(read.vocabulary(), tokenizer.vocabulary());
+            let bytes = std::fs::read(&path).unwrap();
+            let read = TextTokenizer::from_bytes(&bytes, &path).unwrap();
+            assert_eq!(read.encode(text).unwrap(), tokenizer.encode(text).unwrap());
         }
         std::fs::write(&path, "{}").unwrap();
         let message = TextTokenizer::read(&path).unwrap_err().to_string();
         assert!(message.contains("no tokenizer"), "{message}");
+        let message = TextTokenizer::from_bytes(b"{}", &path).unwrap_err();
+        assert!(message.to_string().contains("no tokenizer"), "{message}");
     }
 
     /// Invisible differences make no other tokens, in training and in use.

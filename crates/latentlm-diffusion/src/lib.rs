@@ -6,7 +6,7 @@
 //! use latentlm_core::{LatentHead, RandomStream, SampleOptions};
 //! use latentlm_diffusion::DiffusionHeadConfig;
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let head = DiffusionHeadConfig::new(8, 64).init(&device);
 //! let mut random = RandomStream::new(0);
 //! let hidden = random.normal([2, 64], &device);

@@ -14,6 +14,9 @@
 //! let (original, copy) = ([0.5f32; 64], [0.48f32; 64]);
 //! assert!((psnr(&original, &copy, 2.0) - 40.0).abs() < 1e-3);
 //! ```
+//!
+//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `D` features of a picture, `N` pictures that
+//! are compared with each other, `T` latents, `Z` numbers a latent.
 
 mod error;
 mod image;

@@ -92,6 +92,7 @@ impl Sight {
 #[derive(Debug, Clone)]
 pub struct Rotary {
     /// `[T, E / 2]`
+    #[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
     pub(crate) pairs: [Tensor<2>; 2],
     /// `[1, T, 1, E]`
     numbers: [Tensor<4>; 2],

@@ -3,17 +3,17 @@
 //! training.
 //!
 //! A *pipeline* is a codec, a language model and, where there is text, a vocabulary, loaded from one
-//! checkpoint folder: [`Generator`] draws pictures of a class, [`Speaker`] says texts, [`Artist`]
+//! [`Checkpoint`], a folder or its files in memory: [`Generator`] draws pictures of a class, [`Speaker`] says texts, [`Artist`]
 //! draws, captions and writes.
 //!
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use burn::tensor::Device;
 //! use latentlm_pipelines::{Generator, image_grid, save_png};
 //!
-//! # fn main() -> Result<(), latentlm_pipelines::PipelineError> {
-//! let generator = Generator::from_run(Path::new("runs/mnist"), &Device::default())?;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = latentlm::device("cpu")?; // with the feature `cpu`
+//! let generator = Generator::from_run(Path::new("runs/mnist"), &device)?;
 //! let options = generator.manifest.recipe.sample_options();
 //! let sevens = generator.draw(&[7; 16], &options, 5)?; // [16, 1, 32, 32]
 //! save_png(&image_grid(sevens, 4, 2), Path::new("sevens.png"))?;
@@ -21,21 +21,29 @@
 //! # }
 //! ```
 //!
+//! Pictures of classes are always there; [`Speaker`] and [`SpeechCodec`] stand behind the feature `speech`,
+//! [`Artist`] behind `mllm`, both on by default: without them a program compiles a quarter fewer packages.
+//! Backends are features too, off by default: `cpu`, `wgpu`, `vulkan`, `cuda`.
+//!
 //! Letters of shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
 //! numbers a latent.
 
+mod checkpoint;
 mod data;
 mod error;
 mod image;
 mod metrics;
+#[cfg(feature = "mllm")]
 mod mllm;
 mod recipe;
 mod run;
 mod schedule;
 pub mod skipped;
+#[cfg(feature = "speech")]
 mod speech;
 mod tensors;
 
+pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
 pub use error::PipelineError;
 pub use image::{
@@ -43,6 +51,7 @@ pub use image::{
     load_image_codec, png_bytes, read_all, read_evenly, save_png,
 };
 pub use metrics::{MetricLine, MetricsLog, series};
+#[cfg(feature = "mllm")]
 pub use mllm::{
     Artist, Generated, Made, MixConfig, MixedData, MixedRecipe, MixedSampleConfig, MixedTextConfig,
     PromptPiece, Texts, TokenWeights,
@@ -51,6 +60,7 @@ pub use recipe::{LmConfig, Recipe, StageConfig};
 pub use run::{Manifest, RunFolder, ema_file, weights_file};
 pub use schedule::{EmaDecay, LearningRate};
 pub use skipped::SkippedList;
+#[cfg(feature = "speech")]
 pub use speech::{
     HeldOutUtterance, SpeakConfig, Speaker, SpeakingTimes, Speech, SpeechCodec, SpeechData,
     SpeechDataConfig, SpeechRecipe, TextConfig, Voice, hop_samples, load_speech_codec, reconstruct,

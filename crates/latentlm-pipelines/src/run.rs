@@ -21,6 +21,8 @@ use crate::recipe::Recipe;
 
 /// Version of the checkpoint format; a change of it refuses older checkpoints with a clear line.
 const FORMAT_VERSION: u32 = 1;
+/// What a checkpoint says of itself, among its files.
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// Checkpoints of a stage that are kept.
 const KEPT: usize = 2;
 
@@ -73,14 +75,22 @@ impl<R: Recipe> Manifest<R> {
     /// # Errors
     /// If there is none or it is damaged or of another format.
     pub fn read(folder: &Path) -> Result<Self, PipelineError> {
-        let path = folder.join("manifest.json");
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let path = folder.join(MANIFEST);
+        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        Self::from_bytes(&bytes, &path)
+    }
+
+    /// Reads the bytes of a manifest; errors call them `name`.
+    ///
+    /// # Errors
+    /// If they are damaged or of another format.
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, PipelineError> {
         let broken = |reason: String| PipelineError::Run {
-            path: path.clone(),
+            path: name.to_owned(),
             reason,
         };
         let manifest: Self =
-            serde_json::from_str(&text).map_err(|e| broken(format!("damaged manifest: {e}")))?;
+            serde_json::from_slice(bytes).map_err(|e| broken(format!("damaged manifest: {e}")))?;
         if manifest.format_version != FORMAT_VERSION {
             return Err(broken(format!(
                 "checkpoint format {}, this program reads {FORMAT_VERSION}",
@@ -205,7 +215,7 @@ impl<R: Recipe> RunFolder<R> {
         let bundle = BundleWriter::begin(&folder.join(&name))?;
         fill(&bundle)?;
         let json = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        bundle.write("manifest.json", &json)?;
+        bundle.write(MANIFEST, &json)?;
         let written = bundle.commit()?;
         write_atomically(&folder.join("latest"), name.as_bytes())?;
         self.remove_old(&folder);

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::{io_error, write_atomically};
-use latentlm_data::speech::Skipped;
+use latentlm_data::Skipped;
 
 use crate::error::PipelineError;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use latentlm_data::speech::Skipped;
+use latentlm_data::Skipped;
 use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, StageConfig, TrainingData};
 
 use crate::error::TrainError;

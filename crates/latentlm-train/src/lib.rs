@@ -3,6 +3,32 @@
 //! The step loop is this crate's own (`docs/decisions/0001-step-loop.md`); Burn's training crate
 //! gives the terminal dashboard and the interrupter, its optimizer crate AdamW and gradient
 //! accumulation.
+//!
+//! ```no_run
+//! use latentlm_pipelines::{ImageRecipe, Recipe};
+//! use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, train_image};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The recipe of the digits with fewer steps; a file of configs/ would come first.
+//! let recipe = ImageRecipe::resolve(None, &["lm_train.steps=600".into()])?;
+//! let options = RunOptions {
+//!     path: "runs/digits".into(),
+//!     resume: false,
+//!     device: latentlm::device("cpu")?, // with the feature `cpu` of `latentlm`
+//!     more_devices: Vec::new(),
+//!     progress: ProgressMode::Plain,
+//!     interrupter: Interrupter::new(),
+//!     within: String::new(),
+//! };
+//! if let RunEnd::Finished { report, .. } = train_image(recipe, options)? {
+//!     println!("{}", report.display());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, or rows of all latents
+//! of a batch, `T` latents, `Z` numbers a latent.
 
 mod adamw;
 mod adamw_record;

@@ -10,6 +10,26 @@
 //! Every kind with weights also writes them out again in the reference's naming and compares the
 //! bytes. What a case holds is described in `docs/reference.md`. Nothing here knows a particular
 //! case: sizes, depths, steps and scales are read from its files.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use latentlm_verify::{cases, verify};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = latentlm::device("cpu")?; // with the feature `cpu` of `latentlm`
+//! for case in cases(Path::new("tests/fixtures"))? {
+//!     let report = verify(&case, &device, 1.0)?;
+//!     for compared in &report.comparisons {
+//!         println!("{}: {:e}, at most {:e}", compared.name, compared.error, compared.bound);
+//!     }
+//!     assert!(report.passed());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Letters in shapes: `B` batch, `C` channels, `S x S` the grid of an image's latents.
 
 mod case;
 mod error;

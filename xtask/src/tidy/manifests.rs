@@ -1,5 +1,7 @@
 //! Rules for the dependencies between crates.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{TextFile, assert_none, text_files};
@@ -29,8 +31,14 @@ const SPOKES_MAY_USE: [&str; 5] = [
     "serde",
     "thiserror",
 ];
-/// The crates that may name a backend: the binary, which picks it, and the kernels written for it.
-const NAMES_BACKENDS: [&str; 2] = ["latentlm-cli", "latentlm-kernels"];
+/// The crates with features of backends: the binary, which picks one, the kernels written for them, and
+/// the two that programs of others import, which pass them through.
+const NAMES_BACKENDS: [&str; 4] = [
+    "crates/latentlm/",
+    "crates/latentlm-cli/",
+    "crates/latentlm-kernels/",
+    "crates/latentlm-pipelines/",
+];
 const BINARIES: [&str; 2] = ["latentlm-cli", "xtask"];
 const BINARIES_ONLY: [&str; 2] = ["anyhow", "ctrlc"];
 /// The crates that parse words, or say which there are.
@@ -218,10 +226,11 @@ fn no_library_picks_a_backend() {
         (d.name == "burn").then(|| format!("enables burn/{backend}"))
     });
     let mut violations = Vec::new();
-    for file in manifests()
-        .iter()
-        .filter(|file| !NAMES_BACKENDS.iter().any(|name| file.name.contains(name)))
-    {
+    for file in manifests().iter().filter(|file| {
+        !NAMES_BACKENDS
+            .iter()
+            .any(|name| file.name.starts_with(name))
+    }) {
         for (number, line) in file.lines() {
             let backend = BACKENDS
                 .iter()
@@ -232,6 +241,25 @@ fn no_library_picks_a_backend() {
     assert_none("the binary's features alone pick a backend", &violations);
 }
 
+/// Features add up over a build: a library with a default backend turns it on for everybody.
+#[test]
+fn no_library_has_a_default_backend() {
+    let mut violations = Vec::new();
+    for file in manifests()
+        .iter()
+        .filter(|file| !file.name.starts_with("crates/latentlm-cli/"))
+    {
+        let defaults = file
+            .lines()
+            .filter(|(_, line)| line.starts_with("default ="));
+        for (number, line) in defaults {
+            let backend = BACKENDS.iter().find(|b| line.contains(&format!("\"{b}\"")));
+            violations.extend(backend.map(|b| format!("{}:{number}: {b}", file.name)));
+        }
+    }
+    assert_none("backends of libraries are off by default", &violations);
+}
+
 #[test]
 fn xtask_builds_in_seconds() {
     check("xtask contains no tensors", |d| {
@@ -239,6 +267,51 @@ fn xtask_builds_in_seconds() {
         let wrong = d.of == "xtask" && !may_use.contains(&d.name.as_str());
         wrong.then(|| format!("may not use {}", d.name))
     });
+}
+
+/// Packages that a program on the CPU compiles for `latentlm-pipelines`, its build scripts' too.
+fn packages_of_pipelines(options: &[&str]) -> BTreeSet<String> {
+    let output = cargo()
+        .args(["tree", "--package", "latentlm-pipelines"])
+        .args(["--edges", "normal,build", "--prefix", "none"])
+        // One target, so that every machine counts alike.
+        .args(["--features", "cpu", "--target", "x86_64-unknown-linux-gnu"])
+        .args(options)
+        .output()
+        .expect("cargo starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    // A package that stands above with all that it needs has a mark behind it.
+    let lines = lines
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// A program that uses a trained model compiles no training, no rivals, and for pictures alone nothing
+/// of sound and text.
+#[test]
+fn using_a_model_compiles_little() {
+    let pictures = packages_of_pipelines(&["--no-default-features"]);
+    let all = packages_of_pipelines(&[]);
+    for (packages, limit) in [(&pictures, 200), (&all, 265)] {
+        let count = packages.len();
+        assert!(count <= limit, "{count} packages, at most {limit} may be");
+        for name in ["burn-train", "latentlm-train", "latentlm-baselines"] {
+            let found = packages
+                .iter()
+                .find(|package| package.starts_with(&format!("{name} ")));
+            assert_eq!(found, None, "a program that draws compiles {name}");
+        }
+    }
+    let sound_or_text = pictures
+        .iter()
+        .find(|package| package.starts_with("symphonia") || package.starts_with("tokenizers"));
+    assert_eq!(sound_or_text, None, "a program that draws pictures alone");
 }
 
 /// One table says which version of what is used: the workspace's.

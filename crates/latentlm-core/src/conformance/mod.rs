@@ -5,7 +5,7 @@
 //! ```text
 //! use latentlm_core::conformance::{backbone, module, seeded};
 //!
-//! let device = Device::default();
+//! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let tiny = |seed| seeded(seed, &device, |device| BackboneConfig::tiny().init(device));
 //! backbone::check(&tiny(1), &device);
 //! module::save_load_is_bit_equal(&tiny(1), || tiny(2));

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::audio::{ENDINGS, OTHER_ENDINGS, ending, read_sound};
 use super::corpus::{self, Clip, SpeechBounds};
-use super::dataset::Skipped;
 use super::mixer::SoundLimits;
 use crate::check::Problem;
 use crate::dataset::Split;
 use crate::error::DataError;
 use crate::known::plain_word;
+use crate::skipped::Skipped;
 use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
 
 /// Any length is right where no recipe says otherwise.

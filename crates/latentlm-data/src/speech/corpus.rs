@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 
 use super::audio;
 use super::columns::{self, Columns, Entry};
-use super::dataset::Skipped;
 use super::finder::{Finder, leads_outside};
 use super::mixer::SoundLimits;
 use super::table::{plain_lines, rows, separator};
@@ -18,6 +17,7 @@ use super::tree;
 use crate::dataset::Split;
 use crate::error::{DataError, io_error};
 use crate::normal::normal_text;
+use crate::skipped::Skipped;
 use crate::walk::{WalkOptions, open_regular, read_text, walk};
 
 /// What a corpus may ask of the machine.

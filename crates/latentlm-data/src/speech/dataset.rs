@@ -1,6 +1,6 @@
 //! One type for every corpus of speech.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::audio::{Audio, RATES_HZ, read_sound};
@@ -9,6 +9,7 @@ use super::loudness::{normalise, trim_silence};
 use super::mixer::SoundLimits;
 use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
+use crate::skipped::Skipped;
 
 /// Silence left at both ends where it is trimmed.
 const KEPT_SECONDS: f64 = 0.05;
@@ -80,28 +81,6 @@ pub struct Utterance {
     pub text: String,
     /// Who says it.
     pub speaker: String,
-}
-
-/// A recording that was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// The file.
-    pub path: PathBuf,
-    /// Why.
-    pub reason: String,
-}
-
-impl Skipped {
-    /// A recording that can't be used because of an error about it.
-    pub fn of(path: &Path, error: &DataError) -> Self {
-        let reason = match error {
-            // The path stands beside it.
-            DataError::Malformed { reason, .. } => reason.clone(),
-            error => error.to_string(),
-        };
-        let path = path.to_owned();
-        Self { path, reason }
-    }
 }
 
 /// An opened corpus. Recordings are decoded when asked for; a clone is cheap.

@@ -17,11 +17,12 @@ mod tree;
 mod vocabulary;
 mod wav;
 
+pub use crate::skipped::Skipped;
 pub use audio::{Audio, read_audio, read_audio_within};
 pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use compose::{Composed, Composer, Composition, SpokenWord};
 pub use corpus::SpeechBounds;
-pub use dataset::{Skipped, SpeechDataset, SpeechSpec, Utterance};
+pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};
 pub use mixer::SoundLimits;

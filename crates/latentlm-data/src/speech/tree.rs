@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use super::corpus::{Clip, Listing, SpeechBounds, clip, name_of, within};
-use super::dataset::Skipped;
 use super::finder::Finder;
 use super::table::plain_lines;
 use crate::dataset::Split;
 use crate::error::DataError;
+use crate::skipped::Skipped;
 use crate::walk::{WalkOptions, read_text, walk};
 
 /// Endings of transcripts: LibriSpeech's and LibriTTS's.

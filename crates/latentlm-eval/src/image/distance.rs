@@ -3,12 +3,14 @@
 //! Burn's own (feature `vision` of its training crate) bring a downloader and a PyTorch reader
 //! into every build, and its Frechet distance is tied to Inception.
 
+use nalgebra::{DMatrix, DVector};
+
 /// Mean and covariance of features.
 #[derive(Debug, Clone)]
 pub struct FeatureStats {
-    mean: Vec<f64>,
-    /// Row-major, `[D, D]`.
-    covariance: Vec<f64>,
+    mean: DVector<f64>,
+    /// `[D, D]`.
+    covariance: DMatrix<f64>,
 }
 
 impl FeatureStats {
@@ -19,129 +21,70 @@ impl FeatureStats {
     pub fn measure(rows: &[Vec<f32>]) -> Self {
         assert!(rows.len() > 1, "a covariance needs two samples or more");
         let (count, dim) = (rows.len() as f64, rows[0].len());
-        let mut mean = vec![0.0; dim];
+        let mut mean = DVector::<f64>::zeros(dim);
         for row in rows {
             assert_eq!(row.len(), dim, "features of different lengths");
             for (m, v) in mean.iter_mut().zip(row) {
                 *m += f64::from(*v) / count;
             }
         }
-        let mut covariance = vec![0.0; dim * dim];
-        for row in rows {
-            let centred: Vec<f64> = row
-                .iter()
-                .zip(&mean)
-                .map(|(v, m)| f64::from(*v) - m)
-                .collect();
-            for (i, a) in centred.iter().enumerate() {
-                let line = &mut covariance[i * dim..(i + 1) * dim];
-                for (slot, b) in line.iter_mut().zip(&centred) {
-                    *slot += a * b / (count - 1.0);
-                }
-            }
-        }
+        let centred = DMatrix::from_fn(dim, rows.len(), |feature, sample| {
+            f64::from(rows[sample][feature]) - mean[feature]
+        });
+        let covariance = &centred * centred.transpose() / (count - 1.0);
         Self { mean, covariance }
     }
 }
 
-/// The Frechet distance of two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`.
+/// The Frechet distance of two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. It is no number
+/// where a feature is none.
 ///
 /// # Panics
 /// If the features differ in length.
 pub fn frechet_distance(a: &FeatureStats, b: &FeatureStats) -> f64 {
-    let dim = a.mean.len();
-    assert_eq!(dim, b.mean.len(), "features of different lengths");
-    let means: f64 = a
-        .mean
-        .iter()
-        .zip(&b.mean)
-        .map(|(x, y)| (x - y).powi(2))
-        .sum();
-    // The trace of (C1 C2)^(1/2) is that of (S C2 S)^(1/2) with S = C1^(1/2), which is symmetric.
-    let root = square_root(&a.covariance, dim);
-    let inner = product(&product(&root, &b.covariance, dim), &root, dim);
-    let (values, _) = eigen(inner, dim);
-    let cross: f64 = values.iter().map(|v| v.max(0.0).sqrt()).sum();
-    means + trace(&a.covariance, dim) + trace(&b.covariance, dim) - 2.0 * cross
+    assert_eq!(a.mean.len(), b.mean.len(), "features of different lengths");
+    let means = (&a.mean - &b.mean).norm_squared();
+    let apart = means + a.covariance.trace() + b.covariance.trace();
+    if !apart.is_finite() {
+        return f64::NAN;
+    }
+    // The trace of (C1 C2)^(1/2) is the sum of the roots of C1 C2's eigenvalues. With C1 = F Ft and
+    // C2 = G Gt these are the squares of the singular values of Ft G, and some zeros.
+    let between = factor(&a.covariance).transpose() * factor(&b.covariance);
+    if between.is_empty() {
+        return apart;
+    }
+    let squares = if between.nrows() < between.ncols() {
+        &between * between.transpose()
+    } else {
+        between.transpose() * &between
+    };
+    let values = squares.symmetric_eigenvalues();
+    let cross: f64 = values.iter().map(|value| value.max(0.0).sqrt()).sum();
+    apart - 2.0 * cross
 }
 
-fn trace(matrix: &[f64], dim: usize) -> f64 {
-    (0..dim).map(|i| matrix[i * dim + i]).sum()
-}
-
-fn product(a: &[f64], b: &[f64], dim: usize) -> Vec<f64> {
-    let mut out = vec![0.0; dim * dim];
-    for i in 0..dim {
-        for k in 0..dim {
-            let factor = a[i * dim + k];
-            for j in 0..dim {
-                out[i * dim + j] += factor * b[k * dim + j];
-            }
+/// A matrix `F` with `F Ft` a covariance and as many columns as that has rank: Cholesky's decomposition,
+/// which takes the feature with the largest variance left first. Fewer samples than features make a
+/// covariance singular, and the ordinary decomposition would fail.
+fn factor(covariance: &DMatrix<f64>) -> DMatrix<f64> {
+    let size = covariance.nrows();
+    let mut left = covariance.diagonal();
+    let tolerance = size as f64 * f64::EPSILON * left.max();
+    let mut factor = DMatrix::<f64>::zeros(size, size);
+    for rank in 0..size {
+        let (pivot, variance) = left.argmax();
+        if variance <= tolerance {
+            return factor.columns(0, rank).into_owned();
         }
+        let done = factor.columns(0, rank);
+        let mut column = covariance.column(pivot) - done * done.row(pivot).transpose();
+        column /= variance.sqrt();
+        left -= column.component_mul(&column);
+        left[pivot] = 0.0;
+        factor.set_column(rank, &column);
     }
-    out
-}
-
-/// Root of a symmetric matrix without negative eigenvalues.
-fn square_root(matrix: &[f64], dim: usize) -> Vec<f64> {
-    let (values, vectors) = eigen(matrix.to_vec(), dim);
-    let mut out = vec![0.0; dim * dim];
-    for (k, value) in values.iter().enumerate() {
-        let root = value.max(0.0).sqrt();
-        for i in 0..dim {
-            for j in 0..dim {
-                out[i * dim + j] += root * vectors[i * dim + k] * vectors[j * dim + k];
-            }
-        }
-    }
-    out
-}
-
-/// Eigenvalues and eigenvectors (columns) of a symmetric matrix, by cyclic Jacobi rotations.
-fn eigen(mut a: Vec<f64>, dim: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut vectors = vec![0.0; dim * dim];
-    for i in 0..dim {
-        vectors[i * dim + i] = 1.0;
-    }
-    for _sweep in 0..50 {
-        let mut off = 0.0;
-        for p in 0..dim {
-            for q in p + 1..dim {
-                off += a[p * dim + q].powi(2);
-                rotate(&mut a, &mut vectors, dim, p, q);
-            }
-        }
-        if off < 1e-22 * (1.0 + trace(&a, dim).powi(2)) {
-            break;
-        }
-    }
-    ((0..dim).map(|i| a[i * dim + i]).collect(), vectors)
-}
-
-/// The rotation that makes element `(p, q)` zero.
-fn rotate(a: &mut [f64], vectors: &mut [f64], dim: usize, p: usize, q: usize) {
-    let element = a[p * dim + q];
-    if element == 0.0 {
-        return;
-    }
-    let theta = (a[q * dim + q] - a[p * dim + p]) / (2.0 * element);
-    let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
-    let t = if theta == 0.0 { 1.0 } else { t };
-    let c = 1.0 / t.hypot(1.0);
-    let s = t * c;
-    for k in 0..dim {
-        let (x, y) = (a[k * dim + p], a[k * dim + q]);
-        a[k * dim + p] = c * x - s * y;
-        a[k * dim + q] = s * x + c * y;
-    }
-    for k in 0..dim {
-        let (x, y) = (a[p * dim + k], a[q * dim + k]);
-        a[p * dim + k] = c * x - s * y;
-        a[q * dim + k] = s * x + c * y;
-        let (x, y) = (vectors[k * dim + p], vectors[k * dim + q]);
-        vectors[k * dim + p] = c * x - s * y;
-        vectors[k * dim + q] = s * x + c * y;
-    }
+    factor
 }
 
 /// Peak signal-to-noise ratio in decibels of pixels that span `range`.
@@ -203,23 +146,24 @@ mod tests {
     use super::*;
 
     fn stats(mean: &[f64], covariance: &[f64]) -> FeatureStats {
+        let dim = mean.len();
         FeatureStats {
-            mean: mean.into(),
-            covariance: covariance.into(),
+            mean: DVector::from_row_slice(mean),
+            covariance: DMatrix::from_row_slice(dim, dim, covariance),
         }
     }
 
     #[test]
-    fn eigenvectors_rebuild_the_matrix() {
-        let matrix = vec![4.0, 1.0, -2.0, 1.0, 3.0, 0.5, -2.0, 0.5, 5.0];
-        let (values, vectors) = eigen(matrix.clone(), 3);
-        for i in 0..3 {
-            for j in 0..3 {
-                let rebuilt: f64 = (0..3)
-                    .map(|k| values[k] * vectors[i * 3 + k] * vectors[j * 3 + k])
-                    .sum();
-                assert!((rebuilt - matrix[i * 3 + j]).abs() < 1e-9);
-            }
+    fn a_factor_rebuilds_its_covariance() {
+        let whole = [4.0, 1.0, -2.0, 1.0, 3.0, 0.5, -2.0, 0.5, 5.0];
+        // The third feature is the sum of the others: rank 2.
+        let singular = [2.0, 1.0, 3.0, 1.0, 5.0, 6.0, 3.0, 6.0, 9.0];
+        for (matrix, rank) in [(whole, 3), (singular, 2), ([0.0; 9], 0)] {
+            let matrix = DMatrix::from_row_slice(3, 3, &matrix);
+            let factor = factor(&matrix);
+            assert_eq!(factor.ncols(), rank);
+            let error = (&factor * factor.transpose() - matrix).amax();
+            assert!(error < 1e-12, "rank {rank}: {error}");
         }
     }
 
@@ -233,11 +177,77 @@ mod tests {
         assert!(frechet_distance(&c, &c).abs() < 1e-9);
     }
 
+    /// Covariances with the same eigenvectors, (1, 1) and (1, -1), commute: the distance is the sum of
+    /// `(s1 - s2)^2` over the roots of their eigenvalues, here 9 and 1 against 4 and 16.
+    #[test]
+    fn commuting_covariances_in_closed_form() {
+        let a = stats(&[0.0, 0.0], &[5.0, 4.0, 4.0, 5.0]);
+        let b = stats(&[0.0, 0.0], &[10.0, -6.0, -6.0, 10.0]);
+        assert!((frechet_distance(&a, &b) - (1.0 + 9.0)).abs() < 1e-9);
+    }
+
+    /// Where the second feature says nothing, the first decides; where no feature does, the means.
+    #[test]
+    fn singular_covariances_in_closed_form() {
+        let a = stats(&[0.0, 0.0], &[4.0, 0.0, 0.0, 0.0]);
+        let b = stats(&[1.0, 0.0], &[9.0, 0.0, 0.0, 25.0]);
+        let nothing = stats(&[0.0, 3.0], &[0.0; 4]);
+        for (a, b, expected) in [(&a, &b, 1.0 + 1.0 + 25.0), (&nothing, &a, 9.0 + 4.0)] {
+            for got in [frechet_distance(a, b), frechet_distance(b, a)] {
+                assert!((got - expected).abs() < 1e-9, "{got}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_stays_none() {
+        let a = FeatureStats::measure(&[vec![1.0, 2.0], vec![3.0, f32::NAN]]);
+        let b = FeatureStats::measure(&[vec![1.0, 2.0], vec![3.0, 6.0]]);
+        assert!(frechet_distance(&a, &b).is_nan());
+        assert!(frechet_distance(&b, &a).is_nan());
+    }
+
+    /// Features, each like its neighbour, of one to eight times a spread.
+    fn features(seed: u64, count: usize, dim: usize) -> Vec<Vec<f32>> {
+        let mut state = seed;
+        let mut number = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u32 << 24) as f32
+        };
+        let row = |_| {
+            let raw: Vec<f32> = (0..=dim).map(|_| number()).collect();
+            let feature = |i: usize| (raw[i] + raw[i + 1]) * (1.0 + (i % 8) as f32);
+            (0..dim).map(feature).collect()
+        };
+        (0..count).map(row).collect()
+    }
+
+    /// What Jacobi's rotations found, the algorithm of this file before it used a library. With fewer
+    /// samples than features covariances are singular: their eigenvalues that should be 0 are of the size
+    /// of rounding, and the roots of these, 1e-8 of the largest root each, add up.
+    #[test]
+    fn distances_are_those_of_another_algorithm() {
+        for (samples, others, expected, bound) in [
+            (600, 600, 127.006_765_249_0, 1e-9),
+            (100, 80, 769.532_607, 1e-6),
+            (600, 80, 646.844_90, 1e-6),
+        ] {
+            let a = FeatureStats::measure(&features(1, samples, 256));
+            let b = FeatureStats::measure(&features(2, others, 256));
+            for got in [frechet_distance(&a, &b), frechet_distance(&b, &a)] {
+                let error = (got - expected).abs() / expected;
+                assert!(error < bound, "{samples}, {others}: {got}, not {expected}");
+            }
+        }
+    }
+
     #[test]
     fn covariance_by_hand() {
         let got = FeatureStats::measure(&[vec![1.0, 2.0], vec![3.0, 6.0]]);
-        assert_eq!(got.mean, [2.0, 4.0]);
-        assert_eq!(got.covariance, [2.0, 4.0, 4.0, 8.0]);
+        assert_eq!(got.mean.as_slice(), [2.0, 4.0]);
+        assert_eq!(got.covariance.as_slice(), [2.0, 4.0, 4.0, 8.0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::speech::Skipped;
+use latentlm_data::Skipped;
 use latentlm_data::{DataError, ImageDataset, ImageSample, Split};
 
 use super::recipe::ImageRecipe;

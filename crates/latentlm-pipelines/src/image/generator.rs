@@ -1,17 +1,17 @@
-//! A trained model, ready to draw pictures: all it needs is a checkpoint folder.
+//! A trained model, ready to draw pictures: all it needs is a checkpoint.
 
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::core::bundle::load_module;
 use latentlm::{ImageLm, LatentCodec, RandomStream, SampleOptions};
 
 use super::recipe::ImageRecipe;
+use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
-use crate::run::{Manifest, RunFolder, ema_file};
+use crate::run::{Manifest, RunFolder, ema_file, weights_file};
 use crate::tensors::label_tensor;
 
 /// Pictures drawn at once: more would not be faster, and take more memory.
@@ -37,20 +37,23 @@ impl Generator {
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
         let (run, _) = RunFolder::<ImageRecipe>::open(path)?;
         let (folder, _) = run.require("lm")?;
-        Self::from_checkpoint(&folder, device)
+        Self::from_checkpoint(&Checkpoint::open(&folder), device)
     }
 
-    /// Loads a checkpoint folder of the language model's stage.
+    /// Loads a checkpoint of the language model's stage.
     ///
     /// # Errors
     /// If a file is missing, damaged or of another shape.
-    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        let manifest = Manifest::<ImageRecipe>::read(folder)?;
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let manifest: Manifest<ImageRecipe> = checkpoint.manifest()?;
         let recipe = &manifest.recipe;
         recipe.validate()?;
-        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(manifest.classes.len()).init(device);
-        let model = load_module(model, &folder.join(ema_file("model")))?;
+        let model = checkpoint.load(model, &ema_file("model"))?;
         Ok(Self {
             manifest,
             codec,
@@ -123,5 +126,5 @@ pub fn load_image_codec(
 ) -> Result<Codec, PipelineError> {
     let (folder, manifest) = run.require("codec")?;
     let codec = manifest.recipe.codec.init(device);
-    Ok(load_module(codec, &folder.join(ema_file("model")))?)
+    Checkpoint::open(&folder).load(codec, &ema_file("model"))
 }

@@ -1,12 +1,11 @@
 //! A trained model of text and pictures, ready to draw, to caption and to write: all it needs is a
-//! checkpoint folder.
+//! checkpoint.
 
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_image::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::core::bundle::load_module;
 use latentlm::{
     Continuation, GenerateOptions, LatentCodec, MixedLm, MixedPrompt, Piece, SampleOptions,
     TextOptions,
@@ -15,10 +14,10 @@ use latentlm_data::{PICTURES, TextTokenizer, read_picture};
 
 use super::prompt::PromptPiece;
 use super::recipe::MixedRecipe;
-use crate::TOKENIZER;
+use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
-use crate::run::{Manifest, RunFolder, ema_file};
+use crate::run::{Manifest, RunFolder, ema_file, weights_file};
 
 /// Prompts that are gone on with at once: more would not be faster, and take more memory.
 const BATCH: usize = 64;
@@ -81,20 +80,24 @@ impl Artist {
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
         let (run, _) = RunFolder::<MixedRecipe>::open(path)?;
         let (folder, _) = run.require("lm")?;
-        Self::from_checkpoint(&folder, device)
+        Self::from_checkpoint(&Checkpoint::open(&folder), device)
     }
 
-    /// Loads a checkpoint folder of the language model's stage.
+    /// Loads a checkpoint of the language model's stage.
     ///
     /// # Errors
     /// If a file is missing, damaged or of another shape.
-    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        let recipe = Manifest::<MixedRecipe>::read(folder)?.recipe;
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let manifest: Manifest<MixedRecipe> = checkpoint.manifest()?;
+        let recipe = manifest.recipe;
         recipe.validate()?;
-        let tokenizer = TextTokenizer::read(&folder.join(TOKENIZER))?;
-        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(tokenizer.vocabulary()).init(device);
-        let model = load_module(model, &folder.join(ema_file("model")))?;
+        let model = checkpoint.load(model, &ema_file("model"))?;
         Ok(Self::new(recipe, (codec, model), tokenizer, device.clone()))
     }
 

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
-use latentlm::core::bundle::load_module;
 use latentlm::core::{LatentCodecConfig, SignalLayout};
 use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
+use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
-use crate::run::{RunFolder, ema_file};
+use crate::recipe::Recipe;
+use crate::run::{Manifest, RunFolder, ema_file};
 use crate::tensors::host_values;
 
 type EncoderState = <Codec as StreamingCodec>::EncoderState;
@@ -34,8 +35,23 @@ impl SpeechCodec {
     /// If the folder is no run, has no checkpoint, or one that is damaged.
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
         let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
+        let (folder, _) = run.require("codec")?;
+        Self::from_checkpoint(&Checkpoint::open(&folder), device)
+    }
+
+    /// Loads a checkpoint of the codec's stage.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or of another shape.
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let manifest: Manifest<SpeechRecipe> = checkpoint.manifest()?;
+        manifest.recipe.validate()?;
+        let codec = manifest.recipe.codec.init(device);
         Ok(Self {
-            codec: load_speech_codec(&run, device)?,
+            codec: checkpoint.load(codec, &ema_file("model"))?,
             device: device.clone(),
         })
     }
@@ -108,9 +124,8 @@ pub fn load_speech_codec(
     run: &RunFolder<SpeechRecipe>,
     device: &Device,
 ) -> Result<Codec, PipelineError> {
-    let (folder, manifest) = run.require("codec")?;
-    let codec = manifest.recipe.codec.init(device);
-    Ok(load_module(codec, &folder.join(ema_file("model")))?)
+    let (folder, _) = run.require("codec")?;
+    Ok(SpeechCodec::from_checkpoint(&Checkpoint::open(&folder), device)?.codec)
 }
 
 #[cfg(test)]

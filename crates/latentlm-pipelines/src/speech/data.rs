@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use latentlm::core::LatentCodecConfig;
-use latentlm_data::speech::{Composed, Composer, Composition, Skipped, SpeechDataset, SpokenWord};
-use latentlm_data::{DataError, KnownText, Split, TextTokenizer};
+use latentlm_data::speech::{Composed, Composer, Composition, SpeechDataset, SpokenWord};
+use latentlm_data::{DataError, KnownText, Skipped, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
 use crate::data::TrainingData;

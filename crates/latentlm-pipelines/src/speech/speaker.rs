@@ -1,13 +1,11 @@
-//! A trained model, ready to speak: all it needs is a checkpoint folder.
+//! A trained model, ready to speak: all it needs is a checkpoint.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::core::bundle::{io_error, load_module};
 use latentlm::{LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec};
 use latentlm_data::speech::read_audio;
 use latentlm_data::{KnownText, TextTokenizer, Unheard};
@@ -15,11 +13,12 @@ use latentlm_data::{KnownText, TextTokenizer, Unheard};
 use super::codec::{DecoderState, decode};
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
+use crate::KNOWN_TEXT;
+use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
-use crate::run::{Manifest, RunFolder, ema_file};
+use crate::run::{Manifest, RunFolder, ema_file, weights_file};
 use crate::tensors::host_values;
-use crate::{KNOWN_TEXT, TOKENIZER};
 
 /// Texts that are spoken at once: more would not be faster, and take more memory.
 const BATCH: usize = 16;
@@ -91,22 +90,28 @@ impl Speaker {
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
         let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
         let (folder, _) = run.require("lm")?;
-        Self::from_checkpoint(&folder, device)
+        Self::from_checkpoint(&Checkpoint::open(&folder), device)
     }
 
-    /// Loads a checkpoint folder of the language model's stage.
+    /// Loads a checkpoint of the language model's stage.
     ///
     /// # Errors
     /// If a file is missing, damaged or of another shape.
-    pub fn from_checkpoint(folder: &Path, device: &Device) -> Result<Self, PipelineError> {
-        let manifest = Manifest::<SpeechRecipe>::read(folder)?;
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let manifest: Manifest<SpeechRecipe> = checkpoint.manifest()?;
         let recipe = manifest.recipe;
         recipe.validate()?;
-        let tokenizer = TextTokenizer::read(&folder.join(TOKENIZER))?;
-        let codec = load_module(recipe.codec.init(device), &folder.join("codec.safetensors"))?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(tokenizer.vocabulary()).init(device);
-        let model = load_module(model, &folder.join(ema_file("model")))?;
-        let known = read_known(&folder.join(KNOWN_TEXT))?;
+        let model = checkpoint.load(model, &ema_file("model"))?;
+        let known = match checkpoint.text(KNOWN_TEXT)? {
+            Some(json) => Some(KnownText::from_json(&json)?),
+            None => None,
+        };
         Ok(Self {
             known,
             ..Self::new(recipe, (codec, model), tokenizer, device.clone())
@@ -312,15 +317,6 @@ impl Speaker {
                 options.steps, options.guidance_scale, options.noise_temperature
             ),
         })
-    }
-}
-
-/// What a checkpoint was trained on; checkpoints of older versions do not say that.
-fn read_known(path: &Path) -> Result<Option<KnownText>, PipelineError> {
-    match std::fs::read_to_string(path) {
-        Ok(json) => Ok(Some(KnownText::from_json(&json)?)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read", path)(error).into()),
     }
 }
 

@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm};
+use latentlm_data::Skipped;
 use latentlm_data::TextTokenizer;
-use latentlm_data::speech::Skipped;
 use latentlm_pipelines::{SpeechData, hop_samples, signal};
 
 use super::said::document;

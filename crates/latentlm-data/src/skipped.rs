@@ -1,0 +1,27 @@
+//! Files that were left out.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+
+/// A file that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+impl Skipped {
+    /// A file that can't be used because of an error about it.
+    pub fn of(path: &Path, error: &DataError) -> Self {
+        let reason = match error {
+            // The path stands beside it.
+            DataError::Malformed { reason, .. } => reason.clone(),
+            error => error.to_string(),
+        };
+        let path = path.to_owned();
+        Self { path, reason }
+    }
+}
