@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
-use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
 use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_pipelines::{ImageRecipe, MixedRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
@@ -282,13 +283,12 @@ fn the_base_size_takes_a_step_of_both_stages() {
     let mut stage = recipe.lm_train.clone();
     stage.grad_accumulation = 1;
     let mut lm = Player::new(recipe.model(1000).init(&device), &stage);
-    let latents = random.normal([1, 256, 16], &device);
-    let labels = Tensor::<1, Int>::from_ints([207], &device);
-    let draws = lm
-        .model()
-        .head
-        .draw(256 * recipe.lm.batch_mul, &mut random, &device);
-    let loss = lm.model().loss(labels, latents, draws);
+    let latents = random.normal([256, 16], &device);
+    let head = lm.model().head_of(0);
+    let draws = head.draw(256 * recipe.lm.batch_mul, &mut random, &device);
+    let documents = vec![Document::of_class(207, 256)];
+    let batch = Batch::new(documents, vec![latents], vec![draws]);
+    let loss = lm.model().loss(batch).diffusion.remove(0);
     let value = loss.clone().into_scalar::<f32>();
     let report = lm.backward(loss).unwrap();
     // The head starts as zero: the loss is the mean square of a velocity of unit variance.
@@ -329,17 +329,14 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
     let dim = 64;
     let own = 2 * (text as u64 + 3) * width + 2 * (dim * width + width) + width * dim;
     assert_eq!(model.model().num_params() as u64, same + own + 2);
-    let documents = [SpeechDocument {
-        text: vec![1, 2, 3],
-        frames: 4,
-        said: Vec::new(),
-    }];
+    let documents = vec![Document::of_speech(vec![1, 2, 3], 4, Vec::new())];
     let latents: Tensor<2> = random.normal([4, 64], &device);
-    let draws = model.model().head.draw(4, &mut random, &device);
-    let loss = model
-        .model()
-        .loss(&documents, latents.clone(), latents, draws);
-    let report = model.backward(loss.diffusion + loss.token).unwrap();
+    let draws = model.model().head_of(0).draw(4, &mut random, &device);
+    let batch = Batch::new(documents, vec![latents], vec![draws]);
+    let mut loss = model.model().loss(batch);
+    let report = model
+        .backward(loss.diffusion.remove(0) + loss.token)
+        .unwrap();
     assert!(report.gradient_norm.is_finite() && report.gradient_norm > 0.0);
 }
 

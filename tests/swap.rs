@@ -8,7 +8,10 @@ use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
-use latentlm::{ImageLmConfig, LatentCodec, LatentHead, LmSizes, RandomStream, SampleOptions};
+use latentlm::sequence::Document;
+use latentlm::{
+    Batch, LatentCodec, LatentHead, LatentLmConfig, LmSizes, RandomStream, SampleOptions,
+};
 use latentlm_core::conformance::{assert_close, codec, module, seeded};
 use latentlm_core::{
     CodecObjective, CodecObjectiveConfig, LatentCodecConfig, LatentNoise, LatentSpec,
@@ -276,13 +279,13 @@ fn the_model_trains_and_generates_with_it() {
     let tokens = spec.tokens().unwrap();
     let sizes = LmSizes::new().with_width(32).with_depth(1).with_heads(2);
     let sizes = sizes.with_mlp_ratio(4.0);
-    let config = ImageLmConfig::new(2, tokens, spec.dim).with_sizes(sizes);
-    let mut model = seeded(1, &device, |device| config.init(device));
+    let config = LatentLmConfig::image(2, tokens, spec.dim).with_sizes(sizes);
+    let model = seeded(1, &device, |device| config.init(device));
     let whitening = Whitening {
         bias: 0.0,
         scale: 1.0,
     };
-    model.adapters.latent = model.adapters.latent.with_whitening(whitening);
+    let model = model.with_whitening(0, whitening);
     let stage = StageConfig {
         steps: 300,
         learning_rate: 3e-3,
@@ -291,24 +294,23 @@ fn the_model_trains_and_generates_with_it() {
     let mut player = Player::new(model, &stage);
     let mut random = RandomStream::new(2);
     for _ in 0..stage.steps {
-        let labels: Vec<i64> = (0..16).map(|i| i % 2).collect();
-        let labels = Tensor::from_ints(labels.as_slice(), &device);
-        let brightness = labels.clone().float().mul_scalar(1.0).sub_scalar(0.5);
+        let labels: Vec<u32> = (0..16).map(|i| i % 2).collect();
+        let brightness: Vec<f32> = labels.iter().map(|&label| label as f32 - 0.5).collect();
+        let brightness = Tensor::<1>::from_floats(brightness.as_slice(), &device);
         let pictures = brightness.reshape([16, 1, 1, 1]).expand([16, 1, 8, 8]);
         let latents = other.encode(pictures).mode();
-        let draws = player
-            .model()
-            .head
-            .draw(16 * tokens * 4, &mut random, &device);
-        let loss = player.model().loss(labels, latents, draws);
+        let latents = latents.reshape([16 * tokens, spec.dim]);
+        let model = player.model();
+        let head = model.head_of(0);
+        let draws = head.draw(16 * tokens * 4, &mut random, &device);
+        let documents = labels.iter();
+        let documents = documents.map(|&label| Document::of_class(label, tokens));
+        let batch = Batch::new(documents.collect(), vec![latents], vec![draws]);
+        let loss = model.loss(batch).diffusion.remove(0);
         player.backward(loss);
     }
-    let plain = Device::default();
-    let labels = Tensor::from_ints([0, 1, 0, 1], &plain);
-    let latents = player
-        .model()
-        .valid()
-        .generate(labels, &SampleOptions::default(), &mut random);
+    let model = player.model().valid();
+    let latents = model.draw_images(&[0, 1, 0, 1], &SampleOptions::default(), &mut random);
     let pictures = other.valid().decode(latents);
     for (row, expected) in [-0.5, 0.5, -0.5, 0.5].into_iter().enumerate() {
         let mean = pictures

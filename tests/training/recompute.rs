@@ -1,11 +1,9 @@
 //! Models that run their blocks and layers again for gradients: the same losses, the same gradients.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Int, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use latentlm::core::sequence::{Document, Segment};
-use latentlm::{
-    ImageLmConfig, LatentHead, LmSizes, MixedLmConfig, RandomStream, SpeechDocument, SpeechLmConfig,
-};
+use latentlm::{Batch, LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
 use latentlm_pipelines::MetricsLog;
 use latentlm_tests::tiny_recipe;
 use latentlm_train::train_image;
@@ -80,35 +78,36 @@ fn check<M: Module>(what: &str, build: impl Fn(LmSizes) -> M, loss: impl Fn(&M) 
 fn images_have_the_same_gradients() {
     let device = Device::default().autodiff();
     let build = |sizes| {
-        ImageLmConfig::new(10, 16, 8)
+        LatentLmConfig::image(10, 16, 8)
             .with_sizes(sizes)
             .init(&device)
     };
     check("images", build, |model| {
         let mut random = RandomStream::new(5);
-        let latents = random.normal([3, 16, 8], &device);
-        let labels = Tensor::<1, Int>::from_ints([3, 7, 1], &device);
-        let draws = model.head.draw(2 * 3 * 16, &mut random, &device);
-        model.loss(labels, latents, draws)
+        let latents = random.normal([3 * 16, 8], &device);
+        let documents = [3, 7, 1].map(|class| Document::of_class(class, 16));
+        let draws = model.head_of(0).draw(2 * 3 * 16, &mut random, &device);
+        let batch = Batch::new(documents.to_vec(), vec![latents], vec![draws]);
+        model.loss(batch).diffusion.remove(0)
     });
 }
 
 #[test]
 fn speech_has_the_same_gradients() {
     let device = Device::default().autodiff();
-    let documents =
-        [(vec![1, 2, 3], 2), (vec![], 1), (vec![4], 3)].map(|(text, frames)| SpeechDocument {
-            text,
-            frames,
-            said: Vec::new(),
-        });
-    let build = |sizes| SpeechLmConfig::new(8, 4).with_sizes(sizes).init(&device);
+    let documents = [(vec![1, 2, 3], 2), (vec![], 1), (vec![4], 3)]
+        .map(|(text, frames)| Document::of_speech(text, frames, Vec::new()));
+    let build = |sizes| {
+        let config = LatentLmConfig::speech(8, 4, false);
+        config.with_sizes(sizes).init(&device)
+    };
     check("speech", build, |model| {
         let mut random = RandomStream::new(6);
         let latents: Tensor<2> = random.normal([6, 4], &device);
-        let draws = model.head.draw(2 * 6, &mut random, &device);
-        let loss = model.loss(&documents, latents.clone(), latents, draws);
-        loss.token + loss.diffusion
+        let draws = model.head_of(0).draw(2 * 6, &mut random, &device);
+        let batch = Batch::new(documents.to_vec(), vec![latents], vec![draws]);
+        let mut loss = model.loss(batch);
+        loss.token + loss.diffusion.remove(0)
     });
 }
 
@@ -124,6 +123,7 @@ fn text_and_pictures_have_the_same_gradients() {
         frames,
         open_ended: modality == 1,
         learned: true,
+        said: Vec::new(),
     };
     let documents = [
         vec![text(&[8, 1, 2]), latents(0, 3), text(&[9])],
@@ -132,7 +132,8 @@ fn text_and_pictures_have_the_same_gradients() {
     ]
     .map(|segments| Document { segments });
     let build = |sizes| {
-        let config = MixedLmConfig::new(8, vec![4, 6]).with_one_head(false);
+        let config = LatentLmConfig::mllm(8, vec![Modality::new(4, 3), Modality::new(6, 0)])
+            .with_one_head(false);
         config.with_sizes(sizes).init(&device)
     };
     check("text and pictures", build, |model| {
@@ -143,7 +144,7 @@ fn text_and_pictures_have_the_same_gradients() {
         ];
         let draws = [(0, 4), (1, 2)]
             .map(|(modality, rows)| model.head_of(modality).draw(rows, &mut random, &device));
-        let loss = model.loss(&documents, &latents, draws.to_vec(), &[1.0; 3]);
+        let loss = model.loss(Batch::new(documents.to_vec(), latents, draws.to_vec()));
         let diffusion = loss.diffusion.into_iter();
         diffusion.fold(loss.token, |sum, part| sum + part)
     });

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
-use latentlm_core::{ModalityAdapter, RandomStream};
+use latentlm_core::RandomStream;
 
 /// Configuration of a [`LabelAdapter`].
 #[derive(Config, Debug)]
@@ -44,6 +44,11 @@ impl LabelAdapter {
         self.classes
     }
 
+    /// Label of the row that stands for no class.
+    pub fn null_class(&self) -> u32 {
+        self.classes as u32
+    }
+
     /// The null label `batch` times, `[B]`.
     pub fn null(&self, batch: usize, device: &Device) -> Tensor<1, Int> {
         Tensor::full([batch], self.classes as i64, device)
@@ -62,21 +67,17 @@ impl LabelAdapter {
                 self.classes
             );
             if random.chance(dropout) {
-                *label = self.classes as u32;
+                *label = self.null_class();
             }
         }
     }
-}
 
-impl ModalityAdapter<Tensor<1, Int>> for LabelAdapter {
-    fn width(&self) -> usize {
-        self.table.weight.dims()[1]
-    }
-
+    /// Labels as positions.
+    ///
     /// # Shapes
     /// - `labels`: `[B]`
     /// - returns: `[B, 1, D]`
-    fn embed(&self, labels: Tensor<1, Int>) -> Tensor<3> {
+    pub fn embed(&self, labels: Tensor<1, Int>) -> Tensor<3> {
         self.table.forward(labels.unsqueeze_dim(1))
     }
 }

@@ -2,9 +2,8 @@
 
 use burn::config::Config;
 use burn::module::{Initializer, Module};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm_core::ModalityAdapter;
 use latentlm_kernels::linear_layer;
 
 use crate::whitening::{Whitener, Whitening};
@@ -16,6 +15,12 @@ pub struct LatentAdapterConfig {
     pub latent_dim: usize,
     /// `D`, width of a position.
     pub width: usize,
+    /// Whether RMSNorm and a second linear follow the projection: VibeVoice's connectors (spec §5).
+    #[config(default = false)]
+    pub connector: bool,
+    /// Epsilon of that norm.
+    #[config(default = 1e-6)]
+    pub norm_epsilon: f64,
 }
 
 impl LatentAdapterConfig {
@@ -25,16 +30,30 @@ impl LatentAdapterConfig {
         projection.bias = Some(Initializer::Zeros.init([self.width], device));
         LatentAdapter {
             projection,
+            connector: self.connector.then(|| Connector {
+                norm: RmsNormConfig::new(self.width)
+                    .with_epsilon(self.norm_epsilon)
+                    .init(device),
+                linear: LinearConfig::new(self.width, self.width).init(device),
+            }),
             whitening: Whitener::new(Whitening::IDENTITY, device),
         }
     }
 }
 
-/// A linear projection of whitened latents (reference `x_embedder`). The whitening is a tensor of
-/// the module, so that it is saved and loaded with the weights it belongs to.
+/// What follows the projection in VibeVoice.
+#[derive(Module, Debug)]
+struct Connector {
+    norm: RmsNorm,
+    linear: Linear,
+}
+
+/// A linear projection of whitened latents (reference `x_embedder`), or a small network. The whitening
+/// is a tensor of the module, so that it is saved and loaded with the weights it belongs to.
 #[derive(Module, Debug)]
 pub struct LatentAdapter {
     projection: Linear,
+    connector: Option<Connector>,
     whitening: Whitener,
 }
 
@@ -45,27 +64,32 @@ impl LatentAdapter {
         self
     }
 
-    /// The codec's latents as the language model sees them, `[B, T, Z]`.
-    pub fn whiten(&self, latents: Tensor<3>) -> Tensor<3> {
+    /// Where the adapter lies.
+    pub fn device(&self) -> Device {
+        self.whitening.device()
+    }
+
+    /// The codec's latents as the language model sees them, of any rank.
+    pub fn whiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         self.whitening.whiten(latents)
     }
 
-    /// The language model's latents as the codec decodes them, `[B, T, Z]`.
-    pub fn unwhiten(&self, latents: Tensor<3>) -> Tensor<3> {
+    /// The language model's latents as the codec decodes them, of any rank.
+    pub fn unwhiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         self.whitening.unwhiten(latents)
     }
-}
 
-impl ModalityAdapter<Tensor<3>> for LatentAdapter {
-    fn width(&self) -> usize {
-        self.projection.weight.dims()[1]
-    }
-
+    /// Latents as positions.
+    ///
     /// # Shapes
-    /// - `latents`: `[B, T, Z]`, whitened
-    /// - returns: `[B, T, D]`
-    fn embed(&self, latents: Tensor<3>) -> Tensor<3> {
-        linear_layer(&self.projection, latents)
+    /// - `latents`: `[.., Z]`, whitened
+    /// - returns: `[.., D]`
+    pub fn embed<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
+        let positions = linear_layer(&self.projection, latents);
+        match &self.connector {
+            Some(connector) => connector.linear.forward(connector.norm.forward(positions)),
+            None => positions,
+        }
     }
 }
 
@@ -91,6 +115,27 @@ mod tests {
         assert!(mean.into_scalar::<f32>().abs() < 1e-4);
         assert!((variance.into_scalar::<f32>() - 1.0).abs() < 2e-3);
         assert_close("round trip", adapter.unwhiten(white), latents, 1e-6);
+    }
+
+    /// Against the formula, row by row.
+    #[test]
+    fn a_connector_is_two_linears_around_a_norm() {
+        let device = Device::default();
+        let config = LatentAdapterConfig::new(3, 4).with_connector(true);
+        let adapter = seeded(1, &device, |device| config.init(device));
+        let latents = RandomStream::new(2).normal([5, 3], &device);
+        let connector = adapter.connector.as_ref().unwrap();
+        let x = latents.clone().matmul(adapter.projection.weight.val());
+        let scale = (x.clone().square().mean_dim(1) + 1e-6).sqrt();
+        let bias = connector
+            .linear
+            .bias
+            .as_ref()
+            .unwrap()
+            .val()
+            .unsqueeze::<2>();
+        let expected = (x / scale).matmul(connector.linear.weight.val()) + bias;
+        assert_close("a connector", adapter.embed(latents), expected, 1e-5);
     }
 
     #[test]

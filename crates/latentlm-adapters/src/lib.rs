@@ -2,14 +2,13 @@
 //!
 //! - [`LabelAdapter`]: class labels, one position each, with a null label for guidance.
 //! - [`TokenAdapter`]: tokens of a vocabulary, and the softmax head that predicts them.
-//! - [`LatentAdapter`]: latent vectors by a linear projection, [`Connector`]: by a small network.
+//! - [`LatentAdapter`]: latent vectors, by a linear projection or a small network.
 //! - [`packed`]: documents of tokens and latents as one sequence.
 //! - [`Whitener`]: the statistics that precede both, saved with the model.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
 //! use latentlm_adapters::{LabelAdapterConfig, LatentAdapterConfig};
-//! use latentlm_core::ModalityAdapter;
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let labels = LabelAdapterConfig::new(10, 64).init(&device);
@@ -24,14 +23,12 @@
 //! Letters in shapes: `B` batch, `T` positions, `Z` latent dimension, `D` width, `V`
 //! vocabulary.
 
-mod connector;
 mod label;
 mod latent;
 pub mod packed;
 mod token;
 mod whitening;
 
-pub use connector::{Connector, ConnectorConfig};
 pub use label::{LabelAdapter, LabelAdapterConfig};
 pub use latent::{LatentAdapter, LatentAdapterConfig};
 pub use token::{TokenAdapter, TokenAdapterConfig};

@@ -1,7 +1,6 @@
 //! Packed documents as tensors: what a Transformer reads, what the softmax head is asked.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_core::ModalityAdapter;
 use latentlm_core::sequence::Layout;
 use latentlm_kernels::cross_entropy;
 

@@ -4,7 +4,6 @@ use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use latentlm_core::ModalityAdapter;
 use latentlm_kernels::linear_layer;
 
 /// Configuration of a [`TokenAdapter`].
@@ -70,17 +69,13 @@ impl TokenAdapter {
             }
         }
     }
-}
 
-impl ModalityAdapter<Tensor<2, Int>> for TokenAdapter {
-    fn width(&self) -> usize {
-        self.table.weight.dims()[1]
-    }
-
+    /// Tokens as positions.
+    ///
     /// # Shapes
     /// - `tokens`: `[B, T]`
     /// - returns: `[B, T, D]`
-    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.table.forward(tokens)
     }
 }

@@ -63,6 +63,11 @@ impl Whitener {
         }
     }
 
+    /// Where the whitening lies.
+    pub fn device(&self) -> Device {
+        self.bias.device()
+    }
+
     /// The codec's latents as the language model sees them, of any rank.
     pub fn whiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         (latents + self.bias.val().unsqueeze()) * self.scale.val().unsqueeze()

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, LatentAdapterConfig};
-use latentlm_core::{DiffusionDraws, ModalityAdapter, RandomStream, SampleOptions};
+use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
 use crate::error::BaselineError;

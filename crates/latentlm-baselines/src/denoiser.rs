@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::LatentAdapter;
-use latentlm_core::{DiffusionDraws, ModalityAdapter, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::{NoiseSchedule, solver};
 use latentlm_kernels::{at_once, parts};
 

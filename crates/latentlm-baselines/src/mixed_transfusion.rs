@@ -41,6 +41,7 @@ fn sight(document: &Document) -> Sight {
     let mut picture = None;
     for segment in &document.segments {
         position += match segment {
+            Segment::Label { .. } => 1,
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { frames, .. } => {
                 let first = position + 1; // behind <BOD>
@@ -270,6 +271,7 @@ impl MixedTransfusion {
             modality: 0,
             frames: self.image.tokens,
             open_ended: false,
+            said: Vec::new(),
             learned: true,
         };
         Document {

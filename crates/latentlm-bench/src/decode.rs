@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use latentlm::{CausalBackbone, ImageLmConfig, LatentHead, RandomStream, SampleOptions};
+use latentlm::{CausalBackbone, LatentHead, LatentLmConfig, Modality, RandomStream, SampleOptions};
 
 /// Milliseconds a latent around one position.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,30 +19,31 @@ pub struct DecodeTimes {
 /// Positions on each side that a median is taken over.
 const AROUND: usize = 8;
 
-/// Times the generation of `config.tokens` latents for `batch` sequences with guidance, `repeats`
+/// Times the generation of an image's latents for `batch` sequences with guidance, `repeats`
 /// times from beginning to end: a machine that is slower for a second is so at one position only.
 pub fn decode_times(
-    config: &ImageLmConfig,
+    config: &LatentLmConfig,
     (batch, repeats): (usize, usize),
     options: &SampleOptions,
     positions: &[usize],
     device: &Device,
 ) -> Vec<DecodeTimes> {
     let model = config.init(device);
+    let Modality { latent_dim, frames } = config.modalities[0];
     let mut random = RandomStream::new(0);
     let rows = 2 * batch;
-    let mut backbone = vec![Vec::with_capacity(repeats); config.tokens];
+    let mut backbone = vec![Vec::with_capacity(repeats); frames];
     let mut head = backbone.clone();
     let mut kv_cache = None;
-    for index in 0..repeats * config.tokens {
-        let position = index % config.tokens;
+    for index in 0..repeats * frames {
+        let position = index % frames;
         if position == 0 {
             kv_cache = None;
         }
         let kv_cache =
-            kv_cache.get_or_insert_with(|| model.backbone.init_state(rows, config.tokens, device));
+            kv_cache.get_or_insert_with(|| model.backbone.init_state(rows, frames, device));
         let input = random.normal([rows, 1, config.sizes.width], device);
-        let noise = random.normal([batch, config.latent_dim], device);
+        let noise = random.normal([batch, latent_dim], device);
         let started = Instant::now();
         let hidden = model.backbone.step(input, kv_cache);
         wait(device);
@@ -54,7 +55,7 @@ pub fn decode_times(
             hidden.narrow(0, batch, batch),
         );
         model
-            .head
+            .head_of(0)
             .sample(condition, Some(null), noise, options, &mut random);
         wait(device);
         head[position].push(started.elapsed().as_secs_f64() * 1e3);

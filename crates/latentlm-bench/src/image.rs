@@ -1,15 +1,15 @@
 //! Workloads of the image model.
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use latentlm::core::Precision;
-use latentlm::{ImageLmConfig, LatentHead, LmSizes, RandomStream, SampleOptions};
+use latentlm::{LatentHead, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::{LmPart, Player, Spread};
 
 use super::ImageSizes;
 
-pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
+pub(super) fn config(sizes: ImageSizes) -> LatentLmConfig {
     let lm = LmSizes::new()
         .with_width(sizes.width)
         .with_depth(sizes.depth)
@@ -17,11 +17,12 @@ pub(super) fn config(sizes: ImageSizes) -> ImageLmConfig {
         .with_kv_heads(sizes.kv_heads)
         .with_mlp_ratio(sizes.mlp_ratio)
         .with_head_depth(sizes.head_depth);
-    ImageLmConfig::new(sizes.classes, sizes.tokens, sizes.latent_dim).with_sizes(lm)
+    LatentLmConfig::image(sizes.classes, sizes.tokens, sizes.latent_dim).with_sizes(lm)
 }
 
-fn labels(sizes: ImageSizes, device: &Device) -> Tensor<1, Int> {
-    Tensor::arange(0..sizes.batch as i64, device).remainder_scalar(sizes.classes as i64)
+fn labels(sizes: ImageSizes) -> Vec<u32> {
+    let label = |image: usize| (image % sizes.classes) as u32;
+    (0..sizes.batch).map(label).collect()
 }
 
 pub(super) fn lm_step(
@@ -34,13 +35,13 @@ pub(super) fn lm_step(
     let player = Player::new(config(sizes).init(&device), &stage);
     let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
-    let labels = labels(sizes, &device);
+    let labels = labels(sizes);
     let shape = [sizes.batch, sizes.tokens, sizes.latent_dim];
     let latents = random.normal(shape, &device);
     Box::new(move || {
         let rows = sizes.batch * sizes.tokens * sizes.draws;
-        let draws = player.model().head.draw(rows, &mut random, &device);
-        let parts = LmPart::all(labels.clone(), latents.clone(), draws, &Spread::default());
+        let draws = player.model().head_of(0).draw(rows, &mut random, &device);
+        let parts = LmPart::all(&labels, latents.clone(), draws, &Spread::default());
         player.backward_parts(parts, LmPart::loss);
         wait(&device);
     })
@@ -89,7 +90,7 @@ pub(super) fn head_step(
 pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone();
     let model = config(sizes).init(&device);
-    let labels = labels(sizes, &device);
+    let labels = labels(sizes);
     let options = SampleOptions {
         guidance_scale: 2.0,
         precision,
@@ -97,7 +98,7 @@ pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -
     };
     let mut random = RandomStream::new(0);
     Box::new(move || {
-        model.generate(labels.clone(), &options, &mut random);
+        model.draw_images(&labels, &options, &mut random);
         wait(&device);
     })
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
-use latentlm::{LatentHead, LmSizes, MixedLmConfig, RandomStream};
+use latentlm::{LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
 use latentlm_data::PICTURES;
 use latentlm_data::sequence::{Document, Segment, SpecialTokens};
 use latentlm_pipelines::MixedRecipe;
@@ -11,9 +11,10 @@ use latentlm_train::{MixedPart, Player, Spread};
 use super::image::wait;
 use super::{MixedSizes, image};
 
-pub(super) fn config(sizes: MixedSizes) -> MixedLmConfig {
+pub(super) fn config(sizes: MixedSizes) -> LatentLmConfig {
     let lm: LmSizes = image::config(sizes.model).sizes;
-    MixedLmConfig::new(sizes.vocabulary, vec![sizes.model.latent_dim]).with_sizes(lm)
+    let pictures = Modality::new(sizes.model.latent_dim, sizes.model.tokens);
+    LatentLmConfig::mllm(sizes.vocabulary, vec![pictures]).with_sizes(lm)
 }
 
 /// Of one length: `<BOS> text <BOD> picture <EOD> <EOS>`, `<BOS> <BOD> picture <EOD> text <EOS>`,
@@ -32,6 +33,7 @@ fn documents(sizes: MixedSizes) -> Vec<Document> {
         modality: PICTURES,
         frames: sizes.model.tokens,
         open_ended: false,
+        said: Vec::new(),
         learned,
     };
     let document = |index: usize| {

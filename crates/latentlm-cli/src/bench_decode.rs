@@ -1,7 +1,7 @@
 //! `bench-decode`.
 
 use anyhow::Result;
-use latentlm::{ImageLmConfig, LmSizes, SampleOptions};
+use latentlm::{LatentLmConfig, LmSizes, SampleOptions};
 use latentlm_args::BenchDecode;
 use latentlm_bench::decode_times;
 
@@ -18,7 +18,7 @@ pub fn run(args: BenchDecode) -> Result<()> {
         .with_heads(args.heads)
         .with_kv_heads(args.kv_heads)
         .with_mlp_ratio(4.0);
-    let config = ImageLmConfig::new(10, 264, 16).with_sizes(sizes);
+    let config = LatentLmConfig::image(10, 264, 16).with_sizes(sizes);
     config.validate()?;
     let options = SampleOptions {
         guidance_scale: 2.0,

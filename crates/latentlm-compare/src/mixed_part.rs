@@ -141,6 +141,7 @@ mod tests {
             modality: PICTURES,
             frames: 4,
             open_ended: false,
+            said: Vec::new(),
             learned,
         };
         [

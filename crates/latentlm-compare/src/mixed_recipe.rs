@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::backbone::BackboneConfig;
 use latentlm::core::{LatentCodecConfig, Precision};
-use latentlm::{MixedLm, SampleOptions};
+use latentlm::{LatentLm, SampleOptions};
 use latentlm_baselines::{
     DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
 };
@@ -144,7 +144,7 @@ impl CompareMixedRecipe {
         let transfusion = self.transfusion(text_vocabulary).init_mixed(tied, device);
         let vq = self.vq_lm(text_vocabulary).init(device);
         let counts = vec![
-            (MixedLm::NAME, own.num_params()),
+            (<LatentLm as MixedRival>::NAME, own.num_params()),
             (MixedTransfusion::NAME, transfusion.num_params()),
             (MixedVqLm::NAME, vq.num_params()),
         ];

@@ -1,12 +1,14 @@
 //! What a comparison asks of each model of text and pictures.
 
 use std::ops::Range;
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use latentlm::core::bundle::{BundleError, load_module};
 use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::{
-    GenerateOptions, LatentHead, MixedLm, MixedPrompt, Piece, RandomStream, TextOptions,
+    Batch, GenerateOptions, LatentHead, LatentLm, Piece, Prompt, RandomStream, TextOptions, load_lm,
 };
 use latentlm_baselines::{MixedTransfusion, MixedVqLm};
 use latentlm_data::PICTURES;
@@ -58,6 +60,14 @@ pub(crate) trait MixedRival: Module {
     /// Encoded pictures: latents `[I, T, Z]` or codes `[I, T]`.
     type Encoded: Pictures;
 
+    /// Loads its weights.
+    ///
+    /// # Errors
+    /// If the file can't be read or does not fit.
+    fn load(self, path: &Path) -> Result<Self, BundleError> {
+        load_module(self, path)
+    }
+
     /// What so many learned latents are noised with, at least one row of it; `None` of a model that
     /// denoises nothing.
     fn noise(
@@ -100,9 +110,13 @@ fn flat(latents: Tensor<3>) -> Tensor<2> {
     latents.reshape([pictures * tokens, dim])
 }
 
-impl MixedRival for MixedLm {
+impl MixedRival for LatentLm {
     const NAME: &'static str = "latentlm";
     type Encoded = Tensor<3>;
+
+    fn load(self, path: &Path) -> Result<Self, BundleError> {
+        load_lm(self, path)
+    }
 
     fn noise(
         &self,
@@ -119,9 +133,13 @@ impl MixedRival for MixedLm {
     }
 
     fn loss(&self, share: &Share, pictures: Tensor<3>, noise: Option<DiffusionDraws>) -> RivalLoss {
-        let latents = [flat(self.adapters.latents[PICTURES].whiten(pictures))];
+        let latents = vec![flat(self.latents[PICTURES].whiten(pictures))];
         let noise = noise.into_iter().collect();
-        let loss = MixedLm::loss(self, &share.documents, &latents, noise, &share.weights);
+        let batch = Batch {
+            weights: share.weights.clone(),
+            ..Batch::new(share.documents.clone(), latents, noise)
+        };
+        let loss = LatentLm::loss(self, batch);
         RivalLoss {
             token: loss.token,
             // Of the one modality there is.
@@ -131,9 +149,9 @@ impl MixedRival for MixedLm {
 
     fn surprise(&self, documents: &[Document], pictures: Tensor<3>, _: &Device) -> Tensor<1> {
         let layout: Layout = self.layout(documents);
-        let latents = self.adapters.latents[PICTURES].whiten(pictures);
-        let hidden = self.hidden(documents, &layout, &[flat(latents)]);
-        MixedLm::surprise(self, &layout, hidden)
+        let latents = self.latents[PICTURES].whiten(pictures);
+        let hidden = self.hidden(&layout, &[flat(latents)]);
+        LatentLm::surprise(self, &layout, hidden)
     }
 
     fn draw(
@@ -144,19 +162,19 @@ impl MixedRival for MixedLm {
         device: &Device,
     ) -> Tensor<3> {
         let (tokens, dim) = (recipe.mixed.tokens(), recipe.mixed.codec.spec().dim);
-        let prompts = texts.iter().map(|text| MixedPrompt {
+        let prompts = texts.iter().map(|text| Prompt {
             pieces: vec![Piece::Text(text.clone())],
             open: Some(PICTURES),
             seed: random.seed(),
+            ..Prompt::default()
         });
-        let prompts: Vec<MixedPrompt> = prompts.collect();
+        let prompts: Vec<Prompt> = prompts.collect();
         let options = GenerateOptions {
             text: TextOptions::GREEDY,
             sample: recipe.mixed.sample_options(),
-            frames: vec![tokens],
             max_positions: tokens + 1,
         };
-        let made = self.generate(&prompts, &options, device).into_iter();
+        let made = self.generate(&prompts, &options).into_iter();
         let drawn = made.map(|made| match made.pieces.into_iter().next() {
             Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
             _ => Tensor::zeros([1, tokens, dim], device),

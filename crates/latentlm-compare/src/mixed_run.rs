@@ -98,10 +98,8 @@ fn train_all(
         tokenizer,
     };
     let latentlm = |device: &Device| {
-        let mut model = recipe.mixed.model(vocabulary).init(device);
-        let own = &mut model.adapters.latents[PICTURES];
-        *own = own.clone().with_whitening(whitening);
-        model
+        let model = recipe.mixed.model(vocabulary).init(device);
+        model.with_whitening(PICTURES, whitening)
     };
     let transfusion = |device: &Device| {
         let tied = recipe.mixed.text.tied;

@@ -71,7 +71,7 @@ pub(crate) fn train<M: MixedRival, C: Coding<Encoded = M::Encoded>>(
     device.seed(RandomStream::for_step(recipe.seed, M::NAME, 0).seed());
     let mut model = Player::new(init(&device), config).with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(M::NAME)? {
-        model.restore("model", &folder, manifest.step)?;
+        model.restore_with("model", &folder, manifest.step, M::load)?;
     }
     let corpus = context.data.train.corpus(&recipe, common.tokenizer)?;
     let captions = &context.data.train.captions;

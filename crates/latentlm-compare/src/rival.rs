@@ -1,14 +1,17 @@
 //! What a comparison asks of each model, and what an image is to it.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::LabelAdapter;
 use latentlm::codec_image::Codec;
-use latentlm::core::bundle::{BundleWriter, save_module};
-use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
+use latentlm::core::bundle::{BundleError, BundleWriter, load_module, save_module};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream, load_lm};
 use latentlm_baselines::{ClassConditional, Dit, ImageDenoiser, Transfusion, VqCodec, VqLm};
-use latentlm_data::LatentCache;
-use latentlm_pipelines::draw_latents;
+use latentlm_data::{LatentCache, PICTURES};
+use latentlm_pipelines::{draw_latents, label_tensor};
 use latentlm_train::TrainError;
 use latentlm_train::gather;
 
@@ -24,10 +27,18 @@ pub(crate) trait Rival: Module {
     /// Its labels.
     fn label(&self) -> &LabelAdapter;
 
+    /// Loads its weights.
+    ///
+    /// # Errors
+    /// If the file can't be read or does not fit.
+    fn load(self, path: &Path) -> Result<Self, BundleError> {
+        load_module(self, path)
+    }
+
     /// The loss of a batch, `[1]`.
     fn loss(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         encoded: Self::Encoded,
         recipe: &CompareRecipe,
         random: &mut RandomStream,
@@ -36,51 +47,64 @@ pub(crate) trait Rival: Module {
     /// Draws one image a label, as the recipe says.
     fn generate(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         recipe: &CompareRecipe,
         random: &mut RandomStream,
+        device: &Device,
     ) -> Self::Encoded;
 }
 
-impl Rival for ImageLm {
+impl Rival for LatentLm {
     const NAME: &'static str = "latentlm";
     type Encoded = Tensor<3>;
 
     fn label(&self) -> &LabelAdapter {
-        &self.adapters.label
+        self.label_adapter()
+    }
+
+    fn load(self, path: &Path) -> Result<Self, BundleError> {
+        load_lm(self, path)
     }
 
     fn loss(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         latents: Tensor<3>,
         recipe: &CompareRecipe,
         random: &mut RandomStream,
     ) -> Tensor<1> {
-        let [batch, tokens, _] = latents.dims();
-        let rows = recipe.image.lm.batch_mul * batch * tokens;
-        let draws = self.head.draw(rows, random, &latents.device());
-        let latents = self.adapters.latent.whiten(latents);
-        ImageLm::loss(self, labels, latents, draws)
+        let [batch, tokens, dim] = latents.dims();
+        let count = batch * tokens;
+        let rows = recipe.image.lm.batch_mul * count;
+        let draws = self.head_of(PICTURES).draw(rows, random, &latents.device());
+        let latents = self.latents[PICTURES].whiten(latents);
+        let latents = latents.reshape([count, dim]);
+        let documents = labels.iter();
+        let documents = documents.map(|&label| Document::of_class(label, tokens));
+        let batch = Batch::new(documents.collect(), vec![latents], vec![draws]);
+        let mut loss = LatentLm::loss(self, batch);
+        loss.diffusion.swap_remove(PICTURES)
     }
 
     fn generate(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         recipe: &CompareRecipe,
         random: &mut RandomStream,
+        _device: &Device,
     ) -> Tensor<3> {
-        ImageLm::generate(self, labels, &recipe.image.sample_options(), random)
+        self.draw_images(labels, &recipe.image.sample_options(), random)
     }
 }
 
 fn denoising_loss<M: ImageDenoiser>(
     model: &ClassConditional<M>,
-    labels: Tensor<1, Int>,
+    labels: &[u32],
     latents: Tensor<3>,
     rival: &DenoiserRecipe,
     random: &mut RandomStream,
 ) -> Tensor<1> {
+    let labels = label_tensor(labels, &latents.device());
     let images = rival.batch_mul * latents.dims()[0];
     let draws = model.image.draw(images, random, &latents.device());
     let latents = model.image.latent.whiten(latents);
@@ -97,7 +121,7 @@ impl Rival for Dit {
 
     fn loss(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         latents: Tensor<3>,
         recipe: &CompareRecipe,
         random: &mut RandomStream,
@@ -107,10 +131,12 @@ impl Rival for Dit {
 
     fn generate(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         recipe: &CompareRecipe,
         random: &mut RandomStream,
+        device: &Device,
     ) -> Tensor<3> {
+        let labels = label_tensor(labels, device);
         let options = recipe.sample_options(&recipe.dit);
         ClassConditional::generate(self, labels, &options, random)
     }
@@ -126,7 +152,7 @@ impl Rival for Transfusion {
 
     fn loss(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         latents: Tensor<3>,
         recipe: &CompareRecipe,
         random: &mut RandomStream,
@@ -136,10 +162,12 @@ impl Rival for Transfusion {
 
     fn generate(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         recipe: &CompareRecipe,
         random: &mut RandomStream,
+        device: &Device,
     ) -> Tensor<3> {
+        let labels = label_tensor(labels, device);
         let options = recipe.sample_options(&recipe.transfusion);
         ClassConditional::generate(self, labels, &options, random)
     }
@@ -155,20 +183,23 @@ impl Rival for VqLm {
 
     fn loss(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         codes: Tensor<2, Int>,
         _recipe: &CompareRecipe,
         _random: &mut RandomStream,
     ) -> Tensor<1> {
+        let labels = label_tensor(labels, &codes.device());
         VqLm::loss(self, labels, codes)
     }
 
     fn generate(
         &self,
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         recipe: &CompareRecipe,
         random: &mut RandomStream,
+        device: &Device,
     ) -> Tensor<2, Int> {
+        let labels = label_tensor(labels, device);
         VqLm::generate(self, labels, &recipe.token_options(), random)
     }
 }

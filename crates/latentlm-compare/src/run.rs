@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use latentlm::ImageLm;
+use latentlm::LatentLm;
 use latentlm::adapters::Whitening;
 use latentlm_baselines::{ClassConditional, Dit, ImageDenoiser, Transfusion, VqLm};
+use latentlm_data::PICTURES;
 use latentlm_eval::Judge;
 use latentlm_pipelines::{ImageData, TrainingData, read_all, read_evenly};
 use latentlm_train::{Encoded, RunEnd, RunOptions, TrainError};
@@ -77,7 +78,7 @@ fn parameters(
 ) -> Result<Vec<(&'static str, usize)>, TrainError> {
     let counts = vec![
         (
-            ImageLm::NAME,
+            <LatentLm as Rival>::NAME,
             recipe.image.model(classes).init(device).num_params(),
         ),
         (Dit::NAME, recipe.dit(classes).init(device).num_params()),
@@ -131,9 +132,8 @@ fn train_all(
         judge,
     };
     let latentlm = |device: &Device| {
-        let mut model = recipe.image.model(classes).init(device);
-        model.adapters.latent = model.adapters.latent.with_whitening(whitening);
-        model
+        let model = recipe.image.model(classes).init(device);
+        model.with_whitening(PICTURES, whitening)
     };
     let dit = |device: &Device| with_whitening(recipe.dit(classes).init(device), whitening);
     let transfusion =

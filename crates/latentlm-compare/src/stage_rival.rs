@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
 use latentlm_data::BatchOrder;
 use latentlm_eval::{Judge, even_labels};
-use latentlm_pipelines::{ImageData, image_grid, label_tensor, save_png};
+use latentlm_pipelines::{ImageData, image_grid, save_png};
 use latentlm_train::stage::{self, Stage, number};
 use latentlm_train::{Player, StepReport, TrainError};
 
@@ -47,7 +47,7 @@ pub(crate) fn train<M: Rival, C: Coding<Encoded = M::Encoded>>(
     device.seed(RandomStream::for_step(seed, M::NAME, 0).seed());
     let mut model = Player::new(init(&device), config);
     if let Some((folder, manifest)) = context.run.latest(M::NAME)? {
-        model.restore("model", &folder, manifest.step)?;
+        model.restore_with("model", &folder, manifest.step, M::load)?;
     }
     let samples = common.coding.labels().len();
     let stage = RivalStage {
@@ -68,8 +68,7 @@ impl<M: Rival, C: Coding<Encoded = M::Encoded>> RivalStage<'_, M, C> {
         let started = Instant::now();
         let batches = labels.chunks(BATCH).enumerate().map(|(index, labels)| {
             let mut random = RandomStream::for_step(recipe.image.seed, "samples", index as u64);
-            let labels = label_tensor(labels, device);
-            let encoded = model.generate(labels, recipe, &mut random);
+            let encoded = model.generate(labels, recipe, &mut random, device);
             self.common.coding.decode(encoded)
         });
         let pictures = Tensor::cat(batches.collect(), 0);
@@ -106,8 +105,7 @@ impl<M: Rival, C: Coding<Encoded = M::Encoded>> Stage for RivalStage<'_, M, C> {
         model.label().drop_labels(&mut labels, dropout, &mut random);
         let mut random = RandomStream::for_step(recipe.image.seed, "lm-noise", round);
         let encoded = coding.gather(&indices, &mut random, &self.device);
-        let labels = label_tensor(&labels, &self.device);
-        let loss = model.loss(labels, encoded, recipe, &mut random);
+        let loss = model.loss(&labels, encoded, recipe, &mut random);
         Ok((self.model.backward(loss.clone()), loss))
     }
 

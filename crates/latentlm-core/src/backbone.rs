@@ -1,13 +1,13 @@
 //! What a causal backbone promises: one network, run over a whole sequence or step by step.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
 /// A causal sequence model from `[B, T, D]` to `[B, T, D]`.
 ///
 /// [`forward`](Self::forward) and [`step`](Self::step) must agree: the same positions fed at
 /// once, one by one or in chunks give the same outputs (suite `conformance::backbone`).
-pub trait CausalBackbone: Module {
+pub trait CausalBackbone: Module + ModuleDisplay {
     /// What a sequence leaves behind for its next positions (the KV cache). A value that is passed
     /// in: the module stays `&self`, and many sequences may be under way.
     type State: Clone + Send;

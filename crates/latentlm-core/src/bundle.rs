@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::store::{
-    ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
+    ApplyError, ApplyResult, KeyRemapper, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
 };
 
 /// What can be wrong with a checkpoint.
@@ -75,8 +75,21 @@ pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError
 /// # Errors
 /// If the file can't be read or does not fit.
 pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> {
+    load_renamed(module, path, KeyRemapper::new())
+}
+
+/// [`load_module`] of a file in which parameters may have other names: `names` leads from those to the
+/// module's own. Errors tell the module's.
+///
+/// # Errors
+/// If the file can't be read or does not fit.
+pub fn load_renamed<M: Module>(
+    module: M,
+    path: &Path,
+    names: KeyRemapper,
+) -> Result<M, BundleError> {
     File::open(path).map_err(io_error("read", path))?;
-    load(module, SafetensorsStore::from_file(path), path)
+    load(module, SafetensorsStore::from_file(path), path, names)
 }
 
 /// Loads a module's parameters from the bytes of a safetensors file, as [`load_module`] does from a file.
@@ -89,12 +102,35 @@ pub fn load_module_from_bytes<M: Module>(
     bytes: Vec<u8>,
     name: &Path,
 ) -> Result<M, BundleError> {
-    load(module, SafetensorsStore::from_bytes(Some(bytes)), name)
+    load_renamed_from_bytes(module, bytes, name, KeyRemapper::new())
 }
 
-fn load<M: Module>(module: M, store: SafetensorsStore, path: &Path) -> Result<M, BundleError> {
+/// [`load_renamed`] from the bytes of a file. Errors call the bytes `name`.
+///
+/// # Errors
+/// If the bytes are damaged or do not fit.
+pub fn load_renamed_from_bytes<M: Module>(
+    module: M,
+    bytes: Vec<u8>,
+    name: &Path,
+    names: KeyRemapper,
+) -> Result<M, BundleError> {
+    load(
+        module,
+        SafetensorsStore::from_bytes(Some(bytes)),
+        name,
+        names,
+    )
+}
+
+fn load<M: Module>(
+    module: M,
+    store: SafetensorsStore,
+    path: &Path,
+    names: KeyRemapper,
+) -> Result<M, BundleError> {
     let mut module = module;
-    let mut store = store.allow_partial(true).validate(false);
+    let mut store = store.remap(names).allow_partial(true).validate(false);
     let result = module
         .load_from(&mut store)
         .map_err(|source| BundleError::Damaged {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ impl DiffusionDraws {
 ///
 /// Rows are independent: whoever calls flattens `[B, T, ..]` to `[N, ..]` first. Randomness is an
 /// argument throughout, so that a test, a resume or another language can repeat a call exactly.
-pub trait LatentHead: Module {
+pub trait LatentHead: Module + ModuleDisplay {
     /// `Z`, numbers a latent.
     fn latent_dim(&self) -> usize;
 

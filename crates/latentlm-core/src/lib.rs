@@ -29,7 +29,6 @@
 //! `B` batch, `T` positions (frames), `D` model width, `C` channels, `Z` latent dimension,
 //! `H x W` grid or picture, `N` rows of a flattened `[B*T]`, `K` draws of noise a position.
 
-mod adapter;
 mod backbone;
 pub mod bundle;
 mod codec;
@@ -44,7 +43,6 @@ mod random;
 pub mod recipe;
 pub mod sequence;
 
-pub use adapter::ModalityAdapter;
 pub use backbone::CausalBackbone;
 pub use codec::{
     LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,

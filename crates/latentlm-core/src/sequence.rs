@@ -1,7 +1,8 @@
 //! Sequences of any modalities: documents of text and latents, and where everything stands when
 //! they are packed (paper §2.2: text, `<BOD>`, latents, `<EOD>`, text).
 //!
-//! Everything here is indices on the host: image, speech and mixed models gather with them.
+//! A class and its picture, a text and its speech, captions and pictures, text alone: each is a
+//! document. Everything here is indices on the host; models gather with them.
 
 /// The tokens around a modality's latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,11 @@ impl SpecialTokens {
 /// One piece of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
+    /// A class label, one position.
+    Label {
+        /// The class, a row of the label table.
+        class: u32,
+    },
     /// Text, or any tokens.
     Text {
         /// Ids.
@@ -76,13 +82,16 @@ pub enum Segment {
         /// Whether the softmax head says after each whether another comes (speech), or their number
         /// is known (the grid of a picture).
         open_ended: bool,
+        /// The token that each latent of an open-ended run says, where that is known; else empty. The
+        /// softmax head learns it in place of [`ControlTokens::more`].
+        said: Vec<u32>,
         /// Whether they are learned, and their `<BOD>` too if what stands before it is.
         learned: bool,
     },
-    /// Values of a modality with no tokens around them: a class label, and the picture of it. A
-    /// learned run that ends its document is not read to its end: nothing follows its last value.
+    /// Latents with no tokens around them: the picture of a class. A learned run that ends its
+    /// document is not read to its end: nothing follows its last latent.
     Bare {
-        /// Whose values they are.
+        /// Whose latents they are.
         modality: usize,
         /// How many, at least one.
         frames: usize,
@@ -99,10 +108,42 @@ pub struct Document {
 }
 
 impl Document {
+    /// A class and its picture, modality 0.
+    pub fn of_class(class: u32, frames: usize) -> Self {
+        let picture = Segment::Bare {
+            modality: 0,
+            frames,
+            learned: true,
+        };
+        Self {
+            segments: vec![Segment::Label { class }, picture],
+        }
+    }
+
+    /// A text and its speech, modality 0: the text is given, the speech ends when the model says so.
+    /// `said` is the token that each latent says, or empty.
+    pub fn of_speech(text: Vec<u32>, frames: usize, said: Vec<u32>) -> Self {
+        let text = Segment::Text {
+            tokens: text,
+            learned: false,
+        };
+        let speech = Segment::Latents {
+            modality: 0,
+            frames,
+            open_ended: true,
+            said,
+            learned: true,
+        };
+        Self {
+            segments: vec![text, speech],
+        }
+    }
+
     /// Positions that it takes.
     pub fn positions(&self) -> usize {
         let last = self.segments.len().saturating_sub(1);
         let positions = |(index, segment): (usize, &Segment)| match segment {
+            Segment::Label { .. } => 1,
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { frames, .. } => 1 + frames + usize::from(index < last),
             Segment::Bare {
@@ -118,9 +159,15 @@ impl Document {
         let tokens = |(index, segment): (usize, &Segment)| match segment {
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { .. } => 1 + usize::from(index < last),
-            Segment::Bare { .. } => 0,
+            Segment::Label { .. } | Segment::Bare { .. } => 0,
         };
         self.segments.iter().enumerate().map(tokens).sum()
+    }
+
+    /// Class labels that it has.
+    fn labels(&self) -> usize {
+        let label = |segment: &&Segment| matches!(segment, Segment::Label { .. });
+        self.segments.iter().filter(label).count()
     }
 
     /// Latents of a modality that it has.
@@ -160,10 +207,17 @@ pub struct LearnedLatents {
 /// Where everything stands in documents packed one after the other without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
+    /// Positions of each document.
+    pub lengths: Vec<usize>,
     /// All tokens.
     pub tokens: Vec<i64>,
-    /// For every position a row of the tokens, or behind them of the first modality's latents, or
-    /// behind those of the second's, and so on.
+    /// All class labels.
+    pub labels: Vec<i64>,
+    /// The token that each latent says, [`ControlTokens::more`] where that is not known; one list a
+    /// modality.
+    pub said: Vec<Vec<i64>>,
+    /// For every position a row of the tokens, or behind them of the labels, or behind those of the
+    /// first modality's latents, or behind those of the second's, and so on.
     pub rows: Vec<i64>,
     /// Positions at which the softmax head is asked.
     pub asked: Vec<i64>,
@@ -179,11 +233,14 @@ impl Layout {
     /// Lays documents out. `modalities` are the tokens around each modality's latents.
     ///
     /// # Panics
-    /// If a document names a modality that is not there, has a run of no latents, or begins with
-    /// latents that are to be learned without a token before them.
+    /// If a document names a modality that is not there, has a run of no latents, says tokens in some
+    /// latents of a run only or in a run of known length, or begins with latents that are to be learned
+    /// without anything before them.
     pub fn new(documents: &[Document], modalities: &[ControlTokens]) -> Self {
         let frames = |m| documents.iter().map(|d| d.frames(m)).sum::<usize>();
-        let mut next = documents.iter().map(Document::tokens).sum::<usize>() as i64;
+        let first_label = documents.iter().map(Document::tokens).sum::<usize>() as i64;
+        let labels = documents.iter().map(Document::labels).sum::<usize>();
+        let mut next = first_label + labels as i64;
         let mut first_rows = Vec::with_capacity(modalities.len());
         for modality in 0..modalities.len() {
             first_rows.push(next);
@@ -191,7 +248,10 @@ impl Layout {
         }
         let mut writer = Writer {
             layout: Self {
+                lengths: documents.iter().map(Document::positions).collect(),
                 tokens: Vec::new(),
+                labels: Vec::with_capacity(labels),
+                said: vec![Vec::new(); modalities.len()],
                 rows: Vec::new(),
                 asked: Vec::new(),
                 answers: Vec::new(),
@@ -199,7 +259,7 @@ impl Layout {
                 learned: vec![LearnedLatents::default(); modalities.len()],
             },
             modalities,
-            seen: vec![0; modalities.len()],
+            first_label,
             first_rows,
         };
         for document in documents {
@@ -224,11 +284,22 @@ impl Layout {
     }
 }
 
+/// Latents one after the other.
+struct Run<'a> {
+    frames: usize,
+    /// The token that each says, where that is known.
+    said: &'a [u32],
+    learned: bool,
+    /// Whether the softmax head is asked before each and behind the last.
+    asked: bool,
+}
+
 struct Writer<'a> {
     layout: Layout,
     modalities: &'a [ControlTokens],
-    /// Latents so far, a modality each.
-    seen: Vec<i64>,
+    /// Row of the first label.
+    first_label: i64,
+    /// Row of the first latent, a modality each.
     first_rows: Vec<i64>,
 }
 
@@ -238,6 +309,12 @@ impl Writer<'_> {
         let last = document.segments.len().saturating_sub(1);
         for (index, segment) in document.segments.iter().enumerate() {
             match segment {
+                Segment::Label { class } => {
+                    let row = self.first_label + self.layout.labels.len() as i64;
+                    self.layout.rows.push(row);
+                    self.layout.labels.push(i64::from(*class));
+                    (begun, before_learned) = (true, false);
+                }
                 Segment::Text { tokens, learned } => {
                     for token in tokens {
                         self.token(*token, *learned && begun);
@@ -249,11 +326,21 @@ impl Writer<'_> {
                     modality,
                     frames,
                     open_ended,
+                    said,
                     learned,
                 } => {
+                    let known = said.is_empty() || (*open_ended && said.len() == *frames);
+                    let count = said.len();
+                    assert!(known, "{count} tokens said by a run of {frames} latents");
                     let control = self.modalities[*modality];
                     self.token(control.begin, *learned && before_learned && begun);
-                    self.latents(*modality, *frames, *open_ended, *learned);
+                    let run = Run {
+                        frames: *frames,
+                        said,
+                        learned: *learned,
+                        asked: *learned && *open_ended,
+                    };
+                    self.latents(*modality, run);
                     if index < last {
                         self.token(control.end, false);
                     }
@@ -265,7 +352,13 @@ impl Writer<'_> {
                     learned,
                 } => {
                     assert!(begun || !learned, "nothing stands before what is learned");
-                    self.latents(*modality, *frames, false, *learned);
+                    let run = Run {
+                        frames: *frames,
+                        said: &[],
+                        learned: *learned,
+                        asked: false,
+                    };
+                    self.latents(*modality, run);
                     if *learned && index == last {
                         self.layout.rows.pop();
                     }
@@ -283,23 +376,24 @@ impl Writer<'_> {
         self.layout.tokens.push(i64::from(token));
     }
 
-    fn latents(&mut self, modality: usize, frames: usize, open_ended: bool, learned: bool) {
-        assert!(frames > 0, "a run of no latents");
+    fn latents(&mut self, modality: usize, run: Run<'_>) {
+        assert!(run.frames > 0, "a run of no latents");
         let control = self.modalities[modality];
-        for _ in 0..frames {
-            let latent = self.seen[modality];
-            self.seen[modality] += 1;
-            if learned {
-                let runs = &mut self.layout.learned[modality];
-                runs.conditions.push(self.layout.rows.len() as i64 - 1);
-                runs.latents.push(latent);
+        for index in 0..run.frames {
+            let latent = self.layout.said[modality].len() as i64;
+            let said = run.said.get(index).copied().unwrap_or(control.more);
+            if run.learned {
+                let learned = &mut self.layout.learned[modality];
+                learned.conditions.push(self.layout.rows.len() as i64 - 1);
+                learned.latents.push(latent);
             }
-            if learned && open_ended {
-                self.ask(control.more);
+            if run.asked {
+                self.ask(said);
             }
+            self.layout.said[modality].push(i64::from(said));
             self.layout.rows.push(self.first_rows[modality] + latent);
         }
-        if learned && open_ended {
+        if run.asked {
             self.ask(control.end);
         }
     }
@@ -327,6 +421,7 @@ mod tests {
             modality,
             frames,
             open_ended,
+            said: Vec::new(),
             learned,
         }
     }
@@ -396,26 +491,58 @@ mod tests {
         assert_eq!(layout.learned[1].latents, [0]);
     }
 
-    /// Labels are modality 0, their pictures modality 1, of which the last latent is only learned.
+    /// The last latent of a class's picture is only learned.
     #[test]
     fn a_label_stands_where_the_picture_begins() {
-        let labelled = |frames| {
-            let bare = |modality, frames, learned| Segment::Bare {
-                modality,
-                frames,
-                learned,
-            };
-            document(&[bare(0, 1, false), bare(1, frames, true)])
-        };
-        let documents = [labelled(3), labelled(1), labelled(2)];
-        let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
-        assert_eq!(lengths, [3, 1, 2]);
-        let layout = Layout::new(&documents, &SpecialTokens::after(0, 2).modalities);
+        let documents = [(7, 3), (5, 1), (7, 2)].map(|(class, n)| Document::of_class(class, n));
+        let layout = Layout::new(&documents, &[ControlTokens::after(0)]);
+        assert_eq!(layout.lengths, [3, 1, 2]);
+        assert_eq!(layout.labels, [7, 5, 7]);
         // Rows 0 to 2 are the labels, 3 to 8 the latents.
         assert_eq!(layout.rows, [0, 3, 4, 1, 2, 7]);
-        assert_eq!(layout.learned[1].conditions, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(layout.learned[1].latents, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(layout.learned[0].conditions, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(layout.learned[0].latents, [0, 1, 2, 3, 4, 5]);
         assert!(layout.tokens.is_empty() && layout.asked.is_empty());
+    }
+
+    /// Rows are tokens, then labels, then latents.
+    #[test]
+    fn labels_stand_between_tokens_and_latents() {
+        let segments = [
+            text(&[1, 2], true),
+            Segment::Label { class: 3 },
+            latents(0, 1, false, true),
+            text(&[4], true),
+        ];
+        let layout = Layout::new(&[document(&segments)], &[ControlTokens::after(8)]);
+        assert_eq!(layout.tokens, [1, 2, 8, 9, 4]);
+        assert_eq!(layout.rows, [0, 1, 5, 2, 6, 3, 4]);
+        assert_eq!(layout.lengths, [7]);
+        // Latents behind a label are given to the model: their `<BOD>` is not learned.
+        assert_eq!((layout.asked, layout.answers), (vec![0, 5], vec![2, 4]));
+    }
+
+    /// Where it is known what latents say, the softmax head learns that, but at the end.
+    #[test]
+    fn latents_are_named() {
+        let control = ControlTokens::after(8);
+        let [more, end] = [control.more, control.end].map(i64::from);
+        let documents = [
+            Document::of_speech(vec![1, 2, 3], 2, Vec::new()),
+            Document::of_speech(Vec::new(), 1, Vec::new()),
+            Document::of_speech(vec![4], 3, vec![4, 4, control.more]),
+        ];
+        let layout = Layout::new(&documents, &[control]);
+        let answers = [more, more, end, more, end, 4, 4, more, end];
+        assert_eq!(layout.answers, answers);
+        assert_eq!(layout.said, [vec![more, more, more, 4, 4, more]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "1 tokens said by a run of 2 latents")]
+    fn what_is_said_is_known_of_all_latents() {
+        let document = Document::of_speech(vec![1], 2, vec![1]);
+        Layout::new(&[document], &[ControlTokens::after(8)]);
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl MixedCorpus {
             modality: PICTURES,
             frames: self.frames,
             open_ended: false,
+            said: Vec::new(),
             learned,
         }
     }
@@ -248,6 +249,7 @@ mod tests {
             t => tokenizer.decode(&[t]).unwrap(),
         };
         let segment = |segment: &Segment| match segment {
+            Segment::Label { class } => format!("[{class}]"),
             Segment::Text { tokens, .. } => tokens.iter().map(word).collect::<String>(),
             Segment::Latents { learned, .. } | Segment::Bare { learned, .. } => {
                 format!("[{learned}]")

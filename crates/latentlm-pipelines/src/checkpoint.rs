@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use latentlm::core::bundle::{io_error, load_module, load_module_from_bytes};
+use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
@@ -66,6 +67,18 @@ impl Checkpoint {
             // Out of the file itself, which takes half the memory.
             Source::Folder(_) => load_module(module, &path)?,
             Source::Memory(_) => load_module_from_bytes(module, self.bytes(file)?, &path)?,
+        })
+    }
+
+    /// Loads a language model's parameters, also from a file with the names of older versions.
+    ///
+    /// # Errors
+    /// If there is no such file, or one that is damaged or does not fit.
+    pub fn load_lm(&self, model: LatentLm, file: &str) -> Result<LatentLm, PipelineError> {
+        let path = self.path(file);
+        Ok(match &self.0 {
+            Source::Folder(_) => load_lm(model, &path)?,
+            Source::Memory(_) => load_lm_from_bytes(model, self.bytes(file)?, &path)?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use latentlm::core::bundle::{BundleWriter, load_module, save_module};
+use latentlm::core::bundle::{BundleError, BundleWriter, load_module, save_module};
 use latentlm::core::number_parameters;
 use latentlm_kernels::at_once;
 use latentlm_pipelines::{EmaDecay, LearningRate, StageConfig, ema_file, weights_file};
@@ -220,11 +220,22 @@ impl<M: Module> Player<M> {
     /// # Errors
     /// If a file can't be read or belongs to another model.
     pub fn restore(&mut self, name: &str, folder: &Path, step: u64) -> Result<(), TrainError> {
-        let model = load_module(self.model().clone(), &folder.join(weights_file(name)))?;
-        self.ema = Some(load_module(
-            self.ema().clone(),
-            &folder.join(ema_file(name)),
-        )?);
+        self.restore_with(name, folder, step, load_module)
+    }
+
+    /// [`restore`](Self::restore) of a module that is loaded in a way of its own.
+    ///
+    /// # Errors
+    /// If a file can't be read or belongs to another model.
+    pub fn restore_with(
+        &mut self,
+        name: &str,
+        folder: &Path,
+        step: u64,
+        load: impl Fn(M, &Path) -> Result<M, BundleError>,
+    ) -> Result<(), TrainError> {
+        let model = load(self.model().clone(), &folder.join(weights_file(name)))?;
+        self.ema = Some(load(self.ema().clone(), &folder.join(ema_file(name)))?);
         let path = folder.join(optimizer_file(name));
         self.optimizer
             .load(&model, &path)

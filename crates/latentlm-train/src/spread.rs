@@ -64,6 +64,20 @@ impl Portable for DiffusionDraws {
     }
 }
 
+impl Portable for latentlm::Batch {
+    fn to_device(self, device: &Device) -> Self {
+        fn moved<T: Portable>(all: Vec<T>, device: &Device) -> Vec<T> {
+            all.into_iter().map(|own| own.to_device(device)).collect()
+        }
+        Self {
+            heard: moved(self.heard, device),
+            latents: moved(self.latents, device),
+            draws: moved(self.draws, device),
+            ..self
+        }
+    }
+}
+
 macro_rules! portable_tuple {
     ($($name:ident),+) => {
         impl<$($name: Portable),+> Portable for ($($name,)+) {

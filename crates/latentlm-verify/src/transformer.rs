@@ -7,9 +7,10 @@ use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use latentlm::core::number_parameters;
 use latentlm::diffusion::{Prediction, solver};
 use latentlm::pretrained::{load_image, save_image};
+use latentlm::sequence::Document;
 use latentlm::{
-    CausalBackbone, ImageLm, ImageLmConfig, LatentHead, LmSizes, ModalityAdapter, RandomStream,
-    SampleOptions, Sampler,
+    CausalBackbone, LatentHead, LatentLm, LatentLmConfig, LmSizes, RandomStream, SampleOptions,
+    Sampler,
 };
 use serde::Deserialize;
 
@@ -51,7 +52,7 @@ fn thousand() -> usize {
 }
 
 impl Config {
-    fn model(&self) -> Result<ImageLmConfig, String> {
+    fn model(&self) -> Result<LatentLmConfig, String> {
         let tokens = self.input_size * self.input_size;
         let sizes = LmSizes {
             width: self.hidden_size,
@@ -65,7 +66,7 @@ impl Config {
             num_train_timesteps: self.num_train_timesteps,
             recompute: false,
         };
-        let config = ImageLmConfig::new(self.num_classes, tokens, self.in_channels);
+        let config = LatentLmConfig::image(self.num_classes, tokens, self.in_channels);
         Ok(config.with_sizes(sizes))
     }
 }
@@ -88,14 +89,15 @@ pub(crate) fn check_rounded(case: &Case, report: &mut Report) -> Result<(), Veri
     let model = number_parameters(load_image(model_config.init(&case.device), &weights)?);
     let rounded = round(model.clone());
 
-    let hidden = rounded.hidden(tensors.int("y")?, rows(tensors.float("x_start")?));
+    let latents = rows(tensors.float("x_start")?);
+    let hidden = hidden(&rounded, &mut tensors, latents)?;
     let reference: Tensor<3> = tensors.float("condition")?;
     report.near("condition", hidden.clone(), reference, ROUNDED);
     let noisy = flat(rows(tensors.float("noisy")?));
     let timesteps = tensors.int::<2>("timesteps")?.float();
     let timesteps = timesteps.reshape([noisy.dims()[0]]);
     let condition = repeat(hidden, config.batch_mul);
-    let output = rounded.head.denoise(noisy, timesteps, condition);
+    let output = rounded.head_of(0).denoise(noisy, timesteps, condition);
     let output = output.cast(DType::F32);
     let reference = flat(rows(tensors.float("output")?));
     report.near("output", output.clone(), reference, ROUNDED);
@@ -123,7 +125,7 @@ pub(crate) fn check_rounded(case: &Case, report: &mut Report) -> Result<(), Veri
 }
 
 /// The case's settings, and the model that they describe.
-fn read(case: &Case) -> Result<(Config, ImageLmConfig), VerifyError> {
+fn read(case: &Case) -> Result<(Config, LatentLmConfig), VerifyError> {
     let config: Config = case.config()?;
     let wrong = |reason| VerifyError::Case {
         path: case.folder.join("config.json"),
@@ -134,6 +136,27 @@ fn read(case: &Case) -> Result<(Config, ImageLmConfig), VerifyError> {
         .validate()
         .map_err(|error| VerifyError::Pretrained(error.into()))?;
     Ok((config, model_config))
+}
+
+/// The class of each picture.
+fn classes(tensors: &mut Tensors) -> Result<Vec<u32>, VerifyError> {
+    let classes = tensors.integers("y")?.into_iter();
+    Ok(classes.map(|class| class as u32).collect())
+}
+
+/// The hidden state before each latent, `[B, T, D]`, of pictures' latents `[B, T, Z]`.
+fn hidden(
+    model: &LatentLm,
+    tensors: &mut Tensors,
+    latents: Tensor<3>,
+) -> Result<Tensor<3>, VerifyError> {
+    let [batch, tokens, _] = latents.dims();
+    let documents = classes(tensors)?.into_iter();
+    let documents = documents.map(|class| Document::of_class(class, tokens));
+    let layout = model.layout(&documents.collect::<Vec<_>>());
+    let hidden = model.hidden(&layout, &[flat(latents)]);
+    let [_, width] = hidden.dims();
+    Ok(hidden.reshape([batch, tokens, width]))
 }
 
 /// `[B, C, S, S]` to `[B, S * S, C]`.
@@ -160,7 +183,7 @@ fn repeat(x: Tensor<3>, times: usize) -> Tensor<2> {
 fn check_training(
     case: &Case,
     config: &Config,
-    model_config: &ImageLmConfig,
+    model_config: &LatentLmConfig,
     report: &mut Report,
 ) -> Result<(), VerifyError> {
     let device = case.device.clone().autodiff();
@@ -173,7 +196,7 @@ fn check_training(
     let model = number_parameters(load_image(model_config.init(&device), &weights)?);
 
     let latents = rows(tensors.float("x_start")?);
-    let hidden = model.hidden(tensors.int("y")?, latents.clone());
+    let hidden = hidden(&model, &mut tensors, latents.clone())?;
     report.compare(
         "condition",
         hidden.clone(),
@@ -187,7 +210,7 @@ fn check_training(
     let timesteps = tensors.int::<2>("timesteps")?.float();
     let timesteps = timesteps.reshape([noisy.dims()[0]]);
     let condition = repeat(hidden, config.batch_mul);
-    let output = model.head.denoise(noisy, timesteps, condition);
+    let output = model.head_of(0).denoise(noisy, timesteps, condition);
     let reference = flat(rows(tensors.float("output")?));
     report.compare("output", output.clone(), reference, FORWARD);
     let loss = (output - target).square().mean();
@@ -203,7 +226,7 @@ fn check_training(
 
 /// The forward process: noised latents and the head's target, which is returned.
 fn check_noising(
-    model: &ImageLm,
+    model: &LatentLm,
     config: &Config,
     latents: Tensor<2>,
     tensors: &mut Tensors,
@@ -212,7 +235,7 @@ fn check_noising(
     let noise = flat(rows(tensors.float("noise")?));
     let timesteps = tensors.int::<2>("timesteps")?;
     let timesteps = timesteps.reshape([noise.dims()[0]]);
-    let schedule = model.head.schedule();
+    let schedule = model.head_of(0).schedule();
     let noisy = schedule.add_noise(latents.clone(), noise.clone(), timesteps.clone());
     report.compare("noisy", noisy, flat(rows(tensors.float("noisy")?)), FORWARD);
     let velocity = flat(rows(tensors.float("velocity")?));
@@ -225,7 +248,12 @@ fn check_noising(
     Ok(target)
 }
 
-fn check_gradients(model: &ImageLm, expected: &ImageLm, gradients: Gradients, report: &mut Report) {
+fn check_gradients(
+    model: &LatentLm,
+    expected: &LatentLm,
+    gradients: Gradients,
+    report: &mut Report,
+) {
     model.visit(&mut GradientCheck {
         expected: values_of(expected),
         gradients,
@@ -235,7 +263,7 @@ fn check_gradients(model: &ImageLm, expected: &ImageLm, gradients: Gradients, re
 }
 
 /// The parameters' values by their ids.
-fn values_of(model: &ImageLm) -> HashMap<ParamId, TensorData> {
+fn values_of(model: &LatentLm) -> HashMap<ParamId, TensorData> {
     let mut values = Values(HashMap::new());
     model.visit(&mut values);
     values.0
@@ -309,7 +337,7 @@ impl ModuleVisitor for AllGradients {
 fn check_sampling(
     case: &Case,
     config: &Config,
-    model_config: &ImageLmConfig,
+    model_config: &LatentLmConfig,
     report: &mut Report,
 ) -> Result<(), VerifyError> {
     let mut tensors = case.tensors()?;
@@ -321,7 +349,7 @@ fn check_sampling(
         guidance_scale: config.cfg_scale,
         ..SampleOptions::default()
     };
-    let plan = solver::plan(options.sampler, model.head.schedule(), options.steps);
+    let plan = solver::plan(options.sampler, model.head_of(0).schedule(), options.steps);
     let visited = tensors.integers("solver_timesteps")?;
     let same = plan.iter().zip(&visited);
     let agreeing = same.filter(|(step, t)| step.timestep as i64 == **t).count();
@@ -331,12 +359,9 @@ fn check_sampling(
     let reference = rows(tensors.float("samples")?);
     let noise: Tensor<3> = tensors.float("sample_noise")?;
     let labels = tensors.int("y")?;
-    let latents = model.generate_from(
-        labels.clone(),
-        noise.clone(),
-        &options,
-        &mut RandomStream::new(0),
-    );
+    let classes = classes(&mut tensors)?;
+    let random = &mut RandomStream::new(0);
+    let latents = model.draw_images_from(&classes, noise.clone(), &options, random);
     report.compare("samples, KV cache", latents, reference.clone(), SAMPLING);
     let latents = without_cache(&model, labels, noise, &options);
     report.compare("samples, no KV cache", latents, reference, SAMPLING);
@@ -347,27 +372,25 @@ fn check_sampling(
 
 /// Guided sampling by full passes over all positions so far, both halves apart.
 fn without_cache(
-    model: &ImageLm,
+    model: &LatentLm,
     labels: burn::tensor::Tensor<1, burn::tensor::Int>,
     noise: Tensor<3>,
     options: &SampleOptions,
 ) -> Tensor<3> {
     let [batch, tokens, dim] = noise.dims();
-    let null = model.adapters.label.null(batch, &labels.device());
-    let [conditional, unconditional] =
-        [labels, null].map(|labels| model.adapters.label.embed(labels));
+    let adapter = model.label_adapter();
+    let null = adapter.null(batch, &labels.device());
+    let [conditional, unconditional] = [labels, null].map(|labels| adapter.embed(labels));
     let mut latents: Vec<Tensor<3>> = Vec::with_capacity(tokens);
     for position in 0..tokens {
         let hidden = |first: &Tensor<3>| {
-            let past = latents
-                .iter()
-                .map(|z| model.adapters.latent.embed(z.clone()));
+            let past = latents.iter().map(|z| model.latents[0].embed(z.clone()));
             let sequence = std::iter::once(first.clone()).chain(past).collect();
             let hidden = model.backbone.forward(Tensor::cat(sequence, 1));
             let width = hidden.dims()[2];
             hidden.narrow(1, position, 1).reshape([batch, width])
         };
-        let latent = model.head.sample(
+        let latent = model.head_of(0).sample(
             hidden(&conditional),
             Some(hidden(&unconditional)),
             noise.clone().narrow(1, position, 1).reshape([batch, dim]),

@@ -27,10 +27,10 @@ pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError>
     let tokens: Tensor<2, Int> = tensors.int("input_ids")?;
     let hidden = model.hidden(tokens, reference.clone());
     report.compare("hidden", hidden.clone(), tensors.float("hidden")?, FORWARD);
-    let logits = model.lm.adapters.token.logits(hidden);
+    let logits = model.lm.token_adapter().logits(hidden);
     report.compare("logits", logits, tensors.float("logits")?, FORWARD);
 
-    let output = model.lm.head.denoise(
+    let output = model.lm.head_of(0).denoise(
         tensors.float("head_noisy")?,
         tensors.float("head_t")?,
         tensors.float("head_cond")?,

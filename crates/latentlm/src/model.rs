@@ -1,113 +1,276 @@
-//! The model of the paper's figure 2: adapters make positions of labels and latents, one causal
-//! Transformer reads them, the diffusion head reads its hidden states.
+//! The model of the paper's figure 2: adapters make positions of labels, tokens and latents, one causal
+//! Transformer reads them, a softmax head and diffusion heads read its hidden states.
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
-use latentlm_adapters::packed::indices;
-use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
-use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, ModalityAdapter};
+use burn::nn::Embedding;
+use burn::tensor::{Device, Tensor};
+use latentlm_adapters::packed::{indices, surprise, weighted_mean};
+use latentlm_adapters::{LabelAdapter, LatentAdapter, TokenAdapter, Whitening};
+use latentlm_backbone::Backbone;
+use latentlm_core::sequence::{ControlTokens, Document, Layout};
+use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead};
+use latentlm_diffusion::Head;
 
-use crate::image::ImageAdapters;
+/// The tokens around a document of a model that writes text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentTokens {
+    /// `<BOS>`: a document begins.
+    pub start: u32,
+    /// `<EOS>`: it has ended.
+    pub stop: u32,
+}
 
-/// The modalities of a class-conditional image's document.
-const LABELS: usize = 0;
-const PICTURES: usize = 1;
-
-/// A latent language model: adapters `A`, backbone `B`, head for continuous latents `H`.
+/// A latent language model over [documents](Document), with backbone `B` and heads `H` for continuous
+/// latents. Which adapters it has says which documents it reads.
+///
+/// Parameters are drawn, numbered and stored in the order of the fields.
 #[derive(Module, Debug)]
-pub struct LatentLm<A, B, H> {
-    /// Values to positions.
-    pub adapters: A,
+pub struct LatentLm<B = Backbone, H = Head> {
+    /// Class labels.
+    pub labels: Option<LabelAdapter>,
+    /// Text and the tokens around latents and documents; their softmax head.
+    pub tokens: Option<TokenAdapter>,
+    /// Latents of each modality.
+    pub latents: Vec<LatentAdapter>,
+    /// The token that each latent says, added to it; none in a model that is not told.
+    pub said: Option<Embedding>,
     /// Positions to hidden states.
     pub backbone: B,
-    /// Hidden states to latents.
-    pub head: H,
+    /// Hidden states to latents: one head for all modalities, or one for each.
+    pub heads: Vec<H>,
+    /// The tokens around each modality's latents; they mean nothing where there are no tokens.
+    #[module(skip)]
+    pub control: Vec<ControlTokens>,
+    /// The tokens around a document, of a model that writes text.
+    #[module(skip)]
+    pub document: Option<DocumentTokens>,
+    /// Latents of each modality's runs where that is known, else 0.
+    pub frames: Vec<usize>,
 }
 
-impl<B: CausalBackbone, H: LatentHead> LatentLm<ImageAdapters, B, H> {
-    /// Where everything stands in a batch: every document is a label and its picture's latents.
-    ///
-    /// # Panics
-    /// If a picture has no latents.
-    pub fn layout(&self, batch: usize, tokens: usize) -> Layout {
-        let label = Segment::Bare {
-            modality: LABELS,
-            frames: 1,
-            learned: false,
-        };
-        let picture = Segment::Bare {
-            modality: PICTURES,
-            frames: tokens,
-            learned: true,
-        };
-        let document = Document {
-            segments: vec![label, picture],
-        };
-        let modalities = SpecialTokens::after(0, 2).modalities;
-        Layout::new(&vec![document; batch], &modalities)
-    }
+/// Documents with their latents, and what these are noised with.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Documents, of one length or of any.
+    pub documents: Vec<Document>,
+    /// Weight of each document's learned tokens in their mean.
+    pub weights: Vec<f64>,
+    /// What the backbone reads, a modality's `[N, Z]` each, whitened, those of all documents one after
+    /// the other: the latents themselves, or some of them hidden.
+    pub heard: Vec<Tensor<2>>,
+    /// What the heads are to draw, as `heard`.
+    pub latents: Vec<Tensor<2>>,
+    /// For each modality `K` times as many rows as it has learned latents: each is denoised `K` times
+    /// on one pass of the backbone (paper §2.2, `ddpm_batch_mul`).
+    pub draws: Vec<DiffusionDraws>,
+}
 
-    /// Hidden states that predict each latent: position 0 holds the label, position `i` the latent
-    /// `i - 1` (teacher forcing).
+impl Batch {
+    /// Documents that count alike and are read as they are.
     ///
     /// # Shapes
-    /// - `labels`: `[B]`; `latents`: `[B, T, Z]`, whitened
-    /// - returns: `[B, T, D]`, hidden state `i` predicts latent `i`
-    pub fn hidden(&self, labels: Tensor<1, Int>, latents: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, _] = latents.dims();
-        let layout = self.layout(batch, tokens);
-        self.hidden_at(&layout, labels, latents)
-    }
-
-    fn hidden_at(&self, layout: &Layout, labels: Tensor<1, Int>, latents: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, _] = latents.dims();
-        let label = self.adapters.label.embed(labels); // [B, 1, D]
-        let latents = self.adapters.latent.embed(latents); // [B, T, D]
-        let width = label.dims()[2];
-        let label = label.reshape([batch, width]);
-        let latents = latents.reshape([batch * tokens, width]);
-        let rows = indices(&layout.rows, &label.device());
-        let x = Tensor::cat(vec![label, latents], 0).select(0, rows);
-        // All documents are of one length: packed they are a rectangle.
-        self.backbone.forward(x.reshape([batch, tokens, width]))
-    }
-
-    /// The next-token diffusion loss. Rows `[K, B, T]` of `draws`: the backbone runs once, its
-    /// hidden states are shared by `K` draws of noise and timestep (paper §2.2, `ddpm_batch_mul`).
-    ///
-    /// # Shapes
-    /// - `labels`: `[B]`; `latents`: `[B, T, Z]`, whitened
-    /// - `draws`: `K * B * T` rows
-    /// - returns: `[1]`
-    ///
-    /// # Panics
-    /// If the rows of `draws` are no multiple of `B * T`.
-    pub fn loss(
-        &self,
-        labels: Tensor<1, Int>,
-        latents: Tensor<3>,
-        draws: DiffusionDraws,
-    ) -> Tensor<1> {
-        let [batch, tokens, dim] = latents.dims();
-        let rows = batch * tokens;
-        let draws_per_row = draws.noise.dims()[0] / rows;
-        assert_eq!(
-            draws.noise.dims()[0],
-            draws_per_row * rows,
-            "draws must be a multiple of the {rows} latents"
-        );
-        let layout = self.layout(batch, tokens);
-        let hidden = self.hidden_at(&layout, labels, latents.clone());
-        let (width, device) = (hidden.dims()[2], hidden.device());
-        let learned = &layout.learned[PICTURES];
-        let hidden = hidden.reshape([rows, width]);
-        let condition = hidden.select(0, indices(&learned.conditions, &device));
-        let latents = latents.reshape([rows, dim]);
-        let latents = latents.select(0, indices(&learned.latents, &device));
-        self.head.loss_at(
-            latents.repeat_dim(0, draws_per_row),
-            condition.repeat_dim(0, draws_per_row),
+    /// - `latents`: a modality's `[N, Z]` each, whitened; `draws`: `K` times the learned ones rows
+    pub fn new(
+        documents: Vec<Document>,
+        latents: Vec<Tensor<2>>,
+        draws: Vec<DiffusionDraws>,
+    ) -> Self {
+        Self {
+            weights: vec![1.0; documents.len()],
+            documents,
+            heard: latents.clone(),
+            latents,
             draws,
-        )
+        }
     }
 }
+
+/// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 where nothing is learned.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// Mean cross entropy of the learned tokens, each as heavy as its document.
+    pub token: Tensor<1>,
+    /// The heads' denoising error, one entry a modality.
+    pub diffusion: Vec<Tensor<1>>,
+}
+
+impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
+    /// Where the model lies.
+    pub fn device(&self) -> Device {
+        self.latents[0].device()
+    }
+
+    /// The adapter of class labels.
+    ///
+    /// # Panics
+    /// If the model reads no labels.
+    pub fn label_adapter(&self) -> &LabelAdapter {
+        let labels = self.labels.as_ref();
+        labels.expect("a model of classes, which reads labels")
+    }
+
+    /// The adapter of tokens, with the softmax head.
+    ///
+    /// # Panics
+    /// If the model reads no tokens.
+    pub fn token_adapter(&self) -> &TokenAdapter {
+        let tokens = self.tokens.as_ref();
+        tokens.expect("a model of text, which reads tokens")
+    }
+
+    /// The head that draws a modality's latents.
+    pub fn head_of(&self, modality: usize) -> &H {
+        &self.heads[modality.min(self.heads.len() - 1)]
+    }
+
+    /// The same model with another whitening of a modality's latents.
+    ///
+    /// # Panics
+    /// If there is no such modality.
+    pub fn with_whitening(mut self, modality: usize, whitening: Whitening) -> Self {
+        let own = self.latents.remove(modality).with_whitening(whitening);
+        self.latents.insert(modality, own);
+        self
+    }
+
+    /// Where everything stands in documents one after the other.
+    pub fn layout(&self, documents: &[Document]) -> Layout {
+        Layout::new(documents, &self.control)
+    }
+
+    /// All positions of a layout, `[P, D]`.
+    ///
+    /// # Shapes
+    /// - `heard`: a modality's `[N, Z]` each, whitened
+    ///
+    /// # Panics
+    /// If the layout has another number of latents, or labels or tokens that the model does not read.
+    pub(crate) fn embed(&self, layout: &Layout, heard: &[Tensor<2>]) -> Tensor<2> {
+        let (given, wanted) = (heard.len(), self.latents.len());
+        assert_eq!(given, wanted, "latents of {given} modalities for {wanted}");
+        let device = heard[0].device();
+        let mut parts = Vec::with_capacity(2 + given);
+        if !layout.tokens.is_empty() {
+            let tokens = indices(&layout.tokens, &device).unsqueeze_dim(0);
+            parts.push(self.token_adapter().embed(tokens).squeeze_dim::<2>(0));
+        }
+        if !layout.labels.is_empty() {
+            let labels = indices(&layout.labels, &device);
+            parts.push(self.label_adapter().embed(labels).squeeze_dim::<2>(1));
+        }
+        for (modality, (latents, said)) in heard.iter().zip(&layout.said).enumerate() {
+            let [given, _] = latents.dims();
+            assert_eq!(said.len(), given, "latents of modality {modality}");
+            if given > 0 {
+                parts.push(self.embed_latents(modality, latents.clone(), said));
+            }
+        }
+        Tensor::cat(parts, 0).select(0, indices(&layout.rows, &device))
+    }
+
+    /// Latents as the backbone reads them, with what they say, `[N, D]`.
+    ///
+    /// # Shapes
+    /// - `latents`: `[N, Z]`, whitened; `said`: `N` tokens, read by a model that is told
+    pub(crate) fn embed_latents(
+        &self,
+        modality: usize,
+        latents: Tensor<2>,
+        said: &[i64],
+    ) -> Tensor<2> {
+        let positions = self.latents[modality].embed(latents);
+        match &self.said {
+            Some(table) => {
+                let said = indices(said, &positions.device()).unsqueeze_dim(0);
+                positions + table.forward(said).squeeze_dim::<2>(0)
+            }
+            None => positions,
+        }
+    }
+
+    /// Hidden states of documents, no one of which sees another. Of one length they are a batch,
+    /// otherwise they are packed into one sequence without gaps.
+    ///
+    /// # Shapes
+    /// - `heard`: a modality's `[N, Z]` each, whitened, those of all documents one after the other
+    /// - returns: `[P, D]`, all documents' positions
+    ///
+    /// # Panics
+    /// If there are no documents, or their latents are not as many as given.
+    pub fn hidden(&self, layout: &Layout, heard: &[Tensor<2>]) -> Tensor<2> {
+        let lengths = &layout.lengths;
+        assert!(!lengths.is_empty(), "no documents");
+        let x = self.embed(layout, heard);
+        let [positions, width] = x.dims();
+        let hidden = if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
+            let batch = x.reshape([lengths.len(), lengths[0], width]);
+            self.backbone.forward(batch)
+        } else {
+            self.backbone.forward_documents(x.unsqueeze_dim(0), lengths)
+        };
+        hidden.reshape([positions, width])
+    }
+
+    /// The joint loss of documents.
+    ///
+    /// # Panics
+    /// If latents or weights are not as many as the documents say, or the rows of a modality's draws
+    /// are no multiple of its learned latents.
+    pub fn loss(&self, batch: Batch) -> Loss {
+        let Batch {
+            documents,
+            weights,
+            heard,
+            latents,
+            draws,
+        } = batch;
+        let (modalities, given) = (self.latents.len(), [latents.len(), draws.len()]);
+        assert_eq!(given, [modalities; 2], "latents and draws of each modality");
+        let device = heard[0].device();
+        let layout = self.layout(&documents);
+        let hidden = self.hidden(&layout, &heard);
+        let parts = layout.learned.iter().zip(latents).zip(draws).enumerate();
+        let diffusion = parts.map(|(modality, ((learned, latents), draws))| {
+            let (count, rows) = (learned.latents.len(), draws.noise.dims()[0]);
+            if count == 0 {
+                return Tensor::zeros([1], &device);
+            }
+            assert!(
+                rows.is_multiple_of(count),
+                "draws must be a multiple of the {count} latents, not {rows}"
+            );
+            let condition = indices(&learned.conditions, &device);
+            let condition = hidden.clone().select(0, condition);
+            let latents = latents.select(0, indices(&learned.latents, &device));
+            self.head_of(modality).loss_at(
+                latents.repeat_dim(0, rows / count),
+                condition.repeat_dim(0, rows / count),
+                draws,
+            )
+        });
+        let diffusion: Vec<Tensor<1>> = diffusion.collect();
+        let token = if layout.answers.is_empty() {
+            Tensor::zeros([1], &device)
+        } else {
+            weighted_mean(self.surprise(&layout, hidden), &layout, &weights)
+        };
+        Loss { token, diffusion }
+    }
+
+    /// `-log p` of each learned token, `[M]`: what perplexity is made of.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[P, D]`
+    ///
+    /// # Panics
+    /// If nothing is asked.
+    pub fn surprise(&self, layout: &Layout, hidden: Tensor<2>) -> Tensor<1> {
+        let device = hidden.device();
+        let asked = hidden.select(0, indices(&layout.asked, &device));
+        let answers = indices(&layout.answers, &device);
+        surprise(self.token_adapter(), asked, answers)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use latentlm_baselines::{
 };
 use latentlm_core::conformance::{assert_close, module, seeded};
 use latentlm_core::sequence::{Document, Segment};
-use latentlm_core::{DiffusionDraws, ModalityAdapter, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::solver;
 
 use crate::{block, learn, moved};
@@ -54,6 +54,7 @@ fn picture(learned: bool) -> Segment {
         modality: 0,
         frames: TOKENS,
         open_ended: false,
+        said: Vec::new(),
         learned,
     }
 }

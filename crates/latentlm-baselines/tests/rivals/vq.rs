@@ -46,6 +46,7 @@ fn documents() -> Vec<Document> {
         modality: 0,
         frames: TOKENS,
         open_ended: false,
+        said: Vec::new(),
         learned,
     };
     [
@@ -354,6 +355,7 @@ fn guided_pictures_agree_with_whole_documents() {
                 modality: 0,
                 frames: codes.len() + 1,
                 open_ended: false,
+                said: Vec::new(),
                 learned: true,
             };
             let document = Document {

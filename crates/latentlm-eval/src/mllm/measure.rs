@@ -1,7 +1,7 @@
 //! How well a model captions and writes, in numbers.
 
 use burn::tensor::{Device, Tensor};
-use latentlm::{LatentHead, MixedLm};
+use latentlm::{LatentHead, LatentLm};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Caption, MixedCorpus, PICTURES};
 use latentlm_pipelines::host_values;
@@ -59,7 +59,7 @@ pub struct Perplexity {
 
 impl Perplexity {
     /// Of a corpus's text, which has so many bytes.
-    pub fn measure(model: &MixedLm, corpus: &MixedCorpus, bytes: usize, device: &Device) -> Self {
+    pub fn measure(model: &LatentLm, corpus: &MixedCorpus, bytes: usize, device: &Device) -> Self {
         let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
         let documents = texts.map(|index| corpus.document(index, false));
         let nats = surprises(model, documents.collect(), device);
@@ -73,7 +73,7 @@ impl Perplexity {
 }
 
 /// `-log p` of every token of documents of text.
-fn surprises(model: &MixedLm, documents: Vec<Document>, device: &Device) -> Vec<f32> {
+fn surprises(model: &LatentLm, documents: Vec<Document>, device: &Device) -> Vec<f32> {
     let dim = model.head_of(PICTURES).latent_dim();
     let none = [Tensor::zeros([0, dim], device)];
     let mut surprises = Vec::new();
@@ -87,7 +87,7 @@ fn surprises(model: &MixedLm, documents: Vec<Document>, device: &Device) -> Vec<
         }
         let layout = model.layout(&pack);
         if !layout.answers.is_empty() {
-            let hidden = model.hidden(&pack, &layout, &none);
+            let hidden = model.hidden(&layout, &none);
             surprises.extend(host_values(model.surprise(&layout, hidden)));
         }
         pack.clear();

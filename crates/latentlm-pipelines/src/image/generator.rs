@@ -5,14 +5,13 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::{ImageLm, LatentCodec, RandomStream, SampleOptions};
+use latentlm::{LatentCodec, LatentLm, RandomStream, SampleOptions};
 
 use super::recipe::ImageRecipe;
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
 use crate::run::{Manifest, RunFolder, ema_file, weights_file};
-use crate::tensors::label_tensor;
 
 /// Pictures drawn at once: more would not be faster, and take more memory.
 const BATCH: usize = 100;
@@ -25,8 +24,7 @@ pub struct Generator {
     /// The codec.
     pub codec: Codec,
     /// The language model.
-    pub model: ImageLm,
-    device: Device,
+    pub model: LatentLm,
 }
 
 impl Generator {
@@ -53,12 +51,11 @@ impl Generator {
         recipe.validate()?;
         let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(manifest.classes.len()).init(device);
-        let model = checkpoint.load(model, &ema_file("model"))?;
+        let model = checkpoint.load_lm(model, &ema_file("model"))?;
         Ok(Self {
             manifest,
             codec,
             model,
-            device: device.clone(),
         })
     }
 
@@ -107,8 +104,7 @@ impl Generator {
             .enumerate()
             .map(|(i, labels)| {
                 let mut random = RandomStream::for_step(seed, "draw", i as u64);
-                let labels = label_tensor(labels, &self.device);
-                let latents = self.model.generate(labels, options, &mut random);
+                let latents = self.model.draw_images(labels, options, &mut random);
                 self.codec.decode(latents)
             })
             .collect();

@@ -2,7 +2,7 @@
 //! `configs/image`, with its meaning beside it.
 
 use burn::config::Config;
-use latentlm::ImageLmConfig;
+use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, PartConfig, Precision, SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
@@ -218,8 +218,8 @@ impl ImageRecipe {
     }
 
     /// The language model's configuration for that many classes.
-    pub fn model(&self, classes: usize) -> ImageLmConfig {
-        ImageLmConfig::new(classes, self.tokens(), self.codec.spec().dim)
+    pub fn model(&self, classes: usize) -> LatentLmConfig {
+        LatentLmConfig::image(classes, self.tokens(), self.codec.spec().dim)
             .with_sizes(self.lm.sizes())
     }
 

@@ -7,8 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_image::Codec;
 use latentlm::core::LatentCodecConfig;
 use latentlm::{
-    Continuation, GenerateOptions, LatentCodec, MixedLm, MixedPrompt, Piece, SampleOptions,
-    TextOptions,
+    Continuation, GenerateOptions, LatentCodec, LatentLm, Piece, Prompt, SampleOptions, TextOptions,
 };
 use latentlm_data::{PICTURES, TextTokenizer, read_picture};
 
@@ -29,7 +28,7 @@ const CAPTION_TOKENS: usize = 48;
 pub struct Artist {
     recipe: MixedRecipe,
     codec: Codec,
-    model: MixedLm,
+    model: LatentLm,
     tokenizer: TextTokenizer,
     device: Device,
 }
@@ -60,7 +59,7 @@ impl Artist {
     /// A pipeline of parts that were trained together.
     pub fn new(
         recipe: MixedRecipe,
-        (codec, model): (Codec, MixedLm),
+        (codec, model): (Codec, LatentLm),
         tokenizer: TextTokenizer,
         device: Device,
     ) -> Self {
@@ -97,7 +96,7 @@ impl Artist {
         let tokenizer = checkpoint.tokenizer()?;
         let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(tokenizer.vocabulary()).init(device);
-        let model = checkpoint.load(model, &ema_file("model"))?;
+        let model = checkpoint.load_lm(model, &ema_file("model"))?;
         Ok(Self::new(recipe, (codec, model), tokenizer, device.clone()))
     }
 
@@ -107,7 +106,7 @@ impl Artist {
     }
 
     /// The language model.
-    pub fn model(&self) -> &MixedLm {
+    pub fn model(&self) -> &LatentLm {
         &self.model
     }
 
@@ -146,13 +145,14 @@ impl Artist {
         seed: u64,
     ) -> Result<Tensor<3>, PipelineError> {
         let prompts = (seed..).zip(texts).map(|(seed, text)| {
-            Ok(MixedPrompt {
+            Ok(Prompt {
                 pieces: self.text(text)?.into_iter().collect(),
                 open: Some(PICTURES),
                 seed,
+                ..Prompt::default()
             })
         });
-        let prompts: Vec<MixedPrompt> = prompts.collect::<Result<_, PipelineError>>()?;
+        let prompts: Vec<Prompt> = prompts.collect::<Result<_, PipelineError>>()?;
         let frames = self.recipe.tokens();
         let made = self.go_on(&prompts, *options, TextOptions::GREEDY, frames + 1)?;
         let drawn = made
@@ -174,14 +174,14 @@ impl Artist {
     pub fn caption(&self, pictures: Tensor<4>) -> Result<Vec<String>, PipelineError> {
         let count = pictures.dims()[0];
         let latents = self.codec.encode(pictures).mode();
-        let prompts = (0..count).map(|index| MixedPrompt {
+        let prompts = (0..count).map(|index| Prompt {
             pieces: vec![Piece::Latents {
                 modality: PICTURES,
                 latents: latents.clone().narrow(0, index, 1).squeeze_dim(0),
             }],
-            ..MixedPrompt::default()
+            ..Prompt::default()
         });
-        let prompts: Vec<MixedPrompt> = prompts.collect();
+        let prompts: Vec<Prompt> = prompts.collect();
         let sample = self.recipe.sample_options();
         let made = self.go_on(&prompts, sample, TextOptions::GREEDY, CAPTION_TOKENS)?;
         made.into_iter().map(|made| self.said(&made)).collect()
@@ -207,9 +207,9 @@ impl Artist {
         text: TextOptions,
         (max_positions, seed): (usize, u64),
     ) -> Result<Generated, PipelineError> {
-        let mut given = MixedPrompt {
+        let mut given = Prompt {
             seed,
-            ..MixedPrompt::default()
+            ..Prompt::default()
         };
         for piece in prompt {
             match piece {
@@ -278,7 +278,7 @@ impl Artist {
 
     fn go_on(
         &self,
-        prompts: &[MixedPrompt],
+        prompts: &[Prompt],
         sample: SampleOptions,
         text: TextOptions,
         max_positions: usize,
@@ -295,17 +295,16 @@ impl Artist {
         let options = GenerateOptions {
             text,
             sample,
-            frames: vec![self.recipe.tokens()],
             max_positions: self.limit(prompts, max_positions)?,
         };
         let batches = prompts.chunks(BATCH);
-        let made = batches.flat_map(|batch| self.model.generate(batch, &options, &self.device));
+        let made = batches.flat_map(|batch| self.model.generate(batch, &options));
         Ok(made.collect())
     }
 
     /// Positions that are made for prompts: as many as asked for, but room for a picture that is asked
     /// for, and no more than the model was trained on.
-    fn limit(&self, prompts: &[MixedPrompt], asked: usize) -> Result<usize, PipelineError> {
+    fn limit(&self, prompts: &[Prompt], asked: usize) -> Result<usize, PipelineError> {
         let limit = self.recipe.mix.pack_positions;
         let longest = prompts.iter().map(positions).max().unwrap_or(0);
         // A picture that is asked for has to fit behind the prompt.
@@ -326,7 +325,7 @@ impl Artist {
 }
 
 /// Positions that a prompt takes with the tokens around its pieces.
-fn positions(prompt: &MixedPrompt) -> usize {
+fn positions(prompt: &Prompt) -> usize {
     let piece = |piece: &Piece| match piece {
         Piece::Text(tokens) => tokens.len(),
         Piece::Latents { latents, .. } => latents.dims()[0] + 2,

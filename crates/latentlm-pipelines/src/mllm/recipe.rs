@@ -4,7 +4,7 @@
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
-use latentlm::{MixedLmConfig, TextOptions};
+use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, TokenizerKind};
 
@@ -282,8 +282,9 @@ impl MixedRecipe {
     }
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
-    pub fn model(&self, text_vocabulary: usize) -> MixedLmConfig {
-        MixedLmConfig::new(text_vocabulary, vec![self.codec.spec().dim])
+    pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
+        let pictures = Modality::new(self.codec.spec().dim, self.tokens());
+        LatentLmConfig::mllm(text_vocabulary, vec![pictures])
             .with_tied(self.text.tied)
             .with_sizes(self.lm.sizes())
     }

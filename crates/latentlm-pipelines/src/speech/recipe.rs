@@ -2,7 +2,7 @@
 //! `configs/tts`, with its meaning beside it.
 
 use burn::config::Config;
-use latentlm::SpeechLmConfig;
+use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, PartConfig, Precision, SampleOptions, Sampler};
 use latentlm::diffusion::{BetaSchedule, Prediction};
@@ -272,9 +272,8 @@ impl SpeechRecipe {
     }
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
-    pub fn model(&self, text_vocabulary: usize) -> SpeechLmConfig {
-        SpeechLmConfig::new(text_vocabulary, self.codec.spec().dim)
-            .with_aligned(self.text.aligned)
+    pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
+        LatentLmConfig::speech(text_vocabulary, self.codec.spec().dim, self.text.aligned)
             .with_sizes(self.lm.sizes())
     }
 

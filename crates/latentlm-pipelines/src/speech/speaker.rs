@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::{LatentCodec, SampleOptions, SpeechLm, SpeechPrompt, StreamingCodec};
+use latentlm::{LatentCodec, LatentLm, SampleOptions, SpeechPrompt, StreamingCodec};
 use latentlm_data::speech::read_audio;
 use latentlm_data::{KnownText, TextTokenizer, Unheard};
 
@@ -28,7 +28,7 @@ const BATCH: usize = 16;
 pub struct Speaker {
     recipe: SpeechRecipe,
     codec: Codec,
-    model: SpeechLm,
+    model: LatentLm,
     tokenizer: TextTokenizer,
     /// What it was trained on, if its checkpoint says that.
     known: Option<KnownText>,
@@ -69,7 +69,7 @@ impl Speaker {
     /// A pipeline of parts that were trained together.
     pub fn new(
         recipe: SpeechRecipe,
-        (codec, model): (Codec, SpeechLm),
+        (codec, model): (Codec, LatentLm),
         tokenizer: TextTokenizer,
         device: Device,
     ) -> Self {
@@ -107,7 +107,7 @@ impl Speaker {
         let tokenizer = checkpoint.tokenizer()?;
         let codec = checkpoint.load(recipe.codec.init(device), &weights_file("codec"))?;
         let model = recipe.model(tokenizer.vocabulary()).init(device);
-        let model = checkpoint.load(model, &ema_file("model"))?;
+        let model = checkpoint.load_lm(model, &ema_file("model"))?;
         let known = match checkpoint.text(KNOWN_TEXT)? {
             Some(json) => Some(KnownText::from_json(&json)?),
             None => None,
@@ -201,18 +201,17 @@ impl Speaker {
     }
 
     fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Vec<Speech> {
-        let mut stream =
-            self.model
-                .speak(prompts, self.recipe.max_frames(), *options, &self.device);
-        let (mut frames, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
+        let frames = self.recipe.max_frames();
+        let mut stream = self.model.speak(prompts, frames, *options);
+        let (mut made, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
         while let Some(frame) = stream.next_frame() {
             for (length, sounding) in lengths.iter_mut().zip(&frame.sounding) {
                 *length += usize::from(*sounding);
             }
-            frames.push(frame.latents);
+            made.push(frame.latents);
         }
         // One text at a time: the sound of sixteen would take much more than their latents.
-        let latents = (!frames.is_empty()).then(|| Tensor::cat(frames, 1));
+        let latents = (!made.is_empty()).then(|| Tensor::cat(made, 1));
         let sounds = lengths.into_iter().enumerate().map(|(row, length)| {
             let own = latents.as_ref().filter(|_| length > 0);
             let own = own.map(|all| all.clone().narrow(0, row, 1).narrow(1, 0, length));
@@ -240,7 +239,7 @@ impl Speaker {
         self.check(options)?;
         let prompt = self.prompt(text, voice, seed)?;
         let frames = self.recipe.max_frames();
-        let mut stream = self.model.speak(&[prompt], frames, *options, &self.device);
+        let mut stream = self.model.speak(&[prompt], frames, *options);
         let (mut samples, mut first) = (0, None);
         let latents = std::iter::from_fn(|| Some(stream.next_frame()?.latents));
         hand_out(&self.codec, latents, |sound| {

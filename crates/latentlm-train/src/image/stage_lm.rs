@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_image::Codec;
 use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
-use latentlm::{ImageLm, LatentCodec, LatentHead, RandomStream};
-use latentlm_data::{BatchOrder, LatentCache};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream, load_lm};
+use latentlm_data::{BatchOrder, LatentCache, PICTURES};
 use latentlm_kernels::ROWS_A_PART;
 use latentlm_pipelines::{
-    ImageData, ImageRecipe, draw_latents, host_values, image_grid, label_tensor, load_image_codec,
-    save_png,
+    ImageData, ImageRecipe, draw_latents, host_values, image_grid, load_image_codec, save_png,
 };
 
 use super::run::Context;
@@ -30,7 +30,7 @@ const MEASURED: usize = 10_000;
 
 struct LmStage<'a> {
     context: &'a mut Context,
-    model: Player<ImageLm>,
+    model: Player<LatentLm>,
     codec: Codec,
     cache: LatentCache,
     whitening: Whitening,
@@ -49,16 +49,14 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     let whitening = measure(&codec, &cache, recipe.seed, &context.device)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
-    let mut model = recipe
-        .model(context.data.train.classes().len())
-        .init(&device);
-    model.adapters.latent = model.adapters.latent.with_whitening(whitening);
+    let model = recipe.model(context.data.train.classes().len());
+    let model = model.init(&device).with_whitening(PICTURES, whitening);
     let config = &recipe.lm_train;
     let mut model = Player::new(model, config)
         .with_precision(recipe.lm.precision)
         .with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
-        model.restore("model", &folder, manifest.step)?;
+        model.restore_with("model", &folder, manifest.step, load_lm)?;
     }
     let stage = LmStage {
         order: BatchOrder::new(cache.len(), config.batch_size, recipe.seed),
@@ -116,22 +114,16 @@ pub fn gather(cache: &LatentCache, indices: &[usize], device: &Device) -> Tensor
 
 /// What one thread does of a batch.
 pub struct Part {
-    /// Of the batch.
+    /// Of the whole batch.
     share: f64,
-    /// `[B]`
-    labels: Tensor<1, Int>,
-    /// `[B, T, Z]`
-    latents: Tensor<3>,
-    draws: DiffusionDraws,
+    batch: Batch,
 }
 
 impl Portable for Part {
     fn to_device(self, device: &Device) -> Self {
         Self {
             share: self.share,
-            labels: self.labels.to_device(device),
-            latents: self.latents.to_device(device),
-            draws: self.draws.to_device(device),
+            batch: self.batch.to_device(device),
         }
     }
 }
@@ -140,27 +132,34 @@ impl Part {
     /// A batch, cut for the devices or threads that there are.
     ///
     /// # Shapes
-    /// - `labels`: `[B]`; `latents`: `[B, T, Z]`; `draws`: `K * B * T` rows
+    /// - `labels`: `B`; `latents`: `[B, T, Z]`, whitened; `draws`: `K * B * T` rows
     pub fn all(
-        labels: Tensor<1, Int>,
+        labels: &[u32],
         latents: Tensor<3>,
         draws: DiffusionDraws,
         spread: &Spread,
     ) -> Vec<Self> {
-        let [batch, tokens, _] = latents.dims();
-        let part = |rows: Range<usize>| Self {
-            share: rows.len() as f64 / batch as f64,
-            labels: labels.clone().narrow(0, rows.start, rows.len()),
-            latents: latents.clone().narrow(0, rows.start, rows.len()),
-            draws: draws.of_latents(rows.start * tokens..rows.end * tokens, batch * tokens),
+        let [batch, tokens, dim] = latents.dims();
+        let part = |rows: Range<usize>| {
+            let own = rows.start * tokens..rows.end * tokens;
+            let latents = latents.clone().narrow(0, rows.start, rows.len());
+            let latents = latents.reshape([own.len(), dim]);
+            let draws = draws.of_latents(own, batch * tokens);
+            let labels = labels[rows.clone()].iter();
+            let documents = labels.map(|&label| Document::of_class(label, tokens));
+            Self {
+                share: rows.len() as f64 / batch as f64,
+                batch: Batch::new(documents.collect(), vec![latents], vec![draws]),
+            }
         };
         let ranges = spread.parts(&latents.device(), batch, ROWS_A_PART);
         ranges.into_iter().map(part).collect()
     }
 
     /// Its share of the loss, and the same for the log.
-    pub fn loss(model: &ImageLm, part: Self) -> (Tensor<1>, Tensor<1>) {
-        let loss = model.loss(part.labels, part.latents, part.draws);
+    pub fn loss(model: &LatentLm, part: Self) -> (Tensor<1>, Tensor<1>) {
+        let mut loss = model.loss(part.batch);
+        let loss = loss.diffusion.swap_remove(PICTURES);
         let loss = loss.mul_scalar(part.share);
         (loss.clone(), loss)
     }
@@ -189,17 +188,15 @@ impl Stage for LmStage<'_> {
         let model = self.model.model();
         let posterior = self.codec.posterior(gather(&self.cache, &indices, device));
         let latents = draw_latents(&posterior, &mut random);
-        let latents = model.adapters.latent.whiten(latents);
+        let latents = model.latents[PICTURES].whiten(latents);
         let mut labels: Vec<u32> = indices.iter().map(|&i| self.cache.labels[i]).collect();
-        model
-            .adapters
-            .label
-            .drop_labels(&mut labels, recipe.lm.condition_dropout, &mut random);
+        let dropout = recipe.lm.condition_dropout;
+        let adapter = model.label_adapter();
+        adapter.drop_labels(&mut labels, dropout, &mut random);
         let (batch, tokens) = (indices.len(), recipe.codec.tokens());
         let rows = recipe.lm.batch_mul * batch * tokens;
-        let draws = model.head.draw(rows, &mut random, device);
-        let labels = label_tensor(&labels, device);
-        let parts = Part::all(labels, latents, draws, self.model.spread());
+        let draws = model.head_of(PICTURES).draw(rows, &mut random, device);
+        let parts = Part::all(&labels, latents, draws, self.model.spread());
         Ok(self.model.backward_parts(parts, Part::loss))
     }
 
@@ -215,12 +212,9 @@ impl Stage for LmStage<'_> {
         let labels: Vec<u32> = (0..classes * per_class)
             .map(|i| (i / per_class) as u32)
             .collect();
-        let labels = label_tensor(&labels, &self.context.device);
         let mut random = RandomStream::for_step(recipe.seed, "samples", 0);
-        let latents = self
-            .model
-            .ema()
-            .generate(labels, &recipe.sample_options(), &mut random);
+        let (model, options) = (self.model.ema(), recipe.sample_options());
+        let latents = model.draw_images(&labels, &options, &mut random);
         let grid = image_grid(self.codec.decode(latents), per_class, 2);
         let path = self
             .context

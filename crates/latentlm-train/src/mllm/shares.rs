@@ -101,6 +101,7 @@ mod tests {
             modality: PICTURES,
             frames: 2,
             open_ended: false,
+            said: Vec::new(),
             learned,
         }
     }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
-use latentlm::{LatentCodec, LatentHead, MixedLm, MixedLoss, RandomStream};
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, Loss, RandomStream, load_lm};
 use latentlm_data::sequence::{Document, Layout};
 use latentlm_data::{MixedCorpus, PICTURES, PackOrder, TextTokenizer};
 use latentlm_eval::{CaptionScore, Perplexity, Sample};
@@ -31,7 +31,7 @@ const KNOWN: usize = 64;
 
 struct LmStage<'a> {
     context: &'a mut Context,
-    model: Player<MixedLm>,
+    model: Player<LatentLm>,
     encoded: Encoded,
     tokenizer: TextTokenizer,
     corpus: MixedCorpus,
@@ -51,15 +51,14 @@ pub fn train(context: &mut Context, encoded: Encoded) -> Result<bool, TrainError
     let held_out = context.data.test.once(&recipe, &tokenizer)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
-    let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
-    let latents = &mut model.adapters.latents[PICTURES];
-    *latents = latents.clone().with_whitening(encoded.whitening);
+    let model = recipe.model(tokenizer.vocabulary()).init(&device);
+    let model = model.with_whitening(PICTURES, encoded.whitening);
     let config = &recipe.lm_train;
     let mut model = Player::new(model, config)
         .with_precision(recipe.lm.precision)
         .with_spread(context.spread());
     if let Some((folder, manifest)) = context.run.latest(STAGE)? {
-        model.restore("model", &folder, manifest.step)?;
+        model.restore_with("model", &folder, manifest.step, load_lm)?;
     }
     let stage = LmStage {
         order: PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed),
@@ -76,19 +75,19 @@ pub fn train(context: &mut Context, encoded: Encoded) -> Result<bool, TrainError
 
 /// What one thread does of a packed sequence.
 pub struct Part {
-    share: Share,
+    /// Of the weights of all learned tokens.
+    of_tokens: f64,
+    /// Of all learned latents.
+    of_latents: f64,
     /// Weight of the cross entropy.
     token_weight: f64,
-    /// `[N, Z]`, whitened.
-    latents: Tensor<2>,
-    draws: DiffusionDraws,
+    batch: Batch,
 }
 
 impl Portable for Part {
     fn to_device(self, device: &Device) -> Self {
         Self {
-            latents: self.latents.to_device(device),
-            draws: self.draws.to_device(device),
+            batch: self.batch.to_device(device),
             ..self
         }
     }
@@ -101,33 +100,38 @@ impl Part {
     /// # Shapes
     /// - latents: `[N, Z]`, whitened; draws: `K` times the learned latents rows
     pub fn all(
-        model: &MixedLm,
+        model: &LatentLm,
         (documents, latents, draws): (&[Document], Tensor<2>, DiffusionDraws),
         tokens: impl Into<TokenWeights>,
         spread: &Spread,
     ) -> Vec<Self> {
         let tokens = tokens.into();
         let parts = spread.parts(&latents.device(), documents.len(), ROWS_A_PART);
-        let modalities = model.special_tokens().modalities;
-        let shares = Share::all(documents, &modalities, tokens, parts.len()).into_iter();
-        let parts = shares.map(|share| Self {
-            token_weight: tokens.loss,
-            latents: latents.clone().slice(share.frames.clone()),
-            draws: share.draws(&draws, 1),
-            share,
+        let shares = Share::all(documents, &model.control, tokens, parts.len()).into_iter();
+        let parts = shares.map(|share| {
+            let latents = latents.clone().slice(share.frames.clone());
+            let draws = share.draws(&draws, 1);
+            Self {
+                of_tokens: share.of_tokens,
+                of_latents: share.of_latents,
+                token_weight: tokens.loss,
+                batch: Batch {
+                    weights: share.weights,
+                    ..Batch::new(share.documents, vec![latents], vec![draws])
+                },
+            }
         });
         parts.collect()
     }
 
     /// Its share of the joint loss, and of its two parts.
-    pub fn loss(model: &MixedLm, part: Self) -> (Tensor<1>, MixedLoss) {
-        let (share, latents) = (part.share, [part.latents]);
-        let loss = model.loss(&share.documents, &latents, vec![part.draws], &share.weights);
+    pub fn loss(model: &LatentLm, part: Self) -> (Tensor<1>, Loss) {
+        let loss = model.loss(part.batch);
         let diffusion = loss.diffusion.into_iter();
-        let loss = MixedLoss {
-            token: loss.token.mul_scalar(share.of_tokens),
+        let loss = Loss {
+            token: loss.token.mul_scalar(part.of_tokens),
             diffusion: diffusion
-                .map(|own| own.mul_scalar(share.of_latents))
+                .map(|own| own.mul_scalar(part.of_latents))
                 .collect(),
         };
         let token = loss.token.clone().mul_scalar(part.token_weight);
@@ -158,7 +162,7 @@ impl LmStage<'_> {
         }
         let means = gather(&self.encoded.cache, &pictures, &self.device);
         let latents = draw_latents(&self.encoded.codec.posterior(means), random);
-        let latents = self.model.model().adapters.latents[PICTURES].whiten(latents);
+        let latents = self.model.model().latents[PICTURES].whiten(latents);
         let [count, tokens, _] = latents.dims();
         latents.reshape([count * tokens, dim])
     }
@@ -190,7 +194,7 @@ impl Stage for LmStage<'_> {
     type Recipe = MixedRecipe;
     type Data = MixedData;
     /// Every part's share of the losses.
-    type Output = Vec<MixedLoss>;
+    type Output = Vec<Loss>;
     const NAME: &'static str = STAGE;
     const TABLE: &'static str = "lm_train";
 

@@ -2,12 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
-use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream};
 use latentlm_data::Skipped;
 use latentlm_data::TextTokenizer;
 use latentlm_pipelines::{SpeechData, hop_samples, signal};
 
-use super::said::document;
+use super::said::{document, without_text};
 use crate::stage::number;
 
 /// Utterances that are measured.
@@ -17,7 +18,7 @@ const SEED: u64 = 0;
 
 /// Held-out utterances in one packed sequence.
 pub struct HeldOut {
-    documents: Vec<SpeechDocument>,
+    documents: Vec<Document>,
     /// Means of the codec's posterior, `[N, Z]`.
     latents: Tensor<2>,
 }
@@ -61,26 +62,22 @@ impl HeldOut {
     /// The denoising error with the texts and without, on the same noise, and the cross entropy of
     /// what is said. The difference of the first two is what the model hears of the text: as long as
     /// it is nothing, speech babbles in a clear voice.
-    pub fn losses(&self, model: &SpeechLm) -> [(&'static str, f64); 3] {
+    pub fn losses(&self, model: &LatentLm) -> [(&'static str, f64); 3] {
         let device = self.latents.device();
-        let [count, dim] = self.latents.dims();
+        let [count, _] = self.latents.dims();
         let mut random = RandomStream::for_step(SEED, "held-out", 0);
-        let draws = model.head.draw(count, &mut random, &device);
-        let latents = self.latents.clone().unsqueeze_dim(0);
-        let latents = model.adapters.latent.whiten(latents).reshape([count, dim]);
-        let mute = |document: &SpeechDocument| SpeechDocument {
-            text: Vec::new(),
-            said: Vec::new(),
-            ..*document
+        let draws = model.head_of(0).draw(count, &mut random, &device);
+        let latents = model.latents[0].whiten(self.latents.clone());
+        let mute: Vec<Document> = self.documents.iter().map(without_text).collect();
+        let loss = |documents: &[Document]| {
+            let (latents, draws) = (vec![latents.clone()], vec![draws.clone()]);
+            model.loss(Batch::new(documents.to_vec(), latents, draws))
         };
-        let mute: Vec<SpeechDocument> = self.documents.iter().map(mute).collect();
-        let loss = |documents: &[SpeechDocument]| {
-            model.loss(documents, latents.clone(), latents.clone(), draws.clone())
-        };
-        let with_text = loss(&self.documents);
+        let (with_text, without) = (loss(&self.documents), loss(&mute));
+        let diffusion = |loss: &latentlm::Loss| number(loss.diffusion[0].clone());
         [
-            ("held_out_loss", number(with_text.diffusion)),
-            ("held_out_loss_without_text", number(loss(&mute).diffusion)),
+            ("held_out_loss", diffusion(&with_text)),
+            ("held_out_loss_without_text", diffusion(&without)),
             ("held_out_token_loss", number(with_text.token)),
         ]
     }

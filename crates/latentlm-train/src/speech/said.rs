@@ -1,7 +1,6 @@
 //! Which token of the text each latent says.
 
-use latentlm::SpeechDocument;
-use latentlm::core::sequence::ControlTokens;
+use latentlm::sequence::{ControlTokens, Document, Segment};
 use latentlm_data::speech::SpokenWord;
 use latentlm_data::{DataError, TextTokenizer};
 
@@ -15,14 +14,27 @@ pub fn document(
     words: Option<&[SpokenWord]>,
     [frames, hop]: [usize; 2],
     tokenizer: &TextTokenizer,
-) -> Result<SpeechDocument, DataError> {
+) -> Result<Document, DataError> {
     let silence = silence(tokenizer);
     let said = words.map(|words| said(words, frames, hop, tokenizer, silence));
-    Ok(SpeechDocument {
-        text: tokenizer.encode(text)?,
-        frames,
-        said: said.transpose()?.unwrap_or_default(),
-    })
+    let said = said.transpose()?.unwrap_or_default();
+    Ok(Document::of_speech(tokenizer.encode(text)?, frames, said))
+}
+
+/// An utterance without its text, and without what its latents say of it: guidance needs that.
+pub fn without_text(document: &Document) -> Document {
+    let segments = document.segments.iter().map(|segment| {
+        let mut segment = segment.clone();
+        match &mut segment {
+            Segment::Text { tokens, .. } => tokens.clear(),
+            Segment::Latents { said, .. } => said.clear(),
+            Segment::Label { .. } | Segment::Bare { .. } => {}
+        }
+        segment
+    });
+    Document {
+        segments: segments.collect(),
+    }
 }
 
 /// What latents say that say no word: that another comes.
@@ -83,6 +95,13 @@ mod tests {
         assert_eq!(cut, [silence, b]);
     }
 
+    #[test]
+    fn the_text_is_left_out_with_all_that_tells_it() {
+        let told = Document::of_speech(vec![1, 2], 3, vec![1, 2, 9]);
+        let mute = Document::of_speech(Vec::new(), 3, Vec::new());
+        assert_eq!(without_text(&told), mute);
+    }
+
     /// A vocabulary of others, which has a word's first letter but nothing of the next word.
     #[test]
     fn a_word_without_tokens_is_an_error() {
@@ -103,6 +122,6 @@ mod tests {
         let whole = |text, words| document(text, words, [3, 40], &tokenizer);
         assert!(whole("abc", Some(&words[..])).is_err());
         let silent = whole("abc", None).unwrap();
-        assert_eq!((silent.text, silent.said), (vec![0], vec![]));
+        assert_eq!(silent, Document::of_speech(vec![0], 3, Vec::new()));
     }
 }

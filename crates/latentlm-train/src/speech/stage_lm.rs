@@ -3,9 +3,9 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_audio::Codec;
-use latentlm::core::DiffusionDraws;
 use latentlm::core::bundle::save_module;
-use latentlm::{LatentCodec, LatentHead, RandomStream, SpeechDocument, SpeechLm, SpeechLoss};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream, load_lm};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_eval::save_spectrograms;
@@ -17,7 +17,7 @@ use latentlm_pipelines::{
 
 use super::held_out::HeldOut;
 use super::run::Context;
-use super::said::document;
+use super::said::{document, without_text};
 use crate::error::TrainError;
 use crate::optimize::{Player, StepReport};
 use crate::spread::Portable;
@@ -26,20 +26,22 @@ use crate::stage::{Stage, number, share_out};
 
 const STAGE: &str = "lm";
 const CACHE: &str = "latents.safetensors";
+/// The one modality there is.
+const SPEECH: usize = 0;
 /// Latents that the whitening is measured on, at most: two numbers need no more, and all latents of a
 /// large corpus at once would not fit into memory.
 const MEASURED_LATENTS: usize = 1 << 19;
 
 struct LmStage<'a> {
     context: &'a mut Context,
-    model: Player<SpeechLm>,
+    model: Player<LatentLm>,
     codec: Codec,
     cache: LatentCache,
     tokenizer: TextTokenizer,
     /// The characters and words of the texts, for those who speak.
     known: String,
     /// Every utterance of the cache.
-    documents: Vec<SpeechDocument>,
+    documents: Vec<Document>,
     whitening: Whitening,
     order: PackOrder,
     held_out: Option<HeldOut>,
@@ -79,14 +81,14 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     context.data.list_skipped(&context.run)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed, "lm-init", 0).seed());
-    let mut model = recipe.model(tokenizer.vocabulary()).init(&device);
-    model.adapters.latent = model.adapters.latent.with_whitening(whitening);
+    let model = recipe.model(tokenizer.vocabulary()).init(&device);
+    let model = model.with_whitening(SPEECH, whitening);
     let config = &recipe.lm_train;
     let mut model = Player::new(model, config)
         .with_precision(recipe.lm.precision)
         .with_spread(context.spread());
     if let Some((folder, manifest)) = latest {
-        model.restore("model", &folder, manifest.step)?;
+        model.restore_with("model", &folder, manifest.step, load_lm)?;
     }
     let known = context.data.known().to_json()?;
     let stage = LmStage {
@@ -145,7 +147,7 @@ fn documents(
     cache: LatentCache,
     tokenizer: &TextTokenizer,
     hop: usize,
-) -> Result<(LatentCache, Vec<SpeechDocument>), TrainError> {
+) -> Result<(LatentCache, Vec<Document>), TrainError> {
     let (mut kept, mut documents) = (Vec::new(), Vec::new());
     for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
@@ -182,8 +184,8 @@ fn only(cache: LatentCache, kept: &[usize]) -> LatentCache {
 }
 
 /// The packs of every round. A curriculum is told in steps; a step may take several rounds.
-fn order(recipe: &SpeechRecipe, documents: &[SpeechDocument]) -> PackOrder {
-    let positions = documents.iter().map(SpeechDocument::positions);
+fn order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder {
+    let positions = documents.iter().map(Document::positions);
     let rounds_a_step = recipe.lm_train.grad_accumulation as u64;
     PackOrder::new(positions.collect(), recipe.data.pack_positions, recipe.seed)
         .short_first(recipe.data.curriculum_steps.saturating_mul(rounds_a_step))
@@ -249,14 +251,10 @@ fn draw(
 
 impl LmStage<'_> {
     /// The documents of a pack, some without their text.
-    fn documents(&self, pack: &[usize], random: &mut RandomStream) -> Vec<SpeechDocument> {
+    fn documents(&self, pack: &[usize], random: &mut RandomStream) -> Vec<Document> {
         let dropout = self.context.recipe.lm.condition_dropout;
         let document = |&index: &usize| match random.chance(dropout) {
-            true => SpeechDocument {
-                text: Vec::new(),
-                said: Vec::new(),
-                ..self.documents[index]
-            },
+            true => without_text(&self.documents[index]),
             false => self.documents[index].clone(),
         };
         pack.iter().map(document).collect()
@@ -271,20 +269,19 @@ struct Part {
     token_share: f64,
     /// Weight of the cross entropy.
     token_weight: f64,
-    documents: Vec<SpeechDocument>,
-    /// What the model hears, `[N, Z]`, whitened.
-    heard: Tensor<2>,
-    /// What it is to say, `[N, Z]`, whitened.
-    latents: Tensor<2>,
-    draws: DiffusionDraws,
+    batch: Batch,
+}
+
+/// A part's share of the two parts of the joint loss, `[1]` each.
+struct SpeechLoss {
+    token: Tensor<1>,
+    diffusion: Tensor<1>,
 }
 
 impl Portable for Part {
     fn to_device(self, device: &Device) -> Self {
         Self {
-            heard: self.heard.to_device(device),
-            latents: self.latents.to_device(device),
-            draws: self.draws.to_device(device),
+            batch: self.batch.to_device(device),
             ..self
         }
     }
@@ -292,11 +289,12 @@ impl Portable for Part {
 
 impl Part {
     /// Its share of the joint loss, and of its two parts.
-    fn loss(model: &SpeechLm, part: Self) -> (Tensor<1>, SpeechLoss) {
-        let loss = model.loss(&part.documents, part.heard, part.latents, part.draws);
+    fn loss(model: &LatentLm, part: Self) -> (Tensor<1>, SpeechLoss) {
+        let mut loss = model.loss(part.batch);
+        let diffusion = loss.diffusion.swap_remove(SPEECH);
         let loss = SpeechLoss {
             token: loss.token.mul_scalar(part.token_share),
-            diffusion: loss.diffusion.mul_scalar(part.diffusion_share),
+            diffusion: diffusion.mul_scalar(part.diffusion_share),
         };
         let token = loss.token.clone().mul_scalar(part.token_weight);
         (loss.diffusion.clone() + token, loss)
@@ -307,7 +305,7 @@ impl Part {
 /// for every utterance, up to `most`. Without its past a model has to learn from the text what comes
 /// next; with it the next latent is nearly given, but where a word begins.
 fn audible(
-    documents: &[SpeechDocument],
+    documents: &[Document],
     most: f64,
     random: &mut RandomStream,
     device: &Device,
@@ -315,7 +313,7 @@ fn audible(
     let mut values = Vec::new();
     for document in documents {
         let hidden = most * random.uniform();
-        let heard = (0..document.frames).map(|_| f32::from(!random.chance(hidden)));
+        let heard = (0..document.frames(SPEECH)).map(|_| f32::from(!random.chance(hidden)));
         values.extend(heard);
     }
     let shape = [values.len(), 1];
@@ -344,32 +342,37 @@ impl Stage for LmStage<'_> {
         let mut random = RandomStream::for_step(recipe.seed, "lm-noise", round);
         let model = self.model.model();
         let latents = draw(&self.codec, &self.cache, &pack, &mut random, device);
-        let [count, dim] = latents.dims();
-        let latents = model.adapters.latent.whiten(latents.unsqueeze_dim(0));
-        let latents = latents.reshape([count, dim]);
+        let [count, _] = latents.dims();
+        let latents = model.latents[SPEECH].whiten(latents);
         let documents = self.documents(&pack, &mut random);
         let rows = recipe.lm.batch_mul * count;
         let dropout = recipe.text.history_dropout;
         let heard = latents.clone() * audible(&documents, dropout, &mut random, device);
-        let draws = model.head.draw(rows, &mut random, device);
+        let draws = model.head_of(SPEECH).draw(rows, &mut random, device);
         let spread = self.model.spread();
         let threads = spread.parts(&self.context.device, count, ROWS_A_PART).len();
         let answered = (count + documents.len()) as f64;
         let mut start = 0;
-        let shares = share_out(&documents, threads, SpeechDocument::positions).into_iter();
+        let shares = share_out(&documents, threads, Document::positions).into_iter();
         let parts = shares.map(|range| {
             let documents = documents[range].to_vec();
-            let frames: usize = documents.iter().map(|document| document.frames).sum();
+            let frames: usize = documents
+                .iter()
+                .map(|document| document.frames(SPEECH))
+                .sum();
             let own = start..start + frames;
             start = own.end;
             Part {
                 diffusion_share: frames as f64 / count as f64,
                 token_share: (frames + documents.len()) as f64 / answered,
                 token_weight: recipe.text.loss_weight,
-                heard: heard.clone().narrow(0, own.start, frames),
-                latents: latents.clone().narrow(0, own.start, frames),
-                draws: draws.of_latents(own, count),
-                documents,
+                batch: Batch {
+                    weights: vec![1.0; documents.len()],
+                    documents,
+                    heard: vec![heard.clone().narrow(0, own.start, frames)],
+                    latents: vec![latents.clone().narrow(0, own.start, frames)],
+                    draws: vec![draws.of_latents(own, count)],
+                },
             }
         });
         let parts = parts.collect();
@@ -439,12 +442,8 @@ impl Stage for LmStage<'_> {
 mod tests {
     use super::*;
 
-    fn document_of(frames: usize) -> SpeechDocument {
-        SpeechDocument {
-            text: Vec::new(),
-            frames,
-            said: Vec::new(),
-        }
+    fn document_of(frames: usize) -> Document {
+        Document::of_speech(Vec::new(), frames, Vec::new())
     }
 
     /// All documents fit into one pack: it holds as many as the curriculum has come to.
@@ -454,7 +453,7 @@ mod tests {
         recipe.data.curriculum_steps = 10;
         recipe.data.pack_positions = 100_000;
         recipe.lm_train.grad_accumulation = 3;
-        let documents: Vec<SpeechDocument> = (1..=100).map(document_of).collect();
+        let documents: Vec<Document> = (1..=100).map(document_of).collect();
         let mut order = order(&recipe, &documents);
         // A tenth of them, and of the rest the square of the share of steps that is over.
         for (round, admitted) in [(0, 10), (15, 33), (30, 100)] {

@@ -1,14 +1,15 @@
 //! `config.json` of `transformers`' VibeVoice models: what of it decides the architecture. Other
 //! keys are kept and written back.
 
-use latentlm_adapters::{ConnectorConfig, TokenAdapterConfig};
+use latentlm_adapters::{LatentAdapterConfig, TokenAdapterConfig};
 use latentlm_backbone::{BackboneConfig, RopeLayout};
 use latentlm_codec_audio::AudioSigmaVaeConfig;
+use latentlm_core::sequence::ControlTokens;
 use latentlm_diffusion::{BetaSchedule, HeadConfig, Prediction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::speech::VibeVoiceConfig;
+use crate::vibevoice::VibeVoiceConfig;
 
 type Rest = Map<String, Value>;
 
@@ -225,7 +226,9 @@ impl VibeVoiceJson {
     /// The model's configuration.
     pub fn model(&self) -> VibeVoiceConfig {
         let width = self.text_config.hidden_size;
-        let connector = |json: &TokenizerJson| ConnectorConfig::new(json.hidden_size, width);
+        let connector = |json: &TokenizerJson| {
+            LatentAdapterConfig::new(json.hidden_size, width).with_connector(true)
+        };
         VibeVoiceConfig {
             codec: self.audio_config.codec(),
             semantic: self.semantic_model_config.codec(),
@@ -235,7 +238,11 @@ impl VibeVoiceJson {
                 .with_tied(self.text_config.tie_word_embeddings),
             backbone: self.text_config.backbone(),
             head: self.diffusion_head_config.head(),
-            audio_token: self.audio_token_id,
+            control: ControlTokens {
+                begin: self.audio_bos_token_id,
+                end: self.audio_eos_token_id,
+                more: self.audio_token_id,
+            },
         }
     }
 

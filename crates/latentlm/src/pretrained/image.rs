@@ -6,7 +6,7 @@ use latentlm_core::bundle::BundleWriter;
 
 use super::naming::Naming;
 use super::store::{Format, PretrainedError, StoredDType, load, save};
-use crate::image::ImageLm;
+use crate::model::LatentLm;
 
 fn format() -> Format {
     Format {
@@ -24,32 +24,29 @@ fn format() -> Format {
             ("condition_layer.linear", "backbone.condition_layer"),
             (
                 "diffusion_blocks.{}.adaLN_modulation.1",
-                "head.layers.{}.modulation",
+                "heads.0.layers.{}.modulation",
             ),
             (
                 "diffusion_blocks.{}.mlp.fc1",
-                "head.layers.{}.up.linear_inner",
+                "heads.0.layers.{}.up.linear_inner",
             ),
             (
                 "diffusion_blocks.{}.mlp.gate",
-                "head.layers.{}.up.linear_outer",
+                "heads.0.layers.{}.up.linear_outer",
             ),
-            ("diffusion_blocks.{}.mlp.fc2", "head.layers.{}.down"),
-            ("final_layer.adaLN_modulation.1", "head.modulation"),
-            ("final_layer.linear", "head.output"),
-            ("t_embedder.mlp.0", "head.timestep.up"),
-            ("t_embedder.mlp.2", "head.timestep.down"),
-            ("y_embedder.embedding_table", "adapters.label.table"),
-            ("noisy_x_embedder.proj", "head.input"),
-            ("x_embedder.proj", "adapters.latent.projection"),
+            ("diffusion_blocks.{}.mlp.fc2", "heads.0.layers.{}.down"),
+            ("final_layer.adaLN_modulation.1", "heads.0.modulation"),
+            ("final_layer.linear", "heads.0.output"),
+            ("t_embedder.mlp.0", "heads.0.timestep.up"),
+            ("t_embedder.mlp.2", "heads.0.timestep.down"),
+            ("y_embedder.embedding_table", "labels.table"),
+            ("noisy_x_embedder.proj", "heads.0.input"),
+            ("x_embedder.proj", "latents.0.projection"),
         ]),
         joined: None,
-        pixels: &["head.input.weight", "adapters.latent.projection.weight"],
+        pixels: &["heads.0.input.weight", "latents.0.projection.weight"],
         // The reference keeps the whitening in a side file.
-        own: &[
-            "adapters.latent.whitening.bias",
-            "adapters.latent.whitening.scale",
-        ],
+        own: &["latents.0.whitening.bias", "latents.0.whitening.scale"],
     }
 }
 
@@ -59,7 +56,7 @@ fn format() -> Format {
 ///
 /// # Errors
 /// If a file can't be read, or a tensor is missing, unknown or of another shape.
-pub fn load_image(model: ImageLm, path: &Path) -> Result<ImageLm, PretrainedError> {
+pub fn load_image(model: LatentLm, path: &Path) -> Result<LatentLm, PretrainedError> {
     load(model, path, &format())
 }
 
@@ -69,7 +66,7 @@ pub fn load_image(model: ImageLm, path: &Path) -> Result<ImageLm, PretrainedErro
 /// # Errors
 /// If the folder can't be written.
 pub fn save_image(
-    model: &ImageLm,
+    model: &LatentLm,
     folder: &Path,
     dtype: StoredDType,
 ) -> Result<(), PretrainedError> {
@@ -83,14 +80,14 @@ pub fn save_image(
 mod tests {
     use super::super::naming::check_round_trip;
     use super::*;
-    use crate::image::ImageLmConfig;
+    use crate::config::LatentLmConfig;
     use crate::sizes::LmSizes;
     use latentlm_core::conformance::seeded;
 
     #[test]
     fn every_name_comes_back() {
         let sizes = LmSizes::new().with_width(64).with_depth(2).with_heads(4);
-        let config = ImageLmConfig::new(3, 4, 2).with_sizes(sizes);
+        let config = LatentLmConfig::image(3, 4, 2).with_sizes(sizes);
         let device = burn::tensor::Device::default();
         let model = seeded(1, &device, |device| config.init(device));
         let format = format();

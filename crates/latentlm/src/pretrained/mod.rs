@@ -12,7 +12,7 @@
 mod config;
 mod image;
 mod layout;
-mod naming;
+pub(crate) mod naming;
 mod speech;
 mod store;
 

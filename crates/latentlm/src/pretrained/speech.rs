@@ -14,7 +14,7 @@ use super::config::{TokenizerJson, VibeVoiceJson};
 use super::naming::{Joined, Naming};
 use super::store::{Format, PretrainedError, StoredDType, load, read_json, save};
 use crate::sizes::ModelError;
-use crate::speech::VibeVoice;
+use crate::vibevoice::VibeVoice;
 
 /// Parameters below one layer; the rule for the layer itself comes last.
 const LAYER: [(&str, &str); 4] = [
@@ -73,6 +73,33 @@ fn tokenizer_format() -> Format {
     }
 }
 
+/// Names of the published language model and of the backbone.
+const LANGUAGE_MODEL: [(&str, &str); 8] = [
+    ("layers.{}.input_layernorm", "blocks.{}.norm1"),
+    ("layers.{}.post_attention_layernorm", "blocks.{}.norm2"),
+    ("layers.{}.self_attn.o_proj", "blocks.{}.attn.proj"),
+    ("layers.{}.self_attn", "blocks.{}.attn"),
+    ("layers.{}.mlp.gate_proj", "blocks.{}.mlp.up.linear_inner"),
+    ("layers.{}.mlp.up_proj", "blocks.{}.mlp.up.linear_outer"),
+    ("layers.{}.mlp.down_proj", "blocks.{}.mlp.down"),
+    ("norm", "norm"),
+];
+
+/// Names of the published diffusion head and of ours.
+const HEAD: [(&str, &str); 11] = [
+    ("noisy_images_proj", "input"),
+    ("cond_proj", "condition"),
+    ("timestep_proj.fc1", "timestep.up"),
+    ("timestep_proj.fc2", "timestep.down"),
+    ("layers.{}.ffn.gate_proj", "layers.{}.up.linear_inner"),
+    ("layers.{}.ffn.up_proj", "layers.{}.up.linear_outer"),
+    ("layers.{}.ffn.down_proj", "layers.{}.down"),
+    ("layers.{}.linear", "layers.{}.modulation"),
+    ("layers.{}.norm", "layers.{}.norm"),
+    ("final_layer.linear_1", "modulation"),
+    ("final_layer.linear_2", "output"),
+];
+
 fn vibevoice_format(json: &VibeVoiceJson) -> Format {
     let naming = tokenizer(Naming::default(), "model.audio_tower", "codec");
     let naming = tower(
@@ -81,51 +108,33 @@ fn vibevoice_format(json: &VibeVoiceJson) -> Format {
         "semantic",
         "conv",
     )
-    .and(
-        "model.language_model",
-        "lm.backbone",
-        &[
-            ("layers.{}.input_layernorm", "blocks.{}.norm1"),
-            ("layers.{}.post_attention_layernorm", "blocks.{}.norm2"),
-            ("layers.{}.self_attn.o_proj", "blocks.{}.attn.proj"),
-            ("layers.{}.self_attn", "blocks.{}.attn"),
-            ("layers.{}.mlp.gate_proj", "blocks.{}.mlp.up.linear_inner"),
-            ("layers.{}.mlp.up_proj", "blocks.{}.mlp.up.linear_outer"),
-            ("layers.{}.mlp.down_proj", "blocks.{}.mlp.down"),
-            ("norm", "norm"),
-        ],
-    )
+    .and("model.language_model", "lm.backbone", &LANGUAGE_MODEL)
     .and(
         "model",
-        "lm.adapters",
+        "lm",
         &[
-            ("language_model.embed_tokens", "token.table"),
-            ("multi_modal_projector.act", "acoustic.norm"),
-            ("multi_modal_projector", "acoustic"),
-            ("semantic_connector.act", "semantic.norm"),
-            ("semantic_connector", "semantic"),
-            ("latent_bias_factor", "whitening.bias"),
-            ("latent_scaling_factor", "whitening.scale"),
+            ("language_model.embed_tokens", "tokens.table"),
+            ("multi_modal_projector.linear_1", "latents.0.projection"),
+            ("multi_modal_projector.act", "latents.0.connector.norm"),
+            (
+                "multi_modal_projector.linear_2",
+                "latents.0.connector.linear",
+            ),
+            ("latent_bias_factor", "latents.0.whitening.bias"),
+            ("latent_scaling_factor", "latents.0.whitening.scale"),
         ],
     )
-    .and("", "", &[("lm_head", "lm.adapters.token.output")])
     .and(
-        "model.diffusion_head",
-        "lm.head",
+        "model.semantic_connector",
+        "semantic_connector",
         &[
-            ("noisy_images_proj", "input"),
-            ("cond_proj", "condition"),
-            ("timestep_proj.fc1", "timestep.up"),
-            ("timestep_proj.fc2", "timestep.down"),
-            ("layers.{}.ffn.gate_proj", "layers.{}.up.linear_inner"),
-            ("layers.{}.ffn.up_proj", "layers.{}.up.linear_outer"),
-            ("layers.{}.ffn.down_proj", "layers.{}.down"),
-            ("layers.{}.linear", "layers.{}.modulation"),
-            ("layers.{}.norm", "layers.{}.norm"),
-            ("final_layer.linear_1", "modulation"),
-            ("final_layer.linear_2", "output"),
+            ("linear_1", "projection"),
+            ("act", "connector.norm"),
+            ("linear_2", "connector.linear"),
         ],
-    );
+    )
+    .and("", "", &[("lm_head", "lm.tokens.output")])
+    .and("model.diffusion_head", "lm.heads.0", &HEAD);
     let text = &json.text_config;
     let head_dim = text.hidden_size / text.num_attention_heads;
     let kv_rows = text.num_key_value_heads * head_dim;
@@ -137,7 +146,10 @@ fn vibevoice_format(json: &VibeVoiceJson) -> Format {
             rows: [text.num_attention_heads * head_dim, kv_rows, kv_rows],
         }),
         pixels: &[],
-        own: &[],
+        own: &[
+            "semantic_connector.whitening.bias",
+            "semantic_connector.whitening.scale",
+        ],
     }
 }
 

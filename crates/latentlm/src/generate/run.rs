@@ -1,20 +1,32 @@
 //! Runs of latents under way.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
 use latentlm_core::CausalBackbone;
 
-/// Sequences that began a run of one modality at the same position. With guidance a second batch
-/// reads the same latents behind `<BOS> <BOD>` alone.
+/// Rows of a matrix, `[N, D]`; they are given in rising order, and not copied where they follow one
+/// another.
+pub(super) fn take(matrix: &Tensor<2>, rows: &[usize]) -> Tensor<2> {
+    match (rows.first(), rows.last()) {
+        (Some(first), Some(last)) if last - first + 1 == rows.len() => {
+            matrix.clone().narrow(0, *first, rows.len())
+        }
+        _ => {
+            let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+            matrix.clone().select(0, indices(&rows, &matrix.device()))
+        }
+    }
+}
+
+/// Sequences that began a run of one modality at the same position. With guidance in the middle of
+/// sequences, a second batch reads the same latents behind a prompt without condition.
 pub(super) struct Run<S> {
     pub(super) modality: usize,
     /// All that began it, in rising order: the rows of the second batch.
     sequences: Vec<usize>,
     /// Places in `sequences` of those that have not ended, in rising order.
     going_on: Vec<usize>,
-    /// Latents made so far.
-    pub(super) made: usize,
-    /// The second batch's cache, and what it reads next, `[G, T, D]`.
+    /// The second batch's state, and what it reads next, `[G, T, D]`.
     null: Option<(S, Tensor<3>)>,
 }
 
@@ -28,7 +40,6 @@ impl<S> Run<S> {
             modality,
             going_on: (0..sequences.len()).collect(),
             sequences,
-            made: 0,
             null,
         }
     }
@@ -50,8 +61,9 @@ impl<S> Run<S> {
         self.going_on.is_empty()
     }
 
-    /// Hidden states of the second batch after its next position, `[N, D]`, of those that go on.
-    pub(super) fn null_hidden<B>(&mut self, backbone: &B, device: &Device) -> Option<Tensor<2>>
+    /// Hidden states of the second batch after its next position, `[N, D]`, of those that go on; none
+    /// where there is no second batch.
+    pub(super) fn null_hidden<B>(&mut self, backbone: &B) -> Option<Tensor<2>>
     where
         B: CausalBackbone<State = S>,
     {
@@ -59,12 +71,11 @@ impl<S> Run<S> {
         let hidden = backbone.step(input.clone(), state);
         let [rows, length, width] = hidden.dims();
         let hidden = hidden.narrow(1, length - 1, 1).reshape([rows, width]);
-        let places: Vec<i64> = self.going_on.iter().map(|&place| place as i64).collect();
-        Some(hidden.select(0, indices(&places, device)))
+        Some(take(&hidden, &self.going_on))
     }
 
-    /// Hands the second batch the latents that were drawn for those that go on, `[N, 1, D]`.
-    pub(super) fn read(&mut self, embedded: &Tensor<3>, device: &Device) {
+    /// Hands the second batch the latents that were drawn for those that go on, embedded, `[N, D]`.
+    pub(super) fn read(&mut self, embedded: &Tensor<2>) {
         let Some((_, input)) = &mut self.null else {
             return;
         };
@@ -73,6 +84,7 @@ impl<S> Run<S> {
         for (row, &place) in self.going_on.iter().enumerate() {
             rows[place] = row as i64;
         }
-        *input = embedded.clone().select(0, indices(&rows, device));
+        let rows = indices(&rows, &embedded.device());
+        *input = embedded.clone().select(0, rows).unsqueeze_dim(1);
     }
 }

@@ -1,29 +1,34 @@
-//! Generation against whole sequences, and together against alone.
+//! Text and latents: generation against whole sequences, and together against alone.
 
 use burn::module::Module;
-use burn::tensor::Int;
+use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::Backbone;
 use latentlm_core::conformance::{assert_close, seeded};
-use latentlm_core::{DiffusionDraws, Sampler};
+use latentlm_core::sequence::{Document, Segment};
+use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions, Sampler};
 
 use super::*;
-use crate::mixed::{MixedLm, MixedLmConfig};
+use crate::config::{LatentLmConfig, Modality};
+use crate::model::LatentLm;
 use crate::sizes::LmSizes;
 use crate::stir::Stir;
+use crate::text_sampling::TextOptions;
 
 const DIM: usize = 4;
 
-fn model(seed: u64, depth: usize, device: &Device) -> MixedLm {
+/// Text, pictures of three latents, sounds that end when the model says so.
+fn model(seed: u64, depth: usize, device: &Device) -> LatentLm {
     let sizes = LmSizes::new()
         .with_width(32)
         .with_depth(depth)
         .with_heads(4);
     let sizes = sizes.with_kv_heads(2).with_head_depth(depth);
-    let config = MixedLmConfig::new(8, vec![DIM, DIM]).with_sizes(sizes);
+    let modalities = [3, 0].map(|frames| Modality::new(DIM, frames));
+    let config = LatentLmConfig::mllm(8, modalities.to_vec()).with_sizes(sizes);
     let mut model = seeded(seed, device, |device| config.init(device));
     let mut stir = Stir(RandomStream::for_step(seed, "stir", 0));
-    model.adapters.token = model.adapters.token.map(&mut stir);
-    model.head = model.head.map(&mut stir);
+    model.tokens = model.tokens.map(|tokens| tokens.map(&mut stir));
+    model.heads = model.heads.map(&mut stir);
     model
 }
 
@@ -35,17 +40,21 @@ fn options() -> GenerateOptions {
             guidance_scale: 2.0,
             ..Default::default()
         },
-        frames: vec![3, 0],
         max_positions: 24,
     }
 }
 
-fn prompt(pieces: Vec<Piece>, open: Option<usize>, seed: u64) -> MixedPrompt {
-    MixedPrompt { pieces, open, seed }
+fn prompt(pieces: Vec<Piece>, open: Option<usize>, seed: u64) -> Prompt {
+    Prompt {
+        pieces,
+        open,
+        seed,
+        ..Prompt::default()
+    }
 }
 
 /// Of all kinds and lengths. The last three begin an open-ended run at the same position.
-fn prompts(device: &Device) -> Vec<MixedPrompt> {
+fn prompts(device: &Device) -> Vec<Prompt> {
     let latents = RandomStream::new(3).normal([3, DIM], device);
     let picture = Piece::Latents {
         modality: 0,
@@ -104,17 +113,16 @@ struct Seen {
 /// Goes on with all prompts, together and each alone.
 fn check_neighbours<H: LatentHead>(
     what: &str,
-    model: &LatentLm<MixedAdapters, Backbone, Vec<H>>,
+    model: &LatentLm<Backbone, H>,
     options: &GenerateOptions,
     (bound, seen): (f64, &mut Seen),
 ) {
     let device = Device::default();
     let prompts = prompts(&device);
     // One batch, also where several threads would share it.
-    let (generation, input) = Generation::begin(model, &prompts, options, &device);
-    let together = generation.run(input);
+    let together = model.generate_part(&prompts, options);
     for (index, (prompt, together)) in prompts.iter().zip(&together).enumerate() {
-        let alone = model.generate(std::slice::from_ref(prompt), options, &device);
+        let alone = model.generate(std::slice::from_ref(prompt), options);
         let what = format!("{what}, prompt {index}");
         assert_same(&what, together, &alone[0], bound);
         seen.again += usize::from(runs(together).len() > 1);
@@ -193,14 +201,17 @@ fn noise_is_a_sequences_own() {
     const MODELS: u64 = 20;
     let (device, mut seen) = (Device::default(), Seen::default());
     for seed in 0..MODELS {
-        let MixedLm {
-            adapters, backbone, ..
-        } = model(seed, 1, &device);
-        let head = vec![Noise { dim: DIM }];
+        let model = model(seed, 1, &device);
         let model = LatentLm {
-            adapters,
-            backbone,
-            head,
+            labels: model.labels,
+            tokens: model.tokens,
+            latents: model.latents,
+            said: model.said,
+            backbone: model.backbone,
+            heads: vec![Noise { dim: DIM }],
+            control: model.control,
+            document: model.document,
+            frames: model.frames,
         };
         let how = (0.0, &mut seen);
         check_neighbours(&format!("model {seed}"), &model, &options(), how);
@@ -230,19 +241,17 @@ fn steps_are_what_whole_sequences_predict() {
     };
     let given = [1, 2, 3];
     let prompts = [prompt(vec![Piece::Text(given.to_vec())], Some(0), 7)];
-    let [made] = model
-        .generate(&prompts, &options, &device)
-        .try_into()
-        .unwrap();
+    let [made] = model.generate(&prompts, &options).try_into().unwrap();
     let Piece::Latents { latents, .. } = &made.pieces[0] else {
         panic!("{made:?}");
     };
-    let special = model.special_tokens();
+    let special = model.document.unwrap();
     let text = |tokens: Vec<u32>, learned| Segment::Text { tokens, learned };
     let picture = |frames| Segment::Latents {
         modality: 0,
         frames,
         open_ended: false,
+        said: Vec::new(),
         learned: true,
     };
     let hidden = |segments: Vec<Segment>, count: usize| {
@@ -252,7 +261,7 @@ fn steps_are_what_whole_sequences_predict() {
             latents.clone().narrow(0, 0, count),
             Tensor::zeros([0, DIM], &device),
         ];
-        (model.hidden(&document, &layout, &seen), layout)
+        (model.hidden(&layout, &seen), layout)
     };
     let start = || text([vec![special.start], given.to_vec()].concat(), false);
 
@@ -264,7 +273,7 @@ fn steps_are_what_whole_sequences_predict() {
     let null = last(hidden(vec![text(vec![special.start], false), picture(2)], 2).0);
     let mut random = RandomStream::for_step(7, "mixed", 0);
     let noise: Vec<Tensor<2>> = (0..3).map(|_| random.normal([1, DIM], &device)).collect();
-    let expected = model.head[0].sample(
+    let expected = model.heads[0].sample(
         condition,
         Some(null),
         noise[2].clone(),
@@ -283,8 +292,7 @@ fn steps_are_what_whole_sequences_predict() {
     };
     let (hidden, layout) = hidden(vec![start(), picture(3), text(written.clone(), true)], 3);
     let logits = model
-        .adapters
-        .token
+        .token_adapter()
         .logits(hidden.unsqueeze_dim(0))
         .squeeze_dim::<2>(0);
     for (position, answer) in layout.asked.iter().zip(&layout.answers).skip(1) {
@@ -304,6 +312,52 @@ fn the_limit_cuts() {
         max_positions: 3,
         ..options()
     };
-    let made = model.generate(&[prompt(vec![], Some(0), 1)], &options, &device);
+    let made = model.generate(&[prompt(vec![], Some(0), 1)], &options);
     assert!(made[0].cut && made[0].pieces.is_empty());
+}
+
+/// Latents of a run that are given are read as part of it, and only what is left is drawn.
+#[test]
+fn a_begun_run_is_finished() {
+    let device = Device::default();
+    let model = model(5, 1, &device);
+    let given: Tensor<2> = RandomStream::new(3).normal([2, DIM], &device);
+    let begun = Prompt {
+        begun: Some(given.clone()),
+        ..prompt(vec![Piece::Text(vec![1, 2])], Some(0), 7)
+    };
+    let unguided = GenerateOptions {
+        sample: SampleOptions {
+            guidance_scale: 1.0,
+            ..options().sample
+        },
+        max_positions: 2,
+        ..options()
+    };
+    let made = model.generate(&[begun], &unguided);
+    assert_eq!(runs(&made[0]), [1]);
+    let start = Segment::Text {
+        tokens: vec![model.document.unwrap().start, 1, 2],
+        learned: false,
+    };
+    let picture = Segment::Latents {
+        modality: 0,
+        frames: 2,
+        open_ended: false,
+        said: Vec::new(),
+        learned: false,
+    };
+    let document = Document {
+        segments: vec![start, picture],
+    };
+    let layout = model.layout(&[document]);
+    let hidden = model.hidden(&layout, &[given, Tensor::zeros([0, DIM], &device)]);
+    let last = hidden.narrow(0, layout.rows.len() - 1, 1);
+    let mut random = RandomStream::for_step(7, "mixed", 0);
+    let noise = random.normal([1, DIM], &device);
+    let expected = model.heads[0].sample(last, None, noise, &unguided.sample, &mut random);
+    let Piece::Latents { latents, .. } = &made[0].pieces[0] else {
+        panic!("{made:?}");
+    };
+    assert_close("the last latent", latents.clone(), expected, 1e-5);
 }

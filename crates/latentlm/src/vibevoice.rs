@@ -1,30 +1,16 @@
-//! VibeVoice: a LatentLM for speech with two codecs and connectors.
+//! VibeVoice: a latent language model of speech that hears itself through two codecs.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use latentlm_adapters::{
-    Connector, ConnectorConfig, TokenAdapter, TokenAdapterConfig, Whitener, Whitening,
-};
-use latentlm_backbone::{Backbone, BackboneConfig};
+use latentlm_adapters::{LatentAdapter, LatentAdapterConfig, TokenAdapterConfig};
+use latentlm_backbone::BackboneConfig;
 use latentlm_codec_audio::{AudioEncoder, Codec, CodecConfig};
-use latentlm_core::{CausalBackbone, LatentCodec, LatentCodecConfig, ModalityAdapter, PartConfig};
-use latentlm_diffusion::{Head, HeadConfig};
+use latentlm_core::sequence::{ControlTokens, Document, Segment};
+use latentlm_core::{LatentCodec, LatentCodecConfig, PartConfig};
+use latentlm_diffusion::HeadConfig;
 
 use crate::model::LatentLm;
 use crate::sizes::ModelError;
-
-/// Adapters of a speech model that hears itself through two codecs.
-#[derive(Module, Debug)]
-pub struct SpeechAdapters {
-    /// Text and control tokens.
-    pub token: TokenAdapter,
-    /// Latents of the acoustic codec, whitened.
-    pub acoustic: Connector,
-    /// Latents of the semantic encoder.
-    pub semantic: Connector,
-    /// What the acoustic connector and the head see of the codec's latents.
-    pub whitening: Whitener,
-}
 
 /// VibeVoice (spec §5): the acoustic codec, the semantic encoder, and the language model.
 #[derive(Module, Debug)]
@@ -33,10 +19,11 @@ pub struct VibeVoice {
     pub codec: Codec,
     /// Sound to what is said in it.
     pub semantic: AudioEncoder,
-    /// The language model.
-    pub lm: LatentLm<SpeechAdapters, Backbone, Head>,
-    /// The token in whose place latents stand.
-    audio_token: u32,
+    /// Latents of the semantic encoder as positions; they are added to those of the latents that the
+    /// model has drawn. No whitening.
+    pub semantic_connector: LatentAdapter,
+    /// The language model; its one modality are the acoustic codec's latents.
+    pub lm: LatentLm,
 }
 
 /// Configuration of a [`VibeVoice`]; usually made of a checkpoint's `config.json`.
@@ -47,17 +34,17 @@ pub struct VibeVoiceConfig {
     /// The semantic encoder.
     pub semantic: CodecConfig,
     /// Between acoustic latents and positions.
-    pub acoustic_connector: ConnectorConfig,
+    pub acoustic_connector: LatentAdapterConfig,
     /// Between semantic latents and positions.
-    pub semantic_connector: ConnectorConfig,
+    pub semantic_connector: LatentAdapterConfig,
     /// The vocabulary.
     pub tokens: TokenAdapterConfig,
     /// The Transformer.
     pub backbone: BackboneConfig,
     /// The diffusion head.
     pub head: HeadConfig,
-    /// The token in whose place latents stand.
-    pub audio_token: u32,
+    /// The tokens around latents. `more` also stands where latents stand in a prompt.
+    pub control: ControlTokens,
 }
 
 impl VibeVoiceConfig {
@@ -100,17 +87,18 @@ impl VibeVoiceConfig {
         VibeVoice {
             codec: self.codec.init(device),
             semantic: self.semantic.init_encoder(device),
+            semantic_connector: self.semantic_connector.init(device),
             lm: LatentLm {
-                adapters: SpeechAdapters {
-                    token: self.tokens.init(device),
-                    acoustic: self.acoustic_connector.init(device),
-                    semantic: self.semantic_connector.init(device),
-                    whitening: Whitener::new(Whitening::IDENTITY, device),
-                },
+                labels: None,
+                tokens: Some(self.tokens.init(device)),
+                latents: vec![self.acoustic_connector.init(device)],
+                said: None,
                 backbone: self.backbone.init(device),
-                head: self.head.init(device),
+                heads: vec![self.head.init(device)],
+                control: vec![self.control],
+                document: None,
+                frames: vec![0],
             },
-            audio_token: self.audio_token,
         }
     }
 }
@@ -124,10 +112,11 @@ impl VibeVoice {
     /// - returns: `[B, N / hop, Z]`
     pub fn audio_features(&self, sound: Tensor<3>) -> Tensor<3> {
         let latents = self.codec.encode(sound).mode();
-        self.lm.adapters.whitening.whiten(latents)
+        self.lm.latents[0].whiten(latents)
     }
 
-    /// Positions of a sequence in which latents stand in the place of audio tokens.
+    /// Hidden states of a sequence in which latents stand in the place of audio tokens, after the final
+    /// norm.
     ///
     /// # Shapes
     /// - `tokens`: `[1, T]`; `features`: `[F, Z]`, one for every audio token
@@ -135,37 +124,51 @@ impl VibeVoice {
     ///
     /// # Panics
     /// If there are more or fewer audio tokens than features.
-    pub fn embed(&self, tokens: Tensor<2, Int>, features: Tensor<2>) -> Tensor<3> {
-        let [batch, length] = tokens.dims();
-        assert_eq!(batch, 1, "one sequence at a time");
-        let [count, _] = features.dims();
-        let ids = tokens.to_data().convert::<i64>();
-        let ids = ids.as_slice::<i64>().expect("tokens are integers");
-        let mut next = length as i64;
-        let rows: Vec<i64> = (0..length as i64)
-            .map(|position| {
-                if ids[position as usize] != i64::from(self.audio_token) {
-                    return position;
-                }
-                next += 1;
-                next - 1
-            })
-            .collect();
-        let found = next as usize - length;
-        assert_eq!(found, count, "{found} audio tokens for {count} features");
-        let device = tokens.device();
-        let text = self.lm.adapters.token.embed(tokens);
-        let heard = self.lm.adapters.acoustic.embed(features.unsqueeze_dim(0));
-        let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &device);
-        Tensor::cat(vec![text, heard], 1).select(1, rows)
-    }
-
-    /// Hidden states of a sequence, after the final norm.
-    ///
-    /// # Shapes
-    /// - `tokens`: `[1, T]`; `features`: `[F, Z]`, one for every audio token
-    /// - returns: `[1, T, D]`
     pub fn hidden(&self, tokens: Tensor<2, Int>, features: Tensor<2>) -> Tensor<3> {
-        self.lm.backbone.forward(self.embed(tokens, features))
+        let [batch, _] = tokens.dims();
+        assert_eq!(batch, 1, "one sequence at a time");
+        let ids = tokens.into_data().convert::<i64>();
+        let ids = ids.as_slice::<i64>().expect("tokens are integers");
+        let document = document(ids, i64::from(self.lm.control[0].more));
+        let (found, [count, _]) = (document.frames(0), features.dims());
+        assert_eq!(found, count, "{found} audio tokens for {count} features");
+        let layout = self.lm.layout(&[document]);
+        self.lm.hidden(&layout, &[features]).unsqueeze_dim(0)
+    }
+}
+
+/// Tokens, and latents in the place of every `audio` token.
+fn document(tokens: &[i64], audio: i64) -> Document {
+    let runs = tokens.chunk_by(|a, b| (*a == audio) == (*b == audio));
+    let segments = runs.map(|run| {
+        if run[0] == audio {
+            Segment::Bare {
+                modality: 0,
+                frames: run.len(),
+                learned: false,
+            }
+        } else {
+            Segment::Text {
+                tokens: run.iter().map(|token| *token as u32).collect(),
+                learned: false,
+            }
+        }
+    });
+    Document {
+        segments: segments.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_core::sequence::Layout;
+
+    #[test]
+    fn latents_stand_in_the_place_of_audio_tokens() {
+        let document = document(&[1, 9, 9, 2, 3, 9], 9);
+        let layout = Layout::new(&[document], &[ControlTokens::after(10)]);
+        assert_eq!(layout.tokens, [1, 2, 3]);
+        assert_eq!(layout.rows, [0, 3, 4, 1, 2, 5]);
     }
 }

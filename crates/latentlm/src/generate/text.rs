@@ -1,0 +1,121 @@
+//! Text and latents as they come: the heads are switched by the tokens that are made.
+
+use burn::tensor::Tensor;
+use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
+use latentlm_kernels::at_once;
+
+use super::prompt::{Piece, Prompt};
+use super::steps::Generation;
+use crate::model::LatentLm;
+use crate::text_sampling::TextOptions;
+
+/// Prompts that are worth a thread of their own.
+const PROMPTS_A_PART: usize = 4;
+
+/// How a model continues its prompts.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerateOptions {
+    /// How tokens are drawn.
+    pub text: TextOptions,
+    /// How latents are drawn.
+    pub sample: SampleOptions,
+    /// Most positions behind the prompt.
+    pub max_positions: usize,
+}
+
+/// What came of a prompt.
+#[derive(Debug, Clone)]
+pub struct Continuation {
+    /// In order; runs of latents without their `<BOD>` and `<EOD>`.
+    pub pieces: Vec<Piece>,
+    /// Whether it ran into the limit instead of `<EOS>`.
+    pub cut: bool,
+}
+
+impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
+    /// Continues prompts of any kinds and lengths, each as if it were alone.
+    ///
+    /// # Panics
+    /// If there are no prompts, or one asks a model that writes no text for text.
+    pub fn generate(&self, prompts: &[Prompt], options: &GenerateOptions) -> Vec<Continuation> {
+        assert!(!prompts.is_empty(), "no prompt");
+        let parts = self.independent_parts(prompts.len(), PROMPTS_A_PART);
+        // Modules may go to another thread, but not be shared with one.
+        let inputs = parts.into_iter();
+        let inputs = inputs.map(|part| (self.clone(), prompts[part].to_vec()));
+        let made = at_once(inputs.collect(), |(model, prompts)| {
+            model.generate_part(&prompts, options)
+        });
+        made.into_iter().flatten().collect()
+    }
+
+    pub(super) fn generate_part(
+        &self,
+        prompts: &[Prompt],
+        options: &GenerateOptions,
+    ) -> Vec<Continuation> {
+        // What a seed means: the name stays.
+        let stream = |prompt: &Prompt| RandomStream::for_step(prompt.seed, "mixed", 0);
+        let streams = prompts.iter().map(stream).collect();
+        let mut generation = Generation::new(self, prompts, streams, *options);
+        let mut made = vec![Made::default(); prompts.len()];
+        while let Some(step) = generation.step() {
+            for (row, token) in step.written {
+                made[row].write(token);
+            }
+            for drawn in step.drawn {
+                for (place, &row) in drawn.rows.iter().enumerate() {
+                    let latent = drawn.latents.clone().narrow(0, place, 1);
+                    made[row].draw(drawn.modality, latent);
+                }
+            }
+            for row in step.ended {
+                made[row].end_run(self);
+            }
+        }
+        let done = |(row, mut made): (usize, Made)| {
+            made.end_run(self);
+            Continuation {
+                pieces: made.pieces,
+                cut: generation.was_cut(row),
+            }
+        };
+        made.into_iter().enumerate().map(done).collect()
+    }
+}
+
+/// What has come of a prompt so far.
+#[derive(Clone, Default)]
+struct Made {
+    pieces: Vec<Piece>,
+    /// Modality of the run under way.
+    modality: usize,
+    /// Its latents, `[1, Z]` each, whitened.
+    run: Vec<Tensor<2>>,
+}
+
+impl Made {
+    fn write(&mut self, token: u32) {
+        match self.pieces.last_mut() {
+            Some(Piece::Text(tokens)) => tokens.push(token),
+            _ => self.pieces.push(Piece::Text(vec![token])),
+        }
+    }
+
+    fn draw(&mut self, modality: usize, latent: Tensor<2>) {
+        self.modality = modality;
+        self.run.push(latent);
+    }
+
+    fn end_run<B: CausalBackbone, H: LatentHead>(&mut self, model: &LatentLm<B, H>) {
+        let run = std::mem::take(&mut self.run);
+        if run.is_empty() {
+            return;
+        }
+        let latents = Tensor::cat(run, 0);
+        self.pieces.push(Piece::Latents {
+            modality: self.modality,
+            latents: model.latents[self.modality].unwhiten(latents),
+        });
+    }
+}

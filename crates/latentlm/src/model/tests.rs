@@ -1,0 +1,287 @@
+//! The model against formulas, and documents in company against each alone.
+
+use burn::tensor::TensorData;
+use latentlm_core::RandomStream;
+use latentlm_core::conformance::{assert_close, seeded};
+use latentlm_core::sequence::{Segment, SpecialTokens};
+
+use super::*;
+use crate::config::{LatentLmConfig, Modality};
+use crate::sizes::LmSizes;
+use crate::stir::Stir;
+
+const DIM: usize = 4;
+const DIMS: [usize; 2] = [4, 6];
+
+fn built(config: LatentLmConfig) -> LatentLm {
+    let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
+    let config = config.with_sizes(sizes.with_kv_heads(2));
+    seeded(5, &Device::default(), |device| config.init(device))
+}
+
+fn speech() -> LatentLm {
+    built(LatentLmConfig::speech(8, DIM, false))
+}
+
+fn mllm() -> LatentLm {
+    let modalities = [(DIMS[0], 3), (DIMS[1], 0)].map(|(dim, frames)| Modality::new(dim, frames));
+    built(LatentLmConfig::mllm(8, modalities.to_vec()).with_one_head(false))
+}
+
+fn texts() -> Vec<Document> {
+    [(vec![1, 2, 3], 2), (vec![], 1), (vec![4], 3)]
+        .map(|(text, frames)| Document::of_speech(text, frames, Vec::new()))
+        .to_vec()
+}
+
+fn text(tokens: &[u32]) -> Segment {
+    Segment::Text {
+        tokens: tokens.to_vec(),
+        learned: true,
+    }
+}
+
+fn run(modality: usize, frames: usize, learned: bool) -> Segment {
+    Segment::Latents {
+        modality,
+        frames,
+        open_ended: modality == 1,
+        said: Vec::new(),
+        learned,
+    }
+}
+
+/// A drawn picture, a picture that is read, both modalities, text alone.
+fn mixed() -> Vec<Document> {
+    [
+        vec![text(&[8, 1, 2]), run(0, 3, true), text(&[9])],
+        vec![text(&[8]), run(0, 2, false), text(&[3, 9])],
+        vec![text(&[8, 4]), run(1, 2, true), run(0, 1, true), text(&[9])],
+        vec![text(&[8, 5, 6, 7, 9])],
+    ]
+    .map(|segments| Document { segments })
+    .to_vec()
+}
+
+fn latents_of_mixed(device: &Device) -> Vec<Tensor<2>> {
+    let mut random = RandomStream::new(1);
+    vec![
+        random.normal([6, DIMS[0]], device),
+        random.normal([2, DIMS[1]], device),
+    ]
+}
+
+/// Documents in company give the hidden states that each gives alone, hence the same logits.
+fn check_company(model: &LatentLm, documents: &[Document], latents: &[Tensor<2>]) {
+    let all = model.hidden(&model.layout(documents), latents);
+    let mut seen = vec![0; latents.len()];
+    let mut position = 0;
+    for document in documents {
+        let own = latents.iter().zip(&mut seen).enumerate();
+        let own = own.map(|(modality, (latents, seen))| {
+            let first = *seen;
+            *seen += document.frames(modality);
+            latents.clone().slice(first..*seen)
+        });
+        let own: Vec<Tensor<2>> = own.collect();
+        let alone = model.layout(std::slice::from_ref(document));
+        let hidden = model.hidden(&alone, &own);
+        let within = all.clone().narrow(0, position, document.positions());
+        assert_close("a document's hidden states", within, hidden, 1e-5);
+        position += document.positions();
+    }
+}
+
+#[test]
+fn company_changes_nothing() {
+    let device = Device::default();
+    let speech_latents = RandomStream::new(1).normal([6, DIM], &device);
+    check_company(&speech(), &texts(), &[speech_latents]);
+    check_company(&mllm(), &mixed(), &latents_of_mixed(&device));
+    let images = built(LatentLmConfig::image(3, 4, DIM));
+    let latents = RandomStream::new(2).normal([12, DIM], &device);
+    let alike = [2, 0, 3].map(|class| Document::of_class(class, 4));
+    check_company(&images, &alike, std::slice::from_ref(&latents));
+    let unlike = [(2, 4), (0, 5), (1, 3)].map(|(class, frames)| Document::of_class(class, frames));
+    check_company(&images, &unlike, &[latents]);
+}
+
+/// A batch of pictures against the formula of the class-conditional model: position 0 holds the label,
+/// position `i` the latent `i - 1`, hidden state `i` is what latent `i` is denoised with.
+#[test]
+fn pictures_of_classes_are_a_rectangle() {
+    const CLASSES: [u32; 3] = [2, 0, 3];
+    let device = Device::default();
+    let mut model = built(LatentLmConfig::image(3, 4, DIM));
+    let mut stir = Stir(RandomStream::new(6));
+    model.heads = model.heads.map(&mut stir);
+    let mut random = RandomStream::new(1);
+    let latents = random.normal([3, 4, DIM], &device);
+    let labels = indices(&CLASSES.map(i64::from), &device);
+    let label = model.label_adapter().embed(labels); // [3, 1, D]
+    let past = model.latents[0].embed(latents.clone().narrow(1, 0, 3));
+    let hidden = model.backbone.forward(Tensor::cat(vec![label, past], 1));
+    let rows = latents.reshape([12, DIM]);
+    let draws = model.head_of(0).draw(24, &mut random, &device);
+    let expected = model.heads[0].loss_at(
+        rows.clone().repeat_dim(0, 2),
+        hidden.clone().reshape([12, 32]).repeat_dim(0, 2),
+        draws.clone(),
+    );
+    let documents = CLASSES.map(|class| Document::of_class(class, 4)).to_vec();
+    let layout = model.layout(&documents);
+    let found = model.hidden(&layout, std::slice::from_ref(&rows));
+    assert_close("hidden", found, hidden.reshape([12, 32]), 1e-6);
+    let loss = model.loss(Batch::new(documents, vec![rows], vec![draws]));
+    assert_close("loss", loss.diffusion[0].clone(), expected, 1e-6);
+    assert_eq!(loss.token.into_scalar::<f32>(), 0.0);
+}
+
+/// An untrained softmax head is near the uniform distribution, diffusion heads begin as zero, whose
+/// error is the mean square of their target.
+#[test]
+fn losses_begin_at_their_closed_forms() {
+    let device = Device::default();
+    let model = speech();
+    let mut random = RandomStream::new(2);
+    let latents: Tensor<2> = random.normal([6, DIM], &device);
+    let draws = model.head_of(0).draw(12, &mut random, &device);
+    check_losses(
+        &model,
+        Batch::new(texts(), vec![latents.clone()], vec![draws]),
+        &[latents],
+    );
+
+    let model = mllm();
+    let latents = latents_of_mixed(&device);
+    let mut random = RandomStream::new(2);
+    // Of the first modality's six latents, two are read only.
+    let draws = [(0, 4), (1, 2)].map(|(m, rows)| {
+        let head = model.head_of(m);
+        head.draw(2 * rows, &mut random, &device)
+    });
+    let drawn = latents[0].clone();
+    let learned = Tensor::cat(
+        vec![drawn.clone().narrow(0, 0, 3), drawn.narrow(0, 5, 1)],
+        0,
+    );
+    let learned = [learned, latents[1].clone()];
+    check_losses(
+        &model,
+        Batch::new(mixed(), latents, draws.to_vec()),
+        &learned,
+    );
+}
+
+/// Every learned latent has two draws.
+fn check_losses(model: &LatentLm, batch: Batch, learned: &[Tensor<2>]) {
+    let draws = batch.draws.clone();
+    let loss = model.loss(batch);
+    for (modality, draws) in draws.into_iter().enumerate() {
+        let target = model.head_of(modality).schedule().target(
+            learned[modality].clone().repeat_dim(0, 2),
+            draws.noise,
+            draws.timesteps,
+        );
+        let found = loss.diffusion[modality].clone();
+        assert_close("diffusion", found, target.square().mean(), 1e-5);
+    }
+    let vocabulary = model.token_adapter().vocabulary();
+    let token = loss.token.into_scalar::<f32>();
+    assert!(
+        (token - (vocabulary as f32).ln()).abs() < 0.2,
+        "{token} for {vocabulary} tokens"
+    );
+}
+
+/// What the backbone reads and what the head draws may differ: only the former reaches hidden states.
+#[test]
+fn what_is_hidden_is_drawn_all_the_same() {
+    let device = Device::default();
+    let mut model = speech();
+    model.heads = model.heads.map(&mut Stir(RandomStream::new(7)));
+    let mut random = RandomStream::new(2);
+    let latents: Tensor<2> = random.normal([6, DIM], &device);
+    let draws = model.head_of(0).draw(6, &mut random, &device);
+    let heard = latents.clone().mul_scalar(0.0);
+    let layout = model.layout(&texts());
+    let hidden = model.hidden(&layout, std::slice::from_ref(&heard));
+    let conditions = indices(&layout.learned[0].conditions, &device);
+    let condition = hidden.select(0, conditions);
+    let expected = model.heads[0].loss_at(latents.clone(), condition, draws.clone());
+    let mut batch = Batch::new(texts(), vec![latents], vec![draws]);
+    batch.heard = vec![heard];
+    let found = model.loss(batch).diffusion[0].clone();
+    assert_close("diffusion", found, expected, 1e-6);
+}
+
+/// The token that a latent says is added to it.
+#[test]
+fn what_latents_say_is_read() {
+    let device = Device::default();
+    let model = built(LatentLmConfig::speech(8, DIM, true));
+    let latents: Tensor<2> = RandomStream::new(2).normal([2, DIM], &device);
+    let document = Document::of_speech(vec![5], 2, vec![3, 10]);
+    let layout = model.layout(&[document]);
+    assert_eq!(layout.rows, [0, 1, 2, 3]);
+    let found = model.embed(&layout, std::slice::from_ref(&latents));
+    let table = model.said.as_ref().unwrap().weight.val();
+    let said = table.select(0, indices(&[3, 10], &device));
+    let expected = model.latents[0].embed(latents) + said;
+    assert_close("latents", found.narrow(0, 2, 2), expected, 1e-6);
+}
+
+/// Four, two, seven and four learned tokens: those of the picture that is read count threefold.
+#[test]
+fn a_document_weighs_as_much_as_it_is_told() {
+    let device = Device::default();
+    let model = mllm();
+    let (documents, latents) = (mixed(), latents_of_mixed(&device));
+    let layout = model.layout(&documents);
+    assert_eq!(layout.document_answers, [4, 2, 7, 4]);
+    let hidden = model.hidden(&layout, &latents);
+    let nats: TensorData = model.surprise(&layout, hidden).into_data();
+    let nats: Vec<f32> = nats.convert::<f32>().try_into_vec().unwrap();
+    let sum = |range: std::ops::Range<usize>| nats[range].iter().sum::<f32>();
+    let weighted = (sum(0..4) + 3.0 * sum(4..6) + sum(6..17)) / (4.0 + 3.0 * 2.0 + 11.0);
+    let plain = sum(0..17) / 17.0;
+    let token = |weights: &[f64]| {
+        let mut random = RandomStream::new(2);
+        let draws = [(0, 4), (1, 2)];
+        let draws = draws.map(|(m, rows)| model.head_of(m).draw(rows, &mut random, &device));
+        let batch = Batch {
+            weights: weights.to_vec(),
+            ..Batch::new(documents.clone(), latents.clone(), draws.to_vec())
+        };
+        model.loss(batch).token.into_scalar::<f32>()
+    };
+    // Sums of 17 float32 numbers near 3.
+    assert!((token(&[1.0, 3.0, 1.0, 1.0]) - weighted).abs() < 1e-5);
+    assert!((token(&[2.0; 4]) - plain).abs() < 1e-5);
+    assert!((weighted - plain).abs() > 1e-4, "{weighted} and {plain}");
+}
+
+#[test]
+fn special_tokens_are_those_of_sequences() {
+    let special = SpecialTokens::after(8, 2);
+    let model = mllm();
+    let document = model.document.unwrap();
+    assert_eq!(
+        (document.start, document.stop),
+        (special.start, special.stop)
+    );
+    assert_eq!(model.control, special.modalities);
+    let vocabulary = 8 + SpecialTokens::count(2);
+    assert_eq!(model.token_adapter().vocabulary(), vocabulary);
+}
+
+#[test]
+#[should_panic(expected = "draws must be a multiple of the 6 latents, not 7")]
+fn draws_are_for_all_latents() {
+    let device = Device::default();
+    let model = speech();
+    let mut random = RandomStream::new(2);
+    let latents = random.normal([6, DIM], &device);
+    let draws = model.head_of(0).draw(7, &mut random, &device);
+    model.loss(Batch::new(texts(), vec![latents], vec![draws]));
+}
