@@ -1,9 +1,9 @@
-//! Activations.
+//! Activation functions.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation;
 
-/// An elementwise activation.
+/// An activation function, applied to each number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {
     Silu,
@@ -20,7 +20,7 @@ pub fn silu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     composed(x, Activation::Silu)
 }
 
-/// `x * Phi(x)` with the normal distribution's own `Phi`, not its tanh approximation.
+/// `x * Phi(x)`, where `Phi` is the exact cumulative normal distribution and not its tanh approximation.
 pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&x) {
@@ -38,7 +38,7 @@ pub fn tanh<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     composed(x, Activation::Tanh)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn composed<const R: usize>(x: Tensor<R>, kind: Activation) -> Tensor<R> {
     match kind {
         Activation::Silu => activation::silu(x),

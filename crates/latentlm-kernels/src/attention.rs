@@ -1,4 +1,4 @@
-//! Attention on packed queries, keys and values, with rotary positions where wanted.
+//! Attention on packed queries, keys and values, with optional rotary position embedding.
 
 use std::ops::Range;
 
@@ -9,31 +9,31 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use crate::blockwise::{self, Limits};
 use crate::gradient::is_recorded;
 
-/// How the last axis is divided: `H` queries, `G` keys, `G` values of `E` numbers each.
+/// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedHeads {
-    /// Query heads.
+    /// Number of query heads, `H`.
     pub heads: usize,
-    /// Key/value heads, each for `H / G` query heads.
+    /// Number of key/value heads, `G`. Each serves `H / G` query heads.
     pub kv_heads: usize,
 }
 
-/// What the kernel is told beside its tensors.
+/// Sizes and masks that the kernel needs beside its tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
 pub(crate) struct HeadLayout {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) interleaved: bool,
-    /// The documents of every sequence.
+    /// Masks of the documents that each sequence of the batch consists of.
     pub(crate) documents: Vec<Sight>,
 }
 
-/// A document of a packed sequence and who sees whom in it: every position itself and those before
-/// it, and some each other.
+/// Attention mask of one document in a packed sequence. It is causal, except that the positions of one
+/// range may all see each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sight {
-    /// Positions of the document.
+    /// Number of positions in the document.
     pub length: usize,
     /// First of the positions that see each other.
     mutual_start: usize,
@@ -42,18 +42,18 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// No position sees what comes behind it.
+    /// A causal mask: each position sees itself and the positions before it.
     pub fn causal(length: usize) -> Self {
         Self::mutual(length, 0..0)
     }
 
-    /// Every position sees all others.
+    /// A mask that hides nothing: each position sees all positions of the document.
     pub fn full(length: usize) -> Self {
         Self::mutual(length, 0..length)
     }
 
-    /// The positions of `mutual` see each other (an image in Transfusion), the others what stands
-    /// before them.
+    /// A causal mask, except that the positions in `mutual` see each other (as those of an image do in
+    /// Transfusion).
     ///
     /// # Panics
     /// If `mutual` goes beyond the document.
@@ -69,12 +69,13 @@ impl Sight {
         }
     }
 
-    /// How many of the document's first positions a position sees.
+    /// Number of positions that a position sees. They are the first ones of the document.
     #[inline(always)]
     pub(crate) fn seen(&self, position: usize) -> usize {
-        match (self.mutual_start..self.mutual_end).contains(&position) {
-            true => self.mutual_end,
-            false => position + 1,
+        if (self.mutual_start..self.mutual_end).contains(&position) {
+            self.mutual_end
+        } else {
+            position + 1
         }
     }
 
@@ -87,8 +88,8 @@ impl Sight {
     }
 }
 
-/// The rotation of some positions, in the two forms that are needed: a column a pair for the kernel,
-/// and a column a number, signs included, for Burn's operations.
+/// Cosines and sines of rotary position embedding, in two forms: one column for each pair of numbers for
+/// the kernel, and one column for each number, signs included, for Burn's operations.
 #[derive(Debug, Clone)]
 pub struct Rotary {
     /// `[T, E / 2]`
@@ -100,8 +101,8 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Rotation of `length` positions by `angles`, a row of `E / 2` for each position. Pairs are
-    /// `(2i, 2i + 1)` where `interleaved`, or else `(i, i + E / 2)`.
+    /// Tables for `length` positions. `angles` holds a row of `E / 2` angles in radians for each position.
+    /// Angle `i` turns the numbers `(2i, 2i + 1)` of a head if `interleaved`, else `(i, i + E / 2)`.
     pub fn new(angles: &[f64], length: usize, interleaved: bool, device: &Device) -> Self {
         let half = angles.len() / length;
         let pairs = |f: fn(f64) -> f64| {
@@ -111,9 +112,10 @@ impl Rotary {
         let numbers = |f: fn(f64, bool) -> f64| {
             let number = |slot: usize| {
                 let (position, slot) = (slot / (2 * half), slot % (2 * half));
-                let (pair, first) = match interleaved {
-                    true => (slot / 2, slot % 2 == 0),
-                    false => (slot % half, slot < half),
+                let (pair, first) = if interleaved {
+                    (slot / 2, slot % 2 == 0)
+                } else {
+                    (slot % half, slot < half)
                 };
                 f(angles[position * half + pair], first) as f32
             };
@@ -128,8 +130,8 @@ impl Rotary {
         }
     }
 
-    /// Rotates queries or keys: `x * cos + swap(x) * sin`, where `swap` exchanges the partners of
-    /// each pair and `sin` carries the sign.
+    /// Rotates queries or keys: `x * cos + swap(x) * sin`, where `swap` exchanges the two numbers of
+    /// each pair and the table of sines holds the signs.
     ///
     /// # Shapes
     /// - `x`: `[B, T, H, E]`
@@ -143,16 +145,15 @@ impl Rotary {
                 .flip([3])
                 .reshape([batch, length, heads, width])
         } else {
-            let part = |start| x.clone().narrow(3, start, half);
-            Tensor::cat(vec![part(half), part(0)], 3)
+            let second = x.clone().narrow(3, half, half);
+            Tensor::cat(vec![second, x.clone().narrow(3, 0, half)], 3)
         };
         let [cos, sin] = self.numbers.clone().map(|table| table.cast(x.dtype()));
         x * cos + swapped * sin
     }
 }
 
-/// Scaled dot-product attention of every position over itself and those before it, queries and keys
-/// rotated first.
+/// Causal scaled dot-product attention. Queries and keys are rotated first.
 ///
 /// # Shapes
 /// - `packed`: `[B, T, (H + 2 G) E]`
@@ -162,16 +163,16 @@ pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) 
     attend(packed, heads, Some(rotary), &[whole])
 }
 
-/// Scaled dot-product attention, queries and keys rotated first, in sequences that are several
-/// documents one after the other: no position sees another document. Nothing is masked: what is not
-/// seen is not computed.
+/// Scaled dot-product attention in packed sequences of several documents. Queries and keys are rotated
+/// first. No position sees another document: scores between documents are not computed, rather than
+/// masked.
 ///
 /// # Shapes
-/// - `packed`: `[B, T, (H + 2 G) E]`; `documents`: lengths that add up to `T`
+/// - `packed`: `[B, T, (H + 2 G) E]`; `documents`: masks whose lengths add up to `T`
 /// - returns: `[B, T, H E]`
 ///
 /// # Panics
-/// If the documents' lengths do not add up to the sequence's.
+/// If the lengths of the documents do not add up to that of the sequence.
 pub fn document_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -187,7 +188,7 @@ pub fn document_attention(
     attend(packed, heads, Some(rotary), documents)
 }
 
-/// Scaled dot-product attention of every position over all.
+/// Scaled dot-product attention of each position over all positions, without rotation.
 ///
 /// # Shapes
 /// - `packed`: `[B, T, (H + 2 G) E]`
@@ -213,7 +214,7 @@ fn attend(
     composed(packed, heads, rotary, documents)
 }
 
-/// Queries `[B, T, H, E]`, keys and values `[B, T, G, E]`, queries and keys rotated.
+/// Rotated queries `[B, T, H, E]`, rotated keys and plain values `[B, T, G, E]`.
 pub(crate) fn split(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -236,7 +237,7 @@ pub(crate) fn split(
     ]
 }
 
-/// The same of Burn's operations, whose graph keeps scores of all positions with all.
+/// The same computation with Burn's operations, whose graph keeps the scores of all pairs of positions.
 pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -254,28 +255,30 @@ pub(crate) fn composed(
             .expand([batch, kv_heads, group, length, head_dim])
             .reshape([batch, heads, length, head_dim])
     });
-    let mut start = 0;
-    let mixed = documents.iter().map(|document| {
+    let (mut start, mut mixed) = (0, Vec::with_capacity(documents.len()));
+    for document in documents {
         let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(2, start, document.length));
         start += document.length;
         let options = AttentionModuleOptions {
             is_causal: document.is_causal(),
             ..AttentionModuleOptions::default()
         };
-        let hidden = (!document.is_causal() && !document.is_full())
-            .then(|| hidden(*document, [batch, heads], &q.device()));
-        attention(q, k, v, hidden, None, options)
-    });
-    Tensor::cat(mixed.collect(), 2)
+        let mask = (!document.is_causal() && !document.is_full())
+            .then(|| hidden_keys(*document, batch, heads, &q.device()));
+        mixed.push(attention(q, k, v, mask, None, options));
+    }
+    Tensor::cat(mixed, 2)
         .swap_dims(1, 2)
         .reshape([batch, length, heads * head_dim])
 }
 
-/// What no position of a document sees, `[B, H, T, T]`.
-fn hidden(document: Sight, [batch, heads]: [usize; 2], device: &Device) -> Tensor<4, Bool> {
+/// A mask that is true where a query (third axis) does not see a key (fourth axis), `[B, H, T, T]`.
+fn hidden_keys(document: Sight, batch: usize, heads: usize, device: &Device) -> Tensor<4, Bool> {
     let length = document.length;
-    let hidden = (0..length * length).map(|at| at % length >= document.seen(at / length));
-    let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
+    let hidden: Vec<bool> = (0..length * length)
+        .map(|at| at % length >= document.seen(at / length))
+        .collect();
+    let hidden = TensorData::new(hidden, [1, 1, length, length]);
     Tensor::<4, Bool>::from_data(hidden, device).expand([batch, heads, length, length])
 }
 

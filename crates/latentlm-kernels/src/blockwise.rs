@@ -1,10 +1,11 @@
-//! Attention for training where there is no kernel for it, of tensor operations: block by block of
-//! queries, so that memory grows with a sequence's length and not with its square.
+//! Attention for training on devices without a kernel for it, composed of tensor operations. It works on one
+//! block of queries after the other, so that memory grows with the length of a sequence and not with its
+//! square.
 //!
-//! Kept for the gradient are queries, keys, values, the result and of each query the logarithm of the
-//! sum over its exponentials; from these the backward pass computes the probabilities of a block anew
-//! (Dao et al., [FlashAttention](https://arxiv.org/abs/2205.14135), algorithm 4). Burn's own graph keeps
-//! the probabilities, `T x T` numbers a head and document.
+//! For the gradient it keeps queries, keys, values, the result, and the log-sum-exp of the scores of each
+//! query. From these the backward pass computes the probabilities of a block again (Dao et al.,
+//! [FlashAttention](https://arxiv.org/abs/2205.14135), algorithm 4). Burn's own graph would keep the
+//! probabilities, `T x T` numbers for each head and document.
 
 use std::ops::Range;
 
@@ -17,33 +18,35 @@ use crate::workers::cut;
 /// How queries are cut into blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Scores of a block, in numbers, over all sequences and heads.
+    /// Most scores of a block, summed over all sequences and heads, as far as `least_queries` allows.
     pub(crate) scores: usize,
-    /// Queries of a block: fewer than this only where a document is shorter, and more than the
-    /// second number never.
-    pub(crate) queries: [usize; 2],
-    /// Positions up to which short documents, one after the other, are one block.
+    /// Fewest queries that a block is meant to have. Short documents have fewer.
+    pub(crate) least_queries: usize,
+    /// Most queries of a block.
+    pub(crate) most_queries: usize,
+    /// Most positions of consecutive short documents that are worked on as one piece.
     pub(crate) together: usize,
 }
 
 impl Limits {
-    /// 64 MiB of scores; blocks that are no work for a device are avoided, and so are many documents
-    /// in one, whose scores of each other are computed for nothing.
+    /// At most 64 MiB of float32 scores. Blocks are large enough to keep a device busy. Not too many
+    /// documents share a piece, because the scores between them are computed and then masked.
     pub(crate) const USUAL: Self = Self {
         scores: 1 << 24,
-        queries: [16, 1024],
+        least_queries: 16,
+        most_queries: 1024,
         together: 256,
     };
 }
 
-/// Added to the score of what is not seen: its exponential is 0. Finite, so that no infinity is
-/// subtracted from another.
+/// Added to the score of a hidden key, so that its exponential is 0. It is finite because a difference of
+/// two infinities would be NaN.
 const UNSEEN: f32 = -1e30;
 
-/// Scaled dot-product attention in documents, with a gradient of its own.
+/// Scaled dot-product attention in packed documents, with a hand-written gradient.
 ///
 /// # Shapes
-/// - queries `[B, T, H, E]`, keys and values `[B, T, G, E]`, all within the graph
+/// - `inputs`: queries `[B, T, H, E]`, keys and values `[B, T, G, E]`, all part of the graph
 /// - returns: `[B, T, H E]`
 pub(crate) fn attention(inputs: [Tensor<4>; 3], documents: &[Sight], limits: Limits) -> Tensor<3> {
     let tracked = inputs.clone().map(Tensor::into_dispatch);
@@ -62,27 +65,30 @@ pub(crate) fn attention(inputs: [Tensor<4>; 3], documents: &[Sight], limits: Lim
     Tensor::from_dispatch(output)
 }
 
-/// One document that is long, or several short ones.
+/// One long document, or several short ones.
 #[derive(Debug, PartialEq, Eq)]
 struct Piece {
+    /// Positions of the piece in the sequence.
     span: Range<usize>,
-    /// Whether it is one document: then all of its keys before the last that a query sees are seen.
+    /// Whether the piece is one document. Each query then sees the keys from the first one on.
     alone: bool,
     blocks: Vec<Block>,
 }
 
-/// Some queries, and the keys that one of them sees or another.
+/// Consecutive queries, and all keys that at least one of them sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
     queries: Range<usize>,
     keys: Range<usize>,
-    /// Whether some of the queries do not see some of the keys.
+    /// Whether a key of the block is hidden from a query of the block.
     masked: bool,
 }
 
-/// First and behind the last position that each position sees.
+/// The range of positions that each position sees.
 struct Seen {
+    /// First position of each range.
     first: Vec<usize>,
+    /// End of each range, one behind its last position.
     end: Vec<usize>,
 }
 
@@ -101,16 +107,16 @@ impl Seen {
     fn block(&self, queries: Range<usize>, span: &Range<usize>) -> Block {
         let ends = &self.end[queries.clone()];
         let end = ends.iter().copied().max().unwrap_or(span.end);
-        let all = |list: &[usize], value| list.iter().all(|x| *x == value);
+        let firsts = &self.first[queries.clone()];
         Block {
-            masked: !all(ends, end) || !all(&self.first[queries.clone()], span.start),
+            masked: ends.iter().any(|x| *x != end) || firsts.iter().any(|x| *x != span.start),
             queries,
             keys: span.start..end,
         }
     }
 }
 
-/// Cuts a sequence for so many `lanes`, heads of all sequences.
+/// Cuts a sequence into pieces and blocks. `lanes` is the number of heads, summed over the batch.
 fn plan(documents: &[Sight], lanes: usize, limits: Limits) -> Vec<Piece> {
     let seen = Seen::new(documents);
     let mut pieces: Vec<Piece> = Vec::new();
@@ -132,35 +138,43 @@ fn plan(documents: &[Sight], lanes: usize, limits: Limits) -> Vec<Piece> {
     }
     for piece in &mut pieces {
         let span = piece.span.clone();
-        let [least, most] = limits.queries;
-        let queries = (limits.scores / (lanes * span.len())).clamp(least, most);
-        let ranges = cut(span.len(), span.len().div_ceil(queries)).into_iter();
-        let blocks = ranges.map(|range| {
+        let queries = limits.scores / (lanes * span.len());
+        let queries = queries.clamp(limits.least_queries, limits.most_queries);
+        for range in cut(span.len(), span.len().div_ceil(queries)) {
             let queries = span.start + range.start..span.start + range.end;
-            seen.block(queries, &span)
-        });
-        piece.blocks = blocks.collect();
+            piece.blocks.push(seen.block(queries, &span));
+        }
     }
     pieces
 }
 
-/// What is kept for the gradient, beside the result.
+/// The inputs of attention and its plan. They are kept for the gradient, beside the result.
 struct Work {
-    /// Queries, scaled, `[B, G, H / G, T, E]`: those that share keys together.
+    /// Scaled queries, grouped by the key head that they share, `[B, G, H / G, T, E]`.
     q: Tensor<5>,
     /// Keys, `[B, G, T, E]`.
     k: Tensor<4>,
     /// Values, `[B, G, T, E]`.
     v: Tensor<4>,
+    /// Factor of the scores, `1 / sqrt(E)`.
     scale: f64,
     pieces: Vec<Piece>,
-    /// First and behind the last position that each one sees, `[T, 1]`, and its own, `[1, T]`.
-    edges: [Tensor<2>; 3],
+    edges: Edges,
+}
+
+/// [`Seen`] as tensors of float32, which holds positions exactly up to 2^24.
+struct Edges {
+    /// First position that each position sees, `[T, 1]`.
+    first: Tensor<2>,
+    /// One behind the last position that each position sees, `[T, 1]`.
+    end: Tensor<2>,
+    /// All positions, `[1, T]`.
+    position: Tensor<2>,
 }
 
 impl Work {
     /// # Shapes
-    /// - queries `[B, T, H, E]`, keys and values `[B, T, G, E]`
+    /// - `q`: `[B, T, H, E]`; `k`, `v`: `[B, T, G, E]`
     fn new([q, k, v]: [Tensor<4>; 3], documents: &[Sight], limits: Limits) -> Self {
         let [batch, length, heads, width] = q.dims();
         let kv_heads = k.dims()[2];
@@ -168,14 +182,15 @@ impl Work {
         Self {
             q: by_head(q.mul_scalar(scale), kv_heads),
             pieces: plan(documents, batch * heads, limits),
-            edges: edges(&Seen::new(documents), length, &k.device()),
+            edges: Edges::new(&Seen::new(documents), length, &k.device()),
             k: k.swap_dims(1, 2),
             v: v.swap_dims(1, 2),
             scale,
         }
     }
 
-    /// Results, `[B, G, H / G, T, E]`, and each block's logarithms of sums, `[B, G, (H / G) Q, 1]`.
+    /// The result, `[B, G, H / G, T, E]`, and the log-sum-exp of the queries of each block, `[B, G, (H / G) Q,
+    /// 1]`.
     fn forward(&self) -> (Tensor<5>, Vec<Tensor<4>>) {
         let kind = self.q.dtype();
         let (mut outs, mut logs) = (Vec::new(), Vec::new());
@@ -192,8 +207,8 @@ impl Work {
         (Tensor::cat(outs, 3), logs)
     }
 
-    /// Gradients of queries `[B, T, H, E]`, keys and values `[B, T, G, E]` from the result's, `[B, T,
-    /// H, E]`.
+    /// Gradients of queries `[B, T, H, E]`, keys and values `[B, T, G, E]` from the gradient of the result,
+    /// `[B, T, H, E]`.
     fn backward(
         &self,
         out: Tensor<5>,
@@ -203,54 +218,55 @@ impl Work {
         let kind = self.q.dtype();
         let gradient = by_head(gradient, self.k.dims()[1]);
         let mut logs = logs.into_iter();
-        let (mut of_queries, mut of_keys, mut of_values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
         for piece in &self.pieces {
             let mut sums: Option<[Tensor<4>; 2]> = None;
             let logs: Vec<_> = logs.by_ref().take(piece.blocks.len()).collect();
-            let mut own = Vec::new();
-            // The last block's keys are all of the piece's: the others' are added to its front.
+            let mut reversed = Vec::new();
+            // The last block has all keys of the piece, so its gradients make room for those of the others,
+            // which are added to their front.
             for (block, log) in piece.blocks.iter().zip(logs).rev() {
-                let fold = |x: &Tensor<5>| folded(x, &block.queries);
-                let found = self.block_backward(piece, block, log, [fold(&out), fold(&gradient)]);
-                own.push(self.unfold(found.q));
+                let rows = BlockRows {
+                    out: folded(&out, &block.queries),
+                    gradient: folded(&gradient, &block.queries),
+                    log,
+                };
+                let found = self.block_backward(piece, block, rows);
+                reversed.push(self.unfold(found.q));
                 sums = Some(match sums {
                     None => [found.k, found.v],
                     Some([k, v]) => [add_to_front(k, found.k), add_to_front(v, found.v)],
                 });
             }
-            of_queries.extend(own.into_iter().rev());
+            dq.extend(reversed.into_iter().rev());
             let Some([k, v]) = sums else { continue };
-            of_keys.push(k);
-            of_values.push(v);
+            dk.push(k);
+            dv.push(v);
         }
-        let of_queries = Tensor::cat(of_queries, 3).mul_scalar(self.scale);
-        let [k, v] = [of_keys, of_values]
-            .map(|x: Vec<Tensor<4>>| Tensor::cat(x, 2).cast(kind).swap_dims(1, 2));
-        [self.by_position(of_queries), k, v]
+        let dq = Tensor::cat(dq, 3).mul_scalar(self.scale);
+        let [dk, dv] = [dk, dv].map(|x: Vec<Tensor<4>>| {
+            let x = Tensor::cat(x, 2).cast(kind);
+            x.swap_dims(1, 2)
+        });
+        [self.by_position(dq), dk, dv]
     }
 
-    /// # Shapes
-    /// - `log`: `[B, G, (H / G) Q, 1]`; result and its gradient: `[B, G, (H / G) Q, E]`
-    fn block_backward(
-        &self,
-        piece: &Piece,
-        block: &Block,
-        log: Tensor<4>,
-        [out, gradient]: [Tensor<4>; 2],
-    ) -> BlockGradients {
+    /// The gradients that come from one block of queries.
+    fn block_backward(&self, piece: &Piece, block: &Block, output: BlockRows) -> BlockGradients {
+        let BlockRows { out, gradient, log } = output;
         let kind = gradient.dtype();
         let [k, v] = [&self.k, &self.v].map(|x| rows(x, &block.keys));
         let weights = (self.scores(piece, block) - log).exp();
         let along = (gradient.clone().cast(DType::F32) * out.cast(DType::F32)).sum_dim(3);
-        let of_weights = gradient.clone().matmul(v.swap_dims(2, 3)).cast(DType::F32);
-        let of_scores = (weights.clone() * (of_weights - along)).cast(kind);
-        let of_v = weights.cast(kind).swap_dims(2, 3).matmul(gradient);
+        let dweights = gradient.clone().matmul(v.swap_dims(2, 3)).cast(DType::F32);
+        let dscores = (weights.clone() * (dweights - along)).cast(kind);
+        let dv = weights.cast(kind).swap_dims(2, 3).matmul(gradient);
         let q = folded(&self.q, &block.queries);
-        let of_k = of_scores.clone().swap_dims(2, 3).matmul(q);
+        let dk = dscores.clone().swap_dims(2, 3).matmul(q);
         BlockGradients {
-            q: of_scores.matmul(k),
-            k: of_k.cast(DType::F32),
-            v: of_v.cast(DType::F32),
+            q: dscores.matmul(k),
+            k: dk.cast(DType::F32),
+            v: dv.cast(DType::F32),
         }
     }
 
@@ -271,27 +287,29 @@ impl Work {
         let [batch, kv_heads, group, _, _] = self.q.dims();
         let (queries, keys) = (block.queries.len(), block.keys.len());
         let scores = scores.reshape([batch, kv_heads, group, queries, keys]);
-        (scores + self.unseen(piece, block)).reshape(shape)
+        (scores + self.mask(piece, block)).reshape(shape)
     }
 
-    /// What is added to the scores of keys that a query does not see, `[1, 1, 1, Q, K]`: as much more
-    /// as they are farther away, 0 where it sees them.
-    fn unseen(&self, piece: &Piece, block: &Block) -> Tensor<5> {
+    /// An additive mask for the scores of a block, `[1, 1, 1, Q, K]`: 0 for a key that the query sees, or
+    /// else [`UNSEEN`] times the distance from the range that it sees.
+    fn mask(&self, piece: &Piece, block: &Block) -> Tensor<5> {
         let of_queries = |x: &Tensor<2>| {
             x.clone()
                 .narrow(0, block.queries.start, block.queries.len())
         };
-        let [first, end, at] = &self.edges;
-        let at = at.clone().narrow(1, block.keys.start, block.keys.len());
-        let behind = (at.clone() - of_queries(end) + 1.0).clamp_min(0.0);
-        let distance = match piece.alone {
-            true => behind,
-            false => behind + (of_queries(first) - at).clamp_min(0.0),
+        let keys = &block.keys;
+        let position = self.edges.position.clone();
+        let position = position.narrow(1, keys.start, keys.len());
+        let behind = (position.clone() - of_queries(&self.edges.end) + 1.0).clamp_min(0.0);
+        let distance = if piece.alone {
+            behind
+        } else {
+            behind + (of_queries(&self.edges.first) - position).clamp_min(0.0)
         };
         distance.mul_scalar(UNSEEN).unsqueeze()
     }
 
-    /// The rows of a block as they were, `[B, G, H / G, Q, E]`.
+    /// The way back from [`folded`]: `[B, G, (H / G) Q, E]` to `[B, G, H / G, Q, E]`.
     fn unfold(&self, x: Tensor<4>) -> Tensor<5> {
         let [batch, kv_heads, group, _, width] = self.q.dims();
         let queries = x.dims()[2] / group;
@@ -306,11 +324,23 @@ impl Work {
     }
 }
 
-/// Gradients that one block leaves: of its queries `[B, G, (H / G) Q, E]`, and what it adds to those of
-/// its keys and values, `[B, G, K, E]`, in float32.
+/// The rows of a block's queries, from which its gradients are computed.
+struct BlockRows {
+    /// Result of attention, `[B, G, (H / G) Q, E]`.
+    out: Tensor<4>,
+    /// Gradient of the result, `[B, G, (H / G) Q, E]`.
+    gradient: Tensor<4>,
+    /// Log-sum-exp of the scores, `[B, G, (H / G) Q, 1]`.
+    log: Tensor<4>,
+}
+
+/// Gradients from one block of queries.
 struct BlockGradients {
+    /// Gradient of the block's queries, `[B, G, (H / G) Q, E]`.
     q: Tensor<4>,
+    /// Term of the gradient of the keys, `[B, G, K, E]`, in float32.
     k: Tensor<4>,
+    /// Term of the gradient of the values, `[B, G, K, E]`, in float32.
     v: Tensor<4>,
 }
 
@@ -321,56 +351,58 @@ fn by_head(x: Tensor<4>, kv_heads: usize) -> Tensor<5> {
         .permute([0, 2, 3, 1, 4])
 }
 
-/// Some positions of `[B, G, H / G, T, E]`, as the rows of one product for each head of keys, `[B, G,
-/// (H / G) Q, E]`.
+/// `Q` of the positions in `[B, G, H / G, T, E]`, as `[B, G, (H / G) Q, E]`: the query heads that share a
+/// key head become the rows of one matrix product.
 fn folded(x: &Tensor<5>, positions: &Range<usize>) -> Tensor<4> {
     let [batch, kv_heads, group, _, width] = x.dims();
     let x = x.clone().narrow(3, positions.start, positions.len());
     x.reshape([batch, kv_heads, group * positions.len(), width])
 }
 
-/// Some positions of `[B, G, T, E]`.
+/// A range of the positions in `[B, G, T, E]`.
 fn rows(x: &Tensor<4>, positions: &Range<usize>) -> Tensor<4> {
     x.clone().narrow(2, positions.start, positions.len())
 }
 
 /// Adds `[B, G, K, E]` to the first `K` positions of a sum.
-fn add_to_front(sum: Tensor<4>, part: Tensor<4>) -> Tensor<4> {
-    let [batch, heads, keys, width] = part.dims();
+fn add_to_front(sum: Tensor<4>, term: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, keys, width] = term.dims();
     if sum.dims()[2] == keys {
-        return sum + part;
+        return sum + term;
     }
     let front = [0..batch, 0..heads, 0..keys, 0..width];
-    let added = sum.clone().slice(front.clone()) + part;
+    let added = sum.clone().slice(front.clone()) + term;
     sum.slice_assign(front, added)
 }
 
-/// Numbers of positions, which float32 holds exactly up to 2^24.
-fn edges(seen: &Seen, length: usize, device: &Device) -> [Tensor<2>; 3] {
-    let column = |values: &[usize]| {
-        let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-        let values = TensorData::new(values, [length, 1]);
-        Tensor::<2>::from_data(values, device).cast(DType::F32)
-    };
-    let positions: Vec<usize> = (0..length).collect();
-    [
-        column(&seen.first),
-        column(&seen.end),
-        column(&positions).swap_dims(0, 1),
-    ]
+impl Edges {
+    fn new(seen: &Seen, length: usize, device: &Device) -> Self {
+        let column = |values: &[usize]| {
+            let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+            let values = TensorData::new(values, [length, 1]);
+            Tensor::<2>::from_data(values, device).cast(DType::F32)
+        };
+        let positions: Vec<usize> = (0..length).collect();
+        Self {
+            first: column(&seen.first),
+            end: column(&seen.end),
+            position: column(&positions).swap_dims(0, 1),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every query is in one block, whose keys are all that it sees; every key that it does not see is
-    /// hidden.
+    /// Each query is in one block. The keys of the block include all that the query sees, and the block is
+    /// masked if they include others.
     #[test]
     fn blocks_cover_what_is_seen() {
         let limits = Limits {
             scores: 200,
-            queries: [3, 8],
+            least_queries: 3,
+            most_queries: 8,
             together: 12,
         };
         let documents = [
@@ -407,7 +439,7 @@ mod tests {
             assert_eq!(last, Some(piece.span.clone()), "the last block sees all");
         }
         assert_eq!(next, 87);
-        // Full documents need no mask, causal ones do where they are cut and where not.
+        // Full documents need no mask; causal ones need one whether they are cut or not.
         assert!(pieces[3].blocks.iter().all(|block| !block.masked));
         assert!(pieces[0].blocks.iter().all(|block| block.masked));
     }

@@ -1,23 +1,23 @@
-//! Convolution of pictures.
+//! Two-dimensional convolution of pictures.
 
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-/// Where the taps of a convolution lie: rows, then columns.
+/// Positions of a convolution's taps in the picture. Each pair is for rows and columns.
 #[cfg(feature = "cpu")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// From one output to the next.
+    /// Pixels from one output to the next.
     pub(crate) stride: [usize; 2],
-    /// Zeros around the picture, on each side.
+    /// Pixels of zeros on each side of the picture.
     pub(crate) padding: [usize; 2],
-    /// From one tap to the next.
+    /// Pixels from one tap to the next.
     pub(crate) dilation: [usize; 2],
 }
 
 #[cfg(feature = "cpu")]
 impl Window {
-    /// A layer's, where the kernel knows its kind.
+    /// The window of a layer. `None` if the kernel does not support the layer's groups or padding.
     fn of(layer: &Conv2d) -> Option<Self> {
         use burn::nn::PaddingConfig2d::{Explicit, Valid};
 
@@ -34,14 +34,14 @@ impl Window {
     }
 }
 
-/// A layer's convolution.
+/// Convolution with the parameters of a layer of Burn's.
 ///
 /// # Shapes
 /// - `x`: `[B, C, H, W]`
-/// - returns: `[B, O, h, w]`
+/// - returns: `[B, O, h, w]`, where `h` and `w` follow from stride, padding and dilation
 ///
 /// # Panics
-/// If the picture has not the layer's channels or is smaller than its kernel.
+/// If the picture does not have as many channels as the layer, or is smaller than the layer's kernel.
 pub fn conv2d_layer(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if let Some(window) = Window::of(layer)

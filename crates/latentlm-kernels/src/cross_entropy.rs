@@ -1,17 +1,17 @@
-//! Cross entropy of tokens.
+//! Cross entropy of target tokens.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Int, Tensor};
 
-/// `-log softmax(logits)[answer]` of every row, in float32. The logarithms of all probabilities are
-/// never stored.
+/// `-log softmax(logits)[answer]` of each row, in float32, where `answer` is the row's target token. The
+/// kernel never stores the log-probabilities.
 ///
 /// # Shapes
-/// - `logits`: `[N, V]`; `answers`: `[N]`, below `V`
+/// - `logits`: `[N, V]`; `answers`: `[N]`, from 0 to `V - 1`
 /// - returns: `[N]`
 ///
 /// # Panics
-/// If an answer is no number below `V`, where the kernel runs; a GPU does not look.
+/// If the kernel runs and an answer is not a token below `V`. Other devices do not check.
 pub fn cross_entropy(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let logits = logits.cast(DType::F32);
     #[cfg(feature = "cpu")]
@@ -21,7 +21,7 @@ pub fn cross_entropy(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     composed(logits, answers)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn composed(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let [rows, _] = logits.dims();
     log_softmax(logits, 1)
@@ -36,16 +36,19 @@ fn on_cpu(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     use burn::backend::Dispatch;
 
     let [rows, vocabulary] = logits.dims();
-    let answers = answers.into_data().convert::<i64>();
     let answers: Vec<i64> = answers
+        .into_data()
+        .convert::<i64>()
         .try_into_vec()
         .expect("answers are read as whole numbers");
     assert_eq!(answers.len(), rows, "answers to {rows} rows of logits");
-    let token = |answer: i64| match usize::try_from(answer) {
-        Ok(token) if token < vocabulary => token,
-        _ => panic!("answer {answer} in a vocabulary of {vocabulary}"),
-    };
-    let answers = answers.into_iter().map(token).collect();
-    let out = Dispatch::kernel_cross_entropy(logits.into_dispatch(), answers);
+    let mut tokens = Vec::with_capacity(rows);
+    for answer in answers {
+        match usize::try_from(answer) {
+            Ok(token) if token < vocabulary => tokens.push(token),
+            _ => panic!("answer {answer} in a vocabulary of {vocabulary}"),
+        }
+    }
+    let out = Dispatch::kernel_cross_entropy(logits.into_dispatch(), tokens);
     Tensor::from_dispatch(out)
 }

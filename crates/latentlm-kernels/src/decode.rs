@@ -1,4 +1,4 @@
-//! Attention of new positions over a cache of keys and values.
+//! Attention of new positions over a KV cache.
 
 use std::sync::OnceLock;
 
@@ -8,20 +8,22 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::attention::{PackedHeads, Rotary};
 
-/// Whom some new positions see: themselves and all before them, but for padding in front of their
+/// Attention mask of new positions over a KV cache. It is causal and hides the padding in front of each
 /// sequence.
 #[derive(Debug, Clone, Default)]
 pub struct CachedSight {
+    /// Number of positions that are in the cache already.
     start: usize,
+    /// Number of padding positions of each sequence, `[B]`; empty if there is no padding.
     padding: Vec<usize>,
-    /// What is not seen, made once for all layers, and only where an operation of Burn's wants it.
+    /// The mask of the padding as a tensor, made once for all layers. Only Burn's operations need it.
     hidden: OnceLock<Tensor<4, Bool>>,
 }
 
 impl CachedSight {
-    /// Of the positions from `start` on. Nothing behind the first `padding[b]` positions of sequence
-    /// `b` sees them; an empty `padding` is none. Padding sees padding: a softmax over nothing would
-    /// be no number.
+    /// The mask of new positions behind `start` cached ones. The first `padding[b]` positions of sequence
+    /// `b` are hidden from all later ones; an empty `padding` means no padding. Padding still sees padding,
+    /// because a softmax over no keys gives NaN.
     pub fn new(start: usize, padding: &[usize]) -> Self {
         Self {
             start,
@@ -30,36 +32,36 @@ impl CachedSight {
         }
     }
 
-    /// Earlier positions that are not seen, `[B, 1, T, S]`.
+    /// A mask that is true where padding is hidden from a position, `[B, 1, T, S]`.
     fn hidden(&self, length: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         if self.padding.is_empty() {
             return None;
         }
         let hidden = self.hidden.get_or_init(|| {
             let seen = self.start + length;
-            let row = |padding: usize, position: usize| {
-                (0..seen).map(move |key| key < padding && position >= padding)
-            };
-            let rows = self.padding.iter().flat_map(|&padding| {
-                (self.start..seen).flat_map(move |position| row(padding, position))
-            });
+            let mut hidden = Vec::with_capacity(self.padding.len() * length * seen);
+            for &padding in &self.padding {
+                for position in self.start..seen {
+                    hidden.extend((0..seen).map(|key| key < padding && position >= padding));
+                }
+            }
             let shape = [self.padding.len(), 1, length, seen];
-            Tensor::from_data(TensorData::new(rows.collect::<Vec<bool>>(), shape), device)
+            Tensor::from_data(TensorData::new(hidden, shape), device)
         });
         Some(hidden.clone())
     }
 }
 
-/// Attention of new positions over themselves and those before them, of which `cache` holds keys and
-/// values. Those of the new ones are written behind them: in place, where the cache has no other
-/// owner. Queries and keys are rotated first. A kernel where no gradient is asked.
+/// Attention of new positions over the cached positions and themselves. Queries and keys are rotated first.
+/// The new keys and values are written into the cache behind the old ones, in place if the cache has no
+/// other owner. The kernel runs only outside of an autodiff graph.
 ///
 /// # Shapes
 /// - `packed`: `[B, T, (H + 2 G) E]`; `cache`: keys and values, `[B, G, capacity, E]` each
 /// - returns: `[B, T, H E]`, and the cache
 ///
 /// # Panics
-/// If the cache has no room.
+/// If the cache has no room for the new positions.
 pub fn cached_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -82,7 +84,7 @@ pub fn cached_attention(
     composed(packed, heads, rotary, sight, cache)
 }
 
-/// What the kernel is given, if it can work there.
+/// Inputs of the kernel, or `None` if it does not support the tensors.
 #[cfg(feature = "cpu")]
 fn cpu_inputs<'a>(
     packed: &Tensor<3>,
@@ -102,7 +104,7 @@ fn cpu_inputs<'a>(
     })
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -118,21 +120,21 @@ pub(crate) fn composed(
     let mixed = if length == 1 {
         attend_last(q, k, v, hidden)
     } else {
-        let [k, v] = [k, v].map(|x| share(x, heads.heads));
-        attend_seen(q, k, v, hidden)
+        let [k, v] = [k, v].map(|x| repeat_heads(x, heads.heads));
+        attend_causal(q, k, v, hidden)
     }; // [B, H, T, E]
     let width = mixed.dims()[3] * heads.heads;
     let mixed = mixed.swap_dims(1, 2).reshape([batch, length, width]);
     (mixed, [keys, values])
 }
 
-/// Rotated queries `[B, H, T, E]` and keys, and values, `[B, G, T, E]`.
+/// Rotated queries `[B, H, T, E]`, rotated keys and plain values `[B, G, T, E]`.
 fn unpack(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> [Tensor<4>; 3] {
     let PackedHeads { heads, kv_heads } = heads;
     let [batch, length, width] = packed.dims();
     let all = heads + 2 * kv_heads;
     let packed = packed.reshape([batch, length, all, width / all]);
-    // Queries and keys turn alike: one rotation for both.
+    // Queries and keys have the same rotation, so one operation turns both.
     let turned = heads + kv_heads;
     let qk = rotary
         .apply(packed.clone().narrow(2, 0, turned))
@@ -143,9 +145,9 @@ fn unpack(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> [Tensor<4>;
     [q, k, v]
 }
 
-/// Writes new keys or values at `start`; returns the buffer, and all up to them, `[B, G, S, E]`. A
-/// buffer without another owner is written in place: a step then copies the new positions and nothing
-/// else.
+/// Writes new keys or values into the buffer at `start`. Returns the buffer and its filled part, `[B, G, S,
+/// E]`. A buffer without another owner is written in place, so that a step copies nothing but the new
+/// positions.
 fn extend(buffer: Tensor<4>, start: usize, new: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     let [batch, groups, length, width] = new.dims();
     let end = start + length;
@@ -154,8 +156,8 @@ fn extend(buffer: Tensor<4>, start: usize, new: Tensor<4>) -> (Tensor<4>, Tensor
     (buffer, seen)
 }
 
-/// A single position sees all keys, so that the query heads of a group can stand as rows beside their
-/// one key head.
+/// Attention of a single new position. It sees all keys, so the query heads that share a key head can be
+/// the rows of one product with it.
 fn attend_last(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -171,8 +173,8 @@ fn attend_last(
     mixed.reshape([batch, heads, 1, width])
 }
 
-/// Each key/value head serves `H / G` query heads: `[B, G, S, E]` to `[B, H, S, E]`.
-fn share(x: Tensor<4>, heads: usize) -> Tensor<4> {
+/// Repeats each key/value head for its `H / G` query heads: `[B, G, S, E]` to `[B, H, S, E]`.
+fn repeat_heads(x: Tensor<4>, heads: usize) -> Tensor<4> {
     let [batch, kv_heads, length, width] = x.dims();
     let group = heads / kv_heads;
     if group == 1 {
@@ -183,12 +185,13 @@ fn share(x: Tensor<4>, heads: usize) -> Tensor<4> {
         .reshape([batch, heads, length, width])
 }
 
-/// Query `i` of `T` sees the first `S - T + i + 1` keys but for those that are hidden.
+/// Causal attention of several new positions: query `i` of `T` sees the first `S - T + i + 1` keys, except
+/// those in the mask `hidden`.
 ///
 /// # Shapes
 /// - `q`: `[B, H, T, E]`; `k`, `v`: `[B, H, S, E]`; `hidden`: `[B, 1, T, S]`
 /// - returns: `[B, H, T, E]`
-fn attend_seen(
+fn attend_causal(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,

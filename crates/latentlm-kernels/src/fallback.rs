@@ -1,11 +1,11 @@
-//! Doing without kernels where there are some, to measure what they are worth.
+//! A switch that turns the kernels off, to measure how much time they save.
 
 use std::cell::Cell;
 
 thread_local!(static SWITCHED_OFF: Cell<bool> = const { Cell::new(false) });
 
-/// Runs `work` on Burn's operations alone, as a device without kernels would. Holds for operations
-/// that this thread begins, their gradients included.
+/// Runs `work` on Burn's operations alone, as on a device without kernels. The switch applies to the
+/// operations that this thread starts and to their gradients.
 pub fn without_kernels<R>(work: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
@@ -17,7 +17,7 @@ pub fn without_kernels<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Whether kernels are wanted, asked now for work that is done later.
+/// The state of the switch on one thread, kept for work that is done later, maybe on another thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choice {
     switched_off: bool,
@@ -30,11 +30,12 @@ impl Choice {
         }
     }
 
-    /// Runs `work` by this choice, whatever thread it is on.
-    pub(crate) fn hold<R>(self, work: impl FnOnce() -> R) -> R {
-        match self.switched_off {
-            true => without_kernels(work),
-            false => work(),
+    /// Runs `work` with the kernels switched as they were on the thread that made this choice.
+    pub(crate) fn apply<R>(self, work: impl FnOnce() -> R) -> R {
+        if self.switched_off {
+            without_kernels(work)
+        } else {
+            work()
         }
     }
 }
@@ -51,7 +52,7 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     #[test]
-    fn kernels_come_back_whatever_happens() {
+    fn kernels_come_back_after_a_panic_too() {
         let x = Tensor::<1>::zeros([1], &Device::default());
         let allowed = || crate::has_kernels(&x) && crate::cpu::plain(x.clone()).is_some();
         assert!(allowed());

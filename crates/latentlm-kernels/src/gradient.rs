@@ -1,10 +1,10 @@
-//! Operations on Burn's tensors with a gradient of their own, whatever backend they lie on: what the
-//! graph keeps for such an operation, and what it computes anew, is the operation's affair.
+//! Operations with a hand-written gradient, on any of Burn's backends. Such an operation decides itself what
+//! the autodiff graph keeps for it and what the backward pass computes again.
 //!
-//! An operation of Burn's keeps what its own gradient needs, one by one: a block of a model as much as
-//! all its operations together. Here a whole function of tensors becomes one node of the graph. It is
-//! computed without a graph; its gradients are found by another function when they are asked for, which
-//! may build a small graph for the purpose and go backward through it: Burn allows that within a step.
+//! Each of Burn's own operations keeps what its gradient needs, so that a block of a model keeps the sum of
+//! all its operations. Here a whole function of tensors becomes one node of the graph. The function runs
+//! without a graph. A second function computes its gradients in the backward pass; it may build a small
+//! graph and go backward through it, which Burn allows within a backward step.
 #![cfg_attr(
     not(any(feature = "cpu", feature = "wgpu", feature = "cuda")),
     allow(
@@ -25,15 +25,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, BackendTensor, DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 
-/// Inputs that an operation may have.
+/// Largest number of inputs of an operation.
 pub(crate) const MOST_INPUTS: usize = 256;
 
-/// Finds the gradients of an operation's inputs, in their order, from the gradient of its result. All
-/// are without autodiff.
+/// Computes the gradients of an operation's inputs, in their order, from the gradient of its result. All
+/// tensors are without autodiff.
 pub(crate) type Backpropagate =
     Box<dyn FnOnce(DispatchTensor) -> Vec<Option<DispatchTensor>> + Send>;
 
-/// Puts an operation into the graph of one backend.
+/// A function that adds an operation to the graph of one backend.
 type Record = fn(&[DispatchTensor], DispatchTensor, Backpropagate) -> DispatchTensor;
 
 /// Whether a tensor belongs to a graph that [`record`] can add to.
@@ -41,7 +41,7 @@ pub(crate) fn is_recorded<const D: usize>(x: &Tensor<D>) -> bool {
     x.is_tracked() && recorder(&x.clone().into_dispatch()).is_some()
 }
 
-/// Whether [`record`] takes these inputs.
+/// Whether [`record`] supports these inputs.
 pub(crate) fn can_record(inputs: &[DispatchTensor]) -> bool {
     let known = inputs
         .first()
@@ -49,24 +49,24 @@ pub(crate) fn can_record(inputs: &[DispatchTensor]) -> bool {
     known && inputs.len() <= MOST_INPUTS
 }
 
-/// Puts an operation into the graph.
+/// Adds an operation to the graph.
 ///
 /// # Shapes
-/// - `inputs`: float tensors of the graph, of any shapes, [`can_record`]
-/// - `output`: what the operation makes of them, computed without autodiff
-/// - returns: `output`, within the graph
+/// - `inputs`: float tensors of the graph, any shapes, checked with [`can_record`]
+/// - `output`: the result of the operation, computed without autodiff, any shape
+/// - returns: `output` as part of the graph
 pub(crate) fn record(
     inputs: &[DispatchTensor],
     output: DispatchTensor,
     gradient: Backpropagate,
 ) -> DispatchTensor {
     let record = inputs.first().and_then(recorder);
-    let record = record.expect("whoever records has asked whether that is possible");
+    let record = record.expect("callers check `can_record` first");
     record(inputs, output, gradient)
 }
 
-/// How to record where a tensor lies: nowhere but in a graph, without Burn's own recomputation, of a
-/// backend that this crate was built for.
+/// The function that records on the backend of a tensor. `None` if the tensor is not part of a graph, if
+/// the graph uses Burn's own gradient checkpointing, or if this crate was built without the backend.
 fn recorder(x: &DispatchTensor) -> Option<Record> {
     #[cfg(feature = "cpu")]
     if in_graph::<burn::backend::Flex>(x).is_some() {
@@ -79,7 +79,7 @@ fn recorder(x: &DispatchTensor) -> Option<Record> {
     None
 }
 
-/// A float tensor of a backend's graph, if it is one.
+/// The tensor as a float tensor in the graph of backend `B`, if it is one.
 fn in_graph<B>(x: &DispatchTensor) -> Option<FloatTensor<Autodiff<B>>>
 where
     B: Backend,
@@ -93,7 +93,7 @@ where
     }
 }
 
-/// A backend's own tensor.
+/// The tensor as a float tensor of backend `B`, without autodiff.
 fn plain<B>(x: DispatchTensor) -> FloatTensor<B>
 where
     B: Backend,
@@ -102,7 +102,7 @@ where
     let tensor = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(x);
     match tensor {
         Ok(tensor) => tensor.float(),
-        Err(error) => panic!("gradients lie elsewhere than what they are for: {error}"),
+        Err(error) => panic!("a gradient lies on another backend than its tensor: {error}"),
     }
 }
 
@@ -117,10 +117,10 @@ where
 {
     let inputs: Vec<_> = inputs
         .iter()
-        .map(|input| in_graph::<B>(input).expect("all inputs are of one graph's backend"))
+        .map(|input| in_graph::<B>(input).expect("all inputs are in the graph of one backend"))
         .collect();
     let output = plain::<B>(output);
-    // A step's number of inputs is part of its type: a few will do.
+    // The number of inputs is part of a step's type, and each type is compiled on its own: a few sizes do.
     let recorded = match inputs.len() {
         0..=1 => record_among::<B, 1>(&inputs, output, gradient),
         2..=4 => record_among::<B, 4>(&inputs, output, gradient),
@@ -132,8 +132,7 @@ where
     <DispatchTensor as DispatchKindConversion<Autodiff<B>>>::from_backend(recorded)
 }
 
-/// A step with `N` inputs, of which those beyond the given ones are the last one again: no gradient is
-/// handed to them.
+/// Records a step with `N` inputs. The last given input fills up the missing ones, which get no gradient.
 fn record_among<B, const N: usize>(
     inputs: &[FloatTensor<Autodiff<B>>],
     output: FloatTensor<B>,
@@ -151,7 +150,8 @@ where
     }
 }
 
-/// The work of a backward step until it is done, and what it holds until then.
+/// The closure of a backward step. It is taken out when it runs, which then frees the tensors that it
+/// holds.
 #[derive(Clone)]
 struct Pending(Arc<Mutex<Option<Backpropagate>>>);
 

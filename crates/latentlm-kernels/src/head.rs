@@ -1,4 +1,4 @@
-//! The whole sampling loop of a diffusion head.
+//! The sampling loop of a diffusion head, fused into one operation.
 
 use burn::tensor::Tensor;
 
@@ -7,31 +7,32 @@ use crate::swiglu::SwiGluBlock;
 /// A layer of a [`SampledHead`].
 #[derive(Debug, Clone)]
 pub struct HeadLayer {
-    /// What the layer computes.
+    /// Feed-forward block of the layer.
     pub block: SwiGluBlock,
-    /// From the activated condition to the block's shift, scale and gate, `[D, 3 D]`.
+    /// Weight of the projection from the activated condition to shift, scale and gate of the block, `[D, 3 D]`.
     pub modulation: Tensor<2>,
 }
 
-/// Parameters of a head: a linear, layers, a norm without weight that is modulated too, a linear. What
-/// modulates them is a product with the activated sum of condition and timestep.
+/// Parameters of a diffusion head: an input projection, layers, a norm without weight, an output projection.
+/// Layers and norm are modulated (AdaLN): each has a projection that the SiLU of the sum of condition and
+/// timestep embedding goes through.
 #[derive(Debug, Clone)]
 pub struct SampledHead {
-    /// `[Z, D]`
+    /// Weight of the input projection, `[Z, D]`.
     pub input: Tensor<2>,
-    /// `[D]`, if the input has one.
+    /// Bias of the input projection, `[D]`, if it has one.
     pub input_bias: Option<Tensor<1>>,
-    /// In order.
+    /// Layers, from first to last.
     pub layers: Vec<HeadLayer>,
-    /// From the activated condition to the last norm's shift and scale, `[D, 2 D]`.
+    /// Weight of the projection from the activated condition to shift and scale of the last norm, `[D, 2 D]`.
     pub modulation: Tensor<2>,
-    /// `[D, Z]`
+    /// Weight of the output projection, `[D, Z]`.
     pub output: Tensor<2>,
     /// Epsilon of the last norm.
     pub epsilon: f64,
 }
 
-/// One step of a solver: `clean = x * x_to_clean + prediction * prediction_to_clean`, then
+/// Factors of one solver step: `clean = x * x_to_clean + prediction * prediction_to_clean`, then
 /// `x = x * state + clean * this + previous clean * last`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinearStep {
@@ -41,22 +42,22 @@ pub struct LinearStep {
     pub prediction_to_clean: f32,
     /// Factor of the state.
     pub state: f32,
-    /// Factor of this step's clean estimate.
+    /// Factor of the clean estimate of this step.
     pub this: f32,
-    /// Factor of the last step's clean estimate.
+    /// Factor of the clean estimate of the step before.
     pub last: f32,
 }
 
-/// Numbers that the head's products multiply. Their sums, and all else, are float32.
+/// Precision of the factors in the head's matrix products. Sums and all other operations are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadPrecision {
     /// float32.
     F32,
-    /// Weights and what they are multiplied with, rounded to bfloat16.
+    /// Weights and activations are rounded to bfloat16.
     Bf16,
 }
 
-/// Whether [`sample_head`] can use bfloat16: on a CPU with AVX-512 BF16.
+/// Whether [`sample_head`] supports bfloat16 here: it needs a CPU with AVX-512 BF16.
 pub fn has_bf16_head() -> bool {
     #[cfg(feature = "cpu")]
     return crate::cpu::has_bf16_products();
@@ -64,31 +65,31 @@ pub fn has_bf16_head() -> bool {
     false
 }
 
-/// What is sampled, and how.
+/// Inputs and settings of one sampling run.
 #[derive(Debug, Clone)]
 pub struct HeadRun {
-    /// Where `N` latents begin, `[N, Z]`.
+    /// Noise that `N` latents start from, `[N, Z]`.
     pub noise: Tensor<2>,
-    /// Their conditions, `[N, D]`; with guidance, the null conditions behind them, `[2 N, D]`.
+    /// Conditions of the latents, `[N, D]`; with guidance followed by the null conditions, `[2 N, D]`.
     pub condition: Tensor<2>,
-    /// What is added to the conditions at each step, `[S, D]`.
+    /// Timestep embeddings, one for each step, which are added to the conditions, `[S, D]`.
     pub timesteps: Tensor<2>,
     /// The solver's `S` steps.
     pub steps: Vec<LinearStep>,
-    /// Scale of guidance, if there is any: a prediction is `null + scale * (cond - null)`.
+    /// Scale of classifier-free guidance, if it is used: `null + scale * (cond - null)` is the prediction.
     pub guidance: Option<f64>,
-    /// What products multiply.
+    /// Precision of the matrix products.
     pub precision: HeadPrecision,
 }
 
-/// Takes all steps of a solver at once. Nothing where there is no kernel for it, or where a gradient
-/// could be asked: the caller then goes step by step, which gives the same.
+/// Runs all solver steps in one operation. `None` if there is no kernel for the device and precision, or if
+/// a tensor lies on an autodiff device: the caller then runs the steps one by one, with the same result.
 ///
 /// # Shapes
 /// - returns: `[N, Z]`
 ///
 /// # Panics
-/// If sizes do not fit.
+/// If the sizes of conditions or timesteps do not match the latents and steps.
 pub fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>> {
     #[cfg(feature = "cpu")]
     return crate::cpu::sample_head(head, run);

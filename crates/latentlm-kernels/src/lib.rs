@@ -1,19 +1,19 @@
-//! Operations of the models that are worth fusing, each with its gradient. On Burn's CPU backend
-//! (feature `cpu`) they run as kernels of this crate; on every other device, and in every other
-//! precision, as a composition of Burn's operations with the same result.
+//! Fused operations that the models share, each with its gradient. In float32 on Burn's CPU backend
+//! (feature `cpu`) they run as kernels of this crate; on every other device and in every other
+//! precision they are compositions of Burn's operations with the same result.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let x = Tensor::<3>::ones([2, 3, 4], &device);
-//! let y = latentlm_kernels::rms_norm(x, None, 1e-6); // rows of ones stay so
+//! let y = latentlm_kernels::rms_norm(x, None, 1e-6); // a row of ones has an RMS of 1
 //! assert!(y.all_close(Tensor::ones([2, 3, 4], &device), None, Some(1e-5)));
 //! ```
 //!
-//! Letters in shapes: `N` rows, `B` batch, `T` positions, `C` and `O` channels, `D` width, `F` inner width, `H` query
-//! heads, `G` key/value heads, `E` numbers a head, `V` vocabulary, `Z` latent dimension, `S`
-//! positions seen so far, or steps of a solver.
+//! Letters in shapes: `N` rows, `B` batch, `T` positions, `I` inputs, `C` input channels, `O` outputs or output
+//! channels, `D` width, `F` inner width, `H` query heads, `G` key/value heads, `E` width of a head, `V`
+//! vocabulary size, `Z` latent dimension, `S` cached and new positions together, or steps of a solver.
 
 mod activation;
 mod attention;

@@ -1,4 +1,4 @@
-//! A matrix product with a bias.
+//! A linear layer: a matrix product with a bias.
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
@@ -22,7 +22,7 @@ pub fn linear<const R: usize>(
     module::linear(x, weight, bias)
 }
 
-/// [`linear`] with the parameters of one of Burn's layers.
+/// [`linear`] with the parameters of a layer of Burn's.
 ///
 /// # Shapes
 /// - `x`: `[.., I]`
@@ -39,7 +39,7 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Option<Tensor<1
 
     let mut dims = x.dims();
     let [input, output] = weight.dims();
-    assert_eq!(dims[R - 1], input, "the rows of a linear's input");
+    assert_eq!(dims[R - 1], input, "the width of a linear layer's input");
     let rows: usize = dims[..R - 1].iter().product();
     dims[R - 1] = output;
     let y = Dispatch::kernel_linear(

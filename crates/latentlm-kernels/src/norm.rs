@@ -4,8 +4,8 @@ use burn::nn::GroupNorm;
 use burn::tensor::module;
 use burn::tensor::{DType, Tensor};
 
-/// RMSNorm over the last axis, `x / sqrt(mean(x^2) + epsilon) * weight`, in float32 and rounded once,
-/// to what `x` is in.
+/// RMSNorm over the last axis, `x / sqrt(mean(x^2) + epsilon) * weight`. It is computed in float32, and
+/// the result is rounded once to the precision of `x`.
 ///
 /// # Shapes
 /// - `x`: `[.., D]`; `weight`: `[D]`
@@ -22,7 +22,7 @@ pub fn rms_norm<const R: usize>(
     composed(x, weight, epsilon)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn composed<const R: usize>(
     x: Tensor<R>,
     weight: Option<Tensor<1>>,
@@ -54,8 +54,8 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64)
     Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
-/// LayerNorm over the last axis, `(x - mean) / sqrt(variance + epsilon) * weight + bias`, in float32
-/// and rounded once, to what `x` is in.
+/// LayerNorm over the last axis, `(x - mean) / sqrt(variance + epsilon) * weight + bias`. It is computed
+/// in float32, and the result is rounded once to the precision of `x`.
 ///
 /// # Shapes
 /// - `x`: `[.., D]`; `weight`, `bias`: `[D]`
@@ -73,7 +73,7 @@ pub fn layer_norm<const R: usize>(
     layer_norm_composed(x, weight, bias, epsilon)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn layer_norm_composed<const R: usize>(
     x: Tensor<R>,
     weight: Tensor<1>,
@@ -106,7 +106,7 @@ fn layer_norm_on_cpu<const R: usize>(
     Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
-/// A layer's GroupNorm.
+/// GroupNorm with the parameters of a layer of Burn's.
 ///
 /// # Shapes
 /// - `x`: `[B, C, H, W]`

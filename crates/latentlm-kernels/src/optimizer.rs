@@ -1,38 +1,39 @@
-//! What happens to every parameter at every step: the gradient's scale, AdamW, and the moving average, in one
-//! pass over the numbers; and the sum before it that the scale comes from.
+//! The optimizer's work on each parameter: gradient scale, AdamW and moving average in one pass over the
+//! numbers; and before it the sum of squares that the gradient scale is computed from.
 
 use burn::tensor::Tensor;
 
-/// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) with an average of the weights behind it.
+/// Settings of one step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) and of the moving average of the
+/// weights that follows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
-    /// The learning rate of this step.
+    /// Learning rate of this step.
     pub learning_rate: f64,
     /// Decay of the first moment.
     pub beta_1: f64,
     /// Decay of the second moment.
     pub beta_2: f64,
-    /// Added to the second moment's root.
+    /// Epsilon, added to the root of the second moment.
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Number of this step, from 1.
     pub time: i32,
-    /// What the gradient is multiplied by first, as clipping by the global norm asks.
+    /// Factor of the gradient before anything else, as clipping by the global norm needs it.
     pub gradient_scale: f64,
-    /// What is kept of the moving average.
+    /// Decay of the moving average of the weights: the weight of its old value.
     pub average_decay: f64,
 }
 
 impl AdamWStep {
-    /// What the first and second moments are divided by, for having started at zero.
+    /// Divisors of the first and second moment that correct their start at zero.
     pub(crate) fn corrections(&self) -> (f64, f64) {
         let correction = |beta: f64| 1.0 - beta.powi(self.time);
         (correction(self.beta_1), correction(self.beta_2))
     }
 }
 
-/// A parameter and what training keeps beside it, all of one shape.
+/// A parameter with its moving average and the optimizer's moments, all of one shape.
 #[derive(Debug, Clone)]
 pub struct Trained<const R: usize> {
     /// The weights.
@@ -43,10 +44,10 @@ pub struct Trained<const R: usize> {
     pub moments: [Tensor<R>; 2],
 }
 
-/// A parameter after a step. No gradients flow through.
+/// The parameter after one step, with its moving average and moments. No gradients flow through.
 ///
 /// # Shapes
-/// - all alike
+/// - `trained`, `gradient` and result: all of one shape
 pub fn adamw<const R: usize>(
     trained: Trained<R>,
     gradient: Tensor<R>,
@@ -59,7 +60,7 @@ pub fn adamw<const R: usize>(
     adamw_composed(trained, gradient, step)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn adamw_composed<const R: usize>(
     trained: Trained<R>,
     gradient: Tensor<R>,
@@ -70,13 +71,13 @@ pub(crate) fn adamw_composed<const R: usize>(
         1.0 => gradient,
         scale => gradient.mul_scalar(scale),
     };
-    let (of_first, of_second) = step.corrections();
+    let (first_correction, second_correction) = step.corrections();
     let fresh = gradient.clone().mul_scalar(1.0 - step.beta_1);
     let first = first.mul_scalar(step.beta_1) + fresh;
     let fresh = gradient.square().mul_scalar(1.0 - step.beta_2);
     let second = second.mul_scalar(step.beta_2) + fresh;
-    let root = second.clone().div_scalar(of_second).sqrt();
-    let delta = first.clone().div_scalar(of_first) / root.add_scalar(step.epsilon);
+    let root = second.clone().div_scalar(second_correction).sqrt();
+    let delta = first.clone().div_scalar(first_correction) / root.add_scalar(step.epsilon);
     let decay = 1.0 - step.learning_rate * step.weight_decay;
     let kept = trained.parameter.mul_scalar(decay);
     let parameter = kept - delta.mul_scalar(step.learning_rate);
@@ -112,17 +113,17 @@ fn adamw_on_cpu<const R: usize>(
     }
 }
 
-/// `average * decay + live * (1 - decay)`, for a parameter that a step left alone. No gradients flow
-/// through.
+/// `average * decay + live * (1 - decay)`: the moving average of a parameter that the optimizer's step
+/// did not change. No gradients flow through.
 ///
 /// # Shapes
-/// - both alike
+/// - `average`, `live` and result: all of one shape
 pub fn blend<const R: usize>(average: Tensor<R>, live: Tensor<R>, decay: f64) -> Tensor<R> {
     average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
 }
 
-/// The sum of the squares of all numbers, the same for any number of threads. No gradients flow
-/// through.
+/// The sum of the squares of all numbers. It does not depend on the number of threads. No gradients
+/// flow through.
 ///
 /// # Shapes
 /// - output: `[1]`

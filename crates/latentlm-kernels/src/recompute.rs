@@ -1,5 +1,5 @@
-//! Parts of a model that are run again in the backward pass: of such a part the graph keeps the inputs
-//! alone.
+//! Recomputation (gradient checkpointing) of parts of a model: the graph keeps only their inputs, and the
+//! backward pass runs them again.
 
 use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -8,12 +8,14 @@ use burn::tensor::{Gradients, Tensor};
 use crate::fallback::Choice;
 use crate::gradient::{can_record, record};
 
-/// Runs a module so that the graph keeps its inputs and nothing from within it: the backward pass runs
-/// it once more. The result and all gradients, of inputs and parameters, are those of `run` itself.
+/// Runs a module so that the graph keeps its inputs but no intermediate results: the backward pass runs the
+/// module once more. The result, and the gradients of inputs and parameters, are the same as those of
+/// calling `run` directly.
 ///
-/// `run` must compute the same each time, of the module and the inputs that it is given alone: what else
-/// it holds, it holds as constants, without autodiff. Outside of training, and on devices in whose graph
-/// this crate can't put operations of its own, it is just called.
+/// `run` must compute the same result each time, and only from the module and the inputs that it is given.
+/// Tensors that it captures must be constants without autodiff. If nothing tracks a gradient, if there are
+/// more than 256 inputs and parameters, or if the crate was built without the feature for the device, `run`
+/// is called directly.
 ///
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
@@ -31,7 +33,7 @@ use crate::gradient::{can_record, record};
 /// ```
 ///
 /// # Shapes
-/// - `inputs` and result: of any shape, all of one rank
+/// - `inputs` and result: any shapes, all of the same rank
 pub fn recomputed<M, F, const D: usize, const K: usize>(
     module: &M,
     inputs: [Tensor<D>; K],
@@ -42,9 +44,12 @@ where
     F: Fn(&M, [Tensor<D>; K]) -> Tensor<D> + Send + 'static,
 {
     let wanted = inputs.each_ref().map(Tensor::is_tracked);
-    let of_inputs = inputs.iter().filter(|x| x.is_tracked());
     let mut parameters = Parameters {
-        tracked: of_inputs.map(|x| x.clone().into_dispatch()).collect(),
+        tracked: inputs
+            .iter()
+            .filter(|x| x.is_tracked())
+            .map(|x| x.clone().into_dispatch())
+            .collect(),
         wanted: Vec::new(),
     };
     module.visit(&mut parameters);
@@ -55,39 +60,41 @@ where
     if !can_record(&tracked) {
         return run(module, inputs);
     }
-    let part = Part {
+    let call = Call {
         module: module.valid(),
         inputs: inputs.map(Tensor::inner),
         wanted,
         wanted_parameters,
         run,
     };
-    let output = (part.run)(&part.module, part.inputs.clone()).inner();
+    let output = (call.run)(&call.module, call.inputs.clone()).inner();
     let kernels = Choice::of_this_thread();
     let gradient = move |gradient| {
         let gradient = Tensor::from_dispatch(gradient);
-        kernels.hold(|| part.gradients(gradient))
+        kernels.apply(|| call.gradients(gradient))
     };
     let output = record(&tracked, output.into_dispatch(), Box::new(gradient));
     Tensor::from_dispatch(output)
 }
 
-/// A module, what goes into it, and of what gradients are wanted, all without autodiff.
-struct Part<M, F, const D: usize, const K: usize> {
+/// A call of a module that can be repeated, all tensors without autodiff.
+struct Call<M, F, const D: usize, const K: usize> {
     module: M,
     inputs: [Tensor<D>; K],
+    /// Which inputs need a gradient.
     wanted: [bool; K],
+    /// Which parameters need a gradient, in the order of visiting the module.
     wanted_parameters: Vec<bool>,
     run: F,
 }
 
-impl<M, F, const D: usize, const K: usize> Part<M, F, D, K>
+impl<M, F, const D: usize, const K: usize> Call<M, F, D, K>
 where
     M: Module,
     F: Fn(&M, [Tensor<D>; K]) -> Tensor<D>,
 {
-    /// The gradients of what is wanted, inputs first, from the result's: the part is run again in a
-    /// graph of its own, of which nothing is left behind.
+    /// The wanted gradients, inputs first and then parameters, from the gradient of the result. The module
+    /// runs again in a temporary graph.
     fn gradients(self, gradient: Tensor<D>) -> Vec<Option<DispatchTensor>> {
         let mut leaves = Leaves {
             wanted: self.wanted_parameters.into_iter(),
@@ -100,7 +107,7 @@ where
             leaf(x, wanted[index - 1])
         });
         let output = (self.run)(&module, inputs.clone());
-        // The gradient of this number is the result's gradient brought back.
+        // Burn's backward pass starts from a gradient of ones. From this sum it brings back `gradient`.
         let along = (output * gradient).sum();
         let mut found = Found {
             gradients: along.is_tracked().then(|| along.backward()),
@@ -114,17 +121,20 @@ where
     }
 }
 
-/// The same numbers as the begin of a graph, if a gradient of them is wanted.
+/// The tensor as a leaf of a new graph, if its gradient is wanted, or else as it is.
 fn leaf<const D: usize>(x: Tensor<D>, wanted: bool) -> Tensor<D> {
-    match wanted {
-        true => x.autodiff().require_grad(),
-        false => x,
+    if wanted {
+        x.autodiff().require_grad()
+    } else {
+        x
     }
 }
 
-/// Collects the parameters within the graph, and of each whether it is.
+/// Collects the parameters that are part of the graph.
 struct Parameters {
+    /// Tracked tensors: inputs, then parameters.
     tracked: Vec<DispatchTensor>,
+    /// For each parameter whether it is tracked.
     wanted: Vec<bool>,
 }
 
@@ -139,7 +149,7 @@ impl ModuleVisitor for Parameters {
     }
 }
 
-/// Makes leaves of the parameters that want a gradient.
+/// Makes leaves of the parameters whose gradient is wanted.
 struct Leaves {
     wanted: std::vec::IntoIter<bool>,
 }
@@ -153,7 +163,7 @@ impl ModuleMapper for Leaves {
 
 /// Takes the gradients of leaves, in the order of visiting.
 struct Found {
-    /// None where the result depends on none of them.
+    /// `None` if the result depends on none of the leaves.
     gradients: Option<Gradients>,
     tensors: Vec<Option<DispatchTensor>>,
 }

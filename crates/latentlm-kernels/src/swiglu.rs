@@ -1,4 +1,4 @@
-//! A whole feed-forward block.
+//! A feed-forward block with norm, modulation and residual connection.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
@@ -9,20 +9,20 @@ use crate::norm;
 /// Parameters of a [`swiglu_block`].
 #[derive(Debug, Clone)]
 pub struct SwiGluBlock {
-    /// Weight of the norm, `[D]`, if it has one.
+    /// Weight of the RMSNorm, `[D]`, if it has one.
     pub norm_weight: Option<Tensor<1>>,
-    /// Epsilon of the norm.
+    /// Epsilon of the RMSNorm.
     pub epsilon: f64,
-    /// `[D, F]`, what the activation is applied to.
+    /// Weight of the projection that the SiLU is applied to, `[D, F]`.
     pub gate: Tensor<2>,
-    /// `[D, F]`
+    /// Weight of the projection that the activated one is multiplied with, `[D, F]`.
     pub up: Tensor<2>,
-    /// `[F, D]`
+    /// Weight of the projection back to the width of the input, `[F, D]`.
     pub down: Tensor<2>,
 }
 
 /// `x + swiglu(norm(x))`; with a modulation (AdaLN), `x + g * swiglu(norm(x) * (1 + scale) + shift)`,
-/// where shift, scale and g are the three parts of each of its rows.
+/// where each row of the modulation holds shift, scale and g, one after the other.
 ///
 /// # Shapes
 /// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
@@ -35,25 +35,25 @@ pub fn swiglu_block(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor
     composed(x, block, modulation)
 }
 
-/// The same of Burn's operations.
+/// The same computation with Burn's operations.
 pub(crate) fn composed(
     x: Tensor<2>,
     block: &SwiGluBlock,
     modulation: Option<Tensor<2>>,
 ) -> Tensor<2> {
     let width = x.dims()[1];
-    let part = |index: usize| {
+    let third = |index: usize| {
         let modulation = modulation.clone();
         modulation.map(|m| m.narrow(1, index * width, width))
     };
     let mut inner = norm::composed(x.clone(), block.norm_weight.clone(), block.epsilon);
-    if let (Some(shift), Some(scale)) = (part(0), part(1)) {
+    if let (Some(shift), Some(scale)) = (third(0), third(1)) {
         inner = inner * (scale + 1.0) + shift;
     }
     let activated = silu(linear(inner.clone(), block.gate.clone(), None));
     let inner = activated * linear(inner, block.up.clone(), None);
     let out = linear(inner, block.down.clone(), None);
-    match part(2) {
+    match third(2) {
         Some(gate) => x + gate * out,
         None => x + out,
     }

@@ -10,14 +10,16 @@ use crate::attention::{
 use crate::blockwise::{self, Limits};
 use crate::without_kernels;
 
-/// Blocks of a few queries, several to a document and several documents in one.
+/// Limits for small tests: documents are cut into several blocks, and short ones share a piece.
 const SMALL: Limits = Limits {
     scores: 400,
-    queries: [2, 7],
+    least_queries: 2,
+    most_queries: 7,
     together: 8,
 };
 
-/// The same numbers, and the same gradients for the same gradient of the result.
+/// Checks that both functions give the same result, and the same gradient of `x` for the same gradient of
+/// the result.
 fn same(
     what: &str,
     x: &Tensor<3>,
@@ -67,7 +69,7 @@ fn blocks_give_what_all_scores_give() {
     }
 }
 
-/// As models call it, over more than one block of the usual size.
+/// The public functions, with more than one block of the usual size.
 #[test]
 fn a_device_without_kernels_trains_in_blocks() {
     let packed = PackedHeads {
@@ -101,7 +103,8 @@ fn a_device_without_kernels_trains_in_blocks() {
     );
 }
 
-/// Products are rounded, the softmax is not: near the float32 result, and of the inputs' kind.
+/// In bfloat16 products are rounded and the softmax is not. The result is near that of float32 and has the
+/// type of the inputs.
 #[test]
 fn bfloat16_stays_near() {
     let packed = PackedHeads {
@@ -115,7 +118,7 @@ fn bfloat16_stays_near() {
     let (exact, rounded) = (attend(x.clone()), attend(x.clone().cast(DType::BF16)));
     assert_eq!(rounded.dtype(), DType::BF16);
     let rounded = rounded.cast(DType::F32);
-    // bfloat16 has 8 bits of mantissa: a product is off by up to 0.4 %, a sum of some by a few times that.
+    // bfloat16 has 8 significant bits: a product is off by up to 0.4 %, a sum of several by a few times that.
     let numbers = [&rounded, &exact].map(|y| values(y.clone()));
     assert_close("values", &numbers[0], &numbers[1], 0.03);
     let [got, expected] = [rounded, exact].map(|y| {
