@@ -1,5 +1,5 @@
-//! Every kernel against the same of Burn's operations: values, and the gradients of every input;
-//! and those against finite differences.
+//! Each kernel against the same computation with Burn's operations: values and gradients of all inputs. The
+//! gradients are also compared with finite differences.
 
 mod attention;
 mod blockwise;
@@ -23,7 +23,8 @@ fn device() -> Device {
     Device::default().autodiff()
 }
 
-/// Normal numbers, others at each call and the same in each run: every test has a thread of its own.
+/// Normally distributed numbers, different at each call but the same in each run: each test has its own thread
+/// and so its own stream.
 fn draw<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     thread_local!(static STATE: Cell<u64> = const { Cell::new(1) });
     let uniform = || {
@@ -43,7 +44,7 @@ fn draw<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(numbers, shape), &device())
 }
 
-/// Normal numbers that want a gradient.
+/// Normally distributed numbers that track a gradient.
 fn normal<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     draw(shape).require_grad()
 }
@@ -61,7 +62,7 @@ fn assert_close(what: &str, got: &[f32], expected: &[f32], bound: f32) {
     }
 }
 
-/// Inputs of some ranks, so that one check serves all operations.
+/// An input of any rank, so that one check works for all operations.
 enum Input {
     Vector(Tensor<1>),
     Matrix(Tensor<2>),
@@ -80,8 +81,8 @@ impl Input {
     }
 }
 
-/// Both ways must give the same numbers and, for the same gradient of the result, the same gradients
-/// of the inputs.
+/// Checks that both functions give the same values and, for the same gradient of the result, the same
+/// gradients of the inputs.
 fn check<const D: usize>(
     what: &str,
     inputs: &[Input],
@@ -101,7 +102,7 @@ fn check<const D: usize>(
     }
 }
 
-/// The gradient along a random direction of one input, against finite differences.
+/// Checks the gradient of one input along a random direction against finite differences.
 fn check_slope<const D: usize, const R: usize>(
     what: &str,
     x: Tensor<D>,
@@ -153,7 +154,7 @@ fn linear_is_a_product_with_a_bias() {
     check_slope("linear", normal([5, 6]), |x| linear(x, w.clone(), None));
 }
 
-/// A transposed, narrowed view is not contiguous: kernels must see the view, not its storage.
+/// Transposed and narrowed views are not contiguous. Kernels must read the view and not its storage.
 #[test]
 fn views_are_read_as_views() {
     let (x, w) = (normal([9, 4]), normal([12, 5]));
@@ -187,7 +188,7 @@ fn rows_are_divided_by_their_root_mean_square() {
     );
 }
 
-/// A group of a channel, of several, and of all; planes that fill no vector.
+/// Groups of one channel, of several and of all channels; planes smaller than a vector register.
 #[test]
 fn group_norm_is_burns() {
     for (groups, channels, size) in [(3, 3, [5, 7]), (2, 6, [4, 9]), (1, 5, [1, 3])] {
@@ -236,7 +237,7 @@ fn rms_norm_is_the_formula() {
 
 #[test]
 fn activations_are_their_formulas() {
-    // Two rows of a task and a rest; and numbers far out.
+    // More numbers than one task has, and a wide range of values.
     let spread = normal([9000]).inner().mul_scalar(4.0);
     let x = Tensor::from_inner(spread).require_grad();
     let inputs = [Input::Vector(x.clone())];
@@ -306,7 +307,7 @@ fn cross_entropy_is_the_logarithm_of_a_softmax() {
         );
         check_slope("cross entropy", logits, |x| cross_entropy(x, answers()));
     }
-    // Logits that exp can't take.
+    // Logits whose exponential overflows.
     let logits = Tensor::<2>::from_floats([[1000.0, 0.0], [-1000.0, 0.0]], &device());
     let answers = Tensor::<1, Int>::from_ints([1, 0], &device());
     let found = values(cross_entropy(logits, answers));
@@ -356,16 +357,16 @@ fn layer_norm_is_the_formula() {
         });
     }
     let (x, w, b) = (normal([4, 8]), normal([8]), normal([8]));
-    let of = |x: &Tensor<2>, w: &Tensor<1>, b: &Tensor<1>| {
+    let norm = |x: &Tensor<2>, w: &Tensor<1>, b: &Tensor<1>| {
         layer_norm(x.clone(), w.clone(), b.clone(), 1e-5)
     };
-    check_slope("layer norm", x.clone(), |x| of(&x, &w, &b));
-    check_slope("layer norm's weight", w.clone(), |w| of(&x, &w, &b));
-    check_slope("layer norm's bias", b.clone(), |b| of(&x, &w, &b));
+    check_slope("layer norm", x.clone(), |x| norm(&x, &w, &b));
+    check_slope("layer norm's weight", w.clone(), |w| norm(&x, &w, &b));
+    check_slope("layer norm's bias", b.clone(), |b| norm(&x, &w, &b));
 }
 
-/// In half precision a norm is worked out in float32 and rounded once: the error is half a unit in the
-/// last of bfloat16's 8 bits, and never that of several roundings.
+/// In half precision a norm is computed in float32 and rounded once: the error is at most half a unit in the
+/// last of bfloat16's 8 bits, and not that of several roundings.
 #[test]
 fn norms_in_half_precision_are_rounded_once() {
     let draw = |shape| draw::<2>(shape).inner();
@@ -388,7 +389,7 @@ fn norms_in_half_precision_are_rounded_once() {
         assert_eq!(got.dtype(), DType::BF16);
         let (got, expected) = (values(exact(&got)), values(expected));
         for (got, expected) in got.iter().zip(&expected) {
-            // 2^-8, and what the two ways to float32 differ by.
+            // 2^-8 for the rounding, and 1e-5 for the difference of two float32 computations.
             let bound = expected.abs() / 256.0 + 1e-5;
             assert!((got - expected).abs() <= bound, "{got} for {expected}");
         }
@@ -409,8 +410,8 @@ fn an_answer_beyond_the_vocabulary_is_refused() {
     cross_entropy(normal([1, 4]), answers);
 }
 
-/// Steps of the kernel against steps of the composition; and storage that someone else holds stays as
-/// it was. More numbers than a task has, so that several threads take part.
+/// Steps of the kernel against steps of the composition. Storage that another tensor shares keeps its numbers.
+/// There are more numbers than in one task, so that several threads take part.
 #[test]
 fn adamw_is_its_formula() {
     let draw = |shape| draw::<2>(shape).inner();
@@ -453,7 +454,7 @@ fn adamw_is_its_formula() {
     assert_eq!(values(start), before);
 }
 
-/// Against the sum in double precision, over several tasks and a rest that fills no vector.
+/// Against the sum in double precision, with several tasks and a remainder smaller than a vector register.
 #[test]
 fn square_sum_adds_every_number() {
     let x = draw::<2>([131, 251]).inner();
@@ -475,7 +476,7 @@ fn blend_is_a_weighted_mean() {
     assert_eq!(values(average), [1.0, 2.0, -3.0]);
 }
 
-/// A frozen weight gets no gradient and costs none; the others still get theirs.
+/// A frozen weight gets no gradient, and the other inputs still get theirs.
 #[test]
 fn frozen_inputs_are_left_out() {
     let x = normal([3, 4]);

@@ -1,14 +1,14 @@
-//! The memory of attention in training where there is no kernel, by the peak of a process in which nothing
-//! else is done.
+//! The memory of attention in training without a kernel, measured by the peak of a process that does nothing
+//! else.
 #![cfg(all(feature = "cpu", target_os = "linux"))]
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_kernels::{PackedHeads, Rotary, causal_attention, without_kernels};
 
-/// Numbers of the one head.
+/// Width of the only head.
 const WIDTH: usize = 8;
 
-/// The most memory that this process ever had.
+/// Peak memory of this process.
 fn peak_bytes() -> u64 {
     let status =
         std::fs::read_to_string("/proc/self/status").expect("a process says what it takes");
@@ -26,7 +26,7 @@ fn packed(length: usize) -> Vec<f32> {
     (0..length * 3 * WIDTH).map(number).collect()
 }
 
-/// What the last position, which sees all, is given: a softmax by the book.
+/// The result of attention at the last position, which sees all others, by the plain formula.
 fn expected(packed: &[f32], length: usize) -> Vec<f64> {
     let part = |position: usize, index: usize| {
         let start = (position * 3 + index) * WIDTH;
@@ -60,13 +60,13 @@ fn step(length: usize) {
         heads: 1,
         kv_heads: 1,
     };
-    // Turned by nothing.
+    // All angles are zero.
     let rotary = Rotary::new(&vec![0.0; length * WIDTH / 2], length, true, &device);
     let y = causal_attention(x.clone(), heads, &rotary);
     let last = y.clone().narrow(1, length - 1, 1).into_data();
     let last: Vec<f32> = last.try_to_vec().expect("float32");
     for (got, expected) in last.into_iter().zip(expected) {
-        // Sums of up to 16,384 numbers in float32.
+        // The sums have up to 16,384 numbers in float32.
         assert!(
             (f64::from(got) - expected).abs() < 1e-4,
             "{got} for {expected}"
@@ -74,22 +74,23 @@ fn step(length: usize) {
     }
     let gradients = y.sum().backward();
     let gradient = x.grad(&gradients).expect("a gradient");
-    // A row of weights sums to one: what values are given is the number of rows, over all of them.
-    let of_values = gradient
+    // The probabilities of a query sum to one, so the gradients of all values sum to the number of queries,
+    // for each column.
+    let value_sum = gradient
         .narrow(2, 2 * WIDTH, WIDTH)
         .sum()
         .into_scalar::<f32>();
     let rows = (length * WIDTH) as f32;
     assert!(
-        (of_values / rows - 1.0).abs() < 1e-3,
-        "{of_values} for {rows}"
+        (value_sum / rows - 1.0).abs() < 1e-3,
+        "{value_sum} for {rows}"
     );
 }
 
 #[test]
 fn memory_grows_with_the_length_and_not_with_its_square() {
     without_kernels(|| {
-        // What is made once.
+        // Allocations that happen once.
         step(64);
         let before = peak_bytes();
         let growth = [8192, 16_384].map(|length| {
@@ -97,9 +98,9 @@ fn memory_grows_with_the_length_and_not_with_its_square() {
             peak_bytes() - before
         });
         let ratio = growth[1] as f64 / growth[0] as f64;
-        // Scores of all positions with all are four times as many for twice the length.
+        // The scores of all pairs of positions would grow four times for twice the length.
         assert!(ratio < 2.5, "{growth:?} bytes");
-        // Of 16,384 positions they are 1 GiB, and a graph keeps them more than once.
+        // For 16,384 positions they would take 1 GiB, and a graph keeps them more than once.
         assert!(growth[1] < 1 << 30, "{growth:?} bytes");
     });
 }

@@ -1,4 +1,4 @@
-//! Activations and their derivatives.
+//! Activation functions and their derivatives.
 
 use super::math::{erf, exp, sigmoid};
 use super::rows::rows_a_task;
@@ -17,8 +17,9 @@ fn value(kind: Activation, x: f32) -> f32 {
     }
 }
 
+/// The derivative.
 #[inline(always)]
-fn slope(kind: Activation, x: f32) -> f32 {
+fn derivative(kind: Activation, x: f32) -> f32 {
     match kind {
         Activation::Silu => {
             let s = sigmoid(x);
@@ -37,8 +38,8 @@ fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }
 
-/// Gives pieces of flat memory to `f(start, piece)`, in tasks. The loop over a piece has to stand in
-/// the closure: only what is written in a function marked `#[multiversion]` takes over its features.
+/// Calls `f(start, piece)` for pieces of an array, on all threads. The loop over a piece must stand in the
+/// closure, and the closure in a function marked `#[multiversion]`: `rows.rs` says why.
 fn pieces(out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
     let task = rows_a_task(1);
     out.par_chunks_mut(task)
@@ -68,7 +69,8 @@ macro_rules! each_times {
     };
 }
 
-// The kinds are matched outside the loops: within, a constant lets each be compiled by itself.
+// `match` stands outside of the loops. Within a loop the kind is a constant, so that each loop is compiled for
+// one function and has no branches.
 
 #[multiversion(targets = "simd")]
 pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
@@ -85,9 +87,9 @@ pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
 pub(super) fn backward(kind: Activation, x: &[f32], dout: &[f32]) -> Vec<f32> {
     let mut dx = x.to_vec();
     match kind {
-        Activation::Silu => each_times!(&mut dx, dout, |x| slope(Activation::Silu, x)),
-        Activation::Gelu => each_times!(&mut dx, dout, |x| slope(Activation::Gelu, x)),
-        Activation::Tanh => each_times!(&mut dx, dout, |x| slope(Activation::Tanh, x)),
+        Activation::Silu => each_times!(&mut dx, dout, |x| derivative(Activation::Silu, x)),
+        Activation::Gelu => each_times!(&mut dx, dout, |x| derivative(Activation::Gelu, x)),
+        Activation::Tanh => each_times!(&mut dx, dout, |x| derivative(Activation::Tanh, x)),
     }
     dx
 }

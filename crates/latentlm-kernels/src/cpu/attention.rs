@@ -1,19 +1,18 @@
-//! Attention on packed queries, keys and values, and its gradient.
-//! Scores exist for a few queries of one head at a time, and only over the keys that these see; the
-//! backward pass makes them again.
+//! Attention on packed queries, keys and values, and its gradient. Scores exist for one tile of queries of
+//! one head at a time, and only over the keys that these queries see. The backward pass computes them again.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math;
-use super::matrix::{Matrix, product_into};
+use super::matrix::{Matrix, Output, product_into};
 use crate::attention::Sight;
 
-/// Queries of a [`Tile`]. More make larger products, fewer leave out more of what is not seen: half
-/// of all scores in a long causal document.
+/// Queries of a [`Tile`]. Larger tiles make larger products. Smaller ones save more of the scores between
+/// hidden pairs, which are half of all scores in a long causal document.
 const TILE: usize = 64;
 
-/// Sizes of one call.
+/// Sizes of one call. Widths and lengths are in numbers and positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) batch: usize,
@@ -24,24 +23,25 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Numbers of a position: queries, keys and values of all heads.
+    /// Numbers of a packed position: queries, keys and values of all heads.
     pub(super) fn packed(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
+    /// Factor of the scores.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 }
 
-/// The rotation of every position: pairs `(first(i), second(i))` turn by the angle whose cosine and
-/// sine stand at `[position, i]`.
+/// Rotary position embedding: at each position, pair `i` of a head is turned by an angle of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Rotation<'a> {
-    /// `[length, head_dim / 2]` each.
+    /// Cosines of the angles, `[length, head_dim / 2]`.
     pub(super) cos: &'a [f32],
+    /// Sines of the angles, `[length, head_dim / 2]`.
     pub(super) sin: &'a [f32],
-    /// Pairs `(2i, 2i + 1)`, or `(i, i + half)`.
+    /// Whether pair `i` is `(2i, 2i + 1)` or else `(i, i + head_dim / 2)`.
     pub(super) interleaved: bool,
 }
 
@@ -57,7 +57,7 @@ impl Rotation<'_> {
     }
 }
 
-/// Turns the pairs of a row by as many angles.
+/// Turns the pairs of one head at one position; in the other direction if `direction` is -1.
 #[inline(always)]
 fn turn_row(row: &mut [f32], [cos, sin]: [&[f32]; 2], interleaved: bool, direction: f32) {
     if interleaved {
@@ -77,7 +77,7 @@ fn turn_row(row: &mut [f32], [cos, sin]: [&[f32]; 2], interleaved: bool, directi
     }
 }
 
-/// Turns the rows of one head (`[length, head_dim]`), or back if `direction` is -1.
+/// Turns one head at all positions, `[length, head_dim]`; in the other direction if `direction` is -1.
 #[multiversion(targets = "simd")]
 fn turn(rotation: Rotation<'_>, rows: &mut [f32], head_dim: usize, direction: f32) {
     let half = head_dim / 2;
@@ -87,7 +87,7 @@ fn turn(rotation: Rotation<'_>, rows: &mut [f32], head_dim: usize, direction: f3
     }
 }
 
-/// Turns the heads of one position, the rotation's first.
+/// Turns all heads of one position by the first angles of the rotation.
 #[multiversion(targets = "simd")]
 pub(super) fn turn_heads(rotation: Rotation<'_>, heads: &mut [f32], head_dim: usize) {
     let tables = [rotation.cos, rotation.sin].map(|table| &table[..head_dim / 2]);
@@ -96,7 +96,7 @@ pub(super) fn turn_heads(rotation: Rotation<'_>, heads: &mut [f32], head_dim: us
     }
 }
 
-/// Memory of one head's work, reused from head to head.
+/// Memory for the work on one head, reused from head to head.
 #[derive(Default)]
 struct Scratch {
     q: Vec<f32>,
@@ -109,74 +109,95 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// Brings everything to a sequence's size.
+    /// Resizes the memory for documents of a shape.
     fn fit(&mut self, shape: Shape, backward: bool) {
         let rows = shape.length * shape.head_dim;
         let tile = TILE.min(shape.length) * shape.length;
-        let only = |size| if backward { size } else { 0 };
         for (memory, size) in [
             (&mut self.q, rows),
             (&mut self.k, rows),
             (&mut self.scores, tile),
-            (&mut self.dscores, only(tile)),
-            (&mut self.dq, only(rows)),
-            (&mut self.dk, only(rows)),
-            (&mut self.dv, only(rows)),
         ] {
             memory.resize(size, 0.0);
+        }
+        for (memory, size) in [
+            (&mut self.dscores, tile),
+            (&mut self.dq, rows),
+            (&mut self.dk, rows),
+            (&mut self.dv, rows),
+        ] {
+            memory.resize(if backward { size } else { 0 }, 0.0);
         }
     }
 }
 
-/// One sequence, or one document of a packed one.
+/// Inputs of attention.
 #[derive(Clone, Copy)]
-struct Piece<'a> {
-    packed: &'a [f32],
-    rotation: Option<Rotation<'a>>,
-    /// Its own length in the place of the sequence's.
-    shape: Shape,
-    sight: Sight,
+pub(super) struct Attention<'a> {
+    /// `[batch, length, (heads + 2 kv_heads) * head_dim]`
+    pub(super) packed: &'a [f32],
+    pub(super) rotation: Option<Rotation<'a>>,
+    pub(super) shape: Shape,
+    /// Masks of the documents in each sequence. Positions of one document do not see those of another. The
+    /// lengths add up to that of the sequence.
+    pub(super) documents: &'a [Sight],
 }
 
-/// What each piece is made of: every sequence of the batch is cut into the same documents.
-fn pieces<'a>(
+/// One document of one sequence.
+#[derive(Clone, Copy)]
+struct Document<'a> {
+    /// `[length, (heads + 2 kv_heads) * head_dim]`
     packed: &'a [f32],
     rotation: Option<Rotation<'a>>,
+    /// The shape of the call, with the length of the document.
     shape: Shape,
-    documents: &[Sight],
-) -> Vec<Piece<'a>> {
-    let (mut rest, mut pieces) = (packed, Vec::with_capacity(shape.batch * documents.len()));
+    mask: Sight,
+}
+
+/// The documents of all sequences.
+fn split_documents(attention: Attention<'_>) -> Vec<Document<'_>> {
+    let Attention {
+        packed,
+        rotation,
+        shape,
+        documents,
+    } = attention;
+    let (mut rest, mut found) = (packed, Vec::with_capacity(shape.batch * documents.len()));
     for _ in 0..shape.batch {
         let mut start = 0;
-        for &sight in documents {
-            let length = sight.length;
+        for &mask in documents {
+            let length = mask.length;
             let (packed, others) = rest.split_at(length * shape.packed());
             rest = others;
-            pieces.push(Piece {
+            found.push(Document {
                 packed,
                 rotation: rotation.map(|rotation| rotation.from(start, shape.head_dim)),
                 shape: Shape { length, ..shape },
-                sight,
+                mask,
             });
             start += length;
         }
     }
-    pieces
+    found
 }
 
-/// The same cut of an array with `width` numbers a position.
-fn cut<'a>(array: &'a mut [f32], width: usize, pieces: &[Piece<'_>]) -> Vec<&'a mut [f32]> {
+/// Splits an array with `width` numbers a position at the borders of the documents.
+fn split_mut<'a>(
+    array: &'a mut [f32],
+    width: usize,
+    documents: &[Document<'_>],
+) -> Vec<&'a mut [f32]> {
     let mut rest = array;
-    let mut parts = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let (part, others) = rest.split_at_mut(piece.shape.length * width);
-        parts.push(part);
+    let mut arrays = Vec::with_capacity(documents.len());
+    for document in documents {
+        let (first, others) = rest.split_at_mut(document.shape.length * width);
+        arrays.push(first);
         rest = others;
     }
-    parts
+    arrays
 }
 
-/// Copies one head's rows out of the packed sequence.
+/// Copies the rows of one head out of the packed positions, one behind the other.
 fn gather(out: &mut [f32], packed: &[f32], shape: Shape, head: usize) {
     let (width, at) = (shape.packed(), head * shape.head_dim);
     for (out, row) in out
@@ -187,75 +208,80 @@ fn gather(out: &mut [f32], packed: &[f32], shape: Shape, head: usize) {
     }
 }
 
-/// Adds one head's rows to the packed sequence.
+/// Adds the rows of one head to the packed positions.
 fn scatter(packed: &mut [f32], rows: &[f32], shape: Shape, head: usize) {
     let (width, at) = (shape.packed(), head * shape.head_dim);
-    for (row, part) in packed
+    for (sums, row) in packed
         .chunks_exact_mut(width)
         .zip(rows.chunks_exact(shape.head_dim))
     {
-        for (sum, part) in row[at..at + shape.head_dim].iter_mut().zip(part) {
-            *sum += part;
+        for (sum, x) in sums[at..at + shape.head_dim].iter_mut().zip(row) {
+            *sum += x;
         }
     }
 }
 
-/// One head's values, a matrix within the packed sequence.
+/// The values of one key/value head, as a matrix within the packed positions.
 fn values(packed: &[f32], shape: Shape, group: usize) -> Matrix<'_> {
     let at = (shape.heads + shape.kv_heads + group) * shape.head_dim;
     Matrix::strided(&packed[at..], shape.length, shape.head_dim, shape.packed())
 }
 
-/// Some queries of a head, one after the other, with the keys that they see.
+/// Consecutive queries of a head, with the keys that they see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
+    /// First query.
     pub(super) start: usize,
+    /// One behind the last query.
     pub(super) end: usize,
-    /// Keys that any of them sees.
+    /// Number of keys that at least one of the queries sees. They are the first ones of the document.
     pub(super) width: usize,
 }
 
 impl Tile {
+    /// Number of queries.
     pub(super) fn rows(&self) -> usize {
         self.end - self.start
     }
 
+    /// Number of scores.
     fn numbers(&self) -> usize {
         self.rows() * self.width
     }
 }
 
-/// The tiles of all queries. Who stands further back sees as much or more, so the last of a tile sees
-/// what any of it does, and the last of all sees everything.
-pub(super) fn tiles(sight: Sight) -> impl DoubleEndedIterator<Item = Tile> {
-    let starts = (0..sight.length).step_by(TILE);
-    starts.map(move |start| {
-        let end = (start + TILE).min(sight.length);
-        let width = sight.seen(end - 1);
+/// The tiles of all queries. A later query sees at least the keys of the earlier ones, so the last query of a
+/// tile sees all keys of the tile, and the last tile has all keys of the document.
+pub(super) fn tiles(mask: Sight) -> impl DoubleEndedIterator<Item = Tile> {
+    (0..mask.length).step_by(TILE).map(move |start| {
+        let end = (start + TILE).min(mask.length);
+        let width = mask.seen(end - 1);
         Tile { start, end, width }
     })
 }
 
-/// The keys that the rows of a tile see.
+/// The mask of a tile's scores.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    /// Position of the tile's first row.
+pub(super) struct TileMask {
+    /// Position of the first query of the tile.
     pub(super) first: usize,
-    pub(super) sight: Sight,
-    /// So many of the first positions are seen by each other only.
+    /// Mask of the document.
+    pub(super) document: Sight,
+    /// Number of padding positions in front. They are hidden from all positions behind them.
     pub(super) padding: usize,
 }
 
-/// Softmax of each row of scores over the keys that it sees; the others become 0.
+/// Softmax of each row of scores over the keys that its query sees; probabilities of the other keys are 0.
 #[multiversion(targets = "simd")]
-pub(super) fn softmax(scores: &mut [f32], width: usize, window: Window) {
+pub(super) fn softmax(scores: &mut [f32], width: usize, mask: TileMask) {
     for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
-        let position = window.first + row;
-        let begin = match position < window.padding {
-            true => 0,
-            false => window.padding,
+        let position = mask.first + row;
+        let begin = if position < mask.padding {
+            0
+        } else {
+            mask.padding
         };
-        let (seen, behind) = scores.split_at_mut(window.sight.seen(position));
+        let (seen, behind) = scores.split_at_mut(mask.document.seen(position));
         let (before, seen) = seen.split_at_mut(begin);
         math::softmax(seen);
         before.fill(0.0);
@@ -263,14 +289,14 @@ pub(super) fn softmax(scores: &mut [f32], width: usize, window: Window) {
     }
 }
 
-/// Rotated queries and keys of a head.
-fn enter(piece: Piece<'_>, head: usize, work: &mut Scratch) {
-    let Piece {
+/// Copies queries and keys of a head into the work memory and rotates them there.
+fn load_head(document: Document<'_>, head: usize, work: &mut Scratch) {
+    let Document {
         packed,
         rotation,
         shape,
         ..
-    } = piece;
+    } = document;
     let group = head * shape.kv_heads / shape.heads;
     gather(&mut work.q, packed, shape, head);
     gather(&mut work.k, packed, shape, shape.heads + group);
@@ -280,88 +306,79 @@ fn enter(piece: Piece<'_>, head: usize, work: &mut Scratch) {
     }
 }
 
-/// The softmax of a tile's scores, from what `enter` has made.
-fn attend(piece: Piece<'_>, tile: Tile, work: &mut Scratch) {
+/// The probabilities of a tile, in `work.scores`, from the queries and keys of [`load_head`].
+fn attend(document: Document<'_>, tile: Tile, work: &mut Scratch) {
     let Shape {
         length, head_dim, ..
-    } = piece.shape;
-    let q = Matrix::new(&work.q, length, head_dim).part(tile.start..tile.end);
-    let k = Matrix::new(&work.k, length, head_dim).part(0..tile.width);
+    } = document.shape;
+    let q = Matrix::new(&work.q, length, head_dim).row_range(tile.start..tile.end);
+    let k = Matrix::new(&work.k, length, head_dim).row_range(0..tile.width);
     let scores = &mut work.scores[..tile.numbers()];
-    let scale = piece.shape.scale();
-    product_into(scores, tile.width, false, scale, [q, k.transposed()]);
-    let window = Window {
+    let output = Output::replace(tile.width).scaled(document.shape.scale());
+    product_into(scores, output, q, k.transposed());
+    let mask = TileMask {
         first: tile.start,
-        sight: piece.sight,
+        document: document.mask,
         padding: 0,
     };
-    softmax(scores, tile.width, window);
+    softmax(scores, tile.width, mask);
 }
 
-/// Mixed values of all heads, `[batch, length, heads * head_dim]`. Positions of one document do not
-/// see those of another; the documents' lengths add up to the sequence's.
-pub(super) fn forward(
-    packed: &[f32],
-    rotation: Option<Rotation<'_>>,
-    shape: Shape,
-    documents: &[Sight],
-) -> Vec<f32> {
+/// The result of attention, `[batch, length, heads * head_dim]`.
+pub(super) fn forward(attention: Attention<'_>) -> Vec<f32> {
+    let shape = attention.shape;
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
-    let pieces = pieces(packed, rotation, shape, documents);
-    cut(&mut out, width, &pieces)
+    let documents = split_documents(attention);
+    split_mut(&mut out, width, &documents)
         .into_par_iter()
-        .zip(pieces)
-        .for_each_init(Scratch::default, |work, (out, piece)| {
-            let Piece { packed, shape, .. } = piece;
+        .zip(documents)
+        .for_each_init(Scratch::default, |work, (out, document)| {
+            let Document { packed, shape, .. } = document;
             work.fit(shape, false);
             for head in 0..shape.heads {
-                enter(piece, head, work);
+                load_head(document, head, work);
                 let v = values(packed, shape, head * shape.kv_heads / shape.heads);
-                for tile in tiles(piece.sight) {
-                    attend(piece, tile, work);
+                for tile in tiles(document.mask) {
+                    attend(document, tile, work);
                     let p = &work.scores[..tile.numbers()];
                     let p = Matrix::new(p, tile.rows(), tile.width);
                     let out = &mut out[tile.start * width + head * shape.head_dim..];
-                    product_into(out, width, false, 1.0, [p, v.part(0..tile.width)]);
+                    product_into(out, Output::replace(width), p, v.row_range(0..tile.width));
                 }
             }
         });
     out
 }
 
-/// Gradient of the packed queries, keys and values for the mixed values' gradient `dout`.
-pub(super) fn backward(
-    packed: &[f32],
-    rotation: Option<Rotation<'_>>,
-    (shape, documents): (Shape, &[Sight]),
-    dout: &[f32],
-) -> Vec<f32> {
+/// The gradient of the packed queries, keys and values from the gradient `dout` of the result.
+pub(super) fn backward(attention: Attention<'_>, dout: &[f32]) -> Vec<f32> {
+    let shape = attention.shape;
     let width = shape.heads * shape.head_dim;
-    let mut gradient = vec![0.0; packed.len()];
-    let pieces = pieces(packed, rotation, shape, documents);
-    let mut rest = dout;
-    let douts: Vec<&[f32]> = pieces
-        .iter()
-        .map(|piece| {
-            let (part, others) = rest.split_at(piece.shape.length * width);
-            rest = others;
-            part
-        })
-        .collect();
-    cut(&mut gradient, shape.packed(), &pieces)
+    let mut gradient = vec![0.0; attention.packed.len()];
+    let documents = split_documents(attention);
+    let (mut rest, mut douts) = (dout, Vec::with_capacity(documents.len()));
+    for document in &documents {
+        let (first, others) = rest.split_at(document.shape.length * width);
+        douts.push(first);
+        rest = others;
+    }
+    split_mut(&mut gradient, shape.packed(), &documents)
         .into_par_iter()
-        .zip(pieces)
+        .zip(documents)
         .zip(douts)
-        .for_each_init(Scratch::default, |work, ((gradient, piece), dout)| {
-            let shape = piece.shape;
+        .for_each_init(Scratch::default, |work, ((gradient, document), dout)| {
+            let shape = document.shape;
             work.fit(shape, true);
             for head in 0..shape.heads {
-                enter(piece, head, work);
-                let dout = &dout[head * shape.head_dim..];
-                let dout = Matrix::strided(dout, shape.length, shape.head_dim, width);
-                head_gradients(piece, head, dout, work);
+                load_head(document, head, work);
                 let group = head * shape.kv_heads / shape.heads;
+                let dout = &dout[head * shape.head_dim..];
+                let matrices = HeadMatrices {
+                    values: values(document.packed, shape, group),
+                    dout: Matrix::strided(dout, shape.length, shape.head_dim, width),
+                };
+                head_gradients(document, matrices, work);
                 let key = shape.heads + group;
                 scatter(gradient, &work.dq, shape, head);
                 scatter(gradient, &work.dk, shape, key);
@@ -371,49 +388,67 @@ pub(super) fn backward(
     gradient
 }
 
-/// Gradients of one head's queries, keys and values, from what `enter` has made.
-fn head_gradients(piece: Piece<'_>, head: usize, dout: Matrix<'_>, work: &mut Scratch) {
-    let shape = piece.shape;
-    let v = values(piece.packed, shape, head * shape.kv_heads / shape.heads);
-    // The last tile, which sees all keys, writes their gradients; the others add to them.
-    for (index, tile) in tiles(piece.sight).rev().enumerate() {
-        attend(piece, tile, work);
-        tile_gradients((tile, index > 0), shape, [v, dout], work);
+/// Inputs of the gradients of one head, beside the queries and keys of [`load_head`].
+#[derive(Clone, Copy)]
+struct HeadMatrices<'a> {
+    /// Values of the head, `[length, head_dim]`.
+    values: Matrix<'a>,
+    /// Gradient of the head's result, `[length, head_dim]`.
+    dout: Matrix<'a>,
+}
+
+/// Gradients of the queries, keys and values of one head, in the work memory.
+fn head_gradients(document: Document<'_>, matrices: HeadMatrices<'_>, work: &mut Scratch) {
+    // The last tile has all keys: it writes their gradients, and the other tiles add to them. So the memory
+    // need not be cleared first.
+    for (index, tile) in tiles(document.mask).rev().enumerate() {
+        attend(document, tile, work);
+        tile_gradients(tile, index > 0, document.shape, matrices, work);
     }
-    if let Some(rotation) = piece.rotation {
-        turn(rotation, &mut work.dq, shape.head_dim, -1.0);
-        turn(rotation, &mut work.dk, shape.head_dim, -1.0);
+    if let Some(rotation) = document.rotation {
+        let head_dim = document.shape.head_dim;
+        turn(rotation, &mut work.dq, head_dim, -1.0);
+        turn(rotation, &mut work.dk, head_dim, -1.0);
     }
 }
 
-/// A tile's share of its head's gradients, from the scores that `attend` has made.
+/// The gradients from one tile, whose probabilities [`attend`] has computed. Those of keys and values are
+/// added to the numbers that are there if `add`.
 fn tile_gradients(
-    (tile, add): (Tile, bool),
+    tile: Tile,
+    add: bool,
     shape: Shape,
-    [v, dout]: [Matrix<'_>; 2],
+    matrices: HeadMatrices<'_>,
     work: &mut Scratch,
 ) {
     let (rows, width, head_dim) = (tile.rows(), tile.width, shape.head_dim);
     let queries = tile.start * head_dim..tile.end * head_dim;
     let keys = 0..width * head_dim;
-    let (v, dout) = (v.part(0..width), dout.part(tile.start..tile.end));
+    let v = matrices.values.row_range(0..width);
+    let dout = matrices.dout.row_range(tile.start..tile.end);
     let p = &work.scores[..tile.numbers()];
     let ds = &mut work.dscores[..tile.numbers()];
-    product_into(ds, width, false, 1.0, [dout, v.transposed()]);
+    product_into(ds, Output::replace(width), dout, v.transposed());
     softmax_gradient(p, ds, width);
+    let key_output = if add {
+        Output::add(head_dim)
+    } else {
+        Output::replace(head_dim)
+    };
     let p = Matrix::new(p, rows, width);
     let dv = &mut work.dv[keys.clone()];
-    product_into(dv, head_dim, add, 1.0, [p.transposed(), dout]);
+    product_into(dv, key_output, p.transposed(), dout);
     let ds = Matrix::new(ds, rows, width);
     let q = Matrix::new(&work.q[queries.clone()], rows, head_dim);
     let k = Matrix::new(&work.k[keys.clone()], width, head_dim);
     let scale = shape.scale();
-    product_into(&mut work.dq[queries], head_dim, false, scale, [ds, k]);
+    let dq = &mut work.dq[queries];
+    product_into(dq, Output::replace(head_dim).scaled(scale), ds, k);
     let dk = &mut work.dk[keys];
-    product_into(dk, head_dim, add, scale, [ds.transposed(), q]);
+    product_into(dk, key_output.scaled(scale), ds.transposed(), q);
 }
 
-/// From the gradient of probabilities to that of scores: `p * (dp - sum(p * dp))`.
+/// Turns the gradient of probabilities into that of scores: `p * (dp - sum(p * dp))`.
 #[multiversion(targets = "simd")]
 fn softmax_gradient(p: &[f32], dp: &mut [f32], length: usize) {
     for (p, dp) in p.chunks_exact(length).zip(dp.chunks_exact_mut(length)) {

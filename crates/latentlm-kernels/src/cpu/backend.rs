@@ -1,4 +1,4 @@
-//! The operations as a backend extension: on the CPU backend, and with gradients around it.
+//! The kernels as an extension of Burn's CPU backend, with and without autodiff around it.
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::tensor::FloatTensor;
@@ -13,14 +13,14 @@ use super::group_norm;
 use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
 use super::layer_norm;
 use super::matrix::{Matrix, product};
-use super::norm::{self, Affine};
+use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
 use crate::conv2d::Window;
 use crate::optimizer::AdamWStep;
 
-/// Whether a tensor lies where these kernels work: on the CPU backend, in float32.
+/// Whether the kernels support a tensor: it must be float32 on the CPU backend.
 pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
     if x.dtype() != DType::F32 {
         return false;
@@ -28,12 +28,12 @@ pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
     match x.clone().into_dispatch().kind {
         DispatchTensorKind::Flex(_) => true,
         DispatchTensorKind::Autodiff(inner) => matches!(*inner, DispatchTensorKind::Flex(_)),
-        #[allow(unreachable_patterns)] // Where no other backend is built in.
+        #[allow(unreachable_patterns)] // In builds without another backend.
         _ => false,
     }
 }
 
-/// A tensor that need not be there.
+/// An optional tensor. Burn's extensions need an own type for it.
 #[derive(ExtensionType, Debug, Clone)]
 pub(crate) enum Optional<B: Backend> {
     Given(FloatTensor<B>),
@@ -49,7 +49,7 @@ impl<B: Backend> Optional<B> {
     }
 }
 
-/// An optional tensor on its way to a backend.
+/// An optional tensor in the form that an extension takes.
 pub(crate) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Dispatch> {
     match tensor {
         Some(tensor) => Optional::Given(tensor.into_dispatch()),
@@ -57,7 +57,7 @@ pub(crate) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Di
     }
 }
 
-/// Operations of the CPU backend. Shapes and meanings are those of the crate's functions.
+/// Operations of the CPU backend. The functions of the crate's other modules say what they compute.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait CpuKernels: Backend {
     /// `x` `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
@@ -112,10 +112,10 @@ pub(crate) trait CpuKernels: Backend {
         window: Window,
     ) -> FloatTensor<Self>;
 
-    /// `logits` `[N, V]`, `N` answers.
+    /// `logits` `[N, V]`, `N` target tokens.
     fn kernel_cross_entropy(logits: FloatTensor<Self>, answers: Vec<usize>) -> FloatTensor<Self>;
 
-    /// All of one shape; parameter, average and moments after the step.
+    /// All tensors have one shape. Returns parameter, average and both moments after the step.
     fn kernel_adamw(
         parameter: FloatTensor<Self>,
         average: FloatTensor<Self>,
@@ -151,6 +151,7 @@ pub(crate) trait CpuKernels: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// The tensor in contiguous memory.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     match tensor.as_slice::<f32>() {
         Some(_) => tensor,
@@ -158,8 +159,8 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// A tensor whose storage is exactly its numbers, to be written in place; storage that someone else
-/// holds too is copied at the first write.
+/// The tensor with a storage that holds exactly its numbers, so that it can be written in place. If another
+/// tensor shares the storage, the first write copies it.
 pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     let len = tensor.layout().num_elements();
     match tensor.as_slice::<f32>() {
@@ -168,17 +169,20 @@ pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
+/// The numbers of a contiguous tensor.
 pub(super) fn numbers(tensor: &FlexTensor) -> &[f32] {
     tensor
         .as_slice()
         .expect("kernels are given contiguous tensors")
 }
 
+/// Numbers as a tensor.
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     let layout = Layout::contiguous(shape.into());
     FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
 }
 
+/// The sizes of a tensor with `D` dimensions.
 pub(super) fn sizes<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
     tensor.shape().dims()
 }
@@ -206,8 +210,7 @@ impl CpuKernels for Flex {
         let x = contiguous(x);
         let weight = weight.into_option().map(contiguous);
         let [rows, width] = sizes(&x);
-        let affine = weight_alone(&weight);
-        let y = norm::forward(numbers(&x), width, epsilon as f32, affine);
+        let y = norm::forward(weighted_norm(&x, &weight, epsilon));
         tensor(y, [rows, width])
     }
 
@@ -220,8 +223,16 @@ impl CpuKernels for Flex {
         down: FlexTensor,
         epsilon: f64,
     ) -> FlexTensor {
-        let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
-        let inputs = BlockInputs::new(x, norm_weight, modulation, [gate, up, down], epsilon);
+        let inputs = BlockInputs {
+            x,
+            norm_weight: norm_weight.into_option(),
+            modulation: modulation.into_option(),
+            gate,
+            up,
+            down,
+            epsilon,
+        };
+        let inputs = inputs.contiguous();
         inputs.like_x(inputs.block().infer())
     }
 
@@ -268,7 +279,7 @@ impl CpuKernels for Flex {
     }
 
     fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        DepthwiseInputs::new([x, weight]).forward(contiguous(bias))
+        DepthwiseInputs::new(x, weight).forward(contiguous(bias))
     }
 
     fn kernel_conv2d(
@@ -277,7 +288,7 @@ impl CpuKernels for Flex {
         bias: Optional<Self>,
         window: Window,
     ) -> FlexTensor {
-        Conv2dInputs::new([x, weight], window).forward(bias.into_option())
+        Conv2dInputs::new(x, weight, window).forward(bias.into_option())
     }
 
     fn kernel_layer_norm(
@@ -288,8 +299,8 @@ impl CpuKernels for Flex {
     ) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(contiguous);
         let [rows, width] = sizes(&x);
-        let affine = [numbers(&weight), numbers(&bias)];
-        let y = layer_norm::forward(numbers(&x), width, epsilon as f32, affine);
+        let (weight, bias) = (numbers(&weight), numbers(&bias));
+        let y = layer_norm::forward(numbers(&x), width, epsilon as f32, weight, bias);
         tensor(y, [rows, width])
     }
 
@@ -300,16 +311,27 @@ impl CpuKernels for Flex {
         groups: usize,
         epsilon: f64,
     ) -> FlexTensor {
-        let inputs = GroupNormInputs::new([x, weight], groups, epsilon);
+        let inputs = GroupNormInputs::new(x, weight, groups, epsilon);
         let y = group_norm::forward(inputs.norm(), numbers(&contiguous(bias)));
         tensor(y, inputs.x.shape())
     }
 }
 
-pub(super) fn weight_alone(weight: &Option<FlexTensor>) -> Affine<'_> {
-    Affine {
-        weight: weight.as_ref().map(numbers),
-        modulation: None,
-        parts: 0,
+/// An RMSNorm of the rows of `x`, `[N, D]`, without modulation.
+pub(super) fn weighted_norm<'a>(
+    x: &'a FlexTensor,
+    weight: &'a Option<FlexTensor>,
+    epsilon: f64,
+) -> Norm<'a> {
+    let [_, width] = sizes(x);
+    Norm {
+        x: numbers(x),
+        width,
+        epsilon: epsilon as f32,
+        affine: Affine {
+            weight: weight.as_ref().map(numbers),
+            modulation: None,
+            parts: 0,
+        },
     }
 }

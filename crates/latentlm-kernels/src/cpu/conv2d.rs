@@ -1,22 +1,22 @@
-//! Convolution of pictures as matrix products, a band of rows at a time: what the taps see is laid
-//! out beside them, small enough to stay in the cache, and never stored for the whole picture.
+//! Convolution of pictures as matrix products (im2col), one band of output rows at a time. The unfolded
+//! input of a band is small enough to stay in the cache and is never stored for a whole picture.
 
 use std::ops::Range;
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, product_into, product_over};
+use super::matrix::{Matrix, Output, product_into, product_over};
 use super::rows::each_row;
 use super::winograd::Winograd;
 use crate::conv2d::Window;
 use crate::workers::cut;
 
-/// Numbers that a band's taps see: half a megabyte of the second cache.
+/// Most numbers of a band's unfolded input: half a megabyte of the second-level cache.
 const BAND: usize = 1 << 17;
-/// Parts of a batch whose gradients of the weight are summed by themselves; fixed, so that the sum
-/// does not depend on the threads.
-const PARTS: usize = 8;
+/// Most shards of a batch that sum up the gradient of the weight on their own. The number is fixed, so that
+/// the order of the sum, and with it the result, does not depend on the threads.
+const SHARDS: usize = 8;
 
 /// A convolution and its input.
 #[derive(Clone, Copy)]
@@ -25,14 +25,32 @@ pub(super) struct Conv2d<'a> {
     pub(super) x: &'a [f32],
     /// `[output, input, kernel rows, kernel columns]`
     pub(super) weight: &'a [f32],
+    /// Pictures.
     pub(super) batch: usize,
+    /// Input channels.
     pub(super) input: usize,
+    /// Output channels.
     pub(super) output: usize,
     /// Rows and columns of a picture.
     pub(super) size: [usize; 2],
     /// Rows and columns of the kernel.
     pub(super) kernel: [usize; 2],
     pub(super) window: Window,
+}
+
+/// Which gradients of a convolution are needed.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) x: bool,
+    pub(super) weight: bool,
+}
+
+/// The gradients of a convolution that were needed.
+pub(super) struct ConvGradients {
+    /// `[batch, input, height, width]`
+    pub(super) x: Option<Vec<f32>>,
+    /// `[output, input, kernel rows, kernel columns]`
+    pub(super) weight: Option<Vec<f32>>,
 }
 
 impl Conv2d<'_> {
@@ -46,34 +64,35 @@ impl Conv2d<'_> {
         })
     }
 
-    /// Numbers of a channel of the output.
+    /// Numbers in one channel of an output picture.
     fn plane(&self) -> usize {
         self.out_size().iter().product()
     }
 
-    /// Numbers that one output depends on.
+    /// Input numbers that one output depends on, padding included.
     fn taps(&self) -> usize {
         self.input * self.kernel.iter().product::<usize>()
     }
 
-    /// Numbers of a picture.
+    /// Numbers in an input picture.
     pub(super) fn picture(&self) -> usize {
         self.input * self.size.iter().product::<usize>()
     }
 
+    /// The weight as a matrix, `[output, taps]`.
     fn weights(&self) -> Matrix<'_> {
         Matrix::new(self.weight, self.output, self.taps())
     }
 
-    /// Rows of the output that are worked on at once.
+    /// The bands: ranges of output rows.
     fn bands(&self) -> impl Iterator<Item = Range<usize>> {
         let [height, width] = self.out_size();
         let rows = (BAND / (self.taps() * width)).clamp(1, height);
         (0..height.div_ceil(rows)).map(move |band| band * rows..((band + 1) * rows).min(height))
     }
 
-    /// Outputs along an axis whose `tap` lies within the picture, and where that of output 0 would
-    /// lie, the padding counted.
+    /// Outputs along an axis for which `tap` lies within the picture, and the position of the tap for output
+    /// 0, counted from the start of the padding.
     fn seen(&self, axis: usize, tap: usize) -> (Range<usize>, usize) {
         let (stride, padding) = (self.window.stride[axis], self.window.padding[axis]);
         let offset = tap * self.window.dilation[axis];
@@ -85,9 +104,9 @@ impl Conv2d<'_> {
         (first.min(end)..end, offset)
     }
 
-    /// Calls `run` with every run of numbers that a tap sees in a band: where it begins in the
-    /// columns, its columns, and where the first of them lies in the picture. What is not called for
-    /// lies outside the picture.
+    /// Calls `run` for each row of numbers that a tap sees in a band, without those in the padding. Its
+    /// arguments are the start of the output row in the unfolded band, the output columns that have numbers,
+    /// and the index of the first number in the picture.
     fn runs(&self, rows: &Range<usize>, mut run: impl FnMut(usize, Range<usize>, usize)) {
         let [height, width] = self.size;
         let out_width = self.out_size()[1];
@@ -113,13 +132,14 @@ impl Conv2d<'_> {
         }
     }
 
-    /// What the taps see of a band: a row a tap, a column an output.
+    /// Unfolds a band: one row for each tap, one column for each output.
     fn unfold(&self, picture: &[f32], rows: &Range<usize>, columns: &mut Vec<f32>) {
         columns.clear();
         columns.resize(self.taps() * rows.len() * self.out_size()[1], 0.0);
         let across = self.window.stride[1];
         self.runs(rows, |at, seen, from| {
             let to = &mut columns[at + seen.start..at + seen.end];
+            // Strides of 1 and 2 have faster loops of their own.
             match across {
                 1 => to.copy_from_slice(&picture[from..from + seen.len()]),
                 2 => {
@@ -136,7 +156,7 @@ impl Conv2d<'_> {
         });
     }
 
-    /// The way back: adds to the picture what stands in the columns.
+    /// The way back from [`Self::unfold`]: adds each column's numbers to the pixels that they come from.
     fn fold(&self, columns: &[f32], rows: &Range<usize>, picture: &mut [f32]) {
         let across = self.window.stride[1];
         self.runs(rows, |at, seen, from| {
@@ -177,7 +197,7 @@ impl Conv2d<'_> {
                 self.unfold(picture, &rows, &mut columns);
                 let seen = Matrix::new(&columns, self.taps(), rows.len() * width);
                 let out = &mut out[rows.start * width..];
-                product_into(out, plane, false, 1.0, [self.weights(), seen]);
+                product_into(out, Output::replace(plane), self.weights(), seen);
             }
             for (channel, bias) in out.chunks_exact_mut(plane).zip(bias.unwrap_or_default()) {
                 channel.iter_mut().for_each(|out| *out += bias);
@@ -186,27 +206,26 @@ impl Conv2d<'_> {
         out
     }
 
-    /// A band of a picture's gradient: a row a channel of the output.
+    /// A band of the gradient of an output picture: one row for each channel.
     fn band<'a>(&self, dout: &'a [f32], rows: &Range<usize>) -> Matrix<'a> {
         let width = self.out_size()[1];
         let band = &dout[rows.start * width..];
         Matrix::strided(band, self.output, rows.len() * width, self.plane())
     }
 
-    /// The gradients of the input and of the weight, those of the two that are wanted.
-    pub(super) fn gradients(&self, dout: &[f32], wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
+    /// The gradients of the input and of the weight, as far as they are wanted.
+    pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
         if let Some(winograd) = Winograd::of(*self) {
             return winograd.gradients(dout, wanted);
         }
-        let [x, weight] = wanted;
-        [
-            x.then(|| self.of_x(dout)),
-            weight.then(|| self.of_weight(dout)),
-        ]
+        ConvGradients {
+            x: wanted.x.then(|| self.x_gradient(dout)),
+            weight: wanted.weight.then(|| self.weight_gradient(dout)),
+        }
     }
 
     /// The gradient of the input.
-    fn of_x(&self, dout: &[f32]) -> Vec<f32> {
+    fn x_gradient(&self, dout: &[f32]) -> Vec<f32> {
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let mut dx = vec![0.0; self.x.len()];
         each_row(&mut dx, self.picture(), |index, dx| {
@@ -223,10 +242,10 @@ impl Conv2d<'_> {
     }
 
     /// The gradient of the weight.
-    fn of_weight(&self, dout: &[f32]) -> Vec<f32> {
+    fn weight_gradient(&self, dout: &[f32]) -> Vec<f32> {
         let (plane, width) = (self.plane(), self.out_size()[1]);
-        let parts = cut(self.batch, self.batch.clamp(1, PARTS)).into_par_iter();
-        let sums: Vec<Vec<f32>> = parts
+        let sums: Vec<Vec<f32>> = cut(self.batch, self.batch.clamp(1, SHARDS))
+            .into_par_iter()
             .map(|pictures| {
                 let mut sum = vec![0.0; self.weight.len()];
                 let mut columns = Vec::new();
@@ -236,28 +255,35 @@ impl Conv2d<'_> {
                     for rows in self.bands() {
                         self.unfold(picture, &rows, &mut columns);
                         let seen = Matrix::new(&columns, self.taps(), rows.len() * width);
-                        let factors = [self.band(dout, &rows), seen.transposed()];
-                        product_into(&mut sum, self.taps(), true, 1.0, factors);
+                        let output = Output::add(self.taps());
+                        product_into(&mut sum, output, self.band(dout, &rows), seen.transposed());
                     }
                 }
                 sum
             })
             .collect();
-        let mut sums = sums.into_iter();
-        let mut total = sums.next().unwrap_or_default();
-        for part in sums {
-            total.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-        }
-        total
+        add_in_order(sums)
     }
 
     /// The gradient of the bias.
-    pub(super) fn of_bias(&self, dout: &[f32]) -> Vec<f32> {
+    pub(super) fn bias_gradient(&self, dout: &[f32]) -> Vec<f32> {
         sum_planes(dout, self.plane(), self.output)
     }
 }
 
-/// Sums over every `channels`-th plane, in as many lanes as the widest vectors have.
+/// The sum of vectors of one length, added one after the other.
+pub(super) fn add_in_order(sums: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut sums = sums.into_iter();
+    let mut total = sums.next().unwrap_or_default();
+    for sum in sums {
+        for (total, x) in total.iter_mut().zip(sum) {
+            *total += x;
+        }
+    }
+    total
+}
+
+/// The sum of all planes of each channel. It has as many lanes as the widest vector registers.
 #[multiversion(targets = "simd")]
 fn sum_planes(dout: &[f32], plane: usize, channels: usize) -> Vec<f32> {
     let mut sums = vec![0.0; channels];

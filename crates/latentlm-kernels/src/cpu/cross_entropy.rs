@@ -10,7 +10,7 @@ use super::rows::each_row;
 #[inline(always)]
 fn total(logits: &[f32]) -> (f32, f32) {
     let most = largest(logits);
-    // Sixteen sums, so that the additions need not wait for each other.
+    // Sixteen sums, so that an addition does not wait for the one before it.
     let mut sums = [0.0; 16];
     let mut chunks = logits.chunks_exact(16);
     for chunk in &mut chunks {
@@ -22,12 +22,13 @@ fn total(logits: &[f32]) -> (f32, f32) {
     (most, sums.iter().sum::<f32>() + rest)
 }
 
-/// `-log softmax(logits)[answer]` of every row.
+/// `-log softmax(logits)[answer]` of each row.
 #[multiversion(targets = "simd")]
 pub(super) fn forward(logits: &[f32], answers: &[usize]) -> Vec<f32> {
     let width = logits.len() / answers.len().max(1);
     let mut out = vec![0.0; answers.len()];
-    // A row of results is one number, but one of logits is the work.
+    // Not `each_row`, which makes tasks by the numbers of the result: a row has one, but its work is a row of
+    // logits.
     out.par_iter_mut().enumerate().for_each(|(row, out)| {
         let logits = &logits[row * width..][..width];
         let (most, sum) = total(logits);
@@ -44,9 +45,9 @@ pub(super) fn backward(logits: &[f32], answers: &[usize], dout: &[f32]) -> Vec<f
     each_row(&mut gradient, width, |row, out| {
         let logits = &logits[row * width..][..width];
         let (most, sum) = total(logits);
-        let share = dout[row] / sum;
+        let scale = dout[row] / sum;
         for (out, x) in out.iter_mut().zip(logits) {
-            *out = exp(*x - most) * share;
+            *out = exp(*x - most) * scale;
         }
         out[answers[row]] -= dout[row];
     });

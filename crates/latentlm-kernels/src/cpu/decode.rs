@@ -1,41 +1,45 @@
-//! Attention of new positions over cached keys and values, which are written and read where they lie.
-//! Without a gradient: nobody trains through a cache.
+//! Attention of new positions over a KV cache. Keys and values are written and read within the cache, without
+//! copies of it. There is no gradient, because no training goes through a cache.
+
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::attention::{Rotation, Shape, Window, softmax, tiles, turn_heads};
+use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
 use super::backend::{contiguous, numbers, owned, sizes, tensor};
 use super::math::{self, sum_pairs};
-use super::matrix::{Matrix, product_into};
+use super::matrix::{Matrix, Output, product_into};
 use super::plain::{plain, wrapped};
 use crate::attention::{PackedHeads, Sight};
 
-/// Multiplications from which on a step is worth all threads.
+/// Smallest number of multiplications for which a step is worth all threads.
 const PARALLEL: usize = 512 * 1024;
 
-/// Values that are added up at once: so often fewer is the sum read and written.
+/// Value rows that are added in one pass over the sum, which is then read and written a quarter as often.
 const AT_ONCE: usize = 4;
 
-/// What a call is given beside the cache.
+/// Inputs of a call beside the cache.
 #[derive(Debug)]
 pub(crate) struct CachedInputs<'a> {
     /// `[batch, length, (heads + 2 kv_heads) head_dim]`
     pub(crate) packed: FlexTensor,
-    /// `[length, head_dim / 2]`
+    /// Cosines of the rotation, `[length, head_dim / 2]`.
     pub(crate) cos: FlexTensor,
+    /// Sines of the rotation, `[length, head_dim / 2]`.
     pub(crate) sin: FlexTensor,
+    /// Whether the rotation turns neighboring numbers, see [`Rotation`].
     pub(crate) interleaved: bool,
     pub(crate) heads: PackedHeads,
-    /// Positions that are cached.
+    /// Number of cached positions.
     pub(crate) start: usize,
-    /// Of each sequence; empty where there is none.
+    /// Number of padding positions of each sequence, `[batch]`; empty if there is no padding.
     pub(crate) padding: &'a [usize],
 }
 
-/// Mixed values `[batch, length, heads * head_dim]`, and the cache with the new keys and values.
+/// The result of attention, `[batch, length, heads * head_dim]`, and the cache with the new keys and values.
 pub(crate) fn cached_attention(
     inputs: &CachedInputs<'_>,
     cache: [Tensor<4>; 2],
@@ -43,7 +47,7 @@ pub(crate) fn cached_attention(
     let [packed, cos, sin] =
         [&inputs.packed, &inputs.cos, &inputs.sin].map(|x| contiguous(x.clone()));
     let [mut keys, mut values] =
-        cache.map(|x| owned(plain(x).expect("the caller has looked where the cache lies")));
+        cache.map(|x| owned(plain(x).expect("the caller checks that the cache is on the CPU")));
     let [batch, length, _] = sizes(&packed);
     let [cached, kv_heads, capacity, head_dim] = sizes(&keys);
     assert_eq!(cached, batch, "sequences of the cache and of the step");
@@ -65,29 +69,37 @@ pub(crate) fn cached_attention(
         capacity,
         padding: inputs.padding,
     };
-    let queries = step.enter([keys.storage_mut(), values.storage_mut()]);
-    let cache = [keys.storage(), values.storage()];
-    let mixed = match length {
-        1 => step.attend_once(&queries, cache),
-        _ => step.attend_many(&queries, cache),
+    let queries = step.write_cache(keys.storage_mut(), values.storage_mut());
+    let filled = Filled {
+        step,
+        queries: &queries,
+        keys: keys.storage(),
+        values: values.storage(),
+    };
+    let mixed = if length == 1 {
+        filled.attend_once()
+    } else {
+        filled.attend_many()
     };
     let mixed = tensor(mixed, [batch, length, step.shape.heads * head_dim]);
     (wrapped(mixed), [keys, values].map(wrapped))
 }
 
-/// [`CachedInputs`] as numbers; the shape's length is that of the new positions.
+/// [`CachedInputs`] as slices. The length in the shape is that of the new positions.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     packed: &'a [f32],
     rotation: Rotation<'a>,
     shape: Shape,
+    /// Number of cached positions.
     start: usize,
+    /// Positions that the cache has room for.
     capacity: usize,
     padding: &'a [usize],
 }
 
 impl Step<'_> {
-    /// Query heads of a key/value head.
+    /// Query heads that share a key/value head.
     fn group(&self) -> usize {
         self.shape.heads / self.shape.kv_heads
     }
@@ -97,13 +109,13 @@ impl Step<'_> {
         self.padding.get(sequence).copied().unwrap_or(0)
     }
 
-    /// Some positions of a key/value head, counted over all sequences, in the cache.
-    fn cached<'c>(&self, cache: &'c [f32], head: usize, [from, to]: [usize; 2]) -> &'c [f32] {
+    /// A range of positions of a key/value head in the cache. Heads are counted over all sequences.
+    fn cached<'c>(&self, cache: &'c [f32], head: usize, positions: Range<usize>) -> &'c [f32] {
         let (first, width) = (head * self.capacity, self.shape.head_dim);
-        &cache[(first + from) * width..(first + to) * width]
+        &cache[(first + positions.start) * width..(first + positions.end) * width]
     }
 
-    /// Whether several threads should share the work of all new positions.
+    /// Whether the work on all new positions is worth several threads.
     fn is_large(&self) -> bool {
         let Shape {
             batch,
@@ -115,8 +127,9 @@ impl Step<'_> {
         2 * batch * heads * length * (self.start + length) * head_dim >= PARALLEL
     }
 
-    /// Rotated queries, `[batch, length, heads * head_dim]`; keys and values go into the cache.
-    fn enter(&self, [keys, values]: [&mut [f32]; 2]) -> Vec<f32> {
+    /// Rotates queries and keys and writes keys and values into the cache. Returns the rotated queries,
+    /// `[batch, length, heads * head_dim]`.
+    fn write_cache(&self, keys: &mut [f32], values: &mut [f32]) -> Vec<f32> {
         let shape = self.shape;
         let width = shape.head_dim;
         let mut row = vec![0.0; (shape.heads + shape.kv_heads) * width];
@@ -139,22 +152,44 @@ impl Step<'_> {
         }
         queries
     }
+}
 
-    /// One new position a sequence.
-    fn attend_once(&self, queries: &[f32], [keys, values]: [&[f32]; 2]) -> Vec<f32> {
-        let width = self.group() * self.shape.head_dim;
-        let mut out = vec![0.0; queries.len()];
-        // Heads of all sequences: those of a group stand side by side in queries and results.
+/// A step after its keys and values were written into the cache.
+#[derive(Clone, Copy)]
+struct Filled<'a> {
+    step: Step<'a>,
+    /// Rotated queries, `[batch, length, heads * head_dim]`.
+    queries: &'a [f32],
+    /// `[batch, kv_heads, capacity, head_dim]`
+    keys: &'a [f32],
+    /// `[batch, kv_heads, capacity, head_dim]`
+    values: &'a [f32],
+}
+
+impl Filled<'_> {
+    /// Attention of one new position in each sequence.
+    fn attend_once(&self) -> Vec<f32> {
+        let step = self.step;
+        let Shape {
+            kv_heads, head_dim, ..
+        } = step.shape;
+        let width = step.group() * head_dim;
+        let mut out = vec![0.0; self.queries.len()];
+        // The query heads that share a key/value head are neighbors in queries and results.
         let attend = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
-            let padding = self.padding(head / self.shape.kv_heads);
-            let begin = if self.start < padding { 0 } else { padding };
-            let seen = [begin, self.start + 1];
-            let cache = [keys, values].map(|cache| self.cached(cache, head, seen));
-            let queries = &queries[head * width..][..width];
-            scores.resize(self.group() * (seen[1] - begin), 0.0);
-            attend_group(queries, cache, self.shape.head_dim, scores, out);
+            let padding = step.padding(head / kv_heads);
+            let begin = if step.start < padding { 0 } else { padding };
+            let seen = begin..step.start + 1;
+            scores.resize(step.group() * seen.len(), 0.0);
+            let group = Group {
+                queries: &self.queries[head * width..][..width],
+                keys: step.cached(self.keys, head, seen.clone()),
+                values: step.cached(self.values, head, seen),
+                head_dim,
+            };
+            attend_group(group, scores, out);
         };
-        if self.is_large() {
+        if step.is_large() {
             let heads = out.par_chunks_mut(width).enumerate();
             heads.for_each_init(Vec::new, attend);
         } else {
@@ -166,27 +201,27 @@ impl Step<'_> {
         out
     }
 
-    /// Several new positions, of which none sees those behind it.
-    fn attend_many(&self, queries: &[f32], cache: [&[f32]; 2]) -> Vec<f32> {
+    /// Attention of several new positions. None of them sees the positions behind it.
+    fn attend_many(&self) -> Vec<f32> {
         let Shape {
             batch,
             length,
             heads,
             head_dim,
             ..
-        } = self.shape;
-        // A head after the other first, so that each is a task of its own.
-        let mut mixed = vec![0.0; queries.len()];
-        let part = length * head_dim;
+        } = self.step.shape;
+        // The result of a head is contiguous at first, so that each head can be a task of its own.
+        let mut mixed = vec![0.0; self.queries.len()];
+        let size = length * head_dim;
         let attend = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
-            self.attend_head(queries, cache, head, (scores, out));
+            self.attend_head(head, scores, out);
         };
-        if self.is_large() {
-            let heads = mixed.par_chunks_mut(part).enumerate();
+        if self.step.is_large() {
+            let heads = mixed.par_chunks_mut(size).enumerate();
             heads.for_each_init(Vec::new, attend);
         } else {
             let mut scores = Vec::new();
-            for head in mixed.chunks_exact_mut(part).enumerate() {
+            for head in mixed.chunks_exact_mut(size).enumerate() {
                 attend(&mut scores, head);
             }
         }
@@ -201,58 +236,68 @@ impl Step<'_> {
         out
     }
 
-    /// One head, counted over all sequences, into `[length, head_dim]`.
-    fn attend_head(
-        &self,
-        queries: &[f32],
-        cache: [&[f32]; 2],
-        head: usize,
-        (scores, out): (&mut Vec<f32>, &mut [f32]),
-    ) {
+    /// Attention of one query head, counted over all sequences, into `out`, `[length, head_dim]`. `scores` is
+    /// memory that is reused.
+    fn attend_head(&self, head: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
+        let step = self.step;
         let Shape {
             length,
             heads,
             head_dim,
             ..
-        } = self.shape;
+        } = step.shape;
         let (sequence, width) = (head / heads, heads * head_dim);
         let at = sequence * length * width + head % heads * head_dim;
-        let queries = Matrix::strided(&queries[at..], length, head_dim, width);
-        let end = self.start + length;
-        let [keys, values] = cache.map(|cache| {
-            let rows = self.cached(cache, head / self.group(), [0, end]);
+        let queries = Matrix::strided(&self.queries[at..], length, head_dim, width);
+        let end = step.start + length;
+        let [keys, values] = [self.keys, self.values].map(|cache| {
+            let rows = step.cached(cache, head / step.group(), 0..end);
             Matrix::new(rows, end, head_dim)
         });
         for tile in tiles(Sight::causal(length)) {
-            let (rows, seen) = (tile.rows(), self.start + tile.width);
+            let (rows, seen) = (tile.rows(), step.start + tile.width);
             scores.resize(rows * seen, 0.0);
-            let queries = queries.part(tile.start..tile.end);
-            let keys = keys.part(0..seen).transposed();
-            product_into(scores, seen, false, self.shape.scale(), [queries, keys]);
-            let window = Window {
-                first: self.start + tile.start,
-                sight: Sight::causal(end),
-                padding: self.padding(sequence),
+            let queries = queries.row_range(tile.start..tile.end);
+            let keys = keys.row_range(0..seen).transposed();
+            let output = Output::replace(seen).scaled(step.shape.scale());
+            product_into(scores, output, queries, keys);
+            let mask = TileMask {
+                first: step.start + tile.start,
+                document: Sight::causal(end),
+                padding: step.padding(sequence),
             };
-            softmax(scores, seen, window);
+            softmax(scores, seen, mask);
             let p = Matrix::new(scores, rows, seen);
             let out = &mut out[tile.start * head_dim..tile.end * head_dim];
-            product_into(out, head_dim, false, 1.0, [p, values.part(0..seen)]);
+            product_into(out, Output::replace(head_dim), p, values.row_range(0..seen));
         }
     }
 }
 
-/// One query of each head of a group over the keys and values that it sees, `scores` being memory for
-/// as many numbers. Both are read once for all heads, and where they lie: a matrix product would copy
-/// all keys before it reads them once.
-#[multiversion(targets = "simd")]
-fn attend_group(
-    queries: &[f32],
-    [keys, values]: [&[f32]; 2],
+/// The query heads that share a key/value head, at one position, with the keys and values that they see.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    /// `[H / G, head_dim]`
+    queries: &'a [f32],
+    /// `[seen, head_dim]`
+    keys: &'a [f32],
+    /// `[seen, head_dim]`
+    values: &'a [f32],
     head_dim: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
+}
+
+/// Attention of a group into `out`, `[H / G, head_dim]`. `scores` is memory for `[H / G, seen]` numbers.
+///
+/// Keys and values are read once for all heads, and directly from the cache. A matrix product would copy
+/// all keys first, only to read the copy once.
+#[multiversion(targets = "simd")]
+fn attend_group(group: Group<'_>, scores: &mut [f32], out: &mut [f32]) {
+    let Group {
+        queries,
+        keys,
+        values,
+        head_dim,
+    } = group;
     let (seen, scale) = (keys.len() / head_dim, 1.0 / (head_dim as f32).sqrt());
     for (at, key) in keys.chunks_exact(head_dim).enumerate() {
         for (head, query) in queries.chunks_exact(head_dim).enumerate() {

@@ -3,7 +3,7 @@
 use super::rows::{each_row, sum_rows};
 use multiversion::multiversion;
 
-/// A convolution of every channel by itself; the input has `kernel - 1` frames more than the output.
+/// A convolution of each channel with its own filter. The input has `kernel - 1` frames more than the output.
 #[derive(Clone, Copy)]
 pub(super) struct Depthwise<'a> {
     /// `[batch, length, channels]`
@@ -11,8 +11,10 @@ pub(super) struct Depthwise<'a> {
     /// `[channels, kernel]`
     pub(super) weight: &'a [f32],
     pub(super) batch: usize,
+    /// Frames of the input.
     pub(super) length: usize,
     pub(super) channels: usize,
+    /// Taps of the filter.
     pub(super) kernel: usize,
 }
 
@@ -22,7 +24,7 @@ impl Depthwise<'_> {
         self.length + 1 - self.kernel
     }
 
-    /// The weights tap by tap, so that channels lie side by side.
+    /// The weights as `[kernel, channels]`, in the order of the channels of a frame.
     fn taps(&self) -> Vec<f32> {
         let mut taps = vec![0.0; self.weight.len()];
         for (channel, weights) in self.weight.chunks_exact(self.kernel).enumerate() {
@@ -33,12 +35,13 @@ impl Depthwise<'_> {
         taps
     }
 
-    /// The input frame under the first tap of an output row, rows counted over the batch.
+    /// The input frame of the first tap for an output frame. Both are counted over the batch.
     fn first(&self, row: usize) -> usize {
         let (batch, frame) = (row / self.frames(), row % self.frames());
         batch * self.length + frame
     }
 
+    /// The numbers of an input frame.
     fn frame(&self, index: usize) -> &[f32] {
         &self.x[index * self.channels..][..self.channels]
     }
@@ -51,9 +54,9 @@ impl Depthwise<'_> {
     /// Gradients of input, weight and bias.
     pub(super) fn backward(&self, dout: &[f32]) -> [Vec<f32>; 3] {
         [
-            of_x(*self, dout),
-            of_weight(*self, dout),
-            of_bias(*self, dout),
+            x_gradient(*self, dout),
+            weight_gradient(*self, dout),
+            bias_gradient(*self, dout),
         ]
     }
 }
@@ -77,13 +80,13 @@ fn forward(convolution: Depthwise<'_>, bias: &[f32]) -> Vec<f32> {
 }
 
 #[multiversion(targets = "simd")]
-fn of_x(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+fn x_gradient(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
     let taps = convolution.taps();
     let frames = convolution.frames();
     let mut dx = vec![0.0; convolution.x.len()];
     each_row(&mut dx, convolution.channels, |row, dx| {
         let (batch, at) = (row / convolution.length, row % convolution.length);
-        // The output frames that have seen this one, each through another tap.
+        // The output frames that this input frame goes into, each by another tap.
         for tap in (at + 1).saturating_sub(frames)..convolution.kernel.min(at + 1) {
             let frame = batch * frames + at - tap;
             let dout = &dout[frame * convolution.channels..];
@@ -97,7 +100,7 @@ fn of_x(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
 }
 
 #[multiversion(targets = "simd")]
-fn of_weight(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+fn weight_gradient(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
     let rows = convolution.batch * convolution.frames();
     let width = convolution.weight.len();
     let taps = sum_rows(rows, width, |row, sum| {
@@ -120,7 +123,7 @@ fn of_weight(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
 }
 
 #[multiversion(targets = "simd")]
-fn of_bias(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
+fn bias_gradient(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
     sum_rows(
         convolution.batch * convolution.frames(),
         convolution.channels,

@@ -1,4 +1,4 @@
-//! The operations within Burn's autodiff graph: what each keeps and what it hands back.
+//! The kernels in Burn's autodiff graph: what each operation keeps, and its gradients.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -10,7 +10,8 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 
 use super::activation;
 use super::attention;
-use super::backend::{CpuKernels, Optional, contiguous, numbers, sizes, tensor, weight_alone};
+use super::backend::{CpuKernels, Optional, contiguous, numbers, sizes, tensor, weighted_norm};
+use super::conv2d::Wanted;
 use super::cross_entropy;
 use super::group_norm;
 use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
@@ -18,13 +19,13 @@ use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm;
 use super::rows::sum_rows;
-use super::swiglu::BlockGradients;
+use super::swiglu::Kept;
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
 use crate::conv2d::Window;
 use crate::optimizer::AdamWStep;
 
-/// Hands a gradient to an input, if that wants one.
+/// Registers the gradient of an input, if the input needs one.
 macro_rules! register {
     ($grads:expr, $parent:expr, $gradient:expr) => {
         if let Some(node) = $parent {
@@ -89,7 +90,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         down: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        // An absent input is stood for by the node of `x`, to which nothing is then handed for it.
+        // The graph wants a node for each input. Absent inputs have that of `x` and register no gradient.
         let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
         let optional = |tensor: &Option<FloatTensor<Self>>| match tensor {
             Some(tensor) => tensor.node(),
@@ -103,21 +104,29 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
             up.node(),
             down.node(),
         ];
-        let inputs = BlockInputs::new(
-            x.into_primitive(),
-            norm_weight.map(|tensor| tensor.into_primitive()),
-            modulation.map(|tensor| tensor.into_primitive()),
-            [gate, up, down].map(|tensor| tensor.into_primitive()),
+        let inputs = BlockInputs {
+            x: x.into_primitive(),
+            norm_weight: norm_weight.map(|tensor| tensor.into_primitive()),
+            modulation: modulation.map(|tensor| tensor.into_primitive()),
+            gate: gate.into_primitive(),
+            up: up.into_primitive(),
+            down: down.into_primitive(),
             epsilon,
-        );
+        };
+        let inputs = inputs.contiguous();
         let found = inputs.block().forward();
         let out = inputs.like_x(found.out);
         let flat = |values: Vec<f32>| {
             let len = values.len();
             tensor(values, [len])
         };
-        let kept = [found.a, found.b, found.y].map(flat);
-        record::<_, C, 6>(BlockStep, nodes, BlockState { inputs, kept }, out)
+        let state = BlockState {
+            inputs,
+            a: flat(found.a),
+            b: flat(found.b),
+            y: flat(found.y),
+        };
+        record::<_, C, 6>(BlockStep, nodes, state, out)
     }
 
     fn kernel_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self> {
@@ -147,7 +156,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         record::<_, C, 1>(CrossEntropyStep, [node], (logits, answers), out)
     }
 
-    // An optimizer works on what is behind the graph; its results begin a new one.
+    // The optimizer works on tensors without a graph; its results start a new graph.
 
     fn kernel_adamw(
         parameter: FloatTensor<Self>,
@@ -181,7 +190,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
-        let inputs = DepthwiseInputs::new([x, weight].map(|tensor| tensor.into_primitive()));
+        let inputs = DepthwiseInputs::new(x.into_primitive(), weight.into_primitive());
         let y = inputs.forward(contiguous(bias.into_primitive()));
         record::<_, C, 3>(DepthwiseStep, nodes, inputs, y)
     }
@@ -192,10 +201,9 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         bias: Optional<Self>,
         window: Window,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node()];
-        let tensors = [x, weight].map(|tensor| tensor.into_primitive());
-        let inputs = Conv2dInputs::new(tensors, window);
-        let [x_node, weight_node] = nodes;
+        let (x, x_node) = x.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let inputs = Conv2dInputs::new(x, weight, window);
         match bias.into_option() {
             Some(bias) => {
                 let (bias, node) = bias.into_parts();
@@ -230,14 +238,14 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
-        let inputs = GroupNormInputs::new([x, weight], groups, epsilon);
+        let inputs = GroupNormInputs::new(x, weight, groups, epsilon);
         let y = group_norm::forward(inputs.norm(), numbers(&contiguous(bias)));
         let y = tensor(y, inputs.x.shape());
         record::<_, C, 3>(GroupNormStep, nodes, inputs, y)
     }
 }
 
-/// Puts an operation's result into the graph, with what its backward step needs.
+/// Adds the result of an operation to the graph, with the state that its backward step needs.
 fn record<S, C, const N: usize>(
     step: S,
     nodes: [NodeGuard; N],
@@ -305,15 +313,11 @@ impl<const N: usize> Backward<Flex, N> for NormStep {
         let (x, weight, epsilon) = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
         let [rows, width] = sizes(&x);
-        let affine = weight_alone(&weight);
-        let (x, dy) = (numbers(&x), numbers(&gradient));
-        let found = norm::backward(x, width, epsilon as f32, affine, dy, None);
+        let norm = weighted_norm(&x, &weight, epsilon);
+        let found = norm::backward(norm, numbers(&gradient), None);
         let mut parents = ops.parents.into_iter();
-        register!(
-            grads,
-            parents.next().flatten(),
-            tensor(found.x, [rows, width])
-        );
+        let dx = tensor(found.x, [rows, width]);
+        register!(grads, parents.next().flatten(), dx);
         if let Some(weight) = found.weight {
             register!(grads, parents.next().flatten(), tensor(weight, [width]));
         }
@@ -326,36 +330,32 @@ struct BlockStep;
 #[derive(Debug, Clone)]
 struct BlockState {
     inputs: BlockInputs,
-    /// `a`, `b` and `y` of the forward pass.
-    kept: [FlexTensor; 3],
+    /// Numbers of `swiglu::Found`, from the forward pass.
+    a: FlexTensor,
+    b: FlexTensor,
+    y: FlexTensor,
 }
 
 impl Backward<Flex, 6> for BlockStep {
     type State = BlockState;
 
     fn backward(self, ops: Ops<BlockState, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let BlockState { inputs, kept } = ops.state;
+        let BlockState { inputs, a, b, y } = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let kept = kept.each_ref().map(numbers);
-        let BlockGradients {
-            x,
-            norm_weight,
-            modulation,
-            gate,
-            up,
-            down,
-        } = inputs.block().backward(numbers(&gradient), kept);
+        let [a, b, y] = [&a, &b, &y].map(numbers);
+        let kept = Kept { a, b, y };
+        let found = inputs.block().backward(numbers(&gradient), kept);
         let [for_x, for_norm, for_modulation, for_gate, for_up, for_down] = ops.parents;
-        register!(grads, for_x, inputs.like_x(x));
-        if let (Some(values), Some(like)) = (norm_weight, &inputs.norm_weight) {
+        register!(grads, for_x, inputs.like_x(found.x));
+        if let (Some(values), Some(like)) = (found.norm_weight, &inputs.norm_weight) {
             register!(grads, for_norm, tensor(values, like.shape()));
         }
-        if let (Some(values), Some(like)) = (modulation, &inputs.modulation) {
+        if let (Some(values), Some(like)) = (found.modulation, &inputs.modulation) {
             register!(grads, for_modulation, tensor(values, like.shape()));
         }
-        register!(grads, for_gate, tensor(gate, inputs.gate.shape()));
-        register!(grads, for_up, tensor(up, inputs.up.shape()));
-        register!(grads, for_down, tensor(down, inputs.down.shape()));
+        register!(grads, for_gate, tensor(found.gate, inputs.gate.shape()));
+        register!(grads, for_up, tensor(found.up, inputs.up.shape()));
+        register!(grads, for_down, tensor(found.down, inputs.down.shape()));
     }
 }
 
@@ -383,9 +383,7 @@ impl Backward<Flex, 1> for AttentionStep {
     fn backward(self, ops: Ops<AttentionInputs, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let inputs = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let packed = numbers(&inputs.packed);
-        let layout = (inputs.shape(), inputs.documents());
-        let dx = attention::backward(packed, inputs.rotation(), layout, numbers(&gradient));
+        let dx = attention::backward(inputs.attention(), numbers(&gradient));
         let [parent] = ops.parents;
         register!(grads, parent, tensor(dx, inputs.packed.shape()));
     }
@@ -435,16 +433,21 @@ impl<const N: usize> Backward<Flex, N> for Conv2dStep {
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
         let (convolution, dout) = (inputs.convolution(), numbers(&gradient));
         let mut parents = ops.parents.into_iter();
-        let [x, weight] = [(); 2].map(|()| parents.next().flatten());
-        let [dx, dw] = convolution.gradients(dout, [x.is_some(), weight.is_some()]);
-        if let (Some(node), Some(dx)) = (x, dx) {
+        let x = parents.next().flatten();
+        let weight = parents.next().flatten();
+        let wanted = Wanted {
+            x: x.is_some(),
+            weight: weight.is_some(),
+        };
+        let found = convolution.gradients(dout, wanted);
+        if let (Some(node), Some(dx)) = (x, found.x) {
             grads.register::<Flex>(node.id, tensor(dx, inputs.x.shape()));
         }
-        if let (Some(node), Some(dw)) = (weight, dw) {
+        if let (Some(node), Some(dw)) = (weight, found.weight) {
             grads.register::<Flex>(node.id, tensor(dw, inputs.weight.shape()));
         }
         if let Some(node) = parents.next().flatten() {
-            let db = tensor(convolution.of_bias(dout), [convolution.output]);
+            let db = tensor(convolution.bias_gradient(dout), [convolution.output]);
             grads.register::<Flex>(node.id, db);
         }
     }

@@ -6,48 +6,52 @@ use rayon::prelude::*;
 use super::layer_norm::moments;
 use super::math::sum_pairs;
 
-/// A normalization and its input, `[batch, channels, plane]`, all groups alike.
+/// A normalization and its input.
 #[derive(Clone, Copy)]
 pub(super) struct GroupNorm<'a> {
+    /// `[batch, channels, plane]`
     pub(super) x: &'a [f32],
     pub(super) channels: usize,
-    /// Numbers of a channel of a picture.
+    /// Pixels of a picture.
     pub(super) plane: usize,
     pub(super) groups: usize,
     pub(super) epsilon: f32,
-    /// A number a channel.
+    /// `[channels]`
     pub(super) weight: &'a [f32],
 }
 
 impl<'a> GroupNorm<'a> {
-    /// Channels of a group.
+    /// Channels in a group.
     fn width(&self) -> usize {
         self.channels / self.groups
     }
 
-    /// Numbers of a group of a picture.
+    /// Numbers in one group of one picture.
     fn slab(&self) -> usize {
         self.width() * self.plane
     }
 
-    /// A group's numbers among all, and its weights among those of the channels.
-    fn group(&self, index: usize, of: &'a [f32], per_channel: &'a [f32]) -> [&'a [f32]; 2] {
+    /// The numbers of a group in `x` or an array of its shape. Groups are counted over all pictures.
+    fn group(&self, index: usize, numbers: &'a [f32]) -> &'a [f32] {
+        &numbers[index * self.slab()..][..self.slab()]
+    }
+
+    /// The numbers of a group in an array of one number for each channel.
+    fn group_channels(&self, index: usize, numbers: &'a [f32]) -> &'a [f32] {
         let first = index % self.groups * self.width();
-        [
-            &of[index * self.slab()..][..self.slab()],
-            &per_channel[first..][..self.width()],
-        ]
+        &numbers[first..][..self.width()]
     }
 }
 
-/// Normalized groups, times the weight plus the bias of each channel.
+/// Normalized groups, times the weight, plus the bias of each channel.
 #[multiversion(targets = "simd")]
 pub(super) fn forward(norm: GroupNorm<'_>, bias: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; norm.x.len()];
-    let slabs = out.par_chunks_mut(norm.slab()).enumerate();
-    slabs.for_each(|(index, out)| {
-        let [x, weight] = norm.group(index, norm.x, norm.weight);
-        let [_, bias] = norm.group(index, norm.x, bias);
+    let groups = out.par_chunks_mut(norm.slab()).enumerate();
+    groups.for_each(|(index, out)| {
+        let x = norm.group(index, norm.x);
+        let weight = norm.group_channels(index, norm.weight);
+        let bias = norm.group_channels(index, bias);
         let (mean, inverse) = moments(x, norm.epsilon);
         let planes = out
             .chunks_exact_mut(norm.plane)
@@ -66,24 +70,25 @@ pub(super) fn forward(norm: GroupNorm<'_>, bias: &[f32]) -> Vec<f32> {
 #[multiversion(targets = "simd")]
 pub(super) fn backward(norm: GroupNorm<'_>, dout: &[f32]) -> [Vec<f32>; 3] {
     let mut dx = vec![0.0; norm.x.len()];
-    let slabs = dx.par_chunks_mut(norm.slab()).enumerate();
-    // Of each channel of a group the sums of `dout` and of `dout` times what was normalized.
-    let sums = slabs.map(|(index, dx)| {
-        let [x, weight] = norm.group(index, norm.x, norm.weight);
-        let [dout, _] = norm.group(index, dout, norm.weight);
+    let groups = dx.par_chunks_mut(norm.slab()).enumerate();
+    // For each channel of each group: the sum of `dout`, and the sum of `dout` times the normalized `x`.
+    let sums = groups.map(|(index, dx)| {
+        let x = norm.group(index, norm.x);
+        let weight = norm.group_channels(index, norm.weight);
+        let dout = norm.group(index, dout);
         let (mean, inverse) = moments(x, norm.epsilon);
         let planes = x
             .chunks_exact(norm.plane)
             .zip(dout.chunks_exact(norm.plane));
-        let sums = planes.clone().map(|(x, dout)| {
+        let mut sums = Vec::with_capacity(weight.len());
+        for (x, dout) in planes.clone() {
             let along = sum_pairs(dout, x, |dout, x| dout * (x - mean)) * inverse;
-            [sum_pairs(dout, dout, |dout, _| dout), along]
-        });
-        let sums: Vec<[f32; 2]> = sums.collect();
-        let share = 1.0 / norm.slab() as f32;
+            sums.push([sum_pairs(dout, dout, |dout, _| dout), along]);
+        }
+        let inverse_size = 1.0 / norm.slab() as f32;
         let weighted = |which: usize| {
             let pairs = sums.iter().zip(weight);
-            pairs.map(|(sum, weight)| sum[which] * weight).sum::<f32>() * share
+            pairs.map(|(sum, weight)| sum[which] * weight).sum::<f32>() * inverse_size
         };
         let (level, along) = (weighted(0), weighted(1) * inverse);
         let planes = planes.zip(dx.chunks_exact_mut(norm.plane));
@@ -95,14 +100,14 @@ pub(super) fn backward(norm: GroupNorm<'_>, dout: &[f32]) -> [Vec<f32>; 3] {
         sums
     });
     let sums: Vec<Vec<[f32; 2]>> = sums.collect();
-    let mut of_weight = vec![0.0; norm.channels];
-    let mut of_bias = vec![0.0; norm.channels];
+    let mut dweight = vec![0.0; norm.channels];
+    let mut dbias = vec![0.0; norm.channels];
     for picture in sums.chunks(norm.groups) {
-        let affine = of_weight.iter_mut().zip(&mut of_bias);
+        let affine = dweight.iter_mut().zip(&mut dbias);
         for ((weight, bias), [sum, along]) in affine.zip(picture.iter().flatten()) {
             *weight += along;
             *bias += sum;
         }
     }
-    [dx, of_weight, of_bias]
+    [dx, dweight, dbias]
 }

@@ -1,5 +1,5 @@
-//! The sampling loop of a diffusion head: some latents go through all steps of a solver in memory that
-//! is taken once. Latents do not depend on each other, so each thread has its own to the end.
+//! The sampling loop of a diffusion head. A block of latents goes through all solver steps in memory that is
+//! allocated once. Latents do not depend on each other, so each thread takes its own through all steps.
 
 use std::ops::Range;
 
@@ -16,23 +16,24 @@ use super::weight::{Scratch, Weight};
 use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_PART, cut};
 
-/// Rows that go through the layers together; a guided latent has two.
+/// Most rows that go through the layers together. A latent with guidance has two rows.
 ///
-/// gemm 0.19 turns a product with rows of results around: the weights, `[in, out]`, become its left
-/// side and lie there as it wants them. Still it copies its left side before it multiplies, at every
-/// product anew (1.5 MB for 256 x 1536 weights), if the right one has more columns than 8 (its
-/// `get_lhs_packing_threshold_single_thread`) times the 6 that its kernels take at once, with AVX-512
-/// as with FMA. With up to 48 rows weights are read where they lie, and 48 leaves no kernel half empty.
+/// gemm 0.19 transposes a product whose result is stored row by row: the weights, `[in, out]`, become its
+/// left factor, whose layout suits it. It still copies ("packs") the left factor before each product
+/// (1.5 MB for 256 x 1536 weights) if the right factor has more than 48 columns: 8 (its
+/// `get_lhs_packing_threshold_single_thread`) times the 6 columns of its kernels, both with AVX-512 and with
+/// FMA. Up to 48 rows it reads the weights in place, and 48 is a multiple of 6, so that kernels are full.
 const ROWS: usize = 48;
 
-/// Memory of the modulations that are worked out at once: half of a usual second cache, so that they
-/// are still there when the layers ask for them. More steps at once make larger products of few rows.
+/// Most memory for modulations that are computed ahead: half of a usual second-level cache, so that they are
+/// still cached when the layers read them. Computing several steps together makes products of more rows.
 const MODULATION_BYTES: usize = 512 << 10;
 
-/// Takes all steps, if everything lies where this can be done.
+/// Runs all solver steps, if the kernel supports the tensors and the precision.
 pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>> {
-    let [noise, condition, timesteps] = [&run.noise, &run.condition, &run.timesteps].map(flat);
-    let (noise, condition, timesteps) = (noise?, condition?, timesteps?);
+    let noise = flat(&run.noise)?;
+    let condition = flat(&run.condition)?;
+    let timesteps = flat(&run.timesteps)?;
     let [latents, _] = sizes(&noise);
     let head = Head::new(head, run.precision, rayon::current_num_threads() == 1)?;
     let run = Run {
@@ -47,11 +48,12 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     Some(wrapped(tensor(sampled, [latents, head.latent()])))
 }
 
+/// The tensor in contiguous memory, if it is a plain tensor of the CPU backend.
 fn flat<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
     plain(x.clone()).map(contiguous)
 }
 
-/// The same of a tensor that need not be there.
+/// [`flat`] for an optional tensor.
 fn flat_option(x: &Option<Tensor<1>>) -> Option<Option<FlexTensor>> {
     match x {
         Some(x) => flat(x).map(Some),
@@ -60,11 +62,13 @@ fn flat_option(x: &Option<Tensor<1>>) -> Option<Option<FlexTensor>> {
 }
 
 struct Layer {
+    /// Weight of the norm, `[width]`.
     norm: Option<FlexTensor>,
     /// `[width, 3 width]`
     modulation: Weight,
     /// `[width, inner]`
     gate: Weight,
+    /// `[width, inner]`
     up: Weight,
     /// `[inner, width]`
     down: Weight,
@@ -85,6 +89,7 @@ impl Layer {
         })
     }
 
+    /// Width between the projections of the block.
     fn inner(&self) -> usize {
         self.gate.sizes()[1]
     }
@@ -93,6 +98,7 @@ impl Layer {
 struct Head {
     /// `[latent, width]`
     input: Weight,
+    /// Bias of the input projection, `[width]`.
     bias: Option<FlexTensor>,
     layers: Vec<Layer>,
     /// `[width, 2 width]`
@@ -105,13 +111,14 @@ struct Head {
 impl Head {
     fn new(head: &SampledHead, precision: HeadPrecision, alone: bool) -> Option<Self> {
         let weight = |x| Weight::new(x, precision, alone);
-        let layers = head.layers.iter();
-        let layers = layers.map(|layer| Layer::new(layer, precision, alone));
-        let layers: Option<_> = layers.collect();
+        let mut layers = Vec::with_capacity(head.layers.len());
+        for layer in &head.layers {
+            layers.push(Layer::new(layer, precision, alone)?);
+        }
         Some(Self {
             input: weight(&head.input)?,
             bias: flat_option(&head.input_bias)?,
-            layers: layers?,
+            layers,
             modulation: weight(&head.modulation)?,
             output: weight(&head.output)?,
             epsilon: head.epsilon as f32,
@@ -127,23 +134,23 @@ impl Head {
     }
 }
 
-/// What all latents share.
+/// Inputs of a run that are the same for all blocks.
 struct Run<'a> {
-    /// `[halves * latents, width]`
+    /// `[halves * latents, width]`: the conditions, and with guidance the null conditions behind them.
     conditions: &'a [f32],
     /// `[steps, width]`
     timesteps: &'a [f32],
     steps: &'a [LinearStep],
+    /// Scale of guidance, if it is used.
     guidance: Option<f32>,
+    /// Number of latents.
     latents: usize,
 }
 
 impl Run<'_> {
+    /// Rows of a latent: two with guidance, the second for the null condition.
     fn halves(&self) -> usize {
-        match self.guidance {
-            Some(_) => 2,
-            None => 1,
-        }
+        if self.guidance.is_some() { 2 } else { 1 }
     }
 
     fn check(&self, width: usize) {
@@ -154,7 +161,7 @@ impl Run<'_> {
     }
 }
 
-/// The latents `[latents, latent]` after all steps from `noise`.
+/// The latents after all steps, `[latents, latent]`. They start from `noise`.
 fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
     let mut out = noise.to_vec();
     if run.latents == 0 {
@@ -162,15 +169,15 @@ fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
     }
     let mut blocks = blocks(run.latents, run.halves());
     if blocks.len() == 1 {
-        // Products are then shared out where they are large enough.
+        // No other thread has a block: large products may use all threads.
         let mut work = Work::new(head, run, blocks.remove(0), false);
         work.run(head, run, &mut out);
         return out;
     }
     let (mut rest, mut tasks) = (&mut out[..], Vec::with_capacity(blocks.len()));
     for block in blocks {
-        let (part, others) = rest.split_at_mut(block.len() * head.latent());
-        tasks.push((block, part));
+        let (first, others) = rest.split_at_mut(block.len() * head.latent());
+        tasks.push((block, first));
         rest = others;
     }
     tasks.into_par_iter().for_each(|(block, x)| {
@@ -179,42 +186,46 @@ fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Latents that go together: as few blocks as [`ROWS`] allows, but one for each thread that then has
-/// enough to do.
+/// Cuts the latents into blocks: as few as [`ROWS`] allows, but a multiple of the number of threads if there
+/// are more blocks than threads, and one for each thread if that leaves enough latents for each.
 fn blocks(latents: usize, halves: usize) -> Vec<Range<usize>> {
     let threads = rayon::current_num_threads();
     let needed = latents.div_ceil(ROWS / halves);
-    let count = match needed > threads {
-        true => needed.next_multiple_of(threads),
-        false => needed.max(threads.min(latents / ROWS_A_PART)),
+    let count = if needed > threads {
+        needed.next_multiple_of(threads)
+    } else {
+        needed.max(threads.min(latents / ROWS_A_PART))
     };
     cut(latents, count)
 }
 
-/// Some latents on their way, and the memory for it.
+/// A block of latents and the memory for its steps.
 struct Work {
+    /// The block's latents among those of the run.
     latents: Range<usize>,
-    /// Of all halves.
+    /// Rows of the block: its latents, twice with guidance.
     rows: usize,
-    /// Whether other threads have latents of their own.
+    /// Whether products stay on this thread, because other threads have blocks of their own.
     alone: bool,
-    /// Steps whose modulations are worked out at once.
+    /// Steps whose modulations are computed together.
     at_once: usize,
-    /// `[at_once * rows, width]`
+    /// SiLU of condition and timestep embedding, `[at_once * rows, width]`.
     conditions: Vec<f32>,
-    /// Of each layer, `[at_once * rows, 3 width]`.
+    /// Modulation of each layer, `[at_once * rows, 3 width]`.
     modulations: Vec<Vec<f32>>,
-    /// Of the last norm, `[at_once * rows, 2 width]`.
+    /// Modulation of the last norm, `[at_once * rows, 2 width]`.
     last: Vec<f32>,
-    /// `[rows, width]`
+    /// Hidden state, `[rows, width]`.
     hidden: Vec<f32>,
+    /// Normalized hidden state, then the output of the layer's block, `[rows, width]`.
     normal: Vec<f32>,
     /// `[rows, inner]`
     gate: Vec<f32>,
+    /// `[rows, inner]`
     up: Vec<f32>,
-    /// `[rows, latent]`
+    /// Prediction of the head, `[rows, latent]`.
     prediction: Vec<f32>,
-    /// The last step's estimate, `[latents, latent]`.
+    /// Clean estimate of the step before, `[latents, latent]`.
     clean: Vec<f32>,
     scratch: Scratch,
 }
@@ -223,6 +234,7 @@ impl Work {
     fn new(head: &Head, run: &Run<'_>, latents: Range<usize>, alone: bool) -> Self {
         let (width, rows) = (head.width(), run.halves() * latents.len());
         let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
+        // At least one step is computed, even if its modulations take more memory.
         let at_once = (ROWS / rows).min(MODULATION_BYTES / (rows * row_bytes));
         let at_once = at_once.min(run.steps.len()).max(1);
         let inner = head.layers.iter().map(Layer::inner).max();
@@ -246,7 +258,7 @@ impl Work {
         }
     }
 
-    /// Takes `x`, `[latents, latent]`, through all steps.
+    /// Runs all solver steps on `x`, `[latents, latent]`.
     fn run(&mut self, head: &Head, run: &Run<'_>, x: &mut [f32]) {
         let mut start = 0;
         for steps in run.steps.chunks(self.at_once) {
@@ -262,16 +274,16 @@ impl Work {
         }
     }
 
-    /// Works out the modulations of some steps.
+    /// Computes the modulations of a range of steps.
     fn modulate(&mut self, head: &Head, run: &Run<'_>, steps: Range<usize>) {
         let (width, rows) = (head.width(), steps.len() * self.rows);
-        let part = self.latents.len() * width;
-        let mut parts = self.conditions.chunks_exact_mut(part);
+        let size = self.latents.len() * width;
+        let mut outs = self.conditions.chunks_exact_mut(size);
         let timesteps = &run.timesteps[steps.start * width..steps.end * width];
         for timestep in timesteps.chunks_exact(width) {
-            for (half, out) in (0..run.halves()).zip(&mut parts) {
+            for (half, out) in (0..run.halves()).zip(&mut outs) {
                 let at = (half * run.latents + self.latents.start) * width;
-                activated_sums(out, &run.conditions[at..at + part], timestep);
+                activated_sums(out, &run.conditions[at..at + size], timestep);
             }
         }
         let (conditions, scratch) = (&self.conditions[..rows * width], &mut self.scratch);
@@ -285,11 +297,11 @@ impl Work {
         weight.product_over(out, conditions, scratch, self.alone);
     }
 
-    /// What the head predicts for `x` at one of the steps whose modulations are there.
+    /// The prediction of the head for `x`. `step` counts among those of the last [`Self::modulate`].
     fn predict(&mut self, head: &Head, x: &[f32], step: usize) {
         let (rows, width, alone) = (self.rows, head.width(), self.alone);
         let scratch = &mut self.scratch;
-        // Both halves begin with the same latents.
+        // With guidance both halves start from the same latents, so the input projection runs once.
         let (first, second) = self.hidden.split_at_mut(self.latents.len() * width);
         head.input.product_over(first, x, scratch, alone);
         if let Some(bias) = &head.bias {
@@ -326,7 +338,7 @@ impl Work {
     }
 }
 
-/// `silu(row + timestep)` of all rows.
+/// `silu(row + timestep)` for each row.
 #[multiversion(targets = "simd")]
 fn activated_sums(out: &mut [f32], rows: &[f32], timestep: &[f32]) {
     let width = timestep.len();
@@ -338,7 +350,7 @@ fn activated_sums(out: &mut [f32], rows: &[f32], timestep: &[f32]) {
     }
 }
 
-/// Adds a bias to all rows.
+/// Adds a bias to each row.
 #[multiversion(targets = "simd")]
 fn add_bias(rows: &mut [f32], bias: &[f32]) {
     for row in rows.chunks_exact_mut(bias.len()) {
@@ -357,7 +369,7 @@ fn normalized(out: &mut [f32], x: &[f32], width: usize, epsilon: f32, affine: Af
     }
 }
 
-/// `silu(gate) * up`, in the place of `gate`.
+/// Replaces `gate` by `silu(gate) * up`.
 #[multiversion(targets = "simd")]
 fn activate(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gate.iter_mut().zip(up) {
@@ -365,7 +377,7 @@ fn activate(gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// Adds rows times their gates, the third part of the modulation.
+/// Adds each row times its gate, the last third of a row of the modulation.
 #[multiversion(targets = "simd")]
 fn add_gated(hidden: &mut [f32], rows: &[f32], width: usize, affine: Affine<'_>) {
     let modulation = affine.modulation.unwrap_or_default();
@@ -379,7 +391,8 @@ fn add_gated(hidden: &mut [f32], rows: &[f32], width: usize, affine: Affine<'_>)
     }
 }
 
-/// The first half becomes `null + scale * (cond - null)`, the second being the null's.
+/// Classifier-free guidance: the first half becomes `null + scale * (cond - null)`. The second half holds the
+/// predictions for the null condition.
 #[multiversion(targets = "simd")]
 fn guide(predictions: &mut [f32], scale: f32) {
     let (cond, null) = predictions.split_at_mut(predictions.len() / 2);
@@ -388,7 +401,7 @@ fn guide(predictions: &mut [f32], scale: f32) {
     }
 }
 
-/// One step of the solver; `clean` is the last step's estimate and becomes this one's.
+/// One step of the solver. `clean` is the clean estimate of the step before and becomes that of this step.
 #[multiversion(targets = "simd")]
 fn advance(x: &mut [f32], prediction: &[f32], clean: &mut [f32], step: LinearStep) {
     for ((x, last), prediction) in x.iter_mut().zip(clean).zip(prediction) {

@@ -1,46 +1,40 @@
-//! What a kernel works on, contiguous, and what its gradient needs of it later.
+//! Contiguous inputs of kernels. The autodiff graph keeps them for the gradient.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::attention::{self, Rotation};
+use super::attention::{self, Attention, Rotation};
 use super::backend::{contiguous, numbers, sizes, tensor};
 use super::conv2d::Conv2d;
 use super::depthwise::Depthwise;
 use super::group_norm::GroupNorm;
 use super::swiglu::Block;
-use crate::attention::{HeadLayout, Sight};
+use crate::attention::HeadLayout;
 use crate::conv2d::Window;
 
-/// Inputs of a feed-forward block, contiguous.
+/// Inputs of a feed-forward block.
 #[derive(Debug, Clone)]
 pub(super) struct BlockInputs {
-    x: FlexTensor,
+    pub(super) x: FlexTensor,
     pub(super) norm_weight: Option<FlexTensor>,
     pub(super) modulation: Option<FlexTensor>,
     pub(super) gate: FlexTensor,
     pub(super) up: FlexTensor,
     pub(super) down: FlexTensor,
-    epsilon: f64,
+    pub(super) epsilon: f64,
 }
 
 impl BlockInputs {
-    pub(super) fn new(
-        x: FlexTensor,
-        norm_weight: Option<FlexTensor>,
-        modulation: Option<FlexTensor>,
-        weights: [FlexTensor; 3],
-        epsilon: f64,
-    ) -> Self {
-        let [gate, up, down] = weights.map(contiguous);
+    /// The same inputs in contiguous memory, which [`Self::block`] needs.
+    pub(super) fn contiguous(self) -> Self {
         Self {
-            x: contiguous(x),
-            norm_weight: norm_weight.map(contiguous),
-            modulation: modulation.map(contiguous),
-            gate,
-            up,
-            down,
-            epsilon,
+            x: contiguous(self.x),
+            norm_weight: self.norm_weight.map(contiguous),
+            modulation: self.modulation.map(contiguous),
+            gate: contiguous(self.gate),
+            up: contiguous(self.up),
+            down: contiguous(self.down),
+            epsilon: self.epsilon,
         }
     }
 
@@ -59,16 +53,17 @@ impl BlockInputs {
         }
     }
 
+    /// Numbers as a tensor of the shape of `x`.
     pub(super) fn like_x(&self, values: Vec<f32>) -> FlexTensor {
         tensor(values, self.x.shape())
     }
 }
 
-/// Inputs of attention, contiguous.
+/// Contiguous inputs of attention.
 #[derive(Debug, Clone)]
 pub(super) struct AttentionInputs {
     pub(super) packed: FlexTensor,
-    /// Cosines and sines, where there is a rotation.
+    /// Cosines and sines of the rotation, if there is one.
     tables: Option<[FlexTensor; 2]>,
     heads: HeadLayout,
 }
@@ -89,41 +84,38 @@ impl AttentionInputs {
         }
     }
 
-    pub(super) fn shape(&self) -> attention::Shape {
+    pub(super) fn attention(&self) -> Attention<'_> {
         let [batch, length, packed] = sizes(&self.packed);
         let (heads, kv_heads) = (self.heads.heads, self.heads.kv_heads);
-        attention::Shape {
-            batch,
-            length,
-            heads,
-            kv_heads,
-            head_dim: packed / (heads + 2 * kv_heads),
-        }
-    }
-
-    pub(super) fn documents(&self) -> &[Sight] {
-        &self.heads.documents
-    }
-
-    pub(super) fn rotation(&self) -> Option<Rotation<'_>> {
-        let [cos, sin] = self.tables.as_ref()?;
-        Some(Rotation {
+        let rotation = self.tables.as_ref().map(|[cos, sin]| Rotation {
             cos: numbers(cos),
             sin: numbers(sin),
             interleaved: self.heads.interleaved,
-        })
+        });
+        Attention {
+            packed: numbers(&self.packed),
+            rotation,
+            shape: attention::Shape {
+                batch,
+                length,
+                heads,
+                kv_heads,
+                head_dim: packed / (heads + 2 * kv_heads),
+            },
+            documents: &self.heads.documents,
+        }
     }
 
     pub(super) fn forward(&self) -> FlexTensor {
-        let shape = self.shape();
-        let packed = numbers(&self.packed);
-        let out = attention::forward(packed, self.rotation(), shape, self.documents());
+        let attention = self.attention();
+        let shape = attention.shape;
         let width = shape.heads * shape.head_dim;
+        let out = attention::forward(attention);
         tensor(out, [shape.batch, shape.length, width])
     }
 }
 
-/// Inputs of a depthwise convolution, contiguous; all but the bias, which no gradient needs.
+/// Contiguous inputs of a depthwise convolution, except the bias, which no gradient needs.
 #[derive(Debug, Clone)]
 pub(super) struct DepthwiseInputs {
     pub(super) x: FlexTensor,
@@ -131,9 +123,11 @@ pub(super) struct DepthwiseInputs {
 }
 
 impl DepthwiseInputs {
-    pub(super) fn new(tensors: [FlexTensor; 2]) -> Self {
-        let [x, weight] = tensors.map(contiguous);
-        Self { x, weight }
+    pub(super) fn new(x: FlexTensor, weight: FlexTensor) -> Self {
+        Self {
+            x: contiguous(x),
+            weight: contiguous(weight),
+        }
     }
 
     pub(super) fn convolution(&self) -> Depthwise<'_> {
@@ -160,7 +154,7 @@ impl DepthwiseInputs {
     }
 }
 
-/// Inputs of a convolution of pictures, contiguous; all but the bias, which no gradient needs.
+/// Contiguous inputs of a convolution of pictures, except the bias, which no gradient needs.
 #[derive(Debug, Clone)]
 pub(super) struct Conv2dInputs {
     pub(super) x: FlexTensor,
@@ -169,9 +163,12 @@ pub(super) struct Conv2dInputs {
 }
 
 impl Conv2dInputs {
-    pub(super) fn new(tensors: [FlexTensor; 2], window: Window) -> Self {
-        let [x, weight] = tensors.map(contiguous);
-        Self { x, weight, window }
+    pub(super) fn new(x: FlexTensor, weight: FlexTensor, window: Window) -> Self {
+        Self {
+            x: contiguous(x),
+            weight: contiguous(weight),
+            window,
+        }
     }
 
     pub(super) fn convolution(&self) -> Conv2d<'_> {
@@ -199,7 +196,7 @@ impl Conv2dInputs {
     }
 }
 
-/// Inputs of a GroupNorm, contiguous; all but the bias, which no gradient needs.
+/// Contiguous inputs of a GroupNorm, except the bias, which no gradient needs.
 #[derive(Debug, Clone)]
 pub(super) struct GroupNormInputs {
     pub(super) x: FlexTensor,
@@ -209,11 +206,10 @@ pub(super) struct GroupNormInputs {
 }
 
 impl GroupNormInputs {
-    pub(super) fn new(tensors: [FlexTensor; 2], groups: usize, epsilon: f64) -> Self {
-        let [x, weight] = tensors.map(contiguous);
+    pub(super) fn new(x: FlexTensor, weight: FlexTensor, groups: usize, epsilon: f64) -> Self {
         Self {
-            x,
-            weight,
+            x: contiguous(x),
+            weight: contiguous(weight),
             groups,
             epsilon,
         }

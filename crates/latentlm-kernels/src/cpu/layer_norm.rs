@@ -4,7 +4,7 @@ use super::math::sum_pairs;
 use super::rows::{each_row, sum_rows};
 use multiversion::multiversion;
 
-/// Mean and inverse deviation of a row.
+/// Mean and inverse standard deviation of a row.
 #[inline(always)]
 pub(super) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let width = x.len() as f32;
@@ -13,13 +13,14 @@ pub(super) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-/// Normalized rows of `x`, times `weight` plus `bias`.
+/// Normalized rows of `x`, times `weight`, plus `bias`.
 #[multiversion(targets = "simd")]
 pub(super) fn forward(
     x: &[f32],
     width: usize,
     epsilon: f32,
-    [weight, bias]: [&[f32]; 2],
+    weight: &[f32],
+    bias: &[f32],
 ) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     each_row(&mut out, width, |index, out| {
@@ -51,22 +52,22 @@ pub(super) fn backward(
         for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
             *dx = dout * weight;
         }
-        let share = 1.0 / width as f32;
-        let level = sum_pairs(dx, dx, |d, _| d) * share;
-        let along = sum_pairs(dx, x, |d, x| d * (x - mean)) * share * inverse * inverse;
+        let inverse_width = 1.0 / width as f32;
+        let level = sum_pairs(dx, dx, |d, _| d) * inverse_width;
+        let along = sum_pairs(dx, x, |d, x| d * (x - mean)) * inverse_width * inverse * inverse;
         for (dx, x) in dx.iter_mut().zip(x) {
             *dx = (*dx - level - (x - mean) * along) * inverse;
         }
     });
-    // Weight's gradient in the first half of each sum, bias's in the second.
+    // The first half of each sum is the gradient of the weight, the second half that of the bias.
     let mut sums = sum_rows(count, 2 * width, |index, sum| {
         let (x, dout) = (&x[row(index)], &dout[row(index)]);
         let (mean, inverse) = moments(x, epsilon);
-        let (of_weight, of_bias) = sum.split_at_mut(width);
-        for (sum, (x, dout)) in of_weight.iter_mut().zip(x.iter().zip(dout)) {
+        let (dweight, dbias) = sum.split_at_mut(width);
+        for (sum, (x, dout)) in dweight.iter_mut().zip(x.iter().zip(dout)) {
             *sum += (x - mean) * inverse * dout;
         }
-        for (sum, dout) in of_bias.iter_mut().zip(dout) {
+        for (sum, dout) in dbias.iter_mut().zip(dout) {
             *sum += dout;
         }
     });

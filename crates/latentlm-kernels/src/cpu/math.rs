@@ -1,15 +1,16 @@
-//! Elementwise functions that the compiler can vectorize: no branches, no library calls where the
-//! processor multiplies and adds in one instruction, as all do that these kernels are compiled for.
+//! Elementwise functions that the compiler can vectorize: they have no branches and call no library. `mul_add`
+//! is one instruction where the compiler may use FMA, as in the vector versions of `multiversion`.
 
-/// `e^x` to 2 units in the last place, between the smallest and largest normal results.
+/// `e^x` with an error of at most 2 units in the last place. Results beyond the normal numbers are clamped.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer and leaves the integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // ln 2 in two parts, the first with enough zero bits that n times it is exact.
+    // x - n ln 2, with ln 2 as a sum of two constants. The first has so many zero bits that n times it is
+    // exact.
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.987_569_1e-4_f32;
     let p = p.mul_add(r, 1.398_199_9e-3);
@@ -28,7 +29,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The error function to 2e-7 (Abramowitz and Stegun, formula 7.1.26).
+/// The error function with an error of at most 2e-7 (Abramowitz and Stegun, formula 7.1.26).
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     let a = x.abs();
@@ -42,65 +43,66 @@ pub(super) fn erf(x: f32) -> f32 {
     (1.0 - tail).copysign(x)
 }
 
-/// Lanes of a sum that is kept in parts, so that it can be vectorized.
+/// Lanes of a sum. Several sums at the same time can be vectorized, one sum in order can't.
 const LANES: usize = 16;
 
-/// Sum of `f` over pairs, in an order that does not depend on the processor.
+/// Sum of `f(a, b)` over pairs. The order of additions does not depend on the processor.
 #[inline(always)]
 pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut parts = [0.0_f32; LANES];
+    let mut lanes = [0.0_f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
     let mut sum = 0.0;
-    for (a, b) in rest {
+    for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
         sum += f(*a, *b);
     }
     for (a, b) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
-            parts[lane] += f(a[lane], b[lane]);
+            lanes[lane] += f(a[lane], b[lane]);
         }
     }
-    sum + add_lanes(parts)
+    sum + add_lanes(lanes)
 }
 
-/// Sum of all lanes, one half upon the other: four additions wait for each other, not sixteen.
+/// Sum of all lanes. Half of the lanes are added to the other half, and so on: four additions wait for each
+/// other instead of sixteen.
 #[inline(always)]
-fn add_lanes(mut parts: [f32; LANES]) -> f32 {
+fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            parts[lane] += parts[lane + width];
+            lanes[lane] += lanes[lane + width];
         }
         width /= 2;
     }
-    parts[0]
+    lanes[0]
 }
 
 /// The largest number.
 #[inline(always)]
 pub(super) fn largest(x: &[f32]) -> f32 {
-    let mut parts = [f32::NEG_INFINITY; LANES];
+    let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
-        for (part, x) in parts.iter_mut().zip(chunk) {
-            *part = part.max(*x);
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(*x);
         }
     }
-    let every = rest.iter().chain(&parts);
-    every.fold(f32::NEG_INFINITY, |most, x| most.max(*x))
+    rest.iter()
+        .chain(&lanes)
+        .fold(f32::NEG_INFINITY, |most, x| most.max(*x))
 }
 
-/// Numbers become their softmax.
+/// Replaces numbers by their softmax.
 #[inline(always)]
 pub(super) fn softmax(x: &mut [f32]) {
     let most = largest(x);
     for x in x.iter_mut() {
         *x = exp(*x - most);
     }
-    let share = 1.0 / sum_pairs(x, x, |x, _| x);
+    let inverse_sum = 1.0 / sum_pairs(x, x, |x, _| x);
     for x in x {
-        *x *= share;
+        *x *= inverse_sum;
     }
 }
 
@@ -120,7 +122,7 @@ mod tests {
         assert!(exp(1000.0).is_finite() && exp(-1000.0) < 1e-37);
     }
 
-    /// Against its integral, by Simpson's rule.
+    /// The error function against its integral, by Simpson's rule.
     #[test]
     fn erf_is_the_integral() {
         for step in -40..=40 {
@@ -142,9 +144,9 @@ mod tests {
         assert_eq!(sum_pairs(&a, &a, |x, y| x * y), expected);
     }
 
-    /// The largest in a lane, in the rest, and where there are no lanes.
+    /// The largest number is in a lane, in the remainder, or in less than one row of lanes.
     #[test]
-    fn the_largest_is_found_wherever_it_stands() {
+    fn the_largest_is_found_at_any_index() {
         for (length, at) in [(1, 0), (5, 4), (37, 3), (37, 20), (37, 36)] {
             let mut x: Vec<f32> = (0..length).map(|x| -(x as f32) - 1.0).collect();
             x[at] = -0.5;

@@ -4,27 +4,29 @@ use std::ops::Range;
 
 use gemm::{Parallelism, gemm};
 
-/// Multiplications from which on a product is worth all threads.
+/// Smallest number of multiplications for which a product is worth all threads.
 const PARALLEL: usize = 192 * 192 * 192;
 
-/// A matrix within a slice, by strides, so that a transposition moves nothing.
+/// A matrix within a slice. It has strides, so that transposing it moves no numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
+    /// Numbers from one row to the next.
     row_stride: usize,
+    /// Numbers from one column to the next.
     column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows one after the other.
+    /// A matrix whose rows follow each other without gaps.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a {rows} x {columns} matrix");
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Rows that begin `row_stride` numbers apart.
+    /// A matrix whose rows start `row_stride` numbers apart.
     pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(
             rows == 0 || (rows - 1) * row_stride + columns <= data.len(),
@@ -40,8 +42,8 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Some of its rows.
-    pub(super) fn part(self, rows: Range<usize>) -> Self {
+    /// The matrix of a range of its rows.
+    pub(super) fn row_range(self, rows: Range<usize>) -> Self {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows,
             "rows {rows:?} of {}",
@@ -67,14 +69,51 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Where a product goes: rows that begin `row_stride` numbers apart.
+/// Memory that a product is written to.
 struct Target {
     pointer: *mut f32,
+    /// Numbers from one row to the next.
     row_stride: usize,
+    /// Whether the product is added to the numbers that are there.
     add: bool,
 }
 
-/// `a b`, on all threads where that pays.
+/// How [`product_into`] writes a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    /// Numbers from one row of the output to the next.
+    row_stride: usize,
+    /// Whether the product is added to the numbers that are there.
+    add: bool,
+    /// Factor of the product.
+    factor: f32,
+}
+
+impl Output {
+    /// The product replaces the numbers that are there.
+    pub(super) fn replace(row_stride: usize) -> Self {
+        Self {
+            row_stride,
+            add: false,
+            factor: 1.0,
+        }
+    }
+
+    /// The product is added to the numbers that are there.
+    pub(super) fn add(row_stride: usize) -> Self {
+        Self {
+            add: true,
+            ..Self::replace(row_stride)
+        }
+    }
+
+    /// The product is multiplied by `factor` first.
+    pub(super) fn scaled(self, factor: f32) -> Self {
+        Self { factor, ..self }
+    }
+}
+
+/// `a b`, on all threads if the product is large enough.
 #[allow(unsafe_code)]
 pub(super) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let len = a.rows * b.columns;
@@ -87,6 +126,7 @@ pub(super) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     if a.columns == 0 {
         return vec![0.0; len];
     }
+    // Not cleared first: the product writes every number anyway.
     // SAFETY: the buffer has room for all rows, and a product that is not added to its target
     // writes every number of it without reading any.
     unsafe {
@@ -96,7 +136,7 @@ pub(super) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     result
 }
 
-/// `out += a b`, on all threads where that pays.
+/// `out += a b`, on all threads if the product is large enough.
 #[allow(unsafe_code)]
 pub(super) fn add_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     assert_eq!(out.len(), a.rows * b.columns, "the sum's size");
@@ -109,8 +149,7 @@ pub(super) fn add_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     unsafe { call(target, a, b, 1.0, parallelism(a, b)) };
 }
 
-/// `out = a b` in the place of what stood there: on all threads where that pays, or on this one
-/// `alone`.
+/// `out = a b`: on this thread if `alone`, or else on all threads if the product is large enough.
 #[allow(unsafe_code)]
 pub(super) fn product_over(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, alone: bool) {
     assert_eq!(out.len(), a.rows * b.columns, "the product's size");
@@ -119,45 +158,40 @@ pub(super) fn product_over(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, alone:
         row_stride: b.columns,
         add: false,
     };
-    let threads = match alone {
-        true => Parallelism::None,
-        false => parallelism(a, b),
+    let threads = if alone {
+        Parallelism::None
+    } else {
+        parallelism(a, b)
     };
     // SAFETY: `out` holds exactly the product's numbers.
     unsafe { call(target, a, b, 1.0, threads) };
 }
 
-/// `out = factor a b`, or added to `out`, whose rows begin `row_stride` numbers apart; on this
-/// thread alone.
+/// `out = factor a b`, or `out += factor a b`, on this thread alone.
 #[allow(unsafe_code)]
-pub(super) fn product_into(
-    out: &mut [f32],
-    row_stride: usize,
-    add: bool,
-    factor: f32,
-    [a, b]: [Matrix<'_>; 2],
-) {
+pub(super) fn product_into(out: &mut [f32], output: Output, a: Matrix<'_>, b: Matrix<'_>) {
     if a.rows == 0 {
         return;
     }
-    let room = (a.rows - 1) * row_stride + b.columns;
+    let room = (a.rows - 1) * output.row_stride + b.columns;
     assert!(
-        room <= out.len() && b.columns <= row_stride,
+        room <= out.len() && b.columns <= output.row_stride,
         "the product's size"
     );
     let target = Target {
         pointer: out.as_mut_ptr(),
-        row_stride,
-        add,
+        row_stride: output.row_stride,
+        add: output.add,
     };
     // SAFETY: every row of the product lies within `out`.
-    unsafe { call(target, a, b, factor, Parallelism::None) };
+    unsafe { call(target, a, b, output.factor, Parallelism::None) };
 }
 
 fn parallelism(a: Matrix<'_>, b: Matrix<'_>) -> Parallelism {
-    match a.rows * a.columns * b.columns >= PARALLEL {
-        true => Parallelism::Rayon(0),
-        false => Parallelism::None,
+    if a.rows * a.columns * b.columns >= PARALLEL {
+        Parallelism::Rayon(0)
+    } else {
+        Parallelism::None
     }
 }
 
@@ -230,15 +264,21 @@ mod tests {
             product_over(&mut over, a, b, alone);
             close(&over, &plain(a, b));
         }
-        // Rows, and columns of the other.
-        close(&product(a.part(1..3), b), &plain(a, b)[4..12]);
-        let columns = b.transposed().part(1..3).transposed();
+        // A range of rows of the left factor, and a range of columns of the right one.
+        close(&product(a.row_range(1..3), b), &plain(a, b)[4..12]);
+        let columns = b.transposed().row_range(1..3).transposed();
         close(&product(a, columns), &plain(a, columns));
         assert_eq!(plain(a, columns)[..2], plain(a, b)[1..3]);
         let mut wide = vec![9.0; 5 * 6];
-        product_into(&mut wide, 6, false, 2.0, [a, b]);
+        product_into(&mut wide, Output::replace(6).scaled(2.0), a, b);
         for (row, expected) in wide.chunks(6).zip(twice.chunks(4)) {
             close(&row[..4], expected);
+            assert_eq!(&row[4..], [9.0, 9.0]);
+        }
+        product_into(&mut wide, Output::add(6), a, b);
+        for (row, twice) in wide.chunks(6).zip(twice.chunks(4)) {
+            let expected: Vec<f32> = twice.iter().map(|x| 1.5 * x).collect();
+            close(&row[..4], &expected);
             assert_eq!(&row[4..], [9.0, 9.0]);
         }
     }

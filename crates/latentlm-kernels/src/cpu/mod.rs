@@ -1,4 +1,4 @@
-//! Kernels for Burn's CPU backend, and their place in its autodiff graph.
+//! Kernels for Burn's CPU backend, and their nodes in its autodiff graph.
 
 mod activation;
 mod attention;

@@ -1,16 +1,18 @@
-//! RMSNorm, with weight and modulation, and its gradient.
+//! RMSNorm with weight and modulation, and its gradient.
 
 use super::math::sum_pairs;
-use super::rows::{each_row, each_row_of_two, sum_rows};
+use super::rows::{Rows, each_row, each_row_of_two, sum_rows};
 use multiversion::multiversion;
 
-/// What is applied to normalized rows: `n * weight`, then `* (1 + scale) + shift`, where shift and
-/// scale are the first two parts of each row of `modulation`.
+/// The affine map behind a normalization: `n * weight`, then `* (1 + scale) + shift`. A row of the
+/// modulation holds shift, scale and, for some blocks, a gate that the norm does not use.
 #[derive(Clone, Copy)]
 pub(super) struct Affine<'a> {
+    /// `[width]`
     pub(super) weight: Option<&'a [f32]>,
-    /// Rows of `parts * width`.
+    /// `[N, parts * width]`
     pub(super) modulation: Option<&'a [f32]>,
+    /// Vectors in a row of the modulation.
     pub(super) parts: usize,
 }
 
@@ -22,6 +24,23 @@ impl<'a> Affine<'a> {
     }
 }
 
+/// A normalization and its input.
+#[derive(Clone, Copy)]
+pub(super) struct Norm<'a> {
+    /// `[N, width]`
+    pub(super) x: &'a [f32],
+    pub(super) width: usize,
+    pub(super) epsilon: f32,
+    pub(super) affine: Affine<'a>,
+}
+
+impl<'a> Norm<'a> {
+    /// A row of the input.
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.x[index * self.width..][..self.width]
+    }
+}
+
 /// `1 / sqrt(mean(x^2) + epsilon)`.
 #[inline(always)]
 fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
@@ -29,7 +48,7 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (mean + epsilon).sqrt()
 }
 
-/// A normalized row, the `index`-th of those that are modulated.
+/// Normalizes a row. `index` is the row of the modulation that belongs to it.
 #[inline(always)]
 pub(super) fn normalize(
     out: &mut [f32],
@@ -56,73 +75,40 @@ pub(super) fn normalize(
 
 /// Normalized rows of `x`.
 #[multiversion(targets = "simd")]
-pub(super) fn forward(x: &[f32], width: usize, epsilon: f32, affine: Affine<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    each_row(&mut out, width, |index, out| {
-        normalize(out, &x[index * width..][..width], index, epsilon, affine);
+pub(super) fn forward(norm: Norm<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; norm.x.len()];
+    each_row(&mut out, norm.width, |index, out| {
+        normalize(out, norm.row(index), index, norm.epsilon, norm.affine);
     });
     out
 }
 
 /// Gradients of one normalization.
 pub(super) struct NormGradients {
-    /// Of `x`; `residual`, where given, is already added.
+    /// Gradient of `x`. The gradient of the residual connection, if given, is included.
     pub(super) x: Vec<f32>,
+    /// Gradient of the weight, `[width]`.
     pub(super) weight: Option<Vec<f32>>,
-    /// Of shift and scale, in rows of `parts * width`; further parts are zero.
+    /// Gradient of the modulation, `[N, parts * width]`, with zeros behind shift and scale.
     pub(super) modulation: Option<Vec<f32>>,
 }
 
-/// Gradients for `out`'s gradient, with the gradient `residual` of a way around the norm added to
-/// that of `x`.
+/// Gradients from the gradient `dout` of the result. `residual` is the gradient that reaches `x` through a
+/// residual connection around the norm; it is added to that of `x`.
 #[multiversion(targets = "simd")]
-pub(super) fn backward(
-    x: &[f32],
-    width: usize,
-    epsilon: f32,
-    affine: Affine<'_>,
-    out: &[f32],
-    residual: Option<&[f32]>,
-) -> NormGradients {
-    let count = x.len() / width;
-    let mut dx = vec![0.0; x.len()];
-    let parts = affine.parts * width;
-    let mut modulation = affine.modulation.map(|_| vec![0.0; count * parts]);
-    let row = |index: usize| &x[index * width..][..width];
-    let gradient = |index: usize| &out[index * width..][..width];
-    if let Some(modulation) = &mut modulation {
-        each_row_of_two(
-            (&mut dx, width),
-            (modulation, parts),
-            |index, dx, modulation| {
-                let (x, dout) = (row(index), gradient(index));
-                let inverse = inverse_rms(x, epsilon);
-                let (dshift, rest) = modulation.split_at_mut(width);
-                let dscale = &mut rest[..width];
-                dshift.copy_from_slice(dout);
-                for (dscale, (dout, x)) in dscale.iter_mut().zip(dout.iter().zip(x)) {
-                    *dscale = dout * x * inverse;
-                }
-                for (dscale, weight) in dscale.iter_mut().zip(affine.weight.unwrap_or_default()) {
-                    *dscale *= weight;
-                }
-                if let Some((_, scale)) = affine.row(index, width) {
-                    for (dx, (dout, scale)) in dx.iter_mut().zip(dout.iter().zip(scale)) {
-                        *dx = dout * (1.0 + scale);
-                    }
-                }
-            },
-        );
-    } else {
-        each_row(&mut dx, width, |index, dx| {
-            dx.copy_from_slice(gradient(index))
-        });
-    }
-    // Now `dx` holds the gradient of `n * weight`.
+pub(super) fn backward(norm: Norm<'_>, dout: &[f32], residual: Option<&[f32]>) -> NormGradients {
+    let Norm {
+        x,
+        width,
+        epsilon,
+        affine,
+    } = norm;
+    // At first `dx` holds the gradient of `n * weight`.
+    let (mut dx, modulation) = modulation_gradient(norm, dout);
     let weight = affine.weight.map(|_| {
         let dx = &dx;
-        sum_rows(count, width, |index, sum| {
-            let (x, d) = (row(index), &dx[index * width..][..width]);
+        sum_rows(x.len() / width, width, |index, sum| {
+            let (x, d) = (norm.row(index), &dx[index * width..][..width]);
             let inverse = inverse_rms(x, epsilon);
             for (sum, (x, d)) in sum.iter_mut().zip(x.iter().zip(d)) {
                 *sum += x * inverse * d;
@@ -130,7 +116,7 @@ pub(super) fn backward(
         })
     });
     each_row(&mut dx, width, |index, dx| {
-        let x = row(index);
+        let x = norm.row(index);
         if let Some(weight) = affine.weight {
             for (dx, weight) in dx.iter_mut().zip(weight) {
                 *dx *= weight;
@@ -142,8 +128,8 @@ pub(super) fn backward(
             *dx = (*dx - x * along) * inverse;
         }
         if let Some(residual) = residual {
-            for (dx, way) in dx.iter_mut().zip(&residual[index * width..][..width]) {
-                *dx += way;
+            for (dx, residual) in dx.iter_mut().zip(&residual[index * width..][..width]) {
+                *dx += residual;
             }
         }
     });
@@ -152,4 +138,43 @@ pub(super) fn backward(
         weight,
         modulation,
     }
+}
+
+/// The gradients of `n * weight` and of the modulation.
+#[multiversion(targets = "simd")]
+fn modulation_gradient(norm: Norm<'_>, dout: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
+    let Norm { width, affine, .. } = norm;
+    if affine.modulation.is_none() {
+        return (dout.to_vec(), None);
+    }
+    let parts = affine.parts * width;
+    let mut dx = vec![0.0; norm.x.len()];
+    let mut modulation = vec![0.0; norm.x.len() / width * parts];
+    let dx_rows = Rows {
+        numbers: &mut dx,
+        width,
+    };
+    let modulation_rows = Rows {
+        numbers: &mut modulation,
+        width: parts,
+    };
+    each_row_of_two(dx_rows, modulation_rows, |index, dx, modulation| {
+        let (x, dout) = (norm.row(index), &dout[index * width..][..width]);
+        let inverse = inverse_rms(x, norm.epsilon);
+        let (dshift, rest) = modulation.split_at_mut(width);
+        let dscale = &mut rest[..width];
+        dshift.copy_from_slice(dout);
+        for (dscale, (dout, x)) in dscale.iter_mut().zip(dout.iter().zip(x)) {
+            *dscale = dout * x * inverse;
+        }
+        for (dscale, weight) in dscale.iter_mut().zip(affine.weight.unwrap_or_default()) {
+            *dscale *= weight;
+        }
+        if let Some((_, scale)) = affine.row(index, width) {
+            for (dx, (dout, scale)) in dx.iter_mut().zip(dout.iter().zip(scale)) {
+                *dx = dout * (1.0 + scale);
+            }
+        }
+    });
+    (dx, Some(modulation))
 }

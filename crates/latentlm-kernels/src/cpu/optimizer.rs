@@ -1,4 +1,5 @@
-//! Loops over a parameter: each number is read and written once.
+//! The optimizer's loops over a parameter. One pass does clipping, AdamW and averaging: it moves 40 bytes for
+//! each parameter, three passes would move 52 (docs/log.md, 2026-11-25).
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -13,13 +14,14 @@ pub(super) struct Weights<'a> {
     pub(super) moments: [&'a mut [f32]; 2],
 }
 
-/// Updates all in place.
+/// One step of AdamW and of the moving average, in place.
 #[multiversion(targets = "simd")]
 pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
-    let (of_first, of_second) = step.corrections();
+    let (first_correction, second_correction) = step.corrections();
     let (beta_1, beta_2) = (step.beta_1 as f32, step.beta_2 as f32);
     let (fresh_1, fresh_2) = ((1.0 - step.beta_1) as f32, (1.0 - step.beta_2) as f32);
-    let (of_first, of_second) = ((1.0 / of_first) as f32, (1.0 / of_second) as f32);
+    let first_factor = (1.0 / first_correction) as f32;
+    let second_factor = (1.0 / second_correction) as f32;
     let kept = (1.0 - step.learning_rate * step.weight_decay) as f32;
     let (rate, epsilon) = (step.learning_rate as f32, step.epsilon as f32);
     let scale = step.gradient_scale as f32;
@@ -37,17 +39,18 @@ pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
                 let g = g * scale;
                 *m = *m * beta_1 + g * fresh_1;
                 *v = *v * beta_2 + g * g * fresh_2;
-                let delta = *m * of_first / ((*v * of_second).sqrt() + epsilon);
+                let delta = *m * first_factor / ((*v * second_factor).sqrt() + epsilon);
                 *p = *p * kept - delta * rate;
                 *a = *a * decay + *p * fresh;
             }
         });
 }
 
-/// Sums of a task in as many lanes as the widest vectors have, twice.
+/// Lanes of a task's sum: twice as many as the widest vector registers have.
 const LANES: usize = 32;
 
-/// The sum of all squares.
+/// The sum of all squares. Each task adds up its numbers in float32 lanes, and the sums of tasks are added in
+/// order in float64, so that the result does not depend on the threads.
 #[multiversion(targets = "simd")]
 pub(super) fn square_sum(x: &[f32]) -> f32 {
     let sums: Vec<f64> = x

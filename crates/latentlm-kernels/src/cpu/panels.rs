@@ -1,15 +1,18 @@
-//! A weight of float32 that is larger than the caches, laid out so that products read it from one end to
-//! the other.
+//! A float32 weight that is larger than the caches, laid out so that products read its memory from start to
+//! end.
 
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, product_into};
+use super::matrix::{Matrix, Output, product_into};
 
-/// Columns of a panel: four registers of AVX-512, the most that gemm's kernels take at once.
+/// Columns of a panel: four AVX-512 registers, the most that gemm's kernels work on at once.
 const COLUMNS: usize = 64;
 
-/// A matrix in panels of columns, each row after row. In the whole matrix the rows of the same columns
-/// lie pages apart, and the processor fetches nothing ahead.
+/// A matrix cut into panels of columns. A panel stores its part of each row, row after row.
+///
+/// gemm reads 64 columns of all rows, then the next 64. In a matrix that is stored row by row these pieces
+/// of 256 bytes lie memory pages apart, so that the processor prefetches nothing, and products run at a
+/// third of the memory's rate (docs/log.md, 2026-11-25). In a panel they follow each other.
 pub(super) struct Panels {
     numbers: Vec<f32>,
     inputs: usize,
@@ -17,11 +20,11 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// Numbers of a weight from which on panels are worth being laid out: a megabyte, the second cache
-    /// of a core.
+    /// Smallest weight, in numbers, for which laying out panels pays: a megabyte, the size of a core's
+    /// second-level cache. Panels of smaller weights brought nothing.
     pub(super) const LEAST: usize = 1 << 18;
 
-    /// Lays out a matrix, on this thread `alone` or on all.
+    /// Lays out a matrix, on this thread if `alone`, or else on all.
     pub(super) fn new(whole: &[f32], inputs: usize, outputs: usize, alone: bool) -> Self {
         assert_eq!(whole.len(), inputs * outputs, "a matrix's numbers");
         let mut numbers = vec![0.0; whole.len()];
@@ -34,9 +37,10 @@ impl Panels {
             }
         };
         let size = (inputs * COLUMNS).max(1);
-        match alone {
-            true => numbers.chunks_mut(size).enumerate().for_each(lay_out),
-            false => numbers.par_chunks_mut(size).enumerate().for_each(lay_out),
+        if alone {
+            numbers.chunks_mut(size).enumerate().for_each(lay_out);
+        } else {
+            numbers.par_chunks_mut(size).enumerate().for_each(lay_out);
         }
         Self {
             numbers,
@@ -45,12 +49,13 @@ impl Panels {
         }
     }
 
+    /// Inputs and outputs: rows and columns of the matrix.
     pub(super) fn sizes(&self) -> [usize; 2] {
         [self.inputs, self.outputs]
     }
 
-    /// `out = x self` for rows `x`, on this thread `alone` or on all. `scratch` is memory for what threads
-    /// have worked out.
+    /// `out = x self` for rows `x`, on this thread if `alone`, or else on all. `scratch` is memory for the
+    /// results of threads.
     pub(super) fn product_over(
         &self,
         out: &mut [f32],
@@ -64,31 +69,33 @@ impl Panels {
             return;
         }
         let x = Matrix::new(x, rows, self.inputs);
-        let multiply = |out: &mut [f32], stride: Option<usize>, panel: &[f32]| {
-            let columns = panel.len() / self.inputs;
-            let panel = Matrix::new(panel, self.inputs, columns);
-            product_into(out, stride.unwrap_or(columns), false, 1.0, [x, panel]);
-        };
         let size = self.inputs * COLUMNS;
         if alone {
             for (index, panel) in self.numbers.chunks(size).enumerate() {
-                multiply(&mut out[index * COLUMNS..], Some(self.outputs), panel);
+                let panel = Matrix::new(panel, self.inputs, panel.len() / self.inputs);
+                let out = &mut out[index * COLUMNS..];
+                product_into(out, Output::replace(self.outputs), x, panel);
             }
             return;
         }
-        // Threads cannot share rows of results: each has columns to itself, which are put together.
+        // The columns of one panel are spread over all rows of `out`, which threads cannot borrow at the
+        // same time. So each thread writes its columns to memory of its own, and they are copied afterwards.
         if scratch.len() < out.len() {
             scratch.resize(out.len(), 0.0);
         }
-        let parts = &mut scratch[..out.len()];
-        parts
+        let blocks = &mut scratch[..out.len()];
+        blocks
             .par_chunks_mut(rows * COLUMNS)
             .zip(self.numbers.par_chunks(size))
-            .for_each(|(out, panel)| multiply(out, None, panel));
+            .for_each(|(block, panel)| {
+                let columns = panel.len() / self.inputs;
+                let panel = Matrix::new(panel, self.inputs, columns);
+                product_into(block, Output::replace(columns), x, panel);
+            });
         for (row, out) in out.chunks_exact_mut(self.outputs).enumerate() {
-            let parts = parts.chunks(rows * COLUMNS);
-            for (part, out) in parts.zip(out.chunks_mut(COLUMNS)) {
-                out.copy_from_slice(&part[row * out.len()..][..out.len()]);
+            let blocks = blocks.chunks(rows * COLUMNS);
+            for (block, out) in blocks.zip(out.chunks_mut(COLUMNS)) {
+                out.copy_from_slice(&block[row * out.len()..][..out.len()]);
             }
         }
     }
@@ -99,9 +106,9 @@ mod tests {
     use super::super::matrix::product;
     use super::*;
 
-    /// Full panels, a last one of some columns, and less than one; one row and several.
+    /// Full panels, a last panel of fewer columns, and less than one panel; no row, one row and several.
     #[test]
-    fn a_product_of_panels_is_that_of_the_whole() {
+    fn a_product_with_panels_is_that_with_the_whole_matrix() {
         for (rows, inputs, outputs) in [(1, 5, 64), (3, 7, 130), (2, 70, 9), (0, 4, 66)] {
             let whole: Vec<f32> = (0..inputs * outputs).map(|i| (i as f32).sin()).collect();
             let x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32).cos()).collect();

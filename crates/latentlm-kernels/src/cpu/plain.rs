@@ -1,6 +1,6 @@
-//! Tensors of the CPU backend itself, for kernels of which no gradient is ever asked. These need no
-//! place in the autodiff graph, and so no backend extension: where there is a graph, they leave the
-//! work to Burn's operations.
+//! Tensors of the CPU backend without autodiff, for kernels that have no gradient. Such kernels need no node in
+//! the autodiff graph and therefore no backend extension. On autodiff devices Burn's operations do their
+//! work.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -8,8 +8,8 @@ use burn::tensor::{DType, Tensor};
 
 use crate::fallback::kernels_allowed;
 
-/// The backend's tensor, where it lies on the CPU backend, outside of any graph and in float32, and
-/// kernels are wanted.
+/// The backend's own tensor. `None` if it is not float32 on the CPU backend without autodiff, or if kernels are
+/// switched off.
 pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Option<FlexTensor> {
     match x.dtype() {
         DType::F32 if kernels_allowed() => x.try_into_primitive::<Flex>().ok(),
@@ -17,7 +17,7 @@ pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Option<FlexTensor> {
     }
 }
 
-/// The way back.
+/// The way back from [`plain`].
 pub(super) fn wrapped<const D: usize>(x: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(x)
 }

@@ -1,5 +1,5 @@
-//! Products with weights of bfloat16 and sums of float32, by the instruction that x86 processors with
-//! AVX-512 BF16 have for it: it multiplies 32 pairs of numbers where float32's multiplies 16.
+//! Matrix products of bfloat16 numbers with float32 sums, by an instruction of x86 processors with AVX-512
+//! BF16. It multiplies 32 pairs of numbers, where the float32 instruction multiplies 16.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_mut))]
 
@@ -11,11 +11,12 @@ use std::arch::x86_64::{
     _mm512_storeu_si512,
 };
 
-/// Columns of a panel: the sums of a row that one register holds.
+/// Columns of a panel: one register holds the sums of so many columns.
 const LANES: usize = 16;
-/// Panels whose sums are in registers at once.
+/// Panels whose sums are kept in registers at the same time.
 const PANELS: usize = 2;
-/// Rows whose sums are: 12 rows of 2 panels leave 8 of the 32 registers for what is multiplied.
+/// Rows whose sums are kept in registers at the same time. The sums of 12 rows and 2 panels take 24 of the 32
+/// registers and leave 8 for the factors.
 const ROWS: usize = 12;
 
 /// Whether this processor has the instruction.
@@ -30,19 +31,22 @@ pub(crate) fn available() -> bool {
     false
 }
 
-/// A matrix rounded to bfloat16. The instruction sums over pairs of rows, so its numbers lie in panels
-/// of 16 columns, in each of them pairs of rows, in each of these a pair of numbers a column.
+/// A matrix rounded to bfloat16. The instruction adds the products of two neighboring numbers to each sum. So
+/// the matrix is stored in panels of 16 columns; a panel has one line for each pair of rows, and a line
+/// has, for each column, the column's two numbers in one `u32`.
 pub(super) struct Rounded {
+    /// `[panel, pair of rows, column]`
     panels: Vec<u32>,
     rows: usize,
     columns: usize,
 }
 
 impl Rounded {
-    /// Rounds a matrix to the nearest, ties to even; a last row and last columns of zeros fill it up.
+    /// Rounds a matrix to the nearest bfloat16 numbers, ties to even. Zeros fill up the last pair of rows and
+    /// the last panel.
     ///
     /// # Panics
-    /// If the processor lacks the instruction, or the numbers are not as many.
+    /// If the processor does not have the instruction, or the number of numbers does not fit.
     #[allow(unsafe_code)]
     pub(super) fn new(numbers: &[f32], rows: usize, columns: usize) -> Self {
         assert_eq!(numbers.len(), rows * columns, "a {rows} x {columns} matrix");
@@ -60,15 +64,16 @@ impl Rounded {
         }
     }
 
+    /// Rows and columns.
     pub(super) fn sizes(&self) -> [usize; 2] {
         [self.rows, self.columns]
     }
 
-    /// `out = x self` for rows `x`, which are rounded too; on this thread. `scratch` is memory for
+    /// `out = x self` for rows `x`, which are rounded too, on this thread. `scratch` is memory for the
     /// rounded rows.
     ///
     /// # Panics
-    /// If the processor lacks the instruction, or sizes do not fit.
+    /// If the processor does not have the instruction, or sizes do not fit.
     #[allow(unsafe_code)]
     pub(super) fn product_over(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>) {
         let count = out.len() / self.columns.max(1);
@@ -110,9 +115,10 @@ impl Rounded {
                     column,
                     columns: self.columns,
                 };
-                match panels.len() == PANELS * pairs * LANES {
-                    true => tile.rows::<PANELS>(x, out),
-                    false => tile.rows::<1>(x, out),
+                if panels.len() == PANELS * pairs * LANES {
+                    tile.rows::<PANELS>(x, out);
+                } else {
+                    tile.rows::<1>(x, out);
                 }
             }
         }
@@ -139,8 +145,8 @@ fn lay_out(panels: &mut [u32], numbers: &[f32], rows: usize, columns: usize) {
     }
 }
 
-/// The first sixteen of some numbers, or as many as there are and zeros, each rounded in the lower half
-/// of four bytes.
+/// The first sixteen numbers of `x`, rounded, each in the lower half of four bytes. If there are fewer, zeros
+/// follow.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[allow(unsafe_code)]
@@ -155,7 +161,7 @@ fn rounded(x: &[f32]) -> __m512i {
     }
 }
 
-/// Rounds a row to pairs of bfloat16.
+/// Rounds a row to bfloat16, two numbers in each `u32`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[allow(unsafe_code)]
@@ -170,7 +176,7 @@ fn round(out: &mut [u32], x: &[f32]) {
     }
 }
 
-/// The same 64 bytes as 32 numbers.
+/// The same 64 bytes as 32 bfloat16 numbers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[allow(unsafe_code)]
@@ -179,20 +185,22 @@ fn pairs_of(bits: __m512i) -> __m512bh {
     unsafe { std::mem::transmute(bits) }
 }
 
-/// Some columns of a product.
+/// The columns of a product that belong to one or two panels.
 #[cfg(target_arch = "x86_64")]
 struct Tile<'a> {
-    /// Pairs of numbers a row.
+    /// Pairs of numbers in a row of the left factor.
     pairs: usize,
     panels: &'a [u32],
-    /// The first of its columns among the product's.
+    /// First column of the tile in the product.
     column: usize,
+    /// Columns of the whole product.
     columns: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Tile<'_> {
-    /// At most [`ROWS`] rows of `P` panels.
+    /// The product of at most [`ROWS`] rows with `P` panels. Numbers of rows without a function of their own are
+    /// split into larger and smaller ones that have one.
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn rows<const P: usize>(&self, x: &[u32], out: &mut [f32]) {
         match x.len() / self.pairs {
@@ -206,7 +214,7 @@ impl Tile<'_> {
         }
     }
 
-    /// `R` rows, and then the others.
+    /// The first `R` rows, and then the others.
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn split<const R: usize, const P: usize>(&self, x: &[u32], out: &mut [f32]) {
         let (first, rest) = x.split_at(R * self.pairs);
@@ -217,7 +225,8 @@ impl Tile<'_> {
         }
     }
 
-    /// `R` rows of `P` panels, their sums in registers from beginning to end.
+    /// The product of `R` rows with `P` panels. `R` and `P` are constants, so that all sums stay in registers
+    /// until the end.
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[allow(unsafe_code)]
     fn sums<const R: usize, const P: usize>(&self, x: &[u32], out: &mut [f32]) {
@@ -234,6 +243,8 @@ impl Tile<'_> {
                     let at = self.panels.as_ptr().add((panel * pairs + pair) * LANES);
                     *weights = pairs_of(_mm512_loadu_si512(at.cast()));
                 }
+                // Each pair of numbers of a row is copied to all lanes and multiplied with the same pair of
+                // rows of all columns.
                 for (row, sums) in sums.iter_mut().enumerate() {
                     let both = *x.get_unchecked(row * pairs + pair);
                     let both = pairs_of(_mm512_set1_epi32(both.cast_signed()));
@@ -267,7 +278,7 @@ mod tests {
         bf16::from_f32(x).to_f64()
     }
 
-    /// Every number of rows that tiles are made for, odd sizes, columns that fill no panel.
+    /// All numbers of rows that there are functions for, odd sizes, and columns that do not fill a panel.
     #[test]
     fn products_are_those_of_rounded_numbers() {
         if !available() {
@@ -291,7 +302,7 @@ mod tests {
                 let (row, column) = (index / columns, index % columns);
                 let product = |k| nearest(x[row * inner + k]) * nearest(w[k * columns + column]);
                 let expected: f64 = (0..inner).map(product).sum();
-                // Sums of float32 of at most 128 products.
+                // The sums are float32 and have at most 128 products.
                 let error = (f64::from(*got) - expected).abs();
                 assert!(
                     error < 1e-5,

@@ -1,19 +1,21 @@
-//! Rows on all threads.
+//! Loops over rows on all threads.
 //!
-//! What is done with a row is compiled for the vector instructions that the processor turns out to have
-//! if the closure stands in a function marked `#[multiversion]`: only there it takes over its features.
+//! `multiversion` compiles a function for several sets of vector instructions and picks one at run time. A
+//! closure takes over the instructions of the function that it is written in, a helper that calls the
+//! closure does not, not even if it is inlined (docs/log.md, 2026-11-25). So the loop over the numbers of a
+//! row must stand in the closure, and the closure in a function marked `#[multiversion]`.
 
 use rayon::prelude::*;
 
-/// Numbers a task should have at least, so that handing it out costs little beside it.
+/// Numbers of a task: so many that handing the task to a thread costs little beside the work.
 const NUMBERS_A_TASK: usize = 8 * 1024;
 
-/// Rows of one task.
+/// Rows of a task, for rows of `width` numbers.
 pub(super) fn rows_a_task(width: usize) -> usize {
     NUMBERS_A_TASK.div_ceil(width.max(1))
 }
 
-/// Gives every row of `out` to `row(index, out)`.
+/// Calls `row(index, out)` for each row of `out`.
 pub(super) fn each_row(out: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + Sync) {
     let step = rows_a_task(width);
     out.par_chunks_mut(step * width)
@@ -25,26 +27,34 @@ pub(super) fn each_row(out: &mut [f32], width: usize, row: impl Fn(usize, &mut [
         });
 }
 
-/// Gives every row of two results of `count` rows each to `row(index, a, b)`.
+/// Numbers in rows of equal width.
+pub(super) struct Rows<'a> {
+    pub(super) numbers: &'a mut [f32],
+    pub(super) width: usize,
+}
+
+/// Calls `row(index, a, b)` for each row of two results with as many rows.
 pub(super) fn each_row_of_two(
-    (a, a_width): (&mut [f32], usize),
-    (b, b_width): (&mut [f32], usize),
+    a: Rows<'_>,
+    b: Rows<'_>,
     row: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
-    let step = rows_a_task(a_width);
-    a.par_chunks_mut(step * a_width)
-        .zip(b.par_chunks_mut(step * b_width))
+    let step = rows_a_task(a.width);
+    a.numbers
+        .par_chunks_mut(step * a.width)
+        .zip(b.numbers.par_chunks_mut(step * b.width))
         .enumerate()
-        .for_each(|(task, (a, b))| {
-            let rows = a.chunks_exact_mut(a_width).zip(b.chunks_exact_mut(b_width));
+        .for_each(|(task, (a_rows, b_rows))| {
+            let a_rows = a_rows.chunks_exact_mut(a.width);
+            let rows = a_rows.zip(b_rows.chunks_exact_mut(b.width));
             for (index, (a, b)) in rows.enumerate() {
                 row(task * step + index, a, b);
             }
         });
 }
 
-/// Sums over rows: every task adds its rows into a vector of `width` zeros by `add(index, sum)`;
-/// the tasks' sums are added in order, so that the result does not depend on the threads.
+/// A sum over `count` rows: `add(index, sum)` adds a row to a sum of `width` numbers. Each task has a sum
+/// of its own, and these are added in order, so that the result does not depend on the threads.
 pub(super) fn sum_rows(
     count: usize,
     width: usize,
@@ -63,8 +73,8 @@ pub(super) fn sum_rows(
         .collect();
     let mut total = vec![0.0; width];
     for sum in sums {
-        for (total, part) in total.iter_mut().zip(sum) {
-            *total += part;
+        for (total, x) in total.iter_mut().zip(sum) {
+            *total += x;
         }
     }
     total

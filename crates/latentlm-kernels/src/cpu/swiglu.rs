@@ -1,20 +1,24 @@
-//! A whole feed-forward block: norm, modulation, SwiGLU, gate, residual; and its gradient.
+//! A feed-forward block and its gradient: norm, modulation, SwiGLU, gate and residual connection.
 
 use super::math::sigmoid;
 use super::matrix::{Matrix, add_product, product};
-use super::norm::{self, Affine, NormGradients};
-use super::rows::{each_row, each_row_of_two};
+use super::norm::{self, Affine, Norm, NormGradients};
+use super::rows::{Rows, each_row, each_row_of_two};
 use multiversion::multiversion;
 
-/// Inputs of the block, rows of `x` being `width` wide.
+/// Inputs of the block.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
+    /// `[N, width]`
     pub(super) x: &'a [f32],
     pub(super) width: usize,
+    /// Width between the projections.
     pub(super) inner: usize,
+    /// Epsilon of the norm.
     pub(super) epsilon: f32,
+    /// `[width]`
     pub(super) norm_weight: Option<&'a [f32]>,
-    /// Shift, scale and gate of every row.
+    /// Shift, scale and gate of each row, `[N, 3 width]`.
     pub(super) modulation: Option<&'a [f32]>,
     /// `[width, inner]`
     pub(super) gate: &'a [f32],
@@ -24,15 +28,26 @@ pub(super) struct Block<'a> {
     pub(super) down: &'a [f32],
 }
 
-/// What the forward pass found and the backward pass needs again.
+/// Results of the forward pass. The backward pass needs all but `out`, and computes the norm and the
+/// product of activation and `b` again, which is cheaper than keeping them.
 pub(super) struct Found {
+    /// Result of the block, `[N, width]`.
     pub(super) out: Vec<f32>,
-    /// Before the activation, `[N, inner]`.
+    /// Product with the weight `gate`, before the activation, `[N, inner]`.
     pub(super) a: Vec<f32>,
-    /// `[N, inner]`
+    /// Product with the weight `up`, `[N, inner]`.
     pub(super) b: Vec<f32>,
-    /// Before the gate, `[N, width]`; empty without modulation.
+    /// Product with the weight `down`, before the gate of the modulation, `[N, width]`; empty without
+    /// modulation.
     pub(super) y: Vec<f32>,
+}
+
+/// The numbers of [`Found`] that the backward pass needs.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) a: &'a [f32],
+    pub(super) b: &'a [f32],
+    pub(super) y: &'a [f32],
 }
 
 impl<'a> Block<'a> {
@@ -40,41 +55,50 @@ impl<'a> Block<'a> {
         self.x.len() / self.width
     }
 
-    fn affine(&self) -> Affine<'a> {
-        Affine {
-            weight: self.norm_weight,
-            modulation: self.modulation,
-            parts: 3,
+    fn norm(&self) -> Norm<'a> {
+        Norm {
+            x: self.x,
+            width: self.width,
+            epsilon: self.epsilon,
+            affine: Affine {
+                weight: self.norm_weight,
+                modulation: self.modulation,
+                parts: 3,
+            },
         }
     }
 
     fn normalized(&self) -> Vec<f32> {
-        norm::forward(self.x, self.width, self.epsilon, self.affine())
+        norm::forward(self.norm())
     }
 
+    /// Numbers `[N, inner]` as a matrix.
     fn wide<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
         Matrix::new(data, self.rows(), self.inner)
     }
 
+    /// Numbers `[N, width]` as a matrix.
     fn narrow<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
         Matrix::new(data, self.rows(), self.width)
     }
 
+    /// The weight `gate` or `up` as a matrix.
     fn entering<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
         Matrix::new(weight, self.width, self.inner)
     }
 
+    /// The weight `down` as a matrix.
     fn leaving(&self) -> Matrix<'a> {
         Matrix::new(self.down, self.inner, self.width)
     }
 
-    /// The gate of a row.
+    /// The gate of a row in the modulation.
     fn gate_row(&self, index: usize) -> Option<&'a [f32]> {
         let row = &self.modulation?[index * 3 * self.width..];
         Some(&row[2 * self.width..3 * self.width])
     }
 
-    /// The result alone, of which no gradient is asked.
+    /// The result, without what a gradient would need: products are overwritten instead of copied.
     pub(super) fn infer(&self) -> Vec<f32> {
         let u = self.normalized();
         let mut h = product(self.narrow(&u), self.entering(self.gate));
@@ -85,6 +109,7 @@ impl<'a> Block<'a> {
         out
     }
 
+    /// The result, with what the backward pass needs.
     pub(super) fn forward(&self) -> Found {
         let u = self.normalized();
         let a = product(self.narrow(&u), self.entering(self.gate));
@@ -101,7 +126,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// `silu(h) * b`, in the place of `h`.
+/// Replaces `h` by `silu(h) * b`.
 #[multiversion(targets = "simd")]
 fn activate(h: &mut [f32], b: &[f32], width: usize) {
     each_row(h, width, |index, h| {
@@ -111,7 +136,7 @@ fn activate(h: &mut [f32], b: &[f32], width: usize) {
     });
 }
 
-/// `x + out`, gated where there is a modulation, in the place of `out`.
+/// Replaces `out` by `x + out`, or by `x + out * gate` if there is a modulation.
 #[multiversion(targets = "simd")]
 fn add_residual(block: Block<'_>, out: &mut [f32]) {
     let width = block.width;
@@ -132,7 +157,7 @@ fn add_residual(block: Block<'_>, out: &mut [f32]) {
     });
 }
 
-/// Rows times their gates.
+/// Multiplies each row by its gate.
 #[multiversion(targets = "simd")]
 fn gate(block: Block<'_>, rows: &mut [f32]) {
     each_row(rows, block.width, |index, row| {
@@ -143,7 +168,7 @@ fn gate(block: Block<'_>, rows: &mut [f32]) {
     });
 }
 
-/// The gates' gradient, the third part of each row of `modulation`.
+/// Writes the gradient of the gates into the last third of each row of `modulation`.
 #[multiversion(targets = "simd")]
 fn gate_gradient(modulation: &mut [f32], width: usize, dout: &[f32], y: &[f32]) {
     each_row(modulation, 3 * width, |index, row| {
@@ -166,8 +191,8 @@ pub(super) struct BlockGradients {
 }
 
 impl Block<'_> {
-    /// Gradients for the output's gradient `dout`, from `a`, `b` and `y` of the forward pass.
-    pub(super) fn backward(&self, dout: &[f32], [a, b, y]: [&[f32]; 3]) -> BlockGradients {
+    /// Gradients of the inputs from the gradient `dout` of the result.
+    pub(super) fn backward(&self, dout: &[f32], kept: Kept<'_>) -> BlockGradients {
         let gated = self.modulation.map(|_| {
             let mut dy = dout.to_vec();
             gate(*self, &mut dy);
@@ -175,7 +200,7 @@ impl Block<'_> {
         });
         let dy = gated.as_deref().unwrap_or(dout);
         let dh = product(self.narrow(dy), self.leaving().transposed());
-        let (da, db, h) = activation_gradients([a, b], self.inner, dh);
+        let (da, db, h) = activation_gradients(kept.a, kept.b, self.inner, dh);
         let down = product(self.wide(&h).transposed(), self.narrow(dy));
         drop(h);
         let u = self.normalized();
@@ -188,16 +213,9 @@ impl Block<'_> {
             x,
             weight,
             mut modulation,
-        } = norm::backward(
-            self.x,
-            self.width,
-            self.epsilon,
-            self.affine(),
-            &du,
-            Some(dout),
-        );
+        } = norm::backward(self.norm(), &du, Some(dout));
         if let Some(modulation) = &mut modulation {
-            gate_gradient(modulation, self.width, dout, y);
+            gate_gradient(modulation, self.width, dout, kept.y);
         }
         BlockGradients {
             x,
@@ -210,17 +228,26 @@ impl Block<'_> {
     }
 }
 
-/// Gradients of `a` and `b` in `silu(a) * b`, and that product again, for its gradient `dh`.
+/// For `h = silu(a) * b` and its gradient `dh`: the gradients of `a` and `b`, and `h`.
 #[multiversion(targets = "simd")]
 fn activation_gradients(
-    [a, b]: [&[f32]; 2],
+    a: &[f32],
+    b: &[f32],
     width: usize,
     dh: Vec<f32>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut da = dh;
     let mut db = vec![0.0; a.len()];
     let mut h = vec![0.0; a.len()];
-    each_row_of_two((&mut db, width), (&mut h, width), |index, db, h| {
+    let db_rows = Rows {
+        numbers: &mut db,
+        width,
+    };
+    let h_rows = Rows {
+        numbers: &mut h,
+        width,
+    };
+    each_row_of_two(db_rows, h_rows, |index, db, h| {
         let row = index * width..(index + 1) * width;
         let inputs = a[row.clone()].iter().zip(&b[row.clone()]).zip(&da[row]);
         for ((db, h), ((a, b), dh)) in db.iter_mut().zip(h).zip(inputs) {

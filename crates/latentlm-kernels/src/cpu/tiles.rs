@@ -1,23 +1,23 @@
-//! The transforms of minimal filtering: weights, tiles of pictures and tiles of outputs, and the way back
-//! of each. In the names of Lavin and Gray, with `'` for a transpose.
+//! The transforms of minimal filtering for weights, input tiles and output tiles, and the gradient of each.
+//! `A`, `B` and `G` are the matrices of Lavin and Gray, and `'` transposes.
 
 use std::ops::Range;
 
 use multiversion::multiversion;
 
-/// Places of a tile.
+/// Places of a tile of 4 x 4 numbers.
 pub(super) const PLACES: usize = 16;
 const TAPS: usize = 9;
-/// Pairs of channels whose weights are transformed at once.
+/// Pairs of channels whose weights are transformed together, so that one vector instruction works on the same
+/// tap of all of them.
 const PAIRS: usize = 16;
 
-/// `G w G'` of every pair of channels: `[place, output, input]`.
+/// `G w G'` for each pair of channels: `[place, output, input]`.
 #[multiversion(targets = "simd")]
 pub(super) fn transform_weights(weight: &[f32]) -> Vec<f32> {
     let pairs = weight.len() / TAPS;
     let mut transformed = vec![0.0; PLACES * pairs];
-    let tiles = weight.chunks(PAIRS * TAPS).enumerate();
-    for (chunk, weight) in tiles {
+    for (chunk, weight) in weight.chunks(PAIRS * TAPS).enumerate() {
         let mut taps = [[0.0; PAIRS]; TAPS];
         for (pair, weight) in weight.as_chunks::<TAPS>().0.iter().enumerate() {
             for (tap, weight) in taps.iter_mut().zip(weight) {
@@ -43,7 +43,7 @@ pub(super) fn transform_weights(weight: &[f32]) -> Vec<f32> {
     transformed
 }
 
-/// The way back from [`transform_weights`]: `G' u G`.
+/// The gradient of [`transform_weights`]: `G' u G` for a gradient `u` of the transformed weights.
 #[multiversion(targets = "simd")]
 pub(super) fn weight_gradient(transformed: &[f32]) -> Vec<f32> {
     let pairs = transformed.len() / PLACES;
@@ -90,25 +90,35 @@ fn filter_back([a, b, c, d]: [f32; 4]) -> [f32; 3] {
     [a + sum, difference, sum + d]
 }
 
-/// Pictures on one side of the convolution, and the grid of tiles over them.
+/// The pictures on one side of the convolution, and the grid of tiles that covers them.
 #[derive(Clone, Copy)]
 pub(super) struct Stack {
     pub(super) channels: usize,
     /// Rows and columns of a picture.
     pub(super) size: [usize; 2],
-    /// Rows and columns of the first tile that lie before the picture.
+    /// Rows and columns of padding before the picture, which the first tile covers.
     pub(super) offset: [usize; 2],
-    /// Rows and columns of tiles.
+    /// Rows and columns of tiles on a picture.
     pub(super) tiles: [usize; 2],
 }
 
+/// One row of tiles in one channel.
+struct TileRow {
+    /// Index of the row of tiles, counted over all pictures.
+    row: usize,
+    channel: usize,
+    /// Index of its first tile among the numbers of a place.
+    at: usize,
+}
+
 impl Stack {
-    /// Columns that a row of tiles of 4 x 4 reaches over.
+    /// Columns that a row of tiles of 4 x 4 covers.
     fn span(&self) -> usize {
         2 * self.tiles[1] + 2
     }
 
-    /// Where a row of a channel stands in the pictures; a row counts from the first tile's.
+    /// The numbers of a row of pixels in the pictures. `row` counts from the first row of the tiles. `None` if
+    /// the row lies outside the picture.
     fn row(&self, tile_row: usize, channel: usize, row: usize) -> Option<Range<usize>> {
         let [height, width] = self.size;
         let (picture, tile_row) = (tile_row / self.tiles[0], tile_row % self.tiles[0]);
@@ -117,31 +127,22 @@ impl Stack {
         (row < height).then_some(start..start + width)
     }
 
-    /// A row's numbers, `zeros` outside the picture.
-    fn numbers<'a>(
-        &self,
-        pictures: &'a [f32],
-        zeros: &'a [f32],
-        [tile_row, channel, row]: [usize; 3],
-    ) -> &'a [f32] {
-        match self.row(tile_row, channel, row) {
-            Some(range) => &pictures[range],
-            None => zeros,
-        }
-    }
-
-    /// Every row of tiles of every channel: the row, the channel, and where its tiles begin in the
-    /// numbers of a place.
-    fn each(&self, rows: &Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+    /// All rows of tiles among `rows`, in all channels.
+    fn each(&self, rows: &Range<usize>) -> impl Iterator<Item = TileRow> + use<> {
         let (rows, across, channels) = (rows.clone(), self.tiles[1], self.channels);
         let tiles = rows.len() * across;
         (0..channels).flat_map(move |channel| {
-            let at = move |row| channel * tiles + (row - rows.start) * across;
-            rows.clone().map(move |row| (row, channel, at(row)))
+            let first = rows.start;
+            rows.clone().map(move |row| TileRow {
+                row,
+                channel,
+                at: channel * tiles + (row - first) * across,
+            })
         })
     }
 }
 
+/// `out = f(a, b)` for each number.
 #[inline(always)]
 fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
     for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
@@ -149,6 +150,7 @@ fn zip(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
     }
 }
 
+/// `out = f(out, [a, b, c, d])` for each number.
 #[inline(always)]
 fn zip_four(out: &mut [f32], [a, b, c, d]: [&[f32]; 4], f: impl Fn(f32, [f32; 4]) -> f32) {
     let (first, second) = (a.iter().zip(b), c.iter().zip(d));
@@ -157,7 +159,7 @@ fn zip_four(out: &mut [f32], [a, b, c, d]: [&[f32]; 4], f: impl Fn(f32, [f32; 4]
     }
 }
 
-/// Even and odd columns to a line.
+/// Interleaves even and odd columns to a line.
 #[inline(always)]
 fn join(line: &mut [f32], evens: &[f32], odds: &[f32]) {
     let pairs = line.as_chunks_mut::<2>().0.iter_mut();
@@ -168,7 +170,9 @@ fn join(line: &mut [f32], evens: &[f32], odds: &[f32]) {
 
 /// Even and odd columns of a line.
 struct Halves {
+    /// Even columns.
     e: Vec<f32>,
+    /// Odd columns.
     o: Vec<f32>,
 }
 
@@ -179,8 +183,10 @@ impl Halves {
     }
 }
 
+/// Splits lines into even and odd columns. A tile starts at every second column, so that column `c` of all
+/// tiles in a row is a run of consecutive numbers in one of the halves.
 #[inline(always)]
-fn part_all(lines: &[Vec<f32>; 4], halves: &mut [Halves; 4]) {
+fn split_all(lines: &[Vec<f32>; 4], halves: &mut [Halves; 4]) {
     for (line, Halves { e, o }) in lines.iter().zip(halves) {
         let pairs = line.as_chunks::<2>().0.iter();
         for (([even, odd], e), o) in pairs.zip(e).zip(o) {
@@ -189,7 +195,7 @@ fn part_all(lines: &[Vec<f32>; 4], halves: &mut [Halves; 4]) {
     }
 }
 
-/// `B' x B` of every tile.
+/// Transforms input tiles: `B' x B` for each tile.
 #[multiversion(targets = "simd")]
 pub(super) fn from_pictures(
     pictures: &[f32],
@@ -202,18 +208,20 @@ pub(super) fn from_pictures(
     let zeros = vec![0.0; width];
     let mut lines: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; stack.span()]);
     let mut halves = lines.each_ref().map(|_| Halves::new(across + 1));
-    for (row, channel, at) in stack.each(rows) {
-        let [a, b, c, d] =
-            [0, 1, 2, 3].map(|below| stack.numbers(pictures, &zeros, [row, channel, below]));
+    for TileRow { row, channel, at } in stack.each(rows) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|below| match stack.row(row, channel, below) {
+            Some(range) => &pictures[range],
+            None => &zeros[..],
+        });
         let [first, second, third, fourth] = &mut lines;
         let inside = left..left + width;
         zip(&mut first[inside.clone()], a, c, |a, c| a - c);
         zip(&mut second[inside.clone()], b, c, |b, c| b + c);
         zip(&mut third[inside.clone()], b, c, |b, c| c - b);
         zip(&mut fourth[inside], b, d, |b, d| b - d);
-        // All lines before all halves before all places: what was just written is not read at other
-        // offsets before it has left the store buffer.
-        part_all(&lines, &mut halves);
+        // First all lines, then all halves, then all places. A load that overlaps a recent store at another
+        // offset has to wait until the store has left the store buffer; this order keeps them apart.
+        split_all(&lines, &mut halves);
         for (index, Halves { e, o }) in halves.iter().enumerate() {
             let mut place = |place: usize, a: &[f32], b: &[f32], f: fn(f32, f32) -> f32| {
                 let start = (4 * index + place) * stride + at;
@@ -227,7 +235,7 @@ pub(super) fn from_pictures(
     }
 }
 
-/// The way back from [`from_pictures`], added up where tiles overlap.
+/// The gradient of [`from_pictures`]. Numbers are added up where tiles overlap.
 #[multiversion(targets = "simd")]
 pub(super) fn add_to_pictures(
     places: &[f32],
@@ -239,7 +247,7 @@ pub(super) fn add_to_pictures(
     let stride = places.len() / PLACES;
     let mut lines: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; stack.span()]);
     let mut halves = lines.each_ref().map(|_| Halves::new(across + 1));
-    for (row, channel, at) in stack.each(rows) {
+    for TileRow { row, channel, at } in stack.each(rows) {
         for (index, Halves { e, o }) in halves.iter_mut().enumerate() {
             let place = |place: usize| &places[(4 * index + place) * stride + at..][..across];
             let four = [0, 1, 2, 3].map(place);
@@ -266,13 +274,13 @@ pub(super) fn add_to_pictures(
     }
 }
 
-/// `A' m A` of every tile.
+/// Transforms the sums of products into output tiles: `A' m A` for each tile.
 #[multiversion(targets = "simd")]
 pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, outputs: &mut [f32]) {
     let across = stack.tiles[1];
     let stride = places.len() / PLACES;
     let mut sums: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; across]);
-    for (row, channel, at) in stack.each(rows) {
+    for TileRow { row, channel, at } in stack.each(rows) {
         for below in 0..2 {
             let Some(range) = stack.row(row, channel, below) else {
                 continue;
@@ -280,9 +288,10 @@ pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, ou
             for (column, sum) in sums.iter_mut().enumerate() {
                 let place = |row: usize| &places[(4 * row + column) * stride + at..][..across];
                 let four = [0, 1, 2, 3].map(place);
-                match below {
-                    0 => zip_four(sum, four, |_, [a, b, c, _]| a + b + c),
-                    _ => zip_four(sum, four, |_, [_, b, c, d]| b - c - d),
+                if below == 0 {
+                    zip_four(sum, four, |_, [a, b, c, _]| a + b + c);
+                } else {
+                    zip_four(sum, four, |_, [_, b, c, d]| b - c - d);
                 }
             }
             let [a, b, c, d] = &sums;
@@ -298,7 +307,7 @@ pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, ou
     }
 }
 
-/// The way back from [`into_outputs`].
+/// The gradient of [`into_outputs`].
 #[multiversion(targets = "simd")]
 pub(super) fn from_outputs(outputs: &[f32], stack: Stack, rows: &Range<usize>, places: &mut [f32]) {
     let (across, width) = (stack.tiles[1], stack.size[1]);
@@ -306,14 +315,17 @@ pub(super) fn from_outputs(outputs: &[f32], stack: Stack, rows: &Range<usize>, p
     let zeros = vec![0.0; width];
     let mut lines: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; 2 * across]);
     let mut halves = lines.each_ref().map(|_| Halves::new(across));
-    for (row, channel, at) in stack.each(rows) {
-        let [a, b] = [0, 1].map(|below| stack.numbers(outputs, &zeros, [row, channel, below]));
+    for TileRow { row, channel, at } in stack.each(rows) {
+        let [a, b] = [0, 1].map(|below| match stack.row(row, channel, below) {
+            Some(range) => &outputs[range],
+            None => &zeros[..],
+        });
         let [first, second, third, fourth] = lines.each_mut().map(|line| &mut line[..width]);
         first.copy_from_slice(a);
         zip(second, a, b, |a, b| a + b);
         zip(third, a, b, |a, b| a - b);
         zip(fourth, b, b, |b, _| -b);
-        part_all(&lines, &mut halves);
+        split_all(&lines, &mut halves);
         for (index, Halves { e, o }) in halves.iter().enumerate() {
             let mut place = |place: usize, f: fn(f32, f32) -> f32| {
                 let start = (4 * index + place) * stride + at;

@@ -1,5 +1,5 @@
-//! A weight that rows are multiplied with many times: float32, in panels where it is large, or rounded to
-//! bfloat16 and laid out for the processor's own product of such numbers.
+//! A weight that is used for many matrix products: in float32, in panels if it is large, or rounded to
+//! bfloat16 and laid out for the processor's bfloat16 instruction.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
@@ -11,25 +11,28 @@ use super::plain::plain;
 use super::rounded::{self, Rounded};
 use crate::head::HeadPrecision;
 
-/// Memory that is kept from product to product.
+/// Memory that products reuse.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Of rows before a product.
+    /// Input rows rounded to bfloat16, two numbers in each `u32`.
     rounded: Vec<u32>,
-    /// Of columns that threads have worked out.
+    /// Output columns that threads have computed.
     columns: Vec<f32>,
 }
 
 /// A matrix `[inputs, outputs]`.
 pub(super) enum Weight {
+    /// float32, row by row.
     Whole(FlexTensor),
+    /// float32, in panels of columns.
     Panels(Panels),
+    /// bfloat16.
     Rounded(Rounded),
 }
 
 impl Weight {
-    /// `None` where it does not lie in float32 on the CPU, or the processor has no products of the
-    /// precision. Laid out on this thread `alone`, or on all.
+    /// Lays out a weight, on this thread if `alone`, or else on all. `None` if the tensor is not float32 on
+    /// the CPU backend, or if the processor has no products of the precision.
     pub(super) fn new(x: &Tensor<2>, precision: HeadPrecision, alone: bool) -> Option<Self> {
         let whole = contiguous(plain(x.clone())?);
         let [inputs, outputs] = sizes(&whole);
@@ -47,7 +50,7 @@ impl Weight {
         }
     }
 
-    /// Inputs and outputs.
+    /// Inputs and outputs: rows and columns of the matrix.
     pub(super) fn sizes(&self) -> [usize; 2] {
         match self {
             Self::Whole(whole) => sizes(whole),
@@ -56,7 +59,7 @@ impl Weight {
         }
     }
 
-    /// `out = x w` for rows `x`: on this thread `alone`, or on all where that pays.
+    /// `out = x self` for rows `x`: on this thread if `alone`, or else on all if that pays.
     pub(super) fn product_over(
         &self,
         out: &mut [f32],

@@ -1,17 +1,18 @@
-//! Convolution by 3 x 3 taps, every pixel an output, by minimal filtering (Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks", arXiv 1509.09308, F(2 x 2, 3 x 3)): of a tile of 4 x 4 inputs come 2 x 2
-//! outputs with 16 multiplications a channel where 36 would be needed, and what is laid out for the matrix
-//! products is four numbers a pixel instead of nine.
+//! Convolution with 3 x 3 taps and stride 1 by minimal filtering (Lavin and Gray, "Fast Algorithms for
+//! Convolutional Neural Networks", arXiv 1509.09308, F(2 x 2, 3 x 3)). A tile of 4 x 4 inputs gives 2 x 2
+//! outputs with 16 multiplications for each pair of channels instead of 36, and the matrix products read
+//! four numbers for each pixel instead of the nine of an unfolded picture.
 //!
-//! An output tile is `A' (G w G' * B' x B) A`, with `*` number by number, summed over channels. The sums are 16
-//! matrix products over a block of tiles, one for each place in a tile. Gradients are the same steps backwards.
+//! An output tile is `A' (G w G' * B' x B) A`, summed over input channels, where `*` multiplies number by
+//! number and `'` transposes. The sums are 16 matrix products over a block of tiles, one for each place in a
+//! tile. Gradients go through the same steps backwards.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::conv2d::Conv2d;
-use super::matrix::{Matrix, product_into, product_over};
+use super::conv2d::{Conv2d, ConvGradients, Wanted, add_in_order};
+use super::matrix::{Matrix, Output, product_into, product_over};
 use super::tiles::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,
@@ -19,24 +20,25 @@ use super::tiles::{
 use crate::conv2d::Window;
 use crate::workers::cut;
 
-/// Tiles of a block, about: their transforms stay in the second cache.
+/// Approximate number of tiles in a block. The transforms of a block stay in the second-level cache; blocks of
+/// 32 and of 128 tiles were slower (docs/log.md, 2026-11-25).
 const TILES: usize = 64;
-/// Channels below which the products are too narrow to make up for the transforms.
+/// Fewest channels for which the matrix products are wide enough to make up for the transforms.
 const LEAST_CHANNELS: usize = 16;
-/// Parts of a batch, at most, whose gradients of the weight are summed by themselves; their number does
-/// not depend on the threads, so that the sum does not.
-const PARTS: usize = 8;
-/// Tiles that a part has at least: for fewer its sum, of which a layer of 128 channels has a
-/// megabyte, would be no smaller than what is added to it.
-const TILES_A_PART: usize = 8 * TILES;
+/// Most shards of a batch that sum up the gradient of the weight on their own. Their number does not depend
+/// on the threads, and so neither does the sum.
+const SHARDS: usize = 8;
+/// Fewest tiles of a shard. Each shard has a sum as large as the transformed weight, a megabyte for 128
+/// channels; with fewer tiles the sum would be as large as the numbers that are added to it.
+const TILES_A_SHARD: usize = 8 * TILES;
 
-/// A convolution by such taps.
+/// A convolution that minimal filtering is used for.
 #[derive(Clone, Copy)]
 pub(super) struct Winograd<'a>(Conv2d<'a>);
 
 impl<'a> Winograd<'a> {
-    /// A convolution, if its taps are such and the transforms are worth it: for wide layers, and for so
-    /// many tiles that the weights' transform is small beside them.
+    /// The convolution, if it has 3 x 3 taps with stride 1 and the transforms pay: the layer must be wide,
+    /// and there must be so many tiles that the transform of the weight is small beside theirs.
     pub(super) fn of(convolution: Conv2d<'a>) -> Option<Self> {
         let Window {
             stride, dilation, ..
@@ -52,12 +54,13 @@ impl<'a> Winograd<'a> {
         self.0.out_size().map(|size| size.div_ceil(2))
     }
 
+    /// Numbers in an output picture.
     fn out_picture(&self) -> usize {
         let [height, width] = self.0.out_size();
         self.0.output * height * width
     }
 
-    /// Rows of tiles of so many pictures, in blocks.
+    /// Blocks of the given number of pictures: ranges of rows of tiles, counted over all pictures.
     fn blocks(&self, pictures: usize) -> impl Iterator<Item = Range<usize>> {
         let [down, across] = self.tiles();
         let rows = pictures * down;
@@ -74,10 +77,12 @@ impl<'a> Winograd<'a> {
         }
     }
 
+    /// The input side of the convolution.
     fn x_stack(&self) -> Stack {
         self.stack(self.0.input, self.0.size, self.0.window.padding)
     }
 
+    /// The output side of the convolution.
     fn y_stack(&self) -> Stack {
         self.stack(self.0.output, self.0.out_size(), [0, 0])
     }
@@ -108,88 +113,88 @@ impl<'a> Winograd<'a> {
         out
     }
 
-    /// The gradients of the input and of the weight, those of the two that are wanted.
-    pub(super) fn gradients(&self, dout: &[f32], wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
+    /// The gradients of the input and of the weight, as far as they are wanted.
+    pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
         let weights = transform_weights(self.0.weight);
-        let mut dx = vec![0.0; if wanted[0] { self.0.x.len() } else { 0 }];
-        let mut rest = dx.as_mut_slice();
+        let mut dx = vec![0.0; if wanted.x { self.0.x.len() } else { 0 }];
         let tiles = self.0.batch * self.tiles().iter().product::<usize>();
-        let count = (tiles / TILES_A_PART).min(PARTS).min(self.0.batch);
-        let parts = cut(self.0.batch, count.max(1));
-        let parts = parts.into_iter().map(|pictures| {
-            let own = wanted[0] as usize * pictures.len() * self.0.picture();
-            let dx;
-            (dx, rest) = std::mem::take(&mut rest).split_at_mut(own);
-            (pictures, dx)
-        });
-        let parts: Vec<_> = parts.collect();
-        let sums = parts.into_par_iter().map(|(pictures, dx)| {
-            let x = &self.0.x[pictures.start * self.0.picture()..pictures.end * self.0.picture()];
-            let dout =
-                &dout[pictures.start * self.out_picture()..pictures.end * self.out_picture()];
-            self.part(x, dout, &weights, dx, wanted)
-        });
-        let sums: Vec<Vec<f32>> = sums.collect();
-        let dw = wanted[1].then(|| {
-            let mut sums = sums.into_iter();
-            let mut total = sums.next().unwrap_or_default();
-            for part in sums {
-                total.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-            }
-            weight_gradient(&total)
-        });
-        [wanted[0].then_some(dx), dw]
+        let count = (tiles / TILES_A_SHARD).min(SHARDS).min(self.0.batch);
+        let (mut rest, mut shards) = (dx.as_mut_slice(), Vec::new());
+        for pictures in cut(self.0.batch, count.max(1)) {
+            let numbers = pictures.start * self.0.picture()..pictures.end * self.0.picture();
+            let (first, others) = rest.split_at_mut(if wanted.x { numbers.len() } else { 0 });
+            rest = others;
+            shards.push(Shard {
+                x: &self.0.x[numbers],
+                dout: &dout[pictures.start * self.out_picture()..pictures.end * self.out_picture()],
+                dx: first,
+            });
+        }
+        let sums: Vec<Vec<f32>> = shards
+            .into_par_iter()
+            .map(|shard| self.shard_gradients(shard, &weights, wanted))
+            .collect();
+        ConvGradients {
+            weight: wanted.weight.then(|| weight_gradient(&add_in_order(sums))),
+            x: wanted.x.then_some(dx),
+        }
     }
 
-    /// Some pictures' gradients: of the input into `dx`, of the transformed weight as a result.
-    fn part(
-        &self,
-        x: &[f32],
-        dout: &[f32],
-        weights: &[f32],
-        dx: &mut [f32],
-        wanted: [bool; 2],
-    ) -> Vec<f32> {
-        let mut sum = vec![0.0; if wanted[1] { weights.len() } else { 0 }];
+    /// Writes the gradient of a shard's input into its `dx`, and returns the gradient of the transformed
+    /// weight. It is empty if it is not wanted.
+    fn shard_gradients(&self, shard: Shard<'_>, weights: &[f32], wanted: Wanted) -> Vec<f32> {
+        let mut sum = vec![0.0; if wanted.weight { weights.len() } else { 0 }];
         let mut block = Block::new(self);
-        for rows in self.blocks(x.len() / self.0.picture()) {
-            block.take_dy(self.y_stack(), dout, &rows);
-            if wanted[1] {
-                block.take_x(self.x_stack(), x, &rows);
+        for rows in self.blocks(shard.x.len() / self.0.picture()) {
+            block.take_dy(self.y_stack(), shard.dout, &rows);
+            if wanted.weight {
+                block.take_x(self.x_stack(), shard.x, &rows);
                 block.add_weights(&mut sum);
             }
-            if wanted[0] {
+            if wanted.x {
                 block.multiply_back(weights);
-                add_to_pictures(&block.x, self.x_stack(), &rows, dx);
+                add_to_pictures(&block.x, self.x_stack(), &rows, shard.dx);
             }
         }
         sum
     }
 }
 
-/// Numbers between two places: places that began a power of two apart would share lines of the first
-/// cache, which has room for half of them.
+/// Pictures of a batch that one thread computes the gradients for.
+struct Shard<'a> {
+    x: &'a [f32],
+    dout: &'a [f32],
+    /// Gradient of `x`, to be written; empty if it is not wanted.
+    dx: &'a mut [f32],
+}
+
+/// Unused numbers between two places. Without them places would start a power of two apart and share sets of
+/// the first-level cache, which has room for half of the 16 places.
 const GAP: usize = 16;
 
-/// Tiles of a block, transformed: `[place, channel, tile]` on both sides of the products.
+/// The transformed tiles of a block.
 struct Block {
+    /// Input side of the products, `[place, input channel, tile]`, with gaps between places.
     x: Vec<f32>,
+    /// Output side of the products, `[place, output channel, tile]`, with gaps between places.
     y: Vec<f32>,
+    /// Input and output channels.
     channels: [usize; 2],
     tiles: usize,
 }
 
 impl Block {
-    fn new(of: &Winograd<'_>) -> Self {
+    fn new(winograd: &Winograd<'_>) -> Self {
         Self {
             x: Vec::new(),
             y: Vec::new(),
-            channels: [of.0.input, of.0.output],
+            channels: [winograd.0.input, winograd.0.output],
             tiles: 0,
         }
     }
 
-    fn hold(&mut self, tiles: usize) {
+    /// Makes room for a number of tiles.
+    fn resize(&mut self, tiles: usize) {
         if self.tiles != tiles {
             let [input, output] = self.channels;
             self.x.resize(PLACES * (input * tiles + GAP), 0.0);
@@ -198,17 +203,19 @@ impl Block {
         }
     }
 
+    /// Transforms the input tiles of a block.
     fn take_x(&mut self, stack: Stack, x: &[f32], rows: &Range<usize>) {
-        self.hold(rows.len() * stack.tiles[1]);
+        self.resize(rows.len() * stack.tiles[1]);
         from_pictures(x, stack, rows, &mut self.x);
     }
 
+    /// Transforms the gradient of the output tiles of a block.
     fn take_dy(&mut self, stack: Stack, dy: &[f32], rows: &Range<usize>) {
-        self.hold(rows.len() * stack.tiles[1]);
+        self.resize(rows.len() * stack.tiles[1]);
         from_outputs(dy, stack, rows, &mut self.y);
     }
 
-    /// Where the tiles of a place stand on both sides.
+    /// The numbers of a place, in `x` and in `y`.
     fn place(&self, place: usize) -> [Range<usize>; 2] {
         self.channels.map(|channels| {
             let numbers = channels * self.tiles;
@@ -217,13 +224,14 @@ impl Block {
         })
     }
 
-    /// The transformed weights of a place.
+    /// The transformed weight of a place, `[output, input]`.
     fn filter<'a>(&self, place: usize, weights: &'a [f32]) -> Matrix<'a> {
         let [input, output] = self.channels;
         let pairs = input * output;
         Matrix::new(&weights[place * pairs..(place + 1) * pairs], output, input)
     }
 
+    /// `y = weight x` at each place.
     fn multiply(&mut self, weights: &[f32]) {
         for place in 0..PLACES {
             let [x, y] = self.place(place);
@@ -233,6 +241,7 @@ impl Block {
         }
     }
 
+    /// `x = weight' y` at each place: the gradient of `x`.
     fn multiply_back(&mut self, weights: &[f32]) {
         for place in 0..PLACES {
             let [x, y] = self.place(place);
@@ -242,13 +251,14 @@ impl Block {
         }
     }
 
+    /// `sum += y x'` at each place: the gradient of the transformed weight.
     fn add_weights(&self, sum: &mut [f32]) {
         let [input, output] = self.channels;
         for (place, sum) in sum.chunks_exact_mut(input * output).enumerate() {
             let [x, y] = self.place(place);
             let x = Matrix::new(&self.x[x], input, self.tiles);
             let dy = Matrix::new(&self.y[y], output, self.tiles);
-            product_into(sum, input, true, 1.0, [dy, x.transposed()]);
+            product_into(sum, Output::add(input), dy, x.transposed());
         }
     }
 }

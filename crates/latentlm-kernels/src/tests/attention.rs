@@ -1,4 +1,4 @@
-//! Attention: who sees whom.
+//! Attention and its masks.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
@@ -12,7 +12,7 @@ fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
     rotary_from(0, length, head_dim, interleaved, &device())
 }
 
-/// The rotation of `length` positions from `start` on.
+/// The rotation of `length` positions, starting at position `start`.
 pub(super) fn rotary_from(
     start: usize,
     length: usize,
@@ -53,16 +53,14 @@ fn attention_is_its_parts() {
     }
 }
 
-/// Documents in one sequence give what each gives alone, in kernel and composition.
+/// A document gives the same result in a packed sequence and alone, in kernel and composition.
 #[test]
 fn documents_do_not_see_each_other() {
-    let (documents, packed) = (
-        [3, 1, 9],
-        PackedHeads {
-            heads: 4,
-            kv_heads: 2,
-        },
-    );
+    let documents = [3, 1, 9];
+    let packed = PackedHeads {
+        heads: 4,
+        kv_heads: 2,
+    };
     let x = normal([2, 13, 8 * 6]);
     let rotary = rotary(13, 6, true);
     let sights = documents.map(Sight::causal);
@@ -76,7 +74,7 @@ fn documents_do_not_see_each_other() {
     check_slope("attention in documents", x.clone(), |x| {
         document_attention(x, packed, &rotary, &sights)
     });
-    // Rotations are relative: a document is the same wherever it stands.
+    // Scores depend on relative positions only, so a document alone may start at position 0.
     let mut start = 0;
     for length in documents {
         let alone = causal_attention(
@@ -90,10 +88,10 @@ fn documents_do_not_see_each_other() {
     }
 }
 
-/// Against a softmax over scores of which those that must not be seen are masked: an image behind a
-/// text, between two, before one, alone; documents around it see nothing of it.
+/// Against a softmax over masked scores. An image stands at different places of its document, and another
+/// document follows.
 #[test]
-fn some_positions_see_each_other_and_the_others_what_is_before() {
+fn the_positions_of_an_image_see_each_other() {
     let (length, heads, width) = (9, 2, 6);
     let packed = PackedHeads {
         heads,
@@ -109,7 +107,7 @@ fn some_positions_see_each_other_and_the_others_what_is_before() {
             let hidden = (0..length * length).map(|at| {
                 let (position, key) = (at / length, at % length);
                 let both = mutual.contains(&position) && mutual.contains(&key);
-                // The last two positions are a document of their own.
+                // The last two positions are another document.
                 (key > position && !both) || (position > 6 && key < 7)
             });
             let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [1, 1, length, length]);
@@ -132,7 +130,7 @@ fn some_positions_see_each_other_and_the_others_what_is_before() {
     }
 }
 
-/// Longer than two tiles of queries and no multiple of them; who sees whom crosses the tiles' edges.
+/// Documents longer than two tiles of queries and no multiple of a tile; masks cross the edges of tiles.
 #[test]
 fn long_documents_are_worked_on_in_tiles() {
     let (length, head_dim) = (150, 6);

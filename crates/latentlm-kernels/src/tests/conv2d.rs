@@ -7,8 +7,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use super::{Input, check, check_slope, device, draw, normal};
 use crate::{conv2d_layer, without_kernels};
 
-/// A layer with weights of this test's numbers, as large as Burn's own: those come from a generator
-/// that other tests draw from too.
+/// A layer with weights from this test's own stream, as large as Burn's. Burn's own come from a generator that
+/// all tests share.
 fn layer(config: &Conv2dConfig) -> Conv2d {
     let mut layer = config.init(&device());
     let [outputs, inputs, rows, columns] = layer.weight.dims();
@@ -43,8 +43,8 @@ fn explicit([rows, columns]: [usize; 2]) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(rows, columns, rows, columns)
 }
 
-/// Kernel, stride, padding, dilation and picture: those of the codecs and discriminators, and odd
-/// ones, some with outputs that see nothing but padding.
+/// Kernels, strides, paddings, dilations and picture sizes: those of the codecs and discriminators, and unusual
+/// ones, some with outputs that see only padding.
 #[test]
 fn conv2d_is_a_convolution() {
     for (kernel, stride, padding, dilation, size) in [
@@ -64,7 +64,7 @@ fn conv2d_is_a_convolution() {
     }
 }
 
-/// So large that a picture is worked on in bands, and without a bias.
+/// A layer without bias, so large that a picture is cut into bands.
 #[test]
 fn bands_are_one_picture() {
     let config = Conv2dConfig::new([64, 32], [3, 3])
@@ -73,8 +73,8 @@ fn bands_are_one_picture() {
     check_layer("bands", &layer(&config), [40, 24]);
 }
 
-/// Wide layers of 3 x 3 taps take another way: odd and even sizes, tiles that reach over the edge, several
-/// blocks a picture and several pictures a block.
+/// Wide layers with 3 x 3 taps use minimal filtering. Sizes are odd and even, tiles reach over the edge,
+/// pictures have several blocks and blocks have several pictures.
 #[test]
 fn minimal_filtering_is_a_convolution() {
     for (padding, size) in [
@@ -90,7 +90,7 @@ fn minimal_filtering_is_a_convolution() {
     }
 }
 
-/// What the kernel does not know is left to Burn.
+/// Burn's operation runs layers that the kernel does not support.
 #[test]
 fn groups_and_uneven_padding_are_convolved_too() {
     let x = draw([1, 4, 6, 6]);

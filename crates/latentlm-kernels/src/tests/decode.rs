@@ -8,7 +8,7 @@ use crate::attention::PackedHeads;
 use crate::cpu::plain;
 use crate::decode::{self, CachedSight, cached_attention};
 
-/// One case: sizes, and how many positions come at each call.
+/// Sizes of one case.
 struct Case<'a> {
     heads: usize,
     kv_heads: usize,
@@ -16,6 +16,7 @@ struct Case<'a> {
     interleaved: bool,
     padding: &'a [usize],
     batch: usize,
+    /// Number of new positions at each call.
     calls: &'a [usize],
 }
 
@@ -28,7 +29,7 @@ type Step = fn(
 ) -> (Tensor<3>, [Tensor<4>; 2]);
 
 impl Case<'_> {
-    /// Outputs of all calls, and the cache that they leave, from one input for both ways.
+    /// Results of all calls on the input `x`, and the cache after the last one.
     fn run(&self, x: &Tensor<3>, step: Step) -> Vec<Vec<f32>> {
         let device = Device::default();
         let capacity = self.calls.iter().sum::<usize>() + 2;
@@ -73,8 +74,8 @@ impl Case<'_> {
 }
 
 #[test]
-fn a_cache_gives_what_operations_give() {
-    // Heads with and without groups; widths of whole vectors and not; prompts, single steps, chunks.
+fn the_kernel_gives_what_operations_give() {
+    // Heads with and without groups; widths that fill vector registers and not; prompts, single steps, chunks.
     let paddings: [(usize, &[usize]); 4] = [(1, &[]), (3, &[]), (3, &[0, 2, 3]), (1, &[4])];
     let lengths: [&[usize]; 4] = [&[1; 6], &[5, 1, 1, 1], &[2, 3, 1], &[9]];
     for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 4, 16), (6, 2, 20), (3, 1, 8)] {
@@ -95,9 +96,9 @@ fn a_cache_gives_what_operations_give() {
     }
 }
 
-/// More positions than a tile has, and more work than one thread takes.
+/// More positions than in one tile, and more work than one thread takes alone.
 #[test]
-fn a_long_cache_gives_what_operations_give() {
+fn the_kernel_gives_what_operations_give_on_a_long_cache() {
     let paddings: [(usize, &[usize]); 2] = [(1, &[]), (2, &[70, 3])];
     for (batch, padding) in paddings {
         let case = Case {
@@ -113,8 +114,8 @@ fn a_long_cache_gives_what_operations_give() {
     }
 }
 
-/// A cache without another owner stays where it is, whatever is written; with one, that one's numbers
-/// stay what they were.
+/// A cache without another owner keeps its memory when new positions are written. If another tensor shares the
+/// memory, that tensor keeps its numbers.
 #[test]
 fn a_cache_is_written_in_place() {
     let device = Device::default();
@@ -142,7 +143,7 @@ fn a_cache_is_written_in_place() {
     assert_eq!(values(kept), numbers);
 }
 
-/// Where a gradient could be asked, Burn's operations are used, and there is one.
+/// On an autodiff device Burn's operations run instead of the kernel, and give a gradient.
 #[test]
 fn a_graph_goes_through_the_cache() {
     let device = super::device();

@@ -1,4 +1,4 @@
-//! Parts that are run again, against the same parts within the graph.
+//! Recomputed modules against the same modules in the graph.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ fn run((first, second): &Layers, [x, gate]: [Tensor<2>; 2]) -> Tensor<2> {
 }
 
 #[test]
-fn a_part_that_is_run_again_has_the_same_gradients() {
+fn a_recomputed_module_has_the_same_gradients() {
     let (x, gate) = (normal([5, 3]), normal([5, 4]));
     let (first, second, bias) = (normal([3, 4]), normal([4, 2]), normal([4]));
     let layers = (layer(&first, Some(&bias)), layer(&second, None));
@@ -44,7 +44,7 @@ fn a_part_that_is_run_again_has_the_same_gradients() {
         || without_kernels(again),
         within,
     );
-    // One that is run again within another, and the result used twice.
+    // Recomputation within recomputation, with a result that is used twice.
     let nested = || {
         let outer = |layers: &Layers, inputs: [Tensor<2>; 2]| recomputed(layers, inputs, run);
         let y = recomputed(&layers, [x.clone(), gate.clone()], outer);
@@ -55,9 +55,9 @@ fn a_part_that_is_run_again_has_the_same_gradients() {
     });
 }
 
-/// Nothing is kept of the first run, which has no graph; the second one, when gradients are asked for, has.
+/// The first run has no graph and so keeps nothing. The second run, in the backward pass, has one.
 #[test]
-fn a_part_is_run_without_a_graph_and_then_with_one() {
+fn a_module_runs_without_a_graph_and_then_with_one() {
     let (x, weight) = (normal([5, 3]), normal([3, 3]));
     let layer = layer(&weight, None);
     let runs = Arc::new(Mutex::new(Vec::new()));
@@ -76,7 +76,7 @@ fn a_part_is_run_without_a_graph_and_then_with_one() {
     let gradients = y.sum().backward();
     assert_eq!(*runs.lock().unwrap(), [[false, false], [true, true]]);
     assert!(x.grad(&gradients).is_some() && weight.grad(&gradients).is_some());
-    // Where no gradient is wanted it is run once.
+    // Without a wanted gradient the module runs once.
     let x = draw([5, 3]);
     let frozen = layer.clone().no_grad();
     let seen = Arc::clone(&runs);
@@ -98,7 +98,7 @@ fn a_part_is_run_without_a_graph_and_then_with_one() {
     );
 }
 
-/// What wants no gradient gets none, and what does gets the same.
+/// Constants get no gradient, and the other inputs and parameters get the same one as in the graph.
 #[test]
 fn some_inputs_and_parameters_are_constants() {
     let (x, gate) = (normal([5, 3]), draw([5, 4]));
@@ -118,13 +118,13 @@ fn some_inputs_and_parameters_are_constants() {
     );
 }
 
-/// As many parameters as it takes to need a step of each size.
+/// Numbers of parameters that need each size of a step, and more than the largest size allows.
 #[test]
-fn parts_may_have_many_parameters() {
+fn modules_may_have_many_parameters() {
     for count in [1, 3, 10, 40, 80, 300] {
         let weights: Vec<Tensor<2>> = (0..count).map(|_| normal([3, 3])).collect();
         let layers: Vec<Linear> = weights.iter().map(|weight| layer(weight, None)).collect();
-        // As the only input it is a constant: one parameter is all there is.
+        // The input is a constant, so that the parameters alone are inputs of the step.
         let x = draw([2, 3]);
         let run = |layers: &Vec<Linear>, [x]: [Tensor<2>; 1]| {
             let each = layers.iter().map(|layer| linear_layer(layer, x.clone()));
@@ -140,7 +140,7 @@ fn parts_may_have_many_parameters() {
     }
 }
 
-/// Each thread has a graph of its own and goes backward within its backward pass, at once with others.
+/// Several threads, each with its own graph, run backward passes within backward passes at the same time.
 #[test]
 fn threads_do_not_wait_for_each_other() {
     let work = || {
@@ -166,9 +166,9 @@ fn threads_do_not_wait_for_each_other() {
     });
 }
 
-/// Attention that has no kernel has a gradient of its own within the second run.
+/// Blockwise attention, which has a hand-written gradient, within a recomputed module.
 #[test]
-fn attention_may_be_run_again() {
+fn attention_may_be_recomputed() {
     let heads = PackedHeads {
         heads: 2,
         kv_heads: 1,
