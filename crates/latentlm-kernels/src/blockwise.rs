@@ -189,8 +189,8 @@ impl Work {
         }
     }
 
-    /// The result, `[B, G, H / G, T, E]`, and the log-sum-exp of the queries of each block, `[B, G, (H / G) Q,
-    /// 1]`.
+    /// The result, `[B, G, H / G, T, E]`, and for each block the log-sum-exp of its queries,
+    /// `[B, G, (H / G) Q, 1]`.
     fn forward(&self) -> (Tensor<5>, Vec<Tensor<4>>) {
         let kind = self.q.dtype();
         let (mut outs, mut logs) = (Vec::new(), Vec::new());

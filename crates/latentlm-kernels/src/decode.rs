@@ -145,9 +145,9 @@ fn unpack(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> [Tensor<4>;
     [q, k, v]
 }
 
-/// Writes new keys or values into the buffer at `start`. Returns the buffer and its filled part, `[B, G, S,
-/// E]`. A buffer without another owner is written in place, so that a step copies nothing but the new
-/// positions.
+/// Writes new keys or values into the buffer at `start`. Returns the buffer and its filled part,
+/// `[B, G, S, E]`. A buffer without another owner is written in place, so that a step copies nothing but the
+/// new positions.
 fn extend(buffer: Tensor<4>, start: usize, new: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     let [batch, groups, length, width] = new.dims();
     let end = start + length;
