@@ -72,34 +72,35 @@ pub(super) fn backward(norm: GroupNorm<'_>, dout: &[f32]) -> [Vec<f32>; 3] {
     let mut dx = vec![0.0; norm.x.len()];
     let groups = dx.par_chunks_mut(norm.slab()).enumerate();
     // For each channel of each group: the sum of `dout`, and the sum of `dout` times the normalized `x`.
-    let sums = groups.map(|(index, dx)| {
-        let x = norm.group(index, norm.x);
-        let weight = norm.group_channels(index, norm.weight);
-        let dout = norm.group(index, dout);
-        let (mean, inverse) = moments(x, norm.epsilon);
-        let planes = x
-            .chunks_exact(norm.plane)
-            .zip(dout.chunks_exact(norm.plane));
-        let mut sums = Vec::with_capacity(weight.len());
-        for (x, dout) in planes.clone() {
-            let along = sum_pairs(dout, x, |dout, x| dout * (x - mean)) * inverse;
-            sums.push([sum_pairs(dout, dout, |dout, _| dout), along]);
-        }
-        let inverse_size = 1.0 / norm.slab() as f32;
-        let weighted = |which: usize| {
-            let pairs = sums.iter().zip(weight);
-            pairs.map(|(sum, weight)| sum[which] * weight).sum::<f32>() * inverse_size
-        };
-        let (level, along) = (weighted(0), weighted(1) * inverse);
-        let planes = planes.zip(dx.chunks_exact_mut(norm.plane));
-        for (((x, dout), dx), weight) in planes.zip(weight) {
-            for ((dx, x), dout) in dx.iter_mut().zip(x).zip(dout) {
-                *dx = (dout * weight - level - (x - mean) * along) * inverse;
+    let sums: Vec<Vec<[f32; 2]>> = groups
+        .map(|(index, dx)| {
+            let x = norm.group(index, norm.x);
+            let weight = norm.group_channels(index, norm.weight);
+            let dout = norm.group(index, dout);
+            let (mean, inverse) = moments(x, norm.epsilon);
+            let planes = x
+                .chunks_exact(norm.plane)
+                .zip(dout.chunks_exact(norm.plane));
+            let mut sums = Vec::with_capacity(weight.len());
+            for (x, dout) in planes.clone() {
+                let along = sum_pairs(dout, x, |dout, x| dout * (x - mean)) * inverse;
+                sums.push([sum_pairs(dout, dout, |dout, _| dout), along]);
             }
-        }
-        sums
-    });
-    let sums: Vec<Vec<[f32; 2]>> = sums.collect();
+            let inverse_size = 1.0 / norm.slab() as f32;
+            let weighted = |which: usize| {
+                let pairs = sums.iter().zip(weight);
+                pairs.map(|(sum, weight)| sum[which] * weight).sum::<f32>() * inverse_size
+            };
+            let (level, along) = (weighted(0), weighted(1) * inverse);
+            let planes = planes.zip(dx.chunks_exact_mut(norm.plane));
+            for (((x, dout), dx), weight) in planes.zip(weight) {
+                for ((dx, x), dout) in dx.iter_mut().zip(x).zip(dout) {
+                    *dx = (dout * weight - level - (x - mean) * along) * inverse;
+                }
+            }
+            sums
+        })
+        .collect();
     let mut dweight = vec![0.0; norm.channels];
     let mut dbias = vec![0.0; norm.channels];
     for picture in sums.chunks(norm.groups) {
