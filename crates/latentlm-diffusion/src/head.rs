@@ -15,60 +15,60 @@ use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
 use crate::solver::{self, SolverStep};
 use crate::timestep::TimestepEmbedding;
 
-/// Memory of the modulations that are computed at once where there is no kernel for the whole loop,
-/// which bounds its own: more steps at once share the weights' way through the cache.
+/// Upper bound of the bytes of modulations that [`StepModulations`] computes in one matrix product.
+/// A product over many solver steps reads the weights once for all of them.
 const MODULATION_BYTES: usize = 8 << 20;
 
 /// Configuration of a [`DiffusionHead`]. The defaults are the official image models'.
 #[derive(Config, Debug, PartialEq)]
 pub struct DiffusionHeadConfig {
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     pub latent_dim: usize,
-    /// `D`, width of the condition and of the head.
+    /// `D`, width of the hidden state and of the head.
     pub width: usize,
     /// Number of layers.
     #[config(default = 3)]
     pub depth: usize,
-    /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
+    /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
     pub mlp_ratio: f64,
-    /// The feed-forward width itself, for models that do not follow the ratio; 0 follows it.
+    /// Feed-forward width; 0 takes it from `mlp_ratio`.
     #[config(default = 0)]
     pub mlp_width: usize,
     /// Epsilon of the norms.
     #[config(default = 1e-6)]
     pub norm_epsilon: f64,
-    /// Whether the layers' norms have a weight (VibeVoice); the last norm never has one.
+    /// Whether the norms of the layers have a weight (VibeVoice); the last norm never has one.
     #[config(default = false)]
     pub norm_weight: bool,
-    /// Whether the projection of the noisy latent has a bias (the image models).
+    /// Whether the input projection of the noisy latent has a bias (the image models).
     #[config(default = true)]
     pub input_bias: bool,
-    /// Whether a square linear stands between hidden state and head (VibeVoice).
+    /// Whether a linear layer `[D, D]` projects the hidden state first (VibeVoice).
     #[config(default = false)]
     pub condition_projection: bool,
-    /// Numbers of the timesteps' sinusoid.
+    /// Size of the sinusoidal encoding of a timestep: half cosines, half sines.
     #[config(default = 256)]
     pub timestep_frequencies: usize,
     /// Longest period of the sinusoid.
     #[config(default = 10000.0)]
     pub timestep_max_period: f64,
-    /// How noise grows.
+    /// Noise schedule of the forward process.
     #[config(default = "BetaSchedule::Cosine")]
     pub schedule: BetaSchedule,
     /// What the head predicts.
     #[config(default = "Prediction::Velocity")]
     pub prediction: Prediction,
-    /// `T`, timesteps of the forward process.
+    /// `T`, number of timesteps of the forward process.
     #[config(default = 1000)]
     pub num_train_timesteps: usize,
-    /// Whether training keeps what goes into each layer and nothing else of it, and runs the layer
-    /// again for its gradients.
+    /// Gradient checkpointing: training keeps only the input of each layer and runs the layer again
+    /// in the backward pass.
     #[config(default = false)]
     pub recompute: bool,
 }
 
-/// What can be wrong with a head's configuration.
+/// Errors of a head's configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DiffusionError {
     /// An impossible configuration.
@@ -81,13 +81,14 @@ pub enum DiffusionError {
 
 impl DiffusionHeadConfig {
     fn inner_width(&self) -> usize {
-        match self.mlp_width {
-            0 => swiglu_width(self.width, self.mlp_ratio),
-            width => width,
+        if self.mlp_width == 0 {
+            swiglu_width(self.width, self.mlp_ratio)
+        } else {
+            self.mlp_width
         }
     }
 
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
     /// If a size is zero or too small.
@@ -107,7 +108,8 @@ impl DiffusionHeadConfig {
         Ok(())
     }
 
-    /// Builds the head. It starts as zero: modulation and output layers are zero.
+    /// Builds the head. It predicts zero at first, because its modulation and output layers start as
+    /// zero.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
@@ -166,14 +168,17 @@ struct HeadLayer {
 }
 
 impl HeadLayer {
+    /// Applies the layer under a modulation.
+    ///
     /// # Shapes
     /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
+    /// - returns: `[N, D]`
     fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
         swiglu_block(x, &self.block(epsilon), Some(modulation))
     }
 
-    /// The same by the condition that the modulation is made of, `[N, D]`.
-    fn conditioned(&self, x: Tensor<2>, condition: Tensor<2>, epsilon: f64) -> Tensor<2> {
+    /// Computes the modulation from the condition, `[N, D]`, and applies the layer.
+    fn forward_conditioned(&self, x: Tensor<2>, condition: Tensor<2>, epsilon: f64) -> Tensor<2> {
         self.forward(x, linear_layer(&self.modulation, condition), epsilon)
     }
 
@@ -188,7 +193,7 @@ impl HeadLayer {
     }
 }
 
-/// `x * (1 + scale) + shift`, the first two parts of `modulation` being shift and scale.
+/// `x * (1 + scale) + shift`, where `modulation` is shift and scale, `[N, 2D]`.
 fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
     let [_, width] = x.dims();
     let shift = modulation.clone().narrow(1, 0, width);
@@ -198,9 +203,9 @@ fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
 
 /// The next-token diffusion head (paper §2.2; reference `forward_diffusion`).
 ///
-/// The image models' variant has a bias at the input projection alone and norms without weight;
-/// VibeVoice's has weights in the layers' norms and projects the condition. With zero layers it is
-/// a linear denoiser, which tests use.
+/// In the image models, only the input projection has a bias, and norms have no weight. In VibeVoice,
+/// the norms of the layers have weights, and the condition is projected first. With zero layers the
+/// head is a linear denoiser, which tests use.
 #[derive(Module, Debug)]
 pub struct DiffusionHead {
     input: Linear,
@@ -215,13 +220,16 @@ pub struct DiffusionHead {
     recompute: bool,
 }
 
-/// The modulation of every layer and of the output for some rows.
+/// The modulations of all layers and of the output.
 struct Modulations {
+    /// Shift, scale and gate of each layer, `[N, 3D]`.
     layers: Vec<Tensor<2>>,
+    /// Shift and scale before the output projection, `[N, 2D]`.
     output: Tensor<2>,
 }
 
 impl Modulations {
+    /// The modulations of `count` rows from `start` on.
     fn rows(&self, start: usize, count: usize) -> Self {
         let narrow = |x: &Tensor<2>| x.clone().narrow(0, start, count);
         Self {
@@ -232,12 +240,12 @@ impl Modulations {
 }
 
 impl DiffusionHead {
-    /// The forward process that the head was made for.
+    /// The forward process that the head inverts.
     pub fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }
 
-    /// The hidden state as the layers see it, `[N, D]`.
+    /// The condition of the layers, computed from hidden states `[N, D]`.
     fn project(&self, condition: Tensor<2>) -> Tensor<2> {
         match &self.condition {
             Some(linear) => linear_layer(linear, condition),
@@ -245,6 +253,8 @@ impl DiffusionHead {
         }
     }
 
+    /// Computes the modulations of all layers.
+    ///
     /// # Shapes
     /// - `condition`: `[N, D]`, projected hidden state plus timestep embedding
     fn modulations(&self, condition: Tensor<2>) -> Modulations {
@@ -259,6 +269,8 @@ impl DiffusionHead {
         }
     }
 
+    /// Predicts noise or velocity, given all modulations.
+    ///
     /// # Shapes
     /// - `noisy`: `[N, Z]`; returns `[N, Z]`
     fn predict(&self, noisy: Tensor<2>, modulations: Modulations) -> Tensor<2> {
@@ -269,6 +281,8 @@ impl DiffusionHead {
         self.finish(x, modulations.output)
     }
 
+    /// The last norm, its modulation and the output projection.
+    ///
     /// # Shapes
     /// - `x`: `[N, D]`; `modulation`: `[N, 2D]`; returns `[N, Z]`
     fn finish(&self, x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
@@ -276,46 +290,52 @@ impl DiffusionHead {
         linear_layer(&self.output, x)
     }
 
-    /// The prediction, of which the graph keeps what goes into each layer.
+    /// The same prediction with gradient checkpointing: the graph keeps only the input of each layer.
     ///
-    /// The last layer stays in the graph, and so does what follows: their gradients are the first that
-    /// are asked for, and until then nothing else is there that was run again.
+    /// The last layer and the output projection are not checkpointed. The backward pass starts with
+    /// them, when no other layer has been run again, so recomputing them would not lower the peak.
     ///
     /// # Shapes
     /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`, projected
     /// - returns: `[N, Z]`
-    fn predict_again(
+    fn predict_recomputed(
         &self,
         noisy: Tensor<2>,
         timesteps: Tensor<1>,
         condition: Tensor<2>,
     ) -> Tensor<2> {
         let (timesteps, epsilon) = (timesteps.inner(), self.epsilon);
-        let embed = move |timestep: &TimestepEmbedding, [condition]: [Tensor<2>; 1]| {
-            silu(condition + timestep.forward(timesteps.clone()))
-        };
-        let condition = recomputed(&self.timestep, [condition], embed);
+        let condition = recomputed(
+            &self.timestep,
+            [condition],
+            move |embedding: &TimestepEmbedding, [condition]: [Tensor<2>; 1]| {
+                silu(condition + embedding.forward(timesteps.clone()))
+            },
+        );
         let mut x = linear_layer(&self.input, noisy);
         if let Some((last, layers)) = self.layers.split_last() {
-            let run = move |layer: &HeadLayer, [x, condition]: [Tensor<2>; 2]| {
-                layer.conditioned(x, condition, epsilon)
-            };
             for layer in layers {
-                x = recomputed(layer, [x, condition.clone()], run);
+                x = recomputed(
+                    layer,
+                    [x, condition.clone()],
+                    move |layer: &HeadLayer, [x, condition]: [Tensor<2>; 2]| {
+                        layer.forward_conditioned(x, condition, epsilon)
+                    },
+                );
             }
-            x = last.conditioned(x, condition.clone(), epsilon);
+            x = last.forward_conditioned(x, condition.clone(), epsilon);
         }
         self.finish(x, linear_layer(&self.modulation, condition))
     }
 
     /// The embeddings of a plan's timesteps, `[S, D]`.
     fn embed_timesteps(&self, plan: &[SolverStep], device: &Device) -> Tensor<2> {
-        let steps: Vec<f32> = plan.iter().map(|step| step.timestep as f32).collect();
-        let steps = Tensor::from_floats(steps.as_slice(), device);
-        self.timestep.forward(steps)
+        let timesteps: Vec<f32> = plan.iter().map(|step| step.timestep as f32).collect();
+        let timesteps = Tensor::from_floats(timesteps.as_slice(), device);
+        self.timestep.forward(timesteps)
     }
 
-    /// The parameters as the kernel of the whole loop takes them.
+    /// The parameters in the form that the kernel for a whole solver run takes.
     fn parameters(&self) -> SampledHead {
         let layers = self.layers.iter().map(|layer| latentlm_kernels::HeadLayer {
             block: layer.block(self.epsilon),
@@ -330,32 +350,14 @@ impl DiffusionHead {
             epsilon: self.epsilon,
         }
     }
+}
 
-    /// All steps at once, where there is a kernel for it and no step wants fresh noise.
-    ///
-    /// # Shapes
-    /// - `noise`: `[N, Z]`; `condition` and `timesteps`: as for [`StepModulations`]
-    /// - returns: `[N, Z]`
-    fn sample_at_once(
-        &self,
-        plan: &[SolverStep],
-        noise: &Tensor<2>,
-        [condition, timesteps]: [&Tensor<2>; 2],
-        (guidance, precision): (Option<f64>, Precision),
-    ) -> Option<Tensor<2>> {
-        let steps: Option<Vec<_>> = plan.iter().map(SolverStep::without_noise).collect();
-        let run = HeadRun {
-            noise: noise.clone(),
-            condition: condition.clone(),
-            timesteps: timesteps.clone(),
-            steps: steps?,
-            guidance,
-            precision: match precision {
-                Precision::Bf16 if has_bf16_head() => HeadPrecision::Bf16,
-                _ => HeadPrecision::F32,
-            },
-        };
-        sample_head(&self.parameters(), &run)
+/// The precision of the kernel's matrix products: bfloat16 only on a CPU that has instructions for it.
+fn kernel_precision(precision: Precision) -> HeadPrecision {
+    if precision == Precision::Bf16 && has_bf16_head() {
+        HeadPrecision::Bf16
+    } else {
+        HeadPrecision::F32
     }
 }
 
@@ -367,7 +369,7 @@ impl LatentHead for DiffusionHead {
     fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2> {
         let condition = self.project(condition);
         if self.recompute {
-            return self.predict_again(noisy, timesteps, condition);
+            return self.predict_recomputed(noisy, timesteps, condition);
         }
         let condition = condition + self.timestep.forward(timesteps);
         let modulations = self.modulations(condition);
@@ -386,7 +388,7 @@ impl LatentHead for DiffusionHead {
             .add_noise(latents.clone(), noise.clone(), timesteps.clone());
         let target = self.schedule.target(latents, noise, timesteps.clone());
         let prediction = self.denoise(noisy, timesteps.float(), condition);
-        // The loss is the target's float32, whatever the network computes in.
+        // The target is float32, so the loss is too, even if the network computes in bfloat16.
         (prediction.cast(target.dtype()) - target).square().mean()
     }
 
@@ -406,9 +408,10 @@ impl LatentHead for DiffusionHead {
         random: &mut RandomStream,
     ) -> Tensor<2> {
         let plan = solver::plan(options.sampler, &self.schedule, options.steps);
-        let noise = match options.noise_temperature {
-            1.0 => noise,
-            temperature => noise.mul_scalar(temperature),
+        let noise = if options.noise_temperature == 1.0 {
+            noise
+        } else {
+            noise.mul_scalar(options.noise_temperature)
         };
         let null = null.filter(|_| options.guidance_scale != 1.0);
         let guidance = null.is_some().then_some(options.guidance_scale);
@@ -417,10 +420,20 @@ impl LatentHead for DiffusionHead {
             None => condition,
         });
         let timesteps = self.embed_timesteps(&plan, &condition.device());
-        let inputs = [&condition, &timesteps];
-        let numbers = (guidance, options.precision);
-        if let Some(latents) = self.sample_at_once(&plan, &noise, inputs, numbers) {
-            return latents;
+        // One kernel runs all steps, where there is one and no step adds fresh noise.
+        let steps: Option<Vec<_>> = plan.iter().map(SolverStep::without_noise).collect();
+        if let Some(steps) = steps {
+            let run = HeadRun {
+                noise: noise.clone(),
+                condition: condition.clone(),
+                timesteps: timesteps.clone(),
+                steps,
+                guidance,
+                precision: kernel_precision(options.precision),
+            };
+            if let Some(latents) = sample_head(&self.parameters(), &run) {
+                return latents;
+            }
         }
         let mut modulations = StepModulations::new(self, condition, timesteps);
         solver::integrate(&plan, noise, random, |step, x| {
@@ -436,15 +449,17 @@ impl LatentHead for DiffusionHead {
     }
 }
 
-/// Modulations of all solver steps, worked out for many steps in one matrix product: they depend
-/// on the condition and the timestep, not on the state.
+/// Modulations of all solver steps, computed for many steps in one matrix product. That is possible
+/// because they depend on the condition and the timestep, not on the noisy latents.
 struct StepModulations<'a> {
     head: &'a DiffusionHead,
-    /// Projected, `[N, D]`; with guidance, the null conditions behind the others.
+    /// Projected hidden states, `[N, D]`; with guidance, the null rows follow the conditional ones.
     condition: Tensor<2>,
-    /// Embedded, `[S, D]`.
+    /// Timestep embeddings of the solver steps, `[S, D]`.
     timesteps: Tensor<2>,
+    /// Solver steps in one matrix product.
     steps_at_once: usize,
+    /// First step and modulations of the newest product.
     ready: Option<(usize, Modulations)>,
 }
 
@@ -461,6 +476,7 @@ impl<'a> StepModulations<'a> {
         }
     }
 
+    /// The modulations of one solver step.
     fn at(&mut self, step: usize) -> Modulations {
         let rows = self.condition.dims()[0];
         let first = step - step % self.steps_at_once;
@@ -473,6 +489,7 @@ impl<'a> StepModulations<'a> {
         }
     }
 
+    /// The modulations of the steps from `first` on, step by step.
     fn compute(&self, first: usize) -> Modulations {
         let [rows, width] = self.condition.dims();
         let steps = self.steps_at_once.min(self.timesteps.dims()[0] - first);

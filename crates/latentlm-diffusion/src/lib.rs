@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Letters in shapes: `N` rows (batch times positions, flattened), `Z` latent dimension, `D` width
-//! of the condition.
+//! of hidden state and head, `S` solver steps.
 
 mod head;
 mod schedule;

@@ -1,9 +1,9 @@
-//! The forward process: how much signal and noise a timestep has, and what the head predicts.
+//! The forward process: amplitudes of signal and noise at each timestep, and the prediction target.
 
 use burn::config::Config;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// How noise grows over the timesteps.
+/// The noise schedule: the variance `beta` of the noise that each timestep adds.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum BetaSchedule {
     /// `alpha_bar(t) = cos^2((t/T + 0.008)/1.008 * pi/2)`, betas capped at 0.999.
@@ -12,7 +12,7 @@ pub enum BetaSchedule {
     Linear,
 }
 
-/// What the head's output means.
+/// The prediction target.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum Prediction {
     /// The noise.
@@ -29,7 +29,7 @@ pub struct NoiseSchedule {
 }
 
 impl NoiseSchedule {
-    /// The schedule of `timesteps` steps.
+    /// A schedule with `timesteps` timesteps.
     ///
     /// # Panics
     /// If `timesteps` is 0.
@@ -53,7 +53,7 @@ impl NoiseSchedule {
         self.alphas_cumprod.len()
     }
 
-    /// What the head predicts.
+    /// The prediction target.
     pub fn prediction(&self) -> Prediction {
         self.prediction
     }
@@ -67,7 +67,7 @@ impl NoiseSchedule {
     ///
     /// # Shapes
     /// - `timesteps`: `[N]`
-    /// - returns: two of `[N, 1]`
+    /// - returns: `[N, 1]` each
     pub fn amplitudes(&self, timesteps: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
         let device = timesteps.device();
         let table = |value: fn(f64) -> f64| self.table(value, &device);
@@ -76,6 +76,7 @@ impl NoiseSchedule {
         (signal, noise)
     }
 
+    /// A function of `alpha_bar` at every timestep, `[T, 1]`.
     fn table(&self, value: fn(f64) -> f64, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = self
             .alphas_cumprod
@@ -85,7 +86,7 @@ impl NoiseSchedule {
         Tensor::from_data(TensorData::new(values, [self.timesteps(), 1]), device)
     }
 
-    /// Latents with noise.
+    /// Adds noise to clean latents, each row at its own timestep: `x_t`.
     ///
     /// # Shapes
     /// - `latents`, `noise`: `[N, Z]`; `timesteps`: `[N]`
@@ -100,7 +101,7 @@ impl NoiseSchedule {
         latents * signal + noise * sigma
     }
 
-    /// What the head should predict.
+    /// The training target: noise or velocity, as [`prediction`](Self::prediction) says.
     ///
     /// # Shapes
     /// - `latents`, `noise`: `[N, Z]`; `timesteps`: `[N]`
@@ -120,8 +121,8 @@ impl NoiseSchedule {
         }
     }
 
-    /// Factors `(of x_t, of the prediction)` whose sum of products is the clean latent, where
-    /// `alpha` and `sigma` are the amplitudes of signal and noise.
+    /// Factors `(a, b)` of the clean estimate `x_0 = a * x_t + b * prediction`, where `alpha` and
+    /// `sigma` are the amplitudes of signal and noise.
     pub(crate) fn clean_factors(&self, alpha: f64, sigma: f64) -> (f64, f64) {
         match self.prediction {
             Prediction::Epsilon => (1.0 / alpha, -sigma / alpha),
@@ -186,8 +187,8 @@ mod tests {
             let noisy = schedule.add_noise(latents.clone(), noise.clone(), timesteps.clone());
             let target = schedule.target(latents.clone(), noise.clone(), timesteps);
             let abar = schedule.alphas_cumprod()[t as usize];
-            let (of_noisy, of_target) = schedule.clean_factors(abar.sqrt(), (1.0 - abar).sqrt());
-            let clean = noisy.mul_scalar(of_noisy) + target.mul_scalar(of_target);
+            let (a, b) = schedule.clean_factors(abar.sqrt(), (1.0 - abar).sqrt());
+            let clean = noisy.mul_scalar(a) + target.mul_scalar(b);
             assert!(
                 clean.all_close(latents.clone(), None, Some(1e-5)),
                 "{prediction:?}"

@@ -1,4 +1,4 @@
-//! The timestep embedding: a sinusoid through a small network.
+//! The timestep embedding: a sinusoidal encoding and two linear layers.
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
@@ -14,8 +14,9 @@ pub struct TimestepEmbedding {
 }
 
 impl TimestepEmbedding {
-    /// An embedding of `width` numbers by a sinusoid of `frequencies` (256 and `max_period` 10000
-    /// in every published model); both layers start as N(0, 0.02).
+    /// Builds the embedding: `width` is its size `D`, `frequencies` the size of the sinusoidal
+    /// encoding, `max_period` its longest period (256 and 10000 in every published model). Both
+    /// layers start as N(0, 0.02).
     pub fn new(width: usize, frequencies: usize, max_period: f64, device: &Device) -> Self {
         let linear = |input| {
             LinearConfig::new(input, width)
@@ -33,6 +34,8 @@ impl TimestepEmbedding {
         }
     }
 
+    /// Embeds timesteps.
+    ///
     /// # Shapes
     /// - `timesteps`: `[N]`
     /// - returns: `[N, D]`

@@ -26,7 +26,7 @@ fn init(config: &DiffusionHeadConfig, seed: u64, device: &Device) -> DiffusionHe
     seeded(seed, device, |device| config.init(device))
 }
 
-/// A head that is no longer zero: every parameter gets noise.
+/// A head whose parameters are no longer zero: noise is added to each.
 fn moved(config: &DiffusionHeadConfig, seed: u64, device: &Device) -> DiffusionHead {
     let noise = RandomStream::for_step(seed, "noise", 0);
     init(config, seed, device).map(&mut Noise(noise))
@@ -113,8 +113,8 @@ fn loss_of_a_zero_head_is_the_mean_square_of_the_target() {
     }
 }
 
-/// The modulations of all solver steps, computed at once, are those of one step at a time: the
-/// sampler agrees with a loop over `denoise`.
+/// The sampler, which computes the modulations of many solver steps at once, agrees with a plain loop
+/// over `denoise`.
 #[test]
 fn sampling_agrees_with_the_plain_loop() {
     let device = Device::default();
@@ -151,7 +151,7 @@ fn check_sampling(head: &DiffusionHead, device: &Device) {
     assert_close("guided sampling", got, expected, 1e-5);
 }
 
-/// What is drawn for `rows` latents from a seed.
+/// Samples `rows` latents; the seed gives condition and noise.
 fn sampled(
     head: &DiffusionHead,
     seed: u64,
@@ -166,8 +166,9 @@ fn sampled(
     head.sample(condition, Some(null), noise, options, &mut random)
 }
 
-/// The kernel of the whole loop, which works outside of a graph, gives what its steps give one by one,
-/// which a head within a graph takes: on one thread and several, with few rows and many blocks of them.
+/// The kernel for a whole solver run agrees with the steps one by one. A head without autodiff takes
+/// the kernel, a head with autodiff the steps. The numbers of rows cover one thread and several, one
+/// block of rows and many.
 #[test]
 fn all_steps_at_once_are_the_steps() {
     let device = Device::default();
@@ -201,16 +202,16 @@ fn all_steps_at_once_are_the_steps() {
     }
 }
 
-/// Eight bits of mantissa in the products: near float32, and not the same, whatever the rows; the same
-/// where there is nothing but float32.
+/// Products in bfloat16 (eight bits of mantissa) are near float32 and not equal to it, for any number
+/// of rows. Without bfloat16 instructions the two are equal.
 ///
-/// One latent may happen to be small, so errors are measured against what latents are usually like:
-/// both are root mean squares over many heads. A number that is rounded to eight bits is off by up to
-/// 2^-9 of itself, 1.1e-3 in the root mean square; a product of two, 1.6e-3. A solver step has ten
-/// products behind one another (the input, four in each of two layers, the modulation, the output),
-/// which makes 5e-3, and guidance of 1.5 takes 1.5 times one prediction and half of another, which
-/// makes 8e-3. The weights are rounded alike in every step, so steps add their errors as they add
-/// their predictions. Twice and a half that is the bound; what multiplies wrong numbers is off by 1.
+/// A single latent may happen to be small, so the error is relative to the size of many latents: both
+/// are root mean squares over many heads. A number rounded to eight bits has an error of up to 2^-9 of
+/// itself, 1.1e-3 in the root mean square; a product of two has 1.6e-3. A solver step has ten
+/// consecutive products (the input, four in each of two layers, the modulation, the output), which
+/// makes 5e-3. Guidance of 1.5 takes 1.5 times one prediction and half of another, which makes 8e-3.
+/// The weights are rounded alike in every step, so errors add up over steps as predictions do. The
+/// bound is two and a half times that; a product of wrong numbers would have an error of 1.
 #[test]
 fn bfloat16_is_near_float32() {
     const SEEDS: u64 = 24;
@@ -248,7 +249,7 @@ fn bfloat16_is_near_float32() {
     }
 }
 
-/// The noise that latents begin as is scaled, and nothing else.
+/// The temperature scales the initial noise and nothing else.
 #[test]
 fn temperature_scales_the_noise() {
     let device = Device::default();

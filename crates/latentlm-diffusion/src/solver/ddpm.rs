@@ -1,7 +1,7 @@
 //! Ancestral sampling (Ho et al. 2020, arXiv 2006.11239, equations 6 and 7) over a subset of the
 //! timesteps, with the posterior's variance.
 
-use super::{SolverStep, alpha_bar_pairs, timesteps};
+use super::step::{SolverStep, alpha_bar_pairs, timesteps};
 use crate::schedule::NoiseSchedule;
 
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
@@ -13,7 +13,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
         .map(|(timestep, (bar, next))| {
             let (x_to_clean, prediction_to_clean) =
                 schedule.clean_factors(bar.sqrt(), (1.0 - bar).sqrt());
-            // One step of the subset: its alpha is the ratio of the products.
+            // A step of the subset spans several timesteps: its alpha is the ratio of the two alpha_bar.
             let alpha = bar / next;
             let beta = 1.0 - alpha;
             SolverStep {

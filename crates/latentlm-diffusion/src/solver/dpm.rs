@@ -1,6 +1,6 @@
 //! DPM-Solver++ 2M, midpoint (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
-use super::{SolverStep, alpha_bar_pairs, timesteps};
+use super::step::{SolverStep, alpha_bar_pairs, timesteps};
 use crate::schedule::NoiseSchedule;
 
 /// Half the logarithm of the signal-to-noise ratio.
@@ -8,8 +8,8 @@ fn lambda(alpha_bar: f64) -> f64 {
     0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
 }
 
-/// Second order from the second step on; the last step, to zero noise, is first order: there the
-/// step in lambda is infinite and the second-order correction has no meaning.
+/// Steps are second order from the second one on. The last step, to zero noise, is first order: its
+/// width in lambda is infinite, so the second-order correction is not defined.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
     let timesteps = timesteps(schedule, steps);
     let pairs = alpha_bar_pairs(schedule, &timesteps);
@@ -22,7 +22,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
         let is_final = index + 1 == steps;
         let width = lambda(next) - lambda(bar); // infinite at the end
         let pull = alpha_next * -(-width).exp_m1();
-        // Midpoint correction: pull/2 * (clean - last clean) / r, r the ratio of step widths.
+        // Midpoint correction: pull/2 * (clean - last clean) / r, where r is last width / width.
         let correction = match last_width {
             Some(last_width) if !is_final => 0.5 * pull * width / last_width,
             _ => 0.0,

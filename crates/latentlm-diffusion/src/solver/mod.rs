@@ -1,53 +1,22 @@
 //! Solvers of the reverse process, as plans of numbers.
 //!
-//! Every solver offered here is linear in the state, the clean estimates of this and the last
-//! step, and fresh noise. So a solver is a list of coefficients, worked out once on the host in
-//! float64, and [`integrate`] is the one loop that runs any of them.
+//! Every solver here is linear in the state, the clean estimates of this and the last step, and fresh
+//! noise. So a solver is a list of coefficients, computed once on the host in float64, and
+//! [`integrate`] is the one loop that runs all of them.
 
 mod ddim;
 mod ddpm;
 mod dpm;
+mod step;
 
 use burn::tensor::Tensor;
 use latentlm_core::{RandomStream, Sampler};
-use latentlm_kernels::LinearStep;
 
 use crate::schedule::NoiseSchedule;
 
-/// One step: `clean = x * x_to_clean + prediction * prediction_to_clean`, then
-/// `x = x * state + clean * this + previous clean * last + fresh noise * noise`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SolverStep {
-    /// The timestep at which the head is asked.
-    pub timestep: usize,
-    /// Factor of the state in the clean estimate.
-    pub x_to_clean: f64,
-    /// Factor of the prediction in the clean estimate.
-    pub prediction_to_clean: f64,
-    /// Factor of the state.
-    pub state: f64,
-    /// Factor of this step's clean estimate.
-    pub this: f64,
-    /// Factor of the last step's clean estimate.
-    pub last: f64,
-    /// Factor of fresh noise.
-    pub noise: f64,
-}
+pub use step::SolverStep;
 
-impl SolverStep {
-    /// The step as a kernel takes it, unless it wants fresh noise.
-    pub(crate) fn without_noise(&self) -> Option<LinearStep> {
-        (self.noise == 0.0).then_some(LinearStep {
-            x_to_clean: self.x_to_clean as f32,
-            prediction_to_clean: self.prediction_to_clean as f32,
-            state: self.state as f32,
-            this: self.this as f32,
-            last: self.last as f32,
-        })
-    }
-}
-
-/// The plan of a solver over `steps` evaluations.
+/// The plan of a solver with `steps` evaluations of the head.
 ///
 /// # Panics
 /// If `steps` is 0 or more than the schedule has timesteps.
@@ -64,7 +33,7 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize) -> Vec<Sol
     }
 }
 
-/// Runs a plan from `noise`; `predict(step index, state)` is the head.
+/// Runs a plan from `noise` to clean latents; `predict(index of the step, state)` evaluates the head.
 ///
 /// # Shapes
 /// - `noise`: `[N, Z]`
@@ -90,35 +59,13 @@ pub fn integrate(
             next = next + last.mul_scalar(step.last);
         }
         if step.noise != 0.0 {
-            next = next.clone()
-                + random
-                    .normal(next.dims(), &next.device())
-                    .mul_scalar(step.noise);
+            let noise = random.normal(next.dims(), &next.device());
+            next = next + noise.mul_scalar(step.noise);
         }
         x = next;
         last = Some(clean);
     }
     x
-}
-
-/// `round(linspace(0, T-1, n+1))` reversed, the last (0) dropped: the timesteps of all solvers.
-fn timesteps(schedule: &NoiseSchedule, steps: usize) -> Vec<usize> {
-    let last = (schedule.timesteps() - 1) as f64;
-    (1..=steps)
-        .rev()
-        // NumPy rounds halves to even.
-        .map(|i| (last * i as f64 / steps as f64).round_ties_even() as usize)
-        .collect()
-}
-
-/// Pairs of `alpha_bar` at each timestep and at the next one; after the last comes 1, no noise.
-fn alpha_bar_pairs(schedule: &NoiseSchedule, timesteps: &[usize]) -> Vec<(f64, f64)> {
-    let bars: Vec<f64> = timesteps
-        .iter()
-        .map(|t| schedule.alphas_cumprod()[*t])
-        .chain([1.0])
-        .collect();
-    bars.windows(2).map(|pair| (pair[0], pair[1])).collect()
 }
 
 #[cfg(test)]
@@ -129,13 +76,6 @@ mod tests {
 
     fn schedule(prediction: Prediction) -> NoiseSchedule {
         NoiseSchedule::new(BetaSchedule::Cosine, prediction, 1000)
-    }
-
-    #[test]
-    fn timesteps_are_the_reference_spacing() {
-        let schedule = schedule(Prediction::Epsilon);
-        assert_eq!(timesteps(&schedule, 5), [999, 799, 599, 400, 200]);
-        assert_eq!(timesteps(&schedule, 10)[..3], [999, 899, 799]);
     }
 
     /// For data at a single point the perfect head is known in closed form, and every solver must
