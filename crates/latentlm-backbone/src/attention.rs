@@ -6,12 +6,13 @@ use burn::tensor::{Device, Tensor};
 use latentlm_kernels::{PackedHeads, document_attention, linear_layer};
 
 use crate::cache::{LayerCache, Positions};
-use crate::transformer::TransformerConfig;
+use crate::config::TransformerConfig;
 
-/// One fused projection to queries, keys and values, and one back.
+/// Self-attention with one fused projection to queries, keys and values, and an output projection.
 ///
-/// Training has no cache; prefill and single steps write their keys and values into one and read all
-/// up to them. Both are one operation between the projections. The conformance suite holds them equal.
+/// Training has no cache. Prefill and single steps write their keys and values into one and attend to
+/// all positions in it. Each is one operation between the two projections. The conformance suite
+/// checks that they agree.
 #[derive(Module, Debug)]
 pub struct Attention {
     qkv: Linear,
@@ -21,7 +22,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Attention of a Transformer of that configuration.
+    /// Builds the attention of one block.
     pub fn new(config: &TransformerConfig, device: &Device) -> Self {
         let head_dim = config.head_dim();
         let qkv = (config.heads + 2 * config.kv_heads) * head_dim;
@@ -37,6 +38,8 @@ impl Attention {
         }
     }
 
+    /// Mixes positions: those of packed documents, or new ones with those in the cache.
+    ///
     /// # Shapes
     /// - `x`: `[B, T, D]`
     /// - returns: `[B, T, D]`

@@ -1,35 +1,35 @@
-//! The key/value cache: one allocation, written in place.
+//! The key/value cache: allocated once, written in place.
 
 use burn::tensor::{Device, Tensor};
 use latentlm_kernels::{CachedSight, PackedHeads, Rotary, Sight, cached_attention};
 
-/// Keys and values of the positions seen so far, for all layers of one batch of sequences.
+/// Keys and values of all positions so far, for all layers and one batch of sequences.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     batch: usize,
     capacity: usize,
     length: usize,
-    /// Positions of each sequence that nothing behind them sees; empty where there are none.
+    /// Padding at the start of each sequence, in positions, `[B]`. Later positions do not attend to
+    /// it. Empty if no sequence is padded.
     padding: Vec<usize>,
 }
 
-/// One layer's part.
+/// Keys and values of one layer.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache {
-    /// Keys and values, `[B, G, capacity, E]` each.
+    /// Keys and values, `[B, G, capacity, E]` each. `None` only while [`attend`](Self::attend) runs.
     buffers: Option<[Tensor<4>; 2]>,
 }
 
 impl KvCache {
-    /// Room for `capacity` positions; `shape` is `[B, G, capacity, E]`.
+    /// An empty cache; `shape` is `[B, G, capacity, E]`.
     pub(crate) fn new(layers: usize, shape: [usize; 4], device: &Device) -> Self {
-        let buffer = || Tensor::zeros(shape, device);
-        let layer = || LayerCache {
-            buffers: Some([buffer(), buffer()]),
-        };
+        let layers = (0..layers).map(|_| LayerCache {
+            buffers: Some([Tensor::zeros(shape, device), Tensor::zeros(shape, device)]),
+        });
         Self {
-            layers: (0..layers).map(|_| layer()).collect(),
+            layers: layers.collect(),
             batch: shape[0],
             capacity: shape[2],
             length: 0,
@@ -37,7 +37,7 @@ impl KvCache {
         }
     }
 
-    /// The same cache with so many positions in front of each sequence unseen.
+    /// Sets the number of padding positions at the start of each sequence.
     pub(crate) fn with_padding(mut self, padding: &[usize]) -> Self {
         if padding.iter().any(|count| *count > 0) {
             self.padding = padding.to_vec();
@@ -45,27 +45,27 @@ impl KvCache {
         self
     }
 
-    /// Whom the positions from `start` on see.
-    pub(crate) fn sight(&self, start: usize) -> CachedSight {
+    /// The attention mask of the positions from `start` on.
+    pub(crate) fn mask(&self, start: usize) -> CachedSight {
         CachedSight::new(start, &self.padding)
     }
 
-    /// Positions seen so far.
+    /// Number of positions in the cache.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether no position has been seen.
+    /// Whether the cache has no positions yet.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Positions there is room for.
+    /// Number of positions that fit into the cache.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Makes room for `positions` more and returns the first one's index.
+    /// Reserves `positions` more positions and returns the index of the first.
     pub(crate) fn advance(&mut self, batch: usize, positions: usize) -> usize {
         assert_eq!(
             batch, self.batch,
@@ -84,10 +84,14 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Attention of new positions, `[B, T, (H + 2 G) E]` to `[B, T, H E]`.
+    /// Attention of new positions to themselves and to all earlier ones.
     ///
-    /// The buffers are moved out, written and moved back: with a single owner they are written in
+    /// The buffers are moved out, written and moved back. A tensor with a single owner is written in
     /// place, so a step copies the new positions and nothing else.
+    ///
+    /// # Shapes
+    /// - `packed`: `[B, T, (H + 2 G) E]`, queries, keys and values
+    /// - returns: `[B, T, H E]`
     pub(crate) fn attend(
         &mut self,
         packed: Tensor<3>,
@@ -98,19 +102,19 @@ impl LayerCache {
             .buffers
             .take()
             .expect("the buffers are put back after each use");
-        let (rotation, sight) = (&positions.rotation, &positions.cached);
-        let (mixed, buffers) = cached_attention(packed, heads, rotation, sight, buffers);
+        let (rotation, mask) = (&positions.rotation, &positions.cache_mask);
+        let (mixed, buffers) = cached_attention(packed, heads, rotation, mask, buffers);
         self.buffers = Some(buffers);
         mixed
     }
 }
 
-/// What one run through the layers needs to know about its positions.
+/// Rotation and mask of the positions of one forward pass, shared by all layers.
 pub(crate) struct Positions {
-    /// Rotation of the positions.
+    /// Rotary embedding of the positions.
     pub(crate) rotation: Rotary,
-    /// The documents that a whole sequence is made of; without a cache.
+    /// Lengths and masks of the packed documents, if there is no cache.
     pub(crate) documents: Vec<Sight>,
-    /// Whom they see in a cache; with one.
-    pub(crate) cached: CachedSight,
+    /// Mask of the positions in the cache, if there is one.
+    pub(crate) cache_mask: CachedSight,
 }

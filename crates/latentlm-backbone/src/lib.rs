@@ -1,5 +1,5 @@
 //! The causal Transformer of LatentLM: pre-norm, rotary attention with grouped key/value heads,
-//! SwiGLU, a KV cache allocated once.
+//! SwiGLU, and a KV cache that is allocated once.
 //!
 //! One type covers the published variants by configuration: the official image models (norms
 //! without weight, interleaved rotary pairs, a condition layer at the end) and Qwen2 as VibeVoice
@@ -24,6 +24,7 @@
 
 mod attention;
 mod cache;
+mod config;
 mod mlp;
 mod norm;
 mod rope;
@@ -31,10 +32,11 @@ mod transformer;
 
 pub use attention::Attention;
 pub use cache::KvCache;
+pub use config::{BackboneError, TransformerConfig};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeLayout};
-pub use transformer::{BackboneError, Block, Transformer, TransformerConfig};
+pub use transformer::{Block, Transformer};
 
 pub use Transformer as Backbone;
 pub use TransformerConfig as BackboneConfig;

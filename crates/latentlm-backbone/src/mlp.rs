@@ -7,7 +7,7 @@ use latentlm_kernels::{SwiGluBlock, swiglu_block};
 
 use crate::norm::RmsNorm;
 
-/// `down(silu(inner(x)) * outer(x))`, no biases.
+/// `down(silu(inner(x)) * outer(x))`, without biases.
 #[derive(Module, Debug)]
 pub struct Mlp {
     up: SwiGlu,
@@ -15,7 +15,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// A network of inner width `hidden`.
+    /// Builds the network; `hidden` is its inner width.
     pub fn new(width: usize, hidden: usize, device: &Device) -> Self {
         Self {
             up: SwiGluConfig::new(width, hidden).init(device),
@@ -25,7 +25,7 @@ impl Mlp {
         }
     }
 
-    /// `x + mlp(norm(x))`.
+    /// `x + mlp(norm(x))`, in one kernel.
     ///
     /// # Shapes
     /// - `x`: `[B, T, D]`

@@ -6,16 +6,16 @@ use latentlm_kernels::rms_norm;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight`, the mean in float32.
 ///
-/// Beside `burn::nn::RmsNorm` because that always has a weight.
+/// `burn::nn::RmsNorm` always has a weight, which the image models do not.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// `[D]`, if the norm has one.
+    /// Weight, `[D]`, if the norm has one.
     pub weight: Option<Param<Tensor<1>>>,
     pub(crate) epsilon: f64,
 }
 
 impl RmsNorm {
-    /// A norm over `width` numbers; its weight, if it has one, starts as ones.
+    /// Builds a norm over `width` elements; its weight, if it has one, starts as ones.
     pub fn new(width: usize, weight: bool, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: weight.then(|| Initializer::Ones.init([width], device)),

@@ -4,17 +4,17 @@ use burn::config::Config;
 use burn::tensor::Device;
 use latentlm_kernels::Rotary;
 
-/// Which numbers of a head form a rotated pair, and the pairs' frequencies.
+/// Which elements of a head form a rotated pair, and the frequencies of the pairs.
 #[derive(Config, Debug, Copy, PartialEq)]
 pub enum RopeLayout {
-    /// Pairs `(2i, 2i+1)`, frequencies `1 / theta^linspace(0, 1, E/2)` with both end points: the
+    /// Pairs `(2i, 2i+1)`, frequencies `1 / theta^linspace(0, 1, E/2)` including both end points: the
     /// official image models.
     Interleaved,
     /// Pairs `(i, i + E/2)`, frequencies `1 / theta^(2i/E)`: Qwen2 and most language models.
     HalfSplit,
 }
 
-/// Frequencies of the pairs, in float64.
+/// Rotary position embedding: the layout and the frequencies of its pairs, in float64.
 #[derive(Debug, Clone)]
 pub struct Rope {
     layout: RopeLayout,
@@ -22,7 +22,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Frequencies for heads of `head_dim` numbers.
+    /// Computes the frequencies for heads of width `head_dim`.
     ///
     /// # Panics
     /// If `head_dim` is odd or below 4.
@@ -44,8 +44,8 @@ impl Rope {
         }
     }
 
-    /// The rotation of documents one after the other, each of which begins at position `start`,
-    /// ready to be applied.
+    /// The rotation of packed documents of the given lengths. Positions of each document count from
+    /// `start`.
     pub fn rotation(&self, start: usize, documents: &[usize], device: &Device) -> Rotary {
         let positions = documents.iter().flat_map(|length| start..start + length);
         let angles: Vec<f64> = positions
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use latentlm_core::RandomStream;
 
-    /// A pair at position p is turned by p times its frequency: checked against the closed form.
+    /// A pair at position p is rotated by p times its frequency: compared with the closed form.
     #[test]
     fn rotates_pairs_by_the_closed_form() {
         let device = Device::default();
