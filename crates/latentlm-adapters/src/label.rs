@@ -9,14 +9,14 @@ use latentlm_core::RandomStream;
 /// Configuration of a [`LabelAdapter`].
 #[derive(Config, Debug)]
 pub struct LabelAdapterConfig {
-    /// Number of classes; one more row is kept for the null label.
+    /// Number of classes; the table has one more row for the null label.
     pub classes: usize,
     /// `D`, width of a position.
     pub width: usize,
 }
 
 impl LabelAdapterConfig {
-    /// Builds the adapter; the table starts as N(0, 0.02).
+    /// Builds the adapter. The table starts as N(0, 0.02).
     pub fn init(&self, device: &Device) -> LabelAdapter {
         LabelAdapter {
             table: EmbeddingConfig::new(self.classes + 1, self.width)
@@ -30,8 +30,8 @@ impl LabelAdapterConfig {
     }
 }
 
-/// A table of class embeddings (reference `LabelEmbedder`). Label `classes` is the null label: what
-/// the model sees when it generates unconditionally.
+/// A table of class embeddings (reference `LabelEmbedder`). Label `classes` is the null label, the
+/// input of unconditional generation.
 #[derive(Module, Debug)]
 pub struct LabelAdapter {
     table: Embedding,
@@ -44,12 +44,12 @@ impl LabelAdapter {
         self.classes
     }
 
-    /// Label of the row that stands for no class.
+    /// The null label.
     pub fn null_class(&self) -> u32 {
         self.classes as u32
     }
 
-    /// The null label `batch` times, `[B]`.
+    /// Null labels for a batch, `[B]`.
     pub fn null(&self, batch: usize, device: &Device) -> Tensor<1, Int> {
         Tensor::full([batch], self.classes as i64, device)
     }
@@ -58,7 +58,7 @@ impl LabelAdapter {
     /// the conditional and the unconditional distribution.
     ///
     /// # Panics
-    /// If a label is no class of this adapter.
+    /// If a label is not below the number of classes.
     pub fn drop_labels(&self, labels: &mut [u32], dropout: f64, random: &mut RandomStream) {
         for label in labels {
             assert!(
@@ -72,7 +72,7 @@ impl LabelAdapter {
         }
     }
 
-    /// Labels as positions.
+    /// Embeds labels.
     ///
     /// # Shapes
     /// - `labels`: `[B]`
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_about_the_asked_share() {
+    fn drops_labels_with_the_given_probability() {
         let adapter = adapter(10, &Device::default());
         let mut labels = vec![3; 10_000];
         adapter.drop_labels(&mut labels, 0.1, &mut RandomStream::new(1));

@@ -1,4 +1,4 @@
-//! Latent vectors as positions.
+//! Latent vectors as positions, through a linear projection or a small network.
 
 use burn::config::Config;
 use burn::module::{Initializer, Module};
@@ -11,20 +11,20 @@ use crate::whitening::{Whitener, Whitening};
 /// Configuration of a [`LatentAdapter`].
 #[derive(Config, Debug)]
 pub struct LatentAdapterConfig {
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     pub latent_dim: usize,
     /// `D`, width of a position.
     pub width: usize,
-    /// Whether RMSNorm and a second linear follow the projection: VibeVoice's connectors (spec §5).
+    /// Whether RMSNorm and a second linear layer follow the projection, as in VibeVoice (spec §5).
     #[config(default = false)]
     pub connector: bool,
-    /// Epsilon of that norm.
+    /// Epsilon of the RMSNorm.
     #[config(default = 1e-6)]
     pub norm_epsilon: f64,
 }
 
 impl LatentAdapterConfig {
-    /// Builds the adapter with a whitening that changes nothing.
+    /// Builds the adapter with the identity as whitening.
     pub fn init(&self, device: &Device) -> LatentAdapter {
         let mut projection = LinearConfig::new(self.latent_dim, self.width).init(device);
         projection.bias = Some(Initializer::Zeros.init([self.width], device));
@@ -41,7 +41,7 @@ impl LatentAdapterConfig {
     }
 }
 
-/// What follows the projection in VibeVoice.
+/// The layers after the projection in VibeVoice.
 #[derive(Module, Debug)]
 struct Connector {
     norm: RmsNorm,
@@ -49,7 +49,7 @@ struct Connector {
 }
 
 /// A linear projection of whitened latents (reference `x_embedder`), or a small network. The whitening
-/// is a tensor of the module, so that it is saved and loaded with the weights it belongs to.
+/// is part of the module, so that it is saved and loaded with the weights that were trained on it.
 #[derive(Module, Debug)]
 pub struct LatentAdapter {
     projection: Linear,
@@ -58,28 +58,28 @@ pub struct LatentAdapter {
 }
 
 impl LatentAdapter {
-    /// The same adapter with another whitening.
+    /// Replaces the whitening.
     pub fn with_whitening(mut self, whitening: Whitening) -> Self {
         self.whitening = self.whitening.set(whitening);
         self
     }
 
-    /// Where the adapter lies.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.whitening.device()
     }
 
-    /// The codec's latents as the language model sees them, of any rank.
+    /// Normalizes the codec's latents for the language model. Any rank.
     pub fn whiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         self.whitening.whiten(latents)
     }
 
-    /// The language model's latents as the codec decodes them, of any rank.
+    /// Undoes the whitening, so that the codec can decode. Any rank.
     pub fn unwhiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         self.whitening.unwhiten(latents)
     }
 
-    /// Latents as positions.
+    /// Embeds latents.
     ///
     /// # Shapes
     /// - `latents`: `[.., Z]`, whitened
@@ -117,7 +117,7 @@ mod tests {
         assert_close("round trip", adapter.unwhiten(white), latents, 1e-6);
     }
 
-    /// Against the formula, row by row.
+    /// Compared with the formula, row by row.
     #[test]
     fn a_connector_is_two_linears_around_a_norm() {
         let device = Device::default();

@@ -1,4 +1,5 @@
-//! Packed documents as tensors: what a Transformer reads, what the softmax head is asked.
+//! Packed documents as tensors: the input embeddings of the Transformer, and the cross entropy of its
+//! softmax head. In shapes, `N` is the number of latents and `M` the number of predicted tokens.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_core::sequence::Layout;
@@ -6,15 +7,16 @@ use latentlm_kernels::cross_entropy;
 
 use crate::token::TokenAdapter;
 
-/// Numbers of a [`Layout`] as a tensor.
+/// Indices of a [`Layout`] as a tensor.
 pub fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-/// All positions of a layout, `[1, T, D]`.
+/// The embeddings of all positions of a layout.
 ///
 /// # Shapes
-/// - `latents`: a modality's `[1, N, D]` each, embedded
+/// - `latents`: embedded latents of each modality, `[1, N, D]`
+/// - returns: `[1, T, D]`
 pub fn embed(
     token: &TokenAdapter,
     layout: &Layout,
@@ -27,32 +29,37 @@ pub fn embed(
     Tensor::cat(embedded, 1).select(1, indices(&layout.rows, device))
 }
 
-/// `-log p` of each answer, `[M]`.
+/// Cross entropy of each target token, in nats: `-log p`.
 ///
 /// # Shapes
-/// - `hidden`: `[M, D]`; `answers`: `[M]`
+/// - `hidden`: `[M, D]`, hidden states; `answers`: `[M]`, target tokens
+/// - returns: `[M]`
 pub fn surprise(token: &TokenAdapter, hidden: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let logits = token.logits(hidden.unsqueeze_dim(0));
     let [_, count, vocabulary] = logits.dims();
     cross_entropy(logits.reshape([count, vocabulary]), answers)
 }
 
-/// The mean of the answers' surprises, each as heavy as its document: `sum(w x) / sum(w)`.
+/// Weighted mean of the cross entropies, `sum(w x) / sum(w)`. A token has the weight of its document.
 ///
 /// # Shapes
-/// - `surprise`: `[M]`, of the layout's answers; `weights`: one a document
+/// - `surprise`: `[M]`, cross entropy of each of the layout's target tokens
+/// - `weights`: one for each document
 /// - returns: `[1]`
 ///
 /// # Panics
 /// If there are not as many weights as documents.
 pub fn weighted_mean(surprise: Tensor<1>, layout: &Layout, weights: &[f64]) -> Tensor<1> {
-    let each = layout.answer_weights(weights);
+    let token_weights = layout.answer_weights(weights);
     if weights.windows(2).all(|pair| pair[0] == pair[1]) {
         return surprise.mean();
     }
-    let total: f64 = each.iter().sum();
-    let shares: Vec<f32> = each.iter().map(|weight| (weight / total) as f32).collect();
-    let shares = TensorData::new(shares, [each.len()]);
-    let shares = Tensor::<1>::from_data(shares, &surprise.device());
-    (surprise * shares).sum()
+    let total: f64 = token_weights.iter().sum();
+    let normalized: Vec<f32> = token_weights
+        .iter()
+        .map(|weight| (weight / total) as f32)
+        .collect();
+    let normalized = TensorData::new(normalized, [token_weights.len()]);
+    let normalized = Tensor::<1>::from_data(normalized, &surprise.device());
+    (surprise * normalized).sum()
 }

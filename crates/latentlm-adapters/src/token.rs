@@ -1,4 +1,4 @@
-//! Discrete tokens as positions, and hidden states as distributions over tokens.
+//! Discrete tokens as positions, and the softmax head over the vocabulary.
 
 use burn::config::Config;
 use burn::module::{Initializer, Module};
@@ -13,16 +13,16 @@ pub struct TokenAdapterConfig {
     pub vocabulary: usize,
     /// `D`, width of a position.
     pub width: usize,
-    /// Whether the softmax head uses the embedding's table.
+    /// Whether the softmax head shares the weights of the embedding.
     #[config(default = true)]
     pub tied: bool,
-    /// Deviation of the embeddings at the start.
+    /// Standard deviation of the initial embeddings.
     #[config(default = 0.02)]
     pub embedding_std: f64,
 }
 
 impl TokenAdapterConfig {
-    /// Builds the adapter; a softmax head of its own starts as N(0, 0.02).
+    /// Builds the adapter. A softmax head with weights of its own starts as N(0, 0.02).
     pub fn init(&self, device: &Device) -> TokenAdapter {
         let normal = |std| Initializer::Normal { mean: 0.0, std };
         TokenAdapter {
@@ -39,7 +39,7 @@ impl TokenAdapterConfig {
     }
 }
 
-/// The embedding table of tokens and the softmax head, tied or not (paper §2.2).
+/// The token embedding and the softmax head, with shared weights or without (paper §2.2).
 #[derive(Module, Debug)]
 pub struct TokenAdapter {
     table: Embedding,
@@ -52,7 +52,7 @@ impl TokenAdapter {
         self.table.weight.dims()[0]
     }
 
-    /// Scores of the next token, before the softmax.
+    /// Logits of the next token.
     ///
     /// # Shapes
     /// - `hidden`: `[B, T, D]`
@@ -70,7 +70,7 @@ impl TokenAdapter {
         }
     }
 
-    /// Tokens as positions.
+    /// Embeds tokens.
     ///
     /// # Shapes
     /// - `tokens`: `[B, T]`
@@ -86,7 +86,7 @@ mod tests {
     use latentlm_core::RandomStream;
     use latentlm_core::conformance::{assert_close, seeded};
 
-    /// A tied head's logits are the inner products of hidden state and embeddings.
+    /// With shared weights, logits are inner products of hidden state and embeddings.
     #[test]
     fn tied_logits_are_inner_products() {
         let device = Device::default();

@@ -1,10 +1,10 @@
-//! Whitening: what the language model sees of the codec's latents.
+//! Whitening: normalization of the codec's latents for the language model.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 
-/// Two scalars measured on encoded training data: the language model sees
-/// `(latents + bias) * scale`, of mean 0 and standard deviation 1 (spec §2).
+/// Two scalars measured on encoded training data. The input of the language model is
+/// `(latents + bias) * scale`, with mean 0 and standard deviation 1 (spec §2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Whitening {
     /// Minus the mean.
@@ -14,18 +14,19 @@ pub struct Whitening {
 }
 
 impl Whitening {
-    /// No change.
+    /// The whitening that changes nothing.
     pub const IDENTITY: Self = Self {
         bias: 0.0,
         scale: 1.0,
     };
 
-    /// Measures latents of any shape; `None` if they are empty, constant or not finite.
+    /// Measures mean and standard deviation over all elements. `None` if there are no elements, if all
+    /// are equal, or if one is not finite.
     pub fn measure(latents: &[f32]) -> Option<Self> {
         let count = latents.len() as f64;
         let mean = latents.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-        let square = |x: &f32| (f64::from(*x) - mean).powi(2);
-        let std = (latents.iter().map(square).sum::<f64>() / count).sqrt();
+        let squares = latents.iter().map(|&x| (f64::from(x) - mean).powi(2));
+        let std = (squares.sum::<f64>() / count).sqrt();
         (std.is_finite() && std > 0.0).then_some(Self {
             bias: -mean as f32,
             scale: (1.0 / std) as f32,
@@ -33,18 +34,18 @@ impl Whitening {
     }
 }
 
-/// A [`Whitening`] as two tensors of a module, so that it is saved and loaded with the weights it
-/// belongs to. Not trained.
+/// A [`Whitening`] as two tensors of a module, so that it is saved and loaded with the weights that
+/// were trained on it. The tensors themselves are not trained.
 #[derive(Module, Debug)]
 pub struct Whitener {
-    /// `[1]`
+    /// Minus the mean, `[1]`.
     bias: Param<Tensor<1>>,
-    /// `[1]`
+    /// One over the standard deviation, `[1]`.
     scale: Param<Tensor<1>>,
 }
 
 impl Whitener {
-    /// The whitening on a device.
+    /// Puts a whitening on a device.
     pub fn new(whitening: Whitening, device: &Device) -> Self {
         let param = |value| fixed(ParamId::new(), value, device);
         Self {
@@ -53,7 +54,7 @@ impl Whitener {
         }
     }
 
-    /// The same parameters with other values.
+    /// Replaces the values and keeps the ids of the parameters.
     pub fn set(self, whitening: Whitening) -> Self {
         let device = self.bias.device();
         let change = |param: Param<Tensor<1>>, value| fixed(param.consume().0, value, &device);
@@ -63,22 +64,23 @@ impl Whitener {
         }
     }
 
-    /// Where the whitening lies.
+    /// The device of the two tensors.
     pub fn device(&self) -> Device {
         self.bias.device()
     }
 
-    /// The codec's latents as the language model sees them, of any rank.
+    /// Normalizes the codec's latents for the language model. Any rank.
     pub fn whiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         (latents + self.bias.val().unsqueeze()) * self.scale.val().unsqueeze()
     }
 
-    /// The language model's latents as the codec decodes them, of any rank.
+    /// Undoes the whitening, so that the codec can decode. Any rank.
     pub fn unwhiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         latents / self.scale.val().unsqueeze() - self.bias.val().unsqueeze()
     }
 }
 
+/// A parameter of one element that is not trained.
 fn fixed(id: ParamId, value: f32, device: &Device) -> Param<Tensor<1>> {
     Param::initialized(id, Tensor::from_floats([value], device)).set_require_grad(false)
 }
