@@ -1,10 +1,11 @@
-//! Adapters: embeddings of labels, tokens and latents as positions of the backbone's sequence, and the
-//! softmax head.
+//! Adapters: embeddings of labels, tokens and latents as positions of the backbone's sequence, and
+//! the softmax head.
 //!
 //! - [`LabelAdapter`]: class labels, one position each, with a null label for guidance.
 //! - [`TokenAdapter`]: tokens of a vocabulary, and the softmax head that predicts them.
 //! - [`LatentAdapter`]: latent vectors, through a linear projection or a small network.
-//! - [`Whitener`]: mean and standard deviation that latents are normalized with, saved with the model.
+//! - [`Whitener`]: mean and standard deviation that latents are normalized with, saved with the
+//!   model.
 //! - [`packed`]: documents of tokens and latents as one sequence.
 //!
 //! ```

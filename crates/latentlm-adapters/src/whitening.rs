@@ -20,8 +20,8 @@ impl Whitening {
         scale: 1.0,
     };
 
-    /// Measures mean and standard deviation over all elements. `None` if there are no elements, if all
-    /// are equal, or if one is not finite.
+    /// Measures mean and standard deviation over all elements. `None` if there are no elements, if
+    /// all are equal, or if one is not finite.
     pub fn measure(latents: &[f32]) -> Option<Self> {
         let count = latents.len() as f64;
         let mean = latents.iter().map(|&x| f64::from(x)).sum::<f64>() / count;

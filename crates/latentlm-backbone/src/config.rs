@@ -5,8 +5,8 @@ use latentlm_core::ops::swiglu_width;
 
 use crate::rope::RopeLayout;
 
-/// Configuration of a [`Transformer`](crate::Transformer). The defaults are those of the official image
-/// models (spec §1).
+/// Configuration of a [`Transformer`](crate::Transformer). The defaults are those of the official
+/// image models (spec §1).
 #[derive(Config, Debug, PartialEq)]
 pub struct TransformerConfig {
     /// `D`, width of the residual stream.

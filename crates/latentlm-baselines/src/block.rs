@@ -1,4 +1,4 @@
-//! Layers that the diffusion rivals share.
+//! Layers that DiT and Transfusion share.
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, SwiGlu, SwiGluConfig};
@@ -22,7 +22,8 @@ pub(crate) fn zero_linear(input: usize, output: usize, device: &Device) -> Linea
         .init(device)
 }
 
-/// The two projections of self-attention; who sees whom is the caller's.
+/// The two projections of self-attention. The attention between them, with its mask, is an argument
+/// of [`forward`](Self::forward).
 #[derive(Module, Debug)]
 pub(crate) struct Attention {
     qkv: Linear,
@@ -42,6 +43,8 @@ impl Attention {
         }
     }
 
+    /// Projects, attends and projects back.
+    ///
     /// # Shapes
     /// - `x`: `[B, T, D]`; `attend`: `[B, T, (H + 2 G) E]` to `[B, T, D]`
     /// - returns: `[B, T, D]`
@@ -55,7 +58,7 @@ impl Attention {
     }
 }
 
-/// Norm, SwiGLU and residual, in one kernel.
+/// Norm, SwiGLU and residual connection, in one kernel.
 #[derive(Module, Debug)]
 pub(crate) struct FeedForward {
     up: SwiGlu,
@@ -70,7 +73,7 @@ impl FeedForward {
         }
     }
 
-    /// `x + mlp(norm(x))`; with a modulation, `x + gate * mlp(norm(x) * (1 + scale) + shift)`.
+    /// `x + mlp(norm(x))`, or with a modulation `x + gate * mlp(norm(x) * (1 + scale) + shift)`.
     ///
     /// # Shapes
     /// - `x`: `[B, T, D]`; `modulation`: `[B * T, 3 D]`, shift, scale and gate

@@ -8,36 +8,41 @@ use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
 use crate::error::BaselineError;
 
-/// A class label and diffusion over the whole image: DiT or Transfusion, as the denoiser is.
+/// Class-conditional diffusion over the whole image. The denoiser `M` makes it a DiT or a
+/// Transfusion.
 ///
-/// Labels are dropped by [`LabelAdapter::drop_labels`] before the loss sees them, as for LatentLM.
+/// As for LatentLM, the caller drops labels with [`LabelAdapter::drop_labels`] before the loss.
 #[derive(Module, Debug)]
 pub struct ClassConditional<M> {
-    /// The class label.
+    /// Embedding of the class label.
     pub label: LabelAdapter,
-    /// Diffusion over the image's latents.
+    /// Diffusion over the latents of the image.
     pub image: ImageDiffusion<M>,
 }
 
-/// Numbers that every class-conditional rival has.
+/// Sizes that all class-conditional baselines have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
     pub(crate) classes: usize,
+    /// `T`, latents an image.
     pub(crate) tokens: usize,
+    /// `Z`, dimension of a latent.
     pub(crate) latent_dim: usize,
 }
 
 impl Geometry {
-    pub(crate) fn validate(&self, rival: &'static str) -> Result<(), BaselineError> {
+    /// Checks the sizes of `model`, whose name the error has.
+    pub(crate) fn validate(&self, model: &'static str) -> Result<(), BaselineError> {
         if self.classes == 0 || self.tokens == 0 || self.latent_dim == 0 {
             return Err(BaselineError::Config {
-                rival,
+                model,
                 reason: "classes, tokens and latent_dim must be positive".into(),
             });
         }
         Ok(())
     }
 
+    /// Puts a denoiser of a width together with the embeddings of label and latents.
     pub(crate) fn model<M: ImageDenoiser>(
         &self,
         width: usize,
@@ -50,6 +55,7 @@ impl Geometry {
         }
     }
 
+    /// Puts a denoiser of a width together with the embedding of latents.
     pub(crate) fn image<M: ImageDenoiser>(
         &self,
         width: usize,
@@ -65,7 +71,7 @@ impl Geometry {
 }
 
 impl<M: ImageDenoiser> ClassConditional<M> {
-    /// The diffusion loss of whole images.
+    /// The mean diffusion loss of whole images.
     ///
     /// # Shapes
     /// - `labels`: `[B]`; `latents`: `[B, T, Z]`, whitened
@@ -73,7 +79,7 @@ impl<M: ImageDenoiser> ClassConditional<M> {
     /// - returns: `[1]`
     ///
     /// # Panics
-    /// If the rows of `draws` are no multiple of `B`.
+    /// If the number of rows of `draws` is not a multiple of `B`.
     pub fn loss(
         &self,
         labels: Tensor<1, Int>,
@@ -83,11 +89,11 @@ impl<M: ImageDenoiser> ClassConditional<M> {
         self.image.loss_at(latents, self.label.embed(labels), draws)
     }
 
-    /// Draws the latents of one image a label.
+    /// Samples the latents of one image for each label.
     ///
     /// # Shapes
     /// - `labels`: `[B]`
-    /// - returns: `[B, T, Z]`, as the codec decodes them (whitening undone)
+    /// - returns: `[B, T, Z]`, ready for the codec: the whitening is undone
     pub fn generate(
         &self,
         labels: Tensor<1, Int>,
@@ -101,8 +107,8 @@ impl<M: ImageDenoiser> ClassConditional<M> {
         self.image.latent.unwhiten(latents)
     }
 
-    /// [`generate`](Self::generate) from given initial noise; the stream is read only by samplers
-    /// that add noise on the way.
+    /// [`generate`](Self::generate) from given initial noise. Only samplers that add noise in every
+    /// step read the random stream.
     ///
     /// # Shapes
     /// - `labels`: `[B]`; `noise`: `[B, T, Z]`

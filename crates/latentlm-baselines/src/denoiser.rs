@@ -1,4 +1,4 @@
-//! Diffusion over a whole image: what a network promises, and loss and sampling on top of it.
+//! Diffusion over a whole image: the trait of its networks, the loss and the sampling loop.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -7,64 +7,66 @@ use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::{NoiseSchedule, solver};
 use latentlm_kernels::{at_once, parts};
 
-/// A network that denoises all latents of an image together: what
-/// [`LatentHead`](latentlm_core::LatentHead) is for one latent.
+/// A network that denoises all latents of an image together, as a
+/// [`LatentHead`](latentlm_core::LatentHead) denoises one latent.
 pub trait ImageDenoiser: Module {
-    /// The forward process that the network was made for.
+    /// The forward process that the network inverts.
     fn schedule(&self) -> &NoiseSchedule;
 
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     fn latent_dim(&self) -> usize;
 
-    /// One evaluation of the network, its raw prediction (noise or velocity).
+    /// One evaluation of the network: its prediction of noise or velocity.
     ///
     /// # Shapes
-    /// - `noisy`: `[B, T, D]`, embedded noisy latents; `timesteps`: `[B]`, one an image
+    /// - `noisy`: `[B, T, D]`, embedded noisy latents; `timesteps`: `[B]`, one for each image
     /// - `condition`: `[B, P, D]`, embedded label or text
     /// - returns: `[B, T, Z]`
     fn denoise(&self, noisy: Tensor<3>, timesteps: Tensor<1>, condition: Tensor<3>) -> Tensor<3>;
 }
 
-/// A denoiser with the adapter of its latents. An image is one row of `T * Z` numbers for the noise
-/// schedule and the solvers, which know rows alone.
+/// A denoiser with the embedding of its latents. Noise schedule and solvers work on rows, so there an
+/// image is one row of `T * Z` elements.
 #[derive(Module, Debug)]
 pub struct ImageDiffusion<M> {
-    /// Latents to positions, with their whitening.
+    /// Embedding of latents, with their whitening.
     pub latent: LatentAdapter,
-    /// Positions to the prediction.
+    /// Network from embedded latents to the prediction.
     pub denoiser: M,
     /// `T`, latents an image.
     pub tokens: usize,
 }
 
-/// Noisy images and what the network should say of them, `[K * B, T * Z]` each.
-pub(crate) struct Noised {
-    pub(crate) noisy: Tensor<2>,
-    pub(crate) target: Tensor<2>,
-    /// `[K * B]`
-    pub(crate) timesteps: Tensor<1>,
-    /// `K`
-    pub(crate) repeats: usize,
+/// A batch of noisy images with the targets of the prediction.
+struct NoisyBatch {
+    /// Noisy latents, `[K * B, T * Z]`.
+    noisy: Tensor<2>,
+    /// Targets of the prediction, `[K * B, T * Z]`.
+    target: Tensor<2>,
+    /// Timesteps, `[K * B]`.
+    timesteps: Tensor<1>,
+    /// `K`, draws of noise for each image.
+    repeats: usize,
 }
 
 impl<M: ImageDenoiser> ImageDiffusion<M> {
-    /// Draws one timestep and the noise of each image. In [`DiffusionDraws`] an image is a row of
-    /// `T * Z` numbers.
+    /// Draws one timestep and the noise of each image. An image is one row of `T * Z` elements in
+    /// [`DiffusionDraws`].
     pub fn draw(
         &self,
         images: usize,
         random: &mut RandomStream,
         device: &Device,
     ) -> DiffusionDraws {
-        let numbers = self.tokens * self.denoiser.latent_dim();
+        let size = self.tokens * self.denoiser.latent_dim();
         DiffusionDraws {
             timesteps: random.integers(images, self.denoiser.schedule().timesteps(), device),
-            noise: random.normal([images, numbers], device),
+            noise: random.normal([images, size], device),
         }
     }
 
-    /// The denoising error at given timesteps and noise, a mean over all elements. Rows `[K, B]` of
-    /// `draws`: each image is denoised `K` times.
+    /// The mean square error of the prediction at given timesteps and noise. The rows of `draws` are
+    /// `[K, B]`: each image is denoised `K` times.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`, whitened; `condition`: `[B, P, D]`
@@ -72,20 +74,21 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
     /// - returns: `[1]`
     ///
     /// # Panics
-    /// If the rows of `draws` are no multiple of `B`.
+    /// If the number of rows of `draws` is not a multiple of `B`.
     pub fn loss_at(
         &self,
         latents: Tensor<3>,
         condition: Tensor<3>,
         draws: DiffusionDraws,
     ) -> Tensor<1> {
-        let noised = self.noised(latents, draws);
-        let condition = condition.repeat_dim(0, noised.repeats);
-        let prediction = self.denoise(noised.noisy, noised.timesteps, condition);
-        (prediction - noised.target).square().mean()
+        let batch = self.add_noise(latents, draws);
+        let condition = condition.repeat_dim(0, batch.repeats);
+        let prediction = self.denoise(batch.noisy, batch.timesteps, condition);
+        (prediction - batch.target).square().mean()
     }
 
-    pub(crate) fn noised(&self, latents: Tensor<3>, draws: DiffusionDraws) -> Noised {
+    /// Adds noise to clean latents `[B, T, Z]` and computes the targets.
+    fn add_noise(&self, latents: Tensor<3>, draws: DiffusionDraws) -> NoisyBatch {
         let [batch, tokens, dim] = latents.dims();
         let DiffusionDraws { timesteps, noise } = draws;
         let repeats = noise.dims()[0] / batch;
@@ -98,7 +101,7 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
             .reshape([batch, tokens * dim])
             .repeat_dim(0, repeats); // [K*B, T*Z]
         let schedule = self.denoiser.schedule();
-        Noised {
+        NoisyBatch {
             noisy: schedule.add_noise(clean.clone(), noise.clone(), timesteps.clone()),
             target: schedule.target(clean, noise, timesteps.clone()),
             timesteps: timesteps.float(),
@@ -106,14 +109,14 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
         }
     }
 
-    /// Rows `[N, T * Z]` as positions `[N, T, D]`.
+    /// Embeds the latents of images: `[N, T * Z]` to `[N, T, D]`.
     pub(crate) fn embed(&self, rows: Tensor<2>) -> Tensor<3> {
-        let [images, numbers] = rows.dims();
-        let latents = rows.reshape([images, self.tokens, numbers / self.tokens]);
+        let [images, size] = rows.dims();
+        let latents = rows.reshape([images, self.tokens, size / self.tokens]);
         self.latent.embed(latents)
     }
 
-    /// One evaluation on rows `[N, T * Z]`.
+    /// One evaluation of the network on rows `[N, T * Z]`.
     fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<3>) -> Tensor<2> {
         let shape = noisy.dims();
         let noisy = self.embed(noisy);
@@ -122,9 +125,10 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
             .reshape(shape)
     }
 
-    /// Integrates the reverse process from `noise` to images, all latents of an image together: as
-    /// many passes through the network as the solver has steps. With `null` and a guidance scale
-    /// other than 1 both halves start from the same noise and are evaluated in one batch.
+    /// Integrates the reverse process from `noise` to images, all latents of an image together.
+    /// Each solver step is one pass through the network. With `null` and a guidance scale other
+    /// than 1, the conditional and the null half start from the same noise and are evaluated in one
+    /// batch.
     ///
     /// # Shapes
     /// - `condition`, `null`: `[B, P, D]`; `noise`: `[B, T, Z]`
@@ -139,32 +143,31 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
     ) -> Tensor<3> {
         let null = null.filter(|_| options.guidance_scale != 1.0);
         if options.sampler == Sampler::Ddpm {
-            return self.sample_part(condition, null, noise, options, random);
+            return self.sample_rows(condition, null, noise, options, random);
         }
-        // Images are independent, and so are these samplers of any further noise.
-        let parts = parts(&noise.device(), noise.dims()[0]).into_iter();
-        let inputs = parts.map(|rows| {
-            let part = |x: &Tensor<3>| x.clone().narrow(0, rows.start, rows.len());
-            // Modules may go to another thread, but not be shared with one; a clone copies no weights.
+        // Images are independent, and the other samplers draw no further noise, so every thread can
+        // sample some images alone.
+        let mut shards = Vec::new();
+        for rows in parts(&noise.device(), noise.dims()[0]) {
+            let narrow = |x: &Tensor<3>| x.clone().narrow(0, rows.start, rows.len());
+            // A module can move to another thread but can't be shared by two. A clone copies no
+            // weights.
             let image = Self {
                 latent: self.latent.clone(),
                 denoiser: self.denoiser.clone(),
                 tokens: self.tokens,
             };
-            (
-                image,
-                part(&condition),
-                null.as_ref().map(part),
-                part(&noise),
-            )
-        });
-        let latents = at_once(inputs.collect(), |(image, condition, null, noise)| {
-            image.sample_part(condition, null, noise, options, &mut RandomStream::new(0))
+            let null = null.as_ref().map(narrow);
+            shards.push((image, narrow(&condition), null, narrow(&noise)));
+        }
+        let latents = at_once(shards, |(image, condition, null, noise)| {
+            image.sample_rows(condition, null, noise, options, &mut RandomStream::new(0))
         });
         Tensor::cat(latents, 0)
     }
 
-    fn sample_part(
+    /// [`sample`](Self::sample) on one thread; `null` is there only with guidance.
+    fn sample_rows(
         &self,
         condition: Tensor<3>,
         null: Option<Tensor<3>>,

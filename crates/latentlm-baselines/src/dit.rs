@@ -14,8 +14,8 @@ use crate::denoiser::ImageDenoiser;
 use crate::error::BaselineError;
 use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
 
-const RIVAL: &str = "DiT";
-/// Longest period of the positions' sinusoid.
+const NAME: &str = "DiT";
+/// Longest period of the sinusoidal position encoding.
 const POSITION_PERIOD: f64 = 1e4;
 
 /// The class-conditional DiT.
@@ -26,9 +26,9 @@ pub type Dit = ClassConditional<DitNetwork>;
 pub struct DitConfig {
     /// Number of classes.
     pub classes: usize,
-    /// `T`, latents an image: a square of rows and columns.
+    /// `T`, latents an image: a square number, since they form a square grid.
     pub tokens: usize,
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     pub latent_dim: usize,
     /// Sizes of the Transformer.
     #[config(default = "DenoiserSizes::new()")]
@@ -44,16 +44,16 @@ impl DitConfig {
         }
     }
 
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
-    /// If a size is zero, sizes do not fit each other, or the latents are no square.
+    /// If a size is zero, sizes do not fit each other, or the number of latents is not a square.
     pub fn validate(&self) -> Result<(), BaselineError> {
-        self.geometry().validate(RIVAL)?;
-        self.sizes.validate(RIVAL)?;
+        self.geometry().validate(NAME)?;
+        self.sizes.validate(NAME)?;
         let fail = |reason: String| {
             Err(BaselineError::Config {
-                rival: RIVAL,
+                model: NAME,
                 reason,
             })
         };
@@ -72,7 +72,7 @@ impl DitConfig {
         Ok(())
     }
 
-    /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the model. Its parameters are drawn from the device's generator, so seed that first.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
@@ -101,25 +101,25 @@ impl DitConfig {
     }
 }
 
-/// Sines and cosines of column and row of every latent, `[T, D]`: half of the numbers for each, of
-/// which half are sines (reference `get_2d_sincos_pos_embed`, where the column comes first).
+/// Sinusoidal position encoding of a square grid, `[T, D]`. The first half of a row encodes the
+/// column of the latent, the second half the row; each half is sines, then cosines (reference
+/// `get_2d_sincos_pos_embed`).
 fn positions(tokens: usize, width: usize) -> Vec<f32> {
     let (side, quarter) = (tokens.isqrt(), width / 4);
     let angle =
-        move |at: usize, k: usize| at as f64 * POSITION_PERIOD.powf(-(k as f64) / quarter as f64);
-    let numbers = |token: usize| {
-        [token % side, token / side]
-            .into_iter()
-            .flat_map(move |at| {
-                let sines = (0..quarter).map(move |k| angle(at, k).sin() as f32);
-                sines.chain((0..quarter).map(move |k| angle(at, k).cos() as f32))
-            })
-    };
-    (0..tokens).flat_map(numbers).collect()
+        |at: usize, k: usize| at as f64 * POSITION_PERIOD.powf(-(k as f64) / quarter as f64);
+    let mut encoding = Vec::with_capacity(tokens * width);
+    for token in 0..tokens {
+        for at in [token % side, token / side] {
+            encoding.extend((0..quarter).map(|k| angle(at, k).sin() as f32));
+            encoding.extend((0..quarter).map(|k| angle(at, k).cos() as f32));
+        }
+    }
+    encoding
 }
 
-/// One block: `x += gate * attention(norm(x) * (1 + scale) + shift)`, and the feed-forward network
-/// alike. All six modulations start as zero, so that a block starts as the identity.
+/// One block: `x += gate * attention(norm(x) * (1 + scale) + shift)`, then the same with the
+/// feed-forward network. All six modulations start as zero, so a block starts as the identity.
 #[derive(Module, Debug)]
 struct DitBlock {
     modulation: Linear,
@@ -128,15 +128,18 @@ struct DitBlock {
 }
 
 impl DitBlock {
+    /// Applies the block.
+    ///
     /// # Shapes
-    /// - `x`: `[B, T, D]`; `condition`: `[B, D]`, activated
+    /// - `x`: `[B, T, D]`; `condition`: `[B, D]`, after its SiLU
     /// - returns: `[B, T, D]`
     fn forward(&self, x: Tensor<3>, condition: Tensor<2>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let modulation = linear_layer(&self.modulation, condition).unsqueeze_dim::<3>(1);
-        let part = |index: usize| modulation.clone().narrow(2, index * width, width); // [B, 1, D]
-        let inner = modulate(x.clone(), part(0), part(1));
-        let x = x + part(2) * self.attention.forward(inner, full_attention);
+        let chunk = |index: usize| modulation.clone().narrow(2, index * width, width); // [B, 1, D]
+        let (shift, scale, gate) = (chunk(0), chunk(1), chunk(2));
+        let inner = modulate(x.clone(), shift, scale);
+        let x = x + gate * self.attention.forward(inner, full_attention);
         let rows = modulation
             .clone()
             .narrow(2, 3 * width, 3 * width)
@@ -151,11 +154,12 @@ fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
     rms_norm(x, None, NORM_EPSILON) * (scale + 1.0) + shift
 }
 
-/// The blocks of a DiT, with positions and timesteps.
+/// The network of a DiT: position encoding, timestep embedding, blocks and output projection.
 #[derive(Module, Debug)]
 pub struct DitNetwork {
     timestep: TimestepEmbedding,
-    /// `[1, T, D]`, not trained: made anew from the sizes, hence in no checkpoint.
+    /// Position encoding, `[1, T, D]`. It is a function of the sizes, so it is not trained and in no
+    /// checkpoint.
     positions: Tensor<3>,
     blocks: Vec<DitBlock>,
     modulation: Linear,
@@ -174,7 +178,7 @@ impl ImageDenoiser for DitNetwork {
     }
 
     /// # Panics
-    /// If the condition is not one position, the label.
+    /// If the condition is not exactly one position, the label.
     fn denoise(&self, noisy: Tensor<3>, timesteps: Tensor<1>, condition: Tensor<3>) -> Tensor<3> {
         let [batch, positions, width] = condition.dims();
         assert_eq!(positions, 1, "DiT is conditioned on one label");
@@ -195,7 +199,7 @@ impl ImageDenoiser for DitNetwork {
 mod tests {
     use super::*;
 
-    /// Latent 5 of a grid of 3 x 3 stands in column 2 of row 1.
+    /// Latent 5 of a 3 x 3 grid is in column 2 of row 1.
     #[test]
     fn positions_are_sines_of_column_and_row() {
         let got = positions(9, 8);

@@ -1,4 +1,4 @@
-//! What can be wrong with a rival.
+//! Errors of this crate.
 
 use latentlm_backbone::BackboneError;
 use latentlm_codec_image::CodecError;
@@ -6,17 +6,17 @@ use latentlm_codec_image::CodecError;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
-    /// Sizes of a Transformer.
+    /// Impossible sizes of a Transformer.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    /// The codec's part of a vector-quantized codec.
+    /// An impossible encoder or decoder of a vector-quantized codec.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// An impossible configuration.
-    #[error("{rival}: {reason}")]
+    #[error("{model}: {reason}")]
     Config {
-        /// Which rival.
-        rival: &'static str,
+        /// Name of the model.
+        model: &'static str,
         /// What is wrong.
         reason: String,
     },

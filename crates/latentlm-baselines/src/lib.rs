@@ -1,13 +1,14 @@
-//! The rivals that the paper measures LatentLM against (§3), built of the same parts, so that they
-//! differ in what they do and in nothing else:
+//! The baselines that the paper compares LatentLM with (§3). They are built from the same layers,
+//! so that they differ from LatentLM only in their method:
 //!
-//! - [`Dit`]: all latents of an image denoised together by bidirectional AdaLN-Zero blocks.
-//! - [`Transfusion`]: one Transformer, causal over text, bidirectional within an image, diffusion over
-//!   the whole image; on documents of text and images, [`MixedTransfusion`].
-//! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, drawn from a softmax; with text in the
-//!   same vocabulary, [`MixedVqLm`].
+//! - [`Dit`]: bidirectional AdaLN-Zero blocks that denoise all latents of an image together.
+//! - [`Transfusion`]: one Transformer, causal over text and bidirectional within an image, with
+//!   diffusion over the whole image; [`MixedTransfusion`] is the same on documents of text and
+//!   images.
+//! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, sampled from a softmax;
+//!   [`MixedVqLm`] has text in the same vocabulary.
 //!
-//! The fourth, a plain VAE in the place of the sigma-VAE, is an option of the image codec:
+//! The fourth baseline, a plain VAE instead of the sigma-VAE, is an option of the image codec:
 //! `NoiseKind::Learned` of `latentlm-codec-image`.
 //!
 //! ```
@@ -25,7 +26,9 @@
 //! ```
 //!
 //! Letters in shapes: `B` images, `T` latents an image, `P` positions of the prefix, `Z` latent
-//! dimension, `D` width, `V` codes, `K` draws of noise an image, `C` channels, `H x W` pixels.
+//! dimension, `D` width, `V` codes, `K` draws of noise an image, `C` channels, `H x W` pixels. In
+//! attention, `H` and `G` are query and key/value heads and `E` is the width of a head; in packed
+//! documents, `I` is the number of pictures and `M` the number of predicted tokens.
 
 mod block;
 mod class;

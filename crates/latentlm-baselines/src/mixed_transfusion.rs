@@ -1,42 +1,62 @@
-//! Transfusion on documents of text and pictures: the joint loss of next tokens and diffusion.
+//! Transfusion on documents of text and pictures, with the joint loss of next tokens and diffusion.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use latentlm_adapters::TokenAdapter;
 use latentlm_adapters::packed::{embed, indices, surprise, weighted_mean};
+use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
 use latentlm_kernels::{Sight, at_once, parts};
 
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
-use crate::transfusion::TransfusionNetwork;
+use crate::transfusion::{TransfusionConfig, TransfusionNetwork};
 
-/// Text and pictures in one Transformer. A picture that is to be drawn stands in the sequence as
-/// noisy as its timestep says, one that is to be read as it is, at timestep 0. A document has at most
-/// one picture.
+/// Text and pictures in one Transformer. A picture that the model learns to draw is noisy in the
+/// sequence, as its timestep says. A picture that the model only reads has no noise and timestep 0. A
+/// document has at most one picture.
 #[derive(Module, Debug)]
 pub struct MixedTransfusion {
-    /// Text and [`SpecialTokens`], and the softmax head.
+    /// Embedding of text and [`SpecialTokens`], and the softmax head.
     pub token: TokenAdapter,
-    /// Diffusion over a picture's latents.
+    /// Diffusion over the latents of a picture.
     pub image: ImageDiffusion<TransfusionNetwork>,
 }
 
-/// The two parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 where nothing is learned.
+/// The two terms of the joint loss `L_LM + lambda L_diff`, `[1]` each. A term is 0 if the documents
+/// have nothing that it is about.
 #[derive(Debug, Clone)]
 pub struct TransfusionLoss {
-    /// Mean cross entropy of the learned tokens, each as heavy as its document.
+    /// Mean cross entropy of the learned tokens, weighted by document.
     pub token: Tensor<1>,
-    /// The denoising error of the learned pictures.
+    /// Mean square error of the prediction for the learned pictures.
     pub diffusion: Tensor<1>,
 }
 
-/// Who sees whom in a document: its picture all of itself.
+impl TransfusionConfig {
+    /// Builds the model of text and images, like [`init`](Self::init). With `tied`, embedding and
+    /// softmax head share their weights.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn init_mixed(&self, tied: bool, device: &Device) -> MixedTransfusion {
+        let network = self.network(device);
+        let vocabulary = self.classes + SpecialTokens::count(1);
+        let token = TokenAdapterConfig::new(vocabulary, self.sizes.width).with_tied(tied);
+        // The same initialization as LatentLM's.
+        let token = token.with_embedding_std(if tied { 0.02 } else { 1.0 });
+        MixedTransfusion {
+            token: token.init(device),
+            image: self.geometry().image(self.sizes.width, network, device),
+        }
+    }
+}
+
+/// The attention mask of a document: causal, and bidirectional within its picture.
 ///
 /// # Panics
-/// If the document has several pictures: attention knows one run of positions that see each other.
-fn sight(document: &Document) -> Sight {
+/// If the document has several pictures, since a mask has at most one bidirectional range.
+fn mask(document: &Document) -> Sight {
     let mut position = 0;
     let mut picture = None;
     for segment in &document.segments {
@@ -44,7 +64,7 @@ fn sight(document: &Document) -> Sight {
             Segment::Label { .. } => 1,
             Segment::Text { tokens, .. } => tokens.len(),
             Segment::Latents { frames, .. } => {
-                let first = position + 1; // behind <BOD>
+                let first = position + 1; // after <BOD>
                 let before = picture.replace(first..first + frames);
                 assert!(
                     before.is_none(),
@@ -61,27 +81,37 @@ fn sight(document: &Document) -> Sight {
     }
 }
 
+/// Input pictures of the joint loss.
+struct NoisyPictures {
+    /// All pictures; the learned ones are noisy, `[I, T * Z]`.
+    images: Tensor<2>,
+    /// Timestep of each picture, 0 for pictures without noise, `[I]`.
+    timesteps: Tensor<1>,
+    /// Targets of the prediction for the learned pictures, if there are any.
+    target: Option<Tensor<2>>,
+}
+
 impl MixedTransfusion {
-    /// The tokens behind the text's vocabulary.
+    /// The special tokens, which follow the text in the vocabulary.
     pub fn special_tokens(&self) -> SpecialTokens {
         let text = self.token.vocabulary() - SpecialTokens::count(1);
         SpecialTokens::after(text, 1)
     }
 
-    /// Where everything stands in packed documents.
+    /// The layout of packed documents.
     pub fn layout(&self, documents: &[Document]) -> Layout {
         Layout::new(documents, &self.special_tokens().modalities)
     }
 
-    /// Hidden states of documents packed into one sequence: no document sees another.
+    /// Hidden states of documents packed into one sequence. Documents do not attend to each other.
     ///
     /// # Shapes
-    /// - `images`: `[I, T * Z]`, those of all documents, each as noisy as its timestep says;
+    /// - `images`: `[I, T * Z]`, the pictures of all documents, noisy as their timesteps say;
     ///   `timesteps`: `[I]`
-    /// - returns: `[P, D]`
+    /// - returns: `[P, D]`, for `P` positions
     ///
     /// # Panics
-    /// If the documents' pictures are not as many as given, or a document has several.
+    /// If the documents have another number of pictures, or a document has several.
     pub fn hidden(
         &self,
         documents: &[Document],
@@ -97,37 +127,42 @@ impl MixedTransfusion {
         );
         let mut latents = Vec::new();
         if count > 0 {
-            let embedded = self.image.denoiser.at(self.image.embed(images), timesteps);
+            let embedded = self
+                .image
+                .denoiser
+                .add_timesteps(self.image.embed(images), timesteps);
             let width = embedded.dims()[2];
             latents.push(embedded.reshape([1, given, width]));
         }
         let x = embed(&self.token, layout, latents, &device);
-        let sights: Vec<Sight> = documents.iter().map(sight).collect();
-        let hidden = self.image.denoiser.forward_documents(x, &sights);
+        let masks: Vec<Sight> = documents.iter().map(mask).collect();
+        let hidden = self.image.denoiser.forward_documents(x, &masks);
         hidden.squeeze_dim(0)
     }
 
-    /// What the network predicts of pictures, `[I, T * Z]`, whose latents stand behind `conditions`.
+    /// The prediction for pictures, `[I, T * Z]`. `conditions` are the positions before each of their
+    /// latents.
     fn predict(&self, hidden: Tensor<2>, conditions: &[i64]) -> Tensor<2> {
-        let places: Vec<i64> = conditions.iter().map(|before| before + 1).collect();
-        let own = hidden.clone().select(0, indices(&places, &hidden.device()));
-        let [rows, width] = own.dims();
+        let positions: Vec<i64> = conditions.iter().map(|before| before + 1).collect();
+        let positions = indices(&positions, &hidden.device());
+        let hidden = hidden.select(0, positions);
+        let [rows, width] = hidden.dims();
         let images = rows / self.image.tokens;
-        let own = own.reshape([images, self.image.tokens, width]);
-        let numbers = self.image.tokens * self.image.denoiser.latent_dim();
-        self.image.denoiser.predict(own).reshape([images, numbers])
+        let hidden = hidden.reshape([images, self.image.tokens, width]);
+        let size = self.image.tokens * self.image.denoiser.latent_dim();
+        self.image.denoiser.predict(hidden).reshape([images, size])
     }
 
     /// The joint loss of packed documents, from one pass over text and pictures.
     ///
     /// # Shapes
-    /// - `images`: `[I, T * Z]`, whitened, those of all documents
+    /// - `images`: `[I, T * Z]`, whitened, the pictures of all documents
     /// - `draws`: a row for each learned picture ([`ImageDiffusion::draw`])
-    /// - `weights`: of each document's learned tokens in their mean
+    /// - `weights`: for each document, the weight of its learned tokens in their mean
     ///
     /// # Panics
-    /// If pictures, draws or weights are not as many as the documents say, or a document has several
-    /// pictures.
+    /// If the number of pictures, draws or weights does not fit the documents, or a document has
+    /// several pictures.
     pub fn loss(
         &self,
         documents: &[Document],
@@ -138,40 +173,44 @@ impl MixedTransfusion {
         let device = images.device();
         let layout = self.layout(documents);
         let tokens = self.image.tokens;
+        // Indices of the learned pictures among all pictures.
         let learned = layout.learned[0].latents.chunks(tokens);
         let learned: Vec<i64> = learned.map(|run| run[0] / tokens as i64).collect();
-        let (rows, times, target) = self.noised(images, &learned, draws);
-        let hidden = self.hidden(documents, &layout, (rows, times));
-        TransfusionLoss {
-            diffusion: match target {
-                Some(target) => {
-                    let prediction = self.predict(hidden.clone(), &layout.learned[0].conditions);
-                    (prediction - target).square().mean()
-                }
-                None => Tensor::zeros([1], &device),
-            },
-            token: match layout.answers.is_empty() {
-                true => Tensor::zeros([1], &device),
-                false => weighted_mean(self.surprise(&layout, hidden), &layout, weights),
-            },
-        }
+        let pictures = self.add_noise(images, &learned, draws);
+        let hidden = self.hidden(documents, &layout, (pictures.images, pictures.timesteps));
+        let diffusion = match pictures.target {
+            Some(target) => {
+                let prediction = self.predict(hidden.clone(), &layout.learned[0].conditions);
+                (prediction - target).square().mean()
+            }
+            None => Tensor::zeros([1], &device),
+        };
+        let token = if layout.answers.is_empty() {
+            Tensor::zeros([1], &device)
+        } else {
+            weighted_mean(self.surprise(&layout, hidden), &layout, weights)
+        };
+        TransfusionLoss { token, diffusion }
     }
 
-    /// Pictures as the sequence reads them, the learned ones noised; each one's timestep; and what the
-    /// network should say of the learned ones, if there are any.
-    fn noised(
+    /// Adds noise to the pictures with the indices `learned`. The others stay as they are.
+    fn add_noise(
         &self,
         images: Tensor<2>,
         learned: &[i64],
         draws: DiffusionDraws,
-    ) -> (Tensor<2>, Tensor<1>, Option<Tensor<2>>) {
+    ) -> NoisyPictures {
         let (device, count) = (images.device(), images.dims()[0]);
         let clean_times = Tensor::zeros([count], &device);
         if learned.is_empty() {
-            return (images, clean_times, None);
+            return NoisyPictures {
+                images,
+                timesteps: clean_times,
+                target: None,
+            };
         }
         let DiffusionDraws { noise, timesteps } = draws;
-        // Clean pictures first, then noised ones.
+        // Rows to select from all clean pictures, followed by the noisy ones.
         let mut read: Vec<i64> = (0..count as i64).collect();
         for (row, &image) in learned.iter().enumerate() {
             read[image as usize] = (count + row) as i64;
@@ -181,28 +220,28 @@ impl MixedTransfusion {
         let clean = images.clone().select(0, indices(learned, &device));
         let noisy = schedule.add_noise(clean.clone(), noise.clone(), timesteps.clone());
         let times = Tensor::cat(vec![clean_times, timesteps.clone().float()], 0);
-        (
-            Tensor::cat(vec![images, noisy], 0).select(0, read.clone()),
-            times.select(0, read),
-            Some(schedule.target(clean, noise, timesteps)),
-        )
+        NoisyPictures {
+            images: Tensor::cat(vec![images, noisy], 0).select(0, read.clone()),
+            timesteps: times.select(0, read),
+            target: Some(schedule.target(clean, noise, timesteps)),
+        }
     }
 
-    /// `-log p` of each learned token, `[M]`.
+    /// Cross entropy of each learned token, in nats, `[M]`.
     ///
     /// # Panics
-    /// If nothing is asked.
+    /// If the layout has no learned token.
     pub fn surprise(&self, layout: &Layout, hidden: Tensor<2>) -> Tensor<1> {
         let device = hidden.device();
         let asked = hidden.select(0, indices(&layout.asked, &device));
         surprise(&self.token, asked, indices(&layout.answers, &device))
     }
 
-    /// Draws a picture for each text: as many passes over all of text and picture as the solver has
-    /// steps. Guidance leads away from what is drawn for no text.
+    /// Samples a picture for each text. Each solver step is one pass over text and picture. The
+    /// null half of guidance has no text.
     ///
     /// # Shapes
-    /// - returns: `[B, T, Z]`, as the codec decodes them (whitening undone)
+    /// - returns: `[B, T, Z]`, ready for the codec: the whitening is undone
     pub fn generate(
         &self,
         texts: &[Vec<u32>],
@@ -211,24 +250,26 @@ impl MixedTransfusion {
     ) -> Tensor<3> {
         let (tokens, dim) = (self.image.tokens, self.image.denoiser.latent_dim());
         let noise = random.normal([texts.len(), tokens * dim], device);
-        // For samplers that add noise on the way, whatever threads there are.
+        // A stream for each picture, for samplers that add noise in every step. So pictures do not
+        // depend on the number of threads.
         let mut streams = texts.iter().map(|_| RandomStream::new(random.seed()));
-        let parts = parts(device, texts.len()).into_iter();
-        let inputs = parts.map(|rows| {
+        let mut shards = Vec::new();
+        for rows in parts(device, texts.len()) {
             let noise = noise.clone().narrow(0, rows.start, rows.len());
             let streams: Vec<RandomStream> = streams.by_ref().take(rows.len()).collect();
-            (self.clone(), texts[rows].to_vec(), noise, streams)
-        });
-        let latents = at_once(inputs.collect(), |(model, texts, noise, mut streams)| {
+            shards.push((self.clone(), texts[rows].to_vec(), noise, streams));
+        }
+        let latents = at_once(shards, |(model, texts, noise, mut streams)| {
             RandomStream::of_rows(streams.iter_mut().collect(), |random| {
-                model.generate_part(&texts, noise, options, random)
+                model.generate_rows(&texts, noise, options, random)
             })
         });
         let latents = Tensor::cat(latents, 0).reshape([texts.len(), tokens, dim]);
         self.image.latent.unwhiten(latents)
     }
 
-    fn generate_part(
+    /// The whitened latents of [`generate`](Self::generate) on one thread, `[B, T * Z]`.
+    fn generate_rows(
         &self,
         texts: &[Vec<u32>],
         noise: Tensor<2>,
@@ -237,8 +278,11 @@ impl MixedTransfusion {
     ) -> Tensor<2> {
         let guided = options.guidance_scale != 1.0;
         let null = vec![Vec::new(); if guided { texts.len() } else { 0 }];
-        let documents = texts.iter().chain(&null).map(|text| self.request(text));
-        let documents: Vec<Document> = documents.collect();
+        let documents: Vec<Document> = texts
+            .iter()
+            .chain(&null)
+            .map(|text| self.prompt(text))
+            .collect();
         let layout = self.layout(&documents);
         let plan = solver::plan(
             options.sampler,
@@ -260,8 +304,8 @@ impl MixedTransfusion {
         })
     }
 
-    /// `<BOS> text <BOD>` and a picture that is to be drawn.
-    fn request(&self, text: &[u32]) -> Document {
+    /// The document `<BOS> text <BOD> picture`, in which the picture is to be drawn.
+    fn prompt(&self, text: &[u32]) -> Document {
         let start = self.special_tokens().start;
         let text = Segment::Text {
             tokens: [&[start], text].concat(),

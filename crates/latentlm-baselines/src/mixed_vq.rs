@@ -1,4 +1,4 @@
-//! Text and pictures as tokens of one vocabulary: a causal Transformer with a softmax head alone.
+//! Text and pictures as tokens of one vocabulary: a causal Transformer with a softmax head only.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -11,24 +11,23 @@ use latentlm_core::{CausalBackbone, RandomStream};
 use latentlm_kernels::{at_once, parts};
 
 use crate::error::BaselineError;
-use crate::token::{TokenOptions, draw_token};
-use crate::vq_lm::{guide, host_scores};
+use crate::token::{TokenOptions, draw_token, guide, host_logits};
 
 /// Configuration of a [`MixedVqLm`].
 #[derive(Config, Debug, PartialEq)]
 pub struct MixedVqLmConfig {
-    /// Tokens of text; those of [`SpecialTokens`] and the codes come on top.
+    /// Size of the text vocabulary, without [`SpecialTokens`] and codes.
     pub text_vocabulary: usize,
     /// `V`, entries of the codebook.
     pub codes: usize,
-    /// Whether the softmax head uses the embedding's table.
+    /// Whether the softmax head shares the weights of the embedding.
     pub tied: bool,
-    /// The backbone.
+    /// Causal Transformer.
     pub backbone: BackboneConfig,
 }
 
 impl MixedVqLmConfig {
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
     /// If a size is zero or sizes do not fit each other.
@@ -36,14 +35,14 @@ impl MixedVqLmConfig {
         self.backbone.validate()?;
         if self.text_vocabulary == 0 || self.codes < 2 {
             return Err(BaselineError::Config {
-                rival: "VQ",
+                model: "VQ",
                 reason: "text_vocabulary must be positive, codes 2 or more".into(),
             });
         }
         Ok(())
     }
 
-    /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the model. Its parameters are drawn from the device's generator, so seed that first.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
@@ -54,7 +53,7 @@ impl MixedVqLmConfig {
         let width = self.backbone.width;
         let vocabulary = self.text_vocabulary + SpecialTokens::count(1) + self.codes;
         let token = TokenAdapterConfig::new(vocabulary, width).with_tied(self.tied);
-        // LatentLM's.
+        // The same initialization as LatentLM's.
         let token = token.with_embedding_std(if self.tied { 0.02 } else { 1.0 });
         MixedVqLm {
             token: token.init(device),
@@ -64,10 +63,11 @@ impl MixedVqLmConfig {
     }
 }
 
-/// The two parts of the joint loss, `[1]` each; 0 where nothing is learned.
+/// The two terms of the joint loss, `[1]` each. A term is 0 if the documents have nothing that it is
+/// about.
 #[derive(Debug, Clone)]
 pub struct MixedVqLoss {
-    /// Mean cross entropy of the learned tokens, each as heavy as its document.
+    /// Mean cross entropy of the learned tokens, weighted by document.
     pub token: Tensor<1>,
     /// Mean cross entropy of the learned codes.
     pub code: Tensor<1>,
@@ -76,39 +76,40 @@ pub struct MixedVqLoss {
 /// The autoregressive model of text and of pictures as codes.
 #[derive(Module, Debug)]
 pub struct MixedVqLm {
-    /// Text, [`SpecialTokens`], codes, and the softmax head of all.
+    /// Embedding of text, [`SpecialTokens`] and codes, and the softmax head over all of them.
     pub token: TokenAdapter,
-    /// Positions to hidden states.
+    /// Causal Transformer.
     pub backbone: Backbone,
     /// `V`, entries of the codebook.
     codes: usize,
 }
 
 impl MixedVqLm {
-    /// The first code's token.
+    /// The token of code 0.
     fn first_code(&self) -> usize {
         self.token.vocabulary() - self.codes
     }
 
-    /// The tokens behind the text's vocabulary.
+    /// The special tokens, which follow the text in the vocabulary.
     pub fn special_tokens(&self) -> SpecialTokens {
         SpecialTokens::after(self.first_code() - SpecialTokens::count(1), 1)
     }
 
-    /// Where everything stands in packed documents.
+    /// The layout of packed documents.
     fn layout(&self, documents: &[Document]) -> Layout {
         Layout::new(documents, &self.special_tokens().modalities)
     }
 
-    /// `-log p` of every learned token of packed documents, then of every learned code, `[M]`.
-    /// `codes` are those of all the documents' pictures, one after the other.
+    /// Cross entropy of each learned token of packed documents, then of each learned code, in nats,
+    /// `[M]`. `codes` are the codes of all pictures, in the order of the documents.
     ///
     /// # Panics
-    /// If the documents' latents are not as many as the codes, or nothing is learned.
+    /// If the number of codes does not fit the documents, or nothing is learned.
     pub fn surprise(&self, documents: &[Document], codes: &[i64], device: &Device) -> Tensor<1> {
         self.surprise_at(&self.layout(documents), documents, codes, device)
     }
 
+    /// [`surprise`](Self::surprise), given the layout of the documents.
     fn surprise_at(
         &self,
         layout: &Layout,
@@ -118,28 +119,38 @@ impl MixedVqLm {
     ) -> Tensor<1> {
         let tokens = layout.tokens.len();
         assert_eq!(layout.rows.len() - tokens, codes.len(), "codes");
-        let code = |code: i64| self.first_code() as i64 + code;
-        let token = |row: &i64| match usize::try_from(*row).unwrap_or(0) {
-            row if row < tokens => layout.tokens[row],
-            row => code(codes[row - tokens]),
-        };
-        let read: Vec<i64> = layout.rows.iter().map(token).collect();
+        let code_tokens: Vec<i64> = codes
+            .iter()
+            .map(|code| self.first_code() as i64 + code)
+            .collect();
+        // A row of the layout is a token, or after all tokens a code.
+        let mut input = Vec::with_capacity(layout.rows.len());
+        for &row in &layout.rows {
+            let row = row as usize;
+            input.push(if row < tokens {
+                layout.tokens[row]
+            } else {
+                code_tokens[row - tokens]
+            });
+        }
         let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
-        let x = self.token.embed(indices(&read, device).unsqueeze_dim(0));
+        let x = self.token.embed(indices(&input, device).unsqueeze_dim(0));
         let hidden = self.backbone.forward_documents(x, &lengths); // [1, T, D]
         let learned = &layout.learned[0];
-        let coded = learned.latents.iter().map(|&at| code(codes[at as usize]));
-        let answers: Vec<i64> = layout.answers.iter().copied().chain(coded).collect();
-        let asked = [&layout.asked[..], &learned.conditions].concat();
-        let asked = hidden.select(1, indices(&asked, device)).squeeze_dim(0);
-        surprise(&self.token, asked, indices(&answers, device))
+        let mut answers = layout.answers.clone();
+        answers.extend(learned.latents.iter().map(|&at| code_tokens[at as usize]));
+        let positions = [&layout.asked[..], &learned.conditions].concat();
+        let positions = indices(&positions, device);
+        let hidden = hidden.select(1, positions).squeeze_dim(0); // [M, D]
+        surprise(&self.token, hidden, indices(&answers, device))
     }
 
-    /// The joint loss of packed documents, from one pass over text and codes. `codes` are those of
-    /// all the documents' pictures, `weights` those of each document's learned tokens in their mean.
+    /// The joint loss of packed documents, from one pass over text and codes. `codes` are the codes
+    /// of all pictures, in the order of the documents. `weights` has for each document the weight
+    /// of its learned tokens in their mean.
     ///
     /// # Panics
-    /// If codes or weights are not as many as the documents say, or nothing is learned.
+    /// If the number of codes or weights does not fit the documents, or nothing is learned.
     pub fn loss(
         &self,
         documents: &[Document],
@@ -149,24 +160,26 @@ impl MixedVqLm {
     ) -> MixedVqLoss {
         let layout = self.layout(documents);
         let surprise = self.surprise_at(&layout, documents, codes, device);
-        let (all, words) = (surprise.dims()[0], layout.answers.len());
-        MixedVqLoss {
-            token: match words {
-                0 => Tensor::zeros([1], device),
-                _ => weighted_mean(surprise.clone().narrow(0, 0, words), &layout, weights),
-            },
-            code: match all - words {
-                0 => Tensor::zeros([1], device),
-                codes => surprise.narrow(0, words, codes).mean(),
-            },
-        }
+        let tokens = layout.answers.len();
+        let codes = surprise.dims()[0] - tokens;
+        let token = if tokens == 0 {
+            Tensor::zeros([1], device)
+        } else {
+            weighted_mean(surprise.clone().narrow(0, 0, tokens), &layout, weights)
+        };
+        let code = if codes == 0 {
+            Tensor::zeros([1], device)
+        } else {
+            surprise.narrow(0, tokens, codes).mean()
+        };
+        MixedVqLoss { token, code }
     }
 
-    /// Draws a picture of so many codes for each text, code by code with a KV cache. Guidance works
-    /// on the scores: `null + scale * (cond - null)`, where null has read no text.
+    /// Samples a picture of `tokens` codes for each text, code by code with a KV cache. Guidance is
+    /// applied to the logits: `null + scale * (cond - null)`, where the null half has no text.
     ///
     /// # Shapes
-    /// - returns: `[B, T]`
+    /// - returns: `[B, T]`, codes
     pub fn generate(
         &self,
         texts: &[Vec<u32>],
@@ -174,36 +187,40 @@ impl MixedVqLm {
         options: &TokenOptions,
         (random, device): (&mut RandomStream, &Device),
     ) -> Tensor<2, Int> {
-        // One number a code, drawn before pictures are shared out among threads.
+        // One random number for each code. All are drawn before the pictures are split among
+        // threads, so that pictures do not depend on the number of threads.
         let numbers: Vec<f64> = (0..texts.len() * tokens)
             .map(|_| random.uniform())
             .collect();
-        let parts = parts(device, texts.len()).into_iter();
-        let inputs = parts.map(|rows| {
-            let own = numbers[rows.start * tokens..rows.end * tokens].to_vec();
-            (self.clone(), texts[rows].to_vec(), own)
-        });
-        let codes = at_once(inputs.collect(), |(model, texts, numbers)| {
-            model.generate_part(&texts, options, &numbers, device)
+        let mut shards = Vec::new();
+        for rows in parts(device, texts.len()) {
+            let numbers = numbers[rows.start * tokens..rows.end * tokens].to_vec();
+            shards.push((self.clone(), texts[rows].to_vec(), numbers));
+        }
+        let codes = at_once(shards, |(model, texts, numbers)| {
+            model.generate_rows(&texts, options, &numbers, device)
         });
         Tensor::cat(codes, 0)
     }
 
-    /// Prompts `<BOS> text <BOD>` filled up in front to one length, `[B, P]`, and by how much.
+    /// Prompts `<BOS> text <BOD>`, left-padded to one length, `[B, P]`, and the padding of each.
     fn prompts(&self, texts: &[Vec<u32>], device: &Device) -> (Tensor<2, Int>, Vec<usize>) {
         let special = self.special_tokens();
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let padding: Vec<usize> = texts.iter().map(|text| longest - text.len()).collect();
-        let tokens = texts.iter().zip(&padding).flat_map(|(text, &padding)| {
-            let ends = ([special.start], [special.modalities[0].begin]);
-            [&vec![special.stop; padding][..], &ends.0, text, &ends.1].concat()
-        });
-        let tokens: Vec<i64> = tokens.map(i64::from).collect();
+        let mut tokens: Vec<i64> = Vec::with_capacity(texts.len() * (longest + 2));
+        for (text, &count) in texts.iter().zip(&padding) {
+            tokens.extend(std::iter::repeat_n(i64::from(special.stop), count));
+            tokens.push(i64::from(special.start));
+            tokens.extend(text.iter().map(|token| i64::from(*token)));
+            tokens.push(i64::from(special.modalities[0].begin));
+        }
         let tokens = TensorData::new(tokens, [texts.len(), longest + 2]);
         (Tensor::from_data(tokens, device), padding)
     }
 
-    fn generate_part(
+    /// [`generate`](Self::generate) on one thread, with the random numbers of all codes, `[B, T]`.
+    fn generate_rows(
         &self,
         texts: &[Vec<u32>],
         options: &TokenOptions,
@@ -225,15 +242,16 @@ impl MixedVqLm {
             let logits = self.token.logits(hidden.narrow(1, last, 1));
             let logits = logits.narrow(2, self.first_code(), self.codes);
             let logits = logits.reshape([texts.len(), self.codes]);
-            let scores = host_scores(guide(logits, count, options.guidance_scale));
-            let drawn = scores.chunks_exact(self.codes).enumerate();
-            let drawn = drawn.map(|(picture, scores)| {
-                draw_token(scores, options, numbers[picture * length + position]) as i64
-            });
-            let next = TensorData::new(drawn.collect::<Vec<i64>>(), [count, 1]);
+            let logits = host_logits(guide(logits, count, options.guidance_scale));
+            let mut drawn = Vec::with_capacity(count);
+            for (picture, logits) in logits.chunks_exact(self.codes).enumerate() {
+                let number = numbers[picture * length + position];
+                drawn.push(draw_token(logits, options, number) as i64);
+            }
+            let next = TensorData::new(drawn, [count, 1]);
             let next = Tensor::<2, Int>::from_data(next, device);
-            let read = next.clone().add_scalar(self.first_code() as i64);
-            input = self.token.embed(read); // [count, 1, D]
+            let tokens = next.clone().add_scalar(self.first_code() as i64);
+            input = self.token.embed(tokens); // [count, 1, D]
             if guided {
                 input = input.repeat_dim(0, 2);
             }

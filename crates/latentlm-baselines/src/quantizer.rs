@@ -5,20 +5,21 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_core::RandomStream;
 
-/// A codebook of `V` codes of `Z` numbers each. It is trained by its part of the loss, not by a
-/// moving average: the optimizer then treats it like every other parameter.
+/// A codebook of `V` entries of dimension `Z`. A loss trains it instead of a moving average, so the
+/// optimizer treats it like every other parameter.
 #[derive(Module, Debug)]
 pub struct Quantizer {
-    /// `[V, Z]`
+    /// Entries, `[V, Z]`.
     codebook: Param<Tensor<2>>,
 }
 
-/// Latents and what became of them.
+/// Quantized latents, with the losses of codebook and encoder.
 #[derive(Debug, Clone)]
 pub struct Quantized {
-    /// The codes, `[B, T]`.
+    /// Indices into the codebook, `[B, T]`.
     pub codes: Tensor<2, Int>,
-    /// The codes' entries, `[B, T, Z]`. Their gradient goes straight through to the latents.
+    /// Entries of the codes, `[B, T, Z]`. Their gradient is passed to the latents unchanged
+    /// (straight-through estimator).
     pub latents: Tensor<3>,
     /// `mean((sg(latents) - entries)^2)`, `[1]`: pulls the codebook to the encoder.
     pub codebook_loss: Tensor<1>,
@@ -43,7 +44,7 @@ impl Quantizer {
         self.codebook.dims()[0]
     }
 
-    /// The code whose entry is nearest to each latent. No gradient flows.
+    /// The code whose entry is nearest to each latent. It has no gradient.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
@@ -58,7 +59,7 @@ impl Quantizer {
         distances.argmin(1).reshape([batch, tokens])
     }
 
-    /// Entries of the codebook.
+    /// Looks up the entries of codes.
     ///
     /// # Shapes
     /// - `codes`: `[B, T]`
@@ -72,7 +73,7 @@ impl Quantizer {
             .reshape([batch, tokens, dim])
     }
 
-    /// Quantizes latents, with the straight-through gradient and both losses.
+    /// Quantizes latents and computes both losses.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
@@ -89,7 +90,7 @@ impl Quantizer {
         }
     }
 
-    /// How often each code is used, `V` numbers.
+    /// Counts how often each of the `V` codes is used.
     ///
     /// # Shapes
     /// - `codes`: `[B, T]`
@@ -101,14 +102,15 @@ impl Quantizer {
         counts
     }
 
-    /// Moves codes to places where latents are: each becomes a latent drawn from `latents`. For codes
-    /// that are never used, and hence never get a gradient, and for all codes at the very beginning.
+    /// Replaces the entries of `codes` by latents drawn at random from `latents`. This is for all
+    /// codes when training begins, and later for codes that are never used and so never get a
+    /// gradient.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
     ///
     /// # Panics
-    /// If a code is none of the codebook's.
+    /// If a code is not in the codebook.
     pub fn restart(
         mut self,
         codes: &[usize],
@@ -121,7 +123,7 @@ impl Quantizer {
         let (count, device) = (self.codes(), latents.device());
         let [batch, tokens, dim] = latents.dims();
         let rows = latents.reshape([batch * tokens, dim]);
-        // Row `i` of the new codebook is row `sources[i]` of the old one with the latents below.
+        // Row `i` of the new codebook is row `sources[i]` of the old one with the latents appended.
         let mut sources: Vec<i64> = (0..count as i64).collect();
         for &code in codes {
             sources[code] = (count + random.below(batch * tokens)) as i64;
@@ -138,22 +140,22 @@ impl Quantizer {
     }
 }
 
-/// Codes on the host, row after row.
+/// Codes on the host, row by row.
 pub(crate) fn host_codes(codes: Tensor<2, Int>) -> Vec<i64> {
     let data = codes.into_data().convert::<i64>();
     data.try_into_vec().unwrap_or_default()
 }
 
-/// `exp` of the entropy of how often codes are used: the number of codes that would be as good if all
-/// were used alike.
+/// Perplexity of the codebook's usage: `exp` of the entropy of the frequencies of codes. It is the
+/// number of codes in use if all of them are used equally often.
 pub fn perplexity(usage: &[usize]) -> f64 {
     let total = usage.iter().sum::<usize>().max(1) as f64;
     let entropy: f64 = usage
         .iter()
         .filter(|count| **count > 0)
         .map(|count| {
-            let share = *count as f64 / total;
-            -share * share.ln()
+            let frequency = *count as f64 / total;
+            -frequency * frequency.ln()
         })
         .sum();
     entropy.exp()
@@ -191,8 +193,8 @@ mod tests {
         }
     }
 
-    /// The gradient of `sum(w * quantized)` at the latents is `w` itself, and the codebook, which the
-    /// values came from, gets none of it.
+    /// The gradient of `sum(w * quantized)` with respect to the latents is `w` itself, and the
+    /// codebook gets none.
     #[test]
     fn gradient_goes_straight_through() {
         let device = Device::default().autodiff();
@@ -208,7 +210,7 @@ mod tests {
         assert!(quantizer.codebook.val().grad(&gradients).is_none());
     }
 
-    /// Each loss moves one side alone, by `2 (a - b) / count`.
+    /// Each loss has a gradient on one side only, `2 (a - b) / count`.
     #[test]
     fn losses_stop_the_gradient_of_the_other_side() {
         let device = Device::default().autodiff();

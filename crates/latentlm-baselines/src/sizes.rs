@@ -1,4 +1,4 @@
-//! Sizes that all diffusion rivals have.
+//! Sizes that DiT and Transfusion share.
 
 use burn::config::Config;
 use latentlm_backbone::BackboneConfig;
@@ -8,13 +8,13 @@ use latentlm_kernels::PackedHeads;
 
 use crate::error::BaselineError;
 
-/// Epsilon of all norms, none of which has a weight.
+/// Epsilon of all norms. No norm has a weight.
 pub(crate) const NORM_EPSILON: f64 = 1e-6;
-/// Numbers of the timesteps' sinusoid, and its longest period.
+/// Size and longest period of the sinusoidal timestep encoding.
 pub(crate) const TIMESTEP_SINUSOID: (usize, f64) = (256, 1e4);
 
-/// Sizes of a Transformer that denoises whole images. Width, depth and heads are by default those of
-/// the reference's Base size.
+/// Sizes of a Transformer that denoises whole images. The defaults of width, depth and heads are the
+/// reference's Base size.
 #[derive(Config, Debug, PartialEq)]
 pub struct DenoiserSizes {
     /// `D`, width of the residual stream.
@@ -23,40 +23,40 @@ pub struct DenoiserSizes {
     /// Number of blocks.
     #[config(default = 12)]
     pub depth: usize,
-    /// Query heads.
+    /// Number of query heads.
     #[config(default = 12)]
     pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
+    /// Number of key/value heads; 0 takes as many as query heads.
     #[config(default = 0)]
     pub kv_heads: usize,
-    /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
+    /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
     pub mlp_ratio: f64,
-    /// What the network predicts.
+    /// Prediction target of the network.
     #[config(default = "Prediction::Velocity")]
     pub prediction: Prediction,
-    /// How noise grows.
+    /// Noise schedule of the forward process.
     #[config(default = "BetaSchedule::Cosine")]
     pub schedule: BetaSchedule,
-    /// `T`, timesteps of the forward process.
+    /// Number of timesteps of the forward process.
     #[config(default = 1000)]
     pub num_train_timesteps: usize,
 }
 
 impl DenoiserSizes {
-    /// What is wrong with the sizes, if anything, in one line.
+    /// Checks the sizes of `model`, whose name the error has.
     ///
     /// # Errors
     /// If sizes are zero or do not divide each other as they must.
-    pub fn validate(&self, rival: &'static str) -> Result<(), BaselineError> {
-        // The rules of attention and feed-forward network are the backbone's.
+    pub fn validate(&self, model: &'static str) -> Result<(), BaselineError> {
+        // Attention and feed-forward network have the same constraints as the backbone's.
         BackboneConfig::new(self.width, self.depth, self.heads)
             .with_kv_heads(self.kv_heads)
             .with_mlp_ratio(self.mlp_ratio)
             .validate()?;
         if self.num_train_timesteps < 2 {
             return Err(BaselineError::Config {
-                rival,
+                model,
                 reason: "num_train_timesteps must be 2 or more".into(),
             });
         }
@@ -66,9 +66,10 @@ impl DenoiserSizes {
     pub(crate) fn packed_heads(&self) -> PackedHeads {
         PackedHeads {
             heads: self.heads,
-            kv_heads: match self.kv_heads {
-                0 => self.heads,
-                count => count,
+            kv_heads: if self.kv_heads == 0 {
+                self.heads
+            } else {
+                self.kv_heads
             },
         }
     }

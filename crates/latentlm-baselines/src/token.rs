@@ -1,15 +1,15 @@
-//! How a token is drawn from its scores, and how well those foretell it.
+//! Sampling of a token from its logits, guidance of logits, and cross entropy.
 
 use burn::tensor::{Int, Tensor};
 
-/// Options of one draw of tokens.
+/// Sampling options of tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenOptions {
-    /// Scores are divided by it; 0 takes the likeliest token.
+    /// Temperature of the softmax; 0 takes the most likely token.
     pub temperature: f64,
-    /// The likeliest tokens that are drawn from; 0 for all.
+    /// Number of most likely tokens to sample from; 0 for all.
     pub top_k: usize,
-    /// Classifier-free guidance of the scores; 1 switches it off.
+    /// Scale of classifier-free guidance of the logits; 1 switches it off.
     pub guidance_scale: f64,
 }
 
@@ -23,11 +23,12 @@ impl Default for TokenOptions {
     }
 }
 
-/// The token at which the distribution function of `softmax(scores / temperature)`, cut to the `top_k`
-/// likeliest, reaches `number` in `[0, 1)`.
-pub(crate) fn draw_token(scores: &[f32], options: &TokenOptions, number: f64) -> usize {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+/// Samples from `softmax(logits / temperature)`, restricted to the `top_k` most likely tokens: the
+/// token at which the cumulative probability, most likely tokens first, exceeds `number` in `[0,
+/// 1)`.
+pub(crate) fn draw_token(logits: &[f32], options: &TokenOptions, number: f64) -> usize {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     if options.top_k > 0 {
         order.truncate(options.top_k);
     }
@@ -38,7 +39,7 @@ pub(crate) fn draw_token(scores: &[f32], options: &TokenOptions, number: f64) ->
         return best;
     }
     let weight =
-        |token: &usize| (f64::from(scores[*token] - scores[best]) / options.temperature).exp();
+        |token: &usize| (f64::from(logits[*token] - logits[best]) / options.temperature).exp();
     let mut left = number * order.iter().map(weight).sum::<f64>();
     for token in &order {
         left -= weight(token);
@@ -46,11 +47,11 @@ pub(crate) fn draw_token(scores: &[f32], options: &TokenOptions, number: f64) ->
             return *token;
         }
     }
-    // Rounding may leave a crumb.
+    // Rounding may leave a small rest above the last token.
     best
 }
 
-/// The mean cross entropy of tokens under their scores.
+/// The mean cross entropy of tokens.
 ///
 /// # Shapes
 /// - `logits`: `[B, T, V]`; `tokens`: `[B, T]`
@@ -61,22 +62,39 @@ pub(crate) fn cross_entropy(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor
     latentlm_kernels::cross_entropy(rows, tokens.reshape([batch * length])).mean()
 }
 
+/// Classifier-free guidance of logits: `null + scale * (cond - null)`. The first `batch` rows are
+/// conditional; the null rows follow, or there are none and the logits are returned as they are.
+pub(crate) fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
+    if logits.dims()[0] == batch {
+        return logits;
+    }
+    let cond = logits.clone().narrow(0, 0, batch);
+    let null = logits.narrow(0, batch, batch);
+    null.clone() + (cond - null).mul_scalar(scale)
+}
+
+/// Logits on the host, row by row.
+pub(crate) fn host_logits(logits: Tensor<2>) -> Vec<f32> {
+    let data = logits.into_data().convert::<f32>();
+    data.try_into_vec().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Probabilities 1/2, 1/3, 1/6 of the tokens 1, 2, 0.
-    fn scores() -> [f32; 3] {
+    /// Logits of probabilities 1/2, 1/3 and 1/6 of the tokens 1, 2 and 0.
+    fn logits() -> [f32; 3] {
         [1.0f32, 3.0, 2.0].map(f32::ln)
     }
 
     #[test]
-    fn shares_are_the_softmax() {
+    fn tokens_are_as_frequent_as_the_softmax_says() {
         let count = |options: TokenOptions| {
             let mut counts = [0; 3];
             for i in 0..600 {
                 let number = (f64::from(i) + 0.5) / 600.0;
-                counts[draw_token(&scores(), &options, number)] += 1;
+                counts[draw_token(&logits(), &options, number)] += 1;
             }
             counts
         };

@@ -1,13 +1,11 @@
-//! Transfusion: one Transformer, causal over text, bidirectional within an image, diffusion over the
-//! whole image (Zhou et al. 2024, arXiv 2408.11039).
+//! Transfusion: one Transformer, causal over text and bidirectional within an image, with diffusion
+//! over the whole image (Zhou et al. 2024, arXiv 2408.11039).
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
-use latentlm_adapters::TokenAdapterConfig;
 use latentlm_backbone::{Rope, RopeLayout};
-use latentlm_core::sequence::SpecialTokens;
 use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
 use latentlm_kernels::{Rotary, Sight, document_attention, linear_layer, rms_norm};
 
@@ -15,24 +13,24 @@ use crate::block::{Attention, FeedForward, zero_linear};
 use crate::class::{ClassConditional, Geometry};
 use crate::denoiser::ImageDenoiser;
 use crate::error::BaselineError;
-use crate::mixed_transfusion::MixedTransfusion;
 use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
 
-const RIVAL: &str = "Transfusion";
-/// Base of the rotary frequencies, the backbone's.
+const NAME: &str = "Transfusion";
+/// Base of the rotary frequencies, as in the backbone.
 const ROPE_THETA: f64 = 1e4;
 
 /// The class-conditional Transfusion.
 pub type Transfusion = ClassConditional<TransfusionNetwork>;
 
-/// Configuration of a [`Transfusion`] or a [`MixedTransfusion`].
+/// Configuration of a [`Transfusion`] or a [`MixedTransfusion`](crate::MixedTransfusion).
 #[derive(Config, Debug, PartialEq)]
 pub struct TransfusionConfig {
-    /// Number of classes; of a model of text, tokens of text: those of `SpecialTokens` come on top.
+    /// Number of classes. For a [`MixedTransfusion`](crate::MixedTransfusion), size of the text
+    /// vocabulary without `SpecialTokens`.
     pub classes: usize,
     /// `T`, latents an image.
     pub tokens: usize,
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     pub latent_dim: usize,
     /// Sizes of the Transformer.
     #[config(default = "DenoiserSizes::new()")]
@@ -40,7 +38,7 @@ pub struct TransfusionConfig {
 }
 
 impl TransfusionConfig {
-    fn geometry(&self) -> Geometry {
+    pub(crate) fn geometry(&self) -> Geometry {
         Geometry {
             classes: self.classes,
             tokens: self.tokens,
@@ -48,16 +46,16 @@ impl TransfusionConfig {
         }
     }
 
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
     /// If a size is zero or sizes do not fit each other.
     pub fn validate(&self) -> Result<(), BaselineError> {
-        self.geometry().validate(RIVAL)?;
-        self.sizes.validate(RIVAL)
+        self.geometry().validate(NAME)?;
+        self.sizes.validate(NAME)
     }
 
-    /// Builds the class-conditional model. Its parameters are drawn from the device's generator:
+    /// Builds the class-conditional model. Its parameters are drawn from the device's generator, so
     /// seed that first.
     ///
     /// # Panics
@@ -67,24 +65,11 @@ impl TransfusionConfig {
         self.geometry().model(self.sizes.width, network, device)
     }
 
-    /// Builds the model of text and images, like [`init`](Self::init). `tied`: embedding and softmax
-    /// head share a table.
+    /// Builds the network alone.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
-    pub fn init_mixed(&self, tied: bool, device: &Device) -> MixedTransfusion {
-        let network = self.network(device);
-        let vocabulary = self.classes + SpecialTokens::count(1);
-        let token = TokenAdapterConfig::new(vocabulary, self.sizes.width).with_tied(tied);
-        // LatentLM's.
-        let token = token.with_embedding_std(if tied { 0.02 } else { 1.0 });
-        MixedTransfusion {
-            token: token.init(device),
-            image: self.geometry().image(self.sizes.width, network, device),
-        }
-    }
-
-    fn network(&self, device: &Device) -> TransfusionNetwork {
+    pub(crate) fn network(&self, device: &Device) -> TransfusionNetwork {
         if let Err(error) = self.validate() {
             panic!("{error}");
         }
@@ -105,7 +90,7 @@ impl TransfusionConfig {
     }
 }
 
-/// One block, the backbone's: `x += attention(norm(x))`, `x += mlp(norm(x))`.
+/// One block, as in the backbone: `x += attention(norm(x))`, `x += mlp(norm(x))`.
 #[derive(Module, Debug)]
 struct TransfusionBlock {
     attention: Attention,
@@ -113,6 +98,8 @@ struct TransfusionBlock {
 }
 
 impl TransfusionBlock {
+    /// Applies the block to packed documents.
+    ///
     /// # Shapes
     /// - `x`: `[B, P + T, D]`
     /// - returns: `[B, P + T, D]`
@@ -125,7 +112,7 @@ impl TransfusionBlock {
     }
 }
 
-/// The Transformer of a Transfusion model: text or label first, then the image.
+/// The Transformer of a Transfusion model.
 #[derive(Module, Debug)]
 pub struct TransfusionNetwork {
     timestep: TimestepEmbedding,
@@ -137,18 +124,18 @@ pub struct TransfusionNetwork {
     schedule: NoiseSchedule,
 }
 
-/// Hidden states after the last norm.
+/// Hidden states after the final norm.
 #[derive(Debug, Clone)]
 pub struct TransfusionHidden {
-    /// Of the prefix, `[B, P, D]`.
+    /// Hidden states of the prefix, `[B, P, D]`.
     pub prefix: Tensor<3>,
-    /// Of the image, `[B, T, D]`.
+    /// Hidden states of the image, `[B, T, D]`.
     pub image: Tensor<3>,
 }
 
 impl TransfusionNetwork {
-    /// Hidden states of a prefix and a noisy image behind it. The prefix is causal and does not see
-    /// the image; the image sees the prefix and all of itself.
+    /// Hidden states of a prefix, text or label, followed by a noisy image. The prefix attends
+    /// causally and not to the image. The image attends to the prefix and to all of itself.
     ///
     /// # Shapes
     /// - `noisy`: `[B, T, D]`, embedded noisy latents; `timesteps`: `[B]`
@@ -160,7 +147,7 @@ impl TransfusionNetwork {
         prefix: Tensor<3>,
     ) -> TransfusionHidden {
         let (positions, tokens) = (prefix.dims()[1], noisy.dims()[1]);
-        let x = Tensor::cat(vec![prefix, self.at(noisy, timesteps)], 1); // [B, P + T, D]
+        let x = Tensor::cat(vec![prefix, self.add_timesteps(noisy, timesteps)], 1); // [B, P + T, D]
         let length = positions + tokens;
         let x = self.forward_documents(x, &[Sight::mutual(length, positions..length)]);
         TransfusionHidden {
@@ -169,20 +156,19 @@ impl TransfusionNetwork {
         }
     }
 
-    /// Embedded latents that know their images' timesteps.
+    /// Adds the embeddings of the images' timesteps to embedded latents.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, D]`; `timesteps`: `[B]`
     /// - returns: `[B, T, D]`
-    pub(crate) fn at(&self, latents: Tensor<3>, timesteps: Tensor<1>) -> Tensor<3> {
+    pub(crate) fn add_timesteps(&self, latents: Tensor<3>, timesteps: Tensor<1>) -> Tensor<3> {
         latents + self.timestep.forward(timesteps).unsqueeze_dim::<3>(1)
     }
 
-    /// Hidden states of sequences that are several documents one after the other, each from
-    /// position 0.
+    /// Hidden states of packed documents. The positions of each document count from 0.
     ///
     /// # Shapes
-    /// - `x`: `[B, T, D]`; `documents`: lengths that add up to `T`, and who sees whom
+    /// - `x`: `[B, T, D]`; `documents`: their lengths, which add up to `T`, and attention masks
     /// - returns: `[B, T, D]`
     pub fn forward_documents(&self, mut x: Tensor<3>, documents: &[Sight]) -> Tensor<3> {
         let lengths: Vec<usize> = documents.iter().map(|document| document.length).collect();
@@ -193,7 +179,7 @@ impl TransfusionNetwork {
         rms_norm(x, None, NORM_EPSILON)
     }
 
-    /// The prediction of the image's hidden states.
+    /// Projects the hidden states of an image to the prediction of noise or velocity.
     ///
     /// # Shapes
     /// - `image`: `[B, T, D]`

@@ -1,4 +1,4 @@
-//! The image codec with a codebook in the place of noise.
+//! The image codec with a codebook instead of noise.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -18,29 +18,30 @@ use crate::quantizer::{Quantized, Quantizer};
 /// Configuration of a [`VqCodec`].
 #[derive(Config, Debug, PartialEq)]
 pub struct VqCodecConfig {
-    /// Encoder and decoder; their noise is left out.
+    /// Encoder and decoder; the noise settings are ignored.
     pub codec: CodecConfig,
     /// `V`, entries of the codebook.
     #[config(default = 512)]
     pub codes: usize,
-    /// Weight of the loss that moves the codebook.
+    /// Weight of the codebook loss, which pulls the codebook to the encoder.
     #[config(default = 1.0)]
     pub codebook_weight: f64,
-    /// Weight of the loss that moves the encoder to the codebook.
+    /// Weight of the commitment loss, which pulls the encoder to the codebook.
     #[config(default = 0.25)]
     pub commitment_weight: f64,
 }
 
 impl VqCodecConfig {
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
-    /// If the codec's part is wrong, there are fewer than two codes, or a weight is negative.
+    /// If the codec's configuration is wrong, there are fewer than two codes, or a weight is not
+    /// positive.
     pub fn validate(&self) -> Result<(), BaselineError> {
         self.codec.validate()?;
         let fail = |reason: &str| {
             Err(BaselineError::Config {
-                rival: "VQ codec",
+                model: "VQ codec",
                 reason: reason.into(),
             })
         };
@@ -54,7 +55,7 @@ impl VqCodecConfig {
         Ok(())
     }
 
-    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the codec. Its parameters are drawn from the device's generator, so seed that first.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
@@ -71,10 +72,10 @@ impl VqCodecConfig {
         }
     }
 
-    /// The loss of pixels that goes with this codec: without divergence, since codes have none.
+    /// Builds the pixel loss of this codec, without the KL term, since codes have no distribution.
     ///
     /// # Errors
-    /// If the configuration is wrong or weights can't be loaded.
+    /// If the configuration of the loss is wrong or its weights can't be loaded.
     pub fn init_loss(
         &self,
         config: &CodecLossConfig,
@@ -98,8 +99,8 @@ impl VqCodecConfig {
     }
 }
 
-/// An image codec with discrete latents: the networks of [`ImageSigmaVae`] with a [`Quantizer`]
-/// between them.
+/// An image codec with discrete latents: encoder and decoder of [`ImageSigmaVae`] with a
+/// [`Quantizer`] between them.
 #[derive(Module, Debug)]
 pub struct VqCodec {
     /// Encoder and decoder.
@@ -110,27 +111,28 @@ pub struct VqCodec {
     commitment_weight: f64,
 }
 
-/// The parts of one loss.
+/// The terms of one loss.
 #[derive(Debug, Clone)]
 pub struct VqLoss {
-    /// The sum, to be differentiated, `[1]`.
+    /// Weighted sum of all terms, `[1]`.
     pub total: Tensor<1>,
-    /// The pixels' part, with what the codec's loss is made of.
+    /// Pixel loss, with its own terms.
     pub pixels: CodecLossOutput,
-    /// What became of the encoder's latents, with the quantizer's losses.
+    /// Quantized latents, with the losses of codebook and encoder.
     pub quantized: Quantized,
 }
 
 impl VqCodec {
-    /// What the encoder puts out, `[B, T, Z]`.
+    /// Latents of the encoder, before quantization.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
+    /// - returns: `[B, T, Z]`
     pub fn encode_latents(&self, pictures: Tensor<4>) -> Tensor<3> {
         self.autoencoder.encode_parameters(pictures)
     }
 
-    /// The codes of pictures.
+    /// Encodes pictures to codes.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
@@ -139,19 +141,19 @@ impl VqCodec {
         self.quantizer.nearest(self.encode_latents(pictures))
     }
 
-    /// The pictures of codes.
+    /// Decodes codes to pictures.
     ///
     /// # Shapes
     /// - `codes`: `[B, T]`
-    /// - returns: `[B, C, H, W]`, around `[-1, 1]`, not clamped
+    /// - returns: `[B, C, H, W]`, about `[-1, 1]`, not clamped
     pub fn decode(&self, codes: Tensor<2, Int>) -> Tensor<4> {
         self.autoencoder.decode(self.quantizer.embed(codes))
     }
 
-    /// The same codec with some codes moved to where latents are ([`Quantizer::restart`]).
+    /// Replaces the entries of some codes by latents of the encoder ([`Quantizer::restart`]).
     ///
     /// # Shapes
-    /// - `latents`: `[B, T, Z]`, of the encoder
+    /// - `latents`: `[B, T, Z]`
     pub fn restart(
         mut self,
         codes: &[usize],
@@ -162,7 +164,7 @@ impl VqCodec {
         self
     }
 
-    /// The codec's loss on a batch: pixels, codebook and commitment.
+    /// The codec's loss on a batch: pixel loss, codebook loss and commitment loss.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`

@@ -1,4 +1,4 @@
-//! A language model of image codes: the causal Transformer of LatentLM with a softmax head alone.
+//! A language model of image codes: the causal Transformer of LatentLM with a softmax head only.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -9,7 +9,7 @@ use latentlm_core::{CausalBackbone, RandomStream};
 use latentlm_kernels::{at_once, parts};
 
 use crate::error::BaselineError;
-use crate::token::{TokenOptions, cross_entropy, draw_token};
+use crate::token::{TokenOptions, cross_entropy, draw_token, guide, host_logits};
 
 /// Configuration of a [`VqLm`].
 #[derive(Config, Debug, PartialEq)]
@@ -20,12 +20,12 @@ pub struct VqLmConfig {
     pub tokens: usize,
     /// `V`, entries of the codebook.
     pub codes: usize,
-    /// The backbone.
+    /// Causal Transformer.
     pub backbone: BackboneConfig,
 }
 
 impl VqLmConfig {
-    /// What is wrong with the configuration, if anything, in one line.
+    /// Checks the configuration.
     ///
     /// # Errors
     /// If a size is zero or sizes do not fit each other.
@@ -33,14 +33,14 @@ impl VqLmConfig {
         self.backbone.validate()?;
         if self.classes == 0 || self.tokens == 0 || self.codes < 2 {
             return Err(BaselineError::Config {
-                rival: "VQ",
+                model: "VQ",
                 reason: "classes and tokens must be positive, codes 2 or more".into(),
             });
         }
         Ok(())
     }
 
-    /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the model. Its parameters are drawn from the device's generator, so seed that first.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
@@ -58,21 +58,21 @@ impl VqLmConfig {
     }
 }
 
-/// The autoregressive model of discrete image tokens, class-conditional.
+/// The class-conditional autoregressive model of discrete image tokens.
 #[derive(Module, Debug)]
 pub struct VqLm {
-    /// The class label, position 0.
+    /// Embedding of the class label, which is position 0.
     pub label: LabelAdapter,
-    /// Codes, and the softmax head.
+    /// Embedding of codes, and the softmax head.
     pub token: TokenAdapter,
-    /// Positions to hidden states.
+    /// Causal Transformer.
     pub backbone: Backbone,
     /// `T`, codes an image.
     pub tokens: usize,
 }
 
 impl VqLm {
-    /// Scores of every code: position `i` predicts code `i` (teacher forcing).
+    /// Logits of all codes with teacher forcing: position `i` predicts code `i`.
     ///
     /// # Shapes
     /// - `labels`: `[B]`; `codes`: `[B, T]`
@@ -80,12 +80,11 @@ impl VqLm {
     pub fn logits(&self, labels: Tensor<1, Int>, codes: Tensor<2, Int>) -> Tensor<3> {
         let [_, tokens] = codes.dims();
         let label = self.label.embed(labels); // [B, 1, D]
-        let x = match tokens {
-            1 => label,
-            _ => {
-                let past = self.token.embed(codes.narrow(1, 0, tokens - 1));
-                Tensor::cat(vec![label, past], 1) // [B, T, D]
-            }
+        let x = if tokens == 1 {
+            label
+        } else {
+            let past = self.token.embed(codes.narrow(1, 0, tokens - 1));
+            Tensor::cat(vec![label, past], 1) // [B, T, D]
         };
         self.token.logits(self.backbone.forward(x))
     }
@@ -99,8 +98,8 @@ impl VqLm {
         cross_entropy(self.logits(labels, codes.clone()), codes)
     }
 
-    /// Draws the codes of one image a label, code by code with a KV cache. Guidance works on the
-    /// scores: `null + scale * (cond - null)`, the null half in the same batch.
+    /// Samples the codes of one image for each label, code by code with a KV cache. Guidance is
+    /// applied to the logits: `null + scale * (cond - null)`, with the null half in the same batch.
     ///
     /// # Shapes
     /// - `labels`: `[B]`
@@ -112,21 +111,23 @@ impl VqLm {
         random: &mut RandomStream,
     ) -> Tensor<2, Int> {
         let [batch] = labels.dims();
-        // One number a code, drawn before images are shared out among threads.
+        // One random number for each code. All are drawn before the images are split among threads,
+        // so that images do not depend on the number of threads.
         let numbers: Vec<f64> = (0..batch * self.tokens).map(|_| random.uniform()).collect();
-        let parts = parts(&labels.device(), batch).into_iter();
-        let inputs = parts.map(|rows| {
-            let own = numbers[rows.start * self.tokens..rows.end * self.tokens].to_vec();
+        let mut shards = Vec::new();
+        for rows in parts(&labels.device(), batch) {
+            let numbers = numbers[rows.start * self.tokens..rows.end * self.tokens].to_vec();
             let labels = labels.clone().narrow(0, rows.start, rows.len());
-            (self.clone(), labels, own)
-        });
-        let codes = at_once(inputs.collect(), |(model, labels, numbers)| {
-            model.generate_part(labels, options, &numbers)
+            shards.push((self.clone(), labels, numbers));
+        }
+        let codes = at_once(shards, |(model, labels, numbers)| {
+            model.generate_rows(labels, options, &numbers)
         });
         Tensor::cat(codes, 0)
     }
 
-    fn generate_part(
+    /// [`generate`](Self::generate) on one thread, with the random numbers of all codes, `[B, T]`.
+    fn generate_rows(
         &self,
         labels: Tensor<1, Int>,
         options: &TokenOptions,
@@ -148,13 +149,13 @@ impl VqLm {
         for position in 0..self.tokens {
             let hidden = self.backbone.step(input, &mut kv_cache);
             let logits = self.token.logits(hidden).reshape([rows, vocabulary]);
-            let scores = host_scores(guide(logits, batch, options.guidance_scale));
-            let drawn = scores.chunks_exact(vocabulary).enumerate();
-            let drawn = drawn.map(|(image, scores)| {
+            let logits = host_logits(guide(logits, batch, options.guidance_scale));
+            let mut drawn = Vec::with_capacity(batch);
+            for (image, logits) in logits.chunks_exact(vocabulary).enumerate() {
                 let number = numbers[image * self.tokens + position];
-                draw_token(scores, options, number) as i64
-            });
-            let next = TensorData::new(drawn.collect::<Vec<i64>>(), [batch, 1]);
+                drawn.push(draw_token(logits, options, number) as i64);
+            }
+            let next = TensorData::new(drawn, [batch, 1]);
             let next = Tensor::<2, Int>::from_data(next, &device);
             input = self.token.embed(next.clone()); // [batch, 1, D]
             if guided {
@@ -164,19 +165,4 @@ impl VqLm {
         }
         Tensor::cat(codes, 1)
     }
-}
-
-/// The guided scores of `batch` images, where the rows behind theirs are the null half's.
-pub(crate) fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
-    if logits.dims()[0] == batch {
-        return logits;
-    }
-    let cond = logits.clone().narrow(0, 0, batch);
-    let null = logits.narrow(0, batch, batch);
-    null.clone() + (cond - null).mul_scalar(scale)
-}
-
-pub(crate) fn host_scores(logits: Tensor<2>) -> Vec<f32> {
-    let data = logits.into_data().convert::<f32>();
-    data.try_into_vec().unwrap_or_default()
 }

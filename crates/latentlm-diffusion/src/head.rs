@@ -352,7 +352,8 @@ impl DiffusionHead {
     }
 }
 
-/// The precision of the kernel's matrix products: bfloat16 only on a CPU that has instructions for it.
+/// The precision of the kernel's matrix products: bfloat16 only on a CPU that has instructions for
+/// it.
 fn kernel_precision(precision: Precision) -> HeadPrecision {
     if precision == Precision::Bf16 && has_bf16_head() {
         HeadPrecision::Bf16

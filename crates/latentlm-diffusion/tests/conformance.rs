@@ -205,13 +205,14 @@ fn all_steps_at_once_are_the_steps() {
 /// Products in bfloat16 (eight bits of mantissa) are near float32 and not equal to it, for any number
 /// of rows. Without bfloat16 instructions the two are equal.
 ///
-/// A single latent may happen to be small, so the error is relative to the size of many latents: both
-/// are root mean squares over many heads. A number rounded to eight bits has an error of up to 2^-9 of
-/// itself, 1.1e-3 in the root mean square; a product of two has 1.6e-3. A solver step has ten
-/// consecutive products (the input, four in each of two layers, the modulation, the output), which
-/// makes 5e-3. Guidance of 1.5 takes 1.5 times one prediction and half of another, which makes 8e-3.
-/// The weights are rounded alike in every step, so errors add up over steps as predictions do. The
-/// bound is two and a half times that; a product of wrong numbers would have an error of 1.
+/// A single latent may happen to be small, so the error is relative to the size of many latents:
+/// both are root mean squares over many heads. A number rounded to eight bits has an error of up to
+/// 2^-9 of itself, 1.1e-3 in the root mean square; a product of two has 1.6e-3. A solver step has
+/// ten consecutive products (the input, four in each of two layers, the modulation, the output),
+/// which makes 5e-3. Guidance of 1.5 takes 1.5 times one prediction and half of another, which
+/// makes 8e-3. The weights are rounded alike in every step, so errors add up over steps as
+/// predictions do. The bound is two and a half times that; a product of wrong numbers would have an
+/// error of 1.
 #[test]
 fn bfloat16_is_near_float32() {
     const SEEDS: u64 = 24;

@@ -59,7 +59,8 @@ fn picture(learned: bool) -> Segment {
     }
 }
 
-/// A picture that is drawn, one that is read, text, another that is drawn. Start is 7, stop 8.
+/// A learned picture, a picture that is only read, text, and another learned picture. `<BOS>` is 7,
+/// `<EOS>` is 8.
 fn documents() -> Vec<Document> {
     [
         vec![words(&[7, 1, 2], true), picture(true), words(&[8], true)],
@@ -71,7 +72,7 @@ fn documents() -> Vec<Document> {
     .to_vec()
 }
 
-/// The documents' pictures and what two of them are noised with.
+/// The pictures of the documents, and timesteps and noise for the two that are learned.
 fn mixed_batch(model: &MixedTransfusion, device: &Device) -> (Tensor<2>, DiffusionDraws) {
     let mut random = RandomStream::new(2);
     let images = random.normal([3, TOKENS * DIM], device);
@@ -99,7 +100,7 @@ fn parameters_are_those_of_the_closed_form() {
     let (mlp_width, depth) = (64, 2);
     let inner = block(WIDTH, 4, 2, mlp_width);
     let timestep = 256 * WIDTH + WIDTH * WIDTH;
-    // Labels with the null label, projection of the latents, the two numbers of the whitening.
+    // Labels with the null label, projection of the latents, the two scalars of the whitening.
     let adapters = (CLASSES + 1) * WIDTH + DIM * WIDTH + WIDTH + 2;
     let around = adapters + timestep + WIDTH * DIM;
     assert_eq!(
@@ -115,7 +116,7 @@ fn parameters_are_those_of_the_closed_form() {
     );
 }
 
-/// The error of a model that predicts zero is the mean square of its target.
+/// The loss of a model that predicts zero is the mean square of its target.
 fn check_beginning<M: ImageDenoiser>(model: &ClassConditional<M>, device: &Device) {
     let (latents, draws) = batch(model, 3, device);
     let condition = model.label.embed(labels(device));
@@ -219,8 +220,8 @@ fn the_prefix_is_causal_and_does_not_see_the_image() {
     assert!(moved.into_scalar::<f32>() > 1e-4, "the image sees the text");
 }
 
-/// Draws repeat, an image does not depend on its company (threads share a batch out), and guided
-/// sampling is the plain loop over the network.
+/// Sampling is repeatable, an image does not depend on the others in its batch, although threads
+/// split the batch, and guided sampling agrees with a plain loop over the network.
 fn check_sampling<M: ImageDenoiser>(model: &ClassConditional<M>, device: &Device) {
     let options = SampleOptions {
         steps: 4,
@@ -239,7 +240,7 @@ fn check_sampling<M: ImageDenoiser>(model: &ClassConditional<M>, device: &Device
     let all = model.generate_from(labels.clone(), noise.clone(), &options, &mut random);
     let (label, start) = (labels.narrow(0, 5, 1), noise.narrow(0, 5, 1));
     let alone = model.generate_from(label.clone(), start.clone(), &options, &mut random);
-    // Products of other sizes round differently, and each solver step hands that on.
+    // Matrix products of other sizes round differently, and each solver step passes that on.
     assert_close("an image alone", alone, all.clone().narrow(0, 5, 1), 1e-4);
 
     let network = &model.image.denoiser;
@@ -268,7 +269,7 @@ fn sampling_repeats_and_is_the_plain_loop() {
     check_sampling(&moved(transfusion(&autodiff)).valid(), &device);
 }
 
-/// Two images with their noise can be learned by heart.
+/// The model can overfit two images with fixed noise.
 fn check_learning<M: ImageDenoiser>(what: &str, model: ClassConditional<M>, device: &Device)
 where
     ClassConditional<M>: Module,
@@ -276,7 +277,7 @@ where
     let (latents, draws) = batch(&model, 1, device);
     let loss =
         |model: &ClassConditional<M>| model.loss(labels(device), latents.clone(), draws.clone());
-    let (before, after, _) = learn(model, (80, 1e-2), loss);
+    let (before, after, _) = learn(model, 80, 1e-2, loss);
     assert!(after < before / 4.0, "{what}: {before} to {after}");
 }
 
@@ -288,7 +289,7 @@ fn two_points_can_be_learned() {
 
     let model = mixed(&device);
     let (images, draws) = mixed_batch(&model, &device);
-    let (before, after, _) = learn(model, (80, 1e-2), |model: &MixedTransfusion| {
+    let (before, after, _) = learn(model, 80, 1e-2, |model: &MixedTransfusion| {
         let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
         loss.token + loss.diffusion
     });
@@ -310,7 +311,7 @@ fn the_joint_loss_begins_at_its_closed_forms() {
     assert_close("diffusion", loss.diffusion, target.square().mean(), 1e-6);
 }
 
-/// Four, three, three and two learned tokens: those of the picture that is read count fivefold.
+/// The documents have four, three, three and two learned tokens. The second document has weight 5.
 #[test]
 fn a_document_weighs_as_much_as_it_is_told() {
     let device = Device::default();
@@ -352,8 +353,8 @@ fn a_document_has_one_picture() {
     model.hidden(&two, &model.layout(&two), (images, times));
 }
 
-/// Packing changes no hidden state, and a document of a request and its picture is what the network
-/// makes of a prefix and an image.
+/// Packing does not change hidden states. A document of a prompt and its picture has the hidden
+/// states that the network gives to a prefix and an image.
 #[test]
 fn documents_are_what_each_is_alone() {
     let device = Device::default();
@@ -395,7 +396,7 @@ fn documents_are_what_each_is_alone() {
     assert_close("prefix", found.narrow(1, 0, 3), expected.prefix, 1e-5);
 }
 
-/// Pictures for texts of different lengths: each as if it were alone, and the plain loop.
+/// Pictures for texts of different lengths: each is the same as alone, and agrees with a plain loop.
 #[test]
 fn pictures_are_drawn_for_texts() {
     let device = Device::default();

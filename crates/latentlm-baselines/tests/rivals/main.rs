@@ -1,5 +1,5 @@
-//! Every rival against what it promises: sizes in closed form, gradients, who sees whom, draws that
-//! repeat, and that it learns.
+//! Tests of all baselines: number of parameters in closed form, gradients, attention masks,
+//! repeatable sampling, and that they learn.
 
 mod diffusion;
 mod vq;
@@ -9,7 +9,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Int, Tensor};
 use latentlm_core::RandomStream;
 
-/// A module that is no longer zero: every trained parameter gets noise.
+/// A module whose parameters are no longer zero: noise is added to each that is trained.
 fn moved<M: Module>(module: M) -> M {
     module.map(&mut Noise(RandomStream::new(9)))
 }
@@ -26,10 +26,11 @@ impl ModuleMapper for Noise {
     }
 }
 
-/// The loss before and after some steps of Adam.
+/// Takes some steps of Adam. Returns the loss before and after, and the model.
 fn learn<M: Module>(
     mut model: M,
-    (steps, learning_rate): (usize, f64),
+    steps: usize,
+    learning_rate: f64,
     loss: impl Fn(&M) -> Tensor<1>,
 ) -> (f32, f32, M) {
     let mut optimizer = AdamConfig::new().init();
@@ -46,7 +47,7 @@ fn host<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i64> {
     tensor.into_data().convert::<i64>().try_into_vec().unwrap()
 }
 
-/// Numbers of a block's attention and feed-forward network, and of a timestep embedding.
+/// Number of parameters of a block: attention and feed-forward network.
 fn block(width: usize, heads: usize, kv_heads: usize, mlp_width: usize) -> usize {
     let head_dim = width / heads;
     width * (width + 2 * kv_heads * head_dim) + width * width + 3 * width * mlp_width

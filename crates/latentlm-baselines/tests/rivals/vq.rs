@@ -36,7 +36,7 @@ fn mixed(device: &Device) -> MixedVqLm {
     seeded(5, device, |device| config.init(device))
 }
 
-/// Two texts and their pictures, a picture and what is said of it. Start is 5, stop 6.
+/// Two texts with their pictures, and a picture with its caption. `<BOS>` is 5, `<EOS>` is 6.
 fn documents() -> Vec<Document> {
     let text = |tokens: &[u32]| Segment::Text {
         tokens: tokens.to_vec(),
@@ -58,7 +58,7 @@ fn documents() -> Vec<Document> {
     .to_vec()
 }
 
-/// Of the three documents' pictures, the first shown again.
+/// Codes of the pictures of the three documents; the third has the first picture again.
 fn mixed_codes() -> Vec<i64> {
     let codes = host(codes(&Device::default()));
     [&codes[..], &codes[..TOKENS]].concat()
@@ -171,7 +171,7 @@ fn weights_survive_a_file() {
     module::save_load_is_bit_equal(&moved(codec(&graph)).valid(), || codec(&device));
 }
 
-/// A new model knows nothing: its loss is near that of the uniform distribution.
+/// The loss of an untrained model is near that of the uniform distribution.
 #[test]
 fn the_loss_begins_near_the_uniform_distribution() {
     let device = Device::default();
@@ -181,24 +181,24 @@ fn the_loss_begins_near_the_uniform_distribution() {
 }
 
 #[test]
-fn scores_do_not_see_their_own_code() {
+fn logits_do_not_depend_on_their_own_code() {
     let device = Device::default();
     let model = moved(lm(&device.clone().autodiff())).valid();
     let plain = model.logits(labels(&device), codes(&device));
     let changed = Tensor::<2, Int>::from_ints([[1, 9, 3, 8, 8], [4, 10, 2, 0, 0]], &device);
     let other = model.logits(labels(&device), changed);
     assert_close(
-        "scores up to the first change",
+        "logits up to the first change",
         other.clone().narrow(1, 0, 4),
         plain.clone().narrow(1, 0, 4),
         1e-6,
     );
     let moved = (other - plain).abs().max().into_scalar::<f32>();
-    assert!(moved > 1e-4, "the score behind a change differs");
+    assert!(moved > 1e-4, "the logit after a change differs");
 }
 
-/// Temperature 0 takes the likeliest code; each must be the likeliest under the guided scores of the
-/// uncached pass over what was drawn.
+/// Temperature 0 takes the most likely code. Each must have the largest guided logit in a pass
+/// without cache over the sampled codes.
 #[test]
 fn generation_agrees_with_the_parallel_pass() {
     let device = Device::default();
@@ -235,7 +235,7 @@ fn draws_repeat() {
 #[test]
 fn two_sequences_can_be_learned() {
     let device = Device::default().autodiff();
-    let (before, after, model) = learn(lm(&device), (80, 1e-2), |model: &VqLm| {
+    let (before, after, model) = learn(lm(&device), 80, 1e-2, |model: &VqLm| {
         model.loss(labels(&device), codes(&device))
     });
     assert!(after < before / 10.0, "{before} to {after}");
@@ -257,13 +257,13 @@ fn two_pictures_can_be_learned() {
     let pixels = codec_config()
         .init_loss(&CodecLossConfig::new(), &device)
         .unwrap();
-    // As training begins: codes where latents are.
+    // As at the start of training: codes are replaced by latents.
     let latents = codec.encode_latents(pictures(&device));
     let all: Vec<usize> = (0..codec.quantizer.codes()).collect();
     let mut random = RandomStream::new(2);
     let codec = codec.restart(&all, latents, &mut random);
     let loss = |codec: &VqCodec| codec.loss(&pixels, pictures(&device), None).total;
-    let (before, after, codec) = learn(codec, (150, 5e-3), loss);
+    let (before, after, codec) = learn(codec, 150, 5e-3, loss);
     assert!(after < before / 2.0, "{before} to {after}");
     let codec = codec.valid();
     let pictures = pictures(&Device::default());
@@ -275,18 +275,18 @@ fn two_pictures_can_be_learned() {
     );
 }
 
-/// What is drawn for texts of different lengths is what was learned, and so is what a picture says
-/// about the text behind it.
+/// The model can overfit texts of different lengths with their pictures, and a caption that follows
+/// its picture.
 #[test]
 fn texts_and_their_pictures_can_be_learned() {
     let device = Device::default().autodiff();
     let model = moved(mixed(&device));
     let loss = |model: &MixedVqLm| model.surprise(&documents(), &mixed_codes(), &device).mean();
     module::gradient_reaches_every_parameter(&model, &loss(&model).backward());
-    let (before, after, model) = learn(mixed(&device), (150, 1e-2), loss);
+    let (before, after, model) = learn(mixed(&device), 150, 1e-2, loss);
     let uniform = (5.0 + 5.0 + CODES as f32).ln();
     assert!((before - uniform).abs() < 0.3, "{before} for {uniform}");
-    // The texts themselves follow from nothing: which of three it is, is worth ln 3 each time.
+    // Nothing predicts which of the three texts comes: that costs ln 3 for each document.
     assert!(after < before / 8.0, "{before} to {after}");
     let plain = Device::default();
     let options = TokenOptions {
@@ -305,7 +305,7 @@ fn texts_and_their_pictures_can_be_learned() {
     module::save_load_is_bit_equal(&model, || mixed(&plain));
 }
 
-/// Words and codes have a mean each, and a document's words weigh as much as they are told.
+/// Tokens and codes have a mean each, and the weights of documents apply to tokens.
 #[test]
 fn the_joint_loss_is_of_words_and_of_codes() {
     let device = Device::default();
@@ -329,7 +329,7 @@ fn the_joint_loss_is_of_words_and_of_codes() {
     assert!((loss(&[1.0; 3])[0] - sum(0, 9) / 9.0).abs() < 1e-4);
 }
 
-/// Greedy codes are the likeliest under the guided scores of whole documents.
+/// Greedy codes have the largest guided logits in a pass over whole documents.
 #[test]
 fn guided_pictures_agree_with_whole_documents() {
     let device = Device::default();
@@ -343,10 +343,10 @@ fn guided_pictures_agree_with_whole_documents() {
     let mut random = RandomStream::new(1);
     let drawn = model.generate(&texts, TOKENS, &options, (&mut random, &device));
     let drawn = host(drawn);
-    let scores = |text: &[u32], codes: &[i64]| {
-        // -log p of every code in the place of the last is what its score was, up to a constant.
+    let logits = |text: &[u32], codes: &[i64]| {
+        // With a code in the last place, log p of that code is its logit up to a constant.
         let start = [&[5], text].concat();
-        let score = |code: i64| {
+        let logit = |code: i64| {
             let text = Segment::Text {
                 tokens: start.clone(),
                 learned: false,
@@ -365,12 +365,12 @@ fn guided_pictures_agree_with_whole_documents() {
             let surprise = model.surprise(&[document], &codes, &device);
             -host_floats(surprise)[codes.len() - 1]
         };
-        (0..CODES as i64).map(score).collect::<Vec<f32>>()
+        (0..CODES as i64).map(logit).collect::<Vec<f32>>()
     };
     for (text, drawn) in texts.iter().zip(drawn.chunks(TOKENS)) {
         for position in 0..TOKENS {
             let before = &drawn[..position];
-            let (cond, null) = (scores(text, before), scores(&[], before));
+            let (cond, null) = (logits(text, before), logits(&[], before));
             let guided = |code: &usize| null[*code] + 2.0 * (cond[*code] - null[*code]);
             let best = (0..CODES).max_by(|a, b| guided(a).total_cmp(&guided(b)));
             assert_eq!(best, Some(drawn[position] as usize));

@@ -12,7 +12,8 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
         .map(|(timestep, (bar, next))| {
             let (alpha, sigma) = (bar.sqrt(), (1.0 - bar).sqrt());
             let (x_to_clean, prediction_to_clean) = schedule.clean_factors(alpha, sigma);
-            // The noise in x is (x - alpha * clean) / sigma. It is scaled to the next timestep's sigma.
+            // The noise in x is (x - alpha * clean) / sigma. It is scaled to the next timestep's
+            // sigma.
             let state = (1.0 - next).sqrt() / sigma;
             SolverStep {
                 timestep,

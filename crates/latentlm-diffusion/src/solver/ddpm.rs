@@ -13,7 +13,8 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
         .map(|(timestep, (bar, next))| {
             let (x_to_clean, prediction_to_clean) =
                 schedule.clean_factors(bar.sqrt(), (1.0 - bar).sqrt());
-            // A step of the subset spans several timesteps: its alpha is the ratio of the two alpha_bar.
+            // A step of the subset spans several timesteps: its alpha is the ratio of the two
+            // alpha_bar.
             let alpha = bar / next;
             let beta = 1.0 - alpha;
             SolverStep {
