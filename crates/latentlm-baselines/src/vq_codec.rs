@@ -85,10 +85,10 @@ impl VqCodecConfig {
         Ok(config.init(&self.codec, device)?)
     }
 
-    /// What the codec is trained with: the loss of pixels, codebook and commitment.
+    /// Builds the training objective: pixel loss, codebook loss and commitment loss.
     ///
     /// # Errors
-    /// If the configuration is wrong or weights can't be loaded.
+    /// If the configuration of the loss is wrong or its weights can't be loaded.
     pub fn init_objective(
         &self,
         config: &CodecLossConfig,
@@ -200,7 +200,8 @@ impl VqCodec {
     }
 }
 
-/// What a [`VqCodec`] is trained with. Codes have no noise: what is drawn is not used.
+/// The training objective of a [`VqCodec`]. Codes have no noise, so the noise that it is given is
+/// not used.
 #[derive(Debug, Clone)]
 pub struct VqObjective {
     pixels: CodecLoss,
