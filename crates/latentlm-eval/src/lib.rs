@@ -29,16 +29,16 @@ mod speech;
 pub use error::EvalError;
 pub use image::{
     EvaluateOptions, FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels,
-    frechet_distance, psnr, ssim,
+    frechet_distance, psnr, ssim, write_image_report,
 };
 pub use memory::peak_memory_bytes;
 pub use mllm::{
     CaptionScore, EvaluateMixedOptions, Gallery, MixedEvaluation, Perplexity, Sample, by_chance,
-    evaluate_mixed, majority,
+    evaluate_mixed, majority, write_mixed_report,
 };
 pub use plot::{Series, bar_chart, line_chart, stack};
-pub use report::{write_image_report, write_mixed_report, write_speech_report};
 pub use speech::{
     EditCount, EvaluateSpeechOptions, Listener, SpeechEvaluation, characters, edit_rate,
     evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
+    write_speech_report,
 };

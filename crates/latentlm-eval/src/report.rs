@@ -1,4 +1,5 @@
-//! `report.html` of a run: one file with everything in it, no network, no scripts.
+//! `report.html` of a run: a single file with all pictures and sounds in it, without scripts. The content
+//! for each modality is in its own folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,16 +9,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
-use latentlm_pipelines::{
-    ImageRecipe, MetricLine, MetricsLog, MixedRecipe, Recipe, RunFolder, SpeechRecipe, evenly,
-    series, skipped,
-};
+use latentlm_pipelines::{MetricLine, Recipe, RunFolder, series, skipped};
 
 use crate::error::EvalError;
-use crate::mllm::{CAPTIONS, read_captions};
 use crate::plot::{Series, escape, line_chart};
 
-/// Recordings or pictures that a report names; the run's own list has all of them.
+/// Number of skipped recordings or pictures in a report. The run's own list has all of them.
 const SKIPPED_SHOWN: usize = 100;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;\
@@ -28,8 +25,8 @@ pre{background:#f4f4f5;padding:1rem;overflow:auto;font-size:12px}\
 figure{margin:1rem 0}figcaption{color:#777;font-size:13px}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#18181b}pre{background:#27272a}}";
 
-/// A page under construction.
-struct Page(String);
+/// An HTML page under construction.
+pub struct Page(String);
 
 impl Page {
     fn new(title: &str) -> Self {
@@ -41,11 +38,13 @@ impl Page {
         ))
     }
 
-    fn heading(&mut self, text: &str) {
+    /// Adds a heading.
+    pub fn heading(&mut self, text: &str) {
         let _ = write!(self.0, "<h2>{}</h2>", escape(text));
     }
 
-    fn table(&mut self, rows: &[(String, String)]) {
+    /// Adds a table with two columns.
+    pub fn table(&mut self, rows: &[(String, String)]) {
         self.0.push_str("<table>");
         for (name, value) in rows {
             let _ = write!(
@@ -58,7 +57,8 @@ impl Page {
         self.0.push_str("</table>");
     }
 
-    fn chart(&mut self, caption: &str, svg: &str) {
+    /// Adds an SVG chart.
+    pub fn chart(&mut self, caption: &str, svg: &str) {
         let caption = escape(caption);
         let _ = write!(
             self.0,
@@ -66,7 +66,8 @@ impl Page {
         );
     }
 
-    fn picture(&mut self, caption: &str, png: &[u8]) {
+    /// Adds a PNG picture.
+    pub fn picture(&mut self, caption: &str, png: &[u8]) {
         let _ = write!(
             self.0,
             "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\">\
@@ -76,6 +77,7 @@ impl Page {
         );
     }
 
+    /// Adds a player for a WAV sound.
     fn sound(&mut self, wav: &[u8]) {
         let _ = write!(
             self.0,
@@ -84,109 +86,14 @@ impl Page {
         );
     }
 
+    /// Adds preformatted text.
     fn code(&mut self, text: &str) {
         let _ = write!(self.0, "<pre>{}</pre>", escape(text));
     }
 }
 
-/// Writes the report of a run of images from what its folder holds.
-///
-/// # Errors
-/// If the log can't be read or the report can't be written.
-pub fn write_image_report(
-    run: &RunFolder<ImageRecipe>,
-    recipe: &ImageRecipe,
-) -> Result<PathBuf, EvalError> {
-    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
-    let mut page = begin(run);
-    page.heading("Samples, a row a class");
-    samples(&mut page, run, "lm-step-");
-    curves(&mut page, &lines, "lm", "Language model");
-    curves(&mut page, &lines, "codec", "Codec");
-    page.heading("Held-out pictures and their reconstructions");
-    samples(&mut page, run, "codec-step-");
-    left_out(&mut page, run)?;
-    end(page, run, recipe)
-}
-
-/// Writes the report of a run of speech from what its folder holds.
-///
-/// # Errors
-/// If the log can't be read or the report can't be written.
-pub fn write_speech_report(
-    run: &RunFolder<SpeechRecipe>,
-    recipe: &SpeechRecipe,
-) -> Result<PathBuf, EvalError> {
-    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
-    let mut page = begin(run);
-    page.heading("Held-out texts");
-    samples(&mut page, run, "lm-step-");
-    curves(&mut page, &lines, "lm", "Language model");
-    curves(&mut page, &lines, "codec", "Codec");
-    page.heading("A held-out recording and its reconstruction");
-    samples(&mut page, run, "codec-step-");
-    left_out(&mut page, run)?;
-    end(page, run, recipe)
-}
-
-/// Writes the report of a run of text and pictures from what its folder holds.
-///
-/// # Errors
-/// If the log can't be read or the report can't be written.
-pub fn write_mixed_report(
-    run: &RunFolder<MixedRecipe>,
-    recipe: &MixedRecipe,
-) -> Result<PathBuf, EvalError> {
-    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
-    let mut page = begin(run);
-    if let Ok(png) = fs::read(run.file("samples/evaluation.png")) {
-        page.picture(
-            "asked for, drawn, and the nearest of all pictures in the codec's latents",
-            &png,
-        );
-    }
-    said_captions(&mut page, run);
-    page.heading("Held-out captions drawn, above what they were said of");
-    samples(&mut page, run, "lm-step-");
-    curves(&mut page, &lines, "lm", "Language model");
-    let exact = Series {
-        name: "exact_captions",
-        points: series(&lines, "lm", "exact_captions"),
-    };
-    if !exact.points.is_empty() {
-        let caption = "share of training captions that are right to the letter";
-        page.chart(caption, &line_chart("step", &[exact], false));
-    }
-    left_out(&mut page, run)?;
-    end(page, run, recipe)
-}
-
-/// What was to be said of some pictures of each split, and what was, once that was measured.
-fn said_captions(page: &mut Page, run: &RunFolder<MixedRecipe>) {
-    const SHOWN: usize = 24;
-    let Ok(captions) = read_captions(&run.file(CAPTIONS)) else {
-        return;
-    };
-    for (split, heading) in [
-        (
-            "test",
-            "Held-out pictures: their captions, and what was said",
-        ),
-        (
-            "train",
-            "Training pictures: their captions, and what was said",
-        ),
-    ] {
-        let own: Vec<_> = captions.iter().filter(|own| own.split == split).collect();
-        let rows = evenly(SHOWN, own.len()).into_iter();
-        let rows = rows.map(|index| (own[index].asked.clone(), own[index].said.clone()));
-        page.heading(heading);
-        page.table(&rows.collect::<Vec<_>>());
-    }
-}
-
-/// What was not trained on, and why.
-fn left_out<R: Recipe>(page: &mut Page, run: &RunFolder<R>) -> Result<(), EvalError> {
+/// Lists the data that the run skipped, with the reasons.
+pub fn skipped_data<R: Recipe>(page: &mut Page, run: &RunFolder<R>) -> Result<(), EvalError> {
     let list = skipped::read(&run.file(skipped::FILE))?;
     if list.is_empty() {
         return Ok(());
@@ -203,8 +110,8 @@ fn left_out<R: Recipe>(page: &mut Page, run: &RunFolder<R>) -> Result<(), EvalEr
     Ok(())
 }
 
-/// Title and measurements.
-fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
+/// A page with the title of the run and its measurements.
+pub fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
     let name = run
         .path()
         .file_name()
@@ -223,7 +130,7 @@ fn begin<R: Recipe>(run: &RunFolder<R>) -> Page {
     page
 }
 
-/// A measurement with four decimals at most; the file has all of them.
+/// A measurement with at most four decimals; `evaluation.json` has all of them.
 fn shown(value: &serde_json::Value) -> String {
     match value.as_f64().filter(|_| value.is_f64()) {
         Some(number) => ((number * 1e4).round() / 1e4).to_string(),
@@ -231,8 +138,12 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
-/// The recipe, and the page written.
-fn end<R: Recipe>(mut page: Page, run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, EvalError> {
+/// Adds the recipe and writes the page.
+pub fn end<R: Recipe>(
+    mut page: Page,
+    run: &RunFolder<R>,
+    recipe: &R,
+) -> Result<PathBuf, EvalError> {
     page.heading("Recipe");
     page.code(&recipe.to_toml()?);
     let path = run.file("report.html");
@@ -240,7 +151,8 @@ fn end<R: Recipe>(mut page: Page, run: &RunFolder<R>, recipe: &R) -> Result<Path
     Ok(path)
 }
 
-fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
+/// Charts of the logged numbers of a stage.
+pub fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
     let charts: [(&str, &[&str], bool); 9] = [
         ("loss", &["loss", "reconstruction", "token_loss"], true),
         (
@@ -249,7 +161,7 @@ fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
             false,
         ),
         ("held-out STOI", &["held_out_stoi"], false),
-        ("parts of the loss", &["mel", "stft", "adversarial"], false),
+        ("terms of the loss", &["mel", "stft", "adversarial"], false),
         (
             "share of held-out captions of the right category",
             &["held_out_category"],
@@ -280,8 +192,8 @@ fn curves(page: &mut Page, lines: &[MetricLine], stage: &str, heading: &str) {
     }
 }
 
-/// The samples whose names begin so, newest first: pictures, and sounds of the same names.
-fn samples<R: Recipe>(page: &mut Page, run: &RunFolder<R>, prefix: &str) {
+/// The newest samples whose file names begin with `prefix`: pictures, and sounds with the same names.
+pub fn samples<R: Recipe>(page: &mut Page, run: &RunFolder<R>, prefix: &str) {
     let Ok(entries) = fs::read_dir(run.file("samples")) else {
         return;
     };

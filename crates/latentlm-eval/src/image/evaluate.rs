@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::distance::{psnr, ssim};
 use super::judge::{Judge, even_labels, mean, smallest};
+use super::report::write_image_report;
 use crate::error::EvalError;
-use crate::report;
 
 /// Pixels lie in `[-1, 1]`.
 const PIXEL_RANGE: f64 = 2.0;
@@ -140,7 +140,7 @@ pub fn evaluate_image(
     };
     let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
-    report::write_image_report(&run, &recipe)?;
+    write_image_report(&run, &recipe)?;
     Ok(evaluation)
 }
 

@@ -14,9 +14,9 @@ use super::captions::{CAPTIONS, SaidCaption, write_captions};
 use super::colours::{ColourDistance, Colours};
 use super::measure::{CaptionScore, Perplexity, majority};
 use super::neighbours::Gallery;
+use super::report::write_mixed_report;
 use super::sample::Sample;
 use crate::error::EvalError;
-use crate::report;
 
 /// Captions whose pictures are shown.
 const SHOWN: usize = 24;
@@ -210,7 +210,7 @@ pub fn evaluate_mixed(
     };
     let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
-    report::write_mixed_report(&run, &recipe)?;
+    write_mixed_report(&run, &recipe)?;
     Ok(evaluation)
 }
 

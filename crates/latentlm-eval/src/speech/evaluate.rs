@@ -16,8 +16,8 @@ use latentlm_pipelines::{
 
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
+use super::report::write_speech_report;
 use crate::error::EvalError;
-use crate::report;
 
 /// Rate that recognizers are given sound at.
 const LISTENING_RATE_HZ: u32 = 16_000;
@@ -84,7 +84,7 @@ pub fn evaluate_speech(
     let results = measuring.results;
     let json = serde_json::to_vec_pretty(&results).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
-    report::write_speech_report(&run, &recipe)?;
+    write_speech_report(&run, &recipe)?;
     Ok(results)
 }
 

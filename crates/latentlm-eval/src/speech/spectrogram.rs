@@ -1,4 +1,4 @@
-//! Speech as a picture.
+//! Spectrograms as pictures.
 
 use std::f64::consts::TAU;
 
@@ -8,30 +8,30 @@ use latentlm_pipelines::save_png;
 use super::metrics::Spectrum;
 use crate::error::EvalError;
 
-/// Samples a window.
+/// Window length in samples.
 const WINDOW: usize = 512;
 /// Samples from one window to the next.
 const HOP: usize = WINDOW / 4;
 /// Added to power, so that silence has a level.
 const POWER_FLOOR: f64 = 1e-10;
-/// Levels from the loudest to this far below it are told apart.
+/// Range of levels that colours show, below the loudest.
 const RANGE_DB: f32 = 70.0;
-/// Rows between two spectrograms.
+/// Gap between two spectrograms in pixels.
 const GAP: u32 = 4;
 
-/// Spectrograms below each other, time to the right, frequency up to half the sample rate, from
-/// black through violet and orange to white over 70 dB.
+/// Spectrograms, one below the other: time from left to right, frequency from 0 to half the sample rate
+/// upwards. Colours go from black through violet and orange to white over 70 dB.
 pub fn spectrograms(sounds: &[Vec<f32>]) -> RgbImage {
-    let parts: Vec<(usize, Vec<f32>)> = sounds
+    let spectrograms: Vec<(usize, Vec<f32>)> = sounds
         .iter()
         .filter(|sound| !sound.is_empty())
         .map(|sound| levels(sound))
         .collect();
     let bins = (WINDOW / 2 + 1) as u32;
-    let width = parts.iter().map(|part| part.0).max().unwrap_or(1) as u32;
-    let height = (bins + GAP) * parts.len().max(1) as u32 - GAP;
+    let width = spectrograms.iter().map(|one| one.0).max().unwrap_or(1) as u32;
+    let height = (bins + GAP) * spectrograms.len().max(1) as u32 - GAP;
     let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
-    for (index, (frames, levels)) in parts.into_iter().enumerate() {
+    for (index, (frames, levels)) in spectrograms.into_iter().enumerate() {
         let top = (bins + GAP) * index as u32;
         for frame in 0..frames as u32 {
             for bin in 0..bins {
@@ -43,8 +43,8 @@ pub fn spectrograms(sounds: &[Vec<f32>]) -> RgbImage {
     picture
 }
 
-/// Frames, and levels in `[0, 1]`, bin by bin. Windows are periodic Hann windows; silence is put on
-/// both sides, so that every sample lies in four of them.
+/// Number of frames, and levels in `[0, 1]`, frame by frame. Windows are periodic Hann windows. The
+/// sound is padded with silence on both sides, so that every sample is in four windows.
 fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
     let margin = WINDOW - HOP;
     let mut samples = vec![0.0; margin];
@@ -63,6 +63,7 @@ fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
     (frames, levels.collect())
 }
 
+/// Colour of a level in `[0, 1]`, interpolated between the stops.
 fn colour(level: f32) -> Rgb<u8> {
     const STOPS: [[f32; 3]; 5] = [
         [0.0, 0.0, 10.0],
@@ -73,12 +74,12 @@ fn colour(level: f32) -> Rgb<u8> {
     ];
     let place = level * (STOPS.len() - 1) as f32;
     let lower = (place as usize).min(STOPS.len() - 2);
-    let share = place - lower as f32;
-    let mix = |i: usize| STOPS[lower][i] * (1.0 - share) + STOPS[lower + 1][i] * share;
+    let weight = place - lower as f32;
+    let mix = |i: usize| STOPS[lower][i] * (1.0 - weight) + STOPS[lower + 1][i] * weight;
     Rgb([0, 1, 2].map(|i| mix(i) as u8))
 }
 
-/// Writes spectrograms as a PNG.
+/// Writes spectrograms as a PNG file.
 ///
 /// # Errors
 /// If the file can't be written.

@@ -1,19 +1,20 @@
-//! Words and characters that differ.
+//! Edit distance of words and characters.
 
 use std::iter::Sum;
 
-/// Edits between what was expected and what was got; the sum of several is that of a corpus.
+/// Number of edits between expected and recognized items. The sum over utterances is the count of a
+/// corpus.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EditCount {
-    /// Insertions, deletions and substitutions, as few as it takes.
+    /// Smallest number of insertions, deletions and substitutions.
     pub edits: usize,
-    /// Words or characters that were expected.
+    /// Number of expected words or characters.
     pub expected: usize,
 }
 
 impl EditCount {
-    /// Edits for each that was expected: above 1 if more were got than expected, NaN for nothing of
-    /// nothing.
+    /// Edits divided by expected items. It can be above 1 if there are insertions. NaN if nothing was
+    /// expected and nothing recognized.
     pub fn rate(&self) -> f64 {
         self.edits as f64 / self.expected as f64
     }
@@ -28,8 +29,8 @@ impl Sum for EditCount {
     }
 }
 
-/// Counts edits (Levenshtein): of [`words`] for a word error rate, of [`characters`] for a character
-/// error rate.
+/// Counts edits (Levenshtein distance): on [`words`] for a word error rate, on [`characters`] for a
+/// character error rate.
 pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
     let [a, b] = [expected, got].map(|items| items.iter().collect::<Vec<&T>>());
     EditCount {
@@ -38,8 +39,8 @@ pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
     }
 }
 
-/// Words of a text as they are compared: in lower case, split at white space, dashes and slashes, of
-/// letters, digits and the apostrophes between them alone.
+/// Normalized words of a text, for comparison: lower case, split at white space, dashes and slashes, with
+/// only letters, digits and the apostrophes between them.
 pub fn words(text: &str) -> Vec<String> {
     let separates = |c: char| c.is_whitespace() || matches!(c, '-' | '/' | '\u{2010}'..='\u{2015}');
     text.split(separates)
@@ -53,7 +54,7 @@ pub fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Characters of a text as they are compared: its [`words`] with one space between.
+/// Normalized characters of a text, for comparison: its [`words`] with one space between them.
 pub fn characters(text: &str) -> Vec<char> {
     words(text).join(" ").chars().collect()
 }

@@ -2,24 +2,25 @@
 
 use std::f64::consts::TAU;
 
-use super::{Spectrum, assert_same_length, dot, widened};
+use super::signal::{assert_same_length, dot, widened};
+use super::spectrum::Spectrum;
 
 const MEL_FRAME: usize = 1024;
 const MEL_HOP: usize = 256;
 const MEL_BANDS: usize = 80;
-/// Magnitudes below this count as this: -100 dB.
+/// Lower bound of magnitudes: -100 dB.
 const MEL_FLOOR: f64 = 1e-5;
 
 /// Mean absolute difference of two mel spectrograms in decibels, over frames and bands.
 ///
-/// A frame is 1024 samples under a periodic Hann window; they start every 256 samples from the
-/// first, without padding: a tail that fills no frame is left out (a signal shorter than a frame
-/// gets silence behind it). The magnitudes `|X|` of the frame's spectrum, not normalized, are summed
-/// over 80 triangles with peak 1 that are equally wide on the mel scale (HTK's
-/// `2595 log10(1 + f / 700)`) from 0 to half the sample rate; a level is `20 log10(max(m, 1e-5))`.
-/// Triangles so narrow that they hold no bin (the lowest, above 48 kHz) are left out.
+/// A frame is 1024 samples under a periodic Hann window. Frames start every 256 samples, without
+/// padding: samples after the last whole frame are ignored, and a signal shorter than a frame is
+/// padded with silence to one. The magnitudes `|X|` of the spectrum, not normalized, are summed over 80
+/// triangular filters with peak 1 that are equally wide on the mel scale (HTK's
+/// `2595 log10(1 + f / 700)`) from 0 to half the sample rate. A level is `20 log10(max(m, 1e-5))`.
+/// Filters so narrow that they contain no bin (the lowest, above 48 kHz) are left out.
 ///
-/// A gain of g dB is a distance of |g| where no level lies below the floor.
+/// A gain of g dB gives a distance of |g| if no level is below the floor.
 ///
 /// # Panics
 /// If the signals differ in length.
@@ -31,7 +32,7 @@ pub fn mel_distance_db(reference: &[f32], estimate: &[f32], sample_rate_hz: u32)
     differences.sum::<f64>() / reference.len() as f64
 }
 
-/// Levels of all bands of all frames.
+/// Levels in dB of all bands, frame by frame.
 fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
     let mut samples = widened(signal);
     samples.resize(samples.len().max(MEL_FRAME), 0.0);
@@ -46,7 +47,7 @@ fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
             let magnitudes: Vec<f64> = power.into_iter().map(f64::sqrt).collect();
             let level = |band: &Vec<f64>| {
                 let magnitude = dot(band, &magnitudes);
-                // `max` would take the floor for a NaN.
+                // `max` would turn a NaN into the floor.
                 let floored = if magnitude < MEL_FLOOR {
                     MEL_FLOOR
                 } else {
@@ -59,7 +60,7 @@ fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
         .collect()
 }
 
-/// Weights of the bins, band by band.
+/// Weights of the bins in each mel band.
 pub(super) fn mel_bands(sample_rate_hz: u32) -> Vec<Vec<f64>> {
     let nyquist = f64::from(sample_rate_hz) / 2.0;
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();

@@ -3,7 +3,8 @@
 use std::f64::consts::{PI, TAU};
 use std::ops::Range;
 
-use super::{Spectrum, assert_same_length, dot, widened};
+use super::signal::{assert_same_length, dot, widened};
+use super::spectrum::Spectrum;
 
 // The constants are the paper's.
 const STOI_RATE_HZ: u32 = 10_000;
@@ -11,24 +12,24 @@ pub(super) const STOI_FRAME: usize = 256;
 pub(super) const STOI_HOP: usize = STOI_FRAME / 2;
 const STOI_FFT: usize = 512;
 const STOI_BANDS: usize = 15;
-/// Middle of the lowest band.
+/// Centre frequency of the lowest band.
 const STOI_LOWEST_HZ: f64 = 150.0;
-/// Frames of a segment: 384 ms.
+/// Frames in a segment: 384 ms.
 const STOI_SEGMENT: usize = 30;
-/// Lowest signal-to-distortion ratio that a band's frame counts with.
+/// Lower bound of the signal-to-distortion ratio of a band in a frame.
 const STOI_CLIP_DB: f64 = -15.0;
-/// Frames so far below the loudest are silent.
+/// A frame that is this far below the loudest one is silent.
 const STOI_RANGE_DB: f64 = 40.0;
 
-/// Of one frame, band by band.
+/// Magnitudes of one frame in all bands.
 type Bands = [f64; STOI_BANDS];
 
-/// Short-time objective intelligibility (Taal et al. 2011) of an estimate of the reference: 1 for
-/// the reference itself, about 0 for what has nothing to do with it. None if less than 0.41 s (30
-/// frames after joining) of the reference is not silent.
+/// Short-time objective intelligibility (Taal et al. 2011) of an estimate of the reference: 1 for the
+/// reference itself, about 0 for an unrelated signal. `None` if less than 0.41 s of the reference (30
+/// frames after silent ones are removed) is not silent.
 ///
-/// It is what `stoi(reference, estimate, sample_rate_hz)` of the Python package pystoi 0.4.1 says,
-/// which says 1e-5 for None.
+/// It agrees with `stoi(reference, estimate, sample_rate_hz)` of the Python package pystoi 0.4.1, which
+/// returns 1e-5 instead of `None`.
 ///
 /// # Panics
 /// If the signals differ in length or the rate is 0.
@@ -56,19 +57,19 @@ pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<
     Some(sum / (segments * STOI_BANDS) as f64)
 }
 
-/// Symmetric Hann window without the zeros at its ends, `np.hanning(length + 2)[1:-1]`.
+/// Symmetric Hann window without the zeros at its two ends, `np.hanning(length + 2)[1:-1]`.
 fn stoi_window() -> Vec<f64> {
     let turn = |i: usize| TAU * (i + 1) as f64 / (STOI_FRAME + 1) as f64;
     (0..STOI_FRAME).map(|i| 0.5 - 0.5 * turn(i).cos()).collect()
 }
 
-/// Where frames start.
+/// First sample of each frame.
 // QUIRK(pystoi/utils.py:99,149): a last frame that ends with the signal is not taken.
 fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> {
     (0..samples.saturating_sub(STOI_FRAME)).step_by(STOI_HOP)
 }
 
-/// Where the reference's frames start that are not silent.
+/// First samples of the reference's frames that are not silent.
 fn audible_frames(reference: &[f64]) -> Vec<usize> {
     let window = stoi_window();
     let level_db = |start: usize| {
@@ -89,7 +90,7 @@ fn audible_frames(reference: &[f64]) -> Vec<usize> {
         .collect()
 }
 
-/// The windowed frames at `starts`, put together half over half.
+/// Overlap-add of the windowed frames at `starts`, each half over the next.
 fn joined(signal: &[f64], starts: &[usize]) -> Vec<f64> {
     let window = stoi_window();
     let mut out = vec![0.0; starts.len() * STOI_HOP + STOI_FRAME - STOI_HOP];
@@ -120,14 +121,14 @@ fn third_octaves(signal: &[f64]) -> Vec<Bands> {
         .collect()
 }
 
-/// The correlation of a band's envelopes in a segment, the estimate's brought to the reference's
-/// level and clipped.
+/// Correlation of two envelopes of a band in a segment, after the estimate `y` is scaled to the level
+/// of the reference `x` and clipped.
 fn intermediate(x: [f64; STOI_SEGMENT], y: [f64; STOI_SEGMENT]) -> f64 {
     let scale = norm(&x) / (norm(&y) + f64::EPSILON);
     let most = 1.0 + 10f64.powf(-STOI_CLIP_DB / 20.0);
     let clipped = std::array::from_fn(|frame| {
         let (value, bound) = (y[frame] * scale, x[frame] * most);
-        // `min` would take the bound for a NaN.
+        // `min` would turn a NaN into the bound.
         if value > bound { bound } else { value }
     });
     dot(&standardized(clipped), &standardized(x))
@@ -137,6 +138,7 @@ fn norm(values: &[f64]) -> f64 {
     dot(values, values).sqrt()
 }
 
+/// The envelope with mean 0 and norm 1.
 fn standardized(envelope: [f64; STOI_SEGMENT]) -> [f64; STOI_SEGMENT] {
     let mean = envelope.iter().sum::<f64>() / STOI_SEGMENT as f64;
     let centred = envelope.map(|value| value - mean);
@@ -144,7 +146,7 @@ fn standardized(envelope: [f64; STOI_SEGMENT]) -> [f64; STOI_SEGMENT] {
     centred.map(|value| value / length)
 }
 
-/// Octave's `resample`, as pystoi ports it: a windowed sinc with 60 dB of rejection.
+/// Octave's `resample`, as in pystoi: a windowed sinc with 60 dB of rejection.
 pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
     if from_hz == to_hz {
         return signal.to_vec();
@@ -154,7 +156,8 @@ pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
     let filter = low_pass(up.max(down));
     let reach = filter.len() / 2;
     let sample = |index: usize| -> f64 {
-        // On a grid `up` times as fine, the filter's middle lies at `centre`, a sample every `up`.
+        // Positions on a grid that is `up` times as fine: the filter's middle is at `centre`, and
+        // samples are `up` apart.
         let centre = index * down;
         let first = centre.saturating_sub(reach).div_ceil(up);
         let last = ((centre + reach) / up).min(signal.len() - 1);
@@ -168,13 +171,14 @@ pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    match b {
-        0 => a,
-        _ => greatest_common_divisor(b, a % b),
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
     }
 }
 
-/// Kaiser-windowed low-pass filter of sum 1 that cuts at a `ratio`-th of half the sample rate.
+/// Kaiser-windowed low-pass filter with sum 1. It cuts off at half the sample rate divided by `ratio`.
 fn low_pass(ratio: usize) -> Vec<f64> {
     const REJECTION_DB: f64 = 60.0;
     let cutoff = 1.0 / (2.0 * ratio as f64);
