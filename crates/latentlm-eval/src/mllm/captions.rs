@@ -1,4 +1,4 @@
-//! What was said of pictures, kept beside a run: `captions.tsv`.
+//! Captions that the model generated, in a file of the run's folder: `captions.tsv`.
 
 use std::path::Path;
 
@@ -7,40 +7,42 @@ use latentlm_data::Caption;
 
 use crate::error::EvalError;
 
-/// Name of the file.
+/// Name of the file in the run's folder.
 pub const CAPTIONS: &str = "captions.tsv";
 const HEAD: &str = "asked\tsaid\tsplit";
 
-/// What was said of a picture.
+/// A generated caption and its reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaidCaption {
-    /// What was to be said.
+    /// Reference caption.
     pub asked: String,
-    /// What the model said.
+    /// Caption that the model generated.
     pub said: String,
-    /// `train` or `test`.
+    /// Split of the picture: `train` or `test`.
     pub split: String,
 }
 
 impl SaidCaption {
-    /// Of a split's pictures.
+    /// Pairs the references of a split with the generated captions.
     pub fn all(captions: &[Caption], said: &[String], split: &str) -> Vec<Self> {
-        let pairs = captions.iter().zip(said);
-        let pairs = pairs.map(|(caption, said)| Self {
-            asked: one_line(&caption.said()),
-            said: one_line(said),
-            split: split.into(),
-        });
-        pairs.collect()
+        captions
+            .iter()
+            .zip(said)
+            .map(|(caption, said)| Self {
+                asked: one_line(&caption.said()),
+                said: one_line(said),
+                split: split.into(),
+            })
+            .collect()
     }
 }
 
-/// A text without what divides columns and lines.
+/// A text with spaces instead of tabs and line breaks.
 fn one_line(text: &str) -> String {
     text.split(['\t', '\n', '\r']).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes a table of three columns, divided by tabs.
+/// Writes captions as a table of three columns, separated by tabs.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -52,21 +54,22 @@ pub fn write_captions(path: &Path, captions: &[SaidCaption]) -> Result<(), EvalE
     Ok(write_atomically(path, text.as_bytes())?)
 }
 
-/// Reads such a table; lines that are none are left out.
+/// Reads the table that [`write_captions`] writes. Lines without three columns are skipped.
 ///
 /// # Errors
 /// If the file can't be read.
 pub fn read_captions(path: &Path) -> Result<Vec<SaidCaption>, EvalError> {
     let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
-    let caption = |line: &str| {
+    let mut captions = Vec::new();
+    for line in text.lines().skip(1) {
         let mut columns = line.split('\t').map(str::to_owned);
-        Some(SaidCaption {
-            asked: columns.next()?,
-            said: columns.next()?,
-            split: columns.next()?,
-        })
-    };
-    Ok(text.lines().skip(1).filter_map(caption).collect())
+        if let (Some(asked), Some(said), Some(split)) =
+            (columns.next(), columns.next(), columns.next())
+        {
+            captions.push(SaidCaption { asked, said, split });
+        }
+    }
+    Ok(captions)
 }
 
 #[cfg(test)]

@@ -1,43 +1,45 @@
-//! Whether drawn pictures have the colours that were asked for.
+//! Colours of drawn pictures, compared with their captions and with real pictures.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
+use latentlm::SampleOptions;
 use latentlm_data::Caption;
 use latentlm_pipelines::{Artist, HostBatch, MixedData, host_values};
 
-use super::evaluate::EvaluateMixedOptions;
 use crate::error::EvalError;
 
 const COLOURS: [&str; 9] = [
     "red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white",
 ];
-/// A pixel whose red, green and blue are all above this is background; pictures lie in `[-1, 1]`.
+/// Lower bound of red, green and blue of a background pixel. Pixels are in `[-1, 1]`.
 const BACKGROUND: f32 = 0.9;
 
-/// Whether pictures have the colours that their captions name.
+/// How often pictures have the colour that their caption names.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Colours {
-    /// Drawn pictures nearer to real ones of the named colour than of any other.
+    /// Fraction of drawn pictures that are nearer to real pictures of the named colour than to those of
+    /// any other.
     pub drawn: f64,
-    /// The same of the real pictures.
+    /// The same fraction for the real pictures.
     pub real: f64,
-    /// One over the number of colours.
+    /// The same fraction by chance: one over the number of colours.
     pub chance: f64,
-    /// Share of the colour that is named most.
+    /// Fraction of captions that name the most frequent colour.
     pub majority: f64,
 }
 
 impl Colours {
-    /// Draws a picture for every training caption that names a colour. `None` where captions name
-    /// fewer than two.
+    /// Draws a picture for every training caption that names a colour, and compares. `None` if captions
+    /// name fewer than two colours.
     ///
     /// # Errors
     /// If a picture can't be read or a caption can't be encoded.
     pub fn measure(
         artist: &Artist,
         data: &MixedData,
-        options: &EvaluateMixedOptions,
+        sample: &SampleOptions,
+        seed: u64,
         device: &Device,
     ) -> Result<Option<Self>, EvalError> {
         let (pictures, captions) = (&data.pictures.train, &data.train.captions);
@@ -47,7 +49,7 @@ impl Colours {
         let picked: Vec<usize> = named.iter().map(|(index, _)| *index).collect();
         let real = HostBatch::read(pictures, &picked, &[])?.tensor(device);
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
-        let drawn = artist.draw(&texts, &options.sample, options.seed)?;
+        let drawn = artist.draw(&texts, sample, seed)?;
         let names: Vec<usize> = named.iter().map(|(_, colour)| *colour).collect();
         let counts = counts(&names);
         let most = counts.values().copied().max().unwrap_or(0);
@@ -60,6 +62,7 @@ impl Colours {
     }
 }
 
+/// How often each colour is named.
 fn counts(names: &[usize]) -> BTreeMap<usize, usize> {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for name in names {
@@ -68,19 +71,19 @@ fn counts(names: &[usize]) -> BTreeMap<usize, usize> {
     counts
 }
 
-/// Captions that name exactly one colour, and which. `None` if fewer than two colours are named.
+/// Indices of captions that name exactly one colour, and that colour. `None` if all name the same
+/// colour, or none does.
 fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
-    let named = captions.iter().enumerate().filter_map(|(index, caption)| {
+    let mut named = Vec::new();
+    for (index, caption) in captions.iter().enumerate() {
         let mut colours = (0..COLOURS.len()).filter(|&colour| {
             let mut words = caption.text.split(|c: char| !c.is_alphanumeric());
             words.any(|word| word == COLOURS[colour])
         });
-        match (colours.next(), colours.next()) {
-            (Some(colour), None) => Some((index, colour)),
-            _ => None,
+        if let (Some(colour), None) = (colours.next(), colours.next()) {
+            named.push((index, colour));
         }
-    });
-    let named: Vec<(usize, usize)> = named.collect();
+    }
     let first = named.first()?.1;
     named
         .iter()
@@ -88,69 +91,88 @@ fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
         .then_some(named)
 }
 
-/// Share of pictures whose mean colour is nearer to that of real pictures of the named colour than of
-/// any other. A real picture itself is left out of the mean that it is compared with.
+/// Fraction of pictures whose mean colour is nearer to that of the real pictures of the named colour
+/// than to that of any other colour. The real picture of the same caption is left out of the mean.
 ///
 /// # Shapes
 /// - `pictures`, `real`: `[B, C, H, W]`, of the same captions; `names`: their colours
 fn colour_agreement(pictures: &Tensor<4>, real: &Tensor<4>, names: &[usize]) -> f64 {
     let (own, real) = (mean_colours(pictures), mean_colours(real));
-    let agreed = (0..names.len()).filter(|&index| {
+    let mut agreed = 0;
+    for (index, &name) in names.iter().enumerate() {
         let distance = |colour: usize| {
-            let same = (0..names.len()).filter(|&i| i != index && names[i] == colour);
-            let same: Vec<&Vec<f64>> = same.map(|i| &real[i]).collect();
-            let centre =
-                |channel: usize| same.iter().map(|c| c[channel]).sum::<f64>() / same.len() as f64;
-            let square = |channel: usize| (own[index][channel] - centre(channel)).powi(2);
-            match same.is_empty() {
-                true => f64::INFINITY,
-                false => (0..own[index].len()).map(square).sum(),
-            }
+            let same: Vec<&Vec<f64>> = (0..names.len())
+                .filter(|&i| i != index && names[i] == colour)
+                .map(|i| &real[i])
+                .collect();
+            squared_distance_to_mean(&own[index], &same)
         };
-        let asked = distance(names[index]);
-        let others = (0..COLOURS.len()).filter(|&colour| colour != names[index]);
-        asked.is_finite() && others.map(distance).all(|other| asked < other)
-    });
-    agreed.count() as f64 / names.len().max(1) as f64
+        let asked = distance(name);
+        let is_nearest = (0..COLOURS.len()).all(|other| other == name || asked < distance(other));
+        if asked.is_finite() && is_nearest {
+            agreed += 1;
+        }
+    }
+    f64::from(agreed) / names.len().max(1) as f64
 }
 
-/// Of every picture the mean of each channel over all that is not background.
+/// Squared distance of a colour to the mean of some colours; infinite if there are none.
+fn squared_distance_to_mean(colour: &[f64], others: &[&Vec<f64>]) -> f64 {
+    if others.is_empty() {
+        return f64::INFINITY;
+    }
+    let mut sum = 0.0;
+    for (channel, value) in colour.iter().enumerate() {
+        let mean = others.iter().map(|other| other[channel]).sum::<f64>() / others.len() as f64;
+        sum += (value - mean).powi(2);
+    }
+    sum
+}
+
+/// For each picture, the mean of each channel over the pixels that are not background; 1 if all are.
 fn mean_colours(pictures: &Tensor<4>) -> Vec<Vec<f64>> {
     let [_, channels, height, width] = pictures.dims();
     let plane = height * width;
     let values = host_values(pictures.clone());
-    let colours = values.chunks_exact(channels * plane).map(|picture| {
-        let at = |channel: usize, pixel: usize| picture[channel * plane + pixel];
-        let shown = |&pixel: &usize| (0..channels).any(|channel| at(channel, pixel) < BACKGROUND);
-        let shown: Vec<usize> = (0..plane).filter(shown).collect();
-        let mean = |channel: usize| {
-            let sum: f64 = shown
+    let mut colours = Vec::new();
+    for picture in values.chunks_exact(channels * plane) {
+        let foreground: Vec<usize> = (0..plane)
+            .filter(|pixel| {
+                (0..channels).any(|channel| picture[channel * plane + pixel] < BACKGROUND)
+            })
+            .collect();
+        let mut colour = Vec::with_capacity(channels);
+        for channel in picture.chunks_exact(plane) {
+            let sum: f64 = foreground
                 .iter()
-                .map(|&pixel| f64::from(at(channel, pixel)))
+                .map(|&pixel| f64::from(channel[pixel]))
                 .sum();
-            match shown.len() {
-                0 => 1.0,
-                count => sum / count as f64,
-            }
-        };
-        (0..channels).map(mean).collect()
-    });
-    colours.collect()
+            colour.push(if foreground.is_empty() {
+                1.0
+            } else {
+                sum / foreground.len() as f64
+            });
+        }
+        colours.push(colour);
+    }
+    colours
 }
 
-/// How far the colours of drawn pictures are from those of the pictures that were asked for, in RGB of
-/// `[-1, 1]`, backgrounds left out.
+/// Distances between mean colours of drawn pictures and of real ones, in RGB of `[-1, 1]`, without
+/// backgrounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ColourDistance {
-    /// The mean over all pairs.
+    /// Mean distance of a drawn picture to the real picture of its caption.
     pub asked: f64,
-    /// The same of each drawn picture and one that another was drawn for.
+    /// Mean distance of a drawn picture to the real picture of another caption.
     pub shuffled: f64,
 }
 
 impl ColourDistance {
+    /// Measures both distances.
+    ///
     /// # Shapes
-    /// - `drawn`, `asked`: `[B, C, H, W]`, pairs
+    /// - `drawn`, `asked`: `[B, C, H, W]`, drawn pictures and the real pictures of their captions
     pub fn measure(drawn: &Tensor<4>, asked: &Tensor<4>) -> Self {
         let (drawn, asked) = (mean_colours(drawn), mean_colours(asked));
         let count = asked.len();
@@ -158,11 +180,13 @@ impl ColourDistance {
             let square = |(x, y): (&f64, &f64)| (x - y).powi(2);
             a.iter().zip(b).map(square).sum::<f64>().sqrt()
         };
-        // Neighbours are alike where data is sorted: half of all lies between the two of a pair.
+        // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids that.
         let mean = |shift: usize| {
-            let pair =
-                |(index, own): (usize, &Vec<f64>)| distance(own, &asked[(index + shift) % count]);
-            drawn.iter().enumerate().map(pair).sum::<f64>() / count.max(1) as f64
+            let distances = drawn
+                .iter()
+                .enumerate()
+                .map(|(index, own)| distance(own, &asked[(index + shift) % count]));
+            distances.sum::<f64>() / count.max(1) as f64
         };
         Self {
             asked: mean(0),
@@ -219,7 +243,8 @@ mod tests {
         assert_eq!(counts(&[0, 4, 4, 4]), BTreeMap::from([(0, 1), (4, 3)]));
     }
 
-    /// The first is drawn right, the second 0.5 off in one channel; half a turn on, red meets blue.
+    /// The first picture is drawn right, the second is 0.5 off in one channel. Shuffled, red is compared
+    /// with blue.
     #[test]
     fn distances_are_of_mean_colours() {
         let (red, blue) = ([0.8, -1.0, -1.0], [-1.0, -1.0, 0.8]);

@@ -1,4 +1,4 @@
-//! What a run of text and pictures is worth, in numbers.
+//! Evaluation of a run of text and pictures.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,94 +18,96 @@ use super::report::write_mixed_report;
 use super::sample::Sample;
 use crate::error::EvalError;
 
-/// Captions whose pictures are shown.
+/// Number of captions in the picture of samples.
 const SHOWN: usize = 24;
-/// Of the nearest pictures, how many are shown.
+/// Number of nearest neighbours in the picture of samples.
 const NEAREST_SHOWN: usize = 4;
 
-/// How a run is measured.
+/// Options of the evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluateMixedOptions {
-    /// Pictures captioned and drawn, of each split.
+    /// Number of pictures of each split that are captioned and drawn.
     pub samples: usize,
     /// Seed of the drawn pictures.
     pub seed: u64,
-    /// How they are drawn.
+    /// Sampling options of the drawn pictures.
     pub sample: SampleOptions,
 }
 
-/// The measurements. A share that nothing could be measured of is absent.
+/// The measurements. Those of captions, neighbours and colours are fractions. A number that can't be
+/// measured on the data is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixedEvaluation {
-    /// Pictures captioned and drawn of the training split, and of the held-out one.
+    /// Number of pictures captioned and drawn, of the training split and of the held-out split.
     pub samples: [usize; 2],
     /// Seed of the drawn pictures.
     pub seed: u64,
-    /// Guidance they were drawn with.
+    /// Guidance scale of the drawn pictures.
     pub guidance_scale: f64,
     /// Solver steps a latent.
     pub solver_steps: usize,
-    /// Training pictures whose caption is right to the letter.
+    /// Training pictures whose caption is exactly right.
     pub exact_captions: f64,
-    /// The same of held-out pictures.
+    /// Held-out pictures whose caption is exactly right.
     pub exact_captions_held_out: f64,
-    /// Held-out pictures whose category is named.
+    /// Held-out pictures whose caption names the right category.
     pub category_named_held_out: Option<f64>,
-    /// The same by whoever always names the largest category.
+    /// The same if the largest category is always named.
     pub category_named_by_majority: Option<f64>,
-    /// Perplexity of a held-out text's token.
+    /// Perplexity of held-out text.
     pub text_perplexity: Option<f64>,
-    /// Bits of a held-out text's byte.
+    /// Cross entropy of a byte of held-out text in bits.
     pub text_bits_per_byte: Option<f64>,
-    /// Of the ten nearest of all pictures to one drawn for a training caption, those of the asked
-    /// category.
+    /// Neighbours with the category of the caption, among the ten real pictures nearest to a picture drawn
+    /// for a training caption.
     pub neighbours_of_category: Option<f64>,
     /// The same for held-out captions.
     pub neighbours_of_category_held_out: Option<f64>,
-    /// The same by chance.
+    /// The same for random neighbours.
     pub neighbours_of_category_by_chance: Option<f64>,
-    /// The same of the real pictures asked for, themselves among their neighbours: the most that is
-    /// to be had.
+    /// The same for real pictures instead of drawn ones. A real picture is its own nearest neighbour, so
+    /// this is about the largest value that can be reached.
     #[serde(default)]
     pub neighbours_of_category_of_real: Option<f64>,
-    /// Training captions whose picture is among the ten nearest to the one drawn.
+    /// Training captions whose real picture is among the ten nearest to the drawn one.
     pub asked_among_nearest: f64,
-    /// Of pictures drawn for captions that name a colour, those nearer to real pictures of that
-    /// colour than of any other.
+    /// Pictures drawn for captions with a colour that are nearer to real pictures of that colour than to
+    /// those of any other.
     pub colour_agreement: Option<f64>,
-    /// The same of the real pictures.
+    /// The same for the real pictures.
     pub colour_agreement_of_real: Option<f64>,
-    /// The same by chance.
+    /// The same if colours are random.
     pub colour_agreement_by_chance: Option<f64>,
-    /// The same of whoever always draws the colour that is named most.
+    /// The same if the most frequent colour is always drawn.
     pub colour_agreement_by_majority: Option<f64>,
-    /// Mean distance of the mean colour of a picture drawn for a training caption to that of the
-    /// picture asked for, in RGB of `[-1, 1]`, backgrounds left out.
+    /// Mean distance between the mean colours of a picture drawn for a training caption and of the real
+    /// picture, in RGB of `[-1, 1]`, without backgrounds.
     pub colour_distance: f64,
-    /// The same to the picture that another was drawn for.
+    /// The same distance to the real picture of another caption.
     pub colour_distance_shuffled: f64,
     /// The same as `colour_distance` for held-out captions.
     pub colour_distance_held_out: f64,
     /// The same as `colour_distance_shuffled` for held-out captions.
     pub colour_distance_held_out_shuffled: f64,
-    /// Drawn pictures a second, this run's device.
+    /// Drawn pictures per second on the device of this evaluation.
     pub pictures_per_second: f64,
-    /// Captions a second.
+    /// Generated captions per second on the device of this evaluation.
     pub captions_per_second: f64,
 }
 
-/// What a model makes of a split's pictures and captions.
+/// Captions and pictures that the model generated for a sample of a split.
 struct Attempt {
+    /// Real pictures and captions.
     asked: Sample,
-    /// What it says of the pictures.
+    /// Captions generated for the pictures.
     said: Vec<String>,
-    /// What it draws for the captions, `[B, C, H, W]`.
+    /// Pictures drawn for the captions, `[B, C, H, W]`.
     drawn: Tensor<4>,
-    /// The nearest of all pictures to each that was drawn.
+    /// Nearest real pictures of each drawn picture.
     nearest: Vec<Vec<usize>>,
 }
 
-/// The seconds that captions took, and drawings.
+/// Time spent on captions and on pictures, in seconds.
 #[derive(Default)]
 struct Seconds {
     captioned: f64,
@@ -113,6 +115,7 @@ struct Seconds {
 }
 
 impl Attempt {
+    /// Captions the pictures and draws pictures for the captions.
     fn of(
         asked: Sample,
         artist: &Artist,
@@ -172,11 +175,11 @@ pub fn evaluate_mixed(
     };
     let train = attempt(&data.pictures.train, &data.train.captions)?;
     let test = attempt(&data.pictures.test, &data.test.captions)?;
-    keep(&run, &gallery, [&train, &test])?;
+    write_samples(&run, &gallery, [&train, &test])?;
 
     let corpus = data.test.once(&recipe, artist.tokenizer())?;
     let text = Perplexity::measure(artist.model(), &corpus, data.test.bytes(), device);
-    let colours = Colours::measure(&artist, &data, options, device)?;
+    let colours = Colours::measure(&artist, &data, &options.sample, options.seed, device)?;
     let (captions, captions_held_out) = (train.score(), test.score());
     let (distance, distance_held_out) = (train.colour_distance(), test.colour_distance());
     let samples = [&train, &test].map(|attempt| attempt.said.len());
@@ -214,16 +217,17 @@ pub fn evaluate_mixed(
     Ok(evaluation)
 }
 
-/// Writes what was said, and a picture of what was drawn.
-fn keep(
+/// Writes the generated captions and a picture of drawn samples.
+fn write_samples(
     run: &RunFolder<MixedRecipe>,
     gallery: &Gallery,
     attempts: [&Attempt; 2],
 ) -> Result<(), EvalError> {
-    let captions = attempts.iter().zip(["train", "test"]);
-    let captions =
-        captions.map(|(own, split)| SaidCaption::all(&own.asked.captions, &own.said, split));
-    let captions: Vec<SaidCaption> = captions.flatten().collect();
+    let mut captions = Vec::new();
+    for (attempt, split) in attempts.iter().zip(["train", "test"]) {
+        let own = SaidCaption::all(&attempt.asked.captions, &attempt.said, split);
+        captions.extend(own);
+    }
     write_captions(&run.file(CAPTIONS), &captions)?;
     if let Some(rows) = figure(gallery, attempts) {
         let grid = image_grid(rows, 2 + NEAREST_SHOWN, 2);
@@ -232,15 +236,16 @@ fn keep(
     Ok(())
 }
 
-/// Rows of what was asked for, what was drawn, and what is nearest to that, half of each split.
+/// Rows of a real picture, the picture drawn for its caption, and the real pictures nearest to that. Half
+/// of the rows are from each split. `None` if there are no pictures.
 fn figure(gallery: &Gallery, attempts: [&Attempt; 2]) -> Option<Tensor<4>> {
     let mut rows = Vec::new();
-    for own in attempts {
-        for index in evenly(SHOWN / 2, own.said.len()) {
-            rows.push(own.asked.pictures.clone().narrow(0, index, 1));
-            rows.push(own.drawn.clone().narrow(0, index, 1));
-            let near = own.nearest[index].iter().take(NEAREST_SHOWN);
-            rows.extend(near.map(|&near| gallery.picture(near)));
+    for attempt in attempts {
+        for index in evenly(SHOWN / 2, attempt.said.len()) {
+            rows.push(attempt.asked.pictures.clone().narrow(0, index, 1));
+            rows.push(attempt.drawn.clone().narrow(0, index, 1));
+            let nearest = attempt.nearest[index].iter().take(NEAREST_SHOWN);
+            rows.extend(nearest.map(|&near| gallery.picture(near)));
         }
     }
     (!rows.is_empty()).then(|| Tensor::cat(rows, 0))

@@ -1,4 +1,6 @@
-//! How well a model captions and writes, in numbers.
+//! Accuracy of captions and perplexity of text.
+
+use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::{LatentHead, LatentLm};
@@ -6,23 +8,23 @@ use latentlm_data::sequence::Document;
 use latentlm_data::{Caption, MixedCorpus, PICTURES};
 use latentlm_pipelines::host_values;
 
-/// Positions that are measured at once.
+/// Positions of documents that are packed into one sequence.
 const POSITIONS: usize = 4096;
 
-/// How captions compare with those of the data.
+/// Accuracy of generated captions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CaptionScore {
-    /// Share that is right to the letter, category included.
+    /// Fraction of captions that are exactly right, including the category.
     pub exact: f64,
-    /// Share whose category is right; `None` where there are no categories.
+    /// Fraction of captions with the right category; `None` if the data has no categories.
     pub category: Option<f64>,
 }
 
 impl CaptionScore {
-    /// Scores what was said of pictures with these captions.
+    /// Compares generated captions with the references.
     pub fn of(said: &[String], captions: &[Caption]) -> Self {
         let pairs = || said.iter().zip(captions);
-        let share = |hits: usize, all: usize| hits as f64 / all.max(1) as f64;
+        let fraction = |hits: usize, all: usize| hits as f64 / all.max(1) as f64;
         let exact = pairs().filter(|(said, caption)| **said == caption.said());
         let named: Vec<bool> = pairs()
             .filter_map(|(said, caption)| {
@@ -32,33 +34,38 @@ impl CaptionScore {
             .collect();
         let right = named.iter().filter(|right| **right).count();
         Self {
-            exact: share(exact.count(), captions.len()),
-            category: (!named.is_empty()).then(|| share(right, named.len())),
+            exact: fraction(exact.count(), captions.len()),
+            category: (!named.is_empty()).then(|| fraction(right, named.len())),
         }
     }
 }
 
-/// Share of the largest category: what whoever always guesses it gets right.
+/// Fraction of test captions in the largest category of the training captions: the accuracy of always
+/// guessing that category. `None` if there are no categories.
 pub fn majority(train: &[Caption], test: &[Caption]) -> Option<f64> {
-    let counts = train.iter().filter_map(|caption| caption.category.as_ref());
-    let mut counted = std::collections::BTreeMap::<&String, usize>::new();
-    counts.for_each(|category| *counted.entry(category).or_default() += 1);
-    let (largest, _) = counted.into_iter().max_by_key(|(_, count)| *count)?;
-    let of_test = test.iter().filter(|c| c.category.as_ref() == Some(largest));
-    Some(of_test.count() as f64 / test.len().max(1) as f64)
+    let mut counts = BTreeMap::<&String, usize>::new();
+    for category in train.iter().filter_map(|caption| caption.category.as_ref()) {
+        *counts.entry(category).or_default() += 1;
+    }
+    let (largest, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    let right = test
+        .iter()
+        .filter(|caption| caption.category.as_ref() == Some(largest))
+        .count();
+    Some(right as f64 / test.len().max(1) as f64)
 }
 
-/// `exp` of the mean `-log p` of a token.
+/// Perplexity of text under a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Perplexity {
-    /// Of text alone; `None` where there is none.
+    /// `exp` of the mean cross entropy of a token; `None` if there is no text.
     pub text: Option<f64>,
-    /// Bits of a text's byte on average, whatever the vocabulary.
+    /// Mean cross entropy of a byte of text in bits, which does not depend on the vocabulary.
     pub bits_per_byte: Option<f64>,
 }
 
 impl Perplexity {
-    /// Of a corpus's text, which has so many bytes.
+    /// Measures the documents of a corpus that are text alone; `bytes` is their length.
     pub fn measure(model: &LatentLm, corpus: &MixedCorpus, bytes: usize, device: &Device) -> Self {
         let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
         let documents = texts.map(|index| corpus.document(index, false));
@@ -72,7 +79,7 @@ impl Perplexity {
     }
 }
 
-/// `-log p` of every token of documents of text.
+/// Cross entropy of every token of text documents, in nats.
 fn surprises(model: &LatentLm, documents: Vec<Document>, device: &Device) -> Vec<f32> {
     let dim = model.head_of(PICTURES).latent_dim();
     let none = [Tensor::zeros([0, dim], device)];

@@ -1,5 +1,5 @@
-//! What a drawn picture looks like, judged without a trained judge: by the pictures nearest to it in
-//! the codec's latents.
+//! Evaluation of drawn pictures without a trained classifier, by their nearest neighbours among real
+//! pictures in the codec's latent space.
 
 use burn::tensor::{Device, Tensor};
 use latentlm::LatentCodec;
@@ -9,22 +9,22 @@ use latentlm_pipelines::{MixedData, host_values, read_all};
 
 use crate::error::EvalError;
 
-/// Pictures encoded at once.
+/// Pictures in a batch of the encoder.
 const BATCH: usize = 100;
-/// Nearest pictures that are looked at.
+/// Number of nearest neighbours.
 const NEAREST: usize = 10;
 
-/// All pictures there are, and their latents.
+/// All real pictures, with their latents and captions.
 pub struct Gallery {
     codec: Codec,
     pictures: Tensor<4>,
-    /// `[N, T * Z]`
+    /// Means of the codec's posterior, `[N, T * Z]`.
     latents: Tensor<2>,
     captions: Vec<Caption>,
 }
 
 impl Gallery {
-    /// All pictures of both splits.
+    /// Encodes the pictures of both splits.
     ///
     /// # Errors
     /// If a picture can't be read.
@@ -47,46 +47,50 @@ impl Gallery {
         }
     }
 
-    /// A picture, `[1, C, H, W]`.
+    /// One real picture, `[1, C, H, W]`.
     pub fn picture(&self, index: usize) -> Tensor<4> {
         self.pictures.clone().narrow(0, index, 1)
     }
 
-    /// The ten nearest of each picture, nearest first.
+    /// Indices of the ten nearest neighbours of each picture, nearest first.
     pub fn nearest(&self, pictures: Tensor<4>) -> Vec<Vec<usize>> {
-        let own = flat_latents(&self.codec, pictures);
+        let latents = flat_latents(&self.codec, pictures);
         let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
-        // |a - b|^2 = |a|^2 + |b|^2 - 2ab; |a|^2 changes no order.
-        let products = own.matmul(self.latents.clone().transpose()).mul_scalar(2.0);
+        // |a - b|^2 = |a|^2 + |b|^2 - 2ab. |a|^2 is left out, since it does not change the order.
+        let products = latents
+            .matmul(self.latents.clone().transpose())
+            .mul_scalar(2.0);
         let distances = squares(&self.latents).transpose() - products;
         let values = host_values(distances);
-        let rows = values.chunks_exact(self.captions.len()).map(|row| {
+        let mut nearest = Vec::new();
+        for row in values.chunks_exact(self.captions.len()) {
             let mut order: Vec<usize> = (0..row.len()).collect();
             order.sort_by(|&a, &b| row[a].total_cmp(&row[b]));
             order.truncate(NEAREST);
-            order
-        });
-        rows.collect()
+            nearest.push(order);
+        }
+        nearest
     }
 
-    /// Share of neighbours of the asked category.
+    /// Mean fraction of neighbours that have the category of the caption. `None` if no caption has one.
     pub fn of_category(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> Option<f64> {
-        let shares = nearest.iter().zip(asked).filter_map(|(near, asked)| {
+        let fractions = nearest.iter().zip(asked).filter_map(|(near, asked)| {
             let category = asked.category.as_ref()?;
-            let same = near.iter();
-            let same =
-                same.filter(|&&index| self.captions[index].category.as_ref() == Some(category));
-            Some(same.count() as f64 / near.len().max(1) as f64)
+            let same = near
+                .iter()
+                .filter(|&&index| self.captions[index].category.as_ref() == Some(category))
+                .count();
+            Some(same as f64 / near.len().max(1) as f64)
         });
-        mean(shares)
+        mean(fractions)
     }
 
-    /// The same, were neighbours drawn by lot.
+    /// The same fraction for random neighbours.
     pub fn by_chance(&self, asked: &[Caption]) -> Option<f64> {
         by_chance(&self.captions, asked)
     }
 
-    /// Share of what was asked for that is among the nearest.
+    /// Fraction of drawn pictures that have a neighbour with exactly the caption they were drawn for.
     pub fn asked_among(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> f64 {
         let found = nearest.iter().zip(asked).map(|(near, asked)| {
             let found = near.iter().any(|&index| self.captions[index] == *asked);
@@ -96,27 +100,32 @@ impl Gallery {
     }
 }
 
-/// Share of all that are of the asked category.
+/// Mean fraction of all captions that have the category of the caption asked for. `None` if no caption
+/// asked for has one.
 pub fn by_chance(all: &[Caption], asked: &[Caption]) -> Option<f64> {
-    let shares = asked.iter().filter_map(|asked| {
+    let fractions = asked.iter().filter_map(|asked| {
         let category = asked.category.as_ref()?;
-        let same = all.iter();
-        let same = same.filter(|caption| caption.category.as_ref() == Some(category));
-        Some(same.count() as f64 / all.len() as f64)
+        let same = all
+            .iter()
+            .filter(|caption| caption.category.as_ref() == Some(category))
+            .count();
+        Some(same as f64 / all.len() as f64)
     });
-    mean(shares)
+    mean(fractions)
 }
 
 /// Means of the codec's posterior, `[N, T * Z]`.
 fn flat_latents(codec: &Codec, pictures: Tensor<4>) -> Tensor<2> {
     let count = pictures.dims()[0];
-    let parts = (0..count).step_by(BATCH).map(|start| {
-        let part = pictures.clone().narrow(0, start, BATCH.min(count - start));
-        codec.encode(part).mode().flatten::<2>(1, 2)
-    });
-    Tensor::cat(parts.collect(), 0)
+    let mut latents = Vec::new();
+    for start in (0..count).step_by(BATCH) {
+        let batch = pictures.clone().narrow(0, start, BATCH.min(count - start));
+        latents.push(codec.encode(batch).mode().flatten::<2>(1, 2));
+    }
+    Tensor::cat(latents, 0)
 }
 
+/// The mean; `None` if there are no values.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), x| (sum + x, count + 1));
     (count > 0).then(|| sum / f64::from(count))

@@ -1,4 +1,4 @@
-//! Some pictures of a split and what is said of them.
+//! Some pictures of a split with their captions.
 
 use burn::tensor::{Device, Tensor};
 use latentlm_data::{Caption, ImageDataset};
@@ -8,16 +8,19 @@ use crate::error::EvalError;
 
 /// Pictures with their captions.
 pub struct Sample {
-    /// `[B, C, H, W]`
+    /// Pictures, `[B, C, H, W]`.
     pub pictures: Tensor<4>,
-    /// Theirs.
+    /// Captions of the pictures.
     pub captions: Vec<Caption>,
-    /// Theirs.
+    /// Class labels of the pictures.
     pub labels: Vec<u32>,
 }
 
 impl Sample {
-    /// As many as asked for or there are, spread evenly over the split.
+    /// Reads `count` pictures, or all if there are fewer, spread evenly over the split.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
     pub fn of(
         data: &ImageDataset,
         captions: &[Caption],
@@ -33,9 +36,11 @@ impl Sample {
         })
     }
 
-    /// What the pictures are asked for by.
+    /// Captions without their category, as prompts for pictures.
     pub fn texts(&self) -> Vec<String> {
-        let texts = self.captions.iter().map(|caption| caption.text.clone());
-        texts.collect()
+        self.captions
+            .iter()
+            .map(|caption| caption.text.clone())
+            .collect()
     }
 }
