@@ -1,17 +1,17 @@
-//! What can go wrong while measuring.
+//! Errors of this crate.
 
 use latentlm::core::bundle::BundleError;
 use latentlm::core::recipe::RecipeError;
 use latentlm_data::DataError;
 use latentlm_pipelines::PipelineError;
 
-/// An error of this crate. Each is one line: what, where, what to do.
+/// An error of this crate. Its message is one line that says what failed, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    /// A run or what is made with it.
+    /// A run that can't be loaded or used.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// Data.
+    /// Data that can't be used.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A file that can't be written or read.
@@ -20,7 +20,7 @@ pub enum EvalError {
     /// A recipe that can't be shown.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A program that should listen to speech.
+    /// A program that should recognize or compare speech, and fails.
     #[error("listener `{command}`: {reason}")]
     Listener {
         /// The command.
@@ -31,7 +31,7 @@ pub enum EvalError {
 }
 
 impl EvalError {
-    /// Whether the words of a user are wrong (a recipe, a prompt), as opposed to files or data.
+    /// Whether the error is in the user's input (a recipe, a prompt), not in files or data.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Pipeline(error) => error.is_usage(),

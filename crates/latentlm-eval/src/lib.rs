@@ -1,11 +1,11 @@
-//! What a run is worth: measures of pictures and speech, judges, evaluations of whole runs, charts and
-//! the report of a run's folder.
+//! Evaluation of runs: measures of pictures, speech and text, evaluations of whole runs, charts and
+//! reports.
 //!
 //! - Pictures: [`psnr`], [`ssim`], [`frechet_distance`]; a [`Judge`] is a classifier of real pictures
-//!   that never shares weights with what it judges.
+//!   that shares no weights with the generator.
 //! - Speech: [`stoi`], [`mel_distance_db`], [`si_sdr_db`], [`edit_rate`]; a [`Listener`] is a command
 //!   that recognizes words.
-//! - Text and pictures: captions, neighbours in the codec's latents, colours.
+//! - Text and pictures: accuracy of captions, nearest neighbours in the codec's latent space, colours.
 //!
 //! ```
 //! use latentlm_eval::psnr;
@@ -15,8 +15,8 @@
 //! assert!((psnr(&original, &copy, 2.0) - 40.0).abs() < 1e-3);
 //! ```
 //!
-//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `D` features of a picture, `N` pictures that
-//! are compared with each other, `T` latents, `Z` numbers a latent.
+//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `D` features of a picture, `N` real
+//! pictures, `T` latents, `Z` latent dimension.
 
 mod error;
 mod image;

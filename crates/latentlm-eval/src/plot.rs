@@ -1,4 +1,4 @@
-//! Line charts as SVG text.
+//! Line charts and bar charts as SVG text.
 
 use std::fmt::Write as _;
 
@@ -9,18 +9,18 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 40.0;
 const COLOURS: [&str; 4] = ["#2563eb", "#dc2626", "#059669", "#9333ea"];
-/// Share of the points that one smoothed value averages over.
+/// Reach of the running mean to each side, as a fraction of all points.
 const SMOOTHING: f64 = 0.04;
 
 /// One curve.
 pub struct Series<'a> {
     /// Name in the legend.
     pub name: &'a str,
-    /// From left to right.
+    /// Points `(x, y)` from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
-/// A chart of curves over a common axis; noisy ones get a smoothed line over the faint raw one.
+/// A chart of curves over a common axis. Curves of many points get a smoothed line over the faint raw one.
 pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
     let log_y = log_y && series.iter().all(|s| s.points.iter().all(|p| p.1 > 0.0));
     let scale = |y: f64| if log_y { y.log10() } else { y };
@@ -93,7 +93,7 @@ pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
     svg
 }
 
-/// Horizontal bars, one a name, from zero on.
+/// Horizontal bars from zero, one for each name.
 pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
     const BAR: f64 = 22.0;
     const NAMES: f64 = 140.0;
@@ -104,9 +104,10 @@ pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
     for (i, (name, value)) in bars.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         let top = TOP + 1.5 * BAR * i as f64;
-        let length = match largest > 0.0 {
-            true => room * value.max(0.0) / largest,
-            false => 0.0,
+        let length = if largest > 0.0 {
+            room * value.max(0.0) / largest
+        } else {
+            0.0
         };
         let _ = write!(
             svg,
@@ -131,7 +132,7 @@ pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
     svg
 }
 
-/// Charts with a title each, one below the other in one picture.
+/// Charts with a title each, one below the other.
 pub fn stack(charts: &[(&str, String)]) -> String {
     const TITLE: f64 = 26.0;
     let mut body = String::new();
@@ -154,7 +155,7 @@ pub fn stack(charts: &[(&str, String)]) -> String {
     format!("{}{body}</svg>", open(top))
 }
 
-/// The beginning of a picture.
+/// The opening tag of an SVG picture.
 fn open(height: f64) -> String {
     format!(
         "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
@@ -162,7 +163,7 @@ fn open(height: f64) -> String {
     )
 }
 
-/// The height that [`open`] wrote.
+/// The height in the opening tag that [`open`] wrote.
 fn chart_height(chart: &str) -> f64 {
     let size = chart
         .split('"')
@@ -184,7 +185,7 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Smallest and largest value, never equal.
+/// Smallest and largest value, made different if they are equal.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|v| v.is_finite())
@@ -198,7 +199,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// Four to eight round numbers in a range.
+/// Round numbers in a range: four to eight.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
@@ -212,6 +213,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
+/// A short text for a number.
 fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 1000.0 && value.fract() == 0.0 {
@@ -224,7 +226,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Text safe inside HTML and SVG.
+/// Escapes text for HTML and SVG.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

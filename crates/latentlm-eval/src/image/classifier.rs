@@ -1,5 +1,5 @@
-//! A small classifier of real pictures, the judge of generated ones. It never sees the generator,
-//! and the generator never sees it.
+//! A small classifier of real pictures that evaluates generated ones. It is trained on real pictures only
+//! and shares no weights with the generator.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -14,12 +14,12 @@ use latentlm_pipelines::{HostBatch, LearningRate, host_values, label_tensor};
 
 use crate::error::EvalError;
 
-/// Numbers a picture that the last layer reads; Frechet distances are taken over these.
+/// Number of features of a picture: the input of the last layer, and of Frechet distances.
 const FEATURES: usize = 64;
 const BATCH: usize = 100;
 const EPOCHS: u64 = 10;
 
-/// Two halving convolutions and two linear layers.
+/// Two convolutions with stride 2 and two linear layers.
 #[derive(Module, Debug)]
 pub struct Classifier {
     conv1: Conv2d,
@@ -28,11 +28,11 @@ pub struct Classifier {
     output: Linear,
 }
 
-/// What the classifier says of some pictures.
-pub struct Judged {
-    /// The likeliest class of each.
+/// Predictions of the classifier for some pictures.
+pub struct Predictions {
+    /// Most likely class of each picture.
     pub classes: Vec<u32>,
-    /// Features of each.
+    /// Features of each picture.
     pub features: Vec<Vec<f32>>,
 }
 
@@ -52,7 +52,7 @@ impl Classifier {
         }
     }
 
-    /// `[B, C, H, W]` to features `[B, 64]`.
+    /// Features of pictures: `[B, C, H, W]` to `[B, 64]`.
     fn features(&self, pictures: Tensor<4>) -> Tensor<2> {
         let x = relu(self.conv1.forward(pictures));
         let x = relu(self.conv2.forward(x));
@@ -60,6 +60,9 @@ impl Classifier {
     }
 
     /// Trains a classifier on real pictures.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
     pub fn train(data: &ImageDataset, device: &Device) -> Result<Self, EvalError> {
         let device = device.clone().autodiff();
         device.seed(RandomStream::for_step(0, "classifier-init", 0).seed());
@@ -88,26 +91,29 @@ impl Classifier {
         Ok(model.valid())
     }
 
+    /// Classifies pictures.
+    ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
-    pub fn judge(&self, pictures: Tensor<4>) -> Judged {
+    pub fn classify(&self, pictures: Tensor<4>) -> Predictions {
         let count = pictures.dims()[0];
-        let mut judged = Judged {
+        let mut predictions = Predictions {
             classes: Vec::new(),
             features: Vec::new(),
         };
         for start in (0..count).step_by(BATCH) {
-            let part = pictures.clone().narrow(0, start, BATCH.min(count - start));
-            let features = self.features(part);
+            let batch = pictures.clone().narrow(0, start, BATCH.min(count - start));
+            let features = self.features(batch);
             let logits = self.output.forward(features.clone());
             let best = logits.argmax(1).into_data().convert::<i64>();
             let best: Vec<i64> = best.try_into_vec().unwrap_or_default();
-            judged.classes.extend(best.into_iter().map(|c| c as u32));
+            let classes = best.into_iter().map(|class| class as u32);
+            predictions.classes.extend(classes);
             let rows = host_values(features);
-            judged
+            predictions
                 .features
                 .extend(rows.chunks_exact(FEATURES).map(<[f32]>::to_vec));
         }
-        judged
+        predictions
     }
 }

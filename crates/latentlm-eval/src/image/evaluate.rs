@@ -1,4 +1,4 @@
-//! What a run is worth, in numbers.
+//! Evaluation of a run of images.
 
 use std::path::Path;
 
@@ -16,17 +16,17 @@ use super::judge::{Judge, even_labels, mean, smallest};
 use super::report::write_image_report;
 use crate::error::EvalError;
 
-/// Pixels lie in `[-1, 1]`.
+/// Range of pixels, which are in `[-1, 1]`.
 const PIXEL_RANGE: f64 = 2.0;
 
-/// How a run is measured.
+/// Options of the evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
-    /// Pictures to generate, the same number for each class.
+    /// Number of pictures to generate, the same for each class.
     pub samples: usize,
-    /// Seed of the pictures.
+    /// Seed of the generated pictures.
     pub seed: u64,
-    /// How they are drawn.
+    /// Sampling options of the generated pictures.
     pub sample: SampleOptions,
 }
 
@@ -35,41 +35,41 @@ pub struct EvaluateOptions {
 pub struct ImageEvaluation {
     /// Step of the checkpoint.
     pub step: u64,
-    /// Generated pictures.
+    /// Number of generated pictures.
     pub samples: usize,
-    /// Their seed.
+    /// Seed of the generated pictures.
     pub seed: u64,
-    /// Guidance they were drawn with.
+    /// Guidance scale of the generated pictures.
     pub guidance_scale: f64,
     /// Solver steps a latent.
     pub solver_steps: usize,
-    /// Held-out pictures through the codec, no noise.
+    /// PSNR of held-out pictures through the codec, without noise in the latents.
     pub reconstruction_psnr_db: f64,
-    /// The same, structural similarity.
+    /// Structural similarity (SSIM) of the same.
     pub reconstruction_ssim: f64,
-    /// Held-out pictures through the codec, latents with the noise it was trained with.
+    /// PSNR of held-out pictures through the codec, with the noise of training in the latents.
     pub noisy_reconstruction_psnr_db: f64,
-    /// Share of held-out real pictures that the classifier gets right.
+    /// Accuracy of the classifier on held-out real pictures.
     pub classifier_accuracy: f64,
-    /// Share of generated pictures whose class the classifier sees as the one asked for.
+    /// Fraction of generated pictures that the classifier assigns to the class they were generated for.
     pub class_agreement: f64,
-    /// The same for the class that does worst.
+    /// The same fraction for the worst class.
     pub worst_class_agreement: f64,
-    /// Frechet distance of generated to held-out pictures, in the classifier's features.
+    /// Frechet distance between generated and held-out pictures, in the features of the classifier.
     pub frechet_distance: f64,
-    /// The same of as many training pictures: what real pictures get.
+    /// The same distance for as many training pictures instead of generated ones.
     pub frechet_distance_of_real: f64,
     /// Mean distance of a generated picture to its nearest training picture.
     pub nearest_training_distance: f64,
-    /// The same of a held-out picture: were it much larger, the model would be copying.
+    /// The same distance for held-out pictures. If it is much larger, the model copies training pictures.
     pub nearest_training_distance_of_real: f64,
     /// Smallest distance of any generated picture to a training picture.
     pub smallest_training_distance: f64,
-    /// Mean distance between generated pictures of a class, over that between real ones.
+    /// Mean distance between generated pictures of a class, divided by that between real ones.
     pub diversity: f64,
-    /// The same for the class that does worst.
+    /// The same ratio for the worst class.
     pub worst_class_diversity: f64,
-    /// Generated pictures a second, this run's device.
+    /// Generated pictures per second on the device of this evaluation.
     pub samples_per_second: f64,
 }
 
@@ -144,19 +144,21 @@ pub fn evaluate_image(
     Ok(evaluation)
 }
 
+/// Quality of the codec on held-out pictures.
 struct Reconstruction {
     psnr_db: f64,
     ssim: f64,
     noisy_psnr_db: f64,
 }
 
+/// Encodes and decodes pictures, with and without noise in the latents.
 fn reconstruction(generator: &Generator, pictures: Tensor<4>, seed: u64) -> Reconstruction {
     let [count, channels, height, width] = pictures.dims();
     let mut random = RandomStream::for_step(seed, "reconstruction", 0);
     let (mut clean, mut noisy) = (Vec::new(), Vec::new());
     for start in (0..count).step_by(100) {
-        let part = pictures.clone().narrow(0, start, 100.min(count - start));
-        let posterior = generator.codec.encode(part);
+        let batch = pictures.clone().narrow(0, start, 100.min(count - start));
+        let posterior = generator.codec.encode(batch);
         let decode = |latents| host_values(generator.codec.decode(latents).clamp(-1.0, 1.0));
         clean.extend(decode(posterior.mode()));
         noisy.extend(decode(draw_latents(&posterior, &mut random)));
@@ -172,17 +174,18 @@ fn reconstruction(generator: &Generator, pictures: Tensor<4>, seed: u64) -> Reco
     }
 }
 
+/// Pixels of each picture as a row, `[B, C * H * W]`.
 fn flat(pictures: Tensor<4>) -> Tensor<2> {
     pictures.clamp(-1.0, 1.0).flatten(1, 3)
 }
 
-/// Distance of each picture to the nearest of `known`.
+/// Root mean square distance of each picture to the nearest one of `known`.
 fn nearest_distances(pictures: Tensor<4>, known: Tensor<4>) -> Vec<f64> {
     let (a, b) = (flat(pictures), flat(known));
     let pixels = a.dims()[1] as f64;
     let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
     let (aa, bb) = (squares(&a), squares(&b).transpose());
-    // |a - b|^2 = |a|^2 + |b|^2 - 2ab, for all pairs in one matrix product.
+    // |a - b|^2 = |a|^2 + |b|^2 - 2ab: one matrix product gives all pairs.
     let distance = aa + bb - a.matmul(b.transpose()).mul_scalar(2.0);
     host_values(distance.min_dim(1))
         .into_iter()
@@ -190,7 +193,7 @@ fn nearest_distances(pictures: Tensor<4>, known: Tensor<4>) -> Vec<f64> {
         .collect()
 }
 
-/// Mean distance between the pictures of each class; 0 where there are fewer than two.
+/// Mean distance between the pictures of each class; 0 for a class with fewer than two pictures.
 fn spreads(pictures: &Tensor<4>, labels: &[u32], classes: usize) -> Vec<f64> {
     let size: usize = pictures.dims()[1..].iter().product();
     let values = host_values(flat(pictures.clone()));

@@ -1,5 +1,5 @@
-//! Who judges generated pictures: a classifier of real ones, and what its features are on held-out
-//! pictures.
+//! The judge of generated pictures: a classifier that is trained on real pictures, and the statistics of
+//! its features on held-out pictures.
 
 use burn::tensor::Tensor;
 use latentlm_data::ImageDataset;
@@ -9,7 +9,8 @@ use super::classifier::Classifier;
 use super::distance::{FeatureStats, frechet_distance};
 use crate::error::EvalError;
 
-/// A judge, trained once for all pictures that are to be compared.
+/// A classifier with statistics of held-out pictures. It is trained once for all sets of pictures that are
+/// to be compared.
 pub struct Judge {
     classifier: Classifier,
     held_out: FeatureStats,
@@ -17,22 +18,24 @@ pub struct Judge {
     accuracy: f64,
 }
 
-/// What a judge says of generated pictures.
+/// Measurements of generated pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Share of pictures whose class the classifier sees as the one asked for.
+    /// Fraction of pictures that the classifier assigns to the class they were generated for, averaged
+    /// over classes.
     pub class_agreement: f64,
-    /// The same for the class that does worst.
+    /// The same fraction for the worst class.
     pub worst_class_agreement: f64,
-    /// Frechet distance to held-out pictures, in the classifier's features.
+    /// Frechet distance to held-out pictures, in the features of the classifier.
     pub frechet_distance: f64,
 }
 
 impl Judge {
-    /// Trains the classifier on training pictures and looks at held-out ones, two or more.
+    /// Trains the classifier on training pictures and measures its features on at least two held-out
+    /// pictures.
     ///
     /// # Shapes
-    /// - `held_out`: `[B, C, H, W]`, `labels` their classes
+    /// - `held_out`: `[B, C, H, W]`; `labels`: the class of each held-out picture
     ///
     /// # Errors
     /// If a picture can't be read.
@@ -43,7 +46,7 @@ impl Judge {
     ) -> Result<Self, EvalError> {
         let classes = data.classes().len();
         let classifier = Classifier::train(data, &held_out.device())?;
-        let real = classifier.judge(held_out);
+        let real = classifier.classify(held_out);
         Ok(Self {
             accuracy: mean(&by_class(&real.classes, labels, classes)),
             held_out: FeatureStats::measure(&real.features),
@@ -52,25 +55,25 @@ impl Judge {
         })
     }
 
-    /// Share of held-out real pictures that the classifier gets right, a mean over classes.
+    /// Accuracy of the classifier on held-out real pictures, averaged over classes.
     pub fn accuracy(&self) -> f64 {
         self.accuracy
     }
 
-    /// Frechet distance of pictures to the held-out ones.
+    /// Frechet distance between pictures and the held-out pictures.
     pub fn frechet_distance(&self, pictures: Tensor<4>) -> f64 {
-        let features = self.classifier.judge(pictures).features;
+        let features = self.classifier.classify(pictures).features;
         frechet_distance(&FeatureStats::measure(&features), &self.held_out)
     }
 
-    /// Judges pictures that were asked for by their labels.
+    /// Measures pictures that were generated for `labels`.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`
     pub fn measure(&self, pictures: Tensor<4>, labels: &[u32]) -> Verdict {
-        let judged = self.classifier.judge(pictures);
-        let agreement = by_class(&judged.classes, labels, self.classes);
-        let features = FeatureStats::measure(&judged.features);
+        let predictions = self.classifier.classify(pictures);
+        let agreement = by_class(&predictions.classes, labels, self.classes);
+        let features = FeatureStats::measure(&predictions.features);
         Verdict {
             class_agreement: mean(&agreement),
             worst_class_agreement: smallest(&agreement),
@@ -79,7 +82,7 @@ impl Judge {
     }
 }
 
-/// Labels of about `samples` pictures, the same number for each class, class after class.
+/// Labels for at least `samples` pictures, in the order of classes, with the same number for each class.
 pub fn even_labels(samples: usize, classes: usize) -> Vec<u32> {
     let per_class = samples.div_ceil(classes);
     (0..classes * per_class)
@@ -87,7 +90,7 @@ pub fn even_labels(samples: usize, classes: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Share of right answers in each class that has any.
+/// Fraction of right answers in each class, without classes that have no pictures.
 fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
     let mut right = vec![(0usize, 0usize); classes];
     for (answer, label) in answers.iter().zip(labels) {
@@ -102,10 +105,12 @@ fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
         .collect()
 }
 
+/// The mean; 0 if there are no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// The smallest value; infinity if there are none.
 pub fn smallest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }

@@ -1,4 +1,4 @@
-//! Programs that listen: what they hear in sound files.
+//! External programs that recognize or compare sound files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,17 @@ use latentlm_pipelines::PipelineError;
 
 use crate::error::EvalError;
 
-/// A command that takes paths of WAV files behind its own arguments and prints a line for each, or for
-/// the second of each pair: path, tab, answer. `{kind}` in it becomes the kind of what is said.
+/// A command that takes paths of WAV files after its own arguments. For each file, or for the second
+/// file of each pair, it prints a line: path, tab, answer. `{kind}` in the command is replaced by the kind
+/// of the texts that the files say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     words: Vec<String>,
 }
 
 impl Listener {
-    /// The command of a line, cut at white space but where double quotes hold it together. There are no
-    /// other quotes and no escapes: paths of Windows are full of backslashes.
+    /// Parses a command line. It is split at white space, except between double quotes. There are no other
+    /// quotes and no escapes, because paths on Windows have backslashes.
     ///
     /// # Errors
     /// If the line is empty or a quote is not closed.
@@ -30,25 +31,25 @@ impl Listener {
         }
     }
 
-    /// What it says to each of the files.
+    /// The command's answer to each file.
     ///
     /// # Errors
-    /// If it can't be started, fails, or leaves out a file.
+    /// If the command can't be started, fails, or gives no answer to a file.
     pub fn listen(&self, kind: &str, files: &[PathBuf]) -> Result<Vec<String>, EvalError> {
-        self.ask(kind, files, files)
+        self.run(kind, files, files)
     }
 
-    /// What it says to the second of each pair of files beside the first.
+    /// The command's answer to each pair of files, which it prints for the second file.
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
     pub fn compare(&self, kind: &str, pairs: &[[PathBuf; 2]]) -> Result<Vec<String>, EvalError> {
         let seconds: Vec<PathBuf> = pairs.iter().map(|pair| pair[1].clone()).collect();
-        self.ask(kind, &pairs.concat(), &seconds)
+        self.run(kind, &pairs.concat(), &seconds)
     }
 
-    /// Gives it files. Returns what it says to some of them.
-    fn ask(
+    /// Runs the command with `files`. Returns its answers to `answered`.
+    fn run(
         &self,
         kind: &str,
         files: &[PathBuf],
@@ -71,18 +72,20 @@ impl Listener {
             return Err(fail(last.unwrap_or("failed without a word").into()));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        let answers: HashMap<&Path, &str> = text
-            .lines()
-            .filter_map(|line| line.split_once('\t'))
-            .map(|(path, answer)| (Path::new(path), answer))
-            .collect();
-        answered
-            .iter()
-            .map(|file| match answers.get(file.as_path()) {
-                Some(answer) => Ok((*answer).to_owned()),
-                None => Err(fail(format!("said nothing of {}", file.display()))),
-            })
-            .collect()
+        let mut answers = HashMap::new();
+        for line in text.lines() {
+            if let Some((path, answer)) = line.split_once('\t') {
+                answers.insert(Path::new(path), answer);
+            }
+        }
+        let mut own = Vec::with_capacity(answered.len());
+        for file in answered {
+            let Some(answer) = answers.get(file.as_path()) else {
+                return Err(fail(format!("said nothing of {}", file.display())));
+            };
+            own.push((*answer).to_owned());
+        }
+        Ok(own)
     }
 }
 
@@ -155,7 +158,7 @@ mod tests {
         assert!(message.contains("not closed"), "{message}");
     }
 
-    /// By a script in a folder with a space in its name.
+    /// The command is a script in a folder with a space in its name.
     #[test]
     fn pairs_are_answered_by_their_second() {
         let dir = tempfile::tempdir().unwrap();
