@@ -1,4 +1,4 @@
-//! What a run of speech is worth, in numbers.
+//! Evaluation of a run of speech.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,36 +19,37 @@ use super::recognizer::Listener;
 use super::report::write_speech_report;
 use crate::error::EvalError;
 
-/// Rate that recognizers are given sound at.
+/// Sample rate of sound files for recognizers.
 const LISTENING_RATE_HZ: u32 = 16_000;
-/// Texts that times are taken of.
+/// Number of texts whose generation is timed.
 const TIMED: usize = 8;
 
-/// How a run is measured.
+/// Options of the evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluateSpeechOptions {
-    /// Utterances of each kind.
+    /// Number of utterances of each kind.
     pub samples: usize,
-    /// Seed of texts and speech.
+    /// Seed of texts and generated speech.
     pub seed: u64,
-    /// How speech is drawn.
+    /// Sampling options of generated speech.
     pub sample: SampleOptions,
-    /// What listens to composed utterances.
+    /// Recognizer of composed utterances.
     pub recognizer: Option<Listener>,
-    /// What listens to held-out recordings, whose vocabulary is open.
+    /// Recognizer of held-out recordings, whose vocabulary is open.
     pub open_recognizer: Option<Listener>,
-    /// What says how alike the voices of files are to that of the first, 1 for the same.
+    /// Command that gives each file the similarity of its voice to that of the first file, 1 for the same
+    /// voice.
     pub speaker_judge: Option<Listener>,
-    /// What says how much a recording suffered, of pairs of it and what the codec made of it (PESQ).
+    /// Command that takes pairs of a recording and its reconstruction by the codec, and gives the quality
+    /// of the reconstruction (PESQ).
     pub pesq_judge: Option<Listener>,
 }
 
 /// Measurements by name.
 pub type SpeechEvaluation = BTreeMap<String, f64>;
 
-/// Measures a run and writes `evaluation.json`, the sounds it was measured on, and the report. What
-/// can't be measured, being broken or beyond the model's vocabulary, is added to the run's list of what
-/// was left out.
+/// Measures a run and writes `evaluation.json`, the sounds it was measured on, and the report. Recordings
+/// that are broken, and texts beyond the model's vocabulary, are added to the run's list of skipped data.
 ///
 /// # Errors
 /// If the run has no finished checkpoint, its data can't be read, a listener fails, or a file can't
@@ -62,7 +63,7 @@ pub fn evaluate_speech(
     let data = SpeechData::open(&recipe)?;
     let folder = run.file("evaluation");
     fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-    let mut measuring = Measuring {
+    let mut evaluation = Evaluation {
         speaker: Speaker::from_run(path, device)?,
         options,
         folder,
@@ -70,40 +71,53 @@ pub fn evaluate_speech(
         results: SpeechEvaluation::new(),
         skipped: SkippedList::default(),
     };
-    measuring.codec(&data)?;
+    evaluation.measure_codec(&data)?;
     match &data.composer {
         Some(composer) => {
             for &kind in composer.kinds() {
-                measuring.composed(composer, kind)?;
+                evaluation.measure_composed(composer, kind)?;
             }
         }
-        None => measuring.recorded(&data)?,
+        None => evaluation.measure_recordings(&data)?,
     }
-    measuring.times(&data)?;
-    measuring.skipped.keep_in(&run.file(skipped::FILE))?;
-    let results = measuring.results;
+    evaluation.measure_speed(&data)?;
+    evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
+    let results = evaluation.results;
     let json = serde_json::to_vec_pretty(&results).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
     write_speech_report(&run, &recipe)?;
     Ok(results)
 }
 
-struct Measuring<'a> {
+/// An evaluation that is under way.
+struct Evaluation<'a> {
     speaker: Speaker,
     options: &'a EvaluateSpeechOptions,
+    /// Folder of the sounds.
     folder: PathBuf,
     device: &'a Device,
     results: SpeechEvaluation,
     skipped: SkippedList,
 }
 
-impl Measuring<'_> {
+/// Utterances to be recognized.
+struct Utterances<'a> {
+    /// Kind of the texts: `recordings`, or a kind of composed utterances.
+    kind: &'a str,
+    /// Origin of the sounds: `original`, `codec` or `model`.
+    version: &'a str,
+    texts: &'a [String],
+    /// Samples of each utterance.
+    sounds: &'a [Vec<f32>],
+}
+
+impl Evaluation<'_> {
     fn put(&mut self, name: &str, value: f64) {
         self.results.insert(name.into(), value);
     }
 
-    /// Held-out recordings through the codec, without noise.
-    fn codec(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    /// Measures held-out recordings through the codec, without noise.
+    fn measure_codec(&mut self, data: &SpeechData) -> Result<(), EvalError> {
         let rate = self.speaker.sample_rate_hz();
         let (mut texts, mut originals, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
         let mut measures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -138,19 +152,25 @@ impl Measuring<'_> {
             return Ok(());
         }
         if let Some(judge) = self.options.pesq_judge.clone() {
-            self.pesq(&judge, &originals, &decoded)?;
+            self.measure_pesq(&judge, &originals, &decoded)?;
         }
         let Some(listener) = self.options.open_recognizer.clone() else {
             return Ok(());
         };
         for (version, sounds) in [("original", originals), ("codec", decoded)] {
-            self.hear(&listener, ("recordings", version), &texts, &sounds)?;
+            let utterances = Utterances {
+                kind: "recordings",
+                version,
+                texts: &texts,
+                sounds: &sounds,
+            };
+            self.recognize(&listener, &utterances)?;
         }
         Ok(())
     }
 
-    /// The mean over recordings; too short or too silent ones have no number.
-    fn pesq(
+    /// Mean PESQ over recordings. Recordings that are too short or too silent have no value.
+    fn measure_pesq(
         &mut self,
         judge: &Listener,
         originals: &[Vec<f32>],
@@ -158,17 +178,23 @@ impl Measuring<'_> {
     ) -> Result<(), EvalError> {
         let originals = self.write("recordings-original", originals)?;
         let copies = self.write("recordings-codec", copies)?;
-        let pairs = originals.into_iter().zip(copies);
-        let pairs: Vec<[PathBuf; 2]> = pairs.map(|(first, second)| [first, second]).collect();
+        let pairs: Vec<[PathBuf; 2]> = originals
+            .into_iter()
+            .zip(copies)
+            .map(|(original, copy)| [original, copy])
+            .collect();
         let answers = judge.compare("recordings", &pairs)?;
-        let numbers = answers.iter().filter_map(|a| a.trim().parse::<f64>().ok());
-        let numbers: Vec<f64> = numbers.filter(|number| number.is_finite()).collect();
-        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        let values: Vec<f64> = answers
+            .iter()
+            .filter_map(|answer| answer.trim().parse::<f64>().ok())
+            .filter(|value| value.is_finite())
+            .collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
         self.put("codec_pesq", mean);
         Ok(())
     }
 
-    /// Whether the model can say a text; if not, that is listed.
+    /// Whether the model can say a text. If not, the text is listed as skipped, with its source.
     fn can_say(&mut self, text: &str, source: &Path) -> Result<bool, EvalError> {
         let texts = [text.to_owned()];
         match self.speaker.accepts(&texts, None, &self.options.sample) {
@@ -184,8 +210,12 @@ impl Measuring<'_> {
         }
     }
 
-    /// Composed held-out texts: as composed, through the codec, and as the model says them.
-    fn composed(&mut self, composer: &Composer, kind: Composition) -> Result<(), EvalError> {
+    /// Measures composed held-out utterances: as composed, through the codec, and generated by the model.
+    fn measure_composed(
+        &mut self,
+        composer: &Composer,
+        kind: Composition,
+    ) -> Result<(), EvalError> {
         let (mut texts, mut originals) = (Vec::new(), Vec::new());
         for index in 0..self.options.samples as u64 {
             let composed = composer.utterance(kind, Split::Test, self.options.seed, index);
@@ -201,15 +231,27 @@ impl Measuring<'_> {
             .iter()
             .map(|sound| reconstruct(self.speaker.codec(), sound.clone(), self.device).1)
             .collect::<Vec<_>>();
-        let spoken = self.say(kind.name(), &texts)?;
-        self.lengths(kind.name(), &spoken, &originals);
-        let spoken: Vec<Vec<f32>> = spoken.into_iter().map(|speech| speech.samples).collect();
-        let versions = [("original", originals), ("codec", codec), ("model", spoken)];
-        self.hear_versions(kind.name(), &texts, versions)
+        let spoken = self.generate(kind.name(), &texts, &originals)?;
+        if let Some(listener) = self.options.recognizer.clone() {
+            for (version, sounds) in [
+                ("original", &originals),
+                ("codec", &codec),
+                ("model", &spoken),
+            ] {
+                let utterances = Utterances {
+                    kind: kind.name(),
+                    version,
+                    texts: &texts,
+                    sounds,
+                };
+                self.recognize(&listener, &utterances)?;
+            }
+        }
+        self.measure_speaker_similarity(kind.name(), &originals, &spoken)
     }
 
-    /// Held-out recordings' texts as the model says them.
-    fn recorded(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    /// Measures speech that the model generates for the texts of held-out recordings.
+    fn measure_recordings(&mut self, data: &SpeechData) -> Result<(), EvalError> {
         let (mut texts, mut originals) = (Vec::new(), Vec::new());
         for index in 0..data.test.len().min(self.options.samples) {
             let path = data.test.path(index);
@@ -226,27 +268,40 @@ impl Measuring<'_> {
         if texts.is_empty() {
             return Ok(());
         }
-        let spoken = self.say("recordings", &texts)?;
-        self.lengths("recordings", &spoken, &originals);
-        let spoken: Vec<Vec<f32>> = spoken.into_iter().map(|speech| speech.samples).collect();
+        let spoken = self.generate("recordings", &texts, &originals)?;
         if let Some(listener) = self.options.open_recognizer.clone() {
-            self.hear(&listener, ("recordings", "model"), &texts, &spoken)?;
+            let utterances = Utterances {
+                kind: "recordings",
+                version: "model",
+                texts: &texts,
+                sounds: &spoken,
+            };
+            self.recognize(&listener, &utterances)?;
         }
-        self.voices("recordings", &originals, &spoken)
+        self.measure_speaker_similarity("recordings", &originals, &spoken)
     }
 
-    fn say(&mut self, kind: &str, texts: &[String]) -> Result<Vec<Speech>, EvalError> {
+    /// Generates speech for texts. Measures how often it does not end by itself, and its length relative
+    /// to recordings of the same texts.
+    fn generate(
+        &mut self,
+        kind: &str,
+        texts: &[String],
+        originals: &[Vec<f32>],
+    ) -> Result<Vec<Vec<f32>>, EvalError> {
         let (sample, seed) = (self.options.sample, self.options.seed);
         let spoken = self.speaker.say(texts, None, &sample, seed)?;
         let cut = spoken.iter().filter(|speech| speech.was_cut).count();
         self.put(&format!("{kind}_without_end"), cut as f64);
-        Ok(spoken)
+        self.measure_lengths(kind, &spoken, originals);
+        Ok(spoken.into_iter().map(|speech| speech.samples).collect())
     }
 
-    /// How long speech is beside the recordings of the same words.
-    fn lengths(&mut self, kind: &str, spoken: &[Speech], originals: &[Vec<f32>]) {
-        let ratios = spoken.iter().zip(originals);
-        let ratios: Vec<f64> = ratios
+    /// Length of generated speech divided by that of the recordings of the same texts.
+    fn measure_lengths(&mut self, kind: &str, spoken: &[Speech], originals: &[Vec<f32>]) {
+        let ratios: Vec<f64> = spoken
+            .iter()
+            .zip(originals)
             .map(|(speech, original)| speech.samples.len() as f64 / original.len() as f64)
             .collect();
         let longest = ratios.iter().copied().fold(0.0, f64::max);
@@ -255,28 +310,18 @@ impl Measuring<'_> {
         self.put(&format!("{kind}_longest_ratio"), longest);
     }
 
-    fn hear_versions(
-        &mut self,
-        kind: &str,
-        texts: &[String],
-        versions: [(&str, Vec<Vec<f32>>); 3],
-    ) -> Result<(), EvalError> {
-        if let Some(listener) = self.options.recognizer.clone() {
-            for (version, sounds) in &versions {
-                self.hear(&listener, (kind, version), texts, sounds)?;
-            }
-        }
-        let [(_, originals), _, (_, spoken)] = versions;
-        self.voices(kind, &originals, &spoken)
-    }
-
-    fn hear(
+    /// Measures word and character errors of a recognizer, and writes what it recognized.
+    fn recognize(
         &mut self,
         listener: &Listener,
-        (kind, version): (&str, &str),
-        texts: &[String],
-        sounds: &[Vec<f32>],
+        utterances: &Utterances<'_>,
     ) -> Result<(), EvalError> {
+        let Utterances {
+            kind,
+            version,
+            texts,
+            sounds,
+        } = *utterances;
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
         let heard = listener.listen(kind, &files)?;
         let pairs = || texts.iter().zip(&heard);
@@ -290,16 +335,16 @@ impl Measuring<'_> {
             errors.rate(),
         );
         let right = pairs().filter(|(t, h)| words(t) == words(h)).count();
-        let share = right as f64 / texts.len().max(1) as f64;
-        self.put(&format!("{kind}_understood_{version}"), share);
+        let fraction = right as f64 / texts.len().max(1) as f64;
+        self.put(&format!("{kind}_understood_{version}"), fraction);
         let lines: String = pairs().map(|(t, h)| format!("{t}\t{h}\n")).collect();
         let list = self.folder.join(format!("{kind}-{version}.tsv"));
         write_atomically(&list, lines.as_bytes())?;
         Ok(())
     }
 
-    /// How alike the model's voice is to the recordings'.
-    fn voices(
+    /// Similarity of the model's voice to that of the recordings.
+    fn measure_speaker_similarity(
         &mut self,
         kind: &str,
         originals: &[Vec<f32>],
@@ -308,18 +353,19 @@ impl Measuring<'_> {
         let Some(judge) = self.options.speaker_judge.clone() else {
             return Ok(());
         };
-        // One long file each: a single word says little of a voice.
+        // One long file for each voice, since a single word says little about a voice.
         let sounds = [originals.concat(), spoken.concat()];
         let files = self.write(&format!("{kind}-voices"), &sounds)?;
         let answers = judge.listen(kind, &files)?;
-        let likeness = answers.last().and_then(|answer| answer.trim().parse().ok());
+        let similarity = answers.last().and_then(|answer| answer.trim().parse().ok());
         self.put(
             &format!("{kind}_speaker_similarity"),
-            likeness.unwrap_or(f64::NAN),
+            similarity.unwrap_or(f64::NAN),
         );
         Ok(())
     }
 
+    /// Writes sounds as WAV files for recognizers. Returns their paths.
     fn write(&self, name: &str, sounds: &[Vec<f32>]) -> Result<Vec<PathBuf>, EvalError> {
         let rate = self.speaker.sample_rate_hz();
         let mut files = Vec::with_capacity(sounds.len());
@@ -336,14 +382,13 @@ impl Measuring<'_> {
         Ok(files)
     }
 
-    /// Streaming: medians over some texts, the first of which only warms up.
-    fn times(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    /// Measures streaming speed: medians over some texts. A first text warms up and is not counted.
+    fn measure_speed(&mut self, data: &SpeechData) -> Result<(), EvalError> {
         let sample = self.options.sample;
-        let can_be_said = |text: &str| {
+        let texts = data.examples(|text| {
             let texts = [text.to_owned()];
             self.speaker.accepts(&texts, None, &sample).is_ok()
-        };
-        let texts = data.examples(can_be_said);
+        });
         let (mut first, mut factor) = (Vec::new(), Vec::new());
         for round in 0..=TIMED {
             let Some(text) = texts.get(round % texts.len().max(1)) else {
@@ -365,6 +410,7 @@ impl Measuring<'_> {
     }
 }
 
+/// The median; NaN if there are no values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
