@@ -8,10 +8,10 @@ use burn::tensor::{DType, Device};
 use latentlm::core::Precision;
 use latentlm_args::{BenchWorker, TrainingNumbers};
 use latentlm_bench::{WORKLOADS, Workload};
-use latentlm_eval::peak_memory_bytes;
 use latentlm_kernels::{has_bf16_head, without_kernels};
 
 use crate::device::device;
+use crate::memory::peak_memory_bytes;
 
 /// Answers on standard output until standard input ends.
 pub fn run(args: BenchWorker) -> Result<()> {

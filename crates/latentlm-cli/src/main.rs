@@ -16,6 +16,7 @@ mod eval_mllm;
 mod eval_tts;
 mod generate;
 mod list_adapters;
+mod memory;
 mod sample_image;
 mod sampling;
 mod speak;

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use latentlm_args::{Progress, Training, run_path};
-use latentlm_eval::peak_memory_bytes;
 use latentlm_kernels::without_kernels;
 use latentlm_pipelines::{Recipe, RunFolder};
 use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, minutes};
 
 use crate::device::devices;
+use crate::memory::peak_memory_bytes;
 
 /// Trains, and says what came of it.
 pub fn run<R: Recipe>(

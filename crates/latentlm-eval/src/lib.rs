@@ -5,7 +5,8 @@
 //!   that shares no weights with the generator.
 //! - Speech: [`stoi`], [`mel_distance_db`], [`si_sdr_db`], [`edit_rate`]; a [`Listener`] is a command
 //!   that recognizes words.
-//! - Text and pictures: accuracy of captions, nearest neighbours in the codec's latent space, colours.
+//! - Text and pictures: accuracy of captions, nearest neighbours in the codec's latent space,
+//!   colours.
 //!
 //! ```
 //! use latentlm_eval::psnr;
@@ -20,7 +21,6 @@
 
 mod error;
 mod image;
-mod memory;
 mod mllm;
 mod plot;
 mod report;
@@ -31,7 +31,6 @@ pub use image::{
     EvaluateOptions, FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels,
     frechet_distance, psnr, ssim, write_image_report,
 };
-pub use memory::peak_memory_bytes;
 pub use mllm::{
     CaptionScore, EvaluateMixedOptions, Gallery, MixedEvaluation, Perplexity, Sample, by_chance,
     evaluate_mixed, majority, write_mixed_report,

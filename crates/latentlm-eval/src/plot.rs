@@ -20,7 +20,8 @@ pub struct Series<'a> {
     pub points: Vec<(f64, f64)>,
 }
 
-/// A chart of curves over a common axis. Curves of many points get a smoothed line over the faint raw one.
+/// A chart of curves over a common axis. Curves of many points get a smoothed line over the faint
+/// raw one.
 pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
     let log_y = log_y && series.iter().all(|s| s.points.iter().all(|p| p.1 > 0.0));
     let scale = |y: f64| if log_y { y.log10() } else { y };

@@ -1,5 +1,5 @@
-//! `report.html` of a run: a single file with all pictures and sounds in it, without scripts. The content
-//! for each modality is in its own folder.
+//! `report.html` of a run: a single file with all pictures and sounds in it, without scripts. The
+//! content for each modality is in its own folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

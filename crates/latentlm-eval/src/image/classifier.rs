@@ -1,5 +1,5 @@
-//! A small classifier of real pictures that evaluates generated ones. It is trained on real pictures only
-//! and shares no weights with the generator.
+//! A small classifier of real pictures that evaluates generated ones. It is trained on real
+//! pictures only and shares no weights with the generator.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -51,7 +51,8 @@ pub struct ImageEvaluation {
     pub noisy_reconstruction_psnr_db: f64,
     /// Accuracy of the classifier on held-out real pictures.
     pub classifier_accuracy: f64,
-    /// Fraction of generated pictures that the classifier assigns to the class they were generated for.
+    /// Fraction of generated pictures that the classifier assigns to the class they were generated
+    /// for.
     pub class_agreement: f64,
     /// The same fraction for the worst class.
     pub worst_class_agreement: f64,
@@ -61,7 +62,8 @@ pub struct ImageEvaluation {
     pub frechet_distance_of_real: f64,
     /// Mean distance of a generated picture to its nearest training picture.
     pub nearest_training_distance: f64,
-    /// The same distance for held-out pictures. If it is much larger, the model copies training pictures.
+    /// The same distance for held-out pictures. If it is much larger, the model copies training
+    /// pictures.
     pub nearest_training_distance_of_real: f64,
     /// Smallest distance of any generated picture to a training picture.
     pub smallest_training_distance: f64,

@@ -1,5 +1,5 @@
-//! The judge of generated pictures: a classifier that is trained on real pictures, and the statistics of
-//! its features on held-out pictures.
+//! The judge of generated pictures: a classifier that is trained on real pictures, and the
+//! statistics of its features on held-out pictures.
 
 use burn::tensor::Tensor;
 use latentlm_data::ImageDataset;
@@ -9,8 +9,8 @@ use super::classifier::Classifier;
 use super::distance::{FeatureStats, frechet_distance};
 use crate::error::EvalError;
 
-/// A classifier with statistics of held-out pictures. It is trained once for all sets of pictures that are
-/// to be compared.
+/// A classifier with statistics of held-out pictures. It is trained once for all sets of pictures
+/// that are to be compared.
 pub struct Judge {
     classifier: Classifier,
     held_out: FeatureStats,
@@ -21,8 +21,8 @@ pub struct Judge {
 /// Measurements of generated pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Fraction of pictures that the classifier assigns to the class they were generated for, averaged
-    /// over classes.
+    /// Fraction of pictures that the classifier assigns to the class they were generated for,
+    /// averaged over classes.
     pub class_agreement: f64,
     /// The same fraction for the worst class.
     pub worst_class_agreement: f64,
@@ -82,7 +82,8 @@ impl Judge {
     }
 }
 
-/// Labels for at least `samples` pictures, in the order of classes, with the same number for each class.
+/// Labels for at least `samples` pictures, in the order of classes, with the same number for each
+/// class.
 pub fn even_labels(samples: usize, classes: usize) -> Vec<u32> {
     let per_class = samples.div_ceil(classes);
     (0..classes * per_class)

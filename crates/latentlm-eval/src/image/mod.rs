@@ -1,4 +1,5 @@
-//! Pictures of classes: distances, the classifier that judges samples, evaluation and report of a run.
+//! Pictures of classes: distances, the classifier that judges samples, evaluation and report of a
+//! run.
 
 mod classifier;
 mod distance;

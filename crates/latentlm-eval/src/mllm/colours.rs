@@ -18,8 +18,8 @@ const BACKGROUND: f32 = 0.9;
 /// How often pictures have the colour that their caption names.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Colours {
-    /// Fraction of drawn pictures that are nearer to real pictures of the named colour than to those of
-    /// any other.
+    /// Fraction of drawn pictures that are nearer to real pictures of the named colour than to
+    /// those of any other.
     pub drawn: f64,
     /// The same fraction for the real pictures.
     pub real: f64,
@@ -30,8 +30,8 @@ pub struct Colours {
 }
 
 impl Colours {
-    /// Draws a picture for every training caption that names a colour, and compares. `None` if captions
-    /// name fewer than two colours.
+    /// Draws a picture for every training caption that names a colour, and compares. `None` if
+    /// captions name fewer than two colours.
     ///
     /// # Errors
     /// If a picture can't be read or a caption can't be encoded.
@@ -180,7 +180,8 @@ impl ColourDistance {
             let square = |(x, y): (&f64, &f64)| (x - y).powi(2);
             a.iter().zip(b).map(square).sum::<f64>().sqrt()
         };
-        // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids that.
+        // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids
+        // that.
         let mean = |shift: usize| {
             let distances = drawn
                 .iter()
@@ -243,8 +244,8 @@ mod tests {
         assert_eq!(counts(&[0, 4, 4, 4]), BTreeMap::from([(0, 1), (4, 3)]));
     }
 
-    /// The first picture is drawn right, the second is 0.5 off in one channel. Shuffled, red is compared
-    /// with blue.
+    /// The first picture is drawn right, the second is 0.5 off in one channel. Shuffled, red is
+    /// compared with blue.
     #[test]
     fn distances_are_of_mean_colours() {
         let (red, blue) = ([0.8, -1.0, -1.0], [-1.0, -1.0, 0.8]);

@@ -58,21 +58,21 @@ pub struct MixedEvaluation {
     pub text_perplexity: Option<f64>,
     /// Cross entropy of a byte of held-out text in bits.
     pub text_bits_per_byte: Option<f64>,
-    /// Neighbours with the category of the caption, among the ten real pictures nearest to a picture drawn
-    /// for a training caption.
+    /// Neighbours with the category of the caption, among the ten real pictures nearest to a
+    /// picture drawn for a training caption.
     pub neighbours_of_category: Option<f64>,
     /// The same for held-out captions.
     pub neighbours_of_category_held_out: Option<f64>,
     /// The same for random neighbours.
     pub neighbours_of_category_by_chance: Option<f64>,
-    /// The same for real pictures instead of drawn ones. A real picture is its own nearest neighbour, so
-    /// this is about the largest value that can be reached.
+    /// The same for real pictures instead of drawn ones. A real picture is its own nearest
+    /// neighbour, so this is about the largest value that can be reached.
     #[serde(default)]
     pub neighbours_of_category_of_real: Option<f64>,
     /// Training captions whose real picture is among the ten nearest to the drawn one.
     pub asked_among_nearest: f64,
-    /// Pictures drawn for captions with a colour that are nearer to real pictures of that colour than to
-    /// those of any other.
+    /// Pictures drawn for captions with a colour that are nearer to real pictures of that colour
+    /// than to those of any other.
     pub colour_agreement: Option<f64>,
     /// The same for the real pictures.
     pub colour_agreement_of_real: Option<f64>,
@@ -80,8 +80,8 @@ pub struct MixedEvaluation {
     pub colour_agreement_by_chance: Option<f64>,
     /// The same if the most frequent colour is always drawn.
     pub colour_agreement_by_majority: Option<f64>,
-    /// Mean distance between the mean colours of a picture drawn for a training caption and of the real
-    /// picture, in RGB of `[-1, 1]`, without backgrounds.
+    /// Mean distance between the mean colours of a picture drawn for a training caption and of the
+    /// real picture, in RGB of `[-1, 1]`, without backgrounds.
     pub colour_distance: f64,
     /// The same distance to the real picture of another caption.
     pub colour_distance_shuffled: f64,
@@ -236,8 +236,8 @@ fn write_samples(
     Ok(())
 }
 
-/// Rows of a real picture, the picture drawn for its caption, and the real pictures nearest to that. Half
-/// of the rows are from each split. `None` if there are no pictures.
+/// Rows of a real picture, the picture drawn for its caption, and the real pictures nearest to
+/// that. Half of the rows are from each split. `None` if there are no pictures.
 fn figure(gallery: &Gallery, attempts: [&Attempt; 2]) -> Option<Tensor<4>> {
     let mut rows = Vec::new();
     for attempt in attempts {

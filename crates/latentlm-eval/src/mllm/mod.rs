@@ -1,4 +1,5 @@
-//! Text and pictures: captions, perplexity, nearest neighbours, colours, evaluation and report of a run.
+//! Text and pictures: captions, perplexity, nearest neighbours, colours, evaluation and report of a
+//! run.
 
 mod captions;
 mod colours;

@@ -72,7 +72,8 @@ impl Gallery {
         nearest
     }
 
-    /// Mean fraction of neighbours that have the category of the caption. `None` if no caption has one.
+    /// Mean fraction of neighbours that have the category of the caption. `None` if no caption has
+    /// one.
     pub fn of_category(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> Option<f64> {
         let fractions = nearest.iter().zip(asked).filter_map(|(near, asked)| {
             let category = asked.category.as_ref()?;
@@ -100,8 +101,8 @@ impl Gallery {
     }
 }
 
-/// Mean fraction of all captions that have the category of the caption asked for. `None` if no caption
-/// asked for has one.
+/// Mean fraction of all captions that have the category of the caption asked for. `None` if no
+/// caption asked for has one.
 pub fn by_chance(all: &[Caption], asked: &[Caption]) -> Option<f64> {
     let fractions = asked.iter().filter_map(|asked| {
         let category = asked.category.as_ref()?;

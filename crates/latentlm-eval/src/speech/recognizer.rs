@@ -8,17 +8,17 @@ use latentlm_pipelines::PipelineError;
 
 use crate::error::EvalError;
 
-/// A command that takes paths of WAV files after its own arguments. For each file, or for the second
-/// file of each pair, it prints a line: path, tab, answer. `{kind}` in the command is replaced by the kind
-/// of the texts that the files say.
+/// A command that takes paths of WAV files after its own arguments. For each file, or for the
+/// second file of each pair, it prints a line: path, tab, answer. `{kind}` in the command is
+/// replaced by the kind of the texts that the files say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     words: Vec<String>,
 }
 
 impl Listener {
-    /// Parses a command line. It is split at white space, except between double quotes. There are no other
-    /// quotes and no escapes, because paths on Windows have backslashes.
+    /// Parses a command line. It is split at white space, except between double quotes. There are
+    /// no other quotes and no escapes, because paths on Windows have backslashes.
     ///
     /// # Errors
     /// If the line is empty or a quote is not closed.

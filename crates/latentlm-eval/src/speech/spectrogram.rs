@@ -19,8 +19,8 @@ const RANGE_DB: f32 = 70.0;
 /// Gap between two spectrograms in pixels.
 const GAP: u32 = 4;
 
-/// Spectrograms, one below the other: time from left to right, frequency from 0 to half the sample rate
-/// upwards. Colours go from black through violet and orange to white over 70 dB.
+/// Spectrograms, one below the other: time from left to right, frequency from 0 to half the sample
+/// rate upwards. Colours go from black through violet and orange to white over 70 dB.
 pub fn spectrograms(sounds: &[Vec<f32>]) -> RgbImage {
     let spectrograms: Vec<(usize, Vec<f32>)> = sounds
         .iter()

@@ -39,8 +39,8 @@ pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
     }
 }
 
-/// Normalized words of a text, for comparison: lower case, split at white space, dashes and slashes, with
-/// only letters, digits and the apostrophes between them.
+/// Normalized words of a text, for comparison: lower case, split at white space, dashes and
+/// slashes, with only letters, digits and the apostrophes between them.
 pub fn words(text: &str) -> Vec<String> {
     let separates = |c: char| c.is_whitespace() || matches!(c, '-' | '/' | '\u{2010}'..='\u{2015}');
     text.split(separates)

@@ -28,8 +28,8 @@ type Bands = [f64; STOI_BANDS];
 /// reference itself, about 0 for an unrelated signal. `None` if less than 0.41 s of the reference (30
 /// frames after silent ones are removed) is not silent.
 ///
-/// It agrees with `stoi(reference, estimate, sample_rate_hz)` of the Python package pystoi 0.4.1, which
-/// returns 1e-5 instead of `None`.
+/// It agrees with `stoi(reference, estimate, sample_rate_hz)` of the Python package pystoi 0.4.1,
+/// which returns 1e-5 instead of `None`.
 ///
 /// # Panics
 /// If the signals differ in length or the rate is 0.
@@ -178,7 +178,8 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     }
 }
 
-/// Kaiser-windowed low-pass filter with sum 1. It cuts off at half the sample rate divided by `ratio`.
+/// Kaiser-windowed low-pass filter with sum 1. It cuts off at half the sample rate divided by
+/// `ratio`.
 fn low_pass(ratio: usize) -> Vec<f64> {
     const REJECTION_DB: f64 = 60.0;
     let cutoff = 1.0 / (2.0 * ratio as f64);

@@ -1,7 +1,6 @@
-//! What a process took.
+//! Memory use of this process.
 
-/// The largest resident memory of this process so far, in bytes; `None` where the system does not
-/// say.
+/// Peak resident memory of this process so far, in bytes. `None` if the system does not report it.
 pub fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
