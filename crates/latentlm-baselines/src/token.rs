@@ -24,8 +24,8 @@ impl Default for TokenOptions {
 }
 
 /// Samples from `softmax(logits / temperature)`, restricted to the `top_k` most likely tokens: the
-/// token at which the cumulative probability, most likely tokens first, exceeds `number` in `[0,
-/// 1)`.
+/// token at which the cumulative probability, most likely tokens first, exceeds `number`, which is in
+/// `[0, 1)`.
 pub(crate) fn draw_token(logits: &[f32], options: &TokenOptions, number: f64) -> usize {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));

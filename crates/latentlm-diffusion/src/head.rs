@@ -1,17 +1,16 @@
 //! The diffusion head: AdaLN-modulated feed-forward layers that denoise one latent.
 
-use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm_core::ops::swiglu_width;
 use latentlm_core::{DiffusionDraws, LatentHead, Precision, RandomStream, SampleOptions};
 use latentlm_kernels::{
     HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, recomputed,
     rms_norm, sample_head, silu, swiglu_block,
 };
 
-use crate::schedule::{BetaSchedule, NoiseSchedule, Prediction};
+use crate::config::DiffusionHeadConfig;
+use crate::schedule::NoiseSchedule;
 use crate::solver::{self, SolverStep};
 use crate::timestep::TimestepEmbedding;
 
@@ -19,95 +18,7 @@ use crate::timestep::TimestepEmbedding;
 /// A product over many solver steps reads the weights once for all of them.
 const MODULATION_BYTES: usize = 8 << 20;
 
-/// Configuration of a [`DiffusionHead`]. The defaults are the official image models'.
-#[derive(Config, Debug, PartialEq)]
-pub struct DiffusionHeadConfig {
-    /// `Z`, dimension of a latent.
-    pub latent_dim: usize,
-    /// `D`, width of the hidden state and of the head.
-    pub width: usize,
-    /// Number of layers.
-    #[config(default = 3)]
-    pub depth: usize,
-    /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
-    #[config(default = 4.0)]
-    pub mlp_ratio: f64,
-    /// Feed-forward width; 0 takes it from `mlp_ratio`.
-    #[config(default = 0)]
-    pub mlp_width: usize,
-    /// Epsilon of the norms.
-    #[config(default = 1e-6)]
-    pub norm_epsilon: f64,
-    /// Whether the norms of the layers have a weight (VibeVoice); the last norm never has one.
-    #[config(default = false)]
-    pub norm_weight: bool,
-    /// Whether the input projection of the noisy latent has a bias (the image models).
-    #[config(default = true)]
-    pub input_bias: bool,
-    /// Whether a linear layer `[D, D]` projects the hidden state first (VibeVoice).
-    #[config(default = false)]
-    pub condition_projection: bool,
-    /// Size of the sinusoidal encoding of a timestep: half cosines, half sines.
-    #[config(default = 256)]
-    pub timestep_frequencies: usize,
-    /// Longest period of the sinusoid.
-    #[config(default = 10000.0)]
-    pub timestep_max_period: f64,
-    /// Noise schedule of the forward process.
-    #[config(default = "BetaSchedule::Cosine")]
-    pub schedule: BetaSchedule,
-    /// What the head predicts.
-    #[config(default = "Prediction::Velocity")]
-    pub prediction: Prediction,
-    /// `T`, number of timesteps of the forward process.
-    #[config(default = 1000)]
-    pub num_train_timesteps: usize,
-    /// Gradient checkpointing: training keeps only the input of each layer and runs the layer again
-    /// in the backward pass.
-    #[config(default = false)]
-    pub recompute: bool,
-}
-
-/// Errors of a head's configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum DiffusionError {
-    /// An impossible configuration.
-    #[error("diffusion head: {reason}")]
-    Config {
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 impl DiffusionHeadConfig {
-    fn inner_width(&self) -> usize {
-        if self.mlp_width == 0 {
-            swiglu_width(self.width, self.mlp_ratio)
-        } else {
-            self.mlp_width
-        }
-    }
-
-    /// Checks the configuration.
-    ///
-    /// # Errors
-    /// If a size is zero or too small.
-    pub fn validate(&self) -> Result<(), DiffusionError> {
-        let fail = |reason: String| Err(DiffusionError::Config { reason });
-        if self.latent_dim == 0 || self.width == 0 || self.num_train_timesteps < 2 {
-            return fail(
-                "latent_dim and width must be positive, num_train_timesteps 2 or more".into(),
-            );
-        }
-        if self.depth > 0 && self.inner_width() == 0 {
-            return fail(format!(
-                "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
-                self.width, self.mlp_ratio
-            ));
-        }
-        Ok(())
-    }
-
     /// Builds the head. It predicts zero at first, because its modulation and output layers start as
     /// zero.
     ///

@@ -18,12 +18,14 @@
 //! Letters in shapes: `N` rows (batch times positions, flattened), `Z` latent dimension, `D` width
 //! of hidden state and head, `S` solver steps.
 
+mod config;
 mod head;
 mod schedule;
 pub mod solver;
 mod timestep;
 
-pub use head::{DiffusionError, DiffusionHead, DiffusionHeadConfig};
+pub use config::{DiffusionError, DiffusionHeadConfig};
+pub use head::DiffusionHead;
 pub use schedule::{BetaSchedule, NoiseSchedule, Prediction};
 pub use timestep::TimestepEmbedding;
 

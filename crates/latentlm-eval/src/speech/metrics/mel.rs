@@ -16,8 +16,8 @@ const MEL_FLOOR: f64 = 1e-5;
 /// A frame is 1024 samples under a periodic Hann window. Frames start every 256 samples, without
 /// padding: samples after the last whole frame are ignored, and a signal shorter than a frame is
 /// padded with silence to one. The magnitudes `|X|` of the spectrum, not normalized, are summed
-/// over 80 triangular filters with peak 1 that are equally wide on the mel scale (HTK's `2595
-/// log10(1 + f / 700)`) from 0 to half the sample rate. A level is `20 log10(max(m, 1e-5))`.
+/// over 80 triangular filters with peak 1 that are equally wide on the mel scale (HTK's
+/// `2595 log10(1 + f / 700)`) from 0 to half the sample rate. A level is `20 log10(max(m, 1e-5))`.
 /// Filters so narrow that they contain no bin (the lowest, above 48 kHz) are left out.
 ///
 /// A gain of g dB gives a distance of |g| if no level is below the floor.

@@ -1,5 +1,7 @@
 //! Arithmetic on signals that several measures share.
 
+/// Checks that two signals have the same length.
+///
 /// # Panics
 /// If the signals differ in length.
 pub(super) fn assert_same_length(reference: &[f32], estimate: &[f32]) {

@@ -1,4 +1,4 @@
-//! Each measure against its closed form, or against the package that defines it.
+//! Each measure is compared with its closed form, or with the package that defines it.
 
 use std::f64::consts::{PI, TAU};
 use std::path::Path;
@@ -122,7 +122,7 @@ fn stoi_agrees_with_pystoi() {
 fn stoi_of_little_is_none() {
     assert_eq!(stoi(&[], &[], 16_000), None);
     assert_eq!(stoi(&[0.1; 200], &[0.1; 200], 10_000), None);
-    // 31 frames and the sample behind the last, one of which the joining costs.
+    // 31 frames and one more sample. Removing silent frames costs one frame.
     let fits = 30 * STOI_HOP + STOI_FRAME + 1;
     let sound = narrowed(noise(fits));
     assert!((stoi(&sound, &sound, 10_000).unwrap() - 1.0).abs() < 1e-9);
