@@ -122,7 +122,7 @@ fn stoi_agrees_with_pystoi() {
 fn stoi_of_little_is_none() {
     assert_eq!(stoi(&[], &[], 16_000), None);
     assert_eq!(stoi(&[0.1; 200], &[0.1; 200], 10_000), None);
-    // 31 frames and one more sample. Removing silent frames costs one frame.
+    // 31 frames and one more sample. Joining the frames that are not silent costs one frame.
     let fits = 30 * STOI_HOP + STOI_FRAME + 1;
     let sound = narrowed(noise(fits));
     assert!((stoi(&sound, &sound, 10_000).unwrap() - 1.0).abs() < 1e-9);
