@@ -60,9 +60,10 @@ pub struct Args {
 impl Args {
     /// Builds, checks what stays open, strips and packs; prints the paths.
     pub fn run(self) -> Result<ExitCode> {
-        let mut binary = match self.without_llvm {
-            true => link_without_llvm(&self.device)?,
-            false => build(&self.device)?,
+        let mut binary = if self.without_llvm {
+            link_without_llvm(&self.device)?
+        } else {
+            build(&self.device)?
         };
         if self.strip || self.pack.is_some() {
             binary = strip(&binary)?;
@@ -70,9 +71,10 @@ impl Args {
         println!("{}", binary.display());
         if let Some(file) = &self.pack {
             let file = project_root().join(file);
-            let how = match self.without_llvm {
-                true => "without LLVM",
-                false => "as usual",
+            let how = if self.without_llvm {
+                "without LLVM"
+            } else {
+                "as usual"
             };
             pack::write(&file, &binary, &format!("{}, {how}", self.device))?;
             println!("{}", file.display());

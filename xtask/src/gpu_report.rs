@@ -253,9 +253,10 @@ fn missing(parts: &[Value]) -> String {
             }
         }
     }
-    match lines.is_empty() {
-        true => lines,
-        false => format!("\nWithout a number:\n\n{lines}"),
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\nWithout a number:\n\n{lines}")
     }
 }
 

@@ -70,9 +70,10 @@ fn told(payload: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let words: Vec<&str> = text.unwrap_or_default().split_whitespace().collect();
-    match words.is_empty() {
-        true => "the decoder failed".to_owned(),
-        false => format!("the decoder failed: {}", words.join(" ")),
+    if words.is_empty() {
+        "the decoder failed".to_owned()
+    } else {
+        format!("the decoder failed: {}", words.join(" "))
     }
 }
 

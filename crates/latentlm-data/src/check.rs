@@ -237,9 +237,10 @@ impl fmt::Display for CheckReport {
                 format!("{}x{}", small.0, small.1),
                 format!("{}x{}", large.0, large.1),
             );
-            match small == large {
-                true => writeln!(f, "pictures of {small} pixels")?,
-                false => writeln!(f, "pictures of {small} to {large} pixels")?,
+            if small == large {
+                writeln!(f, "pictures of {small} pixels")?;
+            } else {
+                writeln!(f, "pictures of {small} to {large} pixels")?;
             }
         }
         let (train, test) = (self.total(Split::Train), self.total(Split::Test));

@@ -150,9 +150,10 @@ impl ImageDataset {
     /// # Errors
     /// If it is, with what was opened and as which split.
     pub fn filled(self, path: &Path, split: Split) -> Result<Self, DataError> {
-        match self.is_empty() {
-            true => Err(empty_split(path, split)),
-            false => Ok(self),
+        if self.is_empty() {
+            Err(empty_split(path, split))
+        } else {
+            Ok(self)
         }
     }
 
@@ -269,9 +270,10 @@ impl ImageDataset {
         let alike: Vec<usize> = all.iter().copied().filter(alike).collect();
         let mut sample = first;
         for attempt in 0..TRIES {
-            let pool = match alike.is_empty() || attempt >= TRIES / 2 {
-                true => &all,
-                false => &alike,
+            let pool = if alike.is_empty() || attempt >= TRIES / 2 {
+                &all
+            } else {
+                &alike
             };
             sample = self.get(pool[draw(pool.len())]);
             if sample.is_ok() {

@@ -114,9 +114,10 @@ fn normalise(
     normalizer
         .normalize(&mut text)
         .map_err(|error| error.to_string())?;
-    match text.len() > most {
-        true => Err(too_long(most)),
-        false => Ok(text),
+    if text.len() > most {
+        Err(too_long(most))
+    } else {
+        Ok(text)
     }
 }
 
@@ -177,9 +178,10 @@ fn split(
         .pre_tokenize(text)
         .map_err(|error| error.to_string())?;
     let parts = text.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
-    match parts.iter().map(|(part, ..)| part.len()).sum::<usize>() > most {
-        true => Err(too_long(most)),
-        false => Ok(()),
+    if parts.iter().map(|(part, ..)| part.len()).sum::<usize>() > most {
+        Err(too_long(most))
+    } else {
+        Ok(())
     }
 }
 

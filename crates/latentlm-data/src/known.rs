@@ -120,9 +120,12 @@ impl fmt::Display for Unheard {
 
 /// A text without characters that would steer a terminal.
 fn shown(text: &str) -> String {
-    let shown = text.chars().map(|c| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
+    let shown = text.chars().map(|c| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
     });
     shown.collect()
 }

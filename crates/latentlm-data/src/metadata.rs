@@ -219,12 +219,13 @@ impl Record {
     ) -> Result<(String, Source), String> {
         let place = |file: &str| {
             let (name, inside) = (format!("{}{file}", table.prefix), Path::new(&table.prefix));
-            match options.outside || stays_inside(&inside.join(file)) {
-                true => Ok((name, folder.join(inside).join(file))),
-                false => Err(format!(
+            if options.outside || stays_inside(&inside.join(file)) {
+                Ok((name, folder.join(inside).join(file)))
+            } else {
+                Err(format!(
                     "{file} lies outside of the dataset; data.outside=true (of `data check`: \
                      --outside) allows that"
-                )),
+                ))
             }
         };
         match (&self.file_name, &self.sheet, self.sheet_x, self.sheet_y) {

@@ -180,9 +180,10 @@ impl MixedCorpus {
         let segments = match self.items[index] {
             Item::Draw { picture, way } => {
                 let ways = &self.asked[picture];
-                let asked = match dropped {
-                    true => &[][..],
-                    false => &ways[way % ways.len()],
+                let asked = if dropped {
+                    &[][..]
+                } else {
+                    &ways[way % ways.len()]
                 };
                 let begin = learned([&[start], asked].concat());
                 let end = learned(vec![self.special.stop]);

@@ -87,15 +87,14 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
     file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(io_error("read", path))?;
-    match bytes.len() as u64 > limit {
-        true => {
-            let reason = format!(
-                "a picture file of more than the {} that are allowed (max_picture_mb)",
-                megabytes(limit)
-            );
-            Err(DataError::malformed(path, reason))
-        }
-        false => Ok(bytes),
+    if bytes.len() as u64 > limit {
+        let reason = format!(
+            "a picture file of more than the {} that are allowed (max_picture_mb)",
+            megabytes(limit)
+        );
+        Err(DataError::malformed(path, reason))
+    } else {
+        Ok(bytes)
     }
 }
 

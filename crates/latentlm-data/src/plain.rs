@@ -62,9 +62,10 @@ impl PlainText {
 }
 
 fn file_of(path: &Path, split: Split) -> PathBuf {
-    match path.is_dir() {
-        true => path.join(format!("{}.txt", split.name())),
-        false => path.to_owned(),
+    if path.is_dir() {
+        path.join(format!("{}.txt", split.name()))
+    } else {
+        path.to_owned()
     }
 }
 

@@ -164,12 +164,13 @@ pub(crate) fn is_hidden(name: &str) -> bool {
 
 /// Opens a file for reading, or says that it is none. A pipe without a writer would wait for ever.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    match fs::metadata(path)?.is_file() {
-        true => File::open(path),
-        false => Err(io::Error::new(
+    if fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::new(
             ErrorKind::InvalidInput,
             "it is no regular file",
-        )),
+        ))
     }
 }
 
@@ -311,9 +312,10 @@ impl Walker {
             let listed = real
                 .parent()
                 .is_some_and(|folder| self.seen.contains(folder));
-            match listed && !hidden || !self.linked.insert(real) {
-                true => self.leave_out(link.path, Reason::Twice),
-                false => self.walk.files.push(link.path),
+            if listed && !hidden || !self.linked.insert(real) {
+                self.leave_out(link.path, Reason::Twice);
+            } else {
+                self.walk.files.push(link.path);
             }
         } else if !metadata.is_dir() {
             self.leave_out(link.path, Reason::Special);

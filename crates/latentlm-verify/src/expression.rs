@@ -176,9 +176,10 @@ impl<'a> Parser<'a> {
     /// The rest of a bracket that is open.
     fn closed(&mut self) -> Result<Value, String> {
         let value = self.sum()?;
-        match self.take(")") {
-            true => Ok(value),
-            false => Err(format!("a bracket is open before `{}`", self.rest)),
+        if self.take(")") {
+            Ok(value)
+        } else {
+            Err(format!("a bracket is open before `{}`", self.rest))
         }
     }
 }

@@ -123,9 +123,10 @@ pub fn cases(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
         .filter(|folder| folder.is_dir() && kind(folder).is_some())
         .collect();
     found.sort();
-    match found.is_empty() {
-        true => Err(no_case(&path)),
-        false => Ok(found),
+    if found.is_empty() {
+        Err(no_case(&path))
+    } else {
+        Ok(found)
     }
 }
 

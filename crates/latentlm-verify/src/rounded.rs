@@ -13,9 +13,10 @@ struct Round;
 
 impl ModuleMapper for Round {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.is_require_grad() {
-            true => param.map(|weight| weight.cast(DType::BF16)),
-            false => param,
+        if param.is_require_grad() {
+            param.map(|weight| weight.cast(DType::BF16))
+        } else {
+            param
         }
     }
 }

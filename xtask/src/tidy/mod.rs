@@ -58,9 +58,10 @@ fn paths(folder: &Path) -> Vec<PathBuf> {
         if path.is_symlink() || MADE.iter().any(|made| name == *made) {
             continue;
         }
-        match path.is_dir() {
-            true => found.extend(paths(&path)),
-            false => found.push(path),
+        if path.is_dir() {
+            found.extend(paths(&path));
+        } else {
+            found.push(path);
         }
     }
     found

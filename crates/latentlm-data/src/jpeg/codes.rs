@@ -67,9 +67,10 @@ impl Table {
             }
         }
         // Behind the end there are no codes to be wrong.
-        match bits.count < 16 {
-            true => Err(Stop::Cut),
-            false => Err(Stop::Damaged),
+        if bits.count < 16 {
+            Err(Stop::Cut)
+        } else {
+            Err(Stop::Damaged)
         }
     }
 }

@@ -143,9 +143,10 @@ impl File {
         let component = |part: &[u8]| {
             let (own_h, own_v) = factors(part);
             let stride = across * own_h;
-            let blocks = match progressive {
-                true => stride * down * own_v,
-                false => 0,
+            let blocks = if progressive {
+                stride * down * own_v
+            } else {
+                0
             };
             Component {
                 id: part[0],
@@ -198,9 +199,10 @@ impl File {
         let [start, end, bits] = *segment.get(1 + 2 * count..4 + 2 * count)? else {
             return None;
         };
-        let (start, end, low) = match frame.progressive {
-            true => (usize::from(start), usize::from(end), bits & 15),
-            false => (0, 63, 0),
+        let (start, end, low) = if frame.progressive {
+            (usize::from(start), usize::from(end), bits & 15)
+        } else {
+            (0, 63, 0)
         };
         let single = parts.len() == 1;
         let refines = frame.progressive && (bits >> 4) > 0;
@@ -266,16 +268,18 @@ impl File {
         for unit in 0..across * down {
             let place = (unit % across, unit / across);
             let restarts = self.restart > 0 && unit > 0 && unit % self.restart == 0;
-            let read = match restarts {
-                true => bits.restart().map(|()| coder.run = 0),
-                false => Ok(()),
+            let read = if restarts {
+                bits.restart().map(|()| coder.run = 0)
+            } else {
+                Ok(())
             };
             let read = read.and_then(|()| coder.unit(&mut frame.components, place, bits));
             if let Err(stop) = read {
                 let rows = (place.1 * tall).min(frame.height);
-                let pass = match frame.progressive {
-                    true => format!(" of pass {}", self.passes),
-                    false => String::new(),
+                let pass = if frame.progressive {
+                    format!(" of pass {}", self.passes)
+                } else {
+                    String::new()
                 };
                 let what = match stop {
                     Stop::Cut => "is cut: it holds",
@@ -375,9 +379,10 @@ impl Coder<'_> {
             let size = dc?.symbol(bits)?;
             return bits.skip(u32::from(size));
         }
-        match self.scan.refines {
-            true => self.refine(ac?, set, bits),
-            false => self.first(ac?, set, bits),
+        if self.scan.refines {
+            self.refine(ac?, set, bits)
+        } else {
+            self.first(ac?, set, bits)
         }
     }
 

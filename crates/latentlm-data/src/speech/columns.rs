@@ -59,9 +59,10 @@ pub(super) fn names_sound(name: &str) -> Option<bool> {
     let (_, ending) = name.trim().rsplit_once('.')?;
     let ending = ending.to_ascii_lowercase();
     let is = |list: &[&str]| list.contains(&ending.as_str());
-    match is(&ENDINGS) || is(&OTHER_ENDINGS) {
-        true => Some(true),
-        false => is(&PICTURES).then_some(false),
+    if is(&ENDINGS) || is(&OTHER_ENDINGS) {
+        Some(true)
+    } else {
+        is(&PICTURES).then_some(false)
     }
 }
 

@@ -317,9 +317,10 @@ impl TableReader<'_> {
         }
         let found = self.finder.recording(base, &entry.audio);
         let own = base.join(&entry.audio);
-        let name = match exact && base == self.folder && (found == own || !found.exists()) {
-            true => entry.audio,
-            false => within(self.folder, &found),
+        let name = if exact && base == self.folder && (found == own || !found.exists()) {
+            entry.audio
+        } else {
+            within(self.folder, &found)
         };
         let speaker = entry.speaker.as_deref().unwrap_or(NOBODY);
         let made = clip(self.folder, &name, &entry.text, speaker);
@@ -399,9 +400,10 @@ impl Clip {
             return Some("has no text".into());
         }
         if !self.path.is_file() {
-            return Some(match self.path.exists() {
-                true => "is no regular file".into(),
-                false => "does not exist".into(),
+            return Some(if self.path.exists() {
+                "is no regular file".into()
+            } else {
+                "does not exist".into()
             });
         }
         let ending = audio::ending(&self.path).unwrap_or_default();

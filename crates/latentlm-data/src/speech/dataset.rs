@@ -39,9 +39,10 @@ impl SpeechSpec {
     /// If a rate is 0.
     pub fn bring(&self, audio: Audio) -> Vec<f32> {
         let audio = audio.resampled(self.sample_rate_hz);
-        let mut samples = match self.trim_silence {
-            true => trim_silence(&audio.samples, self.sample_rate_hz, KEPT_SECONDS).to_vec(),
-            false => audio.samples,
+        let mut samples = if self.trim_silence {
+            trim_silence(&audio.samples, self.sample_rate_hz, KEPT_SECONDS).to_vec()
+        } else {
+            audio.samples
         };
         if let Some(level) = self.loudness_dbfs {
             normalise(&mut samples, self.sample_rate_hz, level);

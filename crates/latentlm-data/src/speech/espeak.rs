@@ -179,9 +179,12 @@ impl EspeakOptions {
     }
 
     fn text(&self, index: usize) -> (String, Split) {
-        let last_of = |place: usize, count: usize| match place % count == count - 1 {
-            true => Split::Test,
-            false => Split::Train,
+        let last_of = |place: usize, count: usize| {
+            if place % count == count - 1 {
+                Split::Test
+            } else {
+                Split::Train
+            }
         };
         if self.sentences.is_empty() {
             let split = last_of(index, HELD_OUT);

@@ -32,13 +32,17 @@ impl Finder {
         let own = std::slice::from_ref(&base);
         let places = within.iter().map(PathBuf::as_path);
         // An id is LJSpeech's first, a path is a path first.
-        let places: Vec<&Path> = match bare {
-            true => places.chain(own.iter().copied()).collect(),
-            false => own.iter().copied().chain(places).collect(),
+        let places: Vec<&Path> = if bare {
+            places.chain(own.iter().copied()).collect()
+        } else {
+            own.iter().copied().chain(places).collect()
         };
-        let found = places.iter().find_map(|place| match bare {
-            true => self.with_ending(&place.join(&name)),
-            false => self.file(&place.join(&name)),
+        let found = places.iter().find_map(|place| {
+            if bare {
+                self.with_ending(&place.join(&name))
+            } else {
+                self.file(&place.join(&name))
+            }
         });
         match found {
             Some(found) => found,

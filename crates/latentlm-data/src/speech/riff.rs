@@ -172,12 +172,13 @@ impl Kind {
         file.read_exact(&mut bytes)?;
         // It counts its own name and length.
         let bytes = number(&bytes).saturating_sub(24);
-        match tail == W64_CHUNK {
-            true => Ok(Chunk { name, bytes }),
-            false => Ok(Chunk {
+        if tail == W64_CHUNK {
+            Ok(Chunk { name, bytes })
+        } else {
+            Ok(Chunk {
                 name: *b"    ",
                 bytes,
-            }),
+            })
         }
     }
 

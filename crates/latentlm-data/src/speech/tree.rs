@@ -94,12 +94,11 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
 /// A recording beside a transcript: with the ending that the corpus is known for, or another.
 fn beside(transcript: &Path, id: &str, ending: &str, finder: &mut Finder) -> PathBuf {
     let known = transcript.with_file_name(format!("{id}.{ending}"));
-    match known.is_file() {
-        true => known,
-        false => {
-            let found = finder.with_ending(&transcript.with_file_name(id));
-            found.unwrap_or(known)
-        }
+    if known.is_file() {
+        known
+    } else {
+        let found = finder.with_ending(&transcript.with_file_name(id));
+        found.unwrap_or(known)
     }
 }
 

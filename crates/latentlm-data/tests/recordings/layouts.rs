@@ -149,9 +149,10 @@ fn tables_that_people_have_are_read() {
             for index in 0..24 {
                 let name = (layout.recording)(index);
                 let path = dir.path().join(&name);
-                match name.ends_with(".flac") {
-                    true => put(&path, &flac),
-                    false => recording(&path, 0.05),
+                if name.ends_with(".flac") {
+                    put(&path, &flac);
+                } else {
+                    recording(&path, 0.05);
                 }
                 expected.insert(name, (layout.expected)(index));
                 table += &(layout.line)(index);
