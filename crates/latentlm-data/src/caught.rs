@@ -1,5 +1,5 @@
-//! Panics of other people's decoders: caught where we call them, and told as an error. A broken
-//! file is that file's fault and must not end a training of thousands of files.
+//! Panics inside decoder libraries, caught and turned into errors. One broken file must not end a
+//! training run on thousands of files.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -8,11 +8,11 @@ use std::sync::Once;
 use std::thread;
 
 thread_local! {
-    /// Whether a panic of this thread is about to be caught, so that its text must not be printed.
+    /// Whether this thread is inside [`caught`], so that its panics are not printed.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sets this thread's `QUIET`, and sets it back when it is dropped.
+/// Sets this thread's `QUIET`; restores the earlier value when dropped.
 struct Quiet {
     before: bool,
 }
@@ -32,18 +32,18 @@ impl Drop for Quiet {
     }
 }
 
-/// Wraps the process's panic hook once: panics of quiet threads are not printed, all others go to
-/// the hook that was there before.
+/// Wraps the process's panic hook once. Panics of quiet threads are not printed; all others reach
+/// the earlier hook.
 fn install() {
     static ONCE: Once = Once::new();
-    // Within a panic the hook can't be changed; whoever catches next tries again.
+    // The hook can't be changed during a panic; the next call of `caught` tries again.
     if thread::panicking() {
         return;
     }
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // While a thread ends, its own values may be gone already.
+            // A thread that is ending may have dropped its thread-local values already.
             if !QUIET.try_with(Cell::get).unwrap_or(false) {
                 before(info);
             }
@@ -51,20 +51,20 @@ fn install() {
     });
 }
 
-/// Calls a library that may panic on broken input. What it was given is dropped afterwards: nothing
-/// that it left half done is used again.
+/// Calls a library that may panic on broken input. After a panic, callers drop whatever the call may
+/// have left half done.
 ///
 /// # Errors
-/// If it panicked: with the text of the panic, on one line, for the error of the file.
+/// If the call panics. The error is the panic's message on one line.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     let quiet = Quiet::begin();
     let outcome = panic::catch_unwind(AssertUnwindSafe(call));
     drop(quiet);
-    outcome.map_err(|payload| told(&*payload))
+    outcome.map_err(|payload| panic_message(&*payload))
 }
 
-/// A panic's text on one line.
-fn told(payload: &(dyn Any + Send)) -> String {
+/// A panic's message on one line.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(other.unwrap_err(), "the decoder failed");
     }
 
-    /// Only while a call is being caught, and only on its thread, is a panic's text kept back.
+    /// A panic's message is suppressed only during `caught`, and only on that thread.
     #[test]
     fn a_thread_is_quiet_only_while_it_is_caught() {
         let quiet = || QUIET.get();

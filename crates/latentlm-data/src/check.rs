@@ -1,4 +1,4 @@
-//! What a dataset folder holds, and what is wrong in it.
+//! `data check` for pictures: reads a whole dataset and reports its content and its problems.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,14 @@ impl From<DataError> for Problem {
     }
 }
 
-/// Whole samples of a class.
+/// Number of usable samples of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassCount {
     /// The class.
     pub name: String,
-    /// Samples to train on.
+    /// Number of training samples.
     pub train: usize,
-    /// Samples held out.
+    /// Number of held-out samples.
     pub test: usize,
 }
 
@@ -49,36 +49,36 @@ pub struct CheckReport {
     pub path: PathBuf,
     /// How the dataset is stored.
     pub kind: DatasetKind,
-    /// Whole samples of each class, by the class's number.
+    /// Number of usable samples of each class, indexed by class number.
     pub classes: Vec<ClassCount>,
-    /// Smallest and largest `(width, height)` before samples are brought to one geometry; each side
-    /// is taken by itself. `None` if nothing could be read.
+    /// Smallest and largest `(width, height)` in pixels before resizing; minimum and maximum are taken
+    /// of each side separately. `None` if nothing could be read.
     pub sizes: Option<[(u32, u32); 2]>,
-    /// Captions.
+    /// Number of captions.
     pub texts: usize,
-    /// Everything that is wrong.
+    /// All problems found.
     pub problems: Vec<Problem>,
-    /// Files that are no samples, and why: other kinds of files, pictures where none are looked for,
-    /// links to what is read already, pipes. They are no problems by themselves.
+    /// Files that are not samples, with the reason: other kinds of files, pictures in unexpected
+    /// places, links to files that are read already, pipes. These are not problems.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Whether a folder has a table that names pictures: `metadata.jsonl` or `metadata.csv`, of which
-/// there are some of speech too.
+/// Whether a folder has a `metadata.jsonl` or `metadata.csv` that names pictures. Speech datasets have
+/// tables of these names too.
 pub fn is_pictures(path: &Path) -> bool {
     names_pictures(path)
 }
 
-/// Reads a whole dataset, every picture of it.
+/// Checks a dataset with default options: decodes every picture.
 ///
 /// # Errors
-/// If the folder can't be read or holds no dataset of a known kind; what is wrong inside one is
-/// part of the report.
+/// If the folder can't be read or holds no dataset of a known kind. Problems inside a dataset are part
+/// of the report.
 pub fn check(path: &Path) -> Result<CheckReport, DataError> {
     check_with(path, &ReadOptions::default())
 }
 
-/// The same with options.
+/// Checks a dataset: decodes every picture.
 ///
 /// # Errors
 /// As [`check`].
@@ -107,7 +107,7 @@ pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, Dat
         };
         report.read_listing(listing, options);
     }
-    // A split whose samples are all damaged was reported sample by sample.
+    // If all samples of a split are damaged, each of them was reported already.
     for split in Split::ALL {
         if report.problems.is_empty() && report.total(split) == 0 {
             report.note(empty_split(path, split));
@@ -117,7 +117,7 @@ pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, Dat
 }
 
 impl CheckReport {
-    /// Whole samples of a split.
+    /// Number of usable samples of a split.
     pub fn total(&self, split: Split) -> usize {
         let counts = self.classes.iter().map(|class| match split {
             Split::Train => class.train,
@@ -128,7 +128,7 @@ impl CheckReport {
 
     fn read_idx(&mut self, options: &ReadOptions) -> Result<(), DataError> {
         let mut walked = walk(&self.path, WalkOptions::default())?;
-        // Ten at least, as a dataset is opened.
+        // At least ten classes, as in `ImageDataset::open`.
         self.name_classes((0..10).map(|class| class.to_string()));
         for split in Split::ALL {
             let Some((images, labels)) = idx::find(&self.path, split) else {
@@ -152,9 +152,11 @@ impl CheckReport {
                 Err(error) => self.note(error),
             }
         }
-        let others = walked.files.into_iter();
-        let others = others.map(|path| unused(path, "a picture beside IDX files"));
-        self.left_out = walked.left_out.into_iter().chain(others).collect();
+        self.left_out = walked.left_out;
+        for path in walked.files {
+            self.left_out
+                .push(unused(path, "a picture beside IDX files"));
+        }
         Ok(())
     }
 
@@ -165,7 +167,7 @@ impl CheckReport {
             self.note(fault);
         }
         self.name_classes(std::mem::take(&mut listing.classes));
-        // One fault stands for all cells of a sheet that can't be read.
+        // A sheet that can't be read is one fault, not one for each of its cells.
         listing.entries.retain(|entry| match &entry.source {
             Source::Cell { sheet, .. } => sheets.has(sheet),
             Source::File(_) => true,

@@ -1,7 +1,7 @@
-//! Tables of comma-separated values (RFC 4180); semicolons and tabs are taken for commas where the
-//! first line has more of them.
+//! Reader of comma-separated values (RFC 4180). Semicolons or tabs are the separator if the first line
+//! has more of them than commas.
 
-/// Names of the columns: the first line.
+/// The column names, from the first line.
 pub(crate) fn header(text: &str) -> Vec<String> {
     let first = rows(text.lines().next().unwrap_or_default())
         .into_iter()
@@ -10,8 +10,7 @@ pub(crate) fn header(text: &str) -> Vec<String> {
     names.iter().map(|name| name.trim().to_owned()).collect()
 }
 
-/// The rows with the numbers of the lines that they begin in, the header too. Empty lines are not
-/// there.
+/// The rows with the numbers of their first lines, the header included. Empty lines are skipped.
 pub(crate) fn rows(text: &str) -> Vec<(usize, Result<Vec<String>, String>)> {
     let first = text.lines().next().unwrap_or_default();
     let count = |separator: char| first.matches(separator).count();
@@ -66,7 +65,7 @@ impl Row {
         self.cells.push(std::mem::take(&mut self.cell));
     }
 
-    /// The finished row, if it is not empty.
+    /// The finished row with its line number; `None` if it is empty.
     fn end(mut self) -> Option<(usize, Result<Vec<String>, String>)> {
         if self.quoted {
             let reason = "has a quotation mark that is not closed".to_owned();

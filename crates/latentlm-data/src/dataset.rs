@@ -1,4 +1,4 @@
-//! One type for every kind of image dataset.
+//! [`ImageDataset`]: one type for all layouts of image datasets.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::sheet::Sheets;
 use crate::verify::verify;
 use crate::walk::LeftOut;
 
-/// Which part of a dataset.
+/// A split of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// What models are trained on.
+    /// Training samples.
     Train,
-    /// What they are measured on.
+    /// Held-out samples, for evaluation.
     Test,
 }
 
 impl Split {
-    /// Both, the training part first.
+    /// Both splits, training first.
     pub const ALL: [Self; 2] = [Self::Train, Self::Test];
 
     /// `train` or `test`.
@@ -45,26 +45,26 @@ pub enum DatasetKind {
     Idx,
     /// `metadata.jsonl` beside picture files or a sheet.
     Metadata,
-    /// `metadata.csv`, likewise.
+    /// `metadata.csv` beside picture files or a sheet.
     MetadataCsv,
-    /// One folder a class.
+    /// One folder of pictures per class.
     ClassFolders,
     /// Pictures in one folder, without classes.
     Loose,
 }
 
-/// One sample.
+/// A decoded picture with its class and caption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSample {
-    /// `[C, H, W]`, row-major.
+    /// Pixel values 0 to 255, `[C, H, W]`, row-major.
     pub pixels: Vec<u8>,
-    /// The class's number.
+    /// Class number.
     pub label: u32,
-    /// The caption, if there is one.
+    /// Caption, if the dataset has one.
     pub text: Option<String>,
 }
 
-/// An opened dataset. Pictures in folders are decoded when asked for; a clone is cheap.
+/// An open split of an image dataset. Picture files are decoded on access; cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct ImageDataset {
     store: Arc<Store>,
@@ -72,8 +72,8 @@ pub struct ImageDataset {
     spec: ImageSpec,
     kind: DatasetKind,
     options: ReadOptions,
-    /// Samples that were left out as the dataset was opened, and those that could not be read later:
-    /// clones share the list.
+    /// Samples left out when the dataset was opened, and samples that could not be read since. Clones
+    /// share the list.
     left_out: Arc<Mutex<Vec<LeftOut>>>,
 }
 
@@ -87,20 +87,20 @@ enum Store {
 }
 
 impl ImageDataset {
-    /// Opens whatever dataset `path` holds:
+    /// Opens one split of the dataset in `path`. The layout is found out:
     /// - MNIST-style IDX files, `train-images-idx3-ubyte` and its siblings (`test-` or `t10k-`),
     ///   plain or `.gz`, or with a dot: `train-images.idx3-ubyte`;
     /// - a `metadata.jsonl` or `metadata.csv` whose records name a picture (`file_name`) or a cell of
     ///   a sheet (`sheet`, `sheet_x`, `sheet_y`), and may have `text`, `label` and `split`; it may
     ///   lie in folders `train` and `test` (or `val`);
-    /// - one folder of pictures a class, which may lie below `train` and `test` (or `val`);
+    /// - one folder of pictures per class, possibly below `train` and `test` (or `val`);
     /// - loose pictures, all of one class.
     ///
-    /// Where a folder says nothing of splits, one picture in ten is held out by a hash of its name,
-    /// and at least one.
+    /// If the dataset does not define splits, one picture in ten is held out, by a hash of its name, and
+    /// at least one.
     ///
     /// # Errors
-    /// If it holds none, or one that can't be used, or `spec` is no geometry of pictures.
+    /// If `path` holds no dataset or an unusable one, or `spec` is not a valid picture size.
     pub fn open(path: &Path, spec: ImageSpec, split: Split) -> Result<Self, DataError> {
         let [train, test] = Self::open_both(path, spec, ReadOptions::default())?;
         let dataset = match split {
@@ -110,14 +110,14 @@ impl ImageDataset {
         dataset.filled(path, split)
     }
 
-    /// Opens both splits of a dataset, what is trained on and what is held out; either may be empty.
+    /// Opens the training and the held-out split of a dataset; either may be empty.
     ///
-    /// Every picture is decoded once, by all threads together: what can't be used is left out and
-    /// listed ([`left_out`](Self::left_out)).
+    /// Decodes every picture once, on all threads. Pictures that can't be decoded are left out and
+    /// listed in [`left_out`](Self::left_out).
     ///
     /// # Errors
-    /// If it holds no dataset, or one that can't be used, or more of it has to be left out than
-    /// `options` allow, or `spec` is no geometry of pictures.
+    /// If `path` holds no dataset or an unusable one, more samples are broken than `options` allow, or
+    /// `spec` is not a valid picture size.
     pub fn open_both(
         path: &Path,
         spec: ImageSpec,
@@ -145,10 +145,10 @@ impl ImageDataset {
         }))
     }
 
-    /// This dataset, unless it is empty.
+    /// Returns the dataset itself if it has samples. `path` and `split` are for the error message.
     ///
     /// # Errors
-    /// If it is, with what was opened and as which split.
+    /// If it is empty.
     pub fn filled(self, path: &Path, split: Split) -> Result<Self, DataError> {
         if self.is_empty() {
             Err(empty_split(path, split))
@@ -157,7 +157,7 @@ impl ImageDataset {
         }
     }
 
-    /// What is left out of both splits, and why: samples that could not be used as the dataset was
+    /// Samples left out of both splits, with reasons: those that were unusable when the dataset was
     /// opened, and those that [`get`](Self::get) could not read since.
     pub fn left_out(&self) -> Vec<LeftOut> {
         let list = self.left_out.lock();
@@ -177,12 +177,12 @@ impl ImageDataset {
         self.len() == 0
     }
 
-    /// Names of the classes, by number.
+    /// Class names, indexed by class number.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// Geometry of the samples.
+    /// Size and channels of the samples.
     pub fn spec(&self) -> ImageSpec {
         self.spec
     }
@@ -192,7 +192,7 @@ impl ImageDataset {
         self.kind
     }
 
-    /// The sample's class, without decoding its picture.
+    /// The sample's class number. Does not decode the picture.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -203,7 +203,7 @@ impl ImageDataset {
         }
     }
 
-    /// The sample's caption, without decoding its picture.
+    /// The sample's caption. Does not decode the picture.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -214,10 +214,10 @@ impl ImageDataset {
         }
     }
 
-    /// The sample.
+    /// Decodes a sample.
     ///
     /// # Errors
-    /// If its picture can't be decoded; it then stands in [`left_out`](Self::left_out).
+    /// If the picture can't be decoded. It is then added to [`left_out`](Self::left_out).
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -245,12 +245,12 @@ impl ImageDataset {
         })
     }
 
-    /// The sample, or where it can't be read, one that can: `draw` draws a number below the one it is
-    /// given, first among the samples of the same class. What could not be read is listed as
-    /// [`get`](Self::get) does.
+    /// Decodes a sample, or a random replacement if it can't be read. `draw(n)` returns a random number
+    /// below `n`. Replacements come from the same class first. Unreadable samples are added to
+    /// [`left_out`](Self::left_out).
     ///
     /// # Errors
-    /// If none of the samples drawn can be read.
+    /// If none of the drawn samples can be read.
     ///
     /// # Panics
     /// If `index` or a drawn number is out of range.
@@ -259,21 +259,22 @@ impl ImageDataset {
         index: usize,
         mut draw: impl FnMut(usize) -> usize,
     ) -> Result<ImageSample, DataError> {
-        /// Where so many fail in a row, the disk is gone.
+        /// After so many failures in a row, the files are probably gone altogether.
         const TRIES: usize = 64;
         let first = self.get(index);
         if first.is_ok() {
             return first;
         }
         let all: Vec<usize> = (0..self.len()).collect();
-        let alike = |other: &usize| *other != index && self.label(*other) == self.label(index);
-        let alike: Vec<usize> = all.iter().copied().filter(alike).collect();
+        let same_class: Vec<usize> = (0..self.len())
+            .filter(|&other| other != index && self.label(other) == self.label(index))
+            .collect();
         let mut sample = first;
         for attempt in 0..TRIES {
-            let pool = if alike.is_empty() || attempt >= TRIES / 2 {
+            let pool = if same_class.is_empty() || attempt >= TRIES / 2 {
                 &all
             } else {
-                &alike
+                &same_class
             };
             sample = self.get(pool[draw(pool.len())]);
             if sample.is_ok() {
@@ -292,8 +293,8 @@ impl ImageDataset {
         }
     }
 
-    /// A hash of what the dataset holds: contents where they are in memory, otherwise names, sizes
-    /// and labels. It goes into checkpoints and caches: a change of it makes caches anew.
+    /// A hash of the dataset: of contents that are in memory, otherwise of names, file sizes and labels.
+    /// Checkpoints and latent caches store it; caches are rebuilt when it changes.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}{:?}", self.spec, self.classes));
@@ -308,7 +309,7 @@ impl ImageDataset {
                         Source::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
                         Source::Cell { .. } => 0,
                     };
-                    // Debug quotes the strings: no two lists of entries read alike.
+                    // Debug output quotes strings, so different lists have different texts.
                     let (name, text) = (&entry.name, &entry.text);
                     hash.update(format!("{name:?} {size} {} {text:?}\n", entry.label));
                 }
@@ -328,14 +329,14 @@ fn hex(hash: Sha256) -> String {
     })
 }
 
-/// The hash of some texts, one after the other.
+/// The SHA-256 of several texts in order, in hexadecimal.
 pub(crate) fn hex_digest(texts: impl Iterator<Item = String>) -> String {
     let mut hash = Sha256::new();
     texts.for_each(|text| hash.update(text));
     hex(hash)
 }
 
-/// How a folder's dataset is stored, with what is known of it once that is known.
+/// The layout of a dataset, with the files found while detecting it.
 #[derive(Debug)]
 pub(crate) enum Layout {
     Idx,
@@ -379,7 +380,7 @@ impl Layout {
         }
     }
 
-    /// All samples; of IDX files, none.
+    /// Lists all samples. Empty for IDX files, which are read whole.
     pub(crate) fn list(self, path: &Path, options: &ReadOptions) -> Result<Listing, DataError> {
         match self {
             Self::Idx => Ok(Listing::default()),
@@ -405,7 +406,7 @@ fn open_idx(path: &Path, options: &ReadOptions) -> Result<([Store; 2], Vec<Strin
         None => Ok(IdxImages::default()),
     };
     let (train, test) = (open(Split::Train)?, open(Split::Test)?);
-    // Over both splits, or a number would mean a class in one that the other lacks.
+    // Classes are counted over both splits: both must have the same classes.
     let labels = train.labels.iter().chain(&test.labels).copied();
     let highest = labels.fold(9, u8::max);
     let classes = (0..=highest).map(|class| class.to_string()).collect();
@@ -436,7 +437,7 @@ fn open_entries(
     }
     listing.entries = good;
     let first = listing.broken.first().map(|broken| &broken.error);
-    options.allow(path, (listing.broken.len(), total), first)?;
+    options.allow(path, listing.broken.len(), total, first)?;
     listing.fill_splits();
     let sheets = Arc::new(sheets);
     let (train, test): (Vec<Entry>, Vec<Entry>) = listing

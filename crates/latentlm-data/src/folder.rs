@@ -1,4 +1,4 @@
-//! Folders of pictures: one folder a class, or loose pictures.
+//! Readers of picture folders: one folder per class, or loose pictures.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use crate::error::DataError;
 use crate::split::{fill_empty, held_out};
 use crate::walk::{LeftOut, Walk, WalkOptions, walk};
 
-/// Where a sample's pixels are.
+/// The location of a sample's pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A picture file.
     File(PathBuf),
-    /// A cell of a sheet: column and row.
+    /// A cell of a sheet, by column and row.
     Cell {
         sheet: PathBuf,
         column: u32,
@@ -24,18 +24,18 @@ pub(crate) enum Source {
 /// A sample before its picture is decoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// Its name inside the dataset, which does not change when the dataset moves.
+    /// Name inside the dataset; it stays the same when the dataset is moved.
     pub(crate) name: String,
     pub(crate) source: Source,
     pub(crate) split: Split,
-    /// Whether the dataset itself says the split; otherwise it follows from the name.
+    /// Whether the dataset defines the split; otherwise a hash of the name does.
     pub(crate) given: bool,
     pub(crate) label: u32,
     pub(crate) text: Option<String>,
 }
 
 impl Entry {
-    /// The file that its pixels are in.
+    /// The file that holds the pixels.
     pub(crate) fn path(&self) -> &Path {
         match &self.source {
             Source::File(path) => path,
@@ -47,16 +47,16 @@ impl Entry {
 /// A sample that can't be used.
 #[derive(Debug)]
 pub(crate) struct Broken {
-    /// Its file, or its line of a table.
+    /// Picture file, or table and line.
     pub(crate) name: PathBuf,
     pub(crate) error: DataError,
 }
 
 impl Broken {
-    /// As lists of what was left out show it.
+    /// The entry for lists of files that were left out.
     pub(crate) fn left_out(&self) -> LeftOut {
         let why = match &self.error {
-            // The file stands beside it.
+            // The list shows the path itself.
             DataError::Malformed { reason, .. } => reason.clone(),
             DataError::Picture { source, .. } => format!("cannot be decoded: {source}"),
             error => error.to_string(),
@@ -65,32 +65,32 @@ impl Broken {
     }
 }
 
-/// A whole dataset: what can be used of it, and what can't.
+/// All samples of a dataset, usable and broken.
 ///
-/// Opening a dataset refuses the first fault and too many broken samples, checking one reports them
-/// all: both read it here.
+/// Opening a dataset fails at the first fault or with too many broken samples; `data check` reports all
+/// of them. Both work on this listing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) entries: Vec<Entry>,
     pub(crate) classes: Vec<String>,
-    /// What is wrong with the dataset as a whole.
+    /// Problems of the dataset as a whole.
     pub(crate) faults: Vec<DataError>,
     /// Samples that can't be used.
     pub(crate) broken: Vec<Broken>,
-    /// Files that are no samples.
+    /// Files that are not samples.
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Endings of pictures that are decoded.
+/// Extensions of pictures that can be decoded.
 const ENDINGS: [&str; 10] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "tif", "tiff",
 ];
-/// Endings of pictures that are not.
+/// Extensions of pictures that can't be decoded.
 const FOREIGN: [&str; 14] = [
     "avif", "heic", "heif", "jxl", "jp2", "svg", "psd", "ico", "tga", "exr", "hdr", "ppm", "dng",
     "raw",
 ];
-/// Folders of held-out samples; the first one that is there is read.
+/// Names of folders with held-out samples; the first that exists is read.
 pub(crate) const HELD_OUT_FOLDERS: [&str; 3] = ["test", "val", "validation"];
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
@@ -99,7 +99,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
         .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-/// A file that is no sample; `why` if it is a picture that could be one.
+/// A file that is not a sample. `why` is the reason if it is a picture that could be decoded.
 pub(crate) fn unused(path: PathBuf, why: &str) -> LeftOut {
     let why = if has_ending(&path, &ENDINGS) {
         why
@@ -111,25 +111,26 @@ pub(crate) fn unused(path: PathBuf, why: &str) -> LeftOut {
     LeftOut::unused(path, why)
 }
 
-/// The last part of a path.
+/// The last component of a path.
 pub(crate) fn name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 
-/// What a folder holds, folder by folder.
+/// The files of a folder tree, by folder.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
-    /// Of each folder, the files and the folders in it, sorted.
+    /// Files of each folder, sorted.
     files: BTreeMap<PathBuf, Vec<PathBuf>>,
+    /// Subfolders of each folder, sorted.
     folders: BTreeMap<PathBuf, Vec<PathBuf>>,
     left_out: Vec<LeftOut>,
 }
 
 impl Tree {
-    /// Looks through a folder.
+    /// Lists a folder and everything below it.
     pub(crate) fn of(root: &Path) -> Result<Self, DataError> {
         let Walk {
             files,
@@ -144,12 +145,12 @@ impl Tree {
         })
     }
 
-    /// Whether there are folders in its root.
+    /// Whether the root has subfolders.
     pub(crate) fn has_folders(&self) -> bool {
         !self.folders_of(&self.root).is_empty()
     }
 
-    /// Whether there are pictures in its root.
+    /// Whether the root itself holds pictures.
     pub(crate) fn has_pictures(&self) -> bool {
         let files = self.files.get(&self.root);
         files.is_some_and(|files| files.iter().any(|path| has_ending(path, &ENDINGS)))
@@ -159,7 +160,7 @@ impl Tree {
         self.folders.get(folder).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Takes the pictures of a folder; what else is in it stays.
+    /// Removes and returns the pictures of a folder; its other files stay.
     fn take_pictures(&mut self, folder: &Path) -> Vec<PathBuf> {
         let Some(files) = self.files.get_mut(folder) else {
             return Vec::new();
@@ -172,11 +173,13 @@ impl Tree {
         pictures
     }
 
-    /// All that nobody took.
+    /// The files that were not taken. `why` is the reason for pictures among them.
     fn rest(self, why: &str) -> Vec<LeftOut> {
-        let files = self.files.into_values().flatten();
-        let unused = files.map(|path| unused(path, why));
-        self.left_out.into_iter().chain(unused).collect()
+        let mut left_out = self.left_out;
+        for path in self.files.into_values().flatten() {
+            left_out.push(unused(path, why));
+        }
+        left_out
     }
 }
 
@@ -189,8 +192,8 @@ fn by_parent(paths: Vec<PathBuf>) -> BTreeMap<PathBuf, Vec<PathBuf>> {
     parents
 }
 
-/// Lists a folder of class folders, which may lie below `train` and `test`. The classes are those
-/// of the training part: a number means one class in both.
+/// Lists class folders, which may lie below `train` and `test`. The training split defines the classes
+/// and their numbers for both splits.
 pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     let mut listing = Listing::default();
     let root = tree.root.clone();
@@ -208,20 +211,20 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     let classes = tree.folders_of(&root).to_vec();
     match (train, held_out_folder) {
         (Some(train), Some(_)) if train_classes.is_empty() => {
-            // Taken for classes, `train` and `test` would be what the model learns to draw.
+            // Otherwise `train` and `test` would be taken for the classes.
             let reason = "holds no class folders: put its pictures into one folder a class";
             listing.faults.push(DataError::malformed(&train, reason));
             return listing;
         }
         (Some(_), held_out_folder) if !train_classes.is_empty() => {
-            // Without a held-out folder, the training folder is divided.
+            // Without a held-out folder, the training folder is split by hash.
             let split = held_out_folder.map(|_| Split::Train);
             for class in train_classes {
                 let label = listing.add_class(&class);
                 listing.add_pictures(&class, tree.take_pictures(&class), label, split);
             }
         }
-        // Without one beside it, a folder of pictures called `train` is a class.
+        // Without a held-out folder, a folder of pictures called `train` is a class.
         _ => {
             for class in classes {
                 let label = listing.add_class(&class);
@@ -249,7 +252,7 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     listing.finish(tree)
 }
 
-/// Lists a folder of pictures without classes: all are of one, `all`.
+/// Lists a folder of pictures without classes: all belong to one class, `all`.
 pub(crate) fn list_loose(mut tree: Tree) -> Listing {
     let mut listing = Listing {
         classes: vec!["all".to_owned()],
@@ -306,7 +309,7 @@ impl Listing {
         self
     }
 
-    /// Sees to it that no split is empty where names divide the samples.
+    /// Makes sure that both splits have samples where hashes of names decide the split.
     pub(crate) fn fill_splits(&mut self) {
         let has = |split: &Split| self.entries.iter().any(|own| own.split == *split);
         if Split::ALL.iter().all(has) {

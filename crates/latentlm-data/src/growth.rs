@@ -1,6 +1,6 @@
-//! How long the parts of somebody's `tokenizer.json` may make a text. A file of a few hundred bytes
-//! can ask for thirty doublings: what it makes of a text is followed step by step, and the next step
-//! is not taken where it might need too much.
+//! Bounds the memory that an untrusted `tokenizer.json` can use. A file of a few hundred bytes can ask
+//! for thirty doublings of a text. So each step of the tokenizer is run on its own, and only if its output
+//! is sure to stay within the limit.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use tokenizers::{
     OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
 };
 
-/// Bytes that a character takes at most.
+/// Largest size of a UTF-8 character in bytes.
 const CHARACTER_BYTES: usize = 4;
-/// Parts of a template that puts a text between other tokens: published ones have two or three.
+/// Largest number of parts of a post-processing template. Published templates have two or three.
 const TEMPLATE_PARTS: usize = 64;
 
-/// The parts of a `tokenizer.json` that are applied to its own tokens while it is read.
+/// The parts of a `tokenizer.json` that the library runs on the file's own tokens while it loads it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parts {
     #[serde(default)]
@@ -32,7 +32,7 @@ struct Added {
 }
 
 impl Parts {
-    /// Whether the library may read the file: its added tokens are normalised then.
+    /// Checks that loading the file is safe: the library normalizes all added tokens then.
     pub(crate) fn check(&self, most: usize) -> Result<(), String> {
         let parts = template_parts(&self.post_processor);
         if parts > TEMPLATE_PARTS {
@@ -40,7 +40,7 @@ impl Parts {
                 "its template has {parts} parts, {TEMPLATE_PARTS} are read"
             ));
         }
-        // What is no normalizer is told by the library.
+        // An invalid normalizer is reported by the library itself.
         let normalizer: Result<NormalizerWrapper, _> =
             serde_json::from_value(self.normalizer.clone());
         let Ok(normalizer) = normalizer else {
@@ -53,7 +53,7 @@ impl Parts {
     }
 }
 
-/// Entries of all lists called `single` in a post-processor.
+/// Number of entries in all lists named `single` in a post-processor.
 fn template_parts(value: &Value) -> usize {
     match value {
         Value::Array(list) => list.iter().map(template_parts).sum(),
@@ -72,14 +72,13 @@ fn too_long(most: usize) -> String {
     format!("the tokenizer makes more than {most} bytes of the text: cut the text")
 }
 
-/// Whether a text, with everything that the tokenizer does to it before it looks for tokens, stays
-/// within `most` bytes.
+/// Checks that a text stays within `most` bytes through normalization and pre-tokenization.
 pub(crate) fn check_text(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<(), String> {
     if text.len() > most {
         return Err(too_long(most));
     }
     let (normalizer, splitter) = (tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer());
-    // One step that makes at most a few bytes of one needs no second look.
+    // A single pre-tokenizer grows a text by a small factor only and needs no check.
     let splits = matches!(splitter, Some(PreTokenizerWrapper::Sequence(_)));
     if normalizer.is_none() && !splits {
         return Ok(());
@@ -95,7 +94,7 @@ pub(crate) fn check_text(tokenizer: &Tokenizer, text: &str, most: usize) -> Resu
     }
 }
 
-/// A text after a normalizer.
+/// Normalizes a text step by step, within `most` bytes.
 fn normalise(
     normalizer: &NormalizerWrapper,
     mut text: NormalizedString,
@@ -121,23 +120,23 @@ fn normalise(
     }
 }
 
-/// Bytes that a single step makes of a text at most.
+/// Upper bound of the size in bytes of a text after one normalization step.
 fn largest(step: &NormalizerWrapper, text: &str, most: usize) -> Result<usize, String> {
     let places = text.len().saturating_add(1);
     Ok(match step {
-        // It may match at every place, and leave what stands there.
+        // The pattern may match at every position, also without removing anything.
         NormalizerWrapper::Replace(replace) => {
             places.saturating_mul(replace.content.len().saturating_add(1))
         }
-        // Once for every part of the text between added tokens.
+        // Added once to every part of the text between added tokens.
         NormalizerWrapper::Prepend(prepend) => places
             .saturating_mul(prepend.prepend.len())
             .saturating_add(text.len()),
-        // A table: what it makes of a character stands in it and nowhere else.
+        // The growth depends on a table inside the normalizer: measured piece by piece.
         NormalizerWrapper::Precompiled(_) => {
             let (mut bytes, mut piece) = (0, String::new());
             for c in text.chars() {
-                // Marks are looked up together with the letter before them.
+                // Combining marks are looked up together with the letter before them.
                 if c.is_ascii() || c.is_alphanumeric() {
                     bytes += piece_bytes(step, &piece)?;
                     piece.clear();
@@ -149,7 +148,7 @@ fn largest(step: &NormalizerWrapper, text: &str, most: usize) -> Result<usize, S
             }
             bytes + piece_bytes(step, &piece)?
         }
-        // The rest make a few bytes of one at most, which is seen afterwards.
+        // Other steps grow a text by a small factor only; the result is checked afterwards.
         _ => text.len(),
     })
 }
@@ -161,7 +160,7 @@ fn piece_bytes(step: &NormalizerWrapper, piece: &str) -> Result<usize, String> {
     Ok(piece.len())
 }
 
-/// Splits a text step by step.
+/// Pre-tokenizes a text step by step, within `most` bytes.
 fn split(
     splitter: &PreTokenizerWrapper,
     text: &mut PreTokenizedString,
@@ -185,7 +184,7 @@ fn split(
     }
 }
 
-/// Whether the text of tokens stays within `most` bytes.
+/// Checks that decoding tokens stays within `most` bytes.
 pub(crate) fn check_tokens(
     tokenizer: &Tokenizer,
     tokens: &[u32],
@@ -195,7 +194,7 @@ pub(crate) fn check_tokens(
     let steps: &[DecoderWrapper] = match tokenizer.get_decoder() {
         Some(DecoderWrapper::Sequence(steps)) => steps.get_decoders(),
         Some(step) if matches!(step, DecoderWrapper::Replace(_)) => std::slice::from_ref(step),
-        // Every other step makes a text shorter, or a little longer.
+        // Any other decoder shortens a text or grows it by a small factor only.
         _ => &[],
     };
     for token in tokens {
@@ -211,7 +210,7 @@ pub(crate) fn check_tokens(
     decode(steps, pieces, most).map(|_| ())
 }
 
-/// Takes the steps of a decoder one by one.
+/// Runs the steps of a decoder one by one, within `most` bytes.
 fn decode(
     steps: &[DecoderWrapper],
     mut pieces: Vec<String>,

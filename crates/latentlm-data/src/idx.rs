@@ -1,4 +1,4 @@
-//! IDX files, the format of MNIST and its relatives, plain or gzipped.
+//! Reader of IDX files, the format of MNIST and similar datasets, plain or gzipped.
 
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ impl IdxImages {
     }
 }
 
-/// Where a split's pictures and labels lie, if the folder has one of them. The other may be
-/// missing: reading it then says so.
+/// Paths of a split's pictures and labels, if at least one of the files exists. If the other is missing,
+/// reading it fails with a clear error.
 pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
     let prefixes: &[&str] = match split {
         Split::Train => &["train"],
@@ -39,7 +39,7 @@ pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
         let file = |what: &str| {
             let named = |dot: char, ending: &str| {
                 let name = format!("{prefix}-{what}-ubyte{ending}");
-                // Archives unpacked elsewhere have `train-images.idx3-ubyte`.
+                // Some programs unpack the archives as `train-images.idx3-ubyte`.
                 folder.join(name.replacen("-idx", &format!("{dot}idx"), 1))
             };
             let plain = named('-', "");
@@ -52,7 +52,7 @@ pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// Reads the files of a split, of which none may take more than `limit` bytes.
+/// Reads the files of a split. Neither may take more than `limit` bytes once unpacked.
 pub(crate) fn read(images: &Path, labels: &Path, limit: u64) -> Result<IdxImages, DataError> {
     let ([count, rows, columns], pixels) = read_file(images, limit)?;
     let ([_], labels_data) = read_file(labels, limit)?;
@@ -88,7 +88,7 @@ fn read_file<const D: usize>(path: &Path, limit: u64) -> Result<([usize; D], Vec
         Ok(u32::from_be_bytes(bytes))
     };
     let magic = word()?;
-    // Two zero bytes, the type (8: unsigned bytes), the rank.
+    // Two zero bytes, the type (8: unsigned bytes), the number of dimensions.
     let expected = 0x0800 + D as u32;
     if magic != expected {
         return Err(DataError::malformed(
@@ -103,7 +103,7 @@ fn read_file<const D: usize>(path: &Path, limit: u64) -> Result<([usize; D], Vec
     for dim in &mut dims {
         *dim = word()? as usize;
     }
-    // One byte more than the header says, never all that a damaged archive unpacks to.
+    // Reads at most one byte more than the header says: a damaged archive may unpack to anything.
     let size = dims
         .iter()
         .try_fold(1u64, |size, &dim| size.checked_mul(dim as u64));

@@ -1,4 +1,4 @@
-//! What of a language a model was trained on, and what of a text it has never met.
+//! Characters and words of the training texts, to warn about those that a model has never seen.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::normal::normal_text;
 
-/// Different words that are kept. A corpus of more has so many that a new one says nothing.
+/// Largest vocabulary that is kept. With more words than this, an unknown word is nothing unusual.
 const MOST_WORDS: usize = 200_000;
-/// Characters and words that are named where they are printed; the others are counted.
+/// Largest number of characters or words that are printed; the rest is only counted.
 const NAMED: usize = 20;
 
 /// The characters and words of all texts that a model was trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownText {
     characters: BTreeSet<char>,
-    /// Without case and the punctuation around them; `None` where there are too many.
+    /// Words in lower case without surrounding punctuation; `None` if there are too many.
     words: Option<BTreeSet<String>>,
 }
 
-/// What of some texts a model never met. Its `Display` is one line.
+/// Characters and words that never occurred in training. Its `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unheard {
-    /// Characters, in the order in which they come.
+    /// Unknown characters, in order of first occurrence.
     pub characters: Vec<char>,
-    /// Words, likewise.
+    /// Unknown words, in order of first occurrence.
     pub words: Vec<String>,
 }
 
 impl KnownText {
-    /// The characters and words of texts.
+    /// Collects the characters and words of texts.
     pub fn of<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
         let mut characters = BTreeSet::new();
         let mut words = Some(BTreeSet::new());
@@ -46,44 +46,48 @@ impl KnownText {
         Self { characters, words }
     }
 
-    /// What of some texts is not among them.
+    /// The characters and words of `texts` that did not occur in training.
     pub fn unheard<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Unheard {
         let mut unheard = Unheard::default();
         let (mut characters, mut words) = (BTreeSet::new(), BTreeSet::new());
         for text in texts {
             let text = normal_text(text.as_ref());
-            // A corpus of single words has no spaces, and yet they part words.
-            let new = text
-                .chars()
-                .filter(|c| *c != ' ' && !self.characters.contains(c));
-            unheard
-                .characters
-                .extend(new.filter(|c| characters.insert(*c)));
+            for c in text.chars() {
+                // A corpus of single words has no spaces; a space is never reported.
+                if c != ' ' && !self.characters.contains(&c) && characters.insert(c) {
+                    unheard.characters.push(c);
+                }
+            }
             let Some(known) = &self.words else { continue };
-            let new = text.split(' ').filter(|word| word.chars().all(spaced));
-            let new = new.filter_map(plain_word);
-            let new = new.filter(|word| !known.contains(word));
-            unheard
-                .words
-                .extend(new.filter(|word| words.insert(word.clone())));
+            for word in text.split(' ') {
+                if !word.chars().all(spaced) {
+                    continue;
+                }
+                let Some(word) = plain_word(word) else {
+                    continue;
+                };
+                if !known.contains(&word) && words.insert(word.clone()) {
+                    unheard.words.push(word);
+                }
+            }
         }
         unheard
     }
 
-    /// As JSON, to be kept beside a model.
+    /// Serializes to JSON, to be saved with a model.
     ///
     /// # Errors
-    /// Never: there is nothing in it that JSON has no form for.
+    /// Never in practice: all of it can be represented in JSON.
     pub fn to_json(&self) -> Result<String, DataError> {
         serde_json::to_string(self).map_err(|error| DataError::Text {
             reason: format!("cannot write what was trained on: {error}"),
         })
     }
 
-    /// What [`to_json`](Self::to_json) wrote.
+    /// Reads the output of [`to_json`](Self::to_json).
     ///
     /// # Errors
-    /// If it is something else.
+    /// If the text has another form.
     pub fn from_json(json: &str) -> Result<Self, DataError> {
         serde_json::from_str(json).map_err(|error| DataError::Text {
             reason: format!("cannot read what was trained on: {error}"),
@@ -92,7 +96,7 @@ impl KnownText {
 }
 
 impl Unheard {
-    /// Whether there is nothing.
+    /// Whether everything occurred in training.
     pub fn is_empty(&self) -> bool {
         self.characters.is_empty() && self.words.is_empty()
     }
@@ -118,7 +122,7 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// A text without characters that would steer a terminal.
+/// A text with its control characters escaped, safe to print on a terminal.
 fn shown(text: &str) -> String {
     let shown = text.chars().map(|c| {
         if c.is_control() {
@@ -130,14 +134,14 @@ fn shown(text: &str) -> String {
     shown.collect()
 }
 
-/// A word without case and surrounding punctuation, if something is left of it.
+/// A word in lower case without surrounding punctuation; `None` if nothing is left.
 pub(crate) fn plain_word(word: &str) -> Option<String> {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     (!word.is_empty()).then(|| word.to_lowercase())
 }
 
-/// Whether a character is of a script that puts spaces between words. In others a whole sentence
-/// would be taken for one word, which no training ever had.
+/// Whether the character's script puts spaces between words. In other scripts a whole sentence would
+/// count as one unknown word.
 fn spaced(c: char) -> bool {
     !matches!(c,
         '\u{e00}'..='\u{eff}'         // Thai, Lao

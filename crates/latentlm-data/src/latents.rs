@@ -1,5 +1,5 @@
-//! The latent cache: what the codec made of every picture or recording, encoded once (encoding anew
-//! each epoch costs many times the language model's own step).
+//! The latent cache: the codec's output for every picture or recording, encoded once. Encoding again in
+//! each epoch would cost many times the language model's own step.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,26 +10,26 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 
 use crate::error::{DataError, io_error};
 
-/// Encoded samples.
+/// The encoded samples of a dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatentCache {
-    /// Numbers a latent: the mean's, or mean and logarithm of the variance where that is learned.
+    /// Numbers per latent: the mean, or mean and log-variance if the codec learns its variance.
     pub dim: usize,
-    /// Latents of each sample.
+    /// Number of latents of each sample.
     pub lengths: Vec<u32>,
-    /// Class of each sample; zeros where there are none.
+    /// Class number of each sample; 0 if there are no classes.
     pub labels: Vec<u32>,
-    /// All latents, sample after sample, `[sum of lengths, dim]`.
+    /// Posterior parameters of all latents, sample after sample, `[sum of lengths, dim]`.
     pub parameters: Vec<f32>,
-    /// What the latents were made from and with: dataset and codec.
+    /// Fingerprint of the dataset and the codec that made the latents.
     pub fingerprint: String,
 }
 
 impl LatentCache {
-    /// A cache of samples of `tokens` latents each.
+    /// A cache of samples with `tokens` latents each.
     ///
     /// # Panics
-    /// If the parameters are no multiple of samples and tokens.
+    /// If the number of parameters is not a multiple of samples times tokens.
     pub fn even(
         tokens: usize,
         labels: Vec<u32>,
@@ -61,7 +61,7 @@ impl LatentCache {
         self.lengths.is_empty()
     }
 
-    /// The latents of some samples, one after the other, `[sum of their lengths, dim]`.
+    /// The latents of the samples `indices`, concatenated: `[sum of their lengths, dim]`.
     ///
     /// # Panics
     /// If an index is out of range.
@@ -79,7 +79,7 @@ impl LatentCache {
         indices.iter().flat_map(sample).copied().collect()
     }
 
-    /// Writes the cache whole: temporary name, sync, rename.
+    /// Writes the cache atomically: to a temporary file that is synced and renamed.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -151,7 +151,7 @@ impl LatentCache {
         Ok(cache)
     }
 
-    /// The cache, if the file exists and was made from this dataset with this codec.
+    /// Reads the cache if the file exists and its fingerprint matches.
     ///
     /// # Errors
     /// If the file exists but is no latent cache.
@@ -164,7 +164,7 @@ impl LatentCache {
     }
 }
 
-/// A temporary file in the folder of a path, to be renamed to it.
+/// A temporary file in the folder of `path`, to be renamed to `path`.
 pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile, DataError> {
     // The parent of a bare file name is the empty path.
     let folder = path
@@ -174,7 +174,7 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile, D
     tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))
 }
 
-/// Writes a file whole: temporary name, sync, rename.
+/// Writes a file atomically: to a temporary file that is synced and renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let mut file = temporary_beside(path)?;
     file.write_all(bytes)

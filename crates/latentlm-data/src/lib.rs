@@ -55,7 +55,7 @@ pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;
 pub use latents::LatentCache;
 #[cfg(feature = "text")]
-pub use mixed::{Caption, Mix, MixedCorpus, PICTURES};
+pub use mixed::{Caption, Mix, MixedCorpus, MixedSizes, PICTURES};
 #[cfg(any(feature = "sound", feature = "text"))]
 pub use normal::normal_text;
 pub use options::ReadOptions;

@@ -1,5 +1,5 @@
-//! Pictures that a table names: `metadata.jsonl` or `metadata.csv`, beside them or in the folders
-//! `train` and `test`.
+//! Reader of picture datasets with a table: `metadata.jsonl` or `metadata.csv`, beside the pictures or
+//! in the folders `train` and `test`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,36 +14,36 @@ use crate::options::ReadOptions;
 use crate::split::held_out;
 use crate::walk::{LeftOut, WalkOptions, read_text, walk};
 
-/// Names of a table, the first one that is there is read.
+/// File names of tables; the first that exists is read.
 const TABLES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
-/// Largest table that is read.
+/// Largest size of a table in bytes.
 const MAX_TABLE_BYTES: u64 = 512 * ReadOptions::MEGABYTE;
-/// What a record must have, as messages say it.
+/// Required keys of a record, for error messages.
 const WANTED: &str = "needs `file_name`, or `sheet`, `sheet_x` and `sheet_y`";
-/// Endings of sounds, which `file_name` names in tables of speech.
+/// Extensions of sound files. In tables of speech, `file_name` names such files.
 const SOUNDS: [&str; 8] = ["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "wma"];
 
 /// A table of pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     path: PathBuf,
-    /// The folder that it lies in, as seen from the dataset: empty, or `train/`.
+    /// Path of the table's folder relative to the dataset: empty, or such as `train/`.
     prefix: String,
-    /// The split that its folder stands for.
+    /// Split given by the folder's name.
     split: Option<Split>,
 }
 
 impl Table {
-    /// Whether it is `metadata.csv`.
+    /// Whether the table is a `metadata.csv`.
     pub(crate) fn is_csv(&self) -> bool {
         self.path.extension().is_some_and(|ending| ending == "csv")
     }
 }
 
-/// The tables of a dataset; none if it has none.
+/// Finds the tables of a dataset: at most one per split.
 ///
 /// # Errors
-/// If there is a table of something else.
+/// If a table has no column that names pictures.
 pub(crate) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
     if let Some(table) = table(folder, "", None)? {
         return Ok(vec![table]);
@@ -58,14 +58,13 @@ pub(crate) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
             return Ok(vec![train, test]);
         }
     }
-    // Without a held-out folder, the training folder is divided.
+    // Without a held-out folder, the training folder is split by hash.
     train.split = None;
     Ok(vec![train])
 }
 
 fn table(folder: &Path, prefix: &str, split: Option<Split>) -> Result<Option<Table>, DataError> {
-    let there = |name: &&str| folder.join(name).is_file();
-    let Some(name) = TABLES.into_iter().find(there) else {
+    let Some(name) = TABLES.into_iter().find(|name| folder.join(name).is_file()) else {
         return Ok(None);
     };
     let path = folder.join(name);
@@ -124,12 +123,12 @@ struct Record {
     text: Option<String>,
     label: Option<Label>,
     split: Option<String>,
-    /// What tables of speech have.
+    /// Keys of speech tables, to recognize those.
     audio: Option<serde_json::Value>,
     audio_filepath: Option<serde_json::Value>,
 }
 
-/// A class as a record names it. Numbers come first and in their own order: 2 before 10.
+/// The class in a record. Numbers sort before names and by value: 2 before 10.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(
     untagged,
@@ -141,7 +140,7 @@ enum Label {
 }
 
 impl Label {
-    /// `"7"` and `7` are one class.
+    /// Turns `"7"` into `7`, so that both are one class.
     fn normal(self) -> Self {
         match self {
             Self::Name(name) => match name.parse::<u32>() {
@@ -160,10 +159,10 @@ impl Label {
     }
 }
 
-/// A line's number, and its record or what is wrong with it.
+/// Line number, and the record or the reason why it can't be read.
 type Row = (usize, Result<Record, String>);
 
-/// The records of a table with the numbers of their lines.
+/// Reads the records of a table with their line numbers.
 fn rows(table: &Table) -> Result<Vec<Row>, DataError> {
     let text = read_text(&table.path, MAX_TABLE_BYTES)?;
     if table.is_csv() {
@@ -181,7 +180,7 @@ fn rows(table: &Table) -> Result<Vec<Row>, DataError> {
 }
 
 impl Record {
-    /// A row of a table with a header. Empty cells are not there.
+    /// Reads a CSV row. Empty cells count as absent.
     fn of_row(header: &[String], row: Vec<String>) -> Result<Self, String> {
         if row.len() != header.len() {
             let (found, wanted) = (row.len(), header.len());
@@ -211,10 +210,11 @@ impl Record {
         Ok(record)
     }
 
-    /// The sample's name inside the dataset, and where its pixels are.
+    /// The sample's name inside the dataset, and the location of its pixels.
     fn source(
         &self,
-        (folder, table): (&Path, &Table),
+        folder: &Path,
+        table: &Table,
         options: &ReadOptions,
     ) -> Result<(String, Source), String> {
         let place = |file: &str| {
@@ -252,7 +252,8 @@ impl Record {
         }
     }
 
-    /// The split that the record or its table says, and whether one of them does.
+    /// The sample's split, and whether the record or its table defines it. Otherwise a hash of the name
+    /// does.
     fn split(&self, name: &str, table: &Table) -> Result<(Split, bool), String> {
         match (self.split.as_deref(), table.split) {
             (None, None) => Ok((held_out(name), false)),
@@ -263,14 +264,15 @@ impl Record {
         }
     }
 
-    /// The sample, but for its class's number, and its class.
+    /// The sample and its class. The entry's class number is set later, when all classes are known.
     fn entry(
         self,
-        place: (&Path, &Table),
+        folder: &Path,
+        table: &Table,
         options: &ReadOptions,
     ) -> Result<(Entry, Label), String> {
-        let (name, source) = self.source(place, options)?;
-        let (split, given) = self.split(&name, place.1)?;
+        let (name, source) = self.source(folder, table, options)?;
+        let (split, given) = self.split(&name, table)?;
         let label = self.label.unwrap_or(Label::Name("all".into())).normal();
         let entry = Entry {
             name,
@@ -284,8 +286,8 @@ impl Record {
     }
 }
 
-/// Whether a path never leaves the folder that it begins in. Links are not looked at: whoever puts
-/// one into the folder means what lies behind it.
+/// Whether a relative path stays inside its folder. Symbolic links may lead out: the user put them
+/// there on purpose.
 fn stays_inside(path: &Path) -> bool {
     let mut depth = 0_usize;
     path.components().all(|component| match component {
@@ -305,7 +307,7 @@ fn stays_inside(path: &Path) -> bool {
     })
 }
 
-/// Lists a folder with tables. Without labels there is one class, `all`.
+/// Lists the samples of a dataset with tables. Without labels there is one class, `all`.
 pub(crate) fn list_metadata(
     folder: &Path,
     tables: &[Table],
@@ -316,7 +318,7 @@ pub(crate) fn list_metadata(
     let mut labels = Vec::new();
     for table in tables {
         for (line, record) in rows(table)? {
-            let entry = record.and_then(|record| record.entry((folder, table), options));
+            let entry = record.and_then(|record| record.entry(folder, table, options));
             match entry {
                 Ok((entry, label)) => {
                     numbers.insert(label.clone(), 0);
@@ -343,28 +345,26 @@ pub(crate) fn list_metadata(
     Ok(listing)
 }
 
-/// What lies in the folder and is not named in a table.
+/// The files in the folder that no table names.
 pub(crate) fn unnamed(
     folder: &Path,
     tables: &[Table],
     entries: &[Entry],
 ) -> Result<Vec<LeftOut>, DataError> {
-    let sources = entries.iter().map(|entry| match &entry.source {
-        Source::File(path) => path,
-        Source::Cell { sheet, .. } => sheet,
-    });
-    let mut named: BTreeSet<PathBuf> = sources.map(|path| plain(path)).collect();
+    let mut named: BTreeSet<PathBuf> = entries.iter().map(|entry| plain(entry.path())).collect();
     named.extend(tables.iter().map(|table| plain(&table.path)));
     let walked = walk(folder, WalkOptions::default())?;
     let mut left_out = walked.left_out;
     left_out.retain(|left| !named.contains(&plain(&left.path)));
-    let others = walked.files.into_iter();
-    let others = others.filter(|path| !named.contains(&plain(path)));
-    left_out.extend(others.map(|path| unused(path, "a picture that no line of the table names")));
+    for path in walked.files {
+        if !named.contains(&plain(&path)) {
+            left_out.push(unused(path, "a picture that no line of the table names"));
+        }
+    }
     Ok(left_out)
 }
 
-/// A path without the steps that lead back.
+/// A path with `.` and `..` components resolved.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {

@@ -1,5 +1,5 @@
-//! Documents of text and pictures, both ways: a caption and its picture, a picture and its caption,
-//! and text alone (paper §3.2).
+//! Training documents of text and pictures: caption then picture, picture then caption, and text alone
+//! (paper §3.2).
 
 use latentlm_core::sequence::{Document, Segment, SpecialTokens};
 
@@ -7,36 +7,46 @@ use crate::dataset::ImageDataset;
 use crate::error::DataError;
 use crate::text::TextTokenizer;
 
-/// The modality of pictures.
+/// Modality index of pictures.
 pub const PICTURES: usize = 0;
 
-/// How often each kind of document comes in an epoch; 0 leaves it out.
+/// Number of documents of each kind per epoch; 0 leaves a kind out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mix {
-    /// Every picture after its caption.
+    /// Documents per picture in which the picture follows its caption.
     pub draw: usize,
-    /// Every picture before its caption.
+    /// Documents per picture in which the caption follows the picture.
     pub caption: usize,
-    /// Every piece of text.
+    /// Documents per piece of text.
     pub text: usize,
 }
 
-/// What is said of a picture.
+/// Sizes of the segments in documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MixedSizes {
+    /// Number of latents of a picture.
+    pub frames: usize,
+    /// Largest number of tokens of a piece of text.
+    pub piece_tokens: usize,
+}
+
+/// The caption of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
-    /// What it shows.
+    /// Description of the picture.
     pub text: String,
-    /// Its class, if there is more than one and the text is not its name.
+    /// Name of the picture's class. `None` if there is only one class, or if `text` is the class name.
     pub category: Option<String>,
 }
 
 impl Caption {
-    /// Of every picture of a dataset; one without a text is called by its class.
+    /// The captions of all pictures of a dataset. Pictures without a caption get their class name.
     pub fn all(pictures: &ImageDataset) -> Vec<Self> {
         let classes = pictures.classes();
-        let captions = (0..pictures.len()).map(|index| {
+        let mut captions = Vec::with_capacity(pictures.len());
+        for index in 0..pictures.len() {
             let class = classes[pictures.label(index) as usize].to_lowercase();
-            match pictures.caption(index) {
+            captions.push(match pictures.caption(index) {
                 Some(text) if !text.trim().is_empty() => Self {
                     text: text.trim().to_owned(),
                     category: (classes.len() > 1).then_some(class),
@@ -45,12 +55,12 @@ impl Caption {
                     text: class,
                     category: None,
                 },
-            }
-        });
-        captions.collect()
+            });
+        }
+        captions
     }
 
-    /// What a model learns to say: `animals & nature: dog face`.
+    /// The caption that a model learns to generate: `animals & nature: dog face`.
     pub fn said(&self) -> String {
         match &self.category {
             Some(category) => format!("{} {}", Self::beginning(category), self.text),
@@ -58,32 +68,42 @@ impl Caption {
         }
     }
 
-    /// What is said of all pictures of a category before anything else: `animals & nature:`.
+    /// The first words of every caption of a category: `animals & nature:`.
     pub fn beginning(category: &str) -> String {
         format!("{category}:")
     }
 
-    /// What a picture is asked for by: with an article, without, with its category.
+    /// Prompts for drawing the picture: the text alone, with an article, and with its category.
     pub fn asked(&self) -> Vec<String> {
         let mut asked = vec![self.text.clone(), format!("a {}", self.text)];
         asked.extend(self.category.as_ref().map(|_| self.said()));
         asked
     }
 
-    /// The category of what a model said.
+    /// The category in a generated caption.
     pub fn category_of(said: &str) -> Option<&str> {
         said.split_once(": ").map(|(category, _)| category)
     }
 }
 
+/// A document, by indices into the corpus.
 #[derive(Debug, Clone, Copy)]
 enum Item {
-    Draw { picture: usize, way: usize },
-    Caption { picture: usize },
-    Text { piece: usize },
+    /// A prompt and its picture. `way` selects the prompt.
+    Draw {
+        picture: usize,
+        way: usize,
+    },
+    /// A picture and its caption.
+    Caption {
+        picture: usize,
+    },
+    Text {
+        piece: usize,
+    },
 }
 
-/// Text that is learned.
+/// A text segment that counts in the loss.
 fn learned(tokens: Vec<u32>) -> Segment {
     Segment::Text {
         tokens,
@@ -91,28 +111,32 @@ fn learned(tokens: Vec<u32>) -> Segment {
     }
 }
 
-/// Documents to be trained on or measured with.
+/// Tokenized documents of text and pictures, for training or evaluation.
 #[derive(Debug, Clone)]
 pub struct MixedCorpus {
+    /// Tokens of each prompt of each picture.
     asked: Vec<Vec<Vec<u32>>>,
+    /// Tokens of each picture's caption.
     said: Vec<Vec<u32>>,
+    /// Tokens of the pieces of text.
     pieces: Vec<Vec<u32>>,
+    /// All documents.
     items: Vec<Item>,
     special: SpecialTokens,
     frames: usize,
 }
 
 impl MixedCorpus {
-    /// Documents of captions and paragraphs, of which no piece has more than `piece_tokens` tokens.
-    /// A picture has `frames` latents.
+    /// Tokenizes captions and paragraphs and builds the documents of `mix`. Paragraphs are cut into pieces
+    /// of at most `sizes.piece_tokens` tokens.
     ///
     /// # Errors
-    /// If a text can't be encoded, or there is nothing.
+    /// If a text can't be encoded, or there are no documents.
     pub fn new(
         captions: &[Caption],
         paragraphs: &[String],
         tokenizer: &TextTokenizer,
-        (frames, piece_tokens): (usize, usize),
+        sizes: MixedSizes,
         mix: Mix,
     ) -> Result<Self, DataError> {
         let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
@@ -124,7 +148,8 @@ impl MixedCorpus {
         let mut pieces = Vec::new();
         for tokens in encode(paragraphs.to_vec())? {
             let whole = [tokens, vec![special.stop]].concat();
-            pieces.extend(whole.chunks(piece_tokens.max(1)).map(<[u32]>::to_vec));
+            let pieces_of_whole = whole.chunks(sizes.piece_tokens.max(1));
+            pieces.extend(pieces_of_whole.map(<[u32]>::to_vec));
         }
         let mut items = Vec::new();
         for picture in 0..captions.len() {
@@ -145,7 +170,7 @@ impl MixedCorpus {
             pieces,
             items,
             special,
-            frames,
+            frames: sizes.frames,
         })
     }
 
@@ -154,12 +179,12 @@ impl MixedCorpus {
         self.items.len()
     }
 
-    /// Whether there are none; never.
+    /// Whether there are no documents; always false.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// The picture that a document has.
+    /// Index of the picture in a document; `None` for text alone.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -170,8 +195,8 @@ impl MixedCorpus {
         }
     }
 
-    /// A document. Where the request for a picture is dropped, the picture is drawn out of nothing:
-    /// guidance needs that.
+    /// The document at `index`. With `dropped`, the prompt of a picture is left out: classifier-free
+    /// guidance needs a model that also draws without a prompt.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -198,7 +223,7 @@ impl MixedCorpus {
         Document { segments }
     }
 
-    /// A picture that is read, and tokens that are said of it.
+    /// A document of a picture and the tokens of its caption. The picture does not count in the loss.
     pub fn saying(&self, said: Vec<u32>) -> Document {
         let begin = learned(vec![self.special.start]);
         Document {
@@ -206,7 +231,7 @@ impl MixedCorpus {
         }
     }
 
-    /// A picture.
+    /// The latents of a picture; `learned` tells whether they count in the loss.
     fn latents(&self, learned: bool) -> Segment {
         Segment::Latents {
             modality: PICTURES,
@@ -217,7 +242,7 @@ impl MixedCorpus {
         }
     }
 
-    /// Positions of every document.
+    /// Number of positions of each document.
     pub fn lengths(&self) -> Vec<usize> {
         let length = |index| self.document(index, false).positions();
         (0..self.len()).map(length).collect()
@@ -238,7 +263,11 @@ mod tests {
         let texts: Vec<String> = captions.iter().flat_map(Caption::asked).collect();
         let texts = [texts, paragraphs.to_vec()].concat();
         let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 64).unwrap();
-        let corpus = MixedCorpus::new(&captions, &paragraphs, &tokenizer, (3, 8), mix);
+        let sizes = MixedSizes {
+            frames: 3,
+            piece_tokens: 8,
+        };
+        let corpus = MixedCorpus::new(&captions, &paragraphs, &tokenizer, sizes, mix);
         (corpus.unwrap(), tokenizer)
     }
 

@@ -1,16 +1,16 @@
-//! The one form in which text is trained on and used.
+//! Text normalization, the same for training and inference.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What some editors put in front of a text, and what is left of it where texts were joined.
+/// Written by some editors at the start of a file; found inside a text where files were joined.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A text as a model sees it: composed characters (Unicode's form NFC), one space wherever there is
-/// white space of any kind and length (line ends, tabs, no-break spaces), none at the ends, no byte
-/// order marks. Case, digits and punctuation stay as they are.
+/// Normalizes a text for the tokenizer: composed characters (Unicode NFC), each run of white space
+/// (line ends, tabs, no-break spaces) replaced by one space, no space at the ends, no byte order marks.
+/// Case, digits and punctuation stay as they are.
 ///
-/// What looks alike becomes alike: without it, one invisible character changes the tokens, and with
-/// them the sound. What is normal already is not changed.
+/// Without this, an invisible character would change the tokens, and with them the speech. Normalizing
+/// twice gives the same as once.
 ///
 /// ```
 /// use latentlm_data::normal_text;

@@ -7,19 +7,19 @@ use crate::error::DataError;
 /// How a dataset of pictures is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReadOptions {
-    /// Share of the samples that may be left out because they can't be used; above it, opening the
+    /// Largest fraction of unusable samples that may be left out, 0 to 1. Above it, opening the
     /// dataset is an error.
     pub max_broken: f64,
     /// Whether metadata may name files outside of the dataset's folder.
     pub outside: bool,
-    /// Most bytes that a picture takes once it is decoded, and that its file has.
+    /// Largest size in bytes of a decoded picture, and of its file.
     pub max_picture_bytes: u64,
-    /// Most bytes that the pictures of an IDX file take.
+    /// Largest size in bytes of all pictures of an IDX file.
     pub max_idx_bytes: u64,
 }
 
 impl ReadOptions {
-    /// A megabyte as the options of recipes and commands count it.
+    /// Bytes of a megabyte in recipe keys and command options.
     pub const MEGABYTE: u64 = 1 << 20;
 }
 
@@ -37,11 +37,13 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// Refuses more samples left out than there may be. `first` is what is wrong with one of them.
+    /// Checks that `broken` samples of `total` are not more than may be left out. `first` is the error
+    /// of the first broken sample.
     pub(crate) fn allow(
         self,
         path: &Path,
-        (broken, total): (usize, usize),
+        broken: usize,
+        total: usize,
         first: Option<&DataError>,
     ) -> Result<(), DataError> {
         let share = broken as f64 / total.max(1) as f64;

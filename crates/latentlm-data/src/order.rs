@@ -1,11 +1,11 @@
-//! Which samples a step sees.
+//! Order of training samples: batches and packs as a function of seed and step.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
-/// Epoch after epoch of shuffled batches, as a function of seed and step alone: whoever resumes at
-/// step `n` sees the batches that an uninterrupted run sees from there.
+/// Shuffled batches, epoch after epoch. A batch is a function of seed and step alone, so a run resumed
+/// at step `n` sees the same batches as an uninterrupted one.
 #[derive(Debug, Clone)]
 pub struct BatchOrder {
     samples: usize,
@@ -15,11 +15,11 @@ pub struct BatchOrder {
 }
 
 impl BatchOrder {
-    /// The order over `samples` samples. The last, incomplete batch of an epoch is left out; a set
-    /// smaller than a batch is one batch.
+    /// Batches of `batch_size` out of `samples` samples. The last, incomplete batch of an epoch is
+    /// dropped; a dataset smaller than a batch is one batch.
     ///
     /// # Panics
-    /// If there are no samples or batches of none.
+    /// If `samples` or `batch_size` is 0.
     pub fn new(samples: usize, batch_size: usize, seed: u64) -> Self {
         assert!(samples > 0 && batch_size > 0, "batches need samples");
         Self {
@@ -30,12 +30,12 @@ impl BatchOrder {
         }
     }
 
-    /// Batches an epoch.
+    /// Number of batches per epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         (self.samples / self.batch_size) as u64
     }
 
-    /// The sample numbers of a step's batch.
+    /// Indices of the samples of a step's batch.
     pub fn batch(&mut self, step: u64) -> Vec<usize> {
         let epoch = step / self.batches_per_epoch();
         let index = (step % self.batches_per_epoch()) as usize;
@@ -63,22 +63,23 @@ fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
     order.shuffle(&mut rng);
 }
 
-/// Samples of different lengths gathered into packs of a bounded number of positions, without
-/// filling: a pack is one sequence for a model that keeps its documents apart. A function of seed and
-/// step alone, like [`BatchOrder`].
+/// Packs samples of different lengths into sequences of a bounded number of positions, without padding.
+/// The model's attention mask keeps the documents of a pack apart. A function of seed and step alone,
+/// like [`BatchOrder`].
 #[derive(Debug, Clone)]
 pub struct PackOrder {
     lengths: Vec<usize>,
     capacity: usize,
     seed: u64,
-    /// Samples, shortest first, and the step from which all of them are packed.
+    /// Indices of the samples, shortest first.
     by_length: Vec<usize>,
+    /// First step at which all samples are packed.
     curriculum_steps: u64,
-    /// Epochs cut so far; each knows the step that it begins at.
+    /// The epoch of the last requested step.
     epoch: Option<Epoch>,
 }
 
-/// Of all samples, the shortest that a curriculum begins with.
+/// Fraction of the samples, the shortest ones, with which a curriculum begins.
 const FIRST_SHARE: f64 = 0.1;
 
 #[derive(Debug, Clone)]
@@ -89,8 +90,8 @@ struct Epoch {
 }
 
 impl PackOrder {
-    /// Packs of at most `capacity` positions of samples that take `lengths` each. A sample longer
-    /// than that makes a pack of its own.
+    /// Packs of at most `capacity` positions. `lengths` are the positions of each sample. A sample longer
+    /// than `capacity` is a pack of its own.
     ///
     /// # Panics
     /// If there are no samples or the capacity is 0.
@@ -108,16 +109,16 @@ impl PackOrder {
         }
     }
 
-    /// Short samples first: an epoch holds the shortest tenth at step 0, and a share that grows
-    /// with the square of the step up to all of them at step `steps`: the shortest are to be known
-    /// well before they are put together.
+    /// Curriculum by length: the epoch that begins at step 0 holds the shortest tenth of the samples.
+    /// The fraction grows with the square of the step, up to all samples at step `steps`. So the model
+    /// learns short samples well before longer ones made of the same parts.
     pub fn short_first(mut self, steps: u64) -> Self {
         self.curriculum_steps = steps;
         self.epoch = None;
         self
     }
 
-    /// How many of the shortest samples an epoch holds that begins at `step`.
+    /// Number of samples, the shortest ones, in an epoch that begins at `step`.
     fn admitted(&self, step: u64) -> usize {
         let samples = self.lengths.len();
         if step >= self.curriculum_steps {
@@ -128,23 +129,25 @@ impl PackOrder {
         ((share * samples as f64).ceil() as usize).min(samples)
     }
 
-    /// The sample numbers of a step's pack.
+    /// Indices of the samples of a step's pack.
     pub fn pack(&mut self, step: u64) -> Vec<usize> {
-        // Epochs differ in their number of packs: to know where one begins, those before are cut.
+        // Epochs have different numbers of packs: the first step of one is known only after packing all
+        // epochs before it.
         let mut epoch = match self.epoch.take() {
             Some(epoch) if epoch.first_step <= step => epoch,
-            _ => self.cut(0, 0),
+            _ => self.pack_epoch(0, 0),
         };
         while step - epoch.first_step >= epoch.packs.len() as u64 {
             let next = epoch.first_step + epoch.packs.len() as u64;
-            epoch = self.cut(epoch.number + 1, next);
+            epoch = self.pack_epoch(epoch.number + 1, next);
         }
         let pack = epoch.packs[(step - epoch.first_step) as usize].clone();
         self.epoch = Some(epoch);
         pack
     }
 
-    fn cut(&self, number: u64, first_step: u64) -> Epoch {
+    /// Packs the samples of one epoch, in shuffled order.
+    fn pack_epoch(&self, number: u64, first_step: u64) -> Epoch {
         let mut order = self.by_length[..self.admitted(first_step)].to_vec();
         order.sort_unstable();
         shuffle(&mut order, self.seed, number);
@@ -173,7 +176,7 @@ impl PackOrder {
 mod tests {
     use super::*;
 
-    /// Every sample once an epoch, no pack too long, and whoever begins in the middle sees the same.
+    /// Every sample once per epoch, no pack too long, and the same packs after a resume.
     #[test]
     fn packs_hold_every_sample_once_an_epoch() {
         let lengths: Vec<usize> = (0..50).map(|i| 3 + i * 7 % 11).chain([40]).collect();

@@ -1,4 +1,4 @@
-//! Pictures of any size and colour brought to one geometry.
+//! Decodes pictures and brings them to one size and number of channels.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -17,24 +17,24 @@ use crate::walk::open_regular;
 /// Longest side of a sample, in pixels.
 pub(crate) const MAX_SIDE: usize = 16_384;
 
-/// The geometry that every sample is brought to.
+/// Size and channels of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageSpec {
-    /// 1 (grey) or 3 (red, green, blue).
+    /// Number of channels: 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
 }
 
 impl ImageSpec {
-    /// Bytes of one sample.
+    /// Size of one sample in bytes.
     pub fn bytes(&self) -> usize {
         self.channels * self.height * self.width
     }
 
-    /// Refuses geometries that [`fit`] can't produce.
+    /// Checks that [`fit`] can produce this size.
     pub(crate) fn validate(self, path: &Path) -> Result<(), DataError> {
         let side = 1..=MAX_SIDE;
         if matches!(self.channels, 1 | 3)
@@ -52,24 +52,24 @@ impl ImageSpec {
     }
 }
 
-/// A picture file brought to a geometry, `[C, H, W]`.
+/// Reads a picture file, crops and resizes it to `spec`. Returns `[C, H, W]`.
 ///
 /// # Errors
-/// If it can't be read, is no picture, is cut, takes more memory than [`ReadOptions`] allow by
-/// default, or `spec` is no geometry of pictures.
+/// If the file can't be read, is not a picture, is truncated, takes more memory than the default
+/// [`ReadOptions`] allow, or `spec` is not a valid picture size.
 pub fn read_picture(path: &Path, spec: ImageSpec) -> Result<Vec<u8>, DataError> {
     spec.validate(path)?;
     Ok(fit(decode_whole(path, &ReadOptions::default())?, spec))
 }
 
-/// Decodes a picture file, whatever its name says, upright.
+/// Decodes a picture file, upright. The format is guessed from the content, not from the name.
 pub(crate) fn decode(path: &Path, options: &ReadOptions) -> Result<DynamicImage, DataError> {
     let limit = options.max_picture_bytes;
     decode_bytes(path, &read_file(path, limit)?, limit)
 }
 
-/// The same, and an error if the file holds less than its header promises: decoders show what there
-/// is of a JPEG, and grey below it.
+/// As [`decode`], but a truncated JPEG is an error: decoders accept such files and fill the missing rows
+/// with grey.
 pub(crate) fn decode_whole(path: &Path, options: &ReadOptions) -> Result<DynamicImage, DataError> {
     let limit = options.max_picture_bytes;
     let bytes = read_file(path, limit)?;
@@ -107,12 +107,12 @@ fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, D
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(io_error("read", path))?;
-        // Decoders count what they take beside the picture too.
+        // Twice the limit, because decoders also count their working memory.
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(limit.saturating_mul(2));
         reader.limits(limits);
         let mut decoder = reader.into_decoder().map_err(undecoded)?;
-        // A header can promise any size: nothing is taken for it before it is known to be allowed.
+        // A header can claim any size: check it before allocating.
         let ((width, height), total) = (decoder.dimensions(), decoder.total_bytes());
         if total > limit {
             let reason = format!(
@@ -124,7 +124,7 @@ fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, D
             return Err(DataError::malformed(path, reason));
         }
         let _permit = IN_FLIGHT.enter(total, limit);
-        // Cameras store pictures lying on their side and say so in the metadata.
+        // Cameras store rotated pictures and record the rotation in the metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(undecoded)?;
         picture.apply_orientation(orientation);
@@ -141,13 +141,13 @@ fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(ReadOptions::MEGABYTE))
 }
 
-/// Bytes of the pictures that all threads together are decoding.
+/// Bytes of all pictures that are being decoded, over all threads.
 static IN_FLIGHT: InFlight = InFlight {
     bytes: Mutex::new(0),
     less: Condvar::new(),
 };
 
-/// Keeps threads that decode at the same time from taking more memory than one of them may.
+/// Limits the memory of all threads that decode at the same time to the limit for one picture.
 struct InFlight {
     bytes: Mutex<u64>,
     less: Condvar,
@@ -159,7 +159,7 @@ struct Permit<'a> {
 }
 
 impl InFlight {
-    /// Waits until there is room for so many bytes; one alone never waits.
+    /// Waits until `bytes` more fit into `most`. Never waits if nothing else is being decoded.
     fn enter(&self, bytes: u64, most: u64) -> Permit<'_> {
         let mut used = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         while *used > 0 && used.saturating_add(bytes) > most {
@@ -183,14 +183,14 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Brings a picture to `spec`: transparent parts become white, the centre is cropped to the
-/// target's aspect, the crop is resized. Returns `[C, H, W]`. Picture and spec have pixels:
-/// [`decode`] and [`ImageSpec::validate`] see to it.
+/// Brings a picture to `spec`: blends it over white, crops the centre to the target's aspect ratio and
+/// resizes the crop. Returns `[C, H, W]`. Neither side of the picture or of `spec` may be 0, which
+/// [`decode`] and [`ImageSpec::validate`] check.
 pub(crate) fn fit(picture: DynamicImage, spec: ImageSpec) -> Vec<u8> {
     let picture = over_white(picture);
     let (width, height) = picture.dimensions();
     let (target_w, target_h) = (spec.width as u32, spec.height as u32);
-    // Largest centred crop of the target's aspect.
+    // Largest centred crop with the target's aspect ratio.
     let scaled = |side: u32, by: u32, over: u32| u64::from(side) * u64::from(by) / u64::from(over);
     let crop_w = scaled(height, target_w, target_h).clamp(1, u64::from(width)) as u32;
     let crop_h = scaled(width, target_h, target_w).clamp(1, u64::from(height)) as u32;
@@ -226,7 +226,7 @@ fn over_white(picture: DynamicImage) -> RgbImage {
     })
 }
 
-/// `[H, W, 3]` to `[C, H, W]`.
+/// Turns `[H, W, 3]` into `[C, H, W]`.
 fn planes(picture: &RgbImage, channels: usize) -> Vec<u8> {
     if channels == 1 {
         return DynamicImage::ImageRgb8(picture.clone())
@@ -240,7 +240,7 @@ fn planes(picture: &RgbImage, channels: usize) -> Vec<u8> {
     out
 }
 
-/// A grey bitmap centred on black, as MNIST is usually padded; larger ones are resized.
+/// Pads a grey bitmap with black to `spec`, centred, as is usual for MNIST; larger ones are resized.
 pub(crate) fn pad_grey(pixels: &[u8], rows: usize, columns: usize, spec: ImageSpec) -> Vec<u8> {
     if rows > spec.height || columns > spec.width {
         let Some(grey) = image::GrayImage::from_raw(columns as u32, rows as u32, pixels.to_vec())

@@ -1,4 +1,4 @@
-//! Plain text: paragraphs of UTF-8 files.
+//! Reader of plain text: paragraphs of UTF-8 files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,22 @@ use crate::options::ReadOptions;
 use crate::split::divide;
 use crate::walk::read_text;
 
-/// Largest text that is read.
+/// Largest size of a text file in bytes.
 const MAX_TEXT_BYTES: u64 = 2048 * ReadOptions::MEGABYTE;
 
-/// Paragraphs of a split: what stands between empty lines, each line's end made a space.
+/// The paragraphs of a split. Empty lines separate paragraphs; line ends inside one become spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainText {
     paragraphs: Vec<String>,
 }
 
 impl PlainText {
-    /// Opens a text file, of which one paragraph in ten is held out by its hash, and at least one; or
-    /// a folder with `train.txt` and `test.txt`.
+    /// Opens a text file, or a folder with `train.txt` and `test.txt`. In a single file, one paragraph in
+    /// ten is held out by its hash, and at least one.
     ///
     /// # Errors
-    /// If a file can't be read, is not UTF-8, holds no text, or holds one paragraph of which nothing
-    /// can be held out.
+    /// If a file can't be read, is not UTF-8, holds no text, or is a single paragraph, which can't be
+    /// split.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let file = file_of(path, split);
         let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?);
@@ -40,7 +40,7 @@ impl PlainText {
             let mut splits = divide(&keys).into_iter();
             paragraphs.retain(|_| splits.next() == Some(split));
         }
-        // Many times the same paragraph has one hash.
+        // Empty if all paragraphs are the same: they have the same hash.
         if paragraphs.is_empty() {
             return Err(DataError::EmptySplit {
                 path: file,
@@ -55,7 +55,7 @@ impl PlainText {
         &self.paragraphs
     }
 
-    /// A hash of all of it.
+    /// A hash of all paragraphs.
     pub fn fingerprint(&self) -> String {
         hex_digest(self.paragraphs.iter().map(|text| format!("{text:?}")))
     }

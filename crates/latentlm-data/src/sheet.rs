@@ -1,4 +1,4 @@
-//! Sheets: one picture that holds many small ones in a grid of cells.
+//! Sheets: one large picture that holds many small ones in a grid of cells.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
 use crate::picture::{decode, decode_whole};
 
-/// Pixels along a cell's side.
+/// Side of a cell in pixels.
 pub(crate) const CELL: u32 = 32;
-/// Pixels from cell to cell: the cell and a transparent border of one on each side.
+/// Distance from cell to cell in pixels: the cell and a transparent border of one pixel on each side.
 const PITCH: u32 = CELL + 2;
 
-/// Decoded sheets by path; sorted, so that a hash over them repeats.
+/// Decoded sheets by path. Sorted, so that a hash over them is the same in every run.
 #[derive(Debug, Default)]
 pub(crate) struct Sheets(BTreeMap<PathBuf, DynamicImage>);
 
 impl Sheets {
-    /// Decodes each sheet that the entries name, once. A sheet that can't be read is a fault and
-    /// lacks its cells.
+    /// Decodes each sheet that the entries name, once. Returns the sheets, and the errors of those that
+    /// can't be read.
     pub(crate) fn load(entries: &[Entry], options: &ReadOptions) -> (Self, Vec<DataError>) {
         let mut sheets = BTreeMap::new();
         for entry in entries {
@@ -32,23 +32,24 @@ impl Sheets {
             }
         }
         let mut faults = Vec::new();
-        let good = sheets.into_iter().filter_map(|(path, sheet)| match sheet {
-            Ok(sheet) => Some((path, sheet)),
-            Err(fault) => {
-                faults.push(fault);
-                None
+        let mut good = BTreeMap::new();
+        for (path, sheet) in sheets {
+            match sheet {
+                Ok(sheet) => {
+                    good.insert(path, sheet);
+                }
+                Err(fault) => faults.push(fault),
             }
-        });
-        let good = Self(good.collect());
-        (good, faults)
+        }
+        (Self(good), faults)
     }
 
-    /// Whether the sheet could be read.
+    /// Whether the sheet was read.
     pub(crate) fn has(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
 
-    /// The sheets that some entries are on, in the order of their paths.
+    /// The sheets that the entries use, in the order of their paths.
     pub(crate) fn used_by(&self, entries: &[Entry]) -> Vec<&DynamicImage> {
         let used: BTreeSet<&Path> = entries.iter().map(Entry::path).collect();
         used.into_iter()
@@ -56,7 +57,7 @@ impl Sheets {
             .collect()
     }
 
-    /// The picture of an entry, cut from its sheet or decoded from its file.
+    /// The picture of an entry: cut from its sheet, or decoded from its file.
     pub(crate) fn picture(
         &self,
         source: &Source,

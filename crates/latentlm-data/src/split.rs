@@ -1,10 +1,11 @@
-//! What is held out of a dataset that does not say so itself.
+//! Chooses held-out samples for datasets that do not define splits.
 
 use sha2::{Digest, Sha256};
 
 use crate::dataset::Split;
 
-/// One sample in ten is held out, by a hash of its name: adding files moves no other sample.
+/// The split by a hash of the sample's name: one in ten is held out. Adding files does not move other
+/// samples.
 pub(crate) fn held_out(key: &str) -> Split {
     match digest(key)[0] % 10 {
         0 => Split::Test,
@@ -16,16 +17,16 @@ fn digest(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// The splits of some samples, by hashes of their names. Of two or more, at least one is held out and
-/// at least one is trained on: where the hashes leave a split empty, the sample whose hash is nearest
-/// to it goes there.
+/// The splits of samples, by hashes of their names. With two or more samples, neither split is empty:
+/// if the hashes leave one empty, one sample is moved into it ([`fill_empty`]).
 pub(crate) fn divide(keys: &[&str]) -> Vec<Split> {
     let mut splits: Vec<Split> = keys.iter().map(|key| held_out(key)).collect();
     fill_empty(keys, &mut splits);
     splits
 }
 
-/// Moves one sample into a split that has none, if there are two samples or more.
+/// Moves one sample into an empty split if there are two samples or more: the one with the smallest hash
+/// into the held-out split, the one with the largest into the training split.
 pub(crate) fn fill_empty(keys: &[&str], splits: &mut [Split]) {
     if keys.len() < 2 {
         return;
@@ -56,7 +57,7 @@ mod tests {
                 let splits = divide(&keys);
                 assert!(splits.contains(&Split::Test), "{set}: {count}");
                 assert!(splits.contains(&Split::Train), "{set}: {count}");
-                // One alone is moved, and only where there would be none.
+                // At most one sample is moved, and only if a split would be empty.
                 let moved = keys.iter().zip(&splits).filter(|(k, s)| held_out(k) != **s);
                 let hashed: Vec<Split> = keys.iter().map(|key| held_out(key)).collect();
                 let empty = Split::ALL.iter().any(|split| !hashed.contains(split));

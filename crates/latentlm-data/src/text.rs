@@ -1,4 +1,4 @@
-//! Text to tokens and back, by Hugging Face's `tokenizers`.
+//! Tokenizers: text to tokens and back, with Hugging Face's `tokenizers`.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,34 +15,34 @@ use crate::growth::{self, Parts};
 use crate::normal::normal_text;
 use crate::walk::open_regular;
 
-/// What stands for what a vocabulary lacks.
+/// Token for characters outside the vocabulary.
 const UNKNOWN: &str = "<unk>";
-/// What does so in vocabularies of others.
+/// The same token in published vocabularies.
 const UNKNOWNS: [&str; 2] = [UNKNOWN, "[UNK]"];
 
-/// How a vocabulary is made of a corpus.
+/// How a vocabulary is learned from a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenizerKind {
-    /// Pairs of bytes that are frequent become tokens: nothing is ever outside the vocabulary.
+    /// Byte pair encoding on bytes: any text can be encoded.
     ByteLevelBpe,
-    /// One token a character of the corpus.
+    /// One token for each character of the corpus.
     Characters,
 }
 
-/// How much a vocabulary and its texts may take.
+/// Limits for vocabularies and texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextLimits {
-    /// Bytes of a `tokenizer.json`.
+    /// Largest size of a `tokenizer.json` in bytes.
     pub file_bytes: u64,
-    /// Tokens: the numbers of all of them lie below it.
+    /// Upper bound of all token ids (exclusive).
     pub vocabulary: usize,
-    /// Bytes of a text, whatever the tokenizer makes of it before it looks for tokens.
+    /// Largest size of a text in bytes, also after each normalization step of the tokenizer.
     pub text_bytes: usize,
 }
 
 impl Default for TextLimits {
-    /// Above everything that is published: 64 MiB, four million tokens, texts of 16 MiB.
+    /// More than any published tokenizer needs: 64 MiB, four million tokens, texts of 16 MiB.
     fn default() -> Self {
         Self {
             file_bytes: 64 << 20,
@@ -52,8 +52,8 @@ impl Default for TextLimits {
     }
 }
 
-/// A vocabulary. Texts are brought to their normal form ([`normal_text`]) before they are trained on
-/// and before they are encoded.
+/// A tokenizer with its vocabulary. Texts are normalized ([`normal_text`]) before training and before
+/// encoding.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -63,8 +63,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     fn of(inner: Tokenizer, limits: TextLimits) -> Self {
-        // In a vocabulary of others numbers may be missing: counting its tokens would give some of them
-        // to the control tokens that come behind.
+        // Published vocabularies may have gaps in their ids. The number of tokens would then be too small,
+        // and the special tokens that are appended behind would collide with existing ids.
         let largest = inner.get_vocab(true).into_values().max();
         Self {
             vocabulary: largest.map_or(0, |id| (id as usize).saturating_add(1)),
@@ -73,10 +73,10 @@ impl TextTokenizer {
         }
     }
 
-    /// Makes a vocabulary of at most `vocabulary` tokens of texts.
+    /// Learns a vocabulary of at most `vocabulary` tokens from texts.
     ///
     /// # Errors
-    /// If the texts make no vocabulary (there are none).
+    /// If there is no text.
     pub fn train(
         kind: TokenizerKind,
         texts: &[String],
@@ -99,19 +99,19 @@ impl TextTokenizer {
         Ok(Self::of(inner, TextLimits::default()))
     }
 
-    /// Reads a `tokenizer.json`, within the default [`TextLimits`].
+    /// Reads a `tokenizer.json` within the default [`TextLimits`].
     ///
     /// # Errors
-    /// If the file can't be read, is no tokenizer or asks for too much.
+    /// If the file can't be read, is not a tokenizer or exceeds the limits.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         Self::read_within(path, TextLimits::default())
     }
 
-    /// Reads a `tokenizer.json` of whatever size is allowed. What it says of cutting and filling texts
-    /// is left out: a text that is cut without a word is another text.
+    /// Reads a `tokenizer.json` within the given limits. Its settings for truncation and padding are
+    /// ignored: texts must not be truncated silently.
     ///
     /// # Errors
-    /// If the file can't be read, is no tokenizer or asks for too much.
+    /// If the file can't be read, is not a tokenizer or exceeds the limits.
     pub fn read_within(path: &Path, limits: TextLimits) -> Result<Self, DataError> {
         let most = limits.file_bytes;
         let file = open_regular(path).map_err(io_error("read", path))?;
@@ -151,10 +151,10 @@ impl TextTokenizer {
         Ok(tokenizer)
     }
 
-    /// The vocabulary as the text of a `tokenizer.json`.
+    /// Serializes the tokenizer to the text of a `tokenizer.json`.
     ///
     /// # Errors
-    /// If the tokenizer has a part that has no such form.
+    /// If a part of the tokenizer can't be serialized.
     pub fn to_json(&self) -> Result<String, DataError> {
         caught(|| self.inner.to_string(false))
             .and_then(|text| text.map_err(|error| error.to_string()))
@@ -163,16 +163,15 @@ impl TextTokenizer {
             })
     }
 
-    /// `V`: every token is below it.
+    /// Vocabulary size `V`: all token ids are below it.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// Tokens of a text in its normal form, at least one.
+    /// Normalizes a text and encodes it. Returns at least one token.
     ///
     /// # Errors
-    /// If it is empty, has characters that the vocabulary lacks, or nothing that it has, or is longer
-    /// than allowed.
+    /// If the text is empty, has characters outside the vocabulary, gives no tokens, or is too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let text = normal_text(text);
         let text = text.as_str();
@@ -209,10 +208,10 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens.
+    /// Decodes tokens to text.
     ///
     /// # Errors
-    /// If there is no such token.
+    /// If the text would be too long or can't be decoded.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
         let decoded = caught(|| {
             growth::check_tokens(&self.inner, tokens, self.limits.text_bytes)?;
@@ -228,7 +227,7 @@ impl TextTokenizer {
     }
 }
 
-/// A tokenizer of a file's bytes. Both it and what checks it may panic.
+/// Parses and checks a tokenizer file. Called inside [`caught`], because the library may panic.
 fn parse(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, String> {
     let parts: Parts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     parts.check(limits.text_bytes)?;
@@ -247,7 +246,7 @@ fn byte_level_bpe(texts: &[String], vocabulary: usize) -> Result<Tokenizer, toke
         .show_progress(false)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    // A space before the first word makes it the same token as within a sentence.
+    // With a space in front, the first word is the same token as inside a sentence.
     let bytes = ByteLevel::new(true, true, true);
     let mut tokenizer = TokenizerBuilder::<BPE, tokenizers::NormalizerWrapper, _, _, _>::default()
         .with_model(BPE::default())
@@ -263,9 +262,9 @@ fn characters(texts: &[String]) -> Result<Tokenizer, tokenizers::Error> {
     let mut known: Vec<char> = texts.iter().flat_map(|text| text.chars()).collect();
     known.sort_unstable();
     known.dedup();
-    let tokens = [UNKNOWN.to_owned()].into_iter();
-    let tokens = tokens.chain(known.into_iter().map(String::from));
-    let vocabulary: Vocab = tokens.zip(0..).collect();
+    let mut tokens = vec![UNKNOWN.to_owned()];
+    tokens.extend(known.into_iter().map(String::from));
+    let vocabulary: Vocab = tokens.into_iter().zip(0..).collect();
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, vec![])
         .unk_token(UNKNOWN.into())

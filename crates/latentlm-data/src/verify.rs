@@ -1,4 +1,4 @@
-//! Every sample of a listing read once, by all threads together.
+//! Decodes every sample of a listing once, on all threads.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::options::ReadOptions;
 use crate::picture::decode_whole;
 use crate::sheet::Sheets;
 
-/// Reads every sample. Its width and height, or why it can't be used, in the order of the entries.
+/// Decodes every sample. Returns width and height in pixels, or the error, in the order of the entries.
 pub(crate) fn verify(
     entries: &[Entry],
     sheets: &Sheets,

@@ -1,5 +1,5 @@
-//! A folder and everything below it, listed once: sorted, through links but never twice, and with a
-//! name for whatever is left out.
+//! Walks a folder tree: lists all files sorted, follows links but lists nothing twice, and reports
+//! what it leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,24 +9,24 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, io_error};
 
-/// Why a file or a folder is not used.
+/// The reason why a file or folder is not used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Its name begins with a dot, or is one that file managers leave behind.
     Hidden,
-    /// A pipe, a socket or a device: opening one may wait for ever.
+    /// A pipe, a socket or a device: opening it may block forever.
     Special,
-    /// A link that leads nowhere.
+    /// A link whose target does not exist.
     DeadLink,
-    /// A link to a folder that it lies in.
+    /// A link to a folder that contains the link.
     Above,
     /// A link to something that is listed already.
     Twice,
-    /// A folder below more folders than are looked through.
+    /// A folder nested deeper than the walk goes.
     Deep,
     /// A folder that can't be read.
     Unreadable(String),
-    /// What a reader of datasets has no use for.
+    /// A file that the dataset reader does not use, with the reason.
     Unused(String),
 }
 
@@ -48,9 +48,9 @@ impl fmt::Display for Reason {
 /// A file or a folder that is not used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftOut {
-    /// Where it lies.
+    /// The file or folder.
     pub path: PathBuf,
-    /// Why it is not used.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -62,17 +62,17 @@ impl LeftOut {
         }
     }
 
-    /// Something that a reader has no use for.
+    /// A file that the dataset reader does not use.
     pub(crate) fn unused(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::new(path, Reason::Unused(why.into()))
     }
 }
 
-/// Names of a reason that are printed; the others are counted.
+/// Largest number of files printed for each reason; the rest is only counted.
 const NAMED: usize = 100;
 
-/// Writes what was left out: a line a reason with the number of files, and their names below it.
-/// Nothing where nothing was.
+/// Writes the files that were left out: for each reason a line with their number, then their names.
+/// Writes nothing if the list is empty.
 pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> fmt::Result {
     let mut reasons: BTreeMap<&Reason, Vec<&Path>> = BTreeMap::new();
     for LeftOut { path, reason } in left_out {
@@ -91,13 +91,12 @@ pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> f
     Ok(())
 }
 
-/// How far a walk goes.
+/// Limits of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WalkOptions {
-    /// Folders below the root that are looked through, one inside the other; with 0 only the files
-    /// of the root itself.
+    /// Number of folder levels below the root; 0 lists only the files of the root itself.
     pub(crate) depth: usize,
-    /// Most files and folders; above it the walk is an error.
+    /// Largest number of files and folders; more are an error.
     pub(crate) entries: usize,
 }
 
@@ -110,21 +109,21 @@ impl Default for WalkOptions {
     }
 }
 
-/// What lies in a folder and below it.
+/// The result of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Walk {
-    /// Regular files and links to such, sorted; each begins with the root as it was given.
+    /// Regular files and links to regular files, sorted. Paths begin with the root as given.
     pub(crate) files: Vec<PathBuf>,
-    /// Folders that were looked through, the root not among them, sorted.
+    /// Folders that were listed, without the root, sorted.
     pub(crate) folders: Vec<PathBuf>,
-    /// All the rest, sorted.
+    /// Everything else, with reasons, sorted.
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Lists a folder and what lies below it.
+/// Lists a folder and everything below it.
 ///
-/// Links are followed, but no folder and no file is listed twice: what lies in the tree itself comes
-/// first, so that of a file and a link to it the file is taken. Nothing is opened but folders.
+/// Links are followed, but no file or folder is listed twice. Links come after everything else, so that
+/// a file is preferred to a link to it. Files are not opened.
 ///
 /// # Errors
 /// If the root can't be read, or holds more than `options` allow.
@@ -144,7 +143,7 @@ pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError>
         real,
         depth: 0,
     };
-    walker.look_through(folder)?;
+    walker.list_below(folder)?;
     while let Some(link) = walker.links.pop_first() {
         walker.follow(link)?;
     }
@@ -155,14 +154,15 @@ pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError>
     Ok(walk)
 }
 
-/// Whether a name is one of those that no dataset means: hidden ones, and what the file managers of
-/// macOS, Windows and network storage leave behind.
+/// Whether a file name is hidden, or one that file managers of macOS, Windows and network storage
+/// leave behind.
 pub(crate) fn is_hidden(name: &str) -> bool {
     const LEFTOVERS: [&str; 4] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"];
     name.starts_with('.') || LEFTOVERS.contains(&name)
 }
 
-/// Opens a file for reading, or says that it is none. A pipe without a writer would wait for ever.
+/// Opens a regular file for reading. Anything else is an error: opening a pipe without a writer would
+/// block forever.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() {
         File::open(path)
@@ -174,7 +174,7 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A whole text file of at most `limit` bytes; a byte order mark in front of it is dropped.
+/// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let mut bytes = Vec::new();
@@ -193,7 +193,7 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
     Ok(text)
 }
 
-/// A folder: how it was reached, where it truly is, how many folders lie above it.
+/// A folder: the path by which it was reached, its canonical path, and its depth below the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Folder {
     path: PathBuf,
@@ -203,11 +203,12 @@ struct Folder {
 
 struct Walker {
     walk: Walk,
-    /// Folders that were looked through, by where they truly are.
+    /// Canonical paths of the folders listed so far.
     seen: BTreeSet<PathBuf>,
-    /// Files that links led to.
+    /// Canonical paths of the files reached through links.
     linked: BTreeSet<PathBuf>,
-    /// Links that were met and not yet followed: how they were reached, and the folder around them.
+    /// Links not followed yet. `real` is the canonical path of the folder around the link, with the
+    /// link's name.
     links: BTreeSet<Folder>,
     options: WalkOptions,
     entries: usize,
@@ -219,8 +220,8 @@ impl Walker {
         self.walk.left_out.push(LeftOut { path, reason });
     }
 
-    /// Lists a folder and the folders below it; links are kept for later.
-    fn look_through(&mut self, first: Folder) -> Result<(), DataError> {
+    /// Lists a folder and the folders below it. Links are collected for later.
+    fn list_below(&mut self, first: Folder) -> Result<(), DataError> {
         let mut waiting = vec![first];
         while let Some(folder) = waiting.pop() {
             if !self.seen.insert(folder.real.clone()) {
@@ -288,8 +289,8 @@ impl Walker {
         Ok(())
     }
 
-    /// Lists what a link leads to, unless that is listed already. `link.real` is where the link
-    /// itself truly lies.
+    /// Lists the target of a link, unless it is listed already. `link.real` is the canonical path of the
+    /// link itself, not of its target.
     fn follow(&mut self, link: Folder) -> Result<(), DataError> {
         let target = fs::canonicalize(&link.path)
             .and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
@@ -299,7 +300,7 @@ impl Walker {
                 self.leave_out(link.path, Reason::Unreadable(error.to_string()));
                 return Ok(());
             }
-            // It leads nowhere, or in a circle of links.
+            // The target does not exist, or the links form a circle.
             Err(_) => {
                 self.leave_out(link.path, Reason::DeadLink);
                 return Ok(());
@@ -326,7 +327,7 @@ impl Walker {
         } else if link.depth > self.options.depth {
             self.leave_out(link.path, Reason::Deep);
         } else {
-            self.look_through(Folder { real, ..link })?;
+            self.list_below(Folder { real, ..link })?;
         }
         Ok(())
     }

@@ -1,22 +1,23 @@
-//! The codes of compressed pictures: tables of them, and the bits that they are read from.
+//! Huffman decoding of JPEG scans: code tables and the bit reader.
 
-/// Bits of a code that are looked up at once.
+/// Codes of at most this many bits are found by one table lookup.
 const LOOKUP: u32 = 9;
 
 /// Why a scan ended early.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stop {
-    /// The data ended.
+    /// The data end.
     Cut,
-    /// A code that no table has.
+    /// A code is not in its table.
     Damaged,
 }
 
-/// A table of codes.
+/// A Huffman table.
 pub(super) struct Table {
-    /// Length and symbol of the code that these bits begin with; a length of 0 for a longer one.
+    /// Length and symbol of the code that begins with these [`LOOKUP`] bits; length 0 for longer codes.
     short: Vec<(u8, u8)>,
-    /// The largest code of a length, -1 where there is none, and what leads from it to its symbol.
+    /// For each code length: the largest code (-1 if there is none), and the offset from a code to the
+    /// index of its symbol.
     long: [(i32, i32); 17],
     values: Vec<u8>,
 }
@@ -66,7 +67,7 @@ impl Table {
                 return symbol.copied().ok_or(Stop::Damaged);
             }
         }
-        // Behind the end there are no codes to be wrong.
+        // Too few bits left for a whole code: the data are cut, not damaged.
         if bits.count < 16 {
             Err(Stop::Cut)
         } else {
@@ -75,10 +76,10 @@ impl Table {
     }
 }
 
-/// The bits of a scan, up to the next mark.
+/// The bits of a scan, up to the next marker.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
-    /// The next byte to be read; at the end of a scan, its next mark.
+    /// Position of the next byte; at the end of a scan, that of the next marker.
     pub(super) at: usize,
     buffer: u64,
     count: u32,
@@ -110,7 +111,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next 16 bits; zeros behind the end.
+    /// The next 16 bits, padded with zeros at the end of the data.
     fn ahead(&mut self) -> u32 {
         if self.count < 16 {
             self.fill();
@@ -137,7 +138,7 @@ impl<'a> Bits<'a> {
         Ok(number)
     }
 
-    /// Goes on behind the next mark, which must be a restart.
+    /// Skips to the data after the next marker, which must be a restart marker.
     pub(super) fn restart(&mut self) -> Result<(), Stop> {
         (self.buffer, self.count) = (0, 0);
         while let Some(ahead) = self.data.get(self.at..self.at + 2) {

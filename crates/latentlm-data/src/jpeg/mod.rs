@@ -1,16 +1,16 @@
-//! Whether a JPEG file holds every row that its header promises.
+//! Checks that a JPEG file holds every row that its header promises.
 //!
-//! Decoders are lenient: of a file that was cut they show what there is, and grey below it. Here the
-//! compressed data are read as a decoder reads them (ITU T.81, annexes F and G), but for the values,
-//! of which only the lengths matter.
+//! Decoders are lenient: they fill the missing rows of a truncated file with grey. This module parses the
+//! compressed data as a decoder does (ITU T.81, annexes F and G), but skips over the values: only their
+//! lengths matter here.
 
 mod codes;
 
 use codes::{Bits, Stop, Table};
 
-/// A file begins like this.
+/// The first bytes of every JPEG file.
 const START: [u8; 3] = [0xff, 0xd8, 0xff];
-/// Of a coefficient that no pass has sent.
+/// Value of [`Component::low`] for coefficients that no scan has sent yet.
 const NEVER: u8 = 255;
 
 /// Whether these bytes are a JPEG file.
@@ -18,25 +18,25 @@ pub(crate) fn is_jpeg(data: &[u8]) -> bool {
     data.starts_with(&START)
 }
 
-/// What is missing of a file that a decoder takes, in one line; nothing where all is there. A missing
-/// end mark, or bytes behind it, alone are no fault. Of files that are coded in a way not known here,
-/// nothing is said.
+/// Describes in one line what a truncated or damaged file lacks; `None` if it is complete. A missing end
+/// marker, or bytes after it, are accepted. So are files in coding modes that are not supported here.
 pub(crate) fn missing(data: &[u8]) -> Option<String> {
     let mut file = File::default();
     file.read(data).err().flatten()
 }
 
-/// Why reading ended early: with what is missing, or without a word.
+/// Why parsing ended early: with a description of what is missing, or `None` if the file can't be judged.
 type Ended = Option<String>;
 
-/// What the segments of a file said so far.
+/// Parser state: the content of the segments read so far.
 #[derive(Default)]
 struct File {
     frame: Option<Frame>,
     dc: [Option<Table>; 4],
     ac: [Option<Table>; 4],
-    /// Units between restart marks; 0 for none.
+    /// Units (MCUs) between restart markers; 0 if there are none.
     restart: usize,
+    /// Number of scans begun so far.
     passes: usize,
 }
 
@@ -44,7 +44,7 @@ struct Frame {
     width: usize,
     height: usize,
     progressive: bool,
-    /// Largest sampling factors.
+    /// Largest horizontal and vertical sampling factors of all components.
     h: usize,
     v: usize,
     components: Vec<Component>,
@@ -54,20 +54,34 @@ struct Component {
     id: u8,
     h: usize,
     v: usize,
-    /// Blocks a row, whole units.
+    /// Blocks per row, rounded up to whole units.
     stride: usize,
-    /// Of each block, the coefficients that are not zero, a bit each; empty where nobody asks.
+    /// For each block a bit mask of its nonzero coefficients. Only progressive files need it; empty for
+    /// others.
     set: Vec<u64>,
-    /// Low bits of each coefficient that are still to come.
+    /// For each coefficient the number of low bits that later scans will send.
     low: [u8; 64],
 }
 
-/// One pass over the picture.
+/// A component in a scan, with its Huffman tables.
+#[derive(Clone, Copy)]
+struct ScanPart {
+    /// Index of the component in its frame.
+    component: usize,
+    /// Index of the table for DC coefficients.
+    dc: usize,
+    /// Index of the table for AC coefficients.
+    ac: usize,
+}
+
+/// The header of a scan: one pass over the picture.
 struct Scan {
-    /// Component, and the numbers of its tables.
-    parts: Vec<(usize, usize, usize)>,
+    parts: Vec<ScanPart>,
+    /// First coefficient.
     start: usize,
+    /// Last coefficient.
     end: usize,
+    /// Whether the scan sends one more bit of coefficients that earlier scans began.
     refines: bool,
 }
 
@@ -110,7 +124,7 @@ impl File {
         }
     }
 
-    /// What is missing at the end of the file, with its end mark or without.
+    /// Checks completeness at the end of the file. `marked` tells whether the end marker was found.
     fn ended(&self, marked: bool) -> Result<(), Ended> {
         let Some(frame) = self.frame.as_ref().filter(|_| self.passes > 0) else {
             return Err(None);
@@ -194,7 +208,11 @@ impl File {
         let mut parts = Vec::new();
         for part in segment.get(1..1 + 2 * count)?.chunks_exact(2) {
             let index = frame.components.iter().position(|own| own.id == part[0])?;
-            parts.push((index, usize::from(part[1] >> 4), usize::from(part[1] & 15)));
+            parts.push(ScanPart {
+                component: index,
+                dc: usize::from(part[1] >> 4),
+                ac: usize::from(part[1] & 15),
+            });
         }
         let [start, end, bits] = *segment.get(1 + 2 * count..4 + 2 * count)? else {
             return None;
@@ -206,23 +224,24 @@ impl File {
         };
         let single = parts.len() == 1;
         let refines = frame.progressive && (bits >> 4) > 0;
-        let asked = |&(_, dc, ac): &(usize, usize, usize)| {
-            let (has_dc, has_ac) = (table(&self.dc, dc).is_ok(), table(&self.ac, ac).is_ok());
+        let has_tables = |part: &ScanPart| {
+            let has_dc = table(&self.dc, part.dc).is_ok();
+            let has_ac = table(&self.ac, part.ac).is_ok();
             match (frame.progressive, start) {
                 (false, _) => has_dc && has_ac,
                 (true, 0) => has_dc || refines,
                 (true, _) => has_ac,
             }
         };
-        // Some decoders know tables that a file may leave out.
-        if !parts.iter().all(asked) {
+        // A file may omit the standard tables, which decoders know. It can't be judged here.
+        if !parts.iter().all(has_tables) {
             return None;
         }
         if parts.is_empty() || start > end || end > 63 || (start > 0 && !single) {
             return None;
         }
-        for &(index, ..) in &parts {
-            frame.components[index].low[start..=end].fill(low);
+        for part in &parts {
+            frame.components[part.component].low[start..=end].fill(low);
         }
         Some(Scan {
             parts,
@@ -232,15 +251,15 @@ impl File {
         })
     }
 
-    /// Reads what follows a scan's header.
+    /// Reads the data of a scan.
     fn pass(&mut self, scan: &Scan, bits: &mut Bits<'_>) -> Result<(), Ended> {
         let Some(frame) = self.frame.as_mut() else {
             return Err(None);
         };
-        // Rows of pixels that a row of units has, units a row, rows of units.
+        // Height of a unit in pixels, units per row, rows of units.
         let (tall, across, down) = match scan.parts[..] {
-            [(index, ..)] => {
-                let own = &frame.components[index];
+            [part] => {
+                let own = &frame.components[part.component];
                 let size = |side: usize, own: usize, all: usize| (side * own).div_ceil(8 * all);
                 let across = size(frame.width, own.h, frame.h);
                 (
@@ -266,16 +285,16 @@ impl File {
             run: 0,
         };
         for unit in 0..across * down {
-            let place = (unit % across, unit / across);
+            let (x, y) = (unit % across, unit / across);
             let restarts = self.restart > 0 && unit > 0 && unit % self.restart == 0;
             let read = if restarts {
                 bits.restart().map(|()| coder.run = 0)
             } else {
                 Ok(())
             };
-            let read = read.and_then(|()| coder.unit(&mut frame.components, place, bits));
+            let read = read.and_then(|()| coder.unit(&mut frame.components, (x, y), bits));
             if let Err(stop) = read {
-                let rows = (place.1 * tall).min(frame.height);
+                let rows = (y * tall).min(frame.height);
                 let pass = if frame.progressive {
                     format!(" of pass {}", self.passes)
                 } else {
@@ -301,20 +320,20 @@ fn word(segment: &[u8], at: usize) -> Option<usize> {
     Some((usize::from(bytes[0]) << 8) | usize::from(bytes[1]))
 }
 
-/// The next mark that is no restart, and where what follows it begins.
+/// The next marker that is not a restart marker, and the position after it.
 fn next_marker(data: &[u8], mut at: usize) -> Option<(u8, usize)> {
     loop {
         at += data.get(at..)?.iter().position(|&byte| byte == 0xff)? + 1;
         match *data.get(at)? {
             0 | 0xd0..=0xd7 => at += 1,
-            // Filling.
+            // A fill byte before a marker.
             0xff => {}
             marker => return Some((marker, at + 1)),
         }
     }
 }
 
-/// A table that a scan names.
+/// The table with this index.
 fn table(tables: &[Option<Table>; 4], index: usize) -> Result<&Table, Stop> {
     tables
         .get(index)
@@ -328,12 +347,13 @@ struct Coder<'a> {
     ac: &'a [Option<Table>; 4],
     scan: &'a Scan,
     progressive: bool,
-    /// Blocks still to come in which this pass has nothing more.
+    /// Number of following blocks in which this scan sends no new coefficients.
     run: u32,
 }
 
 impl Coder<'_> {
-    /// A unit: one block of a component alone, else as many of each as its sampling factors say.
+    /// Reads the unit at `(x, y)`: one block if the scan has a single component, otherwise as many blocks
+    /// of each component as its sampling factors say.
     fn unit(
         &mut self,
         components: &mut [Component],
@@ -341,32 +361,33 @@ impl Coder<'_> {
         bits: &mut Bits<'_>,
     ) -> Result<(), Stop> {
         let scan = self.scan;
-        if let [(index, dc, ac)] = scan.parts[..] {
-            let own = &mut components[index];
+        if let [part] = scan.parts[..] {
+            let own = &mut components[part.component];
             let at = y * own.stride + x;
-            return self.block(own.set.get_mut(at), (dc, ac), bits);
+            return self.block(own.set.get_mut(at), part, bits);
         }
-        for &(index, dc, ac) in &scan.parts {
-            let own = &mut components[index];
+        for &part in &scan.parts {
+            let own = &mut components[part.component];
             for row in y * own.v..(y + 1) * own.v {
                 for column in x * own.h..(x + 1) * own.h {
                     let at = row * own.stride + column;
-                    self.block(own.set.get_mut(at), (dc, ac), bits)?;
+                    self.block(own.set.get_mut(at), part, bits)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Reads a block. `set` is the mask of its nonzero coefficients, if that is tracked.
     fn block(
         &mut self,
         set: Option<&mut u64>,
-        (dc, ac): (usize, usize),
+        part: ScanPart,
         bits: &mut Bits<'_>,
     ) -> Result<(), Stop> {
         let mut ignored = 0;
         let set = set.unwrap_or(&mut ignored);
-        let (dc, ac) = (table(self.dc, dc), table(self.ac, ac));
+        let (dc, ac) = (table(self.dc, part.dc), table(self.ac, part.ac));
         if !self.progressive {
             let size = dc?.symbol(bits)?;
             bits.skip(u32::from(size))?;
@@ -386,7 +407,7 @@ impl Coder<'_> {
         }
     }
 
-    /// Coefficients of a band, their high bits.
+    /// Reads the high bits of a band of AC coefficients (first scan of the band).
     fn first(&mut self, ac: &Table, set: &mut u64, bits: &mut Bits<'_>) -> Result<(), Stop> {
         if self.run > 0 {
             self.run -= 1;
@@ -416,7 +437,8 @@ impl Coder<'_> {
         Ok(())
     }
 
-    /// One more bit of the coefficients of a band: of those that are not zero, and new ones.
+    /// Reads one more bit of a band of AC coefficients: a correction bit for each nonzero coefficient, and
+    /// coefficients that become nonzero.
     fn refine(&mut self, ac: &Table, set: &mut u64, bits: &mut Bits<'_>) -> Result<(), Stop> {
         let (mut at, end) = (self.scan.start, self.scan.end);
         while self.run == 0 && at <= end {
@@ -453,7 +475,7 @@ impl Coder<'_> {
     }
 }
 
-/// The coefficients of a block that comes whole, behind the first.
+/// Reads the AC coefficients of a block in a sequential file.
 fn sequential(ac: &Table, bits: &mut Bits<'_>) -> Result<(), Stop> {
     let mut at = 1;
     while at < 64 {

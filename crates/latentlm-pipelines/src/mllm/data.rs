@@ -87,7 +87,10 @@ impl Texts {
         tokenizer: &TextTokenizer,
         mix: Mix,
     ) -> Result<MixedCorpus, PipelineError> {
-        let sizes = (recipe.tokens(), recipe.text.piece_tokens);
+        let sizes = latentlm_data::MixedSizes {
+            frames: recipe.tokens(),
+            piece_tokens: recipe.text.piece_tokens,
+        };
         let (captions, paragraphs) = (&self.captions, &self.paragraphs);
         Ok(MixedCorpus::new(
             captions, paragraphs, tokenizer, sizes, mix,
