@@ -9,15 +9,15 @@ use crate::error::DataError;
 pub struct Skipped {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl Skipped {
-    /// A file that can't be used because of an error about it.
+    /// A file that can't be used, with the error as the reason.
     pub fn of(path: &Path, error: &DataError) -> Self {
         let reason = match error {
-            // The path stands beside it.
+            // The list shows the path itself.
             DataError::Malformed { reason, .. } => reason.clone(),
             error => error.to_string(),
         };

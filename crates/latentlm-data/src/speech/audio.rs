@@ -1,4 +1,4 @@
-//! Sound files in.
+//! Reads sound files.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -20,30 +20,30 @@ use crate::caught::caught;
 use crate::error::{DataError, io_error};
 use crate::walk::open_regular;
 
-/// Endings of the files that are taken for sound.
+/// Extensions of sound files that can be read.
 pub(super) const ENDINGS: [&str; 11] = [
     "wav", "flac", "mp3", "ogg", "oga", "wave", "w64", "rf64", "aif", "aiff", "aifc",
 ];
-/// Endings of sound that is not read.
+/// Extensions of sound files that can't be read.
 pub(super) const OTHER_ENDINGS: [&str; 18] = [
     "opus", "m4a", "aac", "mp4", "wma", "amr", "ape", "caf", "webm", "mka", "mp2", "ac3", "au",
     "snd", "sph", "tta", "wv", "spx",
 ];
-/// Rates that sound may have. A damaged header says anything up to 4 GHz, for which the resampler
-/// would allocate filters of gigabytes.
+/// Accepted sample rates. A damaged header may claim up to 4 GHz, and the resampler would allocate
+/// filters of gigabytes for it.
 pub(super) const RATES_HZ: RangeInclusive<u32> = 1_000..=768_000;
-/// Frames of a block of the resampler, at the lower of both rates: the longer, the narrower the
-/// band below the new Nyquist frequency that is lost.
+/// Samples per block of the resampler, at the lower of both rates. A longer block loses a narrower band
+/// below the new Nyquist frequency.
 const BLOCK: usize = 1024;
-/// Interleaved samples that are mixed at once.
+/// Number of interleaved samples that are mixed to one channel at once.
 const MIXED_SAMPLES: usize = 1 << 16;
 
-/// One channel of sound.
+/// Mono sound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Audio {
     /// Samples in `[-1, 1]`.
     pub samples: Vec<f32>,
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate_hz: u32,
 }
 
@@ -53,7 +53,7 @@ impl Audio {
         self.samples.len() as f64 / f64::from(self.sample_rate_hz)
     }
 
-    /// The same sound at another rate, band-limited, without delay.
+    /// Resamples to another rate, band-limited and without delay.
     ///
     /// # Panics
     /// If a rate is 0.
@@ -67,7 +67,7 @@ impl Audio {
         let frames = self.samples.len();
         let [from, to] = [self.sample_rate_hz, sample_rate_hz].map(|rate| rate as usize);
         let block = block(from, to);
-        // The rates are positive, the buffer holds what it says it holds: nothing can fail.
+        // Can't fail: the rates are positive, and the buffer has `frames` samples.
         let resample = || {
             let mut resampler = Fft::<f32>::new(from, to, block, 1, FixedSync::Both).ok()?;
             let input = InterleavedOwned::new_from(self.samples, 1, frames).ok()?;
@@ -88,9 +88,10 @@ impl Audio {
     }
 }
 
-/// Frames that the resampler takes at once: about [`BLOCK`] of the lower rate, and an even number of
-/// the least that both rates share. Of an odd block the filter has its middle between two samples,
-/// and its output is a part of a sample late: 0.18 from 44.1 to 16 kHz.
+/// Block size of the resampler, in samples of the input: about [`BLOCK`] at the lower rate, and an even
+/// multiple of the smallest block that is a whole number of samples at both rates. With an odd multiple
+/// the middle of the filter falls between two samples, and the output is late by a fraction of a sample
+/// (0.18 from 44.1 to 16 kHz).
 fn block(from: usize, to: usize) -> usize {
     let (mut divisor, mut rest) = (from, to);
     while rest > 0 {
@@ -101,17 +102,18 @@ fn block(from: usize, to: usize) -> usize {
     least * wanted.div_ceil(least.max(1)).next_multiple_of(2)
 }
 
-/// Reads a sound file of at most [`SoundLimits::default`]: WAV of any depth and number of channels
-/// (RF64 and W64 too), AIFF, FLAC, MP3 or OGG Vorbis. The channels are averaged. A WAV file that was
-/// written to a pipe, and does not know its length, is read to its end.
+/// Reads a sound file within [`SoundLimits::default`]: WAV of any bit depth and number of channels (also
+/// RF64 and W64), AIFF, FLAC, MP3 or OGG Vorbis. Channels are averaged. A WAV file with an unknown length,
+/// written to a pipe, is read to its end.
 ///
 /// # Errors
-/// If the file can't be read, is no sound, is cut short, or holds no, too many or not finite samples.
+/// If the file can't be read, is not sound, is truncated, or has no samples, too many, or samples that
+/// are not finite.
 pub fn read_audio(path: &Path) -> Result<Audio, DataError> {
     read_audio_within(path, SoundLimits::default())
 }
 
-/// Reads a sound file of whatever length is allowed.
+/// Reads a sound file within the given limits.
 ///
 /// # Errors
 /// As [`read_audio`].
@@ -119,9 +121,9 @@ pub fn read_audio_within(path: &Path, limits: SoundLimits) -> Result<Audio, Data
     Ok(read_sound(path, limits)?.audio)
 }
 
-/// Reads a sound file and says how loud it was.
+/// Reads a sound file and measures its loudest sample.
 pub(super) fn read_sound(path: &Path, limits: SoundLimits) -> Result<Sound, DataError> {
-    let sound = or_failed(path, || decode(path, limits))?;
+    let sound = without_panic(path, || decode(path, limits))?;
     if sound.audio.samples.is_empty() {
         return Err(DataError::malformed(path, "holds no sound: 0 samples"));
     }
@@ -134,20 +136,23 @@ pub(super) fn read_sound(path: &Path, limits: SoundLimits) -> Result<Sound, Data
     Ok(sound)
 }
 
-/// Length of a sound file by its header. Only where that does not say it, the file is decoded.
+/// Length of a sound file in seconds, from its header. Decodes the file only if the header lacks it.
 ///
 /// # Errors
 /// If the file can't be read or is no sound.
 pub(super) fn seconds(path: &Path, limits: SoundLimits) -> Result<f64, DataError> {
-    let header = or_failed(path, || by_header(path))?;
+    let header = without_panic(path, || by_header(path))?;
     match header {
         Some(seconds) => Ok(seconds),
         None => read_sound(path, limits).map(|sound| sound.audio.seconds()),
     }
 }
 
-/// What a decoder does, a panic in it made the error of the file.
-fn or_failed<T>(path: &Path, work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+/// Runs a decoder; a panic inside it becomes an error about the file.
+fn without_panic<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
     caught(work).unwrap_or_else(|reason| Err(DataError::malformed(path, reason)))
 }
 
@@ -158,7 +163,7 @@ fn decode(path: &Path, limits: SoundLimits) -> Result<Sound, DataError> {
     }
 }
 
-/// Seconds that the header says.
+/// Length in seconds according to the header, if it has one.
 fn by_header(path: &Path) -> Result<Option<f64>, DataError> {
     let wav = open_wav(path)?;
     let format = match wav {
@@ -184,7 +189,7 @@ fn by_header(path: &Path) -> Result<Option<f64>, DataError> {
     }
 }
 
-/// The file name's ending in lower case.
+/// The file name's extension in lower case.
 pub(super) fn ending(path: &Path) -> Option<String> {
     let ending = path.extension()?.to_str()?;
     Some(ending.to_ascii_lowercase())
@@ -199,7 +204,7 @@ fn known_rate(path: &Path, rate: u32) -> Result<u32, DataError> {
     Err(DataError::malformed(path, reason))
 }
 
-/// A file and its length.
+/// Opens a file and returns its length in bytes.
 fn open(path: &Path) -> Result<(BufReader<File>, u64), DataError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let length = file.metadata().map_err(io_error("read", path))?.len();
@@ -217,13 +222,13 @@ fn wrong_header(path: &Path) -> impl Fn(HeaderError) -> DataError {
     }
 }
 
-/// The header of a WAV file; `None` if it is none, whatever its name.
+/// Reads the header of a WAV file; `None` if the content is not WAV, whatever the name.
 fn open_wav(path: &Path) -> Result<Option<WavHeader>, DataError> {
     let (mut file, length) = open(path)?;
     WavHeader::read(&mut file, length).map_err(wrong_header(path))
 }
 
-/// A WAV file with a header that says its length.
+/// The WAV file with a plain header that has the right length.
 fn plain_wav(path: &Path, header: WavHeader) -> Result<WavSamples, DataError> {
     header.samples(open(path)?.0).map_err(wrong_header(path))
 }
@@ -236,7 +241,7 @@ fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound
     let mut reader = match WavReader::new(plain_wav(path, header)?) {
         Ok(reader) => reader,
         Err(hound::Error::IoError(error)) => return Err(broken(hound::Error::IoError(error))),
-        // Coded as mu-law, say: that is for the other reader.
+        // Another coding, such as mu-law: Symphonia may read it.
         Err(error) => return read_wav_otherwise(path, limits, || broken(error)),
     };
     let spec = reader.spec();
@@ -251,12 +256,12 @@ fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound
                 samples.map(|sample| -> hound::Result<f32> { Ok(sample? as f32 / scale) });
             mix(path, samples, &spec, limits)
         }
-        // An extended header says how many bits count, unchecked: up to 65,535.
+        // Hound does not check the bit depth of an extended header: it may be up to 65,535.
         (SampleFormat::Int, _) => Ok(Err(hound::Error::Unsupported)),
     }?;
     match mixed {
         Ok(sound) => Ok(sound),
-        // Twelve bits of sixteen, or numbers of 64: the other reader takes them out.
+        // Such as 12 bits stored in 16, or 64-bit numbers: Symphonia may read them.
         Err(error @ (hound::Error::Unsupported | hound::Error::TooWide)) => {
             read_wav_otherwise(path, limits, || broken(error))
         }
@@ -264,7 +269,8 @@ fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound
     }
 }
 
-/// Mixes samples as they come: the outer error is about the file, the inner one about the reader.
+/// Mixes samples to mono block by block. The outer error is final; the inner one is hound's, after which
+/// another reader may be tried.
 fn mix(
     path: &Path,
     mut samples: impl Iterator<Item = hound::Result<f32>>,
@@ -285,7 +291,8 @@ fn mix(
     }
 }
 
-/// Reads a WAV file of a kind that the first reader does not take, if the other one does.
+/// Reads a WAV file with Symphonia where hound does not support its coding. `broken` is the error if
+/// Symphonia does not support it either.
 fn read_wav_otherwise(
     path: &Path,
     limits: SoundLimits,
@@ -303,7 +310,7 @@ fn read_wav_otherwise(
 
 fn wav_reason(error: &hound::Error) -> String {
     match error {
-        // Hound has no error of its own for the end of a file; a disk's has a number.
+        // Hound reports the end of a file as an I/O error without an OS error number.
         hound::Error::IoError(error) if error.raw_os_error().is_none() => "is cut short".into(),
         hound::Error::IoError(error) => error.to_string(),
         hound::Error::Unsupported | hound::Error::TooWide => {
@@ -363,7 +370,8 @@ fn sound_of<'a>(path: &Path, format: &'a dyn FormatReader) -> Result<&'a Track, 
     track.ok_or_else(|| DataError::malformed(path, "has no sound in it"))
 }
 
-/// The frames that a file's header promises. That of an MP3 without encoder's tag is an estimate.
+/// Number of frames according to the header. `None` for an MP3 without an encoder's tag, where the number
+/// is only an estimate.
 fn promised(path: &Path, track: &Track) -> Option<u64> {
     let exact = ending(path).as_deref() != Some("mp3") || track.delay.is_some();
     track.num_frames.filter(|_| exact)
@@ -391,7 +399,7 @@ fn read_other(
         let packet = match format.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => break,
-            // So ends what has no length; whether something is missing is seen below.
+            // The end of a file of unknown length, or of a truncated one, which is detected below.
             Err(Error::IoError(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(broken(error)),
         };
@@ -426,8 +434,8 @@ mod tests {
         }
     }
 
-    /// A tone below both Nyquist frequencies is the same tone, sample by sample: frequency,
-    /// amplitude and delay at once. The bound is what `f32` transforms of this length leave.
+    /// A tone below both Nyquist frequencies stays the same, sample by sample. This checks frequency,
+    /// amplitude and delay at once. The bound is the rounding error of `f32` transforms of this length.
     #[test]
     fn resampling_keeps_tones() {
         for (from, to) in [

@@ -1,4 +1,4 @@
-//! What a corpus of speech holds, and what is wrong in it.
+//! `data check` for speech: reads a whole corpus and reports its content and its problems.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -15,44 +15,44 @@ use crate::known::plain_word;
 use crate::skipped::Skipped;
 use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
 
-/// Any length is right where no recipe says otherwise.
+/// Without a recipe, recordings may have any length.
 const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
 
-/// The result of [`check_speech`]. Its `Display` is one line a fact.
+/// The result of [`check_speech`]. Its `Display` is what `data check` prints.
 #[derive(Debug, Clone)]
 pub struct SpeechReport {
     /// The folder.
     pub path: PathBuf,
-    /// Whole recordings to train on, and held out.
+    /// Number of usable recordings: training, held out.
     pub recordings: [usize; 2],
-    /// Their seconds, likewise.
+    /// Length of the usable recordings in seconds: training, held out.
     pub seconds: [f64; 2],
     /// Shortest and longest recording in seconds; `None` if nothing could be read.
     pub lengths: Option<[f64; 2]>,
-    /// Recordings of each sample rate, in Hz.
+    /// Number of recordings by sample rate in Hz.
     pub sample_rates: BTreeMap<u32, usize>,
-    /// Recordings of each speaker.
+    /// Number of recordings by speaker.
     pub speakers: BTreeMap<String, usize>,
-    /// Words for a [`Composer`](super::Composer), by group.
+    /// Number of word clips for a [`Composer`](super::Composer), by group.
     pub groups: BTreeMap<String, usize>,
-    /// Different words in all texts, whatever their case and the punctuation around them.
+    /// Number of different words in all texts, ignoring case and surrounding punctuation.
     pub vocabulary: usize,
-    /// Files and folders that are no part of the corpus though they lie in it: recordings that no
-    /// line names or of a kind that is not read, pipes, links to a folder above.
+    /// Files and folders that are not used: recordings that no table names or of an unsupported kind, pipes,
+    /// links to a folder above.
     pub left_out: Vec<LeftOut>,
-    /// Everything that is wrong.
+    /// All problems found.
     pub problems: Vec<Problem>,
 }
 
-/// Reads a whole corpus, every sample of it.
+/// Checks a corpus within default limits: decodes every recording.
 ///
 /// # Errors
-/// If the folder can't be read or holds no speech; what is wrong inside is part of the report.
+/// If the folder can't be read or holds no speech. Problems inside a corpus are part of the report.
 pub fn check_speech(path: &Path) -> Result<SpeechReport, DataError> {
     check_speech_within(path, SpeechBounds::default())
 }
 
-/// Reads a whole corpus that may ask more of the machine, or less.
+/// Checks a corpus within the given limits: decodes every recording.
 ///
 /// # Errors
 /// As [`check_speech`].
@@ -124,10 +124,10 @@ impl SpeechReport {
     }
 }
 
-/// What lies in a corpus's folder and is no part of it.
+/// The files in a corpus's folder that are not used.
 fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
     let walk = walk(folder, WalkOptions::default())?;
-    // Paths are compared by their parts: `a/./b` is `a/b`.
+    // Paths are compared by components: `a/./b` equals `a/b`.
     let named: HashSet<&Path> = clips.iter().map(|clip| clip.path.as_path()).collect();
     let mut left_out = walk.left_out;
     left_out.retain(|left| !named.contains(left.path.as_path()));
@@ -146,7 +146,7 @@ fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
     Ok(left_out)
 }
 
-/// Seconds as people say them.
+/// A length in seconds, minutes or hours, for people.
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{s:.1} s"),

@@ -1,4 +1,4 @@
-//! What the keys and columns of people's tables mean.
+//! Recognizes the columns and JSON keys of speech tables: recording, text, speaker, split.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::audio::{ENDINGS, OTHER_ENDINGS};
 use super::table::Row;
 use crate::dataset::Split;
 
-/// Keys that hold a recording's path and nothing else.
+/// Keys that always hold the path of a recording.
 const AUDIO: [&str; 6] = [
     "audio",
     "audio_filepath",
@@ -17,9 +17,9 @@ const AUDIO: [&str; 6] = [
     "wav_path",
     "wav",
 ];
-/// Keys that hold the path of any file.
+/// Keys that may hold the path of any file.
 const FILES: [&str; 5] = ["file_name", "path", "file", "filename", "id"];
-/// Keys of what is said. The first that is there counts.
+/// Keys of the text. The first that exists counts.
 const TEXTS: [&str; 6] = [
     "text",
     "transcription",
@@ -28,7 +28,7 @@ const TEXTS: [&str; 6] = [
     "normalized_text",
     "normalised_text",
 ];
-/// In tables with a header, LJSpeech's among them, the text as it is spoken comes first.
+/// The same for tables with a header, such as LJSpeech's: the text as spoken is preferred.
 const SPOKEN: [&str; 6] = [
     "normalized_text",
     "normalised_text",
@@ -37,14 +37,14 @@ const SPOKEN: [&str; 6] = [
     "sentence",
     "transcript",
 ];
-/// Keys of who says it.
+/// Keys of the speaker.
 const SPEAKERS: [&str; 5] = ["speaker", "speaker_name", "speaker_id", "client_id", "spk"];
-/// Endings of pictures: a table that names them is of pictures.
+/// Extensions of pictures: a table that names such files is not about speech.
 const PICTURES: [&str; 9] = [
     "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif",
 ];
 
-/// One recording as a table has it.
+/// A recording as listed in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Entry {
     pub(super) audio: String,
@@ -54,7 +54,8 @@ pub(super) struct Entry {
     pub(super) split: Option<Split>,
 }
 
-/// Whether a name is a sound's (`Some(true)`), a picture's (`Some(false)`), or none of both.
+/// Whether a file name has the extension of a sound (`Some(true)`), of a picture (`Some(false)`), or of
+/// neither.
 pub(super) fn names_sound(name: &str) -> Option<bool> {
     let (_, ending) = name.trim().rsplit_once('.')?;
     let ending = ending.to_ascii_lowercase();
@@ -75,7 +76,7 @@ pub(super) fn is_record_of_sound(record: &Map<String, Value>) -> bool {
     name.is_some_and(|name| names_sound(&name) == Some(true))
 }
 
-/// A word of a record: a string, a number, or Hugging Face's `{"path": ...}`.
+/// The value of a key as text: a string, a number, or Hugging Face's `{"path": ...}`.
 fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -85,7 +86,7 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// A recording of a JSON record.
+/// Reads a recording from a JSON record.
 pub(super) fn of_record(record: &Map<String, Value>) -> Result<Entry, String> {
     let value = |keys: &[&str]| keys.iter().find_map(|key| word(record.get(*key)?));
     let audio = value(&AUDIO).or_else(|| value(&FILES[..4]));
@@ -116,27 +117,27 @@ fn split_of(name: &str) -> Result<Split, String> {
     }
 }
 
-/// What the columns of a table are.
+/// Indices of the columns of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
-    /// Whether the first row names them.
+    /// Whether the first row holds column names.
     pub(super) header: bool,
     audio: usize,
     text: usize,
-    /// The text again, as it is spoken; empty where it is the same.
+    /// Column of the text as spoken. Cells are empty where it is the same as `text`.
     spoken: Option<usize>,
     speaker: Option<usize>,
     split: Option<usize>,
 }
 
-/// Why a table can't be read.
+/// Error message for a table whose columns can't be recognized.
 pub(super) const NO_COLUMNS: &str = "says nowhere which of its columns is which: name them in the \
     first line (`file_name`, `audio_file` or `path`, and `text`, `sentence` or `transcription`; \
     perhaps `speaker` and `split`), or put | between them: `id|text`, `id|text|text as spoken`, \
     `id|speaker|text`";
 
 impl Columns {
-    /// The columns of a table; `None` if they can't be told.
+    /// Recognizes the columns of a table; `None` if that is impossible.
     pub(super) fn of(rows: &[Row], separator: char) -> Option<Self> {
         if let Some(columns) = rows.first().and_then(Self::named) {
             return Some(columns);
@@ -150,7 +151,7 @@ impl Columns {
             split: None,
         };
         match (separator, rows.iter().map(|row| row.fields.len()).max()) {
-            // A comma may be of the text.
+            // Without a header, a comma may belong to the text.
             (',', _) => None,
             (_, Some(0..=2) | None) => Some(plain),
             _ => Some(match (speaks(rows, 1, 2), speaks(rows, 2, 1)) {
@@ -171,39 +172,40 @@ impl Columns {
         }
     }
 
-    /// The columns that a first row names.
+    /// Recognizes the columns by the names in the first row.
     fn named(row: &Row) -> Option<Self> {
-        let names = row.fields.iter().map(|name| name.trim().to_lowercase());
-        let names: Vec<String> = names.collect();
-        let place = |keys: &[&str]| {
+        let fields = row.fields.iter();
+        let names: Vec<String> = fields.map(|name| name.trim().to_lowercase()).collect();
+        let column = |keys: &[&str]| {
             let mut keys = keys.iter();
             keys.find_map(|key| names.iter().position(|name| name == key))
         };
-        let audio = place(&AUDIO).or_else(|| place(&FILES))?;
-        let text = place(&SPOKEN)?;
+        let audio = column(&AUDIO).or_else(|| column(&FILES))?;
+        let text = column(&SPOKEN)?;
         Some(Self {
             header: true,
             audio,
             text,
             spoken: None,
-            speaker: place(&SPEAKERS),
-            split: place(&["split"]),
+            speaker: column(&SPEAKERS),
+            split: column(&["split"]),
         })
     }
 
-    /// Whether the table is about recordings, by its first row of content.
+    /// Whether the table lists recordings, judged by its first row of content.
     pub(super) fn is_of_sound(&self, rows: &[Row]) -> bool {
         let first = rows.get(usize::from(self.header));
         let name = first.and_then(|row| row.fields.get(self.audio));
         let bare = match rows.first().and_then(|row| row.fields.get(self.audio)) {
-            // Names without endings, under a key that only recordings have, or none.
+            // Names without extensions count if the column's name is for recordings only, or if there is no
+            // header.
             Some(key) if self.header => AUDIO.contains(&key.trim().to_lowercase().as_str()),
             _ => true,
         };
         name.and_then(|name| names_sound(name)).unwrap_or(bare)
     }
 
-    /// The recording of a row.
+    /// Reads the recording of a row.
     pub(super) fn entry(&self, row: &Row) -> Result<Entry, String> {
         let field = |place: usize| row.fields.get(place).map(|field| field.trim());
         let named = |place: Option<usize>| field(place?).filter(|field| !field.is_empty());
@@ -221,9 +223,9 @@ impl Columns {
     }
 }
 
-/// Whether a column holds speakers where another holds texts: single words that are not in the text
-/// beside them, and of which one at least comes with two different texts (a text and the same as it
-/// is spoken go together one to one). How many different ones there are, if so.
+/// Decides whether column `speakers` holds speakers and column `texts` their texts. Speakers are single
+/// words that do not occur in their texts, and at least one of them has two different texts. (A text and
+/// its spoken form, in contrast, correspond one to one.) Returns the number of speakers, or `None`.
 fn speaks(rows: &[Row], speakers: usize, texts: usize) -> Option<usize> {
     let mut first: HashMap<&str, &str> = HashMap::new();
     let (mut several, mut all) = (false, HashSet::new());

@@ -1,4 +1,4 @@
-//! Utterances made of word clips: as much text as is wanted, with exact transcripts.
+//! Composes utterances of recorded word clips: any amount of speech with exact transcripts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::skipped::Skipped;
 
 /// Silence between words, in seconds.
 const PAUSE_SECONDS: std::ops::Range<f64> = 0.04..0.16;
-/// Silence before the first and behind the last word, in seconds.
+/// Silence before the first and after the last word, in seconds.
 const MARGIN_SECONDS: std::ops::Range<f64> = 0.06..0.12;
-/// Silence left around a clip, in seconds.
+/// Silence kept around a clip when it is trimmed, in seconds.
 const KEPT_SECONDS: f64 = 0.01;
-/// Missing words that an error names.
+/// Largest number of missing words that an error names.
 const MISSING_SHOWN: usize = 4;
 
 /// Kinds of composed utterances.
@@ -36,12 +36,12 @@ pub enum Composition {
     Dates,
     /// A number up to 9999.
     Numbers,
-    /// One to three words of any kind: what a model learns them from before it can follow long texts.
+    /// One to three words of any kind, for a curriculum: short texts come before longer ones.
     Words,
 }
 
 impl Composition {
-    /// Those that mean something.
+    /// All kinds with meaningful texts, without [`Words`](Self::Words).
     pub const ALL: [Self; 4] = [Self::Digits, Self::Letters, Self::Dates, Self::Numbers];
 
     /// `digits`, `letters`, `dates`, `numbers`.
@@ -55,7 +55,7 @@ impl Composition {
         }
     }
 
-    /// A text of this kind and split: the same arguments make the same one.
+    /// A random text of this kind and split, a function of the arguments.
     pub fn text(self, split: Split, seed: u64, index: u64) -> String {
         let needed = self.needs();
         let known: Vec<&Word> = needed.iter().collect();
@@ -68,7 +68,7 @@ impl Composition {
         }
     }
 
-    /// The words without which it is left out.
+    /// The words that a speaker must have for this kind.
     fn needs(self) -> Words {
         match self {
             Self::Words => Self::ALL.into_iter().flat_map(Self::needs).collect(),
@@ -97,15 +97,15 @@ impl Composition {
 /// A composed utterance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Composed {
-    /// What is said, word by word.
+    /// The words, separated by spaces.
     pub text: String,
     /// Samples in `[-1, 1]`.
     pub samples: Vec<f32>,
-    /// Who says it.
+    /// Name of the speaker.
     pub speaker: String,
-    /// What kind it is.
+    /// Kind of utterance.
     pub kind: Composition,
-    /// Its words, and where in the samples each ends.
+    /// The words with the positions at which they end.
     pub words: Vec<SpokenWord>,
 }
 
@@ -114,11 +114,11 @@ pub struct Composed {
 pub struct SpokenWord {
     /// The word.
     pub text: String,
-    /// First sample after it.
+    /// Index of the first sample after the word.
     pub end: usize,
 }
 
-/// What one speaker says: recordings of each word.
+/// The recordings of one speaker, by word.
 #[derive(Debug)]
 struct Voice {
     speaker: String,
@@ -126,6 +126,7 @@ struct Voice {
 }
 
 impl Voice {
+    /// The words that the speaker lacks for a kind of utterance.
     fn lacks(&self, kind: Composition) -> Vec<String> {
         let needed = kind.needs().into_iter();
         needed
@@ -139,7 +140,7 @@ impl Voice {
     }
 }
 
-/// Joins clips of words, those of one speaker at a time. A clone is cheap.
+/// Joins word clips of one speaker to utterances. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Composer {
     voices: Arc<Vec<Voice>>,
@@ -150,11 +151,11 @@ pub struct Composer {
 }
 
 impl Composer {
-    /// Loads all clips of a corpus that belong to a group. Those that can't be decoded are left out and
-    /// listed ([`skipped`](Self::skipped)); a kind of which no speaker says every word is left out.
+    /// Loads all clips of a corpus that have a group. Clips that can't be decoded are left out and listed
+    /// in [`skipped`](Self::skipped). A kind of utterance is left out if no speaker has all its words.
     ///
     /// # Errors
-    /// If no kind of utterance finds its words.
+    /// If no kind of utterance is left.
     pub fn new(dataset: &SpeechDataset) -> Result<Self, DataError> {
         let sample_rate_hz = dataset.spec().sample_rate_hz;
         let mut voices: BTreeMap<String, Voice> = BTreeMap::new();
@@ -196,43 +197,43 @@ impl Composer {
         })
     }
 
-    /// Clips that were left out, and why.
+    /// Clips that were left out, with reasons.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// Clips begin, and utterances end, at multiples of so many samples. With a codec's
-    /// `hop_samples` the codec meets the same samples wherever a clip stands, and a language model
-    /// learns a word once and not once for every way of cutting it.
+    /// Aligns the starts of clips and the ends of utterances to multiples of `samples`. With the codec's
+    /// `hop_samples`, a clip is cut into the same frames wherever it stands, so that the language model
+    /// learns each word only once and not once per offset.
     pub fn on_grid(mut self, samples: usize) -> Self {
         self.grid_samples = samples.max(1);
         self
     }
 
-    /// Kinds of utterances that mean something ([`Composition::ALL`]) and whose words are there.
+    /// Kinds of [`Composition::ALL`] for which some speaker has all words.
     pub fn kinds(&self) -> &[Composition] {
         &self.kinds
     }
 
-    /// Whether some speaker says every word of a kind. Of [`Composition::Words`] that is every word
-    /// there is: where speakers have the kinds only between them, none can.
+    /// Whether a single speaker has all words of a kind. [`Composition::Words`] needs the words of all
+    /// kinds.
     pub fn can(&self, kind: Composition) -> bool {
         self.voices.iter().any(|voice| voice.can(kind))
     }
 
-    /// An utterance of a split: the same arguments make the same one. Which split a text belongs to
-    /// follows from the text, one in ten being held out: no held-out text is ever trained on.
+    /// A random utterance of a kind and split, a function of the arguments. A hash of the text decides its
+    /// split, one text in ten is held out: no held-out text is ever trained on.
     ///
     /// # Panics
-    /// If the words for that kind are not there ([`can`](Self::can)).
+    /// If no speaker has the words of that kind ([`can`](Self::can)).
     pub fn utterance(&self, kind: Composition, split: Split, seed: u64, index: u64) -> Composed {
         let mut random = stream(seed, index);
-        let voices = self.voices.iter().filter(|voice| voice.can(kind));
-        let voices: Vec<&Voice> = voices.collect();
+        let voices: Vec<&Voice> = self.voices.iter().filter(|v| v.can(kind)).collect();
         assert!(!voices.is_empty(), "nobody says all of {}", kind.name());
         let voice = *pick(&voices, &mut random);
         let known: Vec<&Word> = voice.clips.keys().collect();
-        // Both splits have texts of every kind: this ends, after ten rounds for the held-out one.
+        // Ends, because both splits have texts of every kind; for the held-out split after ten rounds on
+        // average.
         loop {
             let words = words_of(&known, kind, &mut random);
             let text = text_of(&words);
@@ -249,9 +250,8 @@ impl Composer {
         }
     }
 
-    /// An utterance of a mix of kinds: in every so many indices as the weights sum to, each kind has
-    /// as many as its weight. Kinds whose words are not there don't count. `None` if the weights
-    /// leave nothing.
+    /// An utterance of a weighted mix of kinds. With weights that sum to `n`, each kind gets as many of `n`
+    /// consecutive indices as its weight. Kinds without a speaker are ignored. `None` if no kind is left.
     pub fn draw(
         &self,
         weights: &[(Composition, u32)],
@@ -259,8 +259,11 @@ impl Composer {
         seed: u64,
         index: u64,
     ) -> Option<Composed> {
-        let weighted = weights.iter().filter(|(kind, _)| self.can(*kind));
-        let weighted: Vec<_> = weighted.map(|&(kind, n)| (kind, u64::from(n))).collect();
+        let weighted: Vec<(Composition, u64)> = weights
+            .iter()
+            .filter(|(kind, _)| self.can(*kind))
+            .map(|&(kind, weight)| (kind, u64::from(weight)))
+            .collect();
         let total: u64 = weighted.iter().map(|(_, weight)| weight).sum();
         let mut at = index.checked_rem(total)?;
         for (kind, weight) in weighted {
@@ -272,6 +275,7 @@ impl Composer {
         None
     }
 
+    /// Joins random clips of the words, with random pauses.
     fn join(
         &self,
         voice: &Voice,
@@ -285,18 +289,19 @@ impl Composer {
             } else {
                 PAUSE_SECONDS
             };
-            self.be_silent(&mut samples, pause, random);
+            self.add_silence(&mut samples, pause, random);
             samples.extend(pick(&voice.clips[word], random));
             spoken.push(SpokenWord {
                 text: word.1.clone(),
                 end: samples.len(),
             });
         }
-        self.be_silent(&mut samples, MARGIN_SECONDS, random);
+        self.add_silence(&mut samples, MARGIN_SECONDS, random);
         (samples, spoken)
     }
 
-    fn be_silent(
+    /// Appends silence of a random length within `seconds`, up to the next grid point.
+    fn add_silence(
         &self,
         samples: &mut Vec<f32>,
         seconds: std::ops::Range<f64>,
@@ -318,7 +323,7 @@ fn pick<'a, T>(list: &'a [T], random: &mut ChaCha8Rng) -> &'a T {
     &list[random.random_range(0..list.len())]
 }
 
-/// The stream of one index of a seed.
+/// The random stream of utterance `index`.
 pub(super) fn stream(seed: u64, index: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(index);
@@ -330,7 +335,7 @@ fn text_of(words: &[Word]) -> String {
     said.collect::<Vec<_>>().join(" ")
 }
 
-/// What an utterance of a kind says, of the words that its speaker knows.
+/// Draws the words of an utterance, out of the words that its speaker has.
 fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Words {
     let any = |group: &str, random: &mut ChaCha8Rng| {
         let known = known.iter().copied();
@@ -355,14 +360,14 @@ fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Word
             date
         }
         Composition::Numbers => {
-            // As many short ones as long ones.
+            // Numbers of one, two, three and four digits are equally frequent.
             let digits = random.random_range(1..=4);
             number(random.random_range(0..10u32.pow(digits)) as usize)
         }
     }
 }
 
-/// What each kind lacks, of the speaker who lacks the least.
+/// For an error message: the missing words of each kind, for the speaker who lacks the fewest.
 fn missing(voices: &[Voice]) -> String {
     if voices.is_empty() {
         return "no clips with a `group` such as `digit`, `letter`, or `day`, `month`, `ordinal` and \
@@ -477,7 +482,7 @@ mod tests {
         assert_eq!(text(ordinal(31)), "thirty first");
     }
 
-    /// Texts that need no recordings are those that a speaker of every word says.
+    /// `Composition::text`, which needs no recordings, gives texts of the right words and split.
     #[test]
     fn texts_without_recordings_repeat_and_keep_their_split() {
         for kind in Composition::ALL {
@@ -494,7 +499,7 @@ mod tests {
         assert!(text.split(' ').all(known), "{text}");
     }
 
-    /// Drawing again until a text is of the wanted split ends only if there are some.
+    /// Drawing until a text falls into the wanted split ends only if that split has texts.
     #[test]
     fn both_splits_have_words_to_spell() {
         let spelled = |text: &str| {

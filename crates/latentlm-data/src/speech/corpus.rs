@@ -1,4 +1,4 @@
-//! The layouts in which recordings with transcripts come.
+//! Lists the recordings of a speech corpus with their transcripts, whatever its layout.
 
 use std::fs;
 use std::io::Read;
@@ -20,19 +20,19 @@ use crate::normal::normal_text;
 use crate::skipped::Skipped;
 use crate::walk::{WalkOptions, open_regular, read_text, walk};
 
-/// What a corpus may ask of the machine.
+/// Limits for reading a corpus.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpeechBounds {
     /// Whether tables may name recordings outside of their folder.
     pub outside: bool,
-    /// Bytes of a table or transcript.
+    /// Largest size of a table or transcript in bytes.
     pub table_bytes: u64,
-    /// How much sound a recording may hold.
+    /// Largest length of a recording.
     pub sound: SoundLimits,
 }
 
 impl Default for SpeechBounds {
-    /// Only inside, tables of 256 MiB, recordings as [`SoundLimits`] has them.
+    /// Recordings inside the folder only, tables of 256 MiB, default [`SoundLimits`].
     fn default() -> Self {
         Self {
             outside: false,
@@ -42,31 +42,31 @@ impl Default for SpeechBounds {
     }
 }
 
-/// One recording, not opened yet.
+/// A recording that is not decoded yet.
 #[derive(Debug, Clone)]
 pub(super) struct Clip {
-    /// Its name within the corpus.
+    /// Name within the corpus.
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) speaker: String,
     pub(super) group: Option<String>,
     pub(super) split: Split,
-    /// Whether the split is by the hash of the name, because nothing is said of it.
+    /// Whether a hash of the name decides the split, because the corpus does not.
     hashed: bool,
 }
 
-/// A whole corpus: what can be used of it, and what can't.
+/// All recordings of a corpus, and its problems.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) clips: Vec<Clip>,
     /// Recordings whose transcripts can't be read.
     pub(super) skipped: Vec<Skipped>,
-    /// Lines that say nothing usable: opening refuses the first, checking reports them all.
+    /// Errors in lines of tables. Opening a corpus fails at the first; `data check` reports all.
     pub(super) faults: Vec<DataError>,
 }
 
-/// Tables of a whole corpus, the most usual first.
+/// File names of tables for a whole corpus, the most common first.
 const TABLES: [&str; 5] = [
     "metadata.jsonl",
     "metadata.csv",
@@ -74,7 +74,7 @@ const TABLES: [&str; 5] = [
     "manifest.jsonl",
     "manifest.json",
 ];
-/// Names of splits in the names of tables.
+/// Split names in file names of tables.
 const SPLITS: [(&str, Split); 7] = [
     ("train", Split::Train),
     ("test", Split::Test),
@@ -84,7 +84,7 @@ const SPLITS: [(&str, Split); 7] = [
     ("dev", Split::Test),
     ("eval", Split::Test),
 ];
-/// Tables of splits: what stands before and behind the split's name.
+/// File names of tables for one split: the text before and after the split's name.
 const SPLIT_TABLES: [(&str, &str); 13] = [
     ("", "/metadata.jsonl"),
     ("", "/metadata.csv"),
@@ -100,16 +100,17 @@ const SPLIT_TABLES: [(&str, &str); 13] = [
     ("", ".tsv"),
     ("", ".csv"),
 ];
-/// Bytes of a table that tell what it is about.
+/// Number of bytes read to find out whether a table is about speech.
 const HEAD_BYTES: u64 = 1 << 16;
-/// Speaker of recordings that do not say whose they are.
+/// Speaker name where the corpus has none.
 const NOBODY: &str = "speaker";
 
 fn digest(name: &str) -> Vec<u8> {
     Sha256::digest(name.as_bytes()).to_vec()
 }
 
-/// One recording in twenty is held out, by a hash of its name: adding files moves no other.
+/// The split by a hash of the recording's name: one in twenty is held out. Adding files does not move
+/// other recordings.
 fn held_out(name: &str) -> Split {
     match digest(name)[0] % 20 {
         0 => Split::Test,
@@ -117,18 +118,18 @@ fn held_out(name: &str) -> Split {
     }
 }
 
-/// A record of JSON.
+/// A JSON record.
 type Record = Map<String, Value>;
-/// A table and the split that its name says.
+/// Path of a table, and the split in its name.
 type Table = (PathBuf, Option<Split>);
 
-/// Whether a folder is a corpus of speech: by its first table that names recordings, its transcripts,
-/// or because there is sound in it and no picture.
+/// Whether a folder is a corpus of speech: it has a table that names recordings, or a tree with
+/// transcripts, or sound files and no pictures.
 pub(super) fn is_corpus(folder: &Path) -> bool {
     tables(folder).iter().any(|group| is_of_sound(group)) || tree::is_tree(folder) || sounds(folder)
 }
 
-/// Whether sound lies in a folder, and no picture.
+/// Whether a folder holds sound files and no pictures.
 fn sounds(folder: &Path) -> bool {
     let Ok(walk) = walk(folder, WalkOptions::default()) else {
         return false;
@@ -144,7 +145,7 @@ fn sounds(folder: &Path) -> bool {
     any
 }
 
-/// The tables of a folder: those of a group belong together.
+/// The tables of a folder, in groups: a group is one corpus, with a table for all or one per split.
 fn tables(folder: &Path) -> Vec<Vec<Table>> {
     let whole = TABLES.map(|name| vec![(folder.join(name), None)]);
     let splits = SPLIT_TABLES.map(|(before, behind)| {
@@ -157,7 +158,7 @@ fn tables(folder: &Path) -> Vec<Vec<Table>> {
     let mut groups: Vec<Vec<Table>> = whole.into_iter().chain(splits).collect();
     for group in &mut groups {
         group.retain(|(path, _)| path.is_file());
-        // Where no other split has a table, that of one is all there is.
+        // A table of a single split without others is the whole corpus: it is split by hash.
         if let [(_, split)] = group.as_mut_slice() {
             *split = None;
         }
@@ -166,7 +167,7 @@ fn tables(folder: &Path) -> Vec<Vec<Table>> {
     groups
 }
 
-/// Whether the first table of a group is about recordings.
+/// Whether the first table of a group lists recordings.
 fn is_of_sound(group: &[Table]) -> bool {
     let head = |path: &Path| {
         let (mut bytes, file) = (Vec::new(), open_regular(path).ok()?);
@@ -185,7 +186,7 @@ fn is_of_sound(group: &[Table]) -> bool {
     }
     let separator = separator(&head);
     let mut rows = rows(&head, separator);
-    // Its last line may be cut.
+    // The last line may be cut.
     if head.len() as u64 >= HEAD_BYTES {
         rows.pop();
     }
@@ -198,7 +199,7 @@ fn is_of_sound(group: &[Table]) -> bool {
     }
 }
 
-/// The first record in a text of JSON lines or of a JSON list.
+/// The first record in JSON lines or in a JSON list, which may be cut.
 fn first_record(text: &str) -> Option<Record> {
     let mut lines = text.lines().map(serde_json::from_str);
     if let Some(record) = lines.find_map(Result::ok) {
@@ -214,7 +215,7 @@ fn is_json(path: &Path) -> bool {
     matches!(ending.as_deref(), Some("jsonl" | "json"))
 }
 
-/// The recordings of a folder, whatever its layout.
+/// Lists the recordings of a folder, whatever its layout.
 pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataError> {
     fs::read_dir(folder).map_err(io_error("open the dataset", folder))?;
     let mut groups = tables(folder);
@@ -222,7 +223,7 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataE
         Some(place) => groups.swap_remove(place),
         None => match (tree::list(folder, bounds)?, groups.into_iter().next()) {
             (Some(listing), _) => return Ok(listing),
-            // It is about something else, or nobody knows: its first line says why.
+            // The table is not recognized as speech. Reading it gives a precise error.
             (None, Some(group)) => group,
             (None, None) => {
                 return Err(DataError::NoSpeech {
@@ -243,8 +244,8 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataE
     Ok(reader.listing)
 }
 
-/// Holds out what is to be held out: at least one recording that can be used, if there are two and
-/// nothing is said of splits. It is the one whose name's hash comes first.
+/// Makes sure that both splits have a usable recording, if the splits are by hash and there are two usable
+/// recordings. Moves the recording with the smallest hash into an empty split.
 pub(super) fn hold_out(clips: &mut [Clip], usable: impl Fn(&Clip) -> bool) {
     for (lacking, other) in [(Split::Test, Split::Train), (Split::Train, Split::Test)] {
         let is_there = |clip: &Clip| clip.split == lacking && (!clip.hashed || usable(clip));
@@ -255,7 +256,7 @@ pub(super) fn hold_out(clips: &mut [Clip], usable: impl Fn(&Clip) -> bool) {
         let mut places: Vec<usize> = (0..clips.len()).filter(hashed).collect();
         places.sort_by_cached_key(|place| digest(&clips[*place].name));
         places.retain(|place| usable(&clips[*place]));
-        // The last one stays where it is.
+        // A split never gives away its last recording.
         if let [first, _, ..] = places[..] {
             clips[first].split = lacking;
         }
@@ -300,7 +301,8 @@ impl TableReader<'_> {
         self.listing.faults.push(DataError::malformed(path, reason));
     }
 
-    /// Adds the recording of an entry, which stands in a table in `base` and may say its whole path.
+    /// Adds the recording of an entry of a table in `base`. The flag tells whether the entry comes from a
+    /// JSON record, whose path is used as the recording's name where it is exact.
     fn add(
         &mut self,
         base: &Path,
@@ -333,7 +335,7 @@ impl TableReader<'_> {
     }
 }
 
-/// The records of JSON lines or of a JSON list, with their places.
+/// The records of JSON lines or of a JSON list, each with its position for error messages.
 fn records(text: &str) -> Vec<(String, Result<Record, String>)> {
     let wrong = |error: serde_json::Error| format!("not a record: {error}");
     if text.trim_start().starts_with('[') {
@@ -346,13 +348,14 @@ fn records(text: &str) -> Vec<(String, Result<Record, String>)> {
             }
         };
     }
-    let lines = text.lines().enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    let records = lines.map(|(index, line)| {
-        let record = serde_json::from_str(line).map_err(wrong);
-        (format!("line {}", index + 1), record)
-    });
-    records.collect()
+    let mut records = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if !line.trim().is_empty() {
+            let record = serde_json::from_str(line).map_err(wrong);
+            records.push((format!("line {number}"), record));
+        }
+    }
+    records
 }
 
 pub(super) fn clip(folder: &Path, name: &str, text: &str, speaker: &str) -> Clip {
@@ -378,7 +381,7 @@ pub(super) fn name_of(path: &Path) -> String {
 }
 
 impl Clip {
-    /// The same in the split that its table says, if it says one.
+    /// The same recording in `split`, if the table gives one.
     pub(super) fn in_split(self, split: Option<Split>) -> Self {
         match split {
             Some(split) => Self {
@@ -390,7 +393,7 @@ impl Clip {
         }
     }
 
-    /// Why the recording can't be used, if so, by its header and text.
+    /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,
         seconds: RangeInclusive<f64>,

@@ -1,4 +1,4 @@
-//! One type for every corpus of speech.
+//! [`SpeechDataset`]: one type for all layouts of speech corpora.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
 use crate::skipped::Skipped;
 
-/// Silence left at both ends where it is trimmed.
+/// Silence kept at both ends of a trimmed recording, in seconds.
 const KEPT_SECONDS: f64 = 0.05;
-/// A recording may be longer by so much than its header says: that of an MP3 is an estimate.
+/// Tolerance in seconds for recordings longer than their header says: an MP3's header is an estimate.
 const SPARE_SECONDS: f64 = 1.0;
 
-/// What recordings are brought to.
+/// Sample rate, loudness and lengths of the recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpeechSpec {
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate_hz: u32,
-    /// Root mean square of what is not silent, in dB of full scale; as recorded if absent.
+    /// Root mean square of the parts that are not silent, in dB of full scale. `None` keeps the recorded
+    /// level.
     pub loudness_dbfs: Option<f64>,
     /// Whether silence at both ends is cut.
     pub trim_silence: bool,
-    /// Shorter recordings are left out.
+    /// Shortest recording in seconds; shorter ones are left out.
     pub min_seconds: f64,
-    /// Longer recordings are left out.
+    /// Longest recording in seconds; longer ones are left out.
     pub max_seconds: f64,
 }
 
 impl SpeechSpec {
-    /// A sound brought to rate and loudness, silence at its ends cut where that is asked for. Lengths
-    /// are the caller's business.
+    /// Resamples a sound, trims silence and normalizes loudness as specified. Does not check its length.
     ///
     /// # Panics
     /// If a rate is 0.
@@ -73,18 +73,18 @@ impl SpeechSpec {
     }
 }
 
-/// A recording, ready to be trained on.
+/// A decoded recording with its transcript.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Utterance {
     /// Samples in `[-1, 1]`.
     pub samples: Vec<f32>,
-    /// What is said.
+    /// Transcript.
     pub text: String,
-    /// Who says it.
+    /// Name of the speaker.
     pub speaker: String,
 }
 
-/// An opened corpus. Recordings are decoded when asked for; a clone is cheap.
+/// An open split of a speech corpus. Recordings are decoded on access; cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct SpeechDataset {
     clips: Arc<Vec<Clip>>,
@@ -95,29 +95,29 @@ pub struct SpeechDataset {
 }
 
 impl SpeechDataset {
-    /// Opens whatever corpus `path` holds:
+    /// Opens one split of the corpus in `path`. The layout is found out:
     /// - a `metadata.jsonl` whose lines have `audio` (a path) and `text`, and may have `speaker`,
-    ///   `group` (what the word is to a [`Composer`](super::Composer)) and `split`; the manifests of
-    ///   NeMo and of Hugging Face, which call them `audio_filepath`, `file_name`, `transcription` or
-    ///   `sentence`, one for the whole or one a split;
-    /// - tables between bars, tabs or commas: LJSpeech's, Piper's, Coqui's and F5's `metadata.csv`,
-    ///   Common Voice's `train.tsv`, with a first line that names the columns or without;
-    /// - trees as LibriSpeech's (`*.trans.txt` beside FLAC), LibriTTS's (`*.normalized.txt` beside
-    ///   WAV), VCTK's and Multilingual LibriSpeech's.
+    ///   `group` (the kind of word, for a [`Composer`](super::Composer)) and `split`; or the manifests of
+    ///   NeMo and Hugging Face with the keys `audio_filepath`, `file_name`, `transcription` or
+    ///   `sentence`; one file for all, or one per split;
+    /// - tables with bars, tabs or commas, with or without a header: the `metadata.csv` of LJSpeech,
+    ///   Piper, Coqui and F5, the `train.tsv` of Common Voice;
+    /// - trees as in LibriSpeech (`*.trans.txt` beside FLAC), LibriTTS (`*.normalized.txt` beside WAV),
+    ///   VCTK and Multilingual LibriSpeech.
     ///
-    /// Where nothing is said of splits, one recording in twenty is held out by a hash of its name, at
-    /// least one if there are two. Recordings that can't be used are left out and listed
-    /// ([`skipped`](Self::skipped)), transcripts that can't be read with the training split. Texts are
-    /// in their [normal form](crate::normal_text).
+    /// If the corpus does not define splits, one recording in twenty is held out, by a hash of its name,
+    /// and at least one if there are two. Unusable recordings are left out and listed in
+    /// [`skipped`](Self::skipped); unreadable transcripts are listed with the training split. Texts are
+    /// [normalized](crate::normal_text).
     ///
     /// # Errors
-    /// If it holds none, or none of that split that can be used, if a line of its table can't be
-    /// read or leads out of the folder, or if recordings can't be brought to `spec`.
+    /// If `path` holds no corpus, the split has no usable recording, a line of a table can't be read or
+    /// names a file outside of the folder, or `spec` is invalid.
     pub fn open(path: &Path, spec: SpeechSpec, split: Split) -> Result<Self, DataError> {
         Self::open_within(path, spec, split, SpeechBounds::default())
     }
 
-    /// Opens a corpus that may ask more of the machine, or less.
+    /// Opens one split of a corpus within the given limits.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -136,7 +136,7 @@ impl SpeechDataset {
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
         }
-        // What split a transcript that can't be read belongs to, nobody knows: it is listed once.
+        // The split of an unreadable transcript is unknown. It is listed once, with the training split.
         if split != Split::Train {
             skipped.clear();
         }
@@ -183,7 +183,7 @@ impl SpeechDataset {
         corpus::is_corpus(path)
     }
 
-    /// The folder that was opened.
+    /// The corpus folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -198,17 +198,17 @@ impl SpeechDataset {
         self.clips.is_empty()
     }
 
-    /// What recordings are brought to.
+    /// Sample rate, loudness and lengths of the recordings.
     pub fn spec(&self) -> SpeechSpec {
         self.spec
     }
 
-    /// Recordings that were left out, and why.
+    /// Recordings that were left out, with reasons.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// What a recording says.
+    /// The transcript of a recording.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -216,7 +216,7 @@ impl SpeechDataset {
         &self.clips[index].text
     }
 
-    /// Who speaks in it.
+    /// The speaker of a recording.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -224,7 +224,7 @@ impl SpeechDataset {
         &self.clips[index].speaker
     }
 
-    /// What kind of word it is, if it is one.
+    /// The group of a word clip, such as `digit`; `None` for other recordings.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -232,7 +232,7 @@ impl SpeechDataset {
         self.clips[index].group.as_deref()
     }
 
-    /// Its file.
+    /// The file of a recording.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -240,11 +240,11 @@ impl SpeechDataset {
         &self.clips[index].path
     }
 
-    /// Decodes a recording and brings it to the specification.
+    /// Decodes a recording; resamples, trims and normalizes it as specified.
     ///
     /// # Errors
-    /// If it can't be decoded, holds more sound than its header says and the specification takes, or
-    /// nothing can be heard in it.
+    /// If the recording can't be decoded, is longer than its header says and the specification allows, or
+    /// is silent.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -261,12 +261,12 @@ impl SpeechDataset {
         })
     }
 
-    /// A hash of names, sizes, texts, speakers and groups, and of what recordings are brought to. It goes into
-    /// checkpoints and caches: a change of it makes caches anew.
+    /// A hash of names, file sizes, texts, speakers, groups and the specification. Checkpoints and latent
+    /// caches store it; caches are rebuilt when it changes.
     pub fn fingerprint(&self) -> String {
         let clips = self.clips.iter().map(|clip| {
             let size = std::fs::metadata(&clip.path).map_or(0, |m| m.len());
-            // Debug quotes the strings: no two lists read alike.
+            // Debug output quotes strings, so different lists have different texts.
             let (name, text, speaker, group) = (&clip.name, &clip.text, &clip.speaker, &clip.group);
             format!("{name:?} {size} {text:?} {speaker:?} {group:?}\n")
         });

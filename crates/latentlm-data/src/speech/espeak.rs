@@ -1,5 +1,5 @@
-//! Corpora of many voices, spoken by the program `espeak-ng`: as much speech as is wanted, with
-//! exact transcripts, where no corpus is at hand.
+//! Synthesizes corpora of many voices with the program `espeak-ng`: any amount of speech with exact
+//! transcripts, where no recorded corpus is at hand.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -18,69 +18,69 @@ use crate::latents::write_whole;
 use crate::normal::normal_text;
 use crate::walk::read_text;
 
-/// Pronunciations of English that sound different with every variant.
+/// English accents of `espeak-ng`. Each sounds different with each variant.
 const ACCENTS: [&str; 4] = ["en-us", "en", "en-gb-scotland", "en-gb-x-rp"];
-/// Voices of the program, `m` of men and `f` of women. Their number has no divisor in common with
-/// that of the accents: counting on in both lists meets every pair before one comes again.
+/// Voice variants of `espeak-ng`, `m` male and `f` female. Their number and that of the accents are
+/// coprime: stepping through both lists at once gives every pair before one repeats.
 const VARIANTS: [&str; 11] = [
     "m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m7",
 ];
-/// Different speakers there are.
+/// Number of different speakers.
 const SPEAKERS: usize = ACCENTS.len() * VARIANTS.len();
-/// Words a minute, drawn for every utterance.
+/// Speaking rate in words per minute, drawn for each utterance.
 const RATES: std::ops::RangeInclusive<u32> = 130..=190;
-/// The pitch of a speaker: 50 of 0 to 99 is the variant's own.
+/// Pitch of a speaker on espeak's scale of 0 to 99; 50 is the variant's own pitch.
 const PITCHES: std::ops::RangeInclusive<u32> = 35..=65;
-/// How far an utterance's pitch lies from its speaker's.
+/// Largest difference between the pitch of an utterance and that of its speaker.
 const PITCH_SPREAD: u32 = 4;
-/// Texts are drawn from another stream than who says them, or the two would go together.
+/// Changes the seed for texts, so that texts and speakers are independent.
 const TEXT_STREAM: u64 = 0x7465_7874;
-/// Bytes of a file of sentences.
+/// Largest size of a file of sentences in bytes.
 const TEXT_BYTES: u64 = 256 << 20;
-/// One text in so many is held out.
+/// One text in this many is held out.
 const HELD_OUT: usize = 10;
 
-/// What is to be spoken.
+/// Options of a synthesized corpus.
 #[derive(Debug, Clone)]
 pub struct EspeakOptions {
-    /// The program, by name or path.
+    /// Name or path of the program.
     pub program: PathBuf,
-    /// The folder that becomes the corpus.
+    /// Folder of the new corpus.
     pub folder: PathBuf,
-    /// How many utterances.
+    /// Number of utterances.
     pub utterances: usize,
-    /// How many speakers, at most 44.
+    /// Number of speakers, at most 44.
     pub speakers: usize,
-    /// Sentences to be spoken in turn; numbers, dates and spelled words if there are none.
+    /// Sentences, spoken in turn. If empty, numbers, dates and spelled words are spoken.
     pub sentences: Vec<String>,
-    /// Who says what and how is a function of this and of the utterance's number.
+    /// Random seed. Speaker, text, pitch and rate are a function of the seed and the utterance's index.
     pub seed: u64,
 }
 
-/// What was spoken.
+/// Size of a synthesized corpus.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EspeakCorpus {
-    /// Utterances.
+    /// Number of utterances.
     pub utterances: usize,
-    /// Their length together.
+    /// Total length in seconds.
     pub seconds: f64,
 }
 
-/// One utterance before it is spoken.
+/// An utterance to be spoken.
 #[derive(Debug, PartialEq)]
 struct Plan {
     text: String,
     split: Split,
-    /// The program's name of the voice, with its variant.
+    /// The program's name of the voice and variant.
     speaker: String,
     pitch: u32,
     words_a_minute: u32,
 }
 
-/// Different sentences of a file, one a line.
+/// Reads the sentences of a file, one per line, without repetitions.
 ///
 /// # Errors
-/// If the file can't be read or has fewer than two: one is to be trained on, one to be held out.
+/// If the file can't be read or has fewer than two sentences: one for training, one held out.
 pub fn read_sentences(path: &Path) -> Result<Vec<String>, DataError> {
     let text = plain_lines(&read_text(path, TEXT_BYTES)?);
     let mut sentences: Vec<String> = Vec::new();
@@ -100,13 +100,12 @@ pub fn read_sentences(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(sentences)
 }
 
-/// Has a corpus spoken: `wavs/*.wav` and, last, `metadata.jsonl`. The same options make the same
-/// corpus with one version of the program. `spoken` is called with the number of each utterance that
-/// is there.
+/// Synthesizes a corpus: writes `wavs/*.wav` and, last, `metadata.jsonl`. The same options and version of
+/// the program give the same corpus. Calls `spoken` with the index of each finished utterance.
 ///
 /// # Errors
-/// If the folder holds a corpus already or can't be written, numbers are out of range, or the program
-/// is missing or speaks nothing.
+/// If the folder holds a corpus already or can't be written, options are out of range, or the program
+/// is missing or fails.
 pub fn espeak_corpus(
     options: &EspeakOptions,
     mut spoken: impl FnMut(usize),
@@ -129,7 +128,7 @@ pub fn espeak_corpus(
         lines += &format!("{line}\n");
         spoken(index);
     }
-    // A folder without it is no corpus: what was broken off is not taken for one.
+    // The table comes last: without it, an interrupted corpus is not taken for a complete one.
     write_whole(&table, lines.as_bytes())?;
     Ok(EspeakCorpus {
         utterances: options.utterances,
@@ -157,13 +156,13 @@ impl EspeakOptions {
         Ok(())
     }
 
-    /// Who says what, and how: a function of seed and number, whatever the number of utterances.
+    /// Speaker, text, pitch and rate of utterance `index`, independent of the number of utterances.
     fn plan(&self, index: usize) -> Plan {
         let mut random = stream(self.seed, index as u64);
         let speaker = random.random_range(0..self.speakers);
         let (text, split) = self.text(index);
         let span = (PITCHES.end() - PITCHES.start() + 1) as usize;
-        // Steps of 11 through a span of 31 come to every pitch before one comes again.
+        // 11 and 31 are coprime: steps of 11 through a span of 31 reach every pitch before one repeats.
         let pitch = PITCHES.start() + (speaker * 11 % span) as u32;
         let (accent, variant) = (
             ACCENTS[speaker % ACCENTS.len()],
@@ -178,8 +177,10 @@ impl EspeakOptions {
         }
     }
 
+    /// Text and split of utterance `index`.
     fn text(&self, index: usize) -> (String, Split) {
-        let last_of = |place: usize, count: usize| {
+        // The last of every `count` texts is held out.
+        let split_of = |place: usize, count: usize| {
             if place % count == count - 1 {
                 Split::Test
             } else {
@@ -187,22 +188,22 @@ impl EspeakOptions {
             }
         };
         if self.sentences.is_empty() {
-            let split = last_of(index, HELD_OUT);
+            let split = split_of(index, HELD_OUT);
             let kinds = Composition::ALL;
-            // Shifted in every round, or some kinds would never be held out.
+            // Shifted by one after every HELD_OUT texts, otherwise some kinds would never be held out.
             let kind = kinds[(index + index / HELD_OUT) % kinds.len()];
             let seed = self.seed ^ TEXT_STREAM;
             return (kind.text(split, seed, index as u64), split);
         }
         let place = index % self.sentences.len();
-        let held_out = last_of(place, HELD_OUT.min(self.sentences.len()));
-        (self.sentences[place].clone(), held_out)
+        let split = split_of(place, HELD_OUT.min(self.sentences.len()));
+        (self.sentences[place].clone(), split)
     }
 
-    /// Speaks one utterance to a file, which gets its name when it is whole. Returns its seconds.
+    /// Synthesizes an utterance into a temporary file and renames it. Returns its length in seconds.
     fn speak(&self, plan: &Plan, path: &Path) -> Result<f64, DataError> {
         let folder = path.parent().unwrap_or(&self.folder);
-        // What reads it goes by the ending.
+        // Readers of sound may go by the file name's extension.
         let file = tempfile::Builder::new().suffix(".wav").tempfile_in(folder);
         let file = file.map_err(io_error("write in", folder))?.into_temp_path();
         let mut command = Command::new(&self.program);
@@ -211,7 +212,7 @@ impl EspeakOptions {
             .args(["-p", &plan.pitch.to_string(), "--stdin", "-w"])
             .arg(file.as_os_str());
         self.run(command, &plan.text)?;
-        // The program says nothing by its exit code if it can't write.
+        // The program's exit code does not tell when it can't write its file.
         let audio = read_audio(&file).map_err(|error| {
             self.failed(format!("spoke nothing of use for `{}`: {error}", plan.text))
         })?;
@@ -235,7 +236,7 @@ impl EspeakOptions {
             _ => self.failed(format!("cannot be started: {error}")),
         })?;
         if let Some(mut input) = child.stdin.take() {
-            // Who does not listen fails below, and says why.
+            // If the program does not read its input, it fails below with a message.
             let _ = writeln!(input, "{text}");
         }
         let output = child.wait_with_output();

@@ -1,4 +1,4 @@
-//! Recordings found by what tables call them.
+//! Finds recordings by the names in tables.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,31 +7,32 @@ use std::path::{Component, Path, PathBuf};
 use super::audio::{ENDINGS, OTHER_ENDINGS};
 use super::columns::names_sound;
 
-/// Folders that recordings lie in beside a table, the most usual first.
+/// Usual folders for recordings beside a table, the most common first.
 const PLACES: [&str; 6] = ["wavs", "wav", "clips", "audio", "audios", "flac"];
 
-/// Looks for files, and lists a folder once where their names are not the whole truth.
+/// Finds files. Where a name is not exact, it lists the folder and keeps the list for later names.
 #[derive(Debug, Default)]
 pub(super) struct Finder {
-    /// Files of a folder by their names in lower case.
+    /// For each listed folder, its files by names in lower case.
     folders: HashMap<PathBuf, HashMap<String, PathBuf>>,
 }
 
 impl Finder {
-    /// The file that a table in `base` calls so, in whatever case and folder; with any ending that
-    /// sound has, if it has none. What is not there is called as LJSpeech would.
+    /// The recording that a table in `base` calls `name`. Ignores case, looks in the usual folders, and tries
+    /// all extensions of sound if the name has none. If nothing is found, returns the path that LJSpeech
+    /// would use.
     pub(super) fn recording(&mut self, base: &Path, name: &str) -> PathBuf {
         let exact = base.join(name);
         let bare = names_sound(name).is_none();
         if !bare && exact.is_file() {
             return exact;
         }
-        // As written on Windows.
+        // Tables written on Windows have backslashes.
         let name = name.replace('\\', "/");
         let within = PLACES.map(|place| base.join(place));
         let own = std::slice::from_ref(&base);
         let places = within.iter().map(PathBuf::as_path);
-        // An id is LJSpeech's first, a path is a path first.
+        // A bare id is looked up in the usual folders first, as in LJSpeech; a path beside the table first.
         let places: Vec<&Path> = if bare {
             places.chain(own.iter().copied()).collect()
         } else {
@@ -46,14 +47,14 @@ impl Finder {
         });
         match found {
             Some(found) => found,
-            // It may have an ending that nobody knows.
+            // The file may have an unknown extension.
             None if bare && exact.exists() => exact,
             None if bare => base.join("wavs").join(format!("{name}.wav")),
             None => exact,
         }
     }
 
-    /// A file, in whatever case.
+    /// Finds a file, ignoring the case of its name.
     pub(super) fn file(&mut self, path: &Path) -> Option<PathBuf> {
         if path.is_file() {
             return Some(path.to_owned());
@@ -62,7 +63,7 @@ impl Finder {
         self.folder(path.parent()?).get(&name).cloned()
     }
 
-    /// A recording whose ending is not known.
+    /// Finds a recording by its path without extension.
     pub(super) fn with_ending(&mut self, path: &Path) -> Option<PathBuf> {
         let name = path.file_name()?.to_string_lossy().into_owned();
         let first = path.with_file_name(format!("{name}.{}", ENDINGS[0]));
@@ -75,11 +76,12 @@ impl Finder {
         endings.find_map(|ending| files.get(&format!("{name}.{ending}")).cloned())
     }
 
+    /// The files of a folder, listed at the first call.
     fn folder(&mut self, path: &Path) -> &HashMap<String, PathBuf> {
         self.folders.entry(path.to_owned()).or_insert_with(|| {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-            // Where names differ in case alone, the first of them is meant.
+            // Of names that differ in case alone, the first in sorted order is taken.
             files.sort();
             let files = files.into_iter().rev().filter_map(|file| {
                 let name = file.file_name()?.to_string_lossy().to_lowercase();
@@ -90,7 +92,7 @@ impl Finder {
     }
 }
 
-/// Whether a name that a table in `base` gives leads out of the corpus's folder, which `base` lies in.
+/// Whether a path in a table leads out of the corpus's folder. The table lies in `base`, inside `folder`.
 pub(super) fn leads_outside(folder: &Path, base: &Path, name: &str) -> bool {
     let path = base.join(name.replace('\\', "/"));
     let real = || fs::canonicalize(folder).ok();

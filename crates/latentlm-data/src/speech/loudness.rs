@@ -1,10 +1,10 @@
-//! Silence and loudness.
+//! Trims silence and normalizes loudness.
 
-/// Frames of loudness a second.
+/// Energy frames per second.
 const FRAMES_A_SECOND: u32 = 100;
-/// What is this far below the loudest frame is silence.
+/// A frame is silent if it is this many dB below the loudest frame.
 const SILENCE_DB: f32 = 40.0;
-/// Samples are kept below full scale.
+/// Largest peak after normalization, relative to full scale.
 const LARGEST_PEAK: f32 = 0.99;
 
 fn frame_samples(sample_rate_hz: u32) -> usize {
@@ -25,7 +25,7 @@ fn silence(energies: &[f32]) -> f32 {
     loudest * 10f32.powf(-SILENCE_DB / 10.0)
 }
 
-/// The part between silences at both ends, `keep_seconds` of each kept.
+/// Cuts silence at both ends, but keeps up to `keep_seconds` of it at each end.
 pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> &[f32] {
     let energies = frame_energies(samples, sample_rate_hz);
     let silence = silence(&energies);
@@ -43,7 +43,8 @@ pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> 
     &samples[start..end]
 }
 
-/// Brings the root mean square of what is not silent to a level, as far as peaks allow it.
+/// Scales samples so that the root mean square of the frames that are not silent reaches a level, as far as
+/// the peak allows.
 pub fn normalise(samples: &mut [f32], sample_rate_hz: u32, level_dbfs: f64) {
     let energies = frame_energies(samples, sample_rate_hz);
     let silence = silence(&energies);

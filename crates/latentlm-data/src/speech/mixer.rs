@@ -1,22 +1,22 @@
-//! Decoded channels becoming one, counted and measured on the way.
+//! Mixes decoded channels to mono; checks limits and measures the peak on the way.
 
 use std::path::Path;
 
 use super::audio::Audio;
 use crate::error::DataError;
 
-/// A recording whose loudest sample lies below it, 80 dB below full scale, is silent.
+/// A recording is silent if its loudest sample is below this value, -80 dB of full scale.
 const SILENT_PEAK: f32 = 1e-4;
-/// Channels cancel each other out where this share of the loudest of them is left, 40 dB below.
+/// Channels cancel each other out if the peak of their mix is below this fraction (-40 dB) of the loudest
+/// channel's peak.
 const CANCELLED: f32 = 0.01;
 
-/// How much sound a file may hold. What it holds is counted as it is decoded, whatever its header
-/// says.
+/// Largest length of a sound file. Samples are counted during decoding, whatever the header says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SoundLimits {
-    /// Samples of one channel, at the file's own rate: four bytes of memory each.
+    /// Largest number of samples per channel at the file's own rate. A sample takes four bytes of memory.
     pub samples: usize,
-    /// Seconds.
+    /// Largest length in seconds.
     pub seconds: f64,
 }
 
@@ -31,7 +31,7 @@ impl Default for SoundLimits {
 }
 
 impl SoundLimits {
-    /// The same, and no more than so many seconds.
+    /// The same limits, with at most `seconds` seconds.
     pub(super) fn and_seconds(self, seconds: f64) -> Self {
         Self {
             seconds: self.seconds.min(seconds),
@@ -39,7 +39,7 @@ impl SoundLimits {
         }
     }
 
-    /// An error if `frames` are more than may be.
+    /// Checks that `frames` samples per channel are within the limits.
     pub(super) fn check(
         &self,
         path: &Path,
@@ -65,12 +65,12 @@ impl SoundLimits {
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) audio: Audio,
-    /// The loudest sample of all channels before they were mixed.
+    /// Peak of all channels before mixing, as an absolute value.
     pub(super) loudest: f32,
 }
 
 impl Sound {
-    /// Why nothing is heard in it, if so.
+    /// The reason why the sound is silent, if it is.
     pub(super) fn silence(&self) -> Option<&'static str> {
         let samples = self.audio.samples.iter();
         let peak = samples.fold(0.0_f32, |peak, x| peak.max(x.abs()));
@@ -82,7 +82,7 @@ impl Sound {
     }
 }
 
-/// Channels becoming one.
+/// Mixes channels to mono.
 pub(super) struct Mixer<'a> {
     path: &'a Path,
     limits: SoundLimits,
@@ -104,7 +104,7 @@ impl<'a> Mixer<'a> {
         }
     }
 
-    /// Adds frames. What is no number is no loudness; it is told later.
+    /// Adds frames. NaN does not count for the peak here; `read_sound` reports it.
     pub(super) fn add(
         &mut self,
         interleaved: &[f32],

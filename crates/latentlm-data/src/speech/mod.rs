@@ -1,5 +1,5 @@
-//! Speech: sound files, datasets of recordings with transcripts, utterances composed of words,
-//! corpora that a program speaks.
+//! Speech data: sound files, datasets of recordings with transcripts, utterances composed of word clips,
+//! and corpora synthesized with `espeak-ng`.
 
 mod audio;
 mod check;

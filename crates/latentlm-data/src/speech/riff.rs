@@ -1,31 +1,31 @@
-//! Headers of WAV files as programs truly write them: of a pipe, which does not know its own length
-//! yet, and of recordings too long for the format (RF64, BW64, W64). Whatever it was, what comes out
-//! is a plain WAV file that every reader takes.
+//! Reads WAV headers as programs write them in practice: of streams written to a pipe, whose length is not
+//! known yet, and of recordings too long for plain WAV (RF64, BW64, W64). All of them are turned into plain
+//! WAV for the decoders.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom};
 
-/// What programs write for a length that they do not know yet: `sox` and `espeak-ng`, others that
-/// count with a sign, `arecord`, `ffmpeg`. Zero is another.
+/// Lengths that programs write while the real one is unknown: `sox` and `espeak-ng`; programs with signed
+/// lengths; `arecord`; `ffmpeg`. Zero is another.
 const OPEN_ENDS: [u64; 4] = [0x7fff_f000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
-/// Some take the bytes of the header off it, or add them.
+/// Some programs subtract or add the size of the header, at most this many bytes.
 const HEADER_BYTES: u64 = 64;
-/// Bytes that describe a format: 16 to 40, and what a codec adds.
+/// Largest size of the format chunk in bytes: 16 to 40, plus what a codec adds.
 const FORMAT_BYTES: u64 = 1 << 16;
-/// Chunks before the samples. A damaged length may ask for millions of empty ones.
+/// Largest number of chunks before the samples. A damaged file may look like millions of empty ones.
 const CHUNKS: usize = 10_000;
-/// What follows the four letters of a W64 file and of its chunks.
+/// The rest of the GUIDs that identify a W64 file and its chunks, after the first four letters.
 const W64_FILE: [u8; 12] = *b"\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 const W64_CHUNK: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
 
-/// Why a header can't be used.
+/// An error in a header.
 #[derive(Debug)]
 pub(super) enum HeaderError {
     /// The file can't be read.
     Io(io::Error),
-    /// It ends before its samples begin.
+    /// The file ends before its samples begin.
     Cut,
-    /// It says something impossible.
+    /// The header is invalid.
     Wrong(&'static str),
 }
 
@@ -38,31 +38,31 @@ impl From<io::Error> for HeaderError {
     }
 }
 
-/// A WAV file: a header of our own, then the samples.
+/// A plain WAV stream: a rewritten header, then the samples of the file.
 pub(super) type WavSamples = io::Chain<Cursor<Vec<u8>>, io::Take<BufReader<File>>>;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Debug)]
 pub(super) struct WavHeader {
-    /// What the samples are.
+    /// Bytes of the format chunk.
     format: Vec<u8>,
-    /// Where they begin.
+    /// Position of the first sample in the file, in bytes.
     start: u64,
-    /// Bytes of the file from there on.
+    /// Bytes in the file from `start` on.
     behind: u64,
-    /// Bytes of samples there are to be; `None` for all that come.
+    /// Bytes of samples according to the header; `None` if the length is unknown.
     promised: Option<u64>,
 }
 
-/// How chunks are written.
+/// The format of chunk headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `RIFF`, `RF64` and `BW64`, whose first chunk may say lengths of 64 bits.
+    /// `RIFF`, `RF64` and `BW64`. The first chunk of the last two holds 64-bit lengths.
     Riff,
     W64,
 }
 
-/// A chunk's name and the bytes in it.
+/// A chunk header: name, and length in bytes.
 struct Chunk {
     name: [u8; 4],
     bytes: u64,
@@ -104,7 +104,8 @@ impl WavHeader {
                         Some(long) if chunk.bytes == 0xffff_ffff => long,
                         _ => chunk.bytes,
                     };
-                    // With samples of no bytes, what follows may be other chunks.
+                    // If the length is 0, bytes after it may be other chunks, unless the file's length does
+                    // not cover them either.
                     let covered = whole > start && !open_end(whole);
                     let open = match said {
                         0 => behind > 0 && !covered,
@@ -123,15 +124,15 @@ impl WavHeader {
         Err(HeaderError::Wrong("it has too many chunks"))
     }
 
-    /// Whether the file ends before its samples do.
+    /// Whether the file is truncated: has fewer bytes of samples than promised.
     pub(super) fn is_cut(&self) -> bool {
         self.promised.is_some_and(|bytes| bytes > self.behind)
     }
 
-    /// The file as a plain WAV file.
+    /// The file as a plain WAV stream.
     pub(super) fn samples(self, mut file: BufReader<File>) -> Result<WavSamples, HeaderError> {
         let bytes = self.promised.unwrap_or_else(|| {
-            // A pipe may end within a frame.
+            // A stream of unknown length may end inside a frame.
             let frame = self.format.get(12..14).map_or(0, number).max(1);
             self.behind - self.behind % frame
         });
@@ -157,7 +158,7 @@ impl WavHeader {
 }
 
 impl Kind {
-    /// The next chunk's name and length, the file behind them.
+    /// Reads the header of the next chunk.
     fn chunk(self, file: &mut impl Read) -> Result<Chunk, HeaderError> {
         let mut name = [0; 4];
         file.read_exact(&mut name)?;
@@ -170,7 +171,7 @@ impl Kind {
         let (mut tail, mut bytes) = ([0; 12], [0; 8]);
         file.read_exact(&mut tail)?;
         file.read_exact(&mut bytes)?;
-        // It counts its own name and length.
+        // The length includes the chunk's header of 24 bytes.
         let bytes = number(&bytes).saturating_sub(24);
         if tail == W64_CHUNK {
             Ok(Chunk { name, bytes })
@@ -182,7 +183,7 @@ impl Kind {
         }
     }
 
-    /// Bytes between a chunk of so many bytes and the next.
+    /// Padding in bytes after a chunk of `bytes` bytes.
     fn padding(self, bytes: u64) -> u64 {
         match self {
             Self::Riff => bytes % 2,
@@ -191,7 +192,8 @@ impl Kind {
     }
 }
 
-/// What kind of WAV file begins here, and the bytes that it says it has; `None` if it is none.
+/// Reads the start of a file: the kind of WAV, and the whole length in bytes according to the header.
+/// `None` if it is not WAV.
 fn begin(file: &mut BufReader<File>) -> Result<Option<(Kind, u64)>, HeaderError> {
     let mut name = [0; 4];
     match file.read_exact(&mut name) {
@@ -218,13 +220,13 @@ fn begin(file: &mut BufReader<File>) -> Result<Option<(Kind, u64)>, HeaderError>
     Ok(wave.then_some((kind, number(&bytes))))
 }
 
-/// A number of up to eight bytes, the least first.
+/// A little-endian number of up to eight bytes.
 fn number(bytes: &[u8]) -> u64 {
     let bytes = bytes.iter().take(8).rev();
     bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
-/// Whether a length stands for one that is not known yet.
+/// Whether a length is a placeholder for an unknown one.
 fn open_end(bytes: u64) -> bool {
     let near = |end: &u64| end.abs_diff(bytes) <= HEADER_BYTES;
     OPEN_ENDS.iter().any(near) || bytes >= i64::MAX as u64 - HEADER_BYTES

@@ -1,20 +1,20 @@
-//! Tables as people write them: columns between bars, tabs or commas, with quotes or without, with
-//! line ends of any kind.
+//! Reader of tables as they are found in speech corpora: columns separated by bars, tabs or commas, with or
+//! without quotes, with any line ends.
 
-/// A line of a table.
+/// A row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Its number, from 1.
+    /// Number of its first line, from 1.
     pub(super) line: usize,
     pub(super) fields: Vec<String>,
 }
 
-/// Lines that end as Windows' and old Macs' do, ending as everybody's.
+/// Replaces line ends of Windows and of old Macs by `\n`.
 pub(super) fn plain_lines(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// What stands between the columns, by the first line that is not empty.
+/// The separator of the columns, found in the first line that is not empty.
 pub(super) fn separator(text: &str) -> char {
     let first = text.lines().find(|line| !line.trim().is_empty());
     let first = first.unwrap_or_default();
@@ -24,9 +24,9 @@ pub(super) fn separator(text: &str) -> char {
 
 /// The rows of a table, without empty ones.
 ///
-/// A field is in quotes where it begins and ends with one and all quotes in it are doubled; LJSpeech
-/// has texts that begin and end with single ones, which belong to them. A line may end within quotes
-/// only between commas, or where all names are quoted.
+/// A field is quoted if it begins and ends with a quote and all quotes inside are doubled. LJSpeech has
+/// texts that begin and end with a quotation: those quotes belong to the text. A quoted field may span
+/// lines only in comma-separated tables, or if the first field of the table is quoted.
 pub(super) fn rows(text: &str, separator: char) -> Vec<Row> {
     let quoted = text.trim_start().starts_with('"');
     let mut reader = Reader {
@@ -34,7 +34,7 @@ pub(super) fn rows(text: &str, separator: char) -> Vec<Row> {
         at: 0,
         line: 1,
         separator,
-        // A quotation is a text of its own where names are not in quotes.
+        // If the first field has no quotes, quotes around a text are part of the text.
         whole: quoted || separator == ',',
     };
     let mut rows = Vec::new();
@@ -53,7 +53,7 @@ struct Reader<'a> {
     at: usize,
     line: usize,
     separator: char,
-    /// Whether every field in quotes is taken out of them, and may have lines of its own.
+    /// Whether quotes around a field are always removed, and quoted fields may span lines.
     whole: bool,
 }
 
@@ -76,7 +76,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A field up to the separator or the end of the line.
+    /// Reads a field up to the separator or the end of the line.
     fn bare(&mut self) -> String {
         let rest = &self.text[self.at..];
         let end = rest.find([self.separator, '\n']).unwrap_or(rest.len());
@@ -84,7 +84,7 @@ impl Reader<'_> {
         rest[..end].to_owned()
     }
 
-    /// A field in quotes, taken out of them; `None`, and nothing read, if it is none.
+    /// Reads a quoted field and removes its quotes. Returns `None` and reads nothing if there is none.
     fn quoted(&mut self) -> Option<String> {
         let inside = self.text[self.at..].strip_prefix('"')?;
         let (mut field, mut from, mut doubled) = (String::new(), 0, false);

@@ -1,5 +1,5 @@
-//! Corpora whose transcripts lie in a tree beside their recordings: LibriSpeech, LibriTTS, VCTK and
-//! Multilingual LibriSpeech.
+//! Reader of corpora with transcripts in a folder tree: LibriSpeech, LibriTTS, VCTK and Multilingual
+//! LibriSpeech.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use crate::error::DataError;
 use crate::skipped::Skipped;
 use crate::walk::{WalkOptions, read_text, walk};
 
-/// Endings of transcripts: LibriSpeech's and LibriTTS's.
+/// File name suffixes of transcripts: LibriSpeech's and LibriTTS's.
 const TRANSCRIPTS: [&str; 2] = [".trans.txt", ".normalized.txt"];
-/// VCTK's folders of recordings, and what follows a recording's id in them.
+/// VCTK's folders of recordings, and the file name suffix after a recording's id.
 const VCTK: [(&str, &str); 5] = [
     ("wav48_silence_trimmed", "_mic1.flac"),
     ("wav48_silence_trimmed", "_mic2.flac"),
@@ -22,7 +22,7 @@ const VCTK: [(&str, &str); 5] = [
     ("wav16", ".wav"),
 ];
 
-/// A transcript of a tree.
+/// The corpus that a transcript belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     LibriSpeech,
@@ -36,7 +36,7 @@ pub(super) fn is_tree(folder: &Path) -> bool {
     transcripts(folder).is_ok_and(|found| !found.is_empty())
 }
 
-/// Files with transcripts below a folder, sorted.
+/// The transcript files below a folder, sorted.
 fn transcripts(folder: &Path) -> Result<Vec<(PathBuf, Kind)>, DataError> {
     let vctk = folder.join("txt");
     let is_vctk = VCTK.iter().any(|(place, _)| folder.join(place).is_dir());
@@ -59,7 +59,7 @@ fn transcripts(folder: &Path) -> Result<Vec<(PathBuf, Kind)>, DataError> {
     Ok(found.collect())
 }
 
-/// The recordings of a tree; `None` if there is no transcript in it.
+/// Lists the recordings of a tree; `None` if it has no transcripts.
 pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing>, DataError> {
     let found = transcripts(folder)?;
     if found.is_empty() {
@@ -91,7 +91,7 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
     Ok(Some(listing))
 }
 
-/// A recording beside a transcript: with the ending that the corpus is known for, or another.
+/// The recording beside a transcript, with the usual extension of the corpus or another.
 fn beside(transcript: &Path, id: &str, ending: &str, finder: &mut Finder) -> PathBuf {
     let known = transcript.with_file_name(format!("{id}.{ending}"));
     if known.is_file() {
@@ -108,7 +108,7 @@ fn librispeech(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder
     lines
         .map(|line| {
             let line = line.trim();
-            // What has no text is listed, to be left out by name.
+            // A recording without text is listed too, so that it is reported by name.
             let (id, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let speaker = id.split('-').next().unwrap_or(id);
             let path = beside(transcript, id, "flac", finder);
@@ -142,7 +142,7 @@ fn vctk(folder: &Path, transcript: &Path, text: &str) -> Clip {
 }
 
 /// Multilingual LibriSpeech: `transcripts.txt` with lines `speaker_book_number`, tab, text, and
-/// `audio/speaker/book/id.flac` beside it (or Opus, which is left out by name). The folders `train`,
+/// `audio/speaker/book/id.flac` beside it (or Opus, which is reported as unsupported). The folders `train`,
 /// `dev` and `test` are its splits.
 fn mls(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder, listing: &mut Listing) {
     let split = transcript.parent().filter(|own| *own != folder);

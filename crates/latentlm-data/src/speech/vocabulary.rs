@@ -1,6 +1,6 @@
-//! The words that utterances are composed of.
+//! The words of composed utterances.
 
-/// Words that are spelled.
+/// Words to be spelled, separated by spaces.
 pub(super) const SPELLED: &str = "able acid also area army away baby back ball band bank base bath bear beat \
     bell best bird blue boat body bone book born both bowl bread brick bus cake call came camp car \
     card care case cat cell chair chalk city clay club coat cold come cook cool corn cow cup dark \
@@ -41,7 +41,7 @@ pub(super) const UNITS: [&str; 20] = [
     "eighteen",
     "nineteen",
 ];
-/// Tens, by their digit.
+/// Names of the tens, indexed by their digit.
 pub(super) const TENS: [&str; 10] = [
     "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
 ];

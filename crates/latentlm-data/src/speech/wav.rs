@@ -1,4 +1,4 @@
-//! WAV files out: 16-bit, one channel.
+//! Writes WAV files: 16-bit, mono.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,22 +11,22 @@ use crate::latents::temporary_beside;
 
 /// Bytes before the first sample.
 const HEADER_BYTES: u64 = 44;
-/// What a stream says of its length, which nobody knows yet. `ffmpeg` writes it so, and readers
-/// take it for "until the end".
+/// Length field of a stream whose length is unknown. `ffmpeg` writes this value, and readers take it as
+/// "until the end".
 const OPEN_END: u32 = u32::MAX;
 
 /// 16-bit samples of a WAV file.
 fn pcm(samples: &[f32]) -> impl Iterator<Item = [u8; 2]> {
     samples.iter().map(|sample| {
-        // The scale that reading divides by: what is read and written again is the same.
+        // Readers divide by the same scale: reading and writing again gives the same samples.
         let level = (sample * 32768.0).round().clamp(-32768.0, 32767.0);
         (level as i16).to_le_bytes()
     })
 }
 
-/// The header of 16-bit mono; `samples` is unknown while a stream is being written.
+/// Header of a 16-bit mono file. `samples` is `None` for a stream of unknown length.
 fn header(sample_rate_hz: u32, samples: Option<u64>) -> Vec<u8> {
-    // More than the format can say is said as a stream says it.
+    // A length that does not fit into the format is written as unknown.
     let sizes = samples.and_then(|count| {
         let data = u32::try_from(count.checked_mul(2)?).ok()?;
         Some((data.checked_add(36)?, data))
@@ -48,23 +48,23 @@ fn header(sample_rate_hz: u32, samples: Option<u64>) -> Vec<u8> {
     header
 }
 
-/// A whole 16-bit mono WAV file in memory. What is outside `[-1, 1]` is clipped.
+/// A 16-bit mono WAV file in memory. Samples outside `[-1, 1]` are clipped.
 pub fn wav_bytes(samples: &[f32], sample_rate_hz: u32) -> Vec<u8> {
     let mut bytes = header(sample_rate_hz, Some(samples.len() as u64));
     bytes.extend(pcm(samples).flatten());
     bytes
 }
 
-/// Writes a 16-bit mono WAV file whole: temporary name, sync, rename.
+/// Writes a 16-bit mono WAV file atomically: to a temporary file that is synced and renamed.
 ///
 /// # Errors
-/// If it can't be written.
+/// If the file can't be written.
 pub fn write_wav(path: &Path, samples: &[f32], sample_rate_hz: u32) -> Result<(), DataError> {
     crate::latents::write_whole(path, &wav_bytes(samples, sample_rate_hz))
 }
 
-/// A 16-bit mono WAV file that is written as its sound is made, to a pipe too: its header leaves the
-/// length open, as players of streams expect.
+/// Writes a 16-bit mono WAV stream while its sound is generated, also to a pipe. The header leaves the length
+/// open, as players of streams expect.
 #[derive(Debug)]
 pub struct WavStream<W: Write> {
     writer: W,
@@ -81,7 +81,7 @@ impl<W: Write> WavStream<W> {
         Ok(Self { writer })
     }
 
-    /// Writes samples, to be heard at once.
+    /// Writes samples and flushes, so that a player can play them at once.
     ///
     /// # Errors
     /// If they can't be written.
@@ -91,13 +91,13 @@ impl<W: Write> WavStream<W> {
         self.writer.flush()
     }
 
-    /// What was written to.
+    /// The underlying writer.
     pub fn into_inner(self) -> W {
         self.writer
     }
 }
 
-/// Puts the length into the header of a [`WavStream`] that went to a file.
+/// Writes the final length into the header of a [`WavStream`] that was written to a file.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -109,8 +109,8 @@ pub fn finish_wav_stream(file: &mut File, sample_rate_hz: u32) -> io::Result<()>
     file.sync_all()
 }
 
-/// A 16-bit mono WAV file that is written as its sound is made, and gets its name when it is whole:
-/// what is dropped before [`finish`](Self::finish) leaves nothing behind.
+/// Writes a 16-bit mono WAV file while its sound is generated. The file gets its name in
+/// [`finish`](Self::finish); dropped before that, it leaves nothing behind.
 #[derive(Debug)]
 pub struct WavFile {
     stream: WavStream<NamedTempFile>,
@@ -119,10 +119,10 @@ pub struct WavFile {
 }
 
 impl WavFile {
-    /// Begins a file in the folder of `path`, under another name.
+    /// Creates a temporary file in the folder of `path`.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub fn create(path: &Path, sample_rate_hz: u32) -> Result<Self, DataError> {
         let file = temporary_beside(path)?;
         let stream = WavStream::begin(file, sample_rate_hz).map_err(io_error("write", path))?;
@@ -143,10 +143,10 @@ impl WavFile {
             .map_err(io_error("write", &self.path))
     }
 
-    /// Puts the length into the header and gives the file its name.
+    /// Writes the final length into the header and renames the file to its path.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub fn finish(self) -> Result<(), DataError> {
         let path = self.path;
         let mut file = self.stream.into_inner();
