@@ -1,4 +1,4 @@
-//! What is timed: `bench-decode`, and the hidden commands that `cargo xtask bench` and
+//! Benchmarks: `bench-decode`, and the hidden commands that `cargo xtask bench` and
 //! `cargo xtask test --device` start.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use clap::Args;
 use crate::TrainingNumbers;
 use crate::number::whole;
 
-/// Times one more latent at several positions: the backbone with its KV cache, and the head
+/// Times the generation of one latent at several positions: the backbone with its KV cache, and the head
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench-decode --width 512 --depth 8")]
 pub struct BenchDecode {
@@ -24,10 +24,10 @@ pub struct BenchDecode {
     /// Key/value heads
     #[arg(long, default_value_t = 4, value_parser = whole(0..=4096))]
     pub kv_heads: usize,
-    /// Sequences at once; guidance doubles them
+    /// Number of sequences generated at once; guidance doubles it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub batch: u64,
-    /// Sequences, one after the other, that medians are taken over
+    /// Number of repetitions that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
@@ -35,29 +35,29 @@ pub struct BenchDecode {
     pub device: String,
 }
 
-/// Times every kernel of the CPU against the same of Burn's operations, forward and backward
+/// Times every CPU kernel against the same computation with Burn's operations, forward and backward
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench kernels --repeats 9")]
 pub struct BenchKernels {
     /// File for the table
     #[arg(long, value_name = "FILE", default_value = "target/kernels.md")]
     pub out: PathBuf,
-    /// Measurements that each median is taken over
+    /// Number of measurements that each median is taken over
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
 }
 
-/// Times training steps and sampling against batch, length and width, beside what their arithmetic
-/// takes at the rates of this device
+/// Times training steps and sampling for several batch sizes, lengths and widths, and compares with the time
+/// that their arithmetic alone takes at this device's speed
 ///
-/// Writes scaling.md and charts. Every point runs in a process of its own, whose memory is told.
+/// Writes scaling.md and charts. Every point runs in a process of its own, so that its memory can be measured.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench scaling --repeats 5")]
 pub struct BenchScaling {
     /// Folder for the table and the charts
     #[arg(long, value_name = "FOLDER", default_value = "target/scaling")]
     pub out: PathBuf,
-    /// Units that each median is taken over
+    /// Number of units that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
@@ -65,8 +65,8 @@ pub struct BenchScaling {
     pub device: String,
 }
 
-/// Runs one workload a unit at a time: `go` on standard input is answered by milliseconds, `memory`
-/// by the peak in bytes. The first line it prints describes the workload.
+/// Runs a workload unit by unit: answers `go` on standard input with milliseconds, `memory` with the peak
+/// memory in bytes. The first line of its output describes the workload.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench train")]
 pub struct BenchWorker {
@@ -75,15 +75,15 @@ pub struct BenchWorker {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Numbers of the matrix products that train a language model
+    /// Precision of the matrix products in the training of a language model
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: TrainingNumbers,
-    /// Do without the kernels of the CPU
+    /// Runs without the CPU kernels
     #[arg(long)]
     pub without_kernels: bool,
 }
 
-/// Prints a line for each adapter of a kind; nothing where there is none
+/// Prints a line for each adapter of a kind; nothing if there is none
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask test --device wgpu")]
 pub struct ListAdapters {

@@ -6,22 +6,22 @@ use clap::{Args, Subcommand};
 
 use crate::{ArgsError, DeviceName, Project};
 
-/// Sound to latents and back, with the codec of a trained run
+/// Encodes sound to latents and decodes latents, with the codec of a trained run
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
     cargo xtask codec encode --run voice hello.wav hello.safetensors\n  \
     cargo xtask codec decode --run voice hello.safetensors again.wav\n  \
     cargo xtask codec reconstruct --run voice hello.wav again.wav")]
 pub enum Codec {
-    /// Writes the latents of a sound file: a tensor `latents`, `[1, T, Z]`
+    /// Encodes a sound file and writes its latents as a tensor `latents`, `[1, T, Z]`
     Encode(CodecFiles),
-    /// Writes the sound of latents
+    /// Decodes latents and writes the sound
     Decode(CodecFiles),
-    /// Encodes, decodes, and says how far the two sounds lie apart
+    /// Encodes and decodes a sound file, and measures the difference
     Reconstruct(CodecFiles),
 }
 
-/// What is read, by which codec, and what is written.
+/// Input file, codec and output file.
 #[derive(Debug, Args)]
 pub struct CodecFiles {
     /// Name of the run, a folder under runs/
@@ -37,7 +37,7 @@ pub struct CodecFiles {
 }
 
 impl Codec {
-    /// The files, whatever is done with them.
+    /// The files of any of the commands.
     pub fn files(&self) -> &CodecFiles {
         match self {
             Self::Encode(files) | Self::Decode(files) | Self::Reconstruct(files) => files,

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 #[allow(
     missing_docs,
-    reason = "each structure says what its command does, for the help too"
+    reason = "the docs of each struct describe its command, also in the help"
 )]
 pub enum Command {
     TrainImage(TrainImage),
@@ -44,11 +44,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// Checks what can be known without tensors and in no time: devices, files that are read, runs that
-    /// are used or begun, the form of overrides. A program calls it before it builds or computes.
+    /// Checks what needs no tensors and no time: names of devices, input files, existing or new runs, the
+    /// form of overrides. Programs call it before they build or compute.
     ///
     /// # Errors
-    /// With the first thing that is wrong.
+    /// With the first problem.
     pub fn check(&self, project: &Project) -> Result<(), ArgsError> {
         match self {
             Self::TrainImage(args) => args.training.check("train-image", &args.run, project),
@@ -77,11 +77,11 @@ impl Command {
         }
     }
 
-    /// The devices that the command names, none for one without `--device`. The binary needs a backend
-    /// for each.
+    /// The devices that the command names; empty for commands without `--device`. The binary needs a
+    /// backend for each.
     ///
     /// # Errors
-    /// If a name can be no device's.
+    /// If a name is not a valid device name.
     pub fn devices(&self) -> Result<Vec<DeviceName>, ArgsError> {
         let device: &str = match self {
             Self::TrainImage(args) => &args.training.device,
@@ -111,7 +111,7 @@ impl Command {
         }
     }
 
-    /// Whether the command computes on its devices, which must be there then.
+    /// Whether the command computes on its devices, so that their drivers must be installed.
     pub fn computes(&self) -> bool {
         !matches!(self, Self::Data(_) | Self::ListAdapters(_))
     }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::number::whole;
 use crate::{ArgsError, Project, Training, finite};
 
-/// Compares LatentLM with its rivals, codecs with each other, ways of sampling
+/// Compares LatentLM with other models, codecs with each other, and sampling settings
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare image --run rivals\n  \
@@ -14,7 +14,7 @@ use crate::{ArgsError, Project, Training, finite};
     cargo xtask compare sampling --run mnist")]
 #[allow(
     missing_docs,
-    reason = "each structure says what its command does, for the help too"
+    reason = "the docs of each struct describe its command, also in the help"
 )]
 pub enum Compare {
     Image(CompareImage),
@@ -24,10 +24,10 @@ pub enum Compare {
 }
 
 /// Trains LatentLM, DiT, Transfusion and a vector-quantized model on the same latents or pictures, with
-/// the same steps and number of parameters, and measures them on the way
+/// the same number of steps and parameters, and measures them during training
 ///
-/// The default recipe is that of the files in configs/compare; --config names a folder of such files, or
-/// one file with all keys that differ.
+/// The default recipe are the files in configs/compare; --config names a folder of such files, or one file
+/// with all keys that differ.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare image\n  \
@@ -37,13 +37,13 @@ pub struct CompareImage {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "compare")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
 
 /// Trains LatentLM, Transfusion and a vector-quantized model on the same documents of text and pictures,
-/// with the same steps and number of parameters, and measures them on the way
+/// with the same number of steps and parameters, and measures them during training
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare mllm\n  \
@@ -53,13 +53,13 @@ pub struct CompareMllm {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "compare-mllm")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
 
-/// Trains codec and language model for several scales of the sigma-VAE's noise and for a learned
-/// variance, and measures each
+/// Trains codec and language model for several noise scales of the sigma-VAE and for a learned variance,
+/// and measures each
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare sigma\n  \
@@ -68,12 +68,12 @@ pub struct CompareSigma {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "sigma")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
 
-/// Measures a finished image run with several numbers of solver steps and scales of guidance
+/// Measures a finished image run for several numbers of solver steps and guidance scales
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  cargo xtask compare sampling --run mnist --steps 5,10,20 --guidance 1,2,4"
@@ -90,7 +90,7 @@ pub struct CompareSampling {
         value_parser = whole(1..=999)
     )]
     pub steps: Vec<usize>,
-    /// Scales of the guidance
+    /// Guidance scales
     #[arg(
         long,
         value_delimiter = ',',
@@ -98,10 +98,10 @@ pub struct CompareSampling {
         value_parser = finite
     )]
     pub guidance: Vec<f64>,
-    /// Pictures of each measurement
+    /// Number of pictures for each measurement
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub samples: u64,
-    /// Seed: the same seed draws the same
+    /// Random seed; the same seed gives the same samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th

@@ -3,16 +3,16 @@
 use crate::ArgsError;
 use crate::text::shown;
 
-/// What computes.
+/// A kind of device: the CPU, or an interface to GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// A GPU through Vulkan, Metal or DirectX 12.
     Wgpu,
     /// A GPU through Vulkan and SPIR-V.
     Vulkan,
-    /// A card of NVIDIA's.
+    /// An NVIDIA GPU through CUDA.
     Cuda,
 }
 
@@ -20,7 +20,7 @@ impl DeviceKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Cpu, Self::Wgpu, Self::Vulkan, Self::Cuda];
 
-    /// The word after `--device`, which is the feature of the binary too.
+    /// The name in `--device`, which is also the name of the binary's cargo feature.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -34,17 +34,17 @@ impl DeviceKind {
 /// A device as a user names it: `cpu`, `wgpu`, `cuda:1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName {
-    /// What computes.
+    /// Kind of device.
     pub kind: DeviceKind,
-    /// Which of them, from 0; the best one if absent.
+    /// Index of the device among its kind, from 0; `None` for the default one.
     pub index: Option<usize>,
 }
 
 impl DeviceName {
-    /// Reads a name.
+    /// Parses a device name.
     ///
     /// # Errors
-    /// If no device can have it.
+    /// If the name is not valid.
     pub fn parse(name: &str) -> Result<Self, ArgsError> {
         let unknown = || ArgsError::UnknownDevice(shown(name));
         let (kind, index) = match name.split_once(':') {
@@ -59,10 +59,10 @@ impl DeviceName {
         }
     }
 
-    /// Reads a list such as `cuda:0,1` or `cpu,cpu`: an index alone is of the first name's kind.
+    /// Parses a list such as `cuda:0,1` or `cpu,cpu`. An index alone has the kind of the first name.
     ///
     /// # Errors
-    /// If one of the names can be no device's.
+    /// If one of the names is not valid.
     pub fn parse_list(names: &str) -> Result<Vec<Self>, ArgsError> {
         let mut names = names.split(',');
         let first = Self::parse(names.next().unwrap_or_default())?;

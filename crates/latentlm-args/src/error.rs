@@ -1,20 +1,20 @@
-//! What can be wrong with arguments.
+//! Errors in arguments.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::overrides::MOST_DOTS;
 
-/// Something that was asked for and can't be done. Each is one line: what, where, what to do.
+/// An error in the arguments of a command. Each message is one line: what is wrong, where, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgsError {
-    /// No device has such a name.
+    /// A name that is not a valid device name.
     #[error("no device `{0}`; there are cpu, wgpu, wgpu:N, vulkan, vulkan:N, cuda, cuda:N")]
     UnknownDevice(String),
     /// A device whose driver is not installed.
     #[error("no {kind} adapter: {reason}")]
     NoDriver {
-        /// What was asked for.
+        /// Kind of device.
         kind: &'static str,
         /// What is missing, and how to get it.
         reason: String,
@@ -22,15 +22,15 @@ pub enum ArgsError {
     /// An override that is not `key=value`.
     #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
     NotKeyValue(String),
-    /// An override whose key is nested deeper than any recipe.
+    /// An override whose key is nested too deep.
     #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
     DeepKey {
         /// The override.
         text: String,
-        /// Dots of its key.
+        /// Number of dots in its key.
         dots: usize,
     },
-    /// An override whose key can't be a key.
+    /// An override whose key has invalid characters.
     #[error(
         "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
          lm_train.steps"
@@ -47,34 +47,34 @@ pub enum ArgsError {
     /// A file or folder that can't be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What would be done with it.
+        /// The intended operation, such as `read`.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A folder that is no run.
+    /// A folder that is not a run.
     #[error("run {path}: is no run: it has no config.toml; {hint}")]
     NoRun {
         /// The folder.
         path: PathBuf,
-        /// Which runs there are, and how to train one.
+        /// The existing runs, and how to train one.
         hint: String,
     },
-    /// A run that would be begun a second time.
+    /// A new run whose folder exists already.
     #[error("run {path}: exists already; continue it with --resume, or name another with --run")]
     RunExists {
         /// The folder.
         path: PathBuf,
     },
-    /// A file for each text, on standard output.
+    /// `--each`, which writes several files, with standard output.
     #[error("--each writes files: name a folder for them with --out")]
     EachToStream,
 }
 
 impl ArgsError {
-    /// Whether the words are wrong (exit code 2), not the world around them (exit code 1).
+    /// Whether the arguments themselves are wrong (exit code 2), or files and folders (exit code 1).
     pub fn is_usage(&self) -> bool {
         match self {
             Self::UnknownDevice(_)

@@ -8,7 +8,7 @@ use crate::{Sampling, Training};
 
 /// Trains an image codec and a class-conditional language model on its latents
 ///
-/// The default recipe is the digits of configs/image/mnist.toml.
+/// The default recipe is configs/image/mnist.toml, handwritten digits.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask train-image\n  \
@@ -19,7 +19,7 @@ pub struct TrainImage {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "mnist")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
@@ -30,22 +30,22 @@ pub struct TrainImage {
     cargo xtask sample-image --run mnist --grid --out digits.png\n  \
     cargo xtask sample-image --run mnist --class 7 --count 16 --guidance 3 --seed 5 --out sevens.png")]
 pub struct SampleImage {
-    /// Run, and how it draws.
+    /// Run and sampling options.
     #[command(flatten)]
     pub sampling: Sampling,
     /// Class to draw, by name or number
     #[arg(long, required_unless_present = "grid")]
     pub class: Option<String>,
-    /// One row a class
+    /// Draws a grid, one row per class
     #[arg(long, conflicts_with = "class")]
     pub grid: bool,
-    /// Pictures, of each class if it is a grid
+    /// Number of pictures; with --grid of each class
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub count: u64,
-    /// Enlargement of the pictures
+    /// Scale factor of the pictures
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub scale: u32,
-    /// PNG to write
+    /// PNG file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -54,10 +54,10 @@ pub struct SampleImage {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask eval-image --run mnist --samples 500 --seed 7")]
 pub struct EvalImage {
-    /// Run, and how it draws.
+    /// Run and sampling options.
     #[command(flatten)]
     pub sampling: Sampling,
-    /// Pictures to generate
+    /// Number of pictures to generate
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub samples: u64,
 }

@@ -1,13 +1,13 @@
-//! The arguments of every `latentlm` command, and what can be checked of them without tensors.
+//! The arguments of every `latentlm` command, and all checks of them that need no tensors.
 //!
-//! The binary `latentlm` takes minutes to build for the first time, because Burn does. This crate
-//! takes seconds. `cargo xtask` and the binary share it: `cargo xtask` shows the help, refuses what is
-//! wrong and only then starts a build; the binary runs what was asked for. Both say the same, because
-//! both take flags, defaults, help and messages from here.
+//! The first build of the binary `latentlm` takes minutes, because of Burn. This crate builds in
+//! seconds. `cargo xtask` and the binary share it, so that both have the same flags, defaults, help and
+//! error messages: `cargo xtask` shows the help and refuses wrong arguments before it starts a build; the
+//! binary then runs the command.
 //!
-//! [`Command`] is the one table of commands. A command's arguments are a plain structure with public
-//! fields; `run` functions in the binary take them. [`Command::check`] looks at what clap alone can't
-//! know: devices, files that are read, runs that are used or begun, the form of overrides.
+//! [`Command`] is the one table of commands. The arguments of a command are a plain struct with public
+//! fields, which its `run` function in the binary takes. [`Command::check`] checks what clap can't: names
+//! of devices, input files, existing or new runs, and the form of overrides.
 //!
 //! ```
 //! use clap::Parser;
@@ -27,8 +27,8 @@
 //! # Ok::<(), latentlm_args::ArgsError>(())
 //! ```
 //!
-//! A new command is a structure in a module here, a variant of [`Command`] with a line in its `check`
-//! and `device`, and a `run` function in the binary.
+//! A new command needs a struct in a module here, a variant of [`Command`] with a line in `check` and in
+//! `devices`, and a `run` function in the binary.
 
 mod bench;
 mod codec;

@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::{ArgsError, Drawing, Project, Training, not_negative, probability};
 
-/// Trains a codec of pictures and one language model that draws, captions and writes
+/// Trains an image codec and one language model that draws, captions and writes
 ///
-/// The default recipe is the emoji of configs/mllm/twemoji.toml.
+/// The default recipe is configs/mllm/twemoji.toml, emoji with captions.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask train-mllm\n  \
@@ -18,12 +18,12 @@ pub struct TrainMllm {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "emoji")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
 
-/// Goes on with a prompt of text and pictures: writes, and draws
+/// Continues a prompt of text and pictures: writes text, and draws pictures
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask generate --run emoji --prompt \"a blue heart <image>\" --out heart.png\n  \
@@ -33,28 +33,28 @@ pub struct Generate {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "emoji")]
     pub run: String,
-    /// How latents are drawn.
+    /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
-    /// Text; `<image>file.png</image>` is a picture to be read, `<image>` at the end one to be drawn
+    /// Prompt; `<image>file.png</image>` inserts a picture, `<image>` at the end asks for a drawing
     #[arg(long)]
     pub prompt: String,
-    /// Divisor of the tokens' scores, 0 for the likeliest token; the recipe's by default
+    /// Sampling temperature of tokens, 0 for the likeliest token; the recipe's by default
     #[arg(long, value_name = "T", value_parser = not_negative)]
     pub temperature: Option<f64>,
-    /// Likeliest tokens that are drawn from, 0 for all; the recipe's by default
+    /// Samples from the K likeliest tokens, 0 for all; the recipe's by default
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Probability that the tokens drawn from add up to; the recipe's by default
+    /// Samples from the likeliest tokens with total probability P; the recipe's by default
     #[arg(long, value_name = "P", value_parser = probability)]
     pub top_p: Option<f64>,
-    /// Most positions that are made: tokens and latents
+    /// Largest number of generated positions: tokens and latents
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub positions: u64,
-    /// Enlargement of pictures
+    /// Scale factor of pictures
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub scale: u32,
-    /// PNG to write; further pictures get numbers
+    /// PNG file to write; further pictures get numbers
     #[arg(long, value_name = "FILE", default_value = "generated.png")]
     pub out: PathBuf,
 }
@@ -68,24 +68,26 @@ impl Generate {
         Ok(())
     }
 
-    /// Files of pictures to be read. Where the marks themselves are wrong, the model's reader of
-    /// prompts says so.
+    /// Files of the pictures in the prompt. Malformed marks are reported later, by the model's prompt parser.
     fn pictures(&self) -> impl Iterator<Item = &Path> {
-        let marked = self.prompt.split("<image>").skip(1);
-        let files = marked.filter_map(|behind| behind.split_once("</image>"));
-        let files = files.map(|(file, _)| file.trim());
-        files.filter(|file| !file.is_empty()).map(Path::new)
+        self.prompt
+            .split("<image>")
+            .skip(1)
+            .filter_map(|after| after.split_once("</image>"))
+            .map(|(file, _)| file.trim())
+            .filter(|file| !file.is_empty())
+            .map(Path::new)
     }
 }
 
-/// Says what a picture shows
+/// Captions pictures
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask caption --run emoji --image heart.png")]
 pub struct Caption {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "emoji")]
     pub run: String,
-    /// Picture; several are captioned in their order
+    /// Picture file; several are captioned in order
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub image: Vec<PathBuf>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
@@ -110,10 +112,10 @@ pub struct EvalMllm {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "emoji")]
     pub run: String,
-    /// How latents are drawn.
+    /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
-    /// Pictures captioned and drawn, of the training split and of the held-out one
+    /// Number of pictures of each split, training and held-out, to be captioned and drawn
     #[arg(long, default_value_t = 199, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub samples: u64,
 }

@@ -1,4 +1,4 @@
-//! Numbers with a range: value parsers, whose message says the range. NaN and infinity are refused.
+//! Value parsers for numbers within a range. Error messages name the range. NaN and infinity are refused.
 
 use std::ops::RangeBounds;
 
@@ -9,27 +9,27 @@ pub(crate) fn whole(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize>
     RangedU64ValueParser::new().range(range)
 }
 
-/// A number that is neither infinite nor NaN.
+/// Parses a finite number.
 ///
 /// # Errors
-/// If the text is something else.
+/// If the text is not a finite number.
 pub fn finite(text: &str) -> Result<f64, String> {
     within(text, f64::is_finite, "must be a finite number")
 }
 
-/// A number of 0 or more.
+/// Parses a finite number of 0 or more.
 ///
 /// # Errors
-/// If the text is something else.
+/// If the text is not such a number.
 pub fn not_negative(text: &str) -> Result<f64, String> {
     let fits = |x: f64| x.is_finite() && x >= 0.0;
     within(text, fits, "must be a finite number of 0 or more")
 }
 
-/// A number above 0, and at most 1.
+/// Parses a number above 0 and at most 1.
 ///
 /// # Errors
-/// If the text is something else.
+/// If the text is not such a number.
 pub fn probability(text: &str) -> Result<f64, String> {
     let fits = |x: f64| x > 0.0 && x <= 1.0;
     within(text, fits, "must lie between 0 and 1, and not be 0")

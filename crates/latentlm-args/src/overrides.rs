@@ -1,16 +1,15 @@
-//! `KEY=VALUE`: how training commands change a recipe.
+//! Overrides of recipe keys on the command line: `KEY=VALUE`.
 //!
-//! Only the form is looked at here. Whether a recipe has the key, and whether the value fits it, is
-//! known to whoever knows the recipe.
+//! Only the form is checked here. Whether the key exists and the value fits is checked against the recipe.
 
 use crate::ArgsError;
 use crate::text::shown;
 
-/// Most dots in a key. Recipes nest three deep; a limit far above keeps a mistyped key from becoming
-/// thousands of nested tables.
+/// Largest number of dots in a key. Recipes nest three levels deep; the limit keeps a mistyped key from
+/// becoming thousands of nested tables.
 pub const MOST_DOTS: usize = 16;
 
-/// Key and value of an override, without the spaces around them.
+/// Splits an override into key and value, without surrounding spaces.
 ///
 /// ```
 /// use latentlm_args::overrides::split;
@@ -21,7 +20,7 @@ pub const MOST_DOTS: usize = 16;
 /// ```
 ///
 /// # Errors
-/// If there is no `=`, or what stands before it can't be a key.
+/// If there is no `=`, or no valid key before it.
 pub fn split(text: &str) -> Result<(&str, &str), ArgsError> {
     let parts = text.split_once('=');
     let parts = parts.map(|(key, value)| (key.trim(), value.trim()));

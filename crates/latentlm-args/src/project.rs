@@ -1,4 +1,4 @@
-//! The folder that paths count from, and what lies in it.
+//! The project folder: base of relative paths, and home of the runs.
 
 use std::fs;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use crate::text::escaped;
 use crate::{ArgsError, DeviceName};
 
-/// Runs that a message lists.
+/// Largest number of runs that a message lists.
 const MOST_RUNS: usize = 20;
 
-/// A folder that relative paths count from. `runs/` lies in it.
+/// The folder that relative paths are resolved against. It holds `runs/`.
 #[derive(Debug, Clone)]
 pub struct Project {
     root: PathBuf,
@@ -26,12 +26,12 @@ impl Project {
         Self::at("")
     }
 
-    /// Where a path leads that a user gave.
+    /// Resolves a path given by the user.
     pub fn path(&self, given: &Path) -> PathBuf {
         self.root.join(given)
     }
 
-    /// Names of the runs in `runs/`, in their order.
+    /// Names of the runs in `runs/`, sorted.
     pub fn runs(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path(Path::new("runs")));
         let entries = entries.into_iter().flatten().flatten();
@@ -43,7 +43,7 @@ impl Project {
         names
     }
 
-    /// A file or folder is there, whatever it holds.
+    /// Checks that a file or folder exists. `action` is for the error message.
     pub(crate) fn find(&self, action: &'static str, path: &Path) -> Result<(), ArgsError> {
         match fs::metadata(self.path(path)) {
             Ok(_) => Ok(()),
@@ -58,7 +58,7 @@ impl Project {
         }
     }
 
-    /// A recipe is there.
+    /// Checks that a recipe file exists.
     pub(crate) fn find_recipe(&self, path: &Path) -> Result<(), ArgsError> {
         fs::metadata(self.path(path)).map_err(|source| ArgsError::Recipe {
             path: path.to_owned(),
@@ -67,7 +67,7 @@ impl Project {
         Ok(())
     }
 
-    /// A run is there. `trained_by` is the command that trains one of its kind.
+    /// Checks that a run exists. `trained_by` is the command that trains such a run.
     pub(crate) fn find_run(&self, name: &str, trained_by: &str) -> Result<(), ArgsError> {
         let path = run_path(name);
         if is_run(&self.path(&path)) {
@@ -88,7 +88,7 @@ impl Project {
         Err(ArgsError::NoRun { path, hint })
     }
 
-    /// A run can be begun.
+    /// Checks that a run of this name does not exist yet.
     pub(crate) fn find_no_run(&self, name: &str) -> Result<(), ArgsError> {
         let path = run_path(name);
         if is_run(&self.path(&path)) {
@@ -97,7 +97,7 @@ impl Project {
         Ok(())
     }
 
-    /// What every command needs that uses a run: a device that can be, and the run.
+    /// Checks the device name and the run of a command that uses a trained run.
     pub(crate) fn find_device_and_run(
         &self,
         device: &str,
@@ -109,7 +109,7 @@ impl Project {
     }
 }
 
-/// The folder of a run: a name lies under `runs/`, a path is taken as it is.
+/// The folder of a run: a name is a folder under `runs/`, a path is used as it is.
 pub fn run_path(name: &str) -> PathBuf {
     if name.contains(MAIN_SEPARATOR) {
         name.into()

@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Arguments shared by several commands.
 
 use std::path::PathBuf;
 
@@ -6,33 +6,33 @@ use clap::{Args, ValueEnum};
 
 use crate::{ArgsError, DeviceName, Project, finite, not_negative, overrides};
 
-/// How a recipe is trained.
+/// Arguments of the commands that train.
 #[derive(Debug, Args)]
 pub struct Training {
-    /// Recipe; the default one of the command if absent
+    /// Recipe file; by default the command's own recipe
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; several share every batch out: cuda:0,1
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; several devices share each batch: cuda:0,1
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Continues the run from its newest checkpoint
     #[arg(long)]
     pub resume: bool,
-    /// Does without the kernels of the CPU: slower, to see what they are worth and whether they are right
+    /// Runs without the CPU kernels, on Burn's own operations: slower; to compare speed and results
     #[arg(long)]
     pub without_kernels: bool,
-    /// How progress is shown
+    /// Display of progress
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
-    /// Changes of the recipe, e.g. lm_train.steps=200
+    /// Overrides of recipe keys, e.g. lm_train.steps=200
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
 
-/// How progress is shown.
+/// Display of training progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// A dashboard on a terminal, lines in a pipe
+    /// A dashboard on a terminal, plain lines otherwise
     Auto,
     /// Lines
     Plain,
@@ -41,7 +41,7 @@ pub enum Progress {
 }
 
 impl Training {
-    /// `run` is the name of the run, `command` the words that train it.
+    /// Checks the arguments. `command` is the training command, for messages; `run` is the name of the run.
     pub(crate) fn check(
         &self,
         command: &str,
@@ -64,22 +64,22 @@ impl Training {
     }
 }
 
-/// How latents are drawn.
+/// Arguments of the commands that sample latents.
 #[derive(Debug, Args)]
 pub struct Drawing {
-    /// Classifier-free guidance; the recipe's by default
+    /// Scale of classifier-free guidance; the recipe's by default
     #[arg(long, value_name = "SCALE", value_parser = finite)]
     pub guidance: Option<f64>,
-    /// Solver steps a latent; the recipe's by default
+    /// Solver steps per latent; the recipe's by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
     pub steps: Option<u64>,
-    /// Factor of the noise that latents begin as; the recipe's by default
+    /// Factor of the initial noise of each latent; the recipe's by default
     #[arg(long, value_name = "FACTOR", value_parser = not_negative)]
     pub noise_temperature: Option<f64>,
-    /// Numbers of the diffusion head's products; bf16 is faster on a CPU with AVX-512 BF16
+    /// Precision of the diffusion head's matrix products; bf16 is faster on a CPU with AVX-512 BF16
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: HeadNumbers,
-    /// Seed: the same seed draws the same
+    /// Random seed; the same seed gives the same samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
@@ -87,31 +87,31 @@ pub struct Drawing {
     pub device: String,
 }
 
-/// Numbers of the diffusion head's products.
+/// Precision of the diffusion head's matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HeadNumbers {
     /// 32 bits
     F32,
-    /// 16 bits, summed up in 32
+    /// bfloat16, accumulated in 32 bits
     Bf16,
 }
 
-/// Numbers that a language model is trained in, weights rounded to them.
+/// Precision of a language model in training; its weights are rounded to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TrainingNumbers {
     /// 32 bits
     F32,
-    /// 16 bits; sums, norms and losses keep 32
+    /// bfloat16; sums, norms and losses keep 32 bits
     Bf16,
 }
 
-/// How pictures are drawn.
+/// Arguments of the commands that draw pictures.
 #[derive(Debug, Args)]
 pub struct Sampling {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "mnist")]
     pub run: String,
-    /// How latents are drawn.
+    /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
 }

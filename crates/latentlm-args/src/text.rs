@@ -1,10 +1,9 @@
-//! Words of a user in a message.
+//! Prepares text from the user for error messages.
 
-/// Characters of an override that a message shows.
+/// Largest number of characters of user text in a message.
 const LONGEST: usize = 120;
 
-/// The text with its control characters written out: they could clear the terminal that a message is
-/// shown on, or hide a part of it.
+/// Escapes control characters, which could clear the terminal or hide a part of the message.
 ///
 /// ```
 /// assert_eq!(latentlm_args::escaped("a\u{1b}[2J\tb"), "a\\u{1b}[2J\\tb");
@@ -21,7 +20,7 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// The beginning of a text, for a message of one line.
+/// The beginning of a text, escaped, for a message of one line.
 pub(crate) fn shown(text: &str) -> String {
     let text = escaped(text);
     match text.char_indices().nth(LONGEST) {

@@ -9,7 +9,7 @@ use crate::{ArgsError, Drawing, Project, Training};
 
 /// Trains a speech codec and a text-to-speech language model on its latents
 ///
-/// The default recipe is the voice of configs/tts/voice.toml.
+/// The default recipe is configs/tts/voice.toml, a single voice.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask train-tts\n  \
@@ -19,14 +19,15 @@ pub struct TrainTts {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
     pub run: String,
-    /// How the recipe is trained.
+    /// Training options.
     #[command(flatten)]
     pub training: Training,
 }
 
-/// Says a text in the voice of a trained model, sound by sound as it is made
+/// Speaks a text with a trained model, and writes the sound while it is generated
 ///
-/// With --each every text gets a file of its own, written when it is whole; several are spoken at once.
+/// With --each every text gets a file of its own, which is written when it is complete; several texts are
+/// spoken at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask speak --run voice --text \"three five nine\" --out hello.wav\n  \
@@ -37,25 +38,25 @@ pub struct Speak {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
     pub run: String,
-    /// How latents are drawn.
+    /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
-    /// What to say, several times for several texts; standard input if neither this nor --file is given
+    /// Text to speak; may be given several times; standard input if neither this nor --file is given
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// File with what to say
+    /// File with the text to speak
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Recording of a voice to go on with
+    /// Recording of the voice to speak with
     #[arg(long, value_name = "FILE", requires = "voice_text")]
     pub voice: Option<PathBuf>,
-    /// What is said in it
+    /// Transcript of the recording
     #[arg(long, value_name = "TEXT", requires = "voice")]
     pub voice_text: Option<String>,
-    /// Gives every line its own file: 001.wav, 002.wav and so on in the folder --out
+    /// Writes a file for every line: 001.wav, 002.wav and so on in the folder --out
     #[arg(long)]
     pub each: bool,
-    /// WAV to write as it is made; `-` for standard output; with --each a folder
+    /// WAV file to write; `-` for standard output; with --each a folder
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -83,15 +84,15 @@ impl Speak {
     }
 }
 
-/// Measures a trained voice: codec, words understood, lengths, times
+/// Measures a trained voice: codec quality, word errors, durations, speed
 ///
-/// A listener is any command that takes WAV paths behind its arguments and prints a line for each:
-/// path, tab, what it hears. {kind} in it becomes digits, letters, dates, numbers or recordings; double
-/// quotes hold a path with spaces together.
+/// A recognizer is any command that takes WAV paths after its arguments and prints a line for each:
+/// path, tab, transcript. {kind} in the command is replaced by digits, letters, dates, numbers or
+/// recordings; paths with spaces need double quotes.
 ///
-/// `cargo xtask eval-tts` without listeners installs two recognizers below target/ and names them. It
-/// also takes --voices, which installs resemblyzer and names it as --speaker-judge, --pesq, which installs
-/// pesq and names it as --pesq-judge, and --python PYTHON, which has the packages already.
+/// `cargo xtask eval-tts` without recognizers installs two below target/ and uses them. It also takes
+/// --voices, which installs resemblyzer as --speaker-judge, --pesq, which installs pesq as --pesq-judge, and
+/// --python PYTHON, a Python that has these packages already.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask eval-tts --run voice --samples 50 --seed 7\n  \
@@ -101,23 +102,23 @@ pub struct EvalTts {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
     pub run: String,
-    /// How latents are drawn.
+    /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
-    /// Held-out texts of each kind
+    /// Number of held-out texts of each kind
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub samples: u64,
-    /// Command that recognizes composed utterances
+    /// Command that recognizes composed utterances, whose vocabulary is known
     #[arg(long, value_name = "COMMAND")]
     pub recognizer: Option<String>,
-    /// Command that recognizes recordings, whose vocabulary is open
+    /// Command that recognizes recordings with any vocabulary
     #[arg(long, value_name = "COMMAND")]
     pub open_recognizer: Option<String>,
-    /// Command that prints how alike each file's voice is to the first's
+    /// Command that prints the similarity of each file's voice to that of the first file
     #[arg(long, value_name = "COMMAND")]
     pub speaker_judge: Option<String>,
-    /// Command that takes pairs, a recording and what the codec made of it, and prints for the second of
-    /// each how much it suffered
+    /// Command that takes pairs of a recording and its reconstruction by the codec, and prints the PESQ
+    /// score of each pair
     #[arg(long, value_name = "COMMAND")]
     pub pesq_judge: Option<String>,
 }

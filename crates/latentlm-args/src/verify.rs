@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{ArgsError, DeviceName, Project, TrainingNumbers};
 
-/// Compares with numbers that the reference implementations computed
+/// Compares our models with results of the reference implementations
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -15,20 +15,20 @@ Examples:
   cargo xtask verify-reference tests/fixtures --precision bf16
   cargo xtask verify-reference --live          makes fresh cases with Python, then compares
 
---live takes transformers from a virtual environment that it makes below target, or from the Python
+--live uses transformers from a virtual environment that it creates below target, or from the Python
 that --python PATH names.
 
-A case is a folder whose name begins with transformer, schedule, vibevoice-tokenizer or vibevoice; a
-folder of cases is gone through. docs/reference.md tells what a case holds. Exit code 1 if a number
-is over its bound.")]
+A case is a folder whose name begins with transformer, schedule, vibevoice-tokenizer or vibevoice; of a
+folder of cases, all are compared. docs/reference.md describes the files of a case. Exit code 1 if an
+error is over its bound.")]
 pub struct VerifyReference {
     /// A case, or a folder of cases
     pub folder: PathBuf,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; bounds are ten times as wide on a GPU
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Numbers of the trained weights; bf16 is for the cases that training computes in it, against
-    /// bounds of their own
+    /// Precision of the trained weights; bf16 is for models that can be trained in it, and has bounds of its
+    /// own
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: TrainingNumbers,
 }

@@ -1,4 +1,4 @@
-//! The files of a case.
+//! Reads the files of a reference case.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::VerifyError;
 
-/// A case's folder, with what it was run on.
+/// A case's folder, and the device for our side of the comparison.
 pub(crate) struct Case {
     pub(crate) folder: PathBuf,
     pub(crate) device: Device,
@@ -24,7 +24,7 @@ impl Case {
         })
     }
 
-    /// `config.json`.
+    /// Reads `config.json`.
     pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T, VerifyError> {
         let path = self.folder.join("config.json");
         let text = fs::read_to_string(&path).map_err(|source| VerifyError::Read {
@@ -37,7 +37,7 @@ impl Case {
         })
     }
 
-    /// `io.safetensors`.
+    /// Opens `io.safetensors`.
     pub(crate) fn tensors(&self) -> Result<Tensors, VerifyError> {
         let path = self.folder.join("io.safetensors");
         let store = SafetensorsStore::from_file(&path);
@@ -49,7 +49,7 @@ impl Case {
     }
 }
 
-/// The tensors of one file.
+/// The tensors of a file.
 pub(crate) struct Tensors {
     path: PathBuf,
     store: SafetensorsStore,
@@ -77,6 +77,7 @@ impl Tensors {
         data.map_err(|error| self.wrong(error.to_string()))
     }
 
+    /// A tensor's data, checked to have `D` axes.
     fn ranked<const D: usize>(&mut self, name: &str) -> Result<TensorData, VerifyError> {
         let data = self.data(name)?;
         if data.shape().len() != D {

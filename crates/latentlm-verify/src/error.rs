@@ -1,4 +1,4 @@
-//! What can go wrong before anything is compared.
+//! Errors of the verification itself, in contrast to numbers that differ.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ pub enum VerifyError {
     /// A file or folder can't be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// No case there.
+    /// A folder without reference cases.
     #[error("{path} is no reference case and holds none; the names of cases begin with {kinds}")]
     NoCase {
         /// The folder.
         path: PathBuf,
-        /// Kinds of cases.
+        /// All kinds of cases, separated by commas.
         kinds: String,
     },
-    /// A file of a case that is not as it should be.
+    /// A file of a case with invalid content.
     #[error("{path}: {reason}")]
     Case {
         /// The file.
@@ -32,7 +32,7 @@ pub enum VerifyError {
         /// What is wrong.
         reason: String,
     },
-    /// Weights that do not load.
+    /// Weights that can't be loaded.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
 }

@@ -1,4 +1,4 @@
-//! Out again: weights that were loaded, written in the reference's naming, compared byte by byte.
+//! Verifies the export: loaded weights are written under the reference's names and compared byte by byte.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +13,8 @@ use latentlm::pretrained::{PretrainedError, StoredDType};
 use crate::error::VerifyError;
 use crate::report::Report;
 
-/// Has `save` write the weights into a folder, in the type in which they were stored, and counts
-/// the tensors that differ from those of `original`.
+/// Exports the weights with `save` into a temporary folder, in their stored type, and counts the tensors
+/// that differ from those in `original`.
 pub(crate) fn check(
     original: &Path,
     report: &mut Report,
@@ -47,7 +47,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// The tensors of `model.safetensors` or of all its shards.
+/// Reads the tensors of `model.safetensors` or of all its shards.
 fn read(folder: &Path) -> Result<BTreeMap<String, Stored>, VerifyError> {
     let entries = fs::read_dir(folder).map_err(|source| VerifyError::Read {
         path: folder.to_owned(),

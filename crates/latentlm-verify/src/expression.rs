@@ -1,10 +1,11 @@
-//! Formulas such as `0.6*x + 0.3*sin(3*x) + 0.1*cos(t/100)`: a case's stand-in for a model.
+//! Evaluates formulas such as `0.6*x + 0.3*sin(3*x) + 0.1*cos(t/100)`, which stand for the denoising model in
+//! cases for solvers.
 
 use burn::tensor::Tensor;
 
-/// A number, or a number for every element of the state.
+/// The value of a subexpression: a scalar, or a tensor of the state's shape.
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // A handful at a time: nothing to save.
+#[allow(clippy::large_enum_variant)] // Only a few values exist at a time.
 enum Value {
     Scalar(f64),
     State(Tensor<2>),
@@ -59,11 +60,11 @@ impl Value {
     }
 }
 
-/// Evaluates a formula of numbers, `x`, `t`, `pi`, `+ - * /`, whole powers by `**` or `^`, and the
-/// functions sin, cos, tanh, exp, sqrt, abs.
+/// Evaluates a formula. It may contain numbers, `x`, `t`, `pi`, `+ - * /`, integer powers with `**` or `^`,
+/// and the functions sin, cos, tanh, exp, sqrt, abs.
 ///
 /// # Errors
-/// If the formula can't be read; the text says where.
+/// If the formula can't be parsed. The message tells the position.
 pub(crate) fn evaluate(formula: &str, x: &Tensor<2>, t: f64) -> Result<Tensor<2>, String> {
     let mut parser = Parser {
         rest: formula.trim_start(),
@@ -173,7 +174,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The rest of a bracket that is open.
+    /// Parses the rest of an open bracket.
     fn closed(&mut self) -> Result<Value, String> {
         let value = self.sum()?;
         if self.take(")") {

@@ -1,15 +1,16 @@
-//! The same weights in, the same numbers out? Compares ours with cases that the reference
-//! implementations computed. A case is a folder; the first word of its name tells its kind:
+//! Compares our models with the reference implementations: with the same weights and inputs, outputs must be
+//! the same. A case is a folder of inputs, weights and the reference's outputs. Its name begins with its
+//! kind:
 //!
 //! - `transformer`: the official image Transformer: condition, prediction, loss, the gradient of
 //!   every parameter, the whole guided sampling loop with and without KV cache;
 //! - `schedule`: noise schedules, and every state of every solver trajectory;
 //! - `vibevoice-tokenizer`: encoding, decoding, and both as a stream;
-//! - `vibevoice`: a whole speech model of that family.
+//! - `vibevoice`: a whole VibeVoice model.
 //!
-//! Every kind with weights also writes them out again in the reference's naming and compares the
-//! bytes. What a case holds is described in `docs/reference.md`. Nothing here knows a particular
-//! case: sizes, depths, steps and scales are read from its files.
+//! Every kind with weights also exports them under the reference's names and compares the bytes.
+//! `docs/reference.md` describes the files of a case. Sizes, depths, steps and scales are read from them:
+//! nothing here depends on a particular case.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -29,7 +30,8 @@
 //! # }
 //! ```
 //!
-//! Letters in shapes: `B` batch, `C` channels, `S x S` the grid of an image's latents.
+//! Letters in shapes: `B` batch, `C` channels, `S x S` the grid of an image's latents, `T` tokens, `Z` numbers
+//! per latent, `D` width.
 
 mod case;
 mod error;
@@ -54,10 +56,10 @@ use case::Case;
 
 /// A kind of cases.
 struct Kind {
-    /// What its folders' names begin with.
+    /// First word of the folders' names.
     name: &'static str,
     check: Check,
-    /// The comparison with weights in bfloat16, of what is trained so.
+    /// The comparison with weights in bfloat16, for models that can be trained in it.
     check_rounded: Option<Check>,
 }
 
@@ -86,15 +88,18 @@ static KINDS: [Kind; 4] = [
 
 type Check = fn(&Case, &mut Report) -> Result<(), VerifyError>;
 
+/// The kind of a case, by the first word of its folder's name.
 fn kind(folder: &Path) -> Option<&'static Kind> {
     let name = folder.file_name()?.to_str()?;
-    let of = |kind: &str| {
-        let rest = name.strip_prefix(kind)?;
-        (rest.is_empty() || rest.starts_with(['-', '_', '.'])).then_some(())
+    let begins_with = |kind: &str| {
+        let rest = name.strip_prefix(kind);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']))
     };
-    // The longest kind that the name begins with.
-    let kinds = KINDS.iter().filter(|kind| of(kind.name).is_some());
-    kinds.max_by_key(|kind| kind.name.len())
+    // `vibevoice-tokenizer` begins with `vibevoice`: the longest kind counts.
+    KINDS
+        .iter()
+        .filter(|kind| begins_with(kind.name))
+        .max_by_key(|kind| kind.name.len())
 }
 
 fn no_case(path: &Path) -> VerifyError {
@@ -104,10 +109,10 @@ fn no_case(path: &Path) -> VerifyError {
     }
 }
 
-/// The cases at a path: the folder itself if its name tells a kind, or else the folders in it.
+/// Finds the cases at a path: the folder itself if its name begins with a kind, otherwise the cases in it.
 ///
 /// # Errors
-/// If there is none, or the folder can't be read.
+/// If there is no case, or the folder can't be read.
 pub fn cases(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     let read = |source| VerifyError::Read {
         path: path.to_owned(),
@@ -130,7 +135,7 @@ pub fn cases(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     }
 }
 
-/// Compares one case. Bounds are the reference cases' own, times `slack` (1 on a CPU).
+/// Compares one case in float32. The bounds on errors are multiplied by `slack` (1 on a CPU).
 ///
 /// # Errors
 /// If a file of the case can't be read or holds something that is not supported.
@@ -141,9 +146,9 @@ pub fn verify(folder: &Path, device: &Device, slack: f64) -> Result<Report, Veri
     Ok(report)
 }
 
-/// Compares one case with trained weights in bfloat16, as `lm.precision = "bf16"` computes, by the norms
-/// of differences. Rounding is alike on every device, so bounds are; nothing where the kind is always
-/// computed in float32.
+/// Compares one case with weights rounded to bfloat16, as `lm.precision = "bf16"` does. Errors are norms of
+/// differences. The bounds are the same on every device, because rounding is. `None` if this kind of model is
+/// always computed in float32.
 ///
 /// # Errors
 /// If a file of the case can't be read or holds something that is not supported.

@@ -1,30 +1,31 @@
-//! Errors against bounds.
+//! Compares tensors and collects errors with their bounds.
 
 use burn::tensor::{Tensor, TensorData};
 
-/// Bound of forward passes.
+/// Bound on the error of forward passes.
 pub(crate) const FORWARD: f64 = 1e-4;
-/// Bound of gradients.
+/// Bound on the error of gradients.
 pub(crate) const GRADIENT: f64 = 1e-3;
-/// Bound of whole sampling loops.
+/// Bound on the error of whole sampling loops.
 pub(crate) const SAMPLING: f64 = 2e-3;
-/// Bound of forward passes with weights in bfloat16, whose numbers have 8 digits of two: each rounding
-/// is off by up to 0.4 %, and a dozen follow each other.
+/// Bound on the error of forward passes with weights in bfloat16. Its numbers have 8 significant bits, so each
+/// rounding is off by up to 0.4 %, and about a dozen roundings follow each other.
 pub(crate) const ROUNDED: f64 = 3e-2;
-/// Bound of the gradients of such passes, which are twice as long.
+/// Bound on the error of gradients with weights in bfloat16: forward and backward pass together are twice as
+/// long.
 pub(crate) const ROUNDED_GRADIENT: f64 = 6e-2;
-/// Bound of a stream against the same weights' offline result.
+/// Bound on the difference between a stream and the offline result of the same weights.
 pub(crate) const STREAM: f64 = 1e-5;
 
-/// One compared tensor.
+/// The result of comparing one tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// What was compared.
+    /// Name of the compared tensor.
     pub name: String,
-    /// `max|ours - reference| / max(1, max|reference|)`, or with weights in bfloat16 the norm of the
-    /// difference over the reference's; not a number where ours is none.
+    /// `max|ours - reference| / max(1, max|reference|)`; with weights in bfloat16
+    /// `|ours - reference| / |reference|` in the Euclidean norm. NaN if ours has values that are not finite.
     pub error: f64,
-    /// What the error may be.
+    /// Largest accepted error.
     pub bound: f64,
 }
 
@@ -35,7 +36,7 @@ impl Comparison {
     }
 }
 
-/// What comparing a case gave.
+/// The comparisons of a case.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The compared tensors, in order.
@@ -51,12 +52,12 @@ impl Report {
         }
     }
 
-    /// Whether anything was compared and all of it is within bounds.
+    /// Whether all comparisons passed, and there is at least one.
     pub fn passed(&self) -> bool {
         !self.comparisons.is_empty() && self.comparisons.iter().all(Comparison::passed)
     }
 
-    /// Compares a tensor with what the reference gave.
+    /// Compares a tensor with the reference's, by the largest difference.
     pub(crate) fn compare<const D: usize>(
         &mut self,
         name: &str,
@@ -72,7 +73,7 @@ impl Report {
         self.push(name, error, bound * self.slack);
     }
 
-    /// Compares by the norm of the difference over the reference's.
+    /// Compares a tensor with the reference's, by the norm of the difference.
     pub(crate) fn near<const D: usize>(
         &mut self,
         name: &str,
@@ -83,12 +84,12 @@ impl Report {
         self.near_values(name, &host(ours), &host(reference), bound);
     }
 
-    /// As [`near`](Self::near), of numbers on the host.
+    /// As [`near`](Self::near), for values on the host.
     pub(crate) fn near_values(&mut self, name: &str, ours: &[f32], reference: &[f32], bound: f64) {
         self.push(name, distance(ours, reference), bound);
     }
 
-    /// Compares counts, names or bytes, where only equality will do.
+    /// Records a number of differences in counts, names or bytes, where only 0 is accepted.
     pub(crate) fn equal(&mut self, name: &str, differences: usize) {
         self.push(name, differences as f64, 0.0);
     }
@@ -106,13 +107,13 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     values(tensor.into_data())
 }
 
-/// Floats on the host, whatever their type.
+/// A float tensor's values as f32 on the host.
 pub(crate) fn values(data: TensorData) -> Vec<f32> {
     let data = data.convert::<f32>();
     data.try_to_vec().expect("a float tensor converts to f32")
 }
 
-/// `|a - b| / |b|` in the Euclidean norm, in float64; not a number where the lengths differ.
+/// `|a - b| / |b|` in the Euclidean norm, computed in float64. NaN if the lengths differ.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::NAN;
@@ -123,7 +124,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (differences / size).sqrt()
 }
 
-/// `max|a - b| / max(1, max|b|)`, in float64; not a number as soon as one number is none.
+/// `max|a - b| / max(1, max|b|)`, computed in float64. NaN if any difference is not finite.
 fn error(a: &[f32], b: &[f32]) -> f64 {
     let (mut worst, mut scale) = (0.0_f64, 1.0_f64);
     for (a, b) in a.iter().zip(b) {

@@ -3,8 +3,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
 
-/// The model with its trained weights rounded, within the graph: gradients reach the weights as they
-/// were.
+/// Rounds the trained weights of a model inside the autodiff graph, so that gradients reach the original
+/// float32 weights.
 pub(crate) fn round<M: Module>(model: M) -> M {
     model.map(&mut Round)
 }

@@ -1,4 +1,4 @@
-//! Noise schedules and solver trajectories.
+//! Verifies noise schedules and solver trajectories.
 
 use std::cell::RefCell;
 
@@ -12,7 +12,7 @@ use crate::error::VerifyError;
 use crate::expression;
 use crate::report::{FORWARD, Report, SAMPLING};
 
-/// One run of `config.json`.
+/// A solver run in `config.json`.
 #[derive(Deserialize)]
 struct Run {
     key: String,
@@ -109,7 +109,7 @@ fn wrong(case: &Case, reason: String) -> VerifyError {
     }
 }
 
-/// Every state of one trajectory, and the timesteps at which the model is asked.
+/// Compares every state of a trajectory, and the timesteps at which the solver evaluates the model.
 fn check_run(case: &Case, run: &Run, report: &mut Report) -> Result<(), VerifyError> {
     let config = |reason| wrong(case, reason);
     let key = &run.key;
@@ -126,7 +126,7 @@ fn check_run(case: &Case, run: &Run, report: &mut Report) -> Result<(), VerifyEr
     let trajectory: Tensor<3> = tensors.float(&format!("{key}.trajectory"))?;
     let states = RefCell::new(Vec::new());
     let mut failure = None;
-    // The model sees the state before each step: all but the last state of the trajectory.
+    // The model is called with the state before each step; the last state of the trajectory is returned.
     let last = solver::integrate(&plan, initial, &mut RandomStream::new(0), |step, x| {
         states.borrow_mut().push(x.clone());
         let t = plan[step].timestep as f64;

@@ -1,4 +1,4 @@
-//! The speech tokenizer.
+//! Verifies the VibeVoice speech tokenizer (the sigma-VAE codec).
 
 use burn::tensor::Tensor;
 use latentlm::codec_audio::{AudioSigmaVae, DecoderState, EncoderState};
@@ -10,7 +10,7 @@ use crate::error::VerifyError;
 use crate::export;
 use crate::report::{FORWARD, Report, STREAM};
 
-/// Frames a chunk.
+/// Chunk sizes for streaming, in frames.
 const CHUNKS: [usize; 3] = [1, 2, 7];
 
 pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError> {

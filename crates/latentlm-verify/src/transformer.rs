@@ -1,9 +1,9 @@
-//! The official image Transformer with its diffusion head.
+//! Verifies the official image Transformer with its diffusion head.
 
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Gradients, Int, Tensor, TensorData};
 use latentlm::core::number_parameters;
 use latentlm::diffusion::{Prediction, solver};
 use latentlm::pretrained::{load_image, save_image};
@@ -21,7 +21,7 @@ use crate::report::{FORWARD, GRADIENT, ROUNDED, ROUNDED_GRADIENT, Report, SAMPLI
 use crate::rounded::round;
 use crate::schedule::{betas, prediction};
 
-/// `config.json`: the constructor's arguments and the run's settings.
+/// `config.json`: arguments of the reference model's constructor, and settings of the run.
 #[derive(Deserialize)]
 struct Config {
     input_size: usize,
@@ -77,7 +77,7 @@ pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError>
     check_sampling(case, &config, &model_config, report)
 }
 
-/// The forward pass and the gradients with weights in bfloat16, against the reference's in float32.
+/// Compares forward pass and gradients with weights in bfloat16 to the reference's in float32.
 pub(crate) fn check_rounded(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
     let (config, model_config) = read(case)?;
     let case = Case {
@@ -167,12 +167,14 @@ fn rows(pictures: Tensor<4>) -> Tensor<3> {
         .swap_dims(1, 2)
 }
 
+/// Turns `[B, T, Z]` into `[B * T, Z]`.
 fn flat(latents: Tensor<3>) -> Tensor<2> {
     let [batch, tokens, dim] = latents.dims();
     latents.reshape([batch * tokens, dim])
 }
 
-/// Each row of the batch `times` times, as the reference repeats samples: row `b * times + j`.
+/// Repeats each sample `times` times in the reference's order: `[B, T, D]` to `[B * times * T, D]`, where copy
+/// `j` of sample `b` comes at `b * times + j`.
 fn repeat(x: Tensor<3>, times: usize) -> Tensor<2> {
     let [batch, tokens, dim] = x.dims();
     x.unsqueeze_dim::<4>(1)
@@ -216,15 +218,15 @@ fn check_training(
     let loss = (output - target).square().mean();
     report.compare("loss", loss.clone(), tensors.float("loss")?, FORWARD);
 
-    // The reference's gradients have its parameters' names and shapes: loaded like weights, they
-    // make a model whose parameters are gradients.
+    // Gradients are stored under the names of their parameters: loaded like weights, they give a model whose
+    // parameters are the reference's gradients.
     let gradients = case.folder.join("grads.safetensors");
     let expected = number_parameters(load_image(model_config.init(&device), &gradients)?);
     check_gradients(&model, &expected, loss.backward(), report);
     Ok(())
 }
 
-/// The forward process: noised latents and the head's target, which is returned.
+/// Compares the noised latents and the head's target. Returns the reference's target.
 fn check_noising(
     model: &LatentLm,
     config: &Config,
@@ -309,7 +311,7 @@ impl ModuleVisitor for GradientCheck<'_> {
     }
 }
 
-/// All parameters' gradients, one behind the other.
+/// Collects the gradients of all parameters, concatenated.
 struct AllGradients {
     expected: HashMap<ParamId, TensorData>,
     gradients: Gradients,
@@ -370,10 +372,11 @@ fn check_sampling(
     })
 }
 
-/// Guided sampling by full passes over all positions so far, both halves apart.
+/// Guided sampling without a KV cache: a full forward pass over all positions for each latent, the conditional
+/// and the unconditional sequence apart.
 fn without_cache(
     model: &LatentLm,
-    labels: burn::tensor::Tensor<1, burn::tensor::Int>,
+    labels: Tensor<1, Int>,
     noise: Tensor<3>,
     options: &SampleOptions,
 ) -> Tensor<3> {

@@ -1,4 +1,4 @@
-//! A whole speech model of the VibeVoice family.
+//! Verifies a whole VibeVoice model.
 
 use burn::tensor::{Int, Tensor};
 use latentlm::pretrained::{load_vibevoice, read_vibevoice_config, save_vibevoice};

@@ -1,4 +1,4 @@
-//! The shipped cases agree, and a model that is a little wrong does not.
+//! The shipped cases agree with our models, and a model with a wrong weight is detected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn shipped_cases_agree() {
     }
 }
 
-/// A copy of a case with one byte range of a file changed.
+/// A copy of a case with changed bytes in its weights.
 fn damaged(case: &str, change: impl Fn(&mut Vec<u8>)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join(case);
@@ -53,7 +53,7 @@ fn damaged(case: &str, change: impl Fn(&mut Vec<u8>)) -> tempfile::TempDir {
     dir
 }
 
-/// One weight in the middle of the file, wrong by a tenth of a percent of nothing: by one.
+/// A single weight in the middle of the file is replaced by 1.5.
 #[test]
 fn a_wrong_weight_is_found() {
     for case in [
@@ -70,7 +70,7 @@ fn a_wrong_weight_is_found() {
     }
 }
 
-/// With weights in bfloat16 numbers are near the reference's, and not as near as with float32.
+/// With weights in bfloat16, outputs are close to the reference's, but not as close as in float32.
 #[test]
 fn rounded_weights_give_nearly_the_same() {
     let case = fixtures().join("transformer-gqa");
@@ -89,7 +89,7 @@ fn rounded_weights_give_nearly_the_same() {
             .is_none()
     );
 
-    // A thousand wrong bytes in the middle are more than rounding.
+    // A thousand wrong bytes in the middle exceed the bounds for rounding.
     let dir = damaged("transformer-gqa", |bytes| {
         let middle = (bytes.len() / 2) & !3;
         for number in bytes[middle..middle + 1024].chunks_exact_mut(4) {
