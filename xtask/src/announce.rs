@@ -1,7 +1,7 @@
-//! What is said of a build that is about to start: what for, why, and about how long it takes.
+//! Announces a build: for which device, why, and about how long it takes.
 //!
-//! Cargo alone knows whether it has anything to build, and takes a while to find out. This looks at
-//! what a finished build left behind instead: a stamp beside the binary, as old as the build's start.
+//! Asking cargo whether there is anything to build takes a while. Instead, every finished build leaves a
+//! stamp file beside the binary with the time of its start, and sources are compared with that time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use std::time::SystemTime;
 
 use latentlm_args::{DeviceKind, DeviceName};
 
-/// Files of the root that a build depends on.
+/// Files in the root folder that a build depends on.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
 
 /// A build of the binary for some devices.
 pub struct Build {
     root: PathBuf,
-    /// Cargo's folder for what it builds.
+    /// Cargo's target folder.
     target: PathBuf,
-    /// Backends beyond the CPU's, in the order of their kinds.
+    /// Backends besides the CPU's, in the order of [`DeviceKind::ALL`].
     backends: Vec<&'static str>,
     started: SystemTime,
 }
 
 impl Build {
-    /// A build of the project in `root` into the folder `target`, from now on.
+    /// A build of the project in `root` into the folder `target` that starts now.
     pub fn begin(root: &Path, target: &Path, devices: &[DeviceName]) -> Self {
         Self {
             root: root.to_owned(),
@@ -33,7 +33,7 @@ impl Build {
         }
     }
 
-    /// The line for a build that has something to do; nothing for another.
+    /// The announcement, or `None` if everything is up to date.
     pub fn announcement(&self) -> Option<String> {
         let what = if self.backends.is_empty() {
             "the CPU".to_owned()
@@ -60,14 +60,14 @@ impl Build {
         ))
     }
 
-    /// Leaves word that the build succeeded.
+    /// Writes the stamp after a successful build.
     pub fn finish(&self) {
-        // Without the stamp the next build is announced though there is nothing to do: no harm.
+        // Errors are harmless: without the stamp, the next build is announced needlessly.
         let stamp = File::create(self.stamp());
         let _ = stamp.and_then(|stamp| stamp.set_modified(self.started));
     }
 
-    /// The binary, which builds for all devices share.
+    /// Path of the binary. Builds for all devices write to the same path.
     pub fn binary(&self) -> PathBuf {
         let name = format!("latentlm{}", std::env::consts::EXE_SUFFIX);
         self.target.join("debug").join(name)
@@ -80,7 +80,7 @@ impl Build {
     }
 }
 
-/// Backends that devices need beyond the CPU's: each is a feature of the binary.
+/// Backends that devices need besides the CPU's. Each is a cargo feature of the binary.
 pub fn backends(devices: &[DeviceName]) -> Vec<&'static str> {
     let wanted = |kind: &DeviceKind| devices.iter().any(|device| device.kind == *kind);
     DeviceKind::ALL
@@ -90,7 +90,7 @@ pub fn backends(devices: &[DeviceName]) -> Vec<&'static str> {
         .collect()
 }
 
-/// A source of the binary that was changed after a moment.
+/// A source file of the binary that was changed after `moment`.
 fn newer_source(root: &Path, moment: SystemTime) -> Option<PathBuf> {
     let manifests = MANIFESTS.map(|name| root.join(name));
     if let Some(manifest) = manifests.into_iter().find(|path| is_newer(path, moment)) {

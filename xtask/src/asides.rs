@@ -1,5 +1,5 @@
-//! Words of two commands that the binary does not know: `cargo xtask` takes them out, and puts others in
-//! their place once everything else has been checked.
+//! Flags of two commands that only `cargo xtask` knows. It removes them from the arguments, and replaces them
+//! by arguments of the binary once everything else has been checked.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,21 +9,21 @@ use latentlm_args::Command;
 
 use crate::{live, speech};
 
-/// What was taken out of a command's words.
+/// The flags removed from a command's arguments.
 pub enum Aside {
     /// Nothing.
     None,
     /// `verify-reference --live`.
     Live(live::Live),
-    /// Listeners for `eval-tts`.
+    /// Recognizers and judges for `eval-tts`.
     Listeners(speech::Listeners),
 }
 
 impl Aside {
-    /// Takes what the binary does not know out of a command and its arguments.
+    /// Removes the flags that the binary does not know from a command and its arguments.
     ///
     /// # Errors
-    /// If a value is missing.
+    /// If a flag lacks its value.
     pub fn take(words: &mut Vec<OsString>) -> Result<Self> {
         let name = words
             .first()
@@ -35,10 +35,10 @@ impl Aside {
         })
     }
 
-    /// Puts into the words what the binary takes instead.
+    /// Adds the arguments that the binary takes instead.
     ///
     /// # Errors
-    /// If that can't be had.
+    /// If the Python packages or cases for them can't be made.
     pub fn put(self, command: &Command, words: &mut Vec<OsString>) -> Result<()> {
         match (self, command) {
             (Self::Live(live), _) => live.put(words),
@@ -48,7 +48,7 @@ impl Aside {
     }
 }
 
-/// Takes `--python` and its value out of the words.
+/// Removes `--python` and its value from the arguments.
 ///
 /// # Errors
 /// If there is no value.

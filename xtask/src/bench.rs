@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: our workloads against the same in PyTorch, turn by turn in one run, or
-//! against their own size.
+//! `cargo xtask bench`: times our workloads against the same in PyTorch, taking turns within one run, or for
+//! several sizes.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 use crate::python;
 
-/// Units before the clock starts.
+/// Number of untimed units at the start.
 const WARM_UP: usize = 3;
 const PACKAGES: [&str; 2] = ["torch", "numpy"];
 
@@ -31,18 +31,18 @@ Examples:
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
   cargo xtask bench kernels                    each kernel against Burn's operations, on the CPU
 
-The table is also written to target/bench.md. A ratio below 1 is ours being faster or smaller; n/a is
-a side that failed, or that is not written for torch.compile. `scaling` puts what the arithmetic alone
-would take beside the times, and writes a table and charts to target/scaling; `kernels` writes
+The table is also written to target/bench.md. A ratio below 1 means that ours is faster or smaller; n/a
+marks a side that failed, or that torch.compile does not support. `scaling` compares the times with those
+of the arithmetic alone, and writes a table and charts to target/scaling; `kernels` writes
 target/kernels.md.")]
 pub struct Args {
-    /// Which workloads: train, sample, codec or all; or scaling, or kernels
+    /// Workloads: train, sample, codec or all; or scaling, or kernels
     #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling", "kernels"])]
     group: String,
-    /// What to compare with: pytorch; burn, ours on Burn's operations alone; or none
+    /// The other side: pytorch; burn, ours on Burn's operations alone; or none
     #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "burn", "none"])]
     against: String,
-    /// Units that each median is taken over
+    /// Number of units that each median is taken over
     #[arg(long, default_value_t = 7)]
     repeats: usize,
     /// A Python that has torch; otherwise a virtual environment below target gets it
@@ -74,14 +74,14 @@ impl Args {
         System::here().check(&[DeviceName::parse(&self.device)?])?;
         let binary = build(&self.device)?;
         if self.group == "scaling" {
-            return self.by_itself(&binary, &["bench-scaling", "--device", &self.device]);
+            return self.run_binary(&binary, &["bench-scaling", "--device", &self.device]);
         }
         if self.group == "kernels" {
             ensure!(
                 self.device == "cpu",
                 "the kernels are for the CPU: leave --device out"
             );
-            return self.by_itself(&binary, &["bench-kernels"]);
+            return self.run_binary(&binary, &["bench-kernels"]);
         }
         let python = self.python()?;
         let list = Command::new(&binary)
@@ -96,7 +96,7 @@ impl Args {
                 workload,
                 &self.measure(workload, &binary, python.as_deref()),
             );
-            // After each row: a run that is cut off leaves what it has found.
+            // Written after each row, so that an interrupted run leaves its results.
             std::fs::write(&path, &table.0)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -104,7 +104,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The Python that has PyTorch, if it is compared with.
+    /// The Python with PyTorch; `None` if PyTorch is not compared with.
     fn python(&self) -> Result<Option<PathBuf>> {
         Ok(match (self.against.as_str(), &self.python) {
             ("none" | "burn", _) => None,
@@ -116,8 +116,8 @@ impl Args {
         })
     }
 
-    /// The binary does it alone.
-    fn by_itself(&self, binary: &Path, command_line: &[&str]) -> Result<ExitCode> {
+    /// Runs a benchmark command of the binary.
+    fn run_binary(&self, binary: &Path, command_line: &[&str]) -> Result<ExitCode> {
         let mut command = Command::new(binary);
         command.current_dir(project_root());
         command.args(command_line);
@@ -127,8 +127,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Times of each side: ours, PyTorch, and PyTorch compiled if that is wanted; nothing of a side
-    /// that fails.
+    /// Measures a workload on each side: ours, then the others. `None` for a side that fails.
     fn measure(
         &self,
         workload: &str,
@@ -140,7 +139,7 @@ impl Args {
         for turn in 0..WARM_UP + self.repeats {
             for (slot, times) in sides.iter_mut().zip(&mut times) {
                 let Some(side) = slot else { continue };
-                match told(workload, side.ask("go")) {
+                match reported(workload, side.ask("go")) {
                     Some(time) if turn >= WARM_UP => times.push(time),
                     Some(_) => {}
                     None => *slot = None,
@@ -148,7 +147,7 @@ impl Args {
             }
         }
         let measured = sides.into_iter().zip(times).map(|(side, times)| {
-            let bytes = told(workload, side?.ask("memory"))?;
+            let bytes = reported(workload, side?.ask("memory"))?;
             Some(Measured {
                 milliseconds: median(times),
                 mebibytes: bytes / f64::from(1 << 20),
@@ -157,7 +156,7 @@ impl Args {
         measured.collect()
     }
 
-    /// A process of ours, and how it describes the workload.
+    /// Starts a process of ours. Returns it with its description of the workload.
     fn own_side(&self, workload: &str, binary: &Path, flags: &[&str]) -> Result<(Side, String)> {
         let mut command = Command::new(binary);
         command.args(["bench-worker", workload, "--device", &self.device]);
@@ -168,35 +167,35 @@ impl Args {
         Ok((side, description))
     }
 
-    /// The processes of a workload. Ours says what the others shall do; without it there are none.
+    /// Starts the processes of a workload. Ours describes the workload to PyTorch's; if ours fails, PyTorch's
+    /// are not started.
     fn sides(&self, workload: &str, binary: &Path, python: Option<&Path>) -> Vec<Option<Side>> {
-        let ours = told(workload, self.own_side(workload, binary, &[]));
+        let ours = reported(workload, self.own_side(workload, binary, &[]));
         let script = project_root().join("xtask/pytorch/bench.py");
         let theirs = |flags: &[&str]| {
             let (python, (_, description)) = (python?, ours.as_ref()?);
             let mut command = Command::new(python);
             command.arg(&script).arg(description).args(flags);
             let side = Side::start(command.args(their_device(&self.device)));
-            told(workload, side)
+            reported(workload, side)
         };
-        let mut others = Vec::new();
+        let mut sides = Vec::new();
         if self.against == "burn" {
             let side = self.own_side(workload, binary, &["--without-kernels"]);
-            others.push(told(workload, side).map(|(side, _)| side));
+            sides.push(reported(workload, side).map(|(side, _)| side));
         }
         if python.is_some() {
-            others.push(theirs(&[]));
+            sides.push(theirs(&[]));
             if self.compile {
-                others.push(theirs(&["--compile"]));
+                sides.push(theirs(&["--compile"]));
             }
         }
-        let mut sides = vec![ours.map(|(ours, _)| ours)];
-        sides.append(&mut others);
+        sides.insert(0, ours.map(|(ours, _)| ours));
         sides
     }
 }
 
-/// PyTorch's device beside ours: the same card, or else the processor.
+/// Arguments for PyTorch's device: the GPU if ours is CUDA, otherwise the CPU.
 fn their_device(device: &str) -> &'static [&'static str] {
     match device.split(':').next() {
         Some("cuda") => &["--device", "cuda"],
@@ -204,14 +203,14 @@ fn their_device(device: &str) -> &'static [&'static str] {
     }
 }
 
-/// A result, or nothing once its error is printed: one side's failure is not that of the others.
-fn told<T>(workload: &str, result: Result<T>) -> Option<T> {
+/// The value of a result; prints an error and returns `None`, so that the other sides go on.
+fn reported<T>(workload: &str, result: Result<T>) -> Option<T> {
     result
         .inspect_err(|error| eprintln!("{workload}: {error:#}"))
         .ok()
 }
 
-/// What a workload took on one side.
+/// Median time and peak memory of a workload on one side.
 struct Measured {
     milliseconds: f64,
     mebibytes: f64,
@@ -226,7 +225,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     }
 }
 
-/// A process that does one unit of work a line. Killed when dropped.
+/// A process that does one unit of work per line of input. Killed when dropped.
 struct Side {
     child: Child,
     input: ChildStdin,
@@ -274,7 +273,7 @@ impl Drop for Side {
     }
 }
 
-/// The table, in Markdown, printed as it grows.
+/// The table in Markdown. Each row is printed when it is added.
 struct Table(String);
 
 impl Table {
@@ -344,7 +343,7 @@ impl Table {
     }
 }
 
-/// A number of a table, or that there is none.
+/// A number of a table, or `n/a`.
 fn shown(number: Option<f64>, digits: usize) -> String {
     match number {
         Some(number) => format!("{number:.digits$}"),
@@ -352,7 +351,7 @@ fn shown(number: Option<f64>, digits: usize) -> String {
     }
 }
 
-/// The processor's name, where the system tells it.
+/// The processor's name, if the system provides it.
 fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the binary for a device, also to be taken to a machine without Rust or a network.
+//! `cargo xtask build`: builds the binary for a device, also to be copied to a machine without Rust or network.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use crate::cargo::{cargo, project_root, succeed, target_folder};
 use crate::forward::{build, package};
 use crate::pack;
 
-/// CUDA's version that the bindings are for where LLVM is left out, in cudarc's writing. Older than the
-/// newest, so that drivers of this version and later do: functions that came after it are not asked for.
+/// CUDA version of the bindings in builds without LLVM, as cudarc writes it. Drivers of this version and later
+/// work. It is not the newest, so that older drivers work too: newer functions are not used.
 const CUDA_VERSION: &str = "13000";
 
-/// For the linker. GNU's leaves a symbol that nobody defines open without a word, where it is told to;
-/// another linker makes it one that the loader looks for as soon as the program starts.
+/// Arguments for the linker. GNU's linker can leave undefined symbols open; with other linkers, the loader
+/// would look for them as soon as the program starts.
 const LINK: [&str; 3] = [
     "-fuse-ld=bfd",
     "-Wl,--unresolved-symbols=ignore-all",
     "-Wl,-z,lazy",
 ];
 
-/// What cubecl's glue to LLVM would define: C++ that is compiled only where LLVM's headers are.
+/// Symbols of cubecl's C++ bindings to LLVM, which are compiled only if LLVM's headers are installed.
 const GLUE: [&str; 3] = [
     "cubecl_free_message",
     "cubecl_link_device_bitcode",
@@ -58,7 +58,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Builds, checks what stays open, strips and packs; prints the paths.
+    /// Builds, checks undefined symbols, strips and packs; prints the paths.
     pub fn run(self) -> Result<ExitCode> {
         let mut binary = if self.without_llvm {
             link_without_llvm(&self.device)?
@@ -83,21 +83,20 @@ impl Args {
     }
 }
 
-/// Sets what makes build scripts do without LLVM and without an installed CUDA.
+/// Sets environment variables that make build scripts work without LLVM and without an installed CUDA.
 ///
 /// In Burn 0.22.1 the feature `cuda` depends on `tracel-llvm-bundler`, whose build script downloads a
-/// bundle of LLVM from outside the package registry. It leaves early when it finds `DOCS_RS` in its
-/// environment, as on docs.rs, and so does that of `cubecl-llvm`, which would link the bundle.
+/// bundle of LLVM from outside the package registry. It exits early if the environment has `DOCS_RS`, as on
+/// docs.rs, and so does the build script of `cubecl-llvm`, which would link the bundle.
 pub fn skip_llvm(command: &mut Command) {
     command.env("DOCS_RS", "1");
     command.env("CUDARC_CUDA_VERSION", CUDA_VERSION);
 }
 
-/// A CUDA binary whose calls of LLVM lead nowhere. None is made: the feature `nvrtc` has kernels
-/// written as C++ and handed to CUDA's own compiler.
+/// Links a CUDA binary without LLVM: its calls of LLVM are undefined symbols. They are never called, because
+/// with the feature `nvrtc` kernels are written as C++ and compiled by CUDA's own compiler.
 ///
-/// The linker's arguments go to the last crate alone: as `RUSTFLAGS` they would have everything
-/// compiled anew.
+/// The linker's arguments are passed for the last crate only: in `RUSTFLAGS` they would rebuild everything.
 fn link_without_llvm(devices: &str) -> Result<PathBuf> {
     let devices = DeviceName::parse_list(devices)?;
     ensure!(
@@ -134,7 +133,7 @@ fn link_without_llvm(devices: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Cargo features: the devices' own, and the compiler that stands in for LLVM.
+/// Cargo features of the devices, and of the compiler that replaces LLVM.
 fn features_without_llvm(devices: &[DeviceName]) -> String {
     let mut features = backends(devices);
     features.push("nvrtc");
@@ -145,8 +144,8 @@ fn is_llvm(symbol: &str) -> bool {
     symbol.starts_with("LLVM") || GLUE.contains(&symbol)
 }
 
-/// What a program uses and neither defines nor takes from a library that it names: such symbols have
-/// no version behind an `@`.
+/// The undefined symbols of a program: those that it uses but neither defines nor takes from a library it
+/// is linked to. Symbols of libraries have a version after an `@`.
 fn open_symbols(binary: &Path) -> Result<BTreeSet<String>> {
     let static_table = nm(binary, &["--undefined-only"])?;
     let dynamic_table = nm(
@@ -156,11 +155,12 @@ fn open_symbols(binary: &Path) -> Result<BTreeSet<String>> {
     Ok(open(&static_table, &dynamic_table))
 }
 
-/// The tables' open symbols. A library's, told by its version in either table, is not open.
+/// The undefined symbols in the output of `nm`. A symbol with a version in either table belongs to a library
+/// and does not count.
 fn open(static_table: &str, dynamic_table: &str) -> BTreeSet<String> {
     let names = || {
         let lines = static_table.lines().chain(dynamic_table.lines());
-        // `U name`: weak ones (`w`) may stay open in any program.
+        // Lines `U name`. Weak symbols (`w`) may be undefined in any program.
         lines.filter_map(|line| line.trim().strip_prefix("U "))
     };
     let versioned: BTreeSet<&str> = names()
@@ -186,7 +186,7 @@ fn nm(binary: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A copy without symbols, below `target`. Returns its path.
+/// Makes a copy of the binary without symbols, below `target`. Returns its path.
 fn strip(binary: &Path) -> Result<PathBuf> {
     let folder = project_root().join("target/stripped");
     std::fs::create_dir_all(&folder)
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Before anything is built.
+    /// The error comes before anything is built.
     #[test]
     fn only_cuda_is_built_without_llvm() {
         for devices in ["cpu", "wgpu,vulkan"] {
@@ -224,8 +224,8 @@ mod tests {
         assert!(error.contains("no device `gpu`"), "{error}");
     }
 
-    /// As `nm` writes them: of GNU's linker, whose static table has versions too, and of one that
-    /// leaves them out there.
+    /// Output of `nm` for GNU's linker, whose static table has versions too, and for a linker that omits them
+    /// there.
     #[test]
     fn what_no_library_gives_is_open() {
         let static_table = "\

@@ -1,4 +1,4 @@
-//! Calling cargo.
+//! Runs cargo and other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -12,7 +12,7 @@ pub fn project_root() -> &'static Path {
         .expect("this crate lies one folder below the root")
 }
 
-/// The folder that cargo builds in.
+/// Cargo's target folder.
 pub fn target_folder() -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
     project_root().join(folder.unwrap_or_else(|| "target".into()))
@@ -26,7 +26,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Runs a command to its end, output going where ours goes.
+/// Runs a command and waits for it. It inherits standard output and error.
 ///
 /// # Errors
 /// If it can't be started.
@@ -36,7 +36,7 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
         .with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
-/// Runs a command to its end; a failure of it is an error here.
+/// Runs a command and waits for it; if it fails, that is an error.
 ///
 /// # Errors
 /// If it can't be started or fails.

@@ -1,4 +1,4 @@
-//! `cargo xtask check-devices`: do the paths to other devices still type-check?
+//! `cargo xtask check-devices`: type-checks the binary for GPU devices.
 
 use std::process::{Command, ExitCode};
 
@@ -23,8 +23,8 @@ impl Args {
 
 /// The check of `--device wgpu`, `vulkan` and `cuda`, all in one pass.
 ///
-/// It needs neither LLVM nor CUDA ([`skip_llvm`]): what is left out, only a linker misses. `cargo xtask
-/// train-image --device cuda` has it downloaded, `cargo xtask build --without-llvm` goes round it.
+/// It needs neither LLVM nor CUDA ([`skip_llvm`]), because only linking needs them. `cargo xtask train-image
+/// --device cuda` downloads LLVM, `cargo xtask build --without-llvm` works without it.
 pub fn check() -> Command {
     let mut command = cargo();
     command.args([

@@ -13,13 +13,13 @@ use crate::{check_devices, test};
 #[command(after_help = "Example: cargo xtask ci")]
 pub struct Args {}
 
-/// Members that are no libraries.
+/// Members that are not libraries.
 const NOT_PUBLISHED: [&str; 3] = ["latentlm-cli", "latentlm-tests", "xtask"];
 
 struct Step {
     name: &'static str,
     command: Command,
-    /// Why the step can't run here, if it can't.
+    /// The reason why the step can't run here; `None` if it can.
     skip: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ impl Args {
     }
 }
 
-/// Cheap ones first: a misplaced brace should not cost a build of Burn.
+/// Cheap steps first: a misplaced brace should not cost a build of Burn.
 fn steps() -> Vec<Step> {
     let step = |name, command| Step {
         name,
@@ -64,7 +64,7 @@ fn steps() -> Vec<Step> {
     };
     vec![
         step("format", with(&["fmt", "--all", "--check"])),
-        // The tidy rules, in this crate's own target folder, where it has just been built.
+        // The tidy rules. In this crate's own target folder, where it is built already.
         step(
             "tidy",
             with(&[
@@ -107,8 +107,8 @@ fn docs() -> Command {
     command
 }
 
-/// The library crates as they would be published. Nothing is built; what a crate names that a registry
-/// would not have (a path without a version, a file outside its folder) fails.
+/// Packages the library crates as for publication, without building them. Fails if a crate depends on
+/// something that a registry lacks: a path without a version, or a file outside its folder.
 fn package() -> Command {
     let mut command = with(&["package", "--workspace", "--no-verify", "--no-metadata"]);
     command.args(["--allow-dirty", "--offline"]);
@@ -118,8 +118,8 @@ fn package() -> Command {
     command
 }
 
-/// Licences, sources and bans by `deny.toml`. The tool takes minutes to compile, so it is used where
-/// it is there and never installed from here.
+/// Checks licences, sources and bans of `deny.toml` with cargo-deny. It takes minutes to compile, so it is
+/// used if it is installed, and never installed from here.
 fn licences() -> Step {
     let installed = with(&["deny", "--version"])
         .stdout(Stdio::null())

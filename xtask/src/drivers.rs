@@ -1,19 +1,19 @@
-//! Are the files of a device's driver on this machine? Looked for before a build, which takes minutes.
+//! Checks that a device's driver is installed, before a build that takes minutes.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use latentlm_args::{ArgsError, DeviceKind, DeviceName};
 
-/// The library through which programs reach Vulkan drivers.
+/// The Vulkan loader: the library through which programs reach Vulkan drivers.
 const VULKAN_LOADER: &str = "libvulkan.so.1";
-/// Names of NVIDIA's driver.
+/// File names of NVIDIA's CUDA driver library.
 const CUDA_DRIVER: [&str; 2] = ["libcuda.so.1", "libcuda.so"];
-/// Folders of libraries that need no entry in the loader's cache.
+/// Library folders that the dynamic loader searches besides its cache.
 const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
-/// What the loader finds libraries by; `ldconfig` writes it.
+/// Cache of the dynamic loader, written by `ldconfig`.
 const CACHE: &str = "/etc/ld.so.cache";
-/// Folders in which Vulkan drivers leave word of themselves, below those of the environment.
+/// Folders where Vulkan drivers install their manifests, besides those named by environment variables.
 const MANIFESTS: [&str; 5] = [
     "/etc/vulkan/icd.d",
     "/etc/xdg/vulkan/icd.d",
@@ -22,21 +22,21 @@ const MANIFESTS: [&str; 5] = [
     "/usr/share/vulkan/icd.d",
 ];
 
-/// Where this machine keeps libraries and drivers.
+/// The places where this machine keeps libraries and drivers.
 #[derive(Default)]
 pub struct System {
-    /// Folders of libraries.
+    /// Library folders.
     libraries: Vec<PathBuf>,
-    /// The loader's cache. Without one nobody can say that a library is missing.
+    /// Content of the dynamic loader's cache. Without it, no library can be said to be missing.
     cache: Option<Vec<u8>>,
-    /// Folders of Vulkan drivers' manifests.
+    /// Folders with manifests of Vulkan drivers.
     manifests: Vec<PathBuf>,
-    /// The environment names drivers itself.
+    /// Whether environment variables name Vulkan drivers directly.
     names_drivers: bool,
 }
 
 impl System {
-    /// This machine. Only Linux keeps drivers in files with such names: elsewhere none is looked for.
+    /// This machine. Only on Linux: on other systems every driver is assumed to be installed.
     pub fn here() -> Self {
         if !cfg!(target_os = "linux") {
             return Self::default();
@@ -65,10 +65,10 @@ impl System {
         }
     }
 
-    /// Looks for the driver of each device.
+    /// Checks that the driver of each device is installed.
     ///
     /// # Errors
-    /// With what is missing, and how to get it.
+    /// If a driver is missing. The message tells how to get it.
     pub fn check(&self, devices: &[DeviceName]) -> Result<(), ArgsError> {
         for device in devices {
             if let Some(reason) = self.missing(device.kind) {
@@ -79,7 +79,7 @@ impl System {
         Ok(())
     }
 
-    /// What a kind of device lacks here.
+    /// The message about a missing driver for a kind of device, if it is missing.
     fn missing(&self, kind: DeviceKind) -> Option<String> {
         match kind {
             DeviceKind::Cpu => None,
@@ -100,7 +100,7 @@ impl System {
         }
     }
 
-    /// Whether it is certain that none of these libraries is there.
+    /// Whether certainly none of these libraries is installed.
     fn lacks(&self, names: &[&str]) -> bool {
         let Some(cache) = &self.cache else {
             return false;
@@ -114,7 +114,7 @@ impl System {
         !self.libraries.iter().any(in_folder) && !strings.any(in_cache)
     }
 
-    /// Whether no Vulkan driver has left word of itself.
+    /// Whether certainly no Vulkan driver has installed a manifest.
     fn lacks_manifest(&self) -> bool {
         let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
         let has_one = |folder: &PathBuf| {
@@ -125,7 +125,7 @@ impl System {
     }
 }
 
-/// The folders of a list as environment variables hold it, and what lies `below` each.
+/// Splits a list of folders, as in environment variables, and appends `below` to each folder.
 fn folders(list: &OsStr, below: &str) -> Vec<PathBuf> {
     std::env::split_paths(list)
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -138,13 +138,13 @@ mod tests {
     use super::*;
 
     impl System {
-        /// A machine whose loader finds nothing that computes.
+        /// A machine without any driver.
         pub(crate) fn without_drivers() -> Self {
             machine(Path::new("nowhere"))
         }
     }
 
-    /// A machine whose loader knows nothing, with one folder of libraries and one of manifests.
+    /// A machine without drivers in the loader's cache, with one library folder and one manifest folder.
     fn machine(folder: &Path) -> System {
         System {
             libraries: vec![folder.join("lib")],
@@ -190,7 +190,7 @@ mod tests {
         std::fs::write(dir.path().join("lib/libcuda.so"), "").unwrap();
         assert_eq!(refusal(&system, "cuda"), None);
         system.cache = Some(b"x\0/opt/lib/libvulkan.so.1\0".to_vec());
-        // The loader alone draws nothing.
+        // The loader alone is not enough: it needs a driver.
         let message = refusal(&system, "vulkan").unwrap();
         assert!(
             message.contains("no file in a folder vulkan/icd.d"),

@@ -1,5 +1,5 @@
-//! Commands that the binary `latentlm` carries out: check the words, build it for the devices, then
-//! become it.
+//! Commands of the binary `latentlm`: checks the arguments, builds the binary for the devices, then replaces
+//! this process by it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::announce::{Build, backends};
 use crate::cargo::{cargo, project_root, status, succeed, target_folder};
 use crate::drivers::System;
 
-/// Checks everything of a command that can be known without the binary.
+/// Checks everything about a command that needs no binary.
 ///
 /// # Errors
-/// With the first thing that is wrong, in the binary's words.
+/// With the first problem. The message is the same as the binary's.
 pub fn check(
     command: &latentlm_args::Command,
     project: &Project,
@@ -30,11 +30,11 @@ pub fn check(
 
 /// Builds the binary for a command, then runs `latentlm words...`.
 ///
-/// Two calls of cargo: the build shows its progress (on stderr), the run is quiet, so that the last
-/// line of a failure is the binary's own and not cargo's remark about its exit code.
+/// Cargo is called twice: the build shows its progress on stderr; the run is quiet, so that after a failure
+/// the last line is the binary's own and not cargo's remark about the exit code.
 ///
 /// # Errors
-/// If a device can't be, or cargo can't be started.
+/// If a device name is not valid, or cargo can't be started.
 pub fn run(command: &latentlm_args::Command, words: &[OsString]) -> Result<ExitCode> {
     let devices = command.devices()?;
     let build = announced(&devices);
@@ -49,9 +49,9 @@ pub fn run(command: &latentlm_args::Command, words: &[OsString]) -> Result<ExitC
     become_command(run)
 }
 
-/// Has glibc keep what training frees. Its defaults give every tensor of over 32 MiB, and the top
-/// of the heap, back to the kernel at once, to fault them in again a moment later; and threads other
-/// than the first get heaps of their own, which do so whatever the thresholds say.
+/// Makes glibc keep memory that training frees. By default it returns every allocation over 32 MiB and the top
+/// of the heap to the kernel at once, only to fault the pages in again a moment later. Threads other than the
+/// first get arenas of their own, which return memory regardless of these thresholds.
 pub(crate) fn keep_freed_memory(command: &mut Command) {
     for (name, value) in [
         ("MALLOC_MMAP_THRESHOLD_", 4_u64 << 30),
@@ -64,8 +64,7 @@ pub(crate) fn keep_freed_memory(command: &mut Command) {
     }
 }
 
-/// Builds the binary with what devices need, `cuda` or `cuda:0,1`. Whether they are there is not asked.
-/// Returns its path.
+/// Builds the binary for devices such as `cuda` or `cuda:0,1`, which need not be present. Returns its path.
 pub(crate) fn build(devices: &str) -> Result<PathBuf> {
     let devices = DeviceName::parse_list(devices)?;
     let build = announced(&devices);
@@ -74,7 +73,7 @@ pub(crate) fn build(devices: &str) -> Result<PathBuf> {
     Ok(build.binary())
 }
 
-/// Says that a build starts, if it has something to do.
+/// Begins a build and announces it, if it has something to do.
 fn announced(devices: &[DeviceName]) -> Build {
     let build = Build::begin(project_root(), &target_folder(), devices);
     if let Some(line) = build.announcement() {
@@ -83,12 +82,12 @@ fn announced(devices: &[DeviceName]) -> Build {
     build
 }
 
-/// Names the binary's package.
+/// Adds the arguments that select the binary's package.
 pub(crate) fn package(command: &mut Command) -> &mut Command {
     command.args(["--package", "latentlm-cli"])
 }
 
-/// Words for cargo: the features that devices need beyond the default ones.
+/// Arguments for cargo: the features that devices need besides the default ones.
 fn features(devices: &[DeviceName]) -> Vec<String> {
     let backends = backends(devices);
     if backends.is_empty() {
@@ -97,7 +96,7 @@ fn features(devices: &[DeviceName]) -> Vec<String> {
     vec!["--features".into(), backends.join(",")]
 }
 
-/// Replaces this process, so that Ctrl-C and the exit code are the binary's own business.
+/// Replaces this process by the command, which then handles Ctrl-C and sets the exit code itself.
 #[cfg(unix)]
 fn become_command(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
@@ -105,7 +104,7 @@ fn become_command(mut command: Command) -> Result<ExitCode> {
     Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
-/// Where a process can't be replaced: waits, and hands the exit code on.
+/// Runs the command and returns its exit code, on systems where a process can't be replaced.
 #[cfg(not(unix))]
 fn become_command(mut command: Command) -> Result<ExitCode> {
     let status = status(&mut command)?;

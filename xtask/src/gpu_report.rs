@@ -1,4 +1,4 @@
-//! `cargo xtask gpu-report`: tables of what `xtask/gpu/check` measured.
+//! `cargo xtask gpu-report`: makes tables of the measurements of `xtask/gpu/check`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The file's format that is read here.
+/// Supported version of the file format.
 const FORMAT: u64 = 1;
-/// Sides of a comparison in the order of their columns; others follow.
+/// Sides of a comparison, in the order of their columns; other sides come after them.
 const SIDES: [&str; 12] = [
     "ours",
     "ours bf16",
@@ -24,7 +24,7 @@ const SIDES: [&str; 12] = [
     "cold",
     "warm",
 ];
-/// Columns of quotients, where a part has both sides.
+/// Columns with ratios of two sides, for parts that have both.
 const RATIOS: [(&str, &str); 3] = [
     ("ours", "compiled"),
     ("ours", "eager"),
@@ -38,7 +38,7 @@ Example:
   xtask/gpu/check --out gpu.json           on the machine with the card
   cargo xtask gpu-report gpu.json          for docs/performance.md")]
 pub struct Args {
-    /// What xtask/gpu/check wrote
+    /// Output file of xtask/gpu/check
     file: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl Args {
     }
 }
 
-/// The whole page: the card, what came of every part, a table a part, and what failed or was left out.
+/// The whole page: the GPU, the outcome of every part, a table per part, and what failed or was left out.
 fn report(json: &Value) -> Result<String> {
     ensure!(
         json["format"].as_u64() == Some(FORMAT),
@@ -72,7 +72,7 @@ fn report(json: &Value) -> Result<String> {
             continue;
         }
         let _ = write!(page, "\n**{}**\n\n", text(&part["name"]));
-        // What has sides of a comparison, also where one of them failed; then what was only done.
+        // Rows of comparisons, also failed ones; then rows that only report an outcome.
         let (timed, done): (Vec<&Value>, Vec<&Value>) = rows
             .into_iter()
             .partition(|row| SIDES.contains(&text(&row["side"])));
@@ -98,7 +98,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// What a cell must not hold, or the table breaks.
+/// A text without characters that would break a table.
 fn cell(value: &str) -> String {
     value.replace('|', "/").replace('\n', " ")
 }
@@ -107,7 +107,7 @@ fn number(value: &Value, digits: usize) -> Option<String> {
     value.as_f64().map(|number| format!("{number:.digits$}"))
 }
 
-/// The card, its rates, and what ran on it when.
+/// The GPU, its measured rates, and date and build of the run.
 fn heading(json: &Value) -> String {
     let card = &json["card"];
     let mut facts = Vec::new();
@@ -139,12 +139,12 @@ fn heading(json: &Value) -> String {
     cell(&facts.join("; ")) + "\n\n"
 }
 
-/// TFLOP/s of the card's products in bfloat16, as measured.
+/// Measured TFLOP/s of the GPU's matrix products in bfloat16.
 fn peak(json: &Value) -> Option<f64> {
     json["card"]["rates"]["bf16"].as_f64()
 }
 
-/// A line a part.
+/// A table with a row per part.
 fn summary(parts: &[Value]) -> String {
     let mut table = "| part | came to | seconds | rows | failed | left out |\n\
                      |---|---|---:|---:|---:|---:|\n"
@@ -166,8 +166,8 @@ fn summary(parts: &[Value]) -> String {
     table
 }
 
-/// A table of milliseconds: a row a workload, a column a side, then quotients, memory, and the share of
-/// the card's rate that a step of ours in bfloat16 reaches.
+/// A table of milliseconds with a row per workload and a column per side, then ratios, memory, and the
+/// fraction of the GPU's bfloat16 rate that our bfloat16 step reaches.
 fn comparison(rows: &[&Value], peak: Option<f64>) -> String {
     let rows: Vec<&Value> = rows
         .iter()
@@ -222,7 +222,7 @@ fn comparison(rows: &[&Value], peak: Option<f64>) -> String {
     table
 }
 
-/// What was done, in the order it was done.
+/// A table of rows that only report an outcome, in order.
 fn list(rows: &[&Value]) -> String {
     let mut table =
         "| what | side | came to | seconds | note |\n|---|---|---|---:|---|\n".to_owned();
@@ -240,7 +240,7 @@ fn list(rows: &[&Value]) -> String {
     table
 }
 
-/// What has no number, by name and with its reason.
+/// A list of the rows without a number, with reasons.
 fn missing(parts: &[Value]) -> String {
     let mut lines = String::new();
     for part in parts {
@@ -260,7 +260,7 @@ fn missing(parts: &[Value]) -> String {
     }
 }
 
-/// Each once, in the order of its first.
+/// The different words, in order of first occurrence.
 fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found = Vec::new();
     for word in words {
@@ -345,7 +345,7 @@ mod tests {
         assert!(report(&serde_json::json!({"format": 1})).is_err());
     }
 
-    /// The script's own tests, in Python: parts that fail, parts that hang, what does not fit.
+    /// Runs the script's own Python tests: parts that fail, hang, or do not fit into memory.
     #[test]
     fn the_check_itself_holds() {
         let script = project_root().join("xtask/gpu/test_check.py");

@@ -1,4 +1,4 @@
-//! `cargo xtask verify-reference --live`: fresh random models, made by the reference itself.
+//! `cargo xtask verify-reference --live`: makes cases of fresh random models with the reference implementation.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use crate::asides::take_python;
 use crate::cargo::{project_root, succeed};
 use crate::python;
 
-/// Models of each kind.
+/// Number of models of each kind.
 const COUNT: &str = "4";
 const PACKAGES: [&str; 3] = ["torch", "transformers>=5.23", "safetensors"];
-/// Cases that are there, in the place of those that will be made: the other words can be checked then.
+/// Existing cases that stand for the future ones, so that the other arguments can be checked before.
 const CASES: &str = "tests/fixtures";
 
-/// Cases that are to be made.
+/// A request for new cases.
 pub struct Live {
-    /// Where their folder stands among the words.
+    /// Position of the folder of cases in the arguments.
     position: usize,
     python: Option<PathBuf>,
 }
 
-/// Takes `--live` out of the words, and `--python` with it.
+/// Removes `--live` and `--python` from the arguments; puts the folder of existing cases in their place.
 ///
 /// # Errors
 /// If `--python` has no value.
@@ -42,17 +42,17 @@ pub fn take(words: &mut Vec<OsString>) -> Result<Option<Live>> {
 }
 
 impl Live {
-    /// Makes the cases, and puts their folder among the words.
+    /// Makes the cases and puts their folder into the arguments.
     ///
     /// # Errors
-    /// If Python, its packages or the cases can't be had.
+    /// If Python or its packages are missing, or the cases can't be made.
     pub fn put(self, words: &mut [OsString]) -> Result<()> {
         words[self.position] = make_cases(self.python)?.into();
         Ok(())
     }
 }
 
-/// Makes cases with the given Python, or with an environment of our own below `target`.
+/// Makes cases with the given Python, or with a virtual environment below `target`.
 fn make_cases(python: Option<PathBuf>) -> Result<PathBuf> {
     let folder = project_root().join("target/live");
     let python = match python {

@@ -1,8 +1,8 @@
 //! `cargo xtask <command>`: the project's own commands.
 //!
-//! This crate parses, checks, picks cargo features and starts other programs. It contains no tensors,
-//! so it builds in seconds. What needs Burn lives in the binary `latentlm`; its commands and their
-//! arguments stand in `latentlm-args`, so that what is wrong is known before the binary is built.
+//! This crate parses and checks arguments, picks cargo features and starts other programs. It does not depend
+//! on Burn, so it builds in seconds. Everything that needs Burn is in the binary `latentlm`. The binary's
+//! commands and arguments are in `latentlm-args`, so that wrong arguments are refused before it is built.
 
 #![expect(
     clippy::print_stdout,
@@ -71,7 +71,7 @@ enum Command {
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1).collect();
     run(words).unwrap_or_else(|error| match error.downcast_ref::<ArgsError>() {
-        // As the binary would say it.
+        // The same message and exit code as the binary's.
         Some(refused) => {
             eprintln!("error: {}", escaped(&refused.to_string()));
             ExitCode::from(if refused.is_usage() { 2 } else { 1 })
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The help of all commands, those of the binary too, without a build.
+    /// The help lists all commands, also those of the binary, without building it.
     #[test]
     fn all_commands_are_listed() {
         let help = Cli::command().render_help().to_string();

@@ -1,4 +1,4 @@
-//! What a machine with a card is given: the binary, recipes, data, reference cases and checks.
+//! Packs an archive for a machine with a GPU: binary, recipes, data, reference cases and checks.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{project_root, succeed};
 
-/// The folder that the archive unpacks to.
+/// Top folder inside the archive.
 const NAME: &str = "latentlm-gpu";
-/// What may travel.
+/// Largest size of the archive in bytes.
 const LARGEST_BYTES: u64 = 64 << 20;
 /// Folders and files of the repository that are packed; `xtask/gpu/check` finds them by these names.
 const WANTED: [&str; 7] = [
@@ -23,7 +23,7 @@ const WANTED: [&str; 7] = [
     "xtask/pytorch",
 ];
 
-/// Writes the archive. `devices` goes into `build.txt`, which says what was built of what.
+/// Writes the archive. `devices` and the commit are written into `build.txt`.
 ///
 /// # Errors
 /// If a file can't be read or written, `tar` or `xz` is missing, or the archive is too large.
@@ -45,7 +45,7 @@ pub fn write(file: &Path, binary: &Path, devices: &str) -> Result<()> {
             .with_context(|| format!("cannot create {}", parent.display()))?;
     }
     let mut tar = Command::new("tar");
-    // On all cores, unless somebody has said how.
+    // Compresses on all cores, unless the user has set other options.
     if std::env::var_os("XZ_OPT").is_none() {
         tar.env("XZ_OPT", "-T0");
     }
@@ -65,7 +65,7 @@ pub fn write(file: &Path, binary: &Path, devices: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file, or a folder with all in it; permissions come along.
+/// Copies a file or a whole folder with permissions, except what Python makes.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let failed = || format!("cannot copy {}", from.display());
     if from.is_dir() {
@@ -85,7 +85,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `git` calls this state of the sources, where it can.
+/// The sources' commit as `git describe` names it, or `unknown`.
 fn commit() -> String {
     let output = Command::new("git")
         .args(["describe", "--always", "--dirty"])
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// Folders come with what they hold, made files do not.
+    /// Folders are copied with their content, except files that Python makes.
     #[test]
     fn folders_are_copied_without_what_python_made() {
         let root = std::env::temp_dir().join(format!("latentlm-pack-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! Virtual environments for what only Python has.
+//! Virtual environments for tools that exist only in Python.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use crate::cargo::succeed;
 
-/// The Python of a virtual environment with some packages; made where it is missing.
+/// Makes a virtual environment in `folder` if there is none, and installs packages. Returns its Python.
 ///
 /// # Errors
-/// If there is no `python3`, or the packages can't be had.
+/// If there is no `python3`, or the packages can't be installed.
 pub fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
     let python = folder.join(if cfg!(windows) {
         "Scripts/python.exe"

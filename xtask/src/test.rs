@@ -60,14 +60,14 @@ impl Args {
     }
 }
 
-/// `--workspace` beside `--package X` would build everything after all.
+/// Whether the arguments select packages: `--workspace` would then build everything anyway.
 fn picks_packages(args: &[String]) -> bool {
     args.iter()
         .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
-/// All tests, with the default profile and features: those that `cargo xtask train-image` builds
-/// with, so that Burn is compiled once for both.
+/// All tests, with the same profile and features as `cargo xtask train-image`, so that Burn is compiled
+/// only once.
 pub fn workspace_tests() -> Command {
     let mut command = cargo();
     command.args(["test", "--workspace"]);

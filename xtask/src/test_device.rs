@@ -1,4 +1,4 @@
-//! `cargo xtask test --device X`: does a device compute what it should?
+//! `cargo xtask test --device X`: checks that a device computes correct results.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,9 +11,9 @@ use crate::cargo::project_root;
 use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 
-/// Where runs lie, below the root.
+/// Folder of the test runs, relative to the root.
 const FOLDER: &str = "target/test-device";
-/// Sizes at which a software adapter takes a step in seconds.
+/// Overrides for sizes so small that a software adapter takes a step within seconds.
 const SMALL: [&str; 12] = [
     "codec_train.steps=1",
     "codec_train.batch_size=4",
@@ -36,7 +36,7 @@ const SMALL_IMAGE: [&str; 6] = [
     "lm_train.batch_size=4",
     "sample.per_class=1",
 ];
-/// Short packs, so that documents of all kinds come in few positions.
+/// Short packs, so that few positions hold documents of all kinds.
 const SMALL_MIXED: [&str; 8] = [
     "codec.latent_dim=8",
     "codec.vit.encoder_width=16",
@@ -47,7 +47,7 @@ const SMALL_MIXED: [&str; 8] = [
     "text.vocabulary=300",
     "mix.pack_positions=512",
 ];
-/// Few recordings, by their lengths; none composed.
+/// Few recordings, selected by length; no composed utterances.
 const SMALL_VOICE: [&str; 12] = [
     "data.composed=0",
     "data.min_seconds=2.2",
@@ -63,8 +63,8 @@ const SMALL_VOICE: [&str; 12] = [
     "sample.max_seconds=0.4",
 ];
 
-/// Reference cases, and of images, of speech and of text with pictures one training step of each stage
-/// and one sample. One line says what came of it; a machine without such a device is no failure.
+/// Runs the reference cases, and for images, speech, and text with pictures one training step of each stage
+/// and one sample. Prints one line with the outcome. A machine without such a device is not a failure.
 pub fn run(device: &str) -> Result<ExitCode> {
     let start = Instant::now();
     let name = DeviceName::parse(device)?;
@@ -159,7 +159,7 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
-/// What a command of the binary prints; where it fails, all that it said is in the error.
+/// Runs a command of the binary and returns its standard output. If it fails, the error has all its output.
 fn output(binary: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(binary);
     command.current_dir(project_root()).args(arguments);

@@ -1,4 +1,4 @@
-//! Rules for recipes, datasets, documents, and for what no file may contain.
+//! Rules for recipes, datasets and documents, and for text that no file may contain.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::cargo::project_root;
 
 const MAX_DATASET_BYTES: u64 = 8_000_000;
 
-/// Texts that bind the project to one machine or mirror. Cut in two, or this file would match.
+/// Texts that tie the project to one machine or mirror. Each is cut in two, otherwise this file would match.
 fn machine_needles() -> Vec<String> {
     [
         ("/", "root/"),
@@ -31,7 +31,7 @@ fn machine_needles() -> Vec<String> {
     .collect()
 }
 
-/// Where a needle stands in a line: as a path it must start there (`a/home/b` is no machine path).
+/// Whether a line contains a needle. A path must begin there: `a/home/b` is not a machine's path.
 fn contains(line: &str, needle: &str) -> bool {
     line.match_indices(needle).any(|(at, _)| {
         let before = line[..at].chars().next_back().unwrap_or(' ');
@@ -53,7 +53,7 @@ fn no_file_knows_a_machine() {
     assert_none("no paths of a machine, no hosts of a registry", &violations);
 }
 
-/// A line that sets a key, outside lists that span lines.
+/// Lines that set a key, without the inner lines of lists, with their numbers.
 fn keys(file: &TextFile) -> Vec<(usize, &str)> {
     let mut open = 0i64;
     let mut found = Vec::new();

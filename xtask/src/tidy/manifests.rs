@@ -31,8 +31,8 @@ const SPOKES_MAY_USE: [&str; 5] = [
     "serde",
     "thiserror",
 ];
-/// The crates with features of backends: the binary, which picks one, the kernels written for them, and
-/// the two that programs of others import, which pass them through.
+/// The crates with backend features: the binary, which selects a backend, the kernels, which are written for
+/// one, and the two crates that other programs import, which pass the features through.
 const NAMES_BACKENDS: [&str; 4] = [
     "crates/latentlm/",
     "crates/latentlm-cli/",
@@ -41,9 +41,9 @@ const NAMES_BACKENDS: [&str; 4] = [
 ];
 const BINARIES: [&str; 2] = ["latentlm-cli", "xtask"];
 const BINARIES_ONLY: [&str; 2] = ["anyhow", "ctrlc"];
-/// The crates that parse words, or say which there are.
+/// The crates that may use clap: they define or parse arguments.
 const KNOWS_CLAP: [&str; 3] = ["latentlm-args", "latentlm-cli", "xtask"];
-/// Features of Burn that choose a backend.
+/// Features of Burn that select a backend.
 const BACKENDS: [&str; 13] = [
     "cpu",
     "cuda",
@@ -61,7 +61,7 @@ const BACKENDS: [&str; 13] = [
 ];
 const TRAINING: [&str; 2] = ["train", "tui"];
 
-/// The codecs of all modalities, also those that a fork adds, and the three others.
+/// Whether a crate is a spoke: a codec of any modality, also of a fork, or one of [`SPOKES`].
 fn is_spoke(name: &str) -> bool {
     name.starts_with("latentlm-codec-") || SPOKES.contains(&name)
 }
@@ -139,7 +139,7 @@ fn line_of(manifest: &TextFile, name: &str, normal: bool) -> usize {
         .map_or(1, |(number, _)| number)
 }
 
-/// Violations among normal dependencies.
+/// Checks a rule for all normal dependencies. `wrong` describes a violation.
 fn check(rule: &str, wrong: impl Fn(&Dependency) -> Option<String>) {
     let violations: Vec<String> = dependencies()
         .iter()
@@ -269,12 +269,12 @@ fn xtask_builds_in_seconds() {
     });
 }
 
-/// Packages that a program on the CPU compiles for `latentlm-pipelines`, its build scripts' too.
+/// The packages that a CPU program with `latentlm-pipelines` compiles, including build scripts.
 fn packages_of_pipelines(options: &[&str]) -> BTreeSet<String> {
     let output = cargo()
         .args(["tree", "--package", "latentlm-pipelines"])
         .args(["--edges", "normal,build", "--prefix", "none"])
-        // One target, so that every machine counts alike.
+        // A fixed target, so that the count is the same on every machine.
         .args(["--features", "cpu", "--target", "x86_64-unknown-linux-gnu"])
         .args(options)
         .output()
@@ -285,15 +285,16 @@ fn packages_of_pipelines(options: &[&str]) -> BTreeSet<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    // A package that stands above with all that it needs has a mark behind it.
-    let lines = lines
+    // Cargo marks packages that it has listed before.
+    lines
         .lines()
-        .map(|line| line.trim_end_matches(" (*)").to_owned());
-    lines.filter(|line| !line.is_empty()).collect()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
-/// A program that uses a trained model compiles no training, no rivals, and for pictures alone nothing
-/// of sound and text.
+/// A program that only uses trained models compiles no training and no baselines; with pictures alone, also
+/// nothing for sound and text.
 #[test]
 fn using_a_model_compiles_little() {
     let pictures = packages_of_pipelines(&["--no-default-features"]);
@@ -314,7 +315,7 @@ fn using_a_model_compiles_little() {
     assert_eq!(sound_or_text, None, "a program that draws pictures alone");
 }
 
-/// One table says which version of what is used: the workspace's.
+/// Versions of dependencies are defined only in the workspace's table.
 #[test]
 fn versions_stand_in_the_workspace_table() {
     let mut violations = Vec::new();

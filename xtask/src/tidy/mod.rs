@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cargo::project_root;
 
-/// Folders that are made, not written.
+/// Folders with generated files.
 const MADE: [&str; 4] = ["target", "runs", "__pycache__", ".git"];
 
 /// A text file of the project.
@@ -24,7 +24,7 @@ struct TextFile {
 }
 
 impl TextFile {
-    /// Lines with their numbers, from 1.
+    /// Lines with their numbers, counted from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines())
     }
@@ -67,7 +67,7 @@ fn paths(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What lies in a folder, in the order of the names.
+/// The entries of a folder, sorted.
 fn children(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -80,7 +80,7 @@ fn relative(path: &Path) -> String {
     path.to_string_lossy().replace('\\', "/")
 }
 
-/// Fails with every violation and the rule they violate.
+/// Panics with the rule and all its violations, if there are any.
 fn assert_none(rule: &str, violations: &[String]) {
     let count = violations.len();
     assert!(

@@ -17,7 +17,7 @@ fn rust_files() -> Vec<TextFile> {
     files
 }
 
-/// The part before the unit tests, which have no budget.
+/// The part before the unit tests, whose length is not limited.
 fn without_tests(file: &TextFile) -> &str {
     let at = file
         .text
@@ -83,7 +83,7 @@ fn functions_are_short() {
     );
 }
 
-/// The device's generator is one for all threads, so a test that seeds it still sees what others draw.
+/// All threads share the device's random generator, so a test that seeds it still depends on other tests.
 #[test]
 fn tests_do_not_share_a_generator() {
     let mut violations = Vec::new();
