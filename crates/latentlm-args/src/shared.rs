@@ -15,7 +15,7 @@ pub struct Training {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; several devices share each batch: cuda:0,1
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Continues the run from its newest checkpoint
+    /// Continues the run from its latest checkpoint
     #[arg(long)]
     pub resume: bool,
     /// Runs without the CPU kernels, on Burn's own operations: slower; to compare speed and results

@@ -1,19 +1,19 @@
-//! What can be wrong with data.
+//! Errors of datasets and their files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of this crate. Each says what is wrong, where, and what to do if that is not plain.
+/// An error of this crate. Each message says what is wrong, where, and what to do unless that is obvious.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder can't be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed operation, such as `read`.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A folder that holds no dataset of a known kind.
@@ -25,7 +25,7 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// A text that can't become tokens.
+    /// A text that can't be tokenized.
     #[error("text: {reason}")]
     Text {
         /// What is wrong, and what to do.
@@ -43,23 +43,23 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// Recordings are asked for in a way that no recording can be brought to.
+    /// An invalid specification of recordings: sample rate, loudness or lengths.
     #[error("cannot open {path} as speech: {reason}")]
     SpeechSpec {
         /// The dataset.
         path: PathBuf,
-        /// What does not fit, and what would.
+        /// What is invalid, and what would be valid.
         reason: String,
     },
-    /// A corpus that no utterance can be composed of.
+    /// A corpus without the word clips for any kind of composed utterance.
     #[error("nothing can be composed of the words in {path}: {missing}")]
     NoWords {
         /// The corpus.
         path: PathBuf,
-        /// Words that each kind of utterance lacks.
+        /// The missing words for each kind of utterance.
         missing: String,
     },
-    /// Another program that can't be started or does not do what it should.
+    /// An external program that can't be started or fails.
     #[error("`{program}`: {reason}")]
     Program {
         /// The program.
@@ -84,7 +84,7 @@ pub enum DataError {
         /// `train` or `test`.
         split: &'static str,
     },
-    /// More samples that can't be used than may be left out.
+    /// More unusable samples than may be left out.
     #[error(
         "{path}: {broken} of {total} samples can't be used, and no more than {:.1} % may be left out \
          (data.max_broken); `data check` names them all, the first: {first}",
@@ -93,13 +93,13 @@ pub enum DataError {
     TooManyBroken {
         /// The dataset.
         path: PathBuf,
-        /// Samples that can't be used.
+        /// Number of unusable samples.
         broken: usize,
-        /// All samples.
+        /// Number of all samples.
         total: usize,
-        /// The share that may be left out.
+        /// Largest fraction of samples that may be left out, 0 to 1.
         max_broken: f64,
-        /// What is wrong with the first of them.
+        /// Error message of the first unusable sample.
         first: String,
     },
     /// No recordings in one split.
@@ -113,7 +113,7 @@ pub enum DataError {
         /// `train` or `test`.
         split: &'static str,
     },
-    /// A geometry that no picture can be brought to.
+    /// An invalid size or number of channels for pictures.
     #[error(
         "cannot open {path} as pictures of {channels} channels, {height} x {width}: channels must \
          be 1 or 3, the sides 1 to {max}",
@@ -122,11 +122,11 @@ pub enum DataError {
     Spec {
         /// The dataset.
         path: PathBuf,
-        /// Channels asked for.
+        /// Requested number of channels.
         channels: usize,
-        /// Rows asked for.
+        /// Requested height in pixels.
         height: usize,
-        /// Columns asked for.
+        /// Requested width in pixels.
         width: usize,
     },
     /// A picture that can't be decoded.
@@ -134,10 +134,10 @@ pub enum DataError {
     Picture {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: image::ImageError,
     },
-    /// A file whose content is not what it should be.
+    /// A file with invalid content.
     #[error("{path}: {reason}")]
     Malformed {
         /// The file.
@@ -148,7 +148,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The file or folder that the error is about; empty where it is about a text.
+    /// The file or folder of the error; empty for errors about a text.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io { path, .. }
@@ -176,7 +176,7 @@ impl DataError {
     }
 }
 
-/// Attaches action and path to an I/O error.
+/// Turns an I/O error into a [`DataError`] with action and path.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
     let path = path.to_owned();
     move |source| DataError::Io {

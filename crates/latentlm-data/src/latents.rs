@@ -56,7 +56,7 @@ impl LatentCache {
         self.lengths.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
@@ -114,7 +114,7 @@ impl LatentCache {
     /// Reads a cache.
     ///
     /// # Errors
-    /// If the file can't be read or is no latent cache.
+    /// If the file can't be read or is not a latent cache.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let data = fs::read(path).map_err(io_error("read", path))?;
         let malformed = |reason: String| {
@@ -154,7 +154,7 @@ impl LatentCache {
     /// Reads the cache if the file exists and its fingerprint matches.
     ///
     /// # Errors
-    /// If the file exists but is no latent cache.
+    /// If the file exists but is not a latent cache.
     pub fn read_matching(path: &Path, fingerprint: &str) -> Result<Option<Self>, DataError> {
         if !path.exists() {
             return Ok(None);

@@ -43,9 +43,9 @@ mod tests {
             ("Gro\u{308}\u{df}e", "Gr\u{f6}\u{df}e"),
             ("\u{212b}ngstro\u{308}m", "\u{c5}ngstr\u{f6}m"),
             ("\u{1112}\u{1161}\u{11ab}", "\u{d55c}"),
-            // Compatible is not the same: these are said otherwise.
+            // Compatibility characters stay: they are pronounced differently.
             ("x\u{b2} \u{bd} \u{fb01}", "x\u{b2} \u{bd} \u{fb01}"),
-            // Case and digits are said as they are written.
+            // Case and digits stay as written.
             ("NASA 7", "NASA 7"),
             (" \r\n\u{feff}", ""),
         ] {

@@ -1,10 +1,10 @@
-//! How datasets of pictures are read: what may be left out, and how much memory a file may take.
+//! Options for reading picture datasets: tolerance for broken samples, and memory limits.
 
 use std::path::Path;
 
 use crate::error::DataError;
 
-/// How a dataset of pictures is read.
+/// Options for reading a dataset of pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReadOptions {
     /// Largest fraction of unusable samples that may be left out, 0 to 1. Above it, opening the

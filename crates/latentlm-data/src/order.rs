@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(resumed.pack(0), packs[0]);
     }
 
-    /// Only the shortest at first, all in the end, the longer the later; the same after a resume.
+    /// Only the shortest samples at first, all in the end, longer ones later; the same after a resume.
     #[test]
     fn a_curriculum_begins_with_the_shortest() {
         let lengths: Vec<usize> = (0..100).map(|i| 1 + i * 37 % 100).collect();

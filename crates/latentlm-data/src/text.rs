@@ -307,7 +307,7 @@ mod tests {
         assert!(nothing.is_err());
     }
 
-    /// A `tokenizer.json` as others write it, of whole words.
+    /// A published `tokenizer.json` around a given model.
     fn of_others(model: &str) -> TextTokenizer {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.json");
@@ -320,7 +320,7 @@ mod tests {
         TextTokenizer::read(&path).unwrap()
     }
 
-    /// Three words, of which the last has the number 7: an eighth number is the first that is free.
+    /// Three words, the last with id 7: the first free id is 8, not 3.
     #[test]
     fn numbers_of_a_vocabulary_may_be_missing() {
         let words = of_others(
@@ -332,7 +332,7 @@ mod tests {
         assert!(message.contains("`three` is outside"), "{message}");
     }
 
-    /// A vocabulary without a token for what it lacks leaves that out.
+    /// A vocabulary without an unknown token drops unknown characters.
     #[test]
     fn a_text_of_which_nothing_is_left_is_refused() {
         let letters = of_others(r#"{"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}"#);
@@ -363,7 +363,7 @@ mod tests {
         assert!(message.to_string().contains("no tokenizer"), "{message}");
     }
 
-    /// Invisible differences make no other tokens, in training and in use.
+    /// Invisible differences in texts do not change the tokens, in training and in use.
     #[test]
     fn texts_are_normal_before_they_become_tokens() {
         let raw = [
@@ -394,7 +394,7 @@ mod tests {
         TextTokenizer::read_within(&path, limits)
     }
 
-    /// Files that made the library panic, or numbered a token 4,294,967,295.
+    /// Files that made the library panic, or that have a token with id 4,294,967,295.
     #[test]
     fn damaged_files_are_refused_in_one_line() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/crashes");
@@ -412,7 +412,7 @@ mod tests {
             );
             assert!(!message.contains('\n'), "{message}");
         }
-        // A hole in the numbers is no damage.
+        // Gaps in the ids are accepted.
         let holes = TextTokenizer::read(&folder.join("tok-8b47fd8b")).unwrap();
         assert_eq!(holes.vocabulary(), 266_001);
         assert!(!holes.encode("red").unwrap().is_empty());
@@ -428,7 +428,7 @@ mod tests {
         );
     }
 
-    /// A whole `tokenizer.json` of letters with some parts of its own.
+    /// A complete `tokenizer.json` of letters, with the given parts added.
     fn letters(parts: &str) -> String {
         format!(
             r#"{{"version": "1.0", {parts}
@@ -471,14 +471,14 @@ mod tests {
         let bound = read(normalizer(3).as_bytes(), bound).unwrap();
         assert!(bound.encode("ab").is_err());
 
-        // Its own tokens are normalised while it is read.
+        // The file's added tokens are normalized while it is read.
         let own = r#""added_tokens": [{"id": 2, "content": "a", "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": true, "special": false}],"#;
         let own = normalizer(40).replace(r#""added_tokens": [],"#, own);
         let message = read(own.as_bytes(), SMALL).unwrap_err();
         assert!(message.to_string().contains("makes more than"), "{message}");
 
-        // Every step of this one makes two letters of one that is not ASCII.
+        // Every step of this pre-tokenizer doubles a character that is not ASCII.
         let bytes = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
             "use_regex": false}"#;
         let steps = [bytes; 40].join(", ");

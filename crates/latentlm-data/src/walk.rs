@@ -12,7 +12,7 @@ use crate::error::{DataError, io_error};
 /// The reason why a file or folder is not used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Its name begins with a dot, or is one that file managers leave behind.
+    /// A name that begins with a dot, or that file managers leave behind.
     Hidden,
     /// A pipe, a socket or a device: opening it may block forever.
     Special,

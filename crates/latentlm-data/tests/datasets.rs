@@ -1,4 +1,4 @@
-//! The shipped datasets, and folders as people have them: good ones and broken ones.
+//! Tests of the shipped datasets, and of valid and broken datasets of all layouts.
 
 use std::collections::HashSet;
 use std::fs;
@@ -85,7 +85,7 @@ fn no_held_out_digit_is_trained_on() {
 #[test]
 fn the_fingerprint_of_digits_is_part_of_the_format() {
     // sha256 of the geometry and the class names, as Debug writes them, the pixels and the labels;
-    // computed in Python. Another value makes the caches of all runs anew.
+    // computed in Python. Another value would rebuild the caches of all runs.
     let train = open(&shipped("mnist"), Split::Train);
     assert_eq!(
         train.fingerprint(),
@@ -280,7 +280,7 @@ fn numbered_classes_keep_their_numbers() {
     let mut lines = String::new();
     for i in 0..12 {
         png(&dir.path().join(format!("{i}.png")), i);
-        // As numbers and as strings: both are written.
+        // Labels are written as numbers and as strings.
         let label = if i % 2 == 0 {
             format!("{i}")
         } else {
@@ -325,7 +325,7 @@ fn bad_records_are_named_by_line() {
             message.contains("line 3: ") && message.contains(part),
             "{message}"
         );
-        // The rest is still counted.
+        // The other samples are still counted.
         let report = check(dir.path()).unwrap();
         assert_eq!(counts(&report), [("all", 1, 0)]);
         assert_eq!(report.problems.len(), 1, "{report}");
@@ -429,7 +429,7 @@ fn a_broken_sheet_is_one_problem() {
     );
 }
 
-/// A folder of each kind, small enough to be damaged at every byte.
+/// A dataset of each layout, small enough to damage each of its bytes.
 fn small_sets(root: &Path) -> Vec<(PathBuf, PathBuf)> {
     let idx = root.join("idx");
     fs::create_dir(&idx).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the table of commands: help, defaults, what is refused and in which words.
+//! Tests of the table of commands: help, defaults, refused arguments and their messages.
 
 use std::fs;
 use std::path::Path;
@@ -19,21 +19,21 @@ fn parse(words: &[&str]) -> Result<Command, clap::Error> {
     Cli::try_parse_from(words).map(|cli| cli.command)
 }
 
-/// The first line of what clap says to wrong words.
+/// The first line of clap's message about wrong arguments.
 fn refusal(words: &[&str]) -> String {
     let error = parse(words).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{words:?}");
     error.to_string().lines().next().unwrap().to_owned()
 }
 
-/// What the check says to words that clap takes.
+/// The message of `Command::check` about arguments that clap accepts.
 fn complaint(folder: &Path, words: &[&str]) -> (bool, String) {
     let error = parse(words).unwrap().check(&Project::at(folder));
     let error = error.unwrap_err();
     (error.is_usage(), error.to_string())
 }
 
-/// All commands that have no further ones, by their words.
+/// All commands without subcommands, with their full names.
 fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
     for child in command.get_subcommands() {
         let words = format!("{words} {}", child.get_name());
@@ -63,7 +63,7 @@ fn every_command_and_argument_has_help() {
     }
 }
 
-/// Lines of the examples in a command's help, without what a shell does with them.
+/// The examples in a command's help, without pipes and comments.
 fn examples(command: &clap::Command) -> Vec<Vec<String>> {
     let help = command.clone().render_long_help().to_string();
     let start = help.find("Example").unwrap_or(help.len());
@@ -75,7 +75,7 @@ fn examples(command: &clap::Command) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Words as a shell parts them: double quotes hold spaces.
+/// Splits a line into words as a shell does: double quotes may contain spaces.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for c in line.chars().chain([' ']) {
@@ -103,7 +103,7 @@ fn every_command_has_an_example_that_parses() {
         all.extend(command.get_subcommands().cloned());
         let examples: Vec<Vec<String>> = all.iter().flat_map(examples).collect();
         assert!(!examples.is_empty(), "{}", command.get_name());
-        // Commands of `xtask` alone, and its own flags of two of ours, are not known here.
+        // Commands and flags that only `xtask` has are not known here.
         for mut example in examples.into_iter().filter(|e| known.contains(&e[0])) {
             example.retain(|word| !["--voices", "--pesq"].contains(&word.as_str()));
             for word in &mut example {

@@ -550,7 +550,7 @@ mod tests {
             // Noise takes about as many codes in every row of units.
             let expected = 64 * part / 20;
             assert!(rows.abs_diff(expected) <= 12, "{part}: {reason}");
-            // An end mark behind what there is does not make up for it.
+            // An end marker after the cut does not hide it.
             let marked = [&file[..end], &[0xff, 0xd9]].concat();
             assert_eq!(missing(&marked).as_ref(), Some(&reason));
         }
@@ -571,30 +571,30 @@ mod tests {
             for change in [0x01, 0x80, 0xff] {
                 let mut bytes = file.clone();
                 bytes[at] ^= change;
-                // What is said does not matter here, that it ends does.
+                // Any result is fine, as long as the call returns.
                 let _ = (missing(&bytes), missing(&bytes[..at]));
             }
         }
     }
 
-    /// A grey picture of 16 x 16, four blocks, in three passes made by hand.
+    /// A progressive file made by hand: grey, 16 x 16 pixels, four blocks, three scans.
     fn passes(last: &[u8]) -> Vec<u8> {
         let mut file = vec![0xff, 0xd8];
         file.extend([0xff, 0xc2, 0, 11, 8, 0, 16, 0, 16, 1, 1, 0x11, 0]);
-        // First coefficients: 0 is `0`, a number of two bits is `10`.
+        // DC table: `0` is a difference of 0, `10` a number of two bits.
         file.extend([0xff, 0xc4, 0, 21, 0x00, 1, 1]);
         file.extend([0; 14]);
         file.extend([0, 2]);
-        // The others: one of one bit is `0`, nothing more in the block is `10`.
+        // AC table: `0` is a coefficient of one bit, `10` the end of the block.
         file.extend([0xff, 0xc4, 0, 21, 0x10, 1, 1]);
         file.extend([0; 14]);
         file.extend([0x01, 0x00]);
-        // All first coefficients: 10 11, 0, 0, 0.
+        // First scan, all DC coefficients: 10 11, 0, 0, 0.
         file.extend([0xff, 0xda, 0, 8, 1, 1, 0x00, 0, 0, 0, 0b1011_0001]);
-        // High bits of the others: 0 1 10, 10, 10, 10; one coefficient of the first block.
+        // Second scan, high bits of the AC coefficients: 0 1 10, 10, 10, 10; one coefficient in the first block.
         file.extend([0xff, 0xda, 0, 8, 1, 1, 0x00, 1, 63, 0x01, 0b0110_1010]);
         file.push(0b1011_1111);
-        // Their low bits: 10 and one bit of that coefficient, 10, 10, 10: nine bits.
+        // Third scan, low bits of the AC coefficients: 10 and one bit of that coefficient, 10, 10, 10: nine bits.
         file.extend([0xff, 0xda, 0, 8, 1, 1, 0x00, 1, 63, 0x10]);
         file.extend(last);
         file

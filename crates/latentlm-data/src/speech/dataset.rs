@@ -24,7 +24,7 @@ pub struct SpeechSpec {
     /// Root mean square of the parts that are not silent, in dB of full scale. `None` keeps the recorded
     /// level.
     pub loudness_dbfs: Option<f64>,
-    /// Whether silence at both ends is cut.
+    /// Whether silence at both ends is trimmed.
     pub trim_silence: bool,
     /// Shortest recording in seconds; shorter ones are left out.
     pub min_seconds: f64,
@@ -193,7 +193,7 @@ impl SpeechDataset {
         self.clips.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no recordings.
     pub fn is_empty(&self) -> bool {
         self.clips.is_empty()
     }

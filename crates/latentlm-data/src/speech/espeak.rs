@@ -363,7 +363,7 @@ mod tests {
         assert!(message(&good).contains("exists already"));
     }
 
-    /// A program in the place of the real one: it checks its arguments and copies a sound.
+    /// A stand-in for the real program: it checks its arguments and copies a sound file.
     #[cfg(unix)]
     #[test]
     fn what_is_spoken_opens_as_a_corpus() {

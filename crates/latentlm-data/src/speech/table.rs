@@ -130,14 +130,14 @@ mod tests {
 
     #[test]
     fn quotes_are_taken_off_where_they_are_the_tables_own() {
-        // LJSpeech: quotations.
+        // LJSpeech: quotations belong to the text.
         let text = "a|\"No,\" he said, \"now.\"|\"No.\"\n\nb|say \"no\"|x\n";
         let expected = [
             ["a", "\"No,\" he said, \"now.\"", "\"No.\""],
             ["b", "say \"no\"", "x"],
         ];
         assert_eq!(fields(text, '|'), expected);
-        // All in quotes, or only what needs them.
+        // All fields are quoted, or only those that need it.
         let text = "\"u0\"|\"He said \"\"no\"\" to me\"|\"x\ny\"\n\"u1\"|\"\"|\"a|b\"";
         let expected = [["u0", "He said \"no\" to me", "x\ny"], ["u1", "", "a|b"]];
         assert_eq!(fields(text, '|'), expected);

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use crate::error::{DataError, io_error};
 use crate::latents::temporary_beside;
 
-/// Bytes before the first sample.
+/// Size of the header in bytes.
 const HEADER_BYTES: u64 = 44;
 /// Length field of a stream whose length is unknown. `ffmpeg` writes this value, and readers take it as
 /// "until the end".

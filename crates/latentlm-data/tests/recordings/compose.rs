@@ -1,4 +1,4 @@
-//! Utterances composed of words.
+//! Tests of composed utterances.
 
 use std::collections::HashSet;
 use std::fs;
@@ -101,7 +101,7 @@ fn all_words() -> Vec<(&'static str, String)> {
     list
 }
 
-/// A corpus in which each word is a constant of its own level, and of its own length.
+/// A corpus in which each word clip is a constant signal with a level and a length of its own.
 fn word_corpus(folder: &Path, words: &[(&str, String)], speakers: &[&str]) -> Vec<(String, usize)> {
     let mut lines = Vec::new();
     let mut clips = Vec::new();
@@ -126,7 +126,7 @@ fn word_corpus(folder: &Path, words: &[(&str, String)], speakers: &[&str]) -> Ve
     clips
 }
 
-/// The text that is heard: which clips, and the lengths of the silences around them.
+/// The words in a composed signal, recognized by their levels, and the lengths of the silences around them.
 fn heard(samples: &[f32], clips: &[(String, usize)]) -> (Vec<usize>, Vec<usize>) {
     let (mut found, mut silences) = (Vec::new(), Vec::new());
     let mut runs = samples.chunk_by(|a, b| a == b);
@@ -334,7 +334,7 @@ fn kinds_that_lack_words_are_left_out() {
     }
 }
 
-/// Of a clip with a good header whose body is cut.
+/// A clip with a valid header whose samples are truncated.
 fn cut(path: &Path) {
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() - 100]).unwrap();
@@ -374,8 +374,8 @@ fn broken_clips_cost_their_word_and_are_listed() {
     assert!(!composer.can(Composition::Letters) && !composer.can(Composition::Words));
 }
 
-/// One speaker has the letters, another all the rest: every kind is there, and no speaker has a word of
-/// every kind.
+/// One speaker has the letters, another all other words: every kind of utterance can be composed, but no
+/// speaker has the words of all kinds.
 #[test]
 fn words_of_any_kind_need_a_speaker_of_all() {
     let dir = tempfile::tempdir().unwrap();

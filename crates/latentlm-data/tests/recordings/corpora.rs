@@ -82,7 +82,7 @@ fn lines_name_audio_text_speaker_group_and_split() {
             message.contains("line 3: ") && message.contains(part),
             "{message}"
         );
-        // The rest is still counted.
+        // The other recordings are still counted.
         let report = check_speech(dir.path()).unwrap();
         assert_eq!(report.recordings, [1, 0]);
         assert_eq!(report.problems.len(), 1, "{report}");
@@ -194,7 +194,7 @@ fn line(name: &str, text: &str) -> String {
     format!("{{\"audio\": \"{name}\", \"text\": \"{text}\", \"split\": \"train\"}}")
 }
 
-/// One good recording among all that can be wrong.
+/// One valid recording among all kinds of invalid ones.
 fn troubled_corpus(folder: &Path) {
     recording(&folder.join("good.wav"), 1.0);
     recording(&folder.join("short.wav"), 0.1);

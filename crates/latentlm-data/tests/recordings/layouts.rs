@@ -1,4 +1,4 @@
-//! Corpora as people have them.
+//! Tests of the layouts in which speech corpora are distributed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,13 +10,18 @@ use latentlm_data::speech::{SpeechBounds, SpeechDataset, check_speech, check_spe
 use crate::corpora::{recording, texts};
 use crate::{SPEC, fixture, open, put};
 
-/// How a table writes the recording of a number, what comes before, and where recordings lie.
+/// A corpus layout. Functions take the index of a recording.
 struct Layout {
     name: &'static str,
+    /// Path of the table.
     table: &'static str,
+    /// Text before the first line.
     header: &'static str,
+    /// Line of the table.
     line: fn(usize) -> String,
+    /// Path of the sound file.
     recording: fn(usize) -> String,
+    /// Expected text and speaker.
     expected: fn(usize) -> (String, String),
 }
 
@@ -349,7 +354,7 @@ fn recordings_outside_of_the_folder_are_read_only_where_that_is_allowed() {
     }
 }
 
-/// Small tables have both splits, whatever the hashes say, and the same ones in any order.
+/// Small tables have both splits, whatever the hashes are, and the same splits in any order.
 #[test]
 fn at_least_one_recording_is_held_out() {
     for count in 2..9 {
@@ -398,7 +403,7 @@ fn at_least_one_recording_is_held_out() {
     );
 }
 
-/// What looks alike is alike before a model sees it.
+/// Texts that look alike are equal after normalization.
 #[test]
 fn texts_are_normal() {
     let dir = tempfile::tempdir().unwrap();

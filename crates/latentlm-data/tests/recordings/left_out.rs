@@ -1,4 +1,4 @@
-//! What lies in a corpus and is no part of it, and what nobody can hear.
+//! Tests of unused files inside a corpus and of silent recordings.
 
 use std::fs;
 
@@ -123,7 +123,7 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
     );
 }
 
-/// A corpus in a tree that is linked into itself is counted once.
+/// A corpus with a link to itself inside is counted once.
 #[cfg(unix)]
 #[test]
 fn trees_are_counted_once() {

@@ -1,5 +1,5 @@
-//! Sound files of every format, corpora of every layout, good ones and broken ones, and utterances
-//! composed of words.
+//! Tests of sound files in every format, corpora in every layout, valid and broken, and composed
+//! utterances.
 
 mod compose;
 mod corpora;

@@ -1,5 +1,5 @@
-//! Sound of programs that did not know how much would come, of formats for long recordings, and of
-//! files that ask for more than they have.
+//! Tests of WAV files of unknown length, of formats for long recordings, and of files that claim more than
+//! they hold.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn error(path: &Path, bytes: &[u8]) -> String {
     message
 }
 
-/// A whole file whose header says other lengths.
+/// A complete file whose header has other lengths.
 fn with_lengths(sound: &[f32], riff: u32, data: u32) -> Vec<u8> {
     let mut bytes = wav_bytes(sound, RATE);
     bytes[4..8].copy_from_slice(&riff.to_le_bytes());
@@ -178,7 +178,7 @@ fn aiff_is_read() {
     }
 }
 
-/// What is decoded is counted, whatever the header says.
+/// Decoded samples are counted, whatever the header says.
 #[test]
 fn sound_has_bounds() {
     let dir = tempfile::tempdir().unwrap();

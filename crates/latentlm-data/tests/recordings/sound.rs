@@ -43,7 +43,7 @@ fn every_depth_rate_and_channel_count_reads_alike() {
             let mut writer = hound::WavWriter::create(&path, spec).unwrap();
             for sample in &sound {
                 for channel in 0..channels {
-                    // What channels differ by averages to nothing.
+                    // The differences between channels average to zero.
                     let middle = f32::from(channels - 1) / 2.0;
                     let value = sample + 0.05 * (f32::from(channel) - middle);
                     match format {
@@ -102,7 +102,7 @@ fn extensible_tone(container: u16, valid: u16, count: usize) -> Vec<u8> {
     extensible(container, valid, &data)
 }
 
-/// Hound takes whole containers only, the other reader the rest.
+/// Hound reads samples that fill their containers, Symphonia all others.
 #[test]
 fn depths_below_their_container_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ fn depths_below_their_container_are_read() {
     }
 }
 
-/// The number of bits that count is anything in a damaged header. None counting means all.
+/// In a damaged header the number of valid bits can be anything. 0 means all bits.
 #[test]
 fn impossible_depths_are_refused() {
     let dir = tempfile::tempdir().unwrap();
