@@ -86,8 +86,8 @@ impl Args {
         let python = self.python()?;
         let list = Command::new(&binary)
             .args(["bench-worker", "list"])
-            .output();
-        let list = list.with_context(|| format!("cannot start {}", binary.display()))?;
+            .output()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
         let mut table = Table::new(&self, python.as_deref())?;
         let path = project_root().join("target/bench.md");

@@ -164,8 +164,9 @@ fn output(binary: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(binary);
     command.current_dir(project_root()).args(arguments);
     keep_freed_memory(&mut command);
-    let output = command.output();
-    let output = output.with_context(|| format!("cannot start {}", binary.display()))?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", binary.display()))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),

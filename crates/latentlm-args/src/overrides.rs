@@ -22,11 +22,13 @@ pub const MOST_DOTS: usize = 16;
 /// # Errors
 /// If there is no `=`, or no valid key before it.
 pub fn split(text: &str) -> Result<(&str, &str), ArgsError> {
-    let parts = text.split_once('=');
-    let parts = parts.map(|(key, value)| (key.trim(), value.trim()));
-    let Some((key, value)) = parts.filter(|(key, _)| !key.is_empty()) else {
+    let Some((key, value)) = text.split_once('=') else {
         return Err(ArgsError::NotKeyValue(shown(text)));
     };
+    let (key, value) = (key.trim(), value.trim());
+    if key.is_empty() {
+        return Err(ArgsError::NotKeyValue(shown(text)));
+    }
     let dots = key.matches('.').count();
     if dots > MOST_DOTS {
         let text = shown(text);

@@ -33,12 +33,15 @@ impl Project {
 
     /// Names of the runs in `runs/`, sorted.
     pub fn runs(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.path(Path::new("runs")));
-        let entries = entries.into_iter().flatten().flatten();
-        let runs = entries.filter(|entry| is_run(&entry.path()));
-        let mut names: Vec<String> = runs
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
+        let mut names = Vec::new();
+        let Ok(entries) = fs::read_dir(self.path(Path::new("runs"))) else {
+            return names;
+        };
+        for entry in entries.flatten() {
+            if is_run(&entry.path()) {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
         names.sort();
         names
     }

@@ -251,12 +251,8 @@ impl fmt::Display for CheckReport {
             f,
             "{train} to train on, {test} held out, {classes} classes, {texts} captions"
         )?;
-        let width = self
-            .classes
-            .iter()
-            .map(|class| class.name.chars().count())
-            .max();
-        let width = width.unwrap_or(0);
+        let widths = self.classes.iter().map(|class| class.name.chars().count());
+        let width = widths.max().unwrap_or(0);
         for class in &self.classes {
             let ClassCount { name, train, test } = class;
             writeln!(f, "  {name:width$}  {train:>6} + {test}")?;

@@ -132,12 +132,13 @@ fn datasets_are_small() {
             .filter_map(|path| Some(path.metadata().ok()?.len()))
             .sum()
     };
-    let large = folders
-        .iter()
-        .filter(|folder| size(folder) > MAX_DATASET_BYTES);
-    let large: Vec<String> = large
-        .map(|folder| format!("{}: {} bytes", relative(folder), size(folder)))
-        .collect();
+    let mut large = Vec::new();
+    for folder in &folders {
+        let bytes = size(folder);
+        if bytes > MAX_DATASET_BYTES {
+            large.push(format!("{}: {bytes} bytes", relative(folder)));
+        }
+    }
     assert_none("a dataset has at most 8 MB", &large);
 }
 
