@@ -1,5 +1,5 @@
-//! Pictures as people have them: broken ones, other kinds, other layouts, and files that must not be
-//! opened, followed or unpacked.
+//! Tests of real-world picture datasets: broken pictures, unsupported kinds, other layouts, and files that must
+//! not be opened, followed or unpacked.
 
 mod tables;
 
@@ -32,7 +32,7 @@ fn png(path: &Path, value: u8) {
         .unwrap();
 }
 
-/// A JPEG of noise, in which every row takes bytes.
+/// Writes a JPEG of noise, so that every row takes bytes.
 fn jpeg(path: &Path, side: u32) -> Vec<u8> {
     let mut random = RandomStream::for_step(7, "jpeg", u64::from(side));
     let picture = image::RgbImage::from_fn(side, side, |_, _| {
@@ -69,7 +69,7 @@ fn total(path: &Path) -> usize {
     train + test
 }
 
-/// What a report leaves out, below the dataset's folder, with the reasons.
+/// The files that a report leaves out, relative to the dataset's folder, with the reasons.
 fn left_out(report: &CheckReport) -> Vec<(String, String)> {
     let list = report.left_out.iter().map(|left| {
         let name = left.path.strip_prefix(&report.path).unwrap();
@@ -97,7 +97,7 @@ fn one_broken_picture_of_many_is_left_out_and_listed() {
         let reason = left_out[0].reason.to_string();
         assert!(reason.starts_with("cannot be decoded: "), "{reason}");
     }
-    // Without it, everything is as if it had never been there.
+    // Without the broken file, everything is as if it had never existed.
     let fingerprint = sets[0].fingerprint();
     fs::remove_file(dir.path().join("cat/7.png")).unwrap();
     let clean = open(dir.path());
@@ -186,15 +186,15 @@ fn what_breaks_later_is_listed_and_another_stands_in() {
         });
         (sample.unwrap(), bounds)
     };
-    // What is whole stands for itself.
+    // A valid sample is not replaced.
     assert_eq!(stand_in(dogs[0]), (train.get(dogs[0]).unwrap(), Vec::new()));
     assert!(train.left_out().is_empty());
-    // Another of its class is looked for first, then any.
+    // A replacement comes from the same class first, then from any.
     let (sample, bounds) = stand_in(cats[0]);
     assert_eq!((sample.label, sample.pixels[0]), (1, 200));
     assert!(bounds.len() > 32 && bounds[..32].iter().all(|&bound| bound == cats.len() - 1));
     assert!(bounds[32..].iter().all(|&bound| bound == train.len()));
-    // Draws are the only thing that it depends on.
+    // The replacement depends on the draws alone.
     assert_eq!(stand_in(cats[0]), (sample, bounds));
     let left_out = test.left_out();
     assert_eq!(left_out, train.left_out(), "one list of both splits");
@@ -300,7 +300,7 @@ fn links_and_pipes_neither_multiply_nor_hang() {
         "train/up",
     ];
     assert_eq!(names, expected);
-    // Named by a table, it is not opened either.
+    // It is not opened either if a table names it.
     let lines = "{\"file_name\": \"train/cat/pipe.png\"}\n{\"file_name\": \"train/cat/1.png\"}\n";
     fs::write(dir.path().join("metadata.jsonl"), lines).unwrap();
     let report = check(dir.path()).unwrap();
@@ -369,7 +369,7 @@ fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
         message.contains("23000 x 23000 pixels takes 1514 MB, more than the 256 MB"),
         "{message}"
     );
-    // The bound is an option.
+    // The limit is an option.
     for i in 0..30 {
         png(&dir.path().join(format!("cat/{i}.png")), 10);
     }
@@ -401,7 +401,7 @@ fn no_damage_of_any_kind_panics() {
             bytes[at] = random.below(256) as u8;
             for bytes in [&bytes[..], &good[..at]] {
                 fs::write(&path, bytes).unwrap();
-                // What comes back does not matter, that it comes back does.
+                // Any result is fine, as long as the call returns.
                 let _ = read_picture(&path, GREY);
             }
         }

@@ -1,4 +1,4 @@
-//! Tables that name pictures, and pictures that no table names.
+//! Tests of tables that name pictures, and of pictures that no table names.
 
 use std::fs;
 
@@ -70,7 +70,7 @@ fn tables_below_train_and_test_are_one_dataset() {
         report.problems.is_empty() && report.left_out.is_empty(),
         "{report}"
     );
-    // Without the held-out folder, the training folder is divided.
+    // Without a held-out folder, the training folder is split by hash.
     fs::remove_dir_all(dir.path().join("test")).unwrap();
     let (train, test) = lengths(&open(dir.path()));
     assert!(train > 0 && test > 0 && train + test == 3);
