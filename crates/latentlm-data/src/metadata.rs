@@ -234,10 +234,12 @@ impl Record {
             )),
             (Some(file), ..) => {
                 let (name, path) = place(file)?;
-                match (path.is_file(), path.exists()) {
-                    (true, _) => Ok((name, Source::File(path))),
-                    (false, true) => Err(format!("{} is no regular file", path.display())),
-                    (false, false) => Err(format!("{} does not exist", path.display())),
+                if path.is_file() {
+                    Ok((name, Source::File(path)))
+                } else if path.exists() {
+                    Err(format!("{} is no regular file", path.display()))
+                } else {
+                    Err(format!("{} does not exist", path.display()))
                 }
             }
             (None, Some(sheet), Some(column), Some(row)) => {

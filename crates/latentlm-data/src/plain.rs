@@ -73,9 +73,10 @@ fn paragraphs(text: &str) -> Vec<String> {
     let mut paragraphs = vec![Vec::new()];
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        match (words.is_empty(), paragraphs.last_mut()) {
-            (false, Some(last)) => last.push(words.join(" ")),
-            _ => paragraphs.push(Vec::new()),
+        if words.is_empty() {
+            paragraphs.push(Vec::new());
+        } else if let Some(last) = paragraphs.last_mut() {
+            last.push(words.join(" "));
         }
     }
     let joined = paragraphs.into_iter().map(|lines| lines.join(" "));
