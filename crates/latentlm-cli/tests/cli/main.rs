@@ -1,6 +1,7 @@
 //! The binary as a user meets it: bad input gets one clear line and the right exit code, and no
 //! checkpoint is lost, whatever ends a run.
 
+mod earlier;
 mod mllm;
 mod speech;
 
