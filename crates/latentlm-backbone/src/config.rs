@@ -1,12 +1,14 @@
 //! Configuration of the Transformer, with its checks.
 
 use burn::config::Config;
+use burn::tensor::Device;
 use latentlm_core::ops::swiglu_width;
+use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 
 use crate::rope::RopeLayout;
+use crate::transformer::Transformer;
 
-/// Configuration of a [`Transformer`](crate::Transformer). The defaults are those of the official
-/// image models (spec §1).
+/// Configuration of a [`Transformer`]. The defaults are those of the official image models (spec §1).
 #[derive(Config, Debug, PartialEq)]
 pub struct TransformerConfig {
     /// `D`, width of the residual stream.
@@ -65,12 +67,21 @@ impl TransformerConfig {
         }
         config
     }
+}
 
-    /// Checks the configuration.
-    ///
+impl Default for TransformerConfig {
+    /// The official Base size.
+    fn default() -> Self {
+        Self::new(768, 12, 12)
+    }
+}
+
+impl PartConfig for TransformerConfig {
+    type Error = BackboneError;
+
     /// # Errors
     /// If sizes are zero or do not divide each other as they must.
-    pub fn validate(&self) -> Result<(), BackboneError> {
+    fn validate(&self) -> Result<(), BackboneError> {
         let config = self.resolved();
         let fail = |reason: String| Err(BackboneError::Config { reason });
         if config.width == 0 || config.depth == 0 || config.heads == 0 {
@@ -101,6 +112,24 @@ impl TransformerConfig {
             ));
         }
         Ok(())
+    }
+}
+
+impl CausalBackboneConfig for TransformerConfig {
+    type Backbone = Transformer;
+
+    fn of(sizes: &BackboneSizes) -> Self {
+        Self::new(sizes.width, sizes.depth, sizes.heads)
+            .with_kv_heads(sizes.kv_heads)
+            .with_mlp_ratio(sizes.mlp_ratio)
+            .with_recompute(sizes.recompute)
+    }
+
+    fn init(&self, device: &Device) -> Transformer {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        Transformer::new(self, device)
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use latentlm_backbone::TransformerConfig;
-//! use latentlm_core::CausalBackbone;
+//! use latentlm_core::{CausalBackbone, CausalBackboneConfig};
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let backbone = TransformerConfig::new(64, 2, 4).with_kv_heads(2).init(&device);

@@ -15,37 +15,6 @@ use crate::mlp::Mlp;
 use crate::norm::RmsNorm;
 use crate::rope::Rope;
 
-impl TransformerConfig {
-    /// Builds the Transformer.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> Transformer {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        let config = self.resolved();
-        let rope = Rope::new(config.rope_layout, config.head_dim(), config.rope_theta);
-        let width = config.width;
-        Transformer {
-            blocks: (0..config.depth)
-                .map(|_| Block::new(&config, device))
-                .collect(),
-            norm: RmsNorm::new(width, config.norm_weight, config.norm_epsilon, device),
-            condition_layer: config.condition_layer.then(|| {
-                LinearConfig::new(width, width)
-                    .with_bias(false)
-                    .init(device)
-            }),
-            rope,
-            width,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim(),
-            recompute: config.recompute,
-        }
-    }
-}
-
 /// One block: `x += attention(norm1(x))`, `x += mlp(norm2(x))`.
 #[derive(Module, Debug)]
 pub struct Block {
@@ -101,6 +70,29 @@ pub struct Transformer {
 }
 
 impl Transformer {
+    /// A Transformer with new weights. The configuration must be valid.
+    pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
+        let config = config.resolved();
+        let rope = Rope::new(config.rope_layout, config.head_dim(), config.rope_theta);
+        let width = config.width;
+        Self {
+            blocks: (0..config.depth)
+                .map(|_| Block::new(&config, device))
+                .collect(),
+            norm: RmsNorm::new(width, config.norm_weight, config.norm_epsilon, device),
+            condition_layer: config.condition_layer.then(|| {
+                LinearConfig::new(width, width)
+                    .with_bias(false)
+                    .init(device)
+            }),
+            rope,
+            width,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim(),
+            recompute: config.recompute,
+        }
+    }
+
     /// Hidden states of packed documents, without a cache.
     fn run(&self, mut x: Tensor<3>, documents: &[usize]) -> Tensor<3> {
         // Recomputed blocks capture the rotation as a constant, so it must not be on the autodiff

@@ -3,7 +3,9 @@
 use burn::tensor::Device;
 use latentlm_backbone::{RopeLayout, Transformer, TransformerConfig};
 use latentlm_core::conformance::{backbone, module, seeded};
-use latentlm_core::{CausalBackbone, RandomStream};
+use latentlm_core::{
+    BackboneSizes, CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream,
+};
 
 fn configs() -> Vec<TransformerConfig> {
     let base = TransformerConfig::new(32, 2, 4);
@@ -29,6 +31,21 @@ fn backbone_contract() {
     for config in configs() {
         backbone::check(&init(&config, 1, &device), &device);
     }
+}
+
+#[test]
+fn the_recipe_sizes_it() {
+    let sizes = BackboneSizes {
+        width: 32,
+        depth: 2,
+        heads: 4,
+        kv_heads: 2,
+        mlp_ratio: 4.0,
+        recompute: true,
+    };
+    backbone::check_config::<TransformerConfig>(&sizes, &Device::default());
+    let expected = TransformerConfig::new(32, 2, 4).with_kv_heads(2);
+    assert_eq!(TransformerConfig::of(&sizes), expected.with_recompute(true));
 }
 
 #[test]

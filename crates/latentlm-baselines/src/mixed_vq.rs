@@ -7,7 +7,7 @@ use latentlm_adapters::packed::{indices, surprise, weighted_mean};
 use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_core::sequence::{Document, Layout, SpecialTokens};
-use latentlm_core::{CausalBackbone, RandomStream};
+use latentlm_core::{CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream};
 use latentlm_kernels::{at_once, parts};
 
 use crate::error::BaselineError;

@@ -2,6 +2,7 @@
 
 use burn::config::Config;
 use latentlm_backbone::BackboneConfig;
+use latentlm_core::PartConfig;
 use latentlm_core::ops::swiglu_width;
 use latentlm_diffusion::{BetaSchedule, NoiseSchedule, Prediction};
 use latentlm_kernels::PackedHeads;

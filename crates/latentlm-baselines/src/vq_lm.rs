@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
-use latentlm_core::{CausalBackbone, RandomStream};
+use latentlm_core::{CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream};
 use latentlm_kernels::{at_once, parts};
 
 use crate::error::BaselineError;

@@ -1,7 +1,7 @@
 //! Workloads of the image model.
 
 use burn::tensor::{DType, Device, Tensor};
-use latentlm::core::Precision;
+use latentlm::core::{LatentHeadConfig, Precision};
 use latentlm::{LatentHead, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{GroupNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Int, Tensor};
+use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::{
     AdamWStep, CachedSight, PackedHeads, Rotary, Sight, SwiGluBlock, Trained, adamw,

@@ -2,12 +2,17 @@
 //! features that the asked device needs.
 #![allow(clippy::print_stdout)] // A command's results go to standard output.
 
+#[cfg(feature = "bench")]
 mod bench_decode;
+#[cfg(feature = "bench")]
 mod bench_kernels;
+#[cfg(feature = "bench")]
 mod bench_scaling;
+#[cfg(feature = "bench")]
 mod bench_worker;
 mod caption;
 mod codec;
+#[cfg(feature = "compare")]
 mod compare;
 mod data;
 mod device;
@@ -24,6 +29,7 @@ mod train_image;
 mod train_mllm;
 mod train_tts;
 mod training;
+#[cfg(feature = "verify")]
 mod verify_reference;
 
 use std::io::Write;
@@ -75,14 +81,25 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Caption(args) => caption::run(args),
         Command::EvalMllm(args) => eval_mllm::run(args),
+        #[cfg(feature = "compare")]
         Command::Compare(args) => compare::run(args),
+        #[cfg(feature = "bench")]
         Command::BenchDecode(args) => bench_decode::run(args),
+        #[cfg(feature = "verify")]
         Command::VerifyReference(args) => verify_reference::run(args),
         Command::Data(args) => data::run(args),
+        #[cfg(feature = "bench")]
         Command::BenchWorker(args) => bench_worker::run(args),
+        #[cfg(feature = "bench")]
         Command::BenchKernels(args) => bench_kernels::run(args),
+        #[cfg(feature = "bench")]
         Command::BenchScaling(args) => bench_scaling::run(args),
         Command::ListAdapters(args) => list_adapters::run(args),
+        #[cfg(not(all(feature = "bench", feature = "compare", feature = "verify")))]
+        _ => anyhow::bail!(
+            "this binary was built without that command; build it with the features bench, compare and \
+             verify, which a fork with parts of its own can't have"
+        ),
     }
 }
 

@@ -3,6 +3,8 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
+use crate::part::PartConfig;
+
 /// A causal sequence model from `[B, T, D]` to `[B, T, D]`.
 ///
 /// [`forward`](Self::forward) and [`step`](Self::step) must agree: the same positions fed at
@@ -64,4 +66,37 @@ pub trait CausalBackbone: Module + ModuleDisplay {
     /// # Panics
     /// If the state has no room for `T` more positions or was made for another batch.
     fn step(&self, x: Tensor<3>, state: &mut Self::State) -> Tensor<3>;
+}
+
+/// Sizes of a backbone, as the table `[lm]` of a recipe gives them. A backbone reads those that mean
+/// something to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackboneSizes {
+    /// `D`, width of inputs and outputs.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads; 0 stands for as many as query heads.
+    pub kv_heads: usize,
+    /// Feed-forward ratio.
+    pub mlp_ratio: f64,
+    /// Whether training runs blocks again for their gradients instead of keeping what they computed.
+    pub recompute: bool,
+}
+
+/// The configuration of a backbone.
+pub trait CausalBackboneConfig: PartConfig {
+    /// The backbone.
+    type Backbone: CausalBackbone;
+
+    /// The configuration that a recipe's sizes ask for.
+    fn of(sizes: &BackboneSizes) -> Self;
+
+    /// Builds the backbone. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](PartConfig::validate) fails.
+    fn init(&self, device: &Device) -> Self::Backbone;
 }

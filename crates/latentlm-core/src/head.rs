@@ -3,11 +3,32 @@
 
 use std::ops::Range;
 
+use burn::config::Config;
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::RandomStream;
+use crate::part::PartConfig;
+
+/// The noise schedule of a head that denoises: the variance `beta` of the noise that each timestep
+/// adds.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum BetaSchedule {
+    /// `alpha_bar(t) = cos^2((t/T + 0.008)/1.008 * pi/2)`, betas capped at 0.999.
+    Cosine,
+    /// Betas from 1e-4 to 0.02 in equal steps.
+    Linear,
+}
+
+/// The prediction target of a head that denoises.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// The velocity `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * x_0`.
+    Velocity,
+}
 
 /// How the reverse process is integrated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,15 +112,8 @@ pub trait LatentHead: Module + ModuleDisplay {
     /// `Z`, numbers a latent.
     fn latent_dim(&self) -> usize;
 
-    /// One evaluation of the network, its raw prediction (noise or velocity). Timesteps may lie
-    /// between those that the head was trained on.
-    ///
-    /// # Shapes
-    /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`
-    /// - returns: `[N, Z]`
-    fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2>;
-
-    /// The denoising error at given timesteps and noise, a mean over all elements.
+    /// What is minimized, a mean over all elements: the denoising error at given timesteps and noise, or
+    /// what a head without noise is trained with.
     ///
     /// # Shapes
     /// - `latents`: `[N, Z]`, whitened; `condition`: `[N, D]`
@@ -108,20 +122,15 @@ pub trait LatentHead: Module + ModuleDisplay {
     -> Tensor<1>;
 
     /// Draws the timesteps and noise of one loss over `rows` latents.
-    fn draw(
-        &self,
-        rows: usize,
-        random: &mut RandomStream,
-        device: &burn::tensor::Device,
-    ) -> DiffusionDraws;
+    fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws;
 
-    /// Integrates the reverse process from `noise` to a latent.
+    /// Draws a latent out of `noise`: integrates the reverse process.
     ///
     /// Samplers that add noise on the way draw it as `random.normal([N, Z], ..)`, so that rows may
     /// have streams of their own ([`RandomStream::of_rows`]).
     ///
     /// With `null` (the hidden state of the unconditional sequence) and a guidance scale other
-    /// than 1, both halves start from the same noise and are evaluated in one batch.
+    /// than 1, both halves start from the same noise.
     ///
     /// # Shapes
     /// - `condition`, `null`: `[N, D]`; `noise`: `[N, Z]`
@@ -134,4 +143,41 @@ pub trait LatentHead: Module + ModuleDisplay {
         options: &SampleOptions,
         random: &mut RandomStream,
     ) -> Tensor<2>;
+}
+
+/// Sizes of a head, as the table `[lm]` of a recipe gives them. A head reads those that mean something to
+/// it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadSizes {
+    /// `Z`, numbers a latent.
+    pub latent_dim: usize,
+    /// `D`, width of the condition.
+    pub width: usize,
+    /// Layers.
+    pub depth: usize,
+    /// Feed-forward ratio.
+    pub mlp_ratio: f64,
+    /// What the head predicts.
+    pub prediction: Prediction,
+    /// How noise grows.
+    pub schedule: BetaSchedule,
+    /// Timesteps of the forward process.
+    pub num_train_timesteps: usize,
+    /// Whether training runs layers again for their gradients instead of keeping what they computed.
+    pub recompute: bool,
+}
+
+/// The configuration of a head.
+pub trait LatentHeadConfig: PartConfig {
+    /// The head.
+    type Head: LatentHead;
+
+    /// The configuration that a recipe's sizes ask for.
+    fn of(sizes: &HeadSizes) -> Self;
+
+    /// Builds the head. Its parameters are drawn from the device's generator: seed that first.
+    ///
+    /// # Panics
+    /// If [`validate`](PartConfig::validate) fails.
+    fn init(&self, device: &Device) -> Self::Head;
 }

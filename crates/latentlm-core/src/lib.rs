@@ -3,9 +3,13 @@
 //!
 //! The crate is the hub of the workspace: a codec, backbone, head or adapter depends on it and on
 //! Burn, never on another spoke. To replace one, implement its traits, export the types under the
-//! role's names and run the matching suite of `conformance`. The names of a codec's crate are
-//! `Codec` ([`LatentCodec`]), `CodecConfig` ([`LatentCodecConfig`]), `CodecLossConfig`
-//! ([`CodecObjectiveConfig`]) and `CodecError` ([`PartConfig::Error`] of both).
+//! role's names and run the matching suite of `conformance`:
+//!
+//! | crate | names |
+//! |---|---|
+//! | a codec | `Codec` ([`LatentCodec`]), `CodecConfig` ([`LatentCodecConfig`]), `CodecLossConfig` ([`CodecObjectiveConfig`]), `CodecError` ([`PartConfig::Error`] of both) |
+//! | a backbone | `Backbone` ([`CausalBackbone`]), `BackboneConfig` ([`CausalBackboneConfig`]), `BackboneError` (its error) |
+//! | a head | `Head` ([`LatentHead`]), `HeadConfig` ([`LatentHeadConfig`]), `HeadError` (its error) |
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -43,12 +47,15 @@ mod random;
 pub mod recipe;
 pub mod sequence;
 
-pub use backbone::CausalBackbone;
+pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
 pub use codec::{
     LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
     SignalLayout, SoundSpec, StreamingCodec,
 };
-pub use head::{DiffusionDraws, LatentHead, Precision, SampleOptions, Sampler};
+pub use head::{
+    BetaSchedule, DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, Precision, Prediction,
+    SampleOptions, Sampler,
+};
 pub use objective::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, NoDiscriminator, ObjectiveOutput,
 };

@@ -1,12 +1,13 @@
 //! Configuration of the diffusion head, with its checks.
 
 use burn::config::Config;
+use burn::tensor::Device;
 use latentlm_core::ops::swiglu_width;
+use latentlm_core::{BetaSchedule, HeadSizes, LatentHeadConfig, PartConfig, Prediction};
 
-use crate::schedule::{BetaSchedule, Prediction};
+use crate::head::DiffusionHead;
 
-/// Configuration of a [`DiffusionHead`](crate::DiffusionHead). The defaults are those of the official
-/// image models.
+/// Configuration of a [`DiffusionHead`]. The defaults are those of the official image models.
 #[derive(Config, Debug, PartialEq)]
 pub struct DiffusionHeadConfig {
     /// `Z`, dimension of a latent.
@@ -75,12 +76,21 @@ impl DiffusionHeadConfig {
             self.mlp_width
         }
     }
+}
 
-    /// Checks the configuration.
-    ///
+impl Default for DiffusionHeadConfig {
+    /// The official Base size, for latents of 16 numbers.
+    fn default() -> Self {
+        Self::new(16, 768)
+    }
+}
+
+impl PartConfig for DiffusionHeadConfig {
+    type Error = DiffusionError;
+
     /// # Errors
     /// If a size is zero or too small.
-    pub fn validate(&self) -> Result<(), DiffusionError> {
+    fn validate(&self) -> Result<(), DiffusionError> {
         let fail = |reason: String| Err(DiffusionError::Config { reason });
         if self.latent_dim == 0 || self.width == 0 || self.num_train_timesteps < 2 {
             return fail(
@@ -94,5 +104,27 @@ impl DiffusionHeadConfig {
             ));
         }
         Ok(())
+    }
+}
+
+impl LatentHeadConfig for DiffusionHeadConfig {
+    type Head = DiffusionHead;
+
+    fn of(sizes: &HeadSizes) -> Self {
+        Self::new(sizes.latent_dim, sizes.width)
+            .with_depth(sizes.depth)
+            .with_mlp_ratio(sizes.mlp_ratio)
+            .with_prediction(sizes.prediction)
+            .with_schedule(sizes.schedule)
+            .with_num_train_timesteps(sizes.num_train_timesteps)
+            .with_recompute(sizes.recompute)
+    }
+
+    /// The head predicts zero at first, because its modulation and output layers start as zero.
+    fn init(&self, device: &Device) -> DiffusionHead {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        DiffusionHead::new(self, device)
     }
 }

@@ -18,50 +18,6 @@ use crate::timestep::TimestepEmbedding;
 /// A product over many solver steps reads the weights once for all of them.
 const MODULATION_BYTES: usize = 8 << 20;
 
-impl DiffusionHeadConfig {
-    /// Builds the head. It predicts zero at first, because its modulation and output layers start as
-    /// zero.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> DiffusionHead {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        let width = self.width;
-        let linear = |input, bias| LinearConfig::new(input, width).with_bias(bias).init(device);
-        DiffusionHead {
-            input: linear(self.latent_dim, self.input_bias),
-            condition: self.condition_projection.then(|| linear(width, false)),
-            timestep: TimestepEmbedding::new(
-                width,
-                self.timestep_frequencies,
-                self.timestep_max_period,
-                device,
-            ),
-            layers: (0..self.depth)
-                .map(|_| HeadLayer {
-                    norm: self.norm_weight.then(|| self.norm(device)),
-                    modulation: zero_linear(width, 3 * width, device),
-                    up: SwiGluConfig::new(width, self.inner_width()).init(device),
-                    down: linear(self.inner_width(), false),
-                })
-                .collect(),
-            modulation: zero_linear(width, 2 * width, device),
-            output: zero_linear(width, self.latent_dim, device),
-            schedule: NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps),
-            epsilon: self.norm_epsilon,
-            recompute: self.recompute,
-        }
-    }
-
-    fn norm(&self, device: &Device) -> RmsNorm {
-        RmsNormConfig::new(self.width)
-            .with_epsilon(self.norm_epsilon)
-            .init(device)
-    }
-}
-
 fn zero_linear(input: usize, output: usize, device: &Device) -> Linear {
     LinearConfig::new(input, output)
         .with_bias(false)
@@ -151,9 +107,68 @@ impl Modulations {
 }
 
 impl DiffusionHead {
+    /// A head with new weights. The configuration must be valid.
+    pub(crate) fn new(config: &DiffusionHeadConfig, device: &Device) -> Self {
+        let width = config.width;
+        let linear = |input, bias| LinearConfig::new(input, width).with_bias(bias).init(device);
+        let norm = || {
+            RmsNormConfig::new(width)
+                .with_epsilon(config.norm_epsilon)
+                .init(device)
+        };
+        Self {
+            input: linear(config.latent_dim, config.input_bias),
+            condition: config.condition_projection.then(|| linear(width, false)),
+            timestep: TimestepEmbedding::new(
+                width,
+                config.timestep_frequencies,
+                config.timestep_max_period,
+                device,
+            ),
+            layers: (0..config.depth)
+                .map(|_| HeadLayer {
+                    norm: config.norm_weight.then(norm),
+                    modulation: zero_linear(width, 3 * width, device),
+                    up: SwiGluConfig::new(width, config.inner_width()).init(device),
+                    down: linear(config.inner_width(), false),
+                })
+                .collect(),
+            modulation: zero_linear(width, 2 * width, device),
+            output: zero_linear(width, config.latent_dim, device),
+            schedule: NoiseSchedule::new(
+                config.schedule,
+                config.prediction,
+                config.num_train_timesteps,
+            ),
+            epsilon: config.norm_epsilon,
+            recompute: config.recompute,
+        }
+    }
+
     /// The forward process that the head inverts.
     pub fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
+    }
+
+    /// One evaluation of the network, its raw prediction (noise or velocity). Timesteps may lie
+    /// between those that the head was trained on.
+    ///
+    /// # Shapes
+    /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`
+    /// - returns: `[N, Z]`
+    pub fn denoise(
+        &self,
+        noisy: Tensor<2>,
+        timesteps: Tensor<1>,
+        condition: Tensor<2>,
+    ) -> Tensor<2> {
+        let condition = self.project(condition);
+        if self.recompute {
+            return self.predict_recomputed(noisy, timesteps, condition);
+        }
+        let condition = condition + self.timestep.forward(timesteps);
+        let modulations = self.modulations(condition);
+        self.predict(noisy, modulations)
     }
 
     /// The condition of the layers, computed from hidden states `[N, D]`.
@@ -276,16 +291,6 @@ fn kernel_precision(precision: Precision) -> HeadPrecision {
 impl LatentHead for DiffusionHead {
     fn latent_dim(&self) -> usize {
         self.input.weight.dims()[0]
-    }
-
-    fn denoise(&self, noisy: Tensor<2>, timesteps: Tensor<1>, condition: Tensor<2>) -> Tensor<2> {
-        let condition = self.project(condition);
-        if self.recompute {
-            return self.predict_recomputed(noisy, timesteps, condition);
-        }
-        let condition = condition + self.timestep.forward(timesteps);
-        let modulations = self.modulations(condition);
-        self.predict(noisy, modulations)
     }
 
     fn loss_at(

@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+//! use latentlm_core::{LatentHead, LatentHeadConfig, RandomStream, SampleOptions};
 //! use latentlm_diffusion::DiffusionHeadConfig;
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
@@ -26,8 +26,10 @@ mod timestep;
 
 pub use config::{DiffusionError, DiffusionHeadConfig};
 pub use head::DiffusionHead;
-pub use schedule::{BetaSchedule, NoiseSchedule, Prediction};
+pub use latentlm_core::{BetaSchedule, Prediction};
+pub use schedule::NoiseSchedule;
 pub use timestep::TimestepEmbedding;
 
+pub use DiffusionError as HeadError;
 pub use DiffusionHead as Head;
 pub use DiffusionHeadConfig as HeadConfig;

@@ -1,25 +1,7 @@
 //! The forward process: amplitudes of signal and noise at each timestep, and the prediction target.
 
-use burn::config::Config;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-
-/// The noise schedule: the variance `beta` of the noise that each timestep adds.
-#[derive(Config, Debug, Copy, PartialEq, Eq)]
-pub enum BetaSchedule {
-    /// `alpha_bar(t) = cos^2((t/T + 0.008)/1.008 * pi/2)`, betas capped at 0.999.
-    Cosine,
-    /// Betas from 1e-4 to 0.02 in equal steps.
-    Linear,
-}
-
-/// The prediction target.
-#[derive(Config, Debug, Copy, PartialEq, Eq)]
-pub enum Prediction {
-    /// The noise.
-    Epsilon,
-    /// The velocity `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * x_0`.
-    Velocity,
-}
+use latentlm_core::{BetaSchedule, Prediction};
 
 /// The variance-preserving forward process `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise`.
 #[derive(Debug, Clone)]

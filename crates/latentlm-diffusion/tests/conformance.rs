@@ -3,7 +3,10 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::conformance::{assert_close, head, module, seeded};
-use latentlm_core::{LatentHead, Precision, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{
+    BetaSchedule, HeadSizes, LatentHead, LatentHeadConfig, Precision, RandomStream, SampleOptions,
+    Sampler,
+};
 use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction, solver};
 
 fn config() -> DiffusionHeadConfig {
@@ -56,6 +59,27 @@ fn weights_survive_a_file() {
     for config in variants() {
         module::save_load_is_bit_equal(&init(&config, 1, &device), || init(&config, 2, &device));
     }
+}
+
+#[test]
+fn the_recipe_sizes_it() {
+    let sizes = HeadSizes {
+        latent_dim: 3,
+        width: 32,
+        depth: 2,
+        mlp_ratio: 6.0,
+        prediction: Prediction::Epsilon,
+        schedule: BetaSchedule::Linear,
+        num_train_timesteps: 500,
+        recompute: true,
+    };
+    head::check_config::<DiffusionHeadConfig>(&sizes, &Device::default());
+    let expected = config()
+        .with_prediction(Prediction::Epsilon)
+        .with_schedule(BetaSchedule::Linear)
+        .with_num_train_timesteps(500)
+        .with_recompute(true);
+    assert_eq!(DiffusionHeadConfig::of(&sizes), expected);
 }
 
 #[test]

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use burn::config::Config;
 use latentlm::LmSizes;
-use latentlm::core::Precision;
 use latentlm::core::recipe::{self, RecipeError};
-use latentlm::diffusion::{BetaSchedule, Prediction};
+use latentlm::core::{BetaSchedule, Precision, Prediction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,8 +1,8 @@
 //! Verifies a whole VibeVoice model.
 
 use burn::tensor::{Int, Tensor};
+use latentlm::LatentCodec;
 use latentlm::pretrained::{load_vibevoice, read_vibevoice_config, save_vibevoice};
-use latentlm::{LatentCodec, LatentHead};
 
 use crate::case::Case;
 use crate::error::VerifyError;

@@ -5,6 +5,7 @@ use burn::nn::EmbeddingConfig;
 use burn::tensor::Device;
 use latentlm_adapters::{LabelAdapterConfig, LatentAdapterConfig, TokenAdapterConfig};
 use latentlm_core::sequence::{ControlTokens, SpecialTokens};
+use latentlm_core::{CausalBackboneConfig, LatentHeadConfig};
 
 use crate::model::{DocumentTokens, LatentLm};
 use crate::sizes::{LmSizes, ModelError};

@@ -28,6 +28,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! Feature `published` (on by default) has the models that others have published: checkpoints in and out,
+//! and VibeVoice. It names parts of this workspace by their algorithms; a fork that puts a part of its own
+//! in their place leaves it out.
+//!
 //! Letters in shapes: `B` batch, `T` latents, `P` positions of all documents, `N` latents of all
 //! documents, `Z` numbers a latent, `D` width, `K` draws of noise a latent.
 
@@ -36,11 +40,14 @@ mod device;
 mod generate;
 mod load;
 mod model;
+#[cfg(feature = "published")]
 pub mod pretrained;
+mod renaming;
 mod sizes;
 #[cfg(test)]
 mod stir;
 mod text_sampling;
+#[cfg(feature = "published")]
 mod vibevoice;
 
 pub use config::{LatentLmConfig, Modality};
@@ -62,4 +69,5 @@ pub use load::{load_lm, load_lm_from_bytes};
 pub use model::{Batch, DocumentTokens, LatentLm, Loss};
 pub use sizes::{LmSizes, ModelError};
 pub use text_sampling::TextOptions;
+#[cfg(feature = "published")]
 pub use vibevoice::{VibeVoice, VibeVoiceConfig};

@@ -6,7 +6,7 @@ use latentlm_core::bundle::{BundleError, load_renamed, load_renamed_from_bytes};
 use latentlm_core::{CausalBackbone, LatentHead};
 
 use crate::model::LatentLm;
-use crate::pretrained::naming::Naming;
+use crate::renaming::remapper;
 
 /// Names of parameters before there was one model for all documents, and now. Their order is the same,
 /// so that the state of an optimizer, which is kept by number, needs nothing.
@@ -30,7 +30,7 @@ pub fn load_lm<B: CausalBackbone, H: LatentHead>(
     model: LatentLm<B, H>,
     path: &Path,
 ) -> Result<LatentLm<B, H>, BundleError> {
-    load_renamed(model, path, Naming::new(&EARLIER_NAMES).import())
+    load_renamed(model, path, remapper(EARLIER_NAMES.into_iter()))
 }
 
 /// [`load_lm`] from the bytes of a file. Errors call the bytes `name`.
@@ -42,7 +42,7 @@ pub fn load_lm_from_bytes<B: CausalBackbone, H: LatentHead>(
     bytes: Vec<u8>,
     name: &Path,
 ) -> Result<LatentLm<B, H>, BundleError> {
-    let names = Naming::new(&EARLIER_NAMES).import();
+    let names = remapper(EARLIER_NAMES.into_iter());
     load_renamed_from_bytes(model, bytes, name, names)
 }
 

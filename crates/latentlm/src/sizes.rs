@@ -1,9 +1,14 @@
-//! Sizes of backbone and head, whatever the modality.
+//! Sizes of backbone and head, whatever the modality and whoever wrote them.
 
 use burn::config::Config;
 use latentlm_backbone::{BackboneConfig, BackboneError};
+#[cfg(feature = "published")]
 use latentlm_codec_audio::CodecError;
-use latentlm_diffusion::{BetaSchedule, DiffusionError, HeadConfig, Prediction};
+use latentlm_core::{
+    BackboneSizes, BetaSchedule, CausalBackboneConfig, HeadSizes, LatentHeadConfig, PartConfig,
+    Prediction,
+};
+use latentlm_diffusion::{HeadConfig, HeadError};
 
 /// Sizes of a language model with a diffusion head. Defaults are the reference's Base size.
 #[derive(Config, Debug, PartialEq)]
@@ -44,21 +49,28 @@ pub struct LmSizes {
 impl LmSizes {
     /// The backbone's configuration.
     pub fn backbone(&self) -> BackboneConfig {
-        BackboneConfig::new(self.width, self.depth, self.heads)
-            .with_kv_heads(self.kv_heads)
-            .with_mlp_ratio(self.mlp_ratio)
-            .with_recompute(self.recompute)
+        BackboneConfig::of(&BackboneSizes {
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            mlp_ratio: self.mlp_ratio,
+            recompute: self.recompute,
+        })
     }
 
     /// The head's configuration for latents of that many numbers.
     pub fn head(&self, latent_dim: usize) -> HeadConfig {
-        HeadConfig::new(latent_dim, self.width)
-            .with_depth(self.head_depth)
-            .with_mlp_ratio(self.mlp_ratio)
-            .with_prediction(self.prediction)
-            .with_schedule(self.schedule)
-            .with_num_train_timesteps(self.num_train_timesteps)
-            .with_recompute(self.recompute)
+        HeadConfig::of(&HeadSizes {
+            latent_dim,
+            width: self.width,
+            depth: self.head_depth,
+            mlp_ratio: self.mlp_ratio,
+            prediction: self.prediction,
+            schedule: self.schedule,
+            num_train_timesteps: self.num_train_timesteps,
+            recompute: self.recompute,
+        })
     }
 
     /// What is wrong with the sizes, if anything, in one line.
@@ -80,8 +92,9 @@ pub enum ModelError {
     Backbone(#[from] BackboneError),
     /// The head's part.
     #[error(transparent)]
-    Diffusion(#[from] DiffusionError),
-    /// The speech codec's part.
+    Head(#[from] HeadError),
+    /// The part of VibeVoice's speech codec.
+    #[cfg(feature = "published")]
     #[error(transparent)]
     Audio(#[from] CodecError),
     /// Sizes of the model as a whole.

@@ -6,7 +6,9 @@ use latentlm_adapters::{LatentAdapter, LatentAdapterConfig, TokenAdapterConfig};
 use latentlm_backbone::BackboneConfig;
 use latentlm_codec_audio::{AudioEncoder, Codec, CodecConfig};
 use latentlm_core::sequence::{ControlTokens, Document, Segment};
-use latentlm_core::{LatentCodec, LatentCodecConfig, PartConfig};
+use latentlm_core::{
+    CausalBackboneConfig, LatentCodec, LatentCodecConfig, LatentHeadConfig, PartConfig,
+};
 use latentlm_diffusion::HeadConfig;
 
 use crate::model::LatentLm;

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::assert_close;
-use crate::{CausalBackbone, RandomStream};
+use crate::{BackboneSizes, CausalBackbone, CausalBackboneConfig, RandomStream};
 
 const BATCH: usize = 2;
 const POSITIONS: usize = 7;
@@ -108,4 +108,20 @@ pub fn padding_is_not_seen<B: CausalBackbone>(backbone: &B, device: &Device) {
             BOUND,
         );
     }
+}
+
+/// Checks a configuration: a recipe's sizes make a valid one and a backbone of that width; impossible sizes
+/// are refused.
+pub fn check_config<C: CausalBackboneConfig>(sizes: &BackboneSizes, device: &Device) {
+    let config = C::of(sizes);
+    if let Err(error) = config.validate() {
+        panic!("{config:?}: {error}");
+    }
+    let backbone = config.init(device);
+    assert_eq!(backbone.width(), sizes.width, "{config:?}");
+    let none = C::of(&BackboneSizes {
+        width: 0,
+        ..sizes.clone()
+    });
+    assert!(none.validate().is_err(), "a width of 0: {none:?}");
 }

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::assert_close;
-use crate::{LatentHead, RandomStream, SampleOptions, Sampler};
+use crate::{HeadSizes, LatentHead, LatentHeadConfig, RandomStream, SampleOptions, Sampler};
 
 const ROWS: usize = 3;
 
@@ -20,7 +20,7 @@ pub fn check<H: LatentHead>(head: &H, width: usize, device: &Device) {
         guidance_of_one_is_none(head, width, &options, device);
         rows_have_their_own_noise(head, width, &options, device);
     }
-    rows_are_independent(head, width, device);
+    losses_of_rows_are_independent(head, width, device);
 }
 
 fn inputs<H: LatentHead>(head: &H, width: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
@@ -89,22 +89,34 @@ pub fn rows_have_their_own_noise<H: LatentHead>(
     }
 }
 
-/// A row's prediction does not depend on the other rows.
-pub fn rows_are_independent<H: LatentHead>(head: &H, width: usize, device: &Device) {
-    let (condition, noise) = inputs(head, width, device);
-    let timesteps = RandomStream::new(8).integers(ROWS, 1000, device).float();
-    let together = head.denoise(noise.clone(), timesteps.clone(), condition.clone());
-    for row in 0..ROWS {
-        let alone = head.denoise(
-            noise.clone().narrow(0, row, 1),
-            timesteps.clone().narrow(0, row, 1),
+/// The loss is the mean of what each row's is alone.
+pub fn losses_of_rows_are_independent<H: LatentHead>(head: &H, width: usize, device: &Device) {
+    let (condition, latents) = inputs(head, width, device);
+    let draws = head.draw(ROWS, &mut RandomStream::new(8), device);
+    let alone = (0..ROWS).map(|row| {
+        head.loss_at(
+            latents.clone().narrow(0, row, 1),
             condition.clone().narrow(0, row, 1),
-        );
-        assert_close(
-            "a row alone",
-            alone,
-            together.clone().narrow(0, row, 1),
-            1e-5,
-        );
+            draws.of_latents(row..row + 1, ROWS),
+        )
+    });
+    let alone = Tensor::cat(alone.collect(), 0).mean();
+    let together = head.loss_at(latents.clone(), condition.clone(), draws.clone());
+    assert_close("the mean of rows alone", alone, together, 1e-5);
+}
+
+/// Checks a configuration: a recipe's sizes make a valid one and a head for latents of that many numbers;
+/// impossible sizes are refused.
+pub fn check_config<C: LatentHeadConfig>(sizes: &HeadSizes, device: &Device) {
+    let config = C::of(sizes);
+    if let Err(error) = config.validate() {
+        panic!("{config:?}: {error}");
     }
+    let head = config.init(device);
+    assert_eq!(head.latent_dim(), sizes.latent_dim, "{config:?}");
+    let none = C::of(&HeadSizes {
+        latent_dim: 0,
+        ..sizes.clone()
+    });
+    assert!(none.validate().is_err(), "latents of no numbers: {none:?}");
 }

@@ -71,8 +71,8 @@ pub fn integrate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{BetaSchedule, Prediction};
     use burn::tensor::Device;
+    use latentlm_core::{BetaSchedule, Prediction};
 
     fn schedule(prediction: Prediction) -> NoiseSchedule {
         NoiseSchedule::new(BetaSchedule::Cosine, prediction, 1000)

@@ -4,8 +4,9 @@
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, PartConfig, Precision, SampleOptions, Sampler};
-use latentlm::diffusion::{BetaSchedule, Prediction};
+use latentlm::core::{
+    BetaSchedule, LatentCodecConfig, PartConfig, Precision, Prediction, SampleOptions, Sampler,
+};
 use latentlm_data::{ImageSpec, ReadOptions};
 use serde::{Deserialize, Serialize};
 

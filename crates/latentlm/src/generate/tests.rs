@@ -167,10 +167,6 @@ impl LatentHead for Noise {
         self.dim
     }
 
-    fn denoise(&self, noisy: Tensor<2>, _timesteps: Tensor<1>, _condition: Tensor<2>) -> Tensor<2> {
-        noisy
-    }
-
     fn loss_at(&self, latents: Tensor<2>, _: Tensor<2>, draws: DiffusionDraws) -> Tensor<1> {
         (latents - draws.noise).square().mean()
     }

@@ -12,7 +12,7 @@
 mod config;
 mod image;
 mod layout;
-pub(crate) mod naming;
+mod naming;
 mod speech;
 mod store;
 

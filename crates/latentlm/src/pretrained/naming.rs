@@ -2,6 +2,8 @@
 
 use burn::store::KeyRemapper;
 
+use crate::renaming::remapper;
+
 /// Pairs of name prefixes, theirs and ours, that hold for whole dotted segments; `{}` stands for an
 /// index. Applied in order, in either direction; the round trip over every parameter of a model is
 /// tested.
@@ -30,12 +32,14 @@ impl Naming {
 
     /// From their names to ours.
     pub(crate) fn import(&self) -> KeyRemapper {
-        remapper(self.rules.iter().map(|(theirs, ours)| (theirs, ours)))
+        let rules = self.rules.iter();
+        remapper(rules.map(|(theirs, ours)| (theirs.as_str(), ours.as_str())))
     }
 
     /// From our names to theirs.
     pub(crate) fn export(&self) -> KeyRemapper {
-        remapper(self.rules.iter().map(|(theirs, ours)| (ours, theirs)))
+        let rules = self.rules.iter();
+        remapper(rules.map(|(theirs, ours)| (ours.as_str(), theirs.as_str())))
     }
 
     /// Their name of one of ours.
@@ -46,21 +50,6 @@ impl Naming {
         }
         name
     }
-}
-
-fn remapper<'a>(rules: impl Iterator<Item = (&'a String, &'a String)>) -> KeyRemapper {
-    rules.fold(KeyRemapper::new(), |names, (from, to)| {
-        let indices = from.matches("{}").count();
-        let pattern = from.replace('.', r"\.").replace("{}", r"(\d+)");
-        let mut replacement = to.clone();
-        for index in 1..=indices {
-            replacement = replacement.replacen("{}", &format!("${{{index}}}"), 1);
-        }
-        let end = format!("${{{}}}", indices + 1);
-        names
-            .add_pattern(format!(r"^{pattern}(\.|$)"), replacement + &end)
-            .expect("a pattern of escaped dots and indices is valid")
-    })
 }
 
 /// One linear of ours that the checkpoint keeps as several: their rows lie one after the other.

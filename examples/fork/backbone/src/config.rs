@@ -1,0 +1,83 @@
+//! The backbone's sizes, and what can be wrong with them.
+
+use burn::config::Config;
+use burn::tensor::Device;
+use latentlm_core::ops::swiglu_width;
+use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
+
+use crate::recurrence::GatedRecurrence;
+
+/// Configuration of a [`GatedRecurrence`].
+#[derive(Config, Debug, PartialEq)]
+pub struct GatedRecurrenceConfig {
+    /// `D`, width of inputs, outputs and hidden numbers.
+    #[config(default = 256)]
+    pub width: usize,
+    /// Layers, each a recurrence and a feed-forward network.
+    #[config(default = 4)]
+    pub depth: usize,
+    /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
+    #[config(default = 4.0)]
+    pub mlp_ratio: f64,
+}
+
+/// What can be wrong with this backbone.
+#[derive(Debug, thiserror::Error)]
+pub enum BackboneError {
+    /// An impossible configuration.
+    #[error("gated recurrence: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl GatedRecurrenceConfig {
+    /// Width inside the feed-forward networks.
+    pub(crate) fn mlp_width(&self) -> usize {
+        swiglu_width(self.width, self.mlp_ratio)
+    }
+}
+
+impl Default for GatedRecurrenceConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartConfig for GatedRecurrenceConfig {
+    type Error = BackboneError;
+
+    fn validate(&self) -> Result<(), BackboneError> {
+        let fail = |reason: String| Err(BackboneError::Config { reason });
+        if self.width == 0 || self.depth == 0 {
+            return fail("width and depth must be positive".into());
+        }
+        if self.mlp_width() == 0 {
+            return fail(format!(
+                "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
+                self.width, self.mlp_ratio
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl CausalBackboneConfig for GatedRecurrenceConfig {
+    type Backbone = GatedRecurrence;
+
+    /// Heads mean nothing here.
+    fn of(sizes: &BackboneSizes) -> Self {
+        Self::new()
+            .with_width(sizes.width)
+            .with_depth(sizes.depth)
+            .with_mlp_ratio(sizes.mlp_ratio)
+    }
+
+    fn init(&self, device: &Device) -> GatedRecurrence {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        GatedRecurrence::new(self, device)
+    }
+}
