@@ -92,6 +92,8 @@ fn steps() -> Vec<Step> {
         step("docs", docs()),
         step("package", package()),
         step("check wgpu, vulkan, cuda", check_devices::check()),
+        // After the tests, which build Burn for it.
+        step("fork", with(&["xtask", "fork"])),
     ]
 }
 

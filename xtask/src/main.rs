@@ -17,6 +17,7 @@ mod cargo;
 mod check_devices;
 mod ci;
 mod drivers;
+mod fork;
 mod forward;
 mod gpu_report;
 mod live;
@@ -66,6 +67,7 @@ enum Command {
     Test(test::Args),
     Ci(ci::Args),
     CheckDevices(check_devices::Args),
+    Fork(fork::Args),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +101,7 @@ fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
         Command::Test(args) => args.run(),
         Command::Ci(args) => args.run(),
         Command::CheckDevices(args) => args.run(),
+        Command::Fork(args) => args.run(),
     }
 }
 
@@ -138,6 +141,7 @@ mod tests {
             ("build", "Build the binary for a device"),
             ("gpu-report", "Make tables"),
             ("check-devices", "Type-check"),
+            ("fork", "Swap each part"),
         ] {
             let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);
             assert!(help.lines().any(of), "{name}: {help}");

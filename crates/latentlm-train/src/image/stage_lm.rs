@@ -79,7 +79,7 @@ pub fn latents(context: &mut Context, codec: &Codec) -> Result<LatentCache, Trai
         return Ok(cache);
     }
     let (parameters, labels) = stage_codec::encode_all(context, codec)?;
-    let tokens = context.recipe.codec.tokens();
+    let tokens = context.recipe.tokens();
     let cache = LatentCache::even(tokens, labels, parameters, fingerprint);
     cache.write(&path)?;
     Ok(cache)
@@ -193,7 +193,7 @@ impl Stage for LmStage<'_> {
         let dropout = recipe.lm.condition_dropout;
         let adapter = model.label_adapter();
         adapter.drop_labels(&mut labels, dropout, &mut random);
-        let (batch, tokens) = (indices.len(), recipe.codec.tokens());
+        let (batch, tokens) = (indices.len(), recipe.tokens());
         let rows = recipe.lm.batch_mul * batch * tokens;
         let draws = model.head_of(PICTURES).draw(rows, &mut random, device);
         let parts = Part::all(&labels, latents, draws, self.model.spread());

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
-use latentlm::core::DiffusionDraws;
+use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::core::bundle::save_module;
 use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, Loss, RandomStream, load_lm};
 use latentlm_data::sequence::{Document, Layout};
@@ -156,7 +156,7 @@ impl LmStage<'_> {
             .iter()
             .filter_map(|&i| self.corpus.picture(i))
             .collect();
-        let dim = self.context.recipe.codec.latent_dim;
+        let dim = self.context.recipe.codec.spec().dim;
         if pictures.is_empty() {
             return Tensor::zeros([0, dim], &self.device);
         }

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_audio::Codec;
+use latentlm::core::LatentCodecConfig;
 use latentlm::core::bundle::save_module;
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream, load_lm};
@@ -413,7 +414,7 @@ impl Stage for LmStage<'_> {
         };
         let sounds: Vec<Vec<f32>> = sounds.into_iter().map(|sound| sound.samples).collect();
         save_spectrograms(&sounds, &file("png"))?;
-        let rate = self.context.recipe.codec.sample_rate_hz;
+        let rate = self.context.recipe.codec.signal().sample_rate_hz;
         let pause = vec![0.0; rate as usize / 4];
         write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?;
         Ok(())

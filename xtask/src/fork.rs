@@ -1,0 +1,453 @@
+//! `cargo xtask fork`: does the swap of a part take one line?
+//!
+//! A copy of the project has one line of its `Cargo.toml` changed, so that a part of `examples/fork`
+//! stands in the place of ours. The copy is built, trains for some steps, and draws or speaks.
+//! `docs/fork.md` says what a fork does by hand.
+//!
+//! The copy shares our target folder. Its files are as old as those that they are copies of, and cargo
+//! counts paths from a workspace's root: what a swap does not touch is not built again, Burn least of all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::cargo::{cargo, line, project_root, succeed, target_folder};
+
+/// Swap each part for one of examples/fork by one line of Cargo.toml, train 20 steps, draw or speak.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask fork             all four parts, and their own tests
+  cargo xtask fork backbone    one of them
+
+Works on a copy in target/fork; nothing else is changed. docs/fork.md walks through a swap by hand.")]
+pub struct Args {
+    /// The part to swap; all four if absent
+    #[arg(value_enum)]
+    part: Option<Part>,
+}
+
+/// A part that can be swapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The codec of pictures
+    CodecImage,
+    /// The codec of speech
+    CodecAudio,
+    /// The causal backbone
+    Backbone,
+    /// The head that draws latents
+    Head,
+}
+
+/// Features beside the backend's: those of Burn that our own parts turn on and another may not. Without them
+/// Burn would be built once more, with fewer features.
+const FEATURES: &str = "cpu,burn/autodiff,burn/signal";
+
+/// A recipe of a few seconds, whatever the codec: only keys that no part owns.
+const SMALL: [&str; 12] = [
+    "codec_train.steps=20",
+    "codec_train.batch_size=8",
+    "codec_train.warmup_steps=2",
+    "lm.width=32",
+    "lm.depth=1",
+    "lm.heads=2",
+    "lm.kv_heads=1",
+    "lm.head_depth=1",
+    "lm_train.steps=20",
+    "lm_train.warmup_steps=2",
+    "sample.steps=2",
+    "sample.guidance_scale=1.5",
+];
+const SMALL_PICTURES: [&str; 2] = ["lm_train.batch_size=8", "sample.per_class=1"];
+const SMALL_SPEECH: [&str; 4] = [
+    "data.composed=8",
+    "data.codec_seconds=0.2",
+    "data.pack_positions=200",
+    "sample.max_seconds=0.4",
+];
+
+impl Part {
+    const ALL: [Self; 4] = [
+        Self::CodecImage,
+        Self::CodecAudio,
+        Self::Backbone,
+        Self::Head,
+    ];
+
+    /// The folder in `examples/fork`.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::CodecImage => "codec-image",
+            Self::CodecAudio => "codec-audio",
+            Self::Backbone => "backbone",
+            Self::Head => "head",
+        }
+    }
+
+    /// Our crate of this role.
+    fn ours(self) -> &'static str {
+        match self {
+            Self::CodecImage => "latentlm-codec-image",
+            Self::CodecAudio => "latentlm-codec-audio",
+            Self::Backbone => "latentlm-backbone",
+            Self::Head => "latentlm-diffusion",
+        }
+    }
+
+    /// The line that a fork writes.
+    fn line(self) -> String {
+        let (ours, folder) = (self.ours(), self.folder());
+        let place = format!("path = \"examples/fork/{folder}\", package = \"fork-{folder}\"");
+        format!("{ours} = {{ {place}, version = \"0.1.0\" }}")
+    }
+
+    /// Words of the command that trains.
+    fn training(self) -> Vec<String> {
+        let (command, small) = match self {
+            Self::CodecAudio => ("train-tts", &SMALL_SPEECH[..]),
+            _ => ("train-image", &SMALL_PICTURES[..]),
+        };
+        let words = [command, "--run", self.folder(), "--progress", "silent"];
+        let words = words.iter().chain(&SMALL).chain(small);
+        words.map(ToString::to_string).collect()
+    }
+
+    /// Words of the command that draws or speaks, and the file that it writes.
+    fn drawing(self) -> (Vec<String>, String) {
+        let (command, what, ending) = match self {
+            Self::CodecAudio => ("speak", &["--text", "three five nine"][..], "wav"),
+            _ => ("sample-image", &["--grid", "--count", "1"][..], "png"),
+        };
+        let file = format!("{}.{ending}", self.folder());
+        let words = [command, "--run", self.folder(), "--out", &file];
+        let words = words.iter().chain(what);
+        (words.map(ToString::to_string).collect(), file)
+    }
+}
+
+impl Args {
+    /// Swaps the parts one after the other, and prints what each took.
+    pub fn run(self) -> Result<ExitCode> {
+        let copy = ProjectCopy {
+            root: project_root().to_owned(),
+            folder: target_folder().join("fork"),
+        };
+        copy.make()?;
+        let manifest = fs::read_to_string(copy.folder.join("Cargo.toml"))?;
+        let parts = match self.part {
+            Some(part) => vec![part],
+            None => Part::ALL.to_vec(),
+        };
+        let mut times = Vec::new();
+        if self.part.is_none() {
+            times.push(("tests", timed(|| copy.test_parts())?));
+        }
+        let kept = KeptBinary::new(&target_folder())?;
+        for part in parts {
+            let swap = Swap::new(&manifest, part)?;
+            println!("\n{}", swap.diff());
+            copy.write("Cargo.toml", &swap.manifest)?;
+            times.push((part.folder(), timed(|| copy.try_part(part, &kept.path))?));
+        }
+        println!();
+        for (name, time) in times {
+            println!("{name:<12} passed {:8.1} s", time.as_secs_f64());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed())
+}
+
+/// One changed line of a manifest.
+#[derive(Debug)]
+struct Swap {
+    before: String,
+    after: String,
+    /// The manifest with the line changed.
+    manifest: String,
+}
+
+impl Swap {
+    /// The line of `[workspace.dependencies]` that says where a part lies, in its place the fork's.
+    fn new(manifest: &str, part: Part) -> Result<Self> {
+        let (head, after) = (format!("{} = ", part.ours()), part.line());
+        let mut section = "";
+        let mut before = None;
+        let mut lines = Vec::new();
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            if section == "[workspace.dependencies]" && line.starts_with(&head) {
+                ensure!(before.is_none(), "{} stands in two lines", part.ours());
+                before = Some(line.to_owned());
+                lines.push(after.as_str());
+            } else {
+                lines.push(line);
+            }
+        }
+        let manifest = lines.join("\n") + "\n";
+        let before = before.with_context(|| {
+            format!(
+                "no line of [workspace.dependencies] begins with `{head}`: Cargo.toml has changed, and \
+                 xtask/src/fork.rs must follow"
+            )
+        })?;
+        Ok(Self {
+            before,
+            after,
+            manifest,
+        })
+    }
+
+    fn diff(&self) -> String {
+        format!("Cargo.toml\n- {}\n+ {}", self.before, self.after)
+    }
+}
+
+/// A copy of the project.
+struct ProjectCopy {
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+impl ProjectCopy {
+    /// Copies what git tracks and what it does not ignore, made anew: a folder that is gone from the project
+    /// would still be a member of the copy.
+    fn make(&self) -> Result<()> {
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)
+                .with_context(|| format!("cannot remove {}", self.folder.display()))?;
+        }
+        let mut git = Command::new("git");
+        git.current_dir(&self.root);
+        git.args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]);
+        let output = git.output().context("cannot start git")?;
+        ensure!(
+            output.status.success(),
+            "`{}` failed: {}",
+            line(&git),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let names = String::from_utf8(output.stdout).context("a file's name is no UTF-8")?;
+        for name in names.split_terminator('\0') {
+            self.take(name)
+                .with_context(|| format!("cannot copy {name} to {}", self.folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Copies a file with its time. One that was deleted is still tracked.
+    fn take(&self, name: &str) -> Result<()> {
+        let (from, to) = (self.root.join(name), self.folder.join(name));
+        if !from.is_file() {
+            return Ok(());
+        }
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::copy(&from, &to)?;
+        let modified = fs::metadata(&from)?.modified()?;
+        File::options()
+            .write(true)
+            .open(&to)?
+            .set_modified(modified)?;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Cargo in the copy, with our target folder and the packages that are already here.
+    fn cargo(&self, words: &[&str]) -> Command {
+        let mut command = cargo();
+        command
+            .current_dir(&self.folder)
+            .args(words)
+            .arg("--offline");
+        command.env("CARGO_TARGET_DIR", target_folder());
+        command
+    }
+
+    /// The conformance suites of the parts themselves, on the versions of our lock file.
+    fn test_parts(&self) -> Result<()> {
+        fs::copy(
+            self.folder.join("Cargo.lock"),
+            self.folder.join("examples/fork/Cargo.lock"),
+        )?;
+        let words = ["test", "--manifest-path", "examples/fork/Cargo.toml"];
+        succeed(&mut self.cargo(&words))
+    }
+
+    /// Builds the binary, trains and draws with it.
+    fn try_part(&self, part: Part, binary: &Path) -> Result<()> {
+        let words = ["build", "--package", "latentlm-cli"];
+        let mut build = self.cargo(&words);
+        build.args(["--no-default-features", "--features", FEATURES]);
+        succeed(&mut build)?;
+        let latentlm = |words: Vec<String>| {
+            let mut command = Command::new(binary);
+            command.current_dir(&self.folder).args(words);
+            println!("{}", line(&command));
+            succeed(&mut command)
+        };
+        latentlm(part.training())?;
+        let (words, file) = part.drawing();
+        latentlm(words)?;
+        let drawn = fs::metadata(self.folder.join(&file));
+        let size = drawn.map_or(0, |drawn| drawn.len());
+        ensure!(size > 0, "{file} is empty or was not written");
+        Ok(())
+    }
+}
+
+/// Our own binary, which those of forks are built over. It is put aside, and back when this is dropped.
+struct KeptBinary {
+    path: PathBuf,
+    aside: PathBuf,
+}
+
+impl KeptBinary {
+    fn new(target: &Path) -> Result<Self> {
+        let name = |stem: &str| format!("{stem}{}", std::env::consts::EXE_SUFFIX);
+        let folder = target.join("debug");
+        let kept = Self {
+            path: folder.join(name("latentlm")),
+            aside: folder.join(name("latentlm-kept")),
+        };
+        if kept.path.exists() {
+            fs::rename(&kept.path, &kept.aside)
+                .with_context(|| format!("cannot move {}", kept.path.display()))?;
+        }
+        Ok(kept)
+    }
+}
+
+impl Drop for KeptBinary {
+    fn drop(&mut self) {
+        // A fork's binary must not be taken for ours: without ours there is none.
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::rename(&self.aside, &self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = "\
+[workspace]
+members = []
+
+[workspace.dependencies]
+# The part.
+latentlm-backbone = { path = \"crates/latentlm-backbone\", version = \"0.1.0\" }
+latentlm-backbones = { path = \"elsewhere\" }
+
+[profile.dev]
+latentlm-backbone = 1
+";
+
+    fn changed(manifest: &str, part: Part) -> Vec<(String, String)> {
+        let swap = Swap::new(manifest, part).unwrap();
+        let pairs = manifest.lines().zip(swap.manifest.lines());
+        assert_eq!(manifest.lines().count(), swap.manifest.lines().count());
+        let changed = pairs.filter(|(before, after)| before != after);
+        changed
+            .map(|(before, after)| (before.to_owned(), after.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn one_line_changes() {
+        let expected = (
+            "latentlm-backbone = { path = \"crates/latentlm-backbone\", version = \"0.1.0\" }",
+            "latentlm-backbone = { path = \"examples/fork/backbone\", package = \"fork-backbone\", \
+             version = \"0.1.0\" }",
+        );
+        let changed = changed(MANIFEST, Part::Backbone);
+        assert_eq!(changed, [(expected.0.to_owned(), expected.1.to_owned())]);
+        let diff = Swap::new(MANIFEST, Part::Backbone).unwrap().diff();
+        assert_eq!(
+            diff,
+            format!("Cargo.toml\n- {}\n+ {}", expected.0, expected.1)
+        );
+    }
+
+    #[test]
+    fn a_manifest_without_the_line_is_refused() {
+        let message = Swap::new(MANIFEST, Part::Head).unwrap_err().to_string();
+        assert!(message.contains("`latentlm-diffusion = `"), "{message}");
+        let twice = MANIFEST.replace("backbones", "backbone");
+        let message = Swap::new(&twice, Part::Backbone).unwrap_err().to_string();
+        assert!(message.contains("two lines"), "{message}");
+    }
+
+    /// The project's own manifest has all four lines, and the fork's crates are what the new ones say.
+    #[test]
+    fn every_part_can_be_swapped() {
+        let manifest = fs::read_to_string(project_root().join("Cargo.toml")).unwrap();
+        for part in Part::ALL {
+            assert_eq!(changed(&manifest, part).len(), 1, "{part:?}");
+            let folder = project_root().join("examples/fork").join(part.folder());
+            let own = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            let name = format!("name = \"fork-{}\"\n", part.folder());
+            assert!(own.contains(&name), "{part:?}");
+        }
+    }
+
+    #[test]
+    fn copies_are_as_old_as_their_originals() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = ProjectCopy {
+            root: folder.path().join("root"),
+            folder: folder.path().join("copy"),
+        };
+        let (from, to) = (copy.root.join("a/b.rs"), copy.folder.join("a/b.rs"));
+        fs::create_dir_all(from.parent().unwrap()).unwrap();
+        fs::write(&from, "text").unwrap();
+        let moment = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let file = File::options().write(true).open(&from).unwrap();
+        file.set_modified(moment).unwrap();
+        copy.take("a/b.rs").unwrap();
+        copy.take("a/deleted.rs").unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "text");
+        assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), moment);
+    }
+
+    #[test]
+    fn our_binary_is_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let debug = folder.path().join("debug");
+        fs::create_dir_all(&debug).unwrap();
+        let kept = KeptBinary::new(folder.path()).unwrap();
+        let path = kept.path.clone();
+        fs::write(&path, "a fork's").unwrap();
+        drop(kept);
+        assert!(!path.exists(), "there was none of ours");
+        fs::write(&path, "ours").unwrap();
+        let kept = KeptBinary::new(folder.path()).unwrap();
+        fs::write(&path, "a fork's").unwrap();
+        drop(kept);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+        assert_eq!(fs::read_dir(&debug).unwrap().count(), 1);
+    }
+}
