@@ -23,31 +23,3 @@ pub(crate) fn fade(overlap: usize) -> Vec<f32> {
     };
     (0..overlap).map(value).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_orthonormal() {
-        let (hop, count) = (12, 12);
-        let basis = basis(hop, count);
-        for a in 0..count {
-            for b in 0..count {
-                let product = |row: usize| basis[row * count + a] * basis[row * count + b];
-                let product: f32 = (0..hop).map(product).sum();
-                let expected = if a == b { 1.0 } else { 0.0 };
-                assert!((product - expected).abs() < 1e-6, "{a} {b}: {product}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_fade_goes_from_one_to_zero() {
-        let fade = fade(8);
-        assert!(fade[0] > 0.98 && fade[7] < 0.02);
-        assert!(fade.windows(2).all(|pair| pair[0] > pair[1]));
-        // Symmetric: what one end keeps, the other has lost.
-        assert!((0..8).all(|at| (fade[at] + fade[7 - at] - 1.0).abs() < 1e-6));
-    }
-}

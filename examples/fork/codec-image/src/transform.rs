@@ -29,28 +29,3 @@ pub(crate) fn basis(block: usize, count: usize) -> Vec<f32> {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn low_frequencies_come_first() {
-        let expected = [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1)];
-        assert_eq!(frequencies(4, 5), expected);
-    }
-
-    #[test]
-    fn columns_are_orthonormal() {
-        let (pixels, count) = (16, 10);
-        let basis = basis(4, count);
-        for a in 0..count {
-            for b in 0..count {
-                let product = |row: usize| basis[row * count + a] * basis[row * count + b];
-                let product: f32 = (0..pixels).map(product).sum();
-                let expected = if a == b { 1.0 } else { 0.0 };
-                assert!((product - expected).abs() < 1e-6, "{a} {b}: {product}");
-            }
-        }
-    }
-}
