@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
-use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::core::bundle::save_module;
+use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, Loss, RandomStream, load_lm};
 use latentlm_data::sequence::{Document, Layout};
 use latentlm_data::{MixedCorpus, PICTURES, PackOrder, TextTokenizer};
