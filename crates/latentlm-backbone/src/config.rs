@@ -8,7 +8,8 @@ use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 use crate::rope::RopeLayout;
 use crate::transformer::Transformer;
 
-/// Configuration of a [`Transformer`]. The defaults are those of the official image models (spec §1).
+/// Configuration of a [`Transformer`]. The defaults are those of the official image models
+/// (spec §1).
 #[derive(Config, Debug, PartialEq)]
 pub struct TransformerConfig {
     /// `D`, width of the residual stream.
