@@ -60,7 +60,7 @@ pub(super) fn alpha_bar_pairs(schedule: &NoiseSchedule, timesteps: &[usize]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{BetaSchedule, Prediction};
+    use latentlm_core::{BetaSchedule, Prediction};
 
     #[test]
     fn timesteps_are_the_reference_spacing() {
