@@ -9,6 +9,7 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
 use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_keys::Kind;
 use latentlm_pipelines::{ImageRecipe, MixedRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
 use latentlm_train::Player;
@@ -190,13 +191,12 @@ fn impossible_recipes_of_text_and_pictures_are_refused_in_one_line() {
     for (change, part) in [
         (
             "text.caption_weight=0.0",
-            "text.caption_weight must be positive",
+            "`text.caption_weight` must be a number above 0 and at most 1000000, not 0.0",
         ),
-        (
-            "text.caption_weight=-1.0",
-            "text.caption_weight must be positive",
-        ),
-        ("text.loss_weight=-1.0", "text.loss_weight"),
+        ("text.caption_weight=-1.0", "`text.caption_weight` must be"),
+        ("text.loss_weight=-1.0", "`text.loss_weight` must be"),
+        ("text.vocabulary=0", "`text.vocabulary` must be"),
+        ("sample.top_p=0", "`sample.top_p` must be"),
         ("lm_train.batch_size=2", "mix.pack_positions"),
     ] {
         let message = MixedRecipe::resolve(None, &[change.into()])
@@ -207,21 +207,133 @@ fn impossible_recipes_of_text_and_pictures_are_refused_in_one_line() {
     }
 }
 
+/// Every key of a recipe at values that nobody means: each is refused in one line, or makes a recipe
+/// that is valid. Nothing overflows, nothing panics.
+fn sweep<R: Recipe>() {
+    // Of each value, in TOML: whole numbers and fractions where the key is the other.
+    const ABSURD: [&str; 12] = [
+        "0",
+        "-1",
+        "0.0",
+        "-1.0",
+        "1e9",
+        "1000000000",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1e300",
+        "-inf",
+        "inf",
+        "nan",
+    ];
+    let keys: Vec<(&str, Kind)> = R::keys()
+        .iter()
+        .map(|(name, key)| (name, key.kind))
+        .collect();
+    assert!(keys.len() > 70, "{} keys", keys.len());
+    let mut refused = 0;
+    for (name, kind) in keys {
+        for value in ABSURD {
+            let list = [format!("{name}={value}"), format!("{name}=[{value}]")];
+            for change in list {
+                let Err(error) = R::resolve(None, std::slice::from_ref(&change)) else {
+                    let finite = !["nan", "inf", "-inf"].contains(&value);
+                    assert!(finite, "{change} makes a recipe");
+                    continue;
+                };
+                let message = error.to_string();
+                assert!(!message.contains('\n'), "{change}: {message}");
+                assert!(message.len() < 500, "{change}: {message}");
+                assert!(error.is_usage(), "{change}: {message}");
+                refused += 1;
+            }
+            let far = ["1e300", "9223372036854775807"].contains(&value);
+            let number = matches!(kind, Kind::Integer | Kind::Number);
+            if far && number && name != "seed" && !name.ends_with(".seed") {
+                let change = format!("{name}={value}");
+                let error = R::resolve(None, &[change]).unwrap_err().to_string();
+                assert!(error.contains(&format!("`{name}` must be")), "{error}");
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
+#[test]
+fn absurd_values_of_an_image_recipe() {
+    sweep::<ImageRecipe>();
+}
+
+#[test]
+fn absurd_values_of_a_speech_recipe() {
+    sweep::<SpeechRecipe>();
+}
+
+#[test]
+fn absurd_values_of_a_recipe_of_text_and_pictures() {
+    sweep::<MixedRecipe>();
+}
+
+#[test]
+fn absurd_values_of_comparisons() {
+    sweep::<CompareRecipe>();
+    sweep::<CompareMixedRecipe>();
+    sweep::<SigmaRecipe>();
+}
+
+/// The tables of keys declare what the recipes have: nothing more, nothing less, and with a line of help.
+#[test]
+fn every_key_is_declared() {
+    fn declared<R: Recipe>() {
+        let preset = R::default();
+        let table = latentlm_keys::Table::try_from(&preset).unwrap();
+        assert_eq!(R::keys().default_table(), table, "{}", R::COMMAND);
+        preset.validate().unwrap();
+    }
+    declared::<ImageRecipe>();
+    declared::<SpeechRecipe>();
+    declared::<MixedRecipe>();
+    declared::<CompareRecipe>();
+    declared::<CompareMixedRecipe>();
+    declared::<SigmaRecipe>();
+}
+
 #[test]
 fn impossible_recipes_are_refused_in_one_line() {
     for (change, part) in [
         ("lm.widht=3", "did you mean `lm.width`?"),
         ("lm.width=130", "not a multiple of heads"),
         ("codec.vit.patch_size=5", "not a multiple"),
-        ("lm_train.steps=0", "lm_train.steps must be positive"),
+        (
+            "lm_train.steps=0",
+            "`lm_train.steps` must be a whole number from 1 to 100000000, not 0",
+        ),
         (
             "codec_train.learning_rate=-1.0",
-            "learning_rate must be positive",
+            "`codec_train.learning_rate` must be a number above 0 and at most 1000, not -1.0",
         ),
-        ("lm.condition_dropout=1.0", "condition_dropout"),
+        (
+            "lm.condition_dropout=1.0",
+            "`lm.condition_dropout` must be a number from 0 to below 1, not 1.0",
+        ),
+        (
+            "codec_train.clip_norm=inf",
+            "`codec_train.clip_norm` must be a number from 0 to 1000000, not inf",
+        ),
         ("sample.steps=1000", "sample.steps must be"),
-        ("lm.prediction=Sample", "unknown variant"),
-        ("lm.batch_mul=0", "batch_mul"),
+        (
+            "lm.prediction=Sample",
+            "`lm.prediction` must be one of \"Velocity\", \"Epsilon\", not \"Sample\"",
+        ),
+        ("lm.batch_mul=0", "`lm.batch_mul` must be"),
+        (
+            "codec.channels=2",
+            "`codec.channels` must be one of 1, 3, not 2",
+        ),
+        ("data.max_broken=1.5", "`data.max_broken` must be"),
+        (
+            "data.path=",
+            "`data.path` must be the path of a file or folder",
+        ),
     ] {
         let message = ImageRecipe::resolve(None, &[change.into()])
             .unwrap_err()

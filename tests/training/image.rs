@@ -173,10 +173,9 @@ fn a_run_is_not_overwritten_nor_continued_with_another_recipe() {
 fn a_loss_that_is_no_number_ends_the_run_with_a_hint() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
-    let recipe = tiny_recipe(&[
-        "codec_train.learning_rate=1e30",
-        "codec_train.clip_norm=0.0",
-    ]);
+    let mut recipe = tiny_recipe(&["codec_train.clip_norm=0.0"]);
+    // No file and no override may say so.
+    recipe.codec_train.learning_rate = 1e30;
     let message = run(&dir.path().join("r"), &recipe, false, false)
         .unwrap_err()
         .to_string();

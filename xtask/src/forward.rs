@@ -22,6 +22,7 @@ pub fn check(
     system: &System,
 ) -> Result<(), ArgsError> {
     command.check(project)?;
+    command.check_recipe(project)?;
     if command.computes() {
         system.check(&command.devices()?)?;
     }
@@ -114,6 +115,8 @@ fn become_command(mut command: Command) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser;
 
     use super::*;
@@ -154,11 +157,63 @@ mod tests {
         }
     }
 
+    /// A project that has our parts, `changes` of their folders aside, and a folder of data.
+    fn project(folder: &Path, changes: &[(&str, &str)]) -> Project {
+        let mut manifest = "[workspace.dependencies]\n".to_owned();
+        for entry in std::fs::read_dir(project_root().join("crates")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let changed = changes.iter().find(|(part, _)| *part == name);
+            let path = changed.map_or(path.to_str().unwrap(), |(_, path)| path);
+            manifest += &format!("{name} = {{ path = '{path}' }}\n");
+        }
+        std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+        std::fs::create_dir_all(folder.join("datasets/mnist")).unwrap();
+        Project::at(folder)
+    }
+
+    /// A fork changes one line of the manifest, and its part's keys are checked; a part without a table
+    /// takes every key.
+    #[test]
+    fn a_swapped_part_brings_its_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("cosine");
+        std::fs::create_dir(&part).unwrap();
+        let bare = System::without_drivers();
+        let check = |project: &Project, change: &str| {
+            let checked = check(&parse(&["train-image", change]), project, &bare);
+            checked.map_err(|error| error.to_string())
+        };
+        let swapped = project(dir.path(), &[("latentlm-codec-image", "cosine")]);
+        check(&swapped, "codec.block=8").unwrap();
+        let table = "[codec]\nblock = { type = \"integer\", default = 4, min = 1, max = 16, help = \"Pixels\" }";
+        std::fs::write(part.join("keys.toml"), table).unwrap();
+        check(&swapped, "codec.block=8").unwrap();
+        let message = check(&swapped, "codec.block=17").unwrap_err();
+        assert!(
+            message.ends_with("`codec.block` must be a whole number from 1 to 16, not 17"),
+            "{message}"
+        );
+        let message = check(&swapped, "codec.vit.heads=2").unwrap_err();
+        assert!(message.contains("unknown key `codec.vit`"), "{message}");
+        check(&swapped, "lm.width=96").unwrap();
+        let ours = project(dir.path(), &[]);
+        check(&ours, "codec.vit.heads=2").unwrap();
+        assert!(check(&ours, "codec.block=8").is_err());
+        std::fs::write(part.join("keys.toml"), "[codec]\nblock = 4").unwrap();
+        let swapped = project(dir.path(), &[("latentlm-codec-image", "cosine")]);
+        let message = check(&swapped, "lm.width=96").unwrap_err();
+        assert!(
+            message.starts_with("table of keys `latentlm-codec-image`: `codec.block` is neither"),
+            "{message}"
+        );
+    }
+
     /// On a machine without any driver, in a project without any run.
     #[test]
     fn what_is_wrong_is_known_before_a_build() {
         let dir = tempfile::tempdir().unwrap();
-        let project = Project::at(dir.path());
+        let project = project(dir.path(), &[]);
         let bare = System::without_drivers();
         let refuse = |words: &[&str]| {
             let error = check(&parse(words), &project, &bare).unwrap_err();
@@ -172,6 +227,21 @@ mod tests {
             ),
             (&["train-image", "--config", "none.toml"], true, "none.toml"),
             (&["train-image", "steps"], true, "of the form key=value"),
+            (
+                &["train-image", "lm.widht=9"],
+                true,
+                "did you mean `lm.width`?",
+            ),
+            (
+                &["train-image", "lm.width=0"],
+                true,
+                "`lm.width` must be a whole number from 1 to 131072, not 0",
+            ),
+            (
+                &["train-image", "data.path=none"],
+                false,
+                "cannot open the dataset none: ",
+            ),
             (&["train-image", "--resume"], false, "there are no runs yet"),
             (&["train-image", "--device", "cuda"], true, "libcuda.so.1"),
             (&["eval-mllm"], false, "`cargo xtask train-mllm` trains one"),

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use crate::shared::Trained;
 use crate::{
     ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare, Data,
     DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters, Project, SampleImage, Speak,
@@ -75,6 +76,65 @@ impl Command {
             | Self::BenchScaling(_)
             | Self::ListAdapters(_) => self.devices().map(drop),
         }
+    }
+
+    /// Checks the recipe of a command that trains: every key and value, against the tables that the parts
+    /// of the workspace in the project's folder declare, and the paths that it names. What several keys
+    /// make together is checked by the command itself.
+    ///
+    /// # Errors
+    /// With the first thing that is wrong, in the words of the command itself.
+    pub fn check_recipe(&self, project: &Project) -> Result<(), ArgsError> {
+        self.trained()
+            .map_or(Ok(()), |trained| trained.check(project))
+    }
+
+    fn trained(&self) -> Option<Trained<'_>> {
+        let (training, run, command, table) = match self {
+            Self::TrainImage(args) => (
+                &args.training,
+                &args.run,
+                "train-image",
+                "latentlm-pipelines/image",
+            ),
+            Self::TrainTts(args) => (
+                &args.training,
+                &args.run,
+                "train-tts",
+                "latentlm-pipelines/tts",
+            ),
+            Self::TrainMllm(args) => (
+                &args.training,
+                &args.run,
+                "train-mllm",
+                "latentlm-pipelines/mllm",
+            ),
+            Self::Compare(Compare::Image(args)) => (
+                &args.training,
+                &args.run,
+                "compare image",
+                "latentlm-compare/image",
+            ),
+            Self::Compare(Compare::Mllm(args)) => (
+                &args.training,
+                &args.run,
+                "compare mllm",
+                "latentlm-compare/mllm",
+            ),
+            Self::Compare(Compare::Sigma(args)) => (
+                &args.training,
+                &args.run,
+                "compare sigma",
+                "latentlm-compare/sigma",
+            ),
+            _ => return None,
+        };
+        Some(Trained {
+            training,
+            run,
+            command,
+            table,
+        })
     }
 
     /// The devices that the command names; empty for commands without `--device`. The binary needs a

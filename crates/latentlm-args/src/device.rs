@@ -1,7 +1,8 @@
 //! Names of devices.
 
+use latentlm_keys::shown;
+
 use crate::ArgsError;
-use crate::text::shown;
 
 /// A kind of device: the CPU, or an interface to GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::overrides::MOST_DOTS;
+use latentlm_keys::{RecipeError, TableError};
 
 /// An error in the arguments of a command. Each message is one line: what is wrong, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -19,31 +19,12 @@ pub enum ArgsError {
         /// What is missing, and how to get it.
         reason: String,
     },
-    /// An override that is not `key=value`.
-    #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
-    NotKeyValue(String),
-    /// An override whose key is nested too deep.
-    #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
-    DeepKey {
-        /// The override.
-        text: String,
-        /// Number of dots in its key.
-        dots: usize,
-    },
-    /// An override whose key has invalid characters.
-    #[error(
-        "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
-         lm_train.steps"
-    )]
-    OddKey(String),
-    /// A recipe that can't be read.
-    #[error("cannot read the recipe {path}: {source}")]
-    Recipe {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A recipe that can't be read, or whose keys or values are wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// A table of keys that is wrong: an error in a part, not in the arguments.
+    #[error(transparent)]
+    Keys(#[from] TableError),
     /// A file or folder that can't be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -62,6 +43,16 @@ pub enum ArgsError {
         /// The existing runs, and how to train one.
         hint: String,
     },
+    /// A run whose recipe is not that of the command.
+    #[error("run {path}: is no run of {command}: {reason}")]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+        /// The command.
+        command: &'static str,
+        /// What is wrong with its recipe.
+        reason: String,
+    },
     /// A new run whose folder exists already.
     #[error("run {path}: exists already; continue it with --resume, or name another with --run")]
     RunExists {
@@ -77,15 +68,13 @@ impl ArgsError {
     /// Whether the arguments themselves are wrong (exit code 2), or files and folders (exit code 1).
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownDevice(_)
-            | Self::NoDriver { .. }
-            | Self::NotKeyValue(_)
-            | Self::DeepKey { .. }
-            | Self::OddKey(_)
-            | Self::Recipe { .. } => true,
-            Self::Io { .. } | Self::NoRun { .. } | Self::RunExists { .. } | Self::EachToStream => {
-                false
-            }
+            Self::UnknownDevice(_) | Self::NoDriver { .. } | Self::Recipe(_) => true,
+            Self::Keys(_)
+            | Self::Io { .. }
+            | Self::NoRun { .. }
+            | Self::OtherRun { .. }
+            | Self::RunExists { .. }
+            | Self::EachToStream => false,
         }
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! [`Command`] is the one table of commands. The arguments of a command are a plain struct with public
 //! fields, which its `run` function in the binary takes. [`Command::check`] checks what clap can't: names
-//! of devices, input files, existing or new runs, and the form of overrides.
+//! of devices, input files, existing or new runs, and the form of overrides. [`Command::check_recipe`]
+//! checks the keys and values of a recipe against the tables in the sources; the binary has these tables
+//! compiled in and checks by itself.
 //!
 //! ```
 //! use clap::Parser;
@@ -40,10 +42,8 @@ mod error;
 mod image;
 mod mllm;
 mod number;
-pub mod overrides;
 mod project;
 mod shared;
-mod text;
 mod tts;
 mod verify;
 
@@ -55,10 +55,10 @@ pub use data::{Data, DataCheck, Espeak};
 pub use device::{DeviceKind, DeviceName};
 pub use error::ArgsError;
 pub use image::{EvalImage, SampleImage, TrainImage};
+pub use latentlm_keys::escaped;
 pub use mllm::{Caption, EvalMllm, Generate, TrainMllm};
 pub use number::{finite, not_negative, probability};
 pub use project::{Project, run_path};
 pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training, TrainingNumbers};
-pub use text::escaped;
 pub use tts::{EvalTts, Speak, TrainTts};
 pub use verify::VerifyReference;

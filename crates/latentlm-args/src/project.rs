@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use crate::text::escaped;
+use latentlm_keys::{Keys, RecipeError, Workspace, escaped};
+
 use crate::{ArgsError, DeviceName};
 
 /// Largest number of runs that a message lists.
@@ -46,6 +47,16 @@ impl Project {
         names
     }
 
+    /// The folder that relative paths are resolved against.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The keys of a recipe, as the parts of the workspace in this folder declare them.
+    pub(crate) fn keys(&self, table: &str) -> Result<Keys, ArgsError> {
+        Ok(Workspace::open(&self.root)?.keys(table)?)
+    }
+
     /// Checks that a file or folder exists. `action` is for the error message.
     pub(crate) fn find(&self, action: &'static str, path: &Path) -> Result<(), ArgsError> {
         match fs::metadata(self.path(path)) {
@@ -63,7 +74,7 @@ impl Project {
 
     /// Checks that a recipe file exists.
     pub(crate) fn find_recipe(&self, path: &Path) -> Result<(), ArgsError> {
-        fs::metadata(self.path(path)).map_err(|source| ArgsError::Recipe {
+        fs::metadata(self.path(path)).map_err(|source| RecipeError::Read {
             path: path.to_owned(),
             source,
         })?;

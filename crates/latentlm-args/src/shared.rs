@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::{ArgsError, DeviceName, Project, finite, not_negative, overrides};
+use latentlm_keys::{Kind, lay, overrides};
+
+use crate::{ArgsError, DeviceName, Project, finite, not_negative, run_path};
 
 /// Arguments of the commands that train.
 #[derive(Debug, Args)]
@@ -55,12 +57,51 @@ impl Training {
         for text in &self.overrides {
             overrides::split(text)?;
         }
-        // Keys and values of `self.overrides` against the tables of a recipe's parts: here.
         if self.resume {
             project.find_run(run, command)
         } else {
             project.find_no_run(run)
         }
+    }
+}
+
+/// A training command, as the check of its recipe needs it.
+pub(crate) struct Trained<'a> {
+    /// Its arguments.
+    pub(crate) training: &'a Training,
+    /// The name of the run.
+    pub(crate) run: &'a str,
+    /// The command, for messages.
+    pub(crate) command: &'static str,
+    /// The table of the recipe's keys.
+    pub(crate) table: &'static str,
+}
+
+impl Trained<'_> {
+    /// Checks every key and value of the recipe, and that the files and folders are there that it names.
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        let keys = project.keys(self.table)?;
+        let (root, mut recipe) = (project.root(), keys.default_table());
+        let config = self.training.config.as_deref();
+        if self.training.resume && config.is_none() {
+            // A run goes on with its own recipe.
+            let run = run_path(self.run);
+            let saved = run.join("config.toml");
+            let laid = lay(&keys, recipe, root, Some(&saved), &[]);
+            recipe = laid.map_err(|error| ArgsError::OtherRun {
+                path: run,
+                command: self.command,
+                reason: error.to_string(),
+            })?;
+        }
+        let overrides = &self.training.overrides;
+        let recipe = lay(&keys, recipe, root, config, overrides)?;
+        for (key, path) in keys.paths(&recipe) {
+            let needed = keys.get(&key).is_some_and(|key| key.kind == Kind::Path);
+            let action = if needed { "open the dataset" } else { "read" };
+            project.find(action, path.as_ref())?;
+        }
+        Ok(())
     }
 }
 

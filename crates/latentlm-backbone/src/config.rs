@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use latentlm_core::ops::swiglu_width;
 use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 
+use crate::keys::KEYS;
 use crate::rope::RopeLayout;
 use crate::transformer::Transformer;
 
@@ -19,7 +20,7 @@ pub struct TransformerConfig {
     /// Number of query heads.
     pub heads: usize,
     /// Number of key/value heads; 0 takes as many as query heads.
-    #[config(default = 0)]
+    #[config(default = "KEYS.default(\"lm.kv_heads\")")]
     pub kv_heads: usize,
     /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
@@ -47,7 +48,7 @@ pub struct TransformerConfig {
     pub condition_layer: bool,
     /// Gradient checkpointing: training keeps only the input of each block and runs the block again
     /// in the backward pass.
-    #[config(default = false)]
+    #[config(default = "KEYS.default(\"lm.recompute\")")]
     pub recompute: bool,
 }
 

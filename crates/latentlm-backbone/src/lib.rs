@@ -25,6 +25,7 @@
 mod attention;
 mod cache;
 mod config;
+mod keys;
 mod mlp;
 mod norm;
 mod rope;
@@ -33,6 +34,7 @@ mod transformer;
 pub use attention::Attention;
 pub use cache::KvCache;
 pub use config::{BackboneError, TransformerConfig};
+pub use keys::KEYS;
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeLayout};

@@ -5,56 +5,60 @@ use burn::tensor::Device;
 use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, SignalLayout, SoundSpec};
 
 use crate::codec::AudioSigmaVae;
+use crate::keys::KEYS;
 use crate::tower::AudioEncoder;
+
+/// Most samples that a latent may stand for: more than a minute of speech.
+const MOST_HOP_SAMPLES: usize = 1 << 20;
 
 /// Configuration of an [`AudioSigmaVae`]. The defaults are VibeVoice's: 24 kHz, 7.5 latents a
 /// second of 64 numbers.
 #[derive(Config, Debug, PartialEq)]
 pub struct AudioSigmaVaeConfig {
     /// Samples a second.
-    #[config(default = 24000)]
+    #[config(default = "KEYS.default(\"codec.sample_rate_hz\")")]
     pub sample_rate_hz: u32,
     /// Channels of the signal.
-    #[config(default = 1)]
+    #[config(default = "KEYS.default(\"codec.channels\")")]
     pub channels: usize,
     /// `Z`, numbers a latent.
-    #[config(default = 64)]
+    #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
     /// Root mean square of the signals, which the codec brings to 1 and back.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec.signal_rms\")")]
     pub signal_rms: f64,
     /// Downsampling ratios of the encoder, first to last; the decoder goes back the same way. Their
     /// product, times `frames_per_latent`, is the hop.
-    #[config(default = "vec![2, 2, 4, 5, 5, 8]")]
+    #[config(default = "KEYS.default(\"codec.ratios\")")]
     pub ratios: Vec<usize>,
     /// Frames of the coarsest resolution that are put side by side in a latent: fewer and longer
     /// latents, without a convolution that would have to learn it.
-    #[config(default = 1)]
+    #[config(default = "KEYS.default(\"codec.frames_per_latent\")")]
     pub frames_per_latent: usize,
     /// Layers at every resolution of the encoder, finest first: one more than ratios.
-    #[config(default = "vec![3, 3, 3, 3, 3, 3, 8]")]
+    #[config(default = "KEYS.default(\"codec.depths\")")]
     pub depths: Vec<usize>,
     /// Channels at the finest resolution; they double with every downsampling.
-    #[config(default = 32)]
+    #[config(default = "KEYS.default(\"codec.width\")")]
     pub width: usize,
     /// Channels at every resolution instead, finest first: one more than ratios. Empty to double.
-    #[config(default = "vec![]")]
+    #[config(default = "KEYS.default(\"codec.widths\")")]
     pub widths: Vec<usize>,
     /// Kernel of the depthwise convolutions and of the first and last ones.
-    #[config(default = 7)]
+    #[config(default = "KEYS.default(\"codec.kernel_size\")")]
     pub kernel_size: usize,
     /// Inner width of the feed-forward layers over their outer one.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"codec.ffn_expansion\")")]
     pub ffn_expansion: usize,
     /// What the residual branches' scales start with.
-    #[config(default = 1e-6)]
+    #[config(default = "KEYS.default(\"codec.layer_scale\")")]
     pub layer_scale: f64,
     /// Epsilon of the norms.
-    #[config(default = 1e-5)]
+    #[config(default = "KEYS.default(\"codec.norm_epsilon\")")]
     pub norm_epsilon: f64,
     /// `C_sigma`: the deviation of the noise's scale, drawn once a sample. (The published speech
     /// models' 0.5, divided by 0.8 as for images.)
-    #[config(default = 0.625)]
+    #[config(default = "KEYS.default(\"codec.vae_std\")")]
     pub vae_std: f64,
 }
 
@@ -72,7 +76,10 @@ pub enum AudioCodecError {
 impl AudioSigmaVaeConfig {
     /// Samples a latent.
     pub fn hop_samples(&self) -> usize {
-        self.ratios.iter().product::<usize>() * self.frames_per_latent
+        let ratios = self.ratios.iter();
+        ratios.fold(self.frames_per_latent, |samples, ratio| {
+            samples.saturating_mul(*ratio)
+        })
     }
 
     /// Numbers of a frame of the coarsest resolution.
@@ -142,6 +149,12 @@ impl PartConfig for AudioSigmaVaeConfig {
                 self.latent_dim, self.frames_per_latent
             ));
         }
+        if self.hop_samples() > MOST_HOP_SAMPLES {
+            return fail(format!(
+                "ratios and frames_per_latent make {} samples a latent; at most {MOST_HOP_SAMPLES} may be",
+                self.hop_samples()
+            ));
+        }
         if self.depths.len() != self.ratios.len() + 1 {
             return fail(format!(
                 "{} depths for {} ratios; there must be one more",
@@ -164,20 +177,11 @@ impl PartConfig for AudioSigmaVaeConfig {
 
     /// The codec of the voice that ships: 16 kHz, 25 latents a second.
     fn preset(recipe: &str) -> Self {
-        match recipe {
-            "tts/voice" => Self::new()
-                .with_sample_rate_hz(16_000)
-                .with_latent_dim(256)
-                .with_frames_per_latent(2)
-                .with_signal_rms(0.1)
-                .with_ratios(vec![20, 4, 4])
-                .with_depths(vec![0, 3, 4, 3])
-                .with_width(16)
-                .with_widths(vec![8, 64, 128, 256])
-                .with_layer_scale(0.1)
-                .with_vae_std(0.5),
-            _ => Self::new(),
-        }
+        KEYS.preset("codec", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

@@ -12,6 +12,7 @@ use latentlm_core::{
 use crate::codec::AudioSigmaVae;
 use crate::config::{AudioCodecError, AudioSigmaVaeConfig};
 use crate::discriminator::{StftDiscriminator, Verdict, mean};
+use crate::keys::KEYS;
 use crate::spectrum::{Stft, mel_bands};
 
 /// Levels are told apart down to this, where white noise of deviation 1 is at 1: what is quieter is
@@ -24,40 +25,40 @@ const TINY: f64 = 1e-6;
 #[derive(Config, Debug, PartialEq)]
 pub struct CodecLossConfig {
     /// Weight of the mean absolute error of samples.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec_loss.waveform_weight\")")]
     pub waveform_weight: f64,
     /// Weight of the mean absolute error of log10 mel bands.
-    #[config(default = 15.0)]
+    #[config(default = "KEYS.default(\"codec_loss.mel_weight\")")]
     pub mel_weight: f64,
     /// Weight of spectral convergence plus mean absolute error of log magnitudes.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec_loss.stft_weight\")")]
     pub stft_weight: f64,
     /// Window lengths of both, in samples: powers of two.
-    #[config(default = "vec![256, 512, 1024, 2048]")]
+    #[config(default = "KEYS.default(\"codec_loss.windows\")")]
     pub windows: Vec<usize>,
     /// Mel bands of each window length.
-    #[config(default = "vec![20, 40, 80, 128]")]
+    #[config(default = "KEYS.default(\"codec_loss.mel_bands\")")]
     pub mel_bands: Vec<usize>,
     /// Weight of the divergence from N(0, I).
-    #[config(default = 0.01)]
+    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
     /// Weight of the adversarial part; 0 switches it off.
-    #[config(default = 0.0)]
+    #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
     pub adversarial_weight: f64,
     /// Weight of feature matching, where the adversarial part is on.
-    #[config(default = 2.0)]
+    #[config(default = "KEYS.default(\"codec_loss.feature_weight\")")]
     pub feature_weight: f64,
     /// Step at which the adversarial part sets in.
-    #[config(default = 500)]
+    #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
     pub adversarial_start: u64,
     /// Window lengths of the discriminators.
-    #[config(default = "vec![512, 1024]")]
+    #[config(default = "KEYS.default(\"codec_loss.discriminator_windows\")")]
     pub discriminator_windows: Vec<usize>,
     /// Channels of the discriminators.
-    #[config(default = 16)]
+    #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
     pub discriminator_width: usize,
     /// Layers of the discriminators.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
     pub discriminator_layers: usize,
 }
 
@@ -111,10 +112,11 @@ impl PartConfig for CodecLossConfig {
     }
 
     fn preset(recipe: &str) -> Self {
-        match recipe {
-            "tts/voice" => Self::new().with_waveform_weight(10.0).with_kl_weight(0.03),
-            _ => Self::new(),
-        }
+        KEYS.preset("codec_loss", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

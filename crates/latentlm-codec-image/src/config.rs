@@ -6,6 +6,7 @@ use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, PictureSpec};
 
 use crate::codec::{ImageSigmaVae, spec};
 use crate::error::CodecError;
+use crate::keys::KEYS;
 
 /// Which network the codec is.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -40,16 +41,16 @@ pub enum Activation {
 #[derive(Config, Debug, PartialEq)]
 pub struct ConvConfig {
     /// Channels of the first level.
-    #[config(default = 16)]
+    #[config(default = "KEYS.default(\"codec.conv.base_width\")")]
     pub base_width: usize,
     /// Channels of each halving, in units of `base_width`; as many halvings as entries.
-    #[config(default = "vec![2, 4, 4]")]
+    #[config(default = "KEYS.default(\"codec.conv.multipliers\")")]
     pub multipliers: Vec<usize>,
     /// Residual blocks a level.
-    #[config(default = 1)]
+    #[config(default = "KEYS.default(\"codec.conv.blocks\")")]
     pub blocks: usize,
     /// Groups of the normalization.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"codec.conv.norm_groups\")")]
     pub norm_groups: usize,
 }
 
@@ -57,28 +58,28 @@ pub struct ConvConfig {
 #[derive(Config, Debug, PartialEq)]
 pub struct VitConfig {
     /// Pixels along a patch's side.
-    #[config(default = 8)]
+    #[config(default = "KEYS.default(\"codec.vit.patch_size\")")]
     pub patch_size: usize,
     /// Width of the encoder.
-    #[config(default = 128)]
+    #[config(default = "KEYS.default(\"codec.vit.encoder_width\")")]
     pub encoder_width: usize,
     /// Blocks of the encoder.
-    #[config(default = 2)]
+    #[config(default = "KEYS.default(\"codec.vit.encoder_depth\")")]
     pub encoder_depth: usize,
     /// Width of the decoder.
-    #[config(default = 128)]
+    #[config(default = "KEYS.default(\"codec.vit.decoder_width\")")]
     pub decoder_width: usize,
     /// Blocks of the decoder.
-    #[config(default = 2)]
+    #[config(default = "KEYS.default(\"codec.vit.decoder_depth\")")]
     pub decoder_depth: usize,
     /// Heads of both.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"codec.vit.heads\")")]
     pub heads: usize,
     /// Feed-forward width in units of the width.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"codec.vit.mlp_ratio\")")]
     pub mlp_ratio: usize,
     /// The nonlinearity of the feed-forward networks.
-    #[config(default = "Activation::Gelu")]
+    #[config(default = "KEYS.default(\"codec.vit.activation\")")]
     pub activation: Activation,
 }
 
@@ -86,22 +87,22 @@ pub struct VitConfig {
 #[derive(Config, Debug, PartialEq)]
 pub struct ImageSigmaVaeConfig {
     /// Channels of pictures: 1 or 3.
-    #[config(default = 1)]
+    #[config(default = "KEYS.default(\"codec.channels\")")]
     pub channels: usize,
     /// Pixels along a picture's side.
-    #[config(default = 32)]
+    #[config(default = "KEYS.default(\"codec.image_size\")")]
     pub image_size: usize,
     /// `Z`, numbers a latent.
-    #[config(default = 16)]
+    #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
     /// Which network.
-    #[config(default = "Architecture::Vit")]
+    #[config(default = "KEYS.default(\"codec.architecture\")")]
     pub architecture: Architecture,
     /// How latents are made noisy.
-    #[config(default = "NoiseKind::SigmaVae")]
+    #[config(default = "KEYS.default(\"codec.noise\")")]
     pub noise: NoiseKind,
     /// Scale of the noise.
-    #[config(default = 0.75)]
+    #[config(default = "KEYS.default(\"codec.noise_std\")")]
     pub noise_std: f64,
     /// Sizes, if the network is convolutional.
     pub conv: ConvConfig,
@@ -178,21 +179,11 @@ impl PartConfig for ImageSigmaVaeConfig {
 
     /// The codecs of the digits and of the coloured emoji.
     fn preset(recipe: &str) -> Self {
-        let vit = VitConfig::new().with_activation(Activation::Relu);
-        match recipe {
-            "image/mnist" => Self::new(ConvConfig::new(), vit),
-            "mllm/twemoji" => {
-                let vit = vit
-                    .with_encoder_width(192)
-                    .with_decoder_width(192)
-                    .with_decoder_depth(3)
-                    .with_heads(6);
-                Self::new(ConvConfig::new(), vit)
-                    .with_channels(3)
-                    .with_noise_std(0.4)
-            }
-            _ => Self::default(),
-        }
+        KEYS.preset("codec", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

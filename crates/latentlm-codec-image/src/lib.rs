@@ -21,6 +21,7 @@ mod config;
 mod conv;
 mod discriminator;
 mod error;
+mod keys;
 mod loss;
 mod lpips;
 mod vit;
@@ -29,6 +30,7 @@ pub use codec::{DecoderFeatures, ImageSigmaVae};
 pub use config::{Activation, Architecture, ConvConfig, ImageSigmaVaeConfig, NoiseKind, VitConfig};
 pub use discriminator::PatchDiscriminator;
 pub use error::CodecError;
+pub use keys::KEYS;
 pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};
 pub use lpips::Lpips;
 

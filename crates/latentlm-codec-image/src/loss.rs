@@ -12,6 +12,7 @@ use crate::codec::ImageSigmaVae;
 use crate::config::ImageSigmaVaeConfig;
 use crate::discriminator::PatchDiscriminator;
 use crate::error::CodecError;
+use crate::keys::KEYS;
 use crate::lpips::Lpips;
 
 /// Largest weight that the ratio of gradients may give the adversarial part.
@@ -21,31 +22,31 @@ const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
 #[derive(Config, Debug, PartialEq)]
 pub struct CodecLossConfig {
     /// Weight of the mean absolute error.
-    #[config(default = 0.0)]
+    #[config(default = "KEYS.default(\"codec_loss.l1_weight\")")]
     pub l1_weight: f64,
     /// Weight of the mean squared error.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec_loss.l2_weight\")")]
     pub l2_weight: f64,
     /// Weight of the divergence from N(0, I).
-    #[config(default = 0.01)]
+    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
     /// Weight of LPIPS; needs `lpips_weights`.
-    #[config(default = 0.0)]
+    #[config(default = "KEYS.default(\"codec_loss.lpips_weight\")")]
     pub lpips_weight: f64,
     /// Safetensors file with the weights of LPIPS.
-    #[config(default = "String::new()")]
+    #[config(default = "KEYS.default(\"codec_loss.lpips_weights\")")]
     pub lpips_weights: String,
     /// Weight of the adversarial part, before the ratio of gradients; 0 switches it off.
-    #[config(default = 0.0)]
+    #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
     pub adversarial_weight: f64,
     /// Step at which the adversarial part sets in.
-    #[config(default = 500)]
+    #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
     pub adversarial_start: u64,
     /// Channels of the discriminator's first layer.
-    #[config(default = 16)]
+    #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
     pub discriminator_width: usize,
     /// Halvings of the discriminator.
-    #[config(default = 3)]
+    #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
     pub discriminator_layers: usize,
 }
 
@@ -95,10 +96,11 @@ impl PartConfig for CodecLossConfig {
     }
 
     fn preset(recipe: &str) -> Self {
-        match recipe {
-            "image/mnist" | "mllm/twemoji" => Self::new().with_kl_weight(0.003),
-            _ => Self::new(),
-        }
+        KEYS.preset("codec_loss", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

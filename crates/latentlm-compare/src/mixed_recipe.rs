@@ -1,6 +1,8 @@
 //! What a comparison of models of text and pictures is made of. Every key stands in
 //! `configs/compare/mllm.toml`, with its meaning beside it.
 
+use std::sync::LazyLock;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -10,11 +12,13 @@ use latentlm::{LatentLm, SampleOptions};
 use latentlm_baselines::{
     DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
 };
-use latentlm_pipelines::{MixedRecipe, PipelineError, Recipe, StageConfig};
+use latentlm_keys::Keys;
+use latentlm_pipelines::{MixedRecipe, PipelineError, Recipe, recipe_keys};
 use latentlm_train::TrainError;
+use serde::Serialize;
 
 use super::mixed_rival::MixedRival;
-use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe, wrong};
+use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe, key_table, wrong};
 use super::run::check_sizes;
 
 /// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
@@ -30,56 +34,41 @@ pub struct CompareMixedRecipe {
     pub mixed: MixedRecipe,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/mllm", key_table));
+
+/// The table of a comparison that a recipe of text and pictures has.
+#[derive(Serialize)]
+struct MixedTable {
+    mixed: MixedRecipe,
+}
+
 impl Default for CompareMixedRecipe {
     /// The file `configs/compare/mllm.toml`.
     fn default() -> Self {
-        let mixed = MixedRecipe::default();
-        let CompareRecipe {
-            transfusion, vq, ..
-        } = CompareRecipe::default();
-        Self {
-            evaluate: EvaluateConfig {
-                samples: 199,
-                parameter_tolerance: 0.05,
-            },
-            transfusion: DenoiserRecipe {
-                width: 192,
-                depth: 9,
-                heads: 6,
-                ..transfusion
-            },
-            vq: VqRecipe {
-                width: 192,
-                depth: 9,
-                heads: 6,
-                ..vq
-            },
-            mixed: MixedRecipe {
-                lm_train: StageConfig {
-                    steps: 2000,
-                    sample_every: 500,
-                    ..mixed.lm_train
-                },
-                ..mixed
-            },
-        }
+        KEYS.preset(&MixedTable {
+            mixed: MixedRecipe::default(),
+        })
     }
 }
 
 impl Recipe for CompareMixedRecipe {
     const COMMAND: &'static str = "compare mllm";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.mixed.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
-        self.mixed.validate()?;
+    fn check_together(&self) -> Result<(), PipelineError> {
+        self.mixed.check_together()?;
         if self.mixed.lm.precision != Precision::F32 {
             let reason = "mixed.lm.precision must be \"f32\": rivals are compared in that";
             return Err(PipelineError::config(reason));
         }
-        self.images().validate()?;
+        self.images().check_together()?;
         self.transfusion(1).validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
         if self.transfusion.batch_mul != 1 {

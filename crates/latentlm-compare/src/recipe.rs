@@ -1,21 +1,19 @@
 //! What a comparison of rivals is made of. Every key stands in the files under `configs/compare`, with
 //! its meaning beside it.
 
-use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::backbone::BackboneConfig;
-use latentlm::core::recipe;
 use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm_baselines::{
     BaselineError, DenoiserSizes, DitConfig, TokenOptions, TransfusionConfig, VqCodecConfig,
     VqLmConfig,
 };
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
-
-/// The files of a folder that together make a recipe, in the order in which they are laid over it.
-const FILES: [&str; 4] = ["latentlm.toml", "dit.toml", "transfusion.toml", "vq.toml"];
+use latentlm_keys::Keys;
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, recipe_keys};
+use serde::Serialize;
 
 /// A comparison: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
 #[derive(Config, Debug, PartialEq)]
@@ -89,103 +87,62 @@ pub struct VqRecipe {
     pub guidance_scale: f64,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/image", key_table));
+
+/// A table of keys of this crate or of what it includes.
+pub(crate) fn key_table(name: &str) -> Option<&'static str> {
+    match name {
+        "latentlm-compare/image" => Some(include_str!("../keys/image.toml")),
+        "latentlm-compare/mllm" => Some(include_str!("../keys/mllm.toml")),
+        "latentlm-compare/sigma" => Some(include_str!("../keys/sigma.toml")),
+        "latentlm-compare/shared" => Some(include_str!("../keys/shared.toml")),
+        "latentlm-compare/denoiser" => Some(include_str!("../keys/denoiser.toml")),
+        other => latentlm_pipelines::key_table(other),
+    }
+}
+
+/// The tables of a comparison that an image recipe has.
+#[derive(Serialize)]
+pub(crate) struct ImageTable {
+    image: ImageRecipe,
+}
+
+impl ImageTable {
+    pub(crate) fn preset() -> Self {
+        let image = ImageRecipe::default();
+        Self { image }
+    }
+}
+
 impl Default for CompareRecipe {
     /// The files of `configs/compare`.
     fn default() -> Self {
-        let mut image = ImageRecipe::default();
-        image.lm_train.sample_every = 200;
-        Self {
-            image,
-            evaluate: EvaluateConfig {
-                samples: 500,
-                parameter_tolerance: 0.05,
-            },
-            dit: DenoiserRecipe {
-                width: 128,
-                depth: 4,
-                heads: 4,
-                kv_heads: 0,
-                mlp_ratio: 4.5,
-                batch_mul: 1,
-                guidance_scale: 2.0,
-            },
-            transfusion: DenoiserRecipe {
-                width: 128,
-                depth: 7,
-                heads: 4,
-                kv_heads: 2,
-                mlp_ratio: 4.0,
-                batch_mul: 1,
-                guidance_scale: 2.0,
-            },
-            vq: VqRecipe {
-                codes: 512,
-                codebook_weight: 1.0,
-                commitment_weight: 0.25,
-                restart_every: 50,
-                width: 128,
-                depth: 7,
-                heads: 4,
-                kv_heads: 2,
-                mlp_ratio: 4.0,
-                temperature: 1.0,
-                top_k: 0,
-                guidance_scale: 1.5,
-            },
-        }
+        KEYS.preset(&ImageTable::preset())
     }
 }
 
 impl Recipe for CompareRecipe {
     const COMMAND: &'static str = "compare image";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.image.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
-        self.image.validate()?;
+    fn check_together(&self) -> Result<(), PipelineError> {
+        self.image.check_together()?;
         self.dit(1).validate().map_err(wrong)?;
         self.transfusion(1).validate().map_err(wrong)?;
         self.vq_codec().validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.evaluate.samples < 2 {
-            return fail("evaluate.samples must be 2 or more");
-        }
         if self.image.lm.precision != Precision::F32 {
-            return fail("image.lm.precision must be \"f32\": rivals are compared in that");
-        }
-        let negative = |value: f64| value.is_nan() || value < 0.0;
-        if negative(self.evaluate.parameter_tolerance) {
-            return fail("evaluate.parameter_tolerance must not be negative");
-        }
-        if self.dit.batch_mul == 0 || self.transfusion.batch_mul == 0 {
-            return fail("dit.batch_mul and transfusion.batch_mul must be positive");
-        }
-        if self.vq.restart_every == 0 {
-            return fail("vq.restart_every must be positive");
-        }
-        if negative(self.vq.temperature) {
-            return fail("vq.temperature must not be negative");
+            let reason = "image.lm.precision must be \"f32\": rivals are compared in that";
+            return Err(PipelineError::config(reason));
         }
         Ok(())
-    }
-
-    /// `file` may be a folder, whose files are laid over the default one after the other.
-    fn resolve(file: Option<&Path>, overrides: &[String]) -> Result<Self, PipelineError> {
-        let files: Vec<PathBuf> = match file {
-            Some(folder) if folder.is_dir() => FILES.map(|name| folder.join(name)).to_vec(),
-            Some(file) => vec![file.to_owned()],
-            None => Vec::new(),
-        };
-        let mut recipe = Self::default();
-        for file in files {
-            recipe = recipe::resolve(&recipe, Some(&file), &[])?;
-        }
-        let recipe: Self = recipe::resolve(&recipe, None, overrides)?;
-        recipe.validate()?;
-        Ok(recipe)
     }
 }
 

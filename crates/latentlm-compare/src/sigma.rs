@@ -1,15 +1,18 @@
 //! The sigma-VAE with several scales of noise against a learned variance (paper §2.3 and its
 //! ablation): codec and language model for each.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
 use latentlm_eval::{EvaluateOptions, ImageEvaluation, Series, evaluate_image, line_chart, stack};
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
+use latentlm_keys::Keys;
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, recipe_keys};
 use latentlm_train::{RunEnd, RunOptions, TrainError, open_run, train_image};
 use serde::{Deserialize, Serialize};
 
+use super::recipe::{ImageTable, key_table};
 use super::result::{markdown, write_result};
 
 /// Name of the variant with a learned variance.
@@ -26,34 +29,32 @@ pub struct SigmaRecipe {
     pub image: ImageRecipe,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/sigma", key_table));
+
 impl Default for SigmaRecipe {
     /// The file `configs/compare/sigma.toml`.
     fn default() -> Self {
-        Self {
-            noise_stds: vec![0.1, 0.25, 0.5, 0.75, 1.0],
-            samples: 500,
-            image: ImageRecipe::default(),
-        }
+        KEYS.preset(&ImageTable::preset())
     }
 }
 
 impl Recipe for SigmaRecipe {
     const COMMAND: &'static str = "compare sigma";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.image.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
+    fn check_together(&self) -> Result<(), PipelineError> {
         for variant in self.variants() {
-            variant.recipe.validate()?;
-        }
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.samples < 2 {
-            return fail("samples must be 2 or more");
+            variant.recipe.check_together()?;
         }
         if !self.noise_stds.is_sorted_by(|a, b| a < b) {
-            return fail("noise_stds must rise");
+            return Err(PipelineError::config("noise_stds must rise"));
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Contracts of LatentLM: the traits that spokes implement, the value types that cross crate
-//! borders, recipes, checkpoint bundles and the conformance suites. No layers live here.
+//! borders, checkpoint bundles and the conformance suites. No layers live here.
 //!
 //! The crate is the hub of the workspace: a codec, backbone, head or adapter depends on it and on
 //! Burn, never on another spoke. To replace one, implement its traits, export the types under the
@@ -44,7 +44,6 @@ pub mod ops;
 mod param_ids;
 mod part;
 mod random;
-pub mod recipe;
 pub mod sequence;
 
 pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
@@ -60,5 +59,5 @@ pub use objective::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, NoDiscriminator, ObjectiveOutput,
 };
 pub use param_ids::number_parameters;
-pub use part::PartConfig;
+pub use part::{PartConfig, PartKeys};
 pub use random::RandomStream;

@@ -6,6 +6,7 @@ use latentlm_core::ops::swiglu_width;
 use latentlm_core::{BetaSchedule, HeadSizes, LatentHeadConfig, PartConfig, Prediction};
 
 use crate::head::DiffusionHead;
+use crate::keys::KEYS;
 
 /// Configuration of a [`DiffusionHead`]. The defaults are those of the official image models.
 #[derive(Config, Debug, PartialEq)]
@@ -15,7 +16,7 @@ pub struct DiffusionHeadConfig {
     /// `D`, width of the hidden state and of the head.
     pub width: usize,
     /// Number of layers.
-    #[config(default = 3)]
+    #[config(default = "KEYS.default(\"lm.head_depth\")")]
     pub depth: usize,
     /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
@@ -42,13 +43,13 @@ pub struct DiffusionHeadConfig {
     #[config(default = 10000.0)]
     pub timestep_max_period: f64,
     /// Noise schedule of the forward process.
-    #[config(default = "BetaSchedule::Cosine")]
+    #[config(default = "KEYS.default(\"lm.schedule\")")]
     pub schedule: BetaSchedule,
     /// What the head predicts.
-    #[config(default = "Prediction::Velocity")]
+    #[config(default = "KEYS.default(\"lm.prediction\")")]
     pub prediction: Prediction,
     /// `T`, number of timesteps of the forward process.
-    #[config(default = 1000)]
+    #[config(default = "KEYS.default(\"lm.num_train_timesteps\")")]
     pub num_train_timesteps: usize,
     /// Gradient checkpointing: training keeps only the input of each layer and runs the layer again
     /// in the backward pass.

@@ -20,12 +20,14 @@
 
 mod config;
 mod head;
+mod keys;
 mod schedule;
 pub mod solver;
 mod timestep;
 
 pub use config::{DiffusionError, DiffusionHeadConfig};
 pub use head::DiffusionHead;
+pub use keys::KEYS;
 pub use latentlm_core::{BetaSchedule, Prediction};
 pub use schedule::NoiseSchedule;
 pub use timestep::TimestepEmbedding;

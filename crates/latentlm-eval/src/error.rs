@@ -1,9 +1,8 @@
 //! Errors of this crate.
 
 use latentlm::core::bundle::BundleError;
-use latentlm::core::recipe::RecipeError;
 use latentlm_data::DataError;
-use latentlm_pipelines::PipelineError;
+use latentlm_pipelines::{PipelineError, RecipeError};
 
 /// An error of this crate. Its message is one line that says what failed, where, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use latentlm::core::bundle::BundleError;
-use latentlm::core::recipe::RecipeError;
 use latentlm::{ModelError, codec_audio, codec_image};
 use latentlm_data::DataError;
+use latentlm_keys::RecipeError;
 
 /// An error of this crate. Each is one line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]

@@ -50,13 +50,14 @@ pub use image::{
     DataConfig, Generator, HostBatch, ImageData, ImageRecipe, SampleConfig, evenly, image_grid,
     load_image_codec, png_bytes, read_all, read_evenly, save_png,
 };
+pub use latentlm_keys::RecipeError;
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::{
     Artist, Generated, Made, MixConfig, MixedData, MixedRecipe, MixedSampleConfig, MixedTextConfig,
     PromptPiece, Texts, TokenWeights,
 };
-pub use recipe::{LmConfig, Recipe, StageConfig};
+pub use recipe::{LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 pub use run::{Manifest, RunFolder, ema_file, weights_file};
 pub use schedule::{EmaDecay, LearningRate};
 pub use skipped::SkippedList;

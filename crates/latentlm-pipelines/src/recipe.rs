@@ -6,34 +6,50 @@ use std::path::Path;
 
 use burn::config::Config;
 use latentlm::LmSizes;
-use latentlm::core::recipe::{self, RecipeError};
-use latentlm::core::{BetaSchedule, Precision, Prediction};
+use latentlm::backbone;
+use latentlm::codec_audio;
+use latentlm::codec_image;
+use latentlm::core::{BetaSchedule, PartConfig, Precision, Prediction};
+use latentlm::diffusion;
+use latentlm_keys::{Keys, RecipeError, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::PipelineError;
 
 /// A complete recipe of one modality. Its default is the preset that files and overrides are laid
-/// over (see [`latentlm::core::recipe`]).
+/// over (see [`latentlm_keys`]).
 pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
     /// The command that trains it.
     const COMMAND: &'static str;
 
+    /// Its keys, with type, range and default.
+    fn keys() -> &'static Keys;
+
     /// The one seed of all randomness.
     fn seed(&self) -> u64;
+
+    /// Checks what concerns several keys; each by itself is checked already.
+    ///
+    /// # Errors
+    /// With one line that names the first thing that is wrong.
+    fn check_together(&self) -> Result<(), PipelineError>;
 
     /// Checks everything that can be checked without data.
     ///
     /// # Errors
     /// With one line that names the first thing that is wrong.
-    fn validate(&self) -> Result<(), PipelineError>;
+    fn validate(&self) -> Result<(), PipelineError> {
+        latentlm_keys::check(self, Self::keys())?;
+        self.check_together()
+    }
 
     /// The recipe of a file with overrides, checked.
     ///
     /// # Errors
     /// If a key or value is wrong or the sizes do not fit each other.
     fn resolve(file: Option<&Path>, overrides: &[String]) -> Result<Self, PipelineError> {
-        let recipe: Self = recipe::resolve(&Self::default(), file, overrides)?;
+        let recipe: Self = latentlm_keys::resolve(&Self::default(), Self::keys(), file, overrides)?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -43,7 +59,57 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     /// # Errors
     /// Never for a recipe that was resolved.
     fn to_toml(&self) -> Result<String, RecipeError> {
-        recipe::to_toml(self)
+        latentlm_keys::to_toml(self)
+    }
+}
+
+/// A table of keys that this crate or a part of the model has, by the name that an `include` gives it.
+pub fn key_table(name: &str) -> Option<&'static str> {
+    let text = match name {
+        "latentlm-codec-image" => codec_image::CodecConfig::keys(),
+        "latentlm-codec-audio" => codec_audio::CodecConfig::keys(),
+        "latentlm-backbone" => backbone::KEYS.text(),
+        "latentlm-diffusion" => diffusion::KEYS.text(),
+        "latentlm-pipelines/image" => include_str!("../keys/image.toml"),
+        "latentlm-pipelines/tts" => include_str!("../keys/tts.toml"),
+        "latentlm-pipelines/mllm" => include_str!("../keys/mllm.toml"),
+        "latentlm-pipelines/lm" => include_str!("../keys/lm.toml"),
+        "latentlm-pipelines/pictures" => include_str!("../keys/pictures.toml"),
+        "latentlm-pipelines/solver" => include_str!("../keys/solver.toml"),
+        "latentlm-pipelines/stage" => include_str!("../keys/stage.toml"),
+        _ => "",
+    };
+    // A part may declare no keys.
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The keys of a recipe: of its table and of all that this includes.
+///
+/// # Panics
+/// If a table is wrong: a mistake of whoever wrote it, not of a user.
+pub fn recipe_keys(table: &str, tables: fn(&str) -> Option<&'static str>) -> Keys {
+    let read =
+        |name: &str| -> Result<Option<String>, TableError> { Ok(tables(name).map(str::to_owned)) };
+    match Keys::assemble(table, &read) {
+        Ok(keys) => keys,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The tables of a recipe whose values the codec's crate alone knows.
+#[derive(Serialize)]
+pub(crate) struct CodecTables<C, L> {
+    pub(crate) codec: C,
+    pub(crate) codec_loss: L,
+}
+
+impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
+    /// The values that a shipped recipe begins with.
+    pub(crate) fn preset(recipe: &str) -> Self {
+        Self {
+            codec: C::preset(recipe),
+            codec_loss: L::preset(recipe),
+        }
     }
 }
 
@@ -129,64 +195,15 @@ impl LmConfig {
         }
     }
 
-    /// Checks what the model's own configuration does not.
-    pub fn validate(&self, solver_steps: usize) -> Result<(), PipelineError> {
-        let fail = |reason: &str| {
-            Err(PipelineError::Config {
-                reason: reason.into(),
-            })
-        };
-        if self.batch_mul == 0 {
-            return fail("lm.batch_mul must be positive");
-        }
-        if !(0.0..1.0).contains(&self.condition_dropout) {
-            return fail("lm.condition_dropout must be at least 0 and below 1");
-        }
-        if !(1..self.num_train_timesteps).contains(&solver_steps) {
-            return fail("sample.steps must be positive and below lm.num_train_timesteps");
-        }
-        Ok(())
-    }
-}
-
-impl StageConfig {
-    /// Checks what can be checked without data; `name` is the table of the recipe.
+    /// Checks what concerns several keys and is no matter of the model's own configuration.
     ///
     /// # Errors
-    /// With the first key that is wrong.
-    pub fn validate(&self, name: &str) -> Result<(), PipelineError> {
-        let fail = |what: &str| {
-            Err(PipelineError::Config {
-                reason: format!("{name}.{what}"),
-            })
-        };
-        let positive = [
-            (self.steps, "steps"),
-            (self.batch_size as u64, "batch_size"),
-            (self.grad_accumulation as u64, "grad_accumulation"),
-            (self.log_every, "log_every"),
-            (self.sample_every, "sample_every"),
-            (self.checkpoint_every, "checkpoint_every"),
-        ];
-        for (value, key) in positive {
-            if value == 0 {
-                return fail(&format!("{key} must be positive"));
-            }
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return fail("learning_rate must be positive");
-        }
-        for (value, key) in [
-            (self.beta_1, "beta_1"),
-            (self.beta_2, "beta_2"),
-            (self.ema_decay, "ema_decay"),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return fail(&format!("{key} must be at least 0 and below 1"));
-            }
-        }
-        if self.weight_decay < 0.0 || self.clip_norm < 0.0 {
-            return fail("weight_decay and clip_norm must not be negative");
+    /// If latents are drawn in more steps than there are timesteps.
+    pub fn check_together(&self, solver_steps: usize) -> Result<(), PipelineError> {
+        if !(1..self.num_train_timesteps).contains(&solver_steps) {
+            return Err(PipelineError::config(
+                "sample.steps must be positive and below lm.num_train_timesteps",
+            ));
         }
         Ok(())
     }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use burn::store::RecordError;
 use latentlm::core::bundle::BundleError;
-use latentlm::core::recipe::RecipeError;
 use latentlm::{ModelError, codec_audio, codec_image};
 use latentlm_data::DataError;
 use latentlm_eval::EvalError;
-use latentlm_pipelines::PipelineError;
+use latentlm_pipelines::{PipelineError, RecipeError};
 
 /// An error of this crate. Each is one line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]

@@ -14,35 +14,35 @@ use latentlm_diffusion::{HeadConfig, HeadError};
 #[derive(Config, Debug, PartialEq)]
 pub struct LmSizes {
     /// `D`, width of backbone and head.
-    #[config(default = 768)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.width\")")]
     pub width: usize,
     /// Backbone blocks.
-    #[config(default = 12)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.depth\")")]
     pub depth: usize,
     /// Query heads.
-    #[config(default = 12)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.heads\")")]
     pub heads: usize,
     /// Key/value heads; 0 stands for as many as query heads.
-    #[config(default = 0)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.kv_heads\")")]
     pub kv_heads: usize,
     /// Feed-forward ratio of backbone and head.
-    #[config(default = 6.0)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.mlp_ratio\")")]
     pub mlp_ratio: f64,
     /// Layers of the diffusion head.
-    #[config(default = 3)]
+    #[config(default = "latentlm_diffusion::KEYS.default(\"lm.head_depth\")")]
     pub head_depth: usize,
     /// What the head predicts.
-    #[config(default = "Prediction::Velocity")]
+    #[config(default = "latentlm_diffusion::KEYS.default(\"lm.prediction\")")]
     pub prediction: Prediction,
     /// How noise grows.
-    #[config(default = "BetaSchedule::Cosine")]
+    #[config(default = "latentlm_diffusion::KEYS.default(\"lm.schedule\")")]
     pub schedule: BetaSchedule,
     /// Timesteps of the forward process.
-    #[config(default = 1000)]
+    #[config(default = "latentlm_diffusion::KEYS.default(\"lm.num_train_timesteps\")")]
     pub num_train_timesteps: usize,
     /// Whether training keeps what goes into each block of the backbone and layer of the head, and runs
     /// them again for their gradients: less memory, more time, the same gradients.
-    #[config(default = false)]
+    #[config(default = "latentlm_backbone::KEYS.default(\"lm.recompute\")")]
     pub recompute: bool,
 }
 

@@ -167,7 +167,7 @@ fn wrong_prompts_exit_with_2(dir: &Path) {
     expect(
         &mut latentlm(dir, &wrong),
         2,
-        "caption_weight must be positive",
+        "`text.caption_weight` must be a number above 0",
     );
 }
 

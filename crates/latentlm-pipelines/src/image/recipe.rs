@@ -1,17 +1,18 @@
 //! What a training run of images is made of. Every key stands in the recipe files under
 //! `configs/image`, with its meaning beside it.
 
+use std::sync::LazyLock;
+
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{
-    BetaSchedule, LatentCodecConfig, PartConfig, Precision, Prediction, SampleOptions, Sampler,
-};
+use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
 use latentlm_data::{ImageSpec, ReadOptions};
+use latentlm_keys::Keys;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
-use crate::recipe::{LmConfig, Recipe, StageConfig};
+use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 
 /// The shipped recipe that the default is.
 const PRESET: &str = "image/mnist";
@@ -60,18 +61,6 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
-    /// Pictures of a folder, not mirrored, within the default bounds.
-    pub fn new(path: &str) -> Self {
-        Self {
-            path: path.into(),
-            horizontal_flip: false,
-            max_broken: Self::default_max_broken(),
-            outside: false,
-            max_picture_mb: Self::default_max_picture_mb(),
-            max_idx_mb: Self::default_max_idx_mb(),
-        }
-    }
-
     fn default_max_broken() -> f64 {
         ReadOptions::default().max_broken
     }
@@ -93,19 +82,6 @@ impl DataConfig {
             max_idx_bytes: self.max_idx_mb.saturating_mul(ReadOptions::MEGABYTE),
         }
     }
-
-    fn validate(&self) -> Result<(), PipelineError> {
-        let reason = if !(0.0..=1.0).contains(&self.max_broken) {
-            "data.max_broken must lie between 0 and 1"
-        } else if self.max_picture_mb == 0 || self.max_idx_mb == 0 {
-            "data.max_picture_mb and data.max_idx_mb must be positive"
-        } else {
-            return Ok(());
-        };
-        Err(PipelineError::Config {
-            reason: reason.into(),
-        })
-    }
 }
 
 /// How samples are drawn.
@@ -121,84 +97,31 @@ pub struct SampleConfig {
     pub per_class: usize,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/image", key_table));
+
 impl Default for ImageRecipe {
     /// The digits of `configs/image/mnist.toml`.
     fn default() -> Self {
-        let stage = StageConfig {
-            steps: 600,
-            batch_size: 100,
-            grad_accumulation: 1,
-            learning_rate: 2e-3,
-            beta_1: 0.9,
-            beta_2: 0.98,
-            weight_decay: 0.01,
-            warmup_steps: 50,
-            final_lr_ratio: 0.0,
-            clip_norm: 1.0,
-            ema_decay: 0.995,
-            log_every: 10,
-            sample_every: 250,
-            checkpoint_every: 250,
-        };
-        Self {
-            seed: 1,
-            data: DataConfig::new("datasets/mnist"),
-            codec: CodecConfig::preset(PRESET),
-            codec_loss: CodecLossConfig::preset(PRESET),
-            codec_train: stage.clone(),
-            lm: LmConfig {
-                width: 128,
-                depth: 4,
-                heads: 4,
-                kv_heads: 2,
-                mlp_ratio: 4.0,
-                head_depth: 3,
-                prediction: Prediction::Velocity,
-                schedule: BetaSchedule::Cosine,
-                num_train_timesteps: 1000,
-                batch_mul: 4,
-                precision: Precision::F32,
-                recompute: false,
-                condition_dropout: 0.1,
-            },
-            lm_train: StageConfig {
-                steps: 1200,
-                batch_size: 64,
-                learning_rate: 1e-3,
-                warmup_steps: 100,
-                ..stage
-            },
-            sample: SampleConfig {
-                sampler: Sampler::DpmSolverPlusPlus,
-                steps: 20,
-                guidance_scale: 2.0,
-                per_class: 10,
-            },
-        }
+        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
     }
 }
 
 impl Recipe for ImageRecipe {
     const COMMAND: &'static str = "train-image";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
-        self.data.validate()?;
+    fn check_together(&self) -> Result<(), PipelineError> {
         self.codec.validate()?;
         self.codec_loss.validate()?;
-        self.codec_train.validate("codec_train")?;
-        self.lm_train.validate("lm_train")?;
         self.model(1).validate()?;
-        self.lm.validate(self.sample.steps)?;
-        if self.sample.per_class == 0 {
-            return Err(PipelineError::Config {
-                reason: "sample.per_class must be positive".into(),
-            });
-        }
-        Ok(())
+        self.lm.check_together(self.sample.steps)
     }
 }
 
@@ -232,5 +155,18 @@ impl ImageRecipe {
             guidance_scale: self.sample.guidance_scale,
             ..SampleOptions::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checkpoints of older versions lack keys, which then have the reader's defaults: the table's.
+    #[test]
+    fn keys_that_older_recipes_lack_have_the_tables_defaults() {
+        let old = r#"{"path": "datasets/mnist", "horizontal_flip": false}"#;
+        let data: DataConfig = serde_json::from_str(old).unwrap();
+        assert_eq!(data, ImageRecipe::default().data);
     }
 }

@@ -1,16 +1,19 @@
 //! What a training run of text and pictures is made of. Every key stands in the recipe files under
 //! `configs/mllm`, with its meaning beside it.
 
+use std::sync::LazyLock;
+
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, TokenizerKind};
+use latentlm_keys::Keys;
 
 use crate::error::PipelineError;
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
-use crate::recipe::{LmConfig, Recipe, StageConfig};
+use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 
 /// The shipped recipe that the default is.
 const PRESET: &str = "mllm/twemoji";
@@ -91,96 +94,33 @@ pub struct MixedSampleConfig {
     pub top_p: f64,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/mllm", key_table));
+
 impl Default for MixedRecipe {
     /// The emoji of `configs/mllm/twemoji.toml`.
     fn default() -> Self {
-        let image = ImageRecipe::default();
-        Self {
-            seed: 1,
-            data: DataConfig::new("datasets/twemoji"),
-            text: MixedTextConfig {
-                data: "datasets/addresses".into(),
-                tokenizer: TokenizerKind::ByteLevelBpe,
-                vocabulary: 1024,
-                path: String::new(),
-                piece_tokens: 128,
-                tied: false,
-                loss_weight: 0.5,
-                caption_weight: 3.0,
-            },
-            mix: MixConfig {
-                draw: 30,
-                caption: 5,
-                text: 1,
-                pack_positions: 1024,
-            },
-            codec: CodecConfig::preset(PRESET),
-            codec_loss: CodecLossConfig::preset(PRESET),
-            codec_train: StageConfig {
-                steps: 2000,
-                batch_size: 64,
-                learning_rate: 1e-3,
-                warmup_steps: 100,
-                sample_every: 500,
-                checkpoint_every: 500,
-                ..image.codec_train
-            },
-            lm: LmConfig {
-                width: 192,
-                depth: 6,
-                heads: 6,
-                batch_mul: 2,
-                ..image.lm
-            },
-            lm_train: StageConfig {
-                steps: 11000,
-                batch_size: 1,
-                learning_rate: 2e-3,
-                sample_every: 1000,
-                checkpoint_every: 500,
-                ..image.lm_train
-            },
-            sample: MixedSampleConfig {
-                sampler: Sampler::DpmSolverPlusPlus,
-                steps: 20,
-                guidance_scale: 3.0,
-                temperature: 0.8,
-                top_k: 0,
-                top_p: 0.95,
-            },
-        }
+        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
     }
 }
 
 impl Recipe for MixedRecipe {
     const COMMAND: &'static str = "train-mllm";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
-        self.image().validate()?;
+    fn check_together(&self) -> Result<(), PipelineError> {
+        self.image().check_together()?;
         self.model(1).validate()?;
-        let fail = |reason: &str| {
-            Err(PipelineError::Config {
-                reason: reason.into(),
-            })
-        };
+        let fail = |reason: &str| Err(PipelineError::config(reason));
         if self.data.horizontal_flip {
             return fail(
                 "data.horizontal_flip must be false: captions say where left and right are",
-            );
-        }
-        if self.text.piece_tokens == 0 || self.text.vocabulary == 0 {
-            return fail("text.piece_tokens and text.vocabulary must be positive");
-        }
-        if !(self.text.loss_weight >= 0.0 && self.text.loss_weight.is_finite()) {
-            return fail("text.loss_weight must not be negative");
-        }
-        if !(self.text.caption_weight > 0.0 && self.text.caption_weight.is_finite()) {
-            return fail(
-                "text.caption_weight must be positive; mix.caption = 0 leaves captions out",
             );
         }
         let texts = if self.text.data.is_empty() {
@@ -198,13 +138,6 @@ impl Recipe for MixedRecipe {
             return fail(
                 "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
             );
-        }
-        let sample = &self.sample;
-        if !(0.0..=1.0).contains(&sample.top_p) || sample.top_p == 0.0 {
-            return fail("sample.top_p must lie between 0 and 1");
-        }
-        if !(sample.temperature >= 0.0 && sample.temperature.is_finite()) {
-            return fail("sample.temperature must not be negative");
         }
         Ok(())
     }

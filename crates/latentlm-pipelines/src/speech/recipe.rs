@@ -1,18 +1,19 @@
 //! What a training run of speech is made of. Every key stands in the recipe files under
 //! `configs/tts`, with its meaning beside it.
 
+use std::sync::LazyLock;
+
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
-use latentlm::core::{
-    BetaSchedule, LatentCodecConfig, PartConfig, Precision, Prediction, SampleOptions, Sampler,
-};
+use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
 use latentlm_data::TokenizerKind;
 use latentlm_data::speech::{SpeechBounds, SpeechSpec};
+use latentlm_keys::Keys;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
-use crate::recipe::{LmConfig, Recipe, StageConfig};
+use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 
 /// The shipped recipe that the default is.
 const PRESET: &str = "tts/voice";
@@ -100,129 +101,40 @@ pub struct SpeakConfig {
     pub max_seconds: f64,
 }
 
+static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/tts", key_table));
+
 impl Default for SpeechRecipe {
     /// The voice of `configs/tts/voice.toml`.
     fn default() -> Self {
-        let stage = StageConfig {
-            steps: 1500,
-            batch_size: 16,
-            grad_accumulation: 1,
-            learning_rate: 1e-3,
-            beta_1: 0.9,
-            beta_2: 0.98,
-            weight_decay: 0.01,
-            warmup_steps: 50,
-            final_lr_ratio: 0.0,
-            clip_norm: 1.0,
-            ema_decay: 0.995,
-            log_every: 10,
-            sample_every: 500,
-            checkpoint_every: 500,
-        };
-        Self {
-            seed: 1,
-            data: SpeechDataConfig {
-                path: "datasets/voice".into(),
-                outside: false,
-                loudness_dbfs: -23.0,
-                trim_silence: true,
-                min_seconds: 0.1,
-                max_seconds: 10.0,
-                composed: 6000,
-                codec_seconds: 0.5,
-                pack_positions: 1024,
-                curriculum_steps: 2000,
-            },
-            text: TextConfig {
-                tokenizer: TokenizerKind::ByteLevelBpe,
-                vocabulary: 512,
-                path: String::new(),
-                loss_weight: 2.0,
-                history_dropout: 0.2,
-                aligned: true,
-            },
-            codec: CodecConfig::preset(PRESET),
-            codec_loss: CodecLossConfig::preset(PRESET),
-            codec_train: stage.clone(),
-            lm: LmConfig {
-                width: 256,
-                depth: 6,
-                heads: 8,
-                kv_heads: 2,
-                mlp_ratio: 4.0,
-                head_depth: 3,
-                prediction: Prediction::Velocity,
-                schedule: BetaSchedule::Cosine,
-                num_train_timesteps: 1000,
-                batch_mul: 1,
-                precision: Precision::F32,
-                recompute: false,
-                condition_dropout: 0.1,
-            },
-            lm_train: StageConfig {
-                steps: 7000,
-                batch_size: 1,
-                warmup_steps: 100,
-                ..stage
-            },
-            sample: SpeakConfig {
-                sampler: Sampler::DpmSolverPlusPlus,
-                steps: 10,
-                guidance_scale: 2.0,
-                noise_temperature: 0.6,
-                max_seconds: 20.0,
-            },
-        }
+        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
     }
 }
 
 impl Recipe for SpeechRecipe {
     const COMMAND: &'static str = "train-tts";
 
+    fn keys() -> &'static Keys {
+        &KEYS
+    }
+
     fn seed(&self) -> u64 {
         self.seed
     }
 
-    fn validate(&self) -> Result<(), PipelineError> {
+    fn check_together(&self) -> Result<(), PipelineError> {
         self.codec.validate()?;
         self.codec_loss.validate()?;
-        self.codec_train.validate("codec_train")?;
-        self.lm_train.validate("lm_train")?;
         self.model(1).validate()?;
-        self.lm.validate(self.sample.steps)?;
-        let fail = |reason: &str| {
-            Err(PipelineError::Config {
-                reason: reason.into(),
-            })
-        };
-        let data = &self.data;
-        if !(data.min_seconds >= 0.0 && data.max_seconds > data.min_seconds) {
-            return fail("data.min_seconds must not be negative, data.max_seconds larger");
+        self.lm.check_together(self.sample.steps)?;
+        let fail = |reason: &str| Err(PipelineError::config(reason));
+        if self.data.max_seconds <= self.data.min_seconds {
+            return fail("data.max_seconds must be larger than data.min_seconds");
         }
         if self.codec_frames() == 0 {
             return fail("data.codec_seconds is shorter than one latent");
         }
-        if data.pack_positions == 0 || self.text.vocabulary == 0 {
-            return fail("data.pack_positions and text.vocabulary must be positive");
-        }
-        if !(self.text.loss_weight >= 0.0 && self.text.loss_weight.is_finite()) {
-            return fail("text.loss_weight must not be negative");
-        }
-        if !(0.0..=1.0).contains(&self.text.history_dropout) {
-            return fail("text.history_dropout must lie between 0 and 1");
-        }
-        let sample = &self.sample;
-        if !(sample.max_seconds > 0.0 && sample.max_seconds.is_finite()) {
-            return fail("sample.max_seconds must be a positive number");
-        }
         if self.max_frames() == 0 {
             return fail("sample.max_seconds is shorter than one latent");
-        }
-        if !sample.guidance_scale.is_finite() {
-            return fail("sample.guidance_scale must be a number");
-        }
-        if !(sample.noise_temperature >= 0.0 && sample.noise_temperature.is_finite()) {
-            return fail("sample.noise_temperature must be a number, 0 or more");
         }
         if self.lm_train.batch_size != 1 {
             return fail(
@@ -302,14 +214,31 @@ mod tests {
         };
         for (change, part) in [
             ("lm_train.batch_size=4", "lm_train.batch_size must be 1"),
-            ("sample.max_seconds=inf", "max_seconds must be a positive"),
-            ("sample.max_seconds=nan", "max_seconds must be a positive"),
-            ("sample.max_seconds=-1.0", "max_seconds must be a positive"),
+            (
+                "sample.max_seconds=inf",
+                "`sample.max_seconds` must be a number above 0 and at most 86400, not inf",
+            ),
+            ("sample.max_seconds=nan", "`sample.max_seconds` must be"),
+            ("sample.max_seconds=-1.0", "`sample.max_seconds` must be"),
             ("sample.max_seconds=0.001", "shorter than one latent"),
-            ("sample.guidance_scale=nan", "guidance_scale must be"),
-            ("sample.guidance_scale=-inf", "guidance_scale must be"),
-            ("sample.noise_temperature=nan", "noise_temperature must be"),
-            ("sample.noise_temperature=-0.1", "noise_temperature must be"),
+            ("data.min_seconds=10", "larger than data.min_seconds"),
+            (
+                "sample.guidance_scale=nan",
+                "`sample.guidance_scale` must be",
+            ),
+            (
+                "sample.guidance_scale=-inf",
+                "`sample.guidance_scale` must be",
+            ),
+            (
+                "sample.noise_temperature=nan",
+                "`sample.noise_temperature` must be",
+            ),
+            (
+                "sample.noise_temperature=-0.1",
+                "`sample.noise_temperature` must be a number from 0 to 100, not -0.1",
+            ),
+            ("codec.ratios=[1024, 1024, 4]", "samples a latent"),
         ] {
             let message = refused(change);
             assert!(message.contains(part), "{change}: {message}");

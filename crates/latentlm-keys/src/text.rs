@@ -6,7 +6,7 @@ const LONGEST: usize = 120;
 /// Escapes control characters, which could clear the terminal or hide a part of the message.
 ///
 /// ```
-/// assert_eq!(latentlm_args::escaped("a\u{1b}[2J\tb"), "a\\u{1b}[2J\\tb");
+/// assert_eq!(latentlm_keys::escaped("a\u{1b}[2J\tb"), "a\\u{1b}[2J\\tb");
 /// ```
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -21,12 +21,17 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// The beginning of a text, escaped, for a message of one line.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let text = escaped(text);
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
+}
+
+/// A message of several lines as one.
+pub(crate) fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

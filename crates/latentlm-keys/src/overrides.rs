@@ -1,8 +1,11 @@
 //! Overrides of recipe keys on the command line: `KEY=VALUE`.
 //!
-//! Only the form is checked here. Whether the key exists and the value fits is checked against the recipe.
+//! Only the form is checked here. Whether the key exists and the value fits is checked by
+//! [`Keys`](crate::Keys).
 
-use crate::ArgsError;
+use toml::{Table, Value};
+
+use crate::RecipeError;
 use crate::text::shown;
 
 /// Largest number of dots in a key. Recipes nest three levels deep; the limit keeps a mistyped key from
@@ -12,32 +15,50 @@ pub const MOST_DOTS: usize = 16;
 /// Splits an override into key and value, without surrounding spaces.
 ///
 /// ```
-/// use latentlm_args::overrides::split;
+/// use latentlm_keys::overrides::split;
 ///
 /// assert_eq!(split("lm.width = 96")?, ("lm.width", "96"));
 /// assert!(split("lm.width").is_err());
-/// # Ok::<(), latentlm_args::ArgsError>(())
+/// # Ok::<(), latentlm_keys::RecipeError>(())
 /// ```
 ///
 /// # Errors
 /// If there is no `=`, or no valid key before it.
-pub fn split(text: &str) -> Result<(&str, &str), ArgsError> {
+pub fn split(text: &str) -> Result<(&str, &str), RecipeError> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(ArgsError::NotKeyValue(shown(text)));
+        return Err(RecipeError::NotKeyValue(shown(text)));
     };
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() {
-        return Err(ArgsError::NotKeyValue(shown(text)));
+        return Err(RecipeError::NotKeyValue(shown(text)));
     }
     let dots = key.matches('.').count();
     if dots > MOST_DOTS {
         let text = shown(text);
-        return Err(ArgsError::DeepKey { text, dots });
+        return Err(RecipeError::DeepKey { text, dots });
     }
     if !key.split('.').all(is_word) {
-        return Err(ArgsError::OddKey(shown(text)));
+        return Err(RecipeError::OddKey(shown(text)));
     }
     Ok((key, value))
+}
+
+/// An override as a table: the value is TOML, and text where it is none, so that words need no quotes.
+pub(crate) fn parse(text: &str) -> Result<Table, RecipeError> {
+    let (key, value) = split(text)?;
+    let parsed = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        // A value with a line break in it may be more than one key.
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_owned()));
+    let mut words = key.rsplit('.');
+    let last = words.next().unwrap_or_default();
+    let innermost = Table::from_iter([(last.to_owned(), parsed)]);
+    Ok(words.fold(innermost, |table, word| {
+        Table::from_iter([(word.to_owned(), Value::Table(table))])
+    }))
 }
 
 fn is_word(part: &str) -> bool {
@@ -75,11 +96,26 @@ mod tests {
             ("schlüssel=3", "a key is words"),
             ("a\u{1b}[2Jb\n=3", "`a\\u{1b}[2Jb\\n=3`"),
         ] {
-            let error = split(text).unwrap_err();
-            let message = error.to_string();
+            let message = split(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
             assert!(!message.contains(char::is_control), "{message}");
-            assert!(error.is_usage());
+        }
+    }
+
+    #[test]
+    fn bare_words_are_text_and_the_rest_is_toml() {
+        for (text, value) in [
+            ("a.b=two", Value::String("two".into())),
+            ("a.b=2", Value::Integer(2)),
+            ("a.b=2.0", Value::Float(2.0)),
+            ("a.b=true", Value::Boolean(true)),
+            ("a.b=\"2\"", Value::String("2".into())),
+            ("a.b=[1]", Value::Array(vec![Value::Integer(1)])),
+            ("a.b=1\nc=2", Value::String("1\nc=2".into())),
+            ("a.b=", Value::String(String::new())),
+        ] {
+            let table = parse(text).unwrap();
+            assert_eq!(table["a"]["b"], value, "{text}");
         }
     }
 

@@ -1,0 +1,307 @@
+//! One key: its type, its range, and whether a value fits.
+
+use serde::Deserialize;
+use toml::Value;
+
+use crate::text::shown;
+
+/// What the values of a key are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A whole number.
+    Integer,
+    /// A finite number; whole numbers are taken too.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// Any text.
+    #[serde(rename = "string")]
+    Text,
+    /// A file or folder, which must be there when a command begins.
+    Path,
+    /// A file or folder, or `""` for none.
+    OptionalPath,
+    /// One of a few names.
+    Choice,
+    /// A list of whole numbers.
+    Integers,
+    /// A list of finite numbers.
+    Numbers,
+    /// Any list. No table declares it: it is the type of a list of which nothing else is known.
+    #[serde(skip_deserializing)]
+    List,
+}
+
+/// A key as a table declares it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What its values are.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The value that a recipe begins with.
+    pub default: Value,
+    /// What it is for, in one line.
+    pub help: String,
+    /// Smallest value, or smallest entry of a list.
+    pub min: Option<f64>,
+    /// What values must be larger than.
+    pub above: Option<f64>,
+    /// Largest value.
+    pub max: Option<f64>,
+    /// What values must be smaller than.
+    pub below: Option<f64>,
+    /// All values that there are, where these are few.
+    #[serde(default)]
+    pub choices: Vec<Value>,
+    /// Most entries of a list.
+    pub longest: Option<usize>,
+}
+
+impl Key {
+    /// A key of which nothing is known but a value: others of its type fit.
+    pub(crate) fn like(value: &Value) -> Self {
+        let kind = match value {
+            Value::Integer(_) => Kind::Integer,
+            Value::Float(_) => Kind::Number,
+            Value::Boolean(_) => Kind::Boolean,
+            Value::Array(_) => Kind::List,
+            Value::String(_) | Value::Datetime(_) | Value::Table(_) => Kind::Text,
+        };
+        Self {
+            kind,
+            default: value.clone(),
+            help: String::new(),
+            min: None,
+            above: None,
+            max: None,
+            below: None,
+            choices: Vec::new(),
+            longest: None,
+        }
+    }
+
+    /// The value as the key keeps it, if it fits: a whole number becomes a fraction where the key is a
+    /// number, because that is how people write it.
+    pub fn fit(&self, value: &Value) -> Option<Value> {
+        let value = match (self.kind, value) {
+            (Kind::Number, value) => number(value),
+            (Kind::Numbers, Value::Array(list)) => Value::Array(list.iter().map(number).collect()),
+            (_, value) => value.clone(),
+        };
+        self.holds(&value).then_some(value)
+    }
+
+    fn holds(&self, value: &Value) -> bool {
+        let fits = match (self.kind, value) {
+            (Kind::Integer, Value::Integer(whole)) => self.within(*whole as f64),
+            (Kind::Number, Value::Float(number)) => self.within(*number),
+            (Kind::Path, Value::String(path)) => !path.trim().is_empty(),
+            (Kind::Text | Kind::OptionalPath | Kind::Choice, Value::String(_))
+            | (Kind::Boolean, Value::Boolean(_))
+            | (Kind::List, Value::Array(_)) => true,
+            (Kind::Integers, Value::Array(list)) => {
+                let fits =
+                    |entry: &Value| entry.as_integer().is_some_and(|n| self.within(n as f64));
+                self.not_too_long(list) && list.iter().all(fits)
+            }
+            (Kind::Numbers, Value::Array(list)) => {
+                let fits = |entry: &Value| entry.as_float().is_some_and(|n| self.within(n));
+                self.not_too_long(list) && list.iter().all(fits)
+            }
+            _ => false,
+        };
+        fits && (self.choices.is_empty() || self.choices.contains(value))
+    }
+
+    fn within(&self, value: f64) -> bool {
+        value.is_finite()
+            && self.min.is_none_or(|min| value >= min)
+            && self.above.is_none_or(|above| value > above)
+            && self.max.is_none_or(|max| value <= max)
+            && self.below.is_none_or(|below| value < below)
+    }
+
+    fn not_too_long(&self, list: &[Value]) -> bool {
+        self.longest.is_none_or(|longest| list.len() <= longest)
+    }
+
+    /// What would fit, as it stands in a sentence: `a whole number from 1 to 512`.
+    pub fn expected(&self) -> String {
+        if !self.choices.is_empty() {
+            let choices: Vec<String> = self.choices.iter().map(Value::to_string).collect();
+            return format!("one of {}", choices.join(", "));
+        }
+        let range = self.range();
+        let most = self
+            .longest
+            .map_or_else(String::new, |longest| format!("at most {longest} "));
+        match self.kind {
+            Kind::Integer => format!("a whole number{range}"),
+            Kind::Number if range.is_empty() => "a finite number".into(),
+            Kind::Number => format!("a number{range}"),
+            Kind::Boolean => "true or false".into(),
+            Kind::Text | Kind::Choice => "text".into(),
+            Kind::Path => "the path of a file or folder".into(),
+            Kind::OptionalPath => "a path, or \"\" for none".into(),
+            Kind::Integers => format!("a list of {most}whole numbers{range}"),
+            Kind::Numbers => format!("a list of {most}numbers{range}"),
+            Kind::List => "a list".into(),
+        }
+    }
+
+    /// The range as it stands behind a noun: ` from 0 to below 1`.
+    fn range(&self) -> String {
+        let (low, joint) = match (self.min, self.above) {
+            (_, Some(above)) => (format!(" above {above}"), " and "),
+            (Some(min), None) => (format!(" from {min}"), " to "),
+            (None, None) => (String::new(), " "),
+        };
+        let high = match (self.max, self.below) {
+            (_, Some(below)) => format!("{joint}below {below}"),
+            (Some(max), None) if joint == " to " => format!("{joint}{max}"),
+            (Some(max), None) => format!("{joint}at most {max}"),
+            (None, None) if joint == " to " => " on".into(),
+            (None, None) => String::new(),
+        };
+        low + &high
+    }
+}
+
+/// A whole number as a fraction, any other value as it is.
+fn number(value: &Value) -> Value {
+    match value {
+        Value::Integer(whole) => Value::Float(*whole as f64),
+        other => other.clone(),
+    }
+}
+
+/// A value as it stands in a message.
+pub(crate) fn found(value: &Value) -> String {
+    match value {
+        Value::Table(_) => "a table".into(),
+        Value::Float(number) if number.is_nan() => "nan".into(),
+        // With an exponent where the plain digits would fill a line.
+        Value::Float(number) => format!("{number:?}"),
+        other => shown(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        let text = format!("default = 0\nhelp = \"of a test\"\n{text}");
+        toml::from_str(&text).unwrap()
+    }
+
+    fn value(text: &str) -> Value {
+        let mut table: toml::Table = format!("value = {text}").parse().unwrap();
+        table.remove("value").unwrap()
+    }
+
+    #[test]
+    fn values_fit_type_and_range() {
+        let cases = [
+            (
+                "type = \"integer\"\nmin = 1\nmax = 4",
+                "1 4",
+                "0 5 -1 1.0 \"1\" true [1]",
+            ),
+            (
+                "type = \"number\"\nmin = 0\nbelow = 1",
+                "0 0.0 0.99",
+                "1 -0.1 nan inf -inf 1e300",
+            ),
+            (
+                "type = \"number\"\nabove = 0\nmax = 1",
+                "1 1.0 1e-9",
+                "0 0.0 -0.0 1.1 nan",
+            ),
+            ("type = \"number\"", "-1e300 0 7", "nan inf -inf \"a\""),
+            ("type = \"boolean\"", "true false", "0 1 \"true\""),
+            ("type = \"string\"", "\"\" \"a\"", "1 true"),
+            ("type = \"path\"", "\"a\"", "\"\" 1"),
+            ("type = \"optional-path\"", "\"\" \"a\"", "1"),
+            (
+                "type = \"choice\"\nchoices = [\"a\", \"b\"]",
+                "\"a\" \"b\"",
+                "\"c\" 1",
+            ),
+            ("type = \"integer\"\nchoices = [1, 3]", "1 3", "2 \"1\""),
+            (
+                "type = \"integers\"\nmin = 1\nlongest = 2",
+                "[] [1] [1,2]",
+                "[0] [1,2,3] [1.5] 1",
+            ),
+            (
+                "type = \"numbers\"\nabove = 0",
+                "[] [1] [0.5,2]",
+                "[0] [nan] [\"a\"]",
+            ),
+        ];
+        for (declared, fitting, others) in cases {
+            let key = key(declared);
+            for text in fitting.split(' ') {
+                assert!(key.fit(&value(text)).is_some(), "{declared}: {text}");
+            }
+            for text in others.split(' ') {
+                assert_eq!(key.fit(&value(text)), None, "{declared}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers_become_fractions_where_those_are_kept() {
+        assert_eq!(
+            key("type = \"number\"").fit(&value("2")),
+            Some(value("2.0"))
+        );
+        let list = key("type = \"numbers\"").fit(&value("[1, 2.5]"));
+        assert_eq!(list, Some(value("[1.0, 2.5]")));
+        assert_eq!(key("type = \"integer\"").fit(&value("2")), Some(value("2")));
+    }
+
+    #[test]
+    fn what_would_fit_is_said() {
+        for (declared, expected) in [
+            (
+                "type = \"integer\"\nmin = 1\nmax = 4",
+                "a whole number from 1 to 4",
+            ),
+            ("type = \"integer\"\nmin = 1", "a whole number from 1 on"),
+            ("type = \"number\"", "a finite number"),
+            (
+                "type = \"number\"\nmin = 0\nbelow = 1",
+                "a number from 0 to below 1",
+            ),
+            (
+                "type = \"number\"\nabove = 0\nmax = 10",
+                "a number above 0 and at most 10",
+            ),
+            ("type = \"number\"\nabove = 0", "a number above 0"),
+            (
+                "type = \"choice\"\nchoices = [\"a\", \"b\"]",
+                "one of \"a\", \"b\"",
+            ),
+            (
+                "type = \"integers\"\nmin = 1\nmax = 8\nlongest = 3",
+                "a list of at most 3 whole numbers from 1 to 8",
+            ),
+        ] {
+            assert_eq!(key(declared).expected(), expected);
+        }
+    }
+
+    #[test]
+    fn large_values_are_short_in_a_message() {
+        assert_eq!(found(&value("1e300")), "1e300");
+        assert_eq!(found(&value("nan")), "nan");
+        assert_eq!(found(&value("-inf")), "-inf");
+        assert_eq!(found(&value("0.5")), "0.5");
+        assert_eq!(found(&value("\"a\"")), "\"a\"");
+        assert!(found(&Value::String("x".repeat(10_000))).len() < 200);
+    }
+}

@@ -1,0 +1,385 @@
+//! The keys of a recipe: those of its parts and its own, and the check of values against them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::key::{Key, Kind, found};
+use crate::text::{one_line, shown};
+
+/// The most letters in which a key may differ from the one that is suggested for it.
+const NEAR: usize = 3;
+
+/// What is wrong with a key or with its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// No recipe of this kind has the key.
+    #[error("unknown key `{key}`{hint}")]
+    Unknown {
+        /// The dotted key.
+        key: String,
+        /// `; did you mean ...?`, or which keys there are.
+        hint: String,
+    },
+    /// A value of another type, or outside of the key's range.
+    #[error("`{key}` must be {expected}, not {found}")]
+    Value {
+        /// The dotted key.
+        key: String,
+        /// What would fit.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+}
+
+/// All keys of a recipe.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Keys {
+    keys: BTreeMap<String, Key>,
+    /// Tables that have no keys below them.
+    tables: BTreeSet<String>,
+    /// Tables of parts that declare no keys: whatever stands there is taken.
+    open: Vec<String>,
+    /// The files of a folder that together make a recipe, in the order in which they are laid.
+    files: Vec<String>,
+}
+
+impl Keys {
+    /// The keys of one table file that includes no other.
+    ///
+    /// ```
+    /// use latentlm_keys::{Keys, Value};
+    ///
+    /// let keys = Keys::parse(
+    ///     r#"
+    ///     [lm]
+    ///     width = { type = "integer", default = 128, min = 1, max = 65536, help = "Width of the model" }
+    ///     "#,
+    /// )?;
+    /// assert_eq!(keys.default_table()["lm"]["width"], Value::Integer(128));
+    /// assert!(keys.check("lm.width", &Value::Integer(96)).is_ok());
+    /// let zero = keys.check("lm.width", &Value::Integer(0)).unwrap_err();
+    /// assert_eq!(zero.to_string(), "`lm.width` must be a whole number from 1 to 65536, not 0");
+    /// let misspelt = keys.check("lm.widht", &Value::Integer(96)).unwrap_err();
+    /// assert_eq!(misspelt.to_string(), "unknown key `lm.widht`; did you mean `lm.width`?");
+    /// # Ok::<(), latentlm_keys::TableError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the table is no TOML, or a key of it is not declared as it must be.
+    pub fn parse(text: &str) -> Result<Self, crate::TableError> {
+        crate::tables::read("keys", &|_| Ok(Some(text.to_owned())))
+    }
+
+    /// Checks a value of a key.
+    ///
+    /// # Errors
+    /// If there is no such key, or the value does not fit it.
+    pub fn check(&self, key: &str, value: &Value) -> Result<(), KeyError> {
+        let mut words = key.rsplit('.');
+        let last = words.next().unwrap_or_default();
+        let innermost = Table::from_iter([(last.to_owned(), value.clone())]);
+        let table = words.fold(innermost, |table, word| {
+            Table::from_iter([(word.to_owned(), Value::Table(table))])
+        });
+        self.lay(&mut Table::new(), table)
+    }
+
+    /// Checks every value of a table.
+    ///
+    /// # Errors
+    /// With the first key that is wrong.
+    pub fn check_all(&self, table: &Table) -> Result<(), KeyError> {
+        self.lay(&mut Table::new(), table.clone())
+    }
+
+    /// A key by its dotted name.
+    pub fn get(&self, key: &str) -> Option<&Key> {
+        self.keys.get(key)
+    }
+
+    /// All keys and their dotted names, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
+        self.keys.iter().map(|(name, key)| (name.as_str(), key))
+    }
+
+    /// The defaults of all keys, as a recipe has them.
+    pub fn default_table(&self) -> Table {
+        let mut all = Table::new();
+        for (name, key) in &self.keys {
+            insert(&mut all, name, key.default.clone());
+        }
+        all
+    }
+
+    /// The recipe that files and overrides are laid over: every key's default. `undeclared` has the
+    /// tables of parts that declare no keys; what is declared goes before it.
+    ///
+    /// # Panics
+    /// If the tables do not declare what the recipe has: a mistake in code or table, not in a user's words.
+    pub fn preset<T: DeserializeOwned>(&self, undeclared: &impl Serialize) -> T {
+        let made = Table::try_from(undeclared).map_err(|e| e.to_string());
+        let made = made.and_then(|mut table| {
+            cover(&mut table, self.default_table());
+            Value::Table(table).try_into().map_err(|e| e.to_string())
+        });
+        match made {
+            Ok(preset) => preset,
+            Err(message) => panic!("the tables of keys do not fit the recipe: {message}"),
+        }
+    }
+
+    /// The files and folders that a recipe names, with their keys.
+    pub fn paths(&self, recipe: &Table) -> Vec<(String, String)> {
+        let paths = self.keys.iter().filter(|(_, key)| is_path(key.kind));
+        let named = paths.filter_map(|(name, _)| {
+            let path = lookup(recipe, name)?.as_str()?;
+            Some((name.clone(), path.to_owned()))
+        });
+        named.filter(|(_, path)| !path.is_empty()).collect()
+    }
+
+    /// The files of a folder that together make a recipe, in their order; none where a recipe is one file.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// These keys and, for every value of a preset that they do not declare, a key of its type. Nothing
+    /// is open then: the preset has all keys.
+    pub fn completed(&self, preset: &Table) -> Self {
+        let mut all = self.clone();
+        all.infer("", preset);
+        all.open.clear();
+        all
+    }
+
+    fn infer(&mut self, prefix: &str, preset: &Table) {
+        for (name, value) in preset {
+            let path = joined(prefix, name);
+            match value {
+                Value::Table(inner) => {
+                    self.infer(&path, inner);
+                    self.tables.insert(path);
+                }
+                value => {
+                    self.keys.entry(path).or_insert_with(|| Key::like(value));
+                }
+            }
+        }
+    }
+
+    /// Lays one table over another, value by value.
+    ///
+    /// # Errors
+    /// With the first key that is wrong; `base` then has those before it.
+    pub fn lay(&self, base: &mut Table, over: Table) -> Result<(), KeyError> {
+        self.lay_below("", base, over)
+    }
+
+    fn lay_below(&self, prefix: &str, base: &mut Table, over: Table) -> Result<(), KeyError> {
+        for (name, value) in over {
+            let path = joined(prefix, &name);
+            if let Some(key) = self.keys.get(&path) {
+                let fitted = key.fit(&value);
+                let fitted = fitted.ok_or_else(|| misfit(&path, key.expected(), &value))?;
+                base.insert(name, fitted);
+            } else if self.is_table(&path) {
+                let Some(inner) = value.as_table() else {
+                    return Err(misfit(&path, "a table".into(), &value));
+                };
+                let slot = base
+                    .entry(name)
+                    .or_insert_with(|| Value::Table(Table::new()));
+                if let Value::Table(slot) = slot {
+                    self.lay_below(&path, slot, inner.clone())?;
+                }
+            } else if self.is_open(&path) {
+                base.insert(name, value);
+            } else {
+                return Err(self.unknown(&path));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_table(&self, path: &str) -> bool {
+        let below = |name: &String| is_below(name, path);
+        self.tables.contains(path) || self.keys.keys().any(below) || self.open.iter().any(below)
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        let mut open = self.open.iter();
+        open.any(|table| table == path || is_below(path, table))
+    }
+
+    fn unknown(&self, path: &str) -> KeyError {
+        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut known: Vec<&str> = Vec::new();
+        for other in self.keys.keys().chain(&self.tables).chain(&self.open) {
+            let inside = match table {
+                "" => Some(other.as_str()),
+                table if is_below(other, table) => other.get(table.len() + 1..),
+                _ => None,
+            };
+            known.extend(inside.and_then(|rest| rest.split('.').next()));
+        }
+        known.sort_unstable();
+        known.dedup();
+        let nearest = known.iter().map(|other| (distance(name, other), *other));
+        let hint = match nearest.min() {
+            Some((letters, other)) if letters <= NEAR => {
+                format!("; did you mean `{}`?", joined(table, other))
+            }
+            _ => format!("; known here: {}", known.join(", ")),
+        };
+        let key = shown(path);
+        KeyError::Unknown { key, hint }
+    }
+
+    /// Adds the keys of a table file, which lie in the table `at`.
+    pub(crate) fn declare(&mut self, at: &str, table: Table) -> Result<(), String> {
+        for (name, value) in table {
+            let path = joined(at, &name);
+            let Value::Table(inner) = value else {
+                return Err(format!(
+                    "`{path}` is neither a key with its `type` nor a table"
+                ));
+            };
+            if !inner.get("type").is_some_and(Value::is_str) {
+                self.declare(&path, inner)?;
+                continue;
+            }
+            let key: Key = Value::Table(inner)
+                .try_into()
+                .map_err(|e: toml::de::Error| format!("`{path}`: {}", one_line(e.message())))?;
+            self.add(path, key)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, mut key: Key) -> Result<(), String> {
+        if key.help.trim().is_empty() || key.help.contains('\n') {
+            return Err(format!("`{path}`: `help` must be one line"));
+        }
+        let fitted = key.fit(&key.default);
+        let misfit = || misfit(&path, key.expected(), &key.default);
+        key.default = fitted.ok_or_else(|| format!("the default of {}", misfit()))?;
+        if self.keys.contains_key(&path) {
+            return Err(format!("`{path}` is declared twice"));
+        }
+        self.keys.insert(path, key);
+        Ok(())
+    }
+
+    /// Adds other keys, which lie in the table `at`.
+    pub(crate) fn include(&mut self, at: &str, other: Self) -> Result<(), String> {
+        for (name, key) in other.keys {
+            self.add(joined(at, &name), key)?;
+        }
+        self.open_tables(at, &other.open);
+        Ok(())
+    }
+
+    /// Takes whatever stands in the tables of a part that declares no keys.
+    pub(crate) fn open_tables(&mut self, at: &str, tables: &[String]) {
+        self.open
+            .extend(tables.iter().map(|table| joined(at, table)));
+    }
+
+    /// Sets which files of a folder make a recipe.
+    pub(crate) fn set_files(&mut self, files: Vec<String>) {
+        self.files = files;
+    }
+
+    /// Has other defaults for some keys. Those of parts that declare none are left out.
+    pub(crate) fn set_defaults(&mut self, values: Table) -> Result<(), KeyError> {
+        let mut laid = Table::new();
+        self.lay(&mut laid, values)?;
+        for (name, key) in &mut self.keys {
+            if let Some(value) = lookup(&laid, name) {
+                key.default = value.clone();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_path(kind: Kind) -> bool {
+    matches!(kind, Kind::Path | Kind::OptionalPath)
+}
+
+fn misfit(path: &str, expected: String, value: &Value) -> KeyError {
+    KeyError::Value {
+        key: shown(path),
+        expected,
+        found: found(value),
+    }
+}
+
+fn joined(table: &str, name: &str) -> String {
+    match (table, name) {
+        ("", name) => name.into(),
+        (table, "") => table.into(),
+        (table, name) => format!("{table}.{name}"),
+    }
+}
+
+fn is_below(path: &str, table: &str) -> bool {
+    let rest = path.strip_prefix(table);
+    rest.is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The value of a dotted key.
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut inside = table;
+    for name in tables.split('.').filter(|name| !name.is_empty()) {
+        inside = inside.get(name)?.as_table()?;
+    }
+    inside.get(last)
+}
+
+/// Sets the value of a dotted key.
+fn insert(table: &mut Table, key: &str, value: Value) {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return;
+    };
+    let inside = table
+        .entry(first)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inside) = inside {
+        insert(inside, rest, value);
+    }
+}
+
+/// Lays one table over another, unchecked.
+fn cover(base: &mut Table, over: Table) {
+    for (name, value) in over {
+        match (base.get_mut(&name), value) {
+            (Some(Value::Table(slot)), Value::Table(inner)) => cover(slot, inner),
+            (_, value) => {
+                base.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

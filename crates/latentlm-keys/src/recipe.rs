@@ -1,0 +1,374 @@
+//! A recipe out of a preset, a file and `key=value` overrides.
+//!
+//! A configuration that is read as it stands demands every key and takes misspelt ones in silence, which
+//! makes recipes both long and dangerous. Here a value is built in three moves: start from a preset that
+//! has every key, lay the file's TOML over it, lay the command line's overrides over that. Each key is
+//! checked against the tables that declare it, as it is laid.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::keys::{KeyError, Keys};
+use crate::overrides::{self, MOST_DOTS};
+use crate::text::{one_line, shown};
+
+/// What can be wrong with a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file can't be read.
+    #[error("cannot read the recipe {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin} is not valid TOML: {message}")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// The parser's message, on one line.
+        message: String,
+    },
+    /// A key that no recipe of this kind has, or a value that does not fit it.
+    #[error("{origin}: {error}")]
+    Key {
+        /// File or override.
+        origin: String,
+        /// What is wrong.
+        error: KeyError,
+    },
+    /// An override that is not `key=value`.
+    #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
+    NotKeyValue(String),
+    /// An override whose key is nested deeper than any recipe.
+    #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
+    DeepKey {
+        /// The override.
+        text: String,
+        /// Dots of its key.
+        dots: usize,
+    },
+    /// An override whose key can't be a key.
+    #[error(
+        "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
+         lm_train.steps"
+    )]
+    OddKey(String),
+    /// A configuration that can't be read from TOML, or written as it.
+    #[error("{origin}: {message}")]
+    Invalid {
+        /// File or overrides.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Builds a configuration: `preset`, then the file's keys, then the overrides (`a.b=value`, the value in
+/// TOML; bare words are taken as text). Where keys say which files a folder has, `file` may be a folder.
+///
+/// # Errors
+/// If a file can't be read or parsed, or a key or a value does not fit.
+pub fn resolve<T>(
+    preset: &T,
+    keys: &Keys,
+    file: Option<&Path>,
+    overrides: &[String],
+) -> Result<T, RecipeError>
+where
+    T: Serialize + DeserializeOwned,
+{
+    let base = to_table(preset)?;
+    let keys = keys.completed(&base);
+    let table = lay(&keys, base, Path::new(""), file, overrides)?;
+    let invalid = |e: toml::de::Error| RecipeError::Invalid {
+        origin: file.map_or_else(|| "recipe".into(), |path| path.display().to_string()),
+        message: one_line(e.message()),
+    };
+    Value::Table(table).try_into().map_err(invalid)
+}
+
+/// Lays a file and overrides over the values of a recipe, each key checked. `root` is the folder that a
+/// relative `file` counts from; messages name the file as it was given.
+///
+/// # Errors
+/// If a file can't be read or parsed, or a key or a value does not fit.
+pub fn lay(
+    keys: &Keys,
+    mut base: Table,
+    root: &Path,
+    file: Option<&Path>,
+    overrides: &[String],
+) -> Result<Table, RecipeError> {
+    let files: Vec<PathBuf> = match file {
+        Some(folder) if !keys.files().is_empty() && root.join(folder).is_dir() => {
+            let names = keys.files().iter();
+            names.map(|name| folder.join(name)).collect()
+        }
+        Some(file) => vec![file.to_owned()],
+        None => Vec::new(),
+    };
+    for path in files {
+        let read = fs::read_to_string(root.join(&path));
+        let text = read.map_err(|source| RecipeError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let origin = path.display().to_string();
+        let table = parse(&text, &origin)?;
+        let wrong = |error| RecipeError::Key { origin, error };
+        keys.lay(&mut base, table).map_err(wrong)?;
+    }
+    for text in overrides {
+        let table = overrides::parse(text)?;
+        let wrong = |error| RecipeError::Key {
+            origin: format!("override `{}`", shown(text)),
+            error,
+        };
+        keys.lay(&mut base, table).map_err(wrong)?;
+    }
+    Ok(base)
+}
+
+/// Checks every value of a configuration against its keys.
+///
+/// # Errors
+/// With the first key that is wrong.
+pub fn check<T: Serialize>(config: &T, keys: &Keys) -> Result<(), RecipeError> {
+    let table = to_table(config)?;
+    let checked = keys.completed(&table).check_all(&table);
+    checked.map_err(|error| RecipeError::Key {
+        origin: "recipe".into(),
+        error,
+    })
+}
+
+/// Writes a configuration as TOML.
+///
+/// # Errors
+/// If a value has no TOML form (a `None`).
+pub fn to_toml<T: Serialize>(config: &T) -> Result<String, RecipeError> {
+    toml::to_string(config).map_err(unwritable)
+}
+
+fn to_table<T: Serialize>(config: &T) -> Result<Table, RecipeError> {
+    Table::try_from(config).map_err(unwritable)
+}
+
+fn unwritable(error: toml::ser::Error) -> RecipeError {
+    RecipeError::Invalid {
+        origin: "configuration".into(),
+        message: one_line(&error.to_string()),
+    }
+}
+
+fn parse(text: &str, origin: &str) -> Result<Table, RecipeError> {
+    text.parse::<Table>().map_err(|e| RecipeError::Syntax {
+        origin: origin.to_owned(),
+        message: syntax_message(text, &e),
+    })
+}
+
+fn syntax_message(text: &str, error: &toml::de::Error) -> String {
+    let message = one_line(error.message());
+    match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            format!("line {}: {message}", before.matches('\n').count() + 1)
+        }
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Outer {
+        name: String,
+        inner: Inner,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Inner {
+        steps: usize,
+        rate: f64,
+    }
+
+    fn preset() -> Outer {
+        Outer {
+            name: "a".into(),
+            inner: Inner {
+                steps: 10,
+                rate: 0.5,
+            },
+        }
+    }
+
+    fn overrides(list: &[&str]) -> Result<Outer, RecipeError> {
+        let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+        resolve(&preset(), &Keys::default(), None, &list)
+    }
+
+    #[test]
+    fn file_then_overrides() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(&file, "name = \"b\"\n[inner]\nsteps = 3\nrate = 1\n").unwrap();
+        let got = resolve(
+            &preset(),
+            &Keys::default(),
+            Some(&file),
+            &["inner.steps=4".into()],
+        )
+        .unwrap();
+        assert_eq!(
+            got,
+            Outer {
+                name: "b".into(),
+                inner: Inner {
+                    steps: 4,
+                    rate: 1.0
+                }
+            }
+        );
+    }
+
+    #[test]
+    fn bare_words_are_strings() {
+        assert_eq!(overrides(&["name=two"]).unwrap().name, "two");
+    }
+
+    #[test]
+    fn misspelt_key_is_named_with_a_hint() {
+        let message = overrides(&["inner.stepz=4"]).unwrap_err().to_string();
+        assert!(message.contains("unknown key `inner.stepz`"), "{message}");
+        assert!(message.contains("did you mean `inner.steps`?"), "{message}");
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let cases = [
+            (
+                "inner.steps=word",
+                "`inner.steps` must be a whole number, not \"word\"",
+            ),
+            ("inner.steps=-1", "invalid value"),
+            ("inner=3", "`inner` must be a table, not 3"),
+            (
+                "inner.rate=nan",
+                "`inner.rate` must be a finite number, not nan",
+            ),
+            ("steps", "not of the form key=value"),
+            ("=3", "not of the form key=value"),
+        ];
+        for (text, part) in cases {
+            let message = overrides(&[text]).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(!message.contains('\n'), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn ranges_hold_in_files_and_overrides_and_name_both() {
+        let keys = Keys::parse(
+            "[inner]\nsteps = { type = \"integer\", default = 1, min = 1, max = 99, help = \"Steps\" }",
+        );
+        let keys = keys.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(&file, "[inner]\nsteps = 100\n").unwrap();
+        let message = resolve(&preset(), &keys, Some(&file), &[]).unwrap_err();
+        let message = message.to_string();
+        let end = "r.toml: `inner.steps` must be a whole number from 1 to 99, not 100";
+        assert!(message.ends_with(end), "{message}");
+        let change = ["inner.steps=0".to_owned()];
+        let message = resolve(&preset(), &keys, None, &change).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "override `inner.steps=0`: `inner.steps` must be a whole number from 1 to 99, not 0"
+        );
+        let mut config = preset();
+        check(&config, &keys).unwrap();
+        config.inner.steps = 0;
+        let message = check(&config, &keys).unwrap_err().to_string();
+        assert!(
+            message.starts_with("recipe: `inner.steps` must be"),
+            "{message}"
+        );
+        // What the table does not declare has its type.
+        let change = ["inner.rate=2".to_owned(), "inner.steps=9".to_owned()];
+        let got = resolve(&preset(), &keys, None, &change).unwrap();
+        assert_eq!(
+            got.inner,
+            Inner {
+                steps: 9,
+                rate: 2.0
+            }
+        );
+    }
+
+    #[test]
+    fn a_folder_is_a_recipe_where_its_files_are_known() {
+        let keys = Keys::parse("files = [\"a.toml\", \"b.toml\"]").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("a.toml"),
+            "name = \"a\"\n[inner]\nsteps = 1\n",
+        )
+        .unwrap();
+        std::fs::write(dir.path().join("b.toml"), "name = \"b\"\n").unwrap();
+        let got = resolve(&preset(), &keys, Some(dir.path()), &[]).unwrap();
+        assert_eq!((got.name.as_str(), got.inner.steps), ("b", 1));
+        std::fs::remove_file(dir.path().join("b.toml")).unwrap();
+        let message = resolve(&preset(), &keys, Some(dir.path()), &[]).unwrap_err();
+        assert!(message.to_string().contains("b.toml"), "{message}");
+    }
+
+    #[test]
+    fn a_key_of_many_dots_is_refused() {
+        let deep = |dots: usize| format!("inner{}=1", ".a".repeat(dots));
+        let known = overrides(&[&deep(MOST_DOTS)]).unwrap_err().to_string();
+        assert!(known.contains("unknown key `inner.a`"), "{known}");
+        let message = overrides(&[&deep(60_000)]).unwrap_err().to_string();
+        assert!(message.contains("at most 16 dots, not 60000"), "{message}");
+        assert!(message.len() < 300, "{} bytes", message.len());
+    }
+
+    #[test]
+    fn control_characters_are_written_out() {
+        let message = overrides(&["inner.\u{1b}[2J=4"]).unwrap_err().to_string();
+        let start = "override `inner.\\u{1b}[2J=4`: a key is words";
+        assert!(message.starts_with(start), "{message}");
+        let message = overrides(&["inner.rate=\u{1b}[2J"])
+            .unwrap_err()
+            .to_string();
+        assert!(!message.contains(char::is_control), "{message}");
+    }
+
+    #[test]
+    fn syntax_errors_name_the_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(&file, "name = \"b\"\n[inner\n").unwrap();
+        let message = resolve(&preset(), &Keys::default(), Some(&file), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn resolved_config_reads_back() {
+        let text = to_toml(&preset()).unwrap();
+        assert_eq!(toml::from_str::<Outer>(&text).unwrap(), preset());
+    }
+}
