@@ -164,7 +164,7 @@ mod tests {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             let changed = changes.iter().find(|(part, _)| *part == name);
-            let path = changed.map_or(path.to_str().unwrap(), |(_, path)| path);
+            let path = changed.map_or(path.to_str().unwrap(), |(_, path)| *path);
             manifest += &format!("{name} = {{ path = '{path}' }}\n");
         }
         std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();

@@ -11,6 +11,9 @@
 //! | a backbone | `Backbone` ([`CausalBackbone`]), `BackboneConfig` ([`CausalBackboneConfig`]), `BackboneError` (its error) |
 //! | a head | `Head` ([`LatentHead`]), `HeadConfig` ([`LatentHeadConfig`]), `HeadError` (its error) |
 //!
+//! A part declares the keys of its tables of a recipe in the file `keys.toml` of its folder ([`PartKeys`]);
+//! the crate of a backbone or head exports them as `KEYS`.
+//!
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use latentlm_core::{NoiseScale, Posterior, RandomStream};

@@ -294,13 +294,13 @@ impl Keys {
         self.files = files;
     }
 
-    /// Has other defaults for some keys. Those of parts that declare none are left out.
-    pub(crate) fn set_defaults(&mut self, values: Table) -> Result<(), KeyError> {
-        let mut laid = Table::new();
-        self.lay(&mut laid, values)?;
+    /// Has other defaults for some keys. What a part does not declare is its own business: another part may
+    /// stand in its place.
+    pub(crate) fn set_defaults(&mut self, values: &Table) -> Result<(), KeyError> {
         for (name, key) in &mut self.keys {
-            if let Some(value) = lookup(&laid, name) {
-                key.default = value.clone();
+            if let Some(value) = lookup(values, name) {
+                let fitted = key.fit(value);
+                key.default = fitted.ok_or_else(|| misfit(name, key.expected(), value))?;
             }
         }
         Ok(())

@@ -123,7 +123,7 @@ impl Reader<'_> {
         keys.declare("", own).map_err(wrong)?;
         let presets = preset.and_then(|recipe| head.presets.get(recipe));
         if let Some(values) = presets.and_then(Value::as_table) {
-            keys.set_defaults(values.clone())
+            keys.set_defaults(values)
                 .map_err(|error| wrong(error.to_string()))?;
         }
         Ok(keys)
@@ -263,8 +263,8 @@ mod tests {
             ),
             ("include = [{ from = \"keys\" }]", "includes itself"),
             (
-                "recipe = \"r\"\n[presets.r]\nb = 1\n[c]\na = { type = \"integer\", default = 1, help = \"A\" }",
-                "unknown key `b`",
+                "recipe = \"r\"\n[presets.r.c]\na = 1.5\n[c]\na = { type = \"integer\", default = 1, help = \"A\" }",
+                "`c.a` must be a whole number, not 1.5",
             ),
         ] {
             let message = Keys::parse(text).unwrap_err().to_string();
