@@ -18,7 +18,9 @@ use latentlm_train::TrainError;
 use serde::Serialize;
 
 use super::mixed_rival::MixedRival;
-use super::recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe, key_table, wrong};
+use super::recipe::{
+    CompareRecipe, DenoiserRecipe, EvaluateConfig, ImageCodec, VqRecipe, key_table, wrong,
+};
 use super::run::check_sizes;
 
 /// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
@@ -36,17 +38,17 @@ pub struct CompareMixedRecipe {
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/mllm", key_table));
 
-/// The table of a comparison that a recipe of text and pictures has.
+/// The tables of a comparison that the codec's crate says.
 #[derive(Serialize)]
 struct MixedTable {
-    mixed: MixedRecipe,
+    mixed: ImageCodec,
 }
 
 impl Default for CompareMixedRecipe {
     /// The file `configs/compare/mllm.toml`.
     fn default() -> Self {
         KEYS.preset(&MixedTable {
-            mixed: MixedRecipe::default(),
+            mixed: ImageCodec::preset("mllm/twemoji"),
         })
     }
 }

@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::backbone::BackboneConfig;
+use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm_baselines::{
     BaselineError, DenoiserSizes, DitConfig, TokenOptions, TransfusionConfig, VqCodecConfig,
     VqLmConfig,
 };
 use latentlm_keys::Keys;
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, recipe_keys};
+use latentlm_pipelines::{CodecTables, ImageRecipe, PipelineError, Recipe, recipe_keys};
 use serde::Serialize;
 
 /// A comparison: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
@@ -101,16 +102,20 @@ pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The tables of a comparison that an image recipe has.
+/// What the image codec says of a recipe.
+pub(crate) type ImageCodec = CodecTables<CodecConfig, CodecLossConfig>;
+
+/// The tables of a comparison that the codec's crate says.
 #[derive(Serialize)]
 pub(crate) struct ImageTable {
-    image: ImageRecipe,
+    image: ImageCodec,
 }
 
 impl ImageTable {
     pub(crate) fn preset() -> Self {
-        let image = ImageRecipe::default();
-        Self { image }
+        Self {
+            image: ImageCodec::preset("image/mnist"),
+        }
     }
 }
 

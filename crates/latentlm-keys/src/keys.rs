@@ -115,15 +115,16 @@ impl Keys {
         all
     }
 
-    /// The recipe that files and overrides are laid over: every key's default. `undeclared` has the
-    /// tables of parts that declare no keys; what is declared goes before it.
+    /// The recipe that files and overrides are laid over: every key's default. `parts` has the tables whose
+    /// values parts say themselves; a part that declares no keys has no others.
     ///
     /// # Panics
     /// If the tables do not declare what the recipe has: a mistake in code or table, not in a user's words.
-    pub fn preset<T: DeserializeOwned>(&self, undeclared: &impl Serialize) -> T {
-        let made = Table::try_from(undeclared).map_err(|e| e.to_string());
-        let made = made.and_then(|mut table| {
-            cover(&mut table, self.default_table());
+    pub fn preset<T: DeserializeOwned>(&self, parts: &impl Serialize) -> T {
+        let made = Table::try_from(parts).map_err(|e| e.to_string());
+        let made = made.and_then(|parts| {
+            let mut table = self.default_table();
+            cover(&mut table, parts);
             Value::Table(table).try_into().map_err(|e| e.to_string())
         });
         match made {

@@ -57,7 +57,7 @@ pub use mllm::{
     Artist, Generated, Made, MixConfig, MixedData, MixedRecipe, MixedSampleConfig, MixedTextConfig,
     PromptPiece, Texts, TokenWeights,
 };
-pub use recipe::{LmConfig, Recipe, StageConfig, key_table, recipe_keys};
+pub use recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 pub use run::{Manifest, RunFolder, ema_file, weights_file};
 pub use schedule::{EmaDecay, LearningRate};
 pub use skipped::SkippedList;

@@ -96,16 +96,18 @@ pub fn recipe_keys(table: &str, tables: fn(&str) -> Option<&'static str>) -> Key
     }
 }
 
-/// The tables of a recipe whose values the codec's crate alone knows.
-#[derive(Serialize)]
-pub(crate) struct CodecTables<C, L> {
-    pub(crate) codec: C,
-    pub(crate) codec_loss: L,
+/// The tables of a recipe whose values the codec's crate says.
+#[derive(Debug, Serialize)]
+pub struct CodecTables<C, L> {
+    /// The codec.
+    pub codec: C,
+    /// What it is trained with.
+    pub codec_loss: L,
 }
 
 impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
     /// The values that a shipped recipe begins with.
-    pub(crate) fn preset(recipe: &str) -> Self {
+    pub fn preset(recipe: &str) -> Self {
         Self {
             codec: C::preset(recipe),
             codec_loss: L::preset(recipe),
