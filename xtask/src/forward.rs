@@ -209,6 +209,52 @@ mod tests {
         );
     }
 
+    /// Each part of `examples/fork` declares what the recipes need, and ranges of its own.
+    #[test]
+    fn the_forks_parts_bring_their_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("datasets/voice")).unwrap();
+        let bare = System::without_drivers();
+        for (ours, folder, command, fits, misfit) in [
+            (
+                "latentlm-codec-image",
+                "codec-image",
+                "train-image",
+                "codec.block=4",
+                "codec.block=65",
+            ),
+            (
+                "latentlm-codec-audio",
+                "codec-audio",
+                "train-tts",
+                "codec.overlap_samples=32",
+                "codec.overlap_samples=0",
+            ),
+            (
+                "latentlm-backbone",
+                "backbone",
+                "train-image",
+                "lm.depth=2",
+                "lm.depth=0",
+            ),
+            (
+                "latentlm-diffusion",
+                "head",
+                "train-tts",
+                "lm.head_depth=0",
+                "lm.head_depth=1025",
+            ),
+        ] {
+            let path = project_root().join("examples/fork").join(folder);
+            let project = project(dir.path(), &[(ours, path.to_str().unwrap())]);
+            check(&parse(&[command, fits]), &project, &bare).unwrap();
+            let error = check(&parse(&[command, misfit]), &project, &bare).unwrap_err();
+            let key = misfit.split('=').next().unwrap();
+            let part = format!("`{key}` must be a whole number");
+            assert!(error.to_string().contains(&part), "{error}");
+        }
+    }
+
     /// On a machine without any driver, in a project without any run.
     #[test]
     fn what_is_wrong_is_known_before_a_build() {

@@ -5,19 +5,20 @@ use burn::tensor::Device;
 use latentlm_core::ops::swiglu_width;
 use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 
+use crate::KEYS;
 use crate::recurrence::GatedRecurrence;
 
 /// Configuration of a [`GatedRecurrence`].
 #[derive(Config, Debug, PartialEq)]
 pub struct GatedRecurrenceConfig {
     /// `D`, width of inputs, outputs and hidden numbers.
-    #[config(default = 256)]
+    #[config(default = "KEYS.default(\"lm.width\")")]
     pub width: usize,
     /// Layers, each a recurrence and a feed-forward network.
-    #[config(default = 4)]
+    #[config(default = "KEYS.default(\"lm.depth\")")]
     pub depth: usize,
     /// The feed-forward width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
-    #[config(default = 4.0)]
+    #[config(default = "KEYS.default(\"lm.mlp_ratio\")")]
     pub mlp_ratio: f64,
 }
 
@@ -66,7 +67,7 @@ impl PartConfig for GatedRecurrenceConfig {
 impl CausalBackboneConfig for GatedRecurrenceConfig {
     type Backbone = GatedRecurrence;
 
-    /// Heads mean nothing here.
+    /// Heads mean nothing here, and blocks are never run again.
     fn of(sizes: &BackboneSizes) -> Self {
         Self::new()
             .with_width(sizes.width)

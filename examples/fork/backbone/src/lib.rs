@@ -5,7 +5,7 @@
 //! element. Values `v` and gates `a` are made of the position alone, so the recurrence is linear in `h`: a
 //! whole sequence is computed in `log2 T` passes ([`scan()`]), and a step costs the same at any position.
 //!
-//! The three names at the end are the role's: what LatentLM imports of a backbone.
+//! The names at the end are the role's: what LatentLM imports of a backbone, besides [`BackboneError`].
 //!
 //! Letters in shapes: `B` batch, `T` positions, `D` width.
 
@@ -13,9 +13,14 @@ mod config;
 mod recurrence;
 mod scan;
 
+use latentlm_core::PartKeys;
+
 pub use config::{BackboneError, GatedRecurrenceConfig};
 pub use recurrence::{GatedRecurrence, RecurrentState};
 pub use scan::scan;
 
 pub use GatedRecurrence as Backbone;
 pub use GatedRecurrenceConfig as BackboneConfig;
+
+/// The part's keys of a recipe, as the file `keys.toml` declares them.
+pub static KEYS: PartKeys = PartKeys::new(include_str!("../keys.toml"));

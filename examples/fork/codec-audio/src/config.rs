@@ -4,28 +4,29 @@ use burn::config::Config;
 use burn::tensor::Device;
 use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, SignalLayout, SoundSpec};
 
+use crate::KEYS;
 use crate::codec::LappedSine;
 
 /// Configuration of a [`LappedSine`]: the table `[codec]` of a recipe.
 #[derive(Config, Debug, PartialEq)]
 pub struct LappedSineConfig {
     /// Samples a second.
-    #[config(default = 16000)]
+    #[config(default = "KEYS.default(\"codec.sample_rate_hz\")")]
     pub sample_rate_hz: u32,
     /// `N`, samples a latent.
-    #[config(default = 640)]
+    #[config(default = "KEYS.default(\"codec.hop_samples\")")]
     pub hop_samples: usize,
     /// `L`, samples at the beginning of a hop that depend on the hop before; at most half of it.
-    #[config(default = 64)]
+    #[config(default = "KEYS.default(\"codec.overlap_samples\")")]
     pub overlap_samples: usize,
     /// `Z`, coefficients that are kept of a hop.
-    #[config(default = 192)]
+    #[config(default = "KEYS.default(\"codec.coefficients\")")]
     pub coefficients: usize,
     /// Root mean square of the signals, which gains begin with.
-    #[config(default = 0.1)]
+    #[config(default = "KEYS.default(\"codec.signal_rms\")")]
     pub signal_rms: f64,
     /// Deviation of the noise's scale, which is drawn once a signal.
-    #[config(default = 0.3)]
+    #[config(default = "KEYS.default(\"codec.noise_std\")")]
     pub noise_std: f64,
 }
 
@@ -73,6 +74,10 @@ impl PartConfig for LappedSineConfig {
             return fail(format!("noise_std {} must not be negative", self.noise_std));
         }
         Ok(())
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

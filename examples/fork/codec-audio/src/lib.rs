@@ -16,6 +16,8 @@ mod config;
 mod loss;
 mod transform;
 
+use latentlm_core::PartKeys;
+
 pub use codec::{DecoderState, EncoderState, LappedSine};
 pub use config::{CodecError, LappedSineConfig};
 pub use loss::{WaveError, WaveErrorConfig};
@@ -23,3 +25,6 @@ pub use loss::{WaveError, WaveErrorConfig};
 pub use LappedSine as Codec;
 pub use LappedSineConfig as CodecConfig;
 pub use WaveErrorConfig as CodecLossConfig;
+
+/// Keys of the tables `[codec]` and `[codec_loss]`, as the file `keys.toml` declares them.
+pub static KEYS: PartKeys = PartKeys::new(include_str!("../keys.toml"));

@@ -8,6 +8,7 @@ use latentlm_core::{
     ObjectiveOutput, PartConfig,
 };
 
+use crate::KEYS;
 use crate::codec::LappedSine;
 use crate::config::{CodecError, LappedSineConfig};
 
@@ -15,10 +16,10 @@ use crate::config::{CodecError, LappedSineConfig};
 #[derive(Config, Debug, PartialEq)]
 pub struct WaveErrorConfig {
     /// Weight of the mean squared error over the signals' mean square.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec_loss.error_weight\")")]
     pub error_weight: f64,
     /// Weight of the latents' mean square: without it gains would grow until noise is nothing.
-    #[config(default = 0.003)]
+    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
 }
 
@@ -46,6 +47,10 @@ impl PartConfig for WaveErrorConfig {
         Err(CodecError::Config {
             reason: "codec_loss.error_weight must be positive, kl_weight not negative".into(),
         })
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

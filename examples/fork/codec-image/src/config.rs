@@ -4,25 +4,26 @@ use burn::config::Config;
 use burn::tensor::Device;
 use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, PictureSpec, SignalLayout};
 
+use crate::KEYS;
 use crate::codec::BlockCosine;
 
 /// Configuration of a [`BlockCosine`]: the table `[codec]` of a recipe.
 #[derive(Config, Debug, PartialEq)]
 pub struct BlockCosineConfig {
     /// Channels of pictures: 1 or 3.
-    #[config(default = 1)]
+    #[config(default = "KEYS.default(\"codec.channels\")")]
     pub channels: usize,
     /// Pixels along a picture's side.
-    #[config(default = 32)]
+    #[config(default = "KEYS.default(\"codec.image_size\")")]
     pub image_size: usize,
     /// Pixels along a block's side.
-    #[config(default = 8)]
+    #[config(default = "KEYS.default(\"codec.block\")")]
     pub block: usize,
     /// `K`, coefficients that are kept of a block and channel.
-    #[config(default = 16)]
+    #[config(default = "KEYS.default(\"codec.coefficients\")")]
     pub coefficients: usize,
     /// Deviation of the noise's scale, which is drawn once a picture.
-    #[config(default = 0.3)]
+    #[config(default = "KEYS.default(\"codec.noise_std\")")]
     pub noise_std: f64,
 }
 
@@ -79,10 +80,11 @@ impl PartConfig for BlockCosineConfig {
 
     /// The shipped pictures: digits are grey, emoji have colours.
     fn preset(recipe: &str) -> Self {
-        match recipe {
-            "mllm/twemoji" => Self::new().with_channels(3),
-            _ => Self::new(),
-        }
+        KEYS.preset("codec", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

@@ -4,7 +4,7 @@
 //! times a gain of its own. The decoder multiplies by gains of its own and transforms back. Gains are all
 //! that is learned. Latents are noised as in a sigma-VAE, so the decoder learns to stand noise.
 //!
-//! The four names at the end are the role's: what LatentLM imports of an image codec.
+//! The names at the end are the role's: what LatentLM imports of an image codec.
 //!
 //! Letters in shapes: `B` batch, `C` channels, `H x W` picture, `T` blocks, `K` coefficients of a block and
 //! channel, `Z = C * K` numbers a latent.
@@ -14,6 +14,8 @@ mod config;
 mod loss;
 mod transform;
 
+use latentlm_core::PartKeys;
+
 pub use codec::BlockCosine;
 pub use config::{BlockCosineConfig, CodecError};
 pub use loss::{SquaredError, SquaredErrorConfig};
@@ -21,3 +23,6 @@ pub use loss::{SquaredError, SquaredErrorConfig};
 pub use BlockCosine as Codec;
 pub use BlockCosineConfig as CodecConfig;
 pub use SquaredErrorConfig as CodecLossConfig;
+
+/// Keys of the tables `[codec]` and `[codec_loss]`, as the file `keys.toml` declares them.
+pub static KEYS: PartKeys = PartKeys::new(include_str!("../keys.toml"));

@@ -7,6 +7,7 @@ use latentlm_core::{
     ObjectiveOutput, PartConfig,
 };
 
+use crate::KEYS;
 use crate::codec::BlockCosine;
 use crate::config::{BlockCosineConfig, CodecError};
 
@@ -14,10 +15,10 @@ use crate::config::{BlockCosineConfig, CodecError};
 #[derive(Config, Debug, PartialEq)]
 pub struct SquaredErrorConfig {
     /// Weight of the mean squared error.
-    #[config(default = 1.0)]
+    #[config(default = "KEYS.default(\"codec_loss.l2_weight\")")]
     pub l2_weight: f64,
     /// Weight of the latents' mean square: without it gains would grow until noise is nothing.
-    #[config(default = 0.003)]
+    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
 }
 
@@ -43,6 +44,10 @@ impl PartConfig for SquaredErrorConfig {
         Err(CodecError::Config {
             reason: "codec_loss.l2_weight must be positive, kl_weight not negative".into(),
         })
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
     }
 }
 

@@ -4,6 +4,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use latentlm_core::{HeadSizes, LatentHeadConfig, PartConfig};
 
+use crate::KEYS;
 use crate::gaussian::GaussianHead;
 
 /// Configuration of a [`GaussianHead`].
@@ -16,7 +17,7 @@ pub struct GaussianHeadConfig {
     #[config(default = 128)]
     pub width: usize,
     /// Hidden layers.
-    #[config(default = 2)]
+    #[config(default = "KEYS.default(\"lm.head_depth\")")]
     pub depth: usize,
 }
 
