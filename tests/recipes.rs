@@ -60,6 +60,15 @@ fn the_default_is_the_shipped_recipe() {
     assert_eq!(mixed, MixedRecipe::default());
 }
 
+/// The recipe of a run that was made before `lm.recompute` and `data.outside` were keys.
+#[test]
+fn keys_that_an_earlier_run_lacks_have_defaults() {
+    let path = repository("tests/earlier-runs/image/config.toml");
+    let recipe = ImageRecipe::resolve(Some(&path), &[]).unwrap();
+    assert_eq!((recipe.lm.width, recipe.lm.recompute), (16, false));
+    assert!(!recipe.data.outside);
+}
+
 /// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's
 /// prompts as long as its recordings.
 #[test]

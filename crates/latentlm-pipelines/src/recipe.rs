@@ -12,8 +12,8 @@ use latentlm::codec_image;
 use latentlm::core::{BetaSchedule, PartConfig, Precision, Prediction};
 use latentlm::diffusion;
 use latentlm_keys::{Keys, RecipeError, TableError};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 
@@ -115,8 +115,9 @@ impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
     }
 }
 
-/// The language model's part that does not follow from data and codec.
-#[derive(Config, Debug, PartialEq)]
+/// The language model's part that does not follow from data and codec. Checkpoints of older versions lack
+/// `recompute`, which then is false.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LmConfig {
     /// Width of backbone and head.
     pub width: usize,
@@ -142,6 +143,7 @@ pub struct LmConfig {
     pub precision: Precision,
     /// Whether training keeps what goes into each block and layer alone and runs them again for their
     /// gradients.
+    #[serde(default)]
     pub recompute: bool,
     /// Share of labels or texts that are dropped, for guidance.
     pub condition_dropout: f64,
@@ -208,5 +210,27 @@ impl LmConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ImageRecipe;
+
+    #[test]
+    fn checkpoints_without_recompute_load() {
+        let lm = LmConfig {
+            recompute: true,
+            ..ImageRecipe::default().lm
+        };
+        let mut older = serde_json::to_value(&lm).unwrap();
+        older.as_object_mut().unwrap().remove("recompute").unwrap();
+        let read: LmConfig = serde_json::from_value(older).unwrap();
+        let expected = LmConfig {
+            recompute: false,
+            ..lm
+        };
+        assert_eq!(read, expected);
     }
 }
