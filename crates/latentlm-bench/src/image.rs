@@ -2,10 +2,11 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use latentlm::core::{LatentHeadConfig, Precision};
-use latentlm::{LatentHead, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
+use latentlm::sequence::Document;
+use latentlm::{Batch, LatentHead, LatentLm, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;
-use latentlm_train::{LmPart, Player, Spread};
+use latentlm_train::{Player, Shard};
 
 use super::ImageSizes;
 
@@ -35,16 +36,30 @@ pub(super) fn lm_step(
     let player = Player::new(config(sizes).init(&device), &stage);
     let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
-    let labels = labels(sizes);
-    let shape = [sizes.batch, sizes.tokens, sizes.latent_dim];
-    let latents = random.normal(shape, &device);
+    let documents = labels(sizes).into_iter();
+    let documents = documents.map(|label| Document::of_class(label, sizes.tokens));
+    let documents: Vec<Document> = documents.collect();
+    let count = sizes.batch * sizes.tokens;
+    let latents = random.normal([count, sizes.latent_dim], &device);
     Box::new(move || {
-        let rows = sizes.batch * sizes.tokens * sizes.draws;
-        let draws = player.model().head_of(0).draw(rows, &mut random, &device);
-        let parts = LmPart::all(&labels, latents.clone(), draws, &Spread::default());
-        player.backward_parts(parts, LmPart::loss);
-        wait(&device);
+        let head = player.model().head_of(0);
+        let draws = head.draw(count * sizes.draws, &mut random, &device);
+        let batch = Batch::new(documents.clone(), vec![latents.clone()], vec![draws]);
+        step(&mut player, &batch, 0.0, &device);
     })
+}
+
+/// A step on a batch, whose cross entropy weighs so much.
+pub(super) fn step(
+    player: &mut Player<LatentLm>,
+    batch: &Batch,
+    token_weight: f64,
+    device: &Device,
+) {
+    let threads = parts(device, batch.documents.len()).len();
+    let shards = Shard::all(batch, token_weight, threads);
+    player.backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch)));
+    wait(device);
 }
 
 pub(super) fn head_step(

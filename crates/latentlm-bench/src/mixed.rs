@@ -2,13 +2,13 @@
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
-use latentlm::{LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
+use latentlm::{Batch, LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
 use latentlm_data::PICTURES;
 use latentlm_data::sequence::{Document, Segment, SpecialTokens};
 use latentlm_pipelines::MixedRecipe;
-use latentlm_train::{MixedPart, Player, Spread};
+use latentlm_train::Player;
 
-use super::image::wait;
+use super::image::step;
 use super::{MixedSizes, image};
 
 pub(super) fn config(sizes: MixedSizes) -> LatentLmConfig {
@@ -75,11 +75,8 @@ pub(super) fn lm_step(
     Box::new(move || {
         let head = player.model().head_of(PICTURES);
         let draws = head.draw(sizes.model.draws * drawn, &mut random, &device);
-        let work = (&documents[..], latents.clone(), draws);
-        let weight = recipe.text.loss_weight;
-        let parts = MixedPart::all(player.model(), work, weight, &Spread::default());
-        player.backward_parts(parts, MixedPart::loss);
-        wait(&device);
+        let batch = Batch::new(documents.clone(), vec![latents.clone()], vec![draws]);
+        step(&mut player, &batch, recipe.text.loss_weight, &device);
     })
 }
 

@@ -179,7 +179,7 @@ impl<T: CodecTask<D>, const D: usize> Stage for CodecStage<'_, T, D> {
         Ok(self.trainer.backward(&signal, &noise, ranges))
     }
 
-    fn values(output: Self::Output) -> Vec<(&'static str, f64)> {
+    fn values(&self, output: Self::Output) -> Vec<(&'static str, f64)> {
         let Some((_, first)) = output.first() else {
             return Vec::new();
         };

@@ -1,7 +1,5 @@
 //! The loop that every stage of training goes through.
 
-use std::ops::Range;
-
 use burn::tensor::Tensor;
 use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
 
@@ -32,7 +30,7 @@ pub trait Stage {
     fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError>;
 
     /// Numbers for the log, the loss first.
-    fn values(output: Self::Output) -> Vec<(&'static str, f64)>;
+    fn values(&self, output: Self::Output) -> Vec<(&'static str, f64)>;
 
     /// Samples of what was learned.
     fn show(&mut self, step: u64) -> Result<(), TrainError>;
@@ -80,7 +78,7 @@ fn log<S: Stage>(
     report: StepReport,
     output: S::Output,
 ) -> Result<(), TrainError> {
-    let mut values = S::values(output);
+    let mut values = stage.values(output);
     if !values.iter().all(|(_, value)| value.is_finite()) {
         return Err(TrainError::NotFinite {
             stage: S::NAME,
@@ -96,42 +94,4 @@ fn log<S: Stage>(
 /// The number of a loss, read from its device.
 pub fn number(x: Tensor<1>) -> f64 {
     f64::from(x.into_scalar::<f32>())
-}
-
-/// Cuts a pack between documents, into at most `parts` of about as many positions each.
-pub fn share_out<T>(
-    documents: &[T],
-    parts: usize,
-    positions: impl Fn(&T) -> usize,
-) -> Vec<Range<usize>> {
-    let total: usize = documents.iter().map(&positions).sum();
-    let (mut position, mut counts) = (0, vec![0; parts]);
-    for document in documents {
-        let middle = position + positions(document) / 2;
-        position += positions(document);
-        counts[(middle * parts / total.max(1)).min(parts - 1)] += 1;
-    }
-    let mut start = 0;
-    let ranges = counts.into_iter().map(|count| {
-        let range = start..start + count;
-        start = range.end;
-        range
-    });
-    ranges.filter(|range| !range.is_empty()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pack_is_cut_where_positions_are_halved() {
-        let cut = |lengths: &[usize], parts| share_out(lengths, parts, |length| *length);
-        let lengths = [10, 5, 10, 5];
-        assert_eq!(cut(&lengths, 1), vec![0..4]);
-        assert_eq!(cut(&lengths, 2), vec![0..2, 2..4], "10 + 5 and 10 + 5");
-        let each: Vec<usize> = cut(&[10, 1, 2, 8], 9).into_iter().flatten().collect();
-        assert_eq!(each, [0, 1, 2, 3], "none twice, none left out");
-        assert_eq!(cut(&lengths[..1], 3), vec![0..1]);
-    }
 }

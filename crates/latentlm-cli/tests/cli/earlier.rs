@@ -36,8 +36,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Sums in another order move a number by its last bits, which may round a pixel up instead of down.
 fn same_picture(name: &str, found: &Path) {
-    let [expected, found] = [&run(name).join("drawn.png"), found]
-        .map(|path| image::open(path).unwrap().into_rgb8());
+    let [expected, found] =
+        [&run(name).join("drawn.png"), found].map(|path| image::open(path).unwrap().into_rgb8());
     assert_eq!(expected.dimensions(), found.dimensions());
     for (a, b) in expected.iter().zip(found.iter()) {
         assert!(a.abs_diff(*b) <= 1, "{a} and {b}");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{ImageData, ImageRecipe};
 
-use super::{stage_codec, stage_lm};
+use super::{stage_codec, task};
 use crate::context;
 use crate::context::{RunEnd, RunOptions};
 use crate::error::TrainError;
@@ -25,7 +25,7 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd, T
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
     context.data.list_left_out(&context.run)?;
-    let finished = stage_codec::train(&mut context)? && stage_lm::train(&mut context)?;
+    let finished = stage_codec::train(&mut context)? && task::train(&mut context)?;
     let left_out = context.data.list_left_out(&context.run)?;
     let report = write_image_report(&context.run, &context.recipe)?;
     if !finished {

@@ -5,9 +5,7 @@ use latentlm::codec_image::{Codec, CodecLossConfig};
 use latentlm::core::CodecObjectiveConfig;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_kernels::ROWS_A_PART;
-use latentlm_pipelines::{
-    HostBatch, ImageData, ImageRecipe, StageConfig, host_values, image_grid, save_png,
-};
+use latentlm_pipelines::{HostBatch, ImageData, ImageRecipe, StageConfig, image_grid, save_png};
 
 use super::batches::Batches;
 use super::run::Context;
@@ -19,6 +17,8 @@ use crate::stage::number;
 
 /// Held-out pictures whose reconstruction is measured.
 const SHOWN: usize = 64;
+/// Pictures that are encoded at once.
+const BATCH: usize = 100;
 
 /// Training of a codec of pictures.
 struct PictureTask {
@@ -99,35 +99,35 @@ pub fn psnr_db(decoded: Tensor<4>, pictures: Tensor<4>) -> f64 {
     -10.0 * (number(error) / 4.0).log10()
 }
 
-/// All latents of the training pictures: what the encoder puts out, once for each picture, and
-/// once more mirrored where the recipe mirrors.
+/// Hands over every training picture once, and once more mirrored where the recipe mirrors, in batches
+/// with their classes. Others stand in for pictures that can't be decoded.
+///
+/// # Shapes
+/// - `each`: `[B, C, H, W]`, in `[-1, 1]`; `B`
 ///
 /// # Errors
-/// If a picture can't be decoded.
-pub fn encode_all(
-    context: &mut Context,
-    codec: &Codec,
-) -> Result<(Vec<f32>, Vec<u32>), TrainError> {
-    let count = context.data.train.len();
-    let mut parameters = Vec::new();
-    let mut labels = Vec::new();
-    let mirrored: &[bool] = if context.recipe.data.horizontal_flip {
+/// If none of many pictures can be decoded.
+pub fn each_batch(
+    recipe: &ImageRecipe,
+    data: &ImageData,
+    device: &Device,
+    mut each: impl FnMut(Tensor<4>, &[u32]),
+) -> Result<(), TrainError> {
+    let train = &data.train;
+    let mirrored: &[bool] = if recipe.data.horizontal_flip {
         &[false, true]
     } else {
         &[false]
     };
     for &flip in mirrored {
-        for start in (0..count).step_by(100) {
-            let indices: Vec<usize> = (start..count.min(start + 100)).collect();
+        for start in (0..train.len()).step_by(BATCH) {
+            let indices: Vec<usize> = (start..train.len().min(start + BATCH)).collect();
             let flips = vec![flip; indices.len()];
-            let mut random =
-                RandomStream::for_step(context.recipe.seed, "stand-in-latents", start as u64);
-            let train = &context.data.train;
+            let mut random = RandomStream::for_step(recipe.seed, "stand-in-latents", start as u64);
             let batch = HostBatch::read_or_draw(train, &indices, &flips, &mut random)?;
-            let pictures = batch.tensor(&context.device);
-            parameters.extend(host_values(codec.encode_parameters(pictures)));
-            labels.extend(indices.iter().map(|&i| context.data.train.label(i)));
+            let labels: Vec<u32> = indices.iter().map(|&index| train.label(index)).collect();
+            each(batch.tensor(device), &labels);
         }
     }
-    Ok((parameters, labels))
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use latentlm_eval::write_mixed_report;
 use latentlm_pipelines::{MixedData, MixedRecipe};
 
-use super::stage_lm;
+use super::task;
 use crate::context;
 use crate::context::{RunEnd, RunOptions};
 use crate::error::TrainError;
@@ -31,7 +31,7 @@ pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, T
     context.data.pictures.list_left_out(&context.run)?;
     let encoded = image::encode(context.recipe.image(), codec_options)?;
     let finished = match encoded {
-        Some(encoded) => stage_lm::train(&mut context, encoded)?,
+        Some(encoded) => task::train(&mut context, encoded)?,
         None => false,
     };
     let left_out = context.data.pictures.list_left_out(&context.run)?;

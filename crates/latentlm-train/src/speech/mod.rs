@@ -5,6 +5,6 @@ mod pieces;
 mod run;
 mod said;
 mod stage_codec;
-mod stage_lm;
+mod task;
 
 pub use run::train_speech;

@@ -7,7 +7,7 @@ use latentlm_data::TextTokenizer;
 use latentlm_eval::write_speech_report;
 use latentlm_pipelines::{SpeechData, SpeechRecipe};
 
-use super::{stage_codec, stage_lm};
+use super::{stage_codec, task};
 use crate::context;
 use crate::context::{RunEnd, RunOptions};
 use crate::error::TrainError;
@@ -32,7 +32,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd,
     let mut context = Context::open(recipe, data, options)?;
     let coded = stage_codec::train(&mut context)?;
     context.data.list_skipped(&context.run)?;
-    let finished = coded && stage_lm::train(&mut context)?;
+    let finished = coded && task::train(&mut context)?;
     let report = write_speech_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);

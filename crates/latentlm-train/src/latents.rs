@@ -1,0 +1,224 @@
+//! What a codec made of all training samples: encoded once, drawn from anew in every round.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm::adapters::Whitening;
+use latentlm::core::bundle::{BundleWriter, save_module};
+use latentlm::{LatentCodec, RandomStream};
+use latentlm_data::LatentCache;
+use latentlm_pipelines::{Recipe, TrainingData, draw_latents, host_values, weights_file};
+
+use crate::context::Context;
+use crate::error::TrainError;
+
+const CACHE: &str = "latents.safetensors";
+
+/// A trained codec, what its encoder puts out for each training sample, and the whitening of that.
+pub struct Encoded<C> {
+    /// Its averaged weights.
+    pub codec: C,
+    /// What the encoder puts out.
+    pub cache: LatentCache,
+    /// Of latents as the language model sees them.
+    pub whitening: Whitening,
+}
+
+impl<C: Module> Encoded<C> {
+    /// Measures the whitening on samples that `pick` takes by the number of their latents. It is that of
+    /// latents with noise: the model is trained on `z`, not on the mean.
+    ///
+    /// # Errors
+    /// If the codec's latents are constant or not finite.
+    pub fn measure<const D: usize>(
+        codec: C,
+        cache: LatentCache,
+        pick: impl FnOnce(&[u32], &mut RandomStream) -> Vec<usize>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, TrainError>
+    where
+        C: LatentCodec<D>,
+    {
+        let mut random = RandomStream::for_step(seed, "whitening", 0);
+        let picked = pick(&cache.lengths, &mut random);
+        let latents = host_values(draw(&codec, &cache, &picked, &mut random, device));
+        let whitening = Whitening::measure(&latents).ok_or_else(|| {
+            TrainError::config("the codec's latents are constant or not finite; train it again")
+        })?;
+        Ok(Self {
+            codec,
+            cache,
+            whitening,
+        })
+    }
+
+    /// Latents of some samples, one after the other, with the noise that the decoder was trained with,
+    /// one scale a sample.
+    ///
+    /// # Shapes
+    /// - returns: `[N, Z]`
+    pub fn draw<const D: usize>(
+        &self,
+        samples: &[usize],
+        random: &mut RandomStream,
+        device: &Device,
+    ) -> Tensor<2>
+    where
+        C: LatentCodec<D>,
+    {
+        draw(&self.codec, &self.cache, samples, random, device)
+    }
+
+    /// Adds the codec to a checkpoint: with it, the folder alone is enough to make samples from.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+        Ok(save_module(
+            &self.codec,
+            &bundle.path(&weights_file("codec")),
+        )?)
+    }
+}
+
+fn draw<const D: usize>(
+    codec: &impl LatentCodec<D>,
+    cache: &LatentCache,
+    samples: &[usize],
+    random: &mut RandomStream,
+    device: &Device,
+) -> Tensor<2> {
+    let dim = codec.spec().dim;
+    let Some(&first) = samples.first() else {
+        return Tensor::zeros([0, dim], device);
+    };
+    let values = cache.gather(samples);
+    let (count, length) = (values.len() / cache.dim, cache.lengths[first]);
+    let parameters =
+        |shape: [usize; 3]| Tensor::<3>::from_data(TensorData::new(values, shape), device);
+    if samples.iter().all(|&own| cache.lengths[own] == length) {
+        let parameters = parameters([samples.len(), length as usize, cache.dim]);
+        let latents = draw_latents(&codec.posterior(parameters), random);
+        return latents.reshape([count, dim]);
+    }
+    // Every latent a batch row of its own, so that samples of different lengths fit together.
+    let owner = samples
+        .iter()
+        .enumerate()
+        .flat_map(|(place, &own)| std::iter::repeat_n(place as i64, cache.lengths[own] as usize));
+    let owner = TensorData::new(owner.collect::<Vec<i64>>(), [count]);
+    let scale: Tensor<1> = random.normal([samples.len()], device);
+    let scale = scale.select(0, Tensor::from_data(owner, device));
+    let eps = random.normal([count, 1, dim], device);
+    let posterior = codec.posterior(parameters([count, 1, cache.dim]));
+    posterior.sample(scale, eps).reshape([count, dim])
+}
+
+/// The latent cache of a run, made anew by `encode` if data or codec changed.
+///
+/// # Errors
+/// If the codec is not trained yet, `encode` fails or finds no sample, or the file can't be read or
+/// written.
+pub fn cached<R: Recipe, D: TrainingData>(
+    context: &mut Context<R, D>,
+    encode: impl FnOnce(&mut Context<R, D>, &mut LatentCache) -> Result<(), TrainError>,
+) -> Result<LatentCache, TrainError> {
+    let path = context.run.file(CACHE);
+    let (_, manifest) = context.run.require("codec")?;
+    let fingerprint = format!("{}-codec-step-{}", context.fingerprint(), manifest.step);
+    if let Some(cache) = LatentCache::read_matching(&path, &fingerprint)? {
+        return Ok(cache);
+    }
+    let mut cache = LatentCache {
+        dim: 0,
+        lengths: Vec::new(),
+        labels: Vec::new(),
+        parameters: Vec::new(),
+        fingerprint,
+    };
+    encode(context, &mut cache)?;
+    if cache.is_empty() {
+        return Err(TrainError::config("there is no sample to train on"));
+    }
+    cache.write(&path)?;
+    Ok(cache)
+}
+
+/// Adds what the encoder puts out for a batch to a cache.
+///
+/// # Shapes
+/// - `signals`: `[B, ...]`; `labels`: `B`
+pub fn encode<const D: usize>(
+    codec: &impl LatentCodec<D>,
+    signals: Tensor<D>,
+    labels: &[u32],
+    cache: &mut LatentCache,
+) {
+    let parameters = codec.encode_parameters(signals);
+    let [count, tokens, dim] = parameters.dims();
+    cache.dim = dim;
+    cache
+        .lengths
+        .extend(std::iter::repeat_n(tokens as u32, count));
+    cache.labels.extend(labels);
+    cache.parameters.extend(host_values(parameters));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm::codec_audio::CodecConfig;
+    use latentlm::core::LatentCodecConfig;
+    use latentlm::core::conformance::{assert_close, seeded};
+
+    /// Samples of one length go as a batch, others latent by latent: a pair of one length is drawn both
+    /// ways.
+    #[test]
+    fn a_sample_has_one_scale_of_noise_whatever_the_lengths() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_width(4)
+            .with_latent_dim(3);
+        let codec = seeded(1, &device, |device| config.init(device));
+        let mut cache = LatentCache {
+            dim: 0,
+            lengths: Vec::new(),
+            labels: Vec::new(),
+            parameters: Vec::new(),
+            fingerprint: "f".into(),
+        };
+        let mut random = RandomStream::new(2);
+        for (label, samples) in [(7, 12), (8, 12), (9, 4)] {
+            let sound: Tensor<3> = random.normal([1, 1, samples], &device);
+            encode(&codec, sound, &[label], &mut cache);
+        }
+        assert_eq!((cache.dim, &cache.lengths[..]), (3, &[3, 3, 1][..]));
+        assert_eq!(cache.labels, [7, 8, 9]);
+        let drawn = |samples: &[usize]| draw(&codec, &cache, samples, &mut stream(), &device);
+        // Numbers of the stream: a scale each, then noise row by row.
+        let mut numbers = stream();
+        let scales: Tensor<1> = numbers.normal([2], &device);
+        let noise: Tensor<3> = numbers.normal([2, 3, 3], &device);
+        let means: Tensor<1> = Tensor::from_floats(&cache.parameters[..18], &device);
+        let posterior = codec.posterior(means.reshape([2, 3, 3]));
+        let expected = posterior.sample(scales, noise).reshape([6, 3]);
+        assert_close("one length", drawn(&[0, 1]), expected, 1e-6);
+
+        let mut numbers = stream();
+        let scales: Vec<f32> = host_values(numbers.normal([2], &device));
+        let noise: Tensor<2> = numbers.normal([4, 3], &device);
+        let means: Tensor<1> = Tensor::from_floats(&cache.parameters[9..], &device);
+        let scales = [scales[0], scales[0], scales[0], scales[1]];
+        let scales = Tensor::<1>::from_floats(scales, &device);
+        let posterior = codec.posterior(means.reshape([4, 1, 3]));
+        let expected = posterior.sample(scales, noise.reshape([4, 1, 3]));
+        assert_close("two", drawn(&[1, 2]), expected.reshape([4, 3]), 1e-6);
+        assert_eq!(drawn(&[]).dims(), [0, 3]);
+    }
+
+    fn stream() -> RandomStream {
+        RandomStream::new(5)
+    }
+}
