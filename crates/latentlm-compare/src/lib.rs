@@ -27,19 +27,19 @@
 //! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `I` images, `T` latents, `Z` numbers a
 //! latent, `N` rows of all latents of a batch.
 
+mod class_rival;
+mod mixed;
 mod mixed_measure;
-mod mixed_part;
 mod mixed_recipe;
 mod mixed_rival;
 mod mixed_run;
-mod mixed_stage;
 mod recipe;
 mod result;
 mod rival;
 mod run;
 mod sampling;
 mod sigma;
-mod stage_rival;
+mod stage;
 mod stage_vq;
 
 pub use mixed_recipe::CompareMixedRecipe;

@@ -1,15 +1,15 @@
 //! What a model of text and pictures makes of held-out documents.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_data::sequence::Document;
-use latentlm_data::{Caption, ImageDataset, MixedCorpus, TextTokenizer};
+use latentlm_data::{Caption, ImageDataset, PICTURES, TextTokenizer};
 use latentlm_eval::Sample;
 use latentlm_pipelines::{host_values, read_all};
 use latentlm_train::TrainError;
 
-use super::mixed_rival::MixedRival;
-use super::rival::Coding;
+use super::mixed::Documents;
+use super::rival::{Pictures, Rival};
 
 /// Documents measured at once.
 const BATCH: usize = 64;
@@ -46,10 +46,10 @@ impl Beginning {
 }
 
 /// A model and the held-out documents it reads, every caption and every piece of text once.
-pub(crate) struct Reader<'a, M, C> {
+pub(crate) struct Reader<'a, M> {
     pub(crate) model: &'a M,
-    pub(crate) coding: &'a C,
-    pub(crate) corpus: &'a MixedCorpus,
+    pub(crate) coding: &'a dyn Pictures,
+    pub(crate) documents: &'a Documents,
     pub(crate) device: &'a Device,
 }
 
@@ -62,32 +62,28 @@ pub(crate) struct Perplexities {
     pub(crate) caption: Option<f64>,
 }
 
-impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Reader<'_, M, C> {
+impl<M: Rival<Documents>> Reader<'_, M> {
     /// Perplexities of all documents, whose pictures are those of a split.
     ///
     /// # Errors
     /// If a picture can't be read.
     pub(crate) fn perplexities(&self, pictures: &ImageDataset) -> Result<Perplexities, TrainError> {
         let pictures = read_all(pictures, pictures.len(), self.device)?;
-        let shown = |index: &usize| self.corpus.picture(*index).is_some();
-        let (captions, texts) = (0..self.corpus.len()).partition::<Vec<usize>, _>(shown);
+        let corpus = &self.documents.held_out;
+        let shown = |index: &usize| corpus.picture(*index).is_some();
+        let (captions, texts) = (0..corpus.len()).partition::<Vec<usize>, _>(shown);
         let perplexity = |indices: &[usize]| {
             let batches = indices.chunks(BATCH);
             let nats = batches.flat_map(|batch| {
-                let documents = batch
-                    .iter()
-                    .map(|&index| self.corpus.document(index, false));
+                let documents = batch.iter().map(|&index| corpus.document(index, false));
                 let documents: Vec<Document> = documents.collect();
                 // Documents come in the order of their pictures.
-                let mut seen = batch.iter().filter_map(|&index| self.corpus.picture(index));
+                let mut seen = batch.iter().filter_map(|&index| corpus.picture(index));
                 let own = match seen.next() {
-                    Some(first) => {
-                        let own = pictures.clone().narrow(0, first, batch.len());
-                        self.coding.encode(own)
-                    }
+                    Some(first) => self.read(pictures.clone().narrow(0, first, batch.len())),
                     None => {
                         let random = &mut RandomStream::new(0);
-                        self.coding.gather(&[], random, self.device)
+                        self.coding.draw(&[], random, self.device).remove(PICTURES)
                     }
                 };
                 self.surprise(&documents, own)
@@ -104,15 +100,15 @@ impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Reader<'_, M, C> {
 
     /// Share of pictures of which their own category is likelier to be said than any other. `None` where
     /// there are no categories.
-    pub(crate) fn category_named(&self, sample: &Sample, beginnings: &[Beginning]) -> Option<f64> {
+    pub(crate) fn category_named(&self, sample: &Sample) -> Option<f64> {
+        let (corpus, beginnings) = (&self.documents.held_out, &self.documents.beginnings);
         let mut nats: Vec<Vec<f32>> = vec![Vec::new(); beginnings.len()];
         let count = sample.captions.len();
         for start in (0..count).step_by(BATCH) {
             let length = BATCH.min(count - start);
-            let pictures = sample.pictures.clone().narrow(0, start, length);
-            let pictures = self.coding.encode(pictures);
+            let pictures = self.read(sample.pictures.clone().narrow(0, start, length));
             for (beginning, nats) in beginnings.iter().zip(&mut nats) {
-                let documents = vec![self.corpus.saying(beginning.tokens.clone()); length];
+                let documents = vec![corpus.saying(beginning.tokens.clone()); length];
                 let surprise = self.surprise(&documents, pictures.clone());
                 let each = surprise.chunks_exact(beginning.tokens.len());
                 nats.extend(each.map(|own| own.iter().sum::<f32>()));
@@ -121,8 +117,15 @@ impl<M: MixedRival, C: Coding<Encoded = M::Encoded>> Reader<'_, M, C> {
         share_named(beginnings, &nats, &sample.captions)
     }
 
-    fn surprise(&self, documents: &[Document], pictures: M::Encoded) -> Vec<f32> {
-        host_values(self.model.surprise(documents, pictures, self.device))
+    /// Pictures, encoded without noise, `[N, Z]`.
+    fn read(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.coding.encode(pictures).flatten(0, 1)
+    }
+
+    fn surprise(&self, documents: &[Document], encoded: Tensor<2>) -> Vec<f32> {
+        let pictures = self.model.whiten(PICTURES, encoded);
+        let surprise = self.model.surprise(documents, pictures);
+        surprise.map(host_values).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,6 @@
 use std::sync::LazyLock;
 
 use burn::config::Config;
-use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::backbone::BackboneConfig;
 use latentlm::core::{LatentCodecConfig, Precision};
@@ -17,11 +16,11 @@ use latentlm_pipelines::{MixedRecipe, PipelineError, Recipe, recipe_keys};
 use latentlm_train::TrainError;
 use serde::Serialize;
 
-use super::mixed_rival::MixedRival;
+use super::mixed::Documents;
 use super::recipe::{
     CompareRecipe, DenoiserRecipe, EvaluateConfig, ImageCodec, VqRecipe, key_table, wrong,
 };
-use super::run::check_sizes;
+use super::run::{check_sizes, size};
 
 /// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
 #[derive(Config, Debug, PartialEq)]
@@ -130,14 +129,10 @@ impl CompareMixedRecipe {
         text_vocabulary: usize,
         device: &Device,
     ) -> Result<Vec<(&'static str, usize)>, TrainError> {
-        let own = self.mixed.model(text_vocabulary).init(device);
-        let tied = self.mixed.text.tied;
-        let transfusion = self.transfusion(text_vocabulary).init_mixed(tied, device);
-        let vq = self.vq_lm(text_vocabulary).init(device);
         let counts = vec![
-            (<LatentLm as MixedRival>::NAME, own.num_params()),
-            (MixedTransfusion::NAME, transfusion.num_params()),
-            (MixedVqLm::NAME, vq.num_params()),
+            size::<Documents, LatentLm>(self, text_vocabulary, device),
+            size::<Documents, MixedTransfusion>(self, text_vocabulary, device),
+            size::<Documents, MixedVqLm>(self, text_vocabulary, device),
         ];
         check_sizes(&counts, self.evaluate.parameter_tolerance)?;
         Ok(counts)

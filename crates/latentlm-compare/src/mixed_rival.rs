@@ -1,157 +1,24 @@
-//! What a comparison asks of each model of text and pictures.
+//! The models that are compared on documents of text and pictures.
 
-use std::ops::Range;
-use std::path::Path;
-
-use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
-use latentlm::core::bundle::{BundleError, load_module};
+use burn::tensor::{Device, Tensor};
+use latentlm::adapters::Whitening;
 use latentlm::core::{DiffusionDraws, LatentCodecConfig};
-use latentlm::{
-    Batch, GenerateOptions, LatentHead, LatentLm, Piece, Prompt, RandomStream, TextOptions, load_lm,
-};
+use latentlm::sequence::{Document, Layout};
+use latentlm::{Batch, GenerateOptions, LatentLm, Loss, Piece, Prompt, RandomStream, TextOptions};
 use latentlm_baselines::{MixedTransfusion, MixedVqLm};
 use latentlm_data::PICTURES;
-use latentlm_data::sequence::{Document, Layout};
-use latentlm_train::{Portable, Share};
+use latentlm_pipelines::host_values;
+use latentlm_train::Learner;
 
+use super::mixed::Documents;
 use super::mixed_recipe::CompareMixedRecipe;
+use super::rival::{Rival, numbers};
 
-/// Encoded pictures, `[I, ..]`.
-pub(crate) trait Pictures: Portable + Clone + Send {
-    /// Some of them.
-    fn some(&self, pictures: Range<usize>) -> Self;
-}
-
-/// Latents, `[I, T, Z]`.
-impl Pictures for Tensor<3> {
-    fn some(&self, pictures: Range<usize>) -> Self {
-        self.clone().slice(pictures)
-    }
-}
-
-/// Codes, `[I, T]`.
-impl Pictures for Tensor<2, Int> {
-    fn some(&self, pictures: Range<usize>) -> Self {
-        self.clone().slice(pictures)
-    }
-}
-
-/// What the learned pictures of a pack are noised with.
-pub(crate) struct Noise {
-    pub(crate) draws: DiffusionDraws,
-    /// Learned latents that a row of the draws is for.
-    pub(crate) latents_a_row: usize,
-}
-
-/// The two parts of a model's loss, `[1]` each.
-#[derive(Debug, Clone)]
-pub(crate) struct RivalLoss {
-    /// Mean cross entropy of the learned tokens of text, each as heavy as its document.
-    pub(crate) token: Tensor<1>,
-    /// Of the learned pictures: a denoising error, or the mean cross entropy of codes.
-    pub(crate) picture: Tensor<1>,
-}
-
-/// A model of documents of text and encoded pictures.
-pub(crate) trait MixedRival: Module {
-    /// Name of its stage, curve and row.
-    const NAME: &'static str;
-    /// Encoded pictures: latents `[I, T, Z]` or codes `[I, T]`.
-    type Encoded: Pictures;
-
-    /// Loads its weights.
-    ///
-    /// # Errors
-    /// If the file can't be read or does not fit.
-    fn load(self, path: &Path) -> Result<Self, BundleError> {
-        load_module(self, path)
-    }
-
-    /// What so many learned latents are noised with, at least one row of it; `None` of a model that
-    /// denoises nothing.
-    fn noise(
-        &self,
-        latents: usize,
-        recipe: &CompareMixedRecipe,
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Option<Noise>;
-
-    /// The loss of some documents of a pack and their pictures, with their rows of the pack's noise.
-    fn loss(
-        &self,
-        share: &Share,
-        pictures: Self::Encoded,
-        noise: Option<DiffusionDraws>,
-    ) -> RivalLoss;
-
-    /// `-log p` of every learned token of documents whose pictures are not learned, `[M]`.
-    fn surprise(
-        &self,
-        documents: &[Document],
-        pictures: Self::Encoded,
-        device: &Device,
-    ) -> Tensor<1>;
-
-    /// Draws a picture for each text, as the recipe says.
-    fn draw(
-        &self,
-        texts: &[Vec<u32>],
-        recipe: &CompareMixedRecipe,
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Self::Encoded;
-}
-
-/// Latents one after the other, `[N, Z]`.
-fn flat(latents: Tensor<3>) -> Tensor<2> {
-    let [pictures, tokens, dim] = latents.dims();
-    latents.reshape([pictures * tokens, dim])
-}
-
-impl MixedRival for LatentLm {
+impl Rival<Documents> for LatentLm {
     const NAME: &'static str = "latentlm";
-    type Encoded = Tensor<3>;
 
-    fn load(self, path: &Path) -> Result<Self, BundleError> {
-        load_lm(self, path)
-    }
-
-    fn noise(
-        &self,
-        latents: usize,
-        recipe: &CompareMixedRecipe,
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Option<Noise> {
-        let rows = recipe.mixed.lm.batch_mul * latents.max(1);
-        Some(Noise {
-            draws: self.head_of(PICTURES).draw(rows, random, device),
-            latents_a_row: 1,
-        })
-    }
-
-    fn loss(&self, share: &Share, pictures: Tensor<3>, noise: Option<DiffusionDraws>) -> RivalLoss {
-        let latents = vec![flat(self.latents[PICTURES].whiten(pictures))];
-        let noise = noise.into_iter().collect();
-        let batch = Batch {
-            weights: share.weights.clone(),
-            ..Batch::new(share.documents.clone(), latents, noise)
-        };
-        let loss = LatentLm::loss(self, batch);
-        RivalLoss {
-            token: loss.token,
-            // Of the one modality there is.
-            picture: Tensor::cat(loss.diffusion, 0).sum(),
-        }
-    }
-
-    fn surprise(&self, documents: &[Document], pictures: Tensor<3>, _: &Device) -> Tensor<1> {
-        let layout: Layout = self.layout(documents);
-        let latents = self.latents[PICTURES].whiten(pictures);
-        let hidden = self.hidden(&layout, &[flat(latents)]);
-        LatentLm::surprise(self, &layout, hidden)
+    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+        recipe.mixed.model(vocabulary).init(device)
     }
 
     fn draw(
@@ -181,51 +48,58 @@ impl MixedRival for LatentLm {
         });
         Tensor::cat(drawn.collect(), 0)
     }
+
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let layout: Layout = self.layout(documents);
+        let hidden = self.hidden(&layout, &[pictures]);
+        Some(LatentLm::surprise(self, &layout, hidden))
+    }
 }
 
-/// Pictures as rows, `[I, T * Z]`, whitened.
-fn rows(model: &MixedTransfusion, pictures: Tensor<3>) -> Tensor<2> {
-    let [count, tokens, dim] = pictures.dims();
-    let latents = model.image.latent.whiten(pictures);
-    latents.reshape([count, tokens * dim])
+/// Pictures as Transfusion reads them, `[I, T * Z]`.
+fn rows(model: &MixedTransfusion, latents: Tensor<2>) -> Tensor<2> {
+    let ([count, dim], tokens) = (latents.dims(), model.image.tokens);
+    latents.reshape([count / tokens, tokens * dim])
 }
 
-impl MixedRival for MixedTransfusion {
-    const NAME: &'static str = "transfusion";
-    type Encoded = Tensor<3>;
+impl Learner<CompareMixedRecipe> for MixedTransfusion {
+    fn whitened(mut self, whitening: Whitening) -> Self {
+        self.image.latent = self.image.latent.with_whitening(whitening);
+        self
+    }
 
-    fn noise(
+    fn whiten(&self, _: usize, latents: Tensor<2>) -> Tensor<2> {
+        self.image.latent.whiten(latents)
+    }
+
+    fn draws(
         &self,
-        latents: usize,
-        _recipe: &CompareMixedRecipe,
+        _: &CompareMixedRecipe,
+        learned: &[usize],
         random: &mut RandomStream,
         device: &Device,
-    ) -> Option<Noise> {
-        let latents_a_row = self.image.tokens;
-        let pictures = (latents / latents_a_row).max(1);
-        Some(Noise {
-            draws: self.image.draw(pictures, random, device),
-            latents_a_row,
-        })
+    ) -> Vec<DiffusionDraws> {
+        let pictures = learned[PICTURES] / self.image.tokens;
+        vec![self.image.draw(pictures.max(1), random, device)]
     }
 
-    fn loss(&self, share: &Share, pictures: Tensor<3>, noise: Option<DiffusionDraws>) -> RivalLoss {
-        let noise = noise.expect("Transfusion noises its pictures");
-        let pictures = rows(self, pictures);
-        let (documents, weights) = (&share.documents, &share.weights);
-        let loss = MixedTransfusion::loss(self, documents, pictures, noise, weights);
-        RivalLoss {
+    fn loss(&self, mut batch: Batch) -> Loss {
+        let pictures = rows(self, batch.latents.remove(PICTURES));
+        let (draws, weights) = (batch.draws.remove(PICTURES), &batch.weights);
+        let loss = MixedTransfusion::loss(self, &batch.documents, pictures, draws, weights);
+        Loss {
             token: loss.token,
-            picture: loss.diffusion,
+            diffusion: vec![loss.diffusion],
         }
     }
+}
 
-    fn surprise(&self, documents: &[Document], pictures: Tensor<3>, device: &Device) -> Tensor<1> {
-        let layout: Layout = self.layout(documents);
-        let times = Tensor::zeros([pictures.dims()[0]], device);
-        let pictures = rows(self, pictures);
-        let hidden = self.hidden(documents, &layout, (pictures, times));
-        MixedTransfusion::surprise(self, &layout, hidden)
+impl Rival<Documents> for MixedTransfusion {
+    const NAME: &'static str = "transfusion";
+
+    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+        let tied = recipe.mixed.text.tied;
+        recipe.transfusion(vocabulary).init_mixed(tied, device)
     }
 
     fn draw(
@@ -237,50 +111,40 @@ impl MixedRival for MixedTransfusion {
     ) -> Tensor<3> {
         self.generate(texts, &recipe.sample_options(), (random, device))
     }
-}
 
-fn host_codes(codes: Tensor<2, Int>) -> Vec<i64> {
-    let data = codes.into_data().convert::<i64>();
-    data.try_into_vec().unwrap_or_default()
-}
-
-impl MixedRival for MixedVqLm {
-    const NAME: &'static str = "vq";
-    type Encoded = Tensor<2, Int>;
-
-    fn noise(
-        &self,
-        _latents: usize,
-        _recipe: &CompareMixedRecipe,
-        _random: &mut RandomStream,
-        _device: &Device,
-    ) -> Option<Noise> {
-        None
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let layout: Layout = self.layout(documents);
+        let pictures = rows(self, pictures);
+        let times = Tensor::zeros([pictures.dims()[0]], &pictures.device());
+        let hidden = self.hidden(documents, &layout, (pictures, times));
+        Some(MixedTransfusion::surprise(self, &layout, hidden))
     }
+}
 
-    fn loss(
-        &self,
-        share: &Share,
-        pictures: Tensor<2, Int>,
-        _noise: Option<DiffusionDraws>,
-    ) -> RivalLoss {
-        let device = pictures.device();
-        let codes = host_codes(pictures);
-        let (documents, weights) = (&share.documents, &share.weights);
+/// Codes on the host.
+fn host_codes(codes: Tensor<2>) -> Vec<i64> {
+    let codes = host_values(codes).into_iter();
+    codes.map(|code| code as i64).collect()
+}
+
+impl Learner<CompareMixedRecipe> for MixedVqLm {
+    fn loss(&self, mut batch: Batch) -> Loss {
+        let codes = batch.latents.remove(PICTURES);
+        let (device, codes) = (codes.device(), host_codes(codes));
+        let (documents, weights) = (&batch.documents, &batch.weights);
         let loss = MixedVqLm::loss(self, documents, &codes, weights, &device);
-        RivalLoss {
+        Loss {
             token: loss.token,
-            picture: loss.code,
+            diffusion: vec![loss.code],
         }
     }
+}
 
-    fn surprise(
-        &self,
-        documents: &[Document],
-        pictures: Tensor<2, Int>,
-        device: &Device,
-    ) -> Tensor<1> {
-        MixedVqLm::surprise(self, documents, &host_codes(pictures), device)
+impl Rival<Documents> for MixedVqLm {
+    const NAME: &'static str = "vq";
+
+    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+        recipe.vq_lm(vocabulary).init(device)
     }
 
     fn draw(
@@ -289,8 +153,137 @@ impl MixedRival for MixedVqLm {
         recipe: &CompareMixedRecipe,
         random: &mut RandomStream,
         device: &Device,
-    ) -> Tensor<2, Int> {
+    ) -> Tensor<3> {
         let tokens = recipe.mixed.tokens();
-        self.generate(texts, tokens, &recipe.token_options(), (random, device))
+        let options = recipe.token_options();
+        numbers(self.generate(texts, tokens, &options, (random, device)))
+    }
+
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let (device, codes) = (pictures.device(), host_codes(pictures));
+        Some(MixedVqLm::surprise(self, documents, &codes, &device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::{ModuleMapper, Param};
+    use burn::tensor::Int;
+    use latentlm::core::conformance::seeded;
+    use latentlm::sequence::Segment;
+    use latentlm_pipelines::Recipe;
+    use latentlm_train::Shard;
+
+    /// Tokens of text; the next two are start and stop.
+    const VOCABULARY: usize = 6;
+
+    fn recipe() -> CompareMixedRecipe {
+        let changes = [
+            "mixed.codec.image_size=8",
+            "mixed.codec.vit.patch_size=4",
+            "mixed.codec.latent_dim=4",
+            "mixed.lm.width=32",
+            "mixed.lm.depth=1",
+            "mixed.lm.heads=2",
+            "mixed.lm.kv_heads=1",
+            "mixed.lm.head_depth=1",
+            "mixed.text.loss_weight=0.5",
+            "mixed.text.caption_weight=3.0",
+            "transfusion.width=32",
+            "transfusion.depth=1",
+            "transfusion.heads=2",
+            "vq.width=32",
+            "vq.depth=1",
+            "vq.heads=2",
+            "vq.codes=16",
+        ];
+        CompareMixedRecipe::resolve(None, &changes.map(String::from)).unwrap()
+    }
+
+    /// A picture that is drawn, one that is read, text, another that is drawn.
+    fn documents() -> Vec<Document> {
+        let text = |tokens: &[u32]| Segment::Text {
+            tokens: tokens.to_vec(),
+            learned: true,
+        };
+        let picture = |learned| Segment::Latents {
+            modality: PICTURES,
+            frames: 4,
+            open_ended: false,
+            said: Vec::new(),
+            learned,
+        };
+        [
+            vec![text(&[6, 1]), picture(true), text(&[7])],
+            vec![text(&[6]), picture(false), text(&[2, 3, 7])],
+            vec![text(&[6, 4, 5, 1, 2, 0, 3, 7])],
+            vec![text(&[6]), picture(true), text(&[7])],
+        ]
+        .map(|segments| Document { segments })
+        .to_vec()
+    }
+
+    /// Weights that are far from where they begin: every token has another likelihood.
+    struct Stir(RandomStream);
+
+    impl ModuleMapper for Stir {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| {
+                let noise = self.0.normal(tensor.dims(), &tensor.device());
+                tensor + noise.mul_scalar(0.2)
+            })
+        }
+    }
+
+    /// Joint loss and cross entropy of the documents in so many shards.
+    fn losses<M: Rival<Documents>>(model: &M, pictures: &Tensor<2>, count: usize) -> [f32; 2] {
+        let (recipe, documents) = (recipe(), documents());
+        let weights = recipe.mixed.text.weights();
+        // Two of the pictures are learned, of four latents each.
+        let random = &mut RandomStream::new(3);
+        let draws = model.draws(&recipe, &[8], random, &Device::default());
+        let batch = Batch {
+            weights: weights.of(&documents),
+            ..Batch::new(documents, vec![pictures.clone()], draws)
+        };
+        let shards = Shard::all(&batch, weights.loss, count);
+        assert_eq!(shards.len(), count);
+        let mut sums = [0.0; 2];
+        for shard in shards {
+            let (total, loss) = shard.loss(|batch| model.loss(batch));
+            sums[0] += total.into_scalar::<f32>();
+            sums[1] += loss.token.into_scalar::<f32>();
+        }
+        sums
+    }
+
+    fn check<M: Rival<Documents>>(model: M, pictures: Tensor<2>) {
+        let model = model.map(&mut Stir(RandomStream::new(5)));
+        let whole = losses(&model, &pictures, 1);
+        let shards = losses(&model, &pictures, 2);
+        for (whole, shards) in whole.iter().zip(shards) {
+            let near = (whole - shards).abs() < 1e-4 * whole;
+            assert!(near, "{}: {whole} and {shards}", M::NAME);
+        }
+    }
+
+    #[test]
+    fn shards_of_a_pack_add_up_to_it_whatever_the_model() {
+        let (recipe, device) = (recipe(), Device::default());
+        let latents: Tensor<2> = RandomStream::new(2).normal([12, 4], &device);
+        let own = recipe.mixed.model(VOCABULARY);
+        let own = seeded(1, &device, |device| own.init(device));
+        check(own, latents.clone());
+        let transfusion = recipe.transfusion(VOCABULARY);
+        let transfusion = seeded(1, &device, |device| transfusion.init_mixed(false, device));
+        check(transfusion, latents);
+        let codes = [[1, 9, 3, 3], [4, 10, 2, 7], [0, 15, 8, 5]];
+        let codes = numbers(Tensor::<2, Int>::from_ints(codes, &device));
+        let vq = recipe.vq_lm(VOCABULARY);
+        check(
+            seeded(1, &device, |device| vq.init(device)),
+            codes.flatten(0, 1),
+        );
     }
 }

@@ -3,24 +3,26 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
-use latentlm_data::{Caption, PICTURES, TextTokenizer};
+use latentlm::LatentLm;
+use latentlm_baselines::{MixedTransfusion, MixedVqLm};
+use latentlm_data::{Caption, TextTokenizer};
 use latentlm_eval::{Gallery, Judge, by_chance, majority};
 use latentlm_pipelines::{ImageData, MixedData, evenly, read_evenly};
-use latentlm_train::{Encoded, RunEnd, RunOptions, TrainError};
+use latentlm_train::{RunEnd, RunOptions, TrainError, encode};
 
+use super::mixed::Documents;
 use super::mixed_recipe::CompareMixedRecipe;
-use super::mixed_stage;
-use super::mixed_stage::{Common, Context};
 use super::result;
 use super::result::Comparison;
-use super::rival::Latents;
-use super::run;
-use super::run::judge;
+use super::run::{self, CODEC};
+use super::stage;
+use super::stage::Common;
 use super::stage_vq;
 
-/// Folders of the two codecs' runs.
-const CODEC: &str = "codec";
+/// A comparison's run.
+type Context = latentlm_train::Context<CompareMixedRecipe, MixedData>;
+
+/// The folder of the run of the codec with a codebook.
 const VQ_CODEC: &str = "vq-codec";
 
 /// Trains LatentLM, Transfusion and the vector-quantized model on text and pictures, or continues, and
@@ -41,13 +43,8 @@ pub fn compare_mixed(
     let parameters = recipe.parameters(tokenizer.vocabulary(), &options.device)?;
     let parts = [CODEC, VQ_CODEC].map(|name| options.part(name));
     let mut context = Context::open(recipe, data, options)?;
-    let pictures = &context.data.pictures;
-    if pictures.train.len() < 2 || pictures.test.len() < 2 {
-        let least = "two training and two held-out pictures are the least to measure with";
-        return Err(context.run.error(least).into());
-    }
-    let judge = judge(pictures, &context.device)?;
-    if !train_all(&mut context, parts, (&judge, &tokenizer))? {
+    let judge = run::judge(&context.run, &context.data.pictures, &context.device)?;
+    if !train_all(&mut context, parts, (&judge, tokenizer))? {
         return Ok(RunEnd::Stopped);
     }
     let (device, data) = (&context.device, &context.data);
@@ -64,62 +61,35 @@ pub fn compare_mixed(
         neighbours_of_category_by_chance: by_chance(&all, &asked),
         rivals: result::read(&context.run, &parameters)?,
     };
-    let files = comparison.write(&context.run)?;
-    Ok(RunEnd::Finished {
-        samples: files.figure,
-        report: files.table,
-        seconds: started.elapsed().as_secs_f64(),
-        skipped: Vec::new(),
-    })
+    comparison.end(&context.run, started)
 }
 
 /// Codecs and models, one after the other. Returns whether all are finished.
 fn train_all(
     context: &mut Context,
     [codec, vq_codec]: [RunOptions; 2],
-    (judge, tokenizer): (&Judge, &TextTokenizer),
+    (judge, tokenizer): (&Judge, TextTokenizer),
 ) -> Result<bool, TrainError> {
-    let recipe = context.recipe.clone();
-    let vocabulary = tokenizer.vocabulary();
-    let Some(encoded) = latentlm_train::encode(recipe.mixed.image(), codec)? else {
+    let Some(encoded) = encode(context.recipe.mixed.image(), codec)? else {
         return Ok(false);
     };
-    let Encoded {
-        codec,
-        cache,
-        whitening,
-    } = encoded;
-    let gallery = Gallery::open(&codec, &context.data, &context.device)?;
-    let latents = Latents { codec, cache };
+    let gallery = Gallery::open(&encoded.codec, &context.data, &context.device)?;
+    let subject = Documents::new(context, tokenizer, gallery)?;
     let common = Common {
-        coding: &latents,
+        subject: &subject,
         judge,
-        gallery: &gallery,
-        tokenizer,
     };
-    let latentlm = |device: &Device| {
-        let model = recipe.mixed.model(vocabulary).init(device);
-        model.with_whitening(PICTURES, whitening)
-    };
-    let transfusion = |device: &Device| {
-        let tied = recipe.mixed.text.tied;
-        let mut model = recipe.transfusion(vocabulary).init_mixed(tied, device);
-        model.image.latent = model.image.latent.with_whitening(whitening);
-        model
-    };
-    let finished = mixed_stage::train(context, &common, latentlm)?
-        && mixed_stage::train(context, &common, transfusion)?;
+    let finished = stage::train::<Documents, LatentLm>(context, &common, &encoded)?
+        && stage::train::<Documents, MixedTransfusion>(context, &common, &encoded)?;
     if !finished {
         return Ok(false);
     }
-    let images = recipe.images();
+    let images = context.recipe.images();
     let pictures = ImageData::open(&images.image)?;
     let mut codes = run::Context::open(images, pictures, vq_codec)?;
     if !stage_vq::train(&mut codes)? {
         return Ok(false);
     }
     let codes = stage_vq::encode_all(&codes)?;
-    mixed_stage::train(context, &common.with(&codes), |device| {
-        recipe.vq_lm(vocabulary).init(device)
-    })
+    stage::train::<Documents, MixedVqLm>(context, &common, &codes)
 }

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
 use latentlm_eval::{Series, Verdict, bar_chart, line_chart, stack};
 use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder};
-use latentlm_train::TrainError;
+use latentlm_train::{RunEnd, TrainError};
 use serde::{Deserialize, Serialize};
 
 /// All rivals, LatentLM first.
@@ -69,6 +70,18 @@ pub(crate) struct ResultFiles {
     pub(crate) figure: PathBuf,
 }
 
+impl ResultFiles {
+    /// The end of the run that they were written by.
+    pub(crate) fn end(self, started: Instant) -> RunEnd {
+        RunEnd::Finished {
+            samples: self.figure,
+            report: self.table,
+            seconds: started.elapsed().as_secs_f64(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
 /// What the run's log says of each model.
 pub(crate) fn read<R: Recipe>(
     run: &RunFolder<R>,
@@ -105,9 +118,14 @@ fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
 }
 
 impl Comparison {
-    /// Writes `compare.json`, `compare.md` and `compare.svg` into the run's folder.
-    pub(crate) fn write<R: Recipe>(&self, run: &RunFolder<R>) -> Result<ResultFiles, TrainError> {
-        write_result(run, "compare", self, (self.table(), self.figure()))
+    /// Writes `compare.json`, `compare.md` and `compare.svg` into the run's folder, which ends the run.
+    pub(crate) fn end<R: Recipe>(
+        &self,
+        run: &RunFolder<R>,
+        started: Instant,
+    ) -> Result<RunEnd, TrainError> {
+        let files = write_result(run, "compare", self, (self.table(), self.figure()))?;
+        Ok(files.end(started))
     }
 
     fn table(&self) -> String {

@@ -2,29 +2,26 @@
 
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::LatentLm;
-use latentlm::adapters::Whitening;
-use latentlm_baselines::{ClassConditional, Dit, ImageDenoiser, Transfusion, VqLm};
-use latentlm_data::PICTURES;
+use latentlm_baselines::{Dit, Transfusion, VqLm};
 use latentlm_eval::Judge;
-use latentlm_pipelines::{ImageData, TrainingData, read_all, read_evenly};
-use latentlm_train::{Encoded, RunEnd, RunOptions, TrainError};
+use latentlm_pipelines::{ImageData, Recipe, RunFolder, TrainingData, read_all, read_evenly};
+use latentlm_train::{Classes, RunEnd, RunOptions, TrainError, encode};
 
 use super::recipe::CompareRecipe;
 use super::result;
 use super::result::Comparison;
-use super::rival::{Latents, Rival};
-use super::stage_rival;
-use super::stage_rival::Common;
+use super::rival::{Rival, Subject};
+use super::stage;
+use super::stage::Common;
 use super::stage_vq;
 
 /// A comparison's run.
 pub(crate) type Context = latentlm_train::Context<CompareRecipe, ImageData>;
 
 /// The folder of the image run whose codec LatentLM, DiT and Transfusion share.
-const CODEC: &str = "codec";
+pub(crate) const CODEC: &str = "codec";
 
 /// Trains LatentLM and its rivals, or continues, and writes `compare.json`, `compare.md` and
 /// `compare.svg`.
@@ -40,15 +37,8 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
     let parameters = parameters(&recipe, data.classes().len(), &options.device)?;
     let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;
-    if context.data.train.len() < 2 || context.data.test.len() < 2 {
-        let least = "two training and two held-out pictures are the least to measure with";
-        return Err(context.run.error(least).into());
-    }
-    let Some(encoded) = encode(&context, codec_options)? else {
-        return Ok(RunEnd::Stopped);
-    };
-    let judge = judge(&context.data, &context.device)?;
-    if !train_all(&mut context, encoded, &judge)? {
+    let judge = judge(&context.run, &context.data, &context.device)?;
+    if !train_all(&mut context, codec_options, &judge)? {
         return Ok(RunEnd::Stopped);
     }
     let samples = context.recipe.evaluate.samples;
@@ -61,13 +51,7 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
         neighbours_of_category_by_chance: None,
         rivals: result::read(&context.run, &parameters)?,
     };
-    let files = comparison.write(&context.run)?;
-    Ok(RunEnd::Finished {
-        samples: files.figure,
-        report: files.table,
-        seconds: started.elapsed().as_secs_f64(),
-        skipped: Vec::new(),
-    })
+    comparison.end(&context.run, started)
 }
 
 /// Names and numbers of parameters, LatentLM's first.
@@ -77,19 +61,22 @@ fn parameters(
     device: &Device,
 ) -> Result<Vec<(&'static str, usize)>, TrainError> {
     let counts = vec![
-        (
-            <LatentLm as Rival>::NAME,
-            recipe.image.model(classes).init(device).num_params(),
-        ),
-        (Dit::NAME, recipe.dit(classes).init(device).num_params()),
-        (
-            Transfusion::NAME,
-            recipe.transfusion(classes).init(device).num_params(),
-        ),
-        (VqLm::NAME, recipe.vq_lm(classes).init(device).num_params()),
+        size::<Classes, LatentLm>(recipe, classes, device),
+        size::<Classes, Dit>(recipe, classes, device),
+        size::<Classes, Transfusion>(recipe, classes, device),
+        size::<Classes, VqLm>(recipe, classes, device),
     ];
     check_sizes(&counts, recipe.evaluate.parameter_tolerance)?;
     Ok(counts)
+}
+
+/// A model's name and number of parameters.
+pub(crate) fn size<S: Subject, M: Rival<S>>(
+    recipe: &S::Recipe,
+    size: usize,
+    device: &Device,
+) -> (&'static str, usize) {
+    (M::NAME, M::init(recipe, size, device).num_params())
 }
 
 /// Whether all have about as many parameters as the first.
@@ -112,70 +99,46 @@ pub(crate) fn check_sizes(
 }
 
 /// A judge of a dataset's pictures.
-pub(crate) fn judge(data: &ImageData, device: &Device) -> Result<Judge, TrainError> {
+pub(crate) fn judge<R: Recipe>(
+    run: &RunFolder<R>,
+    data: &ImageData,
+    device: &Device,
+) -> Result<Judge, TrainError> {
     let ImageData { train, test } = data;
+    if train.len() < 2 || test.len() < 2 {
+        let least = "two training and two held-out pictures are the least to measure with";
+        return Err(run.error(least).into());
+    }
     let labels: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
     let held_out = read_all(test, test.len(), device)?;
     Ok(Judge::train(train, held_out, &labels)?)
 }
 
-/// All rivals, one after the other. Returns whether all are finished.
+/// Codecs and models, one after the other. Returns whether all are finished.
 fn train_all(
     context: &mut Context,
-    (latents, whitening): (Latents, Whitening),
+    codec_options: RunOptions,
     judge: &Judge,
 ) -> Result<bool, TrainError> {
-    let classes = context.data.train.classes().len();
-    let recipe = context.recipe.clone();
+    let Some(encoded) = encode(context.recipe.image.clone(), codec_options)? else {
+        return Ok(false);
+    };
+    let subject = Classes {
+        labels: encoded.cache.labels.clone(),
+        classes: context.data.train.classes().len(),
+        tokens: context.recipe.image.tokens(),
+    };
     let common = Common {
-        coding: &latents,
+        subject: &subject,
         judge,
     };
-    let latentlm = |device: &Device| {
-        let model = recipe.image.model(classes).init(device);
-        model.with_whitening(PICTURES, whitening)
-    };
-    let dit = |device: &Device| with_whitening(recipe.dit(classes).init(device), whitening);
-    let transfusion =
-        |device: &Device| with_whitening(recipe.transfusion(classes).init(device), whitening);
-    let finished = stage_rival::train(context, &common, latentlm)?
-        && stage_rival::train(context, &common, dit)?
-        && stage_rival::train(context, &common, transfusion)?
+    let finished = stage::train::<Classes, LatentLm>(context, &common, &encoded)?
+        && stage::train::<Classes, Dit>(context, &common, &encoded)?
+        && stage::train::<Classes, Transfusion>(context, &common, &encoded)?
         && stage_vq::train(context)?;
     if !finished {
         return Ok(false);
     }
     let codes = stage_vq::encode_all(context)?;
-    let common = Common {
-        coding: &codes,
-        judge,
-    };
-    stage_rival::train(context, &common, |device| {
-        recipe.vq_lm(classes).init(device)
-    })
-}
-
-/// The image codec, trained as an image run of its own, and what it makes of the pictures. `None` if
-/// it was stopped.
-fn encode(
-    context: &Context,
-    options: RunOptions,
-) -> Result<Option<(Latents, Whitening)>, TrainError> {
-    let encoded = latentlm_train::encode(context.recipe.image.clone(), options)?;
-    Ok(encoded.map(|encoded| {
-        let Encoded {
-            codec,
-            cache,
-            whitening,
-        } = encoded;
-        (Latents { codec, cache }, whitening)
-    }))
-}
-
-pub(crate) fn with_whitening<M: ImageDenoiser>(
-    mut model: ClassConditional<M>,
-    whitening: Whitening,
-) -> ClassConditional<M> {
-    model.image.latent = model.image.latent.with_whitening(whitening);
-    model
+    stage::train::<Classes, VqLm>(context, &common, &codes)
 }

@@ -130,12 +130,7 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
         });
     }
     let files = write_result(&run, "sigma", &results, (table(&results), figure(&results)))?;
-    Ok(RunEnd::Finished {
-        samples: files.figure,
-        report: files.table,
-        seconds: started.elapsed().as_secs_f64(),
-        skipped: Vec::new(),
-    })
+    Ok(files.end(started))
 }
 
 fn table(results: &[SigmaResult]) -> String {

@@ -8,12 +8,14 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
 use latentlm_kernels::ROWS_A_PART;
 use latentlm_pipelines::{
-    HostBatch, ImageData, StageConfig, ema_file, evenly, image_grid, read_evenly, save_png,
+    ImageData, StageConfig, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
 };
-use latentlm_train::{Batches, CodecParts, CodecTask, Player, TrainError, psnr_db, train_codec};
+use latentlm_train::{
+    Batches, CodecParts, CodecTask, Player, TrainError, each_batch, psnr_db, train_codec,
+};
 
 use super::recipe::{CompareRecipe, wrong};
-use super::rival::Codes;
+use super::rival::{Codes, numbers};
 use super::run::Context;
 
 const STAGE: &str = "vq-codec";
@@ -21,8 +23,6 @@ const STAGE: &str = "vq-codec";
 const SHOWN: usize = 64;
 /// Training pictures that tell which codes are used.
 const PROBED: usize = 1000;
-/// Pictures encoded at once.
-const BATCH: usize = 100;
 
 /// Training of the vector-quantized codec.
 struct VqTask {
@@ -134,31 +134,18 @@ impl CodecTask<4> for VqTask {
 /// where the recipe mirrors.
 ///
 /// # Errors
-/// If there is no checkpoint, it does not fit the recipe, or a picture can't be decoded.
+/// If there is no checkpoint, it does not fit the recipe, or no picture can be decoded.
 pub(crate) fn encode_all(context: &Context) -> Result<Codes, TrainError> {
     let (folder, manifest) = context.run.require(STAGE)?;
     let codec = manifest.recipe.vq_codec().init(&context.device);
     let codec = load_module(codec, &folder.join(ema_file("model")))?;
-    let train = &context.data.train;
-    let mirrored: &[bool] = match manifest.recipe.image.data.horizontal_flip {
-        true => &[false, true],
-        false => &[false],
-    };
-    let (mut codes, mut labels) = (Vec::new(), Vec::new());
-    for &flip in mirrored {
-        for start in (0..train.len()).step_by(BATCH) {
-            let indices: Vec<usize> = (start..train.len().min(start + BATCH)).collect();
-            let batch = HostBatch::read(train, &indices, &vec![flip; indices.len()])?;
-            let encoded = codec.encode(batch.tensor(&context.device));
-            let data = encoded.into_data().convert::<i64>();
-            let values: Vec<i64> = data.try_into_vec().unwrap_or_default();
-            codes.extend(values);
-            labels.extend(indices.iter().map(|&index| train.label(index)));
-        }
-    }
+    let (recipe, mut codes) = (&context.recipe.image, Vec::new());
+    each_batch(recipe, &context.data, &context.device, |pictures, _| {
+        codes.extend(host_values(numbers(codec.encode(pictures))));
+    })?;
     Ok(Codes {
         codec,
         codes,
-        labels,
+        tokens: recipe.tokens(),
     })
 }

@@ -26,31 +26,6 @@ pub struct LatentCache {
 }
 
 impl LatentCache {
-    /// A cache of samples with `tokens` latents each.
-    ///
-    /// # Panics
-    /// If the number of parameters is not a multiple of samples times tokens.
-    pub fn even(
-        tokens: usize,
-        labels: Vec<u32>,
-        parameters: Vec<f32>,
-        fingerprint: String,
-    ) -> Self {
-        let latents = labels.len() * tokens;
-        assert!(
-            latents > 0 && parameters.len().is_multiple_of(latents),
-            "{} numbers for {latents} latents",
-            parameters.len()
-        );
-        Self {
-            dim: parameters.len() / latents,
-            lengths: vec![tokens as u32; labels.len()],
-            labels,
-            parameters,
-            fingerprint,
-        }
-    }
-
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.lengths.len()
@@ -216,8 +191,6 @@ mod tests {
         assert_eq!(LatentCache::read(&path).unwrap(), cache());
         assert_eq!(cache().gather(&[1])[0], 3.0 * 0.3 - 1.0);
         assert_eq!(cache().gather(&[1, 0]).len(), 12);
-        let even = LatentCache::even(2, vec![0, 1], vec![0.0; 12], String::new());
-        assert_eq!((even.dim, even.lengths), (3, vec![2, 2]));
         assert_eq!(LatentCache::read_matching(&path, "other").unwrap(), None);
         assert!(LatentCache::read_matching(&path, "abc").unwrap().is_some());
         let missing = dir.path().join("none");

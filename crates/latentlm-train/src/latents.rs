@@ -1,6 +1,5 @@
 //! What a codec made of all training samples: encoded once, drawn from anew in every round.
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::core::bundle::{BundleWriter, save_module};
@@ -13,8 +12,25 @@ use crate::error::TrainError;
 
 const CACHE: &str = "latents.safetensors";
 
+/// How a language model's samples are encoded.
+pub trait Coding {
+    /// The whitening of what models read, if it has one.
+    fn whitening(&self) -> Option<Whitening>;
+
+    /// Some training samples, one after the other, with the noise that models are trained with, a
+    /// modality's `[N, Z]` each.
+    fn draw(&self, samples: &[usize], random: &mut RandomStream, device: &Device)
+    -> Vec<Tensor<2>>;
+
+    /// Adds the codec to a checkpoint: with it, the folder alone is enough to make samples from.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError>;
+}
+
 /// A trained codec, what its encoder puts out for each training sample, and the whitening of that.
-pub struct Encoded<C> {
+pub struct Encoded<C, const D: usize> {
     /// Its averaged weights.
     pub codec: C,
     /// What the encoder puts out.
@@ -23,22 +39,19 @@ pub struct Encoded<C> {
     pub whitening: Whitening,
 }
 
-impl<C: Module> Encoded<C> {
+impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
     /// Measures the whitening on samples that `pick` takes by the number of their latents. It is that of
     /// latents with noise: the model is trained on `z`, not on the mean.
     ///
     /// # Errors
     /// If the codec's latents are constant or not finite.
-    pub fn measure<const D: usize>(
+    pub fn measure(
         codec: C,
         cache: LatentCache,
         pick: impl FnOnce(&[u32], &mut RandomStream) -> Vec<usize>,
         seed: u64,
         device: &Device,
-    ) -> Result<Self, TrainError>
-    where
-        C: LatentCodec<D>,
-    {
+    ) -> Result<Self, TrainError> {
         let mut random = RandomStream::for_step(seed, "whitening", 0);
         let picked = pick(&cache.lengths, &mut random);
         let latents = host_values(draw(&codec, &cache, &picked, &mut random, device));
@@ -51,33 +64,26 @@ impl<C: Module> Encoded<C> {
             whitening,
         })
     }
+}
 
-    /// Latents of some samples, one after the other, with the noise that the decoder was trained with,
-    /// one scale a sample.
-    ///
-    /// # Shapes
-    /// - returns: `[N, Z]`
-    pub fn draw<const D: usize>(
+/// Noise has one scale a sample.
+impl<C: LatentCodec<D>, const D: usize> Coding for Encoded<C, D> {
+    fn whitening(&self) -> Option<Whitening> {
+        Some(self.whitening)
+    }
+
+    fn draw(
         &self,
         samples: &[usize],
         random: &mut RandomStream,
         device: &Device,
-    ) -> Tensor<2>
-    where
-        C: LatentCodec<D>,
-    {
-        draw(&self.codec, &self.cache, samples, random, device)
+    ) -> Vec<Tensor<2>> {
+        vec![draw(&self.codec, &self.cache, samples, random, device)]
     }
 
-    /// Adds the codec to a checkpoint: with it, the folder alone is enough to make samples from.
-    ///
-    /// # Errors
-    /// If the file can't be written.
-    pub fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
-        Ok(save_module(
-            &self.codec,
-            &bundle.path(&weights_file("codec")),
-        )?)
+    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+        let path = bundle.path(&weights_file("codec"));
+        Ok(save_module(&self.codec, &path)?)
     }
 }
 

@@ -4,59 +4,50 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
-use latentlm::core::{CausalBackbone, LatentHead};
+use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentLm, Loss, RandomStream, load_lm};
-use latentlm_data::{BatchOrder, PackOrder};
+use latentlm_data::MixedCorpus;
 use latentlm_kernels::ROWS_A_PART;
 use latentlm_pipelines::{LmConfig, Recipe, StageConfig, TokenWeights, TrainingData};
 
 use crate::context::Context;
 use crate::error::TrainError;
+use crate::latents::Coding;
 use crate::optimize::{Player, StepReport};
-use crate::shard::{Cut, Shard};
+use crate::shard::{Learned, Shard};
 use crate::stage;
 use crate::stage::{Stage, number};
 
 /// A recipe with a language model.
 pub trait LmRecipe: Recipe {
-    /// The language model's table.
-    fn lm(&self) -> &LmConfig;
-
-    /// How it is trained.
-    fn lm_train(&self) -> &StageConfig;
-
-    /// How much learned tokens count, where there are any.
-    fn token_weights(&self) -> TokenWeights {
-        TokenWeights::from(0.0)
-    }
+    /// What it says of that.
+    fn lm(&self) -> LmPlan<'_>;
 }
 
-/// What a round's batch is made of.
-pub struct Pack<I> {
-    /// The documents.
-    pub documents: Vec<Document>,
-    /// The weight of each document's learned tokens in their mean.
-    pub weights: Vec<f64>,
-    /// Their latents, or what the network reads instead.
-    pub inputs: I,
-    /// 1 for latents that the backbone sees and 0 for others, a modality's `[N, 1]` each; empty where it
-    /// sees all.
-    pub seen: Vec<Tensor<2>>,
-    /// Where the network lies.
-    pub device: Device,
+/// What a recipe says of a language model.
+pub struct LmPlan<'a> {
+    model: &'a LmConfig,
+    train: &'a StageConfig,
+    tokens: Option<TokenWeights>,
+}
+
+impl<'a> LmPlan<'a> {
+    /// The tables of a recipe, and how much learned tokens count, where there are any.
+    pub fn new(model: &'a LmConfig, train: &'a StageConfig, tokens: Option<TokenWeights>) -> Self {
+        Self {
+            model,
+            train,
+            tokens,
+        }
+    }
 }
 
 /// A network that learns documents, with what a recipe `R` says of it.
 pub trait Learner<R>: Module {
-    /// What it reads beside tokens and labels.
-    type Inputs;
-    /// Documents with all that their loss needs.
-    type Batch: Cut;
-
     /// Loads its weights.
     ///
     /// # Errors
@@ -66,21 +57,35 @@ pub trait Learner<R>: Module {
     }
 
     /// The same network with the whitening of its latents.
-    fn whitened(self, whitening: Whitening) -> Self;
+    fn whitened(self, whitening: Whitening) -> Self {
+        let _ = whitening;
+        self
+    }
 
-    /// A pack with the noise of its loss.
-    fn batch(&self, recipe: &R, pack: Pack<Self::Inputs>, random: &mut RandomStream)
-    -> Self::Batch;
+    /// A modality's latents as the network sees them.
+    fn whiten(&self, modality: usize, latents: Tensor<2>) -> Tensor<2> {
+        let _ = modality;
+        latents
+    }
+
+    /// What so many learned latents of each modality are noised with; nothing of a network that denoises
+    /// nothing.
+    fn draws(
+        &self,
+        recipe: &R,
+        learned: &[usize],
+        random: &mut RandomStream,
+        device: &Device,
+    ) -> Vec<DiffusionDraws> {
+        let _ = (recipe, learned, random, device);
+        Vec::new()
+    }
 
     /// The parts of the joint loss.
-    fn loss(&self, batch: Self::Batch) -> Loss;
+    fn loss(&self, batch: Batch) -> Loss;
 }
 
-/// Inputs are a modality's latents `[N, Z]` each, as the codec made them.
 impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H> {
-    type Inputs = Vec<Tensor<2>>;
-    type Batch = Batch;
-
     fn load(self, path: &Path) -> Result<Self, BundleError> {
         load_lm(self, path)
     }
@@ -89,27 +94,22 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
         (0..self.latents.len()).fold(self, |model, own| model.with_whitening(own, whitening))
     }
 
-    fn batch(&self, recipe: &R, pack: Pack<Vec<Tensor<2>>>, random: &mut RandomStream) -> Batch {
-        let latents = pack.inputs.into_iter().zip(&self.latents);
-        let latents = latents.map(|(own, adapter)| adapter.whiten(own));
-        let latents: Vec<Tensor<2>> = latents.collect();
-        let layout = self.layout(&pack.documents);
-        let draws = layout.learned.iter().enumerate().map(|(own, learned)| {
-            let rows = recipe.lm().batch_mul * learned.latents.len().max(1);
-            self.head_of(own).draw(rows, random, &pack.device)
+    fn whiten(&self, modality: usize, latents: Tensor<2>) -> Tensor<2> {
+        self.latents[modality].whiten(latents)
+    }
+
+    fn draws(
+        &self,
+        recipe: &R,
+        learned: &[usize],
+        random: &mut RandomStream,
+        device: &Device,
+    ) -> Vec<DiffusionDraws> {
+        let draws = learned.iter().enumerate().map(|(modality, &latents)| {
+            let rows = recipe.lm().model.batch_mul * latents.max(1);
+            self.head_of(modality).draw(rows, random, device)
         });
-        let batch = Batch {
-            weights: pack.weights,
-            ..Batch::new(pack.documents, latents, draws.collect())
-        };
-        if pack.seen.is_empty() {
-            return batch;
-        }
-        let heard = batch.latents.iter().zip(pack.seen);
-        Batch {
-            heard: heard.map(|(own, seen)| own.clone() * seen).collect(),
-            ..batch
-        }
+        draws.collect()
     }
 
     fn loss(&self, batch: Batch) -> Loss {
@@ -117,19 +117,53 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
     }
 }
 
-/// Which samples a round sees.
-pub enum Order {
-    /// As many in each.
-    Batches(BatchOrder),
-    /// As many as a number of positions holds.
-    Packs(PackOrder),
+/// What is learned, sample by sample.
+pub trait Corpus {
+    /// A sample's document, perhaps without what it is made for: guidance needs that.
+    fn document(&self, sample: usize, dropped: bool) -> Document;
+
+    /// The encoded sample whose latents it has, if it has any.
+    fn encoded(&self, sample: usize) -> Option<usize> {
+        Some(sample)
+    }
 }
 
-impl Order {
-    fn samples(&mut self, round: u64) -> Vec<usize> {
-        match self {
-            Self::Batches(order) => order.batch(round),
-            Self::Packs(order) => order.pack(round),
+impl Corpus for MixedCorpus {
+    fn document(&self, sample: usize, dropped: bool) -> Document {
+        MixedCorpus::document(self, sample, dropped)
+    }
+
+    fn encoded(&self, sample: usize) -> Option<usize> {
+        self.picture(sample)
+    }
+}
+
+/// What a task is made ready with.
+pub struct LmParts {
+    /// What is learned.
+    pub corpus: Box<dyn Corpus>,
+    /// The samples of a round.
+    pub order: Box<dyn FnMut(u64) -> Vec<usize>>,
+    /// Rows of documents, a few of which are worth a thread.
+    pub rows: fn(&[Document]) -> usize,
+    /// Largest share of a document's latents that is hidden from the backbone, if any is.
+    pub hidden: Option<f64>,
+    /// Texts that a checkpoint has beside weights and codec, by the names of their files.
+    pub files: Vec<(&'static str, String)>,
+}
+
+impl LmParts {
+    /// Documents that are seen as they are, each worth a row.
+    pub fn new(
+        corpus: impl Corpus + 'static,
+        order: impl FnMut(u64) -> Vec<usize> + 'static,
+    ) -> Self {
+        Self {
+            corpus: Box::new(corpus),
+            order: Box::new(order),
+            rows: <[Document]>::len,
+            hidden: None,
+            files: Vec::new(),
         }
     }
 }
@@ -148,48 +182,14 @@ pub trait LmTask: Sized {
     const INIT: &'static str = "lm-init";
     /// The stream that says which conditions are dropped; without one, that of the noise does.
     const DROPPED: Option<&'static str> = None;
+    /// Whether the loss in the log is the joint one, or that of latents.
+    const JOINT: bool = false;
 
     /// The network with first weights.
     fn init(&self, recipe: &Self::Recipe, device: &Device) -> Self::Model;
 
-    /// The whitening of its latents, where there are latents.
-    fn whitening(&self) -> Option<Whitening>;
-
-    /// Which samples each round sees.
-    fn order(&self, recipe: &Self::Recipe) -> Order;
-
-    /// What a round's samples have beside their documents, with noise drawn anew.
-    fn inputs(
-        &self,
-        samples: &[usize],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> TaskInputs<Self>;
-
-    /// A sample's document, perhaps without what it is made for: guidance needs that.
-    fn document(&self, sample: usize, dropped: bool) -> Document;
-
-    /// Which latents the backbone sees, as [`Pack::seen`].
-    fn seen(
-        &self,
-        documents: &[Document],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Vec<Tensor<2>> {
-        let _ = (documents, random, device);
-        Vec::new()
-    }
-
-    /// Rows of documents, a few of which are worth a thread.
-    fn rows(documents: &[Document]) -> usize {
-        documents.len()
-    }
-
-    /// Numbers for the log, the loss first, made of a step's losses of tokens and of latents.
-    fn values(recipe: &Self::Recipe, token: f64, latents: f64) -> Vec<(&'static str, f64)> {
-        let _ = recipe;
-        vec![("loss", latents), ("token_loss", token)]
-    }
+    /// How its samples are encoded.
+    fn coding(&self) -> &dyn Coding;
 
     /// Logs and writes what the averaged network makes.
     ///
@@ -201,22 +201,13 @@ pub trait LmTask: Sized {
         model: &Self::Model,
         step: u64,
     ) -> Result<(), TrainError>;
-
-    /// Adds to a checkpoint what must lie beside the weights.
-    ///
-    /// # Errors
-    /// If a file can't be written.
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError>;
 }
-
-/// What a task's network reads beside tokens and labels.
-pub type TaskInputs<T> = <<T as LmTask>::Model as Learner<<T as LmTask>::Recipe>>::Inputs;
 
 struct LmStage<'a, T: LmTask> {
     context: &'a mut Context<T::Recipe, T::Data>,
     model: Player<T::Model>,
     task: T,
-    order: Order,
+    parts: LmParts,
     device: Device,
 }
 
@@ -227,39 +218,104 @@ struct LmStage<'a, T: LmTask> {
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
 pub fn train<T: LmTask>(
     context: &mut Context<T::Recipe, T::Data>,
-    open: impl FnOnce(&mut Context<T::Recipe, T::Data>, Option<&Path>) -> Result<T, TrainError>,
+    open: impl FnOnce(
+        &mut Context<T::Recipe, T::Data>,
+        Option<&Path>,
+    ) -> Result<(T, LmParts), TrainError>,
 ) -> Result<bool, TrainError> {
     let recipe = context.recipe.clone();
-    let config = recipe.lm_train();
+    let LmPlan { model, train, .. } = recipe.lm();
     let latest = context.run.latest(T::NAME)?;
     if let Some((_, manifest)) = &latest
-        && manifest.step >= config.steps
+        && manifest.step >= train.steps
     {
         return Ok(true);
     }
-    let task = open(context, latest.as_ref().map(|(folder, _)| folder.as_path()))?;
+    let folder = latest.as_ref().map(|(folder, _)| folder.as_path());
+    let (task, parts) = open(context, folder)?;
     let device = context.device.clone().autodiff();
     device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
-    let model = task.init(&recipe, &device);
-    let model = match task.whitening() {
-        Some(whitening) => model.whitened(whitening),
-        None => model,
+    let network = task.init(&recipe, &device);
+    let network = match task.coding().whitening() {
+        Some(whitening) => network.whitened(whitening),
+        None => network,
     };
-    let mut model = Player::new(model, config)
-        .with_precision(recipe.lm().precision)
+    let mut player = Player::new(network, train)
+        .with_precision(model.precision)
         .with_spread(context.spread());
     if let Some((folder, manifest)) = latest {
         let load = <T::Model as Learner<T::Recipe>>::load;
-        model.restore_with("model", &folder, manifest.step, load)?;
+        player.restore_with("model", &folder, manifest.step, load)?;
     }
     let stage = LmStage {
-        order: task.order(&recipe),
         context,
-        model,
+        model: player,
         task,
+        parts,
         device,
     };
-    stage::run(stage, config)
+    stage::run(stage, train)
+}
+
+impl<T: LmTask> LmStage<'_, T> {
+    /// What a round learns, with the noise of that.
+    fn batch(&mut self, round: u64) -> Batch {
+        let samples = (self.parts.order)(round);
+        let (recipe, model) = (&self.context.recipe, self.model.model());
+        let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
+        let mut random = stream("lm-noise");
+        let encoded = samples.iter();
+        let encoded = encoded.filter_map(|&sample| self.parts.corpus.encoded(sample));
+        let encoded: Vec<usize> = encoded.collect();
+        let latents = self.task.coding().draw(&encoded, &mut random, &self.device);
+        let latents = latents.into_iter().enumerate();
+        let latents = latents.map(|(modality, own)| model.whiten(modality, own));
+        let latents: Vec<Tensor<2>> = latents.collect();
+        let mut own = T::DROPPED.map(stream);
+        let dropping = own.as_mut().unwrap_or(&mut random);
+        let (corpus, dropout) = (&self.parts.corpus, recipe.lm().model.condition_dropout);
+        let documents = samples.iter();
+        let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
+        let documents: Vec<Document> = documents.collect();
+        let mut heard = latents.clone();
+        if let Some(most) = self.parts.hidden {
+            for (modality, heard) in heard.iter_mut().enumerate() {
+                let seen = seen(&documents, modality, most, (&mut random, &self.device));
+                *heard = heard.clone() * seen;
+            }
+        }
+        let weights = match recipe.lm().tokens {
+            Some(tokens) => tokens.of(&documents),
+            None => vec![1.0; documents.len()],
+        };
+        let learned = Learned::of(&documents, &weights, latents.len()).latents;
+        Batch {
+            draws: model.draws(recipe, &learned, &mut random, &self.device),
+            documents,
+            weights,
+            heard,
+            latents,
+        }
+    }
+}
+
+/// 1 for latents that the backbone sees, 0 for those that are hidden, `[N, 1]`. What share is hidden is
+/// drawn for every document, up to `most`. Without its past a model has to learn from the text what comes
+/// next; with it the next latent is nearly given, but where a word begins.
+fn seen(
+    documents: &[Document],
+    modality: usize,
+    most: f64,
+    (random, device): (&mut RandomStream, &Device),
+) -> Tensor<2> {
+    let mut values = Vec::new();
+    for document in documents {
+        let hidden = most * random.uniform();
+        let frames = 0..document.frames(modality);
+        values.extend(frames.map(|_| f32::from(!random.chance(hidden))));
+    }
+    let shape = [values.len(), 1];
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 impl<T: LmTask> Stage for LmStage<'_, T> {
@@ -279,39 +335,28 @@ impl<T: LmTask> Stage for LmStage<'_, T> {
     }
 
     fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
-        let samples = self.order.samples(round);
-        let (task, recipe, device) = (&self.task, &self.context.recipe, &self.device);
-        let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
-        let mut random = stream("lm-noise");
-        let inputs = task.inputs(&samples, &mut random, device);
-        let dropout = recipe.lm().condition_dropout;
-        let mut own = T::DROPPED.map(stream);
-        let dropping = own.as_mut().unwrap_or(&mut random);
-        let documents = samples.iter();
-        let documents = documents.map(|&sample| task.document(sample, dropping.chance(dropout)));
-        let documents: Vec<Document> = documents.collect();
-        let rows = T::rows(&documents);
-        let weights = recipe.token_weights();
-        let pack = Pack {
-            seen: task.seen(&documents, &mut random, device),
-            weights: weights.of(&documents),
-            documents,
-            inputs,
-            device: device.clone(),
-        };
-        let batch = self.model.model().batch(recipe, pack, &mut random);
-        let count = self.model.spread().parts(device, rows, ROWS_A_PART).len();
-        let shards = Shard::all(&batch, weights.loss, count);
+        let batch = self.batch(round);
+        let rows = (self.parts.rows)(&batch.documents);
+        let spread = self.model.spread();
+        let count = spread.parts(&self.device, rows, ROWS_A_PART).len();
+        let tokens = self.context.recipe.lm().tokens;
+        let token_weight = tokens.map_or(0.0, |tokens| tokens.loss);
+        let shards = Shard::all(&batch, token_weight, count);
         Ok(self
             .model
             .backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch))))
     }
 
     fn values(&self, losses: Self::Output) -> Vec<(&'static str, f64)> {
-        let token = losses.iter().map(|loss| number(loss.token.clone()));
         let latents = losses.iter().flat_map(|loss| &loss.diffusion);
-        let latents = latents.map(|own| number(own.clone())).sum();
-        T::values(&self.context.recipe, token.sum(), latents)
+        let latents: f64 = latents.map(|own| number(own.clone())).sum();
+        let Some(tokens) = self.context.recipe.lm().tokens else {
+            return vec![("loss", latents)];
+        };
+        let token = losses.iter().map(|loss| number(loss.token.clone()));
+        let token: f64 = token.sum();
+        let joint = if T::JOINT { tokens.loss * token } else { 0.0 };
+        vec![("loss", latents + joint), ("token_loss", token)]
     }
 
     fn show(&mut self, step: u64) -> Result<(), TrainError> {
@@ -320,14 +365,38 @@ impl<T: LmTask> Stage for LmStage<'_, T> {
 
     fn save(&mut self, step: u64) -> Result<(), TrainError> {
         let mut manifest = self.context.manifest(T::NAME, step);
-        let whitening = self.task.whitening();
-        manifest.whitening = whitening.map(|own| [own.bias, own.scale]);
+        let coding = self.task.coding();
+        manifest.whitening = coding.whitening().map(|own| [own.bias, own.scale]);
         let save = |bundle: &BundleWriter| {
             self.model.save("model", bundle)?;
-            self.task.save(bundle)
+            for (name, text) in &self.parts.files {
+                bundle.write(name, text.as_bytes())?;
+            }
+            coding.save(bundle)
         };
         let folder = self.context.run.checkpoint(&manifest, save)?;
         self.context.note(&format!("saved {}", folder.display()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_pipelines::host_values;
+
+    #[test]
+    fn hidden_latents_are_the_share_that_was_drawn() {
+        let documents = vec![Document::of_speech(Vec::new(), 50, Vec::new()); 400];
+        let seen = |most| {
+            let random = &mut RandomStream::new(1);
+            host_values(seen(&documents, 0, most, (random, &Device::default())))
+        };
+        assert_eq!(seen(0.0), vec![1.0; 20_000]);
+        let values = seen(0.6);
+        assert!(values.iter().all(|&x| x == 0.0 || x == 1.0));
+        // Of 400 shares uniform in 0..0.6 the mean deviates by 0.009.
+        let mean = values.iter().sum::<f32>() / 20_000.0;
+        assert!((mean - 0.7).abs() < 0.03, "{mean}");
     }
 }

@@ -10,167 +10,19 @@ use latentlm::{Batch, Loss};
 
 use crate::spread::Portable;
 
-/// A batch that can be cut between its documents.
-pub trait Cut: Portable + Send {
-    /// The documents.
-    fn documents(&self) -> &[Document];
-
-    /// The weight of each document's learned tokens in their mean.
-    fn weights(&self) -> &[f64];
-
-    /// Modalities that the documents may have.
-    fn modalities(&self) -> usize;
-
-    /// Some of the documents with what belongs to them.
-    fn share(&self, share: &Share) -> Self;
-}
-
-/// Documents of a batch, one after the other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Share {
-    /// Their places.
-    pub documents: Range<usize>,
-    /// Share of the weights of all learned tokens.
-    pub of_tokens: f64,
-    /// Their latents of each modality.
-    pub latents: Vec<LatentShare>,
-}
-
-/// Latents of some documents among those of a batch, one modality's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LatentShare {
-    /// Their places.
-    pub frames: Range<usize>,
-    /// Places of the learned ones among all that are learned.
-    learned: Range<usize>,
-    /// Learned latents of the batch.
-    all: usize,
-}
-
-impl Share {
-    /// Cuts documents into at most `count` shares of about as many positions each.
-    pub fn all(batch: &impl Cut, count: usize) -> Vec<Self> {
-        let (documents, weights) = (batch.documents(), batch.weights());
-        let measure = |own: Range<usize>| {
-            let documents = &documents[own.clone()];
-            Measure::of(documents, &weights[own], batch.modalities())
-        };
-        let whole = measure(0..documents.len());
-        let mut ends = vec![(0, 0); batch.modalities()];
-        let ranges = share_out(documents, count, Document::positions).into_iter();
-        let shares = ranges.map(|documents| {
-            let own = measure(documents.clone());
-            let counts = own.latents.iter().zip(&whole.latents).zip(&mut ends);
-            let latents = counts.map(|((own, whole), end)| {
-                let (frame, learned) = *end;
-                *end = (frame + own.frames, learned + own.learned);
-                LatentShare {
-                    frames: frame..end.0,
-                    learned: learned..end.1,
-                    all: whole.learned,
-                }
-            });
-            Self {
-                documents,
-                of_tokens: if own.tokens > 0.0 {
-                    own.tokens / whole.tokens
-                } else {
-                    0.0
-                },
-                latents: latents.collect(),
-            }
-        });
-        shares.collect()
-    }
-}
-
-impl LatentShare {
-    /// Share of all learned latents.
-    pub fn of_latents(&self) -> f64 {
-        self.learned.len() as f64 / self.all.max(1) as f64
-    }
-
-    /// Their rows of a batch's draws for latents of `dim` numbers. A row may be for several latents, for
-    /// all of a picture. Where none is learned it is the first row, at which nobody looks.
-    pub fn draws(&self, draws: &DiffusionDraws, dim: usize) -> DiffusionDraws {
-        let latents_a_row = draws.noise.dims()[1] / dim;
-        let row = |latent: usize| latent / latents_a_row;
-        let count = row(self.all).max(1);
-        if self.learned.is_empty() {
-            return draws.of_latents(0..1, count);
-        }
-        draws.of_latents(row(self.learned.start)..row(self.learned.end), count)
-    }
-}
-
-/// What documents have.
-struct Measure {
-    /// Weights of all learned tokens together.
-    tokens: f64,
-    latents: Vec<LatentCount>,
-}
-
-struct LatentCount {
-    frames: usize,
-    learned: usize,
-}
-
-impl Measure {
-    fn of(documents: &[Document], weights: &[f64], modalities: usize) -> Self {
-        // Which tokens stand around latents makes no difference to how many there are.
-        let layout = Layout::new(documents, &vec![ControlTokens::after(0); modalities]);
-        let counts = layout.said.iter().zip(&layout.learned);
-        let counts = counts.map(|(all, learned)| LatentCount {
-            frames: all.len(),
-            learned: learned.latents.len(),
-        });
-        Self {
-            tokens: layout.answer_weights(weights).iter().sum(),
-            latents: counts.collect(),
-        }
-    }
-}
-
-impl Cut for Batch {
-    fn documents(&self) -> &[Document] {
-        &self.documents
-    }
-
-    fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
-    fn modalities(&self) -> usize {
-        self.latents.len()
-    }
-
-    fn share(&self, share: &Share) -> Self {
-        let some = |all: &[Tensor<2>]| -> Vec<Tensor<2>> {
-            let all = all.iter().zip(&share.latents);
-            all.map(|(all, own)| all.clone().slice(own.frames.clone()))
-                .collect()
-        };
-        let draws = self.draws.iter().zip(&self.latents).zip(&share.latents);
-        let draws = draws.map(|((draws, all), own)| own.draws(draws, all.dims()[1]));
-        Self {
-            documents: self.documents[share.documents.clone()].to_vec(),
-            weights: self.weights[share.documents.clone()].to_vec(),
-            heard: some(&self.heard),
-            latents: some(&self.latents),
-            draws: draws.collect(),
-        }
-    }
-}
-
 /// What one thread or device does of a batch.
-pub struct Shard<B> {
-    batch: B,
+pub struct Shard {
+    /// Some of its documents, with what belongs to them.
+    batch: Batch,
+    /// Share of the weights of all learned tokens.
     of_tokens: f64,
+    /// Share of all learned latents, one entry a modality.
     of_latents: Vec<f64>,
+    /// Weight of the cross entropy in the joint loss.
     token_weight: f64,
 }
 
-impl<B: Portable> Portable for Shard<B> {
+impl Portable for Shard {
     fn to_device(self, device: &Device) -> Self {
         Self {
             batch: self.batch.to_device(device),
@@ -179,35 +31,105 @@ impl<B: Portable> Portable for Shard<B> {
     }
 }
 
-impl<B: Cut> Shard<B> {
-    /// A batch, cut into at most `count` shards. `token_weight` is the weight of the cross entropy in the
-    /// joint loss.
-    pub fn all(batch: &B, token_weight: f64, count: usize) -> Vec<Self> {
-        let shares = Share::all(batch, count).into_iter();
-        let shards = shares.map(|share| Self {
-            batch: batch.share(&share),
-            of_tokens: share.of_tokens,
-            of_latents: share.latents.iter().map(LatentShare::of_latents).collect(),
-            token_weight,
+impl Shard {
+    /// Cuts a batch between documents into at most `count` shards of about as many positions each.
+    pub fn all(batch: &Batch, token_weight: f64, count: usize) -> Vec<Self> {
+        let modalities = batch.latents.len();
+        let whole = Learned::of(&batch.documents, &batch.weights, modalities);
+        let mut ends = vec![(0, 0); modalities];
+        let ranges = share_out(&batch.documents, count, Document::positions).into_iter();
+        let shards = ranges.map(|range| {
+            let mut own = Batch {
+                documents: batch.documents[range.clone()].to_vec(),
+                weights: batch.weights[range].to_vec(),
+                heard: Vec::new(),
+                latents: Vec::new(),
+                draws: Vec::new(),
+            };
+            let learned = Learned::of(&own.documents, &own.weights, modalities);
+            let mut of_latents = Vec::with_capacity(modalities);
+            for (modality, end) in ends.iter_mut().enumerate() {
+                let all = whole.latents[modality];
+                let frames: usize = own.documents.iter().map(|own| own.frames(modality)).sum();
+                let frames = end.0..end.0 + frames;
+                let drawn = end.1..end.1 + learned.latents[modality];
+                *end = (frames.end, drawn.end);
+                of_latents.push(drawn.len() as f64 / all.max(1) as f64);
+                let latents = &batch.latents[modality];
+                if let Some(draws) = batch.draws.get(modality) {
+                    // A row may be for several latents, for all of a picture.
+                    let latents_a_row = draws.noise.dims()[1] / latents.dims()[1];
+                    own.draws.push(some_draws(draws, drawn, all, latents_a_row));
+                }
+                let heard = batch.heard[modality].clone();
+                own.heard.push(heard.slice(frames.clone()));
+                own.latents.push(latents.clone().slice(frames));
+            }
+            Self {
+                batch: own,
+                of_tokens: if learned.tokens > 0.0 {
+                    learned.tokens / whole.tokens
+                } else {
+                    0.0
+                },
+                of_latents,
+                token_weight,
+            }
         });
         shards.collect()
     }
 
     /// Its share of the batch's joint loss, and of the parts of that.
-    pub fn loss(self, loss: impl FnOnce(B) -> Loss) -> (Tensor<1>, Loss) {
+    pub fn loss(self, loss: impl FnOnce(Batch) -> Loss) -> (Tensor<1>, Loss) {
         let loss = loss(self.batch);
         let diffusion = loss.diffusion.into_iter().zip(self.of_latents);
+        let diffusion = diffusion.map(|(own, share)| own.mul_scalar(share));
         let loss = Loss {
             token: loss.token.mul_scalar(self.of_tokens),
-            diffusion: diffusion
-                .map(|(own, share)| own.mul_scalar(share))
-                .collect(),
+            diffusion: diffusion.collect(),
         };
         let token = loss.token.clone().mul_scalar(self.token_weight);
         let total = loss.diffusion.iter();
         let total = total.fold(token, |sum, own| sum + own.clone());
         (total, loss)
     }
+}
+
+/// What is learned of documents.
+pub struct Learned {
+    /// Weights of all learned tokens together.
+    pub tokens: f64,
+    /// Learned latents of each modality.
+    pub latents: Vec<usize>,
+}
+
+impl Learned {
+    /// Counts documents of so many modalities, whose learned tokens weigh so much each.
+    pub fn of(documents: &[Document], weights: &[f64], modalities: usize) -> Self {
+        // Which tokens stand around latents makes no difference.
+        let layout = Layout::new(documents, &vec![ControlTokens::after(0); modalities]);
+        let latents = layout.learned.iter().map(|own| own.latents.len());
+        Self {
+            tokens: layout.answer_weights(weights).iter().sum(),
+            latents: latents.collect(),
+        }
+    }
+}
+
+/// Draws for some of `all` learned latents. Where there are none of them it is the first row, at which
+/// nobody looks.
+fn some_draws(
+    draws: &DiffusionDraws,
+    latents: Range<usize>,
+    all: usize,
+    latents_a_row: usize,
+) -> DiffusionDraws {
+    let row = |latent: usize| latent / latents_a_row;
+    let count = row(all).max(1);
+    if latents.is_empty() {
+        return draws.of_latents(0..1, count);
+    }
+    draws.of_latents(row(latents.start)..row(latents.end), count)
 }
 
 /// Cuts documents one after the other into at most `parts` of about as many positions each.
@@ -309,41 +231,49 @@ mod tests {
             loss: 0.5,
             caption: 4.0,
         };
-        let batch = batch(weights);
-        assert_eq!(batch.weights, [1.0, 4.0, 1.0, 1.0]);
-        let shares = Share::all(&batch, 2);
-        let places: Vec<Range<usize>> = shares.iter().map(|own| own.documents.clone()).collect();
-        assert_eq!(places, [0..2, 2..4], "7 + 8 positions and 6 + 7");
-        let of_tokens = [shares[0].of_tokens, shares[1].of_tokens];
+        let shards = Shard::all(&batch(weights), 0.5, 2);
+        let counts: Vec<usize> = shards.iter().map(|own| own.batch.documents.len()).collect();
+        assert_eq!(counts, [2, 2], "7 + 8 positions and 6 + 7");
+        assert_eq!(shards[0].batch.weights, [1.0, 4.0]);
+        let of_tokens = [shards[0].of_tokens, shards[1].of_tokens];
         for (found, expected) in of_tokens.iter().zip([15.0 / 23.0, 8.0 / 23.0]) {
             assert!((found - expected).abs() < 1e-12, "{of_tokens:?}");
         }
-        let [first, second] = [&shares[0].latents[0], &shares[1].latents[0]];
-        assert_eq!((first.of_latents(), second.of_latents()), (0.5, 0.5));
-        assert_eq!((&first.frames, &second.frames), (&(0..4), &(4..6)));
-        assert_eq!(Share::all(&batch, 1).len(), 1);
-        let alike = Share::all(&self::batch(0.5.into()), 2);
+        for (shard, latents) in shards.iter().zip([4, 2]) {
+            assert_eq!(shard.of_latents, [0.5]);
+            assert_eq!(shard.batch.latents[0].dims(), [latents, 1]);
+        }
+        assert_eq!(Shard::all(&batch(weights), 0.5, 1).len(), 1);
+        let alike = Shard::all(&batch(0.5.into()), 0.5, 2);
         assert!((alike[0].of_tokens - 6.0 / 14.0).abs() < 1e-12);
     }
 
     /// Four learned latents, or two pictures, with two draws each.
     #[test]
     fn draws_go_with_what_they_are_for() {
-        let shares = Share::all(&batch(1.0.into()), 4);
-        assert_eq!(shares.len(), 4);
-        let steps = |share: &Share, draws: &DiffusionDraws| -> Vec<i64> {
-            let draws = share.latents[0].draws(draws, 1);
-            let data = draws.timesteps.into_data().convert::<i64>();
-            data.try_into_vec().unwrap()
+        let steps = |shard: &Shard| -> Vec<i64> {
+            let timesteps = shard.batch.draws[0].timesteps.clone();
+            timesteps
+                .into_data()
+                .convert::<i64>()
+                .try_into_vec()
+                .unwrap()
         };
-        assert_eq!(steps(&shares[0], &numbered(8)), [0, 1, 4, 5]);
-        assert_eq!(steps(&shares[3], &numbered(8)), [2, 3, 6, 7]);
-        assert_eq!(steps(&shares[2], &numbered(8)), [0, 4], "no one looks");
+        let own = batch(1.0.into());
+        let shards = Shard::all(&own, 1.0, 4);
+        assert_eq!(shards.len(), 4);
+        assert_eq!(steps(&shards[0]), [0, 1, 4, 5]);
+        assert_eq!(steps(&shards[3]), [2, 3, 6, 7]);
+        assert_eq!(steps(&shards[2]), [0, 4], "nobody looks at them");
         let of_pictures = DiffusionDraws {
             noise: Tensor::zeros([4, 2], &Device::default()),
             ..numbered(4)
         };
-        assert_eq!(steps(&shares[3], &of_pictures), [1, 3]);
+        let own = Batch {
+            draws: vec![of_pictures],
+            ..own
+        };
+        assert_eq!(steps(&Shard::all(&own, 1.0, 4)[3]), [1, 3]);
     }
 
     /// Weights that are far from where they begin: a fresh head predicts the same of everything.

@@ -8,4 +8,4 @@ mod task;
 pub use batches::Batches;
 pub use run::train_image;
 pub use stage_codec::{each_batch, psnr_db};
-pub use task::encode;
+pub use task::{Classes, EncodedPictures, encode};

@@ -1,22 +1,20 @@
 //! The second stage: the language model of classes and the codec's latents of their pictures.
 
-use burn::tensor::{Device, Tensor};
-use latentlm::adapters::Whitening;
+use burn::tensor::Device;
 use latentlm::codec_image::Codec;
-use latentlm::core::bundle::BundleWriter;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, LatentLm, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_pipelines::{
-    ImageData, ImageRecipe, LmConfig, StageConfig, image_grid, load_image_codec, save_png,
+    ImageData, ImageRecipe, StageConfig, image_grid, load_image_codec, save_png,
 };
 
 use super::run::Context;
 use super::stage_codec;
 use crate::context::RunOptions;
 use crate::error::TrainError;
-use crate::latents::{self, Encoded};
-use crate::lm_stage::{self, LmRecipe, LmTask, Order};
+use crate::latents::{self, Coding, Encoded};
+use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
 
 /// Pictures whose latents the whitening is measured on, at most.
 const MEASURED: usize = 10_000;
@@ -24,20 +22,46 @@ const MEASURED: usize = 10_000;
 const SHOWN: usize = 20;
 
 impl LmRecipe for ImageRecipe {
-    fn lm(&self) -> &LmConfig {
-        &self.lm
+    fn lm(&self) -> LmPlan<'_> {
+        LmPlan::new(&self.lm, &self.lm_train, None)
     }
+}
 
-    fn lm_train(&self) -> &StageConfig {
-        &self.lm_train
+/// Classes and their pictures.
+#[derive(Debug, Clone)]
+pub struct Classes {
+    /// The class of each picture.
+    pub labels: Vec<u32>,
+    /// How many classes there are; the one behind the last stands for none.
+    pub classes: usize,
+    /// Latents a picture.
+    pub tokens: usize,
+}
+
+impl Corpus for Classes {
+    fn document(&self, sample: usize, dropped: bool) -> Document {
+        let null = self.classes as u32;
+        let class = if dropped { null } else { self.labels[sample] };
+        Document::of_class(class, self.tokens)
+    }
+}
+
+impl Classes {
+    /// What a model of them is trained with.
+    pub fn parts(self, config: &StageConfig, seed: u64) -> LmParts {
+        let mut order = BatchOrder::new(self.labels.len(), config.batch_size, seed);
+        LmParts::new(self, move |round| order.batch(round))
     }
 }
 
 /// Training on classes and their pictures.
 struct ClassTask {
-    encoded: Encoded<Codec>,
+    encoded: EncodedPictures,
     classes: usize,
 }
+
+/// A codec of pictures and what it makes of them.
+pub type EncodedPictures = Encoded<Codec, 4>;
 
 /// Trains the language model or takes up where it was left. Returns whether it is finished.
 ///
@@ -45,10 +69,18 @@ struct ClassTask {
 /// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
 pub fn train(context: &mut Context) -> Result<bool, TrainError> {
     lm_stage::train::<ClassTask>(context, |context, _| {
-        Ok(ClassTask {
-            encoded: encoded(context)?,
+        let encoded = encoded(context)?;
+        let classes = Classes {
+            labels: encoded.cache.labels.clone(),
             classes: context.data.train.classes().len(),
-        })
+            tokens: context.recipe.tokens(),
+        };
+        let task = ClassTask {
+            classes: classes.classes,
+            encoded,
+        };
+        let (config, seed) = (&context.recipe.lm_train, context.recipe.seed);
+        Ok((task, classes.parts(config, seed)))
     })
 }
 
@@ -60,7 +92,7 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
 pub fn encode(
     recipe: ImageRecipe,
     options: RunOptions,
-) -> Result<Option<Encoded<Codec>>, TrainError> {
+) -> Result<Option<EncodedPictures>, TrainError> {
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
     if !stage_codec::train(&mut context)? {
@@ -72,7 +104,7 @@ pub fn encode(
 }
 
 /// A run's finished codec and what it makes of the training pictures.
-fn encoded(context: &mut Context) -> Result<Encoded<Codec>, TrainError> {
+fn encoded(context: &mut Context) -> Result<EncodedPictures, TrainError> {
     let codec = load_image_codec(&context.run, &context.device)?;
     let cache = latents::cached(context, |context, cache| {
         let (recipe, data) = (&context.recipe, &context.data);
@@ -95,38 +127,8 @@ impl LmTask for ClassTask {
         recipe.model(self.classes).init(device)
     }
 
-    fn whitening(&self) -> Option<Whitening> {
-        Some(self.encoded.whitening)
-    }
-
-    fn order(&self, recipe: &ImageRecipe) -> Order {
-        let pictures = self.encoded.cache.len();
-        let order = BatchOrder::new(pictures, recipe.lm_train.batch_size, recipe.seed);
-        Order::Batches(order)
-    }
-
-    fn inputs(
-        &self,
-        samples: &[usize],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Vec<Tensor<2>> {
-        vec![self.encoded.draw(samples, random, device)]
-    }
-
-    /// The class behind the last stands for none.
-    fn document(&self, sample: usize, dropped: bool) -> Document {
-        let cache = &self.encoded.cache;
-        let class = if dropped {
-            self.classes as u32
-        } else {
-            cache.labels[sample]
-        };
-        Document::of_class(class, cache.lengths[sample] as usize)
-    }
-
-    fn values(_: &ImageRecipe, _: f64, latents: f64) -> Vec<(&'static str, f64)> {
-        vec![("loss", latents)]
+    fn coding(&self) -> &dyn Coding {
+        &self.encoded
     }
 
     /// A grid of samples, a row a class, from the same noise each time.
@@ -145,9 +147,5 @@ impl LmTask for ClassTask {
         let grid = image_grid(self.encoded.codec.decode(latents), per_class, 2);
         let path = context.run.file(&format!("samples/lm-step-{step}.png"));
         Ok(save_png(&grid, &path)?)
-    }
-
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
-        self.encoded.save(bundle)
     }
 }

@@ -4,3 +4,4 @@ mod run;
 mod task;
 
 pub use run::train_mixed;
+pub use task::mllm_parts;

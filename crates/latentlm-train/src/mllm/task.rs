@@ -1,22 +1,16 @@
 //! The second stage: the language model of text and the codec's latents of pictures.
 
 use burn::tensor::{Device, Tensor};
-use latentlm::adapters::Whitening;
-use latentlm::codec_image::Codec;
-use latentlm::core::bundle::BundleWriter;
-use latentlm::sequence::Document;
-use latentlm::{LatentLm, RandomStream};
+use latentlm::LatentLm;
 use latentlm_data::{MixedCorpus, PackOrder, TextTokenizer};
 use latentlm_eval::{CaptionScore, Perplexity, Sample};
-use latentlm_pipelines::{
-    Artist, LmConfig, MixedData, MixedRecipe, StageConfig, TOKENIZER, TokenWeights, image_grid,
-    save_png,
-};
+use latentlm_pipelines::{Artist, MixedData, MixedRecipe, TOKENIZER, image_grid, save_png};
 
 use super::run::Context;
 use crate::error::TrainError;
-use crate::latents::Encoded;
-use crate::lm_stage::{self, LmRecipe, LmTask, Order};
+use crate::image::EncodedPictures;
+use crate::latents::Coding;
+use crate::lm_stage::{self, LmParts, LmPlan, LmRecipe, LmTask};
 
 /// Held-out captions that are drawn as training goes.
 const SHOWN: usize = 24;
@@ -25,24 +19,21 @@ const HELD_OUT: usize = 199;
 const KNOWN: usize = 64;
 
 impl LmRecipe for MixedRecipe {
-    fn lm(&self) -> &LmConfig {
-        &self.lm
+    fn lm(&self) -> LmPlan<'_> {
+        LmPlan::new(&self.lm, &self.lm_train, Some(self.text.weights()))
     }
+}
 
-    fn lm_train(&self) -> &StageConfig {
-        &self.lm_train
-    }
-
-    fn token_weights(&self) -> TokenWeights {
-        self.text.weights()
-    }
+/// What a model of text and pictures is trained with.
+pub fn mllm_parts(corpus: MixedCorpus, recipe: &MixedRecipe) -> LmParts {
+    let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed);
+    LmParts::new(corpus, move |round| order.pack(round))
 }
 
 /// Training on text and pictures.
 struct MllmTask {
-    encoded: Encoded<Codec>,
+    encoded: EncodedPictures,
     tokenizer: TextTokenizer,
-    corpus: MixedCorpus,
     held_out: MixedCorpus,
 }
 
@@ -50,16 +41,21 @@ struct MllmTask {
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub fn train(context: &mut Context, encoded: Encoded<Codec>) -> Result<bool, TrainError> {
+pub fn train(context: &mut Context, encoded: EncodedPictures) -> Result<bool, TrainError> {
     lm_stage::train::<MllmTask>(context, |context, _| {
         let (data, recipe) = (&context.data, &context.recipe);
         let tokenizer = data.tokenizer(recipe)?;
-        Ok(MllmTask {
-            corpus: data.train.corpus(recipe, &tokenizer)?,
+        let corpus = data.train.corpus(recipe, &tokenizer)?;
+        let parts = LmParts {
+            files: vec![(TOKENIZER, tokenizer.to_json()?)],
+            ..mllm_parts(corpus, recipe)
+        };
+        let task = MllmTask {
             held_out: data.test.once(recipe, &tokenizer)?,
             encoded,
             tokenizer,
-        })
+        };
+        Ok((task, parts))
     })
 }
 
@@ -72,29 +68,8 @@ impl LmTask for MllmTask {
         recipe.model(self.tokenizer.vocabulary()).init(device)
     }
 
-    fn whitening(&self) -> Option<Whitening> {
-        Some(self.encoded.whitening)
-    }
-
-    fn order(&self, recipe: &MixedRecipe) -> Order {
-        let lengths = self.corpus.lengths();
-        let order = PackOrder::new(lengths, recipe.mix.pack_positions, recipe.seed);
-        Order::Packs(order)
-    }
-
-    fn inputs(
-        &self,
-        samples: &[usize],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Vec<Tensor<2>> {
-        let pictures = samples.iter().filter_map(|&own| self.corpus.picture(own));
-        let pictures: Vec<usize> = pictures.collect();
-        vec![self.encoded.draw(&pictures, random, device)]
-    }
-
-    fn document(&self, sample: usize, dropped: bool) -> Document {
-        self.corpus.document(sample, dropped)
+    fn coding(&self) -> &dyn Coding {
+        &self.encoded
     }
 
     /// Held-out captions drawn, a row of originals below; held-out and training pictures captioned;
@@ -139,10 +114,5 @@ impl LmTask for MllmTask {
         let known = known.filter_map(|(name, value)| Some((name, value?)));
         let known: Vec<(&str, f64)> = known.collect();
         context.log(Self::NAME, step, &known)
-    }
-
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
-        bundle.write(TOKENIZER, self.tokenizer.to_json()?.as_bytes())?;
-        self.encoded.save(bundle)
     }
 }

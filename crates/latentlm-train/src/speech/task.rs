@@ -2,26 +2,24 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use latentlm::adapters::Whitening;
+use burn::tensor::Device;
 use latentlm::codec_audio::Codec;
-use latentlm::core::bundle::BundleWriter;
 use latentlm::sequence::Document;
 use latentlm::{LatentLm, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_eval::save_spectrograms;
 use latentlm_pipelines::{
-    KNOWN_TEXT, LmConfig, Speaker, SpeechData, SpeechRecipe, StageConfig, TOKENIZER, TokenWeights,
-    hop_samples, load_speech_codec, signal,
+    KNOWN_TEXT, Speaker, SpeechData, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
+    load_speech_codec, signal,
 };
 
 use super::held_out::HeldOut;
 use super::run::Context;
 use super::said::{document, without_text};
 use crate::error::TrainError;
-use crate::latents::{self, Encoded};
-use crate::lm_stage::{self, LmRecipe, LmTask, Order};
+use crate::latents::{self, Coding, Encoded};
+use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
 
 /// The one modality there is.
 const SPEECH: usize = 0;
@@ -30,28 +28,30 @@ const SPEECH: usize = 0;
 const MEASURED_LATENTS: usize = 1 << 19;
 
 impl LmRecipe for SpeechRecipe {
-    fn lm(&self) -> &LmConfig {
-        &self.lm
+    fn lm(&self) -> LmPlan<'_> {
+        let tokens = TokenWeights::from(self.text.loss_weight);
+        LmPlan::new(&self.lm, &self.lm_train, Some(tokens))
     }
+}
 
-    fn lm_train(&self) -> &StageConfig {
-        &self.lm_train
-    }
+/// Texts and their speech.
+struct Utterances(Vec<Document>);
 
-    fn token_weights(&self) -> TokenWeights {
-        TokenWeights::from(self.text.loss_weight)
+impl Corpus for Utterances {
+    fn document(&self, sample: usize, dropped: bool) -> Document {
+        let document = &self.0[sample];
+        if dropped {
+            without_text(document)
+        } else {
+            document.clone()
+        }
     }
 }
 
 /// Training on texts and their speech.
 struct SpeechTask {
-    encoded: Encoded<Codec>,
+    encoded: Encoded<Codec, 3>,
     tokenizer: TextTokenizer,
-    /// The characters and words of the texts, for those who speak.
-    known: String,
-    /// Every utterance of the cache.
-    documents: Vec<Document>,
-    history_dropout: f64,
     held_out: Option<HeldOut>,
 }
 
@@ -60,38 +60,46 @@ struct SpeechTask {
 /// # Errors
 /// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
 pub fn train(context: &mut Context) -> Result<bool, TrainError> {
-    lm_stage::train::<SpeechTask>(context, SpeechTask::open)
+    lm_stage::train::<SpeechTask>(context, open)
 }
 
-impl SpeechTask {
-    fn open(context: &mut Context, latest: Option<&Path>) -> Result<Self, TrainError> {
-        let recipe = context.recipe.clone();
-        let device = context.device.clone();
-        let codec = load_speech_codec(&context.run, &device)?;
-        let tokenizer = match latest {
-            // Its weights belong to its vocabulary; one that is made anew may be another.
-            Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
-            None => context.data.tokenizer(&recipe)?,
-        };
-        let cache = latents::cached(context, |context, cache| encode_all(context, &codec, cache))?;
-        let (cache, documents) = documents(context, cache, &tokenizer, hop_samples(&codec))?;
-        let pick = |lengths: &[u32], random: &mut RandomStream| {
-            measured(lengths, MEASURED_LATENTS, random)
-        };
-        let encoded = Encoded::measure(codec, cache, pick, recipe.seed, &device)?;
-        let (data, aligned) = (&mut context.data, recipe.text.aligned);
-        let held_out = HeldOut::new(data, &encoded.codec, &tokenizer, aligned, &device);
-        // Before the first step: a run that goes on from the cache does not decode what is broken again.
-        data.list_skipped(&context.run)?;
-        Ok(Self {
-            known: data.known().to_json()?,
-            encoded,
-            tokenizer,
-            documents,
-            history_dropout: recipe.text.history_dropout,
-            held_out,
-        })
-    }
+fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmParts), TrainError> {
+    let (recipe, device) = (context.recipe.clone(), context.device.clone());
+    let codec = load_speech_codec(&context.run, &device)?;
+    let tokenizer = match latest {
+        // Its weights belong to its vocabulary; one that is made anew may be another.
+        Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
+        None => context.data.tokenizer(&recipe)?,
+    };
+    let cache = latents::cached(context, |context, cache| encode_all(context, &codec, cache))?;
+    let (cache, documents) = documents(context, cache, &tokenizer, hop_samples(&codec))?;
+    let pick =
+        |lengths: &[u32], random: &mut RandomStream| measured(lengths, MEASURED_LATENTS, random);
+    let encoded = Encoded::measure(codec, cache, pick, recipe.seed, &device)?;
+    let (data, aligned) = (&mut context.data, recipe.text.aligned);
+    let held_out = HeldOut::new(data, &encoded.codec, &tokenizer, aligned, &device);
+    // Before the first step: a run that goes on from the cache does not decode what is broken again.
+    data.list_skipped(&context.run)?;
+    let mut order = order(&recipe, &documents);
+    let parts = LmParts {
+        rows: latents_of,
+        hidden: Some(recipe.text.history_dropout),
+        files: vec![
+            (TOKENIZER, tokenizer.to_json()?),
+            (KNOWN_TEXT, data.known().to_json()?),
+        ],
+        ..LmParts::new(Utterances(documents), move |round| order.pack(round))
+    };
+    let task = SpeechTask {
+        encoded,
+        tokenizer,
+        held_out,
+    };
+    Ok((task, parts))
+}
+
+fn latents_of(documents: &[Document]) -> usize {
+    documents.iter().map(|own| own.frames(SPEECH)).sum()
 }
 
 /// All utterances. Labels are their numbers: those whose recording is broken are missing.
@@ -179,25 +187,6 @@ fn measured(lengths: &[u32], most: usize, random: &mut RandomStream) -> Vec<usiz
     all
 }
 
-/// 1 for latents that are heard, 0 for those that are hidden, `[N, 1]`. What share is hidden is drawn
-/// for every utterance, up to `most`. Without its past a model has to learn from the text what comes
-/// next; with it the next latent is nearly given, but where a word begins.
-fn audible(
-    documents: &[Document],
-    most: f64,
-    random: &mut RandomStream,
-    device: &Device,
-) -> Tensor<2> {
-    let mut values = Vec::new();
-    for document in documents {
-        let hidden = most * random.uniform();
-        let heard = (0..document.frames(SPEECH)).map(|_| f32::from(!random.chance(hidden)));
-        values.extend(heard);
-    }
-    let shape = [values.len(), 1];
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
 impl LmTask for SpeechTask {
     type Recipe = SpeechRecipe;
     type Data = SpeechData;
@@ -207,44 +196,8 @@ impl LmTask for SpeechTask {
         recipe.model(self.tokenizer.vocabulary()).init(device)
     }
 
-    fn whitening(&self) -> Option<Whitening> {
-        Some(self.encoded.whitening)
-    }
-
-    fn order(&self, recipe: &SpeechRecipe) -> Order {
-        Order::Packs(order(recipe, &self.documents))
-    }
-
-    fn inputs(
-        &self,
-        samples: &[usize],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Vec<Tensor<2>> {
-        vec![self.encoded.draw(samples, random, device)]
-    }
-
-    fn document(&self, sample: usize, dropped: bool) -> Document {
-        let document = &self.documents[sample];
-        if dropped {
-            without_text(document)
-        } else {
-            document.clone()
-        }
-    }
-
-    fn seen(
-        &self,
-        documents: &[Document],
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Vec<Tensor<2>> {
-        vec![audible(documents, self.history_dropout, random, device)]
-    }
-
-    /// Their latents.
-    fn rows(documents: &[Document]) -> usize {
-        documents.iter().map(|own| own.frames(SPEECH)).sum()
+    fn coding(&self) -> &dyn Coding {
+        &self.encoded
     }
 
     /// The error on held-out utterances, held-out texts spoken with the same noise each time. Texts that
@@ -279,18 +232,11 @@ impl LmTask for SpeechTask {
         write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?;
         Ok(())
     }
-
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
-        bundle.write(TOKENIZER, self.tokenizer.to_json()?.as_bytes())?;
-        bundle.write(KNOWN_TEXT, self.known.as_bytes())?;
-        self.encoded.save(bundle)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm_pipelines::host_values;
 
     fn document_of(frames: usize) -> Document {
         Document::of_speech(Vec::new(), frames, Vec::new())
@@ -350,20 +296,5 @@ mod tests {
             fingerprint: "f".into(),
         };
         assert_eq!(only(cache, &[0, 2]), expected);
-    }
-
-    #[test]
-    fn hidden_latents_are_the_share_that_was_drawn() {
-        let documents = vec![document_of(50); 400];
-        let heard = |most| {
-            let mut random = RandomStream::new(1);
-            host_values(audible(&documents, most, &mut random, &Device::default()))
-        };
-        assert_eq!(heard(0.0), vec![1.0; 20_000]);
-        let values = heard(0.6);
-        assert!(values.iter().all(|&x| x == 0.0 || x == 1.0));
-        // Of 400 shares uniform in 0..0.6 the mean deviates by 0.009.
-        let mean = values.iter().sum::<f32>() / 20_000.0;
-        assert!((mean - 0.7).abs() < 0.03, "{mean}");
     }
 }
