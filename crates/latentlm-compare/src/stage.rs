@@ -61,7 +61,7 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
 
     /// Measures the averaged model, and keeps some of the pictures that it draws.
     fn show(
-        &mut self,
+        &self,
         context: &mut Context<S::Recipe, S::Data>,
         model: &M,
         step: u64,

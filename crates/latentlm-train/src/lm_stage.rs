@@ -196,7 +196,7 @@ pub trait LmTask: Sized {
     /// # Errors
     /// If data can't be read or a file can't be written.
     fn show(
-        &mut self,
+        &self,
         context: &mut Context<Self::Recipe, Self::Data>,
         model: &Self::Model,
         step: u64,

@@ -132,12 +132,7 @@ impl LmTask for ClassTask {
     }
 
     /// A grid of samples, a row a class, from the same noise each time.
-    fn show(
-        &mut self,
-        context: &mut Context,
-        model: &LatentLm,
-        step: u64,
-    ) -> Result<(), TrainError> {
+    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
         let recipe = &context.recipe;
         let per_class = recipe.sample.per_class;
         let count = self.classes.min(SHOWN) * per_class;

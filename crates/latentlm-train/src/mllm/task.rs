@@ -74,12 +74,7 @@ impl LmTask for MllmTask {
 
     /// Held-out captions drawn, a row of originals below; held-out and training pictures captioned;
     /// held-out text's perplexity.
-    fn show(
-        &mut self,
-        context: &mut Context,
-        model: &LatentLm,
-        step: u64,
-    ) -> Result<(), TrainError> {
+    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
         let (recipe, device) = (&context.recipe, &context.device);
         let MixedData {
             pictures,

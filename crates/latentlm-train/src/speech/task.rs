@@ -202,12 +202,7 @@ impl LmTask for SpeechTask {
 
     /// The error on held-out utterances, held-out texts spoken with the same noise each time. Texts that
     /// the model can't say, being too long or of other characters, are passed over.
-    fn show(
-        &mut self,
-        context: &mut Context,
-        model: &LatentLm,
-        step: u64,
-    ) -> Result<(), TrainError> {
+    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
         if let Some(held_out) = &self.held_out {
             context.log(Self::NAME, step, &held_out.losses(model))?;
         }
