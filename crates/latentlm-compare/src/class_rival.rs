@@ -4,7 +4,7 @@ use burn::module::ModuleDisplay;
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::core::DiffusionDraws;
-use latentlm::sequence::{Document, Segment};
+use latentlm::sequence::Segment;
 use latentlm::{Batch, LatentLm, Loss, RandomStream};
 use latentlm_baselines::{ClassConditional, DitNetwork, ImageDenoiser, TransfusionNetwork, VqLm};
 use latentlm_eval::even_labels;
