@@ -10,9 +10,9 @@ use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
 use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_keys::Kind;
-use latentlm_pipelines::{ImageRecipe, MixedRecipe, Recipe, SpeechRecipe};
+use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
-use latentlm_train::Player;
+use latentlm_train::Trainer;
 
 /// Models of this size are built one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -45,7 +45,7 @@ fn every_recipe_resolves() {
     }
     assert_eq!(count, 10);
     for entry in std::fs::read_dir(repository("configs/mllm")).unwrap() {
-        MixedRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
+        MllmRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
     assert_eq!(count, 12);
@@ -55,9 +55,9 @@ fn every_recipe_resolves() {
 fn the_default_is_the_shipped_recipe() {
     assert_eq!(recipe("mnist.toml"), ImageRecipe::default());
     assert_eq!(speech_recipe("voice.toml"), SpeechRecipe::default());
-    let mixed = repository("configs/mllm/twemoji.toml");
-    let mixed = MixedRecipe::resolve(Some(&mixed), &[]).unwrap();
-    assert_eq!(mixed, MixedRecipe::default());
+    let mllm = repository("configs/mllm/twemoji.toml");
+    let mllm = MllmRecipe::resolve(Some(&mllm), &[]).unwrap();
+    assert_eq!(mllm, MllmRecipe::default());
 }
 
 /// The recipe of a run that was made before `lm.recompute` and `data.outside` were keys.
@@ -138,8 +138,8 @@ fn the_default_comparisons_are_the_shipped_files() {
     assert_eq!(compare, CompareRecipe::default());
     let sigma = SigmaRecipe::resolve(Some(&folder.join("sigma.toml")), &[]).unwrap();
     assert_eq!(sigma, SigmaRecipe::default());
-    let mixed = CompareMixedRecipe::resolve(Some(&folder.join("mllm.toml")), &[]).unwrap();
-    assert_eq!(mixed, CompareMixedRecipe::default());
+    let mllm = CompareMixedRecipe::resolve(Some(&folder.join("mllm.toml")), &[]).unwrap();
+    assert_eq!(mllm, CompareMixedRecipe::default());
     let change = ["dit.depth=5".to_owned(), "image.seed=3".to_owned()];
     let changed = CompareRecipe::resolve(Some(&folder), &change).unwrap();
     assert_eq!((changed.dit.depth, changed.seed()), (5, 3));
@@ -173,11 +173,11 @@ fn rivals_that_write_have_as_many_parameters() {
         CompareMixedRecipe::resolve(Some(&file), &changes).unwrap()
     };
     let recipe = resolve(&[]);
-    let vocabulary = recipe.mixed.text.vocabulary;
+    let vocabulary = recipe.mllm.text.vocabulary;
     let counts = recipe.parameters(vocabulary, &device).unwrap();
     let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["latentlm", "transfusion", "vq"]);
-    let own = recipe.mixed.model(vocabulary).init(&device).num_params();
+    let own = recipe.mllm.model(vocabulary).init(&device).num_params();
     assert_eq!(counts[0].1, own);
     assert_eq!(recipe.evaluate.parameter_tolerance, 0.05);
     for (name, count) in &counts {
@@ -208,7 +208,7 @@ fn impossible_recipes_of_text_and_pictures_are_refused_in_one_line() {
         ("sample.top_p=0", "`sample.top_p` must be"),
         ("lm_train.batch_size=2", "mix.pack_positions"),
     ] {
-        let message = MixedRecipe::resolve(None, &[change.into()])
+        let message = MllmRecipe::resolve(None, &[change.into()])
             .unwrap_err()
             .to_string();
         assert!(message.contains(part), "{change}: {message}");
@@ -279,7 +279,7 @@ fn absurd_values_of_a_speech_recipe() {
 
 #[test]
 fn absurd_values_of_a_recipe_of_text_and_pictures() {
-    sweep::<MixedRecipe>();
+    sweep::<MllmRecipe>();
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn every_key_is_declared() {
     }
     declared::<ImageRecipe>();
     declared::<SpeechRecipe>();
-    declared::<MixedRecipe>();
+    declared::<MllmRecipe>();
     declared::<CompareRecipe>();
     declared::<CompareMixedRecipe>();
     declared::<SigmaRecipe>();
@@ -391,7 +391,7 @@ fn the_base_size_takes_a_step_of_both_stages() {
     let device = Device::default().autodiff();
     let mut random = RandomStream::new(1);
 
-    let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
+    let mut codec = Trainer::new(recipe.codec.init(&device), &recipe.codec_train);
     let picture = random.normal([1, 3, 256, 256], &device).clamp(-1.0, 1.0);
     let posterior = codec.model().encode(picture.clone());
     let loss = CodecLossConfig::new().init(&recipe.codec, &device).unwrap();
@@ -403,7 +403,7 @@ fn the_base_size_takes_a_step_of_both_stages() {
 
     let mut stage = recipe.lm_train.clone();
     stage.grad_accumulation = 1;
-    let mut lm = Player::new(recipe.model(1000).init(&device), &stage);
+    let mut lm = Trainer::new(recipe.model(1000).init(&device), &stage);
     let latents = random.normal([256, 16], &device);
     let head = lm.model().head_of(0);
     let draws = head.draw(256 * recipe.lm.batch_mul, &mut random, &device);
@@ -427,7 +427,7 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
     assert_eq!(recipe.frame_rate_hz(), 7.5);
     let mut random = RandomStream::new(1);
 
-    let mut codec = Player::new(recipe.codec.init(&device), &recipe.codec_train);
+    let mut codec = Trainer::new(recipe.codec.init(&device), &recipe.codec_train);
     // As `transformers` counts the published tokenizer's encoder and decoder.
     assert_eq!(codec.model().num_params(), 687_392_001);
     let loss = recipe.codec_loss.init(&recipe.codec, &device).unwrap();
@@ -440,7 +440,7 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
     drop(codec);
 
     let (text, width, depth, head_depth) = (8192, 1024, 24, 3);
-    let mut model = Player::new(recipe.model(text).init(&device), &recipe.lm_train);
+    let mut model = Trainer::new(recipe.model(text).init(&device), &recipe.lm_train);
     // The image model's, but for what reads labels and latents, and their channels; text has a table
     // and a softmax head of its own.
     let (classes, channels) = (1001, 16);
@@ -467,7 +467,7 @@ fn the_large_speech_recipe_has_the_published_sizes_and_takes_a_step() {
 fn the_large_model_of_text_and_pictures_has_the_size_of_the_papers() {
     let _turn = alone();
     let path = repository("configs/mllm/large.toml");
-    let parameters = |depth: u64, head_depth: u64, recipe: &MixedRecipe| {
+    let parameters = |depth: u64, head_depth: u64, recipe: &MllmRecipe| {
         let (classes, channels) = (1001, 16);
         let width = recipe.lm.width as u64;
         // The recipe's feed-forward ratio is 4, the image models' 6.
@@ -482,10 +482,10 @@ fn the_large_model_of_text_and_pictures_has_the_size_of_the_papers() {
         same + 2 * tokens * width + 2 * (dim * width + width) + width * dim + 2
     };
     let changes = ["lm.depth=1".to_owned(), "lm.head_depth=1".to_owned()];
-    let small = MixedRecipe::resolve(Some(&path), &changes).unwrap();
+    let small = MllmRecipe::resolve(Some(&path), &changes).unwrap();
     let model = small.model(small.text.vocabulary).init(&Device::default());
     assert_eq!(model.num_params() as u64, parameters(1, 1, &small));
-    let recipe = MixedRecipe::resolve(Some(&path), &[]).unwrap();
+    let recipe = MllmRecipe::resolve(Some(&path), &[]).unwrap();
     let (depth, head_depth) = (recipe.lm.depth as u64, recipe.lm.head_depth as u64);
     assert_eq!((recipe.lm.width, depth), (2048, 24));
     let all = parameters(depth, head_depth, &recipe);

@@ -19,7 +19,7 @@ use latentlm_core::{
 };
 use latentlm_pipelines::StageConfig;
 use latentlm_tests::tiny_recipe;
-use latentlm_train::{AdversarialTrainer, Player, Spread, codec_parts};
+use latentlm_train::{AdversarialTrainer, DataParallel, Trainer, codec_parts};
 
 /// Patches of 4x4 pixels, turned by an orthogonal matrix: a lossless linear codec.
 #[derive(Module, Debug)]
@@ -224,7 +224,7 @@ fn the_trainer_trains_it() {
     };
     let parts = codec_parts(&config, &loss, &device).unwrap();
     let latents = parts.latents;
-    let mut trainer = AdversarialTrainer::new(parts, &stage, Spread::default());
+    let mut trainer = AdversarialTrainer::new(parts, &stage, DataParallel::default());
     let mut random = RandomStream::new(3);
     let (mut first, mut last) = (0.0, 0.0);
     for step in 0..stage.steps {
@@ -291,7 +291,7 @@ fn the_model_trains_and_generates_with_it() {
         learning_rate: 3e-3,
         ..tiny_recipe(&[]).lm_train
     };
-    let mut player = Player::new(model, &stage);
+    let mut player = Trainer::new(model, &stage);
     let mut random = RandomStream::new(2);
     for _ in 0..stage.steps {
         let labels: Vec<u32> = (0..16).map(|i| i % 2).collect();

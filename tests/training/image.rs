@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_eval::{EvaluateOptions, evaluate_image};
-use latentlm_pipelines::{Generator, ImageRecipe, RunFolder, image_grid, save_png};
+use latentlm_pipelines::{ImagePipeline, ImageRecipe, RunFolder, image_grid, save_png};
 use latentlm_tests::tiny_recipe;
 use latentlm_train::{RunEnd, TrainError, train_image};
 
@@ -91,7 +91,7 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
     );
 
     let device = Device::default();
-    let generator = Generator::from_run(&path, &device).unwrap();
+    let generator = ImagePipeline::from_run(&path, &device).unwrap();
     let options = SampleOptions {
         steps: 2,
         guidance_scale: 2.0,
@@ -137,7 +137,11 @@ fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     let device = Device::default();
     let weights = checkpoint_file(&path, "model-ema.safetensors");
     let good = fs::read(&weights).unwrap();
-    let message = || Generator::from_run(&path, &device).unwrap_err().to_string();
+    let message = || {
+        ImagePipeline::from_run(&path, &device)
+            .unwrap_err()
+            .to_string()
+    };
 
     fs::write(&weights, &good[..good.len() / 2]).unwrap();
     assert!(message().contains("damaged"), "{}", message());

@@ -2,7 +2,7 @@
 
 mod compare;
 mod image;
-mod mixed;
+mod mllm;
 mod recompute;
 mod speech;
 

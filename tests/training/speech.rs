@@ -8,7 +8,9 @@ use latentlm::SampleOptions;
 use latentlm_data::speech::{Skipped, read_audio, write_wav};
 use latentlm_data::{TextTokenizer, TokenizerKind};
 use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
-use latentlm_pipelines::{PipelineError, Recipe, RunFolder, Speaker, SpeechCodec, SpeechRecipe};
+use latentlm_pipelines::{
+    PipelineError, Recipe, RunFolder, SpeechCodec, SpeechPipeline, SpeechRecipe,
+};
 use latentlm_tests::repository;
 use latentlm_train::{RunEnd, TrainError, train_speech};
 
@@ -110,7 +112,7 @@ fn a_finished_run_speaks_repeatably_and_is_measured() {
     }
 
     let device = Device::default();
-    let speaker = Speaker::from_run(&path, &device).unwrap();
+    let speaker = SpeechPipeline::from_run(&path, &device).unwrap();
     let options = SampleOptions {
         steps: 2,
         guidance_scale: 2.0,
@@ -138,7 +140,7 @@ fn a_finished_run_speaks_repeatably_and_is_measured() {
 }
 
 /// Streamed chunk by chunk, the same is heard as from the whole batch.
-fn streams_what_it_says(speaker: &Speaker, text: &str, how: (&SampleOptions, u64)) {
+fn streams_what_it_says(speaker: &SpeechPipeline, text: &str, how: (&SampleOptions, u64)) {
     let mut streamed: Vec<f32> = Vec::new();
     let mut chunks = 0;
     let times = speaker.stream(text, None, how, |sound| {

@@ -450,7 +450,7 @@ def prepare(s, compiled):
         latents = torch.randn(s["batch"], s["tokens"], s["latent_dim"])
         loss = wrap(model.loss)
         return training(model, lambda: loss(labels, latents))
-    if kind == "mixed-lm-step":
+    if kind == "mllm-lm-step":
         model = MixedLm(s)
         length = s["text_tokens"] + s["tokens"] + 4
         tokens = torch.randint(s["vocabulary"], (3 * s["documents"], length))

@@ -101,7 +101,7 @@ pub fn run(device: &str) -> Result<ExitCode> {
 /// The binary's commands, in order.
 fn commands(device: &str) -> Vec<Vec<String>> {
     let file = |name: &str| format!("{FOLDER}/{name}");
-    let (image, voice, mixed) = (file("image"), file("voice"), file("mixed"));
+    let (image, voice, mllm) = (file("image"), file("voice"), file("mllm"));
     let (picture, sound, heart) = (file("seven.png"), file("said.wav"), file("heart.png"));
     let sample = |arguments: &[&str]| owned(&[arguments, &["--device", device]].concat());
     let train = |command: &str, config: &str, run: &str, own: &[&str]| {
@@ -139,19 +139,19 @@ fn commands(device: &str) -> Vec<Vec<String>> {
         train(
             "train-mllm",
             "configs/mllm/twemoji.toml",
-            &mixed,
+            &mllm,
             &SMALL_MIXED,
         ),
         sample(&[
             "generate",
             "--run",
-            &mixed,
+            &mllm,
             "--prompt",
             "a red heart <image>",
             "--out",
             &heart,
         ]),
-        sample(&["caption", "--run", &mixed, "--image", &heart]),
+        sample(&["caption", "--run", &mllm, "--image", &heart]),
     ]
 }
 

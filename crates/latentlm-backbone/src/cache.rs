@@ -1,7 +1,7 @@
 //! The key/value cache: allocated once, written in place.
 
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{CachedSight, PackedHeads, Rotary, Sight, cached_attention};
+use latentlm_kernels::{CachedMask, Mask, PackedHeads, Rotary, cached_attention};
 
 /// Keys and values of all positions so far, for all layers and one batch of sequences.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ impl KvCache {
     }
 
     /// The attention mask of the positions from `start` on.
-    pub(crate) fn mask(&self, start: usize) -> CachedSight {
-        CachedSight::new(start, &self.padding)
+    pub(crate) fn mask(&self, start: usize) -> CachedMask {
+        CachedMask::new(start, &self.padding)
     }
 
     /// Number of positions in the cache.
@@ -114,7 +114,7 @@ pub(crate) struct Positions {
     /// Rotary embedding of the positions.
     pub(crate) rotation: Rotary,
     /// Lengths and masks of the packed documents, if there is no cache.
-    pub(crate) documents: Vec<Sight>,
+    pub(crate) documents: Vec<Mask>,
     /// Mask of the positions in the cache, if there is one.
-    pub(crate) cache_mask: CachedSight,
+    pub(crate) cache_mask: CachedMask,
 }

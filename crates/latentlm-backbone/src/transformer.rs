@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::CausalBackbone;
-use latentlm_kernels::{CachedSight, Sight, linear_layer, recomputed};
+use latentlm_kernels::{CachedMask, Mask, linear_layer, recomputed};
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -104,8 +104,8 @@ impl Transformer {
         };
         let positions = Arc::new(Positions {
             rotation: self.rope.rotation(0, documents, &device),
-            documents: documents.iter().copied().map(Sight::causal).collect(),
-            cache_mask: CachedSight::default(),
+            documents: documents.iter().copied().map(Mask::causal).collect(),
+            cache_mask: CachedMask::default(),
         });
         for block in &self.blocks {
             x = if self.recompute {

@@ -3,10 +3,10 @@
 //!
 //! - [`Dit`]: bidirectional AdaLN-Zero blocks that denoise all latents of an image together.
 //! - [`Transfusion`]: one Transformer, causal over text and bidirectional within an image, with
-//!   diffusion over the whole image; [`MixedTransfusion`] is the same on documents of text and
+//!   diffusion over the whole image; [`MllmTransfusion`] is the same on documents of text and
 //!   images.
 //! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, sampled from a softmax;
-//!   [`MixedVqLm`] has text in the same vocabulary.
+//!   [`MllmVqLm`] has text in the same vocabulary.
 //!
 //! The fourth baseline, a plain VAE instead of the sigma-VAE, is an option of the image codec:
 //! `NoiseKind::Learned` of `latentlm-codec-image`.
@@ -35,8 +35,8 @@ mod class;
 mod denoiser;
 mod dit;
 mod error;
-mod mixed_transfusion;
-mod mixed_vq;
+mod mllm_transfusion;
+mod mllm_vq;
 mod quantizer;
 mod sizes;
 mod token;
@@ -48,8 +48,8 @@ pub use class::ClassConditional;
 pub use denoiser::{ImageDenoiser, ImageDiffusion};
 pub use dit::{Dit, DitConfig, DitNetwork};
 pub use error::BaselineError;
-pub use mixed_transfusion::{MixedTransfusion, TransfusionLoss};
-pub use mixed_vq::{MixedVqLm, MixedVqLmConfig, MixedVqLoss};
+pub use mllm_transfusion::{MllmTransfusion, TransfusionLoss};
+pub use mllm_vq::{MllmVqLm, MllmVqLmConfig, MllmVqLoss};
 pub use quantizer::{Quantized, Quantizer, perplexity};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;

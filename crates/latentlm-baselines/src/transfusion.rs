@@ -7,7 +7,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use latentlm_backbone::{Rope, RopeLayout};
 use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
-use latentlm_kernels::{Rotary, Sight, document_attention, linear_layer, rms_norm};
+use latentlm_kernels::{Mask, Rotary, document_attention, linear_layer, rms_norm};
 
 use crate::block::{Attention, FeedForward, zero_linear};
 use crate::class::{ClassConditional, Geometry};
@@ -22,10 +22,10 @@ const ROPE_THETA: f64 = 1e4;
 /// The class-conditional Transfusion.
 pub type Transfusion = ClassConditional<TransfusionNetwork>;
 
-/// Configuration of a [`Transfusion`] or a [`MixedTransfusion`](crate::MixedTransfusion).
+/// Configuration of a [`Transfusion`] or a [`MllmTransfusion`](crate::MllmTransfusion).
 #[derive(Config, Debug, PartialEq)]
 pub struct TransfusionConfig {
-    /// Number of classes. For a [`MixedTransfusion`](crate::MixedTransfusion), size of the text
+    /// Number of classes. For a [`MllmTransfusion`](crate::MllmTransfusion), size of the text
     /// vocabulary without `SpecialTokens`.
     pub classes: usize,
     /// `T`, latents an image.
@@ -103,12 +103,12 @@ impl TransfusionBlock {
     /// # Shapes
     /// - `x`: `[B, P + T, D]`
     /// - returns: `[B, P + T, D]`
-    fn forward(&self, x: Tensor<3>, rotary: &Rotary, documents: &[Sight]) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotary: &Rotary, documents: &[Mask]) -> Tensor<3> {
         let inner = rms_norm(x.clone(), None, NORM_EPSILON);
-        let mixed = self.attention.forward(inner, |packed, heads| {
+        let mllm = self.attention.forward(inner, |packed, heads| {
             document_attention(packed, heads, rotary, documents)
         });
-        self.mlp.residual(x + mixed, None)
+        self.mlp.residual(x + mllm, None)
     }
 }
 
@@ -149,7 +149,7 @@ impl TransfusionNetwork {
         let (positions, tokens) = (prefix.dims()[1], noisy.dims()[1]);
         let x = Tensor::cat(vec![prefix, self.add_timesteps(noisy, timesteps)], 1); // [B, P + T, D]
         let length = positions + tokens;
-        let x = self.forward_documents(x, &[Sight::mutual(length, positions..length)]);
+        let x = self.forward_documents(x, &[Mask::mutual(length, positions..length)]);
         TransfusionHidden {
             prefix: x.clone().narrow(1, 0, positions),
             image: x.narrow(1, positions, tokens),
@@ -170,7 +170,7 @@ impl TransfusionNetwork {
     /// # Shapes
     /// - `x`: `[B, T, D]`; `documents`: their lengths, which add up to `T`, and attention masks
     /// - returns: `[B, T, D]`
-    pub fn forward_documents(&self, mut x: Tensor<3>, documents: &[Sight]) -> Tensor<3> {
+    pub fn forward_documents(&self, mut x: Tensor<3>, documents: &[Mask]) -> Tensor<3> {
         let lengths: Vec<usize> = documents.iter().map(|document| document.length).collect();
         let rotary = self.rope.rotation(0, &lengths, &x.device());
         for block in &self.blocks {

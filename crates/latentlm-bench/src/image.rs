@@ -6,7 +6,7 @@ use latentlm::sequence::Document;
 use latentlm::{Batch, LatentHead, LatentLm, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;
-use latentlm_train::{Player, Shard};
+use latentlm_train::{Shard, Trainer};
 
 use super::ImageSizes;
 
@@ -33,7 +33,7 @@ pub(super) fn lm_step(
 ) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let player = Player::new(config(sizes).init(&device), &stage);
+    let player = Trainer::new(config(sizes).init(&device), &stage);
     let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
     let documents = labels(sizes).into_iter();
@@ -51,7 +51,7 @@ pub(super) fn lm_step(
 
 /// A step on a batch, whose cross entropy weighs so much.
 pub(super) fn step(
-    player: &mut Player<LatentLm>,
+    player: &mut Trainer<LatentLm>,
     batch: &Batch,
     token_weight: f64,
     device: &Device,
@@ -70,7 +70,7 @@ pub(super) fn head_step(
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
     let head = config(sizes).sizes.head(sizes.latent_dim);
-    let mut player = Player::new(head.init(&device), &stage).with_precision(precision);
+    let mut player = Trainer::new(head.init(&device), &stage).with_precision(precision);
     let mut random = RandomStream::new(0);
     let rows = sizes.batch * sizes.tokens * sizes.draws;
     let latents = random.normal([rows, sizes.latent_dim], &device);

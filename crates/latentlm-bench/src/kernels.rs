@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_kernels::{
-    AdamWStep, CachedSight, PackedHeads, Rotary, Sight, SwiGluBlock, Trained, adamw,
+    AdamWStep, CachedMask, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, adamw,
     cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
     document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear, rms_norm, silu,
     square_sum, swiglu_block, tanh, without_kernels,
@@ -215,12 +215,12 @@ fn attentions(random: &mut RandomStream, device: &Device) -> Vec<Case> {
         random.normal([batch, length, width], device).require_grad()
     };
     let of = |heads, kv_heads| PackedHeads { heads, kv_heads };
-    let (few, many, mixed) = (of(4, 2), of(12, 12), of(6, 2));
+    let (few, many, mllm) = (of(4, 2), of(12, 12), of(6, 2));
     let (short, long) = (packed(64, 16, few, 32), packed(1, 256, many, 64));
-    let (documents, whole) = (packed(1, 2016, mixed, 32), packed(64, 16, of(6, 6), 32));
+    let (documents, whole) = (packed(1, 2016, mllm, 32), packed(64, 16, of(6, 6), 32));
     let [of_short, of_long, of_documents] =
         [(16, 32), (256, 64), (2016, 32)].map(|(length, dim)| rotary(length, dim, device));
-    let sights = vec![Sight::causal(28); 72];
+    let sights = vec![Mask::causal(28); 72];
     vec![
         Case {
             name: "causal attention",
@@ -236,7 +236,7 @@ fn attentions(random: &mut RandomStream, device: &Device) -> Vec<Case> {
             name: "document attention",
             sizes: "72 documents of 28, 6 heads of 32, 2 of keys",
             unit: graded(move || {
-                document_attention(documents.clone(), mixed, &of_documents, &sights)
+                document_attention(documents.clone(), mllm, &of_documents, &sights)
             }),
         },
         Case {
@@ -303,7 +303,7 @@ fn generating(device: &Device) -> Vec<Case> {
     let angles = vec![0.5; head_dim / 2];
     let (turned, sight) = (
         Rotary::new(&angles, 1, false, device),
-        CachedSight::new(position, &[]),
+        CachedMask::new(position, &[]),
     );
     let head = LmSizes::new().with_width(WIDTH).with_mlp_ratio(4.0);
     let head = head.head(16).init(device);

@@ -24,7 +24,7 @@
 mod decode;
 mod image;
 mod kernels;
-mod mixed;
+mod mllm;
 mod picture;
 pub mod scaling;
 mod speech;
@@ -46,7 +46,7 @@ pub enum Workload {
     /// The same of the model of text and pictures: a third of the documents draws a picture for a
     /// text, a third says what a picture shows, a third is text. All are of one length, so that
     /// neither side pads.
-    MixedLmStep(MixedSizes),
+    MllmLmStep(MllmSizes),
     /// The same of the diffusion head alone: `batch * tokens * draws` rows.
     HeadStep(ImageSizes),
     /// A training step of a convolutional codec of pictures by their mean square error.
@@ -91,7 +91,7 @@ pub struct ImageSizes {
 
 /// Sizes of a model of text and pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MixedSizes {
+pub struct MllmSizes {
     /// Tokens of the text's vocabulary.
     pub vocabulary: usize,
     /// Documents of each kind a step.
@@ -178,7 +178,7 @@ const BASE: ImageSizes = ImageSizes {
 };
 
 /// The model of `configs/mllm/twemoji.toml`, a pack of 1008 positions.
-const MIXED: MixedSizes = MixedSizes {
+const MIXED: MllmSizes = MllmSizes {
     vocabulary: 1024,
     documents: 12,
     text_tokens: 8,
@@ -226,7 +226,7 @@ const SIXTEEN: ImageSizes = ImageSizes {
 pub const WORKLOADS: [(&str, Workload); 11] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
-    ("mllm-step", Workload::MixedLmStep(MIXED)),
+    ("mllm-step", Workload::MllmLmStep(MIXED)),
     (
         "head-step",
         Workload::HeadStep(ImageSizes {
@@ -260,7 +260,7 @@ impl Workload {
     pub fn prepare_in(self, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
         match self {
             Self::ImageLmStep(sizes) => image::lm_step(sizes, precision, device),
-            Self::MixedLmStep(sizes) => mixed::lm_step(sizes, precision, device),
+            Self::MllmLmStep(sizes) => mllm::lm_step(sizes, precision, device),
             Self::HeadStep(sizes) => image::head_step(sizes, precision, device),
             Self::PictureCodecStep(sizes) => picture::codec_step(sizes, device),
             Self::Sample(sizes) => image::sample(sizes, Precision::F32, device),
@@ -274,7 +274,7 @@ impl Workload {
     pub fn has_precisions(self) -> bool {
         matches!(
             self,
-            Self::ImageLmStep(_) | Self::MixedLmStep(_) | Self::HeadStep(_)
+            Self::ImageLmStep(_) | Self::MllmLmStep(_) | Self::HeadStep(_)
         )
     }
 }
@@ -302,7 +302,7 @@ mod tests {
         };
         for workload in [
             Workload::ImageLmStep(image),
-            Workload::MixedLmStep(MixedSizes {
+            Workload::MllmLmStep(MllmSizes {
                 documents: 2,
                 model: image,
                 ..MIXED
@@ -347,9 +347,9 @@ mod tests {
         assert_eq!(image::config(DEFAULT), expected);
         assert_eq!(recipe.lm_train.batch_size, DEFAULT.batch);
         assert_eq!(recipe.lm.batch_mul, DEFAULT.draws);
-        let recipe = latentlm_pipelines::MixedRecipe::default();
+        let recipe = latentlm_pipelines::MllmRecipe::default();
         let vocabulary = recipe.text.vocabulary;
-        assert_eq!(mixed::config(MIXED), recipe.model(vocabulary));
+        assert_eq!(mllm::config(MIXED), recipe.model(vocabulary));
         assert_eq!(recipe.lm.batch_mul, MIXED.model.draws);
         let recipe = latentlm_pipelines::SpeechRecipe::default();
         assert_eq!(speech::config(SPEECH), recipe.codec);

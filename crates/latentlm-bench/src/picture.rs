@@ -6,7 +6,7 @@ use latentlm::core::LatentCodecConfig;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_kernels::parts;
 use latentlm_pipelines::ImageRecipe;
-use latentlm_train::Player;
+use latentlm_train::Trainer;
 
 use super::PictureSizes;
 use super::image::wait;
@@ -30,7 +30,7 @@ fn config(sizes: PictureSizes) -> CodecConfig {
 pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let config = config(sizes);
-    let mut player = Player::new(config.init(&device), &ImageRecipe::default().codec_train);
+    let mut player = Trainer::new(config.init(&device), &ImageRecipe::default().codec_train);
     let mut random = RandomStream::new(0);
     let side = sizes.image_size;
     let pictures: Tensor<4> = random.normal([sizes.batch, sizes.channels, side, side], &device);

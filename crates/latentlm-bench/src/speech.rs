@@ -4,9 +4,9 @@ use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig, DecoderState};
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig, LatentNoise};
 use latentlm::{RandomStream, StreamingCodec};
-use latentlm_kernels::parts_of;
+use latentlm_kernels::shards_of;
 use latentlm_pipelines::SpeechRecipe;
-use latentlm_train::{CodecPart, Player};
+use latentlm_train::{CodecPart, Trainer};
 
 use super::SpeechSizes;
 use super::image::wait;
@@ -36,14 +36,14 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
     let config = config(sizes);
     let loss = loss(sizes).init(&config, &device);
     let loss = loss.expect("the recipe's loss");
-    let mut player = Player::new(config.init(&device), &stage);
+    let mut player = Trainer::new(config.init(&device), &stage);
     let samples = sizes.frames * config.hop_samples();
     let mut random = RandomStream::new(0);
     let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
     Box::new(move || {
         let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
         let noise = LatentNoise::draw(shape, &mut random, &device);
-        let ranges = parts_of(&device, sizes.batch, 1);
+        let ranges = shards_of(&device, sizes.batch, 1);
         let parts = CodecPart::all(&signal, &noise, &loss, ranges);
         player.backward_parts(parts, |codec, part| {
             let (loss, ..) = part.loss(codec, None);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use latentlm_args::{Compare, CompareSampling, run_path};
 use latentlm_compare::{
-    CompareSamplingOptions, compare_image, compare_mixed, compare_sampling, compare_sigma,
+    CompareSamplingOptions, compare_image, compare_mllm, compare_sampling, compare_sigma,
 };
 
 use crate::device::device;
@@ -13,7 +13,7 @@ use crate::training;
 pub fn run(args: Compare) -> Result<()> {
     match args {
         Compare::Image(args) => training::run(args.training, &args.run, compare_image),
-        Compare::Mllm(args) => training::run(args.training, &args.run, compare_mixed),
+        Compare::Mllm(args) => training::run(args.training, &args.run, compare_mllm),
         Compare::Sigma(args) => training::run(args.training, &args.run, compare_sigma),
         Compare::Sampling(args) => sampling(args),
     }

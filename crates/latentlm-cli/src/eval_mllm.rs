@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use latentlm_args::{EvalMllm, run_path};
-use latentlm_eval::{EvaluateMixedOptions, evaluate_mixed};
-use latentlm_pipelines::{MixedRecipe, RunFolder};
+use latentlm_eval::{EvaluateMixedOptions, evaluate_mllm};
+use latentlm_pipelines::{MllmRecipe, RunFolder};
 
 use crate::device::device;
 use crate::sampling;
@@ -12,13 +12,13 @@ use crate::sampling;
 pub fn run(args: EvalMllm) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);
-    let (run, recipe) = RunFolder::<MixedRecipe>::open(&path)?;
+    let (run, recipe) = RunFolder::<MllmRecipe>::open(&path)?;
     let options = EvaluateMixedOptions {
         samples: args.samples as usize,
         seed: args.drawing.seed,
         sample: sampling::options(&args.drawing, recipe.sample_options())?,
     };
-    let evaluation = evaluate_mixed(&path, &options, &device)?;
+    let evaluation = evaluate_mllm(&path, &options, &device)?;
     println!("{}", serde_json::to_string_pretty(&evaluation)?);
     println!("captions {}", run.file("captions.tsv").display());
     println!("report {}", run.file("report.html").display());

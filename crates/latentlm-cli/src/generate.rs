@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use latentlm::TextOptions;
 use latentlm_args::{Generate, run_path};
-use latentlm_pipelines::{Artist, Made, PromptPiece, image_grid, save_png};
+use latentlm_pipelines::{Made, MllmPipeline, PromptPiece, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling;
@@ -14,7 +14,7 @@ use crate::sampling;
 pub fn run(args: Generate) -> Result<()> {
     let prompt = PromptPiece::parse(&args.prompt)?;
     let device = device(&args.drawing.device)?;
-    let artist = Artist::from_run(&run_path(&args.run), &device)?;
+    let artist = MllmPipeline::from_run(&run_path(&args.run), &device)?;
     let options = sampling::options(&args.drawing, artist.recipe().sample_options())?;
     let recipe = artist.recipe().text_options();
     let text = TextOptions {

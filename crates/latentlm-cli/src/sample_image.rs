@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use latentlm_args::{SampleImage, run_path};
-use latentlm_pipelines::{Generator, image_grid, save_png};
+use latentlm_pipelines::{ImagePipeline, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling;
@@ -10,7 +10,7 @@ use crate::sampling;
 /// Writes a grid of pictures.
 pub fn run(args: SampleImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
-    let generator = Generator::from_run(&run_path(&args.sampling.run), &device)?;
+    let generator = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
     let count = args.count as usize;
     let classes = match &args.class {
         Some(name) => vec![generator.class(name)?],

@@ -9,7 +9,7 @@ use latentlm::SampleOptions;
 use latentlm_args::{Speak, run_path};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
-use latentlm_pipelines::{PipelineError, Speaker, SpeakingTimes, Voice, sentences};
+use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice, sentences};
 
 use crate::device::device;
 use crate::sampling;
@@ -30,7 +30,7 @@ pub fn run(args: Speak) -> Result<()> {
         return Err(PipelineError::Data(DataError::Text { reason }).into());
     }
     let device = device(&args.drawing.device)?;
-    let speaker = Speaker::from_run(&run_path(&args.run), &device)?;
+    let speaker = SpeechPipeline::from_run(&run_path(&args.run), &device)?;
     let voice = match (&args.voice, &args.voice_text) {
         (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
         _ => None,
@@ -217,7 +217,7 @@ fn say(
 
 /// What is said, by whom.
 struct Said {
-    speaker: Speaker,
+    speaker: SpeechPipeline,
     voice: Option<Voice>,
     /// Each in sentences.
     texts: Vec<Vec<String>>,

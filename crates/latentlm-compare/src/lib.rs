@@ -28,11 +28,11 @@
 //! latent, `N` rows of all latents of a batch.
 
 mod class_rival;
-mod mixed;
-mod mixed_measure;
-mod mixed_recipe;
-mod mixed_rival;
-mod mixed_run;
+mod mllm;
+mod mllm_measure;
+mod mllm_recipe;
+mod mllm_rival;
+mod mllm_run;
 mod recipe;
 mod result;
 mod rival;
@@ -42,8 +42,8 @@ mod sigma;
 mod stage;
 mod stage_vq;
 
-pub use mixed_recipe::CompareMixedRecipe;
-pub use mixed_run::compare_mixed;
+pub use mllm_recipe::CompareMixedRecipe;
+pub use mllm_run::compare_mllm;
 pub use recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
 pub use result::{Comparison, RivalPoint, RivalResult};
 pub use run::compare_image;

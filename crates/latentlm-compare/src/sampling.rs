@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm_eval::{Judge, Series, Verdict, even_labels, line_chart, stack};
-use latentlm_pipelines::{Generator, ImageData, ImageRecipe, RunFolder, read_all};
+use latentlm_pipelines::{ImageData, ImagePipeline, ImageRecipe, RunFolder, read_all};
 use latentlm_train::TrainError;
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ pub fn compare_sampling(
     device: &Device,
 ) -> Result<PathBuf, TrainError> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
-    let generator = Generator::from_run(path, device)?;
+    let generator = ImagePipeline::from_run(path, device)?;
     let ImageData { train, test } = ImageData::open(&recipe)?;
     if test.len() < 2 || options.samples < 2 {
         let least = "two pictures, held out and drawn, are the least to measure with";

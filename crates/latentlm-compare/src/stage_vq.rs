@@ -6,12 +6,12 @@ use latentlm::RandomStream;
 use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
-use latentlm_kernels::ROWS_A_PART;
+use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{
     ImageData, StageConfig, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
 };
 use latentlm_train::{
-    Batches, CodecParts, CodecTask, Player, TrainError, each_batch, psnr_db, train_codec,
+    Batches, CodecParts, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
@@ -45,7 +45,7 @@ impl CodecTask<4> for VqTask {
     type Data = ImageData;
     type Objective = VqObjective;
     const NAME: &'static str = STAGE;
-    const ROWS_A_PART: usize = ROWS_A_PART;
+    const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
     fn config(recipe: &CompareRecipe) -> &StageConfig {
         &recipe.image.codec_train
@@ -86,7 +86,7 @@ impl CodecTask<4> for VqTask {
 
     /// Moves codes that no probed picture uses to where latents are; at the very beginning all codes.
     /// Which they are follows from the weights alone, so that a resume does the same.
-    fn before_step(&mut self, context: &Context, codec: &mut Player<VqCodec>) {
+    fn before_step(&mut self, context: &Context, codec: &mut Trainer<VqCodec>) {
         let (recipe, step) = (&context.recipe, codec.step());
         if !step.is_multiple_of(recipe.vq.restart_every) {
             return;

@@ -30,7 +30,7 @@ mod known;
 mod latents;
 mod metadata;
 #[cfg(feature = "text")]
-mod mixed;
+mod mllm;
 #[cfg(any(feature = "sound", feature = "text"))]
 mod normal;
 mod options;
@@ -55,7 +55,7 @@ pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;
 pub use latents::LatentCache;
 #[cfg(feature = "text")]
-pub use mixed::{Caption, Mix, MixedCorpus, MixedSizes, PICTURES};
+pub use mllm::{Caption, Mix, MllmCorpus, MllmSizes, PICTURES};
 #[cfg(any(feature = "sound", feature = "text"))]
 pub use normal::normal_text;
 pub use options::ReadOptions;

@@ -32,8 +32,8 @@ pub use image::{
     frechet_distance, psnr, ssim, write_image_report,
 };
 pub use mllm::{
-    CaptionScore, EvaluateMixedOptions, Gallery, MixedEvaluation, Perplexity, Sample, by_chance,
-    evaluate_mixed, majority, write_mixed_report,
+    CaptionScore, EvaluateMixedOptions, Gallery, MllmEvaluation, Perplexity, Sample, by_chance,
+    evaluate_mllm, majority, write_mllm_report,
 };
 pub use plot::{Series, bar_chart, line_chart, stack};
 pub use speech::{

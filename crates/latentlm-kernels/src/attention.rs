@@ -26,13 +26,13 @@ pub(crate) struct HeadLayout {
     pub(crate) kv_heads: usize,
     pub(crate) interleaved: bool,
     /// Masks of the documents that each sequence of the batch consists of.
-    pub(crate) documents: Vec<Sight>,
+    pub(crate) documents: Vec<Mask>,
 }
 
 /// Attention mask of one document in a packed sequence. It is causal, except that the positions of one
 /// range may all see each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sight {
+pub struct Mask {
     /// Number of positions in the document.
     pub length: usize,
     /// First of the positions that see each other.
@@ -41,7 +41,7 @@ pub struct Sight {
     mutual_end: usize,
 }
 
-impl Sight {
+impl Mask {
     /// A causal mask: each position sees itself and the positions before it.
     pub fn causal(length: usize) -> Self {
         Self::mutual(length, 0..0)
@@ -159,7 +159,7 @@ impl Rotary {
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn causal_attention(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> Tensor<3> {
-    let whole = Sight::causal(packed.dims()[1]);
+    let whole = Mask::causal(packed.dims()[1]);
     attend(packed, heads, Some(rotary), &[whole])
 }
 
@@ -177,7 +177,7 @@ pub fn document_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    documents: &[Sight],
+    documents: &[Mask],
 ) -> Tensor<3> {
     let length = packed.dims()[1];
     let sum: usize = documents.iter().map(|document| document.length).sum();
@@ -194,7 +194,7 @@ pub fn document_attention(
 /// - `packed`: `[B, T, (H + 2 G) E]`
 /// - returns: `[B, T, H E]`
 pub fn full_attention(packed: Tensor<3>, heads: PackedHeads) -> Tensor<3> {
-    let whole = Sight::full(packed.dims()[1]);
+    let whole = Mask::full(packed.dims()[1]);
     attend(packed, heads, None, &[whole])
 }
 
@@ -202,7 +202,7 @@ fn attend(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    documents: &[Sight],
+    documents: &[Mask],
 ) -> Tensor<3> {
     #[cfg(feature = "cpu")]
     if crate::has_kernels(&packed) {
@@ -242,7 +242,7 @@ pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    documents: &[Sight],
+    documents: &[Mask],
 ) -> Tensor<3> {
     let [q, k, v] = split(packed, heads, rotary);
     let PackedHeads { heads, kv_heads } = heads;
@@ -273,7 +273,7 @@ pub(crate) fn composed(
 }
 
 /// A mask that is true where a query (third axis) does not see a key (fourth axis), `[B, H, T, T]`.
-fn hidden_keys(document: Sight, batch: usize, heads: usize, device: &Device) -> Tensor<4, Bool> {
+fn hidden_keys(document: Mask, batch: usize, heads: usize, device: &Device) -> Tensor<4, Bool> {
     let length = document.length;
     let hidden: Vec<bool> = (0..length * length)
         .map(|at| at % length >= document.seen(at / length))
@@ -287,7 +287,7 @@ fn on_cpu(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: Option<&Rotary>,
-    documents: &[Sight],
+    documents: &[Mask],
 ) -> Tensor<3> {
     use crate::cpu::{CpuKernels, optional};
     use burn::backend::Dispatch;

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::attention::Sight;
+use crate::attention::Mask;
 use crate::gradient::record;
 use crate::workers::cut;
 
@@ -48,7 +48,7 @@ const UNSEEN: f32 = -1e30;
 /// # Shapes
 /// - `inputs`: queries `[B, T, H, E]`, keys and values `[B, T, G, E]`, all part of the graph
 /// - returns: `[B, T, H E]`
-pub(crate) fn attention(inputs: [Tensor<4>; 3], documents: &[Sight], limits: Limits) -> Tensor<3> {
+pub(crate) fn attention(inputs: [Tensor<4>; 3], documents: &[Mask], limits: Limits) -> Tensor<3> {
     let tracked = inputs.clone().map(Tensor::into_dispatch);
     let work = Work::new(inputs.map(Tensor::inner), documents, limits);
     let (out, logs) = work.forward();
@@ -93,7 +93,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(documents: &[Sight]) -> Self {
+    fn new(documents: &[Mask]) -> Self {
         let (mut first, mut end, mut start) = (Vec::new(), Vec::new(), 0);
         for document in documents {
             let positions = 0..document.length;
@@ -117,7 +117,7 @@ impl Seen {
 }
 
 /// Cuts a sequence into pieces and blocks. `lanes` is the number of heads, summed over the batch.
-fn plan(documents: &[Sight], lanes: usize, limits: Limits) -> Vec<Piece> {
+fn plan(documents: &[Mask], lanes: usize, limits: Limits) -> Vec<Piece> {
     let seen = Seen::new(documents);
     let mut pieces: Vec<Piece> = Vec::new();
     let mut start = 0;
@@ -175,7 +175,7 @@ struct Edges {
 impl Work {
     /// # Shapes
     /// - `q`: `[B, T, H, E]`; `k`, `v`: `[B, T, G, E]`
-    fn new([q, k, v]: [Tensor<4>; 3], documents: &[Sight], limits: Limits) -> Self {
+    fn new([q, k, v]: [Tensor<4>; 3], documents: &[Mask], limits: Limits) -> Self {
         let [batch, length, heads, width] = q.dims();
         let kv_heads = k.dims()[2];
         let scale = 1.0 / (width as f64).sqrt();
@@ -406,13 +406,13 @@ mod tests {
             together: 12,
         };
         let documents = [
-            Sight::causal(30),
-            Sight::causal(4),
-            Sight::full(5),
-            Sight::causal(3),
-            Sight::mutual(25, 6..19),
-            Sight::causal(0),
-            Sight::full(20),
+            Mask::causal(30),
+            Mask::causal(4),
+            Mask::full(5),
+            Mask::causal(3),
+            Mask::mutual(25, 6..19),
+            Mask::causal(0),
+            Mask::full(20),
         ];
         let seen = Seen::new(&documents);
         let pieces = plan(&documents, 2, limits);

@@ -11,7 +11,7 @@ use crate::attention::{PackedHeads, Rotary};
 /// Attention mask of new positions over a KV cache. It is causal and hides the padding in front of each
 /// sequence.
 #[derive(Debug, Clone, Default)]
-pub struct CachedSight {
+pub struct CachedMask {
     /// Number of positions that are in the cache already.
     start: usize,
     /// Number of padding positions of each sequence, `[B]`; empty if there is no padding.
@@ -20,7 +20,7 @@ pub struct CachedSight {
     hidden: OnceLock<Tensor<4, Bool>>,
 }
 
-impl CachedSight {
+impl CachedMask {
     /// The mask of new positions behind `start` cached ones. The first `padding[b]` positions of sequence
     /// `b` are hidden from all later ones; an empty `padding` means no padding. Padding still sees padding,
     /// because a softmax over no keys gives NaN.
@@ -66,7 +66,7 @@ pub fn cached_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &CachedSight,
+    sight: &CachedMask,
     cache: [Tensor<4>; 2],
 ) -> (Tensor<3>, [Tensor<4>; 2]) {
     let (length, capacity) = (packed.dims()[1], cache[0].dims()[2]);
@@ -90,7 +90,7 @@ fn cpu_inputs<'a>(
     packed: &Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &'a CachedSight,
+    sight: &'a CachedMask,
 ) -> Option<crate::cpu::CachedInputs<'a>> {
     let [cos, sin] = rotary.pairs.clone();
     Some(crate::cpu::CachedInputs {
@@ -109,7 +109,7 @@ pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &CachedSight,
+    sight: &CachedMask,
     [keys, values]: [Tensor<4>; 2],
 ) -> (Tensor<3>, [Tensor<4>; 2]) {
     let [batch, length, _] = packed.dims();

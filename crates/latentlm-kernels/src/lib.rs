@@ -36,11 +36,11 @@ mod workers;
 
 pub use activation::{gelu, silu, tanh};
 pub use attention::{
-    PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+    Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
 };
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
-pub use decode::{CachedSight, cached_attention};
+pub use decode::{CachedMask, cached_attention};
 pub use depthwise::depthwise_conv;
 pub use fallback::without_kernels;
 pub use head::{
@@ -51,7 +51,7 @@ pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
 pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use workers::{ROWS_A_PART, at_once, cut, on_workers, parts, parts_of};
+pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, parts, shards_of};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 #[cfg(feature = "cpu")]

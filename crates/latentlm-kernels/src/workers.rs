@@ -29,17 +29,17 @@ pub fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Fewest rows of a shard: with fewer, its matrix products are too small to be worth a thread.
-pub const ROWS_A_PART: usize = 4;
+pub const ROWS_A_SHARD: usize = 4;
 
 /// Cuts `rows` independent rows into shards, one for each thread that runs kernels on the device. On
 /// devices other than the CPU all rows are one shard.
 pub fn parts(device: &Device, rows: usize) -> Vec<Range<usize>> {
-    parts_of(device, rows, ROWS_A_PART)
+    shards_of(device, rows, ROWS_A_SHARD)
 }
 
 /// [`parts`] of at least `least` rows each. Long rows allow small shards: one audio signal alone is worth
 /// a thread.
-pub fn parts_of(device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
+pub fn shards_of(device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
     cut(rows, threads(device).min(rows / least).max(1))
 }
 
@@ -117,7 +117,7 @@ mod tests {
     fn parts_cover_all_rows_in_order() {
         for rows in [1, 7, 8, 9, 64] {
             let parts = parts(&Device::default(), rows);
-            assert!(parts.len() == 1 || rows >= 2 * ROWS_A_PART);
+            assert!(parts.len() == 1 || rows >= 2 * ROWS_A_SHARD);
             for _ in 0..3 {
                 let done = at_once(parts.clone(), |range| range.collect::<Vec<_>>());
                 assert_eq!(done.concat(), (0..rows).collect::<Vec<_>>());

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use latentlm_pipelines::{Generator, image_grid, save_png};
+use latentlm_pipelines::{ImagePipeline, image_grid, save_png};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: draw RUN CLASS FILE.png".into());
     };
     let device = latentlm::device("cpu")?;
-    let generator = Generator::from_run(Path::new(run), &device)?;
+    let generator = ImagePipeline::from_run(Path::new(run), &device)?;
     let class = generator.class(class)?;
     let options = generator.manifest.recipe.sample_options();
     let pictures = generator.draw(&[class; 16], &options, 5)?; // [16, C, H, W]

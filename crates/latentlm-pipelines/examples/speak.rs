@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use latentlm_data::speech::write_wav;
-use latentlm_pipelines::Speaker;
+use latentlm_pipelines::SpeechPipeline;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: speak RUN TEXT FILE.wav".into());
     };
     let device = latentlm::device("cpu")?;
-    let speaker = Speaker::from_run(Path::new(run), &device)?;
+    let speaker = SpeechPipeline::from_run(Path::new(run), &device)?;
     let options = speaker.recipe().sample_options();
     // One text gives one piece of speech; `stream` would hand out its sound while it is made.
     for speech in speaker.say(std::slice::from_ref(text), None, &options, 1)? {

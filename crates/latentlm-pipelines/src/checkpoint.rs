@@ -16,7 +16,7 @@ use crate::run::{MANIFEST, Manifest};
 /// The files of a checkpoint: `manifest.json`, weights and, where there is text, `tokenizer.json`.
 ///
 /// ```no_run
-/// use latentlm_pipelines::{Checkpoint, Generator};
+/// use latentlm_pipelines::{Checkpoint, ImagePipeline};
 ///
 /// # fn fetched(name: &str) -> Vec<u8> { name.into() }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@ use crate::run::{MANIFEST, Manifest};
 /// let names = ["manifest.json", "codec.safetensors", "model-ema.safetensors"];
 /// let files = names.map(|name| (name.to_owned(), fetched(name)));
 /// let device = latentlm::device("cpu")?;
-/// let generator = Generator::from_checkpoint(&Checkpoint::from_files(files), &device)?;
+/// let generator = ImagePipeline::from_checkpoint(&Checkpoint::from_files(files), &device)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -141,7 +141,7 @@ mod tests {
     use latentlm::core::bundle::save_module;
     use latentlm::core::conformance::seeded;
 
-    use crate::image::{Generator, ImageRecipe};
+    use crate::image::{ImagePipeline, ImageRecipe};
     use crate::run::{ema_file, weights_file};
     use crate::tensors::host_values;
 
@@ -201,7 +201,7 @@ mod tests {
         tiny(dir.path(), &device);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let drawn = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let generator = Generator::from_checkpoint(&checkpoint, &device).unwrap();
+            let generator = ImagePipeline::from_checkpoint(&checkpoint, &device).unwrap();
             assert_eq!(generator.class("B").unwrap(), 1);
             let options = generator.manifest.recipe.sample_options();
             host_values(generator.draw(&[0, 1], &options, 3).unwrap())
@@ -216,7 +216,7 @@ mod tests {
         tiny(dir.path(), &device);
         let whole = files(dir.path());
         let message = |files: HashMap<String, Vec<u8>>| {
-            let loaded = Generator::from_checkpoint(&Checkpoint::from_files(files), &device);
+            let loaded = ImagePipeline::from_checkpoint(&Checkpoint::from_files(files), &device);
             loaded.unwrap_err().to_string()
         };
         for file in [MANIFEST, "codec.safetensors", "model-ema.safetensors"] {
@@ -246,7 +246,7 @@ mod tests {
     #[cfg(feature = "speech")]
     #[test]
     fn a_folder_and_its_bytes_speak_the_same() {
-        use crate::speech::{Speaker, SpeechRecipe};
+        use crate::speech::{SpeechPipeline, SpeechRecipe};
 
         let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
         let recipe: SpeechRecipe = recipe(&[
@@ -264,7 +264,7 @@ mod tests {
         write(dir.path(), &recipe, &codec, &model);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let said = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let speaker = Speaker::from_checkpoint(&checkpoint, &device).unwrap();
+            let speaker = SpeechPipeline::from_checkpoint(&checkpoint, &device).unwrap();
             let options = speaker.recipe().sample_options();
             let texts = ["a heart".to_owned(), "red".to_owned()];
             speaker.say(&texts, None, &options, 3).unwrap()
@@ -276,17 +276,17 @@ mod tests {
     #[cfg(feature = "mllm")]
     #[test]
     fn a_folder_and_its_bytes_draw_the_same_for_a_text() {
-        use crate::mllm::{Artist, MixedRecipe};
+        use crate::mllm::{MllmPipeline, MllmRecipe};
 
         let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
-        let recipe: MixedRecipe = recipe(&SMALL_VIT);
+        let recipe: MllmRecipe = recipe(&SMALL_VIT);
         let words = vocabulary(dir.path()).vocabulary();
         let codec = seeded(1, &device, |device| recipe.codec.init(device));
         let model = seeded(2, &device, |device| recipe.model(words).init(device));
         write(dir.path(), &recipe, &codec, &model);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let drawn = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let artist = Artist::from_checkpoint(&checkpoint, &device).unwrap();
+            let artist = MllmPipeline::from_checkpoint(&checkpoint, &device).unwrap();
             let options = artist.recipe().sample_options();
             let texts = ["a red heart".to_owned()];
             host_values(artist.draw(&texts, &options, 3).unwrap())

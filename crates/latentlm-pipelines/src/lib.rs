@@ -3,17 +3,17 @@
 //! training.
 //!
 //! A *pipeline* is a codec, a language model and, where there is text, a vocabulary, loaded from one
-//! [`Checkpoint`], a folder or its files in memory: [`Generator`] draws pictures of a class, [`Speaker`] says texts, [`Artist`]
+//! [`Checkpoint`], a folder or its files in memory: [`ImagePipeline`] draws pictures of a class, [`SpeechPipeline`] says texts, [`MllmPipeline`]
 //! draws, captions and writes.
 //!
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use latentlm_pipelines::{Generator, image_grid, save_png};
+//! use latentlm_pipelines::{ImagePipeline, image_grid, save_png};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = latentlm::device("cpu")?; // with the feature `cpu`
-//! let generator = Generator::from_run(Path::new("runs/mnist"), &device)?;
+//! let generator = ImagePipeline::from_run(Path::new("runs/mnist"), &device)?;
 //! let options = generator.manifest.recipe.sample_options();
 //! let sevens = generator.draw(&[7; 16], &options, 5)?; // [16, 1, 32, 32]
 //! save_png(&image_grid(sevens, 4, 2), Path::new("sevens.png"))?;
@@ -21,8 +21,8 @@
 //! # }
 //! ```
 //!
-//! Pictures of classes are always there; [`Speaker`] and [`SpeechCodec`] stand behind the feature `speech`,
-//! [`Artist`] behind `mllm`, both on by default: without them a program compiles a quarter fewer packages.
+//! Pictures of classes are always there; [`SpeechPipeline`] and [`SpeechCodec`] stand behind the feature `speech`,
+//! [`MllmPipeline`] behind `mllm`, both on by default: without them a program compiles a quarter fewer packages.
 //! Backends are features too, off by default: `cpu`, `wgpu`, `vulkan`, `cuda`.
 //!
 //! Letters of shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
@@ -47,15 +47,15 @@ pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
 pub use error::PipelineError;
 pub use image::{
-    DataConfig, Generator, HostBatch, ImageData, ImageRecipe, SampleConfig, evenly, image_grid,
+    DataConfig, HostBatch, ImageData, ImagePipeline, ImageRecipe, SampleConfig, evenly, image_grid,
     load_image_codec, png_bytes, read_all, read_evenly, save_png,
 };
 pub use latentlm_keys::RecipeError;
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::{
-    Artist, Generated, Made, MixConfig, MixedData, MixedRecipe, MixedSampleConfig, MixedTextConfig,
-    PromptPiece, Texts, TokenWeights,
+    Generated, Made, MixConfig, MllmData, MllmPipeline, MllmRecipe, MllmSampleConfig,
+    MllmTextConfig, PromptPiece, Texts, TokenWeights,
 };
 pub use recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 pub use run::{Manifest, RunFolder, ema_file, weights_file};
@@ -63,9 +63,9 @@ pub use schedule::{EmaDecay, LearningRate};
 pub use skipped::SkippedList;
 #[cfg(feature = "speech")]
 pub use speech::{
-    HeldOutUtterance, SpeakConfig, Speaker, SpeakingTimes, Speech, SpeechCodec, SpeechData,
-    SpeechDataConfig, SpeechRecipe, TextConfig, Voice, hop_samples, load_speech_codec, reconstruct,
-    sentences, signal,
+    HeldOutUtterance, SpeakConfig, SpeakingTimes, Speech, SpeechCodec, SpeechData,
+    SpeechDataConfig, SpeechPipeline, SpeechRecipe, TextConfig, Voice, hop_samples,
+    load_speech_codec, reconstruct, sentences, signal,
 };
 pub use tensors::{draw_latents, host_values, label_tensor};
 

@@ -12,8 +12,8 @@ use latentlm_kernels::at_once;
 use latentlm_pipelines::StageConfig;
 
 use crate::error::TrainError;
-use crate::optimize::{Player, StepReport, carry, fork};
-use crate::spread::{Portable, Spread};
+use crate::optimize::{StepReport, Trainer, carry, fork};
+use crate::spread::{DataParallel, ToDevice};
 
 /// Numbers for the log under their names, `[1]` each.
 pub type NamedValues = Vec<(&'static str, Tensor<1>)>;
@@ -84,7 +84,7 @@ impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
     }
 }
 
-impl<O: CodecObjective<D>, const D: usize> Portable for CodecPart<O, D> {
+impl<O: CodecObjective<D>, const D: usize> ToDevice for CodecPart<O, D> {
     fn to_device(self, device: &Device) -> Self {
         Self {
             share: self.share,
@@ -114,8 +114,8 @@ impl<const D: usize> Decoded<D> {
 /// A codec under training, and the discriminator that it is trained against from some step on.
 pub struct AdversarialTrainer<O: CodecObjective<D>, const D: usize> {
     /// The codec.
-    pub codec: Player<O::Codec>,
-    discriminator: Option<Player<O::Discriminator>>,
+    pub codec: Trainer<O::Codec>,
+    discriminator: Option<Trainer<O::Discriminator>>,
     /// Step at which the discriminator sets in.
     discriminator_start: u64,
     objective: O,
@@ -123,12 +123,12 @@ pub struct AdversarialTrainer<O: CodecObjective<D>, const D: usize> {
 
 impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     /// Codec and discriminator at step 0.
-    pub fn new(parts: CodecParts<O, D>, config: &StageConfig, spread: Spread) -> Self {
-        let codec = Player::new(parts.codec, config).with_spread(spread);
+    pub fn new(parts: CodecParts<O, D>, config: &StageConfig, spread: DataParallel) -> Self {
+        let codec = Trainer::new(parts.codec, config).with_spread(spread);
         let discriminator = parts.discriminator;
         Self {
             codec,
-            discriminator: discriminator.map(|discriminator| Player::new(discriminator, config)),
+            discriminator: discriminator.map(|discriminator| Trainer::new(discriminator, config)),
             discriminator_start: parts.discriminator_start,
             objective: parts.objective,
         }

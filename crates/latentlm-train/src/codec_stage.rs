@@ -12,7 +12,7 @@ use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
 use crate::adversarial::{AdversarialTrainer, CodecParts, NamedValues};
 use crate::context::Context;
 use crate::error::TrainError;
-use crate::optimize::{Player, StepReport};
+use crate::optimize::{StepReport, Trainer};
 use crate::stage;
 use crate::stage::{Stage, number};
 
@@ -46,7 +46,7 @@ pub trait CodecTask<const D: usize>: Sized {
     /// that first weights are drawn from.
     const NAME: &'static str;
     /// Rows of a batch that are worth a thread.
-    const ROWS_A_PART: usize;
+    const ROWS_A_SHARD: usize;
 
     /// How the codec is trained.
     fn config(recipe: &Self::Recipe) -> &StageConfig;
@@ -84,7 +84,7 @@ pub trait CodecTask<const D: usize>: Sized {
     fn before_step(
         &mut self,
         context: &Context<Self::Recipe, Self::Data>,
-        codec: &mut Player<TaskCodec<Self, D>>,
+        codec: &mut Trainer<TaskCodec<Self, D>>,
     ) {
         let _ = (context, codec);
     }
@@ -175,7 +175,7 @@ impl<T: CodecTask<D>, const D: usize> Stage for CodecStage<'_, T, D> {
         let shape = self.latents.shape_of(&signal);
         let noise = LatentNoise::draw(shape, &mut random, &self.device);
         let spread = context.spread();
-        let ranges = spread.parts(&context.device, signal.dims()[0], T::ROWS_A_PART);
+        let ranges = spread.parts(&context.device, signal.dims()[0], T::ROWS_A_SHARD);
         Ok(self.trainer.backward(&signal, &noise, ranges))
     }
 

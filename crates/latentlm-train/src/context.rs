@@ -9,7 +9,7 @@ use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, StageConfig, T
 
 use crate::error::TrainError;
 use crate::progress::{Progress, ProgressMode};
-use crate::spread::Spread;
+use crate::spread::DataParallel;
 
 /// Run folder, data, device, log and progress.
 pub struct Context<R, D> {
@@ -127,9 +127,9 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 
     /// Where training steps are computed.
-    pub fn spread(&self) -> Spread {
+    pub fn spread(&self) -> DataParallel {
         let devices = std::iter::once(&self.device).chain(&self.more_devices);
-        Spread::over(devices.map(|device| device.clone().autodiff()))
+        DataParallel::over(devices.map(|device| device.clone().autodiff()))
     }
 
     /// A table or key of the recipe as the user wrote it.

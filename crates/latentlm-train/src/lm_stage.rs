@@ -10,14 +10,14 @@ use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
 use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentLm, Loss, RandomStream, load_lm};
-use latentlm_data::MixedCorpus;
-use latentlm_kernels::ROWS_A_PART;
+use latentlm_data::MllmCorpus;
+use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{LmConfig, Recipe, StageConfig, TokenWeights, TrainingData};
 
 use crate::context::Context;
 use crate::error::TrainError;
 use crate::latents::Coding;
-use crate::optimize::{Player, StepReport};
+use crate::optimize::{StepReport, Trainer};
 use crate::shard::{Learned, Shard};
 use crate::stage;
 use crate::stage::{Stage, number};
@@ -128,9 +128,9 @@ pub trait Corpus {
     }
 }
 
-impl Corpus for MixedCorpus {
+impl Corpus for MllmCorpus {
     fn document(&self, sample: usize, dropped: bool) -> Document {
-        MixedCorpus::document(self, sample, dropped)
+        MllmCorpus::document(self, sample, dropped)
     }
 
     fn encoded(&self, sample: usize) -> Option<usize> {
@@ -205,7 +205,7 @@ pub trait LmTask: Sized {
 
 struct LmStage<'a, T: LmTask> {
     context: &'a mut Context<T::Recipe, T::Data>,
-    model: Player<T::Model>,
+    model: Trainer<T::Model>,
     task: T,
     parts: LmParts,
     device: Device,
@@ -240,7 +240,7 @@ pub fn train<T: LmTask>(
         Some(whitening) => network.whitened(whitening),
         None => network,
     };
-    let mut player = Player::new(network, train)
+    let mut player = Trainer::new(network, train)
         .with_precision(model.precision)
         .with_spread(context.spread());
     if let Some((folder, manifest)) = latest {
@@ -338,7 +338,7 @@ impl<T: LmTask> Stage for LmStage<'_, T> {
         let batch = self.batch(round);
         let rows = (self.parts.rows)(&batch.documents);
         let spread = self.model.spread();
-        let count = spread.parts(&self.device, rows, ROWS_A_PART).len();
+        let count = spread.parts(&self.device, rows, ROWS_A_SHARD).len();
         let tokens = self.context.recipe.lm().tokens;
         let token_weight = tokens.map_or(0.0, |tokens| tokens.loss);
         let shards = Shard::all(&batch, token_weight, count);

@@ -14,7 +14,7 @@ use crate::adamw::{AdamW, Pace};
 use crate::clip::{clip_factor, global_norm};
 use crate::error::TrainError;
 use crate::precision::{Precision, round};
-use crate::spread::{Portable, Spread};
+use crate::spread::{DataParallel, ToDevice};
 
 /// What a step did.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct StepReport {
 }
 
 /// A module under training.
-pub struct Player<M: Module> {
+pub struct Trainer<M: Module> {
     model: Option<M>,
     /// Averaged weights, without autodiff.
     ema: Option<M>,
@@ -36,13 +36,13 @@ pub struct Player<M: Module> {
     ema_decay: EmaDecay,
     clip_norm: f64,
     precision: Precision,
-    spread: Spread,
+    spread: DataParallel,
     accumulate: usize,
     gathered: usize,
     step: u64,
 }
 
-impl<M: Module> Player<M> {
+impl<M: Module> Trainer<M> {
     /// A player at step 0. The module must live on an autodiff device.
     pub fn new(model: M, config: &StageConfig) -> Self {
         let model = number_parameters(model);
@@ -62,7 +62,7 @@ impl<M: Module> Player<M> {
             },
             clip_norm: config.clip_norm,
             precision: Precision::F32,
-            spread: Spread::default(),
+            spread: DataParallel::default(),
             accumulate: config.grad_accumulation,
             gathered: 0,
             step: 0,
@@ -76,13 +76,13 @@ impl<M: Module> Player<M> {
     }
 
     /// The same player that works on the parts of a batch on several devices.
-    pub fn with_spread(mut self, spread: Spread) -> Self {
+    pub fn with_spread(mut self, spread: DataParallel) -> Self {
         self.spread = spread;
         self
     }
 
     /// Where parts are worked on.
-    pub fn spread(&self) -> &Spread {
+    pub fn spread(&self) -> &DataParallel {
         &self.spread
     }
 
@@ -121,7 +121,7 @@ impl<M: Module> Player<M> {
     /// [`backward`](Self::backward) of a batch in parts, each on a thread of its own from beginning
     /// to end. The loss of a part is its share of the batch's: gradients are added up. What else
     /// the work returns comes in order.
-    pub fn backward_parts<T: Portable + Send, R: Send>(
+    pub fn backward_parts<T: ToDevice + Send, R: Send>(
         &mut self,
         parts: Vec<T>,
         work: impl Fn(&M, T) -> (Tensor<1>, R) + Sync,
@@ -257,7 +257,7 @@ pub fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
 }
 
 /// A part of a batch, on another device if one is named.
-pub fn carry<T: Portable>(part: T, device: Option<&Device>) -> T {
+pub fn carry<T: ToDevice>(part: T, device: Option<&Device>) -> T {
     match device {
         Some(device) => part.to_device(device),
         None => part,
@@ -278,7 +278,7 @@ mod tests {
     use latentlm::core::conformance::assert_close;
 
     /// Its weights are not of the device's generator, which tests share.
-    fn player(device: &Device, accumulate: usize) -> Player<Linear> {
+    fn player(device: &Device, accumulate: usize) -> Trainer<Linear> {
         let config = StageConfig {
             grad_accumulation: accumulate,
             warmup_steps: 0,
@@ -289,7 +289,7 @@ mod tests {
             weight: Param::initialized(ParamId::new(), weight),
             bias: None,
         };
-        Player::new(model, &config)
+        Trainer::new(model, &config)
     }
 
     fn loss(model: &Linear, x: Tensor<2>) -> Tensor<1> {
@@ -337,7 +337,7 @@ mod tests {
             (loss(model, x).mul_scalar(share), share)
         });
         let mut spread = player(&device, 1);
-        spread = spread.with_spread(Spread::over([device.clone(), device.clone()]));
+        spread = spread.with_spread(DataParallel::over([device.clone(), device.clone()]));
         let (elsewhere, _) = spread.backward_parts(parts.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });

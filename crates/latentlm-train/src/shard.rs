@@ -8,7 +8,7 @@ use latentlm::core::DiffusionDraws;
 use latentlm::sequence::{ControlTokens, Document, Layout};
 use latentlm::{Batch, Loss};
 
-use crate::spread::Portable;
+use crate::spread::ToDevice;
 
 /// What one thread or device does of a batch.
 pub struct Shard {
@@ -22,7 +22,7 @@ pub struct Shard {
     token_weight: f64,
 }
 
-impl Portable for Shard {
+impl ToDevice for Shard {
     fn to_device(self, device: &Device) -> Self {
         Self {
             batch: self.batch.to_device(device),

@@ -6,14 +6,14 @@ use std::ops::Range;
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Tensor};
 use latentlm::core::DiffusionDraws;
-use latentlm_kernels::{cut, parts_of};
+use latentlm_kernels::{cut, shards_of};
 
 /// The devices of a run, the first of which has the weights, the optimizer and all that is not a
 /// training step.
 #[derive(Debug, Clone, Default)]
-pub struct Spread(Vec<Device>);
+pub struct DataParallel(Vec<Device>);
 
-impl Spread {
+impl DataParallel {
     /// Steps on these devices; none or one leaves everything where it is.
     pub fn over(devices: impl IntoIterator<Item = Device>) -> Self {
         Self(devices.into_iter().collect())
@@ -31,31 +31,31 @@ impl Spread {
     /// least so many rows.
     pub fn parts(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
         match self.0.len() {
-            0 | 1 => parts_of(device, rows, least),
+            0 | 1 => shards_of(device, rows, least),
             count => cut(rows, count.min(rows)),
         }
     }
 }
 
 /// What can be worked on on another device.
-pub trait Portable {
+pub trait ToDevice {
     /// The same there.
     fn to_device(self, device: &Device) -> Self;
 }
 
-impl<const D: usize, K: Basic> Portable for Tensor<D, K> {
+impl<const D: usize, K: Basic> ToDevice for Tensor<D, K> {
     fn to_device(self, device: &Device) -> Self {
         Tensor::to_device(self, device)
     }
 }
 
-impl Portable for f64 {
+impl ToDevice for f64 {
     fn to_device(self, _: &Device) -> Self {
         self
     }
 }
 
-impl Portable for DiffusionDraws {
+impl ToDevice for DiffusionDraws {
     fn to_device(self, device: &Device) -> Self {
         Self {
             timesteps: self.timesteps.to_device(device),
@@ -64,9 +64,9 @@ impl Portable for DiffusionDraws {
     }
 }
 
-impl Portable for latentlm::Batch {
+impl ToDevice for latentlm::Batch {
     fn to_device(self, device: &Device) -> Self {
-        fn moved<T: Portable>(all: Vec<T>, device: &Device) -> Vec<T> {
+        fn moved<T: ToDevice>(all: Vec<T>, device: &Device) -> Vec<T> {
             all.into_iter().map(|own| own.to_device(device)).collect()
         }
         Self {
@@ -80,7 +80,7 @@ impl Portable for latentlm::Batch {
 
 macro_rules! portable_tuple {
     ($($name:ident),+) => {
-        impl<$($name: Portable),+> Portable for ($($name,)+) {
+        impl<$($name: ToDevice),+> ToDevice for ($($name,)+) {
             #[allow(non_snake_case)]
             fn to_device(self, device: &Device) -> Self {
                 let ($($name,)+) = self;

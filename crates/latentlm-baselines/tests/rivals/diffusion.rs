@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_baselines::{
-    ClassConditional, DenoiserSizes, Dit, DitConfig, ImageDenoiser, MixedTransfusion, Transfusion,
+    ClassConditional, DenoiserSizes, Dit, DitConfig, ImageDenoiser, MllmTransfusion, Transfusion,
     TransfusionConfig,
 };
 use latentlm_core::conformance::{assert_close, module, seeded};
@@ -37,9 +37,9 @@ fn transfusion(device: &Device) -> Transfusion {
     seeded(5, device, |device| config.init(device))
 }
 
-fn mixed(device: &Device) -> MixedTransfusion {
+fn mllm(device: &Device) -> MllmTransfusion {
     let config = TransfusionConfig::new(7, TOKENS, DIM).with_sizes(sizes());
-    seeded(5, device, |device| config.init_mixed(true, device))
+    seeded(5, device, |device| config.init_mllm(true, device))
 }
 
 fn words(tokens: &[u32], learned: bool) -> Segment {
@@ -73,7 +73,7 @@ fn documents() -> Vec<Document> {
 }
 
 /// The pictures of the documents, and timesteps and noise for the two that are learned.
-fn mixed_batch(model: &MixedTransfusion, device: &Device) -> (Tensor<2>, DiffusionDraws) {
+fn mllm_batch(model: &MllmTransfusion, device: &Device) -> (Tensor<2>, DiffusionDraws) {
     let mut random = RandomStream::new(2);
     let images = random.normal([3, TOKENS * DIM], device);
     (images, model.image.draw(2, &mut random, device))
@@ -148,8 +148,8 @@ fn gradient_reaches_every_parameter() {
     let loss = transfusion.loss(labels(&device), latents.clone(), draws.clone());
     module::gradient_reaches_every_parameter(&transfusion, &loss.backward());
 
-    let model = moved(mixed(&device));
-    let (images, draws) = mixed_batch(&model, &device);
+    let model = moved(mllm(&device));
+    let (images, draws) = mllm_batch(&model, &device);
     let loss = model.loss(&documents(), images, draws, &[1.0; 4]);
     let gradients = (loss.token + loss.diffusion).backward();
     module::gradient_reaches_every_parameter(&model, &gradients);
@@ -162,7 +162,7 @@ fn weights_survive_a_file() {
     module::save_load_is_bit_equal(&moved(dit(&graph)).valid(), || dit(&device));
     let changed = moved(transfusion(&graph)).valid();
     module::save_load_is_bit_equal(&changed, || transfusion(&device));
-    module::save_load_is_bit_equal(&moved(mixed(&graph)).valid(), || mixed(&device));
+    module::save_load_is_bit_equal(&moved(mllm(&graph)).valid(), || mllm(&device));
 }
 
 /// How far a change of the last latent moves the prediction of the first.
@@ -195,7 +195,7 @@ fn the_first_latent_sees_the_last() {
 #[test]
 fn the_prefix_is_causal_and_does_not_see_the_image() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let model = moved(mllm(&device.clone().autodiff())).valid();
     let mut random = RandomStream::new(3);
     let noisy: Tensor<3> = random.normal([2, TOKENS, WIDTH], &device);
     let prefix: Tensor<3> = random.normal([2, 5, WIDTH], &device);
@@ -287,9 +287,9 @@ fn two_points_can_be_learned() {
     check_learning("DiT", dit(&device), &device);
     check_learning("Transfusion", transfusion(&device), &device);
 
-    let model = mixed(&device);
-    let (images, draws) = mixed_batch(&model, &device);
-    let (before, after, _) = learn(model, 80, 1e-2, |model: &MixedTransfusion| {
+    let model = mllm(&device);
+    let (images, draws) = mllm_batch(&model, &device);
+    let (before, after, _) = learn(model, 80, 1e-2, |model: &MllmTransfusion| {
         let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
         loss.token + loss.diffusion
     });
@@ -300,8 +300,8 @@ fn two_points_can_be_learned() {
 #[test]
 fn the_joint_loss_begins_at_its_closed_forms() {
     let device = Device::default();
-    let model = mixed(&device);
-    let (images, draws) = mixed_batch(&model, &device);
+    let model = mllm(&device);
+    let (images, draws) = mllm_batch(&model, &device);
     let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
     let token = loss.token.into_scalar::<f32>();
     assert!((token - 12f32.ln()).abs() < 0.3, "{token} for 12 tokens");
@@ -315,8 +315,8 @@ fn the_joint_loss_begins_at_its_closed_forms() {
 #[test]
 fn a_document_weighs_as_much_as_it_is_told() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
-    let (images, draws) = mixed_batch(&model, &device);
+    let model = moved(mllm(&device.clone().autodiff())).valid();
+    let (images, draws) = mllm_batch(&model, &device);
     let documents = documents();
     let token = |weights: &[f64]| {
         let loss = model.loss(&documents, images.clone(), draws.clone(), weights);
@@ -339,7 +339,7 @@ fn a_document_weighs_as_much_as_it_is_told() {
 #[should_panic(expected = "a document with several pictures")]
 fn a_document_has_one_picture() {
     let device = Device::default();
-    let model = mixed(&device);
+    let model = mllm(&device);
     let two = [Document {
         segments: vec![
             words(&[7], true),
@@ -358,8 +358,8 @@ fn a_document_has_one_picture() {
 #[test]
 fn documents_are_what_each_is_alone() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
-    let (images, _) = mixed_batch(&model, &device);
+    let model = moved(mllm(&device.clone().autodiff())).valid();
+    let (images, _) = mllm_batch(&model, &device);
     let times = Tensor::<1>::from_floats([20.0, 0.0, 700.0], &device);
     let hidden = |documents: &[Document], images: Tensor<2>, times: Tensor<1>| {
         model.hidden(documents, &model.layout(documents), (images, times))
@@ -400,7 +400,7 @@ fn documents_are_what_each_is_alone() {
 #[test]
 fn pictures_are_drawn_for_texts() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let model = moved(mllm(&device.clone().autodiff())).valid();
     let options = SampleOptions {
         steps: 4,
         guidance_scale: 2.5,

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::BackboneConfig;
 use latentlm_baselines::{
-    MixedVqLm, MixedVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig,
+    MllmVqLm, MllmVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig,
 };
 use latentlm_codec_image::{CodecConfig, CodecLossConfig, ConvConfig, VitConfig};
 use latentlm_core::conformance::{assert_close, module, seeded};
@@ -29,10 +29,10 @@ fn lm(device: &Device) -> VqLm {
     seeded(5, device, |device| config.init(device))
 }
 
-fn mixed(device: &Device) -> MixedVqLm {
+fn mllm(device: &Device) -> MllmVqLm {
     let backbone = BackboneConfig::new(WIDTH, 2, 4).with_kv_heads(2);
     let backbone = backbone.with_mlp_ratio(3.0).with_condition_layer(false);
-    let config = MixedVqLmConfig::new(5, CODES, false, backbone);
+    let config = MllmVqLmConfig::new(5, CODES, false, backbone);
     seeded(5, device, |device| config.init(device))
 }
 
@@ -59,7 +59,7 @@ fn documents() -> Vec<Document> {
 }
 
 /// Codes of the pictures of the three documents; the third has the first picture again.
-fn mixed_codes() -> Vec<i64> {
+fn mllm_codes() -> Vec<i64> {
     let codes = host(codes(&Device::default()));
     [&codes[..], &codes[..TOKENS]].concat()
 }
@@ -280,10 +280,10 @@ fn two_pictures_can_be_learned() {
 #[test]
 fn texts_and_their_pictures_can_be_learned() {
     let device = Device::default().autodiff();
-    let model = moved(mixed(&device));
-    let loss = |model: &MixedVqLm| model.surprise(&documents(), &mixed_codes(), &device).mean();
+    let model = moved(mllm(&device));
+    let loss = |model: &MllmVqLm| model.surprise(&documents(), &mllm_codes(), &device).mean();
     module::gradient_reaches_every_parameter(&model, &loss(&model).backward());
-    let (before, after, model) = learn(mixed(&device), 150, 1e-2, loss);
+    let (before, after, model) = learn(mllm(&device), 150, 1e-2, loss);
     let uniform = (5.0 + 5.0 + CODES as f32).ln();
     assert!((before - uniform).abs() < 0.3, "{before} for {uniform}");
     // Nothing predicts which of the three texts comes: that costs ln 3 for each document.
@@ -302,15 +302,15 @@ fn texts_and_their_pictures_can_be_learned() {
     let known = host(codes(&plain));
     let right = model.surprise(read, &known[..TOKENS], &plain).max();
     assert!(right.into_scalar::<f32>() < 0.5, "the caption is known");
-    module::save_load_is_bit_equal(&model, || mixed(&plain));
+    module::save_load_is_bit_equal(&model, || mllm(&plain));
 }
 
 /// Tokens and codes have a mean each, and the weights of documents apply to tokens.
 #[test]
 fn the_joint_loss_is_of_words_and_of_codes() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
-    let (documents, codes) = (documents(), mixed_codes());
+    let model = moved(mllm(&device.clone().autodiff())).valid();
+    let (documents, codes) = (documents(), mllm_codes());
     let nats = host_floats(model.surprise(&documents, &codes, &device));
     // Words: 1, 2 and <BOD>; 3, <BOD> and stop; 4, 0 and stop. Codes: two pictures.
     let sum = |from: usize, to: usize| nats[from..to].iter().sum::<f32>();
@@ -333,7 +333,7 @@ fn the_joint_loss_is_of_words_and_of_codes() {
 #[test]
 fn guided_pictures_agree_with_whole_documents() {
     let device = Device::default();
-    let model = moved(mixed(&device.clone().autodiff())).valid();
+    let model = moved(mllm(&device.clone().autodiff())).valid();
     let options = TokenOptions {
         temperature: 0.0,
         guidance_scale: 2.0,

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::write_atomically;
 use latentlm::{LatentCodec, RandomStream, SampleOptions};
 use latentlm_pipelines::{
-    Generator, ImageData, ImageRecipe, RunFolder, draw_latents, host_values, image_grid, read_all,
-    read_evenly, save_png,
+    ImageData, ImagePipeline, ImageRecipe, RunFolder, draw_latents, host_values, image_grid,
+    read_all, read_evenly, save_png,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub fn evaluate_image(
     device: &Device,
 ) -> Result<ImageEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
-    let generator = Generator::from_run(path, device)?;
+    let generator = ImagePipeline::from_run(path, device)?;
     let ImageData { train, test } = ImageData::open(&recipe)?;
     if train.len() < 2 || test.len() < 2 {
         let least = "two training and two held-out pictures are the least to measure with";
@@ -154,7 +154,7 @@ struct Reconstruction {
 }
 
 /// Encodes and decodes pictures, with and without noise in the latents.
-fn reconstruction(generator: &Generator, pictures: Tensor<4>, seed: u64) -> Reconstruction {
+fn reconstruction(generator: &ImagePipeline, pictures: Tensor<4>, seed: u64) -> Reconstruction {
     let [count, channels, height, width] = pictures.dims();
     let mut random = RandomStream::for_step(seed, "reconstruction", 0);
     let (mut clean, mut noisy) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_data::Caption;
-use latentlm_pipelines::{Artist, HostBatch, MixedData, host_values};
+use latentlm_pipelines::{HostBatch, MllmData, MllmPipeline, host_values};
 
 use crate::error::EvalError;
 
@@ -36,8 +36,8 @@ impl Colours {
     /// # Errors
     /// If a picture can't be read or a caption can't be encoded.
     pub fn measure(
-        artist: &Artist,
-        data: &MixedData,
+        artist: &MllmPipeline,
+        data: &MllmData,
         sample: &SampleOptions,
         seed: u64,
         device: &Device,

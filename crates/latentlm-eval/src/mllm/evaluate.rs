@@ -7,14 +7,16 @@ use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm::core::bundle::write_atomically;
 use latentlm_data::{Caption, ImageDataset};
-use latentlm_pipelines::{Artist, MixedData, MixedRecipe, RunFolder, evenly, image_grid, save_png};
+use latentlm_pipelines::{
+    MllmData, MllmPipeline, MllmRecipe, RunFolder, evenly, image_grid, save_png,
+};
 use serde::{Deserialize, Serialize};
 
 use super::captions::{CAPTIONS, SaidCaption, write_captions};
 use super::colours::{ColourDistance, Colours};
 use super::measure::{CaptionScore, Perplexity, majority};
 use super::neighbours::Gallery;
-use super::report::write_mixed_report;
+use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::EvalError;
 
@@ -37,7 +39,7 @@ pub struct EvaluateMixedOptions {
 /// The measurements. Those of captions, neighbours and colours are fractions. A number that can't be
 /// measured on the data is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MixedEvaluation {
+pub struct MllmEvaluation {
     /// Number of pictures captioned and drawn, of the training split and of the held-out split.
     pub samples: [usize; 2],
     /// Seed of the drawn pictures.
@@ -118,7 +120,7 @@ impl Attempt {
     /// Captions the pictures and draws pictures for the captions.
     fn of(
         asked: Sample,
-        artist: &Artist,
+        artist: &MllmPipeline,
         gallery: &Gallery,
         options: &EvaluateMixedOptions,
         seconds: &mut Seconds,
@@ -159,14 +161,14 @@ impl Attempt {
 ///
 /// # Errors
 /// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
-pub fn evaluate_mixed(
+pub fn evaluate_mllm(
     path: &Path,
     options: &EvaluateMixedOptions,
     device: &Device,
-) -> Result<MixedEvaluation, EvalError> {
-    let (run, recipe) = RunFolder::<MixedRecipe>::open(path)?;
-    let artist = Artist::from_run(path, device)?;
-    let data = MixedData::open(&recipe)?;
+) -> Result<MllmEvaluation, EvalError> {
+    let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
+    let artist = MllmPipeline::from_run(path, device)?;
+    let data = MllmData::open(&recipe)?;
     let gallery = Gallery::open(artist.codec(), &data, device)?;
     let mut seconds = Seconds::default();
     let mut attempt = |pictures: &ImageDataset, captions: &[Caption]| {
@@ -184,7 +186,7 @@ pub fn evaluate_mixed(
     let (distance, distance_held_out) = (train.colour_distance(), test.colour_distance());
     let samples = [&train, &test].map(|attempt| attempt.said.len());
     let count = samples.iter().sum::<usize>() as f64;
-    let evaluation = MixedEvaluation {
+    let evaluation = MllmEvaluation {
         samples,
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
@@ -213,13 +215,13 @@ pub fn evaluate_mixed(
     };
     let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
     write_atomically(&run.file("evaluation.json"), &json)?;
-    write_mixed_report(&run, &recipe)?;
+    write_mllm_report(&run, &recipe)?;
     Ok(evaluation)
 }
 
 /// Writes the generated captions and a picture of drawn samples.
 fn write_samples(
-    run: &RunFolder<MixedRecipe>,
+    run: &RunFolder<MllmRecipe>,
     gallery: &Gallery,
     attempts: [&Attempt; 2],
 ) -> Result<(), EvalError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor};
 use latentlm::{LatentHead, LatentLm};
 use latentlm_data::sequence::Document;
-use latentlm_data::{Caption, MixedCorpus, PICTURES};
+use latentlm_data::{Caption, MllmCorpus, PICTURES};
 use latentlm_pipelines::host_values;
 
 /// Positions of documents that are packed into one sequence.
@@ -66,7 +66,7 @@ pub struct Perplexity {
 
 impl Perplexity {
     /// Measures the documents of a corpus that are text alone; `bytes` is their length.
-    pub fn measure(model: &LatentLm, corpus: &MixedCorpus, bytes: usize, device: &Device) -> Self {
+    pub fn measure(model: &LatentLm, corpus: &MllmCorpus, bytes: usize, device: &Device) -> Self {
         let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
         let documents = texts.map(|index| corpus.document(index, false));
         let nats = surprises(model, documents.collect(), device);

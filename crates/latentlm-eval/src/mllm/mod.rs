@@ -9,8 +9,8 @@ mod neighbours;
 mod report;
 mod sample;
 
-pub use evaluate::{EvaluateMixedOptions, MixedEvaluation, evaluate_mixed};
+pub use evaluate::{EvaluateMixedOptions, MllmEvaluation, evaluate_mllm};
 pub use measure::{CaptionScore, Perplexity, majority};
 pub use neighbours::{Gallery, by_chance};
-pub use report::write_mixed_report;
+pub use report::write_mllm_report;
 pub use sample::Sample;

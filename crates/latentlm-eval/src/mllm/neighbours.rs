@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::LatentCodec;
 use latentlm::codec_image::Codec;
 use latentlm_data::Caption;
-use latentlm_pipelines::{MixedData, host_values, read_all};
+use latentlm_pipelines::{MllmData, host_values, read_all};
 
 use crate::error::EvalError;
 
@@ -28,7 +28,7 @@ impl Gallery {
     ///
     /// # Errors
     /// If a picture can't be read.
-    pub fn open(codec: &Codec, data: &MixedData, device: &Device) -> Result<Self, EvalError> {
+    pub fn open(codec: &Codec, data: &MllmData, device: &Device) -> Result<Self, EvalError> {
         let (train, test) = (&data.pictures.train, &data.pictures.test);
         let pictures = vec![
             read_all(train, train.len(), device)?,
@@ -138,12 +138,12 @@ mod tests {
     use latentlm::RandomStream;
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::seeded;
-    use latentlm_pipelines::MixedRecipe;
+    use latentlm_pipelines::MllmRecipe;
 
     #[test]
     fn neighbours_are_judged_by_their_category() {
         let device = Device::default();
-        let config = MixedRecipe::default().codec;
+        let config = MllmRecipe::default().codec;
         let codec = seeded(1, &device, |device| config.init(device));
         let captions = ["animals", "animals", "food"].map(|category| Caption {
             text: category.into(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use latentlm_pipelines::{MetricsLog, MixedRecipe, RunFolder, evenly, series};
+use latentlm_pipelines::{MetricsLog, MllmRecipe, RunFolder, evenly, series};
 
 use super::captions::{CAPTIONS, read_captions};
 use crate::error::EvalError;
@@ -14,9 +14,9 @@ use crate::report::{self, Page};
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_mixed_report(
-    run: &RunFolder<MixedRecipe>,
-    recipe: &MixedRecipe,
+pub fn write_mllm_report(
+    run: &RunFolder<MllmRecipe>,
+    recipe: &MllmRecipe,
 ) -> Result<PathBuf, EvalError> {
     let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
     let mut page = report::begin(run);
@@ -44,7 +44,7 @@ pub fn write_mixed_report(
 }
 
 /// Reference captions and generated captions of some pictures of each split, if they were evaluated.
-fn caption_tables(page: &mut Page, run: &RunFolder<MixedRecipe>) {
+fn caption_tables(page: &mut Page, run: &RunFolder<MllmRecipe>) {
     const SHOWN: usize = 24;
     let Ok(captions) = read_captions(&run.file(CAPTIONS)) else {
         return;

@@ -10,8 +10,8 @@ use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_data::Split;
 use latentlm_data::speech::{Audio, Composer, Composition, Skipped, write_wav};
 use latentlm_pipelines::{
-    PipelineError, RunFolder, SkippedList, Speaker, Speech, SpeechData, SpeechRecipe, reconstruct,
-    skipped,
+    PipelineError, RunFolder, SkippedList, Speech, SpeechData, SpeechPipeline, SpeechRecipe,
+    reconstruct, skipped,
 };
 
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
@@ -65,7 +65,7 @@ pub fn evaluate_speech(
     let folder = run.file("evaluation");
     fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
     let mut evaluation = Evaluation {
-        speaker: Speaker::from_run(path, device)?,
+        speaker: SpeechPipeline::from_run(path, device)?,
         options,
         folder,
         device,
@@ -92,7 +92,7 @@ pub fn evaluate_speech(
 
 /// An evaluation that is under way.
 struct Evaluation<'a> {
-    speaker: Speaker,
+    speaker: SpeechPipeline,
     options: &'a EvaluateSpeechOptions,
     /// Folder of the sounds.
     folder: PathBuf,

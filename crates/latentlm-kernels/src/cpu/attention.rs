@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::math;
 use super::matrix::{Matrix, Output, product_into};
-use crate::attention::Sight;
+use crate::attention::Mask;
 
 /// Queries of a [`Tile`]. Larger tiles make larger products. Smaller ones save more of the scores between
 /// hidden pairs, which are half of all scores in a long causal document.
@@ -140,7 +140,7 @@ pub(super) struct Attention<'a> {
     pub(super) shape: Shape,
     /// Masks of the documents in each sequence. Positions of one document do not see those of another. The
     /// lengths add up to that of the sequence.
-    pub(super) documents: &'a [Sight],
+    pub(super) documents: &'a [Mask],
 }
 
 /// One document of one sequence.
@@ -151,7 +151,7 @@ struct Document<'a> {
     rotation: Option<Rotation<'a>>,
     /// The shape of the call, with the length of the document.
     shape: Shape,
-    mask: Sight,
+    mask: Mask,
 }
 
 /// The documents of all sequences.
@@ -252,7 +252,7 @@ impl Tile {
 
 /// The tiles of all queries. A later query sees at least the keys of the earlier ones, so the last query of a
 /// tile sees all keys of the tile, and the last tile has all keys of the document.
-pub(super) fn tiles(mask: Sight) -> impl DoubleEndedIterator<Item = Tile> {
+pub(super) fn tiles(mask: Mask) -> impl DoubleEndedIterator<Item = Tile> {
     (0..mask.length).step_by(TILE).map(move |start| {
         let end = (start + TILE).min(mask.length);
         let width = mask.seen(end - 1);
@@ -266,7 +266,7 @@ pub(super) struct TileMask {
     /// Position of the first query of the tile.
     pub(super) first: usize,
     /// Mask of the document.
-    pub(super) document: Sight,
+    pub(super) document: Mask,
     /// Number of padding positions in front. They are hidden from all positions behind them.
     pub(super) padding: usize,
 }

@@ -13,7 +13,7 @@ use super::backend::{contiguous, numbers, owned, sizes, tensor};
 use super::math::{self, sum_pairs};
 use super::matrix::{Matrix, Output, product_into};
 use super::plain::{plain, wrapped};
-use crate::attention::{PackedHeads, Sight};
+use crate::attention::{Mask, PackedHeads};
 
 /// Smallest number of multiplications for which a step is worth all threads.
 const PARALLEL: usize = 512 * 1024;
@@ -254,7 +254,7 @@ impl Filled<'_> {
             let rows = step.cached(cache, head / step.group(), 0..end);
             Matrix::new(rows, end, head_dim)
         });
-        for tile in tiles(Sight::causal(length)) {
+        for tile in tiles(Mask::causal(length)) {
             let (rows, seen) = (tile.rows(), step.start + tile.width);
             scores.resize(rows * seen, 0.0);
             let queries = queries.row_range(tile.start..tile.end);
@@ -263,7 +263,7 @@ impl Filled<'_> {
             product_into(scores, output, queries, keys);
             let mask = TileMask {
                 first: step.start + tile.start,
-                document: Sight::causal(end),
+                document: Mask::causal(end),
                 padding: step.padding(sequence),
             };
             softmax(scores, seen, mask);

@@ -14,7 +14,7 @@ use super::norm::{Affine, normalize};
 use super::plain::{plain, wrapped};
 use super::weight::{Scratch, Weight};
 use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
-use crate::workers::{ROWS_A_PART, cut};
+use crate::workers::{ROWS_A_SHARD, cut};
 
 /// Most rows that go through the layers together. A latent with guidance has two rows.
 ///
@@ -194,7 +194,7 @@ fn blocks(latents: usize, halves: usize) -> Vec<Range<usize>> {
     let count = if needed > threads {
         needed.next_multiple_of(threads)
     } else {
-        needed.max(threads.min(latents / ROWS_A_PART))
+        needed.max(threads.min(latents / ROWS_A_SHARD))
     };
     cut(latents, count)
 }

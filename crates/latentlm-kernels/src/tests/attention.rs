@@ -5,7 +5,7 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use super::{Input, assert_close, check, check_slope, device, normal, values};
 use crate::attention::{
-    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+    self, Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
 };
 
 fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
@@ -39,7 +39,7 @@ fn attention_is_its_parts() {
                 &what,
                 &inputs,
                 || causal_attention(x.clone(), packed, &rotary),
-                || attention::composed(x.clone(), packed, Some(&rotary), &[Sight::causal(length)]),
+                || attention::composed(x.clone(), packed, Some(&rotary), &[Mask::causal(length)]),
             );
             check_slope(&what, x.clone(), |x| causal_attention(x, packed, &rotary));
         }
@@ -47,7 +47,7 @@ fn attention_is_its_parts() {
             &what,
             &inputs,
             || full_attention(x.clone(), packed),
-            || attention::composed(x.clone(), packed, None, &[Sight::full(length)]),
+            || attention::composed(x.clone(), packed, None, &[Mask::full(length)]),
         );
         check_slope(&what, x, |x| full_attention(x, packed));
     }
@@ -63,7 +63,7 @@ fn documents_do_not_see_each_other() {
     };
     let x = normal([2, 13, 8 * 6]);
     let rotary = rotary(13, 6, true);
-    let sights = documents.map(Sight::causal);
+    let sights = documents.map(Mask::causal);
     let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
     check(
         "attention in documents",
@@ -122,7 +122,7 @@ fn the_positions_of_an_image_see_each_other() {
                 .reshape([2, length, heads * width])
         };
         let what = format!("attention where {mutual:?} see each other");
-        let sights = [Sight::mutual(7, mutual.clone()), Sight::causal(2)];
+        let sights = [Mask::mutual(7, mutual.clone()), Mask::causal(2)];
         let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
         let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
         check(&what, &[Input::Cube(x.clone())], kernel, masked);
@@ -141,10 +141,10 @@ fn long_documents_are_worked_on_in_tiles() {
     let x = normal([1, length, 4 * head_dim]);
     let rotary = rotary(length, head_dim, true);
     for sights in [
-        vec![Sight::causal(length)],
-        vec![Sight::full(length)],
-        vec![Sight::mutual(length, 50..140)],
-        vec![Sight::causal(20), Sight::mutual(130, 0..70)],
+        vec![Mask::causal(length)],
+        vec![Mask::full(length)],
+        vec![Mask::mutual(length, 50..140)],
+        vec![Mask::causal(20), Mask::mutual(130, 0..70)],
     ] {
         let what = format!("attention in tiles, {sights:?}");
         let kernel = || document_attention(x.clone(), packed, &rotary, &sights);

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 use super::attention::rotary_from;
 use super::{assert_close, device, draw, normal, values};
 use crate::attention::{
-    self, PackedHeads, Rotary, Sight, causal_attention, document_attention, full_attention,
+    self, Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
 };
 use crate::blockwise::{self, Limits};
 use crate::without_kernels;
@@ -37,14 +37,14 @@ fn same(
     assert_close(&format!("{what}: gradient"), &got, &expected, 1e-5);
 }
 
-fn documents() -> Vec<Vec<Sight>> {
+fn documents() -> Vec<Vec<Mask>> {
     vec![
-        vec![Sight::causal(1)],
-        vec![Sight::causal(23)],
-        vec![Sight::full(23)],
-        vec![Sight::mutual(23, 4..17)],
-        vec![Sight::mutual(23, 0..9), Sight::causal(3), Sight::full(2)],
-        [3, 1, 9, 2, 4, 4, 15, 1].map(Sight::causal).to_vec(),
+        vec![Mask::causal(1)],
+        vec![Mask::causal(23)],
+        vec![Mask::full(23)],
+        vec![Mask::mutual(23, 4..17)],
+        vec![Mask::mutual(23, 0..9), Mask::causal(3), Mask::full(2)],
+        [3, 1, 9, 2, 4, 4, 15, 1].map(Mask::causal).to_vec(),
     ]
 }
 
@@ -79,16 +79,16 @@ fn a_device_without_kernels_trains_in_blocks() {
     let (length, head_dim) = (1100, 4);
     let x = normal([1, length, 8 * head_dim]);
     let rotary = rotary_from(0, length, head_dim, false, &device());
-    let composed = |x, rotary: Option<&Rotary>, sights: &[Sight]| {
+    let composed = |x, rotary: Option<&Rotary>, sights: &[Mask]| {
         attention::composed(x, packed, rotary, sights)
     };
     same(
         "one document",
         &x,
         |x| without_kernels(|| causal_attention(x, packed, &rotary)),
-        |x| composed(x, Some(&rotary), &[Sight::causal(length)]),
+        |x| composed(x, Some(&rotary), &[Mask::causal(length)]),
     );
-    let sights = [30, 700, 100, 90, 30, 150].map(Sight::causal);
+    let sights = [30, 700, 100, 90, 30, 150].map(Mask::causal);
     same(
         "documents",
         &x,
@@ -99,7 +99,7 @@ fn a_device_without_kernels_trains_in_blocks() {
         "full",
         &x,
         |x| without_kernels(|| full_attention(x, packed)),
-        |x| composed(x, None, &[Sight::full(length)]),
+        |x| composed(x, None, &[Mask::full(length)]),
     );
 }
 
@@ -111,7 +111,7 @@ fn bfloat16_stays_near() {
         heads: 2,
         kv_heads: 1,
     };
-    let sights = [Sight::causal(19), Sight::causal(3)];
+    let sights = [Mask::causal(19), Mask::causal(3)];
     let x = normal([1, 22, 4 * 8]);
     let direction = draw([1, 22, 2 * 8]);
     let attend = |x| blockwise::attention(attention::split(x, packed, None), &sights, SMALL);

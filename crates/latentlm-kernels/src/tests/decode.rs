@@ -6,7 +6,7 @@ use super::attention::rotary_from;
 use super::{assert_close, draw, values};
 use crate::attention::PackedHeads;
 use crate::cpu::plain;
-use crate::decode::{self, CachedSight, cached_attention};
+use crate::decode::{self, CachedMask, cached_attention};
 
 /// Sizes of one case.
 struct Case<'a> {
@@ -24,7 +24,7 @@ type Step = fn(
     Tensor<3>,
     PackedHeads,
     &crate::Rotary,
-    &CachedSight,
+    &CachedMask,
     [Tensor<4>; 2],
 ) -> (Tensor<3>, [Tensor<4>; 2]);
 
@@ -42,7 +42,7 @@ impl Case<'_> {
         let (mut start, mut found) = (0, Vec::new());
         for &length in self.calls {
             let rotary = rotary_from(start, length, self.head_dim, self.interleaved, &device);
-            let sight = CachedSight::new(start, self.padding);
+            let sight = CachedMask::new(start, self.padding);
             let part = x.clone().narrow(1, start, length);
             let (mixed, after) = step(part, packed, &rotary, &sight, cache);
             assert_eq!(
@@ -131,7 +131,7 @@ fn a_cache_is_written_in_place() {
     let rotary = rotary_from(0, 1, 4, false, &device);
     let step = |cache| {
         let packed = draw([1, 1, 32]).inner();
-        cached_attention(packed, heads, &rotary, &CachedSight::new(0, &[]), cache).1
+        cached_attention(packed, heads, &rotary, &CachedMask::new(0, &[]), cache).1
     };
     let cache = [zeros(), zeros()];
     let before = cache.each_ref().map(place);
@@ -154,7 +154,7 @@ fn a_graph_goes_through_the_cache() {
     };
     let rotary = rotary_from(0, 3, 4, true, &device);
     let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 3, 4], &device));
-    let sight = CachedSight::new(0, &[]);
+    let sight = CachedMask::new(0, &[]);
     let (mixed, _) = cached_attention(x.clone(), heads, &rotary, &sight, cache);
     let gradients = mixed.square().sum().backward();
     let gradient = values(x.grad(&gradients).expect("a gradient"));
@@ -172,5 +172,5 @@ fn a_full_cache_says_so() {
     let rotary = rotary_from(4, 2, 4, true, &device);
     let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 5, 4], &device));
     let packed = draw([1, 2, 12]).inner();
-    cached_attention(packed, heads, &rotary, &CachedSight::new(4, &[]), cache);
+    cached_attention(packed, heads, &rotary, &CachedMask::new(4, &[]), cache);
 }

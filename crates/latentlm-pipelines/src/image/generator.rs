@@ -18,7 +18,7 @@ const BATCH: usize = 100;
 
 /// Codec and language model of a checkpoint, with the averaged weights.
 #[derive(Debug)]
-pub struct Generator {
+pub struct ImagePipeline {
     /// What the checkpoint says of itself.
     pub manifest: Manifest<ImageRecipe>,
     /// The codec.
@@ -27,7 +27,7 @@ pub struct Generator {
     pub model: LatentLm,
 }
 
-impl Generator {
+impl ImagePipeline {
     /// Loads a run's newest checkpoint.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use latentlm::{
 use latentlm_data::{PICTURES, TextTokenizer, read_picture};
 
 use super::prompt::PromptPiece;
-use super::recipe::MixedRecipe;
+use super::recipe::MllmRecipe;
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
@@ -25,8 +25,8 @@ const CAPTION_TOKENS: usize = 48;
 
 /// Codec, language model and vocabulary of a checkpoint, with the averaged weights.
 #[derive(Debug)]
-pub struct Artist {
-    recipe: MixedRecipe,
+pub struct MllmPipeline {
+    recipe: MllmRecipe,
     codec: Codec,
     model: LatentLm,
     tokenizer: TextTokenizer,
@@ -55,10 +55,10 @@ pub struct Generated {
     pub cut: Option<usize>,
 }
 
-impl Artist {
+impl MllmPipeline {
     /// A pipeline of parts that were trained together.
     pub fn new(
-        recipe: MixedRecipe,
+        recipe: MllmRecipe,
         (codec, model): (Codec, LatentLm),
         tokenizer: TextTokenizer,
         device: Device,
@@ -77,7 +77,7 @@ impl Artist {
     /// # Errors
     /// If the folder is no run, has no finished checkpoint, or one that is damaged.
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
-        let (run, _) = RunFolder::<MixedRecipe>::open(path)?;
+        let (run, _) = RunFolder::<MllmRecipe>::open(path)?;
         let (folder, _) = run.require("lm")?;
         Self::from_checkpoint(&Checkpoint::open(&folder), device)
     }
@@ -90,7 +90,7 @@ impl Artist {
         checkpoint: &Checkpoint,
         device: &Device,
     ) -> Result<Self, PipelineError> {
-        let manifest: Manifest<MixedRecipe> = checkpoint.manifest()?;
+        let manifest: Manifest<MllmRecipe> = checkpoint.manifest()?;
         let recipe = manifest.recipe;
         recipe.validate()?;
         let tokenizer = checkpoint.tokenizer()?;
@@ -101,7 +101,7 @@ impl Artist {
     }
 
     /// The recipe that it was trained with.
-    pub fn recipe(&self) -> &MixedRecipe {
+    pub fn recipe(&self) -> &MllmRecipe {
         &self.recipe
     }
 

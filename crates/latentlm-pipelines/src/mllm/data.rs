@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use latentlm_data::{Caption, Mix, MixedCorpus, PlainText, Split, TextTokenizer};
+use latentlm_data::{Caption, Mix, MllmCorpus, PlainText, Split, TextTokenizer};
 
-use super::recipe::MixedRecipe;
+use super::recipe::MllmRecipe;
 use crate::data::TrainingData;
 use crate::error::PipelineError;
 use crate::image::ImageData;
 
 /// Captioned pictures and text, training and held-out.
-pub struct MixedData {
+pub struct MllmData {
     /// The pictures of both splits.
     pub pictures: ImageData,
     /// Words that are trained on.
@@ -31,7 +31,7 @@ pub struct Texts {
 impl Texts {
     fn open(
         pictures: &ImageData,
-        recipe: &MixedRecipe,
+        recipe: &MllmRecipe,
         split: Split,
     ) -> Result<Self, PipelineError> {
         let captions = Caption::all(match split {
@@ -61,18 +61,18 @@ impl Texts {
     /// Documents of these words.
     pub fn corpus(
         &self,
-        recipe: &MixedRecipe,
+        recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
-    ) -> Result<MixedCorpus, PipelineError> {
+    ) -> Result<MllmCorpus, PipelineError> {
         self.corpus_of(recipe, tokenizer, recipe.mix())
     }
 
     /// Every caption, behind its picture, and every piece of text once: what is measured.
     pub fn once(
         &self,
-        recipe: &MixedRecipe,
+        recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
-    ) -> Result<MixedCorpus, PipelineError> {
+    ) -> Result<MllmCorpus, PipelineError> {
         let mix = Mix {
             draw: 0,
             caption: 1,
@@ -83,27 +83,27 @@ impl Texts {
 
     fn corpus_of(
         &self,
-        recipe: &MixedRecipe,
+        recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
         mix: Mix,
-    ) -> Result<MixedCorpus, PipelineError> {
-        let sizes = latentlm_data::MixedSizes {
+    ) -> Result<MllmCorpus, PipelineError> {
+        let sizes = latentlm_data::MllmSizes {
             frames: recipe.tokens(),
             piece_tokens: recipe.text.piece_tokens,
         };
         let (captions, paragraphs) = (&self.captions, &self.paragraphs);
-        Ok(MixedCorpus::new(
+        Ok(MllmCorpus::new(
             captions, paragraphs, tokenizer, sizes, mix,
         )?)
     }
 }
 
-impl MixedData {
+impl MllmData {
     /// Opens the pictures and texts that a recipe names.
     ///
     /// # Errors
     /// If there is no dataset, or one of another layout.
-    pub fn open(recipe: &MixedRecipe) -> Result<Self, PipelineError> {
+    pub fn open(recipe: &MllmRecipe) -> Result<Self, PipelineError> {
         let pictures = ImageData::open(&recipe.image())?;
         Ok(Self {
             train: Texts::open(&pictures, recipe, Split::Train)?,
@@ -113,7 +113,7 @@ impl MixedData {
     }
 
     /// The vocabulary that a recipe asks for, made of captions and text.
-    pub fn tokenizer(&self, recipe: &MixedRecipe) -> Result<TextTokenizer, PipelineError> {
+    pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer, PipelineError> {
         let text = &recipe.text;
         if !text.path.is_empty() {
             return Ok(TextTokenizer::read(Path::new(&text.path))?);
@@ -130,7 +130,7 @@ impl MixedData {
     }
 }
 
-impl TrainingData for MixedData {
+impl TrainingData for MllmData {
     fn fingerprint(&self) -> String {
         format!("{}-{}", self.pictures.fingerprint(), self.train.fingerprint)
     }

@@ -5,7 +5,7 @@ mod data;
 mod prompt;
 mod recipe;
 
-pub use artist::{Artist, Generated, Made};
-pub use data::{MixedData, Texts};
+pub use artist::{Generated, Made, MllmPipeline};
+pub use data::{MllmData, Texts};
 pub use prompt::PromptPiece;
-pub use recipe::{MixConfig, MixedRecipe, MixedSampleConfig, MixedTextConfig, TokenWeights};
+pub use recipe::{MixConfig, MllmRecipe, MllmSampleConfig, MllmTextConfig, TokenWeights};

@@ -20,13 +20,13 @@ const PRESET: &str = "mllm/twemoji";
 
 /// A complete recipe of text and pictures.
 #[derive(Config, Debug, PartialEq)]
-pub struct MixedRecipe {
+pub struct MllmRecipe {
     /// The one seed of all randomness.
     pub seed: u64,
     /// Where pictures and their captions come from.
     pub data: DataConfig,
     /// Text, and how it becomes tokens.
-    pub text: MixedTextConfig,
+    pub text: MllmTextConfig,
     /// What documents there are.
     pub mix: MixConfig,
     /// The codec of pictures.
@@ -40,12 +40,12 @@ pub struct MixedRecipe {
     /// How the language model is trained.
     pub lm_train: StageConfig,
     /// How text and pictures are drawn.
-    pub sample: MixedSampleConfig,
+    pub sample: MllmSampleConfig,
 }
 
 /// Text, and how it becomes tokens.
 #[derive(Config, Debug, PartialEq)]
-pub struct MixedTextConfig {
+pub struct MllmTextConfig {
     /// A text file, or a folder with `train.txt` and `test.txt`; empty for captions alone.
     pub data: String,
     /// How a vocabulary is made.
@@ -79,7 +79,7 @@ pub struct MixConfig {
 
 /// How text and pictures are drawn.
 #[derive(Config, Debug, PartialEq)]
-pub struct MixedSampleConfig {
+pub struct MllmSampleConfig {
     /// The solver.
     pub sampler: Sampler,
     /// Solver steps a latent.
@@ -96,14 +96,14 @@ pub struct MixedSampleConfig {
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/mllm", key_table));
 
-impl Default for MixedRecipe {
+impl Default for MllmRecipe {
     /// The emoji of `configs/mllm/twemoji.toml`.
     fn default() -> Self {
         KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
     }
 }
 
-impl Recipe for MixedRecipe {
+impl Recipe for MllmRecipe {
     const COMMAND: &'static str = "train-mllm";
 
     fn keys() -> &'static Keys {
@@ -170,7 +170,7 @@ impl TokenWeights {
     }
 }
 
-impl MixedTextConfig {
+impl MllmTextConfig {
     /// How much words count.
     pub fn weights(&self) -> TokenWeights {
         TokenWeights {
@@ -180,7 +180,7 @@ impl MixedTextConfig {
     }
 }
 
-impl MixedRecipe {
+impl MllmRecipe {
     /// The codec's part, as a recipe of images.
     pub fn image(&self) -> ImageRecipe {
         ImageRecipe {

@@ -10,4 +10,4 @@ pub use codec::{SpeechCodec, load_speech_codec};
 pub use data::{HeldOutUtterance, SpeechData};
 pub use recipe::{SpeakConfig, SpeechDataConfig, SpeechRecipe, TextConfig};
 pub use signal::{hop_samples, reconstruct, signal};
-pub use speaker::{Speaker, SpeakingTimes, Speech, Voice, sentences};
+pub use speaker::{SpeakingTimes, Speech, SpeechPipeline, Voice, sentences};

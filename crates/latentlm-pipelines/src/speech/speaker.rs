@@ -25,7 +25,7 @@ const BATCH: usize = 16;
 
 /// Codec, language model and vocabulary of a checkpoint, with the averaged weights.
 #[derive(Debug)]
-pub struct Speaker {
+pub struct SpeechPipeline {
     recipe: SpeechRecipe,
     codec: Codec,
     model: LatentLm,
@@ -65,7 +65,7 @@ pub struct SpeakingTimes {
     pub was_cut: bool,
 }
 
-impl Speaker {
+impl SpeechPipeline {
     /// A pipeline of parts that were trained together.
     pub fn new(
         recipe: SpeechRecipe,

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::{Codec, CodecLossConfig};
 use latentlm::core::CodecObjectiveConfig;
 use latentlm::{LatentCodec, RandomStream};
-use latentlm_kernels::ROWS_A_PART;
+use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{HostBatch, ImageData, ImageRecipe, StageConfig, image_grid, save_png};
 
 use super::batches::Batches;
@@ -39,7 +39,7 @@ impl CodecTask<4> for PictureTask {
     type Data = ImageData;
     type Objective = <CodecLossConfig as CodecObjectiveConfig<4>>::Objective;
     const NAME: &'static str = "codec";
-    const ROWS_A_PART: usize = ROWS_A_PART;
+    const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
     fn config(recipe: &ImageRecipe) -> &StageConfig {
         &recipe.codec_train

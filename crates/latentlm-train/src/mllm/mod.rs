@@ -3,5 +3,5 @@
 mod run;
 mod task;
 
-pub use run::train_mixed;
+pub use run::train_mllm;
 pub use task::mllm_parts;

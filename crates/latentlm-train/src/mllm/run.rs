@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use latentlm_eval::write_mixed_report;
-use latentlm_pipelines::{MixedData, MixedRecipe};
+use latentlm_eval::write_mllm_report;
+use latentlm_pipelines::{MllmData, MllmRecipe};
 
 use super::task;
 use crate::context;
@@ -12,7 +12,7 @@ use crate::error::TrainError;
 use crate::{image, precision};
 
 /// A run of text and pictures.
-pub type Context = context::Context<MixedRecipe, MixedData>;
+pub type Context = context::Context<MllmRecipe, MllmData>;
 
 /// The folder of the image run that the codec is trained in.
 pub const CODEC: &str = "codec";
@@ -21,11 +21,11 @@ pub const CODEC: &str = "codec";
 ///
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
-pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
     precision::check(recipe.lm.precision, &options)?;
-    let data = MixedData::open(&recipe)?;
+    let data = MllmData::open(&recipe)?;
     let codec_options = options.part(CODEC);
     let mut context = Context::open(recipe, data, options)?;
     context.data.pictures.list_left_out(&context.run)?;
@@ -35,7 +35,7 @@ pub fn train_mixed(recipe: MixedRecipe, options: RunOptions) -> Result<RunEnd, T
         None => false,
     };
     let left_out = context.data.pictures.list_left_out(&context.run)?;
-    let report = write_mixed_report(&context.run, &context.recipe)?;
+    let report = write_mllm_report(&context.run, &context.recipe)?;
     if !finished {
         return Ok(RunEnd::Stopped);
     }

@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::LatentLm;
-use latentlm_data::{MixedCorpus, PackOrder, TextTokenizer};
+use latentlm_data::{MllmCorpus, PackOrder, TextTokenizer};
 use latentlm_eval::{CaptionScore, Perplexity, Sample};
-use latentlm_pipelines::{Artist, MixedData, MixedRecipe, TOKENIZER, image_grid, save_png};
+use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
 
 use super::run::Context;
 use crate::error::TrainError;
@@ -18,14 +18,14 @@ const SHOWN: usize = 24;
 const HELD_OUT: usize = 199;
 const KNOWN: usize = 64;
 
-impl LmRecipe for MixedRecipe {
+impl LmRecipe for MllmRecipe {
     fn lm(&self) -> LmPlan<'_> {
         LmPlan::new(&self.lm, &self.lm_train, Some(self.text.weights()))
     }
 }
 
 /// What a model of text and pictures is trained with.
-pub fn mllm_parts(corpus: MixedCorpus, recipe: &MixedRecipe) -> LmParts {
+pub fn mllm_parts(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmParts {
     let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed);
     LmParts::new(corpus, move |round| order.pack(round))
 }
@@ -34,7 +34,7 @@ pub fn mllm_parts(corpus: MixedCorpus, recipe: &MixedRecipe) -> LmParts {
 struct MllmTask {
     encoded: EncodedPictures,
     tokenizer: TextTokenizer,
-    held_out: MixedCorpus,
+    held_out: MllmCorpus,
 }
 
 /// Trains the language model or takes up where it was left. Returns whether it is finished.
@@ -60,11 +60,11 @@ pub fn train(context: &mut Context, encoded: EncodedPictures) -> Result<bool, Tr
 }
 
 impl LmTask for MllmTask {
-    type Recipe = MixedRecipe;
-    type Data = MixedData;
+    type Recipe = MllmRecipe;
+    type Data = MllmData;
     type Model = LatentLm;
 
-    fn init(&self, recipe: &MixedRecipe, device: &Device) -> LatentLm {
+    fn init(&self, recipe: &MllmRecipe, device: &Device) -> LatentLm {
         recipe.model(self.tokenizer.vocabulary()).init(device)
     }
 
@@ -76,12 +76,12 @@ impl LmTask for MllmTask {
     /// held-out text's perplexity.
     fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
         let (recipe, device) = (&context.recipe, &context.device);
-        let MixedData {
+        let MllmData {
             pictures,
             train,
             test,
         } = &context.data;
-        let artist = Artist::new(
+        let artist = MllmPipeline::new(
             recipe.clone(),
             (self.encoded.codec.clone(), model.clone()),
             self.tokenizer.clone(),

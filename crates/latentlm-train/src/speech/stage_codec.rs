@@ -37,7 +37,7 @@ impl CodecTask<3> for SoundTask {
     type Objective = <CodecLossConfig as CodecObjectiveConfig<3>>::Objective;
     const NAME: &'static str = "codec";
     /// A signal is long enough to be worth a thread alone.
-    const ROWS_A_PART: usize = 1;
+    const ROWS_A_SHARD: usize = 1;
 
     fn config(recipe: &SpeechRecipe) -> &StageConfig {
         &recipe.codec_train

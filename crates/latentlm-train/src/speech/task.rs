@@ -10,7 +10,7 @@ use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_eval::save_spectrograms;
 use latentlm_pipelines::{
-    KNOWN_TEXT, Speaker, SpeechData, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
+    KNOWN_TEXT, SpeechData, SpeechPipeline, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
     load_speech_codec, signal,
 };
 
@@ -206,7 +206,7 @@ impl LmTask for SpeechTask {
         if let Some(held_out) = &self.held_out {
             context.log(Self::NAME, step, &held_out.losses(model))?;
         }
-        let speaker = Speaker::new(
+        let speaker = SpeechPipeline::new(
             context.recipe.clone(),
             (self.encoded.codec.clone(), model.clone()),
             self.tokenizer.clone(),

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions, Sampler};
-use latentlm_kernels::{ROWS_A_PART, at_once};
+use latentlm_kernels::{ROWS_A_SHARD, at_once};
 
 use super::prompt::Prompt;
 use super::steps::Generation;
@@ -51,7 +51,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         random: &mut RandomStream,
     ) -> Tensor<3> {
         let mut streams = classes.iter().map(|_| way(options.sampler, random));
-        let parts = self.independent_parts(classes.len(), ROWS_A_PART);
+        let parts = self.independent_parts(classes.len(), ROWS_A_SHARD);
         let inputs = parts.into_iter().map(|rows| {
             let noise = noise.clone().narrow(0, rows.start, rows.len());
             let streams: Vec<RandomStream> = streams.by_ref().take(rows.len()).collect();

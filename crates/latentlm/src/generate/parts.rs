@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use latentlm_core::{CausalBackbone, LatentHead};
-use latentlm_kernels::parts_of;
+use latentlm_kernels::shards_of;
 
 use crate::model::LatentLm;
 
@@ -16,7 +16,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     /// beginning to end.
     pub(super) fn independent_parts(&self, rows: usize, least: usize) -> Vec<Range<usize>> {
         if self.backbone.width() < WIDE {
-            parts_of(&self.device(), rows, least)
+            shards_of(&self.device(), rows, least)
         } else {
             vec![0..rows; 1]
         }

@@ -32,14 +32,14 @@ fn si_sdr_in_closed_form() {
     let reference = wave(10, 1000, 0.0);
     // Cosines of the same frequency and sines of others are orthogonal to it.
     for (other, gain) in [(wave(10, 1000, PI / 2.0), 0.1), (wave(37, 1000, 0.3), 0.5)] {
-        let mixed = |scale: f32, offset: f32| -> Vec<f32> {
+        let mllm = |scale: f32, offset: f32| -> Vec<f32> {
             let pairs = reference.iter().zip(&other);
             pairs
                 .map(|(x, n)| scale * (x + gain * n) + offset)
                 .collect()
         };
         let expected = -20.0 * f64::from(gain).log10();
-        for estimate in [mixed(1.0, 0.0), mixed(-0.25, 0.0), mixed(3.0, 0.75)] {
+        for estimate in [mllm(1.0, 0.0), mllm(-0.25, 0.0), mllm(3.0, 0.75)] {
             let got = si_sdr_db(&reference, &estimate);
             // Rounding to float32 is 130 dB below.
             assert!((got - expected).abs() < 1e-4, "{got} for {expected} dB");

@@ -23,7 +23,7 @@ pub struct Mix {
 
 /// Sizes of the segments in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MixedSizes {
+pub struct MllmSizes {
     /// Number of latents of a picture.
     pub frames: usize,
     /// Largest number of tokens of a piece of text.
@@ -113,7 +113,7 @@ fn learned(tokens: Vec<u32>) -> Segment {
 
 /// Tokenized documents of text and pictures, for training or evaluation.
 #[derive(Debug, Clone)]
-pub struct MixedCorpus {
+pub struct MllmCorpus {
     /// Tokens of each prompt of each picture.
     asked: Vec<Vec<Vec<u32>>>,
     /// Tokens of each picture's caption.
@@ -126,7 +126,7 @@ pub struct MixedCorpus {
     frames: usize,
 }
 
-impl MixedCorpus {
+impl MllmCorpus {
     /// Tokenizes captions and paragraphs and builds the documents of `mix`. Paragraphs are cut into pieces
     /// of at most `sizes.piece_tokens` tokens.
     ///
@@ -136,7 +136,7 @@ impl MixedCorpus {
         captions: &[Caption],
         paragraphs: &[String],
         tokenizer: &TextTokenizer,
-        sizes: MixedSizes,
+        sizes: MllmSizes,
         mix: Mix,
     ) -> Result<Self, DataError> {
         let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::text::TokenizerKind;
 
-    fn corpus(mix: Mix) -> (MixedCorpus, TextTokenizer) {
+    fn corpus(mix: Mix) -> (MllmCorpus, TextTokenizer) {
         let captions = [("dog", Some("animals")), ("7", None)].map(|(text, category)| Caption {
             text: text.into(),
             category: category.map(str::to_owned),
@@ -263,11 +263,11 @@ mod tests {
         let texts: Vec<String> = captions.iter().flat_map(Caption::asked).collect();
         let texts = [texts, paragraphs.to_vec()].concat();
         let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 64).unwrap();
-        let sizes = MixedSizes {
+        let sizes = MllmSizes {
             frames: 3,
             piece_tokens: 8,
         };
-        let corpus = MixedCorpus::new(&captions, &paragraphs, &tokenizer, sizes, mix);
+        let corpus = MllmCorpus::new(&captions, &paragraphs, &tokenizer, sizes, mix);
         (corpus.unwrap(), tokenizer)
     }
 

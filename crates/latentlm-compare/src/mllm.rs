@@ -1,13 +1,13 @@
 //! Documents of text and pictures that models are compared on.
 
 use burn::tensor::Tensor;
-use latentlm_data::{MixedCorpus, TextTokenizer};
+use latentlm_data::{MllmCorpus, TextTokenizer};
 use latentlm_eval::{Gallery, Sample};
-use latentlm_pipelines::{MixedData, evenly};
+use latentlm_pipelines::{MllmData, evenly};
 use latentlm_train::{Context, LmParts, LmPlan, LmRecipe, TrainError, mllm_parts};
 
-use super::mixed_measure::{Beginning, Reader};
-use super::mixed_recipe::CompareMixedRecipe;
+use super::mllm_measure::{Beginning, Reader};
+use super::mllm_recipe::CompareMixedRecipe;
 use super::rival::{Pictures, Question, Rival, Subject};
 
 /// Pictures that are shown, and in a row.
@@ -16,7 +16,7 @@ const COLUMNS: usize = 8;
 
 impl LmRecipe for CompareMixedRecipe {
     fn lm(&self) -> LmPlan<'_> {
-        self.mixed.lm()
+        self.mllm.lm()
     }
 }
 
@@ -25,9 +25,9 @@ pub(crate) struct Documents {
     tokenizer: TextTokenizer,
     /// All pictures, in the latents of the sigma-VAE whatever the model draws.
     gallery: Gallery,
-    corpus: MixedCorpus,
+    corpus: MllmCorpus,
     /// Every caption and every piece of held-out text once.
-    pub(crate) held_out: MixedCorpus,
+    pub(crate) held_out: MllmCorpus,
     pub(crate) beginnings: Vec<Beginning>,
 }
 
@@ -37,11 +37,11 @@ impl Documents {
     /// # Errors
     /// If a text can't be encoded.
     pub(crate) fn new(
-        context: &Context<CompareMixedRecipe, MixedData>,
+        context: &Context<CompareMixedRecipe, MllmData>,
         tokenizer: TextTokenizer,
         gallery: Gallery,
     ) -> Result<Self, TrainError> {
-        let (recipe, data) = (&context.recipe.mixed, &context.data);
+        let (recipe, data) = (&context.recipe.mllm, &context.data);
         Ok(Self {
             corpus: data.train.corpus(recipe, &tokenizer)?,
             held_out: data.test.once(recipe, &tokenizer)?,
@@ -53,8 +53,8 @@ impl Documents {
 }
 
 /// Held-out pictures and what is said of them.
-fn sample(context: &Context<CompareMixedRecipe, MixedData>) -> Result<Sample, TrainError> {
-    let MixedData { pictures, test, .. } = &context.data;
+fn sample(context: &Context<CompareMixedRecipe, MllmData>) -> Result<Sample, TrainError> {
+    let MllmData { pictures, test, .. } = &context.data;
     let count = context.recipe.evaluate.samples;
     Ok(Sample::of(
         &pictures.test,
@@ -66,7 +66,7 @@ fn sample(context: &Context<CompareMixedRecipe, MixedData>) -> Result<Sample, Tr
 
 impl Subject for Documents {
     type Recipe = CompareMixedRecipe;
-    type Data = MixedData;
+    type Data = MllmData;
     type Asked = Vec<u32>;
     const DROPPED: &'static str = "dropped";
     const BATCH: usize = 64;
@@ -76,13 +76,13 @@ impl Subject for Documents {
     }
 
     fn parts(&self, recipe: &CompareMixedRecipe) -> LmParts {
-        mllm_parts(self.corpus.clone(), &recipe.mixed)
+        mllm_parts(self.corpus.clone(), &recipe.mllm)
     }
 
     /// Pictures of held-out captions.
     fn question(
         &self,
-        context: &Context<CompareMixedRecipe, MixedData>,
+        context: &Context<CompareMixedRecipe, MllmData>,
     ) -> Result<Question<Vec<u32>>, TrainError> {
         let sample = sample(context)?;
         let texts = sample.texts().into_iter();
@@ -100,7 +100,7 @@ impl Subject for Documents {
 
     fn measure(
         &self,
-        context: &Context<CompareMixedRecipe, MixedData>,
+        context: &Context<CompareMixedRecipe, MllmData>,
         (model, coding): (&impl Rival<Self>, &dyn Pictures),
         drawn: &Tensor<4>,
     ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {

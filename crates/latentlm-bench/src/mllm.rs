@@ -5,13 +5,13 @@ use latentlm::core::Precision;
 use latentlm::{Batch, LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
 use latentlm_data::PICTURES;
 use latentlm_data::sequence::{Document, Segment, SpecialTokens};
-use latentlm_pipelines::MixedRecipe;
-use latentlm_train::Player;
+use latentlm_pipelines::MllmRecipe;
+use latentlm_train::Trainer;
 
 use super::image::step;
-use super::{MixedSizes, image};
+use super::{MllmSizes, image};
 
-pub(super) fn config(sizes: MixedSizes) -> LatentLmConfig {
+pub(super) fn config(sizes: MllmSizes) -> LatentLmConfig {
     let lm: LmSizes = image::config(sizes.model).sizes;
     let pictures = Modality::new(sizes.model.latent_dim, sizes.model.tokens);
     LatentLmConfig::mllm(sizes.vocabulary, vec![pictures]).with_sizes(lm)
@@ -19,7 +19,7 @@ pub(super) fn config(sizes: MixedSizes) -> LatentLmConfig {
 
 /// Of one length: `<BOS> text <BOD> picture <EOD> <EOS>`, `<BOS> <BOD> picture <EOD> text <EOS>`,
 /// `<BOS> text`.
-fn documents(sizes: MixedSizes) -> Vec<Document> {
+fn documents(sizes: MllmSizes) -> Vec<Document> {
     let special = SpecialTokens::after(sizes.vocabulary, 1);
     let words = |from: usize, count: usize| -> Vec<u32> {
         let word = |index| ((from * 31 + index * 7) % sizes.vocabulary) as u32;
@@ -59,14 +59,10 @@ fn documents(sizes: MixedSizes) -> Vec<Document> {
     (0..3 * sizes.documents).map(document).collect()
 }
 
-pub(super) fn lm_step(
-    sizes: MixedSizes,
-    precision: Precision,
-    device: &Device,
-) -> Box<dyn FnMut()> {
+pub(super) fn lm_step(sizes: MllmSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
-    let recipe = MixedRecipe::default();
-    let player = Player::new(config(sizes).init(&device), &recipe.lm_train);
+    let recipe = MllmRecipe::default();
+    let player = Trainer::new(config(sizes).init(&device), &recipe.lm_train);
     let mut player = player.with_precision(precision);
     let mut random = RandomStream::new(0);
     let documents = documents(sizes);

@@ -8,7 +8,7 @@ use latentlm_eval::Sample;
 use latentlm_pipelines::{host_values, read_all};
 use latentlm_train::TrainError;
 
-use super::mixed::Documents;
+use super::mllm::Documents;
 use super::rival::{Pictures, Rival};
 
 /// Documents measured at once.

@@ -9,14 +9,14 @@ use latentlm::backbone::BackboneConfig;
 use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm::{LatentLm, SampleOptions};
 use latentlm_baselines::{
-    DenoiserSizes, MixedTransfusion, MixedVqLm, MixedVqLmConfig, TokenOptions, TransfusionConfig,
+    DenoiserSizes, MllmTransfusion, MllmVqLm, MllmVqLmConfig, TokenOptions, TransfusionConfig,
 };
 use latentlm_keys::Keys;
-use latentlm_pipelines::{MixedRecipe, PipelineError, Recipe, recipe_keys};
+use latentlm_pipelines::{MllmRecipe, PipelineError, Recipe, recipe_keys};
 use latentlm_train::TrainError;
 use serde::Serialize;
 
-use super::mixed::Documents;
+use super::mllm::Documents;
 use super::recipe::{
     CompareRecipe, DenoiserRecipe, EvaluateConfig, ImageCodec, VqRecipe, key_table, wrong,
 };
@@ -32,22 +32,22 @@ pub struct CompareMixedRecipe {
     /// The vector-quantized codec and its language model.
     pub vq: VqRecipe,
     /// Seed, data, codec, LatentLM, and the steps and packs that all have.
-    pub mixed: MixedRecipe,
+    pub mllm: MllmRecipe,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/mllm", key_table));
 
 /// The tables of a comparison that the codec's crate says.
 #[derive(Serialize)]
-struct MixedTable {
-    mixed: ImageCodec,
+struct MllmTable {
+    mllm: ImageCodec,
 }
 
 impl Default for CompareMixedRecipe {
     /// The file `configs/compare/mllm.toml`.
     fn default() -> Self {
-        KEYS.preset(&MixedTable {
-            mixed: ImageCodec::preset("mllm/twemoji"),
+        KEYS.preset(&MllmTable {
+            mllm: ImageCodec::preset("mllm/twemoji"),
         })
     }
 }
@@ -60,13 +60,13 @@ impl Recipe for CompareMixedRecipe {
     }
 
     fn seed(&self) -> u64 {
-        self.mixed.seed
+        self.mllm.seed
     }
 
     fn check_together(&self) -> Result<(), PipelineError> {
-        self.mixed.check_together()?;
-        if self.mixed.lm.precision != Precision::F32 {
-            let reason = "mixed.lm.precision must be \"f32\": rivals are compared in that";
+        self.mllm.check_together()?;
+        if self.mllm.lm.precision != Precision::F32 {
+            let reason = "mllm.lm.precision must be \"f32\": rivals are compared in that";
             return Err(PipelineError::config(reason));
         }
         self.images().check_together()?;
@@ -85,7 +85,7 @@ impl CompareMixedRecipe {
     /// The comparison of images that the codecs' stages belong to.
     pub(crate) fn images(&self) -> CompareRecipe {
         CompareRecipe {
-            image: self.mixed.image(),
+            image: self.mllm.image(),
             evaluate: self.evaluate.clone(),
             vq: self.vq.clone(),
             ..CompareRecipe::default()
@@ -94,8 +94,8 @@ impl CompareMixedRecipe {
 
     /// Transfusion for a vocabulary of that many tokens of text.
     pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
-        let (rival, lm) = (&self.transfusion, &self.mixed.lm);
-        let (tokens, dim) = (self.mixed.tokens(), self.mixed.codec.spec().dim);
+        let (rival, lm) = (&self.transfusion, &self.mllm.lm);
+        let (tokens, dim) = (self.mllm.tokens(), self.mllm.codec.spec().dim);
         let sizes = DenoiserSizes {
             width: rival.width,
             depth: rival.depth,
@@ -110,13 +110,13 @@ impl CompareMixedRecipe {
     }
 
     /// The language model of text and codes.
-    pub fn vq_lm(&self, text_vocabulary: usize) -> MixedVqLmConfig {
+    pub fn vq_lm(&self, text_vocabulary: usize) -> MllmVqLmConfig {
         let vq = &self.vq;
         let backbone = BackboneConfig::new(vq.width, vq.depth, vq.heads)
             .with_kv_heads(vq.kv_heads)
             .with_mlp_ratio(vq.mlp_ratio)
             .with_condition_layer(false);
-        MixedVqLmConfig::new(text_vocabulary, vq.codes, self.mixed.text.tied, backbone)
+        MllmVqLmConfig::new(text_vocabulary, vq.codes, self.mllm.text.tied, backbone)
     }
 
     /// Names and numbers of parameters of all models for a vocabulary of that many tokens of text,
@@ -131,8 +131,8 @@ impl CompareMixedRecipe {
     ) -> Result<Vec<(&'static str, usize)>, TrainError> {
         let counts = vec![
             size::<Documents, LatentLm>(self, text_vocabulary, device),
-            size::<Documents, MixedTransfusion>(self, text_vocabulary, device),
-            size::<Documents, MixedVqLm>(self, text_vocabulary, device),
+            size::<Documents, MllmTransfusion>(self, text_vocabulary, device),
+            size::<Documents, MllmVqLm>(self, text_vocabulary, device),
         ];
         check_sizes(&counts, self.evaluate.parameter_tolerance)?;
         Ok(counts)
@@ -142,7 +142,7 @@ impl CompareMixedRecipe {
     pub(crate) fn sample_options(&self) -> SampleOptions {
         SampleOptions {
             guidance_scale: self.transfusion.guidance_scale,
-            ..self.mixed.sample_options()
+            ..self.mllm.sample_options()
         }
     }
 

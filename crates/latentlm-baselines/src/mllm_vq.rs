@@ -13,9 +13,9 @@ use latentlm_kernels::{at_once, parts};
 use crate::error::BaselineError;
 use crate::token::{TokenOptions, draw_token, guide, host_logits};
 
-/// Configuration of a [`MixedVqLm`].
+/// Configuration of a [`MllmVqLm`].
 #[derive(Config, Debug, PartialEq)]
-pub struct MixedVqLmConfig {
+pub struct MllmVqLmConfig {
     /// Size of the text vocabulary, without [`SpecialTokens`] and codes.
     pub text_vocabulary: usize,
     /// `V`, entries of the codebook.
@@ -26,7 +26,7 @@ pub struct MixedVqLmConfig {
     pub backbone: BackboneConfig,
 }
 
-impl MixedVqLmConfig {
+impl MllmVqLmConfig {
     /// Checks the configuration.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl MixedVqLmConfig {
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> MixedVqLm {
+    pub fn init(&self, device: &Device) -> MllmVqLm {
         if let Err(error) = self.validate() {
             panic!("{error}");
         }
@@ -55,7 +55,7 @@ impl MixedVqLmConfig {
         let token = TokenAdapterConfig::new(vocabulary, width).with_tied(self.tied);
         // The same initialization as LatentLM's.
         let token = token.with_embedding_std(if self.tied { 0.02 } else { 1.0 });
-        MixedVqLm {
+        MllmVqLm {
             token: token.init(device),
             backbone: self.backbone.init(device),
             codes: self.codes,
@@ -66,7 +66,7 @@ impl MixedVqLmConfig {
 /// The two terms of the joint loss, `[1]` each. A term is 0 if the documents have nothing that it is
 /// about.
 #[derive(Debug, Clone)]
-pub struct MixedVqLoss {
+pub struct MllmVqLoss {
     /// Mean cross entropy of the learned tokens, weighted by document.
     pub token: Tensor<1>,
     /// Mean cross entropy of the learned codes.
@@ -75,7 +75,7 @@ pub struct MixedVqLoss {
 
 /// The autoregressive model of text and of pictures as codes.
 #[derive(Module, Debug)]
-pub struct MixedVqLm {
+pub struct MllmVqLm {
     /// Embedding of text, [`SpecialTokens`] and codes, and the softmax head over all of them.
     pub token: TokenAdapter,
     /// Causal Transformer.
@@ -84,7 +84,7 @@ pub struct MixedVqLm {
     codes: usize,
 }
 
-impl MixedVqLm {
+impl MllmVqLm {
     /// The token of code 0.
     fn first_code(&self) -> usize {
         self.token.vocabulary() - self.codes
@@ -157,7 +157,7 @@ impl MixedVqLm {
         codes: &[i64],
         weights: &[f64],
         device: &Device,
-    ) -> MixedVqLoss {
+    ) -> MllmVqLoss {
         let layout = self.layout(documents);
         let surprise = self.surprise_at(&layout, documents, codes, device);
         let tokens = layout.answers.len();
@@ -172,7 +172,7 @@ impl MixedVqLm {
         } else {
             surprise.narrow(0, tokens, codes).mean()
         };
-        MixedVqLoss { token, code }
+        MllmVqLoss { token, code }
     }
 
     /// Samples a picture of `tokens` codes for each text, code by code with a KV cache. Guidance is

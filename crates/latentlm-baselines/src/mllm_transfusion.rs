@@ -7,7 +7,7 @@ use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
-use latentlm_kernels::{Sight, at_once, parts};
+use latentlm_kernels::{Mask, at_once, parts};
 
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
 use crate::transfusion::{TransfusionConfig, TransfusionNetwork};
@@ -16,7 +16,7 @@ use crate::transfusion::{TransfusionConfig, TransfusionNetwork};
 /// sequence, as its timestep says. A picture that the model only reads has no noise and timestep 0. A
 /// document has at most one picture.
 #[derive(Module, Debug)]
-pub struct MixedTransfusion {
+pub struct MllmTransfusion {
     /// Embedding of text and [`SpecialTokens`], and the softmax head.
     pub token: TokenAdapter,
     /// Diffusion over the latents of a picture.
@@ -39,13 +39,13 @@ impl TransfusionConfig {
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
-    pub fn init_mixed(&self, tied: bool, device: &Device) -> MixedTransfusion {
+    pub fn init_mllm(&self, tied: bool, device: &Device) -> MllmTransfusion {
         let network = self.network(device);
         let vocabulary = self.classes + SpecialTokens::count(1);
         let token = TokenAdapterConfig::new(vocabulary, self.sizes.width).with_tied(tied);
         // The same initialization as LatentLM's.
         let token = token.with_embedding_std(if tied { 0.02 } else { 1.0 });
-        MixedTransfusion {
+        MllmTransfusion {
             token: token.init(device),
             image: self.geometry().image(self.sizes.width, network, device),
         }
@@ -56,7 +56,7 @@ impl TransfusionConfig {
 ///
 /// # Panics
 /// If the document has several pictures, since a mask has at most one bidirectional range.
-fn mask(document: &Document) -> Sight {
+fn mask(document: &Document) -> Mask {
     let mut position = 0;
     let mut picture = None;
     for segment in &document.segments {
@@ -68,7 +68,7 @@ fn mask(document: &Document) -> Sight {
                 let before = picture.replace(first..first + frames);
                 assert!(
                     before.is_none(),
-                    "a document with several pictures; MixedTransfusion reads one"
+                    "a document with several pictures; MllmTransfusion reads one"
                 );
                 frames + 2
             }
@@ -76,8 +76,8 @@ fn mask(document: &Document) -> Sight {
         };
     }
     match picture {
-        Some(picture) => Sight::mutual(document.positions(), picture),
-        None => Sight::causal(document.positions()),
+        Some(picture) => Mask::mutual(document.positions(), picture),
+        None => Mask::causal(document.positions()),
     }
 }
 
@@ -91,7 +91,7 @@ struct NoisyPictures {
     target: Option<Tensor<2>>,
 }
 
-impl MixedTransfusion {
+impl MllmTransfusion {
     /// The special tokens, which follow the text in the vocabulary.
     pub fn special_tokens(&self) -> SpecialTokens {
         let text = self.token.vocabulary() - SpecialTokens::count(1);
@@ -135,7 +135,7 @@ impl MixedTransfusion {
             latents.push(embedded.reshape([1, given, width]));
         }
         let x = embed(&self.token, layout, latents, &device);
-        let masks: Vec<Sight> = documents.iter().map(mask).collect();
+        let masks: Vec<Mask> = documents.iter().map(mask).collect();
         let hidden = self.image.denoiser.forward_documents(x, &masks);
         hidden.squeeze_dim(0)
     }

@@ -4,14 +4,14 @@
 use std::time::Instant;
 
 use latentlm::LatentLm;
-use latentlm_baselines::{MixedTransfusion, MixedVqLm};
+use latentlm_baselines::{MllmTransfusion, MllmVqLm};
 use latentlm_data::{Caption, TextTokenizer};
 use latentlm_eval::{Gallery, Judge, by_chance, majority};
-use latentlm_pipelines::{ImageData, MixedData, evenly, read_evenly};
+use latentlm_pipelines::{ImageData, MllmData, evenly, read_evenly};
 use latentlm_train::{RunEnd, RunOptions, TrainError, encode};
 
-use super::mixed::Documents;
-use super::mixed_recipe::CompareMixedRecipe;
+use super::mllm::Documents;
+use super::mllm_recipe::CompareMixedRecipe;
 use super::result;
 use super::result::Comparison;
 use super::run::{self, CODEC};
@@ -20,7 +20,7 @@ use super::stage::Common;
 use super::stage_vq;
 
 /// A comparison's run.
-type Context = latentlm_train::Context<CompareMixedRecipe, MixedData>;
+type Context = latentlm_train::Context<CompareMixedRecipe, MllmData>;
 
 /// The folder of the run of the codec with a codebook.
 const VQ_CODEC: &str = "vq-codec";
@@ -31,15 +31,12 @@ const VQ_CODEC: &str = "vq-codec";
 /// # Errors
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
-pub fn compare_mixed(
-    recipe: CompareMixedRecipe,
-    options: RunOptions,
-) -> Result<RunEnd, TrainError> {
+pub fn compare_mllm(recipe: CompareMixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    let options = options.within("mixed.");
-    let data = MixedData::open(&recipe.mixed)?;
-    let tokenizer = data.tokenizer(&recipe.mixed)?;
+    let options = options.within("mllm.");
+    let data = MllmData::open(&recipe.mllm)?;
+    let tokenizer = data.tokenizer(&recipe.mllm)?;
     let parameters = recipe.parameters(tokenizer.vocabulary(), &options.device)?;
     let parts = [CODEC, VQ_CODEC].map(|name| options.part(name));
     let mut context = Context::open(recipe, data, options)?;
@@ -70,7 +67,7 @@ fn train_all(
     [codec, vq_codec]: [RunOptions; 2],
     (judge, tokenizer): (&Judge, TextTokenizer),
 ) -> Result<bool, TrainError> {
-    let Some(encoded) = encode(context.recipe.mixed.image(), codec)? else {
+    let Some(encoded) = encode(context.recipe.mllm.image(), codec)? else {
         return Ok(false);
     };
     let gallery = Gallery::open(&encoded.codec, &context.data, &context.device)?;
@@ -80,7 +77,7 @@ fn train_all(
         judge,
     };
     let finished = stage::train::<Documents, LatentLm>(context, &common, &encoded)?
-        && stage::train::<Documents, MixedTransfusion>(context, &common, &encoded)?;
+        && stage::train::<Documents, MllmTransfusion>(context, &common, &encoded)?;
     if !finished {
         return Ok(false);
     }
@@ -91,5 +88,5 @@ fn train_all(
         return Ok(false);
     }
     let codes = stage_vq::encode_all(&codes)?;
-    stage::train::<Documents, MixedVqLm>(context, &common, &codes)
+    stage::train::<Documents, MllmVqLm>(context, &common, &codes)
 }

@@ -5,20 +5,20 @@ use latentlm::adapters::Whitening;
 use latentlm::core::{DiffusionDraws, LatentCodecConfig};
 use latentlm::sequence::{Document, Layout};
 use latentlm::{Batch, GenerateOptions, LatentLm, Loss, Piece, Prompt, RandomStream, TextOptions};
-use latentlm_baselines::{MixedTransfusion, MixedVqLm};
+use latentlm_baselines::{MllmTransfusion, MllmVqLm};
 use latentlm_data::PICTURES;
 use latentlm_pipelines::host_values;
 use latentlm_train::Learner;
 
-use super::mixed::Documents;
-use super::mixed_recipe::CompareMixedRecipe;
+use super::mllm::Documents;
+use super::mllm_recipe::CompareMixedRecipe;
 use super::rival::{Rival, numbers};
 
 impl Rival<Documents> for LatentLm {
     const NAME: &'static str = "latentlm";
 
     fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
-        recipe.mixed.model(vocabulary).init(device)
+        recipe.mllm.model(vocabulary).init(device)
     }
 
     fn draw(
@@ -28,7 +28,7 @@ impl Rival<Documents> for LatentLm {
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
-        let (tokens, dim) = (recipe.mixed.tokens(), recipe.mixed.codec.spec().dim);
+        let (tokens, dim) = (recipe.mllm.tokens(), recipe.mllm.codec.spec().dim);
         let prompts = texts.iter().map(|text| Prompt {
             pieces: vec![Piece::Text(text.clone())],
             open: Some(PICTURES),
@@ -38,7 +38,7 @@ impl Rival<Documents> for LatentLm {
         let prompts: Vec<Prompt> = prompts.collect();
         let options = GenerateOptions {
             text: TextOptions::GREEDY,
-            sample: recipe.mixed.sample_options(),
+            sample: recipe.mllm.sample_options(),
             max_positions: tokens + 1,
         };
         let made = self.generate(&prompts, &options).into_iter();
@@ -57,12 +57,12 @@ impl Rival<Documents> for LatentLm {
 }
 
 /// Pictures as Transfusion reads them, `[I, T * Z]`.
-fn rows(model: &MixedTransfusion, latents: Tensor<2>) -> Tensor<2> {
+fn rows(model: &MllmTransfusion, latents: Tensor<2>) -> Tensor<2> {
     let ([count, dim], tokens) = (latents.dims(), model.image.tokens);
     latents.reshape([count / tokens, tokens * dim])
 }
 
-impl Learner<CompareMixedRecipe> for MixedTransfusion {
+impl Learner<CompareMixedRecipe> for MllmTransfusion {
     fn whitened(mut self, whitening: Whitening) -> Self {
         self.image.latent = self.image.latent.with_whitening(whitening);
         self
@@ -86,7 +86,7 @@ impl Learner<CompareMixedRecipe> for MixedTransfusion {
     fn loss(&self, mut batch: Batch) -> Loss {
         let pictures = rows(self, batch.latents.remove(PICTURES));
         let (draws, weights) = (batch.draws.remove(PICTURES), &batch.weights);
-        let loss = MixedTransfusion::loss(self, &batch.documents, pictures, draws, weights);
+        let loss = MllmTransfusion::loss(self, &batch.documents, pictures, draws, weights);
         Loss {
             token: loss.token,
             diffusion: vec![loss.diffusion],
@@ -94,12 +94,12 @@ impl Learner<CompareMixedRecipe> for MixedTransfusion {
     }
 }
 
-impl Rival<Documents> for MixedTransfusion {
+impl Rival<Documents> for MllmTransfusion {
     const NAME: &'static str = "transfusion";
 
     fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
-        let tied = recipe.mixed.text.tied;
-        recipe.transfusion(vocabulary).init_mixed(tied, device)
+        let tied = recipe.mllm.text.tied;
+        recipe.transfusion(vocabulary).init_mllm(tied, device)
     }
 
     fn draw(
@@ -117,7 +117,7 @@ impl Rival<Documents> for MixedTransfusion {
         let pictures = rows(self, pictures);
         let times = Tensor::zeros([pictures.dims()[0]], &pictures.device());
         let hidden = self.hidden(documents, &layout, (pictures, times));
-        Some(MixedTransfusion::surprise(self, &layout, hidden))
+        Some(MllmTransfusion::surprise(self, &layout, hidden))
     }
 }
 
@@ -127,12 +127,12 @@ fn host_codes(codes: Tensor<2>) -> Vec<i64> {
     codes.map(|code| code as i64).collect()
 }
 
-impl Learner<CompareMixedRecipe> for MixedVqLm {
+impl Learner<CompareMixedRecipe> for MllmVqLm {
     fn loss(&self, mut batch: Batch) -> Loss {
         let codes = batch.latents.remove(PICTURES);
         let (device, codes) = (codes.device(), host_codes(codes));
         let (documents, weights) = (&batch.documents, &batch.weights);
-        let loss = MixedVqLm::loss(self, documents, &codes, weights, &device);
+        let loss = MllmVqLm::loss(self, documents, &codes, weights, &device);
         Loss {
             token: loss.token,
             diffusion: vec![loss.code],
@@ -140,7 +140,7 @@ impl Learner<CompareMixedRecipe> for MixedVqLm {
     }
 }
 
-impl Rival<Documents> for MixedVqLm {
+impl Rival<Documents> for MllmVqLm {
     const NAME: &'static str = "vq";
 
     fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
@@ -154,14 +154,14 @@ impl Rival<Documents> for MixedVqLm {
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
-        let tokens = recipe.mixed.tokens();
+        let tokens = recipe.mllm.tokens();
         let options = recipe.token_options();
         numbers(self.generate(texts, tokens, &options, (random, device)))
     }
 
     fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
         let (device, codes) = (pictures.device(), host_codes(pictures));
-        Some(MixedVqLm::surprise(self, documents, &codes, &device))
+        Some(MllmVqLm::surprise(self, documents, &codes, &device))
     }
 }
 
@@ -180,16 +180,16 @@ mod tests {
 
     fn recipe() -> CompareMixedRecipe {
         let changes = [
-            "mixed.codec.image_size=8",
-            "mixed.codec.vit.patch_size=4",
-            "mixed.codec.latent_dim=4",
-            "mixed.lm.width=32",
-            "mixed.lm.depth=1",
-            "mixed.lm.heads=2",
-            "mixed.lm.kv_heads=1",
-            "mixed.lm.head_depth=1",
-            "mixed.text.loss_weight=0.5",
-            "mixed.text.caption_weight=3.0",
+            "mllm.codec.image_size=8",
+            "mllm.codec.vit.patch_size=4",
+            "mllm.codec.latent_dim=4",
+            "mllm.lm.width=32",
+            "mllm.lm.depth=1",
+            "mllm.lm.heads=2",
+            "mllm.lm.kv_heads=1",
+            "mllm.lm.head_depth=1",
+            "mllm.text.loss_weight=0.5",
+            "mllm.text.caption_weight=3.0",
             "transfusion.width=32",
             "transfusion.depth=1",
             "transfusion.heads=2",
@@ -239,7 +239,7 @@ mod tests {
     /// Joint loss and cross entropy of the documents in so many shards.
     fn losses<M: Rival<Documents>>(model: &M, pictures: &Tensor<2>, count: usize) -> [f32; 2] {
         let (recipe, documents) = (recipe(), documents());
-        let weights = recipe.mixed.text.weights();
+        let weights = recipe.mllm.text.weights();
         // Two of the pictures are learned, of four latents each.
         let random = &mut RandomStream::new(3);
         let draws = model.draws(&recipe, &[8], random, &Device::default());
@@ -272,11 +272,11 @@ mod tests {
     fn shards_of_a_pack_add_up_to_it_whatever_the_model() {
         let (recipe, device) = (recipe(), Device::default());
         let latents: Tensor<2> = RandomStream::new(2).normal([12, 4], &device);
-        let own = recipe.mixed.model(VOCABULARY);
+        let own = recipe.mllm.model(VOCABULARY);
         let own = seeded(1, &device, |device| own.init(device));
         check(own, latents.clone());
         let transfusion = recipe.transfusion(VOCABULARY);
-        let transfusion = seeded(1, &device, |device| transfusion.init_mixed(false, device));
+        let transfusion = seeded(1, &device, |device| transfusion.init_mllm(false, device));
         check(transfusion, latents);
         let codes = [[1, 9, 3, 3], [4, 10, 2, 7], [0, 15, 8, 5]];
         let codes = numbers(Tensor::<2, Int>::from_ints(codes, &device));

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::TextOptions;
-use latentlm_compare::{CompareMixedRecipe, Comparison, compare_mixed};
+use latentlm_compare::{CompareMixedRecipe, Comparison, compare_mllm};
 use latentlm_data::TextTokenizer;
-use latentlm_eval::{EvaluateMixedOptions, evaluate_mixed};
+use latentlm_eval::{EvaluateMixedOptions, evaluate_mllm};
 use latentlm_pipelines::{
-    Artist, Made, MixedRecipe, PromptPiece, Recipe, RunFolder, image_grid, save_png,
+    Made, MllmPipeline, MllmRecipe, PromptPiece, Recipe, RunFolder, image_grid, save_png,
 };
-use latentlm_train::{RunEnd, TrainError, train_mixed};
+use latentlm_train::{RunEnd, TrainError, train_mllm};
 
 use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
 
@@ -83,18 +83,18 @@ fn small(data: &Path) -> Vec<String> {
     overrides
 }
 
-fn tiny(data: &Path, changes: &[&str]) -> MixedRecipe {
+fn tiny(data: &Path, changes: &[&str]) -> MllmRecipe {
     let mut overrides = small(data);
     overrides.extend(changes.iter().map(ToString::to_string));
-    MixedRecipe::resolve(None, &overrides).unwrap()
+    MllmRecipe::resolve(None, &overrides).unwrap()
 }
 
-fn run(path: &Path, recipe: &MixedRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
-    train_mixed(recipe.clone(), run_options(path, resume, stop))
+fn run(path: &Path, recipe: &MllmRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
+    train_mllm(recipe.clone(), run_options(path, resume, stop))
 }
 
 #[test]
-fn a_mixed_run_stopped_after_every_step_equals_an_uninterrupted_one() {
+fn a_mllm_run_stopped_after_every_step_equals_an_uninterrupted_one() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     let pictures = dir.path().join("data");
@@ -114,7 +114,7 @@ fn a_mixed_run_stopped_after_every_step_equals_an_uninterrupted_one() {
     assert!(calls >= 5, "the run was stopped {calls} times only");
     for name in ["model-ema.safetensors", "codec.safetensors"] {
         let read = |path: &Path| {
-            let (run, _) = RunFolder::<MixedRecipe>::open(path).unwrap();
+            let (run, _) = RunFolder::<MllmRecipe>::open(path).unwrap();
             tensors(&run.latest("lm").unwrap().unwrap().0.join(name))
         };
         assert!(read(&whole) == read(&parts), "{name} differs after resumes");
@@ -124,7 +124,7 @@ fn a_mixed_run_stopped_after_every_step_equals_an_uninterrupted_one() {
 }
 
 #[test]
-fn a_finished_mixed_run_draws_captions_and_writes() {
+fn a_finished_mllm_run_draws_captions_and_writes() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
@@ -134,7 +134,7 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
     run(&path, &recipe, false, false).unwrap();
 
     let device = Device::default();
-    let artist = Artist::from_run(&path, &device).unwrap();
+    let artist = MllmPipeline::from_run(&path, &device).unwrap();
     let sample = recipe.sample_options();
     let make = |prompt: &str, seed| {
         let prompt = PromptPiece::parse(prompt).unwrap();
@@ -173,16 +173,16 @@ fn a_finished_mixed_run_draws_captions_and_writes() {
 }
 
 /// A run that trains on its text twice an epoch.
-fn check_evaluation(path: &Path, recipe: &MixedRecipe) {
+fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
     let options = EvaluateMixedOptions {
         samples: 6,
         seed: 3,
         sample: recipe.sample_options(),
     };
-    let measured = evaluate_mixed(path, &options, &Device::default()).unwrap();
+    let measured = evaluate_mllm(path, &options, &Device::default()).unwrap();
     assert_eq!(measured.samples, [6, 6]);
     assert!(measured.text_perplexity.unwrap() > 1.0);
-    let (run, _) = RunFolder::<MixedRecipe>::open(path).unwrap();
+    let (run, _) = RunFolder::<MllmRecipe>::open(path).unwrap();
     let tokenizer = run.latest("lm").unwrap().unwrap().0.join("tokenizer.json");
     let tokens = TextTokenizer::read(&tokenizer)
         .unwrap()
@@ -262,11 +262,11 @@ fn models_of_text_and_pictures_are_compared() {
     let pictures = dir.path().join("data");
     fs::create_dir(&pictures).unwrap();
     data(&pictures);
-    let mixed = small(&pictures)
+    let mllm = small(&pictures)
         .into_iter()
-        .map(|change| format!("mixed.{change}"));
+        .map(|change| format!("mllm.{change}"));
     let rivals = [
-        "mixed.lm_train.sample_every=2",
+        "mllm.lm_train.sample_every=2",
         "evaluate.parameter_tolerance=10.0",
         "transfusion.width=32",
         "transfusion.depth=1",
@@ -277,10 +277,10 @@ fn models_of_text_and_pictures_are_compared() {
         "vq.codes=16",
         "vq.restart_every=2",
     ];
-    let changes: Vec<String> = mixed.chain(rivals.map(ToString::to_string)).collect();
+    let changes: Vec<String> = mllm.chain(rivals.map(ToString::to_string)).collect();
     let recipe = CompareMixedRecipe::resolve(None, &changes).unwrap();
     let path = dir.path().join("r");
-    let run = |resume, stop| compare_mixed(recipe.clone(), run_options(&path, resume, stop));
+    let run = |resume, stop| compare_mllm(recipe.clone(), run_options(&path, resume, stop));
     assert_eq!(run(false, true).unwrap(), RunEnd::Stopped);
     assert!(matches!(run(true, false).unwrap(), RunEnd::Finished { .. }));
     let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
@@ -320,7 +320,7 @@ fn models_of_text_and_pictures_are_compared() {
     let wrong = [&changes[..], &["evaluate.parameter_tolerance=0.0".into()]].concat();
     let wrong = CompareMixedRecipe::resolve(None, &wrong).unwrap();
     let other = dir.path().join("other");
-    let message = compare_mixed(wrong, run_options(&other, false, false)).unwrap_err();
+    let message = compare_mllm(wrong, run_options(&other, false, false)).unwrap_err();
     assert!(message.to_string().contains("parameters"), "{message}");
     assert!(!other.exists());
 }
@@ -329,7 +329,7 @@ fn models_of_text_and_pictures_are_compared() {
 fn text_and_pictures_are_learned_in_bf16() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
-    check_bf16(|precision| tiny(dir.path(), &[precision]), train_mixed);
+    check_bf16(|precision| tiny(dir.path(), &[precision]), train_mllm);
 }
 
 #[test]
@@ -337,5 +337,5 @@ fn two_devices_learn_text_and_pictures_as_one() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
     let recipe = tiny(dir.path(), &["text.caption_weight=4.0"]);
-    check_two_devices(recipe, train_mixed);
+    check_two_devices(recipe, train_mllm);
 }
