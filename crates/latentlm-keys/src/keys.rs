@@ -208,7 +208,8 @@ impl Keys {
 
     fn is_table(&self, path: &str) -> bool {
         let below = |name: &String| is_below(name, path);
-        self.tables.contains(path) || self.keys.keys().any(below) || self.open.iter().any(below)
+        let open = |name: &String| name == path || below(name);
+        self.tables.contains(path) || self.keys.keys().any(below) || self.open.iter().any(open)
     }
 
     fn is_open(&self, path: &str) -> bool {

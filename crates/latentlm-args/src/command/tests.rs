@@ -8,6 +8,8 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use crate::{DeviceKind, HeadNumbers, Progress, TrainingNumbers};
 
+mod recipes;
+
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -405,108 +407,4 @@ fn overrides_have_a_form() {
         .unwrap()
         .check(&Project::at(dir.path()))
         .unwrap();
-}
-
-/// The project that this crate lies in.
-fn ours() -> Project {
-    Project::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-}
-
-const TRAINING: [&[&str]; 6] = [
-    &["train-image"],
-    &["train-tts"],
-    &["train-mllm"],
-    &["compare", "image"],
-    &["compare", "mllm"],
-    &["compare", "sigma"],
-];
-
-#[test]
-fn shipped_recipes_pass_without_tensors() {
-    for words in TRAINING {
-        parse(words).unwrap().check_recipe(&ours()).unwrap();
-    }
-    for (words, folder) in [
-        (&["train-image"][..], "configs/image"),
-        (&["train-tts"], "configs/tts"),
-        (&["train-mllm"], "configs/mllm"),
-    ] {
-        for entry in fs::read_dir(ours().path(folder.as_ref())).unwrap() {
-            let file = Path::new(folder).join(entry.unwrap().file_name());
-            let words = [words, &["--config", file.to_str().unwrap()]].concat();
-            // Some are for data that does not ship.
-            match parse(&words).unwrap().check_recipe(&ours()) {
-                Ok(()) | Err(ArgsError::Io { .. }) => {}
-                Err(error) => panic!("{words:?}: {error}"),
-            }
-        }
-    }
-    let folder = [
-        "compare",
-        "image",
-        "--config",
-        "configs/compare",
-        "dit.depth=5",
-    ];
-    parse(&folder).unwrap().check_recipe(&ours()).unwrap();
-}
-
-#[test]
-fn keys_and_values_are_known_without_tensors() {
-    for (words, usage, wanted) in [
-        (
-            &["train-image", "lm.widht=96"][..],
-            true,
-            "override `lm.widht=96`: unknown key `lm.widht`; did you mean `lm.width`?",
-        ),
-        (
-            &["train-image", "codec_train.clip_norm=inf"],
-            true,
-            "override `codec_train.clip_norm=inf`: `codec_train.clip_norm` must be a number from 0 to \
-             1000000, not inf",
-        ),
-        (
-            &["train-tts", "codec.width=1000000000"],
-            true,
-            "override `codec.width=1000000000`: `codec.width` must be a whole number from 1 to 4096, \
-             not 1000000000",
-        ),
-        (
-            &["train-mllm", "lm.prediction=Sample"],
-            true,
-            "override `lm.prediction=Sample`: `lm.prediction` must be one of \"Velocity\", \"Epsilon\", \
-             not \"Sample\"",
-        ),
-        (
-            &["compare", "image", "image.codec.conv=1"],
-            true,
-            "override `image.codec.conv=1`: `image.codec.conv` must be a table, not 1",
-        ),
-        (
-            &["compare", "sigma", "noise_stds=[0.5, nan]"],
-            true,
-            "override `noise_stds=[0.5, nan]`: `noise_stds` must be a list of at most 100 numbers from \
-             0 to 100, not [0.5, nan]",
-        ),
-        (
-            &["train-image", "--config", "configs/tts/voice.toml"],
-            true,
-            "configs/tts/voice.toml: ",
-        ),
-        (
-            &["train-image", "data.path=gone"],
-            false,
-            "cannot open the dataset gone: ",
-        ),
-        (
-            &["train-mllm", "text.path=gone.json"],
-            false,
-            "cannot read gone.json: ",
-        ),
-    ] {
-        let error = parse(words).unwrap().check_recipe(&ours()).unwrap_err();
-        let message = error.to_string();
-        assert!(message.starts_with(wanted), "{words:?}: {message}");
-        assert_eq!(error.is_usage(), usage, "{words:?}");
-    }
 }
