@@ -28,6 +28,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! The example `train_digits` has all of it on a page, a codec and a language model trained from nothing:
+//! `cargo run -p latentlm --example train_digits --features cpu`.
+//!
 //! Feature `published` (on by default) has the models that others have published: checkpoints in and out,
 //! and VibeVoice. It names parts of this workspace by their algorithms; a fork that puts a part of its own
 //! in their place leaves it out.
