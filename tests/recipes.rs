@@ -8,7 +8,7 @@ use latentlm::codec_image::CodecLossConfig;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
-use latentlm_compare::{CompareMixedRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_keys::Kind;
 use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
@@ -138,8 +138,8 @@ fn the_default_comparisons_are_the_shipped_files() {
     assert_eq!(compare, CompareRecipe::default());
     let sigma = SigmaRecipe::resolve(Some(&folder.join("sigma.toml")), &[]).unwrap();
     assert_eq!(sigma, SigmaRecipe::default());
-    let mllm = CompareMixedRecipe::resolve(Some(&folder.join("mllm.toml")), &[]).unwrap();
-    assert_eq!(mllm, CompareMixedRecipe::default());
+    let mllm = CompareMllmRecipe::resolve(Some(&folder.join("mllm.toml")), &[]).unwrap();
+    assert_eq!(mllm, CompareMllmRecipe::default());
     let change = ["dit.depth=5".to_owned(), "image.seed=3".to_owned()];
     let changed = CompareRecipe::resolve(Some(&folder), &change).unwrap();
     assert_eq!((changed.dit.depth, changed.seed()), (5, 3));
@@ -170,7 +170,7 @@ fn rivals_that_write_have_as_many_parameters() {
     let (device, file) = (Device::default(), repository("configs/compare/mllm.toml"));
     let resolve = |changes: &[&str]| {
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        CompareMixedRecipe::resolve(Some(&file), &changes).unwrap()
+        CompareMllmRecipe::resolve(Some(&file), &changes).unwrap()
     };
     let recipe = resolve(&[]);
     let vocabulary = recipe.mllm.text.vocabulary;
@@ -285,7 +285,7 @@ fn absurd_values_of_a_recipe_of_text_and_pictures() {
 #[test]
 fn absurd_values_of_comparisons() {
     sweep::<CompareRecipe>();
-    sweep::<CompareMixedRecipe>();
+    sweep::<CompareMllmRecipe>();
     sweep::<SigmaRecipe>();
 }
 
@@ -302,7 +302,7 @@ fn every_key_is_declared() {
     declared::<SpeechRecipe>();
     declared::<MllmRecipe>();
     declared::<CompareRecipe>();
-    declared::<CompareMixedRecipe>();
+    declared::<CompareMllmRecipe>();
     declared::<SigmaRecipe>();
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::TextOptions;
-use latentlm_compare::{CompareMixedRecipe, Comparison, compare_mllm};
+use latentlm_compare::{CompareMllmRecipe, Comparison, compare_mllm};
 use latentlm_data::TextTokenizer;
-use latentlm_eval::{EvaluateMixedOptions, evaluate_mllm};
+use latentlm_eval::{EvaluateMllmOptions, evaluate_mllm};
 use latentlm_pipelines::{
     Made, MllmPipeline, MllmRecipe, PromptPiece, Recipe, RunFolder, image_grid, save_png,
 };
@@ -174,7 +174,7 @@ fn a_finished_mllm_run_draws_captions_and_writes() {
 
 /// A run that trains on its text twice an epoch.
 fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
-    let options = EvaluateMixedOptions {
+    let options = EvaluateMllmOptions {
         samples: 6,
         seed: 3,
         sample: recipe.sample_options(),
@@ -278,7 +278,7 @@ fn models_of_text_and_pictures_are_compared() {
         "vq.restart_every=2",
     ];
     let changes: Vec<String> = mllm.chain(rivals.map(ToString::to_string)).collect();
-    let recipe = CompareMixedRecipe::resolve(None, &changes).unwrap();
+    let recipe = CompareMllmRecipe::resolve(None, &changes).unwrap();
     let path = dir.path().join("r");
     let run = |resume, stop| compare_mllm(recipe.clone(), run_options(&path, resume, stop));
     assert_eq!(run(false, true).unwrap(), RunEnd::Stopped);
@@ -318,7 +318,7 @@ fn models_of_text_and_pictures_are_compared() {
     assert!(!figure.contains("NaN"));
 
     let wrong = [&changes[..], &["evaluate.parameter_tolerance=0.0".into()]].concat();
-    let wrong = CompareMixedRecipe::resolve(None, &wrong).unwrap();
+    let wrong = CompareMllmRecipe::resolve(None, &wrong).unwrap();
     let other = dir.path().join("other");
     let message = compare_mllm(wrong, run_options(&other, false, false)).unwrap_err();
     assert!(message.to_string().contains("parameters"), "{message}");

@@ -47,7 +47,7 @@ pub struct CompareImage {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare mllm\n  \
-    cargo xtask compare mllm --run short mixed.lm_train.steps=400\n  \
+    cargo xtask compare mllm --run short mllm.lm_train.steps=400\n  \
     cargo xtask compare mllm --run short --resume")]
 pub struct CompareMllm {
     /// Name of the run, a folder under runs/

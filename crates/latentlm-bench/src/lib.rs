@@ -178,7 +178,7 @@ const BASE: ImageSizes = ImageSizes {
 };
 
 /// The model of `configs/mllm/twemoji.toml`, a pack of 1008 positions.
-const MIXED: MllmSizes = MllmSizes {
+const MLLM: MllmSizes = MllmSizes {
     vocabulary: 1024,
     documents: 12,
     text_tokens: 8,
@@ -226,7 +226,7 @@ const SIXTEEN: ImageSizes = ImageSizes {
 pub const WORKLOADS: [(&str, Workload); 11] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
-    ("mllm-step", Workload::MllmLmStep(MIXED)),
+    ("mllm-step", Workload::MllmLmStep(MLLM)),
     (
         "head-step",
         Workload::HeadStep(ImageSizes {
@@ -305,7 +305,7 @@ mod tests {
             Workload::MllmLmStep(MllmSizes {
                 documents: 2,
                 model: image,
-                ..MIXED
+                ..MLLM
             }),
             Workload::HeadStep(image),
             Workload::PictureCodecStep(PictureSizes {
@@ -349,8 +349,8 @@ mod tests {
         assert_eq!(recipe.lm.batch_mul, DEFAULT.draws);
         let recipe = latentlm_pipelines::MllmRecipe::default();
         let vocabulary = recipe.text.vocabulary;
-        assert_eq!(mllm::config(MIXED), recipe.model(vocabulary));
-        assert_eq!(recipe.lm.batch_mul, MIXED.model.draws);
+        assert_eq!(mllm::config(MLLM), recipe.model(vocabulary));
+        assert_eq!(recipe.lm.batch_mul, MLLM.model.draws);
         let recipe = latentlm_pipelines::SpeechRecipe::default();
         assert_eq!(speech::config(SPEECH), recipe.codec);
         assert_eq!(speech::loss(SPEECH), recipe.codec_loss);

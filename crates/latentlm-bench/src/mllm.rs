@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn documents_are_of_one_length() {
-        let documents = documents(super::super::MIXED);
+        let documents = documents(super::super::MLLM);
         let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
         assert_eq!(lengths, [28; 36]);
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use latentlm_args::{EvalMllm, run_path};
-use latentlm_eval::{EvaluateMixedOptions, evaluate_mllm};
+use latentlm_eval::{EvaluateMllmOptions, evaluate_mllm};
 use latentlm_pipelines::{MllmRecipe, RunFolder};
 
 use crate::device::device;
@@ -13,7 +13,7 @@ pub fn run(args: EvalMllm) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);
     let (run, recipe) = RunFolder::<MllmRecipe>::open(&path)?;
-    let options = EvaluateMixedOptions {
+    let options = EvaluateMllmOptions {
         samples: args.samples as usize,
         seed: args.drawing.seed,
         sample: sampling::options(&args.drawing, recipe.sample_options())?,

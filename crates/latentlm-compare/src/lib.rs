@@ -42,7 +42,7 @@ mod sigma;
 mod stage;
 mod stage_vq;
 
-pub use mllm_recipe::CompareMixedRecipe;
+pub use mllm_recipe::CompareMllmRecipe;
 pub use mllm_run::compare_mllm;
 pub use recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
 pub use result::{Comparison, RivalPoint, RivalResult};

@@ -7,14 +7,14 @@ use latentlm_pipelines::{MllmData, evenly};
 use latentlm_train::{Context, LmParts, LmPlan, LmRecipe, TrainError, mllm_parts};
 
 use super::mllm_measure::{Beginning, Reader};
-use super::mllm_recipe::CompareMixedRecipe;
+use super::mllm_recipe::CompareMllmRecipe;
 use super::rival::{Pictures, Question, Rival, Subject};
 
 /// Pictures that are shown, and in a row.
 const SHOWN: usize = 24;
 const COLUMNS: usize = 8;
 
-impl LmRecipe for CompareMixedRecipe {
+impl LmRecipe for CompareMllmRecipe {
     fn lm(&self) -> LmPlan<'_> {
         self.mllm.lm()
     }
@@ -37,7 +37,7 @@ impl Documents {
     /// # Errors
     /// If a text can't be encoded.
     pub(crate) fn new(
-        context: &Context<CompareMixedRecipe, MllmData>,
+        context: &Context<CompareMllmRecipe, MllmData>,
         tokenizer: TextTokenizer,
         gallery: Gallery,
     ) -> Result<Self, TrainError> {
@@ -53,7 +53,7 @@ impl Documents {
 }
 
 /// Held-out pictures and what is said of them.
-fn sample(context: &Context<CompareMixedRecipe, MllmData>) -> Result<Sample, TrainError> {
+fn sample(context: &Context<CompareMllmRecipe, MllmData>) -> Result<Sample, TrainError> {
     let MllmData { pictures, test, .. } = &context.data;
     let count = context.recipe.evaluate.samples;
     Ok(Sample::of(
@@ -65,7 +65,7 @@ fn sample(context: &Context<CompareMixedRecipe, MllmData>) -> Result<Sample, Tra
 }
 
 impl Subject for Documents {
-    type Recipe = CompareMixedRecipe;
+    type Recipe = CompareMllmRecipe;
     type Data = MllmData;
     type Asked = Vec<u32>;
     const DROPPED: &'static str = "dropped";
@@ -75,14 +75,14 @@ impl Subject for Documents {
         self.tokenizer.vocabulary()
     }
 
-    fn parts(&self, recipe: &CompareMixedRecipe) -> LmParts {
+    fn parts(&self, recipe: &CompareMllmRecipe) -> LmParts {
         mllm_parts(self.corpus.clone(), &recipe.mllm)
     }
 
     /// Pictures of held-out captions.
     fn question(
         &self,
-        context: &Context<CompareMixedRecipe, MllmData>,
+        context: &Context<CompareMllmRecipe, MllmData>,
     ) -> Result<Question<Vec<u32>>, TrainError> {
         let sample = sample(context)?;
         let texts = sample.texts().into_iter();
@@ -100,7 +100,7 @@ impl Subject for Documents {
 
     fn measure(
         &self,
-        context: &Context<CompareMixedRecipe, MllmData>,
+        context: &Context<CompareMllmRecipe, MllmData>,
         (model, coding): (&impl Rival<Self>, &dyn Pictures),
         drawn: &Tensor<4>,
     ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {

@@ -24,7 +24,7 @@ use super::run::{check_sizes, size};
 
 /// Data, codec, budget and LatentLM itself as a recipe of text and pictures, and its rivals.
 #[derive(Config, Debug, PartialEq)]
-pub struct CompareMixedRecipe {
+pub struct CompareMllmRecipe {
     /// How quality is measured on the way.
     pub evaluate: EvaluateConfig,
     /// Transfusion.
@@ -43,7 +43,7 @@ struct MllmTable {
     mllm: ImageCodec,
 }
 
-impl Default for CompareMixedRecipe {
+impl Default for CompareMllmRecipe {
     /// The file `configs/compare/mllm.toml`.
     fn default() -> Self {
         KEYS.preset(&MllmTable {
@@ -52,7 +52,7 @@ impl Default for CompareMixedRecipe {
     }
 }
 
-impl Recipe for CompareMixedRecipe {
+impl Recipe for CompareMllmRecipe {
     const COMMAND: &'static str = "compare mllm";
 
     fn keys() -> &'static Keys {
@@ -81,7 +81,7 @@ impl Recipe for CompareMixedRecipe {
     }
 }
 
-impl CompareMixedRecipe {
+impl CompareMllmRecipe {
     /// The comparison of images that the codecs' stages belong to.
     pub(crate) fn images(&self) -> CompareRecipe {
         CompareRecipe {

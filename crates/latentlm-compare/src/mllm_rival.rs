@@ -11,20 +11,20 @@ use latentlm_pipelines::host_values;
 use latentlm_train::Learner;
 
 use super::mllm::Documents;
-use super::mllm_recipe::CompareMixedRecipe;
+use super::mllm_recipe::CompareMllmRecipe;
 use super::rival::{Rival, numbers};
 
 impl Rival<Documents> for LatentLm {
     const NAME: &'static str = "latentlm";
 
-    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         recipe.mllm.model(vocabulary).init(device)
     }
 
     fn draw(
         &self,
         texts: &[Vec<u32>],
-        recipe: &CompareMixedRecipe,
+        recipe: &CompareMllmRecipe,
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
@@ -62,7 +62,7 @@ fn rows(model: &MllmTransfusion, latents: Tensor<2>) -> Tensor<2> {
     latents.reshape([count / tokens, tokens * dim])
 }
 
-impl Learner<CompareMixedRecipe> for MllmTransfusion {
+impl Learner<CompareMllmRecipe> for MllmTransfusion {
     fn whitened(mut self, whitening: Whitening) -> Self {
         self.image.latent = self.image.latent.with_whitening(whitening);
         self
@@ -74,7 +74,7 @@ impl Learner<CompareMixedRecipe> for MllmTransfusion {
 
     fn draws(
         &self,
-        _: &CompareMixedRecipe,
+        _: &CompareMllmRecipe,
         learned: &[usize],
         random: &mut RandomStream,
         device: &Device,
@@ -97,7 +97,7 @@ impl Learner<CompareMixedRecipe> for MllmTransfusion {
 impl Rival<Documents> for MllmTransfusion {
     const NAME: &'static str = "transfusion";
 
-    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         let tied = recipe.mllm.text.tied;
         recipe.transfusion(vocabulary).init_mllm(tied, device)
     }
@@ -105,7 +105,7 @@ impl Rival<Documents> for MllmTransfusion {
     fn draw(
         &self,
         texts: &[Vec<u32>],
-        recipe: &CompareMixedRecipe,
+        recipe: &CompareMllmRecipe,
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
@@ -127,7 +127,7 @@ fn host_codes(codes: Tensor<2>) -> Vec<i64> {
     codes.map(|code| code as i64).collect()
 }
 
-impl Learner<CompareMixedRecipe> for MllmVqLm {
+impl Learner<CompareMllmRecipe> for MllmVqLm {
     fn loss(&self, mut batch: Batch) -> Loss {
         let codes = batch.latents.remove(PICTURES);
         let (device, codes) = (codes.device(), host_codes(codes));
@@ -143,14 +143,14 @@ impl Learner<CompareMixedRecipe> for MllmVqLm {
 impl Rival<Documents> for MllmVqLm {
     const NAME: &'static str = "vq";
 
-    fn init(recipe: &CompareMixedRecipe, vocabulary: usize, device: &Device) -> Self {
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         recipe.vq_lm(vocabulary).init(device)
     }
 
     fn draw(
         &self,
         texts: &[Vec<u32>],
-        recipe: &CompareMixedRecipe,
+        recipe: &CompareMllmRecipe,
         random: &mut RandomStream,
         device: &Device,
     ) -> Tensor<3> {
@@ -178,7 +178,7 @@ mod tests {
     /// Tokens of text; the next two are start and stop.
     const VOCABULARY: usize = 6;
 
-    fn recipe() -> CompareMixedRecipe {
+    fn recipe() -> CompareMllmRecipe {
         let changes = [
             "mllm.codec.image_size=8",
             "mllm.codec.vit.patch_size=4",
@@ -198,7 +198,7 @@ mod tests {
             "vq.heads=2",
             "vq.codes=16",
         ];
-        CompareMixedRecipe::resolve(None, &changes.map(String::from)).unwrap()
+        CompareMllmRecipe::resolve(None, &changes.map(String::from)).unwrap()
     }
 
     /// A picture that is drawn, one that is read, text, another that is drawn.

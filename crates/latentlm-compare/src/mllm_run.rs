@@ -11,7 +11,7 @@ use latentlm_pipelines::{ImageData, MllmData, evenly, read_evenly};
 use latentlm_train::{RunEnd, RunOptions, TrainError, encode};
 
 use super::mllm::Documents;
-use super::mllm_recipe::CompareMixedRecipe;
+use super::mllm_recipe::CompareMllmRecipe;
 use super::result;
 use super::result::Comparison;
 use super::run::{self, CODEC};
@@ -20,7 +20,7 @@ use super::stage::Common;
 use super::stage_vq;
 
 /// A comparison's run.
-type Context = latentlm_train::Context<CompareMixedRecipe, MllmData>;
+type Context = latentlm_train::Context<CompareMllmRecipe, MllmData>;
 
 /// The folder of the run of the codec with a codebook.
 const VQ_CODEC: &str = "vq-codec";
@@ -31,7 +31,7 @@ const VQ_CODEC: &str = "vq-codec";
 /// # Errors
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
-pub fn compare_mllm(recipe: CompareMixedRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+pub fn compare_mllm(recipe: CompareMllmRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
     let options = options.within("mllm.");

@@ -32,7 +32,7 @@ pub use image::{
     frechet_distance, psnr, ssim, write_image_report,
 };
 pub use mllm::{
-    CaptionScore, EvaluateMixedOptions, Gallery, MllmEvaluation, Perplexity, Sample, by_chance,
+    CaptionScore, EvaluateMllmOptions, Gallery, MllmEvaluation, Perplexity, Sample, by_chance,
     evaluate_mllm, majority, write_mllm_report,
 };
 pub use plot::{Series, bar_chart, line_chart, stack};

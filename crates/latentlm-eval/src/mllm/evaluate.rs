@@ -27,7 +27,7 @@ const NEAREST_SHOWN: usize = 4;
 
 /// Options of the evaluation.
 #[derive(Debug, Clone)]
-pub struct EvaluateMixedOptions {
+pub struct EvaluateMllmOptions {
     /// Number of pictures of each split that are captioned and drawn.
     pub samples: usize,
     /// Seed of the drawn pictures.
@@ -122,7 +122,7 @@ impl Attempt {
         asked: Sample,
         artist: &MllmPipeline,
         gallery: &Gallery,
-        options: &EvaluateMixedOptions,
+        options: &EvaluateMllmOptions,
         seconds: &mut Seconds,
     ) -> Result<Self, EvalError> {
         let started = Instant::now();
@@ -163,7 +163,7 @@ impl Attempt {
 /// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
 pub fn evaluate_mllm(
     path: &Path,
-    options: &EvaluateMixedOptions,
+    options: &EvaluateMllmOptions,
     device: &Device,
 ) -> Result<MllmEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
