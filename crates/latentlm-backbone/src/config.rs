@@ -1,16 +1,14 @@
 //! Configuration of the Transformer, with its checks.
 
 use burn::config::Config;
-use burn::tensor::Device;
+use latentlm_core::PartConfig;
 use latentlm_core::ops::swiglu_width;
-use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 
 use crate::keys::KEYS;
 use crate::rope::RopeLayout;
-use crate::transformer::Transformer;
 
-/// Configuration of a [`Transformer`]. The defaults are those of the official image models
-/// (spec §1).
+/// Configuration of a [`Transformer`](crate::Transformer). The defaults are those of the official image
+/// models.
 #[derive(Config, Debug, PartialEq)]
 pub struct TransformerConfig {
     /// `D`, width of the residual stream.
@@ -114,24 +112,6 @@ impl PartConfig for TransformerConfig {
             ));
         }
         Ok(())
-    }
-}
-
-impl CausalBackboneConfig for TransformerConfig {
-    type Backbone = Transformer;
-
-    fn of(sizes: &BackboneSizes) -> Self {
-        Self::new(sizes.width, sizes.depth, sizes.heads)
-            .with_kv_heads(sizes.kv_heads)
-            .with_mlp_ratio(sizes.mlp_ratio)
-            .with_recompute(sizes.recompute)
-    }
-
-    fn init(&self, device: &Device) -> Transformer {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        Transformer::new(self, device)
     }
 }
 

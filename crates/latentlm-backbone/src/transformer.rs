@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm_core::CausalBackbone;
+use latentlm_core::{BackboneSizes, CausalBackbone, CausalBackboneConfig, PartConfig};
 use latentlm_kernels::{CachedMask, Mask, linear_layer, recomputed};
 
 use crate::attention::Attention;
@@ -71,7 +71,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// A Transformer with new weights. The configuration must be valid.
-    pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
+    fn new(config: &TransformerConfig, device: &Device) -> Self {
         let config = config.resolved();
         let rope = Rope::new(config.rope_layout, config.head_dim(), config.rope_theta);
         let width = config.width;
@@ -168,5 +168,23 @@ impl CausalBackbone for Transformer {
             x = block.forward(x, &positions, Some(cache));
         }
         self.finish(x)
+    }
+}
+
+impl CausalBackboneConfig for TransformerConfig {
+    type Backbone = Transformer;
+
+    fn of(sizes: &BackboneSizes) -> Self {
+        Self::new(sizes.width, sizes.depth, sizes.heads)
+            .with_kv_heads(sizes.kv_heads)
+            .with_mlp_ratio(sizes.mlp_ratio)
+            .with_recompute(sizes.recompute)
+    }
+
+    fn init(&self, device: &Device) -> Transformer {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        Transformer::new(self, device)
     }
 }

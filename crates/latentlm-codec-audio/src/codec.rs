@@ -1,8 +1,11 @@
-//! The speech codec: encoder, noise that is drawn, decoder that stands it.
+//! The speech codec: an encoder that gives means, noise around them, and a decoder that is trained with it.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
+use latentlm_core::{
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, Posterior, SignalLayout, SoundSpec,
+    StreamingCodec,
+};
 
 use crate::config::AudioSigmaVaeConfig;
 use crate::stream::{DecoderState, EncoderState, Pass};
@@ -20,7 +23,8 @@ pub struct AudioSigmaVae {
 }
 
 impl AudioSigmaVae {
-    pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
+    /// A codec with new weights. The configuration must be valid.
+    fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
         Self {
             encoder: AudioEncoder::new(config, device),
             decoder: AudioDecoder::new(config, device),
@@ -44,7 +48,7 @@ impl LatentCodec<3> for AudioSigmaVae {
     }
 
     /// # Shapes
-    /// - `signal`: `[B, C, N]`; samples after the last whole hop are left out
+    /// - `signal`: `[B, C, N]`; samples after the last whole hop are ignored
     /// - returns: means `[B, N / hop, Z]`
     ///
     /// # Panics
@@ -78,5 +82,33 @@ impl StreamingCodec for AudioSigmaVae {
 
     fn decode_step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
         self.decoder.pass(latents, &mut Pass::chunk(&mut state.0))
+    }
+}
+
+impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
+    type Codec = AudioSigmaVae;
+    type Signal = SoundSpec;
+
+    fn init(&self, device: &Device) -> AudioSigmaVae {
+        self.assert_valid();
+        AudioSigmaVae::new(self, device)
+    }
+
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.latent_dim,
+            layout: SignalLayout::Frames {
+                sample_rate_hz: self.sample_rate_hz,
+                hop_samples: self.hop_samples(),
+            },
+        }
+    }
+
+    fn signal(&self) -> SoundSpec {
+        SoundSpec {
+            channels: self.channels,
+            sample_rate_hz: self.sample_rate_hz,
+            hop_samples: self.hop_samples(),
+        }
     }
 }

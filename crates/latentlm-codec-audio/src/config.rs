@@ -1,68 +1,66 @@
-//! Sizes of the codec.
+//! Configuration of the codec, with its checks.
 
 use burn::config::Config;
-use burn::tensor::Device;
-use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, SignalLayout, SoundSpec};
+use latentlm_core::PartConfig;
 
-use crate::codec::AudioSigmaVae;
 use crate::keys::KEYS;
-use crate::tower::AudioEncoder;
 
-/// Most samples that a latent may stand for: more than a minute of speech.
+/// Largest hop: more than a minute of speech in one latent at 16 kHz.
 const MOST_HOP_SAMPLES: usize = 1 << 20;
 
-/// Configuration of an [`AudioSigmaVae`]. The defaults are VibeVoice's: 24 kHz, 7.5 latents a
+/// Configuration of an [`AudioSigmaVae`](crate::AudioSigmaVae). The defaults are VibeVoice's: 24 kHz, 7.5 latents a
 /// second of 64 numbers.
 #[derive(Config, Debug, PartialEq)]
 pub struct AudioSigmaVaeConfig {
-    /// Samples a second.
+    /// Sample rate in Hz.
     #[config(default = "KEYS.default(\"codec.sample_rate_hz\")")]
     pub sample_rate_hz: u32,
     /// Channels of the signal.
     #[config(default = "KEYS.default(\"codec.channels\")")]
     pub channels: usize,
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
-    /// Root mean square of the signals, which the codec brings to 1 and back.
+    /// Root mean square of the signals. The codec scales it to 1 and back.
     #[config(default = "KEYS.default(\"codec.signal_rms\")")]
     pub signal_rms: f64,
-    /// Downsampling ratios of the encoder, first to last; the decoder goes back the same way. Their
-    /// product, times `frames_per_latent`, is the hop.
+    /// Downsampling ratios of the encoder, first to last. The decoder has them in reverse order. Their
+    /// product times `frames_per_latent` is the hop.
     #[config(default = "KEYS.default(\"codec.ratios\")")]
     pub ratios: Vec<usize>,
-    /// Frames of the coarsest resolution that are put side by side in a latent: fewer and longer
-    /// latents, without a convolution that would have to learn it.
+    /// Frames of the coarsest resolution that are concatenated to one latent. That gives fewer and longer
+    /// latents without another convolution to be learned.
     #[config(default = "KEYS.default(\"codec.frames_per_latent\")")]
     pub frames_per_latent: usize,
-    /// Layers at every resolution of the encoder, finest first: one more than ratios.
+    /// Number of layers at each resolution of the encoder, finest first: one entry more than `ratios`.
     #[config(default = "KEYS.default(\"codec.depths\")")]
     pub depths: Vec<usize>,
-    /// Channels at the finest resolution; they double with every downsampling.
+    /// Channels at the finest resolution. Each downsampling doubles them.
     #[config(default = "KEYS.default(\"codec.width\")")]
     pub width: usize,
-    /// Channels at every resolution instead, finest first: one more than ratios. Empty to double.
+    /// Channels at each resolution, finest first: one entry more than `ratios`. Takes the place of `width`
+    /// unless it is empty.
     #[config(default = "KEYS.default(\"codec.widths\")")]
     pub widths: Vec<usize>,
-    /// Kernel of the depthwise convolutions and of the first and last ones.
+    /// Kernel size of the depthwise convolutions and of the first and last convolution.
     #[config(default = "KEYS.default(\"codec.kernel_size\")")]
     pub kernel_size: usize,
-    /// Inner width of the feed-forward layers over their outer one.
+    /// Ratio of the feed-forward layers' inner width to their outer width.
     #[config(default = "KEYS.default(\"codec.ffn_expansion\")")]
     pub ffn_expansion: usize,
-    /// What the residual branches' scales start with.
+    /// Initial scale of the residual branches.
     #[config(default = "KEYS.default(\"codec.layer_scale\")")]
     pub layer_scale: f64,
     /// Epsilon of the norms.
     #[config(default = "KEYS.default(\"codec.norm_epsilon\")")]
     pub norm_epsilon: f64,
-    /// `C_sigma`: the deviation of the noise's scale, drawn once a sample. (The published speech
-    /// models' 0.5, divided by 0.8 as for images.)
+    /// `C_sigma`: standard deviation of the noise's scale, which is drawn once for each utterance. (The default
+    /// is the 0.5 of the published speech models, divided by 0.8 as for images.)
     #[config(default = "KEYS.default(\"codec.vae_std\")")]
     pub vae_std: f64,
 }
 
-/// What can be wrong with a speech codec.
+/// Errors of a speech codec's configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioCodecError {
     /// An impossible configuration.
@@ -74,7 +72,7 @@ pub enum AudioCodecError {
 }
 
 impl AudioSigmaVaeConfig {
-    /// Samples a latent.
+    /// The hop: number of samples from one latent to the next.
     pub fn hop_samples(&self) -> usize {
         let ratios = self.ratios.iter();
         ratios.fold(self.frames_per_latent, |samples, ratio| {
@@ -82,12 +80,12 @@ impl AudioSigmaVaeConfig {
         })
     }
 
-    /// Numbers of a frame of the coarsest resolution.
+    /// Channels of a frame at the encoder's output. `frames_per_latent` of them are one latent.
     pub(crate) fn frame_dim(&self) -> usize {
         self.latent_dim / self.frames_per_latent
     }
 
-    /// Channels after `downsamplings` of them.
+    /// Channels at the resolution after so many downsamplings.
     pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
         let doubled = || self.width << downsamplings;
         self.widths
@@ -96,16 +94,8 @@ impl AudioSigmaVaeConfig {
             .unwrap_or_else(doubled)
     }
 
-    /// Builds the encoder alone: VibeVoice's semantic tokenizer is one.
-    ///
-    /// # Panics
-    /// If [`validate`](PartConfig::validate) fails.
-    pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
-        self.assert_valid();
-        AudioEncoder::new(self, device)
-    }
-
-    fn assert_valid(&self) {
+    /// Panics with what is wrong, if anything is.
+    pub(crate) fn assert_valid(&self) {
         if let Err(error) = self.validate() {
             panic!("{error}");
         }
@@ -122,7 +112,7 @@ impl PartConfig for AudioSigmaVaeConfig {
     type Error = AudioCodecError;
 
     /// # Errors
-    /// If a size is zero or the lists do not fit each other.
+    /// If a size is zero or lengths of lists do not match.
     fn validate(&self) -> Result<(), AudioCodecError> {
         let fail = |reason: String| Err(AudioCodecError::Config { reason });
         let positive = [
@@ -182,33 +172,5 @@ impl PartConfig for AudioSigmaVaeConfig {
 
     fn keys() -> &'static str {
         KEYS.text()
-    }
-}
-
-impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
-    type Codec = AudioSigmaVae;
-    type Signal = SoundSpec;
-
-    fn init(&self, device: &Device) -> AudioSigmaVae {
-        self.assert_valid();
-        AudioSigmaVae::new(self, device)
-    }
-
-    fn spec(&self) -> LatentSpec {
-        LatentSpec {
-            dim: self.latent_dim,
-            layout: SignalLayout::Frames {
-                sample_rate_hz: self.sample_rate_hz,
-                hop_samples: self.hop_samples(),
-            },
-        }
-    }
-
-    fn signal(&self) -> SoundSpec {
-        SoundSpec {
-            channels: self.channels,
-            sample_rate_hz: self.sample_rate_hz,
-            hop_samples: self.hop_samples(),
-        }
     }
 }

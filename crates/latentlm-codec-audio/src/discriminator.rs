@@ -11,28 +11,29 @@ use latentlm_kernels::conv2d_layer;
 
 use crate::spectrum::Stft;
 
-/// Kernel in time and frequency.
+/// Kernel size in time and frequency.
 const KERNEL: [usize; 2] = [3, 9];
+/// Slope of the leaky ReLU for negative numbers.
 const SLOPE: f64 = 0.2;
 
-/// What a discriminator says of signals: logits, positive for those taken to be real, and what its
-/// layers saw on the way. One entry a window length.
+/// Outputs of a discriminator: logits, which are positive for signals that it takes for real, and the
+/// features of its layers. Both lists have one entry for each window length.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// `[B, 1, F, bins]` each.
+    /// Logits, `[B, 1, F, bins]` each.
     pub logits: Vec<Tensor<4>>,
-    /// Layer by layer, `[B, C, F, bins]` each.
+    /// Outputs of all layers, `[B, C, F, bins]` each.
     pub features: Vec<Vec<Tensor<4>>>,
 }
 
-/// One network a window length.
+/// The discriminator: one network for each window length.
 #[derive(Debug, Module)]
 pub struct StftDiscriminator {
     scales: Vec<Scale>,
 }
 
 impl StftDiscriminator {
-    /// A discriminator with `width` channels a layer.
+    /// A discriminator with `width` channels in each layer.
     pub(crate) fn new(windows: &[usize], width: usize, layers: usize, device: &Device) -> Self {
         let scale = |n_fft: &usize| Scale::new(*n_fft, width, layers, device);
         Self {
@@ -40,8 +41,10 @@ impl StftDiscriminator {
         }
     }
 
+    /// Judges signals.
+    ///
     /// # Shapes
-    /// - `signal`: `[B, C, N]`; channels are judged each by itself
+    /// - `signal`: `[B, C, N]`; each channel is judged by itself
     pub fn forward(&self, signal: Tensor<3>) -> Verdict {
         let [batch, channels, samples] = signal.dims();
         let signal = signal.reshape([batch * channels, samples]);
@@ -55,7 +58,7 @@ impl StftDiscriminator {
 }
 
 impl CodecDiscriminator<3> for StftDiscriminator {
-    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, a mean over window
+    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, averaged over window
     /// lengths.
     fn loss(&self, real: Tensor<3>, fake: Tensor<3>) -> Tensor<1> {
         let real = self.forward(real).logits;
@@ -68,7 +71,7 @@ impl CodecDiscriminator<3> for StftDiscriminator {
     }
 }
 
-/// Convolutions over one spectrum, its real and imaginary parts two channels.
+/// Convolutions over the spectrum of one window length. Its real and imaginary parts are two channels.
 #[derive(Debug, Module)]
 struct Scale {
     stft: Stft,
@@ -80,7 +83,7 @@ impl Scale {
     fn new(n_fft: usize, width: usize, layers: usize, device: &Device) -> Self {
         let conv = |index: usize| {
             let input = if index == 0 { 2 } else { width };
-            // Time grows wider with every layer, frequency coarser.
+            // Each layer sees a longer time, and frequency at half the resolution.
             let dilation = if index < 2 { 1 } else { 1 << (index - 1) };
             let stride = if index == 0 { 1 } else { 2 };
             let [time, frequency] = KERNEL.map(|size| size / 2);
@@ -111,6 +114,7 @@ impl Scale {
     }
 }
 
+/// Padding that keeps the size.
 fn same([time, frequency]: [usize; 2]) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(time, frequency, time, frequency)
 }

@@ -1,4 +1,4 @@
-//! The layer between resamplings.
+//! The layer that encoder and decoder have at each resolution.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig};
@@ -24,6 +24,7 @@ pub struct ConvLayer {
 }
 
 impl ConvLayer {
+    /// A layer with new weights; `width` is its number of channels.
     pub(crate) fn new(config: &AudioSigmaVaeConfig, width: usize, device: &Device) -> Self {
         let norm = || {
             RmsNormConfig::new(width)
@@ -65,7 +66,7 @@ impl ConvLayer {
         x + fed * self.ffn_gamma.val().unsqueeze()
     }
 
-    /// Of the depthwise convolution.
+    /// Bias of the depthwise convolution.
     fn bias(&self) -> Tensor<1> {
         let bias = self.mixer.bias.as_ref();
         bias.expect("the mixer is made with a bias").val()

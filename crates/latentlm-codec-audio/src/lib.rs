@@ -1,9 +1,9 @@
 //! The sigma-VAE speech codec (paper §2.3; VibeVoice's acoustic tokenizer): causal convolutions
-//! between sound and a few latents a second, streaming in both directions.
+//! from sound to a few latents a second and back, streaming in both directions.
 //!
-//! Signals are `[B, C, N]` outside and `[B, N, C]` inside: with channels last, every dense
-//! convolution of the codec is a matrix product over frames (see [`CausalConv1d`]), and norms and
-//! feed-forward layers need no transposition.
+//! Callers see signals as `[B, C, N]`, layers as `[B, N, C]`. With channels last, each dense
+//! convolution is a matrix product over frames (see [`CausalConv1d`]), and norms and feed-forward
+//! layers need no transposition.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

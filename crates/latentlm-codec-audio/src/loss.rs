@@ -1,5 +1,4 @@
-//! What the codec is trained with: spectra at several resolutions, the waveform, KL, and an
-//! adversarial part.
+//! The loss of the codec: spectra at several resolutions, waveform, KL divergence, and an adversarial loss.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -15,10 +14,10 @@ use crate::discriminator::{StftDiscriminator, Verdict, mean};
 use crate::keys::KEYS;
 use crate::spectrum::{Stft, mel_bands};
 
-/// Levels are told apart down to this, where white noise of deviation 1 is at 1: what is quieter is
-/// not heard beside speech, and a logarithm without a floor would make most of the loss of it.
+/// Floor of levels before the logarithm; white noise with standard deviation 1 has level 1. Nobody hears what is
+/// quieter than this beside speech, but without a floor its logarithm would be most of the loss.
 const QUIETEST: f64 = 3e-3;
-/// Against division by nothing.
+/// Added to divisors that may be 0.
 const TINY: f64 = 1e-6;
 
 /// Configuration of a [`CodecLoss`].
@@ -33,31 +32,31 @@ pub struct CodecLossConfig {
     /// Weight of spectral convergence plus mean absolute error of log magnitudes.
     #[config(default = "KEYS.default(\"codec_loss.stft_weight\")")]
     pub stft_weight: f64,
-    /// Window lengths of both, in samples: powers of two.
+    /// Window lengths of the spectra in samples: powers of two.
     #[config(default = "KEYS.default(\"codec_loss.windows\")")]
     pub windows: Vec<usize>,
-    /// Mel bands of each window length.
+    /// Number of mel bands, for each window length.
     #[config(default = "KEYS.default(\"codec_loss.mel_bands\")")]
     pub mel_bands: Vec<usize>,
-    /// Weight of the divergence from N(0, I).
+    /// Weight of the KL divergence from N(0, I).
     #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
-    /// Weight of the adversarial part; 0 switches it off.
+    /// Weight of the adversarial loss; 0 switches it off.
     #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
     pub adversarial_weight: f64,
-    /// Weight of feature matching, where the adversarial part is on.
+    /// Weight of feature matching, which belongs to the adversarial loss.
     #[config(default = "KEYS.default(\"codec_loss.feature_weight\")")]
     pub feature_weight: f64,
-    /// Step at which the adversarial part sets in.
+    /// Step from which on there is an adversarial loss.
     #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
     pub adversarial_start: u64,
-    /// Window lengths of the discriminators.
+    /// Window lengths of the discriminators in samples.
     #[config(default = "KEYS.default(\"codec_loss.discriminator_windows\")")]
     pub discriminator_windows: Vec<usize>,
-    /// Channels of the discriminators.
+    /// Channels of the discriminators' layers.
     #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
     pub discriminator_width: usize,
-    /// Layers of the discriminators.
+    /// Number of layers of each discriminator.
     #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
     pub discriminator_layers: usize,
 }
@@ -72,7 +71,7 @@ impl PartConfig for CodecLossConfig {
     type Error = AudioCodecError;
 
     /// # Errors
-    /// If a weight is negative or lists do not fit each other.
+    /// If a weight is negative or lengths of lists do not match.
     fn validate(&self) -> Result<(), AudioCodecError> {
         let fail = |reason: String| Err(AudioCodecError::Config { reason });
         let weights = [
@@ -124,7 +123,7 @@ impl CodecObjectiveConfig<3> for CodecLossConfig {
     type CodecConfig = AudioSigmaVaeConfig;
     type Objective = CodecLoss;
 
-    /// Builds the loss for signals of the codec's rate.
+    /// Builds the loss for signals of the codec's sample rate.
     fn init(
         &self,
         codec: &AudioSigmaVaeConfig,
@@ -159,7 +158,7 @@ impl CodecObjectiveConfig<3> for CodecLossConfig {
     }
 }
 
-/// One resolution.
+/// A spectrogram of one resolution.
 #[derive(Debug, Clone)]
 struct Spectrum {
     stft: Stft,
@@ -168,7 +167,7 @@ struct Spectrum {
 }
 
 impl Spectrum {
-    /// Magnitudes, white noise of deviation 1 being at 1 whatever the window.
+    /// Magnitudes, scaled so that white noise with standard deviation 1 has level 1 for each window length.
     fn level(&self, signal: Tensor<2>) -> Tensor<3> {
         let scale = self.stft.noise_gain().recip();
         self.stft.magnitude(signal).mul_scalar(scale)
@@ -182,10 +181,10 @@ pub struct CodecLoss {
     config: CodecLossConfig,
 }
 
-/// The parts of one loss, `[1]` each, not weighted but for the sum.
+/// The terms of a loss, `[1]` each. Only the sum has weights in it.
 #[derive(Debug, Clone)]
 pub struct CodecLossOutput {
-    /// The weighted sum, to be differentiated.
+    /// Weighted sum of all terms, to be minimized.
     pub total: Tensor<1>,
     /// Mean absolute error of samples.
     pub waveform: Tensor<1>,
@@ -193,9 +192,9 @@ pub struct CodecLossOutput {
     pub mel: Tensor<1>,
     /// Spectral convergence plus mean absolute error of log magnitudes.
     pub stft: Tensor<1>,
-    /// The divergence.
+    /// KL divergence from N(0, I).
     pub kl: Tensor<1>,
-    /// The adversarial part.
+    /// Adversarial loss, without feature matching.
     pub adversarial: Option<Tensor<1>>,
 }
 
@@ -255,19 +254,17 @@ impl CodecLoss {
             + mel.clone().mul_scalar(config.mel_weight)
             + stft.clone().mul_scalar(config.stft_weight)
             + kl.clone().mul_scalar(config.kl_weight);
-        let adversarial = discriminator.map(|discriminator| {
+        let mut adversarial = None;
+        if let Some(discriminator) = discriminator {
             let real = discriminator.valid().forward(signal.inner());
             let fake = discriminator.forward(decoded);
             let features = feature_distance(&real, &fake);
             let fooled = mean(fake.logits.into_iter().map(|logits| logits.mean().neg()));
-            let part = features.mul_scalar(config.feature_weight)
+            let weighted = features.mul_scalar(config.feature_weight)
                 + fooled.clone().mul_scalar(config.adversarial_weight);
-            (part, fooled)
-        });
-        let adversarial = adversarial.map(|(part, fooled)| {
-            total = total.clone() + part;
-            fooled
-        });
+            total = total + weighted;
+            adversarial = Some(fooled);
+        }
         CodecLossOutput {
             total,
             waveform,
@@ -278,7 +275,7 @@ impl CodecLoss {
         }
     }
 
-    /// Mel and STFT parts, means over the resolutions.
+    /// Losses of mel bands and of spectra, averaged over the resolutions.
     ///
     /// # Shapes
     /// - `decoded`, `signal`: `[B, N]`
@@ -300,6 +297,11 @@ impl CodecLoss {
     }
 }
 
+/// Decimal logarithms of mel bands.
+///
+/// # Shapes
+/// - `magnitude`: `[B, F, bins]`; `bands`: `[bins, bands]`
+/// - returns: `[B, F, bands]`
 fn log10_mel(magnitude: Tensor<3>, bands: &Tensor<2>) -> Tensor<3> {
     let [batch, frames, bins] = magnitude.dims();
     let rows = magnitude.reshape([batch * frames, bins]);
@@ -309,13 +311,14 @@ fn log10_mel(magnitude: Tensor<3>, bands: &Tensor<2>) -> Tensor<3> {
         .reshape([batch, frames, count])
 }
 
+/// Each channel as a signal of its own: `[B, C, N]` to `[B * C, N]`.
 fn rows(signal: Tensor<3>) -> Tensor<2> {
     let [batch, channels, samples] = signal.dims();
     signal.reshape([batch * channels, samples])
 }
 
-/// How far apart two signals lie in the discriminators' layers, each layer measured by the size of
-/// what the real signal gives there.
+/// Feature matching: distance of two signals in the discriminators' layers, relative to the size of the real
+/// signal's features in each layer.
 fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
     let pairs: Vec<_> = real
         .features
@@ -352,8 +355,8 @@ mod tests {
         f64::from(x.into_scalar::<f32>())
     }
 
-    /// A signal that is ten times louder: one unit of log10 in every band, `ln 10` of log magnitude,
-    /// and nine times its own energy of error.
+    /// A signal that is ten times louder is off by 1 in the log10 of each band, by `ln 10` in log magnitude, and
+    /// by nine times its own energy.
     #[test]
     fn louder_by_a_factor_has_a_closed_form() {
         let device = Device::default();

@@ -1,13 +1,13 @@
-//! Spectrograms that gradients flow through: what the codec's losses and discriminators hear.
+//! Differentiable spectrograms, for the codec's losses and discriminators.
 
 use burn::module::Module;
 use burn::signal::{hann_window, rfft};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Under the square root of a magnitude: its gradient has no end at 0.
+/// Added under the square root of a magnitude, because the gradient of a root at 0 is infinite.
 const MAGNITUDE_EPSILON: f64 = 1e-10;
 
-/// A short-time Fourier transform with a periodic Hann window and a hop of a quarter of it.
+/// A short-time Fourier transform with a periodic Hann window and a hop of a quarter of the window.
 #[derive(Module, Debug)]
 pub struct Stft {
     window: Tensor<1>,
@@ -15,7 +15,7 @@ pub struct Stft {
 }
 
 impl Stft {
-    /// Hops a window.
+    /// Number of hops in a window.
     const OVERLAP: usize = 4;
 
     /// A transform of windows of `n_fft` samples.
@@ -33,18 +33,18 @@ impl Stft {
         }
     }
 
-    /// Bins of a spectrum, from 0 to half the sample rate.
+    /// Number of bins of a spectrum, from frequency 0 to half the sample rate.
     pub fn bins(&self) -> usize {
         self.n_fft / 2 + 1
     }
 
-    /// Root mean square magnitude of white noise of deviation 1: the root of the window's energy.
+    /// Root mean square magnitude of white noise with standard deviation 1: the root of the window's energy.
     pub fn noise_gain(&self) -> f64 {
         // A periodic Hann window has a mean square of 3/8.
         (0.375 * self.n_fft as f64).sqrt()
     }
 
-    /// Windowed frames. Silence is put on both sides, so that every sample lies in four of them.
+    /// Windowed frames. Both sides are padded with silence, so that each sample lies in four frames.
     ///
     /// # Shapes
     /// - `signal`: `[B, N]`
@@ -64,7 +64,7 @@ impl Stft {
         Tensor::cat(parts.collect(), 2) * self.window.clone().unsqueeze()
     }
 
-    /// Real and imaginary part of the spectra.
+    /// Real and imaginary parts of the spectra.
     ///
     /// # Shapes
     /// - `signal`: `[B, N]`
@@ -77,15 +77,19 @@ impl Stft {
         [real, imaginary].map(|part| part.reshape([batch, count, self.bins()]))
     }
 
-    /// Magnitudes of the spectra, `[B, F, bins]`.
+    /// Magnitudes of the spectra.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, N]`
+    /// - returns: `[B, F, bins]`
     pub fn magnitude(&self, signal: Tensor<2>) -> Tensor<3> {
         let [real, imaginary] = self.forward(signal);
         (real.square() + imaginary.square() + MAGNITUDE_EPSILON).sqrt()
     }
 }
 
-/// Triangular bands, equally wide on the mel scale (HTK's `2595 log10(1 + f / 700)`) from 0 to half
-/// the sample rate, as the matrix that makes them of a spectrum.
+/// The matrix that turns a spectrum into mel bands: triangular, equally wide on the mel scale (HTK's
+/// `2595 log10(1 + f / 700)`), from frequency 0 to half the sample rate.
 ///
 /// # Shapes
 /// - returns: `[n_fft / 2 + 1, bands]`
@@ -170,7 +174,7 @@ mod tests {
         );
     }
 
-    /// Bands add up to 1 between the first's and the last's middle.
+    /// Between the middle of the first band and that of the last, the weights of each bin add up to 1.
     #[test]
     fn bands_share_the_spectrum() {
         let bands = mel_bands(512, 20, 16_000, &Device::default());

@@ -1,34 +1,41 @@
-//! What a stream remembers between chunks: the last frames that each convolution saw.
+//! State of a stream between chunks: the last input frames of each convolution.
 
 use burn::tensor::Tensor;
 
-/// State of an encoder between chunks of one batch of streams. Starts as silence.
+/// State of an encoder between chunks, for one batch of streams. A new one stands for silence before.
 #[derive(Debug, Clone, Default)]
 pub struct EncoderState(pub(crate) Past);
 
-/// State of a decoder between chunks of one batch of streams. Starts as silence.
+/// State of a decoder between chunks, for one batch of streams. A new one stands for silence before.
 #[derive(Debug, Clone, Default)]
 pub struct DecoderState(pub(crate) Past);
 
-/// The last input frames of every convolution, in the order in which they are applied.
+/// The last input frames of each convolution, in the order in which convolutions are applied.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Past {
     frames: Vec<Tensor<3>>,
 }
 
-/// One pass over a signal: whole, which begins with silence, or a chunk of a stream.
+/// One pass through a network.
 pub(crate) enum Pass<'a> {
+    /// Over a whole signal, with silence before it.
     Whole,
-    Chunk { past: &'a mut Past, next: usize },
+    /// Over a chunk of a stream.
+    Chunk {
+        past: &'a mut Past,
+        /// Index of the next convolution in `past`.
+        next: usize,
+    },
 }
 
 impl<'a> Pass<'a> {
+    /// A pass over the chunk that follows `past`.
     pub(crate) fn chunk(past: &'a mut Past) -> Self {
         Self::Chunk { past, next: 0 }
     }
 
-    /// Puts the `count` frames that came before in front of `x`, and keeps the last `count` for the
-    /// next chunk.
+    /// Puts the `count` frames before `x` in front of it, and keeps the last `count` frames for the next
+    /// chunk. Convolutions call it in the same order in each pass.
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`

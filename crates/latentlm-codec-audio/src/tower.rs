@@ -1,4 +1,4 @@
-//! Encoder and decoder: layers at every resolution, resamplings between.
+//! Encoder and decoder: layers at each resolution, with a convolution between that changes the resolution.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,6 +8,7 @@ use crate::conv::{CausalConv1d, CausalConvTranspose1d};
 use crate::layer::ConvLayer;
 use crate::stream::{EncoderState, Pass};
 
+/// The layers at the resolution after so many downsamplings.
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
     let width = config.width_at(downsamplings);
     (0..config.depths[downsamplings])
@@ -15,6 +16,7 @@ fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -
         .collect()
 }
 
+/// Applies layers one after the other.
 fn run(layers: &[ConvLayer], x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
     layers.iter().fold(x, |x, layer| layer.forward(x, pass))
 }
@@ -26,7 +28,7 @@ struct Downsampling {
     layers: Vec<ConvLayer>,
 }
 
-/// From sound to latents. VibeVoice's semantic tokenizer is this encoder, trained otherwise.
+/// From sound to latents. VibeVoice's semantic tokenizer is this encoder with weights of its own.
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
     stem: CausalConv1d,
@@ -38,11 +40,24 @@ pub struct AudioEncoder {
     hop_samples: usize,
 }
 
+impl AudioSigmaVaeConfig {
+    /// Builds the encoder alone: VibeVoice's semantic tokenizer is one.
+    ///
+    /// # Panics
+    /// If [`validate`](latentlm_core::PartConfig::validate) fails.
+    pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
+        self.assert_valid();
+        AudioEncoder::new(self, device)
+    }
+}
+
 impl AudioEncoder {
+    /// An encoder with new weights. The configuration must be valid.
     pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
         let stage = |(index, ratio): (usize, &usize)| Downsampling {
             conv: CausalConv1d::new(
-                [config.width_at(index), config.width_at(index + 1)],
+                config.width_at(index),
+                config.width_at(index + 1),
                 2 * ratio,
                 *ratio,
                 device,
@@ -52,18 +67,18 @@ impl AudioEncoder {
         let coarsest = config.width_at(config.ratios.len());
         let kernel = config.kernel_size;
         Self {
-            stem: CausalConv1d::new([config.channels, config.width_at(0)], kernel, 1, device),
+            stem: CausalConv1d::new(config.channels, config.width_at(0), kernel, 1, device),
             layers: layers(config, 0, device),
             stages: config.ratios.iter().enumerate().map(stage).collect(),
-            head: CausalConv1d::new([coarsest, config.frame_dim()], kernel, 1, device),
+            head: CausalConv1d::new(coarsest, config.frame_dim(), kernel, 1, device),
             signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
             hop_samples: config.hop_samples(),
         }
     }
 
-    /// Latents of whole signals. Samples after the last whole hop are left out: in a causal encoder
-    /// no latent depends on them.
+    /// Latents of whole signals. Samples after the last whole hop are ignored: in a causal encoder no
+    /// latent depends on them.
     ///
     /// # Shapes
     /// - `signal`: `[B, C, N]`
@@ -82,14 +97,15 @@ impl AudioEncoder {
         self.pass(whole, &mut Pass::Whole)
     }
 
-    /// Latents of the next chunk of a stream, the same as [`forward`](Self::forward) gives there.
+    /// Latents of the next chunk of a stream. They are the same as those that [`forward`](Self::forward)
+    /// computes from the whole signal.
     ///
     /// # Shapes
     /// - `signal`: `[B, C, k * hop]`
     /// - returns: `[B, k, Z]`
     ///
     /// # Panics
-    /// If the chunk is no multiple of the hop.
+    /// If the chunk is not a multiple of the hop.
     pub fn step(&self, signal: Tensor<3>, state: &mut EncoderState) -> Tensor<3> {
         let samples = signal.dims()[2];
         let hop = self.hop_samples;
@@ -115,12 +131,14 @@ impl AudioEncoder {
     }
 }
 
-/// A signal made louder or softer: weights of the outermost convolutions as large as all others, which
-/// an optimizer's steps are in proportion to.
+/// A signal times a factor, which brings it to unit level or back. With the factor in the weights of the
+/// outermost convolutions they would be small, and an optimizer's steps, which are as large for small weights,
+/// would be too large for them (docs/log.md, 2026-11-24).
 fn level(signal: Tensor<3>, factor: f64) -> Tensor<3> {
-    match factor == 1.0 {
-        true => signal,
-        false => signal.mul_scalar(factor),
+    if factor == 1.0 {
+        signal
+    } else {
+        signal.mul_scalar(factor)
     }
 }
 
@@ -131,7 +149,7 @@ struct Upsampling {
     layers: Vec<ConvLayer>,
 }
 
-/// From latents to sound, the encoder's mirror.
+/// From latents to sound: the encoder's layers in reverse order.
 #[derive(Module, Debug)]
 pub struct AudioDecoder {
     stem: CausalConv1d,
@@ -146,7 +164,8 @@ impl AudioDecoder {
     pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
         let stage = |(index, ratio): (usize, &usize)| Upsampling {
             conv: CausalConvTranspose1d::new(
-                [config.width_at(index + 1), config.width_at(index)],
+                config.width_at(index + 1),
+                config.width_at(index),
                 *ratio,
                 device,
             ),
@@ -156,19 +175,22 @@ impl AudioDecoder {
         let kernel = config.kernel_size;
         Self {
             stem: CausalConv1d::new(
-                [config.frame_dim(), config.width_at(steps)],
+                config.frame_dim(),
+                config.width_at(steps),
                 kernel,
                 1,
                 device,
             ),
             layers: layers(config, steps, device),
             stages: config.ratios.iter().enumerate().rev().map(stage).collect(),
-            head: CausalConv1d::new([config.width_at(0), config.channels], kernel, 1, device),
+            head: CausalConv1d::new(config.width_at(0), config.channels, kernel, 1, device),
             signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
         }
     }
 
+    /// Sound of latents: whole signals, or the next chunk of a stream.
+    ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
     /// - returns: `[B, C, T * hop]`

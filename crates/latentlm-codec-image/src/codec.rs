@@ -1,8 +1,11 @@
-//! The image codec: an encoder that gives a mean, noise that is drawn, a decoder that stands it.
+//! The image codec: an encoder that gives means, noise around them, and a decoder that is trained with it.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout};
+use latentlm_core::{
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, PartConfig, PictureSpec, Posterior,
+    SignalLayout,
+};
 
 use crate::config::{Architecture, ImageSigmaVaeConfig, NoiseKind};
 use crate::conv::{ConvDecoder, ConvEncoder};
@@ -34,17 +37,17 @@ pub struct ImageSigmaVae {
     grid: usize,
 }
 
-/// What the decoder computes before its last layer.
+/// The input of the decoder's last layer.
 #[derive(Debug, Clone)]
 pub enum DecoderFeatures {
-    /// Of the convolutional decoder, `[B, base_width, H, W]`.
+    /// That of the convolutional decoder, `[B, base_width, H, W]`.
     Conv(Tensor<4>),
-    /// Of the Vision Transformer, `[B, T, D]`.
+    /// That of the Vision Transformer, `[B, T, D]`.
     Vit(Tensor<3>),
 }
 
 impl DecoderFeatures {
-    /// The same numbers, cut from the graph that made them.
+    /// The same numbers, detached from the autodiff graph.
     pub fn detach(self) -> Self {
         match self {
             Self::Conv(x) => Self::Conv(x.detach()),
@@ -54,7 +57,8 @@ impl DecoderFeatures {
 }
 
 impl ImageSigmaVae {
-    pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
+    /// A codec with new weights. The configuration must be valid.
+    fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
         let (encoder, decoder) = match config.architecture {
             Architecture::Conv => (
                 Encoder::Conv(ConvEncoder::new(config, device)),
@@ -75,10 +79,11 @@ impl ImageSigmaVae {
         }
     }
 
-    /// The decoder up to its last layer.
+    /// The decoder without its last layer.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
+    /// - returns: see [`DecoderFeatures`]
     pub fn decoder_features(&self, latents: Tensor<3>) -> DecoderFeatures {
         match &self.decoder {
             Decoder::Conv(decoder) => DecoderFeatures::Conv(decoder.features(latents)),
@@ -92,7 +97,7 @@ impl ImageSigmaVae {
     /// - returns: `[B, C, H, W]`
     ///
     /// # Panics
-    /// If the features are another architecture's.
+    /// If the features are those of another architecture.
     pub fn output_layer(&self, features: DecoderFeatures) -> Tensor<4> {
         match (&self.decoder, features) {
             (Decoder::Conv(decoder), DecoderFeatures::Conv(x)) => decoder.finish(x),
@@ -101,7 +106,7 @@ impl ImageSigmaVae {
         }
     }
 
-    /// Norm of a loss's gradient at the last layer's weight.
+    /// Norm of the gradient of a loss with respect to the weight of the last layer.
     pub(crate) fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
         let gradients = loss.backward();
         let square = match &self.decoder {
@@ -129,7 +134,7 @@ impl LatentCodec<4> for ImageSigmaVae {
 
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
-    /// - returns: `[B, T, Z]` or, where the variance is learned, `[B, T, 2Z]`
+    /// - returns: `[B, T, Z]`, or `[B, T, 2Z]` if the variance is learned
     fn encode_parameters(&self, pictures: Tensor<4>) -> Tensor<3> {
         match &self.encoder {
             Encoder::Conv(encoder) => encoder.forward(pictures),
@@ -167,8 +172,32 @@ impl LatentCodec<4> for ImageSigmaVae {
     }
 }
 
+impl LatentCodecConfig<4> for ImageSigmaVaeConfig {
+    type Codec = ImageSigmaVae;
+    type Signal = PictureSpec;
+
+    fn init(&self, device: &Device) -> ImageSigmaVae {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        ImageSigmaVae::new(self, device)
+    }
+
+    fn spec(&self) -> LatentSpec {
+        spec(self.latent_dim, self.grid())
+    }
+
+    fn signal(&self) -> PictureSpec {
+        PictureSpec {
+            channels: self.channels,
+            height: self.image_size,
+            width: self.image_size,
+        }
+    }
+}
+
 /// The geometry of latents on a square grid.
-pub(crate) fn spec(dim: usize, grid: usize) -> LatentSpec {
+fn spec(dim: usize, grid: usize) -> LatentSpec {
     LatentSpec {
         dim,
         layout: SignalLayout::Grid {

@@ -1,39 +1,37 @@
-//! Configuration of the image codecs.
+//! Configuration of the image codecs, with its checks.
 
 use burn::config::Config;
-use burn::tensor::Device;
-use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, PictureSpec};
+use latentlm_core::PartConfig;
 
-use crate::codec::{ImageSigmaVae, spec};
 use crate::error::CodecError;
 use crate::keys::KEYS;
 
-/// Which network the codec is.
+/// The kind of network.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum Architecture {
-    /// Convolutions that halve the picture level by level.
+    /// Convolutions. Each level halves the size of the picture.
     Conv,
-    /// A Vision Transformer over patches, the reference's choice.
+    /// A Vision Transformer over patches, as in the reference.
     Vit,
 }
 
-/// How latents are made noisy while the codec is trained.
+/// The noise that is added to latents.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum NoiseKind {
-    /// One scalar a picture, `sigma ~ N(0, (noise_std / 0.8)^2)`.
+    /// Sigma-VAE: a random scale for each picture, `sigma ~ N(0, (noise_std / 0.8)^2)`.
     SigmaVae,
-    /// The scale `noise_std` for every picture (ablation).
+    /// The scale `noise_std` for all pictures (ablation).
     Fixed,
-    /// A learned variance, the plain VAE (ablation).
+    /// A learned variance: the plain VAE (ablation).
     Learned,
 }
 
-/// The nonlinearity of the Vision Transformer's feed-forward networks.
+/// Activation function of the Vision Transformer's feed-forward networks.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// The reference's.
+    /// GELU, as in the reference.
     Gelu,
-    /// Cheap: on a CPU, GELU costs as much as the matrix products around it.
+    /// ReLU, which is cheaper on a CPU.
     Relu,
 }
 
@@ -43,13 +41,13 @@ pub struct ConvConfig {
     /// Channels of the first level.
     #[config(default = "KEYS.default(\"codec.conv.base_width\")")]
     pub base_width: usize,
-    /// Channels of each halving, in units of `base_width`; as many halvings as entries.
+    /// Channels after each halving, in units of `base_width`. There are as many halvings as entries.
     #[config(default = "KEYS.default(\"codec.conv.multipliers\")")]
     pub multipliers: Vec<usize>,
-    /// Residual blocks a level.
+    /// Number of residual blocks in each level.
     #[config(default = "KEYS.default(\"codec.conv.blocks\")")]
     pub blocks: usize,
-    /// Groups of the normalization.
+    /// Number of groups of the GroupNorms.
     #[config(default = "KEYS.default(\"codec.conv.norm_groups\")")]
     pub norm_groups: usize,
 }
@@ -57,56 +55,56 @@ pub struct ConvConfig {
 /// Sizes of the Vision Transformer codec.
 #[derive(Config, Debug, PartialEq)]
 pub struct VitConfig {
-    /// Pixels along a patch's side.
+    /// Side of a patch in pixels.
     #[config(default = "KEYS.default(\"codec.vit.patch_size\")")]
     pub patch_size: usize,
     /// Width of the encoder.
     #[config(default = "KEYS.default(\"codec.vit.encoder_width\")")]
     pub encoder_width: usize,
-    /// Blocks of the encoder.
+    /// Number of blocks of the encoder.
     #[config(default = "KEYS.default(\"codec.vit.encoder_depth\")")]
     pub encoder_depth: usize,
     /// Width of the decoder.
     #[config(default = "KEYS.default(\"codec.vit.decoder_width\")")]
     pub decoder_width: usize,
-    /// Blocks of the decoder.
+    /// Number of blocks of the decoder.
     #[config(default = "KEYS.default(\"codec.vit.decoder_depth\")")]
     pub decoder_depth: usize,
-    /// Heads of both.
+    /// Number of attention heads of both.
     #[config(default = "KEYS.default(\"codec.vit.heads\")")]
     pub heads: usize,
-    /// Feed-forward width in units of the width.
+    /// Ratio of feed-forward width to width.
     #[config(default = "KEYS.default(\"codec.vit.mlp_ratio\")")]
     pub mlp_ratio: usize,
-    /// The nonlinearity of the feed-forward networks.
+    /// Activation function of the feed-forward networks.
     #[config(default = "KEYS.default(\"codec.vit.activation\")")]
     pub activation: Activation,
 }
 
-/// Configuration of an [`ImageSigmaVae`].
+/// Configuration of an [`ImageSigmaVae`](crate::ImageSigmaVae).
 #[derive(Config, Debug, PartialEq)]
 pub struct ImageSigmaVaeConfig {
     /// Channels of pictures: 1 or 3.
     #[config(default = "KEYS.default(\"codec.channels\")")]
     pub channels: usize,
-    /// Pixels along a picture's side.
+    /// Side of a picture in pixels.
     #[config(default = "KEYS.default(\"codec.image_size\")")]
     pub image_size: usize,
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
-    /// Which network.
+    /// The kind of network.
     #[config(default = "KEYS.default(\"codec.architecture\")")]
     pub architecture: Architecture,
-    /// How latents are made noisy.
+    /// The noise that is added to latents.
     #[config(default = "KEYS.default(\"codec.noise\")")]
     pub noise: NoiseKind,
-    /// Scale of the noise.
+    /// Scale of the noise; see [`NoiseKind`].
     #[config(default = "KEYS.default(\"codec.noise_std\")")]
     pub noise_std: f64,
-    /// Sizes, if the network is convolutional.
+    /// Sizes of the network if it is convolutional.
     pub conv: ConvConfig,
-    /// Sizes, if the network is a Vision Transformer.
+    /// Sizes of the network if it is a Vision Transformer.
     pub vit: VitConfig,
 }
 
@@ -117,7 +115,7 @@ impl Default for ImageSigmaVaeConfig {
 }
 
 impl ImageSigmaVaeConfig {
-    /// Pixels that one latent stands for, along a side.
+    /// Side of the patch of pixels that belongs to a latent.
     pub fn patch(&self) -> usize {
         match self.architecture {
             Architecture::Conv => 1 << self.conv.multipliers.len(),
@@ -125,17 +123,17 @@ impl ImageSigmaVaeConfig {
         }
     }
 
-    /// Latents along a side.
+    /// Number of latents along a side of the picture.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch().max(1)
     }
 
-    /// `T`, latents a picture.
+    /// `T`, number of latents of a picture.
     pub fn tokens(&self) -> usize {
         self.grid() * self.grid()
     }
 
-    /// Numbers a latent that the encoder puts out.
+    /// Channels of the encoder's output: means, and logarithms of the variance if it is learned.
     pub(crate) fn encoder_outputs(&self) -> usize {
         match self.noise {
             NoiseKind::Learned => 2 * self.latent_dim,
@@ -148,7 +146,7 @@ impl PartConfig for ImageSigmaVaeConfig {
     type Error = CodecError;
 
     /// # Errors
-    /// If sizes are zero or do not divide each other as they must.
+    /// If a size is zero or is not a multiple of another where it must be.
     fn validate(&self) -> Result<(), CodecError> {
         let fail = |reason: String| Err(CodecError::Config { reason });
         if self.channels != 1 && self.channels != 3 {
@@ -184,30 +182,6 @@ impl PartConfig for ImageSigmaVaeConfig {
 
     fn keys() -> &'static str {
         KEYS.text()
-    }
-}
-
-impl LatentCodecConfig<4> for ImageSigmaVaeConfig {
-    type Codec = ImageSigmaVae;
-    type Signal = PictureSpec;
-
-    fn init(&self, device: &Device) -> ImageSigmaVae {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        ImageSigmaVae::new(self, device)
-    }
-
-    fn spec(&self) -> LatentSpec {
-        spec(self.latent_dim, self.grid())
-    }
-
-    fn signal(&self) -> PictureSpec {
-        PictureSpec {
-            channels: self.channels,
-            height: self.image_size,
-            width: self.image_size,
-        }
     }
 }
 

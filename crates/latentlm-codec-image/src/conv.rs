@@ -1,8 +1,8 @@
-//! The convolutional codec: each level halves the picture, and its mirror doubles it.
+//! The convolutional codec: each level of the encoder halves the picture, each level of the decoder doubles
+//! it.
 //!
-//! With `multipliers = [1, 1, 2, 2, 4]`-like lists it takes the place of the 16x downsampling KL
-//! autoencoder that MAR ships; it differs from that in having strided convolutions instead of
-//! pooling ones, and no attention at the bottom.
+//! It has the role of the KL autoencoder with 16-fold downsampling that MAR ships (four entries in
+//! `multipliers`). Unlike that one it has strided convolutions instead of pooling, and no attention.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -14,12 +14,14 @@ use latentlm_kernels::{conv2d_layer, group_norm_layer, silu};
 
 use crate::config::ImageSigmaVaeConfig;
 
+/// A 3 x 3 convolution that keeps the size.
 fn conv3(input: usize, output: usize, device: &Device) -> Conv2d {
     Conv2dConfig::new([input, output], [3, 3])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
         .init(device)
 }
 
+/// A 1 x 1 convolution.
 fn conv1(input: usize, output: usize, device: &Device) -> Conv2d {
     Conv2dConfig::new([input, output], [1, 1]).init(device)
 }
@@ -63,9 +65,11 @@ impl ResidualBlock {
     }
 }
 
-/// A change of resolution and the residual blocks after it.
+/// The residual blocks of a resolution and a convolution from or to the next one.
 #[derive(Module, Debug)]
 struct Level {
+    /// In the encoder the halving convolution before the blocks. In the decoder the convolution behind them, at
+    /// twice their resolution.
     scale: Conv2d,
     blocks: Vec<ResidualBlock>,
 }
@@ -130,7 +134,7 @@ impl ConvEncoder {
 #[derive(Module, Debug)]
 pub(crate) struct ConvDecoder {
     input: Conv2d,
-    /// Coarsest first; a level's blocks come before its doubling.
+    /// Coarsest first. The blocks of a level come before it doubles the picture.
     levels: Vec<Level>,
     pub(crate) output: Conv2d,
 }
@@ -150,7 +154,7 @@ impl ConvDecoder {
         }
     }
 
-    /// All but the last layer: `[B, T, Z]` to `[B, base_width, H, W]`.
+    /// The decoder without its last layer: `[B, T, Z]` to `[B, base_width, H, W]`.
     pub(crate) fn features(&self, latents: Tensor<3>) -> Tensor<4> {
         let [batch, tokens, dim] = latents.dims();
         let grid = tokens.isqrt();

@@ -1,4 +1,4 @@
-//! The patch discriminator (PatchGAN): a picture of logits, one for each neighbourhood.
+//! The patch discriminator (PatchGAN), which judges each region of a picture by itself.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -10,7 +10,8 @@ use latentlm_kernels::{conv2d_layer, group_norm_layer};
 
 use crate::conv::conv_down;
 
-/// Halving convolutions with leaky ReLU, group norm from the second on, then one logit a position.
+/// Convolutions that halve the picture, with leaky ReLU and, from the second on, group norm. The last
+/// convolution gives a logit for each position.
 #[derive(Module, Debug)]
 pub struct PatchDiscriminator {
     layers: Vec<Conv2d>,
@@ -19,7 +20,8 @@ pub struct PatchDiscriminator {
 }
 
 impl PatchDiscriminator {
-    /// A discriminator whose first layer has `width` channels, each further one twice as many.
+    /// A discriminator. Its first layer has `width` channels, and each further one twice as many, up to eight
+    /// times `width`.
     pub(crate) fn new(channels: usize, width: usize, layers: usize, device: &Device) -> Self {
         let widths: Vec<usize> = (0..layers).map(|i| width << i.min(3)).collect();
         let inputs = [channels].into_iter().chain(widths.iter().copied());
@@ -38,7 +40,7 @@ impl PatchDiscriminator {
         }
     }
 
-    /// Logits, positive for pictures taken to be real.
+    /// Logits, which are positive where a picture looks real.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`
@@ -65,6 +67,7 @@ impl CodecDiscriminator<4> for PatchDiscriminator {
     }
 }
 
+/// The hinge loss of logits.
 fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
     let real = relu(real.neg() + 1.0).mean();
     let fake = relu(fake + 1.0).mean();

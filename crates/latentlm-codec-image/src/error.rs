@@ -1,4 +1,4 @@
-//! What can be wrong with an image codec.
+//! Errors of image codecs.
 
 use latentlm_core::bundle::BundleError;
 
@@ -11,7 +11,7 @@ pub enum CodecError {
         /// What is wrong.
         reason: String,
     },
-    /// Weights of the perceptual loss that can't be loaded.
+    /// The weights of the perceptual loss can't be loaded.
     #[error("codec_loss.lpips_weights: {0}")]
     Lpips(#[from] BundleError),
 }

@@ -1,5 +1,5 @@
-//! Sigma-VAE codecs for images (paper §2.3): a Vision Transformer and a convolutional network
-//! between pictures and a grid of latents, and the losses they are trained with.
+//! Sigma-VAE codecs for images (paper §2.3), and the losses they are trained with. A Vision
+//! Transformer or a convolutional network turns a picture into a grid of latents and back.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Letters in shapes: `B` batch, `C` channels of the picture, `H x W` pixels, `T` latents of the
-//! grid, row-major, `Z` latent dimension, `D` width.
+//! grid, row by row, `Z` latent dimension, `D` width.
 
 mod codec;
 mod config;

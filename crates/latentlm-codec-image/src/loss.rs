@@ -1,4 +1,4 @@
-//! What the codec is trained with: reconstruction, KL, perceptual and adversarial parts.
+//! The loss of the codec: reconstruction, KL divergence, perceptual and adversarial loss.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -8,14 +8,14 @@ use latentlm_core::{
     Posterior,
 };
 
-use crate::codec::ImageSigmaVae;
+use crate::codec::{DecoderFeatures, ImageSigmaVae};
 use crate::config::ImageSigmaVaeConfig;
 use crate::discriminator::PatchDiscriminator;
 use crate::error::CodecError;
 use crate::keys::KEYS;
 use crate::lpips::Lpips;
 
-/// Largest weight that the ratio of gradients may give the adversarial part.
+/// Largest weight that the ratio of gradients may give the adversarial loss.
 const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
 
 /// Configuration of a [`CodecLoss`].
@@ -27,25 +27,25 @@ pub struct CodecLossConfig {
     /// Weight of the mean squared error.
     #[config(default = "KEYS.default(\"codec_loss.l2_weight\")")]
     pub l2_weight: f64,
-    /// Weight of the divergence from N(0, I).
+    /// Weight of the KL divergence from N(0, I).
     #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
-    /// Weight of LPIPS; needs `lpips_weights`.
+    /// Weight of the perceptual loss LPIPS, which needs `lpips_weights`.
     #[config(default = "KEYS.default(\"codec_loss.lpips_weight\")")]
     pub lpips_weight: f64,
     /// Safetensors file with the weights of LPIPS.
     #[config(default = "KEYS.default(\"codec_loss.lpips_weights\")")]
     pub lpips_weights: String,
-    /// Weight of the adversarial part, before the ratio of gradients; 0 switches it off.
+    /// Weight of the adversarial loss, before the ratio of gradients; 0 switches it off.
     #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
     pub adversarial_weight: f64,
-    /// Step at which the adversarial part sets in.
+    /// Step from which on there is an adversarial loss.
     #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
     pub adversarial_start: u64,
     /// Channels of the discriminator's first layer.
     #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
     pub discriminator_width: usize,
-    /// Halvings of the discriminator.
+    /// Number of the discriminator's halvings.
     #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
     pub discriminator_layers: usize,
 }
@@ -60,7 +60,7 @@ impl PartConfig for CodecLossConfig {
     type Error = CodecError;
 
     /// # Errors
-    /// If a weight is negative or a part that is switched on lacks what it needs.
+    /// If a weight is negative, or a loss that is switched on lacks a setting.
     fn validate(&self) -> Result<(), CodecError> {
         for (name, weight) in [
             ("l1_weight", self.l1_weight),
@@ -108,12 +108,13 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
     type CodecConfig = ImageSigmaVaeConfig;
     type Objective = CodecLoss;
 
-    /// Builds the loss; loads the weights of LPIPS if that is switched on.
+    /// Builds the loss. Loads the weights of LPIPS if it is switched on.
     fn init(&self, _codec: &ImageSigmaVaeConfig, device: &Device) -> Result<CodecLoss, CodecError> {
         self.validate()?;
-        let lpips = match self.lpips_weight > 0.0 {
-            true => Some(Lpips::load(self.lpips_weights.as_ref(), device)?),
-            false => None,
+        let lpips = if self.lpips_weight > 0.0 {
+            Some(Lpips::load(self.lpips_weights.as_ref(), device)?)
+        } else {
+            None
         };
         Ok(CodecLoss {
             config: self.clone(),
@@ -144,20 +145,20 @@ pub struct CodecLoss {
     lpips: Option<Lpips>,
 }
 
-/// The parts of one loss, `[1]` each.
+/// The terms of a loss, `[1]` each.
 #[derive(Debug, Clone)]
 pub struct CodecLossOutput {
-    /// The weighted sum, to be differentiated.
+    /// Weighted sum of all terms, to be minimized.
     pub total: Tensor<1>,
-    /// Weighted L1 and L2.
+    /// Weighted sum of L1 and L2.
     pub reconstruction: Tensor<1>,
-    /// The divergence, not weighted.
+    /// KL divergence from N(0, I), without its weight.
     pub kl: Tensor<1>,
-    /// LPIPS, not weighted.
+    /// LPIPS, without its weight.
     pub perceptual: Option<Tensor<1>>,
-    /// The adversarial part, not weighted.
+    /// Adversarial loss, without its weight.
     pub adversarial: Option<Tensor<1>>,
-    /// The decoded pictures, `[B, C, H, W]`, for the discriminator's turn.
+    /// Decoded pictures, `[B, C, H, W]`, which the discriminator's own loss needs too.
     pub decoded: Tensor<4>,
 }
 
@@ -193,9 +194,9 @@ impl CodecObjective<4> for CodecLoss {
 }
 
 impl CodecLoss {
-    /// The codec's loss on a batch. With a discriminator, its part is weighted such that its
-    /// gradient at the decoder's last layer is as large as the reconstruction's (VQGAN, Esser et
-    /// al. 2021, equation 7), times `adversarial_weight`.
+    /// The codec's loss on a batch. The weight of the adversarial loss is `adversarial_weight` times the ratio
+    /// of two gradients at the decoder's last layer, that of the reconstruction and that of the adversarial
+    /// loss (VQGAN, Esser et al. 2021, equation 7). So both pull equally hard, whatever their scales.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`; `latents`: `[B, T, Z]`, drawn from `posterior`
@@ -237,6 +238,7 @@ impl CodecLoss {
         }
     }
 
+    /// Weighted sum of the errors of pixels.
     fn pixels(&self, decoded: Tensor<4>, pictures: Tensor<4>) -> Tensor<1> {
         let difference = decoded - pictures;
         let mut loss = difference
@@ -250,12 +252,12 @@ impl CodecLoss {
         loss
     }
 
-    /// The ratio of gradient norms at the last layer. Both gradients stop there, so it is enough
-    /// to run that layer again on features cut from their graph: two small backward passes.
+    /// The ratio of gradient norms at the last layer. Both gradients stop there, so it is enough to run that
+    /// layer again on detached features: two small backward passes.
     fn adaptive_weight(
         &self,
         codec: &ImageSigmaVae,
-        features: crate::codec::DecoderFeatures,
+        features: DecoderFeatures,
         pictures: Tensor<4>,
         discriminator: &PatchDiscriminator,
     ) -> f32 {
@@ -281,8 +283,8 @@ mod tests {
     use latentlm_core::conformance::seeded;
     use latentlm_core::{LatentCodecConfig, RandomStream};
 
-    /// The weight computed on detached features is the ratio of the true gradients: those of the
-    /// two losses through the whole codec.
+    /// The weight from detached features is the ratio of the true gradients, those of the two losses through
+    /// the whole codec.
     #[test]
     fn adaptive_weight_is_the_ratio_of_gradients() {
         let device = Device::default().autodiff();

@@ -1,7 +1,7 @@
 //! The perceptual distance LPIPS (Zhang et al. 2018, arXiv 1801.03924) on VGG16 features.
 //!
-//! Its weights are other people's, and 59 MB: they are loaded from a safetensors file that is made
-//! once with the Python packages `torch`, `lpips` and `safetensors`:
+//! Its weights (59 MB) are not part of this crate. They are loaded from a safetensors file, which these lines
+//! write with the Python packages `torch`, `lpips` and `safetensors`:
 //!
 //! ```python
 //! import lpips, safetensors.torch
@@ -26,7 +26,7 @@ use latentlm_kernels::conv2d_layer;
 
 use crate::error::CodecError;
 
-/// Channels of VGG16's thirteen convolutions, grouped by the five stages that LPIPS reads.
+/// Channels of VGG16's thirteen convolutions, in the five stages whose outputs LPIPS compares.
 const STAGES: [&[usize]; 5] = [
     &[64, 64],
     &[128, 128],
@@ -34,8 +34,9 @@ const STAGES: [&[usize]; 5] = [
     &[512, 512, 512],
     &[512, 512, 512],
 ];
-/// Mean and deviation of ImageNet for pictures in [-1, 1], as LPIPS has them.
+/// Mean of ImageNet's pictures in [-1, 1], as in LPIPS.
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
+/// Standard deviation of ImageNet's pictures in [-1, 1], as in LPIPS.
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 
 /// The distance network. Its weights are fixed.
@@ -46,7 +47,7 @@ pub struct Lpips {
 }
 
 impl Lpips {
-    /// A network with random weights, to be loaded or tested.
+    /// A network with random weights, for tests and to load weights into.
     pub(crate) fn new(device: &Device) -> Self {
         let outputs: Vec<usize> = STAGES.concat();
         let inputs = [3].into_iter().chain(outputs.iter().copied());
@@ -72,12 +73,12 @@ impl Lpips {
     /// Loads the weights (see the module's documentation for how to make them).
     ///
     /// # Errors
-    /// If the file can't be read or a tensor is missing, unknown or of another shape.
+    /// If the file can't be read, or a tensor is missing, unknown or of the wrong shape.
     pub fn load(path: &Path, device: &Device) -> Result<Self, CodecError> {
         Ok(load_module(Self::new(device), path)?.no_grad())
     }
 
-    /// The mean distance of pairs of pictures; grey ones count as three equal channels.
+    /// The distance of two pictures, averaged over the batch. Grey pictures become three equal channels.
     ///
     /// # Shapes
     /// - `a`, `b`: `[B, 1 or 3, H, W]`, in `[-1, 1]`, 16 pixels a side or more
@@ -97,7 +98,7 @@ impl Lpips {
             let difference = (unit(a.clone()) - unit(b.clone())).square();
             let weight = lin.val().reshape([1, -1, 1, 1]);
             let [_, width, _, _] = difference.dims();
-            // A mean over pictures and positions, a weighted sum over channels.
+            // Mean over pictures and positions, weighted sum over channels.
             let stage = (difference * weight).mean().mul_scalar(width as f64);
             distance = distance + stage;
         }
@@ -105,6 +106,7 @@ impl Lpips {
     }
 }
 
+/// Pictures with three channels, scaled to ImageNet's mean and standard deviation.
 fn scaled(x: Tensor<4>) -> Tensor<4> {
     let device = x.device();
     let row = |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 3, 1, 1]);
@@ -116,11 +118,12 @@ fn scaled(x: Tensor<4>) -> Tensor<4> {
     (x - row(SHIFT)) / row(SCALE)
 }
 
+/// Halves a picture: the largest of each 2 x 2 pixels.
 fn pool(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(x, MaxPoolOptions::new([2, 2]))
 }
 
-/// Each position's channels scaled to length 1.
+/// Scales the channels of each position to length 1.
 fn unit(x: Tensor<4>) -> Tensor<4> {
     let norm = x.clone().square().sum_dim(1).sqrt();
     x / (norm + 1e-10)

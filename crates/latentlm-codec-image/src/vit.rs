@@ -10,8 +10,8 @@ use crate::config::{Activation, ImageSigmaVaeConfig, VitConfig};
 
 const NORM_EPSILON: f64 = 1e-5;
 
-/// Pictures to patches: `[B, C, H, W]` to `[B, T, C * P * P]`, a patch in the order channel, row,
-/// column.
+/// Pictures to patches, `[B, C, H, W]` to `[B, T, C * P * P]`. The numbers of a patch are in the order
+/// channel, row, column.
 pub(crate) fn patchify(pictures: Tensor<4>, patch: usize) -> Tensor<3> {
     let [batch, channels, height, width] = pictures.dims();
     let (rows, columns) = (height / patch, width / patch);
@@ -31,7 +31,7 @@ pub(crate) fn unpatchify(patches: Tensor<3>, channels: usize, patch: usize) -> T
         .reshape([batch, channels, grid * patch, grid * patch])
 }
 
-/// A stack of bidirectional pre-norm blocks over positions with learned embeddings.
+/// Bidirectional pre-norm Transformer blocks over positions with learned embeddings.
 #[derive(Module, Debug)]
 struct Trunk {
     input: Linear,
@@ -73,14 +73,20 @@ impl Trunk {
     }
 }
 
+/// Sizes of a [`Trunk`].
 struct TrunkSizes<'a> {
+    /// Width of the input.
     input: usize,
     width: usize,
+    /// Number of blocks.
     depth: usize,
+    /// Number of positions.
     tokens: usize,
+    /// Sizes that encoder and decoder share.
     vit: &'a VitConfig,
 }
 
+/// Attention and a feed-forward network, each with a norm before it and a residual connection around it.
 #[derive(Module, Debug)]
 struct Block {
     norm1: LayerNorm,
@@ -136,7 +142,7 @@ fn normalize(norm: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
     }
 }
 
-/// Patches, a trunk, and a linear layer to the latents.
+/// Pictures to latents: patches, a trunk, and a linear layer.
 #[derive(Module, Debug)]
 pub(crate) struct VitEncoder {
     trunk: Trunk,
@@ -168,7 +174,7 @@ impl VitEncoder {
     }
 }
 
-/// A trunk over the latents and the head Linear-Tanh-Linear to the pixels of each patch.
+/// Latents to pictures: a trunk, then Linear, Tanh and Linear to the pixels of each patch.
 #[derive(Module, Debug)]
 pub(crate) struct VitDecoder {
     trunk: Trunk,
@@ -199,7 +205,7 @@ impl VitDecoder {
         }
     }
 
-    /// All but the last layer: `[B, T, Z]` to `[B, T, D]`.
+    /// The decoder without its last layer: `[B, T, Z]` to `[B, T, D]`.
     pub(crate) fn features(&self, latents: Tensor<3>) -> Tensor<3> {
         tanh(linear_layer(&self.hidden, self.trunk.forward(latents)))
     }

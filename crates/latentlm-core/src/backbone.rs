@@ -1,4 +1,4 @@
-//! What a causal backbone promises: one network, run over a whole sequence or step by step.
+//! The contract of causal backbones: one network that runs over a whole sequence or step by step.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
@@ -7,25 +7,25 @@ use crate::part::PartConfig;
 
 /// A causal sequence model from `[B, T, D]` to `[B, T, D]`.
 ///
-/// [`forward`](Self::forward) and [`step`](Self::step) must agree: the same positions fed at
-/// once, one by one or in chunks give the same outputs (suite `conformance::backbone`).
+/// [`forward`](Self::forward) and [`step`](Self::step) must agree: the outputs are the same whether positions
+/// come all at once, one by one or in chunks (suite `conformance::backbone`).
 pub trait CausalBackbone: Module + ModuleDisplay {
-    /// What a sequence leaves behind for its next positions (the KV cache). A value that is passed
-    /// in: the module stays `&self`, and many sequences may be under way.
+    /// What the next positions of a sequence need of the earlier ones (the KV cache). The caller keeps it
+    /// and passes it in. So the module does not change, and may work on many sequences at a time.
     type State: Clone + Send;
 
     /// `D`, the width of inputs and outputs.
     fn width(&self) -> usize;
 
-    /// All positions at once, from position 0.
+    /// Outputs of all positions of a sequence.
     ///
     /// # Shapes
     /// - `x`: `[B, T, D]`
     /// - returns: `[B, T, D]`
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
 
-    /// Sequences that are several documents one after the other, each from position 0: no position
-    /// sees another document, so that each gives what it gives alone.
+    /// Outputs of packed sequences, which consist of several documents. No position sees another document,
+    /// and positions count from 0 in each: outputs are those of each document alone.
     ///
     /// # Shapes
     /// - `x`: `[B, T, D]`; `documents`: lengths that add up to `T`
@@ -49,15 +49,15 @@ pub trait CausalBackbone: Module + ModuleDisplay {
         outputs
     }
 
-    /// Room for `capacity` positions of `batch` sequences, allocated once.
+    /// An empty state with room for `capacity` positions of `batch` sequences, allocated once.
     fn init_state(&self, batch: usize, capacity: usize, device: &Device) -> Self::State;
 
-    /// [`init_state`](Self::init_state) for prompts of different lengths, filled up in front to one
-    /// length: the first `padding[b]` positions of sequence `b` are seen by none that follow.
+    /// [`init_state`](Self::init_state) for prompts of different lengths, which are padded at the front to one
+    /// length. The first `padding[b]` positions of sequence `b` are hidden from all later ones.
     fn init_padded_state(&self, padding: &[usize], capacity: usize, device: &Device)
     -> Self::State;
 
-    /// The next `T` positions (one when generating, many when a prompt is read).
+    /// Outputs of the next `T` positions: one in generation, many in a prompt.
     ///
     /// # Shapes
     /// - `x`: `[B, T, D]`
@@ -68,21 +68,22 @@ pub trait CausalBackbone: Module + ModuleDisplay {
     fn step(&self, x: Tensor<3>, state: &mut Self::State) -> Tensor<3>;
 }
 
-/// Sizes of a backbone, as the table `[lm]` of a recipe gives them. A backbone reads those that mean
-/// something to it.
+/// Sizes of a backbone from the table `[lm]` of a recipe. A backbone may ignore those that it has no use
+/// for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackboneSizes {
     /// `D`, width of inputs and outputs.
     pub width: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub depth: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
+    /// Number of key/value heads; 0 stands for as many as query heads.
     pub kv_heads: usize,
-    /// Feed-forward ratio.
+    /// Ratio of feed-forward width to width.
     pub mlp_ratio: f64,
-    /// Whether training runs blocks again for their gradients instead of keeping what they computed.
+    /// Gradient checkpointing: whether training keeps only the input of each block and runs the block again for
+    /// its gradients.
     pub recompute: bool,
 }
 
@@ -91,10 +92,10 @@ pub trait CausalBackboneConfig: PartConfig {
     /// The backbone.
     type Backbone: CausalBackbone;
 
-    /// The configuration that a recipe's sizes ask for.
+    /// The configuration for the sizes of a recipe.
     fn of(sizes: &BackboneSizes) -> Self;
 
-    /// Builds the backbone. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the backbone. Its weights come from the device's random generator; seed that first.
     ///
     /// # Panics
     /// If [`validate`](PartConfig::validate) fails.

@@ -1,4 +1,4 @@
-//! Checkpoint bundles: modules as safetensors files, folders that appear whole or not at all.
+//! Checkpoint bundles: modules in safetensors files, and folders that appear either whole or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,38 +9,38 @@ use burn::store::{
     ApplyError, ApplyResult, KeyRemapper, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
 };
 
-/// What can be wrong with a checkpoint.
+/// Errors of checkpoints.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file or folder can't be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A weights file that is damaged or no safetensors at all.
+    /// A weights file is damaged, or is not a safetensors file.
     #[error("{path} is damaged or no safetensors file: {source}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: SafetensorsStoreError,
     },
-    /// Weights of another model.
+    /// A weights file belongs to another model.
     #[error("{path} does not fit this model: {reason}")]
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// The first tensors that are missing, unknown or of another shape.
+        /// The first tensors that are missing, unknown or of the wrong shape.
         reason: String,
     },
 }
 
-/// Attaches action and path to an I/O error.
+/// A function that turns an I/O error into one that names action and path.
 pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleError {
     let path = path.to_owned();
     move |source| BundleError::Io {
@@ -50,7 +50,7 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
     }
 }
 
-/// Saves a module's parameters, named by their field paths, into a safetensors file.
+/// Saves the parameters of a module into a safetensors file. Their names are the paths of their fields.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -69,8 +69,8 @@ pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError
     sync_file(path)
 }
 
-/// Loads a module's parameters from a safetensors file. The file must hold exactly the module's
-/// parameters: a missing, unknown or misshapen tensor is named in the error.
+/// Loads the parameters of a module from a safetensors file, which must hold exactly these. The error names
+/// tensors that are missing, unknown or of the wrong shape.
 ///
 /// # Errors
 /// If the file can't be read or does not fit.
@@ -78,8 +78,8 @@ pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> 
     load_renamed(module, path, KeyRemapper::new())
 }
 
-/// [`load_module`] of a file in which parameters may have other names: `names` leads from those to the
-/// module's own. Errors tell the module's.
+/// [`load_module`] for a file with other names of parameters. `names` maps them to the module's names, which
+/// errors use.
 ///
 /// # Errors
 /// If the file can't be read or does not fit.
@@ -92,8 +92,7 @@ pub fn load_renamed<M: Module>(
     load(module, SafetensorsStore::from_file(path), path, names)
 }
 
-/// Loads a module's parameters from the bytes of a safetensors file, as [`load_module`] does from a file.
-/// Errors call the bytes `name`.
+/// [`load_module`] from the bytes of a file. Errors name them `name`.
 ///
 /// # Errors
 /// If the bytes are damaged or do not fit.
@@ -105,7 +104,7 @@ pub fn load_module_from_bytes<M: Module>(
     load_renamed_from_bytes(module, bytes, name, KeyRemapper::new())
 }
 
-/// [`load_renamed`] from the bytes of a file. Errors call the bytes `name`.
+/// [`load_renamed`] from the bytes of a file. Errors name them `name`.
 ///
 /// # Errors
 /// If the bytes are damaged or do not fit.
@@ -141,12 +140,12 @@ fn load<M: Module>(
     Ok(module)
 }
 
-/// Names what went wrong when a file's tensors were put into a module: the first that do not fit,
-/// are missing or unknown, called as `name` calls them. Parameters in `own` need not be in the
-/// file.
+/// Checks that all tensors of a file went into a module. The error names the first tensors that are missing,
+/// unknown or do not fit; `name` turns the module's names into those of the message. Parameters in `own` need
+/// not be in the file.
 ///
 /// # Errors
-/// If anything went wrong.
+/// If a tensor is missing, unknown or does not fit.
 pub fn check_applied(
     result: &ApplyResult,
     path: &Path,
@@ -177,6 +176,7 @@ pub fn check_applied(
     })
 }
 
+/// The message for a tensor that does not fit.
 fn describe(error: &ApplyError, name: impl Fn(&str) -> String) -> String {
     match error {
         ApplyError::ShapeMismatch {
@@ -191,12 +191,12 @@ fn describe(error: &ApplyError, name: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// How the names of folders under construction begin.
+/// Prefix of the names of unfinished folders.
 pub const UNFINISHED: &str = ".writing-";
 
-/// A folder under construction. It lies beside its destination under a temporary name and takes
-/// the final one in [`commit`](Self::commit), by one rename: a kill or a full disk at any moment
-/// leaves either the whole folder or none. Dropped without a commit, it removes itself.
+/// A folder that is being written. It lies beside its destination under a temporary name, and
+/// [`commit`](Self::commit) renames it. So a kill or a full disk at any moment leaves either the whole folder or
+/// none. If it is dropped without a commit, it is removed.
 #[derive(Debug)]
 pub struct BundleWriter {
     building: tempfile::TempDir,
@@ -204,10 +204,10 @@ pub struct BundleWriter {
 }
 
 impl BundleWriter {
-    /// Begins a folder that will be `destination`; parents are made.
+    /// Creates a folder that will become `destination`. Creates parent folders if they are missing.
     ///
     /// # Errors
-    /// If the parent folder can't be made or written to.
+    /// If the parent folder can't be created or written to.
     pub fn begin(destination: &Path) -> Result<Self, BundleError> {
         let parent = destination.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(io_error("create", parent))?;
@@ -221,25 +221,25 @@ impl BundleWriter {
         })
     }
 
-    /// The path of a file of the folder while it is built.
+    /// The path of a file in the unfinished folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.building.path().join(name)
     }
 
-    /// Writes a file of the folder.
+    /// Writes a file into the folder.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path(name);
         fs::write(&path, bytes).map_err(io_error("write", &path))?;
         sync_file(&path)
     }
 
-    /// Gives the folder its name. An older folder of that name is replaced.
+    /// Renames the folder to its destination. Replaces an older folder of that name.
     ///
     /// # Errors
-    /// If a rename fails; the older folder then stays.
+    /// If renaming fails. The older folder then stays.
     pub fn commit(self) -> Result<PathBuf, BundleError> {
         let Self {
             building,
@@ -257,7 +257,7 @@ impl BundleWriter {
         } else {
             fs::rename(building.path(), &destination).map_err(io_error("create", &destination))?;
         }
-        // The folder has moved: there is nothing left for the guard to remove.
+        // The temporary name is gone, and nothing is left to be removed.
         let _ = building.keep();
         if let Some(parent) = destination.parent() {
             sync_file(parent)?;
@@ -266,7 +266,8 @@ impl BundleWriter {
     }
 }
 
-/// Replaces a file whole: temporary name, sync, rename.
+/// Writes a file so that it appears whole or not at all: under a temporary name, synced, then renamed. Replaces an
+/// older file.
 ///
 /// # Errors
 /// If the folder can't be written to.
@@ -285,6 +286,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     Ok(())
 }
 
+/// Makes sure that a file or folder is on the disk.
 fn sync_file(path: &Path) -> Result<(), BundleError> {
     File::open(path)
         .and_then(|file| file.sync_all())
@@ -300,7 +302,7 @@ mod tests {
 
     use crate::RandomStream;
 
-    /// A layer of a seed: Burn's own weights come from a generator that other tests draw from too.
+    /// A layer with weights of a seed. Burn's own weights come from a generator that all tests share.
     fn linear(seed: u64, input: usize, output: usize) -> Linear {
         let (mut random, device) = (RandomStream::new(seed), Device::default());
         let weight = random.normal([input, output], &device);

@@ -1,4 +1,4 @@
-//! What a codec promises: signals to latents and back, and its configuration.
+//! The contract of codecs, which turn signals into latents and back, and of their configurations.
 
 use std::ops::Range;
 
@@ -8,21 +8,21 @@ use burn::tensor::{Device, Tensor};
 use crate::part::PartConfig;
 use crate::random::RandomStream;
 
-/// How the `T` latents of one signal lie in it.
+/// Where the `T` latents of a signal lie in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SignalLayout {
-    /// A picture: `T = height * width`, row-major.
+    /// In a grid over a picture, row by row: `T = height * width`.
     Grid {
-        /// Rows of latents.
+        /// Number of rows.
         height: usize,
-        /// Latents a row.
+        /// Latents in a row.
         width: usize,
     },
-    /// A stream: one latent for every `hop_samples` samples.
+    /// In a stream: a latent for every `hop_samples` samples.
     Frames {
-        /// Samples a second.
+        /// Sample rate in Hz.
         sample_rate_hz: u32,
-        /// Samples a latent.
+        /// Samples from one latent to the next.
         hop_samples: usize,
     },
 }
@@ -30,14 +30,14 @@ pub enum SignalLayout {
 /// The geometry of a codec's latents.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LatentSpec {
-    /// `Z`, numbers a latent vector.
+    /// `Z`, dimension of a latent.
     pub dim: usize,
-    /// Where latents lie in the signal.
+    /// Where latents lie in a signal.
     pub layout: SignalLayout,
 }
 
 impl LatentSpec {
-    /// Latents of one signal, where that is fixed; `None` for streams.
+    /// Number of latents of a signal; `None` for streams, where it depends on the signal.
     pub fn tokens(&self) -> Option<usize> {
         match self.layout {
             SignalLayout::Grid { height, width } => Some(height * width),
@@ -45,10 +45,10 @@ impl LatentSpec {
         }
     }
 
-    /// The shape of a batch's latents, `[B, T, Z]`. Samples after the last whole hop have none.
+    /// The shape of the latents of a batch, `[B, T, Z]`. Samples after the last whole hop have no latent.
     ///
     /// # Shapes
-    /// - `signal`: `[B, ...]`; samples last, where latents are frames
+    /// - `signal`: `[B, ...]`; the last axis of a stream is its samples
     pub fn shape_of<const D: usize>(&self, signal: &Tensor<D>) -> [usize; 3] {
         let dims = signal.dims();
         let tokens = match self.layout {
@@ -59,39 +59,39 @@ impl LatentSpec {
     }
 }
 
-/// The pictures that a codec takes, `[B, channels, height, width]`.
+/// Geometry of the pictures that a codec takes, `[B, channels, height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSpec {
     /// 1 for grey, 3 for colour.
     pub channels: usize,
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub height: usize,
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub width: usize,
 }
 
-/// The sound that a codec takes, `[B, channels, samples]`.
+/// Geometry of the sound that a codec takes, `[B, channels, samples]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SoundSpec {
     /// 1 for mono.
     pub channels: usize,
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub sample_rate_hz: u32,
-    /// Samples a latent.
+    /// Samples from one latent to the next.
     pub hop_samples: usize,
 }
 
-/// Standard normal numbers for a batch of latents, as [`Posterior::sample`] takes them.
+/// Standard normal numbers from which [`Posterior::sample`] makes a batch of latents.
 #[derive(Debug, Clone)]
 pub struct LatentNoise {
-    /// One number a sample, `[B]`.
+    /// For the scale of the noise: one number for each signal, `[B]`.
     pub scale: Tensor<1>,
-    /// One number for each number of the latents, `[B, T, Z]`.
+    /// For the noise itself: one number for each number of the latents, `[B, T, Z]`.
     pub eps: Tensor<3>,
 }
 
 impl LatentNoise {
-    /// Draws the noise of latents of a shape `[B, T, Z]`.
+    /// Draws noise for latents of shape `[B, T, Z]`.
     pub fn draw(shape: [usize; 3], random: &mut RandomStream, device: &Device) -> Self {
         Self {
             scale: random.normal([shape[0]], device),
@@ -99,7 +99,7 @@ impl LatentNoise {
         }
     }
 
-    /// The noise of some samples of the batch.
+    /// The noise of a range of the batch's signals.
     pub fn rows(&self, rows: Range<usize>) -> Self {
         Self {
             scale: self.scale.clone().narrow(0, rows.start, rows.len()),
@@ -118,19 +118,19 @@ impl LatentNoise {
 
 /// The noise that a [`Posterior`] adds to its mean.
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // One a posterior: nothing to save.
+#[allow(clippy::large_enum_variant)] // There is one for each posterior: nothing to save.
 pub enum NoiseScale {
-    /// Sigma-VAE (paper §2.3): one scalar a sample, `sigma ~ N(0, std^2)`, drawn, not learned.
+    /// Sigma-VAE (paper §2.3): the scale of each signal is drawn, `sigma ~ N(0, std^2)`, and not learned.
     PerSample {
         /// Standard deviation of the draw, `C_sigma`.
         std: f64,
     },
-    /// Ablation: the same known scale for every sample.
+    /// Ablation: the same fixed scale for all signals.
     Fixed {
         /// The scale.
         std: f64,
     },
-    /// Ablation, the plain VAE: a learned logarithm of the variance, `[B, T, Z]`.
+    /// Ablation, the plain VAE: the logarithm of the variance is learned.
     Learned {
         /// `log sigma^2`, `[B, T, Z]`.
         log_variance: Tensor<3>,
@@ -155,7 +155,7 @@ impl Posterior {
     /// Latents with noise: `mean + sigma * eps`.
     ///
     /// # Shapes
-    /// - `scale_draw`: `[B]`, standard normal; read by [`NoiseScale::PerSample`] alone
+    /// - `scale_draw`: `[B]`, standard normal; only [`NoiseScale::PerSample`] uses it
     /// - `eps`: `[B, T, Z]`, standard normal
     /// - returns: `[B, T, Z]`
     pub fn sample(&self, scale_draw: Tensor<1>, eps: Tensor<3>) -> Tensor<3> {
@@ -172,9 +172,9 @@ impl Posterior {
         self.mean.clone() + noise
     }
 
-    /// The part of the divergence from `N(0, I)` that parameters can change, a mean over all
-    /// elements: `mean(mu^2)` where the noise is fixed by hand (paper §2.3), the usual
-    /// `mean(mu^2 + sigma^2 - 1 - log sigma^2) / 2` where it is learned.
+    /// KL divergence from `N(0, I)`, averaged over all numbers. If the variance is learned, it is
+    /// `mean(mu^2 + sigma^2 - 1 - log sigma^2) / 2`. Otherwise only the means can be trained, and it is
+    /// `mean(mu^2)` (paper §2.3).
     ///
     /// # Shapes
     /// - returns: `[1]`
@@ -194,28 +194,28 @@ impl Posterior {
 /// A codec between signals of rank `D` and sequences of latents.
 ///
 /// `D` is 4 for pictures (`[B, C, H, W]`, in `[-1, 1]`) and 3 for sound (`[B, C, samples]`).
-/// What it is trained with is a [`CodecObjective`](crate::CodecObjective) of the same crate.
+/// The loss that it is trained with is a [`CodecObjective`](crate::CodecObjective) of the same crate.
 pub trait LatentCodec<const D: usize>: Module {
     /// The geometry of the latents.
     fn spec(&self) -> LatentSpec;
 
-    /// The numbers that describe the posterior of each signal. A latent cache keeps them: they are
-    /// computed once, and latents are drawn from them anew in every epoch.
+    /// The parameters of each signal's posterior. A latent cache keeps them, so that they are computed once,
+    /// while new latents are drawn from them in each epoch.
     ///
     /// # Shapes
     /// - `signal`: `[B, ...]`
-    /// - returns: `[B, T, P]`; `P` is up to the codec, e.g. `Z` for means alone
+    /// - returns: `[B, T, P]`; the codec decides about `P`, which is `Z` for means alone
     fn encode_parameters(&self, signal: Tensor<D>) -> Tensor<3>;
 
-    /// The posterior of what [`encode_parameters`](Self::encode_parameters) returned, or of some
-    /// rows of it.
+    /// The posterior from parameters that [`encode_parameters`](Self::encode_parameters) returned, or from some
+    /// of their rows.
     ///
     /// # Shapes
     /// - `parameters`: `[B, T, P]`
     /// - returns: mean `[B, T, Z]`
     fn posterior(&self, parameters: Tensor<3>) -> Posterior;
 
-    /// Decodes latents as the encoder made them (whitening undone).
+    /// Decodes latents. They are on the encoder's scale, without whitening.
     ///
     /// # Shapes
     /// - `latents`: `[B, T, Z]`
@@ -234,15 +234,15 @@ pub trait LatentCodec<const D: usize>: Module {
 
 /// The configuration of a codec: the table `[codec]` of a recipe.
 ///
-/// It tells the geometry of latents and signals before there is a codec, so that a recipe can be
-/// checked and data can be read first.
+/// It knows the geometry of latents and signals before there is a codec. So a recipe can be checked, and
+/// data can be read, before weights are made.
 pub trait LatentCodecConfig<const D: usize>: PartConfig {
     /// The codec.
     type Codec: LatentCodec<D>;
-    /// The signals that it takes: [`PictureSpec`] or [`SoundSpec`].
+    /// Geometry of the signals that it takes: [`PictureSpec`] or [`SoundSpec`].
     type Signal;
 
-    /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the codec. Its weights come from the device's random generator; seed that first.
     ///
     /// # Panics
     /// If [`validate`](PartConfig::validate) fails.
@@ -255,14 +255,14 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
     fn signal(&self) -> Self::Signal;
 }
 
-/// A codec for streams: chunk by chunk it gives what it gives for the whole.
+/// A codec that works on streams chunk by chunk, with the same result as on the whole signal.
 ///
-/// State is a value that the caller keeps, one for each batch of streams; a fresh one stands for
-/// silence before the stream began. Modules stay `&self`.
+/// The caller keeps a state for each batch of streams and passes it in. A new state stands for silence before
+/// the stream.
 pub trait StreamingCodec: LatentCodec<3> {
-    /// What an encoder remembers between chunks.
+    /// State of the encoder between chunks.
     type EncoderState: Default;
-    /// What a decoder remembers between chunks.
+    /// State of the decoder between chunks.
     type DecoderState: Default;
 
     /// Latents of the next chunk.

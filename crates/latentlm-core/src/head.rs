@@ -1,5 +1,5 @@
-//! What a head for continuous latents promises: a loss, and samples from the distribution of the
-//! next latent given the backbone's hidden state.
+//! The contract of heads for continuous latents. A head models the distribution of the next latent, given the
+//! backbone's hidden state: it has a loss and draws samples.
 
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ pub enum Prediction {
     Velocity,
 }
 
-/// How the reverse process is integrated.
+/// The solver that integrates the reverse process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampler {
@@ -42,7 +42,7 @@ pub enum Sampler {
     Ddpm,
 }
 
-/// Numbers that matrix products multiply.
+/// Precision of the factors of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -52,19 +52,19 @@ pub enum Precision {
     Bf16,
 }
 
-/// Options of one draw of latents.
+/// Settings of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleOptions {
     /// The solver.
     pub sampler: Sampler,
-    /// Evaluations of the head a latent.
+    /// Number of solver steps for a latent; each evaluates the head once.
     pub steps: usize,
     /// Classifier-free guidance: `null + scale * (cond - null)`. 1 switches it off.
     pub guidance_scale: f64,
-    /// Factor of the noise that latents begin as. Below 1 they keep closer to what is likeliest.
+    /// Factor of the noise that latents start from. Below 1, latents are closer to the most likely ones.
     pub noise_temperature: f64,
-    /// What the head's products multiply; float32 in any case where a head has no such products (the
-    /// workspace's own has them where `latentlm_kernels::has_bf16_head`).
+    /// Precision of the head's matrix products. A head that does not support it uses float32 (the head of
+    /// this workspace supports bfloat16 if `latentlm_kernels::has_bf16_head`).
     pub precision: Precision,
 }
 
@@ -90,8 +90,8 @@ pub struct DiffusionDraws {
 }
 
 impl DiffusionDraws {
-    /// Those of some of the latents, where every latent of `count` has `K` draws: all latents' first
-    /// ones, then all their second ones, and so on.
+    /// The draws of a range of the latents. Each of `count` latents has `K` draws, in this order: the first draw
+    /// of all latents, then the second of all latents, and so on.
     pub fn of_latents(&self, latents: Range<usize>, count: usize) -> Self {
         let [rows, dim] = self.noise.dims();
         let (draws, start, kept) = (rows / count, latents.start, latents.len());
@@ -104,16 +104,16 @@ impl DiffusionDraws {
     }
 }
 
-/// A head that models the next latent given a hidden state.
+/// A head that models the next latent, given a hidden state.
 ///
-/// Rows are independent: whoever calls flattens `[B, T, ..]` to `[N, ..]` first. Randomness is an
-/// argument throughout, so that a test, a resume or another language can repeat a call exactly.
+/// Rows are independent, so callers flatten `[B, T, ..]` to `[N, ..]`. All random numbers come from arguments,
+/// so that a test, a resumed run or another language can repeat a call exactly.
 pub trait LatentHead: Module + ModuleDisplay {
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     fn latent_dim(&self) -> usize;
 
-    /// What is minimized, a mean over all elements: the denoising error at given timesteps and noise, or
-    /// what a head without noise is trained with.
+    /// The training loss, averaged over all numbers: the denoising error at the given timesteps and noise, or
+    /// another loss if the head does not denoise.
     ///
     /// # Shapes
     /// - `latents`: `[N, Z]`, whitened; `condition`: `[N, D]`
@@ -121,16 +121,16 @@ pub trait LatentHead: Module + ModuleDisplay {
     fn loss_at(&self, latents: Tensor<2>, condition: Tensor<2>, draws: DiffusionDraws)
     -> Tensor<1>;
 
-    /// Draws the timesteps and noise of one loss over `rows` latents.
+    /// Draws timesteps and noise for the loss of `rows` latents.
     fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws;
 
-    /// Draws a latent out of `noise`: integrates the reverse process.
+    /// Draws latents, starting from `noise`.
     ///
-    /// Samplers that add noise on the way draw it as `random.normal([N, Z], ..)`, so that rows may
-    /// have streams of their own ([`RandomStream::of_rows`]).
+    /// Samplers that add noise on the way draw it as `random.normal([N, Z], ..)`, so that each row may have
+    /// a stream of its own ([`RandomStream::of_rows`]).
     ///
-    /// With `null` (the hidden state of the unconditional sequence) and a guidance scale other
-    /// than 1, both halves start from the same noise.
+    /// `null` holds the hidden states of the unconditional sequences. If it is given and the guidance scale is
+    /// not 1, the latents are guided; conditional and unconditional prediction start from the same noise.
     ///
     /// # Shapes
     /// - `condition`, `null`: `[N, D]`; `noise`: `[N, Z]`
@@ -145,25 +145,25 @@ pub trait LatentHead: Module + ModuleDisplay {
     ) -> Tensor<2>;
 }
 
-/// Sizes of a head, as the table `[lm]` of a recipe gives them. A head reads those that mean something to
-/// it.
+/// Sizes of a head from the table `[lm]` of a recipe. A head may ignore those that it has no use for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSizes {
-    /// `Z`, numbers a latent.
+    /// `Z`, dimension of a latent.
     pub latent_dim: usize,
     /// `D`, width of the condition.
     pub width: usize,
-    /// Layers.
+    /// Number of layers.
     pub depth: usize,
-    /// Feed-forward ratio.
+    /// Ratio of feed-forward width to width.
     pub mlp_ratio: f64,
     /// What the head predicts.
     pub prediction: Prediction,
-    /// How noise grows.
+    /// Noise schedule.
     pub schedule: BetaSchedule,
-    /// Timesteps of the forward process.
+    /// Number of timesteps of the forward process.
     pub num_train_timesteps: usize,
-    /// Whether training runs layers again for their gradients instead of keeping what they computed.
+    /// Gradient checkpointing: whether training keeps only the input of each layer and runs the layer again for
+    /// its gradients.
     pub recompute: bool,
 }
 
@@ -172,10 +172,10 @@ pub trait LatentHeadConfig: PartConfig {
     /// The head.
     type Head: LatentHead;
 
-    /// The configuration that a recipe's sizes ask for.
+    /// The configuration for the sizes of a recipe.
     fn of(sizes: &HeadSizes) -> Self;
 
-    /// Builds the head. Its parameters are drawn from the device's generator: seed that first.
+    /// Builds the head. Its weights come from the device's random generator; seed that first.
     ///
     /// # Panics
     /// If [`validate`](PartConfig::validate) fails.

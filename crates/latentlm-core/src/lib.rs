@@ -1,9 +1,9 @@
-//! Contracts of LatentLM: the traits that spokes implement, the value types that cross crate
-//! borders, checkpoint bundles and the conformance suites. No layers live here.
+//! Contracts of LatentLM: traits of codecs, backbones and heads, the types that crates exchange,
+//! checkpoint bundles, and suites of tests for implementations. There are no layers here.
 //!
-//! The crate is the hub of the workspace: a codec, backbone, head or adapter depends on it and on
-//! Burn, never on another spoke. To replace one, implement its traits, export the types under the
-//! role's names and run the matching suite of `conformance`:
+//! The crate is the hub of the workspace. A codec, backbone, head or adapter is a spoke: it depends
+//! on this crate and on Burn, never on another spoke. To replace one, implement its traits, export
+//! the types under these names, and run the matching suite of `conformance`:
 //!
 //! | crate | names |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | a backbone | `Backbone` ([`CausalBackbone`]), `BackboneConfig` ([`CausalBackboneConfig`]), `BackboneError` (its error) |
 //! | a head | `Head` ([`LatentHead`]), `HeadConfig` ([`LatentHeadConfig`]), `HeadError` (its error) |
 //!
-//! A part declares the keys of its tables of a recipe in the file `keys.toml` of its folder ([`PartKeys`]);
-//! the crate of a backbone or head exports them as `KEYS`.
+//! A part declares the keys of its recipe tables in the file `keys.toml` of its folder ([`PartKeys`]). The crate
+//! of a backbone or head exports them as `KEYS`.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -20,7 +20,7 @@
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let mut random = RandomStream::new(1);
-//! // What an encoder returns: a mean, and noise of a scale that is drawn, not learned (paper §2.3).
+//! // What an encoder returns: a mean, and noise whose scale is drawn and not learned (paper §2.3).
 //! let posterior = Posterior {
 //!     mean: Tensor::<3>::zeros([2, 16, 8], &device),
 //!     noise: NoiseScale::PerSample { std: 0.5 },
@@ -34,7 +34,7 @@
 //! # Letters in shapes
 //!
 //! `B` batch, `T` positions (frames), `D` model width, `C` channels, `Z` latent dimension,
-//! `H x W` grid or picture, `N` rows of a flattened `[B*T]`, `K` draws of noise a position.
+//! `H x W` grid or picture, `N` rows of a flattened `[B*T]`, `K` draws of noise for each position.
 
 mod backbone;
 pub mod bundle;

@@ -1,4 +1,4 @@
-//! What training needs of a codec: a loss, and perhaps a discriminator.
+//! The contract of a codec's training: a loss, and a discriminator if there is one.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -6,41 +6,41 @@ use burn::tensor::{Device, Tensor};
 use crate::codec::{LatentCodecConfig, LatentNoise};
 use crate::part::PartConfig;
 
-/// A network that learns to tell signals from what a codec makes of them.
+/// A network that learns to distinguish signals from decoded ones.
 pub trait CodecDiscriminator<const D: usize>: Module {
     /// The discriminator's own loss, `[1]`. Its gradient must not reach the codec: it detaches
     /// `fake`.
     ///
     /// # Shapes
-    /// - `real`, `fake`: `[B, ...]`, signals and what the codec decoded
+    /// - `real`, `fake`: `[B, ...]`, signals and decoded signals
     fn loss(&self, real: Tensor<D>, fake: Tensor<D>) -> Tensor<1>;
 }
 
-/// The discriminator of codecs that are trained without one.
+/// Stands for the discriminator of codecs that are trained without one.
 #[derive(Module, Debug)]
 pub struct NoDiscriminator;
 
 impl<const D: usize> CodecDiscriminator<D> for NoDiscriminator {
-    /// Nothing to learn: 0.
+    /// 0, because there is nothing to learn.
     fn loss(&self, real: Tensor<D>, _fake: Tensor<D>) -> Tensor<1> {
         Tensor::zeros([1], &real.device())
     }
 }
 
-/// The loss of a codec on a part of a batch.
+/// The loss of a codec on a shard of a batch.
 #[derive(Debug, Clone)]
 pub struct ObjectiveOutput<const D: usize> {
-    /// The weighted sum, to be differentiated, `[1]`.
+    /// Weighted sum of all terms, to be minimized, `[1]`.
     pub total: Tensor<1>,
-    /// Parts of the loss for the log, `[1]` each, under their names there. The total is logged as
-    /// `loss` without being listed here.
+    /// Terms of the loss for the log, `[1]` each, with their names. The total is logged as `loss` too, but is
+    /// not listed here.
     pub values: Vec<(&'static str, Tensor<1>)>,
-    /// What the codec made of the signal, `[B, ...]`.
+    /// Decoded signals, `[B, ...]`.
     pub decoded: Tensor<D>,
 }
 
 impl<const D: usize> ObjectiveOutput<D> {
-    /// An output with the values that there are, in their order.
+    /// An output with those of the values that are not `None`, in their order.
     pub fn new(
         total: Tensor<1>,
         decoded: Tensor<D>,
@@ -57,23 +57,24 @@ impl<const D: usize> ObjectiveOutput<D> {
     }
 }
 
-/// What a codec is trained with. Each thread or device works on its part of a batch with a copy.
+/// The loss that a codec is trained with. Each thread or device has a copy for its shard of a batch.
 pub trait CodecObjective<const D: usize>: Clone + Send {
     /// The codec.
     type Codec: Module;
-    /// Its discriminator, [`NoDiscriminator`] where there is none.
+    /// The discriminator, or [`NoDiscriminator`].
     type Discriminator: CodecDiscriminator<D>;
 
     /// The same objective on another device.
     fn to_device(self, device: &Device) -> Self;
 
-    /// The codec's loss, a mean over the batch. Each call gives the same names in
-    /// [`values`](ObjectiveOutput::values) for the same kind of arguments.
+    /// The codec's loss, averaged over the batch. The names in [`values`](ObjectiveOutput::values) depend only on
+    /// whether a discriminator is given.
     ///
     /// # Shapes
     /// - `signal`: `[B, ...]`
     /// - `noise`: for latents `[B, T, Z]`; a codec without noise ignores it
-    /// - `discriminator`: given from the step on at which it sets in; its weights are fixed here
+    /// - `discriminator`: given from [`discriminator_start`](CodecObjectiveConfig::discriminator_start) on, without
+    ///   gradients for its weights
     fn loss(
         &self,
         codec: &Self::Codec,
@@ -93,15 +94,14 @@ pub trait CodecObjectiveConfig<const D: usize>: PartConfig {
     /// Builds the objective.
     ///
     /// # Errors
-    /// If the configuration is wrong, or weights that it names can't be loaded.
+    /// If the configuration is invalid, or a file of weights that it names can't be loaded.
     fn init(
         &self,
         codec: &Self::CodecConfig,
         device: &Device,
     ) -> Result<Self::Objective, Self::Error>;
 
-    /// Builds the discriminator, if one is switched on. Its parameters are drawn from the device's
-    /// generator.
+    /// Builds the discriminator if one is switched on. Its weights come from the device's random generator.
     fn init_discriminator(
         &self,
         codec: &Self::CodecConfig,
@@ -111,7 +111,7 @@ pub trait CodecObjectiveConfig<const D: usize>: PartConfig {
         None
     }
 
-    /// Step at which the discriminator sets in.
+    /// Step from which on the discriminator is trained and used.
     fn discriminator_start(&self) -> u64 {
         0
     }

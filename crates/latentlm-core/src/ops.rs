@@ -1,4 +1,4 @@
-//! Small functions that two spokes need. No tensors, no modules.
+//! Small functions on numbers that two spokes need.
 
 /// The inner width of a SwiGLU network that the official implementation derives from a ratio:
 /// `floor(width * ratio * 2/3 / 64) * 64`.

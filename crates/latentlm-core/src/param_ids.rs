@@ -5,9 +5,8 @@ use burn::tensor::{Bool, Int, Tensor};
 
 /// Numbers a module's parameters 1, 2, 3, ... in the order in which they are visited.
 ///
-/// Burn draws parameter ids at random, and an optimizer's record is keyed by them. A run that
-/// resumes builds its module anew; only with ids that depend on nothing but the module's structure
-/// does the saved optimizer state find its parameters again.
+/// Burn draws parameter ids at random and saves an optimizer's state under them. A resumed run builds its module
+/// again. Its parameters find their saved state only if ids follow from the structure of the module.
 pub fn number_parameters<M: Module>(module: M) -> M {
     module.map(&mut Numbering(0))
 }

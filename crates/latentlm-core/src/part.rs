@@ -1,4 +1,4 @@
-//! What every replaceable part promises of its configuration.
+//! The contract of a replaceable part's configuration, and the keys that it declares.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -10,28 +10,28 @@ use toml::{Table, Value};
 
 /// The configuration of a part of the model: a table of a recipe.
 ///
-/// The part alone decides which keys its table has. A recipe begins with [`preset`](Self::preset),
-/// lays the file's table and the overrides over it, checks each value against the part's
-/// [`keys`](Self::keys), and asks [`validate`](Self::validate).
+/// Only the part knows which keys its table has. A recipe starts from [`preset`](Self::preset), applies the
+/// file's table and then the overrides, checks each value against the part's [`keys`](Self::keys), and calls
+/// [`validate`](Self::validate).
 pub trait PartConfig: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
-    /// What can be wrong with it.
+    /// The error of an invalid configuration.
     type Error: Error + Send + Sync + 'static;
 
-    /// Checks the configuration: what concerns several keys, and what `init` can't do without.
+    /// Checks what [`keys`](Self::keys) can't express, such as relations between keys, and what `init` relies on.
     ///
     /// # Errors
-    /// With one line that names the first key that is wrong.
+    /// If a key is wrong; the message is one line that names the first such key.
     fn validate(&self) -> Result<(), Self::Error>;
 
-    /// The values that a shipped recipe begins with. `recipe` is its path under `configs` without
-    /// the ending, e.g. `image/mnist`. A part that has none for this recipe begins with its default.
+    /// The values that a shipped recipe starts from. `recipe` is its path under `configs` without the extension,
+    /// e.g. `image/mnist`. For other recipes these are the defaults.
     fn preset(recipe: &str) -> Self {
         let _ = recipe;
         Self::default()
     }
 
-    /// The text of the table that declares the part's keys, the file `keys.toml` of its folder (see
-    /// [`PartKeys`]). Without one, the keys are those of the default, and values need their types alone.
+    /// The text of `keys.toml` in the part's folder, which declares the part's keys (see [`PartKeys`]). If it is
+    /// empty, the keys are those of the default configuration, and only the types of values are checked.
     fn keys() -> &'static str {
         ""
     }
@@ -65,7 +65,7 @@ pub struct PartKeys {
 }
 
 impl PartKeys {
-    /// The keys of a table's text: `include_str!("../keys.toml")`.
+    /// The keys that the text of a `keys.toml` declares: `include_str!("../keys.toml")`.
     pub const fn new(text: &'static str) -> Self {
         Self {
             text,
@@ -73,15 +73,15 @@ impl PartKeys {
         }
     }
 
-    /// The table's text.
+    /// The text of the file.
     pub fn text(&self) -> &'static str {
         self.text
     }
 
-    /// The default of a dotted key.
+    /// The default of a key, which is written with dots: `codec.width`.
     ///
     /// # Panics
-    /// If the table does not declare the key, or with another type.
+    /// If the file does not declare the key, or declares it with another type.
     pub fn default<T: DeserializeOwned>(&self, key: &str) -> T {
         let declared = self.find(key).and_then(Value::as_table);
         let default = declared.and_then(|declared| declared.get("default"));
@@ -92,10 +92,10 @@ impl PartKeys {
         }
     }
 
-    /// The defaults of a table, with what the file's `presets` say of a recipe.
+    /// The defaults of a table, with the values for a recipe from the file's `presets`.
     ///
     /// # Panics
-    /// If the file does not declare what the configuration has.
+    /// If the file does not declare all keys of the configuration.
     pub fn preset<T: DeserializeOwned>(&self, table: &str, recipe: &str) -> T {
         let declared = self.find(table).and_then(Value::as_table);
         let mut values = declared.map(defaults).unwrap_or_default();
@@ -110,6 +110,7 @@ impl PartKeys {
         }
     }
 
+    /// The parsed file.
     fn table(&self) -> &Table {
         self.table.get_or_init(|| match self.text.parse::<Table>() {
             Ok(table) => table,
@@ -117,6 +118,7 @@ impl PartKeys {
         })
     }
 
+    /// The entry of a key or table, whose name is written with dots.
     fn find(&self, key: &str) -> Option<&Value> {
         let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
         let mut inside = self.table();
@@ -143,7 +145,7 @@ fn defaults(declared: &Table) -> Table {
     values
 }
 
-/// Lays one table over another.
+/// Replaces the values in `base` that `over` has too, and adds those that `base` lacks.
 fn cover(base: &mut Table, over: &Table) {
     for (name, value) in over {
         match (base.get_mut(name), value) {

@@ -1,9 +1,9 @@
-//! The one source of randomness: a seeded stream, drawn on the host.
+//! The source of random numbers: seeded streams on the host.
 //!
-//! Noise is made here and handed to the device, not drawn by the device's own generator. The cost
-//! is small (latents are small), and it buys three things: the same seed gives the same noise on
-//! every backend, streams can be re-derived from `(seed, purpose, step)` so that a resume needs no
-//! saved generator state, and two threads never disturb each other's draws.
+//! Noise is drawn here and copied to the device, instead of being drawn by the device's own generator.
+//! That costs little, because latents are small, and has three advantages. The same seed gives the same
+//! noise on all backends. A resumed run needs no saved generator, because a stream follows from
+//! `(seed, purpose, step)`. And threads do not disturb each other's draws.
 
 use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 use rand::rngs::ChaCha8Rng;
@@ -14,7 +14,7 @@ const ONE_ROW: &str = "streams of several rows draw normal numbers only";
 
 /// A deterministic stream of random numbers.
 ///
-/// Inside [`of_rows`](Self::of_rows) it stands for several: each row has a generator of its own.
+/// Within [`of_rows`](Self::of_rows) it stands for several streams, one for each row.
 #[derive(Debug)]
 pub struct RandomStream(Vec<ChaCha8Rng>);
 
@@ -24,7 +24,7 @@ impl RandomStream {
         Self(vec![ChaCha8Rng::seed_from_u64(seed)])
     }
 
-    /// The stream of one step of one purpose in a run: equal arguments, equal numbers.
+    /// The stream for a purpose at a step of a run. Equal arguments give equal numbers.
     pub fn for_step(seed: u64, purpose: &str, step: u64) -> Self {
         let mut hash = splitmix(seed ^ 0x6c61_7465_6e74_6c6d);
         for byte in purpose.bytes() {
@@ -33,12 +33,12 @@ impl RandomStream {
         Self::new(splitmix(hash ^ step))
     }
 
-    /// Draws for the rows of a batch, each from a stream of its own: [`normal`](Self::normal) gives
-    /// row `i` of what it makes the numbers that the `i`-th stream alone would give. So a row's
-    /// noise does not depend on its neighbours. Nothing else can be drawn from several streams.
+    /// Calls `draw` with a stream that draws each row of a batch from a stream of its own: row `i` of a
+    /// tensor of [`normal`](Self::normal) numbers is what the `i`-th of `streams` alone would give. So the
+    /// noise of a row does not depend on the other rows. Only normal numbers can be drawn this way.
     ///
     /// # Panics
-    /// If there are no streams, or one of them stands for several itself.
+    /// If there are no streams, or if one of them stands for several itself.
     pub fn of_rows<T>(mut streams: Vec<&mut Self>, draw: impl FnOnce(&mut Self) -> T) -> T {
         assert!(!streams.is_empty(), "no stream to draw from");
         let mut generators = Vec::with_capacity(streams.len());
@@ -57,7 +57,7 @@ impl RandomStream {
     /// Standard normal numbers.
     ///
     /// # Panics
-    /// If these are streams of several rows, and `shape` does not begin with as many.
+    /// If the stream stands for several rows and `shape` does not start with their number.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], device: &Device) -> Tensor<D> {
         let (count, rows) = (shape.iter().product::<usize>(), self.0.len());
         assert!(
@@ -71,7 +71,7 @@ impl RandomStream {
         Tensor::from_data(TensorData::new(values, Shape::from(shape)), device)
     }
 
-    /// Integers, uniform in `0..bound`.
+    /// Integers, uniformly distributed in `0..bound`.
     ///
     /// # Panics
     /// If `bound` is 0.
@@ -87,12 +87,12 @@ impl RandomStream {
         self.generator().random::<f64>() < p
     }
 
-    /// A number, uniform in `[0, 1)`.
+    /// A number, uniformly distributed in `[0, 1)`.
     pub fn uniform(&mut self) -> f64 {
         self.generator().random()
     }
 
-    /// An integer, uniform in `0..bound`.
+    /// An integer, uniformly distributed in `0..bound`.
     ///
     /// # Panics
     /// If `bound` is 0.
@@ -112,7 +112,7 @@ impl RandomStream {
     }
 }
 
-/// One round of SplitMix64: spreads every input bit over the whole word.
+/// One round of SplitMix64, in which each bit of the input changes about half of the bits of the result.
 fn splitmix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Whatever was drawn before and is drawn after, rows get what their streams give alone.
+    /// Rows get what their streams give alone, whatever was drawn before, and streams go on from there.
     #[test]
     fn rows_draw_from_their_own_streams() {
         let device = Device::default();

@@ -1,25 +1,25 @@
-//! Sequences of any modalities: documents of text and latents, and where everything stands when
-//! they are packed (paper §2.2: text, `<BOD>`, latents, `<EOD>`, text).
+//! Documents of text and latents of any modality, and the layout of packed documents in a sequence
+//! (paper §2.2: text, `<BOD>`, latents, `<EOD>`, text).
 //!
 //! A class and its picture, a text and its speech, captions and pictures, text alone: each is a
-//! document. Everything here is indices on the host; models gather with them.
+//! document. A layout consists of indices on the host, with which models gather tensors.
 
 /// The tokens around a modality's latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlTokens {
     /// `<BOD>`: latents begin.
     pub begin: u32,
-    /// `<EOD>`: they have ended.
+    /// `<EOD>`: latents have ended.
     pub end: u32,
-    /// Another latent comes.
+    /// Target token of the softmax head if another latent follows.
     pub more: u32,
 }
 
 impl ControlTokens {
-    /// How many there are.
+    /// Number of these tokens.
     pub const COUNT: usize = 3;
 
-    /// Those of a vocabulary of `text` tokens of text.
+    /// The tokens right after a vocabulary of `text` tokens.
     pub fn after(text: usize) -> Self {
         let first = text as u32;
         Self {
@@ -30,24 +30,24 @@ impl ControlTokens {
     }
 }
 
-/// The tokens behind the text's vocabulary of a model that writes text too.
+/// The tokens after the text vocabulary of a model that writes text too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// `<BOS>`: a document begins.
     pub start: u32,
-    /// `<EOS>`: it has ended.
+    /// `<EOS>`: the document has ended.
     pub stop: u32,
-    /// One entry a modality.
+    /// The tokens around latents, for each modality.
     pub modalities: Vec<ControlTokens>,
 }
 
 impl SpecialTokens {
-    /// How many there are with so many modalities.
+    /// Number of these tokens, given the number of modalities.
     pub fn count(modalities: usize) -> usize {
         2 + modalities * ControlTokens::COUNT
     }
 
-    /// Those of a vocabulary of `text` tokens of text.
+    /// The tokens right after a vocabulary of `text` tokens.
     pub fn after(text: usize, modalities: usize) -> Self {
         let of = |modality| ControlTokens::after(text + 2 + modality * ControlTokens::COUNT);
         Self {
@@ -58,52 +58,53 @@ impl SpecialTokens {
     }
 }
 
-/// One piece of a document.
+/// A segment of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
-    /// A class label, one position.
+    /// A class label. It takes one position.
     Label {
-        /// The class, a row of the label table.
+        /// The class, which is a row of the label table.
         class: u32,
     },
-    /// Text, or any tokens.
+    /// Text or other tokens.
     Text {
-        /// Ids.
+        /// Token ids.
         tokens: Vec<u32>,
-        /// Whether each is learned from what comes before it. A document's first never is.
+        /// Whether the model learns to predict them. The first token of a document is never learned.
         learned: bool,
     },
-    /// `<BOD>`, latents, and `<EOD>` where anything follows.
+    /// `<BOD>`, latents, and `<EOD>` if another segment follows.
     Latents {
-        /// Whose latents they are.
+        /// Index of the modality.
         modality: usize,
-        /// How many, at least one.
+        /// Number of latents, at least one.
         frames: usize,
-        /// Whether the softmax head says after each whether another comes (speech), or their number
-        /// is known (the grid of a picture).
+        /// Whether the softmax head predicts at each latent whether another follows, as in speech. Otherwise the
+        /// number of latents is known, as in the grid of a picture.
         open_ended: bool,
-        /// The token that each latent of an open-ended run says, where that is known; else empty. The
-        /// softmax head learns it in place of [`ControlTokens::more`].
+        /// The token that each latent of an open-ended run says, if it is known, or else empty. It takes the place
+        /// of [`ControlTokens::more`] as the target of the softmax head.
         said: Vec<u32>,
-        /// Whether they are learned, and their `<BOD>` too if what stands before it is.
+        /// Whether the model learns to predict the latents. Their `<BOD>` is then learned too if the segment
+        /// before is.
         learned: bool,
     },
-    /// Latents with no tokens around them: the picture of a class. A learned run that ends its
-    /// document is not read to its end: nothing follows its last latent.
+    /// Latents without tokens around them, as in the picture of a class. If the segment is learned and ends its
+    /// document, its last latent has no position: nothing is predicted from it.
     Bare {
-        /// Whose latents they are.
+        /// Index of the modality.
         modality: usize,
-        /// How many, at least one.
+        /// Number of latents, at least one.
         frames: usize,
-        /// Whether each is learned from what comes before it.
+        /// Whether the model learns to predict the latents.
         learned: bool,
     },
 }
 
-/// A sequence that sees no other.
+/// Segments that see each other and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Document {
-    /// In the order in which they are read.
+    /// Segments in the order of reading.
     pub segments: Vec<Segment>,
 }
 
@@ -120,8 +121,8 @@ impl Document {
         }
     }
 
-    /// A text and its speech, modality 0: the text is given, the speech ends when the model says so.
-    /// `said` is the token that each latent says, or empty.
+    /// A text and its speech, modality 0. The text is not learned, and the model predicts where speech ends.
+    /// `said` holds the token that each latent says, or is empty.
     pub fn of_speech(text: Vec<u32>, frames: usize, said: Vec<u32>) -> Self {
         let text = Segment::Text {
             tokens: text,
@@ -139,7 +140,7 @@ impl Document {
         }
     }
 
-    /// Positions that it takes.
+    /// Number of positions.
     pub fn positions(&self) -> usize {
         let last = self.segments.len().saturating_sub(1);
         let positions = |(index, segment): (usize, &Segment)| match segment {
@@ -153,7 +154,7 @@ impl Document {
         self.segments.iter().enumerate().map(positions).sum()
     }
 
-    /// Tokens that it has, those around latents included.
+    /// Number of tokens, including those around latents.
     fn tokens(&self) -> usize {
         let last = self.segments.len().saturating_sub(1);
         let tokens = |(index, segment): (usize, &Segment)| match segment {
@@ -164,13 +165,13 @@ impl Document {
         self.segments.iter().enumerate().map(tokens).sum()
     }
 
-    /// Class labels that it has.
+    /// Number of class labels.
     fn labels(&self) -> usize {
         let label = |segment: &&Segment| matches!(segment, Segment::Label { .. });
         self.segments.iter().filter(label).count()
     }
 
-    /// Latents of a modality that it has.
+    /// Number of latents of a modality.
     pub fn frames(&self, modality: usize) -> usize {
         let frames = |segment: &Segment| match segment {
             Segment::Latents {
@@ -188,7 +189,7 @@ impl Document {
         self.segments.iter().map(frames).sum()
     }
 
-    /// Whether it has latents that are read and not learned: what it teaches is said of them.
+    /// Whether it has latents that are not learned: then the document teaches to write text about them.
     pub fn reads_latents(&self) -> bool {
         let read = |segment: &Segment| matches!(segment, Segment::Latents { learned: false, .. });
         self.segments.iter().any(read)
@@ -198,44 +199,44 @@ impl Document {
 /// Latents of one modality that are learned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LearnedLatents {
-    /// The position before each: its hidden state is the diffusion head's condition.
+    /// For each latent the position before it, whose hidden state is the condition of the diffusion head.
     pub conditions: Vec<i64>,
-    /// Each one's place among all latents of the modality.
+    /// For each latent its index among all latents of the modality.
     pub latents: Vec<i64>,
 }
 
-/// Where everything stands in documents packed one after the other without gaps.
+/// Layout of packed documents, which follow each other without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Positions of each document.
+    /// Number of positions of each document.
     pub lengths: Vec<usize>,
     /// All tokens.
     pub tokens: Vec<i64>,
     /// All class labels.
     pub labels: Vec<i64>,
-    /// The token that each latent says, [`ControlTokens::more`] where that is not known; one list a
-    /// modality.
+    /// For each modality the token that each of its latents says, or [`ControlTokens::more`] if it is not known.
     pub said: Vec<Vec<i64>>,
-    /// For every position a row of the tokens, or behind them of the labels, or behind those of the
-    /// first modality's latents, or behind those of the second's, and so on.
+    /// For each position the row of its embedding in this stack: all tokens, then all labels, then the latents
+    /// of the first modality, of the second, and so on.
     pub rows: Vec<i64>,
-    /// Positions at which the softmax head is asked.
+    /// Positions at which the softmax head predicts a token.
     pub asked: Vec<i64>,
-    /// What it should say there.
+    /// Target tokens at these positions.
     pub answers: Vec<i64>,
-    /// How many of the answers are each document's.
+    /// Number of target tokens in each document.
     pub document_answers: Vec<usize>,
-    /// What the diffusion head should draw, one entry a modality.
+    /// For each modality the latents that the diffusion head learns.
     pub learned: Vec<LearnedLatents>,
 }
 
 impl Layout {
-    /// Lays documents out. `modalities` are the tokens around each modality's latents.
+    /// The layout of documents. `modalities` holds the tokens around the latents of each modality.
     ///
     /// # Panics
-    /// If a document names a modality that is not there, has a run of no latents, says tokens in some
-    /// latents of a run only or in a run of known length, or begins with latents that are to be learned
-    /// without anything before them.
+    /// - If a document names an unknown modality.
+    /// - If a run has no latents.
+    /// - If a run has said tokens for some of its latents only, or though its length is known.
+    /// - If a document starts with latents that are to be learned: there is nothing to predict them from.
     pub fn new(documents: &[Document], modalities: &[ControlTokens]) -> Self {
         let frames = |m| documents.iter().map(|d| d.frames(m)).sum::<usize>();
         let first_label = documents.iter().map(Document::tokens).sum::<usize>() as i64;
@@ -271,10 +272,10 @@ impl Layout {
         writer.layout
     }
 
-    /// Every answer's weight, given the documents'.
+    /// The weight of each target token, given a weight for each document.
     ///
     /// # Panics
-    /// If there are not as many weights as documents.
+    /// If the number of weights is not the number of documents.
     pub fn answer_weights(&self, documents: &[f64]) -> Vec<f64> {
         let counts = &self.document_answers;
         let (given, wanted) = (documents.len(), counts.len());
@@ -284,27 +285,30 @@ impl Layout {
     }
 }
 
-/// Latents one after the other.
+/// A run of latents of one segment.
 struct Run<'a> {
     frames: usize,
-    /// The token that each says, where that is known.
+    /// The token that each latent says, if it is known, or else empty.
     said: &'a [u32],
     learned: bool,
-    /// Whether the softmax head is asked before each and behind the last.
+    /// Whether the softmax head predicts a token before each latent and after the last.
     asked: bool,
 }
 
+/// Writes a layout, document by document.
 struct Writer<'a> {
     layout: Layout,
     modalities: &'a [ControlTokens],
     /// Row of the first label.
     first_label: i64,
-    /// Row of the first latent, a modality each.
+    /// Row of the first latent of each modality.
     first_rows: Vec<i64>,
 }
 
 impl Writer<'_> {
+    /// Adds a document.
     fn document(&mut self, document: &Document) {
+        // Whether the document has a position yet, and whether the segment before is learned.
         let (mut begun, mut before_learned) = (false, false);
         let last = document.segments.len().saturating_sub(1);
         for (index, segment) in document.segments.iter().enumerate() {
@@ -359,6 +363,7 @@ impl Writer<'_> {
                         asked: false,
                     };
                     self.latents(*modality, run);
+                    // Nothing is predicted from the last latent, so it needs no position.
                     if *learned && index == last {
                         self.layout.rows.pop();
                     }
@@ -368,6 +373,7 @@ impl Writer<'_> {
         }
     }
 
+    /// Adds a position with a token, which is a target of the position before if it is learned.
     fn token(&mut self, token: u32, learned: bool) {
         if learned {
             self.ask(token);
@@ -376,6 +382,7 @@ impl Writer<'_> {
         self.layout.tokens.push(i64::from(token));
     }
 
+    /// Adds positions for a run of latents.
     fn latents(&mut self, modality: usize, run: Run<'_>) {
         assert!(run.frames > 0, "a run of no latents");
         let control = self.modalities[modality];
@@ -398,7 +405,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The softmax head is asked at the newest position.
+    /// Makes a token the target of the softmax head at the newest position.
     fn ask(&mut self, answer: u32) {
         self.layout.asked.push(self.layout.rows.len() as i64 - 1);
         self.layout.answers.push(i64::from(answer));
@@ -432,7 +439,7 @@ mod tests {
         }
     }
 
-    /// Speech: text that is given, latents that end when the model says so.
+    /// Speech: text that is not learned, and latents whose end is predicted.
     #[test]
     fn utterances_stand_one_after_the_other() {
         let said = |tokens: &[u32], frames| {
@@ -491,7 +498,7 @@ mod tests {
         assert_eq!(layout.learned[1].latents, [0]);
     }
 
-    /// The last latent of a class's picture is only learned.
+    /// The last latent of a picture is learned and has no position.
     #[test]
     fn a_label_stands_where_the_picture_begins() {
         let documents = [(7, 3), (5, 1), (7, 2)].map(|(class, n)| Document::of_class(class, n));
@@ -522,7 +529,7 @@ mod tests {
         assert_eq!((layout.asked, layout.answers), (vec![0, 5], vec![2, 4]));
     }
 
-    /// Where it is known what latents say, the softmax head learns that, but at the end.
+    /// If it is known what latents say, these tokens are the targets, except at the end.
     #[test]
     fn latents_are_named() {
         let control = ControlTokens::after(8);

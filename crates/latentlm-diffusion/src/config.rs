@@ -1,14 +1,12 @@
 //! Configuration of the diffusion head, with its checks.
 
 use burn::config::Config;
-use burn::tensor::Device;
 use latentlm_core::ops::swiglu_width;
-use latentlm_core::{BetaSchedule, HeadSizes, LatentHeadConfig, PartConfig, Prediction};
+use latentlm_core::{BetaSchedule, PartConfig, Prediction};
 
-use crate::head::DiffusionHead;
 use crate::keys::KEYS;
 
-/// Configuration of a [`DiffusionHead`]. The defaults are those of the official image models.
+/// Configuration of a [`DiffusionHead`](crate::DiffusionHead). The defaults are those of the official image models.
 #[derive(Config, Debug, PartialEq)]
 pub struct DiffusionHeadConfig {
     /// `Z`, dimension of a latent.
@@ -105,27 +103,5 @@ impl PartConfig for DiffusionHeadConfig {
             ));
         }
         Ok(())
-    }
-}
-
-impl LatentHeadConfig for DiffusionHeadConfig {
-    type Head = DiffusionHead;
-
-    fn of(sizes: &HeadSizes) -> Self {
-        Self::new(sizes.latent_dim, sizes.width)
-            .with_depth(sizes.depth)
-            .with_mlp_ratio(sizes.mlp_ratio)
-            .with_prediction(sizes.prediction)
-            .with_schedule(sizes.schedule)
-            .with_num_train_timesteps(sizes.num_train_timesteps)
-            .with_recompute(sizes.recompute)
-    }
-
-    /// The head predicts zero at first, because its modulation and output layers start as zero.
-    fn init(&self, device: &Device) -> DiffusionHead {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        DiffusionHead::new(self, device)
     }
 }

@@ -3,7 +3,10 @@
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm_core::{DiffusionDraws, LatentHead, Precision, RandomStream, SampleOptions};
+use latentlm_core::{
+    DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, PartConfig, Precision, RandomStream,
+    SampleOptions,
+};
 use latentlm_kernels::{
     HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, recomputed,
     rms_norm, sample_head, silu, swiglu_block,
@@ -108,7 +111,7 @@ impl Modulations {
 
 impl DiffusionHead {
     /// A head with new weights. The configuration must be valid.
-    pub(crate) fn new(config: &DiffusionHeadConfig, device: &Device) -> Self {
+    fn new(config: &DiffusionHeadConfig, device: &Device) -> Self {
         let width = config.width;
         let linear = |input, bias| LinearConfig::new(input, width).with_bias(bias).init(device);
         let norm = || {
@@ -363,6 +366,28 @@ impl LatentHead for DiffusionHead {
             let cond = both.narrow(0, 0, rows);
             null.clone() + (cond - null).mul_scalar(scale)
         })
+    }
+}
+
+impl LatentHeadConfig for DiffusionHeadConfig {
+    type Head = DiffusionHead;
+
+    fn of(sizes: &HeadSizes) -> Self {
+        Self::new(sizes.latent_dim, sizes.width)
+            .with_depth(sizes.depth)
+            .with_mlp_ratio(sizes.mlp_ratio)
+            .with_prediction(sizes.prediction)
+            .with_schedule(sizes.schedule)
+            .with_num_train_timesteps(sizes.num_train_timesteps)
+            .with_recompute(sizes.recompute)
+    }
+
+    /// The head predicts zero at first, because its modulation and output layers start as zero.
+    fn init(&self, device: &Device) -> DiffusionHead {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        DiffusionHead::new(self, device)
     }
 }
 

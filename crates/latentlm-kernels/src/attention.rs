@@ -1,13 +1,12 @@
 //! Attention on packed queries, keys and values, with optional rotary position embedding.
 
-use std::ops::Range;
-
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::blockwise::{self, Limits};
 use crate::gradient::is_recorded;
+use crate::mask::Mask;
 
 /// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,65 +26,6 @@ pub(crate) struct HeadLayout {
     pub(crate) interleaved: bool,
     /// Masks of the documents that each sequence of the batch consists of.
     pub(crate) documents: Vec<Mask>,
-}
-
-/// Attention mask of one document in a packed sequence. It is causal, except that the positions of one
-/// range may all see each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mask {
-    /// Number of positions in the document.
-    pub length: usize,
-    /// First of the positions that see each other.
-    mutual_start: usize,
-    /// End of the positions that see each other.
-    mutual_end: usize,
-}
-
-impl Mask {
-    /// A causal mask: each position sees itself and the positions before it.
-    pub fn causal(length: usize) -> Self {
-        Self::mutual(length, 0..0)
-    }
-
-    /// A mask that hides nothing: each position sees all positions of the document.
-    pub fn full(length: usize) -> Self {
-        Self::mutual(length, 0..length)
-    }
-
-    /// A causal mask, except that the positions in `mutual` see each other (as those of an image do in
-    /// Transfusion).
-    ///
-    /// # Panics
-    /// If `mutual` goes beyond the document.
-    pub fn mutual(length: usize, mutual: Range<usize>) -> Self {
-        assert!(
-            mutual.end <= length,
-            "{mutual:?} in a document of {length} positions"
-        );
-        Self {
-            length,
-            mutual_start: mutual.start,
-            mutual_end: mutual.end,
-        }
-    }
-
-    /// Number of positions that a position sees. They are the first ones of the document.
-    #[inline(always)]
-    pub(crate) fn seen(&self, position: usize) -> usize {
-        if (self.mutual_start..self.mutual_end).contains(&position) {
-            self.mutual_end
-        } else {
-            position + 1
-        }
-    }
-
-    fn is_causal(&self) -> bool {
-        self.mutual_end - self.mutual_start < 2
-    }
-
-    fn is_full(&self) -> bool {
-        self.mutual_start == 0 && self.mutual_end == self.length
-    }
 }
 
 /// Cosines and sines of rotary position embedding, in two forms: one column for each pair of numbers for

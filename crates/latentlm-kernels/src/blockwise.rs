@@ -6,13 +6,17 @@
 //! query. From these the backward pass computes the probabilities of a block again (Dao et al.,
 //! [FlashAttention](https://arxiv.org/abs/2205.14135), algorithm 4). Burn's own graph would keep the
 //! probabilities, `T x T` numbers for each head and document.
+//!
+//! Keys are not cut into blocks. With a running softmax over blocks of keys memory would be linear whatever the
+//! length, at the price of many more launches; here it is linear as long as a block has fewer queries the more
+//! keys there are (docs/decisions/0006-own-gradients.md).
 
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::attention::Mask;
 use crate::gradient::record;
+use crate::mask::Mask;
 use crate::workers::cut;
 
 /// How queries are cut into blocks.
@@ -119,6 +123,7 @@ impl Seen {
 /// Cuts a sequence into pieces and blocks. `lanes` is the number of heads, summed over the batch.
 fn plan(documents: &[Mask], lanes: usize, limits: Limits) -> Vec<Piece> {
     let seen = Seen::new(documents);
+    // A pack of many short documents would be as many calls of small products, which leave a device idle.
     let mut pieces: Vec<Piece> = Vec::new();
     let mut start = 0;
     for document in documents.iter().filter(|document| document.length > 0) {
@@ -195,6 +200,9 @@ impl Work {
         let kind = self.q.dtype();
         let (mut outs, mut logs) = (Vec::new(), Vec::new());
         for (piece, block) in self.blocks() {
+            // Softmax by hand, in float32 whatever the precision of the inputs, because the gradient needs its
+            // log-sum-exp. The division waits until after the product, which has fewer numbers than the scores
+            // of all but short documents.
             let scores = self.scores(piece, block);
             let largest = scores.clone().max_dim(3);
             let weights = (scores - largest.clone()).exp();
@@ -256,6 +264,7 @@ impl Work {
         let BlockRows { out, gradient, log } = output;
         let kind = gradient.dtype();
         let [k, v] = [&self.k, &self.v].map(|x| rows(x, &block.keys));
+        // With the log-sum-exp at hand, the probabilities are one exponential away from the scores.
         let weights = (self.scores(piece, block) - log).exp();
         let along = (gradient.clone().cast(DType::F32) * out.cast(DType::F32)).sum_dim(3);
         let dweights = gradient.clone().matmul(v.swap_dims(2, 3)).cast(DType::F32);

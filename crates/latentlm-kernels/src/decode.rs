@@ -66,22 +66,22 @@ pub fn cached_attention(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &CachedMask,
+    mask: &CachedMask,
     cache: [Tensor<4>; 2],
 ) -> (Tensor<3>, [Tensor<4>; 2]) {
     let (length, capacity) = (packed.dims()[1], cache[0].dims()[2]);
     assert!(
-        sight.start + length <= capacity,
+        mask.start + length <= capacity,
         "{length} positions behind {} in a cache of {capacity}",
-        sight.start
+        mask.start
     );
     #[cfg(feature = "cpu")]
-    if let Some(inputs) = cpu_inputs(&packed, heads, rotary, sight)
+    if let Some(inputs) = cpu_inputs(&packed, heads, rotary, mask)
         && cache.iter().all(|x| crate::cpu::plain(x.clone()).is_some())
     {
         return crate::cpu::cached_attention(&inputs, cache);
     }
-    composed(packed, heads, rotary, sight, cache)
+    composed(packed, heads, rotary, mask, cache)
 }
 
 /// Inputs of the kernel, or `None` if it does not support the tensors.
@@ -90,7 +90,7 @@ fn cpu_inputs<'a>(
     packed: &Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &'a CachedMask,
+    mask: &'a CachedMask,
 ) -> Option<crate::cpu::CachedInputs<'a>> {
     let [cos, sin] = rotary.pairs.clone();
     Some(crate::cpu::CachedInputs {
@@ -99,8 +99,8 @@ fn cpu_inputs<'a>(
         sin: crate::cpu::plain(sin)?,
         interleaved: rotary.interleaved,
         heads,
-        start: sight.start,
-        padding: &sight.padding,
+        start: mask.start,
+        padding: &mask.padding,
     })
 }
 
@@ -109,14 +109,14 @@ pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
     rotary: &Rotary,
-    sight: &CachedMask,
+    mask: &CachedMask,
     [keys, values]: [Tensor<4>; 2],
 ) -> (Tensor<3>, [Tensor<4>; 2]) {
     let [batch, length, _] = packed.dims();
     let [q, k, v] = unpack(packed, heads, rotary);
-    let (keys, k) = extend(keys, sight.start, k);
-    let (values, v) = extend(values, sight.start, v);
-    let hidden = sight.hidden(length, &q.device());
+    let (keys, k) = extend(keys, mask.start, k);
+    let (values, v) = extend(values, mask.start, v);
+    let hidden = mask.hidden(length, &q.device());
     let mixed = if length == 1 {
         attend_last(q, k, v, hidden)
     } else {

@@ -28,6 +28,7 @@ mod fallback;
 mod gradient;
 mod head;
 mod linear;
+mod mask;
 mod norm;
 mod optimizer;
 mod recompute;
@@ -35,9 +36,7 @@ mod swiglu;
 mod workers;
 
 pub use activation::{gelu, silu, tanh};
-pub use attention::{
-    Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
-};
+pub use attention::{PackedHeads, Rotary, causal_attention, document_attention, full_attention};
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
@@ -47,6 +46,7 @@ pub use head::{
     HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head, sample_head,
 };
 pub use linear::{linear, linear_layer};
+pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
 pub use recompute::recomputed;

@@ -94,22 +94,21 @@ fn adamw_on_cpu<const R: usize>(
     gradient: Tensor<R>,
     step: AdamWStep,
 ) -> Trained<R> {
-    use crate::cpu::CpuKernels;
+    use crate::cpu::{CpuKernels, TrainedTensors};
     use burn::backend::Dispatch;
 
-    let [first, second] = trained.moments;
-    let (parameter, average, first, second) = Dispatch::kernel_adamw(
-        trained.parameter.into_dispatch(),
-        trained.average.into_dispatch(),
-        first.into_dispatch(),
-        second.into_dispatch(),
-        gradient.into_dispatch(),
-        step,
-    );
+    let [first, second] = trained.moments.map(Tensor::into_dispatch);
+    let before = TrainedTensors::<Dispatch> {
+        parameter: trained.parameter.into_dispatch(),
+        average: trained.average.into_dispatch(),
+        first_moment: first,
+        second_moment: second,
+    };
+    let after = Dispatch::kernel_adamw(before, gradient.into_dispatch(), step);
     Trained {
-        parameter: Tensor::from_dispatch(parameter),
-        average: Tensor::from_dispatch(average),
-        moments: [first, second].map(Tensor::from_dispatch),
+        parameter: Tensor::from_dispatch(after.parameter),
+        average: Tensor::from_dispatch(after.average),
+        moments: [after.first_moment, after.second_moment].map(Tensor::from_dispatch),
     }
 }
 

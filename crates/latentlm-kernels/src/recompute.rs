@@ -60,6 +60,8 @@ where
     if !can_record(&tracked) {
         return run(module, inputs);
     }
+    // Everything that the second run sees is without autodiff: it runs while the backward pass holds the lock of
+    // the graph, and an operation on a tensor of that graph would wait for the lock forever.
     let call = Call {
         module: module.valid(),
         inputs: inputs.map(Tensor::inner),

@@ -61,18 +61,18 @@ pub(crate) fn composed(
 
 #[cfg(feature = "cpu")]
 fn on_cpu(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
-    use crate::cpu::{CpuKernels, optional};
+    use crate::cpu::{BlockTensors, CpuKernels, optional};
     use burn::backend::Dispatch;
 
     let block = block.clone();
-    let y = Dispatch::kernel_swiglu_block(
-        x.into_dispatch(),
-        optional(block.norm_weight),
-        optional(modulation),
-        block.gate.into_dispatch(),
-        block.up.into_dispatch(),
-        block.down.into_dispatch(),
-        block.epsilon,
-    );
+    let y = Dispatch::kernel_swiglu_block(BlockTensors::<Dispatch> {
+        x: x.into_dispatch(),
+        norm_weight: optional(block.norm_weight),
+        modulation: optional(modulation),
+        gate: block.gate.into_dispatch(),
+        up: block.up.into_dispatch(),
+        down: block.down.into_dispatch(),
+        epsilon: block.epsilon,
+    });
     Tensor::from_dispatch(y)
 }

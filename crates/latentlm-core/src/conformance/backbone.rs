@@ -1,4 +1,4 @@
-//! What a backbone promises: causality, and one function however its input is cut.
+//! Tests of the contract of backbones: causality, and the same outputs however the input is cut.
 
 use burn::tensor::{Device, Tensor};
 
@@ -7,7 +7,7 @@ use crate::{BackboneSizes, CausalBackbone, CausalBackboneConfig, RandomStream};
 
 const BATCH: usize = 2;
 const POSITIONS: usize = 7;
-/// Largest error between the cached and the uncached path, float32.
+/// Largest error between outputs that are computed in different ways, in float32.
 const BOUND: f64 = 1e-4;
 
 /// Runs the whole suite. `device` must not be an autodiff device.
@@ -44,7 +44,7 @@ pub fn is_causal<B: CausalBackbone>(backbone: &B, device: &Device) {
     }
 }
 
-/// Steps of 1, of 3, and a prompt followed by single steps give what `forward` gives.
+/// Single steps, steps of 3, and a prompt followed by single steps give the same outputs as `forward`.
 pub fn steps_equal_forward<B: CausalBackbone>(backbone: &B, device: &Device) {
     let x = input(backbone, 3, device);
     let whole = backbone.forward(x.clone());
@@ -70,7 +70,7 @@ pub fn batch_rows_are_independent<B: CausalBackbone>(backbone: &B, device: &Devi
     assert_close("a row alone and in a batch", alone, together, BOUND);
 }
 
-/// Documents packed into one sequence give what each gives alone.
+/// The outputs of packed documents are those of each document alone.
 pub fn documents_are_independent<B: CausalBackbone>(backbone: &B, device: &Device) {
     let x = input(backbone, 5, device);
     for documents in [vec![POSITIONS], vec![3, 4], vec![1, 5, 1]] {
@@ -90,7 +90,7 @@ pub fn documents_are_independent<B: CausalBackbone>(backbone: &B, device: &Devic
     }
 }
 
-/// A prompt that is filled up in front goes on as it does without, whatever stands in front.
+/// Padding at the front of a prompt changes no outputs, whatever the padding holds.
 pub fn padding_is_not_seen<B: CausalBackbone>(backbone: &B, device: &Device) {
     let (x, padding) = (input(backbone, 6, device), [0, 2]);
     let mut state = backbone.init_padded_state(&padding, POSITIONS, device);
@@ -110,8 +110,8 @@ pub fn padding_is_not_seen<B: CausalBackbone>(backbone: &B, device: &Device) {
     }
 }
 
-/// Checks a configuration: a recipe's sizes make a valid one and a backbone of that width; impossible sizes
-/// are refused.
+/// Checks a configuration: the sizes of a recipe give a valid configuration and a backbone of their width, and
+/// impossible sizes are an error.
 pub fn check_config<C: CausalBackboneConfig>(sizes: &BackboneSizes, device: &Device) {
     let config = C::of(sizes);
     if let Err(error) = config.validate() {

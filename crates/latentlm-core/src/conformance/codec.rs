@@ -1,5 +1,5 @@
-//! What a codec promises: geometry that holds, rows that do not see each other, parameters that can
-//! be cached, a configuration that is data, and a loss that moves the codec alone.
+//! Tests of the contract of codecs: correct geometry, independent rows, parameters that can be cached, a
+//! configuration that can be saved, and a loss that trains the codec and not the discriminator.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::{
     RandomStream, SignalLayout, StreamingCodec,
 };
 
-/// Encodes and decodes a batch of at least two signals and checks the contract.
+/// Checks the contract on a batch of at least two signals.
 pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
     let spec = codec.spec();
     let batch = signals.dims()[0];
@@ -49,8 +49,8 @@ pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
     );
 }
 
-/// Parameters, as a latent cache keeps them, give the posterior that encoding gives: all at once,
-/// and one signal by itself.
+/// Parameters, which a latent cache keeps, give the same posterior as encoding: those of the whole batch, and those
+/// of a single signal.
 fn check_parameters<const D: usize, C: LatentCodec<D>>(codec: &C, signals: &Tensor<D>) {
     let encoded = codec.encode(signals.clone());
     let parameters = codec.encode_parameters(signals.clone());
@@ -73,8 +73,8 @@ fn check_parameters<const D: usize, C: LatentCodec<D>>(codec: &C, signals: &Tens
     assert_close("latents of a row of parameters", drawn, expected, 1e-5);
 }
 
-/// Checks a configuration: it survives a recipe's file, and tells of the codec's latents what the
-/// codec tells. Its default and the presets of the shipped recipes must be valid.
+/// Checks a configuration: it is the same after writing and reading, and its geometry is that of the codec. Its
+/// default and the presets of the shipped recipes must be valid.
 pub fn check_config<const D: usize, C: LatentCodecConfig<D>>(config: &C, device: &Device) {
     let valid = |config: &C| {
         if let Err(error) = config.validate() {
@@ -94,8 +94,9 @@ pub fn check_config<const D: usize, C: LatentCodecConfig<D>>(config: &C, device:
 
 /// Checks the loss on a batch of signals, which must lie on an autodiff device as the codec does.
 ///
-/// The codec's gradient reaches each of its parameters, with the discriminator and without; the
-/// discriminator's reaches the discriminator and not the codec. Names for the log are unique.
+/// The gradient of the codec's loss reaches all parameters of the codec, with and without the discriminator. The
+/// gradient of the discriminator's loss reaches the discriminator and not the codec. Names for the log are
+/// unique.
 pub fn check_objective<const D: usize, O: CodecObjective<D>>(
     objective: &O,
     codec: &O::Codec,
@@ -130,8 +131,8 @@ pub fn check_objective<const D: usize, O: CodecObjective<D>>(
     some_gradient_reaches(discriminator, &own);
 }
 
-/// Encodes and decodes a batch of signals in chunks and checks that streaming gives what the whole
-/// gives, for chunks of every size from one latent to all.
+/// Checks that streaming in chunks gives the same latents and sound as whole signals, for chunks of each size from
+/// one latent to all.
 pub fn check_streaming<C: StreamingCodec>(codec: &C, signals: Tensor<3>) {
     let SignalLayout::Frames { hop_samples, .. } = codec.spec().layout else {
         panic!("a stream's latents are frames");

@@ -1,5 +1,5 @@
-//! What a head promises: rows are independent, also in their noise, guidance of 1 is no guidance, and
-//! a draw repeats.
+//! Tests of the contract of heads: rows are independent, also in their noise, guidance of 1 is no guidance, and
+//! sampling can be repeated.
 
 use burn::tensor::{Device, Tensor};
 
@@ -46,7 +46,7 @@ pub fn draws_repeat<H: LatentHead>(
     assert_close("two draws of one seed", draw(), draw(), 0.0);
 }
 
-/// With a scale of 1 the null half changes nothing.
+/// With a guidance scale of 1, unconditional hidden states change nothing.
 pub fn guidance_of_one_is_none<H: LatentHead>(
     head: &H,
     width: usize,
@@ -62,7 +62,8 @@ pub fn guidance_of_one_is_none<H: LatentHead>(
     assert_close("guidance of 1", draw(Some(null)), draw(None), 1e-5);
 }
 
-/// With a stream a row, a row gets what it gets alone, whatever noise the sampler adds on the way.
+/// With a stream for each row, the latent of a row is the one that it has alone, also if the sampler adds noise on
+/// the way.
 pub fn rows_have_their_own_noise<H: LatentHead>(
     head: &H,
     width: usize,
@@ -84,12 +85,12 @@ pub fn rows_have_their_own_noise<H: LatentHead>(
             options,
             &mut stream(row),
         );
-        // Rounding, handed on through the steps; other noise is off by 1.
+        // Steps amplify rounding errors. Other noise would be off by about 1.
         assert_close("a row drawn alone", own(&together), alone, 1e-4);
     }
 }
 
-/// The loss is the mean of what each row's is alone.
+/// The loss is the mean of the losses of each row alone.
 pub fn losses_of_rows_are_independent<H: LatentHead>(head: &H, width: usize, device: &Device) {
     let (condition, latents) = inputs(head, width, device);
     let draws = head.draw(ROWS, &mut RandomStream::new(8), device);
@@ -105,8 +106,8 @@ pub fn losses_of_rows_are_independent<H: LatentHead>(head: &H, width: usize, dev
     assert_close("the mean of rows alone", alone, together, 1e-5);
 }
 
-/// Checks a configuration: a recipe's sizes make a valid one and a head for latents of that many numbers;
-/// impossible sizes are refused.
+/// Checks a configuration: the sizes of a recipe give a valid configuration and a head for latents of their
+/// dimension, and impossible sizes are an error.
 pub fn check_config<C: LatentHeadConfig>(sizes: &HeadSizes, device: &Device) {
     let config = C::of(sizes);
     if let Err(error) = config.validate() {

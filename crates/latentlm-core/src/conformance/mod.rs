@@ -1,6 +1,6 @@
-//! Suites that every implementation of a contract runs, a fork's too: ten lines in the
-//! implementing crate's `tests/conformance.rs`. Each function panics with both values where the
-//! contract is broken.
+//! Suites of tests for implementations of the contracts, including those of a fork. An implementing crate
+//! needs ten lines in its `tests/conformance.rs`. Each function panics if the contract is broken, and shows
+//! both values.
 //!
 //! ```text
 //! use latentlm_core::conformance::{backbone, module, seeded};
@@ -11,7 +11,7 @@
 //! module::save_load_is_bit_equal(&tiny(1), || tiny(2));
 //! ```
 //!
-//! Weights come from [`seeded`], so that a test sees the same ones in every run.
+//! Weights come from [`seeded`], so that they are the same in each run of a test.
 
 pub mod backbone;
 pub mod codec;
@@ -23,7 +23,7 @@ use burn::tensor::Tensor;
 
 pub use weights::seeded;
 
-/// The largest absolute difference of two tensors over `max(1, max|b|)`.
+/// The largest absolute difference of two tensors, divided by `max(1, max|b|)`.
 pub fn largest_error<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f64 {
     assert_eq!(a.dims(), b.dims(), "shapes differ");
     let scale = b.clone().abs().max().into_scalar::<f32>().max(1.0);

@@ -1,4 +1,4 @@
-//! What every module promises: its weights survive a file, and gradients reach all of them.
+//! Tests for modules: weights are the same after saving and loading, and gradients are correct and reach all of them.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::ModuleSnapshot;
@@ -6,8 +6,8 @@ use burn::tensor::{Gradients, Tensor};
 
 use crate::{RandomStream, bundle};
 
-/// Saves a module, loads it into a fresh one, and compares every parameter bit by bit. The fresh one
-/// should have other weights: those of another seed.
+/// Saves a module, loads the file into a fresh module, and compares all parameters bit by bit. The fresh module
+/// should have other weights, such as those of another seed.
 pub fn save_load_is_bit_equal<M: Module>(module: &M, fresh: impl FnOnce() -> M) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("module.safetensors");
@@ -32,10 +32,10 @@ fn parameters<M: Module>(module: &M) -> Vec<(String, Vec<u8>)> {
     list
 }
 
-/// Panics unless the gradients of a loss are finite and not all zero for every parameter.
+/// Panics unless each parameter has a gradient that is finite and not all zero.
 ///
-/// Give it a loss at which no parameter is idle: a head that starts as zero passes no gradient to
-/// the layers below its output until that has moved.
+/// The loss must depend on all parameters. A head whose output layer starts as zero, for example, passes no gradient
+/// to the layers below until that layer has been trained.
 pub fn gradient_reaches_every_parameter<M: Module>(module: &M, gradients: &Gradients) {
     for (name, norm) in gradient_norms(module, gradients) {
         let norm = norm.unwrap_or_else(|| panic!("no gradient reaches `{name}`"));
@@ -53,8 +53,8 @@ pub fn no_gradient_reaches<M: Module>(module: &M, gradients: &Gradients) {
     assert!(reached.is_none(), "a gradient reaches `{reached:?}`");
 }
 
-/// Panics unless gradients reach every parameter, are finite, and are not zero for all of them. What
-/// a layer's bias gets may cancel: in a hinge loss, real and fake pull the last one both ways.
+/// Panics unless each parameter has a finite gradient, and not all gradients are zero. Single ones may be: in a hinge
+/// loss, the gradients of the last bias from real and fake signals can cancel.
 pub fn some_gradient_reaches<M: Module>(module: &M, gradients: &Gradients) {
     let norms = gradient_norms(module, gradients);
     let mut sum = 0.0;
@@ -64,7 +64,7 @@ pub fn some_gradient_reaches<M: Module>(module: &M, gradients: &Gradients) {
     assert!(sum.is_finite() && sum > 0.0, "sum of norms: {sum}");
 }
 
-/// The squared norm of each trained parameter's gradient, `None` where none reaches it.
+/// The squared norm of the gradient of each trained parameter, or `None` if it has no gradient.
 fn gradient_norms<M: Module>(module: &M, gradients: &Gradients) -> Vec<(String, Option<f32>)> {
     let mut visitor = GradientNorms {
         gradients,
@@ -76,9 +76,9 @@ fn gradient_norms<M: Module>(module: &M, gradients: &Gradients) -> Vec<(String, 
     visitor.norms
 }
 
-/// Panics unless the gradient of `loss` along a random direction of `x` is its finite difference,
-/// within a twentieth of what slopes along such directions usually are: the gradient's norm. (A slope
-/// that happens to be near zero is no measure of its own error.) `x` must lie on an autodiff device.
+/// Panics unless the slope of `loss` along a random direction, computed from its gradient at `x`, equals the finite
+/// difference. The bound is a twentieth of the gradient's norm, the usual size of such slopes, and not of the slope
+/// itself, which may happen to be near zero. `x` must lie on an autodiff device.
 pub fn gradient_agrees_with_finite_differences<const D: usize>(
     what: &str,
     x: Tensor<D>,

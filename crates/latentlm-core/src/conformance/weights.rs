@@ -1,29 +1,29 @@
-//! Weights that depend on a seed and on nothing else.
+//! Weights that depend only on a seed.
 //!
-//! Burn draws weights from the device's generator, which belongs to the whole process, and draws a
-//! parameter when it is first read. `device.seed(5); config.init(&device)` is repeatable in a program
-//! of one thread. Among tests, which share a process, another test's draws come in between.
+//! Burn draws weights from the device's generator, which the whole process shares, and it draws a parameter when it
+//! is first read. `device.seed(5); config.init(&device)` can be repeated in a program with one thread. Tests share
+//! a process, and the draws of one test come between those of another.
 
 use std::sync::{Mutex, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// How often weights are drawn before [`seeded`] gives up.
+/// Number of draws after which [`seeded`] gives up.
 const TRIES: usize = 100;
 
-/// Builds a module whose weights depend on `seed` alone, whatever other threads do meanwhile.
+/// Builds a module whose weights depend only on `seed`, whatever other threads do at the same time.
 ///
-/// Calls take turns, and all weights are drawn before a call returns. Code that draws without
-/// asking here, for example a model that is built to be loaded, would still come in between. So the
-/// weights are drawn until two draws in a row are equal to the last bit: a foreign draw moves the
-/// generator on, and two that do so at the same place in the same way are as good as impossible.
+/// Calls take turns, and all weights are drawn before a call returns. Other code may still draw from the generator
+/// meanwhile, for example to build a model for loading weights into it. So weights are drawn again until two draws
+/// in a row are equal bit by bit. A foreign draw moves the generator, and it is practically impossible that it
+/// happens twice at the same point.
 ///
 /// `init` must not call `seeded` itself.
 ///
 /// # Panics
-/// If no two draws in a row are equal: `init` then depends on something else, or another thread
-/// never stops drawing.
+/// If no two draws in a row are equal, because `init` depends on something else or another thread never stops
+/// drawing.
 pub fn seeded<M: Module>(seed: u64, device: &Device, init: impl Fn(&Device) -> M) -> M {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ pub fn seeded<M: Module>(seed: u64, device: &Device, init: impl Fn(&Device) -> M
     panic!("weights of seed {seed} never came out twice the same in {TRIES} draws");
 }
 
-/// Reads all parameters, and so has them drawn.
+/// Reads all parameters, which makes Burn draw them.
 struct Weights(Vec<TensorData>);
 
 impl ModuleVisitor for Weights {
@@ -74,7 +74,7 @@ mod tests {
         linear.weight.val().into_data()
     }
 
-    /// One number of the generator, as somebody else would take it.
+    /// Takes one number from the generator, as another test would.
     fn disturb(device: &Device) {
         let _ = Tensor::<1>::random([1], Distribution::Default, device).into_data();
     }

@@ -33,6 +33,8 @@ fn derivative(kind: Activation, x: f32) -> f32 {
     }
 }
 
+// With our vectorized exponential, because the library's `tanh` is a call for each number. Near 0 the subtraction
+// cancels, so that the error is that of numbers around 1 (6e-8) and not in proportion to the result.
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
@@ -70,7 +72,8 @@ macro_rules! each_times {
 }
 
 // `match` stands outside of the loops. Within a loop the kind is a constant, so that each loop is compiled for
-// one function and has no branches.
+// one function and has no branches. Macros and not functions: the speech codec's step took 677 ms for 342 when each
+// number's work was a closure that a helper's loop called (docs/log.md, 2026-11-25).
 
 #[multiversion(targets = "simd")]
 pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::math;
 use super::matrix::{Matrix, Output, product_into};
-use crate::attention::Mask;
+use crate::mask::Mask;
 
 /// Queries of a [`Tile`]. Larger tiles make larger products. Smaller ones save more of the scores between
 /// hidden pairs, which are half of all scores in a long causal document.
@@ -59,7 +59,7 @@ impl Rotation<'_> {
 
 /// Turns the pairs of one head at one position; in the other direction if `direction` is -1.
 #[inline(always)]
-fn turn_row(row: &mut [f32], [cos, sin]: [&[f32]; 2], interleaved: bool, direction: f32) {
+fn turn_row(row: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool, direction: f32) {
     if interleaved {
         for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
             let (a, b, sin) = (pair[0], pair[1], sin * direction);
@@ -82,21 +82,24 @@ fn turn_row(row: &mut [f32], [cos, sin]: [&[f32]; 2], interleaved: bool, directi
 fn turn(rotation: Rotation<'_>, rows: &mut [f32], head_dim: usize, direction: f32) {
     let half = head_dim / 2;
     for (position, row) in rows.chunks_exact_mut(head_dim).enumerate() {
-        let tables = [rotation.cos, rotation.sin].map(|table| &table[position * half..][..half]);
-        turn_row(row, tables, rotation.interleaved, direction);
+        let cos = &rotation.cos[position * half..][..half];
+        let sin = &rotation.sin[position * half..][..half];
+        turn_row(row, cos, sin, rotation.interleaved, direction);
     }
 }
 
 /// Turns all heads of one position by the first angles of the rotation.
 #[multiversion(targets = "simd")]
 pub(super) fn turn_heads(rotation: Rotation<'_>, heads: &mut [f32], head_dim: usize) {
-    let tables = [rotation.cos, rotation.sin].map(|table| &table[..head_dim / 2]);
+    let cos = &rotation.cos[..head_dim / 2];
+    let sin = &rotation.sin[..head_dim / 2];
     for row in heads.chunks_exact_mut(head_dim) {
-        turn_row(row, tables, rotation.interleaved, 1.0);
+        turn_row(row, cos, sin, rotation.interleaved, 1.0);
     }
 }
 
 /// Memory for the work on one head, reused from head to head.
+// Nothing of it is cleared between heads: products and copies overwrite what a head reads.
 #[derive(Default)]
 struct Scratch {
     q: Vec<f32>,
@@ -283,6 +286,8 @@ pub(super) fn softmax(scores: &mut [f32], width: usize, mask: TileMask) {
         };
         let (seen, behind) = scores.split_at_mut(mask.document.seen(position));
         let (before, seen) = seen.split_at_mut(begin);
+        // Only what is seen goes through the exponential. The zeros around it let the next product take the
+        // tile as one matrix.
         math::softmax(seen);
         before.fill(0.0);
         behind.fill(0.0);
@@ -298,6 +303,8 @@ fn load_head(document: Document<'_>, head: usize, work: &mut Scratch) {
         ..
     } = document;
     let group = head * shape.kv_heads / shape.heads;
+    // The rotation needs a copy, and rows without gaps suit the products. Values are not rotated and are read
+    // in place, see `values`.
     gather(&mut work.q, packed, shape, head);
     gather(&mut work.k, packed, shape, shape.heads + group);
     if let Some(rotation) = rotation {
@@ -313,6 +320,7 @@ fn attend(document: Document<'_>, tile: Tile, work: &mut Scratch) {
     } = document.shape;
     let q = Matrix::new(&work.q, length, head_dim).row_range(tile.start..tile.end);
     let k = Matrix::new(&work.k, length, head_dim).row_range(0..tile.width);
+    // The product applies the factor as it writes: no pass over the scores of its own.
     let scores = &mut work.scores[..tile.numbers()];
     let output = Output::replace(tile.width).scaled(document.shape.scale());
     product_into(scores, output, q, k.transposed());
@@ -329,6 +337,8 @@ pub(super) fn forward(attention: Attention<'_>) -> Vec<f32> {
     let shape = attention.shape;
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
+    // Threads take documents and not heads: the numbers of a document are one slice that a thread can borrow,
+    // those of a head are spread over all positions. So one document alone has one thread.
     let documents = split_documents(attention);
     split_mut(&mut out, width, &documents)
         .into_par_iter()
@@ -379,6 +389,8 @@ pub(super) fn backward(attention: Attention<'_>, dout: &[f32]) -> Vec<f32> {
                     dout: Matrix::strided(dout, shape.length, shape.head_dim, width),
                 };
                 head_gradients(document, matrices, work);
+                // Added, not copied: the query heads of a group share keys and values, whose gradient is
+                // the sum over the group.
                 let key = shape.heads + group;
                 scatter(gradient, &work.dq, shape, head);
                 scatter(gradient, &work.dk, shape, key);
@@ -398,6 +410,8 @@ struct HeadMatrices<'a> {
 }
 
 /// Gradients of the queries, keys and values of one head, in the work memory.
+// Each tile's probabilities are computed again. To keep them from the forward pass would take length x length
+// numbers for each head of each document; as it is, memory grows with the length and not with its square.
 fn head_gradients(document: Document<'_>, matrices: HeadMatrices<'_>, work: &mut Scratch) {
     // The last tile has all keys: it writes their gradients, and the other tiles add to them. So the memory
     // need not be cleared first.
@@ -406,6 +420,7 @@ fn head_gradients(document: Document<'_>, matrices: HeadMatrices<'_>, work: &mut
         tile_gradients(tile, index > 0, document.shape, matrices, work);
     }
     if let Some(rotation) = document.rotation {
+        // The gradient of a rotation is the rotation back.
         let head_dim = document.shape.head_dim;
         turn(rotation, &mut work.dq, head_dim, -1.0);
         turn(rotation, &mut work.dk, head_dim, -1.0);
@@ -451,6 +466,7 @@ fn tile_gradients(
 /// Turns the gradient of probabilities into that of scores: `p * (dp - sum(p * dp))`.
 #[multiversion(targets = "simd")]
 fn softmax_gradient(p: &[f32], dp: &mut [f32], length: usize) {
+    // Keys that are not seen have p = 0, so their gradient is 0 without a mask.
     for (p, dp) in p.chunks_exact(length).zip(dp.chunks_exact_mut(length)) {
         let along = math::sum_pairs(p, dp, |p, dp| p * dp);
         for (dp, p) in dp.iter_mut().zip(p) {

@@ -1,11 +1,11 @@
 //! The kernels as an extension of Burn's CPU backend, with and without autodiff around it.
 
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Backend, Dispatch, DispatchTensorKind, ExtensionType, Flex, TensorMetadata, backend_extension,
 };
-use burn::tensor::{Bytes, DType, Shape, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use super::activation;
 use super::cross_entropy;
@@ -15,6 +15,7 @@ use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
+use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
 use crate::conv2d::Window;
@@ -57,6 +58,35 @@ pub(crate) fn optional<const D: usize>(tensor: Option<Tensor<D>>) -> Optional<Di
     }
 }
 
+/// Inputs of a feed-forward block.
+#[derive(ExtensionType, Debug, Clone)]
+pub(crate) struct BlockTensors<B: Backend> {
+    /// `[N, D]`
+    pub(crate) x: FloatTensor<B>,
+    /// `[D]`
+    #[extension_type]
+    pub(crate) norm_weight: Optional<B>,
+    /// `[N, 3 D]`
+    #[extension_type]
+    pub(crate) modulation: Optional<B>,
+    /// `[D, F]`
+    pub(crate) gate: FloatTensor<B>,
+    /// `[D, F]`
+    pub(crate) up: FloatTensor<B>,
+    /// `[F, D]`
+    pub(crate) down: FloatTensor<B>,
+    pub(crate) epsilon: f64,
+}
+
+/// A parameter with its moving average and its two moments, all of one shape.
+#[derive(ExtensionType, Debug, Clone)]
+pub(crate) struct TrainedTensors<B: Backend> {
+    pub(crate) parameter: FloatTensor<B>,
+    pub(crate) average: FloatTensor<B>,
+    pub(crate) first_moment: FloatTensor<B>,
+    pub(crate) second_moment: FloatTensor<B>,
+}
+
 /// Operations of the CPU backend. The functions of the crate's other modules say what they compute.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait CpuKernels: Backend {
@@ -74,17 +104,8 @@ pub(crate) trait CpuKernels: Backend {
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
-    /// `x` `[N, D]`, `norm_weight` `[D]`, `modulation` `[N, 3 D]`, `gate`, `up` `[D, F]`, `down`
-    /// `[F, D]`.
-    fn kernel_swiglu_block(
-        x: FloatTensor<Self>,
-        #[extension_type] norm_weight: Optional<Self>,
-        #[extension_type] modulation: Optional<Self>,
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
+    /// Returns `[N, D]`.
+    fn kernel_swiglu_block(#[extension_type] block: BlockTensors<Self>) -> FloatTensor<Self>;
 
     /// `x` of any shape.
     fn kernel_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self>;
@@ -115,20 +136,12 @@ pub(crate) trait CpuKernels: Backend {
     /// `logits` `[N, V]`, `N` target tokens.
     fn kernel_cross_entropy(logits: FloatTensor<Self>, answers: Vec<usize>) -> FloatTensor<Self>;
 
-    /// All tensors have one shape. Returns parameter, average and both moments after the step.
+    /// `gradient` of the shape of the parameter. Returns the tensors after the step.
     fn kernel_adamw(
-        parameter: FloatTensor<Self>,
-        average: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
+        #[extension_type] trained: TrainedTensors<Self>,
         gradient: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    );
+    ) -> TrainedTensors<Self>;
 
     /// `x` of any shape.
     fn kernel_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -149,42 +162,6 @@ pub(crate) trait CpuKernels: Backend {
         groups: usize,
         epsilon: f64,
     ) -> FloatTensor<Self>;
-}
-
-/// The tensor in contiguous memory.
-pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    match tensor.as_slice::<f32>() {
-        Some(_) => tensor,
-        None => tensor.to_contiguous(),
-    }
-}
-
-/// The tensor with a storage that holds exactly its numbers, so that it can be written in place. If another
-/// tensor shares the storage, the first write copies it.
-pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
-    let len = tensor.layout().num_elements();
-    match tensor.as_slice::<f32>() {
-        Some(_) if tensor.storage::<f32>().len() == len => tensor,
-        _ => tensor.to_contiguous(),
-    }
-}
-
-/// The numbers of a contiguous tensor.
-pub(super) fn numbers(tensor: &FlexTensor) -> &[f32] {
-    tensor
-        .as_slice()
-        .expect("kernels are given contiguous tensors")
-}
-
-/// Numbers as a tensor.
-pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    let layout = Layout::contiguous(shape.into());
-    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
-}
-
-/// The sizes of a tensor with `D` dimensions.
-pub(super) fn sizes<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
-    tensor.shape().dims()
 }
 
 impl CpuKernels for Flex {
@@ -214,23 +191,15 @@ impl CpuKernels for Flex {
         tensor(y, [rows, width])
     }
 
-    fn kernel_swiglu_block(
-        x: FlexTensor,
-        norm_weight: Optional<Self>,
-        modulation: Optional<Self>,
-        gate: FlexTensor,
-        up: FlexTensor,
-        down: FlexTensor,
-        epsilon: f64,
-    ) -> FlexTensor {
+    fn kernel_swiglu_block(block: BlockTensors<Self>) -> FlexTensor {
         let inputs = BlockInputs {
-            x,
-            norm_weight: norm_weight.into_option(),
-            modulation: modulation.into_option(),
-            gate,
-            up,
-            down,
-            epsilon,
+            x: block.x,
+            norm_weight: block.norm_weight.into_option(),
+            modulation: block.modulation.into_option(),
+            gate: block.gate,
+            up: block.up,
+            down: block.down,
+            epsilon: block.epsilon,
         };
         let inputs = inputs.contiguous();
         inputs.like_x(inputs.block().infer())
@@ -247,7 +216,7 @@ impl CpuKernels for Flex {
         sin: Optional<Self>,
         heads: HeadLayout,
     ) -> FlexTensor {
-        AttentionInputs::new(packed, [cos.into_option(), sin.into_option()], heads).forward()
+        AttentionInputs::new(packed, cos.into_option(), sin.into_option(), heads).forward()
     }
 
     fn kernel_cross_entropy(logits: FlexTensor, answers: Vec<usize>) -> FlexTensor {
@@ -256,22 +225,24 @@ impl CpuKernels for Flex {
     }
 
     fn kernel_adamw(
-        parameter: FlexTensor,
-        average: FlexTensor,
-        first: FlexTensor,
-        second: FlexTensor,
+        trained: TrainedTensors<Self>,
         gradient: FlexTensor,
         step: AdamWStep,
-    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        let [mut parameter, mut average] = [parameter, average].map(owned);
-        let [mut first, mut second] = [first, second].map(owned);
+    ) -> TrainedTensors<Self> {
+        let mut trained = TrainedTensors::<Self> {
+            parameter: owned(trained.parameter),
+            average: owned(trained.average),
+            first_moment: owned(trained.first_moment),
+            second_moment: owned(trained.second_moment),
+        };
         let weights = Weights {
-            parameter: parameter.storage_mut(),
-            average: average.storage_mut(),
-            moments: [first.storage_mut(), second.storage_mut()],
+            parameter: trained.parameter.storage_mut(),
+            average: trained.average.storage_mut(),
+            first_moment: trained.first_moment.storage_mut(),
+            second_moment: trained.second_moment.storage_mut(),
         };
         optimizer::adamw(weights, numbers(&contiguous(gradient)), step);
-        (parameter, average, first, second)
+        trained
     }
 
     fn kernel_square_sum(x: FlexTensor) -> FlexTensor {

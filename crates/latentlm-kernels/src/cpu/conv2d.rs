@@ -8,11 +8,13 @@ use rayon::prelude::*;
 
 use super::matrix::{Matrix, Output, product_into, product_over};
 use super::rows::each_row;
-use super::winograd::Winograd;
 use crate::conv2d::Window;
 use crate::workers::cut;
 
 /// Most numbers of a band's unfolded input: half a megabyte of the second-level cache.
+// An unfolded picture has as many numbers for each pixel as the kernel has taps; a whole one would go out to
+// memory and come back. Even in bands, unfolding and folding took a fifth of the convolutional codec's step before
+// minimal filtering (docs/log.md, 2026-11-25).
 const BAND: usize = 1 << 17;
 /// Most shards of a batch that sum up the gradient of the weight on their own. The number is fixed, so that
 /// the order of the sum, and with it the result, does not depend on the threads.
@@ -133,13 +135,17 @@ impl Conv2d<'_> {
     }
 
     /// Unfolds a band: one row for each tap, one column for each output.
+    // Taps outside, columns inside: a row of outputs reads neighboring pixels for the same tap, so that with a
+    // stride of 1 it is a copy.
     fn unfold(&self, picture: &[f32], rows: &Range<usize>, columns: &mut Vec<f32>) {
+        // Cleared, because nothing is written where a tap lies in the padding.
         columns.clear();
         columns.resize(self.taps() * rows.len() * self.out_size()[1], 0.0);
         let across = self.window.stride[1];
         self.runs(rows, |at, seen, from| {
             let to = &mut columns[at + seen.start..at + seen.end];
-            // Strides of 1 and 2 have faster loops of their own.
+            // Strides of 1 and 2 have faster loops of their own: `step_by` takes number by number, pairs are read
+            // as vectors. The last number has no partner where the picture ends.
             match across {
                 1 => to.copy_from_slice(&picture[from..from + seen.len()]),
                 2 => {
@@ -185,9 +191,6 @@ impl Conv2d<'_> {
 
     /// `[batch, output, rows, columns]`
     pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
-        if let Some(winograd) = Winograd::of(*self) {
-            return winograd.forward(bias);
-        }
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let mut out = vec![0.0; self.batch * self.output * plane];
         each_row(&mut out, self.output * plane, |index, out| {
@@ -215,9 +218,6 @@ impl Conv2d<'_> {
 
     /// The gradients of the input and of the weight, as far as they are wanted.
     pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
-        if let Some(winograd) = Winograd::of(*self) {
-            return winograd.gradients(dout, wanted);
-        }
         ConvGradients {
             x: wanted.x.then(|| self.x_gradient(dout)),
             weight: wanted.weight.then(|| self.weight_gradient(dout)),
@@ -232,6 +232,8 @@ impl Conv2d<'_> {
             let dout = &dout[index * self.output * plane..][..self.output * plane];
             let mut columns = Vec::new();
             for rows in self.bands() {
+                // Not cleared: the product writes every number, also those of taps in the padding, which
+                // `fold` leaves out.
                 columns.resize(self.taps() * rows.len() * width, 0.0);
                 let weights = self.weights().transposed();
                 product_over(&mut columns, weights, self.band(dout, &rows), true);
@@ -253,6 +255,7 @@ impl Conv2d<'_> {
                     let picture = &self.x[index * self.picture()..][..self.picture()];
                     let dout = &dout[index * self.output * plane..][..self.output * plane];
                     for rows in self.bands() {
+                        // Unfolded again: the forward pass would have to keep every band.
                         self.unfold(picture, &rows, &mut columns);
                         let seen = Matrix::new(&columns, self.taps(), rows.len() * width);
                         let output = Output::add(self.taps());

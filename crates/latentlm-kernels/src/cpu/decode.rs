@@ -1,5 +1,6 @@
-//! Attention of new positions over a KV cache. Keys and values are written and read within the cache, without
-//! copies of it. There is no gradient, because no training goes through a cache.
+//! Attention of new positions over a KV cache. Keys and values are written and read within the cache. (Burn's
+//! attention copies the filled part of the cache, in each layer and for each position.) There is no gradient,
+//! because no training goes through a cache.
 
 use std::ops::Range;
 
@@ -9,11 +10,12 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
-use super::backend::{contiguous, numbers, owned, sizes, tensor};
 use super::math::{self, sum_pairs};
 use super::matrix::{Matrix, Output, product_into};
 use super::plain::{plain, wrapped};
-use crate::attention::{Mask, PackedHeads};
+use super::storage::{contiguous, numbers, owned, sizes, tensor};
+use crate::attention::PackedHeads;
+use crate::mask::Mask;
 
 /// Smallest number of multiplications for which a step is worth all threads.
 const PARALLEL: usize = 512 * 1024;
@@ -168,6 +170,8 @@ struct Filled<'a> {
 
 impl Filled<'_> {
     /// Attention of one new position in each sequence.
+    // A query is a single vector here. A matrix product with it does too little work for the copies that it begins
+    // with; several positions, as in a prompt, are worth products.
     fn attend_once(&self) -> Vec<f32> {
         let step = self.step;
         let Shape {
@@ -178,6 +182,7 @@ impl Filled<'_> {
         // The query heads that share a key/value head are neighbors in queries and results.
         let attend = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
             let padding = step.padding(head / kv_heads);
+            // A query that is padding itself sees all: a softmax needs at least one key.
             let begin = if step.start < padding { 0 } else { padding };
             let seen = begin..step.start + 1;
             scores.resize(step.group() * seen.len(), 0.0);
@@ -299,6 +304,8 @@ fn attend_group(group: Group<'_>, scores: &mut [f32], out: &mut [f32]) {
         head_dim,
     } = group;
     let (seen, scale) = (keys.len() / head_dim, 1.0 / (head_dim as f32).sqrt());
+    // Keys outside, heads inside: keys are read once, from all over the KV cache, while the few queries stay in
+    // the first-level cache.
     for (at, key) in keys.chunks_exact(head_dim).enumerate() {
         for (head, query) in queries.chunks_exact(head_dim).enumerate() {
             scores[head * seen + at] = scale * sum_pairs(query, key, |q, k| q * k);

@@ -25,6 +25,8 @@ impl Depthwise<'_> {
     }
 
     /// The weights as `[kernel, channels]`, in the order of the channels of a frame.
+    // The channels of a frame lie side by side and each has weights of its own. In this order a vector
+    // instruction multiplies as many channels as it has lanes; along time it would have to gather numbers.
     fn taps(&self) -> Vec<f32> {
         let mut taps = vec![0.0; self.weight.len()];
         for (channel, weights) in self.weight.chunks_exact(self.kernel).enumerate() {
@@ -67,6 +69,7 @@ fn forward(convolution: Depthwise<'_>, bias: &[f32]) -> Vec<f32> {
     let taps = convolution.taps();
     let mut out = vec![0.0; convolution.batch * convolution.frames() * convolution.channels];
     each_row(&mut out, convolution.channels, |row, out| {
+        // Taps outside, channels inside: the sums of a frame stay in the first-level cache over all taps.
         out.copy_from_slice(bias);
         let first = convolution.first(row);
         for (tap, weight) in taps.chunks_exact(convolution.channels).enumerate() {
@@ -83,6 +86,8 @@ fn forward(convolution: Depthwise<'_>, bias: &[f32]) -> Vec<f32> {
 fn x_gradient(convolution: Depthwise<'_>, dout: &[f32]) -> Vec<f32> {
     let taps = convolution.taps();
     let frames = convolution.frames();
+    // Each input frame collects from the outputs that it goes into. If outputs added to inputs instead, threads
+    // would write to the same frames where their outputs meet.
     let mut dx = vec![0.0; convolution.x.len()];
     each_row(&mut dx, convolution.channels, |row, dx| {
         let (batch, at) = (row / convolution.length, row % convolution.length);

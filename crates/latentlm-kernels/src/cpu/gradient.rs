@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 
 use super::activation;
 use super::attention;
-use super::backend::{CpuKernels, Optional, contiguous, numbers, sizes, tensor, weighted_norm};
+use super::backend::{BlockTensors, CpuKernels, Optional, TrainedTensors, weighted_norm};
 use super::conv2d::Wanted;
 use super::cross_entropy;
 use super::group_norm;
@@ -19,6 +19,7 @@ use super::layer_norm;
 use super::matrix::{Matrix, product};
 use super::norm;
 use super::rows::sum_rows;
+use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Kept;
 use crate::activation::Activation;
 use crate::attention::HeadLayout;
@@ -81,15 +82,16 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         }
     }
 
-    fn kernel_swiglu_block(
-        x: FloatTensor<Self>,
-        norm_weight: Optional<Self>,
-        modulation: Optional<Self>,
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
+    fn kernel_swiglu_block(block: BlockTensors<Self>) -> FloatTensor<Self> {
+        let BlockTensors {
+            x,
+            norm_weight,
+            modulation,
+            gate,
+            up,
+            down,
+            epsilon,
+        } = block;
         // The graph wants a node for each input. Absent inputs have that of `x` and register no gradient.
         let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
         let optional = |tensor: &Option<FloatTensor<Self>>| match tensor {
@@ -143,8 +145,8 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         heads: HeadLayout,
     ) -> FloatTensor<Self> {
         let (packed, node) = packed.into_parts();
-        let tables = [cos, sin].map(|table| Some(table.into_option()?.into_primitive()));
-        let inputs = AttentionInputs::new(packed, tables, heads);
+        let [cos, sin] = [cos, sin].map(|table| Some(table.into_option()?.into_primitive()));
+        let inputs = AttentionInputs::new(packed, cos, sin, heads);
         let out = inputs.forward();
         record::<_, C, 1>(AttentionStep, [node], inputs, out)
     }
@@ -159,25 +161,23 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
     // The optimizer works on tensors without a graph; its results start a new graph.
 
     fn kernel_adamw(
-        parameter: FloatTensor<Self>,
-        average: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
+        trained: TrainedTensors<Self>,
         gradient: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let [parameter, average, first, second, gradient] =
-            [parameter, average, first, second, gradient].map(|tensor| tensor.into_primitive());
-        let (parameter, average, first, second) =
-            Flex::kernel_adamw(parameter, average, first, second, gradient, step);
-        let [parameter, average] = [parameter, average].map(Self::from_inner);
-        let [first, second] = [first, second].map(Self::from_inner);
-        (parameter, average, first, second)
+    ) -> TrainedTensors<Self> {
+        let trained = TrainedTensors::<Flex> {
+            parameter: trained.parameter.into_primitive(),
+            average: trained.average.into_primitive(),
+            first_moment: trained.first_moment.into_primitive(),
+            second_moment: trained.second_moment.into_primitive(),
+        };
+        let trained = Flex::kernel_adamw(trained, gradient.into_primitive(), step);
+        TrainedTensors {
+            parameter: Self::from_inner(trained.parameter),
+            average: Self::from_inner(trained.average),
+            first_moment: Self::from_inner(trained.first_moment),
+            second_moment: Self::from_inner(trained.second_moment),
+        }
     }
 
     fn kernel_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -246,6 +246,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
 }
 
 /// Adds the result of an operation to the graph, with the state that its backward step needs.
+// "Compute bound" tells Burn's own gradient checkpointing not to run the operation again.
 fn record<S, C, const N: usize>(
     step: S,
     nodes: [NodeGuard; N],
@@ -280,6 +281,8 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
         let [rows, input] = sizes(&x);
         let [_, output] = sizes(&weight);
         let dy = Matrix::new(numbers(&gradient), rows, output);
+        // A parent is `None` where nobody asks for its gradient, as for data at the model's entrance: then its
+        // product is saved.
         let mut parents = ops.parents.into_iter();
         if let Some(node) = parents.next().flatten() {
             let weight = Matrix::new(numbers(&weight), input, output);
@@ -439,7 +442,7 @@ impl<const N: usize> Backward<Flex, N> for Conv2dStep {
             x: x.is_some(),
             weight: weight.is_some(),
         };
-        let found = convolution.gradients(dout, wanted);
+        let found = inputs.gradients(dout, wanted);
         if let (Some(node), Some(dx)) = (x, found.x) {
             grads.register::<Flex>(node.id, tensor(dx, inputs.x.shape()));
         }

@@ -8,10 +8,10 @@ use burn::tensor::Tensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::backend::{contiguous, numbers, sizes, tensor};
 use super::math::sigmoid;
 use super::norm::{Affine, normalize};
 use super::plain::{plain, wrapped};
+use super::storage::{contiguous, numbers, sizes, tensor};
 use super::weight::{Scratch, Weight};
 use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_SHARD, cut};
@@ -35,6 +35,8 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     let condition = flat(&run.condition)?;
     let timesteps = flat(&run.timesteps)?;
     let [latents, _] = sizes(&noise);
+    // One layout for all threads. When each laid out a copy of its own, sampling at widths 512 and 768 took 1.15
+    // times as long (docs/log.md, 2026-11-25).
     let head = Head::new(head, run.precision, rayon::current_num_threads() == 1)?;
     let run = Run {
         conditions: numbers(&condition),
@@ -180,6 +182,7 @@ fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
         tasks.push((block, first));
         rest = others;
     }
+    // Blocks outside, steps inside: threads meet once, at the end, and not behind each of the steps' products.
     tasks.into_par_iter().for_each(|(block, x)| {
         Work::new(head, run, block, true).run(head, run, x);
     });
@@ -191,6 +194,7 @@ fn sample(head: &Head, run: &Run<'_>, noise: &[f32]) -> Vec<f32> {
 fn blocks(latents: usize, halves: usize) -> Vec<Range<usize>> {
     let threads = rayon::current_num_threads();
     let needed = latents.div_ceil(ROWS / halves);
+    // A multiple of the threads: a last block alone would have all threads but one wait for it.
     let count = if needed > threads {
         needed.next_multiple_of(threads)
     } else {
@@ -235,6 +239,7 @@ impl Work {
         let (width, rows) = (head.width(), run.halves() * latents.len());
         let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
         // At least one step is computed, even if its modulations take more memory.
+        // These products share the bound of the others, see `ROWS`.
         let at_once = (ROWS / rows).min(MODULATION_BYTES / (rows * row_bytes));
         let at_once = at_once.min(run.steps.len()).max(1);
         let inner = head.layers.iter().map(Layer::inner).max();
@@ -252,6 +257,7 @@ impl Work {
             gate: numbers(inner.unwrap_or(0)),
             up: numbers(inner.unwrap_or(0)),
             prediction: numbers(head.latent()),
+            // No solver's first step uses the estimate before it; zeros keep the formula the same.
             clean: vec![0.0; latents.len() * head.latent()],
             scratch: Scratch::default(),
             latents,
@@ -265,6 +271,8 @@ impl Work {
             self.modulate(head, run, start..start + steps.len());
             for (index, step) in steps.iter().enumerate() {
                 self.predict(head, x, index);
+                // The guided prediction takes the first half. `advance` stops at the end of `x` and does not
+                // read the second.
                 if let Some(scale) = run.guidance {
                     guide(&mut self.prediction, scale);
                 }
@@ -322,6 +330,7 @@ impl Work {
             layer.gate.product_over(gate, &self.normal, scratch, alone);
             layer.up.product_over(up, &self.normal, scratch, alone);
             activate(gate, up);
+            // The normalized rows are not needed any more: their memory takes the output.
             layer
                 .down
                 .product_over(&mut self.normal, gate, scratch, alone);

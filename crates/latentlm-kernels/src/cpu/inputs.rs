@@ -4,11 +4,12 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
 use super::attention::{self, Attention, Rotation};
-use super::backend::{contiguous, numbers, sizes, tensor};
-use super::conv2d::Conv2d;
+use super::conv2d::{Conv2d, ConvGradients, Wanted};
 use super::depthwise::Depthwise;
 use super::group_norm::GroupNorm;
+use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Block;
+use super::winograd::Winograd;
 use crate::attention::HeadLayout;
 use crate::conv2d::Window;
 
@@ -71,15 +72,15 @@ pub(super) struct AttentionInputs {
 impl AttentionInputs {
     pub(super) fn new(
         packed: FlexTensor,
-        tables: [Option<FlexTensor>; 2],
+        cos: Option<FlexTensor>,
+        sin: Option<FlexTensor>,
         heads: HeadLayout,
     ) -> Self {
         Self {
             packed: contiguous(packed),
-            tables: match tables {
-                [Some(cos), Some(sin)] => Some([cos, sin].map(contiguous)),
-                _ => None,
-            },
+            tables: cos
+                .zip(sin)
+                .map(|(cos, sin)| [contiguous(cos), contiguous(sin)]),
             heads,
         }
     }
@@ -192,7 +193,21 @@ impl Conv2dInputs {
         let convolution = self.convolution();
         let [height, width] = convolution.out_size();
         let shape = [convolution.batch, convolution.output, height, width];
-        tensor(convolution.forward(bias.as_ref().map(numbers)), shape)
+        let bias = bias.as_ref().map(numbers);
+        let y = match Winograd::of(convolution) {
+            Some(winograd) => winograd.forward(bias),
+            None => convolution.forward(bias),
+        };
+        tensor(y, shape)
+    }
+
+    /// The gradients of the input and of the weight, as far as they are wanted.
+    pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
+        let convolution = self.convolution();
+        match Winograd::of(convolution) {
+            Some(winograd) => winograd.gradients(dout, wanted),
+            None => convolution.gradients(dout, wanted),
+        }
     }
 }
 

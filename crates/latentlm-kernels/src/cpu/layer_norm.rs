@@ -9,6 +9,8 @@ use multiversion::multiversion;
 pub(super) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let width = x.len() as f32;
     let mean = sum_pairs(x, x, |a, _| a) / width;
+    // Deviations from the mean are squared, in a pass of its own. The mean of squares less the square of the mean
+    // would be one pass, and would lose all digits where the mean is large beside the deviation.
     let variance = sum_pairs(x, x, |a, _| (a - mean) * (a - mean)) / width;
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
@@ -52,6 +54,8 @@ pub(super) fn backward(
         for (dx, (dout, weight)) in dx.iter_mut().zip(dout.iter().zip(weight)) {
             *dx = dout * weight;
         }
+        // A row that is shifted or scaled gives the same normalized row (but for epsilon), so the gradient has no
+        // part along these two directions.
         let inverse_width = 1.0 / width as f32;
         let level = sum_pairs(dx, dx, |d, _| d) * inverse_width;
         let along = sum_pairs(dx, x, |d, x| d * (x - mean)) * inverse_width * inverse * inverse;
@@ -59,6 +63,7 @@ pub(super) fn backward(
             *dx = (*dx - level - (x - mean) * along) * inverse;
         }
     });
+    // A second loop over the rows: `each_row` adds up nothing.
     // The first half of each sum is the gradient of the weight, the second half that of the bias.
     let mut sums = sum_rows(count, 2 * width, |index, sum| {
         let (x, dout) = (&x[row(index)], &dout[row(index)]);

@@ -6,12 +6,15 @@
 pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves the integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
+    // Within these bounds n lies between -126 and 127, the exponents of normal numbers. Beyond them the bits
+    // that are put together below would be those of another number.
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // x - n ln 2, with ln 2 as a sum of two constants. The first has so many zero bits that n times it is
     // exact.
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    // The polynomial of Cephes' `expf`, which was fitted to |r| <= ln 2 / 2.
     let p = 1.987_569_1e-4_f32;
     let p = p.mul_add(r, 1.398_199_9e-3);
     let p = p.mul_add(r, 8.333_452e-3);
@@ -19,6 +22,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 5e-1);
     let value = p.mul_add(r * r, r) + 1.0;
+    // 2^n as bits: the low bits of `shifted` hold n, and an exponent is stored with 127 added.
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits());
     value * f32::from_bits(exponent.wrapping_add(127) << 23)
 }
@@ -32,6 +36,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 /// The error function with an error of at most 2e-7 (Abramowitz and Stegun, formula 7.1.26).
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
+    // The formula holds for positive numbers. The sign is put back without a branch.
     let a = x.abs();
     let t = 1.0 / a.mul_add(0.327_591_1, 1.0);
     let p = 1.061_405_4_f32;
@@ -43,6 +48,8 @@ pub(super) fn erf(x: f32) -> f32 {
     (1.0 - tail).copysign(x)
 }
 
+// As many as the widest registers have (AVX-512). The number is the same on processors with narrower ones,
+// because the order of additions, and with it the last digit of a sum, must be the same.
 /// Lanes of a sum. Several sums at the same time can be vectorized, one sum in order can't.
 const LANES: usize = 16;
 
@@ -96,10 +103,12 @@ pub(super) fn largest(x: &[f32]) -> f32 {
 /// Replaces numbers by their softmax.
 #[inline(always)]
 pub(super) fn softmax(x: &mut [f32]) {
+    // The largest becomes e^0, so that no exponential overflows and the sum is at least 1.
     let most = largest(x);
     for x in x.iter_mut() {
         *x = exp(*x - most);
     }
+    // One division for all, then multiplications: these are several times faster.
     let inverse_sum = 1.0 / sum_pairs(x, x, |x, _| x);
     for x in x {
         *x *= inverse_sum;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use gemm::{Parallelism, gemm};
 
 /// Smallest number of multiplications for which a product is worth all threads.
+// The bound of Burn's own CPU backend: one thread for 128 x 128 matrices, all threads for 256 x 256. gemm by itself
+// uses threads from a twelfth of this on.
 const PARALLEL: usize = 192 * 192 * 192;
 
 /// A matrix within a slice. It has strides, so that transposing it moves no numbers.
@@ -203,6 +205,8 @@ unsafe fn call(target: Target, a: Matrix<'_>, b: Matrix<'_>, factor: f32, thread
     // SAFETY: `Matrix` has checked that its elements lie within its slice; the target's room is the
     // caller's promise.
     unsafe {
+        // gemm reads the target's numbers only if it is told to add to them. So results need not be cleared
+        // first, which would be a pass over memory for nothing.
         gemm(
             a.rows,
             b.columns,

@@ -20,12 +20,13 @@ mod panels;
 mod plain;
 mod rounded;
 mod rows;
+mod storage;
 mod swiglu;
 mod tiles;
 mod weight;
 mod winograd;
 
-pub(crate) use backend::{CpuKernels, covers, optional};
+pub(crate) use backend::{BlockTensors, CpuKernels, TrainedTensors, covers, optional};
 pub(crate) use decode::{CachedInputs, cached_attention};
 pub(crate) use head::sample_head;
 pub(crate) use plain::plain;

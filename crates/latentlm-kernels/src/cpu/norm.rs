@@ -44,6 +44,7 @@ impl<'a> Norm<'a> {
 /// `1 / sqrt(mean(x^2) + epsilon)`.
 #[inline(always)]
 fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    // The gradient computes this again instead of keeping it: it reads `x` anyway.
     let mean = sum_pairs(x, x, |a, b| a * b) / x.len() as f32;
     1.0 / (mean + epsilon).sqrt()
 }
@@ -58,6 +59,7 @@ pub(super) fn normalize(
     affine: Affine<'_>,
 ) {
     let inverse = inverse_rms(x, epsilon);
+    // A loop for each part of the map: none has a branch, and a row stays in the first-level cache between them.
     for (out, x) in out.iter_mut().zip(x) {
         *out = x * inverse;
     }
@@ -105,6 +107,7 @@ pub(super) fn backward(norm: Norm<'_>, dout: &[f32], residual: Option<&[f32]>) -
     } = norm;
     // At first `dx` holds the gradient of `n * weight`.
     let (mut dx, modulation) = modulation_gradient(norm, dout);
+    // The weight comes first, because the loop behind it overwrites `dx`.
     let weight = affine.weight.map(|_| {
         let dx = &dx;
         sum_rows(x.len() / width, width, |index, sum| {
@@ -123,6 +126,7 @@ pub(super) fn backward(norm: Norm<'_>, dout: &[f32], residual: Option<&[f32]>) -
             }
         }
         let inverse = inverse_rms(x, epsilon);
+        // A longer `x` gives the same result (but for epsilon), so the gradient has no part along `x`.
         let along = sum_pairs(dx, x, |d, x| d * x) / width as f32 * inverse * inverse;
         for (dx, x) in dx.iter_mut().zip(x) {
             *dx = (*dx - x * along) * inverse;

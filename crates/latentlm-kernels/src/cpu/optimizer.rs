@@ -11,12 +11,15 @@ use crate::optimizer::AdamWStep;
 pub(super) struct Weights<'a> {
     pub(super) parameter: &'a mut [f32],
     pub(super) average: &'a mut [f32],
-    pub(super) moments: [&'a mut [f32]; 2],
+    pub(super) first_moment: &'a mut [f32],
+    pub(super) second_moment: &'a mut [f32],
 }
 
 /// One step of AdamW and of the moving average, in place.
 #[multiversion(targets = "simd")]
 pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
+    // In float64, because a difference such as 1 - 0.999 would have four digits in float32. Divisions by what is
+    // the same for all parameters become multiplications in the loop.
     let (first_correction, second_correction) = step.corrections();
     let (beta_1, beta_2) = (step.beta_1 as f32, step.beta_2 as f32);
     let (fresh_1, fresh_2) = ((1.0 - step.beta_1) as f32, (1.0 - step.beta_2) as f32);
@@ -28,8 +31,8 @@ pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
     let decay = step.average_decay as f32;
     let fresh = (1.0 - step.average_decay) as f32;
     let task = rows_a_task(1);
-    let [first, second] = weights.moments;
-    let moments = first.par_chunks_mut(task).zip(second.par_chunks_mut(task));
+    let first = weights.first_moment.par_chunks_mut(task);
+    let moments = first.zip(weights.second_moment.par_chunks_mut(task));
     let live = weights.parameter.par_chunks_mut(task);
     live.zip(weights.average.par_chunks_mut(task))
         .zip(moments.zip(gradient.par_chunks(task)))
@@ -47,6 +50,8 @@ pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
 }
 
 /// Lanes of a task's sum: twice as many as the widest vector registers have.
+// Two registers of sums, so that an addition does not wait for the one before it. A lane adds up 256 squares of a
+// task at most, which float32 does well; millions of parameters in one float32 sum would lose the small ones.
 const LANES: usize = 32;
 
 /// The sum of all squares. Each task adds up its numbers in float32 lanes, and the sums of tasks are added in

@@ -25,6 +25,8 @@ impl Panels {
     pub(super) const LEAST: usize = 1 << 18;
 
     /// Lays out a matrix, on this thread if `alone`, or else on all.
+    // For each call of the head anew. A layout that stays with the model would save that, and take the memory of
+    // the weights once more.
     pub(super) fn new(whole: &[f32], inputs: usize, outputs: usize, alone: bool) -> Self {
         assert_eq!(whole.len(), inputs * outputs, "a matrix's numbers");
         let mut numbers = vec![0.0; whole.len()];
@@ -71,6 +73,7 @@ impl Panels {
         let x = Matrix::new(x, rows, self.inputs);
         let size = self.inputs * COLUMNS;
         if alone {
+            // One product for each panel, written straight into its columns of `out`.
             for (index, panel) in self.numbers.chunks(size).enumerate() {
                 let panel = Matrix::new(panel, self.inputs, panel.len() / self.inputs);
                 let out = &mut out[index * COLUMNS..];

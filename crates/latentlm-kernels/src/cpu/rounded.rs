@@ -15,6 +15,8 @@ use std::arch::x86_64::{
 const LANES: usize = 16;
 /// Panels whose sums are kept in registers at the same time.
 const PANELS: usize = 2;
+// Each step of a tile loads 2 lines of weights and 12 pairs of inputs for 24 multiplications. With one row or one
+// panel at a time, loads would outnumber them.
 /// Rows whose sums are kept in registers at the same time. The sums of 12 rows and 2 panels take 24 of the 32
 /// registers and leave 8 for the factors.
 const ROWS: usize = 12;
@@ -104,6 +106,7 @@ impl Rounded {
         {
             round(rounded, x);
         }
+        // Panels outside, rows inside: two panels are read from memory once and stay in the cache for all rows.
         let panels = self.panels.chunks(PANELS * pairs * LANES);
         for (index, panels) in panels.enumerate() {
             let column = index * PANELS * LANES;
@@ -145,6 +148,8 @@ fn lay_out(panels: &mut [u32], numbers: &[f32], rows: usize, columns: usize) {
     }
 }
 
+// Rounded by the processor's instruction, as the inputs are: there is one way of rounding, and no loop over single
+// numbers.
 /// The first sixteen numbers of `x`, rounded, each in the lower half of four bytes. If there are fewer, zeros
 /// follow.
 #[cfg(target_arch = "x86_64")]
@@ -229,6 +234,7 @@ impl Tile<'_> {
     /// until the end.
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[allow(unsafe_code)]
+    // Sums are float32: bfloat16 has 8 bits of precision, and a sum of hundreds of products would stop growing.
     fn sums<const R: usize, const P: usize>(&self, x: &[u32], out: &mut [f32]) {
         let pairs = self.pairs;
         assert!(x.len() == R * pairs && self.panels.len() == P * pairs * LANES);

@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 /// Numbers of a task: so many that handing the task to a thread costs little beside the work.
+// Tasks of four times as many brought nothing that could be told from noise (docs/log.md, 2026-11-23).
 const NUMBERS_A_TASK: usize = 8 * 1024;
 
 /// Rows of a task, for rows of `width` numbers.
@@ -60,6 +61,8 @@ pub(super) fn sum_rows(
     width: usize,
     add: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
+    // How rows are cut into tasks follows from their number and width alone. With a sum for each thread the
+    // order of additions would change from run to run.
     let step = rows_a_task(width);
     let sums: Vec<Vec<f32>> = (0..count.div_ceil(step))
         .into_par_iter()

@@ -111,6 +111,8 @@ impl<'a> Block<'a> {
 
     /// The result, with what the backward pass needs.
     pub(super) fn forward(&self) -> Found {
+        // `u` and `h` are not kept for the gradient: they are loops over `x`, `a` and `b`, while `a`, `b` and `y`
+        // come from products.
         let u = self.normalized();
         let a = product(self.narrow(&u), self.entering(self.gate));
         let b = product(self.narrow(&u), self.entering(self.up));
@@ -199,6 +201,7 @@ impl Block<'_> {
             dy
         });
         let dy = gated.as_deref().unwrap_or(dout);
+        // From the last operation to the first. `h` and `u` are large and are freed before more is allocated.
         let dh = product(self.narrow(dy), self.leaving().transposed());
         let (da, db, h) = activation_gradients(kept.a, kept.b, self.inner, dh);
         let down = product(self.wide(&h).transposed(), self.narrow(dy));
@@ -207,8 +210,10 @@ impl Block<'_> {
         let gate = product(self.narrow(&u).transposed(), self.wide(&da));
         let up = product(self.narrow(&u).transposed(), self.wide(&db));
         drop(u);
+        // gemm adds the second product to the first: no second array, and no pass that adds the two.
         let mut du = product(self.wide(&da), self.entering(self.gate).transposed());
         add_product(&mut du, self.wide(&db), self.entering(self.up).transposed());
+        // `x` also goes around the block: `dout` is a part of its gradient as it is.
         let NormGradients {
             x,
             weight,
@@ -236,6 +241,7 @@ fn activation_gradients(
     width: usize,
     dh: Vec<f32>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    // `dh` is needed to the last, so its memory takes `da` in a loop of its own.
     let mut da = dh;
     let mut db = vec![0.0; a.len()];
     let mut h = vec![0.0; a.len()];

@@ -10,6 +10,9 @@ pub(super) const PLACES: usize = 16;
 const TAPS: usize = 9;
 /// Pairs of channels whose weights are transformed together, so that one vector instruction works on the same
 /// tap of all of them.
+// A tile is too small for vector registers by itself. All transforms here therefore run over many tiles or
+// pairs at once, place by place. For weights that took 3 to 6 % off a step, together with the gaps between
+// places (docs/log.md, 2026-11-25).
 const PAIRS: usize = 16;
 
 /// `G w G'` for each pair of channels: `[place, output, input]`.
@@ -18,6 +21,7 @@ pub(super) fn transform_weights(weight: &[f32]) -> Vec<f32> {
     let pairs = weight.len() / TAPS;
     let mut transformed = vec![0.0; PLACES * pairs];
     for (chunk, weight) in weight.chunks(PAIRS * TAPS).enumerate() {
+        // In the weight the taps of a pair lie side by side. Here each tap lies side by side for all pairs.
         let mut taps = [[0.0; PAIRS]; TAPS];
         for (pair, weight) in weight.as_chunks::<TAPS>().0.iter().enumerate() {
             for (tap, weight) in taps.iter_mut().zip(weight) {
@@ -220,7 +224,8 @@ pub(super) fn from_pictures(
         zip(&mut third[inside.clone()], b, c, |b, c| c - b);
         zip(&mut fourth[inside], b, d, |b, d| b - d);
         // First all lines, then all halves, then all places. A load that overlaps a recent store at another
-        // offset has to wait until the store has left the store buffer; this order keeps them apart.
+        // offset has to wait until the store has left the store buffer; this order keeps them apart. It took
+        // 1.5 % off the convolutional codec's step (docs/log.md, 2026-11-25).
         split_all(&lines, &mut halves);
         for (index, Halves { e, o }) in halves.iter().enumerate() {
             let mut place = |place: usize, a: &[f32], b: &[f32], f: fn(f32, f32) -> f32| {
@@ -248,9 +253,12 @@ pub(super) fn add_to_pictures(
     let mut lines: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; stack.span()]);
     let mut halves = lines.each_ref().map(|_| Halves::new(across + 1));
     for TileRow { row, channel, at } in stack.each(rows) {
+        // Each step of `from_pictures` backwards: places to halves, halves to lines, lines to pixels.
         for (index, Halves { e, o }) in halves.iter_mut().enumerate() {
             let place = |place: usize| &places[(4 * index + place) * stride + at..][..across];
             let four = [0, 1, 2, 3].map(place);
+            // A tile starts at every second column and is four wide, so its last two columns are the first two
+            // of its neighbor: those sums go one further in the halves.
             e[..across].copy_from_slice(four[0]);
             e[across] = 0.0;
             zip_four(o, four, |_, [_, b, c, d]| b - c + d);
@@ -282,6 +290,7 @@ pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, ou
     let mut sums: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; across]);
     for TileRow { row, channel, at } in stack.each(rows) {
         for below in 0..2 {
+            // The lower row of the last tiles lies outside of a picture of odd height.
             let Some(range) = stack.row(row, channel, below) else {
                 continue;
             };
@@ -300,6 +309,7 @@ pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, ou
             for (pair, ((a, b), (c, d))) in pairs.iter_mut().zip(four) {
                 *pair = [a + b + c, b - c - d];
             }
+            // In a picture of odd width the last tile has only its first column inside.
             if let [last] = last {
                 *last = a[across - 1] + b[across - 1] + c[across - 1];
             }

@@ -6,6 +6,9 @@
 //! An output tile is `A' (G w G' * B' x B) A`, summed over input channels, where `*` multiplies number by
 //! number and `'` transposes. The sums are 16 matrix products over a block of tiles, one for each place in a
 //! tile. Gradients go through the same steps backwards.
+//!
+//! The step of the convolutional codec took 292 ms with it where it took 346 (docs/log.md, 2026-11-25). Larger
+//! tiles would save more products and round worse; they were not tried.
 
 use std::ops::Range;
 
@@ -43,7 +46,11 @@ impl<'a> Winograd<'a> {
         let Window {
             stride, dilation, ..
         } = convolution.window;
+        // The transforms are those of 3 x 3 taps whose tiles lie side by side. Strided or dilated taps see other
+        // pixels, and other kernels have other transforms; all of these stay with unfolded bands.
         let taps = (convolution.kernel, stride, dilation) == ([3, 3], [1, 1], [1, 1]);
+        // A channel is transformed once, and its numbers then enter a product for each channel of the other
+        // side. With few of these the transforms weigh more than the products save.
         let wide = convolution.input.min(convolution.output) >= LEAST_CHANNELS;
         let pixels = convolution.batch * convolution.size.iter().product::<usize>();
         (taps && wide && pixels >= 4 * TILES).then_some(Self(convolution))
@@ -89,8 +96,11 @@ impl<'a> Winograd<'a> {
 
     /// `[batch, output, rows, columns]`
     pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
+        // Once for the whole batch: the optimizer changes weights with every step, so that a transform that is
+        // kept would soon be wrong.
         let weights = transform_weights(self.0.weight);
         let [down, across] = self.tiles();
+        // Small pictures share a task, so that its blocks are full.
         let pictures = TILES.div_ceil(down * across);
         let mut out = vec![0.0; self.0.batch * self.out_picture()];
         let x = self.0.x.par_chunks(pictures * self.0.picture());
@@ -117,6 +127,9 @@ impl<'a> Winograd<'a> {
     pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
         let weights = transform_weights(self.0.weight);
         let mut dx = vec![0.0; if wanted.x { self.0.x.len() } else { 0 }];
+        // Gradients of the input belong to one picture, those of the weight are sums over all. So a shard has
+        // whole pictures and a sum of its own, and there are few of them: with one for each picture, sums of
+        // small pictures cost more than they save.
         let tiles = self.0.batch * self.tiles().iter().product::<usize>();
         let count = (tiles / TILES_A_SHARD).min(SHARDS).min(self.0.batch);
         let (mut rest, mut shards) = (dx.as_mut_slice(), Vec::new());
@@ -146,6 +159,8 @@ impl<'a> Winograd<'a> {
         let mut sum = vec![0.0; if wanted.weight { weights.len() } else { 0 }];
         let mut block = Block::new(self);
         for rows in self.blocks(shard.x.len() / self.0.picture()) {
+            // Both gradients need the transformed gradient of the outputs, so a block serves both while it is
+            // in the cache. `multiply_back` writes over the input tiles: the weight comes first.
             block.take_dy(self.y_stack(), shard.dout, &rows);
             if wanted.weight {
                 block.take_x(self.x_stack(), shard.x, &rows);
@@ -237,6 +252,7 @@ impl Block {
             let [x, y] = self.place(place);
             let x = Matrix::new(&self.x[x], self.channels[0], self.tiles);
             let filter = self.filter(place, weights);
+            // Alone: other threads have pictures of their own.
             product_over(&mut self.y[y], filter, x, true);
         }
     }

@@ -5,8 +5,9 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use super::{Input, assert_close, check, check_slope, device, normal, values};
 use crate::attention::{
-    self, Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
+    self, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
 };
+use crate::mask::Mask;
 
 fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
     rotary_from(0, length, head_dim, interleaved, &device())
@@ -63,16 +64,16 @@ fn documents_do_not_see_each_other() {
     };
     let x = normal([2, 13, 8 * 6]);
     let rotary = rotary(13, 6, true);
-    let sights = documents.map(Mask::causal);
-    let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
+    let masks = documents.map(Mask::causal);
+    let kernel = || document_attention(x.clone(), packed, &rotary, &masks);
     check(
         "attention in documents",
         &[Input::Cube(x.clone())],
         kernel,
-        || attention::composed(x.clone(), packed, Some(&rotary), &sights),
+        || attention::composed(x.clone(), packed, Some(&rotary), &masks),
     );
     check_slope("attention in documents", x.clone(), |x| {
-        document_attention(x, packed, &rotary, &sights)
+        document_attention(x, packed, &rotary, &masks)
     });
     // Scores depend on relative positions only, so a document alone may start at position 0.
     let mut start = 0;
@@ -122,9 +123,9 @@ fn the_positions_of_an_image_see_each_other() {
                 .reshape([2, length, heads * width])
         };
         let what = format!("attention where {mutual:?} see each other");
-        let sights = [Mask::mutual(7, mutual.clone()), Mask::causal(2)];
-        let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
-        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
+        let masks = [Mask::mutual(7, mutual.clone()), Mask::causal(2)];
+        let kernel = || document_attention(x.clone(), packed, &rotary, &masks);
+        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &masks);
         check(&what, &[Input::Cube(x.clone())], kernel, masked);
         check(&what, &[Input::Cube(x.clone())], composed, masked);
     }
@@ -140,18 +141,18 @@ fn long_documents_are_worked_on_in_tiles() {
     };
     let x = normal([1, length, 4 * head_dim]);
     let rotary = rotary(length, head_dim, true);
-    for sights in [
+    for masks in [
         vec![Mask::causal(length)],
         vec![Mask::full(length)],
         vec![Mask::mutual(length, 50..140)],
         vec![Mask::causal(20), Mask::mutual(130, 0..70)],
     ] {
-        let what = format!("attention in tiles, {sights:?}");
-        let kernel = || document_attention(x.clone(), packed, &rotary, &sights);
-        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &sights);
+        let what = format!("attention in tiles, {masks:?}");
+        let kernel = || document_attention(x.clone(), packed, &rotary, &masks);
+        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &masks);
         check(&what, &[Input::Cube(x.clone())], kernel, composed);
         check_slope(&what, x.clone(), |x| {
-            document_attention(x, packed, &rotary, &sights)
+            document_attention(x, packed, &rotary, &masks)
         });
     }
 }

@@ -5,9 +5,10 @@ use burn::tensor::{DType, Tensor};
 use super::attention::rotary_from;
 use super::{assert_close, device, draw, normal, values};
 use crate::attention::{
-    self, Mask, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
+    self, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
 };
 use crate::blockwise::{self, Limits};
+use crate::mask::Mask;
 use crate::without_kernels;
 
 /// Limits for small tests: documents are cut into several blocks, and short ones share a piece.
@@ -50,18 +51,18 @@ fn documents() -> Vec<Vec<Mask>> {
 
 #[test]
 fn blocks_give_what_all_scores_give() {
-    for sights in documents() {
-        let length: usize = sights.iter().map(|sight| sight.length).sum();
+    for masks in documents() {
+        let length: usize = masks.iter().map(|mask| mask.length).sum();
         for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 2, 6), (3, 1, 8), (2, 2, 4)] {
             let packed = PackedHeads { heads, kv_heads };
             let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
             let rotary = rotary_from(0, length, head_dim, true, &device());
-            let what = format!("{heads} heads of {kv_heads} over {sights:?}");
+            let what = format!("{heads} heads of {kv_heads} over {masks:?}");
             for rotary in [Some(&rotary), None] {
                 let blocks = |x, limits| {
-                    blockwise::attention(attention::split(x, packed, rotary), &sights, limits)
+                    blockwise::attention(attention::split(x, packed, rotary), &masks, limits)
                 };
-                let plain = |x| attention::composed(x, packed, rotary, &sights);
+                let plain = |x| attention::composed(x, packed, rotary, &masks);
                 same(&what, &x, |x| blocks(x, SMALL), plain);
                 same(&what, &x, |x| blocks(x, Limits::USUAL), plain);
             }
@@ -79,21 +80,20 @@ fn a_device_without_kernels_trains_in_blocks() {
     let (length, head_dim) = (1100, 4);
     let x = normal([1, length, 8 * head_dim]);
     let rotary = rotary_from(0, length, head_dim, false, &device());
-    let composed = |x, rotary: Option<&Rotary>, sights: &[Mask]| {
-        attention::composed(x, packed, rotary, sights)
-    };
+    let composed =
+        |x, rotary: Option<&Rotary>, masks: &[Mask]| attention::composed(x, packed, rotary, masks);
     same(
         "one document",
         &x,
         |x| without_kernels(|| causal_attention(x, packed, &rotary)),
         |x| composed(x, Some(&rotary), &[Mask::causal(length)]),
     );
-    let sights = [30, 700, 100, 90, 30, 150].map(Mask::causal);
+    let masks = [30, 700, 100, 90, 30, 150].map(Mask::causal);
     same(
         "documents",
         &x,
-        |x| without_kernels(|| document_attention(x, packed, &rotary, &sights)),
-        |x| composed(x, Some(&rotary), &sights),
+        |x| without_kernels(|| document_attention(x, packed, &rotary, &masks)),
+        |x| composed(x, Some(&rotary), &masks),
     );
     same(
         "full",
@@ -111,10 +111,10 @@ fn bfloat16_stays_near() {
         heads: 2,
         kv_heads: 1,
     };
-    let sights = [Mask::causal(19), Mask::causal(3)];
+    let masks = [Mask::causal(19), Mask::causal(3)];
     let x = normal([1, 22, 4 * 8]);
     let direction = draw([1, 22, 2 * 8]);
-    let attend = |x| blockwise::attention(attention::split(x, packed, None), &sights, SMALL);
+    let attend = |x| blockwise::attention(attention::split(x, packed, None), &masks, SMALL);
     let (exact, rounded) = (attend(x.clone()), attend(x.clone().cast(DType::BF16)));
     assert_eq!(rounded.dtype(), DType::BF16);
     let rounded = rounded.cast(DType::F32);

@@ -42,9 +42,9 @@ impl Case<'_> {
         let (mut start, mut found) = (0, Vec::new());
         for &length in self.calls {
             let rotary = rotary_from(start, length, self.head_dim, self.interleaved, &device);
-            let sight = CachedMask::new(start, self.padding);
+            let mask = CachedMask::new(start, self.padding);
             let part = x.clone().narrow(1, start, length);
-            let (mixed, after) = step(part, packed, &rotary, &sight, cache);
+            let (mixed, after) = step(part, packed, &rotary, &mask, cache);
             assert_eq!(
                 mixed.dims(),
                 [self.batch, length, self.heads * self.head_dim]
@@ -154,8 +154,8 @@ fn a_graph_goes_through_the_cache() {
     };
     let rotary = rotary_from(0, 3, 4, true, &device);
     let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 3, 4], &device));
-    let sight = CachedMask::new(0, &[]);
-    let (mixed, _) = cached_attention(x.clone(), heads, &rotary, &sight, cache);
+    let mask = CachedMask::new(0, &[]);
+    let (mixed, _) = cached_attention(x.clone(), heads, &rotary, &mask, cache);
     let gradients = mixed.square().sum().backward();
     let gradient = values(x.grad(&gradients).expect("a gradient"));
     assert!(gradient.iter().any(|x| *x != 0.0));
