@@ -51,6 +51,10 @@ pub struct SampleImage {
 }
 
 /// Measures a trained model: reconstruction, class agreement, Frechet distance, copies, diversity
+///
+/// Prints a table of measures with values and units, and writes evaluation.json and report.html into the
+/// run's folder. With no more pictures than the judge has features, 64, a Frechet distance is rough, and a
+/// line on standard error says so.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask eval-image --run mnist --samples 500 --seed 7")]
 pub struct EvalImage {
@@ -60,4 +64,7 @@ pub struct EvalImage {
     /// Number of pictures to generate
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub samples: u64,
+    /// Prints the measurements as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }

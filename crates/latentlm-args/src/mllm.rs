@@ -118,4 +118,7 @@ pub struct EvalMllm {
     /// Number of pictures of each split, training and held-out, to be captioned and drawn
     #[arg(long, default_value_t = 199, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub samples: u64,
+    /// Prints the measurements as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }

@@ -108,6 +108,9 @@ pub struct EvalTts {
     /// Number of held-out texts of each kind
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub samples: u64,
+    /// Prints the measurements as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
     /// Command that recognizes composed utterances, whose vocabulary is known
     #[arg(long, value_name = "COMMAND")]
     pub recognizer: Option<String>,

@@ -1,4 +1,4 @@
-//! Every layout of speech, broken recordings, and composed utterances.
+//! Tests of speech corpora in all layouts, of broken recordings, and of composed utterances.
 
 use std::fs;
 use std::path::Path;
@@ -237,7 +237,7 @@ fn composed_utterances() {
         );
         let words: Vec<&str> = digits.text.split(' ').collect();
         assert!((3..=6).contains(&words.len()));
-        // Words and silences, nothing else: two margins, a pause between any two words.
+        // The signal consists of the words, two margins, and a pause between neighbouring words.
         let spoken: usize = words.iter().map(|word| clip(word, "digit").len()).sum();
         let silence = (digits.samples.len() - spoken) as f64 / 16_000.0;
         let pauses = (words.len() - 1) as f64;

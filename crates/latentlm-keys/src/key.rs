@@ -5,20 +5,20 @@ use toml::Value;
 
 use crate::text::shown;
 
-/// What the values of a key are.
+/// The type of a key's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A whole number.
     Integer,
-    /// A finite number; whole numbers are taken too.
+    /// A finite number. Whole numbers are accepted too.
     Number,
     /// `true` or `false`.
     Boolean,
     /// Any text.
     #[serde(rename = "string")]
     Text,
-    /// A file or folder, which must be there when a command begins.
+    /// A file or folder that must exist when a command starts.
     Path,
     /// A file or folder, or `""` for none.
     OptionalPath,
@@ -28,39 +28,39 @@ pub enum Kind {
     Integers,
     /// A list of finite numbers.
     Numbers,
-    /// Any list. No table declares it: it is the type of a list of which nothing else is known.
+    /// Any list. Tables can't declare it; it is the type of a key inferred from a default value.
     #[serde(skip_deserializing)]
     List,
 }
 
-/// A key as a table declares it.
+/// A recipe key, as declared in a key table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// What its values are.
+    /// Type of the values.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// The value that a recipe begins with.
+    /// Default value.
     pub default: Value,
-    /// What it is for, in one line.
+    /// Description in one line.
     pub help: String,
-    /// Smallest value, or smallest entry of a list.
+    /// Smallest value (inclusive); of lists, smallest entry.
     pub min: Option<f64>,
-    /// What values must be larger than.
+    /// Lower bound (exclusive).
     pub above: Option<f64>,
-    /// Largest value.
+    /// Largest value (inclusive); of lists, largest entry.
     pub max: Option<f64>,
-    /// What values must be smaller than.
+    /// Upper bound (exclusive).
     pub below: Option<f64>,
-    /// All values that there are, where these are few.
+    /// All allowed values; empty if any value of the type and range is allowed.
     #[serde(default)]
     pub choices: Vec<Value>,
-    /// Most entries of a list.
+    /// Largest number of entries of a list.
     pub longest: Option<usize>,
 }
 
 impl Key {
-    /// A key of which nothing is known but a value: others of its type fit.
+    /// A key inferred from a default value: any value of the same type is allowed.
     pub(crate) fn like(value: &Value) -> Self {
         let kind = match value {
             Value::Integer(_) => Kind::Integer,
@@ -82,8 +82,8 @@ impl Key {
         }
     }
 
-    /// The value as the key keeps it, if it fits: a whole number becomes a fraction where the key is a
-    /// number, because that is how people write it.
+    /// Checks a value and returns it in the key's type: `2` becomes `2.0` if the key is a [`Kind::Number`].
+    /// `None` if the value is not allowed.
     pub fn fit(&self, value: &Value) -> Option<Value> {
         let value = match (self.kind, value) {
             (Kind::Number, value) => number(value),
@@ -127,7 +127,7 @@ impl Key {
         self.longest.is_none_or(|longest| list.len() <= longest)
     }
 
-    /// What would fit, as it stands in a sentence: `a whole number from 1 to 512`.
+    /// The allowed values, for an error message: `a whole number from 1 to 512`.
     pub fn expected(&self) -> String {
         if !self.choices.is_empty() {
             let choices: Vec<String> = self.choices.iter().map(Value::to_string).collect();
@@ -151,7 +151,7 @@ impl Key {
         }
     }
 
-    /// The range as it stands behind a noun: ` from 0 to below 1`.
+    /// The range, to be appended to a noun: ` from 0 to below 1`.
     fn range(&self) -> String {
         let (low, joint) = match (self.min, self.above) {
             (_, Some(above)) => (format!(" above {above}"), " and "),
@@ -169,7 +169,7 @@ impl Key {
     }
 }
 
-/// A whole number as a fraction, any other value as it is.
+/// Turns an integer into a float; returns any other value unchanged.
 fn number(value: &Value) -> Value {
     match value {
         Value::Integer(whole) => Value::Float(*whole as f64),
@@ -177,12 +177,12 @@ fn number(value: &Value) -> Value {
     }
 }
 
-/// A value as it stands in a message.
+/// A value, for an error message.
 pub(crate) fn found(value: &Value) -> String {
     match value {
         Value::Table(_) => "a table".into(),
         Value::Float(number) if number.is_nan() => "nan".into(),
-        // With an exponent where the plain digits would fill a line.
+        // Debug output writes large numbers with an exponent: `1e300`, not 301 digits.
         Value::Float(number) => format!("{number:?}"),
         other => shown(&other.to_string()),
     }

@@ -1,4 +1,4 @@
-//! The keys of a recipe: those of its parts and its own, and the check of values against them.
+//! [`Keys`]: all keys of a recipe, and the check of values against them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +9,28 @@ use toml::{Table, Value};
 use crate::key::{Key, Kind, found};
 use crate::text::{one_line, shown};
 
-/// The most letters in which a key may differ from the one that is suggested for it.
+/// Largest edit distance between an unknown key and the key that the error message suggests.
 const NEAR: usize = 3;
 
-/// What is wrong with a key or with its value.
+/// An unknown key, or a value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No recipe of this kind has the key.
+    /// The recipe has no such key.
     #[error("unknown key `{key}`{hint}")]
     Unknown {
         /// The dotted key.
         key: String,
-        /// `; did you mean ...?`, or which keys there are.
+        /// `; did you mean ...?`, or a list of the known keys.
         hint: String,
     },
-    /// A value of another type, or outside of the key's range.
+    /// A value of the wrong type or out of range.
     #[error("`{key}` must be {expected}, not {found}")]
     Value {
         /// The dotted key.
         key: String,
-        /// What would fit.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
 }
@@ -39,16 +39,16 @@ pub enum KeyError {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Keys {
     keys: BTreeMap<String, Key>,
-    /// Tables that have no keys below them.
+    /// Tables without keys.
     tables: BTreeSet<String>,
-    /// Tables of parts that declare no keys: whatever stands there is taken.
+    /// Tables of parts that declare no keys. Any key is accepted in them.
     open: Vec<String>,
-    /// The files of a folder that together make a recipe, in the order in which they are laid.
+    /// Files of a folder that together make a recipe, in the order in which they are applied.
     files: Vec<String>,
 }
 
 impl Keys {
-    /// The keys of one table file that includes no other.
+    /// Parses one table file without includes.
     ///
     /// ```
     /// use latentlm_keys::{Keys, Value};
@@ -69,15 +69,15 @@ impl Keys {
     /// ```
     ///
     /// # Errors
-    /// If the table is no TOML, or a key of it is not declared as it must be.
+    /// If the text is not TOML or a key is declared incorrectly.
     pub fn parse(text: &str) -> Result<Self, crate::TableError> {
         crate::tables::read("keys", &|_| Ok(Some(text.to_owned())))
     }
 
-    /// Checks a value of a key.
+    /// Checks a value for a key.
     ///
     /// # Errors
-    /// If there is no such key, or the value does not fit it.
+    /// If there is no such key, or the value is not allowed.
     pub fn check(&self, key: &str, value: &Value) -> Result<(), KeyError> {
         let mut words = key.rsplit('.');
         let last = words.next().unwrap_or_default();
@@ -91,7 +91,7 @@ impl Keys {
     /// Checks every value of a table.
     ///
     /// # Errors
-    /// With the first key that is wrong.
+    /// With the first unknown key or wrong value.
     pub fn check_all(&self, table: &Table) -> Result<(), KeyError> {
         self.lay(&mut Table::new(), table.clone())
     }
@@ -101,12 +101,12 @@ impl Keys {
         self.keys.get(key)
     }
 
-    /// All keys and their dotted names, in the order of the names.
+    /// All keys with their dotted names, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
         self.keys.iter().map(|(name, key)| (name.as_str(), key))
     }
 
-    /// The defaults of all keys, as a recipe has them.
+    /// A recipe with the default of every key.
     pub fn default_table(&self) -> Table {
         let mut all = Table::new();
         for (name, key) in &self.keys {
@@ -115,11 +115,12 @@ impl Keys {
         all
     }
 
-    /// The recipe that files and overrides are laid over: every key's default. `parts` has the tables whose
-    /// values parts say themselves; a part that declares no keys has no others.
+    /// The default recipe, which files and overrides then change. `parts` holds tables whose defaults come
+    /// from the parts themselves; a part without key tables has no other defaults.
     ///
     /// # Panics
-    /// If the tables do not declare what the recipe has: a mistake in code or table, not in a user's words.
+    /// If the key tables and the Rust type disagree. This is a bug in the code or a table, never an error of
+    /// the user.
     pub fn preset<T: DeserializeOwned>(&self, parts: &impl Serialize) -> T {
         let made = Table::try_from(parts).map_err(|e| e.to_string());
         let made = made.and_then(|parts| {
@@ -133,7 +134,7 @@ impl Keys {
         }
     }
 
-    /// The files and folders that a recipe names, with their keys.
+    /// The paths in a recipe, each with its key. Empty paths are left out.
     pub fn paths(&self, recipe: &Table) -> Vec<(String, String)> {
         let paths = self.keys.iter().filter(|(_, key)| is_path(key.kind));
         let named = paths.filter_map(|(name, _)| {
@@ -143,13 +144,13 @@ impl Keys {
         named.filter(|(_, path)| !path.is_empty()).collect()
     }
 
-    /// The files of a folder that together make a recipe, in their order; none where a recipe is one file.
+    /// The files of a folder that together make a recipe, in order. Empty if a recipe is a single file.
     pub fn files(&self) -> &[String] {
         &self.files
     }
 
-    /// These keys and, for every value of a preset that they do not declare, a key of its type. Nothing
-    /// is open then: the preset has all keys.
+    /// Adds a key for each value of `preset` that no table declares; its type is that of the value. The
+    /// preset has all keys, so no table is open any more.
     pub fn completed(&self, preset: &Table) -> Self {
         let mut all = self.clone();
         all.infer("", preset);
@@ -172,10 +173,10 @@ impl Keys {
         }
     }
 
-    /// Lays one table over another, value by value.
+    /// Overwrites values of `base` with those of `over`, and checks each.
     ///
     /// # Errors
-    /// With the first key that is wrong; `base` then has those before it.
+    /// With the first unknown key or wrong value. The values before it have been written to `base`.
     pub fn lay(&self, base: &mut Table, over: Table) -> Result<(), KeyError> {
         self.lay_below("", base, over)
     }
@@ -241,7 +242,7 @@ impl Keys {
         KeyError::Unknown { key, hint }
     }
 
-    /// Adds the keys of a table file, which lie in the table `at`.
+    /// Adds the keys of a table file below the table `at`.
     pub(crate) fn declare(&mut self, at: &str, table: Table) -> Result<(), String> {
         for (name, value) in table {
             let path = joined(at, &name);
@@ -276,7 +277,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Adds other keys, which lie in the table `at`.
+    /// Adds other keys below the table `at`.
     pub(crate) fn include(&mut self, at: &str, other: Self) -> Result<(), String> {
         for (name, key) in other.keys {
             self.add(joined(at, &name), key)?;
@@ -285,19 +286,19 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes whatever stands in the tables of a part that declares no keys.
+    /// Opens the tables of a part that declares no keys: any key is accepted in them.
     pub(crate) fn open_tables(&mut self, at: &str, tables: &[String]) {
         self.open
             .extend(tables.iter().map(|table| joined(at, table)));
     }
 
-    /// Sets which files of a folder make a recipe.
+    /// Sets the files of a folder that together make a recipe.
     pub(crate) fn set_files(&mut self, files: Vec<String>) {
         self.files = files;
     }
 
-    /// Has other defaults for some keys. What a part does not declare is its own business: another part may
-    /// stand in its place.
+    /// Changes defaults. Values without a key are ignored: they may belong to a part that a fork has
+    /// replaced.
     pub(crate) fn set_defaults(&mut self, values: &Table) -> Result<(), KeyError> {
         for (name, key) in &mut self.keys {
             if let Some(value) = lookup(values, name) {
@@ -358,7 +359,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Lays one table over another, unchecked.
+/// Overwrites values of `base` with those of `over`, without checks.
 fn cover(base: &mut Table, over: Table) {
     for (name, value) in over {
         match (base.get_mut(&name), value) {

@@ -1,15 +1,15 @@
-//! Keys of recipes: which there are, what values fit them, and how files and overrides change them.
+//! Keys of recipes: which keys exist, which values they allow, and how files and overrides change them.
 //!
-//! Each part of the model declares its keys once, in a plain table in its own folder: type, range, default
-//! and a line of help a key ([`Key`]). Rust takes its defaults from that table; a recipe is checked against
-//! it, by the library that resolves it and by `cargo xtask`, which has no tensors and answers before
-//! anything is built. A fork's part brings its own table.
+//! Each part of the model declares its keys once, in a table in its own folder: type, range, default and one
+//! line of help for each key ([`Key`]). The Rust configuration reads its defaults from that table. Recipes
+//! are checked against it twice: by `cargo xtask` before it builds anything, and by the library that
+//! resolves the recipe. A fork's part brings its own table.
 //!
-//! - [`Keys`] are the keys of a recipe: of all its parts, and its own.
-//! - [`Keys::assemble`] reads them from texts, [`Workspace::keys`] from the folders of a workspace. How
-//!   table files look is said in `src/tables.rs`.
-//! - [`resolve`] lays a file and overrides over a preset, [`lay`] does so without the Rust type,
-//!   [`check`] looks at a finished configuration.
+//! - [`Keys`] are all keys of a recipe, its own and those of its parts.
+//! - [`Keys::assemble`] reads them from texts, [`Workspace::keys`] from the folders of a workspace.
+//!   `src/tables.rs` describes the table files.
+//! - [`resolve`] applies a file and overrides to a preset. [`lay`] does the same on a plain TOML table.
+//!   [`check`] checks a finished configuration.
 //!
 //! ```
 //! use latentlm_keys::{Keys, lay};
@@ -17,7 +17,7 @@
 //! let keys = Keys::parse(
 //!     r#"
 //!     [sample]
-//!     steps = { type = "integer", default = 20, min = 1, max = 1000, help = "Solver steps a latent" }
+//!     steps = { type = "integer", default = 20, min = 1, max = 1000, help = "Solver steps per latent" }
 //!     "#,
 //! )?;
 //! let recipe = lay(&keys, keys.default_table(), "".as_ref(), None, &["sample.steps=50".into()])?;

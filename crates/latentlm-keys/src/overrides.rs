@@ -43,13 +43,14 @@ pub fn split(text: &str) -> Result<(&str, &str), RecipeError> {
     Ok((key, value))
 }
 
-/// An override as a table: the value is TOML, and text where it is none, so that words need no quotes.
+/// Parses an override into a table. A value that is not valid TOML is taken as text, so that words need no
+/// quotes.
 pub(crate) fn parse(text: &str) -> Result<Table, RecipeError> {
     let (key, value) = split(text)?;
     let parsed = format!("value = {value}")
         .parse::<Table>()
         .ok()
-        // A value with a line break in it may be more than one key.
+        // A value with a line break may hold further keys.
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(value.to_owned()));

@@ -1,9 +1,8 @@
-//! A recipe out of a preset, a file and `key=value` overrides.
+//! Builds a recipe from a preset, a file and `key=value` overrides.
 //!
-//! A configuration that is read as it stands demands every key and takes misspelt ones in silence, which
-//! makes recipes both long and dangerous. Here a value is built in three moves: start from a preset that
-//! has every key, lay the file's TOML over it, lay the command line's overrides over that. Each key is
-//! checked against the tables that declare it, as it is laid.
+//! Burn's derived `Config` requires every key in a file and silently accepts misspelt ones. So a recipe is
+//! built in three steps instead: start from a preset that has every key, apply the file, apply the overrides
+//! of the command line. Each key is checked against the key tables when it is applied.
 
 use std::fs;
 use std::io;
@@ -17,7 +16,7 @@ use crate::keys::{KeyError, Keys};
 use crate::overrides::{self, MOST_DOTS};
 use crate::text::{one_line, shown};
 
-/// What can be wrong with a recipe.
+/// An error in a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file can't be read.
@@ -25,7 +24,7 @@ pub enum RecipeError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// The file is not TOML.
@@ -36,32 +35,32 @@ pub enum RecipeError {
         /// The parser's message, on one line.
         message: String,
     },
-    /// A key that no recipe of this kind has, or a value that does not fit it.
+    /// An unknown key, or a value that is not allowed.
     #[error("{origin}: {error}")]
     Key {
         /// File or override.
         origin: String,
-        /// What is wrong.
+        /// The error.
         error: KeyError,
     },
     /// An override that is not `key=value`.
     #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
     NotKeyValue(String),
-    /// An override whose key is nested deeper than any recipe.
+    /// An override with more dots in its key than any recipe has.
     #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
     DeepKey {
         /// The override.
         text: String,
-        /// Dots of its key.
+        /// Number of dots in its key.
         dots: usize,
     },
-    /// An override whose key can't be a key.
+    /// An override with invalid characters in its key.
     #[error(
         "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
          lm_train.steps"
     )]
     OddKey(String),
-    /// A configuration that can't be read from TOML, or written as it.
+    /// A configuration that can't be converted from or to TOML.
     #[error("{origin}: {message}")]
     Invalid {
         /// File or overrides.
@@ -71,11 +70,12 @@ pub enum RecipeError {
     },
 }
 
-/// Builds a configuration: `preset`, then the file's keys, then the overrides (`a.b=value`, the value in
-/// TOML; bare words are taken as text). Where keys say which files a folder has, `file` may be a folder.
+/// Builds a configuration: `preset`, changed by the file, then by the overrides. An override is
+/// `a.b=value` with a value in TOML; bare words are taken as text. `file` may be a folder if
+/// [`Keys::files`] lists the files in it.
 ///
 /// # Errors
-/// If a file can't be read or parsed, or a key or a value does not fit.
+/// If a file can't be read or parsed, a key is unknown, or a value is not allowed.
 pub fn resolve<T>(
     preset: &T,
     keys: &Keys,
@@ -95,11 +95,11 @@ where
     Value::Table(table).try_into().map_err(invalid)
 }
 
-/// Lays a file and overrides over the values of a recipe, each key checked. `root` is the folder that a
-/// relative `file` counts from; messages name the file as it was given.
+/// Applies a file and overrides to the table of a recipe, and checks each key. A relative `file` is resolved
+/// against `root`; error messages show it as it was given.
 ///
 /// # Errors
-/// If a file can't be read or parsed, or a key or a value does not fit.
+/// As [`resolve`].
 pub fn lay(
     keys: &Keys,
     mut base: Table,
@@ -137,10 +137,10 @@ pub fn lay(
     Ok(base)
 }
 
-/// Checks every value of a configuration against its keys.
+/// Checks every value of a configuration against the keys.
 ///
 /// # Errors
-/// With the first key that is wrong.
+/// With the first unknown key or wrong value.
 pub fn check<T: Serialize>(config: &T, keys: &Keys) -> Result<(), RecipeError> {
     let table = to_table(config)?;
     let checked = keys.completed(&table).check_all(&table);
@@ -150,10 +150,10 @@ pub fn check<T: Serialize>(config: &T, keys: &Keys) -> Result<(), RecipeError> {
     })
 }
 
-/// Writes a configuration as TOML.
+/// Serializes a configuration to TOML.
 ///
 /// # Errors
-/// If a value has no TOML form (a `None`).
+/// If TOML can't represent a value, such as `None`.
 pub fn to_toml<T: Serialize>(config: &T) -> Result<String, RecipeError> {
     toml::to_string(config).map_err(unwritable)
 }
@@ -305,7 +305,7 @@ mod tests {
             message.starts_with("recipe: `inner.steps` must be"),
             "{message}"
         );
-        // What the table does not declare has its type.
+        // An undeclared key gets the type of its value.
         let change = ["inner.rate=2".to_owned(), "inner.steps=9".to_owned()];
         let got = resolve(&preset(), &keys, None, &change).unwrap();
         assert_eq!(

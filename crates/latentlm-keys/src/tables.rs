@@ -1,20 +1,22 @@
-//! Table files: which there are of a recipe, and what they include.
+//! Reads key tables and the tables that they include.
 //!
-//! A part's table lies in its folder as `keys.toml`; a crate with several has a folder `keys`. A file
-//! declares keys and, before them, what a recipe needs besides:
+//! A part's table is the file `keys.toml` in its folder; a crate with several tables has a folder `keys`.
+//! A file declares keys. Before them may stand:
 //!
 //! ```toml
-//! recipe = "image/mnist"     # whose presets hold, here and in what is included
+//! recipe = "image/mnist"     # name of the presets that apply, in this file and in included ones
 //! files = ["a.toml"]         # files of a folder that together make a recipe
 //! include = [
-//!   { from = "latentlm-codec-image", serves = ["codec", "codec_loss"] }, # keys.toml of a part
-//!   { from = "latentlm-pipelines/stage", at = "lm_train" },              # keys/stage.toml, in a table
+//!   # keys.toml of a part; without it, the tables `codec` and `codec_loss` accept any key
+//!   { from = "latentlm-codec-image", serves = ["codec", "codec_loss"] },
+//!   # keys/stage.toml of a crate; its keys are put below the table `lm_train`
+//!   { from = "latentlm-pipelines/stage", at = "lm_train" },
 //! ]
 //!
 //! [lm]
-//! batch_mul = { type = "integer", default = 1, min = 1, max = 1024, help = "Draws of noise a latent" }
+//! batch_mul = { type = "integer", default = 1, min = 1, max = 1024, help = "Noise samples per latent" }
 //!
-//! [presets."image/mnist".lm] # other defaults of a shipped recipe
+//! [presets."image/mnist".lm] # different defaults for a shipped recipe
 //! batch_mul = 4
 //! ```
 
@@ -24,21 +26,21 @@ use toml::{Table, Value};
 use crate::keys::Keys;
 use crate::text::one_line;
 
-/// Files that include each other in a circle are refused at this depth.
+/// Largest depth of includes. Files that include each other in a circle exceed it.
 const DEEPEST: usize = 8;
 
-/// A table file that can't be used. Not a user's mistake: whoever wrote the part made it.
+/// An invalid table file. This is a mistake of the part's author, not of the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("table of keys `{table}`: {reason}")]
 pub struct TableError {
-    /// Which file, as an `include` names it.
+    /// The file, as an `include` names it.
     pub table: String,
     /// What is wrong.
     pub reason: String,
 }
 
 impl TableError {
-    /// An error of one file.
+    /// An error in a table file.
     pub fn new(table: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             table: table.into(),
@@ -47,10 +49,10 @@ impl TableError {
     }
 }
 
-/// Reads a table file by its name, `package` or `package/file`; `None` where a part has none.
+/// Reads a table file by name: `package` or `package/file`. Returns `None` if there is no such file.
 pub type ReadTable<'a> = dyn Fn(&str) -> Result<Option<String>, TableError> + 'a;
 
-/// What a table file says before its keys.
+/// The settings of a table file before its keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Head {
@@ -68,18 +70,18 @@ impl Head {
 #[serde(deny_unknown_fields)]
 struct Include {
     from: String,
-    /// The table that the keys are put into.
+    /// The table below which the keys are put.
     #[serde(default)]
     at: String,
-    /// The tables that the part has, for one that declares no keys.
+    /// The part's tables. They accept any key if the part declares none.
     #[serde(default)]
     serves: Vec<String>,
 }
 
-/// The keys of a table file and of all that it includes.
+/// Reads the keys of a table file and of all files that it includes.
 ///
 /// # Errors
-/// If a file can't be read, or is not as it must be.
+/// If a file can't be read or is invalid.
 pub(crate) fn read(table: &str, read: &ReadTable<'_>) -> Result<Keys, TableError> {
     let text = read(table)?.ok_or_else(|| TableError::new(table, "there is no such file"))?;
     let reader = Reader { read, depth: 0 };
@@ -131,10 +133,10 @@ impl Reader<'_> {
 }
 
 impl Keys {
-    /// The keys of a recipe: those of the table file and of all that it includes.
+    /// The keys of a recipe: those of the table file and of all files that it includes.
     ///
     /// # Errors
-    /// If a file can't be read, or is not as it must be.
+    /// If a file can't be read or is invalid.
     pub fn assemble(table: &str, read_table: &ReadTable<'_>) -> Result<Self, TableError> {
         read(table, read_table)
     }
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(keys.files(), ["a.toml", "b.toml"]);
     }
 
-    /// A fork's part may declare nothing: its tables are taken as they are.
+    /// A fork's part may declare no keys: its tables then accept any key.
     #[test]
     fn a_part_without_keys_leaves_its_tables_open() {
         let list = [("image", RECIPE), ("trainer/stage", STAGE)];
@@ -217,7 +219,7 @@ mod tests {
         );
         let error = keys.check("codec", &Value::Integer(1)).unwrap_err();
         assert_eq!(error.to_string(), "`codec` must be a table, not 1");
-        // Once the part's own preset is there, its keys are known, and nothing else is taken.
+        // With the part's own preset, its keys are known, and others are refused.
         let preset: Table = "[codec]\ngain = 1.0\n[empty]".parse().unwrap();
         let keys = keys.completed(&preset);
         assert!(keys.check("codec.gain", &Value::Integer(2)).is_ok());

@@ -20,7 +20,7 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// The beginning of a text, escaped, for a message of one line.
+/// The beginning of a text, escaped, for an error message.
 pub fn shown(text: &str) -> String {
     let text = escaped(text);
     match text.char_indices().nth(LONGEST) {
@@ -29,7 +29,7 @@ pub fn shown(text: &str) -> String {
     }
 }
 
-/// A message of several lines as one.
+/// Joins the lines of a message.
 pub(crate) fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

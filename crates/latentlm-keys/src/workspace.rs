@@ -1,4 +1,4 @@
-//! Where the tables lie: in the folders that the workspace's manifest names.
+//! Finds key tables in the package folders of a workspace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,20 +11,20 @@ use crate::keys::Keys;
 use crate::tables::TableError;
 use crate::text::one_line;
 
-/// The folders of a workspace's packages, by the names that its members call them.
+/// The package folders of a workspace, by the names in `[workspace.dependencies]`.
 ///
-/// A fork that swaps a part changes one line of `[workspace.dependencies]`; from then on the keys are
-/// those that lie in that line's folder.
+/// A fork swaps a part by changing one line of that table. The keys are then read from the folder in that
+/// line.
 #[derive(Debug, Clone, Default)]
 pub struct Workspace {
     folders: BTreeMap<String, PathBuf>,
 }
 
 impl Workspace {
-    /// The workspace in a folder.
+    /// Reads the workspace in a folder.
     ///
     /// # Errors
-    /// If it has no `Cargo.toml`, or one that is no TOML.
+    /// If `Cargo.toml` can't be read or is not TOML.
     pub fn open(root: &Path) -> Result<Self, TableError> {
         let path = root.join("Cargo.toml");
         let wrong = |reason: String| TableError::new(path.display().to_string(), reason);
@@ -45,18 +45,18 @@ impl Workspace {
         Ok(Self { folders })
     }
 
-    /// The keys of a recipe, by the name of its table: `latentlm-pipelines/image` is
-    /// `keys/image.toml` in the folder of that package.
+    /// The keys of a recipe by table name: `latentlm-pipelines/image` is `keys/image.toml` in the folder of
+    /// that package.
     ///
     /// # Errors
-    /// If a file can't be read, or is not as it must be.
+    /// If a file can't be read or is invalid.
     pub fn keys(&self, table: &str) -> Result<Keys, TableError> {
         Keys::assemble(table, &|name| self.read(name))
     }
 
     fn read(&self, table: &str) -> Result<Option<String>, TableError> {
         let (package, file) = table.split_once('/').unwrap_or((table, ""));
-        // What does not lie here, a package of a registry, has no table that could be read.
+        // A package from a registry has no folder here, so its table can't be read.
         let Some(folder) = self.folders.get(package) else {
             return Ok(None);
         };
@@ -88,7 +88,7 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
-    /// The line of the manifest decides whose keys hold.
+    /// The keys come from the folder named in the manifest.
     #[test]
     fn a_swapped_part_brings_its_keys() {
         let dir = tempfile::tempdir().unwrap();

@@ -292,7 +292,7 @@ impl File {
             } else {
                 Ok(())
             };
-            let read = read.and_then(|()| coder.unit(&mut frame.components, (x, y), bits));
+            let read = read.and_then(|()| coder.unit(&mut frame.components, x, y, bits));
             if let Err(stop) = read {
                 let rows = (y * tall).min(frame.height);
                 let pass = if frame.progressive {
@@ -357,7 +357,8 @@ impl Coder<'_> {
     fn unit(
         &mut self,
         components: &mut [Component],
-        (x, y): (usize, usize),
+        x: usize,
+        y: usize,
         bits: &mut Bits<'_>,
     ) -> Result<(), Stop> {
         let scan = self.scan;

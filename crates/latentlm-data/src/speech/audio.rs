@@ -35,7 +35,7 @@ pub(super) const RATES_HZ: RangeInclusive<u32> = 1_000..=768_000;
 /// Samples per block of the resampler, at the lower of both rates. A longer block loses a narrower band
 /// below the new Nyquist frequency.
 const BLOCK: usize = 1024;
-/// Number of interleaved samples that are mllm to one channel at once.
+/// Number of interleaved samples that are mixed to one channel at once.
 const MIXED_SAMPLES: usize = 1 << 16;
 
 /// Mono sound.
@@ -247,7 +247,7 @@ fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound
     let spec = reader.spec();
     let rate = known_rate(path, spec.sample_rate)?;
     limits.check(path, reader.duration().into(), rate)?;
-    let mllm = match (spec.sample_format, spec.bits_per_sample) {
+    let mixed = match (spec.sample_format, spec.bits_per_sample) {
         (SampleFormat::Float, _) => mix(path, reader.samples::<f32>(), &spec, limits),
         (SampleFormat::Int, bits @ 1..=32) => {
             let scale = (1u64 << (bits - 1)) as f32;
@@ -259,7 +259,7 @@ fn read_wav(path: &Path, header: WavHeader, limits: SoundLimits) -> Result<Sound
         // Hound does not check the bit depth of an extended header: it may be up to 65,535.
         (SampleFormat::Int, _) => Ok(Err(hound::Error::Unsupported)),
     }?;
-    match mllm {
+    match mixed {
         Ok(sound) => Ok(sound),
         // Such as 12 bits stored in 16, or 64-bit numbers: Symphonia may read them.
         Err(error @ (hound::Error::Unsupported | hound::Error::TooWide)) => {

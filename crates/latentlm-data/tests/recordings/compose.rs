@@ -158,7 +158,7 @@ fn composed_sound_is_its_text_with_pauses() {
             let (found, silences) = heard(&made.samples, &clips);
             let said: Vec<&str> = found.iter().map(|&clip| clips[clip].0.as_str()).collect();
             assert_eq!(said.join(" "), made.text);
-            // One voice an utterance: clips of the second speaker come after those of the first.
+            // An utterance has clips of one speaker only. Those of the second speaker have the higher indices.
             let speakers: HashSet<&str> = found
                 .iter()
                 .map(|&clip| if clip < clips.len() / 2 { "ann" } else { "bob" })
@@ -167,7 +167,7 @@ fn composed_sound_is_its_text_with_pauses() {
             voices.insert(made.speaker.clone());
             let (last, pauses) = silences.split_last().unwrap();
             let (first, pauses) = pauses.split_first().unwrap();
-            // 60 to 120 and 40 to 160 ms, and at most 20 ms more up to the next place on the grid.
+            // Margins of 60 to 120 ms and pauses of 40 to 160 ms, both up to 20 ms longer because of the grid.
             for margin in [first, last] {
                 assert!((960..1920 + 320).contains(margin), "{margin}");
             }
@@ -283,7 +283,7 @@ fn held_out_texts_are_never_trained_on() {
         assert!(train.is_disjoint(&test), "{kind:?}");
         assert!(test.len() > 10, "{kind:?}: {}", test.len());
     }
-    // One in ten of many texts: four standard deviations around 400.
+    // One text in ten is held out. The bounds are four standard deviations around 400.
     let held = (0..4000).filter(|n| Composer::split_of(&format!("text {n}")) == Split::Test);
     let held = held.count();
     assert!((324..=476).contains(&held), "{held}");

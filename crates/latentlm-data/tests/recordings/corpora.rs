@@ -1,4 +1,4 @@
-//! Corpora.
+//! Tests of corpora: splits, broken recordings, trimming and loudness.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -144,7 +144,7 @@ fn librispeech_and_libritts_are_trees() {
     assert_eq!(found["train/84/9/84_9_000001_000000.wav"], expect("Go on."));
     assert_eq!(found.len(), 1);
 
-    // A transcript that can't be read costs its recording, not the corpus.
+    // An unreadable transcript loses its recording only, not the whole corpus.
     put(
         &transcript.with_file_name("84_9_2.normalized.txt"),
         &[0xff, 0xfe],
@@ -204,7 +204,7 @@ fn troubled_corpus(folder: &Path) {
     put(&folder.join("empty.flac"), b"");
     put(&folder.join("silent.wav"), &wav_bytes(&[], RATE));
     put(&folder.join("notes.txt"), b"no sound");
-    // Its header is whole: opening takes it, decoding does not.
+    // The header is valid, so opening accepts the file and decoding fails.
     let cut = wav_bytes(&tone(RATE, 16_000), RATE);
     put(&folder.join("cut.wav"), &cut[..20_000]);
     let names = [
@@ -264,7 +264,7 @@ fn what_cannot_be_used_is_left_out_by_name() {
     assert!(message.contains("cut.wav: is cut short"), "{message}");
 
     let report = check_speech(dir.path()).unwrap();
-    // Those too short or too long for a recipe are whole; the others and the cut one are not.
+    // `data check` accepts recordings that are too short or too long for a recipe; all other faults are reported.
     assert_eq!(
         (report.recordings, report.problems.len()),
         ([3, 0], 7),
@@ -304,7 +304,7 @@ fn recordings_are_brought_to_the_specification() {
     };
     let set = SpeechDataset::open(dir.path(), spec, Split::Train).unwrap();
     let samples = set.get(0).unwrap().samples;
-    // The tone and 50 ms at both ends; a frame of 10 ms more where it is not cut at a frame's end.
+    // The tone and 50 ms at both ends, and up to one frame of 10 ms more at each end.
     let spare = samples.len() as i64 - (8000 + 2 * 800);
     assert!((0..=2 * 160).contains(&spare), "{spare}");
     let inside = &samples[2000..7000];

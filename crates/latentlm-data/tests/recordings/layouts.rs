@@ -377,7 +377,7 @@ fn at_least_one_recording_is_held_out() {
             let all: BTreeSet<String> = held_out.iter().map(ToString::to_string).collect();
             assert_eq!(*before.get_or_insert_with(|| all.clone()), all);
             let name = format!("wavs/{}.wav", &held_out[0][5..]);
-            // What can't be used is not held out in the place of what can.
+            // An unusable recording is not counted as the held-out one.
             fs::write(dir.path().join(name), "no sound").unwrap();
             if count > held_out.len() + 1 {
                 let again = open(dir.path(), Split::Test);

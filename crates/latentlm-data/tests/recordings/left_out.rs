@@ -49,7 +49,7 @@ fn recordings_without_sound_are_left_out_by_name() {
         let found = told.iter().any(|t| t.contains(name) && t.contains(part));
         assert!(found, "{name}: {told:?}");
     }
-    // Training takes them as it takes broken ones.
+    // Training leaves them out like broken recordings.
     let set = open(dir.path(), Split::Train);
     let errors = (0..set.len()).filter_map(|index| set.get(index).err());
     let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
@@ -102,11 +102,11 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
         }
     }
     assert!(!text.contains("README"), "{text}");
-    // What was said before is said as before.
+    // The other lines of the report have not changed.
     assert!(text.contains("1 recordings (0.1 s) to train on, 1 (0.1 s) held out\n"));
     assert!(text.ends_with("\nno problems found"), "{text}");
 
-    // A pipe that a line names is named, and not waited for.
+    // A pipe named by a line is reported; reading it would block forever.
     metadata(
         &root,
         &[

@@ -72,7 +72,7 @@ fn what_is_truly_cut_or_empty_is_named() {
         let message = error(&path, &with_lengths(&sound, data + 36, data));
         assert!(message.contains("a.wav: is cut short"), "{data}: {message}");
     }
-    // No samples, and another chunk behind them.
+    // No samples, followed by another chunk.
     let mut empty = wav_bytes(&[], RATE);
     empty.extend(b"LIST\x04\0\0\0INFO");
     let whole = empty.len() as u32 - 8;

@@ -1,4 +1,4 @@
-//! Sound files.
+//! Tests of sound files: depths, formats, rates, damaged files.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn wav_spec(channels: u16, rate: u32, bits: u16, format: SampleFormat) -> hound:
 #[test]
 fn every_depth_rate_and_channel_count_reads_alike() {
     let dir = tempfile::tempdir().unwrap();
-    // A step of each depth; both channels are cut off, not rounded.
+    // One quantization step of each depth; samples are truncated, not rounded.
     let depths = [
         (8, SampleFormat::Int, 1.0 / 128.0),
         (16, SampleFormat::Int, 1.0 / 32_768.0),
@@ -146,7 +146,7 @@ fn compressed_formats_read_as_the_tone_that_they_hold() {
         assert_eq!(audio.sample_rate_hz, rate, "{name}");
         let expected = tone(rate, rate as usize * 3 / 10);
         assert_eq!(audio.samples.len(), expected.len(), "{name}");
-        // The switching on and off of the tone is blurred.
+        // The tone's onset and end are smeared by the filter.
         let inside = 200..expected.len() - 200;
         let error = largest_error(&audio.samples[inside.clone()], &expected[inside]);
         assert!(error <= bound, "{name}: {error}");
@@ -167,14 +167,14 @@ fn written_sound_reads_back() {
     let read = read_audio(&whole).unwrap();
     assert_eq!(read.sample_rate_hz, RATE);
     assert!(largest_error(&read.samples, &sound) <= 0.5 / 32_768.0);
-    // Written again, nothing more is lost.
+    // Writing the samples again gives the same bytes.
     assert_eq!(wav_bytes(&read.samples, RATE), fs::read(&whole).unwrap());
 
     let mut stream = WavStream::begin(fs::File::create(&streamed).unwrap(), RATE).unwrap();
     for part in sound.chunks(100) {
         stream.write(part).unwrap();
     }
-    // As it is on standard output, or before its end: of no length, but whole.
+    // A stream on standard output, or one that is still being written, has no length in its header.
     let open = fs::read(&streamed).unwrap();
     assert_eq!(
         (&open[4..8], &open[40..44]),
@@ -220,7 +220,7 @@ fn what_is_no_sound_is_one_clear_line() {
     let mp3 = fs::read(fixture("tone.mp3")).unwrap();
     let mut fast = good.clone();
     fast[24..28].copy_from_slice(&4_000_000_000u32.to_le_bytes());
-    // 8 bits, or the bytes a second would not fit their field.
+    // 8 bits, because the field for bytes per second is too small for more.
     fast[32..34].copy_from_slice(&1u16.to_le_bytes());
     fast[28..32].copy_from_slice(&4_000_000_000u32.to_le_bytes());
     fast[34..36].copy_from_slice(&8u16.to_le_bytes());
@@ -289,7 +289,7 @@ fn no_damage_panics() {
         files.push((name.to_owned(), fs::read(fixture(name)).unwrap()));
     }
     for (name, good) in files {
-        // All of the headers, and a part of the rest.
+        // All bytes of the header, and some of the rest.
         let places = (0..good.len()).filter(|at| *at < 100 || at % 127 == 0);
         for at in places {
             let mut flipped = good.clone();
