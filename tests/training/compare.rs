@@ -10,7 +10,7 @@ use latentlm_compare::{
 use latentlm_tests::{tiny_comparison, tiny_recipe, tiny_sigma_comparison};
 use latentlm_train::{RunEnd, train_image};
 
-use crate::{alone, run_options};
+use crate::runs::{alone, run_options};
 
 fn written(run: &Path, name: &str) -> String {
     for ending in ["md", "svg"] {

@@ -1,63 +1,31 @@
 //! Runs of images.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_eval::{EvaluateOptions, evaluate_image};
-use latentlm_pipelines::{ImagePipeline, ImageRecipe, RunFolder, image_grid, save_png};
+use latentlm_pipelines::{ImagePipeline, ImageRecipe, image_grid, save_png};
 use latentlm_tests::tiny_recipe;
 use latentlm_train::{RunEnd, TrainError, train_image};
 
-use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
+use crate::runs::{
+    alone, check_bf16, check_resumes, check_two_devices, checkpoint_file, run_options,
+};
 
 fn run(path: &Path, recipe: &ImageRecipe, resume: bool, stop: bool) -> Result<RunEnd, TrainError> {
     train_image(recipe.clone(), run_options(path, resume, stop))
 }
 
-fn checkpoint_file(run: &Path, name: &str) -> PathBuf {
-    let (run, _) = RunFolder::<ImageRecipe>::open(run).unwrap();
-    run.latest("lm").unwrap().unwrap().0.join(name)
-}
-
-fn stop_after_every_step(changes: &[&str]) {
-    let _turn = alone();
-    let dir = tempfile::tempdir().unwrap();
-    let recipe = tiny_recipe(changes);
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    assert!(matches!(
-        run(&whole, &recipe, false, false),
-        Ok(RunEnd::Finished { .. })
-    ));
-    let mut calls = 1;
-    let mut end = run(&parts, &recipe, false, true).unwrap();
-    while end == RunEnd::Stopped {
-        end = run(&parts, &recipe, true, true).unwrap();
-        calls += 1;
-        assert!(calls < 20, "a stopped run does not get on");
-    }
-    assert!(calls >= 7, "the run was stopped {calls} times only");
-    for name in [
-        "model.safetensors",
-        "model-ema.safetensors",
-        "codec.safetensors",
-    ] {
-        let read = |run| tensors(&checkpoint_file(run, name));
-        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
-    }
-    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
-}
-
 #[test]
 fn a_run_stopped_after_every_step_equals_an_uninterrupted_one() {
-    stop_after_every_step(&[]);
+    check_resumes(&tiny_recipe(&[]), train_image, 7);
 }
 
 #[test]
 fn resumes_are_exact_with_a_discriminator_and_accumulation() {
-    stop_after_every_step(&[
+    let recipe = tiny_recipe(&[
         "codec.architecture=Conv",
         "codec.conv.base_width=4",
         "codec_loss.adversarial_weight=0.5",
@@ -68,6 +36,7 @@ fn resumes_are_exact_with_a_discriminator_and_accumulation() {
         "data.horizontal_flip=true",
         "codec_train.batch_size=4",
     ]);
+    check_resumes(&recipe, train_image, 7);
 }
 
 #[test]
@@ -91,14 +60,14 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
     );
 
     let device = Device::default();
-    let generator = ImagePipeline::from_run(&path, &device).unwrap();
+    let pipeline = ImagePipeline::from_run(&path, &device).unwrap();
     let options = SampleOptions {
         steps: 2,
         guidance_scale: 2.0,
         ..SampleOptions::default()
     };
     let draw = |seed| {
-        let pictures = generator.draw(&[3, 7], &options, seed);
+        let pictures = pipeline.draw(&[3, 7], &options, seed);
         pictures.unwrap().into_data()
     };
     assert_eq!(draw(1), draw(1));
@@ -107,10 +76,10 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         steps: 1000,
         ..options
     };
-    let message = generator.draw(&[3], &steps, 0).unwrap_err().to_string();
+    let message = pipeline.draw(&[3], &steps, 0).unwrap_err().to_string();
     assert!(message.contains("solver steps must be"), "{message}");
-    assert_eq!(generator.class("7").unwrap(), 7);
-    let message = generator.class("eleven").unwrap_err().to_string();
+    assert_eq!(pipeline.class("7").unwrap(), 7);
+    let message = pipeline.class("eleven").unwrap_err().to_string();
     assert!(message.contains("no class `eleven`"), "{message}");
 
     let options = EvaluateOptions {
@@ -125,6 +94,8 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         evaluation.frechet_distance > evaluation.frechet_distance_of_real,
         "{evaluation:?}"
     );
+    let warning = evaluation.warning().unwrap();
+    assert!(warning.contains("20 drawn pictures"), "{warning}");
     assert!(path.join("evaluation.json").is_file());
 }
 
@@ -135,7 +106,7 @@ fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     let path = dir.path().join("r");
     run(&path, &tiny_recipe(&[]), false, false).unwrap();
     let device = Device::default();
-    let weights = checkpoint_file(&path, "model-ema.safetensors");
+    let weights = checkpoint_file::<ImageRecipe>(&path, "model-ema.safetensors");
     let good = fs::read(&weights).unwrap();
     let message = || {
         ImagePipeline::from_run(&path, &device)
@@ -146,7 +117,7 @@ fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     fs::write(&weights, &good[..good.len() / 2]).unwrap();
     assert!(message().contains("damaged"), "{}", message());
 
-    let manifest = checkpoint_file(&path, "manifest.json");
+    let manifest = checkpoint_file::<ImageRecipe>(&path, "manifest.json");
     fs::write(&weights, &good).unwrap();
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("\"width\": 32", "\"width\": 64")).unwrap();

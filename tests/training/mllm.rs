@@ -4,16 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::TextOptions;
+use latentlm::{GenerateOptions, TextOptions};
 use latentlm_compare::{CompareMllmRecipe, Comparison, compare_mllm};
 use latentlm_data::TextTokenizer;
-use latentlm_eval::{EvaluateMllmOptions, evaluate_mllm};
+use latentlm_eval::{EvaluateOptions, evaluate_mllm};
 use latentlm_pipelines::{
-    Made, MllmPipeline, MllmRecipe, PromptPiece, Recipe, RunFolder, image_grid, save_png,
+    Made, MllmPipeline, MllmRecipe, PromptPiece, Recipe, image_grid, save_png,
 };
 use latentlm_train::{RunEnd, TrainError, train_mllm};
 
-use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
+use crate::runs::{
+    alone, check_bf16, check_resumes, check_two_devices, checkpoint_file, run_options,
+};
 
 /// Twenty captioned pictures of two categories, a quarter held out, and a short text.
 fn data(folder: &Path) {
@@ -95,32 +97,10 @@ fn run(path: &Path, recipe: &MllmRecipe, resume: bool, stop: bool) -> Result<Run
 
 #[test]
 fn a_mllm_run_stopped_after_every_step_equals_an_uninterrupted_one() {
-    let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
-    let pictures = dir.path().join("data");
-    fs::create_dir(&pictures).unwrap();
-    data(&pictures);
-    let recipe = tiny(&pictures, &["lm_train.grad_accumulation=2"]);
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let end = run(&whole, &recipe, false, false).unwrap();
-    assert!(matches!(end, RunEnd::Finished { .. }), "{end:?}");
-    let mut calls = 1;
-    let mut end = run(&parts, &recipe, false, true).unwrap();
-    while end == RunEnd::Stopped {
-        end = run(&parts, &recipe, true, true).unwrap();
-        calls += 1;
-        assert!(calls < 20, "a stopped run does not get on");
-    }
-    assert!(calls >= 5, "the run was stopped {calls} times only");
-    for name in ["model-ema.safetensors", "codec.safetensors"] {
-        let read = |path: &Path| {
-            let (run, _) = RunFolder::<MllmRecipe>::open(path).unwrap();
-            tensors(&run.latest("lm").unwrap().unwrap().0.join(name))
-        };
-        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
-    }
-    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
+    data(dir.path());
+    let recipe = tiny(dir.path(), &["lm_train.grad_accumulation=2"]);
+    check_resumes(&recipe, train_mllm, 5);
 }
 
 #[test]
@@ -134,11 +114,15 @@ fn a_finished_mllm_run_draws_captions_and_writes() {
     run(&path, &recipe, false, false).unwrap();
 
     let device = Device::default();
-    let artist = MllmPipeline::from_run(&path, &device).unwrap();
-    let sample = recipe.sample_options();
+    let pipeline = MllmPipeline::from_run(&path, &device).unwrap();
+    let options = |max_positions| GenerateOptions {
+        text: TextOptions::default(),
+        sample: recipe.sample_options(),
+        max_positions,
+    };
     let make = |prompt: &str, seed| {
         let prompt = PromptPiece::parse(prompt).unwrap();
-        artist.generate(&prompt, &sample, TextOptions::default(), (20, seed))
+        pipeline.generate(&prompt, &options(20), seed)
     };
     let picture = |seed| match &make("red <image>", seed).unwrap().pieces[..] {
         [Made::Picture(picture), ..] => picture.to_data(),
@@ -152,11 +136,8 @@ fn a_finished_mllm_run_draws_captions_and_writes() {
     // Room for one token; for 64 positions less `<BOS>`, four latents and the marks around them.
     let cut = |prompt: &str, positions| {
         let prompt = PromptPiece::parse(prompt).unwrap();
-        let options = TextOptions::default();
-        artist
-            .generate(&prompt, &sample, options, (positions, 0))
-            .unwrap()
-            .cut
+        let made = pipeline.generate(&prompt, &options(positions), 0);
+        made.unwrap().cut
     };
     assert_eq!(cut(&asked, 1), Some(1));
     assert!([None, Some(57)].contains(&cut(&asked, 500)));
@@ -174,7 +155,7 @@ fn a_finished_mllm_run_draws_captions_and_writes() {
 
 /// A run that trains on its text twice an epoch.
 fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
-    let options = EvaluateMllmOptions {
+    let options = EvaluateOptions {
         samples: 6,
         seed: 3,
         sample: recipe.sample_options(),
@@ -182,8 +163,7 @@ fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
     let measured = evaluate_mllm(path, &options, &Device::default()).unwrap();
     assert_eq!(measured.samples, [6, 6]);
     assert!(measured.text_perplexity.unwrap() > 1.0);
-    let (run, _) = RunFolder::<MllmRecipe>::open(path).unwrap();
-    let tokenizer = run.latest("lm").unwrap().unwrap().0.join("tokenizer.json");
+    let tokenizer = checkpoint_file::<MllmRecipe>(path, "tokenizer.json");
     let tokens = TextTokenizer::read(&tokenizer)
         .unwrap()
         .encode("Blue is warm.");

@@ -8,7 +8,7 @@ use latentlm_pipelines::MetricsLog;
 use latentlm_tests::tiny_recipe;
 use latentlm_train::train_image;
 
-use crate::{alone, run_options};
+use crate::runs::{alone, run_options};
 
 /// Draws every trained parameter: a head as it begins passes no gradient on.
 struct Draw(RandomStream);

@@ -14,7 +14,7 @@ use latentlm_pipelines::{
 use latentlm_tests::repository;
 use latentlm_train::{RunEnd, TrainError, train_speech};
 
-use crate::{alone, check_bf16, check_two_devices, run_options, tensors};
+use crate::runs::{alone, check_bf16, check_resumes, check_two_devices, run_options};
 
 /// The default recipe made so small that both stages take seconds.
 fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
@@ -61,8 +61,6 @@ fn run(path: &Path, recipe: &SpeechRecipe, resume: bool, stop: bool) -> Result<R
 
 #[test]
 fn a_run_of_speech_stopped_after_every_step_equals_an_uninterrupted_one() {
-    let _turn = alone();
-    let dir = tempfile::tempdir().unwrap();
     let recipe = tiny(
         &voice(),
         &[
@@ -73,28 +71,7 @@ fn a_run_of_speech_stopped_after_every_step_equals_an_uninterrupted_one() {
             "lm_train.grad_accumulation=2",
         ],
     );
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    assert!(matches!(
-        run(&whole, &recipe, false, false),
-        Ok(RunEnd::Finished { .. })
-    ));
-    let mut calls = 1;
-    let mut end = run(&parts, &recipe, false, true).unwrap();
-    while end == RunEnd::Stopped {
-        end = run(&parts, &recipe, true, true).unwrap();
-        calls += 1;
-        assert!(calls < 20, "a stopped run does not get on");
-    }
-    assert!(calls >= 5, "the run was stopped {calls} times only");
-    for name in ["model-ema.safetensors", "codec.safetensors"] {
-        let read = |path: &Path| {
-            let (run, _) = RunFolder::<SpeechRecipe>::open(path).unwrap();
-            tensors(&run.latest("lm").unwrap().unwrap().0.join(name))
-        };
-        assert!(read(&whole) == read(&parts), "{name} differs after resumes");
-    }
-    let log = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    assert_eq!(log(&parts), log(&whole), "the logged curves differ");
+    check_resumes(&recipe, train_speech, 5);
 }
 
 #[test]
@@ -112,7 +89,7 @@ fn a_finished_run_speaks_repeatably_and_is_measured() {
     }
 
     let device = Device::default();
-    let speaker = SpeechPipeline::from_run(&path, &device).unwrap();
+    let pipeline = SpeechPipeline::from_run(&path, &device).unwrap();
     let options = SampleOptions {
         steps: 2,
         guidance_scale: 2.0,
@@ -120,37 +97,38 @@ fn a_finished_run_speaks_repeatably_and_is_measured() {
     };
     let text = "three five nine".to_owned();
     let texts = [text.clone(), "a".to_owned()];
-    let say = |seed| speaker.say(&texts, None, &options, seed).unwrap();
+    let say = |seed| pipeline.say(&texts, None, &options, seed).unwrap();
     assert_eq!(say(1), say(1));
-    streams_what_it_says(&speaker, &text, (&options, 1));
+    streams_what_it_says(&pipeline, &text, &options, 1);
 
     let message = |text: &str| {
-        let said = speaker.say(&[text.to_owned()], None, &options, 0);
+        let said = pipeline.say(&[text.to_owned()], None, &options, 0);
         said.unwrap_err().to_string()
     };
     assert!(message("  ").contains("empty"), "{}", message("  "));
-    let voice = speaker.voice("one two", vec![0.1; 4000]).unwrap();
-    let said = speaker.say(&texts, Some(&voice), &options, 1).unwrap();
+    let voice = pipeline.voice("one two", vec![0.1; 4000]).unwrap();
+    let said = pipeline.say(&texts, Some(&voice), &options, 1).unwrap();
     assert_eq!(said.len(), 2);
     assert!(
-        speaker.voice("x", vec![0.1; 10]).is_err(),
+        pipeline.voice("x", vec![0.1; 10]).is_err(),
         "shorter than a latent"
     );
     is_measured(&path, options);
 }
 
 /// Streamed chunk by chunk, the same is heard as from the whole batch.
-fn streams_what_it_says(speaker: &SpeechPipeline, text: &str, how: (&SampleOptions, u64)) {
+fn streams_what_it_says(pipeline: &SpeechPipeline, text: &str, options: &SampleOptions, seed: u64) {
     let mut streamed: Vec<f32> = Vec::new();
     let mut chunks = 0;
-    let times = speaker.stream(text, None, how, |sound| {
+    let times = pipeline.stream(text, None, options, seed, |sound| {
         streamed.extend(sound);
         chunks += 1;
         Ok::<(), PipelineError>(())
     });
     let times = times.unwrap();
     assert!(times.first_audio_s <= times.total_s);
-    let whole = speaker.say(&[text.to_owned()], None, how.0, how.1).unwrap();
+    let whole = pipeline.say(&[text.to_owned()], None, options, seed);
+    let whole = whole.unwrap();
     assert_eq!(times.was_cut, whole[0].was_cut);
     let whole = &whole[0].samples;
     assert_eq!(streamed.len(), whole.len());
@@ -159,7 +137,7 @@ fn streams_what_it_says(speaker: &SpeechPipeline, text: &str, how: (&SampleOptio
         assert!((streamed - whole).abs() < 1e-4);
     }
     let mut heard = 0;
-    let ended = speaker.stream(text, None, how, |_| {
+    let ended = pipeline.stream(text, None, options, seed, |_| {
         heard += 1;
         Err::<(), _>(PipelineError::Voice {
             reason: "heard enough".into(),

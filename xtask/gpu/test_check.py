@@ -1,4 +1,4 @@
-"""Tests of `check`, with a stand-in for the binary: what fails, what hangs, what does not fit.
+"""Tests of `check` with a stand-in for the binary: failures, parts that hang, workloads that do not fit.
 
     python3 xtask/gpu/test_check.py
 """
@@ -29,8 +29,8 @@ def load():
 
 check = load()
 
-# Answers as the binary does. `image-lm-step` works, `head-step` ends with an error, `mllm-step` never
-# answers; one reference case is over its bound. It notes its process in the folder it is told.
+# Answers like the binary. `image-lm-step` works, `head-step` fails, `mllm-step` never answers, and one
+# reference case is over its bound. It writes its process id into a given folder.
 STAND_IN = """#!{python}
 import os, sys, time
 from pathlib import Path
@@ -101,10 +101,10 @@ class Whole(unittest.TestCase):
         return rows[0]
 
     def alive(self):
-        """Stand-ins that still run."""
+        """Stand-ins that are still running."""
 
         def runs(path):
-            # A process that ended and was not waited for is a zombie, which runs no more.
+            # A zombie has ended; only nobody has waited for it.
             try:
                 state = Path(f"/proc/{path.name[4:]}/stat").read_text().rsplit(")", 1)[1].split()[0]
             except OSError:
@@ -130,7 +130,7 @@ class Whole(unittest.TestCase):
         self.assertLess(self.part("train")["seconds"], 20)
         time.sleep(0.2)
         self.assertEqual(self.alive(), [])
-        # The part behind it ran all the same.
+        # The next part ran in spite of this.
         self.assertEqual(self.part("reference")["status"], "done")
         case = self.row("reference", "schedule", "float32")
         self.assertEqual((case["status"], case["count"]), ("ok", 2))
@@ -189,7 +189,7 @@ class Whole(unittest.TestCase):
 
 
 class Parts(unittest.TestCase):
-    """What the script works out by itself."""
+    """Numbers that the script computes itself."""
 
     def test_limits_are_those_that_are_promised(self):
         limits = [limit for limit, _ in check.PARTS.values()]
@@ -199,7 +199,7 @@ class Parts(unittest.TestCase):
             self.assertTrue(work.__doc__)
 
     def test_published_sizes_have_the_parameters_that_are_known(self):
-        # Of docs and recipes: backbone, head and labels.
+        # The parameters in the documents: backbone, head and labels.
         for name, millions in [("base", 143), ("medium", 454), ("large", 1020), ("xl", 1810)]:
             found = check.parameters(check.SIZES[name]) / 1e6
             self.assertAlmostEqual(found / millions, 1, delta=0.02, msg=name)

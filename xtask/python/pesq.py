@@ -1,15 +1,15 @@
-"""Says how much recordings suffered: a line a pair, the second's path, tab, wideband PESQ (ITU-T P.862.2).
+"""Prints the quality of copies of recordings: one line per pair, path of the copy, tab, wideband PESQ (ITU-T P.862.2).
 
     python pesq.py original.wav copy.wav another.wav its-copy.wav
 
-Pairs too short or too silent for it get `nan`. Needs the packages `numpy` and `pesq`.
+Pairs that are too short or too silent get `nan`. Needs the packages `numpy` and `pesq`.
 """
 
 import sys
 import wave
 from pathlib import Path
 
-# This file has the package's name, and its folder would be searched first.
+# This file has the same name as the package, and Python searches this folder first.
 sys.path = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import numpy

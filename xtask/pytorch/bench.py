@@ -1,11 +1,11 @@
-"""PyTorch's side of `cargo xtask bench`: the same work from the same sizes, written as one would for
-speed: fused attention, fused norms, `foreach` optimizers, no needless copies.
+"""PyTorch's side of `cargo xtask bench`: the same work with the same sizes, written for speed with fused
+attention, fused norms, `foreach` optimizers and no needless copies.
 
-Reads `go` and `memory` from standard input, as the Rust side does. The first argument is the
-workload's description. `--device cuda` runs it on a card. `--compile` runs the modules through
-torch.compile, and ends where a workload is not written for that; `--fused` takes the optimizer that
-is one kernel; `--bf16` computes under autocast in bfloat16, on float32 weights; `--tf32` lets
-products of float32 round their factors. `--describe` prints what runs here instead.
+Reads `go` and `memory` from standard input, like the Rust side. The first argument is the description
+of the workload. `--device cuda` runs it on a GPU. `--compile` uses torch.compile, and exits if the
+workload does not support it. `--fused` uses the fused optimizer. `--bf16` computes under autocast in
+bfloat16, with float32 weights. `--tf32` allows TF32 in matrix products. `--describe` only prints the
+versions in use.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def swiglu_width(width, ratio):
 class SwiGlu(nn.Module):
     def __init__(self, width, inner):
         super().__init__()
-        # One product for gate and value.
+        # One matrix product for gate and value.
         self.both = linear(width, 2 * inner)
         self.down = linear(inner, width)
 
@@ -96,7 +96,7 @@ class Head(nn.Module):
         self.output = linear(width, s["latent_dim"])
         steps = torch.arange(1000) / 1000
         bar = torch.cos((steps + 0.008) / 1.008 * math.pi / 2) ** 2
-        # On the host as well: sampling must not wait for a card to tell them.
+        # Also on the host, so that sampling need not wait for the GPU to read them.
         self.bars = bar.tolist()
         self.register_buffer("alpha", bar.sqrt())
         self.register_buffer("sigma", (1 - bar).sqrt())
@@ -122,11 +122,11 @@ class Head(nn.Module):
         return F.mse_loss(prediction, alpha * noise - sigma * latents)
 
     def sample(self, condition, noise, steps=20, guidance=2.0):
-        """DPM-Solver++ 2M over both halves of the batch."""
+        """DPM-Solver++ 2M on both halves of the batch."""
         x, last, last_width = noise, None, None
         times = [round(999 * i / steps) for i in range(steps, 0, -1)]
         bars = [self.bars[t] for t in times] + [1.0]
-        # One row a step, the same for all latents.
+        # One row per step, the same for all latents.
         dtype = self.output.weight.dtype
         embedded = self.embed(torch.tensor(times, device=noise.device))
         condition = condition.to(dtype)
@@ -191,8 +191,8 @@ class ImageLm(nn.Module):
         return torch.stack(latents, 1)
 
 
-class MixedLm(ImageLm):
-    """Text and pictures: a third of the documents draws, a third captions, a third is text."""
+class MllmLm(ImageLm):
+    """Text and pictures: a third of the documents each are for drawing, captioning, and text alone."""
 
     def __init__(self, s):
         length = s["text_tokens"] + s["tokens"] + 4
@@ -235,7 +235,7 @@ class RmsNorm(nn.Module):
 
 
 class Causal(nn.Module):
-    """A causal convolution, or with `past` one chunk of a stream."""
+    """A causal convolution; with `past`, of one chunk of a stream."""
 
     def __init__(self, conv, pad):
         super().__init__()
@@ -292,7 +292,7 @@ class Residual(nn.Module):
 
 
 class Pictures(nn.Module):
-    """A convolutional codec of pictures."""
+    """A convolutional image codec."""
 
     def __init__(self, s):
         super().__init__()
@@ -391,7 +391,7 @@ class Speech(nn.Module):
 
 
 def value(flag, default):
-    """The word after a flag of the command line."""
+    """The value of a flag on the command line."""
     return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else default
 
 
@@ -399,20 +399,20 @@ DEVICE = value("--device", "cpu")
 
 
 def precision():
-    """Within it, products are bfloat16 where that is asked for."""
+    """Context in which matrix products are in bfloat16, with `--bf16`."""
     if "--bf16" in sys.argv:
         return torch.autocast(DEVICE, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def finish():
-    """Waits for the card."""
+    """Waits for the GPU."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
 def training(model, loss):
-    """Loss, gradients, clipping, AdamW, averaged weights."""
+    """A training step: loss, gradients, clipping, AdamW, averaged weights."""
     parameters = list(model.parameters())
     how = {"fused": True} if "--fused" in sys.argv else {"foreach": True}
     optimizer = torch.optim.AdamW(parameters, 1e-3, (0.9, 0.98), weight_decay=0.01, **how)
@@ -432,7 +432,7 @@ def training(model, loss):
 
 
 def sampling(work):
-    """Without gradients."""
+    """Work without gradients."""
 
     def unit():
         with torch.inference_mode(), precision():
@@ -451,7 +451,7 @@ def prepare(s, compiled):
         loss = wrap(model.loss)
         return training(model, lambda: loss(labels, latents))
     if kind == "mllm-lm-step":
-        model = MixedLm(s)
+        model = MllmLm(s)
         length = s["text_tokens"] + s["tokens"] + 4
         tokens = torch.randint(s["vocabulary"], (3 * s["documents"], length))
         latents = torch.randn(2 * s["documents"], s["tokens"], s["latent_dim"])
@@ -473,7 +473,7 @@ def prepare(s, compiled):
         labels = torch.arange(s["batch"]) % s["classes"]
         return sampling(lambda: model.generate(labels))
     if kind == "picture-codec-step":
-        # The layout that convolutions on a CPU are fastest in.
+        # The fastest layout for convolutions on a CPU.
         model = Pictures(s).to(memory_format=torch.channels_last)
         pictures = torch.randn(s["batch"], s["channels"], s["image_size"], s["image_size"])
         pictures = pictures.to(memory_format=torch.channels_last)
@@ -493,7 +493,7 @@ def prepare(s, compiled):
 
 
 def threads():
-    """As many as the Rust side takes; PyTorch's own choice is one a physical core."""
+    """As many threads as the Rust side uses. PyTorch's default is one per physical core."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
@@ -519,10 +519,10 @@ def main():
         return
     if "--tf32" in sys.argv:
         torch.set_float32_matmul_precision("high")
-    # The fastest of the convolutions that fit, found out in the first units.
+    # Times all convolution algorithms in the first units and keeps the fastest.
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
-    # What is made without a device named is made on this one.
+    # The default device of new tensors.
     with torch.device(DEVICE):
         unit = prepare(json.loads(sys.argv[1]), "--compile" in sys.argv)
     for line in sys.stdin:

@@ -1,10 +1,10 @@
-"""What a card can do at most, as PyTorch reaches it: one line of JSON.
+"""The rates that PyTorch reaches on a GPU, as one line of JSON.
 
     python probe.py --device cuda [--small]
 
-`rates` are TFLOP/s of a large product of random matrices, by the numbers' type, and `copy` is GB/s of
-a copy within the card's memory, bytes read and written counted together. `--small` takes sizes for a
-processor.
+`rates` are the TFLOP/s of a large product of random matrices for each number type. `copy` is the GB/s
+of a copy inside the GPU's memory; bytes read and bytes written both count. `--small` uses sizes for a
+CPU.
 """
 
 import json
@@ -26,7 +26,7 @@ def finish():
 
 
 def seconds(work):
-    """Of one call: the mean of several behind three that warm up."""
+    """Mean time of a call, after three warm-up calls."""
     for _ in range(3):
         work()
     finish()

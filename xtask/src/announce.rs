@@ -82,12 +82,13 @@ impl Build {
 
 /// Backends that devices need besides the CPU's. Each is a cargo feature of the binary.
 pub fn backends(devices: &[DeviceName]) -> Vec<&'static str> {
-    let wanted = |kind: &DeviceKind| devices.iter().any(|device| device.kind == *kind);
-    DeviceKind::ALL
-        .into_iter()
-        .filter(|kind| *kind != DeviceKind::Cpu && wanted(kind))
-        .map(DeviceKind::name)
-        .collect()
+    let mut names = Vec::new();
+    for kind in DeviceKind::ALL {
+        if kind != DeviceKind::Cpu && devices.iter().any(|device| device.kind == kind) {
+            names.push(kind.name());
+        }
+    }
+    names
 }
 
 /// A source file of the binary that was changed after `moment`.

@@ -1,7 +1,7 @@
 //! Checks that a device's driver is installed, before a build that takes minutes.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use latentlm_args::{ArgsError, DeviceKind, DeviceName};
 
@@ -105,23 +105,40 @@ impl System {
         let Some(cache) = &self.cache else {
             return false;
         };
-        let in_folder = |folder: &PathBuf| names.iter().any(|name| folder.join(name).exists());
-        let mut strings = cache.split(|byte| *byte == 0);
-        let in_cache = |string: &[u8]| {
-            let name_of = |name: &&str| string.ends_with(format!("/{name}").as_bytes());
-            names.iter().any(name_of)
-        };
-        !self.libraries.iter().any(in_folder) && !strings.any(in_cache)
+        for name in names {
+            if self
+                .libraries
+                .iter()
+                .any(|folder| folder.join(name).exists())
+            {
+                return false;
+            }
+            let ending = format!("/{name}");
+            let mut strings = cache.split(|byte| *byte == 0);
+            if strings.any(|string| string.ends_with(ending.as_bytes())) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether certainly no Vulkan driver has installed a manifest.
     fn lacks_manifest(&self) -> bool {
-        let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
-        let has_one = |folder: &PathBuf| {
-            let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.any(|entry| is_manifest(&entry.path()))
-        };
-        self.cache.is_some() && !self.names_drivers && !self.manifests.iter().any(has_one)
+        if self.cache.is_none() || self.names_drivers {
+            return false;
+        }
+        for folder in &self.manifests {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry
+                    .path()
+                    .extension()
+                    .is_some_and(|ending| ending == "json")
+                {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -135,6 +152,8 @@ fn folders(list: &OsStr, below: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     impl System {

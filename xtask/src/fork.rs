@@ -1,11 +1,12 @@
-//! `cargo xtask fork`: does the swap of a part take one line?
+//! `cargo xtask fork`: checks that swapping a part takes one changed line.
 //!
-//! A copy of the project has one line of its `Cargo.toml` changed, so that a part of `examples/fork`
-//! stands in the place of ours. The copy is built, trains for some steps, and draws or speaks.
-//! `docs/fork.md` says what a fork does by hand.
+//! It copies the project and changes one line of the copy's `Cargo.toml`, so that a part from
+//! `examples/fork` replaces ours. Then it builds the copy, trains for some steps, and draws or speaks.
+//! `docs/fork.md` describes the same swap by hand.
 //!
-//! The copy shares our target folder. Its files are as old as those that they are copies of, and cargo
-//! counts paths from a workspace's root: what a swap does not touch is not built again, Burn least of all.
+//! The copy uses our target folder and keeps the modification times of files, and cargo identifies files by
+//! paths relative to the workspace's root. So crates that a swap does not touch, such as Burn, are not built
+//! again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,9 +35,9 @@ pub struct Args {
 /// A part that can be swapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// The codec of pictures
+    /// The image codec
     CodecImage,
-    /// The codec of speech
+    /// The speech codec
     CodecAudio,
     /// The causal backbone
     Backbone,
@@ -44,11 +45,11 @@ enum Part {
     Head,
 }
 
-/// Features beside the backend's: those of Burn that our own parts turn on and another may not. Without them
-/// Burn would be built once more, with fewer features.
+/// Cargo features of the build: the backend, and those features of Burn that our parts turn on. A fork's part may
+/// not turn them on; Burn would then be built again with fewer features.
 const FEATURES: &str = "cpu,burn/autodiff,burn/signal";
 
-/// A recipe of a few seconds, whatever the codec: only keys that no part owns.
+/// Overrides for training in seconds. They only use keys that every part has.
 const SMALL: [&str; 12] = [
     "codec_train.steps=20",
     "codec_train.batch_size=8",
@@ -89,7 +90,7 @@ impl Part {
         }
     }
 
-    /// Our crate of this role.
+    /// Our crate for this role.
     fn ours(self) -> &'static str {
         match self {
             Self::CodecImage => "latentlm-codec-image",
@@ -99,14 +100,14 @@ impl Part {
         }
     }
 
-    /// The line that a fork writes.
+    /// The changed line of the manifest.
     fn line(self) -> String {
         let (ours, folder) = (self.ours(), self.folder());
         let place = format!("path = \"examples/fork/{folder}\", package = \"fork-{folder}\"");
         format!("{ours} = {{ {place}, version = \"0.1.0\" }}")
     }
 
-    /// Words of the command that trains.
+    /// Arguments of the training command.
     fn training(self) -> Vec<String> {
         let (command, small) = match self {
             Self::CodecAudio => ("train-tts", &SMALL_SPEECH[..]),
@@ -117,7 +118,7 @@ impl Part {
         words.map(ToString::to_string).collect()
     }
 
-    /// Words of the command that draws or speaks, and the file that it writes.
+    /// Arguments of the command that draws or speaks, and the file that it writes.
     fn drawing(self) -> (Vec<String>, String) {
         let (command, what, ending) = match self {
             Self::CodecAudio => ("speak", &["--text", "three five nine"][..], "wav"),
@@ -131,7 +132,7 @@ impl Part {
 }
 
 impl Args {
-    /// Swaps the parts one after the other, and prints what each took.
+    /// Swaps the parts one after the other, and prints the time of each.
     pub fn run(self) -> Result<ExitCode> {
         let copy = ProjectCopy {
             root: project_root().to_owned(),
@@ -175,7 +176,7 @@ struct Swap {
 }
 
 impl Swap {
-    /// The line of `[workspace.dependencies]` that says where a part lies, in its place the fork's.
+    /// Replaces the line of our part in `[workspace.dependencies]` by the line of the fork's part.
     fn new(manifest: &str, part: Part) -> Result<Self> {
         let (head, after) = (format!("{} = ", part.ours()), part.line());
         let mut section = "";
@@ -212,7 +213,7 @@ impl Swap {
     }
 }
 
-/// A manifest whose workspace has the parts of `examples/fork` as members.
+/// The manifest with the parts of `examples/fork` as members of the workspace.
 fn with_fork_as_members(manifest: &str) -> Result<String> {
     let mut text = manifest.to_owned();
     for (from, to) in [
@@ -236,8 +237,8 @@ struct ProjectCopy {
 }
 
 impl ProjectCopy {
-    /// Copies what git tracks and what it does not ignore, made anew: a folder that is gone from the project
-    /// would still be a member of the copy.
+    /// Copies all files that git does not ignore. An earlier copy is removed first: a crate that was deleted
+    /// from the project would otherwise stay a member of the copy's workspace.
     fn make(&self) -> Result<()> {
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)
@@ -267,7 +268,7 @@ impl ProjectCopy {
         Ok(())
     }
 
-    /// Copies a file with its time. One that was deleted is still tracked.
+    /// Copies a file with its modification time. Skips missing files: git still tracks a deleted file.
     fn take(&self, name: &str) -> Result<()> {
         let (from, to) = (self.root.join(name), self.folder.join(name));
         if !from.is_file() {
@@ -290,7 +291,7 @@ impl ProjectCopy {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Cargo in the copy, with our target folder and the packages that are already here.
+    /// Cargo in the copy, with our target folder, and offline: all packages have been downloaded already.
     fn cargo(&self, words: &[&str]) -> Command {
         let mut command = cargo();
         command
@@ -301,9 +302,9 @@ impl ProjectCopy {
         command
     }
 
-    /// The conformance suites of the parts themselves. For that they are members of the copy: by
-    /// themselves they would have other features of what they depend on, and Burn be built once more. The
-    /// binary is named for its features alone; it has no test of that name.
+    /// Runs the conformance suites of the parts. For this the parts become members of the copy's workspace:
+    /// in their own workspace they select other features, and Burn would be built again. The binary's package
+    /// is listed only for its features; it has no test `conformance`.
     fn test_parts(&self, manifest: &str, parts: &[Part]) -> Result<()> {
         fs::remove_file(self.folder.join("examples/fork/Cargo.toml"))?;
         self.write("Cargo.toml", &with_fork_as_members(manifest)?)?;
@@ -315,7 +316,7 @@ impl ProjectCopy {
         self.make()
     }
 
-    /// Builds the binary, trains and draws with it.
+    /// Builds the binary, then trains and draws with it.
     fn try_part(&self, part: Part, binary: &Path) -> Result<()> {
         let words = ["build", "--package", "latentlm-cli"];
         let mut build = self.cargo(&words);
@@ -337,7 +338,7 @@ impl ProjectCopy {
     }
 }
 
-/// Our own binary, which those of forks are built over. It is put aside, and back when this is dropped.
+/// Our binary, moved aside because the builds of forks write to the same path. Moved back when dropped.
 struct KeptBinary {
     path: PathBuf,
     aside: PathBuf,
@@ -361,7 +362,7 @@ impl KeptBinary {
 
 impl Drop for KeptBinary {
     fn drop(&mut self) {
-        // A fork's binary must not be taken for ours: without ours there is none.
+        // The fork's binary must not stay in the place of ours, even if there was none before.
         let _ = fs::remove_file(&self.path);
         let _ = fs::rename(&self.aside, &self.path);
     }
@@ -419,7 +420,8 @@ latentlm-backbone = 1
         assert!(message.contains("two lines"), "{message}");
     }
 
-    /// The project's own manifest has all four lines, and the fork's crates are what the new ones say.
+    /// The project's manifest has a line for each of our parts, and the crates of the fork have the names in
+    /// the changed lines.
     #[test]
     fn every_part_can_be_swapped() {
         let manifest = fs::read_to_string(project_root().join("Cargo.toml")).unwrap();

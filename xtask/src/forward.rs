@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// A project that has our parts, `changes` of their folders aside, and a folder of data.
+    /// A project with our parts and a folder of data. `changes` replaces the folders of some parts.
     fn project(folder: &Path, changes: &[(&str, &str)]) -> Project {
         let mut manifest = "[workspace.dependencies]\n".to_owned();
         for entry in std::fs::read_dir(project_root().join("crates")).unwrap() {
@@ -172,8 +172,8 @@ mod tests {
         Project::at(folder)
     }
 
-    /// A fork changes one line of the manifest, and its part's keys are checked; a part without a table
-    /// takes every key.
+    /// After a swap, keys are checked against the table of the fork's part. A part without a table accepts
+    /// every key.
     #[test]
     fn a_swapped_part_brings_its_keys() {
         let dir = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ mod tests {
         );
     }
 
-    /// Each part of `examples/fork` declares what the recipes need, and ranges of its own.
+    /// Each part of `examples/fork` declares the keys that recipes need, with its own ranges.
     #[test]
     fn the_forks_parts_bring_their_keys() {
         let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// On a machine without any driver, in a project without any run.
+    /// On a machine without drivers, in a project without runs.
     #[test]
     fn what_is_wrong_is_known_before_a_build() {
         let dir = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ mod ci;
 mod drivers;
 mod fork;
 mod forward;
+mod fuzz;
 mod gpu_report;
 mod live;
 mod pack;
@@ -68,6 +69,7 @@ enum Command {
     Ci(ci::Args),
     CheckDevices(check_devices::Args),
     Fork(fork::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +104,7 @@ fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
         Command::Ci(args) => args.run(),
         Command::CheckDevices(args) => args.run(),
         Command::Fork(args) => args.run(),
+        Command::Fuzz(args) => args.run(),
     }
 }
 
@@ -142,6 +145,7 @@ mod tests {
             ("gpu-report", "Make tables"),
             ("check-devices", "Type-check"),
             ("fork", "Swap each part"),
+            ("fuzz", "Read damaged files"),
         ] {
             let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);
             assert!(help.lines().any(of), "{name}: {help}");

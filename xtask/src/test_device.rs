@@ -37,7 +37,7 @@ const SMALL_IMAGE: [&str; 6] = [
     "sample.per_class=1",
 ];
 /// Short packs, so that few positions hold documents of all kinds.
-const SMALL_MIXED: [&str; 8] = [
+const SMALL_MLLM: [&str; 8] = [
     "codec.latent_dim=8",
     "codec.vit.encoder_width=16",
     "codec.vit.decoder_width=16",
@@ -140,7 +140,7 @@ fn commands(device: &str) -> Vec<Vec<String>> {
             "train-mllm",
             "configs/mllm/twemoji.toml",
             &mllm,
-            &SMALL_MIXED,
+            &SMALL_MLLM,
         ),
         sample(&[
             "generate",

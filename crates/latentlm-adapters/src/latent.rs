@@ -48,9 +48,8 @@ struct Connector {
     linear: Linear,
 }
 
-/// A linear projection of whitened latents (reference `x_embedder`), or a small network. The
-/// whitening is part of the module, so that it is saved and loaded with the weights that were
-/// trained on it.
+/// A linear projection of whitened latents (reference `x_embedder`), or a small network. The whitening is
+/// part of the module: it is saved and loaded with the weights that were trained on it.
 #[derive(Module, Debug)]
 pub struct LatentAdapter {
     projection: Linear,

@@ -6,7 +6,7 @@
 //! - [`LatentAdapter`]: latent vectors, through a linear projection or a small network.
 //! - [`Whitener`]: mean and standard deviation that latents are normalized with, saved with the
 //!   model.
-//! - [`packed`]: documents of tokens and latents as one sequence.
+//! - [`packed`]: documents of tokens and latents as tensors, and their cross entropy.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};

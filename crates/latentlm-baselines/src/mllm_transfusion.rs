@@ -116,7 +116,8 @@ impl MllmTransfusion {
         &self,
         documents: &[Document],
         layout: &Layout,
-        (images, timesteps): (Tensor<2>, Tensor<1>),
+        images: Tensor<2>,
+        timesteps: Tensor<1>,
     ) -> Tensor<2> {
         let (device, count) = (images.device(), images.dims()[0]);
         let given: usize = documents.iter().map(|d| d.frames(0)).sum();
@@ -177,7 +178,7 @@ impl MllmTransfusion {
         let learned = layout.learned[0].latents.chunks(tokens);
         let learned: Vec<i64> = learned.map(|run| run[0] / tokens as i64).collect();
         let pictures = self.add_noise(images, &learned, draws);
-        let hidden = self.hidden(documents, &layout, (pictures.images, pictures.timesteps));
+        let hidden = self.hidden(documents, &layout, pictures.images, pictures.timesteps);
         let diffusion = match pictures.target {
             Some(target) => {
                 let prediction = self.predict(hidden.clone(), &layout.learned[0].conditions);
@@ -246,7 +247,8 @@ impl MllmTransfusion {
         &self,
         texts: &[Vec<u32>],
         options: &SampleOptions,
-        (random, device): (&mut RandomStream, &Device),
+        random: &mut RandomStream,
+        device: &Device,
     ) -> Tensor<3> {
         let (tokens, dim) = (self.image.tokens, self.image.denoiser.latent_dim());
         let noise = random.normal([texts.len(), tokens * dim], device);
@@ -293,7 +295,7 @@ impl MllmTransfusion {
             let timestep = plan[step].timestep as f32;
             let timesteps = Tensor::<1>::full([documents.len()], timestep, &x.device());
             let rows = if guided { x.repeat_dim(0, 2) } else { x };
-            let hidden = self.hidden(&documents, &layout, (rows, timesteps));
+            let hidden = self.hidden(&documents, &layout, rows, timesteps);
             let both = self.predict(hidden, &layout.learned[0].conditions);
             if !guided {
                 return both;

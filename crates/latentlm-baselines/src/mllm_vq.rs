@@ -185,7 +185,8 @@ impl MllmVqLm {
         texts: &[Vec<u32>],
         tokens: usize,
         options: &TokenOptions,
-        (random, device): (&mut RandomStream, &Device),
+        random: &mut RandomStream,
+        device: &Device,
     ) -> Tensor<2, Int> {
         // One random number for each code. All are drawn before the pictures are split among
         // threads, so that pictures do not depend on the number of threads.

@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use latentlm::{CausalBackbone, LatentHead, LatentLmConfig, Modality, RandomStream, SampleOptions};
+use latentlm_eval::median;
+
+use super::image::wait;
 
 /// Milliseconds a latent around one position.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,65 +22,57 @@ pub struct DecodeTimes {
 /// Positions on each side that a median is taken over.
 const AROUND: usize = 8;
 
-/// Times the generation of an image's latents for `batch` sequences with guidance, `repeats`
-/// times from beginning to end: a machine that is slower for a second is so at one position only.
-pub fn decode_times(
-    config: &LatentLmConfig,
-    (batch, repeats): (usize, usize),
-    options: &SampleOptions,
-    positions: &[usize],
-    device: &Device,
-) -> Vec<DecodeTimes> {
-    let model = config.init(device);
-    let Modality { latent_dim, frames } = config.modalities[0];
-    let mut random = RandomStream::new(0);
-    let rows = 2 * batch;
-    let mut backbone = vec![Vec::with_capacity(repeats); frames];
-    let mut head = backbone.clone();
-    let mut kv_cache = None;
-    for index in 0..repeats * frames {
-        let position = index % frames;
-        if position == 0 {
-            kv_cache = None;
-        }
-        let kv_cache =
-            kv_cache.get_or_insert_with(|| model.backbone.init_state(rows, frames, device));
-        let input = random.normal([rows, 1, config.sizes.width], device);
-        let noise = random.normal([batch, latent_dim], device);
-        let started = Instant::now();
-        let hidden = model.backbone.step(input, kv_cache);
-        wait(device);
-        backbone[position].push(started.elapsed().as_secs_f64() * 1e3);
-        let started = Instant::now();
-        let hidden = hidden.reshape([rows, config.sizes.width]);
-        let (condition, null) = (
-            hidden.clone().narrow(0, 0, batch),
-            hidden.narrow(0, batch, batch),
-        );
-        model
-            .head_of(0)
-            .sample(condition, Some(null), noise, options, &mut random);
-        wait(device);
-        head[position].push(started.elapsed().as_secs_f64() * 1e3);
-    }
-    positions
-        .iter()
-        .map(|&position| DecodeTimes {
-            position,
-            backbone_ms: median_around(&backbone, position),
-            head_ms: median_around(&head, position),
-        })
-        .collect()
+/// What is timed of decoding.
+#[derive(Debug, Clone)]
+pub struct DecodeWork {
+    /// The model.
+    pub config: LatentLmConfig,
+    /// Number of sequences; guidance doubles it.
+    pub batch: usize,
+    /// Number of times that a sequence is decoded from beginning to end: a machine that is slower for a
+    /// second is so at one position only.
+    pub repeats: usize,
+    /// Sampling options.
+    pub sample: SampleOptions,
 }
 
-/// Lets the device finish; a device that fails here fails again at the next read.
-fn wait(device: &Device) {
-    let _ = device.sync();
+/// Times the generation of an image's latents with guidance, around some positions.
+pub fn decode_times(work: &DecodeWork, positions: &[usize], device: &Device) -> Vec<DecodeTimes> {
+    let (config, batch) = (&work.config, work.batch);
+    let model = config.init(device);
+    let Modality { latent_dim, frames } = config.modalities[0];
+    let (rows, width) = (2 * batch, config.sizes.width);
+    let mut random = RandomStream::new(0);
+    let mut backbone = vec![Vec::with_capacity(work.repeats); frames];
+    let mut head = backbone.clone();
+    for _ in 0..work.repeats {
+        let mut kv_cache = model.backbone.init_state(rows, frames, device);
+        for (of_backbone, of_head) in backbone.iter_mut().zip(&mut head) {
+            let input = random.normal([rows, 1, width], device);
+            let noise = random.normal([batch, latent_dim], device);
+            let started = Instant::now();
+            let hidden = model.backbone.step(input, &mut kv_cache);
+            wait(device);
+            of_backbone.push(started.elapsed().as_secs_f64() * 1e3);
+            let started = Instant::now();
+            let hidden = hidden.reshape([rows, width]);
+            let condition = hidden.clone().narrow(0, 0, batch);
+            let null = Some(hidden.narrow(0, batch, batch));
+            let head_of = model.head_of(0);
+            head_of.sample(condition, null, noise, &work.sample, &mut random);
+            wait(device);
+            of_head.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let times = positions.iter().map(|&position| DecodeTimes {
+        position,
+        backbone_ms: median_around(&backbone, position),
+        head_ms: median_around(&head, position),
+    });
+    times.collect()
 }
 
 fn median_around(times: &[Vec<f64>], position: usize) -> f64 {
     let end = (position + AROUND).min(times.len());
-    let mut window = times[position.saturating_sub(AROUND).min(end)..end].concat();
-    window.sort_by(f64::total_cmp);
-    window.get(window.len() / 2).copied().unwrap_or(f64::NAN)
+    median(times[position.saturating_sub(AROUND).min(end)..end].concat())
 }

@@ -33,8 +33,8 @@ pub(super) fn lm_step(
 ) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let player = Trainer::new(config(sizes).init(&device), &stage);
-    let mut player = player.with_precision(precision);
+    let trainer = Trainer::new(config(sizes).init(&device), &stage);
+    let mut trainer = trainer.with_precision(precision);
     let mut random = RandomStream::new(0);
     let documents = labels(sizes).into_iter();
     let documents = documents.map(|label| Document::of_class(label, sizes.tokens));
@@ -42,23 +42,23 @@ pub(super) fn lm_step(
     let count = sizes.batch * sizes.tokens;
     let latents = random.normal([count, sizes.latent_dim], &device);
     Box::new(move || {
-        let head = player.model().head_of(0);
+        let head = trainer.model().head_of(0);
         let draws = head.draw(count * sizes.draws, &mut random, &device);
         let batch = Batch::new(documents.clone(), vec![latents.clone()], vec![draws]);
-        step(&mut player, &batch, 0.0, &device);
+        step(&mut trainer, &batch, 0.0, &device);
     })
 }
 
 /// A step on a batch, whose cross entropy weighs so much.
 pub(super) fn step(
-    player: &mut Trainer<LatentLm>,
+    trainer: &mut Trainer<LatentLm>,
     batch: &Batch,
     token_weight: f64,
     device: &Device,
 ) {
     let threads = parts(device, batch.documents.len()).len();
     let shards = Shard::all(batch, token_weight, threads);
-    player.backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch)));
+    trainer.backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch)));
     wait(device);
 }
 
@@ -70,7 +70,7 @@ pub(super) fn head_step(
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
     let head = config(sizes).sizes.head(sizes.latent_dim);
-    let mut player = Trainer::new(head.init(&device), &stage).with_precision(precision);
+    let mut trainer = Trainer::new(head.init(&device), &stage).with_precision(precision);
     let mut random = RandomStream::new(0);
     let rows = sizes.batch * sizes.tokens * sizes.draws;
     let latents = random.normal([rows, sizes.latent_dim], &device);
@@ -81,7 +81,7 @@ pub(super) fn head_step(
         Precision::F32 => condition,
     };
     Box::new(move || {
-        let draws = player.model().draw(rows, &mut random, &device);
+        let draws = trainer.model().draw(rows, &mut random, &device);
         let parts = parts(&device, rows).into_iter().map(|own| {
             let (latents, condition) = (latents.clone(), condition.clone());
             (
@@ -91,7 +91,7 @@ pub(super) fn head_step(
                 draws.of_latents(own, rows),
             )
         });
-        player.backward_parts(
+        trainer.backward_parts(
             parts.collect(),
             |head, (share, latents, condition, draws)| {
                 let loss = head.loss_at(latents, condition, draws);

@@ -8,6 +8,7 @@ use burn::nn::{GroupNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
+use latentlm_eval::median;
 use latentlm_kernels::{
     AdamWStep, CachedMask, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, adamw,
     cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
@@ -44,12 +45,71 @@ struct Case {
     unit: Box<dyn Fn()>,
 }
 
-/// Times every operation, in turn with and without its kernel, and tells each when it is measured.
+/// Operations of one part of a program, and what their inputs are made with.
+struct Cases {
+    list: Vec<Case>,
+    random: RandomStream,
+    device: Device,
+}
+
+impl Cases {
+    fn new(seed: u64, device: Device) -> Self {
+        Self {
+            list: Vec::new(),
+            random: RandomStream::new(seed),
+            device,
+        }
+    }
+
+    /// Random numbers.
+    fn normal<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
+        self.random.normal(shape, &self.device)
+    }
+
+    /// Random numbers with gradients.
+    fn learned<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
+        self.normal(shape).require_grad()
+    }
+
+    /// Queries, keys and values of `batch` sequences.
+    fn packed(&mut self, batch: usize, length: usize, of: PackedHeads, dim: usize) -> Tensor<3> {
+        self.learned([batch, length, (of.heads + 2 * of.kv_heads) * dim])
+    }
+
+    fn add(&mut self, name: &'static str, sizes: &'static str, unit: impl Fn() + 'static) {
+        let unit = Box::new(unit);
+        self.list.push(Case { name, sizes, unit });
+    }
+
+    /// Adds an operation that is timed forward and backward.
+    fn add_graded<const R: usize>(
+        &mut self,
+        name: &'static str,
+        sizes: &'static str,
+        operation: impl Fn() -> Tensor<R> + 'static,
+    ) {
+        self.add(name, sizes, move || {
+            operation().sum().backward();
+        });
+    }
+}
+
+/// Times every operation, in turn with and without its kernel. `tell` gets each as soon as it is measured.
 pub fn kernel_times(repeats: usize, mut tell: impl FnMut(&KernelTimes)) {
     let device = Device::default();
-    let cases = training(&device.clone().autodiff()).into_iter();
-    for case in cases.chain(optimizing(&device)).chain(generating(&device)) {
-        tell(&measure(&case, repeats));
+    let mut training = Cases::new(0, device.clone().autodiff());
+    add_products(&mut training);
+    add_norms_and_activations(&mut training);
+    add_attentions(&mut training);
+    add_convolutions(&mut training);
+    let mut optimizing = Cases::new(1, device.clone());
+    add_optimizer(&mut optimizing);
+    let mut generating = Cases::new(2, device);
+    add_generation(&mut generating);
+    for cases in [training, optimizing, generating] {
+        for case in cases.list {
+            tell(&measure(&case, repeats));
+        }
     }
 }
 
@@ -62,10 +122,7 @@ fn measure(case: &Case, repeats: usize) -> KernelTimes {
         times[0].push(time(&kernel, units[0]));
         times[1].push(time(&composed, units[1]));
     }
-    let [kernel_ms, composed_ms] = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    });
+    let [kernel_ms, composed_ms] = times.map(median);
     KernelTimes {
         name: case.name,
         sizes: case.sizes,
@@ -88,114 +145,51 @@ fn time(work: &impl Fn(), units: usize) -> f64 {
     started.elapsed().as_secs_f64() * 1e3 / units as f64
 }
 
-/// Forward and backward.
-fn graded<const R: usize>(op: impl Fn() -> Tensor<R> + 'static) -> Box<dyn Fn()> {
-    Box::new(move || {
-        op().sum().backward();
-    })
-}
-
-/// Operations of a training step. `device` records gradients.
-fn training(device: &Device) -> Vec<Case> {
-    let mut random = RandomStream::new(0);
-    let mut cases = products(&mut random, device);
-    cases.extend(norms_and_activations(&mut random, device));
-    cases.extend(attentions(&mut random, device));
-    cases.extend(convolutions(&mut random, device));
-    cases
-}
-
-/// Those of the convolutional codecs of pictures and of speech, and the norm beside the first.
-fn convolutions(random: &mut RandomStream, device: &Device) -> Vec<Case> {
-    let [x, weight] =
-        [[4, 8006, 32], [32, 1, 7]].map(|shape| random.normal(shape, device).require_grad());
-    let bias = random.normal([32], device).require_grad();
-    let convolution = Conv2dConfig::new([64, 64], [3, 3])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-        .init(device);
-    let halving = Conv2dConfig::new([64, 64], [4, 4])
-        .with_stride([2, 2])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-        .init(device);
-    let norm = GroupNormConfig::new(8, 64).init(device);
-    let pictures = random.normal([8, 64, 32, 32], device).require_grad();
-    let [a, b] = [(); 2].map(|()| pictures.clone());
-    vec![
-        Case {
-            name: "convolution of pictures",
-            sizes: "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3",
-            unit: graded(move || conv2d_layer(&convolution, a.clone())),
-        },
-        Case {
-            name: "convolution that halves",
-            sizes: "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4",
-            unit: graded(move || conv2d_layer(&halving, b.clone())),
-        },
-        Case {
-            name: "GroupNorm",
-            sizes: "8 of 32 x 32, 64 channels in 8 groups",
-            unit: graded(move || group_norm_layer(&norm, pictures.clone())),
-        },
-        Case {
-            name: "depthwise convolution",
-            sizes: "4 signals of 8000, 32 channels, kernel 7",
-            unit: graded(move || depthwise_conv(x.clone(), weight.clone(), bias.clone())),
-        },
-    ]
-}
-
-fn products(random: &mut RandomStream, device: &Device) -> Vec<Case> {
-    let bias = random.normal([2 * WIDTH], device).require_grad();
-    let mut normal = |shape: [usize; 2]| random.normal(shape, device).require_grad();
-    let (x, weight) = (normal([HEAD_ROWS, WIDTH]), normal([WIDTH, 2 * WIDTH]));
-    let (hidden, modulation) = (normal([HEAD_ROWS, WIDTH]), normal([HEAD_ROWS, 3 * WIDTH]));
+fn add_products(cases: &mut Cases) {
+    let rows = "4096 rows, 128 to 256";
+    let bias = cases.learned([2 * WIDTH]);
+    let (x, weight) = (
+        cases.learned([HEAD_ROWS, WIDTH]),
+        cases.learned([WIDTH, 2 * WIDTH]),
+    );
+    cases.add_graded("linear with a bias", rows, move || {
+        linear(x.clone(), weight.clone(), Some(bias.clone()))
+    });
+    let hidden = cases.learned([HEAD_ROWS, WIDTH]);
+    let modulation = cases.learned([HEAD_ROWS, 3 * WIDTH]);
     let block = SwiGluBlock {
         norm_weight: None,
         epsilon: 1e-6,
-        gate: normal([WIDTH, INNER]),
-        up: normal([WIDTH, INNER]),
-        down: normal([INNER, WIDTH]),
+        gate: cases.learned([WIDTH, INNER]),
+        up: cases.learned([WIDTH, INNER]),
+        down: cases.learned([INNER, WIDTH]),
     };
-    let logits = normal([1024, 1029]);
-    let answers = Tensor::<1, Int>::arange(0..1024, device);
-    vec![
-        Case {
-            name: "linear with a bias",
-            sizes: "4096 rows, 128 to 256",
-            unit: graded(move || linear(x.clone(), weight.clone(), Some(bias.clone()))),
-        },
-        Case {
-            name: "AdaLN and SwiGLU block",
-            sizes: "4096 rows, width 128, inner 320",
-            unit: graded(move || swiglu_block(hidden.clone(), &block, Some(modulation.clone()))),
-        },
-        Case {
-            name: "cross entropy",
-            sizes: "1024 rows of 1029",
-            unit: graded(move || cross_entropy(logits.clone(), answers.clone())),
-        },
-    ]
+    let rows = "4096 rows, width 128, inner 320";
+    cases.add_graded("AdaLN and SwiGLU block", rows, move || {
+        swiglu_block(hidden.clone(), &block, Some(modulation.clone()))
+    });
+    let logits = cases.learned([1024, 1029]);
+    let answers = Tensor::<1, Int>::arange(0..1024, &cases.device);
+    cases.add_graded("cross entropy", "1024 rows of 1029", move || {
+        cross_entropy(logits.clone(), answers.clone())
+    });
 }
 
-fn norms_and_activations(random: &mut RandomStream, device: &Device) -> Vec<Case> {
-    let x = random.normal([HEAD_ROWS, WIDTH], device).require_grad();
-    let [weight, bias] = [(); 2].map(|()| random.normal([WIDTH], device).require_grad());
+fn add_norms_and_activations(cases: &mut Cases) {
+    let x = cases.learned([HEAD_ROWS, WIDTH]);
+    let [weight, bias] = [(); 2].map(|()| cases.learned([WIDTH]));
     let [a, b, c, d] = [(); 4].map(|()| x.clone());
-    let sizes = "4096 rows of 128";
-    let case = |name, unit| Case { name, sizes, unit };
-    vec![
-        case("RMSNorm", {
-            let weight = weight.clone();
-            graded(move || rms_norm(a.clone(), Some(weight.clone()), 1e-6))
-        }),
-        case(
-            "LayerNorm",
-            graded(move || layer_norm(b.clone(), weight.clone(), bias.clone(), 1e-6)),
-        ),
-        case("SiLU", graded(move || silu(c.clone()))),
-        case("GELU", graded(move || gelu(d.clone()))),
-        case("tanh", graded(move || tanh(x.clone()))),
-    ]
+    let rows = "4096 rows of 128";
+    let scale = weight.clone();
+    cases.add_graded("RMSNorm", rows, move || {
+        rms_norm(a.clone(), Some(scale.clone()), 1e-6)
+    });
+    cases.add_graded("LayerNorm", rows, move || {
+        layer_norm(b.clone(), weight.clone(), bias.clone(), 1e-6)
+    });
+    cases.add_graded("SiLU", rows, move || silu(c.clone()));
+    cases.add_graded("GELU", rows, move || gelu(d.clone()));
+    cases.add_graded("tanh", rows, move || tanh(x.clone()));
 }
 
 /// Rotations of `length` positions, `head_dim` numbers a head.
@@ -209,48 +203,88 @@ fn rotary(length: usize, head_dim: usize, device: &Device) -> Rotary {
     Rotary::new(&angles, length, false, device)
 }
 
-fn attentions(random: &mut RandomStream, device: &Device) -> Vec<Case> {
-    let mut packed = |batch, length, heads: PackedHeads, head_dim: usize| {
-        let width = (heads.heads + 2 * heads.kv_heads) * head_dim;
-        random.normal([batch, length, width], device).require_grad()
-    };
-    let of = |heads, kv_heads| PackedHeads { heads, kv_heads };
-    let (few, many, mllm) = (of(4, 2), of(12, 12), of(6, 2));
-    let (short, long) = (packed(64, 16, few, 32), packed(1, 256, many, 64));
-    let (documents, whole) = (packed(1, 2016, mllm, 32), packed(64, 16, of(6, 6), 32));
-    let [of_short, of_long, of_documents] =
-        [(16, 32), (256, 64), (2016, 32)].map(|(length, dim)| rotary(length, dim, device));
-    let sights = vec![Mask::causal(28); 72];
-    vec![
-        Case {
-            name: "causal attention",
-            sizes: "64 sequences of 16, 4 heads of 32, 2 of keys",
-            unit: graded(move || causal_attention(short.clone(), few, &of_short)),
-        },
-        Case {
-            name: "causal attention",
-            sizes: "a sequence of 256, 12 heads of 64",
-            unit: graded(move || causal_attention(long.clone(), many, &of_long)),
-        },
-        Case {
-            name: "document attention",
-            sizes: "72 documents of 28, 6 heads of 32, 2 of keys",
-            unit: graded(move || {
-                document_attention(documents.clone(), mllm, &of_documents, &sights)
-            }),
-        },
-        Case {
-            name: "full attention",
-            sizes: "64 sequences of 16, 6 heads of 32",
-            unit: graded(move || full_attention(whole.clone(), of(6, 6))),
-        },
-    ]
+/// Query heads, and heads of keys and values.
+fn heads(heads: usize, kv_heads: usize) -> PackedHeads {
+    PackedHeads { heads, kv_heads }
 }
 
-/// What happens to parameters after the gradients.
-fn optimizing(device: &Device) -> Vec<Case> {
-    let mut random = RandomStream::new(1);
-    let [parameter, gradient, first, second] = [(); 4].map(|()| random.normal([1 << 20], device));
+fn add_attentions(cases: &mut Cases) {
+    for (sizes, [batch, length], of, dim) in [
+        (
+            "64 sequences of 16, 4 heads of 32, 2 of keys",
+            [64, 16],
+            heads(4, 2),
+            32,
+        ),
+        (
+            "a sequence of 256, 12 heads of 64",
+            [1, 256],
+            heads(12, 12),
+            64,
+        ),
+    ] {
+        let x = cases.packed(batch, length, of, dim);
+        let rotary = rotary(length, dim, &cases.device);
+        cases.add_graded("causal attention", sizes, move || {
+            causal_attention(x.clone(), of, &rotary)
+        });
+    }
+    let x = cases.packed(1, 2016, heads(6, 2), 32);
+    let rotary = rotary(2016, 32, &cases.device);
+    let masks = vec![Mask::causal(28); 72];
+    let sizes = "72 documents of 28, 6 heads of 32, 2 of keys";
+    cases.add_graded("document attention", sizes, move || {
+        document_attention(x.clone(), heads(6, 2), &rotary, &masks)
+    });
+    let x = cases.packed(64, 16, heads(6, 6), 32);
+    let sizes = "64 sequences of 16, 6 heads of 32";
+    cases.add_graded("full attention", sizes, move || {
+        full_attention(x.clone(), heads(6, 6))
+    });
+}
+
+/// The convolutional codecs of pictures and of speech, and the norm of the first.
+fn add_convolutions(cases: &mut Cases) {
+    let pictures = cases.learned([8, 64, 32, 32]);
+    for (name, sizes, kernel, stride) in [
+        (
+            "convolution of pictures",
+            "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3",
+            3,
+            1,
+        ),
+        (
+            "convolution that halves",
+            "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4",
+            4,
+            2,
+        ),
+    ] {
+        let pictures = pictures.clone();
+        let convolution = Conv2dConfig::new([64, 64], [kernel; 2])
+            .with_stride([stride; 2])
+            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+            .init(&cases.device);
+        cases.add_graded(name, sizes, move || {
+            conv2d_layer(&convolution, pictures.clone())
+        });
+    }
+    let norm = GroupNormConfig::new(8, 64).init(&cases.device);
+    let sizes = "8 of 32 x 32, 64 channels in 8 groups";
+    cases.add_graded("GroupNorm", sizes, move || {
+        group_norm_layer(&norm, pictures.clone())
+    });
+    let [x, weight] = [[4, 8006, 32], [32, 1, 7]].map(|shape| cases.learned(shape));
+    let bias = cases.learned([32]);
+    let sizes = "4 signals of 8000, 32 channels, kernel 7";
+    cases.add_graded("depthwise convolution", sizes, move || {
+        depthwise_conv(x.clone(), weight.clone(), bias.clone())
+    });
+}
+
+/// What happens to parameters after the gradients are known.
+fn add_optimizer(cases: &mut Cases) {
+    let [parameter, gradient, first, second] = [(); 4].map(|()| cases.normal([1 << 20]));
     let second: Tensor<1> = second.square();
     let trained = Trained {
         average: parameter.zeros_like(),
@@ -268,75 +302,43 @@ fn optimizing(device: &Device) -> Vec<Case> {
         average_decay: 0.999,
     };
     let squared = gradient.clone();
+    let sizes = "2^20 numbers";
+    cases.add("norm of the gradients", sizes, move || {
+        square_sum(squared.clone());
+    });
     // Moved from step to step as in training: what has one owner is changed in place.
     let held = Cell::new(Some(trained));
-    let sizes = "2^20 numbers";
-    vec![
-        Case {
-            name: "norm of the gradients",
-            sizes,
-            unit: Box::new(move || {
-                square_sum(squared.clone());
-            }),
-        },
-        Case {
-            name: "clipping, AdamW and averaging",
-            sizes,
-            unit: Box::new(move || {
-                let next = |trained| adamw(trained, gradient.clone(), step);
-                held.set(held.take().map(next));
-            }),
-        },
-    ]
+    cases.add("clipping, AdamW and averaging", sizes, move || {
+        let next = |trained| adamw(trained, gradient.clone(), step);
+        held.set(held.take().map(next));
+    });
 }
 
 /// What a latent costs when pictures are drawn: attention over the cache, the head's solver.
-fn generating(device: &Device) -> Vec<Case> {
-    let mut random = RandomStream::new(2);
-    let heads = PackedHeads {
-        heads: 8,
-        kv_heads: 4,
-    };
+fn add_generation(cases: &mut Cases) {
     let (position, head_dim, batch) = (128, 64, 2);
-    let packed = random.normal([batch, 1, 16 * head_dim], device);
-    let cache = [(); 2].map(|()| random.normal([batch, heads.kv_heads, 256, head_dim], device));
-    let angles = vec![0.5; head_dim / 2];
-    let (turned, sight) = (
-        Rotary::new(&angles, 1, false, device),
-        CachedMask::new(position, &[]),
-    );
+    let packed = cases.normal([batch, 1, 16 * head_dim]);
+    let cache = [(); 2].map(|()| cases.normal([batch, 4, 256, head_dim]));
+    let rotary = Rotary::new(&[0.5; 32], 1, false, &cases.device);
+    let mask = CachedMask::new(position, &[]);
+    let sizes = "2 sequences at position 128, 8 heads of 64, 4 of keys";
+    cases.add("attention over the cache", sizes, move || {
+        cached_attention(packed.clone(), heads(8, 4), &rotary, &mask, cache.clone());
+    });
     let head = LmSizes::new().with_width(WIDTH).with_mlp_ratio(4.0);
-    let head = head.head(16).init(device);
-    let [condition, null] = [(); 2].map(|()| random.normal([16, WIDTH], device));
-    let noise = random.normal([16, 16], device);
+    let head = head.head(16).init(&cases.device);
+    let [condition, null] = [(); 2].map(|()| cases.normal([16, WIDTH]));
+    let noise = cases.normal([16, 16]);
     let options = SampleOptions {
         guidance_scale: 2.0,
         ..SampleOptions::default()
     };
-    vec![
-        Case {
-            name: "attention over the cache",
-            sizes: "2 sequences at position 128, 8 heads of 64, 4 of keys",
-            unit: Box::new(move || {
-                cached_attention(packed.clone(), heads, &turned, &sight, cache.clone());
-            }),
-        },
-        Case {
-            name: "the head's 20 solver steps",
-            sizes: "16 latents with guidance, width 128, 3 layers",
-            unit: Box::new(move || {
-                let null = Some(null.clone());
-                let mut random = RandomStream::new(3);
-                head.sample(
-                    condition.clone(),
-                    null,
-                    noise.clone(),
-                    &options,
-                    &mut random,
-                );
-            }),
-        },
-    ]
+    let sizes = "16 latents with guidance, width 128, 3 layers";
+    cases.add("the head's 20 solver steps", sizes, move || {
+        let (condition, null) = (condition.clone(), Some(null.clone()));
+        let mut random = RandomStream::new(3);
+        head.sample(condition, null, noise.clone(), &options, &mut random);
+    });
 }
 
 #[cfg(test)]

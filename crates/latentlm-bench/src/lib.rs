@@ -29,7 +29,7 @@ mod picture;
 pub mod scaling;
 mod speech;
 
-pub use decode::{DecodeTimes, decode_times};
+pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
 
 use burn::tensor::Device;

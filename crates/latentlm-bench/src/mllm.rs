@@ -62,17 +62,17 @@ fn documents(sizes: MllmSizes) -> Vec<Document> {
 pub(super) fn lm_step(sizes: MllmSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let recipe = MllmRecipe::default();
-    let player = Trainer::new(config(sizes).init(&device), &recipe.lm_train);
-    let mut player = player.with_precision(precision);
+    let trainer = Trainer::new(config(sizes).init(&device), &recipe.lm_train);
+    let mut trainer = trainer.with_precision(precision);
     let mut random = RandomStream::new(0);
     let documents = documents(sizes);
     let drawn = sizes.documents * sizes.model.tokens;
     let latents = random.normal([2 * drawn, sizes.model.latent_dim], &device);
     Box::new(move || {
-        let head = player.model().head_of(PICTURES);
+        let head = trainer.model().head_of(PICTURES);
         let draws = head.draw(sizes.model.draws * drawn, &mut random, &device);
         let batch = Batch::new(documents.clone(), vec![latents.clone()], vec![draws]);
-        step(&mut player, &batch, recipe.text.loss_weight, &device);
+        step(&mut trainer, &batch, recipe.text.loss_weight, &device);
     })
 }
 

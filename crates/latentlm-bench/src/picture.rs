@@ -30,7 +30,7 @@ fn config(sizes: PictureSizes) -> CodecConfig {
 pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut()> {
     let device = device.clone().autodiff();
     let config = config(sizes);
-    let mut player = Trainer::new(config.init(&device), &ImageRecipe::default().codec_train);
+    let mut trainer = Trainer::new(config.init(&device), &ImageRecipe::default().codec_train);
     let mut random = RandomStream::new(0);
     let side = sizes.image_size;
     let pictures: Tensor<4> = random.normal([sizes.batch, sizes.channels, side, side], &device);
@@ -47,7 +47,7 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut(
                 noise.clone().narrow(0, start, count),
             )
         });
-        player.backward_parts(parts.collect(), |codec, (share, pictures, scale, noise)| {
+        trainer.backward_parts(parts.collect(), |codec, (share, pictures, scale, noise)| {
             let latents = codec.encode(pictures.clone()).sample(scale, noise);
             let error = (codec.decode(latents) - pictures).square().mean();
             (error.mul_scalar::<f64>(share), ())

@@ -14,6 +14,8 @@ use super::{DEFAULT, ImageSizes, Workload};
 
 /// Bytes of a number.
 const NUMBER: f64 = 4.0;
+/// Bytes of a mebibyte.
+const MEBIBYTE: f64 = 1_048_576.0;
 /// Numbers that the sinusoid of a timestep has.
 const FREQUENCIES: f64 = 256.0;
 /// Operations of the forward pass for one of a step: backwards, every product is two.
@@ -60,26 +62,29 @@ impl Axis {
 
     /// The default recipe's model, larger and larger along the axis.
     fn sizes(self) -> Vec<ImageSizes> {
-        let base = ImageSizes {
-            batch: BATCH,
-            ..DEFAULT
+        let values: &[usize] = match self {
+            Self::Batch => &[1, 4, 16, 64, 256],
+            Self::Length => &[4, 16, 64, 256],
+            Self::Width => &[64, 128, 256, 512, 768],
         };
-        match self {
-            Self::Batch => [1, 4, 16, 64, 256]
-                .map(|batch| ImageSizes { batch, ..base })
-                .to_vec(),
-            Self::Length => [4, 16, 64, 256]
-                .map(|tokens| ImageSizes { tokens, ..base })
-                .to_vec(),
-            Self::Width => [64, 128, 256, 512, 768]
-                .map(|width| ImageSizes {
-                    width,
-                    heads: width / HEAD_DIM,
-                    kv_heads: width / HEAD_DIM / 2,
-                    ..base
-                })
-                .to_vec(),
+        let mut all = Vec::new();
+        for &value in values {
+            let mut sizes = ImageSizes {
+                batch: BATCH,
+                ..DEFAULT
+            };
+            match self {
+                Self::Batch => sizes.batch = value,
+                Self::Length => sizes.tokens = value,
+                Self::Width => {
+                    sizes.width = value;
+                    sizes.heads = value / HEAD_DIM;
+                    sizes.kv_heads = value / HEAD_DIM / 2;
+                }
+            }
+            all.push(sizes);
         }
+        all
     }
 }
 
@@ -345,7 +350,7 @@ impl ScalingReport {
             point.axis.value(point.sizes),
             1e3 * point.sizes.batch as f64 / ms,
             ms / operations.max(bytes),
-            measured.bytes / f64::from(1 << 20)
+            measured.bytes / MEBIBYTE
         )
     }
 
@@ -374,57 +379,37 @@ impl ScalingReport {
     /// A curve over the logarithm of what grows: its values double and quadruple.
     fn curve(
         &self,
+        name: &'static str,
         work: ScaledWork,
         axis: Axis,
         value: impl Fn(&ScalingPoint, Measured) -> f64,
-    ) -> Vec<(f64, f64)> {
-        let rows = self.rows.iter();
-        rows.filter(|(point, _)| (point.work, point.axis) == (work, axis))
-            .map(|(point, measured)| {
+    ) -> Series<'static> {
+        let mut points = Vec::new();
+        for (point, measured) in &self.rows {
+            if (point.work, point.axis) == (work, axis) {
                 let at = (axis.value(point.sizes) as f64).log2();
-                (at, value(point, *measured))
-            })
-            .collect()
+                points.push((at, value(point, *measured)));
+            }
+        }
+        Series { name, points }
     }
 
     fn times(&self, work: ScaledWork, axis: Axis) -> String {
-        let floor = |which: usize| {
-            self.curve(work, axis, |point, _| {
-                self.rates.floor_ms(point.cost())[which]
-            })
-        };
+        let floors = |point: &ScalingPoint| self.rates.floor_ms(point.cost());
         let series = [
-            Series {
-                name: "measured, ms",
-                points: self.curve(work, axis, |_, measured| measured.milliseconds),
-            },
-            Series {
-                name: "operations, ms",
-                points: floor(0),
-            },
-            Series {
-                name: "bytes, ms",
-                points: floor(1),
-            },
+            self.curve("measured, ms", work, axis, |_, own| own.milliseconds),
+            self.curve("operations, ms", work, axis, |point, _| floors(point)[0]),
+            self.curve("bytes, ms", work, axis, |point, _| floors(point)[1]),
         ];
-        line_chart(
-            &format!("{}: log2 of {}", work.name(), axis.name()),
-            &series,
-            true,
-        )
+        let label = format!("{}: log2 of {}", work.name(), axis.name());
+        line_chart(&label, &series, true)
     }
 
     fn memory(&self, axis: Axis) -> String {
-        let mebibytes = |_: &ScalingPoint, measured: Measured| measured.bytes / f64::from(1 << 20);
+        let curve = |name, work| self.curve(name, work, axis, |_, own| own.bytes / MEBIBYTE);
         let series = [
-            Series {
-                name: "training step, MiB",
-                points: self.curve(ScaledWork::Step, axis, mebibytes),
-            },
-            Series {
-                name: "sampling, MiB",
-                points: self.curve(ScaledWork::Sample, axis, mebibytes),
-            },
+            curve("training step, MiB", ScaledWork::Step),
+            curve("sampling, MiB", ScaledWork::Sample),
         ];
         line_chart(&format!("log2 of {}", axis.name()), &series, true)
     }

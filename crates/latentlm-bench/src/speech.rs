@@ -36,7 +36,7 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
     let config = config(sizes);
     let loss = loss(sizes).init(&config, &device);
     let loss = loss.expect("the recipe's loss");
-    let mut player = Trainer::new(config.init(&device), &stage);
+    let mut trainer = Trainer::new(config.init(&device), &stage);
     let samples = sizes.frames * config.hop_samples();
     let mut random = RandomStream::new(0);
     let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
@@ -45,7 +45,7 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
         let noise = LatentNoise::draw(shape, &mut random, &device);
         let ranges = shards_of(&device, sizes.batch, 1);
         let parts = CodecPart::all(&signal, &noise, &loss, ranges);
-        player.backward_parts(parts, |codec, part| {
+        trainer.backward_parts(parts, |codec, part| {
             let (loss, ..) = part.loss(codec, None);
             (loss, ())
         });

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use latentlm::{LatentLmConfig, LmSizes, SampleOptions};
 use latentlm_args::BenchDecode;
-use latentlm_bench::decode_times;
+use latentlm_bench::{DecodeWork, decode_times};
 
 use crate::device::device;
 
 const POSITIONS: [usize; 5] = [16, 64, 128, 192, 256];
 
-/// Prints a line a position.
+/// Prints a table with one line per position.
 pub fn run(args: BenchDecode) -> Result<()> {
     let device = device(&args.device)?;
     let sizes = LmSizes::new()
@@ -18,17 +18,20 @@ pub fn run(args: BenchDecode) -> Result<()> {
         .with_heads(args.heads)
         .with_kv_heads(args.kv_heads)
         .with_mlp_ratio(4.0);
-    let config = LatentLmConfig::image(10, 264, 16).with_sizes(sizes);
-    config.validate()?;
-    let options = SampleOptions {
-        guidance_scale: 2.0,
-        ..SampleOptions::default()
+    let work = DecodeWork {
+        config: LatentLmConfig::image(10, 264, 16).with_sizes(sizes),
+        batch: args.batch as usize,
+        repeats: args.repeats as usize,
+        sample: SampleOptions {
+            guidance_scale: 2.0,
+            ..SampleOptions::default()
+        },
     };
-    let counts = (args.batch as usize, args.repeats as usize);
-    let times = decode_times(&config, counts, &options, &POSITIONS, &device);
+    work.config.validate()?;
+    let times = decode_times(&work, &POSITIONS, &device);
     println!(
         "position  backbone ms  head ms ({} solver steps)",
-        options.steps
+        work.sample.steps
     );
     for t in &times {
         println!(

@@ -1,11 +1,11 @@
-//! `bench-kernels`: what each kernel is worth.
+//! `bench-kernels`: times each CPU kernel against Burn's operations.
 
 use anyhow::{Context, Result};
 use latentlm::core::bundle::write_atomically;
 use latentlm_args::BenchKernels;
 use latentlm_bench::kernel_times;
 
-/// Prints the table line by line, and writes it.
+/// Prints the table line by line and writes it to a file.
 pub fn run(args: BenchKernels) -> Result<()> {
     let mut table = String::new();
     let mut push = |line: String| {

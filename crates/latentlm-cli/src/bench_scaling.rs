@@ -1,4 +1,4 @@
-//! `bench-scaling`: how time and memory grow.
+//! `bench-scaling`: time and memory against batch size, length and width.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -11,10 +11,10 @@ use latentlm_bench::scaling::{Measured, Rates, ScalingReport, scaling_points};
 
 use crate::device::device;
 
-/// Units before the clock starts.
+/// Number of untimed units at the start.
 const WARM_UP: u64 = 2;
 
-/// Prints a line a point, and writes table and charts.
+/// Prints one line per point, and writes the table and the charts.
 pub fn run(args: BenchScaling) -> Result<()> {
     let rates = Rates::measure(&device(&args.device)?);
     println!("{}: {rates}", args.device);
@@ -46,7 +46,7 @@ fn measure(args: &BenchScaling, workload: &Workload) -> Result<Measured> {
     })
 }
 
-/// This binary once more, as a `bench-worker`. Ended when dropped.
+/// A second process of this binary that runs `bench-worker`. Killed when dropped.
 struct Worker {
     child: Child,
     answers: BufReader<std::process::ChildStdout>,
@@ -66,7 +66,7 @@ impl Worker {
             child,
             answers: BufReader::new(answers),
         };
-        // It describes the workload before the first unit.
+        // The worker's first line describes the workload.
         worker.line()?;
         Ok(worker)
     }

@@ -1,4 +1,4 @@
-//! `bench-worker`: our side of `cargo xtask bench`.
+//! `bench-worker`: runs a workload of ours for `cargo xtask bench`.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -13,15 +13,16 @@ use latentlm_kernels::{has_bf16_head, without_kernels};
 use crate::device::device;
 use crate::memory::peak_memory_bytes;
 
-/// Answers on standard output until standard input ends.
+/// Answers each line of standard input on standard output, until the input ends.
 pub fn run(args: BenchWorker) -> Result<()> {
     if args.workload == "list" {
         WORKLOADS.iter().for_each(|(name, _)| println!("{name}"));
         return Ok(());
     }
-    match args.without_kernels {
-        true => without_kernels(|| answer(&args)),
-        false => answer(&args),
+    if args.without_kernels {
+        without_kernels(|| answer(&args))
+    } else {
+        answer(&args)
     }
 }
 
@@ -51,7 +52,7 @@ fn answer(args: &BenchWorker) -> Result<()> {
     Ok(())
 }
 
-/// A workload by its name, or by its description as JSON.
+/// The workload with a name, or with a description in JSON.
 fn workload(name: &str) -> Result<Workload> {
     if name.starts_with('{') {
         return serde_json::from_str(name)
@@ -62,7 +63,7 @@ fn workload(name: &str) -> Result<Workload> {
     Ok(*workload)
 }
 
-/// What training's products compute in, if workload and device can.
+/// The requested precision, if the workload and the device support it.
 fn precision(args: &BenchWorker, workload: &Workload, device: &Device) -> Result<Precision> {
     match args.precision {
         TrainingNumbers::F32 => Ok(Precision::F32),

@@ -6,13 +6,13 @@ use latentlm_pipelines::MllmPipeline;
 
 use crate::device::device;
 
-/// Prints a line a picture.
+/// Prints one caption per line.
 pub fn run(args: Caption) -> Result<()> {
     let device = device(&args.device)?;
-    let artist = MllmPipeline::from_run(&run_path(&args.run), &device)?;
+    let pipeline = MllmPipeline::from_run(&run_path(&args.run), &device)?;
     for image in &args.image {
-        let said = artist.caption(artist.read_picture(image)?)?;
-        println!("{}", said.concat());
+        let caption = pipeline.caption(pipeline.read_picture(image)?)?;
+        println!("{}", caption.concat());
     }
     Ok(())
 }

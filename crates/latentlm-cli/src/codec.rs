@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::device::device;
 
-/// Reads a sound or latents, and writes the other.
+/// Encodes a sound file, decodes a file of latents, or does both.
 pub fn run(args: Codec) -> Result<()> {
     match &args {
         Codec::Encode(files) => encode(files),

@@ -9,7 +9,7 @@ use latentlm_compare::{
 use crate::device::device;
 use crate::training;
 
-/// Compares, and prints where the report lies.
+/// Runs a comparison and prints the path of its report.
 pub fn run(args: Compare) -> Result<()> {
     match args {
         Compare::Image(args) => training::run(args.training, &args.run, compare_image),

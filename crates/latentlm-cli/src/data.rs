@@ -10,10 +10,10 @@ use latentlm_data::speech::{
 };
 use latentlm_data::{ReadOptions, check_with, is_pictures};
 
-/// Utterances between lines of progress.
+/// Number of utterances between two lines of progress.
 const SHOWN_EVERY: usize = 1000;
 
-/// Looks at a folder, or makes one.
+/// Checks a dataset, or synthesizes a speech corpus.
 pub fn run(args: Data) -> Result<()> {
     match args {
         Data::Check(args) => check(&args),

@@ -1,3 +1,3 @@
-//! The device that a user names: the facade's.
+//! Devices by the names that users type, from the facade.
 
 pub use latentlm::{DeviceError, device, device_names as adapters, devices};

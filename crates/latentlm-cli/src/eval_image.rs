@@ -6,9 +6,9 @@ use latentlm_eval::{EvaluateOptions, evaluate_image};
 use latentlm_pipelines::{ImageRecipe, RunFolder};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{evaluation, sampling};
 
-/// Prints the measurements, and where the report lies.
+/// Prints the measurements as JSON, and the path of the report.
 pub fn run(args: EvalImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
     let path = run_path(&args.sampling.run);
@@ -18,8 +18,12 @@ pub fn run(args: EvalImage) -> Result<()> {
         seed: args.sampling.drawing.seed,
         sample: sampling::options(&args.sampling.drawing, recipe.sample_options())?,
     };
-    let evaluation = evaluate_image(&path, &options, &device)?;
-    println!("{}", serde_json::to_string_pretty(&evaluation)?);
-    println!("report {}", run.file("report.html").display());
+    let measured = evaluate_image(&path, &options, &device)?;
+    let files = [("report", run.file("report.html"))];
+    let json = serde_json::to_string_pretty(&measured)?;
+    evaluation::show(&json, args.json, &files);
+    if let Some(warning) = measured.warning() {
+        eprintln!("{warning}");
+    }
     Ok(())
 }

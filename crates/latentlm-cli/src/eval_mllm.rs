@@ -2,25 +2,28 @@
 
 use anyhow::Result;
 use latentlm_args::{EvalMllm, run_path};
-use latentlm_eval::{EvaluateMllmOptions, evaluate_mllm};
+use latentlm_eval::{EvaluateOptions, evaluate_mllm};
 use latentlm_pipelines::{MllmRecipe, RunFolder};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{evaluation, sampling};
 
-/// Prints the measurements, and where captions and report lie.
+/// Prints the measurements as JSON, and the paths of the captions and the report.
 pub fn run(args: EvalMllm) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);
     let (run, recipe) = RunFolder::<MllmRecipe>::open(&path)?;
-    let options = EvaluateMllmOptions {
+    let options = EvaluateOptions {
         samples: args.samples as usize,
         seed: args.drawing.seed,
         sample: sampling::options(&args.drawing, recipe.sample_options())?,
     };
-    let evaluation = evaluate_mllm(&path, &options, &device)?;
-    println!("{}", serde_json::to_string_pretty(&evaluation)?);
-    println!("captions {}", run.file("captions.tsv").display());
-    println!("report {}", run.file("report.html").display());
+    let measured = evaluate_mllm(&path, &options, &device)?;
+    let files = [
+        ("captions", run.file("captions.tsv")),
+        ("report", run.file("report.html")),
+    ];
+    let json = serde_json::to_string_pretty(&measured)?;
+    evaluation::show(&json, args.json, &files);
     Ok(())
 }

@@ -6,9 +6,9 @@ use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
 use latentlm_pipelines::{RunFolder, SpeechRecipe};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{evaluation, sampling};
 
-/// Prints the measurements, and where the report lies.
+/// Prints the measurements as JSON, and the path of the report.
 pub fn run(args: EvalTts) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);
@@ -23,8 +23,9 @@ pub fn run(args: EvalTts) -> Result<()> {
         speaker_judge: listener(&args.speaker_judge)?,
         pesq_judge: listener(&args.pesq_judge)?,
     };
-    let evaluation = evaluate_speech(&path, &options, &device)?;
-    println!("{}", serde_json::to_string_pretty(&evaluation)?);
-    println!("report {}", run.file("report.html").display());
+    let measured = evaluate_speech(&path, &options, &device)?;
+    let files = [("report", run.file("report.html"))];
+    let json = serde_json::to_string_pretty(&measured)?;
+    evaluation::show(&json, args.json, &files);
     Ok(())
 }

@@ -3,27 +3,31 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use latentlm::TextOptions;
+use latentlm::{GenerateOptions, TextOptions};
 use latentlm_args::{Generate, run_path};
 use latentlm_pipelines::{Made, MllmPipeline, PromptPiece, image_grid, save_png};
 
 use crate::device::device;
 use crate::sampling;
 
-/// Prints what is written, and the names of what is drawn.
+/// Prints the generated text, and the file names of the drawn pictures.
 pub fn run(args: Generate) -> Result<()> {
     let prompt = PromptPiece::parse(&args.prompt)?;
     let device = device(&args.drawing.device)?;
-    let artist = MllmPipeline::from_run(&run_path(&args.run), &device)?;
-    let options = sampling::options(&args.drawing, artist.recipe().sample_options())?;
-    let recipe = artist.recipe().text_options();
+    let pipeline = MllmPipeline::from_run(&run_path(&args.run), &device)?;
+    let sample = sampling::options(&args.drawing, pipeline.recipe().sample_options())?;
+    let recipe = pipeline.recipe().text_options();
     let text = TextOptions {
         temperature: args.temperature.unwrap_or(recipe.temperature).max(0.0),
         top_k: args.top_k.unwrap_or(recipe.top_k),
         top_p: args.top_p.unwrap_or(recipe.top_p),
     };
-    let limits = (args.positions as usize, args.drawing.seed);
-    let generated = artist.generate(&prompt, &options, text, limits)?;
+    let options = GenerateOptions {
+        text,
+        sample,
+        max_positions: args.positions as usize,
+    };
+    let generated = pipeline.generate(&prompt, &options, args.drawing.seed)?;
     let mut pictures = 0;
     for made in generated.pieces {
         match made {
@@ -37,7 +41,7 @@ pub fn run(args: Generate) -> Result<()> {
         }
     }
     if let Some(positions) = generated.cut {
-        let most = artist.recipe().mix.pack_positions;
+        let most = pipeline.recipe().mix.pack_positions;
         eprintln!(
             "cut off after {positions} positions: --positions says how many, and the model was \
              trained on {most} with the prompt"
@@ -46,7 +50,7 @@ pub fn run(args: Generate) -> Result<()> {
     Ok(())
 }
 
-/// `a.png`, `a-1.png`, `a-2.png`.
+/// The file name of picture `number`: `a.png`, `a-1.png`, `a-2.png`.
 fn numbered(file: &Path, number: usize) -> PathBuf {
     if number == 0 {
         return file.to_owned();

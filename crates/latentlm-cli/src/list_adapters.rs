@@ -1,11 +1,11 @@
-//! `list-adapters`: what `cargo xtask test --device` can run on.
+//! `list-adapters`: the adapters that `cargo xtask test --device` can use.
 
 use anyhow::Result;
 use latentlm_args::ListAdapters;
 
 use crate::device::adapters;
 
-/// Prints their names.
+/// Prints one name per line.
 pub fn run(args: ListAdapters) -> Result<()> {
     for name in adapters(&args.kind)? {
         println!("{name}");

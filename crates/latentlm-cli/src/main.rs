@@ -1,5 +1,5 @@
-//! The command line of LatentLM. `cargo xtask <command>` builds and runs this binary with the
-//! features that the asked device needs.
+//! The command line of LatentLM. `cargo xtask <command>` builds this binary with the features that the
+//! device needs, and runs it.
 #![allow(clippy::print_stdout)] // A command's results go to standard output.
 
 #[cfg(feature = "bench")]
@@ -19,6 +19,7 @@ mod device;
 mod eval_image;
 mod eval_mllm;
 mod eval_tts;
+mod evaluation;
 mod generate;
 mod list_adapters;
 mod memory;
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever a library put into its message.
+            // Messages of libraries may have several lines; an error is always printed on one.
             let message = error.to_string();
             let line: Vec<&str> = message.split_whitespace().collect();
             let _ = writeln!(std::io::stderr(), "error: {}", escaped(&line.join(" ")));
@@ -103,7 +104,7 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// 2 where the user's words are wrong, 1 where something failed.
+/// Exit code 2 for wrong arguments, 1 for any other failure.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<device::DeviceError>()
         || error.is::<latentlm::ModelError>()
@@ -126,7 +127,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 mod tests {
     use super::*;
 
-    /// `cargo xtask` refuses a device before it builds, in the words of this binary.
+    /// `cargo xtask` refuses a wrong device before the build, with the same message as this binary.
     #[test]
     fn devices_are_refused_in_the_same_words() {
         for name in ["tpu", "cpu:0", "cuda:x", ""] {

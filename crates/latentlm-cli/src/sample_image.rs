@@ -7,24 +7,22 @@ use latentlm_pipelines::{ImagePipeline, image_grid, save_png};
 use crate::device::device;
 use crate::sampling;
 
-/// Writes a grid of pictures.
+/// Draws pictures and writes them as a grid.
 pub fn run(args: SampleImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
-    let generator = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
+    let pipeline = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
     let count = args.count as usize;
     let classes = match &args.class {
-        Some(name) => vec![generator.class(name)?],
-        None => (0..generator.manifest.classes.len() as u32).collect(),
+        Some(name) => vec![pipeline.class(name)?],
+        None => (0..pipeline.manifest().classes.len() as u32).collect(),
     };
     let labels: Vec<u32> = classes
         .iter()
         .flat_map(|&class| vec![class; count])
         .collect();
-    let options = sampling::options(
-        &args.sampling.drawing,
-        generator.manifest.recipe.sample_options(),
-    )?;
-    let pictures = generator.draw(&labels, &options, args.sampling.drawing.seed)?;
+    let options = pipeline.recipe().sample_options();
+    let options = sampling::options(&args.sampling.drawing, options)?;
+    let pictures = pipeline.draw(&labels, &options, args.sampling.drawing.seed)?;
     let columns = if args.grid {
         count
     } else {

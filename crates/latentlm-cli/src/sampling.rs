@@ -1,4 +1,4 @@
-//! How latents are drawn: the recipe's options with what was asked for.
+//! Sampling options: those of the recipe, changed by arguments.
 
 use anyhow::{Result, ensure};
 use latentlm::SampleOptions;
@@ -6,10 +6,10 @@ use latentlm::core::{Precision, Sampler};
 use latentlm_args::{Drawing, HeadNumbers};
 use latentlm_kernels::has_bf16_head;
 
-/// The recipe's options with what was asked for.
+/// The recipe's sampling options, changed by the arguments.
 ///
 /// # Errors
-/// If the device has no products of such numbers.
+/// If the device or the sampler does not support the requested precision.
 pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
     let precision = match args.precision {
         HeadNumbers::F32 => Precision::F32,

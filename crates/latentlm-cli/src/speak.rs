@@ -14,14 +14,14 @@ use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice, se
 use crate::device::device;
 use crate::sampling;
 
-/// Characters after which a sentence is cut where it can be.
+/// Length in characters above which a sentence is cut, if it has a place for it.
 const LONGEST_SENTENCE: usize = 120;
 /// Silence between sentences, in seconds.
 const PAUSE_SECONDS: f64 = 0.25;
-/// Texts that are held in memory until their files are written.
+/// Number of texts that are spoken at once; their sound is held in memory until the files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
-/// Says it, to a file, a folder or standard output.
+/// Speaks texts into a file, a folder or standard output.
 pub fn run(args: Speak) -> Result<()> {
     let args = &args;
     let texts = texts(args).map_err(PipelineError::from)?;
@@ -36,7 +36,7 @@ pub fn run(args: Speak) -> Result<()> {
         _ => None,
     };
     let options = sampling::options(&args.drawing, speaker.recipe().sample_options())?;
-    // The last sentence too, before the first is heard.
+    // Checks all sentences before the first is spoken.
     speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
     let unheard = speaker.unheard(&texts.concat());
     if !unheard.is_empty() {
@@ -58,7 +58,7 @@ pub fn run(args: Speak) -> Result<()> {
         }
         return to_stream(args, &said, stdout.lock());
     }
-    // Pipes and devices are written to; a file of another name must not take their place.
+    // A pipe or device is written in place. `to_file` would replace it by a regular file.
     if args.out.exists() && !args.out.is_file() {
         let pipe = File::options().write(true).open(&args.out);
         return to_stream(args, &said, pipe.map_err(|source| unwritten(args, source))?);
@@ -66,18 +66,21 @@ pub fn run(args: Speak) -> Result<()> {
     to_file(args, &said)
 }
 
-/// What is to be said, each text in sentences; texts of none are left out. Without --each it is one.
+/// The texts, each cut into sentences; empty texts are left out. Without --each, all input is one text.
 fn texts(args: &Speak) -> Result<Vec<Vec<String>>, DataError> {
     let words = words(args)?;
-    let cut = |text: &str| sentences(text, LONGEST_SENTENCE);
-    let mut texts: Vec<Vec<String>> = match args.each {
-        true => words
-            .iter()
-            .flat_map(|text| text.lines())
-            .map(cut)
-            .collect(),
-        false => vec![words.iter().flat_map(|text| cut(text)).collect()],
-    };
+    let mut texts: Vec<Vec<String>> = Vec::new();
+    if args.each {
+        for line in words.iter().flat_map(|text| text.lines()) {
+            texts.push(sentences(line, LONGEST_SENTENCE));
+        }
+    } else {
+        let mut all: Vec<String> = Vec::new();
+        for text in &words {
+            all.extend(sentences(text, LONGEST_SENTENCE));
+        }
+        texts.push(all);
+    }
     texts.retain(|sentences| !sentences.is_empty());
     Ok(texts)
 }
@@ -118,7 +121,7 @@ fn unwritten(args: &Speak, source: io::Error) -> PipelineError {
     })
 }
 
-/// Sound by sound. Whoever has heard enough and closes the pipe ends it, which is no failure.
+/// Writes sound while it is generated. If the reader closes the pipe, speech ends without an error.
 fn to_stream(args: &Speak, said: &Said, writer: impl Write) -> Result<()> {
     let written = WavStream::begin(writer, said.speaker.sample_rate_hz())
         .map_err(|source| unwritten(args, source))
@@ -141,7 +144,7 @@ fn to_stream(args: &Speak, said: &Said, writer: impl Write) -> Result<()> {
     }
 }
 
-/// The file gets its name when it is whole.
+/// Writes a file. It gets its name only when it is complete.
 fn to_file(args: &Speak, said: &Said) -> Result<()> {
     let mut file = WavFile::create(&args.out, said.speaker.sample_rate_hz())?;
     let (times, cut) = say(args, said, |sound| Ok(file.write(sound)?))?;
@@ -157,7 +160,7 @@ fn to_file(args: &Speak, said: &Said) -> Result<()> {
     Ok(())
 }
 
-/// A file a text. The seed counts on from sentence to sentence, as it does in one file.
+/// Writes one file per text. The seed is increased by one for each sentence, as in a single file.
 fn to_folder(args: &Speak, said: &Said) -> Result<()> {
     std::fs::create_dir_all(&args.out).map_err(|source| unwritten(args, source))?;
     let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
@@ -183,7 +186,7 @@ fn to_folder(args: &Speak, said: &Said) -> Result<()> {
     Ok(())
 }
 
-/// Says all sentences; how long that took, and how many were cut.
+/// Speaks all sentences. Returns the times, and the number of sentences that were cut.
 fn say(
     args: &Speak,
     said: &Said,
@@ -201,9 +204,11 @@ fn say(
             hear(&pause)?;
             sum.speech_s += PAUSE_SECONDS;
         }
-        let how = (&said.options, args.drawing.seed.wrapping_add(number));
-        let voice = said.voice.as_ref();
-        let times = said.speaker.stream(sentence, voice, how, &mut hear)?;
+        let (options, voice) = (&said.options, said.voice.as_ref());
+        let seed = args.drawing.seed.wrapping_add(number);
+        let times = said
+            .speaker
+            .stream(sentence, voice, options, seed, &mut hear)?;
         if number == 0 {
             sum.first_audio_s = times.first_audio_s;
         }
@@ -215,23 +220,24 @@ fn say(
     Ok((sum, cut))
 }
 
-/// What is said, by whom.
+/// A request to speak: texts, voice and options.
 struct Said {
     speaker: SpeechPipeline,
     voice: Option<Voice>,
-    /// Each in sentences.
+    /// The texts, each as a list of sentences.
     texts: Vec<Vec<String>>,
     options: SampleOptions,
 }
 
 impl Said {
-    /// What is heard between two sentences.
+    /// The silence between two sentences, in samples.
     fn pause(&self) -> Vec<f32> {
         let rate = f64::from(self.speaker.sample_rate_hz());
         vec![0.0; (PAUSE_SECONDS * rate) as usize]
     }
 
-    /// A line where some sentences did not end; on standard error, for there may be sound on the other.
+    /// Warns about sentences that did not end by themselves. On standard error, because standard output may
+    /// carry the sound.
     fn tell_of_cuts(&self, cut: usize) {
         let all = self.texts.iter().flatten().count();
         let seconds = self.speaker.recipe().sample.max_seconds;

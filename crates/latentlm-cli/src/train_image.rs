@@ -6,7 +6,7 @@ use latentlm_train::train_image;
 
 use crate::training;
 
-/// Trains, and prints where samples and report lie.
+/// Trains, and prints the paths of samples and report.
 pub fn run(args: TrainImage) -> Result<()> {
     training::run(args.training, &args.run, train_image)
 }

@@ -1,4 +1,4 @@
-//! What the training commands share.
+//! Shared code of the training commands.
 
 use anyhow::Result;
 use latentlm_args::{Progress, Training, run_path};
@@ -9,7 +9,7 @@ use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, 
 use crate::device::devices;
 use crate::memory::peak_memory_bytes;
 
-/// Trains, and says what came of it.
+/// Trains a run with `train`, and prints the outcome.
 pub fn run<R: Recipe>(
     args: Training,
     name: &str,
@@ -18,7 +18,7 @@ pub fn run<R: Recipe>(
     let path = run_path(name);
     let (device, more_devices) = devices(&args.device)?;
     let config = match (&args.config, args.resume) {
-        // A run continues with the recipe that it was begun with.
+        // A resumed run keeps the recipe it was started with.
         (None, true) => Some(RunFolder::<R>::open(&path)?.0.file("config.toml")),
         (config, _) => config.clone(),
     };
@@ -38,9 +38,10 @@ pub fn run<R: Recipe>(
         interrupter,
         within: String::new(),
     };
-    let end = match args.without_kernels {
-        true => without_kernels(|| train(recipe, options)),
-        false => train(recipe, options),
+    let end = if args.without_kernels {
+        without_kernels(|| train(recipe, options))
+    } else {
+        train(recipe, options)
     };
     match end? {
         RunEnd::Finished {
@@ -67,7 +68,7 @@ pub fn run<R: Recipe>(
     Ok(())
 }
 
-/// The first Ctrl-C asks for a stop with a checkpoint, the second ends the process.
+/// The first Ctrl-C stops training with a checkpoint; the second ends the process at once.
 fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
     ctrlc::set_handler(move || {
         if interrupter.should_stop() {

@@ -1,4 +1,4 @@
-//! `latentlm verify-reference`: the same numbers as the reference implementations?
+//! `verify-reference`: compares our models with results of the reference implementations.
 
 use burn::tensor::DType;
 use latentlm_args::{TrainingNumbers, VerifyReference};
@@ -6,10 +6,10 @@ use latentlm_verify::{Comparison, cases, verify, verify_rounded};
 
 use crate::device::device;
 
-/// GPUs order sums otherwise: their bounds are this much wider.
+/// Factor of all bounds on a GPU, which adds numbers in another order.
 const GPU_SLACK: f64 = 10.0;
 
-/// Numbers that are over their bounds.
+/// Some errors are over their bounds.
 #[derive(Debug, thiserror::Error)]
 #[error("{over} of {compared} comparisons are over their bounds")]
 struct OverBounds {
@@ -17,7 +17,7 @@ struct OverBounds {
     compared: usize,
 }
 
-/// Prints a line a tensor.
+/// Prints one line per compared tensor.
 pub fn run(args: VerifyReference) -> anyhow::Result<()> {
     let slack = if args.device == "cpu" { 1.0 } else { GPU_SLACK };
     let device = device(&args.device)?;
@@ -30,9 +30,10 @@ pub fn run(args: VerifyReference) -> anyhow::Result<()> {
     let (mut over, mut compared) = (0, 0);
     for case in cases(&args.folder)? {
         println!("{}", case.display());
-        let report = match rounded {
-            true => verify_rounded(&case, &device)?,
-            false => Some(verify(&case, &device, slack)?),
+        let report = if rounded {
+            verify_rounded(&case, &device)?
+        } else {
+            Some(verify(&case, &device, slack)?)
         };
         let Some(report) = report else {
             println!("  left out: always computed in float32");

@@ -27,12 +27,10 @@
 //! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `I` images, `T` latents, `Z` numbers a
 //! latent, `N` rows of all latents of a batch.
 
-mod class_rival;
+mod class;
+mod judge;
 mod mllm;
 mod mllm_measure;
-mod mllm_recipe;
-mod mllm_rival;
-mod mllm_run;
 mod recipe;
 mod result;
 mod rival;
@@ -42,10 +40,8 @@ mod sigma;
 mod stage;
 mod stage_vq;
 
-pub use mllm_recipe::CompareMllmRecipe;
-pub use mllm_run::compare_mllm;
-pub use recipe::{CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
+pub use recipe::{CompareMllmRecipe, CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
 pub use result::{Comparison, RivalPoint, RivalResult};
-pub use run::compare_image;
+pub use run::{compare_image, compare_mllm};
 pub use sampling::{CompareSamplingOptions, SampledPoint, compare_sampling};
 pub use sigma::{SigmaRecipe, SigmaResult, compare_sigma};

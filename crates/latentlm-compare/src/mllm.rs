@@ -1,16 +1,27 @@
-//! Documents of text and pictures that models are compared on.
+//! Documents of text and pictures, and the models that are compared on them.
 
-use burn::tensor::Tensor;
-use latentlm_data::{MllmCorpus, TextTokenizer};
-use latentlm_eval::{Gallery, Sample};
-use latentlm_pipelines::{MllmData, evenly};
-use latentlm_train::{Context, LmParts, LmPlan, LmRecipe, TrainError, mllm_parts};
+use burn::tensor::{Device, Tensor};
+use latentlm::adapters::Whitening;
+use latentlm::codec_image::Codec;
+use latentlm::core::{DiffusionDraws, LatentCodecConfig};
+use latentlm::sequence::Document;
+use latentlm::{Batch, GenerateOptions, LatentLm, Loss, Piece, Prompt, RandomStream, TextOptions};
+use latentlm_baselines::{MllmTransfusion, MllmVqLm};
+use latentlm_data::{MllmCorpus, PICTURES};
+use latentlm_eval::{Gallery, Sample, by_chance, majority};
+use latentlm_pipelines::{ImageData, MllmData, TrainingData, evenly, host_values, read_all};
+use latentlm_train::{
+    Context, EncodedPictures, Learner, LmParts, LmPlan, LmRecipe, RunOptions, TrainError,
+    mllm_parts,
+};
 
-use super::mllm_measure::{Beginning, Reader};
-use super::mllm_recipe::CompareMllmRecipe;
-use super::rival::{Pictures, Question, Rival, Subject};
+use super::mllm_measure::Beginning;
+use super::recipe::{CompareMllmRecipe, CompareRecipe};
+use super::result::Comparison;
+use super::rival::{Codes, Entry, Question, Reader, Request, Rival, Run, Subject, numbers};
+use super::stage_vq;
 
-/// Pictures that are shown, and in a row.
+/// Pictures that are saved, and how many in a row.
 const SHOWN: usize = 24;
 const COLUMNS: usize = 8;
 
@@ -20,105 +31,389 @@ impl LmRecipe for CompareMllmRecipe {
     }
 }
 
-/// What all models read, and what they are judged by beside their pictures.
+/// What all models read, and what they are measured with besides their pictures.
 pub(crate) struct Documents {
-    tokenizer: TextTokenizer,
-    /// All pictures, in the latents of the sigma-VAE whatever the model draws.
-    gallery: Gallery,
+    data: MllmData,
+    /// Tokens of text.
+    vocabulary: usize,
     corpus: MllmCorpus,
     /// Every caption and every piece of held-out text once.
     pub(crate) held_out: MllmCorpus,
+    /// Held-out pictures with their captions.
+    pub(crate) sample: Sample,
+    /// Tokens of these captions without their categories.
+    asked: Vec<Vec<u32>>,
     pub(crate) beginnings: Vec<Beginning>,
 }
 
-impl Documents {
-    /// The documents of a recipe's data.
-    ///
-    /// # Errors
-    /// If a text can't be encoded.
-    pub(crate) fn new(
-        context: &Context<CompareMllmRecipe, MllmData>,
-        tokenizer: TextTokenizer,
-        gallery: Gallery,
-    ) -> Result<Self, TrainError> {
-        let (recipe, data) = (&context.recipe.mllm, &context.data);
-        Ok(Self {
-            corpus: data.train.corpus(recipe, &tokenizer)?,
-            held_out: data.test.once(recipe, &tokenizer)?,
-            beginnings: Beginning::all(&data.train.captions, &tokenizer)?,
-            tokenizer,
-            gallery,
-        })
+impl TrainingData for Documents {
+    fn fingerprint(&self) -> String {
+        self.data.fingerprint()
     }
-}
-
-/// Held-out pictures and what is said of them.
-fn sample(context: &Context<CompareMllmRecipe, MllmData>) -> Result<Sample, TrainError> {
-    let MllmData { pictures, test, .. } = &context.data;
-    let count = context.recipe.evaluate.samples;
-    Ok(Sample::of(
-        &pictures.test,
-        &test.captions,
-        count,
-        &context.device,
-    )?)
 }
 
 impl Subject for Documents {
     type Recipe = CompareMllmRecipe;
-    type Data = MllmData;
     type Asked = Vec<u32>;
+    const WITHIN: &'static str = "mllm.";
     const DROPPED: &'static str = "dropped";
     const BATCH: usize = 64;
 
-    fn size(&self) -> usize {
-        self.tokenizer.vocabulary()
+    fn models() -> Vec<Entry<Self>> {
+        vec![
+            Entry::of::<LatentLm>(),
+            Entry::of::<MllmTransfusion>(),
+            Entry::of::<MllmVqLm>(),
+        ]
     }
 
-    fn parts(&self, recipe: &CompareMllmRecipe) -> LmParts {
-        mllm_parts(self.corpus.clone(), &recipe.mllm)
+    fn images(recipe: &CompareMllmRecipe) -> CompareRecipe {
+        recipe.images()
     }
 
-    /// Pictures of held-out captions.
-    fn question(
-        &self,
-        context: &Context<CompareMllmRecipe, MllmData>,
-    ) -> Result<Question<Vec<u32>>, TrainError> {
-        let sample = sample(context)?;
-        let texts = sample.texts().into_iter();
-        let asked = texts.map(|text| self.tokenizer.encode(&text));
-        let asked: Vec<Vec<u32>> = asked.collect::<Result<_, _>>()?;
-        let shown = evenly(SHOWN, asked.len()).into_iter();
-        let shown: Vec<i64> = shown.map(|index| index as i64).collect();
-        Ok(Question {
-            columns: shown.len().min(COLUMNS),
-            labels: sample.labels,
+    fn open(recipe: &CompareMllmRecipe, device: &Device) -> Result<Self, TrainError> {
+        let (count, recipe) = (recipe.evaluate.samples, &recipe.mllm);
+        let data = MllmData::open(recipe)?;
+        let tokenizer = data.tokenizer(recipe)?;
+        let sample = Sample::of(&data.pictures.test, &data.test.captions, count, device)?;
+        let mut asked = Vec::new();
+        for text in sample.texts() {
+            asked.push(tokenizer.encode(&text)?);
+        }
+        Ok(Self {
+            vocabulary: tokenizer.vocabulary(),
+            corpus: data.train.corpus(recipe, &tokenizer)?,
+            held_out: data.test.once(recipe, &tokenizer)?,
+            beginnings: Beginning::all(&data.train.captions, &tokenizer)?,
+            data,
+            sample,
             asked,
-            shown,
         })
     }
 
-    fn measure(
+    fn pictures(&self) -> &ImageData {
+        &self.data.pictures
+    }
+
+    fn size(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Pictures of held-out captions.
+    fn question(&self, _: &CompareMllmRecipe) -> Question<Vec<u32>> {
+        let shown = evenly(SHOWN, self.asked.len());
+        Question {
+            columns: shown.len().min(COLUMNS),
+            labels: self.sample.labels.clone(),
+            asked: self.asked.clone(),
+            shown,
+        }
+    }
+
+    fn parts(&self, recipe: &CompareMllmRecipe, _: &EncodedPictures) -> LmParts {
+        mllm_parts(self.corpus.clone(), &recipe.mllm)
+    }
+
+    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>, TrainError> {
+        let images = context.recipe.images();
+        let pictures = ImageData::open(&images.image)?;
+        stage_vq::encode(&mut Context::open(images, pictures, options)?)
+    }
+
+    fn gallery(&self, codec: &Codec, device: &Device) -> Result<Option<Gallery>, TrainError> {
+        Ok(Some(Gallery::open(codec, &self.data, device)?))
+    }
+
+    fn measure<M: Rival<Self>>(
         &self,
-        context: &Context<CompareMllmRecipe, MllmData>,
-        (model, coding): (&impl Rival<Self>, &dyn Pictures),
+        reader: &Reader<'_, M>,
         drawn: &Tensor<4>,
     ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
-        let asked = sample(context)?;
-        let nearest = self.gallery.nearest(drawn.clone());
-        let reader = Reader {
-            model,
-            coding,
-            documents: self,
-            device: &context.device,
-        };
-        let perplexities = reader.perplexities(&context.data.pictures.test)?;
-        let near = self.gallery.of_category(&nearest, &asked.captions);
+        let test = &self.data.pictures.test;
+        let pictures = read_all(test, test.len(), reader.device)?;
+        let near = reader.gallery.and_then(|gallery| {
+            gallery.of_category(&gallery.nearest(drawn.clone()), &self.sample.captions)
+        });
         Ok(vec![
-            ("text_perplexity", perplexities.text),
-            ("caption_perplexity", perplexities.caption),
-            ("category_named", reader.category_named(&asked)),
+            ("text_perplexity", reader.perplexity(self, None)),
+            (
+                "caption_perplexity",
+                reader.perplexity(self, Some(&pictures)),
+            ),
+            ("category_named", reader.category_named(self)),
             ("neighbours_of_category", near),
         ])
+    }
+
+    fn samples(&self, _: &CompareMllmRecipe) -> usize {
+        self.asked.len()
+    }
+
+    fn complete(&self, comparison: &mut Comparison) {
+        let (asked, train) = (&self.sample.captions, &self.data.train.captions);
+        let all = [&train[..], &self.data.test.captions[..]].concat();
+        comparison.category_named_by_majority = majority(train, asked);
+        comparison.neighbours_of_category_by_chance = by_chance(&all, asked);
+    }
+}
+
+impl Rival<Documents> for LatentLm {
+    const NAME: &'static str = "latentlm";
+
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
+        recipe.mllm.model(vocabulary).init(device)
+    }
+
+    fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
+        let recipe = &request.recipe.mllm;
+        let (tokens, dim) = (recipe.tokens(), recipe.codec.spec().dim);
+        let prompts = request.asked.iter().map(|text| Prompt {
+            pieces: vec![Piece::Text(text.clone())],
+            open: Some(PICTURES),
+            seed: request.random.seed(),
+            ..Prompt::default()
+        });
+        let prompts: Vec<Prompt> = prompts.collect();
+        let options = GenerateOptions {
+            text: TextOptions::GREEDY,
+            sample: recipe.sample_options(),
+            max_positions: tokens + 1,
+        };
+        let made = self.generate(&prompts, &options).into_iter();
+        let drawn = made.map(|made| match made.pieces.into_iter().next() {
+            Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
+            _ => Tensor::zeros([1, tokens, dim], request.device),
+        });
+        Tensor::cat(drawn.collect(), 0)
+    }
+
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let layout = self.layout(documents);
+        let hidden = self.hidden(&layout, &[pictures]);
+        Some(LatentLm::surprise(self, &layout, hidden))
+    }
+}
+
+/// Pictures as Transfusion reads them, `[I, T * Z]`.
+fn rows(model: &MllmTransfusion, latents: Tensor<2>) -> Tensor<2> {
+    let ([count, dim], tokens) = (latents.dims(), model.image.tokens);
+    latents.reshape([count / tokens, tokens * dim])
+}
+
+impl Learner<CompareMllmRecipe> for MllmTransfusion {
+    fn whitened(mut self, whitening: Whitening) -> Self {
+        self.image.latent = self.image.latent.with_whitening(whitening);
+        self
+    }
+
+    fn whiten(&self, _: usize, latents: Tensor<2>) -> Tensor<2> {
+        self.image.latent.whiten(latents)
+    }
+
+    fn draws(
+        &self,
+        _: &CompareMllmRecipe,
+        learned: &[usize],
+        random: &mut RandomStream,
+        device: &Device,
+    ) -> Vec<DiffusionDraws> {
+        let pictures = learned[PICTURES] / self.image.tokens;
+        vec![self.image.draw(pictures.max(1), random, device)]
+    }
+
+    fn loss(&self, mut batch: Batch) -> Loss {
+        let pictures = rows(self, batch.latents.remove(PICTURES));
+        let draws = batch.draws.remove(PICTURES);
+        let (documents, weights) = (&batch.documents, &batch.weights);
+        let loss = MllmTransfusion::loss(self, documents, pictures, draws, weights);
+        Loss {
+            token: loss.token,
+            diffusion: vec![loss.diffusion],
+        }
+    }
+}
+
+impl Rival<Documents> for MllmTransfusion {
+    const NAME: &'static str = "transfusion";
+
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
+        let tied = recipe.mllm.text.tied;
+        recipe.transfusion(vocabulary).init_mllm(tied, device)
+    }
+
+    fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
+        let latentlm = request.recipe.mllm.sample_options();
+        let options = request.recipe.transfusion.sample_options(latentlm);
+        self.generate(request.asked, &options, request.random, request.device)
+    }
+
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let layout = self.layout(documents);
+        let pictures = rows(self, pictures);
+        let times = Tensor::zeros([pictures.dims()[0]], &pictures.device());
+        let hidden = self.hidden(documents, &layout, pictures, times);
+        Some(MllmTransfusion::surprise(self, &layout, hidden))
+    }
+}
+
+/// Codes on the host.
+fn host_codes(codes: Tensor<2>) -> Vec<i64> {
+    let codes = host_values(codes).into_iter();
+    codes.map(|code| code as i64).collect()
+}
+
+impl Learner<CompareMllmRecipe> for MllmVqLm {
+    fn loss(&self, mut batch: Batch) -> Loss {
+        let codes = batch.latents.remove(PICTURES);
+        let (device, codes) = (codes.device(), host_codes(codes));
+        let (documents, weights) = (&batch.documents, &batch.weights);
+        let loss = MllmVqLm::loss(self, documents, &codes, weights, &device);
+        Loss {
+            token: loss.token,
+            diffusion: vec![loss.code],
+        }
+    }
+}
+
+impl Rival<Documents> for MllmVqLm {
+    const NAME: &'static str = "vq";
+    const READS_CODES: bool = true;
+
+    fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
+        recipe.vq_lm(vocabulary).init(device)
+    }
+
+    fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
+        let Request { asked, recipe, .. } = request;
+        let (tokens, options) = (recipe.mllm.tokens(), recipe.vq.token_options());
+        numbers(self.generate(asked, tokens, &options, request.random, request.device))
+    }
+
+    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
+        let (device, codes) = (pictures.device(), host_codes(pictures));
+        Some(MllmVqLm::surprise(self, documents, &codes, &device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::{ModuleMapper, Param};
+    use burn::tensor::Int;
+    use latentlm::core::conformance::seeded;
+    use latentlm::sequence::Segment;
+    use latentlm_pipelines::Recipe;
+    use latentlm_train::Shard;
+
+    /// Tokens of text; the next two are start and stop.
+    const VOCABULARY: usize = 6;
+
+    fn recipe() -> CompareMllmRecipe {
+        let changes = [
+            "mllm.codec.image_size=8",
+            "mllm.codec.vit.patch_size=4",
+            "mllm.codec.latent_dim=4",
+            "mllm.lm.width=32",
+            "mllm.lm.depth=1",
+            "mllm.lm.heads=2",
+            "mllm.lm.kv_heads=1",
+            "mllm.lm.head_depth=1",
+            "mllm.text.loss_weight=0.5",
+            "mllm.text.caption_weight=3.0",
+            "transfusion.width=32",
+            "transfusion.depth=1",
+            "transfusion.heads=2",
+            "vq.width=32",
+            "vq.depth=1",
+            "vq.heads=2",
+            "vq.codes=16",
+        ];
+        CompareMllmRecipe::resolve(None, &changes.map(String::from)).unwrap()
+    }
+
+    /// A picture that is drawn, one that is read, text, another that is drawn.
+    fn documents() -> Vec<Document> {
+        let text = |tokens: &[u32]| Segment::Text {
+            tokens: tokens.to_vec(),
+            learned: true,
+        };
+        let picture = |learned| Segment::Latents {
+            modality: PICTURES,
+            frames: 4,
+            open_ended: false,
+            said: Vec::new(),
+            learned,
+        };
+        [
+            vec![text(&[6, 1]), picture(true), text(&[7])],
+            vec![text(&[6]), picture(false), text(&[2, 3, 7])],
+            vec![text(&[6, 4, 5, 1, 2, 0, 3, 7])],
+            vec![text(&[6]), picture(true), text(&[7])],
+        ]
+        .map(|segments| Document { segments })
+        .to_vec()
+    }
+
+    /// Weights that are far from where they begin: every token has another likelihood.
+    struct Stir(RandomStream);
+
+    impl ModuleMapper for Stir {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| {
+                let noise = self.0.normal(tensor.dims(), &tensor.device());
+                tensor + noise.mul_scalar(0.2)
+            })
+        }
+    }
+
+    /// Joint loss and cross entropy of the documents in so many shards.
+    fn losses<M: Rival<Documents>>(model: &M, pictures: &Tensor<2>, count: usize) -> [f32; 2] {
+        let (recipe, documents) = (recipe(), documents());
+        let weights = recipe.mllm.text.weights();
+        // Two of the pictures are learned, of four latents each.
+        let random = &mut RandomStream::new(3);
+        let draws = model.draws(&recipe, &[8], random, &Device::default());
+        let batch = Batch {
+            weights: weights.of(&documents),
+            ..Batch::new(documents, vec![pictures.clone()], draws)
+        };
+        let shards = Shard::all(&batch, weights.loss, count);
+        assert_eq!(shards.len(), count);
+        let mut sums = [0.0; 2];
+        for shard in shards {
+            let (total, loss) = shard.loss(|batch| model.loss(batch));
+            sums[0] += total.into_scalar::<f32>();
+            sums[1] += loss.token.into_scalar::<f32>();
+        }
+        sums
+    }
+
+    fn check<M: Rival<Documents>>(model: M, pictures: Tensor<2>) {
+        let model = model.map(&mut Stir(RandomStream::new(5)));
+        let whole = losses(&model, &pictures, 1);
+        let shards = losses(&model, &pictures, 2);
+        for (whole, shards) in whole.iter().zip(shards) {
+            let near = (whole - shards).abs() < 1e-4 * whole;
+            assert!(near, "{}: {whole} and {shards}", M::NAME);
+        }
+    }
+
+    #[test]
+    fn shards_of_a_pack_add_up_to_it_whatever_the_model() {
+        let (recipe, device) = (recipe(), Device::default());
+        let latents: Tensor<2> = RandomStream::new(2).normal([12, 4], &device);
+        let own = recipe.mllm.model(VOCABULARY);
+        let own = seeded(1, &device, |device| own.init(device));
+        check(own, latents.clone());
+        let transfusion = recipe.transfusion(VOCABULARY);
+        let transfusion = seeded(1, &device, |device| transfusion.init_mllm(false, device));
+        check(transfusion, latents);
+        let codes = [[1, 9, 3, 3], [4, 10, 2, 7], [0, 15, 8, 5]];
+        let codes = numbers(Tensor::<2, Int>::from_ints(codes, &device));
+        let vq = recipe.vq_lm(VOCABULARY);
+        check(
+            seeded(1, &device, |device| vq.init(device)),
+            codes.flatten(0, 1),
+        );
     }
 }

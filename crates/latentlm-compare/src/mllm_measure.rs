@@ -1,27 +1,28 @@
-//! What a model of text and pictures makes of held-out documents.
+//! What a model of text and pictures says of held-out documents.
 
-use burn::tensor::{Device, Tensor};
+use std::collections::BTreeSet;
+
+use burn::tensor::Tensor;
 use latentlm::RandomStream;
 use latentlm_data::sequence::Document;
-use latentlm_data::{Caption, ImageDataset, PICTURES, TextTokenizer};
-use latentlm_eval::Sample;
-use latentlm_pipelines::{host_values, read_all};
+use latentlm_data::{Caption, PICTURES, TextTokenizer};
+use latentlm_pipelines::host_values;
 use latentlm_train::TrainError;
 
 use super::mllm::Documents;
-use super::rival::{Pictures, Rival};
+use super::rival::{Reader, Rival};
 
 /// Documents measured at once.
 const BATCH: usize = 64;
 
-/// A category, and the tokens that what is said of its pictures begins with.
+/// A category, and the tokens that captions of its pictures begin with.
 pub(crate) struct Beginning {
     category: String,
     tokens: Vec<u32>,
 }
 
 impl Beginning {
-    /// Of all categories that captions name.
+    /// The beginnings for all categories of captions, in the order of the alphabet.
     ///
     /// # Errors
     /// If a category can't be encoded.
@@ -29,87 +30,62 @@ impl Beginning {
         captions: &[Caption],
         tokenizer: &TextTokenizer,
     ) -> Result<Vec<Self>, TrainError> {
-        let named = captions
-            .iter()
-            .filter_map(|caption| caption.category.as_ref());
-        let mut categories: Vec<&String> = named.collect();
-        categories.sort_unstable();
-        categories.dedup();
-        let beginning = |category: &String| -> Result<Self, TrainError> {
-            Ok(Self {
+        let named = captions.iter().filter_map(|own| own.category.as_ref());
+        let mut beginnings = Vec::new();
+        for category in named.collect::<BTreeSet<&String>>() {
+            beginnings.push(Self {
                 tokens: tokenizer.encode(&Caption::beginning(category))?,
                 category: category.clone(),
-            })
-        };
-        categories.into_iter().map(beginning).collect()
+            });
+        }
+        Ok(beginnings)
     }
-}
-
-/// A model and the held-out documents it reads, every caption and every piece of text once.
-pub(crate) struct Reader<'a, M> {
-    pub(crate) model: &'a M,
-    pub(crate) coding: &'a dyn Pictures,
-    pub(crate) documents: &'a Documents,
-    pub(crate) device: &'a Device,
-}
-
-/// Perplexities of a token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Perplexities {
-    /// Of text alone.
-    pub(crate) text: Option<f64>,
-    /// Of what is said of a picture, given the picture.
-    pub(crate) caption: Option<f64>,
 }
 
 impl<M: Rival<Documents>> Reader<'_, M> {
-    /// Perplexities of all documents, whose pictures are those of a split.
+    /// Perplexity of a token of held-out captions, given all held-out pictures, or of held-out text. `None`
+    /// where there are no such documents.
     ///
-    /// # Errors
-    /// If a picture can't be read.
-    pub(crate) fn perplexities(&self, pictures: &ImageDataset) -> Result<Perplexities, TrainError> {
-        let pictures = read_all(pictures, pictures.len(), self.device)?;
-        let corpus = &self.documents.held_out;
-        let shown = |index: &usize| corpus.picture(*index).is_some();
-        let (captions, texts) = (0..corpus.len()).partition::<Vec<usize>, _>(shown);
-        let perplexity = |indices: &[usize]| {
-            let batches = indices.chunks(BATCH);
-            let nats = batches.flat_map(|batch| {
-                let documents = batch.iter().map(|&index| corpus.document(index, false));
-                let documents: Vec<Document> = documents.collect();
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`
+    pub(crate) fn perplexity(
+        &self,
+        documents: &Documents,
+        pictures: Option<&Tensor<4>>,
+    ) -> Option<f64> {
+        let corpus = &documents.held_out;
+        let own = (0..corpus.len()).filter(|&i| corpus.picture(i).is_some() == pictures.is_some());
+        let own: Vec<usize> = own.collect();
+        let mut nats = Vec::new();
+        for batch in own.chunks(BATCH) {
+            let documents = batch.iter().map(|&index| corpus.document(index, false));
+            let documents: Vec<Document> = documents.collect();
+            let latents = match pictures.zip(corpus.picture(batch[0])) {
                 // Documents come in the order of their pictures.
-                let mut seen = batch.iter().filter_map(|&index| corpus.picture(index));
-                let own = match seen.next() {
-                    Some(first) => self.read(pictures.clone().narrow(0, first, batch.len())),
-                    None => {
-                        let random = &mut RandomStream::new(0);
-                        self.coding.draw(&[], random, self.device).remove(PICTURES)
-                    }
-                };
-                self.surprise(&documents, own)
-            });
-            let nats: Vec<f32> = nats.collect();
-            let sum: f64 = nats.iter().map(|x| f64::from(*x)).sum();
-            (!nats.is_empty()).then(|| (sum / nats.len() as f64).exp())
-        };
-        Ok(Perplexities {
-            text: perplexity(&texts),
-            caption: perplexity(&captions),
-        })
+                Some((all, first)) => self.read(all.clone().narrow(0, first, batch.len())),
+                None => {
+                    let random = &mut RandomStream::new(0);
+                    self.coding.draw(&[], random, self.device).remove(PICTURES)
+                }
+            };
+            nats.extend(self.surprise(&documents, latents));
+        }
+        let sum: f64 = nats.iter().map(|x| f64::from(*x)).sum();
+        (!nats.is_empty()).then(|| (sum / nats.len() as f64).exp())
     }
 
-    /// Share of pictures of which their own category is likelier to be said than any other. `None` where
-    /// there are no categories.
-    pub(crate) fn category_named(&self, sample: &Sample) -> Option<f64> {
-        let (corpus, beginnings) = (&self.documents.held_out, &self.documents.beginnings);
+    /// Share of the sample's pictures for which their own category is the likeliest beginning of a caption.
+    /// `None` where there are no categories.
+    pub(crate) fn category_named(&self, documents: &Documents) -> Option<f64> {
+        let (sample, beginnings) = (&documents.sample, &documents.beginnings);
         let mut nats: Vec<Vec<f32>> = vec![Vec::new(); beginnings.len()];
         let count = sample.captions.len();
         for start in (0..count).step_by(BATCH) {
             let length = BATCH.min(count - start);
             let pictures = self.read(sample.pictures.clone().narrow(0, start, length));
             for (beginning, nats) in beginnings.iter().zip(&mut nats) {
-                let documents = vec![corpus.saying(beginning.tokens.clone()); length];
-                let surprise = self.surprise(&documents, pictures.clone());
+                let said = documents.held_out.saying(beginning.tokens.clone());
+                let surprise = self.surprise(&vec![said; length], pictures.clone());
                 let each = surprise.chunks_exact(beginning.tokens.len());
                 nats.extend(each.map(|own| own.iter().sum::<f32>()));
             }
@@ -117,11 +93,12 @@ impl<M: Rival<Documents>> Reader<'_, M> {
         share_named(beginnings, &nats, &sample.captions)
     }
 
-    /// Pictures, encoded without noise, `[N, Z]`.
+    /// Encodes pictures without noise: `[B, C, H, W]` to `[N, Z]`.
     fn read(&self, pictures: Tensor<4>) -> Tensor<2> {
         self.coding.encode(pictures).flatten(0, 1)
     }
 
+    /// Cross entropy of every learned token, in nats, given encoded pictures `[N, Z]`.
     fn surprise(&self, documents: &[Document], encoded: Tensor<2>) -> Vec<f32> {
         let pictures = self.model.whiten(PICTURES, encoded);
         let surprise = self.model.surprise(documents, pictures);
@@ -129,8 +106,8 @@ impl<M: Rival<Documents>> Reader<'_, M> {
     }
 }
 
-/// Share of captions with a category whose beginning is the likeliest of all: `nats` has a row of
-/// `-log p` for each beginning.
+/// Share of captions with a category whose beginning is the likeliest of all. `nats` has a row for each
+/// beginning, with its cross entropy for each caption's picture.
 fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]) -> Option<f64> {
     let named = captions.iter().enumerate().filter_map(|(index, caption)| {
         let category = caption.category.as_ref()?;

@@ -1,6 +1,7 @@
-//! What a comparison of rivals is made of. Every key stands in the files under `configs/compare`, with
-//! its meaning beside it.
+//! Recipes of the comparisons of LatentLM with its rivals. Every key stands in the files under
+//! `configs/compare`, with its meaning beside it.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use burn::config::Config;
@@ -9,14 +10,16 @@ use latentlm::backbone::BackboneConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm_baselines::{
-    BaselineError, DenoiserSizes, DitConfig, TokenOptions, TransfusionConfig, VqCodecConfig,
-    VqLmConfig,
+    BaselineError, DenoiserSizes, DitConfig, MllmVqLmConfig, TokenOptions, TransfusionConfig,
+    VqCodecConfig, VqLmConfig,
 };
 use latentlm_keys::Keys;
-use latentlm_pipelines::{CodecTables, ImageRecipe, PipelineError, Recipe, recipe_keys};
-use serde::Serialize;
+use latentlm_pipelines::{
+    CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, recipe_keys,
+};
+use serde::de::DeserializeOwned;
 
-/// A comparison: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
+/// A comparison on classes: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
 #[derive(Config, Debug, PartialEq)]
 pub struct CompareRecipe {
     /// Seed, data, codec, LatentLM, and the steps and batches that all have.
@@ -31,7 +34,21 @@ pub struct CompareRecipe {
     pub vq: VqRecipe,
 }
 
-/// How quality is measured, every `image.lm_train.sample_every` steps.
+/// A comparison on text and pictures: data, codec, budget and LatentLM itself as a recipe of both, and its
+/// rivals.
+#[derive(Config, Debug, PartialEq)]
+pub struct CompareMllmRecipe {
+    /// How quality is measured on the way.
+    pub evaluate: EvaluateConfig,
+    /// Transfusion.
+    pub transfusion: DenoiserRecipe,
+    /// The vector-quantized codec and its language model.
+    pub vq: VqRecipe,
+    /// Seed, data, codec, LatentLM, and the steps and packs that all have.
+    pub mllm: MllmRecipe,
+}
+
+/// How quality is measured, every `lm_train.sample_every` steps.
 #[derive(Config, Debug, PartialEq)]
 pub struct EvaluateConfig {
     /// Pictures drawn for each measurement.
@@ -88,9 +105,12 @@ pub struct VqRecipe {
     pub guidance_scale: f64,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/image", key_table));
+static IMAGE_KEYS: LazyLock<Keys> =
+    LazyLock::new(|| recipe_keys("latentlm-compare/image", key_table));
+static MLLM_KEYS: LazyLock<Keys> =
+    LazyLock::new(|| recipe_keys("latentlm-compare/mllm", key_table));
 
-/// A table of keys of this crate or of what it includes.
+/// A table of keys of this crate or of one that it includes.
 pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     match name {
         "latentlm-compare/image" => Some(include_str!("../keys/image.toml")),
@@ -102,27 +122,23 @@ pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What the image codec says of a recipe.
-pub(crate) type ImageCodec = CodecTables<CodecConfig, CodecLossConfig>;
-
-/// The tables of a comparison that the codec's crate says.
-#[derive(Serialize)]
-pub(crate) struct ImageTable {
-    image: ImageCodec,
-}
-
-impl ImageTable {
-    pub(crate) fn preset() -> Self {
-        Self {
-            image: ImageCodec::preset("image/mnist"),
-        }
-    }
+/// A recipe of defaults, whose table `model` has the codec of a shipped recipe.
+pub(crate) fn preset<R: DeserializeOwned>(keys: &Keys, model: &str, shipped: &str) -> R {
+    let codec = CodecTables::<CodecConfig, CodecLossConfig>::preset(shipped);
+    keys.preset(&BTreeMap::from([(model, codec)]))
 }
 
 impl Default for CompareRecipe {
     /// The files of `configs/compare`.
     fn default() -> Self {
-        KEYS.preset(&ImageTable::preset())
+        preset(&IMAGE_KEYS, "image", "image/mnist")
+    }
+}
+
+impl Default for CompareMllmRecipe {
+    /// The file `configs/compare/mllm.toml`.
+    fn default() -> Self {
+        preset(&MLLM_KEYS, "mllm", "mllm/twemoji")
     }
 }
 
@@ -130,7 +146,7 @@ impl Recipe for CompareRecipe {
     const COMMAND: &'static str = "compare image";
 
     fn keys() -> &'static Keys {
-        &KEYS
+        &IMAGE_KEYS
     }
 
     fn seed(&self) -> u64 {
@@ -143,43 +159,110 @@ impl Recipe for CompareRecipe {
         self.transfusion(1).validate().map_err(wrong)?;
         self.vq_codec().validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
-        if self.image.lm.precision != Precision::F32 {
-            let reason = "image.lm.precision must be \"f32\": rivals are compared in that";
-            return Err(PipelineError::config(reason));
+        check_precision("image", &self.image.lm)
+    }
+}
+
+impl Recipe for CompareMllmRecipe {
+    const COMMAND: &'static str = "compare mllm";
+
+    fn keys() -> &'static Keys {
+        &MLLM_KEYS
+    }
+
+    fn seed(&self) -> u64 {
+        self.mllm.seed
+    }
+
+    fn check_together(&self) -> Result<(), PipelineError> {
+        self.mllm.check_together()?;
+        check_precision("mllm", &self.mllm.lm)?;
+        self.images().check_together()?;
+        self.transfusion(1).validate().map_err(wrong)?;
+        self.vq_lm(1).validate().map_err(wrong)?;
+        if self.transfusion.batch_mul != 1 {
+            return Err(PipelineError::config(
+                "transfusion.batch_mul must be 1: a pack is read once a step",
+            ));
         }
         Ok(())
     }
 }
 
-/// A rival's part of a recipe.
+/// A wrong value in a rival's part of a recipe.
 pub(crate) fn wrong(error: BaselineError) -> PipelineError {
     PipelineError::config(error.to_string())
 }
 
-impl CompareRecipe {
-    fn sizes(&self, rival: &DenoiserRecipe) -> DenoiserSizes {
+/// Checks the precision of LatentLM, which has the table `model` of a recipe.
+fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
+    if lm.precision != Precision::F32 {
+        return Err(PipelineError::config(format!(
+            "{model}.lm.precision must be \"f32\": rivals are compared in that"
+        )));
+    }
+    Ok(())
+}
+
+impl DenoiserRecipe {
+    /// Sizes of the network. Prediction and schedule are LatentLM's.
+    fn sizes(&self, lm: &LmConfig) -> DenoiserSizes {
         DenoiserSizes {
-            width: rival.width,
-            depth: rival.depth,
-            heads: rival.heads,
-            kv_heads: rival.kv_heads,
-            mlp_ratio: rival.mlp_ratio,
-            prediction: self.image.lm.prediction,
-            schedule: self.image.lm.schedule,
-            num_train_timesteps: self.image.lm.num_train_timesteps,
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            mlp_ratio: self.mlp_ratio,
+            prediction: lm.prediction,
+            schedule: lm.schedule,
+            num_train_timesteps: lm.num_train_timesteps,
         }
     }
 
+    /// A Transfusion for the pictures of a recipe, and so many classes or tokens of text.
+    fn transfusion(&self, image: &ImageRecipe, size: usize) -> TransfusionConfig {
+        TransfusionConfig::new(size, image.tokens(), image.codec.spec().dim)
+            .with_sizes(self.sizes(&image.lm))
+    }
+
+    /// How pictures are drawn: with LatentLM's solver and steps.
+    pub(crate) fn sample_options(&self, latentlm: SampleOptions) -> SampleOptions {
+        SampleOptions {
+            guidance_scale: self.guidance_scale,
+            ..latentlm
+        }
+    }
+}
+
+impl VqRecipe {
+    /// The language model's Transformer.
+    fn backbone(&self) -> BackboneConfig {
+        BackboneConfig::new(self.width, self.depth, self.heads)
+            .with_kv_heads(self.kv_heads)
+            .with_mlp_ratio(self.mlp_ratio)
+            .with_condition_layer(false)
+    }
+
+    /// How codes are drawn.
+    pub(crate) fn token_options(&self) -> TokenOptions {
+        TokenOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            guidance_scale: self.guidance_scale,
+        }
+    }
+}
+
+impl CompareRecipe {
     /// DiT for that many classes.
     pub fn dit(&self, classes: usize) -> DitConfig {
-        let (tokens, dim) = (self.image.tokens(), self.image.codec.spec().dim);
-        DitConfig::new(classes, tokens, dim).with_sizes(self.sizes(&self.dit))
+        DitConfig::new(classes, self.image.tokens(), self.image.codec.spec().dim)
+            .with_sizes(self.dit.sizes(&self.image.lm))
     }
 
     /// Transfusion for that many classes.
     pub fn transfusion(&self, classes: usize) -> TransfusionConfig {
-        let (tokens, dim) = (self.image.tokens(), self.image.codec.spec().dim);
-        TransfusionConfig::new(classes, tokens, dim).with_sizes(self.sizes(&self.transfusion))
+        self.transfusion.transfusion(&self.image, classes)
     }
 
     /// The vector-quantized codec: the networks of the image codec.
@@ -192,28 +275,31 @@ impl CompareRecipe {
 
     /// The language model of codes for that many classes.
     pub fn vq_lm(&self, classes: usize) -> VqLmConfig {
-        let vq = &self.vq;
-        let backbone = BackboneConfig::new(vq.width, vq.depth, vq.heads)
-            .with_kv_heads(vq.kv_heads)
-            .with_mlp_ratio(vq.mlp_ratio)
-            .with_condition_layer(false);
-        VqLmConfig::new(classes, self.image.tokens(), vq.codes, backbone)
+        let (tokens, codes) = (self.image.tokens(), self.vq.codes);
+        VqLmConfig::new(classes, tokens, codes, self.vq.backbone())
     }
+}
 
-    /// How a rival that denoises whole images draws: with LatentLM's solver and steps.
-    pub(crate) fn sample_options(&self, rival: &DenoiserRecipe) -> SampleOptions {
-        SampleOptions {
-            guidance_scale: rival.guidance_scale,
-            ..self.image.sample_options()
+impl CompareMllmRecipe {
+    /// The comparison on classes that trains the same codecs.
+    pub(crate) fn images(&self) -> CompareRecipe {
+        CompareRecipe {
+            image: self.mllm.image(),
+            evaluate: self.evaluate.clone(),
+            vq: self.vq.clone(),
+            ..CompareRecipe::default()
         }
     }
 
-    /// How codes are drawn.
-    pub(crate) fn token_options(&self) -> TokenOptions {
-        TokenOptions {
-            temperature: self.vq.temperature,
-            top_k: self.vq.top_k,
-            guidance_scale: self.vq.guidance_scale,
-        }
+    /// Transfusion for a vocabulary of that many tokens of text.
+    pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
+        self.transfusion
+            .transfusion(&self.mllm.image(), text_vocabulary)
+    }
+
+    /// The language model of codes for a vocabulary of that many tokens of text.
+    pub fn vq_lm(&self, text_vocabulary: usize) -> MllmVqLmConfig {
+        let (codes, tied) = (self.vq.codes, self.mllm.text.tied);
+        MllmVqLmConfig::new(text_vocabulary, codes, tied, self.vq.backbone())
     }
 }

@@ -1,7 +1,5 @@
-//! What came of a comparison: numbers, a table, a figure.
+//! Results of a comparison: numbers, a table, a figure.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
@@ -22,14 +20,14 @@ pub struct Comparison {
     /// `category_named` of whoever always names the largest category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category_named_by_majority: Option<f64>,
-    /// `neighbours_of_category`, were neighbours drawn by lot.
+    /// `neighbours_of_category`, if neighbours were drawn by lot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours_of_category_by_chance: Option<f64>,
     /// LatentLM and its rivals.
     pub rivals: Vec<RivalResult>,
 }
 
-/// One model's way.
+/// The measurements of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RivalResult {
     /// Name of its stage.
@@ -53,36 +51,18 @@ pub struct RivalPoint {
     /// Perplexity of a held-out text's token, of models that write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_perplexity: Option<f64>,
-    /// Perplexity of a token of what is said of a held-out picture, given the picture.
+    /// Perplexity of a token of a held-out picture's caption, given the picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_perplexity: Option<f64>,
-    /// Held-out pictures of which their own category is the likeliest to be said.
+    /// Share of held-out pictures whose own category is the likeliest beginning of a caption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category_named: Option<f64>,
-    /// Of the ten nearest of all pictures to a drawn one, those of the asked category.
+    /// Share of the asked category among the ten pictures that are nearest to a drawn one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours_of_category: Option<f64>,
 }
 
-/// Where a result was written.
-pub(crate) struct ResultFiles {
-    pub(crate) table: PathBuf,
-    pub(crate) figure: PathBuf,
-}
-
-impl ResultFiles {
-    /// The end of the run that they were written by.
-    pub(crate) fn end(self, started: Instant) -> RunEnd {
-        RunEnd::Finished {
-            samples: self.figure,
-            report: self.table,
-            seconds: started.elapsed().as_secs_f64(),
-            skipped: Vec::new(),
-        }
-    }
-}
-
-/// What the run's log says of each model.
+/// Measurements in the run's log, for each model's name and number of parameters.
 pub(crate) fn read<R: Recipe>(
     run: &RunFolder<R>,
     parameters: &[(&'static str, usize)],
@@ -96,25 +76,55 @@ pub(crate) fn read<R: Recipe>(
     Ok(rivals.collect())
 }
 
+/// The lines of a stage that have all values of a measurement.
 fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
-    let point = |line: &MetricLine| {
-        let value = |key: &str| *line.values.get(key)?;
-        Some(RivalPoint {
-            step: line.step,
-            verdict: Verdict {
-                class_agreement: value("class_agreement")?,
-                worst_class_agreement: value("worst_class_agreement")?,
-                frechet_distance: value("frechet_distance")?,
-            },
-            images_per_second: value("images_per_second")?,
-            text_perplexity: value("text_perplexity"),
-            caption_perplexity: value("caption_perplexity"),
-            category_named: value("category_named"),
-            neighbours_of_category: value("neighbours_of_category"),
-        })
-    };
     let own = lines.iter().filter(|line| line.stage == name);
-    own.filter_map(point).collect()
+    // A line has the names of a point's fields, and more.
+    let own = own.filter_map(|line| serde_json::to_value(line).ok());
+    own.filter_map(|line| serde_json::from_value(line).ok())
+        .collect()
+}
+
+/// A number that is measured of a `T`: its name, the digits behind its point, and the number itself.
+pub(crate) struct Column<T> {
+    name: &'static str,
+    decimals: usize,
+    pub(crate) value: fn(&T) -> Option<f64>,
+}
+
+impl<T> Column<T> {
+    pub(crate) fn new(name: &'static str, decimals: usize, value: fn(&T) -> Option<f64>) -> Self {
+        Self {
+            name,
+            decimals,
+            value,
+        }
+    }
+
+    fn cell(&self, number: Option<f64>) -> String {
+        number.map_or(String::new(), |x| format!("{x:.*}", self.decimals))
+    }
+}
+
+impl Column<RivalPoint> {
+    /// What every comparison measures.
+    fn of_pictures() -> [Self; 3] {
+        [
+            Self::new("class agreement", 3, |p| Some(p.verdict.class_agreement)),
+            Self::new("Frechet distance", 2, |p| Some(p.verdict.frechet_distance)),
+            Self::new("images a second", 1, |p| Some(p.images_per_second)),
+        ]
+    }
+
+    /// What is measured of models that write.
+    fn of_texts() -> [Self; 4] {
+        [
+            Self::new("text perplexity", 2, |p| p.text_perplexity),
+            Self::new("caption perplexity", 2, |p| p.caption_perplexity),
+            Self::new("category named", 3, |p| p.category_named),
+            Self::new("neighbours of category", 3, |p| p.neighbours_of_category),
+        ]
+    }
 }
 
 impl Comparison {
@@ -124,187 +134,130 @@ impl Comparison {
         run: &RunFolder<R>,
         started: Instant,
     ) -> Result<RunEnd, TrainError> {
-        let files = write_result(run, "compare", self, (self.table(), self.figure()))?;
-        Ok(files.end(started))
+        write_result(run, "compare", self, self.table(), self.figure())?;
+        Ok(end(run, "compare", started))
     }
 
+    /// The columns of [`Column::of_texts`] that the first measurement has.
+    fn of_texts(&self) -> Vec<Column<RivalPoint>> {
+        let first = self.rivals.iter().flat_map(|rival| &rival.points).next();
+        let known = |column: &Column<RivalPoint>| {
+            first.is_some_and(|point| (column.value)(point).is_some())
+        };
+        Column::of_texts().into_iter().filter(known).collect()
+    }
+
+    /// The last measurement of each model, and the same of real pictures.
     fn table(&self) -> String {
-        let columns = self.columns();
-        let mut rows = Vec::new();
-        for rival in &self.rivals {
-            let Some(last) = rival.points.last() else {
-                continue;
-            };
-            let mut row = vec![
-                rival.name.clone(),
-                rival.parameters.to_string(),
-                format!("{:.3}", last.verdict.class_agreement),
-                format!("{:.2}", last.verdict.frechet_distance),
-                format!("{:.1}", last.images_per_second),
-            ];
-            row.extend(columns.iter().map(|column| column.cell(last)));
-            rows.push(row);
+        let columns = Column::of_pictures().into_iter().chain(self.of_texts());
+        let columns: Vec<Column<RivalPoint>> = columns.collect();
+        let rows = self.rivals.iter().filter_map(|rival| {
+            let labels = vec![rival.name.clone(), rival.parameters.to_string()];
+            Some((labels, rival.points.last()?))
+        });
+        let mut text = table(&["model", "parameters"], &columns, rows);
+        let real = [self.classifier_accuracy, self.frechet_distance_of_real];
+        let mut cells = vec!["real pictures".into(), String::new()];
+        for (index, column) in columns.iter().enumerate() {
+            cells.push(column.cell(real.get(index).copied()));
         }
-        let mut real = vec![
-            "real pictures".into(),
-            String::new(),
-            format!("{:.3}", self.classifier_accuracy),
-            format!("{:.2}", self.frechet_distance_of_real),
-            String::new(),
-        ];
-        real.extend(columns.iter().map(|_| String::new()));
-        rows.push(real);
-        let head = [
-            "model",
-            "parameters",
-            "class agreement",
-            "Frechet distance",
-            "images a second",
-        ];
-        let head = head
-            .into_iter()
-            .chain(columns.iter().map(|column| column.name));
-        let table = markdown(&head.collect::<Vec<&str>>(), &rows);
-        table + &self.footnotes()
-    }
-
-    /// What shares are to be compared with.
-    fn footnotes(&self) -> String {
-        let notes = [
-            (
-                "Category named, by whoever always names the largest",
-                self.category_named_by_majority,
-            ),
-            (
-                "Neighbours of category, by chance",
-                self.neighbours_of_category_by_chance,
-            ),
-        ];
-        let known = notes
-            .iter()
-            .filter_map(|(note, share)| Some((note, (*share)?)));
-        known.fold(String::new(), |text, (note, share)| {
-            format!("{text}\n{note}: {share:.3}.\n")
-        })
-    }
-
-    /// What is measured of models that write.
-    fn columns(&self) -> Vec<Column> {
-        let columns = [
-            Column {
-                name: "text perplexity",
-                decimals: 2,
-                value: |point| point.text_perplexity,
-            },
-            Column {
-                name: "caption perplexity",
-                decimals: 2,
-                value: |point| point.caption_perplexity,
-            },
-            Column {
-                name: "category named",
-                decimals: 3,
-                value: |point| point.category_named,
-            },
-            Column {
-                name: "neighbours of category",
-                decimals: 3,
-                value: |point| point.neighbours_of_category,
-            },
-        ];
-        let mut points = self.rivals.iter().flat_map(|rival| &rival.points);
-        match points.next() {
-            Some(point) => columns
-                .into_iter()
-                .filter(|column| (column.value)(point).is_some())
-                .collect(),
-            None => Vec::new(),
-        }
+        text += &row(&cells);
+        let majority = "Category named, by whoever always names the largest";
+        text += &footnote(majority, self.category_named_by_majority);
+        let chance = "Neighbours of category, by chance";
+        text + &footnote(chance, self.neighbours_of_category_by_chance)
     }
 
     fn figure(&self) -> String {
-        let curve = |value: &dyn Fn(&RivalPoint) -> Option<f64>| -> Vec<Series<'_>> {
-            let one = |rival: &RivalResult| -> Vec<(f64, f64)> {
-                let points = rival.points.iter();
-                points
-                    .filter_map(|p| Some((p.step as f64, value(p)?)))
-                    .collect()
-            };
-            let series = self.rivals.iter().map(|rival| Series {
-                name: &rival.name,
-                points: one(rival),
-            });
-            series.collect()
-        };
-        let speed = self.rivals.iter().filter_map(|rival| {
-            let last = rival.points.last()?;
-            Some((rival.name.clone(), last.images_per_second))
-        });
-        let speed: Vec<(String, f64)> = speed.collect();
+        let [agreement, distance, speed] = Column::of_pictures();
         let mut charts = vec![
             (
                 "Frechet distance to held-out pictures",
-                line_chart("step", &curve(&|p| Some(p.verdict.frechet_distance)), true),
+                self.chart(&distance, true),
             ),
             (
                 "share of pictures seen as the class asked for",
-                line_chart("step", &curve(&|p| Some(p.verdict.class_agreement)), false),
+                self.chart(&agreement, false),
             ),
         ];
-        for column in self.columns() {
-            let curves = curve(&column.value);
-            let chart = line_chart("step", &curves, column.is_perplexity());
-            charts.push((column.name, chart));
+        for column in self.of_texts() {
+            let logarithmic = column.name.ends_with("perplexity");
+            charts.push((column.name, self.chart(&column, logarithmic)));
         }
-        charts.push(("speed", bar_chart("images a second", &speed)));
+        let last = self.rivals.iter().filter_map(|rival| {
+            let value = (speed.value)(rival.points.last()?)?;
+            Some((rival.name.clone(), value))
+        });
+        let last: Vec<(String, f64)> = last.collect();
+        charts.push(("speed", bar_chart(speed.name, &last)));
         stack(&charts)
     }
-}
 
-/// A measurement that not every comparison has.
-struct Column {
-    name: &'static str,
-    /// Behind the point: shares have three.
-    decimals: usize,
-    value: fn(&RivalPoint) -> Option<f64>,
-}
-
-impl Column {
-    fn cell(&self, point: &RivalPoint) -> String {
-        let number = |x| format!("{x:.*}", self.decimals);
-        (self.value)(point).map_or(String::new(), number)
-    }
-
-    fn is_perplexity(&self) -> bool {
-        self.name.ends_with("perplexity")
+    /// A curve of each model over its steps.
+    fn chart(&self, column: &Column<RivalPoint>, logarithmic: bool) -> String {
+        let mut curves = Vec::new();
+        for rival in &self.rivals {
+            let points = rival.points.iter();
+            let points = points.filter_map(|own| Some((own.step as f64, (column.value)(own)?)));
+            curves.push(Series {
+                name: &rival.name,
+                points: points.collect(),
+            });
+        }
+        line_chart("step", &curves, logarithmic)
     }
 }
 
-/// A table in Markdown.
-pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
-    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
-    for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
+/// What a share is to be compared with, if it is known.
+fn footnote(name: &str, share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!("\n{name}: {share:.3}.\n"))
+}
+
+/// A row of a table in Markdown.
+fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// A table in Markdown: a row for each item, which begins with its labels.
+pub(crate) fn table<'a, T: 'a>(
+    labels: &[&str],
+    columns: &[Column<T>],
+    rows: impl IntoIterator<Item = (Vec<String>, &'a T)>,
+) -> String {
+    let names = labels.iter().copied();
+    let names = names.chain(columns.iter().map(|column| column.name));
+    let head: Vec<String> = names.map(str::to_owned).collect();
+    let mut text = format!("{}|{}\n", row(&head), "---|".repeat(head.len()));
+    for (mut cells, item) in rows {
+        cells.extend(columns.iter().map(|own| own.cell((own.value)(item))));
+        text += &row(&cells);
     }
     text
 }
 
-/// Writes `<name>.json`, `.md` and `.svg` of a result, table and figure given.
+/// Writes `<name>.json`, `.md` and `.svg` of a result.
 pub(crate) fn write_result<R: Recipe>(
     run: &RunFolder<R>,
     name: &str,
     result: &impl Serialize,
-    (table, figure): (String, String),
-) -> Result<ResultFiles, TrainError> {
-    let json = serde_json::to_vec_pretty(result).unwrap_or_default();
-    write_atomically(&run.file(&format!("{name}.json")), &json)?;
-    let files = ResultFiles {
-        table: run.file(&format!("{name}.md")),
-        figure: run.file(&format!("{name}.svg")),
-    };
-    write_atomically(&files.table, table.as_bytes())?;
-    write_atomically(&files.figure, figure.as_bytes())?;
-    Ok(files)
+    table: String,
+    figure: String,
+) -> Result<(), TrainError> {
+    let json = serde_json::to_string_pretty(result).unwrap_or_default();
+    for (ending, text) in [("json", json), ("md", table), ("svg", figure)] {
+        write_atomically(&run.file(&format!("{name}.{ending}")), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The end of a run that has written a result.
+pub(crate) fn end<R: Recipe>(run: &RunFolder<R>, name: &str, started: Instant) -> RunEnd {
+    RunEnd::Finished {
+        samples: run.file(&format!("{name}.svg")),
+        report: run.file(&format!("{name}.md")),
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -358,6 +311,21 @@ mod tests {
         let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
         assert_eq!(steps, [10, 20]);
         assert_eq!(points[1].verdict.frechet_distance, 5.0);
+    }
+
+    /// What was not finite is null in the log.
+    #[test]
+    fn a_line_without_a_quality_is_no_point() {
+        let mut lines = [measured("vq", 10), measured("vq", 20)];
+        let values = &mut lines[0].values;
+        values.insert("frechet_distance".into(), None);
+        let values = &mut lines[1].values;
+        values.insert("category_named".into(), None);
+        values.insert("text_perplexity".into(), Some(7.0));
+        let points = points(&lines, "vq");
+        assert_eq!(points.len(), 1);
+        let written = (points[0].category_named, points[0].text_perplexity);
+        assert_eq!((points[0].step, written), (20, (None, Some(7.0))));
     }
 
     #[test]

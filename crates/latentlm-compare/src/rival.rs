@@ -1,86 +1,148 @@
-//! What a comparison asks of each model, of what models are compared on, and of how pictures are encoded.
+//! What a comparison is made of: a subject, the models that learn it, and the ways in which pictures are
+//! encoded for them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::Whitening;
+use latentlm::codec_image::Codec;
 use latentlm::core::bundle::{BundleWriter, save_module};
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_baselines::VqCodec;
-use latentlm_pipelines::{TrainingData, weights_file};
-use latentlm_train::{Coding, Context, EncodedPictures, Learner, LmParts, LmRecipe, TrainError};
+use latentlm_eval::{Gallery, Judge};
+use latentlm_pipelines::{ImageData, TrainingData, weights_file};
+use latentlm_train::{
+    Coding, Context, EncodedPictures, Learner, LmParts, LmRecipe, RunOptions, TrainError,
+};
 
-/// What models are compared on: classes and their pictures, or documents of text and pictures.
-pub(crate) trait Subject: Sized {
+use super::recipe::CompareRecipe;
+use super::result::Comparison;
+
+/// The run of a comparison.
+pub(crate) type Run<S> = Context<<S as Subject>::Recipe, S>;
+
+/// What models are compared on, with its data: classes and their pictures, or documents of text and
+/// pictures.
+pub(crate) trait Subject: TrainingData + Sized {
     /// The comparison's recipe.
     type Recipe: LmRecipe;
-    /// What models are trained on.
-    type Data: TrainingData;
-    /// What a picture is asked for by: a class or a text.
+    /// What a picture is asked for by: a class or the tokens of a text.
     type Asked;
-    /// The stream that says which conditions are dropped: the same whatever the model.
+    /// The table of the recipe that describes LatentLM, with its dot.
+    const WITHIN: &'static str;
+    /// The random stream that says which conditions are dropped: the same for all models.
     const DROPPED: &'static str;
     /// Pictures drawn at once.
     const BATCH: usize;
 
-    /// Classes, or tokens of text.
+    /// All models, LatentLM first.
+    fn models() -> Vec<Entry<Self>>;
+
+    /// The comparison on classes that trains the same codecs.
+    fn images(recipe: &Self::Recipe) -> CompareRecipe;
+
+    /// Opens the data of a recipe.
+    ///
+    /// # Errors
+    /// If data can't be read or a text can't be encoded.
+    fn open(recipe: &Self::Recipe, device: &Device) -> Result<Self, TrainError>;
+
+    /// Its pictures.
+    fn pictures(&self) -> &ImageData;
+
+    /// Classes, or tokens of text: what models are built for.
     fn size(&self) -> usize;
 
-    /// What models are trained with.
-    fn parts(&self, recipe: &Self::Recipe) -> LmParts;
-
     /// What models are asked for when they are measured.
-    ///
-    /// # Errors
-    /// If data can't be read.
-    fn question(
-        &self,
-        context: &Context<Self::Recipe, Self::Data>,
-    ) -> Result<Question<Self::Asked>, TrainError>;
+    fn question(&self, recipe: &Self::Recipe) -> Question<Self::Asked>;
 
-    /// Measures more than a model's pictures, which are `drawn`.
+    /// What models are trained with.
+    fn parts(&self, recipe: &Self::Recipe, encoded: &EncodedPictures) -> LmParts;
+
+    /// Trains the vector-quantized codec and encodes the pictures. `options` are for a run of its own
+    /// within the comparison's. `None` if it was stopped.
+    ///
+    /// # Errors
+    /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
+    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>, TrainError>;
+
+    /// All pictures as latents of the image codec, if drawn pictures are compared with their neighbours.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
+    fn gallery(&self, codec: &Codec, device: &Device) -> Result<Option<Gallery>, TrainError> {
+        let _ = (codec, device);
+        Ok(None)
+    }
+
+    /// Measures more of a model than its pictures.
     ///
     /// # Errors
     /// If data can't be read.
-    fn measure(
+    fn measure<M: Rival<Self>>(
         &self,
-        context: &Context<Self::Recipe, Self::Data>,
-        (model, coding): (&impl Rival<Self>, &dyn Pictures),
+        reader: &Reader<'_, M>,
         drawn: &Tensor<4>,
     ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
-        let _ = (context, model, coding, drawn);
+        let _ = (reader, drawn);
         Ok(Vec::new())
+    }
+
+    /// Pictures of each measurement.
+    fn samples(&self, recipe: &Self::Recipe) -> usize {
+        Self::images(recipe).evaluate.samples
+    }
+
+    /// Adds what the measurements of texts are to be compared with.
+    fn complete(&self, comparison: &mut Comparison) {
+        let _ = comparison;
     }
 }
 
-/// Pictures that are asked for.
+/// Pictures that models are asked for.
 pub(crate) struct Question<A> {
     pub(crate) asked: Vec<A>,
-    /// Their classes.
+    /// Classes of the pictures.
     pub(crate) labels: Vec<u32>,
-    /// Those that are shown, and how many in a row.
-    pub(crate) shown: Vec<i64>,
+    /// Pictures that are saved, as indices into `asked`.
+    pub(crate) shown: Vec<usize>,
+    /// Saved pictures in a row.
     pub(crate) columns: usize,
 }
 
-/// A model of a subject's documents and of encoded pictures.
+/// A model that reads encoded pictures, to be measured.
+pub(crate) struct Reader<'a, M> {
+    pub(crate) model: &'a M,
+    pub(crate) coding: &'a dyn Pictures,
+    pub(crate) gallery: Option<&'a Gallery>,
+    pub(crate) device: &'a Device,
+}
+
+/// A batch of pictures to be drawn.
+pub(crate) struct Request<'a, S: Subject> {
+    pub(crate) asked: &'a [S::Asked],
+    pub(crate) recipe: &'a S::Recipe,
+    pub(crate) random: &'a mut RandomStream,
+    pub(crate) device: &'a Device,
+}
+
+/// A model of a subject's documents and of encoded pictures: LatentLM or a rival.
 pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     /// Name of its stage, curve and row.
     const NAME: &'static str;
+    /// Whether it reads codes instead of continuous latents.
+    const READS_CODES: bool = false;
 
     /// The model with first weights for so many classes or tokens of text.
     fn init(recipe: &S::Recipe, size: usize, device: &Device) -> Self;
 
-    /// Draws an encoded picture for each that is asked, as the recipe says, `[B, T, Z]`.
-    fn draw(
-        &self,
-        asked: &[S::Asked],
-        recipe: &S::Recipe,
-        random: &mut RandomStream,
-        device: &Device,
-    ) -> Tensor<3>;
+    /// Draws an encoded picture for each that is asked for, as the recipe says.
+    ///
+    /// # Shapes
+    /// - returns: `[B, T, Z]`
+    fn draw(&self, request: Request<'_, S>) -> Tensor<3>;
 
-    /// `-log p` of every learned token of documents whose pictures are not learned, `[M]`; `None` of a
-    /// model that says nothing.
+    /// Cross entropy of every learned token of documents whose pictures are not learned, in nats, `[M]`.
+    /// `None` for a model that writes no text.
     ///
     /// # Shapes
     /// - `pictures`: `[N, Z]`, as models see them
@@ -90,12 +152,37 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     }
 }
 
-/// The way to encoded pictures and back.
+/// What all models of a comparison share but the way in which pictures are encoded.
+pub(crate) struct Common<'a> {
+    pub(crate) encoded: &'a EncodedPictures,
+    pub(crate) judge: &'a Judge,
+    pub(crate) gallery: Option<Gallery>,
+}
+
+/// A model in the list of a comparison, whatever its type.
+pub(crate) struct Entry<S: Subject> {
+    pub(crate) name: &'static str,
+    pub(crate) reads_codes: bool,
+    /// Counts its parameters, for so many classes or tokens of text.
+    pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
+    /// Trains it, or takes up where it was left. Returns whether it is finished.
+    pub(crate) train: fn(&mut Run<S>, &Common<'_>, &dyn Pictures) -> Result<bool, TrainError>,
+}
+
+/// A way to encode pictures and decode them.
 pub(crate) trait Pictures: Coding {
-    /// Pictures `[B, C, H, W]` as they are read, without noise, `[B, T, Z]`.
+    /// Encodes pictures that models only read, without noise.
+    ///
+    /// # Shapes
+    /// - `pictures`: `[B, C, H, W]`
+    /// - returns: `[B, T, Z]`
     fn encode(&self, pictures: Tensor<4>) -> Tensor<3>;
 
-    /// Pictures, `[B, C, H, W]`.
+    /// Decodes drawn pictures.
+    ///
+    /// # Shapes
+    /// - `drawn`: `[B, T, Z]`
+    /// - returns: `[B, C, H, W]`
     fn decode(&self, drawn: Tensor<3>) -> Tensor<4>;
 }
 
@@ -110,7 +197,8 @@ impl Pictures for EncodedPictures {
     }
 }
 
-/// Codes of the vector-quantized codec: latents of one number.
+/// The vector-quantized codec and its codes of all training pictures. Models read codes as latents of one
+/// number.
 pub(crate) struct Codes {
     pub(crate) codec: VqCodec,
     /// All codes, picture after picture.
@@ -125,11 +213,12 @@ impl Coding for Codes {
     }
 
     fn draw(&self, pictures: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
-        let own = pictures.iter();
-        let own = own.flat_map(|&own| &self.codes[own * self.tokens..(own + 1) * self.tokens]);
-        let own: Vec<f32> = own.copied().collect();
-        let count = own.len();
-        vec![Tensor::from_data(TensorData::new(own, [count, 1]), device)]
+        let mut codes: Vec<f32> = Vec::with_capacity(pictures.len() * self.tokens);
+        for picture in pictures {
+            codes.extend(&self.codes[picture * self.tokens..(picture + 1) * self.tokens]);
+        }
+        let shape = [codes.len(), 1];
+        vec![Tensor::from_data(TensorData::new(codes, shape), device)]
     }
 
     fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {

@@ -3,47 +3,63 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use latentlm::LatentLm;
-use latentlm_baselines::{Dit, Transfusion, VqLm};
 use latentlm_eval::Judge;
-use latentlm_pipelines::{ImageData, Recipe, RunFolder, TrainingData, read_all, read_evenly};
-use latentlm_train::{Classes, RunEnd, RunOptions, TrainError, encode};
+use latentlm_pipelines::{ImageData, read_evenly};
+use latentlm_train::{Context, RunEnd, RunOptions, TrainError, encode};
 
-use super::recipe::CompareRecipe;
+use super::judge::judge;
+use super::mllm::Documents;
+use super::recipe::{CompareMllmRecipe, CompareRecipe};
 use super::result;
 use super::result::Comparison;
-use super::rival::{Rival, Subject};
-use super::stage;
-use super::stage::Common;
-use super::stage_vq;
+use super::rival::{Common, Run, Subject};
 
-/// A comparison's run.
-pub(crate) type Context = latentlm_train::Context<CompareRecipe, ImageData>;
+/// The folder of the image run whose codec all models but the vector-quantized one share.
+const CODEC: &str = "codec";
+/// The folder of the run of the codec with a codebook, where it has one of its own.
+const VQ_CODEC: &str = "vq-codec";
 
-/// The folder of the image run whose codec LatentLM, DiT and Transfusion share.
-pub(crate) const CODEC: &str = "codec";
-
-/// Trains LatentLM and its rivals, or continues, and writes `compare.json`, `compare.md` and
-/// `compare.svg`.
+/// Trains LatentLM and its rivals on classes and their pictures, or continues, and writes
+/// `compare.json`, `compare.md` and `compare.svg`.
 ///
 /// # Errors
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
 pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+    compare::<ImageData>(recipe, options)
+}
+
+/// Trains LatentLM, Transfusion and the vector-quantized model on text and pictures, or continues, and
+/// writes `compare.json`, `compare.md` and `compare.svg`.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
+/// finite, or a file can't be written.
+pub fn compare_mllm(recipe: CompareMllmRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+    compare::<Documents>(recipe, options)
+}
+
+fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    let options = options.within("image.");
-    let data = ImageData::open(&recipe.image)?;
-    let parameters = parameters(&recipe, data.classes().len(), &options.device)?;
-    let codec_options = options.part(CODEC);
-    let mut context = Context::open(recipe, data, options)?;
-    let judge = judge(&context.run, &context.data, &context.device)?;
-    if !train_all(&mut context, codec_options, &judge)? {
+    let options = options.within(S::WITHIN);
+    let subject = S::open(&recipe, &options.device)?;
+    let parameters = parameters::<S>(&recipe, subject.size(), &options.device)?;
+    let [codec, vq_codec] = [CODEC, VQ_CODEC].map(|name| options.part(name));
+    let mut context = Context::open(recipe, subject, options)?;
+    let ImageData { train, test } = context.data.pictures();
+    if train.len() < 2 || test.len() < 2 {
+        let least = "two training and two held-out pictures are the least to measure with";
+        return Err(context.run.error(least).into());
+    }
+    let judge = judge(context.data.pictures(), &context.device)?;
+    if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);
     }
-    let samples = context.recipe.evaluate.samples;
-    let known = read_evenly(&context.data.train, samples, &context.device)?;
-    let comparison = Comparison {
+    let samples = context.data.samples(&context.recipe);
+    let train = &context.data.pictures().train;
+    let known = read_evenly(train, samples, &context.device)?;
+    let mut comparison = Comparison {
         samples,
         classifier_accuracy: judge.accuracy(),
         frechet_distance_of_real: judge.frechet_distance(known),
@@ -51,94 +67,79 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
         neighbours_of_category_by_chance: None,
         rivals: result::read(&context.run, &parameters)?,
     };
+    context.data.complete(&mut comparison);
     comparison.end(&context.run, started)
 }
 
-/// Names and numbers of parameters, LatentLM's first.
-fn parameters(
-    recipe: &CompareRecipe,
-    classes: usize,
-    device: &Device,
-) -> Result<Vec<(&'static str, usize)>, TrainError> {
-    let counts = vec![
-        size::<Classes, LatentLm>(recipe, classes, device),
-        size::<Classes, Dit>(recipe, classes, device),
-        size::<Classes, Transfusion>(recipe, classes, device),
-        size::<Classes, VqLm>(recipe, classes, device),
-    ];
-    check_sizes(&counts, recipe.evaluate.parameter_tolerance)?;
-    Ok(counts)
+/// Trains codecs and models, one after the other. Returns whether all are finished.
+fn train_all<S: Subject>(
+    context: &mut Run<S>,
+    judge: &Judge,
+    codec: RunOptions,
+    vq_codec: RunOptions,
+) -> Result<bool, TrainError> {
+    let Some(encoded) = encode(S::images(&context.recipe).image, codec)? else {
+        return Ok(false);
+    };
+    let common = Common {
+        gallery: context.data.gallery(&encoded.codec, &context.device)?,
+        encoded: &encoded,
+        judge,
+    };
+    let (of_codes, of_latents): (Vec<_>, Vec<_>) =
+        S::models().into_iter().partition(|model| model.reads_codes);
+    for model in of_latents {
+        if !(model.train)(context, &common, &encoded)? {
+            return Ok(false);
+        }
+    }
+    let Some(codes) = S::codes(context, vq_codec)? else {
+        return Ok(false);
+    };
+    for model in of_codes {
+        if !(model.train)(context, &common, &codes)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// A model's name and number of parameters.
-pub(crate) fn size<S: Subject, M: Rival<S>>(
+/// Names of all models and their numbers of parameters, LatentLM's first.
+fn parameters<S: Subject>(
     recipe: &S::Recipe,
     size: usize,
     device: &Device,
-) -> (&'static str, usize) {
-    (M::NAME, M::init(recipe, size, device).num_params())
-}
-
-/// Whether all have about as many parameters as the first.
-pub(crate) fn check_sizes(
-    counts: &[(&'static str, usize)],
-    tolerance: f64,
-) -> Result<(), TrainError> {
+) -> Result<Vec<(&'static str, usize)>, TrainError> {
+    let tolerance = S::images(recipe).evaluate.parameter_tolerance;
+    let mut counts: Vec<(&'static str, usize)> = Vec::new();
+    for model in S::models() {
+        counts.push((model.name, (model.parameters)(recipe, size, device)));
+    }
     let own = counts[0].1;
-    for (name, count) in counts {
+    for (name, count) in &counts {
         let difference = *count as f64 / own as f64 - 1.0;
         if difference.abs() > tolerance {
             return Err(TrainError::config(format!(
                 "{name} has {count} parameters, {:+.1} % of LatentLM's {own}: change its sizes, \
-                     or evaluate.parameter_tolerance",
+                 or evaluate.parameter_tolerance",
                 difference * 100.0
             )));
         }
     }
-    Ok(())
+    Ok(counts)
 }
 
-/// A judge of a dataset's pictures.
-pub(crate) fn judge<R: Recipe>(
-    run: &RunFolder<R>,
-    data: &ImageData,
-    device: &Device,
-) -> Result<Judge, TrainError> {
-    let ImageData { train, test } = data;
-    if train.len() < 2 || test.len() < 2 {
-        let least = "two training and two held-out pictures are the least to measure with";
-        return Err(run.error(least).into());
+impl CompareMllmRecipe {
+    /// Names of all models and their numbers of parameters for a vocabulary of that many tokens of text,
+    /// LatentLM's first.
+    ///
+    /// # Errors
+    /// If a rival's number differs from LatentLM's by more than `evaluate.parameter_tolerance`.
+    pub fn parameters(
+        &self,
+        text_vocabulary: usize,
+        device: &Device,
+    ) -> Result<Vec<(&'static str, usize)>, TrainError> {
+        parameters::<Documents>(self, text_vocabulary, device)
     }
-    let labels: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
-    let held_out = read_all(test, test.len(), device)?;
-    Ok(Judge::train(train, held_out, &labels)?)
-}
-
-/// Codecs and models, one after the other. Returns whether all are finished.
-fn train_all(
-    context: &mut Context,
-    codec_options: RunOptions,
-    judge: &Judge,
-) -> Result<bool, TrainError> {
-    let Some(encoded) = encode(context.recipe.image.clone(), codec_options)? else {
-        return Ok(false);
-    };
-    let subject = Classes {
-        labels: encoded.cache.labels.clone(),
-        classes: context.data.train.classes().len(),
-        tokens: context.recipe.image.tokens(),
-    };
-    let common = Common {
-        subject: &subject,
-        judge,
-    };
-    let finished = stage::train::<Classes, LatentLm>(context, &common, &encoded)?
-        && stage::train::<Classes, Dit>(context, &common, &encoded)?
-        && stage::train::<Classes, Transfusion>(context, &common, &encoded)?
-        && stage_vq::train(context)?;
-    if !finished {
-        return Ok(false);
-    }
-    let codes = stage_vq::encode_all(context)?;
-    stage::train::<Classes, VqLm>(context, &common, &codes)
 }

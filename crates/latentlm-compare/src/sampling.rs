@@ -1,16 +1,16 @@
 //! How solver steps and guidance change what a finished model draws.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm_eval::{Judge, Series, Verdict, even_labels, line_chart, stack};
-use latentlm_pipelines::{ImageData, ImagePipeline, ImageRecipe, RunFolder, read_all};
+use latentlm_eval::{Series, Verdict, even_labels, line_chart, stack};
+use latentlm_pipelines::{ImageData, ImagePipeline, ImageRecipe, RunFolder, TrainingData};
 use latentlm_train::TrainError;
 use serde::{Deserialize, Serialize};
 
-use super::result::{markdown, write_result};
+use super::judge::{Judged, judge};
+use super::result::{Column, table, write_result};
 
 /// What is varied, one at a time; the other stays as the recipe has it.
 #[derive(Debug, Clone)]
@@ -59,89 +59,75 @@ pub fn compare_sampling(
 ) -> Result<PathBuf, TrainError> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
     let generator = ImagePipeline::from_run(path, device)?;
-    let ImageData { train, test } = ImageData::open(&recipe)?;
-    if test.len() < 2 || options.samples < 2 {
+    let data = ImageData::open(&recipe)?;
+    if data.test.len() < 2 || options.samples < 2 {
         let least = "two pictures, held out and drawn, are the least to measure with";
         return Err(run.error(least).into());
     }
-    let classes = train.classes().len();
-    let known: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
-    let judge = Judge::train(&train, read_all(&test, test.len(), device)?, &known)?;
-    let labels = even_labels(options.samples, classes);
+    let judge = judge(&data, device)?;
+    let labels = even_labels(options.samples, data.classes().len());
     let measure = |sample: SampleOptions| -> Result<SampledPoint, TrainError> {
-        let started = Instant::now();
-        let pictures = generator.draw(&labels, &sample, options.seed)?;
-        // A device that fails here fails again at the next read.
-        let _ = device.sync();
-        let seconds = started.elapsed().as_secs_f64();
+        let judged = Judged::measure(&judge, &labels, device, || {
+            Ok(generator.draw(&labels, &sample, options.seed)?)
+        })?;
         Ok(SampledPoint {
             steps: sample.steps,
             guidance_scale: sample.guidance_scale,
-            verdict: judge.measure(pictures, &labels),
-            images_per_second: labels.len() as f64 / seconds,
+            verdict: judged.verdict,
+            images_per_second: judged.images_per_second,
         })
     };
     let own = recipe.sample_options();
-    let steps = options
-        .steps
-        .iter()
-        .map(|&steps| SampleOptions { steps, ..own });
-    let scales = options.guidance_scales.iter();
-    let guidance = scales.map(|&guidance_scale| SampleOptions {
-        guidance_scale,
-        ..own
+    let steps = options.steps.iter();
+    let steps = steps.map(|&steps| measure(SampleOptions { steps, ..own }));
+    let guidance = options.guidance_scales.iter().map(|&guidance_scale| {
+        measure(SampleOptions {
+            guidance_scale,
+            ..own
+        })
     });
     let sweeps = Sweeps {
-        steps: steps.map(measure).collect::<Result<_, _>>()?,
-        guidance: guidance.map(measure).collect::<Result<_, _>>()?,
+        steps: steps.collect::<Result<_, _>>()?,
+        guidance: guidance.collect::<Result<_, _>>()?,
     };
-    let pictures = (sweeps.table(), sweeps.figure());
-    Ok(write_result(&run, "sampling", &sweeps, pictures)?.table)
+    write_result(&run, "sampling", &sweeps, sweeps.table(), sweeps.figure())?;
+    Ok(run.file("sampling.md"))
 }
 
 impl Sweeps {
     fn table(&self) -> String {
-        let rows = self.steps.iter().chain(&self.guidance).map(|point| {
-            vec![
-                point.steps.to_string(),
-                point.guidance_scale.to_string(),
-                format!("{:.3}", point.verdict.class_agreement),
-                format!("{:.2}", point.verdict.frechet_distance),
-                format!("{:.1}", point.images_per_second),
-            ]
-        });
-        let head = [
-            "solver steps",
-            "guidance",
-            "class agreement",
-            "Frechet distance",
-            "images a second",
+        let column = Column::<SampledPoint>::new;
+        let columns = [
+            column("class agreement", 3, |p| Some(p.verdict.class_agreement)),
+            column("Frechet distance", 2, |p| Some(p.verdict.frechet_distance)),
+            column("images a second", 1, |p| Some(p.images_per_second)),
         ];
-        markdown(&head, &rows.collect::<Vec<_>>())
+        let rows = self.steps.iter().chain(&self.guidance).map(|point| {
+            let labels = [point.steps.to_string(), point.guidance_scale.to_string()];
+            (labels.to_vec(), point)
+        });
+        table(&["solver steps", "guidance"], &columns, rows)
     }
 
     fn figure(&self) -> String {
-        let chart = |label: &str, points: &[SampledPoint], x: fn(&SampledPoint) -> f64| {
-            let series = Series {
-                name: "Frechet distance",
-                points: points
-                    .iter()
-                    .map(|point| (x(point), point.verdict.frechet_distance))
-                    .collect(),
-            };
-            line_chart(label, &[series], false)
-        };
+        let steps = chart("steps", &self.steps, |point| point.steps as f64);
+        let guidance = chart("guidance", &self.guidance, |point| point.guidance_scale);
         stack(&[
-            (
-                "solver steps a latent",
-                chart("steps", &self.steps, |point| point.steps as f64),
-            ),
-            (
-                "scale of the guidance",
-                chart("guidance", &self.guidance, |point| point.guidance_scale),
-            ),
+            ("solver steps a latent", steps),
+            ("scale of the guidance", guidance),
         ])
     }
+}
+
+/// The Frechet distance over what is varied.
+fn chart(label: &str, points: &[SampledPoint], varied: fn(&SampledPoint) -> f64) -> String {
+    let points = points.iter();
+    let points = points.map(|point| (varied(point), point.verdict.frechet_distance));
+    let series = Series {
+        name: "Frechet distance",
+        points: points.collect(),
+    };
+    line_chart(label, &[series], false)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, recipe_keys};
 use latentlm_train::{RunEnd, RunOptions, TrainError, open_run, train_image};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{ImageTable, key_table};
-use super::result::{markdown, write_result};
+use super::recipe::{key_table, preset};
+use super::result::{Column, end, table, write_result};
 
 /// Name of the variant with a learned variance.
 const LEARNED: &str = "learned";
@@ -34,7 +34,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/sig
 impl Default for SigmaRecipe {
     /// The file `configs/compare/sigma.toml`.
     fn default() -> Self {
-        KEYS.preset(&ImageTable::preset())
+        preset(&KEYS, "image", "image/mnist")
     }
 }
 
@@ -68,30 +68,31 @@ struct Variant {
 }
 
 impl SigmaRecipe {
+    /// A recipe for each scale of noise, and one with a learned variance.
     fn variants(&self) -> Vec<Variant> {
-        let variant = |name: String, noise_std: Option<f64>| {
+        let mut variants = Vec::new();
+        let stds = self.noise_stds.iter().copied();
+        for noise_std in stds.map(Some).chain([None]) {
             let mut recipe = self.image.clone();
-            recipe.codec.noise = match noise_std {
-                Some(std) => {
-                    recipe.codec.noise_std = std;
-                    NoiseKind::SigmaVae
-                }
-                None => NoiseKind::Learned,
+            let name = if let Some(std) = noise_std {
+                recipe.codec.noise = NoiseKind::SigmaVae;
+                recipe.codec.noise_std = std;
+                format!("sigma-{std}")
+            } else {
+                recipe.codec.noise = NoiseKind::Learned;
+                LEARNED.into()
             };
-            Variant {
+            variants.push(Variant {
                 name,
                 noise_std,
                 recipe,
-            }
-        };
-        let stds = self.noise_stds.iter();
-        stds.map(|&std| variant(format!("sigma-{std}"), Some(std)))
-            .chain([variant(LEARNED.into(), None)])
-            .collect()
+            });
+        }
+        variants
     }
 }
 
-/// What one codec led to.
+/// The measurements of one codec and its language model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SigmaResult {
     /// Name of its run within the comparison's folder.
@@ -129,67 +130,61 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
             evaluation: evaluate_image(&path, &evaluate, &options.device)?,
         });
     }
-    let files = write_result(&run, "sigma", &results, (table(&results), figure(&results)))?;
-    Ok(files.end(started))
+    let rows = results.iter();
+    let rows = rows.map(|result| (vec![result.name.clone()], &result.evaluation));
+    let table = table(&["codec"], &columns(), rows);
+    write_result(&run, "sigma", &results, table, figure(&results))?;
+    Ok(end(&run, "sigma", started))
 }
 
-fn table(results: &[SigmaResult]) -> String {
-    let rows = results.iter().map(|result| {
-        let evaluation = &result.evaluation;
-        vec![
-            result.name.clone(),
-            format!("{:.2}", evaluation.reconstruction_psnr_db),
-            format!("{:.2}", evaluation.noisy_reconstruction_psnr_db),
-            format!("{:.3}", evaluation.class_agreement),
-            format!("{:.2}", evaluation.frechet_distance),
-        ]
-    });
-    let head = [
-        "codec",
-        "reconstruction, dB",
-        "with its noise, dB",
-        "class agreement",
-        "Frechet distance",
-    ];
-    markdown(&head, &rows.collect::<Vec<_>>())
+/// Numbers of each codec: reconstruction, the same with noise, class agreement, Frechet distance.
+fn columns() -> [Column<ImageEvaluation>; 4] {
+    let column = Column::<ImageEvaluation>::new;
+    [
+        column("reconstruction, dB", 2, |e| Some(e.reconstruction_psnr_db)),
+        column("with its noise, dB", 2, |e| {
+            Some(e.noisy_reconstruction_psnr_db)
+        }),
+        column("class agreement", 3, |e| Some(e.class_agreement)),
+        column("Frechet distance", 2, |e| Some(e.frechet_distance)),
+    ]
 }
 
-/// Curves over the noise's scale; the learned variance, which has none, is a level line.
 fn figure(results: &[SigmaResult]) -> String {
-    let chart = |value: fn(&ImageEvaluation) -> f64| {
-        let points: Vec<(f64, f64)> = results
-            .iter()
-            .filter_map(|result| Some((result.noise_std?, value(&result.evaluation))))
-            .collect();
-        let ends = points.first().into_iter().chain(points.last());
-        let ends: Vec<f64> = ends.map(|point| point.0).collect();
-        let learned = results.iter().filter(|result| result.noise_std.is_none());
-        let level = learned.flat_map(|result| {
-            let level = value(&result.evaluation);
-            ends.iter().map(move |&x| (x, level))
-        });
-        let series = [
-            Series {
-                name: "learned variance",
-                points: level.collect(),
-            },
-            Series {
-                name: "sigma-VAE",
-                points,
-            },
-        ];
-        line_chart("noise_std", &series, false)
-    };
+    let [reconstruction, _, _, distance] = columns();
+    let distance = chart(results, &distance);
+    let reconstruction = chart(results, &reconstruction);
     stack(&[
-        (
-            "Frechet distance of generated pictures",
-            chart(|evaluation| evaluation.frechet_distance),
-        ),
-        (
-            "PSNR of reconstructed pictures in dB",
-            chart(|evaluation| evaluation.reconstruction_psnr_db),
-        ),
+        ("Frechet distance of generated pictures", distance),
+        ("PSNR of reconstructed pictures in dB", reconstruction),
     ])
+}
+
+/// A curve over the noise's scale; the learned variance, which has none, is a level line.
+fn chart(results: &[SigmaResult], column: &Column<ImageEvaluation>) -> String {
+    let (mut points, mut levels): (Vec<(f64, f64)>, Vec<f64>) = (Vec::new(), Vec::new());
+    for result in results {
+        let value = (column.value)(&result.evaluation);
+        match result.noise_std {
+            Some(std) => points.extend(value.map(|value| (std, value))),
+            None => levels.extend(value),
+        }
+    }
+    let ends = [points.first(), points.last()];
+    let ends: Vec<f64> = ends.into_iter().flatten().map(|point| point.0).collect();
+    let level = levels.iter();
+    let level = level.flat_map(|&level| ends.iter().map(move |&std| (std, level)));
+    let series = [
+        Series {
+            name: "learned variance",
+            points: level.collect(),
+        },
+        Series {
+            name: "sigma-VAE",
+            points,
+        },
+    ];
+    line_chart("noise_std", &series, false)
 }
 
 #[cfg(test)]

@@ -1,50 +1,58 @@
 //! The stage of each model of a comparison: that of every language model, measured on the way.
 
 use std::marker::PhantomData;
-use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
-use latentlm_eval::Judge;
-use latentlm_pipelines::{Recipe, image_grid, save_png};
+use latentlm_pipelines::{Recipe, TrainingData, image_grid, save_png};
 use latentlm_train::{Coding, Context, LmTask, TrainError, train_lm};
 
-use super::rival::{Pictures, Rival, Subject};
+use super::judge::Judged;
+use super::rival::{Common, Entry, Pictures, Reader, Request, Rival, Run, Subject};
 
-/// What all models of a comparison share but the way in which pictures are encoded.
-pub(crate) struct Common<'a, S> {
-    pub(crate) subject: &'a S,
-    pub(crate) judge: &'a Judge,
+impl<S: Subject> Entry<S> {
+    /// The entry of a type of model.
+    pub(crate) fn of<M: Rival<S>>() -> Self {
+        Self {
+            name: M::NAME,
+            reads_codes: M::READS_CODES,
+            parameters: |recipe, size, device| M::init(recipe, size, device).num_params(),
+            train: train::<S, M>,
+        }
+    }
 }
 
 struct RivalTask<'a, S, M> {
-    common: &'a Common<'a, S>,
+    common: &'a Common<'a>,
     coding: &'a dyn Pictures,
-    model: PhantomData<M>,
+    size: usize,
+    of: PhantomData<(S, M)>,
 }
 
 /// Trains a model or takes up where it was left. Returns whether it is finished.
 ///
 /// # Errors
 /// If the loss is not finite, or a checkpoint can't be read or written.
-pub(crate) fn train<S: Subject, M: Rival<S>>(
-    context: &mut Context<S::Recipe, S::Data>,
-    common: &Common<'_, S>,
+fn train<S: Subject, M: Rival<S>>(
+    context: &mut Run<S>,
+    common: &Common<'_>,
     coding: &dyn Pictures,
 ) -> Result<bool, TrainError> {
     train_lm::<RivalTask<'_, S, M>>(context, |context, _| {
         let task = RivalTask {
             common,
             coding,
-            model: PhantomData,
+            size: context.data.size(),
+            of: PhantomData,
         };
-        Ok((task, common.subject.parts(&context.recipe)))
+        let parts = context.data.parts(&context.recipe, common.encoded);
+        Ok((task, parts))
     })
 }
 
 impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
     type Recipe = S::Recipe;
-    type Data = S::Data;
+    type Data = S;
     type Model = M;
     const NAME: &'static str = M::NAME;
     const INIT: &'static str = M::NAME;
@@ -52,61 +60,87 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
     const JOINT: bool = true;
 
     fn init(&self, recipe: &S::Recipe, device: &Device) -> M {
-        M::init(recipe, self.common.subject.size(), device)
+        M::init(recipe, self.size, device)
     }
 
     fn coding(&self) -> &dyn Coding {
         self.coding
     }
 
-    /// Measures the averaged model, and keeps some of the pictures that it draws.
-    fn show(
-        &self,
-        context: &mut Context<S::Recipe, S::Data>,
-        model: &M,
-        step: u64,
-    ) -> Result<(), TrainError> {
-        let Common { subject, judge } = self.common;
-        let question = subject.question(context)?;
-        let (drawn, seconds) = self.draw(context, model, &question.asked);
-        let verdict = judge.measure(drawn.clone(), &question.labels);
-        let measured = subject.measure(context, (model, self.coding), &drawn)?;
-        let count = question.asked.len() as f64;
+    /// Measures the averaged model, and saves some of the pictures that it draws.
+    fn show(&self, context: &mut Run<S>, model: &M, step: u64) -> Result<(), TrainError> {
+        let Common { judge, gallery, .. } = self.common;
+        let question = context.data.question(&context.recipe);
+        let judged = Judged::measure(judge, &question.labels, &context.device, || {
+            Ok(self.draw(context, model, &question.asked))
+        })?;
+        let verdict = judged.verdict;
         let mut values = vec![
             ("class_agreement", verdict.class_agreement),
             ("worst_class_agreement", verdict.worst_class_agreement),
             ("frechet_distance", verdict.frechet_distance),
-            ("images_per_second", count / seconds),
+            ("images_per_second", judged.images_per_second),
         ];
-        let known = measured.into_iter();
-        values.extend(known.filter_map(|(name, value)| Some((name, value?))));
+        let reader = Reader {
+            model,
+            coding: self.coding,
+            gallery: gallery.as_ref(),
+            device: &context.device,
+        };
+        for (name, value) in context.data.measure(&reader, &judged.pictures)? {
+            values.extend(value.map(|value| (name, value)));
+        }
         context.log(M::NAME, step, &values)?;
-        let rows = Tensor::<1, Int>::from_ints(question.shown.as_slice(), &drawn.device());
-        let grid = image_grid(drawn.select(0, rows), question.columns, 2);
-        let name = format!("samples/{}-step-{step}.png", M::NAME);
-        Ok(save_png(&grid, &context.run.file(&name))?)
+        let shown = select(&judged.pictures, &question.shown);
+        save_grid(context, M::NAME, step, shown, question.columns)
     }
 }
 
 impl<S: Subject, M: Rival<S>> RivalTask<'_, S, M> {
-    /// Pictures, the same noise each time, and the seconds that they took.
-    fn draw(
-        &self,
-        context: &Context<S::Recipe, S::Data>,
-        model: &M,
-        asked: &[S::Asked],
-    ) -> (Tensor<4>, f64) {
-        let (recipe, device) = (&context.recipe, &context.device);
-        let started = Instant::now();
-        let batches = asked.chunks(S::BATCH).enumerate().map(|(index, asked)| {
-            let seed = Recipe::seed(recipe);
-            let mut random = RandomStream::for_step(seed, "samples", index as u64);
-            self.coding
-                .decode(model.draw(asked, recipe, &mut random, device))
-        });
-        let pictures = Tensor::cat(batches.collect(), 0);
-        // A device that fails here fails again at the next read.
-        let _ = device.sync();
-        (pictures, started.elapsed().as_secs_f64())
+    /// Draws pictures, with the same noise each time, `[B, C, H, W]`.
+    fn draw(&self, context: &Run<S>, model: &M, asked: &[S::Asked]) -> Tensor<4> {
+        let mut pictures = Vec::new();
+        for (index, asked) in asked.chunks(S::BATCH).enumerate() {
+            let seed = context.recipe.seed();
+            let request = Request {
+                asked,
+                recipe: &context.recipe,
+                random: &mut RandomStream::for_step(seed, "samples", index as u64),
+                device: &context.device,
+            };
+            pictures.push(self.coding.decode(model.draw(request)));
+        }
+        Tensor::cat(pictures, 0)
     }
+}
+
+/// Pictures at some indices.
+///
+/// # Shapes
+/// - `pictures`: `[B, C, H, W]`
+/// - returns: `[I, C, H, W]`, for `I` indices
+pub(crate) fn select(pictures: &Tensor<4>, indices: &[usize]) -> Tensor<4> {
+    let rows: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
+    let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &pictures.device());
+    pictures.clone().select(0, rows)
+}
+
+/// Saves pictures of a stage as a grid in the run's folder.
+///
+/// # Shapes
+/// - `pictures`: `[B, C, H, W]`
+///
+/// # Errors
+/// If the file can't be written.
+pub(crate) fn save_grid<R: Recipe, D: TrainingData>(
+    context: &Context<R, D>,
+    stage: &str,
+    step: u64,
+    pictures: Tensor<4>,
+    columns: usize,
+) -> Result<(), TrainError> {
+    let path = context
+        .run
+        .file(&format!("samples/{stage}-step-{step}.png"));
+    Ok(save_png(&image_grid(pictures, columns, 2), &path)?)
 }

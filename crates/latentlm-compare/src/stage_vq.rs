@@ -7,20 +7,22 @@ use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
 use latentlm_kernels::ROWS_A_SHARD;
-use latentlm_pipelines::{
-    ImageData, StageConfig, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
-};
+use latentlm_pipelines::{ImageData, StageConfig, ema_file, evenly, host_values, read_evenly};
 use latentlm_train::{
     Batches, CodecParts, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
-use super::rival::{Codes, numbers};
-use super::run::Context;
+use super::rival::{Codes, Run, numbers};
+use super::stage::{save_grid, select};
+
+type Context = Run<ImageData>;
 
 const STAGE: &str = "vq-codec";
-/// Pictures whose reconstruction is logged and drawn.
-const SHOWN: usize = 64;
+/// Held-out pictures whose reconstruction is measured.
+const MEASURED: usize = 64;
+/// Of these, pictures that are saved with their reconstruction.
+const SHOWN: usize = 16;
 /// Training pictures that tell which codes are used.
 const PROBED: usize = 1000;
 
@@ -31,13 +33,27 @@ struct VqTask {
     probe: Tensor<4>,
 }
 
-/// Trains the vector-quantized codec as the image codec is trained, or takes up where it was left.
-/// Returns whether it is finished.
+/// Trains the vector-quantized codec as the image codec is trained, or continues, and encodes all training
+/// pictures; once more mirrored where the recipe mirrors. `None` if it was stopped.
 ///
 /// # Errors
-/// If data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub(crate) fn train(context: &mut Context) -> Result<bool, TrainError> {
-    train_codec::<VqTask, 4>(context)
+/// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
+pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>, TrainError> {
+    if !train_codec::<VqTask, 4>(context)? {
+        return Ok(None);
+    }
+    let (folder, manifest) = context.run.require(STAGE)?;
+    let codec = manifest.recipe.vq_codec().init(&context.device);
+    let codec = load_module(codec, &folder.join(ema_file("model")))?;
+    let (recipe, mut codes) = (&context.recipe.image, Vec::new());
+    each_batch(recipe, &context.data, &context.device, |pictures, _| {
+        codes.extend(host_values(numbers(codec.encode(pictures))));
+    })?;
+    Ok(Some(Codes {
+        codec,
+        codes,
+        tokens: recipe.tokens(),
+    }))
 }
 
 impl CodecTask<4> for VqTask {
@@ -84,8 +100,8 @@ impl CodecTask<4> for VqTask {
         self.batches.next_batch(&context.run, device)
     }
 
-    /// Moves codes that no probed picture uses to where latents are; at the very beginning all codes.
-    /// Which they are follows from the weights alone, so that a resume does the same.
+    /// Moves codes that no probed picture uses to latents of pictures; at the very beginning all codes.
+    /// The choice follows from the weights alone, so that a resume does the same.
     fn before_step(&mut self, context: &Context, codec: &mut Trainer<VqCodec>) {
         let (recipe, step) = (&context.recipe, codec.step());
         if !step.is_multiple_of(recipe.vq.restart_every) {
@@ -95,22 +111,22 @@ impl CodecTask<4> for VqTask {
         let latents = live.encode_latents(self.probe.clone());
         let nearest = live.quantizer.nearest(latents.clone());
         let usage = live.quantizer.usage(nearest);
-        let unused = |&code: &usize| step == 0 || usage[code] == 0;
-        let moved: Vec<usize> = (0..usage.len()).filter(unused).collect();
+        let moved = (0..usage.len()).filter(|&code| step == 0 || usage[code] == 0);
+        let moved: Vec<usize> = moved.collect();
         let mut random = RandomStream::for_step(recipe.image.seed, "codes", step);
         let latents = Tensor::from_inner(latents);
         codec.edit(|codec| codec.restart(&moved, latents, &mut random));
     }
 
-    /// Held-out pictures and what the codec makes of them, the PSNR of that, and how many codes are
-    /// in use.
+    /// Saves held-out pictures and their reconstructions. Logs the PSNR of these, and how many codes are in
+    /// use.
     fn show(
         &mut self,
         context: &mut Context,
         codec: &VqCodec,
         step: u64,
     ) -> Result<(), TrainError> {
-        let pictures = read_evenly(&context.data.test, SHOWN, &context.device)?;
+        let pictures = read_evenly(&context.data.test, MEASURED, &context.device)?;
         let decoded = codec.decode(codec.encode(pictures.clone()));
         let used = codec.quantizer.usage(codec.encode(self.probe.clone()));
         let psnr = psnr_db(decoded.clone(), pictures.clone());
@@ -119,33 +135,8 @@ impl CodecTask<4> for VqTask {
             ("code_perplexity", perplexity(&used)),
         ];
         context.log(STAGE, step, &values)?;
-        let (path, shown) = (format!("samples/{STAGE}-step-{step}.png"), 16);
-        let shown = evenly(shown, pictures.dims()[0]);
-        let rows = [pictures, decoded].map(|all| {
-            let own = shown.iter().map(|&index| all.clone().narrow(0, index, 1));
-            Tensor::cat(own.collect(), 0)
-        });
-        let grid = image_grid(Tensor::cat(rows.to_vec(), 0), shown.len(), 2);
-        Ok(save_png(&grid, &context.run.file(&path))?)
+        let shown = evenly(SHOWN, pictures.dims()[0]);
+        let rows = vec![select(&pictures, &shown), select(&decoded, &shown)];
+        save_grid(context, STAGE, step, Tensor::cat(rows, 0), shown.len())
     }
-}
-
-/// The finished codec's averaged weights, and the codes of all training pictures; once more mirrored
-/// where the recipe mirrors.
-///
-/// # Errors
-/// If there is no checkpoint, it does not fit the recipe, or no picture can be decoded.
-pub(crate) fn encode_all(context: &Context) -> Result<Codes, TrainError> {
-    let (folder, manifest) = context.run.require(STAGE)?;
-    let codec = manifest.recipe.vq_codec().init(&context.device);
-    let codec = load_module(codec, &folder.join(ema_file("model")))?;
-    let (recipe, mut codes) = (&context.recipe.image, Vec::new());
-    each_batch(recipe, &context.data, &context.device, |pictures, _| {
-        codes.extend(host_values(numbers(codec.encode(pictures))));
-    })?;
-    Ok(Codes {
-        codec,
-        codes,
-        tokens: recipe.tokens(),
-    })
 }

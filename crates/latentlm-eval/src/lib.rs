@@ -20,24 +20,28 @@
 //! pictures, `T` latents, `Z` latent dimension.
 
 mod error;
+mod evaluation;
 mod image;
 mod mllm;
 mod plot;
 mod report;
 mod speech;
+mod statistics;
 
 pub use error::EvalError;
+pub use evaluation::{EvaluateOptions, Measure, measures};
 pub use image::{
-    EvaluateOptions, FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels,
-    frechet_distance, psnr, ssim, write_image_report,
+    FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels, frechet_distance,
+    psnr, ssim,
 };
 pub use mllm::{
-    CaptionScore, EvaluateMllmOptions, Gallery, MllmEvaluation, Perplexity, Sample, by_chance,
-    evaluate_mllm, majority, write_mllm_report,
+    CaptionScore, Gallery, MllmEvaluation, Perplexity, Sample, by_chance, evaluate_mllm, majority,
+    write_mllm_report,
 };
 pub use plot::{Series, bar_chart, line_chart, stack};
+pub use report::{write_image_report, write_speech_report};
 pub use speech::{
     EditCount, EvaluateSpeechOptions, Listener, SpeechEvaluation, characters, edit_rate,
     evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
-    write_speech_report,
 };
+pub use statistics::median;

@@ -11,87 +11,76 @@ const BOTTOM: f64 = 40.0;
 const COLOURS: [&str; 4] = ["#2563eb", "#dc2626", "#059669", "#9333ea"];
 /// Reach of the running mean to each side, as a fraction of all points.
 const SMOOTHING: f64 = 0.04;
+/// Sizes of numbers that are written out. An axis with others has powers of ten.
+const PLAIN: std::ops::Range<f64> = 1e-6..1e7;
 
 /// One curve.
 pub struct Series<'a> {
     /// Name in the legend.
     pub name: &'a str,
-    /// Points `(x, y)` from left to right.
+    /// Points `(x, y)` from left to right. Those that are not finite are left out.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A chart of curves over a common axis. Curves of many points get a smoothed line over the faint
-/// raw one.
+/// raw one; a curve of one point is a dot.
 pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
-    let log_y = log_y && series.iter().all(|s| s.points.iter().all(|p| p.1 > 0.0));
-    let scale = |y: f64| if log_y { y.log10() } else { y };
-    let points = || series.iter().flat_map(|s| &s.points);
-    let (x0, x1) = range(points().map(|p| p.0));
-    let (y0, y1) = range(points().map(|p| scale(p.1)));
-    let x = |v: f64| LEFT + (v - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
-    let y = |v: f64| HEIGHT - BOTTOM - (v - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
-    let mut svg = open(HEIGHT);
-    for tick in ticks(y0, y1) {
-        let value = if log_y { 10f64.powf(tick) } else { tick };
-        let (at, right) = (y(tick), WIDTH - RIGHT);
-        let _ = write!(
-            svg,
-            "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#8884\"/><text x=\"{}\" y=\"{:.1}\" \
-             text-anchor=\"end\" fill=\"#888\">{}</text>",
-            LEFT - 6.0,
-            at + 4.0,
-            number(value)
-        );
+    let finite = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        let points = points.iter().copied();
+        points
+            .filter(|(x, y)| x.is_finite() && y.is_finite())
+            .collect()
+    };
+    let curves: Vec<_> = series.iter().map(|one| finite(&one.points)).collect();
+    let points = || curves.iter().flatten();
+    let log_y = log_y && points().all(|point| point.1 > 0.0);
+    let x = Axis::over(points().map(|point| point.0), false, LEFT, WIDTH - RIGHT);
+    let y = Axis::over(points().map(|point| point.1), log_y, HEIGHT - BOTTOM, TOP);
+    let mut svg = Svg::open(HEIGHT);
+    for (at, label) in y.ticks() {
+        let right = WIDTH - RIGHT;
+        svg.add(&format!(
+            "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#8884\"/>"
+        ));
+        svg.text(LEFT - 6.0, at + 4.0, "end", &label);
     }
-    for tick in ticks(x0, x1) {
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#888\">{}</text>",
-            x(tick),
-            HEIGHT - BOTTOM + 16.0,
-            number(tick)
-        );
+    for (at, label) in x.ticks() {
+        svg.text(at, HEIGHT - BOTTOM + 16.0, "middle", &label);
     }
-    let _ = write!(
-        svg,
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#888\">{}</text>",
-        WIDTH - RIGHT,
-        HEIGHT - 6.0,
-        escape(x_label)
-    );
-    for (i, one) in series.iter().enumerate() {
+    svg.text(WIDTH - RIGHT, HEIGHT - 6.0, "end", x_label);
+    for (i, (one, points)) in series.iter().zip(&curves).enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
-        let place = |points: &[(f64, f64)]| {
-            let mut path = String::new();
-            for (j, (px, py)) in points.iter().enumerate() {
-                let command = if j == 0 { 'M' } else { 'L' };
-                let _ = write!(path, "{command}{:.1} {:.1}", x(*px), y(scale(*py)));
+        let mut draw = |points: &[(f64, f64)], opacity: f64| {
+            let place =
+                |point: &(f64, f64)| format!("{:.1} {:.1}", x.place(point.0), y.place(point.1));
+            let places: Vec<String> = points.iter().map(place).collect();
+            svg.add(&format!(
+                "<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
+                 stroke-opacity=\"{opacity}\"/>",
+                places.join("L")
+            ));
+        };
+        match &points[..] {
+            [] => {}
+            [(px, py)] => {
+                let (cx, cy) = (x.place(*px), y.place(*py));
+                let place = format!("cx=\"{cx:.1}\" cy=\"{cy:.1}\"");
+                svg.add(&format!("<circle {place} r=\"3\" fill=\"{colour}\"/>"));
             }
-            path
-        };
-        let noisy = one.points.len() > 40;
-        let faint = if noisy { 0.25 } else { 1.0 };
-        let mut draw = |path: String, opacity: f64| {
-            let _ = write!(
-                svg,
-                "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
-                 stroke-opacity=\"{opacity}\"/>"
-            );
-        };
-        draw(place(&one.points), faint);
-        if noisy {
-            draw(place(&smooth(&one.points)), 1.0);
+            _ if points.len() > 40 => {
+                draw(points, 0.25);
+                draw(&smooth(points), 1.0);
+            }
+            _ => draw(points, 1.0),
         }
-        let _ = write!(
-            svg,
-            "<text x=\"{}\" y=\"{}\" fill=\"{colour}\">{}</text>",
-            LEFT + 10.0 + 150.0 * i as f64,
+        let left = LEFT + 10.0 + 150.0 * i as f64;
+        svg.add(&format!(
+            "<text x=\"{left}\" y=\"{}\" fill=\"{colour}\">{}</text>",
             TOP + 4.0,
             escape(one.name)
-        );
+        ));
     }
-    svg.push_str("</svg>");
-    svg
+    svg.close()
 }
 
 /// Horizontal bars from zero, one for each name.
@@ -101,7 +90,7 @@ pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
     let largest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
     let room = WIDTH - NAMES - RIGHT - 60.0;
     let height = TOP + 1.5 * BAR * bars.len() as f64 + BOTTOM;
-    let mut svg = open(height);
+    let mut svg = Svg::open(height);
     for (i, (name, value)) in bars.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         let top = TOP + 1.5 * BAR * i as f64;
@@ -110,27 +99,17 @@ pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
         } else {
             0.0
         };
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#888\">{}</text>\
-             <rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
-             fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.1}\" fill=\"#888\">{}</text>",
-            NAMES - 6.0,
-            top + 15.0,
-            escape(name),
-            NAMES + length + 6.0,
-            top + 15.0,
-            number(*value)
-        );
+        svg.text(NAMES - 6.0, top + 15.0, "end", name);
+        svg.add(&format!(
+            "<rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
+             fill=\"{colour}\"/>"
+        ));
+        let value = format!("{value:.3}");
+        let value = value.trim_end_matches('0').trim_end_matches('.');
+        svg.text(NAMES + length + 6.0, top + 15.0, "start", value);
     }
-    let _ = write!(
-        svg,
-        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#888\">{}</text></svg>",
-        WIDTH - RIGHT,
-        height - 6.0,
-        escape(label)
-    );
-    svg
+    svg.text(WIDTH - RIGHT, height - 6.0, "end", label);
+    svg.close()
 }
 
 /// Charts with a title each, one below the other.
@@ -153,18 +132,41 @@ pub fn stack(charts: &[(&str, String)]) -> String {
         );
         top += TITLE + height;
     }
-    format!("{}{body}</svg>", open(top))
+    let mut svg = Svg::open(top);
+    svg.add(&body);
+    svg.close()
 }
 
-/// The opening tag of an SVG picture.
-fn open(height: f64) -> String {
-    format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
-    )
+/// An SVG picture under construction.
+struct Svg(String);
+
+impl Svg {
+    fn open(height: f64) -> Self {
+        Self(format!(
+            "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
+             font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
+        ))
+    }
+
+    fn add(&mut self, element: &str) {
+        self.0.push_str(element);
+    }
+
+    /// Adds grey text. `anchor` is the part of it that lies at `x` and `y`: `start`, `middle` or `end`.
+    fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
+        let words = escape(words);
+        let _ = write!(
+            self.0,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#888\">{words}</text>"
+        );
+    }
+
+    fn close(self) -> String {
+        self.0 + "</svg>"
+    }
 }
 
-/// The height in the opening tag that [`open`] wrote.
+/// The height in the opening tag that [`Svg::open`] wrote.
 fn chart_height(chart: &str) -> f64 {
     let size = chart
         .split('"')
@@ -186,17 +188,59 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Smallest and largest value, made different if they are equal.
-fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values
-        .filter(|v| v.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        });
-    match low.partial_cmp(&high) {
-        Some(std::cmp::Ordering::Less) => (low, high),
-        Some(std::cmp::Ordering::Equal) => (low - 0.5, high + 0.5),
-        _ => (0.0, 1.0),
+/// An axis of a chart.
+struct Axis {
+    /// Smallest value.
+    low: f64,
+    /// Largest value.
+    high: f64,
+    /// Where the smallest value lies in the picture.
+    from: f64,
+    /// Where the largest value lies.
+    to: f64,
+    /// Whether places are proportional to logarithms.
+    log: bool,
+}
+
+impl Axis {
+    /// An axis over finite values. Its two ends are different even if all values are equal.
+    fn over(values: impl Iterator<Item = f64>, log: bool, from: f64, to: f64) -> Self {
+        let empty = [f64::INFINITY, f64::NEG_INFINITY];
+        let [low, high] = values.fold(empty, |[low, high], v| [low.min(v), high.max(v)]);
+        let (low, high) = if low < high {
+            (low, high)
+        } else if low > high {
+            (1.0, 2.0)
+        } else if log {
+            (low / 3.0, high * 3.0)
+        } else {
+            (low - 0.5, high + 0.5)
+        };
+        Self {
+            low,
+            high,
+            from,
+            to,
+            log,
+        }
+    }
+
+    /// Where a value lies in the picture.
+    fn place(&self, value: f64) -> f64 {
+        let scaled = |value: f64| if self.log { value.log10() } else { value };
+        let (low, high) = (scaled(self.low), scaled(self.high));
+        self.from + (scaled(value) - low) / (high - low) * (self.to - self.from)
+    }
+
+    /// Places and labels of the ticks.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let values = if self.log {
+            log_ticks(self.low, self.high)
+        } else {
+            ticks(self.low, self.high)
+        };
+        let places = values.iter().map(|value| self.place(*value));
+        places.zip(labels(&values)).collect()
     }
 }
 
@@ -214,16 +258,76 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// A short text for a number.
-fn number(value: f64) -> String {
-    let size = value.abs();
-    if size >= 1000.0 && value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else if size != 0.0 && size < 0.01 {
-        format!("{value:.0e}")
-    } else {
-        let text = format!("{value:.3}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+/// Ticks of an axis of logarithms, at most ten: powers of ten, with their doubles and fives where there
+/// are few. A range that is narrower has the ticks of a plain axis.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    for multiples in [&[1.0][..], &[1.0, 2.0, 5.0]] {
+        let all = powers
+            .clone()
+            .flat_map(|power| multiples.iter().map(move |m| (m, power)));
+        let all = all.map(|(multiple, power)| multiple * 10f64.powi(power));
+        let inside: Vec<f64> = all.filter(|tick| (low..=high).contains(tick)).collect();
+        if inside.len() > 2 {
+            let every = inside.len().div_ceil(10);
+            return inside.into_iter().step_by(every).collect();
+        }
+    }
+    ticks(low, high)
+}
+
+/// Labels of ticks, no two alike: plain numbers, or powers of ten where one of these would be long.
+fn labels(ticks: &[f64]) -> Vec<String> {
+    let steps = ticks.windows(2).map(|pair| pair[1] - pair[0]);
+    let step = steps.fold(f64::INFINITY, f64::min);
+    let plain = ticks
+        .iter()
+        .all(|tick| *tick == 0.0 || PLAIN.contains(&tick.abs()));
+    let label = |tick: &f64| {
+        let write = |digits: usize| {
+            if plain {
+                format!("{tick:.digits$}")
+            } else {
+                format!("{tick:.digits$e}")
+            }
+        };
+        let error = |text: &str| {
+            let read = text.parse::<f64>();
+            read.map_or(f64::INFINITY, |read| (read - tick).abs())
+        };
+        let mut digits = 0;
+        while digits < 15 && error(&write(digits)) > 1e-3 * step.min(tick.abs()) {
+            digits += 1;
+        }
+        if plain {
+            with_commas(&write(digits))
+        } else {
+            power_of_ten(&write(digits))
+        }
+    };
+    ticks.iter().map(label).collect()
+}
+
+/// `1,000` for `1000`.
+fn with_commas(number: &str) -> String {
+    let whole = number.find('.').unwrap_or(number.len());
+    let mut text = String::new();
+    for (index, digit) in number.chars().enumerate() {
+        let behind_digit = text.ends_with(|c: char| c.is_ascii_digit());
+        if index < whole && (whole - index).is_multiple_of(3) && behind_digit {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `2.5·10^-7` for `2.5e-7`.
+fn power_of_ten(number: &str) -> String {
+    match number.split_once('e') {
+        Some(("0", _)) | None => "0".into(),
+        Some(("1", power)) => format!("10^{power}"),
+        Some((factor, power)) => format!("{factor}·10^{power}"),
     }
 }
 
@@ -238,6 +342,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn ticks_are_round_and_inside() {
@@ -250,6 +355,73 @@ mod tests {
             got.iter().all(|t| (-0.13..=0.41).contains(t)) && got.len() >= 3,
             "{got:?}"
         );
+    }
+
+    /// A chart of points at the steps 1, 2 and so on.
+    fn chart(values: &[f64], log_y: bool) -> String {
+        let points = values.iter().zip(1_i32..).map(|(y, x)| (f64::from(x), *y));
+        let series = Series {
+            name: "a<b",
+            points: points.collect(),
+        };
+        line_chart("step", &[series], log_y)
+    }
+
+    /// Labels of the vertical axis, from below.
+    fn y_labels(svg: &str) -> Vec<&str> {
+        let labels = svg.split("text-anchor=\"end\" fill=\"#888\">").skip(1);
+        let mut labels: Vec<&str> = labels.filter_map(|text| text.split('<').next()).collect();
+        assert_eq!(labels.pop(), Some("step"));
+        labels
+    }
+
+    #[test]
+    fn labels_have_the_digits_they_need() {
+        for (values, log_y, expected) in [
+            (
+                &[0.0, 0.002][..],
+                false,
+                &["0", "0.0005", "0.001", "0.0015", "0.002"][..],
+            ),
+            (&[-0.5, 0.5], false, &["-0.4", "-0.2", "0", "0.2", "0.4"]),
+            (&[-1500.0, 1500.0], false, &["-1,000", "0", "1,000"]),
+            (&[1.0, 1000.0], true, &["1", "10", "100", "1,000"]),
+            (
+                &[0.02, 3.0],
+                true,
+                &["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"],
+            ),
+            (
+                &[3.0, 800.0],
+                true,
+                &["5", "10", "20", "50", "100", "200", "500"],
+            ),
+            (&[3.0, 9.0], true, &["4", "6", "8"]),
+            (&[1e-8, 1e-6], true, &["10^-8", "10^-7", "10^-6"]),
+            (
+                &[0.0, 4e-7],
+                false,
+                &["0", "10^-7", "2·10^-7", "3·10^-7", "4·10^-7"],
+            ),
+        ] {
+            assert_eq!(y_labels(&chart(values, log_y)), expected, "{values:?}");
+        }
+    }
+
+    /// Also where a range is narrow and far from zero.
+    #[test]
+    fn no_two_labels_of_an_axis_are_alike() {
+        for log_y in [false, true] {
+            for low in [1e-9, 0.0012, 0.7, 1.0, 86.4, 1e5, 3e12] {
+                for width in [1e-6, 1e-3, 0.1, 1.0, 30.0, 1e5] {
+                    let svg = chart(&[low, low + width * low], log_y);
+                    let labels = y_labels(&svg);
+                    let different: HashSet<&&str> = labels.iter().collect();
+                    assert_eq!(different.len(), labels.len(), "{labels:?}");
+                    assert!((2..12).contains(&labels.len()), "{low} {width}: {labels:?}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -266,13 +438,19 @@ mod tests {
 
     #[test]
     fn empty_and_constant_curves_are_drawn() {
-        for points in [vec![], vec![(1.0, 2.0)], vec![(1.0, 2.0), (2.0, 2.0)]] {
-            let series = Series {
-                name: "a<b",
-                points,
-            };
-            let svg = line_chart("step", &[series], true);
-            assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("a&lt;b"));
+        for values in [&[][..], &[2.0], &[2.0, 2.0], &[1.0, f64::NAN]] {
+            for log_y in [false, true] {
+                let svg = chart(values, log_y);
+                assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("a&lt;b"));
+            }
         }
+    }
+
+    #[test]
+    fn a_single_point_is_a_dot() {
+        let dot = "<circle cx=\"342.0\" cy=\"138.0\" r=\"3\" fill=\"#2563eb\"/>";
+        assert!(chart(&[2.0], false).contains(dot));
+        assert!(chart(&[f64::NAN, 2.0], true).contains(dot));
+        assert!(!chart(&[2.0, 3.0], false).contains("<circle"));
     }
 }

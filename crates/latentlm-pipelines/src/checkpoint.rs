@@ -11,7 +11,7 @@ use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
-use crate::run::{MANIFEST, Manifest};
+use crate::run::{MANIFEST, Manifest, RunFolder};
 
 /// The files of a checkpoint: `manifest.json`, weights and, where there is text, `tokenizer.json`.
 ///
@@ -24,7 +24,7 @@ use crate::run::{MANIFEST, Manifest};
 /// let names = ["manifest.json", "codec.safetensors", "model-ema.safetensors"];
 /// let files = names.map(|name| (name.to_owned(), fetched(name)));
 /// let device = latentlm::device("cpu")?;
-/// let generator = ImagePipeline::from_checkpoint(&Checkpoint::from_files(files), &device)?;
+/// let pipeline = ImagePipeline::from_checkpoint(&Checkpoint::from_files(files), &device)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -44,6 +44,15 @@ impl Checkpoint {
         Self(Source::Folder(folder.to_owned()))
     }
 
+    /// The newest checkpoint of a run's stage, `codec` or `lm`.
+    ///
+    /// # Errors
+    /// If the folder is no run, or has no finished checkpoint of the stage.
+    pub fn newest<R: Recipe>(run: &Path, stage: &str) -> Result<Self, PipelineError> {
+        let (run, _) = RunFolder::<R>::open(run)?;
+        Ok(Self::open(&run.require(stage)?.0))
+    }
+
     /// The files of such a folder, by name. Files that a pipeline does not need may be left out.
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         Self(Source::Memory(files.into_iter().collect()))
@@ -52,9 +61,12 @@ impl Checkpoint {
     /// What the checkpoint says of itself.
     ///
     /// # Errors
-    /// If it has no manifest, or one that is damaged or of another format.
+    /// If it has no manifest, or one that is damaged, of another format or with a wrong recipe.
     pub fn manifest<R: Recipe>(&self) -> Result<Manifest<R>, PipelineError> {
-        Manifest::from_bytes(&self.bytes(MANIFEST)?, &self.path(MANIFEST))
+        let manifest: Manifest<R> =
+            Manifest::from_bytes(&self.bytes(MANIFEST)?, &self.path(MANIFEST))?;
+        manifest.recipe.validate()?;
+        Ok(manifest)
     }
 
     /// Loads a module's parameters from a file of weights.
@@ -92,11 +104,11 @@ impl Checkpoint {
         Ok(latentlm_data::TextTokenizer::from_bytes(&bytes, &path)?)
     }
 
-    /// A text file that older checkpoints lack.
+    /// A text file that a checkpoint may lack.
     ///
     /// # Errors
     /// If it can't be read or is no text.
-    #[cfg(feature = "speech")]
+    #[cfg(any(feature = "mllm", feature = "speech"))]
     pub(crate) fn text(&self, file: &str) -> Result<Option<String>, PipelineError> {
         let path = self.path(file);
         let found = match &self.0 {
@@ -137,11 +149,11 @@ impl Checkpoint {
 mod tests {
     use super::*;
     use burn::tensor::Device;
-    use latentlm::core::LatentCodecConfig;
     use latentlm::core::bundle::save_module;
     use latentlm::core::conformance::seeded;
 
     use crate::image::{ImagePipeline, ImageRecipe};
+    use crate::pipeline::ModelRecipe;
     use crate::run::{ema_file, weights_file};
     use crate::tensors::host_values;
 
@@ -168,13 +180,15 @@ mod tests {
     }
 
     /// Writes a checkpoint of the language model's stage, as training does.
-    fn write<R: Recipe>(folder: &Path, recipe: &R, codec: &impl Module, model: &impl Module) {
+    fn write<R: ModelRecipe>(folder: &Path, recipe: &R, vocabulary: usize, device: &Device) {
         let classes = ["a".to_owned(), "b".to_owned()];
         let manifest = Manifest::new("lm", recipe, &classes, "fingerprint");
         let json = serde_json::to_vec(&manifest).unwrap();
         fs::write(folder.join(MANIFEST), json).unwrap();
-        save_module(codec, &folder.join(weights_file("codec"))).unwrap();
-        save_module(model, &folder.join(ema_file("model"))).unwrap();
+        let codec = seeded(1, device, |device| recipe.init_codec(device));
+        let model = seeded(2, device, |device| recipe.init_model(vocabulary, device));
+        save_module(&codec, &folder.join(weights_file("codec"))).unwrap();
+        save_module(&model, &folder.join(ema_file("model"))).unwrap();
     }
 
     /// All files of a folder.
@@ -189,10 +203,7 @@ mod tests {
 
     /// The checkpoint of a tiny model of two classes.
     fn tiny(folder: &Path, device: &Device) {
-        let recipe: ImageRecipe = recipe(&SMALL_VIT);
-        let codec = seeded(1, device, |device| recipe.codec.init(device));
-        let model = seeded(2, device, |device| recipe.model(2).init(device));
-        write(folder, &recipe, &codec, &model);
+        write(folder, &recipe::<ImageRecipe>(&SMALL_VIT), 2, device);
     }
 
     #[test]
@@ -201,10 +212,10 @@ mod tests {
         tiny(dir.path(), &device);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let drawn = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let generator = ImagePipeline::from_checkpoint(&checkpoint, &device).unwrap();
-            assert_eq!(generator.class("B").unwrap(), 1);
-            let options = generator.manifest.recipe.sample_options();
-            host_values(generator.draw(&[0, 1], &options, 3).unwrap())
+            let pipeline = ImagePipeline::from_checkpoint(&checkpoint, &device).unwrap();
+            assert_eq!(pipeline.class("B").unwrap(), 1);
+            let options = pipeline.recipe().sample_options();
+            host_values(pipeline.draw(&[0, 1], &options, 3).unwrap())
         });
         assert_eq!(drawn[0].len(), 2 * 32 * 32);
         assert_eq!(drawn[0], drawn[1]);
@@ -259,15 +270,13 @@ mod tests {
             "sample.max_seconds=0.4",
         ]);
         let words = vocabulary(dir.path()).vocabulary();
-        let codec = seeded(1, &device, |device| recipe.codec.init(device));
-        let model = seeded(2, &device, |device| recipe.model(words).init(device));
-        write(dir.path(), &recipe, &codec, &model);
+        write(dir.path(), &recipe, words, &device);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let said = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let speaker = SpeechPipeline::from_checkpoint(&checkpoint, &device).unwrap();
-            let options = speaker.recipe().sample_options();
+            let pipeline = SpeechPipeline::from_checkpoint(&checkpoint, &device).unwrap();
+            let options = pipeline.recipe().sample_options();
             let texts = ["a heart".to_owned(), "red".to_owned()];
-            speaker.say(&texts, None, &options, 3).unwrap()
+            pipeline.say(&texts, None, &options, 3).unwrap()
         });
         assert_eq!(said[0].len(), 2);
         assert_eq!(said[0], said[1]);
@@ -281,15 +290,13 @@ mod tests {
         let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
         let recipe: MllmRecipe = recipe(&SMALL_VIT);
         let words = vocabulary(dir.path()).vocabulary();
-        let codec = seeded(1, &device, |device| recipe.codec.init(device));
-        let model = seeded(2, &device, |device| recipe.model(words).init(device));
-        write(dir.path(), &recipe, &codec, &model);
+        write(dir.path(), &recipe, words, &device);
         let in_memory = Checkpoint::from_files(files(dir.path()));
         let drawn = [Checkpoint::open(dir.path()), in_memory].map(|checkpoint| {
-            let artist = MllmPipeline::from_checkpoint(&checkpoint, &device).unwrap();
-            let options = artist.recipe().sample_options();
+            let pipeline = MllmPipeline::from_checkpoint(&checkpoint, &device).unwrap();
+            let options = pipeline.recipe().sample_options();
             let texts = ["a red heart".to_owned()];
-            host_values(artist.draw(&texts, &options, 3).unwrap())
+            host_values(pipeline.draw(&texts, &options, 3).unwrap())
         });
         assert_eq!(drawn[0].len(), 3 * 32 * 32);
         assert_eq!(drawn[0], drawn[1]);

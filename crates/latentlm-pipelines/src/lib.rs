@@ -2,9 +2,9 @@
 //! reconstructs with them. No optimizer and no terminal: a program that uses a run compiles no
 //! training.
 //!
-//! A *pipeline* is a codec, a language model and, where there is text, a vocabulary, loaded from one
-//! [`Checkpoint`], a folder or its files in memory: [`ImagePipeline`] draws pictures of a class, [`SpeechPipeline`] says texts, [`MllmPipeline`]
-//! draws, captions and writes.
+//! A [`Pipeline`] is a codec, a language model and its vocabulary, loaded from one [`Checkpoint`], a folder or
+//! its files in memory: [`ImagePipeline`] draws pictures of a class, [`SpeechPipeline`] says texts,
+//! [`MllmPipeline`] draws, captions and writes.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -13,9 +13,9 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = latentlm::device("cpu")?; // with the feature `cpu`
-//! let generator = ImagePipeline::from_run(Path::new("runs/mnist"), &device)?;
-//! let options = generator.manifest.recipe.sample_options();
-//! let sevens = generator.draw(&[7; 16], &options, 5)?; // [16, 1, 32, 32]
+//! let pipeline = ImagePipeline::from_run(Path::new("runs/mnist"), &device)?;
+//! let options = pipeline.recipe().sample_options();
+//! let sevens = pipeline.draw(&[7; 16], &options, 5)?; // [16, 1, 32, 32]
 //! save_png(&image_grid(sevens, 4, 2), Path::new("sevens.png"))?;
 //! # Ok(())
 //! # }
@@ -35,6 +35,7 @@ mod image;
 mod metrics;
 #[cfg(feature = "mllm")]
 mod mllm;
+mod pipeline;
 mod recipe;
 mod run;
 mod schedule;
@@ -42,21 +43,24 @@ pub mod skipped;
 #[cfg(feature = "speech")]
 mod speech;
 mod tensors;
+#[cfg(any(feature = "mllm", feature = "speech"))]
+mod text;
 
 pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
 pub use error::PipelineError;
 pub use image::{
     DataConfig, HostBatch, ImageData, ImagePipeline, ImageRecipe, SampleConfig, evenly, image_grid,
-    load_image_codec, png_bytes, read_all, read_evenly, save_png,
+    png_bytes, read_all, read_evenly, save_png,
 };
-pub use latentlm_keys::RecipeError;
+pub use latentlm_keys::{Keys, RecipeError};
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::{
     Generated, Made, MixConfig, MllmData, MllmPipeline, MllmRecipe, MllmSampleConfig,
     MllmTextConfig, PromptPiece, Texts, TokenWeights,
 };
+pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
 pub use recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
 pub use run::{Manifest, RunFolder, ema_file, weights_file};
 pub use schedule::{EmaDecay, LearningRate};
@@ -64,10 +68,12 @@ pub use skipped::SkippedList;
 #[cfg(feature = "speech")]
 pub use speech::{
     HeldOutUtterance, SpeakConfig, SpeakingTimes, Speech, SpeechCodec, SpeechData,
-    SpeechDataConfig, SpeechPipeline, SpeechRecipe, TextConfig, Voice, hop_samples,
-    load_speech_codec, reconstruct, sentences, signal,
+    SpeechDataConfig, SpeechPipeline, SpeechRecipe, TextConfig, Voice, hop_samples, reconstruct,
+    sentences, signal,
 };
 pub use tensors::{draw_latents, host_values, label_tensor};
+#[cfg(any(feature = "mllm", feature = "speech"))]
+pub use text::TextVocabulary;
 
 /// A checkpoint's vocabulary.
 pub const TOKENIZER: &str = "tokenizer.json";

@@ -53,15 +53,14 @@ impl MetricsLog {
     /// If the file can't be read or written.
     pub fn truncate_after(&mut self, stage: &str, step: u64) -> Result<(), PipelineError> {
         let old = fs::read_to_string(&self.path).map_err(io_error("read", &self.path))?;
-        // Lines are kept as they are: written anew, a number could change in its last digit.
-        let kept = |line: &&str| match serde_json::from_str::<MetricLine>(line) {
-            Ok(record) => record.stage != stage || record.step <= step,
-            Err(_) => false,
-        };
         let mut text = String::new();
-        for line in old.lines().filter(kept) {
-            text.push_str(line);
-            text.push('\n');
+        for line in old.lines() {
+            let record = serde_json::from_str::<MetricLine>(line);
+            if record.is_ok_and(|record| record.stage != stage || record.step <= step) {
+                // As it is: written anew, a number could change in its last digit.
+                text.push_str(line);
+                text.push('\n');
+            }
         }
         write_atomically(&self.path, text.as_bytes())?;
         *self = Self::open(&self.path)?;
@@ -78,15 +77,15 @@ impl MetricsLog {
         step: u64,
         values: &[(&str, f64)],
     ) -> Result<(), PipelineError> {
-        let finite = |v: f64| v.is_finite().then_some(v);
-        let line = MetricLine {
+        let mut line = MetricLine {
             stage: stage.into(),
             step,
-            values: values
-                .iter()
-                .map(|(name, value)| ((*name).into(), finite(*value)))
-                .collect(),
+            values: BTreeMap::new(),
         };
+        for &(name, value) in values {
+            let finite = value.is_finite().then_some(value);
+            line.values.insert(name.into(), finite);
+        }
         let json = serde_json::to_string(&line).unwrap_or_default();
         writeln!(self.file, "{json}").map_err(io_error("write", &self.path))?;
         Ok(())

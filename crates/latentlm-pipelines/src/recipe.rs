@@ -1,24 +1,24 @@
-//! What the recipes of all modalities share. Every key stands in the files under `configs`, with its
-//! meaning beside it.
+//! What all recipes share: how they are read and checked, and the tables that each of them has. Every
+//! key stands in the files under `configs`, with its meaning beside it.
 
 use std::fmt::Debug;
 use std::path::Path;
 
 use burn::config::Config;
-use latentlm::LmSizes;
 use latentlm::backbone;
 use latentlm::codec_audio;
 use latentlm::codec_image;
 use latentlm::core::{BetaSchedule, PartConfig, Precision, Prediction};
 use latentlm::diffusion;
-use latentlm_keys::{Keys, RecipeError, TableError};
+use latentlm::{LmSizes, SampleOptions};
+use latentlm_keys::{Keys, RecipeError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 
-/// A complete recipe of one modality. Its default is the preset that files and overrides are laid
-/// over (see [`latentlm_keys`]).
+/// A complete recipe. Its default is the preset that files and overrides are laid over (see
+/// [`latentlm_keys`]). [`declare_recipe!`](crate::declare_recipe) implements it.
 pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
     /// The command that trains it.
     const COMMAND: &'static str;
@@ -63,6 +63,91 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     }
 }
 
+/// Implements [`Recipe`] and `Default` for a recipe.
+///
+/// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes
+/// by name, `parts` the tables whose values parts say themselves (see [`CodecTables`]), `seed` the field
+/// of the seed, and `check` a function for [`Recipe::check_together`].
+///
+/// ```
+/// use latentlm_pipelines::{PipelineError, Recipe, declare_recipe};
+///
+/// /// How fast something is.
+/// #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// struct SpeedRecipe {
+///     seed: u64,
+///     rounds: usize,
+/// }
+///
+/// impl SpeedRecipe {
+///     fn check(&self) -> Result<(), PipelineError> {
+///         Ok(())
+///     }
+/// }
+///
+/// fn table(name: &str) -> Option<&'static str> {
+///     let text = r#"
+///         seed = { type = "integer", default = 1, help = "Seed of the noise" }
+///         rounds = { type = "integer", default = 3, min = 1, help = "Rounds that are timed" }
+///     "#;
+///     (name == "speed").then_some(text)
+/// }
+///
+/// declare_recipe! {
+///     /// Three rounds.
+///     SpeedRecipe {
+///         command: "speed",
+///         keys: "speed" in table,
+///         parts: std::collections::BTreeMap::<String, u64>::new(),
+///         seed: seed,
+///         check: SpeedRecipe::check,
+///     }
+/// }
+///
+/// assert_eq!(SpeedRecipe::default(), SpeedRecipe { seed: 1, rounds: 3 });
+/// let wrong = SpeedRecipe::resolve(None, &["rounds=0".to_owned()]).unwrap_err();
+/// assert!(wrong.to_string().contains("`rounds` must be"));
+/// ```
+#[macro_export]
+macro_rules! declare_recipe {
+    (
+        $(#[$about:meta])*
+        $recipe:ty {
+            command: $command:literal,
+            keys: $table:literal in $tables:path,
+            parts: $parts:expr,
+            seed: $($seed:ident).+,
+            check: $check:expr,
+        }
+    ) => {
+        impl Default for $recipe {
+            $(#[$about])*
+            fn default() -> Self {
+                <Self as $crate::Recipe>::keys().preset(&$parts)
+            }
+        }
+
+        impl $crate::Recipe for $recipe {
+            const COMMAND: &'static str = $command;
+
+            fn keys() -> &'static $crate::Keys {
+                static KEYS: ::std::sync::LazyLock<$crate::Keys> =
+                    ::std::sync::LazyLock::new(|| $crate::recipe_keys($table, $tables));
+                &KEYS
+            }
+
+            fn seed(&self) -> u64 {
+                self.$($seed).+
+            }
+
+            fn check_together(&self) -> ::std::result::Result<(), $crate::PipelineError> {
+                let check: fn(&Self) -> ::std::result::Result<(), $crate::PipelineError> = $check;
+                check(self)
+            }
+        }
+    };
+}
+
 /// A table of keys that this crate or a part of the model has, by the name that an `include` gives it.
 pub fn key_table(name: &str) -> Option<&'static str> {
     let text = match name {
@@ -88,12 +173,8 @@ pub fn key_table(name: &str) -> Option<&'static str> {
 /// # Panics
 /// If a table is wrong: a mistake of whoever wrote it, not of a user.
 pub fn recipe_keys(table: &str, tables: fn(&str) -> Option<&'static str>) -> Keys {
-    let read =
-        |name: &str| -> Result<Option<String>, TableError> { Ok(tables(name).map(str::to_owned)) };
-    match Keys::assemble(table, &read) {
-        Ok(keys) => keys,
-        Err(error) => panic!("{error}"),
-    }
+    let keys = Keys::assemble(table, &|name| Ok(tables(name).map(str::to_owned)));
+    keys.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The tables of a recipe whose values the codec's crate says.
@@ -115,7 +196,7 @@ impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
     }
 }
 
-/// The language model's part that does not follow from data and codec. Checkpoints of older versions lack
+/// What does not follow from data and codec of a language model. Checkpoints of older versions lack
 /// `recompute`, which then is false.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LmConfig {
@@ -141,8 +222,8 @@ pub struct LmConfig {
     pub batch_mul: usize,
     /// What training computes in.
     pub precision: Precision,
-    /// Whether training keeps what goes into each block and layer alone and runs them again for their
-    /// gradients.
+    /// Whether training saves memory: it keeps only the inputs of each block and layer, and runs them
+    /// again for their gradients.
     #[serde(default)]
     pub recompute: bool,
     /// Share of labels or texts that are dropped, for guidance.
@@ -199,7 +280,7 @@ impl LmConfig {
         }
     }
 
-    /// Checks what concerns several keys and is no matter of the model's own configuration.
+    /// Checks what concerns several keys, except what the model's own configuration checks.
     ///
     /// # Errors
     /// If latents are drawn in more steps than there are timesteps.
@@ -211,12 +292,66 @@ impl LmConfig {
         }
         Ok(())
     }
+
+    /// Checks what a user asks of the solver.
+    ///
+    /// # Errors
+    /// If there are more steps than timesteps or none, or guidance or temperature is not finite.
+    pub(crate) fn check_options(&self, options: &SampleOptions) -> Result<(), PipelineError> {
+        let (steps, timesteps) = (options.steps, self.num_train_timesteps);
+        let (guidance, temperature) = (options.guidance_scale, options.noise_temperature);
+        if (1..timesteps).contains(&steps) && guidance.is_finite() && temperature.is_finite() {
+            return Ok(());
+        }
+        Err(PipelineError::config(format!(
+            "solver steps must be in 1..{timesteps}, not {steps}, guidance a number, not {guidance}, \
+             and so the noise's temperature, not {temperature}"
+        )))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::ImageRecipe;
+
+    #[test]
+    fn options_that_no_solver_can_follow_are_refused() {
+        let lm = ImageRecipe::default().lm;
+        let most = lm.num_train_timesteps - 1;
+        let fine = SampleOptions::default();
+        for steps in [1, most] {
+            lm.check_options(&SampleOptions { steps, ..fine }).unwrap();
+        }
+        let (guidance_scale, noise_temperature) = (f64::NAN, f64::INFINITY);
+        for (wrong, part) in [
+            (SampleOptions { steps: 0, ..fine }, "not 0"),
+            (
+                SampleOptions {
+                    steps: most + 1,
+                    ..fine
+                },
+                "not 1000",
+            ),
+            (
+                SampleOptions {
+                    guidance_scale,
+                    ..fine
+                },
+                "not NaN",
+            ),
+            (
+                SampleOptions {
+                    noise_temperature,
+                    ..fine
+                },
+                "not inf",
+            ),
+        ] {
+            let message = lm.check_options(&wrong).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
 
     #[test]
     fn checkpoints_without_recompute_load() {

@@ -247,12 +247,12 @@ impl<R: Recipe> RunFolder<R> {
     }
 }
 
-/// File of a player's live weights.
+/// File of a module's weights.
 pub fn weights_file(name: &str) -> String {
     format!("{name}.safetensors")
 }
 
-/// File of a player's averaged weights.
+/// File of a module's averaged weights.
 pub fn ema_file(name: &str) -> String {
     format!("{name}-ema.safetensors")
 }

@@ -1,5 +1,5 @@
-//! What a run left out, listed in its folder: what a stage finds out when it decodes recordings is known
-//! after a resume too, which does not decode them again.
+//! What a run left out, listed in its folder. A run that is resumed does not decode recordings again: it
+//! reads from the list which of them are broken.
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,10 +26,10 @@ pub struct SkippedList {
 impl SkippedList {
     /// Adds a recording, unless it is there.
     pub fn add(&mut self, skipped: Skipped) {
-        let reason = match skipped.path == Path::new(COMPOSED) {
-            true => skipped.reason.clone(),
-            false => String::new(),
-        };
+        let mut reason = String::new();
+        if skipped.path == Path::new(COMPOSED) {
+            reason.clone_from(&skipped.reason);
+        }
         if self.known.insert((skipped.path.clone(), reason)) {
             self.list.push(skipped);
         }
@@ -45,9 +45,9 @@ impl SkippedList {
     /// # Errors
     /// If the file can't be read or written.
     pub fn keep_in(&mut self, path: &Path) -> Result<(), PipelineError> {
-        read(path)?
-            .into_iter()
-            .for_each(|skipped| self.add(skipped));
+        for skipped in read(path)? {
+            self.add(skipped);
+        }
         if self.list.is_empty() {
             return Ok(());
         }

@@ -91,15 +91,12 @@ type Check = fn(&Case, &mut Report) -> Result<(), VerifyError>;
 /// The kind of a case, by the first word of its folder's name.
 fn kind(folder: &Path) -> Option<&'static Kind> {
     let name = folder.file_name()?.to_str()?;
-    let begins_with = |kind: &str| {
-        let rest = name.strip_prefix(kind);
+    let kinds = KINDS.iter().filter(|kind| {
+        let rest = name.strip_prefix(kind.name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']))
-    };
+    });
     // `vibevoice-tokenizer` begins with `vibevoice`: the longest kind counts.
-    KINDS
-        .iter()
-        .filter(|kind| begins_with(kind.name))
-        .max_by_key(|kind| kind.name.len())
+    kinds.max_by_key(|kind| kind.name.len())
 }
 
 fn no_case(path: &Path) -> VerifyError {

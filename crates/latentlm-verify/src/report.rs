@@ -8,8 +8,8 @@ pub(crate) const FORWARD: f64 = 1e-4;
 pub(crate) const GRADIENT: f64 = 1e-3;
 /// Bound on the error of whole sampling loops.
 pub(crate) const SAMPLING: f64 = 2e-3;
-/// Bound on the error of forward passes with weights in bfloat16. Its numbers have 8 significant bits, so each
-/// rounding is off by up to 0.4 %, and about a dozen roundings follow each other.
+/// Bound on the error of forward passes with weights in bfloat16. Its numbers have 8 significant bits: each
+/// rounding is off by up to 0.4 %, and about a dozen follow each other.
 pub(crate) const ROUNDED: f64 = 3e-2;
 /// Bound on the error of gradients with weights in bfloat16: forward and backward pass together are twice as
 /// long.
@@ -118,9 +118,12 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::NAN;
     }
-    let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
-    let differences: f64 = a.iter().zip(b).map(difference).sum();
-    let size: f64 = b.iter().map(|b| f64::from(*b).powi(2)).sum();
+    let (mut differences, mut size) = (0.0_f64, 0.0_f64);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        differences += (a - b).powi(2);
+        size += b.powi(2);
+    }
     (differences / size).sqrt()
 }
 

@@ -2,13 +2,11 @@
 //! ship, and draws a row of each into `digits.png`. In the repository's root, a matter of minutes on two cores:
 //!
 //! ```sh
-//! cargo run -p latentlm --example train_digits --features cpu
+//! cargo run -p latentlm --features cpu --example train_digits
 //! ```
 //!
-//! `cargo xtask train-image` does the same with averaged weights, checkpoints and a report.
-//!
-//! Letters in shapes: `S` all pictures, `B` batch, `T` latents a picture, `Z` numbers a latent, `K` draws of
-//! noise a latent.
+//! `cargo xtask train-image` does the same with averaged weights, checkpoints and a report. Letters in shapes:
+//! `S` all pictures, `B` batch, `T` latents a picture, `Z` numbers a latent, `K` draws of noise a latent.
 
 #![allow(clippy::print_stdout)] // A program's results go to standard output.
 
@@ -17,79 +15,63 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::adapters::packed::indices;
 use latentlm::codec_image::{Codec, CodecConfig};
-use latentlm::core::{LatentCodecConfig, LatentNoise, PartConfig};
+use latentlm::core::{LatentCodecConfig, PartConfig};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, LatentLmConfig, LmSizes};
 use latentlm::{RandomStream, SampleOptions};
 use latentlm_data::{BatchOrder, ImageDataset, ImageSpec, Split};
+use latentlm_pipelines::{draw_latents, host_values, image_grid, read_all, save_png};
 
 const SEED: u64 = 1;
 const BATCH: usize = 64;
-const CLASSES: usize = 10;
-/// Pictures of a class in the file.
-const COLUMNS: usize = 8;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let device = latentlm::device("cpu")?.autodiff();
     device.seed(SEED); // of first weights; noise comes from streams of its own
     let config = CodecConfig::preset("image/mnist");
-    let (pictures, labels) = digits(&config, &device)?; // [S, C, H, W]
-    let codec = train_codec(&config, &pictures, &device);
+    let signal = config.signal();
+    let spec = ImageSpec {
+        channels: signal.channels,
+        height: signal.height,
+        width: signal.width,
+    };
+    let data = ImageDataset::open(Path::new("datasets/mnist"), spec, Split::Train)?;
+    let pictures = read_all(&data, data.len(), &device)?; // [S, C, H, W], in [-1, 1]
+    let labels: Vec<u32> = (0..data.len()).map(|index| data.label(index)).collect();
 
+    let codec = train_codec(config.init(&device), &pictures);
     // The codec is finished, so each picture is encoded once; a part at a time, to save memory.
     let parts = pictures.inner().split(500, 0).into_iter();
     let parts = parts.map(|part| codec.encode_parameters(part)); // [500, T, Z] each
-    let parts: Vec<Tensor<3>> = parts.collect();
-    let means = Tensor::from_inner(Tensor::cat(parts, 0)); // [S, T, Z]
+    let means: Tensor<3> = Tensor::from_inner(Tensor::cat(parts.collect(), 0)); // [S, T, Z]
     let model = train_lm(&codec, &means, &labels, &device)?;
 
-    let classes: Vec<u32> = (0..CLASSES as u32)
-        .flat_map(|class| [class; COLUMNS])
-        .collect();
+    let classes: Vec<u32> = (0..10).flat_map(|class| [class; 8]).collect();
     let options = SampleOptions {
         guidance_scale: 2.0,
         ..SampleOptions::default()
     };
     let mut random = RandomStream::for_step(SEED, "draw", 0);
-    let latents = model.draw_images(&classes, &options, &mut random); // [10 * COLUMNS, T, Z]
-    save(codec.decode(latents), Path::new("digits.png"))
-}
-
-/// All training pictures, `[S, C, H, W]` in `[-1, 1]`, and their classes.
-fn digits(config: &CodecConfig, device: &Device) -> Result<(Tensor<4>, Vec<u32>), Box<dyn Error>> {
-    let signal = config.signal();
-    let (channels, height, width) = (signal.channels, signal.height, signal.width);
-    let spec = ImageSpec {
-        channels,
-        height,
-        width,
-    };
-    let dataset = ImageDataset::open(Path::new("datasets/mnist"), spec, Split::Train)?;
-    let (mut values, mut labels) = (Vec::new(), Vec::new());
-    for index in 0..dataset.len() {
-        let sample = dataset.get(index)?;
-        values.extend(sample.pixels.iter().map(|&x| f32::from(x) / 127.5 - 1.0));
-        labels.push(sample.label);
-    }
-    let data = TensorData::new(values, [labels.len(), channels, height, width]);
-    Ok((Tensor::from_data(data, device), labels))
+    let latents = model.draw_images(&classes, &options, &mut random); // [10 * 8, T, Z]
+    let grid = image_grid(codec.decode(latents), 8, 1);
+    save_png(&grid, Path::new("digits.png"))?;
+    println!("wrote digits.png");
+    Ok(())
 }
 
 /// A sigma-VAE (paper §2.3): the decoder learns to stand noise whose scale is drawn, not learned, so that it
 /// forgives what the language model gets slightly wrong.
-fn train_codec(config: &CodecConfig, pictures: &Tensor<4>, device: &Device) -> Codec {
+fn train_codec(codec: Codec, pictures: &Tensor<4>) -> Codec {
     let mut order = BatchOrder::new(pictures.dims()[0], BATCH, SEED);
-    let spec = config.spec();
-    let codec = train("codec", config.init(device), (300, 2e-3), |codec, step| {
+    let codec = train("codec", codec, 300, 2e-3, |codec, step| {
         let batch = take(pictures, &order.batch(step)); // [B, C, H, W]
-        let mut random = RandomStream::for_step(SEED, "codec-noise", step);
-        let noise = LatentNoise::draw(spec.shape_of(&batch), &mut random, device);
         let posterior = codec.encode(batch.clone()); // mean [B, T, Z]
-        let latents = posterior.sample(noise.scale, noise.eps); // [B, T, Z]
+        let mut random = RandomStream::for_step(SEED, "codec-noise", step);
+        let latents = draw_latents(&posterior, &mut random); // [B, T, Z]
         let error = (codec.decode(latents) - batch).square().mean(); // [1]
         // Keeps means small: else the encoder would drown the noise instead of learning to live with it.
         error + posterior.kl().mul_scalar(0.003)
@@ -105,58 +87,48 @@ fn train_lm(
     labels: &[u32],
     device: &Device,
 ) -> Result<LatentLm, Box<dyn Error>> {
-    let [_, tokens, dim] = means.dims();
+    let [samples, tokens, dim] = means.dims();
     // Other noise in every step: the model has to know all of a picture's latents, not one draw of them.
     let draw = |rows: &[usize], random: &mut RandomStream| -> Tensor<3> {
-        let noise = LatentNoise::draw([rows.len(), tokens, dim], random, device);
-        let posterior = codec.posterior(take(means, rows)); // mean [B, T, Z]
-        posterior.sample(noise.scale, noise.eps) // [B, T, Z]
+        draw_latents(&codec.posterior(take(means, rows)), random) // [B, T, Z]
     };
     // Diffusion starts from N(0, 1), so latents are brought to mean 0 and standard deviation 1.
-    let first: Vec<usize> = (0..labels.len().min(1000)).collect();
+    let first: Vec<usize> = (0..samples.min(1000)).collect();
     let measured = draw(&first, &mut RandomStream::for_step(SEED, "whitening", 0));
     let whitening = Whitening::measure(&host_values(measured));
     let whitening = whitening.ok_or("the codec's latents are constant or not finite")?;
-    let sizes = LmSizes::new()
-        .with_width(96)
-        .with_depth(3)
-        .with_heads(4)
-        .with_kv_heads(2)
-        .with_mlp_ratio(4.0);
-    let config = LatentLmConfig::image(CLASSES, tokens, dim).with_sizes(sizes);
+    let sizes = LmSizes::new().with_width(96).with_depth(3).with_heads(4);
+    let sizes = sizes.with_kv_heads(2).with_mlp_ratio(4.0);
+    let config = LatentLmConfig::image(10, tokens, dim).with_sizes(sizes);
     let model = config.init(device).with_whitening(0, whitening);
 
-    let mut order = BatchOrder::new(labels.len(), BATCH, SEED);
-    let model = train("language model", model, (600, 1e-3), |model, step| {
+    let mut order = BatchOrder::new(samples, BATCH, SEED);
+    let model = train("language model", model, 600, 1e-3, |model, step| {
         let rows = order.batch(step);
         let mut random = RandomStream::for_step(SEED, "lm-noise", step);
         let latents = model.latents[0].whiten(draw(&rows, &mut random)); // [B, T, Z]
         let latents: Tensor<2> = latents.reshape([rows.len() * tokens, dim]); // [B * T, Z]
         // One label in ten is dropped: guidance needs to know what pictures of no class look like.
-        let null = model.label_adapter().null_class();
-        let documents = rows.iter().map(|&row| {
-            let class = if random.chance(0.1) {
-                null
-            } else {
-                labels[row]
-            };
-            Document::of_class(class, tokens)
-        });
-        let documents: Vec<Document> = documents.collect();
+        let mut classes: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
+        let adapter = model.label_adapter();
+        adapter.drop_labels(&mut classes, 0.1, &mut random);
+        let documents = classes.iter();
+        let documents = documents.map(|&class| Document::of_class(class, tokens));
         // Each latent is learned at four draws of noise on one pass of the backbone.
         let draws = 4 * rows.len() * tokens;
         let draws = model.head_of(0).draw(draws, &mut random, device); // noise [K * B * T, Z]
-        let batch = Batch::new(documents, vec![latents], vec![draws]);
+        let batch = Batch::new(documents.collect(), vec![latents], vec![draws]);
         model.loss(batch).diffusion.swap_remove(0) // [1], of the only modality
     });
     Ok(model.valid())
 }
 
-/// The loop: AdamW on a loss, so many steps at a rate that rises to its peak and falls to 0.
+/// The loop: AdamW on a loss, at a rate that rises to its peak and falls to 0.
 fn train<M: Module>(
     name: &str,
     mut module: M,
-    (steps, peak): (u64, f64),
+    steps: u64,
+    peak_rate: f64,
     mut loss: impl FnMut(&M, u64) -> Tensor<1>,
 ) -> M {
     let optimizer = AdamWConfig::new().with_beta_2(0.98).with_epsilon(1e-8);
@@ -165,7 +137,7 @@ fn train<M: Module>(
         let loss = loss(&module, step); // [1]
         let gradients = GradientsParams::from_grads(loss.backward(), &module);
         let warmup = ((step + 1) as f64 / 50.0).min(1.0);
-        let rate = peak * warmup * (1.0 - step as f64 / steps as f64);
+        let rate = peak_rate * warmup * (1.0 - step as f64 / steps as f64);
         module = optimizer.step(rate, module, gradients);
         if (step + 1).is_multiple_of(50) {
             let loss = loss.into_scalar::<f32>();
@@ -179,22 +151,4 @@ fn train<M: Module>(
 fn take<const D: usize>(all: &Tensor<D>, rows: &[usize]) -> Tensor<D> {
     let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     all.clone().select(0, indices(&rows, &all.device()))
-}
-
-fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-/// Writes grey pictures of `[10 * COLUMNS, 1, H, W]`, a row a class.
-fn save(pictures: Tensor<4>, path: &Path) -> Result<(), Box<dyn Error>> {
-    let [_, _, height, width] = pictures.dims();
-    let grid: Tensor<4> = pictures.reshape([CLASSES, COLUMNS, height, width]);
-    let grid = grid.permute([0, 2, 1, 3]); // [10, H, COLUMNS, W]: lines of pixels across a row
-    // A cast saturates, which clamps what the decoder puts outside of [-1, 1].
-    let bytes = host_values(grid).into_iter();
-    let bytes: Vec<u8> = bytes.map(|x| ((x + 1.0) * 127.5).round() as u8).collect();
-    let (width, height) = ((COLUMNS * width) as u32, (CLASSES * height) as u32);
-    image::save_buffer(path, &bytes, width, height, image::ExtendedColorType::L8)?;
-    println!("wrote {}", path.display());
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a language model is made of, in numbers, and presets for the kinds of documents that there are.
+//! Configuration of a language model, with presets for the kinds of documents.
 
 use burn::config::Config;
 use burn::nn::EmbeddingConfig;
@@ -15,8 +15,8 @@ use crate::sizes::{LmSizes, ModelError};
 pub struct Modality {
     /// `Z`, numbers a latent.
     pub latent_dim: usize,
-    /// Latents of a run where that is known (the grid of a picture); 0 where the softmax head says after
-    /// each whether another comes (speech).
+    /// Number of latents in a run if it is fixed (the grid of a picture); 0 if the softmax head decides
+    /// after each latent whether another follows (speech).
     pub frames: usize,
 }
 
@@ -29,13 +29,13 @@ pub struct LatentLmConfig {
     /// Number of classes; 0 for a model that reads no labels.
     #[config(default = 0)]
     pub classes: usize,
-    /// Tokens of text, those around latents and documents not counted; 0 for a model that reads none.
+    /// Tokens of text, without those around latents and documents; 0 for a model that reads no text.
     #[config(default = 0)]
     pub text_vocabulary: usize,
     /// Whether the model writes text too: documents stand between `<BOS>` and `<EOS>`.
     #[config(default = false)]
     pub writes: bool,
-    /// Whether the model reads, beside each latent, the token that it says, and names the next.
+    /// Whether the model reads with each latent the token that is spoken in it, and predicts the next one.
     #[config(default = false)]
     pub aligned: bool,
     /// Whether one diffusion head draws the latents of all modalities, or each has its own.
@@ -112,8 +112,8 @@ impl LatentLmConfig {
         }
         let (sizes, width) = (&self.sizes, self.sizes.width);
         let vocabulary = self.vocabulary();
-        // As large as embedded latents: a hundredth of that is lost behind the first block. Not where
-        // logits are inner products with it.
+        // Embeddings as large as embedded latents: much smaller ones vanish beside the first block's
+        // output. A tied table must stay small, since logits are inner products with it.
         let std = if self.tied { 0.02 } else { 1.0 };
         let token = TokenAdapterConfig::new(vocabulary, width)
             .with_tied(self.tied)
@@ -154,10 +154,9 @@ impl LatentLmConfig {
         if self.writes {
             return SpecialTokens::after(self.text_vocabulary, count).modalities;
         }
-        let of = |modality| self.text_vocabulary + modality * ControlTokens::COUNT;
-        (0..count)
-            .map(|modality| ControlTokens::after(of(modality)))
-            .collect()
+        let counts = (0..count).map(|modality| modality * ControlTokens::COUNT);
+        let tokens = counts.map(|before| ControlTokens::after(self.text_vocabulary + before));
+        tokens.collect()
     }
 
     /// `V`, all tokens.

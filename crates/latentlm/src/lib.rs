@@ -28,8 +28,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! The example `train_digits` has all of it on a page, a codec and a language model trained from nothing:
-//! `cargo run -p latentlm --example train_digits --features cpu`.
+//! Examples (`cargo run -p latentlm --features cpu --example NAME`): `train_digits` trains a codec and a
+//! language model from nothing, on a page; `draw`, `speak` and `codec` use a trained run.
 //!
 //! Feature `published` (on by default) has the models that others have published: checkpoints in and out,
 //! and VibeVoice. It names parts of this workspace by their algorithms; a fork that puts a part of its own

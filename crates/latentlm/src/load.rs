@@ -8,8 +8,8 @@ use latentlm_core::{CausalBackbone, LatentHead};
 use crate::model::LatentLm;
 use crate::renaming::remapper;
 
-/// Names of parameters before there was one model for all documents, and now. Their order is the same,
-/// so that the state of an optimizer, which is kept by number, needs nothing.
+/// Names of parameters in files of earlier versions, and now. The order of parameters has not changed, so
+/// the state of an optimizer, which is stored by number, fits as it is.
 const EARLIER_NAMES: [(&str, &str); 7] = [
     ("adapters.label", "labels"),
     ("adapters.token", "tokens"),
@@ -20,9 +20,8 @@ const EARLIER_NAMES: [(&str, &str); 7] = [
     ("head", "heads.0"),
 ];
 
-/// Loads a language model's weights from a file that was saved with
-/// [`save_module`](latentlm_core::bundle::save_module), also by versions that called parameters
-/// otherwise.
+/// Loads a language model's weights from a file that this or an earlier version saved with
+/// [`save_module`](latentlm_core::bundle::save_module).
 ///
 /// # Errors
 /// If the file can't be read or does not fit the model.

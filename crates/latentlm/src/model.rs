@@ -32,33 +32,34 @@ pub struct LatentLm<B = Backbone, H = Head> {
     pub tokens: Option<TokenAdapter>,
     /// Latents of each modality.
     pub latents: Vec<LatentAdapter>,
-    /// The token that each latent says, added to it; none in a model that is not told.
+    /// Embedding of the token that is spoken in a latent, added to the latent's position; `None` in a
+    /// model that does not read it.
     pub said: Option<Embedding>,
     /// Positions to hidden states.
     pub backbone: B,
     /// Hidden states to latents: one head for all modalities, or one for each.
     pub heads: Vec<H>,
-    /// The tokens around each modality's latents; they mean nothing where there are no tokens.
+    /// The tokens around each modality's latents; unused in a model without tokens.
     #[module(skip)]
     pub control: Vec<ControlTokens>,
     /// The tokens around a document, of a model that writes text.
     #[module(skip)]
     pub document: Option<DocumentTokens>,
-    /// Latents of each modality's runs where that is known, else 0.
+    /// Number of latents in a run of each modality; 0 if it is not fixed.
     pub frames: Vec<usize>,
 }
 
-/// Documents with their latents, and what these are noised with.
+/// Documents with their latents, and the noise that these are learned with.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// Documents, of one length or of any.
     pub documents: Vec<Document>,
     /// Weight of each document's learned tokens in their mean.
     pub weights: Vec<f64>,
-    /// What the backbone reads, a modality's `[N, Z]` each, whitened, those of all documents one after
-    /// the other: the latents themselves, or some of them hidden.
+    /// Latents that the backbone reads, `[N, Z]` for each modality, whitened, documents one after the
+    /// other: the latents themselves, or with some of them hidden.
     pub heard: Vec<Tensor<2>>,
-    /// What the heads are to draw, as `heard`.
+    /// Latents that the heads learn to draw, in the same shapes.
     pub latents: Vec<Tensor<2>>,
     /// For each modality `K` times as many rows as it has learned latents: each is denoised `K` times
     /// on one pass of the backbone (paper §2.2, `ddpm_batch_mul`).
@@ -66,7 +67,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Documents that count alike and are read as they are.
+    /// Documents of equal weight, whose latents are read as they are.
     ///
     /// # Shapes
     /// - `latents`: a modality's `[N, Z]` each, whitened; `draws`: `K` times the learned ones rows
@@ -85,17 +86,17 @@ impl Batch {
     }
 }
 
-/// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 where nothing is learned.
+/// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 if there is nothing to learn.
 #[derive(Debug, Clone)]
 pub struct Loss {
-    /// Mean cross entropy of the learned tokens, each as heavy as its document.
+    /// Mean cross entropy of the learned tokens, each with the weight of its document.
     pub token: Tensor<1>,
     /// The heads' denoising error, one entry a modality.
     pub diffusion: Vec<Tensor<1>>,
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
-    /// Where the model lies.
+    /// The device of the model's weights.
     pub fn device(&self) -> Device {
         self.latents[0].device()
     }
@@ -118,6 +119,11 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         tokens.expect("a model of text, which reads tokens")
     }
 
+    /// Whether the model writes text too.
+    pub(crate) fn writes(&self) -> bool {
+        self.document.is_some()
+    }
+
     /// The head that draws a modality's latents.
     pub fn head_of(&self, modality: usize) -> &H {
         &self.heads[modality.min(self.heads.len() - 1)]
@@ -133,7 +139,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         self
     }
 
-    /// Where everything stands in documents one after the other.
+    /// Where everything stands in these documents, one after the other.
     pub fn layout(&self, documents: &[Document]) -> Layout {
         Layout::new(documents, &self.control)
     }
@@ -168,10 +174,10 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         Tensor::cat(parts, 0).select(0, indices(&layout.rows, &device))
     }
 
-    /// Latents as the backbone reads them, with what they say, `[N, D]`.
+    /// Latents as the backbone reads them, `[N, D]`.
     ///
     /// # Shapes
-    /// - `latents`: `[N, Z]`, whitened; `said`: `N` tokens, read by a model that is told
+    /// - `latents`: `[N, Z]`, whitened; `said`: `N` tokens, spoken in them, if the model reads these
     pub(crate) fn embed_latents(
         &self,
         modality: usize,
@@ -188,7 +194,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         }
     }
 
-    /// Hidden states of documents, no one of which sees another. Of one length they are a batch,
+    /// Hidden states of documents, none of which sees another. If all have one length they are a batch,
     /// otherwise they are packed into one sequence without gaps.
     ///
     /// # Shapes
@@ -257,13 +263,13 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         Loss { token, diffusion }
     }
 
-    /// `-log p` of each learned token, `[M]`: what perplexity is made of.
+    /// Cross entropy `-log p` of each learned token, `[M]`. Perplexity is `exp` of its mean.
     ///
     /// # Shapes
     /// - `hidden`: `[P, D]`
     ///
     /// # Panics
-    /// If nothing is asked.
+    /// If the layout has no learned tokens.
     pub fn surprise(&self, layout: &Layout, hidden: Tensor<2>) -> Tensor<1> {
         let device = hidden.device();
         let asked = hidden.select(0, indices(&layout.asked, &device));

@@ -2,8 +2,8 @@
 
 use burn::store::KeyRemapper;
 
-/// From the first names of a table to the second. They are prefixes that hold for whole dotted segments;
-/// `{}` stands for an index. Applied in order.
+/// Renames by a table of pairs, from the first name to the second. Names are prefixes of whole dotted
+/// segments; `{}` stands for an index. Pairs are applied in order.
 pub(crate) fn remapper<'a>(rules: impl Iterator<Item = (&'a str, &'a str)>) -> KeyRemapper {
     rules.fold(KeyRemapper::new(), |names, (from, to)| {
         let indices = from.matches("{}").count();

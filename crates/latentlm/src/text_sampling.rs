@@ -9,7 +9,8 @@ pub struct TextOptions {
     pub temperature: f64,
     /// Only so many of the likeliest tokens are drawn; 0 for all.
     pub top_k: usize,
-    /// Only the likeliest tokens are drawn whose probabilities just add up to it; 1 for all.
+    /// Only the likeliest tokens are drawn, as many as it takes until their probabilities add up to it; 1
+    /// for all.
     pub top_p: f64,
 }
 
@@ -61,7 +62,7 @@ impl TextOptions {
     }
 }
 
-/// How many of the weights, largest first, make up a share of all of them; at least one.
+/// Number of weights, largest first, whose sum reaches a share of the total; at least one.
 fn nucleus(weights: &[f64], share: f64) -> usize {
     let total: f64 = weights.iter().sum();
     let mut sum = 0.0;

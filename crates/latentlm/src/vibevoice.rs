@@ -1,4 +1,5 @@
-//! VibeVoice: a latent language model of speech that hears itself through two codecs.
+//! VibeVoice: a [`LatentLm`] of speech with its two codecs. This is the thin part around the model; how its
+//! weights are named in published files is in `pretrained`.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -19,12 +20,11 @@ use crate::sizes::ModelError;
 pub struct VibeVoice {
     /// Sound to latents and back.
     pub codec: Codec,
-    /// Sound to what is said in it.
+    /// Sound to semantic latents: what is said in it.
     pub semantic: AudioEncoder,
-    /// Latents of the semantic encoder as positions; they are added to those of the latents that the
-    /// model has drawn. No whitening.
+    /// Semantic latents to positions, which are added to those of the drawn latents. No whitening.
     pub semantic_connector: LatentAdapter,
-    /// The language model; its one modality are the acoustic codec's latents.
+    /// The language model. Its only modality is the acoustic codec's latents.
     pub lm: LatentLm,
 }
 
@@ -106,8 +106,7 @@ impl VibeVoiceConfig {
 }
 
 impl VibeVoice {
-    /// Whitened latents of a sound, without noise: what the language model reads and the head is
-    /// trained to draw.
+    /// Whitened latents of a sound, without noise: what the language model reads and the head draws.
     ///
     /// # Shapes
     /// - `sound`: `[B, 1, N]`
@@ -117,8 +116,7 @@ impl VibeVoice {
         self.lm.latents[0].whiten(latents)
     }
 
-    /// Hidden states of a sequence in which latents stand in the place of audio tokens, after the final
-    /// norm.
+    /// Hidden states, after the final norm, of a sequence with latents in the place of audio tokens.
     ///
     /// # Shapes
     /// - `tokens`: `[1, T]`; `features`: `[F, Z]`, one for every audio token

@@ -1,7 +1,6 @@
 //! Rules for recipes, datasets and documents, and for text that no file may contain.
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::{TextFile, assert_none, children, paths, relative, text_files};
 use crate::cargo::project_root;
@@ -53,7 +52,7 @@ fn no_file_knows_a_machine() {
     assert_none("no paths of a machine, no hosts of a registry", &violations);
 }
 
-/// Lines that set a key, without the inner lines of lists, with their numbers.
+/// Lines that set a key, with their numbers. The inner lines of lists are left out.
 fn keys(file: &TextFile) -> Vec<(usize, &str)> {
     let mut open = 0i64;
     let mut found = Vec::new();
@@ -126,15 +125,12 @@ fn datasets_say_where_they_come_from() {
 fn datasets_are_small() {
     let folders = children(&project_root().join("datasets"));
     assert!(!folders.is_empty(), "datasets/ is empty");
-    let size = |folder: &PathBuf| -> u64 {
-        let files = paths(folder).into_iter();
-        files
-            .filter_map(|path| Some(path.metadata().ok()?.len()))
-            .sum()
-    };
     let mut large = Vec::new();
     for folder in &folders {
-        let bytes = size(folder);
+        let mut bytes = 0;
+        for path in paths(folder) {
+            bytes += path.metadata().map_or(0, |file| file.len());
+        }
         if bytes > MAX_DATASET_BYTES {
             large.push(format!("{}: {bytes} bytes", relative(folder)));
         }

@@ -1,5 +1,5 @@
-//! Just enough of Rust's lexical rules to count braces: comments, strings and character literals
-//! are blanked, line breaks stay.
+//! A small lexer for Rust, enough to count braces: it replaces comments, strings and character literals by
+//! spaces, and keeps line breaks.
 
 /// A function found in blanked source.
 pub struct Function {
@@ -32,7 +32,7 @@ pub fn blank(source: &str) -> String {
     out
 }
 
-/// Bytes of the comment or literal that `rest` starts with; 0 where it starts with code.
+/// Length in bytes of the comment or literal at the start of `rest`; 0 if it starts with code.
 fn skipped(rest: &str, after_word: bool) -> usize {
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
@@ -55,7 +55,7 @@ fn skipped(rest: &str, after_word: bool) -> usize {
     if after_word { 0 } else { raw_string(rest) }
 }
 
-/// Block comments nest.
+/// Length in bytes of a block comment, which may be nested.
 fn block_comment(rest: &str) -> usize {
     let bytes = rest.as_bytes();
     let (mut depth, mut at) = (0usize, 0);
@@ -72,7 +72,7 @@ fn block_comment(rest: &str) -> usize {
     at
 }
 
-/// A literal between two `quote`s, with escapes.
+/// Length in bytes of a literal between two `quote`s, with escapes.
 fn quoted(rest: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
@@ -86,7 +86,7 @@ fn quoted(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// `'x'` and `'\n'`, but not the lifetime `'a`.
+/// Length in bytes of a character literal such as `'x'` or `'\n'`; 0 for a lifetime such as `'a`.
 fn character(rest: &str) -> usize {
     let mut chars = rest.char_indices().skip(1);
     match (chars.next(), chars.next()) {
@@ -96,7 +96,7 @@ fn character(rest: &str) -> usize {
     }
 }
 
-/// `r"..."`, `r#"..."#`, `br"..."`.
+/// Length in bytes of a raw string: `r"..."`, `r#"..."#` or `br"..."`.
 fn raw_string(rest: &str) -> usize {
     let tail = rest.trim_start_matches(['b', 'c']);
     let Some(tail) = tail
@@ -139,8 +139,8 @@ pub fn functions(blanked: &str) -> Vec<Function> {
     found
 }
 
-/// Bytes from a `fn` to the brace that closes its body; `None` for a mere signature. Braces of
-/// const generics (`Foo<{ N }>`) may stand in a signature, but only inside `()`, `[]` or `<>`.
+/// Length in bytes from a `fn` to the closing brace of its body; `None` for a signature without a body.
+/// Braces of const generics (`Foo<{ N }>`) in a signature are always inside `()`, `[]` or `<>`.
 fn body_end(from_fn: &str) -> Option<usize> {
     let mut nested = 0usize;
     let mut braces = 0usize;

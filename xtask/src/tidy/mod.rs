@@ -6,6 +6,7 @@
 mod files;
 mod lexer;
 mod manifests;
+mod overrides;
 mod sources;
 
 use std::fs;

@@ -350,7 +350,7 @@ fn a_document_has_one_picture() {
     }];
     let images = Tensor::zeros([2, TOKENS * DIM], &device);
     let times = Tensor::zeros([2], &device);
-    model.hidden(&two, &model.layout(&two), (images, times));
+    model.hidden(&two, &model.layout(&two), images, times);
 }
 
 /// Packing does not change hidden states. A document of a prompt and its picture has the hidden
@@ -362,7 +362,7 @@ fn documents_are_what_each_is_alone() {
     let (images, _) = mllm_batch(&model, &device);
     let times = Tensor::<1>::from_floats([20.0, 0.0, 700.0], &device);
     let hidden = |documents: &[Document], images: Tensor<2>, times: Tensor<1>| {
-        model.hidden(documents, &model.layout(documents), (images, times))
+        model.hidden(documents, &model.layout(documents), images, times)
     };
     let documents = documents();
     let packed = hidden(&documents, images.clone(), times.clone());
@@ -408,7 +408,7 @@ fn pictures_are_drawn_for_texts() {
     };
     let texts: Vec<Vec<u32>> = vec![vec![1, 2, 3], vec![4], vec![]];
     let draw = |texts: &[Vec<u32>], seed| {
-        model.generate(texts, &options, (&mut RandomStream::new(seed), &device))
+        model.generate(texts, &options, &mut RandomStream::new(seed), &device)
     };
     let all = draw(&texts, 1);
     assert_eq!(all.to_data(), draw(&texts, 1).into_data());

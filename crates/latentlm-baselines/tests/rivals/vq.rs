@@ -296,7 +296,7 @@ fn texts_and_their_pictures_can_be_learned() {
     let mut random = RandomStream::new(1);
     let texts = [vec![1, 2], vec![3]];
     let model = model.valid();
-    let drawn = model.generate(&texts, TOKENS, &options, (&mut random, &plain));
+    let drawn = model.generate(&texts, TOKENS, &options, &mut random, &plain);
     assert_eq!(host(drawn), host(codes(&plain)));
     let read = &documents()[2..];
     let known = host(codes(&plain));
@@ -341,7 +341,7 @@ fn guided_pictures_agree_with_whole_documents() {
     };
     let texts = [vec![1, 2, 3], vec![4]];
     let mut random = RandomStream::new(1);
-    let drawn = model.generate(&texts, TOKENS, &options, (&mut random, &device));
+    let drawn = model.generate(&texts, TOKENS, &options, &mut random, &device);
     let drawn = host(drawn);
     let logits = |text: &[u32], codes: &[i64]| {
         // With a code in the last place, log p of that code is its logit up to a constant.

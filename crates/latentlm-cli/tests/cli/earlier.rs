@@ -1,13 +1,13 @@
-//! Runs that an earlier version made, before there was one language model: they draw and speak what they
-//! drew and spoke then, and go on as they went on then. `tests/earlier-runs/README.md` says how they were
-//! made.
+//! Compatibility with runs of an earlier version, whose language models had other types: they must draw and
+//! speak the same results, and resume with the same losses. `tests/earlier-runs/README.md` tells how these
+//! runs were made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::latentlm;
 
-/// The folder that holds the runs' folder: their recipes name data below it.
+/// The parent of the runs' folder. The recipes of the runs name data relative to it.
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests")
 }
@@ -34,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Sums in another order move a number by its last bits, which may round a pixel up instead of down.
+/// Pixels may differ by one: another order of additions changes the last bits of a number before rounding.
 fn same_picture(name: &str, found: &Path) {
     let [expected, found] =
         [&run(name).join("drawn.png"), found].map(|path| image::open(path).unwrap().into_rgb8());
@@ -72,7 +72,7 @@ fn they_draw_and_speak_what_they_did() {
     }
 }
 
-/// The losses of a step of a run's log.
+/// The losses of a step, from the log of a run.
 fn losses(run: &Path, step: u64) -> Vec<f64> {
     let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records = log.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -83,7 +83,7 @@ fn losses(run: &Path, step: u64) -> Vec<f64> {
     losses.flatten().collect()
 }
 
-/// Two steps were taken then; the third, with the optimizer's state of then, has the loss that it had.
+/// The earlier version took two steps. A third step from its optimizer state must have the expected loss.
 #[test]
 fn they_go_on_as_they_did() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn they_go_on_as_they_did() {
         let path = copied.to_str().unwrap();
         succeed(&[command, "--run", path, "--resume", "--progress", "silent"]);
         for (expected, found) in expected.iter().zip(losses(&copied, 3)) {
-            // float32, summed in the same order but for threads.
+            // float32; only the threads may change the order of additions.
             assert!(
                 (found / expected - 1.0).abs() < 1e-5,
                 "{name}: {found} for {expected}"

@@ -1,5 +1,5 @@
-//! The binary as a user meets it: bad input gets one clear line and the right exit code, and no
-//! checkpoint is lost, whatever ends a run.
+//! Tests of the binary from outside: wrong input gives one clear line and the right exit code, and no
+//! checkpoint is lost, however a run ends.
 
 mod earlier;
 mod mllm;
@@ -51,7 +51,7 @@ fn train(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The one line of an error, and its exit code.
+/// The exit code of a failed command, and its error message, which must be one line.
 fn failure(output: &Output) -> (i32, String) {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("error")).collect();
@@ -156,7 +156,7 @@ fn reference_numbers_decide_the_exit_code() {
         "{text}"
     );
 
-    // One number of the reference's, changed: the line says so, and so does the exit code.
+    // One changed number of the reference must be reported, also by the exit code.
     let copy = dir.path().join("schedule");
     fs::create_dir(&copy).unwrap();
     fs::copy(cases.join("schedule/config.json"), copy.join("config.json")).unwrap();
@@ -211,7 +211,7 @@ fn a_run_trains_samples_and_refuses_what_it_lacks() {
     expect(&mut train(dir, &[]), 1, "--resume");
 }
 
-/// Killed without warning at some moment, a run continues from its last checkpoint.
+/// A run that was killed at any moment continues from its last checkpoint.
 #[test]
 fn a_killed_run_resumes() {
     let dir = tempfile::tempdir().unwrap();
@@ -237,7 +237,7 @@ fn a_killed_run_resumes() {
     assert!(newest(dir, "lm").ends_with("step-3"));
 }
 
-/// A disk that takes no more, during a checkpoint: simulated by the limit on a file's size.
+/// The disk is full during a checkpoint. Simulated by a limit on the size of files.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_loses_no_checkpoint() {

@@ -1,4 +1,4 @@
-//! Text and pictures: what is drawn, captioned and measured, and what is refused in one clear line.
+//! Tests of the commands for text and pictures: drawing, captioning, evaluation, and wrong input.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn pictures(folder: &Path) {
     fs::write(folder.join("test.txt"), "Blue is warm.").unwrap();
 }
 
-/// What a command prints, once it has succeeded.
+/// Runs a command that must succeed. Returns its standard output and error.
 fn succeed(folder: &Path, args: &[&str]) -> (String, String) {
     let Output {
         status,
@@ -120,18 +120,25 @@ fn pictures_are_captioned(dir: &Path) {
 }
 
 fn a_run_is_measured(dir: &Path) {
-    let (text, _) = succeed(dir, &["eval-mllm", "--samples", "4"]);
-    let json = text.split("\ncaptions ").next().unwrap();
-    let measured: serde_json::Value = serde_json::from_str(json).unwrap();
+    let (json, _) = succeed(dir, &["eval-mllm", "--samples", "4", "--json"]);
+    let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(measured["samples"], serde_json::json!([4, 4]));
     assert_eq!(measured["colour_agreement_by_majority"], 0.5);
     assert_eq!(measured["category_named_by_majority"], 0.5);
     assert!(measured["colour_distance_held_out"].as_f64().unwrap() > 0.0);
-    assert!(text.contains("captions runs/emoji/captions.tsv"), "{text}");
+    let (text, _) = succeed(dir, &["eval-mllm", "--samples", "4"]);
+    let mut lines = text.lines();
+    assert!(lines.next().unwrap().starts_with("measure "), "{text}");
+    assert!(lines.next().unwrap().ends_with("[4,4]"), "{text}");
+    assert!(text.contains("colour agreement by majority"), "{text}");
+    assert!(
+        text.contains("\ncaptions runs/emoji/captions.tsv\n"),
+        "{text}"
+    );
     let captions = fs::read_to_string(dir.join("runs/emoji/captions.tsv")).unwrap();
     let asked = captions.lines().map(|line| line.split('\t').next());
     let asked: Vec<&str> = asked.flatten().collect();
-    // Every other of the eight that were trained on, and the four that are held out.
+    // Every other one of the eight training pictures, and the four held-out pictures.
     let train = [
         "asked",
         "warm: red 0",

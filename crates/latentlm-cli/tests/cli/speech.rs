@@ -1,4 +1,4 @@
-//! Speech: what is said the same way from every source, and what is refused in one clear line.
+//! Tests of the speech commands: texts from all sources, the codec, voices, and wrong input.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use latentlm_data::speech::{wav_bytes, write_wav};
 
 use crate::{BINARY, expect, latentlm};
 
-/// Samples a latent.
+/// Samples per latent.
 const HOP: usize = 640;
 const RATE: u32 = 16_000;
 /// Latents at which speech is cut: 0.4 s.
@@ -75,7 +75,7 @@ fn speak(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The bytes of what a command says.
+/// The bytes of the WAV file that a command writes.
 fn said(folder: &Path, args: &[&str]) -> Vec<u8> {
     let output = speak(folder, args).args(["--out", "said.wav"]).output();
     let output = output.unwrap();
@@ -135,7 +135,7 @@ fn the_same_is_said_from_every_source(dir: &Path) {
     assert_eq!(argument, fs::read(dir.join("piped.wav")).unwrap());
 }
 
-/// Every sentence of its own seed, a quarter of a second between them.
+/// Each sentence has its own seed; between sentences is a quarter of a second of silence.
 fn long_text_is_said_in_sentences(dir: &Path) {
     let first = "one two, three. ".repeat(7);
     let second = "two one three two one. ".repeat(3);
@@ -155,12 +155,11 @@ fn standard_output_is_a_stream(dir: &Path) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    // As long as speech may be, it has been cut, and a line beside the sound says so.
-    let told = match file.len() == 44 + 2 * LONGEST * HOP {
-        true => {
-            "1 of 1 sentences did not end by themselves and were cut at 0.4 s (sample.max_seconds)\n"
-        }
-        false => "",
+    // Speech of the largest length was cut, and a line on standard error says so.
+    let told = if file.len() == 44 + 2 * LONGEST * HOP {
+        "1 of 1 sentences did not end by themselves and were cut at 0.4 s (sample.max_seconds)\n"
+    } else {
+        ""
     };
     assert_eq!(String::from_utf8_lossy(&output.stderr), told);
     let stream = output.stdout;
@@ -170,7 +169,7 @@ fn standard_output_is_a_stream(dir: &Path) {
     );
     assert_eq!(stream[44..], file[44..]);
 
-    // Nobody listens any more.
+    // The reader closes the pipe.
     let mut child = speak(dir, &["--text", "three", "--out", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -191,8 +190,8 @@ fn levels(path: &Path) -> Vec<i16> {
     words.map(|b| i16::from_le_bytes([b[0], b[1]])).collect()
 }
 
-/// Spoken at once, lines sound as each by itself with the seed of its place. Matrix products over more
-/// rows add up in another order, which 16 levels of 65,536 allow for.
+/// A line that is spoken together with others sounds as if it were spoken alone, with the seed of its place.
+/// Products of more rows add numbers in another order: differences of 16 levels of 65,536 are allowed.
 fn each_line_gets_its_file(dir: &Path) {
     let texts = ["two one", "three", "one two, three."];
     fs::write(dir.join("lines.txt"), texts.join(" \n\n ")).unwrap();
@@ -234,7 +233,7 @@ fn each_line_gets_its_file(dir: &Path) {
     refuse(&file, 1, "cannot write said.wav: ");
 }
 
-/// Through a file of latents or at once, the codec makes the same of a sound.
+/// `encode` and `decode` through a file give the same sound as `reconstruct`.
 fn sound_goes_through_the_codec(dir: &Path) {
     let codec = |args: &[&str]| {
         let output = latentlm(dir, &["codec"]).args(args).output().unwrap();
@@ -267,7 +266,7 @@ fn wrong_texts_exit_with_2(dir: &Path) {
     // Standard input is empty here.
     refuse(&[], "there is nothing to say");
     refuse(&["--text", "one über"], "`ü` is outside the vocabulary");
-    // The last sentence is looked at before the first is said.
+    // All sentences are checked before the first is spoken.
     let late = "one two, three. ".repeat(20) + "seven";
     refuse(&["--text", &late], "`s` is outside the vocabulary");
     refuse(
@@ -295,7 +294,7 @@ fn wrong_texts_exit_with_2(dir: &Path) {
     expect(&mut speak(dir, &missing), 1, "is no run");
 }
 
-/// Half a second is as many latents at any rate, and the voice sounds on.
+/// A voice recording may have any sample rate: half a second always gives the same number of latents.
 fn voices_of_any_rate_are_taken(dir: &Path) {
     for rate in [8_000, 16_000, 44_100] {
         write_wav(&dir.join("voice.wav"), &tone(rate, 0.5), rate).unwrap();
@@ -378,7 +377,7 @@ fn broken_voices_are_named(dir: &Path) {
 #[cfg(not(target_os = "linux"))]
 fn full_disks_leave_nothing_behind(_: &Path) {}
 
-/// Simulated by the limit on a file's size, and by the device that is always full.
+/// A full disk, simulated by a limit on the size of files and by `/dev/full`.
 #[cfg(target_os = "linux")]
 fn full_disks_leave_nothing_behind(dir: &Path) {
     let files = || fs::read_dir(dir).unwrap().count();

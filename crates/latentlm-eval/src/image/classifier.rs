@@ -15,7 +15,7 @@ use latentlm_pipelines::{HostBatch, LearningRate, host_values, label_tensor};
 use crate::error::EvalError;
 
 /// Number of features of a picture: the input of the last layer, and of Frechet distances.
-const FEATURES: usize = 64;
+pub const FEATURES: usize = 64;
 const BATCH: usize = 100;
 const EPOCHS: u64 = 10;
 
@@ -96,13 +96,11 @@ impl Classifier {
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`, in `[-1, 1]`
     pub fn classify(&self, pictures: Tensor<4>) -> Predictions {
-        let count = pictures.dims()[0];
         let mut predictions = Predictions {
             classes: Vec::new(),
             features: Vec::new(),
         };
-        for start in (0..count).step_by(BATCH) {
-            let batch = pictures.clone().narrow(0, start, BATCH.min(count - start));
+        for batch in pictures.split(BATCH, 0) {
             let features = self.features(batch);
             let logits = self.output.forward(features.clone());
             let best = logits.argmax(1).into_data().convert::<i64>();

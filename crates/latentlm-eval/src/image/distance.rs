@@ -87,11 +87,28 @@ fn factor(covariance: &DMatrix<f64>) -> DMatrix<f64> {
     factor
 }
 
+/// What makes a Frechet distance doubtful, if anything does: with no more samples than features a
+/// covariance is singular. `sets` are the numbers of samples and their names.
+pub fn singular(sets: &[(usize, &str)], features: usize) -> Option<String> {
+    let (samples, name) = sets.iter().min_by_key(|(samples, _)| *samples)?;
+    (*samples <= features).then(|| {
+        format!(
+            "the Frechet distance is rough: {samples} {name} are not more than its {features} \
+             features, so their covariance is singular; it takes at least {}",
+            features + 1
+        )
+    })
+}
+
+/// Mean square difference of pixels.
+pub fn mean_square(a: &[f32], b: &[f32]) -> f64 {
+    let square = |(x, y): (&f32, &f32)| f64::from(x - y).powi(2);
+    a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
+}
+
 /// Peak signal-to-noise ratio in decibels of pixels that span `range`.
 pub fn psnr(a: &[f32], b: &[f32], range: f64) -> f64 {
-    let square = |(x, y): (&f32, &f32)| f64::from(x - y).powi(2);
-    let error = a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64;
-    10.0 * (range * range / error).log10()
+    10.0 * (range * range / mean_square(a, b)).log10()
 }
 
 const SSIM_RADIUS: usize = 5;
@@ -241,6 +258,23 @@ mod tests {
                 assert!(error < bound, "{samples}, {others}: {got}, not {expected}");
             }
         }
+    }
+
+    #[test]
+    fn too_few_samples_are_named() {
+        let message = |drawn, held_out| {
+            singular(
+                &[(drawn, "drawn pictures"), (held_out, "held-out ones")],
+                64,
+            )
+        };
+        assert_eq!(message(65, 100), None);
+        let few = message(64, 100).unwrap();
+        assert!(
+            few.contains("64 drawn pictures") && few.ends_with("at least 65"),
+            "{few}"
+        );
+        assert!(message(500, 3).unwrap().contains("3 held-out ones"));
     }
 
     #[test]

@@ -3,32 +3,23 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::core::bundle::write_atomically;
-use latentlm::{LatentCodec, RandomStream, SampleOptions};
+use latentlm::{LatentCodec, RandomStream};
 use latentlm_pipelines::{
     ImageData, ImagePipeline, ImageRecipe, RunFolder, draw_latents, host_values, image_grid,
     read_all, read_evenly, save_png,
 };
 use serde::{Deserialize, Serialize};
 
-use super::distance::{psnr, ssim};
-use super::judge::{Judge, even_labels, mean, smallest};
-use super::report::write_image_report;
+use super::classifier::FEATURES;
+use super::distance::{mean_square, psnr, singular, ssim};
+use super::judge::{Judge, even_labels};
 use crate::error::EvalError;
+use crate::evaluation::{self, EvaluateOptions};
+use crate::report::write_image_report;
+use crate::statistics::{mean, smallest};
 
 /// Range of pixels, which are in `[-1, 1]`.
 const PIXEL_RANGE: f64 = 2.0;
-
-/// Options of the evaluation.
-#[derive(Debug, Clone)]
-pub struct EvaluateOptions {
-    /// Number of pictures to generate, the same for each class.
-    pub samples: usize,
-    /// Seed of the generated pictures.
-    pub seed: u64,
-    /// Sampling options of the generated pictures.
-    pub sample: SampleOptions,
-}
 
 /// The measurements. Distances between pictures are root mean squares of pixels in `[-1, 1]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +64,21 @@ pub struct ImageEvaluation {
     pub worst_class_diversity: f64,
     /// Generated pictures per second on the device of this evaluation.
     pub samples_per_second: f64,
+    /// Number of held-out pictures; 0 if the measurements were read from a file, which lacks it.
+    #[serde(skip)]
+    pub held_out: usize,
+}
+
+impl ImageEvaluation {
+    /// What makes the Frechet distance doubtful, in one line; `None` if nothing does.
+    pub fn warning(&self) -> Option<String> {
+        let sets = [
+            (self.samples, "drawn pictures"),
+            (self.held_out, "held-out pictures"),
+        ];
+        let known = if self.held_out > 0 { 2 } else { 1 };
+        singular(&sets[..known], FEATURES)
+    }
 }
 
 /// Measures a run and writes `evaluation.json`, a grid of samples and the report.
@@ -112,15 +118,12 @@ pub fn evaluate_image(
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);
     let real_spread = spreads(&held_out, &real_labels, classes);
-    let diversity: Vec<f64> = spread
-        .iter()
-        .zip(&real_spread)
-        .filter(|(_, real)| **real > 0.0)
-        .map(|(a, b)| a / b)
-        .collect();
+    let pairs = spread.iter().zip(&real_spread);
+    let pairs = pairs.filter(|(_, real)| **real > 0.0);
+    let diversity: Vec<f64> = pairs.map(|(drawn, real)| drawn / real).collect();
 
     let evaluation = ImageEvaluation {
-        step: generator.manifest.step,
+        step: generator.manifest().step,
         samples: labels.len(),
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
@@ -133,15 +136,15 @@ pub fn evaluate_image(
         worst_class_agreement: verdict.worst_class_agreement,
         frechet_distance: verdict.frechet_distance,
         frechet_distance_of_real: judge.frechet_distance(same_many),
-        nearest_training_distance: mean(&nearest),
-        nearest_training_distance_of_real: mean(&nearest_real),
         smallest_training_distance: smallest(&nearest),
-        diversity: mean(&diversity),
+        nearest_training_distance: mean(nearest).unwrap_or_default(),
+        nearest_training_distance_of_real: mean(nearest_real).unwrap_or_default(),
         worst_class_diversity: smallest(&diversity),
+        diversity: mean(diversity).unwrap_or_default(),
         samples_per_second: labels.len() as f64 / seconds,
+        held_out: test.len(),
     };
-    let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
-    write_atomically(&run.file("evaluation.json"), &json)?;
+    evaluation::write(&run, &evaluation)?;
     write_image_report(&run, &recipe)?;
     Ok(evaluation)
 }
@@ -155,23 +158,22 @@ struct Reconstruction {
 
 /// Encodes and decodes pictures, with and without noise in the latents.
 fn reconstruction(generator: &ImagePipeline, pictures: Tensor<4>, seed: u64) -> Reconstruction {
-    let [count, channels, height, width] = pictures.dims();
+    let [_, _, height, width] = pictures.dims();
     let mut random = RandomStream::for_step(seed, "reconstruction", 0);
     let (mut clean, mut noisy) = (Vec::new(), Vec::new());
-    for start in (0..count).step_by(100) {
-        let batch = pictures.clone().narrow(0, start, 100.min(count - start));
-        let posterior = generator.codec.encode(batch);
-        let decode = |latents| host_values(generator.codec.decode(latents).clamp(-1.0, 1.0));
+    for batch in pictures.clone().split(100, 0) {
+        let posterior = generator.codec().encode(batch);
+        let decode = |latents| host_values(generator.codec().decode(latents).clamp(-1.0, 1.0));
         clean.extend(decode(posterior.mode()));
         noisy.extend(decode(draw_latents(&posterior, &mut random)));
     }
     let original = host_values(pictures);
     let size = height * width;
     let planes = original.chunks_exact(size).zip(clean.chunks_exact(size));
-    let similarity: f64 = planes.map(|(a, b)| ssim(a, b, width, PIXEL_RANGE)).sum();
+    let similarities = planes.map(|(a, b)| ssim(a, b, width, PIXEL_RANGE));
     Reconstruction {
         psnr_db: psnr(&original, &clean, PIXEL_RANGE),
-        ssim: similarity / (count * channels) as f64,
+        ssim: mean(similarities).unwrap_or_default(),
         noisy_psnr_db: psnr(&original, &noisy, PIXEL_RANGE),
     }
 }
@@ -199,28 +201,16 @@ fn nearest_distances(pictures: Tensor<4>, known: Tensor<4>) -> Vec<f64> {
 fn spreads(pictures: &Tensor<4>, labels: &[u32], classes: usize) -> Vec<f64> {
     let size: usize = pictures.dims()[1..].iter().product();
     let values = host_values(flat(pictures.clone()));
-    let rows: Vec<&[f32]> = values.chunks_exact(size).collect();
-    (0..classes as u32)
-        .map(|class| {
-            // Fifty are enough for a mean over 1,225 pairs.
-            let of_class: Vec<&[f32]> = rows
-                .iter()
-                .zip(labels)
-                .filter(|(_, label)| **label == class)
-                .map(|(row, _)| *row)
-                .take(50)
-                .collect();
-            let mut distances = Vec::new();
-            for (i, a) in of_class.iter().enumerate() {
-                for b in &of_class[..i] {
-                    let square = |(x, y): (&f32, &f32)| f64::from(x - y).powi(2);
-                    let sum: f64 = a.iter().zip(*b).map(square).sum();
-                    distances.push((sum / size as f64).sqrt());
-                }
-            }
-            mean(&distances)
-        })
-        .collect()
+    let of_class = |class: u32| {
+        let own = values.chunks_exact(size).zip(labels);
+        let own = own.filter(|(_, label)| **label == class);
+        // Fifty are enough for a mean over 1,225 pairs.
+        let own: Vec<&[f32]> = own.map(|(picture, _)| picture).take(50).collect();
+        let pairs = (0..own.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+        let distances = pairs.map(|(i, j)| mean_square(own[i], own[j]).sqrt());
+        mean(distances).unwrap_or_default()
+    };
+    (0..classes as u32).map(of_class).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::classifier::Classifier;
 use super::distance::{FeatureStats, frechet_distance};
 use crate::error::EvalError;
+use crate::statistics::{mean, share, smallest};
 
 /// A classifier with statistics of held-out pictures. It is trained once for all sets of pictures
 /// that are to be compared.
@@ -48,7 +49,7 @@ impl Judge {
         let classifier = Classifier::train(data, &held_out.device())?;
         let real = classifier.classify(held_out);
         Ok(Self {
-            accuracy: mean(&by_class(&real.classes, labels, classes)),
+            accuracy: mean(by_class(&real.classes, labels, classes)).unwrap_or_default(),
             held_out: FeatureStats::measure(&real.features),
             classifier,
             classes,
@@ -75,8 +76,8 @@ impl Judge {
         let agreement = by_class(&predictions.classes, labels, self.classes);
         let features = FeatureStats::measure(&predictions.features);
         Verdict {
-            class_agreement: mean(&agreement),
             worst_class_agreement: smallest(&agreement),
+            class_agreement: mean(agreement).unwrap_or_default(),
             frechet_distance: frechet_distance(&features, &self.held_out),
         }
     }
@@ -93,27 +94,14 @@ pub fn even_labels(samples: usize, classes: usize) -> Vec<u32> {
 
 /// Fraction of right answers in each class, without classes that have no pictures.
 fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
-    let mut right = vec![(0usize, 0usize); classes];
-    for (answer, label) in answers.iter().zip(labels) {
-        let (hits, all) = &mut right[*label as usize];
-        *hits += usize::from(answer == label);
-        *all += 1;
-    }
-    right
-        .into_iter()
-        .filter(|(_, all)| *all > 0)
-        .map(|(hits, all)| hits as f64 / all as f64)
-        .collect()
-}
-
-/// The mean; 0 if there are no values.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The smallest value; infinity if there are none.
-pub fn smallest(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
+    let of_class = |class: u32| {
+        let own = answers
+            .iter()
+            .zip(labels)
+            .filter(move |(_, label)| **label == class);
+        share(own.map(|(answer, label)| answer == label))
+    };
+    (0..classes as u32).filter_map(of_class).collect()
 }
 
 #[cfg(test)]

@@ -25,15 +25,13 @@ pub struct SaidCaption {
 impl SaidCaption {
     /// Pairs the references of a split with the generated captions.
     pub fn all(captions: &[Caption], said: &[String], split: &str) -> Vec<Self> {
-        captions
-            .iter()
-            .zip(said)
-            .map(|(caption, said)| Self {
-                asked: one_line(&caption.said()),
-                said: one_line(said),
-                split: split.into(),
-            })
-            .collect()
+        let pairs = captions.iter().zip(said);
+        let pairs = pairs.map(|(caption, said)| Self {
+            asked: one_line(&caption.said()),
+            said: one_line(said),
+            split: split.into(),
+        });
+        pairs.collect()
     }
 }
 
@@ -62,10 +60,8 @@ pub fn read_captions(path: &Path) -> Result<Vec<SaidCaption>, EvalError> {
     let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
     let mut captions = Vec::new();
     for line in text.lines().skip(1) {
-        let mut columns = line.split('\t').map(str::to_owned);
-        if let (Some(asked), Some(said), Some(split)) =
-            (columns.next(), columns.next(), columns.next())
-        {
+        if let [asked, said, split, ..] = line.split('\t').collect::<Vec<_>>()[..] {
+            let [asked, said, split] = [asked, said, split].map(str::to_owned);
             captions.push(SaidCaption { asked, said, split });
         }
     }

@@ -1,13 +1,12 @@
 //! Colours of drawn pictures, compared with their captions and with real pictures.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_data::Caption;
 use latentlm_pipelines::{HostBatch, MllmData, MllmPipeline, host_values};
 
 use crate::error::EvalError;
+use crate::statistics::{counts, mean, share};
 
 const COLOURS: [&str; 9] = [
     "red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white",
@@ -43,15 +42,14 @@ impl Colours {
         device: &Device,
     ) -> Result<Option<Self>, EvalError> {
         let (pictures, captions) = (&data.pictures.train, &data.train.captions);
-        let Some(named) = named_colours(captions) else {
+        let (picked, names): (Vec<usize>, Vec<usize>) = named_colours(captions).into_iter().unzip();
+        let counts = counts(&names);
+        if counts.len() < 2 {
             return Ok(None);
-        };
-        let picked: Vec<usize> = named.iter().map(|(index, _)| *index).collect();
+        }
         let real = HostBatch::read(pictures, &picked, &[])?.tensor(device);
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
         let drawn = artist.draw(&texts, sample, seed)?;
-        let names: Vec<usize> = named.iter().map(|(_, colour)| *colour).collect();
-        let counts = counts(&names);
         let most = counts.values().copied().max().unwrap_or(0);
         Ok(Some(Self {
             drawn: colour_agreement(&drawn, &real, &names),
@@ -62,18 +60,8 @@ impl Colours {
     }
 }
 
-/// How often each colour is named.
-fn counts(names: &[usize]) -> BTreeMap<usize, usize> {
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for name in names {
-        *counts.entry(*name).or_default() += 1;
-    }
-    counts
-}
-
-/// Indices of captions that name exactly one colour, and that colour. `None` if all name the same
-/// colour, or none does.
-fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
+/// Indices of captions that name exactly one colour, and that colour.
+fn named_colours(captions: &[Caption]) -> Vec<(usize, usize)> {
     let mut named = Vec::new();
     for (index, caption) in captions.iter().enumerate() {
         let mut colours = (0..COLOURS.len()).filter(|&colour| {
@@ -84,11 +72,7 @@ fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
             named.push((index, colour));
         }
     }
-    let first = named.first()?.1;
     named
-        .iter()
-        .any(|(_, colour)| *colour != first)
-        .then_some(named)
 }
 
 /// Fraction of pictures whose mean colour is nearer to that of the real pictures of the named colour
@@ -98,33 +82,24 @@ fn named_colours(captions: &[Caption]) -> Option<Vec<(usize, usize)>> {
 /// - `pictures`, `real`: `[B, C, H, W]`, of the same captions; `names`: their colours
 fn colour_agreement(pictures: &Tensor<4>, real: &Tensor<4>, names: &[usize]) -> f64 {
     let (own, real) = (mean_colours(pictures), mean_colours(real));
-    let mut agreed = 0;
-    for (index, &name) in names.iter().enumerate() {
+    let agreed = names.iter().enumerate().map(|(index, &name)| {
         let distance = |colour: usize| {
-            let same: Vec<&Vec<f64>> = (0..names.len())
-                .filter(|&i| i != index && names[i] == colour)
-                .map(|i| &real[i])
-                .collect();
-            squared_distance_to_mean(&own[index], &same)
+            let others = (0..names.len()).filter(|&i| i != index && names[i] == colour);
+            distance_to_mean(&own[index], &others.map(|i| &real[i]).collect::<Vec<_>>())
         };
         let asked = distance(name);
-        let is_nearest = (0..COLOURS.len()).all(|other| other == name || asked < distance(other));
-        if asked.is_finite() && is_nearest {
-            agreed += 1;
-        }
-    }
-    f64::from(agreed) / names.len().max(1) as f64
+        let mut others = (0..COLOURS.len()).filter(|other| *other != name);
+        asked.is_finite() && others.all(|other| asked < distance(other))
+    });
+    share(agreed).unwrap_or_default()
 }
 
 /// Squared distance of a colour to the mean of some colours; infinite if there are none.
-fn squared_distance_to_mean(colour: &[f64], others: &[&Vec<f64>]) -> f64 {
-    if others.is_empty() {
-        return f64::INFINITY;
-    }
+fn distance_to_mean(colour: &[f64], others: &[&Vec<f64>]) -> f64 {
     let mut sum = 0.0;
     for (channel, value) in colour.iter().enumerate() {
-        let mean = others.iter().map(|other| other[channel]).sum::<f64>() / others.len() as f64;
-        sum += (value - mean).powi(2);
+        let values = others.iter().map(|other| other[channel]);
+        sum += (value - mean(values).unwrap_or(f64::INFINITY)).powi(2);
     }
     sum
 }
@@ -136,24 +111,18 @@ fn mean_colours(pictures: &Tensor<4>) -> Vec<Vec<f64>> {
     let values = host_values(pictures.clone());
     let mut colours = Vec::new();
     for picture in values.chunks_exact(channels * plane) {
-        let foreground: Vec<usize> = (0..plane)
-            .filter(|pixel| {
-                (0..channels).any(|channel| picture[channel * plane + pixel] < BACKGROUND)
-            })
-            .collect();
-        let mut colour = Vec::with_capacity(channels);
+        let mut foreground = vec![false; plane];
         for channel in picture.chunks_exact(plane) {
-            let sum: f64 = foreground
-                .iter()
-                .map(|&pixel| f64::from(channel[pixel]))
-                .sum();
-            colour.push(if foreground.is_empty() {
-                1.0
-            } else {
-                sum / foreground.len() as f64
-            });
+            for (pixel, value) in foreground.iter_mut().zip(channel) {
+                *pixel |= *value < BACKGROUND;
+            }
         }
-        colours.push(colour);
+        let colour = picture.chunks_exact(plane).map(|channel| {
+            let pixels = channel.iter().zip(&foreground);
+            let pixels = pixels.filter(|(_, foreground)| **foreground);
+            mean(pixels.map(|(value, _)| f64::from(*value))).unwrap_or(1.0)
+        });
+        colours.push(colour.collect());
     }
     colours
 }
@@ -175,23 +144,20 @@ impl ColourDistance {
     /// - `drawn`, `asked`: `[B, C, H, W]`, drawn pictures and the real pictures of their captions
     pub fn measure(drawn: &Tensor<4>, asked: &Tensor<4>) -> Self {
         let (drawn, asked) = (mean_colours(drawn), mean_colours(asked));
-        let count = asked.len();
-        let distance = |a: &[f64], b: &[f64]| {
-            let square = |(x, y): (&f64, &f64)| (x - y).powi(2);
-            a.iter().zip(b).map(square).sum::<f64>().sqrt()
+        let distances = |shift: usize| {
+            let shifted = asked.iter().cycle().skip(shift);
+            let pairs = drawn.iter().zip(shifted);
+            let distances = pairs.map(|(a, b)| {
+                let square = |(x, y): (&f64, &f64)| (x - y).powi(2);
+                a.iter().zip(b).map(square).sum::<f64>().sqrt()
+            });
+            mean(distances).unwrap_or_default()
         };
         // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids
         // that.
-        let mean = |shift: usize| {
-            let distances = drawn
-                .iter()
-                .enumerate()
-                .map(|(index, own)| distance(own, &asked[(index + shift) % count]));
-            distances.sum::<f64>() / count.max(1) as f64
-        };
         Self {
-            asked: mean(0),
-            shuffled: mean(count / 2),
+            asked: distances(0),
+            shuffled: distances(asked.len() / 2),
         }
     }
 }
@@ -218,12 +184,7 @@ mod tests {
     #[test]
     fn colours_are_read_from_captions() {
         let captions = ["red heart", "a redder one", "white-red flag", "blue, book"].map(caption);
-        assert_eq!(named_colours(&captions), Some(vec![(0, 0), (3, 4)]));
-        assert_eq!(
-            named_colours(&captions[..2]),
-            None,
-            "one colour is no choice"
-        );
+        assert_eq!(named_colours(&captions), [(0, 0), (3, 4)]);
     }
 
     #[test]
@@ -237,11 +198,6 @@ mod tests {
         let colours = mean_colours(&pictures(&[red, [1.0; 3]]));
         assert!((colours[0][0] - 0.8).abs() < 1e-6, "background is left out");
         assert_eq!(colours[1], [1.0; 3]);
-    }
-
-    #[test]
-    fn the_majority_is_the_share_of_the_commonest() {
-        assert_eq!(counts(&[0, 4, 4, 4]), BTreeMap::from([(0, 1), (4, 3)]));
     }
 
     /// The first picture is drawn right, the second is 0.5 off in one channel. Shuffled, red is

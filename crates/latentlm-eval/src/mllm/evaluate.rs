@@ -4,8 +4,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::SampleOptions;
-use latentlm::core::bundle::write_atomically;
 use latentlm_data::{Caption, ImageDataset};
 use latentlm_pipelines::{
     MllmData, MllmPipeline, MllmRecipe, RunFolder, evenly, image_grid, save_png,
@@ -19,22 +17,12 @@ use super::neighbours::Gallery;
 use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::EvalError;
+use crate::evaluation::{self, EvaluateOptions};
 
 /// Number of captions in the picture of samples.
 const SHOWN: usize = 24;
 /// Number of nearest neighbours in the picture of samples.
 const NEAREST_SHOWN: usize = 4;
-
-/// Options of the evaluation.
-#[derive(Debug, Clone)]
-pub struct EvaluateMllmOptions {
-    /// Number of pictures of each split that are captioned and drawn.
-    pub samples: usize,
-    /// Seed of the drawn pictures.
-    pub seed: u64,
-    /// Sampling options of the drawn pictures.
-    pub sample: SampleOptions,
-}
 
 /// The measurements. Those of captions, neighbours and colours are fractions. A number that can't be
 /// measured on the data is `None`.
@@ -107,13 +95,10 @@ struct Attempt {
     drawn: Tensor<4>,
     /// Nearest real pictures of each drawn picture.
     nearest: Vec<Vec<usize>>,
-}
-
-/// Time spent on captions and on pictures, in seconds.
-#[derive(Default)]
-struct Seconds {
-    captioned: f64,
-    drawn: f64,
+    /// Time spent on captions.
+    captioned_s: f64,
+    /// Time spent on pictures.
+    drawn_s: f64,
 }
 
 impl Attempt {
@@ -122,16 +107,16 @@ impl Attempt {
         asked: Sample,
         artist: &MllmPipeline,
         gallery: &Gallery,
-        options: &EvaluateMllmOptions,
-        seconds: &mut Seconds,
+        options: &EvaluateOptions,
     ) -> Result<Self, EvalError> {
         let started = Instant::now();
         let said = artist.caption(asked.pictures.clone())?;
-        seconds.captioned += started.elapsed().as_secs_f64();
+        let captioned_s = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let drawn = artist.draw(&asked.texts(), &options.sample, options.seed)?;
-        seconds.drawn += started.elapsed().as_secs_f64();
         Ok(Self {
+            captioned_s,
+            drawn_s: started.elapsed().as_secs_f64(),
             nearest: gallery.nearest(drawn.clone()),
             asked,
             said,
@@ -141,15 +126,6 @@ impl Attempt {
 
     fn score(&self) -> CaptionScore {
         CaptionScore::of(&self.said, &self.asked.captions)
-    }
-
-    fn of_category(&self, gallery: &Gallery) -> Option<f64> {
-        gallery.of_category(&self.nearest, &self.asked.captions)
-    }
-
-    fn real_of_category(&self, gallery: &Gallery) -> Option<f64> {
-        let nearest = gallery.nearest(self.asked.pictures.clone());
-        gallery.of_category(&nearest, &self.asked.captions)
     }
 
     fn colour_distance(&self) -> ColourDistance {
@@ -163,17 +139,16 @@ impl Attempt {
 /// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
 pub fn evaluate_mllm(
     path: &Path,
-    options: &EvaluateMllmOptions,
+    options: &EvaluateOptions,
     device: &Device,
 ) -> Result<MllmEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
     let artist = MllmPipeline::from_run(path, device)?;
     let data = MllmData::open(&recipe)?;
     let gallery = Gallery::open(artist.codec(), &data, device)?;
-    let mut seconds = Seconds::default();
-    let mut attempt = |pictures: &ImageDataset, captions: &[Caption]| {
+    let attempt = |pictures: &ImageDataset, captions: &[Caption]| {
         let sample = Sample::of(pictures, captions, options.samples, device)?;
-        Attempt::of(sample, &artist, &gallery, options, &mut seconds)
+        Attempt::of(sample, &artist, &gallery, options)
     };
     let train = attempt(&data.pictures.train, &data.train.captions)?;
     let test = attempt(&data.pictures.test, &data.test.captions)?;
@@ -183,6 +158,9 @@ pub fn evaluate_mllm(
     let text = Perplexity::measure(artist.model(), &corpus, data.test.bytes(), device);
     let colours = Colours::measure(&artist, &data, &options.sample, options.seed, device)?;
     let (captions, captions_held_out) = (train.score(), test.score());
+    let of_category =
+        |nearest: &[Vec<usize>], asked: &Sample| gallery.of_category(nearest, &asked.captions);
+    let nearest_of_real = gallery.nearest(train.asked.pictures.clone());
     let (distance, distance_held_out) = (train.colour_distance(), test.colour_distance());
     let samples = [&train, &test].map(|attempt| attempt.said.len());
     let count = samples.iter().sum::<usize>() as f64;
@@ -197,10 +175,10 @@ pub fn evaluate_mllm(
         category_named_by_majority: majority(&data.train.captions, &test.asked.captions),
         text_perplexity: text.text,
         text_bits_per_byte: text.bits_per_byte,
-        neighbours_of_category: train.of_category(&gallery),
-        neighbours_of_category_held_out: test.of_category(&gallery),
+        neighbours_of_category: of_category(&train.nearest, &train.asked),
+        neighbours_of_category_held_out: of_category(&test.nearest, &test.asked),
         neighbours_of_category_by_chance: gallery.by_chance(&test.asked.captions),
-        neighbours_of_category_of_real: train.real_of_category(&gallery),
+        neighbours_of_category_of_real: of_category(&nearest_of_real, &train.asked),
         asked_among_nearest: gallery.asked_among(&train.nearest, &train.asked.captions),
         colour_agreement: colours.map(|colours| colours.drawn),
         colour_agreement_of_real: colours.map(|colours| colours.real),
@@ -210,11 +188,10 @@ pub fn evaluate_mllm(
         colour_distance_shuffled: distance.shuffled,
         colour_distance_held_out: distance_held_out.asked,
         colour_distance_held_out_shuffled: distance_held_out.shuffled,
-        pictures_per_second: count / seconds.drawn,
-        captions_per_second: count / seconds.captioned,
+        pictures_per_second: count / (train.drawn_s + test.drawn_s),
+        captions_per_second: count / (train.captioned_s + test.captioned_s),
     };
-    let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
-    write_atomically(&run.file("evaluation.json"), &json)?;
+    evaluation::write(&run, &evaluation)?;
     write_mllm_report(&run, &recipe)?;
     Ok(evaluation)
 }

@@ -1,12 +1,12 @@
 //! Accuracy of captions and perplexity of text.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Device, Tensor};
 use latentlm::{LatentHead, LatentLm};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Caption, MllmCorpus, PICTURES};
 use latentlm_pipelines::host_values;
+
+use crate::statistics::{counts, share};
 
 /// Positions of documents that are packed into one sequence.
 const POSITIONS: usize = 4096;
@@ -24,18 +24,14 @@ impl CaptionScore {
     /// Compares generated captions with the references.
     pub fn of(said: &[String], captions: &[Caption]) -> Self {
         let pairs = || said.iter().zip(captions);
-        let fraction = |hits: usize, all: usize| hits as f64 / all.max(1) as f64;
-        let exact = pairs().filter(|(said, caption)| **said == caption.said());
-        let named: Vec<bool> = pairs()
-            .filter_map(|(said, caption)| {
-                let category = caption.category.as_deref()?;
-                Some(Caption::category_of(said) == Some(category))
-            })
-            .collect();
-        let right = named.iter().filter(|right| **right).count();
+        let named = pairs().filter_map(|(said, caption)| {
+            let category = caption.category.as_deref()?;
+            Some(Caption::category_of(said) == Some(category))
+        });
+        let exact = pairs().map(|(said, caption)| *said == caption.said());
         Self {
-            exact: fraction(exact.count(), captions.len()),
-            category: (!named.is_empty()).then(|| fraction(right, named.len())),
+            category: share(named),
+            exact: share(exact).unwrap_or_default(),
         }
     }
 }
@@ -43,16 +39,14 @@ impl CaptionScore {
 /// Fraction of test captions in the largest category of the training captions: the accuracy of always
 /// guessing that category. `None` if there are no categories.
 pub fn majority(train: &[Caption], test: &[Caption]) -> Option<f64> {
-    let mut counts = BTreeMap::<&String, usize>::new();
-    for category in train.iter().filter_map(|caption| caption.category.as_ref()) {
-        *counts.entry(category).or_default() += 1;
-    }
-    let (largest, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    let categories = train.iter().filter_map(|caption| caption.category.as_ref());
+    let (largest, _) = counts(categories)
+        .into_iter()
+        .max_by_key(|(_, count)| *count)?;
     let right = test
         .iter()
-        .filter(|caption| caption.category.as_ref() == Some(largest))
-        .count();
-    Some(right as f64 / test.len().max(1) as f64)
+        .map(|caption| caption.category.as_ref() == Some(largest));
+    Some(share(right).unwrap_or_default())
 }
 
 /// Perplexity of text under a model.

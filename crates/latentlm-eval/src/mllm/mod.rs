@@ -9,7 +9,7 @@ mod neighbours;
 mod report;
 mod sample;
 
-pub use evaluate::{EvaluateMllmOptions, MllmEvaluation, evaluate_mllm};
+pub use evaluate::{MllmEvaluation, evaluate_mllm};
 pub use measure::{CaptionScore, Perplexity, majority};
 pub use neighbours::{Gallery, by_chance};
 pub use report::write_mllm_report;

@@ -8,6 +8,7 @@ use latentlm_data::Caption;
 use latentlm_pipelines::{MllmData, host_values, read_all};
 
 use crate::error::EvalError;
+use crate::statistics::{mean, share};
 
 /// Pictures in a batch of the encoder.
 const BATCH: usize = 100;
@@ -75,15 +76,10 @@ impl Gallery {
     /// Mean fraction of neighbours that have the category of the caption. `None` if no caption has
     /// one.
     pub fn of_category(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> Option<f64> {
-        let fractions = nearest.iter().zip(asked).filter_map(|(near, asked)| {
-            let category = asked.category.as_ref()?;
-            let same = near
-                .iter()
-                .filter(|&&index| self.captions[index].category.as_ref() == Some(category))
-                .count();
-            Some(same as f64 / near.len().max(1) as f64)
-        });
-        mean(fractions)
+        let pairs = nearest.iter().zip(asked);
+        mean(pairs.filter_map(|(near, asked)| {
+            alike(near.iter().map(|&index| &self.captions[index]), asked)
+        }))
     }
 
     /// The same fraction for random neighbours.
@@ -93,43 +89,30 @@ impl Gallery {
 
     /// Fraction of drawn pictures that have a neighbour with exactly the caption they were drawn for.
     pub fn asked_among(&self, nearest: &[Vec<usize>], asked: &[Caption]) -> f64 {
-        let found = nearest.iter().zip(asked).map(|(near, asked)| {
-            let found = near.iter().any(|&index| self.captions[index] == *asked);
-            f64::from(u8::from(found))
-        });
-        mean(found).unwrap_or_default()
+        let pairs = nearest.iter().zip(asked);
+        let found = pairs.map(|(near, asked)| near.iter().any(|&i| self.captions[i] == *asked));
+        share(found).unwrap_or_default()
     }
 }
 
 /// Mean fraction of all captions that have the category of the caption asked for. `None` if no
 /// caption asked for has one.
 pub fn by_chance(all: &[Caption], asked: &[Caption]) -> Option<f64> {
-    let fractions = asked.iter().filter_map(|asked| {
-        let category = asked.category.as_ref()?;
-        let same = all
-            .iter()
-            .filter(|caption| caption.category.as_ref() == Some(category))
-            .count();
-        Some(same as f64 / all.len() as f64)
-    });
-    mean(fractions)
+    mean(asked.iter().filter_map(|asked| alike(all.iter(), asked)))
+}
+
+/// Fraction of captions that have the category of the caption asked for. `None` if that has none.
+fn alike<'a>(captions: impl Iterator<Item = &'a Caption>, asked: &Caption) -> Option<f64> {
+    asked.category.as_ref()?;
+    let same = captions.map(|caption| caption.category == asked.category);
+    Some(share(same).unwrap_or_default())
 }
 
 /// Means of the codec's posterior, `[N, T * Z]`.
 fn flat_latents(codec: &Codec, pictures: Tensor<4>) -> Tensor<2> {
-    let count = pictures.dims()[0];
-    let mut latents = Vec::new();
-    for start in (0..count).step_by(BATCH) {
-        let batch = pictures.clone().narrow(0, start, BATCH.min(count - start));
-        latents.push(codec.encode(batch).mode().flatten::<2>(1, 2));
-    }
-    Tensor::cat(latents, 0)
-}
-
-/// The mean; `None` if there are no values.
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0), |(sum, count), x| (sum + x, count + 1));
-    (count > 0).then(|| sum / f64::from(count))
+    let batches = pictures.split(BATCH, 0).into_iter();
+    let latents = batches.map(|batch| codec.encode(batch).mode().flatten::<2>(1, 2));
+    Tensor::cat(latents.collect(), 0)
 }
 
 #[cfg(test)]

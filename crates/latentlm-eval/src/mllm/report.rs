@@ -1,14 +1,15 @@
 //! The report of a run of text and pictures.
 
-use std::fs;
 use std::path::PathBuf;
 
-use latentlm_pipelines::{MetricsLog, MllmRecipe, RunFolder, evenly, series};
+use latentlm_pipelines::{MllmRecipe, RunFolder, evenly};
 
 use super::captions::{CAPTIONS, read_captions};
 use crate::error::EvalError;
-use crate::plot::{Series, line_chart};
-use crate::report::{self, Page};
+use crate::report::Page;
+
+/// Number of captions of each split in the report.
+const SHOWN: usize = 24;
 
 /// Writes the report of a run of text and pictures from what its folder holds.
 ///
@@ -18,56 +19,28 @@ pub fn write_mllm_report(
     run: &RunFolder<MllmRecipe>,
     recipe: &MllmRecipe,
 ) -> Result<PathBuf, EvalError> {
-    let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
-    let mut page = report::begin(run);
-    if let Ok(png) = fs::read(run.file("samples/evaluation.png")) {
-        page.picture(
-            "the real picture, the one drawn for its caption, and the real pictures nearest to that in \
-             the codec's latents",
-            &png,
-        );
-    }
-    caption_tables(&mut page, run);
-    page.heading("Pictures drawn for held-out captions, above the real ones");
-    report::samples(&mut page, run, "lm-step-");
-    report::curves(&mut page, &lines, "lm", "Language model");
-    let exact = Series {
-        name: "exact_captions",
-        points: series(&lines, "lm", "exact_captions"),
-    };
-    if !exact.points.is_empty() {
-        let caption = "fraction of training captions that are exactly right";
-        page.chart(caption, &line_chart("step", &[exact], false));
-    }
-    report::skipped_data(&mut page, run)?;
-    report::end(page, run, recipe)
-}
-
-/// Reference captions and generated captions of some pictures of each split, if they were evaluated.
-fn caption_tables(page: &mut Page, run: &RunFolder<MllmRecipe>) {
-    const SHOWN: usize = 24;
-    let Ok(captions) = read_captions(&run.file(CAPTIONS)) else {
-        return;
-    };
-    for (split, heading) in [
-        (
-            "test",
-            "Held-out pictures: reference captions and generated captions",
-        ),
-        (
-            "train",
-            "Training pictures: reference captions and generated captions",
-        ),
+    let mut page = Page::begin(run.path())?;
+    page.picture(
+        "the real picture, the one drawn for its caption, and the real pictures nearest to that in \
+         the codec's latents",
+        &run.file("samples/evaluation.png"),
+    );
+    // There is no file before the first evaluation.
+    let captions = read_captions(&run.file(CAPTIONS)).unwrap_or_default();
+    for (split, pictures) in [
+        ("test", "Held-out pictures"),
+        ("train", "Training pictures"),
     ] {
-        let captions: Vec<_> = captions
-            .iter()
-            .filter(|caption| caption.split == split)
-            .collect();
-        let rows: Vec<(String, String)> = evenly(SHOWN, captions.len())
-            .into_iter()
-            .map(|index| (captions[index].asked.clone(), captions[index].said.clone()))
-            .collect();
-        page.heading(heading);
-        page.table(&rows);
+        let own: Vec<_> = captions.iter().filter(|one| one.split == split).collect();
+        let shown = evenly(SHOWN, own.len()).into_iter();
+        let rows = shown.map(|index| (own[index].asked.clone(), own[index].said.clone()));
+        let heading = format!("{pictures}: reference captions and generated captions");
+        page.table(&heading, rows.collect());
     }
+    page.samples(
+        "Pictures drawn for held-out captions, above the real ones",
+        "lm-step-",
+    );
+    page.curves("lm", "Language model");
+    page.end(recipe)
 }

@@ -8,19 +8,23 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_data::Split;
-use latentlm_data::speech::{Audio, Composer, Composition, Skipped, write_wav};
+use latentlm_data::speech::{Audio, Composer, Composition, Skipped, Utterance, write_wav};
 use latentlm_pipelines::{
-    PipelineError, RunFolder, SkippedList, Speech, SpeechData, SpeechPipeline, SpeechRecipe,
-    reconstruct, skipped,
+    PipelineError, RunFolder, SkippedList, SpeechData, SpeechPipeline, SpeechRecipe, reconstruct,
+    skipped,
 };
 
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
-use super::report::write_speech_report;
 use crate::error::EvalError;
+use crate::evaluation;
+use crate::report::write_speech_report;
+use crate::statistics::{mean, median, share};
 
 /// Sample rate of sound files for recognizers.
 const LISTENING_RATE_HZ: u32 = 16_000;
+/// Kind of held-out recordings, as opposed to the kinds of composed utterances.
+const RECORDINGS: &str = "recordings";
 /// Number of texts whose generation is timed.
 const TIMED: usize = 8;
 
@@ -83,11 +87,9 @@ pub fn evaluate_speech(
     }
     evaluation.measure_speed(&data)?;
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
-    let results = evaluation.results;
-    let json = serde_json::to_vec_pretty(&results).unwrap_or_default();
-    write_atomically(&run.file("evaluation.json"), &json)?;
+    evaluation::write(&run, &evaluation.results)?;
     write_speech_report(&run, &recipe)?;
-    Ok(results)
+    Ok(evaluation.results)
 }
 
 /// An evaluation that is under way.
@@ -101,71 +103,77 @@ struct Evaluation<'a> {
     skipped: SkippedList,
 }
 
-/// Utterances to be recognized.
-struct Utterances<'a> {
-    /// Kind of the texts: `recordings`, or a kind of composed utterances.
-    kind: &'a str,
-    /// Origin of the sounds: `original`, `codec` or `model`.
-    version: &'a str,
-    texts: &'a [String],
-    /// Samples of each utterance.
-    sounds: &'a [Vec<f32>],
+/// Texts of one kind with recordings of them.
+#[derive(Default)]
+struct Utterances {
+    /// `recordings`, or a kind of composed utterances.
+    kind: &'static str,
+    texts: Vec<String>,
+    /// Samples of each recording.
+    originals: Vec<Vec<f32>>,
+}
+
+impl Utterances {
+    fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
 }
 
 impl Evaluation<'_> {
-    fn put(&mut self, name: &str, value: f64) {
+    fn put(&mut self, name: impl Into<String>, value: f64) {
         self.results.insert(name.into(), value);
+    }
+
+    /// A held-out recording; `None` if it is broken, which is then listed.
+    fn recording(&mut self, data: &SpeechData, index: usize) -> Option<Utterance> {
+        let recording = data.test.get(index);
+        if let Err(error) = &recording {
+            self.skipped.add(Skipped::of(data.test.path(index), error));
+        }
+        recording.ok()
     }
 
     /// Measures held-out recordings through the codec, without noise.
     fn measure_codec(&mut self, data: &SpeechData) -> Result<(), EvalError> {
         let rate = self.speaker.sample_rate_hz();
-        let (mut texts, mut originals, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
-        let mut measures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut recordings = Utterances::new(RECORDINGS);
+        let (mut mel, mut si_sdr, mut intelligible) = (Vec::new(), Vec::new(), Vec::new());
+        let mut copies = Vec::new();
         for index in 0..data.test.len() {
-            let utterance = match data.test.get(index) {
-                Ok(utterance) => utterance,
-                Err(error) => {
-                    let path = data.test.path(index);
-                    self.skipped.add(Skipped::of(path, &error));
-                    continue;
-                }
+            let Some(utterance) = self.recording(data, index) else {
+                continue;
             };
             let (original, copy) =
                 reconstruct(self.speaker.codec(), utterance.samples, self.device);
-            let mut measure = |name, value: f64| measures.entry(name).or_default().push(value);
-            measure(
-                "codec_mel_distance_db",
-                mel_distance_db(&original, &copy, rate),
-            );
-            measure("codec_si_sdr_db", si_sdr_db(&original, &copy));
-            if let Some(value) = stoi(&original, &copy, rate) {
-                measure("codec_stoi", value);
+            mel.push(mel_distance_db(&original, &copy, rate));
+            si_sdr.push(si_sdr_db(&original, &copy));
+            intelligible.extend(stoi(&original, &copy, rate));
+            recordings.texts.push(utterance.text);
+            recordings.originals.push(original);
+            copies.push(copy);
+        }
+        for (name, values) in [
+            ("codec_mel_distance_db", mel),
+            ("codec_si_sdr_db", si_sdr),
+            ("codec_stoi", intelligible),
+        ] {
+            if let Some(mean) = mean(values) {
+                self.put(name, mean);
             }
-            texts.push(utterance.text);
-            originals.push(original);
-            decoded.push(copy);
         }
-        for (name, values) in measures {
-            self.put(name, values.iter().sum::<f64>() / values.len() as f64);
-        }
-        if texts.is_empty() {
+        if copies.is_empty() {
             return Ok(());
         }
-        if let Some(judge) = self.options.pesq_judge.clone() {
-            self.measure_pesq(&judge, &originals, &decoded)?;
+        let options = self.options;
+        if let Some(judge) = &options.pesq_judge {
+            self.measure_pesq(judge, &recordings.originals, &copies)?;
         }
-        let Some(listener) = self.options.open_recognizer.clone() else {
-            return Ok(());
-        };
-        for (version, sounds) in [("original", originals), ("codec", decoded)] {
-            let utterances = Utterances {
-                kind: "recordings",
-                version,
-                texts: &texts,
-                sounds: &sounds,
-            };
-            self.recognize(&listener, &utterances)?;
+        if let Some(listener) = &options.open_recognizer {
+            self.recognize(listener, &recordings, "original", &recordings.originals)?;
+            self.recognize(listener, &recordings, "codec", &copies)?;
         }
         Ok(())
     }
@@ -177,193 +185,148 @@ impl Evaluation<'_> {
         originals: &[Vec<f32>],
         copies: &[Vec<f32>],
     ) -> Result<(), EvalError> {
-        let originals = self.write("recordings-original", originals)?;
+        let originals = self.write("recordings-original", originals)?.into_iter();
         let copies = self.write("recordings-codec", copies)?;
-        let pairs: Vec<[PathBuf; 2]> = originals
-            .into_iter()
-            .zip(copies)
-            .map(|(original, copy)| [original, copy])
-            .collect();
-        let answers = judge.compare("recordings", &pairs)?;
-        let values: Vec<f64> = answers
+        let pairs: Vec<[PathBuf; 2]> = originals.zip(copies).map(<[PathBuf; 2]>::from).collect();
+        let answers = judge.compare(RECORDINGS, &pairs)?;
+        let values = answers
             .iter()
-            .filter_map(|answer| answer.trim().parse::<f64>().ok())
-            .filter(|value| value.is_finite())
-            .collect();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        self.put("codec_pesq", mean);
+            .filter_map(|text| text.trim().parse::<f64>().ok());
+        let values = values.filter(|value| value.is_finite());
+        self.put("codec_pesq", mean(values).unwrap_or(f64::NAN));
         Ok(())
     }
 
-    /// Whether the model can say a text. If not, the text is listed as skipped, with its source.
-    fn can_say(&mut self, text: &str, source: &Path) -> Result<bool, EvalError> {
-        let texts = [text.to_owned()];
+    /// Adds an utterance, if the model can say its text. If not, its source is listed as skipped.
+    fn add(
+        &mut self,
+        utterances: &mut Utterances,
+        source: &Path,
+        text: String,
+        samples: Vec<f32>,
+    ) -> Result<(), EvalError> {
+        let texts = [text];
         match self.speaker.accepts(&texts, None, &self.options.sample) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                utterances.texts.extend(texts);
+                utterances.originals.push(samples);
+            }
             Err(error @ (PipelineError::Data(_) | PipelineError::Prompt { .. })) => {
                 self.skipped.add(Skipped {
                     path: source.to_owned(),
                     reason: error.to_string(),
                 });
-                Ok(false)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
-    /// Measures composed held-out utterances: as composed, through the codec, and generated by the
-    /// model.
+    /// Measures composed held-out utterances.
     fn measure_composed(
         &mut self,
         composer: &Composer,
         kind: Composition,
     ) -> Result<(), EvalError> {
-        let (mut texts, mut originals) = (Vec::new(), Vec::new());
-        for index in 0..self.options.samples as u64 {
-            let composed = composer.utterance(kind, Split::Test, self.options.seed, index);
-            if self.can_say(&composed.text, Path::new(skipped::COMPOSED))? {
-                texts.push(composed.text);
-                originals.push(composed.samples);
-            }
+        let options = self.options;
+        let mut utterances = Utterances::new(kind.name());
+        for index in 0..options.samples as u64 {
+            let made = composer.utterance(kind, Split::Test, options.seed, index);
+            let source = Path::new(skipped::COMPOSED);
+            self.add(&mut utterances, source, made.text, made.samples)?;
         }
-        if texts.is_empty() {
-            return Ok(());
-        }
-        let codec = originals
-            .iter()
-            .map(|sound| reconstruct(self.speaker.codec(), sound.clone(), self.device).1)
-            .collect::<Vec<_>>();
-        let spoken = self.generate(kind.name(), &texts, &originals)?;
-        if let Some(listener) = self.options.recognizer.clone() {
-            for (version, sounds) in [
-                ("original", &originals),
-                ("codec", &codec),
-                ("model", &spoken),
-            ] {
-                let utterances = Utterances {
-                    kind: kind.name(),
-                    version,
-                    texts: &texts,
-                    sounds,
-                };
-                self.recognize(&listener, &utterances)?;
-            }
-        }
-        self.measure_speaker_similarity(kind.name(), &originals, &spoken)
+        self.measure_model(&utterances, options.recognizer.as_ref())
     }
 
-    /// Measures speech that the model generates for the texts of held-out recordings.
+    /// Measures held-out recordings.
     fn measure_recordings(&mut self, data: &SpeechData) -> Result<(), EvalError> {
-        let (mut texts, mut originals) = (Vec::new(), Vec::new());
-        for index in 0..data.test.len().min(self.options.samples) {
-            let path = data.test.path(index);
-            match data.test.get(index) {
-                Ok(utterance) => {
-                    if self.can_say(&utterance.text, path)? {
-                        texts.push(utterance.text);
-                        originals.push(utterance.samples);
-                    }
-                }
-                Err(error) => self.skipped.add(Skipped::of(path, &error)),
+        let options = self.options;
+        let mut utterances = Utterances::new(RECORDINGS);
+        for index in 0..data.test.len().min(options.samples) {
+            if let Some(recording) = self.recording(data, index) {
+                let source = data.test.path(index);
+                self.add(&mut utterances, source, recording.text, recording.samples)?;
             }
         }
-        if texts.is_empty() {
+        self.measure_model(&utterances, options.open_recognizer.as_ref())
+    }
+
+    /// Generates speech for texts. Measures how often it does not end by itself, its length relative to
+    /// the recordings, its voice, and what a listener understands; of composed utterances also what it
+    /// understands of themselves and through the codec.
+    fn measure_model(
+        &mut self,
+        utterances: &Utterances,
+        listener: Option<&Listener>,
+    ) -> Result<(), EvalError> {
+        let (kind, originals) = (utterances.kind, &utterances.originals);
+        if originals.is_empty() {
             return Ok(());
         }
-        let spoken = self.generate("recordings", &texts, &originals)?;
-        if let Some(listener) = self.options.open_recognizer.clone() {
-            let utterances = Utterances {
-                kind: "recordings",
-                version: "model",
-                texts: &texts,
-                sounds: &spoken,
-            };
-            self.recognize(&listener, &utterances)?;
-        }
-        self.measure_speaker_similarity("recordings", &originals, &spoken)
-    }
-
-    /// Generates speech for texts. Measures how often it does not end by itself, and its length
-    /// relative to recordings of the same texts.
-    fn generate(
-        &mut self,
-        kind: &str,
-        texts: &[String],
-        originals: &[Vec<f32>],
-    ) -> Result<Vec<Vec<f32>>, EvalError> {
-        let (sample, seed) = (self.options.sample, self.options.seed);
-        let spoken = self.speaker.say(texts, None, &sample, seed)?;
+        let options = self.options;
+        let (sample, seed) = (options.sample, options.seed);
+        let spoken = self.speaker.say(&utterances.texts, None, &sample, seed)?;
         let cut = spoken.iter().filter(|speech| speech.was_cut).count();
-        self.put(&format!("{kind}_without_end"), cut as f64);
-        self.measure_lengths(kind, &spoken, originals);
-        Ok(spoken.into_iter().map(|speech| speech.samples).collect())
-    }
-
-    /// Length of generated speech divided by that of the recordings of the same texts.
-    fn measure_lengths(&mut self, kind: &str, spoken: &[Speech], originals: &[Vec<f32>]) {
-        let ratios: Vec<f64> = spoken
-            .iter()
-            .zip(originals)
-            .map(|(speech, original)| speech.samples.len() as f64 / original.len() as f64)
-            .collect();
-        let longest = ratios.iter().copied().fold(0.0, f64::max);
-        let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-        self.put(&format!("{kind}_length_ratio"), mean);
-        self.put(&format!("{kind}_longest_ratio"), longest);
-    }
-
-    /// Measures word and character errors of a recognizer, and writes what it recognized.
-    fn recognize(
-        &mut self,
-        listener: &Listener,
-        utterances: &Utterances<'_>,
-    ) -> Result<(), EvalError> {
-        let Utterances {
-            kind,
-            version,
-            texts,
-            sounds,
-        } = *utterances;
-        let files = self.write(&format!("{kind}-{version}"), sounds)?;
-        let heard = listener.listen(kind, &files)?;
-        let pairs = || texts.iter().zip(&heard);
-        let errors: EditCount = pairs().map(|(t, h)| edit_rate(&words(t), &words(h))).sum();
-        self.put(&format!("{kind}_word_error_rate_{version}"), errors.rate());
-        let errors: EditCount = pairs()
-            .map(|(t, h)| edit_rate(&characters(t), &characters(h)))
-            .sum();
+        self.put(format!("{kind}_without_end"), cut as f64);
+        let pairs = spoken.iter().zip(originals);
+        let ratios = pairs.map(|(own, original)| own.samples.len() as f64 / original.len() as f64);
+        let longest = ratios.clone().fold(0.0, f64::max);
         self.put(
-            &format!("{kind}_character_error_rate_{version}"),
-            errors.rate(),
+            format!("{kind}_length_ratio"),
+            mean(ratios).unwrap_or(f64::NAN),
         );
-        let right = pairs().filter(|(t, h)| words(t) == words(h)).count();
-        let fraction = right as f64 / texts.len().max(1) as f64;
-        self.put(&format!("{kind}_understood_{version}"), fraction);
-        let lines: String = pairs().map(|(t, h)| format!("{t}\t{h}\n")).collect();
-        let list = self.folder.join(format!("{kind}-{version}.tsv"));
-        write_atomically(&list, lines.as_bytes())?;
+        self.put(format!("{kind}_longest_ratio"), longest);
+        let spoken: Vec<_> = spoken.into_iter().map(|speech| speech.samples).collect();
+        if let Some(listener) = listener {
+            // Recordings were recognized when the codec was measured.
+            if kind != RECORDINGS {
+                let (codec, sounds) = (self.speaker.codec(), originals.iter().cloned());
+                let copies = sounds.map(|sound| reconstruct(codec, sound, self.device).1);
+                let copies: Vec<_> = copies.collect();
+                self.recognize(listener, utterances, "original", originals)?;
+                self.recognize(listener, utterances, "codec", &copies)?;
+            }
+            self.recognize(listener, utterances, "model", &spoken)?;
+        }
+        if let Some(judge) = &options.speaker_judge {
+            // One long file for each voice, since a single word says little about a voice.
+            let voices = [originals.concat(), spoken.concat()];
+            let files = self.write(&format!("{kind}-voices"), &voices)?;
+            let answers = judge.listen(kind, &files)?;
+            let similarity = answers.last().and_then(|answer| answer.trim().parse().ok());
+            let similarity = similarity.unwrap_or(f64::NAN);
+            self.put(format!("{kind}_speaker_similarity"), similarity);
+        }
         Ok(())
     }
 
-    /// Similarity of the model's voice to that of the recordings.
-    fn measure_speaker_similarity(
+    /// Measures word and character errors of a recognizer, and writes what it recognized. `version` is
+    /// the origin of the sounds: `original`, `codec` or `model`.
+    fn recognize(
         &mut self,
-        kind: &str,
-        originals: &[Vec<f32>],
-        spoken: &[Vec<f32>],
+        listener: &Listener,
+        utterances: &Utterances,
+        version: &str,
+        sounds: &[Vec<f32>],
     ) -> Result<(), EvalError> {
-        let Some(judge) = self.options.speaker_judge.clone() else {
-            return Ok(());
-        };
-        // One long file for each voice, since a single word says little about a voice.
-        let sounds = [originals.concat(), spoken.concat()];
-        let files = self.write(&format!("{kind}-voices"), &sounds)?;
-        let answers = judge.listen(kind, &files)?;
-        let similarity = answers.last().and_then(|answer| answer.trim().parse().ok());
-        self.put(
-            &format!("{kind}_speaker_similarity"),
-            similarity.unwrap_or(f64::NAN),
-        );
+        let kind = utterances.kind;
+        let files = self.write(&format!("{kind}-{version}"), sounds)?;
+        let heard = listener.listen(kind, &files)?;
+        let pairs = || utterances.texts.iter().zip(&heard);
+        let by_word: EditCount = pairs().map(|(t, h)| edit_rate(&words(t), &words(h))).sum();
+        let by_character = pairs().map(|(t, h)| edit_rate(&characters(t), &characters(h)));
+        let by_character: EditCount = by_character.sum();
+        let understood = share(pairs().map(|(t, h)| words(t) == words(h)));
+        for (measure, value) in [
+            ("word_error_rate", by_word.rate()),
+            ("character_error_rate", by_character.rate()),
+            ("understood", understood.unwrap_or_default()),
+        ] {
+            self.put(format!("{kind}_{measure}_{version}"), value);
+        }
+        let lines: String = pairs().map(|(t, h)| format!("{t}\t{h}\n")).collect();
+        let list = self.folder.join(format!("{kind}-{version}.tsv"));
+        write_atomically(&list, lines.as_bytes())?;
         Ok(())
     }
 
@@ -396,10 +359,9 @@ impl Evaluation<'_> {
             let Some(text) = texts.get(round % texts.len().max(1)) else {
                 break;
             };
-            let options = (&self.options.sample, self.options.seed + round as u64);
-            let times = self
-                .speaker
-                .stream(text, None, options, |_| Ok::<(), EvalError>(()))?;
+            let seed = self.options.seed + round as u64;
+            let hear = |_: &[f32]| Ok::<(), EvalError>(());
+            let times = self.speaker.stream(text, None, &sample, seed, hear)?;
             if round > 0 && times.speech_s > 0.0 {
                 first.push(times.first_audio_s);
                 factor.push(times.total_s / times.speech_s);
@@ -410,10 +372,4 @@ impl Evaluation<'_> {
         self.put("real_time_factor", median(factor));
         Ok(())
     }
-}
-
-/// The median; NaN if there are no values.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -11,7 +11,7 @@ mod stoi;
 pub use edits::{EditCount, characters, edit_rate, words};
 pub use mel::mel_distance_db;
 pub use si_sdr::si_sdr_db;
-pub(super) use spectrum::Spectrum;
+pub(super) use spectrum::{Spectrum, hann};
 pub use stoi::stoi;
 
 #[cfg(test)]

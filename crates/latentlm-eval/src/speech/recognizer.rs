@@ -108,7 +108,8 @@ fn split(line: &str) -> Option<Vec<String>> {
     (!quoted).then_some(words)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

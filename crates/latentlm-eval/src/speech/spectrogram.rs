@@ -1,11 +1,9 @@
 //! Spectrograms as pictures.
 
-use std::f64::consts::TAU;
-
 use image::{Rgb, RgbImage};
 use latentlm_pipelines::save_png;
 
-use super::metrics::Spectrum;
+use super::metrics::{Spectrum, hann};
 use crate::error::EvalError;
 
 /// Window length in samples.
@@ -50,8 +48,7 @@ fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
     let mut samples = vec![0.0; margin];
     samples.extend(sound.iter().map(|sample| f64::from(*sample)));
     samples.resize(2 * margin + sound.len().next_multiple_of(HOP), 0.0);
-    let hann = (0..WINDOW).map(|i| 0.5 - 0.5 * (TAU * i as f64 / WINDOW as f64).cos());
-    let mut spectrum = Spectrum::new(hann.collect(), WINDOW);
+    let mut spectrum = Spectrum::new(hann(0..WINDOW, WINDOW), WINDOW);
     let starts = (0..samples.len() - WINDOW + 1).step_by(HOP);
     let frames = starts.len();
     let power = starts.flat_map(|start| spectrum.power(&samples[start..]));

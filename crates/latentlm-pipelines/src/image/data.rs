@@ -4,8 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::Skipped;
-use latentlm_data::{DataError, ImageDataset, ImageSample, Split};
+use latentlm_data::{DataError, ImageDataset, ImageSample, ImageSpec, Skipped, Split};
 
 use super::recipe::ImageRecipe;
 use crate::data::TrainingData;
@@ -75,10 +74,32 @@ pub struct HostBatch {
     pub pixels: Vec<f32>,
     /// Number of pictures.
     pub count: usize,
-    shape: [usize; 3],
+    spec: ImageSpec,
 }
 
 impl HostBatch {
+    /// An empty batch with room for some pictures.
+    pub(crate) fn new(spec: ImageSpec, capacity: usize) -> Self {
+        Self {
+            pixels: Vec::with_capacity(capacity * spec.bytes()),
+            count: 0,
+            spec,
+        }
+    }
+
+    /// Adds a picture's bytes, `[C, H, W]`.
+    pub(crate) fn push(&mut self, bytes: &[u8], flip: bool) {
+        self.count += 1;
+        for row in bytes.chunks_exact(self.spec.width) {
+            let values = row.iter().map(|byte| f32::from(*byte) / 127.5 - 1.0);
+            if flip {
+                self.pixels.extend(values.rev());
+            } else {
+                self.pixels.extend(values);
+            }
+        }
+    }
+
     /// Decodes pictures; those at true positions of `flips` are mirrored.
     ///
     /// # Errors
@@ -88,8 +109,7 @@ impl HostBatch {
         indices: &[usize],
         flips: &[bool],
     ) -> Result<Self, DataError> {
-        let samples = indices.iter().map(|&index| dataset.get(index));
-        Self::of(dataset, samples, flips)
+        Self::decode(dataset, indices, flips, |index| dataset.get(index))
     }
 
     /// The same, but others stand in for pictures that can't be decoded. They were whole when the
@@ -103,70 +123,69 @@ impl HostBatch {
         flips: &[bool],
         random: &mut RandomStream,
     ) -> Result<Self, DataError> {
-        let mut draw = |bound: usize| random.below(bound);
-        let samples = indices.iter();
-        let samples = samples.map(|&index| dataset.get_or_draw(index, &mut draw));
-        Self::of(dataset, samples, flips)
+        Self::decode(dataset, indices, flips, |index| {
+            dataset.get_or_draw(index, |bound| random.below(bound))
+        })
     }
 
-    fn of(
+    fn decode(
         dataset: &ImageDataset,
-        samples: impl ExactSizeIterator<Item = Result<ImageSample, DataError>>,
+        indices: &[usize],
         flips: &[bool],
+        mut get: impl FnMut(usize) -> Result<ImageSample, DataError>,
     ) -> Result<Self, DataError> {
-        let spec = dataset.spec();
-        let count = samples.len();
-        let mut pixels = Vec::with_capacity(count * spec.bytes());
-        for (i, sample) in samples.enumerate() {
-            let sample = sample?;
+        let mut batch = Self::new(dataset.spec(), indices.len());
+        for (i, &index) in indices.iter().enumerate() {
             let flip = flips.get(i).copied().unwrap_or(false);
-            for row in sample.pixels.chunks_exact(spec.width) {
-                let value = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
-                match flip {
-                    true => pixels.extend(row.iter().rev().map(value)),
-                    false => pixels.extend(row.iter().map(value)),
-                }
-            }
+            batch.push(&get(index)?.pixels, flip);
         }
-        Ok(Self {
-            pixels,
-            count,
-            shape: [spec.channels, spec.height, spec.width],
-        })
+        Ok(batch)
     }
 
     /// The batch on a device, `[B, C, H, W]`.
     pub fn tensor(self, device: &Device) -> Tensor<4> {
-        let [channels, height, width] = self.shape;
-        let shape = [self.count, channels, height, width];
+        let spec = self.spec;
+        let shape = [self.count, spec.channels, spec.height, spec.width];
         Tensor::from_data(TensorData::new(self.pixels, shape), device)
     }
 }
 
 /// The first pictures of a dataset, `[B, C, H, W]`.
+///
+/// # Errors
+/// If a picture can't be decoded.
 pub fn read_all(
     data: &ImageDataset,
     count: usize,
     device: &Device,
 ) -> Result<Tensor<4>, PipelineError> {
-    let indices: Vec<usize> = (0..count).collect();
-    Ok(HostBatch::read(data, &indices, &[])?.tensor(device))
+    read_at(data, &(0..count).collect::<Vec<_>>(), device)
 }
 
-/// So many of a number of samples, or all, spread evenly: data may be sorted by class.
-pub fn evenly(count: usize, of: usize) -> Vec<usize> {
-    let count = count.min(of);
-    (0..count).map(|index| index * of / count).collect()
-}
-
-/// So many pictures of a dataset, or all, spread evenly over it, `[B, C, H, W]`.
+/// Some pictures of a dataset, or all, spread evenly over it, `[B, C, H, W]`.
+///
+/// # Errors
+/// If a picture can't be decoded.
 pub fn read_evenly(
     data: &ImageDataset,
     count: usize,
     device: &Device,
 ) -> Result<Tensor<4>, PipelineError> {
-    let picked = evenly(count, data.len());
-    Ok(HostBatch::read(data, &picked, &[])?.tensor(device))
+    read_at(data, &evenly(count, data.len()), device)
+}
+
+fn read_at(
+    data: &ImageDataset,
+    indices: &[usize],
+    device: &Device,
+) -> Result<Tensor<4>, PipelineError> {
+    Ok(HostBatch::read(data, indices, &[])?.tensor(device))
+}
+
+/// Indices of some of a number of samples, or of all, spread evenly: data may be sorted by class.
+pub fn evenly(count: usize, of: usize) -> Vec<usize> {
+    let count = count.min(of);
+    (0..count).map(|index| index * of / count).collect()
 }
 
 #[cfg(test)]

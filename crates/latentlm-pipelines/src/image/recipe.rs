@@ -1,21 +1,15 @@
 //! What a training run of images is made of. Every key stands in the recipe files under
 //! `configs/image`, with its meaning beside it.
 
-use std::sync::LazyLock;
-
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm_data::{ImageSpec, ReadOptions};
-use latentlm_keys::Keys;
 use serde::{Deserialize, Serialize};
 
-use crate::error::PipelineError;
-use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
-
-/// The shipped recipe that the default is.
-const PRESET: &str = "image/mnist";
+use crate::pipeline::declare_model_recipe;
+use crate::recipe::{LmConfig, StageConfig};
 
 /// A complete image recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -97,31 +91,14 @@ pub struct SampleConfig {
     pub per_class: usize,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/image", key_table));
-
-impl Default for ImageRecipe {
+declare_model_recipe! {
     /// The digits of `configs/image/mnist.toml`.
-    fn default() -> Self {
-        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
-    }
-}
-
-impl Recipe for ImageRecipe {
-    const COMMAND: &'static str = "train-image";
-
-    fn keys() -> &'static Keys {
-        &KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        self.codec.validate()?;
-        self.codec_loss.validate()?;
-        self.model(1).validate()?;
-        self.lm.check_together(self.sample.steps)
+    ImageRecipe {
+        command: "train-image",
+        keys: "latentlm-pipelines/image",
+        preset: "image/mnist",
+        codec: codec_image,
+        vocabulary: Vec<String>,
     }
 }
 

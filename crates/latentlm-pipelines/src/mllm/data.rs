@@ -2,55 +2,48 @@
 
 use std::path::Path;
 
-use latentlm_data::{Caption, Mix, MllmCorpus, PlainText, Split, TextTokenizer};
+use latentlm_data::{
+    Caption, ImageDataset, Mix, MllmCorpus, MllmSizes, PlainText, Split, TextTokenizer,
+};
 
 use super::recipe::MllmRecipe;
 use crate::data::TrainingData;
 use crate::error::PipelineError;
 use crate::image::ImageData;
+use crate::text::read_or_train;
 
 /// Captioned pictures and text, training and held-out.
 pub struct MllmData {
     /// The pictures of both splits.
     pub pictures: ImageData,
-    /// Words that are trained on.
+    /// Captions and text that are trained on.
     pub train: Texts,
-    /// Words that are only measured with.
+    /// Captions and text that are only measured with.
     pub test: Texts,
 }
 
 /// The words of a split.
 pub struct Texts {
-    /// Of every picture.
+    /// The caption of each picture.
     pub captions: Vec<Caption>,
-    /// Pieces of text.
+    /// Plain text.
     pub paragraphs: Vec<String>,
     fingerprint: String,
 }
 
 impl Texts {
-    fn open(
-        pictures: &ImageData,
-        recipe: &MllmRecipe,
-        split: Split,
-    ) -> Result<Self, PipelineError> {
-        let captions = Caption::all(match split {
-            Split::Train => &pictures.train,
-            Split::Test => &pictures.test,
-        });
-        if recipe.text.data.is_empty() {
-            return Ok(Self {
-                captions,
-                paragraphs: Vec::new(),
-                fingerprint: String::new(),
-            });
+    fn open(pictures: &ImageDataset, data: &str, split: Split) -> Result<Self, PipelineError> {
+        let mut texts = Self {
+            captions: Caption::all(pictures),
+            paragraphs: Vec::new(),
+            fingerprint: String::new(),
+        };
+        if !data.is_empty() {
+            let text = PlainText::open(Path::new(data), split)?;
+            texts.paragraphs = text.paragraphs().to_vec();
+            texts.fingerprint = text.fingerprint();
         }
-        let text = PlainText::open(Path::new(&recipe.text.data), split)?;
-        Ok(Self {
-            captions,
-            paragraphs: text.paragraphs().to_vec(),
-            fingerprint: text.fingerprint(),
-        })
+        Ok(texts)
     }
 
     /// Bytes of the paragraphs.
@@ -58,16 +51,22 @@ impl Texts {
         self.paragraphs.iter().map(String::len).sum()
     }
 
-    /// Documents of these words.
+    /// Documents as a recipe mixes them.
+    ///
+    /// # Errors
+    /// If a text can't be encoded, or there are no documents.
     pub fn corpus(
         &self,
         recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
     ) -> Result<MllmCorpus, PipelineError> {
-        self.corpus_of(recipe, tokenizer, recipe.mix())
+        self.documents(recipe, tokenizer, recipe.mix())
     }
 
-    /// Every caption, behind its picture, and every piece of text once: what is measured.
+    /// Documents for measuring: every caption, behind its picture, and every piece of text once.
+    ///
+    /// # Errors
+    /// If a text can't be encoded, or there are no documents.
     pub fn once(
         &self,
         recipe: &MllmRecipe,
@@ -78,23 +77,21 @@ impl Texts {
             caption: 1,
             text: 1,
         };
-        self.corpus_of(recipe, tokenizer, mix)
+        self.documents(recipe, tokenizer, mix)
     }
 
-    fn corpus_of(
+    fn documents(
         &self,
         recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
         mix: Mix,
     ) -> Result<MllmCorpus, PipelineError> {
-        let sizes = latentlm_data::MllmSizes {
+        let sizes = MllmSizes {
             frames: recipe.tokens(),
             piece_tokens: recipe.text.piece_tokens,
         };
-        let (captions, paragraphs) = (&self.captions, &self.paragraphs);
-        Ok(MllmCorpus::new(
-            captions, paragraphs, tokenizer, sizes, mix,
-        )?)
+        let corpus = MllmCorpus::new(&self.captions, &self.paragraphs, tokenizer, sizes, mix);
+        Ok(corpus?)
     }
 }
 
@@ -106,27 +103,23 @@ impl MllmData {
     pub fn open(recipe: &MllmRecipe) -> Result<Self, PipelineError> {
         let pictures = ImageData::open(&recipe.image())?;
         Ok(Self {
-            train: Texts::open(&pictures, recipe, Split::Train)?,
-            test: Texts::open(&pictures, recipe, Split::Test)?,
+            train: Texts::open(&pictures.train, &recipe.text.data, Split::Train)?,
+            test: Texts::open(&pictures.test, &recipe.text.data, Split::Test)?,
             pictures,
         })
     }
 
     /// The vocabulary that a recipe asks for, made of captions and text.
+    ///
+    /// # Errors
+    /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer, PipelineError> {
         let text = &recipe.text;
-        if !text.path.is_empty() {
-            return Ok(TextTokenizer::read(Path::new(&text.path))?);
-        }
-        let captions = self.train.captions.iter().flat_map(Caption::asked);
-        let texts: Vec<String> = captions
-            .chain(self.train.paragraphs.iter().cloned())
-            .collect();
-        Ok(TextTokenizer::train(
-            text.tokenizer,
-            &texts,
-            text.vocabulary,
-        )?)
+        read_or_train(&text.path, text.tokenizer, text.vocabulary, || {
+            let captions = self.train.captions.iter().flat_map(Caption::asked);
+            let paragraphs = self.train.paragraphs.iter().cloned();
+            captions.chain(paragraphs).collect()
+        })
     }
 }
 

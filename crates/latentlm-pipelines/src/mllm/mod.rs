@@ -1,11 +1,11 @@
 //! Runs of text and pictures.
 
-mod artist;
 mod data;
+mod pipeline;
 mod prompt;
 mod recipe;
 
-pub use artist::{Generated, Made, MllmPipeline};
 pub use data::{MllmData, Texts};
+pub use pipeline::{Generated, Made, MllmPipeline};
 pub use prompt::PromptPiece;
 pub use recipe::{MixConfig, MllmRecipe, MllmSampleConfig, MllmTextConfig, TokenWeights};

@@ -1,22 +1,18 @@
 //! What a training run of text and pictures is made of. Every key stands in the recipe files under
 //! `configs/mllm`, with its meaning beside it.
 
-use std::sync::LazyLock;
-
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, TokenizerKind};
-use latentlm_keys::Keys;
 
 use crate::error::PipelineError;
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
-use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
-
-/// The shipped recipe that the default is.
-const PRESET: &str = "mllm/twemoji";
+use crate::pipeline::declare_model_recipe;
+use crate::recipe::{LmConfig, StageConfig};
+use crate::text::TextVocabulary;
 
 /// A complete recipe of text and pictures.
 #[derive(Config, Debug, PartialEq)]
@@ -60,7 +56,7 @@ pub struct MllmTextConfig {
     pub tied: bool,
     /// Weight of the cross entropy beside the diffusion loss.
     pub loss_weight: f64,
-    /// Of a token of what is said of a picture within the cross entropy, in units of any other's.
+    /// Weight of caption tokens in the cross entropy; 1: as all tokens.
     pub caption_weight: f64,
 }
 
@@ -94,61 +90,24 @@ pub struct MllmSampleConfig {
     pub top_p: f64,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/mllm", key_table));
-
-impl Default for MllmRecipe {
+declare_model_recipe! {
     /// The emoji of `configs/mllm/twemoji.toml`.
-    fn default() -> Self {
-        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
+    MllmRecipe {
+        command: "train-mllm",
+        keys: "latentlm-pipelines/mllm",
+        preset: "mllm/twemoji",
+        codec: codec_image,
+        vocabulary: TextVocabulary,
+        check: MllmRecipe::check_documents,
     }
 }
 
-impl Recipe for MllmRecipe {
-    const COMMAND: &'static str = "train-mllm";
-
-    fn keys() -> &'static Keys {
-        &KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        self.image().check_together()?;
-        self.model(1).validate()?;
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.data.horizontal_flip {
-            return fail(
-                "data.horizontal_flip must be false: captions say where left and right are",
-            );
-        }
-        let texts = if self.text.data.is_empty() {
-            0
-        } else {
-            self.mix.text
-        };
-        if self.mix.draw + self.mix.caption + texts == 0 {
-            return fail("mix must have documents of some kind");
-        }
-        if self.mix.pack_positions < self.tokens() + 3 {
-            return fail("mix.pack_positions must hold a picture and the tokens around it");
-        }
-        if self.lm_train.batch_size != 1 {
-            return fail(
-                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// How much words count.
+/// Weights of tokens in the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenWeights {
-    /// Of the cross entropy beside the loss of pictures.
+    /// Weight of the cross entropy beside the diffusion loss.
     pub loss: f64,
-    /// Of a token of what is said of a picture within the cross entropy, in units of any other's.
+    /// Weight of caption tokens in the cross entropy; other tokens weigh 1.
     pub caption: f64,
 }
 
@@ -162,16 +121,15 @@ impl From<f64> for TokenWeights {
 impl TokenWeights {
     /// The weight of each document's learned tokens.
     pub fn of(&self, documents: &[Document]) -> Vec<f64> {
-        let weight = |document: &Document| match document.reads_latents() {
-            true => self.caption,
-            false => 1.0,
-        };
-        documents.iter().map(weight).collect()
+        let captions = documents.iter().map(Document::reads_latents);
+        captions
+            .map(|caption| if caption { self.caption } else { 1.0 })
+            .collect()
     }
 }
 
 impl MllmTextConfig {
-    /// How much words count.
+    /// Weights of tokens in the loss.
     pub fn weights(&self) -> TokenWeights {
         TokenWeights {
             loss: self.loss_weight,
@@ -181,6 +139,30 @@ impl MllmTextConfig {
 }
 
 impl MllmRecipe {
+    fn check_documents(&self) -> Result<(), PipelineError> {
+        // Refuses a codec whose latents are on no grid, which a model of text alone would not notice.
+        self.image().model(1).validate()?;
+        let fail = |reason: &str| Err(PipelineError::config(reason));
+        if self.data.horizontal_flip {
+            return fail(
+                "data.horizontal_flip must be false: captions say where left and right are",
+            );
+        }
+        let no_text = self.text.data.is_empty() || self.mix.text == 0;
+        if no_text && self.mix.draw + self.mix.caption == 0 {
+            return fail("mix must have documents of some kind");
+        }
+        if self.mix.pack_positions < self.tokens() + 3 {
+            return fail("mix.pack_positions must hold a picture and the tokens around it");
+        }
+        if self.lm_train.batch_size != 1 {
+            return fail(
+                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
+            );
+        }
+        Ok(())
+    }
+
     /// The codec's part, as a recipe of images.
     pub fn image(&self) -> ImageRecipe {
         ImageRecipe {
@@ -224,12 +206,7 @@ impl MllmRecipe {
 
     /// The options that pictures are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
-        SampleOptions {
-            sampler: self.sample.sampler,
-            steps: self.sample.steps,
-            guidance_scale: self.sample.guidance_scale,
-            ..SampleOptions::default()
-        }
+        self.image().sample_options()
     }
 
     /// The options that text is drawn with.

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
-use latentlm::core::{LatentCodecConfig, SignalLayout};
+use latentlm::core::SignalLayout;
 use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
-use crate::recipe::Recipe;
-use crate::run::{Manifest, RunFolder, ema_file};
+use crate::pipeline::codec_of;
 use crate::tensors::host_values;
 
 type EncoderState = <Codec as StreamingCodec>::EncoderState;
@@ -34,9 +33,7 @@ impl SpeechCodec {
     /// # Errors
     /// If the folder is no run, has no checkpoint, or one that is damaged.
     pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
-        let (run, _) = RunFolder::<SpeechRecipe>::open(path)?;
-        let (folder, _) = run.require("codec")?;
-        Self::from_checkpoint(&Checkpoint::open(&folder), device)
+        Self::from_checkpoint(&Checkpoint::newest::<SpeechRecipe>(path, "codec")?, device)
     }
 
     /// Loads a checkpoint of the codec's stage.
@@ -47,11 +44,8 @@ impl SpeechCodec {
         checkpoint: &Checkpoint,
         device: &Device,
     ) -> Result<Self, PipelineError> {
-        let manifest: Manifest<SpeechRecipe> = checkpoint.manifest()?;
-        manifest.recipe.validate()?;
-        let codec = manifest.recipe.codec.init(device);
         Ok(Self {
-            codec: checkpoint.load(codec, &ema_file("model"))?,
+            codec: codec_of::<SpeechRecipe>(checkpoint, device)?,
             device: device.clone(),
         })
     }
@@ -116,22 +110,11 @@ pub fn decode(codec: &Codec, latents: Tensor<3>) -> Vec<f32> {
     samples
 }
 
-/// The finished codec of a run: its averaged weights.
-///
-/// # Errors
-/// If there is no checkpoint or it does not fit the recipe.
-pub fn load_speech_codec(
-    run: &RunFolder<SpeechRecipe>,
-    device: &Device,
-) -> Result<Codec, PipelineError> {
-    let (folder, _) = run.require("codec")?;
-    Ok(SpeechCodec::from_checkpoint(&Checkpoint::open(&folder), device)?.codec)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use latentlm::codec_audio::CodecConfig;
+    use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
 
     /// Three chunks, the last not whole, against the codec over all of it at once. What streaming and

@@ -1,4 +1,4 @@
-//! What a speech run is trained on: recordings, and utterances composed of their words.
+//! What a speech run is trained on: recordings, and utterances composed of recorded words.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ use crate::data::TrainingData;
 use crate::error::PipelineError;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
+use crate::text::read_or_train;
 
-/// Kinds of composed utterances, over and over, where all are there to choose from (single words, where
-/// one speaker says all of them). The more words a kind has, and the more they sound alike, the oftener
-/// it comes; single words are what the others are learned from.
+/// Kinds of composed utterances, repeated in this order, where the corpus has words for all of them;
+/// single words only where one speaker says all. A kind comes the more often the more words it has and
+/// the more they sound alike; the other kinds are learned from single words.
 const MIX: [Composition; 12] = {
     use Composition::{Dates, Digits, Letters, Numbers, Words};
     [
@@ -23,6 +24,9 @@ const MIX: [Composition; 12] = {
 };
 /// Recordings whose texts are spoken as training goes.
 const EXAMPLES: usize = 4;
+/// Composed utterances that a vocabulary is made of.
+const COMPOSED_TEXTS: usize = 1000;
+
 /// Training and held-out recordings, and a composer where the corpus has words for one.
 pub struct SpeechData {
     /// Recordings that are trained on.
@@ -33,8 +37,9 @@ pub struct SpeechData {
     pub composer: Option<Composer>,
     /// What could not be used.
     pub skipped: SkippedList,
-    /// Kinds of composed utterances, over and over.
+    /// Kinds of composed utterances, repeated in this order.
     mix: Vec<Composition>,
+    /// Number of composed utterances; 0 without a composer.
     composed: usize,
     seed: u64,
 }
@@ -73,7 +78,7 @@ impl SpeechData {
             skipped.add(entry.clone());
         }
         Ok(Self {
-            mix: composer.as_ref().map(mix).unwrap_or_default(),
+            mix: composer.as_ref().map(kinds_of).unwrap_or_default(),
             train,
             test,
             composer,
@@ -83,8 +88,11 @@ impl SpeechData {
         })
     }
 
-    /// Writes what could not be used, and what a run that is continued could not use before, into the
-    /// run's folder.
+    /// Lists what could not be used in the run's folder, with what a run that is continued could not use
+    /// before.
+    ///
+    /// # Errors
+    /// If the list can't be read or written.
     pub fn list_skipped(&mut self, run: &RunFolder<SpeechRecipe>) -> Result<(), PipelineError> {
         self.skipped.keep_in(&run.file(skipped::FILE))
     }
@@ -94,41 +102,42 @@ impl SpeechData {
         self.train.len() + self.composed
     }
 
+    /// Composes one of them, one kind after another; `None` if it is a recording.
+    fn compose(&self, index: usize) -> Option<Composed> {
+        let index = index.checked_sub(self.train.len())?;
+        let composer = self.composer.as_ref()?;
+        let kind = self.mix[index % self.mix.len()];
+        Some(composer.utterance(kind, Split::Train, self.seed, index as u64))
+    }
+
     /// What is said in one of them.
     pub fn text(&self, index: usize) -> String {
-        match (index.checked_sub(self.train.len()), &self.composer) {
-            (Some(composed), Some(composer)) => self.compose(composer, composed).text,
-            _ => self.train.text(index).to_owned(),
+        match self.compose(index) {
+            Some(composed) => composed.text,
+            None => self.train.text(index).to_owned(),
         }
     }
 
     /// Its words and where they end, if it is composed.
     pub fn words(&self, index: usize) -> Option<Vec<SpokenWord>> {
-        let composed = index.checked_sub(self.train.len())?;
-        Some(self.compose(self.composer.as_ref()?, composed).words)
-    }
-
-    /// One kind after another.
-    fn compose(&self, composer: &Composer, index: usize) -> Composed {
-        let kind = self.mix[index % self.mix.len()];
-        composer.utterance(kind, Split::Train, self.seed, index as u64)
+        Some(self.compose(index)?.words)
     }
 
     /// The sound of one of them; `None` if its recording turns out to be broken.
+    ///
+    /// # Errors
+    /// Never today: a broken recording is listed instead.
     pub fn utterance(&mut self, index: usize) -> Result<Option<Vec<f32>>, PipelineError> {
-        let Some(composed) = index.checked_sub(self.train.len()) else {
-            return Ok(match self.train.get(index) {
-                Ok(utterance) => Some(utterance.samples),
-                Err(error) => {
-                    self.skip(index, &error);
-                    None
-                }
-            });
-        };
-        let Some(composer) = &self.composer else {
-            return Ok(None);
-        };
-        Ok(Some(self.compose(composer, composed).samples))
+        if let Some(composed) = self.compose(index) {
+            return Ok(Some(composed.samples));
+        }
+        match self.train.get(index) {
+            Ok(recorded) => Ok(Some(recorded.samples)),
+            Err(error) => {
+                self.skip(index, &error);
+                Ok(None)
+            }
+        }
     }
 
     /// Lists a recording of the training split that can't be used.
@@ -138,54 +147,52 @@ impl SpeechData {
 
     /// Lists one of them whose text can't become tokens.
     pub fn skip_text(&mut self, index: usize, error: &DataError) {
-        match index < self.train.len() {
-            true => self.skip(index, error),
-            false => self
-                .skipped
-                .add(Skipped::of(Path::new(skipped::COMPOSED), error)),
+        if index < self.train.len() {
+            self.skip(index, error);
+        } else {
+            let composed = Path::new(skipped::COMPOSED);
+            self.skipped.add(Skipped::of(composed, error));
         }
     }
 
-    /// All texts that are trained on.
+    /// Texts that are trained on: of all recordings and of some composed utterances.
     pub fn texts(&self) -> Vec<String> {
-        let recorded = (0..self.train.len()).map(|i| self.train.text(i).to_owned());
-        let composed = self.composer.iter().flat_map(|composer| {
-            let few = self.composed.min(1000);
-            (0..few).map(move |index| self.compose(composer, index).text)
-        });
-        recorded.chain(composed).collect()
+        let composed = self.composed.min(COMPOSED_TEXTS);
+        let texts = 0..self.train.len() + composed;
+        texts.map(|index| self.text(index)).collect()
     }
 
-    /// The characters and words of the recordings, of which the composed utterances are made.
+    /// The characters and words of the recordings; composed utterances are made of these.
     pub fn known(&self) -> KnownText {
         KnownText::of((0..self.train.len()).map(|index| self.train.text(index)))
     }
 
     /// The vocabulary that a recipe asks for.
+    ///
+    /// # Errors
+    /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer, PipelineError> {
         let text = &recipe.text;
-        Ok(match text.path.as_str() {
-            "" => TextTokenizer::train(text.tokenizer, &self.texts(), text.vocabulary)?,
-            path => TextTokenizer::read(Path::new(path))?,
-        })
+        read_or_train(&text.path, text.tokenizer, text.vocabulary, || self.texts())
     }
 
-    /// Held-out utterances: composed ones, all kinds alike, else recordings, of which the broken ones
-    /// are listed.
+    /// Held-out utterances: composed ones, each kind as often as the others, else recordings. Broken
+    /// recordings are listed.
     pub fn held_out(&mut self, count: usize) -> Vec<HeldOutUtterance> {
-        let composed = self.composer.as_ref().map(|composer| {
-            let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
-            let composed =
-                kinds.map(|(kind, i)| composer.utterance(*kind, Split::Test, self.seed, i));
-            let composed = composed.map(|made| HeldOutUtterance {
+        let Some(composer) = &self.composer else {
+            return self.recorded(count);
+        };
+        let mut composed = Vec::new();
+        for (kind, index) in composer.kinds().iter().cycle().take(count).zip(0..) {
+            let made = composer.utterance(*kind, Split::Test, self.seed, index);
+            composed.push(HeldOutUtterance {
                 source: skipped::COMPOSED.into(),
                 text: made.text,
                 samples: made.samples,
                 words: Some(made.words),
             });
-            composed.collect()
-        });
-        composed.unwrap_or_else(|| self.recorded(count))
+        }
+        composed
     }
 
     fn recorded(&mut self, count: usize) -> Vec<HeldOutUtterance> {
@@ -208,28 +215,25 @@ impl SpeechData {
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the
     /// recordings. Those that can't be said are left out.
     pub fn examples(&self, can_be_said: impl Fn(&str) -> bool) -> Vec<String> {
-        match &self.composer {
-            Some(composer) => {
-                let example =
-                    |kind: &Composition| composer.utterance(*kind, Split::Test, self.seed, 0).text;
-                let examples = composer.kinds().iter().map(example);
-                examples.filter(|text| can_be_said(text)).collect()
-            }
-            None => (0..self.test.len())
-                .map(|index| self.test.text(index))
-                .filter(|text| can_be_said(text))
-                .take(EXAMPLES)
-                .map(str::to_owned)
-                .collect(),
-        }
+        let Some(composer) = &self.composer else {
+            let texts = (0..self.test.len()).map(|index| self.test.text(index));
+            let texts = texts.filter(|text| can_be_said(text)).take(EXAMPLES);
+            return texts.map(str::to_owned).collect();
+        };
+        let kinds = composer.kinds().iter();
+        kinds
+            .map(|kind| composer.utterance(*kind, Split::Test, self.seed, 0).text)
+            .filter(|text| can_be_said(text))
+            .collect()
     }
 }
 
 /// The kinds that a composer takes turns with.
-fn mix(composer: &Composer) -> Vec<Composition> {
-    match composer.kinds() == Composition::ALL {
-        true => MIX.into_iter().filter(|kind| composer.can(*kind)).collect(),
-        false => composer.kinds().to_vec(),
+fn kinds_of(composer: &Composer) -> Vec<Composition> {
+    if composer.kinds() == Composition::ALL {
+        MIX.into_iter().filter(|kind| composer.can(*kind)).collect()
+    } else {
+        composer.kinds().to_vec()
     }
 }
 
@@ -258,10 +262,12 @@ mod tests {
             let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
             let audio = voice.join(record["audio"].as_str().unwrap());
             record["audio"] = audio.to_str().unwrap().into();
-            record["speaker"] = match record["group"] == "letter" {
-                true => "ann".into(),
-                false => "bob".into(),
+            let speaker = if record["group"] == "letter" {
+                "ann"
+            } else {
+                "bob"
             };
+            record["speaker"] = speaker.into();
             lines += &format!("{record}\n");
         }
         std::fs::write(folder.join("metadata.jsonl"), lines).unwrap();

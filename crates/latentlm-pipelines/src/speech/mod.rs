@@ -2,12 +2,14 @@
 
 mod codec;
 mod data;
+mod pipeline;
 mod recipe;
+mod sentences;
 mod signal;
-mod speaker;
 
-pub use codec::{SpeechCodec, load_speech_codec};
+pub use codec::SpeechCodec;
 pub use data::{HeldOutUtterance, SpeechData};
+pub use pipeline::{SpeakingTimes, Speech, SpeechPipeline, Voice};
 pub use recipe::{SpeakConfig, SpeechDataConfig, SpeechRecipe, TextConfig};
+pub use sentences::sentences;
 pub use signal::{hop_samples, reconstruct, signal};
-pub use speaker::{SpeakingTimes, Speech, SpeechPipeline, Voice, sentences};

@@ -1,22 +1,18 @@
 //! What a training run of speech is made of. Every key stands in the recipe files under
 //! `configs/tts`, with its meaning beside it.
 
-use std::sync::LazyLock;
-
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, PartConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm_data::TokenizerKind;
 use latentlm_data::speech::{SpeechBounds, SpeechSpec};
-use latentlm_keys::Keys;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
-use crate::recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
-
-/// The shipped recipe that the default is.
-const PRESET: &str = "tts/voice";
+use crate::pipeline::declare_model_recipe;
+use crate::recipe::{LmConfig, StageConfig};
+use crate::text::TextVocabulary;
 
 /// A complete speech recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -101,31 +97,20 @@ pub struct SpeakConfig {
     pub max_seconds: f64,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-pipelines/tts", key_table));
-
-impl Default for SpeechRecipe {
+declare_model_recipe! {
     /// The voice of `configs/tts/voice.toml`.
-    fn default() -> Self {
-        KEYS.preset(&CodecTables::<CodecConfig, CodecLossConfig>::preset(PRESET))
+    SpeechRecipe {
+        command: "train-tts",
+        keys: "latentlm-pipelines/tts",
+        preset: "tts/voice",
+        codec: codec_audio,
+        vocabulary: TextVocabulary,
+        check: SpeechRecipe::check_lengths,
     }
 }
 
-impl Recipe for SpeechRecipe {
-    const COMMAND: &'static str = "train-tts";
-
-    fn keys() -> &'static Keys {
-        &KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        self.codec.validate()?;
-        self.codec_loss.validate()?;
-        self.model(1).validate()?;
-        self.lm.check_together(self.sample.steps)?;
+impl SpeechRecipe {
+    fn check_lengths(&self) -> Result<(), PipelineError> {
         let fail = |reason: &str| Err(PipelineError::config(reason));
         if self.data.max_seconds <= self.data.min_seconds {
             return fail("data.max_seconds must be larger than data.min_seconds");
@@ -146,9 +131,7 @@ impl Recipe for SpeechRecipe {
         }
         Ok(())
     }
-}
 
-impl SpeechRecipe {
     /// What recordings are brought to.
     pub fn speech_spec(&self) -> SpeechSpec {
         SpeechSpec {
@@ -205,6 +188,7 @@ impl SpeechRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
 
     #[test]
     fn what_would_be_ignored_or_never_end_is_refused() {

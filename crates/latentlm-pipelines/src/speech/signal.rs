@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::LatentCodec;
 use latentlm::codec_audio::Codec;
+use latentlm::core::SignalLayout;
 
 use crate::tensors::host_values;
 
@@ -25,8 +26,8 @@ pub fn reconstruct(codec: &Codec, samples: Vec<f32>, device: &Device) -> (Vec<f3
 /// Samples a latent.
 pub fn hop_samples(codec: &Codec) -> usize {
     match codec.spec().layout {
-        latentlm::core::SignalLayout::Frames { hop_samples, .. } => hop_samples,
+        SignalLayout::Frames { hop_samples, .. } => hop_samples,
         // A codec of sound has frames; one sample a latent is what a grid would come to.
-        latentlm::core::SignalLayout::Grid { .. } => 1,
+        SignalLayout::Grid { .. } => 1,
     }
 }

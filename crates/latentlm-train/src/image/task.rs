@@ -5,9 +5,7 @@ use latentlm::codec_image::Codec;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, LatentLm, RandomStream};
 use latentlm_data::BatchOrder;
-use latentlm_pipelines::{
-    ImageData, ImageRecipe, StageConfig, image_grid, load_image_codec, save_png,
-};
+use latentlm_pipelines::{ImageData, ImageRecipe, StageConfig, image_grid, load_codec, save_png};
 
 use super::run::Context;
 use super::stage_codec;
@@ -105,7 +103,7 @@ pub fn encode(
 
 /// A run's finished codec and what it makes of the training pictures.
 fn encoded(context: &mut Context) -> Result<EncodedPictures, TrainError> {
-    let codec = load_image_codec(&context.run, &context.device)?;
+    let codec = load_codec(&context.run, &context.device)?;
     let cache = latents::cached(context, |context, cache| {
         let (recipe, data) = (&context.recipe, &context.data);
         stage_codec::each_batch(recipe, data, &context.device, |pictures, labels| {

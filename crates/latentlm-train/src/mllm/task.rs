@@ -82,8 +82,9 @@ impl LmTask for MllmTask {
             test,
         } = &context.data;
         let artist = MllmPipeline::new(
-            recipe.clone(),
-            (self.encoded.codec.clone(), model.clone()),
+            context.manifest(Self::NAME, step),
+            self.encoded.codec.clone(),
+            model.clone(),
             self.tokenizer.clone(),
             device.clone(),
         );

@@ -11,7 +11,7 @@ use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
 use latentlm_eval::save_spectrograms;
 use latentlm_pipelines::{
     KNOWN_TEXT, SpeechData, SpeechPipeline, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
-    load_speech_codec, signal,
+    load_codec, signal,
 };
 
 use super::held_out::HeldOut;
@@ -65,7 +65,7 @@ pub fn train(context: &mut Context) -> Result<bool, TrainError> {
 
 fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmParts), TrainError> {
     let (recipe, device) = (context.recipe.clone(), context.device.clone());
-    let codec = load_speech_codec(&context.run, &device)?;
+    let codec = load_codec(&context.run, &device)?;
     let tokenizer = match latest {
         // Its weights belong to its vocabulary; one that is made anew may be another.
         Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
@@ -207,8 +207,9 @@ impl LmTask for SpeechTask {
             context.log(Self::NAME, step, &held_out.losses(model))?;
         }
         let speaker = SpeechPipeline::new(
-            context.recipe.clone(),
-            (self.encoded.codec.clone(), model.clone()),
+            context.manifest(Self::NAME, step),
+            self.encoded.codec.clone(),
+            model.clone(),
             self.tokenizer.clone(),
             context.device.clone(),
         );

@@ -1,4 +1,4 @@
-//! Sequences that are generated independently, shared out among threads.
+//! Sequences that are drawn independently, split among threads.
 
 use std::ops::Range;
 
@@ -7,13 +7,12 @@ use latentlm_kernels::shards_of;
 
 use crate::model::LatentLm;
 
-/// Width of a model from which on all rows go together: its products are large enough to be shared by
-/// all threads, and its weights too large for each thread to lay out a copy of them for the solver.
+/// From this width on all rows stay together: matrix products are large enough for all threads, and
+/// weights too large for a copy a thread, which the solver would lay out.
 const WIDE: usize = 512;
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
-    /// Cuts rows that are drawn independently, each part of at least `least` rows on a thread from
-    /// beginning to end.
+    /// Splits rows that are drawn independently into parts of at least `least` rows, one for each thread.
     pub(super) fn independent_parts(&self, rows: usize, least: usize) -> Vec<Range<usize>> {
         if self.backbone.width() < WIDE {
             shards_of(&self.device(), rows, least)

@@ -32,22 +32,21 @@ pub struct Prompt {
     pub label: Option<u32>,
     /// In the order in which they are read; the tokens around them are added.
     pub pieces: Vec<Piece>,
-    /// The modality whose latents come next; otherwise text comes, or what the text asks for.
+    /// The modality whose latents come next; `None` leaves the next token to the softmax head.
     pub open: Option<usize>,
-    /// The first of these latents where they are given, as their codec makes them, `[P, Z]`: a voice to
-    /// continue with.
+    /// The first of these latents if they are given (a voice to continue with), as their codec makes
+    /// them, `[P, Z]`.
     pub begun: Option<Tensor<2>>,
-    /// Seed of this prompt's noise: what is made does not depend on the others of the batch.
+    /// Seed of this prompt's noise: the result does not depend on the other prompts of the batch.
     pub seed: u64,
 }
 
 impl Prompt {
-    /// What guidance leads away from: the null label, no text, none of the latents that are read, but
-    /// the first of those that are drawn.
+    /// The prompt without condition that guidance leads away from: null label, no pieces. Latents of a
+    /// begun run stay.
     pub(super) fn null<B: CausalBackbone, H: LatentHead>(&self, model: &LatentLm<B, H>) -> Self {
-        let null_class = |_| model.label_adapter().null_class();
         Self {
-            label: self.label.map(null_class),
+            label: self.label.map(|_| model.label_adapter().null_class()),
             pieces: Vec::new(),
             ..self.clone()
         }
@@ -85,7 +84,7 @@ impl Prompt {
                 learned: false,
             },
             (Some(modality), None) if reads_tokens => text(vec![model.control[modality].begin]),
-            // Behind latents `<EOD>` comes where anything follows, if only this.
+            // A layout ends latents with `<EOD>` only if another segment follows, be it empty.
             _ => text(Vec::new()),
         });
         Document { segments }
@@ -109,7 +108,7 @@ impl Prompt {
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
-    /// Prompts as positions, `[R, T, D]`, filled up in front to one length, and by how much each.
+    /// Prompts as positions, `[R, T, D]`, padded in front to one length, and the padding of each.
     pub(super) fn embed_prompts(&self, prompts: &[Prompt]) -> (Tensor<3>, Vec<usize>) {
         let device = self.device();
         let documents: Vec<Document> = prompts.iter().map(|prompt| prompt.document(self)).collect();
@@ -126,13 +125,13 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         let positions = self.embed(&layout, &heard);
         let [count, width] = positions.dims();
         let longest = layout.lengths.iter().copied().max().unwrap_or(0);
-        let missing = |length: &usize| longest - length;
-        let padding: Vec<usize> = layout.lengths.iter().map(missing).collect();
+        let padding = layout.lengths.iter().map(|length| longest - length);
+        let padding: Vec<usize> = padding.collect();
         let shape = [prompts.len(), longest, width];
         if count == prompts.len() * longest {
             return (positions.reshape(shape), padding);
         }
-        // The last row stands in front of what is shorter.
+        // The last row is the padding.
         let nothing = Tensor::zeros([1, width], &device);
         let mut rows = Vec::with_capacity(prompts.len() * longest);
         let mut next = 0;

@@ -32,9 +32,9 @@ pub(super) struct Row {
     pub(super) mode: Mode,
     pub(super) next: Next,
     pub(super) random: RandomStream,
-    /// What the next run is guided away from.
+    /// Prompt without condition for the next run.
     pub(super) null: Prompt,
-    /// Latents of the run under way, those given included.
+    /// Latents of the current run so far, with those of the prompt.
     pub(super) latents: usize,
     /// The token that the next latent says.
     pub(super) said: i64,
@@ -88,7 +88,7 @@ impl Row {
     }
 }
 
-/// The likeliest token but one, if there is another.
+/// The likeliest token other than `excluded`; `None` if there is no other.
 pub(super) fn likeliest_but(excluded: u32, logits: &[f32]) -> Option<u32> {
     let others = (0..logits.len()).filter(|token| *token != excluded as usize);
     let likeliest = others.max_by(|&a, &b| logits[a].total_cmp(&logits[b]));

@@ -1,11 +1,13 @@
-//! Runs of latents under way.
+//! Batches that the backbone reads step by step, and runs of latents under way.
 
 use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
-use latentlm_core::CausalBackbone;
+use latentlm_core::{CausalBackbone, LatentHead};
 
-/// Rows of a matrix, `[N, D]`; they are given in rising order, and not copied where they follow one
-/// another.
+use super::prompt::Prompt;
+use crate::model::LatentLm;
+
+/// Some rows of a matrix, `[N, D]`, given in rising order. They are not copied if they are contiguous.
 pub(super) fn take(matrix: &Tensor<2>, rows: &[usize]) -> Tensor<2> {
     match (rows.first(), rows.last()) {
         (Some(first), Some(last)) if last - first + 1 == rows.len() => {
@@ -18,24 +20,53 @@ pub(super) fn take(matrix: &Tensor<2>, rows: &[usize]) -> Tensor<2> {
     }
 }
 
-/// Sequences that began a run of one modality at the same position. With guidance in the middle of
-/// sequences, a second batch reads the same latents behind a prompt without condition.
+/// A batch that the backbone reads: what it has read so far, and what comes next.
+pub(super) struct Branch<S> {
+    state: S,
+    /// What is read next, `[R, T, D]`: the prompts, then one position at a time.
+    pub(super) input: Tensor<3>,
+}
+
+impl<S> Branch<S> {
+    /// A batch of prompts, with room for `further` positions behind them.
+    pub(super) fn new<B, H>(model: &LatentLm<B, H>, prompts: &[Prompt], further: usize) -> Self
+    where
+        B: CausalBackbone<State = S>,
+        H: LatentHead,
+    {
+        let (input, padding) = model.embed_prompts(prompts);
+        let capacity = input.dims()[1] + further;
+        let device = input.device();
+        Self {
+            state: model
+                .backbone
+                .init_padded_state(&padding, capacity, &device),
+            input,
+        }
+    }
+
+    /// Reads the input. Returns the hidden states of its last position, `[R, D]`.
+    pub(super) fn read<B: CausalBackbone<State = S>>(&mut self, backbone: &B) -> Tensor<2> {
+        let hidden = backbone.step(self.input.clone(), &mut self.state);
+        let [rows, length, width] = hidden.dims();
+        hidden.narrow(1, length - 1, 1).reshape([rows, width])
+    }
+}
+
+/// Sequences that began a run of latents of one modality at the same position. With guidance in a model
+/// that writes text, a second batch reads the same latents after a prompt without condition.
 pub(super) struct Run<S> {
     pub(super) modality: usize,
     /// All that began it, in rising order: the rows of the second batch.
     sequences: Vec<usize>,
     /// Places in `sequences` of those that have not ended, in rising order.
     going_on: Vec<usize>,
-    /// The second batch's state, and what it reads next, `[G, T, D]`.
-    null: Option<(S, Tensor<3>)>,
+    /// The second batch.
+    null: Option<Branch<S>>,
 }
 
 impl<S> Run<S> {
-    pub(super) fn new(
-        modality: usize,
-        sequences: Vec<usize>,
-        null: Option<(S, Tensor<3>)>,
-    ) -> Self {
+    pub(super) fn new(modality: usize, sequences: Vec<usize>, null: Option<Branch<S>>) -> Self {
         Self {
             modality,
             going_on: (0..sequences.len()).collect(),
@@ -46,11 +77,11 @@ impl<S> Run<S> {
 
     /// Those that go on, in rising order.
     pub(super) fn under_way(&self) -> Vec<usize> {
-        let sequence = |&place: &usize| self.sequences[place];
-        self.going_on.iter().map(sequence).collect()
+        let places = self.going_on.iter();
+        places.map(|&place| self.sequences[place]).collect()
     }
 
-    /// Ends the run of those sequences that `ends` names.
+    /// Ends the run of the sequences for which `ends` is true. Asks it once for each that goes on.
     pub(super) fn end(&mut self, mut ends: impl FnMut(usize) -> bool) {
         let sequences = &self.sequences;
         self.going_on.retain(|&place| !ends(sequences[place]));
@@ -61,30 +92,28 @@ impl<S> Run<S> {
         self.going_on.is_empty()
     }
 
-    /// Hidden states of the second batch after its next position, `[N, D]`, of those that go on; none
-    /// where there is no second batch.
+    /// Lets the second batch, if there is one, read its next position. Returns the hidden states of the
+    /// sequences that go on, `[N, D]`.
     pub(super) fn null_hidden<B>(&mut self, backbone: &B) -> Option<Tensor<2>>
     where
         B: CausalBackbone<State = S>,
     {
-        let (state, input) = self.null.as_mut()?;
-        let hidden = backbone.step(input.clone(), state);
-        let [rows, length, width] = hidden.dims();
-        let hidden = hidden.narrow(1, length - 1, 1).reshape([rows, width]);
+        let hidden = self.null.as_mut()?.read(backbone);
         Some(take(&hidden, &self.going_on))
     }
 
-    /// Hands the second batch the latents that were drawn for those that go on, embedded, `[N, D]`.
+    /// Gives the second batch the embedded latents, `[N, D]`, that were drawn for the sequences that go
+    /// on.
     pub(super) fn read(&mut self, embedded: &Tensor<2>) {
-        let Some((_, input)) = &mut self.null else {
+        let Some(null) = &mut self.null else {
             return;
         };
-        // The rows of those that have ended must read something; nobody asks what they make of it.
+        // Rows of sequences that have ended read anything: their hidden states are not used.
         let mut rows = vec![0; self.sequences.len()];
         for (row, &place) in self.going_on.iter().enumerate() {
             rows[place] = row as i64;
         }
         let rows = indices(&rows, &embedded.device());
-        *input = embedded.clone().select(0, rows).unsqueeze_dim(1);
+        null.input = embedded.clone().select(0, rows).unsqueeze_dim(1);
     }
 }

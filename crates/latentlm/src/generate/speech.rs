@@ -30,16 +30,16 @@ pub struct SpeechFrame {
     pub sounding: Vec<bool>,
 }
 
-/// Speech under way. Latents come one at a time, so that the first can be decoded and played before the
-/// second is made.
+/// Speech that is being made. Latents come one at a time: the first can be decoded and played before the
+/// second is drawn.
 pub struct SpeechStream<'a, B: CausalBackbone, H> {
     model: &'a LatentLm<B, H>,
     pub(super) generation: Generation<'a, B, H>,
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
-    /// Begins to speak. With guidance the batch is doubled: the second half has no text, the same
-    /// voice and the same latents. Prompts of different lengths are filled up in front.
+    /// Begins to speak. With guidance the batch is doubled: the second half has no text, but the same
+    /// voice and the same latents. Prompts may differ in length.
     ///
     /// # Panics
     /// If there are no prompts or `max_frames` is 0.
@@ -50,8 +50,8 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         options: SampleOptions,
     ) -> SpeechStream<'_, B, H> {
         assert!(!prompts.is_empty() && max_frames > 0, "nothing to say");
-        let stream = |prompt: &SpeechPrompt| RandomStream::for_step(prompt.seed, "speech", 0);
-        let streams = prompts.iter().map(stream).collect();
+        let seeds = prompts.iter().map(|prompt| prompt.seed);
+        let streams = seeds.map(|seed| RandomStream::for_step(seed, "speech", 0));
         let prompts = prompts.iter().map(|prompt| Prompt {
             label: None,
             pieces: vec![Piece::Text(prompt.text.clone())],
@@ -67,13 +67,13 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         };
         SpeechStream {
             model: self,
-            generation: Generation::new(self, &prompts, streams, options),
+            generation: Generation::new(self, &prompts, streams.collect(), options),
         }
     }
 }
 
 impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
-    /// Whether the text's speech ran into the limit instead of an `<EOD>`.
+    /// Whether a text's speech was stopped by the limit on frames and not by an `<EOD>`.
     pub fn was_cut(&self, text: usize) -> bool {
         self.generation.was_cut(text)
     }
@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(stream.generation.rows[0].said, named, "what is said next");
             let latents = frame.latents.clone().squeeze_dim(0);
             let expected = model.embed_latents(0, latents, &[named]);
-            let input = stream.generation.input.clone().squeeze_dim(0);
+            let input = stream.generation.branch.input.clone().squeeze_dim(0);
             assert_close("the next input", input, expected, 1e-5);
             let known = said.len() - 1;
             said[known] = named as u32;

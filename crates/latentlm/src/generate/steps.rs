@@ -2,12 +2,11 @@
 
 use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
-use latentlm_core::sequence::ControlTokens;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream};
 
 use super::prompt::Prompt;
 use super::row::{Mode, Next, Row, likeliest_but};
-use super::run::{Run, take};
+use super::run::{Branch, Run, take};
 use super::text::GenerateOptions;
 use crate::model::LatentLm;
 
@@ -33,40 +32,39 @@ pub(super) struct Drawn {
 
 /// Drawn latents as the backbone reads them next, `[N, D]`.
 struct ReadBack {
-    /// With what they say, in a model that is told.
-    told: Tensor<2>,
-    /// Without, for the sequences without condition; none where that is the same.
-    untold: Option<Tensor<2>>,
+    /// For the sequences with condition: with the token that each latent says, in a model that reads it.
+    conditional: Tensor<2>,
+    /// For the sequences without condition; `None` if it is the same.
+    unconditional: Option<Tensor<2>>,
 }
 
 impl ReadBack {
-    fn untold(&self) -> &Tensor<2> {
-        self.untold.as_ref().unwrap_or(&self.told)
+    fn unconditional(&self) -> &Tensor<2> {
+        self.unconditional.as_ref().unwrap_or(&self.conditional)
     }
 }
 
-/// Sequences under way, which are continued step by step.
+/// Sequences that are continued step by step.
 ///
-/// With guidance, latents are drawn from two hidden states: of the sequence and of one without
-/// condition. Where sequences end with the run at their prompt's end, the latter are a second half of
-/// the same batch; otherwise each run has a second batch of its own.
+/// With guidance, a latent is drawn from two hidden states: one of its sequence, one of a sequence
+/// without condition. In a model that writes no text, a sequence is one run of latents: those without
+/// condition are the second half of the same batch. In one that writes text, each run has a second batch
+/// of its own.
 pub(super) struct Generation<'a, B: CausalBackbone, H> {
     model: &'a LatentLm<B, H>,
     options: GenerateOptions,
-    state: B::State,
-    /// What the backbone reads next, `[R, T, D]`: the prompts, then one position at a time.
-    pub(super) input: Tensor<3>,
+    pub(super) branch: Branch<B::State>,
     pub(super) rows: Vec<Row>,
     runs: Vec<Run<B::State>>,
     /// Whether the batch has a second half without condition.
     doubled: bool,
-    /// What the latents of each step begin as, `[B, steps, Z]`; none where sequences draw it.
+    /// Initial noise of the latents of each step, `[B, steps, Z]`; `None` if sequences draw their own.
     noise: Option<Tensor<3>>,
     positions: usize,
 }
 
 impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
-    /// Begins, with a stream of noise for each prompt.
+    /// Begins the sequences. Each prompt has its own stream of noise.
     ///
     /// # Panics
     /// If there are no prompts, or one asks a model that writes no text for text.
@@ -77,28 +75,24 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         options: GenerateOptions,
     ) -> Self {
         assert!(!prompts.is_empty(), "no prompt");
-        let writes = model.document.is_some();
         let draws = prompts.iter().all(|prompt| prompt.open.is_some());
+        let writes = model.writes();
         assert!(writes || draws, "a prompt for text in a model of latents");
         let nulls = prompts.iter().map(|prompt| prompt.null(model));
         let nulls: Vec<Prompt> = nulls.collect();
         let doubled = options.sample.guidance_scale != 1.0 && !writes;
-        let (input, padding) = if doubled {
-            model.embed_prompts(&[prompts, &nulls[..]].concat())
+        let further = options.max_positions.saturating_sub(1);
+        let branch = if doubled {
+            Branch::new(model, &[prompts, &nulls[..]].concat(), further)
         } else {
-            model.embed_prompts(prompts)
+            Branch::new(model, prompts, further)
         };
-        let capacity = input.dims()[1] + options.max_positions.saturating_sub(1);
         let rows = nulls.into_iter().zip(streams);
         let rows = rows.map(|(null, random)| Row::new(null, random));
-        let device = input.device();
         let mut generation = Self {
             model,
             options,
-            state: model
-                .backbone
-                .init_padded_state(&padding, capacity, &device),
-            input,
+            branch,
             rows: rows.collect(),
             runs: Vec::new(),
             doubled,
@@ -106,20 +100,20 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             positions: 0,
         };
         for modality in 0..model.latents.len() {
-            let opens = |row: &usize| prompts[*row].open == Some(modality);
-            generation.open(modality, (0..prompts.len()).filter(opens).collect());
+            let rows = 0..prompts.len();
+            let rows = rows.filter(|&row| prompts[row].open == Some(modality));
+            generation.open(modality, rows.collect());
         }
         generation
     }
 
-    /// The same with given noise that latents begin as, `[B, steps, Z]`. All sequences must draw at
-    /// every step.
+    /// Uses given initial noise for the latents, `[B, steps, Z]`. All sequences must draw at every step.
     pub(super) fn with_noise(mut self, noise: Tensor<3>) -> Self {
         self.noise = Some(noise);
         self
     }
 
-    /// Whether a sequence ran into the limit instead of an end of its own.
+    /// Whether a sequence was stopped by the limit on positions.
     pub(super) fn was_cut(&self, row: usize) -> bool {
         let row = &self.rows[row];
         let limit = self.positions >= self.options.max_positions;
@@ -139,7 +133,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         if !self.is_alive() || self.positions >= self.options.max_positions {
             return None;
         }
-        let hidden = self.read();
+        let hidden = self.branch.read(&self.model.backbone);
         self.positions += 1;
         let logits = self.logits(&hidden);
         let mut step = Step::default();
@@ -150,15 +144,14 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             self.open(modality, rows);
         }
         if self.is_alive() {
-            self.input = self.next_input(&drawn);
+            self.branch.input = self.next_input(&drawn);
         }
         Some(step)
     }
 
-    /// Begins runs of a modality in sequences whose last token was its `<BOD>`.
+    /// Begins a run of a modality in sequences whose last token was its `<BOD>`.
     fn open(&mut self, modality: usize, rows: Vec<usize>) {
         let model = self.model;
-        let writes = model.document.is_some();
         let left = self.options.max_positions - self.positions;
         let mut begun = Vec::with_capacity(rows.len());
         for index in rows {
@@ -167,7 +160,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             row.latents = given.map_or(0, |given| given.dims()[0]);
             let frames = model.frames[modality].saturating_sub(row.latents);
             // A run of known length that does not fit is not begun.
-            row.cut = frames + usize::from(writes) > left;
+            row.cut = frames + usize::from(model.writes()) > left;
             if row.cut {
                 row.mode = Mode::Done;
             } else {
@@ -178,35 +171,22 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         if begun.is_empty() {
             return;
         }
-        let null = (self.is_guided() && !self.doubled).then(|| {
-            let null = |&row: &usize| Prompt {
+        let null = if self.is_guided() && !self.doubled {
+            let nulls = begun.iter().map(|&row| Prompt {
                 open: Some(modality),
                 ..self.rows[row].null.clone()
-            };
-            let nulls: Vec<Prompt> = begun.iter().map(null).collect();
-            let (input, padding) = model.embed_prompts(&nulls);
-            let capacity = input.dims()[1] + left;
-            let device = input.device();
-            let state = model
-                .backbone
-                .init_padded_state(&padding, capacity, &device);
-            (state, input)
-        });
+            });
+            Some(Branch::new(model, &nulls.collect::<Vec<_>>(), left))
+        } else {
+            None
+        };
         for &row in &begun {
             self.rows[row].null.begun = None;
         }
         self.runs.push(Run::new(modality, begun, null));
     }
 
-    /// Hidden states after the next position, `[R, D]`.
-    fn read(&mut self) -> Tensor<2> {
-        let backbone = &self.model.backbone;
-        let hidden = backbone.step(self.input.clone(), &mut self.state);
-        let [rows, length, width] = hidden.dims();
-        hidden.narrow(1, length - 1, 1).reshape([rows, width])
-    }
-
-    /// Scores of the next token, on the host, one row a sequence; none where nobody asks.
+    /// Logits of the next token, on the host, one row a sequence; empty if no sequence needs them.
     fn logits(&self, hidden: &Tensor<2>) -> Vec<Vec<f32>> {
         let frames = &self.model.frames;
         let open_ended = self.runs.iter().any(|run| frames[run.modality] == 0);
@@ -222,8 +202,8 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         logits.chunks(vocabulary).map(<[f32]>::to_vec).collect()
     }
 
-    /// The next token of sequences that read or write tokens. Returns those that begin a run, a
-    /// modality each.
+    /// The next token of sequences that are not in a run of latents. Returns, for each modality, the
+    /// sequences that begin a run.
     fn write(&mut self, logits: &[Vec<f32>], step: &mut Step) -> Vec<Vec<usize>> {
         let (model, options) = (self.model, self.options.text);
         let mut opened = vec![Vec::new(); model.control.len()];
@@ -236,8 +216,8 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
                 (Mode::Text, Some(document)) => {
                     let logits = logits[index].clone();
                     let token = row.write(document, &model.control, &options, logits);
-                    let begins = |control: &ControlTokens| control.begin == token;
-                    if let Some(modality) = model.control.iter().position(begins) {
+                    let mut controls = model.control.iter();
+                    if let Some(modality) = controls.position(|own| own.begin == token) {
                         opened[modality].push(index);
                     } else if token < document.start {
                         step.written.push((index, token));
@@ -250,12 +230,12 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         opened
     }
 
-    /// Ends open-ended runs of sequences whose softmax head says so, before anything more is drawn for
-    /// them. In a model that writes no text, or is told what latents say, every token but `<EOD>` stands
-    /// for another latent: the likeliest is what that says.
+    /// Ends open-ended runs where the softmax head prefers `<EOD>`, before their next latent is drawn. In
+    /// a model that writes no text, or that reads the token each latent says, every other token stands for
+    /// a further latent: the likeliest of them is the token that it says.
     fn end_runs(&mut self, logits: &[Vec<f32>], step: &mut Step) {
         let (model, rows) = (self.model, &mut self.rows);
-        let writes = model.document.is_some();
+        let writes = model.writes();
         for run in &mut self.runs {
             let control = model.control[run.modality];
             if model.frames[run.modality] > 0 {
@@ -269,7 +249,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
                     likeliest_but(control.end, logits).unwrap_or(control.more)
                 };
                 row.said = i64::from(said);
-                // Amid text a run has at least one latent; speech alone may be none at all.
+                // A run within text has at least one latent; a text may have no speech at all.
                 let may_end = row.latents > 0 || !writes;
                 let ends = may_end && logits[control.end as usize] > logits[said as usize];
                 if ends {
@@ -282,7 +262,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         self.runs.retain(|run| !run.is_over());
     }
 
-    /// The next latent of every run under way.
+    /// Draws the next latent of every run.
     fn draw(&mut self, hidden: &Tensor<2>, step: &mut Step) -> Vec<ReadBack> {
         let mut runs = std::mem::take(&mut self.runs);
         let mut first = 0;
@@ -290,7 +270,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         for run in &mut runs {
             let latents = self.draw_run(run, hidden, step);
             self.advance(run, first, step);
-            first += latents.told.dims()[0] as i64;
+            first += latents.conditional.dims()[0] as i64;
             drawn.push(latents);
         }
         runs.retain(|run| !run.is_over());
@@ -298,7 +278,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         drawn
     }
 
-    /// A latent for every sequence that goes on with the run.
+    /// Draws a latent for every sequence of a run that goes on.
     fn draw_run(
         &mut self,
         run: &mut Run<B::State>,
@@ -316,13 +296,18 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         };
         let latents = self.sample(modality, &rows, condition, null);
         let said: Vec<i64> = rows.iter().map(|&row| self.rows[row].said).collect();
-        let told = model.embed_latents(modality, latents.clone(), &said);
-        let untold = (self.is_guided() && model.said.is_some()).then(|| {
+        let conditional = model.embed_latents(modality, latents.clone(), &said);
+        let unconditional = if self.is_guided() && model.said.is_some() {
             let more = vec![i64::from(model.control[modality].more); rows.len()];
-            model.embed_latents(modality, latents.clone(), &more)
-        });
-        let read = ReadBack { told, untold };
-        run.read(read.untold());
+            Some(model.embed_latents(modality, latents.clone(), &more))
+        } else {
+            None
+        };
+        let read = ReadBack {
+            conditional,
+            unconditional,
+        };
+        run.read(read.unconditional());
         step.drawn.push(Drawn {
             modality,
             rows,
@@ -331,9 +316,9 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         read
     }
 
-    /// Samples of the head for some sequences, `[N, Z]`, as if each were alone: the noise that a latent
-    /// begins as, and then what samplers add on the way, come from the sequence's own stream. For no
-    /// other sequence is anything drawn.
+    /// Samples the head for some sequences, `[N, Z]`, each as if it were alone: its initial noise, and the
+    /// noise that samplers add later, come from the sequence's own stream. The streams of the others are
+    /// not touched.
     fn sample(
         &mut self,
         modality: usize,
@@ -357,14 +342,12 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         })
     }
 
-    /// Counts a latent of each sequence of a run, the first of which is `first` among all that were
-    /// drawn, and ends runs that have reached their length.
+    /// Counts the latent that each sequence of a run has got, and ends runs that have reached their
+    /// length. The run's first latent is number `first` of all that were drawn in this step.
     fn advance(&mut self, run: &mut Run<B::State>, mut first: i64, step: &mut Step) {
-        let (frames, writes) = (
-            self.model.frames[run.modality],
-            self.model.document.is_some(),
-        );
         let (modality, rows) = (run.modality, &mut self.rows);
+        let frames = self.model.frames[modality];
+        let writes = self.model.writes();
         run.end(|index| {
             let row = &mut rows[index];
             row.next = Next::Latent(first);
@@ -387,15 +370,18 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
     fn next_input(&self, drawn: &[ReadBack]) -> Tensor<3> {
         let halves = 1 + usize::from(self.doubled);
         if let [all] = drawn
-            && all.told.dims()[0] == self.rows.len()
+            && all.conditional.dims()[0] == self.rows.len()
         {
-            let halves = [&all.told, all.untold()].into_iter().take(halves);
+            let halves = [&all.conditional, all.unconditional()]
+                .into_iter()
+                .take(halves);
             return Tensor::cat(halves.cloned().collect(), 0).unsqueeze_dim(1);
         }
-        let latents: i64 = drawn.iter().map(|own| own.told.dims()[0] as i64).sum();
-        let mut candidates: Vec<Tensor<2>> = drawn.iter().map(|own| own.told.clone()).collect();
+        let conditional = drawn.iter().map(|own| own.conditional.clone());
+        let mut candidates: Vec<Tensor<2>> = conditional.collect();
+        let latents: i64 = candidates.iter().map(|own| own.dims()[0] as i64).sum();
         if self.doubled {
-            candidates.extend(drawn.iter().map(|own| own.untold().clone()));
+            candidates.extend(drawn.iter().map(|own| own.unconditional().clone()));
         }
         let mut tokens = Vec::new();
         let mut places = Vec::with_capacity(halves * self.rows.len());
@@ -413,7 +399,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             let second_half: Vec<i64> = places.iter().map(|place| place + latents).collect();
             places.extend(second_half);
         }
-        let device = self.input.device();
+        let device = self.branch.input.device();
         if !tokens.is_empty() {
             let tokens = indices(&tokens, &device).unsqueeze_dim(0);
             candidates.push(self.model.token_adapter().embed(tokens).squeeze_dim::<2>(0));

@@ -1,4 +1,4 @@
-//! Text and latents as they come: the heads are switched by the tokens that are made.
+//! Text and latents in any order: the tokens that are drawn say which head draws next.
 
 use burn::tensor::Tensor;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
@@ -9,7 +9,7 @@ use super::steps::Generation;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 
-/// Prompts that are worth a thread of their own.
+/// Least number of prompts that are worth a thread of their own.
 const PROMPTS_A_PART: usize = 4;
 
 /// How a model continues its prompts.
@@ -28,7 +28,7 @@ pub struct GenerateOptions {
 pub struct Continuation {
     /// In order; runs of latents without their `<BOD>` and `<EOD>`.
     pub pieces: Vec<Piece>,
-    /// Whether it ran into the limit instead of `<EOS>`.
+    /// Whether it was stopped by the limit on positions and not by `<EOS>`.
     pub cut: bool,
 }
 
@@ -54,10 +54,10 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         prompts: &[Prompt],
         options: &GenerateOptions,
     ) -> Vec<Continuation> {
-        // What a seed means: the name stays.
-        let stream = |prompt: &Prompt| RandomStream::for_step(prompt.seed, "mixed", 0);
-        let streams = prompts.iter().map(stream).collect();
-        let mut generation = Generation::new(self, prompts, streams, *options);
+        // The purpose decides what a seed draws, so it keeps a name of earlier versions.
+        let seeds = prompts.iter().map(|prompt| prompt.seed);
+        let streams = seeds.map(|seed| RandomStream::for_step(seed, "mixed", 0));
+        let mut generation = Generation::new(self, prompts, streams.collect(), *options);
         let mut made = vec![Made::default(); prompts.len()];
         while let Some(step) = generation.step() {
             for (row, token) in step.written {
@@ -73,14 +73,15 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
                 made[row].end_run(self);
             }
         }
-        let done = |(row, mut made): (usize, Made)| {
+        let mut continuations = Vec::with_capacity(prompts.len());
+        for (row, mut made) in made.into_iter().enumerate() {
             made.end_run(self);
-            Continuation {
+            continuations.push(Continuation {
                 pieces: made.pieces,
                 cut: generation.was_cut(row),
-            }
-        };
-        made.into_iter().enumerate().map(done).collect()
+            });
+        }
+        continuations
     }
 }
 

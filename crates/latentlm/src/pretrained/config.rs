@@ -248,24 +248,20 @@ impl VibeVoiceJson {
 
     /// What this crate does not have of it, if anything.
     pub(crate) fn unsupported(&self) -> Option<String> {
+        let (audio, semantic) = (&self.audio_config, &self.semantic_model_config);
+        let head = &self.diffusion_head_config;
         let parts = [
-            ("audio_config", self.audio_config.unsupported()),
-            (
-                "semantic_model_config",
-                self.semantic_model_config.unsupported(),
-            ),
+            ("audio_config", audio.unsupported()),
+            ("semantic_model_config", semantic.unsupported()),
             ("text_config", self.text_config.unsupported()),
-            (
-                "diffusion_head_config",
-                self.diffusion_head_config.unsupported(),
-            ),
+            ("diffusion_head_config", head.unsupported()),
         ];
-        parts
-            .into_iter()
-            .find_map(|(part, what)| Some(format!("{part}: {}", what?)))
+        let mut found = parts.into_iter();
+        found.find_map(|(part, what)| Some(format!("{part}: {}", what?)))
     }
 }
 
+/// What is wrong with a key that has only one supported value, if anything.
 fn wants(key: &str, value: &str, supported: &str) -> Option<String> {
     (value != supported).then(|| format!("{key} `{value}` is not supported, only `{supported}` is"))
 }

@@ -4,9 +4,8 @@ use burn::store::KeyRemapper;
 
 use crate::renaming::remapper;
 
-/// Pairs of name prefixes, theirs and ours, that hold for whole dotted segments; `{}` stands for an
-/// index. Applied in order, in either direction; the round trip over every parameter of a model is
-/// tested.
+/// Pairs of name prefixes, theirs and ours, as `renaming` applies them, in either direction. Tests send
+/// every parameter of a model there and back.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Naming {
     rules: Vec<(String, String)>,
@@ -19,14 +18,10 @@ impl Naming {
 
     /// Adds rules, their names below `theirs`, ours below `ours`.
     pub(crate) fn and(mut self, theirs: &str, ours: &str, rules: &[(&str, &str)]) -> Self {
-        let below = |root: &str, name: &str| match (root, name) {
-            ("", name) => name.to_owned(),
-            (root, name) => format!("{root}.{name}"),
-        };
-        let rules = rules
-            .iter()
-            .map(|(a, b)| (below(theirs, a), below(ours, b)));
-        self.rules.extend(rules);
+        for (their_name, our_name) in rules {
+            let names = (below(theirs, their_name), below(ours, our_name));
+            self.rules.push(names);
+        }
         self
     }
 
@@ -44,15 +39,29 @@ impl Naming {
 
     /// Their name of one of ours.
     pub(crate) fn theirs(&self, ours: &str) -> String {
-        let mut name = ours.to_owned();
-        for (pattern, replacement) in self.export().to_regex_pairs() {
-            name = pattern.replace(&name, replacement.as_str()).into_owned();
-        }
-        name
+        renamed(self.export(), ours)
     }
 }
 
-/// One linear of ours that the checkpoint keeps as several: their rows lie one after the other.
+/// A name below a root, either of which may be empty.
+pub(crate) fn below(root: &str, name: &str) -> String {
+    match (root, name) {
+        ("", name) => name.to_owned(),
+        (root, "") => root.to_owned(),
+        (root, name) => format!("{root}.{name}"),
+    }
+}
+
+/// What a table of names makes of one.
+fn renamed(names: KeyRemapper, name: &str) -> String {
+    let mut name = name.to_owned();
+    for (pattern, replacement) in names.to_regex_pairs() {
+        name = pattern.replace(&name, replacement.as_str()).into_owned();
+    }
+    name
+}
+
+/// A linear layer of ours that the checkpoint keeps as several, whose rows ours holds one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joined {
     pub(crate) theirs: [&'static str; 3],
@@ -92,11 +101,7 @@ pub(crate) fn check_round_trip<M: burn::module::Module>(module: &M, naming: &Nam
         .collect();
     let mut theirs: Vec<String> = ours.iter().map(|name| naming.theirs(name)).collect();
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        let mut back = theirs.clone();
-        for (pattern, replacement) in naming.import().to_regex_pairs() {
-            back = pattern.replace(&back, replacement.as_str()).into_owned();
-        }
-        assert_eq!(&back, ours, "{theirs}");
+        assert_eq!(&renamed(naming.import(), theirs), ours, "{theirs}");
         assert_ne!(theirs, ours, "no rule for {ours}");
     }
     theirs.sort();
@@ -111,21 +116,21 @@ mod tests {
     #[test]
     fn indices_and_segments_are_kept() {
         let naming = Naming::new(&[("layers.{}.fc", "blocks.{}.up"), ("layers.{}", "blocks.{}")]);
-        let rename = |names: KeyRemapper, name: &str| {
-            let mut name = name.to_owned();
-            for (pattern, replacement) in names.to_regex_pairs() {
-                name = pattern.replace(&name, replacement.as_str()).into_owned();
-            }
-            name
-        };
         for (theirs, ours) in [
             ("layers.12.fc.weight", "blocks.12.up.weight"),
             ("layers.3.fca.weight", "blocks.3.fca.weight"),
             ("layersx.3.fc", "layersx.3.fc"),
         ] {
-            assert_eq!(rename(naming.import(), theirs), ours);
+            assert_eq!(renamed(naming.import(), theirs), ours);
             assert_eq!(naming.theirs(ours), theirs);
         }
+    }
+
+    #[test]
+    fn rules_stand_below_their_roots() {
+        let naming = Naming::default().and("model.tower", "", &[("fc", "up"), ("", "codec")]);
+        assert_eq!(naming.theirs("up.bias"), "model.tower.fc.bias");
+        assert_eq!(naming.theirs("codec.gain"), "model.tower.gain");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use latentlm_codec_audio::AudioSigmaVae;
 use latentlm_core::bundle::BundleWriter;
@@ -11,57 +12,43 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
-use super::naming::{Joined, Naming};
-use super::store::{Format, PretrainedError, StoredDType, load, read_json, save};
+use super::naming::{Joined, Naming, below};
+use super::store::{Format, PretrainedError, StoredDType, json_error, load, read_json, save};
 use crate::sizes::ModelError;
 use crate::vibevoice::VibeVoice;
 
-/// Parameters below one layer; the rule for the layer itself comes last.
+/// Names below one layer of an encoder or decoder; the rule for the layer itself comes last.
 const LAYER: [(&str, &str); 4] = [
-    (".ffn.linear1", ".up"),
-    (".ffn.linear2", ".down"),
-    (".mixer.conv", ".mixer"),
+    ("ffn.linear1", "up"),
+    ("ffn.linear2", "down"),
+    ("mixer.conv", "mixer"),
     ("", ""),
 ];
 
 /// Encoder (`conv`) or decoder (`convtr`) below the roots `theirs` and `ours`.
 fn tower(naming: Naming, theirs: &str, ours: &str, conv: &str) -> Naming {
     let resampling = format!("conv_layers.{{}}.{conv}.{conv}");
-    let naming = naming.and(
-        theirs,
-        ours,
-        &[
-            ("stem.conv.conv", "stem"),
-            ("head.conv", "head"),
-            (&resampling, "stages.{}.conv"),
-        ],
-    );
-    let places = [
+    let rules = [
+        ("stem.conv.conv", "stem"),
+        ("head.conv", "head"),
+        (resampling.as_str(), "stages.{}.conv"),
+    ];
+    let mut naming = naming.and(theirs, ours, &rules);
+    for (their_layer, our_layer) in [
         ("stem.stage.{}", "layers.{}"),
         ("conv_layers.{}.stage.{}", "stages.{}.layers.{}"),
-    ];
-    places
-        .iter()
-        .fold(naming, |naming, (their_layer, our_layer)| {
-            LAYER.iter().fold(naming, |naming, (their_part, our_part)| {
-                let their_name = format!("{their_layer}{their_part}");
-                let our_name = format!("{our_layer}{our_part}");
-                naming.and(theirs, ours, &[(&their_name, &our_name)])
-            })
-        })
+    ] {
+        naming = naming.and(&below(theirs, their_layer), &below(ours, our_layer), &LAYER);
+    }
+    naming
 }
 
-fn tokenizer(naming: Naming, theirs: &str, ours: &str) -> Naming {
-    let below = |root: &str, part: &str| match root {
-        "" => part.to_owned(),
-        root => format!("{root}.{part}"),
-    };
-    ["encoder", "decoder"]
-        .iter()
-        .zip(["conv", "convtr"])
-        .fold(naming, |naming, (part, conv)| {
-            tower(naming, &below(theirs, part), &below(ours, part), conv)
-        })
+/// Encoder and decoder of a codec.
+fn tokenizer(mut naming: Naming, theirs: &str, ours: &str) -> Naming {
+    for (part, conv) in [("encoder", "conv"), ("decoder", "convtr")] {
+        naming = tower(naming, &below(theirs, part), &below(ours, part), conv);
+    }
+    naming
 }
 
 fn tokenizer_format() -> Format {
@@ -153,23 +140,17 @@ fn vibevoice_format(json: &VibeVoiceJson) -> Format {
     }
 }
 
-/// The typed form of `folder/config.json`.
-fn read_config<T: DeserializeOwned>(folder: &Path) -> Result<T, PretrainedError> {
+/// The typed form of `folder/config.json`, if `unsupported` finds nothing in it.
+fn read_config<T: DeserializeOwned>(
+    folder: &Path,
+    unsupported: fn(&T) -> Option<String>,
+) -> Result<T, PretrainedError> {
     let path = folder.join("config.json");
-    let value = read_json(&path)?;
-    serde_json::from_value(value).map_err(|error| PretrainedError::Json {
-        path,
-        reason: error.to_string(),
-    })
-}
-
-fn refuse(folder: &Path, unsupported: Option<String>) -> Result<(), PretrainedError> {
-    match unsupported {
-        None => Ok(()),
-        Some(reason) => Err(PretrainedError::Unsupported {
-            path: folder.join("config.json"),
-            reason,
-        }),
+    let json: T =
+        serde_json::from_value(read_json(&path)?).map_err(|error| json_error(&path, error))?;
+    match unsupported(&json) {
+        None => Ok(json),
+        Some(reason) => Err(PretrainedError::Unsupported { path, reason }),
     }
 }
 
@@ -178,8 +159,7 @@ fn refuse(folder: &Path, unsupported: Option<String>) -> Result<(), PretrainedEr
 /// # Errors
 /// If it can't be read, lacks a key, or describes something that this crate does not have.
 pub fn read_tokenizer_config(folder: &Path) -> Result<TokenizerJson, PretrainedError> {
-    let json: TokenizerJson = read_config(folder)?;
-    refuse(folder, json.unsupported())?;
+    let json = read_config(folder, TokenizerJson::unsupported)?;
     json.codec().validate().map_err(ModelError::from)?;
     Ok(json)
 }
@@ -199,8 +179,7 @@ pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<AudioSigmaVae, P
 /// # Errors
 /// If it can't be read, lacks a key, or describes something that this crate does not have.
 pub fn read_vibevoice_config(folder: &Path) -> Result<VibeVoiceJson, PretrainedError> {
-    let json: VibeVoiceJson = read_config(folder)?;
-    refuse(folder, json.unsupported())?;
+    let json = read_config(folder, VibeVoiceJson::unsupported)?;
     json.model().validate()?;
     Ok(json)
 }
@@ -226,11 +205,7 @@ pub fn save_tokenizer(
     folder: &Path,
     dtype: StoredDType,
 ) -> Result<(), PretrainedError> {
-    let writer = BundleWriter::begin(folder)?;
-    write_config(json, &writer, folder, dtype)?;
-    save(codec, &writer, dtype, &tokenizer_format())?;
-    writer.commit()?;
-    Ok(())
+    save_folder(codec, json, folder, dtype, &tokenizer_format())
 }
 
 /// Writes a speech model as `transformers` reads it: `config.json` and `model.safetensors`. A
@@ -244,27 +219,25 @@ pub fn save_vibevoice(
     folder: &Path,
     dtype: StoredDType,
 ) -> Result<(), PretrainedError> {
-    let writer = BundleWriter::begin(folder)?;
-    write_config(json, &writer, folder, dtype)?;
-    save(model, &writer, dtype, &vibevoice_format(json))?;
-    writer.commit()?;
-    Ok(())
+    save_folder(model, json, folder, dtype, &vibevoice_format(json))
 }
 
-fn write_config(
+/// Writes `config.json` and `model.safetensors`, both or neither.
+fn save_folder<M: Module>(
+    module: &M,
     json: &impl Serialize,
-    writer: &BundleWriter,
     folder: &Path,
     dtype: StoredDType,
+    format: &Format,
 ) -> Result<(), PretrainedError> {
+    let writer = BundleWriter::begin(folder)?;
     let text = serde_json::to_value(json).and_then(|mut value| {
         value["dtype"] = Value::from(dtype.name());
         serde_json::to_string_pretty(&value)
     });
-    let text = text.map_err(|error| PretrainedError::Json {
-        path: folder.join("config.json"),
-        reason: error.to_string(),
-    })?;
+    let text = text.map_err(|error| json_error(&folder.join("config.json"), error))?;
     writer.write("config.json", text.as_bytes())?;
+    save(module, &writer, dtype, format)?;
+    writer.commit()?;
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Files of published checkpoints: one or in shards, read lazily, written whole or not at all.
+//! Files of published checkpoints: one file or shards, read lazily; written whole or not at all.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -119,20 +120,22 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
     }
     let json = read_json(&index)?;
     let map = json["weight_map"].as_object();
-    let map = map.ok_or_else(|| PretrainedError::Json {
-        path: index.clone(),
-        reason: "has no `weight_map`".into(),
-    })?;
+    let map = map.ok_or_else(|| json_error(&index, "has no `weight_map`"))?;
     let shards: BTreeSet<&str> = map.values().filter_map(|shard| shard.as_str()).collect();
     Ok(shards.into_iter().map(|shard| path.join(shard)).collect())
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
-    serde_json::from_str(&text).map_err(|error| PretrainedError::Json {
+    serde_json::from_str(&text).map_err(|error| json_error(path, error))
+}
+
+/// What is wrong with a JSON file.
+pub(crate) fn json_error(path: &Path, reason: impl Display) -> PretrainedError {
+    PretrainedError::Json {
         path: path.to_owned(),
-        reason: error.to_string(),
-    })
+        reason: reason.to_string(),
+    }
 }
 
 /// Fills a module with the weights of a published checkpoint, in float32.
@@ -171,7 +174,7 @@ fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
     })
 }
 
-/// Puts the parts of joined tensors together, row below row.
+/// Puts the parts of joined tensors together, rows after rows.
 fn join(
     tensors: Vec<Stored>,
     joined: Joined,
@@ -194,20 +197,22 @@ fn join(
                 reason: format!("lacks `{}`", lacking.unwrap_or(name)),
             }));
         }
-        let parts: Vec<Stored> = parts.into_iter().flatten().collect();
-        whole.push(stack(name, parts));
+        whole.push(stack(name, parts.into_iter().flatten().collect()));
     }
     Ok(whole)
 }
 
-/// The parts as one tensor, read when it is asked for. Parts that differ in more than their number
-/// of rows give a tensor that fits no model, which the shape check then names.
+/// The parts as one tensor, read on demand. Parts that differ in more than their number of rows are not
+/// joined: the first of them fits no model, and the shape check names it.
 fn stack(name: String, parts: Vec<Stored>) -> Stored {
     let dtype = parts[0].dtype;
     let mut shape = parts[0].shape.as_slice().to_vec();
     let columns = shape.get(1..);
-    let fit = |part: &Stored| part.dtype == dtype && part.shape.as_slice().get(1..) == columns;
-    if shape.is_empty() || !parts.iter().all(fit) {
+    let mut fit = !shape.is_empty();
+    for part in &parts {
+        fit &= part.dtype == dtype && part.shape.as_slice().get(1..) == columns;
+    }
+    if !fit {
         let mut first = parts[0].clone();
         first.name = name;
         return first;
@@ -224,26 +229,27 @@ fn stack(name: String, parts: Vec<Stored>) -> Stored {
     })
 }
 
-/// The parts of a joined tensor.
+/// The parts of a joined tensor; any other tensor as it is.
 fn split(tensor: Stored, joined: Joined) -> Vec<Stored> {
-    let (dtype, shape) = (tensor.dtype, tensor.shape.as_slice().to_vec());
-    let row_bytes = shape[1..].iter().product::<usize>() * dtype.size();
+    let (dtype, mut shape) = (tensor.dtype, tensor.shape.as_slice().to_vec());
+    let mut parts = Vec::with_capacity(joined.rows.len());
     let mut start = 0;
-    let parts = joined.theirs.iter().zip(joined.rows).map(|(part, rows)| {
-        let name = joined.name_of_part(&tensor.name, part);
-        let mut shape = shape.clone();
+    for (part, rows) in joined.theirs.into_iter().zip(joined.rows) {
+        let Some(name) = joined.name_of_part(&tensor.name, part) else {
+            return vec![tensor];
+        };
         shape[0] = rows;
-        let shape = Shape::from(shape);
-        let range = start * row_bytes..(start + rows) * row_bytes;
-        start += rows;
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        let range = start..start + bytes;
+        start += bytes;
+        let shape = Shape::from(shape.clone());
         let target = shape.clone();
-        let name = name.unwrap_or_else(|| tensor.name.clone());
-        map_data(tensor.clone(), name, dtype, shape, move |data| {
+        parts.push(map_data(tensor.clone(), name, dtype, shape, move |data| {
             let bytes = data.as_bytes()[range.clone()].to_vec();
             TensorData::from_bytes_vec(bytes, target.clone(), dtype)
-        })
-    });
-    parts.collect()
+        }));
+    }
+    parts
 }
 
 /// Writes `model.safetensors` of a checkpoint under construction, in their naming.
@@ -262,14 +268,8 @@ pub(crate) fn save<M: Module>(
     let mut tensors = module.collect(None, Some(adapter.clone_box()), true);
     tensors.retain(|tensor| !format.own.contains(&tensor.name.as_str()));
     if let Some(joined) = format.joined {
-        let is_whole = |t: &Stored| joined.name_of_part(&t.name, "").is_some();
-        tensors = tensors
-            .into_iter()
-            .flat_map(|tensor| match is_whole(&tensor) {
-                true => split(tensor, joined),
-                false => vec![tensor],
-            })
-            .collect();
+        let parts = tensors.into_iter();
+        tensors = parts.flat_map(|tensor| split(tensor, joined)).collect();
     }
     let (tensors, _) = format.naming.export().remap(tensors);
     let views = tensors.into_iter().map(|t| (t.name.clone(), Written(t)));

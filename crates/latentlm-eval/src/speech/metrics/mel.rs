@@ -1,9 +1,7 @@
 //! Distance of mel spectrograms.
 
-use std::f64::consts::TAU;
-
 use super::signal::{assert_same_length, dot, widened};
-use super::spectrum::Spectrum;
+use super::spectrum::{Spectrum, hann};
 
 const MEL_FRAME: usize = 1024;
 const MEL_HOP: usize = 256;
@@ -36,28 +34,22 @@ pub fn mel_distance_db(reference: &[f32], estimate: &[f32], sample_rate_hz: u32)
 fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
     let mut samples = widened(signal);
     samples.resize(samples.len().max(MEL_FRAME), 0.0);
-    let turn = |i: usize| TAU * i as f64 / MEL_FRAME as f64;
-    let window = (0..MEL_FRAME).map(|i| 0.5 - 0.5 * turn(i).cos()).collect();
-    let mut spectrum = Spectrum::new(window, MEL_FRAME);
+    let mut spectrum = Spectrum::new(hann(0..MEL_FRAME, MEL_FRAME), MEL_FRAME);
     let bands = mel_bands(sample_rate_hz);
-    let starts = (0..=samples.len() - MEL_FRAME).step_by(MEL_HOP);
-    starts
-        .flat_map(|start| {
-            let power = spectrum.power(&samples[start..]);
-            let magnitudes: Vec<f64> = power.into_iter().map(f64::sqrt).collect();
-            let level = |band: &Vec<f64>| {
-                let magnitude = dot(band, &magnitudes);
-                // `max` would turn a NaN into the floor.
-                let floored = if magnitude < MEL_FLOOR {
-                    MEL_FLOOR
-                } else {
-                    magnitude
-                };
-                20.0 * floored.log10()
-            };
-            bands.iter().map(level).collect::<Vec<f64>>()
-        })
-        .collect()
+    let mut levels = Vec::new();
+    for start in (0..=samples.len() - MEL_FRAME).step_by(MEL_HOP) {
+        let power = spectrum.power(&samples[start..]);
+        let magnitudes: Vec<f64> = power.into_iter().map(f64::sqrt).collect();
+        for band in &bands {
+            let mut magnitude = dot(band, &magnitudes);
+            // `max` would turn a NaN into the floor.
+            if magnitude < MEL_FLOOR {
+                magnitude = MEL_FLOOR;
+            }
+            levels.push(20.0 * magnitude.log10());
+        }
+    }
+    levels
 }
 
 /// Weights of the bins in each mel band.

@@ -1,5 +1,7 @@
 //! Power spectra of frames, in float64.
 
+use std::f64::consts::TAU;
+use std::ops::Range;
 use std::sync::Arc;
 
 use realfft::num_complex::Complex;
@@ -13,6 +15,12 @@ pub(crate) struct Spectrum {
     frame: Vec<f64>,
     /// Output buffer of the transform.
     bins: Vec<Complex<f64>>,
+}
+
+/// Some samples of a Hann window, `0.5 - 0.5 cos(2 pi i / period)`.
+pub(crate) fn hann(samples: Range<usize>, period: usize) -> Vec<f64> {
+    let turn = |i: usize| TAU * i as f64 / period as f64;
+    samples.map(|i| 0.5 - 0.5 * turn(i).cos()).collect()
 }
 
 impl Spectrum {

@@ -1,10 +1,10 @@
 //! Short-time objective intelligibility.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::PI;
 use std::ops::Range;
 
 use super::signal::{assert_same_length, dot, widened};
-use super::spectrum::Spectrum;
+use super::spectrum::{Spectrum, hann};
 
 // The constants are the paper's.
 const STOI_RATE_HZ: u32 = 10_000;
@@ -23,6 +23,8 @@ const STOI_RANGE_DB: f64 = 40.0;
 
 /// Magnitudes of one frame in all bands.
 type Bands = [f64; STOI_BANDS];
+/// Magnitudes of one band in the frames of a segment.
+type Envelope = [f64; STOI_SEGMENT];
 
 /// Short-time objective intelligibility (Taal et al. 2011) of an estimate of the reference: 1 for the
 /// reference itself, about 0 for an unrelated signal. `None` if less than 0.41 s of the reference (30
@@ -45,27 +47,26 @@ pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<
     if segments == 0 {
         return None;
     }
-    let sum: f64 = (0..segments)
-        .flat_map(|first| (0..STOI_BANDS).map(move |band| (first, band)))
-        .map(|(first, band)| {
-            let envelope = |bands: &[Bands]| -> [f64; STOI_SEGMENT] {
+    let mut sum = 0.0;
+    for first in 0..segments {
+        for band in 0..STOI_BANDS {
+            let [x, y] = [&reference, &estimate].map(|bands: &Vec<Bands>| -> Envelope {
                 std::array::from_fn(|frame| bands[first + frame][band])
-            };
-            intermediate(envelope(&reference), envelope(&estimate))
-        })
-        .sum();
+            });
+            sum += intermediate(x, y);
+        }
+    }
     Some(sum / (segments * STOI_BANDS) as f64)
 }
 
 /// Symmetric Hann window without the zeros at its two ends, `np.hanning(length + 2)[1:-1]`.
 fn stoi_window() -> Vec<f64> {
-    let turn = |i: usize| TAU * (i + 1) as f64 / (STOI_FRAME + 1) as f64;
-    (0..STOI_FRAME).map(|i| 0.5 - 0.5 * turn(i).cos()).collect()
+    hann(1..STOI_FRAME + 1, STOI_FRAME + 1)
 }
 
 /// First sample of each frame.
 // QUIRK(pystoi/utils.py:99,149): a last frame that ends with the signal is not taken.
-fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> {
+fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> + Clone {
     (0..samples.saturating_sub(STOI_FRAME)).step_by(STOI_HOP)
 }
 
@@ -77,17 +78,12 @@ fn audible_frames(reference: &[f64]) -> Vec<usize> {
         let energy: f64 = windowed.map(|value| value * value).sum();
         20.0 * (energy.sqrt() + f64::EPSILON).log10()
     };
-    let levels: Vec<(usize, f64)> = stoi_starts(reference.len())
-        .map(|start| (start, level_db(start)))
-        .collect();
-    let loudest = levels
-        .iter()
-        .fold(f64::NEG_INFINITY, |most, (_, level)| most.max(*level));
-    levels
-        .into_iter()
-        .filter(|(_, level)| loudest - STOI_RANGE_DB < *level)
-        .map(|(start, _)| start)
-        .collect()
+    let starts = stoi_starts(reference.len());
+    let levels: Vec<f64> = starts.clone().map(level_db).collect();
+    let loudest = levels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let frames = starts.zip(levels);
+    let audible = frames.filter(|(_, level)| loudest - STOI_RANGE_DB < *level);
+    audible.map(|(start, _)| start).collect()
 }
 
 /// Overlap-add of the windowed frames at `starts`, each half over the next.
@@ -123,7 +119,7 @@ fn third_octaves(signal: &[f64]) -> Vec<Bands> {
 
 /// Correlation of two envelopes of a band in a segment, after the estimate `y` is scaled to the level
 /// of the reference `x` and clipped.
-fn intermediate(x: [f64; STOI_SEGMENT], y: [f64; STOI_SEGMENT]) -> f64 {
+fn intermediate(x: Envelope, y: Envelope) -> f64 {
     let scale = norm(&x) / (norm(&y) + f64::EPSILON);
     let most = 1.0 + 10f64.powf(-STOI_CLIP_DB / 20.0);
     let clipped = std::array::from_fn(|frame| {
@@ -139,7 +135,7 @@ fn norm(values: &[f64]) -> f64 {
 }
 
 /// The envelope with mean 0 and norm 1.
-fn standardized(envelope: [f64; STOI_SEGMENT]) -> [f64; STOI_SEGMENT] {
+fn standardized(envelope: Envelope) -> Envelope {
     let mean = envelope.iter().sum::<f64>() / STOI_SEGMENT as f64;
     let centred = envelope.map(|value| value - mean);
     let length = norm(&centred) + f64::EPSILON;
@@ -170,12 +166,11 @@ pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
         .collect()
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 {
-        a
-    } else {
-        greatest_common_divisor(b, a % b)
+fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
     }
+    a
 }
 
 /// Kaiser-windowed low-pass filter with sum 1. It cuts off at half the sample rate divided by

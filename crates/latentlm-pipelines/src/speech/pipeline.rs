@@ -1,0 +1,291 @@
+//! Speaks with a trained model.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use latentlm::codec_audio::Codec;
+use latentlm::core::LatentCodecConfig;
+use latentlm::{LatentCodec, SampleOptions, SpeechPrompt, StreamingCodec};
+use latentlm_data::Unheard;
+use latentlm_data::speech::read_audio;
+
+use super::codec::{DecoderState, decode};
+use super::recipe::SpeechRecipe;
+use super::signal::{hop_samples, signal};
+use crate::error::PipelineError;
+use crate::pipeline::Pipeline;
+use crate::tensors::host_values;
+
+/// Texts that are spoken at once: more would not be faster, and take more memory.
+const BATCH: usize = 16;
+
+/// Codec, language model and vocabulary of speech.
+pub type SpeechPipeline = Pipeline<SpeechRecipe>;
+
+/// A voice to go on with: what was said, and how it sounded.
+#[derive(Debug, Clone)]
+pub struct Voice {
+    text: String,
+    /// `[P, Z]`
+    latents: Tensor<2>,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speech {
+    /// Samples in `[-1, 1]`.
+    pub samples: Vec<f32>,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
+}
+
+/// How long speaking took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeakingTimes {
+    /// From the call to the first samples.
+    pub first_audio_s: f64,
+    /// From the call to the last.
+    pub total_s: f64,
+    /// Length of what was said.
+    pub speech_s: f64,
+    /// Whether it was cut because it did not end by itself.
+    pub was_cut: bool,
+}
+
+impl SpeechPipeline {
+    /// Samples a second.
+    pub fn sample_rate_hz(&self) -> u32 {
+        self.recipe().codec.signal().sample_rate_hz
+    }
+
+    /// A voice to go on with, from a sound file of any rate and its words, brought to what the model
+    /// was trained on: rate, loudness, no silence at the ends.
+    ///
+    /// # Errors
+    /// If the file can't be read, or as [`voice`](Self::voice).
+    pub fn voice_from(&self, path: &Path, text: &str) -> Result<Voice, PipelineError> {
+        let samples = self.recipe().speech_spec().bring(read_audio(path)?);
+        self.voice(text, samples)
+    }
+
+    /// A voice to go on with, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its
+    /// words.
+    ///
+    /// # Errors
+    /// If the recording is shorter than a latent or longer than what the model was trained on, or
+    /// there are no words.
+    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice, PipelineError> {
+        let hop = hop_samples(&self.codec);
+        let fail = |reason: String| Err(PipelineError::Voice { reason });
+        if text.trim().is_empty() {
+            return fail("its text is empty: say what is said in the recording".into());
+        }
+        if samples.len() < hop {
+            let count = samples.len();
+            return fail(format!("{count} samples; one latent takes {hop}"));
+        }
+        let seconds = samples.len() as f64 / f64::from(self.sample_rate_hz());
+        let most = self.recipe().data.max_seconds;
+        if seconds > most {
+            return fail(format!(
+                "a recording of {seconds:.2} s; the model was trained on at most {most} s \
+                 (data.max_seconds): cut it"
+            ));
+        }
+        let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
+        let [_, frames, dim] = latents.dims();
+        Ok(Voice {
+            text: text.into(),
+            latents: latents.reshape([frames, dim]),
+        })
+    }
+
+    /// Says texts, a batch at a time. What a text sounds like depends on it, on the seed and on its
+    /// place in the list, not on its neighbours.
+    ///
+    /// # Errors
+    /// If a text is empty, has characters outside the vocabulary or is longer than what the model was
+    /// trained on, or the options do not fit the model.
+    pub fn say(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Vec<Speech>, PipelineError> {
+        self.recipe().lm.check_options(options)?;
+        let mut prompts = Vec::with_capacity(texts.len());
+        for (text, place) in texts.iter().zip(0..) {
+            prompts.push(self.prompt(text, voice, seed.wrapping_add(place))?);
+        }
+        let batches = prompts.chunks(BATCH);
+        Ok(batches
+            .flat_map(|prompts| self.say_batch(prompts, options))
+            .collect())
+    }
+
+    fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Vec<Speech> {
+        let frames = self.recipe().max_frames();
+        let mut stream = self.model.speak(prompts, frames, *options);
+        let (mut made, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
+        while let Some(frame) = stream.next_frame() {
+            for (length, sounding) in lengths.iter_mut().zip(&frame.sounding) {
+                *length += usize::from(*sounding);
+            }
+            made.push(frame.latents);
+        }
+        let latents = (!made.is_empty()).then(|| Tensor::cat(made, 1));
+        let mut said = Vec::with_capacity(lengths.len());
+        // Decoded one text at a time: the sound of all would take much more memory than their latents.
+        for (row, length) in lengths.into_iter().enumerate() {
+            let samples = match &latents {
+                Some(all) if length > 0 => {
+                    let own = all.clone().narrow(0, row, 1).narrow(1, 0, length);
+                    decode(&self.codec, own)
+                }
+                _ => Vec::new(),
+            };
+            let was_cut = stream.was_cut(row);
+            said.push(Speech { samples, was_cut });
+        }
+        said
+    }
+
+    /// Says one text, handing out sound as it is made: the first samples come before the second
+    /// latent is drawn.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say), and what `hear` returns.
+    pub fn stream<E: From<PipelineError>>(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+        seed: u64,
+        mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<SpeakingTimes, E> {
+        let started = Instant::now();
+        self.recipe().lm.check_options(options)?;
+        let prompt = self.prompt(text, voice, seed)?;
+        let frames = self.recipe().max_frames();
+        let mut stream = self.model.speak(&[prompt], frames, *options);
+        let (mut samples, mut first) = (0, None);
+        let latents = std::iter::from_fn(|| Some(stream.next_frame()?.latents));
+        hand_out(&self.codec, latents, |sound| {
+            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
+            samples += sound.len();
+            hear(sound)
+        })?;
+        let total_s = started.elapsed().as_secs_f64();
+        Ok(SpeakingTimes {
+            first_audio_s: first.unwrap_or(total_s),
+            total_s,
+            speech_s: samples as f64 / f64::from(self.sample_rate_hz()),
+            was_cut: stream.was_cut(0),
+        })
+    }
+
+    /// Whether all of some texts can be said, before a sound of the first is made.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub fn accepts(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+    ) -> Result<(), PipelineError> {
+        self.recipe().lm.check_options(options)?;
+        for text in texts {
+            self.prompt(text, voice, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Characters and words of some texts that training never had: they may sound like anything.
+    /// Nothing where the checkpoint does not say what it was trained on.
+    pub fn unheard(&self, texts: &[String]) -> Unheard {
+        let known = self.vocabulary.known.as_ref();
+        known.map_or_else(Unheard::default, |known| known.unheard(texts))
+    }
+
+    fn prompt(
+        &self,
+        text: &str,
+        voice: Option<&Voice>,
+        seed: u64,
+    ) -> Result<SpeechPrompt, PipelineError> {
+        let tokenizer = &self.vocabulary.tokenizer;
+        let (mut tokens, mut frames) = (Vec::new(), 0);
+        if let Some(voice) = voice {
+            tokens = tokenizer.encode(&voice.text)?;
+            frames = voice.latents.dims()[0];
+        }
+        tokens.extend(tokenizer.encode(text)?);
+        let limit = self.recipe().data.pack_positions;
+        let positions = tokens.len() + 1 + frames;
+        if positions > limit {
+            return Err(PipelineError::Prompt { positions, limit });
+        }
+        Ok(SpeechPrompt {
+            text: tokens,
+            voice: voice.map(|voice| voice.latents.clone()),
+            seed,
+        })
+    }
+}
+
+/// Has the sound of each latent, `[1, 1, Z]`, heard before the next is asked for.
+fn hand_out<E>(
+    codec: &Codec,
+    latents: impl Iterator<Item = Tensor<3>>,
+    mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut state = DecoderState::default();
+    for latent in latents {
+        hear(&host_values(codec.decode_step(latent, &mut state)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use latentlm::codec_audio::CodecConfig;
+    use latentlm::core::conformance::seeded;
+    use std::cell::Cell;
+
+    /// Four latents that count how many of them have been drawn.
+    fn counted(drawn: &Cell<usize>, device: &Device) -> impl Iterator<Item = Tensor<3>> {
+        (0..4).map(move |_| {
+            drawn.set(drawn.get() + 1);
+            Tensor::ones([1, 1, 6], device)
+        })
+    }
+
+    /// What is heard first is made of one latent, while no other has been drawn; and whoever has heard
+    /// enough has no more drawn.
+    #[test]
+    fn a_latent_is_heard_before_the_next_is_drawn() {
+        let device = Device::default();
+        let config = CodecConfig::new()
+            .with_ratios(vec![2, 4])
+            .with_depths(vec![1, 1, 1])
+            .with_width(4)
+            .with_latent_dim(6);
+        let codec = seeded(1, &device, |device| config.init(device));
+        let drawn = Cell::new(0);
+        let mut heard = Vec::new();
+        let ended = hand_out(&codec, counted(&drawn, &device), |sound| {
+            heard.push((drawn.get(), sound.len()));
+            Ok::<(), &str>(())
+        });
+        assert_eq!(ended, Ok(()));
+        assert_eq!(heard, [(1, 8), (2, 8), (3, 8), (4, 8)]);
+        drawn.set(0);
+        let ended = hand_out(&codec, counted(&drawn, &device), |_| Err("enough"));
+        assert_eq!((ended, drawn.get()), (Err("enough"), 1));
+    }
+}

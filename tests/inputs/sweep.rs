@@ -1,0 +1,108 @@
+//! Every key of every recipe that ships, at values that nobody means. Each is refused in one line, or makes a
+//! recipe, within a second, and nothing panics.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_keys::Kind;
+use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
+use latentlm_tests::repository;
+
+/// In TOML: whole numbers and fractions.
+const ABSURD: [&str; 8] = [
+    "0",
+    "-1",
+    "1000000000",
+    "1e9",
+    "9223372036854775807",
+    "1e300",
+    "inf",
+    "nan",
+];
+/// Longest time to say what is wrong with a recipe.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// The recipes of a folder of `configs`.
+fn recipes(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository("configs").join(folder)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 1, "{folder}");
+    files
+}
+
+/// The overrides that give each key of a recipe each absurd value.
+fn changes<R: Recipe>() -> Vec<String> {
+    let mut changes = Vec::new();
+    for (name, key) in R::keys().iter() {
+        for value in ABSURD {
+            changes.push(match key.kind {
+                Kind::Integers | Kind::Numbers | Kind::List => format!("{name}=[{value}]"),
+                _ => format!("{name}={value}"),
+            });
+        }
+    }
+    changes
+}
+
+fn sweep<R: Recipe>(file: &Path) {
+    let (mut taken, mut refused) = (0, 0);
+    for change in changes::<R>() {
+        let start = Instant::now();
+        let resolved = R::resolve(Some(file), std::slice::from_ref(&change));
+        let time = start.elapsed();
+        let place = || format!("{} {change}", file.display());
+        assert!(time < LONGEST, "{}: {time:?}", place());
+        match resolved {
+            Ok(recipe) => {
+                taken += 1;
+                // What is taken is whole: it can be written and checked once more.
+                recipe.validate().unwrap();
+                recipe.to_toml().unwrap();
+            }
+            Err(error) => {
+                refused += 1;
+                let message = error.to_string();
+                assert!(
+                    !message.contains(char::is_control),
+                    "{}: {message}",
+                    place()
+                );
+                assert!(error.is_usage(), "{}: {message}", place());
+            }
+        }
+    }
+    // Zero is a value of many keys; most others are of none.
+    assert!(refused > taken, "{refused} refused, {taken} taken");
+}
+
+#[test]
+fn keys_of_image_recipes() {
+    for file in recipes("image") {
+        sweep::<ImageRecipe>(&file);
+    }
+}
+
+#[test]
+fn keys_of_speech_recipes() {
+    for file in recipes("tts") {
+        sweep::<SpeechRecipe>(&file);
+    }
+}
+
+#[test]
+fn keys_of_recipes_of_text_and_pictures() {
+    for file in recipes("mllm") {
+        sweep::<MllmRecipe>(&file);
+    }
+}
+
+#[test]
+fn keys_of_comparisons() {
+    let folder = repository("configs/compare");
+    sweep::<CompareRecipe>(&folder);
+    sweep::<CompareMllmRecipe>(&folder.join("mllm.toml"));
+    sweep::<SigmaRecipe>(&folder.join("sigma.toml"));
+}

@@ -1,0 +1,219 @@
+//! Readers of data: pictures, recordings, tables, texts, vocabularies, the latent cache.
+
+use std::path::Path;
+
+use latentlm_data::speech::{
+    SpeechDataset, SpeechSpec, check_speech, read_audio, read_sentences, wav_bytes,
+};
+use latentlm_data::{
+    Caption, ImageDataset, ImageSpec, KnownText, LatentCache, PlainText, ReadOptions, Split,
+    TextTokenizer, TokenizerKind, check, normal_text, read_picture,
+};
+
+use super::{Reader, Verdict, put, seeds, told};
+
+const PICTURE: ImageSpec = ImageSpec {
+    channels: 3,
+    height: 16,
+    width: 16,
+};
+const SPEECH: SpeechSpec = SpeechSpec {
+    sample_rate_hz: seeds::RATE_HZ,
+    loudness_dbfs: Some(-23.0),
+    trim_silence: true,
+    min_seconds: 0.0,
+    max_seconds: 100.0,
+};
+/// Samples of a dataset that are decoded.
+const DECODED: usize = 4;
+
+pub(super) fn picture(scratch: &Path) -> Reader {
+    let path = scratch.join("picture");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        told(read_picture(&path, PICTURE)).map(drop)
+    })
+}
+
+/// IDX files, of which the input is one.
+pub(super) fn idx(scratch: &Path, name: &str) -> Reader {
+    let (images, labels) = (seeds::idx_images(), seeds::idx_labels());
+    for prefix in ["train", "t10k"] {
+        put(
+            &scratch.join(format!("{prefix}-images-idx3-ubyte")),
+            &images,
+        );
+        put(
+            &scratch.join(format!("{prefix}-labels-idx1-ubyte")),
+            &labels,
+        );
+    }
+    pictures_with(scratch, name)
+}
+
+/// Pictures and a sheet, with the input as their table.
+pub(super) fn picture_table(scratch: &Path, name: &str) -> Reader {
+    for index in 0..DECODED {
+        put(&scratch.join(format!("{index}.png")), &seeds::png(8, 6));
+    }
+    put(&scratch.join("sheet.png"), &seeds::png(68, 68));
+    pictures_with(scratch, name)
+}
+
+/// A folder of pictures in which the input is the file `name`.
+fn pictures_with(scratch: &Path, name: &str) -> Reader {
+    let (folder, path) = (scratch.to_owned(), scratch.join(name));
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        pictures(&folder)
+    })
+}
+
+/// Checks a folder as `data check` does, opens it as training does, and decodes some of its pictures.
+fn pictures(folder: &Path) -> Verdict {
+    let report = told(check(folder))?;
+    let _ = report.to_string();
+    // Broken records are left out, so that the others are read as well.
+    let options = ReadOptions {
+        max_broken: 1.0,
+        ..ReadOptions::default()
+    };
+    let both = told(ImageDataset::open_both(folder, PICTURE, options))?;
+    for (set, split) in both.into_iter().zip(Split::ALL) {
+        let set = told(set.filled(folder, split))?;
+        set.fingerprint();
+        for index in 0..set.len().min(DECODED) {
+            told(set.get(index))?;
+        }
+        for caption in Caption::all(&set) {
+            let (said, asked) = (caption.said(), caption.asked());
+            Caption::category_of(&said);
+            KnownText::of(&asked).unheard([said]);
+        }
+    }
+    Ok(())
+}
+
+/// A recording of a corpus of two.
+pub(super) fn sound(scratch: &Path) -> Reader {
+    let table = r#"{"audio": "a.wav", "text": "one two"}
+        {"audio": "b.wav", "text": "three"}"#;
+    put(&scratch.join("metadata.jsonl"), table.as_bytes());
+    put(&scratch.join("b.wav"), &seeds::wav());
+    let (folder, path) = (scratch.to_owned(), scratch.join("a.wav"));
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let report = told(check_speech(&folder))?;
+        let _ = report.to_string();
+        told(read_audio(&path))?;
+        corpus(&folder)
+    })
+}
+
+/// Recordings as LJSpeech, LibriSpeech and Multilingual LibriSpeech have them, with the input as their table.
+pub(super) fn speech_table(scratch: &Path, name: &str) -> Reader {
+    let sound = wav_bytes(&seeds::tone(800), seeds::RATE_HZ);
+    for index in 0..4 {
+        let beside = match name {
+            "transcripts.txt" => format!("audio/7/9/7_9_{index}.flac"),
+            "1/2/1-2.trans.txt" => format!("1/2/1-2-000{index}.flac"),
+            _ => format!("wavs/u{index}.wav"),
+        };
+        put(&scratch.join(beside), &sound);
+    }
+    let (folder, path) = (scratch.to_owned(), scratch.join(name));
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let report = told(check_speech(&folder))?;
+        let _ = report.to_string();
+        corpus(&folder)
+    })
+}
+
+/// Opens both splits of a corpus and decodes some of its recordings.
+fn corpus(folder: &Path) -> Verdict {
+    SpeechDataset::is_speech(folder);
+    for split in Split::ALL {
+        let set = told(SpeechDataset::open(folder, SPEECH, split))?;
+        set.fingerprint();
+        for index in 0..set.len().min(DECODED) {
+            told(set.get(index))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn text(scratch: &Path) -> Reader {
+    let path = scratch.join("text.txt");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let [train, test] = Split::ALL.map(|split| told(PlainText::open(&path, split)));
+        let (train, test) = (train?, test?);
+        for kind in [TokenizerKind::Characters, TokenizerKind::ByteLevelBpe] {
+            let tokenizer = told(TextTokenizer::train(kind, train.paragraphs(), 300))?;
+            for paragraph in train.paragraphs().iter().chain(test.paragraphs()) {
+                // Characters that training never had are refused.
+                if let Ok(tokens) = tokenizer.encode(paragraph) {
+                    told(tokenizer.decode(&tokens))?;
+                }
+            }
+        }
+        let known = KnownText::of(train.paragraphs());
+        let _ = known.unheard(test.paragraphs()).to_string();
+        Ok(())
+    })
+}
+
+pub(super) fn sentences(scratch: &Path) -> Reader {
+    let path = scratch.join("sentences.txt");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        for sentence in told(read_sentences(&path))? {
+            assert_eq!(normal_text(&sentence), sentence, "normal twice");
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn tokenizer(_: &Path) -> Reader {
+    Box::new(move |bytes| {
+        let tokenizer = TextTokenizer::from_bytes(bytes, Path::new("tokenizer.json"));
+        let tokenizer = told(tokenizer)?;
+        for text in [
+            "three five nine",
+            "Gr\u{f6}\u{df}e 7",
+            "a\u{301}  b\r\n",
+            "xyz",
+        ] {
+            // A vocabulary need not have these words.
+            if let Ok(tokens) = tokenizer.encode(text) {
+                assert!(!tokens.is_empty(), "no tokens and no error");
+                let _ = tokenizer.decode(&tokens);
+            }
+        }
+        let last = tokenizer.vocabulary().saturating_sub(1) as u32;
+        let _ = tokenizer.decode(&[0, 1, 2, last, u32::MAX]);
+        told(tokenizer.to_json()).map(drop)
+    })
+}
+
+pub(super) fn known_text(_: &Path) -> Reader {
+    Box::new(move |bytes| {
+        let text = told(std::str::from_utf8(bytes))?;
+        let known = told(KnownText::from_json(text))?;
+        let _ = known.unheard(["three five\u{7}nine"]).to_string();
+        Ok(())
+    })
+}
+
+pub(super) fn latents(scratch: &Path) -> Reader {
+    let path = scratch.join("latents.safetensors");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let cache = told(LatentCache::read(&path))?;
+        let all: Vec<usize> = (0..cache.len()).collect();
+        let values = cache.gather(&all);
+        assert_eq!(values.len(), cache.parameters.len(), "latents are lost");
+        Ok(())
+    })
+}

@@ -1,0 +1,261 @@
+//! Readers of recipes, manifests, weights, optimizers' records and logs.
+
+use std::path::Path;
+
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use latentlm::core::bundle::{BundleWriter, load_module_from_bytes, save_module};
+use latentlm::pretrained::{
+    load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
+};
+use latentlm::{RandomStream, load_lm_from_bytes};
+use latentlm_pipelines::{
+    Checkpoint, ImagePipeline, ImageRecipe, Manifest, MetricsLog, MllmRecipe, Recipe, SkippedList,
+    SpeechRecipe, StageConfig, series,
+};
+use latentlm_train::Trainer;
+
+use super::{Reader, Verdict, bytes_of, put, told};
+use crate::repository;
+
+/// A run's checkpoint that ships with the tests.
+const CHECKPOINT: &str = "tests/earlier-runs/image/checkpoints/lm/step-2";
+/// Published checkpoints that ship with the tests.
+const TOKENIZER: &str = "tests/fixtures/vibevoice-tokenizer-small";
+const VIBEVOICE: &str = "tests/fixtures/vibevoice-small";
+
+/// A recipe's file, of any modality.
+pub(super) fn recipe(scratch: &Path) -> Reader {
+    let (path, again) = (scratch.join("recipe.toml"), scratch.join("again.toml"));
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let results = [
+            resolved::<ImageRecipe>(Some(&path), &[], &again),
+            resolved::<SpeechRecipe>(Some(&path), &[], &again),
+            resolved::<MllmRecipe>(Some(&path), &[], &again),
+        ];
+        any(results)
+    })
+}
+
+/// An override of a recipe, of any modality.
+pub(super) fn recipe_override(scratch: &Path) -> Reader {
+    let again = scratch.join("again.toml");
+    Box::new(move |bytes| {
+        let changes = [String::from_utf8_lossy(bytes).into_owned()];
+        let results = [
+            resolved::<ImageRecipe>(None, &changes, &again),
+            resolved::<SpeechRecipe>(None, &changes, &again),
+            resolved::<MllmRecipe>(None, &changes, &again),
+        ];
+        any(results)
+    })
+}
+
+/// Resolves a recipe. What is taken must read back as it was written.
+fn resolved<R: Recipe>(file: Option<&Path>, changes: &[String], again: &Path) -> Verdict {
+    let recipe = told(R::resolve(file, changes))?;
+    let text = told(recipe.to_toml())?;
+    put(again, text.as_bytes());
+    let read = told(R::resolve(Some(again), &[])).expect("a recipe that was written");
+    assert!(read == recipe, "another recipe is read back: {text}");
+    Ok(())
+}
+
+/// Taken if one of the results is; otherwise the first message.
+fn any<const N: usize>(results: [Verdict; N]) -> Verdict {
+    if results.iter().any(Result::is_ok) {
+        return Ok(());
+    }
+    results.into_iter().next().unwrap_or(Ok(()))
+}
+
+/// A checkpoint's manifest, of any modality.
+pub(super) fn manifest(_: &Path) -> Reader {
+    Box::new(move |bytes| {
+        let results = [
+            described::<ImageRecipe>(bytes),
+            described::<SpeechRecipe>(bytes),
+            described::<MllmRecipe>(bytes),
+        ];
+        any(results)
+    })
+}
+
+fn described<R: Recipe>(bytes: &[u8]) -> Verdict {
+    let manifest = told(Manifest::<R>::from_bytes(bytes, Path::new("manifest.json")))?;
+    told(manifest.recipe.validate())
+}
+
+/// A checkpoint with whole weights and the input as its manifest.
+pub(super) fn checkpoint(_: &Path) -> Reader {
+    let folder = repository(CHECKPOINT);
+    let weights = ["codec.safetensors", "model-ema.safetensors"];
+    let weights = weights.map(|name| (name.to_owned(), bytes_of(&folder.join(name))));
+    let device = Device::default();
+    Box::new(move |bytes| {
+        let manifest = ("manifest.json".to_owned(), bytes.to_vec());
+        let files = weights.iter().cloned().chain([manifest]);
+        let checkpoint = Checkpoint::from_files(files);
+        told(ImagePipeline::from_checkpoint(&checkpoint, &device)).map(drop)
+    })
+}
+
+fn linear(device: &Device) -> Linear {
+    LinearConfig::new(3, 5).init(device)
+}
+
+/// Weights of a layer.
+pub(super) fn weights(_: &Path) -> Reader {
+    let layer = linear(&Device::default());
+    Box::new(move |bytes| {
+        let name = Path::new("layer.safetensors");
+        let loaded = told(load_module_from_bytes(layer.clone(), bytes.to_vec(), name))?;
+        // Values may be read when they are asked for.
+        let _ = loaded.weight.val().into_data();
+        let _ = loaded.bias.map(|bias| bias.val().into_data());
+        Ok(())
+    })
+}
+
+/// Weights as they are saved.
+pub(super) fn whole_weights() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder for scratch files");
+    let path = folder.path().join("layer.safetensors");
+    save_module(&linear(&Device::default()), &path).expect("a small file");
+    vec![bytes_of(&path)]
+}
+
+/// Weights of a language model.
+pub(super) fn lm_weights(_: &Path) -> Reader {
+    let manifest = Manifest::<ImageRecipe>::read(&repository(CHECKPOINT));
+    let manifest = manifest.expect("the manifest of a whole checkpoint");
+    let model = manifest.recipe.model(manifest.classes.len());
+    let model = model.init(&Device::default());
+    Box::new(move |bytes| {
+        let name = Path::new("model.safetensors");
+        told(load_lm_from_bytes(model.clone(), bytes.to_vec(), name)).map(drop)
+    })
+}
+
+fn trainer(device: &Device) -> Trainer<Linear> {
+    let config = StageConfig {
+        warmup_steps: 0,
+        ..ImageRecipe::default().codec_train
+    };
+    Trainer::new(linear(device), &config)
+}
+
+fn step(trainer: &mut Trainer<Linear>, device: &Device) {
+    let x: Tensor<2> = RandomStream::new(1).normal([4, 3], device);
+    let loss = trainer.model().forward(x).square().mean();
+    trainer.backward(loss);
+}
+
+/// Saves a layer after a step into a folder and returns the record of its optimizer.
+fn saved(folder: &Path, device: &Device) -> Vec<u8> {
+    let mut trainer = trainer(device);
+    step(&mut trainer, device);
+    let bundle = BundleWriter::begin(folder).expect("a scratch folder");
+    trainer.save("model", &bundle).expect("a small checkpoint");
+    bundle.commit().expect("a small checkpoint");
+    bytes_of(&folder.join("model-optimizer.bpk"))
+}
+
+/// The record of an optimizer, from which training goes on.
+pub(super) fn optimizer(scratch: &Path) -> Reader {
+    let (folder, device) = (scratch.join("step-1"), Device::default().autodiff());
+    saved(&folder, &device);
+    Box::new(move |bytes| {
+        put(&folder.join("model-optimizer.bpk"), bytes);
+        let mut trainer = trainer(&device);
+        told(trainer.restore("model", &folder, 1))?;
+        step(&mut trainer, &device);
+        Ok(())
+    })
+}
+
+pub(super) fn whole_optimizer() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder for scratch files");
+    let step = folder.path().join("step-1");
+    vec![saved(&step, &Device::default().autodiff())]
+}
+
+/// The `config.json` of a published model or tokenizer.
+pub(super) fn published_config(scratch: &Path) -> Reader {
+    let folder = scratch.to_owned();
+    Box::new(move |bytes| {
+        put(&folder.join("config.json"), bytes);
+        let results = [
+            told(read_vibevoice_config(&folder)).map(drop),
+            told(read_tokenizer_config(&folder)).map(drop),
+        ];
+        any(results)
+    })
+}
+
+/// Copies a file of a published checkpoint into a scratch folder.
+fn copy(from: &str, name: &str, to: &Path) {
+    put(to, &bytes_of(&repository(from).join(name)));
+}
+
+/// A published model with whole weights and the input as its `config.json`.
+pub(super) fn published(scratch: &Path) -> Reader {
+    copy(
+        VIBEVOICE,
+        "model.safetensors",
+        &scratch.join("model.safetensors"),
+    );
+    let (folder, device) = (scratch.to_owned(), Device::default());
+    Box::new(move |bytes| {
+        put(&folder.join("config.json"), bytes);
+        told(load_vibevoice(&folder, &device)).map(drop)
+    })
+}
+
+/// The weights of a published tokenizer.
+pub(super) fn published_weights(scratch: &Path) -> Reader {
+    copy(TOKENIZER, "config.json", &scratch.join("config.json"));
+    let (folder, device) = (scratch.to_owned(), Device::default());
+    Box::new(move |bytes| {
+        put(&folder.join("model.safetensors"), bytes);
+        told(load_tokenizer(&folder, &device)).map(drop)
+    })
+}
+
+/// The index of a published tokenizer in shards.
+pub(super) fn published_index(scratch: &Path) -> Reader {
+    copy(TOKENIZER, "config.json", &scratch.join("config.json"));
+    copy(
+        TOKENIZER,
+        "model.safetensors",
+        &scratch.join("a.safetensors"),
+    );
+    let (folder, device) = (scratch.to_owned(), Device::default());
+    Box::new(move |bytes| {
+        put(&folder.join("model.safetensors.index.json"), bytes);
+        told(load_tokenizer(&folder, &device)).map(drop)
+    })
+}
+
+/// The log of a run that goes on.
+pub(super) fn metrics(scratch: &Path) -> Reader {
+    let path = scratch.join("metrics.jsonl");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let lines = told(MetricsLog::read(&path))?;
+        series(&lines, "lm", "loss");
+        let mut log = told(MetricsLog::open(&path))?;
+        told(log.truncate_after("lm", 2))?;
+        told(log.append("lm", 3, &[("loss", 0.5)]))
+    })
+}
+
+/// The list of what a run left out.
+pub(super) fn skipped(scratch: &Path) -> Reader {
+    let path = scratch.join("skipped.txt");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        told(SkippedList::default().keep_in(&path))
+    })
+}
