@@ -84,16 +84,14 @@ pub(super) fn head_step(
         let draws = trainer.model().draw(rows, &mut random, &device);
         let parts = parts(&device, rows).into_iter().map(|own| {
             let (latents, condition) = (latents.clone(), condition.clone());
-            (
-                own.len() as f64 / rows as f64,
-                latents.narrow(0, own.start, own.len()),
-                condition.narrow(0, own.start, own.len()),
-                draws.of_latents(own, rows),
-            )
+            let share = own.len() as f64 / rows as f64;
+            let latents = latents.narrow(0, own.start, own.len());
+            let condition = condition.narrow(0, own.start, own.len());
+            ((share, latents), (condition, draws.of_latents(own, rows)))
         });
         trainer.backward_parts(
             parts.collect(),
-            |head, (share, latents, condition, draws)| {
+            |head, ((share, latents), (condition, draws))| {
                 let loss = head.loss_at(latents, condition, draws);
                 (loss.mul_scalar::<f64>(share), ())
             },

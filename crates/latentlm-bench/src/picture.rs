@@ -40,18 +40,20 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut(
         let noise: Tensor<3> = random.normal(shape, &device);
         let parts = parts(&device, sizes.batch).into_iter().map(|own| {
             let (start, count) = (own.start, own.len());
-            (
-                count as f64 / sizes.batch as f64,
-                pictures.clone().narrow(0, start, count),
-                scale.clone().narrow(0, start, count),
-                noise.clone().narrow(0, start, count),
-            )
+            let share = count as f64 / sizes.batch as f64;
+            let pictures = pictures.clone().narrow(0, start, count);
+            let scale = scale.clone().narrow(0, start, count);
+            let noise = noise.clone().narrow(0, start, count);
+            ((share, pictures), (scale, noise))
         });
-        trainer.backward_parts(parts.collect(), |codec, (share, pictures, scale, noise)| {
-            let latents = codec.encode(pictures.clone()).sample(scale, noise);
-            let error = (codec.decode(latents) - pictures).square().mean();
-            (error.mul_scalar::<f64>(share), ())
-        });
+        trainer.backward_parts(
+            parts.collect(),
+            |codec, ((share, pictures), (scale, noise))| {
+                let latents = codec.encode(pictures.clone()).sample(scale, noise);
+                let error = (codec.decode(latents) - pictures).square().mean();
+                (error.mul_scalar::<f64>(share), ())
+            },
+        );
         wait(&device);
     })
 }

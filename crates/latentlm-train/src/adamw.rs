@@ -1,5 +1,5 @@
-//! The optimizer of every stage: the gradients' scale, AdamW and the moving average of the weights, one
-//! pass a parameter.
+//! The optimizer of every stage: scaling of gradients, AdamW and the moving average of the weights, in one
+//! pass over the parameters.
 
 use std::collections::HashMap;
 
@@ -7,114 +7,58 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::{AdamWState, AdaptiveMomentumState, DynState, GradientsParams};
 use burn::tensor::Tensor;
 use latentlm_kernels::{AdamWStep, Trained, adamw, blend};
-use latentlm_pipelines::StageConfig;
 
-const EPSILON: f64 = 1e-8;
+pub const EPSILON: f64 = 1e-8;
 
-/// AdamW with its state, which is that of Burn's AdamW.
+/// AdamW. Its state is that of Burn's AdamW.
+#[derive(Default)]
 pub struct AdamW {
-    beta_1: f64,
-    beta_2: f64,
-    weight_decay: f64,
     pub(super) states: HashMap<ParamId, DynState>,
 }
 
-/// What changes from step to step.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    pub learning_rate: f64,
-    /// What gradients are multiplied by first.
-    pub gradient_scale: f64,
-    /// What is kept of the moving average.
-    pub average_decay: f64,
-}
-
 impl AdamW {
-    pub fn new(config: &StageConfig) -> Self {
-        Self {
-            beta_1: config.beta_1,
-            beta_2: config.beta_2,
-            weight_decay: config.weight_decay,
-            states: HashMap::new(),
-        }
-    }
-
-    /// A step of the live weights, and the average after it. A parameter without a gradient stays as
-    /// it is.
+    /// One step of the live weights, and the average after it. A parameter without a gradient stays as it
+    /// is. The `time` of `settings` is not read: every parameter counts its own steps.
     ///
     /// Tensors are moved to where they are changed, not cloned: with a single owner that happens in
     /// place.
     pub fn step<M: Module>(
         &mut self,
-        [live, average]: [M; 2],
+        live: M,
+        average: M,
         gradients: GradientsParams,
-        pace: Pace,
-    ) -> [M; 2] {
+        settings: AdamWStep,
+    ) -> (M, M) {
         let mut lent = Lent(GradientsParams::new());
         let live = live.map(&mut lent);
         let mut update = Update {
             optimizer: self,
             live: lent.0,
             gradients,
-            pace,
+            settings,
         };
         let average = average.map(&mut update);
-        [live.map(&mut GivenBack(update.live)), average]
-    }
-
-    fn step_of(&self, time: usize, pace: Pace) -> AdamWStep {
-        AdamWStep {
-            learning_rate: pace.learning_rate,
-            beta_1: self.beta_1,
-            beta_2: self.beta_2,
-            epsilon: EPSILON,
-            weight_decay: self.weight_decay,
-            // Past 2^31 steps the corrections are 1 anyway.
-            time: i32::try_from(time).unwrap_or(i32::MAX),
-            gradient_scale: pace.gradient_scale,
-            average_decay: pace.average_decay,
-        }
-    }
-
-    /// The moments of a parameter and the number of its next step.
-    fn take_state<const D: usize>(&mut self, id: ParamId, like: &Tensor<D>) -> AdamWState<D> {
-        match self.states.remove(&id) {
-            Some(state) => {
-                let momentum = state.downcast::<AdamWState<D>>().momentum;
-                AdamWState::new(momentum.to_device(&like.device()))
-            }
-            None => {
-                let [first, second] = [like.zeros_like(), like.zeros_like()];
-                AdamWState::new(AdaptiveMomentumState::new(0, first, second))
-            }
-        }
+        (live.map(&mut Lent(update.live)), average)
     }
 }
 
-/// Takes the weights out of a module by their ids (Burn's container for gradients is one for any
-/// tensors), and leaves a number for each that wants gradients as they did.
+/// Takes the weights out of a module, by their ids, and leaves one number in each place; the second time it
+/// puts them back. Burn's container for gradients holds any tensors.
 struct Lent(GradientsParams);
 
 impl ModuleMapper for Lent {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let place = Tensor::zeros([1; D], &tensor.device());
-        let place = place.set_require_grad(tensor.is_require_grad());
-        self.0.register(id, tensor.inner());
-        Param::from_mapped_value(id, place, mapper)
-    }
-}
-
-struct GivenBack(GradientsParams);
-
-impl ModuleMapper for GivenBack {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, place, mapper) = param.consume();
-        let tensor = match self.0.remove::<D>(id) {
-            Some(tensor) => Tensor::from_inner(tensor).set_require_grad(place.is_require_grad()),
-            None => place,
+        let require_grad = tensor.is_require_grad();
+        let other: Tensor<D> = match self.0.remove::<D>(id) {
+            Some(weights) => Tensor::from_inner(weights),
+            None => {
+                let place = Tensor::zeros([1; D], &tensor.device());
+                self.0.register(id, tensor.inner());
+                place
+            }
         };
-        Param::from_mapped_value(id, tensor, mapper)
+        Param::from_mapped_value(id, other.set_require_grad(require_grad), mapper)
     }
 }
 
@@ -123,28 +67,7 @@ struct Update<'a> {
     optimizer: &'a mut AdamW,
     live: GradientsParams,
     gradients: GradientsParams,
-    pace: Pace,
-}
-
-impl Update<'_> {
-    fn step<const D: usize>(
-        &mut self,
-        id: ParamId,
-        [parameter, average, gradient]: [Tensor<D>; 3],
-    ) -> [Tensor<D>; 2] {
-        let momentum = self.optimizer.take_state(id, &gradient).momentum;
-        let time = momentum.time + 1;
-        let trained = Trained {
-            parameter,
-            average,
-            moments: [momentum.moment_1, momentum.moment_2],
-        };
-        let trained = adamw(trained, gradient, self.optimizer.step_of(time, self.pace));
-        let [first, second] = trained.moments;
-        let state = AdamWState::new(AdaptiveMomentumState::new(time, first, second));
-        self.optimizer.states.insert(id, DynState::create(state, D));
-        [trained.parameter, trained.average]
-    }
+    settings: AdamWStep,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -154,15 +77,36 @@ impl ModuleMapper for Update<'_> {
             return param;
         };
         param.map(|average| {
-            let [live, average] = match self.gradients.remove::<D>(id) {
-                Some(gradient) => self.step(id, [live, average, gradient]),
-                None => {
-                    let average = blend(average, live.clone(), self.pace.average_decay);
-                    [live, average]
-                }
+            let Some(gradient) = self.gradients.remove::<D>(id) else {
+                let average = blend(average, live.clone(), self.settings.average_decay);
+                self.live.register(id, live);
+                return average;
             };
-            self.live.register(id, live);
-            average
+            let momentum = match self.optimizer.states.remove(&id) {
+                Some(state) => {
+                    let momentum = state.downcast::<AdamWState<D>>().momentum;
+                    momentum.to_device(&gradient.device())
+                }
+                None => AdaptiveMomentumState::new(0, gradient.zeros_like(), gradient.zeros_like()),
+            };
+            let time = momentum.time + 1;
+            let settings = AdamWStep {
+                // Past 2^31 steps the corrections are 1 anyway.
+                time: i32::try_from(time).unwrap_or(i32::MAX),
+                ..self.settings
+            };
+            let trained = Trained {
+                parameter: live,
+                average,
+                moments: [momentum.moment_1, momentum.moment_2],
+            };
+            let trained = adamw(trained, gradient, settings);
+            let [first, second] = trained.moments;
+            let state = AdamWState::new(AdaptiveMomentumState::new(time, first, second));
+            let state = DynState::create(state, D);
+            self.optimizer.states.insert(id, state);
+            self.live.register(id, trained.parameter);
+            trained.average
         })
     }
 }
@@ -176,18 +120,28 @@ mod tests {
     use latentlm::RandomStream;
     use latentlm::core::conformance::{assert_close, seeded};
 
-    fn config() -> StageConfig {
-        latentlm_pipelines::SpeechRecipe::default().codec_train
+    fn settings() -> AdamWStep {
+        let config = latentlm_pipelines::SpeechRecipe::default().codec_train;
+        AdamWStep {
+            learning_rate: 0.1,
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
+            epsilon: EPSILON,
+            weight_decay: config.weight_decay,
+            time: 0,
+            gradient_scale: 0.25,
+            average_decay: 0.5,
+        }
     }
 
     /// Burn's optimizer of the same numbers.
     fn burns() -> ModuleOptimizer {
-        let config = config();
+        let settings = settings();
         AdamWConfig::new()
-            .with_beta_1(config.beta_1 as f32)
-            .with_beta_2(config.beta_2 as f32)
+            .with_beta_1(settings.beta_1 as f32)
+            .with_beta_2(settings.beta_2 as f32)
             .with_epsilon(EPSILON as f32)
-            .with_weight_decay(config.weight_decay as f32)
+            .with_weight_decay(settings.weight_decay as f32)
             .init()
     }
 
@@ -210,16 +164,11 @@ mod tests {
         let mut average = live.valid();
         let mut expected = average.weight.val();
         let bias = live.bias.as_ref().unwrap().val().inner();
-        let mut optimizer = AdamW::new(&config());
+        let mut optimizer = AdamW::default();
         for step in 0..4 {
-            let pace = Pace {
-                learning_rate: 0.1,
-                gradient_scale: 0.25,
-                average_decay: 0.5,
-            };
             let own = gradients(&live, step, 1.0);
             let scaled = gradients(&live, step, 0.25);
-            [live, average] = optimizer.step([live, average], own, pace);
+            (live, average) = optimizer.step(live, average, own, settings());
             burns_live = burns.step(0.1, burns_live, scaled);
             let [got, wanted] = [&live, &burns_live].map(|module| module.weight.val().inner());
             expected = (expected + wanted.clone()).mul_scalar(0.5);

@@ -1,4 +1,4 @@
-//! The optimizer's state on disk: the file that Burn's `ModuleOptimizer` writes of an AdamW.
+//! The optimizer's state on disk, in the format of Burn's `ModuleOptimizer` of an AdamW.
 
 use std::path::Path;
 
@@ -47,10 +47,8 @@ impl AdamW {
             wrong: None,
         };
         module.visit(&mut unflatten);
-        match unflatten.wrong {
-            None => Ok(()),
-            Some(wrong) => Err(RecordError::Validation(wrong)),
-        }
+        let wrong = unflatten.wrong.map(RecordError::Validation);
+        wrong.map_or(Ok(()), Err)
     }
 }
 
@@ -109,17 +107,26 @@ impl ModuleVisitor for Unflatten<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adamw::Pace;
+    use crate::adamw::EPSILON;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
     use latentlm::core::conformance::{assert_close, seeded};
     use latentlm::core::number_parameters;
+    use latentlm_kernels::AdamWStep;
 
-    const PACE: Pace = Pace {
-        learning_rate: 0.1,
-        gradient_scale: 1.0,
-        average_decay: 0.0,
-    };
+    fn settings() -> AdamWStep {
+        let config = latentlm_pipelines::SpeechRecipe::default().codec_train;
+        AdamWStep {
+            learning_rate: 0.1,
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
+            epsilon: EPSILON,
+            weight_decay: config.weight_decay,
+            time: 0,
+            gradient_scale: 1.0,
+            average_decay: 0.0,
+        }
+    }
 
     fn linear(inputs: usize, device: &Device) -> Linear {
         seeded(1, device, |device| {
@@ -144,26 +151,26 @@ mod tests {
     fn goes_on_from_a_file_as_burns_optimizer_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.bpk");
-        let config = latentlm_pipelines::SpeechRecipe::default().codec_train;
-        let mut optimizer = AdamW::new(&config);
+        let settings = settings();
+        let mut optimizer = AdamW::default();
         let start = module();
         let own = gradients(&start);
-        let [live, average] = optimizer.step([start.clone(), start.valid()], own, PACE);
+        let (live, average) = optimizer.step(start.clone(), start.valid(), own, settings);
         std::fs::write(&path, &*optimizer.to_bytes(&live).unwrap()).unwrap();
 
-        let mut restored = AdamW::new(&config);
+        let mut restored = AdamW::default();
         restored.load(&live, &path).unwrap();
         let burns = AdamWConfig::new()
-            .with_beta_1(config.beta_1 as f32)
-            .with_beta_2(config.beta_2 as f32)
-            .with_epsilon(1e-8)
-            .with_weight_decay(config.weight_decay as f32);
+            .with_beta_1(settings.beta_1 as f32)
+            .with_beta_2(settings.beta_2 as f32)
+            .with_epsilon(EPSILON as f32)
+            .with_weight_decay(settings.weight_decay as f32);
         let mut burns: ModuleOptimizer = burns.init().load(&path).unwrap();
         let burns = burns.step(0.1, live.clone(), gradients(&live));
         let own = gradients(&live);
-        let [again, _] = restored.step([live.clone(), average.clone()], own, PACE);
+        let (again, _) = restored.step(live.clone(), average.clone(), own, settings);
         let own = gradients(&live);
-        let [expected, _] = optimizer.step([live, average], own, PACE);
+        let (expected, _) = optimizer.step(live, average, own, settings);
         let [again, burns, expected] =
             [again, burns, expected].map(|module| module.weight.val().inner());
         assert_close("ours", again, expected.clone(), 0.0);
@@ -174,10 +181,10 @@ mod tests {
     fn state_of_another_module_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.bpk");
-        let mut optimizer = AdamW::new(&latentlm_pipelines::SpeechRecipe::default().codec_train);
+        let mut optimizer = AdamW::default();
         let start = module();
         let own = gradients(&start);
-        let [live, _] = optimizer.step([start.clone(), start.valid()], own, PACE);
+        let (live, _) = optimizer.step(start.clone(), start.valid(), own, settings());
         std::fs::write(&path, &*optimizer.to_bytes(&live).unwrap()).unwrap();
         let device = Device::default().autodiff();
         let wider = number_parameters(linear(4, &device));

@@ -6,19 +6,18 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use latentlm::core::bundle::BundleWriter;
+use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm::core::{CodecDiscriminator, CodecObjective, LatentNoise, LatentSpec};
-use latentlm_kernels::at_once;
 use latentlm_pipelines::StageConfig;
 
-use crate::error::TrainError;
-use crate::optimize::{StepReport, Trainer, carry, fork};
+use crate::error::Result;
+use crate::optimize::{StepReport, Trainer, fork};
 use crate::spread::{DataParallel, ToDevice};
 
 /// Numbers for the log under their names, `[1]` each.
 pub type NamedValues = Vec<(&'static str, Tensor<1>)>;
 
-/// What a codec's stage trains, and what it trains it with.
+/// What a codec's stage trains, and with what loss.
 pub struct CodecParts<O: CodecObjective<D>, const D: usize> {
     /// The codec.
     pub codec: O::Codec,
@@ -32,7 +31,7 @@ pub struct CodecParts<O: CodecObjective<D>, const D: usize> {
     pub latents: LatentSpec,
 }
 
-/// What one thread or device does of a batch.
+/// The part of a batch that one thread or device works on.
 pub struct CodecPart<O, const D: usize> {
     /// Share of the batch.
     share: f64,
@@ -63,51 +62,51 @@ impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
         ranges.into_iter().map(part).collect()
     }
 
-    /// The part's share of the codec's loss, what it leaves, and its numbers for the log, the loss
-    /// first.
+    /// The part's share of the codec's loss, what the codec decoded, and the part's numbers for the log,
+    /// the loss first.
+    ///
+    /// # Shapes
+    /// - returns: `[1]`; `[B, ...]` as the signal
     pub fn loss(
         self,
         codec: &O::Codec,
         discriminator: Option<&O::Discriminator>,
-    ) -> (Tensor<1>, Decoded<D>, NamedValues) {
-        let (share, signal) = (self.share, self.signal);
-        let objective = self.objective;
-        let output = objective.loss(codec, signal.clone(), self.noise, discriminator);
+    ) -> (Tensor<1>, Tensor<D>, NamedValues) {
+        let output = self
+            .objective
+            .loss(codec, self.signal, self.noise, discriminator);
         let mut values = vec![("loss", output.total.clone())];
         values.extend(output.values);
-        let decoded = Decoded {
-            share,
-            signal,
-            decoded: output.decoded,
-        };
-        (output.total.mul_scalar(share), decoded, values)
+        (output.total.mul_scalar(self.share), output.decoded, values)
+    }
+
+    /// Gradients of codec and discriminator, and the part's share of the batch with its numbers for the log.
+    fn gradients(
+        self,
+        codec: &O::Codec,
+        discriminator: Option<&O::Discriminator>,
+    ) -> (GradientsParams, Option<GradientsParams>, (f64, NamedValues)) {
+        let (share, signal) = (self.share, self.signal.clone());
+        // The codec's loss needs no gradient of the discriminator's weights.
+        let fixed = discriminator.cloned().map(Module::no_grad);
+        let (loss, decoded, values) = self.loss(codec, fixed.as_ref());
+        let of_codec = GradientsParams::from_grads(loss.backward(), codec);
+        let of_discriminator = discriminator.map(|own| {
+            let loss = CodecDiscriminator::loss(own, signal, decoded).mul_scalar(share);
+            GradientsParams::from_grads(loss.backward(), own)
+        });
+        (of_codec, of_discriminator, (share, values))
     }
 }
 
 impl<O: CodecObjective<D>, const D: usize> ToDevice for CodecPart<O, D> {
     fn to_device(self, device: &Device) -> Self {
         Self {
-            share: self.share,
             signal: self.signal.to_device(device),
             noise: self.noise.to_device(device),
             objective: self.objective.to_device(device),
+            ..self
         }
-    }
-}
-
-/// A part of a batch and what the codec made of it.
-pub struct Decoded<const D: usize> {
-    /// Share of the batch.
-    share: f64,
-    signal: Tensor<D>,
-    decoded: Tensor<D>,
-}
-
-impl<const D: usize> Decoded<D> {
-    /// The part's share of the discriminator's loss.
-    fn loss<M: CodecDiscriminator<D>>(self, discriminator: &M) -> Tensor<1> {
-        let loss = discriminator.loss(self.signal, self.decoded);
-        loss.mul_scalar(self.share)
     }
 }
 
@@ -124,11 +123,11 @@ pub struct AdversarialTrainer<O: CodecObjective<D>, const D: usize> {
 impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     /// Codec and discriminator at step 0.
     pub fn new(parts: CodecParts<O, D>, config: &StageConfig, spread: DataParallel) -> Self {
-        let codec = Trainer::new(parts.codec, config).with_spread(spread);
-        let discriminator = parts.discriminator;
+        let codec = Trainer::new(parts.codec, config).with_spread(spread.clone());
+        let discriminator = parts.discriminator.map(|own| Trainer::new(own, config));
         Self {
             codec,
-            discriminator: discriminator.map(|discriminator| Trainer::new(discriminator, config)),
+            discriminator: discriminator.map(|own| own.with_spread(spread)),
             discriminator_start: parts.discriminator_start,
             objective: parts.objective,
         }
@@ -136,6 +135,9 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
 
     /// Trains the codec, and the discriminator if it has set in, on a batch in parts, each on a
     /// thread of its own. Returns each part's share of the batch and its numbers for the log.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, ...]`; `noise`: for latents `[B, T, Z]`
     pub fn backward(
         &mut self,
         signal: &Tensor<D>,
@@ -144,40 +146,22 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     ) -> (Option<StepReport>, Vec<(f64, NamedValues)>) {
         let has_set_in = self.codec.step() >= self.discriminator_start;
         let discriminator = self.discriminator.as_ref().filter(|_| has_set_in);
-        let discriminator = discriminator.map(|player| player.model());
-        let spread = self.codec.spread();
-        let parts = CodecPart::all(signal, noise, &self.objective, ranges);
-        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
-            let device = spread.device(index);
-            let discriminator = discriminator.map(|own| fork(own, device));
-            (
-                fork(self.codec.model(), device),
-                discriminator,
-                carry(part, device),
-            )
-        });
-        let done = at_once(inputs.collect(), |(codec, discriminator, part)| {
-            gradients(&codec, discriminator.as_ref(), part)
-        });
+        let done = self.codec.spread().at_once(
+            CodecPart::all(signal, noise, &self.objective, ranges),
+            |device| {
+                let discriminator = discriminator.map(|own| fork(own.model(), device));
+                (fork(self.codec.model(), device), discriminator)
+            },
+            |(codec, discriminator), part| part.gradients(&codec, discriminator.as_ref()),
+        );
         let (mut of_codec, mut of_discriminator, mut results) = (vec![], vec![], vec![]);
-        for (index, part) in done.into_iter().enumerate() {
-            let Gradients {
-                mut codec,
-                mut discriminator,
-                result,
-            } = part;
-            if spread.device(index).is_some() {
-                codec = self.codec.bring_home(codec);
-                if let Some(player) = &self.discriminator {
-                    discriminator = discriminator.map(|own| player.bring_home(own));
-                }
-            }
+        for (codec, discriminator, result) in done {
             of_codec.push(codec);
             of_discriminator.extend(discriminator);
             results.push(result);
         }
-        if let Some(player) = self.discriminator.as_mut().filter(|_| has_set_in) {
-            player.gather(of_discriminator);
+        if let Some(trainer) = self.discriminator.as_mut().filter(|_| has_set_in) {
+            trainer.gather(of_discriminator);
         }
         (self.codec.gather(of_codec), results)
     }
@@ -186,57 +170,25 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+    pub fn save(&self, bundle: &BundleWriter) -> Result<()> {
         self.codec.save("model", bundle)?;
-        match &self.discriminator {
-            Some(discriminator) => discriminator.save("discriminator", bundle),
-            None => Ok(()),
+        if let Some(discriminator) = &self.discriminator {
+            discriminator.save("discriminator", bundle)?;
         }
+        Ok(())
     }
 
-    /// Takes up a saved state.
+    /// Continues from a saved state.
     ///
     /// # Errors
     /// If a file can't be read or belongs to another model.
-    pub fn restore(&mut self, folder: &Path, step: u64) -> Result<(), TrainError> {
-        self.codec.restore("model", folder, step)?;
-        match &mut self.discriminator {
-            // It has sat out the steps before it set in.
-            Some(discriminator) => {
-                let step = step.saturating_sub(self.discriminator_start);
-                discriminator.restore("discriminator", folder, step)
-            }
-            None => Ok(()),
+    pub fn restore(&mut self, folder: &Path, step: u64) -> Result<()> {
+        self.codec.restore("model", folder, step, load_module)?;
+        if let Some(discriminator) = &mut self.discriminator {
+            // It took no steps before it set in.
+            let step = step.saturating_sub(self.discriminator_start);
+            discriminator.restore("discriminator", folder, step, load_module)?;
         }
-    }
-}
-
-/// What a part of a batch gives.
-struct Gradients {
-    codec: GradientsParams,
-    discriminator: Option<GradientsParams>,
-    /// Share of the batch and numbers for the log.
-    result: (f64, NamedValues),
-}
-
-/// Both losses of a part of a batch, backwards.
-fn gradients<O: CodecObjective<D>, const D: usize>(
-    codec: &O::Codec,
-    discriminator: Option<&O::Discriminator>,
-    part: CodecPart<O, D>,
-) -> Gradients {
-    // The codec's loss needs no gradient of the discriminator's weights.
-    let fixed = discriminator.cloned().map(Module::no_grad);
-    let (loss, decoded, values) = part.loss(codec, fixed.as_ref());
-    let of_codec = GradientsParams::from_grads(loss.backward(), codec);
-    let share = decoded.share;
-    let of_discriminator = discriminator.map(|own| {
-        let loss = decoded.loss(own);
-        GradientsParams::from_grads(loss.backward(), own)
-    });
-    Gradients {
-        codec: of_codec,
-        discriminator: of_discriminator,
-        result: (share, values),
+        Ok(())
     }
 }

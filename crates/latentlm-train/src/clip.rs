@@ -17,8 +17,8 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f32 {
     norm.sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>())
 }
 
-/// What gradients of that norm are multiplied by to be no longer than `max_norm`; a `max_norm` of 0
-/// leaves them as they are.
+/// The factor that shortens gradients of norm `norm` to `max_norm`; 1 for shorter ones. A `max_norm` of 0
+/// switches clipping off.
 pub fn clip_factor(norm: f32, max_norm: f64) -> f64 {
     if max_norm > 0.0 {
         (max_norm / f64::from(norm)).min(1.0)

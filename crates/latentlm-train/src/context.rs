@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use latentlm_data::Skipped;
-use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, StageConfig, TrainingData};
+use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, TrainingData};
 
-use crate::error::TrainError;
+use crate::error::Result;
 use crate::progress::{Progress, ProgressMode};
 use crate::spread::DataParallel;
 
@@ -19,19 +19,18 @@ pub struct Context<R, D> {
     pub recipe: R,
     /// Where weights, optimizer and samples live.
     pub device: Device,
-    more_devices: Vec<Device>,
     /// What it is trained on.
     pub data: D,
-    /// Stops the run early, with a checkpoint.
-    pub interrupter: Interrupter,
-    fingerprint: String,
-    within: String,
+    /// What the run was started with.
+    pub options: RunOptions,
+    /// Hash of the training data.
+    pub fingerprint: String,
     log: MetricsLog,
-    mode: ProgressMode,
     progress: Option<Progress>,
 }
 
 /// What a run is started with.
+#[derive(Clone)]
 pub struct RunOptions {
     /// The run's folder.
     pub path: PathBuf,
@@ -39,7 +38,7 @@ pub struct RunOptions {
     pub resume: bool,
     /// Where to compute.
     pub device: Device,
-    /// Where else training steps are computed, each device a part of every batch.
+    /// Further devices for training steps: each gets a part of every batch.
     pub more_devices: Vec<Device>,
     /// How progress is shown.
     pub progress: ProgressMode,
@@ -64,17 +63,13 @@ impl RunOptions {
         }
     }
 
-    /// Options of a run within the run: begun, or continued where it has begun.
+    /// Options of a run in a folder of this run. If it has begun, it is continued.
     pub fn part(&self, name: &str) -> Self {
         let path = self.path.join(name);
         Self {
             resume: path.join("config.toml").is_file(),
             path,
-            device: self.device.clone(),
-            more_devices: self.more_devices.clone(),
-            progress: self.progress,
-            interrupter: self.interrupter.clone(),
-            within: self.within.clone(),
+            ..self.clone()
         }
     }
 }
@@ -90,76 +85,44 @@ pub enum RunEnd {
         report: PathBuf,
         /// Seconds this call took.
         seconds: f64,
-        /// Recordings that could not be used.
+        /// What of the data could not be used.
         skipped: Vec<Skipped>,
     },
     /// It was stopped; a checkpoint was saved.
     Stopped,
 }
 
-/// What is to be done after a step.
-pub struct Due {
-    pub log: bool,
-    pub show: bool,
-    pub save: bool,
-    pub stop: bool,
-}
-
 impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues a run.
-    pub fn open(recipe: R, data: D, options: RunOptions) -> Result<Self, TrainError> {
+    ///
+    /// # Errors
+    /// If the folder can't be written, or the run was begun with another recipe.
+    pub fn open(recipe: R, data: D, options: RunOptions) -> Result<Self> {
         let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
-        let fingerprint = data.fingerprint();
-        let log = MetricsLog::open(&run.file("metrics.jsonl"))?;
         Ok(Self {
+            fingerprint: data.fingerprint(),
+            log: MetricsLog::open(&run.file("metrics.jsonl"))?,
+            device: options.device.clone(),
+            progress: None,
             run,
             recipe,
-            device: options.device,
-            more_devices: options.more_devices,
             data,
-            interrupter: options.interrupter,
-            fingerprint,
-            within: options.within,
-            log,
-            mode: options.progress,
-            progress: None,
+            options,
         })
     }
 
     /// Where training steps are computed.
     pub fn spread(&self) -> DataParallel {
-        let devices = std::iter::once(&self.device).chain(&self.more_devices);
+        let devices = self.options.devices();
         DataParallel::over(devices.map(|device| device.clone().autodiff()))
     }
 
-    /// A table or key of the recipe as the user wrote it.
-    pub fn key(&self, key: &str) -> String {
-        format!("{}{key}", self.within)
-    }
-
-    /// Hash of the training data.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// Begins or continues a stage at a step.
-    pub fn begin(&mut self, stage: &'static str, first: u64, total: u64) -> Result<(), TrainError> {
+    /// Begins or continues the log and the progress of a stage after step `first`.
+    pub fn begin(&mut self, stage: &'static str, first: u64, total: u64) -> Result<()> {
         self.log.truncate_after(stage, first)?;
-        let progress = Progress::new(stage, first, total, &self.interrupter, self.mode);
-        self.progress = Some(progress);
+        let (interrupter, mode) = (&self.options.interrupter, self.options.progress);
+        self.progress = Some(Progress::new(stage, first, total, interrupter, mode));
         Ok(())
-    }
-
-    /// What is to be done after a step: the last one and a stop both save.
-    pub fn due(&self, config: &StageConfig, step: u64) -> Due {
-        let last = step == config.steps;
-        let stop = self.interrupter.should_stop();
-        Due {
-            log: last || step.is_multiple_of(config.log_every),
-            show: last || step.is_multiple_of(config.sample_every),
-            save: last || stop || step.is_multiple_of(config.checkpoint_every),
-            stop,
-        }
     }
 
     /// Ends the stage's progress.
@@ -173,12 +136,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     ///
     /// # Errors
     /// If the log can't be written.
-    pub fn log(
-        &mut self,
-        stage: &str,
-        step: u64,
-        values: &[(&str, f64)],
-    ) -> Result<(), TrainError> {
+    pub fn log(&mut self, stage: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
         self.log.append(stage, step, values)?;
         if let Some(progress) = &mut self.progress {
             progress.step(step, values);
@@ -193,21 +151,25 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         }
     }
 
-    /// The manifest of a checkpoint of a stage.
+    /// The manifest of a stage after a step.
     pub fn manifest(&self, stage: &str, step: u64) -> Manifest<R> {
         let classes = self.data.classes();
-        let mut manifest = Manifest::new(stage, &self.recipe, classes, &self.fingerprint);
-        manifest.step = step;
-        manifest
+        let manifest = Manifest::new(stage, &self.recipe, classes, &self.fingerprint);
+        Manifest { step, ..manifest }
+    }
+
+    /// The file of the samples of a stage after a step.
+    pub fn sample_file(&self, stage: &str, step: u64, ending: &str) -> PathBuf {
+        let name = format!("samples/{stage}-step-{step}.{ending}");
+        self.run.file(&name)
     }
 }
 
 /// The folder of a run, begun or to be continued, with its recipe.
-pub fn open_run<R: Recipe>(
-    path: &Path,
-    recipe: R,
-    resume: bool,
-) -> Result<(RunFolder<R>, R), TrainError> {
+///
+/// # Errors
+/// If the folder can't be read or written, or the run was begun with another recipe.
+pub fn open_run<R: Recipe>(path: &Path, recipe: R, resume: bool) -> Result<(RunFolder<R>, R)> {
     if !resume {
         return Ok((RunFolder::create(path, &recipe)?, recipe));
     }

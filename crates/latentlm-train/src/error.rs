@@ -4,23 +4,22 @@ use std::path::PathBuf;
 
 use burn::store::RecordError;
 use latentlm::core::bundle::BundleError;
-use latentlm::{ModelError, codec_audio, codec_image};
 use latentlm_data::DataError;
 use latentlm_eval::EvalError;
-use latentlm_pipelines::{PipelineError, RecipeError};
+use latentlm_pipelines::PipelineError;
+
+/// What this crate's functions give.
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
 
 /// An error of this crate. Each is one line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A run, its recipe, or what is made with it.
+    /// A run, its recipe, its checkpoints, or data.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// What is measured as training goes.
+    /// A measurement as training goes.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// Files of a checkpoint.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
     /// An optimizer's state that can't be written or read.
     #[error("optimizer state {path}: {source}")]
     Record {
@@ -29,7 +28,7 @@ pub enum TrainError {
         /// Why.
         source: RecordError,
     },
-    /// A loss that is no number.
+    /// A loss that is not finite.
     #[error("{stage}: the loss is not finite at step {step}; try a smaller {key}.learning_rate")]
     NotFinite {
         /// The stage.
@@ -42,7 +41,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Whether the words of a user are wrong (a recipe, a prompt), as opposed to files or data.
+    /// Whether what a user wrote is wrong (a recipe, a prompt), as opposed to files or data.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Pipeline(error) => error.is_usage(),
@@ -51,29 +50,20 @@ impl TrainError {
         }
     }
 
-    /// A value of a recipe that can't be.
+    /// A value of a recipe that is not possible.
     pub fn config(reason: impl Into<String>) -> Self {
-        Self::Pipeline(PipelineError::Config {
-            reason: reason.into(),
-        })
+        Self::Pipeline(PipelineError::config(reason))
     }
 }
 
-/// What is wrong in a part of a recipe, or with data, is told as a pipeline tells it.
-macro_rules! through_pipeline {
-    ($($source:ty),+) => {
-        $(impl From<$source> for TrainError {
-            fn from(error: $source) -> Self {
-                PipelineError::from(error).into()
-            }
-        })+
-    };
+impl From<BundleError> for TrainError {
+    fn from(error: BundleError) -> Self {
+        PipelineError::from(error).into()
+    }
 }
 
-through_pipeline!(
-    codec_audio::CodecError,
-    codec_image::CodecError,
-    DataError,
-    ModelError,
-    RecipeError
-);
+impl From<DataError> for TrainError {
+    fn from(error: DataError) -> Self {
+        PipelineError::from(error).into()
+    }
+}

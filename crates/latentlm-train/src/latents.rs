@@ -1,4 +1,6 @@
-//! What a codec made of all training samples: encoded once, drawn from anew in every round.
+//! The latents of all training samples: encoded once, drawn anew with noise in every round.
+
+use std::iter::repeat_n;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
@@ -8,7 +10,7 @@ use latentlm_data::LatentCache;
 use latentlm_pipelines::{Recipe, TrainingData, draw_latents, host_values, weights_file};
 
 use crate::context::Context;
-use crate::error::TrainError;
+use crate::error::{Result, TrainError};
 
 const CACHE: &str = "latents.safetensors";
 
@@ -26,10 +28,10 @@ pub trait Coding {
     ///
     /// # Errors
     /// If the file can't be written.
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError>;
+    fn save(&self, bundle: &BundleWriter) -> Result<()>;
 }
 
-/// A trained codec, what its encoder puts out for each training sample, and the whitening of that.
+/// A trained codec, what its encoder puts out for each training sample, and the whitening of these latents.
 pub struct Encoded<C, const D: usize> {
     /// Its averaged weights.
     pub codec: C,
@@ -40,8 +42,8 @@ pub struct Encoded<C, const D: usize> {
 }
 
 impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
-    /// Measures the whitening on samples that `pick` takes by the number of their latents. It is that of
-    /// latents with noise: the model is trained on `z`, not on the mean.
+    /// Measures the whitening on the samples that `pick` chooses by the numbers of their latents. It is
+    /// measured on latents with noise: the model is trained on `z`, not on the mean.
     ///
     /// # Errors
     /// If the codec's latents are constant or not finite.
@@ -51,13 +53,14 @@ impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
         pick: impl FnOnce(&[u32], &mut RandomStream) -> Vec<usize>,
         seed: u64,
         device: &Device,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self> {
         let mut random = RandomStream::for_step(seed, "whitening", 0);
         let picked = pick(&cache.lengths, &mut random);
         let latents = host_values(draw(&codec, &cache, &picked, &mut random, device));
-        let whitening = Whitening::measure(&latents).ok_or_else(|| {
-            TrainError::config("the codec's latents are constant or not finite; train it again")
-        })?;
+        let Some(whitening) = Whitening::measure(&latents) else {
+            let reason = "the codec's latents are constant or not finite; train it again";
+            return Err(TrainError::config(reason));
+        };
         Ok(Self {
             codec,
             cache,
@@ -81,7 +84,7 @@ impl<C: LatentCodec<D>, const D: usize> Coding for Encoded<C, D> {
         vec![draw(&self.codec, &self.cache, samples, random, device)]
     }
 
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+    fn save(&self, bundle: &BundleWriter) -> Result<()> {
         let path = bundle.path(&weights_file("codec"));
         Ok(save_module(&self.codec, &path)?)
     }
@@ -100,23 +103,26 @@ fn draw<const D: usize>(
     };
     let values = cache.gather(samples);
     let (count, length) = (values.len() / cache.dim, cache.lengths[first]);
-    let parameters =
-        |shape: [usize; 3]| Tensor::<3>::from_data(TensorData::new(values, shape), device);
-    if samples.iter().all(|&own| cache.lengths[own] == length) {
-        let parameters = parameters([samples.len(), length as usize, cache.dim]);
-        let latents = draw_latents(&codec.posterior(parameters), random);
-        return latents.reshape([count, dim]);
+    let is_batch = samples.iter().all(|&own| cache.lengths[own] == length);
+    // With different lengths every latent is a batch row of its own.
+    let shape = if is_batch {
+        [samples.len(), length as usize, cache.dim]
+    } else {
+        [count, 1, cache.dim]
+    };
+    let parameters = Tensor::<3>::from_data(TensorData::new(values, shape), device);
+    let posterior = codec.posterior(parameters);
+    if is_batch {
+        return draw_latents(&posterior, random).reshape([count, dim]);
     }
-    // Every latent a batch row of its own, so that samples of different lengths fit together.
-    let owner = samples
-        .iter()
-        .enumerate()
-        .flat_map(|(place, &own)| std::iter::repeat_n(place as i64, cache.lengths[own] as usize));
-    let owner = TensorData::new(owner.collect::<Vec<i64>>(), [count]);
+    let mut owner = Vec::with_capacity(count);
+    for (place, &own) in samples.iter().enumerate() {
+        owner.extend(repeat_n(place as i64, cache.lengths[own] as usize));
+    }
     let scale: Tensor<1> = random.normal([samples.len()], device);
+    let owner = TensorData::new(owner, [count]);
     let scale = scale.select(0, Tensor::from_data(owner, device));
     let eps = random.normal([count, 1, dim], device);
-    let posterior = codec.posterior(parameters([count, 1, cache.dim]));
     posterior.sample(scale, eps).reshape([count, dim])
 }
 
@@ -127,11 +133,11 @@ fn draw<const D: usize>(
 /// written.
 pub fn cached<R: Recipe, D: TrainingData>(
     context: &mut Context<R, D>,
-    encode: impl FnOnce(&mut Context<R, D>, &mut LatentCache) -> Result<(), TrainError>,
-) -> Result<LatentCache, TrainError> {
+    encode: impl FnOnce(&mut Context<R, D>, &mut LatentCache) -> Result<()>,
+) -> Result<LatentCache> {
     let path = context.run.file(CACHE);
     let (_, manifest) = context.run.require("codec")?;
-    let fingerprint = format!("{}-codec-step-{}", context.fingerprint(), manifest.step);
+    let fingerprint = format!("{}-codec-step-{}", context.fingerprint, manifest.step);
     if let Some(cache) = LatentCache::read_matching(&path, &fingerprint)? {
         return Ok(cache);
     }
@@ -163,9 +169,7 @@ pub fn encode<const D: usize>(
     let parameters = codec.encode_parameters(signals);
     let [count, tokens, dim] = parameters.dims();
     cache.dim = dim;
-    cache
-        .lengths
-        .extend(std::iter::repeat_n(tokens as u32, count));
+    cache.lengths.extend(repeat_n(tokens as u32, count));
     cache.labels.extend(labels);
     cache.parameters.extend(host_values(parameters));
 }

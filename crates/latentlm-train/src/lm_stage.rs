@@ -1,5 +1,5 @@
-//! The stage that trains a language model, whatever it reads. A task says what is its own: documents out
-//! of data, and what to show.
+//! The stage that trains a language model of any modality. A task says what differs: documents made of
+//! data, and what to show.
 
 use std::path::Path;
 
@@ -10,33 +10,31 @@ use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
 use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentLm, Loss, RandomStream, load_lm};
-use latentlm_data::MllmCorpus;
 use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{LmConfig, Recipe, StageConfig, TokenWeights, TrainingData};
 
 use crate::context::Context;
-use crate::error::TrainError;
+use crate::error::Result;
 use crate::latents::Coding;
-use crate::optimize::{StepReport, Trainer};
+use crate::optimize::Trainer;
 use crate::shard::{Learned, Shard};
-use crate::stage;
-use crate::stage::{Stage, number};
+use crate::stage::{self, Round, Stage, number};
 
 /// A recipe with a language model.
 pub trait LmRecipe: Recipe {
-    /// What it says of that.
+    /// What the recipe says of the language model.
     fn lm(&self) -> LmPlan<'_>;
 }
 
 /// What a recipe says of a language model.
 pub struct LmPlan<'a> {
-    model: &'a LmConfig,
-    train: &'a StageConfig,
-    tokens: Option<TokenWeights>,
+    pub(crate) model: &'a LmConfig,
+    pub(crate) train: &'a StageConfig,
+    pub(crate) tokens: Option<TokenWeights>,
 }
 
 impl<'a> LmPlan<'a> {
-    /// The tables of a recipe, and how much learned tokens count, where there are any.
+    /// The tables of a recipe, and the weights of learned tokens where there are any.
     pub fn new(model: &'a LmConfig, train: &'a StageConfig, tokens: Option<TokenWeights>) -> Self {
         Self {
             model,
@@ -46,7 +44,7 @@ impl<'a> LmPlan<'a> {
     }
 }
 
-/// A network that learns documents, with what a recipe `R` says of it.
+/// A network that learns documents; `R` is the recipe that it is made by.
 pub trait Learner<R>: Module {
     /// Loads its weights.
     ///
@@ -63,12 +61,15 @@ pub trait Learner<R>: Module {
     }
 
     /// A modality's latents as the network sees them.
+    ///
+    /// # Shapes
+    /// - `latents` and result: `[N, Z]`
     fn whiten(&self, modality: usize, latents: Tensor<2>) -> Tensor<2> {
         let _ = modality;
         latents
     }
 
-    /// What so many learned latents of each modality are noised with; nothing of a network that denoises
+    /// Noise and timesteps for `learned` latents of each modality; none for a network that denoises
     /// nothing.
     fn draws(
         &self,
@@ -105,11 +106,12 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
         random: &mut RandomStream,
         device: &Device,
     ) -> Vec<DiffusionDraws> {
-        let draws = learned.iter().enumerate().map(|(modality, &latents)| {
+        let mut draws = Vec::with_capacity(learned.len());
+        for (modality, &latents) in learned.iter().enumerate() {
             let rows = recipe.lm().model.batch_mul * latents.max(1);
-            self.head_of(modality).draw(rows, random, device)
-        });
-        draws.collect()
+            draws.push(self.head_of(modality).draw(rows, random, device));
+        }
+        draws
     }
 
     fn loss(&self, batch: Batch) -> Loss {
@@ -119,22 +121,13 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
 
 /// What is learned, sample by sample.
 pub trait Corpus {
-    /// A sample's document, perhaps without what it is made for: guidance needs that.
+    /// A sample's document. If `dropped`, without the label or text that its latents are made for, as
+    /// guidance needs it.
     fn document(&self, sample: usize, dropped: bool) -> Document;
 
     /// The encoded sample whose latents it has, if it has any.
     fn encoded(&self, sample: usize) -> Option<usize> {
         Some(sample)
-    }
-}
-
-impl Corpus for MllmCorpus {
-    fn document(&self, sample: usize, dropped: bool) -> Document {
-        MllmCorpus::document(self, sample, dropped)
-    }
-
-    fn encoded(&self, sample: usize) -> Option<usize> {
-        self.picture(sample)
     }
 }
 
@@ -144,7 +137,7 @@ pub struct LmParts {
     pub corpus: Box<dyn Corpus>,
     /// The samples of a round.
     pub order: Box<dyn FnMut(u64) -> Vec<usize>>,
-    /// Rows of documents, a few of which are worth a thread.
+    /// How many rows documents count as when they are shared out: a few rows are worth a thread.
     pub rows: fn(&[Document]) -> usize,
     /// Largest share of a document's latents that is hidden from the backbone, if any is.
     pub hidden: Option<f64>,
@@ -168,6 +161,9 @@ impl LmParts {
     }
 }
 
+/// The run of a task.
+pub type LmContext<T> = Context<<T as LmTask>::Recipe, <T as LmTask>::Data>;
+
 /// What differs from task to task in the training of a language model.
 pub trait LmTask: Sized {
     /// The recipe of its run.
@@ -178,11 +174,11 @@ pub trait LmTask: Sized {
     type Model: Learner<Self::Recipe>;
     /// Name of the stage in logs and of the folder of its checkpoints.
     const NAME: &'static str = "lm";
-    /// The stream that first weights are drawn from.
+    /// The random stream of the first weights.
     const INIT: &'static str = "lm-init";
-    /// The stream that says which conditions are dropped; without one, that of the noise does.
+    /// The random stream that says which conditions are dropped; without one, that of the noise does.
     const DROPPED: Option<&'static str> = None;
-    /// Whether the loss in the log is the joint one, or that of latents.
+    /// Whether the log's loss is the joint one; else it is that of latents alone.
     const JOINT: bool = false;
 
     /// The network with first weights.
@@ -195,96 +191,80 @@ pub trait LmTask: Sized {
     ///
     /// # Errors
     /// If data can't be read or a file can't be written.
-    fn show(
-        &self,
-        context: &mut Context<Self::Recipe, Self::Data>,
-        model: &Self::Model,
-        step: u64,
-    ) -> Result<(), TrainError>;
+    fn show(&self, context: &mut LmContext<Self>, model: &Self::Model, step: u64) -> Result<()>;
 }
 
-struct LmStage<'a, T: LmTask> {
-    context: &'a mut Context<T::Recipe, T::Data>,
-    model: Trainer<T::Model>,
+struct LmStage<T: LmTask> {
+    trainer: Trainer<T::Model>,
     task: T,
     parts: LmParts,
+    tokens: Option<TokenWeights>,
     device: Device,
 }
 
-/// Trains a language model or takes up where it was left. `open` makes the task ready, with the newest
-/// checkpoint's folder if there is one. Returns whether training is finished: a stop leaves it unfinished.
+/// Trains a language model, or continues. `open` makes the task ready, with the newest checkpoint's folder
+/// if there is one. Returns whether training is finished: a stop leaves it unfinished.
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
 pub fn train<T: LmTask>(
-    context: &mut Context<T::Recipe, T::Data>,
-    open: impl FnOnce(
-        &mut Context<T::Recipe, T::Data>,
-        Option<&Path>,
-    ) -> Result<(T, LmParts), TrainError>,
-) -> Result<bool, TrainError> {
+    context: &mut LmContext<T>,
+    open: impl FnOnce(&mut LmContext<T>, Option<&Path>) -> Result<(T, LmParts)>,
+) -> Result<bool> {
     let recipe = context.recipe.clone();
-    let LmPlan { model, train, .. } = recipe.lm();
-    let latest = context.run.latest(T::NAME)?;
-    if let Some((_, manifest)) = &latest
-        && manifest.step >= train.steps
-    {
-        return Ok(true);
-    }
-    let folder = latest.as_ref().map(|(folder, _)| folder.as_path());
-    let (task, parts) = open(context, folder)?;
-    let device = context.device.clone().autodiff();
-    device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
-    let network = task.init(&recipe, &device);
-    let network = match task.coding().whitening() {
-        Some(whitening) => network.whitened(whitening),
-        None => network,
-    };
-    let mut player = Trainer::new(network, train)
-        .with_precision(model.precision)
-        .with_spread(context.spread());
-    if let Some((folder, manifest)) = latest {
-        let load = <T::Model as Learner<T::Recipe>>::load;
-        player.restore_with("model", &folder, manifest.step, load)?;
-    }
-    let stage = LmStage {
-        context,
-        model: player,
-        task,
-        parts,
-        device,
-    };
-    stage::run(stage, train)
+    let plan = recipe.lm();
+    stage::run(context, plan.train, |context, latest| {
+        let folder = latest.map(|(folder, _)| folder.as_path());
+        let (task, parts) = open(context, folder)?;
+        let device = context.device.clone().autodiff();
+        device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
+        let mut network = task.init(&recipe, &device);
+        if let Some(whitening) = task.coding().whitening() {
+            network = network.whitened(whitening);
+        }
+        let trainer = Trainer::new(network, plan.train).with_precision(plan.model.precision);
+        let mut trainer = trainer.with_spread(context.spread());
+        if let Some((folder, manifest)) = latest {
+            let load = <T::Model as Learner<T::Recipe>>::load;
+            trainer.restore("model", folder, manifest.step, load)?;
+        }
+        Ok(LmStage {
+            trainer,
+            task,
+            parts,
+            tokens: plan.tokens,
+            device,
+        })
+    })
 }
 
-impl<T: LmTask> LmStage<'_, T> {
-    /// What a round learns, with the noise of that.
-    fn batch(&mut self, round: u64) -> Batch {
+impl<T: LmTask> LmStage<T> {
+    /// The batch of a round, with its noise.
+    fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Batch {
         let samples = (self.parts.order)(round);
-        let (recipe, model) = (&self.context.recipe, self.model.model());
+        let (corpus, model) = (&self.parts.corpus, self.trainer.model());
         let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
         let mut random = stream("lm-noise");
-        let encoded = samples.iter();
-        let encoded = encoded.filter_map(|&sample| self.parts.corpus.encoded(sample));
+        let encoded = samples.iter().filter_map(|&own| corpus.encoded(own));
         let encoded: Vec<usize> = encoded.collect();
-        let latents = self.task.coding().draw(&encoded, &mut random, &self.device);
-        let latents = latents.into_iter().enumerate();
+        let drawn = self.task.coding().draw(&encoded, &mut random, &self.device);
+        let latents = drawn.into_iter().enumerate();
         let latents = latents.map(|(modality, own)| model.whiten(modality, own));
         let latents: Vec<Tensor<2>> = latents.collect();
         let mut own = T::DROPPED.map(stream);
         let dropping = own.as_mut().unwrap_or(&mut random);
-        let (corpus, dropout) = (&self.parts.corpus, recipe.lm().model.condition_dropout);
+        let dropout = recipe.lm().model.condition_dropout;
         let documents = samples.iter();
         let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
         let documents: Vec<Document> = documents.collect();
         let mut heard = latents.clone();
         if let Some(most) = self.parts.hidden {
             for (modality, heard) in heard.iter_mut().enumerate() {
-                let seen = seen(&documents, modality, most, (&mut random, &self.device));
+                let seen = seen(&documents, modality, most, &mut random, &self.device);
                 *heard = heard.clone() * seen;
             }
         }
-        let weights = match recipe.lm().tokens {
+        let weights = match self.tokens {
             Some(tokens) => tokens.of(&documents),
             None => vec![1.0; documents.len()],
         };
@@ -299,14 +279,18 @@ impl<T: LmTask> LmStage<'_, T> {
     }
 }
 
-/// 1 for latents that the backbone sees, 0 for those that are hidden, `[N, 1]`. What share is hidden is
-/// drawn for every document, up to `most`. Without its past a model has to learn from the text what comes
-/// next; with it the next latent is nearly given, but where a word begins.
+/// 1 for latents that the backbone sees, 0 for those that are hidden. What share is hidden is drawn for
+/// every document, up to `most`. Without earlier latents a model has to learn from the text what comes
+/// next; with them the next latent is nearly given, except where a word begins.
+///
+/// # Shapes
+/// - returns: `[N, 1]`
 fn seen(
     documents: &[Document],
     modality: usize,
     most: f64,
-    (random, device): (&mut RandomStream, &Device),
+    random: &mut RandomStream,
+    device: &Device,
 ) -> Tensor<2> {
     let mut values = Vec::new();
     for document in documents {
@@ -318,39 +302,27 @@ fn seen(
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-impl<T: LmTask> Stage for LmStage<'_, T> {
-    type Recipe = T::Recipe;
-    type Data = T::Data;
+impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
     /// Every shard's share of the losses.
     type Output = Vec<Loss>;
     const NAME: &'static str = T::NAME;
     const TABLE: &'static str = "lm_train";
 
-    fn context(&mut self) -> &mut Context<T::Recipe, T::Data> {
-        self.context
-    }
-
-    fn step(&self) -> u64 {
-        self.model.step()
-    }
-
-    fn round(&mut self, round: u64) -> Result<(Option<StepReport>, Self::Output), TrainError> {
-        let batch = self.batch(round);
-        let rows = (self.parts.rows)(&batch.documents);
-        let spread = self.model.spread();
+    fn round(&mut self, context: &LmContext<T>, round: u64) -> Round<Self::Output> {
+        let batch = self.batch(&context.recipe, round);
+        let (spread, rows) = (self.trainer.spread(), (self.parts.rows)(&batch.documents));
         let count = spread.parts(&self.device, rows, ROWS_A_SHARD).len();
-        let tokens = self.context.recipe.lm().tokens;
-        let token_weight = tokens.map_or(0.0, |tokens| tokens.loss);
+        let token_weight = self.tokens.map_or(0.0, |tokens| tokens.loss);
         let shards = Shard::all(&batch, token_weight, count);
         Ok(self
-            .model
+            .trainer
             .backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch))))
     }
 
     fn values(&self, losses: Self::Output) -> Vec<(&'static str, f64)> {
         let latents = losses.iter().flat_map(|loss| &loss.diffusion);
         let latents: f64 = latents.map(|own| number(own.clone())).sum();
-        let Some(tokens) = self.context.recipe.lm().tokens else {
+        let Some(tokens) = self.tokens else {
             return vec![("loss", latents)];
         };
         let token = losses.iter().map(|loss| number(loss.token.clone()));
@@ -359,24 +331,21 @@ impl<T: LmTask> Stage for LmStage<'_, T> {
         vec![("loss", latents + joint), ("token_loss", token)]
     }
 
-    fn show(&mut self, step: u64) -> Result<(), TrainError> {
-        self.task.show(self.context, self.model.ema(), step)
+    fn show(&mut self, context: &mut LmContext<T>, step: u64) -> Result<()> {
+        self.task.show(context, self.trainer.ema(), step)
     }
 
-    fn save(&mut self, step: u64) -> Result<(), TrainError> {
-        let mut manifest = self.context.manifest(T::NAME, step);
-        let coding = self.task.coding();
-        manifest.whitening = coding.whitening().map(|own| [own.bias, own.scale]);
-        let save = |bundle: &BundleWriter| {
-            self.model.save("model", bundle)?;
-            for (name, text) in &self.parts.files {
-                bundle.write(name, text.as_bytes())?;
-            }
-            coding.save(bundle)
-        };
-        let folder = self.context.run.checkpoint(&manifest, save)?;
-        self.context.note(&format!("saved {}", folder.display()));
-        Ok(())
+    fn whitening(&self) -> Option<[f32; 2]> {
+        let whitening = self.task.coding().whitening()?;
+        Some([whitening.bias, whitening.scale])
+    }
+
+    fn save(&self, bundle: &BundleWriter) -> Result<()> {
+        self.trainer.save("model", bundle)?;
+        for (name, text) in &self.parts.files {
+            bundle.write(name, text.as_bytes())?;
+        }
+        self.task.coding().save(bundle)
     }
 }
 
@@ -390,7 +359,7 @@ mod tests {
         let documents = vec![Document::of_speech(Vec::new(), 50, Vec::new()); 400];
         let seen = |most| {
             let random = &mut RandomStream::new(1);
-            host_values(seen(&documents, 0, most, (random, &Device::default())))
+            host_values(seen(&documents, 0, most, random, &Device::default()))
         };
         assert_eq!(seen(0.0), vec![1.0; 20_000]);
         let values = seen(0.6);

@@ -1,18 +1,18 @@
-//! One player of a training stage: model, optimizer, moving average, and the step they take.
+//! A module under training: its weights, their moving average, the optimizer, and the step they take.
 
 use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use latentlm::core::bundle::{BundleError, BundleWriter, load_module, save_module};
+use latentlm::core::bundle::{BundleError, BundleWriter, save_module};
 use latentlm::core::number_parameters;
-use latentlm_kernels::at_once;
+use latentlm_kernels::AdamWStep;
 use latentlm_pipelines::{EmaDecay, LearningRate, StageConfig, ema_file, weights_file};
 
-use crate::adamw::{AdamW, Pace};
+use crate::adamw::{AdamW, EPSILON};
 use crate::clip::{clip_factor, global_norm};
-use crate::error::TrainError;
+use crate::error::{Result, TrainError};
 use crate::precision::{Precision, round};
 use crate::spread::{DataParallel, ToDevice};
 
@@ -27,55 +27,42 @@ pub struct StepReport {
 
 /// A module under training.
 pub struct Trainer<M: Module> {
-    model: Option<M>,
-    /// Averaged weights, without autodiff.
-    ema: Option<M>,
+    /// Live weights, and averaged weights without autodiff.
+    weights: Option<(M, M)>,
     optimizer: AdamW,
     accumulator: GradientsAccumulator<M>,
-    schedule: LearningRate,
-    ema_decay: EmaDecay,
-    clip_norm: f64,
+    config: StageConfig,
     precision: Precision,
     spread: DataParallel,
-    accumulate: usize,
-    gathered: usize,
+    /// Rounds since the last step.
+    rounds: usize,
     step: u64,
 }
 
 impl<M: Module> Trainer<M> {
-    /// A player at step 0. The module must live on an autodiff device.
+    /// A trainer at step 0. The module must live on an autodiff device.
     pub fn new(model: M, config: &StageConfig) -> Self {
         let model = number_parameters(model);
+        let average = model.valid();
         Self {
-            ema: Some(model.valid()),
-            model: Some(model),
-            optimizer: AdamW::new(config),
+            weights: Some((model, average)),
+            optimizer: AdamW::default(),
             accumulator: GradientsAccumulator::new(),
-            schedule: LearningRate {
-                peak: config.learning_rate,
-                warmup_steps: config.warmup_steps,
-                total_steps: config.steps,
-                floor_ratio: config.final_lr_ratio,
-            },
-            ema_decay: EmaDecay {
-                largest: config.ema_decay,
-            },
-            clip_norm: config.clip_norm,
+            config: config.clone(),
             precision: Precision::F32,
             spread: DataParallel::default(),
-            accumulate: config.grad_accumulation,
-            gathered: 0,
+            rounds: 0,
             step: 0,
         }
     }
 
-    /// The same player that computes batches in parts in another precision.
+    /// The same trainer; it computes batches in parts in another precision.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
     }
 
-    /// The same player that works on the parts of a batch on several devices.
+    /// The same trainer; it works on the parts of a batch on several devices.
     pub fn with_spread(mut self, spread: DataParallel) -> Self {
         self.spread = spread;
         self
@@ -86,24 +73,26 @@ impl<M: Module> Trainer<M> {
         &self.spread
     }
 
+    fn weights(&self) -> &(M, M) {
+        let weights = self.weights.as_ref();
+        weights.expect("weights are absent only while the optimizer holds them")
+    }
+
     /// The live weights.
     pub fn model(&self) -> &M {
-        self.model
-            .as_ref()
-            .expect("the model is absent only while the optimizer holds it")
+        &self.weights().0
+    }
+
+    /// The averaged weights, without autodiff.
+    pub fn ema(&self) -> &M {
+        &self.weights().1
     }
 
     /// Changes the live weights by other means than a step; the average follows with the next one.
     /// Parameters must keep their ids.
     pub fn edit(&mut self, change: impl FnOnce(M) -> M) {
-        self.model = self.model.take().map(change);
-    }
-
-    /// The averaged weights, without autodiff.
-    pub fn ema(&self) -> &M {
-        self.ema
-            .as_ref()
-            .expect("the average is absent only while the optimizer holds it")
+        let weights = self.weights.take();
+        self.weights = weights.map(|(model, average)| (change(model), average));
     }
 
     /// Optimizer steps taken.
@@ -125,69 +114,69 @@ impl<M: Module> Trainer<M> {
         &mut self,
         parts: Vec<T>,
         work: impl Fn(&M, T) -> (Tensor<1>, R) + Sync,
-    ) -> (Option<StepReport>, Vec<R>)
-    where
-        M: Send,
-    {
-        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
-            let device = self.spread.device(index);
-            (fork(self.model(), device), carry(part, device))
-        });
+    ) -> (Option<StepReport>, Vec<R>) {
         let precision = self.precision;
-        let done = at_once(inputs.collect(), |(model, part)| {
-            let (loss, result) = work(&round(precision, model.clone()), part);
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            (gradients, result)
-        });
-        let (gradients, results): (Vec<_>, _) = done.into_iter().unzip();
-        let gradients = gradients.into_iter().enumerate();
-        let gradients = gradients.map(|(index, own)| match self.spread.device(index) {
-            Some(_) => self.bring_home(own),
-            None => own,
-        });
-        let gradients = gradients.collect();
+        let done = self.spread.at_once(
+            parts,
+            |device| fork(self.model(), device),
+            |model, part| {
+                let (loss, result) = work(&round(precision, model.clone()), part);
+                let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                (gradients, result)
+            },
+        );
+        let (gradients, results): (Vec<_>, Vec<R>) = done.into_iter().unzip();
         (self.gather(gradients), results)
     }
 
-    /// Gradients of another device where the weights are.
-    pub fn bring_home(&self, gradients: GradientsParams) -> GradientsParams {
-        let home = self.model().devices().into_iter().next();
-        match home {
-            Some(home) => gradients.to_device(&home.inner(), self.model()),
-            None => gradients,
-        }
-    }
-
-    /// Takes the gradients of the parts of one round.
+    /// Takes the gradients of the parts of one round, from the devices that they were worked on.
     pub fn gather(&mut self, parts: Vec<GradientsParams>) -> Option<StepReport> {
-        let model = self.model.take()?;
-        for gradients in parts {
-            self.accumulator.accumulate(&model, gradients);
+        let (model, _) = self.weights.as_ref()?;
+        for (index, mut gradients) in parts.into_iter().enumerate() {
+            if self.spread.device(index).is_some()
+                && let Some(home) = model.devices().into_iter().next()
+            {
+                gradients = gradients.to_device(&home.inner(), model);
+            }
+            self.accumulator.accumulate(model, gradients);
         }
-        self.model = Some(model);
-        self.gathered += 1;
-        if self.gathered < self.accumulate {
+        self.rounds += 1;
+        if self.rounds < self.config.grad_accumulation {
             return None;
         }
-        self.gathered = 0;
+        self.rounds = 0;
         let gradients = self.accumulator.grads();
         Some(self.update(gradients))
     }
 
     fn update(&mut self, gradients: GradientsParams) -> StepReport {
-        let learning_rate = self.schedule.at(self.step);
-        let share = 1.0 / self.accumulate as f64;
+        let config = &self.config;
+        let schedule = LearningRate {
+            peak: config.learning_rate,
+            warmup_steps: config.warmup_steps,
+            total_steps: config.steps,
+            floor_ratio: config.final_lr_ratio,
+        };
+        let decay = EmaDecay {
+            largest: config.ema_decay,
+        };
+        let learning_rate = schedule.at(self.step);
+        let share = 1.0 / config.grad_accumulation as f64;
         let gradient_norm = share as f32 * global_norm(self.model(), &gradients);
+        let settings = AdamWStep {
+            learning_rate,
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
+            epsilon: EPSILON,
+            weight_decay: config.weight_decay,
+            time: 0,
+            gradient_scale: share * clip_factor(gradient_norm, config.clip_norm),
+            average_decay: decay.at(self.step),
+        };
         if gradient_norm.is_finite()
-            && let (Some(model), Some(ema)) = (self.model.take(), self.ema.take())
+            && let Some((model, average)) = self.weights.take()
         {
-            let pace = Pace {
-                learning_rate,
-                gradient_scale: share * clip_factor(gradient_norm, self.clip_norm),
-                average_decay: self.ema_decay.at(self.step),
-            };
-            let [model, ema] = self.optimizer.step([model, ema], gradients, pace);
-            (self.model, self.ema) = (Some(model), Some(ema));
+            self.weights = Some(self.optimizer.step(model, average, gradients, settings));
         }
         self.step += 1;
         StepReport {
@@ -200,47 +189,34 @@ impl<M: Module> Trainer<M> {
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn save(&self, name: &str, bundle: &BundleWriter) -> Result<(), TrainError> {
+    pub fn save(&self, name: &str, bundle: &BundleWriter) -> Result<()> {
         save_module(self.model(), &bundle.path(&weights_file(name)))?;
         save_module(self.ema(), &bundle.path(&ema_file(name)))?;
-        let path = bundle.path(&optimizer_file(name));
-        let bytes = self
-            .optimizer
-            .to_bytes(self.model())
-            .map_err(|source| TrainError::Record {
-                path: path.clone(),
-                source,
-            })?;
-        bundle.write(&optimizer_file(name), &bytes)?;
-        Ok(())
+        let file = optimizer_file(name);
+        let path = bundle.path(&file);
+        let bytes = self.optimizer.to_bytes(self.model());
+        let bytes = bytes.map_err(|source| TrainError::Record { path, source })?;
+        Ok(bundle.write(&file, &bytes)?)
     }
 
-    /// Takes up a saved state.
+    /// Continues from a saved state; `load` reads weights into a module.
     ///
     /// # Errors
     /// If a file can't be read or belongs to another model.
-    pub fn restore(&mut self, name: &str, folder: &Path, step: u64) -> Result<(), TrainError> {
-        self.restore_with(name, folder, step, load_module)
-    }
-
-    /// [`restore`](Self::restore) of a module that is loaded in a way of its own.
-    ///
-    /// # Errors
-    /// If a file can't be read or belongs to another model.
-    pub fn restore_with(
+    pub fn restore(
         &mut self,
         name: &str,
         folder: &Path,
         step: u64,
         load: impl Fn(M, &Path) -> Result<M, BundleError>,
-    ) -> Result<(), TrainError> {
-        let model = load(self.model().clone(), &folder.join(weights_file(name)))?;
-        self.ema = Some(load(self.ema().clone(), &folder.join(ema_file(name)))?);
+    ) -> Result<()> {
+        let (model, average) = self.weights();
+        let model = load(model.clone(), &folder.join(weights_file(name)))?;
+        let average = load(average.clone(), &folder.join(ema_file(name)))?;
         let path = folder.join(optimizer_file(name));
-        self.optimizer
-            .load(&model, &path)
-            .map_err(|source| TrainError::Record { path, source })?;
-        self.model = Some(model);
+        let loaded = self.optimizer.load(&model, &path);
+        loaded.map_err(|source| TrainError::Record { path, source })?;
+        self.weights = Some((model, average));
         self.step = step;
         Ok(())
     }
@@ -253,14 +229,6 @@ pub fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
     match device {
         Some(device) => model.clone().fork(&device),
         None => model.clone(),
-    }
-}
-
-/// A part of a batch, on another device if one is named.
-pub fn carry<T: ToDevice>(part: T, device: Option<&Device>) -> T {
-    match device {
-        Some(device) => part.to_device(device),
-        None => part,
     }
 }
 
@@ -278,7 +246,7 @@ mod tests {
     use latentlm::core::conformance::assert_close;
 
     /// Its weights are not of the device's generator, which tests share.
-    fn player(device: &Device, accumulate: usize) -> Trainer<Linear> {
+    fn trainer(device: &Device, accumulate: usize) -> Trainer<Linear> {
         let config = StageConfig {
             grad_accumulation: accumulate,
             warmup_steps: 0,
@@ -301,11 +269,11 @@ mod tests {
     fn a_rounded_step_is_nearly_the_same() {
         let device = Device::default().autodiff();
         let x = RandomStream::new(2).normal([5, 3], &device);
-        let mut exact = player(&device, 1);
-        let mut rounded = player(&device, 1).with_precision(Precision::Bf16);
+        let mut exact = trainer(&device, 1);
+        let mut rounded = trainer(&device, 1).with_precision(Precision::Bf16);
         let mut norms = Vec::new();
-        for player in [&mut exact, &mut rounded] {
-            let (report, kinds) = player.backward_parts(vec![x.clone()], |model, x| {
+        for trainer in [&mut exact, &mut rounded] {
+            let (report, kinds) = trainer.backward_parts(vec![x.clone()], |model, x| {
                 let y = latentlm_kernels::linear_layer(model, x);
                 (y.clone().cast(DType::F32).square().mean(), y.dtype())
             });
@@ -330,28 +298,28 @@ mod tests {
             let share = count as f64 / 5.0;
             (share, x.clone().narrow(0, start, count))
         });
-        let mut whole = player(&device, 1);
+        let mut whole = trainer(&device, 1);
         let expected = whole.backward(loss(whole.model(), x)).unwrap();
-        let mut divided = player(&device, 1);
+        let mut divided = trainer(&device, 1);
         let (report, shares) = divided.backward_parts(parts.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });
-        let mut spread = player(&device, 1);
+        let mut spread = trainer(&device, 1);
         spread = spread.with_spread(DataParallel::over([device.clone(), device.clone()]));
         let (elsewhere, _) = spread.backward_parts(parts.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });
-        let mut rounds = player(&device, 2);
+        let mut rounds = trainer(&device, 2);
         let [first, second] = parts.map(|(share, x)| {
             let loss = loss(rounds.model(), x).mul_scalar(2.0 * share);
             rounds.backward(loss)
         });
         assert!(first.is_none());
         assert_eq!(shares, [0.4, 0.6]);
-        for (report, player) in [(report, &divided), (elsewhere, &spread), (second, &rounds)] {
+        for (report, trainer) in [(report, &divided), (elsewhere, &spread), (second, &rounds)] {
             let norm = report.unwrap().gradient_norm;
             assert!((norm - expected.gradient_norm).abs() < 1e-6);
-            let [got, wanted] = [player, &whole].map(|player| player.model().weight.val());
+            let [got, wanted] = [trainer, &whole].map(|trainer| trainer.model().weight.val());
             assert_close("weights after a step", got, wanted, 1e-5);
         }
     }

@@ -1,4 +1,4 @@
-//! What the language model's training computes in: float32, or bfloat16 with float32 weights behind it.
+//! The precision of the language model's training: float32, or bfloat16 with float32 weights behind it.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -6,13 +6,13 @@ use burn::tensor::{DType, Device, Tensor};
 pub use latentlm::core::Precision;
 
 use crate::context::RunOptions;
-use crate::error::TrainError;
+use crate::error::{Result, TrainError};
 
-/// Refuses what the devices do not compute: some panic when asked for it, some return rubbish.
+/// Refuses a precision that the devices do not compute: some panic when asked for it, some return rubbish.
 ///
 /// # Errors
 /// If a device lacks the precision.
-pub fn check(precision: Precision, options: &RunOptions) -> Result<(), TrainError> {
+pub fn check(precision: Precision, options: &RunOptions) -> Result<()> {
     let lacks = |device: &Device| !device.supports_dtype(DType::BF16);
     if precision == Precision::Bf16 && options.devices().any(lacks) {
         return Err(TrainError::config(format!(
@@ -36,10 +36,10 @@ struct Round;
 
 impl ModuleMapper for Round {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        // What is not trained are statistics, which say what latents and signals measure.
-        match param.is_require_grad() {
-            true => param.map(|weight| weight.cast(DType::BF16)),
-            false => param,
+        // Parameters that are not trained are statistics, of latents or signals: they stay exact.
+        if !param.is_require_grad() {
+            return param;
         }
+        param.map(|weight| weight.cast(DType::BF16))
     }
 }

@@ -33,10 +33,7 @@ pub struct Progress {
 }
 
 enum View {
-    Dashboard {
-        renderer: Box<dyn MetricsRenderer>,
-        known: Vec<String>,
-    },
+    Dashboard(Box<dyn MetricsRenderer>),
     Lines,
     Nothing,
 }
@@ -53,19 +50,15 @@ impl Progress {
         interrupter: &Interrupter,
         mode: ProgressMode,
     ) -> Self {
-        let dashboard = mode == ProgressMode::Auto && std::io::stdout().is_terminal();
-        let view = match mode {
-            ProgressMode::Silent => View::Nothing,
-            _ if dashboard => {
-                let mut renderer = default_renderer(interrupter.clone(), None);
-                renderer.start(1, 1, Some(total as usize), Some(stage));
-                renderer.start_split("train", total as usize);
-                View::Dashboard {
-                    renderer,
-                    known: Vec::new(),
-                }
-            }
-            _ => View::Lines,
+        let view = if mode == ProgressMode::Silent {
+            View::Nothing
+        } else if mode == ProgressMode::Auto && std::io::stdout().is_terminal() {
+            let mut renderer = default_renderer(interrupter.clone(), None);
+            renderer.start(1, 1, Some(total as usize), Some(stage));
+            renderer.start_split("train", total as usize);
+            View::Dashboard(renderer)
+        } else {
+            View::Lines
         };
         Self {
             stage,
@@ -81,9 +74,9 @@ impl Progress {
     pub fn step(&mut self, step: u64, values: &[(&str, f64)]) {
         match &mut self.view {
             View::Nothing => {}
-            View::Dashboard { renderer, known } => {
+            View::Dashboard(renderer) => {
                 for (name, value) in values {
-                    show(renderer.as_mut(), known, name, *value);
+                    show(renderer.as_mut(), name, *value);
                 }
                 renderer.update_split(step as usize);
             }
@@ -91,8 +84,7 @@ impl Progress {
                 let due = self.last_line.is_none_or(|t| t.elapsed() >= LINE_EVERY);
                 if due || step == self.total {
                     self.last_line = Some(Instant::now());
-                    let line = self.line(step, values);
-                    self.note(&line);
+                    self.note(&self.line(step, values));
                 }
             }
         }
@@ -101,29 +93,24 @@ impl Progress {
     fn line(&self, step: u64, values: &[(&str, f64)]) -> String {
         let mut line = format!("{} {step}/{}", self.stage, self.total);
         for (name, value) in values {
-            let digits = if value.abs() < 0.01 {
+            let value = if value.abs() < 0.01 {
                 format!("{value:.1e}")
             } else {
                 format!("{value:.4}")
             };
-            line.push_str(&format!("  {name} {digits}"));
+            line += &format!("  {name} {value}");
         }
         let done = step.saturating_sub(self.first).max(1) as f64;
         let step_s = self.started.elapsed().as_secs_f64() / done;
-        let left_s = step_s * self.total.saturating_sub(step) as f64;
-        line.push_str(&format!(
-            "  {:.0} ms/step  {} left",
-            step_s * 1e3,
-            minutes(left_s)
-        ));
-        line
+        let left = minutes(step_s * self.total.saturating_sub(step) as f64);
+        line + &format!("  {:.0} ms/step  {left} left", step_s * 1e3)
     }
 
     /// Tells of an event.
     pub fn note(&mut self, event: &str) {
         match &mut self.view {
             View::Nothing => {}
-            View::Dashboard { renderer, .. } => renderer.log_event_training(event.into()),
+            View::Dashboard(renderer) => renderer.log_event_training(event.into()),
             // Standard error: a closed pipe must not end a training run.
             View::Lines => {
                 let _ = writeln!(std::io::stderr(), "{event}");
@@ -133,7 +120,7 @@ impl Progress {
 
     /// Ends the stage; the dashboard gives the terminal back.
     pub fn finish(self) {
-        if let View::Dashboard { mut renderer, .. } = self.view {
+        if let View::Dashboard(mut renderer) = self.view {
             renderer.end_split();
             renderer.end();
             let _ = renderer.on_train_end(None);
@@ -141,25 +128,23 @@ impl Progress {
     }
 }
 
-fn show(renderer: &mut dyn MetricsRenderer, known: &mut Vec<String>, name: &str, value: f64) {
-    let id = MetricId::new(Arc::new(name.to_owned()));
-    if !known.iter().any(|k| k == name) {
-        known.push(name.to_owned());
-        renderer.register_metric(MetricDefinition {
-            metric_id: id.clone(),
-            name: Arc::new(name.to_owned()),
-            description: None,
-            attributes: MetricAttributes::Numeric(NumericAttributes {
-                unit: None,
-                higher_is_better: false,
-            }),
-        });
-    }
+fn show(renderer: &mut dyn MetricsRenderer, name: &str, value: f64) {
+    let name = Arc::new(name.to_owned());
+    let id = MetricId::new(name.clone());
+    // A metric that is there already stays as it is.
+    renderer.register_metric(MetricDefinition {
+        metric_id: id.clone(),
+        name,
+        description: None,
+        attributes: MetricAttributes::Numeric(NumericAttributes {
+            unit: None,
+            higher_is_better: false,
+        }),
+    });
     let text = SerializedEntry::new(format!("{value:.4}"), value.to_string());
-    renderer.update_train(MetricState::Numeric(
-        MetricEntry::new(id, text),
-        Some(NumericEntry::Value(value)),
-    ));
+    let entry = MetricEntry::new(id, text);
+    let value = Some(NumericEntry::Value(value));
+    renderer.update_train(MetricState::Numeric(entry, value));
 }
 
 /// `75.0` as `1m15s`.

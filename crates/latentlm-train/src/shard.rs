@@ -1,5 +1,4 @@
-//! A batch of documents cut for the devices or threads that there are, and what of its losses each shard
-//! has.
+//! A batch of documents, cut for devices or threads, and each shard's share of the losses.
 
 use std::ops::Range;
 
@@ -10,9 +9,9 @@ use latentlm::{Batch, Loss};
 
 use crate::spread::ToDevice;
 
-/// What one thread or device does of a batch.
+/// The part of a batch that one thread or device works on.
 pub struct Shard {
-    /// Some of its documents, with what belongs to them.
+    /// Some of the batch's documents, with what belongs to them.
     batch: Batch,
     /// Share of the weights of all learned tokens.
     of_tokens: f64,
@@ -36,17 +35,18 @@ impl Shard {
     pub fn all(batch: &Batch, token_weight: f64, count: usize) -> Vec<Self> {
         let modalities = batch.latents.len();
         let whole = Learned::of(&batch.documents, &batch.weights, modalities);
+        // Of each modality: latents, and learned latents, of the shards before.
         let mut ends = vec![(0, 0); modalities];
-        let ranges = share_out(&batch.documents, count, Document::positions).into_iter();
-        let shards = ranges.map(|range| {
+        let mut shards = Vec::with_capacity(count);
+        let positions: Vec<usize> = batch.documents.iter().map(Document::positions).collect();
+        for range in share_out(&positions, count) {
+            let documents = batch.documents[range.clone()].to_vec();
+            let weights = batch.weights[range].to_vec();
+            let learned = Learned::of(&documents, &weights, modalities);
             let mut own = Batch {
-                documents: batch.documents[range.clone()].to_vec(),
-                weights: batch.weights[range].to_vec(),
-                heard: Vec::new(),
-                latents: Vec::new(),
-                draws: Vec::new(),
+                weights,
+                ..Batch::new(documents, Vec::new(), Vec::new())
             };
-            let learned = Learned::of(&own.documents, &own.weights, modalities);
             let mut of_latents = Vec::with_capacity(modalities);
             for (modality, end) in ends.iter_mut().enumerate() {
                 let all = whole.latents[modality];
@@ -65,32 +65,26 @@ impl Shard {
                 own.heard.push(heard.slice(frames.clone()));
                 own.latents.push(latents.clone().slice(frames));
             }
-            Self {
+            let of_tokens = learned.tokens / whole.tokens;
+            shards.push(Self {
                 batch: own,
-                of_tokens: if learned.tokens > 0.0 {
-                    learned.tokens / whole.tokens
-                } else {
-                    0.0
-                },
+                of_tokens: if learned.tokens > 0.0 { of_tokens } else { 0.0 },
                 of_latents,
                 token_weight,
-            }
-        });
-        shards.collect()
+            });
+        }
+        shards
     }
 
-    /// Its share of the batch's joint loss, and of the parts of that.
+    /// The shard's share of the batch's joint loss, and of each part of it.
     pub fn loss(self, loss: impl FnOnce(Batch) -> Loss) -> (Tensor<1>, Loss) {
-        let loss = loss(self.batch);
-        let diffusion = loss.diffusion.into_iter().zip(self.of_latents);
-        let diffusion = diffusion.map(|(own, share)| own.mul_scalar(share));
-        let loss = Loss {
-            token: loss.token.mul_scalar(self.of_tokens),
-            diffusion: diffusion.collect(),
-        };
-        let token = loss.token.clone().mul_scalar(self.token_weight);
-        let total = loss.diffusion.iter();
-        let total = total.fold(token, |sum, own| sum + own.clone());
+        let mut loss = loss(self.batch);
+        loss.token = loss.token.mul_scalar(self.of_tokens);
+        let mut total = loss.token.clone().mul_scalar(self.token_weight);
+        for (own, share) in loss.diffusion.iter_mut().zip(self.of_latents) {
+            *own = own.clone().mul_scalar(share);
+            total = total + own.clone();
+        }
         (total, loss)
     }
 }
@@ -104,7 +98,7 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// Counts documents of so many modalities, whose learned tokens weigh so much each.
+    /// Counts what is learned of documents. Each document's tokens have its weight.
     pub fn of(documents: &[Document], weights: &[f64], modalities: usize) -> Self {
         // Which tokens stand around latents makes no difference.
         let layout = Layout::new(documents, &vec![ControlTokens::after(0); modalities]);
@@ -116,8 +110,7 @@ impl Learned {
     }
 }
 
-/// Draws for some of `all` learned latents. Where there are none of them it is the first row, at which
-/// nobody looks.
+/// The draws of some of `all` learned latents. For no latents it is the first row, which is not read.
 fn some_draws(
     draws: &DiffusionDraws,
     latents: Range<usize>,
@@ -125,33 +118,29 @@ fn some_draws(
     latents_a_row: usize,
 ) -> DiffusionDraws {
     let row = |latent: usize| latent / latents_a_row;
-    let count = row(all).max(1);
-    if latents.is_empty() {
-        return draws.of_latents(0..1, count);
-    }
-    draws.of_latents(row(latents.start)..row(latents.end), count)
+    let rows = if latents.is_empty() {
+        0..1
+    } else {
+        row(latents.start)..row(latents.end)
+    };
+    draws.of_latents(rows, row(all).max(1))
 }
 
-/// Cuts documents one after the other into at most `parts` of about as many positions each.
-fn share_out<T>(
-    documents: &[T],
-    parts: usize,
-    positions: impl Fn(&T) -> usize,
-) -> Vec<Range<usize>> {
-    let total: usize = documents.iter().map(&positions).sum();
-    let (mut position, mut counts) = (0, vec![0; parts]);
-    for document in documents {
-        let middle = position + positions(document) / 2;
-        position += positions(document);
+/// Cuts documents of so many positions each, one after the other, into at most `parts` of about as many.
+fn share_out(positions: &[usize], parts: usize) -> Vec<Range<usize>> {
+    let total: usize = positions.iter().sum();
+    let (mut before, mut counts) = (0, vec![0; parts]);
+    for own in positions {
+        let middle = before + own / 2;
+        before += own;
         counts[(middle * parts / total.max(1)).min(parts - 1)] += 1;
     }
-    let mut start = 0;
-    let ranges = counts.into_iter().map(|count| {
-        let range = start..start + count;
-        start = range.end;
-        range
-    });
-    ranges.filter(|range| !range.is_empty()).collect()
+    let (mut start, mut ranges) = (0, Vec::with_capacity(parts));
+    for count in counts.into_iter().filter(|count| *count > 0) {
+        ranges.push(start..start + count);
+        start += count;
+    }
+    ranges
 }
 
 #[cfg(test)]
@@ -166,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_pack_is_cut_where_positions_are_halved() {
-        let cut = |lengths: &[usize], parts| share_out(lengths, parts, |length| *length);
+        let cut = share_out;
         let lengths = [10, 5, 10, 5];
         assert_eq!(cut(&lengths, 1), vec![0..4]);
         assert_eq!(cut(&lengths, 2), vec![0..2, 2..4], "10 + 5 and 10 + 5");

@@ -1,15 +1,15 @@
-//! One batch on several devices: each takes a part with a copy of the weights, and gradients are added
-//! up on the first (data parallel training).
+//! Data parallel training: each device works on a part of a batch with a copy of the weights, and gradients
+//! are added up on the first.
 
 use std::ops::Range;
 
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Tensor};
 use latentlm::core::DiffusionDraws;
-use latentlm_kernels::{cut, shards_of};
+use latentlm_kernels::{at_once, cut, shards_of};
 
-/// The devices of a run, the first of which has the weights, the optimizer and all that is not a
-/// training step.
+/// The devices of a run. The first has the weights and the optimizer, and does all that is not a training
+/// step.
 #[derive(Debug, Clone, Default)]
 pub struct DataParallel(Vec<Device>);
 
@@ -19,25 +19,42 @@ impl DataParallel {
         Self(devices.into_iter().collect())
     }
 
-    /// Where a part is worked on, if not where it lies.
+    /// The device that works on a part; none if it is worked on where it lies.
     pub fn device(&self, part: usize) -> Option<&Device> {
-        match self.0.len() {
-            0 | 1 => None,
-            count => Some(&self.0[part % count]),
-        }
+        let count = self.0.len();
+        (count > 1).then(|| &self.0[part % count])
     }
 
-    /// Cuts rows of a batch on `device`: a part for each device, or on one CPU for each thread, of at
-    /// least so many rows.
+    /// Cuts rows of a batch on `device`: a part for each device, or on a CPU alone a part for each thread, of
+    /// at least `least` rows.
     pub fn parts(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
         match self.0.len() {
             0 | 1 => shards_of(device, rows, least),
             count => cut(rows, count.min(rows)),
         }
     }
+
+    /// Works on the parts of a batch at the same time, each on its device. `copy` makes what each needs of
+    /// its own there. Results come in the order of the parts.
+    pub fn at_once<T: ToDevice + Send, C: Send, R: Send>(
+        &self,
+        parts: Vec<T>,
+        copy: impl Fn(Option<&Device>) -> C,
+        work: impl Fn(C, T) -> R + Sync,
+    ) -> Vec<R> {
+        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
+            let device = self.device(index);
+            let part = match device {
+                Some(device) => part.to_device(device),
+                None => part,
+            };
+            (copy(device), part)
+        });
+        at_once(inputs.collect(), |(copy, part)| work(copy, part))
+    }
 }
 
-/// What can be worked on on another device.
+/// What can be moved to another device.
 pub trait ToDevice {
     /// The same there.
     fn to_device(self, device: &Device) -> Self;
@@ -78,18 +95,9 @@ impl ToDevice for latentlm::Batch {
     }
 }
 
-macro_rules! portable_tuple {
-    ($($name:ident),+) => {
-        impl<$($name: ToDevice),+> ToDevice for ($($name,)+) {
-            #[allow(non_snake_case)]
-            fn to_device(self, device: &Device) -> Self {
-                let ($($name,)+) = self;
-                ($($name.to_device(device),)+)
-            }
-        }
-    };
+/// More than two are pairs of pairs.
+impl<A: ToDevice, B: ToDevice> ToDevice for (A, B) {
+    fn to_device(self, device: &Device) -> Self {
+        (self.0.to_device(device), self.1.to_device(device))
+    }
 }
-
-portable_tuple!(A, B);
-portable_tuple!(A, B, C);
-portable_tuple!(A, B, C, D);

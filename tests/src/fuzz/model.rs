@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm::core::bundle::{BundleWriter, load_module_from_bytes, save_module};
+use latentlm::core::bundle::{BundleWriter, load_module, load_module_from_bytes, save_module};
 use latentlm::pretrained::{
     load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
 };
@@ -169,7 +169,7 @@ pub(super) fn optimizer(scratch: &Path) -> Reader {
     Box::new(move |bytes| {
         put(&folder.join("model-optimizer.bpk"), bytes);
         let mut trainer = trainer(&device);
-        told(trainer.restore("model", &folder, 1))?;
+        told(trainer.restore("model", &folder, 1, load_module))?;
         step(&mut trainer, &device);
         Ok(())
     })

@@ -7,7 +7,7 @@ use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, DataError, ImageDataset};
 use latentlm_pipelines::{DataConfig, HostBatch, Recipe, RunFolder, StageConfig};
 
-use crate::error::TrainError;
+use crate::error::Result;
 
 /// Batches decoded ahead of their use.
 const AHEAD: usize = 2;
@@ -50,11 +50,7 @@ impl Batches {
     ///
     /// # Errors
     /// If a picture can't be decoded, or there are no more batches.
-    pub fn next_batch<R: Recipe>(
-        &self,
-        run: &RunFolder<R>,
-        device: &Device,
-    ) -> Result<Tensor<4>, TrainError> {
+    pub fn next_batch<R: Recipe>(&self, run: &RunFolder<R>, device: &Device) -> Result<Tensor<4>> {
         let batch = self.receiver.recv();
         let batch = batch.map_err(|_| run.error("the thread that decodes pictures ended"))?;
         Ok(batch?.tensor(device))

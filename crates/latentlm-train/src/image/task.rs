@@ -1,23 +1,126 @@
-//! The second stage: the language model of classes and the codec's latents of their pictures.
+//! Runs of pictures: the codec of pictures, then the language model of classes and the codec's latents of
+//! their pictures.
 
-use burn::tensor::Device;
-use latentlm::codec_image::Codec;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_image::{Codec, CodecLossConfig};
+use latentlm::core::CodecObjectiveConfig;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, LatentLm, RandomStream};
 use latentlm_data::BatchOrder;
-use latentlm_pipelines::{ImageData, ImageRecipe, StageConfig, image_grid, load_codec, save_png};
+use latentlm_eval::write_image_report;
+use latentlm_pipelines::{
+    HostBatch, ImageData, ImageRecipe, PipelineError, StageConfig, image_grid, load_codec, save_png,
+};
 
-use super::run::Context;
-use super::stage_codec;
-use crate::context::RunOptions;
-use crate::error::TrainError;
+use super::batches::Batches;
+use crate::adversarial::CodecParts;
+use crate::codec_stage::{self, CodecTask, codec_parts};
+use crate::context::{self, RunEnd, RunOptions};
+use crate::error::Result;
 use crate::latents::{self, Coding, Encoded};
 use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
+use crate::run::Modality;
+use crate::stage::number;
 
+/// A run of images.
+type Context = context::Context<ImageRecipe, ImageData>;
+
+/// Held-out pictures whose reconstruction is measured.
+const RECONSTRUCTED: usize = 64;
+/// Held-out pictures that are shown above their reconstructions.
+const SHOWN: usize = 16;
+/// Pictures that are encoded at once.
+const BATCH: usize = 100;
 /// Pictures whose latents the whitening is measured on, at most.
 const MEASURED: usize = 10_000;
 /// Classes that are drawn as training goes, at most.
-const SHOWN: usize = 20;
+const CLASSES: usize = 20;
+
+/// Training of a codec of pictures.
+struct PictureTask(Batches);
+
+impl CodecTask<4> for PictureTask {
+    type Recipe = ImageRecipe;
+    type Data = ImageData;
+    type Objective = <CodecLossConfig as CodecObjectiveConfig<4>>::Objective;
+
+    fn config(recipe: &ImageRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn parts(recipe: &ImageRecipe, device: &Device) -> Result<CodecParts<Self::Objective, 4>> {
+        let parts = codec_parts(&recipe.codec, &recipe.codec_loss, device);
+        Ok(parts.map_err(PipelineError::from)?)
+    }
+
+    fn open(context: &mut Context, first_step: u64) -> Result<Self> {
+        let (recipe, train) = (&context.recipe, context.data.train.clone());
+        let (data, config) = (&recipe.data, &recipe.codec_train);
+        let batches = Batches::start(train, data, config, recipe.seed, first_step);
+        Ok(Self(batches))
+    }
+
+    fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<4>> {
+        self.0.next_batch(&context.run, device)
+    }
+
+    /// Held-out pictures above their reconstructions, and the PSNR.
+    fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
+        let count = RECONSTRUCTED.min(context.data.test.len());
+        let indices: Vec<usize> = (0..count).collect();
+        let batch = HostBatch::read(&context.data.test, &indices, &[])?;
+        let pictures = batch.tensor(&context.device);
+        let decoded = codec.decode(codec.encode(pictures.clone()).mode());
+        let psnr = psnr_db(decoded.clone(), pictures.clone());
+        context.log(Self::NAME, step, &[("held_out_psnr_db", psnr)])?;
+        let shown = count.min(SHOWN);
+        let rows = [pictures, decoded].map(|all| all.narrow(0, 0, shown));
+        let grid = image_grid(Tensor::cat(rows.to_vec(), 0), shown, 2);
+        let path = context.sample_file(Self::NAME, step, "png");
+        Ok(save_png(&grid, &path)?)
+    }
+}
+
+/// Peak signal-to-noise ratio of all pictures together, in decibels.
+///
+/// # Shapes
+/// - `decoded`, `pictures`: `[B, C, H, W]`, in `[-1, 1]`; the first is clamped to that
+pub fn psnr_db(decoded: Tensor<4>, pictures: Tensor<4>) -> f64 {
+    let error = (decoded.clamp(-1.0, 1.0) - pictures).square().mean();
+    -10.0 * (number(error) / 4.0).log10()
+}
+
+/// Calls `each` with batches of all training pictures and their classes; once more with mirrored pictures
+/// where the recipe mirrors. Others stand in for pictures that can't be decoded.
+///
+/// # Shapes
+/// - arguments of `each`: `[B, C, H, W]`, in `[-1, 1]`; `B`
+///
+/// # Errors
+/// If none of many pictures can be decoded.
+pub fn each_batch(
+    recipe: &ImageRecipe,
+    data: &ImageData,
+    device: &Device,
+    mut each: impl FnMut(Tensor<4>, &[u32]),
+) -> Result<()> {
+    let train = &data.train;
+    // The second pass is the mirrored one.
+    let passes = &[false, true][..=usize::from(recipe.data.horizontal_flip)];
+    for &flip in passes {
+        for start in (0..train.len()).step_by(BATCH) {
+            let indices: Vec<usize> = (start..train.len().min(start + BATCH)).collect();
+            let flips = vec![flip; indices.len()];
+            let mut random = RandomStream::for_step(recipe.seed, "stand-in-latents", start as u64);
+            let batch = HostBatch::read_or_draw(train, &indices, &flips, &mut random)?;
+            let labels: Vec<u32> = indices.iter().map(|&index| train.label(index)).collect();
+            each(batch.tensor(device), &labels);
+        }
+    }
+    Ok(())
+}
 
 impl LmRecipe for ImageRecipe {
     fn lm(&self) -> LmPlan<'_> {
@@ -61,39 +164,46 @@ struct ClassTask {
 /// A codec of pictures and what it makes of them.
 pub type EncodedPictures = Encoded<Codec, 4>;
 
-/// Trains the language model or takes up where it was left. Returns whether it is finished.
+/// Trains a recipe, or continues a run.
 ///
 /// # Errors
-/// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub fn train(context: &mut Context) -> Result<bool, TrainError> {
-    lm_stage::train::<ClassTask>(context, |context, _| {
-        let encoded = encoded(context)?;
-        let classes = Classes {
-            labels: encoded.cache.labels.clone(),
-            classes: context.data.train.classes().len(),
-            tokens: context.recipe.tokens(),
-        };
-        let task = ClassTask {
-            classes: classes.classes,
-            encoded,
-        };
-        let (config, seed) = (&context.recipe.lm_train, context.recipe.seed);
-        Ok((task, classes.parts(config, seed)))
-    })
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
+    let modality = Modality::<ImageRecipe, ImageData> {
+        open: ImageData::open,
+        train: |context| {
+            context.data.list_left_out(&context.run)?;
+            let coded = codec_stage::train::<PictureTask, 4>(context)?;
+            Ok(coded && lm_stage::train::<ClassTask>(context, open)?)
+        },
+        skipped: |context| context.data.list_left_out(&context.run),
+        report: write_image_report,
+        samples: "png",
+    };
+    modality.run(recipe, options)
 }
 
-/// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it
-/// was stopped.
+fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmParts)> {
+    let encoded = encoded(context)?;
+    let (recipe, classes) = (&context.recipe, context.data.train.classes().len());
+    let corpus = Classes {
+        labels: encoded.cache.labels.clone(),
+        classes,
+        tokens: recipe.tokens(),
+    };
+    let parts = corpus.parts(&recipe.lm_train, recipe.seed);
+    Ok((ClassTask { encoded, classes }, parts))
+}
+
+/// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was
+/// stopped.
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a file can't be written.
-pub fn encode(
-    recipe: ImageRecipe,
-    options: RunOptions,
-) -> Result<Option<EncodedPictures>, TrainError> {
+pub fn encode(recipe: ImageRecipe, options: RunOptions) -> Result<Option<EncodedPictures>> {
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
-    if !stage_codec::train(&mut context)? {
+    if !codec_stage::train::<PictureTask, 4>(&mut context)? {
         return Ok(None);
     }
     let encoded = encoded(&mut context)?;
@@ -102,18 +212,17 @@ pub fn encode(
 }
 
 /// A run's finished codec and what it makes of the training pictures.
-fn encoded(context: &mut Context) -> Result<EncodedPictures, TrainError> {
+fn encoded(context: &mut Context) -> Result<EncodedPictures> {
     let codec = load_codec(&context.run, &context.device)?;
     let cache = latents::cached(context, |context, cache| {
         let (recipe, data) = (&context.recipe, &context.data);
-        stage_codec::each_batch(recipe, data, &context.device, |pictures, labels| {
+        each_batch(recipe, data, &context.device, |pictures, labels| {
             latents::encode(&codec, pictures, labels, cache);
         })
     })?;
-    let first = |lengths: &[u32], _: &mut RandomStream| {
-        (0..lengths.len().min(MEASURED)).collect::<Vec<usize>>()
-    };
-    Encoded::measure(codec, cache, first, context.recipe.seed, &context.device)
+    let first: Vec<usize> = (0..cache.len().min(MEASURED)).collect();
+    let (seed, device) = (context.recipe.seed, &context.device);
+    Encoded::measure(codec, cache, |_, _| first, seed, device)
 }
 
 impl LmTask for ClassTask {
@@ -130,15 +239,15 @@ impl LmTask for ClassTask {
     }
 
     /// A grid of samples, a row a class, from the same noise each time.
-    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
+    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
         let recipe = &context.recipe;
         let per_class = recipe.sample.per_class;
-        let count = self.classes.min(SHOWN) * per_class;
+        let count = self.classes.min(CLASSES) * per_class;
         let labels: Vec<u32> = (0..count).map(|index| (index / per_class) as u32).collect();
         let mut random = RandomStream::for_step(recipe.seed, "samples", 0);
         let latents = model.draw_images(&labels, &recipe.sample_options(), &mut random);
         let grid = image_grid(self.encoded.codec.decode(latents), per_class, 2);
-        let path = context.run.file(&format!("samples/lm-step-{step}.png"));
+        let path = context.sample_file(Self::NAME, step, "png");
         Ok(save_png(&grid, &path)?)
     }
 }

@@ -1,11 +1,10 @@
-//! What the text tells a language model of the speech it has not heard.
+//! How much a language model learned to read the text of held-out speech.
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream};
-use latentlm_data::Skipped;
-use latentlm_data::TextTokenizer;
+use latentlm_data::{Skipped, TextTokenizer};
 use latentlm_pipelines::{SpeechData, hop_samples, signal};
 
 use super::said::{document, without_text};
@@ -24,7 +23,7 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// None where nothing can be measured: what is broken, or has a text that can't be encoded, is
+    /// `None` if nothing can be measured. Recordings that are broken or whose text can't be encoded are
     /// listed.
     pub fn new(
         data: &mut SpeechData,
@@ -39,7 +38,7 @@ impl HeldOut {
             let sound = signal(utterance.samples, hop, device);
             let frames = sound.dims()[2] / hop;
             let words = utterance.words.filter(|_| aligned);
-            match document(&utterance.text, words.as_deref(), [frames, hop], tokenizer) {
+            match document(&utterance.text, words.as_deref(), frames, hop, tokenizer) {
                 Ok(document) => documents.push(document),
                 Err(error) => {
                     data.skipped.add(Skipped::of(&utterance.source, &error));
@@ -50,34 +49,31 @@ impl HeldOut {
             let [_, frames, dim] = mean.dims();
             latents.push(mean.reshape([frames, dim]));
         }
-        if documents.is_empty() {
-            return None;
-        }
-        Some(Self {
+        (!documents.is_empty()).then(|| Self {
             documents,
             latents: Tensor::cat(latents, 0),
         })
     }
 
-    /// The denoising error with the texts and without, on the same noise, and the cross entropy of
-    /// what is said. The difference of the first two is what the model hears of the text: as long as
-    /// it is nothing, speech babbles in a clear voice.
+    /// The denoising error with the texts and without, on the same noise, and the cross entropy of the
+    /// tokens that the latents say. The difference of the first two is what the model reads in the text: as
+    /// long as there is none, speech babbles in a clear voice.
     pub fn losses(&self, model: &LatentLm) -> [(&'static str, f64); 3] {
         let device = self.latents.device();
         let [count, _] = self.latents.dims();
         let mut random = RandomStream::for_step(SEED, "held-out", 0);
         let draws = model.head_of(0).draw(count, &mut random, &device);
         let latents = model.latents[0].whiten(self.latents.clone());
-        let mute: Vec<Document> = self.documents.iter().map(without_text).collect();
-        let loss = |documents: &[Document]| {
+        let mute = self.documents.iter().map(without_text).collect();
+        let [with_text, without] = [self.documents.clone(), mute].map(|documents| {
             let (latents, draws) = (vec![latents.clone()], vec![draws.clone()]);
-            model.loss(Batch::new(documents.to_vec(), latents, draws))
-        };
-        let (with_text, without) = (loss(&self.documents), loss(&mute));
-        let diffusion = |loss: &latentlm::Loss| number(loss.diffusion[0].clone());
+            model.loss(Batch::new(documents, latents, draws))
+        });
+        let [loss, loss_without_text] =
+            [&with_text, &without].map(|loss| number(loss.diffusion[0].clone()));
         [
-            ("held_out_loss", diffusion(&with_text)),
-            ("held_out_loss_without_text", diffusion(&without)),
+            ("held_out_loss", loss),
+            ("held_out_loss_without_text", loss_without_text),
             ("held_out_token_loss", number(with_text.token)),
         ]
     }

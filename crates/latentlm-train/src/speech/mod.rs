@@ -2,9 +2,7 @@
 
 mod held_out;
 mod pieces;
-mod run;
 mod said;
-mod stage_codec;
 mod task;
 
-pub use run::train_speech;
+pub use task::train_speech;

@@ -1,54 +1,42 @@
-//! Which token of the text each latent says.
+//! Which token of the text is spoken in each latent.
 
-use latentlm::sequence::{ControlTokens, Document, Segment};
+use latentlm::sequence::{ControlTokens, Document};
 use latentlm_data::speech::SpokenWord;
 use latentlm_data::{DataError, TextTokenizer};
 
-/// An utterance of `frames` latents of `hop` samples as a model learns it, with what its latents say
-/// where its words are known.
+/// The document of an utterance of `frames` latents of `hop` samples each. Where its words are known, it has
+/// the token that each latent says.
 ///
 /// # Errors
 /// If its text or one of the words can't be encoded.
 pub fn document(
     text: &str,
     words: Option<&[SpokenWord]>,
-    [frames, hop]: [usize; 2],
+    frames: usize,
+    hop: usize,
     tokenizer: &TextTokenizer,
 ) -> Result<Document, DataError> {
-    let silence = silence(tokenizer);
-    let said = words.map(|words| said(words, frames, hop, tokenizer, silence));
-    let said = said.transpose()?.unwrap_or_default();
+    // A latent in which no word is spoken says that another latent comes.
+    let silence = ControlTokens::after(tokenizer.vocabulary()).more;
+    let said = match words {
+        Some(words) => said(words, frames, hop, tokenizer, silence)?,
+        None => Vec::new(),
+    };
     Ok(Document::of_speech(tokenizer.encode(text)?, frames, said))
 }
 
-/// An utterance without its text, and without what its latents say of it: guidance needs that.
+/// An utterance without its text and without the tokens that its latents say: guidance needs that.
 pub fn without_text(document: &Document) -> Document {
-    let segments = document.segments.iter().map(|segment| {
-        let mut segment = segment.clone();
-        match &mut segment {
-            Segment::Text { tokens, .. } => tokens.clear(),
-            Segment::Latents { said, .. } => said.clear(),
-            Segment::Label { .. } | Segment::Bare { .. } => {}
-        }
-        segment
-    });
-    Document {
-        segments: segments.collect(),
-    }
+    Document::of_speech(Vec::new(), document.frames(0), Vec::new())
 }
 
-/// What latents say that say no word: that another comes.
-fn silence(tokenizer: &TextTokenizer) -> u32 {
-    ControlTokens::after(tokenizer.vocabulary()).more
-}
-
-/// The token that each of `frames` latents of `hop` samples says. The pause before a word belongs to
-/// it: there the model has to choose it. A word's first latent says `silence`: that tells how long the
-/// word has been said, and one "two" from the next. A word of several tokens is shared out evenly among
-/// them, and behind the last word `silence` is said.
+/// The token that each of `frames` latents of `hop` samples says. The pause before a word belongs to the
+/// word: there the model has to choose it. A word's first latent says `silence`. That tells how long the
+/// word has been spoken, and tells one "two" from the next. A word of several tokens is divided evenly among
+/// them. Behind the last word latents say `silence`.
 ///
 /// # Errors
-/// If a word can't be encoded, or to no token.
+/// If a word can't be encoded, or gives no token.
 fn said(
     words: &[SpokenWord],
     frames: usize,
@@ -119,7 +107,7 @@ mod tests {
         assert_eq!(said(&words[..1], 3, 40, &tokenizer, 9).unwrap(), [9, 0, 0]);
         let message = said(&words, 6, 10, &tokenizer, 9).unwrap_err().to_string();
         assert!(message.contains("nothing of `c`"), "{message}");
-        let whole = |text, words| document(text, words, [3, 40], &tokenizer);
+        let whole = |text, words| document(text, words, 3, 40, &tokenizer);
         assert!(whole("abc", Some(&words[..])).is_err());
         let silent = whole("abc", None).unwrap();
         assert_eq!(silent, Document::of_speech(vec![0], 3, Vec::new()));

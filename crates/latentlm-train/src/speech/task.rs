@@ -1,31 +1,102 @@
-//! The second stage: the language model of texts and the codec's latents of their speech.
+//! Runs of speech: the codec of sound, then the language model of texts and the codec's latents of their
+//! speech.
 
 use std::path::Path;
 
-use burn::tensor::Device;
-use latentlm::codec_audio::Codec;
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_audio::{Codec, CodecLossConfig};
+use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
 use latentlm::{LatentLm, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
-use latentlm_eval::save_spectrograms;
+use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
-    KNOWN_TEXT, SpeechData, SpeechPipeline, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
-    load_codec, signal,
+    KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
+    TokenWeights, hop_samples, load_codec, reconstruct, signal,
 };
 
 use super::held_out::HeldOut;
-use super::run::Context;
+use super::pieces::Pieces;
 use super::said::{document, without_text};
-use crate::error::TrainError;
+use crate::adversarial::CodecParts;
+use crate::codec_stage::{self, CodecTask, codec_parts};
+use crate::context::{self, RunEnd, RunOptions};
+use crate::error::{Result, TrainError};
 use crate::latents::{self, Coding, Encoded};
 use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
+use crate::run::Modality;
 
-/// The one modality there is.
+/// A run of speech.
+type Context = context::Context<SpeechRecipe, SpeechData>;
+
+/// Held-out recordings that are decoded as training goes.
+const DECODED: usize = 4;
+/// The number of the only modality.
 const SPEECH: usize = 0;
 /// Latents that the whitening is measured on, at most: two numbers need no more, and all latents of a
 /// large corpus at once would not fit into memory.
 const MEASURED_LATENTS: usize = 1 << 19;
+
+/// Training of a codec of sound.
+struct SoundTask(Pieces);
+
+impl CodecTask<3> for SoundTask {
+    type Recipe = SpeechRecipe;
+    type Data = SpeechData;
+    type Objective = <CodecLossConfig as CodecObjectiveConfig<3>>::Objective;
+    /// A signal is long enough to be worth a thread alone.
+    const ROWS_A_SHARD: usize = 1;
+
+    fn config(recipe: &SpeechRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn parts(recipe: &SpeechRecipe, device: &Device) -> Result<CodecParts<Self::Objective, 3>> {
+        let parts = codec_parts(&recipe.codec, &recipe.codec_loss, device);
+        Ok(parts.map_err(PipelineError::from)?)
+    }
+
+    fn open(context: &mut Context, _first_step: u64) -> Result<Self> {
+        let recipe = &context.recipe;
+        let samples = recipe.codec_frames() * recipe.codec.signal().hop_samples;
+        let (batch_size, seed) = (recipe.codec_train.batch_size, recipe.seed);
+        let pieces = Pieces::new(&mut context.data, batch_size, samples, seed)?;
+        Ok(Self(pieces))
+    }
+
+    fn batch(&mut self, _context: &Context, round: u64, device: &Device) -> Result<Tensor<3>> {
+        Ok(self.0.batch(round, device))
+    }
+
+    /// Held-out recordings through the codec, without noise: numbers, a picture, a sound.
+    fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
+        let (mut sounds, mut distance, mut likeness) = (Vec::new(), 0.0, 0.0);
+        let rate = context.recipe.codec.signal().sample_rate_hz;
+        for index in 0..context.data.test.len().min(DECODED) {
+            // A recording that turns out to be broken is left out.
+            let Ok(original) = context.data.test.get(index) else {
+                continue;
+            };
+            let (original, decoded) = reconstruct(codec, original.samples, &context.device);
+            distance += mel_distance_db(&original, &decoded, rate);
+            likeness += stoi(&original, &decoded, rate).unwrap_or_default();
+            sounds.extend([original, decoded]);
+        }
+        if sounds.is_empty() {
+            return Ok(());
+        }
+        let count = (sounds.len() / 2) as f64;
+        let values = [
+            ("held_out_mel_distance_db", distance / count),
+            ("held_out_stoi", likeness / count),
+        ];
+        context.log(Self::NAME, step, &values)?;
+        let file = |ending| context.sample_file(Self::NAME, step, ending);
+        save_spectrograms(&sounds[..2], &file("png"))?;
+        Ok(write_wav(&file("wav"), &sounds[1], rate)?)
+    }
+}
 
 impl LmRecipe for SpeechRecipe {
     fn lm(&self) -> LmPlan<'_> {
@@ -55,15 +126,30 @@ struct SpeechTask {
     held_out: Option<HeldOut>,
 }
 
-/// Trains the language model or takes up where it was left. Returns whether it is finished.
+/// Trains a recipe, or continues a run.
 ///
 /// # Errors
-/// If the codec or data can't be read, the loss is not finite, or a checkpoint can't be written.
-pub fn train(context: &mut Context) -> Result<bool, TrainError> {
-    lm_stage::train::<SpeechTask>(context, open)
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd> {
+    // A run that goes on has its vocabulary in its checkpoint, or misses the file when it gets there.
+    if !(recipe.text.path.is_empty() || options.resume) {
+        TextTokenizer::read(Path::new(&recipe.text.path))?;
+    }
+    let modality = Modality::<SpeechRecipe, SpeechData> {
+        open: SpeechData::open,
+        train: |context| {
+            let coded = codec_stage::train::<SoundTask, 3>(context)?;
+            context.data.list_skipped(&context.run)?;
+            Ok(coded && lm_stage::train::<SpeechTask>(context, open)?)
+        },
+        skipped: |context| Ok(context.data.skipped.clone()),
+        report: write_speech_report,
+        samples: "wav",
+    };
+    modality.run(recipe, options)
 }
 
-fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmParts), TrainError> {
+fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmParts)> {
     let (recipe, device) = (context.recipe.clone(), context.device.clone());
     let codec = load_codec(&context.run, &device)?;
     let tokenizer = match latest {
@@ -71,8 +157,18 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmP
         Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
         None => context.data.tokenizer(&recipe)?,
     };
-    let cache = latents::cached(context, |context, cache| encode_all(context, &codec, cache))?;
-    let (cache, documents) = documents(context, cache, &tokenizer, hop_samples(&codec))?;
+    let hop = hop_samples(&codec);
+    let cache = latents::cached(context, |context, cache| {
+        // Labels are numbers of utterances. Those whose recording is broken are missing.
+        for index in 0..context.data.utterances() {
+            if let Some(samples) = context.data.utterance(index)? {
+                let sound = signal(samples, hop, &device);
+                latents::encode(&codec, sound, &[index as u32], cache);
+            }
+        }
+        Ok(())
+    })?;
+    let (cache, documents) = documents(context, cache, &tokenizer, hop)?;
     let pick =
         |lengths: &[u32], random: &mut RandomStream| measured(lengths, MEASURED_LATENTS, random);
     let encoded = Encoded::measure(codec, cache, pick, recipe.seed, &device)?;
@@ -82,7 +178,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmP
     data.list_skipped(&context.run)?;
     let mut order = order(&recipe, &documents);
     let parts = LmParts {
-        rows: latents_of,
+        rows: |documents| documents.iter().map(|own| own.frames(SPEECH)).sum(),
         hidden: Some(recipe.text.history_dropout),
         files: vec![
             (TOKENIZER, tokenizer.to_json()?),
@@ -98,50 +194,30 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmP
     Ok((task, parts))
 }
 
-fn latents_of(documents: &[Document]) -> usize {
-    documents.iter().map(|own| own.frames(SPEECH)).sum()
-}
-
-/// All utterances. Labels are their numbers: those whose recording is broken are missing.
-fn encode_all(
-    context: &mut Context,
-    codec: &Codec,
-    cache: &mut LatentCache,
-) -> Result<(), TrainError> {
-    let hop = hop_samples(codec);
-    for index in 0..context.data.utterances() {
-        if let Some(samples) = context.data.utterance(index)? {
-            let sound = signal(samples, hop, &context.device);
-            latents::encode(codec, sound, &[index as u32], cache);
-        }
-    }
-    Ok(())
-}
-
-/// What of the cache can be learned, and how: utterances whose text can't become tokens are listed.
+/// The part of the cache that can be learned, with its documents. Utterances whose text can't become tokens
+/// are left out and listed.
 fn documents(
     context: &mut Context,
     cache: LatentCache,
     tokenizer: &TextTokenizer,
     hop: usize,
-) -> Result<(LatentCache, Vec<Document>), TrainError> {
+) -> Result<(LatentCache, Vec<Document>)> {
+    let (data, aligned) = (&mut context.data, context.recipe.text.aligned);
     let (mut kept, mut documents) = (Vec::new(), Vec::new());
     for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
-        let (text, words) = (context.data.text(index), context.data.words(index));
-        let words = words.filter(|_| context.recipe.text.aligned);
-        match document(&text, words.as_deref(), [frames, hop], tokenizer) {
+        let (text, words) = (data.text(index), data.words(index).filter(|_| aligned));
+        match document(&text, words.as_deref(), frames, hop, tokenizer) {
             Ok(document) => {
                 kept.push(place);
                 documents.push(document);
             }
-            Err(error) => context.data.skip_text(index, &error),
+            Err(error) => data.skip_text(index, &error),
         }
     }
     if documents.is_empty() {
-        return Err(TrainError::config(
-            "there is no utterance whose text the vocabulary has",
-        ));
+        let reason = "there is no utterance whose text the vocabulary has";
+        return Err(TrainError::config(reason));
     }
     Ok((only(cache, &kept), documents))
 }
@@ -160,7 +236,7 @@ fn only(cache: LatentCache, kept: &[usize]) -> LatentCache {
     }
 }
 
-/// The packs of every round. A curriculum is told in steps; a step may take several rounds.
+/// The packs of every round. A curriculum is given in steps; a step may take several rounds.
 fn order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder {
     let positions = documents.iter().map(Document::positions);
     let rounds_a_step = recipe.lm_train.grad_accumulation as u64;
@@ -200,13 +276,13 @@ impl LmTask for SpeechTask {
         &self.encoded
     }
 
-    /// The error on held-out utterances, held-out texts spoken with the same noise each time. Texts that
-    /// the model can't say, being too long or of other characters, are passed over.
-    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<(), TrainError> {
+    /// The error on held-out utterances, and held-out texts spoken with the same noise each time. Texts that
+    /// are too long or of other characters are left out.
+    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
         if let Some(held_out) = &self.held_out {
             context.log(Self::NAME, step, &held_out.losses(model))?;
         }
-        let speaker = SpeechPipeline::new(
+        let pipeline = SpeechPipeline::new(
             context.manifest(Self::NAME, step),
             self.encoded.codec.clone(),
             model.clone(),
@@ -214,19 +290,15 @@ impl LmTask for SpeechTask {
             context.device.clone(),
         );
         let options = context.recipe.sample_options();
-        let can_be_said = |text: &str| speaker.accepts(&[text.to_owned()], None, &options).is_ok();
+        let can_be_said = |text: &str| pipeline.accepts(&[text.to_owned()], None, &options).is_ok();
         let texts = context.data.examples(can_be_said);
-        let sounds = speaker.say(&texts, None, &options, 0)?;
-        let file = |ending: &str| {
-            let name = format!("samples/lm-step-{step}.{ending}");
-            context.run.file(&name)
-        };
-        let sounds: Vec<Vec<f32>> = sounds.into_iter().map(|sound| sound.samples).collect();
+        let sounds = pipeline.say(&texts, None, &options, 0)?.into_iter();
+        let sounds: Vec<Vec<f32>> = sounds.map(|sound| sound.samples).collect();
+        let file = |ending| context.sample_file(Self::NAME, step, ending);
         save_spectrograms(&sounds, &file("png"))?;
         let rate = context.recipe.codec.sample_rate_hz;
         let pause = vec![0.0; rate as usize / 4];
-        write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?;
-        Ok(())
+        Ok(write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?)
     }
 }
 
