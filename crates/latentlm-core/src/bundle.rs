@@ -1,13 +1,16 @@
 //! Checkpoint bundles: modules in safetensors files, and folders that appear either whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::store::{
     ApplyError, ApplyResult, KeyRemapper, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
 };
+
+use crate::disk::{self, Change};
+use crate::finite::is_finite;
 
 /// Errors of checkpoints.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,26 @@ pub enum BundleError {
         /// The cause.
         source: SafetensorsStoreError,
     },
+    /// A weights file that is smaller than the model that is to be loaded from it.
+    #[error(
+        "{path} does not fit this model: it has {bytes} bytes, the model of its {described_by} needs {needed}"
+    )]
+    TooSmall {
+        /// The file, or the folder of its shards.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The file that describes the model.
+        described_by: &'static str,
+        /// The least bytes that the model's weights take in a file.
+        needed: u64,
+    },
+    /// Weights that are infinite or no numbers.
+    #[error("{path} has weights that are not finite")]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+    },
     /// A weights file belongs to another model.
     #[error("{path} does not fit this model: {reason}")]
     Mismatch {
@@ -38,6 +61,33 @@ pub enum BundleError {
         /// The first tensors that are missing, unknown or of the wrong shape.
         reason: String,
     },
+}
+
+/// Fewest bytes that a parameter takes in a file: bfloat16 or float16.
+const LEAST_BYTES: u64 = 2;
+
+/// Refuses a weights file of so many bytes that is too small for a model of so many parameters. Called before
+/// the model takes memory: sizes in a damaged description may ask for any amount. `described_by` names the
+/// description, such as `manifest`.
+///
+/// # Errors
+/// If the file has fewer than 2 bytes for each parameter.
+pub fn check_size(
+    path: &Path,
+    bytes: u64,
+    parameters: usize,
+    described_by: &'static str,
+) -> Result<(), BundleError> {
+    let needed = (parameters as u64).saturating_mul(LEAST_BYTES);
+    if needed <= bytes {
+        return Ok(());
+    }
+    Err(BundleError::TooSmall {
+        path: path.to_owned(),
+        bytes,
+        described_by,
+        needed,
+    })
 }
 
 /// A function that turns an I/O error into one that names action and path.
@@ -51,29 +101,42 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
 }
 
 /// Saves the parameters of a module into a safetensors file. Their names are the paths of their fields.
+/// Equal weights make equal bytes.
 ///
 /// # Errors
-/// If the file can't be written.
+/// If a weight is not finite, or the file can't be written.
 pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError> {
-    let mut store = SafetensorsStore::from_file(path).overwrite(true);
+    // Nothing may take the place of good weights that is none.
+    if !is_finite(module) {
+        return Err(BundleError::NotFinite { path: path.into() });
+    }
+    let fail = |source| io_error("write", path)(source);
+    // The store's file is for its owner alone; this one has the mode that the user's umask asks for.
+    let mode = File::create(path)
+        .and_then(|file| file.metadata())
+        .map_err(fail)?
+        .permissions();
+    // Entries of the header are written in an order that changes from process to process: one is left.
+    let mut store = SafetensorsStore::from_file(path)
+        .overwrite(true)
+        .clear_metadata()
+        .metadata("format", "safetensors");
     module
         .save_into(&mut store)
         .map_err(|source| match source {
-            SafetensorsStoreError::Io(source) => io_error("write", path)(source),
-            other => BundleError::Io {
-                action: "write",
-                path: path.to_owned(),
-                source: io::Error::other(other.to_string()),
-            },
+            SafetensorsStoreError::Io(source) => fail(source),
+            other => fail(io::Error::other(other.to_string())),
         })?;
-    sync_file(path)
+    fs::set_permissions(path, mode).map_err(fail)?;
+    disk::note(|| Change::Write(path.into()));
+    disk::sync_file(path).map_err(fail)
 }
 
 /// Loads the parameters of a module from a safetensors file, which must hold exactly these. The error names
 /// tensors that are missing, unknown or of the wrong shape.
 ///
 /// # Errors
-/// If the file can't be read or does not fit.
+/// If the file can't be read, does not fit or has weights that are not finite.
 pub fn load_module<M: Module>(module: M, path: &Path) -> Result<M, BundleError> {
     load_renamed(module, path, KeyRemapper::new())
 }
@@ -137,6 +200,9 @@ fn load<M: Module>(
             source,
         })?;
     check_applied(&result, path, &[], str::to_owned)?;
+    if !is_finite(&module) {
+        return Err(BundleError::NotFinite { path: path.into() });
+    }
     Ok(module)
 }
 
@@ -191,12 +257,9 @@ fn describe(error: &ApplyError, name: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// Prefix of the names of unfinished folders.
-pub const UNFINISHED: &str = ".writing-";
-
 /// A folder that is being written. It lies beside its destination under a temporary name, and
-/// [`commit`](Self::commit) renames it. So a kill or a full disk at any moment leaves either the whole folder or
-/// none. If it is dropped without a commit, it is removed.
+/// [`commit`](Self::commit) renames it. So a kill, a full disk or a power cut at any moment leaves either the
+/// whole folder or none. If it is dropped without a commit, it is removed.
 #[derive(Debug)]
 pub struct BundleWriter {
     building: tempfile::TempDir,
@@ -209,16 +272,19 @@ impl BundleWriter {
     /// # Errors
     /// If the parent folder can't be created or written to.
     pub fn begin(destination: &Path) -> Result<Self, BundleError> {
-        let parent = destination.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-        let building = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempdir_in(parent)
-            .map_err(io_error("create a folder in", parent))?;
+        let parent = disk::folder_of(destination);
+        disk::create_folders(parent).map_err(io_error("create", parent))?;
+        let building =
+            disk::temporary_folder(parent).map_err(io_error("create a folder in", parent))?;
         Ok(Self {
             building,
             destination: destination.to_owned(),
         })
+    }
+
+    /// The unfinished folder.
+    pub fn folder(&self) -> &Path {
+        self.building.path()
     }
 
     /// The path of a file in the unfinished folder.
@@ -232,8 +298,17 @@ impl BundleWriter {
     /// If the file can't be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path(name);
-        fs::write(&path, bytes).map_err(io_error("write", &path))?;
-        sync_file(&path)
+        disk::write_file(&path, bytes).map_err(io_error("write", &path))
+    }
+
+    /// Makes sure that a file is on the disk that other code wrote into the folder.
+    ///
+    /// # Errors
+    /// If it can't be read or synced.
+    pub fn wrote(&self, name: &str) -> Result<(), BundleError> {
+        let path = self.path(name);
+        disk::note(|| Change::Write(path.clone()));
+        disk::sync_file(&path).map_err(io_error("write", &path))
     }
 
     /// Renames the folder to its destination. Replaces an older folder of that name.
@@ -245,23 +320,25 @@ impl BundleWriter {
             building,
             destination,
         } = self;
+        let create = || io_error("create", &destination);
+        disk::sync_folder(building.path()).map_err(create())?;
         if destination.exists() {
-            let old = destination.with_extension("replaced");
-            let _ = fs::remove_dir_all(&old);
-            fs::rename(&destination, &old).map_err(io_error("move away", &destination))?;
-            if let Err(source) = fs::rename(building.path(), &destination) {
-                let _ = fs::rename(&old, &destination);
-                return Err(io_error("create", &destination)(source));
+            // A name that is swept if a kill comes before the removal.
+            let name = destination.file_name().unwrap_or_default();
+            let name = format!("{}replaced-{}", disk::UNFINISHED, name.to_string_lossy());
+            let old = destination.with_file_name(name);
+            disk::remove_folder(&old);
+            disk::rename(&destination, &old).map_err(io_error("move away", &destination))?;
+            if let Err(source) = disk::rename(building.path(), &destination) {
+                let _ = disk::rename(&old, &destination);
+                return Err(create()(source));
             }
-            let _ = fs::remove_dir_all(&old);
+            disk::remove_folder(&old);
         } else {
-            fs::rename(building.path(), &destination).map_err(io_error("create", &destination))?;
+            disk::rename(building.path(), &destination).map_err(create())?;
         }
         // The temporary name is gone, and nothing is left to be removed.
         let _ = building.keep();
-        if let Some(parent) = destination.parent() {
-            sync_file(parent)?;
-        }
         Ok(destination)
     }
 }
@@ -272,29 +349,14 @@ impl BundleWriter {
 /// # Errors
 /// If the folder can't be written to.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(io_error("write in", parent))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(io_error("write", path))?;
-    file.persist(path)
-        .map_err(|e| io_error("write", path)(e.error))?;
-    Ok(())
-}
-
-/// Makes sure that a file or folder is on the disk.
-fn sync_file(path: &Path) -> Result<(), BundleError> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error("sync", path))
+    disk::replace_file(path, bytes).map_err(io_error("write", path))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
     use burn::module::{Param, ParamId};
     use burn::nn::Linear;
@@ -324,6 +386,21 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         let loaded = load_module_from_bytes(linear(3, 3, 5), bytes, &path).unwrap();
         assert_eq!(saved.weight.to_data(), loaded.weight.to_data());
+    }
+
+    #[test]
+    fn equal_weights_make_equal_files_for_everyone() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = ["a", "b", "c"].map(|name| {
+            let path = dir.path().join(name);
+            save_module(&linear(1, 3, 5), &path).unwrap();
+            fs::read(path).unwrap()
+        });
+        assert_eq!(saved[0], saved[1]);
+        assert_eq!(saved[1], saved[2]);
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions();
+        fs::write(dir.path().join("plain"), b"x").unwrap();
+        assert_eq!(mode("a"), mode("plain"));
     }
 
     #[test]
@@ -375,6 +452,20 @@ mod tests {
         }
     }
 
+    /// Two bytes a parameter fit; one byte less does not, and no number of parameters overflows.
+    #[test]
+    fn a_model_larger_than_its_file_is_refused() {
+        let check = |bytes, parameters| {
+            check_size(Path::new("m.safetensors"), bytes, parameters, "manifest")
+        };
+        check(10, 5).unwrap();
+        check(u64::MAX, usize::MAX).unwrap();
+        let message = check(9, 5).unwrap_err().to_string();
+        let expected = "m.safetensors does not fit this model: it has 9 bytes, the model of its manifest needs 10";
+        assert_eq!(message, expected);
+        check(1 << 40, usize::MAX).unwrap_err();
+    }
+
     #[test]
     fn an_abandoned_bundle_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -396,5 +487,23 @@ mod tests {
         }
         assert_eq!(fs::read(target.join("a")).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replaced_folder_goes_to_a_name_that_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("step-1");
+        let commit = || BundleWriter::begin(&target).unwrap().commit().unwrap();
+        commit();
+        let names = Rc::new(RefCell::new(Vec::new()));
+        let sink = names.clone();
+        let recorder = move |change: Change| {
+            if let Change::Rename(_, to) = change {
+                let name = to.file_name().unwrap().to_string_lossy().into_owned();
+                sink.borrow_mut().push(name);
+            }
+        };
+        disk::record(recorder, commit);
+        assert_eq!(names.take(), [".writing-replaced-step-1", "step-1"]);
     }
 }

@@ -248,6 +248,16 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
     /// If [`validate`](PartConfig::validate) fails.
     fn init(&self, device: &Device) -> Self::Codec;
 
+    /// Number of the codec's parameters. It is asked for before memory is taken for them. The provided method
+    /// builds the codec, which is right if its weights are made when they are first used, as those of Burn's
+    /// layers are. A codec whose weights are made at once counts them itself.
+    ///
+    /// # Panics
+    /// If [`validate`](PartConfig::validate) fails.
+    fn parameter_count(&self, device: &Device) -> usize {
+        self.init(device).num_params()
+    }
+
     /// The geometry of the latents, the same as the codec's own.
     fn spec(&self) -> LatentSpec;
 

@@ -41,6 +41,8 @@ pub mod bundle;
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod disk;
+mod finite;
 mod head;
 mod objective;
 pub mod ops;
@@ -54,6 +56,7 @@ pub use codec::{
     LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
     SignalLayout, SoundSpec, StreamingCodec,
 };
+pub use finite::is_finite;
 pub use head::{
     BetaSchedule, DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, Precision, Prediction,
     SampleOptions, Sampler,

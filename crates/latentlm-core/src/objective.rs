@@ -91,6 +91,15 @@ pub trait CodecObjectiveConfig<const D: usize>: PartConfig {
     /// The objective.
     type Objective: CodecObjective<D, Codec = <Self::CodecConfig as LatentCodecConfig<D>>::Codec>;
 
+    /// Checks what concerns codec and objective together; each by itself is checked already.
+    ///
+    /// # Errors
+    /// If a key is wrong; the message is one line that names it.
+    fn validate_for(&self, codec: &Self::CodecConfig) -> Result<(), Self::Error> {
+        let _ = codec;
+        Ok(())
+    }
+
     /// Builds the objective.
     ///
     /// # Errors

@@ -86,7 +86,13 @@ pub fn check_config<const D: usize, C: LatentCodecConfig<D>>(config: &C, device:
     for recipe in ["image/mnist", "mllm/twemoji", "tts/voice", "none/of/them"] {
         valid(&C::preset(recipe));
     }
-    assert_eq!(config.init(device).spec(), config.spec(), "{config:?}");
+    let codec = config.init(device);
+    assert_eq!(codec.spec(), config.spec(), "{config:?}");
+    assert_eq!(
+        config.parameter_count(device),
+        codec.num_params(),
+        "{config:?}"
+    );
     let text = toml::to_string(config).expect("a configuration is TOML");
     let read: C = toml::from_str(&text).expect("a readable table");
     assert_eq!(read, *config);

@@ -17,6 +17,7 @@ pub mod backbone;
 pub mod codec;
 pub mod head;
 pub mod module;
+pub mod power_cut;
 mod weights;
 
 use burn::tensor::Tensor;
