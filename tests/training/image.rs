@@ -5,8 +5,8 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
-use latentlm_eval::{EvaluateOptions, evaluate_image};
-use latentlm_pipelines::{ImagePipeline, ImageRecipe, image_grid, save_png};
+use latentlm_eval::{EvaluateOptions, evaluate_image, unshown};
+use latentlm_pipelines::{Checkpoint, ImagePipeline, ImageRecipe, image_grid, save_png};
 use latentlm_tests::tiny_recipe;
 use latentlm_train::{RunEnd, TrainError, train_image};
 
@@ -86,6 +86,7 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         samples: 20,
         seed: 3,
         sample: options,
+        phase: unshown,
     };
     let evaluation = evaluate_image(&path, &options, &device).unwrap();
     // The judge is trained on real digits and must know them, whatever the generator does.
@@ -108,8 +109,11 @@ fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     let device = Device::default();
     let weights = checkpoint_file::<ImageRecipe>(&path, "model-ema.safetensors");
     let good = fs::read(&weights).unwrap();
+    let manifest = checkpoint_file::<ImageRecipe>(&path, "manifest.json");
+    // The checkpoint itself: the run would take an older one.
+    let checkpoint = Checkpoint::open(manifest.parent().unwrap());
     let message = || {
-        ImagePipeline::from_run(&path, &device)
+        ImagePipeline::from_checkpoint(&checkpoint, &device)
             .unwrap_err()
             .to_string()
     };
@@ -117,10 +121,13 @@ fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     fs::write(&weights, &good[..good.len() / 2]).unwrap();
     assert!(message().contains("damaged"), "{}", message());
 
-    let manifest = checkpoint_file::<ImageRecipe>(&path, "manifest.json");
     fs::write(&weights, &good).unwrap();
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("\"width\": 32", "\"width\": 64")).unwrap();
+    let wider = text.replace("\"width\": 32", "\"width\": 64");
+    fs::write(&manifest, &wider).unwrap();
+    assert!(message().contains("its checksum differs"), "{}", message());
+    // As an older version or a person might have written it.
+    fs::write(&manifest, wider.replace("\"checksum\"", "\"other\"")).unwrap();
     assert!(
         message().contains("does not fit this model"),
         "{}",

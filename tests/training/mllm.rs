@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::{GenerateOptions, TextOptions};
 use latentlm_compare::{CompareMllmRecipe, Comparison, compare_mllm};
 use latentlm_data::TextTokenizer;
-use latentlm_eval::{EvaluateOptions, evaluate_mllm};
+use latentlm_eval::{EvaluateOptions, evaluate_mllm, unshown};
 use latentlm_pipelines::{
     Made, MllmPipeline, MllmRecipe, PromptPiece, Recipe, image_grid, save_png,
 };
@@ -159,6 +159,7 @@ fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
         samples: 6,
         seed: 3,
         sample: recipe.sample_options(),
+        phase: unshown,
     };
     let measured = evaluate_mllm(path, &options, &Device::default()).unwrap();
     assert_eq!(measured.samples, [6, 6]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::Device;
-use latentlm_pipelines::{MetricsLog, Recipe, RunFolder};
+use latentlm_pipelines::{MetricsLog, Recipe, RunFolder, Wanted};
 use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError};
 
 /// A command that trains.
@@ -27,6 +27,7 @@ pub fn run_options(path: &Path, resume: bool, stop: bool) -> RunOptions {
     RunOptions {
         path: path.into(),
         resume,
+        accept_changed_data: false,
         device: Device::default(),
         more_devices: Vec::new(),
         progress: ProgressMode::Silent,
@@ -46,7 +47,8 @@ pub fn tensors(path: &Path) -> (serde_json::Value, Vec<u8>) {
 /// A file of the newest checkpoint of a run's language model.
 pub fn checkpoint_file<R: Recipe>(run: &Path, name: &str) -> PathBuf {
     let (run, _) = RunFolder::<R>::open(run).unwrap();
-    run.latest("lm").unwrap().unwrap().0.join(name)
+    let found = run.require("lm", Wanted::Everything).unwrap();
+    found.folder.join(name)
 }
 
 /// Runs a recipe in one call, and stopped after every step: weights and log are the same.
@@ -96,7 +98,7 @@ pub fn check_bf16<R: Recipe>(recipe: impl Fn(&str) -> R, train: Train<R>) {
         let lines = lines.into_iter().filter(|line| line.stage == "lm");
         let losses = lines.filter_map(|line| *line.values.get("loss")?);
         let (run, _) = RunFolder::<R>::open(&path).unwrap();
-        let (folder, _) = run.latest("lm").unwrap().unwrap();
+        let folder = run.require("lm", Wanted::Everything).unwrap().folder;
         let (header, _) = tensors(&folder.join("model.safetensors"));
         for (name, tensor) in header.as_object().unwrap() {
             assert!(name == "__metadata__" || tensor["dtype"] == "F32", "{name}");

@@ -7,9 +7,9 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm_data::speech::{Skipped, read_audio, write_wav};
 use latentlm_data::{TextTokenizer, TokenizerKind};
-use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
+use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech, unshown};
 use latentlm_pipelines::{
-    PipelineError, Recipe, RunFolder, SpeechCodec, SpeechPipeline, SpeechRecipe,
+    PipelineError, Recipe, RunFolder, SpeechCodec, SpeechPipeline, SpeechRecipe, Wanted,
 };
 use latentlm_tests::repository;
 use latentlm_train::{RunEnd, TrainError, train_speech};
@@ -173,6 +173,7 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         open_recognizer: Some(listener),
         speaker_judge: None,
         pesq_judge: Some(pesq_judge(path)),
+        phase: unshown,
     };
     let measured = evaluate_speech(path, &options, &Device::default()).unwrap();
     for name in [
@@ -309,6 +310,7 @@ fn texts_outside_the_vocabulary_are_left_out_and_listed() {
         open_recognizer: None,
         speaker_judge: None,
         pesq_judge: None,
+        phase: unshown,
     };
     let measured = evaluate_speech(&path, &options, &Device::default()).unwrap();
     assert!(
@@ -346,20 +348,20 @@ fn a_resumed_run_keeps_its_vocabulary() {
     run(&path, &recipe, false, true).unwrap();
     let newest = || {
         let (run, _) = RunFolder::<SpeechRecipe>::open(&path).unwrap();
-        run.latest("lm").unwrap()
+        run.latest("lm", Wanted::Everything).unwrap()
     };
     for _ in 0..4 {
         if newest().is_none() {
             run(&path, &recipe, true, true).unwrap();
         }
     }
-    let tokenizer = || fs::read_to_string(newest().unwrap().0.join("tokenizer.json")).unwrap();
+    let tokenizer = || fs::read_to_string(newest().unwrap().folder.join("tokenizer.json")).unwrap();
     let before = tokenizer();
     // As many tokens for other characters: the weights would fit, what they mean would not.
     write_vocabulary(&vocabulary, "ABCDEFGHIJKLMNOPQRSTUVWXYZ '");
     let end = run(&path, &recipe, true, false).unwrap();
     assert_eq!(left_out(&end), Vec::<String>::new());
-    assert_eq!(newest().unwrap().1.step, 3);
+    assert_eq!(newest().unwrap().manifest.step, 3);
     assert_eq!(tokenizer(), before);
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
-use latentlm_args::DeviceName;
+use latentlm_args::{DeviceName, say, tell};
 
 use crate::cargo::{project_root, succeed};
 use crate::drivers::System;
@@ -100,7 +100,7 @@ impl Args {
             std::fs::write(&path, &table.0)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        println!("written to {}", path.display());
+        say!("written to {}", path.display());
         Ok(ExitCode::SUCCESS)
     }
 
@@ -206,7 +206,7 @@ fn their_device(device: &str) -> &'static [&'static str] {
 /// The value of a result; prints an error and returns `None`, so that the other sides go on.
 fn reported<T>(workload: &str, result: Result<T>) -> Option<T> {
     result
-        .inspect_err(|error| eprintln!("{workload}: {error:#}"))
+        .inspect_err(|error| tell!("{workload}: {error:#}"))
         .ok()
 }
 
@@ -322,7 +322,7 @@ impl Table {
     }
 
     fn push(&mut self, line: &str) {
-        println!("{line}");
+        say!("{line}");
         self.0.push_str(line);
         self.0.push('\n');
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use latentlm_args::{DeviceKind, DeviceName};
+use latentlm_args::{DeviceKind, DeviceName, say};
 
 use crate::announce::{Build, backends};
 use crate::cargo::{cargo, project_root, succeed, target_folder};
@@ -68,7 +68,7 @@ impl Args {
         if self.strip || self.pack.is_some() {
             binary = strip(&binary)?;
         }
-        println!("{}", binary.display());
+        say!("{}", binary.display());
         if let Some(file) = &self.pack {
             let file = project_root().join(file);
             let how = if self.without_llvm {
@@ -77,7 +77,7 @@ impl Args {
                 "as usual"
             };
             pack::write(&file, &binary, &format!("{}, {how}", self.device))?;
-            println!("{}", file.display());
+            say!("{}", file.display());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -129,7 +129,7 @@ fn link_without_llvm(devices: &str) -> Result<PathBuf> {
         binary.display(),
         others.join(", ")
     );
-    println!("{} symbols of LLVM stay open, and no others", open.len());
+    say!("{} symbols of LLVM stay open, and no others", open.len());
     Ok(binary)
 }
 

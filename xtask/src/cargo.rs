@@ -26,6 +26,27 @@ pub fn cargo() -> Command {
     command
 }
 
+/// The commit that the sources are at; `None` without git.
+pub fn commit() -> Option<String> {
+    let git = |words: &[&str]| -> Option<String> {
+        let mut command = Command::new("git");
+        let output = command.current_dir(project_root()).args(words).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // Sources without a repository may lie within another one.
+    let top = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?);
+    if top.canonicalize().ok()? != project_root().canonicalize().ok()? {
+        return None;
+    }
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    if changes.is_empty() {
+        return Some(commit);
+    }
+    Some(format!("{commit} with changes"))
+}
+
 /// Runs a command and waits for it. It inherits standard output and error.
 ///
 /// # Errors
@@ -58,4 +79,20 @@ pub fn line(command: &Command) -> String {
     set.chain(words.map(|word| word.to_string_lossy().into_owned()))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twelve hexadecimal digits, as far as there is a repository.
+    #[test]
+    fn a_commit_is_named_by_its_hash() {
+        let Some(commit) = commit() else {
+            return;
+        };
+        let (hash, rest) = commit.split_at(12);
+        assert!(hash.chars().all(|c| c.is_ascii_hexdigit()), "{commit}");
+        assert!(["", " with changes"].contains(&rest), "{commit}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
+use latentlm_args::say;
 
 use crate::build::skip_llvm;
 use crate::cargo::{cargo, succeed};
@@ -16,7 +17,7 @@ impl Args {
     /// Checks the devices.
     pub fn run(self) -> Result<ExitCode> {
         succeed(&mut check())?;
-        println!("wgpu, vulkan and cuda type-check");
+        say!("wgpu, vulkan and cuda type-check");
         Ok(ExitCode::SUCCESS)
     }
 }

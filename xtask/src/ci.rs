@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use latentlm_args::say;
 
 use crate::cargo::{cargo, line, status};
 use crate::{check_devices, test};
@@ -144,10 +145,10 @@ fn licences() -> Step {
 
 fn run(mut step: Step) -> Result<Outcome> {
     if let Some(reason) = step.skip {
-        println!("\n== {}: skipped, {reason}", step.name);
+        say!("\n== {}: skipped, {reason}", step.name);
         return Ok(Outcome::Skipped(reason));
     }
-    println!("\n== {}: {}", step.name, line(&step.command));
+    say!("\n== {}: {}", step.name, line(&step.command));
     let start = Instant::now();
     let passed = status(&mut step.command)?.success();
     let time = start.elapsed();
@@ -159,7 +160,7 @@ fn run(mut step: Step) -> Result<Outcome> {
 }
 
 fn print_table(table: &[(&str, Outcome)], total: Duration) {
-    println!();
+    say!("");
     for (name, outcome) in table {
         let (verdict, time) = match outcome {
             Outcome::Passed(time) => ("passed", format!("{:8.1} s", time.as_secs_f64())),
@@ -167,7 +168,7 @@ fn print_table(table: &[(&str, Outcome)], total: Duration) {
             Outcome::Skipped(reason) => ("skipped", format!("  {reason}")),
             Outcome::NotReached => ("not reached", String::new()),
         };
-        println!("{name:<12} {verdict:<12}{time}");
+        say!("{name:<12} {verdict:<12}{time}");
     }
-    println!("{:<12} {:<12}{:8.1} s", "total", "", total.as_secs_f64());
+    say!("{:<12} {:<12}{:8.1} s", "total", "", total.as_secs_f64());
 }

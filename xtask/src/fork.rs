@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use latentlm_args::say;
 
 use crate::cargo::{cargo, line, project_root, succeed, target_folder};
 
@@ -148,13 +149,13 @@ impl Args {
         let kept = KeptBinary::new(&target_folder())?;
         for part in parts {
             let swap = Swap::new(&manifest, part)?;
-            println!("\n{}", swap.diff());
+            say!("\n{}", swap.diff());
             copy.write("Cargo.toml", &swap.manifest)?;
             times.push((part.folder(), timed(|| copy.try_part(part, &kept.path))?));
         }
-        println!();
+        say!("");
         for (name, time) in times {
-            println!("{name:<12} passed {:8.1} s", time.as_secs_f64());
+            say!("{name:<12} passed {:8.1} s", time.as_secs_f64());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -325,7 +326,7 @@ impl ProjectCopy {
         let latentlm = |words: Vec<String>| {
             let mut command = Command::new(binary);
             command.current_dir(&self.folder).args(words);
-            println!("{}", line(&command));
+            say!("{}", line(&command));
             succeed(&mut command)
         };
         latentlm(part.training())?;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use latentlm_args::{ArgsError, DeviceName, Project};
+use latentlm_args::{ArgsError, DeviceName, Project, tell};
 
 use crate::announce::{Build, backends};
-use crate::cargo::{cargo, project_root, status, succeed, target_folder};
+use crate::cargo::{cargo, commit, project_root, status, succeed, target_folder};
 use crate::drivers::System;
 
 /// Checks everything about a command that needs no binary.
@@ -47,6 +47,10 @@ pub fn run(command: &latentlm_args::Command, words: &[OsString]) -> Result<ExitC
     package(run.args(["run", "--quiet"])).args(features(&devices));
     run.arg("--").args(words);
     keep_freed_memory(&mut run);
+    // For reports.
+    if let Some(commit) = commit() {
+        run.env("LATENTLM_COMMIT", commit);
+    }
     become_command(run)
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn build(devices: &str) -> Result<PathBuf> {
 fn announced(devices: &[DeviceName]) -> Build {
     let build = Build::begin(project_root(), &target_folder(), devices);
     if let Some(line) = build.announcement() {
-        eprintln!("{line}");
+        tell!("{line}");
     }
     build
 }

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
+use latentlm_args::say;
 
 use crate::cargo::status;
 use crate::test::workspace_tests;
@@ -33,9 +34,15 @@ pub struct Args {
 impl Args {
     /// Builds the test and runs it; it prints a line a reader.
     pub fn run(self) -> Result<ExitCode> {
-        println!(
+        say!(
             "{:<18} {:>8} {:>8} {:>8} {:>6} {:>11} {:>10}",
-            "reader", "inputs", "refused", "read", "failed", "slowest", "memory"
+            "reader",
+            "inputs",
+            "refused",
+            "read",
+            "failed",
+            "slowest",
+            "memory"
         );
         let passed = status(&mut self.command())?.success();
         Ok(if passed {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use latentlm_args::say;
 use serde_json::Value;
 
 /// Supported version of the file format.
@@ -51,7 +52,7 @@ impl Args {
             .with_context(|| format!("{} is no JSON", self.file.display()))?;
         let report = report(&json)
             .with_context(|| format!("{} is not of xtask/gpu/check", self.file.display()))?;
-        print!("{report}");
+        say!("{}", report.trim_end());
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -354,7 +355,7 @@ mod tests {
             version.is_ok_and(|output| output.status.success())
         });
         let Some(python) = python else {
-            println!("skipped: this machine has no python3");
+            latentlm_args::tell!("skipped: this machine has no python3");
             return;
         };
         let output = run_script(python, &script);

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use latentlm_args::say;
 
 use crate::asides::take_python;
 use crate::cargo::{project_root, succeed};
@@ -66,7 +67,7 @@ fn make_cases(python: Option<PathBuf>) -> Result<PathBuf> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seed = now.map_or(0, |now| now.as_secs()).to_string();
-    println!("cases of seed {seed}");
+    say!("cases of seed {seed}");
     let script = project_root().join("tests/fixtures/make/vibevoice.py");
     let mut make = Command::new(python);
     make.arg(script).arg("--out").arg(&cases);

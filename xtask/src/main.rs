@@ -4,11 +4,6 @@
 //! on Burn, so it builds in seconds. Everything that needs Burn is in the binary `latentlm`. The binary's
 //! commands and arguments are in `latentlm-args`, so that wrong arguments are refused before it is built.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a program for the terminal; libraries of this workspace never print"
-)]
-
 mod announce;
 mod asides;
 mod bench;
@@ -21,6 +16,7 @@ mod fork;
 mod forward;
 mod fuzz;
 mod gpu_report;
+mod kills;
 mod live;
 mod pack;
 mod python;
@@ -35,7 +31,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use latentlm_args::{ArgsError, Project, escaped};
+use latentlm_args::{ArgsError, Project, escaped, tell};
 
 use asides::Aside;
 use cargo::project_root;
@@ -70,6 +66,7 @@ enum Command {
     CheckDevices(check_devices::Args),
     Fork(fork::Args),
     Fuzz(fuzz::Args),
+    Kills(kills::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,11 +74,11 @@ fn main() -> ExitCode {
     run(words).unwrap_or_else(|error| match error.downcast_ref::<ArgsError>() {
         // The same message and exit code as the binary's.
         Some(refused) => {
-            eprintln!("error: {}", escaped(&refused.to_string()));
+            tell!("error: {}", escaped(&refused.to_string()));
             ExitCode::from(if refused.is_usage() { 2 } else { 1 })
         }
         None => {
-            eprintln!("error: {error:#}");
+            tell!("error: {error:#}");
             ExitCode::FAILURE
         }
     })
@@ -105,6 +102,7 @@ fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
         Command::CheckDevices(args) => args.run(),
         Command::Fork(args) => args.run(),
         Command::Fuzz(args) => args.run(),
+        Command::Kills(args) => args.run(),
     }
 }
 
@@ -140,12 +138,14 @@ mod tests {
         for (name, about) in [
             ("train-image", "Trains an image codec"),
             ("data", "Looks at datasets"),
+            ("run", "Looks at runs"),
             ("bench", "Time our workloads"),
             ("build", "Build the binary for a device"),
             ("gpu-report", "Make tables"),
             ("check-devices", "Type-check"),
             ("fork", "Swap each part"),
             ("fuzz", "Read damaged files"),
+            ("kills", "Kill trainings"),
         ] {
             let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);
             assert!(help.lines().any(of), "{name}: {help}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use latentlm_args::say;
 
 use crate::cargo::{project_root, succeed};
 
@@ -55,7 +56,7 @@ pub fn write(file: &Path, binary: &Path, devices: &str) -> Result<()> {
     let bytes = fs::metadata(file)
         .with_context(|| format!("cannot read {}", file.display()))?
         .len();
-    println!("packed {:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    say!("packed {:.1} MiB", bytes as f64 / f64::from(1 << 20));
     ensure!(
         bytes <= LARGEST_BYTES,
         "{} has more than {} MiB",

@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::Result;
+use latentlm_args::say;
 
 use crate::cargo::{cargo, line, status};
 use crate::test_device;
@@ -51,7 +52,7 @@ impl Args {
         let passed = status(&mut command)?.success();
         let verdict = if passed { "passed" } else { "FAILED" };
         let seconds = start.elapsed().as_secs();
-        println!("tests {verdict} in {seconds} s: {}", line(&command));
+        say!("tests {verdict} in {seconds} s: {}", line(&command));
         Ok(if passed {
             ExitCode::SUCCESS
         } else {

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use latentlm_args::DeviceName;
+use latentlm_args::{DeviceName, say};
 
 use crate::cargo::project_root;
 use crate::drivers::System;
@@ -70,13 +70,13 @@ pub fn run(device: &str) -> Result<ExitCode> {
     let name = DeviceName::parse(device)?;
     let kind = name.kind.name();
     if let Err(missing) = System::here().check(&[name]) {
-        println!("skipped: this machine has {missing}");
+        say!("skipped: this machine has {missing}");
         return Ok(ExitCode::SUCCESS);
     }
     let binary = build(device)?;
     let adapters = output(&binary, &["list-adapters", kind])?;
     let Some(adapter) = adapters.lines().next() else {
-        println!("skipped: this machine has no {kind} adapter");
+        say!("skipped: this machine has no {kind} adapter");
         return Ok(ExitCode::SUCCESS);
     };
     let folder = project_root().join(FOLDER);
@@ -91,7 +91,7 @@ pub fn run(device: &str) -> Result<ExitCode> {
         output(&binary, &arguments)?;
     }
     let seconds = start.elapsed().as_secs();
-    println!(
+    say!(
         "{device} ({adapter}): reference cases, a step and a sample of images, of speech, and of text \
          with pictures passed in {seconds} s"
     );

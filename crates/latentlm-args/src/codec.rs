@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::endings::check_sound;
 use crate::{ArgsError, DeviceName, Project};
 
 /// Encodes sound to latents and decodes latents, with the codec of a trained run
@@ -32,7 +33,7 @@ pub struct CodecFiles {
     pub device: String,
     /// File to read
     pub input: PathBuf,
-    /// File to write
+    /// File to write; sounds as .wav
     pub output: PathBuf,
 }
 
@@ -48,6 +49,10 @@ impl Codec {
         let files = self.files();
         DeviceName::parse(&files.device)?;
         project.find_run(&files.run, "train-tts")?;
-        project.find("read", &files.input)
+        project.find("read", &files.input)?;
+        match self {
+            Self::Encode(_) => Ok(()),
+            Self::Decode(_) | Self::Reconstruct(_) => check_sound(&files.output),
+        }
     }
 }

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use crate::shared::Trained;
 use crate::{
     ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare, Data,
-    DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters, Project, SampleImage, Speak,
-    TrainImage, TrainMllm, TrainTts, VerifyReference,
+    DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters, Project, Run, SampleImage,
+    Speak, TrainImage, TrainMllm, TrainTts, VerifyReference,
 };
 
 /// A command of the binary `latentlm`, with its arguments.
@@ -34,6 +34,8 @@ pub enum Command {
     VerifyReference(VerifyReference),
     #[command(subcommand)]
     Data(Data),
+    #[command(subcommand)]
+    Run(Run),
     #[command(hide = true)]
     BenchWorker(BenchWorker),
     #[command(hide = true)]
@@ -55,7 +57,7 @@ impl Command {
             Self::TrainImage(args) => args.training.check("train-image", &args.run, project),
             Self::TrainTts(args) => args.training.check("train-tts", &args.run, project),
             Self::TrainMllm(args) => args.training.check("train-mllm", &args.run, project),
-            Self::SampleImage(args) => args.sampling.check(project),
+            Self::SampleImage(args) => args.check(project),
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
             Self::EvalTts(args) => {
@@ -70,6 +72,7 @@ impl Command {
             Self::Compare(args) => args.check(project),
             Self::VerifyReference(args) => args.check(project),
             Self::Data(args) => args.check(project),
+            Self::Run(args) => args.check(project),
             Self::BenchDecode(_)
             | Self::BenchWorker(_)
             | Self::BenchKernels(_)
@@ -161,7 +164,7 @@ impl Command {
             Self::BenchWorker(args) => &args.device,
             Self::BenchScaling(args) => &args.device,
             Self::ListAdapters(args) => &args.kind,
-            Self::Data(_) | Self::BenchKernels(_) => return Ok(Vec::new()),
+            Self::Data(_) | Self::Run(_) | Self::BenchKernels(_) => return Ok(Vec::new()),
         };
         match self {
             Self::TrainImage(_) | Self::TrainTts(_) | Self::TrainMllm(_) | Self::Compare(_) => {
@@ -173,7 +176,7 @@ impl Command {
 
     /// Whether the command computes on its devices, so that their drivers must be installed.
     pub fn computes(&self) -> bool {
-        !matches!(self, Self::Data(_) | Self::ListAdapters(_))
+        !matches!(self, Self::Data(_) | Self::Run(_) | Self::ListAdapters(_))
     }
 }
 

@@ -59,6 +59,16 @@ pub enum ArgsError {
         /// The folder.
         path: PathBuf,
     },
+    /// A file to write whose ending says no format that can be written.
+    #[error("cannot write a {what} to `{path}`: its ending must be one of {known}")]
+    Ending {
+        /// What was to be written.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The known endings.
+        known: String,
+    },
     /// `--each`, which writes several files, with standard output.
     #[error("--each writes files: name a folder for them with --out")]
     EachToStream,
@@ -68,7 +78,10 @@ impl ArgsError {
     /// Whether the arguments themselves are wrong (exit code 2), or files and folders (exit code 1).
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownDevice(_) | Self::NoDriver { .. } | Self::Recipe(_) => true,
+            Self::UnknownDevice(_)
+            | Self::NoDriver { .. }
+            | Self::Recipe(_)
+            | Self::Ending { .. } => true,
             Self::Keys(_)
             | Self::Io { .. }
             | Self::NoRun { .. }

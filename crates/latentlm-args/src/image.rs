@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{Sampling, Training};
+use crate::endings::check_picture;
+use crate::{ArgsError, Project, Sampling, Training};
 
 /// Trains an image codec and a class-conditional language model on its latents
 ///
@@ -45,9 +46,16 @@ pub struct SampleImage {
     /// Scale factor of the pictures
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub scale: u32,
-    /// PNG file to write
+    /// File to write; its ending says the format: png, jpg, jpeg or webp
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+}
+
+impl SampleImage {
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        self.sampling.check(project)?;
+        check_picture(&self.out)
+    }
 }
 
 /// Measures a trained model: reconstruction, class agreement, Frechet distance, copies, diversity

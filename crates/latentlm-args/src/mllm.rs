@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::endings::check_picture;
 use crate::{ArgsError, Drawing, Project, Training, not_negative, probability};
 
 /// Trains an image codec and one language model that draws, captions and writes
@@ -54,7 +55,7 @@ pub struct Generate {
     /// Scale factor of pictures
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub scale: u32,
-    /// PNG file to write; further pictures get numbers
+    /// File to write; its ending says the format: png, jpg, jpeg or webp; further pictures get numbers
     #[arg(long, value_name = "FILE", default_value = "generated.png")]
     pub out: PathBuf,
 }
@@ -65,7 +66,7 @@ impl Generate {
         for picture in self.pictures() {
             project.find("read", picture)?;
         }
-        Ok(())
+        check_picture(&self.out)
     }
 
     /// Files of the pictures in the prompt. Malformed marks are reported later, by the model's prompt parser.

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use latentlm_keys::{Keys, RecipeError, Workspace, escaped};
+use latentlm_keys::{Keys, RecipeError, RunKind, Workspace, escaped};
 
 use crate::{ArgsError, DeviceName};
 
 /// Largest number of runs that a message lists.
 const MOST_RUNS: usize = 20;
+/// The folder that runs are in, unless a path is given.
+const RUNS: &str = "runs";
 
 /// The folder that relative paths are resolved against. It holds `runs/`.
 #[derive(Debug, Clone)]
@@ -34,17 +36,19 @@ impl Project {
 
     /// Names of the runs in `runs/`, sorted.
     pub fn runs(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        let Ok(entries) = fs::read_dir(self.path(Path::new("runs"))) else {
-            return names;
-        };
-        for entry in entries.flatten() {
-            if is_run(&entry.path()) {
-                names.push(entry.file_name().to_string_lossy().into_owned());
+        runs_in(&self.path(Path::new(RUNS)))
+    }
+
+    /// The runs in `runs/`, by name, and those beside `run`, by path.
+    fn runs_near(&self, run: &Path) -> Vec<String> {
+        let mut runs = self.runs();
+        let parent = run.parent().unwrap_or(Path::new(""));
+        if parent != Path::new(RUNS) && !parent.as_os_str().is_empty() {
+            for name in runs_in(&self.path(parent)) {
+                runs.push(parent.join(name).display().to_string());
             }
         }
-        names.sort();
-        names
+        runs
     }
 
     /// The folder that relative paths are resolved against.
@@ -81,13 +85,27 @@ impl Project {
         Ok(())
     }
 
-    /// Checks that a run exists. `trained_by` is the command that trains such a run.
-    pub(crate) fn find_run(&self, name: &str, trained_by: &str) -> Result<(), ArgsError> {
+    /// Checks that a run exists and is not of another kind. `trained_by` is the command that trains such a run.
+    pub(crate) fn find_run(&self, name: &str, trained_by: &'static str) -> Result<(), ArgsError> {
+        self.find_any_run(name, trained_by)?;
+        let path = run_path(name);
+        match RunKind::of(&config_path(&self.path(&path))) {
+            Some(kind) if kind.trained_by != trained_by => Err(ArgsError::OtherRun {
+                path,
+                command: trained_by,
+                reason: kind.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a run of any kind exists. `trained_by` is a command that trains one, for the message.
+    pub(crate) fn find_any_run(&self, name: &str, trained_by: &str) -> Result<(), ArgsError> {
         let path = run_path(name);
         if is_run(&self.path(&path)) {
             return Ok(());
         }
-        let runs = self.runs();
+        let runs = self.runs_near(&path);
         let listed = runs.iter().take(MOST_RUNS).map(|name| escaped(name));
         let mut listed: Vec<String> = listed.collect();
         if runs.len() > MOST_RUNS {
@@ -116,7 +134,7 @@ impl Project {
         &self,
         device: &str,
         name: &str,
-        trained_by: &str,
+        trained_by: &'static str,
     ) -> Result<(), ArgsError> {
         DeviceName::parse(device)?;
         self.find_run(name, trained_by)
@@ -128,12 +146,31 @@ pub fn run_path(name: &str) -> PathBuf {
     if name.contains(MAIN_SEPARATOR) {
         name.into()
     } else {
-        Path::new("runs").join(name)
+        Path::new(RUNS).join(name)
     }
 }
 
+fn config_path(run: &Path) -> PathBuf {
+    run.join("config.toml")
+}
+
 fn is_run(folder: &Path) -> bool {
-    folder.join("config.toml").is_file()
+    config_path(folder).is_file()
+}
+
+/// Names of the runs in a folder, sorted.
+fn runs_in(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return names;
+    };
+    for entry in entries.flatten() {
+        if is_run(&entry.path()) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    names
 }
 
 #[cfg(test)]
@@ -175,6 +212,37 @@ mod tests {
         project.find_run("small", "train-image").unwrap();
         assert!(project.find_no_run("small").is_err());
         project.find_no_run("begun").unwrap();
+    }
+
+    #[test]
+    fn a_missing_run_lists_those_beside_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["runs/small", "out/first", "out/second"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("config.toml"), "").unwrap();
+        }
+        let path = |name: &str| ["out", name].join(std::path::MAIN_SEPARATOR_STR);
+        let error = Project::at(dir.path()).find_run(&path("x"), "train-tts");
+        let message = error.unwrap_err().to_string();
+        let listed = format!("small, {}, {};", path("first"), path("second"));
+        assert!(message.contains(&listed), "{message}");
+    }
+
+    #[test]
+    fn a_run_of_another_kind_says_of_which() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("runs/voice");
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("config.toml"), "[data]\nloudness_dbfs = -23.0").unwrap();
+        let project = Project::at(dir.path());
+        let error = project.find_run("voice", "train-image").unwrap_err();
+        let message = error.to_string();
+        let told =
+            "is no run of train-image: it is one of train-tts, for `speak`, `eval-tts` and `codec`";
+        assert!(message.ends_with(told), "{message}");
+        assert!(!error.is_usage());
+        project.find_run("voice", "train-tts").unwrap();
+        project.find_any_run("voice", "train-image").unwrap();
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Training {
     /// Continues the run from its latest checkpoint
     #[arg(long)]
     pub resume: bool,
+    /// Lets the run continue although its data changed since it began
+    #[arg(long, requires = "resume")]
+    pub accept_changed_data: bool,
     /// Runs without the CPU kernels, on Burn's own operations: slower; to compare speed and results
     #[arg(long)]
     pub without_kernels: bool,
@@ -46,7 +49,7 @@ impl Training {
     /// Checks the arguments. `command` is the training command, for messages; `run` is the name of the run.
     pub(crate) fn check(
         &self,
-        command: &str,
+        command: &'static str,
         run: &str,
         project: &Project,
     ) -> Result<(), ArgsError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::endings::check_sound;
 use crate::{ArgsError, Drawing, Project, Training};
 
 /// Trains a speech codec and a text-to-speech language model on its latents
@@ -53,7 +54,7 @@ pub struct Speak {
     /// Transcript of the recording
     #[arg(long, value_name = "TEXT", requires = "voice")]
     pub voice_text: Option<String>,
-    /// Writes a file for every line: 001.wav, 002.wav and so on in the folder --out
+    /// Writes a file for every line into the folder --out: line 3 is 003.wav; empty lines get none
     #[arg(long)]
     pub each: bool,
     /// WAV file to write; `-` for standard output; with --each a folder
@@ -77,10 +78,16 @@ impl Speak {
             });
         }
         project.find_device_and_run(&self.drawing.device, &self.run, "train-tts")?;
-        match &self.voice {
-            Some(voice) => project.find("read", voice),
-            None => Ok(()),
+        if let Some(voice) = &self.voice {
+            project.find("read", voice)?;
         }
+        let out = project.path(&self.out);
+        // Pipes and devices take a stream of any name.
+        let is_stream = self.out == Path::new("-") || (out.exists() && !out.is_file());
+        if self.each || is_stream {
+            return Ok(());
+        }
+        check_sound(&self.out)
     }
 }
 

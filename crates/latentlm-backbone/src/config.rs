@@ -7,6 +7,9 @@ use latentlm_core::ops::swiglu_width;
 use crate::keys::KEYS;
 use crate::rope::RopeLayout;
 
+/// Largest feed-forward width. Numbers of parameters do not overflow below it.
+const MOST_MLP_WIDTH: usize = 1 << 24;
+
 /// Configuration of a [`Transformer`](crate::Transformer). The defaults are those of the official image
 /// models.
 #[derive(Config, Debug, PartialEq)]
@@ -110,6 +113,21 @@ impl PartConfig for TransformerConfig {
                 "width {} times mlp_ratio {} is too small for a feed-forward width of 64",
                 config.width, config.mlp_ratio
             ));
+        }
+        if config.mlp_width > MOST_MLP_WIDTH {
+            return fail(format!(
+                "a feed-forward width of {} is above {MOST_MLP_WIDTH}",
+                config.mlp_width
+            ));
+        }
+        if !(config.norm_epsilon > 0.0 && config.norm_epsilon.is_finite()) {
+            return fail(format!(
+                "norm_epsilon {} must be positive",
+                config.norm_epsilon
+            ));
+        }
+        if !(config.rope_theta > 0.0 && config.rope_theta.is_finite()) {
+            return fail(format!("rope_theta {} must be positive", config.rope_theta));
         }
         Ok(())
     }

@@ -89,6 +89,22 @@ fn impossible_configurations_are_refused() {
         (TransformerConfig::new(32, 0, 4), "must be positive"),
         (TransformerConfig::new(32, 1, 16), "even and 4 or more"),
         (TransformerConfig::new(16, 1, 2), "too small"),
+        (
+            TransformerConfig::new(32, 1, 4).with_mlp_width(1 << 40),
+            "feed-forward width of 1099511627776",
+        ),
+        (
+            TransformerConfig::new(32, 1, 4).with_mlp_ratio(1e300),
+            "feed-forward width",
+        ),
+        (
+            TransformerConfig::new(32, 1, 4).with_norm_epsilon(0.0),
+            "norm_epsilon 0",
+        ),
+        (
+            TransformerConfig::new(32, 1, 4).with_rope_theta(f64::NAN),
+            "rope_theta",
+        ),
     ] {
         let message = config.validate().unwrap_err().to_string();
         assert!(message.contains(part), "{message}");

@@ -217,6 +217,7 @@ const SPEECH: SpeechSizes = SpeechSizes {
     mel_bands: [20, 40, 80, 128],
 };
 
+/// The default model, sixteen images at a time.
 const SIXTEEN: ImageSizes = ImageSizes {
     batch: 16,
     ..DEFAULT

@@ -10,7 +10,7 @@ use latentlm::{RandomStream, SampleOptions};
 use latentlm_eval::{Series, line_chart};
 
 use super::image::wait;
-use super::{DEFAULT, ImageSizes, Workload};
+use super::{ImageSizes, SIXTEEN, Workload};
 
 /// Bytes of a number.
 const NUMBER: f64 = 4.0;
@@ -23,8 +23,6 @@ const PASSES: f64 = 3.0;
 /// How often a training step reads or writes every parameter's numbers at least: the weight twice
 /// read and once written, its gradient written and read, two moments and the average read and written.
 const TOUCHES: f64 = 11.0;
-/// Images of a batch where something else grows.
-const BATCH: usize = 16;
 /// Numbers a head of attention has where the width grows.
 const HEAD_DIM: usize = 32;
 
@@ -62,29 +60,22 @@ impl Axis {
 
     /// The default recipe's model, larger and larger along the axis.
     fn sizes(self) -> Vec<ImageSizes> {
-        let values: &[usize] = match self {
-            Self::Batch => &[1, 4, 16, 64, 256],
-            Self::Length => &[4, 16, 64, 256],
-            Self::Width => &[64, 128, 256, 512, 768],
-        };
-        let mut all = Vec::new();
-        for &value in values {
-            let mut sizes = ImageSizes {
-                batch: BATCH,
-                ..DEFAULT
-            };
-            match self {
-                Self::Batch => sizes.batch = value,
-                Self::Length => sizes.tokens = value,
-                Self::Width => {
-                    sizes.width = value;
-                    sizes.heads = value / HEAD_DIM;
-                    sizes.kv_heads = value / HEAD_DIM / 2;
-                }
-            }
-            all.push(sizes);
+        match self {
+            Self::Batch => [1, 4, 16, 64, 256]
+                .map(|batch| ImageSizes { batch, ..SIXTEEN })
+                .to_vec(),
+            Self::Length => [4, 16, 64, 256]
+                .map(|tokens| ImageSizes { tokens, ..SIXTEEN })
+                .to_vec(),
+            Self::Width => [64, 128, 256, 512, 768]
+                .map(|width| ImageSizes {
+                    width,
+                    heads: width / HEAD_DIM,
+                    kv_heads: width / HEAD_DIM / 2,
+                    ..SIXTEEN
+                })
+                .to_vec(),
         }
-        all
     }
 }
 
@@ -417,6 +408,7 @@ impl ScalingReport {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DEFAULT;
     use super::*;
     use burn::module::Module;
 

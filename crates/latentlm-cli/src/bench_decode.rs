@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use latentlm::{LatentLmConfig, LmSizes, SampleOptions};
-use latentlm_args::BenchDecode;
+use latentlm_args::{BenchDecode, say};
 use latentlm_bench::{DecodeWork, decode_times};
 
 use crate::device::device;
@@ -29,19 +29,21 @@ pub fn run(args: BenchDecode) -> Result<()> {
     };
     work.config.validate()?;
     let times = decode_times(&work, &POSITIONS, &device);
-    println!(
+    say!(
         "position  backbone ms  head ms ({} solver steps)",
         work.sample.steps
     );
     for t in &times {
-        println!(
+        say!(
             "{:8}  {:11.3}  {:7.3}",
-            t.position, t.backbone_ms, t.head_ms
+            t.position,
+            t.backbone_ms,
+            t.head_ms
         );
     }
     if let (Some(first), Some(last)) = (times.first(), times.last()) {
         let growth = last.backbone_ms / first.backbone_ms - 1.0;
-        println!(
+        say!(
             "the backbone's time grows by {:.0} % from position {} to {}",
             growth * 100.0,
             first.position,

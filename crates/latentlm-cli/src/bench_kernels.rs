@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result};
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::BenchKernels;
+use latentlm_args::{BenchKernels, say};
 use latentlm_bench::kernel_times;
 
 /// Prints the table line by line and writes it to a file.
 pub fn run(args: BenchKernels) -> Result<()> {
     let mut table = String::new();
     let mut push = |line: String| {
-        println!("{line}");
+        say!("{line}");
         table.push_str(&line);
         table.push('\n');
     };
@@ -24,6 +24,6 @@ pub fn run(args: BenchKernels) -> Result<()> {
     });
     write_atomically(&args.out, table.as_bytes())
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    println!("written to {}", args.out.display());
+    say!("written to {}", args.out.display());
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::BenchScaling;
+use latentlm_args::{BenchScaling, say};
 use latentlm_bench::Workload;
 use latentlm_bench::scaling::{Measured, Rates, ScalingReport, scaling_points};
 
@@ -17,16 +17,16 @@ const WARM_UP: u64 = 2;
 /// Prints one line per point, and writes the table and the charts.
 pub fn run(args: BenchScaling) -> Result<()> {
     let rates = Rates::measure(&device(&args.device)?);
-    println!("{}: {rates}", args.device);
+    say!("{}: {rates}", args.device);
     let mut report = ScalingReport::new(rates);
     for point in scaling_points() {
         let measured = measure(&args, &point.workload())?;
-        println!("{}", report.add(point, measured));
+        say!("{}", report.add(point, measured));
     }
     for (name, text) in report.files() {
         write_atomically(&args.out.join(name), text.as_bytes())?;
     }
-    println!("written to {}", args.out.display());
+    say!("written to {}", args.out.display());
     Ok(())
 }
 

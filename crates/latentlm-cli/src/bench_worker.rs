@@ -1,12 +1,12 @@
 //! `bench-worker`: runs a workload of ours for `cargo xtask bench`.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{DType, Device};
 use latentlm::core::Precision;
-use latentlm_args::{BenchWorker, TrainingNumbers};
+use latentlm_args::{BenchWorker, TrainingNumbers, say};
 use latentlm_bench::{WORKLOADS, Workload};
 use latentlm_kernels::{has_bf16_head, without_kernels};
 
@@ -16,7 +16,7 @@ use crate::memory::peak_memory_bytes;
 /// Answers each line of standard input on standard output, until the input ends.
 pub fn run(args: BenchWorker) -> Result<()> {
     if args.workload == "list" {
-        WORKLOADS.iter().for_each(|(name, _)| println!("{name}"));
+        WORKLOADS.iter().for_each(|(name, _)| say!("{name}"));
         return Ok(());
     }
     if args.without_kernels {
@@ -33,7 +33,7 @@ fn answer(args: &BenchWorker) -> Result<()> {
         !rounded || (args.device == "cpu" && has_bf16_head()),
         "the head has products of bfloat16 on a CPU with AVX-512 BF16 alone"
     );
-    println!("{}", serde_json::to_string(&workload)?);
+    say!("{}", serde_json::to_string(&workload)?);
     let device = device(&args.device)?;
     let precision = precision(args, &workload, &device)?;
     let mut unit = workload.prepare_in(precision, &device);
@@ -42,12 +42,11 @@ fn answer(args: &BenchWorker) -> Result<()> {
             "go" => {
                 let started = Instant::now();
                 unit();
-                println!("{}", started.elapsed().as_secs_f64() * 1e3);
+                say!("{}", started.elapsed().as_secs_f64() * 1e3);
             }
-            "memory" => println!("{}", peak_memory_bytes().unwrap_or_default()),
+            "memory" => say!("{}", peak_memory_bytes().unwrap_or_default()),
             other => anyhow::bail!("`{other}` is neither `go` nor `memory`"),
         }
-        std::io::stdout().flush()?;
     }
     Ok(())
 }

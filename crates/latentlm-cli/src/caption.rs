@@ -1,18 +1,20 @@
 //! `caption`.
 
 use anyhow::Result;
-use latentlm_args::{Caption, run_path};
+use latentlm_args::{Caption, run_path, say};
 use latentlm_pipelines::MllmPipeline;
 
 use crate::device::device;
+use crate::notes;
 
 /// Prints one caption per line.
 pub fn run(args: Caption) -> Result<()> {
     let device = device(&args.device)?;
     let pipeline = MllmPipeline::from_run(&run_path(&args.run), &device)?;
+    notes::show(pipeline.notes());
     for image in &args.image {
         let caption = pipeline.caption(pipeline.read_picture(image)?)?;
-        println!("{}", caption.concat());
+        say!("{}", caption.concat());
     }
     Ok(())
 }

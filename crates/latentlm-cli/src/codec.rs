@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::{Codec, CodecFiles, run_path};
+use latentlm_args::{Codec, CodecFiles, run_path, say};
 use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
 use latentlm_eval::{mel_distance_db, si_sdr_db, stoi};
@@ -14,6 +14,7 @@ use latentlm_pipelines::SpeechCodec;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::device::device;
+use crate::notes;
 
 /// Encodes a sound file, decodes a file of latents, or does both.
 pub fn run(args: Codec) -> Result<()> {
@@ -26,7 +27,9 @@ pub fn run(args: Codec) -> Result<()> {
 
 fn codec_of(files: &CodecFiles) -> Result<SpeechCodec> {
     let device = device(&files.device)?;
-    Ok(SpeechCodec::from_run(&run_path(&files.run), &device)?)
+    let codec = SpeechCodec::from_run(&run_path(&files.run), &device)?;
+    notes::show(codec.notes());
+    Ok(codec)
 }
 
 fn samples_of(files: &CodecFiles, codec: &SpeechCodec) -> Result<Vec<f32>> {
@@ -48,7 +51,7 @@ fn encode(files: &CodecFiles) -> Result<()> {
     let view = TensorView::new(Dtype::F32, vec![1, frames, dim], &bytes)?;
     let file = safetensors::serialize([("latents", view)], None::<HashMap<String, String>>)?;
     write_atomically(&files.output, &file)?;
-    println!("{}: {frames} latents of {dim}", files.output.display());
+    say!("{}: {frames} latents of {dim}", files.output.display());
     Ok(())
 }
 
@@ -67,20 +70,20 @@ fn reconstruct(files: &CodecFiles) -> Result<()> {
     let (original, copy) = codec.reconstruct(samples_of(files, &codec)?);
     let rate = codec.sample_rate_hz();
     write_sound(&files.output, &copy, rate)?;
-    println!(
+    say!(
         "mel distance {:.2} dB",
         mel_distance_db(&original, &copy, rate)
     );
-    println!("SI-SDR {:.2} dB", si_sdr_db(&original, &copy));
+    say!("SI-SDR {:.2} dB", si_sdr_db(&original, &copy));
     if let Some(value) = stoi(&original, &copy, rate) {
-        println!("STOI {value:.3}");
+        say!("STOI {value:.3}");
     }
     Ok(())
 }
 
 fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     write_wav(path, samples, rate)?;
-    println!(
+    say!(
         "{}: {:.2} s",
         path.display(),
         samples.len() as f64 / f64::from(rate)

@@ -1,7 +1,7 @@
 //! `compare`.
 
 use anyhow::Result;
-use latentlm_args::{Compare, CompareSampling, run_path};
+use latentlm_args::{Compare, CompareSampling, run_path, say};
 use latentlm_compare::{
     CompareSamplingOptions, compare_image, compare_mllm, compare_sampling, compare_sigma,
 };
@@ -28,7 +28,7 @@ fn sampling(args: CompareSampling) -> Result<()> {
         seed: args.seed,
     };
     let table = compare_sampling(&run_path(&args.run), &options, &device)?;
-    println!("{}", std::fs::read_to_string(&table)?);
-    println!("report {}", table.display());
+    say!("{}", std::fs::read_to_string(&table)?);
+    say!("report {}", table.display());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use latentlm_args::{Data, DataCheck, Espeak};
+use latentlm_args::{Data, DataCheck, Espeak, say, tell};
 use latentlm_data::speech::{
     EspeakOptions, SoundLimits, SpeechBounds, SpeechDataset, check_speech_within, espeak_corpus,
     read_sentences,
@@ -37,10 +37,10 @@ fn espeak(args: Espeak) -> Result<()> {
     };
     let corpus = espeak_corpus(&options, |index| {
         if (index + 1).is_multiple_of(SHOWN_EVERY) {
-            eprintln!("{} of {total} utterances", index + 1);
+            tell!("{} of {total} utterances", index + 1);
         }
     })?;
-    println!(
+    say!(
         "{}: {} utterances of {} speakers, {:.1} min",
         options.folder.display(),
         corpus.utterances,
@@ -62,7 +62,7 @@ fn check(args: &DataCheck) -> Result<()> {
             ..SpeechBounds::default()
         };
         let report = check_speech_within(path, bounds)?;
-        println!("{report}");
+        say!("{report}");
         report.problems.len()
     } else {
         let options = ReadOptions {
@@ -72,7 +72,7 @@ fn check(args: &DataCheck) -> Result<()> {
             ..ReadOptions::default()
         };
         let report = check_with(path, &options)?;
-        println!("{report}");
+        say!("{report}");
         report.problems.len()
     };
     if problems > 0 {

@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
+use latentlm_args::say;
 use latentlm_eval::{Measure, measures};
 
 /// Prints an evaluation, which is given as JSON: a table and where files lie, or the JSON alone.
 pub fn show(evaluation: &str, as_json: bool, files: &[(&str, PathBuf)]) {
     if as_json {
-        println!("{evaluation}");
+        say!("{evaluation}");
         return;
     }
     for line in table(&measures(evaluation)) {
-        println!("{line}");
+        say!("{line}");
     }
     for (name, path) in files {
-        println!("{name} {}", path.display());
+        say!("{name} {}", path.display());
     }
 }
 
@@ -24,12 +25,15 @@ fn table(measures: &[Measure]) -> Vec<String> {
         name: "measure".into(),
         value: "value".into(),
         unit: "unit".into(),
+        meaning: "",
     };
     let rows: Vec<&Measure> = std::iter::once(&head).chain(measures).collect();
     let names = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let values = rows.iter().map(|row| row.value.len()).max().unwrap_or(0);
     let line = |row: &&Measure| {
-        let Measure { name, value, unit } = row;
+        let Measure {
+            name, value, unit, ..
+        } = row;
         let line = format!("{name:names$}  {value:>values$}  {unit}");
         line.trim_end().to_owned()
     };

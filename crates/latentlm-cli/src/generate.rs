@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use latentlm::{GenerateOptions, TextOptions};
-use latentlm_args::{Generate, run_path};
-use latentlm_pipelines::{Made, MllmPipeline, PromptPiece, image_grid, save_png};
+use latentlm_args::{Generate, run_path, say, tell};
+use latentlm_pipelines::{Made, MllmPipeline, PromptPiece, image_grid, save_picture};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{notes, sampling};
 
 /// Prints the generated text, and the file names of the drawn pictures.
 pub fn run(args: Generate) -> Result<()> {
     let prompt = PromptPiece::parse(&args.prompt)?;
     let device = device(&args.drawing.device)?;
     let pipeline = MllmPipeline::from_run(&run_path(&args.run), &device)?;
+    notes::show(pipeline.notes());
     let sample = sampling::options(&args.drawing, pipeline.recipe().sample_options())?;
     let recipe = pipeline.recipe().text_options();
     let text = TextOptions {
@@ -31,18 +32,18 @@ pub fn run(args: Generate) -> Result<()> {
     let mut pictures = 0;
     for made in generated.pieces {
         match made {
-            Made::Text(text) => println!("{text}"),
+            Made::Text(text) => say!("{text}"),
             Made::Picture(picture) => {
                 let file = numbered(&args.out, pictures);
-                save_png(&image_grid(picture, 1, args.scale), &file)?;
-                println!("{}", file.display());
+                save_picture(&image_grid(picture, 1, args.scale), &file)?;
+                say!("{}", file.display());
                 pictures += 1;
             }
         }
     }
     if let Some(positions) = generated.cut {
         let most = pipeline.recipe().mix.pack_positions;
-        eprintln!(
+        tell!(
             "cut off after {positions} positions: --positions says how many, and the model was \
              trained on {most} with the prompt"
         );

@@ -1,6 +1,5 @@
 //! The command line of LatentLM. `cargo xtask <command>` builds this binary with the features that the
 //! device needs, and runs it.
-#![allow(clippy::print_stdout)] // A command's results go to standard output.
 
 #[cfg(feature = "bench")]
 mod bench_decode;
@@ -23,8 +22,12 @@ mod evaluation;
 mod generate;
 mod list_adapters;
 mod memory;
+mod notes;
+mod phase;
+mod run;
 mod sample_image;
 mod sampling;
+mod signals;
 mod speak;
 mod train_image;
 mod train_mllm;
@@ -33,12 +36,11 @@ mod training;
 #[cfg(feature = "verify")]
 mod verify_reference;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use latentlm_args::{ArgsError, Command, Project, escaped};
+use latentlm_args::{ArgsError, Command, Project, escaped, tell};
 use latentlm_eval::EvalError;
 use latentlm_pipelines::PipelineError;
 use latentlm_train::TrainError;
@@ -51,7 +53,13 @@ struct Cli {
     command: Command,
 }
 
+/// Environment variable by which `cargo xtask` tells the commit of the sources.
+const COMMIT: &str = "LATENTLM_COMMIT";
+
 fn main() -> ExitCode {
+    if let Ok(commit) = std::env::var(COMMIT) {
+        latentlm_eval::name_commit(commit);
+    }
     let command = Cli::parse().command;
     let result = match command.check(&Project::here()) {
         Ok(()) => latentlm_kernels::on_workers(|| run(command)),
@@ -63,7 +71,7 @@ fn main() -> ExitCode {
             // Messages of libraries may have several lines; an error is always printed on one.
             let message = error.to_string();
             let line: Vec<&str> = message.split_whitespace().collect();
-            let _ = writeln!(std::io::stderr(), "error: {}", escaped(&line.join(" ")));
+            tell!("error: {}", escaped(&line.join(" ")));
             exit_code(&error)
         }
     }
@@ -89,6 +97,7 @@ fn run(command: Command) -> Result<()> {
         #[cfg(feature = "verify")]
         Command::VerifyReference(args) => verify_reference::run(args),
         Command::Data(args) => data::run(args),
+        Command::Run(args) => run::run(args),
         #[cfg(feature = "bench")]
         Command::BenchWorker(args) => bench_worker::run(args),
         #[cfg(feature = "bench")]

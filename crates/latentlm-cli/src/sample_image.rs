@@ -1,16 +1,17 @@
 //! `sample-image`.
 
 use anyhow::Result;
-use latentlm_args::{SampleImage, run_path};
-use latentlm_pipelines::{ImagePipeline, image_grid, save_png};
+use latentlm_args::{SampleImage, run_path, say};
+use latentlm_pipelines::{ImagePipeline, image_grid, save_picture};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{notes, sampling};
 
 /// Draws pictures and writes them as a grid.
 pub fn run(args: SampleImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
     let pipeline = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
+    notes::show(pipeline.notes());
     let count = args.count as usize;
     let classes = match &args.class {
         Some(name) => vec![pipeline.class(name)?],
@@ -28,7 +29,7 @@ pub fn run(args: SampleImage) -> Result<()> {
     } else {
         count.isqrt().max(1)
     };
-    save_png(&image_grid(pictures, columns, args.scale), &args.out)?;
-    println!("{}", args.out.display());
+    save_picture(&image_grid(pictures, columns, args.scale), &args.out)?;
+    say!("{}", args.out.display());
     Ok(())
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use latentlm::SampleOptions;
-use latentlm_args::{Speak, run_path};
+use latentlm_args::{Speak, run_path, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
 use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice, sentences};
 
 use crate::device::device;
-use crate::sampling;
+use crate::{notes, sampling};
 
 /// Length in characters above which a sentence is cut, if it has a place for it.
 const LONGEST_SENTENCE: usize = 120;
@@ -31,16 +31,18 @@ pub fn run(args: Speak) -> Result<()> {
     }
     let device = device(&args.drawing.device)?;
     let speaker = SpeechPipeline::from_run(&run_path(&args.run), &device)?;
+    notes::show(speaker.notes());
     let voice = match (&args.voice, &args.voice_text) {
         (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
         _ => None,
     };
     let options = sampling::options(&args.drawing, speaker.recipe().sample_options())?;
     // Checks all sentences before the first is spoken.
-    speaker.accepts(&texts.concat(), voice.as_ref(), &options)?;
-    let unheard = speaker.unheard(&texts.concat());
+    let all = sentences_of(&texts);
+    speaker.accepts(&all, voice.as_ref(), &options)?;
+    let unheard = speaker.unheard(&all);
     if !unheard.is_empty() {
-        eprintln!("{unheard}: these may sound like anything");
+        tell!("{unheard}: these may sound like anything");
     }
     let said = Said {
         speaker,
@@ -66,22 +68,28 @@ pub fn run(args: Speak) -> Result<()> {
     to_file(args, &said)
 }
 
-/// The texts, each cut into sentences; empty texts are left out. Without --each, all input is one text.
-fn texts(args: &Speak) -> Result<Vec<Vec<String>>, DataError> {
+/// The texts; empty ones are left out. Without --each, all input is one text.
+fn texts(args: &Speak) -> Result<Vec<Text>, DataError> {
     let words = words(args)?;
-    let mut texts: Vec<Vec<String>> = Vec::new();
+    let mut texts: Vec<Text> = Vec::new();
     if args.each {
-        for line in words.iter().flat_map(|text| text.lines()) {
-            texts.push(sentences(line, LONGEST_SENTENCE));
+        for (line, number) in words.iter().flat_map(|text| text.lines()).zip(1..) {
+            texts.push(Text {
+                number,
+                sentences: sentences(line, LONGEST_SENTENCE),
+            });
         }
     } else {
         let mut all: Vec<String> = Vec::new();
         for text in &words {
             all.extend(sentences(text, LONGEST_SENTENCE));
         }
-        texts.push(all);
+        texts.push(Text {
+            number: 1,
+            sentences: all,
+        });
     }
-    texts.retain(|sentences| !sentences.is_empty());
+    texts.retain(|text| !text.sentences.is_empty());
     Ok(texts)
 }
 
@@ -149,7 +157,7 @@ fn to_file(args: &Speak, said: &Said) -> Result<()> {
     let mut file = WavFile::create(&args.out, said.speaker.sample_rate_hz())?;
     let (times, cut) = say(args, said, |sound| Ok(file.write(sound)?))?;
     file.finish()?;
-    println!(
+    say!(
         "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",
         args.out.display(),
         times.speech_s,
@@ -164,22 +172,23 @@ fn to_file(args: &Speak, said: &Said) -> Result<()> {
 fn to_folder(args: &Speak, said: &Said) -> Result<()> {
     std::fs::create_dir_all(&args.out).map_err(|source| unwritten(args, source))?;
     let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
-    let digits = said.texts.len().to_string().len().max(3);
-    let (mut number, mut seed, mut cut) = (0, args.drawing.seed, 0);
+    let largest = said.texts.last().map_or(0, |text| text.number);
+    let digits = largest.to_string().len().max(3);
+    let (mut seed, mut cut) = (args.drawing.seed, 0);
     for texts in said.texts.chunks(TEXTS_AT_ONCE) {
-        let (sentences, voice) = (texts.concat(), said.voice.as_ref());
+        let (sentences, voice) = (sentences_of(texts), said.voice.as_ref());
         let speech = said.speaker.say(&sentences, voice, &said.options, seed)?;
         seed = seed.wrapping_add(sentences.len() as u64);
         cut += speech.iter().filter(|speech| speech.was_cut).count();
         let mut sounds = speech.into_iter().map(|speech| speech.samples);
-        for sentences in texts {
-            let own: Vec<Vec<f32>> = sounds.by_ref().take(sentences.len()).collect();
+        for text in texts {
+            let number = text.number;
+            let own: Vec<Vec<f32>> = sounds.by_ref().take(text.sentences.len()).collect();
             let samples = own.join(&pause[..]);
-            number += 1;
             let path = args.out.join(format!("{number:0digits$}.wav"));
             write_wav(&path, &samples, rate)?;
             let seconds = samples.len() as f64 / f64::from(rate);
-            println!("{}: {seconds:.2} s", path.display());
+            say!("{}: {seconds:.2} s", path.display());
         }
     }
     said.tell_of_cuts(cut);
@@ -199,7 +208,7 @@ fn say(
         speech_s: 0.0,
         was_cut: false,
     };
-    for (sentence, number) in said.texts.iter().flatten().zip(0..) {
+    for (sentence, number) in sentences_of(&said.texts).iter().zip(0..) {
         if number > 0 {
             hear(&pause)?;
             sum.speech_s += PAUSE_SECONDS;
@@ -220,12 +229,27 @@ fn say(
     Ok((sum, cut))
 }
 
+/// A text to speak.
+struct Text {
+    /// Number of its line, from 1; empty lines count too.
+    number: usize,
+    sentences: Vec<String>,
+}
+
+/// The sentences of all texts, in order.
+fn sentences_of(texts: &[Text]) -> Vec<String> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(text.sentences.iter().cloned());
+    }
+    all
+}
+
 /// A request to speak: texts, voice and options.
 struct Said {
     speaker: SpeechPipeline,
     voice: Option<Voice>,
-    /// The texts, each as a list of sentences.
-    texts: Vec<Vec<String>>,
+    texts: Vec<Text>,
     options: SampleOptions,
 }
 
@@ -239,10 +263,10 @@ impl Said {
     /// Warns about sentences that did not end by themselves. On standard error, because standard output may
     /// carry the sound.
     fn tell_of_cuts(&self, cut: usize) {
-        let all = self.texts.iter().flatten().count();
+        let all = sentences_of(&self.texts).len();
         let seconds = self.speaker.recipe().sample.max_seconds;
         if cut > 0 {
-            eprintln!(
+            tell!(
                 "{cut} of {all} sentences did not end by themselves and were cut at {seconds} s \
                  (sample.max_seconds)"
             );

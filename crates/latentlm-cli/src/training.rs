@@ -1,13 +1,14 @@
 //! Shared code of the training commands.
 
 use anyhow::Result;
-use latentlm_args::{Progress, Training, run_path};
+use latentlm_args::{Progress, Training, run_path, say};
 use latentlm_kernels::without_kernels;
 use latentlm_pipelines::{Recipe, RunFolder};
 use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, minutes};
 
 use crate::device::devices;
 use crate::memory::peak_memory_bytes;
+use crate::signals;
 
 /// Trains a run with `train`, and prints the outcome.
 pub fn run<R: Recipe>(
@@ -24,10 +25,11 @@ pub fn run<R: Recipe>(
     };
     let recipe = R::resolve(config.as_deref(), &args.overrides)?;
     let interrupter = Interrupter::new();
-    stop_on_ctrl_c(interrupter.clone())?;
+    signals::stop_training(&interrupter)?;
     let options = RunOptions {
         path: path.clone(),
         resume: args.resume,
+        accept_changed_data: args.accept_changed_data,
         device,
         more_devices,
         progress: match args.progress {
@@ -51,31 +53,19 @@ pub fn run<R: Recipe>(
             skipped,
         } => {
             for skipped in &skipped {
-                println!("left out {}: {}", skipped.path.display(), skipped.reason);
+                say!("left out {}: {}", skipped.path.display(), skipped.reason);
             }
-            println!("trained in {}", minutes(seconds));
+            say!("trained in {}", minutes(seconds));
             if let Some(bytes) = peak_memory_bytes() {
-                println!("peak memory {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+                say!("peak memory {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
             }
-            println!("samples {}", samples.display());
-            println!("report {}", report.display());
+            say!("samples {}", samples.display());
+            say!("report {}", report.display());
         }
-        RunEnd::Stopped => println!(
+        RunEnd::Stopped => say!(
             "stopped; continue with: cargo xtask {} --run {name} --resume",
             R::COMMAND
         ),
     }
-    Ok(())
-}
-
-/// The first Ctrl-C stops training with a checkpoint; the second ends the process at once.
-fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
-    ctrlc::set_handler(move || {
-        if interrupter.should_stop() {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; once more to stop at once");
-        interrupter.stop(Some("Ctrl-C"));
-    })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `verify-reference`: compares our models with results of the reference implementations.
 
 use burn::tensor::DType;
-use latentlm_args::{TrainingNumbers, VerifyReference};
+use latentlm_args::{TrainingNumbers, VerifyReference, say};
 use latentlm_verify::{Comparison, cases, verify, verify_rounded};
 
 use crate::device::device;
@@ -29,14 +29,14 @@ pub fn run(args: VerifyReference) -> anyhow::Result<()> {
     );
     let (mut over, mut compared) = (0, 0);
     for case in cases(&args.folder)? {
-        println!("{}", case.display());
+        say!("{}", case.display());
         let report = if rounded {
             verify_rounded(&case, &device)?
         } else {
             Some(verify(&case, &device, slack)?)
         };
         let Some(report) = report else {
-            println!("  left out: always computed in float32");
+            say!("  left out: always computed in float32");
             continue;
         };
         report.comparisons.iter().for_each(print);
@@ -48,12 +48,12 @@ pub fn run(args: VerifyReference) -> anyhow::Result<()> {
         return Err(OverBounds { over, compared }.into());
     }
     anyhow::ensure!(compared > 0, "no case here is computed in bfloat16");
-    println!("all {compared} comparisons are within their bounds");
+    say!("all {compared} comparisons are within their bounds");
     Ok(())
 }
 
 fn print(comparison: &Comparison) {
     let Comparison { name, error, bound } = comparison;
     let verdict = if comparison.passed() { "" } else { "  OVER" };
-    println!("  {name:<56} {error:9.2e}  bound {bound:.0e}{verdict}");
+    say!("  {name:<56} {error:9.2e}  bound {bound:.0e}{verdict}");
 }

@@ -94,6 +94,12 @@ impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
         AudioSigmaVae::new(self, device)
     }
 
+    fn parameter_count(&self, _device: &Device) -> usize {
+        self.assert_valid();
+        self.encoder_parameter_count()
+            .saturating_add(self.decoder_parameter_count())
+    }
+
     fn spec(&self) -> LatentSpec {
         LatentSpec {
             dim: self.latent_dim,

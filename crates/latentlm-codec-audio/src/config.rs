@@ -7,6 +7,9 @@ use crate::keys::KEYS;
 
 /// Largest hop: more than a minute of speech in one latent at 16 kHz.
 const MOST_HOP_SAMPLES: usize = 1 << 20;
+/// Largest number of channels at a resolution: with every doubling of the width, a layer takes four times the
+/// memory.
+const MOST_WIDTH: usize = 1 << 20;
 
 /// Configuration of an [`AudioSigmaVae`](crate::AudioSigmaVae). The defaults are VibeVoice's: 24 kHz, 7.5 latents a
 /// second of 64 numbers.
@@ -87,11 +90,59 @@ impl AudioSigmaVaeConfig {
 
     /// Channels at the resolution after so many downsamplings.
     pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
-        let doubled = || self.width << downsamplings;
+        let doubled = || {
+            let factor = 1_usize.checked_shl(downsamplings as u32);
+            self.width.saturating_mul(factor.unwrap_or(usize::MAX))
+        };
         self.widths
             .get(downsamplings)
             .copied()
             .unwrap_or_else(doubled)
+    }
+
+    /// Number of parameters of the encoder, counted without building it: dense convolutions make their weights
+    /// at once.
+    pub fn encoder_parameter_count(&self) -> usize {
+        let (first, last) = (self.width_at(0), self.width_at(self.ratios.len()));
+        let mut count = self
+            .layers_parameter_count()
+            .saturating_add(dense(self.kernel_size, self.channels, first))
+            .saturating_add(dense(self.kernel_size, last, self.frame_dim()));
+        for (index, ratio) in self.ratios.iter().enumerate() {
+            let (fine, coarse) = (self.width_at(index), self.width_at(index + 1));
+            count = count.saturating_add(dense(ratio.saturating_mul(2), fine, coarse));
+        }
+        count
+    }
+
+    /// The same of the decoder.
+    pub(crate) fn decoder_parameter_count(&self) -> usize {
+        let (first, last) = (self.width_at(0), self.width_at(self.ratios.len()));
+        let mut count = self
+            .layers_parameter_count()
+            .saturating_add(dense(self.kernel_size, self.frame_dim(), last))
+            .saturating_add(dense(self.kernel_size, first, self.channels));
+        for (index, ratio) in self.ratios.iter().enumerate() {
+            let (fine, coarse) = (self.width_at(index), self.width_at(index + 1));
+            count = count.saturating_add(dense(ratio.saturating_mul(2), coarse, fine));
+        }
+        count
+    }
+
+    /// Number of parameters of the layers of all resolutions.
+    fn layers_parameter_count(&self) -> usize {
+        let mut count = 0_usize;
+        for (downsamplings, depth) in self.depths.iter().enumerate() {
+            let width = self.width_at(downsamplings);
+            let inner = width.saturating_mul(self.ffn_expansion);
+            // Two norms, two scales, and the depthwise convolution with its bias.
+            let narrow = width.saturating_mul(self.kernel_size.saturating_add(5));
+            let layer = narrow
+                .saturating_add(dense(1, width, inner))
+                .saturating_add(dense(1, inner, width));
+            count = count.saturating_add(layer.saturating_mul(*depth));
+        }
+        count
     }
 
     /// Panics with what is wrong, if anything is.
@@ -100,6 +151,12 @@ impl AudioSigmaVaeConfig {
             panic!("{error}");
         }
     }
+}
+
+/// Number of parameters of a convolution over all channels, with its bias.
+fn dense(kernel_size: usize, input: usize, output: usize) -> usize {
+    let weight = kernel_size.saturating_mul(input).saturating_mul(output);
+    weight.saturating_add(output)
 }
 
 impl Default for AudioSigmaVaeConfig {
@@ -157,6 +214,20 @@ impl PartConfig for AudioSigmaVaeConfig {
             return fail(format!(
                 "widths must be empty or {} positive numbers",
                 self.depths.len()
+            ));
+        }
+        for downsamplings in 0..self.depths.len() {
+            let width = self.width_at(downsamplings);
+            if width > MOST_WIDTH {
+                return fail(format!(
+                    "{width} channels after {downsamplings} downsamplings; at most {MOST_WIDTH} may be"
+                ));
+            }
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
+            return fail(format!(
+                "norm_epsilon {} must be positive",
+                self.norm_epsilon
             ));
         }
         if !(self.vae_std.is_finite() && self.vae_std >= 0.0) {

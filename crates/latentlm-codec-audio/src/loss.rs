@@ -19,6 +19,8 @@ use crate::spectrum::{Stft, mel_bands};
 const QUIETEST: f64 = 3e-3;
 /// Added to divisors that may be 0.
 const TINY: f64 = 1e-6;
+/// Most numbers of the tables that turn spectra into mel bands: 256 MiB.
+const MOST_MEL_NUMBERS: usize = 1 << 26;
 
 /// Configuration of a [`CodecLoss`].
 #[derive(Config, Debug, PartialEq)]
@@ -92,6 +94,15 @@ impl PartConfig for CodecLossConfig {
         }
         if self.mel_bands.len() != self.windows.len() || self.mel_bands.contains(&0) {
             return fail("mel_bands must be positive, one entry for each of windows".into());
+        }
+        let spectra = self.windows.iter().zip(&self.mel_bands);
+        let numbers = spectra.fold(0_usize, |sum, (window, bands)| {
+            sum.saturating_add((window / 2 + 1).saturating_mul(*bands))
+        });
+        if numbers > MOST_MEL_NUMBERS {
+            return fail(format!(
+                "windows and mel_bands make tables of {numbers} numbers; at most {MOST_MEL_NUMBERS} may be"
+            ));
         }
         let windows = self.windows.iter().chain(&self.discriminator_windows);
         for window in windows {
@@ -446,6 +457,12 @@ mod tests {
             (
                 base.clone().with_windows(vec![256, 512, 1000, 2048]),
                 "power of two",
+            ),
+            (
+                base.clone()
+                    .with_windows(vec![1 << 20])
+                    .with_mel_bands(vec![4096]),
+                "tables of 2147487744 numbers",
             ),
             (
                 base.with_adversarial_weight(1.0)

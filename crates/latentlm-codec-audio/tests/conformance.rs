@@ -2,6 +2,7 @@
 
 use std::f64::consts::TAU;
 
+use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_codec_audio::{Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState};
@@ -208,6 +209,33 @@ fn published_sizes() {
     );
 }
 
+/// Counted by hand: the stem 3 * 1 * 2 + 2 and the head 3 * 2 * 4 + 4 of the encoder, those of the decoder
+/// 3 * 4 * 2 + 2 and 3 * 2 * 1 + 1, and a layer each: 8 for norms and scales, 3 * 2 + 2 for the mixer,
+/// 2 * 8 + 8 and 8 * 2 + 2 for the feed-forward network.
+#[test]
+fn parameters_are_counted_without_a_codec() {
+    let device = Device::default();
+    let config = CodecConfig::new()
+        .with_ratios(vec![])
+        .with_depths(vec![1])
+        .with_width(2)
+        .with_kernel_size(3)
+        .with_latent_dim(4);
+    let layer = 8 + 8 + 24 + 18;
+    assert_eq!(config.encoder_parameter_count(), 8 + 28 + layer);
+    assert_eq!(config.parameter_count(&device), 8 + 28 + 26 + 7 + 2 * layer);
+    for config in configs() {
+        let encoder = seeded(1, &device, |device| config.init_encoder(device));
+        assert_eq!(config.encoder_parameter_count(), encoder.num_params());
+    }
+    // The largest valid sizes do not overflow, and take no memory.
+    let huge = CodecConfig::new()
+        .with_width(1 << 14)
+        .with_depths(vec![256; 7])
+        .with_kernel_size(1024);
+    assert!(huge.parameter_count(&device) > 1 << 50);
+}
+
 #[test]
 fn wrong_configurations_are_refused() {
     for (config, part) in [
@@ -223,6 +251,22 @@ fn wrong_configurations_are_refused() {
         (CodecConfig::new().with_ratios(vec![0]), "ratios"),
         (CodecConfig::new().with_widths(vec![8, 16]), "widths must"),
         (CodecConfig::new().with_vae_std(f64::NAN), "vae_std"),
+        (CodecConfig::new().with_norm_epsilon(0.0), "norm_epsilon"),
+        (
+            CodecConfig::new().with_norm_epsilon(f64::INFINITY),
+            "norm_epsilon",
+        ),
+        (
+            CodecConfig::new().with_width(1 << 15),
+            "2097152 channels after 6 downsamplings",
+        ),
+        (
+            // More doublings than a number has bits.
+            CodecConfig::new()
+                .with_ratios(vec![1; 70])
+                .with_depths(vec![0; 71]),
+            "channels after",
+        ),
     ] {
         let message = config.validate().unwrap_err().to_string();
         assert!(message.contains(part), "{message}");

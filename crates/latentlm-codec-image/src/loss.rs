@@ -108,6 +108,21 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
     type CodecConfig = ImageSigmaVaeConfig;
     type Objective = CodecLoss;
 
+    /// # Errors
+    /// If the discriminator halves a picture more often than it can be halved.
+    fn validate_for(&self, codec: &ImageSigmaVaeConfig) -> Result<(), CodecError> {
+        let layers = self.discriminator_layers;
+        let halvings = codec.image_size.checked_ilog2().unwrap_or(0) as usize;
+        if self.adversarial_weight > 0.0 && layers > halvings {
+            return Err(CodecError::config(format!(
+                "codec_loss.discriminator_layers must be at most {halvings} for pictures of {} pixels, \
+                 not {layers}: each layer halves them",
+                codec.image_size
+            )));
+        }
+        Ok(())
+    }
+
     /// Builds the loss. Loads the weights of LPIPS if it is switched on.
     fn init(&self, _codec: &ImageSigmaVaeConfig, device: &Device) -> Result<CodecLoss, CodecError> {
         self.validate()?;
@@ -307,6 +322,27 @@ mod tests {
         let expected =
             codec.output_gradient_norm(nll) / (codec.output_gradient_norm(fooled) + 1e-4);
         assert!((got / expected - 1.0).abs() < 1e-4, "{got} {expected}");
+    }
+
+    /// 16 pixels are halved to 8, 4, 2 and 1, not once more.
+    #[test]
+    fn pictures_are_not_halved_more_often_than_they_can_be() {
+        let codec = ImageSigmaVaeConfig::default().with_image_size(16);
+        let config = |layers| CodecLossConfig::new().with_discriminator_layers(layers);
+        let with = |layers| config(layers).with_adversarial_weight(1.0);
+        with(4).validate_for(&codec).unwrap();
+        let message = with(5).validate_for(&codec).unwrap_err().to_string();
+        let part = "discriminator_layers must be at most 4 for pictures of 16 pixels, not 5";
+        assert!(message.contains(part), "{message}");
+        // Without a discriminator its layers do not matter.
+        config(5).validate_for(&codec).unwrap();
+        let device = Device::default();
+        let discriminator = seeded(1, &device, |device| {
+            with(4).init_discriminator(&codec, device)
+        });
+        let pictures = RandomStream::new(1).normal([1, 1, 16, 16], &device);
+        let logits = discriminator.unwrap().forward(pictures);
+        assert_eq!(logits.dims(), [1, 1, 1, 1]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use latentlm_train::TrainError;
 pub(crate) fn judge(data: &ImageData, device: &Device) -> Result<Judge, TrainError> {
     let ImageData { train, test } = data;
     let labels: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
-    let held_out = read_all(test, test.len(), device)?;
+    let held_out = read_all(test, device)?;
     Ok(Judge::train(train, held_out, &labels)?)
 }
 

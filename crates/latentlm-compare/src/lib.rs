@@ -11,6 +11,7 @@
 //! let options = RunOptions {
 //!     path: "runs/compare".into(),
 //!     resume: false,
+//!     accept_changed_data: false,
 //!     device: latentlm::device("cpu")?, // with the feature `cpu` of `latentlm`
 //!     more_devices: Vec::new(),
 //!     progress: ProgressMode::Plain,

@@ -3,11 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::Whitening;
 use latentlm::codec_image::Codec;
-use latentlm::core::{DiffusionDraws, LatentCodecConfig};
+use latentlm::core::DiffusionDraws;
 use latentlm::sequence::Document;
-use latentlm::{Batch, GenerateOptions, LatentLm, Loss, Piece, Prompt, RandomStream, TextOptions};
+use latentlm::{Batch, LatentLm, Loss, Piece, Prompt, RandomStream};
 use latentlm_baselines::{MllmTransfusion, MllmVqLm};
-use latentlm_data::{MllmCorpus, PICTURES};
+use latentlm_data::{Mix, MllmCorpus, PICTURES};
 use latentlm_eval::{Gallery, Sample, by_chance, majority};
 use latentlm_pipelines::{ImageData, MllmData, TrainingData, evenly, host_values, read_all};
 use latentlm_train::{
@@ -50,6 +50,10 @@ impl TrainingData for Documents {
     fn fingerprint(&self) -> String {
         self.data.fingerprint()
     }
+
+    fn samples(&self) -> Vec<latentlm_data::Sample> {
+        self.data.samples()
+    }
 }
 
 impl Subject for Documents {
@@ -82,8 +86,8 @@ impl Subject for Documents {
         }
         Ok(Self {
             vocabulary: tokenizer.vocabulary(),
-            corpus: data.train.corpus(recipe, &tokenizer)?,
-            held_out: data.test.once(recipe, &tokenizer)?,
+            corpus: data.train.documents(recipe, &tokenizer, recipe.mix())?,
+            held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
             beginnings: Beginning::all(&data.train.captions, &tokenizer)?,
             data,
             sample,
@@ -130,7 +134,7 @@ impl Subject for Documents {
         drawn: &Tensor<4>,
     ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
         let test = &self.data.pictures.test;
-        let pictures = read_all(test, test.len(), reader.device)?;
+        let pictures = read_all(test, reader.device)?;
         let near = reader.gallery.and_then(|gallery| {
             gallery.of_category(&gallery.nearest(drawn.clone()), &self.sample.captions)
         });
@@ -165,8 +169,6 @@ impl Rival<Documents> for LatentLm {
     }
 
     fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
-        let recipe = &request.recipe.mllm;
-        let (tokens, dim) = (recipe.tokens(), recipe.codec.spec().dim);
         let prompts = request.asked.iter().map(|text| Prompt {
             pieces: vec![Piece::Text(text.clone())],
             open: Some(PICTURES),
@@ -174,17 +176,7 @@ impl Rival<Documents> for LatentLm {
             ..Prompt::default()
         });
         let prompts: Vec<Prompt> = prompts.collect();
-        let options = GenerateOptions {
-            text: TextOptions::GREEDY,
-            sample: recipe.sample_options(),
-            max_positions: tokens + 1,
-        };
-        let made = self.generate(&prompts, &options).into_iter();
-        let drawn = made.map(|made| match made.pieces.into_iter().next() {
-            Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
-            _ => Tensor::zeros([1, tokens, dim], request.device),
-        });
-        Tensor::cat(drawn.collect(), 0)
+        self.draw_prompts(&prompts, &request.recipe.mllm.sample_options())
     }
 
     fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {

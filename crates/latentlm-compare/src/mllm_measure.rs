@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use latentlm::RandomStream;
 use latentlm_data::sequence::Document;
 use latentlm_data::{Caption, PICTURES, TextTokenizer};
+use latentlm_eval::{mean, share};
 use latentlm_pipelines::host_values;
 use latentlm_train::TrainError;
 
@@ -70,8 +71,7 @@ impl<M: Rival<Documents>> Reader<'_, M> {
             };
             nats.extend(self.surprise(&documents, latents));
         }
-        let sum: f64 = nats.iter().map(|x| f64::from(*x)).sum();
-        (!nats.is_empty()).then(|| (sum / nats.len() as f64).exp())
+        mean(nats.into_iter().map(f64::from)).map(f64::exp)
     }
 
     /// Share of the sample's pictures for which their own category is the likeliest beginning of a caption.
@@ -115,9 +115,7 @@ fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]
         let likeliest = (0..beginnings.len()).min_by(likelihood)?;
         Some(beginnings[likeliest].category == *category)
     });
-    let named: Vec<bool> = named.collect();
-    let right = named.iter().filter(|right| **right).count();
-    (!named.is_empty()).then(|| right as f64 / named.len() as f64)
+    share(named)
 }
 
 #[cfg(test)]

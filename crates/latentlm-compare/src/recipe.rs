@@ -2,7 +2,6 @@
 //! `configs/compare`, with its meaning beside it.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use burn::config::Config;
 use latentlm::SampleOptions;
@@ -13,11 +12,9 @@ use latentlm_baselines::{
     BaselineError, DenoiserSizes, DitConfig, MllmVqLmConfig, TokenOptions, TransfusionConfig,
     VqCodecConfig, VqLmConfig,
 };
-use latentlm_keys::Keys;
 use latentlm_pipelines::{
-    CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, recipe_keys,
+    CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, declare_recipe,
 };
-use serde::de::DeserializeOwned;
 
 /// A comparison on classes: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
 #[derive(Config, Debug, PartialEq)]
@@ -105,11 +102,6 @@ pub struct VqRecipe {
     pub guidance_scale: f64,
 }
 
-static IMAGE_KEYS: LazyLock<Keys> =
-    LazyLock::new(|| recipe_keys("latentlm-compare/image", key_table));
-static MLLM_KEYS: LazyLock<Keys> =
-    LazyLock::new(|| recipe_keys("latentlm-compare/mllm", key_table));
-
 /// A table of keys of this crate or of one that it includes.
 pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     match name {
@@ -122,70 +114,33 @@ pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     }
 }
 
-/// A recipe of defaults, whose table `model` has the codec of a shipped recipe.
-pub(crate) fn preset<R: DeserializeOwned>(keys: &Keys, model: &str, shipped: &str) -> R {
-    let codec = CodecTables::<CodecConfig, CodecLossConfig>::preset(shipped);
-    keys.preset(&BTreeMap::from([(model, codec)]))
+/// The codec of a shipped recipe, in the table `model` of a comparison's recipe.
+pub(crate) fn codec_of(
+    model: &'static str,
+    shipped: &str,
+) -> BTreeMap<&'static str, CodecTables<CodecConfig, CodecLossConfig>> {
+    BTreeMap::from([(model, CodecTables::preset(shipped))])
 }
 
-impl Default for CompareRecipe {
+declare_recipe! {
     /// The files of `configs/compare`.
-    fn default() -> Self {
-        preset(&IMAGE_KEYS, "image", "image/mnist")
+    CompareRecipe {
+        command: "compare image",
+        keys: "latentlm-compare/image" in key_table,
+        parts: codec_of("image", "image/mnist"),
+        seed: image.seed,
+        check: CompareRecipe::check,
     }
 }
 
-impl Default for CompareMllmRecipe {
+declare_recipe! {
     /// The file `configs/compare/mllm.toml`.
-    fn default() -> Self {
-        preset(&MLLM_KEYS, "mllm", "mllm/twemoji")
-    }
-}
-
-impl Recipe for CompareRecipe {
-    const COMMAND: &'static str = "compare image";
-
-    fn keys() -> &'static Keys {
-        &IMAGE_KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.image.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        self.image.check_together()?;
-        self.dit(1).validate().map_err(wrong)?;
-        self.transfusion(1).validate().map_err(wrong)?;
-        self.vq_codec().validate().map_err(wrong)?;
-        self.vq_lm(1).validate().map_err(wrong)?;
-        check_precision("image", &self.image.lm)
-    }
-}
-
-impl Recipe for CompareMllmRecipe {
-    const COMMAND: &'static str = "compare mllm";
-
-    fn keys() -> &'static Keys {
-        &MLLM_KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.mllm.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        self.mllm.check_together()?;
-        check_precision("mllm", &self.mllm.lm)?;
-        self.images().check_together()?;
-        self.transfusion(1).validate().map_err(wrong)?;
-        self.vq_lm(1).validate().map_err(wrong)?;
-        if self.transfusion.batch_mul != 1 {
-            return Err(PipelineError::config(
-                "transfusion.batch_mul must be 1: a pack is read once a step",
-            ));
-        }
-        Ok(())
+    CompareMllmRecipe {
+        command: "compare mllm",
+        keys: "latentlm-compare/mllm" in key_table,
+        parts: codec_of("mllm", "mllm/twemoji"),
+        seed: mllm.seed,
+        check: CompareMllmRecipe::check,
     }
 }
 
@@ -254,6 +209,15 @@ impl VqRecipe {
 }
 
 impl CompareRecipe {
+    fn check(&self) -> Result<(), PipelineError> {
+        self.image.check_together()?;
+        self.dit(1).validate().map_err(wrong)?;
+        self.transfusion(1).validate().map_err(wrong)?;
+        self.vq_codec().validate().map_err(wrong)?;
+        self.vq_lm(1).validate().map_err(wrong)?;
+        check_precision("image", &self.image.lm)
+    }
+
     /// DiT for that many classes.
     pub fn dit(&self, classes: usize) -> DitConfig {
         DitConfig::new(classes, self.image.tokens(), self.image.codec.spec().dim)
@@ -281,6 +245,20 @@ impl CompareRecipe {
 }
 
 impl CompareMllmRecipe {
+    fn check(&self) -> Result<(), PipelineError> {
+        self.mllm.check_together()?;
+        check_precision("mllm", &self.mllm.lm)?;
+        self.images().check_together()?;
+        self.transfusion(1).validate().map_err(wrong)?;
+        self.vq_lm(1).validate().map_err(wrong)?;
+        if self.transfusion.batch_mul != 1 {
+            return Err(PipelineError::config(
+                "transfusion.batch_mul must be 1: a pack is read once a step",
+            ));
+        }
+        Ok(())
+    }
+
     /// The comparison on classes that trains the same codecs.
     pub(crate) fn images(&self) -> CompareRecipe {
         CompareRecipe {

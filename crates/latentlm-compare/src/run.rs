@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use latentlm_eval::Judge;
 use latentlm_pipelines::{ImageData, read_evenly};
-use latentlm_train::{Context, RunEnd, RunOptions, TrainError, encode};
+use latentlm_train::{Context, RunEnd, RunOptions, TrainError, check_memory, encode};
 
 use super::judge::judge;
 use super::mllm::Documents;
@@ -43,6 +43,7 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd,
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
     let options = options.within(S::WITHIN);
+    check_memory(&S::images(&recipe).image, &options)?;
     let subject = S::open(&recipe, &options.device)?;
     let parameters = parameters::<S>(&recipe, subject.size(), &options.device)?;
     let [codec, vq_codec] = [CODEC, VQ_CODEC].map(|name| options.part(name));
@@ -56,7 +57,7 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd,
     if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);
     }
-    let samples = context.data.samples(&context.recipe);
+    let samples = Subject::samples(&context.data, &context.recipe);
     let train = &context.data.pictures().train;
     let known = read_evenly(train, samples, &context.device)?;
     let mut comparison = Comparison {

@@ -1,18 +1,18 @@
 //! The sigma-VAE with several scales of noise against a learned variance (paper §2.3 and its
 //! ablation): codec and language model for each.
 
-use std::sync::LazyLock;
 use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, Series, evaluate_image, line_chart, stack};
-use latentlm_keys::Keys;
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, recipe_keys};
-use latentlm_train::{RunEnd, RunOptions, TrainError, open_run, train_image};
+use latentlm_eval::{
+    EvaluateOptions, ImageEvaluation, Series, evaluate_image, line_chart, stack, unshown,
+};
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, declare_recipe};
+use latentlm_train::{RunEnd, RunOptions, TrainError, check_memory, open_run, train_image};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{key_table, preset};
+use super::recipe::{codec_of, key_table};
 use super::result::{Column, end, table, write_result};
 
 /// Name of the variant with a learned variance.
@@ -29,34 +29,14 @@ pub struct SigmaRecipe {
     pub image: ImageRecipe,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| recipe_keys("latentlm-compare/sigma", key_table));
-
-impl Default for SigmaRecipe {
+declare_recipe! {
     /// The file `configs/compare/sigma.toml`.
-    fn default() -> Self {
-        preset(&KEYS, "image", "image/mnist")
-    }
-}
-
-impl Recipe for SigmaRecipe {
-    const COMMAND: &'static str = "compare sigma";
-
-    fn keys() -> &'static Keys {
-        &KEYS
-    }
-
-    fn seed(&self) -> u64 {
-        self.image.seed
-    }
-
-    fn check_together(&self) -> Result<(), PipelineError> {
-        for variant in self.variants() {
-            variant.recipe.check_together()?;
-        }
-        if !self.noise_stds.is_sorted_by(|a, b| a < b) {
-            return Err(PipelineError::config("noise_stds must rise"));
-        }
-        Ok(())
+    SigmaRecipe {
+        command: "compare sigma",
+        keys: "latentlm-compare/sigma" in key_table,
+        parts: codec_of("image", "image/mnist"),
+        seed: image.seed,
+        check: SigmaRecipe::check,
     }
 }
 
@@ -68,6 +48,16 @@ struct Variant {
 }
 
 impl SigmaRecipe {
+    fn check(&self) -> Result<(), PipelineError> {
+        for variant in self.variants() {
+            variant.recipe.check_together()?;
+        }
+        if !self.noise_stds.is_sorted_by(|a, b| a < b) {
+            return Err(PipelineError::config("noise_stds must rise"));
+        }
+        Ok(())
+    }
+
     /// A recipe for each scale of noise, and one with a learned variance.
     fn variants(&self) -> Vec<Variant> {
         let mut variants = Vec::new();
@@ -111,7 +101,8 @@ pub struct SigmaResult {
 pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
     let started = Instant::now();
     let options = options.within("image.");
-    let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
+    check_memory(&recipe.image, &options)?;
+    let run = open_run(&recipe, &options)?;
     let mut results = Vec::new();
     for variant in recipe.variants() {
         let part = options.part(&variant.name);
@@ -120,6 +111,7 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
             samples: recipe.samples,
             seed: recipe.seed(),
             sample: variant.recipe.sample_options(),
+            phase: unshown,
         };
         if train_image(variant.recipe, part)? == RunEnd::Stopped {
             return Ok(RunEnd::Stopped);

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
-use latentlm_pipelines::{Recipe, TrainingData, image_grid, save_png};
-use latentlm_train::{Coding, Context, LmTask, TrainError, train_lm};
+use latentlm_pipelines::{Recipe, image_grid, save_png};
+use latentlm_train::{Coding, LmTask, TrainError, train_lm};
 
 use super::judge::Judged;
 use super::rival::{Common, Entry, Pictures, Reader, Request, Rival, Run, Subject};
@@ -92,7 +92,9 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
         }
         context.log(M::NAME, step, &values)?;
         let shown = select(&judged.pictures, &question.shown);
-        save_grid(context, M::NAME, step, shown, question.columns)
+        let grid = image_grid(shown, question.columns, 2);
+        let path = context.sample_file(M::NAME, step, "png");
+        Ok(save_png(&grid, &path)?)
     }
 }
 
@@ -123,24 +125,4 @@ pub(crate) fn select(pictures: &Tensor<4>, indices: &[usize]) -> Tensor<4> {
     let rows: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
     let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &pictures.device());
     pictures.clone().select(0, rows)
-}
-
-/// Saves pictures of a stage as a grid in the run's folder.
-///
-/// # Shapes
-/// - `pictures`: `[B, C, H, W]`
-///
-/// # Errors
-/// If the file can't be written.
-pub(crate) fn save_grid<R: Recipe, D: TrainingData>(
-    context: &Context<R, D>,
-    stage: &str,
-    step: u64,
-    pictures: Tensor<4>,
-    columns: usize,
-) -> Result<(), TrainError> {
-    let path = context
-        .run
-        .file(&format!("samples/{stage}-step-{step}.png"));
-    Ok(save_png(&image_grid(pictures, columns, 2), &path)?)
 }

@@ -7,14 +7,17 @@ use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
 use latentlm_kernels::ROWS_A_SHARD;
-use latentlm_pipelines::{ImageData, StageConfig, ema_file, evenly, host_values, read_evenly};
+use latentlm_pipelines::{
+    ImageData, StageConfig, Wanted, ema_file, evenly, host_values, image_grid, read_evenly,
+    save_png,
+};
 use latentlm_train::{
     Batches, CodecParts, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
 use super::rival::{Codes, Run, numbers};
-use super::stage::{save_grid, select};
+use super::stage::select;
 
 type Context = Run<ImageData>;
 
@@ -42,9 +45,9 @@ pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>, TrainError>
     if !train_codec::<VqTask, 4>(context)? {
         return Ok(None);
     }
-    let (folder, manifest) = context.run.require(STAGE)?;
-    let codec = manifest.recipe.vq_codec().init(&context.device);
-    let codec = load_module(codec, &folder.join(ema_file("model")))?;
+    let found = context.run.require(STAGE, Wanted::Weights)?;
+    let codec = found.manifest.recipe.vq_codec().init(&context.device);
+    let codec = load_module(codec, &found.folder.join(ema_file("model")))?;
     let (recipe, mut codes) = (&context.recipe.image, Vec::new());
     each_batch(recipe, &context.data, &context.device, |pictures, _| {
         codes.extend(host_values(numbers(codec.encode(pictures))));
@@ -137,6 +140,8 @@ impl CodecTask<4> for VqTask {
         context.log(STAGE, step, &values)?;
         let shown = evenly(SHOWN, pictures.dims()[0]);
         let rows = vec![select(&pictures, &shown), select(&decoded, &shown)];
-        save_grid(context, STAGE, step, Tensor::cat(rows, 0), shown.len())
+        let grid = image_grid(Tensor::cat(rows, 0), shown.len(), 2);
+        let path = context.sample_file(STAGE, step, "png");
+        Ok(save_png(&grid, &path)?)
     }
 }

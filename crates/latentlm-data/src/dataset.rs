@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{DataError, io_error};
 use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loose};
 use crate::idx::{self, IdxImages};
+use crate::inventory::{Content, Sample};
 use crate::metadata::{Table, list_metadata, tables};
 use crate::options::ReadOptions;
 use crate::picture::{ImageSpec, fit, pad_grey};
@@ -320,9 +321,47 @@ impl ImageDataset {
         }
         hex(hash)
     }
+
+    /// The samples of this split with where their bytes are: what a run is compared with when it goes on.
+    pub fn samples(&self) -> Vec<Sample> {
+        match &*self.store {
+            Store::Idx(idx) => [("pictures", &idx.pixels), ("labels", &idx.labels)]
+                .into_iter()
+                .map(|(name, bytes)| Sample {
+                    name: name.into(),
+                    about: String::new(),
+                    content: Content::Hash(hex(Sha256::new().chain_update(bytes))),
+                })
+                .collect(),
+            Store::Entries { entries, sheets } => {
+                let class = |label: u32| self.classes.get(label as usize);
+                let mut samples: Vec<Sample> = entries
+                    .iter()
+                    .map(|entry| Sample {
+                        name: entry.name.clone(),
+                        about: format!("{:?} {:?}", class(entry.label), entry.text),
+                        content: match &entry.source {
+                            Source::File(path) => Content::File(path.clone()),
+                            Source::Cell { column, row, .. } => {
+                                Content::Hash(format!("{column},{row}"))
+                            }
+                        },
+                    })
+                    .collect();
+                for (number, sheet) in sheets.used_by(entries).into_iter().enumerate() {
+                    samples.push(Sample {
+                        name: format!("sheet {number}"),
+                        about: String::new(),
+                        content: Content::Hash(hex(Sha256::new().chain_update(sheet.as_bytes()))),
+                    });
+                }
+                samples
+            }
+        }
+    }
 }
 
-fn hex(hash: Sha256) -> String {
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

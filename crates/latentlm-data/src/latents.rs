@@ -6,9 +6,17 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use latentlm_core::disk;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
+
+/// Bytes of a block that has a checksum of its own.
+const BLOCK_BYTES: usize = 1 << 20;
+const SUM_BYTES: usize = 32;
+/// The tensor of these checksums; caches of older versions have none.
+const CHECKSUMS: &str = "checksums";
 
 /// The encoded samples of a dataset.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +62,7 @@ impl LatentCache {
         indices.iter().flat_map(sample).copied().collect()
     }
 
-    /// Writes the cache atomically: to a temporary file that is synced and renamed.
+    /// Writes the cache atomically, with a checksum of every block of a megabyte.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -64,6 +72,8 @@ impl LatentCache {
         let lengths = bytes(&self.lengths, u32::to_le_bytes);
         let parameters = bytes(&self.parameters, f32::to_le_bytes);
         let labels = bytes(&self.labels, u32::to_le_bytes);
+        let sums = checksums([&parameters, &lengths, &labels]);
+        let sums_shape = vec![sums.len() / SUM_BYTES, SUM_BYTES];
         let encode = || -> Result<Vec<u8>, SafeTensorError> {
             let tensors = [
                 (
@@ -78,6 +88,7 @@ impl LatentCache {
                     "labels",
                     TensorView::new(Dtype::U32, vec![self.labels.len()], &labels)?,
                 ),
+                (CHECKSUMS, TensorView::new(Dtype::U8, sums_shape, &sums)?),
             ];
             let metadata = HashMap::from([("fingerprint".into(), self.fingerprint.clone())]);
             safetensors::serialize(tensors, Some(metadata))
@@ -86,14 +97,14 @@ impl LatentCache {
         write_whole(path, &encoded)
     }
 
-    /// Reads a cache.
+    /// Reads a cache, and compares its blocks with their checksums.
     ///
     /// # Errors
-    /// If the file can't be read or is not a latent cache.
+    /// If the file can't be read, is not a latent cache or is damaged.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let data = fs::read(path).map_err(io_error("read", path))?;
         let malformed = |reason: String| {
-            DataError::malformed(path, format!("{reason}; delete it, it will be made anew"))
+            DataError::malformed(path, format!("{reason}; training makes it anew"))
         };
         let (_, metadata) =
             SafeTensors::read_metadata(&data).map_err(|e| malformed(e.to_string()))?;
@@ -109,6 +120,17 @@ impl LatentCache {
         let &[total, dim] = parameters.shape() else {
             return Err(malformed("its tensors have the wrong rank".into()));
         };
+        if let Ok(sums) = file.tensor(CHECKSUMS) {
+            let found = checksums([parameters.data(), lengths.data(), labels.data()]);
+            let mut blocks = sums.data().chunks(SUM_BYTES).zip(found.chunks(SUM_BYTES));
+            let same_count = sums.data().len() == found.len();
+            if let Some(block) = blocks.position(|(sum, found)| sum != found) {
+                return Err(malformed(format!("its block {block} is damaged")));
+            }
+            if !same_count {
+                return Err(malformed("it has checksums of another length".into()));
+            }
+        }
         let integers = lengths.dtype() == Dtype::U32 && labels.dtype() == Dtype::U32;
         let lengths: Vec<u32> = numbers(lengths.data(), u32::from_le_bytes);
         let cache = Self {
@@ -139,25 +161,24 @@ impl LatentCache {
     }
 }
 
+/// The checksum of each block of some arrays, one after the other.
+fn checksums(arrays: [&[u8]; 3]) -> Vec<u8> {
+    let blocks = arrays.iter().flat_map(|array| array.chunks(BLOCK_BYTES));
+    blocks.flat_map(Sha256::digest).collect()
+}
+
 /// A temporary file in the folder of `path`, to be renamed to `path`.
 pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile, DataError> {
-    // The parent of a bare file name is the empty path.
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    tempfile::NamedTempFile::new_in(folder).map_err(io_error("write in", folder))
+    let folder = disk::folder_of(path);
+    disk::temporary_file(folder).map_err(io_error("write in", folder))
 }
 
 /// Writes a file atomically: to a temporary file that is synced and renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let mut file = temporary_beside(path)?;
     file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(io_error("write", path))?;
-    file.persist(path)
-        .map_err(|e| io_error("write", path)(e.error))?;
-    Ok(())
+        .and_then(|()| disk::persist(file, path))
+        .map_err(io_error("write", path))
 }
 
 fn bytes<T: Copy>(values: &[T], encode: fn(T) -> [u8; 4]) -> Vec<u8> {
@@ -205,7 +226,7 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let message = LatentCache::read(&path).unwrap_err().to_string();
-        assert!(message.contains("delete it"), "{message}");
+        assert!(message.contains("training makes it anew"), "{message}");
     }
 
     #[test]
@@ -220,6 +241,22 @@ mod tests {
             0,
             "nothing is left behind"
         );
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_numbers_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latents.safetensors");
+        cache().write(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        for at in header..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, &bytes).unwrap();
+            let message = LatentCache::read(&path).unwrap_err().to_string();
+            assert!(message.contains("damaged"), "byte {at}: {message}");
+        }
     }
 
     #[test]

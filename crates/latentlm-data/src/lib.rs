@@ -24,6 +24,7 @@ mod folder;
 #[cfg(feature = "text")]
 mod growth;
 mod idx;
+mod inventory;
 mod jpeg;
 #[cfg(any(feature = "sound", feature = "text"))]
 mod known;
@@ -50,6 +51,7 @@ mod walk;
 pub use check::{CheckReport, ClassCount, Problem, check, check_with, is_pictures};
 pub use dataset::{DatasetKind, ImageDataset, ImageSample, Split};
 pub use error::DataError;
+pub use inventory::{Changes, Content, Inventory, Sample};
 #[cfg(any(feature = "sound", feature = "text"))]
 pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;

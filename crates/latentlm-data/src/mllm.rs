@@ -21,6 +21,15 @@ pub struct Mix {
     pub text: usize,
 }
 
+impl Mix {
+    /// Every caption, behind its picture, and every piece of text once.
+    pub const ONCE: Self = Self {
+        draw: 0,
+        caption: 1,
+        text: 1,
+    };
+}
+
 /// Sizes of the segments in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MllmSizes {

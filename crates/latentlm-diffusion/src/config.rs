@@ -6,6 +6,9 @@ use latentlm_core::{BetaSchedule, PartConfig, Prediction};
 
 use crate::keys::KEYS;
 
+/// Largest feed-forward width. Numbers of parameters do not overflow below it.
+const MOST_MLP_WIDTH: usize = 1 << 24;
+
 /// Configuration of a [`DiffusionHead`](crate::DiffusionHead). The defaults are those of the official image models.
 #[derive(Config, Debug, PartialEq)]
 pub struct DiffusionHeadConfig {
@@ -102,6 +105,56 @@ impl PartConfig for DiffusionHeadConfig {
                 self.width, self.mlp_ratio
             ));
         }
+        if self.inner_width() > MOST_MLP_WIDTH {
+            return fail(format!(
+                "a feed-forward width of {} is above {MOST_MLP_WIDTH}",
+                self.inner_width()
+            ));
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon.is_finite()) {
+            return fail(format!(
+                "norm_epsilon {} must be positive",
+                self.norm_epsilon
+            ));
+        }
+        let frequencies = self.timestep_frequencies;
+        if frequencies == 0 || !frequencies.is_multiple_of(2) {
+            return fail(format!(
+                "timestep_frequencies {frequencies} must be even and positive: half are cosines, half sines"
+            ));
+        }
+        if !(self.timestep_max_period > 0.0 && self.timestep_max_period.is_finite()) {
+            return fail(format!(
+                "timestep_max_period {} must be positive",
+                self.timestep_max_period
+            ));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_configurations_are_refused() {
+        let config = || DiffusionHeadConfig::new(3, 32);
+        config().validate().unwrap();
+        for (config, part) in [
+            (config().with_mlp_width(1 << 40), "width of 1099511627776"),
+            (config().with_mlp_ratio(1e300), "feed-forward width"),
+            (config().with_norm_epsilon(0.0), "norm_epsilon 0"),
+            (config().with_norm_epsilon(f64::NAN), "norm_epsilon NaN"),
+            (config().with_timestep_frequencies(0), "even and positive"),
+            (
+                config().with_timestep_frequencies(7),
+                "timestep_frequencies 7 must be even",
+            ),
+            (config().with_timestep_max_period(0.0), "max_period 0"),
+        ] {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
     }
 }

@@ -13,25 +13,8 @@ use crate::error::EvalError;
 
 /// Name of the file of measurements in the run's folder.
 pub(crate) const FILE: &str = "evaluation.json";
-
-/// Units by a part of a measure's name. The first that fits counts.
-const UNITS: [(&str, &str); 15] = [
-    ("_per_second", "per second"),
-    ("_a_second", "per second"),
-    ("_db", "dB"),
-    ("_ms", "ms"),
-    ("_bits_per_byte", "bits"),
-    ("training_distance", "RMS of pixels in [-1, 1]"),
-    ("colour_distance", "RGB in [-1, 1]"),
-    ("_without_end", "utterances"),
-    ("_rate_", "fraction"),
-    ("_understood_", "fraction"),
-    ("agreement", "fraction"),
-    ("accuracy", "fraction"),
-    ("captions", "fraction"),
-    ("_among_nearest", "fraction"),
-    ("category", "fraction"),
-];
+/// All measures with their units and meanings, as [`rows`] reads them.
+const MEASURES: &str = include_str!("../measures.txt");
 
 /// Options of the evaluation of pictures, with captions or without.
 #[derive(Debug, Clone)]
@@ -43,7 +26,12 @@ pub struct EvaluateOptions {
     pub seed: u64,
     /// Sampling options of the generated pictures.
     pub sample: SampleOptions,
+    /// Is told what the evaluation does next, such as `drawing 500 pictures`; [`unshown`] ignores it.
+    pub phase: fn(&str),
 }
+
+/// Ignores what an evaluation does.
+pub fn unshown(_phase: &str) {}
 
 /// A measurement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +42,8 @@ pub struct Measure {
     pub value: String,
     /// Its unit, `fraction`, or the number of samples; empty for a plain number.
     pub unit: String,
+    /// What it means, in a sentence; empty for settings such as the seed.
+    pub meaning: &'static str,
 }
 
 /// The measurements of an evaluation, in the order of its JSON; none if the text is not a JSON object.
@@ -63,20 +53,31 @@ pub fn measures(json: &str) -> Vec<Measure> {
     let mut measures: Vec<(&String, &Value)> = values.iter().collect();
     // The map is sorted by name.
     measures.sort_by_key(|(name, _)| json.find(&format!("\"{name}\":")));
-    let measures = measures.into_iter().map(|(name, value)| Measure {
-        name: name.replace('_', " "),
-        value: shown(value),
-        unit: match name.as_str() {
-            "frechet_distance" => format!("of {samples} samples"),
-            // Of all training pictures, if there are fewer.
-            "frechet_distance_of_real" => format!("of up to {samples} samples"),
-            name => {
-                let found = UNITS.iter().find(|(part, _)| name.contains(part));
-                found.map_or_else(String::new, |(_, unit)| (*unit).to_owned())
-            }
-        },
+    let measures = measures.into_iter().map(|(name, value)| {
+        let [unit, meaning] = about(name);
+        Measure {
+            name: name.replace('_', " "),
+            value: shown(value),
+            unit: unit.replace("{samples}", &samples),
+            meaning,
+        }
     });
     measures.collect()
+}
+
+/// Unit and meaning of a measure; both are empty if it is a setting.
+fn about(name: &str) -> [&'static str; 2] {
+    let found = rows::<3>(MEASURES).find(|[part, ..]| name.contains(part));
+    found.map_or([""; 2], |[_, unit, meaning]| [unit, meaning])
+}
+
+/// Rows of a table whose `N` columns are separated by bars. Lines that begin with `#` are comments.
+pub(crate) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static str; N]> {
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        <[&str; N]>::try_from(cells).ok()
+    })
 }
 
 /// A value with at most four decimals; the JSON has all of them.
@@ -143,5 +144,43 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert!(measures("[1]").is_empty());
+    }
+
+    #[test]
+    fn measurements_have_meanings_and_settings_have_none() {
+        for (name, start) in [
+            (
+                "noisy_reconstruction_psnr_db",
+                "Held-out pictures through the codec, with",
+            ),
+            (
+                "frechet_distance_of_real",
+                "The Frechet distance of as many",
+            ),
+            ("frechet_distance", "Distance between the distributions"),
+            ("digits_word_error_rate_model", "Words or characters"),
+            (
+                "colour_distance_held_out_shuffled",
+                "Distance between the mean colours",
+            ),
+            ("codec_stoi", "Intelligibility"),
+        ] {
+            let [_, meaning] = about(name);
+            assert!(meaning.starts_with(start), "{name}: {meaning}");
+        }
+        for name in ["seed", "step", "samples", "guidance_scale", "solver_steps"] {
+            assert_eq!(about(name), ["", ""], "{name}");
+        }
+    }
+
+    /// A line that is no row would be left out without a word.
+    #[test]
+    fn every_line_of_the_table_is_a_row() {
+        let lines = MEASURES.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(rows::<3>(MEASURES).count(), lines.count());
+        for [name, _, meaning] in rows::<3>(MEASURES) {
+            let whole = meaning.is_empty() || meaning.ends_with('.');
+            assert!(!name.is_empty() && whole, "{name}: {meaning}");
+        }
     }
 }

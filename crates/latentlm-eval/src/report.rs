@@ -7,11 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
 use latentlm_pipelines::{
-    ImageRecipe, MetricLine, MetricsLog, Recipe, RunFolder, SpeechRecipe, series, skipped,
+    MetricLine, MetricsLog, MllmRecipe, Recipe, RunFolder, SpeechRecipe, series, skipped,
 };
 
 use crate::error::EvalError;
 use crate::evaluation::{self, measures};
+use crate::mllm::write_mllm;
+use crate::origin::origin;
 use crate::plot::{Series, escape, line_chart};
 
 /// Number of skipped recordings or pictures in a report. The run's own list has all of them.
@@ -25,72 +27,35 @@ pre{background:#f4f4f5;padding:1rem;overflow:auto;font-size:12px}\
 figure{margin:1rem 0}figcaption{color:#777;font-size:13px}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#18181b}pre{background:#27272a}}";
 
-/// Charts of what a stage logs: caption, names of the curves, and whether the axis is logarithmic.
-const CHARTS: [(&str, &[&str], bool); 10] = [
-    ("loss", &["loss", "reconstruction", "token_loss"], true),
-    (
-        "held-out mel distance in dB",
-        &["held_out_mel_distance_db"],
-        false,
-    ),
-    ("held-out STOI", &["held_out_stoi"], false),
-    ("terms of the loss", &["mel", "stft", "adversarial"], false),
-    (
-        "share of held-out captions of the right category",
-        &["held_out_category"],
-        false,
-    ),
-    (
-        "perplexity of held-out text",
-        &["held_out_text_perplexity"],
-        true,
-    ),
-    ("held-out PSNR in dB", &["held_out_psnr_db"], false),
-    ("norm of the gradients", &["gradient_norm"], true),
-    ("learning rate", &["lr"], false),
-    (
-        "fraction of training captions that are exactly right",
-        &["exact_captions"],
-        false,
-    ),
-];
+/// What a stage logs and how it is drawn, a chart a line, as [`rows`](evaluation::rows) reads them.
+const CHARTS: &str = include_str!("../charts.txt");
 
-/// Writes the report of a run of images from what its folder holds.
+/// What sampled pictures or sounds of the language model are.
+pub(crate) const DRAWN: &str = "Made by the averaged weights of the given steps, newest first.";
+/// What pairs of an original and its reconstruction are.
+const DECODED: &str = "What the codec keeps of held-out data at the given steps, newest first.";
+
+/// Writes the report of a run of any kind from what its folder holds, also while it is trained: there need be no
+/// samples, no evaluation and no second stage yet.
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_image_report(
-    run: &RunFolder<ImageRecipe>,
-    recipe: &ImageRecipe,
-) -> Result<PathBuf, EvalError> {
-    let decoded = "Held-out pictures and their reconstructions";
-    write_stages(run, recipe, "Samples, a row a class", decoded)
-}
-
-/// Writes the report of a run of speech from what its folder holds.
-///
-/// # Errors
-/// If the log can't be read or the report can't be written.
-pub fn write_speech_report(
-    run: &RunFolder<SpeechRecipe>,
-    recipe: &SpeechRecipe,
-) -> Result<PathBuf, EvalError> {
-    let decoded = "A held-out recording and its reconstruction";
-    write_stages(run, recipe, "Held-out texts", decoded)
-}
-
-/// Writes a report with samples of both stages under the headings `drawn` and `decoded`.
-fn write_stages<R: Recipe>(
-    run: &RunFolder<R>,
-    recipe: &R,
-    drawn: &str,
-    decoded: &str,
-) -> Result<PathBuf, EvalError> {
+pub fn write_report<R: Recipe>(run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, EvalError> {
+    if R::COMMAND == MllmRecipe::COMMAND {
+        return write_mllm(run, recipe);
+    }
+    let (drawn, decoded) = if R::COMMAND == SpeechRecipe::COMMAND {
+        let decoded = "A held-out recording and its reconstruction";
+        ("Held-out texts", decoded)
+    } else {
+        let decoded = "Held-out pictures and their reconstructions";
+        ("Samples, a row a class", decoded)
+    };
     let mut page = Page::begin(run.path())?;
-    page.samples(drawn, "lm-step-");
+    page.samples(drawn, DRAWN, "lm-step-");
     page.curves("lm", "Language model");
     page.curves("codec", "Codec");
-    page.samples(decoded, "codec-step-");
+    page.samples(decoded, DECODED, "codec-step-");
     page.end(recipe)
 }
 
@@ -121,9 +86,11 @@ impl<'a> Page<'a> {
             lines: MetricsLog::read(&folder.join("metrics.jsonl"))?,
         };
         let json = fs::read_to_string(folder.join(evaluation::FILE)).unwrap_or_default();
+        page.table("This page", origin());
         let rows = measures(&json).into_iter().map(|measure| {
             let value = format!("{} {}", measure.value, measure.unit);
-            (measure.name, value.trim_end().to_owned())
+            let value = value.trim_end().to_owned();
+            [measure.name, value, measure.meaning.to_owned()]
         });
         page.table("Evaluation", rows.collect());
         Ok(page)
@@ -133,16 +100,16 @@ impl<'a> Page<'a> {
         self.html += &format!("<h2>{}</h2>", escape(text));
     }
 
-    /// Adds a table with two columns, unless it is empty.
-    pub fn table(&mut self, heading: &str, rows: Vec<(String, String)>) {
+    /// Adds a table with `N` columns, unless it is empty.
+    pub fn table<const N: usize>(&mut self, heading: &str, rows: Vec<[String; N]>) {
         if rows.is_empty() {
             return;
         }
         self.heading(heading);
         self.html += "<table>";
-        for (name, value) in rows {
-            let (name, value) = (escape(&name), escape(&value));
-            self.html += &format!("<tr><td>{name}</td><td>{value}</td></tr>");
+        for row in rows {
+            let cells = row.map(|cell| format!("<td>{}</td>", escape(&cell)));
+            self.html += &format!("<tr>{}</tr>", cells.concat());
         }
         self.html += "</table>";
     }
@@ -158,10 +125,9 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds the newest samples whose file names begin with `prefix`: pictures, and sounds with the
-    /// same names.
-    pub fn samples(&mut self, heading: &str, prefix: &str) {
-        self.heading(heading);
+    /// Adds the newest samples whose file names begin with `prefix`, if there are any: pictures, and sounds with
+    /// the same names. `meaning` says what they are.
+    pub fn samples(&mut self, heading: &str, meaning: &str, prefix: &str) {
         let Ok(entries) = fs::read_dir(self.folder.join("samples")) else {
             return;
         };
@@ -175,6 +141,11 @@ impl<'a> Page<'a> {
                 list.push((step, path));
             }
         }
+        if list.is_empty() {
+            return;
+        }
+        self.heading(heading);
+        self.html += &format!("<p>{}</p>", escape(meaning));
         list.sort();
         for (step, path) in list.iter().rev().take(6) {
             self.picture(&format!("step {step}"), path);
@@ -186,20 +157,24 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds charts of the logged numbers of a stage.
+    /// Adds charts of the logged numbers of a stage, if there are any.
     pub fn curves(&mut self, stage: &str, heading: &str) {
-        self.heading(heading);
-        for (caption, names, log_y) in CHARTS {
-            let curves = names.iter().map(|name| Series {
+        let mut charts = String::new();
+        for [names, scale, caption, meaning] in evaluation::rows::<4>(CHARTS) {
+            let curves = names.split(", ").map(|name| Series {
                 name,
                 points: series(&self.lines, stage, name),
             });
             let curves: Vec<Series<'_>> = curves.filter(|one| !one.points.is_empty()).collect();
             if !curves.is_empty() {
-                let svg = line_chart("step", &curves, log_y);
-                let caption = escape(caption);
-                self.html += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>");
+                let svg = line_chart("step", &curves, scale == "log");
+                let caption = escape(&format!("{caption}. {meaning}"));
+                charts += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>");
             }
+        }
+        if !charts.is_empty() {
+            self.heading(heading);
+            self.html += &charts;
         }
     }
 
@@ -210,12 +185,12 @@ impl<'a> Page<'a> {
     pub fn end(mut self, recipe: &impl Recipe) -> Result<PathBuf, EvalError> {
         let list = skipped::read(&self.folder.join(skipped::FILE))?;
         let shown = list.iter().take(SKIPPED_SHOWN);
-        let mut rows: Vec<(String, String)> = shown
-            .map(|skipped| (skipped.path.display().to_string(), skipped.reason.clone()))
+        let mut rows: Vec<[String; 2]> = shown
+            .map(|skipped| [skipped.path.display().to_string(), skipped.reason.clone()])
             .collect();
         if list.len() > SKIPPED_SHOWN {
             let more = list.len() - SKIPPED_SHOWN;
-            rows.push((format!("and {more} more"), skipped::FILE.into()));
+            rows.push([format!("and {more} more"), skipped::FILE.into()]);
         }
         self.table("Left out", rows);
         self.heading("Recipe");
@@ -223,5 +198,73 @@ impl<'a> Page<'a> {
         let path = self.folder.join("report.html");
         write_atomically(&path, self.html.as_bytes())?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_pipelines::ImageRecipe;
+
+    /// A line that is no row would be left out without a word.
+    #[test]
+    fn every_line_of_the_table_is_a_chart() {
+        let lines = CHARTS.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(evaluation::rows::<4>(CHARTS).count(), lines.count());
+        for [names, scale, caption, meaning] in evaluation::rows::<4>(CHARTS) {
+            let named = !names.is_empty() && !caption.is_empty() && meaning.ends_with('.');
+            assert!(named && ["log", "linear"].contains(&scale), "{caption}");
+        }
+    }
+
+    fn page<R: Recipe>(lines: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = R::default();
+        let run = RunFolder::create(&dir.path().join("r"), &recipe).unwrap();
+        fs::write(run.file("metrics.jsonl"), lines).unwrap();
+        let path = write_report(&run, &recipe).unwrap();
+        assert_eq!(path, run.file("report.html"));
+        fs::read_to_string(path).unwrap()
+    }
+
+    /// After the first checkpoint of the first stage there is no more than some lines of the log.
+    #[test]
+    fn a_run_that_has_begun_has_a_report() {
+        let lines = "{\"stage\": \"codec\", \"step\": 1, \"loss\": 0.5, \"lr\": 0.001}\n";
+        for html in [
+            page::<ImageRecipe>(lines),
+            page::<SpeechRecipe>(lines),
+            page::<MllmRecipe>(&lines.replace("codec", "lm")),
+        ] {
+            for part in [
+                "<td>written</td>",
+                " UTC</td>",
+                " threads",
+                "<td>by</td><td>latentlm ",
+            ] {
+                assert!(html.contains(part), "{part}");
+            }
+            let figures = html.matches("<figcaption>").count();
+            assert_eq!(figures, 2, "one of the loss, one of the learning rate");
+            assert!(html.contains("<figcaption>loss. What training minimizes"));
+            // Without samples and other stages, their headings are left out.
+            assert_eq!(html.matches("<h2>").count(), 3, "{html}");
+            assert!(html.contains("<h2>Recipe</h2>"));
+        }
+    }
+
+    #[test]
+    fn measures_are_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("metrics.jsonl"), "").unwrap();
+        fs::write(
+            dir.path().join("evaluation.json"),
+            "{\"seed\": 3, \"diversity\": 0.5}",
+        )
+        .unwrap();
+        let page = Page::begin(dir.path()).unwrap();
+        let rows = "<tr><td>seed</td><td>3</td><td></td></tr><tr><td>diversity</td><td>0.5</td>\
+                    <td>Differences between drawn pictures of a class";
+        assert!(page.html.contains(rows), "{}", page.html);
     }
 }

@@ -11,6 +11,8 @@ use crate::text::{one_line, shown};
 
 /// Largest edit distance between an unknown key and the key that the error message suggests.
 const NEAR: usize = 3;
+/// Largest number of keys that a message suggests.
+const MOST_HINTS: usize = 3;
 
 /// An unknown key, or a value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -231,15 +233,39 @@ impl Keys {
         }
         known.sort_unstable();
         known.dedup();
-        let nearest = known.iter().map(|other| (distance(name, other), *other));
-        let hint = match nearest.min() {
-            Some((letters, other)) if letters <= NEAR => {
+        let near = known.iter().map(|other| (distance(name, other), *other));
+        let near = near.min().filter(|(letters, _)| *letters <= NEAR);
+        let elsewhere = self.same_word(table, name);
+        let hint = match near {
+            // A word that differs by more than a letter is a weaker guess than the same word elsewhere.
+            Some((letters, other)) if letters <= 1 || elsewhere.is_empty() => {
                 format!("; did you mean `{}`?", joined(table, other))
             }
+            _ if !elsewhere.is_empty() => format!("; did you mean {}?", elsewhere.join(" or ")),
             _ => format!("; known here: {}", known.join(", ")),
         };
         let key = shown(path);
         KeyError::Unknown { key, hint }
+    }
+
+    /// The keys with the last word `name`, in backquotes. Of several, those whose beginning is most like
+    /// `table`: `lm_train.steps` for `lm` and `steps`. None if these are many.
+    fn same_word(&self, table: &str, name: &str) -> Vec<String> {
+        let alike = |key: &str| {
+            let pairs = key.chars().zip(table.chars());
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        let keys = self.keys.keys().map(String::as_str);
+        let found: Vec<&str> = keys
+            .filter(|key| key.rsplit('.').next() == Some(name))
+            .collect();
+        let most = found.iter().map(|key| alike(key)).max().unwrap_or(0);
+        let nearest = found.iter().filter(|key| alike(key) == most);
+        let nearest: Vec<String> = nearest.map(|key| format!("`{key}`")).collect();
+        if nearest.len() > MOST_HINTS {
+            return Vec::new();
+        }
+        nearest
     }
 
     /// Adds the keys of a table file below the table `at`.
@@ -336,7 +362,7 @@ fn is_below(path: &str, table: &str) -> bool {
 }
 
 /// The value of a dotted key.
-fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+pub(crate) fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
     let mut inside = table;
     for name in tables.split('.').filter(|name| !name.is_empty()) {
@@ -385,4 +411,46 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        let steps = "{ type = \"integer\", default = 1, help = \"Steps\" }";
+        let mut text = String::new();
+        for table in ["codec_train", "lm_train", "sample"] {
+            text += &format!("[{table}]\nsteps = {steps}\n");
+        }
+        text += &format!("[lm]\nwidth = {steps}\nstep = {steps}\n[data]\nstop = {steps}\n");
+        Keys::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_another_table_is_found_by_its_last_word() {
+        let mut keys = keys();
+        let told = |keys: &Keys, key: &str| keys.unknown(key).to_string();
+        // One letter is nearer than the same word in another table.
+        let near = "unknown key `lm.steps`; did you mean `lm.step`?";
+        assert_eq!(told(&keys, "lm.steps"), near);
+        keys.keys.remove("lm.step");
+        for (key, hint) in [
+            ("lm.steps", "did you mean `lm_train.steps`?"),
+            // Two letters from `data.stop`.
+            (
+                "data.steps",
+                "did you mean `codec_train.steps` or `lm_train.steps` or `sample.steps`?",
+            ),
+            (
+                "steps",
+                "did you mean `codec_train.steps` or `lm_train.steps` or `sample.steps`?",
+            ),
+            ("lm.widht", "did you mean `lm.width`?"),
+            ("lm.colour", "known here: width"),
+        ] {
+            let told = told(&keys, key);
+            assert_eq!(told, format!("unknown key `{key}`; {hint}"));
+        }
+    }
 }

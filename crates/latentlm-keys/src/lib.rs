@@ -32,6 +32,7 @@
 
 mod key;
 mod keys;
+mod kind;
 pub mod overrides;
 mod recipe;
 mod tables;
@@ -40,6 +41,7 @@ mod workspace;
 
 pub use key::{Key, Kind};
 pub use keys::{KeyError, Keys};
+pub use kind::RunKind;
 pub use recipe::{RecipeError, check, lay, resolve, to_toml};
 pub use tables::{ReadTable, TableError};
 pub use text::{escaped, shown};

@@ -6,12 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use latentlm::core::bundle::{io_error, load_module, load_module_from_bytes};
+use latentlm::core::bundle::{
+    BundleError, check_size, io_error, load_module, load_module_from_bytes,
+};
 use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::PipelineError;
+use crate::integrity::Wanted;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::Recipe;
-use crate::run::{MANIFEST, Manifest, RunFolder};
+use crate::run::{Found, RunFolder};
 
 /// The files of a checkpoint: `manifest.json`, weights and, where there is text, `tokenizer.json`.
 ///
@@ -29,7 +33,10 @@ use crate::run::{MANIFEST, Manifest, RunFolder};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Checkpoint(Source);
+pub struct Checkpoint {
+    source: Source,
+    notes: Vec<String>,
+}
 
 #[derive(Clone)]
 enum Source {
@@ -41,21 +48,42 @@ impl Checkpoint {
     /// A checkpoint's folder, `checkpoints/<stage>/step-N` of a run. Files are read when a pipeline asks
     /// for them.
     pub fn open(folder: &Path) -> Self {
-        Self(Source::Folder(folder.to_owned()))
+        Self {
+            source: Source::Folder(folder.to_owned()),
+            notes: Vec::new(),
+        }
     }
 
-    /// The newest checkpoint of a run's stage, `codec` or `lm`.
+    /// The newest whole checkpoint of a run's stage, `codec` or `lm`. If a newer one is damaged, a
+    /// [note](Self::notes) says so.
     ///
     /// # Errors
-    /// If the folder is no run, or has no finished checkpoint of the stage.
+    /// If the folder is no run, or has no whole checkpoint of the stage.
     pub fn newest<R: Recipe>(run: &Path, stage: &str) -> Result<Self, PipelineError> {
         let (run, _) = RunFolder::<R>::open(run)?;
-        Ok(Self::open(&run.require(stage)?.0))
+        Ok(Self::found(run.require(stage, Wanted::Weights)?))
+    }
+
+    /// A checkpoint that a run has found whole.
+    pub fn found<R>(found: Found<R>) -> Self {
+        Self {
+            notes: found.notes,
+            ..Self::open(&found.folder)
+        }
+    }
+
+    /// What a user should know about the checkpoint, one line each: newer ones that are damaged, or that
+    /// it has no checksums.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The files of such a folder, by name. Files that a pipeline does not need may be left out.
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        Self(Source::Memory(files.into_iter().collect()))
+        Self {
+            source: Source::Memory(files.into_iter().collect()),
+            notes: Vec::new(),
+        }
     }
 
     /// What the checkpoint says of itself.
@@ -69,13 +97,39 @@ impl Checkpoint {
         Ok(manifest)
     }
 
+    /// Refuses a file of weights that is too small for a model of so many parameters, before the model takes
+    /// memory for them: sizes in a damaged manifest may ask for any amount.
+    ///
+    /// # Errors
+    /// If there is no such file, or it has fewer than 2 bytes for each parameter.
+    pub fn check_size(&self, file: &str, parameters: usize) -> Result<(), PipelineError> {
+        let path = self.path(file);
+        let bytes = match &self.source {
+            Source::Folder(_) => fs::metadata(&path).map(|metadata| metadata.len()),
+            Source::Memory(files) => match files.get(file) {
+                Some(bytes) => Ok(bytes.len() as u64),
+                None => Err(not_among()),
+            },
+        };
+        let bytes = bytes.map_err(io_error("read", &path))?;
+        Ok(check_size(&path, bytes, parameters, "manifest")?)
+    }
+
+    /// A file that is not what the manifest says, or a manifest that no model can be made of.
+    pub(crate) fn mismatch(&self, file: &str, reason: &str) -> PipelineError {
+        let path = self.path(file);
+        let reason = reason.to_owned();
+        BundleError::Mismatch { path, reason }.into()
+    }
+
     /// Loads a module's parameters from a file of weights.
     ///
     /// # Errors
-    /// If there is no such file, or one that is damaged or does not fit.
+    /// If there is no such file, or one that is damaged, too small or does not fit.
     pub fn load<M: Module>(&self, module: M, file: &str) -> Result<M, PipelineError> {
+        self.check_size(file, module.num_params())?;
         let path = self.path(file);
-        Ok(match &self.0 {
+        Ok(match &self.source {
             // Out of the file itself, which takes half the memory.
             Source::Folder(_) => load_module(module, &path)?,
             Source::Memory(_) => load_module_from_bytes(module, self.bytes(file)?, &path)?,
@@ -85,10 +139,11 @@ impl Checkpoint {
     /// Loads a language model's parameters, also from a file with the names of older versions.
     ///
     /// # Errors
-    /// If there is no such file, or one that is damaged or does not fit.
+    /// If there is no such file, or one that is damaged, too small or does not fit.
     pub fn load_lm(&self, model: LatentLm, file: &str) -> Result<LatentLm, PipelineError> {
+        self.check_size(file, model.num_params())?;
         let path = self.path(file);
-        Ok(match &self.0 {
+        Ok(match &self.source {
             Source::Folder(_) => load_lm(model, &path)?,
             Source::Memory(_) => load_lm_from_bytes(model, self.bytes(file)?, &path)?,
         })
@@ -111,7 +166,7 @@ impl Checkpoint {
     #[cfg(any(feature = "mllm", feature = "speech"))]
     pub(crate) fn text(&self, file: &str) -> Result<Option<String>, PipelineError> {
         let path = self.path(file);
-        let found = match &self.0 {
+        let found = match &self.source {
             Source::Folder(_) => path.exists(),
             Source::Memory(files) => files.contains_key(file),
         };
@@ -126,7 +181,7 @@ impl Checkpoint {
 
     /// Where a file lies; in memory, its name.
     fn path(&self, file: &str) -> PathBuf {
-        match &self.0 {
+        match &self.source {
             Source::Folder(folder) => folder.join(file),
             Source::Memory(_) => file.into(),
         }
@@ -134,15 +189,17 @@ impl Checkpoint {
 
     fn bytes(&self, file: &str) -> Result<Vec<u8>, PipelineError> {
         let path = self.path(file);
-        let bytes = match &self.0 {
+        let bytes = match &self.source {
             Source::Folder(_) => fs::read(&path),
-            Source::Memory(files) => files.get(file).cloned().ok_or_else(|| {
-                let reason = "it is not among the files of the checkpoint";
-                io::Error::new(io::ErrorKind::NotFound, reason)
-            }),
+            Source::Memory(files) => files.get(file).cloned().ok_or_else(not_among),
         };
         Ok(bytes.map_err(io_error("read", &path))?)
     }
+}
+
+fn not_among() -> io::Error {
+    let reason = "it is not among the files of the checkpoint";
+    io::Error::new(io::ErrorKind::NotFound, reason)
 }
 
 #[cfg(test)]
@@ -243,6 +300,94 @@ mod tests {
         }
     }
 
+    /// What is said of a tiny model's weights beside another manifest.
+    fn refused(manifest: Vec<u8>, whole: &HashMap<String, Vec<u8>>, device: &Device) -> String {
+        let mut files = whole.clone();
+        files.insert(MANIFEST.to_owned(), manifest);
+        let loaded = ImagePipeline::from_checkpoint(&Checkpoint::from_files(files), device);
+        loaded.unwrap_err().to_string()
+    }
+
+    /// Manifests that once ended in a panic or an abort of the allocator.
+    #[test]
+    fn damaged_manifests_are_refused() {
+        let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
+        tiny(dir.path(), &device);
+        let whole = files(dir.path());
+        let crashes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/checkpoint");
+        for (name, part) in [
+            ("manifest-6768aa6a", "names no classes"),
+            ("manifest-7df2e4e9", "`lm.depth` must be"),
+            ("manifest-88bc25f0", "`lm.mlp_ratio` must be"),
+            ("manifest-a59c5614", "`lm.head_depth` must be"),
+        ] {
+            let message = refused(fs::read(crashes.join(name)).unwrap(), &whole, &device);
+            assert!(message.contains(part), "{name}: {message}");
+        }
+    }
+
+    /// Sizes within all ranges are held against the weights before a model of them takes memory.
+    #[test]
+    fn sizes_that_the_weights_can_not_have_are_refused() {
+        let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
+        tiny(dir.path(), &device);
+        let whole = files(dir.path());
+        let manifest: serde_json::Value = serde_json::from_slice(&whole[MANIFEST]).unwrap();
+        for (key, value, file) in [
+            ("/recipe/lm/width", 131_072, "model-ema.safetensors"),
+            ("/recipe/lm/depth", 2048, "model-ema.safetensors"),
+            ("/recipe/lm/head_depth", 1024, "model-ema.safetensors"),
+            ("/recipe/codec/latent_dim", 4096, "codec.safetensors"),
+            (
+                "/recipe/codec/vit/decoder_width",
+                32_768,
+                "codec.safetensors",
+            ),
+        ] {
+            let mut changed = manifest.clone();
+            *changed.pointer_mut(key).unwrap() = value.into();
+            let message = refused(changed.to_string().into_bytes(), &whole, &device);
+            let part = format!("it has {} bytes, the model", whole[file].len());
+            assert!(message.contains(&part), "{key}: {message}");
+            assert!(message.starts_with(file), "{key}: {message}");
+            assert!(message.contains("of its manifest needs"), "{message}");
+        }
+        let mut changed = manifest;
+        changed["classes"] = serde_json::json!([]);
+        let message = refused(changed.to_string().into_bytes(), &whole, &device);
+        assert!(message.contains("names no classes"), "{message}");
+    }
+
+    /// A manifest and the recipe beside it agree to the bit, whatever the number of digits.
+    #[test]
+    fn numbers_come_back_to_the_bit() {
+        let mut recipe = ImageRecipe::default();
+        for number in [51.248_178_375_505_404, 0.1 + 0.2, 1.0 / 3.0, 5e-324] {
+            recipe.codec_train.weight_decay = number;
+            let json = serde_json::to_vec(&Manifest::new("codec", &recipe, &[], "")).unwrap();
+            let read = Manifest::<ImageRecipe>::from_bytes(&json, Path::new(MANIFEST)).unwrap();
+            let [read, toml] = [read.recipe.to_toml(), recipe.to_toml()].map(Result::unwrap);
+            assert_eq!(read, toml);
+        }
+    }
+
+    #[test]
+    fn a_file_of_too_few_bytes_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("codec.safetensors"), [0_u8; 9]).unwrap();
+        for checkpoint in [
+            Checkpoint::open(dir.path()),
+            Checkpoint::from_files(files(dir.path())),
+        ] {
+            checkpoint.check_size("codec.safetensors", 4).unwrap();
+            let error = checkpoint.check_size("codec.safetensors", 5).unwrap_err();
+            let expected = "has 9 bytes, the model of its manifest needs 10";
+            assert!(error.to_string().contains(expected), "{error}");
+            let error = checkpoint.check_size("none.safetensors", 0).unwrap_err();
+            assert!(error.to_string().contains("none.safetensors"), "{error}");
+        }
+    }
+
     #[cfg(any(feature = "mllm", feature = "speech"))]
     fn vocabulary(folder: &Path) -> latentlm_data::TextTokenizer {
         use latentlm_data::{TextTokenizer, TokenizerKind};
@@ -280,6 +425,17 @@ mod tests {
         });
         assert_eq!(said[0].len(), 2);
         assert_eq!(said[0], said[1]);
+
+        // A codec of sound makes its weights at once: its sizes are looked at before.
+        let mut files = files(dir.path());
+        let mut manifest: serde_json::Value = serde_json::from_slice(&files[MANIFEST]).unwrap();
+        manifest["recipe"]["codec"]["width"] = 4096.into();
+        files.insert(MANIFEST.to_owned(), manifest.to_string().into_bytes());
+        let loaded = SpeechPipeline::from_checkpoint(&Checkpoint::from_files(files), &device);
+        let message = loaded.unwrap_err().to_string();
+        let part = "of its manifest needs";
+        assert!(message.contains(part), "{message}");
+        assert!(message.starts_with("codec.safetensors"), "{message}");
     }
 
     #[cfg(feature = "mllm")]

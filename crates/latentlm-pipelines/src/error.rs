@@ -65,6 +65,12 @@ pub enum PipelineError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A picture's file whose ending is no format that can be written.
+    #[error("cannot write {path}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
+    Ending {
+        /// The file.
+        path: PathBuf,
+    },
     /// A picture that can't be encoded.
     #[error("cannot encode a picture: {0}")]
     Encode(#[from] image::ImageError),
@@ -89,6 +95,7 @@ impl PipelineError {
                 | Self::Model(_)
                 | Self::Prompt { .. }
                 | Self::Request { .. }
+                | Self::Ending { .. }
                 | Self::Data(DataError::Text { .. })
         )
     }

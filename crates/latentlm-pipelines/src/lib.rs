@@ -32,6 +32,9 @@ mod checkpoint;
 mod data;
 mod error;
 mod image;
+mod integrity;
+mod lock;
+mod manifest;
 mod metrics;
 #[cfg(feature = "mllm")]
 mod mllm;
@@ -51,9 +54,12 @@ pub use data::TrainingData;
 pub use error::PipelineError;
 pub use image::{
     DataConfig, HostBatch, ImageData, ImagePipeline, ImageRecipe, SampleConfig, evenly, image_grid,
-    png_bytes, read_all, read_evenly, save_png,
+    png_bytes, read_all, read_at, read_evenly, save_picture, save_png,
 };
+pub use integrity::{CheckedCheckpoint, FileSum, FileSums, Wanted, check_run};
 pub use latentlm_keys::{Keys, RecipeError};
+pub use lock::RunLock;
+pub use manifest::Manifest;
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::{
@@ -61,8 +67,10 @@ pub use mllm::{
     MllmTextConfig, PromptPiece, Texts, TokenWeights,
 };
 pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
-pub use recipe::{CodecTables, LmConfig, Recipe, StageConfig, key_table, recipe_keys};
-pub use run::{Manifest, RunFolder, ema_file, weights_file};
+pub use recipe::{
+    ChangedKey, CodecTables, LmConfig, Recipe, StageConfig, changed_keys, key_table, recipe_keys,
+};
+pub use run::{Found, RunFolder, ema_file, weights_file};
 pub use schedule::{EmaDecay, LearningRate};
 pub use skipped::SkippedList;
 #[cfg(feature = "speech")]

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use latentlm::LatentLm;
+use latentlm::{LatentLm, LatentLmConfig};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
+use crate::integrity::Wanted;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::Recipe;
-use crate::run::{Manifest, RunFolder, ema_file, weights_file};
+use crate::run::{RunFolder, ema_file, weights_file};
 
 /// A recipe of a codec and a language model: what a [`Pipeline`] is loaded by.
 pub trait ModelRecipe: Recipe {
@@ -21,9 +23,28 @@ pub trait ModelRecipe: Recipe {
     /// Builds the codec. Its parameters are drawn from the device's generator: seed that first.
     fn init_codec(&self, device: &Device) -> Self::Codec;
 
+    /// Number of the codec's parameters, before memory is taken for them.
+    fn codec_parameter_count(&self, device: &Device) -> usize;
+
+    /// The language model's configuration for a vocabulary of a size.
+    fn model_config(&self, vocabulary: usize) -> LatentLmConfig;
+
+    /// Checks the language model for a vocabulary of a size.
+    ///
+    /// # Errors
+    /// If there can be no such model.
+    fn check_model(&self, vocabulary: usize) -> Result<(), PipelineError> {
+        Ok(self.model_config(vocabulary).validate()?)
+    }
+
     /// Builds the language model for a vocabulary of a size. Its parameters are drawn from the
     /// device's generator: seed that first.
-    fn init_model(&self, vocabulary: usize, device: &Device) -> LatentLm;
+    ///
+    /// # Panics
+    /// If [`check_model`](Self::check_model) fails.
+    fn init_model(&self, vocabulary: usize, device: &Device) -> LatentLm {
+        self.model_config(vocabulary).init(device)
+    }
 }
 
 /// `declare_recipe!` and [`ModelRecipe`] for a recipe of this crate, with the fields `seed`, `codec`,
@@ -53,6 +74,10 @@ macro_rules! declare_model_recipe {
                 check: |recipe: &Self| {
                     ::latentlm::core::PartConfig::validate(&recipe.codec)?;
                     ::latentlm::core::PartConfig::validate(&recipe.codec_loss)?;
+                    ::latentlm::core::CodecObjectiveConfig::validate_for(
+                        &recipe.codec_loss,
+                        &recipe.codec,
+                    )?;
                     recipe.model(1).validate()?;
                     recipe.lm.check_together(recipe.sample.steps)?;
                     $($check(recipe)?;)?
@@ -69,12 +94,12 @@ macro_rules! declare_model_recipe {
                 ::latentlm::core::LatentCodecConfig::init(&self.codec, device)
             }
 
-            fn init_model(
-                &self,
-                vocabulary: usize,
-                device: &::burn::tensor::Device,
-            ) -> ::latentlm::LatentLm {
-                self.model(vocabulary).init(device)
+            fn codec_parameter_count(&self, device: &::burn::tensor::Device) -> usize {
+                ::latentlm::core::LatentCodecConfig::parameter_count(&self.codec, device)
+            }
+
+            fn model_config(&self, vocabulary: usize) -> ::latentlm::LatentLmConfig {
+                self.model(vocabulary)
             }
         }
     };
@@ -95,7 +120,10 @@ pub trait Vocabulary: Sized {
 
 /// Names of classes.
 impl Vocabulary for Vec<String> {
-    fn read(_: &Checkpoint, classes: &[String]) -> Result<Self, PipelineError> {
+    fn read(checkpoint: &Checkpoint, classes: &[String]) -> Result<Self, PipelineError> {
+        if classes.is_empty() {
+            return Err(checkpoint.mismatch(MANIFEST, "it names no classes"));
+        }
         Ok(classes.to_vec())
     }
 
@@ -115,6 +143,7 @@ pub struct Pipeline<R: ModelRecipe> {
     pub(crate) model: LatentLm,
     pub(crate) vocabulary: R::Vocabulary,
     pub(crate) device: Device,
+    notes: Vec<String>,
 }
 
 impl<R: ModelRecipe> Pipeline<R> {
@@ -132,6 +161,7 @@ impl<R: ModelRecipe> Pipeline<R> {
             model,
             vocabulary: vocabulary.into(),
             device,
+            notes: Vec::new(),
         }
     }
 
@@ -154,11 +184,20 @@ impl<R: ModelRecipe> Pipeline<R> {
         let manifest: Manifest<R> = checkpoint.manifest()?;
         let recipe = &manifest.recipe;
         let vocabulary = R::Vocabulary::read(checkpoint, &manifest.classes)?;
-        let codec = checkpoint.load(recipe.init_codec(device), &weights_file("codec"))?;
+        recipe.check_model(vocabulary.size())?;
+        let codec = load_codec_from(checkpoint, recipe, &weights_file("codec"), device)?;
         let model = recipe.init_model(vocabulary.size(), device);
         let model = checkpoint.load_lm(model, &ema_file("model"))?;
         let device = device.clone();
-        Ok(Self::new(manifest, codec, model, vocabulary, device))
+        Ok(Self {
+            notes: checkpoint.notes().to_vec(),
+            ..Self::new(manifest, codec, model, vocabulary, device)
+        })
+    }
+
+    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// What the checkpoint says of itself.
@@ -195,8 +234,8 @@ pub fn load_codec<R: ModelRecipe>(
     run: &RunFolder<R>,
     device: &Device,
 ) -> Result<R::Codec, PipelineError> {
-    let (folder, _) = run.require("codec")?;
-    codec_of::<R>(&Checkpoint::open(&folder), device)
+    let found = run.require("codec", Wanted::Weights)?;
+    codec_of::<R>(&Checkpoint::found(found), device)
 }
 
 /// The codec of a checkpoint of the codec's stage: its averaged weights.
@@ -207,6 +246,18 @@ pub(crate) fn codec_of<R: ModelRecipe>(
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> Result<R::Codec, PipelineError> {
-    let codec = checkpoint.manifest::<R>()?.recipe.init_codec(device);
-    checkpoint.load(codec, &ema_file("model"))
+    let recipe = checkpoint.manifest::<R>()?.recipe;
+    load_codec_from(checkpoint, &recipe, &ema_file("model"), device)
+}
+
+/// The codec of a recipe with the weights of a file, which must be large enough for it.
+fn load_codec_from<R: ModelRecipe>(
+    checkpoint: &Checkpoint,
+    recipe: &R,
+    file: &str,
+    device: &Device,
+) -> Result<R::Codec, PipelineError> {
+    // Before the codec is built: some take memory then.
+    checkpoint.check_size(file, recipe.codec_parameter_count(device))?;
+    checkpoint.load(recipe.init_codec(device), file)
 }

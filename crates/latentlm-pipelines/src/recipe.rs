@@ -11,7 +11,7 @@ use latentlm::codec_image;
 use latentlm::core::{BetaSchedule, PartConfig, Precision, Prediction};
 use latentlm::diffusion;
 use latentlm::{LmSizes, SampleOptions};
-use latentlm_keys::{Keys, RecipeError};
+use latentlm_keys::{Keys, RecipeError, Table, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,49 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     /// Never for a recipe that was resolved.
     fn to_toml(&self) -> Result<String, RecipeError> {
         latentlm_keys::to_toml(self)
+    }
+}
+
+/// A key whose value differs between two recipes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedKey {
+    /// The dotted key.
+    pub name: String,
+    /// The value in the first recipe.
+    pub before: String,
+    /// The value in the second.
+    pub now: String,
+}
+
+/// The keys in which a recipe differs from another of its kind.
+///
+/// # Errors
+/// If a recipe can't be written as TOML.
+pub fn changed_keys<R: Recipe>(before: &R, now: &R) -> Result<Vec<ChangedKey>, RecipeError> {
+    let table = |recipe: &R| Ok::<_, RecipeError>(recipe.to_toml()?.parse().unwrap_or_default());
+    let mut changed = Vec::new();
+    compare_tables(&table(before)?, &table(now)?, "", &mut changed);
+    Ok(changed)
+}
+
+fn compare_tables(before: &Table, now: &Table, path: &str, changed: &mut Vec<ChangedKey>) {
+    for (key, value) in now {
+        let name = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match (before.get(key), value) {
+            (Some(Value::Table(before)), Value::Table(now)) => {
+                compare_tables(before, now, &name, changed);
+            }
+            (Some(before), now) if before == now => {}
+            (before, now) => changed.push(ChangedKey {
+                name,
+                before: before.map_or_else(String::new, Value::to_string),
+                now: now.to_string(),
+            }),
+        }
     }
 }
 

@@ -7,122 +7,138 @@
 //! latents.safetensors             the latent cache
 //! metrics.jsonl  samples/  report.html
 //! skipped.txt                     what was left out, if anything was
+//! .lock                           held by the process that trains here
 //! ```
 
 use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use latentlm::core::bundle::{BundleError, BundleWriter, UNFINISHED, io_error, write_atomically};
-use serde::{Deserialize, Serialize};
+use latentlm::core::bundle::{BundleError, BundleWriter, io_error, write_atomically};
+use latentlm::core::disk;
+use latentlm_keys::RunKind;
 
 use crate::error::PipelineError;
+use crate::integrity::{Wanted, damage, misplaced, step_of, sums};
+use crate::lock::{LOCK, RunLock};
+use crate::manifest::{MANIFEST, Manifest, own_checksum};
 use crate::recipe::Recipe;
 
-/// Version of the checkpoint format; a change of it refuses older checkpoints with a clear line.
-const FORMAT_VERSION: u32 = 1;
-/// What a checkpoint says of itself, among its files.
-pub(crate) const MANIFEST: &str = "manifest.json";
 /// Checkpoints of a stage that are kept.
 const KEPT: usize = 2;
+/// The folder that runs lie in unless a user names another.
+const RUNS: &str = "runs";
 
-/// What a checkpoint says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(bound = "R: Recipe")]
-pub struct Manifest<R> {
-    /// Version of the format.
-    pub format_version: u32,
-    /// Version of this project.
-    pub crate_version: String,
-    /// Version of Burn.
-    pub burn_version: String,
-    /// `codec` or `lm`.
-    pub stage: String,
-    /// Optimizer steps taken.
-    pub step: u64,
-    /// The seed; with the step it is the whole random state.
-    pub seed: u64,
-    /// Names of the classes; none where there are texts instead.
-    #[serde(default)]
-    pub classes: Vec<String>,
-    /// Hash of the training data.
-    pub dataset_fingerprint: String,
-    /// Bias and scale of the latents' whitening, once known.
-    pub whitening: Option<[f32; 2]>,
-    /// The recipe, complete.
-    pub recipe: R,
+/// A whole checkpoint of a run.
+#[derive(Debug, Clone)]
+pub struct Found<R> {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest<R>,
+    /// What a user should know of it, a line each: newer ones that are damaged, or that it can't be checked.
+    pub notes: Vec<String>,
 }
 
-impl<R: Recipe> Manifest<R> {
-    /// The manifest of a stage at step 0.
-    pub fn new(stage: &str, recipe: &R, classes: &[String], fingerprint: &str) -> Self {
-        Self {
-            format_version: FORMAT_VERSION,
-            crate_version: env!("CARGO_PKG_VERSION").into(),
-            burn_version: "0.22.1".into(),
-            stage: stage.into(),
-            step: 0,
-            seed: recipe.seed(),
-            classes: classes.to_vec(),
-            dataset_fingerprint: fingerprint.into(),
-            whitening: None,
-            recipe: recipe.clone(),
-        }
-    }
-
-    /// Reads a checkpoint's manifest.
-    ///
-    /// # Errors
-    /// If there is none or it is damaged or of another format.
-    pub fn read(folder: &Path) -> Result<Self, PipelineError> {
-        let path = folder.join(MANIFEST);
-        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        Self::from_bytes(&bytes, &path)
-    }
-
-    /// Reads the bytes of a manifest; errors call them `name`.
-    ///
-    /// # Errors
-    /// If they are damaged or of another format.
-    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, PipelineError> {
-        let broken = |reason: String| PipelineError::Run {
-            path: name.to_owned(),
-            reason,
-        };
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|e| broken(format!("damaged manifest: {e}")))?;
-        if manifest.format_version != FORMAT_VERSION {
-            return Err(broken(format!(
-                "checkpoint format {}, this program reads {FORMAT_VERSION}",
-                manifest.format_version
-            )));
-        }
-        Ok(manifest)
-    }
-}
-
-/// The folder of a run.
+/// The folder of a run. One that trains holds its lock until the last copy of this is dropped.
 #[derive(Debug, Clone)]
 pub struct RunFolder<R> {
     path: PathBuf,
     recipe: PhantomData<R>,
+    lock: Option<Arc<RunLock>>,
 }
 
 impl<R: Recipe> RunFolder<R> {
-    /// Begins a run in a folder that does not exist or is empty.
+    /// Begins a run in a folder that does not exist or is empty, and locks it.
     ///
     /// # Errors
-    /// If the folder has a run already or can't be written.
+    /// If the folder has a run or other files already, is where runs lie, another process is beginning a run
+    /// there, or it can't be written.
     pub fn create(path: &Path, recipe: &R) -> Result<Self, PipelineError> {
-        let run = Self::at(path);
-        if run.config_path().exists() {
+        let mut run = Self::at(path);
+        run.check_free()?;
+        let text = recipe.to_toml()?;
+        disk::create_folders(path).map_err(io_error("create", path))?;
+        run.lock = Some(Arc::new(RunLock::take(path)?));
+        // Another process may have begun one since.
+        run.check_free()?;
+        write_atomically(&run.config_path(), text.as_bytes())?;
+        Ok(run)
+    }
+
+    /// Opens an existing run to train on, and locks it.
+    ///
+    /// # Errors
+    /// If the folder is no run, is one of another modality, or another process trains in it.
+    pub fn resume(path: &Path) -> Result<(Self, R), PipelineError> {
+        let (mut run, recipe) = Self::open(path)?;
+        run.lock = Some(Arc::new(RunLock::take(path)?));
+        Ok((run, recipe))
+    }
+
+    /// Writes the recipe that the run continues with, if it is another than that in the folder.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn set_recipe(&self, recipe: &R) -> Result<(), PipelineError> {
+        if Self::open(&self.path).is_ok_and(|(_, saved)| saved == *recipe) {
+            return Ok(());
+        }
+        Ok(write_atomically(
+            &self.config_path(),
+            recipe.to_toml()?.as_bytes(),
+        )?)
+    }
+
+    /// Names of the stages that have checkpoints.
+    pub fn stages(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path.join("checkpoints")) else {
+            return Vec::new();
+        };
+        let mut stages: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        stages.sort();
+        stages
+    }
+
+    /// Whether a run may begin here.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check_free(&self) -> Result<(), PipelineError> {
+        if self.path.as_os_str().is_empty() {
+            return Err(PipelineError::config(
+                "--run needs a name, such as runs/mnist",
+            ));
+        }
+        if self.config_path().exists() {
             return Err(
-                run.error("exists already; continue it with --resume, or name another with --run")
+                self.error("exists already; continue it with --resume, or name another with --run")
             );
         }
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
-        write_atomically(&run.config_path(), recipe.to_toml()?.as_bytes())?;
-        Ok(run)
+        if self.path.strip_prefix(".").unwrap_or(&self.path) == Path::new(RUNS) {
+            return Err(self.error(format!(
+                "is where runs lie: name a folder in it, such as {RUNS}/mnist"
+            )));
+        }
+        if self.path.exists() && !self.path.is_dir() {
+            return Err(self.error("is a file: name a folder with --run"));
+        }
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return Ok(());
+        };
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        match names.filter(|name| !is_leftover(name)).min() {
+            Some(name) => Err(self.error(format!(
+                "has other files in it (`{name}`): name an empty or a new folder with --run"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Opens an existing run and its recipe.
@@ -134,8 +150,16 @@ impl<R: Recipe> RunFolder<R> {
         if !run.config_path().is_file() {
             return Err(run.error("is no run: it has no config.toml"));
         }
-        let recipe = R::resolve(Some(&run.config_path()), &[])
-            .map_err(|error| run.error(format!("is no run of {}: {error}", R::COMMAND)))?;
+        let other = |reason: String| run.error(format!("is no run of {}: {reason}", R::COMMAND));
+        // Recipes of two kinds may share all keys that one of them has.
+        if let Some(kind) = RunKind::of(&run.config_path())
+            && kind.trained_by != R::COMMAND
+            && RunKind::is_trained_by(R::COMMAND)
+        {
+            return Err(other(kind.to_string()));
+        }
+        let recipe =
+            R::resolve(Some(&run.config_path()), &[]).map_err(|error| other(error.to_string()))?;
         Ok((run, recipe))
     }
 
@@ -143,6 +167,7 @@ impl<R: Recipe> RunFolder<R> {
         Self {
             path: path.into(),
             recipe: PhantomData,
+            lock: None,
         }
     }
 
@@ -172,27 +197,93 @@ impl<R: Recipe> RunFolder<R> {
         self.path.join("checkpoints").join(stage)
     }
 
-    /// The newest checkpoint of a stage.
+    /// The newest checkpoint of a stage that is whole: files are compared with their checksums, and
+    /// where the newest is damaged an older one is taken.
     ///
     /// # Errors
-    /// If its pointer or manifest is damaged.
-    pub fn latest(&self, stage: &str) -> Result<Option<(PathBuf, Manifest<R>)>, PipelineError> {
-        let pointer = self.stage(stage).join("latest");
-        if !pointer.exists() {
-            return Ok(None);
+    /// If there are checkpoints, and all are damaged.
+    pub fn latest(&self, stage: &str, wanted: Wanted) -> Result<Option<Found<R>>, PipelineError> {
+        let mut notes = Vec::new();
+        let mut first = None;
+        for folder in self.newest_first(stage)? {
+            match self.check(&folder, stage, wanted) {
+                Ok(manifest) => {
+                    if !notes.is_empty() {
+                        notes.push(format!("using {} instead", folder.display()));
+                    }
+                    if manifest.files.is_empty() {
+                        notes.push(format!(
+                            "{} has no checksums: whether it is whole can't be checked",
+                            folder.display()
+                        ));
+                    }
+                    return Ok(Some(Found {
+                        folder,
+                        manifest,
+                        notes,
+                    }));
+                }
+                Err(error) => {
+                    notes.push(error.to_string());
+                    first.get_or_insert(error);
+                }
+            }
         }
-        let name = fs::read_to_string(&pointer).map_err(io_error("read", &pointer))?;
-        let folder = self.stage(stage).join(name.trim());
-        let manifest = Manifest::read(&folder)?;
-        Ok(Some((folder, manifest)))
+        match first {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
     }
 
-    /// The newest checkpoint of a stage, which must exist.
+    /// Folders of a stage's checkpoints: the one that `latest` names, then all others.
+    fn newest_first(&self, stage: &str) -> Result<Vec<PathBuf>, PipelineError> {
+        let stage = self.stage(stage);
+        if !stage.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut steps: Vec<(u64, PathBuf)> = fs::read_dir(&stage)
+            .map_err(io_error("read", &stage))?
+            .flatten()
+            .filter_map(|entry| Some((step_of(&entry.path())?, entry.path())))
+            .collect();
+        steps.sort();
+        let mut folders: Vec<PathBuf> = steps.into_iter().rev().map(|(_, path)| path).collect();
+        // A checkpoint that is newer than the pointer was written by a process that was killed before
+        // it moved the pointer: the stage has not gone on from there.
+        if let Ok(name) = fs::read_to_string(stage.join("latest"))
+            && let Some(place) = folders.iter().position(|path| path.ends_with(name.trim()))
+        {
+            let named = folders.remove(place);
+            folders.insert(0, named);
+        }
+        Ok(folders)
+    }
+
+    fn check(
+        &self,
+        folder: &Path,
+        stage: &str,
+        wanted: Wanted,
+    ) -> Result<Manifest<R>, PipelineError> {
+        let manifest = Manifest::read(folder)?;
+        let damage = misplaced(folder, &manifest.stage, manifest.step)
+            .or_else(|| damage(folder, &manifest.files, wanted));
+        match damage {
+            None if manifest.stage == stage => Ok(manifest),
+            None => Err(self.error(format!("the stage `{stage}` has no such checkpoint"))),
+            Some(reason) => Err(PipelineError::Run {
+                path: folder.to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    /// [`latest`](Self::latest) of a stage that must have one.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn require(&self, stage: &str) -> Result<(PathBuf, Manifest<R>), PipelineError> {
-        self.latest(stage)?.ok_or_else(|| {
+    /// If there is none, or all are damaged.
+    pub fn require(&self, stage: &str, wanted: Wanted) -> Result<Found<R>, PipelineError> {
+        self.latest(stage, wanted)?.ok_or_else(|| {
             self.error(format!(
                 "has no checkpoint of the stage `{stage}` yet; continue it with {} --resume",
                 R::COMMAND
@@ -201,11 +292,12 @@ impl<R: Recipe> RunFolder<R> {
     }
 
     /// Saves a checkpoint: `fill` writes the files, then the folder appears, then `latest` names
-    /// it, then older ones go. A kill or a full disk at any moment leaves the last one whole.
+    /// it, then older ones go. A kill, a full disk or a power cut at any moment leaves the last one whole.
+    /// The manifest must read back as it was, or the checkpoint does not count.
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn checkpoint<E: From<BundleError>>(
+    pub fn checkpoint<E: From<BundleError> + From<PipelineError>>(
         &self,
         manifest: &Manifest<R>,
         fill: impl FnOnce(&BundleWriter) -> Result<(), E>,
@@ -214,36 +306,108 @@ impl<R: Recipe> RunFolder<R> {
         let folder = self.stage(&manifest.stage);
         let bundle = BundleWriter::begin(&folder.join(&name))?;
         fill(&bundle)?;
-        let json = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        bundle.write(MANIFEST, &json)?;
+        let manifest = Manifest {
+            files: sums(bundle.folder()).map_err(io_error("read", bundle.folder()))?,
+            ..manifest.clone()
+        };
+        bundle.write(MANIFEST, &self.readable(&manifest)?)?;
         let written = bundle.commit()?;
         write_atomically(&folder.join("latest"), name.as_bytes())?;
-        self.remove_old(&folder);
+        remove_old(&folder, manifest.step);
         Ok(written)
     }
 
-    /// Removes all but the newest checkpoints, and what a killed process left half written. What
-    /// can't be removed stays: it does no harm.
-    fn remove_old(&self, folder: &Path) {
-        let Ok(entries) = fs::read_dir(folder) else {
+    /// A manifest's bytes, which read back as it is.
+    fn readable(&self, manifest: &Manifest<R>) -> Result<Vec<u8>, PipelineError> {
+        let unwritable = |error| self.error(format!("its manifest can't be written: {error}"));
+        let mut manifest = manifest.clone();
+        manifest.checksum = String::new();
+        let json = serde_json::to_vec_pretty(&manifest).map_err(unwritable)?;
+        manifest.checksum = own_checksum(&json);
+        let json = serde_json::to_vec_pretty(&manifest).map_err(unwritable)?;
+        let again = Manifest::from_bytes(&json, &self.path.join(MANIFEST))?;
+        if again != manifest {
+            let reason = "its manifest would not be read as it was written: a value of the recipe \
+                          is no plain number";
+            return Err(self.error(reason));
+        }
+        Ok(json)
+    }
+
+    /// Removes what killed processes left half written. Only who holds the run's lock may do so.
+    pub fn sweep(&self) {
+        disk::sweep(&self.path);
+        disk::sweep(&self.file("samples"));
+        let Ok(stages) = fs::read_dir(self.path.join("checkpoints")) else {
             return;
         };
-        let mut steps: Vec<(u64, PathBuf)> = Vec::new();
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(UNFINISHED) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-            if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
-                steps.push((step, entry.path()));
-            }
+        for stage in stages.flatten() {
+            disk::sweep(&stage.path());
         }
-        steps.sort();
-        let old = steps.len().saturating_sub(KEPT);
-        for (_, path) in steps.drain(..old) {
-            let _ = fs::remove_dir_all(path);
+    }
+}
+
+impl<R> RunFolder<R> {
+    /// Removes what a run begins with, if it has neither a line of its log nor a checkpoint, and the folder
+    /// too unless it is to be kept.
+    pub fn remove_if_empty(&self, keep_folder: bool) {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return;
+        };
+        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        if !paths.iter().all(|path| is_beginning(path)) {
+            return;
         }
+        for path in &paths {
+            let _ = if path.is_dir() {
+                fs::remove_dir(path)
+            } else {
+                fs::remove_file(path)
+            };
+        }
+        if !keep_folder {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Whether a file or folder is one that a run has before it has learned anything.
+fn is_beginning(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if is_leftover(&name) || ["config.toml", "data.txt", "skipped.txt"].contains(&&*name) {
+        return true;
+    }
+    match fs::metadata(path) {
+        Ok(entry) if entry.is_dir() => {
+            fs::read_dir(path).is_ok_and(|mut inside| inside.next().is_none())
+        }
+        Ok(entry) => name == "metrics.jsonl" && entry.len() == 0,
+        Err(_) => false,
+    }
+}
+
+/// What does not make a folder one with other files.
+fn is_leftover(name: &str) -> bool {
+    name == LOCK || name.starts_with(disk::UNFINISHED)
+}
+
+/// Removes all but the newest checkpoints up to a step, and what a killed process left half written. Later
+/// ones are of a future that training did not take: it went on from an older one, for they were damaged.
+/// What can't be removed stays: it does no harm.
+fn remove_old(folder: &Path, newest: u64) {
+    disk::sweep(folder);
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    let mut steps: Vec<(u64, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| Some((step_of(&entry.path())?, entry.path())))
+        .collect();
+    steps.sort();
+    let later = steps.split_off(steps.partition_point(|(step, _)| *step <= newest));
+    let old = steps.len().saturating_sub(KEPT);
+    for (_, path) in steps.drain(..old).chain(later) {
+        disk::remove_folder(&path);
     }
 }
 
@@ -284,14 +448,14 @@ mod tests {
             run.checkpoint::<PipelineError>(&manifest, |bundle| Ok(bundle.write("x", b"y")?))
                 .unwrap();
         }
-        let left = run.stage("lm").join(format!("{UNFINISHED}x"));
+        let left = run.stage("lm").join(format!("{}x", disk::UNFINISHED));
         fs::create_dir(&left).unwrap();
         run.checkpoint::<PipelineError>(&manifest, |_| Ok(()))
             .unwrap();
         assert!(!left.exists(), "what a kill left is removed");
-        let (folder, read) = run.latest("lm").unwrap().unwrap();
-        assert_eq!(read, manifest);
-        assert!(folder.ends_with("step-15"));
+        let found = run.latest("lm", Wanted::Everything).unwrap().unwrap();
+        assert_eq!(found.manifest.step, 15);
+        assert!(found.folder.ends_with("step-15"));
         assert!(!run.stage("lm").join("step-5").exists());
         assert!(run.stage("lm").join("step-10").exists());
     }
@@ -308,7 +472,8 @@ mod tests {
             Err(run.error("disk full"))
         });
         assert!(failed.is_err());
-        assert_eq!(run.latest("lm").unwrap().unwrap().1.step, 5);
+        let found = run.latest("lm", Wanted::Everything).unwrap().unwrap();
+        assert_eq!(found.manifest.step, 5);
         assert!(!run.stage("lm").join("step-10").exists());
     }
 
@@ -319,7 +484,139 @@ mod tests {
         assert!(again.to_string().contains("--resume"), "{again}");
         let none = RunFolder::<ImageRecipe>::open(&dir.path().join("none")).unwrap_err();
         assert!(none.to_string().contains("is no run"), "{none}");
-        let early = run.require("lm").unwrap_err().to_string();
+        let voice = dir.path().join("voice");
+        fs::create_dir(&voice).unwrap();
+        fs::write(voice.join("config.toml"), "[data]\nloudness_dbfs = -23.0").unwrap();
+        let other = RunFolder::<ImageRecipe>::open(&voice).unwrap_err();
+        let told = "is no run of train-image: it is one of train-tts, for `speak`";
+        assert!(other.to_string().contains(told), "{other}");
+        let early = run.require("lm", Wanted::Weights).unwrap_err().to_string();
         assert!(early.contains("no checkpoint of the stage `lm`"), "{early}");
+    }
+
+    #[test]
+    fn a_run_begins_in_a_folder_of_its_own_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |path: &Path| RunFolder::create(path, &ImageRecipe::default());
+        let told = |path: &Path| begin(path).unwrap_err().to_string();
+        assert!(told(Path::new("")).contains("--run needs a name"));
+        assert!(told(Path::new("runs")).contains("is where runs lie"));
+        assert!(told(Path::new("./runs/")).contains("is where runs lie"));
+        let used = dir.path().join("used");
+        fs::create_dir(&used).unwrap();
+        fs::write(used.join("letter.txt"), b"x").unwrap();
+        let other = told(&used);
+        assert!(
+            other.contains("other files in it (`letter.txt`)"),
+            "{other}"
+        );
+        assert!(told(&used.join("letter.txt")).contains("is a file"));
+        let left = dir.path().join("left");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join(LOCK), b"1").unwrap();
+        begin(&left).unwrap();
+        begin(&dir.path().join("a/b")).unwrap();
+    }
+
+    fn save(run: &RunFolder<ImageRecipe>, manifest: &mut Manifest<ImageRecipe>, step: u64) {
+        manifest.step = step;
+        let fill = |bundle: &BundleWriter| Ok(bundle.write("x", &[step as u8; 9])?);
+        run.checkpoint::<PipelineError>(manifest, fill).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_passed_over_and_told() {
+        let (_dir, run, mut manifest) = run();
+        save(&run, &mut manifest, 5);
+        save(&run, &mut manifest, 10);
+        let newest = || run.latest("lm", Wanted::Everything).unwrap().unwrap();
+        assert_eq!((newest().manifest.step, newest().notes.len()), (10, 0));
+        let path = newest().folder.join("x");
+        fs::write(&path, [10, 10, 10, 10, 11, 10, 10, 10, 10]).unwrap();
+        let found = newest();
+        assert_eq!(found.manifest.step, 5);
+        let told = found.notes.join("\n");
+        assert!(told.contains("step-10: x is damaged"), "{told}");
+        assert!(told.contains("step-5 instead"), "{told}");
+        // Of another step than its folder says.
+        fs::remove_dir_all(run.stage("lm").join("step-10")).unwrap();
+        fs::rename(
+            run.stage("lm").join("step-5"),
+            run.stage("lm").join("step-7"),
+        )
+        .unwrap();
+        let told = run.latest("lm", Wanted::Everything).unwrap_err();
+        assert!(told.to_string().contains("step 5 of the stage"), "{told}");
+    }
+
+    #[test]
+    fn a_lost_pointer_loses_no_checkpoint() {
+        let (_dir, run, mut manifest) = run();
+        save(&run, &mut manifest, 5);
+        save(&run, &mut manifest, 10);
+        fs::remove_file(run.stage("lm").join("latest")).unwrap();
+        let found = run.require("lm", Wanted::Everything).unwrap();
+        assert_eq!(found.manifest.step, 10);
+    }
+
+    #[test]
+    fn a_value_that_is_not_read_again_makes_no_checkpoint() {
+        let (_dir, run, mut manifest) = run();
+        save(&run, &mut manifest, 5);
+        manifest.recipe.lm_train.clip_norm = f64::INFINITY;
+        manifest.step = 10;
+        let failed = run.checkpoint::<PipelineError>(&manifest, |_| Ok(()));
+        assert!(failed.is_err());
+        let found = run.require("lm", Wanted::Everything).unwrap();
+        assert_eq!(found.manifest.step, 5);
+    }
+
+    /// Two checkpoints that exist, and a third that is being saved when the power goes: at every moment
+    /// one of the last two is found whole.
+    #[test]
+    fn a_power_cut_at_any_moment_leaves_a_whole_checkpoint() {
+        use latentlm::core::conformance::power_cut;
+
+        let (dir, run, mut manifest) = run();
+        save(&run, &mut manifest, 5);
+        save(&run, &mut manifest, 10);
+        let (_, recording) =
+            power_cut::record(dir.path(), || save(&run, &mut manifest.clone(), 15));
+        let remains = recording.remains();
+        let mut steps = Vec::new();
+        for left in &remains {
+            let dir = tempfile::tempdir().unwrap();
+            left.restore(dir.path());
+            let (run, _) = RunFolder::<ImageRecipe>::open(&dir.path().join("r")).unwrap();
+            let found = run.require("lm", Wanted::Everything).unwrap();
+            assert!(found.notes.is_empty(), "{:?}", found.notes);
+            steps.push(found.manifest.step);
+        }
+        assert!(
+            steps.iter().all(|step| [10, 15].contains(step)),
+            "{steps:?}"
+        );
+        assert_eq!((steps[0], steps[steps.len() - 1]), (10, 15));
+    }
+
+    /// The same of a run that begins: it is there with its recipe, or not at all.
+    #[test]
+    fn a_power_cut_leaves_no_half_begun_run() {
+        use latentlm::core::conformance::power_cut;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/new");
+        let recipe = ImageRecipe::default();
+        let (_, recording) =
+            power_cut::record(dir.path(), || RunFolder::create(&path, &recipe).unwrap());
+        for left in recording.remains() {
+            let dir = tempfile::tempdir().unwrap();
+            left.restore(dir.path());
+            let path = dir.path().join("runs/new");
+            match RunFolder::<ImageRecipe>::open(&path) {
+                Ok((_, read)) => assert_eq!(read, recipe),
+                Err(_) => drop(RunFolder::create(&path, &recipe).unwrap()),
+            }
+        }
     }
 }

@@ -1,21 +1,32 @@
 //! The optimizer's state on disk, in the format of Burn's `ModuleOptimizer` of an AdamW.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWState, DynState, RecordState, StateSink, StateSource};
+use burn::optim::{AdamWState, DynState, RecordState, StateSource};
 use burn::store::RecordError;
-use burn::tensor::{Bytes, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 
 use crate::adamw::AdamW;
 
 /// The scalar beside a parameter's tensors that tells how many dimensions they have.
 const RANK: &str = "__rank";
+/// Tensors of a parameter, which have its shape.
+const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
+/// A tensor that only other settings of Burn's AdamW have.
+const LARGEST_MOMENT: &str = "momentum.max_moment_2";
+/// Most steps that a parameter can have taken: far more than a recipe's largest number of steps.
+const MOST_STEPS: usize = 1 << 31;
 
 impl AdamW {
-    /// The state of the parameters of a module as a file.
-    pub fn to_bytes<M: Module>(&self, module: &M) -> Result<Bytes, RecordError> {
+    /// Writes the state of the parameters of a module into a file. Each tensor leaves the device as it is
+    /// written: memory has one copy of the state, not three.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write<M: Module>(&self, module: &M, path: &Path) -> Result<(), RecordError> {
         let mut flatten = Flatten {
             optimizer: self,
             tensors: Vec::new(),
@@ -26,24 +37,35 @@ impl AdamW {
         for (name, value) in &flatten.scalars {
             writer = writer.with_scalar(name, *value);
         }
-        Ok(writer.into_bytes()?)
+        Ok(writer.write_to_file_in_place(path)?)
     }
 
     /// Takes up the state in a file.
     ///
     /// # Errors
-    /// If the file can't be read or belongs to another module.
+    /// If the file can't be read, is damaged or belongs to another module.
     pub fn load<M: Module>(&mut self, module: &M, path: &Path) -> Result<(), RecordError> {
         let reader = Reader::from_file(path)?;
         let mut source = StateSource::new(reader.scalars().clone());
+        let mut shapes = HashMap::new();
         for tensor in reader.into_tensors()? {
             let (name, dtype, shape, _, bytes) = tensor.into_parts()?;
+            let dims = shape.as_slice().to_vec();
+            let size = dims
+                .iter()
+                .try_fold(dtype.size(), |size, dim| size.checked_mul(*dim));
+            // Anything else is missing when its parameter looks for it.
+            if dtype != DType::F32 || size != Some(bytes.len()) {
+                continue;
+            }
+            shapes.insert(name.clone(), dims);
             source.insert_tensor(name, TensorData::from_bytes(bytes, shape, dtype));
         }
         self.states.clear();
         let mut unflatten = Unflatten {
             optimizer: self,
             source,
+            shapes,
             wrong: None,
         };
         module.visit(&mut unflatten);
@@ -64,24 +86,42 @@ impl ModuleVisitor for Flatten<'_> {
             return;
         };
         let id = param.id.val();
-        let prefix = id.to_string();
-        let mut sink = StateSink::default();
-        let state = state.downcast_ref::<AdamWState<D>>();
-        state.state_flatten(&prefix, &mut sink);
-        sink.push_scalar(&prefix, RANK, Scalar::from(D));
-        for (name, data) in sink.tensors {
-            let (bytes, shape, dtype) = data.into_parts();
-            let tensor = burn_pack::Tensor::new(name, dtype, shape, Some(id), bytes);
+        let momentum = &state.downcast_ref::<AdamWState<D>>().momentum;
+        let moments = [&momentum.moment_1, &momentum.moment_2];
+        for (name, moment) in MOMENTS.into_iter().zip(moments) {
+            let (moment, shape) = (moment.clone(), moment.shape());
+            let bytes = shape.num_elements() * DType::F32.size();
+            let read = move || {
+                let (bytes, ..) = moment.clone().into_data().convert::<f32>().into_parts();
+                Ok(bytes)
+            };
+            let name = format!("{id}.{name}");
+            let tensor =
+                burn_pack::Tensor::deferred(name, DType::F32, shape, Some(id), bytes, read);
             self.tensors.push(tensor);
         }
-        self.scalars.append(&mut sink.scalars);
+        let time = Scalar::from(momentum.time);
+        self.scalars.push((format!("{id}.momentum.time"), time));
+        self.scalars.push((format!("{id}.{RANK}"), Scalar::from(D)));
     }
 }
 
 struct Unflatten<'a> {
     optimizer: &'a mut AdamW,
     source: StateSource,
+    /// Shapes of the file's tensors by name. Burn panics at a tensor of another rank.
+    shapes: HashMap<String, Vec<usize>>,
     wrong: Option<String>,
+}
+
+impl Unflatten<'_> {
+    /// Whether the moments of a parameter have its shape.
+    fn fits(&self, prefix: &str, dims: &[usize]) -> bool {
+        let shape_of = |moment: &str| self.shapes.get(&format!("{prefix}.{moment}"));
+        let mut moments = MOMENTS.into_iter();
+        moments.all(|moment| shape_of(moment).is_some_and(|shape| shape == dims))
+            && shape_of(LARGEST_MOMENT).is_none_or(|shape| shape == dims)
+    }
 }
 
 impl ModuleVisitor for Unflatten<'_> {
@@ -91,15 +131,19 @@ impl ModuleVisitor for Unflatten<'_> {
         if !self.source.has_under(&prefix) {
             return;
         }
+        if !self.fits(&prefix, &param.val().dims()) {
+            self.wrong = Some(format!("parameter {prefix} has another shape there"));
+            return;
+        }
         // It moves to its parameter's device with the next step.
         let device = Device::default();
         let state = AdamWState::<D>::state_unflatten(&prefix, &mut self.source, &device);
         match state {
-            Some(state) if state.momentum.moment_1.dims() == param.val().dims() => {
+            Some(state) if state.momentum.time <= MOST_STEPS => {
                 let state = DynState::create(state, D);
                 self.optimizer.states.insert(param.id, state);
             }
-            _ => self.wrong = Some(format!("parameter {prefix} has another shape there")),
+            _ => self.wrong = Some(format!("parameter {prefix} has no number of steps there")),
         }
     }
 }
@@ -156,7 +200,7 @@ mod tests {
         let start = module();
         let own = gradients(&start);
         let (live, average) = optimizer.step(start.clone(), start.valid(), own, settings);
-        std::fs::write(&path, &*optimizer.to_bytes(&live).unwrap()).unwrap();
+        optimizer.write(&live, &path).unwrap();
 
         let mut restored = AdamW::default();
         restored.load(&live, &path).unwrap();
@@ -177,6 +221,58 @@ mod tests {
         assert_close("Burn's", burns, expected, 1e-5);
     }
 
+    /// A file as Burn writes it, of a module with one weight of three by two, changed.
+    fn loaded(change: impl Fn(&str, &mut Vec<usize>), steps: u64) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.bpk");
+        let module = module();
+        let id = module.weight.id.val();
+        let mut tensors = Vec::new();
+        for moment in MOMENTS {
+            let mut shape = vec![3, 2];
+            change(moment, &mut shape);
+            let (bytes, shape, dtype) = TensorData::new(vec![0.5_f32; 6], shape).into_parts();
+            let name = format!("{id}.{moment}");
+            tensors.push(burn_pack::Tensor::new(name, dtype, shape, Some(id), bytes));
+        }
+        let bytes = Writer::new(tensors)
+            .with_scalar(&format!("{id}.momentum.time"), Scalar::from(steps))
+            .with_scalar(&format!("{id}.{RANK}"), Scalar::from(2_usize))
+            .into_bytes()
+            .unwrap();
+        std::fs::write(&path, &*bytes).unwrap();
+        let mut optimizer = AdamW::default();
+        match optimizer.load(&module, &path) {
+            Ok(()) => {
+                let state = &optimizer.states[&module.weight.id];
+                let momentum = &state.downcast_ref::<AdamWState<2>>().momentum;
+                format!("{} steps", momentum.time)
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Moments of another rank or shape and absurd counters, at which Burn panics.
+    #[test]
+    fn damaged_state_is_refused() {
+        assert_eq!(loaded(|_, _| (), 7), "7 steps");
+        for moment in MOMENTS {
+            for other in [vec![6], vec![2, 3], vec![3, 2, 1]] {
+                let change = |name: &str, shape: &mut Vec<usize>| {
+                    if name == moment {
+                        shape.clone_from(&other);
+                    }
+                };
+                let told = loaded(change, 7);
+                assert!(told.contains("another shape"), "{moment} {other:?}: {told}");
+            }
+        }
+        for steps in [u64::MAX, u64::MAX >> 1, 1 << 32] {
+            let told = loaded(|_, _| (), steps);
+            assert!(told.contains("no number of steps"), "{steps}: {told}");
+        }
+    }
+
     #[test]
     fn state_of_another_module_is_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -185,7 +281,7 @@ mod tests {
         let start = module();
         let own = gradients(&start);
         let (live, _) = optimizer.step(start.clone(), start.valid(), own, settings());
-        std::fs::write(&path, &*optimizer.to_bytes(&live).unwrap()).unwrap();
+        optimizer.write(&live, &path).unwrap();
         let device = Device::default().autodiff();
         let wider = number_parameters(linear(4, &device));
         let error = optimizer.load(&wider, &path).unwrap_err().to_string();

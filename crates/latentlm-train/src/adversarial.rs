@@ -160,10 +160,14 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
             of_discriminator.extend(discriminator);
             results.push(result);
         }
-        if let Some(trainer) = self.discriminator.as_mut().filter(|_| has_set_in) {
-            trainer.gather(of_discriminator);
+        let mut report = self.codec.gather(of_codec);
+        if let Some(trainer) = self.discriminator.as_mut().filter(|_| has_set_in)
+            && let Some(own) = trainer.gather(of_discriminator)
+            && let Some(report) = &mut report
+        {
+            report.skipped |= own.skipped;
         }
-        (self.codec.gather(of_codec), results)
+        (report, results)
     }
 
     /// Writes codec and discriminator into a checkpoint under construction.

@@ -123,8 +123,8 @@ pub fn train<T: CodecTask<D>, const D: usize>(context: &mut CodecContext<T, D>) 
         let parts = T::parts(&recipe, &device)?;
         let latents = parts.latents;
         let mut trainer = AdversarialTrainer::new(parts, config, context.spread());
-        if let Some((folder, manifest)) = latest {
-            trainer.restore(folder, manifest.step)?;
+        if let Some(found) = latest {
+            trainer.restore(&found.folder, found.manifest.step)?;
         }
         Ok(CodecStage::<T, D> {
             task: T::open(context, trainer.codec.step())?,

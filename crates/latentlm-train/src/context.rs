@@ -1,14 +1,19 @@
 //! What both stages of a run share.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use latentlm_data::Skipped;
-use latentlm_pipelines::{Manifest, MetricsLog, Recipe, RunFolder, TrainingData};
+use latentlm_data::{Inventory, Skipped};
+use latentlm_eval::EvalError;
+use latentlm_pipelines::{
+    Manifest, MetricsLog, PipelineError, Recipe, RunFolder, TrainingData, changed_keys,
+};
 
 use crate::error::Result;
-use crate::progress::{Progress, ProgressMode};
+use crate::latents::CACHE;
+use crate::progress::{self, Progress, ProgressMode};
 use crate::spread::DataParallel;
 
 /// Run folder, data, device, log and progress.
@@ -25,9 +30,20 @@ pub struct Context<R, D> {
     pub options: RunOptions,
     /// Hash of the training data.
     pub fingerprint: String,
+    /// Writes the report, where the run has one.
+    pub report: Option<Report<R>>,
     log: MetricsLog,
     progress: Option<Progress>,
+    /// Removes the folder if the run fails before it has anything to keep. Fields are dropped in this order:
+    /// the files in it are closed then.
+    _failed_start: FailedStart<R>,
 }
+
+/// Writes the report of a run.
+pub type Report<R> = fn(&RunFolder<R>, &R) -> Result<PathBuf, EvalError>;
+
+/// List of what a run is trained on, in its folder.
+const DATA: &str = "data.txt";
 
 /// What a run is started with.
 #[derive(Clone)]
@@ -36,6 +52,8 @@ pub struct RunOptions {
     pub path: PathBuf,
     /// Whether to continue a run.
     pub resume: bool,
+    /// Whether a run may continue on data that changed since it began.
+    pub accept_changed_data: bool,
     /// Where to compute.
     pub device: Device,
     /// Further devices for training steps: each gets a part of every batch.
@@ -96,11 +114,22 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues a run.
     ///
     /// # Errors
-    /// If the folder can't be written, or the run was begun with another recipe.
+    /// If another process trains in the folder, it can't be written, or the run was begun with another
+    /// recipe or on other data.
     pub fn open(recipe: R, data: D, options: RunOptions) -> Result<Self> {
-        let (run, recipe) = open_run(&options.path, recipe, options.resume)?;
-        Ok(Self {
+        let existed = options.path.is_dir();
+        let mut notes = Vec::new();
+        let run = open_folder(&options.path, &recipe, options.resume, &mut notes)?;
+        let failed_start = FailedStart {
+            run: run.clone(),
+            existed,
+            resumed: options.resume,
+        };
+        run.sweep();
+        notes.extend(compare_data(&run, &data, &options)?);
+        let mut context = Self {
             fingerprint: data.fingerprint(),
+            report: None,
             log: MetricsLog::open(&run.file("metrics.jsonl"))?,
             device: options.device.clone(),
             progress: None,
@@ -108,7 +137,42 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             recipe,
             data,
             options,
-        })
+            _failed_start: failed_start,
+        };
+        for note in notes {
+            context.note(&note);
+        }
+        Ok(context)
+    }
+
+    /// Whether a stage that has taken `step` steps can take the recipe's.
+    ///
+    /// # Errors
+    /// If it has taken more.
+    pub fn check_steps(&self, table: &str, step: u64, total: u64) -> Result<()> {
+        if step > total {
+            let reason = format!(
+                "has taken {step} steps, more than {table}.steps={total}: continue it with as many or more"
+            );
+            return Err(self.run.error(reason).into());
+        }
+        Ok(())
+    }
+
+    /// Keeps the recipe in the folder, when it is known that the run continues with it: it may have more steps.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn keep_recipe(&self) -> Result<()> {
+        Ok(self.run.set_recipe(&self.recipe)?)
+    }
+
+    /// Brings the report up to date. A report that can't be written ends no training.
+    pub fn write_report(&mut self) {
+        let Some(report) = self.report else { return };
+        if let Err(error) = report(&self.run, &self.recipe) {
+            self.note(&format!("no report: {error}"));
+        }
     }
 
     /// Where training steps are computed.
@@ -146,8 +210,9 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
 
     /// Shows an event.
     pub fn note(&mut self, event: &str) {
-        if let Some(progress) = &mut self.progress {
-            progress.note(event);
+        match &mut self.progress {
+            Some(progress) => progress.note(event),
+            None => progress::say(event, self.options.progress),
         }
     }
 
@@ -165,20 +230,115 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 }
 
-/// The folder of a run, begun or to be continued, with its recipe.
+/// The folder of a run of runs, begun or to be continued, and locked.
 ///
 /// # Errors
-/// If the folder can't be read or written, or the run was begun with another recipe.
-pub fn open_run<R: Recipe>(path: &Path, recipe: R, resume: bool) -> Result<(RunFolder<R>, R)> {
-    if !resume {
-        return Ok((RunFolder::create(path, &recipe)?, recipe));
+/// If the folder can't be read or written, another process trains in it, or the run was begun with another
+/// recipe.
+pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<RunFolder<R>> {
+    let mut notes = Vec::new();
+    let run = open_folder(&options.path, recipe, options.resume, &mut notes)?;
+    run.set_recipe(recipe)?;
+    for note in notes {
+        progress::say(&note, options.progress);
     }
-    let (run, saved) = RunFolder::open(path)?;
+    Ok(run)
+}
+
+/// The folder of a run, begun or to be continued, and locked. What a user should know goes to `notes`.
+///
+/// # Errors
+/// If the folder can't be read or written, another process trains in it, or the run was begun with another
+/// recipe.
+fn open_folder<R: Recipe>(
+    path: &Path,
+    recipe: &R,
+    resume: bool,
+    notes: &mut Vec<String>,
+) -> Result<RunFolder<R>> {
+    if !resume {
+        return Ok(RunFolder::create(path, recipe)?);
+    }
+    let (run, saved) = RunFolder::resume(path)?;
+    let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     // Another model or another order of samples would not be a continuation.
-    if saved != recipe {
+    if changed
+        .iter()
+        .any(|key| !key.name.ends_with("_train.steps"))
+    {
         let reason = "was begun with another recipe (its config.toml); resume it with that, or begin \
                       a new run";
         return Err(run.error(reason).into());
     }
-    Ok((run, saved))
+    for key in &changed {
+        let stages = run.stages();
+        if key.name.ends_with("codec_train.steps")
+            && let Some(stage) = stages.iter().find(|stage| !stage.contains("codec"))
+        {
+            let reason = format!(
+                "`{}` can't change any more: the stage `{stage}` has begun to learn what this codec \
+                 encodes",
+                key.name
+            );
+            return Err(run.error(reason).into());
+        }
+        notes.push(format!(
+            "continuing with {}={} instead of {}: from the next step on the learning rate is that of the \
+             new schedule",
+            key.name, key.now, key.before
+        ));
+    }
+    Ok(run)
+}
+
+/// Compares data with what the run was begun with, by name and content, and lists them where there is no list.
+/// Returns what a user should know.
+fn compare_data<R: Recipe>(
+    run: &RunFolder<R>,
+    data: &impl TrainingData,
+    options: &RunOptions,
+) -> Result<Option<String>> {
+    let path = run.file(DATA);
+    if !options.resume || !path.exists() {
+        Inventory::of(&data.samples(), None).write(&path)?;
+        let note = "the run was begun by a version that kept no list of its data: whether they are the \
+                    same can't be compared";
+        return Ok(options.resume.then(|| note.into()));
+    }
+    let before = Inventory::read(&path)?;
+    let now = Inventory::of(&data.samples(), Some(&before));
+    let changes = now.changes_since(&before);
+    if !changes.is_empty() && !options.accept_changed_data {
+        let reason = format!(
+            "was trained on other data: {changes}; put them back, or continue on what is there with \
+             --accept-changed-data"
+        );
+        return Err(run.error(reason).into());
+    }
+    if !changes.is_empty() {
+        // Latents of what was there before: their fingerprint sees names and sizes only.
+        let _ = fs::remove_file(run.file(CACHE));
+    }
+    if now != before {
+        now.write(&path)?;
+    }
+    Ok((!changes.is_empty()).then(|| format!("continuing on changed data: {changes}")))
+}
+
+/// Removes the folder of a run that ends before it has anything worth keeping.
+struct FailedStart<R> {
+    /// Locked until this is dropped.
+    run: RunFolder<R>,
+    /// Whether the folder was there before this process.
+    existed: bool,
+    /// Whether the run was.
+    resumed: bool,
+}
+
+impl<R> Drop for FailedStart<R> {
+    fn drop(&mut self) {
+        if !self.resumed {
+            self.run.remove_if_empty(self.existed);
+        }
+    }
 }

@@ -28,9 +28,28 @@ pub enum TrainError {
         /// Why.
         source: RecordError,
     },
-    /// A loss that is not finite.
-    #[error("{stage}: the loss is not finite at step {step}; try a smaller {key}.learning_rate")]
+    /// Too many steps whose gradients are not finite.
+    #[error(
+        "{stage}: {skipped} of the last {steps} steps up to step {step} changed nothing, because their \
+         gradients are not finite; try a smaller {key}.learning_rate, in a new run"
+    )]
+    LearnsNothing {
+        /// The stage.
+        stage: &'static str,
+        /// The table of the recipe that says how it is trained.
+        key: String,
+        /// The step.
+        step: u64,
+        /// Steps that changed nothing, of the last ones.
+        skipped: usize,
+        /// How many were looked at.
+        steps: usize,
+    },
+    /// A loss or weights that are not finite.
+    #[error("{stage}: {what} not finite at step {step}; try a smaller {key}.learning_rate")]
     NotFinite {
+        /// `the loss is` or `weights are`.
+        what: &'static str,
         /// The stage.
         stage: &'static str,
         /// The table of the recipe that says how it is trained.
@@ -41,6 +60,14 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether weights that are not finite were to be saved.
+    pub(crate) fn is_of_weights(&self) -> bool {
+        let Self::Pipeline(PipelineError::Bundle(error)) = self else {
+            return false;
+        };
+        matches!(error, BundleError::NotFinite { .. })
+    }
+
     /// Whether what a user wrote is wrong (a recipe, a prompt), as opposed to files or data.
     pub fn is_usage(&self) -> bool {
         match self {

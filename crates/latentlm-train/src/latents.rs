@@ -6,13 +6,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::core::bundle::{BundleWriter, save_module};
 use latentlm::{LatentCodec, RandomStream};
-use latentlm_data::LatentCache;
-use latentlm_pipelines::{Recipe, TrainingData, draw_latents, host_values, weights_file};
+use latentlm_data::{DataError, LatentCache};
+use latentlm_pipelines::{Recipe, TrainingData, Wanted, draw_latents, host_values, weights_file};
 
 use crate::context::Context;
 use crate::error::{Result, TrainError};
 
-const CACHE: &str = "latents.safetensors";
+/// The latent cache in a run's folder.
+pub const CACHE: &str = "latents.safetensors";
 
 /// How a language model's samples are encoded.
 pub trait Coding {
@@ -136,10 +137,14 @@ pub fn cached<R: Recipe, D: TrainingData>(
     encode: impl FnOnce(&mut Context<R, D>, &mut LatentCache) -> Result<()>,
 ) -> Result<LatentCache> {
     let path = context.run.file(CACHE);
-    let (_, manifest) = context.run.require("codec")?;
-    let fingerprint = format!("{}-codec-step-{}", context.fingerprint, manifest.step);
-    if let Some(cache) = LatentCache::read_matching(&path, &fingerprint)? {
-        return Ok(cache);
+    let codec = context.run.require("codec", Wanted::Weights)?;
+    let fingerprint = format!("{}-codec-step-{}", context.fingerprint, codec.manifest.step);
+    match LatentCache::read_matching(&path, &fingerprint) {
+        Ok(Some(cache)) => return Ok(cache),
+        Ok(None) => {}
+        // It can be made again, so that damage costs time alone.
+        Err(error @ DataError::Malformed { .. }) => context.note(&error.to_string()),
+        Err(error) => return Err(error.into()),
     }
     let mut cache = LatentCache {
         dim: 0,

@@ -14,6 +14,7 @@
 //! let options = RunOptions {
 //!     path: "runs/digits".into(),
 //!     resume: false,
+//!     accept_changed_data: false,
 //!     device: latentlm::device("cpu")?, // with the feature `cpu` of `latentlm`
 //!     more_devices: Vec::new(),
 //!     progress: ProgressMode::Plain,
@@ -40,12 +41,14 @@ mod error;
 mod image;
 mod latents;
 mod lm_stage;
+mod memory;
 mod mllm;
 mod optimize;
 mod precision;
 mod progress;
 mod run;
 mod shard;
+mod skips;
 mod speech;
 mod spread;
 mod stage;
@@ -58,6 +61,7 @@ pub use error::{Result, TrainError};
 pub use image::{Batches, Classes, EncodedPictures, each_batch, encode, psnr_db, train_image};
 pub use latents::{Coding, Encoded};
 pub use lm_stage::{Corpus, Learner, LmParts, LmPlan, LmRecipe, LmTask, train as train_lm};
+pub use memory::{Demand, Demanding, check as check_memory};
 pub use mllm::{mllm_parts, train_mllm};
 pub use optimize::{StepReport, Trainer};
 pub use progress::{ProgressMode, minutes};

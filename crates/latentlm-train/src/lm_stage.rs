@@ -214,7 +214,7 @@ pub fn train<T: LmTask>(
     let recipe = context.recipe.clone();
     let plan = recipe.lm();
     stage::run(context, plan.train, |context, latest| {
-        let folder = latest.map(|(folder, _)| folder.as_path());
+        let folder = latest.map(|found| found.folder.as_path());
         let (task, parts) = open(context, folder)?;
         let device = context.device.clone().autodiff();
         device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
@@ -224,9 +224,9 @@ pub fn train<T: LmTask>(
         }
         let trainer = Trainer::new(network, plan.train).with_precision(plan.model.precision);
         let mut trainer = trainer.with_spread(context.spread());
-        if let Some((folder, manifest)) = latest {
+        if let Some(found) = latest {
             let load = <T::Model as Learner<T::Recipe>>::load;
-            trainer.restore("model", folder, manifest.step, load)?;
+            trainer.restore("model", &found.folder, found.manifest.step, load)?;
         }
         Ok(LmStage {
             trainer,

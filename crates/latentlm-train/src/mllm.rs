@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::LatentLm;
 use latentlm::sequence::Document;
-use latentlm_data::{MllmCorpus, PackOrder, TextTokenizer};
-use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
+use latentlm_data::{Mix, MllmCorpus, PackOrder, TextTokenizer};
+use latentlm_eval::{CaptionScore, Perplexity, Sample, write_report};
 use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
 
 use crate::context::{self, RunEnd, RunOptions};
@@ -64,7 +64,7 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
         open: MllmData::open,
         train,
         skipped: |context| context.data.pictures.list_left_out(&context.run),
-        report: write_mllm_report,
+        report: write_report,
         samples: "png",
     };
     modality.run(recipe, options)
@@ -79,13 +79,13 @@ fn train(context: &mut Context) -> Result<bool> {
     lm_stage::train::<MllmTask>(context, |context, _| {
         let (data, recipe) = (&context.data, &context.recipe);
         let tokenizer = data.tokenizer(recipe)?;
-        let corpus = data.train.corpus(recipe, &tokenizer)?;
+        let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
         let parts = LmParts {
             files: vec![(TOKENIZER, tokenizer.to_json()?)],
             ..mllm_parts(corpus, recipe)
         };
         let task = MllmTask {
-            held_out: data.test.once(recipe, &tokenizer)?,
+            held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
             encoded,
             tokenizer,
         };

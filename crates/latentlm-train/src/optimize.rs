@@ -23,6 +23,9 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f32,
+    /// Whether the step changed nothing because gradients were not finite, those of a discriminator
+    /// included.
+    pub skipped: bool,
 }
 
 /// A module under training.
@@ -182,6 +185,7 @@ impl<M: Module> Trainer<M> {
         StepReport {
             learning_rate,
             gradient_norm,
+            skipped: !gradient_norm.is_finite(),
         }
     }
 
@@ -194,9 +198,9 @@ impl<M: Module> Trainer<M> {
         save_module(self.ema(), &bundle.path(&ema_file(name)))?;
         let file = optimizer_file(name);
         let path = bundle.path(&file);
-        let bytes = self.optimizer.to_bytes(self.model());
-        let bytes = bytes.map_err(|source| TrainError::Record { path, source })?;
-        Ok(bundle.write(&file, &bytes)?)
+        let written = self.optimizer.write(self.model(), &path);
+        written.map_err(|source| TrainError::Record { path, source })?;
+        Ok(bundle.wrote(&file)?)
     }
 
     /// Continues from a saved state; `load` reads weights into a module.

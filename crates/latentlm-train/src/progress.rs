@@ -29,6 +29,7 @@ pub struct Progress {
     first: u64,
     started: Instant,
     last_line: Option<Instant>,
+    interrupter: Interrupter,
     view: View,
 }
 
@@ -66,6 +67,7 @@ impl Progress {
             first,
             started: Instant::now(),
             last_line: None,
+            interrupter: interrupter.clone(),
             view,
         }
     }
@@ -123,7 +125,12 @@ impl Progress {
         if let View::Dashboard(mut renderer) = self.view {
             renderer.end_split();
             renderer.end();
+            // The dashboard forgets a stop as it ends, one that came on the stage's last step too.
+            let stopped = self.interrupter.should_stop();
             let _ = renderer.on_train_end(None);
+            if stopped {
+                self.interrupter.stop(None);
+            }
         }
     }
 }
@@ -145,6 +152,14 @@ fn show(renderer: &mut dyn MetricsRenderer, name: &str, value: f64) {
     let entry = MetricEntry::new(id, text);
     let value = Some(NumericEntry::Value(value));
     renderer.update_train(MetricState::Numeric(entry, value));
+}
+
+/// Tells of an event outside of a stage.
+pub fn say(event: &str, mode: ProgressMode) {
+    if mode != ProgressMode::Silent {
+        // A closed terminal must not end a training run.
+        let _ = writeln!(std::io::stderr(), "{event}");
+    }
 }
 
 /// `75.0` as `1m15s`.

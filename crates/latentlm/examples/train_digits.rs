@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         width: signal.width,
     };
     let data = ImageDataset::open(Path::new("datasets/mnist"), spec, Split::Train)?;
-    let pictures = read_all(&data, data.len(), &device)?; // [S, C, H, W], in [-1, 1]
+    let pictures = read_all(&data, &device)?; // [S, C, H, W], in [-1, 1]
     let labels: Vec<u32> = (0..data.len()).map(|index| data.label(index)).collect();
 
     let codec = train_codec(config.init(&device), &pictures);

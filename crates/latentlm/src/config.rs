@@ -10,6 +10,9 @@ use latentlm_core::{CausalBackboneConfig, LatentHeadConfig};
 use crate::model::{DocumentTokens, LatentLm};
 use crate::sizes::{LmSizes, ModelError};
 
+/// Largest vocabulary of text. With the special tokens behind it, ids stay below 2^32.
+const MOST_TOKENS: usize = 1 << 24;
+
 /// A kind of latents.
 #[derive(Config, Debug, PartialEq)]
 pub struct Modality {
@@ -85,6 +88,14 @@ impl LatentLmConfig {
         let reads_text = self.text_vocabulary > 0;
         if (self.writes || self.aligned) && !reads_text {
             return fail("text_vocabulary must be positive");
+        }
+        if self.text_vocabulary > MOST_TOKENS {
+            return Err(ModelError::Config {
+                reason: format!(
+                    "text_vocabulary {} is above {MOST_TOKENS}",
+                    self.text_vocabulary
+                ),
+            });
         }
         if self.classes == 0 && !reads_text {
             return fail("classes or text_vocabulary must be positive");
@@ -191,6 +202,10 @@ mod tests {
                 "one head",
             ),
             (LatentLmConfig::image(0, 3, 4), "classes or text_vocabulary"),
+            (
+                LatentLmConfig::speech(1 << 32, 4, true),
+                "text_vocabulary 4294967296 is above",
+            ),
             (LatentLmConfig::image(2, 0, 4), "frames must be positive"),
             (LatentLmConfig::image(2, 3, 0), "latent_dim"),
         ] {

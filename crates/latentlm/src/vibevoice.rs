@@ -90,18 +90,39 @@ impl VibeVoiceConfig {
             codec: self.codec.init(device),
             semantic: self.semantic.init_encoder(device),
             semantic_connector: self.semantic_connector.init(device),
-            lm: LatentLm {
-                labels: None,
-                tokens: Some(self.tokens.init(device)),
-                latents: vec![self.acoustic_connector.init(device)],
-                said: None,
-                backbone: self.backbone.init(device),
-                heads: vec![self.head.init(device)],
-                control: vec![self.control],
-                document: None,
-                frames: vec![0],
-            },
+            lm: self.init_lm(device),
         }
+    }
+
+    fn init_lm(&self, device: &Device) -> LatentLm {
+        LatentLm {
+            labels: None,
+            tokens: Some(self.tokens.init(device)),
+            latents: vec![self.acoustic_connector.init(device)],
+            said: None,
+            backbone: self.backbone.init(device),
+            heads: vec![self.head.init(device)],
+            control: vec![self.control],
+            document: None,
+            frames: vec![0],
+        }
+    }
+
+    /// Number of the model's parameters. Takes no memory for them.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub fn parameter_count(&self, device: &Device) -> usize {
+        // The weights of these are made when they are first used.
+        let rest = [
+            self.semantic_connector.init(device).num_params(),
+            self.init_lm(device).num_params(),
+        ];
+        let codecs = self
+            .codec
+            .parameter_count(device)
+            .saturating_add(self.semantic.encoder_parameter_count());
+        rest.into_iter().fold(codecs, usize::saturating_add)
     }
 }
 

@@ -173,3 +173,143 @@ fn other_architectures_are_refused() {
     let message = load(dir.path()).unwrap_err().to_string();
     assert!(message.contains("config.json"), "{message}");
 }
+
+/// What is said of the shipped weights beside another `config.json`.
+fn refused(config: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = shipped().join("model.safetensors");
+    fs::copy(weights, dir.path().join("model.safetensors")).unwrap();
+    fs::write(dir.path().join("config.json"), config).unwrap();
+    load(dir.path()).unwrap_err().to_string()
+}
+
+/// Files that once ended in a panic, an abort of the allocator or a model that can't be used.
+#[test]
+fn damaged_configurations_are_refused() {
+    let crashes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/published");
+    for (name, part) in [
+        ("vv-0cb95b8f", "downsampling_ratios must be from 1 to 1024"),
+        ("vv-0e095bf6", "semantic_model_config: kernel_size must be"),
+        ("vv-0e7eb6f3", "hidden_size must be from 1 to 16384"),
+        ("vv-219409e6", "audio_token_id 4000 is outside"),
+        ("vv-28258cef", "num_filters must be from 1 to 65536"),
+        ("vv-4752da7f", "channels must be from 1 to 64"),
+        (
+            "vv-4f847d14",
+            "audio_config: kernel_size must be from 1 to 1024, not 2147483647",
+        ),
+        ("vv-57fa9df9", "not 18446744073709551615"),
+    ] {
+        let message = refused(&fs::read_to_string(crashes.join(name)).unwrap());
+        assert!(message.contains(part), "{name}: `{part}` in {message}");
+        assert!(message.contains("config.json"), "{name}: {message}");
+    }
+}
+
+/// Each number has a range, and what is within the ranges is held against the size of the weights before a
+/// model is made.
+#[test]
+fn absurd_sizes_are_refused() {
+    let text = fs::read_to_string(shipped().join("config.json")).unwrap();
+    let original: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let too_large = "model of its config.json needs";
+    let bytes = fs::metadata(shipped().join("model.safetensors"));
+    let size = format!("has {} bytes", bytes.unwrap().len());
+    for (key, value, part) in [
+        ("/text_config/num_hidden_layers", "1000000000", "to 4096"),
+        ("/text_config/num_hidden_layers", "4096", too_large),
+        ("/text_config/intermediate_size", "0", "intermediate_size"),
+        ("/text_config/intermediate_size", "1048576", size.as_str()),
+        ("/text_config/vocab_size", "0", "vocab_size"),
+        ("/text_config/vocab_size", "4294967296", "vocab_size"),
+        ("/text_config/vocab_size", "16000000", too_large),
+        ("/text_config/rms_norm_eps", "0", "rms_norm_eps must be"),
+        ("/text_config/rms_norm_eps", "-1e-6", "rms_norm_eps must be"),
+        ("/text_config/num_attention_heads", "0", "attention_heads"),
+        ("/text_config/num_key_value_heads", "0", "key_value_heads"),
+        ("/text_config/hidden_size", "18446744073709551615", "hidden"),
+        (
+            "/text_config/rope_parameters/rope_theta",
+            "0",
+            "rope_theta must be",
+        ),
+        (
+            "/diffusion_head_config/num_hidden_layers",
+            "1000000000",
+            "diffusion_head_config: num_hidden_layers",
+        ),
+        (
+            "/diffusion_head_config/frequency_embedding_size",
+            "0",
+            "frequency_embedding_size",
+        ),
+        (
+            "/diffusion_head_config/frequency_embedding_size",
+            "255",
+            "must be even",
+        ),
+        ("/diffusion_head_config/rms_norm_eps", "0", "rms_norm_eps"),
+        ("/audio_config/rms_norm_eps", "0", "rms_norm_eps"),
+        ("/audio_config/vae_std", "-1", "vae_std must be"),
+        ("/audio_config/num_filters", "65536", too_large),
+        ("/audio_config/depths", "[1, 1, 1000000000]", "depths must"),
+        ("/audio_config/depths", "[1, 1, 1000]", too_large),
+        ("/semantic_model_config/depths", "[1, 1, 1000]", too_large),
+        ("/audio_token_id", "4294967295", "audio_token_id 4294967295"),
+        ("/audio_bos_token_id", "40", "audio_bos_token_id 40"),
+        ("/eos_token_id", "40", "eos_token_id 40"),
+        ("/audio_token_id", "2", "must differ"),
+    ] {
+        let mut config = original.clone();
+        *config.pointer_mut(key).unwrap() = serde_json::from_str(value).unwrap();
+        let message = refused(&config.to_string());
+        assert!(message.contains(part), "{key} {value}: {message}");
+    }
+    let mut config = original.clone();
+    let many = serde_json::Value::from(vec![1; 70]);
+    config["audio_config"]["downsampling_ratios"] = many;
+    config["audio_config"]["depths"] = serde_json::Value::from(vec![1; 71]);
+    let message = refused(&config.to_string());
+    assert!(message.contains("has 70 numbers"), "{message}");
+    let mut config = original;
+    config["text_config"]["head_dim"] = serde_json::Value::from(u64::MAX);
+    let message = refused(&config.to_string());
+    assert!(message.contains("head_dim"), "{message}");
+}
+
+/// An index may name files of its folder alone, whether or not others exist.
+#[test]
+fn shards_outside_of_the_folder_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let [folder, beside] = ["model", "beside"].map(|name| dir.path().join(name));
+    for path in [&folder, &beside] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::copy(shipped().join("config.json"), folder.join("config.json")).unwrap();
+    let weights = beside.join("a.safetensors");
+    fs::copy(shipped().join("model.safetensors"), &weights).unwrap();
+    let absolute = weights.to_str().unwrap();
+    let index = folder.join("model.safetensors.index.json");
+    for shard in [
+        "../beside/a.safetensors",
+        "x/../../beside/a.safetensors",
+        "..",
+        "",
+        absolute,
+    ] {
+        let map = serde_json::json!({ "weight_map": { "a": shard } });
+        fs::write(&index, map.to_string()).unwrap();
+        let message = load(&folder).unwrap_err().to_string();
+        assert!(message.contains("outside of its folder"), "{message}");
+        assert!(message.contains("index.json"), "{message}");
+    }
+    let parts = folder.join("parts");
+    fs::create_dir(&parts).unwrap();
+    fs::copy(&weights, parts.join("a.safetensors")).unwrap();
+    let map = serde_json::json!({ "weight_map": { "a": "./parts/a.safetensors" } });
+    fs::write(&index, map.to_string()).unwrap();
+    assert_eq!(
+        parameters(&load(&folder).unwrap()),
+        parameters(&load(&shipped()).unwrap())
+    );
+}

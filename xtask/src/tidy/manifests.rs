@@ -40,7 +40,7 @@ const NAMES_BACKENDS: [&str; 4] = [
     "crates/latentlm-pipelines/",
 ];
 const BINARIES: [&str; 2] = ["latentlm-cli", "xtask"];
-const BINARIES_ONLY: [&str; 2] = ["anyhow", "ctrlc"];
+const BINARIES_ONLY: [&str; 3] = ["anyhow", "ctrlc", "signal-hook"];
 /// The crates that may use clap: they define or parse arguments.
 const KNOWS_CLAP: [&str; 3] = ["latentlm-args", "latentlm-cli", "xtask"];
 /// Features of Burn that select a backend.

@@ -7,6 +7,7 @@ mod files;
 mod lexer;
 mod manifests;
 mod overrides;
+mod promises;
 mod sources;
 
 use std::fs;

@@ -6,6 +6,14 @@ use super::{TextFile, assert_none, text_files};
 const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 80;
 const FORBIDDEN_MACROS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
+/// Sources of the programs, and of the arguments that they share.
+const PROGRAMS: [&str; 3] = [
+    "crates/latentlm-args/src/",
+    "crates/latentlm-cli/src/",
+    "xtask/src/",
+];
+/// Macros that panic if the terminal or pipe is closed; `eprintln!` contains the first, `eprint!` the second.
+const PRINTING_MACROS: [&str; 2] = ["println!", "print!"];
 
 fn rust_files() -> Vec<TextFile> {
     let files: Vec<TextFile> = ["crates", "tests", "xtask"]
@@ -112,4 +120,21 @@ fn nothing_is_left_undone() {
         }
     }
     assert_none("no placeholders and no debugging left over", &violations);
+}
+
+/// `println!` panics if a pipe is closed or a disk is full.
+#[test]
+fn programs_print_without_panics() {
+    let mut violations = Vec::new();
+    for file in rust_files() {
+        if !PROGRAMS.iter().any(|folder| file.name.starts_with(folder)) {
+            continue;
+        }
+        for (number, line) in (1..).zip(blank(without_tests(&file)).lines()) {
+            if PRINTING_MACROS.iter().any(|name| line.contains(name)) {
+                violations.push(format!("{}:{number}: {}", file.name, line.trim()));
+            }
+        }
+    }
+    assert_none("programs print with `say!` and `tell!`", &violations);
 }

@@ -251,6 +251,7 @@ fn no_numeric_option_takes_nan_or_infinity() {
 fn devices_are_known_before_anything_runs() {
     let devices = |words: &[&str]| parse(words).unwrap().devices();
     assert!(devices(&["data", "check", "."]).unwrap().is_empty());
+    assert!(devices(&["run", "check", "a"]).unwrap().is_empty());
     let two = devices(&["train-image", "--device", "cuda:0,1"]).unwrap();
     assert_eq!(two.len(), 2);
     assert!(two.iter().all(|device| device.kind == DeviceKind::Cuda));
@@ -358,6 +359,43 @@ fn sound_goes_where_it_can() {
 }
 
 #[test]
+fn a_file_says_the_format_that_it_gets() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "all");
+    fs::write(dir.join("in"), "").unwrap();
+    let pictures = "must be one of .png, .jpg, .jpeg, .webp";
+    let sounds = "must be one of .wav";
+    for (words, told) in [
+        (
+            &["sample-image", "--grid", "--run", "all", "--out", "a.gif"][..],
+            pictures,
+        ),
+        (
+            &["generate", "--prompt", "a", "--run", "all", "--out", "a"],
+            pictures,
+        ),
+        (&["speak", "--run", "all", "--out", "a.mp3"], sounds),
+        (&["codec", "decode", "--run", "all", "in", "a.flac"], sounds),
+        (&["codec", "reconstruct", "--run", "all", "in", "a"], sounds),
+    ] {
+        let (usage, message) = complaint(dir, words);
+        assert!(usage && message.ends_with(told), "{words:?}: {message}");
+    }
+    for words in [
+        &["sample-image", "--grid", "--run", "all", "--out", "a.JPG"][..],
+        &[
+            "generate", "--prompt", "a", "--run", "all", "--out", "a.webp",
+        ],
+        &["speak", "--run", "all", "--out", "-"],
+        &["speak", "--run", "all", "--each", "--out", "folder"],
+        &["codec", "encode", "--run", "all", "in", "a.safetensors"],
+    ] {
+        parse(words).unwrap().check(&Project::at(dir)).unwrap();
+    }
+}
+
+#[test]
 fn commands_of_a_run_say_which_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -385,6 +423,15 @@ fn commands_of_a_run_say_which_there_are() {
             format!("there are the runs first, second; `cargo xtask {trained_by}` trains one");
         assert!(message.ends_with(&hint), "{words:?}: {message}");
     }
+    let (usage, message) = complaint(dir, &["run", "check", "nobody"]);
+    assert!(
+        !usage && message.contains("there are the runs first, second;"),
+        "{message}"
+    );
+    parse(&["run", "check", "first"])
+        .unwrap()
+        .check(&Project::at(dir))
+        .unwrap();
     let (usage, message) = complaint(dir, &["train-tts", "--run", "first"]);
     assert!(!usage && message.contains("first: exists already; continue it with --resume"));
     let resume = ["train-tts", "--run", "first", "--resume"];

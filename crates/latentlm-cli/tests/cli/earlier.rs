@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use super::latentlm;
 
 /// The parent of the runs' folder. The recipes of the runs name data relative to it.
-fn tests() -> PathBuf {
+pub fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests")
 }
 
-fn run(name: &str) -> PathBuf {
+pub fn run(name: &str) -> PathBuf {
     tests().join("earlier-runs").join(name)
 }
 
@@ -22,7 +22,7 @@ fn succeed(args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {text}");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());

@@ -2,7 +2,13 @@
 //! checkpoint is lost, however a run ends.
 
 mod earlier;
+mod kills;
 mod mllm;
+mod output;
+mod pictures;
+mod promises;
+mod resumes;
+mod runs;
 mod speech;
 
 use std::fs;

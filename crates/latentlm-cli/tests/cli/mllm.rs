@@ -7,7 +7,7 @@ use std::process::Output;
 use crate::{expect, latentlm};
 
 /// A model that trains in seconds: pictures of 8x8 pixels, four latents each.
-const TINY: [&str; 23] = [
+pub const TINY: [&str; 23] = [
     "data.path=pictures",
     "text.data=pictures",
     "text.vocabulary=300",
@@ -34,7 +34,7 @@ const TINY: [&str; 23] = [
 ];
 
 /// Twelve captioned pictures of two categories, a third held out, and a short text.
-fn pictures(folder: &Path) {
+pub fn pictures(folder: &Path) {
     fs::create_dir(folder).unwrap();
     let mut lines = String::new();
     for index in 0..12u8 {

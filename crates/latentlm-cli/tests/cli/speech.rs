@@ -16,7 +16,7 @@ const RATE: u32 = 16_000;
 const LONGEST: usize = 10;
 /// A voice that trains in seconds. The learning rate is so high that it learns one thing: speech
 /// does not end at its first latent.
-const TINY: [&str; 28] = [
+pub const TINY: [&str; 28] = [
     "data.path=corpus",
     "data.composed=0",
     "data.codec_seconds=0.2",
@@ -54,7 +54,7 @@ fn tone(rate: u32, seconds: f64) -> Vec<f32> {
 }
 
 /// Six recordings, one of them broken.
-fn corpus(folder: &Path) {
+pub fn corpus(folder: &Path) {
     fs::create_dir(folder).unwrap();
     let mut lines = String::new();
     for index in 0..6 {
@@ -210,10 +210,12 @@ fn each_line_gets_its_file(dir: &Path) {
     each(&args, "again");
     for ((text, seed), number) in texts.into_iter().zip(3..).zip(1..) {
         let name = format!("00{number}.wav");
-        assert!(told.contains(&format!("{name}: ")), "{told}");
+        // Empty lines count.
+        let line = format!("00{}.wav", 2 * number - 1);
+        assert!(told.contains(&format!("{line}: ")), "{told}");
         said(dir, &["--text", text, "--seed", &format!("{seed}")]);
         let alone = levels(&dir.join("said.wav"));
-        let within = levels(&dir.join("spoken").join(&name));
+        let within = levels(&dir.join("spoken").join(&line));
         assert_eq!(within, levels(&dir.join("again").join(&name)), "{name}");
         assert_eq!(within.len(), alone.len(), "{name}");
         let pairs = within.iter().zip(&alone);
@@ -288,6 +290,8 @@ fn wrong_texts_exit_with_2(dir: &Path) {
         &["--text", "one", "--guidance", "NaN"],
         "must be a finite number",
     );
+    let format = ["--text", "one", "--out", "none.mp3"];
+    expect(&mut speak(dir, &format), 2, "must be one of .wav");
     let missing = ["--file", "nowhere.txt", "--out", "none.wav"];
     expect(&mut speak(dir, &missing), 1, "cannot read nowhere.txt: ");
     let missing = ["--text", "one", "--run", "nobody", "--out", "none.wav"];

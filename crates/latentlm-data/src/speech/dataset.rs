@@ -9,6 +9,7 @@ use super::loudness::{normalise, trim_silence};
 use super::mixer::SoundLimits;
 use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
+use crate::inventory::{Content, Sample};
 use crate::skipped::Skipped;
 
 /// Silence kept at both ends of a trimmed recording, in seconds.
@@ -271,5 +272,15 @@ impl SpeechDataset {
             format!("{name:?} {size} {text:?} {speaker:?} {group:?}\n")
         });
         hex_digest([format!("{:?}", self.spec)].into_iter().chain(clips))
+    }
+
+    /// The recordings of this split: what a run is compared with when it goes on.
+    pub fn samples(&self) -> Vec<Sample> {
+        let clips = self.clips.iter().map(|clip| Sample {
+            name: clip.name.clone(),
+            about: format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group),
+            content: Content::File(clip.path.clone()),
+        });
+        clips.collect()
     }
 }

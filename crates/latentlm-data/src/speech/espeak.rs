@@ -204,7 +204,7 @@ impl EspeakOptions {
     fn speak(&self, plan: &Plan, path: &Path) -> Result<f64, DataError> {
         let folder = path.parent().unwrap_or(&self.folder);
         // Readers of sound may go by the file name's extension.
-        let file = tempfile::Builder::new().suffix(".wav").tempfile_in(folder);
+        let file = latentlm_core::disk::temporary_file_named(folder, ".wav");
         let file = file.map_err(io_error("write in", folder))?.into_temp_path();
         let mut command = Command::new(&self.program);
         command

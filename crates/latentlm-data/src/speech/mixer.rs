@@ -115,11 +115,28 @@ impl<'a> Mixer<'a> {
         let frames = audio.samples.len() + interleaved.len() / channels;
         self.limits.check(self.path, frames as u64, rate)?;
         audio.sample_rate_hz = rate;
+        reserve(&mut audio.samples, frames, self.limits.samples);
         audio.samples.extend(mono(interleaved, channels));
         let peak = |peak: f32, x: &f32| peak.max(x.abs());
         self.sound.loudest = interleaved.iter().fold(self.sound.loudest, peak);
         Ok(())
     }
+}
+
+/// Makes room for `needed` samples. Doubles what there is as a vector does, but up to `most` alone, and
+/// never from more than half of that: while samples are moved, old and new memory are at most one and a half
+/// times the limit.
+fn reserve(samples: &mut Vec<f32>, needed: usize, most: usize) {
+    if needed <= samples.capacity() {
+        return;
+    }
+    let half = most / 2;
+    let room = if needed > half {
+        most
+    } else {
+        needed.saturating_mul(2).min(half)
+    };
+    samples.reserve_exact(room.max(needed) - samples.len());
 }
 
 fn mono(interleaved: &[f32], channels: usize) -> Vec<f32> {
@@ -128,4 +145,47 @@ fn mono(interleaved: &[f32], channels: usize) -> Vec<f32> {
         .chunks_exact(channels)
         .map(|frame| frame.iter().sum::<f32>() * share)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most memory that old and new samples take together, in samples, as blocks of a size are added.
+    fn peak(block: usize, most: usize) -> usize {
+        let (mut samples, mut peak) = (Vec::new(), 0);
+        while samples.len() + block <= most {
+            let old = samples.capacity();
+            let needed = samples.len() + block;
+            reserve(&mut samples, needed, most);
+            samples.resize(needed, 0.5);
+            if samples.capacity() > old {
+                peak = peak.max(old + samples.capacity());
+            }
+        }
+        peak
+    }
+
+    /// Of whole blocks and odd ones. A vector by itself takes up to three times the limit.
+    #[test]
+    fn growing_takes_half_more_than_the_limit() {
+        for block in [1, 7, 100, 333, 4608, 100_000] {
+            let peak = peak(block, 100_000);
+            assert!(peak <= 150_000, "{block}: {peak}");
+        }
+    }
+
+    #[test]
+    fn files_above_the_limit_are_refused_before_there_is_room() {
+        let limits = SoundLimits {
+            samples: 1000,
+            seconds: f64::INFINITY,
+        };
+        let mut mixer = Mixer::new(Path::new("long.flac"), limits);
+        mixer.add(&[0.5; 1800], 2, 16_000).unwrap();
+        let message = mixer.add(&[0.5; 202], 2, 16_000).unwrap_err().to_string();
+        assert!(message.contains("more than 1000 samples"), "{message}");
+        let samples = &mixer.sound.audio.samples;
+        assert_eq!((samples.len(), samples.capacity()), (900, 1000));
+    }
 }

@@ -152,9 +152,7 @@ impl WavFile {
         let mut file = self.stream.into_inner();
         finish_wav_stream(file.as_file_mut(), self.sample_rate_hz)
             .map_err(io_error("write", &path))?;
-        file.persist(&path)
-            .map_err(|error| io_error("write", &path)(error.error))?;
-        Ok(())
+        latentlm_core::disk::persist(file, &path).map_err(io_error("write", &path))
     }
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, ImageDataset};
-use latentlm_pipelines::{HostBatch, LearningRate, host_values, label_tensor};
+use latentlm_pipelines::{LearningRate, host_values, label_tensor, read_at};
 
 use crate::error::EvalError;
 
@@ -82,7 +82,7 @@ impl Classifier {
         for step in 0..steps {
             let indices = order.batch(step);
             let labels: Vec<u32> = indices.iter().map(|&i| data.label(i)).collect();
-            let pictures = HostBatch::read(data, &indices, &[])?.tensor(&device);
+            let pictures = read_at(data, &indices, &device)?;
             let logits = model.output.forward(model.features(pictures));
             let error = loss.forward(logits, label_tensor(&labels, &device));
             let gradients = GradientsParams::from_grads(error.backward(), &model);

@@ -15,7 +15,7 @@ use super::distance::{mean_square, psnr, singular, ssim};
 use super::judge::{Judge, even_labels};
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
-use crate::report::write_image_report;
+use crate::report::write_report;
 use crate::statistics::{mean, smallest};
 
 /// Range of pixels, which are in `[-1, 1]`.
@@ -100,20 +100,24 @@ pub fn evaluate_image(
     let classes = train.classes().len();
     let labels = even_labels(options.samples, classes);
 
+    (options.phase)(&format!("drawing {} pictures", labels.len()));
     let started = std::time::Instant::now();
     let generated = generator.draw(&labels, &options.sample, options.seed)?;
     let seconds = started.elapsed().as_secs_f64();
     let grid = image_grid(generated.clone(), labels.len() / classes, 1);
     save_png(&grid, &run.file("samples/evaluation.png"))?;
 
-    let held_out = read_all(&test, test.len(), device)?;
-    let known = read_all(&train, train.len(), device)?;
+    (options.phase)("measuring the codec");
+    let held_out = read_all(&test, device)?;
+    let known = read_all(&train, device)?;
     let codec = reconstruction(&generator, held_out.clone(), options.seed);
+    (options.phase)("training the judge on real pictures");
     let real_labels: Vec<u32> = (0..test.len()).map(|i| test.label(i)).collect();
     let judge = Judge::train(&train, held_out.clone(), &real_labels)?;
     let verdict = judge.measure(generated.clone(), &labels);
     let same_many = read_evenly(&train, labels.len(), device)?;
 
+    (options.phase)("comparing drawn with real pictures");
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);
@@ -145,7 +149,7 @@ pub fn evaluate_image(
         held_out: test.len(),
     };
     evaluation::write(&run, &evaluation)?;
-    write_image_report(&run, &recipe)?;
+    write_report(&run, &recipe)?;
     Ok(evaluation)
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_data::Caption;
-use latentlm_pipelines::{HostBatch, MllmData, MllmPipeline, host_values};
+use latentlm_pipelines::{MllmData, MllmPipeline, host_values, read_at};
 
 use crate::error::EvalError;
 use crate::statistics::{counts, mean, share};
@@ -47,7 +47,7 @@ impl Colours {
         if counts.len() < 2 {
             return Ok(None);
         }
-        let real = HostBatch::read(pictures, &picked, &[])?.tensor(device);
+        let real = read_at(pictures, &picked, device)?;
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
         let drawn = artist.draw(&texts, sample, seed)?;
         let most = counts.values().copied().max().unwrap_or(0);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use latentlm_data::{Caption, ImageDataset};
+use latentlm_data::{Caption, ImageDataset, Mix};
 use latentlm_pipelines::{
     MllmData, MllmPipeline, MllmRecipe, RunFolder, evenly, image_grid, save_png,
 };
@@ -14,10 +14,10 @@ use super::captions::{CAPTIONS, SaidCaption, write_captions};
 use super::colours::{ColourDistance, Colours};
 use super::measure::{CaptionScore, Perplexity, majority};
 use super::neighbours::Gallery;
-use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
+use crate::report::write_report;
 
 /// Number of captions in the picture of samples.
 const SHOWN: usize = 24;
@@ -145,8 +145,13 @@ pub fn evaluate_mllm(
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
     let artist = MllmPipeline::from_run(path, device)?;
     let data = MllmData::open(&recipe)?;
+    (options.phase)("encoding the real pictures");
     let gallery = Gallery::open(artist.codec(), &data, device)?;
     let attempt = |pictures: &ImageDataset, captions: &[Caption]| {
+        (options.phase)(&format!(
+            "captioning and drawing {} pictures",
+            options.samples
+        ));
         let sample = Sample::of(pictures, captions, options.samples, device)?;
         Attempt::of(sample, &artist, &gallery, options)
     };
@@ -154,8 +159,11 @@ pub fn evaluate_mllm(
     let test = attempt(&data.pictures.test, &data.test.captions)?;
     write_samples(&run, &gallery, [&train, &test])?;
 
-    let corpus = data.test.once(&recipe, artist.tokenizer())?;
+    (options.phase)("measuring text");
+    let tokenizer = artist.tokenizer();
+    let corpus = data.test.documents(&recipe, tokenizer, Mix::ONCE)?;
     let text = Perplexity::measure(artist.model(), &corpus, data.test.bytes(), device);
+    (options.phase)("measuring colours");
     let colours = Colours::measure(&artist, &data, &options.sample, options.seed, device)?;
     let (captions, captions_held_out) = (train.score(), test.score());
     let of_category =
@@ -192,7 +200,7 @@ pub fn evaluate_mllm(
         captions_per_second: count / (train.captioned_s + test.captioned_s),
     };
     evaluation::write(&run, &evaluation)?;
-    write_mllm_report(&run, &recipe)?;
+    write_report(&run, &recipe)?;
     Ok(evaluation)
 }
 

@@ -31,10 +31,7 @@ impl Gallery {
     /// If a picture can't be read.
     pub fn open(codec: &Codec, data: &MllmData, device: &Device) -> Result<Self, EvalError> {
         let (train, test) = (&data.pictures.train, &data.pictures.test);
-        let pictures = vec![
-            read_all(train, train.len(), device)?,
-            read_all(test, test.len(), device)?,
-        ];
+        let pictures = vec![read_all(train, device)?, read_all(test, device)?];
         let captions = [&data.train.captions[..], &data.test.captions[..]].concat();
         Ok(Self::new(codec, Tensor::cat(pictures, 0), captions))
     }

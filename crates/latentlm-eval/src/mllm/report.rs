@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use latentlm_pipelines::{MllmRecipe, RunFolder, evenly};
+use latentlm_pipelines::{Recipe, RunFolder, evenly};
 
 use super::captions::{CAPTIONS, read_captions};
 use crate::error::EvalError;
-use crate::report::Page;
+use crate::report::{DRAWN, Page};
 
 /// Number of captions of each split in the report.
 const SHOWN: usize = 24;
@@ -15,10 +15,7 @@ const SHOWN: usize = 24;
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_mllm_report(
-    run: &RunFolder<MllmRecipe>,
-    recipe: &MllmRecipe,
-) -> Result<PathBuf, EvalError> {
+pub(crate) fn write_mllm<R: Recipe>(run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, EvalError> {
     let mut page = Page::begin(run.path())?;
     page.picture(
         "the real picture, the one drawn for its caption, and the real pictures nearest to that in \
@@ -33,12 +30,13 @@ pub fn write_mllm_report(
     ] {
         let own: Vec<_> = captions.iter().filter(|one| one.split == split).collect();
         let shown = evenly(SHOWN, own.len()).into_iter();
-        let rows = shown.map(|index| (own[index].asked.clone(), own[index].said.clone()));
+        let rows = shown.map(|index| [own[index].asked.clone(), own[index].said.clone()]);
         let heading = format!("{pictures}: reference captions and generated captions");
         page.table(&heading, rows.collect());
     }
     page.samples(
         "Pictures drawn for held-out captions, above the real ones",
+        DRAWN,
         "lm-step-",
     );
     page.curves("lm", "Language model");

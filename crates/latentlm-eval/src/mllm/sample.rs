@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm_data::{Caption, ImageDataset};
-use latentlm_pipelines::{HostBatch, evenly};
+use latentlm_pipelines::{evenly, read_at};
 
 use crate::error::EvalError;
 
@@ -28,9 +28,8 @@ impl Sample {
         device: &Device,
     ) -> Result<Self, EvalError> {
         let picked = evenly(count, data.len());
-        let pictures = HostBatch::read(data, &picked, &[])?;
         Ok(Self {
-            pictures: pictures.tensor(device),
+            pictures: read_at(data, &picked, device)?,
             captions: picked.iter().map(|&i| captions[i].clone()).collect(),
             labels: picked.iter().map(|&i| data.label(i)).collect(),
         })

@@ -18,7 +18,7 @@ use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_d
 use super::recognizer::Listener;
 use crate::error::EvalError;
 use crate::evaluation;
-use crate::report::write_speech_report;
+use crate::report::write_report;
 use crate::statistics::{mean, median, share};
 
 /// Sample rate of sound files for recognizers.
@@ -47,6 +47,9 @@ pub struct EvaluateSpeechOptions {
     /// Command that takes pairs of a recording and its reconstruction by the codec, and gives the
     /// quality of the reconstruction (PESQ).
     pub pesq_judge: Option<Listener>,
+    /// Is told what the evaluation does next, such as `speaking 50 digits`; [`unshown`](crate::unshown) ignores
+    /// it.
+    pub phase: fn(&str),
 }
 
 /// Measurements by name.
@@ -88,7 +91,7 @@ pub fn evaluate_speech(
     evaluation.measure_speed(&data)?;
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
     evaluation::write(&run, &evaluation.results)?;
-    write_speech_report(&run, &recipe)?;
+    write_report(&run, &recipe)?;
     Ok(evaluation.results)
 }
 
@@ -127,6 +130,10 @@ impl Evaluation<'_> {
         self.results.insert(name.into(), value);
     }
 
+    fn tell(&self, phase: &str) {
+        (self.options.phase)(phase);
+    }
+
     /// A held-out recording; `None` if it is broken, which is then listed.
     fn recording(&mut self, data: &SpeechData, index: usize) -> Option<Utterance> {
         let recording = data.test.get(index);
@@ -139,6 +146,10 @@ impl Evaluation<'_> {
     /// Measures held-out recordings through the codec, without noise.
     fn measure_codec(&mut self, data: &SpeechData) -> Result<(), EvalError> {
         let rate = self.speaker.sample_rate_hz();
+        self.tell(&format!(
+            "measuring the codec on {} recordings",
+            data.test.len()
+        ));
         let mut recordings = Utterances::new(RECORDINGS);
         let (mut mel, mut si_sdr, mut intelligible) = (Vec::new(), Vec::new(), Vec::new());
         let mut copies = Vec::new();
@@ -265,6 +276,7 @@ impl Evaluation<'_> {
         }
         let options = self.options;
         let (sample, seed) = (options.sample, options.seed);
+        self.tell(&format!("speaking {} {kind}", originals.len()));
         let spoken = self.speaker.say(&utterances.texts, None, &sample, seed)?;
         let cut = spoken.iter().filter(|speech| speech.was_cut).count();
         self.put(format!("{kind}_without_end"), cut as f64);
@@ -310,6 +322,7 @@ impl Evaluation<'_> {
         sounds: &[Vec<f32>],
     ) -> Result<(), EvalError> {
         let kind = utterances.kind;
+        self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
         let heard = listener.listen(kind, &files)?;
         let pairs = || utterances.texts.iter().zip(&heard);
@@ -349,6 +362,7 @@ impl Evaluation<'_> {
 
     /// Measures streaming speed: medians over some texts. A first text warms up and is not counted.
     fn measure_speed(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+        self.tell("timing speech");
         let sample = self.options.sample;
         let texts = data.examples(|text| {
             let texts = [text.to_owned()];

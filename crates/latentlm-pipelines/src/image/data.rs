@@ -4,10 +4,10 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::{DataError, ImageDataset, ImageSample, ImageSpec, Skipped, Split};
+use latentlm_data::{DataError, ImageDataset, ImageSpec, Sample, Skipped, Split};
 
 use super::recipe::ImageRecipe;
-use crate::data::TrainingData;
+use crate::data::{TrainingData, both};
 use crate::error::PipelineError;
 use crate::recipe::Recipe;
 use crate::run::RunFolder;
@@ -63,6 +63,10 @@ impl TrainingData for ImageData {
         self.train.fingerprint()
     }
 
+    fn samples(&self) -> Vec<Sample> {
+        both(self.train.samples(), self.test.samples())
+    }
+
     fn classes(&self) -> &[String] {
         self.train.classes()
     }
@@ -100,20 +104,9 @@ impl HostBatch {
         }
     }
 
-    /// Decodes pictures; those at true positions of `flips` are mirrored.
-    ///
-    /// # Errors
-    /// If a picture can't be decoded.
-    pub fn read(
-        dataset: &ImageDataset,
-        indices: &[usize],
-        flips: &[bool],
-    ) -> Result<Self, DataError> {
-        Self::decode(dataset, indices, flips, |index| dataset.get(index))
-    }
-
-    /// The same, but others stand in for pictures that can't be decoded. They were whole when the
-    /// dataset was opened; which ones stand in depends on `random` alone.
+    /// Decodes pictures; those at true positions of `flips`, which has one for each, are mirrored. Others stand
+    /// in for pictures that can't be decoded. They were whole when the dataset was opened; which ones stand in
+    /// depends on `random` alone.
     ///
     /// # Errors
     /// If none of many can be decoded.
@@ -123,21 +116,10 @@ impl HostBatch {
         flips: &[bool],
         random: &mut RandomStream,
     ) -> Result<Self, DataError> {
-        Self::decode(dataset, indices, flips, |index| {
-            dataset.get_or_draw(index, |bound| random.below(bound))
-        })
-    }
-
-    fn decode(
-        dataset: &ImageDataset,
-        indices: &[usize],
-        flips: &[bool],
-        mut get: impl FnMut(usize) -> Result<ImageSample, DataError>,
-    ) -> Result<Self, DataError> {
         let mut batch = Self::new(dataset.spec(), indices.len());
-        for (i, &index) in indices.iter().enumerate() {
-            let flip = flips.get(i).copied().unwrap_or(false);
-            batch.push(&get(index)?.pixels, flip);
+        for (&index, &flip) in indices.iter().zip(flips) {
+            let picture = dataset.get_or_draw(index, |bound| random.below(bound))?;
+            batch.push(&picture.pixels, flip);
         }
         Ok(batch)
     }
@@ -150,16 +132,12 @@ impl HostBatch {
     }
 }
 
-/// The first pictures of a dataset, `[B, C, H, W]`.
+/// All pictures of a dataset, `[B, C, H, W]`.
 ///
 /// # Errors
 /// If a picture can't be decoded.
-pub fn read_all(
-    data: &ImageDataset,
-    count: usize,
-    device: &Device,
-) -> Result<Tensor<4>, PipelineError> {
-    read_at(data, &(0..count).collect::<Vec<_>>(), device)
+pub fn read_all(data: &ImageDataset, device: &Device) -> Result<Tensor<4>, PipelineError> {
+    read_evenly(data, data.len(), device)
 }
 
 /// Some pictures of a dataset, or all, spread evenly over it, `[B, C, H, W]`.
@@ -174,12 +152,20 @@ pub fn read_evenly(
     read_at(data, &evenly(count, data.len()), device)
 }
 
-fn read_at(
+/// The pictures of a dataset at some indices, `[B, C, H, W]`.
+///
+/// # Errors
+/// If a picture can't be decoded.
+pub fn read_at(
     data: &ImageDataset,
     indices: &[usize],
     device: &Device,
 ) -> Result<Tensor<4>, PipelineError> {
-    Ok(HostBatch::read(data, indices, &[])?.tensor(device))
+    let mut batch = HostBatch::new(data.spec(), indices.len());
+    for &index in indices {
+        batch.push(&data.get(index)?.pixels, false);
+    }
+    Ok(batch.tensor(device))
 }
 
 /// Indices of some of a number of samples, or of all, spread evenly: data may be sorted by class.

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use burn::tensor::Tensor;
+use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use latentlm::core::bundle::write_atomically;
 
@@ -13,6 +14,8 @@ use crate::tensors::host_values;
 /// Pixels between pictures, before scaling.
 const GAP: u32 = 1;
 const BACKGROUND: Rgb<u8> = Rgb([96, 96, 96]);
+/// Quality of JPEG files, at most 100.
+const JPEG_QUALITY: u8 = 95;
 
 /// Lays pictures out row by row, lines between and around them, and enlarges them `scale` times without
 /// smoothing. One picture alone has no frame, so that it can be read again.
@@ -73,10 +76,67 @@ pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
     Ok(write_atomically(path, &png_bytes(picture)?)?)
 }
 
+/// Writes the picture in the format of the file's ending, whole or not at all: `png`, `jpg`, `jpeg`, or `webp`
+/// without loss.
+///
+/// # Errors
+/// If the ending is another one, or the picture can't be encoded or written.
+pub fn save_picture(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    let mut bytes = Cursor::new(Vec::new());
+    match ending.to_lowercase().as_str() {
+        "png" => picture.write_to(&mut bytes, ImageFormat::Png)?,
+        "webp" => picture.write_to(&mut bytes, ImageFormat::WebP)?,
+        "jpg" | "jpeg" => {
+            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))?;
+        }
+        _ => {
+            return Err(PipelineError::Ending {
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(write_atomically(path, &bytes.into_inner())?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    /// The format is told from the bytes. PNG and WebP keep every pixel, JPEG nearly.
+    #[test]
+    fn a_picture_is_what_its_ending_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let smooth = |x: u32, y: u32| Rgb([(x * 4) as u8, (y * 4) as u8, 128]);
+        let picture = RgbImage::from_fn(32, 16, smooth);
+        for (name, format, bound) in [
+            ("a.png", ImageFormat::Png, 0),
+            ("a.WEBP", ImageFormat::WebP, 0),
+            // JPEG rounds frequencies: a smooth picture is off by a few levels.
+            ("a.jpg", ImageFormat::Jpeg, 16),
+            ("a.jpeg", ImageFormat::Jpeg, 16),
+        ] {
+            let path = dir.path().join(name);
+            save_picture(&picture, &path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(image::guess_format(&bytes).unwrap(), format, "{name}");
+            let again = image::load_from_memory(&bytes).unwrap().into_rgb8();
+            assert_eq!(again.dimensions(), (32, 16));
+            let pairs = again.iter().zip(picture.iter());
+            let error = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(error <= bound, "{name}: {error}");
+        }
+        for name in ["a.gif", "a"] {
+            let path = dir.path().join(name);
+            let error = save_picture(&picture, &path).unwrap_err();
+            assert!(
+                error.is_usage() && error.to_string().contains(".webp"),
+                "{error}"
+            );
+            assert!(!path.exists());
+        }
+    }
 
     #[test]
     fn pixels_are_where_they_belong() {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use latentlm_data::{
-    Caption, ImageDataset, Mix, MllmCorpus, MllmSizes, PlainText, Split, TextTokenizer,
+    Caption, Content, ImageDataset, Mix, MllmCorpus, MllmSizes, PlainText, Sample, Split,
+    TextTokenizer,
 };
 
 use super::recipe::MllmRecipe;
@@ -51,36 +52,11 @@ impl Texts {
         self.paragraphs.iter().map(String::len).sum()
     }
 
-    /// Documents as a recipe mixes them.
+    /// Documents in a mix: [`MllmRecipe::mix`] to train with, [`Mix::ONCE`] to measure with.
     ///
     /// # Errors
     /// If a text can't be encoded, or there are no documents.
-    pub fn corpus(
-        &self,
-        recipe: &MllmRecipe,
-        tokenizer: &TextTokenizer,
-    ) -> Result<MllmCorpus, PipelineError> {
-        self.documents(recipe, tokenizer, recipe.mix())
-    }
-
-    /// Documents for measuring: every caption, behind its picture, and every piece of text once.
-    ///
-    /// # Errors
-    /// If a text can't be encoded, or there are no documents.
-    pub fn once(
-        &self,
-        recipe: &MllmRecipe,
-        tokenizer: &TextTokenizer,
-    ) -> Result<MllmCorpus, PipelineError> {
-        let mix = Mix {
-            draw: 0,
-            caption: 1,
-            text: 1,
-        };
-        self.documents(recipe, tokenizer, mix)
-    }
-
-    fn documents(
+    pub fn documents(
         &self,
         recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
@@ -126,5 +102,17 @@ impl MllmData {
 impl TrainingData for MllmData {
     fn fingerprint(&self) -> String {
         format!("{}-{}", self.pictures.fingerprint(), self.train.fingerprint)
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.pictures.samples();
+        for (name, texts) in [("train: text", &self.train), ("test: text", &self.test)] {
+            samples.push(Sample {
+                name: name.into(),
+                about: String::new(),
+                content: Content::Hash(texts.fingerprint.clone()),
+            });
+        }
+        samples
     }
 }

@@ -63,23 +63,6 @@ impl MllmPipeline {
         options: &SampleOptions,
         seed: u64,
     ) -> Result<Tensor<4>, PipelineError> {
-        let latents = self.draw_latents(texts, options, seed)?;
-        Ok(self.codec.decode(latents))
-    }
-
-    /// The latents that `draw` decodes.
-    ///
-    /// # Shapes
-    /// - returns: `[B, T, Z]`
-    ///
-    /// # Errors
-    /// As `draw`.
-    pub fn draw_latents(
-        &self,
-        texts: &[String],
-        options: &SampleOptions,
-        seed: u64,
-    ) -> Result<Tensor<3>, PipelineError> {
         let mut prompts = Vec::with_capacity(texts.len());
         for (seed, text) in (seed..).zip(texts) {
             prompts.push(Prompt {
@@ -89,20 +72,11 @@ impl MllmPipeline {
                 ..Prompt::default()
             });
         }
-        let frames = self.recipe().tokens();
-        let options = GenerateOptions {
-            text: TextOptions::GREEDY,
-            sample: *options,
-            max_positions: frames + 1,
-        };
-        let mut drawn = Vec::with_capacity(texts.len());
-        for made in self.continued(&prompts, &options)? {
-            drawn.push(match made.pieces.into_iter().next() {
-                Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
-                _ => Tensor::zeros([1, frames, self.codec.spec().dim], &self.device),
-            });
-        }
-        Ok(Tensor::cat(drawn, 0))
+        self.recipe().lm.check_options(options)?;
+        self.limit(&prompts, 1)?;
+        let batches = prompts.chunks(BATCH);
+        let latents = batches.map(|batch| self.model.draw_prompts(batch, options));
+        Ok(self.codec.decode(Tensor::cat(latents.collect(), 0)))
     }
 
     /// Says what pictures show, the likeliest token each time.

@@ -25,6 +25,7 @@ const CHUNK: usize = 64;
 pub struct SpeechCodec {
     codec: Codec,
     device: Device,
+    notes: Vec<String>,
 }
 
 impl SpeechCodec {
@@ -47,7 +48,13 @@ impl SpeechCodec {
         Ok(Self {
             codec: codec_of::<SpeechRecipe>(checkpoint, device)?,
             device: device.clone(),
+            notes: checkpoint.notes().to_vec(),
         })
+    }
+
+    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Samples a second.
@@ -130,6 +137,7 @@ mod tests {
         let codec = SpeechCodec {
             codec: seeded(1, &device, |device| config.init(device)),
             device: device.clone(),
+            notes: Vec::new(),
         };
         let length = 8 * (2 * CHUNK + 20) - 3;
         let sound: Vec<f32> = (0..length).map(|i| 0.3 * (i as f32 * 0.37).sin()).collect();
@@ -167,6 +175,7 @@ mod tests {
         let codec = SpeechCodec {
             codec: seeded(1, &device, |device| config.init(device)),
             device,
+            notes: Vec::new(),
         };
         assert_eq!(codec.encode(Vec::new()).dims(), [1, 1, 3]);
         assert_eq!(codec.reconstruct(Vec::new()), (Vec::new(), Vec::new()));

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use latentlm::core::LatentCodecConfig;
 use latentlm_data::speech::{Composed, Composer, Composition, SpeechDataset, SpokenWord};
-use latentlm_data::{DataError, KnownText, Skipped, Split, TextTokenizer};
+use latentlm_data::{DataError, KnownText, Sample, Skipped, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
-use crate::data::TrainingData;
+use crate::data::{TrainingData, both};
 use crate::error::PipelineError;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
@@ -245,6 +245,10 @@ impl TrainingData for SpeechData {
             self.composed,
             self.seed
         )
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        both(self.train.samples(), self.test.samples())
     }
 }
 

@@ -223,6 +223,10 @@ mod tests {
                 "`sample.noise_temperature` must be a number from 0 to 100, not -0.1",
             ),
             ("codec.ratios=[1024, 1024, 4]", "samples a latent"),
+            (
+                "data.loudness_dbfs=-91.0",
+                "`data.loudness_dbfs` must be a number from -90 to 0",
+            ),
         ] {
             let message = refused(change);
             assert!(message.contains(part), "{change}: {message}");

@@ -9,9 +9,10 @@ use latentlm::core::CodecObjectiveConfig;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, LatentLm, RandomStream};
 use latentlm_data::BatchOrder;
-use latentlm_eval::write_image_report;
+use latentlm_eval::write_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImageRecipe, PipelineError, StageConfig, image_grid, load_codec, save_png,
+    HostBatch, ImageData, ImageRecipe, PipelineError, StageConfig, image_grid, load_codec, read_at,
+    save_png,
 };
 
 use super::batches::Batches;
@@ -70,8 +71,7 @@ impl CodecTask<4> for PictureTask {
     fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
         let count = RECONSTRUCTED.min(context.data.test.len());
         let indices: Vec<usize> = (0..count).collect();
-        let batch = HostBatch::read(&context.data.test, &indices, &[])?;
-        let pictures = batch.tensor(&context.device);
+        let pictures = read_at(&context.data.test, &indices, &context.device)?;
         let decoded = codec.decode(codec.encode(pictures.clone()).mode());
         let psnr = psnr_db(decoded.clone(), pictures.clone());
         context.log(Self::NAME, step, &[("held_out_psnr_db", psnr)])?;
@@ -177,7 +177,7 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
             Ok(coded && lm_stage::train::<ClassTask>(context, open)?)
         },
         skipped: |context| context.data.list_left_out(&context.run),
-        report: write_image_report,
+        report: write_report,
         samples: "png",
     };
     modality.run(recipe, options)

@@ -10,7 +10,7 @@ use latentlm::sequence::Document;
 use latentlm::{LatentLm, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
-use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
+use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_report};
 use latentlm_pipelines::{
     KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
     TokenWeights, hop_samples, load_codec, reconstruct, signal,
@@ -143,7 +143,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
             Ok(coded && lm_stage::train::<SpeechTask>(context, open)?)
         },
         skipped: |context| Ok(context.data.skipped.clone()),
-        report: write_speech_report,
+        report: write_report,
         samples: "wav",
     };
     modality.run(recipe, options)

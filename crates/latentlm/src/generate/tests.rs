@@ -300,6 +300,27 @@ fn steps_are_what_whole_sequences_predict() {
     }
 }
 
+/// Prompts of different lengths, drawn together and as the first pieces of what goes on.
+#[test]
+fn drawn_pictures_are_those_that_generation_begins_with() {
+    let device = Device::default();
+    let model = model(5, 1, &device);
+    let prompts = [
+        prompt(vec![Piece::Text(vec![1, 2, 3])], Some(0), 1),
+        prompt(vec![], Some(0), 2),
+    ];
+    let drawn = model.draw_prompts(&prompts, &options().sample);
+    assert_eq!(drawn.dims(), [2, 3, DIM]);
+    for (row, made) in model.generate(&prompts, &options()).iter().enumerate() {
+        let Some(Piece::Latents { latents, .. }) = made.pieces.first() else {
+            panic!("{made:?}");
+        };
+        let own = drawn.clone().narrow(0, row, 1).squeeze_dim::<2>(0);
+        // Further positions take further memory, but no other arithmetic.
+        assert_close("latents", own, latents.clone(), 1e-5);
+    }
+}
+
 #[test]
 fn the_limit_cuts() {
     let device = Device::default();

@@ -49,6 +49,30 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         made.into_iter().flatten().collect()
     }
 
+    /// Draws the picture that each prompt asks for, each as if it were alone: latents of the first modality.
+    ///
+    /// # Shapes
+    /// - returns: `[B, T, Z]`, as the codec decodes them; zeros for a prompt that asks for something else
+    ///
+    /// # Panics
+    /// If there are no prompts.
+    pub fn draw_prompts(&self, prompts: &[Prompt], sample: &SampleOptions) -> Tensor<3> {
+        let (frames, dim) = (self.frames[0], self.head_of(0).latent_dim());
+        let options = GenerateOptions {
+            text: TextOptions::GREEDY,
+            sample: *sample,
+            max_positions: frames + 1,
+        };
+        let mut drawn = Vec::with_capacity(prompts.len());
+        for made in self.generate(prompts, &options) {
+            drawn.push(match made.pieces.into_iter().next() {
+                Some(Piece::Latents { latents, .. }) => latents.unsqueeze_dim::<3>(0),
+                _ => Tensor::zeros([1, frames, dim], &self.device()),
+            });
+        }
+        Tensor::cat(drawn, 0)
+    }
+
     pub(super) fn generate_part(
         &self,
         prompts: &[Prompt],

@@ -1,6 +1,8 @@
 //! `config.json` of `transformers`' VibeVoice models: what of it decides the architecture. Other
 //! keys are kept and written back.
 
+use std::ops::RangeInclusive;
+
 use latentlm_adapters::{LatentAdapterConfig, TokenAdapterConfig};
 use latentlm_backbone::{BackboneConfig, RopeLayout};
 use latentlm_codec_audio::AudioSigmaVaeConfig;
@@ -12,6 +14,11 @@ use serde_json::{Map, Value};
 use crate::vibevoice::VibeVoiceConfig;
 
 type Rest = Map<String, Value>;
+
+/// Largest width of a language model and its head.
+const MOST_WIDTH: usize = 1 << 17;
+/// Largest width of their feed-forward layers.
+const MOST_INNER: usize = 1 << 20;
 
 /// `VibeVoiceAcousticTokenizerConfig`, and the semantic encoder's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +73,45 @@ impl TokenizerJson {
 
     /// What this crate does not have of it, if anything.
     pub(crate) fn unsupported(&self) -> Option<String> {
-        wants("hidden_act", &self.hidden_act, "gelu")
+        wants("hidden_act", &self.hidden_act, "gelu").or_else(|| self.out_of_range())
+    }
+
+    fn out_of_range(&self) -> Option<String> {
+        let lists = [
+            (
+                "downsampling_ratios",
+                &self.downsampling_ratios,
+                1..=1024,
+                32,
+            ),
+            ("depths", &self.depths, 0..=1024, 33),
+        ];
+        for (key, list, range, longest) in lists {
+            if list.len() > longest {
+                return Some(format!(
+                    "{key} has {} numbers, at most {longest} may be",
+                    list.len()
+                ));
+            }
+            let mut numbers = list.iter();
+            if let Some(wrong) = numbers.find_map(|value| within(key, *value, range.clone())) {
+                return Some(wrong);
+            }
+        }
+        let numbers = [
+            ("channels", self.channels, 1..=64),
+            ("hidden_size", self.hidden_size, 1..=16_384),
+            ("kernel_size", self.kernel_size, 1..=1024),
+            ("num_filters", self.num_filters, 1..=65_536),
+            ("ffn_expansion", self.ffn_expansion, 1..=64),
+        ];
+        let mut numbers = numbers.into_iter();
+        let wrong = numbers.find_map(|(key, value, range)| within(key, value, range));
+        let scale = self.layer_scale_init_value;
+        wrong
+            .or_else(|| positive("rms_norm_eps", self.rms_norm_eps, 1.0))
+            .or_else(|| between("layer_scale_init_value", scale, -1000.0..=1000.0))
+            .or_else(|| between("vae_std", self.vae_std, 0.0..=100.0))
     }
 }
 
@@ -119,7 +164,6 @@ pub struct LanguageModelJson {
 
 impl LanguageModelJson {
     fn backbone(&self) -> BackboneConfig {
-        let theta = self.rope_parameters.as_ref().map(|rope| rope.rope_theta);
         BackboneConfig::new(
             self.hidden_size,
             self.num_hidden_layers,
@@ -131,7 +175,7 @@ impl LanguageModelJson {
         .with_norm_epsilon(self.rms_norm_eps)
         .with_qkv_bias(true)
         .with_rope_layout(RopeLayout::HalfSplit)
-        .with_rope_theta(theta.or(self.rope_theta).unwrap_or(10000.0))
+        .with_rope_theta(self.rope_theta())
         .with_condition_layer(false)
     }
 
@@ -140,13 +184,38 @@ impl LanguageModelJson {
         let rope = rope.map_or("default", |rope| rope.rope_type.as_str());
         let windowed = self.rest.get("use_sliding_window") == Some(&Value::Bool(true));
         let head_dim = self.rest.get("head_dim").and_then(Value::as_u64);
-        let own_head_dim =
-            head_dim.is_some_and(|dim| dim as usize * self.num_attention_heads != self.hidden_size);
+        let own_head_dim = head_dim.is_some_and(|dim| {
+            let width = dim.checked_mul(self.num_attention_heads as u64);
+            width != Some(self.hidden_size as u64)
+        });
         wants("model_type", &self.model_type, "qwen2")
             .or_else(|| wants("hidden_act", &self.hidden_act, "silu"))
             .or_else(|| wants("rope_type", rope, "default"))
             .or_else(|| windowed.then(|| "use_sliding_window is not supported".into()))
             .or_else(|| own_head_dim.then(|| "a head_dim of its own is not supported".into()))
+            .or_else(|| self.out_of_range())
+    }
+
+    fn out_of_range(&self) -> Option<String> {
+        let numbers = [
+            ("hidden_size", self.hidden_size, 1..=MOST_WIDTH),
+            ("intermediate_size", self.intermediate_size, 1..=MOST_INNER),
+            ("num_attention_heads", self.num_attention_heads, 1..=4096),
+            ("num_hidden_layers", self.num_hidden_layers, 1..=4096),
+            ("num_key_value_heads", self.num_key_value_heads, 1..=4096),
+            ("vocab_size", self.vocab_size, 1..=1 << 24),
+        ];
+        let mut numbers = numbers.into_iter();
+        let wrong = numbers.find_map(|(key, value, range)| within(key, value, range));
+        let theta = self.rope_theta();
+        wrong
+            .or_else(|| positive("rms_norm_eps", self.rms_norm_eps, 1.0))
+            .or_else(|| positive("rope_theta", theta, 1e12))
+    }
+
+    fn rope_theta(&self) -> f64 {
+        let theta = self.rope_parameters.as_ref().map(|rope| rope.rope_theta);
+        theta.or(self.rope_theta).unwrap_or(10000.0)
     }
 }
 
@@ -195,6 +264,26 @@ impl DiffusionHeadJson {
     fn unsupported(&self) -> Option<String> {
         wants("hidden_act", &self.hidden_act, "silu")
             .or_else(|| self.mlp_bias.then(|| "mlp_bias is not supported".into()))
+            .or_else(|| self.out_of_range())
+    }
+
+    fn out_of_range(&self) -> Option<String> {
+        let numbers = [
+            ("hidden_size", self.hidden_size, 1..=MOST_WIDTH),
+            ("latent_size", self.latent_size, 1..=16_384),
+            ("num_hidden_layers", self.num_hidden_layers, 0..=1024),
+            ("intermediate_size", self.intermediate_size, 1..=MOST_INNER),
+            (
+                "frequency_embedding_size",
+                self.frequency_embedding_size,
+                2..=65_536,
+            ),
+        ];
+        let mut numbers = numbers.into_iter();
+        let wrong = numbers.find_map(|(key, value, range)| within(key, value, range));
+        wrong
+            .or_else(|| positive("rms_norm_eps", self.rms_norm_eps, 1.0))
+            .or_else(|| positive("diffusion_max_period", self.diffusion_max_period, 1e12))
     }
 }
 
@@ -257,8 +346,54 @@ impl VibeVoiceJson {
             ("diffusion_head_config", head.unsupported()),
         ];
         let mut found = parts.into_iter();
-        found.find_map(|(part, what)| Some(format!("{part}: {}", what?)))
+        found
+            .find_map(|(part, what)| Some(format!("{part}: {}", what?)))
+            .or_else(|| self.wrong_token())
     }
+
+    fn wrong_token(&self) -> Option<String> {
+        let size = self.text_config.vocab_size;
+        let (more, begin, end) = (
+            self.audio_token_id,
+            self.audio_bos_token_id,
+            self.audio_eos_token_id,
+        );
+        for (key, token) in [
+            ("audio_token_id", more),
+            ("audio_bos_token_id", begin),
+            ("audio_eos_token_id", end),
+            ("eos_token_id", self.eos_token_id),
+        ] {
+            if token as usize >= size {
+                return Some(format!(
+                    "{key} {token} is outside of the {size} tokens of vocab_size"
+                ));
+            }
+        }
+        let differ = more != begin && more != end && begin != end;
+        let wrong = "audio_token_id, audio_bos_token_id and audio_eos_token_id must differ";
+        (!differ).then(|| wrong.into())
+    }
+}
+
+/// What is wrong with a whole number outside of a range, if anything.
+fn within(key: &str, value: usize, range: RangeInclusive<usize>) -> Option<String> {
+    let (least, most) = (range.start(), range.end());
+    let wrong = !range.contains(&value);
+    wrong.then(|| format!("{key} must be from {least} to {most}, not {value}"))
+}
+
+/// What is wrong with a number outside of a range, if anything.
+fn between(key: &str, value: f64, range: RangeInclusive<f64>) -> Option<String> {
+    let (least, most) = (range.start(), range.end());
+    let wrong = !range.contains(&value);
+    wrong.then(|| format!("{key} must be from {least} to {most}, not {value}"))
+}
+
+/// What is wrong with a number that must be positive, if anything.
+fn positive(key: &str, value: f64, most: f64) -> Option<String> {
+    let fine = value > 0.0 && value <= most;
+    (!fine).then(|| format!("{key} must be above 0 and at most {most}, not {value}"))
 }
 
 /// What is wrong with a key that has only one supported value, if anything.

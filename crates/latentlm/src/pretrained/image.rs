@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use latentlm_core::bundle::BundleWriter;
 
 use super::naming::Naming;
-use super::store::{Format, PretrainedError, StoredDType, load, save};
+use super::store::{Format, PretrainedError, StoredDType, check_claim, load, save};
 use crate::model::LatentLm;
 
 fn format() -> Format {
@@ -55,8 +56,9 @@ fn format() -> Format {
 /// keeps in a side file, stays as it is.
 ///
 /// # Errors
-/// If a file can't be read, or a tensor is missing, unknown or of another shape.
+/// If a file can't be read, is too small for the model, or a tensor is missing, unknown or of another shape.
 pub fn load_image(model: LatentLm, path: &Path) -> Result<LatentLm, PretrainedError> {
+    check_claim(path, model.num_params(), "configuration")?;
     load(model, path, &format())
 }
 

@@ -13,9 +13,14 @@ use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
 use super::naming::{Joined, Naming, below};
-use super::store::{Format, PretrainedError, StoredDType, json_error, load, read_json, save};
+use super::store::{
+    Format, PretrainedError, StoredDType, check_claim, json_error, load, read_json, save,
+};
 use crate::sizes::ModelError;
 use crate::vibevoice::VibeVoice;
+
+/// The file that describes a published model.
+const CONFIG: &str = "config.json";
 
 /// Names below one layer of an encoder or decoder; the rule for the layer itself comes last.
 const LAYER: [(&str, &str); 4] = [
@@ -145,7 +150,7 @@ fn read_config<T: DeserializeOwned>(
     folder: &Path,
     unsupported: fn(&T) -> Option<String>,
 ) -> Result<T, PretrainedError> {
-    let path = folder.join("config.json");
+    let path = folder.join(CONFIG);
     let json: T =
         serde_json::from_value(read_json(&path)?).map_err(|error| json_error(&path, error))?;
     match unsupported(&json) {
@@ -170,8 +175,9 @@ pub fn read_tokenizer_config(folder: &Path) -> Result<TokenizerJson, PretrainedE
 /// If a file can't be read, the architecture is not supported, or a tensor is missing, unknown or
 /// of another shape.
 pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<AudioSigmaVae, PretrainedError> {
-    let codec = read_tokenizer_config(folder)?.codec().init(device);
-    load(codec, folder, &tokenizer_format())
+    let config = read_tokenizer_config(folder)?.codec();
+    check_claim(folder, config.parameter_count(device), CONFIG)?;
+    load(config.init(device), folder, &tokenizer_format())
 }
 
 /// Reads and checks `folder/config.json` of a whole speech model.
@@ -191,7 +197,9 @@ pub fn read_vibevoice_config(folder: &Path) -> Result<VibeVoiceJson, PretrainedE
 /// of another shape.
 pub fn load_vibevoice(folder: &Path, device: &Device) -> Result<VibeVoice, PretrainedError> {
     let json = read_vibevoice_config(folder)?;
-    load(json.model().init(device), folder, &vibevoice_format(&json))
+    let config = json.model();
+    check_claim(folder, config.parameter_count(device), CONFIG)?;
+    load(config.init(device), folder, &vibevoice_format(&json))
 }
 
 /// Writes a codec as `transformers` reads it: `config.json` and `model.safetensors`. A folder of
@@ -235,8 +243,8 @@ fn save_folder<M: Module>(
         value["dtype"] = Value::from(dtype.name());
         serde_json::to_string_pretty(&value)
     });
-    let text = text.map_err(|error| json_error(&folder.join("config.json"), error))?;
-    writer.write("config.json", text.as_bytes())?;
+    let text = text.map_err(|error| json_error(&folder.join(CONFIG), error))?;
+    writer.write(CONFIG, text.as_bytes())?;
     save(module, &writer, dtype, format)?;
     writer.commit()?;
     Ok(())

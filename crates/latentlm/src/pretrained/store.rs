@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use burn::module::Module;
 use burn::store::bridge::{deferred, map_data, to_data};
@@ -14,7 +14,7 @@ use burn::store::{
     SafetensorsStoreError,
 };
 use burn::tensor::{DType, Shape, TensorData};
-use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, io_error};
+use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, check_size, io_error};
 use safetensors::View;
 
 use super::layout::{Direction, Layouts};
@@ -122,7 +122,45 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
     let map = json["weight_map"].as_object();
     let map = map.ok_or_else(|| json_error(&index, "has no `weight_map`"))?;
     let shards: BTreeSet<&str> = map.values().filter_map(|shard| shard.as_str()).collect();
-    Ok(shards.into_iter().map(|shard| path.join(shard)).collect())
+    let mut files = Vec::with_capacity(shards.len());
+    for shard in shards {
+        if !is_inside(shard) {
+            let reason = format!(
+                "names the shard `{}` outside of its folder",
+                shard.escape_debug()
+            );
+            return Err(json_error(&index, reason));
+        }
+        files.push(path.join(shard));
+    }
+    Ok(files)
+}
+
+/// Whether a name of a shard leads to a file of the folder or of a folder in it.
+fn is_inside(shard: &str) -> bool {
+    // Backslashes part folders on Windows alone; names of shards have none anywhere.
+    let mut parts = Path::new(shard).components();
+    !shard.is_empty()
+        && !shard.contains(['\\', ':'])
+        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// Refuses a checkpoint that is too small for so many parameters, before a model of them takes memory.
+/// `described_by` names what the sizes were taken from.
+///
+/// # Errors
+/// If a file can't be read, or together they have fewer than 2 bytes a parameter.
+pub(crate) fn check_claim(
+    path: &Path,
+    parameters: usize,
+    described_by: &'static str,
+) -> Result<(), PretrainedError> {
+    let mut bytes = 0_u64;
+    for file in files(path)? {
+        let metadata = fs::metadata(&file).map_err(io_error("read", &file))?;
+        bytes = bytes.saturating_add(metadata.len());
+    }
+    Ok(check_size(path, bytes, parameters, described_by)?)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {

@@ -1,0 +1,109 @@
+//! `run check`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use latentlm_args::{Run, RunCheck, run_path, say};
+use latentlm_data::LatentCache;
+use latentlm_pipelines::{CheckedCheckpoint, check_run};
+
+/// The latent cache in a run's folder.
+const CACHE: &str = "latents.safetensors";
+/// Longest header of a latent cache that is read; its tensors are three arrays and their checksums.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+/// Checks a run.
+pub fn run(args: Run) -> Result<()> {
+    match args {
+        Run::Check(args) => check(&args),
+    }
+}
+
+/// Prints a line for each checkpoint and latent cache.
+fn check(args: &RunCheck) -> Result<()> {
+    let root = run_path(&args.run);
+    let (mut all, mut damaged) = (0, 0);
+    for run in runs_within(&root)? {
+        for found in check_run(&run)? {
+            all += 1;
+            damaged += usize::from(found.damage.is_some());
+            say!("{}: {}", found.folder.display(), verdict(&found));
+        }
+        let cache = run.join(CACHE);
+        if cache.exists() {
+            all += 1;
+            let read = LatentCache::read(&cache);
+            damaged += usize::from(read.is_err());
+            match read {
+                // The message begins with the path.
+                Err(error) => say!("{error}"),
+                Ok(_) => say!("{}: {}", cache.display(), cache_verdict(&cache)?),
+            }
+        }
+    }
+    if all == 0 {
+        say!("{}: has no checkpoints yet", root.display());
+    }
+    if damaged > 0 {
+        bail!(
+            "{}: {damaged} of {all} checkpoints and latent caches are damaged",
+            root.display()
+        );
+    }
+    Ok(())
+}
+
+fn verdict(checkpoint: &CheckedCheckpoint) -> String {
+    match (&checkpoint.damage, checkpoint.checked_bytes) {
+        (Some(damage), _) => format!("damaged: {damage}"),
+        (None, Some(bytes)) => format!("whole, {:.1} MB compared", bytes as f64 / 1e6),
+        (None, None) => "no checksums: whether it is whole can't be checked".into(),
+    }
+}
+
+/// What is said of a cache that could be read: those of older versions have no checksums.
+fn cache_verdict(cache: &Path) -> Result<String> {
+    let unread = || format!("cannot read {}", cache.display());
+    let bytes = cache.metadata().with_context(unread)?.len();
+    let header = header(cache).with_context(unread)?;
+    let tensors: serde_json::Value = serde_json::from_slice(&header).with_context(unread)?;
+    if tensors.get("checksums").is_none() {
+        return Ok("no checksums: whether it is whole can't be checked".into());
+    }
+    Ok(format!("whole, {:.1} MB compared", bytes as f64 / 1e6))
+}
+
+/// The header of a file of tensors: JSON behind its length, 8 bytes.
+fn header(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length).min(LONGEST_HEADER);
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// The run and all runs within its folder, such as `codec` of a comparison, in order.
+fn runs_within(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut runs = Vec::new();
+    if folder.join("config.toml").is_file() {
+        runs.push(folder.to_owned());
+    }
+    let unread = || format!("cannot read {}", folder.display());
+    let mut inside = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unread)? {
+        let path = entry.with_context(unread)?.path();
+        // A link could lead above.
+        if path.is_dir() && !path.is_symlink() {
+            inside.push(path);
+        }
+    }
+    inside.sort();
+    for path in inside {
+        runs.extend(runs_within(&path)?);
+    }
+    Ok(runs)
+}

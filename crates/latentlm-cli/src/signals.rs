@@ -1,0 +1,109 @@
+//! Signals that stop a training with a checkpoint: Ctrl-C, and those of schedulers, containers and closed
+//! terminals.
+
+use anyhow::Result;
+use latentlm_args::tell;
+use latentlm_train::Interrupter;
+
+/// Exit code after a second Ctrl-C, as shells give it.
+const INTERRUPTED: i32 = 130;
+
+/// From now on, Ctrl-C, SIGTERM and SIGHUP stop the training after its step, with a checkpoint. A second Ctrl-C
+/// ends the process at once.
+///
+/// # Errors
+/// If the system refuses the handlers.
+#[cfg(unix)]
+pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !ignores_hangup() {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted)?;
+    let interrupter = interrupter.clone();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGINT => interrupted(&interrupter, "Ctrl-C"),
+                    // Often sent twice, by the shell and by the system: only the first counts.
+                    SIGTERM => stop(&interrupter, "SIGTERM"),
+                    _ => stop(&interrupter, "SIGHUP"),
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// From now on, the first Ctrl-C stops the training after its step, with a checkpoint; the second ends the
+/// process at once.
+///
+/// # Errors
+/// If the system refuses the handler.
+#[cfg(not(unix))]
+pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
+    let interrupter = interrupter.clone();
+    ctrlc::set_handler(move || interrupted(&interrupter, "Ctrl-C"))?;
+    Ok(())
+}
+
+fn interrupted(interrupter: &Interrupter, signal: &str) {
+    if interrupter.should_stop() {
+        std::process::exit(INTERRUPTED);
+    }
+    stop(interrupter, signal);
+}
+
+fn stop(interrupter: &Interrupter, signal: &str) {
+    if interrupter.should_stop() {
+        return;
+    }
+    // First of all: the terminal may be closed.
+    interrupter.stop(Some(signal));
+    tell!("{signal}: stopping after this step; Ctrl-C again to stop at once");
+}
+
+/// Whether the process was started to outlive its terminal, as by `nohup`.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    hangup_is_ignored(&status)
+}
+
+/// Whether SIGHUP, signal 1, is in the mask `SigIgn` of a process's status.
+#[cfg(unix)]
+fn hangup_is_ignored(status: &str) -> bool {
+    let mut masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = masks
+        .next()
+        .map(|mask| u64::from_str_radix(mask.trim(), 16));
+    matches!(mask, Some(Ok(mask)) if mask & 1 == 1)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = |mask: &str| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(hangup_is_ignored(&status("0000000000001001")));
+        assert!(!hangup_is_ignored(&status("0000000000001000")));
+        assert!(!hangup_is_ignored(""));
+    }
+
+    #[test]
+    fn only_the_first_signal_names_the_reason() {
+        let interrupter = Interrupter::new();
+        stop(&interrupter, "SIGTERM");
+        stop(&interrupter, "SIGHUP");
+        assert!(interrupter.should_stop());
+        assert_eq!(interrupter.get_message().as_deref(), Some("SIGTERM"));
+    }
+}

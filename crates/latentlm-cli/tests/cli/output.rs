@@ -1,0 +1,112 @@
+//! Tests of where output goes: closed pipes, full disks, and formats by the endings of files.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use latentlm_args::PICTURE_ENDINGS;
+
+use crate::{expect, latentlm, train};
+
+/// `data check` of the digits, whose output takes several lines.
+fn check_digits() -> Vec<String> {
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
+    let words = ["data", "check", digits.to_str().unwrap()];
+    words.map(str::to_owned).to_vec()
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = check_digits();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut child = latentlm(dir.path(), &words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(said(&output), (Some(0), String::new()));
+}
+
+/// Nobody reads the error, and it has its exit code.
+#[test]
+fn a_closed_terminal_changes_no_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let sample = ["sample-image", "--grid", "--out", "a.png"];
+    let mut child = latentlm(dir.path(), &sample)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = check_digits();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = latentlm(dir.path(), &words);
+    command.stdout(full).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let (code, text) = said(&output);
+    assert_eq!(code, Some(1));
+    let start = "error: cannot write to standard output: No space left on device";
+    assert!(
+        text.starts_with(start) && text.lines().count() == 1,
+        "{text}"
+    );
+}
+
+#[test]
+fn a_picture_gets_the_format_of_its_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let output = train(dir, &["--progress", "silent"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output).1);
+    let sample = |file: &str| {
+        let words = [
+            "sample-image",
+            "--class",
+            "7",
+            "--count",
+            "1",
+            "--out",
+            file,
+        ];
+        latentlm(dir, &words)
+    };
+    for ending in PICTURE_ENDINGS {
+        let file = format!("seven.{ending}");
+        let output = sample(&file).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output).1);
+        let bytes = fs::read(dir.join(&file)).unwrap();
+        let format = image::guess_format(&bytes).unwrap();
+        assert!(
+            format.extensions_str().contains(&ending),
+            "{file}: {format:?}"
+        );
+        let picture = image::load_from_memory(&bytes).unwrap();
+        assert_eq!((picture.width(), picture.height()), (64, 64));
+    }
+    for file in ["seven.gif", "seven"] {
+        expect(
+            &mut sample(file),
+            2,
+            "must be one of .png, .jpg, .jpeg, .webp",
+        );
+        assert!(!dir.join(file).exists());
+    }
+    let speak = ["speak", "--run", "mnist", "--text", "a", "--out", "a.wav"];
+    let told = "is no run of train-tts: it is one of train-image, for `sample-image`";
+    expect(&mut latentlm(dir, &speak), 1, told);
+}

@@ -1,0 +1,187 @@
+//! Tests of `run check`, and of signals that stop a training.
+
+use std::fs;
+use std::path::Path;
+
+use crate::earlier::{copy, run};
+use crate::{expect, latentlm, newest, train};
+
+/// Lines of `run check`.
+fn checked(folder: &Path) -> Vec<String> {
+    let output = latentlm(folder, &["run", "check", "mnist"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn damage_is_found_in_a_run_and_in_runs_within() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    expect(
+        &mut latentlm(dir, &["run", "check", "mnist"]),
+        1,
+        "there are no runs yet",
+    );
+    let trained = train(dir, &["--progress", "silent"]).output().unwrap();
+    assert!(trained.status.success(), "{trained:?}");
+    // A run of an older version, without checksums.
+    let within = dir.join("runs/mnist/within");
+    copy(&run("image"), &within);
+
+    let lines = checked(dir);
+    let of = |place: &str, lines: &[String]| -> Vec<String> {
+        let own = lines.iter().filter(|line| line.contains(place));
+        own.cloned().collect()
+    };
+    let own = |lines: &[String]| -> Vec<String> {
+        let own = lines.iter().filter(|line| !line.contains("within"));
+        own.cloned().collect()
+    };
+    assert_eq!(
+        (own(&lines).len(), of("within", &lines).len()),
+        (5, 3),
+        "{lines:?}"
+    );
+    for place in [
+        "codec/step-2",
+        "codec/step-3",
+        "lm/step-2",
+        "lm/step-3",
+        "latents.safetensors",
+    ] {
+        let found = of(place, &own(&lines));
+        assert_eq!(found.len(), 1, "{place}: {lines:?}");
+        assert!(found[0].contains(": whole, "), "{found:?}");
+    }
+    for line in of("within", &lines) {
+        assert!(
+            line.ends_with(": no checksums: whether it is whole can't be checked"),
+            "{line}"
+        );
+    }
+    let whole = latentlm(dir, &["run", "check", "mnist"]).status().unwrap();
+    assert!(whole.success());
+
+    // One bit of the weights, and one of the latents.
+    for path in [
+        newest(dir, "lm").join("model.safetensors"),
+        dir.join("runs/mnist/latents.safetensors"),
+    ] {
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let lines = checked(dir);
+    let damaged = of("lm/step-3", &own(&lines));
+    assert!(
+        damaged[0].ends_with("damaged: model.safetensors is damaged: its checksum differs"),
+        "{damaged:?}"
+    );
+    let cache = of("latents.safetensors", &own(&lines));
+    assert!(cache[0].contains("is damaged"), "{cache:?}");
+    let summary = "2 of 8 checkpoints and latent caches are damaged";
+    expect(&mut latentlm(dir, &["run", "check", "mnist"]), 1, summary);
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::BINARY;
+
+    /// So many steps take seconds.
+    const LONG: [&str; 2] = ["codec_train.steps=80", "codec_train.checkpoint_every=1000"];
+
+    /// Waits until a training has logged its first step, and sends it a signal.
+    fn send(folder: &Path, child: &Child, signal: &str) {
+        let log = folder.join("runs/mnist/metrics.jsonl");
+        let started = Instant::now();
+        let begun = || fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        while !begun() && started.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let id = child.id().to_string();
+        let mut kill = Command::new("kill");
+        assert!(kill.args([signal, &id]).status().unwrap().success());
+    }
+
+    fn resumes(folder: &Path) {
+        let resume = ["train-image", "--resume", "--progress", "silent"];
+        let output = latentlm(folder, &resume).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(newest(folder, "codec").ends_with("step-80"));
+        assert!(newest(folder, "lm").ends_with("step-3"));
+    }
+
+    /// As of a scheduler, which may send it twice.
+    #[test]
+    fn a_termination_saves_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let child = train(dir, &LONG)
+            .args(["--progress", "plain"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        send(dir, &child, "-TERM");
+        // Fails where the first has ended the process already.
+        let mut again = Command::new("kill");
+        let _ = again.args(["-TERM", &child.id().to_string()]).output();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("stopped; continue with"), "{text}");
+        assert!(newest(dir, "codec").join("model.safetensors").is_file());
+        resumes(dir);
+    }
+
+    /// The terminal is closed: the signal comes, and nothing can be printed any more.
+    #[test]
+    fn a_closed_terminal_saves_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut child = train(dir, &LONG)
+            .args(["--progress", "plain"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        send(dir, &child, "-HUP");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(newest(dir, "codec").join("model.safetensors").is_file());
+        resumes(dir);
+    }
+
+    /// As by `nohup`: a training that was started to outlive its terminal does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_ignored_hangup_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let training = train(dir, &["--progress", "silent", "codec_train.steps=20"]);
+        let script = format!("trap '' HUP; exec {BINARY} \"$@\"");
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &script, "sh"])
+            .args(training.get_args())
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let child = shell.spawn().unwrap();
+        send(dir, &child, "-HUP");
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("trained in"),
+            "{text}"
+        );
+        assert!(newest(dir, "lm").ends_with("step-3"));
+    }
+}

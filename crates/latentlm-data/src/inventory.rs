@@ -1,0 +1,389 @@
+//! What a run is trained on, by name and content: a run that goes on with other data would be no
+//! continuation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use latentlm_core::disk;
+use sha2::{Digest, Sha256};
+
+use crate::dataset::{hex, hex_digest};
+use crate::error::{DataError, io_error};
+
+/// First line of the file, with the version of its format.
+const HEADER: &str = "latentlm data 1";
+/// What the readers of this version see. It grows when they learn to read more of a folder, so that files
+/// that only newer versions see are told from files that were added.
+const READERS: u32 = 1;
+/// Names in a message.
+const NAMED: usize = 3;
+
+/// A sample, or a file of samples, as it is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name within the dataset.
+    pub name: String,
+    /// What else is learned of it: class, caption, transcript, speaker.
+    pub about: String,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// The bytes of a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file.
+    File(PathBuf),
+    /// The SHA-256 of what is in memory, in hexadecimal.
+    Hash(String),
+}
+
+/// Names, sizes and hashes of all samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    readers: u32,
+    items: BTreeMap<String, Item>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    sha256: String,
+    about: String,
+    bytes: u64,
+    /// Nanoseconds since 1970. A file of the same size and time is not read again.
+    modified: u128,
+}
+
+/// How data differs from an earlier state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Samples that were not there.
+    pub added: Vec<String>,
+    /// Samples that are gone.
+    pub removed: Vec<String>,
+    /// Samples with other bytes, another class or another text.
+    pub changed: Vec<String>,
+    /// Whether the earlier state was read by a version that may not have seen what seems to be added.
+    pub older_readers: bool,
+}
+
+impl Inventory {
+    /// Reads samples and takes their hashes, on all threads. Files that have the size and time of `known`
+    /// are not read again. A file that can't be read has the hash of nothing: the dataset
+    /// leaves it out or reports it.
+    pub fn of(samples: &[Sample], known: Option<&Self>) -> Self {
+        let samples = named_apart(samples);
+        let (next, items) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(samples.len()) {
+                scope.spawn(|| {
+                    while let Some((name, sample)) =
+                        samples.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let item = Item::of(sample, known.and_then(|known| known.items.get(name)));
+                        let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+                        items.insert(name.clone(), item);
+                    }
+                });
+            }
+        });
+        Self {
+            readers: READERS,
+            items: items.into_inner().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// What changed since `before`.
+    pub fn changes_since(&self, before: &Self) -> Changes {
+        let mut changes = Changes {
+            older_readers: before.readers < self.readers,
+            ..Changes::default()
+        };
+        for (name, item) in &self.items {
+            match before.items.get(name) {
+                None => changes.added.push(name.clone()),
+                Some(old) if old.sha256 != item.sha256 || old.about != item.about => {
+                    changes.changed.push(name.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = before.items.keys();
+        let gone = gone.filter(|name| !self.items.contains_key(*name));
+        changes.removed.extend(gone.cloned());
+        changes
+    }
+
+    /// Writes the list: a line each, with hash, bytes, time, hash of what else is learned, and name.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<(), DataError> {
+        let mut text = format!("{HEADER} readers {}\n", self.readers);
+        for (name, item) in &self.items {
+            let Item {
+                sha256,
+                about,
+                bytes,
+                modified,
+            } = item;
+            text += &format!("{sha256} {bytes} {modified} {about} {name:?}\n");
+        }
+        disk::replace_file(path, text.as_bytes()).map_err(io_error("write", path))
+    }
+
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// If it can't be read or is damaged.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+        Self::parse(&text).ok_or_else(|| {
+            let reason =
+                "is damaged or of another version: delete it to go on without comparing data";
+            DataError::malformed(path, reason)
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, rest) = text.split_once('\n')?;
+        let readers = first.strip_prefix(HEADER)?.strip_prefix(" readers ")?;
+        let mut items = BTreeMap::new();
+        for line in rest.lines() {
+            let mut words = line.splitn(5, ' ');
+            let item = Item {
+                sha256: words.next()?.to_owned(),
+                bytes: words.next()?.parse().ok()?,
+                modified: words.next()?.parse().ok()?,
+                about: words.next()?.to_owned(),
+            };
+            items.insert(unquoted(words.next()?)?, item);
+        }
+        Some(Self {
+            readers: readers.parse().ok()?,
+            items,
+        })
+    }
+}
+
+impl Item {
+    fn of(sample: &Sample, known: Option<&Self>) -> Self {
+        let about = hex_digest(std::iter::once(sample.about.clone()))[..16].to_owned();
+        let (sha256, bytes, modified) = match &sample.content {
+            Content::Hash(sha256) => (sha256.clone(), 0, 0),
+            Content::File(path) => {
+                let (bytes, modified) = size_and_time(path);
+                let unchanged = known.filter(|item| {
+                    (item.bytes, item.modified) == (bytes, modified) && modified != 0
+                });
+                let sha256 = match unchanged {
+                    Some(item) => item.sha256.clone(),
+                    None => hash(path).unwrap_or_else(|_| hex(Sha256::new())),
+                };
+                (sha256, bytes, modified)
+            }
+        };
+        Self {
+            sha256,
+            about,
+            bytes,
+            modified,
+        }
+    }
+}
+
+/// Samples with names of their own: a recording may be in a table twice, with other words.
+fn named_apart(samples: &[Sample]) -> Vec<(String, &Sample)> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut named = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let time = times.entry(&sample.name).or_insert(0);
+        *time += 1;
+        let name = if *time == 1 {
+            sample.name.clone()
+        } else {
+            format!("{} ({time})", sample.name)
+        };
+        named.push((name, sample));
+    }
+    named
+}
+
+fn size_and_time(path: &Path) -> (u64, u128) {
+    let Ok(metadata) = fs::metadata(path) else {
+        return (0, 0);
+    };
+    let time = metadata.modified().ok();
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    (metadata.len(), since.map_or(0, |since| since.as_nanos()))
+}
+
+fn hash(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex(hash));
+        }
+        hash.update(&buffer[..count]);
+    }
+}
+
+/// The text that Rust's debug output of a string stands for.
+fn unquoted(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    let mut plain = String::with_capacity(inner.len());
+    let mut rest = inner.chars();
+    while let Some(character) = rest.next() {
+        if character != '\\' {
+            plain.push(character);
+            continue;
+        }
+        plain.push(match rest.next()? {
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            '0' => '\0',
+            'u' => {
+                let digits: String = rest.by_ref().take_while(|c| *c != '}').collect();
+                let code = u32::from_str_radix(digits.strip_prefix('{')?, 16).ok()?;
+                char::from_u32(code)?
+            }
+            same => same,
+        });
+    }
+    Some(plain)
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let only_added = self.removed.is_empty() && self.changed.is_empty();
+        let added = if self.older_readers && only_added {
+            "read by this version and not by the one that began the run"
+        } else {
+            "new"
+        };
+        let kinds = [
+            (&self.changed, "changed"),
+            (&self.removed, "gone"),
+            (&self.added, added),
+        ];
+        let mut separator = "";
+        for (names, what) in kinds {
+            if names.is_empty() {
+                continue;
+            }
+            let mut shown = names[..names.len().min(NAMED)].join(", ");
+            if names.len() > NAMED {
+                shown += ", ...";
+            }
+            write!(f, "{separator}{} {what} ({shown})", names.len())?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(folder: &Path, name: &str, about: &str) -> Sample {
+        Sample {
+            name: name.into(),
+            about: about.into(),
+            content: Content::File(folder.join(name)),
+        }
+    }
+
+    fn samples(folder: &Path) -> Vec<Sample> {
+        let names = ["a", "b", "c \"quoted\"\n\u{1}é", "d"];
+        for name in names {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        names.map(|name| sample(folder, name, "class 1")).to_vec()
+    }
+
+    #[test]
+    fn the_list_reads_back_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut samples = samples(dir.path());
+        samples.push(Sample {
+            name: "memory".into(),
+            about: String::new(),
+            content: Content::Hash("00ff".into()),
+        });
+        let inventory = Inventory::of(&samples, None);
+        let path = dir.path().join("data.txt");
+        inventory.write(&path).unwrap();
+        assert_eq!(Inventory::read(&path).unwrap(), inventory);
+        let text = fs::read_to_string(&path).unwrap();
+        // The digest of `a`, as `sha256sum` prints it.
+        let digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+        assert!(text.contains(&format!("{digest} 1 ")), "{text}");
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        assert!(Inventory::read(&path).is_err());
+    }
+
+    #[test]
+    fn what_changed_is_told_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut samples = samples(dir.path());
+        let before = Inventory::of(&samples, None);
+        assert!(before.changes_since(&before).is_empty());
+        fs::write(dir.path().join("a"), "other").unwrap();
+        samples[1].about = "class 2".into();
+        samples.pop();
+        fs::write(dir.path().join("e"), "e").unwrap();
+        samples.push(sample(dir.path(), "e", ""));
+        let changes = Inventory::of(&samples, Some(&before)).changes_since(&before);
+        assert_eq!(
+            changes.to_string(),
+            "2 changed (a, b); 1 gone (d); 1 new (e)"
+        );
+    }
+
+    #[test]
+    fn what_only_a_newer_version_reads_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples = samples(dir.path());
+        let now = Inventory::of(&samples, None);
+        let mut before = Inventory::of(&samples[1..], None);
+        assert_eq!(now.changes_since(&before).to_string(), "1 new (a)");
+        before.readers = 0;
+        let told = now.changes_since(&before).to_string();
+        assert!(told.contains("read by this version and not by"), "{told}");
+    }
+
+    /// The size and time of a file spare reading it again.
+    #[test]
+    fn files_of_the_same_size_and_time_are_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples = samples(dir.path());
+        let before = Inventory::of(&samples, None);
+        let path = dir.path().join("a");
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "x").unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(time).unwrap();
+        let known = Inventory::of(&samples, Some(&before));
+        assert!(known.changes_since(&before).is_empty());
+        let read = Inventory::of(&samples, None);
+        assert_eq!(read.changes_since(&before).changed, ["a"]);
+    }
+}

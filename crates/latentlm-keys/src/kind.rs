@@ -1,0 +1,121 @@
+//! The kind of a run, told from its `config.toml` alone: no part of the model is needed for it.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use toml::Table;
+
+use crate::keys::lookup;
+
+/// A kind of run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RunKind {
+    /// The command that trains such runs.
+    pub trained_by: &'static str,
+    /// The commands that use them.
+    used_by: &'static str,
+    /// A key or table that only recipes of this kind have.
+    mark: &'static str,
+}
+
+/// All kinds. Comparisons come first: they hold the recipes of other kinds in tables.
+static KINDS: [RunKind; 6] = [
+    RunKind {
+        trained_by: "compare sigma",
+        used_by: "",
+        mark: "noise_stds",
+    },
+    RunKind {
+        trained_by: "compare image",
+        used_by: "",
+        mark: "image",
+    },
+    RunKind {
+        trained_by: "compare mllm",
+        used_by: "",
+        mark: "mllm",
+    },
+    RunKind {
+        trained_by: "train-mllm",
+        used_by: "`generate`, `caption` and `eval-mllm`",
+        mark: "mix",
+    },
+    RunKind {
+        trained_by: "train-tts",
+        used_by: "`speak`, `eval-tts` and `codec`",
+        mark: "data.loudness_dbfs",
+    },
+    RunKind {
+        trained_by: "train-image",
+        used_by: "`sample-image`, `eval-image` and `compare sampling`",
+        mark: "sample.per_class",
+    },
+];
+
+impl RunKind {
+    /// The kind of a run with this `config.toml`; `None` if it can't be read or is of no kind known here.
+    pub fn of(config: &Path) -> Option<&'static Self> {
+        let text = fs::read_to_string(config).ok()?;
+        let table: Table = text.parse().ok()?;
+        KINDS
+            .iter()
+            .find(|kind| lookup(&table, kind.mark).is_some())
+    }
+
+    /// Whether a command trains runs of a kind known here; a fork may have others.
+    pub fn is_trained_by(command: &str) -> bool {
+        KINDS.iter().any(|kind| kind.trained_by == command)
+    }
+}
+
+impl fmt::Display for RunKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is one of {}", self.trained_by)?;
+        if self.used_by.is_empty() {
+            return write!(f, ", whose results are in its folder");
+        }
+        write!(f, ", for {}", self.used_by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_of_the_kind_that_its_recipe_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let kind = |text: &str| {
+            fs::write(&path, text).unwrap();
+            RunKind::of(&path).map(|kind| kind.trained_by)
+        };
+        for (text, expected) in [
+            ("[sample]\nper_class = 3", "train-image"),
+            ("[data]\nloudness_dbfs = -23.0", "train-tts"),
+            ("[mix]\ndraw = 3", "train-mllm"),
+            ("[image.sample]\nper_class = 3", "compare image"),
+            ("[mllm.mix]\ndraw = 3", "compare mllm"),
+            (
+                "noise_stds = [0.5]\n[image.sample]\nper_class = 3",
+                "compare sigma",
+            ),
+        ] {
+            assert_eq!(kind(text), Some(expected), "{text}");
+        }
+        for text in ["", "[lm]\nwidth = 3", "no TOML ="] {
+            assert_eq!(kind(text), None, "{text}");
+        }
+        assert_eq!(RunKind::of(&dir.path().join("none")), None);
+        let told: Vec<String> = KINDS.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told[0],
+            "it is one of compare sigma, whose results are in its folder"
+        );
+        assert_eq!(
+            told[4],
+            "it is one of train-tts, for `speak`, `eval-tts` and `codec`"
+        );
+    }
+}

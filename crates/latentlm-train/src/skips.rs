@@ -1,0 +1,94 @@
+//! Steps that changed no weight because their gradients were not finite.
+
+use std::collections::VecDeque;
+
+use crate::error::{Result, TrainError};
+
+/// Steps in a row that may be left out.
+const IN_A_ROW: usize = 20;
+/// Recent steps that are looked at.
+const RECENT: usize = 1000;
+/// Recent steps of which so many may be left out: one in twenty.
+const OF_RECENT: usize = RECENT / 20;
+
+/// Counts the steps of a stage that were left out, and ends a run that learns nothing.
+#[derive(Debug, Default)]
+pub struct Skips {
+    /// Steps that were left out since the process began.
+    pub total: u64,
+    in_a_row: usize,
+    /// Whether each of the last steps was left out.
+    recent: VecDeque<bool>,
+}
+
+impl Skips {
+    /// Takes a step into account.
+    ///
+    /// # Errors
+    /// If too many were left out: 20 in a row, or 5 % of the last 1,000. `key` is the table of the recipe
+    /// that says how the stage is trained.
+    pub fn count(
+        &mut self,
+        skipped: bool,
+        stage: &'static str,
+        key: &str,
+        step: u64,
+    ) -> Result<()> {
+        self.recent.push_back(skipped);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        if !skipped {
+            self.in_a_row = 0;
+            return Ok(());
+        }
+        self.total += 1;
+        self.in_a_row += 1;
+        let recent = self.recent.iter().filter(|skipped| **skipped).count();
+        if self.in_a_row < IN_A_ROW && recent < OF_RECENT {
+            return Ok(());
+        }
+        Err(TrainError::LearnsNothing {
+            stage,
+            key: key.into(),
+            step,
+            skipped: recent,
+            steps: self.recent.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends_at(skipped: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut skips = Skips::default();
+        (1..=5000).find(|&step| skips.count(skipped(step), "lm", "lm_train", step).is_err())
+    }
+
+    #[test]
+    fn a_run_of_skipped_steps_ends_training() {
+        assert_eq!(ends_at(|_| true), Some(20));
+        assert_eq!(ends_at(|step| step > 100), Some(120));
+        // Nineteen in a row, then one that counts, now and then.
+        assert_eq!(ends_at(|step| step % 1000 < 19), None);
+    }
+
+    #[test]
+    fn one_step_in_twenty_is_too_many() {
+        assert_eq!(ends_at(|step| step % 21 == 0), None);
+        assert_eq!(ends_at(|step| step % 20 == 0), Some(1000));
+        assert_eq!(ends_at(|step| step % 2 == 0), Some(100));
+        assert_eq!(ends_at(|_| false), None);
+    }
+
+    #[test]
+    fn the_message_says_what_to_change() {
+        let mut skips = Skips::default();
+        let ended = (1..=20).find_map(|step| skips.count(true, "lm", "mllm.lm_train", step).err());
+        let told = ended.unwrap().to_string();
+        assert!(told.contains("20 of the last 20 steps"), "{told}");
+        assert!(told.contains("mllm.lm_train.learning_rate"), "{told}");
+    }
+}
