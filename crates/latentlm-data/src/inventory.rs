@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use latentlm_core::disk;
 use sha2::{Digest, Sha256};
@@ -56,8 +55,9 @@ struct Item {
     sha256: String,
     about: String,
     bytes: u64,
-    /// Nanoseconds since 1970. A file of the same size and time is not read again.
-    modified: u128,
+    /// What the system says of the file and changes with it: a file of the same size and state is not read
+    /// again. Empty if nothing reliable is known.
+    state: String,
 }
 
 /// How data differs from an earlier state.
@@ -132,9 +132,10 @@ impl Inventory {
                 sha256,
                 about,
                 bytes,
-                modified,
+                state,
             } = item;
-            text += &format!("{sha256} {bytes} {modified} {about} {name:?}\n");
+            let state = if state.is_empty() { "-" } else { state };
+            text += &format!("{sha256} {bytes} {state} {about} {name:?}\n");
         }
         disk::replace_file(path, text.as_bytes()).map_err(io_error("write", path))
     }
@@ -161,7 +162,10 @@ impl Inventory {
             let item = Item {
                 sha256: words.next()?.to_owned(),
                 bytes: words.next()?.parse().ok()?,
-                modified: words.next()?.parse().ok()?,
+                state: match words.next()? {
+                    "-" => String::new(),
+                    state => state.to_owned(),
+                },
                 about: words.next()?.to_owned(),
             };
             items.insert(unquoted(words.next()?)?, item);
@@ -176,25 +180,24 @@ impl Inventory {
 impl Item {
     fn of(sample: &Sample, known: Option<&Self>) -> Self {
         let about = hex_digest(std::iter::once(sample.about.clone()))[..16].to_owned();
-        let (sha256, bytes, modified) = match &sample.content {
-            Content::Hash(sha256) => (sha256.clone(), 0, 0),
+        let (sha256, bytes, state) = match &sample.content {
+            Content::Hash(sha256) => (sha256.clone(), 0, String::new()),
             Content::File(path) => {
-                let (bytes, modified) = size_and_time(path);
-                let unchanged = known.filter(|item| {
-                    (item.bytes, item.modified) == (bytes, modified) && modified != 0
-                });
+                let (bytes, state) = size_and_state(path);
+                let unchanged = known
+                    .filter(|item| item.bytes == bytes && item.state == state && !state.is_empty());
                 let sha256 = match unchanged {
                     Some(item) => item.sha256.clone(),
                     None => hash(path).unwrap_or_else(|_| hex(Sha256::new())),
                 };
-                (sha256, bytes, modified)
+                (sha256, bytes, state)
             }
         };
         Self {
             sha256,
             about,
             bytes,
-            modified,
+            state,
         }
     }
 }
@@ -216,13 +219,31 @@ fn named_apart(samples: &[Sample]) -> Vec<(String, &Sample)> {
     named
 }
 
-fn size_and_time(path: &Path) -> (u64, u128) {
+fn size_and_state(path: &Path) -> (u64, String) {
     let Ok(metadata) = fs::metadata(path) else {
-        return (0, 0);
+        return (0, String::new());
     };
-    let time = metadata.modified().ok();
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    (metadata.len(), since.map_or(0, |since| since.as_nanos()))
+    (metadata.len(), state(&metadata))
+}
+
+/// Times of the last change of bytes and of the entry, and the file's number: a file of another name has another
+/// number, one whose time was put back has another time of its entry.
+#[cfg(unix)]
+fn state(metadata: &fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let changed = (metadata.mtime(), metadata.mtime_nsec());
+    let entered = (metadata.ctime(), metadata.ctime_nsec());
+    let number = metadata.ino();
+    format!(
+        "{}.{:09}-{}.{:09}-{number}",
+        changed.0, changed.1, entered.0, entered.1
+    )
+}
+
+/// Times alone do not tell a file from another of the same size.
+#[cfg(not(unix))]
+fn state(_: &fs::Metadata) -> String {
+    String::new()
 }
 
 fn hash(path: &Path) -> io::Result<String> {
@@ -370,20 +391,37 @@ mod tests {
         assert!(told.contains("read by this version and not by"), "{told}");
     }
 
-    /// The size and time of a file spare reading it again.
+    /// Only a file that changed in any way is read again, and one that was changed behind its time is.
+    #[cfg(unix)]
     #[test]
-    fn files_of_the_same_size_and_time_are_not_read_again() {
+    fn files_are_read_again_if_anything_of_them_changed() {
         let dir = tempfile::tempdir().unwrap();
         let samples = samples(dir.path());
-        let before = Inventory::of(&samples, None);
+        let mut before = Inventory::of(&samples, None);
+        before.items.get_mut("a").unwrap().sha256 = "taken over".into();
+        assert_eq!(Inventory::of(&samples, Some(&before)), before);
+
         let path = dir.path().join("a");
         let time = fs::metadata(&path).unwrap().modified().unwrap();
+        // The clock of file systems may tick every ten milliseconds only.
+        std::thread::sleep(std::time::Duration::from_millis(30));
         fs::write(&path, "x").unwrap();
         let file = File::options().append(true).open(&path).unwrap();
         file.set_modified(time).unwrap();
-        let known = Inventory::of(&samples, Some(&before));
-        assert!(known.changes_since(&before).is_empty());
-        let read = Inventory::of(&samples, None);
-        assert_eq!(read.changes_since(&before).changed, ["a"]);
+        let now = Inventory::of(&samples, Some(&before));
+        assert_eq!(now.changes_since(&before).changed, ["a"]);
+    }
+
+    /// Two files of the same size that were made at the same time and change places.
+    #[test]
+    fn files_that_change_places_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples = samples(dir.path());
+        let before = Inventory::of(&samples, None);
+        for (from, to) in [("a", "x"), ("b", "a"), ("x", "b")] {
+            fs::rename(dir.path().join(from), dir.path().join(to)).unwrap();
+        }
+        let now = Inventory::of(&samples, Some(&before));
+        assert_eq!(now.changes_since(&before).changed, ["a", "b"]);
     }
 }
