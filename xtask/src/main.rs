@@ -55,6 +55,10 @@ Examples:
 Exit code: 0 success, 1 failure, 2 usage.";
 
 #[derive(Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and clap flattens no box"
+)]
 enum Command {
     #[command(flatten)]
     Latent(latentlm_args::Command),

@@ -6,6 +6,8 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_kernels::linear_layer;
 
+use crate::packed::indices;
+
 /// Configuration of a [`TokenAdapter`].
 #[derive(Config, Debug)]
 pub struct TokenAdapterConfig {
@@ -70,6 +72,22 @@ impl TokenAdapter {
         }
     }
 
+    /// The part of the softmax head that belongs to some tokens: a product of hidden states with it gives the
+    /// logits of these tokens alone.
+    ///
+    /// # Shapes
+    /// - `tokens`: `K` of them
+    /// - returns: `[D, K]`
+    pub fn head_of(&self, tokens: &[u32]) -> Tensor<2> {
+        let device = self.table.weight.device();
+        let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let tokens = indices(&tokens, &device);
+        match &self.output {
+            Some(output) => output.weight.val().select(1, tokens),
+            None => self.table.weight.val().select(0, tokens).transpose(),
+        }
+    }
+
     /// Embeds tokens.
     ///
     /// # Shapes
@@ -85,6 +103,22 @@ mod tests {
     use super::*;
     use latentlm_core::RandomStream;
     use latentlm_core::conformance::{assert_close, seeded};
+
+    #[test]
+    fn logits_of_some_tokens_are_those_of_the_whole_head() {
+        let device = Device::default();
+        for tied in [true, false] {
+            let config = TokenAdapterConfig::new(7, 3).with_tied(tied);
+            let adapter = seeded(1, &device, |device| config.init(device));
+            let hidden = RandomStream::new(2).normal([2, 3], &device);
+            let some = hidden.clone().matmul(adapter.head_of(&[6, 0, 4]));
+            let all = adapter
+                .logits(hidden.unsqueeze_dim(0))
+                .squeeze_dim::<2>(0)
+                .select(1, indices(&[6, 0, 4], &device));
+            assert_close("logits of three tokens", some, all, 1e-6);
+        }
+    }
 
     /// With shared weights, logits are inner products of hidden state and embeddings.
     #[test]

@@ -72,6 +72,9 @@ pub enum ArgsError {
     /// `--each`, which writes several files, with standard output.
     #[error("--each writes files: name a folder for them with --out")]
     EachToStream,
+    /// Several recordings of one voice.
+    #[error("a run speaks with one voice: give --voice once; dialogues want --model")]
+    SeveralVoices,
 }
 
 impl ArgsError {
@@ -81,7 +84,8 @@ impl ArgsError {
             Self::UnknownDevice(_)
             | Self::NoDriver { .. }
             | Self::Recipe(_)
-            | Self::Ending { .. } => true,
+            | Self::Ending { .. }
+            | Self::SeveralVoices => true,
             Self::Keys(_)
             | Self::Io { .. }
             | Self::NoRun { .. }

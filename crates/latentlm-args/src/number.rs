@@ -26,6 +26,15 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     within(text, fits, "must be a finite number of 0 or more")
 }
 
+/// Parses a finite number above 0.
+///
+/// # Errors
+/// If the text is not such a number.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let fits = |x: f64| x.is_finite() && x > 0.0;
+    within(text, fits, "must be a finite number above 0")
+}
+
 /// Parses a number above 0 and at most 1.
 ///
 /// # Errors
@@ -49,7 +58,7 @@ mod tests {
     #[test]
     fn no_parser_takes_what_is_no_number() {
         for text in ["nan", "NaN", "inf", "-inf", "infinity", "1e999", "", "x"] {
-            for parse in [finite, not_negative, probability] {
+            for parse in [finite, not_negative, positive, probability] {
                 assert!(parse(text).is_err(), "{text}");
             }
         }
@@ -61,6 +70,8 @@ mod tests {
         assert_eq!(not_negative("0"), Ok(0.0));
         assert!(not_negative("-0.1").unwrap_err().contains("0 or more"));
         assert_eq!(probability("1"), Ok(1.0));
+        assert_eq!(positive("0.1"), Ok(0.1));
+        assert!(positive("0").unwrap_err().contains("above 0"));
         for text in ["0", "1.01", "-1"] {
             assert!(probability(text).is_err(), "{text}");
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::endings::check_sound;
-use crate::{ArgsError, Drawing, Project, Training};
+use crate::{ArgsError, Dialogue, Drawing, Project, Training};
 
 /// Trains a speech codec and a text-to-speech language model on its latents
 ///
@@ -28,13 +28,14 @@ pub struct TrainTts {
 /// Speaks a text with a trained model, and writes the sound while it is generated
 ///
 /// With --each every text gets a file of its own, which is written when it is complete; several texts are
-/// spoken at once.
+/// spoken at once. With --model a published model says a dialogue of up to four speakers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask speak --run voice --text \"three five nine\" --out hello.wav\n  \
     echo \"monday may third\" | cargo xtask speak --out - | aplay\n  \
     cargo xtask speak --file story.txt --voice me.wav --voice-text \"what I say in it\" --out story.wav\n  \
-    cargo xtask speak --each --file lines.txt --out spoken")]
+    cargo xtask speak --each --file lines.txt --out spoken\n  \
+    cargo xtask speak --model VibeVoice-1.5B --script dialogue.txt --voice 1=anna.wav --voice 2=ben.wav --out talk.wav")]
 pub struct Speak {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
@@ -48,12 +49,15 @@ pub struct Speak {
     /// File with the text to speak
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Recording of the voice to speak with
-    #[arg(long, value_name = "FILE", requires = "voice_text")]
-    pub voice: Option<PathBuf>,
+    /// Recording of the voice to speak with; in a dialogue N=FILE for each speaker N of the script
+    #[arg(long, value_name = "FILE", requires = "voice_owner")]
+    pub voice: Vec<PathBuf>,
     /// Transcript of the recording
-    #[arg(long, value_name = "TEXT", requires = "voice")]
+    #[arg(long, value_name = "TEXT", group = "voice_owner", requires = "voice")]
     pub voice_text: Option<String>,
+    /// Dialogues of published models.
+    #[command(flatten)]
+    pub dialogue: Dialogue,
     /// Writes a file for every line into the folder --out: line 3 is 003.wav; empty lines get none
     #[arg(long)]
     pub each: bool,
@@ -77,9 +81,9 @@ impl Speak {
                 source: io::ErrorKind::IsADirectory.into(),
             });
         }
-        project.find_device_and_run(&self.drawing.device, &self.run, "train-tts")?;
-        if let Some(voice) = &self.voice {
-            project.find("read", voice)?;
+        match &self.dialogue.model {
+            Some(model) => self.check_dialogue(model, project)?,
+            None => self.check_run(project)?,
         }
         let out = project.path(&self.out);
         // Pipes and devices take a stream of any name.
@@ -88,6 +92,16 @@ impl Speak {
             return Ok(());
         }
         check_sound(&self.out)
+    }
+
+    /// Checks the device, the run and its one voice.
+    fn check_run(&self, project: &Project) -> Result<(), ArgsError> {
+        project.find_device_and_run(&self.drawing.device, &self.run, "train-tts")?;
+        match &self.voice[..] {
+            [] => Ok(()),
+            [voice] => project.find("read", voice),
+            _ => Err(ArgsError::SeveralVoices),
+        }
     }
 }
 

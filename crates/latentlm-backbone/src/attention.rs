@@ -50,14 +50,38 @@ impl Attention {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let packed = linear_layer(&self.qkv, x);
-        let heads = PackedHeads {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-        };
+        let heads = self.packed_heads();
         let mixed = match cache {
             None => document_attention(packed, heads, &positions.rotation, &positions.documents),
             Some(cache) => cache.attend(packed, heads, positions),
         }; // [B, T, H E]
         linear_layer(&self.proj, mixed)
+    }
+
+    /// Mixes the new position of each row with those in the row's own cache.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, 1, D]`, as many rows as positions and caches
+    /// - returns: `[B, 1, D]`
+    pub(crate) fn step_rows(
+        &self,
+        x: Tensor<3>,
+        positions: &[Positions],
+        caches: Vec<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let packed = linear_layer(&self.qkv, x);
+        let mut mixed = Vec::with_capacity(caches.len());
+        for (row, (cache, positions)) in caches.into_iter().zip(positions).enumerate() {
+            let own = packed.clone().narrow(0, row, 1);
+            mixed.push(cache.attend(own, self.packed_heads(), positions));
+        }
+        linear_layer(&self.proj, Tensor::cat(mixed, 0))
+    }
+
+    fn packed_heads(&self) -> PackedHeads {
+        PackedHeads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! The key/value cache: allocated once, written in place.
+//! The key/value cache: written in place, grown on demand.
 
 use burn::tensor::{Device, Tensor};
 use latentlm_kernels::{CachedMask, Mask, PackedHeads, Rotary, cached_attention};
+
+const PUT_BACK: &str = "the buffers are put back after each use";
 
 /// Keys and values of all positions so far, for all layers and one batch of sequences.
 #[derive(Debug, Clone)]
@@ -65,6 +67,39 @@ impl KvCache {
         self.capacity
     }
 
+    /// Makes room for `further` more positions. Where there is none, the capacity doubles, but stays within
+    /// `most`; the positions so far are copied once.
+    ///
+    /// # Panics
+    /// If that is more than `most` positions in all.
+    pub fn reserve(&mut self, further: usize, most: usize) {
+        let wanted = self.length + further;
+        if wanted <= self.capacity {
+            return;
+        }
+        assert!(
+            wanted <= most,
+            "{wanted} positions in a KV cache of at most {most}"
+        );
+        self.capacity = wanted.max(2 * self.capacity).min(most);
+        for layer in &mut self.layers {
+            layer.grow(self.capacity);
+        }
+    }
+
+    /// Takes back all positions from `length` on: the next one is read in their place.
+    ///
+    /// # Panics
+    /// If there are fewer than `length`.
+    pub fn truncate(&mut self, length: usize) {
+        assert!(
+            length <= self.length,
+            "{length} positions to keep of {}",
+            self.length
+        );
+        self.length = length;
+    }
+
     /// Reserves `positions` more positions and returns the index of the first.
     pub(crate) fn advance(&mut self, batch: usize, positions: usize) -> usize {
         assert_eq!(
@@ -84,6 +119,17 @@ impl KvCache {
 }
 
 impl LayerCache {
+    /// Gives the buffers room for `capacity` positions.
+    fn grow(&mut self, capacity: usize) {
+        let buffers = self.buffers.take().expect(PUT_BACK);
+        self.buffers = Some(buffers.map(|buffer| {
+            let [batch, groups, held, width] = buffer.dims();
+            let shape = [batch, groups, capacity - held, width];
+            let fresh = Tensor::zeros(shape, (&buffer.device(), buffer.dtype()));
+            Tensor::cat(vec![buffer, fresh], 2)
+        }));
+    }
+
     /// Attention of new positions to themselves and to all earlier ones.
     ///
     /// The buffers are moved out, written and moved back. A tensor with a single owner is written in
@@ -98,10 +144,7 @@ impl LayerCache {
         heads: PackedHeads,
         positions: &Positions,
     ) -> Tensor<3> {
-        let buffers = self
-            .buffers
-            .take()
-            .expect("the buffers are put back after each use");
+        let buffers = self.buffers.take().expect(PUT_BACK);
         let (rotation, mask) = (&positions.rotation, &positions.cache_mask);
         let (mixed, buffers) = cached_attention(packed, heads, rotation, mask, buffers);
         self.buffers = Some(buffers);

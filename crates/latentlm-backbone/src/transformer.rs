@@ -53,6 +53,17 @@ impl Block {
             .forward(self.norm1.forward(x.clone()), positions, cache);
         self.mlp.residual(x + mixed, &self.norm2)
     }
+
+    fn step_rows(
+        &self,
+        x: Tensor<3>,
+        positions: &[Positions],
+        caches: Vec<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let normed = self.norm1.forward(x.clone());
+        let mixed = self.attn.step_rows(normed, positions, caches);
+        self.mlp.residual(x + mixed, &self.norm2)
+    }
 }
 
 /// The causal Transformer (paper §2.2; reference `models/Transformer.py`).
@@ -120,6 +131,46 @@ impl Transformer {
         self.finish(x)
     }
 
+    /// The next position of several sequences, each with a cache and a length of its own. Weights are read
+    /// once for all of them.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, D]`; `states`: `B` caches of one sequence each
+    /// - returns: `[B, D]`
+    ///
+    /// # Panics
+    /// If there are not as many caches as rows, or one has no room or was made for a batch.
+    pub fn step_rows(&self, x: Tensor<2>, states: &mut [&mut KvCache]) -> Tensor<2> {
+        let (rows, device) = (x.dims()[0], x.device());
+        assert_eq!(rows, states.len(), "caches for the rows of a step");
+        let mut positions = Vec::with_capacity(rows);
+        for state in states.iter_mut() {
+            let start = state.advance(1, 1);
+            positions.push(self.positions(start, 1, state, &device));
+        }
+        let mut x = x.unsqueeze_dim::<3>(1); // [B, 1, D]
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let caches = states.iter_mut().map(|state| &mut state.layers[layer]);
+            x = block.step_rows(x, &positions, caches.collect());
+        }
+        self.finish(x).squeeze_dim(1)
+    }
+
+    /// Rotation and mask of `length` new positions behind `start` cached ones.
+    fn positions(
+        &self,
+        start: usize,
+        length: usize,
+        state: &KvCache,
+        device: &Device,
+    ) -> Positions {
+        Positions {
+            rotation: self.rope.rotation(start, &[length], device),
+            documents: Vec::new(),
+            cache_mask: state.mask(start),
+        }
+    }
+
     /// The final norm and the condition layer.
     fn finish(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.norm.forward(x);
@@ -159,11 +210,7 @@ impl CausalBackbone for Transformer {
     fn step(&self, mut x: Tensor<3>, state: &mut KvCache) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let start = state.advance(batch, length);
-        let positions = Positions {
-            rotation: self.rope.rotation(start, &[length], &x.device()),
-            documents: Vec::new(),
-            cache_mask: state.mask(start),
-        };
+        let positions = self.positions(start, length, state, &x.device());
         for (block, cache) in self.blocks.iter().zip(&mut state.layers) {
             x = block.forward(x, &positions, Some(cache));
         }

@@ -1,8 +1,8 @@
 //! The contracts of `latentlm-core`, run on every configuration that published models use.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use latentlm_backbone::{RopeLayout, Transformer, TransformerConfig};
-use latentlm_core::conformance::{backbone, module, seeded};
+use latentlm_core::conformance::{assert_close, backbone, module, seeded};
 use latentlm_core::{
     BackboneSizes, CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream,
 };
@@ -76,6 +76,60 @@ fn a_full_cache_says_so() {
     let x = RandomStream::new(1).normal([1, 7, 32], &device);
     backbone.step(x.clone(), &mut cache);
     backbone.step(x.narrow(1, 0, 1), &mut cache);
+}
+
+/// Sequences of different lengths, stepped together with a cache each, give what each gives alone; a step
+/// that is taken back leaves nothing behind; caches grow on the way.
+#[test]
+fn rows_with_caches_of_their_own_go_on_as_if_alone() {
+    const STEPS: usize = 4;
+    let device = Device::default();
+    for config in configs() {
+        let backbone = init(&config, 3, &device);
+        let lengths = [5, 1, 3];
+        let mut random = RandomStream::new(4);
+        let mut inputs = Vec::new();
+        let mut caches = Vec::new();
+        for length in lengths {
+            let x: Tensor<3> = random.normal([1, length + STEPS, 32], &device);
+            let mut cache = backbone.init_state(1, length, &device);
+            backbone.step(x.clone().narrow(1, 0, length), &mut cache);
+            inputs.push(x);
+            caches.push(cache);
+        }
+        for step in 0..STEPS {
+            let other = random.normal([lengths.len(), 32], &device);
+            let mut states: Vec<_> = caches.iter_mut().collect();
+            for state in &mut states {
+                state.reserve(2, 100);
+            }
+            backbone.step_rows(other, &mut states);
+            let mut rows = Vec::new();
+            for ((x, length), state) in inputs.iter().zip(lengths).zip(&mut states) {
+                state.truncate(length + step);
+                rows.push(x.clone().narrow(1, length + step, 1).squeeze_dim::<2>(1));
+            }
+            let hidden = backbone.step_rows(Tensor::cat(rows, 0), &mut states);
+            for (row, (x, length)) in inputs.iter().zip(lengths).enumerate() {
+                let at = length + step;
+                let alone = backbone.forward(x.clone().narrow(1, 0, at + 1));
+                let alone = alone.narrow(1, at, 1).squeeze_dim::<2>(1);
+                let own = hidden.clone().narrow(0, row, 1);
+                // The bound of the suite between cached and whole.
+                assert_close(&format!("row {row} at {at}"), own, alone, 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "8 positions in a KV cache of at most 7")]
+fn a_cache_does_not_grow_beyond_its_bound() {
+    let device = Device::default();
+    let mut cache = init(&configs()[0], 1, &device).init_state(1, 2, &device);
+    cache.reserve(7, 7);
+    assert_eq!(cache.capacity(), 7);
+    cache.reserve(8, 7);
 }
 
 #[test]

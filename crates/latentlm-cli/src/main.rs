@@ -15,6 +15,8 @@ mod codec;
 mod compare;
 mod data;
 mod device;
+#[cfg(feature = "published")]
+mod dialogue;
 mod eval_image;
 mod eval_mllm;
 mod eval_tts;

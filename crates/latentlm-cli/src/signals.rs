@@ -1,5 +1,5 @@
-//! Signals that stop a training with a checkpoint: Ctrl-C, and those of schedulers, containers and closed
-//! terminals.
+//! Signals that stop a training with a checkpoint, or a dialogue with a complete file: Ctrl-C, and those of
+//! schedulers, containers and closed terminals.
 
 use anyhow::Result;
 use latentlm_args::tell;
@@ -9,12 +9,26 @@ use latentlm_train::Interrupter;
 const INTERRUPTED: i32 = 130;
 
 /// From now on, Ctrl-C, SIGTERM and SIGHUP stop the training after its step, with a checkpoint. A second Ctrl-C
-/// ends the process at once.
+/// ends the process at once. Without Unix there is only Ctrl-C.
 ///
 /// # Errors
 /// If the system refuses the handlers.
-#[cfg(unix)]
 pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
+    stop_after("step", interrupter)
+}
+
+/// From now on, the same signals stop a dialogue after its frame. A second Ctrl-C ends the process at once.
+///
+/// # Errors
+/// If the system refuses the handlers.
+#[cfg(feature = "published")]
+pub fn stop_speech(interrupter: &Interrupter) -> Result<()> {
+    stop_after("frame", interrupter)
+}
+
+/// `unit` is what is still completed, such as a step.
+#[cfg(unix)]
+fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
@@ -29,42 +43,38 @@ pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
         .spawn(move || {
             for signal in signals.forever() {
                 match signal {
-                    SIGINT => interrupted(&interrupter, "Ctrl-C"),
+                    SIGINT => interrupted(&interrupter, unit),
                     // Often sent twice, by the shell and by the system: only the first counts.
-                    SIGTERM => stop(&interrupter, "SIGTERM"),
-                    _ => stop(&interrupter, "SIGHUP"),
+                    SIGTERM => stop(&interrupter, "SIGTERM", unit),
+                    _ => stop(&interrupter, "SIGHUP", unit),
                 }
             }
         })?;
     Ok(())
 }
 
-/// From now on, the first Ctrl-C stops the training after its step, with a checkpoint; the second ends the
-/// process at once.
-///
-/// # Errors
-/// If the system refuses the handler.
+/// `unit` is what is still completed, such as a step. Only Ctrl-C is handled.
 #[cfg(not(unix))]
-pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
+fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {
     let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || interrupted(&interrupter, "Ctrl-C"))?;
+    ctrlc::set_handler(move || interrupted(&interrupter, unit))?;
     Ok(())
 }
 
-fn interrupted(interrupter: &Interrupter, signal: &str) {
+fn interrupted(interrupter: &Interrupter, unit: &str) {
     if interrupter.should_stop() {
         std::process::exit(INTERRUPTED);
     }
-    stop(interrupter, signal);
+    stop(interrupter, "Ctrl-C", unit);
 }
 
-fn stop(interrupter: &Interrupter, signal: &str) {
+fn stop(interrupter: &Interrupter, signal: &str, unit: &str) {
     if interrupter.should_stop() {
         return;
     }
     // First of all: the terminal may be closed.
     interrupter.stop(Some(signal));
-    tell!("{signal}: stopping after this step; Ctrl-C again to stop at once");
+    tell!("{signal}: stopping after this {unit}; Ctrl-C again to stop at once");
 }
 
 /// Whether the process was started to outlive its terminal, as by `nohup`.
@@ -101,8 +111,8 @@ mod tests {
     #[test]
     fn only_the_first_signal_names_the_reason() {
         let interrupter = Interrupter::new();
-        stop(&interrupter, "SIGTERM");
-        stop(&interrupter, "SIGHUP");
+        stop(&interrupter, "SIGTERM", "step");
+        stop(&interrupter, "SIGHUP", "step");
         assert!(interrupter.should_stop());
         assert_eq!(interrupter.get_message().as_deref(), Some("SIGTERM"));
     }

@@ -24,6 +24,9 @@ const TEXTS_AT_ONCE: usize = 16;
 /// Speaks texts into a file, a folder or standard output.
 pub fn run(args: Speak) -> Result<()> {
     let args = &args;
+    if let Some(model) = &args.dialogue.model {
+        return dialogue(args, model);
+    }
     let texts = texts(args).map_err(PipelineError::from)?;
     if texts.is_empty() {
         let reason = "there is nothing to say: the text is empty".into();
@@ -32,7 +35,7 @@ pub fn run(args: Speak) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let speaker = SpeechPipeline::from_run(&run_path(&args.run), &device)?;
     notes::show(speaker.notes());
-    let voice = match (&args.voice, &args.voice_text) {
+    let voice = match (args.voice.first(), &args.voice_text) {
         (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
         _ => None,
     };
@@ -66,6 +69,20 @@ pub fn run(args: Speak) -> Result<()> {
         return to_stream(args, &said, pipe.map_err(|source| unwritten(args, source))?);
     }
     to_file(args, &said)
+}
+
+#[cfg(feature = "published")]
+fn dialogue(args: &Speak, model: &Path) -> Result<()> {
+    crate::dialogue::run(args, model)
+}
+
+#[cfg(not(feature = "published"))]
+fn dialogue(_: &Speak, model: &Path) -> Result<()> {
+    bail!(
+        "{}: this binary was built without the feature published, which a fork with parts of its own can't \
+         have",
+        model.display()
+    )
 }
 
 /// The texts; empty ones are left out. Without --each, all input is one text.

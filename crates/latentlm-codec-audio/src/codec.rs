@@ -34,6 +34,20 @@ impl AudioSigmaVae {
             sample_rate_hz: config.sample_rate_hz,
         }
     }
+
+    /// Samples a latent.
+    pub fn hop_samples(&self) -> usize {
+        self.hop_samples
+    }
+
+    /// Encodes signals to their end, see [`AudioEncoder::forward_to_end`].
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`
+    /// - returns: mean `[B, ceil(N / hop), Z]`
+    pub fn encode_to_end(&self, signal: Tensor<3>) -> Posterior {
+        self.posterior(self.encoder.forward_to_end(signal))
+    }
 }
 
 impl LatentCodec<3> for AudioSigmaVae {

@@ -85,9 +85,10 @@ impl CausalConv1d {
     }
 
     /// # Shapes
-    /// - `x`: `[B, T, in]`, `T` a multiple of the stride
-    /// - returns: `[B, T / stride, out]`
+    /// - `x`: `[B, T, in]`; zeros fill it up to a multiple of the stride
+    /// - returns: `[B, ceil(T / stride), out]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
+        let x = filled(x, self.stride);
         let [batch, length, input] = x.dims();
         let [kernel, _, output] = self.weight.dims();
         let (frames, width) = (length / self.stride, self.stride * input);
@@ -153,6 +154,17 @@ impl CausalConvTranspose1d {
         let y = linear(side_by_side(windows), matrix, None);
         y.reshape([batch, length * stride, output]) + self.bias.val().unsqueeze()
     }
+}
+
+/// Puts zeros behind `x`, `[B, T, C]`, so that `T` is a multiple of `stride`.
+pub(crate) fn filled(x: Tensor<3>, stride: usize) -> Tensor<3> {
+    let [batch, length, channels] = x.dims();
+    let missing = length.next_multiple_of(stride) - length;
+    if missing == 0 {
+        return x;
+    }
+    let zeros = Tensor::zeros([batch, missing, channels], &x.device());
+    Tensor::cat(vec![x, zeros], 1)
 }
 
 /// Windows side by side in the last axis. A single one is not copied.

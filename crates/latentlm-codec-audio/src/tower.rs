@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::AudioSigmaVaeConfig;
-use crate::conv::{CausalConv1d, CausalConvTranspose1d};
+use crate::conv::{CausalConv1d, CausalConvTranspose1d, filled};
 use crate::layer::ConvLayer;
 use crate::stream::{EncoderState, Pass};
 
@@ -97,6 +97,17 @@ impl AudioEncoder {
         self.pass(whole, &mut Pass::Whole)
     }
 
+    /// Latents of whole signals to their end. In the original repository every convolution with a stride pads
+    /// its own input with zeros. That is not the same as silence after the signal: if the last hop is not whole,
+    /// its latent differs.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`
+    /// - returns: `[B, ceil(N / hop), Z]`
+    pub fn forward_to_end(&self, signal: Tensor<3>) -> Tensor<3> {
+        self.pass(signal, &mut Pass::Whole)
+    }
+
     /// Latents of the next chunk of a stream. They are the same as those that [`forward`](Self::forward)
     /// computes from the whole signal.
     ///
@@ -125,8 +136,9 @@ impl AudioEncoder {
             x = run(&stage.layers, x, pass);
         }
         let frames = self.head.forward(x, pass); // [B, T * frames_per_latent, Z / frames_per_latent]
-        let [batch, length, dim] = frames.dims();
         let count = self.frames_per_latent;
+        let frames = filled(frames, count);
+        let [batch, length, dim] = frames.dims();
         frames.reshape([batch, length / count, dim * count])
     }
 }

@@ -58,6 +58,29 @@ fn streaming_equals_the_whole() {
     }
 }
 
+/// A last hop that is not whole has a latent too, and changes none before it. It is not what silence behind
+/// the signal would give.
+#[test]
+fn a_signal_is_encoded_to_its_end() {
+    let device = Device::default();
+    for config in configs() {
+        let codec = init(&config, 1, &device);
+        let (signal, hop) = (signals(&config, 3, &device), config.hop_samples());
+        let whole = codec.encode(signal.clone()).mode();
+        let same = codec.encode_to_end(signal.clone()).mode();
+        assert_close("whole hops", same, whole.clone(), 1e-6);
+        let cut = signal.narrow(2, 0, 3 * hop - 1);
+        let to_end = codec.encode_to_end(cut.clone()).mode();
+        assert_eq!(to_end.dims()[1], 3);
+        let before = to_end.clone().narrow(1, 0, 2);
+        assert_close("before the last", before, whole.narrow(1, 0, 2), 1e-6);
+        let silence = Tensor::zeros([2, config.channels, 1], &device);
+        let silent = codec.encode(Tensor::cat(vec![cut, silence], 2)).mode();
+        let difference = (silent - to_end).abs().max().into_scalar::<f32>();
+        assert!(difference > 0.0, "{config:?}");
+    }
+}
+
 /// What comes later changes nothing before; what comes after the last whole hop changes nothing.
 #[test]
 fn is_causal() {

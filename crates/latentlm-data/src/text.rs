@@ -173,8 +173,15 @@ impl TextTokenizer {
     /// # Errors
     /// If the text is empty, has characters outside the vocabulary, gives no tokens, or is too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let text = normal_text(text);
-        let text = text.as_str();
+        self.encode_exact(&normal_text(text))
+    }
+
+    /// Encodes a text exactly as it is, with the spaces and line ends around it: a part of a published model's
+    /// prompt. Returns at least one token.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_exact(&self, text: &str) -> Result<Vec<u32>, DataError> {
         if text.is_empty() {
             return Err(DataError::Text {
                 reason: "the text is empty".into(),
@@ -292,6 +299,18 @@ mod tests {
         let tokens = bpe.encode("Größe 7 3five").unwrap();
         assert_eq!(bpe.decode(&tokens).unwrap(), "Größe 7 3five");
         assert!(bpe.vocabulary() <= 300);
+    }
+
+    #[test]
+    fn a_part_of_a_prompt_keeps_its_ends() {
+        let texts = [" five\n".to_owned(), "a b".to_owned()];
+        let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 300).unwrap();
+        let ids = |text: &str| tokenizer.encode(text).unwrap();
+        let mut expected = ids("a b")[1..2].to_vec();
+        expected.extend(ids("five"));
+        expected.extend(ids("a b")[1..2].to_vec());
+        assert_eq!(tokenizer.encode_exact(" five ").unwrap(), expected);
+        assert!(tokenizer.encode_exact("").is_err());
     }
 
     #[test]

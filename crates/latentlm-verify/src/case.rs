@@ -1,5 +1,6 @@
 //! Reads the files of a reference case.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,20 +27,42 @@ impl Case {
 
     /// Reads `config.json`.
     pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T, VerifyError> {
-        let path = self.folder.join("config.json");
-        let text = fs::read_to_string(&path).map_err(|source| VerifyError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        serde_json::from_str(&text).map_err(|error| VerifyError::Case {
-            path,
-            reason: error.to_string(),
-        })
+        self.json("config.json")
+    }
+
+    /// Reads a JSON file.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, VerifyError> {
+        let text = self.text(name)?;
+        serde_json::from_str(&text).map_err(|error| self.wrong(name, error))
+    }
+
+    /// Reads a text file.
+    pub(crate) fn text(&self, name: &str) -> Result<String, VerifyError> {
+        let path = self.folder.join(name);
+        fs::read_to_string(&path).map_err(|source| VerifyError::Read { path, source })
+    }
+
+    /// What is wrong with a file.
+    pub(crate) fn wrong(&self, name: &str, reason: impl Display) -> VerifyError {
+        VerifyError::Case {
+            path: self.folder.join(name),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Whether there is a file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.folder.join(name).is_file()
     }
 
     /// Opens `io.safetensors`.
     pub(crate) fn tensors(&self) -> Result<Tensors, VerifyError> {
-        let path = self.folder.join("io.safetensors");
+        self.tensors_of("io.safetensors")
+    }
+
+    /// Opens a file of tensors.
+    pub(crate) fn tensors_of(&self, name: &str) -> Result<Tensors, VerifyError> {
+        let path = self.folder.join(name);
         let store = SafetensorsStore::from_file(&path);
         Ok(Tensors {
             path,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use latentlm::pretrained::PretrainedError;
+use latentlm_data::DataError;
 
 /// A case that can't be compared.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum VerifyError {
         /// What is wrong.
         reason: String,
     },
+    /// A tokenizer or recordings that can't be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Weights that can't be loaded.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),

@@ -6,9 +6,12 @@
 //!   every parameter, the whole guided sampling loop with and without KV cache;
 //! - `schedule`: noise schedules, and every state of every solver trajectory;
 //! - `vibevoice-tokenizer`: encoding, decoding, and both as a stream;
-//! - `vibevoice`: a whole VibeVoice model.
+//! - `vibevoice`: a whole VibeVoice model;
+//! - `vibevoice-generation`: a dialogue that it says, from script and recordings to sound, by the rules of
+//!   `transformers` and, where the case has numbers of it, of the original repository;
+//! - `vibevoice-original`: the same of the original repository, in its own format.
 //!
-//! Every kind with weights also exports them under the reference's names and compares the bytes.
+//! Every other kind with weights also exports them under the reference's names and compares the bytes.
 //! `docs/reference.md` describes the files of a case. Sizes, depths, steps and scales are read from them:
 //! nothing here depends on a particular case.
 //!
@@ -37,6 +40,7 @@ mod case;
 mod error;
 mod export;
 mod expression;
+mod generation;
 mod report;
 mod rounded;
 mod schedule;
@@ -63,7 +67,7 @@ struct Kind {
     check_rounded: Option<Check>,
 }
 
-static KINDS: [Kind; 4] = [
+static KINDS: [Kind; 6] = [
     Kind {
         name: "transformer",
         check: transformer::check,
@@ -82,6 +86,16 @@ static KINDS: [Kind; 4] = [
     Kind {
         name: "vibevoice",
         check: vibevoice::check,
+        check_rounded: None,
+    },
+    Kind {
+        name: "vibevoice-generation",
+        check: generation::check,
+        check_rounded: None,
+    },
+    Kind {
+        name: "vibevoice-original",
+        check: generation::check_original,
         check_rounded: None,
     },
 ];
@@ -173,6 +187,8 @@ mod tests {
         assert!(is("vibevoice-tokenizer", tokenizer::check));
         assert!(is("vibevoice-tokenizer-2", tokenizer::check));
         assert!(is("a/vibevoice-large", vibevoice::check));
+        assert!(is("vibevoice-generation-two", generation::check));
+        assert!(is("vibevoice-original", generation::check_original));
         assert!(kind(Path::new("transformers")).is_none());
         assert!(kind(Path::new("other")).is_none());
     }

@@ -8,6 +8,8 @@ pub(crate) const FORWARD: f64 = 1e-4;
 pub(crate) const GRADIENT: f64 = 1e-3;
 /// Bound on the error of whole sampling loops.
 pub(crate) const SAMPLING: f64 = 2e-3;
+/// Bound on the error of whole runs of speech: latents are fed back, frame after frame.
+pub(crate) const GENERATION: f64 = 1e-3;
 /// Bound on the error of forward passes with weights in bfloat16. Its numbers have 8 significant bits: each
 /// rounding is off by up to 0.4 %, and about a dozen follow each other.
 pub(crate) const ROUNDED: f64 = 3e-2;

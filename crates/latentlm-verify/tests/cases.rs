@@ -17,7 +17,8 @@ fn shipped_cases_agree() {
         "transformer",
         "schedule",
         "vibevoice-tokenizer",
-        "vibevoice-",
+        "vibevoice-generation",
+        "vibevoice-small",
     ] {
         let is_kind = |case: &PathBuf| {
             case.file_name()
@@ -60,6 +61,7 @@ fn a_wrong_weight_is_found() {
         "transformer-gqa",
         "vibevoice-tokenizer-small",
         "vibevoice-small",
+        "vibevoice-generation-tied",
     ] {
         let dir = damaged(case, |bytes| {
             let middle = (bytes.len() / 2) & !3;

@@ -51,7 +51,7 @@ mod sizes;
 mod stir;
 mod text_sampling;
 #[cfg(feature = "published")]
-mod vibevoice;
+pub mod vibevoice;
 
 pub use config::{LatentLmConfig, Modality};
 pub use device::{DeviceError, device, device_names, devices};

@@ -1,5 +1,16 @@
-//! VibeVoice: a [`LatentLm`] of speech with its two codecs. This is the thin part around the model; how its
-//! weights are named in published files is in `pretrained`.
+//! VibeVoice: a [`LatentLm`] of speech with its two codecs, and how it says a dialogue. How its weights are
+//! named in published files is in `pretrained`.
+//!
+//! A [`Script`] is parsed (`script`), recordings become latents (`voice`), both together a prompt (`prompt`);
+//! [`VibeVoice::speak`] reads that and goes on, step by step (`generate`). The two published implementations
+//! differ in places: [`Rules`].
+
+mod generate;
+mod prompt;
+mod row;
+mod rules;
+mod script;
+mod voice;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -11,6 +22,15 @@ use latentlm_core::{
     CausalBackboneConfig, LatentCodec, LatentCodecConfig, LatentHeadConfig, PartConfig,
 };
 use latentlm_diffusion::HeadConfig;
+
+pub use generate::{
+    End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenFrame, SpokenStep,
+    VibeVoiceStream,
+};
+pub use prompt::{SpeechTokens, VibeVoicePrompt, VoiceLine};
+pub use rules::Rules;
+pub use script::{MOST_SPEAKERS, Script, ScriptError, Turn};
+pub use voice::{EncodedVoices, level_voice};
 
 use crate::model::LatentLm;
 use crate::sizes::ModelError;
@@ -26,6 +46,8 @@ pub struct VibeVoice {
     pub semantic_connector: LatentAdapter,
     /// The language model. Its only modality is the acoustic codec's latents.
     pub lm: LatentLm,
+    /// The token that ends all speech.
+    pub end_of_text: u32,
 }
 
 /// Configuration of a [`VibeVoice`]; usually made of a checkpoint's `config.json`.
@@ -47,6 +69,8 @@ pub struct VibeVoiceConfig {
     pub head: HeadConfig,
     /// The tokens around latents. `more` also stands where latents stand in a prompt.
     pub control: ControlTokens,
+    /// The token that ends all speech.
+    pub end_of_text: u32,
 }
 
 impl VibeVoiceConfig {
@@ -75,6 +99,15 @@ impl VibeVoiceConfig {
                 });
             }
         }
+        let hops = (self.semantic.hop_samples(), self.codec.hop_samples());
+        if hops.0 != hops.1 {
+            return Err(ModelError::Config {
+                reason: format!(
+                    "a semantic latent stands for {} samples, an acoustic one for {}",
+                    hops.0, hops.1
+                ),
+            });
+        }
         Ok(())
     }
 
@@ -91,6 +124,7 @@ impl VibeVoiceConfig {
             semantic: self.semantic.init_encoder(device),
             semantic_connector: self.semantic_connector.init(device),
             lm: self.init_lm(device),
+            end_of_text: self.end_of_text,
         }
     }
 
@@ -127,6 +161,22 @@ impl VibeVoiceConfig {
 }
 
 impl VibeVoice {
+    /// The tokens that the model may choose while it speaks.
+    pub fn speech_tokens(&self) -> SpeechTokens {
+        let control = self.lm.control[0];
+        SpeechTokens {
+            start: control.begin,
+            stop: control.end,
+            audio: control.more,
+            end: self.end_of_text,
+        }
+    }
+
+    /// Samples a latent.
+    pub fn hop_samples(&self) -> usize {
+        self.codec.hop_samples()
+    }
+
     /// Whitened latents of a sound, without noise: what the language model reads and the head draws.
     ///
     /// # Shapes
@@ -181,15 +231,4 @@ fn document(tokens: &[i64], audio: i64) -> Document {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use latentlm_core::sequence::Layout;
-
-    #[test]
-    fn latents_stand_in_the_place_of_audio_tokens() {
-        let document = document(&[1, 9, 9, 2, 3, 9], 9);
-        let layout = Layout::new(&[document], &[ControlTokens::after(10)]);
-        assert_eq!(layout.tokens, [1, 2, 3]);
-        assert_eq!(layout.rows, [0, 3, 4, 1, 2, 5]);
-    }
-}
+mod tests;

@@ -200,6 +200,8 @@ fn wrong_words_are_named() {
         ),
         (&["speak"], "required"),
         (&["speak", "--voice", "a.wav", "--out", "b.wav"], "required"),
+        (&["speak", "--model", "a", "--out", "b.wav"], "required"),
+        (&["speak", "--script", "a", "--out", "b.wav"], "required"),
         (
             &["speak", "--text", "a", "--file", "b", "--out", "c.wav"],
             "cannot be used with",
@@ -338,6 +340,39 @@ fn paths_that_are_not_there_are_named() {
     fs::write(dir.join("gone"), "").unwrap();
     let words = [&speak[..], &voice].concat();
     parse(&words).unwrap().check(&Project::at(dir)).unwrap();
+}
+
+#[test]
+fn a_dialogue_has_files_and_a_run_one_voice() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "voice");
+    for file in ["model", "script", "a.wav", "b.wav"] {
+        fs::write(dir.join(file), "").unwrap();
+    }
+    let dialogue = ["speak", "--out", "o.wav", "--model", "model", "--script"];
+    let voices = ["script", "--voice", "1=a.wav", "--voice", "2=b.wav"];
+    let words = [&dialogue[..], &voices].concat();
+    parse(&words).unwrap().check(&Project::at(dir)).unwrap();
+    let gone = [&dialogue[..], &["script", "--voice", "1=gone"]].concat();
+    for words in [gone, [&dialogue[..], &["gone"]].concat()] {
+        let (usage, message) = complaint(dir, &words);
+        assert!(
+            !usage && message.starts_with("cannot read gone: "),
+            "{message}"
+        );
+    }
+    let two = ["--voice", "a.wav", "--voice", "b.wav", "--voice-text", "a"];
+    let (usage, message) = complaint(dir, &[&["speak", "--out", "o.wav"], &two[..]].concat());
+    assert!(usage && message.contains("give --voice once"), "{message}");
+    let mp3 = [
+        "speak", "--model", "model", "--script", "script", "--out", "o.mp3",
+    ];
+    let (usage, message) = complaint(dir, &mp3);
+    assert!(
+        usage && message.ends_with("must be one of .wav"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the binary from outside: wrong input gives one clear line and the right exit code, and no
 //! checkpoint is lost, however a run ends.
 
+mod dialogue;
 mod earlier;
 mod kills;
 mod mllm;

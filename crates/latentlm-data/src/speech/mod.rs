@@ -26,4 +26,4 @@ pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use loudness::{normalise, trim_silence};
 pub use mixer::SoundLimits;
-pub use wav::{WavFile, WavStream, finish_wav_stream, wav_bytes, write_wav};
+pub use wav::{GrowingWav, WavFile, WavStream, finish_wav_stream, wav_bytes, write_wav};

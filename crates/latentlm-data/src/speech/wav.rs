@@ -156,6 +156,70 @@ impl WavFile {
     }
 }
 
+/// Writes a 16-bit mono WAV file that grows under its own name while its sound is generated. The header is
+/// brought up to date once a second of sound: if the program is killed, the file can be read up to there.
+#[derive(Debug)]
+pub struct GrowingWav {
+    file: File,
+    path: PathBuf,
+    sample_rate_hz: u32,
+    samples: u64,
+    /// Samples that the header tells of.
+    told: u64,
+}
+
+impl GrowingWav {
+    /// Creates the file, or empties one of that name.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn create(path: &Path, sample_rate_hz: u32) -> Result<Self, DataError> {
+        let mut file = File::create(path).map_err(io_error("write", path))?;
+        let begun = file.write_all(&header(sample_rate_hz, Some(0)));
+        begun.map_err(io_error("write", path))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            sample_rate_hz,
+            samples: 0,
+            told: 0,
+        })
+    }
+
+    /// Writes samples.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn write(&mut self, samples: &[f32]) -> Result<(), DataError> {
+        let bytes: Vec<u8> = pcm(samples).flatten().collect();
+        let mut written = self.file.write_all(&bytes);
+        self.samples += samples.len() as u64;
+        if written.is_ok() && self.samples - self.told >= u64::from(self.sample_rate_hz) {
+            written = self.tell();
+        }
+        written.map_err(io_error("write", &self.path))
+    }
+
+    /// Writes the length so far into the header.
+    fn tell(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let header = header(self.sample_rate_hz, Some(self.samples));
+        self.file.write_all(&header)?;
+        self.file.seek(SeekFrom::End(0))?;
+        self.told = self.samples;
+        Ok(())
+    }
+
+    /// Writes the final length into the header, and waits until all is on the disk.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn finish(mut self) -> Result<(), DataError> {
+        let told = self.tell().and_then(|()| self.file.sync_all());
+        told.map_err(io_error("write", &self.path))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +230,24 @@ mod tests {
         let words = bytes[44..].chunks_exact(2);
         let levels: Vec<i16> = words.map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(levels, [0, 16384, -32768, 32767, 32767, -32768, 0]);
+    }
+
+    /// Two and a half seconds: read in the middle, as after a kill, and at the end.
+    #[test]
+    fn a_growing_file_can_be_read_at_any_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.wav");
+        let rate = 1000;
+        let mut file = GrowingWav::create(&path, rate).unwrap();
+        let samples: Vec<f32> = (0..2500).map(|i| (i % 256) as f32 / 256.0).collect();
+        let read = || crate::speech::read_audio(&path).map(|audio| audio.samples);
+        for piece in samples.chunks(400) {
+            file.write(piece).unwrap();
+        }
+        assert_eq!(read().unwrap(), samples[..2400]);
+        file.finish().unwrap();
+        assert_eq!(read().unwrap(), samples);
+        assert_eq!(std::fs::read(&path).unwrap(), wav_bytes(&samples, rate));
     }
 
     #[test]

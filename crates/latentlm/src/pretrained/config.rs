@@ -332,6 +332,7 @@ impl VibeVoiceJson {
                 end: self.audio_eos_token_id,
                 more: self.audio_token_id,
             },
+            end_of_text: self.eos_token_id,
         }
     }
 

@@ -1,0 +1,83 @@
+//! Dialogues: `speak --model`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::number::{positive, whole};
+use crate::{ArgsError, DeviceName, Project, Speak};
+
+/// Arguments of `speak` for a dialogue of a published model.
+#[derive(Debug, Args)]
+pub struct Dialogue {
+    /// Folder of a published model (VibeVoice), which says a dialogue; in the place of a run
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        group = "voice_owner",
+        requires = "script",
+        conflicts_with_all = ["run", "text", "file", "each", "noise_temperature"]
+    )]
+    pub model: Option<PathBuf>,
+    /// Dialogue: lines `Speaker 1: words`, a JSON list of speaker and text, or plain text
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub script: Option<PathBuf>,
+    /// The model's tokenizer.json; by default the one in its folder
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub tokenizer: Option<PathBuf>,
+    /// Seconds after which speech is cut
+    #[arg(long, value_name = "SECONDS", requires = "model", value_parser = positive)]
+    pub max_seconds: Option<f64>,
+    /// Says exactly so many frames, whatever the model chooses: for comparisons of time
+    #[arg(long, value_name = "COUNT", requires = "model", value_parser = whole(1..=1_000_000))]
+    pub frames: Option<usize>,
+    /// Keeps typographic quotes, which the model was hardly trained on
+    #[arg(long, requires = "model")]
+    pub keep_characters: bool,
+}
+
+impl Speak {
+    /// Checks what a dialogue needs.
+    pub(crate) fn check_dialogue(&self, model: &Path, project: &Project) -> Result<(), ArgsError> {
+        DeviceName::parse(&self.drawing.device)?;
+        project.find("read", model)?;
+        let dialogue = &self.dialogue;
+        for file in dialogue.script.iter().chain(&dialogue.tokenizer) {
+            project.find("read", file)?;
+        }
+        for voice in &self.voice {
+            project.find("read", numbered_voice(voice).1)?;
+        }
+        Ok(())
+    }
+}
+
+/// The speaker's number, if there is one, and the file of a voice: `2=ben.wav`.
+pub fn numbered_voice(voice: &Path) -> (Option<u32>, &Path) {
+    let numbered = voice.to_str().and_then(|voice| {
+        let (number, file) = voice.split_once('=')?;
+        Some((number.trim().parse().ok()?, Path::new(file)))
+    });
+    match numbered {
+        Some((number, file)) => (Some(number), file),
+        None => (None, voice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voice_may_have_a_number() {
+        for (voice, number, file) in [
+            ("ben.wav", None, "ben.wav"),
+            ("12=a/ben.wav", Some(12), "a/ben.wav"),
+            ("0=b=c.wav", Some(0), "b=c.wav"),
+            ("b=1.wav", None, "b=1.wav"),
+        ] {
+            let expected = (number, Path::new(file));
+            assert_eq!(numbered_voice(Path::new(voice)), expected);
+        }
+    }
+}

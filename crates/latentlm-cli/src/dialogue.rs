@@ -1,0 +1,454 @@
+//! `speak --model`: dialogues of published models.
+
+use std::fs;
+use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use latentlm::core::LatentNoise;
+use latentlm::pretrained::{VibeVoiceJson, load_vibevoice, read_vibevoice_config};
+use latentlm::vibevoice::{
+    End, FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoicePrompt,
+    VibeVoiceStream, VoiceLine, level_voice,
+};
+use latentlm::{RandomStream, SampleOptions, VibeVoice};
+use latentlm_args::{Speak, numbered_voice, say, tell};
+use latentlm_data::speech::{GrowingWav, WavStream, read_audio};
+use latentlm_data::{DataError, TextTokenizer};
+use latentlm_train::Interrupter;
+use serde_json::Value;
+
+use crate::device::device;
+use crate::{sampling, signals};
+
+/// Samples a second of all published models.
+const RATE_HZ: u32 = 24_000;
+/// Recordings below this length give a voice that is hardly one.
+const SHORT_SECONDS: f64 = 1.0;
+/// Positions of a model whose configuration does not tell.
+const CONTEXT: usize = 32_768;
+
+/// Says a dialogue. Nothing is written before model, script and voices are read.
+pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
+    ensure!(
+        args.out != Path::new("-") || !io::stdout().is_terminal(),
+        "sound on a terminal helps nobody: pipe it on, or name a file with --out"
+    );
+    let begun = Instant::now();
+    let settings = Settings::read(folder)?;
+    let options = options(args, &settings)?;
+    let script = script(args)?;
+    let voices = voices(&script, &args.voice)?;
+    let tokenizer = tokenizer(args, folder)?;
+    let model = load_vibevoice(folder, &device(&args.drawing.device)?)?;
+    let mut recordings = Vec::with_capacity(voices.len());
+    for (_, file) in &voices {
+        recordings.push(recording(file)?);
+    }
+    let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
+    let prompt = prompt(&model, &tokenizer, script, &speakers, &recordings)?;
+    let options = limited(args, &settings, &model, &prompt, options)?;
+    let mut random = RandomStream::new(args.drawing.seed);
+    let features = (!recordings.is_empty()).then(|| {
+        let shape = model.voice_shape(&recordings);
+        let noise = LatentNoise::draw(shape, &mut random, &model.lm.device());
+        let encoded = model.encode_voices(&recordings, Some(noise), options.rules);
+        encoded.features
+    });
+    let noise = FrameNoise::Drawn(random);
+    let mut stream = model.speak(prompt, features, options, noise)?;
+    if let Some(frames) = args.dialogue.frames {
+        stream.force(0, vec![SpeechToken::Audio; frames]);
+    }
+    let interrupter = Interrupter::new();
+    signals::stop_speech(&interrupter)?;
+    let Some(mut output) = Output::begin(&args.out)? else {
+        return Ok(());
+    };
+    let said = speak(&mut stream, &mut output, &interrupter, begun)?;
+    output.finish()?;
+    if !said.nobody_listens {
+        said.tell(args, stream.end_of(0));
+    }
+    Ok(())
+}
+
+/// What a model's folder says of its use.
+struct Settings {
+    json: VibeVoiceJson,
+    /// `generation_config.json`, or nothing.
+    generation: Value,
+}
+
+impl Settings {
+    fn read(folder: &Path) -> Result<Self> {
+        let json = read_vibevoice_config(folder)?;
+        let path = folder.join("generation_config.json");
+        let generation = if path.exists() {
+            let text = read(&path)?;
+            let parsed = serde_json::from_str(&text);
+            parsed.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
+        } else {
+            Value::Null
+        };
+        Ok(Self { json, generation })
+    }
+
+    /// Positions that the model was trained for.
+    fn context(&self) -> usize {
+        let context = self.json.text_config.rest.get("max_position_embeddings");
+        let context = context.and_then(Value::as_u64);
+        context.map_or(CONTEXT, |positions| positions as usize)
+    }
+
+    /// Tokens that are chosen at most; else as in the original repository twice the prompt.
+    fn max_steps(&self, prompt: usize) -> usize {
+        let most = self.generation["max_new_tokens"].as_u64();
+        most.map_or(2 * prompt, |most| most as usize)
+    }
+}
+
+fn read(path: &Path) -> Result<String, DataError> {
+    fs::read_to_string(path).map_err(|source| DataError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// How latents are drawn: as asked for, else as the model's folder says, else as the original repository does.
+fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
+    let default = SpeakOptions::default();
+    let (guidance, steps) = (
+        settings.generation["guidance_scale"].as_f64(),
+        settings.generation["num_diffusion_steps"].as_u64(),
+    );
+    let sample = SampleOptions {
+        guidance_scale: guidance.unwrap_or(default.sample.guidance_scale),
+        steps: steps.map_or(default.sample.steps, |steps| steps as usize),
+        ..default.sample
+    };
+    Ok(SpeakOptions {
+        sample: sampling::options(&args.drawing, sample)?,
+        rules: Rules::ORIGINAL,
+        ..default
+    })
+}
+
+/// The same with the limits of a prompt, which must fit.
+fn limited(
+    args: &Speak,
+    settings: &Settings,
+    model: &VibeVoice,
+    prompt: &VibeVoicePrompt,
+    options: SpeakOptions,
+) -> Result<SpeakOptions> {
+    let (positions, most) = (prompt.tokens.len(), settings.context());
+    if positions > most {
+        return Err(SpeakError::TooLong { positions, most }.into());
+    }
+    let hop = model.hop_samples() as f64;
+    let frames = |seconds: f64| (seconds * f64::from(RATE_HZ) / hop).ceil() as usize;
+    Ok(SpeakOptions {
+        max_frames: args.dialogue.max_seconds.map_or(usize::MAX, frames),
+        max_steps: match args.dialogue.frames {
+            Some(frames) => frames,
+            None => settings.max_steps(positions),
+        },
+        max_positions: most,
+        ..options
+    })
+}
+
+/// Reads the script, and says what of it is left out.
+fn script(args: &Speak) -> Result<Script> {
+    let path = args
+        .dialogue
+        .script
+        .as_deref()
+        .context("--script is missing")?;
+    let mut text = read(path)?;
+    if !args.dialogue.keep_characters {
+        text = folded(&text);
+    }
+    let script = Script::parse(&text);
+    let script = script.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    for warning in &script.warnings {
+        tell!("{}: {warning}", path.display());
+    }
+    Ok(script)
+}
+
+/// Typographic quotes as those of a keyboard, which the published demos give the model.
+fn folded(text: &str) -> String {
+    let quotes = text.chars().map(|character| match character {
+        '\u{2018}' | '\u{2019}' => '\'',
+        '\u{201c}' | '\u{201d}' => '"',
+        other => other,
+    });
+    quotes.collect()
+}
+
+/// The recording of each speaker who has one, in the order in which they first speak.
+fn voices(script: &Script, given: &[PathBuf]) -> Result<Vec<(u32, PathBuf)>> {
+    let speakers = script.speakers();
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for voice in given {
+        let (number, file) = numbered_voice(voice);
+        let speaker = match (number, &speakers[..]) {
+            (Some(number), _) => number,
+            (None, [only]) => *only,
+            (None, _) => bail!(
+                "--voice {}: the script has several speakers; say whose voice it is: --voice {}={0}",
+                file.display(),
+                speakers[0],
+            ),
+        };
+        if !speakers.contains(&speaker) {
+            tell!("--voice {speaker}=...: the script has no speaker {speaker}");
+        } else if found.iter().any(|(known, _)| *known == speaker) {
+            bail!("--voice {speaker}=...: speaker {speaker} has two voices; give one");
+        } else {
+            found.push((speaker, file.to_owned()));
+        }
+    }
+    found.sort_by_key(|(speaker, _)| speakers.iter().position(|known| known == speaker));
+    for speaker in speakers {
+        if !found.iter().any(|(known, _)| *known == speaker) {
+            tell!("speaker {speaker} has no --voice: the model makes one up");
+        }
+    }
+    Ok(found)
+}
+
+fn tokenizer(args: &Speak, folder: &Path) -> Result<TextTokenizer> {
+    let own = folder.join("tokenizer.json");
+    let path = args.dialogue.tokenizer.as_ref().unwrap_or(&own);
+    ensure!(
+        path.exists(),
+        "{} is missing: fetch the tokenizer.json of the model that preprocessor_config.json names (of \
+         Qwen/Qwen2.5-1.5B for VibeVoice-1.5B), put it there, or name it with --tokenizer",
+        path.display()
+    );
+    Ok(TextTokenizer::read(path)?)
+}
+
+/// A recording as voices are read: at the model's rate and loudness.
+fn recording(path: &Path) -> Result<Vec<f32>> {
+    let sound = read_audio(path)?;
+    if sound.seconds() < SHORT_SECONDS {
+        let seconds = sound.seconds();
+        tell!("{}: {seconds:.2} s are hardly a voice", path.display());
+    }
+    let mut samples = sound.resampled(RATE_HZ).samples;
+    level_voice(&mut samples);
+    Ok(samples)
+}
+
+/// The prompt; `speakers` have the recordings.
+fn prompt(
+    model: &VibeVoice,
+    tokenizer: &TextTokenizer,
+    script: Script,
+    speakers: &[u32],
+    recordings: &[Vec<f32>],
+) -> Result<VibeVoicePrompt> {
+    let numbers = script.speakers();
+    let script = script.lowered();
+    let lowered = script.speakers();
+    let mut voices = Vec::with_capacity(speakers.len());
+    for (speaker, recording) in speakers.iter().zip(recordings) {
+        // A voice's line has the number of its text lines.
+        let place = numbers.iter().position(|number| number == speaker);
+        voices.push(VoiceLine {
+            speaker: place.map_or(*speaker, |place| lowered[place]),
+            frames: model.voice_frames(recording.len()),
+        });
+    }
+    let encode = |text: &str| tokenizer.encode_exact(text);
+    let prompt = VibeVoicePrompt::new(&script.turns, &voices, model.speech_tokens(), encode)?;
+    let vocabulary = model.lm.token_adapter().vocabulary();
+    let largest = prompt.tokens.iter().max().copied().unwrap_or(0);
+    ensure!(
+        (largest as usize) < vocabulary,
+        "the tokenizer is not the model's: it has a token {largest}, the model {vocabulary} tokens"
+    );
+    Ok(prompt)
+}
+
+/// What was said, and how long that took.
+#[derive(Default)]
+struct Said {
+    samples: usize,
+    /// Samples beyond full scale.
+    clipped: usize,
+    first_sound_s: f64,
+    total_s: f64,
+    nobody_listens: bool,
+}
+
+/// Says it, frame by frame, until it ends, somebody stops it or nobody listens any more.
+fn speak(
+    stream: &mut VibeVoiceStream<'_>,
+    output: &mut Output,
+    interrupter: &Interrupter,
+    begun: Instant,
+) -> Result<Said, DataError> {
+    let mut said = Said::default();
+    let shows = io::stderr().is_terminal();
+    while !interrupter.should_stop()
+        && let Some(steps) = stream.next_step()
+    {
+        for frame in steps.into_iter().filter_map(|step| step.frame) {
+            let sound = frame.sound.into_data().convert::<f32>();
+            let samples = sound.as_slice::<f32>().unwrap_or_default();
+            if said.samples == 0 {
+                said.first_sound_s = begun.elapsed().as_secs_f64();
+            }
+            said.samples += samples.len();
+            said.clipped += samples.iter().filter(|sample| sample.abs() > 1.0).count();
+            if !output.write(samples)? {
+                said.nobody_listens = true;
+                return Ok(said);
+            }
+            said.total_s = begun.elapsed().as_secs_f64();
+            if shows {
+                show(&format!("\r{}  ", said.progress()));
+            }
+        }
+    }
+    said.total_s = begun.elapsed().as_secs_f64();
+    if shows && said.samples > 0 {
+        show("\n");
+    }
+    Ok(said)
+}
+
+/// Prints on standard error without ending the line. Does nothing if it can't be printed, as `tell!`.
+fn show(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes());
+    let _ = stderr.flush();
+}
+
+impl Said {
+    /// Seconds of sound, and the time since the first sound over that of what followed.
+    fn progress(&self) -> String {
+        let seconds = self.samples as f64 / f64::from(RATE_HZ);
+        let factor = (self.total_s - self.first_sound_s) / seconds.max(f64::MIN_POSITIVE);
+        format!("{seconds:.1} s of speech, real-time factor {factor:.2}")
+    }
+
+    /// What there is to know afterwards; on standard error where there is sound on the other.
+    fn tell(&self, args: &Speak, end: Option<End>) {
+        let line = format!(
+            "{}: {} in {:.1} s, the first sound after {:.1} s",
+            args.out.display(),
+            self.progress(),
+            self.total_s,
+            self.first_sound_s
+        );
+        if args.out == Path::new("-") {
+            tell!("{line}");
+        } else {
+            say!("{line}");
+        }
+        let cut = match end {
+            None => Some("it was stopped"),
+            Some(End::Spoken | End::Forced) => None,
+            Some(End::Frames) => Some("--max-seconds was reached"),
+            Some(End::Steps) => Some("the model's limit on tokens was reached"),
+            Some(End::Positions) => Some("the model's context is full"),
+            Some(End::NotFinite) => {
+                Some("the model's numbers are not finite: its weights are damaged")
+            }
+        };
+        if let Some(why) = cut {
+            tell!("the dialogue was cut: {why}");
+        }
+        if self.clipped > 0 {
+            tell!("{} samples beyond full scale were clipped", self.clipped);
+        }
+    }
+}
+
+/// Where sound goes.
+enum Output {
+    File(GrowingWav),
+    Pipe(WavStream<Stdout>),
+}
+
+impl Output {
+    /// Writes a header; `None` if whoever listened has left.
+    fn begin(path: &Path) -> Result<Option<Self>, DataError> {
+        if path != Path::new("-") {
+            return Ok(Some(Self::File(GrowingWav::create(path, RATE_HZ)?)));
+        }
+        match WavStream::begin(io::stdout(), RATE_HZ) {
+            Ok(pipe) => Ok(Some(Self::Pipe(pipe))),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
+            Err(error) => Err(unwritten(error)),
+        }
+    }
+
+    /// Writes samples; false if whoever listened has left.
+    fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
+        match self {
+            Self::File(file) => file.write(samples).map(|()| true),
+            Self::Pipe(pipe) => match pipe.write(samples) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+                Err(error) => Err(unwritten(error)),
+            },
+        }
+    }
+
+    fn finish(self) -> Result<(), DataError> {
+        match self {
+            Self::File(file) => file.finish(),
+            Self::Pipe(pipe) => match pipe.into_inner().flush() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(error)),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+fn unwritten(source: io::Error) -> DataError {
+    DataError::Io {
+        action: "write",
+        path: "standard output".into(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_those_of_a_keyboard() {
+        let text = "it\u{2019}s \u{201c}na\u{ef}ve\u{201d}, \u{2018}said\u{2019} \u{4f60}\u{597d}";
+        let expected = "it's \"na\u{ef}ve\", 'said' \u{4f60}\u{597d}";
+        assert_eq!(folded(text), expected);
+    }
+
+    #[test]
+    fn voices_belong_to_the_numbers_of_the_script() {
+        let paths =
+            |voices: &[&str]| -> Vec<PathBuf> { voices.iter().map(PathBuf::from).collect() };
+        let script = Script::parse("Speaker 3: a\nSpeaker 1: b\nSpeaker 2: c").unwrap();
+        let found = voices(&script, &paths(&["1=a.wav", "7=d.wav", "3=c.wav"])).unwrap();
+        assert_eq!(
+            found,
+            [(3, PathBuf::from("c.wav")), (1, PathBuf::from("a.wav"))]
+        );
+        for wrong in [&["a.wav"][..], &["1=a.wav", "1=b.wav"]] {
+            assert!(voices(&script, &paths(wrong)).is_err(), "{wrong:?}");
+        }
+        let alone = Script::parse("Hello").unwrap();
+        let found = voices(&alone, &paths(&["a.wav"])).unwrap();
+        assert_eq!(found, [(1, PathBuf::from("a.wav"))]);
+    }
+}

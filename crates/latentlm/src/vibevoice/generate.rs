@@ -1,0 +1,390 @@
+//! How a dialogue is spoken: a loop of tokens, and a latent wherever the model chooses `audio`.
+//!
+//! Every script is a row of several caches: its own, one without condition, and with [`Rules::guides_tokens`]
+//! one that reads tokens only. All caches of all scripts are read as one batch, each with its own length, so
+//! that a script is spoken as if it were alone.
+
+use burn::tensor::Tensor;
+use latentlm_adapters::packed::indices;
+use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+
+use super::VibeVoice;
+use super::prompt::VibeVoicePrompt;
+use super::row::Row;
+use super::rules::Rules;
+
+/// What the model may choose at each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpeechToken {
+    /// Speech begins.
+    Start,
+    /// Speech stops.
+    Stop,
+    /// Another latent.
+    Audio,
+    /// All is said.
+    End,
+}
+
+impl SpeechToken {
+    /// All, in the order of scores.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Stop, Self::Audio, Self::End];
+}
+
+/// Why a script is spoken no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The model has ended it.
+    Spoken,
+    /// All tokens that were asked for are there ([`VibeVoiceStream::force`]).
+    Forced,
+    /// The limit on frames was reached, or there is no more noise for them.
+    Frames,
+    /// The limit on steps was reached.
+    Steps,
+    /// The limit on positions was reached.
+    Positions,
+    /// The model's numbers are not finite: its weights are damaged.
+    NotFinite,
+}
+
+/// A script that can't be spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SpeakError {
+    /// A prompt that leaves no room.
+    #[error(
+        "script and voices take {positions} positions, the model reads {most}: shorten the script or \
+         the voices"
+    )]
+    TooLong {
+        /// Positions of the prompt.
+        positions: usize,
+        /// The limit.
+        most: usize,
+    },
+}
+
+/// How scripts are spoken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeakOptions {
+    /// Which published implementation is followed.
+    pub rules: Rules,
+    /// How latents are drawn; the guidance is also that of tokens, where the rules have it.
+    pub sample: SampleOptions,
+    /// Latents of a script at most.
+    pub max_frames: usize,
+    /// Tokens that are chosen for a script at most.
+    pub max_steps: usize,
+    /// Positions of a KV cache at most: it grows as speech goes on, and bounds memory.
+    pub max_positions: usize,
+}
+
+impl Default for SpeakOptions {
+    /// As the original repository speaks: guidance 1.3, 10 solver steps, the 65,536 positions of 1.5B.
+    fn default() -> Self {
+        Self {
+            rules: Rules::ORIGINAL,
+            sample: SampleOptions {
+                steps: 10,
+                guidance_scale: 1.3,
+                ..SampleOptions::default()
+            },
+            max_frames: usize::MAX,
+            max_steps: usize::MAX,
+            max_positions: 65_536,
+        }
+    }
+}
+
+/// Standard normal numbers that latents begin as.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One a script: nothing to save.
+pub enum FrameNoise {
+    /// `[F, Z]`: that of `F` latents, after which a script is cut.
+    Given(Tensor<2>),
+    /// Drawn as latents come.
+    Drawn(RandomStream),
+}
+
+/// A script to be spoken.
+#[derive(Debug)]
+pub struct SpeakRequest {
+    /// The script and the places of its voices.
+    pub prompt: VibeVoicePrompt,
+    /// The voices' latents, `[K, Z]`, as [`VibeVoice::encode_voices`] gives them; `None` without voices.
+    pub voices: Option<Tensor<2>>,
+    /// Noise of the script's latents.
+    pub noise: FrameNoise,
+}
+
+/// A token that was chosen for a script, with what came of it.
+#[derive(Debug, Clone)]
+pub struct SpokenStep {
+    /// Index of the script.
+    pub script: usize,
+    /// What was chosen.
+    pub token: SpeechToken,
+    /// Last hidden state, `[1, D]`, which the head is conditioned on.
+    pub hidden: Tensor<2>,
+    /// The same without condition, `[1, D]`. It is part of its sequence only where the token is `audio`.
+    pub null_hidden: Tensor<2>,
+    /// The same of the tokens alone, `[1, D]`, where the rules guide tokens.
+    pub token_hidden: Option<Tensor<2>>,
+    /// The latent and its sound, where the token is `audio`.
+    pub frame: Option<SpokenFrame>,
+}
+
+/// A latent and its sound.
+#[derive(Debug, Clone)]
+pub struct SpokenFrame {
+    /// As the head draws it, whitened, `[1, Z]`.
+    pub latents: Tensor<2>,
+    /// As the decoder reads it, `[1, Z]`.
+    pub decoder_latents: Tensor<2>,
+    /// Samples, `[1, H]`.
+    pub sound: Tensor<2>,
+    /// What the semantic encoder hears in them, `[1, Y]`.
+    pub semantic: Tensor<2>,
+    /// What the model reads next, `[1, D]`.
+    pub embedded: Tensor<2>,
+}
+
+/// Scripts that are being spoken.
+#[derive(Debug)]
+pub struct VibeVoiceStream<'a> {
+    model: &'a VibeVoice,
+    options: SpeakOptions,
+    /// The softmax head of the four tokens, `[D, 4]`.
+    head: Tensor<2>,
+    /// Their embeddings, `[4, D]`.
+    embeddings: Tensor<2>,
+    rows: Vec<Row>,
+}
+
+impl VibeVoice {
+    /// Begins to speak a script: reads the prompt. What follows comes step by step.
+    ///
+    /// # Shapes
+    /// - `voices`: `[K, Z]`, as [`encode_voices`](Self::encode_voices) gives them
+    ///
+    /// # Errors
+    /// If the prompt is longer than the limit on positions.
+    ///
+    /// # Panics
+    /// If the prompt has places for more or fewer latents of voices.
+    pub fn speak(
+        &self,
+        prompt: VibeVoicePrompt,
+        voices: Option<Tensor<2>>,
+        options: SpeakOptions,
+        noise: FrameNoise,
+    ) -> Result<VibeVoiceStream<'_>, SpeakError> {
+        let request = SpeakRequest {
+            prompt,
+            voices,
+            noise,
+        };
+        self.speak_all(vec![request], options)
+    }
+
+    /// Begins to speak several scripts as one batch, each as if it were alone.
+    ///
+    /// # Errors
+    /// If a prompt is longer than the limit on positions.
+    ///
+    /// # Panics
+    /// As [`speak`](Self::speak).
+    pub fn speak_all(
+        &self,
+        requests: Vec<SpeakRequest>,
+        options: SpeakOptions,
+    ) -> Result<VibeVoiceStream<'_>, SpeakError> {
+        let tokens = self.speech_tokens();
+        let tokens = [tokens.start, tokens.stop, tokens.audio, tokens.end];
+        let adapter = self.lm.token_adapter();
+        let ids = indices(&tokens.map(i64::from), &self.lm.device());
+        let mut rows = Vec::with_capacity(requests.len());
+        for request in requests {
+            rows.push(Row::new(self, request, &options)?);
+        }
+        Ok(VibeVoiceStream {
+            model: self,
+            options,
+            head: adapter.head_of(&tokens),
+            embeddings: adapter.embed(ids.unsqueeze_dim(0)).squeeze_dim(0),
+            rows,
+        })
+    }
+
+    /// Positions of a prompt, `[1, L, D]`.
+    ///
+    /// # Shapes
+    /// - `voices`: `[K, Z]`, whitened
+    ///
+    /// # Panics
+    /// If the prompt has places for more or fewer latents of voices.
+    pub fn embed_prompt(&self, prompt: &VibeVoicePrompt, voices: Option<Tensor<2>>) -> Tensor<3> {
+        let device = self.lm.device();
+        let tokens: Vec<i64> = prompt
+            .tokens
+            .iter()
+            .map(|token| i64::from(*token))
+            .collect();
+        let ids = indices(&tokens, &device).unsqueeze_dim(0);
+        let embedded = self.lm.token_adapter().embed(ids); // [1, L, D]
+        let given = voices.as_ref().map_or(0, |voices| voices.dims()[0]);
+        let places = prompt.voice_positions.len();
+        assert_eq!(
+            given, places,
+            "latents of voices for the places in a prompt"
+        );
+        let Some(voices) = voices else {
+            return embedded;
+        };
+        let mut rows: Vec<i64> = (0..).take(tokens.len()).collect();
+        for (frame, &place) in prompt.voice_positions.iter().enumerate() {
+            rows[place] = (tokens.len() + frame) as i64;
+        }
+        let voices = self.lm.latents[0].embed(voices).unsqueeze_dim(0);
+        Tensor::cat(vec![embedded, voices], 1).select(1, indices(&rows, &device))
+    }
+}
+
+impl VibeVoiceStream<'_> {
+    /// Says what a script chooses from its first step on, whatever the model prefers; it ends after that. A
+    /// comparison in time needs so many frames exactly.
+    ///
+    /// # Panics
+    /// If there is no such script.
+    pub fn force(&mut self, script: usize, tokens: Vec<SpeechToken>) {
+        self.rows[script].forced = Some(tokens);
+    }
+
+    /// Why a script is spoken no further; `None` while it goes on.
+    ///
+    /// # Panics
+    /// If there is no such script.
+    pub fn end_of(&self, script: usize) -> Option<End> {
+        self.rows[script].end
+    }
+
+    /// The next token of every script that goes on, and the sound of those that chose a latent. `None` when all
+    /// have ended.
+    pub fn next_step(&mut self) -> Option<Vec<SpokenStep>> {
+        for row in &mut self.rows {
+            row.stop_at_limits(&self.options);
+        }
+        if self.rows.iter().all(|row| row.end.is_some()) {
+            return None;
+        }
+        let hidden = self.read();
+        let mut steps = self.choose(&hidden);
+        if let Some(latents) = self.draw(&steps) {
+            let spoken = steps.iter_mut();
+            let spoken = spoken.filter(|step| step.token == SpeechToken::Audio);
+            for (place, step) in spoken.enumerate() {
+                let own = latents.clone().narrow(0, place, 1);
+                step.frame = Some(self.rows[step.script].hear(self.model, own));
+            }
+        }
+        for step in &steps {
+            let token = self.embeddings.clone().narrow(0, step.token as usize, 1);
+            self.rows[step.script].go_on(step, token, self.options.rules);
+        }
+        Some(steps)
+    }
+
+    /// Caches of each script.
+    fn branches(&self) -> usize {
+        2 + usize::from(self.options.rules.guides_tokens)
+    }
+
+    /// Reads the next position into all caches of the scripts that go on. Returns the hidden states, `[R, D]`,
+    /// those of a script's caches one after the other.
+    fn read(&mut self) -> Tensor<2> {
+        let mut inputs = Vec::new();
+        let mut caches = Vec::new();
+        for row in self.rows.iter_mut().filter(|row| row.end.is_none()) {
+            inputs.extend([row.input.clone(), row.input.clone()]);
+            caches.extend([&mut row.own, &mut row.null]);
+            if let Some(tokens) = &mut row.tokens {
+                inputs.push(row.token_input.clone());
+                caches.push(tokens);
+            }
+        }
+        for cache in &mut caches {
+            cache.reserve(1, self.options.max_positions);
+        }
+        let backbone = &self.model.lm.backbone;
+        backbone.step_rows(Tensor::cat(inputs, 0), &mut caches)
+    }
+
+    /// Chooses the tokens of the scripts that go on, and ends those that can't.
+    fn choose(&mut self, hidden: &Tensor<2>) -> Vec<SpokenStep> {
+        let branches = self.branches();
+        let scores = self.scores(hidden);
+        let going_on = self.rows.iter_mut().enumerate();
+        let going_on = going_on.filter(|(_, row)| row.end.is_none());
+        let mut steps = Vec::with_capacity(scores.len());
+        for (place, ((script, row), scores)) in going_on.zip(scores).enumerate() {
+            let branch = |index| hidden.clone().narrow(0, place * branches + index, 1);
+            match row.choose(scores) {
+                Ok(token) => steps.push(SpokenStep {
+                    script,
+                    token,
+                    hidden: branch(0),
+                    null_hidden: branch(1),
+                    token_hidden: (branches > 2).then(|| branch(2)),
+                    frame: None,
+                }),
+                Err(end) => row.end = Some(end),
+            }
+        }
+        steps
+    }
+
+    /// Scores of the four tokens for each script that goes on.
+    ///
+    /// `transformers` guides logarithms of probabilities over the whole vocabulary. Their normalizers are the
+    /// same for all tokens, so that logits choose the same.
+    fn scores(&self, hidden: &Tensor<2>) -> Vec<[f32; 4]> {
+        let logits = hidden.clone().matmul(self.head.clone());
+        let logits = logits.into_data().convert::<f32>();
+        let logits: &[f32] = logits.as_slice().expect("logits are numbers");
+        let guidance = self.options.sample.guidance_scale as f32;
+        let scores = logits.chunks(4 * self.branches()).map(|own| {
+            let mut scores = [own[0], own[1], own[2], own[3]];
+            if let Some(alone) = own.get(8..) {
+                for (score, alone) in scores.iter_mut().zip(alone) {
+                    *score = alone + guidance * (*score - alone);
+                }
+            }
+            scores
+        });
+        scores.collect()
+    }
+
+    /// Draws the latents of the steps that chose one, `[N, Z]`.
+    fn draw(&mut self, steps: &[SpokenStep]) -> Option<Tensor<2>> {
+        let chosen = steps.iter().filter(|step| step.token == SpeechToken::Audio);
+        let chosen: Vec<&SpokenStep> = chosen.collect();
+        let device = chosen.first()?.hidden.device();
+        let (lm, options) = (&self.model.lm, &self.options.sample);
+        let head = lm.head_of(0);
+        let hidden = chosen.iter().map(|step| step.hidden.clone());
+        let null = chosen.iter().map(|step| step.null_hidden.clone());
+        let condition = Tensor::cat(hidden.collect(), 0);
+        let null = Tensor::cat(null.collect(), 0);
+        let (mut noise, mut streams) = (Vec::new(), Vec::new());
+        for (script, row) in self.rows.iter_mut().enumerate() {
+            if chosen.iter().any(|step| step.script == script) {
+                noise.push(row.noise(head.latent_dim(), &device));
+                streams.push(&mut row.random);
+            }
+        }
+        let noise = Tensor::cat(noise, 0);
+        Some(RandomStream::of_rows(streams, |random| {
+            head.sample(condition, Some(null), noise, options, random)
+        }))
+    }
+}
