@@ -6,7 +6,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::CodecLossConfig;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
+use latentlm::pretrained::RandomSizes;
 use latentlm::sequence::Document;
+use latentlm::vibevoice::SpeakOptions;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
 use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_keys::Kind;
@@ -83,7 +85,7 @@ fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
     assert!(longest < recipe.data.pack_positions as f64);
 }
 
-/// The numbers of `docs/follow-an-*.md` are the default recipes'.
+/// The numbers of `docs/follow-an-*.md` are the default recipes', those of a dialogue are VibeVoice-1.5B's.
 #[test]
 fn the_documents_say_the_default_numbers() {
     let says = |document: &str, numbers: &[(char, usize)]| {
@@ -127,6 +129,19 @@ fn the_documents_say_the_default_numbers() {
             ('D', image.lm.width),
             ('K', image.lm.batch_mul),
             ('S', image.sample.steps),
+        ],
+    );
+    let dialogue = RandomSizes::speech_1_5b();
+    says(
+        "docs/follow-a-dialogue.md",
+        &[
+            ('H', dialogue.ratios.iter().product::<usize>()),
+            ('Z', dialogue.acoustic_dim),
+            ('Y', dialogue.semantic_dim),
+            ('D', dialogue.width),
+            ('V', dialogue.vocabulary),
+            ('C', dialogue.context),
+            ('S', SpeakOptions::default().sample.steps),
         ],
     );
 }

@@ -151,7 +151,7 @@ mod tests {
         let args = parse(&words);
         taken.put(&args, &mut words).unwrap();
         let args = parse(&words);
-        assert_eq!(args.drawing.seed, 3);
+        assert_eq!(args.drawing.seed(), 3);
         let has = |option: &Option<String>, part: &str| {
             let command = option.as_deref().unwrap();
             assert!(

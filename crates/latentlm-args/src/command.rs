@@ -4,9 +4,10 @@ use clap::Subcommand;
 
 use crate::shared::Trained;
 use crate::{
-    ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare, Data,
-    DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters, Project, Run, SampleImage,
-    Speak, TrainImage, TrainMllm, TrainTts, VerifyReference,
+    ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare,
+    ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters,
+    MakeModel, Project, Run, SampleImage, Speak, TrainImage, TrainMllm, TrainTts, Transcribe,
+    VerifyReference,
 };
 
 /// A command of the binary `latentlm`, with its arguments.
@@ -22,7 +23,9 @@ pub enum Command {
     SampleImage(SampleImage),
     EvalImage(EvalImage),
     Speak(Speak),
+    ConvertVoice(ConvertVoice),
     EvalTts(EvalTts),
+    Transcribe(Transcribe),
     #[command(subcommand)]
     Codec(Codec),
     Generate(Generate),
@@ -32,6 +35,7 @@ pub enum Command {
     Compare(Compare),
     BenchDecode(BenchDecode),
     VerifyReference(VerifyReference),
+    MakeModel(MakeModel),
     #[command(subcommand)]
     Data(Data),
     #[command(subcommand)]
@@ -60,9 +64,11 @@ impl Command {
             Self::SampleImage(args) => args.check(project),
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
+            Self::ConvertVoice(args) => args.check(project),
             Self::EvalTts(args) => {
                 project.find_device_and_run(&args.drawing.device, &args.run, "train-tts")
             }
+            Self::Transcribe(args) => args.check(project),
             Self::Codec(args) => args.check(project),
             Self::Generate(args) => args.check(project),
             Self::Caption(args) => args.check(project),
@@ -71,6 +77,7 @@ impl Command {
             }
             Self::Compare(args) => args.check(project),
             Self::VerifyReference(args) => args.check(project),
+            Self::MakeModel(args) => args.check(project),
             Self::Data(args) => args.check(project),
             Self::Run(args) => args.check(project),
             Self::BenchDecode(_)
@@ -154,6 +161,7 @@ impl Command {
             Self::EvalImage(args) => &args.sampling.drawing.device,
             Self::Speak(args) => &args.drawing.device,
             Self::EvalTts(args) => &args.drawing.device,
+            Self::Transcribe(args) => &args.device,
             Self::Codec(args) => &args.files().device,
             Self::Generate(args) => &args.drawing.device,
             Self::Caption(args) => &args.device,
@@ -164,7 +172,13 @@ impl Command {
             Self::BenchWorker(args) => &args.device,
             Self::BenchScaling(args) => &args.device,
             Self::ListAdapters(args) => &args.kind,
-            Self::Data(_) | Self::Run(_) | Self::BenchKernels(_) => return Ok(Vec::new()),
+            Self::ConvertVoice(_)
+            | Self::MakeModel(_)
+            | Self::Data(_)
+            | Self::Run(_)
+            | Self::BenchKernels(_) => {
+                return Ok(Vec::new());
+            }
         };
         match self {
             Self::TrainImage(_) | Self::TrainTts(_) | Self::TrainMllm(_) | Self::Compare(_) => {
@@ -176,7 +190,14 @@ impl Command {
 
     /// Whether the command computes on its devices, so that their drivers must be installed.
     pub fn computes(&self) -> bool {
-        !matches!(self, Self::Data(_) | Self::Run(_) | Self::ListAdapters(_))
+        !matches!(
+            self,
+            Self::ConvertVoice(_)
+                | Self::MakeModel(_)
+                | Self::Data(_)
+                | Self::Run(_)
+                | Self::ListAdapters(_)
+        )
     }
 }
 

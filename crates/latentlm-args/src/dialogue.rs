@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::number::{positive, whole};
 use crate::{ArgsError, DeviceName, Project, Speak};
@@ -10,21 +10,24 @@ use crate::{ArgsError, DeviceName, Project, Speak};
 /// Arguments of `speak` for a dialogue of a published model.
 #[derive(Debug, Args)]
 pub struct Dialogue {
-    /// Folder of a published model (VibeVoice), which says a dialogue; in the place of a run
+    /// Folder of a published model in the place of a run: VibeVoice says a --script, VibeVoice-Realtime a text
     #[arg(
         long,
         value_name = "FOLDER",
         group = "voice_owner",
-        requires = "script",
-        conflicts_with_all = ["run", "text", "file", "each", "noise_temperature"]
+        conflicts_with_all = ["run", "each", "noise_temperature"]
     )]
     pub model: Option<PathBuf>,
     /// Dialogue: lines `Speaker 1: words`, a JSON list of speaker and text, or plain text
-    #[arg(long, value_name = "FILE", requires = "model")]
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["text", "file"])]
     pub script: Option<PathBuf>,
     /// The model's tokenizer.json; by default the one in its folder
     #[arg(long, value_name = "FILE", requires = "model")]
     pub tokenizer: Option<PathBuf>,
+    /// Solver of the latents: dpm, or sde, which adds noise on the way as the original's web demos do; by
+    /// default dpm
+    #[arg(long, value_enum, requires = "model")]
+    pub sampler: Option<DialogueSampler>,
     /// Seconds after which speech is cut
     #[arg(long, value_name = "SECONDS", requires = "model", value_parser = positive)]
     pub max_seconds: Option<f64>,
@@ -34,6 +37,15 @@ pub struct Dialogue {
     /// Keeps typographic quotes, which the model was hardly trained on
     #[arg(long, requires = "model")]
     pub keep_characters: bool,
+}
+
+/// Solver of the latents of a dialogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DialogueSampler {
+    /// DPM-Solver++ 2M
+    Dpm,
+    /// SDE-DPM-Solver++ 2M, which adds noise at each step
+    Sde,
 }
 
 impl Speak {

@@ -19,6 +19,11 @@ pub(crate) fn check_sound(path: &Path) -> Result<(), ArgsError> {
     check("sound", path, &SOUND_ENDINGS)
 }
 
+/// Checks that a voice can be written to a file of this name.
+pub(crate) fn check_voice(path: &Path) -> Result<(), ArgsError> {
+    check("voice", path, &["safetensors"])
+}
+
 fn check(what: &'static str, path: &Path, known: &[&str]) -> Result<(), ArgsError> {
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     if known.iter().any(|one| ending.eq_ignore_ascii_case(one)) {

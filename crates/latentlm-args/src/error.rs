@@ -75,6 +75,14 @@ pub enum ArgsError {
     /// Several recordings of one voice.
     #[error("a run speaks with one voice: give --voice once; dialogues want --model")]
     SeveralVoices,
+    /// A model whose folder `transformers` does not know in our form.
+    #[error("--transformers is for vibevoice-1.5b and vibevoice-7b; leave it out")]
+    NoTransformers,
+    /// A model of dialogues without one.
+    #[error(
+        "this model says dialogues: give --script; --text, --file and standard input are for Realtime models"
+    )]
+    NoScript,
 }
 
 impl ArgsError {
@@ -85,7 +93,9 @@ impl ArgsError {
             | Self::NoDriver { .. }
             | Self::Recipe(_)
             | Self::Ending { .. }
-            | Self::SeveralVoices => true,
+            | Self::SeveralVoices
+            | Self::NoTransformers
+            | Self::NoScript => true,
             Self::Keys(_)
             | Self::Io { .. }
             | Self::NoRun { .. }

@@ -123,12 +123,19 @@ pub struct Drawing {
     /// Precision of the diffusion head's matrix products; bf16 is faster on a CPU with AVX-512 BF16
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: HeadNumbers,
-    /// Random seed; the same seed gives the same samples
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Random seed; the same seed gives the same samples; 0 by default, drawn and printed for a dialogue
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
+}
+
+impl Drawing {
+    /// The seed, or its default.
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
 }
 
 /// Precision of the diffusion head's matrix products.

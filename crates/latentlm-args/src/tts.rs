@@ -28,14 +28,16 @@ pub struct TrainTts {
 /// Speaks a text with a trained model, and writes the sound while it is generated
 ///
 /// With --each every text gets a file of its own, which is written when it is complete; several texts are
-/// spoken at once. With --model a published model says a dialogue of up to four speakers.
+/// spoken at once. With --model a published model says a dialogue of up to four speakers, or, if it is a
+/// Realtime model, a text with a saved voice; text on standard input is spoken while it arrives.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask speak --run voice --text \"three five nine\" --out hello.wav\n  \
     echo \"monday may third\" | cargo xtask speak --out - | aplay\n  \
     cargo xtask speak --file story.txt --voice me.wav --voice-text \"what I say in it\" --out story.wav\n  \
     cargo xtask speak --each --file lines.txt --out spoken\n  \
-    cargo xtask speak --model VibeVoice-1.5B --script dialogue.txt --voice 1=anna.wav --voice 2=ben.wav --out talk.wav")]
+    cargo xtask speak --model VibeVoice-1.5B --script dialogue.txt --voice 1=anna.wav --voice 2=ben.wav --out talk.wav\n  \
+    cargo xtask speak --model VibeVoice-Realtime-0.5B --voice mike.pt --text \"Hello there.\" --out hello.wav")]
 pub struct Speak {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "voice")]
@@ -49,7 +51,8 @@ pub struct Speak {
     /// File with the text to speak
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Recording of the voice to speak with; in a dialogue N=FILE for each speaker N of the script
+    /// Recording of the voice to speak with; in a dialogue N=FILE for each speaker N of the script; for a
+    /// Realtime model a saved voice, .pt or .safetensors
     #[arg(long, value_name = "FILE", requires = "voice_owner")]
     pub voice: Vec<PathBuf>,
     /// Transcript of the recording

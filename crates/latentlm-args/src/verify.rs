@@ -19,8 +19,9 @@ Examples:
 that --python PATH names.
 
 A case is a folder whose name begins with transformer, schedule, vibevoice, vibevoice-tokenizer,
-vibevoice-generation or vibevoice-original; of a folder of cases, all are compared. docs/reference.md
-describes the files of a case. Exit code 1 if an error is over its bound.")]
+vibevoice-generation, vibevoice-original, vibevoice-realtime or vibevoice-asr; of a folder of cases,
+all are compared. docs/reference.md describes the files of a case. Exit code 1 if an error is over its
+bound.")]
 pub struct VerifyReference {
     /// A case, or a folder of cases
     pub folder: PathBuf,

@@ -39,6 +39,44 @@ impl KvCache {
         }
     }
 
+    /// A cache with positions that were read before, perhaps by another program. `layers` holds keys, which are
+    /// rotated already, and values of each layer, from the first on.
+    ///
+    /// # Shapes
+    /// - `layers`: `[B, G, P, E]` each
+    ///
+    /// # Panics
+    /// If there are no layers, shapes differ, or there are more than `capacity` positions.
+    pub fn filled(layers: Vec<[Tensor<4>; 2]>, capacity: usize) -> Self {
+        let first = layers.first().expect("a KV cache has layers");
+        let shape = first[0].dims();
+        let [batch, _, length, _] = shape;
+        assert!(
+            length <= capacity,
+            "{length} positions in a KV cache of {capacity}"
+        );
+        let mut filled = Vec::with_capacity(layers.len());
+        for buffers in layers {
+            for buffer in &buffers {
+                assert_eq!(buffer.dims(), shape, "keys and values of a KV cache");
+            }
+            let mut layer = LayerCache {
+                buffers: Some(buffers),
+            };
+            if length < capacity {
+                layer.grow(capacity);
+            }
+            filled.push(layer);
+        }
+        Self {
+            layers: filled,
+            batch,
+            capacity,
+            length,
+            padding: Vec::new(),
+        }
+    }
+
     /// Sets the number of padding positions at the start of each sequence.
     pub(crate) fn with_padding(mut self, padding: &[usize]) -> Self {
         if padding.iter().any(|count| *count > 0) {

@@ -44,6 +44,9 @@ pub struct TransformerConfig {
     /// Base of the rotary frequencies.
     #[config(default = 10000.0)]
     pub rope_theta: f64,
+    /// Whether a norm follows the last block. The lower part of a model that is split in two has none.
+    #[config(default = true)]
+    pub final_norm: bool,
     /// Whether a linear layer `[D, D]`, the "condition layer", follows the final norm.
     #[config(default = true)]
     pub condition_layer: bool,

@@ -70,7 +70,7 @@ impl Block {
 #[derive(Module, Debug)]
 pub struct Transformer {
     blocks: Vec<Block>,
-    norm: RmsNorm,
+    norm: Option<RmsNorm>,
     condition_layer: Option<Linear>,
     #[module(skip)]
     rope: Rope,
@@ -90,7 +90,9 @@ impl Transformer {
             blocks: (0..config.depth)
                 .map(|_| Block::new(&config, device))
                 .collect(),
-            norm: RmsNorm::new(width, config.norm_weight, config.norm_epsilon, device),
+            norm: config
+                .final_norm
+                .then(|| RmsNorm::new(width, config.norm_weight, config.norm_epsilon, device)),
             condition_layer: config.condition_layer.then(|| {
                 LinearConfig::new(width, width)
                     .with_bias(false)
@@ -102,6 +104,16 @@ impl Transformer {
             head_dim: config.head_dim(),
             recompute: config.recompute,
         }
+    }
+
+    /// Number of blocks: as many layers has a KV cache.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The shape of keys and of values of a layer for so many positions of one sequence, `[1, G, P, E]`.
+    pub fn cache_shape(&self, positions: usize) -> [usize; 4] {
+        [1, self.kv_heads, positions, self.head_dim]
     }
 
     /// Hidden states of packed documents, without a cache.
@@ -171,9 +183,12 @@ impl Transformer {
         }
     }
 
-    /// The final norm and the condition layer.
+    /// The final norm and the condition layer, as far as there are any.
     fn finish(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.norm.forward(x);
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
         match &self.condition_layer {
             Some(linear) => linear_layer(linear, x),
             None => x,

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::LatentAdapter;
-use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::{NoiseSchedule, solver};
 use latentlm_kernels::{at_once, parts};
 
@@ -142,7 +142,7 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
         random: &mut RandomStream,
     ) -> Tensor<3> {
         let null = null.filter(|_| options.guidance_scale != 1.0);
-        if options.sampler == Sampler::Ddpm {
+        if options.sampler.adds_noise() {
             return self.sample_rows(condition, null, noise, options, random);
         }
         // Images are independent, and the other samplers draw no further noise, so every thread can

@@ -1,29 +1,31 @@
-//! `speak --model`: dialogues of published models.
+//! `speak --model`: dialogues of published models. Realtime models: `realtime`.
 
-use std::fs;
-use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
+use burn::tensor::Tensor;
 use latentlm::core::LatentNoise;
-use latentlm::pretrained::{VibeVoiceJson, load_vibevoice, read_vibevoice_config};
+use latentlm::pretrained::{
+    Member, Published, VibeVoiceJson, load_vibevoice_weights, read_vibevoice_config_with,
+};
 use latentlm::vibevoice::{
     End, FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoicePrompt,
     VibeVoiceStream, VoiceLine, level_voice,
 };
-use latentlm::{RandomStream, SampleOptions, VibeVoice};
-use latentlm_args::{Speak, numbered_voice, say, tell};
+use latentlm::{RandomStream, SampleOptions, Sampler, VibeVoice};
+use latentlm_args::{ArgsError, DialogueSampler, Speak, numbered_voice, say, tell};
 use latentlm_data::speech::{GrowingWav, WavStream, read_audio};
 use latentlm_data::{DataError, TextTokenizer};
 use latentlm_train::Interrupter;
 use serde_json::Value;
 
 use crate::device::device;
-use crate::{sampling, signals};
+use crate::published::{RATE_HZ, generation, read, seed, tokenizer, with_flag};
+use crate::{realtime, sampling, signals};
 
-/// Samples a second of all published models.
-const RATE_HZ: u32 = 24_000;
 /// Recordings below this length give a voice that is hardly one.
 const SHORT_SECONDS: f64 = 1.0;
 /// Positions of a model whose configuration does not tell.
@@ -35,13 +37,17 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
         args.out != Path::new("-") || !io::stdout().is_terminal(),
         "sound on a terminal helps nobody: pipe it on, or name a file with --out"
     );
+    if Published::read(folder)?.member == Member::Realtime {
+        return realtime::run(args, folder);
+    }
     let begun = Instant::now();
-    let settings = Settings::read(folder)?;
+    let settings = Settings::read(args, folder)?;
     let options = options(args, &settings)?;
     let script = script(args)?;
     let voices = voices(&script, &args.voice)?;
-    let tokenizer = tokenizer(args, folder)?;
-    let model = load_vibevoice(folder, &device(&args.drawing.device)?)?;
+    let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
+    let device = device(&args.drawing.device)?;
+    let model = load_vibevoice_weights(folder, &settings.json, &device)?;
     let mut recordings = Vec::with_capacity(voices.len());
     for (_, file) in &voices {
         recordings.push(recording(file)?);
@@ -49,7 +55,7 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
     let prompt = prompt(&model, &tokenizer, script, &speakers, &recordings)?;
     let options = limited(args, &settings, &model, &prompt, options)?;
-    let mut random = RandomStream::new(args.drawing.seed);
+    let mut random = RandomStream::new(seed(args.drawing.seed));
     let features = (!recordings.is_empty()).then(|| {
         let shape = model.voice_shape(&recordings);
         let noise = LatentNoise::draw(shape, &mut random, &model.lm.device());
@@ -61,15 +67,17 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     if let Some(frames) = args.dialogue.frames {
         stream.force(0, vec![SpeechToken::Audio; frames]);
     }
-    let interrupter = Interrupter::new();
-    signals::stop_speech(&interrupter)?;
+    // A pipe is opened before signals are caught: that waits for a reader, and Ctrl-C ends it.
     let Some(mut output) = Output::begin(&args.out)? else {
         return Ok(());
     };
+    let interrupter = Interrupter::new();
+    signals::stop_speech(&interrupter)?;
     let said = speak(&mut stream, &mut output, &interrupter, begun)?;
+    let is_stream = output.is_stream();
     output.finish()?;
     if !said.nobody_listens {
-        said.tell(args, stream.end_of(0));
+        said.tell(args, stream.end_of(0), is_stream);
     }
     Ok(())
 }
@@ -82,24 +90,17 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(folder: &Path) -> Result<Self> {
-        let json = read_vibevoice_config(folder)?;
-        let path = folder.join("generation_config.json");
-        let generation = if path.exists() {
-            let text = read(&path)?;
-            let parsed = serde_json::from_str(&text);
-            parsed.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
-        } else {
-            Value::Null
-        };
+    fn read(args: &Speak, folder: &Path) -> Result<Self> {
+        let tokenizer = args.dialogue.tokenizer.as_deref();
+        let json = read_vibevoice_config_with(folder, tokenizer).map_err(with_flag)?;
+        let generation = generation(folder)?;
         Ok(Self { json, generation })
     }
 
     /// Positions that the model was trained for.
     fn context(&self) -> usize {
-        let context = self.json.text_config.rest.get("max_position_embeddings");
-        let context = context.and_then(Value::as_u64);
-        context.map_or(CONTEXT, |positions| positions as usize)
+        let most = self.json.text_config.max_positions();
+        most.unwrap_or(CONTEXT)
     }
 
     /// Tokens that are chosen at most; else as in the original repository twice the prompt.
@@ -107,14 +108,6 @@ impl Settings {
         let most = self.generation["max_new_tokens"].as_u64();
         most.map_or(2 * prompt, |most| most as usize)
     }
-}
-
-fn read(path: &Path) -> Result<String, DataError> {
-    fs::read_to_string(path).map_err(|source| DataError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// How latents are drawn: as asked for, else as the model's folder says, else as the original repository does.
@@ -127,6 +120,7 @@ fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
     let sample = SampleOptions {
         guidance_scale: guidance.unwrap_or(default.sample.guidance_scale),
         steps: steps.map_or(default.sample.steps, |steps| steps as usize),
+        sampler: sampler(args),
         ..default.sample
     };
     Ok(SpeakOptions {
@@ -136,7 +130,15 @@ fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
     })
 }
 
-/// The same with the limits of a prompt, which must fit.
+/// The solver that was asked for.
+pub(crate) fn sampler(args: &Speak) -> Sampler {
+    match args.dialogue.sampler {
+        Some(DialogueSampler::Sde) => Sampler::SdeDpmSolverPlusPlus,
+        Some(DialogueSampler::Dpm) | None => Sampler::DpmSolverPlusPlus,
+    }
+}
+
+/// The options with the limits of a prompt, which must fit.
 fn limited(
     args: &Speak,
     settings: &Settings,
@@ -163,11 +165,8 @@ fn limited(
 
 /// Reads the script, and says what of it is left out.
 fn script(args: &Speak) -> Result<Script> {
-    let path = args
-        .dialogue
-        .script
-        .as_deref()
-        .context("--script is missing")?;
+    let path = args.dialogue.script.as_deref();
+    let path = path.ok_or(ArgsError::NoScript)?;
     let mut text = read(path)?;
     if !args.dialogue.keep_characters {
         text = folded(&text);
@@ -181,7 +180,7 @@ fn script(args: &Speak) -> Result<Script> {
 }
 
 /// Typographic quotes as those of a keyboard, which the published demos give the model.
-fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     let quotes = text.chars().map(|character| match character {
         '\u{2018}' | '\u{2019}' => '\'',
         '\u{201c}' | '\u{201d}' => '"',
@@ -222,20 +221,14 @@ fn voices(script: &Script, given: &[PathBuf]) -> Result<Vec<(u32, PathBuf)>> {
     Ok(found)
 }
 
-fn tokenizer(args: &Speak, folder: &Path) -> Result<TextTokenizer> {
-    let own = folder.join("tokenizer.json");
-    let path = args.dialogue.tokenizer.as_ref().unwrap_or(&own);
-    ensure!(
-        path.exists(),
-        "{} is missing: fetch the tokenizer.json of the model that preprocessor_config.json names (of \
-         Qwen/Qwen2.5-1.5B for VibeVoice-1.5B), put it there, or name it with --tokenizer",
-        path.display()
-    );
-    Ok(TextTokenizer::read(path)?)
-}
-
 /// A recording as voices are read: at the model's rate and loudness.
 fn recording(path: &Path) -> Result<Vec<f32>> {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    ensure!(
+        ending != "pt" && ending != "safetensors",
+        "{} is a saved voice, with which Realtime models speak; this model reads a recording of a voice",
+        path.display()
+    );
     let sound = read_audio(path)?;
     if sound.seconds() < SHORT_SECONDS {
         let seconds = sound.seconds();
@@ -279,13 +272,13 @@ fn prompt(
 
 /// What was said, and how long that took.
 #[derive(Default)]
-struct Said {
-    samples: usize,
+pub(crate) struct Said {
+    pub(crate) samples: usize,
     /// Samples beyond full scale.
     clipped: usize,
     first_sound_s: f64,
     total_s: f64,
-    nobody_listens: bool,
+    pub(crate) nobody_listens: bool,
 }
 
 /// Says it, frame by frame, until it ends, somebody stops it or nobody listens any more.
@@ -296,32 +289,17 @@ fn speak(
     begun: Instant,
 ) -> Result<Said, DataError> {
     let mut said = Said::default();
-    let shows = io::stderr().is_terminal();
     while !interrupter.should_stop()
         && let Some(steps) = stream.next_step()
     {
         for frame in steps.into_iter().filter_map(|step| step.frame) {
-            let sound = frame.sound.into_data().convert::<f32>();
-            let samples = sound.as_slice::<f32>().unwrap_or_default();
-            if said.samples == 0 {
-                said.first_sound_s = begun.elapsed().as_secs_f64();
-            }
-            said.samples += samples.len();
-            said.clipped += samples.iter().filter(|sample| sample.abs() > 1.0).count();
-            if !output.write(samples)? {
-                said.nobody_listens = true;
+            said.hear(frame.sound, output, begun)?;
+            if said.nobody_listens {
                 return Ok(said);
-            }
-            said.total_s = begun.elapsed().as_secs_f64();
-            if shows {
-                show(&format!("\r{}  ", said.progress()));
             }
         }
     }
-    said.total_s = begun.elapsed().as_secs_f64();
-    if shows && said.samples > 0 {
-        show("\n");
-    }
+    said.end(begun);
     Ok(said)
 }
 
@@ -333,6 +311,36 @@ fn show(text: &str) {
 }
 
 impl Said {
+    /// Writes the sound of a frame, `[1, H]`, and shows how far it is.
+    pub(crate) fn hear(
+        &mut self,
+        sound: Tensor<2>,
+        output: &mut Output,
+        begun: Instant,
+    ) -> Result<(), DataError> {
+        let sound = sound.into_data().convert::<f32>();
+        let samples = sound.as_slice::<f32>().unwrap_or_default();
+        if self.samples == 0 {
+            self.first_sound_s = begun.elapsed().as_secs_f64();
+        }
+        self.samples += samples.len();
+        self.clipped += samples.iter().filter(|sample| sample.abs() > 1.0).count();
+        self.nobody_listens = !output.write(samples)?;
+        self.total_s = begun.elapsed().as_secs_f64();
+        if !self.nobody_listens && io::stderr().is_terminal() {
+            show(&format!("\r{}  ", self.progress()));
+        }
+        Ok(())
+    }
+
+    /// Notes the time at the end.
+    pub(crate) fn end(&mut self, begun: Instant) {
+        self.total_s = begun.elapsed().as_secs_f64();
+        if self.samples > 0 && io::stderr().is_terminal() {
+            show("\n");
+        }
+    }
+
     /// Seconds of sound, and the time since the first sound over that of what followed.
     fn progress(&self) -> String {
         let seconds = self.samples as f64 / f64::from(RATE_HZ);
@@ -340,8 +348,8 @@ impl Said {
         format!("{seconds:.1} s of speech, real-time factor {factor:.2}")
     }
 
-    /// What there is to know afterwards; on standard error where there is sound on the other.
-    fn tell(&self, args: &Speak, end: Option<End>) {
+    /// What there is to know afterwards; on standard error where sound may be on the other.
+    pub(crate) fn tell(&self, args: &Speak, end: Option<End>, is_stream: bool) {
         let line = format!(
             "{}: {} in {:.1} s, the first sound after {:.1} s",
             args.out.display(),
@@ -349,7 +357,7 @@ impl Said {
             self.total_s,
             self.first_sound_s
         );
-        if args.out == Path::new("-") {
+        if is_stream {
             tell!("{line}");
         } else {
             say!("{line}");
@@ -374,51 +382,73 @@ impl Said {
 }
 
 /// Where sound goes.
-enum Output {
+pub(crate) enum Output {
     File(GrowingWav),
-    Pipe(WavStream<Stdout>),
+    /// Standard output, a pipe or a device: nothing in it can be changed later, so its header leaves the length
+    /// open.
+    Stream {
+        wav: WavStream<Box<dyn Write>>,
+        path: PathBuf,
+    },
 }
 
 impl Output {
     /// Writes a header; `None` if whoever listened has left.
-    fn begin(path: &Path) -> Result<Option<Self>, DataError> {
-        if path != Path::new("-") {
+    pub(crate) fn begin(path: &Path) -> Result<Option<Self>, DataError> {
+        let writer: Box<dyn Write> = if path == Path::new("-") {
+            Box::new(io::stdout())
+        } else if path.exists() && !path.is_file() {
+            let opened = File::options().write(true).open(path);
+            Box::new(opened.map_err(|source| unwritten(path, source))?)
+        } else {
             return Ok(Some(Self::File(GrowingWav::create(path, RATE_HZ)?)));
-        }
-        match WavStream::begin(io::stdout(), RATE_HZ) {
-            Ok(pipe) => Ok(Some(Self::Pipe(pipe))),
+        };
+        match WavStream::begin(writer, RATE_HZ) {
+            Ok(wav) => Ok(Some(Self::Stream {
+                wav,
+                path: path.to_owned(),
+            })),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
-            Err(error) => Err(unwritten(error)),
+            Err(error) => Err(unwritten(path, error)),
         }
     }
 
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
     /// Writes samples; false if whoever listened has left.
-    fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
+    pub(crate) fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
         match self {
             Self::File(file) => file.write(samples).map(|()| true),
-            Self::Pipe(pipe) => match pipe.write(samples) {
+            Self::Stream { wav, path } => match wav.write(samples) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-                Err(error) => Err(unwritten(error)),
+                Err(error) => Err(unwritten(path, error)),
             },
         }
     }
 
-    fn finish(self) -> Result<(), DataError> {
+    pub(crate) fn finish(self) -> Result<(), DataError> {
         match self {
             Self::File(file) => file.finish(),
-            Self::Pipe(pipe) => match pipe.into_inner().flush() {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(error)),
+            Self::Stream { wav, path } => match wav.into_inner().flush() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(&path, error)),
                 _ => Ok(()),
             },
         }
     }
 }
 
-fn unwritten(source: io::Error) -> DataError {
+fn unwritten(path: &Path, source: io::Error) -> DataError {
+    let path = if path == Path::new("-") {
+        "standard output".into()
+    } else {
+        path.to_owned()
+    };
     DataError::Io {
         action: "write",
-        path: "standard output".into(),
+        path,
         source,
     }
 }

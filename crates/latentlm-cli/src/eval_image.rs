@@ -16,7 +16,7 @@ pub fn run(args: EvalImage) -> Result<()> {
     notes::show_of(&run)?;
     let options = EvaluateOptions {
         samples: args.samples as usize,
-        seed: args.sampling.drawing.seed,
+        seed: args.sampling.drawing.seed(),
         sample: sampling::options(&args.sampling.drawing, recipe.sample_options())?,
         phase: phase::begin,
     };

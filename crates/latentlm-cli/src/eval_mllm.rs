@@ -16,7 +16,7 @@ pub fn run(args: EvalMllm) -> Result<()> {
     notes::show_of(&run)?;
     let options = EvaluateOptions {
         samples: args.samples as usize,
-        seed: args.drawing.seed,
+        seed: args.drawing.seed(),
         sample: sampling::options(&args.drawing, recipe.sample_options())?,
         phase: phase::begin,
     };

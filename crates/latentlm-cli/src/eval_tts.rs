@@ -17,7 +17,7 @@ pub fn run(args: EvalTts) -> Result<()> {
     let listener = |line: &Option<String>| line.as_deref().map(Listener::parse).transpose();
     let options = EvaluateSpeechOptions {
         samples: args.samples as usize,
-        seed: args.drawing.seed,
+        seed: args.drawing.seed(),
         sample: sampling::options(&args.drawing, recipe.sample_options())?,
         recognizer: listener(&args.recognizer)?,
         open_recognizer: listener(&args.open_recognizer)?,

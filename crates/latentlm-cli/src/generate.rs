@@ -28,7 +28,7 @@ pub fn run(args: Generate) -> Result<()> {
         sample,
         max_positions: args.positions as usize,
     };
-    let generated = pipeline.generate(&prompt, &options, args.drawing.seed)?;
+    let generated = pipeline.generate(&prompt, &options, args.drawing.seed())?;
     let mut pictures = 0;
     for made in generated.pieces {
         match made {

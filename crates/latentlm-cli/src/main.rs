@@ -13,6 +13,8 @@ mod caption;
 mod codec;
 #[cfg(feature = "compare")]
 mod compare;
+#[cfg(feature = "published")]
+mod convert_voice;
 mod data;
 mod device;
 #[cfg(feature = "published")]
@@ -23,9 +25,15 @@ mod eval_tts;
 mod evaluation;
 mod generate;
 mod list_adapters;
+#[cfg(feature = "published")]
+mod make_model;
 mod memory;
 mod notes;
 mod phase;
+#[cfg(feature = "published")]
+mod published;
+#[cfg(feature = "published")]
+mod realtime;
 mod run;
 mod sample_image;
 mod sampling;
@@ -35,6 +43,8 @@ mod train_image;
 mod train_mllm;
 mod train_tts;
 mod training;
+#[cfg(feature = "published")]
+mod transcribe;
 #[cfg(feature = "verify")]
 mod verify_reference;
 
@@ -87,7 +97,11 @@ fn run(command: Command) -> Result<()> {
         Command::SampleImage(args) => sample_image::run(args),
         Command::EvalImage(args) => eval_image::run(args),
         Command::Speak(args) => speak::run(args),
+        #[cfg(feature = "published")]
+        Command::ConvertVoice(args) => convert_voice::run(&args),
         Command::EvalTts(args) => eval_tts::run(args),
+        #[cfg(feature = "published")]
+        Command::Transcribe(args) => transcribe::run(&args),
         Command::Codec(args) => codec::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Caption(args) => caption::run(args),
@@ -98,6 +112,8 @@ fn run(command: Command) -> Result<()> {
         Command::BenchDecode(args) => bench_decode::run(args),
         #[cfg(feature = "verify")]
         Command::VerifyReference(args) => verify_reference::run(args),
+        #[cfg(feature = "published")]
+        Command::MakeModel(args) => make_model::run(&args),
         Command::Data(args) => data::run(args),
         Command::Run(args) => run::run(args),
         #[cfg(feature = "bench")]
@@ -107,10 +123,15 @@ fn run(command: Command) -> Result<()> {
         #[cfg(feature = "bench")]
         Command::BenchScaling(args) => bench_scaling::run(args),
         Command::ListAdapters(args) => list_adapters::run(args),
-        #[cfg(not(all(feature = "bench", feature = "compare", feature = "verify")))]
+        #[cfg(not(all(
+            feature = "bench",
+            feature = "compare",
+            feature = "published",
+            feature = "verify"
+        )))]
         _ => anyhow::bail!(
-            "this binary was built without that command; build it with the features bench, compare and \
-             verify, which a fork with parts of its own can't have"
+            "this binary was built without that command; build it with the features bench, compare, \
+             published and verify, which a fork with parts of its own can't have"
         ),
     }
 }

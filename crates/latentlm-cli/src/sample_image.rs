@@ -23,7 +23,7 @@ pub fn run(args: SampleImage) -> Result<()> {
         .collect();
     let options = pipeline.recipe().sample_options();
     let options = sampling::options(&args.sampling.drawing, options)?;
-    let pictures = pipeline.draw(&labels, &options, args.sampling.drawing.seed)?;
+    let pictures = pipeline.draw(&labels, &options, args.sampling.drawing.seed())?;
     let columns = if args.grid {
         count
     } else {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use latentlm::SampleOptions;
-use latentlm::core::{Precision, Sampler};
+use latentlm::core::Precision;
 use latentlm_args::{Drawing, HeadNumbers};
 use latentlm_kernels::has_bf16_head;
 
@@ -24,8 +24,8 @@ pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
         }
     );
     ensure!(
-        precision == Precision::F32 || recipe.sampler != Sampler::Ddpm,
-        "--precision bf16 has no loop for the recipe's sampler, `ddpm`; leave it out"
+        precision == Precision::F32 || !recipe.sampler.adds_noise(),
+        "--precision bf16 has no loop for a sampler that adds noise on the way (`ddpm`, `sde`); leave it out"
     );
     Ok(SampleOptions {
         guidance_scale: args.guidance.unwrap_or(recipe.guidance_scale),

@@ -26,6 +26,15 @@ pub fn stop_speech(interrupter: &Interrupter) -> Result<()> {
     stop_after("frame", interrupter)
 }
 
+/// From now on, the same signals stop a transcript after its token. A second Ctrl-C ends the process at once.
+///
+/// # Errors
+/// If the system refuses the handlers.
+#[cfg(feature = "published")]
+pub fn stop_transcript(interrupter: &Interrupter) -> Result<()> {
+    stop_after("token", interrupter)
+}
+
 /// `unit` is what is still completed, such as a step.
 #[cfg(unix)]
 fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {

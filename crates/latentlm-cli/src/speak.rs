@@ -191,7 +191,7 @@ fn to_folder(args: &Speak, said: &Said) -> Result<()> {
     let (rate, pause) = (said.speaker.sample_rate_hz(), said.pause());
     let largest = said.texts.last().map_or(0, |text| text.number);
     let digits = largest.to_string().len().max(3);
-    let (mut seed, mut cut) = (args.drawing.seed, 0);
+    let (mut seed, mut cut) = (args.drawing.seed(), 0);
     for texts in said.texts.chunks(TEXTS_AT_ONCE) {
         let (sentences, voice) = (sentences_of(texts), said.voice.as_ref());
         let speech = said.speaker.say(&sentences, voice, &said.options, seed)?;
@@ -231,7 +231,7 @@ fn say(
             sum.speech_s += PAUSE_SECONDS;
         }
         let (options, voice) = (&said.options, said.voice.as_ref());
-        let seed = args.drawing.seed.wrapping_add(number);
+        let seed = args.drawing.seed().wrapping_add(number);
         let times = said
             .speaker
             .stream(sentence, voice, options, seed, &mut hear)?;

@@ -95,7 +95,7 @@ impl StreamingCodec for AudioSigmaVae {
     }
 
     fn decode_step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
-        self.decoder.pass(latents, &mut Pass::chunk(&mut state.0))
+        self.decoder.step(latents, state)
     }
 }
 

@@ -116,7 +116,7 @@ impl AudioSigmaVaeConfig {
     }
 
     /// The same of the decoder.
-    pub(crate) fn decoder_parameter_count(&self) -> usize {
+    pub fn decoder_parameter_count(&self) -> usize {
         let (first, last) = (self.width_at(0), self.width_at(self.ratios.len()));
         let mut count = self
             .layers_parameter_count()

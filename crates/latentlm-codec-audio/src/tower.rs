@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use crate::config::AudioSigmaVaeConfig;
 use crate::conv::{CausalConv1d, CausalConvTranspose1d, filled};
 use crate::layer::ConvLayer;
-use crate::stream::{EncoderState, Pass};
+use crate::stream::{DecoderState, EncoderState, Pass};
 
 /// The layers at the resolution after so many downsamplings.
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
@@ -48,6 +48,15 @@ impl AudioSigmaVaeConfig {
     pub fn init_encoder(&self, device: &Device) -> AudioEncoder {
         self.assert_valid();
         AudioEncoder::new(self, device)
+    }
+
+    /// Builds the decoder alone: a model that only speaks has no encoder.
+    ///
+    /// # Panics
+    /// If [`validate`](latentlm_core::PartConfig::validate) fails.
+    pub fn init_decoder(&self, device: &Device) -> AudioDecoder {
+        self.assert_valid();
+        AudioDecoder::new(self, device)
     }
 }
 
@@ -127,6 +136,16 @@ impl AudioEncoder {
         self.pass(signal, &mut Pass::chunk(&mut state.0))
     }
 
+    /// Latents of the next chunk of a stream, of which only the last may end within a hop: every convolution with
+    /// a stride pads that one as [`forward_to_end`](Self::forward_to_end) does.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`
+    /// - returns: `[B, ceil(N / hop), Z]`
+    pub fn step_to_end(&self, signal: Tensor<3>, state: &mut EncoderState) -> Tensor<3> {
+        self.pass(signal, &mut Pass::chunk(&mut state.0))
+    }
+
     fn pass(&self, signal: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
         let signal = level(signal, 1.0 / self.signal_rms).swap_dims(1, 2);
         let x = self.stem.forward(signal, pass); // [B, N, C]
@@ -199,6 +218,15 @@ impl AudioDecoder {
             signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
         }
+    }
+
+    /// Sound of the next latents of a stream.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, Z]`
+    /// - returns: `[B, C, T * hop]`
+    pub fn step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
+        self.pass(latents, &mut Pass::chunk(&mut state.0))
     }
 
     /// Sound of latents: whole signals, or the next chunk of a stream.

@@ -40,6 +40,18 @@ pub enum Sampler {
     Ddim,
     /// Ancestral DDPM with the posterior's fixed variance.
     Ddpm,
+    /// SDE-DPM-Solver++ 2M: the first one with fresh noise at each step.
+    SdeDpmSolverPlusPlus,
+}
+
+impl Sampler {
+    /// Whether noise is drawn on the way too, not only at the beginning.
+    pub fn adds_noise(self) -> bool {
+        match self {
+            Self::Ddpm | Self::SdeDpmSolverPlusPlus => true,
+            Self::DpmSolverPlusPlus | Self::Ddim => false,
+        }
+    }
 }
 
 /// Precision of the factors of matrix products.

@@ -45,6 +45,8 @@ pub mod speech;
 mod split;
 #[cfg(feature = "text")]
 mod text;
+#[cfg(feature = "text")]
+mod text_stream;
 mod verify;
 mod walk;
 
@@ -67,4 +69,6 @@ pub use plain::PlainText;
 pub use skipped::Skipped;
 #[cfg(feature = "text")]
 pub use text::{TextLimits, TextTokenizer, TokenizerKind};
+#[cfg(feature = "text")]
+pub use text_stream::TextStream;
 pub use walk::{LeftOut, Reason};

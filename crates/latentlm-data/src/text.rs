@@ -215,22 +215,34 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The id of a token, special or not, by its name.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.inner.token_to_id(name)
+    }
+
     /// Decodes tokens to text.
     ///
     /// # Errors
     /// If the text would be too long or can't be decoded.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
+        Ok(self.decode_exact(tokens)?.trim_start().to_owned())
+    }
+
+    /// Decodes tokens to text, with the spaces and line ends around it. Special tokens are no text.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_exact(&self, tokens: &[u32]) -> Result<String, DataError> {
         let decoded = caught(|| {
             growth::check_tokens(&self.inner, tokens, self.limits.text_bytes)?;
             let text = self.inner.decode(tokens, true);
             text.map_err(|error| error.to_string())
         });
-        let text = decoded
+        decoded
             .and_then(|text| text)
             .map_err(|error| DataError::Text {
                 reason: format!("cannot decode tokens: {error}"),
-            })?;
-        Ok(text.trim_start().to_owned())
+            })
     }
 }
 

@@ -209,7 +209,12 @@ fn all_steps_at_once_are_the_steps() {
                 (60, 20, 1.5),
                 (200, 3, 1.0),
             ] {
-                for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddim, Sampler::Ddpm] {
+                for sampler in [
+                    Sampler::DpmSolverPlusPlus,
+                    Sampler::Ddim,
+                    Sampler::Ddpm,
+                    Sampler::SdeDpmSolverPlusPlus,
+                ] {
                     let options = SampleOptions {
                         sampler,
                         steps,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use latentlm::pretrained::PretrainedError;
+use latentlm::vibevoice::VoiceError;
 use latentlm_data::DataError;
 
 /// A case that can't be compared.
@@ -39,4 +40,7 @@ pub enum VerifyError {
     /// Weights that can't be loaded.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
+    /// A saved voice that can't be read or does not fit.
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
 }

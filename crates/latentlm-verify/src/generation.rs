@@ -340,7 +340,12 @@ fn compare_rows(
     Ok(())
 }
 
-fn compare_with(name: &str, rows: &[Tensor<2>], reference: Tensor<2>, report: &mut Report) {
+pub(crate) fn compare_with(
+    name: &str,
+    rows: &[Tensor<2>],
+    reference: Tensor<2>,
+    report: &mut Report,
+) {
     if rows.is_empty() {
         report.equal(name, reference.dims()[0]);
     } else {
@@ -364,7 +369,7 @@ fn rows_of(tensor: Option<&Tensor<2>>) -> usize {
 }
 
 /// Places where two lists differ.
-fn different(ours: &[i64], reference: &[i64]) -> usize {
+pub(crate) fn different(ours: &[i64], reference: &[i64]) -> usize {
     let pairs = ours.iter().zip(reference);
     let changed = pairs.filter(|(ours, reference)| ours != reference).count();
     changed + ours.len().abs_diff(reference.len())

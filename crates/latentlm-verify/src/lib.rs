@@ -9,7 +9,9 @@
 //! - `vibevoice`: a whole VibeVoice model;
 //! - `vibevoice-generation`: a dialogue that it says, from script and recordings to sound, by the rules of
 //!   `transformers` and, where the case has numbers of it, of the original repository;
-//! - `vibevoice-original`: the same of the original repository, in its own format.
+//! - `vibevoice-original`: the same of the original repository, in its own format;
+//! - `vibevoice-realtime`: a text that VibeVoice-Realtime says with a saved voice;
+//! - `vibevoice-asr`: a recording that VibeVoice-ASR transcribes.
 //!
 //! Every other kind with weights also exports them under the reference's names and compares the bytes.
 //! `docs/reference.md` describes the files of a case. Sizes, depths, steps and scales are read from them:
@@ -41,6 +43,8 @@ mod error;
 mod export;
 mod expression;
 mod generation;
+mod realtime;
+mod recognition;
 mod report;
 mod rounded;
 mod schedule;
@@ -67,7 +71,7 @@ struct Kind {
     check_rounded: Option<Check>,
 }
 
-static KINDS: [Kind; 6] = [
+static KINDS: [Kind; 8] = [
     Kind {
         name: "transformer",
         check: transformer::check,
@@ -96,6 +100,16 @@ static KINDS: [Kind; 6] = [
     Kind {
         name: "vibevoice-original",
         check: generation::check_original,
+        check_rounded: None,
+    },
+    Kind {
+        name: "vibevoice-realtime",
+        check: realtime::check,
+        check_rounded: None,
+    },
+    Kind {
+        name: "vibevoice-asr",
+        check: recognition::check,
         check_rounded: None,
     },
 ];
@@ -189,6 +203,8 @@ mod tests {
         assert!(is("a/vibevoice-large", vibevoice::check));
         assert!(is("vibevoice-generation-two", generation::check));
         assert!(is("vibevoice-original", generation::check_original));
+        assert!(is("vibevoice-asr-one", recognition::check));
+        assert!(is("vibevoice-realtime-one", realtime::check));
         assert!(kind(Path::new("transformers")).is_none());
         assert!(kind(Path::new("other")).is_none());
     }

@@ -18,6 +18,9 @@ fn shipped_cases_agree() {
         "schedule",
         "vibevoice-tokenizer",
         "vibevoice-generation",
+        "vibevoice-original",
+        "vibevoice-realtime",
+        "vibevoice-asr",
         "vibevoice-small",
     ] {
         let is_kind = |case: &PathBuf| {
@@ -62,6 +65,8 @@ fn a_wrong_weight_is_found() {
         "vibevoice-tokenizer-small",
         "vibevoice-small",
         "vibevoice-generation-tied",
+        "vibevoice-asr-one",
+        "vibevoice-realtime-one",
     ] {
         let dir = damaged(case, |bytes| {
             let middle = (bytes.len() / 2) & !3;

@@ -3,10 +3,13 @@
 //!
 //! A [`Script`] is parsed (`script`), recordings become latents (`voice`), both together a prompt (`prompt`);
 //! [`VibeVoice::speak`] reads that and goes on, step by step (`generate`). The two published implementations
-//! differ in places: [`Rules`].
+//! differ in places: [`Rules`]. Two more members of the family: [`VibeVoiceRealtime`] speaks while its text arrives
+//! (`realtime`), [`VibeVoiceAsr`] recognizes speech (`asr`).
 
+mod asr;
 mod generate;
 mod prompt;
+mod realtime;
 mod row;
 mod rules;
 mod script;
@@ -23,11 +26,21 @@ use latentlm_core::{
 };
 use latentlm_diffusion::HeadConfig;
 
+pub use asr::{
+    AsrEnd, AsrError, AsrOptions, AsrPrompt, AsrSound, AsrStep, AsrStream, AsrTokens, CutReason,
+    HeardSound, TranscriptCut, TranscriptFormat, TranscriptReader, TranscriptSegment,
+    TranscriptWriter, VibeVoiceAsr, VibeVoiceAsrConfig,
+};
 pub use generate::{
     End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenFrame, SpokenStep,
     VibeVoiceStream,
 };
 pub use prompt::{SpeechTokens, VibeVoicePrompt, VoiceLine};
+pub use realtime::{
+    RealtimeConfig, RealtimeFrame, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText,
+    SPEECH_WINDOW, SavedVoice, StopClassifier, TEXT_WINDOW, TextWindow, VibeVoiceRealtime,
+    VoiceError,
+};
 pub use rules::Rules;
 pub use script::{MOST_SPEAKERS, Script, ScriptError, Turn};
 pub use voice::{EncodedVoices, level_voice};

@@ -180,7 +180,11 @@ fn model_targets() -> Vec<Target> {
             seeds::texts(&seeds::PUBLISHED_INDEX)
         })
         .share(50),
+        Target::new("voice", model::voice, seeds::voices).share(400),
         Target::new("metrics", model::metrics, seeds::metrics),
+        Target::new("transcript", model::transcript, || {
+            seeds::texts(&seeds::TRANSCRIPTS)
+        }),
         Target::new("skipped", model::skipped, || seeds::texts(&seeds::SKIPPED)),
     ]
 }

@@ -8,6 +8,7 @@ use latentlm::core::bundle::{BundleWriter, load_module, load_module_from_bytes, 
 use latentlm::pretrained::{
     load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
 };
+use latentlm::vibevoice::{SavedVoice, TranscriptFormat, TranscriptReader, TranscriptWriter};
 use latentlm::{RandomStream, load_lm_from_bytes};
 use latentlm_pipelines::{
     Checkpoint, ImagePipeline, ImageRecipe, Manifest, MetricsLog, MllmRecipe, Recipe, SkippedList,
@@ -235,6 +236,55 @@ pub(super) fn published_index(scratch: &Path) -> Reader {
     Box::new(move |bytes| {
         put(&folder.join("model.safetensors.index.json"), bytes);
         told(load_tokenizer(&folder, &device)).map(drop)
+    })
+}
+
+/// What a model wrote about a recording: the segments are the same at once and letter by letter.
+pub(super) fn transcript(_: &Path) -> Reader {
+    Box::new(|bytes| {
+        let answer = String::from_utf8_lossy(bytes);
+        let mut whole = TranscriptReader::default();
+        whole.push(&answer);
+        whole.finish();
+        let mut letters = TranscriptReader::default();
+        for letter in answer.chars() {
+            letters.push(letter.encode_utf8(&mut [0; 4]));
+        }
+        letters.finish();
+        assert!(whole.segments() == letters.segments(), "other segments");
+        assert!(whole.cut(true) == letters.cut(true), "another cut");
+        for segment in whole.segments() {
+            let fine = segment.start >= 0.0 && segment.end >= segment.start;
+            assert!(fine && segment.end.is_finite(), "{segment:?}");
+        }
+        for format in [
+            TranscriptFormat::Text,
+            TranscriptFormat::Json,
+            TranscriptFormat::Srt,
+        ] {
+            let mut writer = TranscriptWriter::new(format);
+            for segment in whole.segments() {
+                writer.segment(segment);
+            }
+            writer.finish(whole.words());
+        }
+        match whole.cut(true) {
+            Some(cut) => Err(cut.to_string()),
+            None => Ok(()),
+        }
+    })
+}
+
+/// A saved voice of a published model.
+pub(super) fn voice(_: &Path) -> Reader {
+    Box::new(|bytes| {
+        let voice = told(SavedVoice::from_bytes(bytes, Path::new("voice.pt")))?;
+        let again = told(voice.to_safetensors())?;
+        told(SavedVoice::from_bytes(
+            &again,
+            Path::new("voice.safetensors"),
+        ))
+        .map(drop)
     })
 }
 

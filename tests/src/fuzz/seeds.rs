@@ -3,10 +3,12 @@
 
 use std::f64::consts::TAU;
 use std::io::{Cursor, Write};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use latentlm::vibevoice::SavedVoice;
 use latentlm_data::speech::wav_bytes;
 use latentlm_data::{KnownText, LatentCache, TextTokenizer, TokenizerKind};
 
@@ -65,6 +67,13 @@ pub(super) const OVERRIDES: [&str; 6] = [
 /// Everything in one shard: names of tensors are the shard's business.
 pub(super) const PUBLISHED_INDEX: [&str; 1] = [
     "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\"a\": \"a.safetensors\", \"b\": \"a.safetensors\"}}",
+];
+/// Answers of a model that recognizes speech.
+pub(super) const TRANSCRIPTS: [&str; 3] = [
+    "assistant\n[{\"Start\":0,\"End\":1.5,\"Speaker\":0,\"Content\":\"hi\"}]\n",
+    "[{\"Start\":0.0,\"End\":\"0:02\",\"Content\":\"[Music]\"},\n {\"Start\":2,\"End\":75.25,\"Speaker\":\"N/A\",\
+     \"Content\":\"a \\\"b\\\", \\u00e9 {c} \"d\" e\"},{\"Start\":76,\"End\":77,\"Speaker\":\"Anna\",\"Content\":\"\"}]",
+    "[]",
 ];
 pub(super) const SKIPPED: [&str; 1] =
     ["a b/1.wav\tis cut short\ncomposed utterances\t`a` is outside\nno tab\n"];
@@ -250,6 +259,14 @@ pub(super) fn vibevoice_config() -> Vec<Vec<u8>> {
 pub(super) fn published_configs() -> Vec<Vec<u8>> {
     let tokenizer = fixture("vibevoice-tokenizer-small/config.json");
     vibevoice_config().into_iter().chain([tokenizer]).collect()
+}
+
+/// A voice as `torch.save` writes it, and as safetensors.
+pub(super) fn voices() -> Vec<Vec<u8>> {
+    let saved = fixture("vibevoice-realtime-one/voice.pt");
+    let voice = SavedVoice::from_bytes(&saved, Path::new("voice.pt")).expect("a whole voice");
+    let again = voice.to_safetensors().expect("a voice can be written");
+    vec![saved, again]
 }
 
 pub(super) fn published_weights() -> Vec<Vec<u8>> {

@@ -8,7 +8,10 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use crate::{DeviceKind, HeadNumbers, Progress, TrainingNumbers};
 
+mod make_model;
 mod recipes;
+mod speak;
+mod transcribe;
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -153,7 +156,7 @@ fn drawing_has_the_defaults_that_its_help_says() {
     let Ok(Command::Speak(args)) = parse(&["speak", "--out", "a.wav"]) else {
         panic!("another command")
     };
-    assert_eq!((args.run.as_str(), args.drawing.seed), ("voice", 0));
+    assert_eq!((args.run.as_str(), args.drawing.seed()), ("voice", 0));
     assert_eq!(args.drawing.precision, HeadNumbers::F32);
     assert_eq!(args.drawing.guidance, None);
     let Ok(Command::Compare(Compare::Sampling(args))) = parse(&["compare", "sampling"]) else {
@@ -200,11 +203,22 @@ fn wrong_words_are_named() {
         ),
         (&["speak"], "required"),
         (&["speak", "--voice", "a.wav", "--out", "b.wav"], "required"),
-        (&["speak", "--model", "a", "--out", "b.wav"], "required"),
+        (
+            &[
+                "speak", "--model", "a", "--script", "b", "--text", "c", "--out", "d.wav",
+            ],
+            "cannot be used with",
+        ),
         (&["speak", "--script", "a", "--out", "b.wav"], "required"),
+        (&["speak", "--sampler", "sde", "--out", "b.wav"], "required"),
         (
             &["speak", "--text", "a", "--file", "b", "--out", "c.wav"],
             "cannot be used with",
+        ),
+        (&["make-model", "vibevoice-1.5b"], "required"),
+        (
+            &["make-model", "vibevoice-2b", "--out", "a"],
+            "'vibevoice-2b'",
         ),
         (&["caption"], "required"),
         (&["generate"], "required"),
@@ -340,57 +354,6 @@ fn paths_that_are_not_there_are_named() {
     fs::write(dir.join("gone"), "").unwrap();
     let words = [&speak[..], &voice].concat();
     parse(&words).unwrap().check(&Project::at(dir)).unwrap();
-}
-
-#[test]
-fn a_dialogue_has_files_and_a_run_one_voice() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    run(dir, "voice");
-    for file in ["model", "script", "a.wav", "b.wav"] {
-        fs::write(dir.join(file), "").unwrap();
-    }
-    let dialogue = ["speak", "--out", "o.wav", "--model", "model", "--script"];
-    let voices = ["script", "--voice", "1=a.wav", "--voice", "2=b.wav"];
-    let words = [&dialogue[..], &voices].concat();
-    parse(&words).unwrap().check(&Project::at(dir)).unwrap();
-    let gone = [&dialogue[..], &["script", "--voice", "1=gone"]].concat();
-    for words in [gone, [&dialogue[..], &["gone"]].concat()] {
-        let (usage, message) = complaint(dir, &words);
-        assert!(
-            !usage && message.starts_with("cannot read gone: "),
-            "{message}"
-        );
-    }
-    let two = ["--voice", "a.wav", "--voice", "b.wav", "--voice-text", "a"];
-    let (usage, message) = complaint(dir, &[&["speak", "--out", "o.wav"], &two[..]].concat());
-    assert!(usage && message.contains("give --voice once"), "{message}");
-    let mp3 = [
-        "speak", "--model", "model", "--script", "script", "--out", "o.mp3",
-    ];
-    let (usage, message) = complaint(dir, &mp3);
-    assert!(
-        usage && message.ends_with("must be one of .wav"),
-        "{message}"
-    );
-}
-
-#[test]
-fn sound_goes_where_it_can() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    run(dir, "voice");
-    let check = |words: &[&str]| complaint(dir, &[&["speak", "--out"], words].concat());
-    let message = (
-        false,
-        "--each writes files: name a folder for them with --out".to_owned(),
-    );
-    assert_eq!(check(&["-", "--each"]), message);
-    let (usage, message) = check(&["runs"]);
-    assert!(
-        !usage && message.starts_with("cannot write runs: "),
-        "{message}"
-    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod promises;
 mod resumes;
 mod runs;
 mod speech;
+mod transcribe;
 
 use std::fs;
 use std::path::{Path, PathBuf};

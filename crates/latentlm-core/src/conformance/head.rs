@@ -10,7 +10,12 @@ const ROWS: usize = 3;
 
 /// Runs the whole suite for a head conditioned on `width` numbers.
 pub fn check<H: LatentHead>(head: &H, width: usize, device: &Device) {
-    for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddim, Sampler::Ddpm] {
+    for sampler in [
+        Sampler::DpmSolverPlusPlus,
+        Sampler::Ddim,
+        Sampler::Ddpm,
+        Sampler::SdeDpmSolverPlusPlus,
+    ] {
         let options = SampleOptions {
             sampler,
             steps: 4,

@@ -4,7 +4,7 @@ use super::step::{SolverStep, alpha_bar_pairs, timesteps};
 use crate::schedule::NoiseSchedule;
 
 /// Half the logarithm of the signal-to-noise ratio.
-fn lambda(alpha_bar: f64) -> f64 {
+pub(super) fn lambda(alpha_bar: f64) -> f64 {
     0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
 }
 

@@ -7,6 +7,7 @@
 mod ddim;
 mod ddpm;
 mod dpm;
+mod sde;
 mod step;
 
 use burn::tensor::Tensor;
@@ -30,6 +31,7 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize) -> Vec<Sol
         Sampler::DpmSolverPlusPlus => dpm::plan(schedule, steps),
         Sampler::Ddim => ddim::plan(schedule, steps),
         Sampler::Ddpm => ddpm::plan(schedule, steps),
+        Sampler::SdeDpmSolverPlusPlus => sde::plan(schedule, steps),
     }
 }
 
@@ -74,6 +76,13 @@ mod tests {
     use burn::tensor::Device;
     use latentlm_core::{BetaSchedule, Prediction};
 
+    const SAMPLERS: [Sampler; 4] = [
+        Sampler::DpmSolverPlusPlus,
+        Sampler::Ddim,
+        Sampler::Ddpm,
+        Sampler::SdeDpmSolverPlusPlus,
+    ];
+
     fn schedule(prediction: Prediction) -> NoiseSchedule {
         NoiseSchedule::new(BetaSchedule::Cosine, prediction, 1000)
     }
@@ -86,7 +95,7 @@ mod tests {
         let point = 0.7;
         for prediction in [Prediction::Epsilon, Prediction::Velocity] {
             let schedule = schedule(prediction);
-            for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddim, Sampler::Ddpm] {
+            for sampler in SAMPLERS {
                 for steps in [1, 2, 5, 20] {
                     let plan = plan(sampler, &schedule, steps);
                     let mut random = RandomStream::new(1);
@@ -115,7 +124,7 @@ mod tests {
         let device = Device::default();
         let spread: f64 = 0.5;
         let schedule = schedule(Prediction::Epsilon);
-        for sampler in [Sampler::DpmSolverPlusPlus, Sampler::Ddim, Sampler::Ddpm] {
+        for sampler in SAMPLERS {
             let plan = plan(sampler, &schedule, 200);
             let mut random = RandomStream::new(2);
             let noise = random.normal([20_000, 1], &device);

@@ -12,9 +12,10 @@ use crate::text_sampling::TextOptions;
 
 /// A stream for the noise that a sampler adds on the way; most add none and need no seed drawn.
 fn way(sampler: Sampler, random: &mut RandomStream) -> RandomStream {
-    match sampler {
-        Sampler::Ddpm => RandomStream::new(random.seed()),
-        Sampler::DpmSolverPlusPlus | Sampler::Ddim => RandomStream::new(0),
+    if sampler.adds_noise() {
+        RandomStream::new(random.seed())
+    } else {
+        RandomStream::new(0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `config.json` of `transformers`' VibeVoice models: what of it decides the architecture. Other
-//! keys are kept and written back.
+//! keys are kept and written back. That of the original repository is brought into this form
+//! (`original`).
 
 use std::ops::RangeInclusive;
 
@@ -11,9 +12,10 @@ use latentlm_diffusion::{BetaSchedule, HeadConfig, Prediction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::naming::Joined;
 use crate::vibevoice::VibeVoiceConfig;
 
-type Rest = Map<String, Value>;
+pub(crate) type Rest = Map<String, Value>;
 
 /// Largest width of a language model and its head.
 const MOST_WIDTH: usize = 1 << 17;
@@ -163,7 +165,34 @@ pub struct LanguageModelJson {
 }
 
 impl LanguageModelJson {
-    fn backbone(&self) -> BackboneConfig {
+    /// Positions that the model was trained for, if the file tells.
+    pub fn max_positions(&self) -> Option<usize> {
+        let most = self.rest.get("max_position_embeddings");
+        usize::try_from(most?.as_u64()?).ok()
+    }
+
+    /// Queries, keys and values, which ours has as one layer.
+    pub(crate) fn joined(&self) -> Joined {
+        let head_dim = self.hidden_size / self.num_attention_heads;
+        let kv_rows = self.num_key_value_heads * head_dim;
+        Joined {
+            theirs: ["q_proj", "k_proj", "v_proj"],
+            ours: "qkv",
+            rows: [self.num_attention_heads * head_dim, kv_rows, kv_rows],
+        }
+    }
+
+    /// What is wrong with ids of tokens, if one is not in the vocabulary.
+    pub(crate) fn unknown_token(&self, tokens: &[(&str, u32)]) -> Option<String> {
+        let size = self.vocab_size;
+        let mut tokens = tokens.iter();
+        let (key, token) = tokens.find(|(_, token)| *token as usize >= size)?;
+        Some(format!(
+            "{key} {token} is outside of the {size} tokens of vocab_size"
+        ))
+    }
+
+    pub(crate) fn backbone(&self) -> BackboneConfig {
         BackboneConfig::new(
             self.hidden_size,
             self.num_hidden_layers,
@@ -179,7 +208,7 @@ impl LanguageModelJson {
         .with_condition_layer(false)
     }
 
-    fn unsupported(&self) -> Option<String> {
+    pub(crate) fn unsupported(&self) -> Option<String> {
         let rope = self.rope_parameters.as_ref();
         let rope = rope.map_or("default", |rope| rope.rope_type.as_str());
         let windowed = self.rest.get("use_sliding_window") == Some(&Value::Bool(true));
@@ -188,9 +217,14 @@ impl LanguageModelJson {
             let width = dim.checked_mul(self.num_attention_heads as u64);
             width != Some(self.hidden_size as u64)
         });
+        let scaled = self.rest.get("rope_scaling").is_some_and(|scaling| {
+            let is_default = scaling["rope_type"] == "default" || scaling["type"] == "default";
+            !scaling.is_null() && !is_default
+        });
         wants("model_type", &self.model_type, "qwen2")
             .or_else(|| wants("hidden_act", &self.hidden_act, "silu"))
             .or_else(|| wants("rope_type", rope, "default"))
+            .or_else(|| scaled.then(|| "rope_scaling is not supported".into()))
             .or_else(|| windowed.then(|| "use_sliding_window is not supported".into()))
             .or_else(|| own_head_dim.then(|| "a head_dim of its own is not supported".into()))
             .or_else(|| self.out_of_range())
@@ -247,7 +281,7 @@ pub struct DiffusionHeadJson {
 }
 
 impl DiffusionHeadJson {
-    fn head(&self) -> HeadConfig {
+    pub(crate) fn head(&self) -> HeadConfig {
         HeadConfig::new(self.latent_size, self.hidden_size)
             .with_depth(self.num_hidden_layers)
             .with_mlp_width(self.intermediate_size)
@@ -261,7 +295,7 @@ impl DiffusionHeadJson {
             .with_prediction(Prediction::Velocity)
     }
 
-    fn unsupported(&self) -> Option<String> {
+    pub(crate) fn unsupported(&self) -> Option<String> {
         wants("hidden_act", &self.hidden_act, "silu")
             .or_else(|| self.mlp_bias.then(|| "mlp_bias is not supported".into()))
             .or_else(|| self.out_of_range())
@@ -346,35 +380,33 @@ impl VibeVoiceJson {
             ("text_config", self.text_config.unsupported()),
             ("diffusion_head_config", head.unsupported()),
         ];
-        let mut found = parts.into_iter();
-        found
-            .find_map(|(part, what)| Some(format!("{part}: {}", what?)))
-            .or_else(|| self.wrong_token())
+        unsupported_part(parts).or_else(|| self.wrong_token())
     }
 
     fn wrong_token(&self) -> Option<String> {
-        let size = self.text_config.vocab_size;
         let (more, begin, end) = (
             self.audio_token_id,
             self.audio_bos_token_id,
             self.audio_eos_token_id,
         );
-        for (key, token) in [
+        let unknown = self.text_config.unknown_token(&[
             ("audio_token_id", more),
             ("audio_bos_token_id", begin),
             ("audio_eos_token_id", end),
             ("eos_token_id", self.eos_token_id),
-        ] {
-            if token as usize >= size {
-                return Some(format!(
-                    "{key} {token} is outside of the {size} tokens of vocab_size"
-                ));
-            }
-        }
+        ]);
         let differ = more != begin && more != end && begin != end;
         let wrong = "audio_token_id, audio_bos_token_id and audio_eos_token_id must differ";
-        (!differ).then(|| wrong.into())
+        unknown.or_else(|| (!differ).then(|| wrong.into()))
     }
+}
+
+/// What is wrong with one of several parts of a model, if anything, behind the part's name.
+pub(crate) fn unsupported_part<const N: usize>(
+    parts: [(&str, Option<String>); N],
+) -> Option<String> {
+    let mut parts = parts.into_iter();
+    parts.find_map(|(part, what)| Some(format!("{part}: {}", what?)))
 }
 
 /// What is wrong with a whole number outside of a range, if anything.

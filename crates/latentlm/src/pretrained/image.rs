@@ -48,6 +48,7 @@ fn format() -> Format {
         pixels: &["heads.0.input.weight", "latents.0.projection.weight"],
         // The reference keeps the whitening in a side file.
         own: &["latents.0.whitening.bias", "latents.0.whitening.scale"],
+        skipped: &[],
     }
 }
 

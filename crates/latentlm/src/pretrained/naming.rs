@@ -9,6 +9,8 @@ use crate::renaming::remapper;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Naming {
     rules: Vec<(String, String)>,
+    /// Other spellings of their names, and the one that `rules` have. Only for reading.
+    spellings: Vec<(String, String)>,
 }
 
 impl Naming {
@@ -25,9 +27,18 @@ impl Naming {
         self
     }
 
+    /// Adds other spellings of their names, which some files have.
+    pub(crate) fn also_spelled(mut self, spellings: &[(&str, &str)]) -> Self {
+        for (other, theirs) in spellings {
+            let pair = ((*other).to_owned(), (*theirs).to_owned());
+            self.spellings.push(pair);
+        }
+        self
+    }
+
     /// From their names to ours.
     pub(crate) fn import(&self) -> KeyRemapper {
-        let rules = self.rules.iter();
+        let rules = self.spellings.iter().chain(&self.rules);
         remapper(rules.map(|(theirs, ours)| (theirs.as_str(), ours.as_str())))
     }
 
@@ -39,7 +50,7 @@ impl Naming {
 
     /// Their name of one of ours.
     pub(crate) fn theirs(&self, ours: &str) -> String {
-        renamed(self.export(), ours)
+        renamed(&self.export(), ours)
     }
 }
 
@@ -53,9 +64,9 @@ pub(crate) fn below(root: &str, name: &str) -> String {
 }
 
 /// What a table of names makes of one.
-fn renamed(names: KeyRemapper, name: &str) -> String {
+pub(crate) fn renamed(names: &KeyRemapper, name: &str) -> String {
     let mut name = name.to_owned();
-    for (pattern, replacement) in names.to_regex_pairs() {
+    for (pattern, replacement) in &names.patterns {
         name = pattern.replace(&name, replacement.as_str()).into_owned();
     }
     name
@@ -101,7 +112,7 @@ pub(crate) fn check_round_trip<M: burn::module::Module>(module: &M, naming: &Nam
         .collect();
     let mut theirs: Vec<String> = ours.iter().map(|name| naming.theirs(name)).collect();
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!(&renamed(naming.import(), theirs), ours, "{theirs}");
+        assert_eq!(&renamed(&naming.import(), theirs), ours, "{theirs}");
         assert_ne!(theirs, ours, "no rule for {ours}");
     }
     theirs.sort();
@@ -121,9 +132,20 @@ mod tests {
             ("layers.3.fca.weight", "blocks.3.fca.weight"),
             ("layersx.3.fc", "layersx.3.fc"),
         ] {
-            assert_eq!(renamed(naming.import(), theirs), ours);
+            assert_eq!(renamed(&naming.import(), theirs), ours);
             assert_eq!(naming.theirs(ours), theirs);
         }
+    }
+
+    /// Other spellings are read and not written.
+    #[test]
+    fn names_may_be_spelled_in_several_ways() {
+        let naming = Naming::new(&[("proj.fc1", "up")]);
+        let naming = naming.also_spelled(&[("embedder.layer_1", "proj.fc1")]);
+        for theirs in ["proj.fc1.weight", "embedder.layer_1.weight"] {
+            assert_eq!(renamed(&naming.import(), theirs), "up.weight");
+        }
+        assert_eq!(naming.theirs("up.weight"), "proj.fc1.weight");
     }
 
     #[test]

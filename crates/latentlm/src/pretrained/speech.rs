@@ -1,4 +1,4 @@
-//! VibeVoice as `transformers` saves it.
+//! VibeVoice as `transformers` saves it, and as the original repository published it.
 
 use std::path::Path;
 
@@ -12,15 +12,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
-use super::naming::{Joined, Naming, below};
+use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
+use super::naming::{Naming, below};
+use super::original;
+use super::shards::contents;
 use super::store::{
     Format, PretrainedError, StoredDType, check_claim, json_error, load, read_json, save,
 };
 use crate::sizes::ModelError;
 use crate::vibevoice::VibeVoice;
-
-/// The file that describes a published model.
-const CONFIG: &str = "config.json";
 
 /// Names below one layer of an encoder or decoder; the rule for the layer itself comes last.
 const LAYER: [(&str, &str); 4] = [
@@ -31,7 +31,7 @@ const LAYER: [(&str, &str); 4] = [
 ];
 
 /// Encoder (`conv`) or decoder (`convtr`) below the roots `theirs` and `ours`.
-fn tower(naming: Naming, theirs: &str, ours: &str, conv: &str) -> Naming {
+pub(crate) fn tower(naming: Naming, theirs: &str, ours: &str, conv: &str) -> Naming {
     let resampling = format!("conv_layers.{{}}.{conv}.{conv}");
     let rules = [
         ("stem.conv.conv", "stem"),
@@ -62,11 +62,12 @@ fn tokenizer_format() -> Format {
         joined: None,
         pixels: &[],
         own: &[],
+        skipped: &[],
     }
 }
 
 /// Names of the published language model and of the backbone.
-const LANGUAGE_MODEL: [(&str, &str); 8] = [
+pub(crate) const LANGUAGE_MODEL: [(&str, &str); 8] = [
     ("layers.{}.input_layernorm", "blocks.{}.norm1"),
     ("layers.{}.post_attention_layernorm", "blocks.{}.norm2"),
     ("layers.{}.self_attn.o_proj", "blocks.{}.attn.proj"),
@@ -92,9 +93,35 @@ const HEAD: [(&str, &str); 11] = [
     ("final_layer.linear_2", "output"),
 ];
 
-fn vibevoice_format(json: &VibeVoiceJson) -> Format {
+/// Names of the parts that some versions of `transformers` write otherwise.
+const SPELLINGS: [(&str, &str); 12] = [
+    ("language_model.model", "model.language_model"),
+    ("language_model.lm_head", "lm_head"),
+    ("model.language_model.model", "model.language_model"),
+    ("audio_tower", "model.audio_tower"),
+    (
+        "semantic_tokenizer_encoder",
+        "model.semantic_tokenizer_encoder",
+    ),
+    ("multi_modal_projector", "model.multi_modal_projector"),
+    ("semantic_connector", "model.semantic_connector"),
+    ("latent_bias_factor", "model.latent_bias_factor"),
+    ("latent_scaling_factor", "model.latent_scaling_factor"),
+    ("diffusion_head", "model.diffusion_head"),
+    (
+        "model.diffusion_head.timestep_embedder.layer_1",
+        "model.diffusion_head.timestep_proj.fc1",
+    ),
+    (
+        "model.diffusion_head.timestep_embedder.layer_2",
+        "model.diffusion_head.timestep_proj.fc2",
+    ),
+];
+
+/// Names of the whole model in `transformers`.
+pub(crate) fn vibevoice_naming() -> Naming {
     let naming = tokenizer(Naming::default(), "model.audio_tower", "codec");
-    let naming = tower(
+    tower(
         naming,
         "model.semantic_tokenizer_encoder",
         "semantic",
@@ -126,22 +153,30 @@ fn vibevoice_format(json: &VibeVoiceJson) -> Format {
         ],
     )
     .and("", "", &[("lm_head", "lm.tokens.output")])
-    .and("model.diffusion_head", "lm.heads.0", &HEAD);
+    .and("model.diffusion_head", "lm.heads.0", &HEAD)
+    .also_spelled(&SPELLINGS)
+}
+
+fn vibevoice_format(json: &VibeVoiceJson, dialect: Dialect) -> Format {
+    let naming = match dialect {
+        Dialect::Original => original::speech_naming(json),
+        Dialect::Transformers => vibevoice_naming(),
+    };
     let text = &json.text_config;
-    let head_dim = text.hidden_size / text.num_attention_heads;
-    let kv_rows = text.num_key_value_heads * head_dim;
     Format {
         naming,
-        joined: Some(Joined {
-            theirs: ["q_proj", "k_proj", "v_proj"],
-            ours: "qkv",
-            rows: [text.num_attention_heads * head_dim, kv_rows, kv_rows],
-        }),
+        joined: Some(text.joined()),
         pixels: &[],
         own: &[
             "semantic_connector.whitening.bias",
             "semantic_connector.whitening.scale",
         ],
+        // Some write the softmax head although it is the embedding's table.
+        skipped: if text.tie_word_embeddings {
+            &["lm.tokens.output"]
+        } else {
+            &[]
+        },
     }
 }
 
@@ -180,26 +215,85 @@ pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<AudioSigmaVae, P
     load(config.init(device), folder, &tokenizer_format())
 }
 
-/// Reads and checks `folder/config.json` of a whole speech model.
+/// Reads and checks `folder/config.json` of a whole speech model in either format. The original's needs
+/// `tokenizer.json` in the folder, which has the ids of tokens.
 ///
 /// # Errors
-/// If it can't be read, lacks a key, or describes something that this crate does not have.
+/// If a file can't be read, lacks a key, or describes something that this crate does not have.
 pub fn read_vibevoice_config(folder: &Path) -> Result<VibeVoiceJson, PretrainedError> {
-    let json = read_config(folder, VibeVoiceJson::unsupported)?;
+    read_vibevoice_config_with(folder, None)
+}
+
+/// The same with a `tokenizer.json` that lies elsewhere, if it is given. It is read only if `config.json` has
+/// no ids of tokens.
+///
+/// # Errors
+/// As [`read_vibevoice_config`].
+pub fn read_vibevoice_config_with(
+    folder: &Path,
+    tokenizer: Option<&Path>,
+) -> Result<VibeVoiceJson, PretrainedError> {
+    let published = Published::read(folder)?.expect(Member::Speech)?;
+    let Published {
+        dialect,
+        config,
+        path,
+        ..
+    } = published;
+    let json: VibeVoiceJson = match dialect {
+        Dialect::Original => {
+            let tokens = original::speech_tokens(&find_tokenizer(folder, tokenizer)?)?;
+            original::speech(config, tokens, &path)?
+        }
+        Dialect::Transformers => {
+            serde_json::from_value(config).map_err(|error| json_error(&path, error))?
+        }
+    };
+    if let Some(reason) = json.unsupported() {
+        return Err(PretrainedError::Unsupported { path, reason });
+    }
     json.model().validate()?;
     Ok(json)
 }
 
-/// Loads a whole VibeVoice model from a folder as `transformers` saves it.
+/// Loads a whole VibeVoice model from a folder in either format: as `transformers` saves it, or as the original
+/// repository published it, with a `tokenizer.json` beside.
 ///
 /// # Errors
 /// If a file can't be read, the architecture is not supported, or a tensor is missing, unknown or
 /// of another shape.
 pub fn load_vibevoice(folder: &Path, device: &Device) -> Result<VibeVoice, PretrainedError> {
-    let json = read_vibevoice_config(folder)?;
+    load_vibevoice_weights(folder, &read_vibevoice_config(folder)?, device)
+}
+
+/// The same with a configuration that was read from the folder.
+///
+/// # Errors
+/// As [`load_vibevoice`].
+pub fn load_vibevoice_weights(
+    folder: &Path,
+    json: &VibeVoiceJson,
+    device: &Device,
+) -> Result<VibeVoice, PretrainedError> {
+    let published = Published::read(folder)?.expect(Member::Speech)?;
     let config = json.model();
+    config.validate()?;
+    let encoder = match published.dialect {
+        Dialect::Original => "acoustic_tokenizer.encoder.",
+        Dialect::Transformers => "audio_tower.encoder.",
+    };
+    if !contents(folder)?.has(encoder) {
+        return Err(PretrainedError::Unsupported {
+            path: folder.to_owned(),
+            reason: format!(
+                "its weights lack the acoustic encoder (`{encoder}`), which reads voices: it is a part of a \
+                 model, such as a fine-tune that left it out; add the encoder of the model it was made from"
+            ),
+        });
+    }
     check_claim(folder, config.parameter_count(device), CONFIG)?;
-    load(config.init(device), folder, &vibevoice_format(&json))
+    let format = vibevoice_format(json, published.dialect);
+    load(config.init(device), folder, &format)
 }
 
 /// Writes a codec as `transformers` reads it: `config.json` and `model.safetensors`. A folder of
@@ -227,7 +321,8 @@ pub fn save_vibevoice(
     folder: &Path,
     dtype: StoredDType,
 ) -> Result<(), PretrainedError> {
-    save_folder(model, json, folder, dtype, &vibevoice_format(json))
+    let format = vibevoice_format(json, Dialect::Transformers);
+    save_folder(model, json, folder, dtype, &format)
 }
 
 /// Writes `config.json` and `model.safetensors`, both or neither.

@@ -1,10 +1,10 @@
-//! Files of published checkpoints: one file or shards, read lazily; written whole or not at all.
+//! Weights of published checkpoints: read lazily, tensor by tensor; written whole or not at all.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::store::bridge::{deferred, map_data, to_data};
@@ -19,6 +19,7 @@ use safetensors::View;
 
 use super::layout::{Direction, Layouts};
 use super::naming::{Joined, Naming};
+use super::shards::{contents, files, pointer};
 use crate::sizes::ModelError;
 
 /// What can go wrong with a published checkpoint.
@@ -42,6 +43,22 @@ pub enum PretrainedError {
         path: PathBuf,
         /// What is not supported.
         reason: String,
+    },
+    /// A file of weights that is missing, cut or only a pointer to one.
+    #[error("{path} {reason}")]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with bytes there and wanted.
+        reason: String,
+    },
+    /// A model without its vocabulary.
+    #[error("{path} is missing: fetch the tokenizer.json of {model} and put it there")]
+    NoTokenizer {
+        /// Where the vocabulary was looked for.
+        path: PathBuf,
+        /// The model whose vocabulary it is.
+        model: String,
     },
     /// Sizes that do not fit each other.
     #[error(transparent)]
@@ -86,6 +103,8 @@ pub(crate) struct Format {
     pub(crate) pixels: &'static [&'static str],
     /// Parameters of ours that the checkpoint does not have.
     pub(crate) own: &'static [&'static str],
+    /// Beginnings of names, in our naming, of tensors that the checkpoint may have and the model does not use.
+    pub(crate) skipped: &'static [&'static str],
 }
 
 impl Format {
@@ -105,66 +124,38 @@ impl Format {
         });
         parts.unwrap_or(name)
     }
-}
 
-/// The files of a checkpoint: `path` itself, or in the folder `path` either `model.safetensors` or
-/// the shards of `model.safetensors.index.json`.
-fn files(path: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    /// Whether the model does not use a tensor.
+    fn skips(&self, ours: &str) -> bool {
+        self.skipped.iter().any(|start| {
+            let rest = ours.strip_prefix(start);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
-    let single = path.join("model.safetensors");
-    let index = path.join("model.safetensors.index.json");
-    if single.exists() || !index.exists() {
-        return Ok(vec![single]);
-    }
-    let json = read_json(&index)?;
-    let map = json["weight_map"].as_object();
-    let map = map.ok_or_else(|| json_error(&index, "has no `weight_map`"))?;
-    let shards: BTreeSet<&str> = map.values().filter_map(|shard| shard.as_str()).collect();
-    let mut files = Vec::with_capacity(shards.len());
-    for shard in shards {
-        if !is_inside(shard) {
-            let reason = format!(
-                "names the shard `{}` outside of its folder",
-                shard.escape_debug()
-            );
-            return Err(json_error(&index, reason));
-        }
-        files.push(path.join(shard));
-    }
-    Ok(files)
-}
-
-/// Whether a name of a shard leads to a file of the folder or of a folder in it.
-fn is_inside(shard: &str) -> bool {
-    // Backslashes part folders on Windows alone; names of shards have none anywhere.
-    let mut parts = Path::new(shard).components();
-    !shard.is_empty()
-        && !shard.contains(['\\', ':'])
-        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// Refuses a checkpoint that is too small for so many parameters, before a model of them takes memory.
 /// `described_by` names what the sizes were taken from.
 ///
 /// # Errors
-/// If a file can't be read, or together they have fewer than 2 bytes a parameter.
+/// If a file is not whole, or together they have fewer than 2 bytes a parameter.
 pub(crate) fn check_claim(
     path: &Path,
     parameters: usize,
     described_by: &'static str,
 ) -> Result<(), PretrainedError> {
-    let mut bytes = 0_u64;
-    for file in files(path)? {
-        let metadata = fs::metadata(&file).map_err(io_error("read", &file))?;
-        bytes = bytes.saturating_add(metadata.len());
-    }
+    let bytes = contents(path)?.bytes;
     Ok(check_size(path, bytes, parameters, described_by)?)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    if let Some(fault) = pointer(text.as_bytes(), text.len() as u64) {
+        return Err(PretrainedError::Incomplete {
+            path: path.to_owned(),
+            reason: fault.to_string(),
+        });
+    }
     serde_json::from_str(&text).map_err(|error| json_error(path, error))
 }
 
@@ -192,7 +183,8 @@ pub(crate) fn load<M: Module>(
         let found = store
             .get_all_tensors()
             .map_err(|source| damaged(&file, source))?;
-        tensors.extend(found.values().cloned());
+        let used = found.values().filter(|tensor| !format.skips(&tensor.name));
+        tensors.extend(used.cloned());
     }
     if let Some(joined) = format.joined {
         tensors = join(tensors, joined, path, format)?;
@@ -205,7 +197,7 @@ pub(crate) fn load<M: Module>(
     Ok(module)
 }
 
-fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
+pub(crate) fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
     PretrainedError::Bundle(BundleError::Damaged {
         path: path.to_owned(),
         source,

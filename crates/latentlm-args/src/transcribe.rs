@@ -1,0 +1,62 @@
+//! Recognition of speech: `transcribe`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::{ArgsError, DeviceName, Project};
+
+/// Writes down what is said in a recording, with a published model (VibeVoice-ASR)
+///
+/// Segments have a start and an end in seconds, a speaker and a text; they are printed as they come.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask transcribe --model VibeVoice-ASR-7B --audio talk.wav\n  \
+    cargo xtask transcribe --model VibeVoice-ASR-7B --audio talk.wav --context \"Anna, Ben\" --format srt")]
+pub struct Transcribe {
+    /// Folder of the model
+    #[arg(long, value_name = "FOLDER")]
+    pub model: PathBuf,
+    /// Recording
+    #[arg(long, value_name = "FILE")]
+    pub audio: PathBuf,
+    /// Names and words that may occur in it
+    #[arg(long, value_name = "TEXT")]
+    pub context: Option<String>,
+    /// The model's tokenizer.json; by default the one in its folder
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Random seed of the noise on what the model hears; drawn and printed if absent
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Form of the transcript
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Transcript,
+    /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// Form of a transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transcript {
+    /// A line for each segment
+    Text,
+    /// A list of objects with start, end, speaker and text
+    Json,
+    /// Subtitles (SubRip)
+    Srt,
+}
+
+impl Transcribe {
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        DeviceName::parse(&self.device)?;
+        for file in [&self.model, &self.audio]
+            .into_iter()
+            .chain(&self.tokenizer)
+        {
+            project.find("read", file)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! `make-model`: folders of published sizes with random weights.
+
+use latentlm::pretrained::{Dialect, RandomOptions, RandomSizes, StoredDType, make_random};
+use latentlm_args::{MakeModel, PublishedModel, StoredNumbers, say};
+
+/// Makes the folder, and says what is in it.
+pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
+    let sizes = match args.model {
+        PublishedModel::Speech1_5B => RandomSizes::speech_1_5b(),
+        PublishedModel::Speech7B => RandomSizes::speech_7b(),
+        PublishedModel::Realtime => RandomSizes::realtime(),
+        PublishedModel::Recognition => RandomSizes::recognition(),
+    };
+    let options = RandomOptions {
+        dialect: if args.transformers {
+            Dialect::Transformers
+        } else {
+            Dialect::Original
+        },
+        dtype: match args.dtype {
+            StoredNumbers::F32 => StoredDType::Float32,
+            StoredNumbers::Bf16 => StoredDType::Bfloat16,
+            StoredNumbers::F16 => StoredDType::Float16,
+        },
+        seed: args.seed,
+        ..RandomOptions::default()
+    };
+    let made = make_random(&sizes, &args.out, options)?;
+    say!(
+        "{}: {:.2} billion parameters, {:.2} GB in {} files; it has no tokenizer.json, which --tokenizer names",
+        args.out.display(),
+        made.parameters as f64 / 1e9,
+        made.bytes as f64 / 1e9,
+        made.files
+    );
+    Ok(())
+}
