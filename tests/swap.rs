@@ -19,7 +19,7 @@ use latentlm_core::{
 };
 use latentlm_pipelines::StageConfig;
 use latentlm_tests::tiny_recipe;
-use latentlm_train::{AdversarialTrainer, DataParallel, Trainer, codec_parts};
+use latentlm_train::{AdversarialTrainer, DataParallel, Trainer, codec_setup};
 
 /// Patches of 4x4 pixels, turned by an orthogonal matrix: a lossless linear codec.
 #[derive(Module, Debug)]
@@ -222,9 +222,9 @@ fn the_trainer_trains_it() {
         grad_accumulation: 1,
         ..tiny_recipe(&[]).codec_train
     };
-    let parts = codec_parts(&config, &loss, &device).unwrap();
-    let latents = parts.latents;
-    let mut trainer = AdversarialTrainer::new(parts, &stage, DataParallel::default());
+    let setup = codec_setup(&config, &loss, &device).unwrap();
+    let latents = setup.latents;
+    let mut trainer = AdversarialTrainer::new(setup, &stage, DataParallel::default());
     let mut random = RandomStream::new(3);
     let (mut first, mut last) = (0.0, 0.0);
     for step in 0..stage.steps {

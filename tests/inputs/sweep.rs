@@ -11,14 +11,18 @@ use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
 use latentlm_tests::repository;
 
 /// In TOML: whole numbers and fractions.
-const ABSURD: [&str; 8] = [
+const ABSURD: [&str; 12] = [
     "0",
     "-1",
+    "0.0",
+    "-1.0",
     "1000000000",
     "1e9",
     "9223372036854775807",
+    "-9223372036854775808",
     "1e300",
     "inf",
+    "-inf",
     "nan",
 ];
 /// Longest time to say what is wrong with a recipe.
@@ -58,6 +62,9 @@ fn sweep<R: Recipe>(file: &Path) {
         match resolved {
             Ok(recipe) => {
                 taken += 1;
+                let (_, value) = change.split_once('=').unwrap();
+                let finite = !(value.contains("inf") || value.contains("nan"));
+                assert!(finite, "{}", place());
                 // What is taken is whole: it can be written and checked once more.
                 recipe.validate().unwrap();
                 recipe.to_toml().unwrap();
@@ -65,6 +72,7 @@ fn sweep<R: Recipe>(file: &Path) {
             Err(error) => {
                 refused += 1;
                 let message = error.to_string();
+                assert!(message.len() < 500, "{}: {message}", place());
                 assert!(
                     !message.contains(char::is_control),
                     "{}: {message}",

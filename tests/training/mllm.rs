@@ -291,7 +291,7 @@ fn models_of_text_and_pictures_are_compared() {
     for part in [
         "| caption perplexity | category named | neighbours of category |",
         "Neighbours of category, by chance: 0.500.",
-        "Category named, by whoever always names the largest: ",
+        "Accuracy of always naming the largest category: ",
     ] {
         assert!(table.contains(part), "{table}");
     }

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -204,6 +205,16 @@ class Parts(unittest.TestCase):
             found = check.parameters(check.SIZES[name]) / 1e6
             self.assertAlmostEqual(found / millions, 1, delta=0.02, msg=name)
 
+    def test_published_sizes_are_those_of_the_recipes(self):
+        for name, sizes in check.SIZES.items():
+            text = (check.ROOT / "configs" / "image" / f"imagenet256-{name}.toml").read_text()
+            lm = re.search(r"(?ms)^\[lm\]$(.*?)^\[", text).group(1)
+            keys = dict(re.findall(r"(?m)^(\w+) = (\S+)", lm))
+            for key in ("width", "depth", "heads", "head_depth", "mlp_ratio", "recompute"):
+                self.assertEqual(keys[key], str(sizes[key]).lower(), f"{name}: {key}")
+            self.assertEqual(int(keys["kv_heads"]) or sizes["heads"], sizes["kv_heads"], name)
+            self.assertEqual(int(keys["batch_mul"]), sizes["draws"], name)
+
     def test_operations_are_counted_as_by_hand(self):
         sizes = {**check.TINY, "latent_dim": 1, "width": 192, "heads": 1, "kv_heads": 1, "mlp_ratio": 1.0}
         sizes.update(batch=2, tokens=3, depth=1, head_depth=1, draws=5)
@@ -221,6 +232,11 @@ class Parts(unittest.TestCase):
         self.assertGreater(one, state)
         self.assertAlmostEqual(two - one, one - state, delta=1)
         self.assertGreater(check.step_mib(check.SIZES["xl"]), 2 * check.step_mib(check.SIZES["medium"]))
+        # 12 blocks and 3 layers, 4 draws; recomputed: 12 inputs of 4 bytes a number and one block; of layers 4 and one.
+        rows = base["batch"] * base["tokens"] * base["width"] / 2**20
+        recomputed = check.step_mib({**base, "recompute": True}) - state
+        self.assertAlmostEqual(check.step_mib(base) - state, rows * (12 * 160 + 4 * 3 * 120), places=6)
+        self.assertAlmostEqual(recomputed, rows * (12 * 4 + 160 + 4 * (4 * 4 + 120)), places=6)
         check.free_mib = lambda device: 1000
         try:
             check.check_fit("cuda", 999)

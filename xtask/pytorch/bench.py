@@ -19,6 +19,7 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 def linear(inputs, outputs, bias=False):
@@ -44,6 +45,13 @@ class SwiGlu(nn.Module):
 def rotate(x, cos, sin):
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+
+
+def run_layer(layer, recompute, *inputs):
+    """A layer; if `recompute`, its activations are computed again in the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False)
+    return layer(*inputs)
 
 
 class Block(nn.Module):
@@ -88,6 +96,7 @@ class Head(nn.Module):
     def __init__(self, s):
         super().__init__()
         width = self.width = s["width"]
+        self.recompute = s["recompute"]
         self.input = linear(s["latent_dim"], width, bias=True)
         self.time = nn.Sequential(linear(256, width), nn.SiLU(), linear(width, width))
         inner = swiglu_width(width, s["mlp_ratio"])
@@ -110,7 +119,7 @@ class Head(nn.Module):
         condition = F.silu(condition + time)
         x = self.input(noisy)
         for layer in self.layers:
-            x = layer(x, condition)
+            x = run_layer(layer, self.recompute, x, condition)
         shift, scale = self.modulation(condition).chunk(2, -1)
         return self.output(F.rms_norm(x, (self.width,), eps=1e-6) * (1 + scale) + shift)
 
@@ -164,7 +173,10 @@ class ImageLm(nn.Module):
         length = x.shape[1]
         cos, sin = (t[position : position + length] for t in (self.cos, self.sin))
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, caches and caches[i], position)
+            if caches is None:
+                x = run_layer(block, self.s["recompute"], x, cos, sin)
+            else:
+                x = block(x, cos, sin, caches[i], position)
         return self.condition(F.rms_norm(x, (self.s["width"],), eps=1e-6))
 
     def loss(self, labels, latents):

@@ -46,6 +46,10 @@ enum Part {
     Head,
 }
 
+/// Longest time of all swaps together, without the copy. Somebody who replaces a part should have it trained
+/// within minutes. A swap that takes longer has begun to build crates again that it does not touch, such as Burn.
+const LIMIT: Duration = Duration::from_secs(6 * 60);
+
 /// Cargo features of the build: the backend, and those features of Burn that our parts turn on. A fork's part may
 /// not turn them on; Burn would then be built again with fewer features.
 const FEATURES: &str = "cpu,burn/autodiff,burn/signal";
@@ -140,6 +144,7 @@ impl Args {
             folder: target_folder().join("fork"),
         };
         copy.make()?;
+        let start = Instant::now();
         let manifest = fs::read_to_string(copy.folder.join("Cargo.toml"))?;
         let parts = match self.part {
             Some(part) => vec![part],
@@ -157,8 +162,22 @@ impl Args {
         for (name, time) in times {
             say!("{name:<12} passed {:8.1} s", time.as_secs_f64());
         }
+        let all = start.elapsed();
+        say!("in all {:.1} s", all.as_secs_f64());
+        check_limit(all)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Refuses swaps that took longer than [`LIMIT`].
+fn check_limit(time: Duration) -> Result<()> {
+    ensure!(
+        time <= LIMIT,
+        "the swaps took {:.1} s, more than {} s: they may have built crates again that they do not touch",
+        time.as_secs_f64(),
+        LIMIT.as_secs()
+    );
+    Ok(())
 }
 
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -436,6 +455,17 @@ latentlm-backbone = 1
         let members = with_fork_as_members(&manifest).unwrap();
         assert!(members.contains("\"examples/fork/*\"]\n") && !members.contains("\nexclude"));
         assert!(with_fork_as_members(MANIFEST).is_err());
+    }
+
+    #[test]
+    fn slow_swaps_are_refused_with_their_time() {
+        check_limit(LIMIT).unwrap();
+        let slow = LIMIT + Duration::from_millis(1500);
+        let message = check_limit(slow).unwrap_err().to_string();
+        assert!(
+            message.contains("took 361.5 s, more than 360 s"),
+            "{message}"
+        );
     }
 
     #[test]

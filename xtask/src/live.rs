@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use latentlm_args::say;
 
-use crate::asides::take_python;
 use crate::cargo::{project_root, succeed};
 use crate::python;
 
@@ -34,7 +33,7 @@ pub fn take(words: &mut Vec<OsString>) -> Result<Option<Live>> {
     if !words.iter().any(is_live) {
         return Ok(None);
     }
-    let python = take_python(words)?;
+    let python = python::take_python(words)?;
     let position = words.iter().position(is_live);
     Ok(position.map(|position| {
         words[position] = CASES.into();

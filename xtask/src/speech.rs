@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use latentlm_args::EvalTts;
 
-use crate::asides::take_python;
 use crate::cargo::project_root;
 use crate::python;
 
@@ -56,7 +55,7 @@ pub struct Listeners {
 /// # Errors
 /// If `--python` has no value.
 pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
-    let python = take_python(words)?;
+    let python = python::take_python(words)?;
     let mut judges = Vec::new();
     for judge in JUDGES {
         if take_flag(words, judge.flag) {

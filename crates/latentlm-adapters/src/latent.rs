@@ -60,8 +60,14 @@ pub struct LatentAdapter {
 impl LatentAdapter {
     /// Replaces the whitening.
     pub fn with_whitening(mut self, whitening: Whitening) -> Self {
-        self.whitening = self.whitening.set(whitening);
+        self.set_whitening(whitening);
         self
+    }
+
+    /// Sets the whitening.
+    pub fn set_whitening(&mut self, whitening: Whitening) {
+        // The layers are not touched: their weights may not be drawn yet.
+        self.whitening = self.whitening.clone().set(whitening);
     }
 
     /// The device of the weights.

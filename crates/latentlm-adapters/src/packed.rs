@@ -7,10 +7,7 @@ use latentlm_kernels::cross_entropy;
 
 use crate::token::TokenAdapter;
 
-/// Indices of a [`Layout`] as a tensor.
-pub fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-}
+pub use crate::token::indices;
 
 /// The embeddings of all positions of a layout.
 ///

@@ -3,10 +3,13 @@
 use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_kernels::linear_layer;
 
-use crate::packed::indices;
+/// Indices as a tensor.
+pub fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
 
 /// Configuration of a [`TokenAdapter`].
 #[derive(Config, Debug)]

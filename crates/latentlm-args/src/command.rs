@@ -88,9 +88,9 @@ impl Command {
         }
     }
 
-    /// Checks the recipe of a command that trains: every key and value, against the tables that the parts
-    /// of the workspace in the project's folder declare, and the paths that it names. What several keys
-    /// make together is checked by the command itself.
+    /// Checks the recipe of a command that trains: every key and value, against the tables that the parts of
+    /// the workspace in the project's folder declare, and the paths that it names. Relations between keys are
+    /// checked by the command itself.
     ///
     /// # Errors
     /// With the first thing that is wrong, in the words of the command itself.

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::number::whole;
-use crate::{ArgsError, Project, Training, finite};
+use crate::{ArgsError, Project, Training, guidance_scale};
 
 /// Compares LatentLM with other models, codecs with each other, and sampling settings
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub enum Compare {
 /// Trains LatentLM, DiT, Transfusion and a vector-quantized model on the same latents or pictures, with
 /// the same number of steps and parameters, and measures them during training
 ///
-/// The default recipe are the files in configs/compare; --config names a folder of such files, or one file
+/// The default recipe is the files in configs/compare; --config names a folder of such files, or one file
 /// with all keys that differ.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -95,7 +95,7 @@ pub struct CompareSampling {
         long,
         value_delimiter = ',',
         default_values_t = [1.0f64, 1.5, 2.0, 3.0, 4.0, 6.0],
-        value_parser = finite
+        value_parser = guidance_scale
     )]
     pub guidance: Vec<f64>,
     /// Number of pictures for each measurement

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::number::{positive, whole};
-use crate::{ArgsError, DeviceName, Project, Speak};
+use crate::{ArgsError, Project};
 
 /// Arguments of `speak` for a dialogue of a published model.
 #[derive(Debug, Args)]
@@ -48,16 +48,19 @@ pub enum DialogueSampler {
     Sde,
 }
 
-impl Speak {
-    /// Checks what a dialogue needs.
-    pub(crate) fn check_dialogue(&self, model: &Path, project: &Project) -> Result<(), ArgsError> {
-        DeviceName::parse(&self.drawing.device)?;
+impl Dialogue {
+    /// Checks the files that a dialogue needs.
+    pub(crate) fn check(
+        &self,
+        model: &Path,
+        voices: &[PathBuf],
+        project: &Project,
+    ) -> Result<(), ArgsError> {
         project.find("read", model)?;
-        let dialogue = &self.dialogue;
-        for file in dialogue.script.iter().chain(&dialogue.tokenizer) {
+        for file in self.script.iter().chain(&self.tokenizer) {
             project.find("read", file)?;
         }
-        for voice in &self.voice {
+        for voice in voices {
             project.find("read", numbered_voice(voice).1)?;
         }
         Ok(())

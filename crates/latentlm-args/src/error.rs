@@ -59,7 +59,7 @@ pub enum ArgsError {
         /// The folder.
         path: PathBuf,
     },
-    /// A file to write whose ending says no format that can be written.
+    /// An output file whose ending names no supported format.
     #[error("cannot write a {what} to `{path}`: its ending must be one of {known}")]
     Ending {
         /// What was to be written.
@@ -75,10 +75,10 @@ pub enum ArgsError {
     /// Several recordings of one voice.
     #[error("a run speaks with one voice: give --voice once; dialogues want --model")]
     SeveralVoices,
-    /// A model whose folder `transformers` does not know in our form.
+    /// A model without a form that `transformers` reads.
     #[error("--transformers is for vibevoice-1.5b and vibevoice-7b; leave it out")]
     NoTransformers,
-    /// A model of dialogues without one.
+    /// A dialogue model without a script.
     #[error(
         "this model says dialogues: give --script; --text, --file and standard input are for Realtime models"
     )]

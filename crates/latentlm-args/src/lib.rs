@@ -67,7 +67,7 @@ pub use image::{EvalImage, SampleImage, TrainImage};
 pub use latentlm_keys::escaped;
 pub use make_model::{MakeModel, PublishedModel, StoredNumbers};
 pub use mllm::{Caption, EvalMllm, Generate, TrainMllm};
-pub use number::{finite, not_negative, positive, probability};
+pub use number::{guidance_scale, noise_temperature, not_negative, positive, probability};
 pub use output::{say_line, tell_line};
 pub use project::{Project, run_path};
 pub use run::{Run, RunCheck};

@@ -49,8 +49,22 @@ pub fn tell_line(line: Arguments<'_>) {
 }
 
 fn print(to: &mut impl Write, line: Arguments<'_>) -> io::Result<()> {
-    writeln!(to, "{line}")?;
+    writeln!(to, "{}", printable(&line.to_string()))?;
     to.flush()
+}
+
+/// Escapes control characters, which names of files and classes can hold and which could clear the terminal.
+/// Line breaks and tabs stay.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Exit code after a failed print: 0 if the reader is gone.
@@ -91,6 +105,11 @@ mod tests {
         let mut printed = Vec::new();
         print(&mut printed, format_args!("{} of {}", 2, "3")).unwrap();
         assert_eq!(printed, b"2 of 3\n");
+        let mut printed = Vec::new();
+        let name = "cat\u{1b}[2J\r\u{9b}\u{7f}";
+        print(&mut printed, format_args!("ä\t{name}\nb")).unwrap();
+        let expected = "ä\tcat\\u{1b}[2J\\r\\u{9b}\\u{7f}\nb\n";
+        assert_eq!(String::from_utf8(printed).unwrap(), expected);
         let error = print(&mut Full { left: 3 }, format_args!("four")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     }

@@ -106,8 +106,11 @@ impl Project {
             return Ok(());
         }
         let runs = self.runs_near(&path);
-        let listed = runs.iter().take(MOST_RUNS).map(|name| escaped(name));
-        let mut listed: Vec<String> = listed.collect();
+        let mut listed: Vec<String> = runs
+            .iter()
+            .take(MOST_RUNS)
+            .map(|name| escaped(name))
+            .collect();
         if runs.len() > MOST_RUNS {
             listed.push(format!("{} more", runs.len() - MOST_RUNS));
         }

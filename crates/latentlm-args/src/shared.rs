@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use latentlm_keys::{Kind, lay, overrides};
 
-use crate::{ArgsError, DeviceName, Project, finite, not_negative, run_path};
+use crate::{ArgsError, DeviceName, Project, guidance_scale, noise_temperature, run_path};
 
 /// Arguments of the commands that train.
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub(crate) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// Checks every key and value of the recipe, and that the files and folders are there that it names.
+    /// Checks every key and value of the recipe, and that the files and folders that it names exist.
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         let keys = project.keys(self.table)?;
         let (root, mut recipe) = (project.root(), keys.default_table());
@@ -112,13 +112,13 @@ impl Trained<'_> {
 #[derive(Debug, Args)]
 pub struct Drawing {
     /// Scale of classifier-free guidance; the recipe's by default
-    #[arg(long, value_name = "SCALE", value_parser = finite)]
+    #[arg(long, value_name = "SCALE", value_parser = guidance_scale)]
     pub guidance: Option<f64>,
     /// Solver steps per latent; the recipe's by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=999))]
     pub steps: Option<u64>,
     /// Factor of the initial noise of each latent; the recipe's by default
-    #[arg(long, value_name = "FACTOR", value_parser = not_negative)]
+    #[arg(long, value_name = "FACTOR", value_parser = noise_temperature)]
     pub noise_temperature: Option<f64>,
     /// Precision of the diffusion head's matrix products; bf16 is faster on a CPU with AVX-512 BF16
     #[arg(long, value_enum, default_value = "f32")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::endings::check_sound;
-use crate::{ArgsError, Dialogue, Drawing, Project, Training};
+use crate::{ArgsError, DeviceName, Dialogue, Drawing, Project, Training};
 
 /// Trains a speech codec and a text-to-speech language model on its latents
 ///
@@ -85,7 +85,10 @@ impl Speak {
             });
         }
         match &self.dialogue.model {
-            Some(model) => self.check_dialogue(model, project)?,
+            Some(model) => {
+                DeviceName::parse(&self.drawing.device)?;
+                self.dialogue.check(model, &self.voice, project)?;
+            }
             None => self.check_run(project)?,
         }
         let out = project.path(&self.out);

@@ -1,7 +1,7 @@
 //! The key/value cache: written in place, grown on demand.
 
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{CachedMask, Mask, PackedHeads, Rotary, cached_attention};
+use latentlm_kernels::{CachedMask, KeysValues, Mask, PackedHeads, Rotary, cached_attention};
 
 const PUT_BACK: &str = "the buffers are put back after each use";
 
@@ -20,15 +20,18 @@ pub struct KvCache {
 /// Keys and values of one layer.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache {
-    /// Keys and values, `[B, G, capacity, E]` each. `None` only while [`attend`](Self::attend) runs.
-    buffers: Option<[Tensor<4>; 2]>,
+    /// `None` only while [`attend`](Self::attend) runs.
+    buffers: Option<KeysValues>,
 }
 
 impl KvCache {
     /// An empty cache; `shape` is `[B, G, capacity, E]`.
     pub(crate) fn new(layers: usize, shape: [usize; 4], device: &Device) -> Self {
         let layers = (0..layers).map(|_| LayerCache {
-            buffers: Some([Tensor::zeros(shape, device), Tensor::zeros(shape, device)]),
+            buffers: Some(KeysValues {
+                keys: Tensor::zeros(shape, device),
+                values: Tensor::zeros(shape, device),
+            }),
         });
         Self {
             layers: layers.collect(),
@@ -56,12 +59,12 @@ impl KvCache {
             "{length} positions in a KV cache of {capacity}"
         );
         let mut filled = Vec::with_capacity(layers.len());
-        for buffers in layers {
-            for buffer in &buffers {
+        for [keys, values] in layers {
+            for buffer in [&keys, &values] {
                 assert_eq!(buffer.dims(), shape, "keys and values of a KV cache");
             }
             let mut layer = LayerCache {
-                buffers: Some(buffers),
+                buffers: Some(KeysValues { keys, values }),
             };
             if length < capacity {
                 layer.grow(capacity);
@@ -160,12 +163,10 @@ impl LayerCache {
     /// Gives the buffers room for `capacity` positions.
     fn grow(&mut self, capacity: usize) {
         let buffers = self.buffers.take().expect(PUT_BACK);
-        self.buffers = Some(buffers.map(|buffer| {
-            let [batch, groups, held, width] = buffer.dims();
-            let shape = [batch, groups, capacity - held, width];
-            let fresh = Tensor::zeros(shape, (&buffer.device(), buffer.dtype()));
-            Tensor::cat(vec![buffer, fresh], 2)
-        }));
+        self.buffers = Some(KeysValues {
+            keys: lengthen(buffers.keys, capacity),
+            values: lengthen(buffers.values, capacity),
+        });
     }
 
     /// Attention of new positions to themselves and to all earlier ones.
@@ -188,6 +189,14 @@ impl LayerCache {
         self.buffers = Some(buffers);
         mixed
     }
+}
+
+/// A buffer with room for `capacity` positions: `[B, G, P, E]` to `[B, G, capacity, E]`.
+fn lengthen(buffer: Tensor<4>, capacity: usize) -> Tensor<4> {
+    let [batch, groups, held, width] = buffer.dims();
+    let shape = [batch, groups, capacity - held, width];
+    let fresh = Tensor::zeros(shape, (&buffer.device(), buffer.dtype()));
+    Tensor::cat(vec![buffer, fresh], 2)
 }
 
 /// Rotation and mask of the positions of one forward pass, shared by all layers.

@@ -24,14 +24,14 @@ pub struct ClassConditional<M> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
     pub(crate) classes: usize,
-    /// `T`, latents an image.
+    /// `T`, latents per image.
     pub(crate) tokens: usize,
     /// `Z`, dimension of a latent.
     pub(crate) latent_dim: usize,
 }
 
 impl Geometry {
-    /// Checks the sizes of `model`, whose name the error has.
+    /// Checks the sizes of `model`; an error names it.
     pub(crate) fn validate(&self, model: &'static str) -> Result<(), BaselineError> {
         if self.classes == 0 || self.tokens == 0 || self.latent_dim == 0 {
             return Err(BaselineError::Config {

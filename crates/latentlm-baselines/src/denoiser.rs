@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm_adapters::LatentAdapter;
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::{NoiseSchedule, solver};
-use latentlm_kernels::{at_once, parts};
+use latentlm_kernels::{at_once, shards};
 
 /// A network that denoises all latents of an image together, as a
 /// [`LatentHead`](latentlm_core::LatentHead) denoises one latent.
@@ -33,7 +33,7 @@ pub struct ImageDiffusion<M> {
     pub latent: LatentAdapter,
     /// Network from embedded latents to the prediction.
     pub denoiser: M,
-    /// `T`, latents an image.
+    /// `T`, latents per image.
     pub tokens: usize,
 }
 
@@ -147,8 +147,8 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
         }
         // Images are independent, and the other samplers draw no further noise, so every thread can
         // sample some images alone.
-        let mut shards = Vec::new();
-        for rows in parts(&noise.device(), noise.dims()[0]) {
+        let mut inputs = Vec::new();
+        for rows in shards(&noise.device(), noise.dims()[0]) {
             let narrow = |x: &Tensor<3>| x.clone().narrow(0, rows.start, rows.len());
             // A module can move to another thread but can't be shared by two. A clone copies no
             // weights.
@@ -158,9 +158,9 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
                 tokens: self.tokens,
             };
             let null = null.as_ref().map(narrow);
-            shards.push((image, narrow(&condition), null, narrow(&noise)));
+            inputs.push((image, narrow(&condition), null, narrow(&noise)));
         }
-        let latents = at_once(shards, |(image, condition, null, noise)| {
+        let latents = at_once(inputs, |(image, condition, null, noise)| {
             image.sample_rows(condition, null, noise, options, &mut RandomStream::new(0))
         });
         Tensor::cat(latents, 0)

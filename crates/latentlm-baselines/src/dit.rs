@@ -26,7 +26,7 @@ pub type Dit = ClassConditional<DitNetwork>;
 pub struct DitConfig {
     /// Number of classes.
     pub classes: usize,
-    /// `T`, latents an image: a square number, since they form a square grid.
+    /// `T`, latents per image: a square number, since they form a square grid.
     pub tokens: usize,
     /// `Z`, dimension of a latent.
     pub latent_dim: usize,

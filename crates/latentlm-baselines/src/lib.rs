@@ -25,8 +25,8 @@
 //! assert_eq!(latents.dims(), [2, 16, 8]);
 //! ```
 //!
-//! Letters in shapes: `B` images, `T` latents an image, `P` positions of the prefix, `Z` latent
-//! dimension, `D` width, `V` codes, `K` draws of noise an image, `C` channels, `H x W` pixels. In
+//! Letters in shapes: `B` images, `T` latents per image, `P` positions of the prefix, `Z` latent
+//! dimension, `D` width, `V` codes, `K` draws of noise per image, `C` channels, `H x W` pixels. In
 //! attention, `H` and `G` are query and key/value heads and `E` is the width of a head; in packed
 //! documents, `I` is the number of pictures and `M` the number of predicted tokens.
 

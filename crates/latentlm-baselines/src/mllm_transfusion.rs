@@ -7,7 +7,7 @@ use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
-use latentlm_kernels::{Mask, at_once, parts};
+use latentlm_kernels::{Mask, at_once, shards};
 
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
 use crate::transfusion::{TransfusionConfig, TransfusionNetwork};
@@ -23,8 +23,8 @@ pub struct MllmTransfusion {
     pub image: ImageDiffusion<TransfusionNetwork>,
 }
 
-/// The two terms of the joint loss `L_LM + lambda L_diff`, `[1]` each. A term is 0 if the documents
-/// have nothing that it is about.
+/// The two terms of the joint loss `L_LM + lambda L_diff`, `[1]` each. A term is 0 if the documents have
+/// nothing for it to learn.
 #[derive(Debug, Clone)]
 pub struct TransfusionLoss {
     /// Mean cross entropy of the learned tokens, weighted by document.
@@ -255,13 +255,13 @@ impl MllmTransfusion {
         // A stream for each picture, for samplers that add noise in every step. So pictures do not
         // depend on the number of threads.
         let mut streams = texts.iter().map(|_| RandomStream::new(random.seed()));
-        let mut shards = Vec::new();
-        for rows in parts(device, texts.len()) {
+        let mut inputs = Vec::new();
+        for rows in shards(device, texts.len()) {
             let noise = noise.clone().narrow(0, rows.start, rows.len());
             let streams: Vec<RandomStream> = streams.by_ref().take(rows.len()).collect();
-            shards.push((self.clone(), texts[rows].to_vec(), noise, streams));
+            inputs.push((self.clone(), texts[rows].to_vec(), noise, streams));
         }
-        let latents = at_once(shards, |(model, texts, noise, mut streams)| {
+        let latents = at_once(inputs, |(model, texts, noise, mut streams)| {
             RandomStream::of_rows(streams.iter_mut().collect(), |random| {
                 model.generate_rows(&texts, noise, options, random)
             })

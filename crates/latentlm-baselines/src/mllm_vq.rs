@@ -8,7 +8,7 @@ use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_core::sequence::{Document, Layout, SpecialTokens};
 use latentlm_core::{CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream};
-use latentlm_kernels::{at_once, parts};
+use latentlm_kernels::{at_once, shards};
 
 use crate::error::BaselineError;
 use crate::token::{TokenOptions, draw_token, guide, host_logits};
@@ -63,8 +63,7 @@ impl MllmVqLmConfig {
     }
 }
 
-/// The two terms of the joint loss, `[1]` each. A term is 0 if the documents have nothing that it is
-/// about.
+/// The two terms of the joint loss, `[1]` each. A term is 0 if the documents have nothing for it to learn.
 #[derive(Debug, Clone)]
 pub struct MllmVqLoss {
     /// Mean cross entropy of the learned tokens, weighted by document.
@@ -193,12 +192,12 @@ impl MllmVqLm {
         let numbers: Vec<f64> = (0..texts.len() * tokens)
             .map(|_| random.uniform())
             .collect();
-        let mut shards = Vec::new();
-        for rows in parts(device, texts.len()) {
+        let mut inputs = Vec::new();
+        for rows in shards(device, texts.len()) {
             let numbers = numbers[rows.start * tokens..rows.end * tokens].to_vec();
-            shards.push((self.clone(), texts[rows].to_vec(), numbers));
+            inputs.push((self.clone(), texts[rows].to_vec(), numbers));
         }
-        let codes = at_once(shards, |(model, texts, numbers)| {
+        let codes = at_once(inputs, |(model, texts, numbers)| {
             model.generate_rows(&texts, options, &numbers, device)
         });
         Tensor::cat(codes, 0)

@@ -45,7 +45,7 @@ pub struct DenoiserSizes {
 }
 
 impl DenoiserSizes {
-    /// Checks the sizes of `model`, whose name the error has.
+    /// Checks the sizes of `model`; an error names it.
     ///
     /// # Errors
     /// If sizes are zero or do not divide each other as they must.

@@ -28,7 +28,7 @@ pub struct TransfusionConfig {
     /// Number of classes. For a [`MllmTransfusion`](crate::MllmTransfusion), size of the text
     /// vocabulary without `SpecialTokens`.
     pub classes: usize,
-    /// `T`, latents an image.
+    /// `T`, latents per image.
     pub tokens: usize,
     /// `Z`, dimension of a latent.
     pub latent_dim: usize,

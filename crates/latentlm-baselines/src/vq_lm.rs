@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_core::{CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream};
-use latentlm_kernels::{at_once, parts};
+use latentlm_kernels::{at_once, shards};
 
 use crate::error::BaselineError;
 use crate::token::{TokenOptions, cross_entropy, draw_token, guide, host_logits};
@@ -16,7 +16,7 @@ use crate::token::{TokenOptions, cross_entropy, draw_token, guide, host_logits};
 pub struct VqLmConfig {
     /// Number of classes.
     pub classes: usize,
-    /// `T`, codes an image.
+    /// `T`, codes per image.
     pub tokens: usize,
     /// `V`, entries of the codebook.
     pub codes: usize,
@@ -67,7 +67,7 @@ pub struct VqLm {
     pub token: TokenAdapter,
     /// Causal Transformer.
     pub backbone: Backbone,
-    /// `T`, codes an image.
+    /// `T`, codes per image.
     pub tokens: usize,
 }
 
@@ -114,13 +114,13 @@ impl VqLm {
         // One random number for each code. All are drawn before the images are split among threads,
         // so that images do not depend on the number of threads.
         let numbers: Vec<f64> = (0..batch * self.tokens).map(|_| random.uniform()).collect();
-        let mut shards = Vec::new();
-        for rows in parts(&labels.device(), batch) {
+        let mut inputs = Vec::new();
+        for rows in shards(&labels.device(), batch) {
             let numbers = numbers[rows.start * self.tokens..rows.end * self.tokens].to_vec();
             let labels = labels.clone().narrow(0, rows.start, rows.len());
-            shards.push((self.clone(), labels, numbers));
+            inputs.push((self.clone(), labels, numbers));
         }
-        let codes = at_once(shards, |(model, labels, numbers)| {
+        let codes = at_once(inputs, |(model, labels, numbers)| {
             model.generate_rows(labels, options, &numbers)
         });
         Tensor::cat(codes, 0)

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use latentlm::{CausalBackbone, LatentHead, LatentLmConfig, Modality, RandomStream, SampleOptions};
 use latentlm_eval::median;
 
-use super::image::wait;
+use crate::image::wait;
 
 /// Milliseconds a latent around one position.
 #[derive(Debug, Clone, Copy, PartialEq)]

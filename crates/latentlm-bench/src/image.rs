@@ -4,11 +4,11 @@ use burn::tensor::{DType, Device, Tensor};
 use latentlm::core::{LatentHeadConfig, Precision};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentHead, LatentLm, LatentLmConfig, LmSizes, RandomStream, SampleOptions};
-use latentlm_kernels::parts;
+use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::{Shard, Trainer};
 
-use super::ImageSizes;
+use crate::sizes::ImageSizes;
 
 pub(super) fn config(sizes: ImageSizes) -> LatentLmConfig {
     let lm = LmSizes::new()
@@ -17,7 +17,8 @@ pub(super) fn config(sizes: ImageSizes) -> LatentLmConfig {
         .with_heads(sizes.heads)
         .with_kv_heads(sizes.kv_heads)
         .with_mlp_ratio(sizes.mlp_ratio)
-        .with_head_depth(sizes.head_depth);
+        .with_head_depth(sizes.head_depth)
+        .with_recompute(sizes.recompute);
     LatentLmConfig::image(sizes.classes, sizes.tokens, sizes.latent_dim).with_sizes(lm)
 }
 
@@ -56,9 +57,9 @@ pub(super) fn step(
     token_weight: f64,
     device: &Device,
 ) {
-    let threads = parts(device, batch.documents.len()).len();
+    let threads = shards(device, batch.documents.len()).len();
     let shards = Shard::all(batch, token_weight, threads);
-    trainer.backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch)));
+    trainer.backward_shards(shards, |model, shard| shard.loss(|batch| model.loss(batch)));
     wait(device);
 }
 
@@ -82,15 +83,15 @@ pub(super) fn head_step(
     };
     Box::new(move || {
         let draws = trainer.model().draw(rows, &mut random, &device);
-        let parts = parts(&device, rows).into_iter().map(|own| {
+        let shards = shards(&device, rows).into_iter().map(|own| {
             let (latents, condition) = (latents.clone(), condition.clone());
             let share = own.len() as f64 / rows as f64;
             let latents = latents.narrow(0, own.start, own.len());
             let condition = condition.narrow(0, own.start, own.len());
             ((share, latents), (condition, draws.of_latents(own, rows)))
         });
-        trainer.backward_parts(
-            parts.collect(),
+        trainer.backward_shards(
+            shards.collect(),
             |head, ((share, latents), (condition, draws))| {
                 let loss = head.loss_at(latents, condition, draws);
                 (loss.mul_scalar::<f64>(share), ())

@@ -10,7 +10,7 @@ use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
 use latentlm_kernels::{
-    AdamWStep, CachedMask, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, adamw,
+    AdamWStep, CachedMask, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, adamw,
     cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
     document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear, rms_norm, silu,
     square_sum, swiglu_block, tanh, without_kernels,
@@ -94,9 +94,9 @@ impl Cases {
     }
 }
 
-/// Times every operation, in turn with and without its kernel. `tell` gets each as soon as it is measured.
-pub fn kernel_times(repeats: usize, mut tell: impl FnMut(&KernelTimes)) {
-    let device = Device::default();
+/// Times every operation on a CPU, in turn with and without its kernel. `tell` gets each as soon as it is
+/// measured.
+pub fn kernel_times(device: &Device, repeats: usize, mut tell: impl FnMut(&KernelTimes)) {
     let mut training = Cases::new(0, device.clone().autodiff());
     add_products(&mut training);
     add_norms_and_activations(&mut training);
@@ -104,7 +104,7 @@ pub fn kernel_times(repeats: usize, mut tell: impl FnMut(&KernelTimes)) {
     add_convolutions(&mut training);
     let mut optimizing = Cases::new(1, device.clone());
     add_optimizer(&mut optimizing);
-    let mut generating = Cases::new(2, device);
+    let mut generating = Cases::new(2, device.clone());
     add_generation(&mut generating);
     for cases in [training, optimizing, generating] {
         for case in cases.list {
@@ -318,7 +318,8 @@ fn add_optimizer(cases: &mut Cases) {
 fn add_generation(cases: &mut Cases) {
     let (position, head_dim, batch) = (128, 64, 2);
     let packed = cases.normal([batch, 1, 16 * head_dim]);
-    let cache = [(); 2].map(|()| cases.normal([batch, 4, 256, head_dim]));
+    let [keys, values] = [(); 2].map(|()| cases.normal([batch, 4, 256, head_dim]));
+    let cache = KeysValues { keys, values };
     let rotary = Rotary::new(&[0.5; 32], 1, false, &cases.device);
     let mask = CachedMask::new(position, &[]);
     let sizes = "2 sequences at position 128, 8 heads of 64, 4 of keys";
@@ -348,7 +349,7 @@ mod tests {
     #[test]
     fn every_kernel_is_timed_both_ways() {
         let mut seen = Vec::new();
-        kernel_times(1, |times| {
+        kernel_times(&Device::default(), 1, |times| {
             assert!(
                 times.kernel_ms > 0.0 && times.composed_ms > 0.0,
                 "{times:?}"

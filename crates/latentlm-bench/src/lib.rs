@@ -27,14 +27,18 @@ mod kernels;
 mod mllm;
 mod picture;
 pub mod scaling;
+mod sizes;
 mod speech;
 
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
+pub use sizes::{ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
+
+use crate::sizes::{BASE, DEFAULT, MLLM, PICTURE, SIXTEEN, SPEECH};
 
 /// Sizes of one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -61,167 +65,6 @@ pub enum Workload {
     /// Decoding of one latent of a stream.
     SpeechDecode(SpeechSizes),
 }
-
-/// Sizes of an image model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ImageSizes {
-    /// Classes.
-    pub classes: usize,
-    /// Images a step.
-    pub batch: usize,
-    /// Latents an image.
-    pub tokens: usize,
-    /// Numbers a latent.
-    pub latent_dim: usize,
-    /// Width of backbone and head.
-    pub width: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Feed-forward ratio.
-    pub mlp_ratio: f64,
-    /// Layers of the head.
-    pub head_depth: usize,
-    /// Draws of noise and timestep a latent.
-    pub draws: usize,
-}
-
-/// Sizes of a model of text and pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MllmSizes {
-    /// Tokens of the text's vocabulary.
-    pub vocabulary: usize,
-    /// Documents of each kind a step.
-    pub documents: usize,
-    /// Tokens of a text beside a picture.
-    pub text_tokens: usize,
-    /// The model's sizes; `tokens` are the latents of a picture, `batch` and `classes` mean nothing.
-    #[serde(flatten)]
-    pub model: ImageSizes,
-}
-
-/// Sizes of a convolutional codec of pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct PictureSizes {
-    /// Pictures a step.
-    pub batch: usize,
-    /// Channels of a picture.
-    pub channels: usize,
-    /// Pixels a side.
-    pub image_size: usize,
-    /// Numbers a latent.
-    pub latent_dim: usize,
-    /// Channels at the finest resolution.
-    pub width: usize,
-    /// Channels of each halving, in units of the width.
-    pub multipliers: [usize; 3],
-    /// Residual blocks a halving.
-    pub blocks: usize,
-    /// Groups of the norms.
-    pub norm_groups: usize,
-}
-
-/// Sizes of a speech codec.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SpeechSizes {
-    /// Signals a step.
-    pub batch: usize,
-    /// Latents a signal.
-    pub frames: usize,
-    /// Numbers a latent.
-    pub latent_dim: usize,
-    /// Frames of the coarsest resolution in a latent.
-    pub frames_per_latent: usize,
-    /// Downsampling ratios.
-    pub ratios: [usize; 3],
-    /// Layers at every resolution, finest first.
-    pub depths: [usize; 4],
-    /// Channels at every resolution.
-    pub widths: [usize; 4],
-    /// Window lengths of the spectral losses.
-    pub windows: [usize; 4],
-    /// Mel bands of each window length.
-    pub mel_bands: [usize; 4],
-}
-
-/// The model of `configs/image/mnist.toml`.
-const DEFAULT: ImageSizes = ImageSizes {
-    classes: 10,
-    batch: 64,
-    tokens: 16,
-    latent_dim: 16,
-    width: 128,
-    depth: 4,
-    heads: 4,
-    kv_heads: 2,
-    mlp_ratio: 4.0,
-    head_depth: 3,
-    draws: 4,
-};
-
-/// The published Base size at 256x256, one image at a time.
-const BASE: ImageSizes = ImageSizes {
-    classes: 1000,
-    batch: 1,
-    tokens: 256,
-    latent_dim: 16,
-    width: 768,
-    depth: 12,
-    heads: 12,
-    kv_heads: 12,
-    mlp_ratio: 6.0,
-    head_depth: 3,
-    draws: 4,
-};
-
-/// The model of `configs/mllm/twemoji.toml`, a pack of 1008 positions.
-const MLLM: MllmSizes = MllmSizes {
-    vocabulary: 1024,
-    documents: 12,
-    text_tokens: 8,
-    model: ImageSizes {
-        tokens: 16,
-        width: 192,
-        depth: 6,
-        heads: 6,
-        draws: 2,
-        ..DEFAULT
-    },
-};
-
-/// A codec of coloured pictures with wider layers than the recipes', eight latents a side.
-const PICTURE: PictureSizes = PictureSizes {
-    batch: 16,
-    channels: 3,
-    image_size: 64,
-    latent_dim: 16,
-    width: 32,
-    multipliers: [2, 2, 4],
-    blocks: 1,
-    norm_groups: 8,
-};
-
-/// The codec of `configs/tts/voice.toml`, 25 latents a second, and a batch of its training.
-const SPEECH: SpeechSizes = SpeechSizes {
-    batch: 16,
-    frames: 13,
-    latent_dim: 256,
-    frames_per_latent: 2,
-    ratios: [20, 4, 4],
-    depths: [0, 3, 4, 3],
-    widths: [8, 64, 128, 256],
-    windows: [256, 512, 1024, 2048],
-    mel_bands: [20, 40, 80, 128],
-};
-
-/// The default model, sixteen images at a time.
-const SIXTEEN: ImageSizes = ImageSizes {
-    batch: 16,
-    ..DEFAULT
-};
 
 /// All workloads by name, in the order of the table.
 pub const WORKLOADS: [(&str, Workload); 11] = [
@@ -338,6 +181,21 @@ mod tests {
             let read: Workload = serde_json::from_str(&text).unwrap();
             assert_eq!(read, workload, "{name}");
         }
+    }
+
+    /// Descriptions of earlier versions had no `recompute`.
+    #[test]
+    fn descriptions_without_recompute_read() {
+        let recomputed = ImageSizes {
+            recompute: true,
+            ..DEFAULT
+        };
+        assert!(image::config(recomputed).sizes.recompute);
+        let text = serde_json::to_string(&Workload::ImageLmStep(recomputed)).unwrap();
+        let older = text.replace(",\"recompute\":true", "");
+        assert_ne!(older, text);
+        let read: Workload = serde_json::from_str(&older).unwrap();
+        assert_eq!(read, Workload::ImageLmStep(DEFAULT));
     }
 
     /// The workloads have the sizes of the default recipes.

@@ -8,8 +8,8 @@ use latentlm_data::sequence::{Document, Segment, SpecialTokens};
 use latentlm_pipelines::MllmRecipe;
 use latentlm_train::Trainer;
 
-use super::image::step;
-use super::{MllmSizes, image};
+use crate::image::{self, step};
+use crate::sizes::MllmSizes;
 
 pub(super) fn config(sizes: MllmSizes) -> LatentLmConfig {
     let lm: LmSizes = image::config(sizes.model).sizes;
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn documents_are_of_one_length() {
-        let documents = documents(super::super::MLLM);
+        let documents = documents(crate::sizes::MLLM);
         let lengths: Vec<usize> = documents.iter().map(Document::positions).collect();
         assert_eq!(lengths, [28; 36]);
     }

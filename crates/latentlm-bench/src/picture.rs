@@ -4,12 +4,12 @@ use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::{Architecture, CodecConfig, ConvConfig};
 use latentlm::core::LatentCodecConfig;
 use latentlm::{LatentCodec, RandomStream};
-use latentlm_kernels::parts;
+use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::Trainer;
 
-use super::PictureSizes;
-use super::image::wait;
+use crate::image::wait;
+use crate::sizes::PictureSizes;
 
 fn config(sizes: PictureSizes) -> CodecConfig {
     let conv = ConvConfig::new()
@@ -38,7 +38,7 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut(
         let scale: Tensor<1> = random.normal([sizes.batch], &device);
         let shape = [sizes.batch, config.tokens(), sizes.latent_dim];
         let noise: Tensor<3> = random.normal(shape, &device);
-        let parts = parts(&device, sizes.batch).into_iter().map(|own| {
+        let shards = shards(&device, sizes.batch).into_iter().map(|own| {
             let (start, count) = (own.start, own.len());
             let share = count as f64 / sizes.batch as f64;
             let pictures = pictures.clone().narrow(0, start, count);
@@ -46,8 +46,8 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut(
             let noise = noise.clone().narrow(0, start, count);
             ((share, pictures), (scale, noise))
         });
-        trainer.backward_parts(
-            parts.collect(),
+        trainer.backward_shards(
+            shards.collect(),
             |codec, ((share, pictures), (scale, noise))| {
                 let latents = codec.encode(pictures.clone()).sample(scale, noise);
                 let error = (codec.decode(latents) - pictures).square().mean();

@@ -9,8 +9,9 @@ use latentlm::core::ops::swiglu_width;
 use latentlm::{RandomStream, SampleOptions};
 use latentlm_eval::{Series, line_chart};
 
-use super::image::wait;
-use super::{ImageSizes, SIXTEEN, Workload};
+use crate::Workload;
+use crate::image::wait;
+use crate::sizes::{ImageSizes, SIXTEEN};
 
 /// Bytes of a number.
 const NUMBER: f64 = 4.0;
@@ -408,8 +409,9 @@ impl ScalingReport {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DEFAULT;
     use super::*;
+    use crate::image;
+    use crate::sizes::DEFAULT;
     use burn::module::Module;
 
     /// What the products are counted from is the model that runs.
@@ -421,7 +423,7 @@ mod tests {
             ..DEFAULT
         };
         for sizes in [DEFAULT, small] {
-            let model = super::super::image::config(sizes).init(&Device::default());
+            let model = image::config(sizes).init(&Device::default());
             // The two numbers of the whitening are in no product.
             let expected = model.num_params() as f64 - 2.0;
             assert_eq!(Weights::of(sizes).parameters(sizes), expected);
@@ -444,6 +446,7 @@ mod tests {
             mlp_ratio: 24.0,
             head_depth: 0,
             draws: 2,
+            recompute: false,
         };
         // q, o and half of k and v; three matrices of 4 by 64; the condition layer.
         let backbone = 16.0 + 16.0 + 8.0 + 8.0 + 3.0 * 4.0 * 64.0 + 16.0;

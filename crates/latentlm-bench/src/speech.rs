@@ -6,10 +6,10 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig, LatentNoise};
 use latentlm::{RandomStream, StreamingCodec};
 use latentlm_kernels::shards_of;
 use latentlm_pipelines::SpeechRecipe;
-use latentlm_train::{CodecPart, Trainer};
+use latentlm_train::{CodecShard, Trainer};
 
-use super::SpeechSizes;
-use super::image::wait;
+use crate::image::wait;
+use crate::sizes::SpeechSizes;
 
 pub(super) fn config(sizes: SpeechSizes) -> CodecConfig {
     CodecConfig {
@@ -44,9 +44,9 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
         let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
         let noise = LatentNoise::draw(shape, &mut random, &device);
         let ranges = shards_of(&device, sizes.batch, 1);
-        let parts = CodecPart::all(&signal, &noise, &loss, ranges);
-        trainer.backward_parts(parts, |codec, part| {
-            let (loss, ..) = part.loss(codec, None);
+        let shards = CodecShard::all(&signal, &noise, &loss, ranges);
+        trainer.backward_shards(shards, |codec, shard| {
+            let (loss, ..) = shard.loss(codec, None);
             (loss, ())
         });
         wait(&device);

@@ -74,11 +74,20 @@ fn reconstruct(files: &CodecFiles) -> Result<()> {
         "mel distance {:.2} dB",
         mel_distance_db(&original, &copy, rate)
     );
-    say!("SI-SDR {:.2} dB", si_sdr_db(&original, &copy));
+    say!("{}", si_sdr_line(si_sdr_db(&original, &copy)));
     if let Some(value) = stoi(&original, &copy, rate) {
         say!("STOI {value:.3}");
     }
     Ok(())
+}
+
+/// The line of a measured SI-SDR, which is NaN for silence.
+fn si_sdr_line(decibels: f64) -> String {
+    if decibels.is_nan() {
+        "SI-SDR is not defined for silence".into()
+    } else {
+        format!("SI-SDR {decibels:.2} dB")
+    }
 }
 
 fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
@@ -115,8 +124,44 @@ fn read_latents(path: &Path, dim: usize, device: &burn::tensor::Device) -> Resul
     let values: Vec<f32> = words
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
+    if !values.iter().all(|value| value.is_finite()) {
+        bail!("{}: latents must be finite numbers", path.display());
+    }
     Ok(Tensor::from_data(
         TensorData::new(values, [1, frames, dim]),
         device,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn silence_has_no_si_sdr() {
+        let silence = si_sdr_db(&[0.0; 100], &[0.0; 100]);
+        assert_eq!(si_sdr_line(silence), "SI-SDR is not defined for silence");
+        assert_eq!(si_sdr_line(12.25), "SI-SDR 12.25 dB");
+    }
+
+    #[test]
+    fn latents_that_are_not_finite_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latents.safetensors");
+        let read = |last: f32| {
+            let values = [1.0, -2.0, 3e38, last];
+            let bytes: Vec<u8> = values.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
+            let view = TensorView::new(Dtype::F32, vec![1, 2, 2], &bytes).unwrap();
+            let file = safetensors::serialize([("latents", view)], None::<HashMap<String, String>>);
+            std::fs::write(&path, file.unwrap()).unwrap();
+            read_latents(&path, 2, &Device::default())
+        };
+        let latents = read(0.5).unwrap().into_data();
+        assert_eq!(latents.as_slice::<f32>().unwrap(), [1.0, -2.0, 3e38, 0.5]);
+        for last in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let told = read(last).unwrap_err().to_string();
+            assert!(told.ends_with("latents must be finite numbers"), "{told}");
+        }
+    }
 }

@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::Result;
-use latentlm::vibevoice::SavedVoice;
 use latentlm_args::{ConvertVoice, say};
 use latentlm_data::DataError;
+use latentlm_vibevoice::SavedVoice;
 
 /// Writes a saved voice as safetensors.
 pub fn run(args: &ConvertVoice) -> Result<()> {

@@ -8,25 +8,25 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Tensor;
 use latentlm::core::LatentNoise;
-use latentlm::pretrained::{
-    Member, Published, VibeVoiceJson, load_vibevoice_weights, read_vibevoice_config_with,
-};
-use latentlm::vibevoice::{
-    End, FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoicePrompt,
-    VibeVoiceStream, VoiceLine, level_voice,
-};
-use latentlm::{RandomStream, SampleOptions, Sampler, VibeVoice};
+use latentlm::{RandomStream, SampleOptions, Sampler};
 use latentlm_args::{ArgsError, DialogueSampler, Speak, numbered_voice, say, tell};
 use latentlm_data::speech::{GrowingWav, WavStream, read_audio};
 use latentlm_data::{DataError, TextTokenizer};
+use latentlm_published::{
+    Member, Published, VibeVoiceJson, load_vibevoice_weights, read_vibevoice_config_with,
+};
 use latentlm_train::Interrupter;
+use latentlm_vibevoice::{
+    End, FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoice,
+    VibeVoicePrompt, VibeVoiceStream, VoiceLine, level_voice,
+};
 use serde_json::Value;
 
 use crate::device::device;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, with_flag};
 use crate::{realtime, sampling, signals};
 
-/// Recordings below this length give a voice that is hardly one.
+/// Shorter recordings are hardly enough for a voice.
 const SHORT_SECONDS: f64 = 1.0;
 /// Positions of a model whose configuration does not tell.
 const CONTEXT: usize = 32_768;
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a model's folder says of its use.
+/// Settings in a model's folder.
 struct Settings {
     json: VibeVoiceJson,
     /// `generation_config.json`, or nothing.
@@ -103,14 +103,15 @@ impl Settings {
         most.unwrap_or(CONTEXT)
     }
 
-    /// Tokens that are chosen at most; else as in the original repository twice the prompt.
+    /// Largest number of chosen tokens: the setting, or else twice the prompt as in the original repository.
     fn max_steps(&self, prompt: usize) -> usize {
         let most = self.generation["max_new_tokens"].as_u64();
         most.map_or(2 * prompt, |most| most as usize)
     }
 }
 
-/// How latents are drawn: as asked for, else as the model's folder says, else as the original repository does.
+/// Sampling options of latents: from the arguments, else from the model's folder, else those of the original
+/// repository.
 fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
     let default = SpeakOptions::default();
     let (guidance, steps) = (
@@ -163,7 +164,7 @@ fn limited(
     })
 }
 
-/// Reads the script, and says what of it is left out.
+/// Reads the script, and reports parts that are left out.
 fn script(args: &Speak) -> Result<Script> {
     let path = args.dialogue.script.as_deref();
     let path = path.ok_or(ArgsError::NoScript)?;
@@ -179,7 +180,7 @@ fn script(args: &Speak) -> Result<Script> {
     Ok(script)
 }
 
-/// Typographic quotes as those of a keyboard, which the published demos give the model.
+/// Replaces typographic quotes by those of a keyboard, as the published demos do.
 pub(crate) fn folded(text: &str) -> String {
     let quotes = text.chars().map(|character| match character {
         '\u{2018}' | '\u{2019}' => '\'',
@@ -259,8 +260,10 @@ fn prompt(
             frames: model.voice_frames(recording.len()),
         });
     }
-    let encode = |text: &str| tokenizer.encode_exact(text);
-    let prompt = VibeVoicePrompt::new(&script.turns, &voices, model.speech_tokens(), encode)?;
+    let special = model.speech_tokens();
+    let prompt = VibeVoicePrompt::new(&script.turns, &voices, special, |text| {
+        tokenizer.encode_exact(text)
+    })?;
     let vocabulary = model.lm.token_adapter().vocabulary();
     let largest = prompt.tokens.iter().max().copied().unwrap_or(0);
     ensure!(
@@ -270,7 +273,7 @@ fn prompt(
     Ok(prompt)
 }
 
-/// What was said, and how long that took.
+/// Amount of speech, and the time that it took.
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) samples: usize,
@@ -281,7 +284,7 @@ pub(crate) struct Said {
     pub(crate) nobody_listens: bool,
 }
 
-/// Says it, frame by frame, until it ends, somebody stops it or nobody listens any more.
+/// Speaks frame by frame until the dialogue ends, a signal stops it, or the reader is gone.
 fn speak(
     stream: &mut VibeVoiceStream<'_>,
     output: &mut Output,
@@ -341,14 +344,14 @@ impl Said {
         }
     }
 
-    /// Seconds of sound, and the time since the first sound over that of what followed.
+    /// Seconds of sound, and the real-time factor: the time since the first sound, divided by these seconds.
     fn progress(&self) -> String {
         let seconds = self.samples as f64 / f64::from(RATE_HZ);
         let factor = (self.total_s - self.first_sound_s) / seconds.max(f64::MIN_POSITIVE);
         format!("{seconds:.1} s of speech, real-time factor {factor:.2}")
     }
 
-    /// What there is to know afterwards; on standard error where sound may be on the other.
+    /// Prints a summary; on standard error if sound may be on standard output.
     pub(crate) fn tell(&self, args: &Speak, end: Option<End>, is_stream: bool) {
         let line = format!(
             "{}: {} in {:.1} s, the first sound after {:.1} s",
@@ -393,7 +396,7 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Writes a header; `None` if whoever listened has left.
+    /// Writes a header; `None` if the reader is gone.
     pub(crate) fn begin(path: &Path) -> Result<Option<Self>, DataError> {
         let writer: Box<dyn Write> = if path == Path::new("-") {
             Box::new(io::stdout())
@@ -417,7 +420,7 @@ impl Output {
         matches!(self, Self::Stream { .. })
     }
 
-    /// Writes samples; false if whoever listened has left.
+    /// Writes samples; false if the reader is gone.
     pub(crate) fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
         match self {
             Self::File(file) => file.write(samples).map(|()| true),

@@ -1,9 +1,9 @@
 //! `make-model`: folders of published sizes with random weights.
 
-use latentlm::pretrained::{Dialect, RandomOptions, RandomSizes, StoredDType, make_random};
 use latentlm_args::{MakeModel, PublishedModel, StoredNumbers, say};
+use latentlm_published::{Dialect, RandomOptions, RandomSizes, StoredDType, make_random};
 
-/// Makes the folder, and says what is in it.
+/// Makes the folder, and prints its content.
 pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
     let sizes = match args.model {
         PublishedModel::Speech1_5B => RandomSizes::speech_1_5b(),

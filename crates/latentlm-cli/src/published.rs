@@ -1,16 +1,16 @@
-//! What the commands of published models share: what their folders hold beside the weights, and seeds.
+//! Shared code of the commands of published models: files beside the weights, and seeds.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use latentlm::pretrained::{PretrainedError, find_tokenizer};
 use latentlm_args::tell;
 use latentlm_data::{DataError, TextTokenizer};
+use latentlm_published::{PretrainedError, find_tokenizer};
 use serde_json::Value;
 
-/// Samples a second of all published models.
+/// Samples per second of all published models.
 pub(crate) const RATE_HZ: u32 = 24_000;
 
 /// Reads a text file.
@@ -48,13 +48,13 @@ pub(crate) fn with_flag(error: PretrainedError) -> anyhow::Error {
     }
 }
 
-/// A seed that nobody has asked for.
+/// A random seed.
 pub(crate) fn drawn_seed() -> u64 {
     // The standard library seeds its hashes from the system. 32 bits are easier to type again.
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 
-/// The seed that was asked for, or one that is drawn. That is told: the same one makes the same again.
+/// The given seed, or a random one, which is printed so that the result can be repeated.
 pub(crate) fn seed(given: Option<u64>) -> u64 {
     given.unwrap_or_else(|| {
         let seed = drawn_seed();

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use latentlm::pretrained::{load_realtime, read_realtime_config};
-use latentlm::vibevoice::{
-    FrameNoise, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText, SavedVoice,
-};
 use latentlm::{RandomStream, SampleOptions};
 use latentlm_args::{Speak, numbered_voice, tell};
 use latentlm_data::{DataError, TextTokenizer};
+use latentlm_published::{load_realtime, read_realtime_config};
 use latentlm_train::Interrupter;
+use latentlm_vibevoice::{
+    FrameNoise, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText, SavedVoice,
+};
 
 use crate::device::device;
 use crate::dialogue::{Output, Said, folded, sampler};
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     if args.drawing.seed.is_none() {
         tell!("--seed {seed}");
     }
-    // Before that, nothing is written, and signals end the process at once.
+    // Until here nothing is written, and signals end the process at once.
     let Some(mut output) = Output::begin(&args.out)? else {
         return Ok(());
     };

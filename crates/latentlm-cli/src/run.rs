@@ -63,7 +63,7 @@ fn verdict(checkpoint: &CheckedCheckpoint) -> String {
     }
 }
 
-/// What is said of a cache that could be read: those of older versions have no checksums.
+/// The message for a cache that could be read. Caches of older versions have no checksums.
 fn cache_verdict(cache: &Path) -> Result<String> {
     let unread = || format!("cannot read {}", cache.display());
     let bytes = cache.metadata().with_context(unread)?.len();

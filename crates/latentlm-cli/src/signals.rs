@@ -35,7 +35,7 @@ pub fn stop_transcript(interrupter: &Interrupter) -> Result<()> {
     stop_after("token", interrupter)
 }
 
-/// `unit` is what is still completed, such as a step.
+/// `unit` names the work that is still completed, such as a step.
 #[cfg(unix)]
 fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -62,7 +62,7 @@ fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {
     Ok(())
 }
 
-/// `unit` is what is still completed, such as a step. Only Ctrl-C is handled.
+/// `unit` names the work that is still completed, such as a step. Only Ctrl-C is handled.
 #[cfg(not(unix))]
 fn stop_after(unit: &'static str, interrupter: &Interrupter) -> Result<()> {
     let interrupter = interrupter.clone();

@@ -1,28 +1,28 @@
-//! `transcribe`: what is said in a recording, by a published model.
+//! `transcribe`: the text of a recording, by a published model.
 
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Result, ensure};
 use latentlm::RandomStream;
 use latentlm::core::LatentNoise;
-use latentlm::pretrained::{AsrJson, load_asr, read_asr_config};
-use latentlm::vibevoice::{
-    AsrEnd, AsrOptions, AsrPrompt, AsrSound, AsrStream, AsrTokens, Rules, TranscriptFormat,
-    TranscriptReader, TranscriptSegment, TranscriptWriter, level_voice,
-};
 use latentlm_args::{Transcribe, Transcript, tell};
 use latentlm_data::speech::read_audio;
 use latentlm_data::{DataError, TextStream, TextTokenizer};
+use latentlm_published::{AsrJson, load_asr, read_asr_config};
 use latentlm_train::Interrupter;
+use latentlm_vibevoice::{
+    AsrEnd, AsrOptions, AsrPrompt, AsrSound, AsrStream, AsrTokens, Rules, TranscriptFormat,
+    TranscriptReader, TranscriptSegment, TranscriptWriter, level_voice,
+};
 
 use crate::device::device;
 use crate::published::{RATE_HZ, generation, seed, tokenizer};
 use crate::signals;
 
-/// Tokens of an answer at most, unless the model's folder tells.
+/// Largest number of tokens of an answer, unless the model's folder sets another.
 const MOST_TOKENS: usize = 32_768;
 
-/// Transcribes a recording. What does not fit is refused before a weight is read.
+/// Transcribes a recording. Input that does not fit is refused before any weight is read.
 pub(crate) fn run(args: &Transcribe) -> Result<()> {
     let json = read_asr_config(&args.model)?;
     let generation = generation(&args.model)?;
@@ -63,8 +63,8 @@ fn prompt(
         sample_rate_hz: RATE_HZ,
         hop_samples: json.model().acoustic.hop_samples(),
     };
-    let encode = |text: &str| tokenizer.encode_exact(text);
-    let prompt = AsrPrompt::new(sound, args.context.as_deref(), tokens, encode)?;
+    let context = args.context.as_deref();
+    let prompt = AsrPrompt::new(sound, context, tokens, |text| tokenizer.encode_exact(text))?;
     let vocabulary = json.text_config.vocab_size;
     let largest = prompt.tokens.iter().max().copied().unwrap_or(0);
     ensure!(

@@ -35,7 +35,7 @@ impl AudioSigmaVae {
         }
     }
 
-    /// Samples a latent.
+    /// Samples per latent.
     pub fn hop_samples(&self) -> usize {
         self.hop_samples
     }

@@ -11,8 +11,8 @@ const MOST_HOP_SAMPLES: usize = 1 << 20;
 /// memory.
 const MOST_WIDTH: usize = 1 << 20;
 
-/// Configuration of an [`AudioSigmaVae`](crate::AudioSigmaVae). The defaults are VibeVoice's: 24 kHz, 7.5 latents a
-/// second of 64 numbers.
+/// Configuration of an [`AudioSigmaVae`](crate::AudioSigmaVae). The defaults are VibeVoice's: 24 kHz, 7.5 latents
+/// of 64 numbers per second.
 #[derive(Config, Debug, PartialEq)]
 pub struct AudioSigmaVaeConfig {
     /// Sample rate in Hz.
@@ -90,14 +90,11 @@ impl AudioSigmaVaeConfig {
 
     /// Channels at the resolution after so many downsamplings.
     pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
-        let doubled = || {
-            let factor = 1_usize.checked_shl(downsamplings as u32);
-            self.width.saturating_mul(factor.unwrap_or(usize::MAX))
-        };
-        self.widths
-            .get(downsamplings)
-            .copied()
-            .unwrap_or_else(doubled)
+        if let Some(width) = self.widths.get(downsamplings) {
+            return *width;
+        }
+        let factor = 1_usize.checked_shl(downsamplings as u32);
+        self.width.saturating_mul(factor.unwrap_or(usize::MAX))
     }
 
     /// Number of parameters of the encoder, counted without building it: dense convolutions make their weights
@@ -115,7 +112,7 @@ impl AudioSigmaVaeConfig {
         count
     }
 
-    /// The same of the decoder.
+    /// Number of parameters of the decoder, counted in the same way.
     pub fn decoder_parameter_count(&self) -> usize {
         let (first, last) = (self.width_at(0), self.width_at(self.ratios.len()));
         let mut count = self
@@ -145,7 +142,7 @@ impl AudioSigmaVaeConfig {
         count
     }
 
-    /// Panics with what is wrong, if anything is.
+    /// Panics with the error message if the configuration is invalid.
     pub(crate) fn assert_valid(&self) {
         if let Err(error) = self.validate() {
             panic!("{error}");
@@ -236,7 +233,7 @@ impl PartConfig for AudioSigmaVaeConfig {
         Ok(())
     }
 
-    /// The codec of the voice that ships: 16 kHz, 25 latents a second.
+    /// The codec of the voice that ships: 16 kHz, 25 latents per second.
     fn preset(recipe: &str) -> Self {
         KEYS.preset("codec", recipe)
     }

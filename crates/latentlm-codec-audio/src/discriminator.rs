@@ -35,9 +35,11 @@ pub struct StftDiscriminator {
 impl StftDiscriminator {
     /// A discriminator with `width` channels in each layer.
     pub(crate) fn new(windows: &[usize], width: usize, layers: usize, device: &Device) -> Self {
-        let scale = |n_fft: &usize| Scale::new(*n_fft, width, layers, device);
         Self {
-            scales: windows.iter().map(scale).collect(),
+            scales: windows
+                .iter()
+                .map(|n_fft| Scale::new(*n_fft, width, layers, device))
+                .collect(),
         }
     }
 
@@ -81,25 +83,28 @@ struct Scale {
 
 impl Scale {
     fn new(n_fft: usize, width: usize, layers: usize, device: &Device) -> Self {
-        let conv = |index: usize| {
-            let input = if index == 0 { 2 } else { width };
-            // Each layer sees a longer time, and frequency at half the resolution.
-            let dilation = if index < 2 { 1 } else { 1 << (index - 1) };
-            let stride = if index == 0 { 1 } else { 2 };
-            let [time, frequency] = KERNEL.map(|size| size / 2);
-            Conv2dConfig::new([input, width], KERNEL)
-                .with_stride([1, stride])
-                .with_dilation([dilation, 1])
-                .with_padding(same([time * dilation, frequency]))
-                .init(device)
-        };
         Self {
             stft: Stft::new(n_fft, device),
-            layers: (0..layers).map(conv).collect(),
+            layers: (0..layers)
+                .map(|index| Self::layer(index, width, device))
+                .collect(),
             output: Conv2dConfig::new([width, 1], [3, 3])
                 .with_padding(same([1, 1]))
                 .init(device),
         }
+    }
+
+    /// Layer `index`: each sees a longer time than the one before, and frequency at half the resolution.
+    fn layer(index: usize, width: usize, device: &Device) -> Conv2d {
+        let input = if index == 0 { 2 } else { width };
+        let dilation = if index < 2 { 1 } else { 1 << (index - 1) };
+        let stride = if index == 0 { 1 } else { 2 };
+        let [time, frequency] = KERNEL.map(|size| size / 2);
+        Conv2dConfig::new([input, width], KERNEL)
+            .with_stride([1, stride])
+            .with_dilation([dilation, 1])
+            .with_padding(same([time * dilation, frequency]))
+            .init(device)
     }
 
     fn forward(&self, signal: Tensor<2>) -> (Tensor<4>, Vec<Tensor<4>>) {

@@ -1,5 +1,5 @@
 //! The sigma-VAE speech codec (paper §2.3; VibeVoice's acoustic tokenizer): causal convolutions
-//! from sound to a few latents a second and back, streaming in both directions.
+//! from sound to a few latents per second and back, streaming in both directions.
 //!
 //! Callers see signals as `[B, C, N]`, layers as `[B, N, C]`. With channels last, each dense
 //! convolution is a matrix product over frames (see [`CausalConv1d`]), and norms and feed-forward

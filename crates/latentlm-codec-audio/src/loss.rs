@@ -14,8 +14,8 @@ use crate::discriminator::{StftDiscriminator, Verdict, mean};
 use crate::keys::KEYS;
 use crate::spectrum::{Stft, mel_bands};
 
-/// Floor of levels before the logarithm; white noise with standard deviation 1 has level 1. Nobody hears what is
-/// quieter than this beside speech, but without a floor its logarithm would be most of the loss.
+/// Floor of levels before the logarithm; white noise with standard deviation 1 has level 1. Quieter sound is
+/// inaudible beside speech, but without a floor its logarithm would dominate the loss.
 const QUIETEST: f64 = 3e-3;
 /// Added to divisors that may be 0.
 const TINY: f64 = 1e-6;

@@ -96,19 +96,22 @@ impl Stft {
 pub fn mel_bands(n_fft: usize, bands: usize, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
     let bins = n_fft / 2 + 1;
     let nyquist = f64::from(sample_rate_hz) / 2.0;
-    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
-    let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-    let edge = |index: usize| hz(mel(nyquist) * index as f64 / (bands + 1) as f64);
-    let weight = |bin: usize, band: usize| {
+    let highest_mel = 2595.0 * (1.0 + nyquist / 700.0).log10();
+    let mut edges_hz: Vec<f64> = Vec::with_capacity(bands + 2);
+    for index in 0..bands + 2 {
+        let mel = highest_mel * index as f64 / (bands + 1) as f64;
+        edges_hz.push(700.0 * (10f64.powf(mel / 2595.0) - 1.0));
+    }
+    let mut values: Vec<f32> = Vec::with_capacity(bins * bands);
+    for bin in 0..bins {
         let frequency = nyquist * bin as f64 / (bins - 1) as f64;
-        let [low, middle, high] = [edge(band), edge(band + 1), edge(band + 2)];
-        let rise = (frequency - low) / (middle - low);
-        let fall = (high - frequency) / (high - middle);
-        rise.min(fall).max(0.0) as f32
-    };
-    let values: Vec<f32> = (0..bins)
-        .flat_map(|bin| (0..bands).map(move |band| weight(bin, band)))
-        .collect();
+        for band in 0..bands {
+            let [low, middle, high] = [edges_hz[band], edges_hz[band + 1], edges_hz[band + 2]];
+            let rise = (frequency - low) / (middle - low);
+            let fall = (high - frequency) / (high - middle);
+            values.push(rise.min(fall).max(0.0) as f32);
+        }
+    }
     Tensor::from_data(TensorData::new(values, [bins, bands]), device)
 }
 

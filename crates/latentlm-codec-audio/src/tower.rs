@@ -28,7 +28,19 @@ struct Downsampling {
     layers: Vec<ConvLayer>,
 }
 
-/// From sound to latents. VibeVoice's semantic tokenizer is this encoder with weights of its own.
+impl Downsampling {
+    /// From resolution `index`, counted from the finest, to the next.
+    fn new(config: &AudioSigmaVaeConfig, index: usize, device: &Device) -> Self {
+        let ratio = config.ratios[index];
+        let (fine, coarse) = (config.width_at(index), config.width_at(index + 1));
+        Self {
+            conv: CausalConv1d::new(fine, coarse, 2 * ratio, ratio, device),
+            layers: layers(config, index + 1, device),
+        }
+    }
+}
+
+/// From sound to latents. VibeVoice's semantic tokenizer is this encoder with other weights.
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
     stem: CausalConv1d,
@@ -63,22 +75,14 @@ impl AudioSigmaVaeConfig {
 impl AudioEncoder {
     /// An encoder with new weights. The configuration must be valid.
     pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
-        let stage = |(index, ratio): (usize, &usize)| Downsampling {
-            conv: CausalConv1d::new(
-                config.width_at(index),
-                config.width_at(index + 1),
-                2 * ratio,
-                *ratio,
-                device,
-            ),
-            layers: layers(config, index + 1, device),
-        };
         let coarsest = config.width_at(config.ratios.len());
         let kernel = config.kernel_size;
         Self {
             stem: CausalConv1d::new(config.channels, config.width_at(0), kernel, 1, device),
             layers: layers(config, 0, device),
-            stages: config.ratios.iter().enumerate().map(stage).collect(),
+            stages: (0..config.ratios.len())
+                .map(|index| Downsampling::new(config, index, device))
+                .collect(),
             head: CausalConv1d::new(coarsest, config.frame_dim(), kernel, 1, device),
             signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,
@@ -136,8 +140,8 @@ impl AudioEncoder {
         self.pass(signal, &mut Pass::chunk(&mut state.0))
     }
 
-    /// Latents of the next chunk of a stream, of which only the last may end within a hop: every convolution with
-    /// a stride pads that one as [`forward_to_end`](Self::forward_to_end) does.
+    /// Latents of the next chunk of a stream. Only the last chunk may end within a hop: every convolution
+    /// with a stride pads it as [`forward_to_end`](Self::forward_to_end) does.
     ///
     /// # Shapes
     /// - `signal`: `[B, C, N]`
@@ -162,9 +166,9 @@ impl AudioEncoder {
     }
 }
 
-/// A signal times a factor, which brings it to unit level or back. With the factor in the weights of the
-/// outermost convolutions they would be small, and an optimizer's steps, which are as large for small weights,
-/// would be too large for them (docs/log.md, 2026-11-24).
+/// A signal times a factor, which brings it to unit level or back. If the weights of the outermost
+/// convolutions contained the factor, they would be small, and the optimizer's steps, which do not depend on
+/// the size of weights, would be too large for them (docs/log.md, 2026-11-24).
 fn level(signal: Tensor<3>, factor: f64) -> Tensor<3> {
     if factor == 1.0 {
         signal
@@ -180,6 +184,17 @@ struct Upsampling {
     layers: Vec<ConvLayer>,
 }
 
+impl Upsampling {
+    /// To resolution `index`, counted from the finest, from the next coarser.
+    fn new(config: &AudioSigmaVaeConfig, index: usize, device: &Device) -> Self {
+        let (fine, coarse) = (config.width_at(index), config.width_at(index + 1));
+        Self {
+            conv: CausalConvTranspose1d::new(coarse, fine, config.ratios[index], device),
+            layers: layers(config, index, device),
+        }
+    }
+}
+
 /// From latents to sound: the encoder's layers in reverse order.
 #[derive(Module, Debug)]
 pub struct AudioDecoder {
@@ -193,15 +208,6 @@ pub struct AudioDecoder {
 
 impl AudioDecoder {
     pub(crate) fn new(config: &AudioSigmaVaeConfig, device: &Device) -> Self {
-        let stage = |(index, ratio): (usize, &usize)| Upsampling {
-            conv: CausalConvTranspose1d::new(
-                config.width_at(index + 1),
-                config.width_at(index),
-                *ratio,
-                device,
-            ),
-            layers: layers(config, index, device),
-        };
         let steps = config.ratios.len();
         let kernel = config.kernel_size;
         Self {
@@ -213,7 +219,10 @@ impl AudioDecoder {
                 device,
             ),
             layers: layers(config, steps, device),
-            stages: config.ratios.iter().enumerate().rev().map(stage).collect(),
+            stages: (0..config.ratios.len())
+                .rev()
+                .map(|index| Upsampling::new(config, index, device))
+                .collect(),
             head: CausalConv1d::new(config.width_at(0), config.channels, kernel, 1, device),
             signal_rms: config.signal_rms,
             frames_per_latent: config.frames_per_latent,

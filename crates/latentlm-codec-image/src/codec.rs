@@ -40,9 +40,9 @@ pub struct ImageSigmaVae {
 /// The input of the decoder's last layer.
 #[derive(Debug, Clone)]
 pub enum DecoderFeatures {
-    /// That of the convolutional decoder, `[B, base_width, H, W]`.
+    /// Input of the last layer of the convolutional decoder, `[B, base_width, H, W]`.
     Conv(Tensor<4>),
-    /// That of the Vision Transformer, `[B, T, D]`.
+    /// Input of the last layer of the Vision Transformer, `[B, T, D]`.
     Vit(Tensor<3>),
 }
 

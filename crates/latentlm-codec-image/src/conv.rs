@@ -107,13 +107,15 @@ pub(crate) struct ConvEncoder {
 impl ConvEncoder {
     pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
         let widths = widths(config);
-        let level = |pair: &[usize]| Level {
-            scale: conv_down(pair[0], pair[1], device),
-            blocks: Level::blocks(pair[1], config, device),
-        };
         Self {
             input: conv3(config.channels, widths[0], device),
-            levels: widths.windows(2).map(level).collect(),
+            levels: widths
+                .windows(2)
+                .map(|pair| Level {
+                    scale: conv_down(pair[0], pair[1], device),
+                    blocks: Level::blocks(pair[1], config, device),
+                })
+                .collect(),
             output: conv1(widths[widths.len() - 1], config.encoder_outputs(), device),
         }
     }
@@ -143,13 +145,15 @@ impl ConvDecoder {
     pub(crate) fn new(config: &ImageSigmaVaeConfig, device: &Device) -> Self {
         let mut widths = widths(config);
         widths.reverse();
-        let level = |pair: &[usize]| Level {
-            scale: conv3(pair[0], pair[1], device),
-            blocks: Level::blocks(pair[0], config, device),
-        };
         Self {
             input: conv1(config.latent_dim, widths[0], device),
-            levels: widths.windows(2).map(level).collect(),
+            levels: widths
+                .windows(2)
+                .map(|pair| Level {
+                    scale: conv3(pair[0], pair[1], device),
+                    blocks: Level::blocks(pair[0], config, device),
+                })
+                .collect(),
             output: conv3(widths[widths.len() - 1], config.channels, device),
         }
     }

@@ -1,8 +1,10 @@
 //! Classes and their pictures, and the models that are compared on them.
 
+use std::slice;
+
 use burn::module::ModuleDisplay;
 use burn::tensor::{Device, Tensor};
-use latentlm::adapters::Whitening;
+use latentlm::adapters::LatentAdapter;
 use latentlm::core::DiffusionDraws;
 use latentlm::sequence::Segment;
 use latentlm::{Batch, LatentLm, Loss, RandomStream};
@@ -12,7 +14,7 @@ use latentlm_baselines::{
 use latentlm_eval::even_labels;
 use latentlm_pipelines::{ImageData, TrainingData, label_tensor};
 use latentlm_train::{
-    Classes, EncodedPictures, Learner, LmParts, LmPlan, LmRecipe, RunOptions, TrainError,
+    Classes, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, RunOptions, TrainError,
 };
 
 use super::recipe::{CompareRecipe, DenoiserRecipe};
@@ -60,7 +62,7 @@ impl Subject for ImageData {
         self.classes().len()
     }
 
-    /// As many of each class; some of each are saved, a row a class.
+    /// The same number of pictures of each class. Some of each are saved, one row per class.
     fn question(&self, recipe: &CompareRecipe) -> Question<u32> {
         let asked = even_labels(recipe.evaluate.samples, self.size());
         let per_class = asked.len() / self.size();
@@ -74,13 +76,13 @@ impl Subject for ImageData {
         }
     }
 
-    fn parts(&self, recipe: &CompareRecipe, encoded: &EncodedPictures) -> LmParts {
+    fn setup(&self, recipe: &CompareRecipe, encoded: &EncodedPictures) -> LmSetup {
         let classes = Classes {
             labels: encoded.cache.labels.clone(),
             classes: self.size(),
             tokens: recipe.image.tokens(),
         };
-        classes.parts(&recipe.image.lm_train, recipe.image.seed)
+        classes.setup(&recipe.image.lm_train, recipe.image.seed)
     }
 
     fn codes(context: &mut Run<Self>, _: RunOptions) -> Result<Option<Codes>, TrainError> {
@@ -109,7 +111,7 @@ pub(crate) trait Network: ImageDenoiser + ModuleDisplay {
     /// Its table of the recipe.
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe;
 
-    /// The model with first weights.
+    /// The model with initial weights.
     fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> ClassConditional<Self>;
 }
 
@@ -158,13 +160,12 @@ fn of_pictures(loss: Tensor<1>) -> Loss {
 }
 
 impl<N: Network> Learner<CompareRecipe> for ClassConditional<N> {
-    fn whitened(mut self, whitening: Whitening) -> Self {
-        self.image.latent = self.image.latent.with_whitening(whitening);
-        self
+    fn adapters(&self) -> &[LatentAdapter] {
+        slice::from_ref(&self.image.latent)
     }
 
-    fn whiten(&self, _: usize, latents: Tensor<2>) -> Tensor<2> {
-        self.image.latent.whiten(latents)
+    fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
+        slice::from_mut(&mut self.image.latent)
     }
 
     fn draws(

@@ -23,7 +23,7 @@ pub(crate) struct Judged {
     /// `[B, C, H, W]`
     pub(crate) pictures: Tensor<4>,
     pub(crate) verdict: Verdict,
-    /// Pictures drawn a second.
+    /// Pictures drawn per second.
     pub(crate) images_per_second: f64,
 }
 

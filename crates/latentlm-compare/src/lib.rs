@@ -29,6 +29,7 @@
 //! latent, `N` rows of all latents of a batch.
 
 mod class;
+mod documents;
 mod judge;
 mod mllm;
 mod mllm_measure;

@@ -1,21 +1,23 @@
-//! Documents of text and pictures, and the models that are compared on them.
+//! The models that are compared on documents of text and pictures.
+
+use std::slice;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::adapters::Whitening;
+use latentlm::adapters::LatentAdapter;
 use latentlm::codec_image::Codec;
 use latentlm::core::DiffusionDraws;
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentLm, Loss, Piece, Prompt, RandomStream};
 use latentlm_baselines::{MllmTransfusion, MllmVqLm};
-use latentlm_data::{Mix, MllmCorpus, PICTURES};
+use latentlm_data::{Mix, PICTURES};
 use latentlm_eval::{Gallery, Sample, by_chance, majority};
-use latentlm_pipelines::{ImageData, MllmData, TrainingData, evenly, host_values, read_all};
+use latentlm_pipelines::{ImageData, MllmData, evenly, host_values, read_all};
 use latentlm_train::{
-    Context, EncodedPictures, Learner, LmParts, LmPlan, LmRecipe, RunOptions, TrainError,
-    mllm_parts,
+    Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, RunOptions, TrainError,
+    mllm_setup,
 };
 
-use super::mllm_measure::Beginning;
+use super::documents::{Beginning, Documents};
 use super::recipe::{CompareMllmRecipe, CompareRecipe};
 use super::result::Comparison;
 use super::rival::{Codes, Entry, Question, Reader, Request, Rival, Run, Subject, numbers};
@@ -28,31 +30,6 @@ const COLUMNS: usize = 8;
 impl LmRecipe for CompareMllmRecipe {
     fn lm(&self) -> LmPlan<'_> {
         self.mllm.lm()
-    }
-}
-
-/// What all models read, and what they are measured with besides their pictures.
-pub(crate) struct Documents {
-    data: MllmData,
-    /// Tokens of text.
-    vocabulary: usize,
-    corpus: MllmCorpus,
-    /// Every caption and every piece of held-out text once.
-    pub(crate) held_out: MllmCorpus,
-    /// Held-out pictures with their captions.
-    pub(crate) sample: Sample,
-    /// Tokens of these captions without their categories.
-    asked: Vec<Vec<u32>>,
-    pub(crate) beginnings: Vec<Beginning>,
-}
-
-impl TrainingData for Documents {
-    fn fingerprint(&self) -> String {
-        self.data.fingerprint()
-    }
-
-    fn samples(&self) -> Vec<latentlm_data::Sample> {
-        self.data.samples()
     }
 }
 
@@ -114,8 +91,8 @@ impl Subject for Documents {
         }
     }
 
-    fn parts(&self, recipe: &CompareMllmRecipe, _: &EncodedPictures) -> LmParts {
-        mllm_parts(self.corpus.clone(), &recipe.mllm)
+    fn setup(&self, recipe: &CompareMllmRecipe, _: &EncodedPictures) -> LmSetup {
+        mllm_setup(self.corpus.clone(), &recipe.mllm)
     }
 
     fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>, TrainError> {
@@ -193,13 +170,12 @@ fn rows(model: &MllmTransfusion, latents: Tensor<2>) -> Tensor<2> {
 }
 
 impl Learner<CompareMllmRecipe> for MllmTransfusion {
-    fn whitened(mut self, whitening: Whitening) -> Self {
-        self.image.latent = self.image.latent.with_whitening(whitening);
-        self
+    fn adapters(&self) -> &[LatentAdapter] {
+        slice::from_ref(&self.image.latent)
     }
 
-    fn whiten(&self, _: usize, latents: Tensor<2>) -> Tensor<2> {
-        self.image.latent.whiten(latents)
+    fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
+        slice::from_mut(&mut self.image.latent)
     }
 
     fn draws(

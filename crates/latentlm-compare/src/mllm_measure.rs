@@ -1,51 +1,21 @@
-//! What a model of text and pictures says of held-out documents.
-
-use std::collections::BTreeSet;
+//! Likelihood of held-out documents under a model of text and pictures.
 
 use burn::tensor::Tensor;
 use latentlm::RandomStream;
 use latentlm_data::sequence::Document;
-use latentlm_data::{Caption, PICTURES, TextTokenizer};
+use latentlm_data::{Caption, PICTURES};
 use latentlm_eval::{mean, share};
 use latentlm_pipelines::host_values;
-use latentlm_train::TrainError;
 
-use super::mllm::Documents;
+use super::documents::{Beginning, Documents};
 use super::rival::{Reader, Rival};
 
 /// Documents measured at once.
 const BATCH: usize = 64;
 
-/// A category, and the tokens that captions of its pictures begin with.
-pub(crate) struct Beginning {
-    category: String,
-    tokens: Vec<u32>,
-}
-
-impl Beginning {
-    /// The beginnings for all categories of captions, in the order of the alphabet.
-    ///
-    /// # Errors
-    /// If a category can't be encoded.
-    pub(crate) fn all(
-        captions: &[Caption],
-        tokenizer: &TextTokenizer,
-    ) -> Result<Vec<Self>, TrainError> {
-        let named = captions.iter().filter_map(|own| own.category.as_ref());
-        let mut beginnings = Vec::new();
-        for category in named.collect::<BTreeSet<&String>>() {
-            beginnings.push(Self {
-                tokens: tokenizer.encode(&Caption::beginning(category))?,
-                category: category.clone(),
-            });
-        }
-        Ok(beginnings)
-    }
-}
-
 impl<M: Rival<Documents>> Reader<'_, M> {
     /// Perplexity of a token of held-out captions, given all held-out pictures, or of held-out text. `None`
-    /// where there are no such documents.
+    /// if there are no such documents.
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`
@@ -55,12 +25,15 @@ impl<M: Rival<Documents>> Reader<'_, M> {
         pictures: Option<&Tensor<4>>,
     ) -> Option<f64> {
         let corpus = &documents.held_out;
-        let own = (0..corpus.len()).filter(|&i| corpus.picture(i).is_some() == pictures.is_some());
-        let own: Vec<usize> = own.collect();
+        let own: Vec<usize> = (0..corpus.len())
+            .filter(|&i| corpus.picture(i).is_some() == pictures.is_some())
+            .collect();
         let mut nats = Vec::new();
         for batch in own.chunks(BATCH) {
-            let documents = batch.iter().map(|&index| corpus.document(index, false));
-            let documents: Vec<Document> = documents.collect();
+            let documents: Vec<Document> = batch
+                .iter()
+                .map(|&index| corpus.document(index, false))
+                .collect();
             let latents = match pictures.zip(corpus.picture(batch[0])) {
                 // Documents come in the order of their pictures.
                 Some((all, first)) => self.read(all.clone().narrow(0, first, batch.len())),
@@ -75,7 +48,7 @@ impl<M: Rival<Documents>> Reader<'_, M> {
     }
 
     /// Share of the sample's pictures for which their own category is the likeliest beginning of a caption.
-    /// `None` where there are no categories.
+    /// `None` if there are no categories.
     pub(crate) fn category_named(&self, documents: &Documents) -> Option<f64> {
         let (sample, beginnings) = (&documents.sample, &documents.beginnings);
         let mut nats: Vec<Vec<f32>> = vec![Vec::new(); beginnings.len()];
@@ -111,8 +84,8 @@ impl<M: Rival<Documents>> Reader<'_, M> {
 fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]) -> Option<f64> {
     let named = captions.iter().enumerate().filter_map(|(index, caption)| {
         let category = caption.category.as_ref()?;
-        let likelihood = |&a: &usize, &b: &usize| nats[a][index].total_cmp(&nats[b][index]);
-        let likeliest = (0..beginnings.len()).min_by(likelihood)?;
+        let likeliest =
+            (0..beginnings.len()).min_by(|&a, &b| nats[a][index].total_cmp(&nats[b][index]))?;
         Some(beginnings[likeliest].category == *category)
     });
     share(named)
@@ -121,7 +94,7 @@ fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm_data::TokenizerKind;
+    use latentlm_data::{TextTokenizer, TokenizerKind};
 
     fn caption(category: Option<&str>) -> Caption {
         Caption {

@@ -19,7 +19,7 @@ use latentlm_pipelines::{
 /// A comparison on classes: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
 #[derive(Config, Debug, PartialEq)]
 pub struct CompareRecipe {
-    /// Seed, data, codec, LatentLM, and the steps and batches that all have.
+    /// Seed, data, codec, LatentLM, and the steps and batches of all models.
     pub image: ImageRecipe,
     /// How quality is measured on the way.
     pub evaluate: EvaluateConfig,
@@ -41,7 +41,7 @@ pub struct CompareMllmRecipe {
     pub transfusion: DenoiserRecipe,
     /// The vector-quantized codec and its language model.
     pub vq: VqRecipe,
-    /// Seed, data, codec, LatentLM, and the steps and packs that all have.
+    /// Seed, data, codec, LatentLM, and the steps and packs of all models.
     pub mllm: MllmRecipe,
 }
 
@@ -50,7 +50,7 @@ pub struct CompareMllmRecipe {
 pub struct EvaluateConfig {
     /// Pictures drawn for each measurement.
     pub samples: usize,
-    /// Largest difference of a rival's number of parameters to LatentLM's, as a share of that.
+    /// Largest difference between a rival's and LatentLM's number of parameters, as a fraction of LatentLM's.
     pub parameter_tolerance: f64,
 }
 
@@ -67,7 +67,7 @@ pub struct DenoiserRecipe {
     pub kv_heads: usize,
     /// Feed-forward ratio.
     pub mlp_ratio: f64,
-    /// Draws of noise and timestep an image and step.
+    /// Samples of noise and timestep per image and step.
     pub batch_mul: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
@@ -94,7 +94,7 @@ pub struct VqRecipe {
     pub kv_heads: usize,
     /// Feed-forward ratio.
     pub mlp_ratio: f64,
-    /// Scores are divided by it.
+    /// Temperature: divisor of the scores.
     pub temperature: f64,
     /// The likeliest codes that are drawn from; 0 for all.
     pub top_k: usize,

@@ -17,10 +17,10 @@ pub struct Comparison {
     pub classifier_accuracy: f64,
     /// Frechet distance of as many training pictures to held-out ones.
     pub frechet_distance_of_real: f64,
-    /// `category_named` of whoever always names the largest category.
+    /// Accuracy of always naming the largest category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category_named_by_majority: Option<f64>,
-    /// `neighbours_of_category`, if neighbours were drawn by lot.
+    /// `neighbours_of_category` of random neighbours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours_of_category_by_chance: Option<f64>,
     /// LatentLM and its rivals.
@@ -46,9 +46,9 @@ pub struct RivalPoint {
     /// Quality.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Pictures drawn a second, codec included.
+    /// Pictures drawn per second, codec included.
     pub images_per_second: f64,
-    /// Perplexity of a held-out text's token, of models that write.
+    /// Perplexity of a token of held-out text; `None` for models that write no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_perplexity: Option<f64>,
     /// Perplexity of a token of a held-out picture's caption, given the picture.
@@ -78,14 +78,16 @@ pub(crate) fn read<R: Recipe>(
 
 /// The lines of a stage that have all values of a measurement.
 fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
-    let own = lines.iter().filter(|line| line.stage == name);
     // A line has the names of a point's fields, and more.
-    let own = own.filter_map(|line| serde_json::to_value(line).ok());
-    own.filter_map(|line| serde_json::from_value(line).ok())
+    lines
+        .iter()
+        .filter(|line| line.stage == name)
+        .filter_map(|line| serde_json::to_value(line).ok())
+        .filter_map(|line| serde_json::from_value(line).ok())
         .collect()
 }
 
-/// A number that is measured of a `T`: its name, the digits behind its point, and the number itself.
+/// A column of a table: name, decimals, and how to read the value.
 pub(crate) struct Column<T> {
     name: &'static str,
     decimals: usize,
@@ -107,7 +109,7 @@ impl<T> Column<T> {
 }
 
 impl Column<RivalPoint> {
-    /// What every comparison measures.
+    /// Columns of every comparison.
     fn of_pictures() -> [Self; 3] {
         [
             Self::new("class agreement", 3, |p| Some(p.verdict.class_agreement)),
@@ -116,7 +118,7 @@ impl Column<RivalPoint> {
         ]
     }
 
-    /// What is measured of models that write.
+    /// Further columns of models that write text.
     fn of_texts() -> [Self; 4] {
         [
             Self::new("text perplexity", 2, |p| p.text_perplexity),
@@ -140,17 +142,18 @@ impl Comparison {
 
     /// The columns of [`Column::of_texts`] that the first measurement has.
     fn of_texts(&self) -> Vec<Column<RivalPoint>> {
-        let first = self.rivals.iter().flat_map(|rival| &rival.points).next();
-        let known = |column: &Column<RivalPoint>| {
-            first.is_some_and(|point| (column.value)(point).is_some())
+        let Some(first) = self.rivals.iter().flat_map(|rival| &rival.points).next() else {
+            return Vec::new();
         };
-        Column::of_texts().into_iter().filter(known).collect()
+        let mut columns = Vec::from(Column::of_texts());
+        columns.retain(|column| (column.value)(first).is_some());
+        columns
     }
 
     /// The last measurement of each model, and the same of real pictures.
     fn table(&self) -> String {
-        let columns = Column::of_pictures().into_iter().chain(self.of_texts());
-        let columns: Vec<Column<RivalPoint>> = columns.collect();
+        let mut columns = Vec::from(Column::of_pictures());
+        columns.extend(self.of_texts());
         let rows = self.rivals.iter().filter_map(|rival| {
             let labels = vec![rival.name.clone(), rival.parameters.to_string()];
             Some((labels, rival.points.last()?))
@@ -162,7 +165,7 @@ impl Comparison {
             cells.push(column.cell(real.get(index).copied()));
         }
         text += &row(&cells);
-        let majority = "Category named, by whoever always names the largest";
+        let majority = "Accuracy of always naming the largest category";
         text += &footnote(majority, self.category_named_by_majority);
         let chance = "Neighbours of category, by chance";
         text + &footnote(chance, self.neighbours_of_category_by_chance)
@@ -197,18 +200,21 @@ impl Comparison {
     fn chart(&self, column: &Column<RivalPoint>, logarithmic: bool) -> String {
         let mut curves = Vec::new();
         for rival in &self.rivals {
-            let points = rival.points.iter();
-            let points = points.filter_map(|own| Some((own.step as f64, (column.value)(own)?)));
+            let mut points = Vec::new();
+            for point in &rival.points {
+                let value = (column.value)(point);
+                points.extend(value.map(|value| (point.step as f64, value)));
+            }
             curves.push(Series {
                 name: &rival.name,
-                points: points.collect(),
+                points,
             });
         }
         line_chart("step", &curves, logarithmic)
     }
 }
 
-/// What a share is to be compared with, if it is known.
+/// A line with the baseline of a share, if it is known.
 fn footnote(name: &str, share: Option<f64>) -> String {
     share.map_or(String::new(), |share| format!("\n{name}: {share:.3}.\n"))
 }
@@ -224,9 +230,8 @@ pub(crate) fn table<'a, T: 'a>(
     columns: &[Column<T>],
     rows: impl IntoIterator<Item = (Vec<String>, &'a T)>,
 ) -> String {
-    let names = labels.iter().copied();
-    let names = names.chain(columns.iter().map(|column| column.name));
-    let head: Vec<String> = names.map(str::to_owned).collect();
+    let mut head: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+    head.extend(columns.iter().map(|column| column.name.to_owned()));
     let mut text = format!("{}|{}\n", row(&head), "---|".repeat(head.len()));
     for (mut cells, item) in rows {
         cells.extend(columns.iter().map(|own| own.cell((own.value)(item))));
@@ -368,7 +373,7 @@ mod tests {
         for part in [
             "| caption perplexity | category named | neighbours of category |",
             "| 40.0 | 7.25 | 0.500 | 0.250 |",
-            "\nCategory named, by whoever always names the largest: 0.200.\n",
+            "\nAccuracy of always naming the largest category: 0.200.\n",
             "\nNeighbours of category, by chance: 0.125.\n",
         ] {
             assert!(table.contains(part), "{part}: {table}");

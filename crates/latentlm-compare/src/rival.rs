@@ -1,5 +1,4 @@
-//! What a comparison is made of: a subject, the models that learn it, and the ways in which pictures are
-//! encoded for them.
+//! The parts of a comparison: a subject, the models that learn it, and how pictures are encoded for them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::Whitening;
@@ -11,7 +10,7 @@ use latentlm_baselines::VqCodec;
 use latentlm_eval::{Gallery, Judge};
 use latentlm_pipelines::{ImageData, TrainingData, weights_file};
 use latentlm_train::{
-    Coding, Context, EncodedPictures, Learner, LmParts, LmRecipe, RunOptions, TrainError,
+    Coding, Context, EncodedPictures, Learner, LmRecipe, LmSetup, RunOptions, TrainError,
 };
 
 use super::recipe::CompareRecipe;
@@ -20,16 +19,15 @@ use super::result::Comparison;
 /// The run of a comparison.
 pub(crate) type Run<S> = Context<<S as Subject>::Recipe, S>;
 
-/// What models are compared on, with its data: classes and their pictures, or documents of text and
-/// pictures.
+/// The subject of a comparison, with its data: classes and their pictures, or documents of text and pictures.
 pub(crate) trait Subject: TrainingData + Sized {
     /// The comparison's recipe.
     type Recipe: LmRecipe;
-    /// What a picture is asked for by: a class or the tokens of a text.
+    /// The request for a picture: a class or the tokens of a text.
     type Asked;
     /// The table of the recipe that describes LatentLM, with its dot.
     const WITHIN: &'static str;
-    /// The random stream that says which conditions are dropped: the same for all models.
+    /// Name of the random stream that decides which conditions are dropped, the same for all models.
     const DROPPED: &'static str;
     /// Pictures drawn at once.
     const BATCH: usize;
@@ -49,17 +47,17 @@ pub(crate) trait Subject: TrainingData + Sized {
     /// Its pictures.
     fn pictures(&self) -> &ImageData;
 
-    /// Classes, or tokens of text: what models are built for.
+    /// Number of classes, or of tokens of text, that models are built for.
     fn size(&self) -> usize;
 
-    /// What models are asked for when they are measured.
+    /// The pictures that models draw for measurements.
     fn question(&self, recipe: &Self::Recipe) -> Question<Self::Asked>;
 
-    /// What models are trained with.
-    fn parts(&self, recipe: &Self::Recipe, encoded: &EncodedPictures) -> LmParts;
+    /// Documents and latents that models are trained on.
+    fn setup(&self, recipe: &Self::Recipe, encoded: &EncodedPictures) -> LmSetup;
 
-    /// Trains the vector-quantized codec and encodes the pictures. `options` are for a run of its own
-    /// within the comparison's. `None` if it was stopped.
+    /// Trains the vector-quantized codec and encodes the pictures. `options` are for a separate run within
+    /// the comparison's folder. `None` if it was stopped.
     ///
     /// # Errors
     /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
@@ -92,7 +90,7 @@ pub(crate) trait Subject: TrainingData + Sized {
         Self::images(recipe).evaluate.samples
     }
 
-    /// Adds what the measurements of texts are to be compared with.
+    /// Adds the baselines of the measurements of texts.
     fn complete(&self, comparison: &mut Comparison) {
         let _ = comparison;
     }
@@ -132,7 +130,7 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     /// Whether it reads codes instead of continuous latents.
     const READS_CODES: bool = false;
 
-    /// The model with first weights for so many classes or tokens of text.
+    /// The model with initial weights for so many classes or tokens of text.
     fn init(recipe: &S::Recipe, size: usize, device: &Device) -> Self;
 
     /// Draws an encoded picture for each that is asked for, as the recipe says.
@@ -141,8 +139,8 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     /// - returns: `[B, T, Z]`
     fn draw(&self, request: Request<'_, S>) -> Tensor<3>;
 
-    /// Cross entropy of every learned token of documents whose pictures are not learned, in nats, `[M]`.
-    /// `None` for a model that writes no text.
+    /// Cross entropy in nats of each learned token, given the pictures, `[M]`. `None` for a model that
+    /// writes no text.
     ///
     /// # Shapes
     /// - `pictures`: `[N, Z]`, as models see them
@@ -152,7 +150,7 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     }
 }
 
-/// What all models of a comparison share but the way in which pictures are encoded.
+/// Everything that the models of a comparison share, except how pictures are encoded.
 pub(crate) struct Common<'a> {
     pub(crate) encoded: &'a EncodedPictures,
     pub(crate) judge: &'a Judge,
@@ -165,7 +163,7 @@ pub(crate) struct Entry<S: Subject> {
     pub(crate) reads_codes: bool,
     /// Counts its parameters, for so many classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
-    /// Trains it, or takes up where it was left. Returns whether it is finished.
+    /// Trains it, or continues its training. Returns whether it is finished.
     pub(crate) train: fn(&mut Run<S>, &Common<'_>, &dyn Pictures) -> Result<bool, TrainError>,
 }
 
@@ -203,7 +201,7 @@ pub(crate) struct Codes {
     pub(crate) codec: VqCodec,
     /// All codes, picture after picture.
     pub(crate) codes: Vec<f32>,
-    /// Codes a picture.
+    /// Codes per picture.
     pub(crate) tokens: usize,
 }
 

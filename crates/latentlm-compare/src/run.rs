@@ -7,8 +7,8 @@ use latentlm_eval::Judge;
 use latentlm_pipelines::{ImageData, read_evenly};
 use latentlm_train::{Context, RunEnd, RunOptions, TrainError, check_memory, encode};
 
+use super::documents::Documents;
 use super::judge::judge;
-use super::mllm::Documents;
 use super::recipe::{CompareMllmRecipe, CompareRecipe};
 use super::result;
 use super::result::Comparison;
@@ -16,7 +16,7 @@ use super::rival::{Common, Run, Subject};
 
 /// The folder of the image run whose codec all models but the vector-quantized one share.
 const CODEC: &str = "codec";
-/// The folder of the run of the codec with a codebook, where it has one of its own.
+/// Folder of the run of the vector-quantized codec, if that has a separate run.
 const VQ_CODEC: &str = "vq-codec";
 
 /// Trains LatentLM and its rivals on classes and their pictures, or continues, and writes

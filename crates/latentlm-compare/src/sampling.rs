@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::judge::{Judged, judge};
 use super::result::{Column, table, write_result};
 
-/// What is varied, one at a time; the other stays as the recipe has it.
+/// Values to try. One setting is varied at a time; the other keeps the recipe's value.
 #[derive(Debug, Clone)]
 pub struct CompareSamplingOptions {
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub steps: Vec<usize>,
     /// Scales of the guidance.
     pub guidance_scales: Vec<f64>,
@@ -28,14 +28,14 @@ pub struct CompareSamplingOptions {
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SampledPoint {
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub steps: usize,
     /// Guidance.
     pub guidance_scale: f64,
     /// Quality.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Pictures drawn a second, codec included.
+    /// Pictures drawn per second, codec included.
     pub images_per_second: f64,
 }
 
@@ -50,8 +50,8 @@ struct Sweeps {
 /// writes `sampling.json`, `sampling.md` and `sampling.svg` into its folder. Returns the table's path.
 ///
 /// # Errors
-/// If the run has no finished checkpoint, its data can't be read, an option can't be, or a file can't
-/// be written.
+/// If the run has no finished checkpoint, its data can't be read, an option is invalid, or a file
+/// can't be written.
 pub fn compare_sampling(
     path: &Path,
     options: &CompareSamplingOptions,
@@ -78,8 +78,10 @@ pub fn compare_sampling(
         })
     };
     let own = recipe.sample_options();
-    let steps = options.steps.iter();
-    let steps = steps.map(|&steps| measure(SampleOptions { steps, ..own }));
+    let steps = options
+        .steps
+        .iter()
+        .map(|&steps| measure(SampleOptions { steps, ..own }));
     let guidance = options.guidance_scales.iter().map(|&guidance_scale| {
         measure(SampleOptions {
             guidance_scale,
@@ -119,13 +121,14 @@ impl Sweeps {
     }
 }
 
-/// The Frechet distance over what is varied.
+/// Frechet distance against the varied setting.
 fn chart(label: &str, points: &[SampledPoint], varied: fn(&SampledPoint) -> f64) -> String {
-    let points = points.iter();
-    let points = points.map(|point| (varied(point), point.verdict.frechet_distance));
     let series = Series {
         name: "Frechet distance",
-        points: points.collect(),
+        points: points
+            .iter()
+            .map(|point| (varied(point), point.verdict.frechet_distance))
+            .collect(),
     };
     line_chart(label, &[series], false)
 }

@@ -87,7 +87,7 @@ impl SigmaRecipe {
 pub struct SigmaResult {
     /// Name of its run within the comparison's folder.
     pub name: String,
-    /// Scale of the noise; none where the variance is learned.
+    /// Scale of the noise; `None` if the variance is learned.
     pub noise_std: Option<f64>,
     /// Its measurements.
     pub evaluation: ImageEvaluation,
@@ -122,8 +122,9 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
             evaluation: evaluate_image(&path, &evaluate, &options.device)?,
         });
     }
-    let rows = results.iter();
-    let rows = rows.map(|result| (vec![result.name.clone()], &result.evaluation));
+    let rows = results
+        .iter()
+        .map(|result| (vec![result.name.clone()], &result.evaluation));
     let table = table(&["codec"], &columns(), rows);
     write_result(&run, "sigma", &results, table, figure(&results))?;
     Ok(end(&run, "sigma", started))
@@ -162,14 +163,16 @@ fn chart(results: &[SigmaResult], column: &Column<ImageEvaluation>) -> String {
             None => levels.extend(value),
         }
     }
-    let ends = [points.first(), points.last()];
-    let ends: Vec<f64> = ends.into_iter().flatten().map(|point| point.0).collect();
-    let level = levels.iter();
-    let level = level.flat_map(|&level| ends.iter().map(move |&std| (std, level)));
+    let mut level_line = Vec::new();
+    for level in levels {
+        for end in [points.first(), points.last()].into_iter().flatten() {
+            level_line.push((end.0, level));
+        }
+    }
     let series = [
         Series {
             name: "learned variance",
-            points: level.collect(),
+            points: level_line,
         },
         Series {
             name: "sigma-VAE",

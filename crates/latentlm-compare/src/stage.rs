@@ -1,4 +1,5 @@
-//! The stage of each model of a comparison: that of every language model, measured on the way.
+//! The training stage of each model of a comparison: the stage of all language models, with measurements
+//! during training.
 
 use std::marker::PhantomData;
 
@@ -29,7 +30,7 @@ struct RivalTask<'a, S, M> {
     of: PhantomData<(S, M)>,
 }
 
-/// Trains a model or takes up where it was left. Returns whether it is finished.
+/// Trains a model, or continues its training. Returns whether it is finished.
 ///
 /// # Errors
 /// If the loss is not finite, or a checkpoint can't be read or written.
@@ -45,8 +46,8 @@ fn train<S: Subject, M: Rival<S>>(
             size: context.data.size(),
             of: PhantomData,
         };
-        let parts = context.data.parts(&context.recipe, common.encoded);
-        Ok((task, parts))
+        let setup = context.data.setup(&context.recipe, common.encoded);
+        Ok((task, setup))
     })
 }
 

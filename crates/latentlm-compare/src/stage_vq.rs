@@ -12,7 +12,7 @@ use latentlm_pipelines::{
     save_png,
 };
 use latentlm_train::{
-    Batches, CodecParts, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
+    Batches, CodecSetup, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
@@ -49,9 +49,13 @@ pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>, TrainError>
     let codec = found.manifest.recipe.vq_codec().init(&context.device);
     let codec = load_module(codec, &found.folder.join(ema_file("model")))?;
     let (recipe, mut codes) = (&context.recipe.image, Vec::new());
-    each_batch(recipe, &context.data, &context.device, |pictures, _| {
+    let encoded = each_batch(recipe, &context.data, &context.options, |pictures, _| {
         codes.extend(host_values(numbers(codec.encode(pictures))));
-    })?;
+    });
+    match encoded {
+        Err(TrainError::Stopped) => return Ok(None),
+        encoded => encoded?,
+    }
     Ok(Some(Codes {
         codec,
         codes,
@@ -70,12 +74,12 @@ impl CodecTask<4> for VqTask {
         &recipe.image.codec_train
     }
 
-    fn parts(
+    fn setup(
         recipe: &CompareRecipe,
         device: &Device,
-    ) -> Result<CodecParts<VqObjective, 4>, TrainError> {
+    ) -> Result<CodecSetup<VqObjective, 4>, TrainError> {
         let (image, config) = (&recipe.image, recipe.vq_codec());
-        Ok(CodecParts {
+        Ok(CodecSetup {
             codec: config.init(device),
             discriminator: image.codec_loss.init_discriminator(&image.codec, device),
             discriminator_start: image.codec_loss.discriminator_start(),
@@ -114,8 +118,9 @@ impl CodecTask<4> for VqTask {
         let latents = live.encode_latents(self.probe.clone());
         let nearest = live.quantizer.nearest(latents.clone());
         let usage = live.quantizer.usage(nearest);
-        let moved = (0..usage.len()).filter(|&code| step == 0 || usage[code] == 0);
-        let moved: Vec<usize> = moved.collect();
+        let moved: Vec<usize> = (0..usage.len())
+            .filter(|&code| step == 0 || usage[code] == 0)
+            .collect();
         let mut random = RandomStream::for_step(recipe.image.seed, "codes", step);
         let latents = Tensor::from_inner(latents);
         codec.edit(|codec| codec.restart(&moved, latents, &mut random));

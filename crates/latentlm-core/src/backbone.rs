@@ -10,8 +10,8 @@ use crate::part::PartConfig;
 /// [`forward`](Self::forward) and [`step`](Self::step) must agree: the outputs are the same whether positions
 /// come all at once, one by one or in chunks (suite `conformance::backbone`).
 pub trait CausalBackbone: Module + ModuleDisplay {
-    /// What the next positions of a sequence need of the earlier ones (the KV cache). The caller keeps it
-    /// and passes it in. So the module does not change, and may work on many sequences at a time.
+    /// State of earlier positions that later ones need: the KV cache. The caller keeps it and passes it in.
+    /// So the module does not change, and may work on many sequences at a time.
     type State: Clone + Send;
 
     /// `D`, the width of inputs and outputs.

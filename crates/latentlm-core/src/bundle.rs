@@ -47,7 +47,7 @@ pub enum BundleError {
         /// The least bytes that the model's weights take in a file.
         needed: u64,
     },
-    /// Weights that are infinite or no numbers.
+    /// Weights that are infinite or NaN.
     #[error("{path} has weights that are not finite")]
     NotFinite {
         /// The file.
@@ -106,17 +106,18 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
 /// # Errors
 /// If a weight is not finite, or the file can't be written.
 pub fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), BundleError> {
-    // Nothing may take the place of good weights that is none.
+    // Bad weights must not replace good ones.
     if !is_finite(module) {
         return Err(BundleError::NotFinite { path: path.into() });
     }
     let fail = |source| io_error("write", path)(source);
-    // The store's file is for its owner alone; this one has the mode that the user's umask asks for.
+    // The store makes files that only their owner can read. This file gets the mode that follows from the
+    // user's umask.
     let mode = File::create(path)
         .and_then(|file| file.metadata())
         .map_err(fail)?
         .permissions();
-    // Entries of the header are written in an order that changes from process to process: one is left.
+    // Header entries come in random order; one is left, so that files are reproducible.
     let mut store = SafetensorsStore::from_file(path)
         .overwrite(true)
         .clear_metadata()
@@ -301,7 +302,7 @@ impl BundleWriter {
         disk::write_file(&path, bytes).map_err(io_error("write", &path))
     }
 
-    /// Makes sure that a file is on the disk that other code wrote into the folder.
+    /// Syncs a file that other code wrote into the folder.
     ///
     /// # Errors
     /// If it can't be read or synced.
@@ -323,7 +324,7 @@ impl BundleWriter {
         let create = || io_error("create", &destination);
         disk::sync_folder(building.path()).map_err(create())?;
         if destination.exists() {
-            // A name that is swept if a kill comes before the removal.
+            // If a kill comes before the removal, a later cleanup removes files of this name.
             let name = destination.file_name().unwrap_or_default();
             let name = format!("{}replaced-{}", disk::UNFINISHED, name.to_string_lossy());
             let old = destination.with_file_name(name);
@@ -350,6 +351,23 @@ impl BundleWriter {
 /// If the folder can't be written to.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     disk::replace_file(path, bytes).map_err(io_error("write", path))
+}
+
+/// Renames by a table of pairs, from the first name to the second. Names are prefixes of whole dotted
+/// segments; `{}` stands for an index. Pairs are applied in order.
+pub fn remapper<'a>(rules: impl Iterator<Item = (&'a str, &'a str)>) -> KeyRemapper {
+    rules.fold(KeyRemapper::new(), |names, (from, to)| {
+        let indices = from.matches("{}").count();
+        let pattern = from.replace('.', r"\.").replace("{}", r"(\d+)");
+        let mut replacement = to.to_owned();
+        for index in 1..=indices {
+            replacement = replacement.replacen("{}", &format!("${{{index}}}"), 1);
+        }
+        let end = format!("${{{}}}", indices + 1);
+        names
+            .add_pattern(format!(r"^{pattern}(\.|$)"), replacement + &end)
+            .expect("a pattern of escaped dots and indices is valid")
+    })
 }
 
 #[cfg(test)]
@@ -452,7 +470,7 @@ mod tests {
         }
     }
 
-    /// Two bytes a parameter fit; one byte less does not, and no number of parameters overflows.
+    /// Two bytes per parameter fit; one byte less does not, and no number of parameters overflows.
     #[test]
     fn a_model_larger_than_its_file_is_refused() {
         let check = |bytes, parameters| {

@@ -248,9 +248,9 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
     /// If [`validate`](PartConfig::validate) fails.
     fn init(&self, device: &Device) -> Self::Codec;
 
-    /// Number of the codec's parameters. It is asked for before memory is taken for them. The provided method
-    /// builds the codec, which is right if its weights are made when they are first used, as those of Burn's
-    /// layers are. A codec whose weights are made at once counts them itself.
+    /// Number of the codec's parameters. It is asked for before memory is taken for them. The default method
+    /// builds the codec. That takes no memory if weights are made when they are first used, as in Burn's
+    /// layers. A codec that makes its weights at once must count them itself.
     ///
     /// # Panics
     /// If [`validate`](PartConfig::validate) fails.

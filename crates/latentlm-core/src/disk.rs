@@ -1,16 +1,16 @@
-//! Files and folders that stand a power cut: what changes the disk goes through here, in an order that leaves
-//! the old state or the new one at every moment.
+//! Files and folders that survive a power cut. All changes of the disk go through here, in an order that
+//! leaves either the old or the new state at every moment.
 //!
-//! A rename is whole or not there, but which of several changes reach the disk, and when, the system
-//! decides, unless a file or folder is synced in between. [`record`] lists the calls, so that a test can
-//! replay each beginning of them ([`power_cut`](crate::conformance::power_cut)).
+//! A rename happens as a whole or not at all. But the system decides which of several changes reach the disk,
+//! and when, unless a file or folder is synced in between. [`record`] lists the calls, so that a test can
+//! replay each prefix of them (`conformance::power_cut`).
 
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// How the names of files and folders under construction begin.
+/// Prefix of the names of unfinished files and folders.
 pub const UNFINISHED: &str = ".writing-";
 
 /// A change of the disk.
@@ -53,7 +53,7 @@ pub(crate) fn note(change: impl FnOnce() -> Change) {
     });
 }
 
-/// Makes a folder and those above it, and has their names reach the disk.
+/// Makes a folder and its missing parents, and syncs their names.
 ///
 /// # Errors
 /// If a folder can't be made.
@@ -72,7 +72,7 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
     sync_folder(above)
 }
 
-/// Writes a new file and has its bytes reach the disk; its name does with the folder.
+/// Writes a new file and syncs its bytes. Its name reaches the disk when the folder is synced.
 ///
 /// # Errors
 /// If it can't be written.
@@ -112,7 +112,7 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     sync_folder(folder_of(path))
 }
 
-/// Has a file's bytes reach the disk that other code wrote.
+/// Syncs the bytes of a file that other code wrote.
 ///
 /// # Errors
 /// If it can't be opened or synced.
@@ -122,7 +122,7 @@ pub fn sync_file(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the names in a folder reach the disk.
+/// Syncs the names in a folder.
 ///
 /// # Errors
 /// If it can't be opened or synced.
@@ -135,7 +135,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames within a folder and has that reach the disk.
+/// Renames within a folder and syncs the folder.
 ///
 /// # Errors
 /// If it can't be renamed.
@@ -145,8 +145,8 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a folder with all that is in it. It loses its name first: a kill in between leaves no half of it
-/// under that. What can't be removed stays.
+/// Removes a folder and its content. The folder is renamed first, so that a kill never leaves half of it
+/// under its name. Files that can't be removed stay.
 pub fn remove_folder(path: &Path) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with(UNFINISHED) {
@@ -156,14 +156,14 @@ pub fn remove_folder(path: &Path) {
         return;
     }
     let nameless = folder_of(path).join(format!("{UNFINISHED}removed-{name}"));
-    // Of an earlier removal that was killed.
+    // Left by an earlier removal that was killed.
     let _ = fs::remove_dir_all(&nameless);
     if rename(path, &nameless).is_ok() {
         remove_folder(&nameless);
     }
 }
 
-/// Removes what killed processes left half written in a folder. Nobody else may be writing there.
+/// Removes the unfinished files of killed processes from a folder. No other process may be writing there.
 pub fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -188,7 +188,7 @@ pub fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     temporary_file_named(folder, "")
 }
 
-/// [`temporary_file`] whose name ends so, for programs that go by a file's ending.
+/// [`temporary_file`] with a given ending of its name, for programs that look at a file's ending.
 ///
 /// # Errors
 /// If the folder can't be written to.
@@ -217,7 +217,7 @@ pub fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// The system takes what the umask forbids off this mode.
+/// The system removes the bits of the umask from this mode.
 #[cfg(unix)]
 fn with_mode<'a, 'b, 'c>(
     builder: &'a mut tempfile::Builder<'b, 'c>,

@@ -1,16 +1,16 @@
-//! Whether weights are numbers.
+//! Checks that weights are finite.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
-/// Whether all parameters of a module are finite. Reads its device once, not once a parameter.
+/// Whether all parameters of a module are finite. Reads from the device once, not once per parameter.
 pub fn is_finite<M: Module>(module: &M) -> bool {
     let mut zeros = Zeros(None);
     module.visit(&mut zeros);
     zeros.0.is_none_or(|sum| sum.into_scalar::<f32>() == 0.0)
 }
 
-/// The sum of all parameters times zero: zero, or not a number where one was infinite or none.
+/// Sum of all parameters times zero; NaN if one is infinite or NaN.
 struct Zeros(Option<Tensor<1>>);
 
 impl ModuleVisitor for Zeros {

@@ -11,6 +11,10 @@
 //! | a backbone | `Backbone` ([`CausalBackbone`]), `BackboneConfig` ([`CausalBackboneConfig`]), `BackboneError` (its error) |
 //! | a head | `Head` ([`LatentHead`]), `HeadConfig` ([`LatentHeadConfig`]), `HeadError` (its error) |
 //!
+//! Codecs are bound by their traits: trainer and pipelines are generic over them. So are models over a backbone and a
+//! head, but not over [`CausalBackboneConfig`] and [`LatentHeadConfig`]: the crate `latentlm` calls their methods on
+//! the types with these names. There the names and the suites of `conformance` bind.
+//!
 //! A part declares the keys of its recipe tables in the file `keys.toml` of its folder ([`PartKeys`]). The crate
 //! of a backbone or head exports them as `KEYS`.
 //!

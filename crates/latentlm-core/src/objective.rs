@@ -40,7 +40,7 @@ pub struct ObjectiveOutput<const D: usize> {
 }
 
 impl<const D: usize> ObjectiveOutput<D> {
-    /// An output with those of the values that are not `None`, in their order.
+    /// An output with all values that are not `None`, in the given order.
     pub fn new(
         total: Tensor<1>,
         decoded: Tensor<D>,

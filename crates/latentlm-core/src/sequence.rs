@@ -143,56 +143,68 @@ impl Document {
     /// Number of positions.
     pub fn positions(&self) -> usize {
         let last = self.segments.len().saturating_sub(1);
-        let positions = |(index, segment): (usize, &Segment)| match segment {
-            Segment::Label { .. } => 1,
-            Segment::Text { tokens, .. } => tokens.len(),
-            Segment::Latents { frames, .. } => 1 + frames + usize::from(index < last),
-            Segment::Bare {
-                frames, learned, ..
-            } => frames.saturating_sub(usize::from(*learned && index == last)),
-        };
-        self.segments.iter().enumerate().map(positions).sum()
+        let mut positions = 0_usize;
+        for (index, segment) in self.segments.iter().enumerate() {
+            positions += match segment {
+                Segment::Label { .. } => 1,
+                Segment::Text { tokens, .. } => tokens.len(),
+                Segment::Latents { frames, .. } => 1 + *frames + usize::from(index < last),
+                Segment::Bare {
+                    frames, learned, ..
+                } => frames.saturating_sub(usize::from(*learned && index == last)),
+            };
+        }
+        positions
     }
 
     /// Number of tokens, including those around latents.
     fn tokens(&self) -> usize {
         let last = self.segments.len().saturating_sub(1);
-        let tokens = |(index, segment): (usize, &Segment)| match segment {
-            Segment::Text { tokens, .. } => tokens.len(),
-            Segment::Latents { .. } => 1 + usize::from(index < last),
-            Segment::Label { .. } | Segment::Bare { .. } => 0,
-        };
-        self.segments.iter().enumerate().map(tokens).sum()
+        let mut count = 0_usize;
+        for (index, segment) in self.segments.iter().enumerate() {
+            count += match segment {
+                Segment::Text { tokens, .. } => tokens.len(),
+                Segment::Latents { .. } => 1 + usize::from(index < last),
+                Segment::Label { .. } | Segment::Bare { .. } => 0,
+            };
+        }
+        count
     }
 
     /// Number of class labels.
     fn labels(&self) -> usize {
-        let label = |segment: &&Segment| matches!(segment, Segment::Label { .. });
-        self.segments.iter().filter(label).count()
+        self.segments
+            .iter()
+            .filter(|segment| matches!(segment, Segment::Label { .. }))
+            .count()
     }
 
     /// Number of latents of a modality.
     pub fn frames(&self, modality: usize) -> usize {
-        let frames = |segment: &Segment| match segment {
-            Segment::Latents {
-                modality: own,
-                frames,
-                ..
-            }
-            | Segment::Bare {
-                modality: own,
-                frames,
-                ..
-            } if *own == modality => *frames,
-            _ => 0,
-        };
-        self.segments.iter().map(frames).sum()
+        let mut count = 0_usize;
+        for segment in &self.segments {
+            count += match segment {
+                Segment::Latents {
+                    modality: own,
+                    frames,
+                    ..
+                }
+                | Segment::Bare {
+                    modality: own,
+                    frames,
+                    ..
+                } if *own == modality => *frames,
+                _ => 0,
+            };
+        }
+        count
     }
 
     /// Whether it has latents that are not learned: then the document teaches to write text about them.
     pub fn reads_latents(&self) -> bool {
-        let read = |segment: &Segment| matches!(segment, Segment::Latents { learned: false, .. });
-        self.segments.iter().any(read)
+        self.segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::Latents { learned: false, .. }))
     }
 }
 
@@ -235,17 +247,17 @@ impl Layout {
     /// # Panics
     /// - If a document names an unknown modality.
     /// - If a run has no latents.
-    /// - If a run has said tokens for some of its latents only, or though its length is known.
+    /// - If only some latents of a run have a said token, or a run of known length has them.
     /// - If a document starts with latents that are to be learned: there is nothing to predict them from.
     pub fn new(documents: &[Document], modalities: &[ControlTokens]) -> Self {
-        let frames = |m| documents.iter().map(|d| d.frames(m)).sum::<usize>();
         let first_label = documents.iter().map(Document::tokens).sum::<usize>() as i64;
         let labels = documents.iter().map(Document::labels).sum::<usize>();
         let mut next = first_label + labels as i64;
         let mut first_rows = Vec::with_capacity(modalities.len());
         for modality in 0..modalities.len() {
             first_rows.push(next);
-            next += frames(modality) as i64;
+            let frames: usize = documents.iter().map(|own| own.frames(modality)).sum();
+            next += frames as i64;
         }
         let mut writer = Writer {
             layout: Self {
@@ -280,8 +292,11 @@ impl Layout {
         let counts = &self.document_answers;
         let (given, wanted) = (documents.len(), counts.len());
         assert_eq!(given, wanted, "{given} weights of {wanted} documents");
-        let own = |(&weight, &count): (&f64, &usize)| std::iter::repeat_n(weight, count);
-        documents.iter().zip(counts).flat_map(own).collect()
+        let mut weights = Vec::new();
+        for (&weight, &count) in documents.iter().zip(counts) {
+            weights.extend(std::iter::repeat_n(weight, count));
+        }
+        weights
     }
 }
 
@@ -529,7 +544,7 @@ mod tests {
         assert_eq!((layout.asked, layout.answers), (vec![0, 5], vec![2, 4]));
     }
 
-    /// If it is known what latents say, these tokens are the targets, except at the end.
+    /// Said tokens are the targets if they are known, except at the end.
     #[test]
     fn latents_are_named() {
         let control = ControlTokens::after(8);

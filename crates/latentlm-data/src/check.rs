@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{DatasetKind, Layout, Split, empty_split};
+use crate::dataset::{DatasetKind, Layout, empty_split};
 use crate::error::DataError;
 use crate::folder::{Listing, Source, unused};
 use crate::idx;
 use crate::metadata::{names_pictures, unnamed};
 use crate::options::ReadOptions;
 use crate::sheet::Sheets;
+use crate::split::Split;
 use crate::verify::verify;
 use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
 

@@ -1,43 +1,22 @@
 //! [`ImageDataset`]: one type for all layouts of image datasets.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use latentlm_media::{ImageSpec, fit, pad_grey};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
 use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loose};
+use crate::hex::hex;
 use crate::idx::{self, IdxImages};
 use crate::inventory::{Content, Sample};
 use crate::metadata::{Table, list_metadata, tables};
 use crate::options::ReadOptions;
-use crate::picture::{ImageSpec, fit, pad_grey};
 use crate::sheet::Sheets;
+use crate::split::Split;
 use crate::verify::verify;
 use crate::walk::LeftOut;
-
-/// A split of a dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
-    /// Training samples.
-    Train,
-    /// Held-out samples, for evaluation.
-    Test,
-}
-
-impl Split {
-    /// Both splits, training first.
-    pub const ALL: [Self; 2] = [Self::Train, Self::Test];
-
-    /// `train` or `test`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        }
-    }
-}
 
 /// How a dataset is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -361,20 +340,6 @@ impl ImageDataset {
     }
 }
 
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-/// The SHA-256 of several texts in order, in hexadecimal.
-pub(crate) fn hex_digest(texts: impl Iterator<Item = String>) -> String {
-    let mut hash = Sha256::new();
-    texts.for_each(|text| hash.update(text));
-    hex(hash)
-}
-
 /// The layout of a dataset, with the files found while detecting it.
 #[derive(Debug)]
 pub(crate) enum Layout {
@@ -398,7 +363,7 @@ impl Layout {
             return Ok(Self::Metadata(tables));
         }
         let tree = Tree::of(path)?;
-        if tree.has_folders() {
+        if tree.has_folders() && tree.has_pictures_anywhere() {
             return Ok(Self::ClassFolders(tree));
         }
         if tree.has_pictures() {

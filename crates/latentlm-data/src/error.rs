@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use latentlm_media::MediaError;
+
 /// An error of this crate. Each message says what is wrong, where, and what to do unless that is obvious.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -19,7 +21,8 @@ pub enum DataError {
     /// A folder that holds no dataset of a known kind.
     #[error(
         "{path} holds no dataset: expected MNIST-style IDX files, a metadata.jsonl or metadata.csv \
-         with `file_name`, one folder of pictures a class, or pictures"
+         with `file_name`, one folder of pictures a class, or pictures; as speech, a metadata.jsonl with \
+         `audio` and `text`, LJSpeech's metadata.csv, or a tree with transcripts as LibriSpeech's"
     )]
     Unknown {
         /// The folder.
@@ -113,30 +116,9 @@ pub enum DataError {
         /// `train` or `test`.
         split: &'static str,
     },
-    /// An invalid size or number of channels for pictures.
-    #[error(
-        "cannot open {path} as pictures of {channels} channels, {height} x {width}: channels must \
-         be 1 or 3, the sides 1 to {max}",
-        max = crate::picture::MAX_SIDE
-    )]
-    Spec {
-        /// The dataset.
-        path: PathBuf,
-        /// Requested number of channels.
-        channels: usize,
-        /// Requested height in pixels.
-        height: usize,
-        /// Requested width in pixels.
-        width: usize,
-    },
-    /// A picture that can't be decoded.
-    #[error("cannot decode the picture {path}: {source}")]
-    Picture {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: image::ImageError,
-    },
+    /// A picture that can't be decoded, or a size that pictures can't have.
+    #[error(transparent)]
+    Media(MediaError),
     /// A file with invalid content.
     #[error("{path}: {reason}")]
     Malformed {
@@ -160,10 +142,9 @@ impl DataError {
             | Self::EmptySplit { path, .. }
             | Self::TooManyBroken { path, .. }
             | Self::EmptySpeechSplit { path, .. }
-            | Self::Spec { path, .. }
-            | Self::Picture { path, .. }
             | Self::Malformed { path, .. } => path,
             Self::Program { program, .. } => program,
+            Self::Media(error) => error.path(),
             Self::Text { .. } => Path::new(""),
         }
     }
@@ -176,6 +157,25 @@ impl DataError {
     }
 }
 
+impl From<MediaError> for DataError {
+    /// Files that can't be read, and files with invalid content, are the same error whoever reads them.
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            MediaError::Malformed { path, reason } => Self::Malformed { path, reason },
+            other => Self::Media(other),
+        }
+    }
+}
+
 /// Turns an I/O error into a [`DataError`] with action and path.
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
     let path = path.to_owned();
@@ -183,5 +183,43 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
         action,
         path,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The crate of files finds some errors, this one others: a user reads the same.
+    #[test]
+    fn errors_of_files_keep_their_kind_and_their_text() {
+        let path = PathBuf::from("a/b.wav");
+        let malformed = DataError::from(MediaError::Malformed {
+            path: path.clone(),
+            reason: "is cut short".into(),
+        });
+        assert!(matches!(malformed, DataError::Malformed { .. }));
+        assert_eq!(malformed.to_string(), "a/b.wav: is cut short");
+        let unread = DataError::from(MediaError::Io {
+            action: "read",
+            path: path.clone(),
+            source: io::Error::other("the disk is gone"),
+        });
+        assert!(matches!(unread, DataError::Io { action: "read", .. }));
+        assert_eq!(unread.to_string(), "cannot read a/b.wav: the disk is gone");
+        let size = latentlm_media::ImageSpec {
+            channels: 2,
+            height: 0,
+            width: 9,
+        };
+        let size = DataError::from(size.validate(&path).unwrap_err());
+        assert_eq!(
+            size.to_string(),
+            "cannot open a/b.wav as pictures of 2 channels, 0 x 9: channels must be 1 or 3, the sides 1 \
+             to 16384"
+        );
+        for error in [malformed, unread, size] {
+            assert_eq!(error.path(), path);
+        }
     }
 }

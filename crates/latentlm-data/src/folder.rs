@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::Split;
+use latentlm_media::MediaError;
+
 use crate::error::DataError;
-use crate::split::{fill_empty, held_out};
+use crate::split::{Split, fill_empty, held_out};
 use crate::walk::{LeftOut, Walk, WalkOptions, walk};
 
 /// The location of a sample's pixels.
@@ -58,7 +59,9 @@ impl Broken {
         let why = match &self.error {
             // The list shows the path itself.
             DataError::Malformed { reason, .. } => reason.clone(),
-            DataError::Picture { source, .. } => format!("cannot be decoded: {source}"),
+            DataError::Media(MediaError::Picture { source, .. }) => {
+                format!("cannot be decoded: {source}")
+            }
             error => error.to_string(),
         };
         LeftOut::unused(&self.name, why)
@@ -154,6 +157,13 @@ impl Tree {
     pub(crate) fn has_pictures(&self) -> bool {
         let files = self.files.get(&self.root);
         files.is_some_and(|files| files.iter().any(|path| has_ending(path, &ENDINGS)))
+    }
+
+    /// Whether there are pictures at any depth. Those that can't be decoded count: the list of files left out
+    /// says what to do with them.
+    pub(crate) fn has_pictures_anywhere(&self) -> bool {
+        let mut files = self.files.values().flatten();
+        files.any(|path| has_ending(path, &ENDINGS) || has_ending(path, &FOREIGN))
     }
 
     fn folders_of(&self, folder: &Path) -> &[PathBuf] {

@@ -4,11 +4,11 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use latentlm_media::open_regular;
 
-use crate::dataset::Split;
 use crate::error::{DataError, io_error};
 use crate::options::ReadOptions;
-use crate::walk::open_regular;
+use crate::split::Split;
 
 const MEGABYTE: u64 = ReadOptions::MEGABYTE;
 

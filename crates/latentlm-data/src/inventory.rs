@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use latentlm_core::disk;
 use sha2::{Digest, Sha256};
 
-use crate::dataset::{hex, hex_digest};
 use crate::error::{DataError, io_error};
+use crate::hex::{hex, hex_digest};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use latentlm_core::disk;
+use latentlm_media::write_whole;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
@@ -94,7 +93,7 @@ impl LatentCache {
             safetensors::serialize(tensors, Some(metadata))
         };
         let encoded = encode().map_err(|e| DataError::malformed(path, e.to_string()))?;
-        write_whole(path, &encoded)
+        Ok(write_whole(path, &encoded)?)
     }
 
     /// Reads a cache, and compares its blocks with their checksums.
@@ -165,20 +164,6 @@ impl LatentCache {
 fn checksums(arrays: [&[u8]; 3]) -> Vec<u8> {
     let blocks = arrays.iter().flat_map(|array| array.chunks(BLOCK_BYTES));
     blocks.flat_map(Sha256::digest).collect()
-}
-
-/// A temporary file in the folder of `path`, to be renamed to `path`.
-pub(crate) fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile, DataError> {
-    let folder = disk::folder_of(path);
-    disk::temporary_file(folder).map_err(io_error("write in", folder))
-}
-
-/// Writes a file atomically: to a temporary file that is synced and renamed.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let mut file = temporary_beside(path)?;
-    file.write_all(bytes)
-        .and_then(|()| disk::persist(file, path))
-        .map_err(io_error("write", path))
 }
 
 fn bytes<T: Copy>(values: &[T], encode: fn(T) -> [u8; 4]) -> Vec<u8> {

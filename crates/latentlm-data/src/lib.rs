@@ -15,7 +15,6 @@
 //! Pictures and plain text are always there; recordings stand behind the feature `sound`, vocabularies and
 //! documents of text and pictures behind `text`, BMP, GIF and TIFF pictures behind `formats`. All are on by default.
 
-mod caught;
 mod check;
 mod csv;
 mod dataset;
@@ -23,9 +22,9 @@ mod error;
 mod folder;
 #[cfg(feature = "text")]
 mod growth;
+mod hex;
 mod idx;
 mod inventory;
-mod jpeg;
 #[cfg(any(feature = "sound", feature = "text"))]
 mod known;
 mod latents;
@@ -51,12 +50,13 @@ mod verify;
 mod walk;
 
 pub use check::{CheckReport, ClassCount, Problem, check, check_with, is_pictures};
-pub use dataset::{DatasetKind, ImageDataset, ImageSample, Split};
+pub use dataset::{DatasetKind, ImageDataset, ImageSample};
 pub use error::DataError;
 pub use inventory::{Changes, Content, Inventory, Sample};
 #[cfg(any(feature = "sound", feature = "text"))]
 pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;
+pub use latentlm_media::{ImageSpec, MediaError};
 pub use latents::LatentCache;
 #[cfg(feature = "text")]
 pub use mllm::{Caption, Mix, MllmCorpus, MllmSizes, PICTURES};
@@ -64,9 +64,10 @@ pub use mllm::{Caption, Mix, MllmCorpus, MllmSizes, PICTURES};
 pub use normal::normal_text;
 pub use options::ReadOptions;
 pub use order::{BatchOrder, PackOrder};
-pub use picture::{ImageSpec, read_picture};
+pub use picture::read_picture;
 pub use plain::PlainText;
 pub use skipped::Skipped;
+pub use split::Split;
 #[cfg(feature = "text")]
 pub use text::{TextLimits, TextTokenizer, TokenizerKind};
 #[cfg(feature = "text")]

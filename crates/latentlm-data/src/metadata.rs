@@ -7,11 +7,10 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use crate::csv;
-use crate::dataset::Split;
 use crate::error::DataError;
 use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source, unused};
 use crate::options::ReadOptions;
-use crate::split::held_out;
+use crate::split::{Split, held_out};
 use crate::walk::{LeftOut, WalkOptions, read_text, walk};
 
 /// File names of tables; the first that exists is read.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use latentlm_media::{MAX_PICTURE_BYTES, MEGABYTE};
+
 use crate::error::DataError;
 
 /// Options for reading a dataset of pictures.
@@ -20,7 +22,7 @@ pub struct ReadOptions {
 
 impl ReadOptions {
     /// Bytes of a megabyte in recipe keys and command options.
-    pub const MEGABYTE: u64 = 1 << 20;
+    pub const MEGABYTE: u64 = MEGABYTE;
 }
 
 impl Default for ReadOptions {
@@ -30,8 +32,8 @@ impl Default for ReadOptions {
         Self {
             max_broken: 0.05,
             outside: false,
-            max_picture_bytes: 256 * Self::MEGABYTE,
-            max_idx_bytes: 768 * Self::MEGABYTE,
+            max_picture_bytes: MAX_PICTURE_BYTES,
+            max_idx_bytes: 768 * MEGABYTE,
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Split, hex_digest};
 use crate::error::DataError;
+use crate::hex::hex_digest;
 use crate::options::ReadOptions;
-use crate::split::divide;
+use crate::split::{Split, divide};
 use crate::walk::read_text;
 
-/// Largest size of a text file in bytes.
+/// Largest size of a text file in bytes. With its paragraphs it takes two to three times as much memory.
 const MAX_TEXT_BYTES: u64 = 2048 * ReadOptions::MEGABYTE;
+/// Largest number of paragraphs of a text file: in memory a paragraph of few letters is many times larger.
+const MOST_PARAGRAPHS: usize = 16_000_000;
 
 /// The paragraphs of a split. Empty lines separate paragraphs; line ends inside one become spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +24,12 @@ impl PlainText {
     /// ten is held out by its hash, and at least one.
     ///
     /// # Errors
-    /// If a file can't be read, is not UTF-8, holds no text, or is a single paragraph, which can't be
-    /// split.
+    /// If a file can't be read, is not UTF-8, holds no text or too much, or is a single paragraph, which
+    /// can't be split.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let file = file_of(path, split);
-        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?);
+        let read = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?, MOST_PARAGRAPHS);
+        let mut paragraphs = read.map_err(|reason| DataError::malformed(&file, reason))?;
         if paragraphs.is_empty() {
             return Err(DataError::malformed(&file, "holds no text"));
         }
@@ -69,18 +72,38 @@ fn file_of(path: &Path, split: Split) -> PathBuf {
     }
 }
 
-fn paragraphs(text: &str) -> Vec<String> {
-    let mut paragraphs = vec![Vec::new()];
+/// The paragraphs of a text, at most `most`.
+fn paragraphs(text: &str, most: usize) -> Result<Vec<String>, String> {
+    let mut paragraphs: Vec<String> = Vec::new();
+    let mut is_open = false;
     for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.is_empty() {
-            paragraphs.push(Vec::new());
-        } else if let Some(last) = paragraphs.last_mut() {
-            last.push(words.join(" "));
+        let mut words = line.split_whitespace().peekable();
+        if words.peek().is_none() {
+            is_open = false;
+            continue;
+        }
+        if !is_open {
+            if paragraphs.len() == most {
+                return Err(format!(
+                    "has more than {most} paragraphs, the most that are read: split it"
+                ));
+            }
+            if let Some(last) = paragraphs.last_mut() {
+                last.shrink_to_fit();
+            }
+            paragraphs.push(String::new());
+            is_open = true;
+        }
+        if let Some(paragraph) = paragraphs.last_mut() {
+            for word in words {
+                if !paragraph.is_empty() {
+                    paragraph.push(' ');
+                }
+                paragraph.push_str(word);
+            }
         }
     }
-    let joined = paragraphs.into_iter().map(|lines| lines.join(" "));
-    joined.filter(|text| !text.is_empty()).collect()
+    Ok(paragraphs)
 }
 
 #[cfg(test)]
@@ -90,7 +113,22 @@ mod tests {
     #[test]
     fn paragraphs_stand_between_empty_lines() {
         let text = "One  two\nthree.\n\n \nFour.\n";
-        assert_eq!(paragraphs(text), ["One two three.", "Four."]);
+        let expected = ["One two three.", "Four."].map(str::to_owned);
+        assert_eq!(paragraphs(text, 2), Ok(expected.to_vec()));
+        let message = "has more than 1 paragraphs, the most that are read: split it";
+        assert_eq!(paragraphs(text, 1), Err(message.to_owned()));
+    }
+
+    #[test]
+    fn larger_files_are_refused_with_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.txt");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(MAX_TEXT_BYTES + 1).unwrap();
+        let message = PlainText::open(&path, Split::Train).unwrap_err();
+        let message = message.to_string();
+        let told = format!("larger than {MAX_TEXT_BYTES} bytes");
+        assert!(message.contains(&told), "{message}");
     }
 
     #[test]

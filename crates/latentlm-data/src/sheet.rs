@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use image::DynamicImage;
+use latentlm_media::{decode, decode_whole};
 
 use crate::error::DataError;
 use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
-use crate::picture::{decode, decode_whole};
 
 /// Side of a cell in pixels.
 pub(crate) const CELL: u32 = 32;
@@ -28,7 +28,10 @@ impl Sheets {
             if let Source::Cell { sheet, .. } = &entry.source
                 && !sheets.contains_key(sheet)
             {
-                sheets.insert(sheet.clone(), decode_whole(sheet, options));
+                sheets.insert(
+                    sheet.clone(),
+                    decode_whole(sheet, options.max_picture_bytes),
+                );
             }
         }
         let mut faults = Vec::new();
@@ -38,7 +41,7 @@ impl Sheets {
                 Ok(sheet) => {
                     good.insert(path, sheet);
                 }
-                Err(fault) => faults.push(fault),
+                Err(fault) => faults.push(fault.into()),
             }
         }
         (Self(good), faults)
@@ -64,7 +67,7 @@ impl Sheets {
         options: &ReadOptions,
     ) -> Result<DynamicImage, DataError> {
         match source {
-            Source::File(path) => decode(path, options),
+            Source::File(path) => Ok(decode(path, options.max_picture_bytes)?),
             Source::Cell { sheet, column, row } => self.cell(sheet, *column, *row),
         }
     }

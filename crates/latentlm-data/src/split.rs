@@ -1,8 +1,28 @@
-//! Chooses held-out samples for datasets that do not define splits.
+//! The splits of a dataset, and held-out samples of datasets that define none.
 
 use sha2::{Digest, Sha256};
 
-use crate::dataset::Split;
+/// A split of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Training samples.
+    Train,
+    /// Held-out samples, for evaluation.
+    Test,
+}
+
+impl Split {
+    /// Both splits, training first.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Test];
+
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
 
 /// The split by a hash of the sample's name: one in ten is held out. Adding files does not move other
 /// samples.

@@ -3,17 +3,16 @@
 use std::io::Read;
 use std::path::Path;
 
+use latentlm_media::{caught, open_regular};
 use serde::{Deserialize, Serialize};
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer, TokenizerBuilder};
 
-use crate::caught::caught;
 use crate::error::{DataError, io_error};
 use crate::growth::{self, Parts};
 use crate::normal::normal_text;
-use crate::walk::open_regular;
 
 /// Token for characters outside the vocabulary.
 const UNKNOWN: &str = "<unk>";

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use latentlm_media::decode_whole;
+
 use crate::error::DataError;
 use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
-use crate::picture::decode_whole;
 use crate::sheet::Sheets;
 
 /// Decodes every sample. Returns width and height in pixels, or the error, in the order of the entries.
@@ -46,7 +47,7 @@ pub(crate) fn verify(
 
 fn size(entry: &Entry, sheets: &Sheets, options: &ReadOptions) -> Result<(u32, u32), DataError> {
     let picture = match &entry.source {
-        Source::File(path) => decode_whole(path, options)?,
+        Source::File(path) => decode_whole(path, options.max_picture_bytes)?,
         Source::Cell { .. } => sheets.picture(&entry.source, options)?,
     };
     Ok((picture.width(), picture.height()))

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use latentlm_media::open_regular;
 
 use crate::error::{DataError, io_error};
 
@@ -161,27 +163,18 @@ pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || LEFTOVERS.contains(&name)
 }
 
-/// Opens a regular file for reading. Anything else is an error: opening a pipe without a writer would
-/// block forever.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    if fs::metadata(path)?.is_file() {
-        File::open(path)
-    } else {
-        Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "it is no regular file",
-        ))
-    }
-}
-
 /// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(io_error("read", path))?;
-    if bytes.len() as u64 > limit {
+    let size = file.metadata().map_err(io_error("read", path))?.len();
+    // A file that is too large takes no memory. It may also grow while it is read.
+    if size <= limit {
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(io_error("read", path))?;
+    }
+    if size.max(bytes.len() as u64) > limit {
         let reason = format!("is larger than {limit} bytes, the most that is read");
         return Err(DataError::malformed(path, reason));
     }

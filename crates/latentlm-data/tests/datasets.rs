@@ -13,14 +13,12 @@ const GREY: ImageSpec = ImageSpec {
 };
 const COLOUR: ImageSpec = ImageSpec {
     channels: 3,
-    height: 32,
-    width: 32,
+    ..GREY
 };
 
 fn shipped(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../datasets")
-        .join(name)
+    let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    datasets.join(name)
 }
 
 fn png(path: &Path, value: u8) {
@@ -183,6 +181,14 @@ fn broken_folders_get_one_clear_line() {
     let missing = dir.path().join("none");
     assert!(error(&missing).contains("none"), "{}", error(&missing));
     assert!(error(dir.path()).contains("holds no dataset"));
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/0.parquet"), "PAR1").unwrap();
+    let message = error(dir.path());
+    assert!(
+        message.contains("holds no dataset") && message.contains("as speech, a metadata.jsonl"),
+        "{message}"
+    );
+    fs::remove_dir_all(dir.path().join("data")).unwrap();
 
     png(&dir.path().join("cat/1.png"), 1);
     fs::create_dir(dir.path().join("dog")).unwrap();

@@ -1,5 +1,5 @@
-//! What the evaluations of all modalities share: options, the file of measurements, and how these
-//! are shown.
+//! Shared code of the evaluations of all modalities: options, the file of measurements, and the table of
+//! measurements.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ pub struct EvaluateOptions {
     pub seed: u64,
     /// Sampling options of the generated pictures.
     pub sample: SampleOptions,
-    /// Is told what the evaluation does next, such as `drawing 500 pictures`; [`unshown`] ignores it.
+    /// Called with the next phase of the evaluation, such as `drawing 500 pictures`; [`unshown`] ignores it.
     pub phase: fn(&str),
 }
 
-/// Ignores what an evaluation does.
+/// Ignores the phases of an evaluation.
 pub fn unshown(_phase: &str) {}
 
 /// A measurement in words.
@@ -53,16 +53,18 @@ pub fn measures(json: &str) -> Vec<Measure> {
     let mut measures: Vec<(&String, &Value)> = values.iter().collect();
     // The map is sorted by name.
     measures.sort_by_key(|(name, _)| json.find(&format!("\"{name}\":")));
-    let measures = measures.into_iter().map(|(name, value)| {
-        let [unit, meaning] = about(name);
-        Measure {
-            name: name.replace('_', " "),
-            value: shown(value),
-            unit: unit.replace("{samples}", &samples),
-            meaning,
-        }
-    });
-    measures.collect()
+    measures
+        .into_iter()
+        .map(|(name, value)| {
+            let [unit, meaning] = about(name);
+            Measure {
+                name: name.replace('_', " "),
+                value: shown(value),
+                unit: unit.replace("{samples}", &samples),
+                meaning,
+            }
+        })
+        .collect()
 }
 
 /// Unit and meaning of a measure; both are empty if it is a setting.

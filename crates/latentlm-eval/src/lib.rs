@@ -33,16 +33,17 @@ pub use error::EvalError;
 pub use evaluation::{EvaluateOptions, Measure, measures, unshown};
 pub use image::{
     FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels, frechet_distance,
-    psnr, ssim,
+    psnr, ssim, write_image_report,
 };
 pub use mllm::{
     CaptionScore, Gallery, MllmEvaluation, Perplexity, Sample, by_chance, evaluate_mllm, majority,
+    write_mllm_report,
 };
 pub use origin::name_commit;
 pub use plot::{Series, bar_chart, line_chart, stack};
-pub use report::write_report;
 pub use speech::{
     EditCount, EvaluateSpeechOptions, Listener, SpeechEvaluation, characters, edit_rate,
     evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
+    write_speech_report,
 };
 pub use statistics::{mean, median, share};

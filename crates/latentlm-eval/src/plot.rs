@@ -11,7 +11,7 @@ const BOTTOM: f64 = 40.0;
 const COLOURS: [&str; 4] = ["#2563eb", "#dc2626", "#059669", "#9333ea"];
 /// Reach of the running mean to each side, as a fraction of all points.
 const SMOOTHING: f64 = 0.04;
-/// Sizes of numbers that are written out. An axis with others has powers of ten.
+/// Absolute values that labels write in full. An axis with other values is labelled with powers of ten.
 const PLAIN: std::ops::Range<f64> = 1e-6..1e7;
 
 /// One curve.
@@ -25,13 +25,15 @@ pub struct Series<'a> {
 /// A chart of curves over a common axis. Curves of many points get a smoothed line over the faint
 /// raw one; a curve of one point is a dot.
 pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
-    let finite = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        let points = points.iter().copied();
-        points
-            .filter(|(x, y)| x.is_finite() && y.is_finite())
-            .collect()
-    };
-    let curves: Vec<_> = series.iter().map(|one| finite(&one.points)).collect();
+    let mut curves: Vec<Vec<(f64, f64)>> = Vec::with_capacity(series.len());
+    for one in series {
+        let points = one.points.iter().copied();
+        curves.push(
+            points
+                .filter(|(x, y)| x.is_finite() && y.is_finite())
+                .collect(),
+        );
+    }
     let points = || curves.iter().flatten();
     let log_y = log_y && points().all(|point| point.1 > 0.0);
     let x = Axis::over(points().map(|point| point.0), false, LEFT, WIDTH - RIGHT);
@@ -263,11 +265,15 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
     for multiples in [&[1.0][..], &[1.0, 2.0, 5.0]] {
-        let all = powers
-            .clone()
-            .flat_map(|power| multiples.iter().map(move |m| (m, power)));
-        let all = all.map(|(multiple, power)| multiple * 10f64.powi(power));
-        let inside: Vec<f64> = all.filter(|tick| (low..=high).contains(tick)).collect();
+        let mut inside: Vec<f64> = Vec::new();
+        for power in powers.clone() {
+            for multiple in multiples {
+                let tick: f64 = multiple * 10f64.powi(power);
+                if (low..=high).contains(&tick) {
+                    inside.push(tick);
+                }
+            }
+        }
         if inside.len() > 2 {
             let every = inside.len().div_ceil(10);
             return inside.into_iter().step_by(every).collect();
@@ -283,29 +289,34 @@ fn labels(ticks: &[f64]) -> Vec<String> {
     let plain = ticks
         .iter()
         .all(|tick| *tick == 0.0 || PLAIN.contains(&tick.abs()));
-    let label = |tick: &f64| {
-        let write = |digits: usize| {
-            if plain {
-                format!("{tick:.digits$}")
-            } else {
-                format!("{tick:.digits$e}")
-            }
-        };
-        let error = |text: &str| {
-            let read = text.parse::<f64>();
-            read.map_or(f64::INFINITY, |read| (read - tick).abs())
-        };
-        let mut digits = 0;
-        while digits < 15 && error(&write(digits)) > 1e-3 * step.min(tick.abs()) {
-            digits += 1;
-        }
-        if plain {
-            with_commas(&write(digits))
+    let mut labels = Vec::with_capacity(ticks.len());
+    for &tick in ticks {
+        let number = shortest(tick, 1e-3 * step.min(tick.abs()), plain);
+        labels.push(if plain {
+            with_commas(&number)
         } else {
-            power_of_ten(&write(digits))
+            power_of_ten(&number)
+        });
+    }
+    labels
+}
+
+/// A number with the fewest digits, at most 15 after the point, whose error is within `tolerance`: plain or
+/// as `1e3`.
+fn shortest(number: f64, tolerance: f64, plain: bool) -> String {
+    let mut digits = 0_usize;
+    loop {
+        let text = if plain {
+            format!("{number:.digits$}")
+        } else {
+            format!("{number:.digits$e}")
+        };
+        let read = text.parse().unwrap_or(f64::INFINITY);
+        if digits == 15 || (read - number).abs() <= tolerance {
+            return text;
         }
-    };
-    ticks.iter().map(label).collect()
+        digits += 1;
+    }
 }
 
 /// `1,000` for `1000`.

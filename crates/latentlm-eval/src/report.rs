@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
-use latentlm_pipelines::{
-    MetricLine, MetricsLog, MllmRecipe, Recipe, RunFolder, SpeechRecipe, series, skipped,
-};
+use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder, series, skipped};
 
 use crate::error::EvalError;
 use crate::evaluation::{self, measures};
-use crate::mllm::write_mllm;
 use crate::origin::origin;
 use crate::plot::{Series, escape, line_chart};
 
@@ -27,35 +24,38 @@ pre{background:#f4f4f5;padding:1rem;overflow:auto;font-size:12px}\
 figure{margin:1rem 0}figcaption{color:#777;font-size:13px}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#18181b}pre{background:#27272a}}";
 
-/// What a stage logs and how it is drawn, a chart a line, as [`rows`](evaluation::rows) reads them.
+/// The charts of each stage, one per line, with the logged values that they show. Read by
+/// [`rows`](evaluation::rows).
 const CHARTS: &str = include_str!("../charts.txt");
 
-/// What sampled pictures or sounds of the language model are.
+/// Description of sampled pictures or sounds of the language model.
 pub(crate) const DRAWN: &str = "Made by the averaged weights of the given steps, newest first.";
-/// What pairs of an original and its reconstruction are.
+/// Description of pairs of an original and its reconstruction.
 const DECODED: &str = "What the codec keeps of held-out data at the given steps, newest first.";
 
-/// Writes the report of a run of any kind from what its folder holds, also while it is trained: there need be no
-/// samples, no evaluation and no second stage yet.
+/// Headings of the samples of both stages.
+pub struct Headings {
+    /// What the language model makes.
+    pub drawn: &'static str,
+    /// What the codec decodes.
+    pub decoded: &'static str,
+}
+
+/// Writes the report of a run of any kind from the files in its folder. This also works during training:
+/// samples, evaluation and second stage may be missing.
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_report<R: Recipe>(run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, EvalError> {
-    if R::COMMAND == MllmRecipe::COMMAND {
-        return write_mllm(run, recipe);
-    }
-    let (drawn, decoded) = if R::COMMAND == SpeechRecipe::COMMAND {
-        let decoded = "A held-out recording and its reconstruction";
-        ("Held-out texts", decoded)
-    } else {
-        let decoded = "Held-out pictures and their reconstructions";
-        ("Samples, a row a class", decoded)
-    };
+pub fn write_stages<R: Recipe>(
+    run: &RunFolder<R>,
+    recipe: &R,
+    headings: &Headings,
+) -> Result<PathBuf, EvalError> {
     let mut page = Page::begin(run.path())?;
-    page.samples(drawn, DRAWN, "lm-step-");
+    page.samples(headings.drawn, DRAWN, "lm-step-");
     page.curves("lm", "Language model");
     page.curves("codec", "Codec");
-    page.samples(decoded, DECODED, "codec-step-");
+    page.samples(headings.decoded, DECODED, "codec-step-");
     page.end(recipe)
 }
 
@@ -64,7 +64,7 @@ pub struct Page<'a> {
     html: String,
     /// The run's folder.
     folder: &'a Path,
-    /// What the run logged.
+    /// Records of the run's log.
     lines: Vec<MetricLine>,
 }
 
@@ -125,8 +125,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds the newest samples whose file names begin with `prefix`, if there are any: pictures, and sounds with
-    /// the same names. `meaning` says what they are.
+    /// Adds the newest samples whose file names begin with `prefix`, if there are any: pictures, and sounds
+    /// with the same names. `meaning` describes them.
     pub fn samples(&mut self, heading: &str, meaning: &str, prefix: &str) {
         let Ok(entries) = fs::read_dir(self.folder.join("samples")) else {
             return;
@@ -178,7 +178,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds what the run skipped and its recipe, and writes the page.
+    /// Adds the list of skipped data and the recipe, and writes the page.
     ///
     /// # Errors
     /// If the list of skipped data can't be read, or the page can't be written.
@@ -204,7 +204,9 @@ impl<'a> Page<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm_pipelines::ImageRecipe;
+    use latentlm_pipelines::{ImageRecipe, MllmRecipe, SpeechRecipe};
+
+    use crate::{write_image_report, write_mllm_report, write_speech_report};
 
     /// A line that is no row would be left out without a word.
     #[test]
@@ -217,12 +219,16 @@ mod tests {
         }
     }
 
-    fn page<R: Recipe>(lines: &str) -> String {
+    /// The page that `write` makes of some lines of the log.
+    fn page<R: Recipe>(
+        write: fn(&RunFolder<R>, &R) -> Result<PathBuf, EvalError>,
+        lines: &str,
+    ) -> String {
         let dir = tempfile::tempdir().unwrap();
         let recipe = R::default();
         let run = RunFolder::create(&dir.path().join("r"), &recipe).unwrap();
         fs::write(run.file("metrics.jsonl"), lines).unwrap();
-        let path = write_report(&run, &recipe).unwrap();
+        let path = write(&run, &recipe).unwrap();
         assert_eq!(path, run.file("report.html"));
         fs::read_to_string(path).unwrap()
     }
@@ -232,9 +238,9 @@ mod tests {
     fn a_run_that_has_begun_has_a_report() {
         let lines = "{\"stage\": \"codec\", \"step\": 1, \"loss\": 0.5, \"lr\": 0.001}\n";
         for html in [
-            page::<ImageRecipe>(lines),
-            page::<SpeechRecipe>(lines),
-            page::<MllmRecipe>(&lines.replace("codec", "lm")),
+            page::<ImageRecipe>(write_image_report, lines),
+            page::<SpeechRecipe>(write_speech_report, lines),
+            page::<MllmRecipe>(write_mllm_report, &lines.replace("codec", "lm")),
         ] {
             for part in [
                 "<td>written</td>",

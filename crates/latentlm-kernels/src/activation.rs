@@ -14,7 +14,7 @@ pub(crate) enum Activation {
 /// `x * sigmoid(x)`.
 pub fn silu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, Activation::Silu);
     }
     composed(x, Activation::Silu)
@@ -23,7 +23,7 @@ pub fn silu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
 /// `x * Phi(x)`, where `Phi` is the exact cumulative normal distribution and not its tanh approximation.
 pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, Activation::Gelu);
     }
     composed(x, Activation::Gelu)
@@ -32,7 +32,7 @@ pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
 /// The hyperbolic tangent.
 pub fn tanh<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, Activation::Tanh);
     }
     composed(x, Activation::Tanh)

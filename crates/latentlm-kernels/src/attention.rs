@@ -7,26 +7,7 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use crate::blockwise::{self, Limits};
 use crate::gradient::is_recorded;
 use crate::mask::Mask;
-
-/// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackedHeads {
-    /// Number of query heads, `H`.
-    pub heads: usize,
-    /// Number of key/value heads, `G`. Each serves `H / G` query heads.
-    pub kv_heads: usize,
-}
-
-/// Sizes and masks that the kernel needs beside its tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
-pub(crate) struct HeadLayout {
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) interleaved: bool,
-    /// Masks of the documents that each sequence of the batch consists of.
-    pub(crate) documents: Vec<Mask>,
-}
+use crate::types::PackedHeads;
 
 /// Cosines and sines of rotary position embedding, in two forms: one column for each pair of numbers for
 /// the kernel, and one column for each number, signs included, for Burn's operations.
@@ -50,22 +31,25 @@ impl Rotary {
             Tensor::from_data(TensorData::new(values, [length, half]), device)
         };
         let numbers = |f: fn(f64, bool) -> f64| {
-            let number = |slot: usize| {
-                let (position, slot) = (slot / (2 * half), slot % (2 * half));
-                let (pair, first) = if interleaved {
-                    (slot / 2, slot % 2 == 0)
-                } else {
-                    (slot % half, slot < half)
-                };
-                f(angles[position * half + pair], first) as f32
-            };
-            let values: Vec<f32> = (0..length * 2 * half).map(number).collect();
+            let mut values: Vec<f32> = Vec::with_capacity(length * 2 * half);
+            for position in 0..length {
+                for slot in 0..2 * half {
+                    let (pair, first) = if interleaved {
+                        (slot / 2, slot % 2 == 0)
+                    } else {
+                        (slot % half, slot < half)
+                    };
+                    values.push(f(angles[position * half + pair], first) as f32);
+                }
+            }
             Tensor::from_data(TensorData::new(values, [1, length, 1, 2 * half]), device)
         };
-        let signed = |angle: f64, first: bool| if first { -angle.sin() } else { angle.sin() };
         Self {
             pairs: [pairs(f64::cos), pairs(f64::sin)],
-            numbers: [numbers(|angle, _| angle.cos()), numbers(signed)],
+            numbers: [
+                numbers(|angle, _| angle.cos()),
+                numbers(|angle, first| if first { -angle.sin() } else { angle.sin() }),
+            ],
             interleaved,
         }
     }
@@ -145,7 +129,7 @@ fn attend(
     documents: &[Mask],
 ) -> Tensor<3> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&packed) {
+    if crate::support::has_kernels(&packed) {
         return on_cpu(packed, heads, rotary, documents);
     }
     if is_recorded(&packed) {
@@ -230,6 +214,7 @@ fn on_cpu(
     documents: &[Mask],
 ) -> Tensor<3> {
     use crate::cpu::{CpuKernels, optional};
+    use crate::types::HeadLayout;
     use burn::backend::Dispatch;
 
     let [cos, sin] = match rotary {

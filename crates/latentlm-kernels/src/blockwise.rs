@@ -7,9 +7,9 @@
 //! [FlashAttention](https://arxiv.org/abs/2205.14135), algorithm 4). Burn's own graph would keep the
 //! probabilities, `T x T` numbers for each head and document.
 //!
-//! Keys are not cut into blocks. With a running softmax over blocks of keys memory would be linear whatever the
-//! length, at the price of many more launches; here it is linear as long as a block has fewer queries the more
-//! keys there are (docs/decisions/0006-own-gradients.md).
+//! Keys are not cut into blocks. With a running softmax over blocks of keys memory would be linear whatever
+//! the length, at the price of many more launches; here it is linear as long as blocks have fewer queries for
+//! more keys (docs/decisions/0006-own-gradients.md).
 
 use std::ops::Range;
 

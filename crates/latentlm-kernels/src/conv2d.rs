@@ -3,17 +3,8 @@
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-/// Positions of a convolution's taps in the picture. Each pair is for rows and columns.
 #[cfg(feature = "cpu")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    /// Pixels from one output to the next.
-    pub(crate) stride: [usize; 2],
-    /// Pixels of zeros on each side of the picture.
-    pub(crate) padding: [usize; 2],
-    /// Pixels from one tap to the next.
-    pub(crate) dilation: [usize; 2],
-}
+use crate::types::Window;
 
 #[cfg(feature = "cpu")]
 impl Window {
@@ -45,8 +36,8 @@ impl Window {
 pub fn conv2d_layer(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if let Some(window) = Window::of(layer)
-        && crate::has_kernels(&x)
-        && crate::has_kernels(&layer.weight.val())
+        && crate::support::has_kernels(&x)
+        && crate::support::has_kernels(&layer.weight.val())
     {
         return on_cpu(layer, x, window);
     }

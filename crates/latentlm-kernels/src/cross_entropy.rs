@@ -15,7 +15,7 @@ use burn::tensor::{DType, Int, Tensor};
 pub fn cross_entropy(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let logits = logits.cast(DType::F32);
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&logits) {
+    if crate::support::has_kernels(&logits) {
         return on_cpu(logits, answers);
     }
     composed(logits, answers)

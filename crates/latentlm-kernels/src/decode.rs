@@ -6,7 +6,8 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-use crate::attention::{PackedHeads, Rotary};
+use crate::attention::Rotary;
+use crate::types::{KeysValues, PackedHeads};
 
 /// Attention mask of new positions over a KV cache. It is causal and hides the padding in front of each
 /// sequence.
@@ -57,7 +58,7 @@ impl CachedMask {
 /// other owner. The kernel runs only outside of an autodiff graph.
 ///
 /// # Shapes
-/// - `packed`: `[B, T, (H + 2 G) E]`; `cache`: keys and values, `[B, G, capacity, E]` each
+/// - `packed`: `[B, T, (H + 2 G) E]`; `cache`: `[B, G, capacity, E]` each
 /// - returns: `[B, T, H E]`, and the cache
 ///
 /// # Panics
@@ -67,9 +68,9 @@ pub fn cached_attention(
     heads: PackedHeads,
     rotary: &Rotary,
     mask: &CachedMask,
-    cache: [Tensor<4>; 2],
-) -> (Tensor<3>, [Tensor<4>; 2]) {
-    let (length, capacity) = (packed.dims()[1], cache[0].dims()[2]);
+    cache: KeysValues,
+) -> (Tensor<3>, KeysValues) {
+    let (length, capacity) = (packed.dims()[1], cache.keys.dims()[2]);
     assert!(
         mask.start + length <= capacity,
         "{length} positions behind {} in a cache of {capacity}",
@@ -77,7 +78,9 @@ pub fn cached_attention(
     );
     #[cfg(feature = "cpu")]
     if let Some(inputs) = cpu_inputs(&packed, heads, rotary, mask)
-        && cache.iter().all(|x| crate::cpu::plain(x.clone()).is_some())
+        && [&cache.keys, &cache.values]
+            .into_iter()
+            .all(|x| crate::cpu::plain(x.clone()).is_some())
     {
         return crate::cpu::cached_attention(&inputs, cache);
     }
@@ -110,12 +113,12 @@ pub(crate) fn composed(
     heads: PackedHeads,
     rotary: &Rotary,
     mask: &CachedMask,
-    [keys, values]: [Tensor<4>; 2],
-) -> (Tensor<3>, [Tensor<4>; 2]) {
+    cache: KeysValues,
+) -> (Tensor<3>, KeysValues) {
     let [batch, length, _] = packed.dims();
     let [q, k, v] = unpack(packed, heads, rotary);
-    let (keys, k) = extend(keys, mask.start, k);
-    let (values, v) = extend(values, mask.start, v);
+    let (keys, k) = extend(cache.keys, mask.start, k);
+    let (values, v) = extend(cache.values, mask.start, v);
     let hidden = mask.hidden(length, &q.device());
     let mixed = if length == 1 {
         attend_last(q, k, v, hidden)
@@ -125,7 +128,7 @@ pub(crate) fn composed(
     }; // [B, H, T, E]
     let width = mixed.dims()[3] * heads.heads;
     let mixed = mixed.swap_dims(1, 2).reshape([batch, length, width]);
-    (mixed, [keys, values])
+    (mixed, KeysValues { keys, values })
 }
 
 /// Rotated queries `[B, H, T, E]`, rotated keys and plain values `[B, G, T, E]`.

@@ -11,7 +11,7 @@ use burn::tensor::ops::ConvOptions;
 /// - returns: `[B, T, C]`
 pub fn depthwise_conv(x: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>) -> Tensor<3> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, weight, bias);
     }
     composed(x, weight, bias)

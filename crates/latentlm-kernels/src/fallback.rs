@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn kernels_come_back_after_a_panic_too() {
         let x = Tensor::<1>::zeros([1], &Device::default());
-        let allowed = || crate::has_kernels(&x) && crate::cpu::plain(x.clone()).is_some();
+        let allowed = || crate::support::has_kernels(&x) && crate::cpu::plain(x.clone()).is_some();
         assert!(allowed());
         assert!(!without_kernels(allowed));
         let panicked = std::panic::catch_unwind(|| without_kernels(|| panic!("on purpose")));

@@ -32,11 +32,14 @@ mod mask;
 mod norm;
 mod optimizer;
 mod recompute;
+#[cfg(feature = "cpu")]
+mod support;
 mod swiglu;
+mod types;
 mod workers;
 
 pub use activation::{gelu, silu, tanh};
-pub use attention::{PackedHeads, Rotary, causal_attention, document_attention, full_attention};
+pub use attention::{Rotary, causal_attention, document_attention, full_attention};
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
@@ -48,16 +51,11 @@ pub use head::{
 pub use linear::{linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
-pub use optimizer::{AdamWStep, Trained, adamw, blend, square_sum};
+pub use optimizer::{Trained, adamw, blend, square_sum};
 pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, parts, shards_of};
-
-/// Whether the kernels of this crate can work on a tensor where it lies.
-#[cfg(feature = "cpu")]
-fn has_kernels<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
-    fallback::kernels_allowed() && cpu::covers(x)
-}
+pub use types::{AdamWStep, KeysValues, PackedHeads};
+pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, shards, shards_of};
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests;

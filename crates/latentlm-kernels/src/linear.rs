@@ -16,7 +16,7 @@ pub fn linear<const R: usize>(
 ) -> Tensor<R> {
     let x = x.cast(weight.dtype());
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, weight, bias);
     }
     module::linear(x, weight, bias)

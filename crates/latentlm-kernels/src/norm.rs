@@ -16,7 +16,7 @@ pub fn rms_norm<const R: usize>(
     epsilon: f64,
 ) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, weight, epsilon);
     }
     composed(x, weight, epsilon)
@@ -67,7 +67,7 @@ pub fn layer_norm<const R: usize>(
     epsilon: f64,
 ) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return layer_norm_on_cpu(x, weight, bias, epsilon);
     }
     layer_norm_composed(x, weight, bias, epsilon)
@@ -114,8 +114,8 @@ fn layer_norm_on_cpu<const R: usize>(
 pub fn group_norm_layer(layer: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if let (Some(weight), Some(bias)) = (&layer.gamma, &layer.beta)
-        && crate::has_kernels(&x)
-        && crate::has_kernels(&weight.val())
+        && crate::support::has_kernels(&x)
+        && crate::support::has_kernels(&weight.val())
     {
         use crate::cpu::CpuKernels;
         use burn::backend::Dispatch;

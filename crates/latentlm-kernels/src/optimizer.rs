@@ -3,35 +3,7 @@
 
 use burn::tensor::Tensor;
 
-/// Settings of one step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) and of the moving average of the
-/// weights that follows it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Learning rate of this step.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta_1: f64,
-    /// Decay of the second moment.
-    pub beta_2: f64,
-    /// Epsilon, added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Number of this step, from 1.
-    pub time: i32,
-    /// Factor of the gradient before anything else, as clipping by the global norm needs it.
-    pub gradient_scale: f64,
-    /// Decay of the moving average of the weights: the weight of its old value.
-    pub average_decay: f64,
-}
-
-impl AdamWStep {
-    /// Divisors of the first and second moment that correct their start at zero.
-    pub(crate) fn corrections(&self) -> (f64, f64) {
-        let correction = |beta: f64| 1.0 - beta.powi(self.time);
-        (correction(self.beta_1), correction(self.beta_2))
-    }
-}
+use crate::types::AdamWStep;
 
 /// A parameter with its moving average and the optimizer's moments, all of one shape.
 #[derive(Debug, Clone)]
@@ -54,7 +26,7 @@ pub fn adamw<const R: usize>(
     step: AdamWStep,
 ) -> Trained<R> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&trained.parameter) && crate::has_kernels(&gradient) {
+    if crate::support::has_kernels(&trained.parameter) && crate::support::has_kernels(&gradient) {
         return adamw_on_cpu(trained, gradient, step);
     }
     adamw_composed(trained, gradient, step)
@@ -128,7 +100,7 @@ pub fn blend<const R: usize>(average: Tensor<R>, live: Tensor<R>, decay: f64) ->
 /// - output: `[1]`
 pub fn square_sum<const R: usize>(x: Tensor<R>) -> Tensor<1> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         use crate::cpu::CpuKernels;
         use burn::backend::Dispatch;
 

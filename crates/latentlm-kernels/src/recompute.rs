@@ -22,7 +22,7 @@ use crate::gradient::{can_record, record};
 /// use burn::tensor::{Device, Tensor, activation::gelu};
 /// use latentlm_kernels::recomputed;
 ///
-/// let device = Device::default().autodiff();
+/// let device = Device::flex().autodiff(); // the CPU: Burn's feature `flex`
 /// let layer = LinearConfig::new(3, 3).init(&device);
 /// let x = Tensor::<2>::ones([5, 3], &device);
 /// let run = |layer: &Linear, [x]: [Tensor<2>; 1]| gelu(layer.forward(x));

@@ -29,7 +29,7 @@ pub struct SwiGluBlock {
 /// - returns: `[N, D]`
 pub fn swiglu_block(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if crate::has_kernels(&x) {
+    if crate::support::has_kernels(&x) {
         return on_cpu(x, block, modulation);
     }
     composed(x, block, modulation)

@@ -34,11 +34,11 @@ pub const ROWS_A_SHARD: usize = 4;
 
 /// Cuts `rows` independent rows into shards, one for each thread that runs kernels on the device. On
 /// devices other than the CPU all rows are one shard.
-pub fn parts(device: &Device, rows: usize) -> Vec<Range<usize>> {
+pub fn shards(device: &Device, rows: usize) -> Vec<Range<usize>> {
     shards_of(device, rows, ROWS_A_SHARD)
 }
 
-/// [`parts`] of at least `least` rows each. Long rows allow small shards: one audio signal alone is worth
+/// [`shards`] of at least `least` rows each. Long rows allow small shards: one audio signal alone is worth
 /// a thread.
 pub fn shards_of(device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
     cut(rows, threads(device).min(rows / least).max(1))
@@ -53,7 +53,7 @@ pub fn cut(rows: usize, count: usize) -> Vec<Range<usize>> {
 
 #[cfg(feature = "cpu")]
 fn threads(device: &Device) -> usize {
-    if crate::has_kernels(&Tensor::<1>::zeros([1], device)) {
+    if crate::support::has_kernels(&Tensor::<1>::zeros([1], device)) {
         rayon::current_num_threads()
     } else {
         1
@@ -84,8 +84,8 @@ fn on_threads<T: Send, R: Send>(inputs: Vec<T>, work: &(impl Fn(T) -> R + Sync))
 fn on_threads<T: Send, R: Send>(inputs: Vec<T>, work: &(impl Fn(T) -> R + Sync)) -> Vec<R> {
     // Pools of one thread each: a kernel finds no other thread in its pool and works alone.
     static POOLS: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
-    // Taken out for the time of the call: a call within a shard, or of another thread, makes pools of its own
-    // instead of waiting.
+    // Taken out during the call: a call within a shard or from another thread makes new pools instead of
+    // waiting.
     let mut pools = std::mem::take(&mut *POOLS.lock().unwrap_or_else(PoisonError::into_inner));
     while pools.len() < inputs.len() {
         match ThreadPoolBuilder::new().num_threads(1).build() {
@@ -118,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_cover_all_rows_in_order() {
+    fn shards_cover_all_rows_in_order() {
         for rows in [1, 7, 8, 9, 64] {
-            let parts = parts(&Device::default(), rows);
-            assert!(parts.len() == 1 || rows >= 2 * ROWS_A_SHARD);
+            let shards = shards(&Device::default(), rows);
+            assert!(shards.len() == 1 || rows >= 2 * ROWS_A_SHARD);
             for _ in 0..3 {
-                let done = at_once(parts.clone(), |range| range.collect::<Vec<_>>());
+                let done = at_once(shards.clone(), |range| range.collect::<Vec<_>>());
                 assert_eq!(done.concat(), (0..rows).collect::<Vec<_>>());
             }
         }

@@ -107,8 +107,10 @@ impl Key {
                 self.not_too_long(list) && list.iter().all(fits)
             }
             (Kind::Numbers, Value::Array(list)) => {
-                let fits = |entry: &Value| entry.as_float().is_some_and(|n| self.within(n));
-                self.not_too_long(list) && list.iter().all(fits)
+                self.not_too_long(list)
+                    && list
+                        .iter()
+                        .all(|entry| entry.as_float().is_some_and(|n| self.within(n)))
             }
             _ => false,
         };

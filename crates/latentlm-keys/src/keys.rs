@@ -50,32 +50,6 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Parses one table file without includes.
-    ///
-    /// ```
-    /// use latentlm_keys::{Keys, Value};
-    ///
-    /// let keys = Keys::parse(
-    ///     r#"
-    ///     [lm]
-    ///     width = { type = "integer", default = 128, min = 1, max = 65536, help = "Width of the model" }
-    ///     "#,
-    /// )?;
-    /// assert_eq!(keys.default_table()["lm"]["width"], Value::Integer(128));
-    /// assert!(keys.check("lm.width", &Value::Integer(96)).is_ok());
-    /// let zero = keys.check("lm.width", &Value::Integer(0)).unwrap_err();
-    /// assert_eq!(zero.to_string(), "`lm.width` must be a whole number from 1 to 65536, not 0");
-    /// let misspelt = keys.check("lm.widht", &Value::Integer(96)).unwrap_err();
-    /// assert_eq!(misspelt.to_string(), "unknown key `lm.widht`; did you mean `lm.width`?");
-    /// # Ok::<(), latentlm_keys::TableError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If the text is not TOML or a key is declared incorrectly.
-    pub fn parse(text: &str) -> Result<Self, crate::TableError> {
-        crate::tables::read("keys", &|_| Ok(Some(text.to_owned())))
-    }
-
     /// Checks a value for a key.
     ///
     /// # Errors
@@ -138,12 +112,16 @@ impl Keys {
 
     /// The paths in a recipe, each with its key. Empty paths are left out.
     pub fn paths(&self, recipe: &Table) -> Vec<(String, String)> {
-        let paths = self.keys.iter().filter(|(_, key)| is_path(key.kind));
-        let named = paths.filter_map(|(name, _)| {
-            let path = lookup(recipe, name)?.as_str()?;
-            Some((name.clone(), path.to_owned()))
-        });
-        named.filter(|(_, path)| !path.is_empty()).collect()
+        let mut paths = Vec::new();
+        for (name, key) in &self.keys {
+            if is_path(key.kind)
+                && let Some(path) = lookup(recipe, name).and_then(Value::as_str)
+                && !path.is_empty()
+            {
+                paths.push((name.clone(), path.to_owned()));
+            }
+        }
+        paths
     }
 
     /// The files of a folder that together make a recipe, in order. Empty if a recipe is a single file.
@@ -248,8 +226,8 @@ impl Keys {
         KeyError::Unknown { key, hint }
     }
 
-    /// The keys with the last word `name`, in backquotes. Of several, those whose beginning is most like
-    /// `table`: `lm_train.steps` for `lm` and `steps`. None if these are many.
+    /// The keys whose last word is `name`, in backquotes. If there are several, those whose beginning is most
+    /// similar to `table`: `lm_train.steps` for `lm` and `steps`. Empty if there are too many.
     fn same_word(&self, table: &str, name: &str) -> Vec<String> {
         let alike = |key: &str| {
             let pairs = key.chars().zip(table.chars());

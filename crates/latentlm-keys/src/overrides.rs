@@ -63,8 +63,10 @@ pub(crate) fn parse(text: &str) -> Result<Table, RecipeError> {
 }
 
 fn is_word(part: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    !part.is_empty() && part.chars().all(fits)
+    !part.is_empty()
+        && part
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 #[cfg(test)]

@@ -88,11 +88,12 @@ where
     let base = to_table(preset)?;
     let keys = keys.completed(&base);
     let table = lay(&keys, base, Path::new(""), file, overrides)?;
-    let invalid = |e: toml::de::Error| RecipeError::Invalid {
-        origin: file.map_or_else(|| "recipe".into(), |path| path.display().to_string()),
-        message: one_line(e.message()),
-    };
-    Value::Table(table).try_into().map_err(invalid)
+    Value::Table(table)
+        .try_into()
+        .map_err(|error: toml::de::Error| RecipeError::Invalid {
+            origin: file.map_or_else(|| "recipe".into(), |path| path.display().to_string()),
+            message: one_line(error.message()),
+        })
 }
 
 /// Applies a file and overrides to the table of a recipe, and checks each key. A relative `file` is resolved
@@ -109,30 +110,28 @@ pub fn lay(
 ) -> Result<Table, RecipeError> {
     let files: Vec<PathBuf> = match file {
         Some(folder) if !keys.files().is_empty() && root.join(folder).is_dir() => {
-            let names = keys.files().iter();
-            names.map(|name| folder.join(name)).collect()
+            keys.files().iter().map(|name| folder.join(name)).collect()
         }
         Some(file) => vec![file.to_owned()],
         None => Vec::new(),
     };
     for path in files {
-        let read = fs::read_to_string(root.join(&path));
-        let text = read.map_err(|source| RecipeError::Read {
+        let text = fs::read_to_string(root.join(&path)).map_err(|source| RecipeError::Read {
             path: path.clone(),
             source,
         })?;
         let origin = path.display().to_string();
         let table = parse(&text, &origin)?;
-        let wrong = |error| RecipeError::Key { origin, error };
-        keys.lay(&mut base, table).map_err(wrong)?;
+        keys.lay(&mut base, table)
+            .map_err(|error| RecipeError::Key { origin, error })?;
     }
     for text in overrides {
         let table = overrides::parse(text)?;
-        let wrong = |error| RecipeError::Key {
-            origin: format!("override `{}`", shown(text)),
-            error,
-        };
-        keys.lay(&mut base, table).map_err(wrong)?;
+        keys.lay(&mut base, table)
+            .map_err(|error| RecipeError::Key {
+                origin: format!("override `{}`", shown(text)),
+                error,
+            })?;
     }
     Ok(base)
 }
@@ -143,11 +142,12 @@ pub fn lay(
 /// With the first unknown key or wrong value.
 pub fn check<T: Serialize>(config: &T, keys: &Keys) -> Result<(), RecipeError> {
     let table = to_table(config)?;
-    let checked = keys.completed(&table).check_all(&table);
-    checked.map_err(|error| RecipeError::Key {
-        origin: "recipe".into(),
-        error,
-    })
+    keys.completed(&table)
+        .check_all(&table)
+        .map_err(|error| RecipeError::Key {
+            origin: "recipe".into(),
+            error,
+        })
 }
 
 /// Serializes a configuration to TOML.

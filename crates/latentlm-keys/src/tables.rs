@@ -82,7 +82,7 @@ struct Include {
 ///
 /// # Errors
 /// If a file can't be read or is invalid.
-pub(crate) fn read(table: &str, read: &ReadTable<'_>) -> Result<Keys, TableError> {
+fn read(table: &str, read: &ReadTable<'_>) -> Result<Keys, TableError> {
     let text = read(table)?.ok_or_else(|| TableError::new(table, "there is no such file"))?;
     let reader = Reader { read, depth: 0 };
     reader.keys(table, &text, None)
@@ -133,6 +133,32 @@ impl Reader<'_> {
 }
 
 impl Keys {
+    /// Parses one table file without includes.
+    ///
+    /// ```
+    /// use latentlm_keys::{Keys, Value};
+    ///
+    /// let keys = Keys::parse(
+    ///     r#"
+    ///     [lm]
+    ///     width = { type = "integer", default = 128, min = 1, max = 65536, help = "Width of the model" }
+    ///     "#,
+    /// )?;
+    /// assert_eq!(keys.default_table()["lm"]["width"], Value::Integer(128));
+    /// assert!(keys.check("lm.width", &Value::Integer(96)).is_ok());
+    /// let zero = keys.check("lm.width", &Value::Integer(0)).unwrap_err();
+    /// assert_eq!(zero.to_string(), "`lm.width` must be a whole number from 1 to 65536, not 0");
+    /// let misspelt = keys.check("lm.widht", &Value::Integer(96)).unwrap_err();
+    /// assert_eq!(misspelt.to_string(), "unknown key `lm.widht`; did you mean `lm.width`?");
+    /// # Ok::<(), latentlm_keys::TableError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the text is not TOML or a key is declared incorrectly.
+    pub fn parse(text: &str) -> Result<Self, TableError> {
+        read("keys", &|_| Ok(Some(text.to_owned())))
+    }
+
     /// The keys of a recipe: those of the table file and of all files that it includes.
     ///
     /// # Errors

@@ -12,8 +12,8 @@ use latentlm::core::bundle::{
 use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::PipelineError;
-use crate::integrity::Wanted;
-use crate::manifest::{MANIFEST, Manifest};
+use crate::integrity::{MANIFEST, Wanted};
+use crate::manifest::Manifest;
 use crate::recipe::Recipe;
 use crate::run::{Found, RunFolder};
 
@@ -86,7 +86,7 @@ impl Checkpoint {
         }
     }
 
-    /// What the checkpoint says of itself.
+    /// The checkpoint's manifest.
     ///
     /// # Errors
     /// If it has no manifest, or one that is damaged, of another format or with a wrong recipe.
@@ -115,7 +115,7 @@ impl Checkpoint {
         Ok(check_size(&path, bytes, parameters, "manifest")?)
     }
 
-    /// A file that is not what the manifest says, or a manifest that no model can be made of.
+    /// The error for a file that does not match the manifest, or a manifest of an impossible model.
     pub(crate) fn mismatch(&self, file: &str, reason: &str) -> PipelineError {
         let path = self.path(file);
         let reason = reason.to_owned();
@@ -130,7 +130,7 @@ impl Checkpoint {
         self.check_size(file, module.num_params())?;
         let path = self.path(file);
         Ok(match &self.source {
-            // Out of the file itself, which takes half the memory.
+            // Read directly from the file, which takes half the memory.
             Source::Folder(_) => load_module(module, &path)?,
             Source::Memory(_) => load_module_from_bytes(module, self.bytes(file)?, &path)?,
         })
@@ -152,7 +152,7 @@ impl Checkpoint {
     /// The vocabulary.
     ///
     /// # Errors
-    /// If there is none, or it is damaged.
+    /// If the file is missing or damaged.
     #[cfg(any(feature = "mllm", feature = "speech"))]
     pub fn tokenizer(&self) -> Result<latentlm_data::TextTokenizer, PipelineError> {
         let (bytes, path) = (self.bytes(crate::TOKENIZER)?, self.path(crate::TOKENIZER));
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// What is said of a tiny model's weights beside another manifest.
+    /// The error for a tiny model's weights beside another manifest.
     fn refused(manifest: Vec<u8>, whole: &HashMap<String, Vec<u8>>, device: &Device) -> String {
         let mut files = whole.clone();
         files.insert(MANIFEST.to_owned(), manifest);

@@ -1,4 +1,4 @@
-//! What a run is trained on and measured with.
+//! Data for the training and the measurements of a run.
 
 use latentlm_data::Sample;
 
@@ -14,13 +14,12 @@ pub(crate) fn both(train: Vec<Sample>, test: Vec<Sample>) -> Vec<Sample> {
     samples
 }
 
-/// What a run is trained on.
+/// Data of a run.
 pub trait TrainingData {
     /// Hash of everything that is trained on.
     fn fingerprint(&self) -> String;
 
-    /// All samples, those that are only measured with included: a run that continues compares them with
-    /// those that it began with.
+    /// All samples, including held-out ones. A resumed run compares them with its list.
     fn samples(&self) -> Vec<Sample>;
 
     /// Names of the classes, if there are any.

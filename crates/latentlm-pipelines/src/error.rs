@@ -1,4 +1,4 @@
-//! What can go wrong with a run and its pipelines.
+//! Errors of runs and pipelines.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,19 @@ pub enum PipelineError {
     /// A recipe that can't be read or is wrong.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A value of a recipe that can't be.
+    /// An invalid value in a recipe.
     #[error("recipe: {reason}")]
     Config {
         /// What is wrong.
         reason: String,
     },
-    /// The part of a recipe that a codec of pictures has.
+    /// Invalid settings of an image codec in a recipe.
     #[error("recipe: {0}")]
     ImageCodec(#[from] codec_image::CodecError),
-    /// The part of a recipe that a codec of sound has.
+    /// Invalid settings of a speech codec in a recipe.
     #[error("recipe: {0}")]
     SpeechCodec(#[from] codec_audio::CodecError),
-    /// The model's part of a recipe.
+    /// Invalid settings of the model in a recipe.
     #[error("recipe: {0}")]
     Model(#[from] ModelError),
     /// Data.
@@ -48,15 +48,21 @@ pub enum PipelineError {
     Prompt {
         /// Positions asked for.
         positions: usize,
-        /// Positions there may be.
+        /// Largest number of positions.
         limit: usize,
     },
-    /// Something asked of a model of text and pictures that it can't do.
+    /// A request that a model of text and pictures can't fulfil.
     #[error("prompt: {reason}")]
     Request {
         /// What is wrong, and what would fit.
         reason: String,
     },
+    /// Drawn latents that are not finite: nothing can be decoded from them.
+    #[error(
+        "the drawn latents are not finite; draw with a smaller guidance scale and noise temperature, or \
+         train with a smaller learning rate"
+    )]
+    NotFiniteLatents,
     /// A run folder that is not what the command needs.
     #[error("run {path}: {reason}")]
     Run {
@@ -65,7 +71,7 @@ pub enum PipelineError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A picture's file whose ending is no format that can be written.
+    /// A picture file whose ending names no supported format.
     #[error("cannot write {path}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
     Ending {
         /// The file.
@@ -77,14 +83,14 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
-    /// A value of a recipe that can't be.
+    /// An invalid value in a recipe.
     pub fn config(reason: impl Into<String>) -> Self {
         Self::Config {
             reason: reason.into(),
         }
     }
 
-    /// Whether the words of a user are wrong (a recipe, a prompt), as opposed to files or data.
+    /// Whether the user's input is wrong (a recipe, a prompt), as opposed to files or data.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,

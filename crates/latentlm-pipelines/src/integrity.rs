@@ -1,4 +1,4 @@
-//! Whether a checkpoint is as it was written: a checksum of every file stands in its manifest.
+//! Checks that a checkpoint is unchanged: its manifest has a checksum of every file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::PipelineError;
-use crate::manifest::MANIFEST;
+use crate::manifest::wrong;
+
+/// What a checkpoint says of itself, among its files.
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// Size and hash of a file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +30,9 @@ pub type FileSums = BTreeMap<String, FileSum>;
 /// Which files of a checkpoint are compared with their checksums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Everything: training goes on with it.
+    /// All files, to resume training.
     Everything,
-    /// What draws and speaks: without the optimizers' state, which is half of all bytes.
+    /// Only files for sampling: without the optimizers' state, which is half of all bytes.
     Weights,
 }
 
@@ -39,27 +42,30 @@ impl Wanted {
     }
 }
 
-/// How the names of files of optimizers' state end.
+/// Ending of the names of files with optimizer state.
 pub const OPTIMIZER: &str = "-optimizer.bpk";
 
-/// A checkpoint, and what is wrong with it.
+/// A checkpoint, and its damage if it has any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedCheckpoint {
     /// Its folder.
     pub folder: PathBuf,
     /// Bytes that were compared with checksums; none for a checkpoint of a version that kept no checksums.
     pub checked_bytes: Option<u64>,
-    /// What is damaged, if anything is.
+    /// Description of the damage, if there is any.
     pub damage: Option<String>,
 }
 
-/// What any checkpoint's manifest says, whatever its recipe is.
+/// The part of a manifest that does not depend on the recipe.
 #[derive(Deserialize)]
 struct Said {
+    format_version: u32,
     stage: String,
     step: u64,
     #[serde(default)]
     files: FileSums,
+    #[serde(default)]
+    checksum: String,
 }
 
 /// Sizes and hashes of all files of a folder.
@@ -103,13 +109,13 @@ fn hex(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// The first file of a folder that is not as its checksum says, and what is wrong with it.
+/// The first file of a folder that does not match its checksum, and the difference.
 pub(crate) fn damage(folder: &Path, files: &FileSums, wanted: Wanted) -> Option<String> {
     for (name, said) in files.iter().filter(|(name, _)| wanted.includes(name)) {
         let path = folder.join(name);
         let wrong = match fs::metadata(&path) {
             Err(error) => format!("cannot be read: {error}"),
-            // A cut file is told without reading it.
+            // A truncated file is recognized without reading it.
             Ok(found) if found.len() != said.bytes => {
                 format!("has {} bytes instead of {}", found.len(), said.bytes)
             }
@@ -124,7 +130,7 @@ pub(crate) fn damage(folder: &Path, files: &FileSums, wanted: Wanted) -> Option<
     None
 }
 
-/// What is wrong with a checkpoint's place: its manifest must be that of its folder.
+/// The error message if the folder of a checkpoint does not have its manifest's stage and step.
 pub(crate) fn misplaced(folder: &Path, stage: &str, step: u64) -> Option<String> {
     let own = folder.file_name().unwrap_or_default().to_string_lossy();
     let above = folder.parent().and_then(Path::file_name);
@@ -171,8 +177,12 @@ fn check(folder: &Path) -> CheckedCheckpoint {
     let said = fs::read(folder.join(MANIFEST))
         .map_err(|error| format!("{MANIFEST} cannot be read: {error}"))
         .and_then(|bytes| {
-            serde_json::from_slice::<Said>(&bytes)
-                .map_err(|error| format!("{MANIFEST} is damaged: {error}"))
+            let said = serde_json::from_slice::<Said>(&bytes)
+                .map_err(|error| format!("{MANIFEST} is damaged: {error}"))?;
+            match wrong(&bytes, &said.checksum, said.format_version) {
+                Some(reason) => Err(reason),
+                None => Ok(said),
+            }
         });
     let (checked_bytes, damage) = match said {
         Err(damage) => (None, Some(damage)),
@@ -190,7 +200,7 @@ fn check(folder: &Path) -> CheckedCheckpoint {
     }
 }
 
-/// Folders in a folder, by name; none where it does not exist.
+/// Folders in a folder, by name; empty if it does not exist.
 fn folders(path: &Path) -> Result<Vec<PathBuf>, PipelineError> {
     if !path.is_dir() {
         return Ok(Vec::new());
@@ -243,6 +253,40 @@ mod tests {
         fs::remove_file(file("model.safetensors")).unwrap();
         let told = damage(Wanted::Weights).unwrap();
         assert!(told.contains("cannot be read"), "{told}");
+    }
+
+    #[test]
+    fn a_manifest_that_was_changed_is_damage() {
+        use crate::{ImageRecipe, Manifest, RunFolder};
+
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = ImageRecipe::default();
+        let path = dir.path().join("r");
+        let run = RunFolder::create(&path, &recipe).unwrap();
+        let mut manifest = Manifest::new("lm", &recipe, &[], "f");
+        manifest.step = 5;
+        let fill = |bundle: &latentlm::core::bundle::BundleWriter| Ok(bundle.write("x", b"y")?);
+        run.checkpoint::<PipelineError>(&manifest, fill).unwrap();
+        let found = || check_run(&path).unwrap().remove(0).damage;
+        assert_eq!(found(), None);
+        let file = path.join("checkpoints/lm/step-5").join(MANIFEST);
+        let whole = fs::read_to_string(&file).unwrap();
+        let seed = format!("\"seed\": {}", manifest.seed);
+        let other_seed = format!("\"seed\": {}", manifest.seed + 1);
+        let changed = whole.replacen(&seed, &other_seed, 1);
+        assert_ne!(changed, whole);
+        fs::write(&file, changed).unwrap();
+        let damage = "damaged manifest: its checksum differs";
+        assert_eq!(found().as_deref(), Some(damage));
+        // Another version wrote it, with a checksum that is right, or with none.
+        let later = whole.replacen("\"format_version\": 1", "\"format_version\": 9", 1);
+        assert_ne!(later, whole);
+        let checksum = |text: &str| crate::manifest::own_checksum(text.as_bytes());
+        for now in [checksum(&later), String::new()] {
+            fs::write(&file, later.replacen(&checksum(&whole), &now, 1)).unwrap();
+            let told = "checkpoint format 9, this program reads 1";
+            assert_eq!(found().as_deref(), Some(told));
+        }
     }
 
     #[test]

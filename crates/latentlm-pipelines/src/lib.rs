@@ -26,7 +26,7 @@
 //! Backends are features too, off by default: `cpu`, `wgpu`, `vulkan`, `cuda`.
 //!
 //! Letters of shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
-//! numbers a latent.
+//! numbers per latent.
 
 mod checkpoint;
 mod data;
@@ -54,7 +54,7 @@ pub use data::TrainingData;
 pub use error::PipelineError;
 pub use image::{
     DataConfig, HostBatch, ImageData, ImagePipeline, ImageRecipe, SampleConfig, evenly, image_grid,
-    png_bytes, read_all, read_at, read_evenly, save_picture, save_png,
+    png_bytes, read_all, read_at, read_evenly, read_readable, save_picture, save_png,
 };
 pub use integrity::{CheckedCheckpoint, FileSum, FileSums, Wanted, check_run};
 pub use latentlm_keys::{Keys, RecipeError};

@@ -8,18 +8,18 @@ use latentlm::core::bundle::io_error;
 
 use crate::error::PipelineError;
 
-/// The locked file, which says what process holds it.
+/// The locked file. It contains the id of the process that holds the lock.
 pub(crate) const LOCK: &str = ".lock";
 
-/// A run's folder is this process's own while this lives. The system takes the lock back when the process
-/// ends in any way, so that a kill leaves nothing that has to be removed.
+/// While this value lives, only this process may train in the run's folder. The system releases the lock when
+/// the process ends in any way, so a kill leaves nothing to remove.
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
 }
 
 impl RunLock {
-    /// Locks an existing folder. On file systems that know no locks there is none.
+    /// Locks an existing folder. On file systems without locks it does nothing.
     ///
     /// # Errors
     /// If another process trains in the folder, or the file can't be written.
@@ -42,7 +42,7 @@ impl RunLock {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
-                // Other systems do not let one read what is locked.
+                // Other systems do not allow reading a locked file.
                 let _ = file.read_to_string(&mut process);
                 return Err(PipelineError::Run {
                     path: run.into(),

@@ -1,4 +1,4 @@
-//! What a checkpoint says of itself: `manifest.json`.
+//! The description of a checkpoint: `manifest.json`.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,13 @@ use latentlm::core::bundle::io_error;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
-use crate::integrity::{FileSums, sha256};
+use crate::integrity::{FileSums, MANIFEST, sha256};
 use crate::recipe::Recipe;
 
 /// Version of the checkpoint format; a change of it refuses older checkpoints with a clear line.
 const FORMAT_VERSION: u32 = 1;
-/// What a checkpoint says of itself, among its files.
-pub(crate) const MANIFEST: &str = "manifest.json";
 
-/// What a checkpoint says of itself.
+/// The description of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "R: Recipe")]
 pub struct Manifest<R> {
@@ -31,17 +29,17 @@ pub struct Manifest<R> {
     pub step: u64,
     /// The seed; with the step it is the whole random state.
     pub seed: u64,
-    /// Names of the classes; none where there are texts instead.
+    /// Names of the classes; empty for a model of texts.
     #[serde(default)]
     pub classes: Vec<String>,
     /// Hash of the training data.
     pub dataset_fingerprint: String,
     /// Bias and scale of the latents' whitening, once known.
     pub whitening: Option<[f32; 2]>,
-    /// Sizes and hashes of the other files of the checkpoint; none in those of older versions.
+    /// Sizes and hashes of the other files of the checkpoint; empty in manifests of older versions.
     #[serde(default)]
     pub files: FileSums,
-    /// SHA-256 of the manifest's own bytes with nothing here; empty in those of older versions.
+    /// SHA-256 of the manifest with this field left empty; empty in manifests of older versions.
     #[serde(default)]
     pub checksum: String,
     /// The recipe, complete.
@@ -70,7 +68,7 @@ impl<R: Recipe> Manifest<R> {
     /// Reads a checkpoint's manifest.
     ///
     /// # Errors
-    /// If there is none or it is damaged or of another format.
+    /// If the manifest is missing, damaged or of another format.
     pub fn read(folder: &Path) -> Result<Self, PipelineError> {
         let path = folder.join(MANIFEST);
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
@@ -88,20 +86,24 @@ impl<R: Recipe> Manifest<R> {
         };
         let manifest: Self =
             serde_json::from_slice(bytes).map_err(|e| broken(format!("damaged manifest: {e}")))?;
-        if !manifest.checksum.is_empty() && manifest.checksum != own_checksum(bytes) {
-            return Err(broken("damaged manifest: its checksum differs".into()));
+        match wrong(bytes, &manifest.checksum, manifest.format_version) {
+            Some(reason) => Err(broken(reason)),
+            None => Ok(manifest),
         }
-        if manifest.format_version != FORMAT_VERSION {
-            return Err(broken(format!(
-                "checkpoint format {}, this program reads {FORMAT_VERSION}",
-                manifest.format_version
-            )));
-        }
-        Ok(manifest)
     }
 }
 
-/// The hash of a manifest's bytes without the hash that stands in them.
+/// The error message if a manifest does not match its own checksum, or is of another format. Manifests of
+/// older versions have no checksum.
+pub(crate) fn wrong(bytes: &[u8], checksum: &str, format_version: u32) -> Option<String> {
+    if !checksum.is_empty() && checksum != own_checksum(bytes) {
+        return Some("damaged manifest: its checksum differs".into());
+    }
+    (format_version != FORMAT_VERSION)
+        .then(|| format!("checkpoint format {format_version}, this program reads {FORMAT_VERSION}"))
+}
+
+/// SHA-256 of the manifest with its own hash field left empty.
 pub(crate) fn own_checksum(json: &[u8]) -> String {
     let text = String::from_utf8_lossy(json);
     let key = "\"checksum\": \"";

@@ -17,7 +17,7 @@ pub struct MetricLine {
     pub stage: String,
     /// Optimizer steps taken.
     pub step: u64,
-    /// Values by name; what is not finite is null.
+    /// Values by name; values that are not finite are null.
     #[serde(flatten)]
     pub values: BTreeMap<String, Option<f64>>,
 }
@@ -46,8 +46,8 @@ impl MetricsLog {
         })
     }
 
-    /// Forgets what a stage logged after a step: a resume will log it again. A last line that a
-    /// kill tore is dropped too.
+    /// Removes the records of a stage after a step: a resumed run logs them again. An incomplete last line is
+    /// removed too.
     ///
     /// # Errors
     /// If the file can't be read or written.
@@ -57,7 +57,8 @@ impl MetricsLog {
         for line in old.lines() {
             let record = serde_json::from_str::<MetricLine>(line);
             if record.is_ok_and(|record| record.stage != stage || record.step <= step) {
-                // As it is: written anew, a number could change in its last digit.
+                // The text of the line: a number that is parsed and written again could change in its last
+                // digit.
                 text.push_str(line);
                 text.push('\n');
             }
@@ -91,7 +92,7 @@ impl MetricsLog {
         Ok(())
     }
 
-    /// The records of a log; lines that are none are left out.
+    /// Records of a log. Unparsable lines are skipped.
     ///
     /// # Errors
     /// If the file can't be read.

@@ -8,8 +8,8 @@ use latentlm::{LatentLm, LatentLmConfig};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
-use crate::integrity::Wanted;
-use crate::manifest::{MANIFEST, Manifest};
+use crate::integrity::{MANIFEST, Wanted};
+use crate::manifest::Manifest;
 use crate::recipe::Recipe;
 use crate::run::{RunFolder, ema_file, weights_file};
 
@@ -200,7 +200,7 @@ impl<R: ModelRecipe> Pipeline<R> {
         &self.notes
     }
 
-    /// What the checkpoint says of itself.
+    /// The checkpoint's manifest.
     pub fn manifest(&self) -> &Manifest<R> {
         &self.manifest
     }
@@ -220,7 +220,7 @@ impl<R: ModelRecipe> Pipeline<R> {
         &self.model
     }
 
-    /// Where it computes.
+    /// The device of its weights.
     pub fn device(&self) -> &Device {
         &self.device
     }

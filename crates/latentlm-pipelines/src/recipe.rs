@@ -1,5 +1,5 @@
-//! What all recipes share: how they are read and checked, and the tables that each of them has. Every
-//! key stands in the files under `configs`, with its meaning beside it.
+//! Shared code of all recipes: reading, checks, and the tables that each of them has. Every key stands in the
+//! files under `configs`, with its meaning beside it.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -108,9 +108,9 @@ fn compare_tables(before: &Table, now: &Table, path: &str, changed: &mut Vec<Cha
 
 /// Implements [`Recipe`] and `Default` for a recipe.
 ///
-/// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes
-/// by name, `parts` the tables whose values parts say themselves (see [`CodecTables`]), `seed` the field
-/// of the seed, and `check` a function for [`Recipe::check_together`].
+/// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes by
+/// name, `parts` the tables whose values come from the parts (see [`CodecTables`]), `seed` the field of the
+/// seed, and `check` a function for [`Recipe::check_together`].
 ///
 /// ```
 /// use latentlm_pipelines::{PipelineError, Recipe, declare_recipe};
@@ -214,18 +214,18 @@ pub fn key_table(name: &str) -> Option<&'static str> {
 /// The keys of a recipe: of its table and of all that this includes.
 ///
 /// # Panics
-/// If a table is wrong: a mistake of whoever wrote it, not of a user.
+/// If a table is wrong. That is a mistake of the table's author, not of the user.
 pub fn recipe_keys(table: &str, tables: fn(&str) -> Option<&'static str>) -> Keys {
     let keys = Keys::assemble(table, &|name| Ok(tables(name).map(str::to_owned)));
     keys.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The tables of a recipe whose values the codec's crate says.
+/// The tables of a recipe whose values come from the codec's crate.
 #[derive(Debug, Serialize)]
 pub struct CodecTables<C, L> {
     /// The codec.
     pub codec: C,
-    /// What it is trained with.
+    /// The codec's loss.
     pub codec_loss: L,
 }
 
@@ -239,8 +239,8 @@ impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
     }
 }
 
-/// What does not follow from data and codec of a language model. Checkpoints of older versions lack
-/// `recompute`, which then is false.
+/// Keys of the language model that do not follow from data or codec. Older checkpoints lack `recompute`,
+/// which then is false.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LmConfig {
     /// Width of backbone and head.
@@ -257,13 +257,13 @@ pub struct LmConfig {
     pub head_depth: usize,
     /// What the head predicts.
     pub prediction: Prediction,
-    /// How noise grows.
+    /// Noise schedule.
     pub schedule: BetaSchedule,
     /// Timesteps of the forward process.
     pub num_train_timesteps: usize,
-    /// Draws of noise and timestep a latent and step (`ddpm_batch_mul`).
+    /// Samples of noise and timestep per latent and step (`ddpm_batch_mul`).
     pub batch_mul: usize,
-    /// What training computes in.
+    /// Precision of training.
     pub precision: Precision,
     /// Whether training saves memory: it keeps only the inputs of each block and layer, and runs them
     /// again for their gradients.
@@ -278,9 +278,9 @@ pub struct LmConfig {
 pub struct StageConfig {
     /// Optimizer steps.
     pub steps: u64,
-    /// Samples a forward pass.
+    /// Samples per forward pass.
     pub batch_size: usize,
-    /// Forward passes an optimizer step.
+    /// Forward passes per optimizer step.
     pub grad_accumulation: usize,
     /// Peak learning rate of AdamW.
     pub learning_rate: f64,
@@ -336,7 +336,7 @@ impl LmConfig {
         Ok(())
     }
 
-    /// Checks what a user asks of the solver.
+    /// Checks the user's sampling options.
     ///
     /// # Errors
     /// If there are more steps than timesteps or none, or guidance or temperature is not finite.

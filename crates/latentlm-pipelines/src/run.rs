@@ -12,7 +12,7 @@
 
 use std::fs;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use latentlm::core::bundle::{BundleError, BundleWriter, io_error, write_atomically};
@@ -20,9 +20,9 @@ use latentlm::core::disk;
 use latentlm_keys::RunKind;
 
 use crate::error::PipelineError;
-use crate::integrity::{Wanted, damage, misplaced, step_of, sums};
+use crate::integrity::{MANIFEST, Wanted, damage, misplaced, step_of, sums};
 use crate::lock::{LOCK, RunLock};
-use crate::manifest::{MANIFEST, Manifest, own_checksum};
+use crate::manifest::{Manifest, own_checksum};
 use crate::recipe::Recipe;
 
 /// Checkpoints of a stage that are kept.
@@ -35,13 +35,13 @@ const RUNS: &str = "runs";
 pub struct Found<R> {
     /// Its folder.
     pub folder: PathBuf,
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: Manifest<R>,
-    /// What a user should know of it, a line each: newer ones that are damaged, or that it can't be checked.
+    /// Notes for the user, one line each: newer checkpoints that are damaged, or missing checksums.
     pub notes: Vec<String>,
 }
 
-/// The folder of a run. One that trains holds its lock until the last copy of this is dropped.
+/// The folder of a run. A run that trains holds its lock until the last copy of this value is dropped.
 #[derive(Debug, Clone)]
 pub struct RunFolder<R> {
     path: PathBuf,
@@ -77,7 +77,7 @@ impl<R: Recipe> RunFolder<R> {
         Ok((run, recipe))
     }
 
-    /// Writes the recipe that the run continues with, if it is another than that in the folder.
+    /// Writes the recipe that the run continues with, if it differs from the one in the folder.
     ///
     /// # Errors
     /// If it can't be written.
@@ -119,7 +119,13 @@ impl<R: Recipe> RunFolder<R> {
                 self.error("exists already; continue it with --resume, or name another with --run")
             );
         }
-        if self.path.strip_prefix(".").unwrap_or(&self.path) == Path::new(RUNS) {
+        let own = normalized(&self.path);
+        if own == normalized(Path::new(".")) {
+            return Err(self.error(format!(
+                "is the current folder: name a folder of its own, such as {RUNS}/mnist"
+            )));
+        }
+        if own == normalized(Path::new(RUNS)) {
             return Err(self.error(format!(
                 "is where runs lie: name a folder in it, such as {RUNS}/mnist"
             )));
@@ -197,8 +203,8 @@ impl<R: Recipe> RunFolder<R> {
         self.path.join("checkpoints").join(stage)
     }
 
-    /// The newest checkpoint of a stage that is whole: files are compared with their checksums, and
-    /// where the newest is damaged an older one is taken.
+    /// The newest checkpoint of a stage that is whole: files are compared with their checksums, and if the
+    /// newest is damaged, an older one is taken.
     ///
     /// # Errors
     /// If there are checkpoints, and all are damaged.
@@ -291,8 +297,8 @@ impl<R: Recipe> RunFolder<R> {
         })
     }
 
-    /// Saves a checkpoint: `fill` writes the files, then the folder appears, then `latest` names
-    /// it, then older ones go. A kill, a full disk or a power cut at any moment leaves the last one whole.
+    /// Saves a checkpoint: `fill` writes the files, then the folder appears, then `latest` names it, then
+    /// older ones are removed. A kill, a full disk or a power cut at any moment leaves the last one whole.
     /// The manifest must read back as it was, or the checkpoint does not count.
     ///
     /// # Errors
@@ -317,7 +323,7 @@ impl<R: Recipe> RunFolder<R> {
         Ok(written)
     }
 
-    /// A manifest's bytes, which read back as it is.
+    /// A manifest's bytes, checked to give the same manifest when they are read.
     fn readable(&self, manifest: &Manifest<R>) -> Result<Vec<u8>, PipelineError> {
         let unwritable = |error| self.error(format!("its manifest can't be written: {error}"));
         let mut manifest = manifest.clone();
@@ -334,7 +340,7 @@ impl<R: Recipe> RunFolder<R> {
         Ok(json)
     }
 
-    /// Removes what killed processes left half written. Only who holds the run's lock may do so.
+    /// Removes the unfinished files of killed processes. Only the holder of the run's lock may call it.
     pub fn sweep(&self) {
         disk::sweep(&self.path);
         disk::sweep(&self.file("samples"));
@@ -348,8 +354,8 @@ impl<R: Recipe> RunFolder<R> {
 }
 
 impl<R> RunFolder<R> {
-    /// Removes what a run begins with, if it has neither a line of its log nor a checkpoint, and the folder
-    /// too unless it is to be kept.
+    /// Removes the initial files of a run that has neither a log record nor a checkpoint, and the folder too
+    /// unless it is to be kept.
     pub fn remove_if_empty(&self, keep_folder: bool) {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return;
@@ -371,7 +377,29 @@ impl<R> RunFolder<R> {
     }
 }
 
-/// Whether a file or folder is one that a run has before it has learned anything.
+/// The absolute path of a folder, without `.` and `..`. Links are followed as far as the folder exists.
+fn normalized(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let mut plain = PathBuf::new();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for part in absolute.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    match (plain.parent().map(Path::canonicalize), plain.file_name()) {
+        (Some(Ok(above)), Some(name)) => above.join(name),
+        _ => plain,
+    }
+}
+
+/// Whether a file or folder is one of a run's initial files.
 fn is_beginning(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if is_leftover(&name) || ["config.toml", "data.txt", "skipped.txt"].contains(&&*name) {
@@ -386,14 +414,14 @@ fn is_beginning(path: &Path) -> bool {
     }
 }
 
-/// What does not make a folder one with other files.
+/// Whether a file may lie in the folder of a new run: a lock, or an unfinished file.
 fn is_leftover(name: &str) -> bool {
     name == LOCK || name.starts_with(disk::UNFINISHED)
 }
 
-/// Removes all but the newest checkpoints up to a step, and what a killed process left half written. Later
-/// ones are of a future that training did not take: it went on from an older one, for they were damaged.
-/// What can't be removed stays: it does no harm.
+/// Removes all but the newest checkpoints up to a step, and the unfinished files of killed processes. Later
+/// checkpoints are removed too: they were damaged, and training continued from an older one. Files that can't
+/// be removed stay and do no harm.
 fn remove_old(folder: &Path, newest: u64) {
     disk::sweep(folder);
     let Ok(entries) = fs::read_dir(folder) else {
@@ -502,6 +530,18 @@ mod tests {
         assert!(told(Path::new("")).contains("--run needs a name"));
         assert!(told(Path::new("runs")).contains("is where runs lie"));
         assert!(told(Path::new("./runs/")).contains("is where runs lie"));
+        let here = std::env::current_dir().unwrap();
+        assert!(told(&here.join("runs")).contains("is where runs lie"));
+        assert!(told(Path::new("runs/../runs")).contains("is where runs lie"));
+        for current in [
+            Path::new("./"),
+            Path::new("."),
+            Path::new("runs/.."),
+            here.as_path(),
+        ] {
+            let line = told(current);
+            assert!(line.contains("is the current folder"), "{line}");
+        }
         let used = dir.path().join("used");
         fs::create_dir(&used).unwrap();
         fs::write(used.join("letter.txt"), b"x").unwrap();

@@ -38,8 +38,7 @@ pub struct EmaDecay {
 }
 
 impl EmaDecay {
-    /// The decay with which the weights of step `step`, from 0, are taken in: `min(largest, 1 - (1 +
-    /// step)^-0.75)`.
+    /// The decay of the average at step `step`, from 0: `min(largest, 1 - (1 + step)^-0.75)`.
     pub fn at(&self, step: u64) -> f64 {
         self.largest.min(1.0 - (1.0 + step as f64).powf(-0.75))
     }

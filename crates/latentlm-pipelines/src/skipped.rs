@@ -1,5 +1,5 @@
-//! What a run left out, listed in its folder. A run that is resumed does not decode recordings again: it
-//! reads from the list which of them are broken.
+//! The list of skipped data in a run's folder. A resumed run reads from it which recordings are broken,
+//! instead of decoding all again.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::error::PipelineError;
 
 /// The list's name in the folder of a run.
 pub const FILE: &str = "skipped.txt";
-/// What stands for the path of utterances that have no file.
+/// Stands for the path of utterances without a file.
 pub const COMPOSED: &str = "composed utterances";
 
 /// Recordings that were left out, each once; composed utterances once for every reason.
@@ -40,7 +40,7 @@ impl SkippedList {
         self.list
     }
 
-    /// Adds what a file lists, if it exists, and writes both there. Nothing is no file.
+    /// Merges with the list in a file, and writes the result to both. A missing file is an empty list.
     ///
     /// # Errors
     /// If the file can't be read or written.
@@ -56,7 +56,7 @@ impl SkippedList {
     }
 }
 
-/// The recordings that a file lists; none if there is no file.
+/// The recordings in a list; empty if there is no file.
 ///
 /// # Errors
 /// If it can't be read.
@@ -66,12 +66,14 @@ pub fn read(path: &Path) -> Result<Vec<Skipped>, PipelineError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("read", path)(error).into()),
     };
-    let lines = text.lines().filter_map(|line| line.split_once('\t'));
-    let skipped = lines.map(|(path, reason)| Skipped {
-        path: path.into(),
-        reason: reason.into(),
-    });
-    Ok(skipped.collect())
+    let mut list = Vec::new();
+    for (path, reason) in text.lines().filter_map(|line| line.split_once('\t')) {
+        list.push(Skipped {
+            path: path.into(),
+            reason: reason.into(),
+        });
+    }
+    Ok(list)
 }
 
 /// Path, tab, reason.

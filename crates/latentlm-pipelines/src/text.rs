@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::PipelineError;
 use crate::pipeline::Vocabulary;
 
-/// A tokenizer, and which text it is known from.
+/// A tokenizer, and the characters and words of its training text if they are known.
 #[derive(Debug)]
 pub struct TextVocabulary {
     /// Turns text into tokens and back.

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWState, DynState, RecordState, StateSource};
 use burn::store::RecordError;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 
 use crate::adamw::AdamW;
@@ -131,12 +131,13 @@ impl ModuleVisitor for Unflatten<'_> {
         if !self.source.has_under(&prefix) {
             return;
         }
-        if !self.fits(&prefix, &param.val().dims()) {
+        let weights = param.val();
+        if !self.fits(&prefix, &weights.dims()) {
             self.wrong = Some(format!("parameter {prefix} has another shape there"));
             return;
         }
-        // It moves to its parameter's device with the next step.
-        let device = Device::default();
+        // The state has no graph.
+        let device = weights.device().inner();
         let state = AdamWState::<D>::state_unflatten(&prefix, &mut self.source, &device);
         match state {
             Some(state) if state.momentum.time <= MOST_STEPS => {
@@ -154,6 +155,7 @@ mod tests {
     use crate::adamw::EPSILON;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+    use burn::tensor::Device;
     use latentlm::core::conformance::{assert_close, seeded};
     use latentlm::core::number_parameters;
     use latentlm_kernels::AdamWStep;

@@ -18,7 +18,7 @@ use crate::spread::{DataParallel, ToDevice};
 pub type NamedValues = Vec<(&'static str, Tensor<1>)>;
 
 /// What a codec's stage trains, and with what loss.
-pub struct CodecParts<O: CodecObjective<D>, const D: usize> {
+pub struct CodecSetup<O: CodecObjective<D>, const D: usize> {
     /// The codec.
     pub codec: O::Codec,
     /// Its discriminator, if it has one.
@@ -32,7 +32,7 @@ pub struct CodecParts<O: CodecObjective<D>, const D: usize> {
 }
 
 /// The part of a batch that one thread or device works on.
-pub struct CodecPart<O, const D: usize> {
+pub struct CodecShard<O, const D: usize> {
     /// Share of the batch.
     share: f64,
     /// `[B, ...]`
@@ -41,7 +41,7 @@ pub struct CodecPart<O, const D: usize> {
     objective: O,
 }
 
-impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
+impl<O: CodecObjective<D>, const D: usize> CodecShard<O, D> {
     /// A batch, cut into ranges of its rows.
     ///
     /// # Shapes
@@ -53,16 +53,16 @@ impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
         ranges: Vec<Range<usize>>,
     ) -> Vec<Self> {
         let batch = signal.dims()[0];
-        let part = |rows: Range<usize>| Self {
+        let shard = |rows: Range<usize>| Self {
             share: rows.len() as f64 / batch as f64,
             signal: signal.clone().narrow(0, rows.start, rows.len()),
             noise: noise.rows(rows),
             objective: objective.clone(),
         };
-        ranges.into_iter().map(part).collect()
+        ranges.into_iter().map(shard).collect()
     }
 
-    /// The part's share of the codec's loss, what the codec decoded, and the part's numbers for the log,
+    /// The shard's share of the codec's loss, what the codec decoded, and the shard's numbers for the log,
     /// the loss first.
     ///
     /// # Shapes
@@ -80,7 +80,7 @@ impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
         (output.total.mul_scalar(self.share), output.decoded, values)
     }
 
-    /// Gradients of codec and discriminator, and the part's share of the batch with its numbers for the log.
+    /// Gradients of codec and discriminator, and the shard's share of the batch with its numbers for the log.
     fn gradients(
         self,
         codec: &O::Codec,
@@ -99,7 +99,7 @@ impl<O: CodecObjective<D>, const D: usize> CodecPart<O, D> {
     }
 }
 
-impl<O: CodecObjective<D>, const D: usize> ToDevice for CodecPart<O, D> {
+impl<O: CodecObjective<D>, const D: usize> ToDevice for CodecShard<O, D> {
     fn to_device(self, device: &Device) -> Self {
         Self {
             signal: self.signal.to_device(device),
@@ -122,19 +122,19 @@ pub struct AdversarialTrainer<O: CodecObjective<D>, const D: usize> {
 
 impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     /// Codec and discriminator at step 0.
-    pub fn new(parts: CodecParts<O, D>, config: &StageConfig, spread: DataParallel) -> Self {
-        let codec = Trainer::new(parts.codec, config).with_spread(spread.clone());
-        let discriminator = parts.discriminator.map(|own| Trainer::new(own, config));
+    pub fn new(setup: CodecSetup<O, D>, config: &StageConfig, spread: DataParallel) -> Self {
+        let codec = Trainer::new(setup.codec, config).with_spread(spread.clone());
+        let discriminator = setup.discriminator.map(|own| Trainer::new(own, config));
         Self {
             codec,
             discriminator: discriminator.map(|own| own.with_spread(spread)),
-            discriminator_start: parts.discriminator_start,
-            objective: parts.objective,
+            discriminator_start: setup.discriminator_start,
+            objective: setup.objective,
         }
     }
 
-    /// Trains the codec, and the discriminator if it has set in, on a batch in parts, each on a
-    /// thread of its own. Returns each part's share of the batch and its numbers for the log.
+    /// Trains the codec, and the discriminator if it has set in, on a batch in shards, each on a
+    /// thread of its own. Returns each shard's share of the batch and its numbers for the log.
     ///
     /// # Shapes
     /// - `signal`: `[B, ...]`; `noise`: for latents `[B, T, Z]`
@@ -147,12 +147,12 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
         let has_set_in = self.codec.step() >= self.discriminator_start;
         let discriminator = self.discriminator.as_ref().filter(|_| has_set_in);
         let done = self.codec.spread().at_once(
-            CodecPart::all(signal, noise, &self.objective, ranges),
+            CodecShard::all(signal, noise, &self.objective, ranges),
             |device| {
                 let discriminator = discriminator.map(|own| fork(own.model(), device));
                 (fork(self.codec.model(), device), discriminator)
             },
-            |(codec, discriminator), part| part.gradients(&codec, discriminator.as_ref()),
+            |(codec, discriminator), shard| shard.gradients(&codec, discriminator.as_ref()),
         );
         let (mut of_codec, mut of_discriminator, mut results) = (vec![], vec![], vec![]);
         for (codec, discriminator, result) in done {

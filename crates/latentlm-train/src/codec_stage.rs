@@ -9,22 +9,22 @@ use latentlm::core::{
 use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
 
-use crate::adversarial::{AdversarialTrainer, CodecParts, NamedValues};
+use crate::adversarial::{AdversarialTrainer, CodecSetup, NamedValues};
 use crate::context::Context;
 use crate::error::Result;
 use crate::optimize::Trainer;
 use crate::stage::{self, Round, Stage, number};
 
-/// The parts that the tables `[codec]` and `[codec_loss]` of a recipe describe.
+/// What the tables `[codec]` and `[codec_loss]` of a recipe describe.
 ///
 /// # Errors
 /// If the loss can't be built.
-pub fn codec_parts<L: CodecObjectiveConfig<D>, const D: usize>(
+pub fn codec_setup<L: CodecObjectiveConfig<D>, const D: usize>(
     codec: &L::CodecConfig,
     loss: &L,
     device: &Device,
-) -> Result<CodecParts<L::Objective, D>, L::Error> {
-    Ok(CodecParts {
+) -> Result<CodecSetup<L::Objective, D>, L::Error> {
+    Ok(CodecSetup {
         codec: LatentCodecConfig::init(codec, device),
         discriminator: loss.init_discriminator(codec, device),
         discriminator_start: loss.discriminator_start(),
@@ -62,7 +62,7 @@ pub trait CodecTask<const D: usize>: Sized {
     ///
     /// # Errors
     /// If the recipe is wrong or a file can't be read.
-    fn parts(recipe: &Self::Recipe, device: &Device) -> Result<CodecParts<Self::Objective, D>>;
+    fn setup(recipe: &Self::Recipe, device: &Device) -> Result<CodecSetup<Self::Objective, D>>;
 
     /// Makes the data ready for training from a step on.
     ///
@@ -120,9 +120,9 @@ pub fn train<T: CodecTask<D>, const D: usize>(context: &mut CodecContext<T, D>) 
         let device = context.device.clone().autodiff();
         let stream = format!("{}-init", T::NAME);
         device.seed(RandomStream::for_step(recipe.seed(), &stream, 0).seed());
-        let parts = T::parts(&recipe, &device)?;
-        let latents = parts.latents;
-        let mut trainer = AdversarialTrainer::new(parts, config, context.spread());
+        let setup = T::setup(&recipe, &device)?;
+        let latents = setup.latents;
+        let mut trainer = AdversarialTrainer::new(setup, config, context.spread());
         if let Some(found) = latest {
             trainer.restore(&found.folder, found.manifest.step)?;
         }
@@ -136,7 +136,7 @@ pub fn train<T: CodecTask<D>, const D: usize>(context: &mut CodecContext<T, D>) 
 }
 
 impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T, D> {
-    /// Every part's share of the batch, and its numbers.
+    /// Every shard's share of the batch, and its numbers.
     type Output = Vec<(f64, NamedValues)>;
     const NAME: &'static str = T::NAME;
     const TABLE: &'static str = "codec_train";
@@ -151,7 +151,7 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
         let shape = self.latents.shape_of(&signal);
         let noise = LatentNoise::draw(shape, &mut random, &self.device);
         let (spread, rows) = (self.trainer.codec.spread(), signal.dims()[0]);
-        let ranges = spread.parts(&context.device, rows, T::ROWS_A_SHARD);
+        let ranges = spread.shards(&context.device, rows, T::ROWS_A_SHARD);
         Ok(self.trainer.backward(&signal, &noise, ranges))
     }
 
@@ -162,8 +162,8 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
         };
         let mut values = Vec::with_capacity(first.len());
         for (index, (name, _)) in first.iter().enumerate() {
-            let parts = output.iter();
-            let shares = parts.map(|(share, own)| share * number(own[index].1.clone()));
+            let shards = output.iter();
+            let shares = shards.map(|(share, own)| share * number(own[index].1.clone()));
             values.push((*name, shares.sum::<f64>()));
         }
         values

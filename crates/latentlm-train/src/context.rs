@@ -12,7 +12,6 @@ use latentlm_pipelines::{
 };
 
 use crate::error::Result;
-use crate::latents::CACHE;
 use crate::progress::{self, Progress, ProgressMode};
 use crate::spread::DataParallel;
 
@@ -42,6 +41,8 @@ pub struct Context<R, D> {
 /// Writes the report of a run.
 pub type Report<R> = fn(&RunFolder<R>, &R) -> Result<PathBuf, EvalError>;
 
+/// The latent cache in a run's folder.
+pub const CACHE: &str = "latents.safetensors";
 /// List of what a run is trained on, in its folder.
 const DATA: &str = "data.txt";
 
@@ -56,7 +57,7 @@ pub struct RunOptions {
     pub accept_changed_data: bool,
     /// Where to compute.
     pub device: Device,
-    /// Further devices for training steps: each gets a part of every batch.
+    /// Further devices for training steps: each gets a shard of every batch.
     pub more_devices: Vec<Device>,
     /// How progress is shown.
     pub progress: ProgressMode,

@@ -28,6 +28,9 @@ pub enum TrainError {
         /// Why.
         source: RecordError,
     },
+    /// A stop while latents were encoded. Nothing of them is kept: a run that goes on encodes them again.
+    #[error("stopped while latents were encoded")]
+    Stopped,
     /// Too many steps whose gradients are not finite.
     #[error(
         "{stage}: {skipped} of the last {steps} steps up to step {step} changed nothing, because their \
@@ -66,6 +69,11 @@ impl TrainError {
             return false;
         };
         matches!(error, BundleError::NotFinite { .. })
+    }
+
+    /// Whether samples could not be drawn because their latents are not finite.
+    pub(crate) fn is_of_samples(&self) -> bool {
+        matches!(self, Self::Pipeline(PipelineError::NotFiniteLatents))
     }
 
     /// Whether what a user wrote is wrong (a recipe, a prompt), as opposed to files or data.

@@ -9,11 +9,8 @@ use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::{DataError, LatentCache};
 use latentlm_pipelines::{Recipe, TrainingData, Wanted, draw_latents, host_values, weights_file};
 
-use crate::context::Context;
+use crate::context::{CACHE, Context};
 use crate::error::{Result, TrainError};
-
-/// The latent cache in a run's folder.
-pub const CACHE: &str = "latents.safetensors";
 
 /// How a language model's samples are encoded.
 pub trait Coding {

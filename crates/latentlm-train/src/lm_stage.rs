@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm::adapters::Whitening;
+use latentlm::adapters::{LatentAdapter, Whitening};
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
 use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
 use latentlm::sequence::Document;
@@ -54,9 +54,21 @@ pub trait Learner<R>: Module {
         load_module(self, path)
     }
 
+    /// The adapter of each modality's latents, which whitens them; none in a network that reads codes.
+    fn adapters(&self) -> &[LatentAdapter] {
+        &[]
+    }
+
+    /// The same, to be changed.
+    fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
+        &mut []
+    }
+
     /// The same network with the whitening of its latents.
-    fn whitened(self, whitening: Whitening) -> Self {
-        let _ = whitening;
+    fn whitened(mut self, whitening: Whitening) -> Self {
+        for adapter in self.adapters_mut() {
+            adapter.set_whitening(whitening);
+        }
         self
     }
 
@@ -65,8 +77,10 @@ pub trait Learner<R>: Module {
     /// # Shapes
     /// - `latents` and result: `[N, Z]`
     fn whiten(&self, modality: usize, latents: Tensor<2>) -> Tensor<2> {
-        let _ = modality;
-        latents
+        match self.adapters().get(modality) {
+            Some(adapter) => adapter.whiten(latents),
+            None => latents,
+        }
     }
 
     /// Noise and timesteps for `learned` latents of each modality; none for a network that denoises
@@ -91,12 +105,12 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
         load_lm(self, path)
     }
 
-    fn whitened(self, whitening: Whitening) -> Self {
-        (0..self.latents.len()).fold(self, |model, own| model.with_whitening(own, whitening))
+    fn adapters(&self) -> &[LatentAdapter] {
+        &self.latents
     }
 
-    fn whiten(&self, modality: usize, latents: Tensor<2>) -> Tensor<2> {
-        self.latents[modality].whiten(latents)
+    fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
+        &mut self.latents
     }
 
     fn draws(
@@ -132,12 +146,12 @@ pub trait Corpus {
 }
 
 /// What a task is made ready with.
-pub struct LmParts {
+pub struct LmSetup {
     /// What is learned.
     pub corpus: Box<dyn Corpus>,
     /// The samples of a round.
     pub order: Box<dyn FnMut(u64) -> Vec<usize>>,
-    /// How many rows documents count as when they are shared out: a few rows are worth a thread.
+    /// How many rows documents count as when they are cut into shards: a few rows are worth a thread.
     pub rows: fn(&[Document]) -> usize,
     /// Largest share of a document's latents that is hidden from the backbone, if any is.
     pub hidden: Option<f64>,
@@ -145,7 +159,7 @@ pub struct LmParts {
     pub files: Vec<(&'static str, String)>,
 }
 
-impl LmParts {
+impl LmSetup {
     /// Documents that are seen as they are, each worth a row.
     pub fn new(
         corpus: impl Corpus + 'static,
@@ -197,7 +211,7 @@ pub trait LmTask: Sized {
 struct LmStage<T: LmTask> {
     trainer: Trainer<T::Model>,
     task: T,
-    parts: LmParts,
+    setup: LmSetup,
     tokens: Option<TokenWeights>,
     device: Device,
 }
@@ -209,13 +223,13 @@ struct LmStage<T: LmTask> {
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
 pub fn train<T: LmTask>(
     context: &mut LmContext<T>,
-    open: impl FnOnce(&mut LmContext<T>, Option<&Path>) -> Result<(T, LmParts)>,
+    open: impl FnOnce(&mut LmContext<T>, Option<&Path>) -> Result<(T, LmSetup)>,
 ) -> Result<bool> {
     let recipe = context.recipe.clone();
     let plan = recipe.lm();
     stage::run(context, plan.train, |context, latest| {
         let folder = latest.map(|found| found.folder.as_path());
-        let (task, parts) = open(context, folder)?;
+        let (task, setup) = open(context, folder)?;
         let device = context.device.clone().autodiff();
         device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
         let mut network = task.init(&recipe, &device);
@@ -231,7 +245,7 @@ pub fn train<T: LmTask>(
         Ok(LmStage {
             trainer,
             task,
-            parts,
+            setup,
             tokens: plan.tokens,
             device,
         })
@@ -241,8 +255,8 @@ pub fn train<T: LmTask>(
 impl<T: LmTask> LmStage<T> {
     /// The batch of a round, with its noise.
     fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Batch {
-        let samples = (self.parts.order)(round);
-        let (corpus, model) = (&self.parts.corpus, self.trainer.model());
+        let samples = (self.setup.order)(round);
+        let (corpus, model) = (&self.setup.corpus, self.trainer.model());
         let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
         let mut random = stream("lm-noise");
         let encoded = samples.iter().filter_map(|&own| corpus.encoded(own));
@@ -258,7 +272,7 @@ impl<T: LmTask> LmStage<T> {
         let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
         let documents: Vec<Document> = documents.collect();
         let mut heard = latents.clone();
-        if let Some(most) = self.parts.hidden {
+        if let Some(most) = self.setup.hidden {
             for (modality, heard) in heard.iter_mut().enumerate() {
                 let seen = seen(&documents, modality, most, &mut random, &self.device);
                 *heard = heard.clone() * seen;
@@ -310,13 +324,13 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
 
     fn round(&mut self, context: &LmContext<T>, round: u64) -> Round<Self::Output> {
         let batch = self.batch(&context.recipe, round);
-        let (spread, rows) = (self.trainer.spread(), (self.parts.rows)(&batch.documents));
-        let count = spread.parts(&self.device, rows, ROWS_A_SHARD).len();
+        let (spread, rows) = (self.trainer.spread(), (self.setup.rows)(&batch.documents));
+        let count = spread.shards(&self.device, rows, ROWS_A_SHARD).len();
         let token_weight = self.tokens.map_or(0.0, |tokens| tokens.loss);
         let shards = Shard::all(&batch, token_weight, count);
         Ok(self
             .trainer
-            .backward_parts(shards, |model, shard| shard.loss(|batch| model.loss(batch))))
+            .backward_shards(shards, |model, shard| shard.loss(|batch| model.loss(batch))))
     }
 
     fn values(&self, losses: Self::Output) -> Vec<(&'static str, f64)> {
@@ -342,7 +356,7 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
 
     fn save(&self, bundle: &BundleWriter) -> Result<()> {
         self.trainer.save("model", bundle)?;
-        for (name, text) in &self.parts.files {
+        for (name, text) in &self.setup.files {
             bundle.write(name, text.as_bytes())?;
         }
         self.task.coding().save(bundle)

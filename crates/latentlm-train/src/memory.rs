@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
-use latentlm_pipelines::{ImageRecipe, MllmRecipe, ModelRecipe, SpeechRecipe};
+use latentlm_pipelines::ModelRecipe;
 
 use crate::context::RunOptions;
 use crate::error::TrainError;
@@ -33,6 +33,42 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// What the stage of a codec and its discriminator takes. `sample` is the shape of a sample, and
+    /// `sample_keys` what it follows from.
+    pub(crate) fn of_codec<L: CodecObjectiveConfig<D>, const D: usize>(
+        codec: &L::CodecConfig,
+        loss: &L,
+        sample: [usize; 3],
+        sample_keys: &'static [&'static str],
+        device: &Device,
+    ) -> Self {
+        let discriminator = loss.init_discriminator(codec, device);
+        let discriminator = discriminator.map_or(0, |network| network.num_params());
+        let codec = LatentCodecConfig::parameter_count(codec, device);
+        Self {
+            parameters: codec.saturating_add(discriminator) as u64,
+            sample_bytes: bytes_of(sample),
+            parameter_keys: &["codec.*", "codec_loss.*"],
+            sample_keys,
+        }
+    }
+
+    /// What the stage of a language model takes that reads `[positions, width]` numbers at a time.
+    pub(crate) fn of_lm(
+        recipe: &impl ModelRecipe,
+        positions: usize,
+        width: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            // Its weights are made when they are first used: counting takes no memory.
+            parameters: recipe.init_model(1, device).num_params() as u64,
+            sample_bytes: bytes_of([positions, width, 1]),
+            parameter_keys: &LM_KEYS,
+            sample_keys: &["codec.*", "lm.width"],
+        }
+    }
+
     /// All bytes.
     pub fn bytes(&self) -> u64 {
         self.parameter_bytes().saturating_add(self.sample_bytes)
@@ -52,74 +88,17 @@ impl Demand {
     }
 }
 
+/// Bytes of a tensor of a shape.
+fn bytes_of(shape: [usize; 3]) -> u64 {
+    let dims = shape.into_iter();
+    dims.fold(NUMBER_BYTES, |bytes, dim| bytes.saturating_mul(dim as u64))
+}
+
 /// A recipe that knows what its stages take.
 pub trait Demanding: ModelRecipe {
     /// What the codec's stage and the language model's take. The vocabulary is not known before data are read: it
     /// counts as one class or token.
     fn demands(&self, device: &Device) -> [Demand; 2];
-}
-
-impl Demanding for ImageRecipe {
-    fn demands(&self, device: &Device) -> [Demand; 2] {
-        let spec = self.image_spec();
-        let codec = Demand {
-            parameters: codec_parameters(&self.codec, &self.codec_loss, device),
-            sample_bytes: bytes_of([spec.channels, spec.height, spec.width]),
-            parameter_keys: &["codec.*", "codec_loss.*"],
-            sample_keys: &["codec.*"],
-        };
-        [codec, lm_demand(self, self.tokens(), self.lm.width, device)]
-    }
-}
-
-impl Demanding for MllmRecipe {
-    fn demands(&self, device: &Device) -> [Demand; 2] {
-        let [codec, _] = self.image().demands(device);
-        [codec, lm_demand(self, self.tokens(), self.lm.width, device)]
-    }
-}
-
-impl Demanding for SpeechRecipe {
-    fn demands(&self, device: &Device) -> [Demand; 2] {
-        let hop_samples = self.codec.signal().hop_samples;
-        let codec = Demand {
-            parameters: codec_parameters(&self.codec, &self.codec_loss, device),
-            sample_bytes: bytes_of([self.codec_frames(), hop_samples, 1]),
-            parameter_keys: &["codec.*", "codec_loss.*"],
-            sample_keys: &["data.codec_seconds"],
-        };
-        // How short an utterance may be is up to the corpus.
-        [codec, lm_demand(self, 1, self.lm.width, device)]
-    }
-}
-
-/// Parameters of a codec and its discriminator.
-fn codec_parameters<L: CodecObjectiveConfig<D>, const D: usize>(
-    codec: &L::CodecConfig,
-    loss: &L,
-    device: &Device,
-) -> u64 {
-    let discriminator = loss.init_discriminator(codec, device);
-    let discriminator = discriminator.map_or(0, |network| network.num_params());
-    let codec = LatentCodecConfig::parameter_count(codec, device);
-    codec.saturating_add(discriminator) as u64
-}
-
-/// What a language model takes that reads `[positions, width]` numbers at a time.
-fn lm_demand(recipe: &impl ModelRecipe, positions: usize, width: usize, device: &Device) -> Demand {
-    Demand {
-        // Its weights are made when they are first used: counting takes no memory.
-        parameters: recipe.init_model(1, device).num_params() as u64,
-        sample_bytes: bytes_of([positions, width, 1]),
-        parameter_keys: &LM_KEYS,
-        sample_keys: &["codec.*", "lm.width"],
-    }
-}
-
-/// Bytes of a tensor of a shape.
-fn bytes_of(shape: [usize; 3]) -> u64 {
-    let dims = shape.into_iter();
-    dims.fold(NUMBER_BYTES, |bytes, dim| bytes.saturating_mul(dim as u64))
 }
 
 /// Refuses a recipe that needs more memory than the machine has, if it is trained on the processor. Does nothing
@@ -207,7 +186,7 @@ mod tests {
     use super::*;
     use burn::train::Interrupter;
     use latentlm::core::conformance::seeded;
-    use latentlm_pipelines::Recipe;
+    use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
 
     use crate::progress::ProgressMode;
 

@@ -1,17 +1,22 @@
 //! Runs of text and pictures. The codec is that of an image run in a folder of this run.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor};
 use latentlm::LatentLm;
 use latentlm::sequence::Document;
 use latentlm_data::{Mix, MllmCorpus, PackOrder, TextTokenizer};
-use latentlm_eval::{CaptionScore, Perplexity, Sample, write_report};
-use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
+use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
+use latentlm_pipelines::{
+    MllmData, MllmPipeline, MllmRecipe, ModelRecipe, TOKENIZER, image_grid, save_png,
+};
 
 use crate::context::{self, RunEnd, RunOptions};
 use crate::error::Result;
 use crate::image::{self, EncodedPictures};
 use crate::latents::Coding;
-use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::memory::{Demand, Demanding};
 use crate::run::Modality;
 
 /// A run of text and pictures.
@@ -25,6 +30,14 @@ const SHOWN: usize = 24;
 const HELD_OUT: usize = 199;
 /// Training pictures that are captioned as training goes.
 const KNOWN: usize = 64;
+
+impl Demanding for MllmRecipe {
+    fn demands(&self, device: &Device) -> [Demand; 2] {
+        let [codec, _] = self.image().demands(device);
+        let lm = Demand::of_lm(self, self.tokens(), self.lm.width, device);
+        [codec, lm]
+    }
+}
 
 impl LmRecipe for MllmRecipe {
     fn lm(&self) -> LmPlan<'_> {
@@ -43,9 +56,9 @@ impl Corpus for MllmCorpus {
 }
 
 /// What a model of text and pictures is trained with.
-pub fn mllm_parts(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmParts {
+pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
     let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed);
-    LmParts::new(corpus, move |round| order.pack(round))
+    LmSetup::new(corpus, move |round| order.pack(round))
 }
 
 /// Training on text and pictures.
@@ -60,11 +73,15 @@ struct MllmTask {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
+    // Before the codec is trained. A run that goes on misses the file when it gets there.
+    if !(recipe.text.path.is_empty() || options.resume) {
+        TextTokenizer::read(Path::new(&recipe.text.path))?;
+    }
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
         train,
         skipped: |context| context.data.pictures.list_left_out(&context.run),
-        report: write_report,
+        report: write_mllm_report,
         samples: "png",
     };
     modality.run(recipe, options)
@@ -80,16 +97,16 @@ fn train(context: &mut Context) -> Result<bool> {
         let (data, recipe) = (&context.data, &context.recipe);
         let tokenizer = data.tokenizer(recipe)?;
         let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
-        let parts = LmParts {
+        let setup = LmSetup {
             files: vec![(TOKENIZER, tokenizer.to_json()?)],
-            ..mllm_parts(corpus, recipe)
+            ..mllm_setup(corpus, recipe)
         };
         let task = MllmTask {
             held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
             encoded,
             tokenizer,
         };
-        Ok((task, parts))
+        Ok((task, setup))
     })
 }
 
@@ -99,7 +116,7 @@ impl LmTask for MllmTask {
     type Model = LatentLm;
 
     fn init(&self, recipe: &MllmRecipe, device: &Device) -> LatentLm {
-        recipe.model(self.tokenizer.vocabulary()).init(device)
+        recipe.init_model(self.tokenizer.vocabulary(), device)
     }
 
     fn coding(&self) -> &dyn Coding {
@@ -107,7 +124,7 @@ impl LmTask for MllmTask {
     }
 
     /// Held-out captions drawn, a row of originals below; held-out and training pictures captioned;
-    /// held-out text's perplexity.
+    /// held-out text's perplexity. Pictures that turn out to be broken are left out.
     fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
         let (recipe, data, device) = (&context.recipe, &context.data, &context.device);
         let pipeline = MllmPipeline::new(
@@ -118,21 +135,30 @@ impl LmTask for MllmTask {
             device.clone(),
         );
         let (pictures, captions) = (&data.pictures.test, &data.test.captions);
-        let shown = Sample::of(pictures, captions, SHOWN, device)?;
-        let drawn = pipeline.draw(&shown.texts(), &recipe.sample_options(), recipe.seed)?;
-        let grid = Tensor::cat(vec![drawn, shown.pictures], 0);
-        let grid = image_grid(grid, shown.captions.len(), 2);
-        save_png(&grid, &context.sample_file(Self::NAME, step, "png"))?;
-        let score = |sample: Sample| -> Result<CaptionScore> {
+        let shown = Sample::of_readable(pictures, captions, SHOWN, device);
+        if !shown.captions.is_empty() {
+            let drawn = pipeline.draw(&shown.texts(), &recipe.sample_options(), recipe.seed)?;
+            let grid = Tensor::cat(vec![drawn, shown.pictures], 0);
+            let grid = image_grid(grid, shown.captions.len(), 2);
+            save_png(&grid, &context.sample_file(Self::NAME, step, "png"))?;
+        }
+        let score = |sample: Sample| -> Result<Option<CaptionScore>> {
+            if sample.captions.is_empty() {
+                return Ok(None);
+            }
             let said = pipeline.caption(sample.pictures)?;
-            Ok(CaptionScore::of(&said, &sample.captions))
+            Ok(Some(CaptionScore::of(&said, &sample.captions)))
         };
-        let known = Sample::of(&data.pictures.train, &data.train.captions, KNOWN, device)?;
-        let held_out = Sample::of(pictures, captions, HELD_OUT, device)?;
+        let (train, texts) = (&data.pictures.train, &data.train.captions);
+        let known = Sample::of_readable(train, texts, KNOWN, device);
+        let held_out = Sample::of_readable(pictures, captions, HELD_OUT, device);
         let perplexity = Perplexity::measure(model, &self.held_out, data.test.bytes(), device);
         let values = [
-            ("held_out_category", score(held_out)?.category),
-            ("exact_captions", Some(score(known)?.exact)),
+            (
+                "held_out_category",
+                score(held_out)?.and_then(|score| score.category),
+            ),
+            ("exact_captions", score(known)?.map(|score| score.exact)),
             ("held_out_text_perplexity", perplexity.text),
         ];
         let values = values.into_iter();

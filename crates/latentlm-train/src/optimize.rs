@@ -59,19 +59,19 @@ impl<M: Module> Trainer<M> {
         }
     }
 
-    /// The same trainer; it computes batches in parts in another precision.
+    /// The same trainer; it computes shards in another precision.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
     }
 
-    /// The same trainer; it works on the parts of a batch on several devices.
+    /// The same trainer; it works on the shards of a batch on several devices.
     pub fn with_spread(mut self, spread: DataParallel) -> Self {
         self.spread = spread;
         self
     }
 
-    /// Where parts are worked on.
+    /// Where shards are worked on.
     pub fn spread(&self) -> &DataParallel {
         &self.spread
     }
@@ -110,20 +110,20 @@ impl<M: Module> Trainer<M> {
         self.gather(vec![gradients])
     }
 
-    /// [`backward`](Self::backward) of a batch in parts, each on a thread of its own from beginning
-    /// to end. The loss of a part is its share of the batch's: gradients are added up. What else
+    /// [`backward`](Self::backward) of a batch in shards, each on a thread of its own from beginning
+    /// to end. The loss of a shard is its share of the batch's: gradients are added up. What else
     /// the work returns comes in order.
-    pub fn backward_parts<T: ToDevice + Send, R: Send>(
+    pub fn backward_shards<T: ToDevice + Send, R: Send>(
         &mut self,
-        parts: Vec<T>,
+        shards: Vec<T>,
         work: impl Fn(&M, T) -> (Tensor<1>, R) + Sync,
     ) -> (Option<StepReport>, Vec<R>) {
         let precision = self.precision;
         let done = self.spread.at_once(
-            parts,
+            shards,
             |device| fork(self.model(), device),
-            |model, part| {
-                let (loss, result) = work(&round(precision, model.clone()), part);
+            |model, shard| {
+                let (loss, result) = work(&round(precision, model.clone()), shard);
                 let gradients = GradientsParams::from_grads(loss.backward(), &model);
                 (gradients, result)
             },
@@ -132,10 +132,10 @@ impl<M: Module> Trainer<M> {
         (self.gather(gradients), results)
     }
 
-    /// Takes the gradients of the parts of one round, from the devices that they were worked on.
-    pub fn gather(&mut self, parts: Vec<GradientsParams>) -> Option<StepReport> {
+    /// Takes the gradients of the shards of one round, from the devices that they were worked on.
+    pub fn gather(&mut self, shards: Vec<GradientsParams>) -> Option<StepReport> {
         let (model, _) = self.weights.as_ref()?;
-        for (index, mut gradients) in parts.into_iter().enumerate() {
+        for (index, mut gradients) in shards.into_iter().enumerate() {
             if self.spread.device(index).is_some()
                 && let Some(home) = model.devices().into_iter().next()
             {
@@ -277,7 +277,7 @@ mod tests {
         let mut rounded = trainer(&device, 1).with_precision(Precision::Bf16);
         let mut norms = Vec::new();
         for trainer in [&mut exact, &mut rounded] {
-            let (report, kinds) = trainer.backward_parts(vec![x.clone()], |model, x| {
+            let (report, kinds) = trainer.backward_shards(vec![x.clone()], |model, x| {
                 let y = latentlm_kernels::linear_layer(model, x);
                 (y.clone().cast(DType::F32).square().mean(), y.dtype())
             });
@@ -293,28 +293,28 @@ mod tests {
         assert_close("weights", weight, exact.model().weight.val(), 2e-3);
     }
 
-    /// A batch at once, in two parts, on two devices, and in two rounds: one step, the same.
+    /// A batch at once, in two shards, on two devices, and in two rounds: one step, the same.
     #[test]
-    fn parts_and_rounds_add_up_to_the_batch() {
+    fn shards_and_rounds_add_up_to_the_batch() {
         let device = Device::default().autodiff();
         let x = RandomStream::new(2).normal([5, 3], &device);
-        let parts = [(0, 2), (2, 3)].map(|(start, count)| {
+        let shards = [(0, 2), (2, 3)].map(|(start, count)| {
             let share = count as f64 / 5.0;
             (share, x.clone().narrow(0, start, count))
         });
         let mut whole = trainer(&device, 1);
         let expected = whole.backward(loss(whole.model(), x)).unwrap();
         let mut divided = trainer(&device, 1);
-        let (report, shares) = divided.backward_parts(parts.to_vec(), |model, (share, x)| {
+        let (report, shares) = divided.backward_shards(shards.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });
         let mut spread = trainer(&device, 1);
         spread = spread.with_spread(DataParallel::over([device.clone(), device.clone()]));
-        let (elsewhere, _) = spread.backward_parts(parts.to_vec(), |model, (share, x)| {
+        let (elsewhere, _) = spread.backward_shards(shards.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });
         let mut rounds = trainer(&device, 2);
-        let [first, second] = parts.map(|(share, x)| {
+        let [first, second] = shards.map(|(share, x)| {
             let loss = loss(rounds.model(), x).mul_scalar(2.0 * share);
             rounds.backward(loss)
         });

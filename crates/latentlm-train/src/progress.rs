@@ -110,9 +110,10 @@ impl Progress {
 
     /// Tells of an event.
     pub fn note(&mut self, event: &str) {
+        let event = printable(event);
         match &mut self.view {
             View::Nothing => {}
-            View::Dashboard(renderer) => renderer.log_event_training(event.into()),
+            View::Dashboard(renderer) => renderer.log_event_training(event),
             // Standard error: a closed pipe must not end a training run.
             View::Lines => {
                 let _ = writeln!(std::io::stderr(), "{event}");
@@ -158,8 +159,22 @@ fn show(renderer: &mut dyn MetricsRenderer, name: &str, value: f64) {
 pub fn say(event: &str, mode: ProgressMode) {
     if mode != ProgressMode::Silent {
         // A closed terminal must not end a training run.
-        let _ = writeln!(std::io::stderr(), "{event}");
+        let _ = writeln!(std::io::stderr(), "{}", printable(event));
     }
+}
+
+/// Escapes control characters, which names of files and classes can hold and which could clear the terminal.
+/// Line breaks and tabs stay.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// `75.0` as `1m15s`.
@@ -169,5 +184,16 @@ pub fn minutes(seconds: f64) -> String {
         (0, 0, s) => format!("{s}s"),
         (0, m, s) => format!("{m}m{s:02}s"),
         (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_cannot_steer_the_terminal() {
+        let event = "left out:\n\t1.png\u{1b}[2J\r";
+        assert_eq!(printable(event), "left out:\n\t1.png\\u{1b}[2J\\r");
     }
 }

@@ -39,7 +39,7 @@ impl Shard {
         let mut ends = vec![(0, 0); modalities];
         let mut shards = Vec::with_capacity(count);
         let positions: Vec<usize> = batch.documents.iter().map(Document::positions).collect();
-        for range in share_out(&positions, count) {
+        for range in cut_evenly(&positions, count) {
             let documents = batch.documents[range.clone()].to_vec();
             let weights = batch.weights[range].to_vec();
             let learned = Learned::of(&documents, &weights, modalities);
@@ -126,19 +126,19 @@ fn some_draws(
     draws.of_latents(rows, row(all).max(1))
 }
 
-/// Cuts documents of so many positions each, one after the other, into at most `parts` of about as many.
-fn share_out(positions: &[usize], parts: usize) -> Vec<Range<usize>> {
+/// Cuts documents of so many positions each, one after the other, into at most `count` of about as many.
+fn cut_evenly(positions: &[usize], count: usize) -> Vec<Range<usize>> {
     let total: usize = positions.iter().sum();
-    let (mut before, mut counts) = (0, vec![0; parts]);
+    let (mut before, mut counts) = (0, vec![0; count]);
     for own in positions {
         let middle = before + own / 2;
         before += own;
-        counts[(middle * parts / total.max(1)).min(parts - 1)] += 1;
+        counts[(middle * count / total.max(1)).min(count - 1)] += 1;
     }
-    let (mut start, mut ranges) = (0, Vec::with_capacity(parts));
-    for count in counts.into_iter().filter(|count| *count > 0) {
-        ranges.push(start..start + count);
-        start += count;
+    let (mut start, mut ranges) = (0, Vec::with_capacity(count));
+    for own in counts.into_iter().filter(|own| *own > 0) {
+        ranges.push(start..start + own);
+        start += own;
     }
     ranges
 }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_pack_is_cut_where_positions_are_halved() {
-        let cut = share_out;
+        let cut = cut_evenly;
         let lengths = [10, 5, 10, 5];
         assert_eq!(cut(&lengths, 1), vec![0..4]);
         assert_eq!(cut(&lengths, 2), vec![0..2, 2..4], "10 + 5 and 10 + 5");

@@ -1,4 +1,4 @@
-//! Data parallel training: each device works on a part of a batch with a copy of the weights, and gradients
+//! Data parallel training: each device works on a shard of a batch with a copy of the weights, and gradients
 //! are added up on the first.
 
 use std::ops::Range;
@@ -19,38 +19,38 @@ impl DataParallel {
         Self(devices.into_iter().collect())
     }
 
-    /// The device that works on a part; none if it is worked on where it lies.
-    pub fn device(&self, part: usize) -> Option<&Device> {
+    /// The device that works on a shard; none if it is worked on where it lies.
+    pub fn device(&self, shard: usize) -> Option<&Device> {
         let count = self.0.len();
-        (count > 1).then(|| &self.0[part % count])
+        (count > 1).then(|| &self.0[shard % count])
     }
 
-    /// Cuts rows of a batch on `device`: a part for each device, or on a CPU alone a part for each thread, of
+    /// Cuts rows of a batch on `device`: a shard for each device, or on a CPU alone a shard for each thread, of
     /// at least `least` rows.
-    pub fn parts(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
+    pub fn shards(&self, device: &Device, rows: usize, least: usize) -> Vec<Range<usize>> {
         match self.0.len() {
             0 | 1 => shards_of(device, rows, least),
             count => cut(rows, count.min(rows)),
         }
     }
 
-    /// Works on the parts of a batch at the same time, each on its device. `copy` makes what each needs of
-    /// its own there. Results come in the order of the parts.
+    /// Works on the shards of a batch at the same time, each on its device. `copy` makes what each needs of
+    /// its own there. Results come in the order of the shards.
     pub fn at_once<T: ToDevice + Send, C: Send, R: Send>(
         &self,
-        parts: Vec<T>,
+        shards: Vec<T>,
         copy: impl Fn(Option<&Device>) -> C,
         work: impl Fn(C, T) -> R + Sync,
     ) -> Vec<R> {
-        let inputs = parts.into_iter().enumerate().map(|(index, part)| {
+        let inputs = shards.into_iter().enumerate().map(|(index, shard)| {
             let device = self.device(index);
-            let part = match device {
-                Some(device) => part.to_device(device),
-                None => part,
+            let shard = match device {
+                Some(device) => shard.to_device(device),
+                None => shard,
             };
-            (copy(device), part)
+            (copy(device), shard)
         });
-        at_once(inputs.collect(), |(copy, part)| work(copy, part))
+        at_once(inputs.collect(), |(copy, shard)| work(copy, shard))
     }
 }
 

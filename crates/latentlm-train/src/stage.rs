@@ -61,7 +61,10 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
     for note in latest.iter().flat_map(|found| &found.notes) {
         context.note(note);
     }
-    let mut stage = open(context, latest.as_ref())?;
+    let mut stage = match open(context, latest.as_ref()) {
+        Err(TrainError::Stopped) => return Ok(false),
+        opened => opened?,
+    };
     context.begin(S::NAME, step, config.steps)?;
     let mut skips = Skips::default();
     let accumulation = config.grad_accumulation as u64;
@@ -73,7 +76,9 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         let last = step == config.steps;
         let stop = context.options.interrupter.should_stop();
         let log = last || step.is_multiple_of(config.log_every);
-        let save = last || stop || step.is_multiple_of(config.checkpoint_every);
+        // A skipped step changed no weight: saving it would only remove an older checkpoint.
+        let due = step.is_multiple_of(config.checkpoint_every) && !report.skipped;
+        let save = last || stop || due;
         // Nothing is saved over the last good checkpoint before the loss is known to be a number; weights
         // and averages are looked at as they are written.
         if log || save {
@@ -95,18 +100,36 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
                 context.log(S::NAME, step, &values)?;
             }
         }
+        let mut shown = Ok(());
         if last || step.is_multiple_of(config.sample_every) {
-            stage.show(context, step)?;
+            shown = show(&mut stage, context, step);
         }
+        // A run that is killed between the two shows the step again. One that can't show it keeps the step.
         if save {
             save_checkpoint(&stage, context, step, &key)?;
         }
+        shown?;
         if stop {
             break;
         }
     }
     context.end();
     Ok(step >= config.steps)
+}
+
+/// Shows samples. Ones that a model can't draw yet end no training.
+fn show<R: Recipe, D: TrainingData, S: Stage<R, D>>(
+    stage: &mut S,
+    context: &mut Context<R, D>,
+    step: u64,
+) -> Result<()> {
+    match stage.show(context, step) {
+        Err(error) if error.is_of_samples() => {
+            context.note(&format!("no samples of step {step}: {error}"));
+            Ok(())
+        }
+        shown => shown,
+    }
 }
 
 /// Saves a checkpoint and brings the report up to date.
@@ -142,4 +165,143 @@ fn save_checkpoint<R: Recipe, D: TrainingData, S: Stage<R, D>>(
 /// The number of a loss, read from its device.
 pub fn number(x: Tensor<1>) -> f64 {
     f64::from(x.into_scalar::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::RunOptions;
+    use crate::progress::ProgressMode;
+    use burn::tensor::Device;
+    use burn::train::Interrupter;
+    use latentlm_data::Sample;
+    use latentlm_pipelines::{ImageRecipe, PipelineError};
+
+    struct NoData;
+
+    impl TrainingData for NoData {
+        fn fingerprint(&self) -> String {
+            "f".into()
+        }
+
+        fn samples(&self) -> Vec<Sample> {
+            Vec::new()
+        }
+    }
+
+    /// A stage that skips steps and fails as it is told.
+    #[derive(Default)]
+    struct Scripted {
+        skipped: Vec<u64>,
+        fails_at: Option<u64>,
+        /// The step that can't be shown, and whether because its latents are not finite.
+        shows_not: Option<(u64, bool)>,
+    }
+
+    impl Stage<ImageRecipe, NoData> for Scripted {
+        type Output = ();
+        const NAME: &'static str = "lm";
+        const TABLE: &'static str = "lm_train";
+
+        fn round(&mut self, _: &Context<ImageRecipe, NoData>, round: u64) -> Round<()> {
+            let step = round + 1;
+            if self.fails_at == Some(step) {
+                return Err(TrainError::config("the end"));
+            }
+            let report = StepReport {
+                learning_rate: 0.1,
+                gradient_norm: 1.0,
+                skipped: self.skipped.contains(&step),
+            };
+            Ok((Some(report), ()))
+        }
+
+        fn values(&self, (): ()) -> Vec<(&'static str, f64)> {
+            vec![("loss", 1.0)]
+        }
+
+        fn show(&mut self, _: &mut Context<ImageRecipe, NoData>, step: u64) -> Result<()> {
+            match self.shows_not {
+                Some((own, true)) if own == step => Err(PipelineError::NotFiniteLatents.into()),
+                Some((own, false)) if own == step => Err(TrainError::config("a broken picture")),
+                _ => Ok(()),
+            }
+        }
+
+        fn save(&self, bundle: &BundleWriter) -> Result<()> {
+            Ok(bundle.write("x", b"y")?)
+        }
+    }
+
+    /// Six steps of a stage, each with a checkpoint. Returns how it ended, and the steps that are kept.
+    fn six_steps(
+        open: impl FnOnce() -> Result<Scripted>,
+        interrupter: Interrupter,
+    ) -> (Result<bool>, Vec<u64>) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = RunOptions {
+            path: dir.path().join("r"),
+            resume: false,
+            accept_changed_data: false,
+            device: Device::default(),
+            more_devices: Vec::new(),
+            progress: ProgressMode::Silent,
+            interrupter,
+            within: String::new(),
+        };
+        let mut recipe = ImageRecipe::default();
+        recipe.lm_train.steps = 6;
+        recipe.lm_train.checkpoint_every = 1;
+        recipe.lm_train.sample_every = 2;
+        recipe.lm_train.log_every = 1;
+        recipe.lm_train.grad_accumulation = 1;
+        let config = recipe.lm_train.clone();
+        let mut context = Context::open(recipe, NoData, options).unwrap();
+        let ended = run(&mut context, &config, |_, _| open());
+        let folder = context.run.file("checkpoints/lm");
+        let kept = (1..=6).filter(|step| folder.join(format!("step-{step}")).is_dir());
+        (ended, kept.collect())
+    }
+
+    #[test]
+    fn skipped_steps_replace_no_checkpoint() {
+        let stage = |skipped: &[u64], fails_at| Scripted {
+            skipped: skipped.to_vec(),
+            fails_at,
+            ..Scripted::default()
+        };
+        let (ended, kept) = six_steps(|| Ok(stage(&[3, 4, 5], Some(6))), Interrupter::new());
+        assert!(ended.is_err());
+        assert_eq!(kept, [1, 2]);
+        // The last step is saved all the same, and so is one that a stop ends with.
+        let (ended, kept) = six_steps(|| Ok(stage(&[3, 4, 5, 6], None)), Interrupter::new());
+        assert!(ended.unwrap());
+        assert_eq!(kept, [2, 6]);
+        let interrupter = Interrupter::new();
+        interrupter.stop(None);
+        let (ended, kept) = six_steps(|| Ok(stage(&[1], None)), interrupter);
+        assert!(!ended.unwrap());
+        assert_eq!(kept, [1]);
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_shown_is_saved() {
+        let stage = |shows_not| Scripted {
+            shows_not: Some(shows_not),
+            ..Scripted::default()
+        };
+        let (ended, kept) = six_steps(|| Ok(stage((4, false))), Interrupter::new());
+        assert!(ended.unwrap_err().to_string().contains("a broken picture"));
+        assert_eq!(kept, [3, 4]);
+        let (ended, kept) = six_steps(|| Ok(stage((4, true))), Interrupter::new());
+        assert!(ended.unwrap(), "a model that can't draw yet goes on");
+        assert_eq!(kept, [5, 6]);
+    }
+
+    #[test]
+    fn a_stop_before_the_first_step_is_no_error() {
+        let (ended, kept) = six_steps(|| Err(TrainError::Stopped), Interrupter::new());
+        assert!(!ended.unwrap());
+        assert!(kept.is_empty());
+    }
 }

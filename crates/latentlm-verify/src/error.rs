@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use latentlm::pretrained::PretrainedError;
-use latentlm::vibevoice::VoiceError;
 use latentlm_data::DataError;
+use latentlm_published::PretrainedError;
+use latentlm_vibevoice::VoiceError;
 
 /// A case that can't be compared.
 #[derive(Debug, thiserror::Error)]

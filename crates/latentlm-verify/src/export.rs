@@ -8,7 +8,7 @@ use burn::store::bridge::to_data;
 use burn::store::burn_pack::Tensor as Stored;
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::DType;
-use latentlm::pretrained::{PretrainedError, StoredDType};
+use latentlm_published::{PretrainedError, StoredDType};
 
 use crate::error::VerifyError;
 use crate::report::Report;

@@ -3,14 +3,14 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use latentlm::core::{LatentNoise, SignalLayout};
-use latentlm::pretrained::load_vibevoice;
-use latentlm::vibevoice::{
-    EncodedVoices, FrameNoise, Rules, Script, SpeakOptions, SpeechToken, SpokenFrame, SpokenStep,
-    VibeVoicePrompt, VoiceLine, level_voice,
-};
-use latentlm::{LatentCodec, SampleOptions, VibeVoice};
+use latentlm::{LatentCodec, SampleOptions};
 use latentlm_data::TextTokenizer;
 use latentlm_data::speech::read_audio;
+use latentlm_published::load_vibevoice;
+use latentlm_vibevoice::{
+    EncodedVoices, FrameNoise, Rules, Script, SpeakOptions, SpeechToken, SpokenFrame, SpokenStep,
+    VibeVoice, VibeVoicePrompt, VoiceLine, level_voice,
+};
 use serde::Deserialize;
 
 use crate::case::{Case, Tensors};
@@ -21,7 +21,7 @@ const IO: &str = "io.safetensors";
 const ORIGINAL: &str = "original.safetensors";
 const SETTINGS: &str = "case.json";
 
-/// What a case says of its run.
+/// Settings of a case's run.
 #[derive(Deserialize)]
 struct Settings {
     /// Recordings, of the speakers in the order in which they first speak.
@@ -30,7 +30,7 @@ struct Settings {
     num_diffusion_steps: usize,
 }
 
-/// What a case begins with.
+/// Inputs of a case.
 struct Given<'a> {
     case: &'a Case,
     model: VibeVoice,
@@ -111,12 +111,11 @@ impl<'a> Given<'a> {
             });
         }
         let special = self.model.speech_tokens();
-        let encode = |text: &str| self.tokenizer.encode_exact(text);
         Ok(VibeVoicePrompt::new(
             &script.turns,
             &voices,
             special,
-            encode,
+            |text| self.tokenizer.encode_exact(text),
         )?)
     }
 
@@ -167,7 +166,7 @@ impl<'a> Given<'a> {
         Ok(Some(features))
     }
 
-    /// Compares the prompt with that of a file, and says it with the file's noise; compares the tokens.
+    /// Compares the prompt with that of a file, speaks it with the file's noise, and compares the tokens.
     fn speak(
         &self,
         rules: Rules,
@@ -222,7 +221,7 @@ impl<'a> Given<'a> {
         Ok(all)
     }
 
-    /// Compares what every step computes.
+    /// Compares the results of every step.
     fn check_steps(
         &self,
         steps: &[SpokenStep],
@@ -284,7 +283,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// What stands in front of a tensor's name.
+/// Prefix of a tensor's name.
 fn title(file: &str) -> &'static str {
     if file == ORIGINAL { "original." } else { "" }
 }
@@ -296,7 +295,7 @@ fn sample_rate_hz(model: &VibeVoice) -> u32 {
     }
 }
 
-/// Compares what comes of every latent.
+/// Compares what is computed from every latent.
 fn check_frames(
     steps: &[SpokenStep],
     io: &mut Tensors,

@@ -2,12 +2,12 @@
 
 use burn::tensor::Tensor;
 use latentlm::SampleOptions;
-use latentlm::pretrained::load_realtime;
-use latentlm::vibevoice::{
+use latentlm_data::TextTokenizer;
+use latentlm_published::load_realtime;
+use latentlm_vibevoice::{
     FrameNoise, RealtimeFrame, RealtimeOptions, RealtimeStep, RealtimeText, SavedVoice, TextWindow,
     VibeVoiceRealtime,
 };
-use latentlm_data::TextTokenizer;
 use serde::Deserialize;
 
 use crate::case::{Case, Tensors};
@@ -18,7 +18,7 @@ use crate::report::{GENERATION, Report};
 /// One of a frame's tensors, by rows.
 type OfFrame = fn(&RealtimeFrame) -> &Tensor<2>;
 
-/// What a case says of its run.
+/// Settings of a case's run.
 #[derive(Deserialize)]
 struct Settings {
     text: String,
@@ -88,7 +88,7 @@ fn check_voice(
     Ok(())
 }
 
-/// All that was read and drawn.
+/// Everything that was read and drawn.
 #[derive(Default)]
 struct Said {
     windows: Vec<TextWindow>,

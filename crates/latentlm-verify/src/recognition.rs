@@ -2,12 +2,12 @@
 
 use burn::tensor::{Tensor, TensorData};
 use latentlm::core::LatentNoise;
-use latentlm::pretrained::{AsrJson, load_asr, read_asr_config};
-use latentlm::vibevoice::{
-    AsrOptions, AsrPrompt, AsrSound, AsrTokens, Rules, VibeVoiceAsr, level_voice,
-};
 use latentlm_data::TextTokenizer;
 use latentlm_data::speech::read_audio;
+use latentlm_published::{AsrJson, load_asr, read_asr_config};
+use latentlm_vibevoice::{
+    AsrOptions, AsrPrompt, AsrSound, AsrTokens, Rules, VibeVoiceAsr, level_voice,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const SETTINGS: &str = "case.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const AUDIO: &str = "audio.wav";
 
-/// What a case says of its run.
+/// Settings of a case's run.
 #[derive(Deserialize)]
 struct Settings {
     /// Names and words that may occur in the recording.
@@ -43,8 +43,7 @@ pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError>
         hop_samples: model.hop_samples(),
     };
     let context = settings.context.as_deref();
-    let encode = |text: &str| tokenizer.encode_exact(text);
-    let prompt = AsrPrompt::new(size, context, &tokens, encode)?;
+    let prompt = AsrPrompt::new(size, context, &tokens, |text| tokenizer.encode_exact(text))?;
 
     let mut io = case.tensors()?;
     let made: Vec<i64> = prompt.tokens.iter().map(|id| i64::from(*id)).collect();

@@ -117,8 +117,11 @@ fn check_run(case: &Case, run: &Run, report: &mut Report) -> Result<(), VerifyEr
     let schedule = run.schedule().map_err(config)?;
     let plan = solver::plan(run.sampler().map_err(config)?, &schedule, run.steps);
     let visited = tensors.integers(&format!("{key}.timesteps"))?;
-    let same = plan.iter().zip(&visited);
-    let agreeing = same.filter(|(step, t)| step.timestep as i64 == **t).count();
+    let agreeing = plan
+        .iter()
+        .zip(&visited)
+        .filter(|(step, t)| step.timestep as i64 == **t)
+        .count();
     let longest = plan.len().max(visited.len());
     report.equal(&format!("{key} timesteps that differ"), longest - agreeing);
 
@@ -140,8 +143,7 @@ fn check_run(case: &Case, run: &Run, report: &mut Report) -> Result<(), VerifyEr
     }
     let mut states = states.into_inner();
     states.push(last);
-    let states = states.into_iter().skip(1);
-    for (step, state) in states.enumerate() {
+    for (step, state) in states.into_iter().skip(1).enumerate() {
         let name = format!("{key} state after step {}", step + 1);
         let reference = trajectory.clone().narrow(0, step, 1).squeeze_dim(0);
         report.compare(&name, state, reference, SAMPLING);

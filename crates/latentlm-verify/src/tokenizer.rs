@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use latentlm::codec_audio::{AudioSigmaVae, DecoderState, EncoderState};
-use latentlm::pretrained::{load_tokenizer, read_tokenizer_config, save_tokenizer};
 use latentlm::{LatentCodec, StreamingCodec};
+use latentlm_published::{load_tokenizer, read_tokenizer_config, save_tokenizer};
 
 use crate::case::Case;
 use crate::error::VerifyError;

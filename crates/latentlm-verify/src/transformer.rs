@@ -6,12 +6,12 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Gradients, Int, Tensor, TensorData};
 use latentlm::core::number_parameters;
 use latentlm::diffusion::{Prediction, solver};
-use latentlm::pretrained::{load_image, save_image};
 use latentlm::sequence::Document;
 use latentlm::{
     CausalBackbone, LatentHead, LatentLm, LatentLmConfig, LmSizes, RandomStream, SampleOptions,
     Sampler,
 };
+use latentlm_published::{load_image, save_image};
 use serde::Deserialize;
 
 use crate::case::{Case, Tensors};
@@ -127,14 +127,15 @@ pub(crate) fn check_rounded(case: &Case, report: &mut Report) -> Result<(), Veri
 /// The case's settings, and the model that they describe.
 fn read(case: &Case) -> Result<(Config, LatentLmConfig), VerifyError> {
     let config: Config = case.config()?;
-    let wrong = |reason| VerifyError::Case {
+    let read = config.model().and_then(|model_config| {
+        let valid = model_config.validate();
+        valid.map_err(|error| error.to_string())?;
+        Ok(model_config)
+    });
+    let model_config = read.map_err(|reason| VerifyError::Case {
         path: case.folder.join("config.json"),
         reason,
-    };
-    let model_config = config.model().map_err(wrong)?;
-    model_config
-        .validate()
-        .map_err(|error| VerifyError::Pretrained(error.into()))?;
+    })?;
     Ok((config, model_config))
 }
 
@@ -151,9 +152,11 @@ fn hidden(
     latents: Tensor<3>,
 ) -> Result<Tensor<3>, VerifyError> {
     let [batch, tokens, _] = latents.dims();
-    let documents = classes(tensors)?.into_iter();
-    let documents = documents.map(|class| Document::of_class(class, tokens));
-    let layout = model.layout(&documents.collect::<Vec<_>>());
+    let documents: Vec<Document> = classes(tensors)?
+        .into_iter()
+        .map(|class| Document::of_class(class, tokens))
+        .collect();
+    let layout = model.layout(&documents);
     let hidden = model.hidden(&layout, &[flat(latents)]);
     let [_, width] = hidden.dims();
     Ok(hidden.reshape([batch, tokens, width]))
@@ -353,8 +356,11 @@ fn check_sampling(
     };
     let plan = solver::plan(options.sampler, model.head_of(0).schedule(), options.steps);
     let visited = tensors.integers("solver_timesteps")?;
-    let same = plan.iter().zip(&visited);
-    let agreeing = same.filter(|(step, t)| step.timestep as i64 == **t).count();
+    let agreeing = plan
+        .iter()
+        .zip(&visited)
+        .filter(|(step, t)| step.timestep as i64 == **t)
+        .count();
     let longest = plan.len().max(visited.len());
     report.equal("solver timesteps that differ", longest - agreeing);
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use latentlm::LatentCodec;
-use latentlm::pretrained::{load_vibevoice, read_vibevoice_config, save_vibevoice};
+use latentlm_published::{load_vibevoice, read_vibevoice_config, save_vibevoice};
 
 use crate::case::Case;
 use crate::error::VerifyError;

@@ -16,7 +16,7 @@ const MOST_TOKENS: usize = 1 << 24;
 /// A kind of latents.
 #[derive(Config, Debug, PartialEq)]
 pub struct Modality {
-    /// `Z`, numbers a latent.
+    /// `Z`, numbers per latent.
     pub latent_dim: usize,
     /// Number of latents in a run if it is fixed (the grid of a picture); 0 if the softmax head decides
     /// after each latent whether another follows (speech).
@@ -165,9 +165,10 @@ impl LatentLmConfig {
         if self.writes {
             return SpecialTokens::after(self.text_vocabulary, count).modalities;
         }
-        let counts = (0..count).map(|modality| modality * ControlTokens::COUNT);
-        let tokens = counts.map(|before| ControlTokens::after(self.text_vocabulary + before));
-        tokens.collect()
+        (0..count)
+            .map(|modality| modality * ControlTokens::COUNT)
+            .map(|before| ControlTokens::after(self.text_vocabulary + before))
+            .collect()
     }
 
     /// `V`, all tokens.

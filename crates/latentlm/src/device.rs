@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-/// A device that can't be had.
+/// A device that can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -15,10 +15,10 @@ pub enum DeviceError {
          latentlm-cli with --features {0}; `cargo xtask` does so for --device)"
     )]
     NotBuilt(&'static str),
-    /// The machine has nothing of the kind.
+    /// The machine has no device of the kind.
     #[error("no {kind} adapter: {reason}")]
     Missing {
-        /// What was asked for.
+        /// The requested kind.
         kind: &'static str,
         /// What the machine lacks.
         reason: &'static str,
@@ -26,7 +26,7 @@ pub enum DeviceError {
     /// The machine has fewer adapters of the kind.
     #[error("no device `{kind}:{index}`; they count from 0 and this machine has {count}")]
     Beyond {
-        /// What was asked for.
+        /// The requested kind.
         kind: &'static str,
         /// Which of them.
         index: usize,
@@ -40,7 +40,7 @@ pub enum DeviceError {
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// What a machine without one lacks.
+    /// Description of the adapters that are missing.
     missing: &'static str,
 }
 
@@ -99,19 +99,22 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
 /// Returns the first, and the others.
 ///
 /// # Errors
-/// As [`device()`], of the first that can't be had.
+/// As [`device()`], for the first name that fails.
 pub fn devices(names: &str) -> Result<(Device, Vec<Device>), DeviceError> {
     let (first, others) = match names.split_once(',') {
         Some((first, others)) => (first, Some(others)),
         None => (names, None),
     };
     let kind = first.split(':').next().unwrap_or(first);
-    let others = others.into_iter().flat_map(|others| others.split(','));
-    let others = others.map(|name| match name.parse::<usize>() {
-        Ok(_) => device(&format!("{kind}:{name}")),
-        Err(_) => device(name),
-    });
-    Ok((device(first)?, others.collect::<Result<_, _>>()?))
+    let first = device(first)?;
+    let mut further = Vec::new();
+    for name in others.into_iter().flat_map(|others| others.split(',')) {
+        further.push(match name.parse::<usize>() {
+            Ok(_) => device(&format!("{kind}:{name}"))?,
+            Err(_) => device(name)?,
+        });
+    }
+    Ok((first, further))
 }
 
 #[cfg(feature = "cpu")]
@@ -129,7 +132,7 @@ fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
     let found = enumerate(burn::tensor::DeviceType::Wgpu);
     match index {
         Some(index) => nth(WGPU, index, found),
-        // Not the first but the one that wgpu takes for the best.
+        // Not the first, but the one that wgpu considers best.
         None => nth(WGPU, 0, found).map(|_| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
     }
 }

@@ -31,27 +31,19 @@
 //! Examples (`cargo run -p latentlm --features cpu --example NAME`): `train_digits` trains a codec and a
 //! language model from nothing, on a page; `draw`, `speak` and `codec` use a trained run.
 //!
-//! Feature `published` (on by default) has the models that others have published: checkpoints in and out,
-//! and VibeVoice. It names parts of this workspace by their algorithms; a fork that puts a part of its own
-//! in their place leaves it out.
+//! Models that others have published are not here: `latentlm-published` reads and writes their checkpoints,
+//! `latentlm-vibevoice` has VibeVoice.
 //!
 //! Letters in shapes: `B` batch, `T` latents, `P` positions of all documents, `N` latents of all
-//! documents, `Z` numbers a latent, `D` width, `K` draws of noise a latent.
+//! documents, `Z` numbers per latent, `D` width, `K` draws of noise per latent.
 
 mod config;
 mod device;
 mod generate;
 mod load;
 mod model;
-#[cfg(feature = "published")]
-pub mod pretrained;
-mod renaming;
 mod sizes;
-#[cfg(test)]
-mod stir;
 mod text_sampling;
-#[cfg(feature = "published")]
-pub mod vibevoice;
 
 pub use config::{LatentLmConfig, Modality};
 pub use device::{DeviceError, device, device_names, devices};
@@ -72,5 +64,3 @@ pub use load::{load_lm, load_lm_from_bytes};
 pub use model::{Batch, DocumentTokens, LatentLm, Loss};
 pub use sizes::{LmSizes, ModelError};
 pub use text_sampling::TextOptions;
-#[cfg(feature = "published")]
-pub use vibevoice::{VibeVoice, VibeVoiceConfig};

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use latentlm_core::bundle::{BundleError, load_renamed, load_renamed_from_bytes};
+use latentlm_core::bundle::{BundleError, load_renamed, load_renamed_from_bytes, remapper};
 use latentlm_core::{CausalBackbone, LatentHead};
 
 use crate::model::LatentLm;
-use crate::renaming::remapper;
 
 /// Names of parameters in files of earlier versions, and now. The order of parameters has not changed, so
 /// the state of an optimizer, which is stored by number, fits as it is.

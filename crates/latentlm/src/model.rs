@@ -21,7 +21,7 @@ pub struct DocumentTokens {
 }
 
 /// A latent language model over [documents](Document), with backbone `B` and heads `H` for continuous
-/// latents. Which adapters it has says which documents it reads.
+/// latents. Its adapters decide which documents it can read.
 ///
 /// Parameters are drawn, numbered and stored in the order of the fields.
 #[derive(Module, Debug)]
@@ -52,7 +52,7 @@ pub struct LatentLm<B = Backbone, H = Head> {
 /// Documents with their latents, and the noise that these are learned with.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Documents, of one length or of any.
+    /// Documents, of equal or different lengths.
     pub documents: Vec<Document>,
     /// Weight of each document's learned tokens in their mean.
     pub weights: Vec<f64>,
@@ -91,7 +91,7 @@ impl Batch {
 pub struct Loss {
     /// Mean cross entropy of the learned tokens, each with the weight of its document.
     pub token: Tensor<1>,
-    /// The heads' denoising error, one entry a modality.
+    /// The heads' denoising error, one entry per modality.
     pub diffusion: Vec<Tensor<1>>,
 }
 
@@ -139,7 +139,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         self
     }
 
-    /// Where everything stands in these documents, one after the other.
+    /// The layout of these documents, one after the other.
     pub fn layout(&self, documents: &[Document]) -> Layout {
         Layout::new(documents, &self.control)
     }
@@ -194,7 +194,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         }
     }
 
-    /// Hidden states of documents, none of which sees another. If all have one length they are a batch,
+    /// Hidden states of documents, which do not see each other. If all have one length they are a batch,
     /// otherwise they are packed into one sequence without gaps.
     ///
     /// # Shapes
@@ -202,7 +202,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     /// - returns: `[P, D]`, all documents' positions
     ///
     /// # Panics
-    /// If there are no documents, or their latents are not as many as given.
+    /// If there are no documents, or the number of latents does not fit them.
     pub fn hidden(&self, layout: &Layout, heard: &[Tensor<2>]) -> Tensor<2> {
         let lengths = &layout.lengths;
         assert!(!lengths.is_empty(), "no documents");
@@ -220,8 +220,8 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     /// The joint loss of documents.
     ///
     /// # Panics
-    /// If latents or weights are not as many as the documents say, or the rows of a modality's draws
-    /// are no multiple of its learned latents.
+    /// If the number of latents or weights does not fit the documents, or the rows of a modality's
+    /// draws are no multiple of its learned latents.
     pub fn loss(&self, batch: Batch) -> Loss {
         let Batch {
             documents,

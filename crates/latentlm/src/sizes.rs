@@ -1,9 +1,7 @@
-//! Sizes of backbone and head, whatever the modality and whoever wrote them.
+//! Sizes of backbone and head for all modalities.
 
 use burn::config::Config;
 use latentlm_backbone::{BackboneConfig, BackboneError};
-#[cfg(feature = "published")]
-use latentlm_codec_audio::CodecError;
 use latentlm_core::{
     BackboneSizes, BetaSchedule, CausalBackboneConfig, HeadSizes, LatentHeadConfig, PartConfig,
     Prediction,
@@ -93,10 +91,6 @@ pub enum ModelError {
     /// The head's part.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// The part of VibeVoice's speech codec.
-    #[cfg(feature = "published")]
-    #[error(transparent)]
-    Audio(#[from] CodecError),
     /// Sizes of the model as a whole.
     #[error("model: {reason}")]
     Config {

@@ -28,7 +28,7 @@ pub type Reader = Box<dyn FnMut(&[u8]) -> Verdict>;
 const ELSEWHERE: [(&str, &str, &str); 4] = [
     (
         "sound",
-        "crates/latentlm-data/tests/fixtures/crashes",
+        "crates/latentlm-media/tests/fixtures/crashes",
         "aud-",
     ),
     (

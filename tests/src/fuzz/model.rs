@@ -5,16 +5,16 @@ use std::path::Path;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleWriter, load_module, load_module_from_bytes, save_module};
-use latentlm::pretrained::{
-    load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
-};
-use latentlm::vibevoice::{SavedVoice, TranscriptFormat, TranscriptReader, TranscriptWriter};
 use latentlm::{RandomStream, load_lm_from_bytes};
 use latentlm_pipelines::{
     Checkpoint, ImagePipeline, ImageRecipe, Manifest, MetricsLog, MllmRecipe, Recipe, SkippedList,
     SpeechRecipe, StageConfig, series,
 };
+use latentlm_published::{
+    load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
+};
 use latentlm_train::Trainer;
+use latentlm_vibevoice::{SavedVoice, TranscriptFormat, TranscriptReader, TranscriptWriter};
 
 use super::{Reader, Verdict, bytes_of, put, told};
 use crate::repository;

@@ -8,9 +8,9 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use latentlm::vibevoice::SavedVoice;
 use latentlm_data::speech::wav_bytes;
 use latentlm_data::{KnownText, LatentCache, TextTokenizer, TokenizerKind};
+use latentlm_vibevoice::SavedVoice;
 
 use super::{bytes_of, files_of};
 use crate::repository;
@@ -176,7 +176,7 @@ fn aiff() -> Vec<u8> {
 
 /// A sound in every format that is read.
 pub(super) fn sounds() -> Vec<Vec<u8>> {
-    let fixtures = repository("crates/latentlm-data/tests/fixtures");
+    let fixtures = repository("crates/latentlm-media/tests/fixtures");
     let names = ["mulaw.wav", "tone.flac", "tone.mp3", "tone.ogg"];
     let files = names.iter().map(|name| bytes_of(&fixtures.join(name)));
     [wav(), aiff()].into_iter().chain(files).collect()

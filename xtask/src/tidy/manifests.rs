@@ -59,6 +59,9 @@ const BACKENDS: [&str; 13] = [
     "wgpu",
     "wgpu-spirv",
 ];
+/// The crates of published models, which name our parts by their algorithms, and the crates that may use them.
+const PUBLISHED: [&str; 2] = ["latentlm-published", "latentlm-vibevoice"];
+const MAY_USE_PUBLISHED: [&str; 3] = ["latentlm-cli", "latentlm-tests", "latentlm-verify"];
 const TRAINING: [&str; 2] = ["train", "tui"];
 
 /// Whether a crate is a spoke: a codec of any modality, also of a fork, or one of [`SPOKES`].
@@ -169,16 +172,32 @@ fn core_knows_no_member() {
     });
 }
 
+/// Otherwise a fork could not leave them out.
 #[test]
-fn data_knows_no_tensors() {
+fn few_know_published_models() {
     check(
-        "latentlm-data knows sequences of the hub and no model",
+        "published models are used by the binary, the verification and the tests alone",
         |d| {
-            let of_ours = d.name.starts_with("latentlm") && d.name != "latentlm-core";
-            let wrong = d.of == "latentlm-data" && (d.name.starts_with("burn") || of_ours);
-            wrong.then(|| format!("may not use {}", d.name))
+            let of_published = PUBLISHED.contains(&d.name.as_str());
+            let may_use = MAY_USE_PUBLISHED.contains(&d.of.as_str())
+                || (d.of == "latentlm-published" && d.name == "latentlm-vibevoice");
+            (of_published && !may_use).then(|| format!("may not use {}", d.name))
         },
     );
+}
+
+#[test]
+fn data_knows_no_tensors() {
+    check("files know no dataset, data knows no model", |d| {
+        let may_use: &[&str] = match d.of.as_str() {
+            "latentlm-data" => &["latentlm-core", "latentlm-media"],
+            "latentlm-media" => &["latentlm-core"],
+            _ => return None,
+        };
+        let of_ours = d.name.starts_with("latentlm") && !may_use.contains(&d.name.as_str());
+        let wrong = d.name.starts_with("burn") || of_ours;
+        wrong.then(|| format!("may not use {}", d.name))
+    });
 }
 
 #[test]
@@ -297,8 +316,8 @@ fn packages_of_pipelines(options: &[&str]) -> BTreeSet<String> {
         .collect()
 }
 
-/// A program that only uses trained models compiles no training and no baselines; with pictures alone, also
-/// nothing for sound and text.
+/// A program that only uses trained models compiles no training, no baselines and no published models; with
+/// pictures alone, also nothing for sound and text.
 #[test]
 fn using_a_model_compiles_little() {
     let pictures = packages_of_pipelines(&["--no-default-features"]);
@@ -306,7 +325,13 @@ fn using_a_model_compiles_little() {
     for (packages, limit) in [(&pictures, 200), (&all, 265)] {
         let count = packages.len();
         assert!(count <= limit, "{count} packages, at most {limit} may be");
-        for name in ["burn-train", "latentlm-train", "latentlm-baselines"] {
+        for name in [
+            "burn-train",
+            "latentlm-baselines",
+            "latentlm-published",
+            "latentlm-train",
+            "latentlm-vibevoice",
+        ] {
             let found = packages
                 .iter()
                 .find(|package| package.starts_with(&format!("{name} ")));

@@ -1,10 +1,13 @@
 //! Rules for Rust files.
 
+use std::collections::BTreeMap;
+
 use super::lexer::{blank, functions};
 use super::{TextFile, assert_none, text_files};
 
 const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 80;
+const MAX_CRATE_LINES: usize = 6000;
 const FORBIDDEN_MACROS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 /// Sources of the programs, and of the arguments that they share.
 const PROGRAMS: [&str; 3] = [
@@ -72,6 +75,102 @@ fn files_are_short() {
         &format!("at most {MAX_FILE_LINES} lines before the tests"),
         &violations,
     );
+}
+
+/// Lines of code: neither blank nor a comment, and outside of what only tests compile.
+fn code_lines(source: &str) -> usize {
+    let mut count = 0;
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let code = line.trim();
+        if code.starts_with("#[cfg(test)]") {
+            let item = lines.next().unwrap_or_default().trim();
+            // A module in a file of its own is one line; other items end with a brace at the start of a line.
+            if !(item.starts_with("mod ") && item.ends_with(';')) {
+                for line in lines.by_ref() {
+                    if line.starts_with('}') {
+                        break;
+                    }
+                }
+            }
+        } else if !code.is_empty() && !code.starts_with("//") {
+            count += 1;
+        }
+    }
+    count
+}
+
+/// The crate whose library or program a file belongs to; none if only tests compile it.
+fn crate_of(file: &TextFile) -> Option<&str> {
+    let (name, path) = file.name.strip_prefix("crates/")?.split_once("/src/")?;
+    let is_test =
+        path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
+    (!is_test).then_some(name)
+}
+
+#[test]
+fn crates_are_small() {
+    let files = rust_files();
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in &files {
+        if let Some(name) = crate_of(file) {
+            *sizes.entry(name).or_default() += code_lines(&file.text);
+        }
+    }
+    let violations: Vec<String> = sizes
+        .into_iter()
+        .filter(|(_, lines)| *lines > MAX_CRATE_LINES)
+        .map(|(name, lines)| format!("crates/{name}: {lines} lines"))
+        .collect();
+    assert_none(
+        &format!("at most {MAX_CRATE_LINES} lines of code a crate"),
+        &violations,
+    );
+}
+
+#[test]
+fn lines_of_code_are_counted_without_tests() {
+    // The mark is put in afterwards: otherwise this file's tests would begin here.
+    let source = "\
+//! A file.
+
+use std::fs;
+
+// Why.
+fn counted() {
+    let x = 1; // counted
+}
+
+MARK
+fn helper() {
+    let x = 1;
+}
+
+MARK
+mod elsewhere;
+
+const ALSO: u8 = 1;
+
+MARK
+mod tests {
+    fn inner() {}
+}
+";
+    let source = source.replace("MARK", "#[cfg(test)]");
+    assert_eq!(code_lines(&source), 5);
+    let owner = |name: &str| {
+        let (name, text) = (name.to_owned(), String::new());
+        crate_of(&TextFile { name, text }).map(str::to_owned)
+    };
+    assert_eq!(owner("crates/a/src/b/c.rs").as_deref(), Some("a"));
+    for name in [
+        "crates/a/src/tests.rs",
+        "crates/a/src/b/tests/c.rs",
+        "crates/a/tests/b.rs",
+        "xtask/src/a.rs",
+    ] {
+        assert_eq!(owner(name), None, "{name}");
+    }
 }
 
 #[test]

@@ -259,8 +259,15 @@ fn no_numeric_option_takes_nan_or_infinity() {
             assert!(line.contains("invalid value"), "{option}: {line}");
         }
     }
-    let line = refusal(&[&sample[..], &["--guidance", "NaN"]].concat());
-    assert!(line.ends_with("must be a finite number"), "{line}");
+    for (option, range) in [
+        ("--guidance=NaN", "from -1000 to 1000"),
+        ("--guidance=1e300", "from -1000 to 1000"),
+        ("--guidance=-1e39", "from -1000 to 1000"),
+        ("--noise-temperature=1e300", "from 0 to 100"),
+    ] {
+        let line = refusal(&[&sample[..], &[option]].concat());
+        assert!(line.ends_with(range), "{option}: {line}");
+    }
 }
 
 #[test]

@@ -74,8 +74,14 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     let dir = dir.path();
     pictures(&dir.join("pictures"));
     let train = [&["train-mllm", "--progress", "silent"], &TINY[..]].concat();
+    // Before the codec is trained.
+    fs::write(dir.join("broken.json"), "{}").unwrap();
+    let broken = [&train[..], &["text.path=broken.json"]].concat();
+    expect(&mut latentlm(dir, &broken), 1, "broken.json");
+    assert!(!dir.join("runs/emoji").exists());
     let (text, _) = succeed(dir, &train);
     assert!(text.contains("report runs/emoji/report.html"), "{text}");
+    assert!(dir.join("runs/emoji/codec/report.html").is_file());
 
     the_same_seed_draws_the_same(dir);
     a_limit_is_told(dir);
@@ -167,7 +173,7 @@ fn wrong_prompts_exit_with_2(dir: &Path) {
     refuse(&["red", "--top-p", "2"], "must lie between 0 and 1");
     refuse(
         &["red <image>", "--guidance", "NaN"],
-        "must be a finite number",
+        "must be a number from -1000 to 1000",
     );
     let words = ["train-mllm", "--run", "other", "text.caption_weight=0.0"];
     let wrong = [&words, &TINY[..]].concat();

@@ -123,7 +123,10 @@ fn a_run_has_a_folder_of_its_own() {
     for run in ["", ".", "./runs", "./runs/"] {
         refuse(run, "is where runs lie");
     }
-    refuse("./", "has other files in it");
+    let absolute = dir.join("runs");
+    refuse(absolute.to_str().unwrap(), "is where runs lie");
+    refuse("runs/../runs", "is where runs lie");
+    refuse("./", "is the current folder");
     assert!(!dir.join("runs").exists());
     fs::create_dir_all(dir.join("runs/mine")).unwrap();
     fs::write(dir.join("runs/mine/letter.txt"), "x").unwrap();

@@ -288,7 +288,7 @@ fn wrong_texts_exit_with_2(dir: &Path) {
     refuse(&long, "more than the 200 that the model was trained on");
     refuse(
         &["--text", "one", "--guidance", "NaN"],
-        "must be a finite number",
+        "must be a number from -1000 to 1000",
     );
     let format = ["--text", "one", "--out", "none.mp3"];
     expect(&mut speak(dir, &format), 2, "must be one of .wav");

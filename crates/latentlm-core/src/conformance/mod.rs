@@ -18,10 +18,12 @@ pub mod codec;
 pub mod head;
 pub mod module;
 pub mod power_cut;
+mod stir;
 mod weights;
 
 use burn::tensor::Tensor;
 
+pub use stir::Stir;
 pub use weights::seeded;
 
 /// The largest absolute difference of two tensors, divided by `max(1, max|b|)`.

@@ -1,9 +1,8 @@
-//! What is left of a folder when the power goes while it is written: the calls of [`disk`](crate::disk)
-//! are recorded, and every beginning of them is replayed on a disk that loses what was not synced.
+//! Simulates power cuts while a folder is written. The calls of [`disk`](crate::disk) are recorded, and every
+//! prefix of them is replayed on a disk that loses unsynced changes.
 //!
-//! The disk of the model keeps the order of what happens to names, as journaling file systems do, and is free
-//! in how much of that it has written when the power goes. Bytes of a file that was not synced are
-//! lost: the file is empty.
+//! The simulated disk keeps the order of changes of names, as journaling file systems do. Any number of the
+//! latest unsynced changes may be missing after the power cut. A file that was not synced is empty.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,11 +12,11 @@ use std::rc::Rc;
 
 use crate::disk::{self, Change};
 
-/// Changes of a folder, and what was in it before.
+/// Changes of a folder, and its content before them.
 pub struct Recording {
     root: PathBuf,
     before: Disk,
-    /// With the bytes of what was written.
+    /// Each change, with the bytes that it wrote.
     changes: Vec<(Change, Vec<u8>)>,
 }
 
@@ -82,7 +81,7 @@ impl Recording {
 }
 
 impl Remains {
-    /// Writes what is left into an empty folder.
+    /// Writes the remaining files into an empty folder.
     ///
     /// # Panics
     /// If it can't be written.
@@ -256,7 +255,7 @@ impl Disk {
         }
     }
 
-    /// What is left if the power goes now: with none, some or all of what is pending.
+    /// The possible states if the power goes now: with none, some or all of the pending changes.
     fn remains(&self, after: usize) -> Vec<Remains> {
         let mut disk = self.clone();
         let mut all = Vec::new();

@@ -5,18 +5,22 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::audio::{ENDINGS, OTHER_ENDINGS, ending, read_sound};
-use super::corpus::{self, Clip, SpeechBounds};
-use super::mixer::SoundLimits;
+use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS, SoundLimits, ending, read_sound};
+
+use super::clip::{Clip, SpeechBounds, hold_out};
+use super::corpus;
 use crate::check::Problem;
-use crate::dataset::Split;
 use crate::error::DataError;
 use crate::known::plain_word;
 use crate::skipped::Skipped;
+use crate::split::Split;
 use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
 
 /// Without a recipe, recordings may have any length.
 const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
+
+/// Tolerance in seconds for the lengths that tables give.
+const SPARE_SECONDS: f64 = 0.1;
 
 /// The result of [`check_speech`]. Its `Display` is what `data check` prints.
 #[derive(Debug, Clone)]
@@ -72,7 +76,7 @@ pub fn check_speech_within(path: &Path, bounds: SpeechBounds) -> Result<SpeechRe
     };
     let mut words = BTreeSet::new();
     listing.skipped.into_iter().for_each(|s| report.skip(s));
-    corpus::hold_out(&mut listing.clips, |clip| {
+    hold_out(&mut listing.clips, |clip| {
         clip.fault(ANY_LENGTH, bounds.sound).is_none()
     });
     for clip in listing.clips {
@@ -103,7 +107,7 @@ impl SpeechReport {
         }
         let sound = match read_sound(&clip.path, limits) {
             Ok(sound) => sound,
-            Err(error) => return self.problems.push(error.into()),
+            Err(error) => return self.problems.push(DataError::from(error).into()),
         };
         if let Some(reason) = sound.silence() {
             let reason = reason.into();
@@ -111,6 +115,15 @@ impl SpeechReport {
         }
         let audio = sound.audio;
         let (seconds, split) = (audio.seconds(), usize::from(clip.split == Split::Test));
+        if let Some(named) = clip.duration_s
+            && (named - seconds).abs() > SPARE_SECONDS
+        {
+            let reason = format!(
+                "lasts {seconds:.2} s, its table says `duration` {named:.2}: recordings are read whole; cut \
+                 the recording or set its length right"
+            );
+            self.skip(Skipped { path, reason });
+        }
         self.recordings[split] += 1;
         self.seconds[split] += seconds;
         let [short, long] = self.lengths.get_or_insert([seconds; 2]);

@@ -1,12 +1,12 @@
 //! Recognizes the columns and JSON keys of speech tables: recording, text, speaker, split.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS};
 use serde_json::{Map, Value};
 
-use super::audio::{ENDINGS, OTHER_ENDINGS};
 use super::table::Row;
-use crate::dataset::Split;
+use crate::split::Split;
 
 /// Keys that always hold the path of a recording.
 const AUDIO: [&str; 6] = [
@@ -44,14 +44,19 @@ const PICTURES: [&str; 9] = [
     "png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif",
 ];
 
+/// Rows for each value of a column from which on the values are few.
+const ROWS_OF_A_SPEAKER: usize = 4;
+
 /// A recording as listed in a table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Entry {
     pub(super) audio: String,
     pub(super) text: String,
     pub(super) speaker: Option<String>,
     pub(super) group: Option<String>,
     pub(super) split: Option<Split>,
+    /// Length in seconds, if the table gives one.
+    pub(super) duration_s: Option<f64>,
 }
 
 /// Whether a file name has the extension of a sound (`Some(true)`), of a picture (`Some(false)`), or of
@@ -93,12 +98,22 @@ pub(super) fn of_record(record: &Map<String, Value>) -> Result<Entry, String> {
     let audio = audio.ok_or_else(|| missing("audio", &[&AUDIO[1..2], &FILES[..2]].concat()))?;
     let text = value(&TEXTS).ok_or_else(|| missing("text", &TEXTS[1..5]))?;
     let split = value(&["split"]);
+    let seconds = |text: String| text.trim().parse::<f64>().ok();
+    if let Some(offset) = value(&["offset"])
+        && seconds(offset.clone()) != Some(0.0)
+    {
+        return Err(format!(
+            "`offset` {offset}: recordings are read whole; cut each segment into a file of its own \
+             (`ffmpeg -ss OFFSET -t DURATION -i IN OUT.flac`) and remove `offset`"
+        ));
+    }
     Ok(Entry {
         audio,
         text,
         speaker: value(&SPEAKERS),
         group: value(&["group"]),
         split: split.as_deref().map(split_of).transpose()?,
+        duration_s: value(&["duration"]).and_then(seconds),
     })
 }
 
@@ -122,6 +137,8 @@ fn split_of(name: &str) -> Result<Split, String> {
 pub(super) struct Columns {
     /// Whether the first row holds column names.
     pub(super) header: bool,
+    /// Number of fields of a row: of the first line's names, or of most rows.
+    width: usize,
     audio: usize,
     text: usize,
     /// Column of the text as spoken. Cells are empty where it is the same as `text`.
@@ -142,33 +159,37 @@ impl Columns {
         if let Some(columns) = rows.first().and_then(Self::named) {
             return Some(columns);
         }
+        let width = usual_width(rows);
         let plain = Self {
             header: false,
+            width,
             audio: 0,
             text: 1,
             spoken: None,
             speaker: None,
             split: None,
         };
-        match (separator, rows.iter().map(|row| row.fields.len()).max()) {
+        match (separator, width) {
             // Without a header, a comma may belong to the text.
             (',', _) => None,
-            (_, Some(0..=2) | None) => Some(plain),
-            _ => Some(match (speaks(rows, 1, 2), speaks(rows, 2, 1)) {
-                (Some(second), third) if third.is_none_or(|third| second <= third) => Self {
-                    text: 2,
-                    speaker: Some(1),
-                    ..plain
+            (_, 0..=2) => Some(plain),
+            _ => Some(
+                match (speaks(rows, width, 1, 2), speaks(rows, width, 2, 1)) {
+                    (Some(second), third) if third.is_none_or(|third| second <= third) => Self {
+                        text: 2,
+                        speaker: Some(1),
+                        ..plain
+                    },
+                    (_, Some(_)) => Self {
+                        speaker: Some(2),
+                        ..plain
+                    },
+                    _ => Self {
+                        spoken: Some(2),
+                        ..plain
+                    },
                 },
-                (_, Some(_)) => Self {
-                    speaker: Some(2),
-                    ..plain
-                },
-                _ => Self {
-                    spoken: Some(2),
-                    ..plain
-                },
-            }),
+            ),
         }
     }
 
@@ -182,8 +203,11 @@ impl Columns {
         };
         let audio = column(&AUDIO).or_else(|| column(&FILES))?;
         let text = column(&SPOKEN)?;
+        // Spreadsheets end lines with separators of empty columns.
+        let last = names.iter().rposition(|name| !name.is_empty());
         Some(Self {
             header: true,
+            width: last.map_or(0, |last| last + 1),
             audio,
             text,
             spoken: None,
@@ -207,6 +231,7 @@ impl Columns {
 
     /// Reads the recording of a row.
     pub(super) fn entry(&self, row: &Row) -> Result<Entry, String> {
+        self.check_width(row)?;
         let field = |place: usize| row.fields.get(place).map(|field| field.trim());
         let named = |place: Option<usize>| field(place?).filter(|field| !field.is_empty());
         let audio = field(self.audio).filter(|audio| !audio.is_empty());
@@ -219,32 +244,87 @@ impl Columns {
             speaker: named(self.speaker).map(str::to_owned),
             group: None,
             split: named(self.split).map(split_of).transpose()?,
+            duration_s: None,
         })
+    }
+
+    /// Checks the number of fields of a row. LJSpeech's text as spoken may be missing, and empty fields at the
+    /// end of a row do no harm.
+    fn check_width(&self, row: &Row) -> Result<(), String> {
+        let found = row.fields.len();
+        let mut surplus = row.fields.iter().skip(self.width);
+        let is_blank = surplus.all(|field| field.trim().is_empty());
+        let least = match self.spoken {
+            Some(spoken) if spoken + 1 == self.width => spoken,
+            _ => self.width,
+        };
+        if found >= least && is_blank {
+            return Ok(());
+        }
+        let others = if self.header {
+            "the first line has"
+        } else {
+            "most lines have"
+        };
+        Err(format!(
+            "has {found} fields, {others} {}: fill in what is missing, and put a text that holds the \
+             separator into quotes",
+            self.width
+        ))
     }
 }
 
-/// Decides whether column `speakers` holds speakers and column `texts` their texts. Speakers are single
-/// words that do not occur in their texts, and at least one of them has two different texts. (A text and
-/// its spoken form, in contrast, correspond one to one.) Returns the number of speakers, or `None`.
-fn speaks(rows: &[Row], speakers: usize, texts: usize) -> Option<usize> {
-    let mut first: HashMap<&str, &str> = HashMap::new();
-    let (mut several, mut all) = (false, HashSet::new());
+/// The number of fields that most rows have, at least 2; the larger one if two numbers are equally common.
+fn usual_width(rows: &[Row]) -> usize {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for row in rows {
-        let (speaker, text) = (
-            row.fields.get(speakers)?.trim(),
-            row.fields.get(texts)?.trim(),
-        );
-        if speaker.is_empty() || speaker.contains(char::is_whitespace) {
-            return None;
+        *counts.entry(row.fields.len()).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|&(_, count)| count);
+    most.map_or(2, |(width, _)| width.max(2))
+}
+
+/// Decides whether column `speakers` holds speakers and column `texts` their texts, judged by the rows of
+/// `width` fields that have both. At least one speaker has two different texts. (A text and its spoken form, in
+/// contrast, correspond one to one.) Where the speakers are few, their names may have spaces and be said in
+/// some texts; otherwise they are single words that no text of theirs holds. Returns the number of speakers,
+/// or `None`.
+fn speaks(rows: &[Row], width: usize, speakers: usize, texts: usize) -> Option<usize> {
+    let mut first: HashMap<&str, &str> = HashMap::new();
+    let mut different: HashSet<&str> = HashSet::new();
+    let (mut several, mut spaced) = (false, false);
+    let (mut all, mut said) = (0, 0);
+    for row in rows.iter().filter(|row| row.fields.len() == width) {
+        let (speaker, text) = (row.fields[speakers].trim(), row.fields[texts].trim());
+        if speaker.is_empty() || text.is_empty() {
+            continue;
         }
-        let mut words = text.split(|c: char| !c.is_alphanumeric());
-        if words.any(|word| word.eq_ignore_ascii_case(speaker)) {
-            return None;
-        }
-        all.insert(speaker);
+        all += 1;
+        spaced |= speaker.contains(char::is_whitespace);
+        said += usize::from(words(text).contains(&words(speaker)));
+        different.insert(text);
         several |= *first.entry(speaker).or_insert(text) != text;
     }
-    several.then_some(all.len())
+    let count = first.len();
+    let few = count * ROWS_OF_A_SPEAKER <= all && count * 2 <= different.len();
+    let are_names = if few {
+        said * 4 <= all
+    } else {
+        said == 0 && !spaced
+    };
+    (several && are_names).then_some(count)
+}
+
+/// The words of a text in lower case, with a space before and after each.
+fn words(text: &str) -> String {
+    let mut words = String::from(" ");
+    for word in text.split(|c: char| !c.is_alphanumeric()) {
+        if !word.is_empty() {
+            words += &word.to_lowercase();
+            words.push(' ');
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -294,6 +374,83 @@ mod tests {
         let words = "a|one|ann\nb|two|ann\nc|three|ann\nd|one|bob\ne|two|bob\nf|three|bob\n";
         assert_eq!(entries(words, '|')[3], said("d", "one", Some("bob")));
         assert_eq!(entries("a|one|more|than", '|'), [said("a", "more", None)]);
+    }
+
+    #[test]
+    fn rows_of_another_number_of_fields_are_faults() {
+        let faults = |text: &str, separator| {
+            let rows = rows(text, separator);
+            let columns = Columns::of(&rows, separator).unwrap();
+            let rows = rows.iter().skip(usize::from(columns.header));
+            let faults = rows.filter_map(|row| Some((row.line, columns.entry(row).err()?)));
+            faults.collect::<Vec<_>>()
+        };
+        let piper = "a|bert|one two\nb|anna|three\nc|bert|four\nd|eve\n";
+        let found = faults(piper, '|');
+        let [(4, reason)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(
+            reason.starts_with("has 2 fields, most lines have 3: "),
+            "{reason}"
+        );
+        let table = "file_name,transcription\na.wav,one, two\nb.wav,\"three, four\"\nc.wav,five,\n";
+        let found = faults(table, ',');
+        let [(2, reason)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(
+            reason.starts_with("has 3 fields, the first line has 2: "),
+            "{reason}"
+        );
+        // LJSpeech: the text as spoken may be missing; a bar too many is a fault.
+        let lj = "a|In 1455|In fourteen fifty-five\nb|raw\nc|x y|x | y\nd|3|three\n";
+        let lines: Vec<usize> = faults(lj, '|').iter().map(|fault| fault.0).collect();
+        assert_eq!(lines, [3]);
+        assert_eq!(faults("a|one\nb|two|three\nc|four\n", '|')[0].0, 2);
+    }
+
+    #[test]
+    fn few_values_in_many_rows_are_speakers() {
+        let mut table = String::new();
+        let mut turned = String::new();
+        for index in 0..8 {
+            let text = if index == 3 {
+                "speaker 1 says three".to_owned()
+            } else {
+                format!("sentence number {index}")
+            };
+            table += &format!("u{index}|Speaker {}|{text}\n", index % 2);
+            turned += &format!("u{index}|{text}|Speaker {}\n", index % 2);
+        }
+        for table in [&table, &turned] {
+            let found = entries(table, '|');
+            assert_eq!(found[2], said("u2", "sentence number 2", Some("Speaker 0")));
+            assert_eq!(
+                found[3],
+                said("u3", "speaker 1 says three", Some("Speaker 1"))
+            );
+        }
+        // Few texts, each in two ways of writing, are no speakers.
+        let mut table = String::new();
+        for index in 0..12 {
+            let raw = ["21", "Twenty-one"][index % 2];
+            table += &format!("u{index}|{raw}|twenty one\n");
+        }
+        assert_eq!(entries(&table, '|')[0], said("u0", "twenty one", None));
+    }
+
+    #[test]
+    fn segments_of_recordings_are_refused() {
+        let entry = |json: &str| of_record(&serde_json::from_str(json).unwrap());
+        let whole = r#"{"audio_filepath": "a.wav", "text": "one", "offset": 0.0, "duration": 1.5}"#;
+        assert_eq!(entry(whole).unwrap().duration_s, Some(1.5));
+        let part = r#"{"audio_filepath": "a.wav", "text": "one", "offset": 2.5, "duration": 1.5}"#;
+        let message = entry(part).unwrap_err();
+        assert!(
+            message.starts_with("`offset` 2.5: ") && message.contains("ffmpeg"),
+            "{message}"
+        );
     }
 
     #[test]

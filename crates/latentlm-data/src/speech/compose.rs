@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use latentlm_media::sound::trim_silence;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::dataset::SpeechDataset;
-use super::loudness::trim_silence;
 use super::vocabulary::{DAYS, MONTHS, ORDINALS, SPELLED, TENS, UNITS};
-use crate::dataset::Split;
 use crate::error::DataError;
 use crate::skipped::Skipped;
+use crate::split::Split;
 
 /// Silence between words, in seconds.
 const PAUSE_SECONDS: std::ops::Range<f64> = 0.04..0.16;

@@ -2,69 +2,19 @@
 
 use std::fs;
 use std::io::Read;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use latentlm_media::{open_regular, sound};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
-use super::audio;
+use super::clip::{Listing, SpeechBounds, clip, name_of, within};
 use super::columns::{self, Columns, Entry};
 use super::finder::{Finder, leads_outside};
-use super::mixer::SoundLimits;
 use super::table::{plain_lines, rows, separator};
 use super::tree;
-use crate::dataset::Split;
 use crate::error::{DataError, io_error};
-use crate::normal::normal_text;
-use crate::skipped::Skipped;
-use crate::walk::{WalkOptions, open_regular, read_text, walk};
-
-/// Limits for reading a corpus.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SpeechBounds {
-    /// Whether tables may name recordings outside of their folder.
-    pub outside: bool,
-    /// Largest size of a table or transcript in bytes.
-    pub table_bytes: u64,
-    /// Largest length of a recording.
-    pub sound: SoundLimits,
-}
-
-impl Default for SpeechBounds {
-    /// Recordings inside the folder only, tables of 256 MiB, default [`SoundLimits`].
-    fn default() -> Self {
-        Self {
-            outside: false,
-            table_bytes: 256 << 20,
-            sound: SoundLimits::default(),
-        }
-    }
-}
-
-/// A recording that is not decoded yet.
-#[derive(Debug, Clone)]
-pub(super) struct Clip {
-    /// Name within the corpus.
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) text: String,
-    pub(super) speaker: String,
-    pub(super) group: Option<String>,
-    pub(super) split: Split,
-    /// Whether a hash of the name decides the split, because the corpus does not.
-    hashed: bool,
-}
-
-/// All recordings of a corpus, and its problems.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) clips: Vec<Clip>,
-    /// Recordings whose transcripts can't be read.
-    pub(super) skipped: Vec<Skipped>,
-    /// Errors in lines of tables. Opening a corpus fails at the first; `data check` reports all.
-    pub(super) faults: Vec<DataError>,
-}
+use crate::split::Split;
+use crate::walk::{WalkOptions, read_text, walk};
 
 /// File names of tables for a whole corpus, the most common first.
 const TABLES: [&str; 5] = [
@@ -102,21 +52,12 @@ const SPLIT_TABLES: [(&str, &str); 13] = [
 ];
 /// Number of bytes read to find out whether a table is about speech.
 const HEAD_BYTES: u64 = 1 << 16;
+/// Largest number of lines of a table: the rows in memory are larger than the text of short lines.
+const MOST_LINES: usize = 16_000_000;
+/// Number of faulty lines that are listed for all tables of a corpus.
+const MOST_FAULTS: usize = 1000;
 /// Speaker name where the corpus has none.
 const NOBODY: &str = "speaker";
-
-fn digest(name: &str) -> Vec<u8> {
-    Sha256::digest(name.as_bytes()).to_vec()
-}
-
-/// The split by a hash of the recording's name: one in twenty is held out. Adding files does not move
-/// other recordings.
-fn held_out(name: &str) -> Split {
-    match digest(name)[0] % 20 {
-        0 => Split::Test,
-        _ => Split::Train,
-    }
-}
 
 /// A JSON record.
 type Record = Map<String, Value>;
@@ -211,7 +152,7 @@ fn first_record(text: &str) -> Option<Record> {
 }
 
 fn is_json(path: &Path) -> bool {
-    let ending = audio::ending(path);
+    let ending = sound::ending(path);
     matches!(ending.as_deref(), Some("jsonl" | "json"))
 }
 
@@ -244,25 +185,6 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataE
     Ok(reader.listing)
 }
 
-/// Makes sure that both splits have a usable recording, if the splits are by hash and there are two usable
-/// recordings. Moves the recording with the smallest hash into an empty split.
-pub(super) fn hold_out(clips: &mut [Clip], usable: impl Fn(&Clip) -> bool) {
-    for (lacking, other) in [(Split::Test, Split::Train), (Split::Train, Split::Test)] {
-        let is_there = |clip: &Clip| clip.split == lacking && (!clip.hashed || usable(clip));
-        if clips.iter().any(is_there) {
-            continue;
-        }
-        let hashed = |place: &usize| clips[*place].hashed && clips[*place].split == other;
-        let mut places: Vec<usize> = (0..clips.len()).filter(hashed).collect();
-        places.sort_by_cached_key(|place| digest(&clips[*place].name));
-        places.retain(|place| usable(&clips[*place]));
-        // A split never gives away its last recording.
-        if let [first, _, ..] = places[..] {
-            clips[first].split = lacking;
-        }
-    }
-}
-
 struct TableReader<'a> {
     folder: &'a Path,
     bounds: SpeechBounds,
@@ -274,6 +196,7 @@ impl TableReader<'_> {
     /// Lists the recordings of a table.
     fn read(&mut self, path: &Path, split: Option<Split>) -> Result<(), DataError> {
         let text = plain_lines(&read_text(path, self.bounds.table_bytes)?);
+        check_lines(path, &text)?;
         let base = path.parent().unwrap_or(self.folder);
         if is_json(path) {
             for (place, record) in records(&text) {
@@ -298,6 +221,11 @@ impl TableReader<'_> {
     }
 
     fn fault(&mut self, path: &Path, reason: String) {
+        let reason = match self.listing.faults.len() {
+            ..MOST_FAULTS => reason,
+            MOST_FAULTS => format!("more lines than the first {MOST_FAULTS} are faulty"),
+            _ => return,
+        };
         self.listing.faults.push(DataError::malformed(path, reason));
     }
 
@@ -326,13 +254,20 @@ impl TableReader<'_> {
         };
         let speaker = entry.speaker.as_deref().unwrap_or(NOBODY);
         let made = clip(self.folder, &name, &entry.text, speaker);
-        let made = made.in_split(entry.split.or(split));
-        self.listing.clips.push(Clip {
-            group: entry.group,
-            ..made
-        });
+        let mut made = made.in_split(entry.split.or(split));
+        made.group = entry.group;
+        made.duration_s = entry.duration_s;
+        self.listing.clips.push(made);
         Ok(())
     }
+}
+
+fn check_lines(path: &Path, text: &str) -> Result<(), DataError> {
+    if text.lines().count() <= MOST_LINES {
+        return Ok(());
+    }
+    let reason = format!("has more than {MOST_LINES} lines, the most that are read");
+    Err(DataError::malformed(path, reason))
 }
 
 /// The records of JSON lines or of a JSON list, each with its position for error messages.
@@ -358,78 +293,33 @@ fn records(text: &str) -> Vec<(String, Result<Record, String>)> {
     records
 }
 
-pub(super) fn clip(folder: &Path, name: &str, text: &str, speaker: &str) -> Clip {
-    Clip {
-        path: folder.join(name),
-        split: held_out(name),
-        name: name.into(),
-        text: normal_text(text),
-        speaker: speaker.into(),
-        group: None,
-        hashed: true,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn within(folder: &Path, path: &Path) -> String {
-    let name = path.strip_prefix(folder).unwrap_or(path);
-    name.to_string_lossy().into_owned()
-}
+    #[test]
+    fn tables_have_a_largest_size_and_name_it() {
+        let text = "\n".repeat(MOST_LINES);
+        assert!(check_lines(Path::new("a"), &text).is_ok());
+        let message = check_lines(Path::new("a"), &(text + "x")).unwrap_err();
+        let expected = "a: has more than 16000000 lines, the most that are read";
+        assert_eq!(message.to_string(), expected);
 
-pub(super) fn name_of(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.csv");
+        let bounds = SpeechBounds::default();
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(bounds.table_bytes + 1).unwrap();
+        let message = list(folder.path(), bounds).unwrap_err().to_string();
+        let told = format!("larger than {} bytes", bounds.table_bytes);
+        assert!(message.contains(&told), "{message}");
 
-impl Clip {
-    /// The same recording in `split`, if the table gives one.
-    pub(super) fn in_split(self, split: Option<Split>) -> Self {
-        match split {
-            Some(split) => Self {
-                split,
-                hashed: false,
-                ..self
-            },
-            None => self,
-        }
-    }
-
-    /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
-    pub(super) fn fault(
-        &self,
-        seconds: RangeInclusive<f64>,
-        limits: SoundLimits,
-    ) -> Option<String> {
-        if self.text.is_empty() {
-            return Some("has no text".into());
-        }
-        if !self.path.is_file() {
-            return Some(if self.path.exists() {
-                "is no regular file".into()
-            } else {
-                "does not exist".into()
-            });
-        }
-        let ending = audio::ending(&self.path).unwrap_or_default();
-        if audio::OTHER_ENDINGS.contains(&ending.as_str()) {
-            return Some(format!(
-                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
-                 (`ffmpeg -i IN OUT.flac`)"
-            ));
-        }
-        if !audio::ENDINGS.contains(&ending.as_str()) {
-            return Some("is no WAV, FLAC, MP3 or OGG file".into());
-        }
-        let length = match audio::seconds(&self.path, limits) {
-            Ok(length) => length,
-            Err(DataError::Malformed { reason, .. }) => return Some(reason),
-            Err(error) => return Some(error.to_string()),
-        };
-        let (least, most) = (seconds.start(), seconds.end());
-        if !seconds.contains(&length) {
-            return Some(format!(
-                "lasts {length:.2} s; the recipe takes {least} to {most} s"
-            ));
-        }
-        (length == 0.0).then(|| "holds no sound: 0 samples".into())
+        let table = "a|one\nb|two\n".to_owned() + &"c|d|e\n".repeat(MOST_FAULTS + 5);
+        let table = table + &"f|three\n".repeat(MOST_FAULTS + 5);
+        fs::write(&path, table).unwrap();
+        let listing = list(folder.path(), bounds).unwrap();
+        assert_eq!(listing.faults.len(), MOST_FAULTS + 1);
+        let last = listing.faults[MOST_FAULTS].to_string();
+        assert!(last.contains("than the first 1000 are faulty"), "{last}");
     }
 }

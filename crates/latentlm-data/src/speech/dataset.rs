@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::audio::{Audio, RATES_HZ, read_sound};
-use super::corpus::{self, Clip, Listing, SpeechBounds};
-use super::loudness::{normalise, trim_silence};
-use super::mixer::SoundLimits;
-use crate::dataset::{Split, hex_digest};
+use latentlm_media::sound::{Audio, RATES_HZ, SoundLimits, normalise, read_sound, trim_silence};
+
+use super::clip::{Clip, Listing, SpeechBounds, hold_out};
+use super::corpus;
 use crate::error::DataError;
+use crate::hex::hex_digest;
 use crate::inventory::{Content, Sample};
 use crate::skipped::Skipped;
+use crate::split::Split;
 
 /// Silence kept at both ends of a trimmed recording, in seconds.
 const KEPT_SECONDS: f64 = 0.05;
@@ -143,7 +144,7 @@ impl SpeechDataset {
         }
         let sound = bounds.sound.and_seconds(spec.max_seconds + SPARE_SECONDS);
         let fault = |clip: &Clip| clip.fault(spec.min_seconds..=spec.max_seconds, sound);
-        corpus::hold_out(&mut clips, |clip| fault(clip).is_none());
+        hold_out(&mut clips, |clip| fault(clip).is_none());
         clips.retain(|clip| clip.split == split);
         clips.retain(|clip| match fault(clip) {
             None => true,

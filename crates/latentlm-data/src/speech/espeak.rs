@@ -6,16 +6,16 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use latentlm_media::sound::read_audio;
+use latentlm_media::write_whole;
 use rand::RngExt;
 use serde_json::json;
 
-use super::audio::read_audio;
 use super::compose::{Composition, stream};
 use super::table::plain_lines;
-use crate::dataset::Split;
 use crate::error::{DataError, io_error};
-use crate::latents::write_whole;
 use crate::normal::normal_text;
+use crate::split::Split;
 use crate::walk::read_text;
 
 /// English accents of `espeak-ng`. Each sounds different with each variant.

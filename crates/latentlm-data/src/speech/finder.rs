@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::audio::{ENDINGS, OTHER_ENDINGS};
+use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS};
+
 use super::columns::names_sound;
 
 /// Usual folders for recordings beside a table, the most common first.

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::corpus::{Clip, Listing, SpeechBounds, clip, name_of, within};
+use super::clip::{Clip, Listing, SpeechBounds, clip, name_of, within};
 use super::finder::Finder;
 use super::table::plain_lines;
-use crate::dataset::Split;
 use crate::error::DataError;
 use crate::skipped::Skipped;
+use crate::split::Split;
 use crate::walk::{WalkOptions, read_text, walk};
 
 /// File name suffixes of transcripts: LibriSpeech's and LibriTTS's.

@@ -104,7 +104,7 @@ const LAYOUTS: [Layout; 11] = [
         header: "",
         line: |i| {
             format!(
-                r#"{{"audio_filepath": "wavs/u{i:03}.wav", "text": "sentence number {i}", "duration": 1.0, "speaker": {}}}"#,
+                r#"{{"audio_filepath": "wavs/u{i:03}.wav", "text": "sentence number {i}", "duration": 0.05, "speaker": {}}}"#,
                 i % 2
             )
         },
@@ -174,6 +174,33 @@ fn tables_that_people_have_are_read() {
             assert!(report.recordings[1] > 0, "{name}: {report}");
         }
     }
+}
+
+#[test]
+fn segments_of_recordings_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("a.wav"), 1.0);
+    recording(&dir.path().join("b.wav"), 1.0);
+    let table = |second: &str| {
+        let first = r#"{"audio_filepath": "a.wav", "text": "one", "offset": 0, "duration": 0.95}"#;
+        let lines =
+            format!("{first}\n{{\"audio_filepath\": \"b.wav\", \"text\": \"two\", {second}}}\n");
+        put(&dir.path().join("metadata.jsonl"), lines.as_bytes());
+        let problems = check_speech(dir.path()).unwrap().problems;
+        problems.into_iter().map(|problem| problem.what)
+    };
+    let told: Vec<String> = table("\"duration\": 0.5").collect();
+    assert!(
+        matches!(&told[..], [one] if one.contains("b.wav: lasts 1.00 s, its table says `duration` 0.50")),
+        "{told:?}"
+    );
+    let told: Vec<String> = table("\"offset\": 0.5, \"duration\": 0.5").collect();
+    assert!(
+        matches!(&told[..], [one] if one.contains("line 2: `offset` 0.5: ")),
+        "{told:?}"
+    );
+    let error = SpeechDataset::open(dir.path(), SPEC, Split::Train).unwrap_err();
+    assert!(error.to_string().contains("line 2: `offset`"), "{error}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Tests of unused files inside a corpus and of silent recordings.
+//! Tests of unused files inside a corpus, of silent recordings and of damaged ones.
 
 use std::fs;
 
 use hound::SampleFormat;
 use latentlm_data::Split;
-use latentlm_data::speech::{check_speech, wav_bytes};
+use latentlm_data::speech::{check_speech, read_audio, wav_bytes};
 
 use crate::corpora::recording;
 use crate::{RATE, fixture, metadata, open, put, tone};
@@ -144,4 +144,39 @@ fn trees_are_counted_once() {
     let report = check_speech(dir.path()).unwrap();
     assert_eq!(report.recordings.iter().sum::<usize>(), 4);
     assert_eq!(report.left_out.len(), 3, "{report}");
+}
+
+/// Damaged files that made the decoder of Vorbis panic.
+#[test]
+fn panics_of_decoders_are_errors_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = vec![r#"{"audio": "good.wav", "text": "a", "split": "train"}"#.to_owned()];
+    put(
+        &dir.path().join("good.wav"),
+        &wav_bytes(&tone(RATE, 800), RATE),
+    );
+    let mut failed = 0;
+    for name in [
+        "aud-41314f7742-198.ogg",
+        "aud-46a8c878f2-103.ogg",
+        "aud-d528482ae9-104.ogg",
+    ] {
+        let path = fixture("crashes").join(name);
+        let message = read_audio(&path).unwrap_err().to_string();
+        assert!(
+            message.contains(name) && !message.contains('\n'),
+            "{message}"
+        );
+        failed += usize::from(message.contains("the decoder failed"));
+        fs::copy(&path, dir.path().join(name)).unwrap();
+        lines.push(format!(
+            r#"{{"audio": "{name}", "text": "a", "split": "train"}}"#
+        ));
+    }
+    assert!(failed > 0, "none of them panics any more");
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    metadata(dir.path(), &lines);
+    let set = open(dir.path(), Split::Train);
+    let read = (0..set.len()).filter(|index| set.get(*index).is_ok());
+    assert_eq!(read.count(), 1);
 }

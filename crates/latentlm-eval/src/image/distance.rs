@@ -1,7 +1,7 @@
 //! Distances between pictures and between sets of pictures, on the host in float64.
 //!
-//! Burn's own (feature `vision` of its training crate) bring a downloader and a PyTorch reader
-//! into every build, and its Frechet distance is tied to Inception.
+//! Burn's own measures (feature `vision` of its training crate) bring a downloader and a PyTorch reader into
+//! every build, and its Frechet distance is tied to Inception.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -14,7 +14,7 @@ pub struct FeatureStats {
 }
 
 impl FeatureStats {
-    /// Measures features, one row a sample.
+    /// Measures features, one row per sample.
     ///
     /// # Panics
     /// If there are fewer than two rows or they differ in length.
@@ -36,8 +36,8 @@ impl FeatureStats {
     }
 }
 
-/// The Frechet distance of two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. It is no number
-/// where a feature is none.
+/// The Frechet distance of two Gaussians: `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. NaN if a feature is
+/// NaN.
 ///
 /// # Panics
 /// If the features differ in length.
@@ -64,9 +64,9 @@ pub fn frechet_distance(a: &FeatureStats, b: &FeatureStats) -> f64 {
     apart - 2.0 * cross
 }
 
-/// A matrix `F` with `F Ft` a covariance and as many columns as that has rank: Cholesky's decomposition,
-/// which takes the feature with the largest variance left first. Fewer samples than features make a
-/// covariance singular, and the ordinary decomposition would fail.
+/// A matrix `F` for which `F Ft` is a covariance, with as many columns as the rank of the covariance. It is
+/// Cholesky's decomposition, which takes the feature with the largest remaining variance first. Fewer samples
+/// than features make a covariance singular, and the ordinary decomposition would fail.
 fn factor(covariance: &DMatrix<f64>) -> DMatrix<f64> {
     let size = covariance.nrows();
     let mut left = covariance.diagonal();
@@ -87,8 +87,8 @@ fn factor(covariance: &DMatrix<f64>) -> DMatrix<f64> {
     factor
 }
 
-/// What makes a Frechet distance doubtful, if anything does: with no more samples than features a
-/// covariance is singular. `sets` are the numbers of samples and their names.
+/// Why a Frechet distance is doubtful; `None` if it is not: with no more samples than features a covariance
+/// is singular. `sets` are the numbers of samples and their names.
 pub fn singular(sets: &[(usize, &str)], features: usize) -> Option<String> {
     let (samples, name) = sets.iter().min_by_key(|(samples, _)| *samples)?;
     (*samples <= features).then(|| {
@@ -102,8 +102,8 @@ pub fn singular(sets: &[(usize, &str)], features: usize) -> Option<String> {
 
 /// Mean square difference of pixels.
 pub fn mean_square(a: &[f32], b: &[f32]) -> f64 {
-    let square = |(x, y): (&f32, &f32)| f64::from(x - y).powi(2);
-    a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
+    let squares = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2));
+    squares.sum::<f64>() / a.len() as f64
 }
 
 /// Peak signal-to-noise ratio in decibels of pixels that span `range`.

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::classifier::FEATURES;
 use super::distance::{mean_square, psnr, singular, ssim};
 use super::judge::{Judge, even_labels};
+use super::report::write_image_report;
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
-use crate::report::write_report;
 use crate::statistics::{mean, smallest};
 
 /// Range of pixels, which are in `[-1, 1]`.
@@ -32,7 +32,7 @@ pub struct ImageEvaluation {
     pub seed: u64,
     /// Guidance scale of the generated pictures.
     pub guidance_scale: f64,
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub solver_steps: usize,
     /// PSNR of held-out pictures through the codec, without noise in the latents.
     pub reconstruction_psnr_db: f64,
@@ -70,7 +70,7 @@ pub struct ImageEvaluation {
 }
 
 impl ImageEvaluation {
-    /// What makes the Frechet distance doubtful, in one line; `None` if nothing does.
+    /// Why the Frechet distance is doubtful, in one line; `None` if it is not.
     pub fn warning(&self) -> Option<String> {
         let sets = [
             (self.samples, "drawn pictures"),
@@ -122,9 +122,12 @@ pub fn evaluate_image(
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);
     let real_spread = spreads(&held_out, &real_labels, classes);
-    let pairs = spread.iter().zip(&real_spread);
-    let pairs = pairs.filter(|(_, real)| **real > 0.0);
-    let diversity: Vec<f64> = pairs.map(|(drawn, real)| drawn / real).collect();
+    let diversity: Vec<f64> = spread
+        .iter()
+        .zip(&real_spread)
+        .filter(|(_, real)| **real > 0.0)
+        .map(|(drawn, real)| drawn / real)
+        .collect();
 
     let evaluation = ImageEvaluation {
         step: generator.manifest().step,
@@ -149,7 +152,7 @@ pub fn evaluate_image(
         held_out: test.len(),
     };
     evaluation::write(&run, &evaluation)?;
-    write_report(&run, &recipe)?;
+    write_image_report(&run, &recipe)?;
     Ok(evaluation)
 }
 
@@ -205,16 +208,21 @@ fn nearest_distances(pictures: Tensor<4>, known: Tensor<4>) -> Vec<f64> {
 fn spreads(pictures: &Tensor<4>, labels: &[u32], classes: usize) -> Vec<f64> {
     let size: usize = pictures.dims()[1..].iter().product();
     let values = host_values(flat(pictures.clone()));
-    let of_class = |class: u32| {
-        let own = values.chunks_exact(size).zip(labels);
-        let own = own.filter(|(_, label)| **label == class);
+    let mut spreads = Vec::with_capacity(classes);
+    for class in 0..classes as u32 {
         // Fifty are enough for a mean over 1,225 pairs.
-        let own: Vec<&[f32]> = own.map(|(picture, _)| picture).take(50).collect();
+        let own: Vec<&[f32]> = values
+            .chunks_exact(size)
+            .zip(labels)
+            .filter(|(_, label)| **label == class)
+            .map(|(picture, _)| picture)
+            .take(50)
+            .collect();
         let pairs = (0..own.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
         let distances = pairs.map(|(i, j)| mean_square(own[i], own[j]).sqrt());
-        mean(distances).unwrap_or_default()
-    };
-    (0..classes as u32).map(of_class).collect()
+        spreads.push(mean(distances).unwrap_or_default());
+    }
+    spreads
 }
 
 #[cfg(test)]

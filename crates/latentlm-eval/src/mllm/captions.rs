@@ -25,13 +25,15 @@ pub struct SaidCaption {
 impl SaidCaption {
     /// Pairs the references of a split with the generated captions.
     pub fn all(captions: &[Caption], said: &[String], split: &str) -> Vec<Self> {
-        let pairs = captions.iter().zip(said);
-        let pairs = pairs.map(|(caption, said)| Self {
-            asked: one_line(&caption.said()),
-            said: one_line(said),
-            split: split.into(),
-        });
-        pairs.collect()
+        captions
+            .iter()
+            .zip(said)
+            .map(|(caption, said)| Self {
+                asked: one_line(&caption.said()),
+                said: one_line(said),
+                split: split.into(),
+            })
+            .collect()
     }
 }
 

@@ -118,13 +118,22 @@ fn mean_colours(pictures: &Tensor<4>) -> Vec<Vec<f64>> {
             }
         }
         let colour = picture.chunks_exact(plane).map(|channel| {
-            let pixels = channel.iter().zip(&foreground);
-            let pixels = pixels.filter(|(_, foreground)| **foreground);
-            mean(pixels.map(|(value, _)| f64::from(*value))).unwrap_or(1.0)
+            let pixels = channel
+                .iter()
+                .zip(&foreground)
+                .filter(|(_, foreground)| **foreground)
+                .map(|(value, _)| f64::from(*value));
+            mean(pixels).unwrap_or(1.0)
         });
         colours.push(colour.collect());
     }
     colours
+}
+
+/// Euclidean distance of two colours.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    let squares = a.iter().zip(b).map(|(x, y)| (x - y).powi(2));
+    squares.sum::<f64>().sqrt()
 }
 
 /// Distances between mean colours of drawn pictures and of real ones, in RGB of `[-1, 1]`, without
@@ -144,20 +153,15 @@ impl ColourDistance {
     /// - `drawn`, `asked`: `[B, C, H, W]`, drawn pictures and the real pictures of their captions
     pub fn measure(drawn: &Tensor<4>, asked: &Tensor<4>) -> Self {
         let (drawn, asked) = (mean_colours(drawn), mean_colours(asked));
-        let distances = |shift: usize| {
+        let mean_distance = |shift: usize| {
             let shifted = asked.iter().cycle().skip(shift);
-            let pairs = drawn.iter().zip(shifted);
-            let distances = pairs.map(|(a, b)| {
-                let square = |(x, y): (&f64, &f64)| (x - y).powi(2);
-                a.iter().zip(b).map(square).sum::<f64>().sqrt()
-            });
-            mean(distances).unwrap_or_default()
+            mean(drawn.iter().zip(shifted).map(|(a, b)| distance(a, b))).unwrap_or_default()
         };
         // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids
         // that.
         Self {
-            asked: distances(0),
-            shuffled: distances(asked.len() / 2),
+            asked: mean_distance(0),
+            shuffled: mean_distance(asked.len() / 2),
         }
     }
 }

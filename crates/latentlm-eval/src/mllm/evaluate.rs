@@ -14,10 +14,10 @@ use super::captions::{CAPTIONS, SaidCaption, write_captions};
 use super::colours::{ColourDistance, Colours};
 use super::measure::{CaptionScore, Perplexity, majority};
 use super::neighbours::Gallery;
+use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
-use crate::report::write_report;
 
 /// Number of captions in the picture of samples.
 const SHOWN: usize = 24;
@@ -34,7 +34,7 @@ pub struct MllmEvaluation {
     pub seed: u64,
     /// Guidance scale of the drawn pictures.
     pub guidance_scale: f64,
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub solver_steps: usize,
     /// Training pictures whose caption is exactly right.
     pub exact_captions: f64,
@@ -200,7 +200,7 @@ pub fn evaluate_mllm(
         captions_per_second: count / (train.captioned_s + test.captioned_s),
     };
     evaluation::write(&run, &evaluation)?;
-    write_report(&run, &recipe)?;
+    write_mllm_report(&run, &recipe)?;
     Ok(evaluation)
 }
 

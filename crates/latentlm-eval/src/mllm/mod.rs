@@ -12,5 +12,5 @@ mod sample;
 pub use evaluate::{MllmEvaluation, evaluate_mllm};
 pub use measure::{CaptionScore, Perplexity, majority};
 pub use neighbours::{Gallery, by_chance};
-pub(crate) use report::write_mllm;
+pub use report::write_mllm_report;
 pub use sample::Sample;

@@ -53,12 +53,12 @@ impl Gallery {
     /// Indices of the ten nearest neighbours of each picture, nearest first.
     pub fn nearest(&self, pictures: Tensor<4>) -> Vec<Vec<usize>> {
         let latents = flat_latents(&self.codec, pictures);
-        let squares = |x: &Tensor<2>| x.clone().square().sum_dim(1);
         // |a - b|^2 = |a|^2 + |b|^2 - 2ab. |a|^2 is left out, since it does not change the order.
         let products = latents
             .matmul(self.latents.clone().transpose())
             .mul_scalar(2.0);
-        let distances = squares(&self.latents).transpose() - products;
+        let squares = self.latents.clone().square().sum_dim(1);
+        let distances = squares.transpose() - products;
         let values = host_values(distances);
         let mut nearest = Vec::new();
         for row in values.chunks_exact(self.captions.len()) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use latentlm_pipelines::{Recipe, RunFolder, evenly};
+use latentlm_pipelines::{MllmRecipe, RunFolder, evenly};
 
 use super::captions::{CAPTIONS, read_captions};
 use crate::error::EvalError;
@@ -11,11 +11,14 @@ use crate::report::{DRAWN, Page};
 /// Number of captions of each split in the report.
 const SHOWN: usize = 24;
 
-/// Writes the report of a run of text and pictures from what its folder holds.
+/// Writes the report of a run of text and pictures from the files in its folder.
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub(crate) fn write_mllm<R: Recipe>(run: &RunFolder<R>, recipe: &R) -> Result<PathBuf, EvalError> {
+pub fn write_mllm_report(
+    run: &RunFolder<MllmRecipe>,
+    recipe: &MllmRecipe,
+) -> Result<PathBuf, EvalError> {
     let mut page = Page::begin(run.path())?;
     page.picture(
         "the real picture, the one drawn for its caption, and the real pictures nearest to that in \

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm_data::{Caption, ImageDataset};
-use latentlm_pipelines::{evenly, read_at};
+use latentlm_pipelines::{evenly, read_at, read_readable};
 
 use crate::error::EvalError;
 
@@ -28,11 +28,33 @@ impl Sample {
         device: &Device,
     ) -> Result<Self, EvalError> {
         let picked = evenly(count, data.len());
-        Ok(Self {
-            pictures: read_at(data, &picked, device)?,
+        let pictures = read_at(data, &picked, device)?;
+        Ok(Self::new(data, captions, pictures, &picked))
+    }
+
+    /// The same without the pictures that can't be read.
+    pub fn of_readable(
+        data: &ImageDataset,
+        captions: &[Caption],
+        count: usize,
+        device: &Device,
+    ) -> Self {
+        let picked = evenly(count, data.len());
+        let (pictures, read) = read_readable(data, &picked, device);
+        Self::new(data, captions, pictures, &read)
+    }
+
+    fn new(
+        data: &ImageDataset,
+        captions: &[Caption],
+        pictures: Tensor<4>,
+        picked: &[usize],
+    ) -> Self {
+        Self {
+            pictures,
             captions: picked.iter().map(|&i| captions[i].clone()).collect(),
             labels: picked.iter().map(|&i| data.label(i)).collect(),
-        })
+        }
     }
 
     /// Captions without their category, as prompts for pictures.

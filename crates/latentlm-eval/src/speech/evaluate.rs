@@ -16,9 +16,9 @@ use latentlm_pipelines::{
 
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
+use super::report::write_speech_report;
 use crate::error::EvalError;
 use crate::evaluation;
-use crate::report::write_report;
 use crate::statistics::{mean, median, share};
 
 /// Sample rate of sound files for recognizers.
@@ -47,8 +47,8 @@ pub struct EvaluateSpeechOptions {
     /// Command that takes pairs of a recording and its reconstruction by the codec, and gives the
     /// quality of the reconstruction (PESQ).
     pub pesq_judge: Option<Listener>,
-    /// Is told what the evaluation does next, such as `speaking 50 digits`; [`unshown`](crate::unshown) ignores
-    /// it.
+    /// Called with the next phase of the evaluation, such as `speaking 50 digits`;
+    /// [`unshown`](crate::unshown) ignores it.
     pub phase: fn(&str),
 }
 
@@ -91,7 +91,7 @@ pub fn evaluate_speech(
     evaluation.measure_speed(&data)?;
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
     evaluation::write(&run, &evaluation.results)?;
-    write_report(&run, &recipe)?;
+    write_speech_report(&run, &recipe)?;
     Ok(evaluation.results)
 }
 
@@ -202,8 +202,8 @@ impl Evaluation<'_> {
         let answers = judge.compare(RECORDINGS, &pairs)?;
         let values = answers
             .iter()
-            .filter_map(|text| text.trim().parse::<f64>().ok());
-        let values = values.filter(|value| value.is_finite());
+            .filter_map(|text| text.trim().parse::<f64>().ok())
+            .filter(|value| value.is_finite());
         self.put("codec_pesq", mean(values).unwrap_or(f64::NAN));
         Ok(())
     }
@@ -262,9 +262,9 @@ impl Evaluation<'_> {
         self.measure_model(&utterances, options.open_recognizer.as_ref())
     }
 
-    /// Generates speech for texts. Measures how often it does not end by itself, its length relative to
-    /// the recordings, its voice, and what a listener understands; of composed utterances also what it
-    /// understands of themselves and through the codec.
+    /// Generates speech for texts. Measures how often speech does not end by itself, its length relative to
+    /// the recordings, its voice, and the errors of a listener. For composed utterances, the listener also
+    /// hears the originals and their reconstructions by the codec.
     fn measure_model(
         &mut self,
         utterances: &Utterances,
@@ -292,9 +292,11 @@ impl Evaluation<'_> {
         if let Some(listener) = listener {
             // Recordings were recognized when the codec was measured.
             if kind != RECORDINGS {
-                let (codec, sounds) = (self.speaker.codec(), originals.iter().cloned());
-                let copies = sounds.map(|sound| reconstruct(codec, sound, self.device).1);
-                let copies: Vec<_> = copies.collect();
+                let codec = self.speaker.codec();
+                let copies: Vec<_> = originals
+                    .iter()
+                    .map(|sound| reconstruct(codec, sound.clone(), self.device).1)
+                    .collect();
                 self.recognize(listener, utterances, "original", originals)?;
                 self.recognize(listener, utterances, "codec", &copies)?;
             }
@@ -374,8 +376,9 @@ impl Evaluation<'_> {
                 break;
             };
             let seed = self.options.seed + round as u64;
-            let hear = |_: &[f32]| Ok::<(), EvalError>(());
-            let times = self.speaker.stream(text, None, &sample, seed, hear)?;
+            let times = self
+                .speaker
+                .stream(text, None, &sample, seed, |_| Ok::<(), EvalError>(()))?;
             if round > 0 && times.speech_s > 0.0 {
                 first.push(times.first_audio_s);
                 factor.push(times.total_s / times.speech_s);

@@ -51,13 +51,17 @@ fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
     let mut spectrum = Spectrum::new(hann(0..WINDOW, WINDOW), WINDOW);
     let starts = (0..samples.len() - WINDOW + 1).step_by(HOP);
     let frames = starts.len();
-    let power = starts.flat_map(|start| spectrum.power(&samples[start..]));
-    let magnitude = |power: f64| (power + POWER_FLOOR).sqrt() as f32;
-    let values: Vec<f32> = power.map(magnitude).collect();
-    let loudest = values.iter().copied().fold(1e-6, f32::max);
-    let level = |value: f32| 1.0 + 20.0 * (value.max(1e-9) / loudest).log10() / RANGE_DB;
-    let levels = values.into_iter().map(|v| level(v).clamp(0.0, 1.0));
-    (frames, levels.collect())
+    let magnitudes: Vec<f32> = starts
+        .flat_map(|start| spectrum.power(&samples[start..]))
+        .map(|power| (power + POWER_FLOOR).sqrt() as f32)
+        .collect();
+    let loudest = magnitudes.iter().copied().fold(1e-6, f32::max);
+    let mut levels = Vec::with_capacity(magnitudes.len());
+    for magnitude in magnitudes {
+        let level = 1.0 + 20.0 * (magnitude.max(1e-9) / loudest).log10() / RANGE_DB;
+        levels.push(level.clamp(0.0, 1.0));
+    }
+    (frames, levels)
 }
 
 /// Colour of a level in `[0, 1]`, interpolated between the stops.
@@ -72,8 +76,8 @@ fn colour(level: f32) -> Rgb<u8> {
     let place = level * (STOPS.len() - 1) as f32;
     let lower = (place as usize).min(STOPS.len() - 2);
     let weight = place - lower as f32;
-    let mix = |i: usize| STOPS[lower][i] * (1.0 - weight) + STOPS[lower + 1][i] * weight;
-    Rgb([0, 1, 2].map(|i| mix(i) as u8))
+    let (from, to) = (STOPS[lower], STOPS[lower + 1]);
+    Rgb([0, 1, 2].map(|i| (from[i] * (1.0 - weight) + to[i] * weight) as u8))
 }
 
 /// Writes spectrograms as a PNG file.

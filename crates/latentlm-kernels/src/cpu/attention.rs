@@ -184,7 +184,7 @@ fn split_documents(attention: Attention<'_>) -> Vec<Document<'_>> {
     found
 }
 
-/// Splits an array with `width` numbers a position at the borders of the documents.
+/// Splits an array with `width` numbers per position at the borders of the documents.
 fn split_mut<'a>(
     array: &'a mut [f32],
     width: usize,
@@ -320,7 +320,7 @@ fn attend(document: Document<'_>, tile: Tile, work: &mut Scratch) {
     } = document.shape;
     let q = Matrix::new(&work.q, length, head_dim).row_range(tile.start..tile.end);
     let k = Matrix::new(&work.k, length, head_dim).row_range(0..tile.width);
-    // The product applies the factor as it writes: no pass over the scores of its own.
+    // The product applies the factor as it writes, which saves a pass over the scores.
     let scores = &mut work.scores[..tile.numbers()];
     let output = Output::replace(tile.width).scaled(document.shape.scale());
     product_into(scores, output, q, k.transposed());

@@ -17,9 +17,7 @@ use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use crate::activation::Activation;
-use crate::attention::HeadLayout;
-use crate::conv2d::Window;
-use crate::optimizer::AdamWStep;
+use crate::types::{AdamWStep, HeadLayout, Window};
 
 /// Whether the kernels support a tensor: it must be float32 on the CPU backend.
 pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::matrix::{Matrix, Output, product_into, product_over};
 use super::rows::each_row;
-use crate::conv2d::Window;
+use crate::types::Window;
 use crate::workers::cut;
 
 /// Most numbers of a band's unfolded input: half a megabyte of the second-level cache.

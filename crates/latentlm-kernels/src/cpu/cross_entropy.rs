@@ -37,8 +37,8 @@ pub(super) fn forward(logits: &[f32], answers: &[usize]) -> Vec<f32> {
     out
 }
 
-// The sums are computed again: that reads a row which the loop behind it then finds in the cache, and the graph has
-// nothing to keep but the logits.
+// The sums are computed again: the loop behind them then finds the row in the cache, and the graph keeps only
+// the logits.
 /// Gradient of the logits: `(softmax(logits) - onehot(answer)) * dout`.
 #[multiversion(targets = "simd")]
 pub(super) fn backward(logits: &[f32], answers: &[usize], dout: &[f32]) -> Vec<f32> {

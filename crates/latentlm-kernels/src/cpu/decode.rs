@@ -14,8 +14,8 @@ use super::math::{self, sum_pairs};
 use super::matrix::{Matrix, Output, product_into};
 use super::plain::{plain, wrapped};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
-use crate::attention::PackedHeads;
 use crate::mask::Mask;
+use crate::types::{KeysValues, PackedHeads};
 
 /// Smallest number of multiplications for which a step is worth all threads.
 const PARALLEL: usize = 512 * 1024;
@@ -44,12 +44,12 @@ pub(crate) struct CachedInputs<'a> {
 /// The result of attention, `[batch, length, heads * head_dim]`, and the cache with the new keys and values.
 pub(crate) fn cached_attention(
     inputs: &CachedInputs<'_>,
-    cache: [Tensor<4>; 2],
-) -> (Tensor<3>, [Tensor<4>; 2]) {
+    cache: KeysValues,
+) -> (Tensor<3>, KeysValues) {
     let [packed, cos, sin] =
         [&inputs.packed, &inputs.cos, &inputs.sin].map(|x| contiguous(x.clone()));
-    let [mut keys, mut values] =
-        cache.map(|x| owned(plain(x).expect("the caller checks that the cache is on the CPU")));
+    let [mut keys, mut values] = [cache.keys, cache.values]
+        .map(|x| owned(plain(x).expect("the caller checks that the cache is on the CPU")));
     let [batch, length, _] = sizes(&packed);
     let [cached, kv_heads, capacity, head_dim] = sizes(&keys);
     assert_eq!(cached, batch, "sequences of the cache and of the step");
@@ -84,7 +84,11 @@ pub(crate) fn cached_attention(
         filled.attend_many()
     };
     let mixed = tensor(mixed, [batch, length, step.shape.heads * head_dim]);
-    (wrapped(mixed), [keys, values].map(wrapped))
+    let cache = KeysValues {
+        keys: wrapped(keys),
+        values: wrapped(values),
+    };
+    (wrapped(mixed), cache)
 }
 
 /// [`CachedInputs`] as slices. The length in the shape is that of the new positions.

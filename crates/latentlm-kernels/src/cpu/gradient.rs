@@ -22,9 +22,7 @@ use super::rows::sum_rows;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Kept;
 use crate::activation::Activation;
-use crate::attention::HeadLayout;
-use crate::conv2d::Window;
-use crate::optimizer::AdamWStep;
+use crate::types::{AdamWStep, HeadLayout, Window};
 
 /// Registers the gradient of an input, if the input needs one.
 macro_rules! register {

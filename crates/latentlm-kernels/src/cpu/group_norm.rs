@@ -47,8 +47,9 @@ impl<'a> GroupNorm<'a> {
 #[multiversion(targets = "simd")]
 pub(super) fn forward(norm: GroupNorm<'_>, bias: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; norm.x.len()];
-    // Channels come before pixels, so that a group of a picture is one slice and a task of its own. In the place of
-    // a chain of Burn's operations this took 6 % off the convolutional codec's step (docs/log.md, 2026-11-25).
+    // Channels come before pixels, so that a group of a picture is one slice and a task of its own. Compared
+    // with a chain of Burn's operations, this saved 6 % of the convolutional codec's step (docs/log.md,
+    // 2026-11-25).
     let groups = out.par_chunks_mut(norm.slab()).enumerate();
     groups.for_each(|(index, out)| {
         let x = norm.group(index, norm.x);
@@ -106,7 +107,8 @@ pub(super) fn backward(norm: GroupNorm<'_>, dout: &[f32]) -> [Vec<f32>; 3] {
             sums
         })
         .collect();
-    // In the order of the pictures, on one thread: few numbers, and a sum that no thread's pace changes.
+    // In the order of the pictures, on one thread: there are few numbers, and the sum does not depend on
+    // timing.
     let mut dweight = vec![0.0; norm.channels];
     let mut dbias = vec![0.0; norm.channels];
     for picture in sums.chunks(norm.groups) {

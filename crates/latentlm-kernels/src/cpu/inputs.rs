@@ -10,8 +10,7 @@ use super::group_norm::GroupNorm;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Block;
 use super::winograd::Winograd;
-use crate::attention::HeadLayout;
-use crate::conv2d::Window;
+use crate::types::{HeadLayout, Window};
 
 /// Inputs of a feed-forward block.
 #[derive(Debug, Clone)]

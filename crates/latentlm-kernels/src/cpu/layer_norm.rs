@@ -9,8 +9,8 @@ use multiversion::multiversion;
 pub(super) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let width = x.len() as f32;
     let mean = sum_pairs(x, x, |a, _| a) / width;
-    // Deviations from the mean are squared, in a pass of its own. The mean of squares less the square of the mean
-    // would be one pass, and would lose all digits where the mean is large beside the deviation.
+    // Deviations from the mean are squared in a second pass. The mean of squares minus the square of the mean
+    // needs only one pass, but loses all digits if the mean is large compared with the deviation.
     let variance = sum_pairs(x, x, |a, _| (a - mean) * (a - mean)) / width;
     (mean, 1.0 / (variance + epsilon).sqrt())
 }

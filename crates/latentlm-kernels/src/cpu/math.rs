@@ -6,8 +6,8 @@
 pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves the integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    // Within these bounds n lies between -126 and 127, the exponents of normal numbers. Beyond them the bits
-    // that are put together below would be those of another number.
+    // Within these bounds n lies between -126 and 127, the exponents of normal numbers. Beyond them, the bits
+    // put together below would form another number.
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::rows::rows_a_task;
-use crate::optimizer::AdamWStep;
+use crate::types::AdamWStep;
 
 /// A parameter, its moving average and its two moments.
 pub(super) struct Weights<'a> {
@@ -18,8 +18,8 @@ pub(super) struct Weights<'a> {
 /// One step of AdamW and of the moving average, in place.
 #[multiversion(targets = "simd")]
 pub(super) fn adamw(weights: Weights<'_>, gradient: &[f32], step: AdamWStep) {
-    // In float64, because a difference such as 1 - 0.999 would have four digits in float32. Divisions by what is
-    // the same for all parameters become multiplications in the loop.
+    // In float64, because a difference such as 1 - 0.999 would have four digits in float32. Divisions by
+    // values common to all parameters become multiplications in the loop.
     let (first_correction, second_correction) = step.corrections();
     let (beta_1, beta_2) = (step.beta_1 as f32, step.beta_2 as f32);
     let (fresh_1, fresh_2) = ((1.0 - step.beta_1) as f32, (1.0 - step.beta_2) as f32);

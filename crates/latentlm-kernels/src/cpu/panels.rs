@@ -25,8 +25,8 @@ impl Panels {
     pub(super) const LEAST: usize = 1 << 18;
 
     /// Lays out a matrix, on this thread if `alone`, or else on all.
-    // For each call of the head anew. A layout that stays with the model would save that, and take the memory of
-    // the weights once more.
+    // Done in each call of the head. A layout kept with the model would save this time, but take the memory
+    // of the weights a second time.
     pub(super) fn new(whole: &[f32], inputs: usize, outputs: usize, alone: bool) -> Self {
         assert_eq!(whole.len(), inputs * outputs, "a matrix's numbers");
         let mut numbers = vec![0.0; whole.len()];

@@ -241,7 +241,7 @@ fn activation_gradients(
     width: usize,
     dh: Vec<f32>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    // `dh` is needed to the last, so its memory takes `da` in a loop of its own.
+    // `dh` is needed until the end, so a separate loop writes `da` into its memory.
     let mut da = dh;
     let mut db = vec![0.0; a.len()];
     let mut h = vec![0.0; a.len()];

@@ -11,7 +11,7 @@ const TAPS: usize = 9;
 /// Pairs of channels whose weights are transformed together, so that one vector instruction works on the same
 /// tap of all of them.
 // A tile is too small for vector registers by itself. All transforms here therefore run over many tiles or
-// pairs at once, place by place. For weights that took 3 to 6 % off a step, together with the gaps between
+// pairs at once, place by place. For weights this saved 3 to 6 % of a step, together with the gaps between
 // places (docs/log.md, 2026-11-25).
 const PAIRS: usize = 16;
 
@@ -224,8 +224,8 @@ pub(super) fn from_pictures(
         zip(&mut third[inside.clone()], b, c, |b, c| c - b);
         zip(&mut fourth[inside], b, d, |b, d| b - d);
         // First all lines, then all halves, then all places. A load that overlaps a recent store at another
-        // offset has to wait until the store has left the store buffer; this order keeps them apart. It took
-        // 1.5 % off the convolutional codec's step (docs/log.md, 2026-11-25).
+        // offset has to wait until the store has left the store buffer; this order keeps them apart. It saved
+        // 1.5 % of the convolutional codec's step (docs/log.md, 2026-11-25).
         split_all(&lines, &mut halves);
         for (index, Halves { e, o }) in halves.iter().enumerate() {
             let mut place = |place: usize, a: &[f32], b: &[f32], f: fn(f32, f32) -> f32| {

@@ -7,7 +7,7 @@
 //! number and `'` transposes. The sums are 16 matrix products over a block of tiles, one for each place in a
 //! tile. Gradients go through the same steps backwards.
 //!
-//! The step of the convolutional codec took 292 ms with it where it took 346 (docs/log.md, 2026-11-25). Larger
+//! The step of the convolutional codec took 292 ms with it instead of 346 (docs/log.md, 2026-11-25). Larger
 //! tiles would save more products and round worse; they were not tried.
 
 use std::ops::Range;
@@ -20,7 +20,7 @@ use super::tiles::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,
 };
-use crate::conv2d::Window;
+use crate::types::Window;
 use crate::workers::cut;
 
 /// Approximate number of tiles in a block. The transforms of a block stay in the second-level cache; blocks of

@@ -4,10 +4,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use super::{Input, assert_close, check, check_slope, device, normal, values};
-use crate::attention::{
-    self, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
-};
+use crate::attention::{self, Rotary, causal_attention, document_attention, full_attention};
 use crate::mask::Mask;
+use crate::types::PackedHeads;
 
 fn rotary(length: usize, head_dim: usize, interleaved: bool) -> Rotary {
     rotary_from(0, length, head_dim, interleaved, &device())

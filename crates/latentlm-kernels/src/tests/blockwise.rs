@@ -4,11 +4,10 @@ use burn::tensor::{DType, Tensor};
 
 use super::attention::rotary_from;
 use super::{assert_close, device, draw, normal, values};
-use crate::attention::{
-    self, PackedHeads, Rotary, causal_attention, document_attention, full_attention,
-};
+use crate::attention::{self, Rotary, causal_attention, document_attention, full_attention};
 use crate::blockwise::{self, Limits};
 use crate::mask::Mask;
+use crate::types::PackedHeads;
 use crate::without_kernels;
 
 /// Limits for small tests: documents are cut into several blocks, and short ones share a piece.

@@ -4,9 +4,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::attention::rotary_from;
 use super::{assert_close, draw, values};
-use crate::attention::PackedHeads;
 use crate::cpu::plain;
 use crate::decode::{self, CachedMask, cached_attention};
+use crate::types::{KeysValues, PackedHeads};
 
 /// Sizes of one case.
 struct Case<'a> {
@@ -20,13 +20,16 @@ struct Case<'a> {
     calls: &'a [usize],
 }
 
-type Step = fn(
-    Tensor<3>,
-    PackedHeads,
-    &crate::Rotary,
-    &CachedMask,
-    [Tensor<4>; 2],
-) -> (Tensor<3>, [Tensor<4>; 2]);
+/// An empty cache.
+fn empty(shape: [usize; 4], device: &Device) -> KeysValues {
+    KeysValues {
+        keys: Tensor::zeros(shape, device),
+        values: Tensor::zeros(shape, device),
+    }
+}
+
+type Step =
+    fn(Tensor<3>, PackedHeads, &crate::Rotary, &CachedMask, KeysValues) -> (Tensor<3>, KeysValues);
 
 impl Case<'_> {
     /// Results of all calls on the input `x`, and the cache after the last one.
@@ -34,7 +37,7 @@ impl Case<'_> {
         let device = Device::default();
         let capacity = self.calls.iter().sum::<usize>() + 2;
         let shape = [self.batch, self.kv_heads, capacity, self.head_dim];
-        let mut cache = [Tensor::zeros(shape, &device), Tensor::zeros(shape, &device)];
+        let mut cache = empty(shape, &device);
         let packed = PackedHeads {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -53,7 +56,7 @@ impl Case<'_> {
             cache = after;
             start += length;
         }
-        found.extend(cache.map(values));
+        found.extend([cache.keys, cache.values].map(values));
         found
     }
 
@@ -119,10 +122,11 @@ fn the_kernel_gives_what_operations_give_on_a_long_cache() {
 #[test]
 fn a_cache_is_written_in_place() {
     let device = Device::default();
-    let zeros = || Tensor::<4>::zeros([1, 2, 5, 4], &device);
-    let place = |x: &Tensor<4>| {
-        let x = plain(x.clone()).expect("a tensor of the CPU backend");
-        x.storage::<f32>().as_ptr()
+    let places = |cache: &KeysValues| {
+        [&cache.keys, &cache.values].map(|x| {
+            let x = plain(x.clone()).expect("a tensor of the CPU backend");
+            x.storage::<f32>().as_ptr()
+        })
     };
     let heads = PackedHeads {
         heads: 4,
@@ -133,11 +137,11 @@ fn a_cache_is_written_in_place() {
         let packed = draw([1, 1, 32]).inner();
         cached_attention(packed, heads, &rotary, &CachedMask::new(0, &[]), cache).1
     };
-    let cache = [zeros(), zeros()];
-    let before = cache.each_ref().map(place);
+    let cache = empty([1, 2, 5, 4], &device);
+    let before = places(&cache);
     let cache = step(cache);
-    assert_eq!(cache.each_ref().map(place), before);
-    let kept = cache[0].clone();
+    assert_eq!(places(&cache), before);
+    let kept = cache.keys.clone();
     let numbers = values(kept.clone());
     step(cache);
     assert_eq!(values(kept), numbers);
@@ -153,7 +157,7 @@ fn a_graph_goes_through_the_cache() {
         kv_heads: 1,
     };
     let rotary = rotary_from(0, 3, 4, true, &device);
-    let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 3, 4], &device));
+    let cache = empty([1, 1, 3, 4], &device);
     let mask = CachedMask::new(0, &[]);
     let (mixed, _) = cached_attention(x.clone(), heads, &rotary, &mask, cache);
     let gradients = mixed.square().sum().backward();
@@ -170,7 +174,7 @@ fn a_full_cache_says_so() {
         kv_heads: 1,
     };
     let rotary = rotary_from(4, 2, 4, true, &device);
-    let cache = [0, 1].map(|_| Tensor::zeros([1, 1, 5, 4], &device));
+    let cache = empty([1, 1, 5, 4], &device);
     let packed = draw([1, 2, 12]).inner();
     cached_attention(packed, heads, &rotary, &CachedMask::new(4, &[]), cache);
 }

@@ -16,9 +16,9 @@ use crate::skipped::{self, SkippedList};
 /// Training and held-out pictures.
 #[derive(Debug)]
 pub struct ImageData {
-    /// Pictures that are trained on.
+    /// Training pictures.
     pub train: ImageDataset,
-    /// Pictures that are only measured with.
+    /// Held-out pictures.
     pub test: ImageDataset,
 }
 
@@ -37,7 +37,7 @@ impl ImageData {
         })
     }
 
-    /// Lists what is left out in the run's folder, with what a run that is continued left out before.
+    /// Writes the list of skipped pictures into the run's folder. A resumed run keeps its earlier entries.
     ///
     /// # Errors
     /// If the list can't be read or written.
@@ -104,9 +104,8 @@ impl HostBatch {
         }
     }
 
-    /// Decodes pictures; those at true positions of `flips`, which has one for each, are mirrored. Others stand
-    /// in for pictures that can't be decoded. They were whole when the dataset was opened; which ones stand in
-    /// depends on `random` alone.
+    /// Decodes pictures. `flips` has an entry for each picture: true mirrors it. A picture that can't be
+    /// decoded any more is replaced by another one, chosen by `random` alone.
     ///
     /// # Errors
     /// If none of many can be decoded.
@@ -168,6 +167,24 @@ pub fn read_at(
     Ok(batch.tensor(device))
 }
 
+/// The pictures of a dataset at some indices, `[B, C, H, W]`, without those that can't be decoded, and the
+/// indices of the others. The dataset lists what can't be decoded as left out.
+pub fn read_readable(
+    data: &ImageDataset,
+    indices: &[usize],
+    device: &Device,
+) -> (Tensor<4>, Vec<usize>) {
+    let mut batch = HostBatch::new(data.spec(), indices.len());
+    let mut read = Vec::with_capacity(indices.len());
+    for &index in indices {
+        if let Ok(picture) = data.get(index) {
+            batch.push(&picture.pixels, false);
+            read.push(index);
+        }
+    }
+    (batch.tensor(device), read)
+}
+
 /// Indices of some of a number of samples, or of all, spread evenly: data may be sorted by class.
 pub fn evenly(count: usize, of: usize) -> Vec<usize> {
     let count = count.min(of);
@@ -177,6 +194,42 @@ pub fn evenly(count: usize, of: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensors::host_values;
+
+    #[test]
+    fn pictures_that_cannot_be_read_are_left_out_and_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |i: u8| dir.path().join(format!("{i}.png"));
+        for i in 0..40 {
+            let picture = image::GrayImage::from_pixel(4, 4, image::Luma([i * 6]));
+            picture.save(file(i)).unwrap();
+        }
+        let spec = ImageSpec {
+            channels: 1,
+            height: 4,
+            width: 4,
+        };
+        let dataset = ImageDataset::open(dir.path(), spec, Split::Train).unwrap();
+        let all: Vec<usize> = (0..dataset.len()).collect();
+        let device = Device::default();
+        let (whole, read) = read_readable(&dataset, &all, &device);
+        assert_eq!(read, all);
+        let whole = host_values(whole);
+        let broken = |place: &usize| {
+            let grey = (whole[16 * place] + 1.0) * 127.5;
+            ((grey / 6.0).round() as u8).is_multiple_of(3)
+        };
+        for i in (0..40).step_by(3) {
+            std::fs::write(file(i), b"gone").unwrap();
+        }
+        let (pictures, read) = read_readable(&dataset, &all, &device);
+        let expected: Vec<usize> = all.iter().copied().filter(|i| !broken(i)).collect();
+        assert_eq!(read, expected);
+        assert!(read.len() < all.len());
+        let kept = read.iter().flat_map(|i| &whole[16 * i..16 * (i + 1)]);
+        assert_eq!(host_values(pictures), kept.copied().collect::<Vec<f32>>());
+        assert_eq!(dataset.left_out().len(), all.len() - read.len());
+    }
 
     #[test]
     fn samples_are_spread_over_all() {

@@ -1,4 +1,4 @@
-//! Pictures of many pictures.
+//! Grids of pictures.
 
 use std::io::Cursor;
 use std::path::Path;

@@ -6,6 +6,7 @@ use latentlm::{LatentCodec, RandomStream, SampleOptions};
 use super::recipe::ImageRecipe;
 use crate::error::PipelineError;
 use crate::pipeline::Pipeline;
+use crate::tensors::finite;
 
 /// Pictures drawn at once: more would not be faster, and take more memory.
 const BATCH: usize = 100;
@@ -29,14 +30,14 @@ impl ImagePipeline {
         })
     }
 
-    /// Draws one picture a label.
+    /// Draws one picture per label.
     ///
     /// # Shapes
     /// - returns: `[B, C, H, W]`, around `[-1, 1]`
     ///
     /// # Errors
     /// If the options ask for more solver steps than the model has timesteps, or for a guidance
-    /// that is no number.
+    /// that is no number, or if drawn latents are not finite.
     pub fn draw(
         &self,
         labels: &[u32],
@@ -48,7 +49,7 @@ impl ImagePipeline {
         for (labels, batch) in labels.chunks(BATCH).zip(0..) {
             let mut random = RandomStream::for_step(seed, "draw", batch);
             let latents = self.model.draw_images(labels, options, &mut random);
-            pictures.push(self.codec.decode(latents));
+            pictures.push(self.codec.decode(finite(latents)?));
         }
         Ok(Tensor::cat(pictures, 0))
     }

@@ -1,5 +1,5 @@
-//! What a training run of images is made of. Every key stands in the recipe files under
-//! `configs/image`, with its meaning beside it.
+//! Settings of a training run of images. Every key stands in the recipe files under `configs/image`, with its
+//! meaning beside it.
 
 use burn::config::Config;
 use latentlm::LatentLmConfig;
@@ -20,7 +20,7 @@ pub struct ImageRecipe {
     pub data: DataConfig,
     /// The codec.
     pub codec: CodecConfig,
-    /// What the codec is trained with.
+    /// The codec's loss.
     pub codec_loss: CodecLossConfig,
     /// How the codec is trained.
     pub codec_train: StageConfig,
@@ -83,7 +83,7 @@ impl DataConfig {
 pub struct SampleConfig {
     /// The solver.
     pub sampler: Sampler,
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub steps: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
@@ -113,7 +113,7 @@ impl ImageRecipe {
         }
     }
 
-    /// Latents a picture; 0, which no model accepts, where the codec's latents are not on a grid.
+    /// Latents per picture; 0, which no model accepts, where the codec's latents are not on a grid.
     pub fn tokens(&self) -> usize {
         self.codec.spec().tokens().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What a run of text and pictures is trained on and measured with.
+//! Data for the training and the measurements of a run of text and pictures.
 
 use std::path::Path;
 
@@ -17,9 +17,9 @@ use crate::text::read_or_train;
 pub struct MllmData {
     /// The pictures of both splits.
     pub pictures: ImageData,
-    /// Captions and text that are trained on.
+    /// Training captions and text.
     pub train: Texts,
-    /// Captions and text that are only measured with.
+    /// Held-out captions and text.
     pub test: Texts,
 }
 

@@ -13,6 +13,7 @@ use super::recipe::MllmRecipe;
 use crate::error::PipelineError;
 use crate::image::HostBatch;
 use crate::pipeline::Pipeline;
+use crate::tensors::finite;
 
 /// Prompts that are continued at once: more would not be faster, and take more memory.
 const BATCH: usize = 64;
@@ -22,7 +23,7 @@ const CAPTION_TOKENS: usize = 48;
 /// Codec, language model and vocabulary of text and pictures.
 pub type MllmPipeline = Pipeline<MllmRecipe>;
 
-/// A piece of what came of a prompt.
+/// A piece of a continuation.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::large_enum_variant,
@@ -35,12 +36,12 @@ pub enum Made {
     Picture(Tensor<4>),
 }
 
-/// What came of a prompt.
+/// The generated continuation of a prompt.
 #[derive(Debug, Clone)]
 pub struct Generated {
     /// In order.
     pub pieces: Vec<Made>,
-    /// The positions after which it was cut off, where it did not end of its own.
+    /// Number of positions after which it was cut; `None` if it ended by itself.
     pub cut: Option<usize>,
 }
 
@@ -56,7 +57,8 @@ impl MllmPipeline {
     /// - returns: `[B, C, H, W]`, around `[-1, 1]`
     ///
     /// # Errors
-    /// If a text can't be encoded or is too long, or the options ask for what the model can't do.
+    /// If a text can't be encoded or is too long, the model does not support the options, or drawn latents
+    /// are not finite.
     pub fn draw(
         &self,
         texts: &[String],
@@ -74,9 +76,11 @@ impl MllmPipeline {
         }
         self.recipe().lm.check_options(options)?;
         self.limit(&prompts, 1)?;
-        let batches = prompts.chunks(BATCH);
-        let latents = batches.map(|batch| self.model.draw_prompts(batch, options));
-        Ok(self.codec.decode(Tensor::cat(latents.collect(), 0)))
+        let mut latents = Vec::new();
+        for batch in prompts.chunks(BATCH) {
+            latents.push(finite(self.model.draw_prompts(batch, options))?);
+        }
+        Ok(self.codec.decode(Tensor::cat(latents, 0)))
     }
 
     /// Says what pictures show, the likeliest token each time.
@@ -111,8 +115,8 @@ impl MllmPipeline {
     /// ask for a picture.
     ///
     /// # Errors
-    /// If a picture can't be read, a text can't be encoded, the prompt is longer than the context, or
-    /// the options ask for what the model can't do.
+    /// If a picture can't be read, a text can't be encoded, the prompt is longer than the context,
+    /// the model does not support the options, or drawn latents are not finite.
     pub fn generate(
         &self,
         prompt: &[PromptPiece],
@@ -145,12 +149,12 @@ impl MllmPipeline {
         Ok(Generated { pieces, cut })
     }
 
-    /// A picture of which the end is missing becomes an empty text.
+    /// A picture without its end becomes an empty text.
     fn made(&self, piece: Piece) -> Result<Made, PipelineError> {
         Ok(match piece {
             Piece::Text(tokens) => Made::Text(self.tokenizer().decode(&tokens)?),
             Piece::Latents { latents, .. } if latents.dims()[0] == self.recipe().tokens() => {
-                Made::Picture(self.codec.decode(latents.unsqueeze_dim::<3>(0)))
+                Made::Picture(self.codec.decode(finite(latents)?.unsqueeze_dim::<3>(0)))
             }
             Piece::Latents { .. } => Made::Text(String::new()),
         })
@@ -196,13 +200,15 @@ impl MllmPipeline {
             max_positions: self.limit(prompts, options.max_positions)?,
             ..*options
         };
-        let batches = prompts.chunks(BATCH);
-        let made = batches.flat_map(|batch| self.model.generate(batch, &options));
-        Ok(made.collect())
+        let mut made = Vec::with_capacity(prompts.len());
+        for batch in prompts.chunks(BATCH) {
+            made.extend(self.model.generate(batch, &options));
+        }
+        Ok(made)
     }
 
-    /// Positions that are made for prompts: as many as asked for, but room for a picture that is asked
-    /// for, and no more than the model was trained on.
+    /// Number of positions to generate: as many as asked for, but at least a requested picture, and with the
+    /// prompts no more than the model was trained on.
     fn limit(&self, prompts: &[Prompt], asked: usize) -> Result<usize, PipelineError> {
         let limit = self.recipe().mix.pack_positions;
         let longest = prompts.iter().map(positions).max().unwrap_or(0);

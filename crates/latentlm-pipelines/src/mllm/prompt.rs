@@ -6,7 +6,7 @@ use crate::error::PipelineError;
 
 const OPEN: &str = "<image>";
 const CLOSE: &str = "</image>";
-/// What a mark begins with; in text, one that was never finished.
+/// Start of a mark; in text it means the mark is not closed.
 const BEGUN: &str = "<image";
 
 /// A piece of a prompt.

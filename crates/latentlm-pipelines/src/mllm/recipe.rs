@@ -1,4 +1,4 @@
-//! What a training run of text and pictures is made of. Every key stands in the recipe files under
+//! Settings of a training run of text and pictures. Every key stands in the recipe files under
 //! `configs/mllm`, with its meaning beside it.
 
 use burn::config::Config;
@@ -27,7 +27,7 @@ pub struct MllmRecipe {
     pub mix: MixConfig,
     /// The codec of pictures.
     pub codec: CodecConfig,
-    /// What the codec is trained with.
+    /// The codec's loss.
     pub codec_loss: CodecLossConfig,
     /// How the codec is trained.
     pub codec_train: StageConfig,
@@ -78,7 +78,7 @@ pub struct MixConfig {
 pub struct MllmSampleConfig {
     /// The solver.
     pub sampler: Sampler,
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub steps: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
@@ -182,7 +182,7 @@ impl MllmRecipe {
         }
     }
 
-    /// Latents a picture, as [`ImageRecipe::tokens`].
+    /// Latents per picture, as [`ImageRecipe::tokens`].
     pub fn tokens(&self) -> usize {
         self.codec.spec().tokens().unwrap_or_default()
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use latentlm::StreamingCodec;
 use latentlm::codec_audio::Codec;
 use latentlm::core::SignalLayout;
-use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
@@ -14,16 +14,16 @@ use crate::error::PipelineError;
 use crate::pipeline::codec_of;
 use crate::tensors::host_values;
 
-type EncoderState = <Codec as StreamingCodec>::EncoderState;
 pub(super) type DecoderState = <Codec as StreamingCodec>::DecoderState;
 
-/// Latents that are encoded or decoded at once: what that takes does not grow with the sound.
+/// Number of latents that are encoded or decoded at once, so that memory does not grow with the length of the
+/// sound.
 const CHUNK: usize = 64;
 
-/// A trained codec: samples to latents and back.
+/// A trained codec: samples to latents and back. `C` is a codec of sound that works on streams.
 #[derive(Debug)]
-pub struct SpeechCodec {
-    codec: Codec,
+pub struct SpeechCodec<C = Codec> {
+    codec: C,
     device: Device,
     notes: Vec<String>,
 }
@@ -51,13 +51,24 @@ impl SpeechCodec {
             notes: checkpoint.notes().to_vec(),
         })
     }
+}
+
+impl<C: StreamingCodec> SpeechCodec<C> {
+    /// A codec whose weights lie on a device.
+    pub fn new(codec: C, device: &Device) -> Self {
+        Self {
+            codec,
+            device: device.clone(),
+            notes: Vec::new(),
+        }
+    }
 
     /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Samples a second.
+    /// Samples per second.
     pub fn sample_rate_hz(&self) -> u32 {
         match self.codec.spec().layout {
             SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
@@ -65,7 +76,7 @@ impl SpeechCodec {
         }
     }
 
-    /// `Z`, numbers a latent.
+    /// `Z`, numbers per latent.
     pub fn latent_dim(&self) -> usize {
         self.codec.spec().dim
     }
@@ -81,9 +92,9 @@ impl SpeechCodec {
         decode(&self.codec, latents)
     }
 
-    /// A sound and what the codec makes of it, of one length.
+    /// A sound and its reconstruction by the codec, of the same length.
     pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let mut state = DecoderState::default();
+        let mut state = C::DecoderState::default();
         let mut copy = Vec::with_capacity(samples.len());
         for latents in encoded(&self.codec, &samples, &self.device) {
             copy.extend(host_values(self.codec.decode_step(latents, &mut state)));
@@ -94,9 +105,13 @@ impl SpeechCodec {
 }
 
 /// Latents of a sound, `[1, k, Z]` at a time.
-fn encoded(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Item = Tensor<3>> {
+fn encoded<C: StreamingCodec>(
+    codec: &C,
+    samples: &[f32],
+    device: &Device,
+) -> impl Iterator<Item = Tensor<3>> {
     let hop = hop_samples(codec);
-    let mut state = EncoderState::default();
+    let mut state = C::EncoderState::default();
     // No sound at all has one latent, of silence.
     let samples: &[f32] = if samples.is_empty() { &[0.0] } else { samples };
     samples.chunks(CHUNK * hop).map(move |chunk| {
@@ -106,9 +121,9 @@ fn encoded(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Ite
 }
 
 /// Samples of latents, `[1, T, Z]`.
-pub fn decode(codec: &Codec, latents: Tensor<3>) -> Vec<f32> {
+pub fn decode<C: StreamingCodec>(codec: &C, latents: Tensor<3>) -> Vec<f32> {
     let frames = latents.dims()[1];
-    let mut state = DecoderState::default();
+    let mut state = C::DecoderState::default();
     let mut samples = Vec::with_capacity(frames * hop_samples(codec));
     for start in (0..frames).step_by(CHUNK) {
         let chunk = latents.clone().narrow(1, start, CHUNK.min(frames - start));
@@ -120,6 +135,7 @@ pub fn decode(codec: &Codec, latents: Tensor<3>) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm::LatentCodec;
     use latentlm::codec_audio::CodecConfig;
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
@@ -134,11 +150,8 @@ mod tests {
             .with_depths(vec![1, 1, 1])
             .with_width(4)
             .with_latent_dim(6);
-        let codec = SpeechCodec {
-            codec: seeded(1, &device, |device| config.init(device)),
-            device: device.clone(),
-            notes: Vec::new(),
-        };
+        let codec = seeded(1, &device, |device| config.init(device));
+        let codec = SpeechCodec::new(codec, &device);
         let length = 8 * (2 * CHUNK + 20) - 3;
         let sound: Vec<f32> = (0..length).map(|i| 0.3 * (i as f32 * 0.37).sin()).collect();
         let whole = signal(sound.clone(), 8, &device);
@@ -172,11 +185,8 @@ mod tests {
             .with_depths(vec![1, 1])
             .with_width(4)
             .with_latent_dim(3);
-        let codec = SpeechCodec {
-            codec: seeded(1, &device, |device| config.init(device)),
-            device,
-            notes: Vec::new(),
-        };
+        let codec = seeded(1, &device, |device| config.init(device));
+        let codec = SpeechCodec::new(codec, &device);
         assert_eq!(codec.encode(Vec::new()).dims(), [1, 1, 3]);
         assert_eq!(codec.reconstruct(Vec::new()), (Vec::new(), Vec::new()));
     }

@@ -1,4 +1,4 @@
-//! What a speech run is trained on: recordings, and utterances composed of recorded words.
+//! Training data of a speech run: recordings, and utterances composed of recorded words.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,8 @@ use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
 use crate::text::read_or_train;
 
-/// Kinds of composed utterances, repeated in this order, where the corpus has words for all of them;
-/// single words only where one speaker says all. A kind comes the more often the more words it has and
-/// the more they sound alike; the other kinds are learned from single words.
+/// Cycle of composed kinds. Kinds with more words, or more similar words, occur more often. Kinds that
+/// the corpus has no words for are left out; single words are used only if one speaker says all.
 const MIX: [Composition; 12] = {
     use Composition::{Dates, Digits, Letters, Numbers, Words};
     [
@@ -29,9 +28,9 @@ const COMPOSED_TEXTS: usize = 1000;
 
 /// Training and held-out recordings, and a composer where the corpus has words for one.
 pub struct SpeechData {
-    /// Recordings that are trained on.
+    /// Training recordings.
     pub train: SpeechDataset,
-    /// Recordings that are only measured with.
+    /// Held-out recordings.
     pub test: SpeechDataset,
     /// Composes utterances of word clips, where the corpus has them.
     pub composer: Option<Composer>,
@@ -48,7 +47,7 @@ pub struct SpeechData {
 pub struct HeldOutUtterance {
     /// Its file, if it has one.
     pub source: PathBuf,
-    /// What is said.
+    /// Its text.
     pub text: String,
     /// The sound.
     pub samples: Vec<f32>,
@@ -68,7 +67,8 @@ impl SpeechData {
         let (train, test) = (open(Split::Train)?, open(Split::Test)?);
         let composer = match Composer::new(&train) {
             Ok(composer) => Some(composer.on_grid(recipe.codec.signal().hop_samples)),
-            // Sentences are no words to compose of, which matters only where that is asked for.
+            // A corpus of sentences has no word clips. That matters only if the recipe asks for composed
+            // utterances.
             Err(DataError::NoWords { .. }) if recipe.data.composed == 0 => None,
             Err(error) => return Err(error.into()),
         };
@@ -88,8 +88,7 @@ impl SpeechData {
         })
     }
 
-    /// Lists what could not be used in the run's folder, with what a run that is continued could not use
-    /// before.
+    /// Writes the list of skipped recordings into the run's folder. A resumed run keeps its earlier entries.
     ///
     /// # Errors
     /// If the list can't be read or written.
@@ -102,7 +101,7 @@ impl SpeechData {
         self.train.len() + self.composed
     }
 
-    /// Composes one of them, one kind after another; `None` if it is a recording.
+    /// Composes an utterance, one kind after another; `None` if the utterance is a recording.
     fn compose(&self, index: usize) -> Option<Composed> {
         let index = index.checked_sub(self.train.len())?;
         let composer = self.composer.as_ref()?;
@@ -110,7 +109,7 @@ impl SpeechData {
         Some(composer.utterance(kind, Split::Train, self.seed, index as u64))
     }
 
-    /// What is said in one of them.
+    /// Text of an utterance.
     pub fn text(&self, index: usize) -> String {
         match self.compose(index) {
             Some(composed) => composed.text,
@@ -118,12 +117,12 @@ impl SpeechData {
         }
     }
 
-    /// Its words and where they end, if it is composed.
+    /// Words of an utterance and where they end, if it is composed.
     pub fn words(&self, index: usize) -> Option<Vec<SpokenWord>> {
         Some(self.compose(index)?.words)
     }
 
-    /// The sound of one of them; `None` if its recording turns out to be broken.
+    /// Sound of an utterance; `None` if its recording is broken.
     ///
     /// # Errors
     /// Never today: a broken recording is listed instead.
@@ -145,7 +144,7 @@ impl SpeechData {
         self.skipped.add(Skipped::of(self.train.path(index), error));
     }
 
-    /// Lists one of them whose text can't become tokens.
+    /// Lists an utterance whose text can't be encoded.
     pub fn skip_text(&mut self, index: usize, error: &DataError) {
         if index < self.train.len() {
             self.skip(index, error);
@@ -216,12 +215,16 @@ impl SpeechData {
     /// recordings. Those that can't be said are left out.
     pub fn examples(&self, can_be_said: impl Fn(&str) -> bool) -> Vec<String> {
         let Some(composer) = &self.composer else {
-            let texts = (0..self.test.len()).map(|index| self.test.text(index));
-            let texts = texts.filter(|text| can_be_said(text)).take(EXAMPLES);
-            return texts.map(str::to_owned).collect();
+            return (0..self.test.len())
+                .map(|index| self.test.text(index))
+                .filter(|text| can_be_said(text))
+                .take(EXAMPLES)
+                .map(str::to_owned)
+                .collect();
         };
-        let kinds = composer.kinds().iter();
-        kinds
+        composer
+            .kinds()
+            .iter()
             .map(|kind| composer.utterance(*kind, Split::Test, self.seed, 0).text)
             .filter(|text| can_be_said(text))
             .collect()

@@ -15,7 +15,7 @@ use super::recipe::SpeechRecipe;
 use super::signal::{hop_samples, signal};
 use crate::error::PipelineError;
 use crate::pipeline::Pipeline;
-use crate::tensors::host_values;
+use crate::tensors::{finite, host_values};
 
 /// Texts that are spoken at once: more would not be faster, and take more memory.
 const BATCH: usize = 16;
@@ -23,7 +23,7 @@ const BATCH: usize = 16;
 /// Codec, language model and vocabulary of speech.
 pub type SpeechPipeline = Pipeline<SpeechRecipe>;
 
-/// A voice to go on with: what was said, and how it sounded.
+/// A voice to continue: text and latents of a recording.
 #[derive(Debug, Clone)]
 pub struct Voice {
     text: String,
@@ -31,7 +31,7 @@ pub struct Voice {
     latents: Tensor<2>,
 }
 
-/// Something that was said.
+/// Generated speech.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Speech {
     /// Samples in `[-1, 1]`.
@@ -47,20 +47,20 @@ pub struct SpeakingTimes {
     pub first_audio_s: f64,
     /// From the call to the last.
     pub total_s: f64,
-    /// Length of what was said.
+    /// Length of the speech.
     pub speech_s: f64,
     /// Whether it was cut because it did not end by itself.
     pub was_cut: bool,
 }
 
 impl SpeechPipeline {
-    /// Samples a second.
+    /// Samples per second.
     pub fn sample_rate_hz(&self) -> u32 {
         self.recipe().codec.signal().sample_rate_hz
     }
 
-    /// A voice to go on with, from a sound file of any rate and its words, brought to what the model
-    /// was trained on: rate, loudness, no silence at the ends.
+    /// A voice to continue, from a sound file of any rate and its words, converted like the training data:
+    /// rate, loudness, no silence at the ends.
     ///
     /// # Errors
     /// If the file can't be read, or as [`voice`](Self::voice).
@@ -69,8 +69,7 @@ impl SpeechPipeline {
         self.voice(text, samples)
     }
 
-    /// A voice to go on with, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its
-    /// words.
+    /// A voice to continue, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its words.
     ///
     /// # Errors
     /// If the recording is shorter than a latent or longer than what the model was trained on, or
@@ -106,7 +105,7 @@ impl SpeechPipeline {
     ///
     /// # Errors
     /// If a text is empty, has characters outside the vocabulary or is longer than what the model was
-    /// trained on, or the options do not fit the model.
+    /// trained on, the options do not fit the model, or drawn latents are not finite.
     pub fn say(
         &self,
         texts: &[String],
@@ -119,13 +118,18 @@ impl SpeechPipeline {
         for (text, place) in texts.iter().zip(0..) {
             prompts.push(self.prompt(text, voice, seed.wrapping_add(place))?);
         }
-        let batches = prompts.chunks(BATCH);
-        Ok(batches
-            .flat_map(|prompts| self.say_batch(prompts, options))
-            .collect())
+        let mut said = Vec::with_capacity(prompts.len());
+        for batch in prompts.chunks(BATCH) {
+            said.extend(self.say_batch(batch, options)?);
+        }
+        Ok(said)
     }
 
-    fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Vec<Speech> {
+    fn say_batch(
+        &self,
+        prompts: &[SpeechPrompt],
+        options: &SampleOptions,
+    ) -> Result<Vec<Speech>, PipelineError> {
         let frames = self.recipe().max_frames();
         let mut stream = self.model.speak(prompts, frames, *options);
         let (mut made, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
@@ -135,7 +139,10 @@ impl SpeechPipeline {
             }
             made.push(frame.latents);
         }
-        let latents = (!made.is_empty()).then(|| Tensor::cat(made, 1));
+        let mut latents = None;
+        if !made.is_empty() {
+            latents = Some(finite(Tensor::cat(made, 1))?);
+        }
         let mut said = Vec::with_capacity(lengths.len());
         // Decoded one text at a time: the sound of all would take much more memory than their latents.
         for (row, length) in lengths.into_iter().enumerate() {
@@ -149,7 +156,7 @@ impl SpeechPipeline {
             let was_cut = stream.was_cut(row);
             said.push(Speech { samples, was_cut });
         }
-        said
+        Ok(said)
     }
 
     /// Says one text, handing out sound as it is made: the first samples come before the second
@@ -171,7 +178,10 @@ impl SpeechPipeline {
         let frames = self.recipe().max_frames();
         let mut stream = self.model.speak(&[prompt], frames, *options);
         let (mut samples, mut first) = (0, None);
-        let latents = std::iter::from_fn(|| Some(stream.next_frame()?.latents));
+        let latents = std::iter::from_fn(|| {
+            let frame = stream.next_frame()?;
+            Some(finite(frame.latents).map_err(E::from))
+        });
         hand_out(&self.codec, latents, |sound| {
             first.get_or_insert_with(|| started.elapsed().as_secs_f64());
             samples += sound.len();
@@ -203,8 +213,8 @@ impl SpeechPipeline {
         Ok(())
     }
 
-    /// Characters and words of some texts that training never had: they may sound like anything.
-    /// Nothing where the checkpoint does not say what it was trained on.
+    /// Characters and words of texts that never occurred in training. They may sound like anything. Empty if
+    /// the checkpoint does not list the characters and words of its training text.
     pub fn unheard(&self, texts: &[String]) -> Unheard {
         let known = self.vocabulary.known.as_ref();
         known.map_or_else(Unheard::default, |known| known.unheard(texts))
@@ -236,15 +246,15 @@ impl SpeechPipeline {
     }
 }
 
-/// Has the sound of each latent, `[1, 1, Z]`, heard before the next is asked for.
+/// Passes the sound of each latent, `[1, 1, Z]`, to `hear` before it asks for the next latent.
 fn hand_out<E>(
     codec: &Codec,
-    latents: impl Iterator<Item = Tensor<3>>,
+    latents: impl Iterator<Item = Result<Tensor<3>, E>>,
     mut hear: impl FnMut(&[f32]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut state = DecoderState::default();
     for latent in latents {
-        hear(&host_values(codec.decode_step(latent, &mut state)))?;
+        hear(&host_values(codec.decode_step(latent?, &mut state)))?;
     }
     Ok(())
 }
@@ -258,15 +268,18 @@ mod tests {
     use std::cell::Cell;
 
     /// Four latents that count how many of them have been drawn.
-    fn counted(drawn: &Cell<usize>, device: &Device) -> impl Iterator<Item = Tensor<3>> {
+    fn counted(
+        drawn: &Cell<usize>,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<Tensor<3>, &'static str>> {
         (0..4).map(move |_| {
             drawn.set(drawn.get() + 1);
-            Tensor::ones([1, 1, 6], device)
+            Ok(Tensor::ones([1, 1, 6], device))
         })
     }
 
-    /// What is heard first is made of one latent, while no other has been drawn; and whoever has heard
-    /// enough has no more drawn.
+    /// The first sound is made of one latent, before another is drawn. If `hear` stops, no more latents are
+    /// drawn.
     #[test]
     fn a_latent_is_heard_before_the_next_is_drawn() {
         let device = Device::default();
@@ -287,5 +300,12 @@ mod tests {
         drawn.set(0);
         let ended = hand_out(&codec, counted(&drawn, &device), |_| Err("enough"));
         assert_eq!((ended, drawn.get()), (Err("enough"), 1));
+        // What can't be drawn ends it, after all sound before.
+        let (latents, mut heard) = (counted(&drawn, &device).take(2), 0);
+        let ended = hand_out(&codec, latents.chain([Err("not finite")]), |_| {
+            heard += 1;
+            Ok(())
+        });
+        assert_eq!((ended, heard), (Err("not finite"), 2));
     }
 }

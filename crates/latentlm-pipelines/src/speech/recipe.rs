@@ -1,5 +1,5 @@
-//! What a training run of speech is made of. Every key stands in the recipe files under
-//! `configs/tts`, with its meaning beside it.
+//! Settings of a training run of speech. Every key stands in the recipe files under `configs/tts`, with its
+//! meaning beside it.
 
 use burn::config::Config;
 use latentlm::LatentLmConfig;
@@ -25,7 +25,7 @@ pub struct SpeechRecipe {
     pub text: TextConfig,
     /// The codec.
     pub codec: CodecConfig,
-    /// What the codec is trained with.
+    /// The codec's loss.
     pub codec_loss: CodecLossConfig,
     /// How the codec is trained.
     pub codec_train: StageConfig,
@@ -87,11 +87,11 @@ pub struct TextConfig {
 pub struct SpeakConfig {
     /// The solver.
     pub sampler: Sampler,
-    /// Solver steps a latent.
+    /// Solver steps per latent.
     pub steps: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
-    /// Factor of the noise that latents begin as.
+    /// Factor of the initial noise of latents.
     pub noise_temperature: f64,
     /// Where speech is cut that does not end by itself.
     pub max_seconds: f64,
@@ -132,7 +132,7 @@ impl SpeechRecipe {
         Ok(())
     }
 
-    /// What recordings are brought to.
+    /// Form that recordings are converted to, and the limits of their length.
     pub fn speech_spec(&self) -> SpeechSpec {
         SpeechSpec {
             sample_rate_hz: self.codec.signal().sample_rate_hz,
@@ -143,7 +143,7 @@ impl SpeechRecipe {
         }
     }
 
-    /// What the corpus may ask of the machine.
+    /// Limits on the files of the corpus.
     pub fn bounds(&self) -> SpeechBounds {
         SpeechBounds {
             outside: self.data.outside,
@@ -151,7 +151,7 @@ impl SpeechRecipe {
         }
     }
 
-    /// Latents a second.
+    /// Latents per second.
     pub fn frame_rate_hz(&self) -> f64 {
         let sound = self.codec.signal();
         f64::from(sound.sample_rate_hz) / sound.hop_samples as f64

@@ -14,7 +14,7 @@ pub fn signal(mut samples: Vec<f32>, hop_samples: usize, device: &Device) -> Ten
     Tensor::from_data(TensorData::new(samples, [1, 1, whole]), device)
 }
 
-/// A sound and what the codec makes of it, of one length.
+/// A sound and its reconstruction by the codec, of the same length.
 pub fn reconstruct(codec: &Codec, samples: Vec<f32>, device: &Device) -> (Vec<f32>, Vec<f32>) {
     let hop = hop_samples(codec);
     let latents = codec.encode(signal(samples.clone(), hop, device)).mode();
@@ -23,11 +23,11 @@ pub fn reconstruct(codec: &Codec, samples: Vec<f32>, device: &Device) -> (Vec<f3
     (samples, decoded)
 }
 
-/// Samples a latent.
-pub fn hop_samples(codec: &Codec) -> usize {
+/// Samples per latent.
+pub fn hop_samples(codec: &impl LatentCodec<3>) -> usize {
     match codec.spec().layout {
         SignalLayout::Frames { hop_samples, .. } => hop_samples,
-        // A codec of sound has frames; one sample a latent is what a grid would come to.
+        // A codec of sound has frames. A grid would count as one sample per latent.
         SignalLayout::Grid { .. } => 1,
     }
 }

@@ -9,19 +9,21 @@ use latentlm::core::CodecObjectiveConfig;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, LatentLm, RandomStream};
 use latentlm_data::BatchOrder;
-use latentlm_eval::write_report;
+use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImageRecipe, PipelineError, StageConfig, image_grid, load_codec, read_at,
-    save_png,
+    HostBatch, ImageData, ImageRecipe, ModelRecipe, PipelineError, StageConfig, image_grid,
+    load_codec, read_readable, save_png,
 };
 
 use super::batches::Batches;
-use crate::adversarial::CodecParts;
-use crate::codec_stage::{self, CodecTask, codec_parts};
+use crate::adversarial::CodecSetup;
+use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd, RunOptions};
-use crate::error::Result;
+use crate::encoding::Encoding;
+use crate::error::{Result, TrainError};
 use crate::latents::{self, Coding, Encoded};
-use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::memory::{Demand, Demanding};
 use crate::run::Modality;
 use crate::stage::number;
 
@@ -51,9 +53,9 @@ impl CodecTask<4> for PictureTask {
         &recipe.codec_train
     }
 
-    fn parts(recipe: &ImageRecipe, device: &Device) -> Result<CodecParts<Self::Objective, 4>> {
-        let parts = codec_parts(&recipe.codec, &recipe.codec_loss, device);
-        Ok(parts.map_err(PipelineError::from)?)
+    fn setup(recipe: &ImageRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 4>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
@@ -67,15 +69,19 @@ impl CodecTask<4> for PictureTask {
         self.0.next_batch(&context.run, device)
     }
 
-    /// Held-out pictures above their reconstructions, and the PSNR.
+    /// Held-out pictures above their reconstructions, and the PSNR. Pictures that turn out to be broken are
+    /// left out.
     fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
         let count = RECONSTRUCTED.min(context.data.test.len());
         let indices: Vec<usize> = (0..count).collect();
-        let pictures = read_at(&context.data.test, &indices, &context.device)?;
+        let (pictures, read) = read_readable(&context.data.test, &indices, &context.device);
+        if read.is_empty() {
+            return Ok(());
+        }
         let decoded = codec.decode(codec.encode(pictures.clone()).mode());
         let psnr = psnr_db(decoded.clone(), pictures.clone());
         context.log(Self::NAME, step, &[("held_out_psnr_db", psnr)])?;
-        let shown = count.min(SHOWN);
+        let shown = read.len().min(SHOWN);
         let rows = [pictures, decoded].map(|all| all.narrow(0, 0, shown));
         let grid = image_grid(Tensor::cat(rows.to_vec(), 0), shown, 2);
         let path = context.sample_file(Self::NAME, step, "png");
@@ -93,22 +99,23 @@ pub fn psnr_db(decoded: Tensor<4>, pictures: Tensor<4>) -> f64 {
 }
 
 /// Calls `each` with batches of all training pictures and their classes; once more with mirrored pictures
-/// where the recipe mirrors. Others stand in for pictures that can't be decoded.
+/// where the recipe mirrors. Others stand in for pictures that can't be decoded. The work ends with a stop.
 ///
 /// # Shapes
 /// - arguments of `each`: `[B, C, H, W]`, in `[-1, 1]`; `B`
 ///
 /// # Errors
-/// If none of many pictures can be decoded.
+/// If none of many pictures can be decoded, or [`TrainError::Stopped`].
 pub fn each_batch(
     recipe: &ImageRecipe,
     data: &ImageData,
-    device: &Device,
+    options: &RunOptions,
     mut each: impl FnMut(Tensor<4>, &[u32]),
 ) -> Result<()> {
     let train = &data.train;
     // The second pass is the mirrored one.
     let passes = &[false, true][..=usize::from(recipe.data.horizontal_flip)];
+    let mut encoding = Encoding::begin(passes.len() * train.len(), options);
     for &flip in passes {
         for start in (0..train.len()).step_by(BATCH) {
             let indices: Vec<usize> = (start..train.len().min(start + BATCH)).collect();
@@ -116,10 +123,21 @@ pub fn each_batch(
             let mut random = RandomStream::for_step(recipe.seed, "stand-in-latents", start as u64);
             let batch = HostBatch::read_or_draw(train, &indices, &flips, &mut random)?;
             let labels: Vec<u32> = indices.iter().map(|&index| train.label(index)).collect();
-            each(batch.tensor(device), &labels);
+            each(batch.tensor(&options.device), &labels);
+            encoding.count(labels.len())?;
         }
     }
     Ok(())
+}
+
+impl Demanding for ImageRecipe {
+    fn demands(&self, device: &Device) -> [Demand; 2] {
+        let spec = self.image_spec();
+        let picture = [spec.channels, spec.height, spec.width];
+        let codec = Demand::of_codec(&self.codec, &self.codec_loss, picture, &["codec.*"], device);
+        let lm = Demand::of_lm(self, self.tokens(), self.lm.width, device);
+        [codec, lm]
+    }
 }
 
 impl LmRecipe for ImageRecipe {
@@ -149,9 +167,9 @@ impl Corpus for Classes {
 
 impl Classes {
     /// What a model of them is trained with.
-    pub fn parts(self, config: &StageConfig, seed: u64) -> LmParts {
+    pub fn setup(self, config: &StageConfig, seed: u64) -> LmSetup {
         let mut order = BatchOrder::new(self.labels.len(), config.batch_size, seed);
-        LmParts::new(self, move |round| order.batch(round))
+        LmSetup::new(self, move |round| order.batch(round))
     }
 }
 
@@ -177,13 +195,13 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
             Ok(coded && lm_stage::train::<ClassTask>(context, open)?)
         },
         skipped: |context| context.data.list_left_out(&context.run),
-        report: write_report,
+        report: write_image_report,
         samples: "png",
     };
     modality.run(recipe, options)
 }
 
-fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmParts)> {
+fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)> {
     let encoded = encoded(context)?;
     let (recipe, classes) = (&context.recipe, context.data.train.classes().len());
     let corpus = Classes {
@@ -191,8 +209,8 @@ fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmParts)>
         classes,
         tokens: recipe.tokens(),
     };
-    let parts = corpus.parts(&recipe.lm_train, recipe.seed);
-    Ok((ClassTask { encoded, classes }, parts))
+    let setup = corpus.setup(&recipe.lm_train, recipe.seed);
+    Ok((ClassTask { encoded, classes }, setup))
 }
 
 /// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was
@@ -203,10 +221,14 @@ fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmParts)>
 pub fn encode(recipe: ImageRecipe, options: RunOptions) -> Result<Option<EncodedPictures>> {
     let data = ImageData::open(&recipe)?;
     let mut context = Context::open(recipe, data, options)?;
+    context.report = Some(write_image_report);
     if !codec_stage::train::<PictureTask, 4>(&mut context)? {
         return Ok(None);
     }
-    let encoded = encoded(&mut context)?;
+    let encoded = match encoded(&mut context) {
+        Err(TrainError::Stopped) => return Ok(None),
+        encoded => encoded?,
+    };
     context.data.list_left_out(&context.run)?;
     Ok(Some(encoded))
 }
@@ -216,7 +238,7 @@ fn encoded(context: &mut Context) -> Result<EncodedPictures> {
     let codec = load_codec(&context.run, &context.device)?;
     let cache = latents::cached(context, |context, cache| {
         let (recipe, data) = (&context.recipe, &context.data);
-        each_batch(recipe, data, &context.device, |pictures, labels| {
+        each_batch(recipe, data, &context.options, |pictures, labels| {
             latents::encode(&codec, pictures, labels, cache);
         })
     })?;
@@ -231,7 +253,7 @@ impl LmTask for ClassTask {
     type Model = LatentLm;
 
     fn init(&self, recipe: &ImageRecipe, device: &Device) -> LatentLm {
-        recipe.model(self.classes).init(device)
+        recipe.init_model(self.classes, device)
     }
 
     fn coding(&self) -> &dyn Coding {

@@ -10,21 +10,23 @@ use latentlm::sequence::Document;
 use latentlm::{LatentLm, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
-use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_report};
+use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
-    KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
-    TokenWeights, hop_samples, load_codec, reconstruct, signal,
+    KNOWN_TEXT, ModelRecipe, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig,
+    TOKENIZER, TokenWeights, hop_samples, load_codec, reconstruct, signal,
 };
 
 use super::held_out::HeldOut;
 use super::pieces::Pieces;
 use super::said::{document, without_text};
-use crate::adversarial::CodecParts;
-use crate::codec_stage::{self, CodecTask, codec_parts};
+use crate::adversarial::CodecSetup;
+use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd, RunOptions};
+use crate::encoding::Encoding;
 use crate::error::{Result, TrainError};
 use crate::latents::{self, Coding, Encoded};
-use crate::lm_stage::{self, Corpus, LmParts, LmPlan, LmRecipe, LmTask};
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::memory::{Demand, Demanding};
 use crate::run::Modality;
 
 /// A run of speech.
@@ -52,9 +54,9 @@ impl CodecTask<3> for SoundTask {
         &recipe.codec_train
     }
 
-    fn parts(recipe: &SpeechRecipe, device: &Device) -> Result<CodecParts<Self::Objective, 3>> {
-        let parts = codec_parts(&recipe.codec, &recipe.codec_loss, device);
-        Ok(parts.map_err(PipelineError::from)?)
+    fn setup(recipe: &SpeechRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 3>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
     }
 
     fn open(context: &mut Context, _first_step: u64) -> Result<Self> {
@@ -95,6 +97,17 @@ impl CodecTask<3> for SoundTask {
         let file = |ending| context.sample_file(Self::NAME, step, ending);
         save_spectrograms(&sounds[..2], &file("png"))?;
         Ok(write_wav(&file("wav"), &sounds[1], rate)?)
+    }
+}
+
+impl Demanding for SpeechRecipe {
+    fn demands(&self, device: &Device) -> [Demand; 2] {
+        let piece = [self.codec_frames(), self.codec.signal().hop_samples, 1];
+        let keys = &["data.codec_seconds"];
+        let codec = Demand::of_codec(&self.codec, &self.codec_loss, piece, keys, device);
+        // How short an utterance may be is up to the corpus.
+        let lm = Demand::of_lm(self, 1, self.lm.width, device);
+        [codec, lm]
     }
 }
 
@@ -143,13 +156,13 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
             Ok(coded && lm_stage::train::<SpeechTask>(context, open)?)
         },
         skipped: |context| Ok(context.data.skipped.clone()),
-        report: write_report,
+        report: write_speech_report,
         samples: "wav",
     };
     modality.run(recipe, options)
 }
 
-fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmParts)> {
+fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmSetup)> {
     let (recipe, device) = (context.recipe.clone(), context.device.clone());
     let codec = load_codec(&context.run, &device)?;
     let tokenizer = match latest {
@@ -160,11 +173,13 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmP
     let hop = hop_samples(&codec);
     let cache = latents::cached(context, |context, cache| {
         // Labels are numbers of utterances. Those whose recording is broken are missing.
+        let mut encoding = Encoding::begin(context.data.utterances(), &context.options);
         for index in 0..context.data.utterances() {
             if let Some(samples) = context.data.utterance(index)? {
                 let sound = signal(samples, hop, &device);
                 latents::encode(&codec, sound, &[index as u32], cache);
             }
+            encoding.count(1)?;
         }
         Ok(())
     })?;
@@ -177,21 +192,21 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmP
     // Before the first step: a run that goes on from the cache does not decode what is broken again.
     data.list_skipped(&context.run)?;
     let mut order = order(&recipe, &documents);
-    let parts = LmParts {
+    let setup = LmSetup {
         rows: |documents| documents.iter().map(|own| own.frames(SPEECH)).sum(),
         hidden: Some(recipe.text.history_dropout),
         files: vec![
             (TOKENIZER, tokenizer.to_json()?),
             (KNOWN_TEXT, data.known().to_json()?),
         ],
-        ..LmParts::new(Utterances(documents), move |round| order.pack(round))
+        ..LmSetup::new(Utterances(documents), move |round| order.pack(round))
     };
     let task = SpeechTask {
         encoded,
         tokenizer,
         held_out,
     };
-    Ok((task, parts))
+    Ok((task, setup))
 }
 
 /// The part of the cache that can be learned, with its documents. Utterances whose text can't become tokens
@@ -269,7 +284,7 @@ impl LmTask for SpeechTask {
     type Model = LatentLm;
 
     fn init(&self, recipe: &SpeechRecipe, device: &Device) -> LatentLm {
-        recipe.model(self.tokenizer.vocabulary()).init(device)
+        recipe.init_model(self.tokenizer.vocabulary(), device)
     }
 
     fn coding(&self) -> &dyn Coding {

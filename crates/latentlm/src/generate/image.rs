@@ -10,7 +10,7 @@ use super::text::GenerateOptions;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 
-/// A stream for the noise that a sampler adds on the way; most add none and need no seed drawn.
+/// A stream for the noise that a sampler adds on the way; most samplers add none, and then no seed is drawn.
 fn way(sampler: Sampler, random: &mut RandomStream) -> RandomStream {
     if sampler.adds_noise() {
         RandomStream::new(random.seed())
@@ -20,7 +20,7 @@ fn way(sampler: Sampler, random: &mut RandomStream) -> RandomStream {
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
-    /// Draws the latents of one image a class; the null class stands for none.
+    /// Draws the latents of one image per class; the null class means no condition.
     ///
     /// # Shapes
     /// - returns: `[B, T, Z]`, as the codec decodes them (whitening undone)
@@ -38,8 +38,8 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         self.latents[0].unwhiten(latents)
     }
 
-    /// [`draw_images`](Self::draw_images) from given initial noise; the stream is read only by samplers
-    /// that add noise on the way, and gives each image a stream of its own for that.
+    /// [`draw_images`](Self::draw_images) from given initial noise; only samplers that add noise on the way
+    /// read `random`, from which each image gets its own stream.
     ///
     /// # Shapes
     /// - `noise`: `[B, T, Z]`
@@ -52,8 +52,8 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         random: &mut RandomStream,
     ) -> Tensor<3> {
         let mut streams = classes.iter().map(|_| way(options.sampler, random));
-        let parts = self.independent_parts(classes.len(), ROWS_A_SHARD);
-        let inputs = parts.into_iter().map(|rows| {
+        let shards = self.independent_shards(classes.len(), ROWS_A_SHARD);
+        let inputs = shards.into_iter().map(|rows| {
             let noise = noise.clone().narrow(0, rows.start, rows.len());
             let streams: Vec<RandomStream> = streams.by_ref().take(rows.len()).collect();
             // Modules may go to another thread, but not be shared with one; a clone copies no weights.
@@ -98,10 +98,9 @@ mod tests {
     use super::*;
     use crate::config::LatentLmConfig;
     use crate::sizes::LmSizes;
-    use crate::stir::Stir;
     use burn::module::Module;
     use burn::tensor::Device;
-    use latentlm_core::conformance::{assert_close, seeded};
+    use latentlm_core::conformance::{Stir, assert_close, seeded};
     use latentlm_core::sequence::Document;
 
     /// An image is the same however many are drawn beside it, by a solver that draws noise at the

@@ -1,13 +1,13 @@
 //! Generation of text and latents: one loop for all documents, each sequence as if it were alone.
 //!
-//! `LatentLm::draw_images`, `speak` and `generate` say what a sequence begins with, where its noise comes
-//! from and what becomes of what is drawn; the loop is in `steps`.
+//! `LatentLm::draw_images`, `speak` and `generate` choose how a sequence begins, where its noise comes from
+//! and how its results are returned. The loop is in `steps`.
 
 mod image;
-mod parts;
 mod prompt;
 mod row;
 mod run;
+mod shards;
 mod speech;
 mod steps;
 mod text;

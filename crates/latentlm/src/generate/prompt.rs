@@ -1,4 +1,4 @@
-//! What sequences begin with, and how the backbone reads it.
+//! Beginnings of sequences, and how the backbone reads them.
 
 use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
@@ -7,7 +7,7 @@ use latentlm_core::{CausalBackbone, LatentHead};
 
 use crate::model::LatentLm;
 
-/// A piece of what is given or made.
+/// A piece of a prompt or a continuation.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::large_enum_variant,
@@ -18,7 +18,7 @@ pub enum Piece {
     Text(Vec<u32>),
     /// Latents as their codec makes and decodes them, `[T, Z]`.
     Latents {
-        /// Whose they are.
+        /// Their modality.
         modality: usize,
         /// `[T, Z]`
         latents: Tensor<2>,
@@ -113,8 +113,11 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         let device = self.device();
         let documents: Vec<Document> = prompts.iter().map(|prompt| prompt.document(self)).collect();
         let heard = self.latents.iter().enumerate().map(|(modality, adapter)| {
-            let given = prompts.iter().flat_map(|prompt| prompt.given(modality));
-            let given: Vec<Tensor<2>> = given.cloned().collect();
+            let given: Vec<Tensor<2>> = prompts
+                .iter()
+                .flat_map(|prompt| prompt.given(modality))
+                .cloned()
+                .collect();
             if given.is_empty() {
                 return Tensor::zeros([0, self.head_of(modality).latent_dim()], &device);
             }
@@ -125,8 +128,11 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         let positions = self.embed(&layout, &heard);
         let [count, width] = positions.dims();
         let longest = layout.lengths.iter().copied().max().unwrap_or(0);
-        let padding = layout.lengths.iter().map(|length| longest - length);
-        let padding: Vec<usize> = padding.collect();
+        let padding: Vec<usize> = layout
+            .lengths
+            .iter()
+            .map(|length| longest - length)
+            .collect();
         let shape = [prompts.len(), longest, width];
         if count == prompts.len() * longest {
             return (positions.reshape(shape), padding);

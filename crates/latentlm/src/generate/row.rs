@@ -7,7 +7,7 @@ use super::prompt::Prompt;
 use crate::model::DocumentTokens;
 use crate::text_sampling::TextOptions;
 
-/// What a sequence does at its next position.
+/// The action of a sequence at its next position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Text,
@@ -17,13 +17,13 @@ pub(super) enum Mode {
     Done,
 }
 
-/// What a sequence reads next.
+/// The next input of a sequence.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Next {
     Token(u32),
     /// One of all latents drawn last, in the order of runs.
     Latent(i64),
-    /// Anything: it has ended.
+    /// Ignored, because the sequence has ended.
     Nothing,
 }
 

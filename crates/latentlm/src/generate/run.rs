@@ -23,7 +23,7 @@ pub(super) fn take(matrix: &Tensor<2>, rows: &[usize]) -> Tensor<2> {
 /// A batch that the backbone reads: what it has read so far, and what comes next.
 pub(super) struct Branch<S> {
     state: S,
-    /// What is read next, `[R, T, D]`: the prompts, then one position at a time.
+    /// The next input, `[R, T, D]`: the prompts, then one position at a time.
     pub(super) input: Tensor<3>,
 }
 
@@ -57,9 +57,9 @@ impl<S> Branch<S> {
 /// that writes text, a second batch reads the same latents after a prompt without condition.
 pub(super) struct Run<S> {
     pub(super) modality: usize,
-    /// All that began it, in rising order: the rows of the second batch.
+    /// Sequences that began the run, in rising order; row `i` of the second batch belongs to entry `i`.
     sequences: Vec<usize>,
-    /// Places in `sequences` of those that have not ended, in rising order.
+    /// Indices into `sequences` of those that have not ended, in rising order.
     going_on: Vec<usize>,
     /// The second batch.
     null: Option<Branch<S>>,
@@ -75,13 +75,13 @@ impl<S> Run<S> {
         }
     }
 
-    /// Those that go on, in rising order.
+    /// Sequences that have not ended, in rising order.
     pub(super) fn under_way(&self) -> Vec<usize> {
         let places = self.going_on.iter();
         places.map(|&place| self.sequences[place]).collect()
     }
 
-    /// Ends the run of the sequences for which `ends` is true. Asks it once for each that goes on.
+    /// Ends the run of the sequences for which `ends` is true. Calls it once for each sequence that has not ended.
     pub(super) fn end(&mut self, mut ends: impl FnMut(usize) -> bool) {
         let sequences = &self.sequences;
         self.going_on.retain(|&place| !ends(sequences[place]));

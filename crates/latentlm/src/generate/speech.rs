@@ -10,10 +10,10 @@ use super::text::GenerateOptions;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 
-/// What is to be said.
+/// A text to be spoken.
 #[derive(Debug, Clone)]
 pub struct SpeechPrompt {
-    /// Tokens of the text; where there is a voice, those of its text come first.
+    /// Tokens of the text; if there is a voice, the tokens of its text come first.
     pub text: Vec<u32>,
     /// Latents of a voice to continue with, `[P, Z]`, as its codec made them.
     pub voice: Option<Tensor<2>>,
@@ -26,7 +26,7 @@ pub struct SpeechPrompt {
 pub struct SpeechFrame {
     /// `[B, 1, Z]`, as the codec decodes them (whitening undone).
     pub latents: Tensor<3>,
-    /// Which of them belong to a text that has not ended. The others mean nothing.
+    /// Whether each latent belongs to a text that has not ended. Other latents are meaningless.
     pub sounding: Vec<bool>,
 }
 
@@ -50,8 +50,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         options: SampleOptions,
     ) -> SpeechStream<'_, B, H> {
         assert!(!prompts.is_empty() && max_frames > 0, "nothing to say");
-        let seeds = prompts.iter().map(|prompt| prompt.seed);
-        let streams = seeds.map(|seed| RandomStream::for_step(seed, "speech", 0));
+        let streams = prompts
+            .iter()
+            .map(|prompt| RandomStream::for_step(prompt.seed, "speech", 0));
         let prompts = prompts.iter().map(|prompt| Prompt {
             label: None,
             pieces: vec![Piece::Text(prompt.text.clone())],
@@ -93,7 +94,7 @@ impl<B: CausalBackbone, H: LatentHead> SpeechStream<'_, B, H> {
     }
 }
 
-/// Latents of all rows of a batch, `[B, Z]`; zeros for those for which nothing was drawn.
+/// Latents of all rows of a batch, `[B, Z]`; zeros for rows without a new latent.
 fn of_all(drawn: Drawn, batch: usize) -> Tensor<2> {
     let Drawn { rows, latents, .. } = drawn;
     if rows.len() == batch {
@@ -113,11 +114,10 @@ mod tests {
     use super::*;
     use crate::config::LatentLmConfig;
     use crate::sizes::LmSizes;
-    use crate::stir::Stir;
     use burn::module::Module;
     use burn::tensor::Device;
     use latentlm_core::Sampler;
-    use latentlm_core::conformance::{assert_close, seeded};
+    use latentlm_core::conformance::{Stir, assert_close, seeded};
     use latentlm_core::sequence::Document;
 
     fn config(aligned: bool) -> LatentLmConfig {

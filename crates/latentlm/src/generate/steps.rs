@@ -10,12 +10,12 @@ use super::run::{Branch, Run, take};
 use super::text::GenerateOptions;
 use crate::model::LatentLm;
 
-/// What a step made.
+/// Results of a step.
 #[derive(Default)]
 pub(super) struct Step {
     /// Sequences, and the token of text that each wrote.
     pub(super) written: Vec<(usize, u32)>,
-    /// Latents, a run each.
+    /// Latents, one entry per run.
     pub(super) drawn: Vec<Drawn>,
     /// Sequences whose run has ended, with the latent in `drawn` or before it.
     pub(super) ended: Vec<usize>,
@@ -78,8 +78,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         let draws = prompts.iter().all(|prompt| prompt.open.is_some());
         let writes = model.writes();
         assert!(writes || draws, "a prompt for text in a model of latents");
-        let nulls = prompts.iter().map(|prompt| prompt.null(model));
-        let nulls: Vec<Prompt> = nulls.collect();
+        let nulls: Vec<Prompt> = prompts.iter().map(|prompt| prompt.null(model)).collect();
         let doubled = options.sample.guidance_scale != 1.0 && !writes;
         let further = options.max_positions.saturating_sub(1);
         let branch = if doubled {
@@ -87,8 +86,10 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         } else {
             Branch::new(model, prompts, further)
         };
-        let rows = nulls.into_iter().zip(streams);
-        let rows = rows.map(|(null, random)| Row::new(null, random));
+        let rows = nulls
+            .into_iter()
+            .zip(streams)
+            .map(|(null, random)| Row::new(null, random));
         let mut generation = Self {
             model,
             options,
@@ -100,8 +101,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             positions: 0,
         };
         for modality in 0..model.latents.len() {
-            let rows = 0..prompts.len();
-            let rows = rows.filter(|&row| prompts[row].open == Some(modality));
+            let rows = (0..prompts.len()).filter(|&row| prompts[row].open == Some(modality));
             generation.open(modality, rows.collect());
         }
         generation
@@ -186,7 +186,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         self.runs.push(Run::new(modality, begun, null));
     }
 
-    /// Logits of the next token, on the host, one row a sequence; empty if no sequence needs them.
+    /// Logits of the next token, on the host, one row per sequence; empty if no sequence needs them.
     fn logits(&self, hidden: &Tensor<2>) -> Vec<Vec<f32>> {
         let frames = &self.model.frames;
         let open_ended = self.runs.iter().any(|run| frames[run.modality] == 0);
@@ -278,7 +278,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         drawn
     }
 
-    /// Draws a latent for every sequence of a run that goes on.
+    /// Draws a latent for every sequence of a run that has not ended.
     fn draw_run(
         &mut self,
         run: &mut Run<B::State>,
@@ -333,17 +333,21 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             let own = noise.clone().narrow(1, self.positions - 1, 1);
             own.reshape(shape)
         });
-        let streams = self.rows.iter_mut().enumerate();
-        let streams = streams.filter(|(index, _)| rows.binary_search(index).is_ok());
-        let streams = streams.map(|(_, row)| &mut row.random).collect();
+        let streams = self
+            .rows
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| rows.binary_search(index).is_ok())
+            .map(|(_, row)| &mut row.random)
+            .collect();
         RandomStream::of_rows(streams, |random| {
             let noise = given.unwrap_or_else(|| random.normal(shape, &device));
             head.sample(condition, null, noise, &options, random)
         })
     }
 
-    /// Counts the latent that each sequence of a run has got, and ends runs that have reached their
-    /// length. The run's first latent is number `first` of all that were drawn in this step.
+    /// Counts one more latent for each sequence and ends full runs. `first` is the run's first row among
+    /// this step's latents.
     fn advance(&mut self, run: &mut Run<B::State>, mut first: i64, step: &mut Step) {
         let (modality, rows) = (run.modality, &mut self.rows);
         let frames = self.model.frames[modality];
@@ -366,7 +370,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         });
     }
 
-    /// What all sequences read next, `[R, 1, D]`.
+    /// The next input of all sequences, `[R, 1, D]`.
     fn next_input(&self, drawn: &[ReadBack]) -> Tensor<3> {
         let halves = 1 + usize::from(self.doubled);
         if let [all] = drawn

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::Backbone;
-use latentlm_core::conformance::{assert_close, seeded};
+use latentlm_core::conformance::{Stir, assert_close, seeded};
 use latentlm_core::sequence::{Document, Segment};
 use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions, Sampler};
 
@@ -11,7 +11,6 @@ use super::*;
 use crate::config::{LatentLmConfig, Modality};
 use crate::model::LatentLm;
 use crate::sizes::LmSizes;
-use crate::stir::Stir;
 use crate::text_sampling::TextOptions;
 
 const DIM: usize = 4;

@@ -10,7 +10,7 @@ use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 
 /// Least number of prompts that are worth a thread of their own.
-const PROMPTS_A_PART: usize = 4;
+const PROMPTS_A_SHARD: usize = 4;
 
 /// How a model continues its prompts.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct GenerateOptions {
     pub max_positions: usize,
 }
 
-/// What came of a prompt.
+/// The continuation of a prompt.
 #[derive(Debug, Clone)]
 pub struct Continuation {
     /// In order; runs of latents without their `<BOD>` and `<EOD>`.
@@ -39,10 +39,11 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     /// If there are no prompts, or one asks a model that writes no text for text.
     pub fn generate(&self, prompts: &[Prompt], options: &GenerateOptions) -> Vec<Continuation> {
         assert!(!prompts.is_empty(), "no prompt");
-        let parts = self.independent_parts(prompts.len(), PROMPTS_A_PART);
+        let shards = self.independent_shards(prompts.len(), PROMPTS_A_SHARD);
         // Modules may go to another thread, but not be shared with one.
-        let inputs = parts.into_iter();
-        let inputs = inputs.map(|part| (self.clone(), prompts[part].to_vec()));
+        let inputs = shards
+            .into_iter()
+            .map(|part| (self.clone(), prompts[part].to_vec()));
         let made = at_once(inputs.collect(), |(model, prompts)| {
             model.generate_part(&prompts, options)
         });
@@ -79,8 +80,9 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         options: &GenerateOptions,
     ) -> Vec<Continuation> {
         // The purpose decides what a seed draws, so it keeps a name of earlier versions.
-        let seeds = prompts.iter().map(|prompt| prompt.seed);
-        let streams = seeds.map(|seed| RandomStream::for_step(seed, "mixed", 0));
+        let streams = prompts
+            .iter()
+            .map(|prompt| RandomStream::for_step(prompt.seed, "mixed", 0));
         let mut generation = Generation::new(self, prompts, streams.collect(), *options);
         let mut made = vec![Made::default(); prompts.len()];
         while let Some(step) = generation.step() {
@@ -109,7 +111,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     }
 }
 
-/// What has come of a prompt so far.
+/// The continuation of a prompt so far.
 #[derive(Clone, Default)]
 struct Made {
     pieces: Vec<Piece>,

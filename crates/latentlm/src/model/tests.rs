@@ -2,13 +2,12 @@
 
 use burn::tensor::TensorData;
 use latentlm_core::RandomStream;
-use latentlm_core::conformance::{assert_close, seeded};
+use latentlm_core::conformance::{Stir, assert_close, seeded};
 use latentlm_core::sequence::{Segment, SpecialTokens};
 
 use super::*;
 use crate::config::{LatentLmConfig, Modality};
 use crate::sizes::LmSizes;
-use crate::stir::Stir;
 
 const DIM: usize = 4;
 const DIMS: [usize; 2] = [4, 6];

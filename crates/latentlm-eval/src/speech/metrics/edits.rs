@@ -42,16 +42,25 @@ pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
 /// Normalized words of a text, for comparison: lower case, split at white space, dashes and
 /// slashes, with only letters, digits and the apostrophes between them.
 pub fn words(text: &str) -> Vec<String> {
-    let separates = |c: char| c.is_whitespace() || matches!(c, '-' | '/' | '\u{2010}'..='\u{2015}');
-    text.split(separates)
-        .map(|word| {
-            let apostrophes = word.replace(['\u{2019}', '\u{2bc}'], "'").to_lowercase();
-            let kept = |c: &char| c.is_alphanumeric() || *c == '\'';
-            let kept: String = apostrophes.chars().filter(kept).collect();
-            kept.trim_matches('\'').to_owned()
-        })
-        .filter(|word| !word.is_empty())
-        .collect()
+    let mut words = Vec::new();
+    for word in text.split(separates_words) {
+        let kept: String = word
+            .replace(['\u{2019}', '\u{2bc}'], "'")
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || *c == '\'')
+            .collect();
+        let word = kept.trim_matches('\'');
+        if !word.is_empty() {
+            words.push(word.to_owned());
+        }
+    }
+    words
+}
+
+/// Whether a character stands between words: white space, a hyphen, a dash or a slash.
+fn separates_words(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '-' | '/' | '\u{2010}'..='\u{2015}')
 }
 
 /// Normalized characters of a text, for comparison: its [`words`] with one space between them.

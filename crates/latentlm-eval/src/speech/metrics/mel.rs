@@ -54,21 +54,29 @@ fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
 
 /// Weights of the bins in each mel band.
 pub(super) fn mel_bands(sample_rate_hz: u32) -> Vec<Vec<f64>> {
-    let nyquist = f64::from(sample_rate_hz) / 2.0;
-    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
-    let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-    let edge = |index: usize| hz(mel(nyquist) * index as f64 / (MEL_BANDS + 1) as f64);
+    let nyquist_hz = f64::from(sample_rate_hz) / 2.0;
     let bins = MEL_FRAME / 2;
-    let band = |band: usize| -> Vec<f64> {
-        let [low, middle, high] = [band, band + 1, band + 2].map(edge);
-        let weight = |bin: usize| {
-            let frequency = nyquist * bin as f64 / bins as f64;
+    let mut bands = Vec::with_capacity(MEL_BANDS);
+    for band in 0..MEL_BANDS {
+        let [low, middle, high] =
+            [band, band + 1, band + 2].map(|index| mel_edge_hz(index, nyquist_hz));
+        let mut weights = Vec::with_capacity(bins + 1);
+        for bin in 0..=bins {
+            let frequency = nyquist_hz * bin as f64 / bins as f64;
             let rise = (frequency - low) / (middle - low);
             let fall = (high - frequency) / (high - middle);
-            rise.min(fall).max(0.0)
-        };
-        (0..=bins).map(weight).collect()
-    };
-    let holds_a_bin = |weights: &Vec<f64>| weights.iter().any(|weight| *weight > 0.0);
-    (0..MEL_BANDS).map(band).filter(holds_a_bin).collect()
+            weights.push(rise.min(fall).max(0.0));
+        }
+        if weights.iter().any(|weight| *weight > 0.0) {
+            bands.push(weights);
+        }
+    }
+    bands
+}
+
+/// Frequency of an edge of the bands. Edges are equally spaced in mel from 0 to `nyquist_hz`.
+fn mel_edge_hz(index: usize, nyquist_hz: f64) -> f64 {
+    let highest_mel = 2595.0 * (1.0 + nyquist_hz / 700.0).log10();
+    let mel = highest_mel * index as f64 / (MEL_BANDS + 1) as f64;
+    700.0 * (10f64.powf(mel / 2595.0) - 1.0)
 }

@@ -19,8 +19,9 @@ pub(crate) struct Spectrum {
 
 /// Some samples of a Hann window, `0.5 - 0.5 cos(2 pi i / period)`.
 pub(crate) fn hann(samples: Range<usize>, period: usize) -> Vec<f64> {
-    let turn = |i: usize| TAU * i as f64 / period as f64;
-    samples.map(|i| 0.5 - 0.5 * turn(i).cos()).collect()
+    samples
+        .map(|i| 0.5 - 0.5 * (TAU * i as f64 / period as f64).cos())
+        .collect()
 }
 
 impl Spectrum {

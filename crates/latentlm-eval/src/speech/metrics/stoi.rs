@@ -66,24 +66,29 @@ fn stoi_window() -> Vec<f64> {
 
 /// First sample of each frame.
 // QUIRK(pystoi/utils.py:99,149): a last frame that ends with the signal is not taken.
-fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> + Clone {
+fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> {
     (0..samples.saturating_sub(STOI_FRAME)).step_by(STOI_HOP)
 }
 
 /// First samples of the reference's frames that are not silent.
 fn audible_frames(reference: &[f64]) -> Vec<usize> {
     let window = stoi_window();
-    let level_db = |start: usize| {
-        let windowed = window.iter().zip(&reference[start..]).map(|(w, x)| w * x);
-        let energy: f64 = windowed.map(|value| value * value).sum();
-        20.0 * (energy.sqrt() + f64::EPSILON).log10()
-    };
-    let starts = stoi_starts(reference.len());
-    let levels: Vec<f64> = starts.clone().map(level_db).collect();
-    let loudest = levels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let frames = starts.zip(levels);
-    let audible = frames.filter(|(_, level)| loudest - STOI_RANGE_DB < *level);
-    audible.map(|(start, _)| start).collect()
+    let mut levels_db: Vec<f64> = Vec::new();
+    for start in stoi_starts(reference.len()) {
+        let energy: f64 = window
+            .iter()
+            .zip(&reference[start..])
+            .map(|(w, x)| w * x)
+            .map(|value| value * value)
+            .sum();
+        levels_db.push(20.0 * (energy.sqrt() + f64::EPSILON).log10());
+    }
+    let loudest_db = levels_db.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    stoi_starts(reference.len())
+        .zip(levels_db)
+        .filter(|(_, level_db)| loudest_db - STOI_RANGE_DB < *level_db)
+        .map(|(start, _)| start)
+        .collect()
 }
 
 /// Overlap-add of the windowed frames at `starts`, each half over the next.
@@ -101,20 +106,29 @@ fn joined(signal: &[f64], starts: &[usize]) -> Vec<f64> {
 
 /// Magnitudes of the third-octave bands, frame by frame.
 fn third_octaves(signal: &[f64]) -> Vec<Bands> {
-    let bin_hz = f64::from(STOI_RATE_HZ) / STOI_FFT as f64;
-    let edge = |sixths: f64| (STOI_LOWEST_HZ * (sixths / 6.0).exp2() / bin_hz).round() as usize;
-    let bounds: [_; STOI_BANDS] = std::array::from_fn(|band| {
-        let middle = 2.0 * band as f64;
-        edge(middle - 1.0)..edge(middle + 1.0)
-    });
+    let bands: [Range<usize>; STOI_BANDS] = std::array::from_fn(bins_of_band);
     let mut spectrum = Spectrum::new(stoi_window(), STOI_FFT);
-    stoi_starts(signal.len())
-        .map(|start| {
-            let power = spectrum.power(&signal[start..]);
-            let band = |bins: &Range<usize>| power[bins.clone()].iter().sum::<f64>();
-            bounds.each_ref().map(|bins| band(bins).sqrt())
-        })
-        .collect()
+    let mut frames = Vec::new();
+    for start in stoi_starts(signal.len()) {
+        let power = spectrum.power(&signal[start..]);
+        let magnitudes: Bands = bands
+            .each_ref()
+            .map(|bins| power[bins.clone()].iter().sum::<f64>().sqrt());
+        frames.push(magnitudes);
+    }
+    frames
+}
+
+/// Bins of a third-octave band, from a sixth of an octave below its centre to a sixth above.
+fn bins_of_band(band: usize) -> Range<usize> {
+    let centre = 2.0 * band as f64;
+    edge_bin(centre - 1.0)..edge_bin(centre + 1.0)
+}
+
+/// Bin nearest to the frequency that is so many sixths of an octave above the lowest centre.
+fn edge_bin(sixths: f64) -> usize {
+    let bin_hz = f64::from(STOI_RATE_HZ) / STOI_FFT as f64;
+    (STOI_LOWEST_HZ * (sixths / 6.0).exp2() / bin_hz).round() as usize
 }
 
 /// Correlation of two envelopes of a band in a segment, after the estimate `y` is scaled to the level
@@ -151,19 +165,20 @@ pub(super) fn resampled(signal: &[f64], from_hz: u32, to_hz: u32) -> Vec<f64> {
     let (up, down) = ((to_hz / divisor) as usize, (from_hz / divisor) as usize);
     let filter = low_pass(up.max(down));
     let reach = filter.len() / 2;
-    let sample = |index: usize| -> f64 {
+    let length = (signal.len() * up).div_ceil(down);
+    let mut out = Vec::with_capacity(length);
+    for index in 0..length {
         // Positions on a grid that is `up` times as fine: the filter's middle is at `centre`, and
         // samples are `up` apart.
         let centre = index * down;
         let first = centre.saturating_sub(reach).div_ceil(up);
         let last = ((centre + reach) / up).min(signal.len() - 1);
-        let tap = |at: usize| filter[centre + reach - at * up];
-        let taps = (first..=last).map(|at| signal[at] * tap(at));
-        up as f64 * taps.sum::<f64>()
-    };
-    (0..(signal.len() * up).div_ceil(down))
-        .map(sample)
-        .collect()
+        let sum: f64 = (first..=last)
+            .map(|at| signal[at] * filter[centre + reach - at * up])
+            .sum();
+        out.push(up as f64 * sum);
+    }
+    out
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
@@ -181,13 +196,13 @@ fn low_pass(ratio: usize) -> Vec<f64> {
     let roll_off = cutoff / 10.0;
     let reach = ((REJECTION_DB - 8.0) / (28.714 * roll_off)).ceil();
     let beta = 0.1102 * (REJECTION_DB - 8.7);
-    let tap = |index: usize| {
+    let mut taps: Vec<f64> = Vec::new();
+    for index in 0..=2 * reach as usize {
         let t = index as f64 - reach;
         let angle = 2.0 * PI * cutoff * t;
         let sinc = if t == 0.0 { 1.0 } else { angle.sin() / angle };
-        sinc * bessel_i0(beta * (1.0 - (t / reach).powi(2)).sqrt())
-    };
-    let taps: Vec<f64> = (0..=2 * reach as usize).map(tap).collect();
+        taps.push(sinc * bessel_i0(beta * (1.0 - (t / reach).powi(2)).sqrt()));
+    }
     let total: f64 = taps.iter().sum();
     taps.into_iter().map(|tap| tap / total).collect()
 }

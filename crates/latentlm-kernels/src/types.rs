@@ -1,0 +1,76 @@
+//! Types that operations share with their kernels.
+
+use burn::tensor::Tensor;
+
+use crate::mask::Mask;
+
+/// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedHeads {
+    /// Number of query heads, `H`.
+    pub heads: usize,
+    /// Number of key/value heads, `G`. Each serves `H / G` query heads.
+    pub kv_heads: usize,
+}
+
+/// Sizes and masks that the kernel needs beside its tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cpu"), expect(dead_code, reason = "the kernel's form"))]
+pub(crate) struct HeadLayout {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) interleaved: bool,
+    /// Masks of the documents that each sequence of the batch consists of.
+    pub(crate) documents: Vec<Mask>,
+}
+
+/// Keys and values of one layer in a cache.
+#[derive(Debug, Clone)]
+pub struct KeysValues {
+    /// Keys, rotated, `[B, G, capacity, E]`.
+    pub keys: Tensor<4>,
+    /// Values, `[B, G, capacity, E]`.
+    pub values: Tensor<4>,
+}
+
+/// Positions of a convolution's taps in the picture. Each pair is for rows and columns.
+#[cfg(feature = "cpu")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Pixels from one output to the next.
+    pub(crate) stride: [usize; 2],
+    /// Pixels of zeros on each side of the picture.
+    pub(crate) padding: [usize; 2],
+    /// Pixels from one tap to the next.
+    pub(crate) dilation: [usize; 2],
+}
+
+/// Settings of one step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) and of the moving average of the
+/// weights that follows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta_1: f64,
+    /// Decay of the second moment.
+    pub beta_2: f64,
+    /// Epsilon, added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Number of this step, from 1.
+    pub time: i32,
+    /// Factor of the gradient before anything else, as clipping by the global norm needs it.
+    pub gradient_scale: f64,
+    /// Decay of the moving average of the weights: the weight of its old value.
+    pub average_decay: f64,
+}
+
+impl AdamWStep {
+    /// Divisors of the first and second moment that correct their start at zero.
+    pub(crate) fn corrections(&self) -> (f64, f64) {
+        let correction = |beta: f64| 1.0 - beta.powi(self.time);
+        (correction(self.beta_1), correction(self.beta_2))
+    }
+}

@@ -1,0 +1,60 @@
+//! Checkpoints in the naming of the published implementations: in, and out again.
+//!
+//! - [`load_image`], [`save_image`]: the official image Transformer (`models/Transformer.py`).
+//! - [`load_tokenizer`], [`save_tokenizer`]: VibeVoice's acoustic tokenizer as `transformers` saves
+//!   it.
+//! - [`load_vibevoice`], [`save_vibevoice`]: the whole speech model as `transformers` saves it; read also as
+//!   the original repository published it.
+//! - [`load_realtime`]: the model that speaks while its text arrives, as the original repository published it.
+//! - [`load_asr`]: the model that recognizes speech, in both formats.
+//! - [`Published`]: which model a folder holds, before a weight is read.
+//! - [`make_random`]: a folder of published sizes with random weights.
+//!
+//! Names are mapped by tables (`naming`), layouts by burn-store adapters (`layout`). A file is
+//! read lazily, tensor by tensor, in float32, bfloat16 or float16; a folder may hold one
+//! `model.safetensors` or shards with their index.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use latentlm_published::{Member, Published, load_vibevoice};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = Path::new("models/vibevoice-1.5b");
+//! assert_eq!(Published::read(folder)?.member, Member::Speech);
+//! let device = latentlm::device("cpu")?; // with the feature `cpu` of `latentlm`
+//! let model = load_vibevoice(folder, &device)?;
+//! println!("{} samples a latent", model.hop_samples());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Shapes of tensors are those of the files: `[out, in]` for linear layers, `[out, in, kernel]` for convolutions.
+//! Letters of models are those of `latentlm` and `latentlm-vibevoice`.
+
+mod asr;
+mod config;
+mod image;
+mod layout;
+mod member;
+mod naming;
+mod original;
+mod published_sizes;
+mod random;
+mod realtime;
+mod shards;
+mod speech;
+mod store;
+
+pub use asr::{AsrJson, load_asr, read_asr_config};
+pub use config::{DiffusionHeadJson, LanguageModelJson, RopeJson, TokenizerJson, VibeVoiceJson};
+pub use image::{load_image, save_image};
+pub use member::{Dialect, Member, Published, find_tokenizer};
+pub use published_sizes::RandomSizes;
+pub use random::{MadeModel, RandomOptions, make_random};
+pub use realtime::{RealtimeJson, load_realtime, read_realtime_config};
+pub use speech::{
+    load_tokenizer, load_vibevoice, load_vibevoice_weights, read_tokenizer_config,
+    read_vibevoice_config, read_vibevoice_config_with, save_tokenizer, save_vibevoice,
+};
+pub use store::{PretrainedError, StoredDType};
