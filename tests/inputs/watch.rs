@@ -38,7 +38,6 @@ pub struct Report {
     peak_kib: u64,
     /// Inputs that failed, each in one line.
     pub failures: Vec<String>,
-    pending: Option<&'static str>,
 }
 
 impl fmt::Display for Report {
@@ -53,11 +52,7 @@ impl fmt::Display for Report {
             self.failures.len(),
             self.slowest.as_secs_f64() * 1e3,
             self.peak_kib >> 10
-        )?;
-        match self.pending {
-            Some(why) => write!(f, "  known to fail: {why}"),
-            None => Ok(()),
-        }
+        )
     }
 }
 
@@ -79,7 +74,6 @@ pub fn run(target: &Target) -> Report {
     fs::create_dir_all(folder.join("scratch")).unwrap();
     let mut report = Report {
         name: target.name,
-        pending: target.pending,
         ..Report::default()
     };
     let mut first = 0;

@@ -50,8 +50,6 @@ pub struct Target {
     pub whole: fn() -> Vec<Vec<u8>>,
     /// Damaged inputs, in percent of the usual number.
     pub share_percent: usize,
-    /// Why damage is not survived yet; the smoke test then leaves the target out.
-    pub pending: Option<&'static str>,
 }
 
 impl Target {
@@ -61,7 +59,6 @@ impl Target {
             reader,
             whole,
             share_percent: 100,
-            pending: None,
         }
     }
 
@@ -69,14 +66,6 @@ impl Target {
     fn share(self, share_percent: usize) -> Self {
         Self {
             share_percent,
-            ..self
-        }
-    }
-
-    /// The same, known to fail.
-    pub fn pending(self, why: &'static str) -> Self {
-        Self {
-            pending: Some(why),
             ..self
         }
     }
