@@ -8,8 +8,9 @@ use latentlm::codec_image::CodecLossConfig;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
+use latentlm_baselines::{DitNetwork, TransfusionNetwork};
 use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
-use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
+use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use latentlm_published::RandomSizes;
 use latentlm_tests::repository;
 use latentlm_train::Trainer;
@@ -50,6 +51,11 @@ fn every_recipe_resolves() {
         count += 1;
     }
     assert_eq!(count, 12);
+    for entry in std::fs::read_dir(repository("configs/video")).unwrap() {
+        VideoRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 14);
 }
 
 #[test]
@@ -59,6 +65,9 @@ fn the_default_is_the_shipped_recipe() {
     let mllm = repository("configs/mllm/twemoji.toml");
     let mllm = MllmRecipe::resolve(Some(&mllm), &[]).unwrap();
     assert_eq!(mllm, MllmRecipe::default());
+    let video = repository("configs/video/digits.toml");
+    let video = VideoRecipe::resolve(Some(&video), &[]).unwrap();
+    assert_eq!(video, VideoRecipe::default());
 }
 
 /// The recipe of a run that was made before `lm.recompute` and `data.outside` were keys.
@@ -66,8 +75,11 @@ fn the_default_is_the_shipped_recipe() {
 fn keys_that_an_earlier_run_lacks_have_defaults() {
     let path = repository("tests/earlier-runs/image/config.toml");
     let recipe = ImageRecipe::resolve(Some(&path), &[]).unwrap();
-    assert_eq!((recipe.lm.width, recipe.lm.recompute), (16, false));
-    assert!(!recipe.data.outside);
+    assert_eq!(
+        (recipe.lm.sizes.width, recipe.lm.sizes.recompute),
+        (16, false)
+    );
+    assert!(!recipe.data.options.outside);
 }
 
 /// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's
@@ -84,7 +96,7 @@ fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
     assert!(longest < recipe.data.pack_positions as f64);
 }
 
-/// The numbers of `docs/follow-an-*.md` are the default recipes', those of a dialogue are VibeVoice-1.5B's.
+/// The numbers of `docs/follow-a*.md` are the default recipes', those of a dialogue are VibeVoice-1.5B's.
 #[test]
 fn the_documents_say_the_default_numbers() {
     let says = |document: &str, numbers: &[(char, usize)]| {
@@ -109,7 +121,7 @@ fn the_documents_say_the_default_numbers() {
             ('Z', speech.codec.latent_dim),
             ('C', speech.codec.widths[0]),
             ('V', speech.text.vocabulary),
-            ('D', speech.lm.width),
+            ('D', speech.lm.sizes.width),
             ('K', speech.lm.batch_mul),
             ('P', speech.data.pack_positions),
             ('S', speech.sample.steps),
@@ -125,9 +137,27 @@ fn the_documents_say_the_default_numbers() {
             ('Q', image.codec.vit.patch_size),
             ('T', image.codec.tokens()),
             ('Z', image.codec.latent_dim),
-            ('D', image.lm.width),
+            ('D', image.lm.sizes.width),
             ('K', image.lm.batch_mul),
             ('S', image.sample.steps),
+        ],
+    );
+    let video = VideoRecipe::default();
+    says(
+        "docs/follow-a-clip.md",
+        &[
+            ('F', video.data.frames),
+            ('N', video.codec.frames_per_group),
+            ('C', video.codec.channels),
+            ('W', video.codec.image_size),
+            ('Q', video.codec.patch_size),
+            ('L', video.codec.latents_per_group()),
+            ('T', video.tokens()),
+            ('Z', video.codec.latent_dim),
+            ('D', video.lm.sizes.width),
+            ('K', video.lm.batch_mul),
+            ('P', video.mix.pack_positions),
+            ('S', video.sample.steps),
         ],
     );
     let dialogue = RandomSizes::speech_1_5b();
@@ -165,9 +195,10 @@ fn the_default_comparisons_are_the_shipped_files() {
 fn rivals_have_as_many_parameters() {
     let (recipe, device, classes) = (CompareRecipe::default(), Device::default(), 10);
     let own = recipe.image.model(classes).init(&device).num_params();
+    let (dit, transfusion) = (recipe.dit(classes), recipe.transfusion(classes));
     let rivals = [
-        recipe.dit(classes).init(&device).num_params(),
-        recipe.transfusion(classes).init(&device).num_params(),
+        dit.init::<DitNetwork>(&device).num_params(),
+        transfusion.init::<TransfusionNetwork>(&device).num_params(),
         recipe.vq_lm(classes).init(&device).num_params(),
     ];
     assert_eq!(own, 1_310_338);
@@ -214,7 +245,7 @@ fn impossible_recipes_of_text_and_pictures_are_refused_in_one_line() {
     for (change, part) in [
         (
             "text.caption_weight=0.0",
-            "`text.caption_weight` must be a number above 0 and at most 1000000, not 0.0",
+            "`text.caption_weight` must be a number from 1e-6 to 1000000, not 0.0",
         ),
         ("text.caption_weight=-1.0", "`text.caption_weight` must be"),
         ("text.loss_weight=-1.0", "`text.loss_weight` must be"),
@@ -241,6 +272,7 @@ fn every_key_is_declared() {
     declared::<ImageRecipe>();
     declared::<SpeechRecipe>();
     declared::<MllmRecipe>();
+    declared::<VideoRecipe>();
     declared::<CompareRecipe>();
     declared::<CompareMllmRecipe>();
     declared::<SigmaRecipe>();
@@ -258,7 +290,19 @@ fn impossible_recipes_are_refused_in_one_line() {
         ),
         (
             "codec_train.learning_rate=-1.0",
-            "`codec_train.learning_rate` must be a number above 0 and at most 1000, not -1.0",
+            "`codec_train.learning_rate` must be a number from 1e-9 to 1000, not -1.0",
+        ),
+        (
+            "lm_train.learning_rate=1e-300",
+            "`lm_train.learning_rate` must be a number from 1e-9 to 1000, not 1e-300",
+        ),
+        (
+            "lm_train.clip_norm=1e-300",
+            "`lm_train.clip_norm` must be 0 or a number from 1e-6 to 1000000, not 1e-300",
+        ),
+        (
+            "lm_train.ema_decay=0.9999999999999999",
+            "`lm_train.ema_decay` must be a number from 0 to 0.999999, not 0.9999999999999999",
         ),
         (
             "lm.condition_dropout=1.0",
@@ -266,7 +310,7 @@ fn impossible_recipes_are_refused_in_one_line() {
         ),
         (
             "codec_train.clip_norm=inf",
-            "`codec_train.clip_norm` must be a number from 0 to 1000000, not inf",
+            "`codec_train.clip_norm` must be 0 or a number from 1e-6 to 1000000, not inf",
         ),
         ("sample.steps=1000", "sample.steps must be"),
         (
@@ -409,7 +453,7 @@ fn the_large_model_of_text_and_pictures_has_the_size_of_the_papers() {
     let path = repository("configs/mllm/large.toml");
     let parameters = |depth: u64, head_depth: u64, recipe: &MllmRecipe| {
         let (classes, channels) = (1001, 16);
-        let width = recipe.lm.width as u64;
+        let width = recipe.lm.sizes.width as u64;
         // The recipe's feed-forward ratio is 4, the image models' 6.
         let hidden = |ratio: u64| (width * ratio * 2 / 3) / 64 * 64;
         let narrower = (depth + head_depth) * 3 * width * (hidden(6) - hidden(4));
@@ -426,8 +470,11 @@ fn the_large_model_of_text_and_pictures_has_the_size_of_the_papers() {
     let model = small.model(small.text.vocabulary).init(&Device::default());
     assert_eq!(model.num_params() as u64, parameters(1, 1, &small));
     let recipe = MllmRecipe::resolve(Some(&path), &[]).unwrap();
-    let (depth, head_depth) = (recipe.lm.depth as u64, recipe.lm.head_depth as u64);
-    assert_eq!((recipe.lm.width, depth), (2048, 24));
+    let (depth, head_depth) = (
+        recipe.lm.sizes.depth as u64,
+        recipe.lm.sizes.head_depth as u64,
+    );
+    assert_eq!((recipe.lm.sizes.width, depth), (2048, 24));
     let all = parameters(depth, head_depth, &recipe);
     assert!((1_300_000_000..1_700_000_000).contains(&all), "{all}");
 }

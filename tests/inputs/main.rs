@@ -2,6 +2,7 @@
 //! recipes, manifests and texts.
 
 mod child;
+mod large;
 mod plan;
 mod properties;
 mod sweep;

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
-use latentlm_data::{KnownText, TextTokenizer, TokenizerKind, normal_text};
+use latentlm_data::{TextTokenizer, TokenizerKind, normal_text};
 use latentlm_keys::{Key, Kind, Value, overrides};
-use latentlm_pipelines::{ImageRecipe, Manifest, MllmRecipe, Recipe, SpeechRecipe};
+use latentlm_pipelines::{
+    ImageRecipe, KnownText, Manifest, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestRunner};
@@ -102,6 +104,7 @@ fn recipes_read_back_as_they_were_written() {
     reads_back::<ImageRecipe>(300);
     reads_back::<SpeechRecipe>(300);
     reads_back::<MllmRecipe>(300);
+    reads_back::<VideoRecipe>(300);
 }
 
 /// Any number, with all its digits.
@@ -159,6 +162,7 @@ fn manifests_read_back_as_they_were_written() {
     manifest_reads_back::<ImageRecipe>(200);
     manifest_reads_back::<SpeechRecipe>(200);
     manifest_reads_back::<MllmRecipe>(200);
+    manifest_reads_back::<VideoRecipe>(200);
 }
 
 /// Overrides are text from a terminal: anything. What is said of them can be printed there.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
 use latentlm_keys::Kind;
-use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
+use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use latentlm_tests::repository;
 
 /// In TOML: whole numbers and fractions.
-const ABSURD: [&str; 12] = [
+const ABSURD: [&str; 13] = [
     "0",
     "-1",
     "0.0",
@@ -20,6 +20,7 @@ const ABSURD: [&str; 12] = [
     "1e9",
     "9223372036854775807",
     "-9223372036854775808",
+    "1e-300",
     "1e300",
     "inf",
     "-inf",
@@ -104,6 +105,13 @@ fn keys_of_speech_recipes() {
 fn keys_of_recipes_of_text_and_pictures() {
     for file in recipes("mllm") {
         sweep::<MllmRecipe>(&file);
+    }
+}
+
+#[test]
+fn keys_of_recipes_of_clips() {
+    for file in recipes("video") {
+        sweep::<VideoRecipe>(&file);
     }
 }
 

@@ -92,7 +92,7 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
     // The judge is trained on real digits and must know them, whatever the generator does.
     assert!(evaluation.classifier_accuracy > 0.95, "{evaluation:?}");
     assert!(
-        evaluation.frechet_distance > evaluation.frechet_distance_of_real,
+        evaluation.verdict.frechet_distance > evaluation.frechet_distance_of_real,
         "{evaluation:?}"
     );
     let warning = evaluation.warning().unwrap();

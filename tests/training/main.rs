@@ -6,3 +6,4 @@ mod mllm;
 mod recompute;
 mod runs;
 mod speech;
+mod video;

@@ -175,7 +175,7 @@ fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
     let shares = [
         measured.neighbours_of_category,
         measured.neighbours_of_category_held_out,
-        measured.colour_agreement,
+        measured.colours.colour_agreement,
     ];
     assert!(
         shares
@@ -185,9 +185,12 @@ fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
     );
     // Of a gallery of ten warm and ten cold, the ten nearest cannot all be of one kind by chance.
     assert!((measured.neighbours_of_category_by_chance.unwrap() - 0.5).abs() < 1e-9);
-    assert_eq!(measured.colour_agreement_of_real, Some(1.0));
+    assert_eq!(measured.colours.colour_agreement_of_real, Some(1.0));
     // Fourteen training pictures: all even numbers but 0 are red, of the odd ones every other is blue.
-    assert_eq!(measured.colour_agreement_by_majority, Some(9.0 / 14.0));
+    assert_eq!(
+        measured.colours.colour_agreement_by_majority,
+        Some(9.0 / 14.0)
+    );
     let distances = [
         measured.colour_distance,
         measured.colour_distance_shuffled,

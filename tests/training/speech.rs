@@ -139,9 +139,7 @@ fn streams_what_it_says(pipeline: &SpeechPipeline, text: &str, options: &SampleO
     let mut heard = 0;
     let ended = pipeline.stream(text, None, options, seed, |_| {
         heard += 1;
-        Err::<(), _>(PipelineError::Voice {
-            reason: "heard enough".into(),
-        })
+        Err::<(), _>(PipelineError::Voice("heard enough".into()))
     });
     assert_eq!(heard, chunks.min(1), "no more is heard than is asked for");
     assert_eq!(ended.is_err(), chunks > 0);

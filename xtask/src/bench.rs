@@ -33,8 +33,8 @@ Examples:
 
 The table is also written to target/bench.md. A ratio below 1 means that ours is faster or smaller; n/a
 marks a side that failed, or that torch.compile does not support. `scaling` compares the times with those
-of the arithmetic alone, and writes a table and charts to target/scaling; `kernels` writes
-target/kernels.md.")]
+of the arithmetic alone, and writes a table and charts to target/scaling; `kernels` also times a
+checkpoint with and without checksums, and writes target/kernels.md.")]
 pub struct Args {
     /// Workloads: train, sample, codec or all; or scaling, or kernels
     #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling", "kernels"])]

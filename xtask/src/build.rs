@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use latentlm_args::{DeviceKind, DeviceName, say};
+use latentlm_args::{DeviceKind, DeviceName, Project, say};
 
 use crate::announce::{Build, backends};
 use crate::cargo::{cargo, project_root, succeed, target_folder};
@@ -60,6 +60,9 @@ pub struct Args {
 impl Args {
     /// Builds, checks undefined symbols, strips and packs; prints the paths.
     pub fn run(self) -> Result<ExitCode> {
+        if let Some(file) = &self.pack {
+            Project::at(project_root()).find_place(file)?;
+        }
         let mut binary = if self.without_llvm {
             link_without_llvm(&self.device)?
         } else {

@@ -13,7 +13,13 @@ use crate::python;
 
 /// Number of models of each kind.
 const COUNT: &str = "4";
-const PACKAGES: [&str; 3] = ["torch", "transformers>=5.23", "safetensors"];
+const PACKAGES: [&str; 4] = ["torch", "transformers>=5.23", "safetensors", "diffusers"];
+/// What makes cases: of the models' parts, of dialogues, of transcripts.
+const SCRIPTS: [&str; 3] = [
+    "vibevoice.py",
+    "vibevoice_generation.py",
+    "vibevoice_asr.py",
+];
 /// Existing cases that stand for the future ones, so that the other arguments can be checked before.
 const CASES: &str = "tests/fixtures";
 
@@ -67,9 +73,11 @@ fn make_cases(python: Option<PathBuf>) -> Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seed = now.map_or(0, |now| now.as_secs()).to_string();
     say!("cases of seed {seed}");
-    let script = project_root().join("tests/fixtures/make/vibevoice.py");
-    let mut make = Command::new(python);
-    make.arg(script).arg("--out").arg(&cases);
-    succeed(make.args(["--seed", &seed, "--count", COUNT]))?;
+    for script in SCRIPTS {
+        let script = project_root().join("tests/fixtures/make").join(script);
+        let mut make = Command::new(&python);
+        make.arg(script).arg("--out").arg(&cases);
+        succeed(make.args(["--seed", &seed, "--count", COUNT]))?;
+    }
     Ok(cases)
 }

@@ -21,6 +21,7 @@ mod live;
 mod pack;
 mod python;
 mod speech;
+mod sweep;
 mod test;
 mod test_device;
 #[cfg(test)]
@@ -71,6 +72,7 @@ enum Command {
     Fork(fork::Args),
     Fuzz(fuzz::Args),
     Kills(kills::Args),
+    Sweep(sweep::Args),
 }
 
 fn main() -> ExitCode {
@@ -107,6 +109,7 @@ fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
         Command::Fork(args) => args.run(),
         Command::Fuzz(args) => args.run(),
         Command::Kills(args) => args.run(),
+        Command::Sweep(args) => args.run(),
     }
 }
 
@@ -150,6 +153,7 @@ mod tests {
             ("fork", "Swap each part"),
             ("fuzz", "Read damaged files"),
             ("kills", "Kill trainings"),
+            ("sweep", "Try every key"),
         ] {
             let of = |line: &str| line.trim_start().starts_with(name) && line.contains(about);
             assert!(help.lines().any(of), "{name}: {help}");

@@ -93,7 +93,7 @@ impl LatentAdapter {
     pub fn embed<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         let positions = linear_layer(&self.projection, latents);
         match &self.connector {
-            Some(connector) => connector.linear.forward(connector.norm.forward(positions)),
+            Some(connector) => linear_layer(&connector.linear, connector.norm.forward(positions)),
             None => positions,
         }
     }

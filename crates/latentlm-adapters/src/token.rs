@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_kernels::linear_layer;
+use latentlm_kernels::{embedding, linear, linear_layer};
 
 /// Indices as a tensor.
 pub fn indices(values: &[i64], device: &Device) -> Tensor<1, Int> {
@@ -69,8 +69,13 @@ impl TokenAdapter {
                 let [batch, length, width] = hidden.dims();
                 let table = self.table.weight.val(); // [V, D]
                 let rows = hidden.reshape([batch * length, width]);
-                rows.matmul(table.transpose())
-                    .reshape([batch, length, self.vocabulary()])
+                let logits = if rows.dtype() == table.dtype() {
+                    rows.matmul(table.transpose())
+                } else {
+                    // A table in bfloat16 under float32 states: its rows are read where they lie.
+                    linear(rows, table.transpose(), None)
+                };
+                logits.reshape([batch, length, self.vocabulary()])
             }
         }
     }
@@ -82,13 +87,14 @@ impl TokenAdapter {
     /// - `tokens`: `K` of them
     /// - returns: `[D, K]`
     pub fn head_of(&self, tokens: &[u32]) -> Tensor<2> {
-        let device = self.table.weight.device();
-        let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
-        let tokens = indices(&tokens, &device);
-        match &self.output {
-            Some(output) => output.weight.val().select(1, tokens),
-            None => self.table.weight.val().select(0, tokens).transpose(),
-        }
+        let head = match &self.output {
+            Some(output) => output.weight.val(),
+            None => self.table.weight.val().transpose(),
+        };
+        // Not `select`: on the CPU it would copy a whole head that is stored as `[V, D]`.
+        let columns = tokens.iter();
+        let columns = columns.map(|token| head.clone().narrow(1, *token as usize, 1));
+        Tensor::cat(columns.collect(), 1)
     }
 
     /// Embeds tokens.
@@ -97,13 +103,14 @@ impl TokenAdapter {
     /// - `tokens`: `[B, T]`
     /// - returns: `[B, T, D]`
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.table.forward(tokens)
+        embedding(self.table.weight.val(), tokens)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::DType;
     use latentlm_core::RandomStream;
     use latentlm_core::conformance::{assert_close, seeded};
 
@@ -135,5 +142,27 @@ mod tests {
         let hidden = RandomStream::new(1).normal([1, 2, 3], &device);
         let expected = hidden.clone().matmul(table.swap_dims(1, 2));
         assert_close("logits", adapter.logits(hidden), expected, 1e-6);
+    }
+
+    /// A table in bfloat16, as published models store it, gives float32 positions and logits.
+    #[test]
+    fn a_table_in_bfloat16_gives_float32() {
+        let device = Device::default();
+        let mut adapter = seeded(1, &device, |device| {
+            TokenAdapterConfig::new(5, 3).init(device)
+        });
+        let table = adapter.table.weight.clone();
+        adapter.table.weight = table.map(|table| table.cast(DType::BF16));
+        let tokens = Tensor::<2, Int>::from_ints([[0, 1, 2, 3, 4]], &device);
+        let table = adapter.embed(tokens); // [1, 5, 3]
+        let hidden = RandomStream::new(1).normal([1, 2, 3], &device);
+        let logits = adapter.logits(hidden.clone());
+        assert_eq!([table.dtype(), logits.dtype()], [DType::F32; 2]);
+        // The hidden states are rounded to 8 bits.
+        let expected = hidden.clone().matmul(table.swap_dims(1, 2));
+        assert_close("logits", logits.clone(), expected, 1e-2);
+        let head = adapter.head_of(&[4, 1]).cast(DType::F32).unsqueeze();
+        let expected = logits.select(2, indices(&[4, 1], &device));
+        assert_close("logits of some", hidden.matmul(head), expected, 1e-2);
     }
 }

@@ -36,6 +36,8 @@ pub struct BenchDecode {
 }
 
 /// Times every CPU kernel against the same computation with Burn's operations, forward and backward
+///
+/// Also times a checkpoint of 100 MB with and without checksums, in the folder of the table.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench kernels --repeats 9")]
 pub struct BenchKernels {

@@ -49,10 +49,10 @@ impl Codec {
         let files = self.files();
         DeviceName::parse(&files.device)?;
         project.find_run(&files.run, "train-tts")?;
-        project.find("read", &files.input)?;
+        project.find_file(&files.input)?;
         match self {
-            Self::Encode(_) => Ok(()),
-            Self::Decode(_) | Self::Reconstruct(_) => check_sound(&files.output),
+            Self::Encode(_) => project.find_place(&files.output),
+            Self::Decode(_) | Self::Reconstruct(_) => check_sound(&files.output, project),
         }
     }
 }

@@ -5,9 +5,9 @@ use clap::Subcommand;
 use crate::shared::Trained;
 use crate::{
     ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare,
-    ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, Generate, ListAdapters,
-    MakeModel, Project, Run, SampleImage, Speak, TrainImage, TrainMllm, TrainTts, Transcribe,
-    VerifyReference,
+    ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, EvalVideo, Generate,
+    ListAdapters, MakeModel, Project, Run, SampleImage, SampleVideo, Speak, TrainImage, TrainMllm,
+    TrainTts, TrainVideo, Transcribe, VerifyReference,
 };
 
 /// A command of the binary `latentlm`, with its arguments.
@@ -20,6 +20,7 @@ pub enum Command {
     TrainImage(TrainImage),
     TrainTts(TrainTts),
     TrainMllm(TrainMllm),
+    TrainVideo(TrainVideo),
     SampleImage(SampleImage),
     EvalImage(EvalImage),
     Speak(Speak),
@@ -31,6 +32,8 @@ pub enum Command {
     Generate(Generate),
     Caption(Caption),
     EvalMllm(EvalMllm),
+    SampleVideo(SampleVideo),
+    EvalVideo(EvalVideo),
     #[command(subcommand)]
     Compare(Compare),
     BenchDecode(BenchDecode),
@@ -51,8 +54,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Checks what needs no tensors and no time: names of devices, input files, existing or new runs, the
-    /// form of overrides. Programs call it before they build or compute.
+    /// Checks what needs no tensors and no time: names of devices, input files, places of output files, existing
+    /// or new runs, the form of overrides. Programs call it before they build or compute.
     ///
     /// # Errors
     /// With the first problem.
@@ -61,6 +64,7 @@ impl Command {
             Self::TrainImage(args) => args.training.check("train-image", &args.run, project),
             Self::TrainTts(args) => args.training.check("train-tts", &args.run, project),
             Self::TrainMllm(args) => args.training.check("train-mllm", &args.run, project),
+            Self::TrainVideo(args) => args.training.check("train-video", &args.run, project),
             Self::SampleImage(args) => args.check(project),
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
@@ -75,16 +79,23 @@ impl Command {
             Self::EvalMllm(args) => {
                 project.find_device_and_run(&args.drawing.device, &args.run, "train-mllm")
             }
+            Self::SampleVideo(args) => args.check(project),
+            Self::EvalVideo(args) => {
+                project.find_device_and_run(&args.drawing.device, &args.run, "train-video")
+            }
             Self::Compare(args) => args.check(project),
             Self::VerifyReference(args) => args.check(project),
             Self::MakeModel(args) => args.check(project),
             Self::Data(args) => args.check(project),
             Self::Run(args) => args.check(project),
-            Self::BenchDecode(_)
-            | Self::BenchWorker(_)
-            | Self::BenchKernels(_)
-            | Self::BenchScaling(_)
-            | Self::ListAdapters(_) => self.devices().map(drop),
+            Self::BenchKernels(args) => project.find_place(&args.out),
+            Self::BenchScaling(args) => {
+                self.devices()?;
+                project.find_folder_place(&args.out)
+            }
+            Self::BenchDecode(_) | Self::BenchWorker(_) | Self::ListAdapters(_) => {
+                self.devices().map(drop)
+            }
         }
     }
 
@@ -118,6 +129,12 @@ impl Command {
                 &args.run,
                 "train-mllm",
                 "latentlm-pipelines/mllm",
+            ),
+            Self::TrainVideo(args) => (
+                &args.training,
+                &args.run,
+                "train-video",
+                "latentlm-pipelines/video",
             ),
             Self::Compare(Compare::Image(args)) => (
                 &args.training,
@@ -157,6 +174,7 @@ impl Command {
             Self::TrainImage(args) => &args.training.device,
             Self::TrainTts(args) => &args.training.device,
             Self::TrainMllm(args) => &args.training.device,
+            Self::TrainVideo(args) => &args.training.device,
             Self::SampleImage(args) => &args.sampling.drawing.device,
             Self::EvalImage(args) => &args.sampling.drawing.device,
             Self::Speak(args) => &args.drawing.device,
@@ -166,6 +184,8 @@ impl Command {
             Self::Generate(args) => &args.drawing.device,
             Self::Caption(args) => &args.device,
             Self::EvalMllm(args) => &args.drawing.device,
+            Self::SampleVideo(args) => &args.drawing.device,
+            Self::EvalVideo(args) => &args.drawing.device,
             Self::Compare(args) => args.device(),
             Self::BenchDecode(args) => &args.device,
             Self::VerifyReference(args) => &args.device,
@@ -181,9 +201,11 @@ impl Command {
             }
         };
         match self {
-            Self::TrainImage(_) | Self::TrainTts(_) | Self::TrainMllm(_) | Self::Compare(_) => {
-                DeviceName::parse_list(device)
-            }
+            Self::TrainImage(_)
+            | Self::TrainTts(_)
+            | Self::TrainMllm(_)
+            | Self::TrainVideo(_)
+            | Self::Compare(_) => DeviceName::parse_list(device),
             _ => Ok(vec![DeviceName::parse(device)?]),
         }
     }

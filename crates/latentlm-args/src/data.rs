@@ -1,10 +1,10 @@
-//! `data check` and `data espeak`.
+//! `data check`, `data clips` and `data espeak`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use crate::number::whole;
+use crate::number::{clip_rate, whole};
 use crate::{ArgsError, Project};
 
 /// Looks at datasets
@@ -15,29 +15,76 @@ use crate::{ArgsError, Project};
 )]
 pub enum Data {
     Check(DataCheck),
+    Clips(DataClips),
     Espeak(Espeak),
 }
 
 /// Checks a dataset folder: reports its content and its problems
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask data check datasets/mnist\n  cargo xtask data check datasets/voice"
+    after_help = "Examples:\n  cargo xtask data check datasets/mnist\n  cargo xtask data check datasets/voice\n  \
+                  cargo xtask data check path/to/clips --clips"
 )]
 pub struct DataCheck {
     /// Dataset folder
     pub path: PathBuf,
+    /// Reads the folder as clips for train-video, of which every frame counts; otherwise a GIF is a picture
+    #[arg(long)]
+    pub clips: bool,
+    /// With --clips: number of frames of a sample
+    #[arg(long, value_name = "FRAMES", default_value_t = 17, value_parser = whole(1..=10_000), requires = "clips")]
+    pub clip_frames: usize,
+    /// With --clips: frames a second
+    #[arg(long, value_name = "RATE", default_value_t = 10.0, value_parser = clip_rate, requires = "clips")]
+    pub clip_rate: f64,
     /// Allows metadata to name files outside of the folder (data.outside of a recipe)
     #[arg(long)]
     pub outside: bool,
     /// Largest size of a decoded picture in megabytes (data.max_picture_mb)
     #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_picture_mb: u64,
-    /// Largest size of all pictures of an IDX file in megabytes (data.max_idx_mb)
+    /// Largest size of all pictures and labels of IDX files in megabytes (data.max_idx_mb)
     #[arg(long, value_name = "MB", default_value_t = 768, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_idx_mb: u64,
     /// Largest number of samples per channel of a recording
     #[arg(long, value_name = "SAMPLES", default_value_t = 1 << 27, value_parser = whole(1..))]
     pub max_samples: usize,
+}
+
+/// Composes clips of one or two handwritten digits that move, with captions
+///
+/// The same options give the same clips: 17 frames of 32 x 32, ten a second.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask data clips --out clips --count 1000\n  \
+    cargo xtask data clips --out held-out --count 100 --split test --seed 7")]
+pub struct DataClips {
+    /// Folder of the new dataset
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Number of clips
+    #[arg(long, default_value_t = 100, value_parser = whole(1..=1_000_000))]
+    pub count: usize,
+    /// Pictures and captions that training sees (train), or held-out pictures and any captions (test)
+    #[arg(long, value_enum, default_value_t = ClipSplit::Train)]
+    pub split: ClipSplit,
+    /// Random seed of captions, pictures and ways
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Dataset of the digits
+    #[arg(long, value_name = "FOLDER", default_value = "datasets/mnist")]
+    pub digits: PathBuf,
+    /// Writes a folder of PNG frames for each clip instead of a GIF
+    #[arg(long)]
+    pub frames: bool,
+}
+
+/// A split of composed clips
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum ClipSplit {
+    Train,
+    Test,
 }
 
 /// Synthesizes a speech corpus of many voices with the program `espeak-ng`
@@ -72,10 +119,20 @@ impl Data {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         match self {
             Self::Check(args) => project.find("open the dataset", &args.path),
-            Self::Espeak(args) => match &args.texts {
-                Some(texts) => project.find("read", texts),
-                None => Ok(()),
-            },
+            Self::Clips(args) => {
+                project.find("open the digits", &args.digits)?;
+                project.find_folder_place(&args.out)
+            }
+            Self::Espeak(args) => {
+                if let Some(texts) = &args.texts {
+                    project.find_file(texts)?;
+                }
+                // The system looks for a bare name elsewhere.
+                if args.program.components().count() > 1 {
+                    project.find("run", &args.program)?;
+                }
+                project.find_folder_place(&args.out)
+            }
         }
     }
 }

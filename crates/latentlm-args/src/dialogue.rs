@@ -58,10 +58,10 @@ impl Dialogue {
     ) -> Result<(), ArgsError> {
         project.find("read", model)?;
         for file in self.script.iter().chain(&self.tokenizer) {
-            project.find("read", file)?;
+            project.find_file(file)?;
         }
         for voice in voices {
-            project.find("read", numbered_voice(voice).1)?;
+            project.find_file(numbered_voice(voice).1)?;
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ pub struct SampleImage {
 impl SampleImage {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         self.sampling.check(project)?;
-        check_picture(&self.out)
+        check_picture(&self.out, project)
     }
 }
 

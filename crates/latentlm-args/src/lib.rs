@@ -52,13 +52,14 @@ mod shared;
 mod transcribe;
 mod tts;
 mod verify;
+mod video;
 mod voice;
 
 pub use bench::{BenchDecode, BenchKernels, BenchScaling, BenchWorker, ListAdapters};
 pub use codec::{Codec, CodecFiles};
 pub use command::Command;
 pub use compare::{Compare, CompareImage, CompareMllm, CompareSampling, CompareSigma};
-pub use data::{Data, DataCheck, Espeak};
+pub use data::{ClipSplit, Data, DataCheck, DataClips, Espeak};
 pub use device::{DeviceKind, DeviceName};
 pub use dialogue::{Dialogue, DialogueSampler, numbered_voice};
 pub use endings::PICTURE_ENDINGS;
@@ -75,4 +76,5 @@ pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training, TrainingNum
 pub use transcribe::{Transcribe, Transcript};
 pub use tts::{EvalTts, Speak, TrainTts};
 pub use verify::VerifyReference;
+pub use video::{EvalVideo, SampleVideo, TrainVideo};
 pub use voice::ConvertVoice;

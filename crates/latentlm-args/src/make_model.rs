@@ -78,6 +78,6 @@ impl MakeModel {
                 source: io::ErrorKind::AlreadyExists.into(),
             });
         }
-        Ok(())
+        project.find_folder_place(&self.out)
     }
 }

@@ -1,8 +1,9 @@
-//! Text and pictures: `train-mllm`, `generate`, `caption`, `eval-mllm`.
+//! Text and pictures: `train-mllm`, `generate`, `caption` (also of clips), `eval-mllm`.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::ArgPredicate;
 
 use crate::endings::check_picture;
 use crate::{ArgsError, Drawing, Project, Training, not_negative, probability};
@@ -64,9 +65,9 @@ impl Generate {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         project.find_device_and_run(&self.drawing.device, &self.run, "train-mllm")?;
         for picture in self.pictures() {
-            project.find("read", picture)?;
+            project.find_file(picture)?;
         }
-        check_picture(&self.out)
+        check_picture(&self.out, project)
     }
 
     /// Files of the pictures in the prompt. Malformed marks are reported later, by the model's prompt parser.
@@ -81,16 +82,25 @@ impl Generate {
     }
 }
 
-/// Captions pictures
+/// Captions pictures or clips
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask caption --run emoji --image heart.png")]
+#[command(after_help = "Examples:\n  \
+    cargo xtask caption --run emoji --image heart.png\n  \
+    cargo xtask caption --run digits --video seven.gif")]
 pub struct Caption {
-    /// Name of the run, a folder under runs/
-    #[arg(long, default_value = "emoji")]
+    /// Name of the run, a folder under runs/; digits by default for clips
+    #[arg(
+        long,
+        default_value = "emoji",
+        default_value_if("video", ArgPredicate::IsPresent, "digits")
+    )]
     pub run: String,
     /// Picture file; several are captioned in order
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "video", num_args = 1..)]
     pub image: Vec<PathBuf>,
+    /// Clip, for a run of train-video: GIF, PNG, WebP, Y4M, or a folder of frames; several in order
+    #[arg(long, value_name = "FILE", conflicts_with = "image", num_args = 1..)]
+    pub video: Vec<PathBuf>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -98,9 +108,18 @@ pub struct Caption {
 
 impl Caption {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
-        project.find_device_and_run(&self.device, &self.run, "train-mllm")?;
+        let trained_by = if self.video.is_empty() {
+            "train-mllm"
+        } else {
+            "train-video"
+        };
+        project.find_device_and_run(&self.device, &self.run, trained_by)?;
         for image in &self.image {
-            project.find("read", image)?;
+            project.find_file(image)?;
+        }
+        // Or a folder of frames.
+        for clip in &self.video {
+            project.find("read", clip)?;
         }
         Ok(())
     }

@@ -33,6 +33,18 @@ pub fn noise_temperature(text: &str) -> Result<f64, String> {
     )
 }
 
+/// Parses a frame rate in frames a second.
+///
+/// # Errors
+/// If the text is not such a number.
+pub(crate) fn clip_rate(text: &str) -> Result<f64, String> {
+    within(
+        text,
+        |x| x > 0.0 && x <= 240.0,
+        "must be a number above 0, at most 240",
+    )
+}
+
 /// Parses a finite number of 0 or more.
 ///
 /// # Errors
@@ -83,7 +95,7 @@ mod tests {
     #[test]
     fn no_parser_takes_what_is_no_number() {
         for text in ["nan", "NaN", "inf", "-inf", "infinity", "1e999", "", "x"] {
-            for parse in [not_negative, positive, probability] {
+            for parse in [clip_rate, not_negative, positive, probability] {
                 assert!(parse(text).is_err(), "{text}");
             }
             for parse in [guidance_scale, noise_temperature] {

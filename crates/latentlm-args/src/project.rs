@@ -1,6 +1,7 @@
 //! The project folder: base of relative paths, and home of the runs.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use latentlm_keys::{Keys, RecipeError, RunKind, Workspace, escaped};
@@ -65,15 +66,73 @@ impl Project {
     pub(crate) fn find(&self, action: &'static str, path: &Path) -> Result<(), ArgsError> {
         match fs::metadata(self.path(path)) {
             Ok(_) => Ok(()),
-            Err(source) => {
-                let path = path.to_owned();
-                Err(ArgsError::Io {
-                    action,
-                    path,
-                    source,
-                })
+            Err(source) => Err(refused(action, path, source)),
+        }
+    }
+
+    /// Checks that a file to be read exists and is no folder; it may be a pipe.
+    pub(crate) fn find_file(&self, path: &Path) -> Result<(), ArgsError> {
+        self.find("read", path)?;
+        if self.path(path).is_dir() {
+            return Err(refused("read", path, ErrorKind::IsADirectory.into()));
+        }
+        Ok(())
+    }
+
+    /// Checks that a file can be written: its name is no folder's, and the folders above it are there or can be
+    /// made.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn find_place(&self, path: &Path) -> Result<(), ArgsError> {
+        if self.path(path).is_dir() {
+            return Err(refused("write", path, ErrorKind::IsADirectory.into()));
+        }
+        for folder in path.ancestors().skip(1) {
+            let place = self.path(folder);
+            if place.is_dir() {
+                break;
+            }
+            if place.exists() {
+                return Err(refused("write in", folder, ErrorKind::NotADirectory.into()));
             }
         }
+        Ok(())
+    }
+
+    /// Checks that a file can be written in a folder that is there.
+    pub(crate) fn find_place_in_folder(&self, path: &Path) -> Result<(), ArgsError> {
+        self.find_place(path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if folder.as_os_str().is_empty() || self.path(folder).is_dir() {
+            return Ok(());
+        }
+        let reason = io::Error::new(ErrorKind::NotFound, "there is no such folder");
+        Err(refused("write in", folder, reason))
+    }
+
+    /// Checks that a folder is there or can be made.
+    pub(crate) fn find_folder_place(&self, path: &Path) -> Result<(), ArgsError> {
+        let place = self.path(path);
+        if place.is_dir() {
+            return Ok(());
+        }
+        if place.exists() {
+            return Err(refused("write", path, ErrorKind::NotADirectory.into()));
+        }
+        self.find_place(path)
+    }
+
+    /// Whether a path is a pipe or a device, or one of the system's names, such as `/dev/stdout`. It takes a
+    /// stream, whatever its name.
+    pub(crate) fn is_stream(&self, path: &Path) -> bool {
+        let path = self.path(path);
+        let in_folders = ["/proc", "/dev/fd"]
+            .iter()
+            .any(|open| path.starts_with(open));
+        // Redirected output is a regular file.
+        let is_open_file = in_folders || path.parent() == Some(Path::new("/dev"));
+        is_open_file || (path.exists() && !path.is_file() && !path.is_dir())
     }
 
     /// Checks that a recipe file exists.
@@ -144,6 +203,14 @@ impl Project {
     }
 }
 
+fn refused(action: &'static str, path: &Path, source: io::Error) -> ArgsError {
+    ArgsError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
 /// The folder of a run: a name is a folder under `runs/`, a path is used as it is.
 pub fn run_path(name: &str) -> PathBuf {
     if name.contains(MAIN_SEPARATOR) {
@@ -185,6 +252,48 @@ mod tests {
         assert_eq!(run_path("small"), Path::new("runs").join("small"));
         let path = ["target", "small"].join(std::path::MAIN_SEPARATOR_STR);
         assert_eq!(run_path(&path), Path::new("target").join("small"));
+    }
+
+    #[test]
+    fn files_are_written_where_they_can() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let project = Project::at(dir.path());
+        for path in ["new", "file", "folder/new", "none/deep/new"] {
+            project.find_place(Path::new(path)).unwrap();
+        }
+        for path in ["new", "file", "folder/new"] {
+            project.find_place_in_folder(Path::new(path)).unwrap();
+        }
+        for path in ["new", "folder", "none/deep"] {
+            project.find_folder_place(Path::new(path)).unwrap();
+        }
+        let place = |path: &str| project.find_place(Path::new(path));
+        let placed = |path: &str| project.find_place_in_folder(Path::new(path));
+        let folder = |path: &str| project.find_folder_place(Path::new(path));
+        for (checked, start) in [
+            (place("folder"), "cannot write folder: "),
+            (place("file/new"), "cannot write in file: "),
+            (placed("file/deep/new"), "cannot write in file: "),
+            (
+                placed("none/new"),
+                "cannot write in none: there is no such folder",
+            ),
+            (folder("file"), "cannot write file: "),
+            (folder("file/deep"), "cannot write in file: "),
+        ] {
+            let error = checked.unwrap_err();
+            assert!(!error.is_usage());
+            assert!(error.to_string().starts_with(start), "{error}");
+        }
+        // In the working folder, where the parent of a bare name is empty.
+        Project::here()
+            .find_place_in_folder(Path::new("new"))
+            .unwrap();
+        let error = project.find_file(Path::new("folder")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read folder: "));
+        project.find_file(Path::new("file")).unwrap();
     }
 
     #[test]

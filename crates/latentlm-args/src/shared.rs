@@ -120,9 +120,10 @@ pub struct Drawing {
     /// Factor of the initial noise of each latent; the recipe's by default
     #[arg(long, value_name = "FACTOR", value_parser = noise_temperature)]
     pub noise_temperature: Option<f64>,
-    /// Precision of the diffusion head's matrix products; bf16 is faster on a CPU with AVX-512 BF16
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: HeadNumbers,
+    /// Precision of the diffusion head's matrix products, f32 by default; bf16 is faster on a CPU with AVX-512
+    /// BF16. With --model, of all weights: by default as the files have them
+    #[arg(long, value_enum)]
+    pub precision: Option<HeadNumbers>,
     /// Random seed; the same seed gives the same samples; 0 by default, drawn and printed for a dialogue
     #[arg(long)]
     pub seed: Option<u64>,
@@ -138,7 +139,7 @@ impl Drawing {
     }
 }
 
-/// Precision of the diffusion head's matrix products.
+/// Precision of weights and of products with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HeadNumbers {
     /// 32 bits

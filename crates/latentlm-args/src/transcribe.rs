@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::{ArgsError, DeviceName, Project};
+use crate::{ArgsError, DeviceName, HeadNumbers, Project};
 
 /// Writes down what is said in a recording, with a published model (VibeVoice-ASR)
 ///
@@ -32,6 +32,9 @@ pub struct Transcribe {
     /// Form of the transcript
     #[arg(long, value_enum, default_value = "text")]
     pub format: Transcript,
+    /// Precision of the weights; by default as the files have them
+    #[arg(long, value_enum)]
+    pub precision: Option<HeadNumbers>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -51,12 +54,11 @@ pub enum Transcript {
 impl Transcribe {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         DeviceName::parse(&self.device)?;
-        for file in [&self.model, &self.audio]
-            .into_iter()
-            .chain(&self.tokenizer)
-        {
-            project.find("read", file)?;
+        project.find("read", &self.model)?;
+        project.find_file(&self.audio)?;
+        match &self.tokenizer {
+            Some(tokenizer) => project.find_file(tokenizer),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Speech: `train-tts`, `speak`, `eval-tts`.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -72,17 +71,10 @@ pub struct Speak {
 impl Speak {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         if let Some(file) = &self.file {
-            project.find("read", file)?;
+            project.find_file(file)?;
         }
         if self.each && self.out == Path::new("-") {
             return Err(ArgsError::EachToStream);
-        }
-        if !self.each && project.path(&self.out).is_dir() {
-            return Err(ArgsError::Io {
-                action: "write",
-                path: self.out.clone(),
-                source: io::ErrorKind::IsADirectory.into(),
-            });
         }
         match &self.dialogue.model {
             Some(model) => {
@@ -91,13 +83,13 @@ impl Speak {
             }
             None => self.check_run(project)?,
         }
-        let out = project.path(&self.out);
-        // Pipes and devices take a stream of any name.
-        let is_stream = self.out == Path::new("-") || (out.exists() && !out.is_file());
-        if self.each || is_stream {
+        if self.each {
+            return project.find_folder_place(&self.out);
+        }
+        if self.out == Path::new("-") {
             return Ok(());
         }
-        check_sound(&self.out)
+        check_sound(&self.out, project)
     }
 
     /// Checks the device, the run and its one voice.
@@ -105,7 +97,7 @@ impl Speak {
         project.find_device_and_run(&self.drawing.device, &self.run, "train-tts")?;
         match &self.voice[..] {
             [] => Ok(()),
-            [voice] => project.find("read", voice),
+            [voice] => project.find_file(voice),
             _ => Err(ArgsError::SeveralVoices),
         }
     }

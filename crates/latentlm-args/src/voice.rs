@@ -23,7 +23,7 @@ pub struct ConvertVoice {
 
 impl ConvertVoice {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
-        project.find("read", &self.voice)?;
-        check_voice(&self.out)
+        project.find_file(&self.voice)?;
+        check_voice(&self.out, project)
     }
 }

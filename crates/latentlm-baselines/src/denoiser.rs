@@ -7,9 +7,26 @@ use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::{NoiseSchedule, solver};
 use latentlm_kernels::{at_once, shards};
 
+use crate::class::DenoiserConfig;
+use crate::token::guide;
+
 /// A network that denoises all latents of an image together, as a
 /// [`LatentHead`](latentlm_core::LatentHead) denoises one latent.
 pub trait ImageDenoiser: Module {
+    /// Name of the model in messages.
+    const MODEL: &'static str;
+
+    /// Why the network can't have the sizes of a configuration, which fit each other.
+    ///
+    /// # Errors
+    /// If there is a reason.
+    fn check(_config: &DenoiserConfig) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The network with initial weights. The configuration was checked.
+    fn of(config: &DenoiserConfig, device: &Device) -> Self;
+
     /// The forward process that the network inverts.
     fn schedule(&self) -> &NoiseSchedule;
 
@@ -188,13 +205,9 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
         let latents = solver::integrate(&plan, noise, random, |step, x| {
             let timestep = plan[step].timestep as f32;
             let timesteps = Tensor::<1>::full([rows], timestep, &x.device());
-            if !guided {
-                return self.denoise(x, timesteps, condition.clone());
-            }
-            let both = self.denoise(x.repeat_dim(0, 2), timesteps, condition.clone());
-            let null = both.clone().narrow(0, images, images);
-            let cond = both.narrow(0, 0, images);
-            null.clone() + (cond - null).mul_scalar(options.guidance_scale)
+            let x = if guided { x.repeat_dim(0, 2) } else { x };
+            let both = self.denoise(x, timesteps, condition.clone());
+            guide(both, images, options.guidance_scale)
         });
         latents.reshape([images, tokens, dim])
     }

@@ -1,7 +1,6 @@
 //! DiT: all latents of an image denoised together by bidirectional AdaLN-Zero blocks (Peebles and
 //! Xie 2023, arXiv 2212.09748; the official LatentLM's `models/DiT.py`).
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,97 +8,15 @@ use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
 use latentlm_kernels::{full_attention, linear_layer, rms_norm, silu};
 
 use crate::block::{Attention, FeedForward, zero_linear};
-use crate::class::{ClassConditional, Geometry};
+use crate::class::{ClassConditional, DenoiserConfig};
 use crate::denoiser::ImageDenoiser;
-use crate::error::BaselineError;
-use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
+use crate::sizes::{NORM_EPSILON, TIMESTEP_SINUSOID};
 
-const NAME: &str = "DiT";
 /// Longest period of the sinusoidal position encoding.
 const POSITION_PERIOD: f64 = 1e4;
 
 /// The class-conditional DiT.
 pub type Dit = ClassConditional<DitNetwork>;
-
-/// Configuration of a [`Dit`].
-#[derive(Config, Debug, PartialEq)]
-pub struct DitConfig {
-    /// Number of classes.
-    pub classes: usize,
-    /// `T`, latents per image: a square number, since they form a square grid.
-    pub tokens: usize,
-    /// `Z`, dimension of a latent.
-    pub latent_dim: usize,
-    /// Sizes of the Transformer.
-    #[config(default = "DenoiserSizes::new()")]
-    pub sizes: DenoiserSizes,
-}
-
-impl DitConfig {
-    fn geometry(&self) -> Geometry {
-        Geometry {
-            classes: self.classes,
-            tokens: self.tokens,
-            latent_dim: self.latent_dim,
-        }
-    }
-
-    /// Checks the configuration.
-    ///
-    /// # Errors
-    /// If a size is zero, sizes do not fit each other, or the number of latents is not a square.
-    pub fn validate(&self) -> Result<(), BaselineError> {
-        self.geometry().validate(NAME)?;
-        self.sizes.validate(NAME)?;
-        let fail = |reason: String| {
-            Err(BaselineError::Config {
-                model: NAME,
-                reason,
-            })
-        };
-        if self.tokens.isqrt().pow(2) != self.tokens {
-            return fail(format!(
-                "positions lie on a square grid; {} latents form none",
-                self.tokens
-            ));
-        }
-        if !self.sizes.width.is_multiple_of(4) {
-            return fail(format!(
-                "two coordinates of sines and cosines need a width that 4 divides, not {}",
-                self.sizes.width
-            ));
-        }
-        Ok(())
-    }
-
-    /// Builds the model. Its parameters are drawn from the device's generator, so seed that first.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> Dit {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        let (sizes, width) = (&self.sizes, self.sizes.width);
-        let (frequencies, period) = TIMESTEP_SINUSOID;
-        let positions = TensorData::new(positions(self.tokens, width), [1, self.tokens, width]);
-        let network = DitNetwork {
-            timestep: TimestepEmbedding::new(width, frequencies, period, device),
-            positions: Tensor::from_data(positions, device),
-            blocks: (0..sizes.depth)
-                .map(|_| DitBlock {
-                    modulation: zero_linear(width, 6 * width, device),
-                    attention: Attention::new(sizes, device),
-                    mlp: FeedForward::new(sizes, device),
-                })
-                .collect(),
-            modulation: zero_linear(width, 2 * width, device),
-            output: zero_linear(width, self.latent_dim, device),
-            schedule: sizes.noise_schedule(),
-        };
-        self.geometry().model(width, network, device)
-    }
-}
 
 /// Sinusoidal position encoding of a square grid, `[T, D]`. The first half of a row encodes the
 /// column of the latent, the second half the row; each half is sines, then cosines (reference
@@ -169,6 +86,44 @@ pub struct DitNetwork {
 }
 
 impl ImageDenoiser for DitNetwork {
+    const MODEL: &'static str = "DiT";
+
+    fn check(config: &DenoiserConfig) -> Result<(), String> {
+        let (tokens, width) = (config.tokens, config.sizes.width);
+        if tokens.isqrt().pow(2) != tokens {
+            return Err(format!(
+                "positions lie on a square grid; {tokens} latents form none"
+            ));
+        }
+        if !width.is_multiple_of(4) {
+            return Err(format!(
+                "two coordinates of sines and cosines need a width that 4 divides, not {width}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn of(config: &DenoiserConfig, device: &Device) -> Self {
+        let (sizes, width) = (&config.sizes, config.sizes.width);
+        let (frequencies, period) = TIMESTEP_SINUSOID;
+        let shape = [1, config.tokens, width];
+        let positions = TensorData::new(positions(config.tokens, width), shape);
+        Self {
+            timestep: TimestepEmbedding::new(width, frequencies, period, device),
+            positions: Tensor::from_data(positions, device),
+            blocks: (0..sizes.depth)
+                .map(|_| DitBlock {
+                    modulation: zero_linear(width, 6 * width, device),
+                    attention: Attention::new(sizes, device),
+                    mlp: FeedForward::new(sizes, device),
+                })
+                .collect(),
+            modulation: zero_linear(width, 2 * width, device),
+            output: zero_linear(width, config.latent_dim, device),
+            schedule: sizes.noise_schedule(),
+        }
+    }
+
     fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }

@@ -13,12 +13,12 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
-//! use latentlm_baselines::{DenoiserSizes, DitConfig};
+//! use latentlm_baselines::{DenoiserConfig, DenoiserSizes, Dit};
 //! use latentlm_core::{RandomStream, SampleOptions};
 //!
 //! let device = Device::flex(); // the CPU: Burn's feature `flex`
 //! let sizes = DenoiserSizes::new().with_width(32).with_depth(1).with_heads(4);
-//! let model = DitConfig::new(10, 16, 8).with_sizes(sizes).init(&device);
+//! let model: Dit = DenoiserConfig::new(10, 16, 8).with_sizes(sizes).init(&device);
 //! let labels = Tensor::<1, Int>::from_ints([3, 7], &device);
 //! let options = SampleOptions { steps: 5, guidance_scale: 2.0, ..Default::default() };
 //! let latents = model.generate(labels, &options, &mut RandomStream::new(0));
@@ -44,15 +44,15 @@ mod transfusion;
 mod vq_codec;
 mod vq_lm;
 
-pub use class::ClassConditional;
+pub use class::{ClassConditional, DenoiserConfig};
 pub use denoiser::{ImageDenoiser, ImageDiffusion};
-pub use dit::{Dit, DitConfig, DitNetwork};
+pub use dit::{Dit, DitNetwork};
 pub use error::BaselineError;
 pub use mllm_transfusion::{MllmTransfusion, TransfusionLoss};
 pub use mllm_vq::{MllmVqLm, MllmVqLmConfig, MllmVqLoss};
 pub use quantizer::{Quantized, Quantizer, perplexity};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;
-pub use transfusion::{Transfusion, TransfusionConfig, TransfusionHidden, TransfusionNetwork};
+pub use transfusion::{Transfusion, TransfusionHidden, TransfusionNetwork};
 pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss, VqObjective};
 pub use vq_lm::{VqLm, VqLmConfig};

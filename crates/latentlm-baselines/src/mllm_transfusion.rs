@@ -9,8 +9,10 @@ use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
 use latentlm_kernels::{Mask, at_once, shards};
 
+use crate::class::DenoiserConfig;
 use crate::denoiser::{ImageDenoiser, ImageDiffusion};
-use crate::transfusion::{TransfusionConfig, TransfusionNetwork};
+use crate::token::guide;
+use crate::transfusion::TransfusionNetwork;
 
 /// Text and pictures in one Transformer. A picture that the model learns to draw is noisy in the
 /// sequence, as its timestep says. A picture that the model only reads has no noise and timestep 0. A
@@ -33,21 +35,21 @@ pub struct TransfusionLoss {
     pub diffusion: Tensor<1>,
 }
 
-impl TransfusionConfig {
+impl DenoiserConfig {
     /// Builds the model of text and images, like [`init`](Self::init). With `tied`, embedding and
     /// softmax head share their weights.
     ///
     /// # Panics
     /// If [`validate`](Self::validate) fails.
     pub fn init_mllm(&self, tied: bool, device: &Device) -> MllmTransfusion {
-        let network = self.network(device);
+        let network = self.denoiser(device);
         let vocabulary = self.classes + SpecialTokens::count(1);
         let token = TokenAdapterConfig::new(vocabulary, self.sizes.width).with_tied(tied);
         // The same initialization as LatentLM's.
         let token = token.with_embedding_std(if tied { 0.02 } else { 1.0 });
         MllmTransfusion {
             token: token.init(device),
-            image: self.geometry().image(self.sizes.width, network, device),
+            image: self.image(network, device),
         }
     }
 }
@@ -297,12 +299,7 @@ impl MllmTransfusion {
             let rows = if guided { x.repeat_dim(0, 2) } else { x };
             let hidden = self.hidden(&documents, &layout, rows, timesteps);
             let both = self.predict(hidden, &layout.learned[0].conditions);
-            if !guided {
-                return both;
-            }
-            let cond = both.clone().narrow(0, 0, texts.len());
-            let null = both.narrow(0, texts.len(), texts.len());
-            null.clone() + (cond - null).mul_scalar(options.guidance_scale)
+            guide(both, texts.len(), options.guidance_scale)
         })
     }
 

@@ -1,9 +1,10 @@
-//! Sampling of a token from its logits, guidance of logits, and cross entropy.
+//! Sampling of a token from its logits, classifier-free guidance, and cross entropy.
 
 use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// Sampling options of tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenOptions {
     /// Temperature of the softmax; 0 takes the most likely token.
     pub temperature: f64,
@@ -62,14 +63,14 @@ pub(crate) fn cross_entropy(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor
     latentlm_kernels::cross_entropy(rows, tokens.reshape([batch * length])).mean()
 }
 
-/// Classifier-free guidance of logits: `null + scale * (cond - null)`. The first `batch` rows are
-/// conditional; the null rows follow, or there are none and the logits are returned as they are.
-pub(crate) fn guide(logits: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
-    if logits.dims()[0] == batch {
-        return logits;
+/// Classifier-free guidance of logits or latents: `null + scale * (cond - null)`. The first `batch` rows are
+/// conditional; the null rows follow, or there are none and the conditional ones are returned as they are.
+pub(crate) fn guide(predictions: Tensor<2>, batch: usize, scale: f64) -> Tensor<2> {
+    if predictions.dims()[0] == batch {
+        return predictions;
     }
-    let cond = logits.clone().narrow(0, 0, batch);
-    let null = logits.narrow(0, batch, batch);
+    let cond = predictions.clone().narrow(0, 0, batch);
+    let null = predictions.narrow(0, batch, batch);
     null.clone() + (cond - null).mul_scalar(scale)
 }
 

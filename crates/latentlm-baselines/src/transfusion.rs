@@ -1,7 +1,6 @@
 //! Transfusion: one Transformer, causal over text and bidirectional within an image, with diffusion
 //! over the whole image (Zhou et al. 2024, arXiv 2408.11039).
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
@@ -10,85 +9,15 @@ use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
 use latentlm_kernels::{Mask, Rotary, document_attention, linear_layer, rms_norm};
 
 use crate::block::{Attention, FeedForward, zero_linear};
-use crate::class::{ClassConditional, Geometry};
+use crate::class::{ClassConditional, DenoiserConfig};
 use crate::denoiser::ImageDenoiser;
-use crate::error::BaselineError;
-use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
+use crate::sizes::{NORM_EPSILON, TIMESTEP_SINUSOID};
 
-const NAME: &str = "Transfusion";
 /// Base of the rotary frequencies, as in the backbone.
 const ROPE_THETA: f64 = 1e4;
 
 /// The class-conditional Transfusion.
 pub type Transfusion = ClassConditional<TransfusionNetwork>;
-
-/// Configuration of a [`Transfusion`] or a [`MllmTransfusion`](crate::MllmTransfusion).
-#[derive(Config, Debug, PartialEq)]
-pub struct TransfusionConfig {
-    /// Number of classes. For a [`MllmTransfusion`](crate::MllmTransfusion), size of the text
-    /// vocabulary without `SpecialTokens`.
-    pub classes: usize,
-    /// `T`, latents per image.
-    pub tokens: usize,
-    /// `Z`, dimension of a latent.
-    pub latent_dim: usize,
-    /// Sizes of the Transformer.
-    #[config(default = "DenoiserSizes::new()")]
-    pub sizes: DenoiserSizes,
-}
-
-impl TransfusionConfig {
-    pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
-            classes: self.classes,
-            tokens: self.tokens,
-            latent_dim: self.latent_dim,
-        }
-    }
-
-    /// Checks the configuration.
-    ///
-    /// # Errors
-    /// If a size is zero or sizes do not fit each other.
-    pub fn validate(&self) -> Result<(), BaselineError> {
-        self.geometry().validate(NAME)?;
-        self.sizes.validate(NAME)
-    }
-
-    /// Builds the class-conditional model. Its parameters are drawn from the device's generator, so
-    /// seed that first.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub fn init(&self, device: &Device) -> Transfusion {
-        let network = self.network(device);
-        self.geometry().model(self.sizes.width, network, device)
-    }
-
-    /// Builds the network alone.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub(crate) fn network(&self, device: &Device) -> TransfusionNetwork {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        let (sizes, width) = (&self.sizes, self.sizes.width);
-        let (frequencies, period) = TIMESTEP_SINUSOID;
-        TransfusionNetwork {
-            timestep: TimestepEmbedding::new(width, frequencies, period, device),
-            blocks: (0..sizes.depth)
-                .map(|_| TransfusionBlock {
-                    attention: Attention::new(sizes, device),
-                    mlp: FeedForward::new(sizes, device),
-                })
-                .collect(),
-            output: zero_linear(width, self.latent_dim, device),
-            rope: Rope::new(RopeLayout::Interleaved, sizes.head_dim(), ROPE_THETA),
-            schedule: sizes.noise_schedule(),
-        }
-    }
-}
 
 /// One block, as in the backbone: `x += attention(norm(x))`, `x += mlp(norm(x))`.
 #[derive(Module, Debug)]
@@ -190,6 +119,25 @@ impl TransfusionNetwork {
 }
 
 impl ImageDenoiser for TransfusionNetwork {
+    const MODEL: &'static str = "Transfusion";
+
+    fn of(config: &DenoiserConfig, device: &Device) -> Self {
+        let (sizes, width) = (&config.sizes, config.sizes.width);
+        let (frequencies, period) = TIMESTEP_SINUSOID;
+        Self {
+            timestep: TimestepEmbedding::new(width, frequencies, period, device),
+            blocks: (0..sizes.depth)
+                .map(|_| TransfusionBlock {
+                    attention: Attention::new(sizes, device),
+                    mlp: FeedForward::new(sizes, device),
+                })
+                .collect(),
+            output: zero_linear(width, config.latent_dim, device),
+            rope: Rope::new(RopeLayout::Interleaved, sizes.head_dim(), ROPE_THETA),
+            schedule: sizes.noise_schedule(),
+        }
+    }
+
     fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }

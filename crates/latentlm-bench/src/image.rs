@@ -8,6 +8,7 @@ use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::{Shard, Trainer};
 
+use crate::Unit;
 use crate::sizes::ImageSizes;
 
 pub(super) fn config(sizes: ImageSizes) -> LatentLmConfig {
@@ -27,11 +28,7 @@ fn labels(sizes: ImageSizes) -> Vec<u32> {
     (0..sizes.batch).map(label).collect()
 }
 
-pub(super) fn lm_step(
-    sizes: ImageSizes,
-    precision: Precision,
-    device: &Device,
-) -> Box<dyn FnMut()> {
+pub(super) fn lm_step(sizes: ImageSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
     let trainer = Trainer::new(config(sizes).init(&device), &stage);
@@ -63,11 +60,7 @@ pub(super) fn step(
     wait(device);
 }
 
-pub(super) fn head_step(
-    sizes: ImageSizes,
-    precision: Precision,
-    device: &Device,
-) -> Box<dyn FnMut()> {
+pub(super) fn head_step(sizes: ImageSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
     let head = config(sizes).sizes.head(sizes.latent_dim);
@@ -83,25 +76,18 @@ pub(super) fn head_step(
     };
     Box::new(move || {
         let draws = trainer.model().draw(rows, &mut random, &device);
-        let shards = shards(&device, rows).into_iter().map(|own| {
-            let (latents, condition) = (latents.clone(), condition.clone());
+        trainer.backward_shards(shards(&device, rows), |head, own| {
             let share = own.len() as f64 / rows as f64;
-            let latents = latents.narrow(0, own.start, own.len());
-            let condition = condition.narrow(0, own.start, own.len());
-            ((share, latents), (condition, draws.of_latents(own, rows)))
+            let latents = latents.clone().slice(own.clone());
+            let condition = condition.clone().slice(own.clone());
+            let loss = head.loss_at(latents, condition, draws.of_latents(own, rows));
+            (loss.mul_scalar::<f64>(share), ())
         });
-        trainer.backward_shards(
-            shards.collect(),
-            |head, ((share, latents), (condition, draws))| {
-                let loss = head.loss_at(latents, condition, draws);
-                (loss.mul_scalar::<f64>(share), ())
-            },
-        );
         wait(&device);
     })
 }
 
-pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone();
     let model = config(sizes).init(&device);
     let labels = labels(sizes);

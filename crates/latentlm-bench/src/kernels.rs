@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{GroupNormConfig, PaddingConfig2d};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
@@ -38,97 +38,31 @@ pub struct KernelTimes {
     pub composed_ms: f64,
 }
 
-/// An operation with its inputs.
-struct Case {
-    name: &'static str,
-    sizes: &'static str,
-    unit: Box<dyn Fn()>,
-}
-
-/// Operations of one part of a program, and what their inputs are made with.
-struct Cases {
-    list: Vec<Case>,
+/// Operations are timed one after the other, with inputs on the device.
+struct Bench<'a> {
     random: RandomStream,
     device: Device,
-}
-
-impl Cases {
-    fn new(seed: u64, device: Device) -> Self {
-        Self {
-            list: Vec::new(),
-            random: RandomStream::new(seed),
-            device,
-        }
-    }
-
-    /// Random numbers.
-    fn normal<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
-        self.random.normal(shape, &self.device)
-    }
-
-    /// Random numbers with gradients.
-    fn learned<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
-        self.normal(shape).require_grad()
-    }
-
-    /// Queries, keys and values of `batch` sequences.
-    fn packed(&mut self, batch: usize, length: usize, of: PackedHeads, dim: usize) -> Tensor<3> {
-        self.learned([batch, length, (of.heads + 2 * of.kv_heads) * dim])
-    }
-
-    fn add(&mut self, name: &'static str, sizes: &'static str, unit: impl Fn() + 'static) {
-        let unit = Box::new(unit);
-        self.list.push(Case { name, sizes, unit });
-    }
-
-    /// Adds an operation that is timed forward and backward.
-    fn add_graded<const R: usize>(
-        &mut self,
-        name: &'static str,
-        sizes: &'static str,
-        operation: impl Fn() -> Tensor<R> + 'static,
-    ) {
-        self.add(name, sizes, move || {
-            operation().sum().backward();
-        });
-    }
+    repeats: usize,
+    tell: &'a mut dyn FnMut(&KernelTimes),
 }
 
 /// Times every operation on a CPU, in turn with and without its kernel. `tell` gets each as soon as it is
 /// measured.
 pub fn kernel_times(device: &Device, repeats: usize, mut tell: impl FnMut(&KernelTimes)) {
-    let mut training = Cases::new(0, device.clone().autodiff());
-    add_products(&mut training);
-    add_norms_and_activations(&mut training);
-    add_attentions(&mut training);
-    add_convolutions(&mut training);
-    let mut optimizing = Cases::new(1, device.clone());
-    add_optimizer(&mut optimizing);
-    let mut generating = Cases::new(2, device.clone());
-    add_generation(&mut generating);
-    for cases in [training, optimizing, generating] {
-        for case in cases.list {
-            tell(&measure(&case, repeats));
-        }
-    }
-}
-
-fn measure(case: &Case, repeats: usize) -> KernelTimes {
-    let kernel = || (case.unit)();
-    let composed = || without_kernels(|| (case.unit)());
-    let units = [units(&kernel), units(&composed)];
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..repeats.max(1) {
-        times[0].push(time(&kernel, units[0]));
-        times[1].push(time(&composed, units[1]));
-    }
-    let [kernel_ms, composed_ms] = times.map(median);
-    KernelTimes {
-        name: case.name,
-        sizes: case.sizes,
-        kernel_ms,
-        composed_ms,
-    }
+    let mut bench = Bench {
+        random: RandomStream::new(0),
+        device: device.clone().autodiff(),
+        repeats,
+        tell: &mut tell,
+    };
+    bench.time_products();
+    bench.time_norms_and_activations();
+    bench.time_attentions();
+    bench.time_convolutions();
+    bench.device = device.clone();
+    bench.time_optimizer();
+    bench.time_generation();
+    bench.time_large_products();
 }
 
 /// How many units make one measurement, found after a warm-up.
@@ -143,53 +77,6 @@ fn time(work: &impl Fn(), units: usize) -> f64 {
     let started = Instant::now();
     (0..units).for_each(|_| work());
     started.elapsed().as_secs_f64() * 1e3 / units as f64
-}
-
-fn add_products(cases: &mut Cases) {
-    let rows = "4096 rows, 128 to 256";
-    let bias = cases.learned([2 * WIDTH]);
-    let (x, weight) = (
-        cases.learned([HEAD_ROWS, WIDTH]),
-        cases.learned([WIDTH, 2 * WIDTH]),
-    );
-    cases.add_graded("linear with a bias", rows, move || {
-        linear(x.clone(), weight.clone(), Some(bias.clone()))
-    });
-    let hidden = cases.learned([HEAD_ROWS, WIDTH]);
-    let modulation = cases.learned([HEAD_ROWS, 3 * WIDTH]);
-    let block = SwiGluBlock {
-        norm_weight: None,
-        epsilon: 1e-6,
-        gate: cases.learned([WIDTH, INNER]),
-        up: cases.learned([WIDTH, INNER]),
-        down: cases.learned([INNER, WIDTH]),
-    };
-    let rows = "4096 rows, width 128, inner 320";
-    cases.add_graded("AdaLN and SwiGLU block", rows, move || {
-        swiglu_block(hidden.clone(), &block, Some(modulation.clone()))
-    });
-    let logits = cases.learned([1024, 1029]);
-    let answers = Tensor::<1, Int>::arange(0..1024, &cases.device);
-    cases.add_graded("cross entropy", "1024 rows of 1029", move || {
-        cross_entropy(logits.clone(), answers.clone())
-    });
-}
-
-fn add_norms_and_activations(cases: &mut Cases) {
-    let x = cases.learned([HEAD_ROWS, WIDTH]);
-    let [weight, bias] = [(); 2].map(|()| cases.learned([WIDTH]));
-    let [a, b, c, d] = [(); 4].map(|()| x.clone());
-    let rows = "4096 rows of 128";
-    let scale = weight.clone();
-    cases.add_graded("RMSNorm", rows, move || {
-        rms_norm(a.clone(), Some(scale.clone()), 1e-6)
-    });
-    cases.add_graded("LayerNorm", rows, move || {
-        layer_norm(b.clone(), weight.clone(), bias.clone(), 1e-6)
-    });
-    cases.add_graded("SiLU", rows, move || silu(c.clone()));
-    cases.add_graded("GELU", rows, move || gelu(d.clone()));
-    cases.add_graded("tanh", rows, move || tanh(x.clone()));
 }
 
 /// Rotations of `length` positions, `head_dim` numbers a head.
@@ -208,138 +95,240 @@ fn heads(heads: usize, kv_heads: usize) -> PackedHeads {
     PackedHeads { heads, kv_heads }
 }
 
-fn add_attentions(cases: &mut Cases) {
-    for (sizes, [batch, length], of, dim) in [
-        (
-            "64 sequences of 16, 4 heads of 32, 2 of keys",
-            [64, 16],
-            heads(4, 2),
-            32,
-        ),
-        (
-            "a sequence of 256, 12 heads of 64",
-            [1, 256],
-            heads(12, 12),
-            64,
-        ),
-    ] {
-        let x = cases.packed(batch, length, of, dim);
-        let rotary = rotary(length, dim, &cases.device);
-        cases.add_graded("causal attention", sizes, move || {
-            causal_attention(x.clone(), of, &rotary)
+impl Bench<'_> {
+    /// Random numbers.
+    fn normal<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
+        self.random.normal(shape, &self.device)
+    }
+
+    /// Random numbers with gradients.
+    fn learned<const R: usize>(&mut self, shape: [usize; R]) -> Tensor<R> {
+        self.normal(shape).require_grad()
+    }
+
+    /// Queries, keys and values of `batch` sequences.
+    fn packed(&mut self, batch: usize, length: usize, of: PackedHeads, dim: usize) -> Tensor<3> {
+        self.learned([batch, length, (of.heads + 2 * of.kv_heads) * dim])
+    }
+
+    /// Times a unit of work in turn with and without kernels.
+    fn time(&mut self, name: &'static str, sizes: &'static str, unit: impl Fn()) {
+        let composed = || without_kernels(&unit);
+        let [own, others] = [units(&unit), units(&composed)];
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..self.repeats.max(1) {
+            times[0].push(time(&unit, own));
+            times[1].push(time(&composed, others));
+        }
+        let [kernel_ms, composed_ms] = times.map(median);
+        (self.tell)(&KernelTimes {
+            name,
+            sizes,
+            kernel_ms,
+            composed_ms,
         });
     }
-    let x = cases.packed(1, 2016, heads(6, 2), 32);
-    let rotary = rotary(2016, 32, &cases.device);
-    let masks = vec![Mask::causal(28); 72];
-    let sizes = "72 documents of 28, 6 heads of 32, 2 of keys";
-    cases.add_graded("document attention", sizes, move || {
-        document_attention(x.clone(), heads(6, 2), &rotary, &masks)
-    });
-    let x = cases.packed(64, 16, heads(6, 6), 32);
-    let sizes = "64 sequences of 16, 6 heads of 32";
-    cases.add_graded("full attention", sizes, move || {
-        full_attention(x.clone(), heads(6, 6))
-    });
-}
 
-/// The convolutional codecs of pictures and of speech, and the norm of the first.
-fn add_convolutions(cases: &mut Cases) {
-    let pictures = cases.learned([8, 64, 32, 32]);
-    for (name, sizes, kernel, stride) in [
-        (
-            "convolution of pictures",
-            "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3",
-            3,
-            1,
-        ),
-        (
-            "convolution that halves",
-            "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4",
-            4,
-            2,
-        ),
-    ] {
-        let pictures = pictures.clone();
-        let convolution = Conv2dConfig::new([64, 64], [kernel; 2])
-            .with_stride([stride; 2])
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-            .init(&cases.device);
-        cases.add_graded(name, sizes, move || {
-            conv2d_layer(&convolution, pictures.clone())
+    /// The same of an operation, forward and backward.
+    fn time_both<I: Clone, const R: usize>(
+        &mut self,
+        name: &'static str,
+        sizes: &'static str,
+        inputs: I,
+        operation: impl Fn(I) -> Tensor<R>,
+    ) {
+        self.time(name, sizes, || {
+            operation(inputs.clone()).sum().backward();
         });
     }
-    let norm = GroupNormConfig::new(8, 64).init(&cases.device);
-    let sizes = "8 of 32 x 32, 64 channels in 8 groups";
-    cases.add_graded("GroupNorm", sizes, move || {
-        group_norm_layer(&norm, pictures.clone())
-    });
-    let [x, weight] = [[4, 8006, 32], [32, 1, 7]].map(|shape| cases.learned(shape));
-    let bias = cases.learned([32]);
-    let sizes = "4 signals of 8000, 32 channels, kernel 7";
-    cases.add_graded("depthwise convolution", sizes, move || {
-        depthwise_conv(x.clone(), weight.clone(), bias.clone())
-    });
-}
 
-/// What happens to parameters after the gradients are known.
-fn add_optimizer(cases: &mut Cases) {
-    let [parameter, gradient, first, second] = [(); 4].map(|()| cases.normal([1 << 20]));
-    let second: Tensor<1> = second.square();
-    let trained = Trained {
-        average: parameter.zeros_like(),
-        parameter,
-        moments: [first, second],
-    };
-    let step = AdamWStep {
-        learning_rate: 1e-3,
-        beta_1: 0.9,
-        beta_2: 0.98,
-        epsilon: 1e-8,
-        weight_decay: 0.01,
-        time: 10,
-        gradient_scale: 0.5,
-        average_decay: 0.999,
-    };
-    let squared = gradient.clone();
-    let sizes = "2^20 numbers";
-    cases.add("norm of the gradients", sizes, move || {
-        square_sum(squared.clone());
-    });
-    // Moved from step to step as in training: what has one owner is changed in place.
-    let held = Cell::new(Some(trained));
-    cases.add("clipping, AdamW and averaging", sizes, move || {
-        let next = |trained| adamw(trained, gradient.clone(), step);
-        held.set(held.take().map(next));
-    });
-}
+    fn time_products(&mut self) {
+        let [x, hidden] = [(); 2].map(|()| self.learned([HEAD_ROWS, WIDTH]));
+        let (weight, bias) = (self.learned([WIDTH, 2 * WIDTH]), self.learned([2 * WIDTH]));
+        let inputs = (x, weight, Some(bias));
+        let sizes = "4096 rows, 128 to 256";
+        self.time_both("linear with a bias", sizes, inputs, |(x, weight, bias)| {
+            linear(x, weight, bias)
+        });
+        let inputs = (hidden, Some(self.learned([HEAD_ROWS, 3 * WIDTH])));
+        let block = SwiGluBlock {
+            norm_weight: None,
+            epsilon: 1e-6,
+            gate: self.learned([WIDTH, INNER]),
+            up: self.learned([WIDTH, INNER]),
+            down: self.learned([INNER, WIDTH]),
+        };
+        let sizes = "4096 rows, width 128, inner 320";
+        self.time_both(
+            "AdaLN and SwiGLU block",
+            sizes,
+            inputs,
+            |(x, modulation)| swiglu_block(x, &block, modulation),
+        );
+        let logits = self.learned([1024, 1029]);
+        let answers = Tensor::<1, Int>::arange(0..1024, &self.device);
+        self.time_both("cross entropy", "1024 rows of 1029", logits, |logits| {
+            cross_entropy(logits, answers.clone())
+        });
+    }
 
-/// What a latent costs when pictures are drawn: attention over the cache, the head's solver.
-fn add_generation(cases: &mut Cases) {
-    let (position, head_dim, batch) = (128, 64, 2);
-    let packed = cases.normal([batch, 1, 16 * head_dim]);
-    let [keys, values] = [(); 2].map(|()| cases.normal([batch, 4, 256, head_dim]));
-    let cache = KeysValues { keys, values };
-    let rotary = Rotary::new(&[0.5; 32], 1, false, &cases.device);
-    let mask = CachedMask::new(position, &[]);
-    let sizes = "2 sequences at position 128, 8 heads of 64, 4 of keys";
-    cases.add("attention over the cache", sizes, move || {
-        cached_attention(packed.clone(), heads(8, 4), &rotary, &mask, cache.clone());
-    });
-    let head = LmSizes::new().with_width(WIDTH).with_mlp_ratio(4.0);
-    let head = head.head(16).init(&cases.device);
-    let [condition, null] = [(); 2].map(|()| cases.normal([16, WIDTH]));
-    let noise = cases.normal([16, 16]);
-    let options = SampleOptions {
-        guidance_scale: 2.0,
-        ..SampleOptions::default()
-    };
-    let sizes = "16 latents with guidance, width 128, 3 layers";
-    cases.add("the head's 20 solver steps", sizes, move || {
-        let (condition, null) = (condition.clone(), Some(null.clone()));
-        let mut random = RandomStream::new(3);
-        head.sample(condition, null, noise.clone(), &options, &mut random);
-    });
+    fn time_norms_and_activations(&mut self) {
+        let x = self.learned([HEAD_ROWS, WIDTH]);
+        let [weight, bias] = [(); 2].map(|()| self.learned([WIDTH]));
+        let rows = "4096 rows of 128";
+        self.time_both("RMSNorm", rows, x.clone(), |x| {
+            rms_norm(x, Some(weight.clone()), 1e-6)
+        });
+        self.time_both("LayerNorm", rows, x.clone(), |x| {
+            layer_norm(x, weight.clone(), bias.clone(), 1e-6)
+        });
+        self.time_both("SiLU", rows, x.clone(), silu);
+        self.time_both("GELU", rows, x.clone(), gelu);
+        self.time_both("tanh", rows, x, tanh);
+    }
+
+    fn time_attentions(&mut self) {
+        let x = self.packed(64, 16, heads(4, 2), 32);
+        let turns = rotary(16, 32, &self.device);
+        let sizes = "64 sequences of 16, 4 heads of 32, 2 of keys";
+        self.time_both("causal attention", sizes, x, |x| {
+            causal_attention(x, heads(4, 2), &turns)
+        });
+        let x = self.packed(1, 256, heads(12, 12), 64);
+        let turns = rotary(256, 64, &self.device);
+        let sizes = "a sequence of 256, 12 heads of 64";
+        self.time_both("causal attention", sizes, x, |x| {
+            causal_attention(x, heads(12, 12), &turns)
+        });
+        let x = self.packed(1, 2016, heads(6, 2), 32);
+        let turns = rotary(2016, 32, &self.device);
+        let masks = vec![Mask::causal(28); 72];
+        let sizes = "72 documents of 28, 6 heads of 32, 2 of keys";
+        self.time_both("document attention", sizes, x, |x| {
+            document_attention(x, heads(6, 2), &turns, &masks)
+        });
+        let x = self.packed(64, 16, heads(6, 6), 32);
+        let sizes = "64 sequences of 16, 6 heads of 32";
+        self.time_both("full attention", sizes, x, |x| {
+            full_attention(x, heads(6, 6))
+        });
+    }
+
+    /// The convolutional codecs of pictures and of speech, and the norm of the first.
+    fn time_convolutions(&mut self) {
+        let pictures = self.learned([8, 64, 32, 32]);
+        let halves = "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4";
+        let keeps = "8 of 32 x 32, 64 to 64 channels, kernel 3 x 3";
+        for (name, sizes, kernel, stride) in [
+            ("convolution of pictures", keeps, 3, 1),
+            ("convolution that halves", halves, 4, 2),
+        ] {
+            let convolution = Conv2dConfig::new([64, 64], [kernel; 2])
+                .with_stride([stride; 2])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .init(&self.device);
+            self.time_both(name, sizes, pictures.clone(), |pictures| {
+                conv2d_layer(&convolution, pictures)
+            });
+        }
+        let norm = GroupNormConfig::new(8, 64).init(&self.device);
+        let sizes = "8 of 32 x 32, 64 channels in 8 groups";
+        self.time_both("GroupNorm", sizes, pictures, |pictures| {
+            group_norm_layer(&norm, pictures)
+        });
+        let [x, weight] = [[4, 8006, 32], [32, 1, 7]].map(|shape| self.learned(shape));
+        let inputs = (x, weight, self.learned([32]));
+        let sizes = "4 signals of 8000, 32 channels, kernel 7";
+        self.time_both(
+            "depthwise convolution",
+            sizes,
+            inputs,
+            |(x, weight, bias)| depthwise_conv(x, weight, bias),
+        );
+    }
+
+    /// What happens to parameters after the gradients are known.
+    fn time_optimizer(&mut self) {
+        let [parameter, gradient, first, second] = [(); 4].map(|()| self.normal([1 << 20]));
+        let second: Tensor<1> = second.square();
+        let trained = Trained {
+            average: parameter.zeros_like(),
+            parameter,
+            moments: [first, second],
+        };
+        let step = AdamWStep {
+            learning_rate: 1e-3,
+            beta_1: 0.9,
+            beta_2: 0.98,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            time: 10,
+            gradient_scale: 0.5,
+            average_decay: 0.999,
+        };
+        let sizes = "2^20 numbers";
+        self.time("norm of the gradients", sizes, || {
+            square_sum(gradient.clone());
+        });
+        // Moved from step to step as in training: what has one owner is changed in place.
+        let held = Cell::new(Some(trained));
+        self.time("clipping, AdamW and averaging", sizes, || {
+            let next = |trained| adamw(trained, gradient.clone(), step);
+            held.set(held.take().map(next));
+        });
+    }
+
+    /// What a latent costs when pictures are drawn: attention over the cache, the head's solver.
+    fn time_generation(&mut self) {
+        let (position, head_dim, batch) = (128, 64, 2);
+        let packed = self.normal([batch, 1, 16 * head_dim]);
+        let [keys, values] = [(); 2].map(|()| self.normal([batch, 4, 256, head_dim]));
+        let cache = KeysValues { keys, values };
+        let turns = Rotary::new(&[0.5; 32], 1, false, &self.device);
+        let mask = CachedMask::new(position, &[]);
+        let sizes = "2 sequences at position 128, 8 heads of 64, 4 of keys";
+        self.time("attention over the cache", sizes, || {
+            cached_attention(packed.clone(), heads(8, 4), &turns, &mask, cache.clone());
+        });
+        let head = LmSizes::new().with_width(WIDTH).with_mlp_ratio(4.0);
+        let head = head.head(16).init(&self.device);
+        let [condition, null] = [(); 2].map(|()| self.normal([16, WIDTH]));
+        let noise = self.normal([16, 16]);
+        let options = SampleOptions {
+            guidance_scale: 2.0,
+            ..SampleOptions::default()
+        };
+        let sizes = "16 latents with guidance, width 128, 3 layers";
+        self.time("the head's 20 solver steps", sizes, || {
+            let (condition, null) = (condition.clone(), Some(null.clone()));
+            let mut random = RandomStream::new(3);
+            head.sample(condition, null, noise.clone(), &options, &mut random);
+        });
+    }
+
+    /// A feed-forward weight of a large model with a position, two and 64. Megabytes of the weight over
+    /// milliseconds are the gigabytes a second that are read.
+    fn time_large_products(&mut self) {
+        let exact: Tensor<2> = self.normal([1536, 8960]);
+        // The layout of a model's file.
+        let stored = exact.clone().transpose().cast(DType::BF16).transpose();
+        let sizes = [
+            "1 row, 1536 to 8960",
+            "2 rows, 1536 to 8960",
+            "64 rows, 1536 to 8960",
+        ];
+        for (name, weight) in [
+            ("linear, 55.1 MB in float32", &exact),
+            ("linear, 27.5 MB in bfloat16", &stored),
+        ] {
+            for (rows, sizes) in [1, 2, 64].into_iter().zip(sizes) {
+                let x: Tensor<2> = self.normal([rows, 1536]);
+                self.time(name, sizes, || {
+                    linear(x.clone(), weight.clone(), None);
+                });
+            }
+        }
+    }
 }
 
 #[cfg(test)]

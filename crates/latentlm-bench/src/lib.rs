@@ -4,12 +4,13 @@
 //! ```no_run
 //! use std::time::Instant;
 //!
+//! use latentlm::core::Precision;
 //! use latentlm_bench::WORKLOADS;
 //!
 //! # fn main() -> Result<(), latentlm::DeviceError> {
 //! let device = latentlm::device("cpu")?; // with the feature `cpu` of `latentlm`
 //! for (name, workload) in WORKLOADS {
-//!     let mut unit = workload.prepare(&device);
+//!     let mut unit = workload.prepare(Precision::F32, &device);
 //!     unit(); // the first warms up
 //!     let started = Instant::now();
 //!     unit();
@@ -21,6 +22,7 @@
 //!
 //! Letters in shapes: `B` batch, `T` latents, `Z` numbers a latent.
 
+mod checksum;
 mod decode;
 mod image;
 mod kernels;
@@ -30,6 +32,7 @@ pub mod scaling;
 mod sizes;
 mod speech;
 
+pub use checksum::{ChecksumTimes, checksum_times};
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
 pub use sizes::{ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
@@ -39,6 +42,9 @@ use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::sizes::{BASE, DEFAULT, MLLM, PICTURE, SIXTEEN, SPEECH};
+
+/// A prepared workload: every call does one unit of work and waits for it.
+pub type Unit = Box<dyn FnMut()>;
 
 /// Sizes of one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -93,15 +99,9 @@ pub const WORKLOADS: [(&str, Workload); 11] = [
 ];
 
 impl Workload {
-    /// Builds what the workload needs; every call of the result does one unit of work and waits for
-    /// it.
-    pub fn prepare(self, device: &Device) -> Box<dyn FnMut()> {
-        self.prepare_in(Precision::F32, device)
-    }
-
-    /// As [`prepare`](Self::prepare), with training's matrix products in a precision. Workloads that
+    /// Builds what the workload needs, with training's matrix products in a precision. Workloads that
     /// do not train a language model or its head compute in what they say.
-    pub fn prepare_in(self, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
+    pub fn prepare(self, precision: Precision, device: &Device) -> Unit {
         match self {
             Self::ImageLmStep(sizes) => image::lm_step(sizes, precision, device),
             Self::MllmLmStep(sizes) => mllm::lm_step(sizes, precision, device),
@@ -162,11 +162,11 @@ mod tests {
             Workload::SpeechCodecStep(speech),
             Workload::SpeechDecode(speech),
         ] {
-            let mut unit = workload.prepare(&Device::default());
+            let mut unit = workload.prepare(Precision::F32, &Device::default());
             unit();
             unit();
             if workload.has_precisions() {
-                let mut unit = workload.prepare_in(Precision::Bf16, &Device::default());
+                let mut unit = workload.prepare(Precision::Bf16, &Device::default());
                 unit();
                 unit();
             }

@@ -8,6 +8,7 @@ use latentlm_data::sequence::{Document, Segment, SpecialTokens};
 use latentlm_pipelines::MllmRecipe;
 use latentlm_train::Trainer;
 
+use crate::Unit;
 use crate::image::{self, step};
 use crate::sizes::MllmSizes;
 
@@ -59,7 +60,7 @@ fn documents(sizes: MllmSizes) -> Vec<Document> {
     (0..3 * sizes.documents).map(document).collect()
 }
 
-pub(super) fn lm_step(sizes: MllmSizes, precision: Precision, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn lm_step(sizes: MllmSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let recipe = MllmRecipe::default();
     let trainer = Trainer::new(config(sizes).init(&device), &recipe.lm_train);
@@ -72,7 +73,7 @@ pub(super) fn lm_step(sizes: MllmSizes, precision: Precision, device: &Device) -
         let head = trainer.model().head_of(PICTURES);
         let draws = head.draw(sizes.model.draws * drawn, &mut random, &device);
         let batch = Batch::new(documents.clone(), vec![latents.clone()], vec![draws]);
-        step(&mut trainer, &batch, recipe.text.loss_weight, &device);
+        step(&mut trainer, &batch, recipe.text.weights.loss, &device);
     })
 }
 

@@ -2,12 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::{Architecture, CodecConfig, ConvConfig};
-use latentlm::core::LatentCodecConfig;
+use latentlm::core::{LatentCodecConfig, LatentNoise};
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::Trainer;
 
+use crate::Unit;
 use crate::image::wait;
 use crate::sizes::PictureSizes;
 
@@ -27,7 +28,7 @@ fn config(sizes: PictureSizes) -> CodecConfig {
     }
 }
 
-pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let config = config(sizes);
     let mut trainer = Trainer::new(config.init(&device), &ImageRecipe::default().codec_train);
@@ -35,25 +36,16 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Box<dyn FnMut(
     let side = sizes.image_size;
     let pictures: Tensor<4> = random.normal([sizes.batch, sizes.channels, side, side], &device);
     Box::new(move || {
-        let scale: Tensor<1> = random.normal([sizes.batch], &device);
         let shape = [sizes.batch, config.tokens(), sizes.latent_dim];
-        let noise: Tensor<3> = random.normal(shape, &device);
-        let shards = shards(&device, sizes.batch).into_iter().map(|own| {
-            let (start, count) = (own.start, own.len());
-            let share = count as f64 / sizes.batch as f64;
-            let pictures = pictures.clone().narrow(0, start, count);
-            let scale = scale.clone().narrow(0, start, count);
-            let noise = noise.clone().narrow(0, start, count);
-            ((share, pictures), (scale, noise))
+        let noise = LatentNoise::draw(shape, &mut random, &device);
+        trainer.backward_shards(shards(&device, sizes.batch), |codec, own| {
+            let share = own.len() as f64 / sizes.batch as f64;
+            let pictures = pictures.clone().slice(own.clone());
+            let LatentNoise { scale, eps } = noise.rows(own);
+            let latents = codec.encode(pictures.clone()).sample(scale, eps);
+            let error = (codec.decode(latents) - pictures).square().mean();
+            (error.mul_scalar::<f64>(share), ())
         });
-        trainer.backward_shards(
-            shards.collect(),
-            |codec, ((share, pictures), (scale, noise))| {
-                let latents = codec.encode(pictures.clone()).sample(scale, noise);
-                let error = (codec.decode(latents) - pictures).square().mean();
-                (error.mul_scalar::<f64>(share), ())
-            },
-        );
         wait(&device);
     })
 }

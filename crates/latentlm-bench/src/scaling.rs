@@ -27,58 +27,8 @@ const TOUCHES: f64 = 11.0;
 /// Numbers a head of attention has where the width grows.
 const HEAD_DIM: usize = 32;
 
-/// What grows from one point to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Axis {
-    /// Images at once.
-    Batch,
-    /// Latents an image.
-    Length,
-    /// Width of backbone and head.
-    Width,
-}
-
-impl Axis {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Batch, Self::Length, Self::Width];
-
-    /// `batch`, `length`, `width`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Batch => "batch",
-            Self::Length => "length",
-            Self::Width => "width",
-        }
-    }
-
-    fn value(self, sizes: ImageSizes) -> usize {
-        match self {
-            Self::Batch => sizes.batch,
-            Self::Length => sizes.tokens,
-            Self::Width => sizes.width,
-        }
-    }
-
-    /// The default recipe's model, larger and larger along the axis.
-    fn sizes(self) -> Vec<ImageSizes> {
-        match self {
-            Self::Batch => [1, 4, 16, 64, 256]
-                .map(|batch| ImageSizes { batch, ..SIXTEEN })
-                .to_vec(),
-            Self::Length => [4, 16, 64, 256]
-                .map(|tokens| ImageSizes { tokens, ..SIXTEEN })
-                .to_vec(),
-            Self::Width => [64, 128, 256, 512, 768]
-                .map(|width| ImageSizes {
-                    width,
-                    heads: width / HEAD_DIM,
-                    kv_heads: width / HEAD_DIM / 2,
-                    ..SIXTEEN
-                })
-                .to_vec(),
-        }
-    }
-}
+/// Names of what grows along a curve: images at once, latents an image, width of backbone and head.
+const AXES: [&str; 3] = ["batch", "length", "width"];
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,21 +40,13 @@ pub enum ScaledWork {
 }
 
 impl ScaledWork {
-    /// All of it.
-    pub const ALL: [Self; 2] = [Self::Step, Self::Sample];
+    const ALL: [Self; 2] = [Self::Step, Self::Sample];
 
-    /// `training step`, `sampling`.
-    pub fn name(self) -> &'static str {
+    /// Names in a table and in a file's name.
+    fn names(self) -> [&'static str; 2] {
         match self {
-            Self::Step => "training step",
-            Self::Sample => "sampling",
-        }
-    }
-
-    fn file(self) -> &'static str {
-        match self {
-            Self::Step => "step",
-            Self::Sample => "sample",
+            Self::Step => ["training step", "step"],
+            Self::Sample => ["sampling", "sample"],
         }
     }
 }
@@ -114,19 +56,28 @@ impl ScaledWork {
 pub struct ScalingPoint {
     /// What is measured.
     pub work: ScaledWork,
-    /// What grows along the curve.
-    pub axis: Axis,
+    /// What grows along the curve: `batch`, `length` or `width`.
+    pub axis: &'static str,
     /// The sizes at this point.
     pub sizes: ImageSizes,
 }
 
-/// All points, curve by curve.
+/// All points, curve by curve: the default recipe's model, larger and larger along each axis.
 pub fn scaling_points() -> Vec<ScalingPoint> {
+    let batches = [1, 4, 16, 64, 256].map(|batch| ImageSizes { batch, ..SIXTEEN });
+    let lengths = [4, 16, 64, 256].map(|tokens| ImageSizes { tokens, ..SIXTEEN });
+    let widths = [64, 128, 256, 512, 768].map(|width| ImageSizes {
+        width,
+        heads: width / HEAD_DIM,
+        kv_heads: width / HEAD_DIM / 2,
+        ..SIXTEEN
+    });
     let mut points = Vec::new();
     for work in ScaledWork::ALL {
-        for axis in Axis::ALL {
-            let sizes = axis.sizes().into_iter();
-            points.extend(sizes.map(|sizes| ScalingPoint { work, axis, sizes }));
+        for (axis, curve) in AXES.into_iter().zip([&batches[..], &lengths, &widths]) {
+            for &sizes in curve {
+                points.push(ScalingPoint { work, axis, sizes });
+            }
         }
     }
     points
@@ -176,6 +127,15 @@ impl Weights {
 }
 
 impl ScalingPoint {
+    /// The size that grows along the curve.
+    fn grown(&self) -> usize {
+        match self.axis {
+            "batch" => self.sizes.batch,
+            "length" => self.sizes.tokens,
+            _ => self.sizes.width,
+        }
+    }
+
     /// The workload of the point.
     pub fn workload(&self) -> Workload {
         match self.work {
@@ -337,9 +297,9 @@ impl ScalingReport {
         let ms = measured.milliseconds;
         format!(
             "| {} | {} {} | {ms:.2} | {:.1} | {operations:.2} | {bytes:.2} | {:.1} | {:.0} |",
-            point.work.name(),
-            point.axis.name(),
-            point.axis.value(point.sizes),
+            point.work.names()[0],
+            point.axis,
+            point.grown(),
             1e3 * point.sizes.batch as f64 / ms,
             ms / operations.max(bytes),
             measured.bytes / MEBIBYTE
@@ -357,12 +317,12 @@ impl ScalingReport {
             let _ = writeln!(table, "{}", self.line(point, *measured));
         }
         let mut files = vec![("scaling.md".to_owned(), table)];
-        for axis in Axis::ALL {
+        for axis in AXES {
             for work in ScaledWork::ALL {
-                let name = format!("scaling-{}-{}.svg", work.file(), axis.name());
+                let name = format!("scaling-{}-{axis}.svg", work.names()[1]);
                 files.push((name, self.times(work, axis)));
             }
-            let name = format!("scaling-memory-{}.svg", axis.name());
+            let name = format!("scaling-memory-{axis}.svg");
             files.push((name, self.memory(axis)));
         }
         files
@@ -373,37 +333,39 @@ impl ScalingReport {
         &self,
         name: &'static str,
         work: ScaledWork,
-        axis: Axis,
+        axis: &str,
         value: impl Fn(&ScalingPoint, Measured) -> f64,
     ) -> Series<'static> {
-        let mut points = Vec::new();
-        for (point, measured) in &self.rows {
-            if (point.work, point.axis) == (work, axis) {
-                let at = (axis.value(point.sizes) as f64).log2();
-                points.push((at, value(point, *measured)));
-            }
+        let own = self.rows.iter();
+        let own = own.filter(|(point, _)| (point.work, point.axis) == (work, axis));
+        let points = own.map(|(point, measured)| {
+            let at = (point.grown() as f64).log2();
+            (at, value(point, *measured))
+        });
+        Series {
+            name,
+            points: points.collect(),
         }
-        Series { name, points }
     }
 
-    fn times(&self, work: ScaledWork, axis: Axis) -> String {
+    fn times(&self, work: ScaledWork, axis: &str) -> String {
         let floors = |point: &ScalingPoint| self.rates.floor_ms(point.cost());
         let series = [
             self.curve("measured, ms", work, axis, |_, own| own.milliseconds),
             self.curve("operations, ms", work, axis, |point, _| floors(point)[0]),
             self.curve("bytes, ms", work, axis, |point, _| floors(point)[1]),
         ];
-        let label = format!("{}: log2 of {}", work.name(), axis.name());
+        let label = format!("{}: log2 of {axis}", work.names()[0]);
         line_chart(&label, &series, true)
     }
 
-    fn memory(&self, axis: Axis) -> String {
+    fn memory(&self, axis: &str) -> String {
         let curve = |name, work| self.curve(name, work, axis, |_, own| own.bytes / MEBIBYTE);
         let series = [
             curve("training step, MiB", ScaledWork::Step),
             curve("sampling, MiB", ScaledWork::Sample),
         ];
-        line_chart(&format!("log2 of {}", axis.name()), &series, true)
+        line_chart(&format!("log2 of {axis}"), &series, true)
     }
 }
 
@@ -457,7 +419,7 @@ mod tests {
         let attention = 3.0 * 4.0 * 2.0 * 2.0;
         let positions = 2.0 * 2.0 * (4.0 + backbone) + attention;
         let cost = |work| {
-            let axis = Axis::Batch;
+            let axis = "batch";
             ScalingPoint { work, axis, sizes }.cost()
         };
         let step = cost(ScaledWork::Step);

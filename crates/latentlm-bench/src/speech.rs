@@ -8,6 +8,7 @@ use latentlm_kernels::shards_of;
 use latentlm_pipelines::SpeechRecipe;
 use latentlm_train::{CodecShard, Trainer};
 
+use crate::Unit;
 use crate::image::wait;
 use crate::sizes::SpeechSizes;
 
@@ -30,7 +31,7 @@ pub(super) fn loss(sizes: SpeechSizes) -> CodecLossConfig {
     }
 }
 
-pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let stage = SpeechRecipe::default().codec_train;
     let config = config(sizes);
@@ -53,7 +54,7 @@ pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()
     })
 }
 
-pub(super) fn decode(sizes: SpeechSizes, device: &Device) -> Box<dyn FnMut()> {
+pub(super) fn decode(sizes: SpeechSizes, device: &Device) -> Unit {
     let device = device.clone();
     let codec = config(sizes).init(&device);
     let mut random = RandomStream::new(0);

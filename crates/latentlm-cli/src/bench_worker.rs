@@ -36,7 +36,7 @@ fn answer(args: &BenchWorker) -> Result<()> {
     say!("{}", serde_json::to_string(&workload)?);
     let device = device(&args.device)?;
     let precision = precision(args, &workload, &device)?;
-    let mut unit = workload.prepare_in(precision, &device);
+    let mut unit = workload.prepare(precision, &device);
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "go" => {

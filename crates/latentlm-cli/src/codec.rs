@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::{Codec, CodecFiles, run_path, say};
+use latentlm_args::{Codec, CodecFiles, run_path};
 use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
 use latentlm_eval::{mel_distance_db, si_sdr_db, stoi};
@@ -14,7 +14,7 @@ use latentlm_pipelines::SpeechCodec;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::device::device;
-use crate::notes;
+use crate::{notes, written};
 
 /// Encodes a sound file, decodes a file of latents, or does both.
 pub fn run(args: Codec) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn run(args: Codec) -> Result<()> {
 fn codec_of(files: &CodecFiles) -> Result<SpeechCodec> {
     let device = device(&files.device)?;
     let codec = SpeechCodec::from_run(&run_path(&files.run), &device)?;
-    notes::show(codec.notes());
+    notes::show(&codec.notes);
     Ok(codec)
 }
 
@@ -51,7 +51,8 @@ fn encode(files: &CodecFiles) -> Result<()> {
     let view = TensorView::new(Dtype::F32, vec![1, frames, dim], &bytes)?;
     let file = safetensors::serialize([("latents", view)], None::<HashMap<String, String>>)?;
     write_atomically(&files.output, &file)?;
-    say!("{}: {frames} latents of {dim}", files.output.display());
+    let line = format!("{}: {frames} latents of {dim}", files.output.display());
+    written::show(&files.output, &line);
     Ok(())
 }
 
@@ -70,13 +71,16 @@ fn reconstruct(files: &CodecFiles) -> Result<()> {
     let (original, copy) = codec.reconstruct(samples_of(files, &codec)?);
     let rate = codec.sample_rate_hz();
     write_sound(&files.output, &copy, rate)?;
-    say!(
-        "mel distance {:.2} dB",
-        mel_distance_db(&original, &copy, rate)
-    );
-    say!("{}", si_sdr_line(si_sdr_db(&original, &copy)));
+    let distance = mel_distance_db(&original, &copy, rate);
+    let mut lines = vec![
+        format!("mel distance {distance:.2} dB"),
+        si_sdr_line(si_sdr_db(&original, &copy)),
+    ];
     if let Some(value) = stoi(&original, &copy, rate) {
-        say!("STOI {value:.3}");
+        lines.push(format!("STOI {value:.3}"));
+    }
+    for line in lines {
+        written::show(&files.output, &line);
     }
     Ok(())
 }
@@ -92,11 +96,8 @@ fn si_sdr_line(decibels: f64) -> String {
 
 fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     write_wav(path, samples, rate)?;
-    say!(
-        "{}: {:.2} s",
-        path.display(),
-        samples.len() as f64 / f64::from(rate)
-    );
+    let seconds = samples.len() as f64 / f64::from(rate);
+    written::show(path, &format!("{}: {seconds:.2} s", path.display()));
     Ok(())
 }
 

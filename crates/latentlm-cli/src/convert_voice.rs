@@ -1,20 +1,17 @@
 //! `convert-voice`.
 
-use std::fs;
-
 use anyhow::Result;
-use latentlm_args::{ConvertVoice, say};
-use latentlm_data::DataError;
+use latentlm::core::bundle::write_atomically;
+use latentlm_args::ConvertVoice;
 use latentlm_vibevoice::SavedVoice;
+
+use crate::written;
 
 /// Writes a saved voice as safetensors.
 pub fn run(args: &ConvertVoice) -> Result<()> {
     let bytes = SavedVoice::read(&args.voice)?.to_safetensors()?;
-    fs::write(&args.out, &bytes).map_err(|source| DataError::Io {
-        action: "write",
-        path: args.out.clone(),
-        source,
-    })?;
-    say!("{}: {} bytes", args.out.display(), bytes.len());
+    write_atomically(&args.out, &bytes)?;
+    let line = format!("{}: {} bytes", args.out.display(), bytes.len());
+    written::show(&args.out, &line);
     Ok(())
 }

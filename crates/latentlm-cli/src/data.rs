@@ -1,24 +1,47 @@
-//! `data check` and `data espeak`.
+//! `data check`, `data clips` and `data espeak`.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use latentlm_args::{Data, DataCheck, Espeak, say, tell};
+use latentlm_args::{ClipSplit, Data, DataCheck, DataClips, Espeak, say, tell};
+use latentlm_compose::{ClipFiles, Composer, EspeakOptions, clip_spec, espeak_corpus, write_clips};
 use latentlm_data::speech::{
-    EspeakOptions, SoundLimits, SpeechBounds, SpeechDataset, check_speech_within, espeak_corpus,
-    read_sentences,
+    SoundLimits, SpeechBounds, SpeechDataset, check_speech_within, read_sentences,
 };
-use latentlm_data::{ReadOptions, check_with, is_pictures};
+use latentlm_data::{ClipSpec, ReadOptions, Split, check_clips, check_with, is_pictures};
 
-/// Number of utterances between two lines of progress.
+/// Number of clips or utterances between two lines of progress.
 const SHOWN_EVERY: usize = 1000;
 
-/// Checks a dataset, or synthesizes a speech corpus.
+/// Checks a dataset, composes clips, or synthesizes a speech corpus.
 pub fn run(args: Data) -> Result<()> {
     match args {
         Data::Check(args) => check(&args),
+        Data::Clips(args) => clips(args),
         Data::Espeak(args) => espeak(args),
     }
+}
+
+fn clips(args: DataClips) -> Result<()> {
+    let split = match args.split {
+        ClipSplit::Train => Split::Train,
+        ClipSplit::Test => Split::Test,
+    };
+    let composer = Composer::open(&args.digits, clip_spec(1), split)?;
+    let total = args.count;
+    let files = ClipFiles {
+        folder: args.out,
+        count: total,
+        seed: args.seed,
+        as_frames: args.frames,
+    };
+    write_clips(&composer, &files, |index| {
+        if (index + 1).is_multiple_of(SHOWN_EVERY) {
+            tell!("{} of {total} clips", index + 1);
+        }
+    })?;
+    say!("{}: {total} clips", files.folder.display());
+    Ok(())
 }
 
 fn espeak(args: Espeak) -> Result<()> {
@@ -52,7 +75,22 @@ fn espeak(args: Espeak) -> Result<()> {
 
 fn check(args: &DataCheck) -> Result<()> {
     let path: &Path = &args.path;
-    let problems = if !is_pictures(path) && SpeechDataset::is_speech(path) {
+    let options = ReadOptions {
+        outside: args.outside,
+        max_picture_mb: args.max_picture_mb,
+        max_idx_mb: args.max_idx_mb,
+        ..ReadOptions::default()
+    };
+    let problems = if args.clips {
+        let spec = ClipSpec {
+            frames: args.clip_frames,
+            rate_hz: args.clip_rate,
+            ..clip_spec(3)
+        };
+        let report = check_clips(path, spec, &options)?;
+        say!("{report}");
+        report.problems.len()
+    } else if !is_pictures(path) && SpeechDataset::is_speech(path) {
         let bounds = SpeechBounds {
             outside: args.outside,
             sound: SoundLimits {
@@ -65,12 +103,6 @@ fn check(args: &DataCheck) -> Result<()> {
         say!("{report}");
         report.problems.len()
     } else {
-        let options = ReadOptions {
-            outside: args.outside,
-            max_picture_bytes: args.max_picture_mb.saturating_mul(ReadOptions::MEGABYTE),
-            max_idx_bytes: args.max_idx_mb.saturating_mul(ReadOptions::MEGABYTE),
-            ..ReadOptions::default()
-        };
         let report = check_with(path, &options)?;
         say!("{report}");
         report.problems.len()

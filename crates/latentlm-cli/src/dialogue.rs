@@ -1,6 +1,5 @@
 //! `speak --model`: dialogues of published models. Realtime models: `realtime`.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Tensor;
 use latentlm::core::LatentNoise;
+use latentlm::core::disk::{is_stream, open_stream};
 use latentlm::{RandomStream, SampleOptions, Sampler};
 use latentlm_args::{ArgsError, DialogueSampler, Speak, numbered_voice, say, tell};
 use latentlm_data::speech::{GrowingWav, WavStream, read_audio};
@@ -23,7 +23,7 @@ use latentlm_vibevoice::{
 use serde_json::Value;
 
 use crate::device::device;
-use crate::published::{RATE_HZ, generation, read, seed, tokenizer, with_flag};
+use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
 use crate::{realtime, sampling, signals};
 
 /// Shorter recordings are hardly enough for a voice.
@@ -42,12 +42,13 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     }
     let begun = Instant::now();
     let settings = Settings::read(args, folder)?;
-    let options = options(args, &settings)?;
+    let options = options(args, &settings);
     let script = script(args)?;
     let voices = voices(&script, &args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
+    let weights = weight_type(args.drawing.precision, &args.drawing.device)?;
     let device = device(&args.drawing.device)?;
-    let model = load_vibevoice_weights(folder, &settings.json, &device)?;
+    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
     let mut recordings = Vec::with_capacity(voices.len());
     for (_, file) in &voices {
         recordings.push(recording(file)?);
@@ -112,7 +113,7 @@ impl Settings {
 
 /// Sampling options of latents: from the arguments, else from the model's folder, else those of the original
 /// repository.
-fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
+fn options(args: &Speak, settings: &Settings) -> SpeakOptions {
     let default = SpeakOptions::default();
     let (guidance, steps) = (
         settings.generation["guidance_scale"].as_f64(),
@@ -124,11 +125,11 @@ fn options(args: &Speak, settings: &Settings) -> Result<SpeakOptions> {
         sampler: sampler(args),
         ..default.sample
     };
-    Ok(SpeakOptions {
-        sample: sampling::options(&args.drawing, sample)?,
+    SpeakOptions {
+        sample: sampling::changed(&args.drawing, sample),
         rules: Rules::ORIGINAL,
         ..default
-    })
+    }
 }
 
 /// The solver that was asked for.
@@ -400,9 +401,8 @@ impl Output {
     pub(crate) fn begin(path: &Path) -> Result<Option<Self>, DataError> {
         let writer: Box<dyn Write> = if path == Path::new("-") {
             Box::new(io::stdout())
-        } else if path.exists() && !path.is_file() {
-            let opened = File::options().write(true).open(path);
-            Box::new(opened.map_err(|source| unwritten(path, source))?)
+        } else if is_stream(path) {
+            Box::new(open_stream(path).map_err(|source| unwritten(path, source))?)
         } else {
             return Ok(Some(Self::File(GrowingWav::create(path, RATE_HZ)?)));
         };

@@ -22,6 +22,7 @@ mod dialogue;
 mod eval_image;
 mod eval_mllm;
 mod eval_tts;
+mod eval_video;
 mod evaluation;
 mod generate;
 mod list_adapters;
@@ -36,17 +37,20 @@ mod published;
 mod realtime;
 mod run;
 mod sample_image;
+mod sample_video;
 mod sampling;
 mod signals;
 mod speak;
 mod train_image;
 mod train_mllm;
 mod train_tts;
+mod train_video;
 mod training;
 #[cfg(feature = "published")]
 mod transcribe;
 #[cfg(feature = "verify")]
 mod verify_reference;
+mod written;
 
 use std::process::ExitCode;
 
@@ -94,6 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::TrainImage(args) => train_image::run(args),
         Command::TrainTts(args) => train_tts::run(args),
         Command::TrainMllm(args) => train_mllm::run(args),
+        Command::TrainVideo(args) => train_video::run(args),
         Command::SampleImage(args) => sample_image::run(args),
         Command::EvalImage(args) => eval_image::run(args),
         Command::Speak(args) => speak::run(args),
@@ -106,6 +111,8 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Caption(args) => caption::run(args),
         Command::EvalMllm(args) => eval_mllm::run(args),
+        Command::SampleVideo(args) => sample_video::run(args),
+        Command::EvalVideo(args) => eval_video::run(args),
         #[cfg(feature = "compare")]
         Command::Compare(args) => compare::run(args),
         #[cfg(feature = "bench")]

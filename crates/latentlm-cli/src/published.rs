@@ -4,10 +4,10 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-use latentlm_args::tell;
+use anyhow::{Result, anyhow, ensure};
+use latentlm_args::{HeadNumbers, tell};
 use latentlm_data::{DataError, TextTokenizer};
-use latentlm_published::{PretrainedError, find_tokenizer};
+use latentlm_published::{PretrainedError, WeightType, find_tokenizer};
 use serde_json::Value;
 
 /// Samples per second of all published models.
@@ -46,6 +46,25 @@ pub(crate) fn with_flag(error: PretrainedError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// The type of a model's weights in memory: as it was asked for, or else that of the files.
+///
+/// # Errors
+/// If the device has no products of the type.
+pub(crate) fn weight_type(asked: Option<HeadNumbers>, device: &str) -> Result<WeightType> {
+    if device != "cpu" {
+        ensure!(
+            asked != Some(HeadNumbers::Bf16),
+            "--precision bf16 of a published model wants --device cpu; leave it out"
+        );
+        return Ok(WeightType::Float32);
+    }
+    Ok(match asked {
+        None => WeightType::Stored,
+        Some(HeadNumbers::F32) => WeightType::Float32,
+        Some(HeadNumbers::Bf16) => WeightType::Bfloat16,
+    })
 }
 
 /// A random seed.

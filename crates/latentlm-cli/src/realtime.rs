@@ -19,7 +19,7 @@ use latentlm_vibevoice::{
 
 use crate::device::device;
 use crate::dialogue::{Output, Said, folded, sampler};
-use crate::published::{RATE_HZ, drawn_seed, tokenizer};
+use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
 use crate::{sampling, signals};
 
 /// How long more text is waited for at a time, before the next look for a signal.
@@ -40,7 +40,8 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let voice = saved_voice(&args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
     let mut input = Input::open(args)?;
-    let model = load_realtime(folder, &device(&args.drawing.device)?)?;
+    let weights = weight_type(args.drawing.precision, &args.drawing.device)?;
+    let model = load_realtime(folder, weights, &device(&args.drawing.device)?)?;
     ensure!(
         tokenizer.vocabulary() <= model.vocabulary(),
         "the tokenizer is not the model's: it has {} tokens, the model {}",
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let hop = model.hop_samples() as f64;
     let frames = |seconds: f64| (seconds * f64::from(RATE_HZ) / hop).ceil() as usize;
     let options = RealtimeOptions {
-        sample: sampling::options(&args.drawing, sample)?,
+        sample: sampling::changed(&args.drawing, sample),
         max_frames: args.dialogue.max_seconds.map_or(usize::MAX, frames),
         forced_frames: args.dialogue.frames,
         max_positions: json.max_positions().unwrap_or(default.max_positions),

@@ -5,9 +5,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use latentlm_args::{Run, RunCheck, run_path, say};
-use latentlm_data::LatentCache;
-use latentlm_pipelines::{CheckedCheckpoint, check_run};
+use latentlm_args::{Run, RunCheck, escaped, run_path, say};
+use latentlm_pipelines::{
+    CheckedCheckpoint, CheckedFile, ImageRecipe, MllmRecipe, SpeechRecipe, check_any_recipe,
+    check_files, check_recipe, check_run,
+};
+use latentlm_train::LatentCache;
 
 /// The latent cache in a run's folder.
 const CACHE: &str = "latents.safetensors";
@@ -21,17 +24,26 @@ pub fn run(args: Run) -> Result<()> {
     }
 }
 
-/// Prints a line for each checkpoint and latent cache.
+/// Prints a line for each checkpoint and each file whose damage can be told.
 fn check(args: &RunCheck) -> Result<()> {
     let root = run_path(&args.run);
-    let (mut all, mut damaged) = (0, 0);
+    let (mut all, mut damaged, mut trained) = (0, 0, false);
     for run in runs_within(&root)? {
-        for found in check_run(&run)? {
+        let checkpoints = check_run(&run)?;
+        for found in &checkpoints {
             all += 1;
             damaged += usize::from(found.damage.is_some());
-            say!("{}: {}", found.folder.display(), verdict(&found));
+            say!("{}: {}", found.folder.display(), verdict(found));
+        }
+        let mut files = vec![checked_recipe(&run, &checkpoints)];
+        files.extend(check_files(&run, &checkpoints));
+        for file in &files {
+            all += 1;
+            damaged += usize::from(file.is_damaged);
+            say!("{}: {}", file.path.display(), escaped(&file.verdict));
         }
         let cache = run.join(CACHE);
+        trained |= !checkpoints.is_empty() || cache.exists();
         if cache.exists() {
             all += 1;
             let read = LatentCache::read(&cache);
@@ -43,16 +55,40 @@ fn check(args: &RunCheck) -> Result<()> {
             }
         }
     }
-    if all == 0 {
+    if !trained {
         say!("{}: has no checkpoints yet", root.display());
     }
     if damaged > 0 {
         bail!(
-            "{}: {damaged} of {all} checkpoints and latent caches are damaged",
+            "{}: {damaged} of {all} checkpoints and files are damaged",
             root.display()
         );
     }
     Ok(())
+}
+
+/// Checks the recipe of a run, by its kind.
+fn checked_recipe(run: &Path, checkpoints: &[CheckedCheckpoint]) -> CheckedFile {
+    check_recipe::<MllmRecipe>(run, checkpoints)
+        .or_else(|| check_recipe::<SpeechRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<ImageRecipe>(run, checkpoints))
+        .or_else(|| compared(run, checkpoints))
+        .unwrap_or_else(|| check_any_recipe(run))
+}
+
+/// The same of a comparison.
+#[cfg(feature = "compare")]
+fn compared(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Option<CheckedFile> {
+    use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
+
+    check_recipe::<CompareRecipe>(run, checkpoints)
+        .or_else(|| check_recipe::<CompareMllmRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<SigmaRecipe>(run, checkpoints))
+}
+
+#[cfg(not(feature = "compare"))]
+fn compared(_: &Path, _: &[CheckedCheckpoint]) -> Option<CheckedFile> {
+    None
 }
 
 fn verdict(checkpoint: &CheckedCheckpoint) -> String {
@@ -86,10 +122,11 @@ fn header(path: &Path) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// The run and all runs within its folder, such as `codec` of a comparison, in order.
+/// The run and all runs within its folder, such as `codec` of a comparison, in order. One that lost its recipe is
+/// known by its checkpoints.
 fn runs_within(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut runs = Vec::new();
-    if folder.join("config.toml").is_file() {
+    if folder.join("config.toml").is_file() || folder.join("checkpoints").is_dir() {
         runs.push(folder.to_owned());
     }
     let unread = || format!("cannot read {}", folder.display());

@@ -1,21 +1,21 @@
 //! `sample-image`.
 
 use anyhow::Result;
-use latentlm_args::{SampleImage, run_path, say};
+use latentlm_args::{SampleImage, run_path};
 use latentlm_pipelines::{ImagePipeline, image_grid, save_picture};
 
 use crate::device::device;
-use crate::{notes, sampling};
+use crate::{notes, sampling, written};
 
 /// Draws pictures and writes them as a grid.
 pub fn run(args: SampleImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
     let pipeline = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
-    notes::show(pipeline.notes());
+    notes::show(&pipeline.notes);
     let count = args.count as usize;
     let classes = match &args.class {
         Some(name) => vec![pipeline.class(name)?],
-        None => (0..pipeline.manifest().classes.len() as u32).collect(),
+        None => (0..pipeline.manifest.classes.len() as u32).collect(),
     };
     let labels: Vec<u32> = classes
         .iter()
@@ -30,6 +30,6 @@ pub fn run(args: SampleImage) -> Result<()> {
         count.isqrt().max(1)
     };
     save_picture(&image_grid(pictures, columns, args.scale), &args.out)?;
-    say!("{}", args.out.display());
+    written::show(&args.out, &args.out.display().to_string());
     Ok(())
 }

@@ -12,8 +12,8 @@ use latentlm_kernels::has_bf16_head;
 /// If the device or the sampler does not support the requested precision.
 pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
     let precision = match args.precision {
-        HeadNumbers::F32 => Precision::F32,
-        HeadNumbers::Bf16 => Precision::Bf16,
+        None | Some(HeadNumbers::F32) => Precision::F32,
+        Some(HeadNumbers::Bf16) => Precision::Bf16,
     };
     ensure!(
         precision == Precision::F32 || (args.device == "cpu" && has_bf16_head()),
@@ -28,10 +28,17 @@ pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
         "--precision bf16 has no loop for a sampler that adds noise on the way (`ddpm`, `sde`); leave it out"
     );
     Ok(SampleOptions {
-        guidance_scale: args.guidance.unwrap_or(recipe.guidance_scale),
-        steps: args.steps.map_or(recipe.steps, |steps| steps as usize),
-        noise_temperature: args.noise_temperature.unwrap_or(recipe.noise_temperature),
         precision,
-        ..recipe
+        ..changed(args, recipe)
     })
+}
+
+/// The sampling options, changed by all arguments but the precision.
+pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
+    SampleOptions {
+        guidance_scale: args.guidance.unwrap_or(options.guidance_scale),
+        steps: args.steps.map_or(options.steps, |steps| steps as usize),
+        noise_temperature: args.noise_temperature.unwrap_or(options.noise_temperature),
+        ..options
+    }
 }

@@ -1,11 +1,11 @@
 //! `speak`.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use latentlm::SampleOptions;
+use latentlm::core::disk::{is_stream, open_stream};
 use latentlm_args::{Speak, run_path, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
@@ -34,7 +34,7 @@ pub fn run(args: Speak) -> Result<()> {
     }
     let device = device(&args.drawing.device)?;
     let speaker = SpeechPipeline::from_run(&run_path(&args.run), &device)?;
-    notes::show(speaker.notes());
+    notes::show(&speaker.notes);
     let voice = match (args.voice.first(), &args.voice_text) {
         (Some(path), Some(text)) => Some(speaker.voice_from(path, text)?),
         _ => None,
@@ -43,7 +43,10 @@ pub fn run(args: Speak) -> Result<()> {
     // Checks all sentences before the first is spoken.
     let all = sentences_of(&texts);
     speaker.accepts(&all, voice.as_ref(), &options)?;
-    let unheard = speaker.unheard(&all);
+    // The text of the voice is read with them.
+    let mut read = all.clone();
+    read.extend(args.voice_text.clone());
+    let unheard = speaker.unheard(&read);
     if !unheard.is_empty() {
         tell!("{unheard}: these may sound like anything");
     }
@@ -63,9 +66,8 @@ pub fn run(args: Speak) -> Result<()> {
         }
         return to_stream(args, &said, stdout.lock());
     }
-    // A pipe or device is written in place. `to_file` would replace it by a regular file.
-    if args.out.exists() && !args.out.is_file() {
-        let pipe = File::options().write(true).open(&args.out);
+    if is_stream(&args.out) {
+        let pipe = open_stream(&args.out);
         return to_stream(args, &said, pipe.map_err(|source| unwritten(args, source))?);
     }
     to_file(args, &said)

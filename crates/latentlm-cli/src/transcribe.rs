@@ -16,7 +16,7 @@ use latentlm_vibevoice::{
 };
 
 use crate::device::device;
-use crate::published::{RATE_HZ, generation, seed, tokenizer};
+use crate::published::{RATE_HZ, generation, seed, tokenizer, weight_type};
 use crate::signals;
 
 /// Largest number of tokens of an answer, unless the model's folder sets another.
@@ -38,7 +38,8 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
         max_positions: json.max_positions(),
     };
     prompt.check(options.max_positions)?;
-    let model = load_asr(&args.model, &device(&args.device)?)?;
+    let weights = weight_type(args.precision, &args.device)?;
+    let model = load_asr(&args.model, weights, &device(&args.device)?)?;
     level_voice(&mut recording);
     let mut random = RandomStream::new(seed(args.seed));
     let shape = model.noise_shape(recording.len());

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use burn::module::{Initializer, Module, Param};
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use latentlm_kernels::linear;
 
 use crate::stream::Pass;
@@ -37,6 +37,24 @@ fn cosine_transform(taps: usize, input: usize, output: usize, device: &Device) -
         }
     }
     Tensor::from_data(TensorData::new(values, [taps, input, output]), device)
+}
+
+/// A weight as the matrix `[inputs, outputs]` of a product. Its last `outputs` axes count outputs, those
+/// before them inputs.
+///
+/// A weight that is only stored in bfloat16 has its outputs first in memory, see [`linear`]: it is seen as such rows
+/// and transposed, which copies nothing. Any other layout gives the same numbers.
+fn matrix<const D: usize>(weight: Tensor<D>, outputs: usize) -> Tensor<2> {
+    let inputs = D - outputs;
+    let dims = weight.dims();
+    let rows: usize = dims[..inputs].iter().product();
+    let columns: usize = dims[inputs..].iter().product();
+    if weight.dtype() != DType::BF16 {
+        return weight.reshape([rows, columns]);
+    }
+    let outputs_first = std::array::from_fn::<usize, D, _>(|axis| (axis + inputs) % D);
+    let turned = weight.permute(outputs_first).reshape([columns, rows]);
+    turned.transpose()
 }
 
 /// A causal convolution of stride `s`. The size of its kernel is a multiple of `s`.
@@ -95,8 +113,9 @@ impl CausalConv1d {
         let taps = kernel / self.stride;
         let x = pass.extend(x.reshape([batch, frames, width]), taps - 1);
         let weight = self.weight.val();
-        if output < width {
-            // Fewer numbers leave than enter: multiply each row once, then add shifted results.
+        if output < width && weight.dtype() != DType::BF16 {
+            // Fewer numbers leave than enter: multiply each row once, then add shifted results. A weight in bfloat16
+            // would have to be rearranged for that.
             let weight = weight.reshape([taps, width, output]).swap_dims(0, 1);
             let weight = weight.reshape([width, taps * output]);
             let rows = linear(x, weight, None); // [B, frames + taps - 1, taps * out]
@@ -111,8 +130,11 @@ impl CausalConv1d {
             sum + self.bias.val().unsqueeze()
         } else {
             let windows = (0..taps).map(|tap| x.clone().narrow(1, tap, frames));
-            let matrix = weight.reshape([taps * width, output]);
-            linear(side_by_side(windows), matrix, Some(self.bias.val()))
+            linear(
+                side_by_side(windows),
+                matrix(weight, 1),
+                Some(self.bias.val()),
+            )
         }
     }
 }
@@ -147,11 +169,10 @@ impl CausalConvTranspose1d {
     /// - returns: `[B, T * stride, out]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
         let [batch, length, _] = x.dims();
-        let [taps, input, stride, output] = self.weight.dims();
+        let [taps, _, stride, output] = self.weight.dims();
         let x = pass.extend(x, taps - 1);
         let windows = (0..taps).map(|age| x.clone().narrow(1, taps - 1 - age, length));
-        let matrix = self.weight.val().reshape([taps * input, stride * output]);
-        let y = linear(side_by_side(windows), matrix, None);
+        let y = linear(side_by_side(windows), matrix(self.weight.val(), 2), None);
         y.reshape([batch, length * stride, output]) + self.bias.val().unsqueeze()
     }
 }
@@ -180,6 +201,7 @@ fn side_by_side(windows: impl ExactSizeIterator<Item = Tensor<3>>) -> Tensor<3> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::ModuleMapper;
     use burn::tensor::module::{conv_transpose1d, conv1d};
     use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
     use latentlm_core::RandomStream;
@@ -243,6 +265,47 @@ mod tests {
             let expected = expected.narrow(2, 0, 4 * stride);
             let got = conv.forward(x, &mut Pass::Whole);
             assert_close("conv_transpose1d", got, expected.swap_dims(1, 2), 1e-5);
+        }
+    }
+
+    /// Convolutions whose weights are stored in bfloat16 against those with the same numbers in float32.
+    #[test]
+    fn weights_may_be_stored_in_bfloat16() {
+        struct Rounded(DType);
+
+        impl ModuleMapper for Rounded {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                if D > 1 {
+                    param.map(|weight| weight.cast(DType::BF16).cast(self.0))
+                } else {
+                    param
+                }
+            }
+        }
+
+        let device = Device::default();
+        for ([input, output], stride) in [([6, 3], 2), ([3, 6], 2), ([4, 2], 5)] {
+            let x = RandomStream::new(3).normal([2, 4 * stride, input], &device);
+            let down = seeded(1, &device, |device| {
+                CausalConv1d::new(input, output, 2 * stride, stride, device)
+            });
+            let up = seeded(2, &device, |device| {
+                CausalConvTranspose1d::new(input, output, stride, device)
+            });
+            let run = |dtype| {
+                let down = down.clone().map(&mut Rounded(dtype));
+                let up = up.clone().map(&mut Rounded(dtype));
+                [
+                    down.forward(x.clone(), &mut Pass::Whole),
+                    up.forward(x.clone(), &mut Pass::Whole),
+                ]
+            };
+            let got = run(DType::BF16).into_iter().zip(run(DType::F32));
+            for (got, expected) in got {
+                assert_eq!(got.dtype(), DType::F32);
+                // The inputs of products are rounded to 8 bits.
+                assert_close("stored in bfloat16", got, expected, 2e-2);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::signal::{hann_window, rfft};
 use burn::tensor::{Device, Tensor, TensorData};
+use latentlm_core::ops::mel_weights;
 
 /// Added under the square root of a magnitude, because the gradient of a root at 0 is infinite.
 const MAGNITUDE_EPSILON: f64 = 1e-10;
@@ -88,29 +89,15 @@ impl Stft {
     }
 }
 
-/// The matrix that turns a spectrum into mel bands: triangular, equally wide on the mel scale (HTK's
-/// `2595 log10(1 + f / 700)`), from frequency 0 to half the sample rate.
+/// The matrix of [`mel_weights`], which turns a spectrum into mel bands.
 ///
 /// # Shapes
 /// - returns: `[n_fft / 2 + 1, bands]`
 pub fn mel_bands(n_fft: usize, bands: usize, sample_rate_hz: u32, device: &Device) -> Tensor<2> {
-    let bins = n_fft / 2 + 1;
-    let nyquist = f64::from(sample_rate_hz) / 2.0;
-    let highest_mel = 2595.0 * (1.0 + nyquist / 700.0).log10();
-    let mut edges_hz: Vec<f64> = Vec::with_capacity(bands + 2);
-    for index in 0..bands + 2 {
-        let mel = highest_mel * index as f64 / (bands + 1) as f64;
-        edges_hz.push(700.0 * (10f64.powf(mel / 2595.0) - 1.0));
-    }
+    let (bins, weights) = (n_fft / 2 + 1, mel_weights(n_fft, bands, sample_rate_hz));
     let mut values: Vec<f32> = Vec::with_capacity(bins * bands);
     for bin in 0..bins {
-        let frequency = nyquist * bin as f64 / (bins - 1) as f64;
-        for band in 0..bands {
-            let [low, middle, high] = [edges_hz[band], edges_hz[band + 1], edges_hz[band + 2]];
-            let rise = (frequency - low) / (middle - low);
-            let fall = (high - frequency) / (high - middle);
-            values.push(rise.min(fall).max(0.0) as f32);
-        }
+        values.extend(weights.iter().map(|band| band[bin] as f32));
     }
     Tensor::from_data(TensorData::new(values, [bins, bands]), device)
 }

@@ -1,6 +1,8 @@
 //! State of a stream between chunks: the last input frames of each convolution.
 
-use burn::tensor::Tensor;
+use latentlm_core::stream::Past;
+
+pub(crate) use latentlm_core::stream::Pass;
 
 /// State of an encoder between chunks, for one batch of streams. A new one stands for silence before.
 #[derive(Debug, Clone, Default)]
@@ -10,55 +12,32 @@ pub struct EncoderState(pub(crate) Past);
 #[derive(Debug, Clone, Default)]
 pub struct DecoderState(pub(crate) Past);
 
-/// The last input frames of each convolution, in the order in which convolutions are applied.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Past {
-    frames: Vec<Tensor<3>>,
-}
-
-/// One pass through a network.
-pub(crate) enum Pass<'a> {
-    /// Over a whole signal, with silence before it.
-    Whole,
-    /// Over a chunk of a stream.
-    Chunk {
-        past: &'a mut Past,
-        /// Index of the next convolution in `past`.
-        next: usize,
-    },
-}
-
-impl<'a> Pass<'a> {
-    /// A pass over the chunk that follows `past`.
-    pub(crate) fn chunk(past: &'a mut Past) -> Self {
-        Self::Chunk { past, next: 0 }
+impl EncoderState {
+    /// The states of streams, each a batch of one, as the state of one batch.
+    pub fn join(streams: Vec<Self>) -> Self {
+        Self(Past::join(streams.into_iter().map(|state| state.0)))
     }
 
-    /// Puts the `count` frames before `x` in front of it, and keeps the last `count` frames for the next
-    /// chunk. Convolutions call it in the same order in each pass.
+    /// The states of the `count` streams of a batch. Undoes [`join`](Self::join).
     ///
-    /// # Shapes
-    /// - `x`: `[B, T, C]`
-    /// - returns: `[B, count + T, C]`
-    pub(crate) fn extend(&mut self, x: Tensor<3>, count: usize) -> Tensor<3> {
-        if count == 0 {
-            return x;
-        }
-        let [batch, _, channels] = x.dims();
-        let silence = |x: &Tensor<3>| Tensor::zeros([batch, count, channels], &x.device());
-        match self {
-            Self::Whole => Tensor::cat(vec![silence(&x), x], 1),
-            Self::Chunk { past, next } => {
-                if past.frames.len() == *next {
-                    past.frames.push(silence(&x));
-                }
-                let slot = &mut past.frames[*next];
-                *next += 1;
-                let extended = Tensor::cat(vec![slot.clone(), x], 1);
-                let length = extended.dims()[1];
-                *slot = extended.clone().narrow(1, length - count, count);
-                extended
-            }
-        }
+    /// # Panics
+    /// If the batch has fewer streams.
+    pub fn split(self, count: usize) -> Vec<Self> {
+        self.0.split(count).map(Self).collect()
+    }
+}
+
+impl DecoderState {
+    /// The states of streams, each a batch of one, as the state of one batch.
+    pub fn join(streams: Vec<Self>) -> Self {
+        Self(Past::join(streams.into_iter().map(|state| state.0)))
+    }
+
+    /// The states of the `count` streams of a batch. Undoes [`join`](Self::join).
+    ///
+    /// # Panics
+    /// If the batch has fewer streams.
+    pub fn split(self, count: usize) -> Vec<Self> {
+        self.0.split(count).map(Self).collect()
     }
 }

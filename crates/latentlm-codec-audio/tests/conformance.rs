@@ -121,6 +121,68 @@ fn states_are_values() {
     assert_close("a stream alone", second, both.narrow(0, 1, 1), 1e-6);
 }
 
+/// Of two streams, one begins a latent later, and goes on when the other has ended.
+#[test]
+fn streams_enter_and_leave_a_batch() {
+    let device = Device::default();
+    for config in configs() {
+        let codec = init(&config, 1, &device);
+        let (hop, signal) = (config.hop_samples(), signals(&config, 3, &device));
+        let latents = codec.encode(signal.clone()).mode(); // [2, 3, Z]
+        // Of a stream, some hops of the signal and as many latents of it.
+        let sound = |stream: usize, first: usize, hops: usize| {
+            let own = signal.clone().narrow(0, stream, 1);
+            own.narrow(2, first * hop, hops * hop)
+        };
+        let latent = |stream: usize, first: usize, count: usize| {
+            let own = latents.clone().narrow(0, stream, 1);
+            own.narrow(1, first, count)
+        };
+        let expected = [(0usize, 3usize), (1, 2)].map(|(stream, count)| {
+            let decoded = codec.decode(latent(stream, 0, count));
+            let encoded = codec.encode(sound(stream, 0, count)).mode();
+            (decoded, encoded)
+        });
+
+        let mut encoders = [EncoderState::default(), EncoderState::default()];
+        let mut decoders = [DecoderState::default(), DecoderState::default()];
+        // The latent of each stream that is next, if it has one.
+        for next in [
+            [Some(0usize), None],
+            [Some(1), Some(0)],
+            [None, Some(1)],
+            [Some(2), None],
+        ] {
+            let present: Vec<(usize, usize)> = (0..2usize)
+                .filter_map(|stream| Some((stream, next[stream]?)))
+                .collect();
+            let own_encoders = present.iter().map(|(stream, _)| encoders[*stream].clone());
+            let own_decoders = present.iter().map(|(stream, _)| decoders[*stream].clone());
+            let mut encoder = EncoderState::join(own_encoders.collect());
+            let mut decoder = DecoderState::join(own_decoders.collect());
+            let signal = present.iter().map(|&(stream, at)| sound(stream, at, 1));
+            let given = present.iter().map(|&(stream, at)| latent(stream, at, 1));
+            let encoded = codec.encode_step(Tensor::cat(signal.collect(), 0), &mut encoder);
+            let decoded = codec.decode_step(Tensor::cat(given.collect(), 0), &mut decoder);
+            let states = encoder
+                .split(present.len())
+                .into_iter()
+                .zip(decoder.split(present.len()));
+            for (place, (&(stream, at), (encoder, decoder))) in
+                present.iter().zip(states).enumerate()
+            {
+                (encoders[stream], decoders[stream]) = (encoder, decoder);
+                let (sound, mean) = &expected[stream];
+                // As close as any stream is to the whole signal.
+                let own = decoded.clone().narrow(0, place, 1);
+                assert_close("sound", own, sound.clone().narrow(2, at * hop, hop), 1e-5);
+                let own = encoded.mode().narrow(0, place, 1);
+                assert_close("latent", own, mean.clone().narrow(1, at, 1), 1e-5);
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_survive_a_file() {
     let device = Device::default();

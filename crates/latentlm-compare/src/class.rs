@@ -14,7 +14,7 @@ use latentlm_baselines::{
 use latentlm_eval::even_labels;
 use latentlm_pipelines::{ImageData, TrainingData, label_tensor};
 use latentlm_train::{
-    Classes, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, RunOptions, TrainError,
+    Classes, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions,
 };
 
 use super::recipe::{CompareRecipe, DenoiserRecipe};
@@ -50,7 +50,7 @@ impl Subject for ImageData {
         recipe.clone()
     }
 
-    fn open(recipe: &CompareRecipe, _: &Device) -> Result<Self, TrainError> {
+    fn open(recipe: &CompareRecipe, _: &Device) -> Result<Self> {
         Ok(Self::open(&recipe.image)?)
     }
 
@@ -85,7 +85,7 @@ impl Subject for ImageData {
         classes.setup(&recipe.image.lm_train, recipe.image.seed)
     }
 
-    fn codes(context: &mut Run<Self>, _: RunOptions) -> Result<Option<Codes>, TrainError> {
+    fn codes(context: &mut Run<Self>, _: RunOptions) -> Result<Option<Codes>> {
         stage_vq::encode(context)
     }
 }
@@ -110,9 +110,6 @@ pub(crate) trait Network: ImageDenoiser + ModuleDisplay {
 
     /// Its table of the recipe.
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe;
-
-    /// The model with initial weights.
-    fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> ClassConditional<Self>;
 }
 
 impl Network for DitNetwork {
@@ -121,10 +118,6 @@ impl Network for DitNetwork {
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe {
         &recipe.dit
     }
-
-    fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Dit {
-        recipe.dit(classes).init(device)
-    }
 }
 
 impl Network for TransfusionNetwork {
@@ -132,10 +125,6 @@ impl Network for TransfusionNetwork {
 
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe {
         &recipe.transfusion
-    }
-
-    fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Transfusion {
-        recipe.transfusion(classes).init(device)
     }
 }
 
@@ -192,7 +181,8 @@ impl<N: Network> Rival<ImageData> for ClassConditional<N> {
     const NAME: &'static str = N::NAME;
 
     fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Self {
-        N::init(recipe, classes, device)
+        let config = N::recipe(recipe).config(&recipe.image, classes);
+        config.init(device)
     }
 
     fn draw(&self, request: Request<'_, ImageData>) -> Tensor<3> {
@@ -222,7 +212,7 @@ impl Rival<ImageData> for VqLm {
 
     fn draw(&self, request: Request<'_, ImageData>) -> Tensor<3> {
         let labels = label_tensor(request.asked, request.device);
-        let options = request.recipe.vq.token_options();
-        numbers(self.generate(labels, &options, request.random))
+        let options = &request.recipe.vq.drawing;
+        numbers(self.generate(labels, options, request.random))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use latentlm_data::{Caption, MllmCorpus, TextTokenizer};
 use latentlm_eval::Sample;
 use latentlm_pipelines::{MllmData, TrainingData};
-use latentlm_train::TrainError;
+use latentlm_train::Result;
 
 /// What all models read, and what they are measured with besides their pictures.
 pub(crate) struct Documents {
@@ -43,10 +43,7 @@ impl Beginning {
     ///
     /// # Errors
     /// If a category can't be encoded.
-    pub(crate) fn all(
-        captions: &[Caption],
-        tokenizer: &TextTokenizer,
-    ) -> Result<Vec<Self>, TrainError> {
+    pub(crate) fn all(captions: &[Caption], tokenizer: &TextTokenizer) -> Result<Vec<Self>> {
         let named = captions.iter().filter_map(|own| own.category.as_ref());
         let mut beginnings = Vec::new();
         for category in named.collect::<BTreeSet<&String>>() {

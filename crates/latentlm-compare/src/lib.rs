@@ -30,7 +30,6 @@
 
 mod class;
 mod documents;
-mod judge;
 mod mllm;
 mod mllm_measure;
 mod recipe;

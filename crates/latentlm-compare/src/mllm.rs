@@ -13,8 +13,7 @@ use latentlm_data::{Mix, PICTURES};
 use latentlm_eval::{Gallery, Sample, by_chance, majority};
 use latentlm_pipelines::{ImageData, MllmData, evenly, host_values, read_all};
 use latentlm_train::{
-    Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, RunOptions, TrainError,
-    mllm_setup,
+    Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions, mllm_setup,
 };
 
 use super::documents::{Beginning, Documents};
@@ -52,18 +51,18 @@ impl Subject for Documents {
         recipe.images()
     }
 
-    fn open(recipe: &CompareMllmRecipe, device: &Device) -> Result<Self, TrainError> {
+    fn open(recipe: &CompareMllmRecipe, device: &Device) -> Result<Self> {
         let (count, recipe) = (recipe.evaluate.samples, &recipe.mllm);
         let data = MllmData::open(recipe)?;
         let tokenizer = data.tokenizer(recipe)?;
-        let sample = Sample::of(&data.pictures.test, &data.test.captions, count, device)?;
+        let sample = Sample::of(&data.test, count, device)?;
         let mut asked = Vec::new();
         for text in sample.texts() {
             asked.push(tokenizer.encode(&text)?);
         }
         Ok(Self {
             vocabulary: tokenizer.vocabulary(),
-            corpus: data.train.documents(recipe, &tokenizer, recipe.mix())?,
+            corpus: data.train.documents(recipe, &tokenizer, recipe.mix.kinds)?,
             held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
             beginnings: Beginning::all(&data.train.captions, &tokenizer)?,
             data,
@@ -95,13 +94,15 @@ impl Subject for Documents {
         mllm_setup(self.corpus.clone(), &recipe.mllm)
     }
 
-    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>, TrainError> {
+    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>> {
         let images = context.recipe.images();
-        let pictures = ImageData::open(&images.image)?;
-        stage_vq::encode(&mut Context::open(images, pictures, options)?)
+        let mut context = Context::open(images, options, |images| {
+            Ok(ImageData::open(&images.image)?)
+        })?;
+        stage_vq::encode(&mut context)
     }
 
-    fn gallery(&self, codec: &Codec, device: &Device) -> Result<Option<Gallery>, TrainError> {
+    fn gallery(&self, codec: &Codec, device: &Device) -> Result<Option<Gallery>> {
         Ok(Some(Gallery::open(codec, &self.data, device)?))
     }
 
@@ -109,7 +110,7 @@ impl Subject for Documents {
         &self,
         reader: &Reader<'_, M>,
         drawn: &Tensor<4>,
-    ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
+    ) -> Result<Vec<(&'static str, Option<f64>)>> {
         let test = &self.data.pictures.test;
         let pictures = read_all(test, reader.device)?;
         let near = reader.gallery.and_then(|gallery| {
@@ -253,7 +254,7 @@ impl Rival<Documents> for MllmVqLm {
 
     fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
         let Request { asked, recipe, .. } = request;
-        let (tokens, options) = (recipe.mllm.tokens(), recipe.vq.token_options());
+        let (tokens, options) = (recipe.mllm.tokens(), recipe.vq.drawing);
         numbers(self.generate(asked, tokens, &options, request.random, request.device))
     }
 
@@ -337,7 +338,7 @@ mod tests {
     /// Joint loss and cross entropy of the documents in so many shards.
     fn losses<M: Rival<Documents>>(model: &M, pictures: &Tensor<2>, count: usize) -> [f32; 2] {
         let (recipe, documents) = (recipe(), documents());
-        let weights = recipe.mllm.text.weights();
+        let weights = recipe.mllm.text.weights;
         // Two of the pictures are learned, of four latents each.
         let random = &mut RandomStream::new(3);
         let draws = model.draws(&recipe, &[8], random, &Device::default());

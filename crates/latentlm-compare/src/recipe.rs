@@ -9,12 +9,13 @@ use latentlm::backbone::BackboneConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, Precision};
 use latentlm_baselines::{
-    BaselineError, DenoiserSizes, DitConfig, MllmVqLmConfig, TokenOptions, TransfusionConfig,
-    VqCodecConfig, VqLmConfig,
+    BaselineError, DenoiserConfig, DenoiserSizes, DitNetwork, ImageDenoiser, MllmVqLmConfig,
+    TokenOptions, TransfusionNetwork, VqCodecConfig, VqLmConfig,
 };
 use latentlm_pipelines::{
     CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, declare_recipe,
 };
+use serde::{Deserialize, Serialize};
 
 /// A comparison on classes: data, codec, budget and LatentLM itself as an image recipe, and its rivals.
 #[derive(Config, Debug, PartialEq)]
@@ -74,7 +75,7 @@ pub struct DenoiserRecipe {
 }
 
 /// The vector-quantized rival.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VqRecipe {
     /// Entries of the codebook.
     pub codes: usize,
@@ -94,12 +95,9 @@ pub struct VqRecipe {
     pub kv_heads: usize,
     /// Feed-forward ratio.
     pub mlp_ratio: f64,
-    /// Temperature: divisor of the scores.
-    pub temperature: f64,
-    /// The likeliest codes that are drawn from; 0 for all.
-    pub top_k: usize,
-    /// Classifier-free guidance of the scores.
-    pub guidance_scale: f64,
+    /// How codes are drawn.
+    #[serde(flatten)]
+    pub drawing: TokenOptions,
 }
 
 /// A table of keys of this crate or of one that it includes.
@@ -149,6 +147,10 @@ pub(crate) fn wrong(error: BaselineError) -> PipelineError {
     PipelineError::config(error.to_string())
 }
 
+fn check_denoiser<M: ImageDenoiser>(config: &DenoiserConfig) -> Result<(), PipelineError> {
+    config.validate::<M>().map_err(wrong)
+}
+
 /// Checks the precision of LatentLM, which has the table `model` of a recipe.
 fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
     if lm.precision != Precision::F32 {
@@ -160,24 +162,20 @@ fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
 }
 
 impl DenoiserRecipe {
-    /// Sizes of the network. Prediction and schedule are LatentLM's.
-    fn sizes(&self, lm: &LmConfig) -> DenoiserSizes {
-        DenoiserSizes {
+    /// A denoiser of the pictures of a recipe, for so many classes or tokens of text. Prediction and schedule
+    /// are LatentLM's.
+    pub(crate) fn config(&self, image: &ImageRecipe, size: usize) -> DenoiserConfig {
+        let (lm, dim) = (&image.lm, image.codec.spec().dim);
+        DenoiserConfig::new(size, image.tokens(), dim).with_sizes(DenoiserSizes {
             width: self.width,
             depth: self.depth,
             heads: self.heads,
             kv_heads: self.kv_heads,
             mlp_ratio: self.mlp_ratio,
-            prediction: lm.prediction,
-            schedule: lm.schedule,
-            num_train_timesteps: lm.num_train_timesteps,
-        }
-    }
-
-    /// A Transfusion for the pictures of a recipe, and so many classes or tokens of text.
-    fn transfusion(&self, image: &ImageRecipe, size: usize) -> TransfusionConfig {
-        TransfusionConfig::new(size, image.tokens(), image.codec.spec().dim)
-            .with_sizes(self.sizes(&image.lm))
+            prediction: lm.sizes.prediction,
+            schedule: lm.sizes.schedule,
+            num_train_timesteps: lm.sizes.num_train_timesteps,
+        })
     }
 
     /// How pictures are drawn: with LatentLM's solver and steps.
@@ -197,36 +195,26 @@ impl VqRecipe {
             .with_mlp_ratio(self.mlp_ratio)
             .with_condition_layer(false)
     }
-
-    /// How codes are drawn.
-    pub(crate) fn token_options(&self) -> TokenOptions {
-        TokenOptions {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            guidance_scale: self.guidance_scale,
-        }
-    }
 }
 
 impl CompareRecipe {
     fn check(&self) -> Result<(), PipelineError> {
         self.image.check_together()?;
-        self.dit(1).validate().map_err(wrong)?;
-        self.transfusion(1).validate().map_err(wrong)?;
+        check_denoiser::<DitNetwork>(&self.dit(1))?;
+        check_denoiser::<TransfusionNetwork>(&self.transfusion(1))?;
         self.vq_codec().validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
         check_precision("image", &self.image.lm)
     }
 
     /// DiT for that many classes.
-    pub fn dit(&self, classes: usize) -> DitConfig {
-        DitConfig::new(classes, self.image.tokens(), self.image.codec.spec().dim)
-            .with_sizes(self.dit.sizes(&self.image.lm))
+    pub fn dit(&self, classes: usize) -> DenoiserConfig {
+        self.dit.config(&self.image, classes)
     }
 
     /// Transfusion for that many classes.
-    pub fn transfusion(&self, classes: usize) -> TransfusionConfig {
-        self.transfusion.transfusion(&self.image, classes)
+    pub fn transfusion(&self, classes: usize) -> DenoiserConfig {
+        self.transfusion.config(&self.image, classes)
     }
 
     /// The vector-quantized codec: the networks of the image codec.
@@ -249,7 +237,7 @@ impl CompareMllmRecipe {
         self.mllm.check_together()?;
         check_precision("mllm", &self.mllm.lm)?;
         self.images().check_together()?;
-        self.transfusion(1).validate().map_err(wrong)?;
+        check_denoiser::<TransfusionNetwork>(&self.transfusion(1))?;
         self.vq_lm(1).validate().map_err(wrong)?;
         if self.transfusion.batch_mul != 1 {
             return Err(PipelineError::config(
@@ -270,9 +258,8 @@ impl CompareMllmRecipe {
     }
 
     /// Transfusion for a vocabulary of that many tokens of text.
-    pub fn transfusion(&self, text_vocabulary: usize) -> TransfusionConfig {
-        self.transfusion
-            .transfusion(&self.mllm.image(), text_vocabulary)
+    pub fn transfusion(&self, text_vocabulary: usize) -> DenoiserConfig {
+        self.transfusion.config(&self.mllm.image(), text_vocabulary)
     }
 
     /// The language model of codes for a vocabulary of that many tokens of text.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use latentlm::core::bundle::write_atomically;
 use latentlm_eval::{Series, Verdict, bar_chart, line_chart, stack};
 use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder};
-use latentlm_train::{RunEnd, TrainError};
+use latentlm_train::{Result, RunEnd};
 use serde::{Deserialize, Serialize};
 
 /// All rivals, LatentLM first.
@@ -66,7 +66,7 @@ pub struct RivalPoint {
 pub(crate) fn read<R: Recipe>(
     run: &RunFolder<R>,
     parameters: &[(&'static str, usize)],
-) -> Result<Vec<RivalResult>, TrainError> {
+) -> Result<Vec<RivalResult>> {
     let lines = MetricsLog::read(&run.file("metrics.jsonl"))?;
     let rivals = parameters.iter().map(|(name, count)| RivalResult {
         name: (*name).into(),
@@ -89,7 +89,7 @@ fn points(lines: &[MetricLine], name: &str) -> Vec<RivalPoint> {
 
 /// A column of a table: name, decimals, and how to read the value.
 pub(crate) struct Column<T> {
-    name: &'static str,
+    pub(crate) name: &'static str,
     decimals: usize,
     pub(crate) value: fn(&T) -> Option<f64>,
 }
@@ -105,6 +105,22 @@ impl<T> Column<T> {
 
     fn cell(&self, number: Option<f64>) -> String {
         number.map_or(String::new(), |x| format!("{x:.*}", self.decimals))
+    }
+
+    /// The curve of the items' values over their places; items without a value are left out.
+    pub(crate) fn curve<'a, 'n>(
+        &self,
+        name: &'n str,
+        items: impl Iterator<Item = (f64, &'a T)>,
+    ) -> Series<'n>
+    where
+        T: 'a,
+    {
+        let points = items.filter_map(|(x, item)| Some((x, (self.value)(item)?)));
+        Series {
+            name,
+            points: points.collect(),
+        }
     }
 }
 
@@ -130,16 +146,6 @@ impl Column<RivalPoint> {
 }
 
 impl Comparison {
-    /// Writes `compare.json`, `compare.md` and `compare.svg` into the run's folder, which ends the run.
-    pub(crate) fn end<R: Recipe>(
-        &self,
-        run: &RunFolder<R>,
-        started: Instant,
-    ) -> Result<RunEnd, TrainError> {
-        write_result(run, "compare", self, self.table(), self.figure())?;
-        Ok(end(run, "compare", started))
-    }
-
     /// The columns of [`Column::of_texts`] that the first measurement has.
     fn of_texts(&self) -> Vec<Column<RivalPoint>> {
         let Some(first) = self.rivals.iter().flat_map(|rival| &rival.points).next() else {
@@ -151,7 +157,7 @@ impl Comparison {
     }
 
     /// The last measurement of each model, and the same of real pictures.
-    fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut columns = Vec::from(Column::of_pictures());
         columns.extend(self.of_texts());
         let rows = self.rivals.iter().filter_map(|rival| {
@@ -171,17 +177,13 @@ impl Comparison {
         text + &footnote(chance, self.neighbours_of_category_by_chance)
     }
 
-    fn figure(&self) -> String {
+    pub(crate) fn figure(&self) -> String {
         let [agreement, distance, speed] = Column::of_pictures();
+        let distances = self.chart(&distance, true);
+        let agreements = self.chart(&agreement, false);
         let mut charts = vec![
-            (
-                "Frechet distance to held-out pictures",
-                self.chart(&distance, true),
-            ),
-            (
-                "share of pictures seen as the class asked for",
-                self.chart(&agreement, false),
-            ),
+            ("Frechet distance to held-out pictures", distances),
+            ("share of pictures seen as the class asked for", agreements),
         ];
         for column in self.of_texts() {
             let logarithmic = column.name.ends_with("perplexity");
@@ -198,18 +200,11 @@ impl Comparison {
 
     /// A curve of each model over its steps.
     fn chart(&self, column: &Column<RivalPoint>, logarithmic: bool) -> String {
-        let mut curves = Vec::new();
-        for rival in &self.rivals {
-            let mut points = Vec::new();
-            for point in &rival.points {
-                let value = (column.value)(point);
-                points.extend(value.map(|value| (point.step as f64, value)));
-            }
-            curves.push(Series {
-                name: &rival.name,
-                points,
-            });
-        }
+        let curves = self.rivals.iter().map(|rival| {
+            let points = rival.points.iter();
+            column.curve(&rival.name, points.map(|point| (point.step as f64, point)))
+        });
+        let curves: Vec<Series<'_>> = curves.collect();
         line_chart("step", &curves, logarithmic)
     }
 }
@@ -247,7 +242,7 @@ pub(crate) fn write_result<R: Recipe>(
     result: &impl Serialize,
     table: String,
     figure: String,
-) -> Result<(), TrainError> {
+) -> Result<()> {
     let json = serde_json::to_string_pretty(result).unwrap_or_default();
     for (ending, text) in [("json", json), ("md", table), ("svg", figure)] {
         write_atomically(&run.file(&format!("{name}.{ending}")), text.as_bytes())?;

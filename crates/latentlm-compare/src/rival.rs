@@ -10,7 +10,7 @@ use latentlm_baselines::VqCodec;
 use latentlm_eval::{Gallery, Judge};
 use latentlm_pipelines::{ImageData, TrainingData, weights_file};
 use latentlm_train::{
-    Coding, Context, EncodedPictures, Learner, LmRecipe, LmSetup, RunOptions, TrainError,
+    Coding, Context, EncodedPictures, Learner, LmRecipe, LmSetup, Result, RunOptions,
 };
 
 use super::recipe::CompareRecipe;
@@ -42,7 +42,7 @@ pub(crate) trait Subject: TrainingData + Sized {
     ///
     /// # Errors
     /// If data can't be read or a text can't be encoded.
-    fn open(recipe: &Self::Recipe, device: &Device) -> Result<Self, TrainError>;
+    fn open(recipe: &Self::Recipe, device: &Device) -> Result<Self>;
 
     /// Its pictures.
     fn pictures(&self) -> &ImageData;
@@ -61,14 +61,13 @@ pub(crate) trait Subject: TrainingData + Sized {
     ///
     /// # Errors
     /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
-    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>, TrainError>;
+    fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>>;
 
     /// All pictures as latents of the image codec, if drawn pictures are compared with their neighbours.
     ///
     /// # Errors
     /// If a picture can't be read.
-    fn gallery(&self, codec: &Codec, device: &Device) -> Result<Option<Gallery>, TrainError> {
-        let _ = (codec, device);
+    fn gallery(&self, _codec: &Codec, _device: &Device) -> Result<Option<Gallery>> {
         Ok(None)
     }
 
@@ -78,10 +77,9 @@ pub(crate) trait Subject: TrainingData + Sized {
     /// If data can't be read.
     fn measure<M: Rival<Self>>(
         &self,
-        reader: &Reader<'_, M>,
-        drawn: &Tensor<4>,
-    ) -> Result<Vec<(&'static str, Option<f64>)>, TrainError> {
-        let _ = (reader, drawn);
+        _reader: &Reader<'_, M>,
+        _drawn: &Tensor<4>,
+    ) -> Result<Vec<(&'static str, Option<f64>)>> {
         Ok(Vec::new())
     }
 
@@ -91,9 +89,7 @@ pub(crate) trait Subject: TrainingData + Sized {
     }
 
     /// Adds the baselines of the measurements of texts.
-    fn complete(&self, comparison: &mut Comparison) {
-        let _ = comparison;
-    }
+    fn complete(&self, _comparison: &mut Comparison) {}
 }
 
 /// Pictures that models are asked for.
@@ -144,8 +140,7 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     ///
     /// # Shapes
     /// - `pictures`: `[N, Z]`, as models see them
-    fn surprise(&self, documents: &[Document], pictures: Tensor<2>) -> Option<Tensor<1>> {
-        let _ = (documents, pictures);
+    fn surprise(&self, _documents: &[Document], _pictures: Tensor<2>) -> Option<Tensor<1>> {
         None
     }
 }
@@ -155,6 +150,8 @@ pub(crate) struct Common<'a> {
     pub(crate) encoded: &'a EncodedPictures,
     pub(crate) judge: &'a Judge,
     pub(crate) gallery: Option<Gallery>,
+    /// Number of classes, or of tokens of text.
+    pub(crate) size: usize,
 }
 
 /// A model in the list of a comparison, whatever its type.
@@ -164,7 +161,7 @@ pub(crate) struct Entry<S: Subject> {
     /// Counts its parameters, for so many classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
     /// Trains it, or continues its training. Returns whether it is finished.
-    pub(crate) train: fn(&mut Run<S>, &Common<'_>, &dyn Pictures) -> Result<bool, TrainError>,
+    pub(crate) train: fn(&mut Run<S>, &Common<'_>, &dyn Pictures) -> Result<bool>,
 }
 
 /// A way to encode pictures and decode them.
@@ -219,7 +216,7 @@ impl Coding for Codes {
         vec![Tensor::from_data(TensorData::new(codes, shape), device)]
     }
 
-    fn save(&self, bundle: &BundleWriter) -> Result<(), TrainError> {
+    fn save(&self, bundle: &BundleWriter) -> Result<()> {
         let path = bundle.path(&weights_file("codec"));
         Ok(save_module(&self.codec, &path)?)
     }

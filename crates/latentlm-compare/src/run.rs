@@ -4,14 +4,12 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use latentlm_eval::Judge;
-use latentlm_pipelines::{ImageData, read_evenly};
-use latentlm_train::{Context, RunEnd, RunOptions, TrainError, check_memory, encode};
+use latentlm_pipelines::{ImageData, read_all, read_evenly};
+use latentlm_train::{Context, Result, RunEnd, RunOptions, TrainError, check_memory, encode};
 
 use super::documents::Documents;
-use super::judge::judge;
 use super::recipe::{CompareMllmRecipe, CompareRecipe};
-use super::result;
-use super::result::Comparison;
+use super::result::{self, Comparison, end, write_result};
 use super::rival::{Common, Run, Subject};
 
 /// The folder of the image run whose codec all models but the vector-quantized one share.
@@ -25,7 +23,7 @@ const VQ_CODEC: &str = "vq-codec";
 /// # Errors
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
-pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEnd> {
     compare::<ImageData>(recipe, options)
 }
 
@@ -35,25 +33,30 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
 /// # Errors
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
-pub fn compare_mllm(recipe: CompareMllmRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+pub fn compare_mllm(recipe: CompareMllmRecipe, options: RunOptions) -> Result<RunEnd> {
     compare::<Documents>(recipe, options)
 }
 
-fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
     // Before the folder is made: a run that can't begin leaves nothing behind.
     let options = options.within(S::WITHIN);
-    check_memory(&S::images(&recipe).image, &options)?;
-    let subject = S::open(&recipe, &options.device)?;
-    let parameters = parameters::<S>(&recipe, subject.size(), &options.device)?;
+    check_memory(&S::images(&recipe).image, 1, &options)?;
     let [codec, vq_codec] = [CODEC, VQ_CODEC].map(|name| options.part(name));
-    let mut context = Context::open(recipe, subject, options)?;
+    let device = options.device.clone();
+    let mut counts = Vec::new();
+    let mut context = Context::open(recipe, options, |recipe| {
+        let subject = S::open(recipe, &device)?;
+        counts = parameters::<S>(recipe, subject.size(), &device)?;
+        Ok(subject)
+    })?;
     let ImageData { train, test } = context.data.pictures();
     if train.len() < 2 || test.len() < 2 {
         let least = "two training and two held-out pictures are the least to measure with";
         return Err(context.run.error(least).into());
     }
-    let judge = judge(context.data.pictures(), &context.device)?;
+    let held_out = read_all(test, &context.device)?;
+    let judge = Judge::train(context.data.pictures(), held_out)?;
     if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);
     }
@@ -62,14 +65,16 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd,
     let known = read_evenly(train, samples, &context.device)?;
     let mut comparison = Comparison {
         samples,
-        classifier_accuracy: judge.accuracy(),
+        classifier_accuracy: judge.accuracy,
         frechet_distance_of_real: judge.frechet_distance(known),
         category_named_by_majority: None,
         neighbours_of_category_by_chance: None,
-        rivals: result::read(&context.run, &parameters)?,
+        rivals: result::read(&context.run, &counts)?,
     };
     context.data.complete(&mut comparison);
-    comparison.end(&context.run, started)
+    let (table, figure) = (comparison.table(), comparison.figure());
+    write_result(&context.run, "compare", &comparison, table, figure)?;
+    Ok(end(&context.run, "compare", started))
 }
 
 /// Trains codecs and models, one after the other. Returns whether all are finished.
@@ -78,14 +83,15 @@ fn train_all<S: Subject>(
     judge: &Judge,
     codec: RunOptions,
     vq_codec: RunOptions,
-) -> Result<bool, TrainError> {
-    let Some(encoded) = encode(S::images(&context.recipe).image, codec)? else {
+) -> Result<bool> {
+    let Some(encoded) = encode(S::images(&context.recipe).image, codec, None)? else {
         return Ok(false);
     };
     let common = Common {
         gallery: context.data.gallery(&encoded.codec, &context.device)?,
         encoded: &encoded,
         judge,
+        size: context.data.size(),
     };
     let (of_codes, of_latents): (Vec<_>, Vec<_>) =
         S::models().into_iter().partition(|model| model.reads_codes);
@@ -110,12 +116,11 @@ fn parameters<S: Subject>(
     recipe: &S::Recipe,
     size: usize,
     device: &Device,
-) -> Result<Vec<(&'static str, usize)>, TrainError> {
+) -> Result<Vec<(&'static str, usize)>> {
     let tolerance = S::images(recipe).evaluate.parameter_tolerance;
-    let mut counts: Vec<(&'static str, usize)> = Vec::new();
-    for model in S::models() {
-        counts.push((model.name, (model.parameters)(recipe, size, device)));
-    }
+    let models = S::models().into_iter();
+    let counts = models.map(|model| (model.name, (model.parameters)(recipe, size, device)));
+    let counts: Vec<(&'static str, usize)> = counts.collect();
     let own = counts[0].1;
     for (name, count) in &counts {
         let difference = *count as f64 / own as f64 - 1.0;
@@ -140,7 +145,7 @@ impl CompareMllmRecipe {
         &self,
         text_vocabulary: usize,
         device: &Device,
-    ) -> Result<Vec<(&'static str, usize)>, TrainError> {
+    ) -> Result<Vec<(&'static str, usize)>> {
         parameters::<Documents>(self, text_vocabulary, device)
     }
 }

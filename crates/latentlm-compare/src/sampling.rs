@@ -1,15 +1,17 @@
 //! How solver steps and guidance change what a finished model draws.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm_eval::{Series, Verdict, even_labels, line_chart, stack};
-use latentlm_pipelines::{ImageData, ImagePipeline, ImageRecipe, RunFolder, TrainingData};
-use latentlm_train::TrainError;
+use latentlm_eval::{Judge, Verdict, even_labels, line_chart, stack};
+use latentlm_pipelines::{
+    ImageData, ImagePipeline, ImageRecipe, RunFolder, TrainingData, read_all,
+};
+use latentlm_train::Result;
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Judged, judge};
 use super::result::{Column, table, write_result};
 
 /// Values to try. One setting is varied at a time; the other keeps the recipe's value.
@@ -40,7 +42,7 @@ pub struct SampledPoint {
 }
 
 /// The measurements of both sweeps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Sweeps {
     steps: Vec<SampledPoint>,
     guidance: Vec<SampledPoint>,
@@ -56,7 +58,7 @@ pub fn compare_sampling(
     path: &Path,
     options: &CompareSamplingOptions,
     device: &Device,
-) -> Result<PathBuf, TrainError> {
+) -> Result<PathBuf> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
     let generator = ImagePipeline::from_run(path, device)?;
     let data = ImageData::open(&recipe)?;
@@ -64,73 +66,71 @@ pub fn compare_sampling(
         let least = "two pictures, held out and drawn, are the least to measure with";
         return Err(run.error(least).into());
     }
-    let judge = judge(&data, device)?;
+    let judge = Judge::train(&data, read_all(&data.test, device)?)?;
     let labels = even_labels(options.samples, data.classes().len());
-    let measure = |sample: SampleOptions| -> Result<SampledPoint, TrainError> {
-        let judged = Judged::measure(&judge, &labels, device, || {
-            Ok(generator.draw(&labels, &sample, options.seed)?)
-        })?;
+    let measure = |sample: SampleOptions| -> Result<SampledPoint> {
+        let started = Instant::now();
+        let pictures = generator.draw(&labels, &sample, options.seed)?;
+        // A device that fails here fails again at the next read.
+        let _ = device.sync();
         Ok(SampledPoint {
             steps: sample.steps,
             guidance_scale: sample.guidance_scale,
-            verdict: judged.verdict,
-            images_per_second: judged.images_per_second,
+            images_per_second: labels.len() as f64 / started.elapsed().as_secs_f64(),
+            verdict: judge.measure(pictures, &labels),
         })
     };
     let own = recipe.sample_options();
-    let steps = options
-        .steps
-        .iter()
-        .map(|&steps| measure(SampleOptions { steps, ..own }));
-    let guidance = options.guidance_scales.iter().map(|&guidance_scale| {
-        measure(SampleOptions {
-            guidance_scale,
-            ..own
-        })
-    });
-    let sweeps = Sweeps {
-        steps: steps.collect::<Result<_, _>>()?,
-        guidance: guidance.collect::<Result<_, _>>()?,
-    };
+    let mut sweeps = Sweeps::default();
+    for &steps in &options.steps {
+        sweeps.steps.push(measure(SampleOptions { steps, ..own })?);
+    }
+    for &scale in &options.guidance_scales {
+        let mut sample = own;
+        sample.guidance_scale = scale;
+        sweeps.guidance.push(measure(sample)?);
+    }
     write_result(&run, "sampling", &sweeps, sweeps.table(), sweeps.figure())?;
     Ok(run.file("sampling.md"))
 }
 
 impl Sweeps {
     fn table(&self) -> String {
-        let column = Column::<SampledPoint>::new;
-        let columns = [
-            column("class agreement", 3, |p| Some(p.verdict.class_agreement)),
-            column("Frechet distance", 2, |p| Some(p.verdict.frechet_distance)),
-            column("images a second", 1, |p| Some(p.images_per_second)),
-        ];
         let rows = self.steps.iter().chain(&self.guidance).map(|point| {
             let labels = [point.steps.to_string(), point.guidance_scale.to_string()];
             (labels.to_vec(), point)
         });
-        table(&["solver steps", "guidance"], &columns, rows)
+        table(&["solver steps", "guidance"], &columns(), rows)
     }
 
+    /// The Frechet distance against each of the settings.
     fn figure(&self) -> String {
-        let steps = chart("steps", &self.steps, |point| point.steps as f64);
-        let guidance = chart("guidance", &self.guidance, |point| point.guidance_scale);
+        let [_, distance, _] = columns();
+        let steps = self.steps.iter().map(|point| (point.steps as f64, point));
+        let guidance = self.guidance.iter();
+        let guidance = guidance.map(|point| (point.guidance_scale, point));
+        let steps = distance.curve(distance.name, steps);
+        let guidance = distance.curve(distance.name, guidance);
         stack(&[
-            ("solver steps a latent", steps),
-            ("scale of the guidance", guidance),
+            (
+                "solver steps a latent",
+                line_chart("steps", &[steps], false),
+            ),
+            (
+                "scale of the guidance",
+                line_chart("guidance", &[guidance], false),
+            ),
         ])
     }
 }
 
-/// Frechet distance against the varied setting.
-fn chart(label: &str, points: &[SampledPoint], varied: fn(&SampledPoint) -> f64) -> String {
-    let series = Series {
-        name: "Frechet distance",
-        points: points
-            .iter()
-            .map(|point| (varied(point), point.verdict.frechet_distance))
-            .collect(),
-    };
-    line_chart(label, &[series], false)
+fn columns() -> [Column<SampledPoint>; 3] {
+    let column = Column::<SampledPoint>::new;
+    [
+        column("class agreement", 3, |p| Some(p.verdict.class_agreement)),
+        column("Frechet distance", 2, |p| Some(p.verdict.frechet_distance)),
+        column("images a second", 1, |p| Some(p.images_per_second)),
+    ]
 }
 
 #[cfg(test)]

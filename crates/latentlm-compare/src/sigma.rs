@@ -5,11 +5,9 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
-use latentlm_eval::{
-    EvaluateOptions, ImageEvaluation, Series, evaluate_image, line_chart, stack, unshown,
-};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, evaluate_image, line_chart, stack, unshown};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, declare_recipe};
-use latentlm_train::{RunEnd, RunOptions, TrainError, check_memory, open_run, train_image};
+use latentlm_train::{Result, RunEnd, RunOptions, check_memory, open_run, train_image};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{codec_of, key_table};
@@ -98,11 +96,11 @@ pub struct SigmaResult {
 ///
 /// # Errors
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
-pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd, TrainError> {
+pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
     let options = options.within("image.");
-    check_memory(&recipe.image, &options)?;
-    let run = open_run(&recipe, &options)?;
+    check_memory(&recipe.image, 1, &options)?;
+    let folder = open_run(&recipe, &options)?;
     let mut results = Vec::new();
     for variant in recipe.variants() {
         let part = options.part(&variant.name);
@@ -126,20 +124,22 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd,
         .iter()
         .map(|result| (vec![result.name.clone()], &result.evaluation));
     let table = table(&["codec"], &columns(), rows);
-    write_result(&run, "sigma", &results, table, figure(&results))?;
-    Ok(end(&run, "sigma", started))
+    write_result(&folder.run, "sigma", &results, table, figure(&results))?;
+    Ok(end(&folder.run, "sigma", started))
 }
 
 /// Numbers of each codec: reconstruction, the same with noise, class agreement, Frechet distance.
 fn columns() -> [Column<ImageEvaluation>; 4] {
     let column = Column::<ImageEvaluation>::new;
     [
-        column("reconstruction, dB", 2, |e| Some(e.reconstruction_psnr_db)),
-        column("with its noise, dB", 2, |e| {
-            Some(e.noisy_reconstruction_psnr_db)
+        column("reconstruction, dB", 2, |e| {
+            Some(e.reconstruction.reconstruction_psnr_db)
         }),
-        column("class agreement", 3, |e| Some(e.class_agreement)),
-        column("Frechet distance", 2, |e| Some(e.frechet_distance)),
+        column("with its noise, dB", 2, |e| {
+            Some(e.reconstruction.noisy_reconstruction_psnr_db)
+        }),
+        column("class agreement", 3, |e| Some(e.verdict.class_agreement)),
+        column("Frechet distance", 2, |e| Some(e.verdict.frechet_distance)),
     ]
 }
 
@@ -155,31 +155,14 @@ fn figure(results: &[SigmaResult]) -> String {
 
 /// A curve over the noise's scale; the learned variance, which has none, is a level line.
 fn chart(results: &[SigmaResult], column: &Column<ImageEvaluation>) -> String {
-    let (mut points, mut levels): (Vec<(f64, f64)>, Vec<f64>) = (Vec::new(), Vec::new());
-    for result in results {
-        let value = (column.value)(&result.evaluation);
-        match result.noise_std {
-            Some(std) => points.extend(value.map(|value| (std, value))),
-            None => levels.extend(value),
-        }
-    }
-    let mut level_line = Vec::new();
-    for level in levels {
-        for end in [points.first(), points.last()].into_iter().flatten() {
-            level_line.push((end.0, level));
-        }
-    }
-    let series = [
-        Series {
-            name: "learned variance",
-            points: level_line,
-        },
-        Series {
-            name: "sigma-VAE",
-            points,
-        },
-    ];
-    line_chart("noise_std", &series, false)
+    let scaled = results.iter();
+    let scaled = scaled.filter_map(|own| Some((own.noise_std?, &own.evaluation)));
+    let curve = column.curve("sigma-VAE", scaled);
+    let learned = results.iter().find(|own| own.noise_std.is_none());
+    let ends = [curve.points.first(), curve.points.last()].into_iter();
+    let level = ends.filter_map(|end| Some((end?.0, &learned?.evaluation)));
+    let level = column.curve("learned variance", level);
+    line_chart("noise_std", &[level, curve], false)
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! during training.
 
 use std::marker::PhantomData;
+use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
 use latentlm_pipelines::{Recipe, image_grid, save_png};
-use latentlm_train::{Coding, LmTask, TrainError, train_lm};
+use latentlm_train::{Coding, LmTask, Result, train_lm};
 
-use super::judge::Judged;
 use super::rival::{Common, Entry, Pictures, Reader, Request, Rival, Run, Subject};
 
 impl<S: Subject> Entry<S> {
@@ -26,7 +26,6 @@ impl<S: Subject> Entry<S> {
 struct RivalTask<'a, S, M> {
     common: &'a Common<'a>,
     coding: &'a dyn Pictures,
-    size: usize,
     of: PhantomData<(S, M)>,
 }
 
@@ -38,12 +37,11 @@ fn train<S: Subject, M: Rival<S>>(
     context: &mut Run<S>,
     common: &Common<'_>,
     coding: &dyn Pictures,
-) -> Result<bool, TrainError> {
+) -> Result<bool> {
     train_lm::<RivalTask<'_, S, M>>(context, |context, _| {
         let task = RivalTask {
             common,
             coding,
-            size: context.data.size(),
             of: PhantomData,
         };
         let setup = context.data.setup(&context.recipe, common.encoded);
@@ -61,7 +59,7 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
     const JOINT: bool = true;
 
     fn init(&self, recipe: &S::Recipe, device: &Device) -> M {
-        M::init(recipe, self.size, device)
+        M::init(recipe, self.common.size, device)
     }
 
     fn coding(&self) -> &dyn Coding {
@@ -69,18 +67,20 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
     }
 
     /// Measures the averaged model, and saves some of the pictures that it draws.
-    fn show(&self, context: &mut Run<S>, model: &M, step: u64) -> Result<(), TrainError> {
+    fn show(&self, context: &mut Run<S>, model: &M, step: u64) -> Result<()> {
         let Common { judge, gallery, .. } = self.common;
         let question = context.data.question(&context.recipe);
-        let judged = Judged::measure(judge, &question.labels, &context.device, || {
-            Ok(self.draw(context, model, &question.asked))
-        })?;
-        let verdict = judged.verdict;
+        let started = Instant::now();
+        let pictures = self.draw(context, model, &question.asked);
+        // A device that fails here fails again at the next read.
+        let _ = context.device.sync();
+        let speed = question.labels.len() as f64 / started.elapsed().as_secs_f64();
+        let verdict = judge.measure(pictures.clone(), &question.labels);
         let mut values = vec![
             ("class_agreement", verdict.class_agreement),
             ("worst_class_agreement", verdict.worst_class_agreement),
             ("frechet_distance", verdict.frechet_distance),
-            ("images_per_second", judged.images_per_second),
+            ("images_per_second", speed),
         ];
         let reader = Reader {
             model,
@@ -88,11 +88,11 @@ impl<S: Subject, M: Rival<S>> LmTask for RivalTask<'_, S, M> {
             gallery: gallery.as_ref(),
             device: &context.device,
         };
-        for (name, value) in context.data.measure(&reader, &judged.pictures)? {
+        for (name, value) in context.data.measure(&reader, &pictures)? {
             values.extend(value.map(|value| (name, value)));
         }
         context.log(M::NAME, step, &values)?;
-        let shown = select(&judged.pictures, &question.shown);
+        let shown = select(&pictures, &question.shown);
         let grid = image_grid(shown, question.columns, 2);
         let path = context.sample_file(M::NAME, step, "png");
         Ok(save_png(&grid, &path)?)

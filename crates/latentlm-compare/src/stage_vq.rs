@@ -6,13 +6,12 @@ use latentlm::RandomStream;
 use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
-use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{
     ImageData, StageConfig, Wanted, ema_file, evenly, host_values, image_grid, read_evenly,
     save_png,
 };
 use latentlm_train::{
-    Batches, CodecSetup, CodecTask, TrainError, Trainer, each_batch, psnr_db, train_codec,
+    Batches, CodecSetup, CodecTask, Result, TrainError, Trainer, each_batch, psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
@@ -41,7 +40,7 @@ struct VqTask {
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
-pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>, TrainError> {
+pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>> {
     if !train_codec::<VqTask, 4>(context)? {
         return Ok(None);
     }
@@ -68,16 +67,12 @@ impl CodecTask<4> for VqTask {
     type Data = ImageData;
     type Objective = VqObjective;
     const NAME: &'static str = STAGE;
-    const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
     fn config(recipe: &CompareRecipe) -> &StageConfig {
         &recipe.image.codec_train
     }
 
-    fn setup(
-        recipe: &CompareRecipe,
-        device: &Device,
-    ) -> Result<CodecSetup<VqObjective, 4>, TrainError> {
+    fn setup(recipe: &CompareRecipe, device: &Device) -> Result<CodecSetup<VqObjective, 4>> {
         let (image, config) = (&recipe.image, recipe.vq_codec());
         Ok(CodecSetup {
             codec: config.init(device),
@@ -90,20 +85,14 @@ impl CodecTask<4> for VqTask {
         })
     }
 
-    fn open(context: &mut Context, first_step: u64) -> Result<Self, TrainError> {
+    fn open(context: &mut Context, first_step: u64) -> Result<Self> {
         let (image, train) = (&context.recipe.image, context.data.train.clone());
         let probe = read_evenly(&train, PROBED, &context.device)?;
-        let config = &image.codec_train;
-        let batches = Batches::start(train, &image.data, config, image.seed, first_step);
+        let batches = Batches::start(train, image, first_step);
         Ok(Self { batches, probe })
     }
 
-    fn batch(
-        &mut self,
-        context: &Context,
-        _round: u64,
-        device: &Device,
-    ) -> Result<Tensor<4>, TrainError> {
+    fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<4>> {
         self.batches.next_batch(&context.run, device)
     }
 
@@ -128,12 +117,7 @@ impl CodecTask<4> for VqTask {
 
     /// Saves held-out pictures and their reconstructions. Logs the PSNR of these, and how many codes are in
     /// use.
-    fn show(
-        &mut self,
-        context: &mut Context,
-        codec: &VqCodec,
-        step: u64,
-    ) -> Result<(), TrainError> {
+    fn show(&mut self, context: &mut Context, codec: &VqCodec, step: u64) -> Result<()> {
         let pictures = read_evenly(&context.data.test, MEASURED, &context.device)?;
         let decoded = codec.decode(codec.encode(pictures.clone()));
         let used = codec.quantizer.usage(codec.encode(self.probe.clone()));

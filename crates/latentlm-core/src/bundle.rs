@@ -345,10 +345,10 @@ impl BundleWriter {
 }
 
 /// Writes a file so that it appears whole or not at all: under a temporary name, synced, then renamed. Replaces an
-/// older file.
+/// older file. A pipe or device is written into ([`disk::is_stream`]).
 ///
 /// # Errors
-/// If the folder can't be written to.
+/// If the folder or the stream can't be written to.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     disk::replace_file(path, bytes).map_err(io_error("write", path))
 }

@@ -25,6 +25,16 @@ pub enum SignalLayout {
         /// Samples from one latent to the next.
         hop_samples: usize,
     },
+    /// In a clip, group by group: a grid for the first frame, then one for every `frames_per_group` frames. In
+    /// each grid row by row: `T = groups * height * width`.
+    Video {
+        /// Number of rows.
+        height: usize,
+        /// Latents in a row.
+        width: usize,
+        /// Frames of each group after the first frame.
+        frames_per_group: usize,
+    },
 }
 
 /// The geometry of a codec's latents.
@@ -41,19 +51,25 @@ impl LatentSpec {
     pub fn tokens(&self) -> Option<usize> {
         match self.layout {
             SignalLayout::Grid { height, width } => Some(height * width),
-            SignalLayout::Frames { .. } => None,
+            SignalLayout::Frames { .. } | SignalLayout::Video { .. } => None,
         }
     }
 
-    /// The shape of the latents of a batch, `[B, T, Z]`. Samples after the last whole hop have no latent.
+    /// The shape of the latents of a batch, `[B, T, Z]`. Samples after the last whole hop, and frames after the last
+    /// whole group, have no latent.
     ///
     /// # Shapes
-    /// - `signal`: `[B, ...]`; the last axis of a stream is its samples
+    /// - `signal`: `[B, ...]`; the last axis of sound is its samples, the second of a clip its frames
     pub fn shape_of<const D: usize>(&self, signal: &Tensor<D>) -> [usize; 3] {
         let dims = signal.dims();
         let tokens = match self.layout {
             SignalLayout::Grid { height, width } => height * width,
             SignalLayout::Frames { hop_samples, .. } => dims[D - 1] / hop_samples,
+            SignalLayout::Video {
+                height,
+                width,
+                frames_per_group,
+            } => (1 + dims[1].saturating_sub(1) / frames_per_group) * height * width,
         };
         [dims[0], tokens, self.dim]
     }
@@ -79,6 +95,20 @@ pub struct SoundSpec {
     pub sample_rate_hz: u32,
     /// Samples from one latent to the next.
     pub hop_samples: usize,
+}
+
+/// Geometry of the clips that a codec takes, `[B, frames, channels, height, width]`. A clip has one frame, or one and
+/// a multiple of `frames_per_group`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoSpec {
+    /// 1 for grey, 3 for colour.
+    pub channels: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Frames of each group after the first frame.
+    pub frames_per_group: usize,
 }
 
 /// Standard normal numbers from which [`Posterior::sample`] makes a batch of latents.
@@ -193,7 +223,8 @@ impl Posterior {
 
 /// A codec between signals of rank `D` and sequences of latents.
 ///
-/// `D` is 4 for pictures (`[B, C, H, W]`, in `[-1, 1]`) and 3 for sound (`[B, C, samples]`).
+/// `D` is 4 for pictures (`[B, C, H, W]`, in `[-1, 1]`), 3 for sound (`[B, C, samples]`) and 5 for clips
+/// (`[B, F, C, H, W]`, in `[-1, 1]`).
 /// The loss that it is trained with is a [`CodecObjective`](crate::CodecObjective) of the same crate.
 pub trait LatentCodec<const D: usize>: Module {
     /// The geometry of the latents.
@@ -239,7 +270,7 @@ pub trait LatentCodec<const D: usize>: Module {
 pub trait LatentCodecConfig<const D: usize>: PartConfig {
     /// The codec.
     type Codec: LatentCodec<D>;
-    /// Geometry of the signals that it takes: [`PictureSpec`] or [`SoundSpec`].
+    /// Geometry of the signals that it takes: [`PictureSpec`], [`SoundSpec`] or [`VideoSpec`].
     type Signal;
 
     /// Builds the codec. Its weights come from the device's random generator; seed that first.
@@ -265,11 +296,13 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
     fn signal(&self) -> Self::Signal;
 }
 
-/// A codec that works on streams chunk by chunk, with the same result as on the whole signal.
+/// A codec that works on streams chunk by chunk, with the same result as on the whole signal: on sound (`D` is 3), or
+/// on clips (`D` is 5).
 ///
-/// The caller keeps a state for each batch of streams and passes it in. A new state stands for silence before
-/// the stream.
-pub trait StreamingCodec: LatentCodec<3> {
+/// The caller keeps a state for each batch of streams and passes it in. A new state stands for the start of the
+/// stream; before it, sound is silent. A chunk is `k` hops of sound and has `k` latents. In a clip it is `k` groups
+/// and has `k` grids of latents; the first frame of the clip is a group by itself.
+pub trait StreamingCodec<const D: usize = 3>: LatentCodec<D> {
     /// State of the encoder between chunks.
     type EncoderState: Default;
     /// State of the decoder between chunks.
@@ -278,16 +311,16 @@ pub trait StreamingCodec: LatentCodec<3> {
     /// Latents of the next chunk.
     ///
     /// # Shapes
-    /// - `signal`: `[B, C, k * hop_samples]`
-    /// - returns: mean `[B, k, Z]`
-    fn encode_step(&self, signal: Tensor<3>, state: &mut Self::EncoderState) -> Posterior;
+    /// - `signal`: `[B, C, k * hop_samples]`, or `[B, F, C, H, W]`
+    /// - returns: mean `[B, k, Z]`, or `[B, k * height * width, Z]`
+    fn encode_step(&self, signal: Tensor<D>, state: &mut Self::EncoderState) -> Posterior;
 
-    /// Sound of the next latents.
+    /// The signal of the next latents.
     ///
     /// # Shapes
-    /// - `latents`: `[B, k, Z]`
-    /// - returns: `[B, C, k * hop_samples]`
-    fn decode_step(&self, latents: Tensor<3>, state: &mut Self::DecoderState) -> Tensor<3>;
+    /// - `latents`: `[B, k, Z]`, or `[B, k * height * width, Z]`
+    /// - returns: `[B, C, k * hop_samples]`, or `[B, F, C, H, W]`
+    fn decode_step(&self, latents: Tensor<3>, state: &mut Self::DecoderState) -> Tensor<D>;
 }
 
 #[cfg(test)]
@@ -315,6 +348,18 @@ mod tests {
         };
         let pictures = Tensor::<4>::zeros([4, 1, 8, 12], &device);
         assert_eq!(grid.shape_of(&pictures), [4, 6, 5]);
+        let video = LatentSpec {
+            dim: 5,
+            layout: SignalLayout::Video {
+                height: 2,
+                width: 3,
+                frames_per_group: 4,
+            },
+        };
+        for (frames, groups) in [(1, 1), (5, 2), (8, 2), (17, 5)] {
+            let clips = Tensor::<5>::zeros([2, frames, 1, 8, 12], &device);
+            assert_eq!(video.shape_of(&clips), [2, 6 * groups, 5], "{frames}");
+        }
     }
 
     #[test]

@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 /// Prefix of the names of unfinished files and folders.
 pub const UNFINISHED: &str = ".writing-";
 
+/// Folders of the open files of processes, on Linux and on other systems.
+const OPEN_FILES: [&str; 2] = ["/proc", "/dev/fd"];
+/// Largest number of links that are followed from one to the next.
+const MOST_LINKS: usize = 40;
+
 /// A change of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -53,23 +58,45 @@ pub(crate) fn note(change: impl FnOnce() -> Change) {
     });
 }
 
-/// Makes a folder and its missing parents, and syncs their names.
+/// Makes a folder and its missing parents, and syncs their names. Returns the folders that were made, the
+/// outermost first.
 ///
 /// # Errors
-/// If a folder can't be made.
-pub fn create_folders(path: &Path) -> io::Result<()> {
+/// If a folder can't be made. Those that were made are removed again.
+pub fn create_folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut made = Vec::new();
+    match create_missing(path, &mut made) {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            remove_empty_folders(&made);
+            Err(error)
+        }
+    }
+}
+
+fn create_missing(path: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     let above = folder_of(path);
-    create_folders(above)?;
+    create_missing(above, made)?;
     match fs::create_dir(path) {
+        Ok(()) => made.push(path.into()),
         // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made?,
+        Err(error) => return Err(error),
     }
     note(|| Change::CreateFolder(path.into()));
     sync_folder(above)
+}
+
+/// Removes folders that [`create_folders`] made, the innermost first. Those with something in them stay.
+pub fn remove_empty_folders(made: &[PathBuf]) {
+    for folder in made.iter().rev() {
+        if fs::remove_dir(folder).is_ok() {
+            note(|| Change::Remove(folder.clone()));
+        }
+    }
 }
 
 /// Writes a new file and syncs its bytes. Its name reaches the disk when the folder is synced.
@@ -85,11 +112,18 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a file whole: temporary name, sync, rename, sync of the folder.
+/// Replaces a file whole: temporary name, sync, rename, sync of the folder. A stream ([`is_stream`]) is written
+/// into; if its reader leaves, the rest is dropped.
 ///
 /// # Errors
-/// If the folder can't be written to.
+/// If the folder or the stream can't be written to.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if is_stream(path) {
+        return match open_stream(path)?.write_all(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        };
+    }
     let folder = folder_of(path);
     create_folders(folder)?;
     let mut file = temporary_file(folder)?;
@@ -97,6 +131,38 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = file.path().to_owned();
     note(|| Change::Write(temporary.clone()));
     persist(file, path)
+}
+
+/// Whether a path leads to a pipe or a device, or to an open file of a process, such as `/dev/stdout`. Bytes are
+/// written into it: a rename would put a regular file in its place.
+pub fn is_stream(path: &Path) -> bool {
+    let found = fs::metadata(path);
+    found.is_ok_and(|found| !found.is_file() && !found.is_dir()) || is_open_file(path)
+}
+
+/// Whether a path is the name of a process's open file, or a link to one. Redirected output is a regular file.
+fn is_open_file(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let folder = folder_of(&path).canonicalize().unwrap_or_default();
+        if OPEN_FILES.iter().any(|open| folder.starts_with(open)) {
+            return true;
+        }
+        let Ok(target) = fs::read_link(&path) else {
+            return false;
+        };
+        path = folder.join(target);
+    }
+    false
+}
+
+/// Opens a stream for writing. A named pipe waits for its reader.
+///
+/// # Errors
+/// If it can't be opened.
+pub fn open_stream(path: &Path) -> io::Result<File> {
+    // At its end, should it be a file: what others wrote into it stays.
+    File::options().append(true).open(path)
 }
 
 /// Gives a temporary file of the same folder its name, once its bytes have reached the disk.
@@ -256,6 +322,71 @@ mod tests {
         assert_eq!(mode(made.path()), mode(&folder));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_and_a_device_are_written_into() {
+        use std::io::Read;
+        use std::os::unix::fs::FileTypeExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        // Opened for both, a pipe waits for nobody.
+        let mut both = File::options();
+        let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+        assert!(is_stream(&pipe));
+        replace_file(&pipe, b"heard").unwrap();
+        let mut heard = [0; 9];
+        assert_eq!(reader.read(&mut heard).unwrap(), 5);
+        assert_eq!(&heard[..5], b"heard");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        replace_file(&link, b"x").unwrap();
+        let linked = fs::metadata(&link).unwrap();
+        assert!(linked.file_type().is_char_device());
+        // Nothing but the pipe and the link is there.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        let plain = dir.path().join("plain");
+        assert!(!is_stream(&plain));
+        replace_file(&plain, b"x").unwrap();
+        assert!(!is_stream(&plain) && !is_stream(dir.path()));
+        assert!(replace_file(dir.path(), b"x").is_err());
+        assert!(dir.path().is_dir());
+    }
+
+    /// Redirected output is a regular file, and its name is that of an open file.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_open_file_is_written_into() {
+        use std::os::fd::AsRawFd;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("redirected");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"before ").unwrap();
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = dir.path().join("stdout");
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        for (name, expected) in [
+            (Path::new(&open), "before x"),
+            (link.as_path(), "before xx"),
+        ] {
+            assert!(is_stream(name));
+            replace_file(name, b"x").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        // A link to a plain file is no stream, and links in circles end.
+        let plain = dir.path().join("plain");
+        std::os::unix::fs::symlink(&path, &plain).unwrap();
+        assert!(!is_stream(&plain));
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        assert!(!is_stream(&circle));
+    }
+
     #[test]
     fn what_a_kill_left_is_swept_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
@@ -298,10 +429,33 @@ mod tests {
     fn folders_are_made_down_to_the_last() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/c");
-        create_folders(&path).unwrap();
-        create_folders(&path).unwrap();
+        let made = create_folders(&path).unwrap();
+        assert_eq!(
+            made,
+            ["a", "a/b", "a/b/c"].map(|name| dir.path().join(name))
+        );
+        assert!(create_folders(&path).unwrap().is_empty());
         assert!(path.is_dir());
         fs::write(dir.path().join("file"), b"x").unwrap();
         assert!(create_folders(&dir.path().join("file/b")).is_err());
+    }
+
+    #[test]
+    fn folders_that_were_made_are_removed_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("there");
+        fs::create_dir(&there).unwrap();
+        let made = create_folders(&there.join("a/b")).unwrap();
+        remove_empty_folders(&made);
+        assert!(there.is_dir() && !there.join("a").exists());
+        // One that something was put into stays.
+        let made = create_folders(&there.join("a/b")).unwrap();
+        fs::write(there.join("a/letter"), b"x").unwrap();
+        remove_empty_folders(&made);
+        assert!(there.join("a/letter").is_file() && !there.join("a/b").exists());
+        // No file system has names of so many bytes.
+        let long = "x".repeat(10_000);
+        assert!(create_folders(&there.join("c/d").join(long)).is_err());
+        assert!(!there.join("c").exists());
     }
 }

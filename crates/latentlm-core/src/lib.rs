@@ -54,11 +54,12 @@ mod param_ids;
 mod part;
 mod random;
 pub mod sequence;
+pub mod stream;
 
 pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
 pub use codec::{
     LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
-    SignalLayout, SoundSpec, StreamingCodec,
+    SignalLayout, SoundSpec, StreamingCodec, VideoSpec,
 };
 pub use finite::is_finite;
 pub use head::{

@@ -1,12 +1,17 @@
-//! `data check` for pictures: reads a whole dataset and reports its content and its problems.
+//! `data check` for pictures and clips: reads a whole dataset and reports its content and its problems.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "clips")]
+use crate::clips::{ClipSpec, TOO_SHORT, survey};
 use crate::dataset::{DatasetKind, Layout, empty_split};
 use crate::error::DataError;
-use crate::folder::{Listing, Source, unused};
+use crate::folder::{Listing, Source};
 use crate::idx;
+#[cfg(feature = "clips")]
+use crate::kind::CLIPS;
+use crate::kind::PICTURES;
 use crate::metadata::{names_pictures, unnamed};
 use crate::options::ReadOptions;
 use crate::sheet::Sheets;
@@ -50,6 +55,10 @@ pub struct CheckReport {
     pub path: PathBuf,
     /// How the dataset is stored.
     pub kind: DatasetKind,
+    /// What its samples are: `pictures` or `clips`.
+    pub samples: &'static str,
+    /// Number of clips that are cut into the samples; `None` for pictures.
+    pub clips: Option<usize>,
     /// Number of usable samples of each class, indexed by class number.
     pub classes: Vec<ClassCount>,
     /// Smallest and largest `(width, height)` in pixels before resizing; minimum and maximum are taken
@@ -84,40 +93,77 @@ pub fn check(path: &Path) -> Result<CheckReport, DataError> {
 /// # Errors
 /// As [`check`].
 pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, DataError> {
-    let layout = Layout::of(path)?;
-    let mut report = CheckReport {
-        path: path.to_owned(),
-        kind: layout.kind(),
-        classes: Vec::new(),
-        sizes: None,
-        texts: 0,
-        problems: Vec::new(),
-        left_out: Vec::new(),
-    };
-    let tables = match &layout {
-        Layout::Metadata(tables) => tables.clone(),
-        _ => Vec::new(),
-    };
-    if let Layout::Idx = layout {
+    let layout = Layout::of(path, &PICTURES)?;
+    let in_idx = matches!(layout, Layout::Idx);
+    let (mut report, listing) = CheckReport::begin(path, layout, options)?;
+    if in_idx {
         report.read_idx(options)?;
     } else {
-        let mut listing = layout.list(path, options)?;
-        report.left_out = match tables.as_slice() {
-            [] => std::mem::take(&mut listing.left_out),
-            tables => unnamed(path, tables, &listing.entries)?,
-        };
         report.read_listing(listing, options);
     }
-    // If all samples of a split are damaged, each of them was reported already.
-    for split in Split::ALL {
-        if report.problems.is_empty() && report.total(split) == 0 {
-            report.note(empty_split(path, split));
-        }
-    }
+    report.note_empty_splits();
+    Ok(report)
+}
+
+/// Checks a dataset of clips: decodes every frame. The samples are the windows that training would see.
+///
+/// # Errors
+/// If the folder can't be read or holds no clips, or `spec` can't be. Problems inside a dataset are part of the
+/// report.
+#[cfg(feature = "clips")]
+pub fn check_clips(
+    path: &Path,
+    spec: ClipSpec,
+    options: &ReadOptions,
+) -> Result<CheckReport, DataError> {
+    spec.validate(path)?;
+    let layout = Layout::of(path, &CLIPS)?;
+    let (mut report, listing) = CheckReport::begin(path, layout, options)?;
+    report.read_clips(listing, spec, options);
+    report.note_empty_splits();
     Ok(report)
 }
 
 impl CheckReport {
+    /// A report with nothing read, and what there is to read.
+    fn begin(
+        path: &Path,
+        layout: Layout,
+        options: &ReadOptions,
+    ) -> Result<(Self, Listing), DataError> {
+        let kind = layout.kind();
+        let tables = match &layout {
+            Layout::Metadata(tables) => tables.clone(),
+            _ => Vec::new(),
+        };
+        let mut listing = layout.list(path, options)?;
+        let left_out = match tables.as_slice() {
+            [] => std::mem::take(&mut listing.left_out),
+            tables => unnamed(path, tables, &listing.entries)?,
+        };
+        let report = Self {
+            path: path.to_owned(),
+            kind,
+            samples: listing.kind.samples,
+            clips: None,
+            classes: Vec::new(),
+            sizes: None,
+            texts: 0,
+            problems: Vec::new(),
+            left_out,
+        };
+        Ok((report, listing))
+    }
+
+    /// If all samples of a split are damaged, each of them was reported already.
+    fn note_empty_splits(&mut self) {
+        for split in Split::ALL {
+            if self.problems.is_empty() && self.total(split) == 0 {
+                self.note(empty_split(&self.path, split));
+            }
+        }
+    }
+
     /// Number of usable samples of a split.
     pub fn total(&self, split: Split) -> usize {
         let counts = self.classes.iter().map(|class| match split {
@@ -131,6 +177,7 @@ impl CheckReport {
         let mut walked = walk(&self.path, WalkOptions::default())?;
         // At least ten classes, as in `ImageDataset::open`.
         self.name_classes((0..10).map(|class| class.to_string()));
+        let mut left = options.max_idx_bytes();
         for split in Split::ALL {
             let Some((images, labels)) = idx::find(&self.path, split) else {
                 continue;
@@ -138,8 +185,9 @@ impl CheckReport {
             walked
                 .files
                 .retain(|path| *path != images && *path != labels);
-            match idx::read(&images, &labels, options.max_idx_bytes) {
+            match idx::read(&images, &labels, left) {
                 Ok(set) => {
+                    left = left.saturating_sub(set.bytes());
                     let highest = set.labels.iter().copied().max().map_or(0, usize::from);
                     let known = self.classes.len();
                     self.name_classes((known..=highest).map(|class| class.to_string()));
@@ -156,18 +204,14 @@ impl CheckReport {
         self.left_out = walked.left_out;
         for path in walked.files {
             self.left_out
-                .push(unused(path, "a picture beside IDX files"));
+                .push(PICTURES.unused(path, "a picture beside IDX files"));
         }
         Ok(())
     }
 
     fn read_listing(&mut self, mut listing: Listing, options: &ReadOptions) {
         let (sheets, sheet_faults) = Sheets::load(&listing.entries, options);
-        let broken = listing.broken.drain(..).map(|broken| broken.error);
-        for fault in listing.faults.drain(..).chain(broken).chain(sheet_faults) {
-            self.note(fault);
-        }
-        self.name_classes(std::mem::take(&mut listing.classes));
+        self.note_faults(&mut listing, sheet_faults);
         // A sheet that can't be read is one fault, not one for each of its cells.
         listing.entries.retain(|entry| match &entry.source {
             Source::Cell { sheet, .. } => sheets.has(sheet),
@@ -193,6 +237,46 @@ impl CheckReport {
             self.count(entry.label as usize, entry.split);
             self.texts += usize::from(entry.text.is_some());
         }
+    }
+
+    #[cfg(feature = "clips")]
+    fn read_clips(&mut self, mut listing: Listing, spec: ClipSpec, options: &ReadOptions) {
+        self.note_faults(&mut listing, Vec::new());
+        let mut surveyed = survey(&listing.entries, spec, options).into_iter();
+        let mut usable = Vec::new();
+        listing.entries.retain(|entry| match surveyed.next() {
+            Some(Ok(found)) if found.windows(spec) > 0 => {
+                usable.push(found);
+                true
+            }
+            Some(Ok(_)) => {
+                self.left_out.push(LeftOut::unused(entry.path(), TOO_SHORT));
+                false
+            }
+            Some(Err(error)) => {
+                self.note(error);
+                false
+            }
+            None => false,
+        });
+        self.clips = Some(usable.len());
+        listing.fill_splits();
+        for (entry, found) in listing.entries.into_iter().zip(usable) {
+            self.measure(found.width, found.height);
+            for _ in 0..found.windows(spec) {
+                self.count(entry.label as usize, entry.split);
+                self.texts += usize::from(entry.text.is_some());
+            }
+        }
+    }
+
+    /// Notes what is wrong with the listing itself, and names the classes.
+    fn note_faults(&mut self, listing: &mut Listing, sheet_faults: Vec<DataError>) {
+        let broken = listing.broken.drain(..).map(|broken| broken.error);
+        for fault in listing.faults.drain(..).chain(broken).chain(sheet_faults) {
+            self.note(fault);
+        }
+        self.name_classes(std::mem::take(&mut listing.classes));
     }
 
     fn name_classes(&mut self, names: impl IntoIterator<Item = String>) {
@@ -227,12 +311,13 @@ impl CheckReport {
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let samples = self.samples;
         let kind = match self.kind {
-            DatasetKind::Idx => "MNIST-style IDX files",
-            DatasetKind::Metadata => "metadata.jsonl with pictures",
-            DatasetKind::MetadataCsv => "metadata.csv with pictures",
-            DatasetKind::ClassFolders => "one folder of pictures a class",
-            DatasetKind::Loose => "pictures without classes",
+            DatasetKind::Idx => "MNIST-style IDX files".to_owned(),
+            DatasetKind::Metadata => format!("metadata.jsonl with {samples}"),
+            DatasetKind::MetadataCsv => format!("metadata.csv with {samples}"),
+            DatasetKind::ClassFolders => format!("one folder of {samples} a class"),
+            DatasetKind::Loose => format!("{samples} without classes"),
         };
         writeln!(f, "{}: {kind}", self.path.display())?;
         if let Some([small, large]) = self.sizes {
@@ -241,10 +326,13 @@ impl fmt::Display for CheckReport {
                 format!("{}x{}", large.0, large.1),
             );
             if small == large {
-                writeln!(f, "pictures of {small} pixels")?;
+                writeln!(f, "{samples} of {small} pixels")?;
             } else {
-                writeln!(f, "pictures of {small} to {large} pixels")?;
+                writeln!(f, "{samples} of {small} to {large} pixels")?;
             }
+        }
+        if let Some(clips) = self.clips {
+            writeln!(f, "{clips} clips, cut into windows")?;
         }
         let (train, test) = (self.total(Split::Train), self.total(Split::Test));
         let (classes, texts) = (self.classes.len(), self.texts);

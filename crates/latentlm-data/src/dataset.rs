@@ -11,8 +11,10 @@ use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loo
 use crate::hex::hex;
 use crate::idx::{self, IdxImages};
 use crate::inventory::{Content, Sample};
+use crate::kind::{Kind, PICTURES};
 use crate::metadata::{Table, list_metadata, tables};
 use crate::options::ReadOptions;
+use crate::replace::get_or_draw;
 use crate::sheet::Sheets;
 use crate::split::Split;
 use crate::verify::verify;
@@ -104,7 +106,7 @@ impl ImageDataset {
         options: ReadOptions,
     ) -> Result<[Self; 2], DataError> {
         spec.validate(path)?;
-        let layout = Layout::of(path)?;
+        let layout = Layout::of(path, &PICTURES)?;
         let kind = layout.kind();
         let (stores, classes, broken) = match layout {
             Layout::Idx => {
@@ -237,31 +239,10 @@ impl ImageDataset {
     pub fn get_or_draw(
         &self,
         index: usize,
-        mut draw: impl FnMut(usize) -> usize,
+        draw: impl FnMut(usize) -> usize,
     ) -> Result<ImageSample, DataError> {
-        /// After so many failures in a row, the files are probably gone altogether.
-        const TRIES: usize = 64;
-        let first = self.get(index);
-        if first.is_ok() {
-            return first;
-        }
-        let all: Vec<usize> = (0..self.len()).collect();
-        let same_class: Vec<usize> = (0..self.len())
-            .filter(|&other| other != index && self.label(other) == self.label(index))
-            .collect();
-        let mut sample = first;
-        for attempt in 0..TRIES {
-            let pool = if same_class.is_empty() || attempt >= TRIES / 2 {
-                &all
-            } else {
-                &same_class
-            };
-            sample = self.get(pool[draw(pool.len())]);
-            if sample.is_ok() {
-                break;
-            }
-        }
-        sample
+        let count = self.len();
+        get_or_draw(count, index, |at| self.label(at), |at| self.get(at), draw)
     }
 
     fn leave_out(&self, entry: &Entry, error: &DataError) {
@@ -350,28 +331,24 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    pub(crate) fn of(path: &Path) -> Result<Self, DataError> {
+    pub(crate) fn of(path: &Path, kind: &'static Kind) -> Result<Self, DataError> {
         std::fs::read_dir(path).map_err(io_error("open the dataset", path))?;
-        if Split::ALL
-            .iter()
-            .any(|&split| idx::find(path, split).is_some())
-        {
+        let idx = |&split| idx::find(path, split).is_some();
+        if *kind == PICTURES && Split::ALL.iter().any(idx) {
             return Ok(Self::Idx);
         }
-        let tables = tables(path)?;
+        let tables = tables(path, kind)?;
         if !tables.is_empty() {
             return Ok(Self::Metadata(tables));
         }
-        let tree = Tree::of(path)?;
-        if tree.has_folders() && tree.has_pictures_anywhere() {
+        let tree = Tree::of(path, kind)?;
+        if tree.has_folders() && tree.has_samples_anywhere() {
             return Ok(Self::ClassFolders(tree));
         }
-        if tree.has_pictures() {
+        if tree.has_samples() {
             return Ok(Self::Loose(tree));
         }
-        Err(DataError::Unknown {
-            path: path.to_owned(),
-        })
+        Err(kind.unknown(path))
     }
 
     pub(crate) fn kind(&self) -> DatasetKind {
@@ -405,11 +382,13 @@ pub(crate) fn empty_split(path: &Path, split: Split) -> DataError {
 type Opened = ([Store; 2], Vec<String>, Vec<Broken>);
 
 fn open_idx(path: &Path, options: &ReadOptions) -> Result<([Store; 2], Vec<String>), DataError> {
-    let open = |split| match idx::find(path, split) {
-        Some((images, labels)) => idx::read(&images, &labels, options.max_idx_bytes),
+    let open = |split, limit| match idx::find(path, split) {
+        Some((images, labels)) => idx::read(&images, &labels, limit),
         None => Ok(IdxImages::default()),
     };
-    let (train, test) = (open(Split::Train)?, open(Split::Test)?);
+    let train = open(Split::Train, options.max_idx_bytes())?;
+    let left = options.max_idx_bytes().saturating_sub(train.bytes());
+    let test = open(Split::Test, left)?;
     // Classes are counted over both splits: both must have the same classes.
     let labels = train.labels.iter().chain(&test.labels).copied();
     let highest = labels.fold(9, u8::max);

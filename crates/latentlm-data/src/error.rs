@@ -28,6 +28,15 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that holds no clips.
+    #[error(
+        "{path} holds no clips: expected a metadata.jsonl or metadata.csv with `file_name`, one folder of \
+         clips a class, or clips: GIF, animated WebP or PNG, Y4M, folders of numbered frames"
+    )]
+    NoClips {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A text that can't be tokenized.
     #[error("text: {reason}")]
     Text {
@@ -135,6 +144,7 @@ impl DataError {
         match self {
             Self::Io { path, .. }
             | Self::Unknown { path }
+            | Self::NoClips { path }
             | Self::NoSpeech { path }
             | Self::SpeechSpec { path, .. }
             | Self::NoWords { path, .. }

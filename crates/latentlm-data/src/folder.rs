@@ -1,18 +1,19 @@
-//! Readers of picture folders: one folder per class, or loose pictures.
+//! Readers of folders of pictures or clips: one folder per class, or loose samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use latentlm_media::MediaError;
 
 use crate::error::DataError;
+use crate::kind::Kind;
 use crate::split::{Split, fill_empty, held_out};
 use crate::walk::{LeftOut, Walk, WalkOptions, walk};
 
 /// The location of a sample's pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A picture file.
+    /// A picture file; for clips also a folder of frames.
     File(PathBuf),
     /// A cell of a sheet, by column and row.
     Cell {
@@ -74,6 +75,7 @@ impl Broken {
 /// of them. Both work on this listing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
+    pub(crate) kind: &'static Kind,
     pub(crate) entries: Vec<Entry>,
     pub(crate) classes: Vec<String>,
     /// Problems of the dataset as a whole.
@@ -84,35 +86,8 @@ pub(crate) struct Listing {
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Extensions of pictures that can be decoded.
-const ENDINGS: [&str; 10] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "tif", "tiff",
-];
-/// Extensions of pictures that can't be decoded.
-const FOREIGN: [&str; 14] = [
-    "avif", "heic", "heif", "jxl", "jp2", "svg", "psd", "ico", "tga", "exr", "hdr", "ppm", "dng",
-    "raw",
-];
 /// Names of folders with held-out samples; the first that exists is read.
 pub(crate) const HELD_OUT_FOLDERS: [&str; 3] = ["test", "val", "validation"];
-
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension()
-        .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()))
-}
-
-/// A file that is not a sample. `why` is the reason if it is a picture that could be decoded.
-pub(crate) fn unused(path: PathBuf, why: &str) -> LeftOut {
-    let why = if has_ending(&path, &ENDINGS) {
-        why
-    } else if has_ending(&path, &FOREIGN) {
-        "a picture of a kind that is not decoded: save it as PNG, JPEG or WebP"
-    } else {
-        "no picture, by its ending"
-    };
-    LeftOut::unused(path, why)
-}
 
 /// The last component of a path.
 pub(crate) fn name(path: &Path) -> String {
@@ -124,28 +99,64 @@ pub(crate) fn name(path: &Path) -> String {
 /// The files of a folder tree, by folder.
 #[derive(Debug)]
 pub(crate) struct Tree {
+    kind: &'static Kind,
     root: PathBuf,
     /// Files of each folder, sorted.
     files: BTreeMap<PathBuf, Vec<PathBuf>>,
     /// Subfolders of each folder, sorted.
     folders: BTreeMap<PathBuf, Vec<PathBuf>>,
+    /// Folders that are one sample each. They stand among the files of the folder around them.
+    gathered: BTreeSet<PathBuf>,
     left_out: Vec<LeftOut>,
 }
 
 impl Tree {
     /// Lists a folder and everything below it.
-    pub(crate) fn of(root: &Path) -> Result<Self, DataError> {
+    pub(crate) fn of(root: &Path, kind: &'static Kind) -> Result<Self, DataError> {
         let Walk {
             files,
             folders,
             left_out,
         } = walk(root, WalkOptions::default())?;
-        Ok(Self {
+        let mut tree = Self {
+            kind,
             root: root.to_owned(),
             files: by_parent(files),
-            folders: by_parent(folders),
+            folders: by_parent(folders.clone()),
+            gathered: BTreeSet::new(),
             left_out,
-        })
+        };
+        tree.gather(folders);
+        Ok(tree)
+    }
+
+    /// Takes folders that are one sample each for files.
+    fn gather(&mut self, folders: Vec<PathBuf>) {
+        for folder in folders {
+            let files = self.files.get(&folder);
+            let frames = files.and_then(|files| self.kind.frames(files));
+            let Some(frames) = frames else { continue };
+            if !self.folders_of(&folder).is_empty() {
+                continue;
+            }
+            let frames: BTreeSet<PathBuf> = frames.into_iter().collect();
+            if let Some(files) = self.files.get_mut(&folder) {
+                files.retain(|file| !frames.contains(file));
+            }
+            self.gathered.insert(folder);
+        }
+        for siblings in self.folders.values_mut() {
+            siblings.retain(|sibling| !self.gathered.contains(sibling));
+        }
+        for (parent, mut clips) in by_parent(self.gathered.iter().cloned().collect()) {
+            let around = self.files.entry(parent).or_default();
+            around.append(&mut clips);
+            around.sort();
+        }
+    }
+
+    fn takes(&self, path: &Path) -> bool {
+        self.kind.takes(path) || self.gathered.contains(path)
     }
 
     /// Whether the root has subfolders.
@@ -153,41 +164,43 @@ impl Tree {
         !self.folders_of(&self.root).is_empty()
     }
 
-    /// Whether the root itself holds pictures.
-    pub(crate) fn has_pictures(&self) -> bool {
+    /// Whether the root itself holds samples.
+    pub(crate) fn has_samples(&self) -> bool {
         let files = self.files.get(&self.root);
-        files.is_some_and(|files| files.iter().any(|path| has_ending(path, &ENDINGS)))
+        files.is_some_and(|files| files.iter().any(|path| self.takes(path)))
     }
 
-    /// Whether there are pictures at any depth. Those that can't be decoded count: the list of files left out
+    /// Whether there are samples at any depth. Those that can't be decoded count: the list of files left out
     /// says what to do with them.
-    pub(crate) fn has_pictures_anywhere(&self) -> bool {
+    pub(crate) fn has_samples_anywhere(&self) -> bool {
         let mut files = self.files.values().flatten();
-        files.any(|path| has_ending(path, &ENDINGS) || has_ending(path, &FOREIGN))
+        files.any(|path| self.takes(path) || self.kind.resembles(path))
     }
 
     fn folders_of(&self, folder: &Path) -> &[PathBuf] {
         self.folders.get(folder).map_or(&[][..], Vec::as_slice)
     }
 
-    /// Removes and returns the pictures of a folder; its other files stay.
-    fn take_pictures(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let Some(files) = self.files.get_mut(folder) else {
+    /// Removes and returns the samples of a folder; its other files stay.
+    fn take_samples(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let Some(files) = self.files.remove(folder) else {
             return Vec::new();
         };
-        let taken = std::mem::take(files);
-        let (pictures, others) = taken
-            .into_iter()
-            .partition(|path| has_ending(path, &ENDINGS));
-        *files = others;
-        pictures
+        let (samples, others) = files.into_iter().partition(|path| self.takes(path));
+        self.files.insert(folder.to_owned(), others);
+        samples
     }
 
-    /// The files that were not taken. `why` is the reason for pictures among them.
-    fn rest(self, why: &str) -> Vec<LeftOut> {
+    /// The files that were not taken.
+    fn rest(self) -> Vec<LeftOut> {
         let mut left_out = self.left_out;
         for path in self.files.into_values().flatten() {
-            left_out.push(unused(path, why));
+            let why = self.kind.misplaced;
+            left_out.push(if self.gathered.contains(&path) {
+                LeftOut::unused(path, why)
+            } else {
+                self.kind.unused(path, why)
+            });
         }
         left_out
     }
@@ -205,7 +218,10 @@ fn by_parent(paths: Vec<PathBuf>) -> BTreeMap<PathBuf, Vec<PathBuf>> {
 /// Lists class folders, which may lie below `train` and `test`. The training split defines the classes
 /// and their numbers for both splits.
 pub(crate) fn list_classes(mut tree: Tree) -> Listing {
-    let mut listing = Listing::default();
+    let mut listing = Listing {
+        kind: tree.kind,
+        ..Listing::default()
+    };
     let root = tree.root.clone();
     let below = |wanted: &str| {
         let mut folders = tree.folders_of(&root).iter();
@@ -222,7 +238,9 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     match (train, held_out_folder) {
         (Some(train), Some(_)) if train_classes.is_empty() => {
             // Otherwise `train` and `test` would be taken for the classes.
-            let reason = "holds no class folders: put its pictures into one folder a class";
+            let samples = tree.kind.samples;
+            let reason =
+                format!("holds no class folders: put its {samples} into one folder a class");
             listing.faults.push(DataError::malformed(&train, reason));
             return listing;
         }
@@ -231,14 +249,14 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
             let split = held_out_folder.map(|_| Split::Train);
             for class in train_classes {
                 let label = listing.add_class(&class);
-                listing.add_pictures(&class, tree.take_pictures(&class), label, split);
+                listing.add_samples(&class, tree.take_samples(&class), label, split);
             }
         }
         // Without a held-out folder, a folder of pictures called `train` is a class.
         _ => {
             for class in classes {
                 let label = listing.add_class(&class);
-                listing.add_pictures(&class, tree.take_pictures(&class), label, None);
+                listing.add_samples(&class, tree.take_samples(&class), label, None);
             }
             return listing.finish(tree);
         }
@@ -250,8 +268,8 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
             .position(|known| *known == name(&class))
         {
             Some(label) => {
-                let files = tree.take_pictures(&class);
-                listing.add_pictures(&class, files, label as u32, Some(Split::Test));
+                let files = tree.take_samples(&class);
+                listing.add_samples(&class, files, label as u32, Some(Split::Test));
             }
             None => {
                 let reason = "a held-out class that `train` lacks: add it there or remove it here";
@@ -262,13 +280,14 @@ pub(crate) fn list_classes(mut tree: Tree) -> Listing {
     listing.finish(tree)
 }
 
-/// Lists a folder of pictures without classes: all belong to one class, `all`.
+/// Lists a folder of samples without classes: all belong to one class, `all`.
 pub(crate) fn list_loose(mut tree: Tree) -> Listing {
     let mut listing = Listing {
+        kind: tree.kind,
         classes: vec!["all".to_owned()],
         ..Listing::default()
     };
-    let files = tree.take_pictures(&tree.root.clone());
+    let files = tree.take_samples(&tree.root.clone());
     for path in files {
         listing.add(name(&path), path, 0, None);
     }
@@ -281,16 +300,9 @@ impl Listing {
         (self.classes.len() - 1) as u32
     }
 
-    fn add_pictures(
-        &mut self,
-        class: &Path,
-        files: Vec<PathBuf>,
-        label: u32,
-        split: Option<Split>,
-    ) {
+    fn add_samples(&mut self, class: &Path, files: Vec<PathBuf>, label: u32, split: Option<Split>) {
         if files.is_empty() {
-            let path = class.to_owned();
-            self.faults.push(DataError::EmptyClass { path });
+            self.faults.push(self.kind.empty_class(class));
         }
         for path in files {
             self.add(
@@ -314,8 +326,7 @@ impl Listing {
     }
 
     fn finish(mut self, tree: Tree) -> Self {
-        self.left_out =
-            tree.rest("a picture outside of the class folders, or in a folder below one");
+        self.left_out = tree.rest();
         self
     }
 

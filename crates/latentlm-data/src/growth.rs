@@ -14,6 +14,30 @@ const CHARACTER_BYTES: usize = 4;
 /// Largest number of parts of a post-processing template. Published templates have two or three.
 const TEMPLATE_PARTS: usize = 64;
 
+/// Largest number of values in a `tokenizer.json`: in memory a value is many times larger than its text. A token
+/// takes two, a merge at most three: there is room for a million of each.
+const MOST_VALUES: usize = 5_000_000;
+
+/// Checks the number of values of a JSON text before any of them takes memory. What is no JSON is reported by others.
+pub(crate) fn check_values(json: &[u8]) -> Result<(), String> {
+    let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    if values > MOST_VALUES {
+        return Err(format!(
+            "has {values} values, more than the {MOST_VALUES} that are read"
+        ));
+    }
+    Ok(())
+}
+
 /// The parts of a `tokenizer.json` that the library runs on the file's own tokens while it loads it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parts {
@@ -235,4 +259,23 @@ fn decode(
         };
     }
     Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commas and colons within strings are no values.
+    #[test]
+    fn values_are_counted_before_they_take_memory() {
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count));
+        check_values(list(MOST_VALUES).as_bytes()).unwrap();
+        let told = check_values(list(MOST_VALUES + 1).as_bytes()).unwrap_err();
+        assert_eq!(
+            told,
+            "has 5000001 values, more than the 5000000 that are read"
+        );
+        let text = format!("[\"\\\"{}\", 1]", ",:".repeat(MOST_VALUES));
+        check_values(text.as_bytes()).unwrap();
+    }
 }

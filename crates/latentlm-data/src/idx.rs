@@ -26,6 +26,11 @@ impl IdxImages {
         let size = self.rows * self.columns;
         &self.pixels[index * size..(index + 1) * size]
     }
+
+    /// Bytes of pictures and labels.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.pixels.len() + self.labels.len()) as u64
+    }
 }
 
 /// Paths of a split's pictures and labels, if at least one of the files exists. If the other is missing,
@@ -52,10 +57,10 @@ pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// Reads the files of a split. Neither may take more than `limit` bytes once unpacked.
+/// Reads the files of a split. Together they may take at most `limit` bytes once unpacked.
 pub(crate) fn read(images: &Path, labels: &Path, limit: u64) -> Result<IdxImages, DataError> {
     let ([count, rows, columns], pixels) = read_file(images, limit)?;
-    let ([_], labels_data) = read_file(labels, limit)?;
+    let ([_], labels_data) = read_file(labels, limit.saturating_sub(pixels.len() as u64))?;
     if count != labels_data.len() {
         return Err(DataError::malformed(
             labels,
@@ -111,7 +116,7 @@ fn read_file<const D: usize>(path: &Path, limit: u64) -> Result<([usize; D], Vec
         let (size, limit) = (size.div_ceil(MEGABYTE), limit / MEGABYTE);
         let reason = format!(
             "its header says {dims:?}, {size} MB, more than the {limit} MB that are allowed \
-             (max_idx_mb)"
+             (max_idx_mb, for pictures and labels of both splits together)"
         );
         return Err(DataError::malformed(path, reason));
     }
@@ -244,6 +249,11 @@ mod tests {
         let bomb = write(dir.path(), "bomb.gz", &bomb);
         let message = read(&bomb, &labels, 8 << 20).unwrap_err().to_string();
         assert!(message.contains("20 MB, more than the 8 MB"), "{message}");
+        // Labels count with pictures.
+        let images = write(dir.path(), "i", &file(0x803, &[2, 1, 2], &[1, 2, 3, 4]));
+        assert_eq!(read(&images, &labels, 6).unwrap().bytes(), 6);
+        let message = read(&images, &labels, 5).unwrap_err().to_string();
+        assert!(message.contains("of both splits together"), "{message}");
         // What the header does not say is not unpacked either.
         let bomb = gzip(&file(0x803, &[2, 1, 1], &zeros));
         let bomb = write(dir.path(), "more.gz", &bomb);

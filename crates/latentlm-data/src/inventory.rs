@@ -3,17 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use latentlm_core::disk;
-use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
-use crate::hex::{hex, hex_digest};
+use crate::hex::{file_sha256, hex_digest, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
@@ -188,7 +186,7 @@ impl Item {
                     .filter(|item| item.bytes == bytes && item.state == state && !state.is_empty());
                 let sha256 = match unchanged {
                     Some(item) => item.sha256.clone(),
-                    None => hash(path).unwrap_or_else(|_| hex(Sha256::new())),
+                    None => file_sha256(path).unwrap_or_else(|_| sha256(&[])),
                 };
                 (sha256, bytes, state)
             }
@@ -244,18 +242,6 @@ fn state(metadata: &fs::Metadata) -> String {
 #[cfg(not(unix))]
 fn state(_: &fs::Metadata) -> String {
     String::new()
-}
-
-fn hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hex(hash));
-        }
-        hash.update(&buffer[..count]);
-    }
 }
 
 /// The text that Rust's debug output of a string stands for.
@@ -322,6 +308,8 @@ impl fmt::Display for Changes {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn sample(folder: &Path, name: &str, about: &str) -> Sample {

@@ -1,5 +1,4 @@
-//! Datasets: readers, checks, batch order, the latent cache. Samples only: this crate knows no
-//! tensors and no model.
+//! Datasets: readers, checks, batch order. Samples only: this crate knows no tensors and no model.
 //!
 //! ```no_run
 //! use latentlm_data::{ImageDataset, ImageSpec, Split};
@@ -13,9 +12,12 @@
 //! ```
 //!
 //! Pictures and plain text are always there; recordings stand behind the feature `sound`, vocabularies and
-//! documents of text and pictures behind `text`, BMP, GIF and TIFF pictures behind `formats`. All are on by default.
+//! documents of text and pictures behind `text`, clips behind `clips`, BMP, GIF and TIFF pictures behind `formats`.
+//! All are on by default.
 
 mod check;
+#[cfg(feature = "clips")]
+mod clips;
 mod csv;
 mod dataset;
 mod error;
@@ -25,9 +27,7 @@ mod growth;
 mod hex;
 mod idx;
 mod inventory;
-#[cfg(any(feature = "sound", feature = "text"))]
-mod known;
-mod latents;
+mod kind;
 mod metadata;
 #[cfg(feature = "text")]
 mod mllm;
@@ -37,6 +37,7 @@ mod options;
 mod order;
 mod picture;
 mod plain;
+mod replace;
 mod sheet;
 mod skipped;
 #[cfg(feature = "sound")]
@@ -49,25 +50,27 @@ mod text_stream;
 mod verify;
 mod walk;
 
+#[cfg(feature = "clips")]
+pub use check::check_clips;
 pub use check::{CheckReport, ClassCount, Problem, check, check_with, is_pictures};
+#[cfg(feature = "clips")]
+pub use clips::{Clip, ClipDataset, ClipSpec, read_clip};
 pub use dataset::{DatasetKind, ImageDataset, ImageSample};
 pub use error::DataError;
+pub use hex::{file_sha256, sha256};
 pub use inventory::{Changes, Content, Inventory, Sample};
-#[cfg(any(feature = "sound", feature = "text"))]
-pub use known::{KnownText, Unheard};
 pub use latentlm_core::sequence;
 pub use latentlm_media::{ImageSpec, MediaError};
-pub use latents::LatentCache;
 #[cfg(feature = "text")]
-pub use mllm::{Caption, Mix, MllmCorpus, MllmSizes, PICTURES};
+pub use mllm::{Caption, Described, Mix, MllmCorpus, MllmSizes, PICTURES};
 #[cfg(any(feature = "sound", feature = "text"))]
-pub use normal::normal_text;
+pub use normal::{normal_text, plain_word};
 pub use options::ReadOptions;
 pub use order::{BatchOrder, PackOrder};
 pub use picture::read_picture;
 pub use plain::PlainText;
 pub use skipped::Skipped;
-pub use split::Split;
+pub use split::{Split, held_out};
 #[cfg(feature = "text")]
 pub use text::{TextLimits, TextTokenizer, TokenizerKind};
 #[cfg(feature = "text")]

@@ -1,30 +1,39 @@
-//! Reader of picture datasets with a table: `metadata.jsonl` or `metadata.csv`, beside the pictures or
+//! Reader of datasets of pictures or clips with a table: `metadata.jsonl` or `metadata.csv`, beside the samples or
 //! in the folders `train` and `test`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::csv;
 use crate::error::DataError;
-use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source, unused};
+use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source};
+use crate::kind::{Kind, PICTURES};
 use crate::options::ReadOptions;
 use crate::split::{Split, held_out};
 use crate::walk::{LeftOut, WalkOptions, read_text, walk};
 
 /// File names of tables; the first that exists is read.
 const TABLES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
-/// Largest size of a table in bytes.
-const MAX_TABLE_BYTES: u64 = 512 * ReadOptions::MEGABYTE;
+/// Largest size of a table in bytes. With this and the numbers below, no table takes a gigabyte of memory.
+const MAX_TABLE_BYTES: u64 = 128 * ReadOptions::MEGABYTE;
+/// Largest number of records of a dataset: in memory a record is larger than a short line.
+const MOST_RECORDS: usize = 1_000_000;
+/// Largest number of records that can't be read: each has its reason.
+const MOST_BROKEN: usize = 500_000;
+/// Largest size of a record in JSON: in memory a value is many times larger than its text.
+const MOST_RECORD_BYTES: usize = 1 << 20;
 /// Required keys of a record, for error messages.
 const WANTED: &str = "needs `file_name`, or `sheet`, `sheet_x` and `sheet_y`";
 /// Extensions of sound files. In tables of speech, `file_name` names such files.
 const SOUNDS: [&str; 8] = ["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "wma"];
 
-/// A table of pictures.
+/// A table of pictures or clips.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
+    kind: &'static Kind,
     path: PathBuf,
     /// Path of the table's folder relative to the dataset: empty, or such as `train/`.
     prefix: String,
@@ -43,7 +52,8 @@ impl Table {
 ///
 /// # Errors
 /// If a table has no column that names pictures.
-pub(crate) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
+pub(crate) fn tables(folder: &Path, kind: &'static Kind) -> Result<Vec<Table>, DataError> {
+    let table = |folder: &Path, prefix: &str, split| table(folder, kind, prefix, split);
     if let Some(table) = table(folder, "", None)? {
         return Ok(vec![table]);
     }
@@ -62,7 +72,12 @@ pub(crate) fn tables(folder: &Path) -> Result<Vec<Table>, DataError> {
     Ok(vec![train])
 }
 
-fn table(folder: &Path, prefix: &str, split: Option<Split>) -> Result<Option<Table>, DataError> {
+fn table(
+    folder: &Path,
+    kind: &'static Kind,
+    prefix: &str,
+    split: Option<Split>,
+) -> Result<Option<Table>, DataError> {
     let Some(name) = TABLES.into_iter().find(|name| folder.join(name).is_file()) else {
         return Ok(None);
     };
@@ -83,6 +98,7 @@ fn table(folder: &Path, prefix: &str, split: Option<Split>) -> Result<Option<Tab
     }
     let prefix = prefix.to_owned();
     Ok(Some(Table {
+        kind,
         path,
         prefix,
         split,
@@ -91,13 +107,16 @@ fn table(folder: &Path, prefix: &str, split: Option<Split>) -> Result<Option<Tab
 
 /// Whether a folder has a table whose first record names a picture.
 pub(crate) fn names_pictures(folder: &Path) -> bool {
-    let Ok(tables) = tables(folder) else {
+    let Ok(tables) = tables(folder, &PICTURES) else {
         return false;
     };
-    let Some(rows) = tables.first().and_then(|table| rows(table).ok()) else {
+    let Some(table) = tables.first() else {
         return false;
     };
-    let first = rows.into_iter().find_map(|(_, record)| record.ok());
+    let Ok(text) = read_text(&table.path, MAX_TABLE_BYTES) else {
+        return false;
+    };
+    let first = rows(table, &text).find_map(|(_, record)| record.ok());
     first.is_some_and(|record| record.sheet.is_some() || record.file_name.is_some_and(no_sound))
 }
 
@@ -123,8 +142,8 @@ struct Record {
     label: Option<Label>,
     split: Option<String>,
     /// Keys of speech tables, to recognize those.
-    audio: Option<serde_json::Value>,
-    audio_filepath: Option<serde_json::Value>,
+    audio: Option<IgnoredAny>,
+    audio_filepath: Option<IgnoredAny>,
 }
 
 /// The class in a record. Numbers sort before names and by value: 2 before 10.
@@ -161,24 +180,32 @@ impl Label {
 /// Line number, and the record or the reason why it can't be read.
 type Row = (usize, Result<Record, String>);
 
-/// Reads the records of a table with their line numbers.
-fn rows(table: &Table) -> Result<Vec<Row>, DataError> {
-    let text = read_text(&table.path, MAX_TABLE_BYTES)?;
+/// The records of a table's text with their line numbers, one at a time.
+fn rows<'a>(table: &Table, text: &'a str) -> Box<dyn Iterator<Item = Row> + 'a> {
     if table.is_csv() {
-        let header = csv::header(&text);
-        let rows = csv::rows(&text).into_iter().skip(1);
-        let record = |row: Result<Vec<String>, String>| Record::of_row(&header, row?);
-        return Ok(rows.map(|(line, row)| (line, record(row))).collect());
+        let header = csv::header(text);
+        let record = move |row: Result<Vec<String>, String>| {
+            row.and_then(|row| Record::of_row(&header, row))
+        };
+        let rows = csv::rows(text).skip(1);
+        return Box::new(rows.map(move |(line, row)| (line, record(row))));
     }
     let lines = (1..).zip(text.lines());
     let filled = lines.filter(|(_, line)| !line.trim().is_empty());
-    let record = |line: &str| serde_json::from_str(line).map_err(|e| format!("not a record: {e}"));
-    Ok(filled
-        .map(|(number, line)| (number, record(line)))
-        .collect())
+    Box::new(filled.map(|(number, line)| (number, Record::of_json(line))))
 }
 
 impl Record {
+    /// Reads a line of JSON.
+    fn of_json(line: &str) -> Result<Self, String> {
+        if line.len() > MOST_RECORD_BYTES {
+            return Err(format!(
+                "is longer than {MOST_RECORD_BYTES} bytes, the most that a record may have"
+            ));
+        }
+        serde_json::from_str(line).map_err(|error| format!("not a record: {error}"))
+    }
+
     /// Reads a CSV row. Empty cells count as absent.
     fn of_row(header: &[String], row: Vec<String>) -> Result<Self, String> {
         if row.len() != header.len() {
@@ -233,7 +260,7 @@ impl Record {
             )),
             (Some(file), ..) => {
                 let (name, path) = place(file)?;
-                if path.is_file() {
+                if path.is_file() || (table.kind.folders && path.is_dir()) {
                     Ok((name, Source::File(path)))
                 } else if path.exists() {
                     Err(format!("{} is no regular file", path.display()))
@@ -241,6 +268,7 @@ impl Record {
                     Err(format!("{} does not exist", path.display()))
                 }
             }
+            (None, Some(_), ..) if table.kind.folders => Err("a cell of a sheet is no clip".into()),
             (None, Some(sheet), Some(column), Some(row)) => {
                 let (_, sheet) = place(sheet)?;
                 let source = Source::Cell { sheet, column, row };
@@ -314,11 +342,16 @@ pub(crate) fn list_metadata(
     tables: &[Table],
     options: &ReadOptions,
 ) -> Result<Listing, DataError> {
-    let mut listing = Listing::default();
+    let mut listing = Listing {
+        kind: tables.first().map(|table| table.kind).unwrap_or_default(),
+        ..Listing::default()
+    };
     let mut numbers = BTreeMap::new();
     let mut labels = Vec::new();
     for table in tables {
-        for (line, record) in rows(table)? {
+        let text = read_text(&table.path, MAX_TABLE_BYTES)?;
+        for (line, record) in rows(table, &text) {
+            check_count(table, listing.entries.len(), listing.broken.len())?;
             let entry = record.and_then(|record| record.entry(folder, table, options));
             match entry {
                 Ok((entry, label)) => {
@@ -346,6 +379,18 @@ pub(crate) fn list_metadata(
     Ok(listing)
 }
 
+/// Refuses more records than may be kept: so many are read, so many can't be used.
+fn check_count(table: &Table, entries: usize, broken: usize) -> Result<(), DataError> {
+    let reason = if entries + broken >= MOST_RECORDS {
+        format!("has more than {MOST_RECORDS} records, the most that are read")
+    } else if broken >= MOST_BROKEN {
+        format!("has more than {MOST_BROKEN} records that can't be used, the most that are listed")
+    } else {
+        return Ok(());
+    };
+    Err(DataError::malformed(&table.path, reason))
+}
+
 /// The files in the folder that no table names.
 pub(crate) fn unnamed(
     folder: &Path,
@@ -354,12 +399,16 @@ pub(crate) fn unnamed(
 ) -> Result<Vec<LeftOut>, DataError> {
     let mut named: BTreeSet<PathBuf> = entries.iter().map(|entry| plain(entry.path())).collect();
     named.extend(tables.iter().map(|table| plain(&table.path)));
+    let kind = tables.first().map(|table| table.kind).unwrap_or_default();
     let walked = walk(folder, WalkOptions::default())?;
     let mut left_out = walked.left_out;
     left_out.retain(|left| !named.contains(&plain(&left.path)));
     for path in walked.files {
-        if !named.contains(&plain(&path)) {
-            left_out.push(unused(path, "a picture that no line of the table names"));
+        let own = plain(&path);
+        // A frame of a clip is named by its folder.
+        let in_clip = own.parent().is_some_and(|folder| named.contains(folder));
+        if !(named.contains(&own) || kind.folders && in_clip) {
+            left_out.push(kind.unused(path, kind.unnamed));
         }
     }
     Ok(left_out)
@@ -396,12 +445,42 @@ mod tests {
         assert_eq!(plain(Path::new("../a")), Path::new("../a"));
     }
 
+    /// What a table may hold, and what is refused before it takes memory.
+    #[test]
+    fn tables_have_a_largest_number_of_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let tables = tables(dir.path(), &PICTURES).unwrap();
+            list_metadata(dir.path(), &tables, &ReadOptions::default())
+        };
+        let cell = "{\"sheet\":\"a\",\"sheet_x\":1,\"sheet_y\":1}\n";
+        // One record of a list that takes sixteen times as much memory as its text.
+        let long = format!("{{\"audio\": [{}0]}}\n", "0,".repeat(MOST_RECORD_BYTES / 2));
+        let listing = list("metadata.jsonl", &(long + cell)).unwrap();
+        assert_eq!((listing.entries.len(), listing.broken.len()), (1, 1));
+        let told = listing.broken[0].error.to_string();
+        assert!(
+            told.contains("line 1: is longer than 1048576 bytes"),
+            "{told}"
+        );
+        let table = &tables(dir.path(), &PICTURES).unwrap()[0];
+        check_count(table, MOST_RECORDS - 1, 0).unwrap();
+        let told = check_count(table, MOST_RECORDS - 1, 1).unwrap_err();
+        let part = "has more than 1000000 records, the most that are read";
+        assert!(told.to_string().ends_with(part), "{told}");
+        check_count(table, 1, MOST_BROKEN - 1).unwrap();
+        let told = check_count(table, 0, MOST_BROKEN).unwrap_err();
+        let part = "has more than 500000 records that can't be used, the most that are listed";
+        assert!(told.to_string().ends_with(part), "{told}");
+    }
+
     #[test]
     fn a_table_of_speech_is_no_table_of_pictures() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         write("metadata.csv", "LJ001-0001|Printing|Printing\n");
-        let message = tables(dir.path()).unwrap_err().to_string();
+        let message = tables(dir.path(), &PICTURES).unwrap_err().to_string();
         assert!(message.contains("`file_name` among them"), "{message}");
         assert!(!names_pictures(dir.path()));
         write(

@@ -2,6 +2,7 @@
 //! (paper §3.2).
 
 use latentlm_core::sequence::{Document, Segment, SpecialTokens};
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::ImageDataset;
 use crate::error::DataError;
@@ -11,7 +12,7 @@ use crate::text::TextTokenizer;
 pub const PICTURES: usize = 0;
 
 /// Number of documents of each kind per epoch; 0 leaves a kind out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mix {
     /// Documents per picture in which the picture follows its caption.
     pub draw: usize,
@@ -95,6 +96,36 @@ impl Caption {
     }
 }
 
+/// What documents say of a sample.
+pub trait Described {
+    /// Prompts for drawing it, at least one.
+    fn asked(&self) -> Vec<String>;
+
+    /// The caption that a model learns to generate.
+    fn said(&self) -> String;
+}
+
+impl Described for Caption {
+    fn asked(&self) -> Vec<String> {
+        Caption::asked(self)
+    }
+
+    fn said(&self) -> String {
+        Caption::said(self)
+    }
+}
+
+/// A text that is asked for and said as it is.
+impl Described for String {
+    fn asked(&self) -> Vec<String> {
+        vec![self.clone()]
+    }
+
+    fn said(&self) -> String {
+        self.clone()
+    }
+}
+
 /// A document, by indices into the corpus.
 #[derive(Debug, Clone, Copy)]
 enum Item {
@@ -141,8 +172,8 @@ impl MllmCorpus {
     ///
     /// # Errors
     /// If a text can't be encoded, or there are no documents.
-    pub fn new(
-        captions: &[Caption],
+    pub fn new<D: Described>(
+        captions: &[D],
         paragraphs: &[String],
         tokenizer: &TextTokenizer,
         sizes: MllmSizes,
@@ -153,7 +184,7 @@ impl MllmCorpus {
             texts.iter().map(|text| tokenizer.encode(text)).collect()
         };
         let asked = captions.iter().map(|caption| encode(caption.asked()));
-        let said = encode(captions.iter().map(Caption::said).collect())?;
+        let said = encode(captions.iter().map(Described::said).collect())?;
         let mut pieces = Vec::new();
         for tokens in encode(paragraphs.to_vec())? {
             let whole = [tokens, vec![special.stop]].concat();

@@ -27,6 +27,19 @@ pub fn normal_text(text: &str) -> String {
     words.join(" ")
 }
 
+/// A word in lower case without surrounding punctuation; `None` if nothing is left.
+///
+/// ```
+/// use latentlm_data::plain_word;
+///
+/// assert_eq!(plain_word("\"Don't!").as_deref(), Some("don't"));
+/// assert_eq!(plain_word("..."), None);
+/// ```
+pub fn plain_word(word: &str) -> Option<String> {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+    (!word.is_empty()).then(|| word.to_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,21 +3,23 @@
 use std::path::Path;
 
 use latentlm_media::{MAX_PICTURE_BYTES, MEGABYTE};
+use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 
-/// Options for reading a dataset of pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Options for reading a dataset of pictures. In a recipe, options that are missing have their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReadOptions {
     /// Largest fraction of unusable samples that may be left out, 0 to 1. Above it, opening the
     /// dataset is an error.
     pub max_broken: f64,
     /// Whether metadata may name files outside of the dataset's folder.
     pub outside: bool,
-    /// Largest size in bytes of a decoded picture, and of its file.
-    pub max_picture_bytes: u64,
-    /// Largest size in bytes of all pictures of an IDX file.
-    pub max_idx_bytes: u64,
+    /// Largest size in megabytes of a decoded picture, and of its file.
+    pub max_picture_mb: u64,
+    /// Largest size in megabytes of all pictures and labels of IDX files.
+    pub max_idx_mb: u64,
 }
 
 impl ReadOptions {
@@ -27,18 +29,26 @@ impl ReadOptions {
 
 impl Default for ReadOptions {
     /// One sample in twenty may be left out; a picture may have 89 million pixels of three colours,
-    /// an IDX file a million pictures of 28 x 28.
+    /// IDX files a million pictures of 28 x 28.
     fn default() -> Self {
         Self {
             max_broken: 0.05,
             outside: false,
-            max_picture_bytes: MAX_PICTURE_BYTES,
-            max_idx_bytes: 768 * MEGABYTE,
+            max_picture_mb: MAX_PICTURE_BYTES / MEGABYTE,
+            max_idx_mb: 768,
         }
     }
 }
 
 impl ReadOptions {
+    pub(crate) fn max_picture_bytes(&self) -> u64 {
+        self.max_picture_mb.saturating_mul(MEGABYTE)
+    }
+
+    pub(crate) fn max_idx_bytes(&self) -> u64 {
+        self.max_idx_mb.saturating_mul(MEGABYTE)
+    }
+
     /// Checks that `broken` samples of `total` are not more than may be left out. `first` is the error
     /// of the first broken sample.
     pub(crate) fn allow(

@@ -1,17 +1,21 @@
 //! Reader of plain text: paragraphs of UTF-8 files.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use crate::error::DataError;
+use crate::error::{DataError, io_error};
 use crate::hex::hex_digest;
 use crate::options::ReadOptions;
 use crate::split::{Split, divide};
-use crate::walk::read_text;
+use crate::walk::{open_within, read_text};
 
 /// Largest size of a text file in bytes. With its paragraphs it takes two to three times as much memory.
 const MAX_TEXT_BYTES: u64 = 2048 * ReadOptions::MEGABYTE;
 /// Largest number of paragraphs of a text file: in memory a paragraph of few letters is many times larger.
 const MOST_PARAGRAPHS: usize = 16_000_000;
+/// Bytes that are read at a time before it is known that a text is used.
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// The paragraphs of a split. Empty lines separate paragraphs; line ends inside one become spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +32,15 @@ impl PlainText {
     /// can't be split.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let file = file_of(path, split);
-        let read = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?, MOST_PARAGRAPHS);
-        let mut paragraphs = read.map_err(|reason| DataError::malformed(&file, reason))?;
-        if paragraphs.is_empty() {
-            return Err(DataError::malformed(&file, "holds no text"));
-        }
+        // A text that is refused takes no memory, however large it is.
+        check(&file, path.is_dir())?;
+        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?);
         if !path.is_dir() {
-            if paragraphs.len() == 1 {
-                let reason = "holds one paragraph, of which nothing can be held out: put empty lines \
-                              between its paragraphs, or name a folder with train.txt and test.txt";
-                return Err(DataError::malformed(&file, reason));
-            }
             let keys: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
             let mut splits = divide(&keys).into_iter();
             paragraphs.retain(|_| splits.next() == Some(split));
         }
-        // Empty if all paragraphs are the same: they have the same hash.
+        // The file may have changed since it was checked.
         if paragraphs.is_empty() {
             return Err(DataError::EmptySplit {
                 path: file,
@@ -72,8 +69,98 @@ fn file_of(path: &Path, split: Split) -> PathBuf {
     }
 }
 
-/// The paragraphs of a text, at most `most`.
-fn paragraphs(text: &str, most: usize) -> Result<Vec<String>, String> {
+/// Checks that a text file has paragraphs for its splits: both, or one of them if it has a file of its own.
+fn check(path: &Path, is_split: bool) -> Result<(), DataError> {
+    let mut count = Count::default();
+    read_chunks(path, |text| {
+        count.add(text);
+        count.paragraphs <= MOST_PARAGRAPHS
+    })?;
+    let reason = match count.paragraphs {
+        0 => "holds no text".to_owned(),
+        1 if !is_split => "holds one paragraph, of which nothing can be held out: put empty lines \
+                           between its paragraphs, or name a folder with train.txt and test.txt"
+            .to_owned(),
+        1..=MOST_PARAGRAPHS => return Ok(()),
+        _ => {
+            format!("has more than {MOST_PARAGRAPHS} paragraphs, the most that are read: split it")
+        }
+    };
+    Err(DataError::malformed(path, reason))
+}
+
+/// Reads a UTF-8 file piece by piece, until `each` is false.
+fn read_chunks(path: &Path, mut each: impl FnMut(&str) -> bool) -> Result<(), DataError> {
+    let mut file = open_within(path, MAX_TEXT_BYTES)?;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    // Bytes before the buffer, and bytes at its start: those of a character that is not whole yet.
+    let (mut before, mut kept) = (0, 0);
+    loop {
+        let count = read(&mut file, &mut buffer[kept..]).map_err(io_error("read", path))?;
+        let bytes = &buffer[..kept + count];
+        let (text, rest) = match std::str::from_utf8(bytes) {
+            Ok(text) => (text, 0),
+            Err(error) => {
+                let (whole, rest) = bytes.split_at(error.valid_up_to());
+                if error.error_len().is_some() || count == 0 {
+                    let reason = format!("is not UTF-8 from byte {} on", before + whole.len());
+                    return Err(DataError::malformed(path, reason));
+                }
+                (std::str::from_utf8(whole).unwrap_or_default(), rest.len())
+            }
+        };
+        if !each(text) || count == 0 {
+            return Ok(());
+        }
+        let end = kept + count;
+        before += end - rest;
+        buffer.copy_within(end - rest..end, 0);
+        kept = rest;
+    }
+}
+
+/// Reads some bytes; 0 at the end of the file.
+fn read(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Counts paragraphs in pieces of a text, as [`paragraphs`] finds them.
+#[derive(Debug, Default)]
+struct Count {
+    paragraphs: usize,
+    /// Whether a paragraph goes on.
+    is_open: bool,
+    /// Whether the line has a word.
+    is_filled: bool,
+    /// Whether anything was read: a byte order mark may stand before it.
+    has_begun: bool,
+}
+
+impl Count {
+    fn add(&mut self, text: &str) {
+        for letter in text.chars() {
+            let is_mark = letter == '\u{feff}' && !self.has_begun;
+            self.has_begun = true;
+            if letter == '\n' {
+                // An empty line ends a paragraph.
+                self.is_open &= self.is_filled;
+                self.is_filled = false;
+            } else if !letter.is_whitespace() && !is_mark {
+                self.paragraphs += usize::from(!self.is_open);
+                self.is_open = true;
+                self.is_filled = true;
+            }
+        }
+    }
+}
+
+/// The paragraphs of a text.
+fn paragraphs(text: &str) -> Vec<String> {
     let mut paragraphs: Vec<String> = Vec::new();
     let mut is_open = false;
     for line in text.lines() {
@@ -83,11 +170,6 @@ fn paragraphs(text: &str, most: usize) -> Result<Vec<String>, String> {
             continue;
         }
         if !is_open {
-            if paragraphs.len() == most {
-                return Err(format!(
-                    "has more than {most} paragraphs, the most that are read: split it"
-                ));
-            }
             if let Some(last) = paragraphs.last_mut() {
                 last.shrink_to_fit();
             }
@@ -103,7 +185,7 @@ fn paragraphs(text: &str, most: usize) -> Result<Vec<String>, String> {
             }
         }
     }
-    Ok(paragraphs)
+    paragraphs
 }
 
 #[cfg(test)]
@@ -114,9 +196,74 @@ mod tests {
     fn paragraphs_stand_between_empty_lines() {
         let text = "One  two\nthree.\n\n \nFour.\n";
         let expected = ["One two three.", "Four."].map(str::to_owned);
-        assert_eq!(paragraphs(text, 2), Ok(expected.to_vec()));
-        let message = "has more than 1 paragraphs, the most that are read: split it";
-        assert_eq!(paragraphs(text, 1), Err(message.to_owned()));
+        assert_eq!(paragraphs(text), expected);
+    }
+
+    /// Before a text is read it is counted, in pieces that may end anywhere.
+    #[test]
+    fn paragraphs_are_counted_as_they_are_read() {
+        for text in [
+            "",
+            "\n \n",
+            "One  two\nthree.\n\n \nFour.\n",
+            "\n\na\r\n\r\nb\r\nc\n\u{a0}\nd",
+            "\u{e4}\u{3b1}\n\t\n\u{1f600}\n\n\n\u{feff}\n",
+        ] {
+            let expected = paragraphs(text).len();
+            for size in 1..5 {
+                let mut count = Count::default();
+                let letters: Vec<char> = text.chars().collect();
+                for piece in letters.chunks(size) {
+                    count.add(&piece.iter().collect::<String>());
+                }
+                assert_eq!(count.paragraphs, expected, "{text:?}");
+            }
+        }
+        let mut count = Count::default();
+        count.add("\u{feff}\n\n");
+        assert_eq!(count.paragraphs, 0);
+    }
+
+    /// Characters of several bytes lie across the ends of pieces; one that is cut is no UTF-8.
+    #[test]
+    fn large_texts_are_checked_in_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.txt");
+        let text = "\u{20ac}".repeat(CHUNK_BYTES) + "\n\nEnd.";
+        std::fs::write(&path, &text).unwrap();
+        let mut read = String::new();
+        read_chunks(&path, |piece| {
+            read.push_str(piece);
+            true
+        })
+        .unwrap();
+        assert!(read == text);
+        check(&path, false).unwrap();
+        let mut bytes = text.into_bytes();
+        bytes.truncate(3 * CHUNK_BYTES - 1);
+        std::fs::write(&path, &bytes).unwrap();
+        let message = check(&path, false).unwrap_err().to_string();
+        assert!(
+            message.ends_with("is not UTF-8 from byte 196605 on"),
+            "{message}"
+        );
+        bytes[70_001] = 0xff;
+        std::fs::write(&path, &bytes).unwrap();
+        let message = check(&path, false).unwrap_err().to_string();
+        assert!(
+            message.ends_with("is not UTF-8 from byte 69999 on"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn more_paragraphs_than_can_be_kept_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short.txt");
+        std::fs::write(&path, "a\n\n".repeat(MOST_PARAGRAPHS + 1)).unwrap();
+        let message = PlainText::open(&path, Split::Train).unwrap_err();
+        let part = "has more than 16000000 paragraphs, the most that are read: split it";
+        assert!(message.to_string().ends_with(part), "{message}");
     }
 
     #[test]

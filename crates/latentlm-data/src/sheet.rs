@@ -15,6 +15,9 @@ pub(crate) const CELL: u32 = 32;
 /// Distance from cell to cell in pixels: the cell and a transparent border of one pixel on each side.
 const PITCH: u32 = CELL + 2;
 
+/// The sheets of a dataset, which all stay in memory, may take so many times as much as one picture.
+const MOST_SHEETS: u64 = 2;
+
 /// Decoded sheets by path. Sorted, so that a hash over them is the same in every run.
 #[derive(Debug, Default)]
 pub(crate) struct Sheets(BTreeMap<PathBuf, DynamicImage>);
@@ -23,25 +26,28 @@ impl Sheets {
     /// Decodes each sheet that the entries name, once. Returns the sheets, and the errors of those that
     /// can't be read.
     pub(crate) fn load(entries: &[Entry], options: &ReadOptions) -> (Self, Vec<DataError>) {
-        let mut sheets = BTreeMap::new();
-        for entry in entries {
-            if let Source::Cell { sheet, .. } = &entry.source
-                && !sheets.contains_key(sheet)
-            {
-                sheets.insert(
-                    sheet.clone(),
-                    decode_whole(sheet, options.max_picture_bytes),
-                );
-            }
-        }
-        let mut faults = Vec::new();
-        let mut good = BTreeMap::new();
-        for (path, sheet) in sheets {
-            match sheet {
+        let most = options.max_picture_bytes().saturating_mul(MOST_SHEETS);
+        let cells = entries.iter().filter_map(|entry| match &entry.source {
+            Source::Cell { sheet, .. } => Some(sheet),
+            Source::File(_) => None,
+        });
+        let paths: BTreeSet<&PathBuf> = cells.collect();
+        let (mut good, mut faults, mut taken) = (BTreeMap::new(), Vec::new(), 0_u64);
+        for path in paths {
+            match decode_whole(path, options.max_picture_bytes()) {
                 Ok(sheet) => {
-                    good.insert(path, sheet);
+                    taken = taken.saturating_add(sheet.as_bytes().len() as u64);
+                    good.insert(path.clone(), sheet);
                 }
                 Err(fault) => faults.push(fault.into()),
+            }
+            if taken > most {
+                let reason = format!(
+                    "with the sheets before it takes more than {} MB (twice max_picture_mb)",
+                    most / ReadOptions::MEGABYTE
+                );
+                faults.push(DataError::malformed(path, reason));
+                break;
             }
         }
         (Self(good), faults)
@@ -67,7 +73,7 @@ impl Sheets {
         options: &ReadOptions,
     ) -> Result<DynamicImage, DataError> {
         match source {
-            Source::File(path) => Ok(decode(path, options.max_picture_bytes)?),
+            Source::File(path) => Ok(decode(path, options.max_picture_bytes())?),
             Source::Cell { sheet, column, row } => self.cell(sheet, *column, *row),
         }
     }
@@ -82,5 +88,51 @@ impl Sheets {
         let x = start(column, sheet.width()).ok_or_else(outside)?;
         let y = start(row, sheet.height()).ok_or_else(outside)?;
         Ok(sheet.crop_imm(x, y, CELL, CELL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::Split;
+
+    /// Three sheets of nearly a megabyte each, of which two fit.
+    #[test]
+    fn sheets_have_a_bound_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = |name: &str| {
+            let sheet = folder.path().join(name);
+            image::GrayImage::new(1000, 1000).save(&sheet).unwrap();
+            let source = Source::Cell {
+                sheet,
+                column: 0,
+                row: 0,
+            };
+            Entry {
+                name: name.into(),
+                source,
+                split: Split::Train,
+                given: true,
+                label: 0,
+                text: None,
+            }
+        };
+        let mut entries = vec![entry("a.png"), entry("b.png"), entry("a.png")];
+        let options = ReadOptions {
+            max_picture_mb: 1,
+            ..ReadOptions::default()
+        };
+        let (sheets, faults) = Sheets::load(&entries, &options);
+        assert!(faults.is_empty(), "{faults:?}");
+        assert!(entries.iter().all(|entry| sheets.has(entry.path())));
+        entries.push(entry("c.png"));
+        let (_, faults) = Sheets::load(&entries, &options);
+        let [fault] = &faults[..] else {
+            panic!("{faults:?}");
+        };
+        assert!(
+            fault.to_string().contains("twice max_picture_mb"),
+            "{fault}"
+        );
     }
 }

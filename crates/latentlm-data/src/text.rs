@@ -88,7 +88,7 @@ impl TextTokenizer {
         if texts.iter().all(String::is_empty) {
             return Err(failed("there are no texts".into()));
         }
-        let made = caught(|| match kind {
+        let made = caught("the library", || match kind {
             TokenizerKind::ByteLevelBpe => byte_level_bpe(&texts, vocabulary),
             TokenizerKind::Characters => characters(&texts),
         });
@@ -137,7 +137,7 @@ impl TextTokenizer {
         }
         let none = |error: String| DataError::malformed(path, format!("is no tokenizer: {error}"));
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let read = caught(|| parse(bytes, limits)).and_then(|read| read);
+        let read = caught("its decoder", || parse(bytes, limits)).and_then(|read| read);
         let tokenizer = read.map_err(none)?;
         if tokenizer.vocabulary > limits.vocabulary {
             let reason = format!(
@@ -155,7 +155,7 @@ impl TextTokenizer {
     /// # Errors
     /// If a part of the tokenizer can't be serialized.
     pub fn to_json(&self) -> Result<String, DataError> {
-        caught(|| self.inner.to_string(false))
+        caught("the library", || self.inner.to_string(false))
             .and_then(|text| text.map_err(|error| error.to_string()))
             .map_err(|error| DataError::Text {
                 reason: format!("cannot write the vocabulary: {error}"),
@@ -186,7 +186,7 @@ impl TextTokenizer {
                 reason: "the text is empty".into(),
             });
         }
-        let encoded = caught(|| {
+        let encoded = caught("the tokenizer", || {
             growth::check_text(&self.inner, text, self.limits.text_bytes)?;
             let encoding = self.inner.encode(text, false);
             encoding.map_err(|error| error.to_string())
@@ -232,7 +232,7 @@ impl TextTokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_exact(&self, tokens: &[u32]) -> Result<String, DataError> {
-        let decoded = caught(|| {
+        let decoded = caught("the tokenizer", || {
             growth::check_tokens(&self.inner, tokens, self.limits.text_bytes)?;
             let text = self.inner.decode(tokens, true);
             text.map_err(|error| error.to_string())
@@ -247,6 +247,7 @@ impl TextTokenizer {
 
 /// Parses and checks a tokenizer file. Called inside [`caught`], because the library may panic.
 fn parse(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, String> {
+    growth::check_values(bytes)?;
     let parts: Parts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     parts.check(limits.text_bytes)?;
     let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;

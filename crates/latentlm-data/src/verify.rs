@@ -18,36 +18,44 @@ pub(crate) fn verify(
     sheets: &Sheets,
     options: &ReadOptions,
 ) -> Vec<Result<(u32, u32), DataError>> {
+    on_all_threads(entries, |entry| size(entry, sheets, options))
+}
+
+/// Results of `work` for every item, in their order.
+pub(crate) fn on_all_threads<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::with_capacity(entries.len()));
-    let work = || {
+    let found = Mutex::new(Vec::with_capacity(items.len()));
+    let share = || {
         let mut own = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(entry) = entries.get(index) else {
+            let Some(item) = items.get(index) else {
                 break;
             };
-            own.push((index, size(entry, sheets, options)));
+            own.push((index, work(item)));
         }
         if let Ok(mut found) = found.lock() {
             found.extend(own);
         }
     };
     thread::scope(|scope| {
-        for _ in 1..threads.min(entries.len()) {
-            scope.spawn(work);
+        for _ in 1..threads.min(items.len()) {
+            scope.spawn(share);
         }
-        work();
+        share();
     });
     let mut found = found.into_inner().unwrap_or_default();
     found.sort_by_key(|&(index, _)| index);
-    found.into_iter().map(|(_, size)| size).collect()
+    found.into_iter().map(|(_, result)| result).collect()
 }
 
 fn size(entry: &Entry, sheets: &Sheets, options: &ReadOptions) -> Result<(u32, u32), DataError> {
     let picture = match &entry.source {
-        Source::File(path) => decode_whole(path, options.max_picture_bytes)?,
+        Source::File(path) => decode_whole(path, options.max_picture_bytes())?,
         Source::Cell { .. } => sheets.picture(&entry.source, options)?,
     };
     Ok((picture.width(), picture.height()))

@@ -163,20 +163,31 @@ pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || LEFTOVERS.contains(&name)
 }
 
+/// Opens a file of at most `limit` bytes.
+pub(crate) fn open_within(path: &Path, limit: u64) -> Result<fs::File, DataError> {
+    let file = open_regular(path).map_err(io_error("read", path))?;
+    let size = file.metadata().map_err(io_error("read", path))?.len();
+    if size > limit {
+        return Err(too_large(path, limit));
+    }
+    Ok(file)
+}
+
+fn too_large(path: &Path, limit: u64) -> DataError {
+    let reason = format!("is larger than {limit} bytes, the most that is read");
+    DataError::malformed(path, reason)
+}
+
 /// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
-    let file = open_regular(path).map_err(io_error("read", path))?;
     let mut bytes = Vec::new();
-    let size = file.metadata().map_err(io_error("read", path))?.len();
-    // A file that is too large takes no memory. It may also grow while it is read.
-    if size <= limit {
-        file.take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(io_error("read", path))?;
-    }
-    if size.max(bytes.len() as u64) > limit {
-        let reason = format!("is larger than {limit} bytes, the most that is read");
-        return Err(DataError::malformed(path, reason));
+    open_within(path, limit)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    // It may have grown since it was opened.
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, limit));
     }
     let mut text = String::from_utf8(bytes)
         .map_err(|error| DataError::malformed(path, format!("is not UTF-8: {error}")))?;

@@ -4,6 +4,9 @@ use latentlm::core::bundle::BundleError;
 use latentlm_data::DataError;
 use latentlm_pipelines::{PipelineError, RecipeError};
 
+/// A result with an error of this crate.
+pub type Result<T, E = EvalError> = std::result::Result<T, E>;
+
 /// An error of this crate. Its message is one line that says what failed, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {

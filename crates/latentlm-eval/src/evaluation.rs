@@ -9,18 +9,18 @@ use latentlm_pipelines::{Recipe, RunFolder};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::EvalError;
+use crate::error::Result;
 
 /// Name of the file of measurements in the run's folder.
 pub(crate) const FILE: &str = "evaluation.json";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");
 
-/// Options of the evaluation of pictures, with captions or without.
+/// Options of the evaluation of pictures, with captions or without, and of clips.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     /// Number of pictures to generate, the same for each class. With captions: number of pictures of
-    /// each split that are captioned and drawn.
+    /// each split that are captioned and drawn. Of clips: their number for each measure.
     pub samples: usize,
     /// Seed of the generated pictures.
     pub seed: u64,
@@ -91,10 +91,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Writes `evaluation.json` into the run's folder.
-pub(crate) fn write<R: Recipe>(
-    run: &RunFolder<R>,
-    evaluation: &impl Serialize,
-) -> Result<(), EvalError> {
+pub(crate) fn write<R: Recipe>(run: &RunFolder<R>, evaluation: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec_pretty(evaluation).unwrap_or_default();
     Ok(write_atomically(&run.file(FILE), &json)?)
 }
@@ -166,6 +163,10 @@ mod tests {
                 "Distance between the mean colours",
             ),
             ("codec_stoi", "Intelligibility"),
+            ("clip_psnr_db", "Held-out clips through the codec"),
+            ("judged_digit_of_real", "Frames of real held-out clips"),
+            ("two_digits_all_right", "Clips drawn for unseen captions"),
+            ("continued_among_nearest_by_chance", "What random answers"),
         ] {
             let [_, meaning] = about(name);
             assert!(meaning.starts_with(start), "{name}: {meaning}");

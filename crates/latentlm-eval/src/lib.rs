@@ -1,10 +1,11 @@
-//! Evaluation of runs: measures of pictures, speech and text, evaluations of whole runs, charts and
+//! Evaluation of runs: measures of pictures, clips, speech and text, evaluations of whole runs, charts and
 //! reports.
 //!
 //! - Pictures: [`psnr`], [`ssim`], [`frechet_distance`]; a [`Judge`] is a classifier of real pictures
 //!   that shares no weights with the generator.
 //! - Speech: [`stoi`], [`mel_distance_db`], [`si_sdr_db`], [`edit_rate`]; a [`Listener`] is a command
 //!   that recognizes words.
+//! - Clips: the digits and motions of composed clips, captions, continuation.
 //! - Text and pictures: accuracy of captions, nearest neighbours in the codec's latent space,
 //!   colours.
 //!
@@ -16,7 +17,7 @@
 //! assert!((psnr(&original, &copy, 2.0) - 40.0).abs() < 1e-3);
 //! ```
 //!
-//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `D` features of a picture, `N` real
+//! Letters in shapes: `B` batch, `F` frames, `C` channels, `H x W` pixels, `D` features of a picture, `N` real
 //! pictures, `T` latents, `Z` latent dimension.
 
 mod error;
@@ -28,22 +29,24 @@ mod plot;
 mod report;
 mod speech;
 mod statistics;
+mod video;
 
-pub use error::EvalError;
+pub use error::{EvalError, Result};
 pub use evaluation::{EvaluateOptions, Measure, measures, unshown};
 pub use image::{
-    FeatureStats, ImageEvaluation, Judge, Verdict, evaluate_image, even_labels, frechet_distance,
-    psnr, ssim, write_image_report,
+    FeatureStats, ImageEvaluation, Judge, Reconstruction, Verdict, evaluate_image, even_labels,
+    frechet_distance, psnr, ssim,
 };
 pub use mllm::{
-    CaptionScore, Gallery, MllmEvaluation, Perplexity, Sample, by_chance, evaluate_mllm, majority,
-    write_mllm_report,
+    CaptionScore, Colours, Gallery, MllmEvaluation, Perplexity, Sample, by_chance, evaluate_mllm,
+    majority, write_mllm_report,
 };
-pub use origin::name_commit;
+pub use origin::{memory_bytes, name_commit};
 pub use plot::{Series, bar_chart, line_chart, stack};
+pub use report::{write_image_report, write_speech_report};
 pub use speech::{
     EditCount, EvaluateSpeechOptions, Listener, SpeechEvaluation, characters, edit_rate,
     evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
-    write_speech_report,
 };
 pub use statistics::{mean, median, share};
+pub use video::{DigitMeasures, VideoEvaluation, evaluate_video, write_video_report};

@@ -52,7 +52,7 @@ fn value(lines: &str, name: &str) -> Option<String> {
 }
 
 /// All memory, from the lines of `/proc/meminfo`, which count in KiB.
-fn memory_bytes(lines: &str) -> Option<f64> {
+pub fn memory_bytes(lines: &str) -> Option<f64> {
     let total = value(lines, "MemTotal")?;
     let kib: f64 = total.split(' ').next()?.parse().ok()?;
     Some(kib * 1024.0)

@@ -1,7 +1,5 @@
 //! Line charts and bar charts as SVG text.
 
-use std::fmt::Write as _;
-
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 60.0;
@@ -27,91 +25,79 @@ pub struct Series<'a> {
 pub fn line_chart(x_label: &str, series: &[Series<'_>], log_y: bool) -> String {
     let mut curves: Vec<Vec<(f64, f64)>> = Vec::with_capacity(series.len());
     for one in series {
-        let points = one.points.iter().copied();
-        curves.push(
-            points
-                .filter(|(x, y)| x.is_finite() && y.is_finite())
-                .collect(),
-        );
+        let mut points = one.points.clone();
+        points.retain(|(x, y)| x.is_finite() && y.is_finite());
+        curves.push(points);
     }
     let points = || curves.iter().flatten();
     let log_y = log_y && points().all(|point| point.1 > 0.0);
     let x = Axis::over(points().map(|point| point.0), false, LEFT, WIDTH - RIGHT);
     let y = Axis::over(points().map(|point| point.1), log_y, HEIGHT - BOTTOM, TOP);
-    let mut svg = Svg::open(HEIGHT);
+    let mut svg = open(HEIGHT);
     for (at, label) in y.ticks() {
         let right = WIDTH - RIGHT;
-        svg.add(&format!(
-            "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#8884\"/>"
-        ));
-        svg.text(LEFT - 6.0, at + 4.0, "end", &label);
+        svg += &format!("<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#8884\"/>");
+        svg += &text(LEFT - 6.0, at + 4.0, "end", &label);
     }
     for (at, label) in x.ticks() {
-        svg.text(at, HEIGHT - BOTTOM + 16.0, "middle", &label);
+        svg += &text(at, HEIGHT - BOTTOM + 16.0, "middle", &label);
     }
-    svg.text(WIDTH - RIGHT, HEIGHT - 6.0, "end", x_label);
+    svg += &text(WIDTH - RIGHT, HEIGHT - 6.0, "end", x_label);
     for (i, (one, points)) in series.iter().zip(&curves).enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
-        let mut draw = |points: &[(f64, f64)], opacity: f64| {
-            let place =
-                |point: &(f64, f64)| format!("{:.1} {:.1}", x.place(point.0), y.place(point.1));
-            let places: Vec<String> = points.iter().map(place).collect();
-            svg.add(&format!(
+        let line = |points: &[(f64, f64)], opacity: f64| {
+            let places = points.iter().map(|point| {
+                let (x, y) = (x.place(point.0), y.place(point.1));
+                format!("{x:.1} {y:.1}")
+            });
+            let places: Vec<String> = places.collect();
+            format!(
                 "<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
                  stroke-opacity=\"{opacity}\"/>",
                 places.join("L")
-            ));
+            )
         };
-        match &points[..] {
-            [] => {}
+        svg += &match &points[..] {
+            [] => String::new(),
             [(px, py)] => {
                 let (cx, cy) = (x.place(*px), y.place(*py));
-                let place = format!("cx=\"{cx:.1}\" cy=\"{cy:.1}\"");
-                svg.add(&format!("<circle {place} r=\"3\" fill=\"{colour}\"/>"));
+                format!("<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\" fill=\"{colour}\"/>")
             }
-            _ if points.len() > 40 => {
-                draw(points, 0.25);
-                draw(&smooth(points), 1.0);
-            }
-            _ => draw(points, 1.0),
-        }
-        let left = LEFT + 10.0 + 150.0 * i as f64;
-        svg.add(&format!(
-            "<text x=\"{left}\" y=\"{}\" fill=\"{colour}\">{}</text>",
-            TOP + 4.0,
-            escape(one.name)
-        ));
+            _ if points.len() > 40 => line(points, 0.25) + &line(&smooth(points), 1.0),
+            _ => line(points, 1.0),
+        };
+        let (left, top) = (LEFT + 10.0 + 150.0 * i as f64, TOP + 4.0);
+        let name = escape(one.name);
+        svg += &format!("<text x=\"{left}\" y=\"{top}\" fill=\"{colour}\">{name}</text>");
     }
-    svg.close()
+    svg + "</svg>"
 }
 
 /// Horizontal bars from zero, one for each name.
 pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
     const BAR: f64 = 22.0;
     const NAMES: f64 = 140.0;
-    let largest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+    let largest = bars
+        .iter()
+        .map(|bar| bar.1)
+        .fold(f64::MIN_POSITIVE, f64::max);
     let room = WIDTH - NAMES - RIGHT - 60.0;
     let height = TOP + 1.5 * BAR * bars.len() as f64 + BOTTOM;
-    let mut svg = Svg::open(height);
+    let mut svg = open(height);
     for (i, (name, value)) in bars.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         let top = TOP + 1.5 * BAR * i as f64;
-        let length = if largest > 0.0 {
-            room * value.max(0.0) / largest
-        } else {
-            0.0
-        };
-        svg.text(NAMES - 6.0, top + 15.0, "end", name);
-        svg.add(&format!(
+        let length = room * value.max(0.0) / largest;
+        svg += &text(NAMES - 6.0, top + 15.0, "end", name);
+        svg += &format!(
             "<rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
              fill=\"{colour}\"/>"
-        ));
+        );
         let value = format!("{value:.3}");
         let value = value.trim_end_matches('0').trim_end_matches('.');
-        svg.text(NAMES + length + 6.0, top + 15.0, "start", value);
+        svg += &text(NAMES + length + 6.0, top + 15.0, "start", value);
     }
-    svg.text(WIDTH - RIGHT, height - 6.0, "end", label);
-    svg.close()
+    svg + &text(WIDTH - RIGHT, height - 6.0, "end", label) + "</svg>"
 }
 
 /// Charts with a title each, one below the other.
@@ -120,74 +106,49 @@ pub fn stack(charts: &[(&str, String)]) -> String {
     let mut body = String::new();
     let mut top = 0.0;
     for (title, chart) in charts {
-        let height = chart_height(chart);
-        let place = format!(
-            "<svg y=\"{:.1}\" width=\"{WIDTH}\" height=\"{height}\" ",
-            top + TITLE
+        let (title, height) = (escape(title), chart_height(chart));
+        let (line, place) = (top + 18.0, top + TITLE);
+        body += &format!(
+            "<text x=\"{LEFT}\" y=\"{line:.1}\" font-size=\"13\" fill=\"#888\">{title}</text>"
         );
-        let _ = write!(
-            body,
-            "<text x=\"{LEFT}\" y=\"{:.1}\" font-size=\"13\" fill=\"#888\">{}</text>{}",
-            top + 18.0,
-            escape(title),
-            chart.replacen("<svg ", &place, 1)
-        );
+        let place = format!("<svg y=\"{place:.1}\" width=\"{WIDTH}\" height=\"{height}\" ");
+        body += &chart.replacen("<svg ", &place, 1);
         top += TITLE + height;
     }
-    let mut svg = Svg::open(top);
-    svg.add(&body);
-    svg.close()
+    open(top) + &body + "</svg>"
 }
 
-/// An SVG picture under construction.
-struct Svg(String);
-
-impl Svg {
-    fn open(height: f64) -> Self {
-        Self(format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
-             font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
-        ))
-    }
-
-    fn add(&mut self, element: &str) {
-        self.0.push_str(element);
-    }
-
-    /// Adds grey text. `anchor` is the part of it that lies at `x` and `y`: `start`, `middle` or `end`.
-    fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
-        let words = escape(words);
-        let _ = write!(
-            self.0,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#888\">{words}</text>"
-        );
-    }
-
-    fn close(self) -> String {
-        self.0 + "</svg>"
-    }
+/// The opening tag of a picture.
+fn open(height: f64) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" \
+         font-family=\"system-ui,sans-serif\" font-size=\"11\" role=\"img\">"
+    )
 }
 
-/// The height in the opening tag that [`Svg::open`] wrote.
+/// Grey text. `anchor` is the part of it that lies at `x` and `y`: `start`, `middle` or `end`.
+fn text(x: f64, y: f64, anchor: &str, words: &str) -> String {
+    let words = escape(words);
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#888\">{words}</text>")
+}
+
+/// The height in the tag that [`open`] wrote.
 fn chart_height(chart: &str) -> f64 {
-    let size = chart
-        .split('"')
-        .nth(1)
-        .and_then(|size| size.rsplit(' ').next());
-    size.and_then(|height| height.parse().ok())
-        .unwrap_or(HEIGHT)
+    let size = chart.split('"').nth(1).unwrap_or_default();
+    let height = size.rsplit(' ').next().unwrap_or_default();
+    height.parse().unwrap_or(HEIGHT)
 }
 
 /// A running mean.
 fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = ((points.len() as f64 * SMOOTHING) as usize).max(1);
-    (0..points.len())
-        .map(|i| {
-            let window = &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
-            let mean = window.iter().map(|p| p.1).sum::<f64>() / window.len() as f64;
-            (points[i].0, mean)
-        })
-        .collect()
+    let mut means = Vec::with_capacity(points.len());
+    for (i, (x, _)) in points.iter().enumerate() {
+        let window = &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
+        let mean = window.iter().map(|p| p.1).sum::<f64>() / window.len() as f64;
+        means.push((*x, mean));
+    }
+    means
 }
 
 /// An axis of a chart.
@@ -208,16 +169,14 @@ impl Axis {
     /// An axis over finite values. Its two ends are different even if all values are equal.
     fn over(values: impl Iterator<Item = f64>, log: bool, from: f64, to: f64) -> Self {
         let empty = [f64::INFINITY, f64::NEG_INFINITY];
-        let [low, high] = values.fold(empty, |[low, high], v| [low.min(v), high.max(v)]);
-        let (low, high) = if low < high {
-            (low, high)
-        } else if low > high {
-            (1.0, 2.0)
-        } else if log {
-            (low / 3.0, high * 3.0)
-        } else {
-            (low - 0.5, high + 0.5)
-        };
+        let [mut low, mut high] = values.fold(empty, |[low, high], v| [low.min(v), high.max(v)]);
+        if low > high {
+            (low, high) = (1.0, 2.0);
+        } else if low == high && log {
+            (low, high) = (low / 3.0, high * 3.0);
+        } else if low == high {
+            (low, high) = (low - 0.5, high + 0.5);
+        }
         Self {
             low,
             high,
@@ -264,16 +223,12 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 /// are few. A range that is narrower has the ticks of a plain axis.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    for multiples in [&[1.0][..], &[1.0, 2.0, 5.0]] {
-        let mut inside: Vec<f64> = Vec::new();
-        for power in powers.clone() {
-            for multiple in multiples {
-                let tick: f64 = multiple * 10f64.powi(power);
-                if (low..=high).contains(&tick) {
-                    inside.push(tick);
-                }
-            }
-        }
+    for multiples in [&[1.0_f64][..], &[1.0, 2.0, 5.0]] {
+        let ticks = powers.clone().flat_map(|power| {
+            let ticks = multiples.iter();
+            ticks.map(move |multiple| multiple * 10f64.powi(power))
+        });
+        let inside: Vec<f64> = ticks.filter(|tick| (low..=high).contains(tick)).collect();
         if inside.len() > 2 {
             let every = inside.len().div_ceil(10);
             return inside.into_iter().step_by(every).collect();

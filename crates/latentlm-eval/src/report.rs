@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentlm::core::bundle::write_atomically;
-use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder, series, skipped};
+use latentlm_pipelines::{
+    ImageRecipe, MetricLine, MetricsLog, Recipe, RunFolder, SpeechRecipe, series, skipped,
+};
 
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::evaluation::{self, measures};
 use crate::origin::origin;
 use crate::plot::{Series, escape, line_chart};
@@ -31,31 +33,44 @@ const CHARTS: &str = include_str!("../charts.txt");
 /// Description of sampled pictures or sounds of the language model.
 pub(crate) const DRAWN: &str = "Made by the averaged weights of the given steps, newest first.";
 /// Description of pairs of an original and its reconstruction.
-const DECODED: &str = "What the codec keeps of held-out data at the given steps, newest first.";
+pub(crate) const DECODED: &str =
+    "What the codec keeps of held-out data at the given steps, newest first.";
 
-/// Headings of the samples of both stages.
-pub struct Headings {
-    /// What the language model makes.
-    pub drawn: &'static str,
-    /// What the codec decodes.
-    pub decoded: &'static str,
-}
-
-/// Writes the report of a run of any kind from the files in its folder. This also works during training:
-/// samples, evaluation and second stage may be missing.
+/// Writes the report of a run of pictures of classes from what its folder holds.
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_stages<R: Recipe>(
+pub fn write_image_report(run: &RunFolder<ImageRecipe>, recipe: &ImageRecipe) -> Result<PathBuf> {
+    let decoded = "Held-out pictures and their reconstructions";
+    write_stages(run, recipe, "Samples, a row a class", decoded)
+}
+
+/// Writes the report of a run of speech from what its folder holds.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub fn write_speech_report(
+    run: &RunFolder<SpeechRecipe>,
+    recipe: &SpeechRecipe,
+) -> Result<PathBuf> {
+    let decoded = "A held-out recording and its reconstruction";
+    write_stages(run, recipe, "Held-out texts", decoded)
+}
+
+/// Writes the report of a run of two stages from the files in its folder. This also works during training:
+/// samples, evaluation and second stage may be missing. `drawn` is the heading of what the language model
+/// makes, `decoded` that of what the codec decodes.
+fn write_stages<R: Recipe>(
     run: &RunFolder<R>,
     recipe: &R,
-    headings: &Headings,
-) -> Result<PathBuf, EvalError> {
+    drawn: &str,
+    decoded: &str,
+) -> Result<PathBuf> {
     let mut page = Page::begin(run.path())?;
-    page.samples(headings.drawn, DRAWN, "lm-step-");
+    page.samples(drawn, DRAWN, "lm-step-");
     page.curves("lm", "Language model");
     page.curves("codec", "Codec");
-    page.samples(headings.decoded, DECODED, "codec-step-");
+    page.samples(decoded, DECODED, "codec-step-");
     page.end(recipe)
 }
 
@@ -73,7 +88,7 @@ impl<'a> Page<'a> {
     ///
     /// # Errors
     /// If the run's log can't be read.
-    pub fn begin(folder: &'a Path) -> Result<Self, EvalError> {
+    pub fn begin(folder: &'a Path) -> Result<Self> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let title = escape(&format!("Run {name}"));
         let mut page = Self {
@@ -114,12 +129,22 @@ impl<'a> Page<'a> {
         self.html += "</table>";
     }
 
-    /// Adds a PNG picture of the run's folder, if it is there.
+    /// Adds a link to a file of the run's folder, if it is there.
+    pub fn link(&mut self, heading: &str, path: &str) {
+        if self.folder.join(path).is_file() {
+            self.heading(heading);
+            let path = escape(path);
+            self.html += &format!("<p><a href=\"{path}\">{path}</a></p>");
+        }
+    }
+
+    /// Adds a picture of the run's folder, PNG or GIF, if it is there.
     pub fn picture(&mut self, caption: &str, path: &Path) {
-        if let Ok(png) = fs::read(path) {
-            let (caption, png) = (escape(caption), STANDARD.encode(png));
+        if let Ok(bytes) = fs::read(path) {
+            let (caption, bytes) = (escape(caption), STANDARD.encode(bytes));
+            let format = path.extension().unwrap_or_default().to_string_lossy();
             self.html += &format!(
-                "<figure><img alt=\"{caption}\" src=\"data:image/png;base64,{png}\">\
+                "<figure><img alt=\"{caption}\" src=\"data:image/{format};base64,{bytes}\">\
                  <figcaption>{caption}</figcaption></figure>"
             );
         }
@@ -182,7 +207,7 @@ impl<'a> Page<'a> {
     ///
     /// # Errors
     /// If the list of skipped data can't be read, or the page can't be written.
-    pub fn end(mut self, recipe: &impl Recipe) -> Result<PathBuf, EvalError> {
+    pub fn end(mut self, recipe: &impl Recipe) -> Result<PathBuf> {
         let list = skipped::read(&self.folder.join(skipped::FILE))?;
         let shown = list.iter().take(SKIPPED_SHOWN);
         let mut rows: Vec<[String; 2]> = shown
@@ -204,9 +229,8 @@ impl<'a> Page<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm_pipelines::{ImageRecipe, MllmRecipe, SpeechRecipe};
-
-    use crate::{write_image_report, write_mllm_report, write_speech_report};
+    use crate::{write_mllm_report, write_video_report};
+    use latentlm_pipelines::{MllmRecipe, VideoRecipe};
 
     /// A line that is no row would be left out without a word.
     #[test]
@@ -220,10 +244,7 @@ mod tests {
     }
 
     /// The page that `write` makes of some lines of the log.
-    fn page<R: Recipe>(
-        write: fn(&RunFolder<R>, &R) -> Result<PathBuf, EvalError>,
-        lines: &str,
-    ) -> String {
+    fn page<R: Recipe>(write: fn(&RunFolder<R>, &R) -> Result<PathBuf>, lines: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let recipe = R::default();
         let run = RunFolder::create(&dir.path().join("r"), &recipe).unwrap();
@@ -241,6 +262,7 @@ mod tests {
             page::<ImageRecipe>(write_image_report, lines),
             page::<SpeechRecipe>(write_speech_report, lines),
             page::<MllmRecipe>(write_mllm_report, &lines.replace("codec", "lm")),
+            page::<VideoRecipe>(write_video_report, lines),
         ] {
             for part in [
                 "<td>written</td>",
@@ -256,6 +278,23 @@ mod tests {
             // Without samples and other stages, their headings are left out.
             assert_eq!(html.matches("<h2>").count(), 3, "{html}");
             assert!(html.contains("<h2>Recipe</h2>"));
+        }
+    }
+
+    /// A GIF plays where a PNG stands.
+    #[test]
+    fn pictures_and_clips_are_inside_the_page() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("metrics.jsonl"), "").unwrap();
+        let mut page = Page::begin(dir.path()).unwrap();
+        for (name, kind) in [("a.png", "image/png"), ("a.gif", "image/gif")] {
+            let file = dir.path().join(name);
+            page.picture("a digit", &file);
+            assert!(!page.html.contains(kind), "no file yet");
+            fs::write(&file, "abc").unwrap();
+            page.picture("a digit", &file);
+            let inside = format!("src=\"data:{kind};base64,YWJj\">");
+            assert!(page.html.contains(&inside), "{}", page.html);
         }
     }
 

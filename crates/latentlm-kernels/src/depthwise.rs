@@ -27,11 +27,12 @@ pub(crate) fn composed(x: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>) -> Tens
 fn on_cpu(x: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>) -> Tensor<3> {
     use crate::cpu::CpuKernels;
     use burn::backend::Dispatch;
+    use burn::tensor::DType;
 
     let y = Dispatch::kernel_depthwise(
         x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
+        weight.cast(DType::F32).into_dispatch(),
+        bias.cast(DType::F32).into_dispatch(),
     );
     Tensor::from_dispatch(y)
 }

@@ -1,19 +1,39 @@
-//! A switch that turns the kernels off, to measure how much time they save.
+//! Switches of a thread: one turns the kernels off, to measure how much time they save, one says that a training
+//! runs.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 thread_local!(static SWITCHED_OFF: Cell<bool> = const { Cell::new(false) });
+thread_local!(static IN_TRAINING: Cell<bool> = const { Cell::new(false) });
 
 /// Runs `work` on Burn's operations alone, as on a device without kernels. The switch applies to the
 /// operations that this thread starts and to their gradients.
 pub fn without_kernels<R>(work: impl FnOnce() -> R) -> R {
-    struct Before(bool);
+    switched(&SWITCHED_OFF, work)
+}
+
+/// Runs `work` on tensors without a graph as a part of a training: products with bfloat16 weights are rounded as
+/// they are in the graph, instead of keeping float32 as models that only infer do.
+pub(crate) fn in_training<R>(work: impl FnOnce() -> R) -> R {
+    switched(&IN_TRAINING, work)
+}
+
+/// Runs `work` with a switch on. It comes back after a panic too.
+fn switched<R>(switch: &'static LocalKey<Cell<bool>>, work: impl FnOnce() -> R) -> R {
+    struct Before {
+        switch: &'static LocalKey<Cell<bool>>,
+        was: bool,
+    }
     impl Drop for Before {
         fn drop(&mut self) {
-            SWITCHED_OFF.set(self.0);
+            self.switch.set(self.was);
         }
     }
-    let _before = Before(SWITCHED_OFF.replace(true));
+    let _before = Before {
+        switch,
+        was: switch.replace(true),
+    };
     work()
 }
 
@@ -44,6 +64,12 @@ impl Choice {
 #[cfg(feature = "cpu")]
 pub(crate) fn kernels_allowed() -> bool {
     !SWITCHED_OFF.get()
+}
+
+/// Whether this thread runs a part of a training.
+#[cfg(feature = "cpu")]
+pub(crate) fn is_training() -> bool {
+    IN_TRAINING.get()
 }
 
 #[cfg(all(test, feature = "cpu"))]

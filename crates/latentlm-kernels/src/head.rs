@@ -60,7 +60,7 @@ pub enum HeadPrecision {
 /// Whether [`sample_head`] supports bfloat16 here: it needs a CPU with AVX-512 BF16.
 pub fn has_bf16_head() -> bool {
     #[cfg(feature = "cpu")]
-    return crate::cpu::has_bf16_products();
+    return latentlm_products::has_bf16_products();
     #[cfg(not(feature = "cpu"))]
     false
 }

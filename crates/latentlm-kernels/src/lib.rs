@@ -1,6 +1,7 @@
 //! Fused operations that the models share, each with its gradient. In float32 on Burn's CPU backend
 //! (feature `cpu`) they run as kernels of this crate; on every other device and in every other
-//! precision they are compositions of Burn's operations with the same result.
+//! precision they are compositions of Burn's operations with the same result. Weights of models that only infer may
+//! be bfloat16 there, see [`linear()`].
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -48,7 +49,7 @@ pub use fallback::without_kernels;
 pub use head::{
     HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head, sample_head,
 };
-pub use linear::{linear, linear_layer};
+pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};

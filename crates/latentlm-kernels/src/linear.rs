@@ -1,10 +1,15 @@
 //! A linear layer: a matrix product with a bias.
 
 use burn::nn::Linear;
-use burn::tensor::Tensor;
 use burn::tensor::module;
+use burn::tensor::{Int, Tensor};
 
 /// `x weight + bias` over the last axis, in the precision of the weight.
+///
+/// On the CPU backend without autodiff, where models only infer, a float32 `x` stays float32 if the weight is
+/// bfloat16, and so is the result. A processor with AVX-512 BF16 multiplies `x` rounded to bfloat16, others
+/// multiply in float32; sums are float32. Such a weight is read where it lies if it is a transposed view of
+/// contiguous rows `[O, I]`; any other layout is transposed in each call.
 ///
 /// # Shapes
 /// - `x`: `[.., I]`; `weight`: `[I, O]`; `bias`: `[O]`
@@ -14,12 +19,36 @@ pub fn linear<const R: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::support::is_stored(&x, &weight) {
+        let bias = bias.map(|bias| bias.cast(x.dtype()));
+        if crate::fallback::kernels_allowed() {
+            return on_cpu(x, weight, bias);
+        }
+        let weight = weight.cast(x.dtype());
+        return module::linear(x, weight, bias);
+    }
     let x = x.cast(weight.dtype());
     #[cfg(feature = "cpu")]
     if crate::support::has_kernels(&x) {
         return on_cpu(x, weight, bias);
     }
     module::linear(x, weight, bias)
+}
+
+/// Rows of a table of embeddings, in the precision of the table. On the CPU backend without autodiff, rows of a
+/// bfloat16 table are float32, as everything else between the layers of a model that only infers.
+///
+/// # Shapes
+/// - `table`: `[V, D]`; `tokens`: `[B, T]`
+/// - returns: `[B, T, D]`
+pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
+    let rows = module::embedding(table, tokens);
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_plain(&rows) && !crate::fallback::is_training() {
+        return rows.cast(burn::tensor::DType::F32);
+    }
+    rows
 }
 
 /// [`linear`] with the parameters of a layer of Burn's.

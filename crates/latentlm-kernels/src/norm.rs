@@ -48,7 +48,7 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64)
     let rows: usize = dims[..R - 1].iter().product();
     let y = Dispatch::kernel_rms_norm(
         x.reshape([rows, dims[R - 1]]).into_dispatch(),
-        optional(weight),
+        optional(weight.map(|weight| weight.cast(DType::F32))),
         epsilon,
     );
     Tensor::<2>::from_dispatch(y).reshape(dims)

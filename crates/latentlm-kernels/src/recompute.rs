@@ -5,7 +5,7 @@ use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use crate::fallback::Choice;
+use crate::fallback::{Choice, in_training};
 use crate::gradient::{can_record, record};
 
 /// Runs a module so that the graph keeps its inputs but no intermediate results: the backward pass runs the
@@ -69,11 +69,11 @@ where
         wanted_parameters,
         run,
     };
-    let output = (call.run)(&call.module, call.inputs.clone()).inner();
+    let output = in_training(|| (call.run)(&call.module, call.inputs.clone())).inner();
     let kernels = Choice::of_this_thread();
     let gradient = move |gradient| {
         let gradient = Tensor::from_dispatch(gradient);
-        kernels.apply(|| call.gradients(gradient))
+        kernels.apply(|| in_training(|| call.gradients(gradient)))
     };
     let output = record(&tracked, output.into_dispatch(), Box::new(gradient));
     Tensor::from_dispatch(output)

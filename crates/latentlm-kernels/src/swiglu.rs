@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
-use burn::tensor::module::linear;
+use burn::tensor::module;
 
 use crate::norm;
 
@@ -22,7 +22,8 @@ pub struct SwiGluBlock {
 }
 
 /// `x + swiglu(norm(x))`; with a modulation (AdaLN), `x + g * swiglu(norm(x) * (1 + scale) + shift)`,
-/// where each row of the modulation holds shift, scale and g, one after the other.
+/// where each row of the modulation holds shift, scale and g, one after the other. Projections may be bfloat16
+/// where [`linear()`](fn@crate::linear) keeps a float32 `x`.
 ///
 /// # Shapes
 /// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
@@ -50,24 +51,36 @@ pub(crate) fn composed(
     if let (Some(shift), Some(scale)) = (third(0), third(1)) {
         inner = inner * (scale + 1.0) + shift;
     }
-    let activated = silu(linear(inner.clone(), block.gate.clone(), None));
-    let inner = activated * linear(inner, block.up.clone(), None);
-    let out = linear(inner, block.down.clone(), None);
+    let activated = silu(projected(inner.clone(), &block.gate));
+    let inner = activated * projected(inner, &block.up);
+    let out = projected(inner, &block.down);
     match third(2) {
         Some(gate) => x + gate * out,
         None => x + out,
     }
 }
 
+/// A product with a weight, in the precision of `x` if the weight is only stored in another one.
+fn projected(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    let weight = weight.clone();
+    #[cfg(feature = "cpu")]
+    if crate::support::is_stored(&x, &weight) {
+        let weight = weight.cast(x.dtype());
+        return module::linear(x, weight, None);
+    }
+    module::linear(x, weight, None)
+}
+
 #[cfg(feature = "cpu")]
 fn on_cpu(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
     use crate::cpu::{BlockTensors, CpuKernels, optional};
     use burn::backend::Dispatch;
+    use burn::tensor::DType;
 
     let block = block.clone();
     let y = Dispatch::kernel_swiglu_block(BlockTensors::<Dispatch> {
         x: x.into_dispatch(),
-        norm_weight: optional(block.norm_weight),
+        norm_weight: optional(block.norm_weight.map(|weight| weight.cast(DType::F32))),
         modulation: optional(modulation),
         gate: block.gate.into_dispatch(),
         up: block.up.into_dispatch(),

@@ -6,6 +6,7 @@ mod blockwise;
 mod conv2d;
 mod decode;
 mod recompute;
+mod stored;
 
 use std::cell::Cell;
 

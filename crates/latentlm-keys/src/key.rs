@@ -52,6 +52,9 @@ pub struct Key {
     pub max: Option<f64>,
     /// Upper bound (exclusive).
     pub below: Option<f64>,
+    /// Whether 0 is allowed below the smallest value: 0 switches off what very small values would break.
+    #[serde(default)]
+    pub zero: bool,
     /// All allowed values; empty if any value of the type and range is allowed.
     #[serde(default)]
     pub choices: Vec<Value>,
@@ -77,6 +80,7 @@ impl Key {
             above: None,
             max: None,
             below: None,
+            zero: false,
             choices: Vec::new(),
             longest: None,
         }
@@ -118,11 +122,12 @@ impl Key {
     }
 
     fn within(&self, value: f64) -> bool {
-        value.is_finite()
+        let in_range = value.is_finite()
             && self.min.is_none_or(|min| value >= min)
             && self.above.is_none_or(|above| value > above)
             && self.max.is_none_or(|max| value <= max)
-            && self.below.is_none_or(|below| value < below)
+            && self.below.is_none_or(|below| value < below);
+        in_range || (self.zero && value == 0.0)
     }
 
     fn not_too_long(&self, list: &[Value]) -> bool {
@@ -136,13 +141,14 @@ impl Key {
             return format!("one of {}", choices.join(", "));
         }
         let range = self.range();
+        let zero = if self.zero { "0 or " } else { "" };
         let most = self
             .longest
             .map_or_else(String::new, |longest| format!("at most {longest} "));
         match self.kind {
-            Kind::Integer => format!("a whole number{range}"),
+            Kind::Integer => format!("{zero}a whole number{range}"),
             Kind::Number if range.is_empty() => "a finite number".into(),
-            Kind::Number => format!("a number{range}"),
+            Kind::Number => format!("{zero}a number{range}"),
             Kind::Boolean => "true or false".into(),
             Kind::Text | Kind::Choice => "text".into(),
             Kind::Path => "the path of a file or folder".into(),
@@ -156,8 +162,8 @@ impl Key {
     /// The range, to be appended to a noun: ` from 0 to below 1`.
     fn range(&self) -> String {
         let (low, joint) = match (self.min, self.above) {
-            (_, Some(above)) => (format!(" above {above}"), " and "),
-            (Some(min), None) => (format!(" from {min}"), " to "),
+            (_, Some(above)) => (format!(" above {}", plain(above)), " and "),
+            (Some(min), None) => (format!(" from {}", plain(min)), " to "),
             (None, None) => (String::new(), " "),
         };
         let high = match (self.max, self.below) {
@@ -168,6 +174,15 @@ impl Key {
             (None, None) => String::new(),
         };
         low + &high
+    }
+}
+
+/// A bound, for an error message. Small numbers have an exponent: `1e-9`, not nine digits.
+fn plain(bound: f64) -> String {
+    if bound != 0.0 && bound.abs() < 1e-3 {
+        format!("{bound:e}")
+    } else {
+        bound.to_string()
     }
 }
 
@@ -221,6 +236,11 @@ mod tests {
                 "type = \"number\"\nabove = 0\nmax = 1",
                 "1 1.0 1e-9",
                 "0 0.0 -0.0 1.1 nan",
+            ),
+            (
+                "type = \"number\"\nmin = 1e-6\nzero = true",
+                "0 0.0 -0.0 1e-6 7",
+                "1e-7 1e-300 -1.0 nan",
             ),
             ("type = \"number\"", "-1e300 0 7", "nan inf -inf \"a\""),
             ("type = \"boolean\"", "true false", "0 1 \"true\""),
@@ -284,6 +304,10 @@ mod tests {
                 "a number above 0 and at most 10",
             ),
             ("type = \"number\"\nabove = 0", "a number above 0"),
+            (
+                "type = \"number\"\nmin = 1e-6\nmax = 10\nzero = true",
+                "0 or a number from 1e-6 to 10",
+            ),
             (
                 "type = \"choice\"\nchoices = [\"a\", \"b\"]",
                 "one of \"a\", \"b\"",

@@ -340,7 +340,7 @@ fn is_below(path: &str, table: &str) -> bool {
 }
 
 /// The value of a dotted key.
-pub(crate) fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+pub fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
     let mut inside = table;
     for name in tables.split('.').filter(|name| !name.is_empty()) {

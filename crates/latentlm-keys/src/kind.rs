@@ -20,7 +20,7 @@ pub struct RunKind {
 }
 
 /// All kinds. Comparisons come first: they hold the recipes of other kinds in tables.
-static KINDS: [RunKind; 6] = [
+static KINDS: [RunKind; 7] = [
     RunKind {
         trained_by: "compare sigma",
         used_by: "",
@@ -35,6 +35,12 @@ static KINDS: [RunKind; 6] = [
         trained_by: "compare mllm",
         used_by: "",
         mark: "mllm",
+    },
+    // Before runs of text and pictures: both have a mix.
+    RunKind {
+        trained_by: "train-video",
+        used_by: "`sample-video`, `caption` and `eval-video`",
+        mark: "codec.frames_per_group",
     },
     RunKind {
         trained_by: "train-mllm",
@@ -95,6 +101,10 @@ mod tests {
             ("[sample]\nper_class = 3", "train-image"),
             ("[data]\nloudness_dbfs = -23.0", "train-tts"),
             ("[mix]\ndraw = 3", "train-mllm"),
+            (
+                "[mix]\ndraw = 3\n[codec]\nframes_per_group = 4",
+                "train-video",
+            ),
             ("[image.sample]\nper_class = 3", "compare image"),
             ("[mllm.mix]\ndraw = 3", "compare mllm"),
             (
@@ -114,7 +124,7 @@ mod tests {
             "it is one of compare sigma, whose results are in its folder"
         );
         assert_eq!(
-            told[4],
+            told[5],
             "it is one of train-tts, for `speak`, `eval-tts` and `codec`"
         );
     }

@@ -40,7 +40,7 @@ mod text;
 mod workspace;
 
 pub use key::{Key, Kind};
-pub use keys::{KeyError, Keys};
+pub use keys::{KeyError, Keys, lookup};
 pub use kind::RunKind;
 pub use recipe::{RecipeError, check, lay, resolve, to_toml};
 pub use tables::{ReadTable, TableError};

@@ -31,11 +31,14 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, MediaError>
     disk::temporary_file(folder).map_err(io_error("write in", folder))
 }
 
-/// Writes a file atomically: to a temporary file that is synced and renamed.
+/// Writes a file atomically: to a temporary file that is synced and renamed. A pipe or device is written into.
 ///
 /// # Errors
 /// If the file can't be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), MediaError> {
+    if disk::is_stream(path) {
+        return disk::replace_file(path, bytes).map_err(io_error("write", path));
+    }
     let mut file = temporary_beside(path)?;
     file.write_all(bytes)
         .and_then(|()| disk::persist(file, path))

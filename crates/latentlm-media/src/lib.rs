@@ -1,5 +1,5 @@
-//! Files of pictures and sounds: decodes what programs, cameras and recorders write, within limits of memory,
-//! and writes WAV. Broken files are errors with the file's name, never panics. This crate knows no dataset.
+//! Files of pictures, clips and sounds: decodes what programs, cameras and recorders write, within limits of memory,
+//! and writes clips and WAV. Broken files are errors with the file's name, never panics. This crate knows no dataset.
 //!
 //! ```
 //! use latentlm_media::{ImageSpec, MediaError, read_picture};
@@ -19,10 +19,12 @@
 //! # Ok::<(), MediaError>(())
 //! ```
 //!
-//! PNG, JPEG and WebP pictures are always there; BMP, GIF and TIFF stand behind the feature `formats`, sound
-//! (the module `sound`) behind `sound`. Both are on by default.
+//! PNG, JPEG and WebP pictures are always there; BMP, GIF and TIFF stand behind the feature `formats`, moving
+//! pictures (the module `clip`) behind `clips`, sound (the module `sound`) behind `sound`. All are on by default.
 
 mod caught;
+#[cfg(feature = "clips")]
+pub mod clip;
 mod error;
 mod files;
 mod jpeg;

@@ -143,7 +143,8 @@ fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, M
         picture.apply_orientation(orientation);
         Ok(picture)
     };
-    let picture = caught(decode).map_err(|reason| MediaError::malformed(path, reason))??;
+    let picture = caught("its decoder", decode)
+        .map_err(|failed| MediaError::malformed(path, format!("a damaged picture: {failed}")))??;
     if picture.width() == 0 || picture.height() == 0 {
         return Err(MediaError::malformed(path, "a picture without pixels"));
     }
@@ -166,9 +167,16 @@ struct InFlight {
     less: Condvar,
 }
 
-struct Permit<'a> {
+/// Memory that a decoder may take, as long as this is alive.
+pub(crate) struct Permit<'a> {
     owner: &'a InFlight,
     bytes: u64,
+}
+
+/// Waits until a frame of `bytes` may be decoded, where all threads together may take `most`.
+#[cfg(feature = "clips")]
+pub(crate) fn permit(bytes: u64, most: u64) -> Permit<'static> {
+    IN_FLIGHT.enter(bytes, most)
 }
 
 impl InFlight {

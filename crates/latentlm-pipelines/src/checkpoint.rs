@@ -11,13 +11,15 @@ use latentlm::core::bundle::{
 };
 use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
-use crate::error::PipelineError;
-use crate::integrity::{MANIFEST, Wanted};
-use crate::manifest::Manifest;
+use crate::error::{PipelineError, Result};
+use crate::integrity::{FileSums, MANIFEST, Wanted, sum, sum_of, unchecked};
+use crate::manifest::{AnyManifest, Manifest};
 use crate::recipe::Recipe;
 use crate::run::{Found, RunFolder};
 
-/// The files of a checkpoint: `manifest.json`, weights and, where there is text, `tokenizer.json`.
+/// The files of a checkpoint: `manifest.json`, weights and, where there is text, `tokenizer.json`. Each file is
+/// compared with its checksum in the manifest when it is read; a checkpoint without checksums has a
+/// [note](Self::notes).
 ///
 /// ```no_run
 /// use latentlm_pipelines::{Checkpoint, ImagePipeline};
@@ -35,6 +37,8 @@ use crate::run::{Found, RunFolder};
 #[derive(Clone)]
 pub struct Checkpoint {
     source: Source,
+    /// Sizes and hashes that files are compared with.
+    sums: FileSums,
     notes: Vec<String>,
 }
 
@@ -45,13 +49,31 @@ enum Source {
 }
 
 impl Checkpoint {
-    /// A checkpoint's folder, `checkpoints/<stage>/step-N` of a run. Files are read when a pipeline asks
-    /// for them.
+    /// A checkpoint's folder, `checkpoints/<stage>/step-N` of a run. Files besides the manifest are read when a
+    /// pipeline asks for them.
     pub fn open(folder: &Path) -> Self {
-        Self {
-            source: Source::Folder(folder.to_owned()),
+        Self::of(Source::Folder(folder.to_owned()))
+    }
+
+    fn of(source: Source) -> Self {
+        let name = match &source {
+            Source::Folder(folder) => folder.display().to_string(),
+            Source::Memory(_) => "the checkpoint".into(),
+        };
+        let mut checkpoint = Self {
+            source,
+            sums: FileSums::new(),
             notes: Vec::new(),
+        };
+        // A manifest that can't be read is an error of `manifest`.
+        let json = checkpoint.bytes(MANIFEST).ok();
+        let manifest = json.and_then(|json| serde_json::from_slice::<AnyManifest>(&json).ok());
+        match manifest.map(|manifest| manifest.files) {
+            Some(sums) if sums.is_empty() => checkpoint.notes.push(unchecked(&name)),
+            Some(sums) => checkpoint.sums = sums,
+            None => {}
         }
+        checkpoint
     }
 
     /// The newest whole checkpoint of a run's stage, `codec` or `lm`. If a newer one is damaged, a
@@ -59,16 +81,17 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If the folder is no run, or has no whole checkpoint of the stage.
-    pub fn newest<R: Recipe>(run: &Path, stage: &str) -> Result<Self, PipelineError> {
+    pub fn newest<R: Recipe>(run: &Path, stage: &str) -> Result<Self> {
         let (run, _) = RunFolder::<R>::open(run)?;
         Ok(Self::found(run.require(stage, Wanted::Weights)?))
     }
 
-    /// A checkpoint that a run has found whole.
+    /// A checkpoint that a run has found whole. Its files are not compared once more.
     pub fn found<R>(found: Found<R>) -> Self {
         Self {
+            source: Source::Folder(found.folder),
+            sums: FileSums::new(),
             notes: found.notes,
-            ..Self::open(&found.folder)
         }
     }
 
@@ -80,17 +103,14 @@ impl Checkpoint {
 
     /// The files of such a folder, by name. Files that a pipeline does not need may be left out.
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        Self {
-            source: Source::Memory(files.into_iter().collect()),
-            notes: Vec::new(),
-        }
+        Self::of(Source::Memory(files.into_iter().collect()))
     }
 
     /// The checkpoint's manifest.
     ///
     /// # Errors
     /// If it has no manifest, or one that is damaged, of another format or with a wrong recipe.
-    pub fn manifest<R: Recipe>(&self) -> Result<Manifest<R>, PipelineError> {
+    pub fn manifest<R: Recipe>(&self) -> Result<Manifest<R>> {
         let manifest: Manifest<R> =
             Manifest::from_bytes(&self.bytes(MANIFEST)?, &self.path(MANIFEST))?;
         manifest.recipe.validate()?;
@@ -102,7 +122,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If there is no such file, or it has fewer than 2 bytes for each parameter.
-    pub fn check_size(&self, file: &str, parameters: usize) -> Result<(), PipelineError> {
+    pub fn check_size(&self, file: &str, parameters: usize) -> Result<()> {
         let path = self.path(file);
         let bytes = match &self.source {
             Source::Folder(_) => fs::metadata(&path).map(|metadata| metadata.len()),
@@ -126,8 +146,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If there is no such file, or one that is damaged, too small or does not fit.
-    pub fn load<M: Module>(&self, module: M, file: &str) -> Result<M, PipelineError> {
+    pub fn load<M: Module>(&self, module: M, file: &str) -> Result<M> {
         self.check_size(file, module.num_params())?;
+        self.compare(file)?;
         let path = self.path(file);
         Ok(match &self.source {
             // Read directly from the file, which takes half the memory.
@@ -140,8 +161,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If there is no such file, or one that is damaged, too small or does not fit.
-    pub fn load_lm(&self, model: LatentLm, file: &str) -> Result<LatentLm, PipelineError> {
+    pub fn load_lm(&self, model: LatentLm, file: &str) -> Result<LatentLm> {
         self.check_size(file, model.num_params())?;
+        self.compare(file)?;
         let path = self.path(file);
         Ok(match &self.source {
             Source::Folder(_) => load_lm(model, &path)?,
@@ -154,7 +176,8 @@ impl Checkpoint {
     /// # Errors
     /// If the file is missing or damaged.
     #[cfg(any(feature = "mllm", feature = "speech"))]
-    pub fn tokenizer(&self) -> Result<latentlm_data::TextTokenizer, PipelineError> {
+    pub fn tokenizer(&self) -> Result<latentlm_data::TextTokenizer> {
+        self.compare(crate::TOKENIZER)?;
         let (bytes, path) = (self.bytes(crate::TOKENIZER)?, self.path(crate::TOKENIZER));
         Ok(latentlm_data::TextTokenizer::from_bytes(&bytes, &path)?)
     }
@@ -164,7 +187,7 @@ impl Checkpoint {
     /// # Errors
     /// If it can't be read or is no text.
     #[cfg(any(feature = "mllm", feature = "speech"))]
-    pub(crate) fn text(&self, file: &str) -> Result<Option<String>, PipelineError> {
+    pub(crate) fn text(&self, file: &str) -> Result<Option<String>> {
         let path = self.path(file);
         let found = match &self.source {
             Source::Folder(_) => path.exists(),
@@ -173,10 +196,42 @@ impl Checkpoint {
         if !found {
             return Ok(None);
         }
+        self.compare(file)?;
         let text = String::from_utf8(self.bytes(file)?);
         let invalid =
             |error| io_error("read", &path)(io::Error::new(io::ErrorKind::InvalidData, error));
         Ok(Some(text.map_err(invalid)?))
+    }
+
+    /// Compares a file with its size and hash, if the manifest has them.
+    ///
+    /// # Errors
+    /// If it can't be read, or differs.
+    fn compare(&self, file: &str) -> Result<()> {
+        let Some(said) = self.sums.get(file) else {
+            return Ok(());
+        };
+        let path = self.path(file);
+        let found = match &self.source {
+            Source::Folder(_) => sum(&path),
+            Source::Memory(files) => files
+                .get(file)
+                .map(|bytes| sum_of(bytes))
+                .ok_or_else(not_among),
+        };
+        let found = found.map_err(io_error("read", &path))?;
+        if found == *said {
+            return Ok(());
+        }
+        let difference = if found.bytes == said.bytes {
+            "its checksum differs".to_owned()
+        } else {
+            format!("it has {} bytes instead of {}", found.bytes, said.bytes)
+        };
+        Err(PipelineError::Run {
+            path,
+            reason: format!("damaged file: {difference}"),
+        })
     }
 
     /// Where a file lies; in memory, its name.
@@ -187,7 +242,7 @@ impl Checkpoint {
         }
     }
 
-    fn bytes(&self, file: &str) -> Result<Vec<u8>, PipelineError> {
+    fn bytes(&self, file: &str) -> Result<Vec<u8>> {
         let path = self.path(file);
         let bytes = match &self.source {
             Source::Folder(_) => fs::read(&path),
@@ -297,6 +352,52 @@ mod tests {
             bytes.truncate(bytes.len() / 2);
             let told = message(files);
             assert!(told.contains(file) && told.contains("damaged"), "{told}");
+        }
+    }
+
+    /// One bit of a file changes numbers, and no reader of the format sees it.
+    #[test]
+    fn files_are_compared_with_the_checksums_of_their_manifest() {
+        let (dir, device) = (tempfile::tempdir().unwrap(), Device::default());
+        tiny(dir.path(), &device);
+        let older = Checkpoint::open(dir.path());
+        let told = ImagePipeline::from_checkpoint(&older, &device).unwrap();
+        let told = told.notes.join("\n");
+        assert!(told.contains("has no checksums"), "{told}");
+
+        let mut manifest = Manifest::<ImageRecipe>::read(dir.path()).unwrap();
+        fs::remove_file(dir.path().join(MANIFEST)).unwrap();
+        manifest.files = crate::integrity::sums(dir.path()).unwrap();
+        let json = serde_json::to_vec(&manifest).unwrap();
+        fs::write(dir.path().join(MANIFEST), json).unwrap();
+        let load = |checkpoint: Checkpoint| {
+            let loaded = ImagePipeline::from_checkpoint(&checkpoint, &device);
+            loaded.map(|pipeline| pipeline.notes)
+        };
+        let both = || {
+            let in_memory = Checkpoint::from_files(files(dir.path()));
+            [Checkpoint::open(dir.path()), in_memory].map(load)
+        };
+        for loaded in both() {
+            assert!(loaded.unwrap().is_empty());
+        }
+        for name in ["codec.safetensors", "model-ema.safetensors"] {
+            let path = dir.path().join(name);
+            let whole = fs::read(&path).unwrap();
+            let mut bytes = whole.clone();
+            bytes[whole.len() - 4] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            for loaded in both() {
+                let told = loaded.unwrap_err().to_string();
+                let part = format!("{name}: damaged file: its checksum differs");
+                assert!(told.contains(&part), "{told}");
+            }
+            fs::write(&path, &bytes[..whole.len() - 4]).unwrap();
+            for loaded in both() {
+                let told = loaded.unwrap_err().to_string();
+                assert!(told.contains("damaged file: it has "), "{told}");
+            }
+            fs::write(&path, &whole).unwrap();
         }
     }
 

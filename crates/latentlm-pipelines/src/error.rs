@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use latentlm::core::bundle::BundleError;
-use latentlm::{ModelError, codec_audio, codec_image};
+use latentlm::{ModelError, codec_image};
 use latentlm_data::DataError;
 use latentlm_keys::RecipeError;
+
+/// What this crate's functions give.
+pub type Result<T, E = PipelineError> = std::result::Result<T, E>;
 
 /// An error of this crate. Each is one line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +17,19 @@ pub enum PipelineError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     /// An invalid value in a recipe.
-    #[error("recipe: {reason}")]
-    Config {
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("recipe: {0}")]
+    Config(String),
     /// Invalid settings of an image codec in a recipe.
     #[error("recipe: {0}")]
     ImageCodec(#[from] codec_image::CodecError),
     /// Invalid settings of a speech codec in a recipe.
+    #[cfg(feature = "speech")]
     #[error("recipe: {0}")]
-    SpeechCodec(#[from] codec_audio::CodecError),
+    SpeechCodec(#[from] latentlm::codec_audio::CodecError),
+    /// Invalid settings of a video codec in a recipe, or a clip that does not fit them.
+    #[cfg(feature = "video")]
+    #[error("recipe: {0}")]
+    VideoCodec(#[from] latentlm::codec_video::CodecError),
     /// Invalid settings of the model in a recipe.
     #[error("recipe: {0}")]
     Model(#[from] ModelError),
@@ -34,12 +39,9 @@ pub enum PipelineError {
     /// Files of a checkpoint.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// A recording that no voice can be taken from.
-    #[error("voice: {reason}")]
-    Voice {
-        /// What is wrong, and what would fit.
-        reason: String,
-    },
+    /// A recording that no voice can be taken from: what is wrong, and what would fit.
+    #[error("voice: {0}")]
+    Voice(String),
     /// A text with its voice that is longer than anything the model was trained on.
     #[error(
         "text and voice take {positions} positions, more than the {limit} that the model was trained \
@@ -51,12 +53,9 @@ pub enum PipelineError {
         /// Largest number of positions.
         limit: usize,
     },
-    /// A request that a model of text and pictures can't fulfil.
-    #[error("prompt: {reason}")]
-    Request {
-        /// What is wrong, and what would fit.
-        reason: String,
-    },
+    /// A request that a model of text and pictures can't fulfil: what is wrong, and what would fit.
+    #[error("prompt: {0}")]
+    Request(String),
     /// Drawn latents that are not finite: nothing can be decoded from them.
     #[error(
         "the drawn latents are not finite; draw with a smaller guidance scale and noise temperature, or \
@@ -72,11 +71,8 @@ pub enum PipelineError {
         reason: String,
     },
     /// A picture file whose ending names no supported format.
-    #[error("cannot write {path}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
-    Ending {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("cannot write {0}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
+    Ending(PathBuf),
     /// A picture that can't be encoded.
     #[error("cannot encode a picture: {0}")]
     Encode(#[from] image::ImageError),
@@ -85,23 +81,28 @@ pub enum PipelineError {
 impl PipelineError {
     /// An invalid value in a recipe.
     pub fn config(reason: impl Into<String>) -> Self {
-        Self::Config {
-            reason: reason.into(),
-        }
+        Self::Config(reason.into())
     }
 
     /// Whether the user's input is wrong (a recipe, a prompt), as opposed to files or data.
     pub fn is_usage(&self) -> bool {
+        #[cfg(feature = "speech")]
+        if matches!(self, Self::SpeechCodec(_)) {
+            return true;
+        }
+        #[cfg(feature = "video")]
+        if matches!(self, Self::VideoCodec(_)) {
+            return true;
+        }
         matches!(
             self,
             Self::Recipe(_)
-                | Self::Config { .. }
+                | Self::Config(_)
                 | Self::ImageCodec(_)
-                | Self::SpeechCodec(_)
                 | Self::Model(_)
                 | Self::Prompt { .. }
-                | Self::Request { .. }
-                | Self::Ending { .. }
+                | Self::Request(_)
+                | Self::Ending(_)
                 | Self::Data(DataError::Text { .. })
         )
     }

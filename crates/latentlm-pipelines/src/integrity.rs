@@ -1,16 +1,17 @@
 //! Checks that a checkpoint is unchanged: its manifest has a checksum of every file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::io_error;
+use latentlm_data::{file_sha256, sha256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::error::PipelineError;
-use crate::manifest::wrong;
+use crate::error::Result;
+use crate::manifest::AnyManifest;
+use crate::run::{paths_in, steps_in};
 
 /// What a checkpoint says of itself, among its files.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -56,18 +57,6 @@ pub struct CheckedCheckpoint {
     pub damage: Option<String>,
 }
 
-/// The part of a manifest that does not depend on the recipe.
-#[derive(Deserialize)]
-struct Said {
-    format_version: u32,
-    stage: String,
-    step: u64,
-    #[serde(default)]
-    files: FileSums,
-    #[serde(default)]
-    checksum: String,
-}
-
 /// Sizes and hashes of all files of a folder.
 ///
 /// # Errors
@@ -82,31 +71,25 @@ pub(crate) fn sums(folder: &Path) -> io::Result<FileSums> {
     Ok(sums)
 }
 
-fn sum(path: &Path) -> io::Result<FileSum> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        bytes += count as u64;
-        hash.update(&buffer[..count]);
+/// Size and hash of a file.
+pub(crate) fn sum(path: &Path) -> io::Result<FileSum> {
+    Ok(FileSum {
+        bytes: fs::metadata(path)?.len(),
+        sha256: file_sha256(path)?,
+    })
+}
+
+/// Size and hash of a file's bytes in memory.
+pub(crate) fn sum_of(bytes: &[u8]) -> FileSum {
+    FileSum {
+        bytes: bytes.len() as u64,
+        sha256: sha256(bytes),
     }
-    let sha256 = hex(&hash.finalize());
-    Ok(FileSum { bytes, sha256 })
 }
 
-/// SHA-256 in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    digits.collect()
+/// The note for a checkpoint of a version that kept no checksums.
+pub(crate) fn unchecked(checkpoint: &str) -> String {
+    format!("{checkpoint} has no checksums: whether it is whole can't be checked")
 }
 
 /// The first file of a folder that does not match its checksum, and the difference.
@@ -146,23 +129,19 @@ pub(crate) fn misplaced(folder: &Path, stage: &str, step: u64) -> Option<String>
 /// All checkpoints of a run, of any kind, by stage and step, compared with their checksums.
 ///
 /// # Errors
-/// If the folder is no run or can't be read.
-pub fn check_run(run: &Path) -> Result<Vec<CheckedCheckpoint>, PipelineError> {
-    if !run.join("config.toml").is_file() {
-        return Err(PipelineError::Run {
-            path: run.into(),
-            reason: "is no run: it has no config.toml".into(),
-        });
-    }
+/// If a folder can't be read.
+pub fn check_run(run: &Path) -> Result<Vec<CheckedCheckpoint>> {
     let checkpoints = run.join("checkpoints");
     let mut checked = Vec::new();
-    for stage in folders(&checkpoints)? {
-        let mut steps: Vec<(u64, PathBuf)> = folders(&stage)?
-            .into_iter()
-            .filter_map(|folder| Some((step_of(&folder)?, folder)))
-            .collect();
-        steps.sort();
-        checked.extend(steps.iter().map(|(_, folder)| check(folder)));
+    if !checkpoints.is_dir() {
+        return Ok(checked);
+    }
+    let mut stages = paths_in(&checkpoints).map_err(io_error("read", &checkpoints))?;
+    stages.sort();
+    for stage in stages.iter().filter(|stage| stage.is_dir()) {
+        let steps = steps_in(stage).map_err(io_error("read", stage))?;
+        let steps = steps.iter().filter(|(_, folder)| folder.is_dir());
+        checked.extend(steps.map(|(_, folder)| check(folder)));
     }
     Ok(checked)
 }
@@ -176,14 +155,7 @@ pub(crate) fn step_of(folder: &Path) -> Option<u64> {
 fn check(folder: &Path) -> CheckedCheckpoint {
     let said = fs::read(folder.join(MANIFEST))
         .map_err(|error| format!("{MANIFEST} cannot be read: {error}"))
-        .and_then(|bytes| {
-            let said = serde_json::from_slice::<Said>(&bytes)
-                .map_err(|error| format!("{MANIFEST} is damaged: {error}"))?;
-            match wrong(&bytes, &said.checksum, said.format_version) {
-                Some(reason) => Err(reason),
-                None => Ok(said),
-            }
-        });
+        .and_then(|bytes| AnyManifest::parse(&bytes));
     let (checked_bytes, damage) = match said {
         Err(damage) => (None, Some(damage)),
         Ok(said) => {
@@ -198,22 +170,6 @@ fn check(folder: &Path) -> CheckedCheckpoint {
         checked_bytes,
         damage,
     }
-}
-
-/// Folders in a folder, by name; empty if it does not exist.
-fn folders(path: &Path) -> Result<Vec<PathBuf>, PipelineError> {
-    if !path.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(io_error("read", path))? {
-        let entry = entry.map_err(io_error("read", path))?.path();
-        if entry.is_dir() {
-            found.push(entry);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 #[cfg(test)]
@@ -257,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_manifest_that_was_changed_is_damage() {
-        use crate::{ImageRecipe, Manifest, RunFolder};
+        use crate::{ImageRecipe, Manifest, PipelineError, RunFolder};
 
         let dir = tempfile::tempdir().unwrap();
         let recipe = ImageRecipe::default();

@@ -4,7 +4,7 @@
 //!
 //! A [`Pipeline`] is a codec, a language model and its vocabulary, loaded from one [`Checkpoint`], a folder or
 //! its files in memory: [`ImagePipeline`] draws pictures of a class, [`SpeechPipeline`] says texts,
-//! [`MllmPipeline`] draws, captions and writes.
+//! [`MllmPipeline`] draws, captions and writes, [`VideoPipeline`] draws, continues and captions clips.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -22,10 +22,11 @@
 //! ```
 //!
 //! Pictures of classes are always there; [`SpeechPipeline`] and [`SpeechCodec`] stand behind the feature `speech`,
-//! [`MllmPipeline`] behind `mllm`, both on by default: without them a program compiles a quarter fewer packages.
+//! [`MllmPipeline`] behind `mllm`, [`VideoPipeline`] behind `video`, all on by default: without them a program
+//! compiles a quarter fewer packages.
 //! Backends are features too, off by default: `cpu`, `wgpu`, `vulkan`, `cuda`.
 //!
-//! Letters of shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
+//! Letters of shapes: `B` batch, `F` frames, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
 //! numbers per latent.
 
 mod checkpoint;
@@ -33,6 +34,8 @@ mod data;
 mod error;
 mod image;
 mod integrity;
+#[cfg(any(feature = "mllm", feature = "speech"))]
+mod known;
 mod lock;
 mod manifest;
 mod metrics;
@@ -41,6 +44,7 @@ mod mllm;
 mod pipeline;
 mod recipe;
 mod run;
+mod run_check;
 mod schedule;
 pub mod skipped;
 #[cfg(feature = "speech")]
@@ -48,40 +52,40 @@ mod speech;
 mod tensors;
 #[cfg(any(feature = "mllm", feature = "speech"))]
 mod text;
+#[cfg(feature = "video")]
+mod video;
 
 pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
-pub use error::PipelineError;
-pub use image::{
-    DataConfig, HostBatch, ImageData, ImagePipeline, ImageRecipe, SampleConfig, evenly, image_grid,
-    png_bytes, read_all, read_at, read_evenly, read_readable, save_picture, save_png,
-};
+pub use error::{PipelineError, Result};
+pub use image::*;
 pub use integrity::{CheckedCheckpoint, FileSum, FileSums, Wanted, check_run};
+#[cfg(any(feature = "mllm", feature = "speech"))]
+pub use known::{KnownText, Unheard};
 pub use latentlm_keys::{Keys, RecipeError};
 pub use lock::RunLock;
 pub use manifest::Manifest;
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
-pub use mllm::{
-    Generated, Made, MixConfig, MllmData, MllmPipeline, MllmRecipe, MllmSampleConfig,
-    MllmTextConfig, PromptPiece, Texts, TokenWeights,
-};
+pub use mllm::*;
 pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
 pub use recipe::{
     ChangedKey, CodecTables, LmConfig, Recipe, StageConfig, changed_keys, key_table, recipe_keys,
 };
 pub use run::{Found, RunFolder, ema_file, weights_file};
-pub use schedule::{EmaDecay, LearningRate};
+pub use run_check::{CheckedFile, check_any_recipe, check_files, check_recipe};
+pub use schedule::{LearningRate, ema_decay};
 pub use skipped::SkippedList;
 #[cfg(feature = "speech")]
-pub use speech::{
-    HeldOutUtterance, SpeakConfig, SpeakingTimes, Speech, SpeechCodec, SpeechData,
-    SpeechDataConfig, SpeechPipeline, SpeechRecipe, TextConfig, Voice, hop_samples, reconstruct,
-    sentences, signal,
-};
+pub use speech::*;
 pub use tensors::{draw_latents, host_values, label_tensor};
 #[cfg(any(feature = "mllm", feature = "speech"))]
 pub use text::TextVocabulary;
+#[cfg(feature = "video")]
+pub use video::{
+    Clips, VideoData, VideoDataConfig, VideoMixConfig, VideoPipeline, VideoRecipe,
+    VideoSampleConfig, VideoTextConfig, as_clips, clip_bytes, clip_tensor,
+};
 
 /// A checkpoint's vocabulary.
 pub const TOKENIZER: &str = "tokenizer.json";

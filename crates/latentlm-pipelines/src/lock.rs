@@ -1,12 +1,12 @@
 //! One training at a time in a folder: a second one would delete the first one's files.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use latentlm::core::bundle::io_error;
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 
 /// The locked file. It contains the id of the process that holds the lock.
 pub(crate) const LOCK: &str = ".lock";
@@ -16,29 +16,39 @@ pub(crate) const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
+    /// Tells the user that nothing is locked, if that is so.
+    pub(crate) note: Option<String>,
 }
 
 impl RunLock {
-    /// Locks an existing folder. On file systems without locks it does nothing.
+    /// Locks an existing folder. On file systems without locks it does nothing, and has a note.
     ///
     /// # Errors
     /// If another process trains in the folder, or the file can't be written.
-    pub fn take(run: &Path) -> Result<Self, PipelineError> {
+    pub fn take(run: &Path) -> Result<Self> {
         let path = run.join(LOCK);
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(io_error("write", &path))?;
-        match file.try_lock() {
+        let locked = file.try_lock();
+        Self::after(run, file, locked)
+    }
+
+    /// What the attempt to lock a file of a run's folder comes to.
+    fn after(run: &Path, mut file: File, locked: Result<(), TryLockError>) -> Result<Self> {
+        let mut note = None;
+        match locked {
             Ok(()) => {
-                let process = std::process::id().to_string();
-                file.set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| file.write_all(process.as_bytes()))
-                    .map_err(io_error("write", &path))?;
+                if let Err(error) = write_process(&mut file) {
+                    // Nobody else uses it: it is locked.
+                    let path = run.join(LOCK);
+                    let _ = fs::remove_file(&path);
+                    return Err(io_error("write", &path)(error).into());
+                }
             }
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
@@ -53,10 +63,22 @@ impl RunLock {
                     ),
                 });
             }
-            Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::Error(error)) => {
+                note = Some(format!(
+                    "{} can't be locked ({error}): a second training in this folder is not held off",
+                    run.display()
+                ));
+            }
         }
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, note })
     }
+}
+
+/// Replaces the content of the locked file by the id of this process.
+fn write_process(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(std::process::id().to_string().as_bytes())
 }
 
 fn named(process: &str) -> String {
@@ -86,6 +108,23 @@ mod tests {
     fn what_a_killed_process_left_does_no_harm() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LOCK), "4711").unwrap();
-        RunLock::take(dir.path()).unwrap();
+        let lock = RunLock::take(dir.path()).unwrap();
+        assert_eq!(lock.note, None);
+    }
+
+    /// As network file systems answer.
+    #[test]
+    fn a_file_system_without_locks_is_told_and_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join(LOCK)).unwrap();
+        let answer = TryLockError::Error(io::Error::from(io::ErrorKind::Unsupported));
+        let lock = RunLock::after(dir.path(), file, Err(answer)).unwrap();
+        let note = lock.note.unwrap();
+        assert!(note.contains("can't be locked (unsupported)"), "{note}");
+        assert!(
+            note.ends_with("a second training in this folder is not held off"),
+            "{note}"
+        );
+        assert_eq!(note.lines().count(), 1);
     }
 }

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use latentlm::core::bundle::io_error;
+use latentlm_data::sha256;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use crate::error::PipelineError;
-use crate::integrity::{FileSums, MANIFEST, sha256};
+use crate::error::{PipelineError, Result};
+use crate::integrity::{FileSums, MANIFEST};
 use crate::recipe::Recipe;
 
 /// Version of the checkpoint format; a change of it refuses older checkpoints with a clear line.
@@ -15,7 +17,6 @@ const FORMAT_VERSION: u32 = 1;
 
 /// The description of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(bound = "R: Recipe")]
 pub struct Manifest<R> {
     /// Version of the format.
     pub format_version: u32,
@@ -69,7 +70,7 @@ impl<R: Recipe> Manifest<R> {
     ///
     /// # Errors
     /// If the manifest is missing, damaged or of another format.
-    pub fn read(folder: &Path) -> Result<Self, PipelineError> {
+    pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
         Self::from_bytes(&bytes, &path)
@@ -79,28 +80,36 @@ impl<R: Recipe> Manifest<R> {
     ///
     /// # Errors
     /// If they are damaged or of another format.
-    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, PipelineError> {
-        let broken = |reason: String| PipelineError::Run {
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self> {
+        Self::parse(bytes).map_err(|reason| PipelineError::Run {
             path: name.to_owned(),
             reason,
-        };
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|e| broken(format!("damaged manifest: {e}")))?;
-        match wrong(bytes, &manifest.checksum, manifest.format_version) {
-            Some(reason) => Err(broken(reason)),
-            None => Ok(manifest),
-        }
+        })
     }
 }
 
-/// The error message if a manifest does not match its own checksum, or is of another format. Manifests of
-/// older versions have no checksum.
-pub(crate) fn wrong(bytes: &[u8], checksum: &str, format_version: u32) -> Option<String> {
-    if !checksum.is_empty() && checksum != own_checksum(bytes) {
-        return Some("damaged manifest: its checksum differs".into());
+/// A manifest whose recipe may be of any kind: it is not read.
+pub(crate) type AnyManifest = Manifest<IgnoredAny>;
+
+impl<R: DeserializeOwned> Manifest<R> {
+    /// Reads the bytes of a manifest. Those of older versions have no checksum of themselves.
+    ///
+    /// # Errors
+    /// The damage, or that they are of another format.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|error| format!("damaged manifest: {error}"))?;
+        if !manifest.checksum.is_empty() && manifest.checksum != own_checksum(bytes) {
+            return Err("damaged manifest: its checksum differs".into());
+        }
+        let version = manifest.format_version;
+        if version != FORMAT_VERSION {
+            return Err(format!(
+                "checkpoint format {version}, this program reads {FORMAT_VERSION}"
+            ));
+        }
+        Ok(manifest)
     }
-    (format_version != FORMAT_VERSION)
-        .then(|| format!("checkpoint format {format_version}, this program reads {FORMAT_VERSION}"))
 }
 
 /// SHA-256 of the manifest with its own hash field left empty.

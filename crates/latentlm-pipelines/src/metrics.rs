@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use latentlm::core::bundle::{io_error, write_atomically};
 use serde::{Deserialize, Serialize};
 
-use crate::error::PipelineError;
+use crate::error::Result;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// If the file can't be opened.
-    pub fn open(path: &Path) -> Result<Self, PipelineError> {
+    pub fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -51,7 +51,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// If the file can't be read or written.
-    pub fn truncate_after(&mut self, stage: &str, step: u64) -> Result<(), PipelineError> {
+    pub fn truncate_after(&mut self, stage: &str, step: u64) -> Result<()> {
         let old = fs::read_to_string(&self.path).map_err(io_error("read", &self.path))?;
         let mut text = String::new();
         for line in old.lines() {
@@ -72,12 +72,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn append(
-        &mut self,
-        stage: &str,
-        step: u64,
-        values: &[(&str, f64)],
-    ) -> Result<(), PipelineError> {
+    pub fn append(&mut self, stage: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut line = MetricLine {
             stage: stage.into(),
             step,
@@ -96,7 +91,7 @@ impl MetricsLog {
     ///
     /// # Errors
     /// If the file can't be read.
-    pub fn read(path: &Path) -> Result<Vec<MetricLine>, PipelineError> {
+    pub fn read(path: &Path) -> Result<Vec<MetricLine>> {
         let text = fs::read_to_string(path).map_err(io_error("read", path))?;
         let records = text.lines().filter_map(|l| serde_json::from_str(l).ok());
         Ok(records.collect())

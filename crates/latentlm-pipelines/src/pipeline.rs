@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use latentlm::{LatentLm, LatentLmConfig};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::PipelineError;
+use crate::error::Result;
 use crate::integrity::{MANIFEST, Wanted};
 use crate::manifest::Manifest;
 use crate::recipe::Recipe;
@@ -29,19 +29,11 @@ pub trait ModelRecipe: Recipe {
     /// The language model's configuration for a vocabulary of a size.
     fn model_config(&self, vocabulary: usize) -> LatentLmConfig;
 
-    /// Checks the language model for a vocabulary of a size.
-    ///
-    /// # Errors
-    /// If there can be no such model.
-    fn check_model(&self, vocabulary: usize) -> Result<(), PipelineError> {
-        Ok(self.model_config(vocabulary).validate()?)
-    }
-
     /// Builds the language model for a vocabulary of a size. Its parameters are drawn from the
     /// device's generator: seed that first.
     ///
     /// # Panics
-    /// If [`check_model`](Self::check_model) fails.
+    /// If there can be no such model.
     fn init_model(&self, vocabulary: usize, device: &Device) -> LatentLm {
         self.model_config(vocabulary).init(device)
     }
@@ -107,12 +99,12 @@ macro_rules! declare_model_recipe {
 pub(crate) use declare_model_recipe;
 
 /// What a language model reads beside latents: names of classes, or tokens of text.
-pub trait Vocabulary: Sized {
+pub trait Vocabulary: Clone {
     /// Takes it out of a checkpoint. `classes` are those of its manifest.
     ///
     /// # Errors
     /// If a file is missing or damaged.
-    fn read(checkpoint: &Checkpoint, classes: &[String]) -> Result<Self, PipelineError>;
+    fn read(checkpoint: &Checkpoint, classes: &[String]) -> Result<Self>;
 
     /// Number of classes or tokens.
     fn size(&self) -> usize;
@@ -120,7 +112,7 @@ pub trait Vocabulary: Sized {
 
 /// Names of classes.
 impl Vocabulary for Vec<String> {
-    fn read(checkpoint: &Checkpoint, classes: &[String]) -> Result<Self, PipelineError> {
+    fn read(checkpoint: &Checkpoint, classes: &[String]) -> Result<Self> {
         if classes.is_empty() {
             return Err(checkpoint.mismatch(MANIFEST, "it names no classes"));
         }
@@ -135,41 +127,30 @@ impl Vocabulary for Vec<String> {
 /// Codec, language model and vocabulary of a checkpoint, with the averaged weights.
 ///
 /// What it does is in `pipeline.rs` of each recipe's folder: [`ImagePipeline`](crate::ImagePipeline)
-/// draws pictures of a class, `SpeechPipeline` says texts, `MllmPipeline` draws, captions and writes.
+/// draws pictures of a class, `SpeechPipeline` says texts, `MllmPipeline` draws, captions and writes, `VideoPipeline`
+/// draws, continues and captions clips.
 #[derive(Debug)]
 pub struct Pipeline<R: ModelRecipe> {
-    manifest: Manifest<R>,
-    pub(crate) codec: R::Codec,
-    pub(crate) model: LatentLm,
-    pub(crate) vocabulary: R::Vocabulary,
-    pub(crate) device: Device,
-    notes: Vec<String>,
+    /// The checkpoint's manifest.
+    pub manifest: Manifest<R>,
+    /// The codec.
+    pub codec: R::Codec,
+    /// The language model.
+    pub model: LatentLm,
+    /// Classes or tokens.
+    pub vocabulary: R::Vocabulary,
+    /// The device of its weights.
+    pub device: Device,
+    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
+    pub notes: Vec<String>,
 }
 
 impl<R: ModelRecipe> Pipeline<R> {
-    /// A pipeline of parts that were trained together.
-    pub fn new(
-        manifest: Manifest<R>,
-        codec: R::Codec,
-        model: LatentLm,
-        vocabulary: impl Into<R::Vocabulary>,
-        device: Device,
-    ) -> Self {
-        Self {
-            manifest,
-            codec,
-            model,
-            vocabulary: vocabulary.into(),
-            device,
-            notes: Vec::new(),
-        }
-    }
-
     /// Loads a run's newest checkpoint.
     ///
     /// # Errors
     /// If the folder is no run, has no finished checkpoint, or one that is damaged.
-    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self> {
         Self::from_checkpoint(&Checkpoint::newest::<R>(path, "lm")?, device)
     }
 
@@ -177,52 +158,26 @@ impl<R: ModelRecipe> Pipeline<R> {
     ///
     /// # Errors
     /// If a file is missing, damaged or of another shape.
-    pub fn from_checkpoint(
-        checkpoint: &Checkpoint,
-        device: &Device,
-    ) -> Result<Self, PipelineError> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let manifest: Manifest<R> = checkpoint.manifest()?;
         let recipe = &manifest.recipe;
         let vocabulary = R::Vocabulary::read(checkpoint, &manifest.classes)?;
-        recipe.check_model(vocabulary.size())?;
+        recipe.model_config(vocabulary.size()).validate()?;
         let codec = load_codec_from(checkpoint, recipe, &weights_file("codec"), device)?;
         let model = recipe.init_model(vocabulary.size(), device);
-        let model = checkpoint.load_lm(model, &ema_file("model"))?;
-        let device = device.clone();
         Ok(Self {
+            codec,
+            model: checkpoint.load_lm(model, &ema_file("model"))?,
+            vocabulary,
+            device: device.clone(),
             notes: checkpoint.notes().to_vec(),
-            ..Self::new(manifest, codec, model, vocabulary, device)
+            manifest,
         })
-    }
-
-    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// The checkpoint's manifest.
-    pub fn manifest(&self) -> &Manifest<R> {
-        &self.manifest
     }
 
     /// The recipe that it was trained with.
     pub fn recipe(&self) -> &R {
         &self.manifest.recipe
-    }
-
-    /// The codec.
-    pub fn codec(&self) -> &R::Codec {
-        &self.codec
-    }
-
-    /// The language model.
-    pub fn model(&self) -> &LatentLm {
-        &self.model
-    }
-
-    /// The device of its weights.
-    pub fn device(&self) -> &Device {
-        &self.device
     }
 }
 
@@ -230,10 +185,7 @@ impl<R: ModelRecipe> Pipeline<R> {
 ///
 /// # Errors
 /// If there is no checkpoint or it does not fit the recipe.
-pub fn load_codec<R: ModelRecipe>(
-    run: &RunFolder<R>,
-    device: &Device,
-) -> Result<R::Codec, PipelineError> {
+pub fn load_codec<R: ModelRecipe>(run: &RunFolder<R>, device: &Device) -> Result<R::Codec> {
     let found = run.require("codec", Wanted::Weights)?;
     codec_of::<R>(&Checkpoint::found(found), device)
 }
@@ -245,7 +197,7 @@ pub fn load_codec<R: ModelRecipe>(
 pub(crate) fn codec_of<R: ModelRecipe>(
     checkpoint: &Checkpoint,
     device: &Device,
-) -> Result<R::Codec, PipelineError> {
+) -> Result<R::Codec> {
     let recipe = checkpoint.manifest::<R>()?.recipe;
     load_codec_from(checkpoint, &recipe, &ema_file("model"), device)
 }
@@ -256,7 +208,7 @@ fn load_codec_from<R: ModelRecipe>(
     recipe: &R,
     file: &str,
     device: &Device,
-) -> Result<R::Codec, PipelineError> {
+) -> Result<R::Codec> {
     // Before the codec is built: some take memory then.
     checkpoint.check_size(file, recipe.codec_parameter_count(device))?;
     checkpoint.load(recipe.init_codec(device), file)

@@ -5,17 +5,13 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use burn::config::Config;
-use latentlm::backbone;
-use latentlm::codec_audio;
-use latentlm::codec_image;
-use latentlm::core::{BetaSchedule, PartConfig, Precision, Prediction};
-use latentlm::diffusion;
-use latentlm::{LmSizes, SampleOptions};
-use latentlm_keys::{Keys, RecipeError, Table, Value};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use latentlm::core::{PartConfig, Precision};
+use latentlm::{LmSizes, SampleOptions, backbone, codec_image, diffusion};
+use latentlm_keys::{Keys, RecipeError, Table, Value, lookup};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 
 /// A complete recipe. Its default is the preset that files and overrides are laid over (see
 /// [`latentlm_keys`]). [`declare_recipe!`](crate::declare_recipe) implements it.
@@ -33,13 +29,13 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     ///
     /// # Errors
     /// With one line that names the first thing that is wrong.
-    fn check_together(&self) -> Result<(), PipelineError>;
+    fn check_together(&self) -> Result<()>;
 
     /// Checks everything that can be checked without data.
     ///
     /// # Errors
     /// With one line that names the first thing that is wrong.
-    fn validate(&self) -> Result<(), PipelineError> {
+    fn validate(&self) -> Result<()> {
         latentlm_keys::check(self, Self::keys())?;
         self.check_together()
     }
@@ -48,7 +44,7 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     ///
     /// # Errors
     /// If a key or value is wrong or the sizes do not fit each other.
-    fn resolve(file: Option<&Path>, overrides: &[String]) -> Result<Self, PipelineError> {
+    fn resolve(file: Option<&Path>, overrides: &[String]) -> Result<Self> {
         let recipe: Self = latentlm_keys::resolve(&Self::default(), Self::keys(), file, overrides)?;
         recipe.validate()?;
         Ok(recipe)
@@ -80,30 +76,17 @@ pub struct ChangedKey {
 /// If a recipe can't be written as TOML.
 pub fn changed_keys<R: Recipe>(before: &R, now: &R) -> Result<Vec<ChangedKey>, RecipeError> {
     let table = |recipe: &R| Ok::<_, RecipeError>(recipe.to_toml()?.parse().unwrap_or_default());
+    let tables: [Table; 2] = [table(before)?, table(now)?];
     let mut changed = Vec::new();
-    compare_tables(&table(before)?, &table(now)?, "", &mut changed);
-    Ok(changed)
-}
-
-fn compare_tables(before: &Table, now: &Table, path: &str, changed: &mut Vec<ChangedKey>) {
-    for (key, value) in now {
-        let name = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
-        match (before.get(key), value) {
-            (Some(Value::Table(before)), Value::Table(now)) => {
-                compare_tables(before, now, &name, changed);
-            }
-            (Some(before), now) if before == now => {}
-            (before, now) => changed.push(ChangedKey {
-                name,
-                before: before.map_or_else(String::new, Value::to_string),
-                now: now.to_string(),
-            }),
+    for (name, _) in R::keys().completed(&tables[1]).iter() {
+        let value = |table| lookup(table, name).map_or_else(String::new, Value::to_string);
+        let [before, now] = tables.each_ref().map(value);
+        if before != now {
+            let name = name.into();
+            changed.push(ChangedKey { name, before, now });
         }
     }
+    Ok(changed)
 }
 
 /// Implements [`Recipe`] and `Default` for a recipe.
@@ -195,12 +178,16 @@ macro_rules! declare_recipe {
 pub fn key_table(name: &str) -> Option<&'static str> {
     let text = match name {
         "latentlm-codec-image" => codec_image::CodecConfig::keys(),
-        "latentlm-codec-audio" => codec_audio::CodecConfig::keys(),
+        #[cfg(feature = "speech")]
+        "latentlm-codec-audio" => latentlm::codec_audio::CodecConfig::keys(),
+        #[cfg(feature = "video")]
+        "latentlm-codec-video" => latentlm::codec_video::CodecConfig::keys(),
         "latentlm-backbone" => backbone::KEYS.text(),
         "latentlm-diffusion" => diffusion::KEYS.text(),
         "latentlm-pipelines/image" => include_str!("../keys/image.toml"),
         "latentlm-pipelines/tts" => include_str!("../keys/tts.toml"),
         "latentlm-pipelines/mllm" => include_str!("../keys/mllm.toml"),
+        "latentlm-pipelines/video" => include_str!("../keys/video.toml"),
         "latentlm-pipelines/lm" => include_str!("../keys/lm.toml"),
         "latentlm-pipelines/pictures" => include_str!("../keys/pictures.toml"),
         "latentlm-pipelines/solver" => include_str!("../keys/solver.toml"),
@@ -239,38 +226,25 @@ impl<C: PartConfig, L: PartConfig> CodecTables<C, L> {
     }
 }
 
-/// Keys of the language model that do not follow from data or codec. Older checkpoints lack `recompute`,
-/// which then is false.
+/// Keys of the language model that do not follow from data or codec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LmConfig {
-    /// Width of backbone and head.
-    pub width: usize,
-    /// Backbone blocks.
-    pub depth: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
-    pub kv_heads: usize,
-    /// Feed-forward ratio.
-    pub mlp_ratio: f64,
-    /// Layers of the diffusion head.
-    pub head_depth: usize,
-    /// What the head predicts.
-    pub prediction: Prediction,
-    /// Noise schedule.
-    pub schedule: BetaSchedule,
-    /// Timesteps of the forward process.
-    pub num_train_timesteps: usize,
+    /// Sizes of backbone and head.
+    #[serde(flatten, deserialize_with = "read_sizes")]
+    pub sizes: LmSizes,
     /// Samples of noise and timestep per latent and step (`ddpm_batch_mul`).
     pub batch_mul: usize,
     /// Precision of training.
     pub precision: Precision,
-    /// Whether training saves memory: it keeps only the inputs of each block and layer, and runs them
-    /// again for their gradients.
-    #[serde(default)]
-    pub recompute: bool,
     /// Share of labels or texts that are dropped, for guidance.
     pub condition_dropout: f64,
+}
+
+/// Sizes of a recipe. Older checkpoints lack `recompute`, which then is false.
+fn read_sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LmSizes, D::Error> {
+    let mut table = serde_json::Map::<String, serde_json::Value>::deserialize(deserializer)?;
+    table.entry("recompute").or_insert(false.into());
+    serde_json::from_value(table.into()).map_err(D::Error::custom)
 }
 
 /// How a stage is trained.
@@ -307,28 +281,12 @@ pub struct StageConfig {
 }
 
 impl LmConfig {
-    /// Sizes of backbone and head.
-    pub fn sizes(&self) -> LmSizes {
-        LmSizes {
-            width: self.width,
-            depth: self.depth,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            mlp_ratio: self.mlp_ratio,
-            head_depth: self.head_depth,
-            prediction: self.prediction,
-            schedule: self.schedule,
-            num_train_timesteps: self.num_train_timesteps,
-            recompute: self.recompute,
-        }
-    }
-
     /// Checks what concerns several keys, except what the model's own configuration checks.
     ///
     /// # Errors
     /// If latents are drawn in more steps than there are timesteps.
-    pub fn check_together(&self, solver_steps: usize) -> Result<(), PipelineError> {
-        if !(1..self.num_train_timesteps).contains(&solver_steps) {
+    pub fn check_together(&self, solver_steps: usize) -> Result<()> {
+        if !(1..self.sizes.num_train_timesteps).contains(&solver_steps) {
             return Err(PipelineError::config(
                 "sample.steps must be positive and below lm.num_train_timesteps",
             ));
@@ -340,8 +298,8 @@ impl LmConfig {
     ///
     /// # Errors
     /// If there are more steps than timesteps or none, or guidance or temperature is not finite.
-    pub(crate) fn check_options(&self, options: &SampleOptions) -> Result<(), PipelineError> {
-        let (steps, timesteps) = (options.steps, self.num_train_timesteps);
+    pub(crate) fn check_options(&self, options: &SampleOptions) -> Result<()> {
+        let (steps, timesteps) = (options.steps, self.sizes.num_train_timesteps);
         let (guidance, temperature) = (options.guidance_scale, options.noise_temperature);
         if (1..timesteps).contains(&steps) && guidance.is_finite() && temperature.is_finite() {
             return Ok(());
@@ -361,7 +319,7 @@ mod tests {
     #[test]
     fn options_that_no_solver_can_follow_are_refused() {
         let lm = ImageRecipe::default().lm;
-        let most = lm.num_train_timesteps - 1;
+        let most = lm.sizes.num_train_timesteps - 1;
         let fine = SampleOptions::default();
         for steps in [1, most] {
             lm.check_options(&SampleOptions { steps, ..fine }).unwrap();
@@ -398,17 +356,12 @@ mod tests {
 
     #[test]
     fn checkpoints_without_recompute_load() {
-        let lm = LmConfig {
-            recompute: true,
-            ..ImageRecipe::default().lm
-        };
+        let mut lm = ImageRecipe::default().lm;
+        lm.sizes.recompute = true;
         let mut older = serde_json::to_value(&lm).unwrap();
         older.as_object_mut().unwrap().remove("recompute").unwrap();
         let read: LmConfig = serde_json::from_value(older).unwrap();
-        let expected = LmConfig {
-            recompute: false,
-            ..lm
-        };
-        assert_eq!(read, expected);
+        lm.sizes.recompute = false;
+        assert_eq!(read, lm);
     }
 }

@@ -11,6 +11,7 @@
 //! ```
 
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use latentlm::core::bundle::{BundleError, BundleWriter, io_error, write_atomical
 use latentlm::core::disk;
 use latentlm_keys::RunKind;
 
-use crate::error::PipelineError;
-use crate::integrity::{MANIFEST, Wanted, damage, misplaced, step_of, sums};
+use crate::error::{PipelineError, Result};
+use crate::integrity::{MANIFEST, Wanted, damage, misplaced, step_of, sums, unchecked};
 use crate::lock::{LOCK, RunLock};
 use crate::manifest::{Manifest, own_checksum};
 use crate::recipe::Recipe;
@@ -47,6 +48,8 @@ pub struct RunFolder<R> {
     path: PathBuf,
     recipe: PhantomData<R>,
     lock: Option<Arc<RunLock>>,
+    /// Folders that this process made for it: its own, and missing ones above.
+    made: Vec<PathBuf>,
 }
 
 impl<R: Recipe> RunFolder<R> {
@@ -55,23 +58,43 @@ impl<R: Recipe> RunFolder<R> {
     /// # Errors
     /// If the folder has a run or other files already, is where runs lie, another process is beginning a run
     /// there, or it can't be written.
-    pub fn create(path: &Path, recipe: &R) -> Result<Self, PipelineError> {
+    pub fn create(path: &Path, recipe: &R) -> Result<Self> {
+        let run = Self::claim(path)?;
+        run.set_recipe(recipe)?;
+        Ok(run)
+    }
+
+    /// Takes a folder that does not exist or is empty for a run, and locks it. The run begins with
+    /// [`set_recipe`](Self::set_recipe). Until then another process neither trains nor resumes here.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn claim(path: &Path) -> Result<Self> {
         let mut run = Self::at(path);
         run.check_free()?;
-        let text = recipe.to_toml()?;
-        disk::create_folders(path).map_err(io_error("create", path))?;
-        run.lock = Some(Arc::new(RunLock::take(path)?));
+        run.made = disk::create_folders(path).map_err(io_error("create", path))?;
+        match RunLock::take(path) {
+            Ok(lock) => run.lock = Some(Arc::new(lock)),
+            Err(error) => {
+                disk::remove_empty_folders(&run.made);
+                return Err(error);
+            }
+        }
         // Another process may have begun one since.
         run.check_free()?;
-        write_atomically(&run.config_path(), text.as_bytes())?;
         Ok(run)
+    }
+
+    /// Tells that a second training in the folder is not held off, where the file system has no locks.
+    pub fn lock_note(&self) -> Option<&str> {
+        self.lock.as_ref()?.note.as_deref()
     }
 
     /// Opens an existing run to train on, and locks it.
     ///
     /// # Errors
     /// If the folder is no run, is one of another modality, or another process trains in it.
-    pub fn resume(path: &Path) -> Result<(Self, R), PipelineError> {
+    pub fn resume(path: &Path) -> Result<(Self, R)> {
         let (mut run, recipe) = Self::open(path)?;
         run.lock = Some(Arc::new(RunLock::take(path)?));
         Ok((run, recipe))
@@ -81,7 +104,7 @@ impl<R: Recipe> RunFolder<R> {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn set_recipe(&self, recipe: &R) -> Result<(), PipelineError> {
+    pub fn set_recipe(&self, recipe: &R) -> Result<()> {
         if Self::open(&self.path).is_ok_and(|(_, saved)| saved == *recipe) {
             return Ok(());
         }
@@ -93,13 +116,8 @@ impl<R: Recipe> RunFolder<R> {
 
     /// Names of the stages that have checkpoints.
     pub fn stages(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path.join("checkpoints")) else {
-            return Vec::new();
-        };
-        let mut stages: Vec<String> = entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
+        let folders = paths_in(&self.path.join("checkpoints")).unwrap_or_default();
+        let mut stages: Vec<String> = folders.iter().map(|path| name_of(path)).collect();
         stages.sort();
         stages
     }
@@ -108,50 +126,36 @@ impl<R: Recipe> RunFolder<R> {
     ///
     /// # Errors
     /// If not.
-    pub fn check_free(&self) -> Result<(), PipelineError> {
+    pub fn check_free(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
             return Err(PipelineError::config(
                 "--run needs a name, such as runs/mnist",
             ));
         }
-        if self.config_path().exists() {
-            return Err(
-                self.error("exists already; continue it with --resume, or name another with --run")
-            );
-        }
         let own = normalized(&self.path);
-        if own == normalized(Path::new(".")) {
-            return Err(self.error(format!(
-                "is the current folder: name a folder of its own, such as {RUNS}/mnist"
-            )));
-        }
-        if own == normalized(Path::new(RUNS)) {
-            return Err(self.error(format!(
-                "is where runs lie: name a folder in it, such as {RUNS}/mnist"
-            )));
-        }
-        if self.path.exists() && !self.path.is_dir() {
-            return Err(self.error("is a file: name a folder with --run"));
-        }
-        let Ok(entries) = fs::read_dir(&self.path) else {
+        let paths = paths_in(&self.path).unwrap_or_default();
+        let names = paths.iter().map(|path| name_of(path));
+        let reason = if self.config_path().exists() {
+            "exists already; continue it with --resume, or name another with --run".into()
+        } else if own == normalized(Path::new(".")) {
+            format!("is the current folder: name a folder of its own, such as {RUNS}/mnist")
+        } else if own == normalized(Path::new(RUNS)) {
+            format!("is where runs lie: name a folder in it, such as {RUNS}/mnist")
+        } else if self.path.exists() && !self.path.is_dir() {
+            "is a file: name a folder with --run".into()
+        } else if let Some(name) = names.filter(|name| !is_leftover(name)).min() {
+            format!("has other files in it (`{name}`): name an empty or a new folder with --run")
+        } else {
             return Ok(());
         };
-        let names = entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned());
-        match names.filter(|name| !is_leftover(name)).min() {
-            Some(name) => Err(self.error(format!(
-                "has other files in it (`{name}`): name an empty or a new folder with --run"
-            ))),
-            None => Ok(()),
-        }
+        Err(self.error(reason))
     }
 
     /// Opens an existing run and its recipe.
     ///
     /// # Errors
     /// If the folder is no run, or one of another modality.
-    pub fn open(path: &Path) -> Result<(Self, R), PipelineError> {
+    pub fn open(path: &Path) -> Result<(Self, R)> {
         let run = Self::at(path);
         if !run.config_path().is_file() {
             return Err(run.error("is no run: it has no config.toml"));
@@ -174,6 +178,7 @@ impl<R: Recipe> RunFolder<R> {
             path: path.into(),
             recipe: PhantomData,
             lock: None,
+            made: Vec::new(),
         }
     }
 
@@ -208,7 +213,7 @@ impl<R: Recipe> RunFolder<R> {
     ///
     /// # Errors
     /// If there are checkpoints, and all are damaged.
-    pub fn latest(&self, stage: &str, wanted: Wanted) -> Result<Option<Found<R>>, PipelineError> {
+    pub fn latest(&self, stage: &str, wanted: Wanted) -> Result<Option<Found<R>>> {
         let mut notes = Vec::new();
         let mut first = None;
         for folder in self.newest_first(stage)? {
@@ -218,10 +223,7 @@ impl<R: Recipe> RunFolder<R> {
                         notes.push(format!("using {} instead", folder.display()));
                     }
                     if manifest.files.is_empty() {
-                        notes.push(format!(
-                            "{} has no checksums: whether it is whole can't be checked",
-                            folder.display()
-                        ));
+                        notes.push(unchecked(&folder.display().to_string()));
                     }
                     return Ok(Some(Found {
                         folder,
@@ -242,17 +244,12 @@ impl<R: Recipe> RunFolder<R> {
     }
 
     /// Folders of a stage's checkpoints: the one that `latest` names, then all others.
-    fn newest_first(&self, stage: &str) -> Result<Vec<PathBuf>, PipelineError> {
+    fn newest_first(&self, stage: &str) -> Result<Vec<PathBuf>> {
         let stage = self.stage(stage);
         if !stage.is_dir() {
             return Ok(Vec::new());
         }
-        let mut steps: Vec<(u64, PathBuf)> = fs::read_dir(&stage)
-            .map_err(io_error("read", &stage))?
-            .flatten()
-            .filter_map(|entry| Some((step_of(&entry.path())?, entry.path())))
-            .collect();
-        steps.sort();
+        let steps = steps_in(&stage).map_err(io_error("read", &stage))?;
         let mut folders: Vec<PathBuf> = steps.into_iter().rev().map(|(_, path)| path).collect();
         // A checkpoint that is newer than the pointer was written by a process that was killed before
         // it moved the pointer: the stage has not gone on from there.
@@ -265,12 +262,7 @@ impl<R: Recipe> RunFolder<R> {
         Ok(folders)
     }
 
-    fn check(
-        &self,
-        folder: &Path,
-        stage: &str,
-        wanted: Wanted,
-    ) -> Result<Manifest<R>, PipelineError> {
+    fn check(&self, folder: &Path, stage: &str, wanted: Wanted) -> Result<Manifest<R>> {
         let manifest = Manifest::read(folder)?;
         let damage = misplaced(folder, &manifest.stage, manifest.step)
             .or_else(|| damage(folder, &manifest.files, wanted));
@@ -288,7 +280,7 @@ impl<R: Recipe> RunFolder<R> {
     ///
     /// # Errors
     /// If there is none, or all are damaged.
-    pub fn require(&self, stage: &str, wanted: Wanted) -> Result<Found<R>, PipelineError> {
+    pub fn require(&self, stage: &str, wanted: Wanted) -> Result<Found<R>> {
         self.latest(stage, wanted)?.ok_or_else(|| {
             self.error(format!(
                 "has no checkpoint of the stage `{stage}` yet; continue it with {} --resume",
@@ -324,7 +316,7 @@ impl<R: Recipe> RunFolder<R> {
     }
 
     /// A manifest's bytes, checked to give the same manifest when they are read.
-    fn readable(&self, manifest: &Manifest<R>) -> Result<Vec<u8>, PipelineError> {
+    fn readable(&self, manifest: &Manifest<R>) -> Result<Vec<u8>> {
         let unwritable = |error| self.error(format!("its manifest can't be written: {error}"));
         let mut manifest = manifest.clone();
         manifest.checksum = String::new();
@@ -344,26 +336,25 @@ impl<R: Recipe> RunFolder<R> {
     pub fn sweep(&self) {
         disk::sweep(&self.path);
         disk::sweep(&self.file("samples"));
-        let Ok(stages) = fs::read_dir(self.path.join("checkpoints")) else {
-            return;
-        };
-        for stage in stages.flatten() {
-            disk::sweep(&stage.path());
+        disk::sweep(&self.file("evaluation"));
+        for stage in paths_in(&self.path.join("checkpoints")).unwrap_or_default() {
+            disk::sweep(&stage);
         }
     }
 }
 
 impl<R> RunFolder<R> {
-    /// Removes the initial files of a run that has neither a log record nor a checkpoint, and the folder too
-    /// unless it is to be kept.
-    pub fn remove_if_empty(&self, keep_folder: bool) {
-        let Ok(entries) = fs::read_dir(&self.path) else {
+    /// Removes the initial files of a run that has neither a log record nor a checkpoint, and the folders that
+    /// this process made for it.
+    pub fn remove_if_empty(&self) {
+        let Ok(mut paths) = paths_in(&self.path) else {
             return;
         };
-        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         if !paths.iter().all(|path| is_beginning(path)) {
             return;
         }
+        // The lock last: until then no other process begins here.
+        paths.sort_by_key(|path| path.ends_with(LOCK));
         for path in &paths {
             let _ = if path.is_dir() {
                 fs::remove_dir(path)
@@ -371,10 +362,29 @@ impl<R> RunFolder<R> {
                 fs::remove_file(path)
             };
         }
-        if !keep_folder {
-            let _ = fs::remove_dir(&self.path);
-        }
+        disk::remove_empty_folders(&self.made);
     }
+}
+
+/// The files and folders in a folder, in any order.
+pub(crate) fn paths_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.flatten();
+    Ok(entries.map(|entry| entry.path()).collect())
+}
+
+/// The checkpoints in a stage's folder with their steps, oldest first.
+pub(crate) fn steps_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let paths = paths_in(folder)?.into_iter();
+    let steps = paths.filter_map(|path| Some((step_of(&path)?, path)));
+    let mut steps: Vec<(u64, PathBuf)> = steps.collect();
+    steps.sort();
+    Ok(steps)
+}
+
+/// The last part of a path.
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// The absolute path of a folder, without `.` and `..`. Links are followed as far as the folder exists.
@@ -386,7 +396,6 @@ fn normalized(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for part in absolute.components() {
         match part {
-            Component::CurDir => {}
             Component::ParentDir => {
                 plain.pop();
             }
@@ -401,7 +410,7 @@ fn normalized(path: &Path) -> PathBuf {
 
 /// Whether a file or folder is one of a run's initial files.
 fn is_beginning(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name_of(path);
     if is_leftover(&name) || ["config.toml", "data.txt", "skipped.txt"].contains(&&*name) {
         return true;
     }
@@ -424,14 +433,7 @@ fn is_leftover(name: &str) -> bool {
 /// be removed stay and do no harm.
 fn remove_old(folder: &Path, newest: u64) {
     disk::sweep(folder);
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    let mut steps: Vec<(u64, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| Some((step_of(&entry.path())?, entry.path())))
-        .collect();
-    steps.sort();
+    let mut steps = steps_in(folder).unwrap_or_default();
     let later = steps.split_off(steps.partition_point(|(step, _)| *step <= newest));
     let old = steps.len().saturating_sub(KEPT);
     for (_, path) in steps.drain(..old).chain(later) {
@@ -556,6 +558,27 @@ mod tests {
         fs::write(left.join(LOCK), b"1").unwrap();
         begin(&left).unwrap();
         begin(&dir.path().join("a/b")).unwrap();
+    }
+
+    /// A folder is taken before its recipe is known to be trainable.
+    #[test]
+    fn a_claimed_folder_is_held_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, path) = (dir.path().join("there"), dir.path().join("there/a/b"));
+        fs::create_dir(&there).unwrap();
+        let claim = || RunFolder::<ImageRecipe>::claim(&path);
+        let first = claim().unwrap();
+        assert_eq!(first.lock_note(), None);
+        let second = claim().unwrap_err().to_string();
+        assert!(second.contains("is training here"), "{second}");
+        first.remove_if_empty();
+        assert_eq!(fs::read_dir(&there).unwrap().count(), 0);
+        // What was there stays.
+        fs::create_dir_all(&path).unwrap();
+        let again = claim().unwrap();
+        again.set_recipe(&ImageRecipe::default()).unwrap();
+        again.remove_if_empty();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     }
 
     fn save(run: &RunFolder<ImageRecipe>, manifest: &mut Manifest<ImageRecipe>, step: u64) {

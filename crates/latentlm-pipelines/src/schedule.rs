@@ -29,19 +29,10 @@ impl LearningRate {
     }
 }
 
-/// Decay of the moving average of the weights, with power warm-up (spec §3): first weights are soon
-/// forgotten.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct EmaDecay {
-    /// The largest decay.
-    pub largest: f64,
-}
-
-impl EmaDecay {
-    /// The decay of the average at step `step`, from 0: `min(largest, 1 - (1 + step)^-0.75)`.
-    pub fn at(&self, step: u64) -> f64 {
-        self.largest.min(1.0 - (1.0 + step as f64).powf(-0.75))
-    }
+/// Decay of the moving average of the weights at step `step`, from 0: `min(largest, 1 - (1 + step)^-0.75)`. With
+/// this power warm-up (spec §3) first weights are soon forgotten.
+pub fn ema_decay(largest: f64, step: u64) -> f64 {
+    largest.min(1.0 - (1.0 + step as f64).powf(-0.75))
 }
 
 #[cfg(test)]
@@ -51,9 +42,11 @@ mod tests {
     /// 16^-0.75 is an eighth.
     #[test]
     fn the_average_forgets_its_start() {
-        let decay = EmaDecay { largest: 0.9 };
         for (step, expected) in [(0, 0.0), (15, 0.875), (80, 0.9), (10_000, 0.9)] {
-            assert!((decay.at(step) - expected).abs() < 1e-12, "step {step}");
+            assert!(
+                (ema_decay(0.9, step) - expected).abs() < 1e-12,
+                "step {step}"
+            );
         }
     }
 

@@ -7,9 +7,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::{io_error, write_atomically};
-use latentlm_data::Skipped;
+use latentlm_data::{LeftOut, Skipped};
 
-use crate::error::PipelineError;
+use crate::error::Result;
 
 /// The list's name in the folder of a run.
 pub const FILE: &str = "skipped.txt";
@@ -24,6 +24,18 @@ pub struct SkippedList {
 }
 
 impl SkippedList {
+    /// A list of files that a dataset has left out.
+    pub(crate) fn of(left_out: Vec<LeftOut>) -> Self {
+        let mut list = Self::default();
+        for left_out in left_out {
+            list.add(Skipped {
+                path: left_out.path,
+                reason: left_out.reason.to_string(),
+            });
+        }
+        list
+    }
+
     /// Adds a recording, unless it is there.
     pub fn add(&mut self, skipped: Skipped) {
         let mut reason = String::new();
@@ -44,7 +56,7 @@ impl SkippedList {
     ///
     /// # Errors
     /// If the file can't be read or written.
-    pub fn keep_in(&mut self, path: &Path) -> Result<(), PipelineError> {
+    pub fn keep_in(&mut self, path: &Path) -> Result<()> {
         for skipped in read(path)? {
             self.add(skipped);
         }
@@ -60,20 +72,18 @@ impl SkippedList {
 ///
 /// # Errors
 /// If it can't be read.
-pub fn read(path: &Path) -> Result<Vec<Skipped>, PipelineError> {
+pub fn read(path: &Path) -> Result<Vec<Skipped>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("read", path)(error).into()),
     };
-    let mut list = Vec::new();
-    for (path, reason) in text.lines().filter_map(|line| line.split_once('\t')) {
-        list.push(Skipped {
-            path: path.into(),
-            reason: reason.into(),
-        });
-    }
-    Ok(list)
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    let list = lines.map(|(path, reason)| Skipped {
+        path: path.into(),
+        reason: reason.into(),
+    });
+    Ok(list.collect())
 }
 
 /// Path, tab, reason.

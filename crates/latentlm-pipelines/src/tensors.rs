@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use latentlm::RandomStream;
 use latentlm::core::Posterior;
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 
 /// All numbers of a tensor, on the host.
 pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -33,7 +33,7 @@ pub fn draw_latents(posterior: &Posterior, random: &mut RandomStream) -> Tensor<
 ///
 /// # Errors
 /// If one is NaN or infinite.
-pub(crate) fn finite<const D: usize>(latents: Tensor<D>) -> Result<Tensor<D>, PipelineError> {
+pub(crate) fn finite<const D: usize>(latents: Tensor<D>) -> Result<Tensor<D>> {
     // Zero, or NaN where a number is not finite: 0 times infinity is NaN too.
     let zero = latents.clone().mul_scalar(0.0).sum().cast(DType::F32);
     if zero.into_scalar::<f32>() == 0.0 {

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use latentlm_data::{KnownText, TextTokenizer, TokenizerKind};
+use latentlm_data::{TextTokenizer, TokenizerKind};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::PipelineError;
+use crate::error::Result;
+use crate::known::KnownText;
 use crate::pipeline::Vocabulary;
 
 /// A tokenizer, and the characters and words of its training text if they are known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TextVocabulary {
     /// Turns text into tokens and back.
     pub tokenizer: TextTokenizer,
@@ -25,7 +26,7 @@ impl From<TextTokenizer> for TextVocabulary {
 }
 
 impl Vocabulary for TextVocabulary {
-    fn read(checkpoint: &Checkpoint, _: &[String]) -> Result<Self, PipelineError> {
+    fn read(checkpoint: &Checkpoint, _: &[String]) -> Result<Self> {
         let tokenizer = checkpoint.tokenizer()?;
         let known = checkpoint.text(crate::KNOWN_TEXT)?;
         let known = known.map(|json| KnownText::from_json(&json)).transpose()?;
@@ -44,7 +45,7 @@ pub(crate) fn read_or_train(
     kind: TokenizerKind,
     size: usize,
     texts: impl FnOnce() -> Vec<String>,
-) -> Result<TextTokenizer, PipelineError> {
+) -> Result<TextTokenizer> {
     Ok(if path.is_empty() {
         TextTokenizer::train(kind, &texts(), size)?
     } else {

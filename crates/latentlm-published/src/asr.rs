@@ -12,6 +12,7 @@ use super::config::{LanguageModelJson, Rest, TokenizerJson, unsupported_part};
 use super::member::{CONFIG, Dialect, Member, Published};
 use super::naming::Naming;
 use super::original::{self, CONNECTOR, ENCODER, OriginalTokenizer, of_part};
+use super::place::WeightType;
 use super::speech::{LANGUAGE_MODEL, tower};
 use super::store::{Format, PretrainedError, check_claim, json_error, load};
 
@@ -205,11 +206,16 @@ pub fn read_asr_config(folder: &Path) -> Result<AsrJson, PretrainedError> {
 /// # Errors
 /// If a file can't be read, the architecture is not supported, or a tensor is missing, unknown or
 /// of another shape.
-pub fn load_asr(folder: &Path, device: &Device) -> Result<VibeVoiceAsr, PretrainedError> {
+pub fn load_asr(
+    folder: &Path,
+    weights: WeightType,
+    device: &Device,
+) -> Result<VibeVoiceAsr, PretrainedError> {
     let (json, dialect) = read(folder)?;
     let config = json.model();
     check_claim(folder, config.parameter_count(device), CONFIG)?;
-    load(config.init(device), folder, &format(&json, dialect))
+    let format = format(&json, dialect);
+    load(config.init(device), folder, &format, weights)
 }
 
 fn read(folder: &Path) -> Result<(AsrJson, Dialect), PretrainedError> {

@@ -7,6 +7,7 @@ use latentlm::LatentLm;
 use latentlm_core::bundle::BundleWriter;
 
 use super::naming::Naming;
+use super::place::WeightType;
 use super::store::{Format, PretrainedError, StoredDType, check_claim, load, save};
 
 fn format() -> Format {
@@ -60,7 +61,7 @@ fn format() -> Format {
 /// If a file can't be read, is too small for the model, or a tensor is missing, unknown or of another shape.
 pub fn load_image(model: LatentLm, path: &Path) -> Result<LatentLm, PretrainedError> {
     check_claim(path, model.num_params(), "configuration")?;
-    load(model, path, &format())
+    load(model, path, &format(), WeightType::Float32)
 }
 
 /// Writes `folder/model.safetensors` as the official implementation reads it, without the

@@ -14,6 +14,7 @@ use super::naming::Naming;
 use super::original::{
     self, ACOUSTIC, CONNECTOR, HEAD, OriginalHead, OriginalTokenizer, of_part, tower,
 };
+use super::place::WeightType;
 use super::speech::LANGUAGE_MODEL;
 use super::store::{Format, PretrainedError, check_claim, json_error, load};
 
@@ -150,11 +151,15 @@ pub fn read_realtime_config(folder: &Path) -> Result<RealtimeJson, PretrainedErr
 /// # Errors
 /// If a file can't be read, the architecture is not supported, or a tensor is missing, unknown or of another
 /// shape.
-pub fn load_realtime(folder: &Path, device: &Device) -> Result<VibeVoiceRealtime, PretrainedError> {
+pub fn load_realtime(
+    folder: &Path,
+    weights: WeightType,
+    device: &Device,
+) -> Result<VibeVoiceRealtime, PretrainedError> {
     let json = read_realtime_config(folder)?;
     let config = json.model();
     check_claim(folder, config.parameter_count(device), CONFIG)?;
-    load(config.init(device), folder, &json.format())
+    load(config.init(device), folder, &json.format(), weights)
 }
 
 #[cfg(test)]

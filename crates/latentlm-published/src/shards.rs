@@ -16,9 +16,9 @@ const SINGLE: &str = "model.safetensors";
 /// The list of shards, and which tensor is in which.
 const INDEX: &str = "model.safetensors.index.json";
 /// Bytes of the length in front of a safetensors header.
-const LENGTH_BYTES: u64 = 8;
+pub(crate) const LENGTH_BYTES: u64 = 8;
 /// Largest header that safetensors allows.
-const MOST_HEADER_BYTES: u64 = 100_000_000;
+pub(crate) const MOST_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes of a file that tell a Git LFS pointer; one has fewer than 1024 in all.
 const POINTER_BYTES: u64 = 1024;
 /// How a Git LFS pointer begins.

@@ -16,6 +16,7 @@ use super::config::{TokenizerJson, VibeVoiceJson};
 use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
 use super::naming::{Naming, below};
 use super::original;
+use super::place::WeightType;
 use super::shards::contents;
 use super::store::{
     Format, PretrainedError, StoredDType, check_claim, json_error, load, read_json, save,
@@ -211,7 +212,8 @@ pub fn read_tokenizer_config(folder: &Path) -> Result<TokenizerJson, PretrainedE
 pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<AudioSigmaVae, PretrainedError> {
     let config = read_tokenizer_config(folder)?.codec();
     check_claim(folder, config.parameter_count(device), CONFIG)?;
-    load(config.init(device), folder, &tokenizer_format())
+    let format = tokenizer_format();
+    load(config.init(device), folder, &format, WeightType::Float32)
 }
 
 /// Reads and checks `folder/config.json` of a whole speech model in either format. The original's needs
@@ -256,22 +258,24 @@ pub fn read_vibevoice_config_with(
 }
 
 /// Loads a whole VibeVoice model from a folder in either format: as `transformers` saves it, or as the original
-/// repository published it, with a `tokenizer.json` beside.
+/// repository published it, with a `tokenizer.json` beside. Weights become float32.
 ///
 /// # Errors
 /// If a file can't be read, the architecture is not supported, or a tensor is missing, unknown or
 /// of another shape.
 pub fn load_vibevoice(folder: &Path, device: &Device) -> Result<VibeVoice, PretrainedError> {
-    load_vibevoice_weights(folder, &read_vibevoice_config(folder)?, device)
+    let json = read_vibevoice_config(folder)?;
+    load_vibevoice_weights(folder, &json, WeightType::Float32, device)
 }
 
-/// The same with a configuration that was read from the folder.
+/// The same with a configuration that was read from the folder, and weights in a type.
 ///
 /// # Errors
 /// As [`load_vibevoice`].
 pub fn load_vibevoice_weights(
     folder: &Path,
     json: &VibeVoiceJson,
+    weights: WeightType,
     device: &Device,
 ) -> Result<VibeVoice, PretrainedError> {
     let published = Published::read(folder)?.expect(Member::Speech)?;
@@ -292,7 +296,7 @@ pub fn load_vibevoice_weights(
     }
     check_claim(folder, config.parameter_count(device), CONFIG)?;
     let format = vibevoice_format(json, published.dialect);
-    load(config.init(device), folder, &format)
+    load(config.init(device), folder, &format, weights)
 }
 
 /// Writes a codec as `transformers` reads it: `config.json` and `model.safetensors`. A folder of

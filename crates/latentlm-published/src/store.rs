@@ -9,10 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::store::bridge::{deferred, map_data, to_data};
 use burn::store::burn_pack::Tensor as Stored;
-use burn::store::{
-    FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore, SafetensorsStore,
-    SafetensorsStoreError,
-};
+use burn::store::{FloatCastAdapter, ModuleAdapter, ModuleSnapshot, SafetensorsStoreError};
 use burn::tensor::{DType, Shape, TensorData};
 use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, check_size, io_error};
 use latentlm_vibevoice::VibeVoiceError;
@@ -20,6 +17,8 @@ use safetensors::View;
 
 use super::layout::{Direction, Layouts};
 use super::naming::{Joined, Naming};
+use super::place::{Matrices, WeightType};
+use super::reader;
 use super::shards::{contents, files, pointer};
 
 /// What can go wrong with a published checkpoint.
@@ -167,33 +166,40 @@ pub(crate) fn json_error(path: &Path, reason: impl Display) -> PretrainedError {
     }
 }
 
-/// Fills a module with the weights of a published checkpoint, in float32.
+/// Fills a module with the weights of a published checkpoint, in float32 or in a type of their own.
 ///
 /// # Errors
 /// If a file can't be read, or a tensor is missing, unknown or of another shape.
 pub(crate) fn load<M: Module>(
-    mut module: M,
+    module: M,
     path: &Path,
     format: &Format,
+    weights: WeightType,
 ) -> Result<M, PretrainedError> {
     let mut tensors = Vec::new();
     for file in files(path)? {
-        fs::File::open(&file).map_err(io_error("read", &file))?;
-        let mut store = SafetensorsStore::from_file(&file).remap(format.naming.import());
-        let found = store
-            .get_all_tensors()
-            .map_err(|source| damaged(&file, source))?;
-        let used = found.values().filter(|tensor| !format.skips(&tensor.name));
-        tensors.extend(used.cloned());
+        let (found, _) = format.naming.import().remap(reader::tensors(&file)?);
+        tensors.extend(
+            found
+                .into_iter()
+                .filter(|tensor| !format.skips(&tensor.name)),
+        );
     }
     if let Some(joined) = format.joined {
         tensors = join(tensors, joined, path, format)?;
     }
+    let mut matrices = Matrices::new(weights, tensors);
+    let mut module = module.map(&mut matrices);
+    let (tensors, placed) = matrices
+        .finish()
+        .map_err(|error| damaged(path, SafetensorsStoreError::Other(error.to_string())))?;
     let adapter = format
         .layouts(Direction::Import)
         .chain(FloatCastAdapter::to(DType::F32));
     let result = module.apply(tensors, None, Some(adapter.clone_box()), true);
-    check_applied(&result, path, format.own, |ours| format.theirs(ours))?;
+    let mut own = format.own.to_vec();
+    own.extend(placed.iter().map(String::as_str));
+    check_applied(&result, path, &own, |ours| format.theirs(ours))?;
     Ok(module)
 }
 

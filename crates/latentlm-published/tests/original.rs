@@ -10,8 +10,8 @@ use burn::store::ModuleSnapshot;
 use burn::store::bridge::to_data;
 use burn::tensor::{Device, TensorData};
 use latentlm_published::{
-    Dialect, Member, PretrainedError, RandomOptions, RandomSizes, StoredDType, load_asr,
-    load_realtime, load_vibevoice, load_vibevoice_weights, make_random, read_asr_config,
+    Dialect, Member, PretrainedError, RandomOptions, RandomSizes, StoredDType, WeightType,
+    load_asr, load_realtime, load_vibevoice, load_vibevoice_weights, make_random, read_asr_config,
     read_realtime_config, read_vibevoice_config, read_vibevoice_config_with, save_vibevoice,
 };
 use latentlm_vibevoice::{SpeechTokens, VibeVoice};
@@ -136,7 +136,7 @@ fn tokens_are_those_of_the_vocabulary() {
     assert!(message.contains(part), "{message}");
     let json = read_vibevoice_config_with(dir.path(), Some(&elsewhere)).unwrap();
     let device = Device::default();
-    let model = load_vibevoice_weights(dir.path(), &json, &device).unwrap();
+    let model = load_vibevoice_weights(dir.path(), &json, WeightType::Float32, &device).unwrap();
     let expected = load(&fixture("vibevoice-original-two")).unwrap();
     assert_eq!(model.speech_tokens(), expected.speech_tokens());
     fs::write(&own, r#"{"added_tokens": []}"#).unwrap();
@@ -408,7 +408,7 @@ fn random_weights_make_the_other_members() {
     let speaks = dir.path().join("realtime");
     let made = make_random(&realtime, &speaks, options).unwrap();
     assert!(made.files > 1, "{made:?}");
-    let model = load_realtime(&speaks, &device).unwrap();
+    let model = load_realtime(&speaks, WeightType::Float32, &device).unwrap();
     assert_eq!((model.hop_samples(), model.vocabulary()), (6, 40));
     let tensors = parameters(&model);
     let count: usize = tensors.values().map(|data| numbers(data).len()).sum();
@@ -427,7 +427,7 @@ fn random_weights_make_the_other_members() {
     };
     let hears = dir.path().join("recognition");
     let made = make_random(&recognition, &hears, options).unwrap();
-    let model = load_asr(&hears, &device).unwrap();
+    let model = load_asr(&hears, WeightType::Float32, &device).unwrap();
     assert_eq!(model.hop_samples(), 6);
     // Whitening of both connectors is ours alone; the decoder in the files is left out.
     let decoder = read_asr_config(&hears).unwrap().model().acoustic;
@@ -446,9 +446,13 @@ fn random_weights_make_the_other_members() {
         let message = refusal(folder);
         assert!(message.contains(part), "{message}");
     }
-    let message = load_asr(&speaks, &device).unwrap_err().to_string();
+    let message = load_asr(&speaks, WeightType::Float32, &device)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("wanted is VibeVoice-ASR"), "{message}");
-    let message = load_realtime(&hears, &device).unwrap_err().to_string();
+    let message = load_realtime(&hears, WeightType::Float32, &device)
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains("wanted is VibeVoice-Realtime"),
         "{message}"

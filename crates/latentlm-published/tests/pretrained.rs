@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use burn::store::ModuleSnapshot;
 use burn::store::bridge::to_data;
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use latentlm_published::{
-    PretrainedError, StoredDType, load_vibevoice, read_vibevoice_config, save_vibevoice,
+    PretrainedError, StoredDType, WeightType, load_vibevoice, load_vibevoice_weights,
+    read_vibevoice_config, save_vibevoice,
 };
 use latentlm_vibevoice::VibeVoice;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -312,4 +313,55 @@ fn shards_outside_of_the_folder_are_refused() {
         parameters(&load(&folder).unwrap()),
         parameters(&load(&shipped()).unwrap())
     );
+}
+
+/// The values of float parameters of any type.
+fn values(data: &TensorData) -> Vec<f32> {
+    data.clone().convert::<f32>().try_to_vec().unwrap()
+}
+
+#[test]
+fn matrices_stay_in_bfloat16() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("rounded");
+    let json = read_vibevoice_config(&shipped()).unwrap();
+    let whole = load(&shipped()).unwrap();
+    save_vibevoice(&whole, &json, &folder, StoredDType::Bfloat16).unwrap();
+    let in_float32 = parameters(&load(&folder).unwrap());
+    let load_as = |folder: &Path, weights| {
+        let model = load_vibevoice_weights(folder, &json, weights, &Device::default());
+        parameters(&model.unwrap())
+    };
+    let stored = load_as(&folder, WeightType::Stored);
+    let made = load_as(&shipped(), WeightType::Bfloat16);
+    assert_eq!(stored.len(), in_float32.len());
+    let mut kept = 0;
+    for (name, expected) in &in_float32 {
+        assert_eq!(values(&stored[name]), values(expected), "{name}");
+        let is_matrix = stored[name].dtype() == DType::BF16;
+        assert_eq!(made[name].dtype() == DType::BF16, is_matrix, "{name}");
+        if is_matrix {
+            // Rounded on loading as it was on writing.
+            assert_eq!(values(&made[name]), values(expected), "{name}");
+            kept += 1;
+        }
+    }
+    for matrix in [
+        "blocks.0.attn.qkv.weight",
+        "tokens.table.weight",
+        "linear_outer.weight",
+    ] {
+        let found = stored.iter().find(|(name, _)| name.ends_with(matrix));
+        let (name, data) = found.unwrap_or_else(|| panic!("no {matrix}"));
+        assert_eq!(data.dtype(), DType::BF16, "{name}");
+    }
+    for other in ["norm1.weight", "attn.qkv.bias", "conv.weight"] {
+        let found = stored.iter().find(|(name, _)| name.ends_with(other));
+        let (name, data) = found.unwrap_or_else(|| panic!("no {other}"));
+        assert_eq!(data.dtype(), DType::F32, "{name}");
+    }
+    assert!(kept > 10, "{kept} matrices");
+    // A file in float32 has nothing to keep.
+    let plain = load_as(&shipped(), WeightType::Stored);
+    assert!(plain.values().all(|data| data.dtype() == DType::F32));
 }

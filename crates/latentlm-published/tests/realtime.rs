@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_core::conformance::seeded;
 use latentlm_data::TextTokenizer;
-use latentlm_published::{load_realtime, read_realtime_config};
+use latentlm_published::{WeightType, load_realtime, read_realtime_config};
 use latentlm_vibevoice::{
     End, FrameNoise, RealtimeConfig, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText,
     SavedVoice, VibeVoiceRealtime,
@@ -21,7 +21,7 @@ fn voice() -> SavedVoice {
 }
 
 fn model() -> VibeVoiceRealtime {
-    let load = |device: &Device| load_realtime(&fixture(), device).unwrap();
+    let load = |device: &Device| load_realtime(&fixture(), WeightType::Float32, device).unwrap();
     seeded(1, &Device::default(), load)
 }
 

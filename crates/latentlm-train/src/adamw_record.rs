@@ -1,10 +1,10 @@
 //! The optimizer's state on disk, in the format of Burn's `ModuleOptimizer` of an AdamW.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWState, DynState, RecordState, StateSource};
+use burn::optim::{AdamWState, AdaptiveMomentumState, DynState};
 use burn::store::RecordError;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
@@ -15,8 +15,6 @@ use crate::adamw::AdamW;
 const RANK: &str = "__rank";
 /// Tensors of a parameter, which have its shape.
 const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
-/// A tensor that only other settings of Burn's AdamW have.
-const LARGEST_MOMENT: &str = "momentum.max_moment_2";
 /// Most steps that a parameter can have taken: far more than a recipe's largest number of steps.
 const MOST_STEPS: usize = 1 << 31;
 
@@ -46,26 +44,22 @@ impl AdamW {
     /// If the file can't be read, is damaged or belongs to another module.
     pub fn load<M: Module>(&mut self, module: &M, path: &Path) -> Result<(), RecordError> {
         let reader = Reader::from_file(path)?;
-        let mut source = StateSource::new(reader.scalars().clone());
-        let mut shapes = HashMap::new();
+        let scalars = reader.scalars().clone();
+        let mut moments = HashMap::new();
         for tensor in reader.into_tensors()? {
             let (name, dtype, shape, _, bytes) = tensor.into_parts()?;
-            let dims = shape.as_slice().to_vec();
-            let size = dims
-                .iter()
-                .try_fold(dtype.size(), |size, dim| size.checked_mul(*dim));
+            let mut dims = shape.as_slice().iter();
+            let size = dims.try_fold(dtype.size(), |size, dim| size.checked_mul(*dim));
             // Anything else is missing when its parameter looks for it.
-            if dtype != DType::F32 || size != Some(bytes.len()) {
-                continue;
+            if dtype == DType::F32 && size == Some(bytes.len()) {
+                moments.insert(name, TensorData::from_bytes(bytes, shape, dtype));
             }
-            shapes.insert(name.clone(), dims);
-            source.insert_tensor(name, TensorData::from_bytes(bytes, shape, dtype));
         }
         self.states.clear();
         let mut unflatten = Unflatten {
             optimizer: self,
-            source,
-            shapes,
+            scalars,
+            moments,
             wrong: None,
         };
         module.visit(&mut unflatten);
@@ -108,43 +102,35 @@ impl ModuleVisitor for Flatten<'_> {
 
 struct Unflatten<'a> {
     optimizer: &'a mut AdamW,
-    source: StateSource,
-    /// Shapes of the file's tensors by name. Burn panics at a tensor of another rank.
-    shapes: HashMap<String, Vec<usize>>,
+    scalars: BTreeMap<String, Scalar>,
+    moments: HashMap<String, TensorData>,
     wrong: Option<String>,
-}
-
-impl Unflatten<'_> {
-    /// Whether the moments of a parameter have its shape.
-    fn fits(&self, prefix: &str, dims: &[usize]) -> bool {
-        let shape_of = |moment: &str| self.shapes.get(&format!("{prefix}.{moment}"));
-        let mut moments = MOMENTS.into_iter();
-        moments.all(|moment| shape_of(moment).is_some_and(|shape| shape == dims))
-            && shape_of(LARGEST_MOMENT).is_none_or(|shape| shape == dims)
-    }
 }
 
 impl ModuleVisitor for Unflatten<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let prefix = param.id.val().to_string();
+        let (id, weights) = (param.id.val(), param.val());
+        let time = self.scalars.get(&format!("{id}.momentum.time"));
+        let moments = MOMENTS.map(|name| self.moments.remove(&format!("{id}.{name}")));
         // A parameter that no loss has reached has no state.
-        if !self.source.has_under(&prefix) {
+        if time.is_none() && moments.iter().all(Option::is_none) {
             return;
         }
-        let weights = param.val();
-        if !self.fits(&prefix, &weights.dims()) {
-            self.wrong = Some(format!("parameter {prefix} has another shape there"));
+        let fits = |moment: &TensorData| *moment.shape() == weights.shape();
+        let [Some(first), Some(second)] = moments.map(|moment| moment.filter(fits)) else {
+            self.wrong = Some(format!("parameter {id} has another shape there"));
             return;
-        }
-        // The state has no graph.
-        let device = weights.device().inner();
-        let state = AdamWState::<D>::state_unflatten(&prefix, &mut self.source, &device);
-        match state {
-            Some(state) if state.momentum.time <= MOST_STEPS => {
+        };
+        match time.and_then(|time| usize::try_from(*time).ok()) {
+            Some(time) if time <= MOST_STEPS => {
+                // The state has no graph.
+                let device = weights.device().inner();
+                let [first, second] = [first, second].map(|own| Tensor::from_data(own, &device));
+                let state = AdamWState::<D>::new(AdaptiveMomentumState::new(time, first, second));
                 let state = DynState::create(state, D);
                 self.optimizer.states.insert(param.id, state);
             }
-            _ => self.wrong = Some(format!("parameter {prefix} has no number of steps there")),
+            _ => self.wrong = Some(format!("parameter {id} has no number of steps there")),
         }
     }
 }

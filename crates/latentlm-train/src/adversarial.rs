@@ -123,11 +123,15 @@ pub struct AdversarialTrainer<O: CodecObjective<D>, const D: usize> {
 impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     /// Codec and discriminator at step 0.
     pub fn new(setup: CodecSetup<O, D>, config: &StageConfig, spread: DataParallel) -> Self {
-        let codec = Trainer::new(setup.codec, config).with_spread(spread.clone());
-        let discriminator = setup.discriminator.map(|own| Trainer::new(own, config));
+        let mut codec = Trainer::new(setup.codec, config);
+        codec.spread = spread.clone();
+        let mut discriminator = setup.discriminator.map(|own| Trainer::new(own, config));
+        if let Some(own) = &mut discriminator {
+            own.spread = spread;
+        }
         Self {
             codec,
-            discriminator: discriminator.map(|own| own.with_spread(spread)),
+            discriminator,
             discriminator_start: setup.discriminator_start,
             objective: setup.objective,
         }
@@ -146,7 +150,7 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
     ) -> (Option<StepReport>, Vec<(f64, NamedValues)>) {
         let has_set_in = self.codec.step() >= self.discriminator_start;
         let discriminator = self.discriminator.as_ref().filter(|_| has_set_in);
-        let done = self.codec.spread().at_once(
+        let done = self.codec.spread.at_once(
             CodecShard::all(signal, noise, &self.objective, ranges),
             |device| {
                 let discriminator = discriminator.map(|own| fork(own.model(), device));

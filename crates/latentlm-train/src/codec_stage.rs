@@ -150,7 +150,7 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
         let mut random = RandomStream::for_step(context.recipe.seed(), "codec-noise", round);
         let shape = self.latents.shape_of(&signal);
         let noise = LatentNoise::draw(shape, &mut random, &self.device);
-        let (spread, rows) = (self.trainer.codec.spread(), signal.dims()[0]);
+        let (spread, rows) = (&self.trainer.codec.spread, signal.dims()[0]);
         let ranges = spread.shards(&context.device, rows, T::ROWS_A_SHARD);
         Ok(self.trainer.backward(&signal, &noise, ranges))
     }

@@ -31,15 +31,20 @@ pub struct Context<R, D> {
     pub fingerprint: String,
     /// Writes the report, where the run has one.
     pub report: Option<Report<R>>,
+    /// Writes the report of the run that this one is a part of, if there is one.
+    pub whole_report: Option<WholeReport>,
     log: MetricsLog,
     progress: Option<Progress>,
     /// Removes the folder if the run fails before it has anything to keep. Fields are dropped in this order:
     /// the files in it are closed then.
-    _failed_start: FailedStart<R>,
+    _started: StartedRun<R>,
 }
 
 /// Writes the report of a run.
 pub type Report<R> = fn(&RunFolder<R>, &R) -> Result<PathBuf, EvalError>;
+
+/// Writes the report of a run around the one that is trained.
+pub type WholeReport = Box<dyn Fn() -> Result<PathBuf, EvalError> + Send + Sync>;
 
 /// The latent cache in a run's folder.
 pub const CACHE: &str = "latents.safetensors";
@@ -112,25 +117,29 @@ pub enum RunEnd {
 }
 
 impl<R: Recipe, D: TrainingData> Context<R, D> {
-    /// Begins or continues a run.
+    /// Begins or continues a run. `open_data` is called when the folder is locked: opening data can take
+    /// minutes, and a second training is refused before.
     ///
     /// # Errors
-    /// If another process trains in the folder, it can't be written, or the run was begun with another
-    /// recipe or on other data.
-    pub fn open(recipe: R, data: D, options: RunOptions) -> Result<Self> {
-        let existed = options.path.is_dir();
-        let mut notes = Vec::new();
-        let run = open_folder(&options.path, &recipe, options.resume, &mut notes)?;
-        let failed_start = FailedStart {
-            run: run.clone(),
-            existed,
-            resumed: options.resume,
-        };
-        run.sweep();
+    /// If another process trains in the folder, it can't be written, the data can't be opened, or the run was
+    /// begun with another recipe or on other data.
+    pub fn open(
+        recipe: R,
+        options: RunOptions,
+        open_data: impl FnOnce(&R) -> Result<D>,
+    ) -> Result<Self> {
+        let mut started = StartedRun::open(&recipe, &options)?;
+        let data = open_data(&recipe)?;
+        let run = started.run.clone();
+        if !options.resume {
+            run.set_recipe(&recipe)?;
+        }
+        let mut notes = std::mem::take(&mut started.notes);
         notes.extend(compare_data(&run, &data, &options)?);
         let mut context = Self {
             fingerprint: data.fingerprint(),
             report: None,
+            whole_report: None,
             log: MetricsLog::open(&run.file("metrics.jsonl"))?,
             device: options.device.clone(),
             progress: None,
@@ -138,7 +147,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             recipe,
             data,
             options,
-            _failed_start: failed_start,
+            _started: started,
         };
         for note in notes {
             context.note(&note);
@@ -146,33 +155,15 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         Ok(context)
     }
 
-    /// Whether a stage that has taken `step` steps can take the recipe's.
-    ///
-    /// # Errors
-    /// If it has taken more.
-    pub fn check_steps(&self, table: &str, step: u64, total: u64) -> Result<()> {
-        if step > total {
-            let reason = format!(
-                "has taken {step} steps, more than {table}.steps={total}: continue it with as many or more"
-            );
-            return Err(self.run.error(reason).into());
-        }
-        Ok(())
-    }
-
-    /// Keeps the recipe in the folder, when it is known that the run continues with it: it may have more steps.
-    ///
-    /// # Errors
-    /// If it can't be written.
-    pub fn keep_recipe(&self) -> Result<()> {
-        Ok(self.run.set_recipe(&self.recipe)?)
-    }
-
-    /// Brings the report up to date. A report that can't be written ends no training.
+    /// Brings the reports up to date, also that of a run around this one. A report that can't be written ends
+    /// no training.
     pub fn write_report(&mut self) {
-        let Some(report) = self.report else { return };
-        if let Err(error) = report(&self.run, &self.recipe) {
-            self.note(&format!("no report: {error}"));
+        let own = self.report.map(|report| report(&self.run, &self.recipe));
+        let whole = self.whole_report.as_ref().map(|report| report());
+        for written in [own, whole].into_iter().flatten() {
+            if let Err(error) = written {
+                self.note(&format!("no report: {error}"));
+            }
         }
     }
 
@@ -185,8 +176,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues the log and the progress of a stage after step `first`.
     pub fn begin(&mut self, stage: &'static str, first: u64, total: u64) -> Result<()> {
         self.log.truncate_after(stage, first)?;
-        let (interrupter, mode) = (&self.options.interrupter, self.options.progress);
-        self.progress = Some(Progress::new(stage, first, total, interrupter, mode));
+        self.progress = Some(Progress::new(stage, first, total, &self.options));
         Ok(())
     }
 
@@ -231,35 +221,67 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 }
 
-/// The folder of a run of runs, begun or to be continued, and locked.
-///
-/// # Errors
-/// If the folder can't be read or written, another process trains in it, or the run was begun with another
-/// recipe.
-pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<RunFolder<R>> {
-    let mut notes = Vec::new();
-    let run = open_folder(&options.path, recipe, options.resume, &mut notes)?;
-    run.set_recipe(recipe)?;
-    for note in notes {
-        progress::say(&note, options.progress);
-    }
-    Ok(run)
+/// The locked folder of a run. If it is dropped before a new run has anything to keep, what was made of the run
+/// and its folders is removed.
+pub struct StartedRun<R> {
+    /// The folder.
+    pub run: RunFolder<R>,
+    /// Whether the run was there before.
+    resumed: bool,
+    /// What a user should know, one line each.
+    notes: Vec<String>,
 }
 
-/// The folder of a run, begun or to be continued, and locked. What a user should know goes to `notes`.
+impl<R: Recipe> StartedRun<R> {
+    /// Locks the folder of a run that is to be begun or continued. A new run has no recipe in its folder yet.
+    ///
+    /// # Errors
+    /// If the folder can't be read or written, another process trains in it, or the run was begun with another
+    /// recipe.
+    fn open(recipe: &R, options: &RunOptions) -> Result<Self> {
+        let mut notes = Vec::new();
+        let run = if options.resume {
+            continued(&options.path, recipe, &mut notes)?
+        } else {
+            RunFolder::claim(&options.path)?
+        };
+        notes.extend(run.lock_note().map(str::to_owned));
+        run.sweep();
+        Ok(Self {
+            run,
+            resumed: options.resume,
+            notes,
+        })
+    }
+}
+
+impl<R> Drop for StartedRun<R> {
+    fn drop(&mut self) {
+        if !self.resumed {
+            self.run.remove_if_empty();
+        }
+    }
+}
+
+/// Begins or continues a run of runs.
 ///
 /// # Errors
 /// If the folder can't be read or written, another process trains in it, or the run was begun with another
 /// recipe.
-fn open_folder<R: Recipe>(
-    path: &Path,
-    recipe: &R,
-    resume: bool,
-    notes: &mut Vec<String>,
-) -> Result<RunFolder<R>> {
-    if !resume {
-        return Ok(RunFolder::create(path, recipe)?);
+pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRun<R>> {
+    let started = StartedRun::open(recipe, options)?;
+    started.run.set_recipe(recipe)?;
+    for note in &started.notes {
+        progress::say(note, options.progress);
     }
+    Ok(started)
+}
+
+/// The locked folder of a run that continues. What a user should know goes to `notes`.
+///
+/// # Errors
+/// If the folder can't be read, another process trains in it, or the run was begun with another recipe.
+fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Result<RunFolder<R>> {
     let (run, saved) = RunFolder::resume(path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     // Another model or another order of samples would not be a continuation.
@@ -326,20 +348,65 @@ fn compare_data<R: Recipe>(
     Ok((!changes.is_empty()).then(|| format!("continuing on changed data: {changes}")))
 }
 
-/// Removes the folder of a run that ends before it has anything worth keeping.
-struct FailedStart<R> {
-    /// Locked until this is dropped.
-    run: RunFolder<R>,
-    /// Whether the folder was there before this process.
-    existed: bool,
-    /// Whether the run was.
-    resumed: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_data::Sample;
+    use latentlm_pipelines::ImageRecipe;
 
-impl<R> Drop for FailedStart<R> {
-    fn drop(&mut self) {
-        if !self.resumed {
-            self.run.remove_if_empty(self.existed);
+    use crate::error::TrainError;
+
+    struct NoData;
+
+    impl TrainingData for NoData {
+        fn fingerprint(&self) -> String {
+            "f".into()
         }
+
+        fn samples(&self) -> Vec<Sample> {
+            Vec::new()
+        }
+    }
+
+    /// Opens a run, and returns its error if there is one.
+    fn open(
+        path: &Path,
+        resume: bool,
+        open_data: impl FnOnce(&ImageRecipe) -> Result<NoData>,
+    ) -> Option<String> {
+        let options = RunOptions {
+            path: path.into(),
+            resume,
+            accept_changed_data: false,
+            device: Device::default(),
+            more_devices: Vec::new(),
+            progress: ProgressMode::Silent,
+            interrupter: Interrupter::new(),
+            within: String::new(),
+        };
+        let opened = Context::open(ImageRecipe::default(), options, open_data);
+        opened.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_second_training_is_refused_while_the_first_opens_its_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let fails = |resume| {
+            let failed = open(&path, resume, |_| {
+                let second = open(&path, resume, |_| panic!("its data were opened"));
+                let told = second.unwrap();
+                assert!(told.contains("is training here"), "{told}");
+                Err(TrainError::config("no data"))
+            });
+            assert_eq!(failed.unwrap(), "recipe: no data");
+        };
+        fails(false);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // A run that goes on stays.
+        drop(RunFolder::create(&path, &ImageRecipe::default()).unwrap());
+        fails(true);
+        assert!(path.join("config.toml").is_file());
+        assert_eq!(open(&path, true, |_| Ok(NoData)), None);
     }
 }

@@ -6,11 +6,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::core::bundle::{BundleWriter, save_module};
 use latentlm::{LatentCodec, RandomStream};
-use latentlm_data::{DataError, LatentCache};
-use latentlm_pipelines::{Recipe, TrainingData, Wanted, draw_latents, host_values, weights_file};
+use latentlm_data::DataError;
+use latentlm_pipelines::{Recipe, TrainingData, Wanted, host_values, weights_file};
 
 use crate::context::{CACHE, Context};
 use crate::error::{Result, TrainError};
+use crate::latent_cache::LatentCache;
 
 /// How a language model's samples are encoded.
 pub trait Coding {
@@ -54,16 +55,18 @@ impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
     ) -> Result<Self> {
         let mut random = RandomStream::for_step(seed, "whitening", 0);
         let picked = pick(&cache.lengths, &mut random);
-        let latents = host_values(draw(&codec, &cache, &picked, &mut random, device));
+        let mut encoded = Self {
+            codec,
+            cache,
+            whitening: Whitening::IDENTITY,
+        };
+        let latents = host_values(encoded.draw(&picked, &mut random, device).remove(0));
         let Some(whitening) = Whitening::measure(&latents) else {
             let reason = "the codec's latents are constant or not finite; train it again";
             return Err(TrainError::config(reason));
         };
-        Ok(Self {
-            codec,
-            cache,
-            whitening,
-        })
+        encoded.whitening = whitening;
+        Ok(encoded)
     }
 }
 
@@ -79,49 +82,30 @@ impl<C: LatentCodec<D>, const D: usize> Coding for Encoded<C, D> {
         random: &mut RandomStream,
         device: &Device,
     ) -> Vec<Tensor<2>> {
-        vec![draw(&self.codec, &self.cache, samples, random, device)]
+        let dim = self.codec.spec().dim;
+        if samples.is_empty() {
+            return vec![Tensor::zeros([0, dim], device)];
+        }
+        // Lengths may differ, so every latent is a batch row of its own.
+        let values = self.cache.gather(samples);
+        let count = values.len() / self.cache.dim;
+        let parameters = TensorData::new(values, [count, 1, self.cache.dim]);
+        let posterior = self.codec.posterior(Tensor::from_data(parameters, device));
+        let mut owner = Vec::with_capacity(count);
+        for (place, &own) in samples.iter().enumerate() {
+            owner.extend(repeat_n(place as i64, self.cache.lengths[own] as usize));
+        }
+        let scale: Tensor<1> = random.normal([samples.len()], device);
+        let owner = TensorData::new(owner, [count]);
+        let scale = scale.select(0, Tensor::from_data(owner, device));
+        let eps = random.normal([count, 1, dim], device);
+        vec![posterior.sample(scale, eps).reshape([count, dim])]
     }
 
     fn save(&self, bundle: &BundleWriter) -> Result<()> {
         let path = bundle.path(&weights_file("codec"));
         Ok(save_module(&self.codec, &path)?)
     }
-}
-
-fn draw<const D: usize>(
-    codec: &impl LatentCodec<D>,
-    cache: &LatentCache,
-    samples: &[usize],
-    random: &mut RandomStream,
-    device: &Device,
-) -> Tensor<2> {
-    let dim = codec.spec().dim;
-    let Some(&first) = samples.first() else {
-        return Tensor::zeros([0, dim], device);
-    };
-    let values = cache.gather(samples);
-    let (count, length) = (values.len() / cache.dim, cache.lengths[first]);
-    let is_batch = samples.iter().all(|&own| cache.lengths[own] == length);
-    // With different lengths every latent is a batch row of its own.
-    let shape = if is_batch {
-        [samples.len(), length as usize, cache.dim]
-    } else {
-        [count, 1, cache.dim]
-    };
-    let parameters = Tensor::<3>::from_data(TensorData::new(values, shape), device);
-    let posterior = codec.posterior(parameters);
-    if is_batch {
-        return draw_latents(&posterior, random).reshape([count, dim]);
-    }
-    let mut owner = Vec::with_capacity(count);
-    for (place, &own) in samples.iter().enumerate() {
-        owner.extend(repeat_n(place as i64, cache.lengths[own] as usize));
-    }
-    let scale: Tensor<1> = random.normal([samples.len()], device);
-    let owner = TensorData::new(owner, [count]);
-    let scale = scale.select(0, Tensor::from_data(owner, device));
-    let eps = random.normal([count, 1, dim], device);
-    posterior.sample(scale, eps).reshape([count, dim])
 }
 
 /// The latent cache of a run, made anew by `encode` if data or codec changed.
@@ -144,11 +128,8 @@ pub fn cached<R: Recipe, D: TrainingData>(
         Err(error) => return Err(error.into()),
     }
     let mut cache = LatentCache {
-        dim: 0,
-        lengths: Vec::new(),
-        labels: Vec::new(),
-        parameters: Vec::new(),
         fingerprint,
+        ..LatentCache::default()
     };
     encode(context, &mut cache)?;
     if cache.is_empty() {
@@ -183,8 +164,7 @@ mod tests {
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
 
-    /// Samples of one length go as a batch, others latent by latent: a pair of one length is drawn both
-    /// ways.
+    /// Samples of one length and of two: a pair of one length is drawn as a batch too.
     #[test]
     fn a_sample_has_one_scale_of_noise_whatever_the_lengths() {
         let device = Device::default();
@@ -208,7 +188,13 @@ mod tests {
         }
         assert_eq!((cache.dim, &cache.lengths[..]), (3, &[3, 3, 1][..]));
         assert_eq!(cache.labels, [7, 8, 9]);
-        let drawn = |samples: &[usize]| draw(&codec, &cache, samples, &mut stream(), &device);
+        let encoded: Encoded<_, 3> = Encoded {
+            codec,
+            cache,
+            whitening: Whitening::IDENTITY,
+        };
+        let (codec, cache) = (&encoded.codec, &encoded.cache);
+        let drawn = |samples: &[usize]| encoded.draw(samples, &mut stream(), &device).remove(0);
         // Numbers of the stream: a scale each, then noise row by row.
         let mut numbers = stream();
         let scales: Tensor<1> = numbers.normal([2], &device);

@@ -28,18 +28,19 @@
 //! # }
 //! ```
 //!
-//! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `N` samples of sound, or rows of all latents
+//! Letters in shapes: `B` batch, `F` frames, `C` channels, `H x W` pixels, `N` samples of sound, or rows of all latents
 //! of a batch, `T` latents, `Z` numbers a latent.
 
 mod adamw;
 mod adamw_record;
 mod adversarial;
+mod ahead;
 mod clip;
 mod codec_stage;
 mod context;
-mod encoding;
 mod error;
 mod image;
+mod latent_cache;
 mod latents;
 mod lm_stage;
 mod memory;
@@ -53,13 +54,15 @@ mod skips;
 mod speech;
 mod spread;
 mod stage;
+mod video;
 
 pub use adversarial::{AdversarialTrainer, CodecSetup, CodecShard, NamedValues};
 pub use burn::train::Interrupter;
 pub use codec_stage::{CodecTask, TaskCodec, codec_setup, train as train_codec};
-pub use context::{Context, RunEnd, RunOptions, open_run};
+pub use context::{Context, RunEnd, RunOptions, StartedRun, WholeReport, open_run};
 pub use error::{Result, TrainError};
 pub use image::{Batches, Classes, EncodedPictures, each_batch, encode, psnr_db, train_image};
+pub use latent_cache::LatentCache;
 pub use latents::{Coding, Encoded};
 pub use lm_stage::{Corpus, Learner, LmPlan, LmRecipe, LmSetup, LmTask, train as train_lm};
 pub use memory::{Demand, Demanding, check as check_memory};
@@ -69,3 +72,4 @@ pub use progress::{ProgressMode, minutes};
 pub use shard::Shard;
 pub use speech::train_speech;
 pub use spread::{DataParallel, ToDevice};
+pub use video::train_video;

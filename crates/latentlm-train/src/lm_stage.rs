@@ -5,20 +5,25 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm::adapters::{LatentAdapter, Whitening};
+use latentlm::adapters::LatentAdapter;
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
 use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
 use latentlm::sequence::Document;
-use latentlm::{Batch, LatentLm, Loss, RandomStream, load_lm};
+use latentlm::{Batch, LatentCodec, LatentLm, Loss, RandomStream, load_lm};
 use latentlm_kernels::ROWS_A_SHARD;
-use latentlm_pipelines::{LmConfig, Recipe, StageConfig, TokenWeights, TrainingData};
+use latentlm_pipelines::{
+    LmConfig, ModelRecipe, Pipeline, Recipe, StageConfig, TokenWeights, TrainingData, Vocabulary,
+};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::latents::Coding;
+use crate::latents::{Coding, Encoded};
 use crate::optimize::Trainer;
 use crate::shard::{Learned, Shard};
 use crate::stage::{self, Round, Stage, number};
+
+/// The stage of a run's own language model.
+pub const STAGE: &str = "lm";
 
 /// A recipe with a language model.
 pub trait LmRecipe: Recipe {
@@ -62,14 +67,6 @@ pub trait Learner<R>: Module {
     /// The same, to be changed.
     fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
         &mut []
-    }
-
-    /// The same network with the whitening of its latents.
-    fn whitened(mut self, whitening: Whitening) -> Self {
-        for adapter in self.adapters_mut() {
-            adapter.set_whitening(whitening);
-        }
-        self
     }
 
     /// A modality's latents as the network sees them.
@@ -187,7 +184,7 @@ pub trait LmTask: Sized {
     /// The network.
     type Model: Learner<Self::Recipe>;
     /// Name of the stage in logs and of the folder of its checkpoints.
-    const NAME: &'static str = "lm";
+    const NAME: &'static str = STAGE;
     /// The random stream of the first weights.
     const INIT: &'static str = "lm-init";
     /// The random stream that says which conditions are dropped; without one, that of the noise does.
@@ -206,6 +203,51 @@ pub trait LmTask: Sized {
     /// # Errors
     /// If data can't be read or a file can't be written.
     fn show(&self, context: &mut LmContext<Self>, model: &Self::Model, step: u64) -> Result<()>;
+}
+
+/// Logs and writes what the pipeline of a step makes.
+pub type Show<R, D, H> = fn(&mut Context<R, D>, &Pipeline<R>, &H, u64) -> Result<()>;
+
+/// Training of a pipeline's language model. `H` is what it is measured on as training goes.
+pub struct PipelineTask<R: ModelRecipe, D, H, const N: usize> {
+    /// The trained codec and the encoded samples.
+    pub encoded: Encoded<R::Codec, N>,
+    /// Classes or tokens.
+    pub vocabulary: R::Vocabulary,
+    /// What is measured.
+    pub held_out: H,
+    /// Logs and writes what the pipeline of a step makes.
+    pub show: Show<R, D, H>,
+}
+
+impl<R, D, H, const N: usize> LmTask for PipelineTask<R, D, H, N>
+where
+    R: ModelRecipe<Codec: LatentCodec<N>> + LmRecipe,
+    D: TrainingData,
+{
+    type Recipe = R;
+    type Data = D;
+    type Model = LatentLm;
+
+    fn init(&self, recipe: &R, device: &Device) -> LatentLm {
+        recipe.init_model(self.vocabulary.size(), device)
+    }
+
+    fn coding(&self) -> &dyn Coding {
+        &self.encoded
+    }
+
+    fn show(&self, context: &mut Context<R, D>, model: &LatentLm, step: u64) -> Result<()> {
+        let pipeline = Pipeline {
+            manifest: context.manifest(STAGE, step),
+            codec: self.encoded.codec.clone(),
+            model: model.clone(),
+            vocabulary: self.vocabulary.clone(),
+            device: context.device.clone(),
+            notes: Vec::new(),
+        };
+        (self.show)(context, &pipeline, &self.held_out, step)
+    }
 }
 
 struct LmStage<T: LmTask> {
@@ -234,10 +276,13 @@ pub fn train<T: LmTask>(
         device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
         let mut network = task.init(&recipe, &device);
         if let Some(whitening) = task.coding().whitening() {
-            network = network.whitened(whitening);
+            for adapter in network.adapters_mut() {
+                adapter.set_whitening(whitening);
+            }
         }
-        let trainer = Trainer::new(network, plan.train).with_precision(plan.model.precision);
-        let mut trainer = trainer.with_spread(context.spread());
+        let trainer = Trainer::new(network, plan.train);
+        let mut trainer = trainer.with_precision(plan.model.precision);
+        trainer.spread = context.spread();
         if let Some(found) = latest {
             let load = <T::Model as Learner<T::Recipe>>::load;
             trainer.restore("model", &found.folder, found.manifest.step, load)?;
@@ -324,7 +369,7 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
 
     fn round(&mut self, context: &LmContext<T>, round: u64) -> Round<Self::Output> {
         let batch = self.batch(&context.recipe, round);
-        let (spread, rows) = (self.trainer.spread(), (self.setup.rows)(&batch.documents));
+        let (spread, rows) = (&self.trainer.spread, (self.setup.rows)(&batch.documents));
         let count = spread.shards(&self.device, rows, ROWS_A_SHARD).len();
         let token_weight = self.tokens.map_or(0.0, |tokens| tokens.loss);
         let shards = Shard::all(&batch, token_weight, count);

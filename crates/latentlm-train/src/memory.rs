@@ -7,10 +7,12 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
+use latentlm_eval::memory_bytes;
 use latentlm_pipelines::ModelRecipe;
 
 use crate::context::RunOptions;
 use crate::error::TrainError;
+use crate::lm_stage::LmRecipe;
 
 /// Bytes of a trained parameter: weight, gradient, two moments and moving average in float32.
 const PARAMETER_BYTES: u64 = 5 * NUMBER_BYTES;
@@ -19,22 +21,31 @@ const NUMBER_BYTES: u64 = 4;
 /// Keys of the language model's size.
 const LM_KEYS: [&str; 4] = ["lm.width", "lm.depth", "lm.mlp_ratio", "lm.head_depth"];
 
-/// The least memory that a stage takes. Activations are not in it.
+/// The least memory that a stage takes. Of activations only those of one sample are in it: the shards of a batch may
+/// come one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Trained parameters, those of a discriminator too.
     pub parameters: u64,
-    /// Bytes of one sample of a batch. A batch is as large as the data at most, whose size is not known yet.
+    /// Bytes of the inputs and the noise of one sample. Those of a whole batch exist at the same time.
     pub sample_bytes: u64,
+    /// The largest part of `sample_bytes` that is made at a time in the machine's memory, whatever the device.
+    pub host_bytes: u64,
+    /// Bytes of the activations of one sample.
+    pub activation_bytes: u64,
+    /// Samples of a batch, if there are as many.
+    pub batch_size: u64,
     /// Keys that the number of parameters follows from; `codec.*` stands for sizes in a table.
     pub parameter_keys: &'static [&'static str],
     /// Keys that the size of a sample follows from.
     pub sample_keys: &'static [&'static str],
+    /// Key of the batch's size.
+    pub batch_key: &'static str,
 }
 
 impl Demand {
-    /// What the stage of a codec and its discriminator takes. `sample` is the shape of a sample, and
-    /// `sample_keys` what it follows from.
+    /// What the stage of a codec and its discriminator takes with batches of one. `sample` is the shape of a sample,
+    /// and `sample_keys` what it follows from.
     pub(crate) fn of_codec<L: CodecObjectiveConfig<D>, const D: usize>(
         codec: &L::CodecConfig,
         loss: &L,
@@ -48,43 +59,80 @@ impl Demand {
         Self {
             parameters: codec.saturating_add(discriminator) as u64,
             sample_bytes: bytes_of(sample),
+            host_bytes: bytes_of(sample),
+            // The decoded sample.
+            activation_bytes: bytes_of(sample),
+            batch_size: 1,
             parameter_keys: &["codec.*", "codec_loss.*"],
             sample_keys,
+            batch_key: "codec_train.batch_size",
         }
     }
 
-    /// What the stage of a language model takes that reads `[positions, width]` numbers at a time.
+    /// What the stage of a language model takes with samples of `positions` latents.
     pub(crate) fn of_lm(
-        recipe: &impl ModelRecipe,
+        recipe: &(impl ModelRecipe + LmRecipe),
         positions: usize,
-        width: usize,
         device: &Device,
     ) -> Self {
+        let plan = recipe.lm();
+        let modalities = recipe.model_config(1).modalities;
+        let dim = modalities.first().map_or(0, |own| own.latent_dim);
+        let latents = bytes_of([positions, dim, 1]);
+        let noise = bytes_of([positions, dim, plan.model.batch_mul]);
         Self {
             // Its weights are made when they are first used: counting takes no memory.
             parameters: recipe.init_model(1, device).num_params() as u64,
-            sample_bytes: bytes_of([positions, width, 1]),
+            sample_bytes: latents.saturating_add(noise),
+            host_bytes: latents.max(noise),
+            // The input of the first block.
+            activation_bytes: bytes_of([positions, plan.model.sizes.width, 1]),
+            batch_size: plan.train.batch_size as u64,
             parameter_keys: &LM_KEYS,
-            sample_keys: &["codec.*", "lm.width"],
+            sample_keys: &["codec.*", "lm.batch_mul", "lm.width"],
+            batch_key: "lm_train.batch_size",
         }
     }
 
-    /// All bytes.
-    pub fn bytes(&self) -> u64 {
-        self.parameter_bytes().saturating_add(self.sample_bytes)
+    /// The samples of a batch, of so many that there are.
+    fn batch(&self, samples: u64) -> u64 {
+        self.batch_size.min(samples)
+    }
+
+    /// All bytes, with so many samples to train on.
+    pub fn bytes(&self, samples: u64) -> u64 {
+        self.parameter_bytes()
+            .saturating_add(self.batch_bytes(samples))
     }
 
     fn parameter_bytes(&self) -> u64 {
         self.parameters.saturating_mul(PARAMETER_BYTES)
     }
 
-    /// The keys of the larger part.
-    fn keys(&self) -> &'static [&'static str] {
-        if self.sample_bytes > self.parameter_bytes() {
-            self.sample_keys
+    fn batch_bytes(&self, samples: u64) -> u64 {
+        let inputs = self.sample_bytes.saturating_mul(self.batch(samples));
+        inputs.saturating_add(self.activation_bytes)
+    }
+
+    /// Bytes in the machine's memory: all of them, or what a batch is made of if the rest lies on another device.
+    fn bytes_on(&self, machine: Machine, samples: u64) -> u64 {
+        if machine.is_device {
+            self.bytes(samples)
         } else {
-            self.parameter_keys
+            self.host_bytes.saturating_mul(self.batch(samples))
         }
+    }
+
+    /// The keys of the larger part.
+    fn keys(&self, machine: Machine, samples: u64) -> Vec<&'static str> {
+        if machine.is_device && self.parameter_bytes() >= self.batch_bytes(samples) {
+            return self.parameter_keys.to_vec();
+        }
+        let mut keys = self.sample_keys.to_vec();
+        if self.batch(samples) > 1 {
+            keys.insert(0, self.batch_key);
+        }
+        keys
     }
 }
 
@@ -101,37 +149,64 @@ pub trait Demanding: ModelRecipe {
     fn demands(&self, device: &Device) -> [Demand; 2];
 }
 
-/// Refuses a recipe that needs more memory than the machine has, if it is trained on the processor. Does nothing
+/// What demands are held against.
+#[derive(Debug, Clone, Copy)]
+struct Machine {
+    /// Bytes of its memory.
+    bytes: u64,
+    /// Whether it trains on its processor: else weights, optimizer and activations lie on another device, whose
+    /// memory is not known.
+    is_device: bool,
+}
+
+/// Refuses a recipe that needs more memory than the machine has, with batches of as many samples as there are to train
+/// on; 1 before this is known. On another device than the processor only what a batch is made of counts. Does nothing
 /// where the machine's memory is not known.
 ///
 /// # Errors
 /// If the larger stage takes more than there is; the message names the keys to lower.
-pub fn check<R: Demanding>(recipe: &R, options: &RunOptions) -> Result<(), TrainError> {
-    if !is_cpu(&options.device) {
+pub fn check<R: Demanding>(
+    recipe: &R,
+    samples: usize,
+    options: &RunOptions,
+) -> Result<(), TrainError> {
+    let Some(bytes) = machine_bytes(Path::new("/")) else {
         return Ok(());
-    }
-    match machine_bytes(Path::new("/")) {
-        Some(bytes) => check_within(&recipe.demands(&options.device), bytes, &options.within),
-        None => Ok(()),
-    }
+    };
+    let machine = Machine {
+        bytes,
+        is_device: is_cpu(&options.device),
+    };
+    let demands = recipe.demands(&options.device);
+    check_within(&demands, samples as u64, machine, &options.within)
 }
 
 fn is_cpu(device: &Device) -> bool {
     latentlm::device("cpu").is_ok_and(|cpu| cpu == *device)
 }
 
-fn check_within(demands: &[Demand], there: u64, within: &str) -> Result<(), TrainError> {
-    let largest = demands.iter().max_by_key(|demand| demand.bytes());
-    let Some(demand) = largest.filter(|demand| demand.bytes() > there) else {
+fn check_within(
+    demands: &[Demand],
+    samples: u64,
+    machine: Machine,
+    within: &str,
+) -> Result<(), TrainError> {
+    let bytes = |demand: &Demand| demand.bytes_on(machine, samples);
+    let largest = demands.iter().max_by_key(|demand| bytes(demand));
+    let Some(demand) = largest.filter(|demand| bytes(demand) > machine.bytes) else {
         return Ok(());
     };
-    let keys = demand.keys().iter();
+    let keys = demand.keys(machine, samples).into_iter();
     let keys: Vec<String> = keys.map(|key| format!("{within}{key}")).collect();
+    let mut of = vec![format!("{} parameters", demand.parameters)];
+    if demand.batch(samples) > 1 {
+        of.push(format!("batches of {}", demand.batch(samples)));
+    }
     Err(TrainError::config(format!(
-        "training takes {} of memory or more ({} parameters), this machine has {}: lower {}",
-        gibibytes(demand.bytes()),
-        demand.parameters,
-        gibibytes(there),
+        "training takes {} of memory or more ({}), this machine has {}: lower {}",
+        gibibytes(bytes(demand)),
+        of.join(", "),
+        gibibytes(machine.bytes),
         keys.join(", ")
     )))
 }
@@ -144,11 +219,7 @@ fn gibibytes(bytes: u64) -> String {
 /// process. `None` on systems that do not say so as Linux does. `root` is the root of the file system.
 fn machine_bytes(root: &Path) -> Option<u64> {
     let info = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let total = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let machine = kibibytes.saturating_mul(1024);
+    let machine = memory_bytes(&info)? as u64;
     Some(group_limits(root).into_iter().fold(machine, u64::min))
 }
 
@@ -186,7 +257,7 @@ mod tests {
     use super::*;
     use burn::train::Interrupter;
     use latentlm::core::conformance::seeded;
-    use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
+    use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 
     use crate::progress::ProgressMode;
 
@@ -206,10 +277,19 @@ mod tests {
         let [of_codec, of_lm] = image.demands(&device);
         assert_eq!(of_codec.parameters, codec.num_params() as u64);
         assert_eq!(of_codec.sample_bytes, 4 * 32 * 32);
-        assert_eq!(of_codec.bytes(), 20 * codec.num_params() as u64 + 4096);
+        // 100 pictures, one of them decoded.
+        let parameter_bytes = 20 * codec.num_params() as u64;
+        assert_eq!(of_codec.bytes(60_000), parameter_bytes + 101 * 4096);
+        assert_eq!(of_codec.bytes(7), parameter_bytes + 8 * 4096);
         let model = seeded(2, &device, |device| image.init_model(1, device));
         assert_eq!(of_lm.parameters, model.num_params() as u64);
-        assert_eq!(of_lm.sample_bytes, 4 * 16 * 64);
+        // 16 latents of 16 numbers, with noise for each of four draws; 64 pictures.
+        assert_eq!(of_lm.sample_bytes, 4 * 16 * 16 * 5);
+        assert_eq!(of_lm.host_bytes, 4 * 16 * 16 * 4);
+        assert_eq!(of_lm.activation_bytes, 4 * 16 * 64);
+        let parameter_bytes = 20 * model.num_params() as u64;
+        let batch = 64 * of_lm.sample_bytes + of_lm.activation_bytes;
+        assert_eq!(of_lm.bytes(60_000), parameter_bytes + batch);
 
         let speech: SpeechRecipe = recipe(&["data.codec_seconds=0.08"]);
         let [of_codec, _] = speech.demands(&device);
@@ -222,6 +302,14 @@ mod tests {
         let adversarial: SpeechRecipe = recipe(&[with, "data.codec_seconds=0.08"]);
         let [more, _] = adversarial.demands(&device);
         assert!(more.parameters > of_codec.parameters);
+
+        let video: VideoRecipe = recipe(&["data.frames=5", "lm.width=64", "lm.heads=2"]);
+        let codec = seeded(4, &device, |device| video.init_codec(device));
+        let [of_codec, of_lm] = video.demands(&device);
+        assert_eq!(of_codec.parameters, codec.num_params() as u64);
+        assert_eq!(of_codec.sample_bytes, 4 * 5 * 32 * 32);
+        // Two groups of four latents, with noise for each of two draws.
+        assert_eq!(of_lm.sample_bytes, 4 * 8 * 64 * 3);
 
         let mllm = MllmRecipe::default();
         assert_eq!(mllm.demands(&device)[0], mllm.image().demands(&device)[0]);
@@ -248,36 +336,88 @@ mod tests {
             "codec.ffn_expansion=64",
         ]);
         let demands = [image.demands(&device), speech.demands(&device)];
-        assert!(demands[0][0].bytes() > 100_000 * GIBIBYTE);
-        assert!(demands[0][1].bytes() > 100_000 * GIBIBYTE);
-        assert!(demands[1][0].bytes() > 100_000 * GIBIBYTE);
-        assert!(demands.as_flattened().iter().all(|d| d.bytes() < u64::MAX));
+        assert!(demands[0][0].bytes(1) > 100_000 * GIBIBYTE);
+        assert!(demands[0][1].bytes(1) > 100_000 * GIBIBYTE);
+        assert!(demands[1][0].bytes(1) > 100_000 * GIBIBYTE);
+        assert!(demands.as_flattened().iter().all(|d| d.bytes(1) < u64::MAX));
+    }
+
+    /// A stage of so many parameters whose samples have inputs of so many bytes, in batches of up to 4.
+    fn demand(parameters: u64, sample_bytes: u64) -> Demand {
+        Demand {
+            parameters,
+            sample_bytes,
+            host_bytes: sample_bytes / 2,
+            activation_bytes: 0,
+            batch_size: 4,
+            parameter_keys: &["lm.width", "lm.depth"],
+            sample_keys: &["data.codec_seconds"],
+            batch_key: "codec_train.batch_size",
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_its_keys() {
-        let demand = |parameters, sample_bytes| Demand {
-            parameters,
-            sample_bytes,
-            parameter_keys: &["lm.width", "lm.depth"],
-            sample_keys: &["data.codec_seconds"],
-        };
+        let machine = |bytes, is_device| Machine { bytes, is_device };
         let fine = [demand(5, 0), demand(4, 19)];
-        check_within(&fine, 100, "").unwrap();
-        check_within(&fine, 99, "").unwrap_err();
-        let told = |demand: Demand| {
-            let error = check_within(&[fine[0], demand], GIBIBYTE, "image.").unwrap_err();
+        check_within(&fine, 1, machine(100, true), "").unwrap();
+        check_within(&fine, 1, machine(99, true), "").unwrap_err();
+        let told = |demand: Demand, samples, is_device| {
+            let machine = machine(GIBIBYTE, is_device);
+            let error = check_within(&[fine[0], demand], samples, machine, "image.").unwrap_err();
             assert!(error.is_usage());
             error.to_string()
         };
-        let large = told(demand(GIBIBYTE / 8, 0));
+        let large = told(demand(GIBIBYTE / 8, 0), 1, true);
         assert_eq!(
             large,
             "recipe: training takes 2.50 GiB of memory or more (134217728 parameters), this machine has \
              1.00 GiB: lower image.lm.width, image.lm.depth"
         );
-        let long = told(demand(1, 2 * GIBIBYTE));
+        let long = told(demand(1, 2 * GIBIBYTE), 1, true);
         assert!(long.ends_with("lower image.data.codec_seconds"), "{long}");
+        // Two samples fit, a batch of three does not.
+        let wide = demand(0, GIBIBYTE / 2);
+        check_within(&[wide], 2, machine(GIBIBYTE, true), "").unwrap();
+        let many = told(wide, 3, true);
+        assert_eq!(
+            many,
+            "recipe: training takes 1.50 GiB of memory or more (0 parameters, batches of 3), this machine has \
+             1.00 GiB: lower image.codec_train.batch_size, image.data.codec_seconds"
+        );
+    }
+
+    /// On another device only half of a sample is made in the machine's memory, and no weights are.
+    #[test]
+    fn what_lies_on_another_device_does_not_count() {
+        let host = Machine {
+            bytes: GIBIBYTE,
+            is_device: false,
+        };
+        check_within(&[demand(GIBIBYTE, GIBIBYTE / 2)], 4, host, "").unwrap();
+        let error = check_within(&[demand(1, GIBIBYTE)], 100, host, "").unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("takes 2.00 GiB"), "{told}");
+        let end = "lower codec_train.batch_size, data.codec_seconds";
+        assert!(told.ends_with(end), "{told}");
+    }
+
+    /// A batch is as large as the data at most: what would run is not refused.
+    #[test]
+    fn a_batch_counts_as_far_as_there_are_samples() {
+        let device = Device::default();
+        let huge: ImageRecipe = recipe(&["codec_train.batch_size=1048576"]);
+        let [codec, _] = huge.demands(&device);
+        let machine = Machine {
+            bytes: 3 * GIBIBYTE,
+            is_device: true,
+        };
+        check_within(&[codec], 60_000, machine, "").unwrap();
+        // 4 KiB each.
+        let error = check_within(&[codec], 1 << 20, machine, "").unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("batches of 1048576"), "{told}");
+        assert!(told.contains("lower codec_train.batch_size"), "{told}");
     }
 
     /// A file below a root.
@@ -342,7 +482,7 @@ mod tests {
             interrupter: Interrupter::new(),
             within: String::new(),
         };
-        check(&ImageRecipe::default(), &options).unwrap();
+        check(&ImageRecipe::default(), 60_000, &options).unwrap();
         if !is_cpu(&options.device) || machine_bytes(Path::new("/")).is_none() {
             return;
         }

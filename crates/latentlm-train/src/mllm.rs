@@ -3,24 +3,22 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::LatentLm;
 use latentlm::sequence::Document;
 use latentlm_data::{Mix, MllmCorpus, PackOrder, TextTokenizer};
 use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
-use latentlm_pipelines::{
-    MllmData, MllmPipeline, MllmRecipe, ModelRecipe, TOKENIZER, image_grid, save_png,
-};
+use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
 
-use crate::context::{self, RunEnd, RunOptions};
+use crate::context::{self, RunEnd, RunOptions, WholeReport};
 use crate::error::Result;
-use crate::image::{self, EncodedPictures};
-use crate::latents::Coding;
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::image;
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
 use crate::run::Modality;
 
 /// A run of text and pictures.
 type Context = context::Context<MllmRecipe, MllmData>;
+/// Training on text and pictures.
+type MllmTask = PipelineTask<MllmRecipe, MllmData, MllmCorpus, 4>;
 
 /// The folder of the image run that the codec is trained in.
 const CODEC: &str = "codec";
@@ -34,14 +32,16 @@ const KNOWN: usize = 64;
 impl Demanding for MllmRecipe {
     fn demands(&self, device: &Device) -> [Demand; 2] {
         let [codec, _] = self.image().demands(device);
-        let lm = Demand::of_lm(self, self.tokens(), self.lm.width, device);
-        [codec, lm]
+        // Without documents of pictures a pack may be of text alone.
+        let has_pictures = self.mix.kinds.draw + self.mix.kinds.caption > 0;
+        let positions = if has_pictures { self.tokens() } else { 1 };
+        [codec, Demand::of_lm(self, positions, device)]
     }
 }
 
 impl LmRecipe for MllmRecipe {
     fn lm(&self) -> LmPlan<'_> {
-        LmPlan::new(&self.lm, &self.lm_train, Some(self.text.weights()))
+        LmPlan::new(&self.lm, &self.lm_train, Some(self.text.weights))
     }
 }
 
@@ -61,13 +61,6 @@ pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
     LmSetup::new(corpus, move |round| order.pack(round))
 }
 
-/// Training on text and pictures.
-struct MllmTask {
-    encoded: EncodedPictures,
-    tokenizer: TextTokenizer,
-    held_out: MllmCorpus,
-}
-
 /// Trains a recipe, or continues a run.
 ///
 /// # Errors
@@ -83,6 +76,7 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
         skipped: |context| context.data.pictures.list_left_out(&context.run),
         report: write_mllm_report,
         samples: "png",
+        train_samples: |data| data.pictures.train.len(),
     };
     modality.run(recipe, options)
 }
@@ -90,13 +84,15 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
 fn train(context: &mut Context) -> Result<bool> {
     context.data.pictures.list_left_out(&context.run)?;
     let codec = context.options.part(CODEC);
-    let Some(encoded) = image::encode(context.recipe.image(), codec)? else {
+    let (run, recipe) = (context.run.clone(), context.recipe.clone());
+    let report: WholeReport = Box::new(move || write_mllm_report(&run, &recipe));
+    let Some(encoded) = image::encode(context.recipe.image(), codec, Some(report))? else {
         return Ok(false);
     };
     lm_stage::train::<MllmTask>(context, |context, _| {
         let (data, recipe) = (&context.data, &context.recipe);
         let tokenizer = data.tokenizer(recipe)?;
-        let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
+        let corpus = data.train.documents(recipe, &tokenizer, recipe.mix.kinds)?;
         let setup = LmSetup {
             files: vec![(TOKENIZER, tokenizer.to_json()?)],
             ..mllm_setup(corpus, recipe)
@@ -104,65 +100,46 @@ fn train(context: &mut Context) -> Result<bool> {
         let task = MllmTask {
             held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
             encoded,
-            tokenizer,
+            vocabulary: tokenizer.into(),
+            show,
         };
         Ok((task, setup))
     })
 }
 
-impl LmTask for MllmTask {
-    type Recipe = MllmRecipe;
-    type Data = MllmData;
-    type Model = LatentLm;
-
-    fn init(&self, recipe: &MllmRecipe, device: &Device) -> LatentLm {
-        recipe.init_model(self.tokenizer.vocabulary(), device)
+/// Held-out captions drawn, a row of originals below; held-out and training pictures captioned;
+/// held-out text's perplexity. Pictures that turn out to be broken are left out.
+fn show(
+    context: &mut Context,
+    pipeline: &MllmPipeline,
+    documents: &MllmCorpus,
+    step: u64,
+) -> Result<()> {
+    let (recipe, data, device) = (&context.recipe, &context.data, &context.device);
+    let shown = Sample::of_readable(&data.test, SHOWN, device);
+    if !shown.captions.is_empty() {
+        let drawn = pipeline.draw(&shown.texts(), &recipe.sample_options(), recipe.seed)?;
+        let grid = Tensor::cat(vec![drawn, shown.pictures], 0);
+        let grid = image_grid(grid, shown.captions.len(), 2);
+        save_png(&grid, &context.sample_file(STAGE, step, "png"))?;
     }
-
-    fn coding(&self) -> &dyn Coding {
-        &self.encoded
-    }
-
-    /// Held-out captions drawn, a row of originals below; held-out and training pictures captioned;
-    /// held-out text's perplexity. Pictures that turn out to be broken are left out.
-    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
-        let (recipe, data, device) = (&context.recipe, &context.data, &context.device);
-        let pipeline = MllmPipeline::new(
-            context.manifest(Self::NAME, step),
-            self.encoded.codec.clone(),
-            model.clone(),
-            self.tokenizer.clone(),
-            device.clone(),
-        );
-        let (pictures, captions) = (&data.pictures.test, &data.test.captions);
-        let shown = Sample::of_readable(pictures, captions, SHOWN, device);
-        if !shown.captions.is_empty() {
-            let drawn = pipeline.draw(&shown.texts(), &recipe.sample_options(), recipe.seed)?;
-            let grid = Tensor::cat(vec![drawn, shown.pictures], 0);
-            let grid = image_grid(grid, shown.captions.len(), 2);
-            save_png(&grid, &context.sample_file(Self::NAME, step, "png"))?;
+    let score = |sample: Sample| -> Result<Option<CaptionScore>> {
+        if sample.captions.is_empty() {
+            return Ok(None);
         }
-        let score = |sample: Sample| -> Result<Option<CaptionScore>> {
-            if sample.captions.is_empty() {
-                return Ok(None);
-            }
-            let said = pipeline.caption(sample.pictures)?;
-            Ok(Some(CaptionScore::of(&said, &sample.captions)))
-        };
-        let (train, texts) = (&data.pictures.train, &data.train.captions);
-        let known = Sample::of_readable(train, texts, KNOWN, device);
-        let held_out = Sample::of_readable(pictures, captions, HELD_OUT, device);
-        let perplexity = Perplexity::measure(model, &self.held_out, data.test.bytes(), device);
-        let values = [
-            (
-                "held_out_category",
-                score(held_out)?.and_then(|score| score.category),
-            ),
-            ("exact_captions", score(known)?.map(|score| score.exact)),
-            ("held_out_text_perplexity", perplexity.text),
-        ];
-        let values = values.into_iter();
-        let known = values.filter_map(|(name, value)| Some((name, value?)));
-        context.log(Self::NAME, step, &known.collect::<Vec<_>>())
-    }
+        let said = pipeline.caption(sample.pictures)?;
+        Ok(Some(CaptionScore::of(&said, &sample.captions)))
+    };
+    let known = Sample::of_readable(&data.train, KNOWN, device);
+    let held_out = Sample::of_readable(&data.test, HELD_OUT, device);
+    let perplexity = Perplexity::measure(&pipeline.model, documents, data.test.bytes(), device);
+    let category = score(held_out)?.and_then(|score| score.category);
+    let values = [
+        ("held_out_category", category),
+        ("exact_captions", score(known)?.map(|score| score.exact)),
+        ("held_out_text_perplexity", perplexity.text),
+    ];
+    let values = values.into_iter();
+    let known = values.filter_map(|(name, value)| Some((name, value?)));
+    context.log(STAGE, step, &known.collect::<Vec<_>>())
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleError, BundleWriter, save_module};
 use latentlm::core::number_parameters;
 use latentlm_kernels::AdamWStep;
-use latentlm_pipelines::{EmaDecay, LearningRate, StageConfig, ema_file, weights_file};
+use latentlm_pipelines::{LearningRate, StageConfig, ema_decay, ema_file, weights_file};
 
 use crate::adamw::{AdamW, EPSILON};
 use crate::clip::{clip_factor, global_norm};
@@ -36,7 +36,8 @@ pub struct Trainer<M: Module> {
     accumulator: GradientsAccumulator<M>,
     config: StageConfig,
     precision: Precision,
-    spread: DataParallel,
+    /// The devices that shards of a batch are worked on.
+    pub spread: DataParallel,
     /// Rounds since the last step.
     rounds: usize,
     step: u64,
@@ -63,17 +64,6 @@ impl<M: Module> Trainer<M> {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
-    }
-
-    /// The same trainer; it works on the shards of a batch on several devices.
-    pub fn with_spread(mut self, spread: DataParallel) -> Self {
-        self.spread = spread;
-        self
-    }
-
-    /// Where shards are worked on.
-    pub fn spread(&self) -> &DataParallel {
-        &self.spread
     }
 
     fn weights(&self) -> &(M, M) {
@@ -160,9 +150,6 @@ impl<M: Module> Trainer<M> {
             total_steps: config.steps,
             floor_ratio: config.final_lr_ratio,
         };
-        let decay = EmaDecay {
-            largest: config.ema_decay,
-        };
         let learning_rate = schedule.at(self.step);
         let share = 1.0 / config.grad_accumulation as f64;
         let gradient_norm = share as f32 * global_norm(self.model(), &gradients);
@@ -174,7 +161,7 @@ impl<M: Module> Trainer<M> {
             weight_decay: config.weight_decay,
             time: 0,
             gradient_scale: share * clip_factor(gradient_norm, config.clip_norm),
-            average_decay: decay.at(self.step),
+            average_decay: ema_decay(config.ema_decay, self.step),
         };
         if gradient_norm.is_finite()
             && let Some((model, average)) = self.weights.take()
@@ -199,7 +186,7 @@ impl<M: Module> Trainer<M> {
         let file = optimizer_file(name);
         let path = bundle.path(&file);
         let written = self.optimizer.write(self.model(), &path);
-        written.map_err(|source| TrainError::Record { path, source })?;
+        written.map_err(|error| TrainError::Record(path, error))?;
         Ok(bundle.wrote(&file)?)
     }
 
@@ -219,7 +206,7 @@ impl<M: Module> Trainer<M> {
         let average = load(average.clone(), &folder.join(ema_file(name)))?;
         let path = folder.join(optimizer_file(name));
         let loaded = self.optimizer.load(&model, &path);
-        loaded.map_err(|source| TrainError::Record { path, source })?;
+        loaded.map_err(|error| TrainError::Record(path, error))?;
         self.weights = Some((model, average));
         self.step = step;
         Ok(())
@@ -293,6 +280,13 @@ mod tests {
         assert_close("weights", weight, exact.model().weight.val(), 2e-3);
     }
 
+    /// A shard's share of the batch, and its rows.
+    impl ToDevice for (f64, Tensor<2>) {
+        fn to_device(self, device: &Device) -> Self {
+            (self.0, self.1.to_device(device))
+        }
+    }
+
     /// A batch at once, in two shards, on two devices, and in two rounds: one step, the same.
     #[test]
     fn shards_and_rounds_add_up_to_the_batch() {
@@ -309,7 +303,7 @@ mod tests {
             (loss(model, x).mul_scalar(share), share)
         });
         let mut spread = trainer(&device, 1);
-        spread = spread.with_spread(DataParallel::over([device.clone(), device.clone()]));
+        spread.spread = DataParallel::over([device.clone(), device.clone()]);
         let (elsewhere, _) = spread.backward_shards(shards.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
         });

@@ -1,15 +1,18 @@
-//! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe.
+//! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe. And of the
+//! encoding of all training samples, which may take hours.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::train::Interrupter;
 use burn::train::metric::{
     MetricAttributes, MetricDefinition, MetricEntry, MetricId, NumericAttributes, NumericEntry,
     SerializedEntry,
 };
 use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
+
+use crate::context::RunOptions;
+use crate::error::{Result, TrainError};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +32,9 @@ pub struct Progress {
     first: u64,
     started: Instant,
     last_line: Option<Instant>,
-    interrupter: Interrupter,
-    view: View,
-}
-
-enum View {
-    Dashboard(Box<dyn MetricsRenderer>),
-    Lines,
-    Nothing,
+    options: RunOptions,
+    /// Without one there are lines, if anything is shown.
+    dashboard: Option<Box<dyn MetricsRenderer>>,
 }
 
 /// Lines come at most this often.
@@ -44,51 +42,36 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 impl Progress {
     /// Begins at step `first` of `total`.
-    pub fn new(
-        stage: &'static str,
-        first: u64,
-        total: u64,
-        interrupter: &Interrupter,
-        mode: ProgressMode,
-    ) -> Self {
-        let view = if mode == ProgressMode::Silent {
-            View::Nothing
-        } else if mode == ProgressMode::Auto && std::io::stdout().is_terminal() {
-            let mut renderer = default_renderer(interrupter.clone(), None);
+    pub fn new(stage: &'static str, first: u64, total: u64, options: &RunOptions) -> Self {
+        let mut dashboard = None;
+        if options.progress == ProgressMode::Auto && std::io::stdout().is_terminal() {
+            let mut renderer = default_renderer(options.interrupter.clone(), None);
             renderer.start(1, 1, Some(total as usize), Some(stage));
             renderer.start_split("train", total as usize);
-            View::Dashboard(renderer)
-        } else {
-            View::Lines
-        };
+            dashboard = Some(renderer);
+        }
         Self {
             stage,
             total,
             first,
             started: Instant::now(),
             last_line: None,
-            interrupter: interrupter.clone(),
-            view,
+            options: options.clone(),
+            dashboard,
         }
     }
 
     /// Shows that `step` steps are done.
     pub fn step(&mut self, step: u64, values: &[(&str, f64)]) {
-        match &mut self.view {
-            View::Nothing => {}
-            View::Dashboard(renderer) => {
-                for (name, value) in values {
-                    show(renderer.as_mut(), name, *value);
-                }
-                renderer.update_split(step as usize);
+        let due = self.last_line.is_none_or(|t| t.elapsed() >= LINE_EVERY);
+        if let Some(renderer) = &mut self.dashboard {
+            for (name, value) in values {
+                show(renderer.as_mut(), name, *value);
             }
-            View::Lines => {
-                let due = self.last_line.is_none_or(|t| t.elapsed() >= LINE_EVERY);
-                if due || step == self.total {
-                    self.last_line = Some(Instant::now());
-                    self.note(&self.line(step, values));
-                }
-            }
+            renderer.update_split(step as usize);
+        } else if due || step == self.total {
+            self.last_line = Some(Instant::now());
+            say(&self.line(step, values), self.options.progress);
         }
     }
 
@@ -110,29 +93,67 @@ impl Progress {
 
     /// Tells of an event.
     pub fn note(&mut self, event: &str) {
-        let event = printable(event);
-        match &mut self.view {
-            View::Nothing => {}
-            View::Dashboard(renderer) => renderer.log_event_training(event),
-            // Standard error: a closed pipe must not end a training run.
-            View::Lines => {
-                let _ = writeln!(std::io::stderr(), "{event}");
-            }
+        match &mut self.dashboard {
+            Some(renderer) => renderer.log_event_training(printable(event)),
+            None => say(event, self.options.progress),
         }
     }
 
     /// Ends the stage; the dashboard gives the terminal back.
     pub fn finish(self) {
-        if let View::Dashboard(mut renderer) = self.view {
+        if let Some(mut renderer) = self.dashboard {
             renderer.end_split();
             renderer.end();
             // The dashboard forgets a stop as it ends, one that came on the stage's last step too.
-            let stopped = self.interrupter.should_stop();
+            let stopped = self.options.interrupter.should_stop();
             let _ = renderer.on_train_end(None);
             if stopped {
-                self.interrupter.stop(None);
+                self.options.interrupter.stop(None);
             }
         }
+    }
+}
+
+/// Counts encoded samples, shows how many there are, and ends the work when a stop comes.
+pub struct Encoding {
+    total: usize,
+    done: usize,
+    last_line: Instant,
+    options: RunOptions,
+    /// Whether the stop came before: it belongs to the step that is taken next.
+    stopped_before: bool,
+}
+
+impl Encoding {
+    /// Begins with the first of `total` samples.
+    pub fn begin(total: usize, options: &RunOptions) -> Self {
+        Self {
+            total,
+            done: 0,
+            last_line: Instant::now(),
+            options: options.clone(),
+            stopped_before: options.interrupter.should_stop(),
+        }
+    }
+
+    /// Counts `count` more samples as done.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] if a stop came since the first sample.
+    pub fn count(&mut self, count: usize) -> Result<()> {
+        self.done += count;
+        if self.options.interrupter.should_stop() && !self.stopped_before {
+            return Err(TrainError::Stopped);
+        }
+        if self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            say(&self.line(), self.options.progress);
+        }
+        Ok(())
+    }
+
+    fn line(&self) -> String {
+        format!("encoding latents, {} of {}", self.done, self.total)
     }
 }
 
@@ -155,10 +176,10 @@ fn show(renderer: &mut dyn MetricsRenderer, name: &str, value: f64) {
     renderer.update_train(MetricState::Numeric(entry, value));
 }
 
-/// Tells of an event outside of a stage.
+/// Writes a line, unless nothing is shown.
 pub fn say(event: &str, mode: ProgressMode) {
     if mode != ProgressMode::Silent {
-        // A closed terminal must not end a training run.
+        // Standard error: a closed pipe or terminal must not end a training run.
         let _ = writeln!(std::io::stderr(), "{}", printable(event));
     }
 }
@@ -190,10 +211,39 @@ pub fn minutes(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
+    use burn::train::Interrupter;
 
     #[test]
     fn notes_cannot_steer_the_terminal() {
         let event = "left out:\n\t1.png\u{1b}[2J\r";
         assert_eq!(printable(event), "left out:\n\t1.png\\u{1b}[2J\\r");
+    }
+
+    fn options(interrupter: &Interrupter) -> RunOptions {
+        RunOptions {
+            path: "r".into(),
+            resume: false,
+            accept_changed_data: false,
+            device: Device::default(),
+            more_devices: Vec::new(),
+            progress: ProgressMode::Silent,
+            interrupter: interrupter.clone(),
+            within: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_stop_ends_the_encoding_of_latents() {
+        let interrupter = Interrupter::new();
+        let mut encoding = Encoding::begin(250, &options(&interrupter));
+        encoding.count(100).unwrap();
+        assert_eq!(encoding.line(), "encoding latents, 100 of 250");
+        interrupter.stop(None);
+        let stopped = encoding.count(100);
+        assert!(matches!(stopped, Err(TrainError::Stopped)));
+        // A stop of the step before is heeded after the step that follows.
+        let mut encoding = Encoding::begin(250, &options(&interrupter));
+        encoding.count(250).unwrap();
     }
 }

@@ -22,6 +22,8 @@ pub struct Modality<R, D> {
     pub report: Report<R>,
     /// The ending of the file of samples.
     pub samples: &'static str,
+    /// How many samples the codec is trained on, at most.
+    pub train_samples: fn(&D) -> usize,
 }
 
 impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
@@ -34,13 +36,17 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
         let started = Instant::now();
         // Before the folder is made: a run that can't begin leaves nothing behind.
         precision::check(recipe.lm().model.precision, &options)?;
-        memory::check(&recipe, &options)?;
-        let data = (self.open)(&recipe)?;
-        let mut context = Context::open(recipe, data, options)?;
+        memory::check(&recipe, 1, &options)?;
+        let asked = options.clone();
+        let mut context = Context::open(recipe, options, |recipe| {
+            let data = (self.open)(recipe)?;
+            memory::check(recipe, (self.train_samples)(&data), &asked)?;
+            Ok(data)
+        })?;
         context.report = Some(self.report);
         let finished = (self.train)(&mut context)?;
         // Stages that had nothing to do kept none: a later one might have refused it.
-        context.keep_recipe()?;
+        context.run.set_recipe(&context.recipe)?;
         let skipped = (self.skipped)(&mut context)?;
         let report = (self.report)(&context.run, &context.recipe)?;
         if !finished {

@@ -27,13 +27,7 @@ impl Skips {
     /// # Errors
     /// If too many were left out: 20 in a row, or 5 % of the last 1,000. `key` is the table of the recipe
     /// that says how the stage is trained.
-    pub fn count(
-        &mut self,
-        skipped: bool,
-        stage: &'static str,
-        key: &str,
-        step: u64,
-    ) -> Result<()> {
+    pub fn count(&mut self, skipped: bool, stage: &str, key: &str, step: u64) -> Result<()> {
         self.recent.push_back(skipped);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
@@ -48,13 +42,11 @@ impl Skips {
         if self.in_a_row < IN_A_ROW && recent < OF_RECENT {
             return Ok(());
         }
-        Err(TrainError::LearnsNothing {
-            stage,
-            key: key.into(),
-            step,
-            skipped: recent,
-            steps: self.recent.len(),
-        })
+        Err(TrainError::NotFinite(format!(
+            "{stage}: {recent} of the last {} steps up to step {step} changed nothing, because their \
+             gradients are not finite; try a smaller {key}.learning_rate, in a new run",
+            self.recent.len()
+        )))
     }
 }
 

@@ -66,7 +66,8 @@ impl<const D: usize, K: Basic> ToDevice for Tensor<D, K> {
     }
 }
 
-impl ToDevice for f64 {
+/// Rows of a batch that the work itself takes from where it lies.
+impl ToDevice for Range<usize> {
     fn to_device(self, _: &Device) -> Self {
         self
     }
@@ -92,12 +93,5 @@ impl ToDevice for latentlm::Batch {
             draws: moved(self.draws, device),
             ..self
         }
-    }
-}
-
-/// More than two are pairs of pairs.
-impl<A: ToDevice, B: ToDevice> ToDevice for (A, B) {
-    fn to_device(self, device: &Device) -> Self {
-        (self.0.to_device(device), self.1.to_device(device))
     }
 }

@@ -1,8 +1,10 @@
 //! The loop that every stage of training goes through.
 
 use burn::tensor::Tensor;
-use latentlm::core::bundle::BundleWriter;
-use latentlm_pipelines::{Found, Manifest, Recipe, StageConfig, TrainingData, Wanted};
+use latentlm::core::bundle::{BundleError, BundleWriter};
+use latentlm_pipelines::{
+    Found, Manifest, PipelineError, Recipe, StageConfig, TrainingData, Wanted,
+};
 
 use crate::context::Context;
 use crate::error::{Result, TrainError};
@@ -53,11 +55,18 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
     let latest = context.run.latest(S::NAME, Wanted::Everything)?;
     let mut step = latest.as_ref().map_or(0, |found| found.manifest.step);
     let key = format!("{}{}", context.options.within, S::TABLE);
-    context.check_steps(&key, step, config.steps)?;
-    if step == config.steps {
+    let total = config.steps;
+    if step > total {
+        let reason = format!(
+            "has taken {step} steps, more than {key}.steps={total}: continue it with as many or more"
+        );
+        return Err(context.run.error(reason).into());
+    }
+    if step == total {
         return Ok(true);
     }
-    context.keep_recipe()?;
+    // It may have more steps than before.
+    context.run.set_recipe(&context.recipe)?;
     for note in latest.iter().flat_map(|found| &found.notes) {
         context.note(note);
     }
@@ -65,15 +74,15 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         Err(TrainError::Stopped) => return Ok(false),
         opened => opened?,
     };
-    context.begin(S::NAME, step, config.steps)?;
+    context.begin(S::NAME, step, total)?;
     let mut skips = Skips::default();
     let accumulation = config.grad_accumulation as u64;
-    for round in step * accumulation..config.steps * accumulation {
+    for round in step * accumulation..total * accumulation {
         let (report, output) = stage.round(context, round)?;
         let Some(report) = report else { continue };
         step += 1;
         skips.count(report.skipped, S::NAME, &key, step)?;
-        let last = step == config.steps;
+        let last = step == total;
         let stop = context.options.interrupter.should_stop();
         let log = last || step.is_multiple_of(config.log_every);
         // A skipped step changed no weight: saving it would only remove an older checkpoint.
@@ -84,12 +93,7 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         if log || save {
             let mut values = stage.values(output);
             if !values.iter().all(|(_, value)| value.is_finite()) {
-                return Err(TrainError::NotFinite {
-                    what: "the loss is",
-                    stage: S::NAME,
-                    key,
-                    step,
-                });
+                return Err(not_finite("the loss is", S::NAME, &key, step));
             }
             values.push(("lr", report.learning_rate));
             values.push(("gradient_norm", f64::from(report.gradient_norm)));
@@ -114,7 +118,7 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         }
     }
     context.end();
-    Ok(step >= config.steps)
+    Ok(step >= total)
 }
 
 /// Shows samples. Ones that a model can't draw yet end no training.
@@ -124,7 +128,7 @@ fn show<R: Recipe, D: TrainingData, S: Stage<R, D>>(
     step: u64,
 ) -> Result<()> {
     match stage.show(context, step) {
-        Err(error) if error.is_of_samples() => {
+        Err(error @ TrainError::Pipeline(PipelineError::NotFiniteLatents)) => {
             context.note(&format!("no samples of step {step}: {error}"));
             Ok(())
         }
@@ -146,20 +150,22 @@ fn save_checkpoint<R: Recipe, D: TrainingData, S: Stage<R, D>>(
     let saved = context
         .run
         .checkpoint(&manifest, |bundle| stage.save(bundle));
-    let folder = saved.map_err(|error| {
-        if !error.is_of_weights() {
-            return error;
+    let folder = saved.map_err(|error| match error {
+        TrainError::Bundle(BundleError::NotFinite { .. }) => {
+            not_finite("weights are", S::NAME, key, step)
         }
-        TrainError::NotFinite {
-            what: "weights are",
-            stage: S::NAME,
-            key: key.into(),
-            step,
-        }
+        error => error,
     })?;
     context.note(&format!("saved {}", folder.display()));
     context.write_report();
     Ok(())
+}
+
+/// The error for a loss or weights that are not finite.
+fn not_finite(what: &str, stage: &str, key: &str, step: u64) -> TrainError {
+    let advice = format!("try a smaller {key}.learning_rate");
+    let reason = format!("{stage}: {what} not finite at step {step}; {advice}");
+    TrainError::NotFinite(reason)
 }
 
 /// The number of a loss, read from its device.
@@ -175,7 +181,7 @@ mod tests {
     use burn::tensor::Device;
     use burn::train::Interrupter;
     use latentlm_data::Sample;
-    use latentlm_pipelines::{ImageRecipe, PipelineError};
+    use latentlm_pipelines::ImageRecipe;
 
     struct NoData;
 
@@ -256,7 +262,7 @@ mod tests {
         recipe.lm_train.log_every = 1;
         recipe.lm_train.grad_accumulation = 1;
         let config = recipe.lm_train.clone();
-        let mut context = Context::open(recipe, NoData, options).unwrap();
+        let mut context = Context::open(recipe, options, |_| Ok(NoData)).unwrap();
         let ended = run(&mut context, &config, |_, _| open());
         let folder = context.run.file("checkpoints/lm");
         let kept = (1..=6).filter(|step| folder.join(format!("step-{step}")).is_dir());

@@ -291,7 +291,7 @@ fn title(file: &str) -> &'static str {
 fn sample_rate_hz(model: &VibeVoice) -> u32 {
     match model.codec.spec().layout {
         SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
-        SignalLayout::Grid { .. } => 0,
+        SignalLayout::Grid { .. } | SignalLayout::Video { .. } => 0,
     }
 }
 

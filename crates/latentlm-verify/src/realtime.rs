@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use latentlm::SampleOptions;
 use latentlm_data::TextTokenizer;
-use latentlm_published::load_realtime;
+use latentlm_published::{WeightType, load_realtime};
 use latentlm_vibevoice::{
     FrameNoise, RealtimeFrame, RealtimeOptions, RealtimeStep, RealtimeText, SavedVoice, TextWindow,
     VibeVoiceRealtime,
@@ -30,7 +30,7 @@ struct Settings {
 
 pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
     let settings: Settings = case.json("case.json")?;
-    let model = load_realtime(&case.folder, &case.device)?;
+    let model = load_realtime(&case.folder, WeightType::Float32, &case.device)?;
     let voice = SavedVoice::read(&case.folder.join("voice.pt"))?;
     let mut tensors = case.tensors()?;
     check_voice(&voice, case, &mut tensors, report)?;

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 use latentlm::core::LatentNoise;
 use latentlm_data::TextTokenizer;
 use latentlm_data::speech::read_audio;
-use latentlm_published::{AsrJson, load_asr, read_asr_config};
+use latentlm_published::{AsrJson, WeightType, load_asr, read_asr_config};
 use latentlm_vibevoice::{
     AsrOptions, AsrPrompt, AsrSound, AsrTokens, Rules, VibeVoiceAsr, level_voice,
 };
@@ -30,7 +30,7 @@ struct Settings {
 
 pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError> {
     let json = read_asr_config(&case.folder)?;
-    let model = load_asr(&case.folder, &case.device)?;
+    let model = load_asr(&case.folder, WeightType::Float32, &case.device)?;
     let settings: Settings = case.json(SETTINGS)?;
     let tokenizer = TextTokenizer::read(&case.folder.join("tokenizer.json"))?;
     let tokens = tokens(case, &json, &tokenizer)?;

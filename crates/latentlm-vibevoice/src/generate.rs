@@ -2,11 +2,15 @@
 //!
 //! Every script is a row of several caches: its own, one without condition, and with [`Rules::guides_tokens`]
 //! one that reads tokens only. All caches of all scripts are read as one batch, each with its own length, so
-//! that a script is spoken as if it were alone.
+//! that a script is spoken as if it were alone. Latents that are drawn at the same step become sound as one
+//! batch too.
+
+use std::mem::take;
 
 use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
-use latentlm_core::{LatentHead, RandomStream, SampleOptions};
+use latentlm_codec_audio::{DecoderState, EncoderState};
+use latentlm_core::{LatentHead, RandomStream, SampleOptions, StreamingCodec};
 
 use super::VibeVoice;
 use super::prompt::VibeVoicePrompt;
@@ -282,10 +286,7 @@ impl VibeVoiceStream<'_> {
         if let Some(latents) = self.draw(&steps) {
             let spoken = steps.iter_mut();
             let spoken = spoken.filter(|step| step.token == SpeechToken::Audio);
-            for (place, step) in spoken.enumerate() {
-                let own = latents.clone().narrow(0, place, 1);
-                step.frame = Some(self.rows[step.script].hear(self.model, own));
-            }
+            self.hear(spoken.collect(), latents);
         }
         for step in &steps {
             let token = self.embeddings.clone().narrow(0, step.token as usize, 1);
@@ -348,7 +349,8 @@ impl VibeVoiceStream<'_> {
     /// `transformers` guides logarithms of probabilities over the whole vocabulary. Their normalizers are the
     /// same for all tokens, so that logits choose the same.
     fn scores(&self, hidden: &Tensor<2>) -> Vec<[f32; 4]> {
-        let logits = hidden.clone().matmul(self.head.clone());
+        let head = self.head.clone().cast(hidden.dtype());
+        let logits = hidden.clone().matmul(head);
         let logits = logits.into_data().convert::<f32>();
         let logits: &[f32] = logits.as_slice().expect("logits are numbers");
         let guidance = self.options.sample.guidance_scale as f32;
@@ -386,5 +388,41 @@ impl VibeVoiceStream<'_> {
         Some(RandomStream::of_rows(streams, |random| {
             head.sample(condition, Some(null), noise, options, random)
         }))
+    }
+
+    /// Adds the sound of latents, `[N, Z]`, to the steps that drew them, and what is read of it: one batch for
+    /// all, which streams enter and leave as their scripts go on.
+    fn hear(&mut self, steps: Vec<&mut SpokenStep>, latents: Tensor<2>) {
+        let (model, count) = (self.model, steps.len());
+        let (mut decoders, mut encoders) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for step in &steps {
+            let row = &mut self.rows[step.script];
+            decoders.push(take(&mut row.decoder));
+            encoders.push(take(&mut row.semantic));
+        }
+        let mut decoder = DecoderState::join(decoders);
+        let mut encoder = EncoderState::join(encoders);
+        let adapter = &model.lm.latents[0];
+        let decoder_latents = adapter.unwhiten(latents.clone());
+        let frames = decoder_latents.clone().unsqueeze_dim(1); // [N, 1, Z]
+        let sound = model.codec.decode_step(frames, &mut decoder); // [N, 1, H]
+        let semantic = model.semantic.step(sound.clone(), &mut encoder);
+        let semantic: Tensor<2> = semantic.squeeze_dim(1); // [N, Y]
+        let sound: Tensor<2> = sound.squeeze_dim(1); // [N, H]
+        let embedded =
+            adapter.embed(latents.clone()) + model.semantic_connector.embed(semantic.clone());
+        let states = decoder.split(count).into_iter().zip(encoder.split(count));
+        for (place, (step, (decoder, encoder))) in steps.into_iter().zip(states).enumerate() {
+            let row = &mut self.rows[step.script];
+            (row.decoder, row.semantic) = (decoder, encoder);
+            let own = |all: &Tensor<2>| all.clone().narrow(0, place, 1);
+            step.frame = Some(SpokenFrame {
+                latents: own(&latents),
+                decoder_latents: own(&decoder_latents),
+                sound: own(&sound),
+                semantic: own(&semantic),
+                embedded: own(&embedded),
+            });
+        }
     }
 }

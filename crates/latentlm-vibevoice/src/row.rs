@@ -3,11 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use latentlm_backbone::KvCache;
 use latentlm_codec_audio::{DecoderState, EncoderState};
-use latentlm_core::{CausalBackbone, RandomStream, StreamingCodec};
+use latentlm_core::{CausalBackbone, RandomStream};
 
 use super::VibeVoice;
 use super::generate::{
-    End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenFrame, SpokenStep,
+    End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenStep,
 };
 use super::rules::Rules;
 
@@ -26,8 +26,8 @@ pub(super) struct Row {
     pub(super) input: Tensor<2>,
     /// What `tokens` reads next, `[1, D]`.
     pub(super) token_input: Tensor<2>,
-    decoder: DecoderState,
-    semantic: EncoderState,
+    pub(super) decoder: DecoderState,
+    pub(super) semantic: EncoderState,
     /// Given noise, `[F, Z]`.
     noise: Option<Tensor<2>>,
     pub(super) random: RandomStream,
@@ -126,25 +126,6 @@ impl Row {
         match &self.noise {
             Some(given) => given.clone().narrow(0, self.frames, 1),
             None => self.random.normal([1, dim], device),
-        }
-    }
-
-    /// The sound of a latent, `[1, Z]`, and what is read of it.
-    pub(super) fn hear(&mut self, model: &VibeVoice, latents: Tensor<2>) -> SpokenFrame {
-        let adapter = &model.lm.latents[0];
-        let decoder_latents = adapter.unwhiten(latents.clone());
-        let frame = decoder_latents.clone().unsqueeze_dim(1); // [1, 1, Z]
-        let sound = model.codec.decode_step(frame, &mut self.decoder); // [1, 1, H]
-        let semantic = model.semantic.step(sound.clone(), &mut self.semantic);
-        let semantic: Tensor<2> = semantic.squeeze_dim(1); // [1, Y]
-        let embedded =
-            adapter.embed(latents.clone()) + model.semantic_connector.embed(semantic.clone());
-        SpokenFrame {
-            latents,
-            decoder_latents,
-            sound: sound.squeeze_dim(1),
-            semantic,
-            embedded,
         }
     }
 

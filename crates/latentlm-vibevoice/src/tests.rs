@@ -225,6 +225,7 @@ fn a_script_does_not_hear_its_neighbours() {
                 if let (Some(alone), Some(own)) = (alone.frame, &own.frame) {
                     assert_close("latents", own.latents.clone(), alone.latents, BOUND);
                     assert_close("sound", own.sound.clone(), alone.sound, BOUND);
+                    assert_close("semantic", own.semantic.clone(), alone.semantic, BOUND);
                 }
             }
         }

@@ -8,7 +8,8 @@
 //! kind. The model is generic over backbone and head; the workspace's own are the defaults.
 //!
 //! A program names the backends that it may run on as features of this crate (`cpu`, `wgpu`, `vulkan`,
-//! `cuda`; none is on by default), and asks for a device by name ([`device()`]).
+//! `cuda`; none is on by default), and asks for a device by name ([`device()`]). The codecs of speech (`codec_audio`)
+//! and video (`codec_video`) stand behind the features `speech` and `video`, which are on by default.
 //!
 //! ```
 //! # #[cfg(feature = "cpu")]
@@ -48,12 +49,16 @@ mod text_sampling;
 pub use config::{LatentLmConfig, Modality};
 pub use device::{DeviceError, device, device_names, devices};
 pub use generate::{
-    Continuation, GenerateOptions, Piece, Prompt, SpeechFrame, SpeechPrompt, SpeechStream,
+    Continuation, GenerateOptions, LatentStream, Piece, Prompt, SpeechFrame, SpeechPrompt,
+    SpeechStream,
 };
 pub use latentlm_adapters as adapters;
 pub use latentlm_backbone as backbone;
+#[cfg(feature = "speech")]
 pub use latentlm_codec_audio as codec_audio;
 pub use latentlm_codec_image as codec_image;
+#[cfg(feature = "video")]
+pub use latentlm_codec_video as codec_video;
 pub use latentlm_core as core;
 pub use latentlm_core::{
     CausalBackbone, LatentCodec, LatentHead, RandomStream, SampleOptions, Sampler, StreamingCodec,

@@ -1,9 +1,11 @@
 //! The next token, drawn from the softmax head's logits.
 
+use burn::serde::{Deserialize, Serialize};
 use latentlm_core::RandomStream;
 
 /// How text is drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde")]
 pub struct TextOptions {
     /// Logits are divided by it; 0 takes the likeliest token.
     pub temperature: f64,

@@ -1,14 +1,17 @@
-//! Readers of data: pictures, recordings, tables, texts, vocabularies, the latent cache.
+//! Readers of data: pictures, clips, recordings, tables, texts, vocabularies, the latent cache.
 
 use std::path::Path;
 
+use latentlm_compose::Scene;
 use latentlm_data::speech::{
     SpeechDataset, SpeechSpec, check_speech, read_audio, read_sentences, wav_bytes,
 };
 use latentlm_data::{
-    Caption, ImageDataset, ImageSpec, KnownText, LatentCache, PlainText, ReadOptions, Split,
-    TextTokenizer, TokenizerKind, check, normal_text, read_picture,
+    Caption, ClipDataset, ClipSpec, ImageDataset, ImageSpec, PlainText, ReadOptions, Split,
+    TextTokenizer, TokenizerKind, check, check_clips, normal_text, read_picture,
 };
+use latentlm_pipelines::KnownText;
+use latentlm_train::LatentCache;
 
 use super::{Reader, Verdict, put, seeds, told};
 
@@ -16,6 +19,11 @@ const PICTURE: ImageSpec = ImageSpec {
     channels: 3,
     height: 16,
     width: 16,
+};
+const CLIP: ClipSpec = ClipSpec {
+    frames: 2,
+    rate_hz: 10.0,
+    picture: PICTURE,
 };
 const SPEECH: SpeechSpec = SpeechSpec {
     sample_rate_hz: seeds::RATE_HZ,
@@ -32,6 +40,73 @@ pub(super) fn picture(scratch: &Path) -> Reader {
     Box::new(move |bytes| {
         put(&path, bytes);
         told(read_picture(&path, PICTURE)).map(drop)
+    })
+}
+
+/// A file of any format among clips of two.
+pub(super) fn clip(scratch: &Path) -> Reader {
+    put(&scratch.join("whole.y4m"), &seeds::y4m());
+    clips_with(scratch, "input.gif")
+}
+
+/// A folder of three frames, with the input as the second.
+pub(super) fn clip_frames(scratch: &Path) -> Reader {
+    put(&scratch.join("whole.y4m"), &seeds::y4m());
+    for index in [1, 3] {
+        put(
+            &scratch.join(format!("walk/{index}.png")),
+            &seeds::png(8, 6),
+        );
+    }
+    clips_with(scratch, "walk/2.png")
+}
+
+/// Clips, with the input as their table.
+pub(super) fn clip_table(scratch: &Path) -> Reader {
+    for name in ["0.y4m", "1.y4m", "2.y4m"] {
+        put(&scratch.join(name), &seeds::y4m());
+    }
+    for index in [1, 2] {
+        put(
+            &scratch.join(format!("walk/{index}.png")),
+            &seeds::png(8, 6),
+        );
+    }
+    clips_with(scratch, "metadata.jsonl")
+}
+
+/// A folder of clips in which the input is the file `name`.
+fn clips_with(scratch: &Path, name: &str) -> Reader {
+    let (folder, path) = (scratch.to_owned(), scratch.join(name));
+    // A few bytes can be a thousand frames of a large picture.
+    let options = ReadOptions {
+        max_broken: 1.0,
+        max_picture_mb: 1,
+        ..ReadOptions::default()
+    };
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let report = told(check_clips(&folder, CLIP, &options))?;
+        let _ = report.to_string();
+        for set in told(ClipDataset::open_both(&folder, CLIP, options))? {
+            set.fingerprint();
+            set.samples();
+            for index in 0..set.len().min(DECODED) {
+                let clip = told(set.get(index))?;
+                assert_eq!(clip.frames.len(), CLIP.bytes(), "pixels are lost");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A caption of composed clips.
+pub(super) fn scene(_: &Path) -> Reader {
+    Box::new(move |bytes| {
+        let text = told(std::str::from_utf8(bytes))?;
+        let scene = Scene::parse(text).ok_or("no caption")?;
+        assert_eq!(Scene::parse(&scene.caption()), Some(scene), "another one");
+        Ok(())
     })
 }
 

@@ -86,6 +86,12 @@ pub fn target(name: &str) -> Option<Target> {
 fn data_targets() -> Vec<Target> {
     vec![
         Target::new("picture", data::picture, seeds::pictures).share(400),
+        Target::new("clip", data::clip, seeds::clips).share(400),
+        Target::new("clip-frames", data::clip_frames, || vec![seeds::png(8, 6)]),
+        Target::new("clips-jsonl", data::clip_table, || {
+            seeds::texts(&seeds::CLIPS_JSONL)
+        }),
+        Target::new("scene", data::scene, || seeds::texts(&seeds::SCENES)),
         Target::new(
             "idx-images",
             |scratch| data::idx(scratch, "train-images-idx3-ubyte"),

@@ -8,7 +8,7 @@ use latentlm::core::bundle::{BundleWriter, load_module, load_module_from_bytes, 
 use latentlm::{RandomStream, load_lm_from_bytes};
 use latentlm_pipelines::{
     Checkpoint, ImagePipeline, ImageRecipe, Manifest, MetricsLog, MllmRecipe, Recipe, SkippedList,
-    SpeechRecipe, StageConfig, series,
+    SpeechRecipe, StageConfig, VideoRecipe, series,
 };
 use latentlm_published::{
     load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
@@ -34,6 +34,7 @@ pub(super) fn recipe(scratch: &Path) -> Reader {
             resolved::<ImageRecipe>(Some(&path), &[], &again),
             resolved::<SpeechRecipe>(Some(&path), &[], &again),
             resolved::<MllmRecipe>(Some(&path), &[], &again),
+            resolved::<VideoRecipe>(Some(&path), &[], &again),
         ];
         any(results)
     })
@@ -48,6 +49,7 @@ pub(super) fn recipe_override(scratch: &Path) -> Reader {
             resolved::<ImageRecipe>(None, &changes, &again),
             resolved::<SpeechRecipe>(None, &changes, &again),
             resolved::<MllmRecipe>(None, &changes, &again),
+            resolved::<VideoRecipe>(None, &changes, &again),
         ];
         any(results)
     })
@@ -78,6 +80,7 @@ pub(super) fn manifest(_: &Path) -> Reader {
             described::<ImageRecipe>(bytes),
             described::<SpeechRecipe>(bytes),
             described::<MllmRecipe>(bytes),
+            described::<VideoRecipe>(bytes),
         ];
         any(results)
     })

@@ -9,7 +9,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use latentlm_data::speech::wav_bytes;
-use latentlm_data::{KnownText, LatentCache, TextTokenizer, TokenizerKind};
+use latentlm_data::{ImageSpec, TextTokenizer, TokenizerKind};
+use latentlm_media::MediaError;
+use latentlm_media::clip::{RawClip, apng_bytes, gif_bytes};
+use latentlm_pipelines::KnownText;
+use latentlm_train::LatentCache;
 use latentlm_vibevoice::SavedVoice;
 
 use super::{bytes_of, files_of};
@@ -30,6 +34,17 @@ pub(super) const PICTURES_JSONL: [&str; 2] = [
      {\"file_name\": \"./3.png\", \"label\": \"dog\", \"split\": \"test\"}\n",
     "{\"sheet\": \"sheet.png\", \"sheet_x\": 0, \"sheet_y\": 0, \"text\": \"one\"}\n\
      {\"sheet\": \"sheet.png\", \"sheet_x\": 1, \"sheet_y\": 1, \"text\": \"two\"}\n",
+];
+pub(super) const CLIPS_JSONL: [&str; 1] = [
+    "{\"file_name\": \"0.y4m\", \"text\": \"clip 0\", \"label\": \"cat\"}\n\
+     {\"file_name\": \"walk\", \"text\": \"a walk\", \"label\": 3}\n\
+     {\"file_name\": \"./1.y4m\", \"label\": \"dog\", \"split\": \"train\"}\n\
+     {\"file_name\": \"2.y4m\", \"split\": \"test\"}\n",
+];
+pub(super) const SCENES: [&str; 3] = [
+    "a seven moves left",
+    "a three above a bouncing one",
+    "a rising eight left of an eight",
 ];
 /// Tables as LJSpeech, Piper, Coqui and Common Voice have them.
 pub(super) const SPEECH_CSV: [&str; 4] = [
@@ -119,6 +134,62 @@ pub(super) fn pictures() -> Vec<Vec<u8>> {
         seeds.push(encoded(&picture, ImageFormat::Tiff));
     }
     seeds
+}
+
+/// Three frames of four pixels.
+pub(super) fn y4m() -> Vec<u8> {
+    let mut file = b"YUV4MPEG2 W2 H2 F10:1 Ip A1:1 C420jpeg\n".to_vec();
+    for frame in [b"123456", b"abcdef", b"ABCDEF"] {
+        file.extend(b"FRAME\n");
+        file.extend(frame);
+    }
+    file
+}
+
+/// Three frames, as a writer of clips makes them.
+fn written(writer: fn(&RawClip, &Path) -> Result<Vec<u8>, MediaError>) -> Vec<u8> {
+    let pixels: Vec<u8> = (0..3 * 3 * 8 * 6).map(|at: usize| (at * 7) as u8).collect();
+    let clip = RawClip {
+        pixels: &pixels,
+        spec: ImageSpec {
+            channels: 3,
+            height: 6,
+            width: 8,
+        },
+        rate_hz: 10.0,
+    };
+    writer(&clip, Path::new("clip")).expect("a clip that can be written")
+}
+
+/// A chunk of a RIFF file.
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let mut chunk = name.to_vec();
+    chunk.extend((content.len() as u32).to_le_bytes());
+    chunk.extend(content);
+    chunk.resize(chunk.len().next_multiple_of(2), 0);
+    chunk
+}
+
+/// An animated WebP.
+fn webp() -> Vec<u8> {
+    // Flags, then width and height less one.
+    let mut file = b"WEBP".to_vec();
+    file.extend(chunk(b"VP8X", &[2, 0, 0, 0, 7, 0, 0, 5, 0, 0]));
+    file.extend(chunk(b"ANIM", &[0; 6]));
+    for blue in [0, 100, 200] {
+        let frame = RgbImage::from_fn(8, 6, |x, y| Rgb([x as u8, y as u8, blue]));
+        // Position, width and height less one, milliseconds, flags; then the picture without its file's header.
+        let mut content = vec![0, 0, 0, 0, 0, 0, 7, 0, 0, 5, 0, 0, 100, 0, 0, 2];
+        let still = encoded(&DynamicImage::ImageRgb8(frame), ImageFormat::WebP);
+        content.extend(&still[12..]);
+        file.extend(chunk(b"ANMF", &content));
+    }
+    chunk(b"RIFF", &file)
+}
+
+/// A clip in every format that is read.
+pub(super) fn clips() -> Vec<Vec<u8>> {
+    vec![written(gif_bytes), written(apng_bytes), webp(), y4m()]
 }
 
 fn idx(dims: &[u32], data: &[u8]) -> Vec<u8> {

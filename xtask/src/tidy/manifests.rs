@@ -190,6 +190,7 @@ fn few_know_published_models() {
 fn data_knows_no_tensors() {
     check("files know no dataset, data knows no model", |d| {
         let may_use: &[&str] = match d.of.as_str() {
+            "latentlm-compose" => &["latentlm-core", "latentlm-data", "latentlm-media"],
             "latentlm-data" => &["latentlm-core", "latentlm-media"],
             "latentlm-media" => &["latentlm-core"],
             _ => return None,
@@ -198,6 +199,19 @@ fn data_knows_no_tensors() {
         let wrong = d.name.starts_with("burn") || of_ours;
         wrong.then(|| format!("may not use {}", d.name))
     });
+}
+
+#[test]
+fn products_know_slices_alone() {
+    check(
+        "latentlm-products contains no tensors, and the kernels alone use it",
+        |d| {
+            let of_products = d.of == "latentlm-products"
+                && (d.name.starts_with("latentlm") || d.name.starts_with("burn"));
+            let by_others = d.name == "latentlm-products" && d.of != "latentlm-kernels";
+            (of_products || by_others).then(|| format!("may not use {}", d.name))
+        },
+    );
 }
 
 #[test]
@@ -321,7 +335,7 @@ fn packages_of_pipelines(options: &[&str]) -> BTreeSet<String> {
 #[test]
 fn using_a_model_compiles_little() {
     let pictures = packages_of_pipelines(&["--no-default-features"]);
-    let all = packages_of_pipelines(&[]);
+    let all = packages_of_pipelines(&["--no-default-features", "--features", "mllm,speech"]);
     for (packages, limit) in [(&pictures, 200), (&all, 265)] {
         let count = packages.len();
         assert!(count <= limit, "{count} packages, at most {limit} may be");
@@ -338,9 +352,16 @@ fn using_a_model_compiles_little() {
             assert_eq!(found, None, "a program that draws compiles {name}");
         }
     }
-    let sound_or_text = pictures
+    let sound_or_text = pictures.iter().find(|package| {
+        [
+            "latentlm-codec-audio",
+            "latentlm-codec-video",
+            "symphonia",
+            "tokenizers",
+        ]
         .iter()
-        .find(|package| package.starts_with("symphonia") || package.starts_with("tokenizers"));
+        .any(|name| package.starts_with(name))
+    });
     assert_eq!(sound_or_text, None, "a program that draws pictures alone");
 }
 

@@ -10,10 +10,11 @@ use crate::cargo::project_root;
 use crate::{Cli, Command};
 
 /// Commands that take overrides.
-const COMMANDS: [&str; 6] = [
+const COMMANDS: [&str; 7] = [
     "train-image",
     "train-tts",
     "train-mllm",
+    "train-video",
     "compare image",
     "compare mllm",
     "compare sigma",

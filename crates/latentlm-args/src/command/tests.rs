@@ -6,9 +6,10 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::{DeviceKind, HeadNumbers, Progress, TrainingNumbers};
+use crate::{DeviceKind, Progress, TrainingNumbers};
 
 mod make_model;
+mod paths;
 mod recipes;
 mod speak;
 mod transcribe;
@@ -130,6 +131,7 @@ fn training_has_the_defaults_that_its_help_says() {
         (&["train-image"][..], "mnist"),
         (&["train-tts"], "voice"),
         (&["train-mllm"], "emoji"),
+        (&["train-video"], "digits"),
         (&["compare", "image"], "compare"),
         (&["compare", "mllm"], "compare-mllm"),
         (&["compare", "sigma"], "sigma"),
@@ -138,6 +140,7 @@ fn training_has_the_defaults_that_its_help_says() {
             Command::TrainImage(args) => (args.run, args.training),
             Command::TrainTts(args) => (args.run, args.training),
             Command::TrainMllm(args) => (args.run, args.training),
+            Command::TrainVideo(args) => (args.run, args.training),
             Command::Compare(Compare::Image(args)) => (args.run, args.training),
             Command::Compare(Compare::Mllm(args)) => (args.run, args.training),
             Command::Compare(Compare::Sigma(args)) => (args.run, args.training),
@@ -157,7 +160,7 @@ fn drawing_has_the_defaults_that_its_help_says() {
         panic!("another command")
     };
     assert_eq!((args.run.as_str(), args.drawing.seed()), ("voice", 0));
-    assert_eq!(args.drawing.precision, HeadNumbers::F32);
+    assert_eq!(args.drawing.precision, None);
     assert_eq!(args.drawing.guidance, None);
     let Ok(Command::Compare(Compare::Sampling(args))) = parse(&["compare", "sampling"]) else {
         panic!("another command")
@@ -169,6 +172,28 @@ fn drawing_has_the_defaults_that_its_help_says() {
         panic!("a list of numbers")
     };
     assert_eq!(args.guidance, [1.0, 2.5]);
+}
+
+/// Pictures and clips are captioned by runs of different names.
+#[test]
+fn captions_have_the_default_run_of_their_kind() {
+    for (words, expected) in [
+        (&["caption", "--image", "a"][..], "emoji"),
+        (&["caption", "--video", "a", "b"], "digits"),
+        (&["caption", "--video", "a", "--run", "mine"], "mine"),
+    ] {
+        let Ok(Command::Caption(args)) = parse(words) else {
+            panic!("another command")
+        };
+        assert_eq!(args.run, expected, "{words:?}");
+    }
+    for flag in ["--prompt", "--class"] {
+        let words = ["sample-video", flag, "a seven", "--out", "a.gif"];
+        let Ok(Command::SampleVideo(args)) = parse(&words) else {
+            panic!("another command")
+        };
+        assert_eq!((args.prompt.as_deref(), args.count), (Some("a seven"), 1));
+    }
 }
 
 #[test]
@@ -221,6 +246,25 @@ fn wrong_words_are_named() {
             "'vibevoice-2b'",
         ),
         (&["caption"], "required"),
+        (
+            &["caption", "--image", "a", "--video", "b"],
+            "cannot be used with",
+        ),
+        (&["sample-video", "--out", "a.gif"], "required"),
+        (&["sample-video", "--prompt", "a"], "required"),
+        (
+            &[
+                "sample-video",
+                "--prompt",
+                "a",
+                "--out",
+                "b",
+                "--count",
+                "0",
+            ],
+            "1..=1000",
+        ),
+        (&["eval-video", "--samples", "1"], "2..=10000"),
         (&["generate"], "required"),
         (&["codec", "encode", "a.wav"], "required"),
         (&["eval-image", "--samples", "1"], "2..=100000"),
@@ -302,105 +346,6 @@ fn run(folder: &Path, name: &str) {
 }
 
 #[test]
-fn paths_that_are_not_there_are_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    run(dir, "all");
-    let speak = ["speak", "--run", "all", "--out", "a.wav"];
-    let voice = ["--text", "one", "--voice-text", "two", "--voice", "gone"];
-    for (words, code, start) in [
-        (
-            vec!["train-image", "--config", "gone"],
-            2,
-            "cannot read the recipe gone: ",
-        ),
-        (
-            [&speak[..], &["--file", "gone"]].concat(),
-            1,
-            "cannot read gone: ",
-        ),
-        ([&speak[..], &voice].concat(), 1, "cannot read gone: "),
-        (
-            vec!["caption", "--run", "all", "--image", "gone"],
-            1,
-            "cannot read gone: ",
-        ),
-        (
-            vec![
-                "generate",
-                "--run",
-                "all",
-                "--prompt",
-                "a <image> gone </image>",
-            ],
-            1,
-            "cannot read gone: ",
-        ),
-        (
-            vec!["codec", "encode", "--run", "all", "gone", "a"],
-            1,
-            "cannot read gone: ",
-        ),
-        (vec!["verify-reference", "gone"], 1, "cannot read gone: "),
-        (
-            vec!["data", "check", "gone"],
-            1,
-            "cannot open the dataset gone: ",
-        ),
-        (
-            vec!["data", "espeak", "--out", "a", "--texts", "gone"],
-            1,
-            "cannot read gone: ",
-        ),
-    ] {
-        let (usage, message) = complaint(dir, &words);
-        assert!(message.starts_with(start), "{words:?}: {message}");
-        assert_eq!(if usage { 2 } else { 1 }, code, "{words:?}");
-    }
-    // With the file there, nothing is wrong any more.
-    fs::write(dir.join("gone"), "").unwrap();
-    let words = [&speak[..], &voice].concat();
-    parse(&words).unwrap().check(&Project::at(dir)).unwrap();
-}
-
-#[test]
-fn a_file_says_the_format_that_it_gets() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    run(dir, "all");
-    fs::write(dir.join("in"), "").unwrap();
-    let pictures = "must be one of .png, .jpg, .jpeg, .webp";
-    let sounds = "must be one of .wav";
-    for (words, told) in [
-        (
-            &["sample-image", "--grid", "--run", "all", "--out", "a.gif"][..],
-            pictures,
-        ),
-        (
-            &["generate", "--prompt", "a", "--run", "all", "--out", "a"],
-            pictures,
-        ),
-        (&["speak", "--run", "all", "--out", "a.mp3"], sounds),
-        (&["codec", "decode", "--run", "all", "in", "a.flac"], sounds),
-        (&["codec", "reconstruct", "--run", "all", "in", "a"], sounds),
-    ] {
-        let (usage, message) = complaint(dir, words);
-        assert!(usage && message.ends_with(told), "{words:?}: {message}");
-    }
-    for words in [
-        &["sample-image", "--grid", "--run", "all", "--out", "a.JPG"][..],
-        &[
-            "generate", "--prompt", "a", "--run", "all", "--out", "a.webp",
-        ],
-        &["speak", "--run", "all", "--out", "-"],
-        &["speak", "--run", "all", "--each", "--out", "folder"],
-        &["codec", "encode", "--run", "all", "in", "a.safetensors"],
-    ] {
-        parse(words).unwrap().check(&Project::at(dir)).unwrap();
-    }
-}
-
-#[test]
 fn commands_of_a_run_say_which_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -416,6 +361,13 @@ fn commands_of_a_run_say_which_there_are() {
         (&["generate", "--prompt", "a"], "train-mllm"),
         (&["caption", "--image", "a"], "train-mllm"),
         (&["eval-mllm"], "train-mllm"),
+        (
+            &["sample-video", "--prompt", "a", "--out", "a.gif"],
+            "train-video",
+        ),
+        (&["caption", "--video", "a"], "train-video"),
+        (&["eval-video"], "train-video"),
+        (&["train-video", "--resume"], "train-video"),
         (&["train-image", "--resume"], "train-image"),
         (&["compare", "sigma", "--resume"], "compare sigma"),
     ] {
@@ -441,6 +393,23 @@ fn commands_of_a_run_say_which_there_are() {
     assert!(!usage && message.contains("first: exists already; continue it with --resume"));
     let resume = ["train-tts", "--run", "first", "--resume"];
     parse(&resume).unwrap().check(&Project::at(dir)).unwrap();
+}
+
+/// A run of clips is told by its recipe.
+#[test]
+fn pictures_are_captioned_by_runs_of_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "digits");
+    let config = dir.join("runs/digits/config.toml");
+    fs::write(config, "[codec]\nframes_per_group = 4").unwrap();
+    fs::write(dir.join("a.gif"), "").unwrap();
+    let words = ["caption", "--run", "digits", "--image", "a.gif"];
+    let (usage, message) = complaint(dir, &words);
+    let told = "is no run of train-mllm: it is one of train-video, for `sample-video`, `caption` and `eval-video`";
+    assert!(!usage && message.ends_with(told), "{message}");
+    let words = ["caption", "--video", "a.gif"];
+    parse(&words).unwrap().check(&Project::at(dir)).unwrap();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_baselines::{
-    ClassConditional, DenoiserSizes, Dit, DitConfig, ImageDenoiser, MllmTransfusion, Transfusion,
-    TransfusionConfig,
+    ClassConditional, DenoiserConfig, DenoiserSizes, Dit, DitNetwork, ImageDenoiser,
+    MllmTransfusion, Transfusion, TransfusionNetwork,
 };
 use latentlm_core::conformance::{assert_close, module, seeded};
 use latentlm_core::sequence::{Document, Segment};
@@ -28,17 +28,17 @@ fn sizes() -> DenoiserSizes {
 }
 
 fn dit(device: &Device) -> Dit {
-    let config = DitConfig::new(CLASSES, TOKENS, DIM).with_sizes(sizes());
+    let config = DenoiserConfig::new(CLASSES, TOKENS, DIM).with_sizes(sizes());
     seeded(5, device, |device| config.init(device))
 }
 
 fn transfusion(device: &Device) -> Transfusion {
-    let config = TransfusionConfig::new(CLASSES, TOKENS, DIM).with_sizes(sizes());
+    let config = DenoiserConfig::new(CLASSES, TOKENS, DIM).with_sizes(sizes());
     seeded(5, device, |device| config.init(device))
 }
 
 fn mllm(device: &Device) -> MllmTransfusion {
-    let config = TransfusionConfig::new(7, TOKENS, DIM).with_sizes(sizes());
+    let config = DenoiserConfig::new(7, TOKENS, DIM).with_sizes(sizes());
     seeded(5, device, |device| config.init_mllm(true, device))
 }
 
@@ -445,8 +445,8 @@ fn pictures_are_drawn_for_texts() {
 #[test]
 fn impossible_configurations_are_refused() {
     let dit = |tokens, sizes: DenoiserSizes| {
-        let config = DitConfig::new(CLASSES, tokens, DIM).with_sizes(sizes);
-        config.validate().unwrap_err().to_string()
+        let config = DenoiserConfig::new(CLASSES, tokens, DIM).with_sizes(sizes);
+        config.validate::<DitNetwork>().unwrap_err().to_string()
     };
     let cases = [
         (dit(5, sizes()), "square grid"),
@@ -468,7 +468,8 @@ fn impossible_configurations_are_refused() {
     for (message, part) in cases {
         assert!(message.contains(part), "{message}");
     }
-    let config = TransfusionConfig::new(0, TOKENS, DIM).with_sizes(sizes());
-    let message = config.validate().unwrap_err().to_string();
+    let config = DenoiserConfig::new(0, TOKENS, DIM).with_sizes(sizes());
+    let message = config.validate::<TransfusionNetwork>().unwrap_err();
+    let message = message.to_string();
     assert!(message.starts_with("Transfusion: classes"), "{message}");
 }

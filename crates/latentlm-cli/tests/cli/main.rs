@@ -1,6 +1,7 @@
 //! Tests of the binary from outside: wrong input gives one clear line and the right exit code, and no
 //! checkpoint is lost, however a run ends.
 
+mod clips;
 mod dialogue;
 mod earlier;
 mod kills;
@@ -11,7 +12,10 @@ mod promises;
 mod resumes;
 mod runs;
 mod speech;
+#[cfg(unix)]
+mod sweep;
 mod transcribe;
+mod video;
 
 use std::fs;
 use std::path::{Path, PathBuf};

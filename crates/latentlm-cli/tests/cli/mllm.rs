@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::{expect, latentlm};
 
@@ -89,6 +90,35 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     a_run_is_measured(dir);
     wrong_prompts_exit_with_2(dir);
     broken_pictures_are_named(dir);
+}
+
+/// The report of the run itself, while its codec is trained.
+#[test]
+fn the_report_is_there_from_the_codecs_first_checkpoint_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pictures(&dir.join("pictures"));
+    let long = ["codec_train.steps=100000", "codec_train.checkpoint_every=1"];
+    let words = [
+        &["train-mllm", "--progress", "silent"],
+        &TINY[..],
+        &long[..],
+    ]
+    .concat();
+    let mut training = latentlm(dir, &words);
+    training.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut training = training.spawn().unwrap();
+    let report = dir.join("runs/emoji/report.html");
+    let started = Instant::now();
+    while !report.is_file() && started.elapsed() < Duration::from_secs(60) {
+        assert!(training.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    training.kill().unwrap();
+    training.wait().unwrap();
+    let html = fs::read_to_string(report).unwrap();
+    assert!(html.contains("<a href=\"codec/report.html\">"), "{html}");
+    assert!(!dir.join("runs/emoji/checkpoints").exists());
 }
 
 fn the_same_seed_draws_the_same(dir: &Path) {
@@ -180,7 +210,7 @@ fn wrong_prompts_exit_with_2(dir: &Path) {
     expect(
         &mut latentlm(dir, &wrong),
         2,
-        "`text.caption_weight` must be a number above 0",
+        "`text.caption_weight` must be a number from 1e-6 to",
     );
 }
 

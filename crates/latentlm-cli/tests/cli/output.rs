@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(unix)]
+use std::process::Command;
 use std::process::{Output, Stdio};
 
 use latentlm_args::PICTURE_ENDINGS;
@@ -67,6 +69,29 @@ fn a_full_standard_output_is_one_line() {
     );
 }
 
+/// Standard output, piped and redirected, through links: a link is all that a mistake could replace.
+#[cfg(unix)]
+fn a_stream_takes_the_picture_alone(dir: &Path, sample: &dyn Fn(&str) -> Command) {
+    use std::os::unix::fs::symlink;
+
+    symlink("/dev/stdout", dir.join("out")).unwrap();
+    symlink("/dev/stdout", dir.join("out.png")).unwrap();
+    let piped = sample("out").output().unwrap();
+    let (code, told) = said(&piped);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.lines().any(|line| line == "out"), "{told}");
+    let redirected = dir.join("redirected");
+    let mut command = sample("out.png");
+    command.stdout(fs::File::create(&redirected).unwrap());
+    assert!(command.status().unwrap().success());
+    let picture = fs::read(dir.join("seven.png")).unwrap();
+    assert!(piped.stdout == picture && fs::read(&redirected).unwrap() == picture);
+    for link in ["out", "out.png"] {
+        assert!(dir.join(link).is_symlink(), "{link}");
+    }
+    expect(&mut sample("runs"), 1, "cannot write runs: ");
+}
+
 #[test]
 fn a_picture_gets_the_format_of_its_ending() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,6 +131,8 @@ fn a_picture_gets_the_format_of_its_ending() {
         );
         assert!(!dir.join(file).exists());
     }
+    #[cfg(unix)]
+    a_stream_takes_the_picture_alone(dir, &sample);
     let speak = ["speak", "--run", "mnist", "--text", "a", "--out", "a.wav"];
     let told = "is no run of train-tts: it is one of train-image, for `sample-image`";
     expect(&mut latentlm(dir, &speak), 1, told);

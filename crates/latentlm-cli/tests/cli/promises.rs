@@ -91,6 +91,52 @@ fn a_failed_start_leaves_no_folder() {
         fs::write(set.join(format!("cat/{index}.png")), "no picture").unwrap();
     }
     fails_to_start(dir, "data.max_broken=0.05", "5 of 24 samples");
+    leaves_no_parents(dir);
+}
+
+/// Folders above the run's go too, if this start made them.
+fn leaves_no_parents(dir: &Path) {
+    fs::create_dir(dir.join("there")).unwrap();
+    let start = |run: &str, change: &str| {
+        let words = ["--run", run, "--progress", "silent", change];
+        let output = pictures::train(dir, &words).output().unwrap();
+        let (code, line) = crate::failure(&output);
+        assert_eq!(code, 1, "{line}");
+    };
+    start("there/a/b/c", "data.path=nowhere");
+    assert_eq!(fs::read_dir(dir.join("there")).unwrap().count(), 0);
+    // No file system has names of so many bytes.
+    let long = format!("there/d/{}", "x".repeat(2000));
+    start(&long, "data.max_broken=0.05");
+    assert_eq!(fs::read_dir(dir.join("there")).unwrap().count(), 0);
+    fs::create_dir(dir.join("there/e")).unwrap();
+    fs::write(dir.join("there/letter.txt"), "x").unwrap();
+    start("there/e/f", "data.path=empty");
+    assert_eq!(fs::read_dir(dir.join("there/e")).unwrap().count(), 0);
+    assert!(dir.join("there/letter.txt").is_file());
+}
+
+/// A comparison makes its folder before those of its parts.
+#[cfg(feature = "compare")]
+#[test]
+fn a_failed_comparison_leaves_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for kind in ["sigma", "image"] {
+        let words = [
+            "compare",
+            kind,
+            "--progress",
+            "silent",
+            "image.data.path=nowhere",
+        ];
+        expect(&mut crate::latentlm(dir, &words), 1, "nowhere");
+        assert!(
+            !dir.join("runs").exists(),
+            "{kind}: {:?}",
+            below(&dir.join("runs"))
+        );
+    }
 }
 
 /// Where the machine's memory is known.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::earlier::{copy, run};
+use crate::pictures::{succeed, trained};
 use crate::{expect, latentlm, newest, train};
 
 /// Lines of `run check`.
@@ -41,25 +42,32 @@ fn damage_is_found_in_a_run_and_in_runs_within() {
     };
     assert_eq!(
         (own(&lines).len(), of("within", &lines).len()),
-        (5, 3),
+        (9, 5),
         "{lines:?}"
     );
-    for place in [
-        "codec/step-2",
-        "codec/step-3",
-        "lm/step-2",
-        "lm/step-3",
-        "latents.safetensors",
+    for (place, verdict) in [
+        ("codec/step-2", ": whole, "),
+        ("codec/step-3", ": whole, "),
+        ("lm/step-2", ": whole, "),
+        ("lm/step-3", ": whole, "),
+        ("latents.safetensors", ": whole, "),
+        (
+            "config.toml",
+            ": whole, compared with step 3 of the stage `lm`",
+        ),
+        ("metrics.jsonl", ": whole, "),
+        ("data.txt", ": readable"),
+        ("report.html", ": whole"),
     ] {
         let found = of(place, &own(&lines));
         assert_eq!(found.len(), 1, "{place}: {lines:?}");
-        assert!(found[0].contains(": whole, "), "{found:?}");
+        assert!(found[0].contains(verdict), "{found:?}");
     }
     for line in of("within", &lines) {
-        assert!(
-            line.ends_with(": no checksums: whether it is whole can't be checked"),
-            "{line}"
-        );
+        let unchecked = line.ends_with(": no checksums: whether it is whole can't be checked");
+        let is_file =
+            line.contains("config.toml: whole, ") || line.contains("metrics.jsonl: whole, ");
+        assert!(unchecked || is_file, "{line}");
     }
     let whole = latentlm(dir, &["run", "check", "mnist"]).status().unwrap();
     assert!(whole.success());
@@ -82,8 +90,62 @@ fn damage_is_found_in_a_run_and_in_runs_within() {
     );
     let cache = of("latents.safetensors", &own(&lines));
     assert!(cache[0].contains("is damaged"), "{cache:?}");
-    let summary = "2 of 8 checkpoints and latent caches are damaged";
+    let summary = "2 of 14 checkpoints and files are damaged";
     expect(&mut latentlm(dir, &["run", "check", "mnist"]), 1, summary);
+}
+
+/// Files beside the checkpoints: damaged one by one, and put back.
+#[test]
+fn damaged_recipes_logs_and_reports_are_found() {
+    let dir = trained("2");
+    let dir = dir.path();
+    let file = |name: &str| dir.join("runs/mnist").join(name);
+    let check = || latentlm(dir, &["run", "check", "mnist"]);
+    succeed(&mut check());
+
+    // As a kill leaves it.
+    let log = fs::read_to_string(file("metrics.jsonl")).unwrap();
+    fs::write(file("metrics.jsonl"), &log[..log.len() - 9]).unwrap();
+    succeed(&mut check());
+    let lines = checked(dir);
+    let told = lines.iter().find(|line| line.contains("metrics.jsonl"));
+    let told = told.unwrap();
+    assert!(told.ends_with("one that was cut by a kill"), "{told}");
+
+    let report = fs::read_to_string(file("report.html")).unwrap();
+    let recipe = fs::read_to_string(file("config.toml")).unwrap();
+    let (before, _) = recipe.split_once("[lm_train]").unwrap();
+    for (name, damaged, part) in [
+        (
+            "metrics.jsonl",
+            log.replacen('{', "", 1),
+            "line 1 is no record",
+        ),
+        (
+            "report.html",
+            report[..report.len() / 2].to_owned(),
+            "its end is missing",
+        ),
+        ("config.toml", before.to_owned(), "it lacks `lm_train."),
+        ("config.toml", "no TOML".to_owned(), "damaged"),
+        ("data.txt", "latentlm".to_owned(), "damaged"),
+    ] {
+        let whole = fs::read(file(name)).unwrap();
+        fs::write(file(name), damaged).unwrap();
+        expect(&mut check(), 1, "1 of 9 checkpoints and files are damaged");
+        let lines = checked(dir);
+        let own = lines.iter().find(|line| line.contains(name)).unwrap();
+        assert!(own.contains("damaged: ") && own.contains(part), "{own}");
+        fs::write(file(name), whole).unwrap();
+    }
+    fs::remove_file(file("config.toml")).unwrap();
+    expect(&mut check(), 1, "1 of 9 checkpoints and files are damaged");
+    let lines = checked(dir);
+    let own = lines.iter().find(|line| line.contains("config.toml"));
+    assert!(
+        own.unwrap().contains("damaged: it cannot be read"),
+        "{own:?}"
+    );
 }
 
 #[cfg(unix)]

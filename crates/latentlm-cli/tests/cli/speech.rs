@@ -1,5 +1,7 @@
 //! Tests of the speech commands: texts from all sources, the codec, voices, and wrong input.
 
+pub mod refusals;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -107,11 +109,13 @@ fn a_voice_speaks_and_refuses_what_it_cannot_say() {
     standard_output_is_a_stream(dir);
     each_line_gets_its_file(dir);
     sound_goes_through_the_codec(dir);
-    wrong_texts_exit_with_2(dir);
-    voices_of_any_rate_are_taken(dir);
-    broken_voices_are_named(dir);
+    refusals::wrong_texts_exit_with_2(dir);
+    refusals::voices_of_any_rate_are_taken(dir);
+    refusals::unheard_words_are_named(dir);
+    refusals::broken_voices_are_named(dir);
     full_disks_leave_nothing_behind(dir);
     broken_files_of_the_codec_are_named(dir);
+    pipes_take_sound_and_latents(dir);
 }
 
 fn the_same_is_said_from_every_source(dir: &Path) {
@@ -235,6 +239,45 @@ fn each_line_gets_its_file(dir: &Path) {
     refuse(&file, 1, "cannot write said.wav: ");
 }
 
+#[cfg(not(unix))]
+fn pipes_take_sound_and_latents(_: &Path) {}
+
+/// A pipe takes what a file gets, and is a pipe afterwards.
+#[cfg(unix)]
+fn pipes_take_sound_and_latents(dir: &Path) {
+    use std::io::Read;
+
+    let codec = |args: &[&str]| {
+        let output = latentlm(dir, &["codec"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    let made = Command::new("mkfifo").arg(dir.join("pipe")).status();
+    assert!(made.unwrap().success());
+    // Opened for both, a pipe waits for nobody, and half a second fits into its buffer.
+    let mut both = fs::File::options();
+    let mut reader = both.read(true).write(true).open(dir.join("pipe")).unwrap();
+    for (command, input, file) in [
+        ("encode", "sound.wav", "sound.safetensors"),
+        ("decode", "sound.safetensors", "decoded.wav"),
+        ("reconstruct", "sound.wav", "again.wav"),
+    ] {
+        codec(&[command, input, file]);
+        let output = codec(&[command, input, "pipe"]);
+        // Standard output may be the pipe.
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let mut bytes = vec![0; 1 << 16];
+        let count = reader.read(&mut bytes).unwrap();
+        assert!(
+            bytes[..count] == fs::read(dir.join(file)).unwrap(),
+            "{file}"
+        );
+    }
+    let missing = ["codec", "decode", "sound.safetensors", "nowhere/a.wav"];
+    let told = "cannot write in nowhere: ";
+    expect(&mut latentlm(dir, &missing), 1, told);
+}
+
 /// `encode` and `decode` through a file give the same sound as `reconstruct`.
 fn sound_goes_through_the_codec(dir: &Path) {
     let codec = |args: &[&str]| {
@@ -256,126 +299,6 @@ fn sound_goes_through_the_codec(dir: &Path) {
     assert_eq!((decoded.len(), again.len()), (13 * HOP, 8000));
     assert!(decoded[..8000] == again[..], "not the same sound");
     assert!(again.iter().any(|level| *level != 0), "silence");
-}
-
-fn wrong_texts_exit_with_2(dir: &Path) {
-    let refuse = |args: &[&str], part: &str| {
-        expect(speak(dir, args).args(["--out", "none.wav"]), 2, part);
-        assert!(!dir.join("none.wav").exists(), "{args:?}");
-    };
-    refuse(&["--text", ""], "there is nothing to say");
-    refuse(&["--text", " \n "], "there is nothing to say");
-    // Standard input is empty here.
-    refuse(&[], "there is nothing to say");
-    refuse(&["--text", "one über"], "`ü` is outside the vocabulary");
-    // All sentences are checked before the first is spoken.
-    let late = "one two, three. ".repeat(20) + "seven";
-    refuse(&["--text", &late], "`s` is outside the vocabulary");
-    refuse(
-        &["--text", "one", "--file", "text.txt"],
-        "cannot be used with",
-    );
-    refuse(&["--text", "one", "--voice", "corpus/0.wav"], "required");
-    let text = "one two three ".repeat(20);
-    let long = [
-        "--text",
-        "one",
-        "--voice",
-        "corpus/0.wav",
-        "--voice-text",
-        &text,
-    ];
-    refuse(&long, "more than the 200 that the model was trained on");
-    refuse(
-        &["--text", "one", "--guidance", "NaN"],
-        "must be a number from -1000 to 1000",
-    );
-    let format = ["--text", "one", "--out", "none.mp3"];
-    expect(&mut speak(dir, &format), 2, "must be one of .wav");
-    let missing = ["--file", "nowhere.txt", "--out", "none.wav"];
-    expect(&mut speak(dir, &missing), 1, "cannot read nowhere.txt: ");
-    let missing = ["--text", "one", "--run", "nobody", "--out", "none.wav"];
-    expect(&mut speak(dir, &missing), 1, "is no run");
-}
-
-/// A voice recording may have any sample rate: half a second always gives the same number of latents.
-fn voices_of_any_rate_are_taken(dir: &Path) {
-    for rate in [8_000, 16_000, 44_100] {
-        write_wav(&dir.join("voice.wav"), &tone(rate, 0.5), rate).unwrap();
-        let codec = ["codec", "encode", "voice.wav", "latents.safetensors"];
-        let output = latentlm(dir, &codec).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("13 latents of 4"), "{rate}: {text}");
-        let args = [
-            "--text",
-            "one",
-            "--voice",
-            "voice.wav",
-            "--voice-text",
-            "two",
-        ];
-        assert!(said(dir, &args).len() > 44);
-    }
-}
-
-fn broken_voices_are_named(dir: &Path) {
-    let good = wav_bytes(&tone(RATE, 0.5), RATE);
-    for (name, bytes, part) in [
-        ("empty.wav", &b""[..], "empty.wav: is an empty file"),
-        (
-            "text.wav",
-            b"this is no sound at all, is it?",
-            "text.wav: is no WAV file",
-        ),
-        ("header.wav", &good[..30], "header.wav: is cut short"),
-        (
-            "half.wav",
-            &good[..good.len() / 2],
-            "half.wav: is cut short",
-        ),
-        (
-            "silent.wav",
-            &wav_bytes(&[], RATE),
-            "silent.wav: holds no sound",
-        ),
-        (
-            "short.wav",
-            &wav_bytes(&tone(RATE, 0.02), RATE),
-            "one latent takes 640",
-        ),
-        (
-            "long.wav",
-            &wav_bytes(&tone(RATE, 2.5), RATE),
-            "at most 2 s",
-        ),
-    ] {
-        fs::write(dir.join(name), bytes).unwrap();
-        let voice = ["--voice", name, "--voice-text", "two", "--out", "none.wav"];
-        expect(speak(dir, &["--text", "one"]).args(voice), 1, part);
-    }
-    let voice = [
-        "--voice",
-        "gone.wav",
-        "--voice-text",
-        "two",
-        "--out",
-        "none.wav",
-    ];
-    expect(speak(dir, &["--text", "one"]).args(voice), 1, "gone.wav");
-    let voice = [
-        "--voice",
-        "corpus/0.wav",
-        "--voice-text",
-        " ",
-        "--out",
-        "none.wav",
-    ];
-    expect(
-        speak(dir, &["--text", "one"]).args(voice),
-        1,
-        "its text is empty",
-    );
-    assert!(!dir.join("none.wav").exists());
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -413,6 +336,8 @@ fn broken_files_of_the_codec_are_named(dir: &Path) {
     for (command, input, part) in [
         ("encode", "empty.wav", "empty.wav: is an empty file"),
         ("reconstruct", "header.wav", "header.wav: is cut short"),
+        ("encode", "against.wav", "cancel each other out"),
+        ("reconstruct", "against.wav", "cancel each other out"),
         ("decode", "text.wav", "text.wav: no file of latents"),
         (
             "decode",

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::speech::refusals::cancelling;
 use crate::{expect, latentlm};
 
 fn case() -> PathBuf {
@@ -49,6 +50,10 @@ fn what_does_not_fit_is_refused_in_seconds() {
     fs::write(&audio, latentlm_data::speech::wav_bytes(&samples, 24_000)).unwrap();
     let part = "the recording lasts 0.85 s; the model reads 512 positions";
     expect(&mut transcribe(dir.path(), &audio, &[]), 1, part);
+    let against = dir.path().join("against.wav");
+    fs::write(&against, cancelling()).unwrap();
+    let part = "its channels cancel each other out";
+    expect(&mut transcribe(dir.path(), &against, &[]), 1, part);
     let missing = ["--tokenizer", "long.wav"];
     expect(
         &mut transcribe(dir.path(), &case().join("audio.wav"), &missing),

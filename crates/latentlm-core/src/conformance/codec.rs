@@ -83,7 +83,14 @@ pub fn check_config<const D: usize, C: LatentCodecConfig<D>>(config: &C, device:
     };
     valid(config);
     valid(&C::default());
-    for recipe in ["image/mnist", "mllm/twemoji", "tts/voice", "none/of/them"] {
+    for recipe in [
+        "image/mnist",
+        "mllm/twemoji",
+        "tts/voice",
+        "video/digits",
+        "video/large",
+        "none/of/them",
+    ] {
         valid(&C::preset(recipe));
     }
     let codec = config.init(device);
@@ -137,28 +144,43 @@ pub fn check_objective<const D: usize, O: CodecObjective<D>>(
     some_gradient_reaches(discriminator, &own);
 }
 
-/// Checks that streaming in chunks gives the same latents and sound as whole signals, for chunks of each size from
-/// one latent to all.
-pub fn check_streaming<C: StreamingCodec>(codec: &C, signals: Tensor<3>) {
-    let SignalLayout::Frames { hop_samples, .. } = codec.spec().layout else {
-        panic!("a stream's latents are frames");
+/// Checks that streaming in chunks gives the same latents and signals as whole signals, for chunks of each size from
+/// one step to all. A step is a hop of sound, or a group of frames.
+pub fn check_streaming<const D: usize, C: StreamingCodec<D>>(codec: &C, signals: Tensor<D>) {
+    let layout = codec.spec().layout;
+    let (axis, tokens) = match layout {
+        SignalLayout::Frames { .. } => (D - 1, 1),
+        SignalLayout::Video { height, width, .. } => (1, height * width),
+        SignalLayout::Grid { .. } => panic!("latents of a picture are no stream"),
     };
     let latents = codec.encode(signals.clone()).mode();
     let decoded = codec.decode(latents.clone());
-    let frames = latents.dims()[1];
-    for chunk in 1..=frames {
+    let steps = latents.dims()[1] / tokens;
+    for chunk in 1..=steps {
         let mut encoder = C::EncoderState::default();
         let mut decoder = C::DecoderState::default();
-        for start in (0..frames).step_by(chunk) {
-            let count = chunk.min(frames - start);
-            let (from, samples) = (start * hop_samples, count * hop_samples);
-            let signal = signals.clone().narrow(2, from, samples);
-            let expected = latents.clone().narrow(1, start, count);
+        for start in (0..steps).step_by(chunk) {
+            let count = chunk.min(steps - start);
+            let from = length_of(layout, start);
+            let length = length_of(layout, start + count) - from;
+            let signal = signals.clone().narrow(axis, from, length);
+            let expected = latents.clone().narrow(1, start * tokens, count * tokens);
             let got = codec.encode_step(signal, &mut encoder).mode();
             assert_close("latents of a chunk", got, expected.clone(), 1e-5);
             let got = codec.decode_step(expected, &mut decoder);
-            let expected = decoded.clone().narrow(2, from, samples);
-            assert_close("sound of a chunk", got, expected, 1e-5);
+            let expected = decoded.clone().narrow(axis, from, length);
+            assert_close("signal of a chunk", got, expected, 1e-5);
         }
+    }
+}
+
+/// Samples or frames that the first steps of a stream stand for.
+fn length_of(layout: SignalLayout, steps: usize) -> usize {
+    match layout {
+        SignalLayout::Frames { hop_samples, .. } => steps * hop_samples,
+        SignalLayout::Video {
+            frames_per_group, ..
+        } if steps > 0 => 1 + (steps - 1) * frames_per_group,
+        SignalLayout::Video { .. } | SignalLayout::Grid { .. } => 0,
     }
 }

@@ -11,7 +11,7 @@ use super::clip::{Clip, SpeechBounds, hold_out};
 use super::corpus;
 use crate::check::Problem;
 use crate::error::DataError;
-use crate::known::plain_word;
+use crate::normal::plain_word;
 use crate::skipped::Skipped;
 use crate::split::Split;
 use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};

@@ -24,12 +24,12 @@ pub struct SpeechBounds {
 }
 
 impl Default for SpeechBounds {
-    /// Recordings inside the folder only, tables of 256 MiB (a table takes up to thirty times its size of
-    /// memory), default [`SoundLimits`].
+    /// Recordings inside the folder only, tables of 128 MiB (with a million lines, which is the most, a table
+    /// takes up to a gigabyte of memory), default [`SoundLimits`].
     fn default() -> Self {
         Self {
             outside: false,
-            table_bytes: 256 << 20,
+            table_bytes: 128 << 20,
             sound: SoundLimits::default(),
         }
     }

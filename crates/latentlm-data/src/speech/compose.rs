@@ -324,7 +324,7 @@ fn pick<'a, T>(list: &'a [T], random: &mut ChaCha8Rng) -> &'a T {
 }
 
 /// The random stream of utterance `index`.
-pub(super) fn stream(seed: u64, index: u64) -> ChaCha8Rng {
+fn stream(seed: u64, index: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(index);
     random

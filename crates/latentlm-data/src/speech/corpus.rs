@@ -5,16 +5,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use latentlm_media::{open_regular, sound};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::clip::{Listing, SpeechBounds, clip, name_of, within};
 use super::columns::{self, Columns, Entry};
 use super::finder::{Finder, leads_outside};
-use super::table::{plain_lines, rows, separator};
+use super::table::{MOST_LINES, check_fields, plain_lines, read_table, rows, separator};
 use super::tree;
 use crate::error::{DataError, io_error};
 use crate::split::Split;
-use crate::walk::{WalkOptions, read_text, walk};
+use crate::walk::{WalkOptions, walk};
 
 /// File names of tables for a whole corpus, the most common first.
 const TABLES: [&str; 5] = [
@@ -52,8 +53,8 @@ const SPLIT_TABLES: [(&str, &str); 13] = [
 ];
 /// Number of bytes read to find out whether a table is about speech.
 const HEAD_BYTES: u64 = 1 << 16;
-/// Largest number of lines of a table: the rows in memory are larger than the text of short lines.
-const MOST_LINES: usize = 16_000_000;
+/// Largest size of a record in JSON: in memory a value is many times larger than its text.
+const MOST_RECORD_BYTES: usize = 1 << 20;
 /// Number of faulty lines that are listed for all tables of a corpus.
 const MOST_FAULTS: usize = 1000;
 /// Speaker name where the corpus has none.
@@ -195,29 +196,38 @@ struct TableReader<'a> {
 impl TableReader<'_> {
     /// Lists the recordings of a table.
     fn read(&mut self, path: &Path, split: Option<Split>) -> Result<(), DataError> {
-        let text = plain_lines(&read_text(path, self.bounds.table_bytes)?);
-        check_lines(path, &text)?;
+        let text = read_table(path, self.bounds)?;
         let base = path.parent().unwrap_or(self.folder);
         if is_json(path) {
-            for (place, record) in records(&text) {
-                let entry = record.and_then(|record| columns::of_record(&record));
-                self.add(base, split, entry.map(|entry| (entry, true)))
-                    .map_err(|reason| format!("{place}: {reason}"))
-                    .unwrap_or_else(|reason| self.fault(path, reason));
+            match records(&text) {
+                Ok(records) => self.add_records(path, base, split, &records),
+                Err(reason) => self.fault(path, format!("the list: {reason}")),
             }
             return Ok(());
         }
         let separator = separator(&text);
+        check_fields(path, &text, separator)?;
         let rows = rows(&text, separator);
         let Some(columns) = Columns::of(&rows, separator) else {
             return Err(DataError::malformed(path, columns::NO_COLUMNS));
         };
-        for row in rows.iter().skip(usize::from(columns.header)) {
-            self.add(base, split, columns.entry(row).map(|entry| (entry, false)))
+        // Each row is dropped as soon as its recording is listed.
+        for row in rows.into_iter().skip(usize::from(columns.header)) {
+            self.add(base, split, columns.entry(&row).map(|entry| (entry, false)))
                 .map_err(|reason| format!("line {}: {reason}", row.line))
                 .unwrap_or_else(|reason| self.fault(path, reason));
         }
         Ok(())
+    }
+
+    /// Adds the recordings of the table `path` in `base`.
+    fn add_records(&mut self, path: &Path, base: &Path, split: Option<Split>, records: &Records) {
+        for (number, text) in &records.texts {
+            let entry = record_of(text).and_then(|record| columns::of_record(&record));
+            self.add(base, split, entry.map(|entry| (entry, true)))
+                .map_err(|reason| format!("{} {number}: {reason}", records.word))
+                .unwrap_or_else(|reason| self.fault(path, reason));
+        }
     }
 
     fn fault(&mut self, path: &Path, reason: String) {
@@ -262,35 +272,83 @@ impl TableReader<'_> {
     }
 }
 
-fn check_lines(path: &Path, text: &str) -> Result<(), DataError> {
-    if text.lines().count() <= MOST_LINES {
-        return Ok(());
-    }
-    let reason = format!("has more than {MOST_LINES} lines, the most that are read");
-    Err(DataError::malformed(path, reason))
+/// The records of JSON lines or of a JSON list, not parsed yet.
+#[derive(Debug, PartialEq)]
+struct Records<'a> {
+    /// What the numbers count, for error messages.
+    word: &'static str,
+    texts: Vec<(usize, &'a str)>,
 }
 
-/// The records of JSON lines or of a JSON list, each with its position for error messages.
-fn records(text: &str) -> Vec<(String, Result<Record, String>)> {
-    let wrong = |error: serde_json::Error| format!("not a record: {error}");
-    if text.trim_start().starts_with('[') {
-        let list: Result<Vec<Record>, _> = serde_json::from_str(text);
-        return match list {
-            Err(error) => vec![("the list".into(), Err(wrong(error)))],
-            Ok(list) => {
-                let places = (1..).map(|number: usize| format!("record {number}"));
-                places.zip(list.into_iter().map(Ok)).collect()
-            }
-        };
+/// Finds the records of a table.
+fn records(text: &str) -> Result<Records<'_>, String> {
+    if !text.trim_start().starts_with('[') {
+        let lines = (1..).zip(text.lines());
+        return Ok(Records {
+            word: "line",
+            texts: lines.filter(|(_, line)| !line.trim().is_empty()).collect(),
+        });
     }
-    let mut records = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if !line.trim().is_empty() {
-            let record = serde_json::from_str(line).map_err(wrong);
-            records.push((format!("line {number}"), record));
+    // Takes no memory. A list that is valid can be cut into its elements.
+    let list: Vec<IgnoredAny> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
+    if list.len() > MOST_LINES {
+        return Err(format!(
+            "has more than {MOST_LINES} records, the most that are read"
+        ));
+    }
+    Ok(Records {
+        word: "record",
+        texts: (1..).zip(elements(text)).collect(),
+    })
+}
+
+fn record_of(text: &str) -> Result<Record, String> {
+    if text.len() > MOST_RECORD_BYTES {
+        return Err(format!(
+            "is longer than {MOST_RECORD_BYTES} bytes, the most that a record may have"
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| no_record(&error))
+}
+
+fn no_record(error: &serde_json::Error) -> String {
+    format!("not a record: {error}")
+}
+
+/// The texts of the elements of a JSON list, which must be valid.
+fn elements(list: &str) -> Vec<&str> {
+    let inside = list.trim().strip_prefix('[').unwrap_or_default();
+    let inside = inside.strip_suffix(']').unwrap_or_default();
+    let (mut elements, mut start, mut depth) = (Vec::new(), 0, 0_usize);
+    let mut bytes = inside.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => skip_string(&mut bytes),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
+                elements.push(inside[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
         }
     }
-    records
+    let last = inside[start..].trim();
+    elements.extend((!last.is_empty()).then_some(last));
+    elements
+}
+
+/// Skips a string of JSON whose opening quote was read.
+fn skip_string(bytes: &mut impl Iterator<Item = (usize, u8)>) {
+    while let Some((_, byte)) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => {
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -298,13 +356,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_have_a_largest_size_and_name_it() {
-        let text = "\n".repeat(MOST_LINES);
-        assert!(check_lines(Path::new("a"), &text).is_ok());
-        let message = check_lines(Path::new("a"), &(text + "x")).unwrap_err();
-        let expected = "a: has more than 16000000 lines, the most that are read";
-        assert_eq!(message.to_string(), expected);
+    fn lists_are_cut_into_their_records() {
+        let list = r#" [ {"a": "x, ]\"}"}, {"b": [1, {"c": "\\"}]} , 7,[[]],"," ] "#;
+        let expected = [
+            r#"{"a": "x, ]\"}"}"#,
+            r#"{"b": [1, {"c": "\\"}]}"#,
+            "7",
+            "[[]]",
+            "\",\"",
+        ];
+        assert_eq!(elements(list), expected);
+        assert!(elements("[]").is_empty() && elements(" [ ] ").is_empty());
+        let found = records("[{\"a\": 1}, 7]").unwrap();
+        let texts = vec![(1, "{\"a\": 1}"), (2, "7")];
+        let word = "record";
+        assert_eq!(found, Records { word, texts });
+        assert!(record_of("{\"a\": 1}").is_ok());
+        let told = record_of("7").unwrap_err();
+        assert!(told.starts_with("not a record: "), "{told}");
+        let told = records("[{\"a\": 1},, 7]").unwrap_err();
+        assert!(told.starts_with("not a record: "), "{told}");
+        let many = format!("[{}0]", "0,".repeat(MOST_LINES));
+        let told = records(&many).unwrap_err();
+        assert_eq!(
+            told,
+            "has more than 1000000 records, the most that are read"
+        );
+        let lines = records("{}\n\n7\n").unwrap();
+        assert_eq!(
+            (lines.word, lines.texts),
+            ("line", vec![(1, "{}"), (3, "7")])
+        );
+        // In memory it would take sixteen times as much.
+        let long = format!("{{\"a\": [{}0]}}", "0,".repeat(MOST_RECORD_BYTES / 2));
+        let told = record_of(&long).unwrap_err();
+        assert!(told.starts_with("is longer than 1048576 bytes"), "{told}");
+    }
 
+    #[test]
+    fn tables_have_a_largest_size_and_name_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metadata.csv");
         let bounds = SpeechBounds::default();

@@ -1,5 +1,4 @@
-//! Speech data: datasets of recordings with transcripts, utterances composed of word clips, and corpora
-//! synthesized with `espeak-ng`. Sound files are read and written by [`latentlm_media::sound`].
+//! Speech data: datasets of recordings with transcripts, and utterances composed of word clips. Sound files are read and written by [`latentlm_media::sound`].
 
 mod check;
 mod clip;
@@ -7,9 +6,9 @@ mod columns;
 mod compose;
 mod corpus;
 mod dataset;
-mod espeak;
 mod files;
 mod finder;
+mod sentences;
 mod table;
 mod tree;
 mod vocabulary;
@@ -19,8 +18,8 @@ pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use clip::SpeechBounds;
 pub use compose::{Composed, Composer, Composition, SpokenWord};
 pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
-pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus, read_sentences};
 pub use files::{GrowingWav, WavFile, read_audio, read_audio_within, write_wav};
 pub use latentlm_media::sound::{
     Audio, SoundLimits, WavStream, finish_wav_stream, normalise, trim_silence, wav_bytes,
 };
+pub use sentences::read_sentences;

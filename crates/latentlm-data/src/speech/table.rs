@@ -1,12 +1,49 @@
 //! Reader of tables as they are found in speech corpora: columns separated by bars, tabs or commas, with or
 //! without quotes, with any line ends.
 
+use std::borrow::Cow;
+use std::path::Path;
+
+use super::clip::SpeechBounds;
+use crate::error::DataError;
+use crate::walk::read_text;
+
+/// Largest number of lines of a table: a recording takes more memory than a short line.
+pub(super) const MOST_LINES: usize = 1_000_000;
+/// Largest number of fields of a table: an empty field takes more memory than its separator.
+const MOST_FIELDS: usize = 8_000_000;
+
 /// A row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct Row<'a> {
     /// Number of its first line, from 1.
     pub(super) line: usize,
-    pub(super) fields: Vec<String>,
+    pub(super) fields: Vec<Cow<'a, str>>,
+}
+
+/// Reads a table or transcript, with plain line ends.
+///
+/// # Errors
+/// If the file can't be read, is not UTF-8, or is too large.
+pub(super) fn read_table(path: &Path, bounds: SpeechBounds) -> Result<String, DataError> {
+    let text = plain_lines(&read_text(path, bounds.table_bytes)?);
+    if text.lines().count() > MOST_LINES {
+        let reason = format!("has more than {MOST_LINES} lines, the most that are read");
+        return Err(DataError::malformed(path, reason));
+    }
+    Ok(text)
+}
+
+/// Checks that the rows of a table fit into memory.
+///
+/// # Errors
+/// If they have too many fields.
+pub(super) fn check_fields(path: &Path, text: &str, separator: char) -> Result<(), DataError> {
+    if text.matches([separator, '\n']).count() < MOST_FIELDS {
+        return Ok(());
+    }
+    let reason = format!("has {MOST_FIELDS} fields or more, too many to be read");
+    Err(DataError::malformed(path, reason))
 }
 
 /// Replaces line ends of Windows and of old Macs by `\n`.
@@ -27,7 +64,7 @@ pub(super) fn separator(text: &str) -> char {
 /// A field is quoted if it begins and ends with a quote and all quotes inside are doubled. LJSpeech has
 /// texts that begin and end with a quotation: those quotes belong to the text. A quoted field may span
 /// lines only in comma-separated tables, or if the first field of the table is quoted.
-pub(super) fn rows(text: &str, separator: char) -> Vec<Row> {
+pub(super) fn rows(text: &str, separator: char) -> Vec<Row<'_>> {
     let quoted = text.trim_start().starts_with('"');
     let mut reader = Reader {
         text,
@@ -40,7 +77,8 @@ pub(super) fn rows(text: &str, separator: char) -> Vec<Row> {
     let mut rows = Vec::new();
     while reader.at < text.len() {
         let line = reader.line;
-        let fields = reader.row();
+        let mut fields = reader.row();
+        fields.shrink_to_fit();
         if fields.iter().any(|field| !field.trim().is_empty()) {
             rows.push(Row { line, fields });
         }
@@ -57,11 +95,14 @@ struct Reader<'a> {
     whole: bool,
 }
 
-impl Reader<'_> {
-    fn row(&mut self) -> Vec<String> {
+impl<'a> Reader<'a> {
+    fn row(&mut self) -> Vec<Cow<'a, str>> {
         let mut fields = Vec::new();
         loop {
-            let field = self.quoted().unwrap_or_else(|| self.bare());
+            let field: Cow<'a, str> = match self.quoted() {
+                Some(field) => field.into(),
+                None => self.bare().into(),
+            };
             fields.push(field);
             let rest = &self.text[self.at..];
             match rest.chars().next() {
@@ -77,11 +118,12 @@ impl Reader<'_> {
     }
 
     /// Reads a field up to the separator or the end of the line.
-    fn bare(&mut self) -> String {
-        let rest = &self.text[self.at..];
+    fn bare(&mut self) -> &'a str {
+        let text = self.text;
+        let rest = &text[self.at..];
         let end = rest.find([self.separator, '\n']).unwrap_or(rest.len());
         self.at += end;
-        rest[..end].to_owned()
+        &rest[..end]
     }
 
     /// Reads a quoted field and removes its quotes. Returns `None` and reads nothing if there is none.
@@ -121,7 +163,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn fields(text: &str, separator: char) -> Vec<Vec<String>> {
+    fn fields(text: &str, separator: char) -> Vec<Vec<Cow<'_, str>>> {
         rows(text, separator)
             .into_iter()
             .map(|row| row.fields)
@@ -155,6 +197,34 @@ mod tests {
         // An open quotation ends with its line.
         assert_eq!(fields("a|\"b\nc|d\"\n", '|'), [["a", "\"b"], ["c", "d\""]]);
         assert_eq!(fields("a|\"b", '|'), [["a", "\"b"]]);
+    }
+
+    /// Separators and line ends count; what is refused was not made into rows.
+    #[test]
+    fn tables_have_a_largest_number_of_fields() {
+        let (row, rest) = ("||||\n", MOST_FIELDS % 5);
+        let most = row.repeat(MOST_FIELDS / 5) + &"|".repeat(rest);
+        check_fields(Path::new("a"), &most[1..], '|').unwrap();
+        let told = check_fields(Path::new("a"), &most, '|').unwrap_err();
+        let expected = "a: has 8000000 fields or more, too many to be read";
+        assert_eq!(told.to_string(), expected);
+        check_fields(Path::new("a"), &most, ',').unwrap();
+    }
+
+    #[test]
+    fn tables_have_a_largest_number_of_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.csv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_table(&path, SpeechBounds::default())
+        };
+        assert_eq!(read("a\r\nb\rc").unwrap(), "a\nb\nc");
+        let text = "\n".repeat(MOST_LINES);
+        assert_eq!(read(&text).unwrap(), text);
+        let told = read(&(text + "x")).unwrap_err().to_string();
+        let part = "has more than 1000000 lines, the most that are read";
+        assert!(told.ends_with(part), "{told}");
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::clip::{Clip, Listing, SpeechBounds, clip, name_of, within};
 use super::finder::Finder;
-use super::table::plain_lines;
+use super::table::read_table;
 use crate::error::DataError;
 use crate::skipped::Skipped;
 use crate::split::Split;
-use crate::walk::{WalkOptions, read_text, walk};
+use crate::walk::{WalkOptions, walk};
 
 /// File name suffixes of transcripts: LibriSpeech's and LibriTTS's.
 const TRANSCRIPTS: [&str; 2] = [".trans.txt", ".normalized.txt"];
@@ -67,8 +67,8 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
     }
     let (mut listing, mut finder) = (Listing::default(), Finder::default());
     for (path, kind) in found {
-        let text = match read_text(&path, bounds.table_bytes) {
-            Ok(text) => plain_lines(&text),
+        let text = match read_table(&path, bounds) {
+            Ok(text) => text,
             Err(error) => {
                 listing.skipped.push(Skipped::of(&path, &error));
                 continue;

@@ -378,7 +378,7 @@ fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
         .unwrap();
     fs::remove_file(&path).unwrap();
     let options = ReadOptions {
-        max_picture_bytes: ReadOptions::MEGABYTE,
+        max_picture_mb: 1,
         ..ReadOptions::default()
     };
     let report = check_with(dir.path(), &options).unwrap();

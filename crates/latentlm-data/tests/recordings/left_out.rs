@@ -167,7 +167,8 @@ fn panics_of_decoders_are_errors_of_the_file() {
             message.contains(name) && !message.contains('\n'),
             "{message}"
         );
-        failed += usize::from(message.contains("the decoder failed"));
+        // Without the panic's own text, which speaks of the decoder's source.
+        failed += usize::from(message.ends_with(": is damaged, or no sound: its decoder failed"));
         fs::copy(&path, dir.path().join(name)).unwrap();
         lines.push(format!(
             r#"{{"audio": "{name}", "text": "a", "split": "train"}}"#

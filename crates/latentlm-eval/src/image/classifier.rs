@@ -12,7 +12,7 @@ use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, ImageDataset};
 use latentlm_pipelines::{LearningRate, host_values, label_tensor, read_at};
 
-use crate::error::EvalError;
+use crate::error::Result;
 
 /// Number of features of a picture: the input of the last layer, and of Frechet distances.
 pub const FEATURES: usize = 64;
@@ -26,6 +26,20 @@ pub struct Classifier {
     conv2: Conv2d,
     hidden: Linear,
     output: Linear,
+}
+
+/// What a classifier is trained on.
+pub struct Lessons<'a> {
+    /// Channels of a picture.
+    pub channels: usize,
+    /// Height and width of a picture.
+    pub side: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Class of each picture.
+    pub labels: &'a [u32],
+    /// Reads the pictures at some indices, `[B, C, H, W]`, in `[-1, 1]`.
+    pub read: &'a dyn Fn(&[usize], &Device) -> Result<Tensor<4>>,
 }
 
 /// Predictions of the classifier for some pictures.
@@ -63,14 +77,29 @@ impl Classifier {
     ///
     /// # Errors
     /// If a picture can't be read.
-    pub fn train(data: &ImageDataset, device: &Device) -> Result<Self, EvalError> {
+    pub fn train(data: &ImageDataset, device: &Device) -> Result<Self> {
+        let spec = data.spec();
+        let labels: Vec<u32> = (0..data.len()).map(|index| data.label(index)).collect();
+        let lessons = Lessons {
+            channels: spec.channels,
+            side: spec.height,
+            classes: data.classes().len(),
+            labels: &labels,
+            read: &|indices, device| Ok(read_at(data, indices, device)?),
+        };
+        Self::learn(&lessons, device)
+    }
+
+    /// Trains a classifier on pictures of any origin.
+    ///
+    /// # Errors
+    /// If a picture can't be read.
+    pub fn learn(lessons: &Lessons<'_>, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         device.seed(RandomStream::for_step(0, "classifier-init", 0).seed());
-        let spec = data.spec();
-        let classes = data.classes().len();
-        let mut model = Self::new(spec.channels, spec.height, classes, &device);
+        let mut model = Self::new(lessons.channels, lessons.side, lessons.classes, &device);
         let mut optimizer = AdamConfig::new().init();
-        let mut order = BatchOrder::new(data.len(), BATCH, 0);
+        let mut order = BatchOrder::new(lessons.labels.len(), BATCH, 0);
         let steps = EPOCHS * order.batches_per_epoch();
         let rate = LearningRate {
             peak: 2e-3,
@@ -81,8 +110,8 @@ impl Classifier {
         let loss = CrossEntropyLossConfig::new().init(&device);
         for step in 0..steps {
             let indices = order.batch(step);
-            let labels: Vec<u32> = indices.iter().map(|&i| data.label(i)).collect();
-            let pictures = read_at(data, &indices, &device)?;
+            let labels: Vec<u32> = indices.iter().map(|&i| lessons.labels[i]).collect();
+            let pictures = (lessons.read)(&indices, &device)?;
             let logits = model.output.forward(model.features(pictures));
             let error = loss.forward(logits, label_tensor(&labels, &device));
             let gradients = GradientsParams::from_grads(error.backward(), &model);

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::classifier::FEATURES;
 use super::distance::{mean_square, psnr, singular, ssim};
-use super::judge::{Judge, even_labels};
-use super::report::write_image_report;
-use crate::error::EvalError;
+use super::judge::{Judge, Verdict, even_labels, labels as real_labels};
+use crate::error::Result;
 use crate::evaluation::{self, EvaluateOptions};
+use crate::report::write_image_report;
 use crate::statistics::{mean, smallest};
 
 /// Range of pixels, which are in `[-1, 1]`.
@@ -34,22 +34,15 @@ pub struct ImageEvaluation {
     pub guidance_scale: f64,
     /// Solver steps per latent.
     pub solver_steps: usize,
-    /// PSNR of held-out pictures through the codec, without noise in the latents.
-    pub reconstruction_psnr_db: f64,
-    /// Structural similarity (SSIM) of the same.
-    pub reconstruction_ssim: f64,
-    /// PSNR of held-out pictures through the codec, with the noise of training in the latents.
-    pub noisy_reconstruction_psnr_db: f64,
+    /// Quality of the codec.
+    #[serde(flatten)]
+    pub reconstruction: Reconstruction,
     /// Accuracy of the classifier on held-out real pictures.
     pub classifier_accuracy: f64,
-    /// Fraction of generated pictures that the classifier assigns to the class they were generated
-    /// for.
-    pub class_agreement: f64,
-    /// The same fraction for the worst class.
-    pub worst_class_agreement: f64,
-    /// Frechet distance between generated and held-out pictures, in the features of the classifier.
-    pub frechet_distance: f64,
-    /// The same distance for as many training pictures instead of generated ones.
+    /// What the judge says of the generated pictures.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Frechet distance of as many training pictures to held-out ones.
     pub frechet_distance_of_real: f64,
     /// Mean distance of a generated picture to its nearest training picture.
     pub nearest_training_distance: f64,
@@ -89,10 +82,11 @@ pub fn evaluate_image(
     path: &Path,
     options: &EvaluateOptions,
     device: &Device,
-) -> Result<ImageEvaluation, EvalError> {
+) -> Result<ImageEvaluation> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
     let generator = ImagePipeline::from_run(path, device)?;
-    let ImageData { train, test } = ImageData::open(&recipe)?;
+    let data = ImageData::open(&recipe)?;
+    let (train, test) = (&data.train, &data.test);
     if train.len() < 2 || test.len() < 2 {
         let least = "two training and two held-out pictures are the least to measure with";
         return Err(run.error(least).into());
@@ -108,20 +102,19 @@ pub fn evaluate_image(
     save_png(&grid, &run.file("samples/evaluation.png"))?;
 
     (options.phase)("measuring the codec");
-    let held_out = read_all(&test, device)?;
-    let known = read_all(&train, device)?;
-    let codec = reconstruction(&generator, held_out.clone(), options.seed);
+    let held_out = read_all(test, device)?;
+    let known = read_all(train, device)?;
+    let reconstruction = reconstruction(&generator, held_out.clone(), options.seed);
     (options.phase)("training the judge on real pictures");
-    let real_labels: Vec<u32> = (0..test.len()).map(|i| test.label(i)).collect();
-    let judge = Judge::train(&train, held_out.clone(), &real_labels)?;
+    let judge = Judge::train(&data, held_out.clone())?;
     let verdict = judge.measure(generated.clone(), &labels);
-    let same_many = read_evenly(&train, labels.len(), device)?;
+    let same_many = read_evenly(train, labels.len(), device)?;
 
     (options.phase)("comparing drawn with real pictures");
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);
-    let real_spread = spreads(&held_out, &real_labels, classes);
+    let real_spread = spreads(&held_out, &real_labels(test), classes);
     let diversity: Vec<f64> = spread
         .iter()
         .zip(&real_spread)
@@ -130,18 +123,14 @@ pub fn evaluate_image(
         .collect();
 
     let evaluation = ImageEvaluation {
-        step: generator.manifest().step,
+        step: generator.manifest.step,
         samples: labels.len(),
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
-        reconstruction_psnr_db: codec.psnr_db,
-        reconstruction_ssim: codec.ssim,
-        noisy_reconstruction_psnr_db: codec.noisy_psnr_db,
-        classifier_accuracy: judge.accuracy(),
-        class_agreement: verdict.class_agreement,
-        worst_class_agreement: verdict.worst_class_agreement,
-        frechet_distance: verdict.frechet_distance,
+        reconstruction,
+        classifier_accuracy: judge.accuracy,
+        verdict,
         frechet_distance_of_real: judge.frechet_distance(same_many),
         smallest_training_distance: smallest(&nearest),
         nearest_training_distance: mean(nearest).unwrap_or_default(),
@@ -157,10 +146,14 @@ pub fn evaluate_image(
 }
 
 /// Quality of the codec on held-out pictures.
-struct Reconstruction {
-    psnr_db: f64,
-    ssim: f64,
-    noisy_psnr_db: f64,
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reconstruction {
+    /// PSNR of held-out pictures through the codec, without noise in the latents.
+    pub reconstruction_psnr_db: f64,
+    /// Structural similarity (SSIM) of the same.
+    pub reconstruction_ssim: f64,
+    /// PSNR of held-out pictures through the codec, with the noise of training in the latents.
+    pub noisy_reconstruction_psnr_db: f64,
 }
 
 /// Encodes and decodes pictures, with and without noise in the latents.
@@ -169,8 +162,8 @@ fn reconstruction(generator: &ImagePipeline, pictures: Tensor<4>, seed: u64) -> 
     let mut random = RandomStream::for_step(seed, "reconstruction", 0);
     let (mut clean, mut noisy) = (Vec::new(), Vec::new());
     for batch in pictures.clone().split(100, 0) {
-        let posterior = generator.codec().encode(batch);
-        let decode = |latents| host_values(generator.codec().decode(latents).clamp(-1.0, 1.0));
+        let posterior = generator.codec.encode(batch);
+        let decode = |latents| host_values(generator.codec.decode(latents).clamp(-1.0, 1.0));
         clean.extend(decode(posterior.mode()));
         noisy.extend(decode(draw_latents(&posterior, &mut random)));
     }
@@ -179,9 +172,9 @@ fn reconstruction(generator: &ImagePipeline, pictures: Tensor<4>, seed: u64) -> 
     let planes = original.chunks_exact(size).zip(clean.chunks_exact(size));
     let similarities = planes.map(|(a, b)| ssim(a, b, width, PIXEL_RANGE));
     Reconstruction {
-        psnr_db: psnr(&original, &clean, PIXEL_RANGE),
-        ssim: mean(similarities).unwrap_or_default(),
-        noisy_psnr_db: psnr(&original, &noisy, PIXEL_RANGE),
+        reconstruction_psnr_db: psnr(&original, &clean, PIXEL_RANGE),
+        reconstruction_ssim: mean(similarities).unwrap_or_default(),
+        noisy_reconstruction_psnr_db: psnr(&original, &noisy, PIXEL_RANGE),
     }
 }
 

@@ -3,11 +3,12 @@
 
 use burn::tensor::Tensor;
 use latentlm_data::ImageDataset;
+use latentlm_pipelines::ImageData;
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Classifier;
 use super::distance::{FeatureStats, frechet_distance};
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::statistics::{mean, share, smallest};
 
 /// A classifier with statistics of held-out pictures. It is trained once for all sets of pictures
@@ -16,7 +17,8 @@ pub struct Judge {
     classifier: Classifier,
     held_out: FeatureStats,
     classes: usize,
-    accuracy: f64,
+    /// Accuracy of the classifier on held-out real pictures, averaged over classes.
+    pub accuracy: f64,
 }
 
 /// Measurements of generated pictures.
@@ -36,29 +38,21 @@ impl Judge {
     /// pictures.
     ///
     /// # Shapes
-    /// - `held_out`: `[B, C, H, W]`; `labels`: the class of each held-out picture
+    /// - `held_out`: `[B, C, H, W]`, all held-out pictures of `data`
     ///
     /// # Errors
     /// If a picture can't be read.
-    pub fn train(
-        data: &ImageDataset,
-        held_out: Tensor<4>,
-        labels: &[u32],
-    ) -> Result<Self, EvalError> {
-        let classes = data.classes().len();
-        let classifier = Classifier::train(data, &held_out.device())?;
+    pub fn train(data: &ImageData, held_out: Tensor<4>) -> Result<Self> {
+        let classes = data.train.classes().len();
+        let classifier = Classifier::train(&data.train, &held_out.device())?;
         let real = classifier.classify(held_out);
+        let agreement = by_class(&real.classes, &labels(&data.test), classes);
         Ok(Self {
-            accuracy: mean(by_class(&real.classes, labels, classes)).unwrap_or_default(),
+            accuracy: mean(agreement).unwrap_or_default(),
             held_out: FeatureStats::measure(&real.features),
             classifier,
             classes,
         })
-    }
-
-    /// Accuracy of the classifier on held-out real pictures, averaged over classes.
-    pub fn accuracy(&self) -> f64 {
-        self.accuracy
     }
 
     /// Frechet distance between pictures and the held-out pictures.
@@ -81,6 +75,11 @@ impl Judge {
             frechet_distance: frechet_distance(&features, &self.held_out),
         }
     }
+}
+
+/// Classes of all pictures.
+pub(super) fn labels(data: &ImageDataset) -> Vec<u32> {
+    (0..data.len()).map(|index| data.label(index)).collect()
 }
 
 /// Labels for at least `samples` pictures, in the order of classes, with the same number for each

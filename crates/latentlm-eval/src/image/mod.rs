@@ -4,9 +4,8 @@ mod classifier;
 mod distance;
 mod evaluate;
 mod judge;
-mod report;
 
+pub(crate) use classifier::{Classifier, Lessons};
 pub use distance::{FeatureStats, frechet_distance, psnr, ssim};
-pub use evaluate::{ImageEvaluation, evaluate_image};
+pub use evaluate::{ImageEvaluation, Reconstruction, evaluate_image};
 pub use judge::{Judge, Verdict, even_labels};
-pub use report::write_image_report;

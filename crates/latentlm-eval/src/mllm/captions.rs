@@ -5,7 +5,7 @@ use std::path::Path;
 use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_data::Caption;
 
-use crate::error::EvalError;
+use crate::error::Result;
 
 /// Name of the file in the run's folder.
 pub const CAPTIONS: &str = "captions.tsv";
@@ -46,7 +46,7 @@ fn one_line(text: &str) -> String {
 ///
 /// # Errors
 /// If the file can't be written.
-pub fn write_captions(path: &Path, captions: &[SaidCaption]) -> Result<(), EvalError> {
+pub fn write_captions(path: &Path, captions: &[SaidCaption]) -> Result<()> {
     let mut text = format!("{HEAD}\n");
     for SaidCaption { asked, said, split } in captions {
         text += &format!("{asked}\t{said}\t{split}\n");
@@ -58,7 +58,7 @@ pub fn write_captions(path: &Path, captions: &[SaidCaption]) -> Result<(), EvalE
 ///
 /// # Errors
 /// If the file can't be read.
-pub fn read_captions(path: &Path) -> Result<Vec<SaidCaption>, EvalError> {
+pub fn read_captions(path: &Path) -> Result<Vec<SaidCaption>> {
     let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
     let mut captions = Vec::new();
     for line in text.lines().skip(1) {

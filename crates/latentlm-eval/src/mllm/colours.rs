@@ -4,8 +4,9 @@ use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_data::Caption;
 use latentlm_pipelines::{MllmData, MllmPipeline, host_values, read_at};
+use serde::{Deserialize, Serialize};
 
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::statistics::{counts, mean, share};
 
 const COLOURS: [&str; 9] = [
@@ -15,22 +16,22 @@ const COLOURS: [&str; 9] = [
 const BACKGROUND: f32 = 0.9;
 
 /// How often pictures have the colour that their caption names.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Colours {
     /// Fraction of drawn pictures that are nearer to real pictures of the named colour than to
     /// those of any other.
-    pub drawn: f64,
+    pub colour_agreement: Option<f64>,
     /// The same fraction for the real pictures.
-    pub real: f64,
-    /// The same fraction by chance: one over the number of colours.
-    pub chance: f64,
+    pub colour_agreement_of_real: Option<f64>,
+    /// The same fraction if colours are random: one over their number.
+    pub colour_agreement_by_chance: Option<f64>,
     /// Fraction of captions that name the most frequent colour.
-    pub majority: f64,
+    pub colour_agreement_by_majority: Option<f64>,
 }
 
 impl Colours {
-    /// Draws a picture for every training caption that names a colour, and compares. `None` if
-    /// captions name fewer than two colours.
+    /// Draws a picture for every training caption that names a colour, and compares. Nothing can be
+    /// measured if captions name fewer than two colours.
     ///
     /// # Errors
     /// If a picture can't be read or a caption can't be encoded.
@@ -40,23 +41,23 @@ impl Colours {
         sample: &SampleOptions,
         seed: u64,
         device: &Device,
-    ) -> Result<Option<Self>, EvalError> {
+    ) -> Result<Self> {
         let (pictures, captions) = (&data.pictures.train, &data.train.captions);
         let (picked, names): (Vec<usize>, Vec<usize>) = named_colours(captions).into_iter().unzip();
         let counts = counts(&names);
         if counts.len() < 2 {
-            return Ok(None);
+            return Ok(Self::default());
         }
         let real = read_at(pictures, &picked, device)?;
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
         let drawn = artist.draw(&texts, sample, seed)?;
         let most = counts.values().copied().max().unwrap_or(0);
-        Ok(Some(Self {
-            drawn: colour_agreement(&drawn, &real, &names),
-            real: colour_agreement(&real, &real, &names),
-            chance: 1.0 / counts.len() as f64,
-            majority: most as f64 / names.len() as f64,
-        }))
+        Ok(Self {
+            colour_agreement: Some(colour_agreement(&drawn, &real, &names)),
+            colour_agreement_of_real: Some(colour_agreement(&real, &real, &names)),
+            colour_agreement_by_chance: Some(1.0 / counts.len() as f64),
+            colour_agreement_by_majority: Some(most as f64 / names.len() as f64),
+        })
     }
 }
 

@@ -4,19 +4,19 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use latentlm_data::{Caption, ImageDataset, Mix};
+use latentlm_data::Mix;
 use latentlm_pipelines::{
-    MllmData, MllmPipeline, MllmRecipe, RunFolder, evenly, image_grid, save_png,
+    MllmData, MllmPipeline, MllmRecipe, MllmSplit, RunFolder, evenly, image_grid, save_png,
 };
 use serde::{Deserialize, Serialize};
 
 use super::captions::{CAPTIONS, SaidCaption, write_captions};
 use super::colours::{ColourDistance, Colours};
 use super::measure::{CaptionScore, Perplexity, majority};
-use super::neighbours::Gallery;
+use super::neighbours::{Gallery, by_chance};
 use super::report::write_mllm_report;
 use super::sample::Sample;
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::evaluation::{self, EvaluateOptions};
 
 /// Number of captions in the picture of samples.
@@ -61,15 +61,9 @@ pub struct MllmEvaluation {
     pub neighbours_of_category_of_real: Option<f64>,
     /// Training captions whose real picture is among the ten nearest to the drawn one.
     pub asked_among_nearest: f64,
-    /// Pictures drawn for captions with a colour that are nearer to real pictures of that colour
-    /// than to those of any other.
-    pub colour_agreement: Option<f64>,
-    /// The same for the real pictures.
-    pub colour_agreement_of_real: Option<f64>,
-    /// The same if colours are random.
-    pub colour_agreement_by_chance: Option<f64>,
-    /// The same if the most frequent colour is always drawn.
-    pub colour_agreement_by_majority: Option<f64>,
+    /// How often pictures have the colour that their caption names.
+    #[serde(flatten)]
+    pub colours: Colours,
     /// Mean distance between the mean colours of a picture drawn for a training caption and of the
     /// real picture, in RGB of `[-1, 1]`, without backgrounds.
     pub colour_distance: f64,
@@ -108,7 +102,7 @@ impl Attempt {
         artist: &MllmPipeline,
         gallery: &Gallery,
         options: &EvaluateOptions,
-    ) -> Result<Self, EvalError> {
+    ) -> Result<Self> {
         let started = Instant::now();
         let said = artist.caption(asked.pictures.clone())?;
         let captioned_s = started.elapsed().as_secs_f64();
@@ -141,28 +135,27 @@ pub fn evaluate_mllm(
     path: &Path,
     options: &EvaluateOptions,
     device: &Device,
-) -> Result<MllmEvaluation, EvalError> {
+) -> Result<MllmEvaluation> {
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
     let artist = MllmPipeline::from_run(path, device)?;
     let data = MllmData::open(&recipe)?;
     (options.phase)("encoding the real pictures");
-    let gallery = Gallery::open(artist.codec(), &data, device)?;
-    let attempt = |pictures: &ImageDataset, captions: &[Caption]| {
+    let gallery = Gallery::open(&artist.codec, &data, device)?;
+    let attempt = |split: &MllmSplit| {
         (options.phase)(&format!(
             "captioning and drawing {} pictures",
             options.samples
         ));
-        let sample = Sample::of(pictures, captions, options.samples, device)?;
+        let sample = Sample::of(split, options.samples, device)?;
         Attempt::of(sample, &artist, &gallery, options)
     };
-    let train = attempt(&data.pictures.train, &data.train.captions)?;
-    let test = attempt(&data.pictures.test, &data.test.captions)?;
+    let (train, test) = (attempt(&data.train)?, attempt(&data.test)?);
     write_samples(&run, &gallery, [&train, &test])?;
 
     (options.phase)("measuring text");
-    let tokenizer = artist.tokenizer();
+    let tokenizer = &artist.vocabulary.tokenizer;
     let corpus = data.test.documents(&recipe, tokenizer, Mix::ONCE)?;
-    let text = Perplexity::measure(artist.model(), &corpus, data.test.bytes(), device);
+    let text = Perplexity::measure(&artist.model, &corpus, data.test.bytes(), device);
     (options.phase)("measuring colours");
     let colours = Colours::measure(&artist, &data, &options.sample, options.seed, device)?;
     let (captions, captions_held_out) = (train.score(), test.score());
@@ -185,13 +178,10 @@ pub fn evaluate_mllm(
         text_bits_per_byte: text.bits_per_byte,
         neighbours_of_category: of_category(&train.nearest, &train.asked),
         neighbours_of_category_held_out: of_category(&test.nearest, &test.asked),
-        neighbours_of_category_by_chance: gallery.by_chance(&test.asked.captions),
+        neighbours_of_category_by_chance: by_chance(&gallery.captions, &test.asked.captions),
         neighbours_of_category_of_real: of_category(&nearest_of_real, &train.asked),
         asked_among_nearest: gallery.asked_among(&train.nearest, &train.asked.captions),
-        colour_agreement: colours.map(|colours| colours.drawn),
-        colour_agreement_of_real: colours.map(|colours| colours.real),
-        colour_agreement_by_chance: colours.map(|colours| colours.chance),
-        colour_agreement_by_majority: colours.map(|colours| colours.majority),
+        colours,
         colour_distance: distance.asked,
         colour_distance_shuffled: distance.shuffled,
         colour_distance_held_out: distance_held_out.asked,
@@ -209,7 +199,7 @@ fn write_samples(
     run: &RunFolder<MllmRecipe>,
     gallery: &Gallery,
     attempts: [&Attempt; 2],
-) -> Result<(), EvalError> {
+) -> Result<()> {
     let mut captions = Vec::new();
     for (attempt, split) in attempts.iter().zip(["train", "test"]) {
         let own = SaidCaption::all(&attempt.asked.captions, &attempt.said, split);

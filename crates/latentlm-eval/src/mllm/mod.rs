@@ -9,6 +9,8 @@ mod neighbours;
 mod report;
 mod sample;
 
+pub(crate) use captions::{CAPTIONS, SaidCaption, read_captions, write_captions};
+pub use colours::Colours;
 pub use evaluate::{MllmEvaluation, evaluate_mllm};
 pub use measure::{CaptionScore, Perplexity, majority};
 pub use neighbours::{Gallery, by_chance};

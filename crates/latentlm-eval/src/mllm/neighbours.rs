@@ -7,7 +7,7 @@ use latentlm::codec_image::Codec;
 use latentlm_data::Caption;
 use latentlm_pipelines::{MllmData, host_values, read_all};
 
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::statistics::{mean, share};
 
 /// Pictures in a batch of the encoder.
@@ -21,7 +21,7 @@ pub struct Gallery {
     pictures: Tensor<4>,
     /// Means of the codec's posterior, `[N, T * Z]`.
     latents: Tensor<2>,
-    captions: Vec<Caption>,
+    pub(super) captions: Vec<Caption>,
 }
 
 impl Gallery {
@@ -29,7 +29,7 @@ impl Gallery {
     ///
     /// # Errors
     /// If a picture can't be read.
-    pub fn open(codec: &Codec, data: &MllmData, device: &Device) -> Result<Self, EvalError> {
+    pub fn open(codec: &Codec, data: &MllmData, device: &Device) -> Result<Self> {
         let (train, test) = (&data.pictures.train, &data.pictures.test);
         let pictures = vec![read_all(train, device)?, read_all(test, device)?];
         let captions = [&data.train.captions[..], &data.test.captions[..]].concat();
@@ -77,11 +77,6 @@ impl Gallery {
         mean(pairs.filter_map(|(near, asked)| {
             alike(near.iter().map(|&index| &self.captions[index]), asked)
         }))
-    }
-
-    /// The same fraction for random neighbours.
-    pub fn by_chance(&self, asked: &[Caption]) -> Option<f64> {
-        by_chance(&self.captions, asked)
     }
 
     /// Fraction of drawn pictures that have a neighbour with exactly the caption they were drawn for.
@@ -139,7 +134,7 @@ mod tests {
         let near = [vec![0, 1, 2, 2], vec![2, 0]];
         assert_eq!(gallery.of_category(&near, asked), Some(0.5));
         assert_eq!(
-            gallery.by_chance(asked),
+            by_chance(&gallery.captions, asked),
             Some((2.0 / 3.0 + 1.0 / 3.0) / 2.0)
         );
         assert_eq!(gallery.asked_among(&near, asked), 1.0);

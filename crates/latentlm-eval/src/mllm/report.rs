@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use latentlm_pipelines::{MllmRecipe, RunFolder, evenly};
 
 use super::captions::{CAPTIONS, read_captions};
-use crate::error::EvalError;
+use crate::error::Result;
 use crate::report::{DRAWN, Page};
 
 /// Number of captions of each split in the report.
@@ -15,10 +15,7 @@ const SHOWN: usize = 24;
 ///
 /// # Errors
 /// If the log can't be read or the report can't be written.
-pub fn write_mllm_report(
-    run: &RunFolder<MllmRecipe>,
-    recipe: &MllmRecipe,
-) -> Result<PathBuf, EvalError> {
+pub fn write_mllm_report(run: &RunFolder<MllmRecipe>, recipe: &MllmRecipe) -> Result<PathBuf> {
     let mut page = Page::begin(run.path())?;
     page.picture(
         "the real picture, the one drawn for its caption, and the real pictures nearest to that in \
@@ -43,5 +40,7 @@ pub fn write_mllm_report(
         "lm-step-",
     );
     page.curves("lm", "Language model");
+    // The codec is trained first, as a run of its own.
+    page.link("Codec", "codec/report.html");
     page.end(recipe)
 }

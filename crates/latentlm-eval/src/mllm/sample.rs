@@ -1,10 +1,10 @@
 //! Some pictures of a split with their captions.
 
 use burn::tensor::{Device, Tensor};
-use latentlm_data::{Caption, ImageDataset};
-use latentlm_pipelines::{evenly, read_at, read_readable};
+use latentlm_data::Caption;
+use latentlm_pipelines::{MllmSplit, evenly, read_at, read_readable};
 
-use crate::error::EvalError;
+use crate::error::Result;
 
 /// Pictures with their captions.
 pub struct Sample {
@@ -17,43 +17,28 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads `count` pictures, or all if there are fewer, spread evenly over the split.
+    /// Reads `count` pictures of a split, or all if there are fewer, spread evenly over it.
     ///
     /// # Errors
     /// If a picture can't be read.
-    pub fn of(
-        data: &ImageDataset,
-        captions: &[Caption],
-        count: usize,
-        device: &Device,
-    ) -> Result<Self, EvalError> {
-        let picked = evenly(count, data.len());
-        let pictures = read_at(data, &picked, device)?;
-        Ok(Self::new(data, captions, pictures, &picked))
+    pub fn of(split: &MllmSplit, count: usize, device: &Device) -> Result<Self> {
+        let picked = evenly(count, split.pictures.len());
+        let pictures = read_at(&split.pictures, &picked, device)?;
+        Ok(Self::new(split, pictures, &picked))
     }
 
     /// The same without the pictures that can't be read.
-    pub fn of_readable(
-        data: &ImageDataset,
-        captions: &[Caption],
-        count: usize,
-        device: &Device,
-    ) -> Self {
-        let picked = evenly(count, data.len());
-        let (pictures, read) = read_readable(data, &picked, device);
-        Self::new(data, captions, pictures, &read)
+    pub fn of_readable(split: &MllmSplit, count: usize, device: &Device) -> Self {
+        let picked = evenly(count, split.pictures.len());
+        let (pictures, read) = read_readable(&split.pictures, &picked, device);
+        Self::new(split, pictures, &read)
     }
 
-    fn new(
-        data: &ImageDataset,
-        captions: &[Caption],
-        pictures: Tensor<4>,
-        picked: &[usize],
-    ) -> Self {
+    fn new(split: &MllmSplit, pictures: Tensor<4>, picked: &[usize]) -> Self {
         Self {
             pictures,
-            captions: picked.iter().map(|&i| captions[i].clone()).collect(),
-            labels: picked.iter().map(|&i| data.label(i)).collect(),
+            captions: picked.iter().map(|&i| split.captions[i].clone()).collect(),
+            labels: picked.iter().map(|&i| split.pictures.label(i)).collect(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Evaluation of a run of speech.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::disk;
 use latentlm_data::Split;
 use latentlm_data::speech::{Audio, Composer, Composition, Skipped, Utterance, write_wav};
 use latentlm_pipelines::{
@@ -16,9 +16,9 @@ use latentlm_pipelines::{
 
 use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
-use super::report::write_speech_report;
-use crate::error::EvalError;
+use crate::error::{EvalError, Result};
 use crate::evaluation;
+use crate::report::write_speech_report;
 use crate::statistics::{mean, median, share};
 
 /// Sample rate of sound files for recognizers.
@@ -66,11 +66,11 @@ pub fn evaluate_speech(
     path: &Path,
     options: &EvaluateSpeechOptions,
     device: &Device,
-) -> Result<SpeechEvaluation, EvalError> {
+) -> Result<SpeechEvaluation> {
     let (run, recipe) = RunFolder::<SpeechRecipe>::open(path)?;
     let data = SpeechData::open(&recipe)?;
     let folder = run.file("evaluation");
-    fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+    disk::create_folders(&folder).map_err(io_error("create", &folder))?;
     let mut evaluation = Evaluation {
         speaker: SpeechPipeline::from_run(path, device)?,
         options,
@@ -144,7 +144,7 @@ impl Evaluation<'_> {
     }
 
     /// Measures held-out recordings through the codec, without noise.
-    fn measure_codec(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    fn measure_codec(&mut self, data: &SpeechData) -> Result<()> {
         let rate = self.speaker.sample_rate_hz();
         self.tell(&format!(
             "measuring the codec on {} recordings",
@@ -157,8 +157,7 @@ impl Evaluation<'_> {
             let Some(utterance) = self.recording(data, index) else {
                 continue;
             };
-            let (original, copy) =
-                reconstruct(self.speaker.codec(), utterance.samples, self.device);
+            let (original, copy) = reconstruct(&self.speaker.codec, utterance.samples, self.device);
             mel.push(mel_distance_db(&original, &copy, rate));
             si_sdr.push(si_sdr_db(&original, &copy));
             intelligible.extend(stoi(&original, &copy, rate));
@@ -195,7 +194,7 @@ impl Evaluation<'_> {
         judge: &Listener,
         originals: &[Vec<f32>],
         copies: &[Vec<f32>],
-    ) -> Result<(), EvalError> {
+    ) -> Result<()> {
         let originals = self.write("recordings-original", originals)?.into_iter();
         let copies = self.write("recordings-codec", copies)?;
         let pairs: Vec<[PathBuf; 2]> = originals.zip(copies).map(<[PathBuf; 2]>::from).collect();
@@ -215,7 +214,7 @@ impl Evaluation<'_> {
         source: &Path,
         text: String,
         samples: Vec<f32>,
-    ) -> Result<(), EvalError> {
+    ) -> Result<()> {
         let texts = [text];
         match self.speaker.accepts(&texts, None, &self.options.sample) {
             Ok(()) => {
@@ -234,11 +233,7 @@ impl Evaluation<'_> {
     }
 
     /// Measures composed held-out utterances.
-    fn measure_composed(
-        &mut self,
-        composer: &Composer,
-        kind: Composition,
-    ) -> Result<(), EvalError> {
+    fn measure_composed(&mut self, composer: &Composer, kind: Composition) -> Result<()> {
         let options = self.options;
         let mut utterances = Utterances::new(kind.name());
         for index in 0..options.samples as u64 {
@@ -250,7 +245,7 @@ impl Evaluation<'_> {
     }
 
     /// Measures held-out recordings.
-    fn measure_recordings(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    fn measure_recordings(&mut self, data: &SpeechData) -> Result<()> {
         let options = self.options;
         let mut utterances = Utterances::new(RECORDINGS);
         for index in 0..data.test.len().min(options.samples) {
@@ -269,7 +264,7 @@ impl Evaluation<'_> {
         &mut self,
         utterances: &Utterances,
         listener: Option<&Listener>,
-    ) -> Result<(), EvalError> {
+    ) -> Result<()> {
         let (kind, originals) = (utterances.kind, &utterances.originals);
         if originals.is_empty() {
             return Ok(());
@@ -292,7 +287,7 @@ impl Evaluation<'_> {
         if let Some(listener) = listener {
             // Recordings were recognized when the codec was measured.
             if kind != RECORDINGS {
-                let codec = self.speaker.codec();
+                let codec = &self.speaker.codec;
                 let copies: Vec<_> = originals
                     .iter()
                     .map(|sound| reconstruct(codec, sound.clone(), self.device).1)
@@ -322,7 +317,7 @@ impl Evaluation<'_> {
         utterances: &Utterances,
         version: &str,
         sounds: &[Vec<f32>],
-    ) -> Result<(), EvalError> {
+    ) -> Result<()> {
         let kind = utterances.kind;
         self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
@@ -346,7 +341,7 @@ impl Evaluation<'_> {
     }
 
     /// Writes sounds as WAV files for recognizers. Returns their paths.
-    fn write(&self, name: &str, sounds: &[Vec<f32>]) -> Result<Vec<PathBuf>, EvalError> {
+    fn write(&self, name: &str, sounds: &[Vec<f32>]) -> Result<Vec<PathBuf>> {
         let rate = self.speaker.sample_rate_hz();
         let mut files = Vec::with_capacity(sounds.len());
         for (index, samples) in sounds.iter().enumerate() {
@@ -363,7 +358,7 @@ impl Evaluation<'_> {
     }
 
     /// Measures streaming speed: medians over some texts. A first text warms up and is not counted.
-    fn measure_speed(&mut self, data: &SpeechData) -> Result<(), EvalError> {
+    fn measure_speed(&mut self, data: &SpeechData) -> Result<()> {
         self.tell("timing speech");
         let sample = self.options.sample;
         let texts = data.examples(|text| {

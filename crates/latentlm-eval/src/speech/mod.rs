@@ -3,11 +3,9 @@
 mod evaluate;
 mod metrics;
 mod recognizer;
-mod report;
 mod spectrogram;
 
 pub use evaluate::{EvaluateSpeechOptions, SpeechEvaluation, evaluate_speech};
 pub use metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
 pub use recognizer::Listener;
-pub use report::write_speech_report;
 pub use spectrogram::save as save_spectrograms;

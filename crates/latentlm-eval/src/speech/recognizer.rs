@@ -6,7 +6,7 @@ use std::process::Command;
 
 use latentlm_pipelines::PipelineError;
 
-use crate::error::EvalError;
+use crate::error::{EvalError, Result};
 
 /// A command that takes paths of WAV files after its own arguments. For each file, or for the
 /// second file of each pair, it prints a line: path, tab, answer. `{kind}` in the command is
@@ -22,8 +22,8 @@ impl Listener {
     ///
     /// # Errors
     /// If the line is empty or a quote is not closed.
-    pub fn parse(line: &str) -> Result<Self, EvalError> {
-        let fail = |reason: String| Err(PipelineError::Config { reason }.into());
+    pub fn parse(line: &str) -> Result<Self> {
+        let fail = |reason: String| Err(PipelineError::Config(reason).into());
         match split(line) {
             None => fail(format!("`{line}` has a quote that is not closed")),
             Some(words) if words.is_empty() => fail("an empty command can't listen".into()),
@@ -35,7 +35,7 @@ impl Listener {
     ///
     /// # Errors
     /// If the command can't be started, fails, or gives no answer to a file.
-    pub fn listen(&self, kind: &str, files: &[PathBuf]) -> Result<Vec<String>, EvalError> {
+    pub fn listen(&self, kind: &str, files: &[PathBuf]) -> Result<Vec<String>> {
         self.run(kind, files, files)
     }
 
@@ -43,18 +43,13 @@ impl Listener {
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
-    pub fn compare(&self, kind: &str, pairs: &[[PathBuf; 2]]) -> Result<Vec<String>, EvalError> {
+    pub fn compare(&self, kind: &str, pairs: &[[PathBuf; 2]]) -> Result<Vec<String>> {
         let seconds: Vec<PathBuf> = pairs.iter().map(|pair| pair[1].clone()).collect();
         self.run(kind, &pairs.concat(), &seconds)
     }
 
     /// Runs the command with `files`. Returns its answers to `answered`.
-    fn run(
-        &self,
-        kind: &str,
-        files: &[PathBuf],
-        answered: &[PathBuf],
-    ) -> Result<Vec<String>, EvalError> {
+    fn run(&self, kind: &str, files: &[PathBuf], answered: &[PathBuf]) -> Result<Vec<String>> {
         let mut words = self.words.iter().map(|word| word.replace("{kind}", kind));
         let program = words.next().unwrap_or_default();
         let fail = |reason: String| EvalError::Listener {

@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage};
 use latentlm_pipelines::save_png;
 
 use super::metrics::{Spectrum, hann};
-use crate::error::EvalError;
+use crate::error::Result;
 
 /// Window length in samples.
 const WINDOW: usize = 512;
@@ -20,37 +20,34 @@ const GAP: u32 = 4;
 /// Spectrograms, one below the other: time from left to right, frequency from 0 to half the sample
 /// rate upwards. Colours go from black through violet and orange to white over 70 dB.
 pub fn spectrograms(sounds: &[Vec<f32>]) -> RgbImage {
-    let spectrograms: Vec<(usize, Vec<f32>)> = sounds
+    let spectrograms: Vec<Vec<f32>> = sounds
         .iter()
         .filter(|sound| !sound.is_empty())
         .map(|sound| levels(sound))
         .collect();
     let bins = (WINDOW / 2 + 1) as u32;
-    let width = spectrograms.iter().map(|one| one.0).max().unwrap_or(1) as u32;
+    let longest = spectrograms.iter().map(Vec::len).max();
+    let width = longest.map_or(1, |levels| levels as u32 / bins);
     let height = (bins + GAP) * spectrograms.len().max(1) as u32 - GAP;
     let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
-    for (index, (frames, levels)) in spectrograms.into_iter().enumerate() {
-        let top = (bins + GAP) * index as u32;
-        for frame in 0..frames as u32 {
-            for bin in 0..bins {
-                let level = levels[(frame * bins + bin) as usize];
-                picture.put_pixel(frame, top + bins - 1 - bin, colour(level));
-            }
+    for (levels, index) in spectrograms.into_iter().zip(0..) {
+        let bottom = (bins + GAP) * index + bins - 1;
+        for (level, place) in levels.into_iter().zip(0..) {
+            picture.put_pixel(place / bins, bottom - place % bins, colour(level));
         }
     }
     picture
 }
 
-/// Number of frames, and levels in `[0, 1]`, frame by frame. Windows are periodic Hann windows. The
+/// Levels in `[0, 1]`, frame by frame. Windows are periodic Hann windows. The
 /// sound is padded with silence on both sides, so that every sample is in four windows.
-fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
+fn levels(sound: &[f32]) -> Vec<f32> {
     let margin = WINDOW - HOP;
     let mut samples = vec![0.0; margin];
     samples.extend(sound.iter().map(|sample| f64::from(*sample)));
     samples.resize(2 * margin + sound.len().next_multiple_of(HOP), 0.0);
     let mut spectrum = Spectrum::new(hann(0..WINDOW, WINDOW), WINDOW);
     let starts = (0..samples.len() - WINDOW + 1).step_by(HOP);
-    let frames = starts.len();
     let magnitudes: Vec<f32> = starts
         .flat_map(|start| spectrum.power(&samples[start..]))
         .map(|power| (power + POWER_FLOOR).sqrt() as f32)
@@ -61,7 +58,7 @@ fn levels(sound: &[f32]) -> (usize, Vec<f32>) {
         let level = 1.0 + 20.0 * (magnitude.max(1e-9) / loudest).log10() / RANGE_DB;
         levels.push(level.clamp(0.0, 1.0));
     }
-    (frames, levels)
+    levels
 }
 
 /// Colour of a level in `[0, 1]`, interpolated between the stops.
@@ -84,7 +81,7 @@ fn colour(level: f32) -> Rgb<u8> {
 ///
 /// # Errors
 /// If the file can't be written.
-pub fn save(sounds: &[Vec<f32>], path: &std::path::Path) -> Result<(), EvalError> {
+pub fn save(sounds: &[Vec<f32>], path: &std::path::Path) -> Result<()> {
     Ok(save_png(&spectrograms(sounds), path)?)
 }
 

@@ -1,11 +1,11 @@
 //! Attention on packed queries, keys and values, and its gradient. Scores exist for one tile of queries of
 //! one head at a time, and only over the keys that these queries see. The backward pass computes them again.
 
+use latentlm_products::{Matrix, Output, product_into};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math;
-use super::matrix::{Matrix, Output, product_into};
 use crate::mask::Mask;
 
 /// Queries of a [`Tile`]. Larger tiles make larger products. Smaller ones save more of the scores between

@@ -10,12 +10,13 @@ use burn::tensor::{DType, Tensor};
 use super::activation;
 use super::cross_entropy;
 use super::group_norm;
-use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
+use super::inputs::{AttentionInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
 use super::layer_norm;
-use super::matrix::{Matrix, product};
 use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
+use super::swiglu::{Frame, Projections};
+use super::weight::Weight;
 use crate::activation::Activation;
 use crate::types::{AdamWStep, HeadLayout, Window};
 
@@ -30,6 +31,11 @@ pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
         #[allow(unreachable_patterns)] // In builds without another backend.
         _ => false,
     }
+}
+
+/// Whether a tensor lies on the CPU backend without autodiff.
+pub(crate) fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.clone().into_dispatch().kind, DispatchTensorKind::Flex(_))
 }
 
 /// An optional tensor. Burn's extensions need an own type for it.
@@ -88,7 +94,7 @@ pub(crate) struct TrainedTensors<B: Backend> {
 /// Operations of the CPU backend. The functions of the crate's other modules say what they compute.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait CpuKernels: Backend {
-    /// `x` `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
+    /// `x` `[N, I]`, `weight` `[I, O]`, which without autodiff may be bfloat16, `bias` `[O]`.
     fn kernel_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -102,7 +108,7 @@ pub(crate) trait CpuKernels: Backend {
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
-    /// Returns `[N, D]`.
+    /// Returns `[N, D]`. Without autodiff the projections may be bfloat16.
     fn kernel_swiglu_block(#[extension_type] block: BlockTensors<Self>) -> FloatTensor<Self>;
 
     /// `x` of any shape.
@@ -164,12 +170,10 @@ pub(crate) trait CpuKernels: Backend {
 
 impl CpuKernels for Flex {
     fn kernel_linear(x: FlexTensor, weight: FlexTensor, bias: Optional<Self>) -> FlexTensor {
-        let (x, weight) = (contiguous(x), contiguous(weight));
-        let [rows, input] = sizes(&x);
-        let [_, output] = sizes(&weight);
-        let x = Matrix::new(numbers(&x), rows, input);
-        let weight = Matrix::new(numbers(&weight), input, output);
-        let mut y = product(x, weight);
+        let (x, weight) = (contiguous(x), Weight::in_place(weight));
+        let [rows, _] = sizes(&x);
+        let [_, output] = weight.sizes();
+        let mut y = weight.product(numbers(&x), rows);
         if let Some(bias) = bias.into_option().map(contiguous) {
             let bias = numbers(&bias);
             super::rows::each_row(&mut y, output, |_, y| {
@@ -190,17 +194,23 @@ impl CpuKernels for Flex {
     }
 
     fn kernel_swiglu_block(block: BlockTensors<Self>) -> FlexTensor {
-        let inputs = BlockInputs {
-            x: block.x,
-            norm_weight: block.norm_weight.into_option(),
-            modulation: block.modulation.into_option(),
-            gate: block.gate,
-            up: block.up,
-            down: block.down,
-            epsilon: block.epsilon,
+        let x = contiguous(block.x);
+        let norm_weight = block.norm_weight.into_option().map(contiguous);
+        let modulation = block.modulation.into_option().map(contiguous);
+        let [_, width] = sizes(&x);
+        let frame = Frame {
+            x: numbers(&x),
+            width,
+            epsilon: block.epsilon as f32,
+            norm_weight: norm_weight.as_ref().map(numbers),
+            modulation: modulation.as_ref().map(numbers),
         };
-        let inputs = inputs.contiguous();
-        inputs.like_x(inputs.block().infer())
+        let projections = Projections {
+            gate: Weight::in_place(block.gate),
+            up: Weight::in_place(block.up),
+            down: Weight::in_place(block.down),
+        };
+        tensor(frame.infer(&projections), x.shape())
     }
 
     fn kernel_activation(x: FlexTensor, kind: Activation) -> FlexTensor {

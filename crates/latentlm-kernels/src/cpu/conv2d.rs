@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
+use latentlm_products::{Matrix, Output, product_into, product_over};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, Output, product_into, product_over};
 use super::rows::each_row;
 use crate::types::Window;
 use crate::workers::cut;

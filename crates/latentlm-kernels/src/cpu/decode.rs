@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use latentlm_products::{Matrix, Output, product_into};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
 use super::math::{self, sum_pairs};
-use super::matrix::{Matrix, Output, product_into};
 use super::plain::{plain, wrapped};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use crate::mask::Mask;

@@ -7,6 +7,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
+use latentlm_products::{Matrix, product};
 
 use super::activation;
 use super::attention;
@@ -16,7 +17,6 @@ use super::cross_entropy;
 use super::group_norm;
 use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
 use super::layer_norm;
-use super::matrix::{Matrix, product};
 use super::norm;
 use super::rows::sum_rows;
 use super::storage::{contiguous, numbers, sizes, tensor};

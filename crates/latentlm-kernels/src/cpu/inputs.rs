@@ -8,7 +8,7 @@ use super::conv2d::{Conv2d, ConvGradients, Wanted};
 use super::depthwise::Depthwise;
 use super::group_norm::GroupNorm;
 use super::storage::{contiguous, numbers, sizes, tensor};
-use super::swiglu::Block;
+use super::swiglu::{Block, Frame};
 use super::winograd::Winograd;
 use crate::types::{HeadLayout, Window};
 
@@ -41,12 +41,14 @@ impl BlockInputs {
     pub(super) fn block(&self) -> Block<'_> {
         let [width, inner] = sizes(&self.gate);
         Block {
-            x: numbers(&self.x),
-            width,
+            frame: Frame {
+                x: numbers(&self.x),
+                width,
+                epsilon: self.epsilon as f32,
+                norm_weight: self.norm_weight.as_ref().map(numbers),
+                modulation: self.modulation.as_ref().map(numbers),
+            },
             inner,
-            epsilon: self.epsilon as f32,
-            norm_weight: self.norm_weight.as_ref().map(numbers),
-            modulation: self.modulation.as_ref().map(numbers),
             gate: numbers(&self.gate),
             up: numbers(&self.up),
             down: numbers(&self.down),

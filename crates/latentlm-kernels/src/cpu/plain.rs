@@ -11,9 +11,15 @@ use crate::fallback::kernels_allowed;
 /// The backend's own tensor. `None` if it is not float32 on the CPU backend without autodiff, or if kernels are
 /// switched off.
 pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Option<FlexTensor> {
-    match x.dtype() {
-        DType::F32 if kernels_allowed() => x.try_into_primitive::<Flex>().ok(),
-        _ => None,
+    plain_in(DType::F32, x)
+}
+
+/// [`plain`] for tensors of another precision.
+pub(super) fn plain_in<const D: usize>(dtype: DType, x: Tensor<D>) -> Option<FlexTensor> {
+    if x.dtype() == dtype && kernels_allowed() {
+        x.try_into_primitive::<Flex>().ok()
+    } else {
+        None
     }
 }
 

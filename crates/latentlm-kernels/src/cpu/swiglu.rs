@@ -1,25 +1,43 @@
 //! A feed-forward block and its gradient: norm, modulation, SwiGLU, gate and residual connection.
 
-use super::math::sigmoid;
-use super::matrix::{Matrix, add_product, product};
-use super::norm::{self, Affine, Norm, NormGradients};
-use super::rows::{Rows, each_row, each_row_of_two};
+use latentlm_products::{Matrix, add_product, product};
 use multiversion::multiversion;
 
-/// Inputs of the block.
+use super::math::sigmoid;
+use super::norm::{self, Affine, Norm, NormGradients};
+use super::rows::{Rows, each_row, each_row_of_two};
+use super::weight::Weight;
+
+/// The block without its projections: what happens to rows before and after them.
 #[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
+pub(super) struct Frame<'a> {
     /// `[N, width]`
     pub(super) x: &'a [f32],
     pub(super) width: usize,
-    /// Width between the projections.
-    pub(super) inner: usize,
     /// Epsilon of the norm.
     pub(super) epsilon: f32,
     /// `[width]`
     pub(super) norm_weight: Option<&'a [f32]>,
     /// Shift, scale and gate of each row, `[N, 3 width]`.
     pub(super) modulation: Option<&'a [f32]>,
+}
+
+/// Projections of a block that is not trained, in any precision.
+pub(super) struct Projections {
+    /// `[width, inner]`
+    pub(super) gate: Weight,
+    /// `[width, inner]`
+    pub(super) up: Weight,
+    /// `[inner, width]`
+    pub(super) down: Weight,
+}
+
+/// Inputs of the block.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    pub(super) frame: Frame<'a>,
+    /// Width between the projections.
+    pub(super) inner: usize,
     /// `[width, inner]`
     pub(super) gate: &'a [f32],
     /// `[width, inner]`
@@ -50,7 +68,7 @@ pub(super) struct Kept<'a> {
     pub(super) y: &'a [f32],
 }
 
-impl<'a> Block<'a> {
+impl<'a> Frame<'a> {
     fn rows(&self) -> usize {
         self.x.len() / self.width
     }
@@ -72,26 +90,6 @@ impl<'a> Block<'a> {
         norm::forward(self.norm())
     }
 
-    /// Numbers `[N, inner]` as a matrix.
-    fn wide<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
-        Matrix::new(data, self.rows(), self.inner)
-    }
-
-    /// Numbers `[N, width]` as a matrix.
-    fn narrow<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
-        Matrix::new(data, self.rows(), self.width)
-    }
-
-    /// The weight `gate` or `up` as a matrix.
-    fn entering<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
-        Matrix::new(weight, self.width, self.inner)
-    }
-
-    /// The weight `down` as a matrix.
-    fn leaving(&self) -> Matrix<'a> {
-        Matrix::new(self.down, self.inner, self.width)
-    }
-
     /// The gate of a row in the modulation.
     fn gate_row(&self, index: usize) -> Option<&'a [f32]> {
         let row = &self.modulation?[index * 3 * self.width..];
@@ -99,31 +97,54 @@ impl<'a> Block<'a> {
     }
 
     /// The result, without what a gradient would need: products are overwritten instead of copied.
-    pub(super) fn infer(&self) -> Vec<f32> {
-        let u = self.normalized();
-        let mut h = product(self.narrow(&u), self.entering(self.gate));
-        let b = product(self.narrow(&u), self.entering(self.up));
-        activate(&mut h, &b, self.inner);
-        let mut out = product(self.wide(&h), self.leaving());
+    pub(super) fn infer(&self, projections: &Projections) -> Vec<f32> {
+        let Projections { gate, up, down } = projections;
+        let (u, rows) = (self.normalized(), self.rows());
+        let mut h = gate.product(&u, rows);
+        let b = up.product(&u, rows);
+        activate(&mut h, &b, gate.sizes()[1]);
+        let mut out = down.product(&h, rows);
         add_residual(*self, &mut out);
         out
+    }
+}
+
+impl<'a> Block<'a> {
+    /// Numbers `[N, inner]` as a matrix.
+    fn wide<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
+        Matrix::new(data, self.frame.rows(), self.inner)
+    }
+
+    /// Numbers `[N, width]` as a matrix.
+    fn narrow<'b>(&self, data: &'b [f32]) -> Matrix<'b> {
+        Matrix::new(data, self.frame.rows(), self.frame.width)
+    }
+
+    /// The weight `gate` or `up` as a matrix.
+    fn entering<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
+        Matrix::new(weight, self.frame.width, self.inner)
+    }
+
+    /// The weight `down` as a matrix.
+    fn leaving(&self) -> Matrix<'a> {
+        Matrix::new(self.down, self.inner, self.frame.width)
     }
 
     /// The result, with what the backward pass needs.
     pub(super) fn forward(&self) -> Found {
         // `u` and `h` are not kept for the gradient: they are loops over `x`, `a` and `b`, while `a`, `b` and `y`
         // come from products.
-        let u = self.normalized();
+        let u = self.frame.normalized();
         let a = product(self.narrow(&u), self.entering(self.gate));
         let b = product(self.narrow(&u), self.entering(self.up));
         let mut h = a.clone();
         activate(&mut h, &b, self.inner);
         let mut out = product(self.wide(&h), self.leaving());
-        let y = match self.modulation {
+        let y = match self.frame.modulation {
             Some(_) => out.clone(),
             None => Vec::new(),
         };
-        add_residual(*self, &mut out);
+        add_residual(self.frame, &mut out);
         Found { out, a, b, y }
     }
 }
@@ -140,11 +161,11 @@ fn activate(h: &mut [f32], b: &[f32], width: usize) {
 
 /// Replaces `out` by `x + out`, or by `x + out * gate` if there is a modulation.
 #[multiversion(targets = "simd")]
-fn add_residual(block: Block<'_>, out: &mut [f32]) {
-    let width = block.width;
+fn add_residual(frame: Frame<'_>, out: &mut [f32]) {
+    let width = frame.width;
     each_row(out, width, |index, out| {
-        let x = &block.x[index * width..][..width];
-        match block.gate_row(index) {
+        let x = &frame.x[index * width..][..width];
+        match frame.gate_row(index) {
             Some(gate) => {
                 for (out, (x, gate)) in out.iter_mut().zip(x.iter().zip(gate)) {
                     *out = x + *out * gate;
@@ -161,9 +182,9 @@ fn add_residual(block: Block<'_>, out: &mut [f32]) {
 
 /// Multiplies each row by its gate.
 #[multiversion(targets = "simd")]
-fn gate(block: Block<'_>, rows: &mut [f32]) {
-    each_row(rows, block.width, |index, row| {
-        let gate = block.gate_row(index).unwrap_or_default();
+fn gate(frame: Frame<'_>, rows: &mut [f32]) {
+    each_row(rows, frame.width, |index, row| {
+        let gate = frame.gate_row(index).unwrap_or_default();
         for (number, gate) in row.iter_mut().zip(gate) {
             *number *= gate;
         }
@@ -195,9 +216,10 @@ pub(super) struct BlockGradients {
 impl Block<'_> {
     /// Gradients of the inputs from the gradient `dout` of the result.
     pub(super) fn backward(&self, dout: &[f32], kept: Kept<'_>) -> BlockGradients {
-        let gated = self.modulation.map(|_| {
+        let frame = self.frame;
+        let gated = frame.modulation.map(|_| {
             let mut dy = dout.to_vec();
-            gate(*self, &mut dy);
+            gate(frame, &mut dy);
             dy
         });
         let dy = gated.as_deref().unwrap_or(dout);
@@ -206,7 +228,7 @@ impl Block<'_> {
         let (da, db, h) = activation_gradients(kept.a, kept.b, self.inner, dh);
         let down = product(self.wide(&h).transposed(), self.narrow(dy));
         drop(h);
-        let u = self.normalized();
+        let u = frame.normalized();
         let gate = product(self.narrow(&u).transposed(), self.wide(&da));
         let up = product(self.narrow(&u).transposed(), self.wide(&db));
         drop(u);
@@ -218,9 +240,9 @@ impl Block<'_> {
             x,
             weight,
             mut modulation,
-        } = norm::backward(self.norm(), &du, Some(dout));
+        } = norm::backward(frame.norm(), &du, Some(dout));
         if let Some(modulation) = &mut modulation {
-            gate_gradient(modulation, self.width, dout, kept.y);
+            gate_gradient(modulation, frame.width, dout, kept.y);
         }
         BlockGradients {
             x,

@@ -1,13 +1,13 @@
-//! A weight that is used for many matrix products: in float32, in panels if it is large, or rounded to
-//! bfloat16 and laid out for the processor's bfloat16 instruction.
+//! A weight as it lies in memory, and products with it: float32 as it is or in panels, bfloat16 as a model's file
+//! stores it or laid out for the processor's bfloat16 instruction.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor, bf16};
+use latentlm_products::{
+    Matrix, Panels, Rounded, Stored, few_rows, has_bf16_products, product, product_over,
+};
 
-use super::matrix::{Matrix, product_over};
-use super::panels::Panels;
-use super::plain::plain;
-use super::rounded::{self, Rounded};
+use super::plain::{plain, plain_in};
 use super::storage::{contiguous, numbers, sizes};
 use crate::head::HeadPrecision;
 
@@ -26,14 +26,31 @@ pub(super) enum Weight {
     Whole(FlexTensor),
     /// float32, in panels of columns.
     Panels(Panels),
-    /// bfloat16.
+    /// float32 numbers, rounded to bfloat16 and laid out for many products.
     Rounded(Rounded),
+    /// bfloat16, row by row of outputs: `[outputs, inputs]`, one row after the other.
+    Stored(FlexTensor),
 }
 
 impl Weight {
-    /// Lays out a weight, on this thread if `alone`, or else on all. `None` if the tensor is not float32 on
-    /// the CPU backend, or if the processor has no products of the precision.
+    /// A weight for a product or two, taken where it lies: laying it out would take longer. The tensor is float32 or
+    /// bfloat16.
+    pub(super) fn in_place(x: FlexTensor) -> Self {
+        if x.dtype() == DType::BF16 {
+            Self::Stored(rows_of(x))
+        } else {
+            Self::Whole(contiguous(x))
+        }
+    }
+
+    /// A weight for many products. float32 is laid out for them, on this thread if `alone`, or else on all; bfloat16
+    /// stays where it lies. `None` if the tensor is neither of them on the CPU backend without autodiff, or if the
+    /// processor has no products of the precision.
     pub(super) fn new(x: &Tensor<2>, precision: HeadPrecision, alone: bool) -> Option<Self> {
+        if x.dtype() == DType::BF16 {
+            let stored = plain_in(DType::BF16, x.clone())?;
+            return Some(Self::Stored(rows_of(stored)));
+        }
         let whole = contiguous(plain(x.clone())?);
         let [inputs, outputs] = sizes(&whole);
         match precision {
@@ -44,7 +61,7 @@ impl Weight {
                 Some(Self::Panels(panels))
             }
             HeadPrecision::F32 => Some(Self::Whole(whole)),
-            HeadPrecision::Bf16 if rounded::available() => {
+            HeadPrecision::Bf16 if has_bf16_products() => {
                 let rounded = Rounded::new(numbers(&whole), inputs, outputs);
                 Some(Self::Rounded(rounded))
             }
@@ -59,7 +76,23 @@ impl Weight {
             Self::Whole(whole) => sizes(whole),
             Self::Panels(panels) => panels.sizes(),
             Self::Rounded(rounded) => rounded.sizes(),
+            Self::Stored(rows) => stored(rows).sizes(),
         }
+    }
+
+    /// `x self` for `rows` rows `x`, on all threads if that pays.
+    pub(super) fn product(&self, x: &[f32], rows: usize) -> Vec<f32> {
+        let [inputs, outputs] = self.sizes();
+        if let Self::Whole(whole) = self {
+            if few_rows::pays(rows, inputs, outputs) {
+                return few_rows::product(x, numbers(whole), inputs, outputs);
+            }
+            let weight = Matrix::new(numbers(whole), inputs, outputs);
+            return product(Matrix::new(x, rows, inputs), weight);
+        }
+        let mut out = vec![0.0; rows * outputs];
+        self.product_over(&mut out, x, &mut Scratch::default(), false);
+        out
     }
 
     /// `out = x self` for rows `x`: on this thread if `alone`, or else on all if that pays.
@@ -80,6 +113,68 @@ impl Weight {
             }
             Self::Panels(panels) => panels.product_over(out, x, &mut scratch.columns, alone),
             Self::Rounded(rounded) => rounded.product_over(out, x, &mut scratch.rounded),
+            Self::Stored(rows) => stored(rows).product_over(out, x, &mut scratch.rounded, alone),
+        }
+    }
+}
+
+/// The outputs' rows of a matrix `[inputs, outputs]` of bfloat16 numbers: where they lie, if it is a transposed view of
+/// rows that follow each other; otherwise they are laid out first.
+fn rows_of(matrix: FlexTensor) -> FlexTensor {
+    let rows = matrix.transpose(0, 1);
+    if rows.is_contiguous() {
+        rows
+    } else {
+        rows.to_contiguous()
+    }
+}
+
+/// The matrix of such rows.
+fn stored(rows: &FlexTensor) -> Stored<'_> {
+    let [outputs, inputs] = sizes(rows);
+    let numbers = rows.as_slice::<bf16>();
+    let numbers = numbers.expect("the rows follow each other, see `rows_of`");
+    Stored::new(numbers, inputs, outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::flex::Layout;
+    use burn::tensor::Bytes;
+
+    /// bfloat16 numbers as a tensor.
+    fn matrix(rows: usize, columns: usize, values: Vec<bf16>) -> FlexTensor {
+        let layout = Layout::contiguous([rows, columns].into());
+        FlexTensor::new(Bytes::from_elems(values), layout, DType::BF16)
+    }
+
+    /// A matrix that is stored as `[inputs, outputs]`, and one that begins within a larger memory.
+    #[test]
+    fn views_of_any_layout_are_multiplied() {
+        let (inputs, outputs) = (37, 11);
+        let numbers = |count: usize, seed: f32| (0..count).map(move |i| (i as f32 * seed).sin());
+        let w: Vec<bf16> = numbers(inputs * outputs, 1.3).map(bf16::from_f32).collect();
+        let x: Vec<f32> = numbers(3 * inputs, 0.7).collect();
+        let view = matrix(outputs, inputs, w.clone()).transpose(0, 1);
+        let across = (0..inputs * outputs).map(|i| w[i % outputs * inputs + i / outputs]);
+        let turned = matrix(inputs, outputs, across.collect());
+        let part = view.narrow(1, 4, 5);
+        let [expected, turned, part] =
+            [view, turned, part].map(|matrix| Weight::in_place(matrix).product(&x, 3));
+        // Of the portable sums and of the instruction's, which rounds `x` to 8 bits.
+        for (index, got) in expected.iter().enumerate() {
+            let (x, w) = (
+                &x[index / outputs * inputs..][..inputs],
+                &w[index % outputs * inputs..][..inputs],
+            );
+            let exact: f32 = x.iter().zip(w).map(|(x, w)| x * w.to_f32()).sum();
+            let size: f32 = x.iter().zip(w).map(|(x, w)| (x * w.to_f32()).abs()).sum();
+            assert!((got - exact).abs() <= size / 250.0, "{got} for {exact}");
+        }
+        assert_eq!(turned, expected);
+        for (got, expected) in part.chunks(5).zip(expected.chunks(outputs)) {
+            assert_eq!(got, &expected[4..9]);
         }
     }
 }

@@ -12,10 +12,10 @@
 
 use std::ops::Range;
 
+use latentlm_products::{Matrix, Output, product_into, product_over};
 use rayon::prelude::*;
 
 use super::conv2d::{Conv2d, ConvGradients, Wanted, add_in_order};
-use super::matrix::{Matrix, Output, product_into, product_over};
 use super::tiles::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,

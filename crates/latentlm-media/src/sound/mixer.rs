@@ -73,13 +73,18 @@ pub struct Sound {
 impl Sound {
     /// The reason why the sound is silent, if it is.
     pub fn silence(&self) -> Option<&'static str> {
-        let samples = self.audio.samples.iter();
-        let peak = samples.fold(0.0_f32, |peak, x| peak.max(x.abs()));
         if self.loudest < SILENT_PEAK {
             return Some("is silent: no sample is louder than -80 dB of full scale");
         }
-        (peak < CANCELLED * self.loudest)
-            .then_some("is silent as one channel: its channels cancel each other out")
+        self.cancellation()
+    }
+
+    /// The reason why a recording that is not silent is silent as one channel, if it is.
+    pub(super) fn cancellation(&self) -> Option<&'static str> {
+        let samples = self.audio.samples.iter();
+        let peak = samples.fold(0.0_f32, |peak, x| peak.max(x.abs()));
+        let is_cancelled = self.loudest >= SILENT_PEAK && peak < CANCELLED * self.loudest;
+        is_cancelled.then_some("is silent as one channel: its channels cancel each other out")
     }
 }
 

@@ -40,7 +40,7 @@ const MIXED_SAMPLES: usize = 1 << 16;
 ///
 /// # Errors
 /// If the file can't be read, is not sound, is truncated, or has no samples, too many, or samples that
-/// are not finite.
+/// are not finite; or if its channels cancel each other out, so that nothing is left as one channel.
 pub fn read_audio(path: &Path) -> Result<Audio, MediaError> {
     read_audio_within(path, SoundLimits::default())
 }
@@ -50,13 +50,18 @@ pub fn read_audio(path: &Path) -> Result<Audio, MediaError> {
 /// # Errors
 /// As [`read_audio`].
 pub fn read_audio_within(path: &Path, limits: SoundLimits) -> Result<Audio, MediaError> {
-    Ok(read_sound(path, limits)?.audio)
+    let sound = read_sound(path, limits)?;
+    match sound.cancellation() {
+        Some(reason) => Err(MediaError::malformed(path, reason)),
+        None => Ok(sound.audio),
+    }
 }
 
-/// Reads a sound file within the given limits and measures its loudest sample.
+/// Reads a sound file within the given limits and measures its loudest sample. Whether it is silent, or channels
+/// cancel each other out, is for [`Sound::silence`].
 ///
 /// # Errors
-/// As [`read_audio`].
+/// As [`read_audio`], but for channels that cancel each other out.
 pub fn read_sound(path: &Path, limits: SoundLimits) -> Result<Sound, MediaError> {
     let sound = without_panic(path, || decode(path, limits))?;
     if sound.audio.samples.is_empty() {
@@ -88,7 +93,10 @@ fn without_panic<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, MediaError>,
 ) -> Result<T, MediaError> {
-    caught(work).unwrap_or_else(|reason| Err(MediaError::malformed(path, reason)))
+    caught("its decoder", work).unwrap_or_else(|failed| {
+        let reason = format!("is damaged, or no sound: {failed}");
+        Err(MediaError::malformed(path, reason))
+    })
 }
 
 fn decode(path: &Path, limits: SoundLimits) -> Result<Sound, MediaError> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use latentlm_core::disk::{is_stream, persist};
 use tempfile::NamedTempFile;
 
 use crate::error::{MediaError, io_error};
@@ -122,8 +123,11 @@ impl WavFile {
     /// Creates a temporary file in the folder of `path`.
     ///
     /// # Errors
-    /// If the file can't be written.
+    /// If the file can't be written, or `path` is a pipe or device: a [`WavStream`] writes into those.
     pub fn create(path: &Path, sample_rate_hz: u32) -> Result<Self, MediaError> {
+        if is_stream(path) {
+            return Err(MediaError::malformed(path, "is a stream, not a file"));
+        }
         let file = temporary_beside(path)?;
         let stream = WavStream::begin(file, sample_rate_hz).map_err(io_error("write", path))?;
         Ok(Self {
@@ -152,7 +156,7 @@ impl WavFile {
         let mut file = self.stream.into_inner();
         finish_wav_stream(file.as_file_mut(), self.sample_rate_hz)
             .map_err(io_error("write", &path))?;
-        latentlm_core::disk::persist(file, &path).map_err(io_error("write", &path))
+        persist(file, &path).map_err(io_error("write", &path))
     }
 }
 
@@ -169,7 +173,8 @@ pub struct GrowingWav {
 }
 
 impl GrowingWav {
-    /// Creates the file, or empties one of that name.
+    /// Creates the file, or empties one of that name. A pipe or device needs a [`WavStream`]: nothing in it can be
+    /// changed later.
     ///
     /// # Errors
     /// If the file can't be written.

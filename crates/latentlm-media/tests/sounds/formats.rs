@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hound::SampleFormat;
 use latentlm_media::sound::{
-    SoundLimits, WavFile, WavStream, finish_wav_stream, read_audio, seconds, wav_bytes, write_wav,
+    SoundLimits, WavFile, WavStream, finish_wav_stream, read_audio, read_sound, seconds, wav_bytes,
+    write_wav,
 };
 
 use crate::{RATE, fixture, largest_error, tone};
@@ -61,6 +62,37 @@ fn every_depth_rate_and_channel_count_reads_alike() {
             assert!(error < step, "{bits} bits, {channels} channels: {error}");
         }
     }
+}
+
+/// Left is the opposite of right: as one channel, nothing is left. Silence is no error.
+#[test]
+fn channels_that_cancel_each_other_out_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("against.wav");
+    let write = |left: f32, right: f32| {
+        let spec = wav_spec(2, RATE, 16, SampleFormat::Int);
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for sample in tone(RATE, 800) {
+            for value in [left * sample, right * sample] {
+                writer.write_sample((value * 32_767.0) as i16).unwrap();
+            }
+        }
+        writer.finalize().unwrap();
+    };
+    write(1.0, -1.0);
+    let told = "against.wav: is silent as one channel: its channels cancel each other out";
+    let message = error(&path);
+    assert!(message.ends_with(told), "{message}");
+    let sound = read_sound(&path, SoundLimits::default()).unwrap();
+    assert!(sound.silence().is_some_and(|reason| told.ends_with(reason)));
+    // A quarter is left.
+    write(1.0, -0.5);
+    let audio = read_audio(&path).unwrap();
+    let expected: Vec<f32> = tone(RATE, 800).iter().map(|x| 0.25 * x).collect();
+    // Two steps of 16 bits: one of rounding in each channel.
+    assert!(largest_error(&audio.samples, &expected) < 2.0 / 32_768.0);
+    write(0.0, 0.0);
+    assert_eq!(read_audio(&path).unwrap().samples, [0.0; 800]);
 }
 
 /// A WAVEFORMATEXTENSIBLE file of one channel: samples in `container` bits, of which `valid` count.
@@ -187,6 +219,30 @@ fn written_sound_reads_back() {
     assert!(write_wav(&missing, &sound, RATE).is_err());
     let files = fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(files, 2, "no temporary file is left");
+}
+
+#[cfg(unix)]
+#[test]
+fn sound_goes_into_a_pipe() {
+    use std::io::Read;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (sound, pipe) = (tone(RATE, 500), dir.path().join("pipe.wav"));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Opened for both, a pipe waits for nobody, and the short sound fits into its buffer.
+    let mut both = fs::File::options();
+    let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+    write_wav(&pipe, &sound, RATE).unwrap();
+    let mut heard = vec![0; 1 << 16];
+    let count = reader.read(&mut heard).unwrap();
+    assert_eq!(heard[..count], wav_bytes(&sound, RATE));
+    let message = WavFile::create(&pipe, RATE).unwrap_err().to_string();
+    assert!(
+        message.ends_with("pipe.wav: is a stream, not a file"),
+        "{message}"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::{DataError, ImageDataset, ImageSpec, Sample, Skipped, Split};
+use latentlm_data::{DataError, ImageDataset, ImageSpec, Sample, Split};
 
 use super::recipe::ImageRecipe;
 use crate::data::{TrainingData, both};
-use crate::error::PipelineError;
+use crate::error::Result;
 use crate::recipe::Recipe;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
@@ -27,9 +27,9 @@ impl ImageData {
     ///
     /// # Errors
     /// If there is no dataset, one of another layout, or too much of it is broken.
-    pub fn open(recipe: &ImageRecipe) -> Result<Self, PipelineError> {
+    pub fn open(recipe: &ImageRecipe) -> Result<Self> {
         let path = Path::new(&recipe.data.path);
-        let options = recipe.data.options();
+        let options = recipe.data.options;
         let [train, test] = ImageDataset::open_both(path, recipe.image_spec(), options)?;
         Ok(Self {
             train: train.filled(path, Split::Train)?,
@@ -41,18 +41,9 @@ impl ImageData {
     ///
     /// # Errors
     /// If the list can't be read or written.
-    pub fn list_left_out<R: Recipe>(
-        &self,
-        run: &RunFolder<R>,
-    ) -> Result<SkippedList, PipelineError> {
-        let mut list = SkippedList::default();
+    pub fn list_left_out<R: Recipe>(&self, run: &RunFolder<R>) -> Result<SkippedList> {
         // Both splits have one list.
-        for left_out in self.train.left_out() {
-            list.add(Skipped {
-                path: left_out.path,
-                reason: left_out.reason.to_string(),
-            });
-        }
+        let mut list = SkippedList::of(self.train.left_out());
         list.keep_in(&run.file(skipped::FILE))?;
         Ok(list)
     }
@@ -76,8 +67,6 @@ impl TrainingData for ImageData {
 pub struct HostBatch {
     /// `[B, C, H, W]`, in `[-1, 1]`.
     pub pixels: Vec<f32>,
-    /// Number of pictures.
-    pub count: usize,
     spec: ImageSpec,
 }
 
@@ -86,14 +75,12 @@ impl HostBatch {
     pub(crate) fn new(spec: ImageSpec, capacity: usize) -> Self {
         Self {
             pixels: Vec::with_capacity(capacity * spec.bytes()),
-            count: 0,
             spec,
         }
     }
 
     /// Adds a picture's bytes, `[C, H, W]`.
     pub(crate) fn push(&mut self, bytes: &[u8], flip: bool) {
-        self.count += 1;
         for row in bytes.chunks_exact(self.spec.width) {
             let values = row.iter().map(|byte| f32::from(*byte) / 127.5 - 1.0);
             if flip {
@@ -126,7 +113,8 @@ impl HostBatch {
     /// The batch on a device, `[B, C, H, W]`.
     pub fn tensor(self, device: &Device) -> Tensor<4> {
         let spec = self.spec;
-        let shape = [self.count, spec.channels, spec.height, spec.width];
+        let count = self.pixels.len() / spec.bytes();
+        let shape = [count, spec.channels, spec.height, spec.width];
         Tensor::from_data(TensorData::new(self.pixels, shape), device)
     }
 }
@@ -135,7 +123,7 @@ impl HostBatch {
 ///
 /// # Errors
 /// If a picture can't be decoded.
-pub fn read_all(data: &ImageDataset, device: &Device) -> Result<Tensor<4>, PipelineError> {
+pub fn read_all(data: &ImageDataset, device: &Device) -> Result<Tensor<4>> {
     read_evenly(data, data.len(), device)
 }
 
@@ -143,11 +131,7 @@ pub fn read_all(data: &ImageDataset, device: &Device) -> Result<Tensor<4>, Pipel
 ///
 /// # Errors
 /// If a picture can't be decoded.
-pub fn read_evenly(
-    data: &ImageDataset,
-    count: usize,
-    device: &Device,
-) -> Result<Tensor<4>, PipelineError> {
+pub fn read_evenly(data: &ImageDataset, count: usize, device: &Device) -> Result<Tensor<4>> {
     read_at(data, &evenly(count, data.len()), device)
 }
 
@@ -155,11 +139,7 @@ pub fn read_evenly(
 ///
 /// # Errors
 /// If a picture can't be decoded.
-pub fn read_at(
-    data: &ImageDataset,
-    indices: &[usize],
-    device: &Device,
-) -> Result<Tensor<4>, PipelineError> {
+pub fn read_at(data: &ImageDataset, indices: &[usize], device: &Device) -> Result<Tensor<4>> {
     let mut batch = HostBatch::new(data.spec(), indices.len());
     for &index in indices {
         batch.push(&data.get(index)?.pixels, false);

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage, imageops};
 use latentlm::core::bundle::write_atomically;
+use latentlm::core::disk::is_stream;
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::tensors::host_values;
 
 /// Pixels between pictures, before scaling.
@@ -29,31 +30,28 @@ pub fn image_grid(pictures: Tensor<4>, columns: usize, scale: u32) -> RgbImage {
     let values = host_values(pictures);
     let (h, w) = (height as u32, width as u32);
     let gap = if count > 1 { GAP } else { 0 };
-    let size = |n: usize, s: u32| (n as u32 * (s + gap) + gap) * scale;
-    let mut grid = RgbImage::from_pixel(size(columns, w), size(rows, h), BACKGROUND);
+    let size = |n: usize, s: u32| n as u32 * (s + gap) + gap;
+    let (across, down) = (size(columns, w), size(rows, h));
+    let mut grid = RgbImage::from_pixel(across, down, BACKGROUND);
     for index in 0..count {
-        let left = (index % columns) as u32 * (w + gap) + gap;
-        let top = (index / columns) as u32 * (h + gap) + gap;
-        for y in 0..h * scale {
-            for x in 0..w * scale {
-                let at = |channel: usize| {
-                    let plane = index * channels + channel.min(channels - 1);
-                    let (row, column) = ((y / scale) as usize, (x / scale) as usize);
-                    byte(values[(plane * height + row) * width + column])
-                };
-                grid.put_pixel(
-                    left * scale + x,
-                    top * scale + y,
-                    Rgb([at(0), at(1), at(2)]),
-                );
-            }
-        }
+        let picture = RgbImage::from_fn(w, h, |x, y| {
+            let at = |channel: usize| {
+                let plane = index * channels + channel.min(channels - 1);
+                byte(values[(plane * height + y as usize) * width + x as usize])
+            };
+            Rgb([at(0), at(1), at(2)])
+        });
+        let (row, column) = (index / columns, index % columns);
+        let (left, top) = (size(column, w), size(row, h));
+        imageops::replace(&mut grid, &picture, left.into(), top.into());
     }
-    grid
+    RgbImage::from_fn(across * scale, down * scale, |x, y| {
+        *grid.get_pixel(x / scale, y / scale)
+    })
 }
 
 /// `[-1, 1]` to `0..=255`.
-fn byte(value: f32) -> u8 {
+pub(crate) fn byte(value: f32) -> u8 {
     // A cast saturates, and takes NaN to 0.
     ((value + 1.0) * 127.5).round() as u8
 }
@@ -62,26 +60,26 @@ fn byte(value: f32) -> u8 {
 ///
 /// # Errors
 /// If it can't be encoded.
-pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>, PipelineError> {
+pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
-    DynamicImage::ImageRgb8(picture.clone()).write_to(&mut bytes, ImageFormat::Png)?;
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
     Ok(bytes.into_inner())
 }
 
-/// Writes the picture as PNG, whole or not at all.
+/// Writes the picture as PNG, whole or not at all; into a pipe or device.
 ///
 /// # Errors
 /// If it can't be encoded or written.
-pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
+pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
     Ok(write_atomically(path, &png_bytes(picture)?)?)
 }
 
 /// Writes the picture in the format of the file's ending, whole or not at all: `png`, `jpg`, `jpeg`, or `webp`
-/// without loss.
+/// without loss. A pipe or device of any name is written into, as PNG where the name says nothing else.
 ///
 /// # Errors
-/// If the ending is another one, or the picture can't be encoded or written.
-pub fn save_picture(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
+/// If a file's ending is another one, or the picture can't be encoded or written.
+pub fn save_picture(picture: &RgbImage, path: &Path) -> Result<()> {
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     let mut bytes = Cursor::new(Vec::new());
     match ending.to_lowercase().as_str() {
@@ -90,10 +88,9 @@ pub fn save_picture(picture: &RgbImage, path: &Path) -> Result<(), PipelineError
         "jpg" | "jpeg" => {
             picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))?;
         }
+        _ if is_stream(path) => picture.write_to(&mut bytes, ImageFormat::Png)?,
         _ => {
-            return Err(PipelineError::Ending {
-                path: path.to_owned(),
-            });
+            return Err(PipelineError::Ending(path.to_owned()));
         }
     }
     Ok(write_atomically(path, &bytes.into_inner())?)
@@ -136,6 +133,31 @@ mod tests {
             );
             assert!(!path.exists());
         }
+    }
+
+    /// The name says the format, and PNG is the format of a name that says none.
+    #[cfg(unix)]
+    #[test]
+    fn a_picture_goes_into_a_pipe_of_any_name() {
+        use std::io::Read;
+
+        let dir = tempfile::tempdir().unwrap();
+        let picture = RgbImage::from_fn(8, 4, |x, y| Rgb([x as u8, y as u8, 9]));
+        for (name, format) in [("pipe", ImageFormat::Png), ("pipe.webp", ImageFormat::WebP)] {
+            let pipe = dir.path().join(name);
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.unwrap().success());
+            // Opened for both, a pipe waits for nobody, and the small picture fits into its buffer.
+            let mut both = std::fs::File::options();
+            let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+            save_picture(&picture, &pipe).unwrap();
+            let mut bytes = vec![0; 1 << 16];
+            let count = reader.read(&mut bytes).unwrap();
+            let again = image::load_from_memory_with_format(&bytes[..count], format);
+            assert_eq!(again.unwrap().into_rgb8(), picture, "{name}");
+        }
+        // The pipes alone are there.
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use latentlm::{LatentCodec, RandomStream, SampleOptions};
 
 use super::recipe::ImageRecipe;
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::pipeline::Pipeline;
 use crate::tensors::finite;
 
@@ -19,7 +19,7 @@ impl ImagePipeline {
     ///
     /// # Errors
     /// If there is no such class.
-    pub fn class(&self, name: &str) -> Result<u32, PipelineError> {
+    pub fn class(&self, name: &str) -> Result<u32> {
         let (classes, wanted) = (&self.vocabulary, name.to_lowercase());
         let by_name = classes.iter().position(|c| c.to_lowercase() == wanted);
         let by_number = name.parse().ok().filter(|n: &usize| *n < classes.len());
@@ -38,12 +38,7 @@ impl ImagePipeline {
     /// # Errors
     /// If the options ask for more solver steps than the model has timesteps, or for a guidance
     /// that is no number, or if drawn latents are not finite.
-    pub fn draw(
-        &self,
-        labels: &[u32],
-        options: &SampleOptions,
-        seed: u64,
-    ) -> Result<Tensor<4>, PipelineError> {
+    pub fn draw(&self, labels: &[u32], options: &SampleOptions, seed: u64) -> Result<Tensor<4>> {
         self.recipe().lm.check_options(options)?;
         let mut pictures = Vec::new();
         for (labels, batch) in labels.chunks(BATCH).zip(0..) {

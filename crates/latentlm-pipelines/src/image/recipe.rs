@@ -32,50 +32,16 @@ pub struct ImageRecipe {
     pub sample: SampleConfig,
 }
 
-/// Where pictures come from. Checkpoints of older versions lack the later keys, which then have
-/// their defaults.
+/// Where pictures come from. Checkpoints of older versions lack some of the options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
     /// The folder.
     pub path: String,
     /// Whether training pictures are mirrored at random.
     pub horizontal_flip: bool,
-    /// Share of the pictures that may be left out because they can't be used.
-    #[serde(default = "DataConfig::default_max_broken")]
-    pub max_broken: f64,
-    /// Whether metadata may name files outside of the folder.
-    #[serde(default)]
-    pub outside: bool,
-    /// Most megabytes that a picture takes once it is decoded.
-    #[serde(default = "DataConfig::default_max_picture_mb")]
-    pub max_picture_mb: u64,
-    /// Most megabytes that the pictures of an IDX file take.
-    #[serde(default = "DataConfig::default_max_idx_mb")]
-    pub max_idx_mb: u64,
-}
-
-impl DataConfig {
-    fn default_max_broken() -> f64 {
-        ReadOptions::default().max_broken
-    }
-
-    fn default_max_picture_mb() -> u64 {
-        ReadOptions::default().max_picture_bytes / ReadOptions::MEGABYTE
-    }
-
-    fn default_max_idx_mb() -> u64 {
-        ReadOptions::default().max_idx_bytes / ReadOptions::MEGABYTE
-    }
-
     /// How the folder is read.
-    pub fn options(&self) -> ReadOptions {
-        ReadOptions {
-            max_broken: self.max_broken,
-            outside: self.outside,
-            max_picture_bytes: self.max_picture_mb.saturating_mul(ReadOptions::MEGABYTE),
-            max_idx_bytes: self.max_idx_mb.saturating_mul(ReadOptions::MEGABYTE),
-        }
-    }
+    #[serde(flatten)]
+    pub options: ReadOptions,
 }
 
 /// How samples are drawn.
@@ -121,7 +87,7 @@ impl ImageRecipe {
     /// The language model's configuration for that many classes.
     pub fn model(&self, classes: usize) -> LatentLmConfig {
         LatentLmConfig::image(classes, self.tokens(), self.codec.spec().dim)
-            .with_sizes(self.lm.sizes())
+            .with_sizes(self.lm.sizes.clone())
     }
 
     /// The options that samples are drawn with.

@@ -9,7 +9,7 @@ use latentlm_data::{
 
 use super::recipe::MllmRecipe;
 use crate::data::TrainingData;
-use crate::error::PipelineError;
+use crate::error::Result;
 use crate::image::ImageData;
 use crate::text::read_or_train;
 
@@ -17,14 +17,16 @@ use crate::text::read_or_train;
 pub struct MllmData {
     /// The pictures of both splits.
     pub pictures: ImageData,
-    /// Training captions and text.
-    pub train: Texts,
-    /// Held-out captions and text.
-    pub test: Texts,
+    /// The training split.
+    pub train: MllmSplit,
+    /// The held-out split.
+    pub test: MllmSplit,
 }
 
-/// The words of a split.
-pub struct Texts {
+/// A split: its pictures and its words.
+pub struct MllmSplit {
+    /// The pictures.
+    pub pictures: ImageDataset,
     /// The caption of each picture.
     pub captions: Vec<Caption>,
     /// Plain text.
@@ -32,9 +34,10 @@ pub struct Texts {
     fingerprint: String,
 }
 
-impl Texts {
-    fn open(pictures: &ImageDataset, data: &str, split: Split) -> Result<Self, PipelineError> {
+impl MllmSplit {
+    fn open(pictures: &ImageDataset, data: &str, split: Split) -> Result<Self> {
         let mut texts = Self {
+            pictures: pictures.clone(),
             captions: Caption::all(pictures),
             paragraphs: Vec::new(),
             fingerprint: String::new(),
@@ -52,7 +55,7 @@ impl Texts {
         self.paragraphs.iter().map(String::len).sum()
     }
 
-    /// Documents in a mix: [`MllmRecipe::mix`] to train with, [`Mix::ONCE`] to measure with.
+    /// Documents in a mix: that of the recipe to train with, [`Mix::ONCE`] to measure with.
     ///
     /// # Errors
     /// If a text can't be encoded, or there are no documents.
@@ -61,7 +64,7 @@ impl Texts {
         recipe: &MllmRecipe,
         tokenizer: &TextTokenizer,
         mix: Mix,
-    ) -> Result<MllmCorpus, PipelineError> {
+    ) -> Result<MllmCorpus> {
         let sizes = MllmSizes {
             frames: recipe.tokens(),
             piece_tokens: recipe.text.piece_tokens,
@@ -76,11 +79,11 @@ impl MllmData {
     ///
     /// # Errors
     /// If there is no dataset, or one of another layout.
-    pub fn open(recipe: &MllmRecipe) -> Result<Self, PipelineError> {
+    pub fn open(recipe: &MllmRecipe) -> Result<Self> {
         let pictures = ImageData::open(&recipe.image())?;
         Ok(Self {
-            train: Texts::open(&pictures.train, &recipe.text.data, Split::Train)?,
-            test: Texts::open(&pictures.test, &recipe.text.data, Split::Test)?,
+            train: MllmSplit::open(&pictures.train, &recipe.text.data, Split::Train)?,
+            test: MllmSplit::open(&pictures.test, &recipe.text.data, Split::Test)?,
             pictures,
         })
     }
@@ -89,7 +92,7 @@ impl MllmData {
     ///
     /// # Errors
     /// If its file can't be read, or there are no texts.
-    pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer, PipelineError> {
+    pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer> {
         let text = &recipe.text;
         read_or_train(&text.path, text.tokenizer, text.vocabulary, || {
             let captions = self.train.captions.iter().flat_map(Caption::asked);

@@ -5,7 +5,7 @@ mod pipeline;
 mod prompt;
 mod recipe;
 
-pub use data::{MllmData, Texts};
+pub use data::{MllmData, MllmSplit};
 pub use pipeline::{Generated, Made, MllmPipeline};
 pub use prompt::PromptPiece;
 pub use recipe::{MixConfig, MllmRecipe, MllmSampleConfig, MllmTextConfig, TokenWeights};

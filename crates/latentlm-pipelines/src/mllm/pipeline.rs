@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 use latentlm::{
     Continuation, GenerateOptions, LatentCodec, Piece, Prompt, SampleOptions, TextOptions,
 };
-use latentlm_data::{PICTURES, TextTokenizer, read_picture};
+use latentlm_data::{PICTURES, read_picture};
 
 use super::prompt::PromptPiece;
 use super::recipe::MllmRecipe;
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::image::HostBatch;
 use crate::pipeline::Pipeline;
 use crate::tensors::finite;
@@ -46,11 +46,6 @@ pub struct Generated {
 }
 
 impl MllmPipeline {
-    /// The vocabulary.
-    pub fn tokenizer(&self) -> &TextTokenizer {
-        &self.vocabulary.tokenizer
-    }
-
     /// Draws a picture for each text.
     ///
     /// # Shapes
@@ -59,12 +54,7 @@ impl MllmPipeline {
     /// # Errors
     /// If a text can't be encoded or is too long, the model does not support the options, or drawn latents
     /// are not finite.
-    pub fn draw(
-        &self,
-        texts: &[String],
-        options: &SampleOptions,
-        seed: u64,
-    ) -> Result<Tensor<4>, PipelineError> {
+    pub fn draw(&self, texts: &[String], options: &SampleOptions, seed: u64) -> Result<Tensor<4>> {
         let mut prompts = Vec::with_capacity(texts.len());
         for (seed, text) in (seed..).zip(texts) {
             prompts.push(Prompt {
@@ -90,7 +80,7 @@ impl MllmPipeline {
     ///
     /// # Errors
     /// If the context is too short for a picture and its caption.
-    pub fn caption(&self, pictures: Tensor<4>) -> Result<Vec<String>, PipelineError> {
+    pub fn caption(&self, pictures: Tensor<4>) -> Result<Vec<String>> {
         let prompts = self.encode_pictures(pictures).map(|piece| Prompt {
             pieces: vec![piece],
             ..Prompt::default()
@@ -104,7 +94,7 @@ impl MllmPipeline {
         let mut captions = Vec::with_capacity(prompts.len());
         for made in self.continued(&prompts, &options)? {
             captions.push(match made.pieces.first() {
-                Some(Piece::Text(tokens)) => self.tokenizer().decode(tokens)?,
+                Some(Piece::Text(tokens)) => self.vocabulary.tokenizer.decode(tokens)?,
                 _ => String::new(),
             });
         }
@@ -122,7 +112,7 @@ impl MllmPipeline {
         prompt: &[PromptPiece],
         options: &GenerateOptions,
         seed: u64,
-    ) -> Result<Generated, PipelineError> {
+    ) -> Result<Generated> {
         let mut given = Prompt {
             seed,
             ..Prompt::default()
@@ -150,9 +140,9 @@ impl MllmPipeline {
     }
 
     /// A picture without its end becomes an empty text.
-    fn made(&self, piece: Piece) -> Result<Made, PipelineError> {
+    fn made(&self, piece: Piece) -> Result<Made> {
         Ok(match piece {
-            Piece::Text(tokens) => Made::Text(self.tokenizer().decode(&tokens)?),
+            Piece::Text(tokens) => Made::Text(self.vocabulary.tokenizer.decode(&tokens)?),
             Piece::Latents { latents, .. } if latents.dims()[0] == self.recipe().tokens() => {
                 Made::Picture(self.codec.decode(finite(latents)?.unsqueeze_dim::<3>(0)))
             }
@@ -161,11 +151,11 @@ impl MllmPipeline {
     }
 
     /// A text as a piece of a prompt; none for an empty one.
-    fn encode_text(&self, text: &str) -> Result<Vec<Piece>, PipelineError> {
+    fn encode_text(&self, text: &str) -> Result<Vec<Piece>> {
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![Piece::Text(self.tokenizer().encode(text)?)])
+        Ok(vec![Piece::Text(self.vocabulary.tokenizer.encode(text)?)])
     }
 
     /// Pictures, `[B, C, H, W]`, as pieces of prompts.
@@ -183,7 +173,7 @@ impl MllmPipeline {
     ///
     /// # Errors
     /// If it can't be read or is no picture.
-    pub fn read_picture(&self, file: &Path) -> Result<Tensor<4>, PipelineError> {
+    pub fn read_picture(&self, file: &Path) -> Result<Tensor<4>> {
         let spec = self.recipe().image().image_spec();
         let mut picture = HostBatch::new(spec, 1);
         picture.push(&read_picture(file, spec)?, false);
@@ -194,7 +184,7 @@ impl MllmPipeline {
         &self,
         prompts: &[Prompt],
         options: &GenerateOptions,
-    ) -> Result<Vec<Continuation>, PipelineError> {
+    ) -> Result<Vec<Continuation>> {
         self.recipe().lm.check_options(&options.sample)?;
         let options = GenerateOptions {
             max_positions: self.limit(prompts, options.max_positions)?,
@@ -209,7 +199,7 @@ impl MllmPipeline {
 
     /// Number of positions to generate: as many as asked for, but at least a requested picture, and with the
     /// prompts no more than the model was trained on.
-    fn limit(&self, prompts: &[Prompt], asked: usize) -> Result<usize, PipelineError> {
+    fn limit(&self, prompts: &[Prompt], asked: usize) -> Result<usize> {
         let limit = self.recipe().mix.pack_positions;
         let longest = prompts.iter().map(positions).max().unwrap_or(0);
         let mut least = 1;
@@ -217,12 +207,10 @@ impl MllmPipeline {
             least += self.recipe().tokens();
         }
         if longest + least > limit {
-            return Err(PipelineError::Request {
-                reason: format!(
-                    "the prompt takes {longest} positions and what is asked for at least {least}, \
-                     more than the {limit} that the model was trained on (mix.pack_positions)"
-                ),
-            });
+            return Err(PipelineError::Request(format!(
+                "the prompt takes {longest} positions and what is asked for at least {least}, \
+                 more than the {limit} that the model was trained on (mix.pack_positions)"
+            )));
         }
         Ok(asked.max(least).min(limit - longest))
     }

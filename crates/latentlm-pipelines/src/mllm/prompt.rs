@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 
 const OPEN: &str = "<image>";
 const CLOSE: &str = "</image>";
@@ -26,8 +26,7 @@ impl PromptPiece {
     ///
     /// # Errors
     /// If a mark is unclosed, was never opened, or names no file.
-    pub fn parse(prompt: &str) -> Result<Vec<Self>, PipelineError> {
-        let fail = |reason: String| PipelineError::Request { reason };
+    pub fn parse(prompt: &str) -> Result<Vec<Self>> {
         let mut pieces = Vec::new();
         let mut rest = prompt;
         while let Some((text, behind)) = rest.split_once(OPEN) {
@@ -37,14 +36,14 @@ impl PromptPiece {
                 return Ok(pieces);
             }
             let Some((file, behind)) = behind.split_once(CLOSE) else {
-                return Err(fail(format!(
+                return fail(format!(
                     "`{OPEN}` is unclosed before `{}`: write `{OPEN}file.png{CLOSE}` for a picture \
                      to be read, or `{OPEN}` at the very end for one to be drawn",
                     behind.trim()
-                )));
+                ));
             };
             if file.trim().is_empty() {
-                return Err(fail(format!("`{OPEN}{CLOSE}` names no file")));
+                return fail(format!("`{OPEN}{CLOSE}` names no file"));
             }
             pieces.push(Self::Picture(file.trim().into()));
             rest = behind;
@@ -54,16 +53,16 @@ impl PromptPiece {
     }
 }
 
-fn push_text(pieces: &mut Vec<PromptPiece>, text: &str) -> Result<(), PipelineError> {
+fn fail<T>(reason: String) -> Result<T> {
+    Err(PipelineError::Request(reason))
+}
+
+fn push_text(pieces: &mut Vec<PromptPiece>, text: &str) -> Result<()> {
     if text.contains(CLOSE) {
-        return Err(PipelineError::Request {
-            reason: format!("`{CLOSE}` has no `{OPEN}` before it"),
-        });
+        return fail(format!("`{CLOSE}` has no `{OPEN}` before it"));
     }
     if text.contains(BEGUN) {
-        return Err(PipelineError::Request {
-            reason: format!("`{BEGUN}` lacks its `>`: write `{OPEN}`"),
-        });
+        return fail(format!("`{BEGUN}` lacks its `>`: write `{OPEN}`"));
     }
     if !text.trim().is_empty() {
         pieces.push(PromptPiece::Text(text.trim().into()));

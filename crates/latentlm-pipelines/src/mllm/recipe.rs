@@ -7,8 +7,9 @@ use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, TokenizerKind};
+use serde::{Deserialize, Serialize};
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::{LmConfig, StageConfig};
@@ -40,7 +41,7 @@ pub struct MllmRecipe {
 }
 
 /// Text, and how it becomes tokens.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MllmTextConfig {
     /// A text file, or a folder with `train.txt` and `test.txt`; empty for captions alone.
     pub data: String,
@@ -54,27 +55,23 @@ pub struct MllmTextConfig {
     pub piece_tokens: usize,
     /// Whether the softmax head uses the embedding's table.
     pub tied: bool,
-    /// Weight of the cross entropy beside the diffusion loss.
-    pub loss_weight: f64,
-    /// Weight of caption tokens in the cross entropy; 1: as all tokens.
-    pub caption_weight: f64,
+    /// Weights of tokens in the loss.
+    #[serde(flatten)]
+    pub weights: TokenWeights,
 }
 
-/// How often each kind of document comes in an epoch.
-#[derive(Config, Debug, PartialEq)]
+/// What documents there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixConfig {
-    /// Every picture after its caption.
-    pub draw: usize,
-    /// Every picture before its caption.
-    pub caption: usize,
-    /// Every piece of text.
-    pub text: usize,
+    /// How often each kind comes in an epoch.
+    #[serde(flatten)]
+    pub kinds: Mix,
     /// Positions of the packed sequences that are trained on.
     pub pack_positions: usize,
 }
 
 /// How text and pictures are drawn.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MllmSampleConfig {
     /// The solver.
     pub sampler: Sampler,
@@ -82,12 +79,9 @@ pub struct MllmSampleConfig {
     pub steps: usize,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
-    /// Divisor of the tokens' scores; 0 for the likeliest token.
-    pub temperature: f64,
-    /// Likeliest tokens that are drawn from; 0 for all.
-    pub top_k: usize,
-    /// Probability that the tokens drawn from add up to; 1 for all.
-    pub top_p: f64,
+    /// How text is drawn.
+    #[serde(flatten)]
+    pub text: TextOptions,
 }
 
 declare_model_recipe! {
@@ -103,11 +97,13 @@ declare_model_recipe! {
 }
 
 /// Weights of tokens in the loss.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenWeights {
     /// Weight of the cross entropy beside the diffusion loss.
+    #[serde(rename = "loss_weight")]
     pub loss: f64,
     /// Weight of caption tokens in the cross entropy; other tokens weigh 1.
+    #[serde(rename = "caption_weight")]
     pub caption: f64,
 }
 
@@ -128,18 +124,8 @@ impl TokenWeights {
     }
 }
 
-impl MllmTextConfig {
-    /// Weights of tokens in the loss.
-    pub fn weights(&self) -> TokenWeights {
-        TokenWeights {
-            loss: self.loss_weight,
-            caption: self.caption_weight,
-        }
-    }
-}
-
 impl MllmRecipe {
-    fn check_documents(&self) -> Result<(), PipelineError> {
+    fn check_documents(&self) -> Result<()> {
         // Refuses a codec whose latents are on no grid, which a model of text alone would not notice.
         self.image().model(1).validate()?;
         let fail = |reason: &str| Err(PipelineError::config(reason));
@@ -148,8 +134,9 @@ impl MllmRecipe {
                 "data.horizontal_flip must be false: captions say where left and right are",
             );
         }
-        let no_text = self.text.data.is_empty() || self.mix.text == 0;
-        if no_text && self.mix.draw + self.mix.caption == 0 {
+        let mix = self.mix.kinds;
+        let no_text = self.text.data.is_empty() || mix.text == 0;
+        if no_text && mix.draw + mix.caption == 0 {
             return fail("mix must have documents of some kind");
         }
         if self.mix.pack_positions < self.tokens() + 3 {
@@ -187,34 +174,16 @@ impl MllmRecipe {
         self.codec.spec().tokens().unwrap_or_default()
     }
 
-    /// What documents there are.
-    pub fn mix(&self) -> Mix {
-        Mix {
-            draw: self.mix.draw,
-            caption: self.mix.caption,
-            text: self.mix.text,
-        }
-    }
-
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
         let pictures = Modality::new(self.codec.spec().dim, self.tokens());
         LatentLmConfig::mllm(text_vocabulary, vec![pictures])
             .with_tied(self.text.tied)
-            .with_sizes(self.lm.sizes())
+            .with_sizes(self.lm.sizes.clone())
     }
 
     /// The options that pictures are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
         self.image().sample_options()
-    }
-
-    /// The options that text is drawn with.
-    pub fn text_options(&self) -> TextOptions {
-        TextOptions {
-            temperature: self.sample.temperature,
-            top_k: self.sample.top_k,
-            top_p: self.sample.top_p,
-        }
     }
 }

@@ -1,16 +1,15 @@
-//! The codec of a run, by itself.
+//! The codec of a run, by itself, and sounds as a codec takes them.
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
-use latentlm::StreamingCodec;
+use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_audio::Codec;
 use latentlm::core::SignalLayout;
+use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
-use super::signal::{hop_samples, signal};
 use crate::checkpoint::Checkpoint;
-use crate::error::PipelineError;
+use crate::error::Result;
 use crate::pipeline::codec_of;
 use crate::tensors::host_values;
 
@@ -20,12 +19,13 @@ pub(super) type DecoderState = <Codec as StreamingCodec>::DecoderState;
 /// sound.
 const CHUNK: usize = 64;
 
-/// A trained codec: samples to latents and back. `C` is a codec of sound that works on streams.
+/// A trained codec: samples to latents and back.
 #[derive(Debug)]
-pub struct SpeechCodec<C = Codec> {
-    codec: C,
+pub struct SpeechCodec {
+    codec: Codec,
     device: Device,
-    notes: Vec<String>,
+    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
+    pub notes: Vec<String>,
 }
 
 impl SpeechCodec {
@@ -33,7 +33,7 @@ impl SpeechCodec {
     ///
     /// # Errors
     /// If the folder is no run, has no checkpoint, or one that is damaged.
-    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self> {
         Self::from_checkpoint(&Checkpoint::newest::<SpeechRecipe>(path, "codec")?, device)
     }
 
@@ -41,38 +41,19 @@ impl SpeechCodec {
     ///
     /// # Errors
     /// If a file is missing, damaged or of another shape.
-    pub fn from_checkpoint(
-        checkpoint: &Checkpoint,
-        device: &Device,
-    ) -> Result<Self, PipelineError> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         Ok(Self {
             codec: codec_of::<SpeechRecipe>(checkpoint, device)?,
             device: device.clone(),
             notes: checkpoint.notes().to_vec(),
         })
     }
-}
-
-impl<C: StreamingCodec> SpeechCodec<C> {
-    /// A codec whose weights lie on a device.
-    pub fn new(codec: C, device: &Device) -> Self {
-        Self {
-            codec,
-            device: device.clone(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
 
     /// Samples per second.
     pub fn sample_rate_hz(&self) -> u32 {
         match self.codec.spec().layout {
             SignalLayout::Frames { sample_rate_hz, .. } => sample_rate_hz,
-            SignalLayout::Grid { .. } => 0,
+            SignalLayout::Grid { .. } | SignalLayout::Video { .. } => 0,
         }
     }
 
@@ -94,7 +75,7 @@ impl<C: StreamingCodec> SpeechCodec<C> {
 
     /// A sound and its reconstruction by the codec, of the same length.
     pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let mut state = C::DecoderState::default();
+        let mut state = DecoderState::default();
         let mut copy = Vec::with_capacity(samples.len());
         for latents in encoded(&self.codec, &samples, &self.device) {
             copy.extend(host_values(self.codec.decode_step(latents, &mut state)));
@@ -105,13 +86,9 @@ impl<C: StreamingCodec> SpeechCodec<C> {
 }
 
 /// Latents of a sound, `[1, k, Z]` at a time.
-fn encoded<C: StreamingCodec>(
-    codec: &C,
-    samples: &[f32],
-    device: &Device,
-) -> impl Iterator<Item = Tensor<3>> {
+fn encoded(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Item = Tensor<3>> {
     let hop = hop_samples(codec);
-    let mut state = C::EncoderState::default();
+    let mut state = <Codec as StreamingCodec>::EncoderState::default();
     // No sound at all has one latent, of silence.
     let samples: &[f32] = if samples.is_empty() { &[0.0] } else { samples };
     samples.chunks(CHUNK * hop).map(move |chunk| {
@@ -121,9 +98,9 @@ fn encoded<C: StreamingCodec>(
 }
 
 /// Samples of latents, `[1, T, Z]`.
-pub fn decode<C: StreamingCodec>(codec: &C, latents: Tensor<3>) -> Vec<f32> {
+pub fn decode(codec: &Codec, latents: Tensor<3>) -> Vec<f32> {
     let frames = latents.dims()[1];
-    let mut state = C::DecoderState::default();
+    let mut state = DecoderState::default();
     let mut samples = Vec::with_capacity(frames * hop_samples(codec));
     for start in (0..frames).step_by(CHUNK) {
         let chunk = latents.clone().narrow(1, start, CHUNK.min(frames - start));
@@ -132,13 +109,45 @@ pub fn decode<C: StreamingCodec>(codec: &C, latents: Tensor<3>) -> Vec<f32> {
     samples
 }
 
+/// Samples as a batch of one, `[1, 1, N]`, silence behind them up to a whole latent.
+pub fn signal(mut samples: Vec<f32>, hop_samples: usize, device: &Device) -> Tensor<3> {
+    let whole = samples.len().next_multiple_of(hop_samples).max(hop_samples);
+    samples.resize(whole, 0.0);
+    Tensor::from_data(TensorData::new(samples, [1, 1, whole]), device)
+}
+
+/// A sound and its reconstruction by the codec, of the same length.
+pub fn reconstruct(codec: &Codec, samples: Vec<f32>, device: &Device) -> (Vec<f32>, Vec<f32>) {
+    let hop = hop_samples(codec);
+    let latents = codec.encode(signal(samples.clone(), hop, device)).mode();
+    let mut decoded = host_values(codec.decode(latents));
+    decoded.truncate(samples.len());
+    (samples, decoded)
+}
+
+/// Samples per latent.
+pub fn hop_samples(codec: &impl LatentCodec<3>) -> usize {
+    match codec.spec().layout {
+        SignalLayout::Frames { hop_samples, .. } => hop_samples,
+        // A codec of sound has frames. Other layouts would count as one sample per latent.
+        SignalLayout::Grid { .. } | SignalLayout::Video { .. } => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm::LatentCodec;
     use latentlm::codec_audio::CodecConfig;
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
+
+    fn speech_codec(codec: Codec, device: &Device) -> SpeechCodec {
+        SpeechCodec {
+            codec,
+            device: device.clone(),
+            notes: Vec::new(),
+        }
+    }
 
     /// Three chunks, the last not whole, against the codec over all of it at once. What streaming and
     /// the whole differ by is float32's rounding of sums over other numbers of rows.
@@ -151,7 +160,7 @@ mod tests {
             .with_width(4)
             .with_latent_dim(6);
         let codec = seeded(1, &device, |device| config.init(device));
-        let codec = SpeechCodec::new(codec, &device);
+        let codec = speech_codec(codec, &device);
         let length = 8 * (2 * CHUNK + 20) - 3;
         let sound: Vec<f32> = (0..length).map(|i| 0.3 * (i as f32 * 0.37).sin()).collect();
         let whole = signal(sound.clone(), 8, &device);
@@ -186,7 +195,7 @@ mod tests {
             .with_width(4)
             .with_latent_dim(3);
         let codec = seeded(1, &device, |device| config.init(device));
-        let codec = SpeechCodec::new(codec, &device);
+        let codec = speech_codec(codec, &device);
         assert_eq!(codec.encode(Vec::new()).dims(), [1, 1, 3]);
         assert_eq!(codec.reconstruct(Vec::new()), (Vec::new(), Vec::new()));
     }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use latentlm::core::LatentCodecConfig;
 use latentlm_data::speech::{Composed, Composer, Composition, SpeechDataset, SpokenWord};
-use latentlm_data::{DataError, KnownText, Sample, Skipped, Split, TextTokenizer};
+use latentlm_data::{DataError, Sample, Skipped, Split, TextTokenizer};
 
 use super::recipe::SpeechRecipe;
 use crate::data::{TrainingData, both};
-use crate::error::PipelineError;
+use crate::error::Result;
+use crate::known::KnownText;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
 use crate::text::read_or_train;
@@ -60,7 +61,7 @@ impl SpeechData {
     ///
     /// # Errors
     /// If there is no corpus, one of another layout, or one that has no words to compose of.
-    pub fn open(recipe: &SpeechRecipe) -> Result<Self, PipelineError> {
+    pub fn open(recipe: &SpeechRecipe) -> Result<Self> {
         let path = Path::new(&recipe.data.path);
         let open =
             |split| SpeechDataset::open_within(path, recipe.speech_spec(), split, recipe.bounds());
@@ -92,7 +93,7 @@ impl SpeechData {
     ///
     /// # Errors
     /// If the list can't be read or written.
-    pub fn list_skipped(&mut self, run: &RunFolder<SpeechRecipe>) -> Result<(), PipelineError> {
+    pub fn list_skipped(&mut self, run: &RunFolder<SpeechRecipe>) -> Result<()> {
         self.skipped.keep_in(&run.file(skipped::FILE))
     }
 
@@ -109,24 +110,19 @@ impl SpeechData {
         Some(composer.utterance(kind, Split::Train, self.seed, index as u64))
     }
 
-    /// Text of an utterance.
-    pub fn text(&self, index: usize) -> String {
+    /// Text of an utterance; its words and where they end, if it is composed.
+    pub fn text(&self, index: usize) -> (String, Option<Vec<SpokenWord>>) {
         match self.compose(index) {
-            Some(composed) => composed.text,
-            None => self.train.text(index).to_owned(),
+            Some(composed) => (composed.text, Some(composed.words)),
+            None => (self.train.text(index).to_owned(), None),
         }
-    }
-
-    /// Words of an utterance and where they end, if it is composed.
-    pub fn words(&self, index: usize) -> Option<Vec<SpokenWord>> {
-        Some(self.compose(index)?.words)
     }
 
     /// Sound of an utterance; `None` if its recording is broken.
     ///
     /// # Errors
     /// Never today: a broken recording is listed instead.
-    pub fn utterance(&mut self, index: usize) -> Result<Option<Vec<f32>>, PipelineError> {
+    pub fn utterance(&mut self, index: usize) -> Result<Option<Vec<f32>>> {
         if let Some(composed) = self.compose(index) {
             return Ok(Some(composed.samples));
         }
@@ -139,26 +135,20 @@ impl SpeechData {
         }
     }
 
-    /// Lists a recording of the training split that can't be used.
+    /// Lists an utterance that can't be used.
     pub fn skip(&mut self, index: usize, error: &DataError) {
-        self.skipped.add(Skipped::of(self.train.path(index), error));
-    }
-
-    /// Lists an utterance whose text can't be encoded.
-    pub fn skip_text(&mut self, index: usize, error: &DataError) {
+        let mut path = Path::new(skipped::COMPOSED);
         if index < self.train.len() {
-            self.skip(index, error);
-        } else {
-            let composed = Path::new(skipped::COMPOSED);
-            self.skipped.add(Skipped::of(composed, error));
+            path = self.train.path(index);
         }
+        self.skipped.add(Skipped::of(path, error));
     }
 
     /// Texts that are trained on: of all recordings and of some composed utterances.
     pub fn texts(&self) -> Vec<String> {
         let composed = self.composed.min(COMPOSED_TEXTS);
         let texts = 0..self.train.len() + composed;
-        texts.map(|index| self.text(index)).collect()
+        texts.map(|index| self.text(index).0).collect()
     }
 
     /// The characters and words of the recordings; composed utterances are made of these.
@@ -170,7 +160,7 @@ impl SpeechData {
     ///
     /// # Errors
     /// If its file can't be read, or there are no texts.
-    pub fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer, PipelineError> {
+    pub fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer> {
         let text = &recipe.text;
         read_or_train(&text.path, text.tokenizer, text.vocabulary, || self.texts())
     }
@@ -178,28 +168,23 @@ impl SpeechData {
     /// Held-out utterances: composed ones, each kind as often as the others, else recordings. Broken
     /// recordings are listed.
     pub fn held_out(&mut self, count: usize) -> Vec<HeldOutUtterance> {
-        let Some(composer) = &self.composer else {
-            return self.recorded(count);
-        };
-        let mut composed = Vec::new();
-        for (kind, index) in composer.kinds().iter().cycle().take(count).zip(0..) {
-            let made = composer.utterance(*kind, Split::Test, self.seed, index);
-            composed.push(HeldOutUtterance {
-                source: skipped::COMPOSED.into(),
-                text: made.text,
-                samples: made.samples,
-                words: Some(made.words),
-            });
+        let mut held_out = Vec::new();
+        if let Some(composer) = &self.composer {
+            for (kind, index) in composer.kinds().iter().cycle().take(count).zip(0..) {
+                let made = composer.utterance(*kind, Split::Test, self.seed, index);
+                held_out.push(HeldOutUtterance {
+                    source: skipped::COMPOSED.into(),
+                    text: made.text,
+                    samples: made.samples,
+                    words: Some(made.words),
+                });
+            }
+            return held_out;
         }
-        composed
-    }
-
-    fn recorded(&mut self, count: usize) -> Vec<HeldOutUtterance> {
-        let mut recorded = Vec::new();
         for index in 0..self.test.len().min(count) {
             let source = self.test.path(index).to_owned();
             match self.test.get(index) {
-                Ok(clip) => recorded.push(HeldOutUtterance {
+                Ok(clip) => held_out.push(HeldOutUtterance {
                     source,
                     text: clip.text,
                     samples: clip.samples,
@@ -208,7 +193,7 @@ impl SpeechData {
                 Err(error) => self.skipped.add(Skipped::of(&source, &error)),
             }
         }
-        recorded
+        held_out
     }
 
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the
@@ -292,7 +277,7 @@ mod tests {
         let count = |kind: Composition| data.mix.iter().filter(|own| **own == kind).count();
         assert_eq!(Composition::ALL.map(count), [1, 3, 3, 1], "else as ever");
         for composed in 0..data.mix.len() {
-            assert!(!data.text(data.train.len() + composed).is_empty());
+            assert!(!data.text(data.train.len() + composed).0.is_empty());
         }
     }
 }

@@ -7,13 +7,12 @@ use burn::tensor::Tensor;
 use latentlm::codec_audio::Codec;
 use latentlm::core::LatentCodecConfig;
 use latentlm::{LatentCodec, SampleOptions, SpeechPrompt, StreamingCodec};
-use latentlm_data::Unheard;
 use latentlm_data::speech::read_audio;
 
-use super::codec::{DecoderState, decode};
+use super::codec::{DecoderState, decode, hop_samples, signal};
 use super::recipe::SpeechRecipe;
-use super::signal::{hop_samples, signal};
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
+use crate::known::Unheard;
 use crate::pipeline::Pipeline;
 use crate::tensors::{finite, host_values};
 
@@ -64,7 +63,7 @@ impl SpeechPipeline {
     ///
     /// # Errors
     /// If the file can't be read, or as [`voice`](Self::voice).
-    pub fn voice_from(&self, path: &Path, text: &str) -> Result<Voice, PipelineError> {
+    pub fn voice_from(&self, path: &Path, text: &str) -> Result<Voice> {
         let samples = self.recipe().speech_spec().bring(read_audio(path)?);
         self.voice(text, samples)
     }
@@ -74,9 +73,9 @@ impl SpeechPipeline {
     /// # Errors
     /// If the recording is shorter than a latent or longer than what the model was trained on, or
     /// there are no words.
-    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice, PipelineError> {
+    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<Voice> {
         let hop = hop_samples(&self.codec);
-        let fail = |reason: String| Err(PipelineError::Voice { reason });
+        let fail = |reason: String| Err(PipelineError::Voice(reason));
         if text.trim().is_empty() {
             return fail("its text is empty: say what is said in the recording".into());
         }
@@ -112,7 +111,7 @@ impl SpeechPipeline {
         voice: Option<&Voice>,
         options: &SampleOptions,
         seed: u64,
-    ) -> Result<Vec<Speech>, PipelineError> {
+    ) -> Result<Vec<Speech>> {
         self.recipe().lm.check_options(options)?;
         let mut prompts = Vec::with_capacity(texts.len());
         for (text, place) in texts.iter().zip(0..) {
@@ -125,11 +124,7 @@ impl SpeechPipeline {
         Ok(said)
     }
 
-    fn say_batch(
-        &self,
-        prompts: &[SpeechPrompt],
-        options: &SampleOptions,
-    ) -> Result<Vec<Speech>, PipelineError> {
+    fn say_batch(&self, prompts: &[SpeechPrompt], options: &SampleOptions) -> Result<Vec<Speech>> {
         let frames = self.recipe().max_frames();
         let mut stream = self.model.speak(prompts, frames, *options);
         let (mut made, mut lengths) = (Vec::new(), vec![0; prompts.len()]);
@@ -205,7 +200,7 @@ impl SpeechPipeline {
         texts: &[String],
         voice: Option<&Voice>,
         options: &SampleOptions,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<()> {
         self.recipe().lm.check_options(options)?;
         for text in texts {
             self.prompt(text, voice, 0)?;
@@ -220,12 +215,7 @@ impl SpeechPipeline {
         known.map_or_else(Unheard::default, |known| known.unheard(texts))
     }
 
-    fn prompt(
-        &self,
-        text: &str,
-        voice: Option<&Voice>,
-        seed: u64,
-    ) -> Result<SpeechPrompt, PipelineError> {
+    fn prompt(&self, text: &str, voice: Option<&Voice>, seed: u64) -> Result<SpeechPrompt> {
         let tokenizer = &self.vocabulary.tokenizer;
         let (mut tokens, mut frames) = (Vec::new(), 0);
         if let Some(voice) = voice {

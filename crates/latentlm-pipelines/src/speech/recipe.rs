@@ -9,7 +9,7 @@ use latentlm_data::TokenizerKind;
 use latentlm_data::speech::{SpeechBounds, SpeechSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::{LmConfig, StageConfig};
 use crate::text::TextVocabulary;
@@ -110,7 +110,7 @@ declare_model_recipe! {
 }
 
 impl SpeechRecipe {
-    fn check_lengths(&self) -> Result<(), PipelineError> {
+    fn check_lengths(&self) -> Result<()> {
         let fail = |reason: &str| Err(PipelineError::config(reason));
         if self.data.max_seconds <= self.data.min_seconds {
             return fail("data.max_seconds must be larger than data.min_seconds");
@@ -170,7 +170,7 @@ impl SpeechRecipe {
     /// The language model's configuration for a vocabulary of that many tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
         LatentLmConfig::speech(text_vocabulary, self.codec.spec().dim, self.text.aligned)
-            .with_sizes(self.lm.sizes())
+            .with_sizes(self.lm.sizes.clone())
     }
 
     /// The options that speech is drawn with.

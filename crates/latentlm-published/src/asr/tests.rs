@@ -136,9 +136,9 @@ fn the_originals_folder_has_the_same_model() {
         "model.speech_bias_factor",
     ];
     let device = Device::default();
-    let expected = load_asr(&shipped(), &device).unwrap();
+    let expected = load_asr(&shipped(), WeightType::Float32, &device).unwrap();
     let dir = renamed(&original_config(), &unused, original_name);
-    let loaded = load_asr(dir.path(), &device).unwrap();
+    let loaded = load_asr(dir.path(), WeightType::Float32, &device).unwrap();
     assert_eq!(parameters(&loaded), parameters(&expected));
     let (json, dialect) = read(dir.path()).unwrap();
     assert_eq!(dialect, Dialect::Original);
@@ -152,7 +152,9 @@ fn the_originals_folder_has_the_same_model() {
 
     let unknown = ["model.acoustic_tokenizer.decoders.weight"];
     let dir = renamed(&original_config(), &unknown, original_name);
-    let message = load_asr(dir.path(), &device).unwrap_err().to_string();
+    let message = load_asr(dir.path(), WeightType::Float32, &device)
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains("unknown `model.acoustic_tokenizer.decoders"),
         "{message}"
@@ -170,8 +172,8 @@ fn names_with_their_model_in_front_are_read() {
     };
     let device = Device::default();
     let dir = renamed(&config(), &[], longer);
-    let loaded = load_asr(dir.path(), &device).unwrap();
-    let expected = load_asr(&shipped(), &device).unwrap();
+    let loaded = load_asr(dir.path(), WeightType::Float32, &device).unwrap();
+    let expected = load_asr(&shipped(), WeightType::Float32, &device).unwrap();
     assert_eq!(parameters(&loaded), parameters(&expected));
 }
 

@@ -1,49 +1,29 @@
 //! Batches of pictures as tensors, decoded ahead by a thread of their own.
 
-use std::sync::mpsc::{Receiver, sync_channel};
-
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
-use latentlm_data::{BatchOrder, DataError, ImageDataset};
-use latentlm_pipelines::{DataConfig, HostBatch, Recipe, RunFolder, StageConfig};
+use latentlm_data::{BatchOrder, ImageDataset};
+use latentlm_pipelines::{HostBatch, ImageRecipe, Recipe, RunFolder};
 
+use crate::ahead::{Ahead, rounds};
 use crate::error::Result;
 
-/// Batches decoded ahead of their use.
-const AHEAD: usize = 2;
-
 /// The training batches of a stage, from a step on.
-pub struct Batches {
-    receiver: Receiver<Result<HostBatch, DataError>>,
-}
+pub struct Batches(Ahead<HostBatch>);
 
 impl Batches {
-    /// Starts the thread. It ends with the last batch, or when this is dropped.
-    pub fn start(
-        dataset: ImageDataset,
-        data: &DataConfig,
-        stage: &StageConfig,
-        seed: u64,
-        first: u64,
-    ) -> Self {
-        let (sender, receiver) = sync_channel(AHEAD);
+    /// Starts the thread for the codec's stage of a recipe. It ends with the last batch, or when this is dropped.
+    pub fn start(dataset: ImageDataset, recipe: &ImageRecipe, first: u64) -> Self {
+        let (seed, flip) = (recipe.seed, recipe.data.horizontal_flip);
+        let stage = &recipe.codec_train;
         let mut order = BatchOrder::new(dataset.len(), stage.batch_size, seed);
-        let accumulation = stage.grad_accumulation as u64;
-        let rounds = first * accumulation..stage.steps * accumulation;
-        let flip = data.horizontal_flip;
-        std::thread::spawn(move || {
-            for round in rounds {
-                let indices = order.batch(round);
-                let mut random = RandomStream::for_step(seed, "flip", round);
-                let flips: Vec<bool> = indices.iter().map(|_| flip && random.chance(0.5)).collect();
-                let mut random = RandomStream::for_step(seed, "stand-in", round);
-                let batch = HostBatch::read_or_draw(&dataset, &indices, &flips, &mut random);
-                if sender.send(batch).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { receiver }
+        Self(Ahead::start(rounds(stage, first), move |round| {
+            let indices = order.batch(round);
+            let mut random = RandomStream::for_step(seed, "flip", round);
+            let flips: Vec<bool> = indices.iter().map(|_| flip && random.chance(0.5)).collect();
+            let mut random = RandomStream::for_step(seed, "stand-in", round);
+            HostBatch::read_or_draw(&dataset, &indices, &flips, &mut random)
+        }))
     }
 
     /// The next batch, `[B, C, H, W]`.
@@ -51,9 +31,7 @@ impl Batches {
     /// # Errors
     /// If a picture can't be decoded, or there are no more batches.
     pub fn next_batch<R: Recipe>(&self, run: &RunFolder<R>, device: &Device) -> Result<Tensor<4>> {
-        let batch = self.receiver.recv();
-        let batch = batch.map_err(|_| run.error("the thread that decodes pictures ended"))?;
-        Ok(batch?.tensor(device))
+        Ok(self.0.next_batch(run)?.tensor(device))
     }
 }
 
@@ -61,8 +39,6 @@ impl Batches {
 mod tests {
     use super::*;
     use latentlm_data::{ImageSpec, Split};
-    use latentlm_pipelines::ImageRecipe;
-    use latentlm_pipelines::Recipe;
 
     /// Two trainings meet the same broken pictures and learn from the same others; so does one that
     /// is continued.
@@ -90,9 +66,12 @@ mod tests {
         ];
         let recipe = ImageRecipe::resolve(None, &overrides.map(String::from)).unwrap();
         let batches = |seed: u64, first: u64| {
-            let stage = &recipe.codec_train;
-            let batches = Batches::start(dataset.clone(), &recipe.data, stage, seed, first);
-            let batches = batches.receiver.iter();
+            let recipe = ImageRecipe {
+                seed,
+                ..recipe.clone()
+            };
+            let batches = Batches::start(dataset.clone(), &recipe, first);
+            let batches = batches.0.receiver.iter();
             batches
                 .map(|batch| batch.unwrap().pixels)
                 .collect::<Vec<Vec<f32>>>()

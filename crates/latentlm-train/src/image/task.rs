@@ -7,28 +7,30 @@ use burn::tensor::{Device, Tensor};
 use latentlm::codec_image::{Codec, CodecLossConfig};
 use latentlm::core::CodecObjectiveConfig;
 use latentlm::sequence::Document;
-use latentlm::{LatentCodec, LatentLm, RandomStream};
+use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImageRecipe, ModelRecipe, PipelineError, StageConfig, image_grid,
+    HostBatch, ImageData, ImagePipeline, ImageRecipe, PipelineError, StageConfig, image_grid,
     load_codec, read_readable, save_png,
 };
 
 use super::batches::Batches;
 use crate::adversarial::CodecSetup;
 use crate::codec_stage::{self, CodecTask, codec_setup};
-use crate::context::{self, RunEnd, RunOptions};
-use crate::encoding::Encoding;
+use crate::context::{self, RunEnd, RunOptions, WholeReport};
 use crate::error::{Result, TrainError};
-use crate::latents::{self, Coding, Encoded};
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::latents::{self, Encoded};
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::progress::Encoding;
 use crate::run::Modality;
 use crate::stage::number;
 
 /// A run of images.
 type Context = context::Context<ImageRecipe, ImageData>;
+/// Training on classes and their pictures.
+type ClassTask = PipelineTask<ImageRecipe, ImageData, (), 4>;
 
 /// Held-out pictures whose reconstruction is measured.
 const RECONSTRUCTED: usize = 64;
@@ -59,10 +61,8 @@ impl CodecTask<4> for PictureTask {
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
-        let (recipe, train) = (&context.recipe, context.data.train.clone());
-        let (data, config) = (&recipe.data, &recipe.codec_train);
-        let batches = Batches::start(train, data, config, recipe.seed, first_step);
-        Ok(Self(batches))
+        let train = context.data.train.clone();
+        Ok(Self(Batches::start(train, &context.recipe, first_step)))
     }
 
     fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<4>> {
@@ -134,9 +134,10 @@ impl Demanding for ImageRecipe {
     fn demands(&self, device: &Device) -> [Demand; 2] {
         let spec = self.image_spec();
         let picture = [spec.channels, spec.height, spec.width];
-        let codec = Demand::of_codec(&self.codec, &self.codec_loss, picture, &["codec.*"], device);
-        let lm = Demand::of_lm(self, self.tokens(), self.lm.width, device);
-        [codec, lm]
+        let mut codec =
+            Demand::of_codec(&self.codec, &self.codec_loss, picture, &["codec.*"], device);
+        codec.batch_size = self.codec_train.batch_size as u64;
+        [codec, Demand::of_lm(self, self.tokens(), device)]
     }
 }
 
@@ -173,12 +174,6 @@ impl Classes {
     }
 }
 
-/// Training on classes and their pictures.
-struct ClassTask {
-    encoded: EncodedPictures,
-    classes: usize,
-}
-
 /// A codec of pictures and what it makes of them.
 pub type EncodedPictures = Encoded<Codec, 4>;
 
@@ -197,31 +192,42 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
         skipped: |context| context.data.list_left_out(&context.run),
         report: write_image_report,
         samples: "png",
+        train_samples: |data| data.train.len(),
     };
     modality.run(recipe, options)
 }
 
 fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)> {
     let encoded = encoded(context)?;
-    let (recipe, classes) = (&context.recipe, context.data.train.classes().len());
+    let (recipe, classes) = (&context.recipe, context.data.train.classes());
     let corpus = Classes {
         labels: encoded.cache.labels.clone(),
-        classes,
+        classes: classes.len(),
         tokens: recipe.tokens(),
     };
-    let setup = corpus.setup(&recipe.lm_train, recipe.seed);
-    Ok((ClassTask { encoded, classes }, setup))
+    let task = ClassTask {
+        encoded,
+        vocabulary: classes.to_vec(),
+        held_out: (),
+        show,
+    };
+    Ok((task, corpus.setup(&recipe.lm_train, recipe.seed)))
 }
 
 /// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was
-/// stopped.
+/// stopped. `whole_report` writes the report of the run that it is a part of, if that has one: it is there from
+/// the codec's first checkpoint on.
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a file can't be written.
-pub fn encode(recipe: ImageRecipe, options: RunOptions) -> Result<Option<EncodedPictures>> {
-    let data = ImageData::open(&recipe)?;
-    let mut context = Context::open(recipe, data, options)?;
+pub fn encode(
+    recipe: ImageRecipe,
+    options: RunOptions,
+    whole_report: Option<WholeReport>,
+) -> Result<Option<EncodedPictures>> {
+    let mut context = Context::open(recipe, options, |recipe| Ok(ImageData::open(recipe)?))?;
     context.report = Some(write_image_report);
+    context.whole_report = whole_report;
     if !codec_stage::train::<PictureTask, 4>(&mut context)? {
         return Ok(None);
     }
@@ -247,29 +253,15 @@ fn encoded(context: &mut Context) -> Result<EncodedPictures> {
     Encoded::measure(codec, cache, |_, _| first, seed, device)
 }
 
-impl LmTask for ClassTask {
-    type Recipe = ImageRecipe;
-    type Data = ImageData;
-    type Model = LatentLm;
-
-    fn init(&self, recipe: &ImageRecipe, device: &Device) -> LatentLm {
-        recipe.init_model(self.classes, device)
-    }
-
-    fn coding(&self) -> &dyn Coding {
-        &self.encoded
-    }
-
-    /// A grid of samples, a row a class, from the same noise each time.
-    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
-        let recipe = &context.recipe;
-        let per_class = recipe.sample.per_class;
-        let count = self.classes.min(CLASSES) * per_class;
-        let labels: Vec<u32> = (0..count).map(|index| (index / per_class) as u32).collect();
-        let mut random = RandomStream::for_step(recipe.seed, "samples", 0);
-        let latents = model.draw_images(&labels, &recipe.sample_options(), &mut random);
-        let grid = image_grid(self.encoded.codec.decode(latents), per_class, 2);
-        let path = context.sample_file(Self::NAME, step, "png");
-        Ok(save_png(&grid, &path)?)
-    }
+/// A grid of samples, a row a class, from the same noise each time.
+fn show(context: &mut Context, pipeline: &ImagePipeline, _: &(), step: u64) -> Result<()> {
+    let recipe = &context.recipe;
+    let per_class = recipe.sample.per_class;
+    let count = context.data.train.classes().len().min(CLASSES) * per_class;
+    let labels: Vec<u32> = (0..count).map(|index| (index / per_class) as u32).collect();
+    let mut random = RandomStream::for_step(recipe.seed, "samples", 0);
+    let options = recipe.sample_options();
+    let latents = pipeline.model.draw_images(&labels, &options, &mut random);
+    let grid = image_grid(pipeline.codec.decode(latents), per_class, 2);
+    Ok(save_png(&grid, &context.sample_file(STAGE, step, "png"))?)
 }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
+use latentlm::core::LatentCodecConfig;
 use latentlm_data::BatchOrder;
 use latentlm_data::speech::SpeechDataset;
-use latentlm_pipelines::SpeechData;
+use latentlm_pipelines::{SpeechData, SpeechRecipe};
 
 use crate::error::{Result, TrainError};
 
@@ -30,16 +31,11 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Pieces of `samples` samples. Recordings that can't be decoded are left out and listed.
+    /// Pieces as long as a recipe says. Recordings that can't be decoded are left out and listed.
     ///
     /// # Errors
     /// If no recording can be decoded.
-    pub fn new(
-        data: &mut SpeechData,
-        batch_size: usize,
-        samples: usize,
-        seed: u64,
-    ) -> Result<Self> {
+    pub fn new(data: &mut SpeechData, recipe: &SpeechRecipe) -> Result<Self> {
         let recordings = data.train.clone();
         let (mut decoded, mut total) = (Vec::new(), 0);
         for index in 0..recordings.len() {
@@ -66,9 +62,9 @@ impl Pieces {
             recordings,
             decoded,
             count,
-            order: BatchOrder::new(count, batch_size.min(count), seed),
-            samples,
-            seed,
+            order: BatchOrder::new(count, recipe.codec_train.batch_size.min(count), recipe.seed),
+            samples: recipe.codec_frames() * recipe.codec.signal().hop_samples,
+            seed: recipe.seed,
         })
     }
 

@@ -4,16 +4,16 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use latentlm::RandomStream;
 use latentlm::codec_audio::{Codec, CodecLossConfig};
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
-use latentlm::{LatentLm, RandomStream};
 use latentlm_data::speech::write_wav;
-use latentlm_data::{LatentCache, PackOrder, TextTokenizer};
+use latentlm_data::{PackOrder, TextTokenizer};
 use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
-    KNOWN_TEXT, ModelRecipe, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig,
-    TOKENIZER, TokenWeights, hop_samples, load_codec, reconstruct, signal,
+    KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
+    TokenWeights, hop_samples, load_codec, reconstruct, signal,
 };
 
 use super::held_out::HeldOut;
@@ -22,15 +22,18 @@ use super::said::{document, without_text};
 use crate::adversarial::CodecSetup;
 use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd, RunOptions};
-use crate::encoding::Encoding;
 use crate::error::{Result, TrainError};
-use crate::latents::{self, Coding, Encoded};
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, LmTask};
+use crate::latent_cache::LatentCache;
+use crate::latents::{self, Encoded};
+use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::progress::Encoding;
 use crate::run::Modality;
 
 /// A run of speech.
 type Context = context::Context<SpeechRecipe, SpeechData>;
+/// Training on texts and their speech.
+type SpeechTask = PipelineTask<SpeechRecipe, SpeechData, Option<HeldOut>, 3>;
 
 /// Held-out recordings that are decoded as training goes.
 const DECODED: usize = 4;
@@ -60,11 +63,7 @@ impl CodecTask<3> for SoundTask {
     }
 
     fn open(context: &mut Context, _first_step: u64) -> Result<Self> {
-        let recipe = &context.recipe;
-        let samples = recipe.codec_frames() * recipe.codec.signal().hop_samples;
-        let (batch_size, seed) = (recipe.codec_train.batch_size, recipe.seed);
-        let pieces = Pieces::new(&mut context.data, batch_size, samples, seed)?;
-        Ok(Self(pieces))
+        Ok(Self(Pieces::new(&mut context.data, &context.recipe)?))
     }
 
     fn batch(&mut self, _context: &Context, round: u64, device: &Device) -> Result<Tensor<3>> {
@@ -104,10 +103,10 @@ impl Demanding for SpeechRecipe {
     fn demands(&self, device: &Device) -> [Demand; 2] {
         let piece = [self.codec_frames(), self.codec.signal().hop_samples, 1];
         let keys = &["data.codec_seconds"];
-        let codec = Demand::of_codec(&self.codec, &self.codec_loss, piece, keys, device);
+        let mut codec = Demand::of_codec(&self.codec, &self.codec_loss, piece, keys, device);
+        codec.batch_size = self.codec_train.batch_size as u64;
         // How short an utterance may be is up to the corpus.
-        let lm = Demand::of_lm(self, 1, self.lm.width, device);
-        [codec, lm]
+        [codec, Demand::of_lm(self, 1, device)]
     }
 }
 
@@ -132,13 +131,6 @@ impl Corpus for Utterances {
     }
 }
 
-/// Training on texts and their speech.
-struct SpeechTask {
-    encoded: Encoded<Codec, 3>,
-    tokenizer: TextTokenizer,
-    held_out: Option<HeldOut>,
-}
-
 /// Trains a recipe, or continues a run.
 ///
 /// # Errors
@@ -158,6 +150,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
         skipped: |context| Ok(context.data.skipped.clone()),
         report: write_speech_report,
         samples: "wav",
+        train_samples: |data| data.train.len(),
     };
     modality.run(recipe, options)
 }
@@ -203,8 +196,9 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmS
     };
     let task = SpeechTask {
         encoded,
-        tokenizer,
+        vocabulary: tokenizer.into(),
         held_out,
+        show,
     };
     Ok((task, setup))
 }
@@ -221,13 +215,14 @@ fn documents(
     let (mut kept, mut documents) = (Vec::new(), Vec::new());
     for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
-        let (text, words) = (data.text(index), data.words(index).filter(|_| aligned));
+        let (text, words) = data.text(index);
+        let words = words.filter(|_| aligned);
         match document(&text, words.as_deref(), frames, hop, tokenizer) {
             Ok(document) => {
                 kept.push(place);
                 documents.push(document);
             }
-            Err(error) => data.skip_text(index, &error),
+            Err(error) => data.skip(index, &error),
         }
     }
     if documents.is_empty() {
@@ -278,43 +273,27 @@ fn measured(lengths: &[u32], most: usize, random: &mut RandomStream) -> Vec<usiz
     all
 }
 
-impl LmTask for SpeechTask {
-    type Recipe = SpeechRecipe;
-    type Data = SpeechData;
-    type Model = LatentLm;
-
-    fn init(&self, recipe: &SpeechRecipe, device: &Device) -> LatentLm {
-        recipe.init_model(self.tokenizer.vocabulary(), device)
+/// The error on held-out utterances, and held-out texts spoken with the same noise each time. Texts that
+/// are too long or of other characters are left out.
+fn show(
+    context: &mut Context,
+    pipeline: &SpeechPipeline,
+    held_out: &Option<HeldOut>,
+    step: u64,
+) -> Result<()> {
+    if let Some(held_out) = held_out {
+        context.log(STAGE, step, &held_out.losses(&pipeline.model))?;
     }
-
-    fn coding(&self) -> &dyn Coding {
-        &self.encoded
-    }
-
-    /// The error on held-out utterances, and held-out texts spoken with the same noise each time. Texts that
-    /// are too long or of other characters are left out.
-    fn show(&self, context: &mut Context, model: &LatentLm, step: u64) -> Result<()> {
-        if let Some(held_out) = &self.held_out {
-            context.log(Self::NAME, step, &held_out.losses(model))?;
-        }
-        let pipeline = SpeechPipeline::new(
-            context.manifest(Self::NAME, step),
-            self.encoded.codec.clone(),
-            model.clone(),
-            self.tokenizer.clone(),
-            context.device.clone(),
-        );
-        let options = context.recipe.sample_options();
-        let can_be_said = |text: &str| pipeline.accepts(&[text.to_owned()], None, &options).is_ok();
-        let texts = context.data.examples(can_be_said);
-        let sounds = pipeline.say(&texts, None, &options, 0)?.into_iter();
-        let sounds: Vec<Vec<f32>> = sounds.map(|sound| sound.samples).collect();
-        let file = |ending| context.sample_file(Self::NAME, step, ending);
-        save_spectrograms(&sounds, &file("png"))?;
-        let rate = context.recipe.codec.sample_rate_hz;
-        let pause = vec![0.0; rate as usize / 4];
-        Ok(write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?)
-    }
+    let options = context.recipe.sample_options();
+    let can_be_said = |text: &str| pipeline.accepts(&[text.to_owned()], None, &options).is_ok();
+    let texts = context.data.examples(can_be_said);
+    let sounds = pipeline.say(&texts, None, &options, 0)?.into_iter();
+    let sounds: Vec<Vec<f32>> = sounds.map(|sound| sound.samples).collect();
+    let file = |ending| context.sample_file(STAGE, step, ending);
+    save_spectrograms(&sounds, &file("png"))?;
+    let rate = context.recipe.codec.sample_rate_hz;
+    let pause = vec![0.0; rate as usize / 4];
+    Ok(write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use latentlm_adapters::packed::indices;
 use latentlm_backbone::KvCache;
 use latentlm_codec_audio::DecoderState;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
+use latentlm_kernels::embedding;
 
 use super::voice::{SavedVoice, VoiceError};
 use super::{InputType, VibeVoiceRealtime};
@@ -236,7 +237,8 @@ impl RealtimeStream<'_> {
         self.speech.reserve(count, most);
         let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let ids = indices(&ids, &model.device()).unsqueeze_dim(0);
-        let text = model.text_lm.step(model.table.forward(ids), &mut self.text); // [1, N, D]
+        let embedded = embedding(model.table.weight.val(), ids);
+        let text = model.text_lm.step(embedded, &mut self.text); // [1, N, D]
         let kind = model.input_type(InputType::Text).unsqueeze_dim::<3>(0);
         let speech = model.speech_lm.step(text.clone() + kind, &mut self.speech);
         let speech: Tensor<2> = speech.squeeze_dim(0); // [N, D]

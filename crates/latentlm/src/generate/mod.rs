@@ -14,7 +14,7 @@ mod text;
 
 pub use prompt::{Piece, Prompt};
 pub use speech::{SpeechFrame, SpeechPrompt, SpeechStream};
-pub use text::{Continuation, GenerateOptions};
+pub use text::{Continuation, GenerateOptions, LatentStream};
 
 #[cfg(test)]
 mod tests;

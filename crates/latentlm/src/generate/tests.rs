@@ -377,3 +377,29 @@ fn a_begun_run_is_finished() {
     };
     assert_close("the last latent", latents.clone(), expected, 1e-5);
 }
+
+/// Latents of a stream are those that are drawn at once, also after latents that are given: these are kept, and
+/// the run has its fixed length with them.
+#[test]
+fn a_stream_draws_the_same_latents() {
+    let device = Device::default();
+    let sample = options().sample;
+    let given = RandomStream::new(5).normal([1, DIM], &device);
+    for seed in 0..5 {
+        let model = model(seed, 2, &device);
+        for begun in [None, Some(given.clone())] {
+            let left = 3 - usize::from(begun.is_some());
+            let prompt = Prompt {
+                begun,
+                ..prompt(vec![Piece::Text(vec![1, 2])], Some(0), seed)
+            };
+            let whole = model.draw_prompts(std::slice::from_ref(&prompt), &sample);
+            assert_eq!(whole.dims(), [1, left, DIM]);
+            let drawn: Vec<Tensor<2>> = model.stream_prompt(&prompt, &sample).collect();
+            assert_eq!(drawn.len(), left);
+            let drawn = Tensor::cat(drawn, 0).unsqueeze_dim::<3>(0);
+            // The same operations: rounding alone may differ.
+            assert_close("stream", drawn, whole, 1e-5);
+        }
+    }
+}

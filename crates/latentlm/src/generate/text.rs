@@ -50,20 +50,17 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         made.into_iter().flatten().collect()
     }
 
-    /// Draws the picture that each prompt asks for, each as if it were alone: latents of the first modality.
+    /// Draws the picture or clip that each prompt asks for, each as if it were alone: latents of the first modality.
     ///
     /// # Shapes
-    /// - returns: `[B, T, Z]`, as the codec decodes them; zeros for a prompt that asks for something else
+    /// - returns: `[B, T, Z]`, as the codec decodes them, without those of a run that has begun; zeros for a prompt
+    ///   that asks for something else
     ///
     /// # Panics
     /// If there are no prompts.
     pub fn draw_prompts(&self, prompts: &[Prompt], sample: &SampleOptions) -> Tensor<3> {
         let (frames, dim) = (self.frames[0], self.head_of(0).latent_dim());
-        let options = GenerateOptions {
-            text: TextOptions::GREEDY,
-            sample: *sample,
-            max_positions: frames + 1,
-        };
+        let options = self.draw_options(sample);
         let mut drawn = Vec::with_capacity(prompts.len());
         for made in self.generate(prompts, &options) {
             drawn.push(match made.pieces.into_iter().next() {
@@ -74,16 +71,41 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         Tensor::cat(drawn, 0)
     }
 
+    /// The latents of [`draw_prompts`](Self::draw_prompts) for one prompt, each as soon as it is drawn.
+    ///
+    /// # Panics
+    /// If the prompt asks a model that writes no text for text.
+    pub fn stream_prompt(&self, prompt: &Prompt, sample: &SampleOptions) -> LatentStream<'_, B, H> {
+        let options = self.draw_options(sample);
+        LatentStream {
+            model: self,
+            generation: self.begin(std::slice::from_ref(prompt), &options),
+        }
+    }
+
+    /// Options for one run of latents of the first modality, and what ends it.
+    fn draw_options(&self, sample: &SampleOptions) -> GenerateOptions {
+        GenerateOptions {
+            text: TextOptions::GREEDY,
+            sample: *sample,
+            max_positions: self.frames[0] + 1,
+        }
+    }
+
+    fn begin(&self, prompts: &[Prompt], options: &GenerateOptions) -> Generation<'_, B, H> {
+        // The purpose decides what a seed draws, so it keeps a name of earlier versions.
+        let streams = prompts
+            .iter()
+            .map(|prompt| RandomStream::for_step(prompt.seed, "mixed", 0));
+        Generation::new(self, prompts, streams.collect(), *options)
+    }
+
     pub(super) fn generate_part(
         &self,
         prompts: &[Prompt],
         options: &GenerateOptions,
     ) -> Vec<Continuation> {
-        // The purpose decides what a seed draws, so it keeps a name of earlier versions.
-        let streams = prompts
-            .iter()
-            .map(|prompt| RandomStream::for_step(prompt.seed, "mixed", 0));
-        let mut generation = Generation::new(self, prompts, streams.collect(), *options);
+        let mut generation = self.begin(prompts, options);
         let mut made = vec![Made::default(); prompts.len()];
         while let Some(step) = generation.step() {
             for (row, token) in step.written {
@@ -108,6 +130,23 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
             });
         }
         continuations
+    }
+}
+
+/// A run of latents that is being drawn: the first can be decoded before the second is drawn.
+pub struct LatentStream<'a, B: CausalBackbone, H> {
+    model: &'a LatentLm<B, H>,
+    generation: Generation<'a, B, H>,
+}
+
+impl<B: CausalBackbone, H: LatentHead> Iterator for LatentStream<'_, B, H> {
+    /// `[1, Z]`, as the codec decodes it.
+    type Item = Tensor<2>;
+
+    fn next(&mut self) -> Option<Tensor<2>> {
+        let drawn = self.generation.step()?.drawn.into_iter().next()?;
+        let adapter = &self.model.latents[drawn.modality];
+        Some(adapter.unwhiten(drawn.latents))
     }
 }
 

@@ -7,10 +7,11 @@ fn ours() -> Project {
     Project::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
 }
 
-const TRAINING: [&[&str]; 6] = [
+const TRAINING: [&[&str]; 7] = [
     &["train-image"],
     &["train-tts"],
     &["train-mllm"],
+    &["train-video"],
     &["compare", "image"],
     &["compare", "mllm"],
     &["compare", "sigma"],
@@ -25,6 +26,7 @@ fn shipped_recipes_pass_without_tensors() {
         (&["train-image"][..], "configs/image"),
         (&["train-tts"], "configs/tts"),
         (&["train-mllm"], "configs/mllm"),
+        (&["train-video"], "configs/video"),
     ] {
         for entry in fs::read_dir(ours().path(folder.as_ref())).unwrap() {
             let file = Path::new(folder).join(entry.unwrap().file_name());
@@ -57,8 +59,8 @@ fn keys_and_values_are_known_without_tensors() {
         (
             &["train-image", "codec_train.clip_norm=inf"],
             true,
-            "override `codec_train.clip_norm=inf`: `codec_train.clip_norm` must be a number from 0 to \
-             1000000, not inf",
+            "override `codec_train.clip_norm=inf`: `codec_train.clip_norm` must be 0 or a number \
+             from 1e-6 to 1000000, not inf",
         ),
         (
             &["train-tts", "codec.width=1000000000"],

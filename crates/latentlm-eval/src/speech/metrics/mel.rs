@@ -1,5 +1,7 @@
 //! Distance of mel spectrograms.
 
+use latentlm::core::ops::mel_weights;
+
 use super::signal::{assert_same_length, dot, widened};
 use super::spectrum::{Spectrum, hann};
 
@@ -52,31 +54,9 @@ fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
     levels
 }
 
-/// Weights of the bins in each mel band.
+/// Weights of the bins in each mel band that contains one.
 pub(super) fn mel_bands(sample_rate_hz: u32) -> Vec<Vec<f64>> {
-    let nyquist_hz = f64::from(sample_rate_hz) / 2.0;
-    let bins = MEL_FRAME / 2;
-    let mut bands = Vec::with_capacity(MEL_BANDS);
-    for band in 0..MEL_BANDS {
-        let [low, middle, high] =
-            [band, band + 1, band + 2].map(|index| mel_edge_hz(index, nyquist_hz));
-        let mut weights = Vec::with_capacity(bins + 1);
-        for bin in 0..=bins {
-            let frequency = nyquist_hz * bin as f64 / bins as f64;
-            let rise = (frequency - low) / (middle - low);
-            let fall = (high - frequency) / (high - middle);
-            weights.push(rise.min(fall).max(0.0));
-        }
-        if weights.iter().any(|weight| *weight > 0.0) {
-            bands.push(weights);
-        }
-    }
+    let mut bands = mel_weights(MEL_FRAME, MEL_BANDS, sample_rate_hz);
+    bands.retain(|weights| weights.iter().any(|weight| *weight > 0.0));
     bands
-}
-
-/// Frequency of an edge of the bands. Edges are equally spaced in mel from 0 to `nyquist_hz`.
-fn mel_edge_hz(index: usize, nyquist_hz: f64) -> f64 {
-    let highest_mel = 2595.0 * (1.0 + nyquist_hz / 700.0).log10();
-    let mel = highest_mel * index as f64 / (MEL_BANDS + 1) as f64;
-    700.0 * (10f64.powf(mel / 2595.0) - 1.0)
 }

@@ -3,7 +3,9 @@
 use std::f64::consts::PI;
 use std::ops::Range;
 
-use super::signal::{assert_same_length, dot, widened};
+use nalgebra::SVector;
+
+use super::signal::{assert_same_length, widened};
 use super::spectrum::{Spectrum, hann};
 
 // The constants are the paper's.
@@ -24,7 +26,7 @@ const STOI_RANGE_DB: f64 = 40.0;
 /// Magnitudes of one frame in all bands.
 type Bands = [f64; STOI_BANDS];
 /// Magnitudes of one band in the frames of a segment.
-type Envelope = [f64; STOI_SEGMENT];
+type Envelope = SVector<f64, STOI_SEGMENT>;
 
 /// Short-time objective intelligibility (Taal et al. 2011) of an estimate of the reference: 1 for the
 /// reference itself, about 0 for an unrelated signal. `None` if less than 0.41 s of the reference (30
@@ -50,9 +52,8 @@ pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<
     let mut sum = 0.0;
     for first in 0..segments {
         for band in 0..STOI_BANDS {
-            let [x, y] = [&reference, &estimate].map(|bands: &Vec<Bands>| -> Envelope {
-                std::array::from_fn(|frame| bands[first + frame][band])
-            });
+            let [x, y] = [&reference, &estimate]
+                .map(|bands: &Vec<Bands>| Envelope::from_fn(|frame, _| bands[first + frame][band]));
             sum += intermediate(x, y);
         }
     }
@@ -134,26 +135,18 @@ fn edge_bin(sixths: f64) -> usize {
 /// Correlation of two envelopes of a band in a segment, after the estimate `y` is scaled to the level
 /// of the reference `x` and clipped.
 fn intermediate(x: Envelope, y: Envelope) -> f64 {
-    let scale = norm(&x) / (norm(&y) + f64::EPSILON);
+    let scale = x.norm() / (y.norm() + f64::EPSILON);
     let most = 1.0 + 10f64.powf(-STOI_CLIP_DB / 20.0);
-    let clipped = std::array::from_fn(|frame| {
-        let (value, bound) = (y[frame] * scale, x[frame] * most);
-        // `min` would turn a NaN into the bound.
-        if value > bound { bound } else { value }
-    });
-    dot(&standardized(clipped), &standardized(x))
-}
-
-fn norm(values: &[f64]) -> f64 {
-    dot(values, values).sqrt()
+    // `min` would turn a NaN into the bound.
+    let clip = |value: f64, bound: f64| if value > bound { bound } else { value };
+    let clipped = (y * scale).zip_map(&(x * most), clip);
+    standardized(clipped).dot(&standardized(x))
 }
 
 /// The envelope with mean 0 and norm 1.
 fn standardized(envelope: Envelope) -> Envelope {
-    let mean = envelope.iter().sum::<f64>() / STOI_SEGMENT as f64;
-    let centred = envelope.map(|value| value - mean);
-    let length = norm(&centred) + f64::EPSILON;
-    centred.map(|value| value / length)
+    let centred = envelope.add_scalar(-envelope.mean());
+    centred / (centred.norm() + f64::EPSILON)
 }
 
 /// Octave's `resample`, as in pystoi: a windowed sinc with 60 dB of rejection.

@@ -1,0 +1,151 @@
+//! Tests of the commands for clips: drawing, continuing, captioning, evaluation, and wrong input.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{digits, expect, latentlm};
+
+/// A model that trains in seconds: clips of five frames of 16x16 pixels, two groups of one latent.
+const TINY: [&str; 22] = [
+    "data.composed=8",
+    "data.frames=5",
+    "text.vocabulary=300",
+    "mix.pack_positions=64",
+    "codec.image_size=16",
+    "codec.latent_dim=4",
+    "codec.encoder_width=16",
+    "codec.decoder_width=16",
+    "codec.encoder_depth=1",
+    "codec.decoder_depth=1",
+    "codec.heads=2",
+    "codec_train.steps=2",
+    "codec_train.batch_size=4",
+    "codec_train.warmup_steps=1",
+    "lm.width=32",
+    "lm.depth=1",
+    "lm.heads=2",
+    "lm.kv_heads=1",
+    "lm_train.steps=2",
+    "lm_train.warmup_steps=1",
+    "sample.steps=2",
+    "sample.guidance_scale=1.0",
+];
+
+/// Runs a command that must succeed. Returns its standard output.
+fn succeed(folder: &Path, args: &[&str]) -> String {
+    let output = latentlm(folder, args).output().unwrap();
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {notes}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_model_draws_continues_and_captions_clips() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let digits = digits();
+    let train = ["train-video", "--progress", "silent", digits.as_str()];
+    let text = succeed(dir, &[&train[..], &TINY].concat());
+    assert!(text.contains("report runs/digits/report.html"), "{text}");
+
+    clips_have_the_format_of_their_name(dir);
+    given_frames_come_first(dir);
+    clips_are_captioned(dir);
+    a_run_is_measured(dir);
+    wrong_clips_are_named(dir);
+}
+
+fn draw(dir: &Path, more: &[&str]) -> String {
+    let words = ["sample-video", "--prompt", "a seven moves left"];
+    succeed(dir, &[&words[..], more].concat())
+}
+
+fn clips_have_the_format_of_their_name(dir: &Path) {
+    let gif = |seed: &str| {
+        let text = draw(dir, &["--seed", seed, "--out", "seven.gif"]);
+        assert_eq!(text, "seven.gif\n");
+        fs::read(dir.join("seven.gif")).unwrap()
+    };
+    let drawn = gif("3");
+    assert!(drawn.starts_with(b"GIF8"));
+    assert!(drawn != gif("4"), "another seed");
+    assert!(drawn == gif("3"), "the same seed");
+    let sheet = [
+        "--count",
+        "2",
+        "--out",
+        "two.png",
+        "--contact-sheet",
+        "sheet.png",
+    ];
+    assert_eq!(draw(dir, &sheet), "two.png\ntwo-1.png\nsheet.png\n");
+    // Five frames and the lines between them, in two rows.
+    let sheet = image::open(dir.join("sheet.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (5 * 16 + 4, 2 * 16 + 1));
+    draw(dir, &["--seed", "3", "--out", "frames"]);
+    assert_eq!(fs::read_dir(dir.join("frames")).unwrap().count(), 5);
+}
+
+/// The first frame of the clip is the one that is given, to the grey level.
+fn given_frames_come_first(dir: &Path) {
+    draw(
+        dir,
+        &["--seed", "9", "--from", "frames/0001.png", "--out", "on"],
+    );
+    let grey = |file: &str| image::open(dir.join(file)).unwrap().into_luma8();
+    assert_eq!(grey("on/0001.png"), grey("frames/0001.png"));
+    let words = [
+        "sample-video",
+        "--from",
+        "frames/0001.png",
+        "--out",
+        "any.gif",
+    ];
+    assert_eq!(succeed(dir, &words), "any.gif\n", "without a text");
+}
+
+fn clips_are_captioned(dir: &Path) {
+    let caption = |files: &[&str]| succeed(dir, &[&["caption", "--video"], files].concat());
+    let both = caption(&["seven.gif", "frames"]);
+    assert_eq!(both, caption(&["seven.gif"]) + &caption(&["frames"]));
+}
+
+fn a_run_is_measured(dir: &Path) {
+    let json = succeed(dir, &["eval-video", "--samples", "4", "--json"]);
+    let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(measured["samples"], 4);
+    for name in [
+        "clip_psnr_db",
+        "black_clip_psnr_db",
+        "judged_digit_of_real",
+        "whole_clip_ms",
+    ] {
+        assert!(measured[name].as_f64().unwrap() > 0.0, "{name}: {json}");
+    }
+    let page = fs::read_to_string(dir.join("runs/digits/report.html")).unwrap();
+    assert_eq!(page.matches("data:image/gif;base64,").count(), 4);
+    let captions = fs::read_to_string(dir.join("runs/digits/captions.tsv")).unwrap();
+    assert_eq!(captions.lines().count(), 1 + 4);
+}
+
+fn wrong_clips_are_named(dir: &Path) {
+    let bytes = fs::read(dir.join("seven.gif")).unwrap();
+    fs::write(dir.join("half.gif"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(dir.join("text.gif"), "no clip").unwrap();
+    for file in ["half.gif", "text.gif", "gone.gif", "frames/0001.png"] {
+        let command = &mut latentlm(dir, &["caption", "--video", file]);
+        let output = command.output().unwrap();
+        let (code, line) = crate::failure(&output);
+        assert!(
+            line.contains(file) && (1..=2).contains(&code),
+            "{code} {line}"
+        );
+    }
+    let from = ["sample-video", "--out", "no.gif", "--from", "text.gif"];
+    expect(&mut latentlm(dir, &from), 1, "text.gif");
+    assert!(!dir.join("no.gif").exists());
+    let other = ["caption", "--run", "digits", "--image", "seven.gif"];
+    expect(&mut latentlm(dir, &other), 1, "it is one of train-video");
+    let again = ["sample-video", "--prompt", "a seven", "--out", "frames"];
+    expect(&mut latentlm(dir, &again), 1, "exists already");
+}

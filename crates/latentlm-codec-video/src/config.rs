@@ -1,0 +1,198 @@
+//! Configuration of the video codec, with its checks.
+
+use burn::config::Config;
+use latentlm_core::PartConfig;
+
+use crate::error::VideoCodecError;
+use crate::keys::KEYS;
+
+/// Activation function of the feed-forward networks.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// GELU.
+    Gelu,
+    /// ReLU, which is cheaper on a CPU.
+    Relu,
+}
+
+/// Configuration of a [`VideoSigmaVae`](crate::VideoSigmaVae).
+///
+/// A language model takes a step for each latent, so few and long latents are faster to draw than many short ones. A
+/// fine patch gives sharper frames than a coarse one, because its pixels are a linear function of `decoder_width`
+/// numbers. Therefore patches are small, and several of them are joined into one latent.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoSigmaVaeConfig {
+    /// Channels of frames: 1 or 3.
+    #[config(default = "KEYS.default(\"codec.channels\")")]
+    pub channels: usize,
+    /// Side of a frame in pixels.
+    #[config(default = "KEYS.default(\"codec.image_size\")")]
+    pub image_size: usize,
+    /// Frames of each group after the first frame, which stands alone.
+    #[config(default = "KEYS.default(\"codec.frames_per_group\")")]
+    pub frames_per_group: usize,
+    /// Side of a patch in pixels.
+    #[config(default = "KEYS.default(\"codec.patch_size\")")]
+    pub patch_size: usize,
+    /// Side of the square of patches that are joined into one latent.
+    #[config(default = "KEYS.default(\"codec.latent_patches\")")]
+    pub latent_patches: usize,
+    /// `Z`, dimension of a latent.
+    #[config(default = "KEYS.default(\"codec.latent_dim\")")]
+    pub latent_dim: usize,
+    /// Width of the encoder.
+    #[config(default = "KEYS.default(\"codec.encoder_width\")")]
+    pub encoder_width: usize,
+    /// Number of blocks of the encoder.
+    #[config(default = "KEYS.default(\"codec.encoder_depth\")")]
+    pub encoder_depth: usize,
+    /// Width of the decoder.
+    #[config(default = "KEYS.default(\"codec.decoder_width\")")]
+    pub decoder_width: usize,
+    /// Number of blocks of the decoder.
+    #[config(default = "KEYS.default(\"codec.decoder_depth\")")]
+    pub decoder_depth: usize,
+    /// Number of groups that each block mixes: its own and those just before it.
+    #[config(default = "KEYS.default(\"codec.time_taps\")")]
+    pub time_taps: usize,
+    /// Number of attention heads of encoder and decoder.
+    #[config(default = "KEYS.default(\"codec.heads\")")]
+    pub heads: usize,
+    /// Ratio of feed-forward width to width.
+    #[config(default = "KEYS.default(\"codec.mlp_ratio\")")]
+    pub mlp_ratio: usize,
+    /// Activation function of the feed-forward networks.
+    #[config(default = "KEYS.default(\"codec.activation\")")]
+    pub activation: Activation,
+    /// Scale of the noise, before the division by 0.8; see [`posterior`](latentlm_core::LatentCodec::posterior).
+    #[config(default = "KEYS.default(\"codec.noise_std\")")]
+    pub noise_std: f64,
+}
+
+impl Default for VideoSigmaVaeConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl VideoSigmaVaeConfig {
+    /// Number of groups of a clip: one for the first frame, and one for every `frames_per_group` frames after it.
+    ///
+    /// # Errors
+    /// If the frames don't fill the groups, or there are none.
+    pub fn groups(&self, frames: usize) -> Result<usize, VideoCodecError> {
+        let later = frames.saturating_sub(1);
+        if frames == 0 || !later.is_multiple_of(self.frames_per_group) {
+            return Err(VideoCodecError::Frames {
+                frames,
+                frames_per_group: self.frames_per_group,
+            });
+        }
+        Ok(1 + later / self.frames_per_group.max(1))
+    }
+
+    /// Number of patches along a side of a frame.
+    pub(crate) fn grid(&self) -> usize {
+        self.image_size / self.patch_size.max(1)
+    }
+
+    /// Number of latents along a side of a frame.
+    pub fn latent_grid(&self) -> usize {
+        self.grid() / self.latent_patches.max(1)
+    }
+
+    /// Number of latents of the first frame, and of each group after it.
+    pub fn latents_per_group(&self) -> usize {
+        self.latent_grid() * self.latent_grid()
+    }
+
+    /// Numbers that a patch has in its latent.
+    pub(crate) fn patch_dim(&self) -> usize {
+        self.latent_dim / (self.latent_patches * self.latent_patches)
+    }
+
+    /// Numbers of the pixels of a patch in `frames` frames.
+    pub(crate) fn patch_pixels(&self, frames: usize) -> usize {
+        frames * self.channels * self.patch_size * self.patch_size
+    }
+
+    /// The sizes whose product or quotient is taken.
+    fn validate_positive(&self) -> Result<(), VideoCodecError> {
+        for (name, value) in [
+            ("image_size", self.image_size),
+            ("frames_per_group", self.frames_per_group),
+            ("patch_size", self.patch_size),
+            ("latent_patches", self.latent_patches),
+            ("latent_dim", self.latent_dim),
+            ("time_taps", self.time_taps),
+            ("heads", self.heads),
+            ("mlp_ratio", self.mlp_ratio),
+        ] {
+            if value == 0 {
+                return Err(VideoCodecError::config(format!("{name} must be positive")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartConfig for VideoSigmaVaeConfig {
+    type Error = VideoCodecError;
+
+    /// # Errors
+    /// If a size is zero or is not a multiple of another where it must be.
+    fn validate(&self) -> Result<(), VideoCodecError> {
+        let fail = |reason: String| Err(VideoCodecError::Config { reason });
+        self.validate_positive()?;
+        if self.channels != 1 && self.channels != 3 {
+            return fail(format!("channels must be 1 or 3, not {}", self.channels));
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return fail(format!(
+                "image_size {} is not a multiple of patch_size {}",
+                self.image_size, self.patch_size
+            ));
+        }
+        if !self.grid().is_multiple_of(self.latent_patches) {
+            return fail(format!(
+                "the {} patches along a side are not a multiple of latent_patches {}",
+                self.grid(),
+                self.latent_patches
+            ));
+        }
+        let joined = self.latent_patches * self.latent_patches;
+        if !self.latent_dim.is_multiple_of(joined) {
+            return fail(format!(
+                "latent_dim {} is not a multiple of the {joined} patches that a latent joins",
+                self.latent_dim
+            ));
+        }
+        for (name, width) in [
+            ("encoder_width", self.encoder_width),
+            ("decoder_width", self.decoder_width),
+        ] {
+            if width == 0 || !width.is_multiple_of(self.heads) {
+                return fail(format!(
+                    "{name} {width} is not a multiple of heads {}",
+                    self.heads
+                ));
+            }
+        }
+        if !(self.noise_std >= 0.0 && self.noise_std.is_finite()) {
+            return fail(format!(
+                "noise_std must not be negative: {}",
+                self.noise_std
+            ));
+        }
+        Ok(())
+    }
+
+    /// The codecs of the moving digits and of large clips.
+    fn preset(recipe: &str) -> Self {
+        KEYS.preset("codec", recipe)
+    }
+
+    fn keys() -> &'static str {
+        KEYS.text()
+    }
+}

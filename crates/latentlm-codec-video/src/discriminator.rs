@@ -1,0 +1,120 @@
+//! The discriminator, which judges each region of a frame and how it has changed since the frame before.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
+use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::{Device, Tensor};
+use latentlm_core::CodecDiscriminator;
+use latentlm_kernels::{conv2d_layer, group_norm_layer};
+
+/// A patch discriminator (PatchGAN) over frames: convolutions that halve them, with leaky ReLU and, from the second
+/// on, group norm. It reads each frame and its difference from the frame before, so that it sees motion without
+/// convolutions over time.
+#[derive(Module, Debug)]
+pub struct FrameDiscriminator {
+    layers: Vec<Conv2d>,
+    norms: Vec<GroupNorm>,
+    output: Conv2d,
+}
+
+impl FrameDiscriminator {
+    /// A discriminator. Its first layer has `width` channels, and each further one twice as many, up to eight
+    /// times `width`.
+    pub(crate) fn new(channels: usize, width: usize, layers: usize, device: &Device) -> Self {
+        let widths: Vec<usize> = (0..layers).map(|i| width << i.min(3)).collect();
+        let inputs = [2 * channels].into_iter().chain(widths.iter().copied());
+        Self {
+            layers: inputs
+                .zip(&widths)
+                .map(|(input, output)| conv([input, *output], 4, 2, device))
+                .collect(),
+            norms: widths[1..]
+                .iter()
+                .map(|width| GroupNormConfig::new(4, *width).init(device))
+                .collect(),
+            output: conv([widths[layers - 1], 1], 3, 1, device),
+        }
+    }
+
+    /// Logits, which are positive where a clip looks real.
+    ///
+    /// # Shapes
+    /// - `clips`: `[B, F, C, H, W]`
+    /// - returns: `[B * F, 1, h, w]`
+    pub fn forward(&self, clips: Tensor<5>) -> Tensor<4> {
+        let mut x = with_changes(clips);
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = conv2d_layer(layer, x);
+            if let Some(norm) = i.checked_sub(1).and_then(|i| self.norms.get(i)) {
+                x = group_norm_layer(norm, x);
+            }
+            x = leaky_relu(x, 0.2);
+        }
+        conv2d_layer(&self.output, x)
+    }
+}
+
+impl CodecDiscriminator<5> for FrameDiscriminator {
+    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`.
+    fn loss(&self, real: Tensor<5>, fake: Tensor<5>) -> Tensor<1> {
+        let real = self.forward(real);
+        let fake = self.forward(fake.detach());
+        hinge(real, fake)
+    }
+}
+
+/// A convolution of `[input, output]` channels with a pixel of zeros on each side.
+fn conv(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device)
+}
+
+/// Frames, and behind the channels of each its difference from the frame before: `[B, F, C, H, W]` to
+/// `[B * F, 2 C, H, W]`. The first frame has not changed.
+fn with_changes(clips: Tensor<5>) -> Tensor<4> {
+    let [batch, frames, channels, height, width] = clips.dims();
+    let mut before = vec![clips.clone().narrow(1, 0, 1)];
+    if frames > 1 {
+        before.push(clips.clone().narrow(1, 0, frames - 1));
+    }
+    let changes = clips.clone() - Tensor::cat(before, 1);
+    Tensor::cat(vec![clips, changes], 2).reshape([batch * frames, 2 * channels, height, width])
+}
+
+/// The hinge loss of logits.
+fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
+    let real = relu(real.neg() + 1.0).mean();
+    let fake = relu(fake + 1.0).mean();
+    (real + fake).mul_scalar(0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hinge_by_hand() {
+        let device = Device::default();
+        let logits = |values: [f32; 2]| Tensor::<4>::from_floats([[[values]]], &device);
+        // relu(1 - 2) = 0, relu(1 - 0.5) = 0.5; relu(1 - 3) = 0, relu(1 + 1) = 2.
+        let got = hinge(logits([2.0, 0.5]), logits([-3.0, 1.0])).into_scalar::<f32>();
+        assert!((got - 0.5 * (0.25 + 1.0)).abs() < 1e-6, "{got}");
+    }
+
+    #[test]
+    fn changes_stand_behind_the_frames() {
+        let device = Device::default();
+        // Three frames of one pixel: 1, 4 and 2.
+        let clip = Tensor::<1>::from_floats([1.0, 4.0, 2.0], &device).reshape([1, 3, 1, 1, 1]);
+        let got = with_changes(clip.clone());
+        assert_eq!(got.dims(), [3, 2, 1, 1]);
+        let got: Vec<f32> = got.into_data().try_to_vec().unwrap();
+        assert_eq!(got, [1.0, 0.0, 4.0, 3.0, 2.0, -2.0]);
+        let picture = with_changes(clip.narrow(1, 1, 1));
+        let got: Vec<f32> = picture.into_data().try_to_vec().unwrap();
+        assert_eq!(got, [4.0, 0.0]);
+    }
+}

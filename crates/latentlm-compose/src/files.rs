@@ -1,0 +1,114 @@
+//! Composed clips as files.
+
+use std::path::PathBuf;
+
+use latentlm_core::disk;
+use latentlm_data::DataError;
+use latentlm_media::clip::{RawClip, write_frames, write_gif};
+use latentlm_media::write_whole;
+use serde_json::json;
+
+use crate::composer::Composer;
+use crate::error::{io_error, malformed};
+
+/// Where clips are written, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClipFiles {
+    /// Folder of the new dataset.
+    pub folder: PathBuf,
+    /// Number of clips.
+    pub count: usize,
+    /// Random seed.
+    pub seed: u64,
+    /// Whether a clip is a folder of numbered PNG frames instead of a GIF.
+    pub as_frames: bool,
+}
+
+/// Writes clips, without loss of grey levels, and, last, `metadata.jsonl` with `file_name` and `text`. The same
+/// composer, count and seed give the same files. Calls `written` with the index of each finished clip.
+///
+/// # Errors
+/// If the folder holds a dataset already or can't be written.
+pub fn write_clips(
+    composer: &Composer,
+    files: &ClipFiles,
+    mut written: impl FnMut(usize),
+) -> Result<(), DataError> {
+    let table = files.folder.join("metadata.jsonl");
+    if table.exists() {
+        let reason = "exists already: name a folder without a dataset";
+        return Err(malformed(&table, reason));
+    }
+    let folder = files.folder.join("clips");
+    disk::create_folders(&folder).map_err(io_error("create", &folder))?;
+    let spec = composer.spec();
+    let mut lines = String::new();
+    for index in 0..files.count {
+        let composed = composer.clip(files.seed, index as u64);
+        let raw = RawClip {
+            pixels: &composed.clip.frames,
+            spec: spec.picture,
+            rate_hz: spec.rate_hz,
+        };
+        let name = if files.as_frames {
+            format!("clips/{index:06}")
+        } else {
+            format!("clips/{index:06}.gif")
+        };
+        let path = files.folder.join(&name);
+        if files.as_frames {
+            write_frames(&path, &raw)?;
+        } else {
+            write_gif(&path, &raw)?;
+        }
+        let line = json!({ "file_name": name, "text": composed.clip.text });
+        lines += &format!("{line}\n");
+        written(index);
+    }
+    // The table comes last: without it, an interrupted dataset is not taken for a complete one.
+    write_whole(&table, lines.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip_spec;
+    use latentlm_data::{ClipDataset, ReadOptions, Split};
+    use std::path::Path;
+
+    #[test]
+    fn what_is_written_opens_as_a_dataset() {
+        let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
+        let composer = Composer::open(&digits, clip_spec(1), Split::Test).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for as_frames in [false, true] {
+            let files = ClipFiles {
+                folder: dir.path().join(format!("frames-{as_frames}")),
+                count: 12,
+                seed: 3,
+                as_frames,
+            };
+            let mut written = 0;
+            write_clips(&composer, &files, |_| written += 1).unwrap();
+            assert_eq!(written, 12);
+            let options = ReadOptions::default();
+            let sets = ClipDataset::open_both(&files.folder, clip_spec(1), options).unwrap();
+            assert_eq!(sets[0].len() + sets[1].len(), 12);
+            for set in &sets {
+                assert!(set.left_out().is_empty() && !set.is_empty());
+                for index in 0..set.len() {
+                    let clip = set.get(index).unwrap();
+                    let digits = clip.name.trim_start_matches("clips/");
+                    let number = digits.trim_end_matches(".gif").parse().unwrap();
+                    let composed = composer.clip(3, number).clip;
+                    // A folder of frames has no times, and its frames are taken as they come.
+                    assert_eq!(clip.frames, composed.frames);
+                    assert_eq!(clip.text, composed.text);
+                }
+            }
+            let again = write_clips(&composer, &files, |_| ()).unwrap_err();
+            assert!(again.to_string().contains("exists already"));
+        }
+    }
+}

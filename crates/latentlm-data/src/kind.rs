@@ -1,0 +1,135 @@
+//! What the samples of a dataset are, pictures or clips: which files are taken, and what is said of others.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+use crate::walk::LeftOut;
+
+/// A kind of samples.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// What samples are called in messages.
+    pub(crate) samples: &'static str,
+    /// Extensions of files that can be decoded.
+    endings: &'static [&'static str],
+    /// Extensions of files that are the like, but can't be decoded.
+    foreign: &'static [&'static str],
+    /// What to do with the latter.
+    foreign_why: &'static str,
+    /// What is said of all other files.
+    other_why: &'static str,
+    /// Reasons why a file that can be decoded is not taken.
+    pub(crate) misplaced: &'static str,
+    pub(crate) unnamed: &'static str,
+    /// Whether a folder of numbered pictures is a sample.
+    pub(crate) folders: bool,
+}
+
+/// Pictures: of moving ones the first frame.
+pub(crate) static PICTURES: Kind = Kind {
+    samples: "pictures",
+    endings: &[
+        "png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "tif", "tiff",
+    ],
+    foreign: &[
+        "avif", "heic", "heif", "jxl", "jp2", "svg", "psd", "ico", "tga", "exr", "hdr", "ppm",
+        "dng", "raw",
+    ],
+    foreign_why: "a picture of a kind that is not decoded: save it as PNG, JPEG or WebP",
+    other_why: "no picture, by its ending",
+    misplaced: "a picture outside of the class folders, or in a folder below one",
+    unnamed: "a picture that no line of the table names",
+    folders: false,
+};
+
+/// Clips: files of moving pictures, and folders of numbered frames.
+#[cfg(feature = "clips")]
+pub(crate) static CLIPS: Kind = Kind {
+    samples: "clips",
+    endings: &["gif", "webp", "png", "apng", "y4m"],
+    foreign: &[
+        "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ogv", "wmv", "flv", "ts",
+    ],
+    foreign_why: "a video of a kind that is not decoded: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m` makes one \
+                  that is",
+    other_why: "no clip, by its ending",
+    misplaced: "a clip outside of the class folders, or in a folder below one",
+    unnamed: "a clip that no line of the table names",
+    folders: true,
+};
+
+impl Default for &'static Kind {
+    fn default() -> Self {
+        &PICTURES
+    }
+}
+
+impl Kind {
+    /// Whether a file can be decoded, by its ending.
+    pub(crate) fn takes(&self, path: &Path) -> bool {
+        has_ending(path, self.endings)
+    }
+
+    /// Whether a file can be decoded or is the like: the list of files left out says what to do with the latter.
+    pub(crate) fn resembles(&self, path: &Path) -> bool {
+        self.takes(path) || has_ending(path, self.foreign)
+    }
+
+    /// A file that is not a sample. `why` is the reason if it could be decoded.
+    pub(crate) fn unused(&self, path: PathBuf, why: &str) -> LeftOut {
+        let why = if self.takes(&path) {
+            why
+        } else if has_ending(&path, self.foreign) {
+            self.foreign_why
+        } else {
+            self.other_why
+        };
+        LeftOut::unused(path, why)
+    }
+
+    /// The error of a class without samples.
+    pub(crate) fn empty_class(&self, path: &Path) -> DataError {
+        if self.folders {
+            DataError::malformed(path, "a class folder without clips: fill it or remove it")
+        } else {
+            DataError::EmptyClass {
+                path: path.to_owned(),
+            }
+        }
+    }
+
+    /// The error of a folder in which there are no samples.
+    pub(crate) fn unknown(&self, path: &Path) -> DataError {
+        let path = path.to_owned();
+        if self.folders {
+            DataError::NoClips { path }
+        } else {
+            DataError::Unknown { path }
+        }
+    }
+
+    /// The frames among the files of a folder, if the folder is a sample: two numbered pictures or more.
+    #[cfg(feature = "clips")]
+    pub(crate) fn frames(&self, files: &[PathBuf]) -> Option<Vec<PathBuf>> {
+        use latentlm_media::clip::{frame_order, is_animated};
+
+        if !self.folders {
+            return None;
+        }
+        let frames = frame_order(files).ok()?;
+        // A folder of numbered clips is a class.
+        let one_clip = frames.len() > 1 && !frames.first().is_some_and(|first| is_animated(first));
+        one_clip.then_some(frames)
+    }
+
+    #[cfg(not(feature = "clips"))]
+    pub(crate) fn frames(&self, _: &[PathBuf]) -> Option<Vec<PathBuf>> {
+        None
+    }
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()))
+}

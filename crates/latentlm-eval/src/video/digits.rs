@@ -1,0 +1,336 @@
+//! What is measured of clips that are composed of digits: digits, motions, places, captions, continuation.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm_compose::{ComposedClip, Composer, Scene, held_out_pairs};
+use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
+use latentlm_pipelines::{RunFolder, VideoPipeline, VideoRecipe, clip_tensor, read_all};
+use serde::Serialize;
+
+use super::film::save_clips;
+use super::judge::{DigitGallery, DigitJudge, Sight};
+use super::measure::{Named, Right, Tally};
+use crate::error::EvalError;
+use crate::evaluation::EvaluateOptions;
+use crate::image::{FeatureStats, frechet_distance};
+use crate::statistics::share;
+
+/// Clips of a held-out pair are so many times fewer than those of other measures.
+const OF_PAIR: usize = 20;
+/// Clips of each digit and motion that the judge learns from.
+const TAUGHT: u64 = 60;
+/// Real digits among which the given one should be after a continuation.
+const NEAREST: usize = 10;
+/// Seed of real clips, other than that of training and held-out clips.
+const REAL_SEED: u64 = 0x7265_616c;
+/// Seed of further real clips, to compare real with real.
+const OTHER_SEED: u64 = 0x6f74_6865;
+/// Clips in a row of a GIF, and rows.
+const COLUMNS: usize = 7;
+const ROWS: usize = 2;
+
+/// The measurements. Shares are fractions; each comes with what real clips get.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DigitMeasures {
+    /// Frames of real held-out clips in which the judge sees the right digit.
+    pub judged_digit_of_real: f64,
+    /// Real held-out clips whose motions are all measured right.
+    pub judged_motion_of_real: f64,
+    /// Neighbouring frames of real clips with different classes.
+    pub class_flips_of_real: f64,
+    /// Clips drawn for held-out pairs of digit and motion, with the right digit.
+    pub held_out_pair_digit: f64,
+    /// The same with the right motion.
+    pub held_out_pair_motion: f64,
+    /// Frames of drawn clips of one digit with the right digit.
+    pub judged_digit: f64,
+    /// Neighbouring frames of drawn clips with different classes.
+    pub class_flips: f64,
+    /// Clips of two digits, drawn for unseen captions, with everything right.
+    pub two_digits_all_right: f64,
+    /// The same for real clips.
+    pub two_digits_all_right_of_real: f64,
+    /// The same for captions without a held-out pair of digit and motion.
+    pub two_digits_all_right_of_seen_pairs: f64,
+    /// Both digits right.
+    pub two_digits_right: f64,
+    /// Both motions right.
+    pub two_motions_right: f64,
+    /// The place of the digits right.
+    pub two_places_right: f64,
+    /// Digits of held-out clips that captions name right.
+    pub caption_digit: f64,
+    /// Motions of held-out clips that captions name right.
+    pub caption_motion: f64,
+    /// Continuations in which the given digit is among the ten nearest held-out ones.
+    pub continued_among_nearest: f64,
+    /// The same for real clips through the codec.
+    pub continued_among_nearest_of_codec: f64,
+    /// The same for real clips.
+    pub continued_among_nearest_of_real: f64,
+    /// The same for random digits.
+    pub continued_among_nearest_by_chance: f64,
+    /// Frechet distance of frames of drawn and of real clips, in the judge's features.
+    pub frechet_of_frames: f64,
+    /// The same of real clips and other real ones.
+    pub frechet_of_frames_of_real: f64,
+    /// Frechet distance of the differences between neighbouring frames.
+    pub frechet_of_differences: f64,
+    /// The same of real clips and other real ones.
+    pub frechet_of_differences_of_real: f64,
+}
+
+/// An evaluation under way.
+pub struct Digits<'a> {
+    run: &'a RunFolder<VideoRecipe>,
+    artist: &'a VideoPipeline,
+    /// Composes clips of held-out digits.
+    composer: &'a Composer,
+    options: &'a EvaluateOptions,
+    judge: DigitJudge,
+}
+
+impl<'a> Digits<'a> {
+    /// Trains the judge. `composer` composes held-out clips.
+    ///
+    /// # Errors
+    /// If the digits can't be read.
+    pub fn new(
+        run: &'a RunFolder<VideoRecipe>,
+        artist: &'a VideoPipeline,
+        composer: &'a Composer,
+        options: &'a EvaluateOptions,
+    ) -> Result<Self, EvalError> {
+        (options.phase)("training the judge on real clips");
+        let path = Path::new(&artist.recipe().data.path);
+        let train = Composer::open(path, composer.spec(), Split::Train)?;
+        let judge = DigitJudge::train(&train, TAUGHT, &artist.device)?;
+        Ok(Self {
+            run,
+            artist,
+            composer,
+            options,
+            judge,
+        })
+    }
+
+    /// Measures everything.
+    ///
+    /// # Errors
+    /// If a clip can't be drawn, or a file can't be written.
+    pub fn measure(&self) -> Result<DigitMeasures, EvalError> {
+        let pairs = self.held_out_pairs();
+        let real_pairs = self.tally(&pairs, &self.real(&pairs, REAL_SEED));
+        let clips = self.drawn(&pairs)?;
+        let of_pair = pairs.len() / held_out_pairs().len();
+        let firsts: Vec<usize> = (0..pairs.len()).step_by(of_pair.max(1)).collect();
+        self.show("pairs", &clips, &firsts)?;
+        let drawn_pairs = self.tally(&pairs, &clips);
+
+        let twos =
+            self.scenes(|scene| matches!(scene, Scene::Two { .. }) && scene.split() == Split::Test);
+        let seen_pairs: Vec<bool> = twos.iter().map(|scene| !has_held_out_pair(scene)).collect();
+        let real_twos = self.tally(&twos, &self.real(&twos, REAL_SEED));
+        let clips = self.drawn(&twos)?;
+        let firsts: Vec<usize> = (0..twos.len()).collect();
+        self.show("two-digits", &clips, &firsts)?;
+        let drawn_twos = self.tally(&twos, &clips);
+
+        let ones = self.scenes(|scene| matches!(scene, Scene::One { .. }));
+        let named = self.captions(&ones)?;
+        let nearest = self.continuation(&ones)?;
+        let frechet = self.frechet(&ones)?;
+        Ok(DigitMeasures {
+            judged_digit_of_real: real_pairs.frames(),
+            judged_motion_of_real: real_pairs.share(|right| right.motions),
+            class_flips_of_real: real_pairs.flips(),
+            held_out_pair_digit: drawn_pairs.share(|right| right.digits),
+            held_out_pair_motion: drawn_pairs.share(|right| right.motions),
+            judged_digit: drawn_pairs.frames(),
+            class_flips: drawn_pairs.flips(),
+            two_digits_all_right: drawn_twos.share(Right::all),
+            two_digits_all_right_of_real: real_twos.share(Right::all),
+            two_digits_all_right_of_seen_pairs: drawn_twos.share_of(&seen_pairs),
+            two_digits_right: drawn_twos.share(|right| right.digits),
+            two_motions_right: drawn_twos.share(|right| right.motions),
+            two_places_right: drawn_twos.share(|right| right.place),
+            caption_digit: named.digits,
+            caption_motion: named.motions,
+            continued_among_nearest: nearest.drawn,
+            continued_among_nearest_of_codec: nearest.codec,
+            continued_among_nearest_of_real: nearest.real,
+            continued_among_nearest_by_chance: nearest.chance,
+            frechet_of_frames: frechet.drawn[0],
+            frechet_of_frames_of_real: frechet.real[0],
+            frechet_of_differences: frechet.drawn[1],
+            frechet_of_differences_of_real: frechet.real[1],
+        })
+    }
+
+    /// The device of the model.
+    fn device(&self) -> &Device {
+        &self.artist.device
+    }
+
+    fn begin(&self, phase: &str, clips: usize) {
+        (self.options.phase)(&format!("{phase} {clips} clips"));
+    }
+
+    /// All pairs of digit and motion that training never had, each some times.
+    fn held_out_pairs(&self) -> Vec<Scene> {
+        let each = (self.options.samples / OF_PAIR).max(1);
+        let mut scenes = Vec::new();
+        for (digit, motion) in held_out_pairs() {
+            scenes.extend(std::iter::repeat_n(Scene::One { digit, motion }, each));
+        }
+        scenes
+    }
+
+    /// The first scenes of the held-out split that are wanted.
+    fn scenes(&self, wanted: fn(&Scene) -> bool) -> Vec<Scene> {
+        let all = (0..).map(|index| self.composer.scene(REAL_SEED, index));
+        all.filter(wanted).take(self.options.samples).collect()
+    }
+
+    /// Composes a clip for each scene.
+    fn films(&self, scenes: &[Scene], seed: u64) -> Vec<ComposedClip> {
+        let scenes = (0..).zip(scenes);
+        scenes
+            .map(|(index, scene)| self.composer.film(scene, seed, index))
+            .collect()
+    }
+
+    /// The frames of composed clips, `[B, F, C, H, W]`.
+    fn frames(&self, films: &[ComposedClip]) -> Tensor<5> {
+        let clips: Vec<_> = films.iter().map(|film| film.clip.clone()).collect();
+        clip_tensor(&clips, self.composer.spec(), self.device())
+    }
+
+    /// A real clip for each scene.
+    fn real(&self, scenes: &[Scene], seed: u64) -> Tensor<5> {
+        self.frames(&self.films(scenes, seed))
+    }
+
+    /// A drawn clip for each scene.
+    fn drawn(&self, scenes: &[Scene]) -> Result<Tensor<5>, EvalError> {
+        self.begin("drawing", scenes.len());
+        let texts = captions(scenes);
+        Ok(self
+            .artist
+            .draw(&texts, &self.options.sample, self.options.seed)?)
+    }
+
+    /// What the judge sees in clips of scenes.
+    fn sights(&self, scenes: &[Scene], clips: &Tensor<5>) -> Vec<Vec<Sight>> {
+        self.begin("judging", scenes.len());
+        let digits: Vec<usize> = scenes.iter().map(|scene| scene.subjects().len()).collect();
+        self.judge.look(clips, &digits)
+    }
+
+    fn tally(&self, scenes: &[Scene], clips: &Tensor<5>) -> Tally {
+        let side = self.composer.spec().picture.width;
+        Tally::of(scenes, &self.sights(scenes, clips), side)
+    }
+
+    /// Writes some clips as one GIF for the report.
+    fn show(&self, name: &str, clips: &Tensor<5>, picked: &[usize]) -> Result<(), EvalError> {
+        let picked = picked.iter().take(ROWS * COLUMNS);
+        let shown: Vec<Tensor<5>> = picked
+            .map(|&index| clips.clone().narrow(0, index, 1))
+            .collect();
+        let file = self.run.file(&format!("samples/evaluation-{name}.gif"));
+        let rate_hz = self.composer.spec().rate_hz;
+        save_clips(&Tensor::cat(shown, 0), COLUMNS, rate_hz, &file)
+    }
+
+    /// What captions of real clips say.
+    fn captions(&self, scenes: &[Scene]) -> Result<Named, EvalError> {
+        self.begin("captioning", scenes.len());
+        let said = self.artist.caption(self.real(scenes, REAL_SEED))?;
+        Ok(Named::of(scenes, &said))
+    }
+
+    /// Continues clips of one digit from their first frame, and looks whether the digit stays the same.
+    fn continuation(&self, scenes: &[Scene]) -> Result<Nearest, EvalError> {
+        self.begin("continuing", scenes.len());
+        let gallery = self.gallery()?;
+        let films = self.films(scenes, REAL_SEED);
+        let real = self.frames(&films);
+        let given = real.clone().narrow(1, 0, 1);
+        let (sample, seed) = (&self.options.sample, self.options.seed);
+        let drawn = self
+            .artist
+            .continued(&captions(scenes), given, sample, seed)?;
+        let all: Vec<usize> = (0..scenes.len()).collect();
+        self.show("continued", &drawn, &all)?;
+        let kept = |clips: &Tensor<5>| {
+            let seen = self.sights(scenes, clips);
+            let near = seen.iter().zip(&films).map(|(sights, film)| {
+                gallery.has_near(&sights[0].look, film.tracks[0].picture, NEAREST)
+            });
+            share(near).unwrap_or_default()
+        };
+        Ok(Nearest {
+            drawn: kept(&drawn),
+            codec: kept(&self.artist.reconstruct(real.clone())),
+            real: kept(&real),
+            chance: gallery.chance(NEAREST),
+        })
+    }
+
+    /// All held-out digits.
+    fn gallery(&self) -> Result<DigitGallery, EvalError> {
+        let spec = ImageSpec {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let path = Path::new(&self.artist.recipe().data.path);
+        let [_, test] = ImageDataset::open_both(path, spec, ReadOptions::default())?;
+        Ok(DigitGallery::of(read_all(&test, self.device())?))
+    }
+
+    /// Distances of drawn clips, and of other real ones, to real clips.
+    fn frechet(&self, scenes: &[Scene]) -> Result<Frechet, EvalError> {
+        let stats = |clips: Tensor<5>| {
+            let features = self.judge.features(&clips);
+            features.map(|rows| FeatureStats::measure(&rows))
+        };
+        let real = stats(self.real(scenes, REAL_SEED));
+        let other = stats(self.real(scenes, OTHER_SEED));
+        let drawn = stats(self.drawn(scenes)?);
+        let distances =
+            |of: &[FeatureStats; 2]| [0, 1].map(|part| frechet_distance(&of[part], &real[part]));
+        Ok(Frechet {
+            drawn: distances(&drawn),
+            real: distances(&other),
+        })
+    }
+}
+
+/// How often a digit is among the nearest ones to itself in a clip.
+struct Nearest {
+    drawn: f64,
+    codec: f64,
+    real: f64,
+    chance: f64,
+}
+
+/// Distances of frames and of differences.
+struct Frechet {
+    drawn: [f64; 2],
+    real: [f64; 2],
+}
+
+fn captions(scenes: &[Scene]) -> Vec<String> {
+    scenes.iter().map(Scene::caption).collect()
+}
+
+fn has_held_out_pair(scene: &Scene) -> bool {
+    let mut subjects = scene.subjects().into_iter();
+    subjects.any(|own| {
+        own.motion
+            .is_some_and(|motion| motion.is_held_out(own.digit))
+    })
+}

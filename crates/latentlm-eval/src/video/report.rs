@@ -1,0 +1,60 @@
+//! The report of a run of clips with text.
+
+use std::path::PathBuf;
+
+use latentlm_pipelines::{RunFolder, VideoRecipe, evenly};
+
+use crate::error::EvalError;
+use crate::mllm::{CAPTIONS, read_captions};
+use crate::report::{DECODED, DRAWN, Page};
+
+/// Number of captions in the report.
+const SHOWN: usize = 24;
+/// The GIFs of an evaluation, and what they show.
+const CLIPS: [(&str, &str); 4] = [
+    (
+        "evaluation.gif",
+        "held-out clips, and below each the one that is drawn for its caption",
+    ),
+    (
+        "evaluation-pairs.gif",
+        "drawn for pairs of digit and motion that training never had",
+    ),
+    (
+        "evaluation-two-digits.gif",
+        "drawn for captions of two digits that training never had",
+    ),
+    (
+        "evaluation-continued.gif",
+        "continued from the first frame of a held-out clip",
+    ),
+];
+
+/// Writes the report of a run of clips from the files in its folder.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub fn write_video_report(
+    run: &RunFolder<VideoRecipe>,
+    recipe: &VideoRecipe,
+) -> Result<PathBuf, EvalError> {
+    let mut page = Page::begin(run.path())?;
+    for (name, caption) in CLIPS {
+        page.picture(caption, &run.file("samples").join(name));
+    }
+    // There is no file before the first evaluation.
+    let captions = read_captions(&run.file(CAPTIONS)).unwrap_or_default();
+    let shown = evenly(SHOWN, captions.len()).into_iter();
+    let rows = shown.map(|index| [captions[index].asked.clone(), captions[index].said.clone()]);
+    let heading = "Held-out clips: reference captions and generated captions";
+    page.table(heading, rows.collect());
+    page.samples("Clips drawn for held-out captions", DRAWN, "lm-step-");
+    page.curves("lm", "Language model");
+    page.curves("codec", "Codec");
+    page.samples(
+        "Held-out clips and their reconstructions",
+        DECODED,
+        "codec-step-",
+    );
+    page.end(recipe)
+}

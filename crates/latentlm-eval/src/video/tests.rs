@@ -1,0 +1,214 @@
+//! Tests of the measures of digits on composed clips, which say what is right.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use latentlm_compose::{ComposedClip, Composer, Motion, Place, Scene, clip_spec};
+use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
+use latentlm_pipelines::{clip_tensor, read_all};
+
+use super::course::Course;
+use super::judge::{DigitGallery, DigitJudge, Sight};
+use super::measure::{Named, Right, Tally};
+use super::spot::{Footage, Point};
+use crate::statistics::share;
+
+fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist")
+}
+
+fn composer(split: Split) -> Composer {
+    Composer::open(&digits(), clip_spec(1), split).unwrap()
+}
+
+fn frames(films: &[ComposedClip]) -> Tensor<5> {
+    let clips: Vec<_> = films.iter().map(|film| film.clip.clone()).collect();
+    clip_tensor(&clips, clip_spec(1), &Device::default())
+}
+
+/// The first held-out clips that are wanted.
+fn films(count: usize, wanted: fn(&Scene) -> bool) -> Vec<ComposedClip> {
+    let composer = composer(Split::Test);
+    let all = (0..).map(|index| composer.clip(11, index));
+    all.filter(|film| wanted(&film.scene)).take(count).collect()
+}
+
+fn is_two(scene: &Scene) -> bool {
+    matches!(scene, Scene::Two { .. })
+}
+
+/// Every motion of every digit, three times.
+#[test]
+fn motions_are_measured() {
+    let composer = composer(Split::Test);
+    let (mut films, mut wanted) = (Vec::new(), Vec::new());
+    for digit in 0..10 {
+        for motion in Motion::ALL {
+            for index in 0..3 {
+                films.push(composer.film(&Scene::One { digit, motion }, 7, index));
+                wanted.push(motion);
+            }
+        }
+    }
+    let footage = Footage::of(&frames(&films));
+    for motion in Motion::ALL {
+        let own = (0..films.len()).filter(|&clip| wanted[clip] == motion);
+        let right =
+            own.map(|clip| Course::of(&footage.follow(clip, 1)[0]) == Course::Moves(motion));
+        let right = share(right).unwrap();
+        assert!(right >= 0.97, "{motion:?}: {right}");
+    }
+}
+
+/// The centre of each of two digits is where the composer drew it, in every frame.
+#[test]
+fn two_digits_are_followed() {
+    let films = films(60, is_two);
+    let footage = Footage::of(&frames(&films));
+    let mut motions = Vec::new();
+    for (clip, film) in films.iter().enumerate() {
+        let seen = footage.follow(clip, 2);
+        for track in &film.tracks {
+            let far = |own: &Vec<super::spot::Spot>| -> f64 {
+                let centres = own.iter().zip(&track.centres);
+                let errors = centres.map(|(spot, centre)| {
+                    // The composer counts from the edge of a pixel, not from its middle.
+                    let x = spot.centre.x + 0.5 - f64::from(centre[0]);
+                    x.hypot(spot.centre.y + 0.5 - f64::from(centre[1]))
+                });
+                errors.fold(0.0, f64::max)
+            };
+            let nearest = seen
+                .iter()
+                .min_by(|a, b| far(a).total_cmp(&far(b)))
+                .unwrap();
+            // Dark pixels at the edges are left out of the centre.
+            assert!(
+                far(nearest) < 1.0,
+                "{}: {}",
+                film.scene.caption(),
+                far(nearest)
+            );
+            motions.push(Course::of(nearest).is(track.subject.motion));
+        }
+    }
+    let right = share(motions).unwrap();
+    assert!(right >= 0.95, "{right}");
+}
+
+/// A digit that is seen well.
+fn sight(digit: u8, course: Course, place: [f64; 2]) -> Sight {
+    Sight {
+        classes: vec![digit; 17],
+        digit,
+        course,
+        place: Point {
+            x: place[0],
+            y: place[1],
+        },
+        look: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_right_is_told_part_by_part() {
+    let scene = Scene::parse("a three below a bouncing one").unwrap();
+    let bounces = Course::Moves(Motion::Bounce);
+    let (above, below) = ([9.0, 7.0], [20.0, 24.0]);
+    let three = |place| sight(3, Course::Still, place);
+    let one = |place| sight(1, bounces, place);
+    let right = |sights: [Sight; 2]| Right::of(&scene, &sights, 32);
+    assert!(right([three(below), one(above)]).all());
+    assert!(right([one(above), three(below)]).all(), "any order");
+    let turned = right([three(above), one(below)]);
+    assert!(!turned.digits && !turned.motions && turned.place);
+    let close = right([three([9.0, 12.0]), one([9.0, 7.0])]);
+    assert!(close.digits && close.motions && !close.place);
+    let still = right([three(below), sight(1, Course::Still, above)]);
+    assert!(still.digits && !still.motions && !still.all());
+    assert!(matches!(
+        scene,
+        Scene::Two {
+            place: Place::Below,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn classes_are_counted_frame_by_frame() {
+    let scene = Scene::parse("a seven moves left").unwrap();
+    let mut seen = sight(7, Course::Moves(Motion::Left), [9.0, 9.0]);
+    seen.classes = vec![7, 7, 1, 7];
+    let wrong = sight(1, Course::Unclear, [9.0, 9.0]);
+    let tally = Tally::of(&[scene, scene], &[vec![seen], vec![wrong]], 32);
+    assert_eq!(tally.share(Right::all), 0.5);
+    assert_eq!(tally.frames(), 3.0 / 21.0);
+    assert_eq!(tally.flips(), 2.0 / 19.0);
+    assert_eq!(tally.share_of(&[false, true]), 0.0);
+}
+
+#[test]
+fn captions_name_digits_and_motions() {
+    let scenes = ["a seven moves left", "a three below a bouncing one"];
+    let scenes = scenes.map(|caption| Scene::parse(caption).unwrap());
+    let named = |said: [&str; 2]| Named::of(&scenes, &said.map(str::to_owned));
+    let exact = named(["a seven moves left", "a three below a bouncing one"]);
+    assert_eq!((exact.digits, exact.motions, exact.exact), (1.0, 1.0, 1.0));
+    let other = named(["a seven moves up", "a three above a bouncing nine"]);
+    assert_eq!((other.digits, other.motions), (2.0 / 3.0, 2.0 / 3.0));
+    // Nonsense, and another number of digits.
+    let none = named(["seven", "a three bounces"]);
+    assert_eq!((none.digits, none.motions, none.exact), (0.0, 0.0, 0.0));
+}
+
+/// With a fraction of the clips that an evaluation takes, so the bounds are below what it reaches.
+#[test]
+fn a_judge_knows_held_out_digits_and_finds_their_pictures() {
+    let device = Device::default();
+    let judge = DigitJudge::train(&composer(Split::Train), 8, &device).unwrap();
+    let films = films(60, |scene| !is_two(scene));
+    let clips = frames(&films);
+    let scenes: Vec<Scene> = films.iter().map(|film| film.scene).collect();
+    let seen = judge.look(&clips, &vec![1; films.len()]);
+    let tally = Tally::of(&scenes, &seen, 32);
+    let (known, motions) = (tally.frames(), tally.share(|right| right.motions));
+    assert!(known > 0.8 && motions >= 0.95, "{known} {motions}");
+    assert!(tally.flips() < 0.1, "{}", tally.flips());
+
+    let spec = ImageSpec {
+        channels: 1,
+        height: 28,
+        width: 28,
+    };
+    let [_, test] = ImageDataset::open_both(&digits(), spec, ReadOptions::default()).unwrap();
+    let gallery = DigitGallery::of(read_all(&test, &device).unwrap());
+    let near = |shift: usize| {
+        let pairs = seen.iter().zip(&films);
+        let near = pairs.map(|(sights, film)| {
+            let picture = (film.tracks[0].picture + shift) % test.len();
+            gallery.has_near(&sights[0].look, picture, 10)
+        });
+        share(near).unwrap()
+    };
+    // The picture itself is near; the one at the same distance in the list is near by chance, one in a hundred.
+    assert!(
+        near(0) > 0.8 && near(test.len() / 2) < 0.1,
+        "{} {}",
+        near(0),
+        near(test.len() / 2)
+    );
+}
+
+#[test]
+fn exact_copies_are_nearest() {
+    let films = films(20, |scene| !is_two(scene));
+    let first: Tensor<4> = frames(&films).narrow(1, 0, 1).squeeze_dim(1);
+    let gallery = DigitGallery::of(first.clone());
+    let footage = Footage::of(&first.unsqueeze_dim::<5>(1));
+    for index in 0..20 {
+        let look = footage.follow(index, 1)[0][0].cut_out();
+        assert!(gallery.has_near(&look, index, 1));
+    }
+    assert_eq!(gallery.chance(10), 0.5);
+}

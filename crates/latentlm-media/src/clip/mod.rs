@@ -1,0 +1,15 @@
+//! Clips: moving pictures without sound. Reads GIF, animated WebP and PNG, Y4M, and folders of numbered frames,
+//! one frame at a time; writes GIF, animated PNG, folders of frames and contact sheets.
+
+mod pace;
+mod read;
+mod stills;
+mod write;
+mod y4m;
+
+pub use pace::Pace;
+pub use read::{ClipFrame, ClipLimits, ClipReader, is_animated};
+pub use stills::frame_order;
+pub use write::{
+    RawClip, apng_bytes, gif_bytes, sheet_bytes, write_apng, write_frames, write_gif, write_sheet,
+};

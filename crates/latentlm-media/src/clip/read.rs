@@ -1,0 +1,321 @@
+//! Reads clips of all formats, frame by frame.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat, Limits};
+
+use super::stills::frames_in;
+use super::y4m::{self, Y4m};
+use crate::caught::caught;
+use crate::error::{MediaError, io_error};
+use crate::files::open_regular;
+use crate::picture::{MAX_PICTURE_BYTES, decode_whole, permit};
+
+/// Largest number of frames of a clip.
+const MAX_FRAMES: usize = 10_000;
+/// Bytes that a format is recognized by.
+const HEAD: usize = 16;
+/// Bytes of a pixel with transparency.
+const RGBA: u64 = 4;
+/// Frames that decoders hold at the same time: the last one, the one before it, the new part, copies of these.
+const HELD: u64 = 6;
+/// Bytes that decoders may take for themselves, however small the frames are.
+const WORKING: u64 = 1 << 20;
+/// Frames that are shown for at most so many seconds count as [`HASTY_AS_S`]: GIFs that name no time, and that
+/// browsers show so.
+const HASTY_S: f64 = 0.0105;
+/// Seconds of frames that are shown for less than can be seen.
+const HASTY_AS_S: f64 = 0.1;
+
+/// Limits of a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClipLimits {
+    /// Largest size of a decoded frame in bytes, four for each pixel.
+    pub frame_bytes: u64,
+    /// Largest number of frames.
+    pub frames: usize,
+}
+
+impl Default for ClipLimits {
+    /// 10,000 frames of 67 million pixels.
+    fn default() -> Self {
+        Self {
+            frame_bytes: MAX_PICTURE_BYTES,
+            frames: MAX_FRAMES,
+        }
+    }
+}
+
+/// A whole frame of a clip.
+#[derive(Debug, Clone)]
+pub struct ClipFrame {
+    /// The picture. All frames of a clip have one size.
+    pub picture: DynamicImage,
+    /// Time on display in seconds. `None` for frames in files of their own, which say none.
+    pub seconds: Option<f64>,
+}
+
+/// An open clip: an iterator over its frames. Only the frame that is read is in memory. It ends after the first
+/// error.
+pub struct ClipReader {
+    path: PathBuf,
+    source: Source,
+    limits: ClipLimits,
+    /// Frames read and passed over.
+    read: usize,
+    size: Option<(u32, u32)>,
+    done: bool,
+}
+
+enum Source {
+    /// GIF, WebP or PNG, and the size of a frame in bytes.
+    Animation(Frames<'static>, u64),
+    Video(Y4m),
+    /// A file for each frame.
+    Stills(std::vec::IntoIter<PathBuf>),
+}
+
+impl ClipReader {
+    /// Opens a clip: a GIF, animated WebP, animated PNG or Y4M file, or a folder of numbered frames. The format of
+    /// a file is recognized by its content. A picture that does not move is a clip of one frame.
+    ///
+    /// Frames that change a part of the picture are completed. GIF, WebP and PNG frames that are shown for
+    /// 10 ms or less count as 100 ms, as in browsers.
+    ///
+    /// # Errors
+    /// If it can't be read, is no clip, or its frames are larger than allowed.
+    pub fn open(path: &Path, limits: ClipLimits) -> Result<Self, MediaError> {
+        let source = if path.is_dir() {
+            Source::Stills(frames_in(path, limits.frames)?.into_iter())
+        } else {
+            Source::of_file(path, limits)?
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            source,
+            limits,
+            read: 0,
+            size: None,
+            done: false,
+        })
+    }
+
+    /// Goes over `count` frames, as far as there are so many. Frames of Y4M and of folders are not decoded.
+    ///
+    /// # Errors
+    /// If the clip can't be read or is broken.
+    pub fn pass_over(&mut self, count: usize) -> Result<(), MediaError> {
+        for _ in 0..count {
+            let passed = match &mut self.source {
+                Source::Animation(..) => None,
+                Source::Video(video) => Some(video.pass_over(&self.path)?),
+                Source::Stills(paths) => Some(paths.next().is_some()),
+            };
+            let there = match passed {
+                Some(there) => {
+                    self.read += usize::from(there);
+                    there
+                }
+                None => self.next().transpose()?.is_some(),
+            };
+            if !there {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Option<ClipFrame>, MediaError> {
+        let malformed = |reason: String| MediaError::malformed(&self.path, reason);
+        let number = self.read + 1;
+        let frame = match &mut self.source {
+            Source::Animation(frames, bytes) => {
+                let _permit = permit(*bytes, self.limits.frame_bytes);
+                let frame = match caught("its decoder", || frames.next()) {
+                    Ok(frame) => frame.transpose().map_err(|error| error.to_string()),
+                    Err(reason) => Err(reason),
+                };
+                let frame = frame
+                    .map_err(|reason| malformed(format!("frame {number} is broken: {reason}")))?;
+                frame.map(of_animation)
+            }
+            Source::Video(video) => {
+                let seconds = Some(video.seconds());
+                let picture = video.frame(&self.path)?;
+                picture.map(|picture| ClipFrame { picture, seconds })
+            }
+            Source::Stills(paths) => match paths.next() {
+                Some(path) => Some(ClipFrame {
+                    picture: decode_whole(&path, self.limits.frame_bytes)?,
+                    seconds: None,
+                }),
+                None => None,
+            },
+        };
+        let Some(frame) = frame else {
+            return match self.read {
+                0 => Err(malformed("a clip without frames".into())),
+                _ => Ok(None),
+            };
+        };
+        if self.read == self.limits.frames {
+            let most = self.limits.frames;
+            return Err(malformed(format!(
+                "more than {most} frames: cut it into shorter clips"
+            )));
+        }
+        let (width, height) = (frame.picture.width(), frame.picture.height());
+        let (first_width, first_height) = *self.size.get_or_insert((width, height));
+        if (width, height) != (first_width, first_height) {
+            return Err(malformed(format!(
+                "frame {number} has {width} x {height} pixels, those before it {first_width} x \
+                 {first_height}"
+            )));
+        }
+        self.read = number;
+        Ok(Some(frame))
+    }
+}
+
+impl Iterator for ClipReader {
+    type Item = Result<ClipFrame, MediaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let frame = self.advance().transpose();
+        self.done = !matches!(frame, Some(Ok(_)));
+        frame
+    }
+}
+
+/// Whether a file is an animated GIF, WebP or PNG, or a Y4M. Broken files and pictures that stand still are not.
+pub fn is_animated(path: &Path) -> bool {
+    match Source::of_file(path, ClipLimits::default()) {
+        Ok(source) => !matches!(source, Source::Stills(_)),
+        Err(_) => false,
+    }
+}
+
+impl Source {
+    fn of_file(path: &Path, limits: ClipLimits) -> Result<Self, MediaError> {
+        let mut file = open_regular(path).map_err(io_error("read", path))?;
+        let mut head = Vec::with_capacity(HEAD);
+        file.by_ref()
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(io_error("read", path))?;
+        file.rewind().map_err(io_error("read", path))?;
+        if head.starts_with(y4m::MAGIC) {
+            let video = Y4m::open(BufReader::new(file), path, limits.frame_bytes)?;
+            return Ok(Self::Video(video));
+        }
+        let animation = match image::guess_format(&head) {
+            Ok(format) => {
+                if format == ImageFormat::WebP {
+                    whole_riff(&file, &head, path)?;
+                }
+                let file = BufReader::new(file);
+                let open = || animation(file, format, path, limits.frame_bytes);
+                caught("its decoder", open).map_err(|failed| {
+                    MediaError::malformed(path, format!("a damaged clip: {failed}"))
+                })??
+            }
+            // The decoder of pictures says what is wrong.
+            Err(_) => None,
+        };
+        Ok(match animation {
+            Some((frames, bytes)) => Self::Animation(frames, bytes),
+            None => Self::Stills(vec![path.to_owned()].into_iter()),
+        })
+    }
+}
+
+/// The decoder of WebP leaves out frames that the file ends before: its header says how long it should be.
+fn whole_riff(file: &File, head: &[u8], path: &Path) -> Result<(), MediaError> {
+    let Some(size) = head.get(4..8).and_then(|size| size.try_into().ok()) else {
+        return Ok(());
+    };
+    let said = u64::from(u32::from_le_bytes(size)) + 8;
+    let found = file.metadata().map_err(io_error("read", path))?.len();
+    if found < said {
+        let reason = format!("cut off: {found} of {said} bytes");
+        return Err(MediaError::malformed(path, reason));
+    }
+    Ok(())
+}
+
+/// The frames of an animation and the size of one in bytes; `None` for other formats and pictures that stand still.
+fn animation(
+    file: BufReader<File>,
+    format: ImageFormat,
+    path: &Path,
+    limit: u64,
+) -> Result<Option<(Frames<'static>, u64)>, MediaError> {
+    let undecoded = |source| MediaError::Picture {
+        path: path.to_owned(),
+        source,
+    };
+    let bounded = |(width, height): (u32, u32)| {
+        let bytes = u64::from(width) * u64::from(height) * RGBA;
+        if (1..=limit).contains(&bytes) {
+            return Ok(bytes);
+        }
+        let reason = if bytes == 0 {
+            "a clip without pixels".to_owned()
+        } else {
+            format!("frames of {width} x {height} pixels are larger than allowed")
+        };
+        Err(MediaError::malformed(path, reason))
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(limit.saturating_mul(HELD).max(WORKING));
+    match format {
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(file).map_err(undecoded)?;
+            let bytes = bounded(decoder.dimensions())?;
+            decoder.set_limits(limits).map_err(undecoded)?;
+            Ok(Some((decoder.into_frames(), bytes)))
+        }
+        ImageFormat::WebP => {
+            let decoder = WebPDecoder::new(file).map_err(undecoded)?;
+            if !decoder.has_animation() {
+                return Ok(None);
+            }
+            let bytes = bounded(decoder.dimensions())?;
+            Ok(Some((decoder.into_frames(), bytes)))
+        }
+        ImageFormat::Png => {
+            let decoder = PngDecoder::with_limits(file, limits).map_err(undecoded)?;
+            if !decoder.is_apng().map_err(undecoded)? {
+                return Ok(None);
+            }
+            let bytes = bounded(decoder.dimensions())?;
+            Ok(Some((
+                decoder.apng().map_err(undecoded)?.into_frames(),
+                bytes,
+            )))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn of_animation(frame: Frame) -> ClipFrame {
+    let (over, under) = frame.delay().numer_denom_ms();
+    let seconds = f64::from(over) / f64::from(under.max(1)) / 1000.0;
+    let seconds = if seconds > HASTY_S {
+        seconds
+    } else {
+        HASTY_AS_S
+    };
+    ClipFrame {
+        picture: DynamicImage::ImageRgba8(frame.into_buffer()),
+        seconds: Some(seconds),
+    }
+}

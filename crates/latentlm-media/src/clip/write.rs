@@ -1,0 +1,239 @@
+//! Writes clips: GIF, animated PNG, folders of numbered frames, contact sheets.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, DynamicImage, Frame, GrayImage, ImageFormat, RgbImage, imageops};
+use latentlm_core::disk;
+
+use crate::error::{MediaError, io_error};
+use crate::files::write_whole;
+use crate::picture::ImageSpec;
+
+/// How thoroughly colours of a GIF are chosen if a frame has more than 256: 1 is best and slowest, 30 fastest.
+const GIF_SPEED: i32 = 10;
+/// Shortest time of a GIF's frame in hundredths of a second; browsers take less for a mistake.
+const GIF_SHORTEST: u32 = 2;
+/// Pixels between the frames of a contact sheet.
+const GAP: u32 = 1;
+/// Grey between the frames of a contact sheet.
+const GAP_GREY: u8 = 96;
+/// Digits of a frame's number in its file's name, at least.
+const DIGITS: usize = 4;
+
+/// The frames of a clip in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct RawClip<'a> {
+    /// Pixel values 0 to 255, `[F, C, H, W]`, row-major.
+    pub pixels: &'a [u8],
+    /// Channels and size of a frame.
+    pub spec: ImageSpec,
+    /// Frames a second.
+    pub rate_hz: f64,
+}
+
+impl RawClip<'_> {
+    /// Number of frames.
+    pub fn frames(&self) -> usize {
+        self.pixels.len() / self.spec.bytes().max(1)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), MediaError> {
+        self.spec.validate(path)?;
+        let whole = self.pixels.len().is_multiple_of(self.spec.bytes());
+        if whole && self.frames() > 0 && self.rate_hz.is_finite() && self.rate_hz > 0.0 {
+            return Ok(());
+        }
+        let reason = format!(
+            "cannot write a clip of {} values in frames of {}, at {} frames a second",
+            self.pixels.len(),
+            self.spec.bytes(),
+            self.rate_hz
+        );
+        Err(MediaError::malformed(path, reason))
+    }
+
+    /// A frame as `[H, W, C]`.
+    fn packed(&self, index: usize) -> Vec<u8> {
+        let size = self.spec.bytes();
+        let frame = &self.pixels[index * size..(index + 1) * size];
+        let plane = self.spec.height * self.spec.width;
+        let pixels = 0..plane;
+        pixels
+            .flat_map(|at| frame.iter().skip(at).step_by(plane).copied())
+            .collect()
+    }
+
+    fn picture(&self, index: usize) -> DynamicImage {
+        let (width, height) = (self.spec.width as u32, self.spec.height as u32);
+        let packed = self.packed(index);
+        if self.spec.channels == 1 {
+            DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, packed).unwrap_or_default())
+        } else {
+            DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, packed).unwrap_or_default())
+        }
+    }
+}
+
+/// A clip as a GIF that repeats for ever. Frames of at most 256 colours, and so all grey ones, are exact. Times are
+/// rounded to hundredths of a second, so that the whole clip has the right length; `path` is for errors.
+///
+/// # Errors
+/// If the clip has no frames, or is larger than a GIF can be.
+pub fn gif_bytes(clip: &RawClip, path: &Path) -> Result<Vec<u8>, MediaError> {
+    clip.check(path)?;
+    let refused = |error: image::ImageError| {
+        MediaError::malformed(path, format!("cannot be written as GIF: {error}"))
+    };
+    let mut bytes = Vec::new();
+    {
+        let mut encoder = GifEncoder::new_with_speed(&mut bytes, GIF_SPEED);
+        encoder.set_repeat(Repeat::Infinite).map_err(refused)?;
+        let at = |index: usize| (index as f64 * 100.0 / clip.rate_hz).round();
+        for index in 0..clip.frames() {
+            let hundredths = ((at(index + 1) - at(index)) as u32).max(GIF_SHORTEST);
+            let delay = Delay::from_numer_denom_ms(hundredths.saturating_mul(10), 1);
+            let picture = clip.picture(index).into_rgba8();
+            let frame = Frame::from_parts(picture, 0, 0, delay);
+            encoder.encode_frame(frame).map_err(refused)?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// A clip as an animated PNG that repeats for ever, without loss. Programs that know no such files show the first
+/// frame. `path` is for errors.
+///
+/// # Errors
+/// If the clip has no frames.
+pub fn apng_bytes(clip: &RawClip, path: &Path) -> Result<Vec<u8>, MediaError> {
+    clip.check(path)?;
+    let mut bytes = Vec::new();
+    match encode_apng(clip, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            let reason = format!("cannot be written as PNG: {error}");
+            Err(MediaError::malformed(path, reason))
+        }
+    }
+}
+
+fn encode_apng(clip: &RawClip, bytes: &mut Vec<u8>) -> Result<(), png::EncodingError> {
+    let (width, height) = (clip.spec.width as u32, clip.spec.height as u32);
+    let mut encoder = png::Encoder::new(bytes, width, height);
+    encoder.set_color(if clip.spec.channels == 1 {
+        png::ColorType::Grayscale
+    } else {
+        png::ColorType::Rgb
+    });
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_animated(clip.frames() as u32, 0)?;
+    let (over, under) = seconds_of(clip.rate_hz);
+    encoder.set_frame_delay(over, under)?;
+    let mut writer = encoder.write_header()?;
+    for index in 0..clip.frames() {
+        writer.write_image_data(&clip.packed(index))?;
+    }
+    writer.finish()
+}
+
+/// Seconds of a frame as a fraction: exact for whole rates, else in milliseconds.
+fn seconds_of(rate_hz: f64) -> (u16, u16) {
+    if rate_hz.fract() == 0.0 && rate_hz <= f64::from(u16::MAX) {
+        (1, rate_hz as u16)
+    } else {
+        let milliseconds = (1000.0 / rate_hz).round();
+        (milliseconds.clamp(1.0, f64::from(u16::MAX)) as u16, 1000)
+    }
+}
+
+/// Clips as one PNG: a row for each, its frames from left to right. `path` is for errors.
+///
+/// # Errors
+/// If there are no clips, or one has no frames.
+pub fn sheet_bytes(clips: &[RawClip], path: &Path) -> Result<Vec<u8>, MediaError> {
+    let (mut width, mut height) = (0, 0);
+    for clip in clips {
+        clip.check(path)?;
+        let (across, down) = (clip.spec.width as u32, clip.spec.height as u32);
+        width = width.max(clip.frames() as u32 * (across + GAP) - GAP);
+        height += down + GAP;
+    }
+    if clips.is_empty() {
+        return Err(MediaError::malformed(path, "a contact sheet of no clips"));
+    }
+    let grey = image::Rgb([GAP_GREY; 3]);
+    let mut sheet = RgbImage::from_pixel(width, height - GAP, grey);
+    let mut top = 0;
+    for clip in clips {
+        for index in 0..clip.frames() {
+            let left = index as i64 * i64::from(clip.spec.width as u32 + GAP);
+            imageops::replace(&mut sheet, &clip.picture(index).into_rgb8(), left, top);
+        }
+        top += i64::from(clip.spec.height as u32 + GAP);
+    }
+    png_bytes(&DynamicImage::ImageRgb8(sheet), path)
+}
+
+fn png_bytes(picture: &DynamicImage, path: &Path) -> Result<Vec<u8>, MediaError> {
+    let mut bytes = Cursor::new(Vec::new());
+    match picture.write_to(&mut bytes, ImageFormat::Png) {
+        Ok(()) => Ok(bytes.into_inner()),
+        Err(error) => {
+            let reason = format!("cannot be written as PNG: {error}");
+            Err(MediaError::malformed(path, reason))
+        }
+    }
+}
+
+/// Writes [`gif_bytes`], atomically.
+///
+/// # Errors
+/// As [`gif_bytes`], and if the file can't be written.
+pub fn write_gif(path: &Path, clip: &RawClip) -> Result<(), MediaError> {
+    write_whole(path, &gif_bytes(clip, path)?)
+}
+
+/// Writes [`apng_bytes`], atomically.
+///
+/// # Errors
+/// As [`apng_bytes`], and if the file can't be written.
+pub fn write_apng(path: &Path, clip: &RawClip) -> Result<(), MediaError> {
+    write_whole(path, &apng_bytes(clip, path)?)
+}
+
+/// Writes [`sheet_bytes`], atomically.
+///
+/// # Errors
+/// As [`sheet_bytes`], and if the file can't be written.
+pub fn write_sheet(path: &Path, clips: &[RawClip]) -> Result<(), MediaError> {
+    write_whole(path, &sheet_bytes(clips, path)?)
+}
+
+/// Writes the frames of a clip into a new folder, as `0001.png`, `0002.png` and so on. The folder appears when it is
+/// complete.
+///
+/// # Errors
+/// If the folder is there already or can't be written, or the clip has no frames.
+pub fn write_frames(folder: &Path, clip: &RawClip) -> Result<(), MediaError> {
+    clip.check(folder)?;
+    if folder.exists() {
+        let reason = "exists already: name a new folder";
+        return Err(MediaError::malformed(folder, reason));
+    }
+    let above = disk::folder_of(folder);
+    disk::create_folders(above).map_err(io_error("create", above))?;
+    let unfinished = disk::temporary_folder(above).map_err(io_error("write in", above))?;
+    for index in 0..clip.frames() {
+        let name = format!("{:0DIGITS$}.png", index + 1);
+        let bytes = png_bytes(&clip.picture(index), folder)?;
+        let path = unfinished.path().join(name);
+        disk::write_file(&path, &bytes).map_err(io_error("write", &path))?;
+    }
+    disk::sync_folder(unfinished.path()).map_err(io_error("write", folder))?;
+    disk::rename(unfinished.path(), folder).map_err(io_error("write", folder))?;
+    // Its name is gone: there is nothing to remove.
+    let _ = unfinished.keep();
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Settings of a training run of clips with text. Every key stands in the recipe files under `configs/video`, with
+//! its meaning beside it.
+
+use burn::config::Config;
+use latentlm::codec_video::{CodecConfig, CodecLossConfig};
+use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::{LatentLmConfig, Modality};
+use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions, TokenizerKind};
+
+use crate::error::PipelineError;
+use crate::mllm::TokenWeights;
+use crate::pipeline::declare_model_recipe;
+use crate::recipe::{LmConfig, StageConfig};
+use crate::text::TextVocabulary;
+
+/// A complete recipe of clips with text.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoRecipe {
+    /// The one seed of all randomness.
+    pub seed: u64,
+    /// Where clips come from.
+    pub data: VideoDataConfig,
+    /// How text becomes tokens.
+    pub text: VideoTextConfig,
+    /// What documents there are.
+    pub mix: VideoMixConfig,
+    /// The codec.
+    pub codec: CodecConfig,
+    /// The codec's loss.
+    pub codec_loss: CodecLossConfig,
+    /// How the codec is trained.
+    pub codec_train: StageConfig,
+    /// The language model.
+    pub lm: LmConfig,
+    /// How the language model is trained.
+    pub lm_train: StageConfig,
+    /// How clips are drawn.
+    pub sample: VideoSampleConfig,
+}
+
+/// Where clips come from.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoDataConfig {
+    /// The folder: of clips, or of the digits that clips are composed of.
+    pub path: String,
+    /// Training clips that are composed of digits; 0 if the folder has clips.
+    pub composed: usize,
+    /// Frames of a clip.
+    pub frames: usize,
+    /// Frames a second.
+    pub rate_hz: f64,
+    /// Share of the clips that may be left out because they can't be used.
+    pub max_broken: f64,
+    /// Whether metadata may name files outside of the folder.
+    pub outside: bool,
+    /// Most megabytes that a frame takes once it is decoded.
+    pub max_picture_mb: u64,
+}
+
+/// How text becomes tokens.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoTextConfig {
+    /// How a vocabulary is made.
+    pub tokenizer: TokenizerKind,
+    /// Largest number of tokens.
+    pub vocabulary: usize,
+    /// A `tokenizer.json` to be used instead; empty for none.
+    pub path: String,
+    /// Whether the softmax head uses the embedding's table.
+    pub tied: bool,
+    /// Weight of the cross entropy beside the diffusion loss.
+    pub loss_weight: f64,
+    /// Weight of caption tokens in the cross entropy; 1: as all tokens.
+    pub caption_weight: f64,
+}
+
+/// How often each kind of document comes in an epoch.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoMixConfig {
+    /// Every clip after its caption.
+    pub draw: usize,
+    /// Every clip before its caption.
+    pub caption: usize,
+    /// Positions of the packed sequences that are trained on.
+    pub pack_positions: usize,
+}
+
+/// How clips are drawn.
+#[derive(Config, Debug, PartialEq)]
+pub struct VideoSampleConfig {
+    /// The solver.
+    pub sampler: Sampler,
+    /// Solver steps per latent.
+    pub steps: usize,
+    /// Classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Factor of the initial noise of latents.
+    pub noise_temperature: f64,
+}
+
+declare_model_recipe! {
+    /// The moving digits of `configs/video/digits.toml`.
+    VideoRecipe {
+        command: "train-video",
+        keys: "latentlm-pipelines/video",
+        preset: "video/digits",
+        codec: codec_video,
+        vocabulary: TextVocabulary,
+        check: VideoRecipe::check_clips,
+    }
+}
+
+impl VideoDataConfig {
+    /// How the folder is read.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            max_broken: self.max_broken,
+            outside: self.outside,
+            max_picture_mb: self.max_picture_mb,
+            ..ReadOptions::default()
+        }
+    }
+}
+
+impl VideoTextConfig {
+    /// Weights of tokens in the loss.
+    pub fn weights(&self) -> TokenWeights {
+        TokenWeights {
+            loss: self.loss_weight,
+            caption: self.caption_weight,
+        }
+    }
+}
+
+impl VideoRecipe {
+    fn check_clips(&self) -> Result<(), PipelineError> {
+        self.codec.groups(self.data.frames)?;
+        let fail = |reason: &str| Err(PipelineError::config(reason));
+        if self.mix.draw + self.mix.caption == 0 {
+            return fail("mix must have documents of some kind");
+        }
+        if self.mix.pack_positions < self.tokens() + 3 {
+            return fail("mix.pack_positions must hold a clip and the tokens around it");
+        }
+        if self.lm_train.batch_size != 1 {
+            return fail(
+                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
+            );
+        }
+        Ok(())
+    }
+
+    /// Length, frame rate, size and channels of clips.
+    pub fn clip_spec(&self) -> ClipSpec {
+        let clip = self.codec.signal();
+        ClipSpec {
+            frames: self.data.frames,
+            rate_hz: self.data.rate_hz,
+            picture: ImageSpec {
+                channels: clip.channels,
+                height: clip.height,
+                width: clip.width,
+            },
+        }
+    }
+
+    /// Latents of a clip; 0 where its frames don't fill the codec's groups.
+    pub fn tokens(&self) -> usize {
+        let groups = self.codec.groups(self.data.frames).unwrap_or_default();
+        groups * self.codec.latents_per_group()
+    }
+
+    /// What documents there are.
+    pub fn mix(&self) -> Mix {
+        Mix {
+            draw: self.mix.draw,
+            caption: self.mix.caption,
+            text: 0,
+        }
+    }
+
+    /// Sizes of the segments in documents.
+    pub fn sizes(&self) -> MllmSizes {
+        MllmSizes {
+            frames: self.tokens(),
+            piece_tokens: self.mix.pack_positions,
+        }
+    }
+
+    /// The language model's configuration for a vocabulary of that many tokens of text.
+    pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
+        let clips = Modality::new(self.codec.spec().dim, self.tokens());
+        LatentLmConfig::mllm(text_vocabulary, vec![clips])
+            .with_tied(self.text.tied)
+            .with_sizes(self.lm.sizes.clone())
+    }
+
+    /// The options that clips are drawn with.
+    pub fn sample_options(&self) -> SampleOptions {
+        SampleOptions {
+            sampler: self.sample.sampler,
+            steps: self.sample.steps,
+            guidance_scale: self.sample.guidance_scale,
+            noise_temperature: self.sample.noise_temperature,
+            ..SampleOptions::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    #[test]
+    fn clips_that_the_codec_cannot_take_are_refused() {
+        let refused = |change: &str| {
+            let recipe = VideoRecipe::resolve(None, &[change.to_owned()]);
+            recipe.map_or_else(|error| error.to_string(), |_| "nothing".into())
+        };
+        for (change, part) in [
+            ("data.frames=18", "a clip of 18 frames does not fit"),
+            ("data.frames=0", "`data.frames` must be"),
+            ("data.rate_hz=0.0", "`data.rate_hz` must be"),
+            ("mix.pack_positions=22", "mix.pack_positions must hold"),
+            ("lm_train.batch_size=2", "lm_train.batch_size must be 1"),
+            ("codec.patch_size=5", "not a multiple of patch_size 5"),
+        ] {
+            let message = refused(change);
+            assert!(message.contains(part), "{change}: {message}");
+        }
+        assert_eq!(refused("data.frames=1"), "nothing");
+    }
+
+    #[test]
+    fn a_clip_has_the_latents_of_its_groups() {
+        let recipe = VideoRecipe::default();
+        assert_eq!((recipe.data.frames, recipe.codec.frames_per_group), (17, 4));
+        assert_eq!(recipe.tokens(), 5 * 4);
+        let picture = VideoRecipe::resolve(None, &["data.frames=1".into()]).unwrap();
+        assert_eq!(picture.tokens(), 4);
+    }
+}

@@ -1,0 +1,332 @@
+//! Matrix products of bfloat16 numbers with float32 sums, by an instruction of x86 processors with AVX-512
+//! BF16. It multiplies 32 pairs of numbers, where the float32 instruction multiplies 16.
+
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_mut))]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256bh, __m256i, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_storeu_si512,
+};
+
+/// Columns of a panel: one register holds the sums of so many columns.
+const LANES: usize = 16;
+/// Panels whose sums are kept in registers at the same time.
+const PANELS: usize = 2;
+// Each step of a tile loads 2 lines of weights and 12 pairs of inputs for 24 multiplications. With one row or one
+// panel at a time, loads would outnumber them.
+/// Rows whose sums are kept in registers at the same time. The sums of 12 rows and 2 panels take 24 of the 32
+/// registers and leave 8 for the factors.
+const ROWS: usize = 12;
+
+/// Whether this processor has the instruction, and loads of single bfloat16 numbers, which all that have it know.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16")
+}
+
+/// Whether this processor has the instruction.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub fn available() -> bool {
+    false
+}
+
+/// A matrix rounded to bfloat16. The instruction adds the products of two neighboring numbers to each sum. So
+/// the matrix is stored in panels of 16 columns; a panel has one line for each pair of rows, and a line
+/// has, for each column, the column's two numbers in one `u32`.
+pub struct Rounded {
+    /// `[panel, pair of rows, column]`
+    panels: Vec<u32>,
+    rows: usize,
+    columns: usize,
+}
+
+impl Rounded {
+    /// Rounds a matrix to the nearest bfloat16 numbers, ties to even. Zeros fill up the last pair of rows and
+    /// the last panel.
+    ///
+    /// # Shapes
+    /// - `numbers`: `[rows, columns]`
+    ///
+    /// # Panics
+    /// If the processor does not have the instruction, or the number of numbers does not fit.
+    #[allow(unsafe_code)]
+    pub fn new(numbers: &[f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(numbers.len(), rows * columns, "a {rows} x {columns} matrix");
+        assert!(available(), "this processor has no products of bfloat16");
+        let mut panels = vec![0; columns.div_ceil(LANES) * rows.div_ceil(2) * LANES];
+        #[cfg(target_arch = "x86_64")]
+        if columns > 0 {
+            // SAFETY: the processor has both features.
+            unsafe { lay_out(&mut panels, numbers, rows, columns) };
+        }
+        Self {
+            panels,
+            rows,
+            columns,
+        }
+    }
+
+    /// Rows and columns.
+    #[inline]
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    /// `out = x self` for rows `x`, which are rounded too, on this thread. `scratch` is memory for the
+    /// rounded rows.
+    ///
+    /// # Shapes
+    /// - `x`: `[N, rows]`
+    /// - `out`: `[N, columns]`
+    ///
+    /// # Panics
+    /// If the processor does not have the instruction, or sizes do not fit.
+    #[allow(unsafe_code)]
+    pub fn product_over(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>) {
+        let count = out.len() / self.columns.max(1);
+        assert_eq!(out.len(), count * self.columns, "the product's size");
+        assert_eq!(x.len(), count * self.rows, "{count} rows of {}", self.rows);
+        assert!(available(), "this processor has no products of bfloat16");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has both features, see `available`.
+        unsafe {
+            self.multiply(out, x, scratch);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = scratch;
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn multiply(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>) {
+        let pairs = self.rows.div_ceil(2);
+        scratch.clear();
+        scratch.resize(out.len() / self.columns.max(1) * pairs, 0);
+        if pairs == 0 {
+            return out.fill(0.0);
+        }
+        for (rounded, x) in scratch
+            .chunks_exact_mut(pairs)
+            .zip(x.chunks_exact(self.rows))
+        {
+            round(rounded, x);
+        }
+        // Panels outside, rows inside: two panels are read from memory once and stay in the cache for all rows.
+        let panels = self.panels.chunks(PANELS * pairs * LANES);
+        for (index, panels) in panels.enumerate() {
+            let column = index * PANELS * LANES;
+            let rows = scratch.chunks(ROWS * pairs);
+            for (x, out) in rows.zip(out.chunks_mut(ROWS * self.columns)) {
+                let tile = Tile {
+                    pairs,
+                    panels,
+                    column,
+                    columns: self.columns,
+                };
+                if panels.len() == PANELS * pairs * LANES {
+                    tile.rows::<PANELS>(x, out);
+                } else {
+                    tile.rows::<1>(x, out);
+                }
+            }
+        }
+    }
+}
+
+/// Fills the panels of a [`Rounded`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+fn lay_out(panels: &mut [u32], numbers: &[f32], rows: usize, columns: usize) {
+    let pairs = rows.div_ceil(2);
+    for (pair, both) in numbers.chunks(2 * columns).enumerate() {
+        let (even, odd) = both.split_at(columns);
+        for column in (0..columns).step_by(LANES) {
+            let even = rounded(&even[column..]);
+            let odd = rounded(odd.get(column..).unwrap_or_default());
+            let both = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
+            let at = (column / LANES * pairs + pair) * LANES;
+            let out = &mut panels[at..at + LANES];
+            // SAFETY: sixteen numbers of four bytes are 64 bytes.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), both) };
+        }
+    }
+}
+
+// Rounded by the processor's instruction, as the inputs are: there is one way of rounding, and no loop over single
+// numbers.
+/// The first sixteen numbers of `x`, rounded, each in the lower half of four bytes. If there are fewer, zeros
+/// follow.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+fn rounded(x: &[f32]) -> __m512i {
+    let mask = u32::MAX
+        .checked_shr(32 - x.len().min(LANES) as u32)
+        .unwrap_or(0) as u16;
+    // SAFETY: the mask covers the numbers there are; sixteen of two bytes are 32 bytes.
+    unsafe {
+        let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr()));
+        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
+    }
+}
+
+/// Rounds a row to bfloat16, two numbers in each `u32`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+pub(crate) fn round(out: &mut [u32], x: &[f32]) {
+    for (out, x) in out.chunks_mut(LANES / 2).zip(x.chunks(LANES)) {
+        let mask = u16::MAX >> (LANES - x.len());
+        // SAFETY: the mask covers the numbers there are; sixteen of two bytes are eight of four.
+        let pairs: [u32; LANES / 2] = unsafe {
+            std::mem::transmute(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr())))
+        };
+        out.copy_from_slice(&pairs[..out.len()]);
+    }
+}
+
+/// The same 64 bytes as 32 bfloat16 numbers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[allow(unsafe_code)]
+pub(crate) fn pairs_of(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes of which every pattern is a value.
+    unsafe { std::mem::transmute(bits) }
+}
+
+/// The columns of a product that belong to one or two panels.
+#[cfg(target_arch = "x86_64")]
+struct Tile<'a> {
+    /// Pairs of numbers in a row of the left factor.
+    pairs: usize,
+    panels: &'a [u32],
+    /// First column of the tile in the product.
+    column: usize,
+    /// Columns of the whole product.
+    columns: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile<'_> {
+    /// The product of at most [`ROWS`] rows with `P` panels. Numbers of rows without a function of their own are
+    /// split into larger and smaller ones that have one.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn rows<const P: usize>(&self, x: &[u32], out: &mut [f32]) {
+        match x.len() / self.pairs {
+            12 => self.sums::<12, P>(x, out),
+            8..12 => self.split::<8, P>(x, out),
+            4..8 => self.split::<4, P>(x, out),
+            3 => self.sums::<3, P>(x, out),
+            2 => self.sums::<2, P>(x, out),
+            1 => self.sums::<1, P>(x, out),
+            rows => unreachable!("{rows} rows of at most {ROWS}"),
+        }
+    }
+
+    /// The first `R` rows, and then the others.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn split<const R: usize, const P: usize>(&self, x: &[u32], out: &mut [f32]) {
+        let (first, rest) = x.split_at(R * self.pairs);
+        let (out, rest_out) = out.split_at_mut(R * self.columns);
+        self.sums::<R, P>(first, out);
+        if !rest.is_empty() {
+            self.rows::<P>(rest, rest_out);
+        }
+    }
+
+    /// The product of `R` rows with `P` panels. `R` and `P` are constants, so that all sums stay in registers
+    /// until the end.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[allow(unsafe_code)]
+    // Sums are float32: bfloat16 has 8 bits of precision, and a sum of hundreds of products would stop growing.
+    fn sums<const R: usize, const P: usize>(&self, x: &[u32], out: &mut [f32]) {
+        let pairs = self.pairs;
+        assert!(x.len() == R * pairs && self.panels.len() == P * pairs * LANES);
+        assert!(out.len() == R * self.columns && self.column < self.columns);
+        let mut sums = [[_mm512_setzero_ps(); P]; R];
+        for pair in 0..pairs {
+            // SAFETY: `P` panels of `pairs` rows of sixteen lie in `panels`, `R` rows of `pairs` in
+            // `x`: asserted.
+            unsafe {
+                let mut weights = [pairs_of(_mm512_setzero_si512()); P];
+                for (panel, weights) in weights.iter_mut().enumerate() {
+                    let at = self.panels.as_ptr().add((panel * pairs + pair) * LANES);
+                    *weights = pairs_of(_mm512_loadu_si512(at.cast()));
+                }
+                // Each pair of numbers of a row is copied to all lanes and multiplied with the same pair of
+                // rows of all columns.
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let both = *x.get_unchecked(row * pairs + pair);
+                    let both = pairs_of(_mm512_set1_epi32(both.cast_signed()));
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = _mm512_dpbf16_ps(*sum, both, weights);
+                    }
+                }
+            }
+        }
+        for (out, sums) in out.chunks_exact_mut(self.columns).zip(sums) {
+            let columns = out[self.column..].chunks_mut(LANES);
+            for (out, sum) in columns.zip(sums) {
+                let mask = u16::MAX >> (LANES - out.len());
+                // SAFETY: the mask covers the columns there are.
+                unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, sum) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    fn numbers(count: usize, seed: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * seed).sin()).collect()
+    }
+
+    fn nearest(x: f32) -> f64 {
+        bf16::from_f32(x).to_f64()
+    }
+
+    /// All numbers of rows that there are functions for, odd sizes, and columns that do not fill a panel.
+    #[test]
+    fn products_are_those_of_rounded_numbers() {
+        if !available() {
+            return;
+        }
+        let mut scratch = vec![7; 3];
+        let shapes = (1..=26).map(|rows| (rows, 6, 5));
+        let more = [
+            (13, 7, 48),
+            (5, 33, 33),
+            (48, 128, 320),
+            (2, 1, 100),
+            (3, 0, 4),
+            (0, 4, 4),
+        ];
+        for (rows, inner, columns) in shapes.chain(more) {
+            let (x, w) = (numbers(rows * inner, 0.7), numbers(inner * columns, 1.3));
+            let mut got = vec![9.0; rows * columns];
+            Rounded::new(&w, inner, columns).product_over(&mut got, &x, &mut scratch);
+            for (index, got) in got.iter().enumerate() {
+                let (row, column) = (index / columns, index % columns);
+                let product = |k| nearest(x[row * inner + k]) * nearest(w[k * columns + column]);
+                let expected: f64 = (0..inner).map(product).sum();
+                // The sums are float32 and have at most 128 products.
+                let error = (f64::from(*got) - expected).abs();
+                assert!(
+                    error < 1e-5,
+                    "{rows} x {inner} x {columns} at {index}: {got} for {expected}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Runs of clips with text: the codec of clips, then the language model of texts and the codec's latents of their
+//! clips.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use latentlm::codec_video::{Codec, CodecLossConfig};
+use latentlm::core::CodecObjectiveConfig;
+use latentlm::{LatentCodec, RandomStream};
+use latentlm_data::{BatchOrder, ClipSpec, PackOrder, TextTokenizer, normal_text};
+use latentlm_eval::write_video_report;
+use latentlm_pipelines::{
+    HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
+    as_clips, evenly, image_grid, load_codec, save_png,
+};
+
+use crate::adversarial::CodecSetup;
+use crate::ahead::{Ahead, rounds};
+use crate::codec_stage::{self, CodecTask, codec_setup};
+use crate::context::{self, RunEnd, RunOptions};
+use crate::error::Result;
+use crate::image::psnr_db;
+use crate::latent_cache::LatentCache;
+use crate::latents::{self, Encoded};
+use crate::lm_stage::{self, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::memory::{Demand, Demanding};
+use crate::progress::Encoding;
+use crate::run::Modality;
+
+/// A run of clips.
+type Context = context::Context<VideoRecipe, VideoData>;
+
+/// Held-out clips whose reconstruction is measured, at most.
+const RECONSTRUCTED: usize = 64;
+/// Held-out clips that are captioned as training goes, at most.
+const CAPTIONED: usize = 200;
+/// Held-out clips that are shown: beside their reconstructions, or beside clips that are drawn for their texts.
+const SHOWN: usize = 8;
+/// Clips that are encoded at once, at most.
+const BATCH: usize = 100;
+/// Most numbers of the clips that are read at once.
+const NUMBERS: usize = 1 << 24;
+/// Most numbers of the latents that the whitening is measured on.
+const MEASURED: usize = 1 << 23;
+/// Frames smaller than this are shown at twice their size.
+const SMALL: usize = 64;
+
+/// Training of a codec of clips.
+struct ClipTask(Ahead<HostBatch>);
+
+impl CodecTask<5> for ClipTask {
+    type Recipe = VideoRecipe;
+    type Data = VideoData;
+    type Objective = <CodecLossConfig as CodecObjectiveConfig<5>>::Objective;
+    /// A clip is long enough to be worth a thread alone.
+    const ROWS_A_SHARD: usize = 1;
+
+    fn config(recipe: &VideoRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn setup(recipe: &VideoRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 5>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
+    }
+
+    fn open(context: &mut Context, first_step: u64) -> Result<Self> {
+        let (recipe, clips) = (&context.recipe, context.data.train.clone());
+        let (stage, seed) = (&recipe.codec_train, recipe.seed);
+        let mut order = BatchOrder::new(clips.len(), stage.batch_size, seed);
+        Ok(Self(Ahead::start(
+            rounds(stage, first_step),
+            move |round| {
+                let mut random = RandomStream::for_step(seed, "stand-in", round);
+                clips.read_or_draw(&order.batch(round), &mut random)
+            },
+        )))
+    }
+
+    fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<5>> {
+        let frames = self.0.next_batch(&context.run)?;
+        Ok(as_clips(frames.tensor(device), context.recipe.data.frames))
+    }
+
+    /// Held-out clips, the reconstruction of each below it, and the PSNR. Clips that turn out to be broken are left
+    /// out.
+    fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
+        let test = &context.data.test;
+        let indices = evenly(at_once(test.spec(), RECONSTRUCTED), test.len());
+        let (clips, read) = test.read_readable(&indices, &context.device);
+        if read.is_empty() {
+            return Ok(());
+        }
+        let decoded = codec.decode(codec.encode(clips.clone()).mode());
+        let psnr = psnr_db(pictures(decoded.clone()), pictures(clips.clone()));
+        context.log(Self::NAME, step, &[("held_out_psnr_db", psnr)])?;
+        save_pairs(
+            clips,
+            decoded,
+            &context.sample_file(Self::NAME, step, "png"),
+        )
+    }
+}
+
+/// How many clips are read at once: at most `most`, and fewer of large ones.
+fn at_once(spec: ClipSpec, most: usize) -> usize {
+    (NUMBERS / spec.bytes().max(1)).clamp(1, most)
+}
+
+/// The frames of clips, `[B, F, C, H, W]` to `[B * F, C, H, W]`.
+fn pictures(clips: Tensor<5>) -> Tensor<4> {
+    let [count, frames, channels, height, width] = clips.dims();
+    clips.reshape([count * frames, channels, height, width])
+}
+
+/// Writes some clips as rows of frames, each of `above` over the same of `below`.
+///
+/// # Shapes
+/// - `above`, `below`: `[B, F, C, H, W]`
+fn save_pairs(above: Tensor<5>, below: Tensor<5>, path: &Path) -> Result<()> {
+    let [count, frames, _, height, _] = above.dims();
+    let mut rows = Vec::with_capacity(2 * SHOWN);
+    for index in 0..count.min(SHOWN) {
+        rows.push(above.clone().narrow(0, index, 1));
+        rows.push(below.clone().narrow(0, index, 1));
+    }
+    let scale = if height < SMALL { 2 } else { 1 };
+    let grid = image_grid(pictures(Tensor::cat(rows, 0)), frames, scale);
+    Ok(save_png(&grid, path)?)
+}
+
+impl Demanding for VideoRecipe {
+    fn demands(&self, device: &Device) -> [Demand; 2] {
+        let spec = self.clip_spec();
+        let clip = [spec.frames, spec.picture.bytes(), 1];
+        let keys = &["codec.*", "data.frames"];
+        let mut codec = Demand::of_codec(&self.codec, &self.codec_loss, clip, keys, device);
+        codec.batch_size = self.codec_train.batch_size as u64;
+        [codec, Demand::of_lm(self, self.tokens(), device)]
+    }
+}
+
+impl LmRecipe for VideoRecipe {
+    fn lm(&self) -> LmPlan<'_> {
+        LmPlan::new(&self.lm, &self.lm_train, Some(self.text.weights()))
+    }
+}
+
+/// Training on texts and their clips.
+type VideoTask = PipelineTask<VideoRecipe, VideoData, (), 5>;
+
+/// Trains a recipe, or continues a run.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
+    // Before the codec is trained. A run that goes on has its vocabulary in its checkpoint, or misses the file when
+    // it gets there.
+    if !(recipe.text.path.is_empty() || options.resume) {
+        TextTokenizer::read(Path::new(&recipe.text.path))?;
+    }
+    let modality = Modality::<VideoRecipe, VideoData> {
+        open: VideoData::open,
+        train: |context| {
+            context.data.list_left_out(&context.run)?;
+            let coded = codec_stage::train::<ClipTask, 5>(context)?;
+            Ok(coded && lm_stage::train::<VideoTask>(context, open)?)
+        },
+        skipped: |context| context.data.list_left_out(&context.run),
+        report: write_video_report,
+        samples: "png",
+        train_samples: |data| data.train.len(),
+    };
+    modality.run(recipe, options)
+}
+
+fn open(context: &mut Context, latest: Option<&Path>) -> Result<(VideoTask, LmSetup)> {
+    let codec = load_codec(&context.run, &context.device)?;
+    let cache = latents::cached(context, |context, cache| encode(context, &codec, cache))?;
+    let (recipe, data) = (&context.recipe, &context.data);
+    let measured = (MEASURED / (recipe.tokens() * cache.dim).max(1)).clamp(1, cache.len());
+    let first: Vec<usize> = (0..measured).collect();
+    let (seed, device) = (recipe.seed, &context.device);
+    let encoded = Encoded::measure(codec, cache, |_, _| first, seed, device)?;
+    let tokenizer = match latest {
+        // Its weights belong to its vocabulary; one that is made anew may be another.
+        Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
+        None => data.tokenizer(recipe)?,
+    };
+    let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
+    let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, seed);
+    let setup = LmSetup {
+        files: vec![(TOKENIZER, tokenizer.to_json()?)],
+        ..LmSetup::new(corpus, move |round| order.pack(round))
+    };
+    let task = VideoTask {
+        encoded,
+        vocabulary: tokenizer.into(),
+        held_out: (),
+        show,
+    };
+    Ok((task, setup))
+}
+
+/// Encodes all training clips. Others stand in for those that can't be decoded. The work ends with a stop.
+fn encode(context: &mut Context, codec: &Codec, cache: &mut LatentCache) -> Result<()> {
+    let (clips, seed) = (context.data.train.clone(), context.recipe.seed);
+    let (count, spec) = (clips.len(), clips.spec());
+    let size = at_once(spec, BATCH);
+    let parts = count.div_ceil(size) as u64;
+    let ahead = Ahead::start(0..parts, move |part| {
+        let start = part as usize * size;
+        let indices: Vec<usize> = (start..count.min(start + size)).collect();
+        let mut random = RandomStream::for_step(seed, "stand-in-latents", part);
+        clips.read_or_draw(&indices, &mut random)
+    });
+    let mut encoding = Encoding::begin(count, &context.options);
+    for _ in 0..parts {
+        let frames = ahead.next_batch(&context.run)?;
+        let batch = as_clips(frames.tensor(&context.device), spec.frames);
+        let labels = vec![0_u32; batch.dims()[0]];
+        latents::encode(codec, batch, &labels, cache);
+        encoding.count(labels.len())?;
+    }
+    Ok(())
+}
+
+/// Clips drawn for held-out texts, the original of each below it, and the share of held-out clips that are captioned
+/// exactly. Clips that turn out to be broken are left out.
+fn show(context: &mut Context, pipeline: &VideoPipeline, (): &(), step: u64) -> Result<()> {
+    let (recipe, test, device) = (&context.recipe, &context.data.test, &context.device);
+    let indices = evenly(at_once(test.spec(), CAPTIONED), test.len());
+    let (clips, read) = test.read_readable(&indices, device);
+    if read.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = read.iter().map(|&own| test.text(own).to_owned()).collect();
+    let shown = read.len().min(SHOWN);
+    let drawn = pipeline.draw(&texts[..shown], &recipe.sample_options(), recipe.seed)?;
+    let originals = clips.clone().narrow(0, 0, shown);
+    save_pairs(drawn, originals, &context.sample_file(STAGE, step, "png"))?;
+    let said = pipeline.caption(clips)?;
+    let pairs = said.iter().zip(&texts);
+    let exact = pairs.filter(|(said, text)| **said == normal_text(text));
+    let share = exact.count() as f64 / texts.len() as f64;
+    context.log(STAGE, step, &[("held_out_captions", share)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_large_clips_are_read_at_once() {
+        let spec = VideoRecipe::default().clip_spec();
+        assert_eq!(at_once(spec, 100), 100);
+        // 17 frames of 256 x 256 in colour are 3.3 million numbers.
+        let mut large = spec;
+        large.picture.channels = 3;
+        (large.picture.height, large.picture.width) = (256, 256);
+        assert_eq!(at_once(large, 100), 5);
+        large.frames = 10_000;
+        assert_eq!(at_once(large, 100), 1);
+    }
+}

@@ -1,0 +1,89 @@
+//! Files near the bounds of their readers, all of them refused: none takes a gigabyte of memory beside its own
+//! contents. Each is read in a process of its own.
+
+use std::env;
+use std::fmt::Write;
+use std::process::{Command, Stdio};
+
+use latentlm_tests::fuzz::target;
+
+use crate::child::peak_kib;
+use crate::watch::MOST_KIB;
+
+/// The environment variable that makes a process a child: the number of a file.
+const CHILD: &str = "LATENTLM_LARGE_FILE";
+/// The child's test.
+const NAME: &str = "large::reads_the_file_it_is_asked_to";
+
+/// A reader, by the name of its fuzz target, and the contents of a file.
+type Large = (&'static str, fn() -> Vec<u8>);
+
+/// Many short records, and few long ones.
+const LARGE: [Large; 11] = [
+    ("pictures-jsonl", || b"{}\n".repeat(499_999)),
+    ("pictures-jsonl", || b"{}\n".repeat(3_000_000)),
+    ("pictures-jsonl", || {
+        b"{\"sheet\":\"a\",\"sheet_x\":1,\"sheet_y\":1}\n".repeat(999_999)
+    }),
+    ("pictures-csv", || {
+        let header = b"file_name\n".to_vec();
+        [header, b"a\n".repeat(499_999)].concat()
+    }),
+    ("pictures-csv", || vec![b','; 100_000_000]),
+    ("speech-csv", || b"|a\n".repeat(999_999)),
+    ("speech-csv", || {
+        [b"a".to_vec(), vec![b'|'; 7_900_000]].concat()
+    }),
+    ("speech-jsonl", || {
+        [b"[".to_vec(), b"0,".repeat(999_000), b"0]".to_vec()].concat()
+    }),
+    ("text", || b"a\n\n".repeat(16_000_001)),
+    ("sentences", || vec![b'a'; 30_000_000]),
+    ("tokenizer", many_tokens),
+];
+
+/// A vocabulary without merges.
+fn many_tokens() -> Vec<u8> {
+    let mut json =
+        String::from("{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"vocab\": {");
+    for index in 0..2_400_000 {
+        let comma = if index == 0 { "" } else { "," };
+        write!(json, "{comma}\"{index:x}\":{index}").expect("memory");
+    }
+    json.push_str("}}}");
+    json.into_bytes()
+}
+
+/// Does nothing unless [`CHILD`] is set.
+#[test]
+fn reads_the_file_it_is_asked_to() {
+    let Ok(index) = env::var(CHILD) else {
+        return;
+    };
+    let (name, bytes) = LARGE[index.parse::<usize>().unwrap()];
+    let bytes = bytes();
+    let folder = tempfile::tempdir().unwrap();
+    let mut reader = (target(name).unwrap().reader)(folder.path());
+    let refused = reader(&bytes).unwrap_err();
+    // What the test itself holds does not count.
+    let own_kib = bytes.len() as u64 >> 10;
+    let peak = peak_kib("self").saturating_sub(own_kib);
+    assert!(peak < MOST_KIB, "{} MiB: {refused}", peak >> 10);
+}
+
+#[test]
+fn refused_files_near_their_bounds_take_less_than_a_gigabyte() {
+    for (index, (name, _)) in LARGE.iter().enumerate() {
+        let output = Command::new(env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+            .env(CHILD, index.to_string())
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}, file {index}: {errors}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("1 passed"), "{name}: {text}");
+    }
+}
