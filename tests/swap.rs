@@ -291,7 +291,7 @@ fn the_model_trains_and_generates_with_it() {
         learning_rate: 3e-3,
         ..tiny_recipe(&[]).lm_train
     };
-    let mut player = Trainer::new(model, &stage);
+    let mut trainer = Trainer::new(model, &stage);
     let mut random = RandomStream::new(2);
     for _ in 0..stage.steps {
         let labels: Vec<u32> = (0..16).map(|i| i % 2).collect();
@@ -300,16 +300,16 @@ fn the_model_trains_and_generates_with_it() {
         let pictures = brightness.reshape([16, 1, 1, 1]).expand([16, 1, 8, 8]);
         let latents = other.encode(pictures).mode();
         let latents = latents.reshape([16 * tokens, spec.dim]);
-        let model = player.model();
+        let model = trainer.model();
         let head = model.head_of(0);
         let draws = head.draw(16 * tokens * 4, &mut random, &device);
         let documents = labels.iter();
         let documents = documents.map(|&label| Document::of_class(label, tokens));
         let batch = Batch::new(documents.collect(), vec![latents], vec![draws]);
         let loss = model.loss(batch).diffusion.remove(0);
-        player.backward(loss);
+        trainer.backward(loss);
     }
-    let model = player.model().valid();
+    let model = trainer.model().valid();
     let latents = model.draw_images(&[0, 1, 0, 1], &SampleOptions::default(), &mut random);
     let pictures = other.valid().decode(latents);
     for (row, expected) in [-0.5, 0.5, -0.5, 0.5].into_iter().enumerate() {

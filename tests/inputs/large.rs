@@ -3,8 +3,12 @@
 
 use std::env;
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use latentlm_data::Split;
+use latentlm_data::speech::{SpeechDataset, SpeechSpec};
 use latentlm_tests::fuzz::target;
 
 use crate::child::peak_kib;
@@ -15,32 +19,83 @@ const CHILD: &str = "LATENTLM_LARGE_FILE";
 /// The child's test.
 const NAME: &str = "large::reads_the_file_it_is_asked_to";
 
+/// The name of the reader of a corpus, which decodes nothing.
+const CORPUS: &str = "corpus";
+/// Recordings of Common Voice's English table.
+const COMMON_VOICE: usize = 1_100_000;
+
 /// A reader, by the name of its fuzz target, and the contents of a file.
 type Large = (&'static str, fn() -> Vec<u8>);
 
 /// Many short records, and few long ones.
-const LARGE: [Large; 11] = [
+const LARGE: [Large; 13] = [
     ("pictures-jsonl", || b"{}\n".repeat(499_999)),
     ("pictures-jsonl", || b"{}\n".repeat(3_000_000)),
     ("pictures-jsonl", || {
-        b"{\"sheet\":\"a\",\"sheet_x\":1,\"sheet_y\":1}\n".repeat(999_999)
+        b"{\"sheet\":\"a\",\"sheet_x\":1,\"sheet_y\":1}\n".repeat(1_999_999)
     }),
     ("pictures-csv", || {
         let header = b"file_name\n".to_vec();
         [header, b"a\n".repeat(499_999)].concat()
     }),
     ("pictures-csv", || vec![b','; 100_000_000]),
-    ("speech-csv", || b"|a\n".repeat(999_999)),
+    ("speech-csv", || b"|a\n".repeat(1_499_999)),
     ("speech-csv", || {
         [b"a".to_vec(), vec![b'|'; 7_900_000]].concat()
     }),
     ("speech-jsonl", || {
-        [b"[".to_vec(), b"0,".repeat(999_000), b"0]".to_vec()].concat()
+        [b"[".to_vec(), b"0,".repeat(1_499_000), b"0]".to_vec()].concat()
     }),
+    ("speech-csv", || {
+        [b"u0|x|".to_vec(), b"a ".repeat(75_000_000)].concat()
+    }),
+    (CORPUS, common_voice),
     ("text", || b"a\n\n".repeat(16_000_001)),
     ("sentences", || vec![b'a'; 30_000_000]),
     ("tokenizer", many_tokens),
 ];
+
+/// A table as Common Voice's English one, which is read; its last line is faulty.
+fn common_voice() -> Vec<u8> {
+    let mut text = String::from(
+        "client_id\tpath\tsentence_id\tsentence\tsentence_domain\tup_votes\tdown_votes\tage\tgender\t\
+         accents\tvariant\tlocale\tsegment\n",
+    );
+    for index in 0..COMMON_VOICE {
+        let speaker = index % 50_000;
+        writeln!(
+            text,
+            "{speaker:0128x}\ta.wav\t{index:064x}\tSentence number {index}, as long as they usually are.\t\t2\t0\t\t\t\
+             England English\t\ten\t"
+        )
+        .expect("memory");
+    }
+    text.push_str("x\ta.wav\n");
+    text.into_bytes()
+}
+
+/// Why a file is refused.
+fn refusal(name: &str, folder: &Path, bytes: &[u8]) -> String {
+    if name != CORPUS {
+        let mut reader = (target(name).unwrap().reader)(folder);
+        return reader(bytes).unwrap_err();
+    }
+    fs::write(folder.join("train.tsv"), bytes).unwrap();
+    fs::write(folder.join("a.wav"), b"").unwrap();
+    let spec = SpeechSpec {
+        sample_rate_hz: 16_000,
+        loudness_dbfs: None,
+        trim_silence: false,
+        min_seconds: 0.0,
+        max_seconds: 10.0,
+    };
+    let error = SpeechDataset::open(folder, spec, Split::Train).unwrap_err();
+    let told = error.to_string();
+    // All lines before it were taken.
+    let part = format!("line {}: has 2 fields", COMMON_VOICE + 2);
+    assert!(told.contains(&part), "{told}");
+    told
+}
 
 /// A vocabulary without merges.
 fn many_tokens() -> Vec<u8> {
@@ -63,8 +118,7 @@ fn reads_the_file_it_is_asked_to() {
     let (name, bytes) = LARGE[index.parse::<usize>().unwrap()];
     let bytes = bytes();
     let folder = tempfile::tempdir().unwrap();
-    let mut reader = (target(name).unwrap().reader)(folder.path());
-    let refused = reader(&bytes).unwrap_err();
+    let refused = refusal(name, folder.path(), &bytes);
     // What the test itself holds does not count.
     let own_kib = bytes.len() as u64 >> 10;
     let peak = peak_kib("self").saturating_sub(own_kib);

@@ -74,6 +74,8 @@ fn a_finished_video_run_draws_continues_and_captions() {
     // Eight pairs of rows of five frames, enlarged twice.
     let sheet = image::image_dimensions(samples).unwrap();
     assert_eq!(sheet, (2 * (5 * 17 + 1), 2 * (16 * 17 + 1)));
+    let report = fs::read_to_string(path.join("report.html")).unwrap();
+    assert_eq!(report.matches("data:image/gif;base64,").count(), 1);
 
     let pipeline = VideoPipeline::from_run(&path, &Device::default()).unwrap();
     let options = recipe.sample_options();

@@ -62,6 +62,16 @@ elif verb == "bench-worker":
             time.sleep(1000)
         count += 1
         print(2**20 if line.strip() == "memory" else count, flush=True)
+elif verb == "speak":
+    frames = int(words[words.index("--frames") + 1])
+    sys.stdout.buffer.write(bytes(44))
+    for _ in range(frames):
+        time.sleep(0.02)
+        sys.stdout.buffer.write(bytes(80))
+        sys.stdout.buffer.flush()
+elif verb == "transcribe":
+    settings = (Path(words[words.index("--model") + 1]) / "generation_config.json").read_text()
+    time.sleep(0.05 * int("".join(filter(str.isdigit, settings))))
 elif verb == "bench-decode":
     print("position  backbone ms  head ms (20 solver steps)")
     print("      16        1.500    2.250")
@@ -181,6 +191,29 @@ class Whole(unittest.TestCase):
         self.assertGreater(cold["ms"], 1)
         self.assertGreater(warm["ms"], 1)
 
+    def test_published_models_speak_and_transcribe(self):
+        done = self.run_check("--small", "--only", "published")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for name in ("tiny realtime", "tiny dialogue", "tiny transcript"):
+            sides = ("first token", "token") if name == "tiny transcript" else ("first sound", "frame")
+            for numbers in ("float32", "bfloat16"):
+                first, further = (self.row("published", f"{name}, {numbers} weights", side) for side in sides)
+                self.assertGreater(first["ms"], 20)
+                # The stand-in sleeps for 20 ms a frame, 50 ms a token; another process may come in between.
+                self.assertGreater(further["ms"], 5)
+        self.assertEqual(self.row("published", "tiny realtime", "make-model")["status"], "ok")
+
+    def test_what_a_part_has_written_is_removed_when_it_is_ended(self):
+        self.binary.write_text(self.binary.read_text().replace('elif verb == "speak":', 'elif verb == "speak":\n    time.sleep(1000)'))
+        os.environ["TMPDIR"] = str(self.folder)
+        try:
+            self.run_check("--small", "--only", "published", "--limit", "5")
+        finally:
+            del os.environ["TMPDIR"]
+        self.assertEqual(self.part("published")["status"], "timed out")
+        self.assertEqual(list(self.folder.glob("latentlm-check-*")), [])
+        self.assertEqual(self.alive(), [])
+
     def test_a_command_that_the_binary_lacks_is_a_failed_row(self):
         done = self.run_check("--small", "--only", "recipes")
         self.assertEqual(done.returncode, 1)
@@ -245,6 +278,115 @@ class Parts(unittest.TestCase):
         finally:
             globals()["check"] = load()
 
+    def test_steps_that_do_not_fit_are_left_out(self):
+        sizes = {**check.TINY, "kind": "image-lm-step"}
+        del sizes["recompute"]
+        check.free_mib = lambda device: 1e-3
+        try:
+            with self.assertRaisesRegex(check.LeftOut, "are free"):
+                check.check_step("cuda", json.dumps(sizes))
+            check.check_step("cuda", json.dumps({"kind": "speech-decode"}))
+        finally:
+            globals()["check"] = load()
+
+    def test_frames_are_timed_over_the_second_half(self):
+        # Four frames of ten bytes behind the header; two of them arrive by 3 s, the others in the 2 s after.
+        arrivals = [(0.5, 44), (2.0, 54), (3.0, 64), (4.5, 74), (5.0, 84)]
+        self.assertEqual(check.frame_times(arrivals, 4), (2000.0, 1000.0))
+        self.assertEqual(check.frame_times([(0.5, 44), (1.0, 84)], 4), (1000.0, None))
+        with self.assertRaisesRegex(check.Failed, "no sound"):
+            check.frame_times([(0.5, 44)], 4)
+
+    def test_models_are_left_out_by_time_memory_and_disk(self):
+        # With the part's own seconds the first two, alone all of them.
+        for jobs, seconds, count in [(4, check.PARTS["published"][0], 2), (4, 360, 4), (1, 360, 3), (4, 30, 0)]:
+            plan, fitting = check.Plan(jobs, seconds), []
+            for member in check.MEMBERS:
+                try:
+                    plan.add(member)
+                    fitting.append(member)
+                except check.LeftOut as reason:
+                    self.assertEqual("--limit 360" in str(reason), seconds < 360)
+            self.assertEqual(fitting, check.MEMBERS[:count], f"{jobs} jobs, {seconds} s")
+        # 2.704 billion float32 weights are 10.07 GiB, and 1 GiB more.
+        member, args = check.MEMBERS[1], check.read_arguments(["--device", "cuda"])
+        check.free_mib = lambda device: 11 * 1024
+        try:
+            with self.assertRaisesRegex(check.LeftOut, "needs about 11.1 GiB, 11.0 are free"):
+                check.check_member(args, member, 1e12)
+            check.free_mib = lambda device: 12 * 1024
+            check.check_member(args, member, 1e12)
+            with self.assertRaisesRegex(check.LeftOut, "its files need 5.0 GiB, 0.9 are free on the disk"):
+                check.check_member(args, member, 1e9)
+        finally:
+            globals()["check"] = load()
+
+    def test_on_a_gpu_bfloat16_weights_are_left_out_by_name(self):
+        args = check.read_arguments(["--device", "cuda"])
+        watched = type("Watched", (), {"memory": lambda self: {"mib": 5.0}})()
+        check.speech_times = lambda *_: (watched, 900.0, 40.0)
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                check.measure_member(args, check.MEMBERS[1], Path("nowhere"))
+        finally:
+            globals()["check"] = load()
+        first, frame, rounded = map(json.loads, printed.getvalue().splitlines())
+        self.assertEqual((first["side"], first["ms"], first["mib"]), ("first sound", 900.0, 5.0))
+        self.assertEqual((frame["side"], frame["ms"]), ("frame", 40.0))
+        self.assertEqual((rounded["name"], rounded["status"]), ("VibeVoice-1.5B, bfloat16 weights", "left out"))
+        self.assertIn("float32 weights on a GPU", rounded["note"])
+
+    def test_what_is_too_short_to_be_timed_fails_nothing(self):
+        args = check.read_arguments(["--device", "cpu"])
+        watched = type("Watched", (), {"memory": lambda self: {}})()
+        check.transcript_times = lambda *_: (watched, 900.0, None)
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                check.measure_member(args, check.MEMBERS[2], Path("nowhere"))
+        finally:
+            globals()["check"] = load()
+        rows = [json.loads(line) for line in printed.getvalue().splitlines()]
+        found = [(row["side"], row["status"]) for row in rows]
+        self.assertEqual(found, 2 * [("first token", "ok"), ("token", "left out")])
+
+    def test_a_voice_has_the_shapes_of_the_published_model(self):
+        sizes = {"text_depth": 1, "speech_depth": 2, "width": 6, "kv_heads": 2, "head_dim": 3}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "voice.safetensors"
+            check.write_voice(path, sizes, {"lm": 4, "neg_tts_lm": 1})
+            data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        shapes = {name: tensor["shape"] for name, tensor in header.items()}
+        expected = {"lm.last_hidden_state": [1, 4, 6], "neg_tts_lm.last_hidden_state": [1, 1, 6]}
+        expected.update({f"lm.{what}.0": [1, 2, 4, 3] for what in ("key", "value")})
+        expected.update({f"neg_tts_lm.{what}.{layer}": [1, 2, 1, 3] for what in ("key", "value") for layer in (0, 1)})
+        self.assertEqual(shapes, expected)
+        # 24 numbers of hidden states, 2 x 24 of caches; 6, and 4 x 6.
+        self.assertEqual(len(data) - 8 - length, 4 * (24 + 48 + 6 + 24))
+        self.assertEqual(max(tensor["data_offsets"][1] for tensor in header.values()), len(data) - 8 - length)
+        source = check.ROOT / "crates/latentlm-published/src/published_sizes.rs"
+        if not source.exists():
+            return  # Unpacked from an archive, which has no sources.
+        keys = {}
+        for block in ("speech_1_5b", "realtime"):
+            body = re.search(rf"(?s)pub fn {block}\(\).*?\n    }}\n", source.read_text()).group(0)
+            keys.update(re.findall(r"(\w+): (\d+),", body))
+        keys = {name: int(keys[name]) for name in ("width", "depth", "upper_depth", "heads", "kv_heads")}
+        voice = check.REALTIME_VOICE
+        self.assertEqual((voice["width"], voice["kv_heads"]), (keys["width"], keys["kv_heads"]))
+        self.assertEqual(voice["speech_depth"], keys["upper_depth"])
+        self.assertEqual(voice["text_depth"], keys["depth"] - keys["upper_depth"])
+        self.assertEqual(voice["head_dim"], keys["width"] // keys["heads"])
+
+    def test_files_of_published_models_are_there(self):
+        for name in (check.VOCABULARY, check.VOICE, check.RECORDING):
+            self.assertTrue((check.ROOT / name).is_file(), name)
+        for member in check.SMALL_MEMBERS:
+            self.assertTrue((check.ROOT / "tests/fixtures" / member.model).is_dir(), member.model)
+
     def test_every_recipe_that_ships_is_there(self):
         configs = check.ROOT / "configs"
         shipped = {
@@ -268,6 +410,8 @@ class Parts(unittest.TestCase):
     def test_errors_are_one_line(self):
         self.assertEqual(check.last_line("a\nerror: no card\nnote: more\n"), "error: no card")
         self.assertEqual(check.last_line("  \n"), "it said nothing")
+        panic = "thread 'main' panicked at src/a.rs:1:2:\nno memory\nnote: run with an error\n"
+        self.assertEqual(check.last_line(panic), "thread 'main' panicked at src/a.rs:1:2: no memory")
 
     def test_groups_hold_every_workload_once(self):
         groups = {"image-lm-step-base": "train", "mllm-step": "train", "sample-64": "sample"}

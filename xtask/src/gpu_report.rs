@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Supported version of the file format.
 const FORMAT: u64 = 1;
 /// Sides of a comparison, in the order of their columns; other sides come after them.
-const SIDES: [&str; 12] = [
+const SIDES: [&str; 16] = [
     "ours",
     "ours bf16",
     "eager",
@@ -24,12 +24,22 @@ const SIDES: [&str; 12] = [
     "head",
     "cold",
     "warm",
+    "first sound",
+    "frame",
+    "first token",
+    "token",
 ];
 /// Columns with ratios of two sides, for parts that have both.
 const RATIOS: [(&str, &str); 3] = [
     ("ours", "compiled"),
     ("ours", "eager"),
     ("ours bf16", "compiled bf16"),
+];
+
+/// Columns with the memory of the first of these sides that has it.
+const MEMORY: [(&str, &[&str]); 2] = [
+    ("ours MiB", &["ours", "first sound", "first token"]),
+    ("PyTorch MiB", &["eager"]),
 ];
 
 /// Make tables, in Markdown, of what xtask/gpu/check measured on a card.
@@ -188,7 +198,13 @@ fn comparison(rows: &[&Value], peak: Option<f64>) -> String {
             .copied()
             .find(|row| row["name"] == name && row["side"] == side)
     };
-    let memory = rows.iter().any(|row| row["mib"].is_number());
+    let memory: Vec<(&str, &[&str])> = MEMORY
+        .into_iter()
+        .filter(|(_, of_sides)| {
+            rows.iter()
+                .any(|row| of_sides.contains(&text(&row["side"])) && row["mib"].is_number())
+        })
+        .collect();
     let share = peak.filter(|_| rows.iter().any(|row| row["tflops"].is_number()));
     let mut columns: Vec<String> = sides.iter().map(|side| format!("{side} ms")).collect();
     columns.extend(
@@ -196,8 +212,7 @@ fn comparison(rows: &[&Value], peak: Option<f64>) -> String {
             .iter()
             .map(|(ours, theirs)| format!("{ours} / {theirs}")),
     );
-    columns.extend(memory.then(|| "ours MiB".to_owned()));
-    columns.extend(memory.then(|| "PyTorch MiB".to_owned()));
+    columns.extend(memory.iter().map(|(title, _)| (*title).to_owned()));
     columns.extend(share.map(|_| "share of bf16 rate".to_owned()));
     let rule = "---:|".repeat(columns.len());
     let mut table = format!("| workload | {} |\n|---|{rule}\n", columns.join(" | "));
@@ -208,11 +223,11 @@ fn comparison(rows: &[&Value], peak: Option<f64>) -> String {
             let quotient = ms(ours).zip(ms(theirs)).map(|(ours, theirs)| ours / theirs);
             cells.push(shown(quotient, 2));
         }
-        if memory {
-            for side in ["ours", "eager"] {
-                let mib = of(name, side).and_then(|row| row["mib"].as_f64());
-                cells.push(shown(mib, 0));
-            }
+        for (_, of_sides) in &memory {
+            let mib = of_sides
+                .iter()
+                .find_map(|&side| of(name, side).and_then(|row| row["mib"].as_f64()));
+            cells.push(shown(mib, 0));
         }
         if let Some(peak) = share {
             let reached = of(name, "ours bf16").and_then(|row| row["tflops"].as_f64());
@@ -312,6 +327,12 @@ mod tests {
                     {"name": "xl", "side": "ours", "status": "left out", "note": "needs 99 GiB"},
                     {"name": "adapter", "side": "cuda", "status": "ok", "seconds": 0.5, "note": "A Card"},
                 ]},
+                {"name": "published", "status": "done", "seconds": 90.0, "rows": [
+                    {"name": "1.5B", "side": "make-model", "status": "ok", "seconds": 46.2},
+                    {"name": "1.5B, float32", "side": "first sound", "status": "ok", "ms": 9000.0, "mib": 11e3},
+                    {"name": "1.5B, float32", "side": "frame", "status": "ok", "ms": 40.0},
+                    {"name": "1.5B, bfloat16", "side": "first sound", "status": "left out", "note": "float32"},
+                ]},
             ],
         })
     }
@@ -338,6 +359,10 @@ mod tests {
         line("- reference, transformer, bfloat16: failed, over");
         line("- train, xl, ours: left out, needs 99 GiB");
         assert!(!page.contains("| xl |"), "{page}");
+        line("| workload | first sound ms | frame ms | ours MiB |");
+        line("| 1.5B, float32 | 9000.00 | 40.00 | 11000 |");
+        line("| 1.5B | make-model | ok | 46.2 |  |");
+        line("- published, 1.5B, bfloat16, first sound: left out, float32");
     }
 
     #[test]

@@ -15,7 +15,7 @@ const TESTS: &str = "kills::";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask kills             1,000 kills: 600 of images, 200 each of speech and of text with pictures
+  cargo xtask kills             1,000 kills: 400 of images, 200 each of speech, text with pictures, and clips
   cargo xtask kills 5000
   cargo xtask kills --seed 2    other moments
 

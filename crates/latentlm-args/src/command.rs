@@ -6,8 +6,8 @@ use crate::shared::Trained;
 use crate::{
     ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare,
     ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, EvalVideo, Generate,
-    ListAdapters, MakeModel, Project, Run, SampleImage, SampleVideo, Speak, TrainImage, TrainMllm,
-    TrainTts, TrainVideo, Transcribe, VerifyReference,
+    ListAdapters, MakeModel, Project, Quantize, Run, SampleImage, SampleVideo, Speak, TrainImage,
+    TrainMllm, TrainTts, TrainVideo, Transcribe, VerifyReference,
 };
 
 /// A command of the binary `latentlm`, with its arguments.
@@ -39,6 +39,7 @@ pub enum Command {
     BenchDecode(BenchDecode),
     VerifyReference(VerifyReference),
     MakeModel(MakeModel),
+    Quantize(Quantize),
     #[command(subcommand)]
     Data(Data),
     #[command(subcommand)]
@@ -60,11 +61,10 @@ impl Command {
     /// # Errors
     /// With the first problem.
     pub fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        if let Some(trained) = self.trained() {
+            return trained.check(project);
+        }
         match self {
-            Self::TrainImage(args) => args.training.check("train-image", &args.run, project),
-            Self::TrainTts(args) => args.training.check("train-tts", &args.run, project),
-            Self::TrainMllm(args) => args.training.check("train-mllm", &args.run, project),
-            Self::TrainVideo(args) => args.training.check("train-video", &args.run, project),
             Self::SampleImage(args) => args.check(project),
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
@@ -83,9 +83,12 @@ impl Command {
             Self::EvalVideo(args) => {
                 project.find_device_and_run(&args.drawing.device, &args.run, "train-video")
             }
-            Self::Compare(args) => args.check(project),
+            Self::Compare(Compare::Sampling(args)) => {
+                project.find_device_and_run(&args.device, &args.run, "train-image")
+            }
             Self::VerifyReference(args) => args.check(project),
             Self::MakeModel(args) => args.check(project),
+            Self::Quantize(args) => args.check(project),
             Self::Data(args) => args.check(project),
             Self::Run(args) => args.check(project),
             Self::BenchKernels(args) => project.find_place(&args.out),
@@ -93,9 +96,8 @@ impl Command {
                 self.devices()?;
                 project.find_folder_place(&args.out)
             }
-            Self::BenchDecode(_) | Self::BenchWorker(_) | Self::ListAdapters(_) => {
-                self.devices().map(drop)
-            }
+            // The others name a device at most.
+            _ => self.devices().map(drop),
         }
     }
 
@@ -107,9 +109,10 @@ impl Command {
     /// With the first thing that is wrong, in the words of the command itself.
     pub fn check_recipe(&self, project: &Project) -> Result<(), ArgsError> {
         self.trained()
-            .map_or(Ok(()), |trained| trained.check(project))
+            .map_or(Ok(()), |trained| trained.check_recipe(project))
     }
 
+    /// The training that the command starts, if it trains. A new command that trains needs its line here only.
     fn trained(&self) -> Option<Trained<'_>> {
         let (training, run, command, table) = match self {
             Self::TrainImage(args) => (
@@ -170,11 +173,10 @@ impl Command {
     /// # Errors
     /// If a name is not a valid device name.
     pub fn devices(&self) -> Result<Vec<DeviceName>, ArgsError> {
+        if let Some(trained) = self.trained() {
+            return DeviceName::parse_list(&trained.training.device);
+        }
         let device: &str = match self {
-            Self::TrainImage(args) => &args.training.device,
-            Self::TrainTts(args) => &args.training.device,
-            Self::TrainMllm(args) => &args.training.device,
-            Self::TrainVideo(args) => &args.training.device,
             Self::SampleImage(args) => &args.sampling.drawing.device,
             Self::EvalImage(args) => &args.sampling.drawing.device,
             Self::Speak(args) => &args.drawing.device,
@@ -186,28 +188,15 @@ impl Command {
             Self::EvalMllm(args) => &args.drawing.device,
             Self::SampleVideo(args) => &args.drawing.device,
             Self::EvalVideo(args) => &args.drawing.device,
-            Self::Compare(args) => args.device(),
+            Self::Compare(Compare::Sampling(args)) => &args.device,
             Self::BenchDecode(args) => &args.device,
             Self::VerifyReference(args) => &args.device,
             Self::BenchWorker(args) => &args.device,
             Self::BenchScaling(args) => &args.device,
             Self::ListAdapters(args) => &args.kind,
-            Self::ConvertVoice(_)
-            | Self::MakeModel(_)
-            | Self::Data(_)
-            | Self::Run(_)
-            | Self::BenchKernels(_) => {
-                return Ok(Vec::new());
-            }
+            _ => return Ok(Vec::new()),
         };
-        match self {
-            Self::TrainImage(_)
-            | Self::TrainTts(_)
-            | Self::TrainMllm(_)
-            | Self::TrainVideo(_)
-            | Self::Compare(_) => DeviceName::parse_list(device),
-            _ => Ok(vec![DeviceName::parse(device)?]),
-        }
+        Ok(vec![DeviceName::parse(device)?])
     }
 
     /// Whether the command computes on its devices, so that their drivers must be installed.
@@ -216,6 +205,7 @@ impl Command {
             self,
             Self::ConvertVoice(_)
                 | Self::MakeModel(_)
+                | Self::Quantize(_)
                 | Self::Data(_)
                 | Self::Run(_)
                 | Self::ListAdapters(_)

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::number::whole;
-use crate::{ArgsError, Project, Training, guidance_scale};
+use crate::{Training, guidance_scale};
 
 /// Compares LatentLM with other models, codecs with each other, and sampling settings
 #[derive(Debug, Subcommand)]
@@ -107,26 +107,4 @@ pub struct CompareSampling {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
-}
-
-impl Compare {
-    pub(crate) fn device(&self) -> &str {
-        match self {
-            Self::Image(args) => &args.training.device,
-            Self::Mllm(args) => &args.training.device,
-            Self::Sigma(args) => &args.training.device,
-            Self::Sampling(args) => &args.device,
-        }
-    }
-
-    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
-        match self {
-            Self::Image(args) => args.training.check("compare image", &args.run, project),
-            Self::Mllm(args) => args.training.check("compare mllm", &args.run, project),
-            Self::Sigma(args) => args.training.check("compare sigma", &args.run, project),
-            Self::Sampling(args) => {
-                project.find_device_and_run(&args.device, &args.run, "train-image")
-            }
-        }
-    }
 }

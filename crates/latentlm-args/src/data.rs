@@ -46,7 +46,16 @@ pub struct DataCheck {
     /// Largest size of all pictures and labels of IDX files in megabytes (data.max_idx_mb)
     #[arg(long, value_name = "MB", default_value_t = 768, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_idx_mb: u64,
-    /// Largest number of samples per channel of a recording
+    /// Largest size of a table in megabytes (data.max_table_mb); 192 by default, 448 of speech
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_table_mb: Option<u64>,
+    /// Largest number of records of the tables of pictures or clips (data.max_records)
+    #[arg(long, value_name = "RECORDS", default_value_t = 2_000_000, value_parser = whole(1..))]
+    pub max_records: usize,
+    /// Largest number of lines of the tables of speech (data.max_lines)
+    #[arg(long, value_name = "LINES", default_value_t = 1_500_000, value_parser = whole(1..))]
+    pub max_lines: usize,
+    /// Largest number of samples per channel of a recording (data.max_samples)
     #[arg(long, value_name = "SAMPLES", default_value_t = 1 << 27, value_parser = whole(1..))]
     pub max_samples: usize,
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::number::{positive, whole};
-use crate::{ArgsError, Project};
+use crate::{ArgsError, Project, WeightNumbers};
 
 /// Arguments of `speak` for a dialogue of a published model.
 #[derive(Debug, Args)]
 pub struct Dialogue {
-    /// Folder of a published model in the place of a run: VibeVoice says a --script, VibeVoice-Realtime a text
+    /// Folder of a published model, or its GGUF file as vibevoice.cpp writes it, in the place of a run: VibeVoice says
+    /// a --script, VibeVoice-Realtime a text
     #[arg(
         long,
         value_name = "FOLDER",
@@ -21,9 +22,13 @@ pub struct Dialogue {
     /// Dialogue: lines `Speaker 1: words`, a JSON list of speaker and text, or plain text
     #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["text", "file"])]
     pub script: Option<PathBuf>,
-    /// The model's tokenizer.json; by default the one in its folder
+    /// The model's tokenizer.json or tokenizer.gguf; by default the one in its folder, or beside its file
     #[arg(long, value_name = "FILE", requires = "model")]
     pub tokenizer: Option<PathBuf>,
+    /// Weights in memory, by default as the files have them: fewer bits take less memory and time. On another device
+    /// than the CPU they are f32
+    #[arg(long, value_enum, requires = "model", conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Solver of the latents: dpm, or sde, which adds noise on the way as the original's web demos do; by
     /// default dpm
     #[arg(long, value_enum, requires = "model")]

@@ -72,6 +72,9 @@ pub enum ArgsError {
     /// `--each`, which writes several files, with standard output.
     #[error("--each writes files: name a folder for them with --out")]
     EachToStream,
+    /// Several clips with standard output, a pipe or a device.
+    #[error("--count writes several clips: name a file for them with --out")]
+    CountToStream,
     /// Several recordings of one voice.
     #[error("a run speaks with one voice: give --voice once; dialogues want --model")]
     SeveralVoices,
@@ -93,6 +96,7 @@ impl ArgsError {
             | Self::NoDriver { .. }
             | Self::Recipe(_)
             | Self::Ending { .. }
+            | Self::CountToStream
             | Self::SeveralVoices
             | Self::NoTransformers
             | Self::NoScript => true,

@@ -1,7 +1,6 @@
 //! `make-model`.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -71,13 +70,6 @@ impl MakeModel {
         if self.transformers && !speaks {
             return Err(ArgsError::NoTransformers);
         }
-        if project.path(&self.out).exists() || self.out == Path::new("") {
-            return Err(ArgsError::Io {
-                action: "create",
-                path: self.out.clone(),
-                source: io::ErrorKind::AlreadyExists.into(),
-            });
-        }
-        project.find_folder_place(&self.out)
+        project.find_new_folder(&self.out)
     }
 }

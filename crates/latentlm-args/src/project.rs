@@ -123,6 +123,18 @@ impl Project {
         self.find_place(path)
     }
 
+    /// Checks that a folder is not there and can be made.
+    pub(crate) fn find_new_folder(&self, path: &Path) -> Result<(), ArgsError> {
+        if self.path(path).exists() || path == Path::new("") {
+            return Err(ArgsError::Io {
+                action: "create",
+                path: path.to_owned(),
+                source: ErrorKind::AlreadyExists.into(),
+            });
+        }
+        self.find_folder_place(path)
+    }
+
     /// Whether a path is a pipe or a device, or one of the system's names, such as `/dev/stdout`. It takes a
     /// stream, whatever its name.
     pub(crate) fn is_stream(&self, path: &Path) -> bool {

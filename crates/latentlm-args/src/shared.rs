@@ -45,30 +45,7 @@ pub enum Progress {
     Silent,
 }
 
-impl Training {
-    /// Checks the arguments. `command` is the training command, for messages; `run` is the name of the run.
-    pub(crate) fn check(
-        &self,
-        command: &'static str,
-        run: &str,
-        project: &Project,
-    ) -> Result<(), ArgsError> {
-        DeviceName::parse_list(&self.device)?;
-        if let Some(config) = &self.config {
-            project.find_recipe(config)?;
-        }
-        for text in &self.overrides {
-            overrides::split(text)?;
-        }
-        if self.resume {
-            project.find_run(run, command)
-        } else {
-            project.find_no_run(run)
-        }
-    }
-}
-
-/// A training command, as the check of its recipe needs it.
+/// A command that trains.
 pub(crate) struct Trained<'a> {
     /// Its arguments.
     pub(crate) training: &'a Training,
@@ -81,8 +58,24 @@ pub(crate) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// Checks every key and value of the recipe, and that the files and folders that it names exist.
+    /// Checks the devices, the form of overrides, and that the run is there if it goes on, or else is new.
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        DeviceName::parse_list(&self.training.device)?;
+        if let Some(config) = &self.training.config {
+            project.find_recipe(config)?;
+        }
+        for text in &self.training.overrides {
+            overrides::split(text)?;
+        }
+        if self.training.resume {
+            project.find_run(self.run, self.command)
+        } else {
+            project.find_no_run(self.run)
+        }
+    }
+
+    /// Checks every key and value of the recipe, and that the files and folders that it names exist.
+    pub(crate) fn check_recipe(&self, project: &Project) -> Result<(), ArgsError> {
         let keys = project.keys(self.table)?;
         let (root, mut recipe) = (project.root(), keys.default_table());
         let config = self.training.config.as_deref();
@@ -121,7 +114,7 @@ pub struct Drawing {
     #[arg(long, value_name = "FACTOR", value_parser = noise_temperature)]
     pub noise_temperature: Option<f64>,
     /// Precision of the diffusion head's matrix products, f32 by default; bf16 is faster on a CPU with AVX-512
-    /// BF16. With --model, of all weights: by default as the files have them
+    /// BF16. With --model the same as --weights
     #[arg(long, value_enum)]
     pub precision: Option<HeadNumbers>,
     /// Random seed; the same seed gives the same samples; 0 by default, drawn and printed for a dialogue

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::{ArgsError, DeviceName, HeadNumbers, Project};
+use crate::{ArgsError, DeviceName, HeadNumbers, Project, WeightNumbers};
 
 /// Writes down what is said in a recording, with a published model (VibeVoice-ASR)
 ///
@@ -14,7 +14,7 @@ use crate::{ArgsError, DeviceName, HeadNumbers, Project};
     cargo xtask transcribe --model VibeVoice-ASR-7B --audio talk.wav\n  \
     cargo xtask transcribe --model VibeVoice-ASR-7B --audio talk.wav --context \"Anna, Ben\" --format srt")]
 pub struct Transcribe {
-    /// Folder of the model
+    /// Folder of the model, or its GGUF file as vibevoice.cpp writes it
     #[arg(long, value_name = "FOLDER")]
     pub model: PathBuf,
     /// Recording
@@ -23,7 +23,7 @@ pub struct Transcribe {
     /// Names and words that may occur in it
     #[arg(long, value_name = "TEXT")]
     pub context: Option<String>,
-    /// The model's tokenizer.json; by default the one in its folder
+    /// The model's tokenizer.json or tokenizer.gguf; by default the one in its folder, or beside its file
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// Random seed of the noise on what the model hears; drawn and printed if absent
@@ -32,7 +32,11 @@ pub struct Transcribe {
     /// Form of the transcript
     #[arg(long, value_enum, default_value = "text")]
     pub format: Transcript,
-    /// Precision of the weights; by default as the files have them
+    /// Weights in memory, by default as the files have them: fewer bits take less memory and time. On another device
+    /// than the CPU they are f32
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
+    /// The older name of --weights, for f32 and bf16
     #[arg(long, value_enum)]
     pub precision: Option<HeadNumbers>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th

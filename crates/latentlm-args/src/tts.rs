@@ -51,7 +51,7 @@ pub struct Speak {
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Recording of the voice to speak with; in a dialogue N=FILE for each speaker N of the script; for a
-    /// Realtime model a saved voice, .pt or .safetensors
+    /// Realtime model a saved voice, .pt, .safetensors or .gguf
     #[arg(long, value_name = "FILE", requires = "voice_owner")]
     pub voice: Vec<PathBuf>,
     /// Transcript of the recording

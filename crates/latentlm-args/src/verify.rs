@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{ArgsError, DeviceName, Project, TrainingNumbers};
+use crate::{ArgsError, DeviceName, Project, TrainingNumbers, WeightNumbers};
 
 /// Compares our models with results of the reference implementations
 #[derive(Debug, Args)]
@@ -13,6 +13,7 @@ Examples:
   cargo xtask verify-reference tests/fixtures
   cargo xtask verify-reference path/to/vibevoice-tokenizer --device wgpu
   cargo xtask verify-reference tests/fixtures --precision bf16
+  cargo xtask verify-reference path/to/vibevoice-generation --weights int8
   cargo xtask verify-reference --live          makes fresh cases with Python, then compares
 
 --live uses transformers from a virtual environment that it creates below target, or from the Python
@@ -32,6 +33,10 @@ pub struct VerifyReference {
     /// own
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: TrainingNumbers,
+    /// Compares language models of VibeVoice with weights of this type: hidden states and tokens, where each position
+    /// reads what the reference read there
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
 }
 
 impl VerifyReference {

@@ -1,13 +1,11 @@
 //! Clips: `train-video`, `sample-video`, `eval-video`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::endings::{check_clips, check_sheet};
 use crate::{ArgsError, Drawing, Project, Training};
-
-/// Endings of files that clips can be written to; a name without an ending is a folder of frames.
-const CLIP_ENDINGS: [&str; 3] = ["gif", "png", "apng"];
 
 /// Trains a video codec and one language model that draws, continues and captions clips
 ///
@@ -27,11 +25,15 @@ pub struct TrainVideo {
 }
 
 /// Draws a clip for a caption or a class, or continues a given one
+///
+/// Frames are written as they are drawn: into a folder, or as a GIF on standard output, a pipe or a device. Files get
+/// their names when they are complete. Ctrl-C ends after the group of frames that is being drawn, with whole files.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask sample-video --run digits --prompt \"a seven moves left\" --out seven.gif\n  \
     cargo xtask sample-video --prompt \"a three above a bouncing one\" --count 4 --contact-sheet all.png --out clip.gif\n  \
-    cargo xtask sample-video --prompt \"a seven moves up\" --from seven.png --out frames")]
+    cargo xtask sample-video --prompt \"a seven moves up\" --from seven.png --out frames\n  \
+    cargo xtask sample-video --prompt \"a two grows\" --out - | ffplay -")]
 pub struct SampleVideo {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "digits")]
@@ -48,8 +50,8 @@ pub struct SampleVideo {
     /// Number of clips; with the second the seed is one higher, and so on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub count: u64,
-    /// File to write: .gif, or .png for an animated PNG; a name without ending is a new folder of frames;
-    /// further clips get numbers
+    /// File to write: .gif, or .png for an animated PNG; a name without ending is a new folder of frames; `-` for
+    /// a GIF on standard output; further clips get numbers
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// PNG with all frames of all clips, a row for each clip
@@ -63,27 +65,12 @@ impl SampleVideo {
         if let Some(given) = &self.from {
             project.find("read", given)?;
         }
-        if self.out.extension().is_some() {
-            check_ending("clip", &self.out, &CLIP_ENDINGS)?;
-        }
+        check_clips(&self.out, self.count, project)?;
         match &self.contact_sheet {
-            Some(sheet) => check_ending("contact sheet", sheet, &["png"]),
+            Some(sheet) => check_sheet(sheet, project),
             None => Ok(()),
         }
     }
-}
-
-fn check_ending(what: &'static str, path: &Path, known: &[&str]) -> Result<(), ArgsError> {
-    let ending = path.extension().unwrap_or_default().to_string_lossy();
-    if known.iter().any(|one| ending.eq_ignore_ascii_case(one)) {
-        return Ok(());
-    }
-    let known: Vec<String> = known.iter().map(|one| format!(".{one}")).collect();
-    Err(ArgsError::Ending {
-        what,
-        path: path.to_owned(),
-        known: known.join(", "),
-    })
 }
 
 /// Measures a model of clips: reconstruction, digits and motions of drawn clips, captions, continuation

@@ -13,7 +13,7 @@ use crate::{ArgsError, Project};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask convert-voice mike.pt mike.safetensors")]
 pub struct ConvertVoice {
-    /// Voice as torch.save writes it
+    /// Voice as torch.save writes it, or a GGUF file of vibevoice.cpp
     #[arg(value_name = "IN.pt")]
     pub voice: PathBuf,
     /// File to write

@@ -10,10 +10,10 @@ use latentlm::core::LatentHeadConfig;
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
 use latentlm_kernels::{
-    AdamWStep, CachedMask, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, adamw,
-    cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
-    document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear, rms_norm, silu,
-    square_sum, swiglu_block, tanh, without_kernels,
+    AdamWStep, CachedMask, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, WeightBits,
+    adamw, cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
+    document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear,
+    quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh, without_kernels,
 };
 
 /// Time that one measurement takes at least, in milliseconds: below that a clock tells little.
@@ -311,16 +311,27 @@ impl Bench<'_> {
     fn time_large_products(&mut self) {
         let exact: Tensor<2> = self.normal([1536, 8960]);
         // The layout of a model's file.
-        let stored = exact.clone().transpose().cast(DType::BF16).transpose();
+        let rows = exact.clone().transpose();
+        let stored = rows.clone().cast(DType::BF16).transpose();
+        let mut weights = vec![
+            ("linear, 55.1 MB in float32", exact),
+            ("linear, 27.5 MB in bfloat16", stored),
+        ];
+        let rows = rows.into_data().convert::<f32>();
+        let rows = rows.as_slice::<f32>().expect("numbers in float32");
+        for (name, bits) in [
+            ("linear, 14.6 MB in int8", WeightBits::Eight),
+            ("linear, 7.7 MB in int4", WeightBits::Four),
+        ] {
+            let weight = quantized_weight(rows, 1536, bits, &self.device);
+            weights.extend(weight.map(|weight| (name, weight)));
+        }
         let sizes = [
             "1 row, 1536 to 8960",
             "2 rows, 1536 to 8960",
             "64 rows, 1536 to 8960",
         ];
-        for (name, weight) in [
-            ("linear, 55.1 MB in float32", &exact),
-            ("linear, 27.5 MB in bfloat16", &stored),
-        ] {
+        for (name, weight) in weights {
             for (rows, sizes) in [1, 2, 64].into_iter().zip(sizes) {
                 let x: Tensor<2> = self.normal([rows, 1536]);
                 self.time(name, sizes, || {

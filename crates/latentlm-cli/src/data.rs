@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use latentlm_args::{ClipSplit, Data, DataCheck, DataClips, Espeak, say, tell};
 use latentlm_compose::{ClipFiles, Composer, EspeakOptions, clip_spec, espeak_corpus, write_clips};
-use latentlm_data::speech::{
-    SoundLimits, SpeechBounds, SpeechDataset, check_speech_within, read_sentences,
-};
+use latentlm_data::speech::{SpeechDataset, check_speech_within, read_sentences};
 use latentlm_data::{ClipSpec, ReadOptions, Split, check_clips, check_with, is_pictures};
+use latentlm_pipelines::SpeechLimits;
 
 /// Number of clips or utterances between two lines of progress.
 const SHOWN_EVERY: usize = 1000;
@@ -75,11 +74,14 @@ fn espeak(args: Espeak) -> Result<()> {
 
 fn check(args: &DataCheck) -> Result<()> {
     let path: &Path = &args.path;
+    let pictures = ReadOptions::default();
     let options = ReadOptions {
         outside: args.outside,
         max_picture_mb: args.max_picture_mb,
         max_idx_mb: args.max_idx_mb,
-        ..ReadOptions::default()
+        max_table_mb: args.max_table_mb.unwrap_or(pictures.max_table_mb),
+        max_records: args.max_records,
+        ..pictures
     };
     let problems = if args.clips {
         let spec = ClipSpec {
@@ -91,15 +93,13 @@ fn check(args: &DataCheck) -> Result<()> {
         say!("{report}");
         report.problems.len()
     } else if !is_pictures(path) && SpeechDataset::is_speech(path) {
-        let bounds = SpeechBounds {
-            outside: args.outside,
-            sound: SoundLimits {
-                samples: args.max_samples,
-                ..SoundLimits::default()
-            },
-            ..SpeechBounds::default()
+        let defaults = SpeechLimits::default();
+        let limits = SpeechLimits {
+            max_table_mb: args.max_table_mb.unwrap_or(defaults.max_table_mb),
+            max_lines: args.max_lines,
+            max_samples: args.max_samples,
         };
-        let report = check_speech_within(path, bounds)?;
+        let report = check_speech_within(path, limits.bounds(args.outside))?;
         say!("{report}");
         report.problems.len()
     } else {

@@ -23,11 +23,14 @@ use latentlm_vibevoice::{
 use serde_json::Value;
 
 use crate::device::device;
+use crate::phase::print;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
 use crate::{realtime, sampling, signals};
 
 /// Shorter recordings are hardly enough for a voice.
 const SHORT_SECONDS: f64 = 1.0;
+/// Longer ones make people wait for the first sound.
+const LONG_SECONDS: f64 = 300.0;
 /// Positions of a model whose configuration does not tell.
 const CONTEXT: usize = 32_768;
 
@@ -46,13 +49,14 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let script = script(args)?;
     let voices = voices(&script, &args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
-    let weights = weight_type(args.drawing.precision, &args.drawing.device)?;
+    let (weights, drawing) = (args.dialogue.weights, &args.drawing);
+    let weights = weight_type(weights, drawing.precision, &drawing.device)?;
     let device = device(&args.drawing.device)?;
-    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
     let mut recordings = Vec::with_capacity(voices.len());
     for (_, file) in &voices {
         recordings.push(recording(file)?);
     }
+    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
     let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
     let prompt = prompt(&model, &tokenizer, script, &speakers, &recordings)?;
     let options = limited(args, &settings, &model, &prompt, options)?;
@@ -227,7 +231,7 @@ fn voices(script: &Script, given: &[PathBuf]) -> Result<Vec<(u32, PathBuf)>> {
 fn recording(path: &Path) -> Result<Vec<f32>> {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     ensure!(
-        ending != "pt" && ending != "safetensors",
+        ending != "pt" && ending != "safetensors" && ending != "gguf",
         "{} is a saved voice, with which Realtime models speak; this model reads a recording of a voice",
         path.display()
     );
@@ -235,6 +239,13 @@ fn recording(path: &Path) -> Result<Vec<f32>> {
     if sound.seconds() < SHORT_SECONDS {
         let seconds = sound.seconds();
         tell!("{}: {seconds:.2} s are hardly a voice", path.display());
+    }
+    if sound.seconds() > LONG_SECONDS {
+        tell!(
+            "{}: all {:.0} s are read before the first sound; half a minute is enough for a voice",
+            path.display(),
+            sound.seconds()
+        );
     }
     let mut samples = sound.resampled(RATE_HZ).samples;
     level_voice(&mut samples);
@@ -307,13 +318,6 @@ fn speak(
     Ok(said)
 }
 
-/// Prints on standard error without ending the line. Does nothing if it can't be printed, as `tell!`.
-fn show(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(text.as_bytes());
-    let _ = stderr.flush();
-}
-
 impl Said {
     /// Writes the sound of a frame, `[1, H]`, and shows how far it is.
     pub(crate) fn hear(
@@ -332,7 +336,7 @@ impl Said {
         self.nobody_listens = !output.write(samples)?;
         self.total_s = begun.elapsed().as_secs_f64();
         if !self.nobody_listens && io::stderr().is_terminal() {
-            show(&format!("\r{}  ", self.progress()));
+            print(&format!("\r{}  ", self.progress()));
         }
         Ok(())
     }
@@ -341,7 +345,7 @@ impl Said {
     pub(crate) fn end(&mut self, begun: Instant) {
         self.total_s = begun.elapsed().as_secs_f64();
         if self.samples > 0 && io::stderr().is_terminal() {
-            show("\n");
+            print("\n");
         }
     }
 

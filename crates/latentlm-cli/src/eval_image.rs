@@ -8,7 +8,7 @@ use latentlm_pipelines::{ImageRecipe, RunFolder};
 use crate::device::device;
 use crate::{evaluation, notes, phase, sampling};
 
-/// Prints the measurements as JSON, and the path of the report.
+/// Prints the measurements as a table or JSON, and the path of the report.
 pub fn run(args: EvalImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
     let path = run_path(&args.sampling.run);

@@ -8,7 +8,7 @@ use latentlm_pipelines::{MllmRecipe, RunFolder};
 use crate::device::device;
 use crate::{evaluation, notes, phase, sampling};
 
-/// Prints the measurements as JSON, and the paths of the captions and the report.
+/// Prints the measurements as a table or JSON, and the paths of the captions and the report.
 pub fn run(args: EvalMllm) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);

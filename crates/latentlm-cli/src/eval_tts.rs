@@ -8,7 +8,7 @@ use latentlm_pipelines::{RunFolder, SpeechRecipe};
 use crate::device::device;
 use crate::{evaluation, notes, phase, sampling};
 
-/// Prints the measurements as JSON, and the path of the report.
+/// Prints the measurements as a table or JSON, and the path of the report.
 pub fn run(args: EvalTts) -> Result<()> {
     let device = device(&args.drawing.device)?;
     let path = run_path(&args.run);

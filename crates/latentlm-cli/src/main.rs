@@ -10,6 +10,7 @@ mod bench_scaling;
 #[cfg(feature = "bench")]
 mod bench_worker;
 mod caption;
+mod clip_output;
 mod codec;
 #[cfg(feature = "compare")]
 mod compare;
@@ -33,6 +34,8 @@ mod notes;
 mod phase;
 #[cfg(feature = "published")]
 mod published;
+#[cfg(feature = "published")]
+mod quantize;
 #[cfg(feature = "published")]
 mod realtime;
 mod run;
@@ -121,6 +124,8 @@ fn run(command: Command) -> Result<()> {
         Command::VerifyReference(args) => verify_reference::run(args),
         #[cfg(feature = "published")]
         Command::MakeModel(args) => make_model::run(&args),
+        #[cfg(feature = "published")]
+        Command::Quantize(args) => quantize::run(&args),
         Command::Data(args) => data::run(args),
         Command::Run(args) => run::run(args),
         #[cfg(feature = "bench")]

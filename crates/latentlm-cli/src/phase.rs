@@ -1,6 +1,6 @@
-//! What an evaluation is doing, on a terminal: some of its phases take minutes without a word.
+//! What a command is doing, on a terminal: some phases of an evaluation take minutes without a word.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -36,6 +36,13 @@ pub fn show() {
 /// Begins a phase, such as `drawing 500 pictures`; empty at the end of the last.
 pub fn begin(phase: &str) {
     *PHASE.lock().unwrap_or_else(PoisonError::into_inner) = phase.to_owned();
+}
+
+/// Prints on standard error without ending the line. Does nothing if it can't be printed, as `tell!`.
+pub fn print(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes());
+    let _ = stderr.flush();
 }
 
 /// What was shown of the phases.

@@ -1,21 +1,26 @@
 //! Shared code of the commands of published models: files beside the weights, and seeds.
 
-use std::fs;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use latentlm_args::{HeadNumbers, tell};
+use latentlm::core::disk::text_within;
+use latentlm_args::{HeadNumbers, WeightNumbers, tell};
 use latentlm_data::{DataError, TextTokenizer};
-use latentlm_published::{PretrainedError, WeightType, find_tokenizer};
+use latentlm_published::{PretrainedError, WeightBits, WeightType, find_tokenizer, gguf_tokenizer};
 use serde_json::Value;
 
 /// Samples per second of all published models.
 pub(crate) const RATE_HZ: u32 = 24_000;
 
+/// Largest size of a script or settings in bytes. JSON takes many times as much memory.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// Reads a text file.
 pub(crate) fn read(path: &Path) -> Result<String, DataError> {
-    fs::read_to_string(path).map_err(|source| DataError::Io {
+    let text = File::open(path).and_then(|file| text_within(file, MOST_BYTES));
+    text.map_err(|source| DataError::Io {
         action: "read",
         path: path.to_owned(),
         source,
@@ -32,10 +37,13 @@ pub(crate) fn generation(folder: &Path) -> Result<Value> {
     parsed.map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-/// The vocabulary of a model's folder, or the one that was given.
+/// The vocabulary of a model's folder or GGUF file, or the one that was given.
 pub(crate) fn tokenizer(folder: &Path, given: Option<&Path>) -> Result<TextTokenizer> {
     let path = find_tokenizer(folder, given).map_err(with_flag)?;
-    Ok(TextTokenizer::read(&path)?)
+    Ok(match gguf_tokenizer(&path)? {
+        Some(json) => TextTokenizer::from_bytes(json.as_bytes(), &path)?,
+        None => TextTokenizer::read(&path)?,
+    })
 }
 
 /// The error, with the flag that helps if it is a missing tokenizer.
@@ -48,22 +56,37 @@ pub(crate) fn with_flag(error: PretrainedError) -> anyhow::Error {
     }
 }
 
-/// The type of a model's weights in memory: as it was asked for, or else that of the files.
+/// The type of a model's weights in memory: as `--weights` asks for it, or the older `--precision`, or else that of the
+/// files.
 ///
 /// # Errors
 /// If the device has no products of the type.
-pub(crate) fn weight_type(asked: Option<HeadNumbers>, device: &str) -> Result<WeightType> {
+pub(crate) fn weight_type(
+    weights: Option<WeightNumbers>,
+    precision: Option<HeadNumbers>,
+    device: &str,
+) -> Result<WeightType> {
     if device != "cpu" {
         ensure!(
-            asked != Some(HeadNumbers::Bf16),
+            precision != Some(HeadNumbers::Bf16),
             "--precision bf16 of a published model wants --device cpu; leave it out"
+        );
+        ensure!(
+            matches!(weights, None | Some(WeightNumbers::F32)),
+            "--weights other than f32 want --device cpu; leave it out"
         );
         return Ok(WeightType::Float32);
     }
-    Ok(match asked {
+    let older = precision.map(|precision| match precision {
+        HeadNumbers::F32 => WeightNumbers::F32,
+        HeadNumbers::Bf16 => WeightNumbers::Bf16,
+    });
+    Ok(match weights.or(older) {
         None => WeightType::Stored,
-        Some(HeadNumbers::F32) => WeightType::Float32,
-        Some(HeadNumbers::Bf16) => WeightType::Bfloat16,
+        Some(WeightNumbers::F32) => WeightType::Float32,
+        Some(WeightNumbers::Bf16) => WeightType::Bfloat16,
+        Some(WeightNumbers::Int8) => WeightType::Quantized(WeightBits::Eight),
+        Some(WeightNumbers::Int4) => WeightType::Quantized(WeightBits::Four),
     })
 }
 

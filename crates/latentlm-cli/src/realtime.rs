@@ -1,6 +1,6 @@
 //! `speak --model` with a Realtime model: text is spoken while it arrives.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use latentlm::core::disk::bytes_within;
 use latentlm::{RandomStream, SampleOptions};
 use latentlm_args::{Speak, numbered_voice, tell};
 use latentlm_data::{DataError, TextTokenizer};
-use latentlm_published::{load_realtime, read_realtime_config};
+use latentlm_published::{load_realtime, read_realtime_config, read_voice};
 use latentlm_train::Interrupter;
 use latentlm_vibevoice::{
     FrameNoise, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText, SavedVoice,
@@ -20,6 +21,7 @@ use latentlm_vibevoice::{
 use crate::device::device;
 use crate::dialogue::{Output, Said, folded, sampler};
 use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
+use crate::speak::MOST_TEXT_BYTES;
 use crate::{sampling, signals};
 
 /// How long more text is waited for at a time, before the next look for a signal.
@@ -40,7 +42,8 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let voice = saved_voice(&args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
     let mut input = Input::open(args)?;
-    let weights = weight_type(args.drawing.precision, &args.drawing.device)?;
+    let (weights, drawing) = (args.dialogue.weights, &args.drawing);
+    let weights = weight_type(weights, drawing.precision, &drawing.device)?;
     let model = load_realtime(folder, weights, &device(&args.drawing.device)?)?;
     ensure!(
         tokenizer.vocabulary() <= model.vocabulary(),
@@ -109,7 +112,7 @@ fn saved_voice(given: &[PathBuf]) -> Result<SavedVoice> {
              some, and none can be made from a recording, since the encoder is not published"
         );
     };
-    Ok(SavedVoice::read(numbered_voice(voice).1)?)
+    Ok(read_voice(numbered_voice(voice).1)?)
 }
 
 /// Text on its way to the model.
@@ -126,7 +129,7 @@ impl Input {
     fn open(args: &Speak) -> Result<Self, DataError> {
         let (sender, arriving) = mpsc::sync_channel(PIECES);
         let whole = if let Some(path) = &args.file {
-            let read = fs::read(path);
+            let read = File::open(path).and_then(|file| bytes_within(file, MOST_TEXT_BYTES));
             Some(read.map_err(|source| unread(path, source))?)
         } else if args.text.is_empty() {
             None

@@ -1,21 +1,30 @@
 //! `sample-video`.
 
-use std::path::Path;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
+use latentlm::SampleOptions;
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::{SampleVideo, run_path, say};
-use latentlm_data::DataError;
-use latentlm_media::clip::{RawClip, apng_bytes, gif_bytes, sheet_bytes, write_frames};
+use latentlm_args::{SampleVideo, run_path, say, tell};
+use latentlm_media::clip::{RawClip, sheet_bytes};
 use latentlm_pipelines::{VideoPipeline, clip_bytes};
+use latentlm_train::Interrupter;
 
+use crate::clip_output::{self, Growing, raw};
 use crate::device::device;
 use crate::generate::numbered;
-use crate::{notes, phase, sampling};
+use crate::phase::print;
+use crate::{notes, sampling, signals, written};
 
-/// Draws clips, and writes each when it is complete.
+/// Draws clips, and writes their frames as they are drawn.
 pub fn run(args: SampleVideo) -> Result<()> {
+    ensure!(
+        args.out != Path::new("-") || !io::stdout().is_terminal(),
+        "a GIF on a terminal helps nobody: pipe it on, or name a file with --out"
+    );
     let device = device(&args.drawing.device)?;
     let pipeline = VideoPipeline::from_run(&run_path(&args.run), &device)?;
     notes::show(&pipeline.notes);
@@ -24,93 +33,138 @@ pub fn run(args: SampleVideo) -> Result<()> {
         Some(file) => Some(pipeline.read_given(file)?),
         None => None,
     };
-    let text = args.prompt.as_deref().unwrap_or_default();
-    let (count, total) = (args.count, pipeline.frames());
-    phase::show();
-    let mut clips = Vec::new();
-    for index in 0..count {
-        let seed = args.drawing.seed().wrapping_add(index);
-        let mut frames = Vec::new();
-        let mut drawn = 0;
-        let mut keep = |some: Tensor<5>| {
-            drawn += some.dims()[1];
-            frames.extend(clip_bytes(some.squeeze_dim(0)));
-            phase::begin(&format!(
-                "clip {} of {count}: {drawn} of {total} frames",
-                index + 1
-            ));
-            true
-        };
-        pipeline.stream(text, given.clone(), &options, seed, &mut keep)?;
-        let file = numbered(&args.out, index as usize);
-        write(&raw(&frames, &pipeline), &file)?;
-        say!("{}", file.display());
-        clips.push(frames);
+    let spec = pipeline.clip_spec();
+    // A pipe is opened before signals are caught: that waits for a reader, and Ctrl-C ends it.
+    let mut stream = clip_output::open(&args.out)?;
+    let is_stream = stream.is_some();
+    let files: Vec<PathBuf> = (0..args.count as usize)
+        .map(|index| numbered(&args.out, index))
+        .collect();
+    if !is_stream {
+        for file in &files {
+            clip_output::check(file, spec)?;
+        }
     }
-    phase::begin("");
-    if let Some(sheet) = &args.contact_sheet {
-        let rows: Vec<RawClip<'_>> = clips.iter().map(|frames| raw(frames, &pipeline)).collect();
-        let bytes = sheet_bytes(&rows, sheet).map_err(DataError::from)?;
-        write_atomically(sheet, &bytes)?;
-        say!("{}", sheet.display());
+    let interrupter = Interrupter::new();
+    signals::stop_drawing(&interrupter)?;
+    let artist = Artist {
+        pipeline: &pipeline,
+        text: args.prompt.as_deref().unwrap_or_default(),
+        given,
+        options,
+        interrupter,
+    };
+    let mut clips = Vec::new();
+    for (file, index) in files.iter().zip(0..) {
+        if artist.interrupter.should_stop() {
+            break;
+        }
+        let mut output = Growing::begin(file, spec, stream.take())?;
+        let drawn = artist.draw(args.drawing.seed().wrapping_add(index), &mut output)?;
+        output.finish(&drawn.pixels)?;
+        if drawn.nobody_looks {
+            return Ok(());
+        }
+        drawn.tell(file, is_stream, spec.frames);
+        if args.contact_sheet.is_some() {
+            clips.push(drawn.pixels);
+        }
+    }
+    if let (Some(sheet), false) = (&args.contact_sheet, clips.is_empty()) {
+        let rows: Vec<RawClip<'_>> = clips.iter().map(|pixels| raw(pixels, spec)).collect();
+        write_atomically(sheet, &sheet_bytes(&rows, sheet)?)?;
+        let line = sheet.display().to_string();
+        if is_stream {
+            tell!("{line}");
+        } else {
+            written::show(sheet, &line);
+        }
     }
     Ok(())
 }
 
-fn raw<'a>(pixels: &'a [u8], pipeline: &VideoPipeline) -> RawClip<'a> {
-    let spec = pipeline.clip_spec();
-    RawClip {
-        pixels,
-        spec: spec.picture,
-        rate_hz: spec.rate_hz,
+/// Draws clips of one caption.
+struct Artist<'a> {
+    pipeline: &'a VideoPipeline,
+    text: &'a str,
+    /// Frames that the clips begin with, `[1, F', C, H, W]`.
+    given: Option<Tensor<5>>,
+    options: SampleOptions,
+    interrupter: Interrupter,
+}
+
+impl Artist<'_> {
+    /// Draws a clip, and hands out each group of frames as soon as it is there. It ends early after a signal, or if
+    /// the reader is gone.
+    fn draw(&self, seed: u64, output: &mut Growing) -> Result<Drawn> {
+        let begun = Instant::now();
+        let given = self.given.as_ref().map_or(0, |given| given.dims()[1]);
+        let total = self.pipeline.frames();
+        let mut drawn = Drawn::default();
+        let mut is_read = Ok(true);
+        let each = &mut |group: Tensor<5>| {
+            let count = group.dims()[1];
+            let pixels = clip_bytes(group.squeeze_dim(0));
+            is_read = output.write(&pixels);
+            drawn.total_s = begun.elapsed().as_secs_f64();
+            if drawn.first_s.is_none() && drawn.frames >= given {
+                drawn.first_s = Some(drawn.total_s);
+            }
+            drawn.frames += count;
+            drawn.pixels.extend(pixels);
+            if io::stderr().is_terminal() {
+                let (frames, seconds) = (drawn.frames, drawn.total_s);
+                print(&format!("\r{frames} of {total} frames, {seconds:.2} s  "));
+            }
+            matches!(is_read, Ok(true)) && !self.interrupter.should_stop()
+        };
+        let given = self.given.clone();
+        let done = self
+            .pipeline
+            .stream(self.text, given, &self.options, seed, each);
+        if drawn.frames > 0 && io::stderr().is_terminal() {
+            print("\n");
+        }
+        done?;
+        drawn.nobody_looks = !is_read?;
+        Ok(drawn)
     }
 }
 
-/// Writes a clip in the format of the file's ending; a folder of frames if it has none.
-fn write(clip: &RawClip<'_>, file: &Path) -> Result<()> {
-    let bytes = match file.extension() {
-        None => return Ok(write_frames(file, clip).map_err(DataError::from)?),
-        Some(ending) if ending.eq_ignore_ascii_case("gif") => gif_bytes(clip, file),
-        Some(_) => apng_bytes(clip, file),
-    };
-    Ok(write_atomically(file, &bytes.map_err(DataError::from)?)?)
+/// A clip, and the time that it took.
+#[derive(Default)]
+struct Drawn {
+    /// `[F, C, H, W]`.
+    pixels: Vec<u8>,
+    frames: usize,
+    /// Until the first frame that was not given.
+    first_s: Option<f64>,
+    total_s: f64,
+    nobody_looks: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use latentlm_data::ImageSpec;
-
-    /// The format is told from the bytes.
-    #[test]
-    fn a_clip_is_what_its_name_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let pixels: Vec<u8> = (0..3 * 16).map(|value| value * 5).collect();
-        let clip = RawClip {
-            pixels: &pixels,
-            spec: ImageSpec {
-                channels: 1,
-                height: 4,
-                width: 4,
-            },
-            rate_hz: 10.0,
-        };
-        for (name, magic) in [
-            ("a.GIF", &b"GIF8"[..]),
-            ("b.png", b"\x89PNG"),
-            ("c.apng", b"\x89PNG"),
-        ] {
-            let file = dir.path().join("new").join(name);
-            write(&clip, &file).unwrap();
-            let bytes = std::fs::read(&file).unwrap();
-            assert!(bytes.starts_with(magic), "{name}");
-        }
-        let folder = dir.path().join("frames");
-        write(&clip, &folder).unwrap();
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
-        assert!(
-            write(&clip, &folder).is_err(),
-            "a folder is not written twice"
+impl Drawn {
+    /// Prints a line about the clip; on standard error if the clip may be on standard output.
+    fn tell(&self, file: &Path, is_stream: bool, total: usize) {
+        let mut line = format!(
+            "{}: {} frames in {:.2} s",
+            file.display(),
+            self.frames,
+            self.total_s
         );
+        if let Some(first_s) = self.first_s {
+            line += &format!(", the first after {first_s:.2} s");
+        }
+        if is_stream {
+            tell!("{line}");
+        } else {
+            say!("{line}");
+        }
+        if self.frames < total {
+            tell!(
+                "the clip was cut: it was stopped before frame {}",
+                self.frames + 1
+            );
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Signals that stop a training with a checkpoint, or a dialogue with a complete file: Ctrl-C, and those of
+//! Signals that stop a training with a checkpoint, a dialogue or a clip with a complete file: Ctrl-C, and those of
 //! schedulers, containers and closed terminals.
 
 use anyhow::Result;
@@ -15,6 +15,15 @@ const INTERRUPTED: i32 = 130;
 /// If the system refuses the handlers.
 pub fn stop_training(interrupter: &Interrupter) -> Result<()> {
     stop_after("step", interrupter)
+}
+
+/// From now on, the same signals stop drawing a clip after its group of frames. A second Ctrl-C ends the process at
+/// once.
+///
+/// # Errors
+/// If the system refuses the handlers.
+pub fn stop_drawing(interrupter: &Interrupter) -> Result<()> {
+    stop_after("group of frames", interrupter)
 }
 
 /// From now on, the same signals stop a dialogue after its frame. A second Ctrl-C ends the process at once.

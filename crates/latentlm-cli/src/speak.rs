@@ -1,11 +1,12 @@
 //! `speak`.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use latentlm::SampleOptions;
-use latentlm::core::disk::{is_stream, open_stream};
+use latentlm::core::disk::{is_stream, open_stream, text_within};
 use latentlm_args::{Speak, run_path, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
@@ -18,6 +19,8 @@ use crate::{notes, sampling};
 const LONGEST_SENTENCE: usize = 120;
 /// Silence between sentences, in seconds.
 const PAUSE_SECONDS: f64 = 0.25;
+/// Largest size of what is to be said, in bytes.
+pub(crate) const MOST_TEXT_BYTES: u64 = 64 << 20;
 /// Number of texts that are spoken at once; their sound is held in memory until the files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
@@ -125,19 +128,17 @@ fn words(args: &Speak) -> Result<Vec<String>, DataError> {
         return Ok(args.text.clone());
     }
     if let Some(path) = &args.file {
-        let text = std::fs::read_to_string(path).map_err(unread(path))?;
-        return Ok(vec![text]);
+        let text = File::open(path).and_then(|file| text_within(file, MOST_TEXT_BYTES));
+        return Ok(vec![text.map_err(unread(path))?]);
     }
-    let mut stdin = io::stdin();
+    let stdin = io::stdin();
     if stdin.is_terminal() {
         let reason = "there is nothing to say: give --text, --file, or text on standard input";
         let reason = reason.into();
         return Err(DataError::Text { reason });
     }
-    let mut text = String::new();
-    let read = stdin.read_to_string(&mut text);
-    read.map_err(unread(Path::new("standard input")))?;
-    Ok(vec![text])
+    let text = text_within(stdin, MOST_TEXT_BYTES);
+    Ok(vec![text.map_err(unread(Path::new("standard input")))?])
 }
 
 fn unwritten(args: &Speak, source: io::Error) -> PipelineError {

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
         max_positions: json.max_positions(),
     };
     prompt.check(options.max_positions)?;
-    let weights = weight_type(args.precision, &args.device)?;
+    let weights = weight_type(args.weights, args.precision, &args.device)?;
     let model = load_asr(&args.model, weights, &device(&args.device)?)?;
     level_voice(&mut recording);
     let mut random = RandomStream::new(seed(args.seed));

@@ -1,8 +1,10 @@
 //! `verify-reference`: compares our models with results of the reference implementations.
 
 use burn::tensor::DType;
-use latentlm_args::{TrainingNumbers, VerifyReference, say};
-use latentlm_verify::{Comparison, cases, verify, verify_rounded};
+use latentlm_args::{TrainingNumbers, VerifyReference, WeightNumbers, say};
+use latentlm_verify::{
+    Comparison, WeightBits, WeightType, cases, verify, verify_rounded, verify_weights,
+};
 
 use crate::device::device;
 
@@ -27,16 +29,22 @@ pub fn run(args: VerifyReference) -> anyhow::Result<()> {
         "{} does not compute in bfloat16; use --precision f32",
         args.device
     );
+    anyhow::ensure!(
+        args.device == "cpu" || matches!(args.weights, None | Some(WeightNumbers::F32)),
+        "--weights other than f32 want --device cpu; leave it out"
+    );
     let (mut over, mut compared) = (0, 0);
     for case in cases(&args.folder)? {
         say!("{}", case.display());
-        let report = if rounded {
+        let report = if let Some(weights) = args.weights {
+            verify_weights(&case, &device, weight_type(weights))?
+        } else if rounded {
             verify_rounded(&case, &device)?
         } else {
             Some(verify(&case, &device, slack)?)
         };
         let Some(report) = report else {
-            say!("  left out: always computed in float32");
+            say!("  left out: compared in float32 alone");
             continue;
         };
         report.comparisons.iter().for_each(print);
@@ -47,9 +55,18 @@ pub fn run(args: VerifyReference) -> anyhow::Result<()> {
     if over > 0 {
         return Err(OverBounds { over, compared }.into());
     }
-    anyhow::ensure!(compared > 0, "no case here is computed in bfloat16");
+    anyhow::ensure!(compared > 0, "no case here is compared with such weights");
     say!("all {compared} comparisons are within their bounds");
     Ok(())
+}
+
+fn weight_type(weights: WeightNumbers) -> WeightType {
+    match weights {
+        WeightNumbers::F32 => WeightType::Float32,
+        WeightNumbers::Bf16 => WeightType::Bfloat16,
+        WeightNumbers::Int8 => WeightType::Quantized(WeightBits::Eight),
+        WeightNumbers::Int4 => WeightType::Quantized(WeightBits::Four),
+    }
 }
 
 fn print(comparison: &Comparison) {

@@ -48,6 +48,15 @@ impl AudioSigmaVae {
     pub fn encode_to_end(&self, signal: Tensor<3>) -> Posterior {
         self.posterior(self.encoder.forward_to_end(signal))
     }
+
+    /// Encodes the next chunk of a stream; the last may end within a hop, see [`AudioEncoder::step_to_end`].
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`
+    /// - returns: mean `[B, ceil(N / hop), Z]`
+    pub fn encode_step_to_end(&self, signal: Tensor<3>, state: &mut EncoderState) -> Posterior {
+        self.posterior(self.encoder.step_to_end(signal, state))
+    }
 }
 
 impl LatentCodec<3> for AudioSigmaVae {

@@ -113,9 +113,9 @@ impl CausalConv1d {
         let taps = kernel / self.stride;
         let x = pass.extend(x.reshape([batch, frames, width]), taps - 1);
         let weight = self.weight.val();
-        if output < width && weight.dtype() != DType::BF16 {
-            // Fewer numbers leave than enter: multiply each row once, then add shifted results. A weight in bfloat16
-            // would have to be rearranged for that.
+        if output < width && frames > 1 && weight.dtype() != DType::BF16 {
+            // Fewer numbers leave than enter: multiply each row once, then add shifted results. The weight is
+            // rearranged for that, which a single frame in a stream is not worth, and which one in bfloat16 can't be.
             let weight = weight.reshape([taps, width, output]).swap_dims(0, 1);
             let weight = weight.reshape([width, taps * output]);
             let rows = linear(x, weight, None); // [B, frames + taps - 1, taps * out]

@@ -75,7 +75,7 @@ impl LatentCodec<5> for VideoSigmaVae {
     }
 
     /// # Shapes
-    /// - `clips`: `[B, F, C, H, W]`, in `[-1, 1]`; `F` is 1 and a multiple of `frames_per_group`
+    /// - `clips`: `[B, F, C, H, W]`, in `[-1, 1]`; `F` is 1 plus a multiple of `frames_per_group`
     /// - returns: means `[B, T, Z]`, group by group
     ///
     /// # Panics

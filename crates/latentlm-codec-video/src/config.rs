@@ -76,21 +76,6 @@ impl Default for VideoSigmaVaeConfig {
 }
 
 impl VideoSigmaVaeConfig {
-    /// Number of groups of a clip: one for the first frame, and one for every `frames_per_group` frames after it.
-    ///
-    /// # Errors
-    /// If the frames don't fill the groups, or there are none.
-    pub fn groups(&self, frames: usize) -> Result<usize, VideoCodecError> {
-        let later = frames.saturating_sub(1);
-        if frames == 0 || !later.is_multiple_of(self.frames_per_group) {
-            return Err(VideoCodecError::Frames {
-                frames,
-                frames_per_group: self.frames_per_group,
-            });
-        }
-        Ok(1 + later / self.frames_per_group.max(1))
-    }
-
     /// Number of patches along a side of a frame.
     pub(crate) fn grid(&self) -> usize {
         self.image_size / self.patch_size.max(1)
@@ -106,7 +91,7 @@ impl VideoSigmaVaeConfig {
         self.latent_grid() * self.latent_grid()
     }
 
-    /// Numbers that a patch has in its latent.
+    /// Numbers of a latent for each of its patches.
     pub(crate) fn patch_dim(&self) -> usize {
         self.latent_dim / (self.latent_patches * self.latent_patches)
     }
@@ -116,7 +101,7 @@ impl VideoSigmaVaeConfig {
         frames * self.channels * self.patch_size * self.patch_size
     }
 
-    /// The sizes whose product or quotient is taken.
+    /// Checks the sizes that are multiplied or divided: none may be zero.
     fn validate_positive(&self) -> Result<(), VideoCodecError> {
         for (name, value) in [
             ("image_size", self.image_size),

@@ -9,17 +9,6 @@ pub enum VideoCodecError {
         /// What is wrong.
         reason: String,
     },
-    /// A clip whose frames don't fill its groups.
-    #[error(
-        "a clip of {frames} frames does not fit the video codec: there must be one frame, or one and a \
-         multiple of {frames_per_group}"
-    )]
-    Frames {
-        /// Frames of the clip.
-        frames: usize,
-        /// Frames of a group after the first frame.
-        frames_per_group: usize,
-    },
 }
 
 impl VideoCodecError {

@@ -262,8 +262,8 @@ impl CodecLoss {
     }
 }
 
-/// Mean square of what the error of pixels changes by from frame to frame. It is the error of the clip's own
-/// changes: flicker costs, and an error that stays the same does not. 0 for a picture.
+/// Mean squared error of the differences between neighbouring frames. Flicker costs; an error that stays the same
+/// in all frames does not. 0 for a picture.
 fn changes(error: Tensor<5>) -> Tensor<1> {
     let frames = error.dims()[1];
     if frames < 2 {

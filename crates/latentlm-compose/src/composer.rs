@@ -140,7 +140,7 @@ impl Composer {
     /// What the clip of this seed and index shows: one digit or two.
     pub fn scene(&self, seed: u64, index: u64) -> Scene {
         let mut random = stream(seed, index);
-        // Ends: nine scenes of ten are for training.
+        // This ends soon: about nine scenes of ten are for training.
         loop {
             let scene = draw(&mut random);
             if self.split == Split::Test || scene.split() == Split::Train {
@@ -201,7 +201,7 @@ impl Composer {
     }
 }
 
-/// The digits that are at most so wide, relative to their height.
+/// The digits whose width divided by height is at most `widest`.
 fn narrow(digits: &[Digit], widest: f32) -> &[Digit] {
     &digits[..digits.partition_point(|own| own.aspect() <= widest)]
 }

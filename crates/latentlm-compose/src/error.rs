@@ -1,4 +1,4 @@
-//! Errors of what is made: those of datasets.
+//! Errors of composed datasets are those of `latentlm-data`.
 
 use std::io;
 use std::path::Path;

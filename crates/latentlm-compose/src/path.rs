@@ -14,10 +14,10 @@ use crate::scene::{Motion, Place};
 pub(crate) const SIDE: f32 = 32.0;
 /// Height of the smallest digit.
 const LOW: f32 = 12.0;
-/// Height of the largest digit that is alone, and that is one of two.
+/// Height of the largest digit: of one that is alone, and of one of two.
 const HIGH: f32 = 16.0;
 const HIGH_OF_TWO: f32 = 15.0;
-/// Share of the room that a motion takes at least.
+/// Smallest share of the free room that a motion takes.
 const SHARE: f32 = 0.7;
 /// Largest radius of a circle, and largest height of a jump.
 const RADIUS: f32 = 6.0;

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Prefix of the names of unfinished files and folders.
@@ -17,6 +17,30 @@ pub const UNFINISHED: &str = ".writing-";
 const OPEN_FILES: [&str; 2] = ["/proc", "/dev/fd"];
 /// Largest number of links that are followed from one to the next.
 const MOST_LINKS: usize = 40;
+
+/// Reads something of at most so many bytes to its end. A device or a pipe may have no end.
+///
+/// # Errors
+/// If it can't be read or has more bytes.
+pub fn bytes_within(reader: impl Read, most_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut reader = reader.take(most_bytes.saturating_add(1));
+    reader.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
+        let reason = format!("it has more than {most_bytes} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
+    Ok(bytes)
+}
+
+/// Reads a text of at most so many bytes to its end.
+///
+/// # Errors
+/// If it can't be read, has more bytes, or is not UTF-8.
+pub fn text_within(reader: impl Read, most_bytes: u64) -> io::Result<String> {
+    let bytes = bytes_within(reader, most_bytes)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
 
 /// A change of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,6 +328,16 @@ fn with_mode<'a, 'b, 'c>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read_to_its_end() {
+        assert_eq!(text_within(&b"abc"[..], 3).unwrap(), "abc");
+        let told = text_within(&b"abcd"[..], 3).unwrap_err().to_string();
+        assert_eq!(told, "it has more than 3 bytes");
+        assert!(bytes_within(io::repeat(b'a'), 1 << 20).is_err());
+        let told = text_within(&b"a\xff"[..], 3).unwrap_err().to_string();
+        assert!(told.contains("invalid utf-8"), "{told}");
+    }
 
     #[cfg(unix)]
     #[test]

@@ -50,6 +50,7 @@ mod finite;
 mod head;
 mod objective;
 pub mod ops;
+mod order;
 mod param_ids;
 mod part;
 mod random;
@@ -69,6 +70,7 @@ pub use head::{
 pub use objective::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, NoDiscriminator, ObjectiveOutput,
 };
+pub use order::{BatchOrder, PackOrder};
 pub use param_ids::number_parameters;
 pub use part::{PartConfig, PartKeys};
 pub use random::RandomStream;

@@ -86,12 +86,20 @@ impl<'a> Pass<'a> {
                 let slot = &mut past.inputs[*next];
                 *next += 1;
                 let extended = Tensor::cat(vec![slot.clone(), x], 1);
-                let length = extended.dims()[1];
-                *slot = extended.clone().narrow(1, length - count, count);
+                *slot = last(&extended, count);
                 extended
             }
         }
     }
+}
+
+/// A copy of the last `count` positions: a part of `x` would keep all of it in memory, a minute of sound for each
+/// convolution.
+fn last(x: &Tensor<3>, count: usize) -> Tensor<3> {
+    let [batch, length, channels] = x.dims();
+    let own = Tensor::zeros([batch, count, channels], (&x.device(), x.dtype()));
+    let kept = x.clone().narrow(1, length - count, count);
+    own.slice_assign([0..batch, 0..count, 0..channels], kept)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::options::ReadOptions;
 use crate::sheet::Sheets;
 use crate::split::Split;
 use crate::verify::verify;
-use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
+use crate::walk::{LeftOut, WalkOptions, on_one_line, walk, write_left_out};
 
 /// Something wrong in a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -340,10 +340,12 @@ impl fmt::Display for CheckReport {
             f,
             "{train} to train on, {test} held out, {classes} classes, {texts} captions"
         )?;
-        let widths = self.classes.iter().map(|class| class.name.chars().count());
+        let names = self.classes.iter().map(|class| on_one_line(&class.name));
+        let names: Vec<String> = names.collect();
+        let widths = names.iter().map(|name| name.chars().count());
         let width = widths.max().unwrap_or(0);
-        for class in &self.classes {
-            let ClassCount { name, train, test } = class;
+        for (class, name) in self.classes.iter().zip(&names) {
+            let ClassCount { train, test, .. } = class;
             writeln!(f, "  {name:width$}  {train:>6} + {test}")?;
         }
         write_left_out(f, &self.left_out)?;
@@ -353,7 +355,7 @@ impl fmt::Display for CheckReport {
             problems => write!(f, "{} problems:", problems.len())?,
         }
         for problem in &self.problems {
-            write!(f, "\n  {}", problem.what)?;
+            write!(f, "\n  {}", on_one_line(&problem.what))?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::walk::LeftOut;
 
 /// Highest frame rate in frames a second.
 const MAX_RATE_HZ: f64 = 240.0;
-/// Most frames of a window.
+/// Largest number of frames of a sample.
 const MAX_FRAMES: usize = 10_000;
 /// The reason why a clip gives no sample.
 pub(crate) const TOO_SHORT: &str = "a clip with fewer frames than a sample has";
@@ -145,7 +145,7 @@ impl Survey {
 /// `[F, C, H, W]` with at least one frame and at most `spec.frames`.
 ///
 /// # Errors
-/// If it can't be read, or `spec` can't be.
+/// If it can't be read, or `spec` is invalid.
 pub fn read_clip(path: &Path, spec: ClipSpec) -> Result<Vec<u8>, DataError> {
     spec.validate(path)?;
     let mut pace = Pace::new(spec.rate_hz);
@@ -195,7 +195,7 @@ impl ClipDataset {
     ///
     /// # Errors
     /// If `path` holds no dataset or an unusable one, more clips are broken than `options` allow, all are too short,
-    /// or `spec` can't be.
+    /// or `spec` is invalid.
     pub fn open_both(
         path: &Path,
         spec: ClipSpec,
@@ -344,7 +344,7 @@ impl ClipDataset {
         get_or_draw(count, index, |at| self.label(at), |at| self.get(at), draw)
     }
 
-    /// Reads frames of a file by their numbers, which rise.
+    /// Reads frames of a file by their numbers, in ascending order.
     fn read(&self, path: &Path, wanted: &[u32]) -> Result<Vec<u8>, DataError> {
         let mut reader = ClipReader::open(path, limits(&self.options))?;
         let mut frames = Vec::with_capacity(self.spec.bytes());

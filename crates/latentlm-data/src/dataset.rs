@@ -20,6 +20,9 @@ use crate::split::Split;
 use crate::verify::verify;
 use crate::walk::LeftOut;
 
+/// Number of samples that are decoded before those that can't be are counted.
+const VERIFIED_AT_ONCE: usize = 1 << 16;
+
 /// How a dataset is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatasetKind {
@@ -407,20 +410,33 @@ fn open_entries(
     }
     listing.faults = Vec::new();
     let total = listing.entries.len() + listing.broken.len();
-    let checked = verify(&listing.entries, &sheets, options);
-    let mut good = Vec::new();
-    for (entry, size) in listing.entries.into_iter().zip(checked) {
-        match size {
-            Ok(_) => good.push(entry),
-            Err(error) => listing.broken.push(Broken {
-                name: PathBuf::from(entry.path()),
-                error,
-            }),
+    let allow = |broken: &[Broken]| {
+        let first = broken.first().map(|broken| &broken.error);
+        options.allow(path, broken.len(), total, first)
+    };
+    let at_once = VERIFIED_AT_ONCE.min(options.most_broken());
+    let mut entries = std::mem::take(&mut listing.entries).into_iter();
+    loop {
+        let part: Vec<Entry> = entries.by_ref().take(at_once).collect();
+        if part.is_empty() {
+            break;
+        }
+        let checked = verify(&part, &sheets, options);
+        for (entry, size) in part.into_iter().zip(checked) {
+            match size {
+                Ok(_) => listing.entries.push(entry),
+                Err(error) => listing.broken.push(Broken {
+                    name: PathBuf::from(entry.path()),
+                    error,
+                }),
+            }
+        }
+        // More errors would take too much memory, and are not needed to refuse the dataset.
+        if listing.broken.len() >= options.most_broken() {
+            allow(&listing.broken)?;
         }
     }
-    listing.entries = good;
-    let first = listing.broken.first().map(|broken| &broken.error);
-    options.allow(path, listing.broken.len(), total, first)?;
+    allow(&listing.broken)?;
     listing.fill_splits();
     let sheets = Arc::new(sheets);
     let (train, test): (Vec<Entry>, Vec<Entry>) = listing

@@ -11,15 +11,14 @@ use tokenizers::{
 
 /// Largest size of a UTF-8 character in bytes.
 const CHARACTER_BYTES: usize = 4;
+/// The end of errors about too large a file: the key that allows more.
+pub(crate) const MORE: &str = "text.max_tokenizer_mb of a recipe allows more";
 /// Largest number of parts of a post-processing template. Published templates have two or three.
 const TEMPLATE_PARTS: usize = 64;
 
-/// Largest number of values in a `tokenizer.json`: in memory a value is many times larger than its text. A token
-/// takes two, a merge at most three: there is room for a million of each.
-const MOST_VALUES: usize = 5_000_000;
-
-/// Checks the number of values of a JSON text before any of them takes memory. What is no JSON is reported by others.
-pub(crate) fn check_values(json: &[u8]) -> Result<(), String> {
+/// Checks that a JSON text has at most `most` values, before any of them takes memory: that is many times the memory
+/// of its text. What is no JSON is reported by others.
+pub(crate) fn check_values(json: &[u8], most: usize) -> Result<(), String> {
     let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json {
         match byte {
@@ -30,9 +29,9 @@ pub(crate) fn check_values(json: &[u8]) -> Result<(), String> {
             _ => {}
         }
     }
-    if values > MOST_VALUES {
+    if values > most {
         return Err(format!(
-            "has {values} values, more than the {MOST_VALUES} that are read"
+            "has {values} values, more than the {most} that are read; {MORE}"
         ));
     }
     Ok(())
@@ -269,13 +268,13 @@ mod tests {
     #[test]
     fn values_are_counted_before_they_take_memory() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count));
-        check_values(list(MOST_VALUES).as_bytes()).unwrap();
-        let told = check_values(list(MOST_VALUES + 1).as_bytes()).unwrap_err();
+        check_values(list(50).as_bytes(), 50).unwrap();
+        let told = check_values(list(51).as_bytes(), 50).unwrap_err();
         assert_eq!(
             told,
-            "has 5000001 values, more than the 5000000 that are read"
+            "has 51 values, more than the 50 that are read; text.max_tokenizer_mb of a recipe allows more"
         );
-        let text = format!("[\"\\\"{}\", 1]", ",:".repeat(MOST_VALUES));
-        check_values(text.as_bytes()).unwrap();
+        let text = format!("[\"\\\"{}\", 1]", ",:".repeat(50));
+        check_values(text.as_bytes(), 50).unwrap();
     }
 }

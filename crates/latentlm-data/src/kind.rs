@@ -1,4 +1,4 @@
-//! What the samples of a dataset are, pictures or clips: which files are taken, and what is said of others.
+//! The two kinds of samples, pictures and clips: which files are read, and why others are left out.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,21 @@ pub(crate) struct Kind {
     pub(crate) samples: &'static str,
     /// Extensions of files that can be decoded.
     endings: &'static [&'static str],
-    /// Extensions of files that are the like, but can't be decoded.
+    /// Extensions of related files that can't be decoded.
     foreign: &'static [&'static str],
-    /// What to do with the latter.
+    /// Advice for these files, in the list of files left out.
     foreign_why: &'static str,
-    /// What is said of all other files.
+    /// The reason given for all other files.
     other_why: &'static str,
-    /// Reasons why a file that can be decoded is not taken.
+    /// The reason given for a file in the wrong folder.
     pub(crate) misplaced: &'static str,
+    /// The reason given for a file that the dataset's table does not name.
     pub(crate) unnamed: &'static str,
     /// Whether a folder of numbered pictures is a sample.
     pub(crate) folders: bool,
 }
 
-/// Pictures: of moving ones the first frame.
+/// Pictures. Of an animation, only the first frame is read.
 pub(crate) static PICTURES: Kind = Kind {
     samples: "pictures",
     endings: &[
@@ -70,7 +71,7 @@ impl Kind {
         has_ending(path, self.endings)
     }
 
-    /// Whether a file can be decoded or is the like: the list of files left out says what to do with the latter.
+    /// Whether a file can be decoded, or is a related one for which there is advice.
     pub(crate) fn resembles(&self, path: &Path) -> bool {
         self.takes(path) || has_ending(path, self.foreign)
     }

@@ -1,4 +1,4 @@
-//! Datasets: readers, checks, batch order. Samples only: this crate knows no tensors and no model.
+//! Datasets: readers and checks. Samples only: this crate knows no tensors and no model.
 //!
 //! ```no_run
 //! use latentlm_data::{ImageDataset, ImageSpec, Split};
@@ -34,7 +34,6 @@ mod mllm;
 #[cfg(any(feature = "sound", feature = "text"))]
 mod normal;
 mod options;
-mod order;
 mod picture;
 mod plain;
 mod replace;
@@ -59,14 +58,13 @@ pub use dataset::{DatasetKind, ImageDataset, ImageSample};
 pub use error::DataError;
 pub use hex::{file_sha256, sha256};
 pub use inventory::{Changes, Content, Inventory, Sample};
-pub use latentlm_core::sequence;
+pub use latentlm_core::{BatchOrder, PackOrder, sequence};
 pub use latentlm_media::{ImageSpec, MediaError};
 #[cfg(feature = "text")]
 pub use mllm::{Caption, Described, Mix, MllmCorpus, MllmSizes, PICTURES};
 #[cfg(any(feature = "sound", feature = "text"))]
 pub use normal::{normal_text, plain_word};
 pub use options::ReadOptions;
-pub use order::{BatchOrder, PackOrder};
 pub use picture::read_picture;
 pub use plain::PlainText;
 pub use skipped::Skipped;

@@ -11,18 +11,12 @@ use crate::csv;
 use crate::error::DataError;
 use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source};
 use crate::kind::{Kind, PICTURES};
-use crate::options::ReadOptions;
+use crate::options::{ReadOptions, allows_more};
 use crate::split::{Split, held_out};
-use crate::walk::{LeftOut, WalkOptions, read_text, walk};
+use crate::walk::{LeftOut, WalkOptions, read_head, read_text, walk};
 
 /// File names of tables; the first that exists is read.
 const TABLES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
-/// Largest size of a table in bytes. With this and the numbers below, no table takes a gigabyte of memory.
-const MAX_TABLE_BYTES: u64 = 128 * ReadOptions::MEGABYTE;
-/// Largest number of records of a dataset: in memory a record is larger than a short line.
-const MOST_RECORDS: usize = 1_000_000;
-/// Largest number of records that can't be read: each has its reason.
-const MOST_BROKEN: usize = 500_000;
 /// Largest size of a record in JSON: in memory a value is many times larger than its text.
 const MOST_RECORD_BYTES: usize = 1 << 20;
 /// Required keys of a record, for error messages.
@@ -83,7 +77,7 @@ fn table(
     };
     let path = folder.join(name);
     if name.ends_with("csv") {
-        let text = read_text(&path, MAX_TABLE_BYTES)?;
+        let text = read_head(&path)?;
         let header = csv::header(&text);
         let has = |column: &str| header.iter().any(|own| own == column);
         if !has("file_name") && !has("sheet") {
@@ -113,7 +107,7 @@ pub(crate) fn names_pictures(folder: &Path) -> bool {
     let Some(table) = tables.first() else {
         return false;
     };
-    let Ok(text) = read_text(&table.path, MAX_TABLE_BYTES) else {
+    let Ok(text) = read_head(&table.path) else {
         return false;
     };
     let first = rows(table, &text).find_map(|(_, record)| record.ok());
@@ -346,17 +340,18 @@ pub(crate) fn list_metadata(
         kind: tables.first().map(|table| table.kind).unwrap_or_default(),
         ..Listing::default()
     };
-    let mut numbers = BTreeMap::new();
-    let mut labels = Vec::new();
+    // Numbers of the classes in the order in which they come.
+    let mut found = BTreeMap::new();
     for table in tables {
-        let text = read_text(&table.path, MAX_TABLE_BYTES)?;
+        let more = format!("; {}", allows_more("max_table_mb"));
+        let text = read_text(&table.path, options.max_table_bytes(), &more)?;
         for (line, record) in rows(table, &text) {
-            check_count(table, listing.entries.len(), listing.broken.len())?;
+            check_count(table, listing.entries.len(), listing.broken.len(), options)?;
             let entry = record.and_then(|record| record.entry(folder, table, options));
             match entry {
-                Ok((entry, label)) => {
-                    numbers.insert(label.clone(), 0);
-                    labels.push(label);
+                Ok((mut entry, label)) => {
+                    let next = found.len();
+                    entry.label = *found.entry(label).or_insert(next as u32);
                     listing.entries.push(entry);
                 }
                 Err(reason) => {
@@ -369,25 +364,34 @@ pub(crate) fn list_metadata(
             }
         }
     }
-    for (number, slot) in (0..).zip(numbers.values_mut()) {
-        *slot = number;
+    // Their numbers are those of the sorted classes.
+    let mut numbers = vec![0; found.len()];
+    for (number, came) in (0..).zip(found.values()) {
+        numbers[*came as usize] = number;
     }
-    for (entry, label) in listing.entries.iter_mut().zip(&labels) {
-        entry.label = numbers.get(label).copied().unwrap_or_default();
+    for entry in &mut listing.entries {
+        entry.label = numbers[entry.label as usize];
     }
-    listing.classes = numbers.into_keys().map(Label::into_name).collect();
+    listing.classes = found.into_keys().map(Label::into_name).collect();
     Ok(listing)
 }
 
 /// Refuses more records than may be kept: so many are read, so many can't be used.
-fn check_count(table: &Table, entries: usize, broken: usize) -> Result<(), DataError> {
-    let reason = if entries + broken >= MOST_RECORDS {
-        format!("has more than {MOST_RECORDS} records, the most that are read")
-    } else if broken >= MOST_BROKEN {
-        format!("has more than {MOST_BROKEN} records that can't be used, the most that are listed")
+fn check_count(
+    table: &Table,
+    entries: usize,
+    broken: usize,
+    options: &ReadOptions,
+) -> Result<(), DataError> {
+    let (most, most_broken) = (options.max_records, options.most_broken());
+    let reason = if entries + broken >= most {
+        format!("has more than {most} records, the most that are read")
+    } else if broken >= most_broken {
+        format!("has more than {most_broken} records that can't be used, the most that are listed")
     } else {
         return Ok(());
     };
+    let reason = format!("{reason}; {}", allows_more("max_records"));
     Err(DataError::malformed(&table.path, reason))
 }
 
@@ -465,14 +469,51 @@ mod tests {
             "{told}"
         );
         let table = &tables(dir.path(), &PICTURES).unwrap()[0];
-        check_count(table, MOST_RECORDS - 1, 0).unwrap();
-        let told = check_count(table, MOST_RECORDS - 1, 1).unwrap_err();
-        let part = "has more than 1000000 records, the most that are read";
+        let options = ReadOptions::default();
+        let count = |entries, broken| check_count(table, entries, broken, &options);
+        count(1_999_999, 0).unwrap();
+        let told = count(1_999_999, 1).unwrap_err();
+        let part = "has more than 2000000 records, the most that are read; data.max_records (of `data \
+                    check`: --max-records) allows more";
         assert!(told.to_string().ends_with(part), "{told}");
-        check_count(table, 1, MOST_BROKEN - 1).unwrap();
-        let told = check_count(table, 0, MOST_BROKEN).unwrap_err();
-        let part = "has more than 500000 records that can't be used, the most that are listed";
-        assert!(told.to_string().ends_with(part), "{told}");
+        count(1, 499_999).unwrap();
+        let told = count(0, 500_000).unwrap_err();
+        let part = "has more than 500000 records that can't be used, the most that are listed; ";
+        assert!(told.to_string().contains(part), "{told}");
+        assert!(told.to_string().contains("data.max_records"), "{told}");
+    }
+
+    /// The keys that the errors name.
+    #[test]
+    fn options_allow_larger_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let cell = "{\"sheet\":\"a\",\"sheet_x\":1,\"sheet_y\":1}\n";
+        let path = dir.path().join("metadata.jsonl");
+        let list = |options: &ReadOptions| {
+            let tables = tables(dir.path(), &PICTURES).unwrap();
+            list_metadata(dir.path(), &tables, options)
+        };
+        std::fs::write(&path, cell.repeat(5)).unwrap();
+        let of = |max_records| ReadOptions {
+            max_records,
+            ..ReadOptions::default()
+        };
+        assert_eq!(list(&of(5)).unwrap().entries.len(), 5);
+        let told = list(&of(4)).unwrap_err().to_string();
+        assert!(told.contains("has more than 4 records"), "{told}");
+        // Longer than a megabyte, and than the part that tells what kind of table it is.
+        let blank = " ".repeat(1 << 20) + "\n";
+        std::fs::write(&path, cell.to_owned() + &blank.repeat(3) + cell).unwrap();
+        let of = |max_table_mb| ReadOptions {
+            max_table_mb,
+            ..ReadOptions::default()
+        };
+        assert!(names_pictures(dir.path()));
+        assert_eq!(list(&of(4)).unwrap().entries.len(), 2);
+        let told = list(&of(3)).unwrap_err().to_string();
+        let part = "is larger than 3145728 bytes, the most that is read; data.max_table_mb (of `data \
+                    check`: --max-table-mb) allows more";
+        assert!(told.ends_with(part), "{told}");
     }
 
     #[test]

@@ -23,8 +23,15 @@ pub fn normal_text(text: &str) -> String {
         .filter(|c| *c != BYTE_ORDER_MARK)
         .nfc()
         .collect();
-    let words: Vec<&str> = composed.split_whitespace().collect();
-    words.join(" ")
+    let mut normal = String::with_capacity(composed.len());
+    for word in composed.split_whitespace() {
+        if !normal.is_empty() {
+            normal.push(' ');
+        }
+        normal.push_str(word);
+    }
+    normal.shrink_to_fit();
+    normal
 }
 
 /// A word in lower case without surrounding punctuation; `None` if nothing is left.

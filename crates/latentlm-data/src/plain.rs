@@ -34,7 +34,7 @@ impl PlainText {
         let file = file_of(path, split);
         // A text that is refused takes no memory, however large it is.
         check(&file, path.is_dir())?;
-        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES)?);
+        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES, "")?);
         if !path.is_dir() {
             let keys: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
             let mut splits = divide(&keys).into_iter();
@@ -91,7 +91,7 @@ fn check(path: &Path, is_split: bool) -> Result<(), DataError> {
 
 /// Reads a UTF-8 file piece by piece, until `each` is false.
 fn read_chunks(path: &Path, mut each: impl FnMut(&str) -> bool) -> Result<(), DataError> {
-    let mut file = open_within(path, MAX_TEXT_BYTES)?;
+    let mut file = open_within(path, MAX_TEXT_BYTES, "")?;
     let mut buffer = vec![0; CHUNK_BYTES];
     // Bytes before the buffer, and bytes at its start: those of a character that is not whole yet.
     let (mut before, mut kept) = (0, 0);

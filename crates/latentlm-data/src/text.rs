@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use latentlm_media::{caught, open_regular};
+use latentlm_media::{MEGABYTE, caught, open_regular};
 use serde::{Deserialize, Serialize};
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder, Vocab};
@@ -18,6 +18,9 @@ use crate::normal::normal_text;
 const UNKNOWN: &str = "<unk>";
 /// The same token in published vocabularies.
 const UNKNOWNS: [&str; 2] = [UNKNOWN, "[UNK]"];
+
+/// Largest number of values in a megabyte of a `tokenizer.json`: five million in 64.
+const VALUES_A_MEGABYTE: usize = 78_125;
 
 /// How a vocabulary is learned from a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,9 @@ pub enum TokenizerKind {
 pub struct TextLimits {
     /// Largest size of a `tokenizer.json` in bytes.
     pub file_bytes: u64,
+    /// Largest number of values in it: in memory a value is many times larger than its text. A token takes two, a
+    /// merge at most three.
+    pub values: usize,
     /// Upper bound of all token ids (exclusive).
     pub vocabulary: usize,
     /// Largest size of a text in bytes, also after each normalization step of the tokenizer.
@@ -41,13 +47,26 @@ pub struct TextLimits {
 }
 
 impl Default for TextLimits {
-    /// More than any published tokenizer needs: 64 MiB, four million tokens, texts of 16 MiB.
+    /// More than any published tokenizer needs: 64 MiB with room for a million tokens and merges, texts of 16 MiB.
     fn default() -> Self {
+        Self::of_megabytes(Self::default_megabytes())
+    }
+}
+
+impl TextLimits {
+    /// Limits for files of at most so many megabytes, with values in proportion, and four million tokens.
+    pub fn of_megabytes(megabytes: u64) -> Self {
         Self {
-            file_bytes: 64 << 20,
+            file_bytes: megabytes.saturating_mul(MEGABYTE),
+            values: (megabytes as usize).saturating_mul(VALUES_A_MEGABYTE),
             vocabulary: 1 << 22,
             text_bytes: 16 << 20,
         }
+    }
+
+    /// Largest size of a `tokenizer.json` in megabytes where a recipe does not say it.
+    pub fn default_megabytes() -> u64 {
+        64
     }
 }
 
@@ -121,18 +140,33 @@ impl TextTokenizer {
         Self::from_bytes_within(&bytes, path, limits)
     }
 
-    /// Reads the bytes of a `tokenizer.json`, within the default [`TextLimits`]; errors call them `name`.
+    /// Reads a `tokenizer.json` that training saved, as [`from_bytes`](Self::from_bytes).
+    ///
+    /// # Errors
+    /// If the file can't be read, is not a tokenizer or asks for too much.
+    pub fn read_saved(path: &Path) -> Result<Self, DataError> {
+        let bytes = std::fs::read(path).map_err(io_error("read", path))?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Reads the bytes of a `tokenizer.json`; errors call them `name`. They are in memory already, so their number is
+    /// not limited: the recipe of a run allowed it.
     ///
     /// # Errors
     /// If they are no tokenizer or ask for too much.
     pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, DataError> {
-        Self::from_bytes_within(bytes, name, TextLimits::default())
+        let megabytes = (bytes.len() as u64).div_ceil(MEGABYTE);
+        let limits = TextLimits::of_megabytes(megabytes.max(TextLimits::default_megabytes()));
+        Self::from_bytes_within(bytes, name, limits)
     }
 
     fn from_bytes_within(bytes: &[u8], path: &Path, limits: TextLimits) -> Result<Self, DataError> {
         let most = limits.file_bytes;
         if bytes.len() as u64 > most {
-            let reason = format!("is larger than {most} bytes, the most that a tokenizer may have");
+            let reason = format!(
+                "is larger than {most} bytes, the most that a tokenizer may have; {}",
+                growth::MORE
+            );
             return Err(DataError::malformed(path, reason));
         }
         let none = |error: String| DataError::malformed(path, format!("is no tokenizer: {error}"));
@@ -247,7 +281,7 @@ impl TextTokenizer {
 
 /// Parses and checks a tokenizer file. Called inside [`caught`], because the library may panic.
 fn parse(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, String> {
-    growth::check_values(bytes)?;
+    growth::check_values(bytes, limits.values)?;
     let parts: Parts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     parts.check(limits.text_bytes)?;
     let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
@@ -471,6 +505,7 @@ mod tests {
 
     const SMALL: TextLimits = TextLimits {
         file_bytes: 1 << 20,
+        values: 1 << 16,
         vocabulary: 300,
         text_bytes: 1 << 16,
     };
@@ -548,6 +583,24 @@ mod tests {
         };
         let message = read(&marked, short).unwrap_err().to_string();
         assert!(message.contains("larger than 100 bytes"), "{message}");
+        assert!(message.contains("text.max_tokenizer_mb"), "{message}");
+    }
+
+    /// What a recipe allowed, its checkpoints hold.
+    #[test]
+    fn a_saved_tokenizer_may_have_any_size() {
+        let default = TextLimits::default();
+        assert_eq!((default.file_bytes, default.values), (64 << 20, 5_000_000));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        let blanks = " ".repeat(64 << 20);
+        std::fs::write(&path, letters(REST) + &blanks).unwrap();
+        let message = TextTokenizer::read(&path).unwrap_err().to_string();
+        assert!(message.contains("larger than 67108864 bytes"), "{message}");
+        let larger = TextTokenizer::read_within(&path, TextLimits::of_megabytes(65)).unwrap();
+        assert_eq!(larger.encode("ab").unwrap(), [0, 1]);
+        let saved = TextTokenizer::read_saved(&path).unwrap();
+        assert_eq!(saved.encode("ab").unwrap(), [0, 1]);
     }
 
     #[test]

@@ -72,6 +72,8 @@ impl LeftOut {
 
 /// Largest number of files printed for each reason; the rest is only counted.
 const NAMED: usize = 100;
+/// Bytes at the beginning of a table that tell what it is about. No record is longer than half of it.
+const HEAD_BYTES: u64 = 2 << 20;
 
 /// Writes the files that were left out: for each reason a line with their number, then their names.
 /// Writes nothing if the list is empty.
@@ -82,15 +84,29 @@ pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> f
     }
     for (reason, mut paths) in reasons {
         paths.sort();
-        writeln!(f, "left out, {}: {reason}", paths.len())?;
+        let why = on_one_line(&reason.to_string());
+        writeln!(f, "left out, {}: {why}", paths.len())?;
         for path in paths.iter().take(NAMED) {
-            writeln!(f, "  {}", path.display())?;
+            writeln!(f, "  {}", on_one_line(&path.to_string_lossy()))?;
         }
         if paths.len() > NAMED {
             writeln!(f, "  and {} more", paths.len() - NAMED)?;
         }
     }
     Ok(())
+}
+
+/// A text for a line of a report: control characters, which names of files and classes can hold, are escaped.
+pub(crate) fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// Limits of a walk.
@@ -163,32 +179,53 @@ pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || LEFTOVERS.contains(&name)
 }
 
-/// Opens a file of at most `limit` bytes.
-pub(crate) fn open_within(path: &Path, limit: u64) -> Result<fs::File, DataError> {
+/// Opens a file of at most `limit` bytes. `more` ends the error about a larger one: how more is allowed.
+pub(crate) fn open_within(path: &Path, limit: u64, more: &str) -> Result<fs::File, DataError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let size = file.metadata().map_err(io_error("read", path))?.len();
     if size > limit {
-        return Err(too_large(path, limit));
+        return Err(too_large(path, limit, more));
     }
     Ok(file)
 }
 
-fn too_large(path: &Path, limit: u64) -> DataError {
-    let reason = format!("is larger than {limit} bytes, the most that is read");
+fn too_large(path: &Path, limit: u64, more: &str) -> DataError {
+    let reason = format!("is larger than {limit} bytes, the most that is read{more}");
     DataError::malformed(path, reason)
 }
 
-/// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark.
-pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, DataError> {
-    let mut bytes = Vec::new();
-    open_within(path, limit)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(io_error("read", path))?;
+/// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark. `more` as for [`open_within`].
+pub(crate) fn read_text(path: &Path, limit: u64, more: &str) -> Result<String, DataError> {
+    let file = open_within(path, limit, more)?;
+    let bytes = read_bytes(path, file, limit.saturating_add(1))?;
     // It may have grown since it was opened.
     if bytes.len() as u64 > limit {
-        return Err(too_large(path, limit));
+        return Err(too_large(path, limit, more));
     }
+    text_of(path, bytes)
+}
+
+/// Reads the first lines of a UTF-8 file, without its byte order mark: those that lie whole within
+/// [`HEAD_BYTES`].
+pub(crate) fn read_head(path: &Path) -> Result<String, DataError> {
+    let file = open_regular(path).map_err(io_error("read", path))?;
+    let mut bytes = read_bytes(path, file, HEAD_BYTES)?;
+    if bytes.len() as u64 == HEAD_BYTES {
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(end.unwrap_or_default());
+    }
+    text_of(path, bytes)
+}
+
+fn read_bytes(path: &Path, file: fs::File, most: u64) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    file.take(most)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    Ok(bytes)
+}
+
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
     let mut text = String::from_utf8(bytes)
         .map_err(|error| DataError::malformed(path, format!("is not UTF-8: {error}")))?;
     if text.starts_with('\u{feff}') {
@@ -461,7 +498,7 @@ mod tests {
         );
         let error = open_regular(&pipe).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
-        let error = read_text(&pipe, 10).unwrap_err().to_string();
+        let error = read_text(&pipe, 10, "").unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
     }
 
@@ -470,12 +507,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("text");
         fs::write(&path, "\u{feff}words").unwrap();
-        assert_eq!(read_text(&path, 8).unwrap(), "words");
-        let message = read_text(&path, 7).unwrap_err().to_string();
-        assert!(message.contains("larger than 7 bytes"), "{message}");
+        assert_eq!(read_text(&path, 8, "").unwrap(), "words");
+        let message = read_text(&path, 7, ": cut it").unwrap_err().to_string();
+        let part = "larger than 7 bytes, the most that is read: cut it";
+        assert!(message.ends_with(part), "{message}");
         fs::write(&path, [0xff, 0xfe]).unwrap();
-        let message = read_text(&path, 8).unwrap_err().to_string();
+        let message = read_text(&path, 8, "").unwrap_err().to_string();
         assert!(message.contains("is not UTF-8"), "{message}");
+        // A character that is cut is not part of the head.
+        let long = "\u{e9}".repeat(HEAD_BYTES as usize / 2);
+        fs::write(&path, format!("\u{feff}first\nx{long}")).unwrap();
+        assert_eq!(read_head(&path).unwrap(), "first");
+        fs::write(&path, "first\nlast").unwrap();
+        assert_eq!(read_head(&path).unwrap(), "first\nlast");
     }
 
     #[test]
@@ -491,6 +535,9 @@ mod tests {
             NAMED + 2
         )));
         assert!(text.ends_with("  099\n  and 2 more\n"), "{text}");
+        let mut odd = String::new();
+        write_left_out(&mut odd, &[LeftOut::unused("c\nd", "x\u{1b}")]).unwrap();
+        assert_eq!(odd, "left out, 1: x\\u{1b}\n  c\\nd\n");
         let mut nothing = String::new();
         write_left_out(&mut nothing, &[]).unwrap();
         assert_eq!(nothing, "");

@@ -193,7 +193,7 @@ fn the_shipped_voice_is_whole() {
             let fits = |c: char| c.is_ascii_lowercase() || c == ' ' || c == '\'';
             assert!(utterance.text.chars().all(fits), "{}", utterance.text);
             assert_eq!(
-                read_audio(voice.path(index)).unwrap().sample_rate_hz,
+                read_audio(&voice.path(index)).unwrap().sample_rate_hz,
                 16_000
             );
         }

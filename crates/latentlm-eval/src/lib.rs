@@ -49,4 +49,6 @@ pub use speech::{
     evaluate_speech, mel_distance_db, save_spectrograms, si_sdr_db, stoi, words,
 };
 pub use statistics::{mean, median, share};
-pub use video::{DigitMeasures, VideoEvaluation, evaluate_video, write_video_report};
+pub use video::{
+    DigitMeasures, TRAINING_CLIPS, VideoEvaluation, evaluate_video, save_clips, write_video_report,
+};

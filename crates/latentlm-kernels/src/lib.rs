@@ -1,7 +1,7 @@
 //! Fused operations that the models share, each with its gradient. In float32 on Burn's CPU backend
 //! (feature `cpu`) they run as kernels of this crate; on every other device and in every other
 //! precision they are compositions of Burn's operations with the same result. Weights of models that only infer may
-//! be bfloat16 there, see [`linear()`].
+//! be bfloat16, int8 or int4 there, see [`linear()`] and [`quantized_weight`].
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -32,6 +32,7 @@ mod linear;
 mod mask;
 mod norm;
 mod optimizer;
+mod quantized;
 mod recompute;
 #[cfg(feature = "cpu")]
 mod support;
@@ -53,6 +54,9 @@ pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
+pub use quantized::{
+    QuantizedParts, WEIGHT_GROUP, WeightBits, quantized_parts, quantized_weight, weight_of_parts,
+};
 pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
 pub use types::{AdamWStep, KeysValues, PackedHeads};

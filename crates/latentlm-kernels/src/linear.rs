@@ -11,6 +11,9 @@ use burn::tensor::{Int, Tensor};
 /// multiply in float32; sums are float32. Such a weight is read where it lies if it is a transposed view of
 /// contiguous rows `[O, I]`; any other layout is transposed in each call.
 ///
+/// A weight of [`quantized_weight`](crate::quantized_weight) keeps float32 too. A processor with AVX-512 VNNI or AVX2
+/// multiplies `x` rounded to int8, with a scale for each group of 32 numbers; others multiply in float32.
+///
 /// # Shapes
 /// - `x`: `[.., I]`; `weight`: `[I, O]`; `bias`: `[O]`
 /// - returns: `[.., O]`
@@ -19,6 +22,10 @@ pub fn linear<const R: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<R> {
+    #[cfg(feature = "cpu")]
+    if crate::support::is_quantized(&weight) {
+        return quantized(x, weight, bias);
+    }
     #[cfg(feature = "cpu")]
     if crate::support::is_stored(&x, &weight) {
         let bias = bias.map(|bias| bias.cast(x.dtype()));
@@ -59,6 +66,31 @@ pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
 pub fn linear_layer<const R: usize>(layer: &Linear, x: Tensor<R>) -> Tensor<R> {
     let bias = layer.bias.as_ref().map(|bias| bias.val());
     linear(x, layer.weight.val(), bias)
+}
+
+/// [`linear`] with a quantized weight; without kernels, with its numbers in the precision of `x`.
+#[cfg(feature = "cpu")]
+fn quantized<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<R> {
+    let bias = bias.map(|bias| bias.cast(x.dtype()));
+    let mut dims = x.dims();
+    let [input, output] = weight.dims();
+    assert_eq!(dims[R - 1], input, "the width of a linear layer's input");
+    let rows: usize = dims[..R - 1].iter().product();
+    dims[R - 1] = output;
+    let flat = x.clone().reshape([rows, input]);
+    if let Some(y) = crate::cpu::quantized_linear(&flat, &weight, &bias) {
+        return y.reshape(dims);
+    }
+    // Tensors that Burn quantized itself are left to it.
+    let weight = match crate::cpu::widened(&weight) {
+        Some(exact) => exact.cast(x.dtype()),
+        None => weight,
+    };
+    module::linear(x, weight, bias)
 }
 
 #[cfg(feature = "cpu")]

@@ -22,13 +22,18 @@ pub struct SwiGluBlock {
 }
 
 /// `x + swiglu(norm(x))`; with a modulation (AdaLN), `x + g * swiglu(norm(x) * (1 + scale) + shift)`,
-/// where each row of the modulation holds shift, scale and g, one after the other. Projections may be bfloat16
-/// where [`linear()`](fn@crate::linear) keeps a float32 `x`.
+/// where each row of the modulation holds shift, scale and g, one after the other. Projections may be bfloat16,
+/// int8 or int4 where [`linear()`](fn@crate::linear) keeps a float32 `x`.
 ///
 /// # Shapes
 /// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
 /// - returns: `[N, D]`
 pub fn swiglu_block(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor<2>>) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if has_quantized(block) {
+        let out = crate::cpu::plain_swiglu_block(&x, block, &modulation);
+        return out.unwrap_or_else(|| composed(x, block, modulation));
+    }
     #[cfg(feature = "cpu")]
     if crate::support::has_kernels(&x) {
         return on_cpu(x, block, modulation);
@@ -62,6 +67,11 @@ pub(crate) fn composed(
 
 /// A product with a weight, in the precision of `x` if the weight is only stored in another one.
 fn projected(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if let Some(exact) = crate::cpu::widened(weight) {
+        let exact = exact.cast(x.dtype());
+        return module::linear(x, exact, None);
+    }
     let weight = weight.clone();
     #[cfg(feature = "cpu")]
     if crate::support::is_stored(&x, &weight) {
@@ -69,6 +79,14 @@ fn projected(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
         return module::linear(x, weight, None);
     }
     module::linear(x, weight, None)
+}
+
+/// Whether a projection is int8 or int4.
+#[cfg(feature = "cpu")]
+fn has_quantized(block: &SwiGluBlock) -> bool {
+    [&block.gate, &block.up, &block.down]
+        .into_iter()
+        .any(crate::support::is_quantized)
 }
 
 #[cfg(feature = "cpu")]

@@ -5,6 +5,7 @@ mod attention;
 mod blockwise;
 mod conv2d;
 mod decode;
+mod quantized;
 mod recompute;
 mod stored;
 

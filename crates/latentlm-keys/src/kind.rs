@@ -1,12 +1,12 @@
 //! The kind of a run, told from its `config.toml` alone: no part of the model is needed for it.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use toml::Table;
 
 use crate::keys::lookup;
+use crate::recipe::text_of;
 
 /// A kind of run.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ static KINDS: [RunKind; 7] = [
 impl RunKind {
     /// The kind of a run with this `config.toml`; `None` if it can't be read or is of no kind known here.
     pub fn of(config: &Path) -> Option<&'static Self> {
-        let text = fs::read_to_string(config).ok()?;
+        let text = text_of(config).ok()?;
         let table: Table = text.parse().ok()?;
         KINDS
             .iter()
@@ -87,6 +87,8 @@ impl fmt::Display for RunKind {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -4,8 +4,8 @@
 //! built in three steps instead: start from a preset that has every key, apply the file, apply the overrides
 //! of the command line. Each key is checked against the key tables when it is applied.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +15,21 @@ use toml::{Table, Value};
 use crate::keys::{KeyError, Keys};
 use crate::overrides::{self, MOST_DOTS};
 use crate::text::{one_line, shown};
+
+/// Largest size of a file in bytes. Recipes have some thousand.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The text of a recipe's file. What is larger, or has no end, is none.
+pub(crate) fn text_of(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file = File::open(path)?.take(MOST_BYTES + 1);
+    file.read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        let reason = format!("it has more than {MOST_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    Ok(text)
+}
 
 /// An error in a recipe.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +131,7 @@ pub fn lay(
         None => Vec::new(),
     };
     for path in files {
-        let text = fs::read_to_string(root.join(&path)).map_err(|source| RecipeError::Read {
+        let text = text_of(&root.join(&path)).map_err(|source| RecipeError::Read {
             path: path.clone(),
             source,
         })?;
@@ -353,6 +368,23 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(!message.contains(char::is_control), "{message}");
+    }
+
+    #[test]
+    fn a_file_larger_than_any_recipe_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        let read = |text: String| {
+            std::fs::write(&file, text).unwrap();
+            resolve(&preset(), &Keys::default(), Some(&file), &[])
+        };
+        let lines = "\n".repeat(MOST_BYTES as usize);
+        assert_eq!(read(lines.clone()).unwrap(), preset());
+        let message = read(lines + "\n").unwrap_err().to_string();
+        assert!(
+            message.contains("it has more than 1048576 bytes"),
+            "{message}"
+        );
     }
 
     #[test]

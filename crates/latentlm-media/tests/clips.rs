@@ -4,11 +4,12 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use image::codecs::gif::GifEncoder;
+use image::{Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use latentlm_core::RandomStream;
 use latentlm_media::clip::{
-    ClipFrame, ClipLimits, ClipReader, RawClip, apng_bytes, gif_bytes, is_animated, write_apng,
-    write_frames, write_gif, write_sheet,
+    ClipFrame, ClipLimits, ClipReader, FrameFolder, GifFile, GifStream, RawClip, apng_bytes,
+    gif_bytes, is_animated, write_apng, write_frames, write_gif, write_sheet,
 };
 use latentlm_media::{ImageSpec, MediaError, fit};
 
@@ -81,6 +82,62 @@ fn what_is_written_is_read_again() {
     }
     let names: Vec<_> = fs::read_dir(dir.path().join("new")).unwrap().collect();
     assert_eq!(names.len(), 2, "nothing unfinished is left");
+}
+
+/// A reader has every frame as soon as it is written, and at the end the file that is written at once.
+#[test]
+fn gifs_grow_frame_by_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, named) = (dir.path().join("a.gif"), dir.path().join("new/b.gif"));
+    for spec in [GREY, COLOUR] {
+        let wanted = pixels(spec, 5);
+        let whole = gif_bytes(&raw(&wanted, spec, 15.0), &path).unwrap();
+        let mut stream = GifStream::begin(fs::File::create(&path).unwrap(), spec, 15.0).unwrap();
+        let mut file = GifFile::create(&named, spec, 15.0).unwrap();
+        for (frame, number) in wanted.chunks(spec.bytes()).zip(1..) {
+            stream.write(frame).unwrap();
+            file.write(frame).unwrap();
+            assert!(whole.starts_with(&fs::read(&path).unwrap()));
+            let reader = ClipReader::open(&path, ClipLimits::default()).unwrap();
+            let read: Vec<_> = reader.filter_map(Result::ok).collect();
+            assert_eq!(read.len(), number);
+            assert!(!named.exists(), "before the end it has no name");
+        }
+        let wrong = stream.write(&wanted[1..]).unwrap_err().to_string();
+        assert!(wrong.contains("a frame of"), "{wrong}");
+        stream.finish().unwrap();
+        file.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(fs::read(&named).unwrap(), whole);
+        fs::remove_file(&named).unwrap();
+    }
+    let mut left = GifFile::create(&named, GREY, 15.0).unwrap();
+    left.write(&pixels(GREY, 1)).unwrap();
+    drop(left);
+    let names = fs::read_dir(dir.path().join("new")).unwrap();
+    assert_eq!(names.count(), 0, "one that is not finished leaves nothing");
+}
+
+#[test]
+fn folders_grow_frame_by_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, whole) = (dir.path().join("new/a"), dir.path().join("b"));
+    let wanted = pixels(COLOUR, 3);
+    write_frames(&whole, &raw(&wanted, COLOUR, 10.0)).unwrap();
+    let mut growing = FrameFolder::create(&folder, COLOUR).unwrap();
+    assert!(!folder.exists(), "nothing is drawn yet");
+    for (frame, number) in wanted.chunks(COLOUR.bytes()).zip(1..) {
+        growing.write(frame).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), number);
+        let name = format!("{number:04}.png");
+        let same = fs::read(folder.join(&name)).unwrap() == fs::read(whole.join(&name)).unwrap();
+        assert!(same, "{name}");
+    }
+    assert!(growing.write(&wanted).is_err(), "three frames are not one");
+    let again = FrameFolder::create(&folder, COLOUR)
+        .unwrap_err()
+        .to_string();
+    assert!(again.contains("exists already"), "{again}");
 }
 
 /// The length of a GIF is right, though its times are hundredths of a second.
@@ -283,6 +340,33 @@ fn bad_clips_are_refused_in_one_line() {
         mixed.contains("frame 2 has 8 x 7 pixels, those before it 8 x 6"),
         "{mixed}"
     );
+}
+
+/// The first frame of a GIF says its size: what is beyond it is not shown. The encoder has frames cleared before the
+/// next: what a smaller one leaves open is transparent, which is white.
+#[test]
+fn gifs_of_mixed_sizes_have_one_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.gif");
+    let sizes = [(8, 6), (4, 2), (12, 9)];
+    let mut bytes = Vec::new();
+    {
+        let mut encoder = GifEncoder::new(&mut bytes);
+        for ((width, height), level) in sizes.into_iter().zip([50, 150, 250]) {
+            let picture = RgbaImage::from_pixel(width, height, Rgba([level, level, level, 255]));
+            let delay = Delay::from_numer_denom_ms(100, 1);
+            let frame = Frame::from_parts(picture, 0, 0, delay);
+            encoder.encode_frame(frame).unwrap();
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let (frames, _) = read(&path, GREY);
+    let frames: Vec<&[u8]> = frames.chunks(GREY.bytes()).collect();
+    let mut second = vec![255; 48];
+    for row in second.chunks_mut(8).take(2) {
+        row[..4].fill(150);
+    }
+    assert_eq!(frames, [&[50; 48][..], &second, &[250; 48]]);
 }
 
 /// Ten thousand frames are read one at a time; one more is too many.

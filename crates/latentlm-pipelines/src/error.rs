@@ -26,7 +26,7 @@ pub enum PipelineError {
     #[cfg(feature = "speech")]
     #[error("recipe: {0}")]
     SpeechCodec(#[from] latentlm::codec_audio::CodecError),
-    /// Invalid settings of a video codec in a recipe, or a clip that does not fit them.
+    /// Invalid settings of a video codec in a recipe.
     #[cfg(feature = "video")]
     #[error("recipe: {0}")]
     VideoCodec(#[from] latentlm::codec_video::CodecError),

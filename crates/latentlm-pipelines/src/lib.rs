@@ -80,7 +80,7 @@ pub use skipped::SkippedList;
 pub use speech::*;
 pub use tensors::{draw_latents, host_values, label_tensor};
 #[cfg(any(feature = "mllm", feature = "speech"))]
-pub use text::TextVocabulary;
+pub use text::{TextVocabulary, WantedTokenizer};
 #[cfg(feature = "video")]
 pub use video::{
     Clips, VideoData, VideoDataConfig, VideoMixConfig, VideoPipeline, VideoRecipe,

@@ -10,6 +10,8 @@ use crate::error::{PipelineError, Result};
 
 /// The locked file. It contains the id of the process that holds the lock.
 pub(crate) const LOCK: &str = ".lock";
+/// Number of times that a file which was removed before it was locked is made anew.
+const TRIES: usize = 100;
 
 /// While this value lives, only this process may train in the run's folder. The system releases the lock when
 /// the process ends in any way, so a kill leaves nothing to remove.
@@ -27,15 +29,22 @@ impl RunLock {
     /// If another process trains in the folder, or the file can't be written.
     pub fn take(run: &Path) -> Result<Self> {
         let path = run.join(LOCK);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io_error("write", &path))?;
-        let locked = file.try_lock();
-        Self::after(run, file, locked)
+        let mut tries = 0;
+        loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(io_error("write", &path))?;
+            let locked = file.try_lock();
+            tries += 1;
+            // A training that could not start removes its file. Who opened it just before, holds nothing.
+            if locked.is_err() || is_at(&file, &path) || tries == TRIES {
+                return Self::after(run, file, locked);
+            }
+        }
     }
 
     /// What the attempt to lock a file of a run's folder comes to.
@@ -74,6 +83,22 @@ impl RunLock {
     }
 }
 
+/// Whether an open file is the one that has this path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(own), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    own.dev() == there.dev() && own.ino() == there.ino()
+}
+
+/// Other systems keep the name of an open file taken.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
 /// Replaces the content of the locked file by the id of this process.
 fn write_process(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
@@ -91,6 +116,9 @@ fn named(process: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -110,6 +138,39 @@ mod tests {
         std::fs::write(dir.path().join(LOCK), "4711").unwrap();
         let lock = RunLock::take(dir.path()).unwrap();
         assert_eq!(lock.note, None);
+    }
+
+    /// As a training does that can't start: it removes the file while others open it.
+    #[test]
+    fn a_lock_that_was_removed_is_held_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK);
+        if cfg!(unix) {
+            let file = File::create(&path).unwrap();
+            assert!(is_at(&file, &path));
+            fs::remove_file(&path).unwrap();
+            assert!(!is_at(&file, &path));
+            fs::write(&path, "4711").unwrap();
+            assert!(!is_at(&file, &path));
+        }
+        let holders = AtomicUsize::new(0);
+        let train = || {
+            for _ in 0..500 {
+                let Ok(lock) = RunLock::take(dir.path()) else {
+                    continue;
+                };
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                thread::yield_now();
+                holders.fetch_sub(1, Ordering::SeqCst);
+                fs::remove_file(&path).unwrap();
+                drop(lock);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(train);
+            }
+        });
     }
 
     /// As network file systems answer.

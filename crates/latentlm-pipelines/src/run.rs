@@ -70,19 +70,37 @@ impl<R: Recipe> RunFolder<R> {
     /// # Errors
     /// As [`create`](Self::create).
     pub fn claim(path: &Path) -> Result<Self> {
+        Self::claim_with(path, RunLock::take)
+    }
+
+    fn claim_with(path: &Path, lock: impl Fn(&Path) -> Result<RunLock>) -> Result<Self> {
         let mut run = Self::at(path);
         run.check_free()?;
-        run.made = disk::create_folders(path).map_err(io_error("create", path))?;
-        match RunLock::take(path) {
-            Ok(lock) => run.lock = Some(Arc::new(lock)),
-            Err(error) => {
-                disk::remove_empty_folders(&run.made);
+        if let Err(error) = run.make_and_lock(&lock) {
+            if path.exists() {
                 return Err(error);
             }
+            // Another training that could not start removed the folder before it was locked.
+            run.make_and_lock(&lock)?;
         }
         // Another process may have begun one since.
         run.check_free()?;
         Ok(run)
+    }
+
+    /// Makes the folder and locks it. If it can't be locked, nothing that was made stays.
+    fn make_and_lock(&mut self, lock: impl Fn(&Path) -> Result<RunLock>) -> Result<()> {
+        self.made = disk::create_folders(&self.path).map_err(io_error("create", &self.path))?;
+        match lock(&self.path) {
+            Ok(lock) => {
+                self.lock = Some(Arc::new(lock));
+                Ok(())
+            }
+            Err(error) => {
+                disk::remove_empty_folders(&self.made);
+                Err(error)
+            }
+        }
     }
 
     /// Tells that a second training in the folder is not held off, where the file system has no locks.
@@ -579,6 +597,39 @@ mod tests {
         again.set_recipe(&ImageRecipe::default()).unwrap();
         again.remove_if_empty();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    /// As a start that fails does to one that begins at the same moment.
+    #[test]
+    fn a_folder_that_is_removed_before_it_is_locked_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let tries = std::cell::Cell::new(0);
+        let removed_until = |last: u32| {
+            let tries = &tries;
+            tries.set(0);
+            let lock = move |folder: &Path| {
+                tries.set(tries.get() + 1);
+                if tries.get() <= last {
+                    fs::remove_dir(folder).unwrap();
+                }
+                RunLock::take(folder)
+            };
+            RunFolder::<ImageRecipe>::claim_with(&path, lock)
+        };
+        let run = removed_until(1).unwrap();
+        assert_eq!(tries.get(), 2);
+        assert!(path.join(LOCK).is_file());
+        // It is locked, and what the second try made is the run's to remove.
+        let told = RunFolder::<ImageRecipe>::claim(&path).unwrap_err();
+        assert!(told.to_string().contains("is training here"), "{told}");
+        run.remove_if_empty();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // What goes wrong again is told.
+        let told = removed_until(2).unwrap_err().to_string();
+        assert!(told.contains(LOCK), "{told}");
+        assert_eq!(tries.get(), 2);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     fn save(run: &RunFolder<ImageRecipe>, manifest: &mut Manifest<ImageRecipe>, step: u64) {

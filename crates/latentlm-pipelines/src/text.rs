@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latentlm_data::{TextTokenizer, TokenizerKind};
+use latentlm_data::{TextLimits, TextTokenizer, TokenizerKind};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -38,17 +38,41 @@ impl Vocabulary for TextVocabulary {
     }
 }
 
-/// The tokenizer of a file, or one with at most `size` tokens that is trained on texts if `path` is
-/// empty.
-pub(crate) fn read_or_train(
-    path: &str,
-    kind: TokenizerKind,
-    size: usize,
-    texts: impl FnOnce() -> Vec<String>,
-) -> Result<TextTokenizer> {
-    Ok(if path.is_empty() {
-        TextTokenizer::train(kind, &texts(), size)?
-    } else {
-        TextTokenizer::read(Path::new(path))?
-    })
+/// The tokenizer that the table `[text]` of a recipe asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct WantedTokenizer<'a> {
+    /// Its file; empty for one that is trained.
+    pub path: &'a str,
+    /// Largest size of the file in megabytes.
+    pub max_megabytes: u64,
+    /// How one is trained.
+    pub kind: TokenizerKind,
+    /// Largest number of tokens of one that is trained.
+    pub size: usize,
+}
+
+impl WantedTokenizer<'_> {
+    /// The tokenizer of the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the file can't be read, is too large or is no tokenizer.
+    pub fn read(&self) -> Result<Option<TextTokenizer>> {
+        if self.path.is_empty() {
+            return Ok(None);
+        }
+        let limits = TextLimits::of_megabytes(self.max_megabytes);
+        let read = TextTokenizer::read_within(Path::new(self.path), limits)?;
+        Ok(Some(read))
+    }
+
+    /// The tokenizer of the file, or one that is trained on texts.
+    pub(crate) fn read_or_train(
+        &self,
+        texts: impl FnOnce() -> Vec<String>,
+    ) -> Result<TextTokenizer> {
+        match self.read()? {
+            Some(read) => Ok(read),
+            None => Ok(TextTokenizer::train(self.kind, &texts(), self.size)?),
+        }
+    }
 }

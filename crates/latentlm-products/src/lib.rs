@@ -1,7 +1,8 @@
 //! Matrix products on a CPU, on slices of numbers: this crate knows no tensors. float32 matrices of any strides
 //! ([`Matrix`]), or laid out for many products ([`Panels`]); bfloat16 weights as a model's file stores them
-//! ([`Stored`]), or float32 weights rounded to bfloat16 ([`Rounded`]). A few rows with a large matrix have a way of their
-//! own ([`few_rows`]). Sums are float32 everywhere.
+//! ([`Stored`]), float32 weights rounded to bfloat16 ([`Rounded`]), or weights of 8 or 4 bits ([`Quantized`]). A few rows
+//! with a large matrix have a way of their own ([`few_rows`]). Sums are float32 everywhere, of [`Quantized`] those of
+//! groups.
 //!
 //! ```
 //! use latentlm_products::{Matrix, product};
@@ -14,14 +15,20 @@
 //!
 //! Letters in shapes: `N` rows, `I` inputs, `O` outputs.
 
+mod bits;
 mod blocks;
 pub mod few_rows;
+#[cfg(target_arch = "x86_64")]
+mod integers;
 mod matrix;
 mod panels;
+mod quantized;
 mod rounded;
 mod stored;
 
+pub use bits::Bits;
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};
 pub use panels::Panels;
+pub use quantized::Quantized;
 pub use rounded::{Rounded, available as has_bf16_products};
 pub use stored::Stored;

@@ -19,9 +19,12 @@ use std::arch::x86_64::{
 
 use half::bf16;
 use multiversion::multiversion;
+#[cfg(target_arch = "x86_64")]
 use rayon::prelude::*;
 
-use crate::blocks::column_blocks;
+#[cfg(target_arch = "x86_64")]
+use crate::blocks::OUTPUTS;
+use crate::blocks::{OutputRows, threads_for};
 use crate::rounded;
 
 /// Numbers of a row that one multiplication takes: bfloat16 numbers in a register.
@@ -32,16 +35,8 @@ const PAIRS: usize = STEP / 2;
 // multiplications.
 /// Rows whose sums are kept in registers at the same time.
 const ROWS: usize = 6;
-/// Outputs whose sums are kept in registers at the same time. With one row alone they keep four streams of memory
-/// busy.
-const OUTPUTS: usize = 4;
 /// Independent sums of one inner product in the portable loops: those of an AVX-512 register.
-const LANES: usize = 16;
-/// Bytes of weights in a block of outputs: they stay in a core's second-level cache for all rows.
-const BLOCK_BYTES: usize = 256 << 10;
-/// Smallest number of multiplications for which all threads are used. With one row that is half a megabyte of
-/// weights, which one thread reads in about 40 us.
-const PARALLEL: usize = 1 << 18;
+pub(crate) const LANES: usize = 16;
 
 /// How products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +111,7 @@ impl<'a> Stored<'a> {
         if inputs == 0 {
             return out.fill(0.0);
         }
-        let threads = if alone || count * inputs * outputs < PARALLEL {
-            1
-        } else {
-            rayon::current_num_threads()
-        };
+        let threads = threads_for(count * inputs * outputs, alone);
         let left = match self.way {
             #[cfg(target_arch = "x86_64")]
             Way::Instruction => {
@@ -131,28 +122,15 @@ impl<'a> Stored<'a> {
             Way::Instruction => unreachable!("another processor has no such instruction"),
             Way::Portable => Left::Exact(x),
         };
-        let step = outputs_a_block(inputs, outputs, threads);
-        let blocks = column_blocks(out, outputs, step);
-        let run = |(index, mut block): (usize, Vec<&mut [f32]>)| {
-            left.multiply(&self.rows[index * step * inputs..], inputs, &mut block);
+        let matrix = OutputRows {
+            outputs,
+            row_bytes: size_of::<bf16>() * inputs,
+            threads,
         };
-        if threads == 1 {
-            blocks.into_iter().enumerate().for_each(run);
-        } else {
-            blocks.into_par_iter().enumerate().for_each(run);
-        }
+        matrix.each_block(out, |first, block| {
+            left.multiply(&self.rows[first * inputs..], inputs, block);
+        });
     }
-}
-
-/// Outputs of a block: few enough that their weights stay in the cache, and that each thread gets several blocks.
-fn outputs_a_block(inputs: usize, outputs: usize, threads: usize) -> usize {
-    let cached = BLOCK_BYTES / (size_of::<bf16>() * inputs);
-    let shared = if threads == 1 {
-        outputs
-    } else {
-        outputs.div_ceil(4 * threads)
-    };
-    cached.min(shared).max(1).next_multiple_of(OUTPUTS)
 }
 
 /// Rows that are multiplied with the weights.
@@ -316,7 +294,7 @@ impl Tile<'_> {
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-fn totals([a, b, c, d]: [__m512; OUTPUTS]) -> [f32; OUTPUTS] {
+pub(crate) fn totals([a, b, c, d]: [__m512; OUTPUTS]) -> [f32; OUTPUTS] {
     // In each quarter of a register: a0 + a2, b0 + b2, a1 + a3, b1 + b3.
     let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
@@ -399,7 +377,7 @@ fn inner_products<const R: usize, const O: usize>(
 
 /// The sum of all lanes, in halves that can be added at once.
 #[inline(always)]
-fn total(mut sums: [f32; LANES]) -> f32 {
+pub(crate) fn total(mut sums: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         let (low, high) = sums.split_at_mut(half);
@@ -412,7 +390,7 @@ fn total(mut sums: [f32; LANES]) -> f32 {
 }
 
 /// The same number in float32: bfloat16 is its upper half.
-// Not `bf16::to_f32`: that treats rubbish (NaN) apart, which keeps loops from being vectorized.
+// Not `bf16::to_f32`: its branch for NaN keeps loops from being vectorized.
 #[inline(always)]
 fn widened(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)

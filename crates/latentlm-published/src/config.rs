@@ -10,7 +10,7 @@ use latentlm_codec_audio::AudioSigmaVaeConfig;
 use latentlm_core::sequence::ControlTokens;
 use latentlm_diffusion::{BetaSchedule, HeadConfig, Prediction};
 use latentlm_vibevoice::VibeVoiceConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::naming::Joined;
@@ -253,6 +253,15 @@ impl LanguageModelJson {
     }
 }
 
+/// Writes a whole number without a point: `transformers` takes no other for an integer.
+fn whole<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        serializer.serialize_i64(*number as i64)
+    } else {
+        serializer.serialize_f64(*number)
+    }
+}
+
 /// `VibeVoiceDiffusionHeadConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiffusionHeadJson {
@@ -271,6 +280,7 @@ pub struct DiffusionHeadJson {
     /// Numbers of the timesteps' sinusoid.
     pub frequency_embedding_size: usize,
     /// Longest period of the sinusoid.
+    #[serde(serialize_with = "whole")]
     pub diffusion_max_period: f64,
     /// Whether the feed-forward layers have biases; not supported.
     #[serde(default)]

@@ -116,7 +116,12 @@ fn permute(tensor: Stored, seen: &[usize], axes: &[usize], result: Option<Shape>
 }
 
 /// Elements of `size` bytes in the order of the permuted axes.
-fn permuted_bytes(bytes: &[u8], size: usize, shape: &[usize], axes: &[usize]) -> Vec<u8> {
+pub(crate) fn permuted_bytes(
+    bytes: &[u8],
+    size: usize,
+    shape: &[usize],
+    axes: &[usize],
+) -> Vec<u8> {
     let mut strides = vec![size; shape.len()];
     for axis in (0..shape.len().saturating_sub(1)).rev() {
         strides[axis] = strides[axis + 1] * shape[axis + 1];

@@ -7,12 +7,16 @@
 //!   the original repository published it.
 //! - [`load_realtime`]: the model that speaks while its text arrives, as the original repository published it.
 //! - [`load_asr`]: the model that recognizes speech, in both formats.
-//! - [`Published`]: which model a folder holds, before a weight is read.
+//! - [`Published`]: which model a folder or GGUF file holds, before a weight is read.
+//! - [`gguf_tokenizer`], [`read_voice`]: a vocabulary and a voice as GGUF files of vibevoice.cpp.
 //! - [`make_random`]: a folder of published sizes with random weights.
+//! - [`quantize_folder`]: a copy of a folder whose backbone has weights of 8 or 4 bits.
 //!
 //! Names are mapped by tables (`naming`), layouts by burn-store adapters (`layout`). A file is
 //! read lazily, tensor by tensor, in float32, bfloat16 or float16; a folder may hold one
-//! `model.safetensors` or shards with their index.
+//! `model.safetensors` or shards with their index. In the place of a folder, [`load_vibevoice_weights`],
+//! [`load_realtime`], [`load_asr`] and the functions that read their configurations take a GGUF file of vibevoice.cpp
+//! too (`gguf`).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -34,6 +38,7 @@
 
 mod asr;
 mod config;
+mod gguf;
 mod image;
 mod layout;
 mod member;
@@ -41,6 +46,7 @@ mod naming;
 mod original;
 mod place;
 mod published_sizes;
+mod quantized;
 mod random;
 mod reader;
 mod realtime;
@@ -48,12 +54,16 @@ mod shards;
 mod speech;
 mod store;
 
+pub use latentlm_kernels::WeightBits;
+
 pub use asr::{AsrJson, load_asr, read_asr_config};
 pub use config::{DiffusionHeadJson, LanguageModelJson, RopeJson, TokenizerJson, VibeVoiceJson};
+pub use gguf::{gguf_tokenizer, read_voice};
 pub use image::{load_image, save_image};
 pub use member::{Dialect, Member, Published, find_tokenizer};
 pub use place::WeightType;
 pub use published_sizes::RandomSizes;
+pub use quantized::{QuantizedFolder, quantize_folder};
 pub use random::{MadeModel, RandomOptions, make_random};
 pub use realtime::{RealtimeJson, load_realtime, read_realtime_config};
 pub use speech::{

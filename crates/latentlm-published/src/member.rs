@@ -1,11 +1,13 @@
-//! Which model a published folder holds, and in whose format: told by its `config.json`, before a weight is
-//! read.
+//! Which model a published folder or GGUF file holds, and in whose format: told by its `config.json` or metadata,
+//! before a weight is read.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::gguf;
+use super::quantized;
 use super::shards::files;
 use super::store::{PretrainedError, json_error, read_json};
 
@@ -15,6 +17,8 @@ pub(crate) const CONFIG: &str = "config.json";
 const ADAPTER: &str = "adapter_config.json";
 /// The vocabulary.
 const TOKENIZER: &str = "tokenizer.json";
+/// The vocabulary beside a GGUF file.
+const GGUF_TOKENIZER: &str = "tokenizer.gguf";
 
 /// A model of the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,40 +50,45 @@ pub enum Dialect {
     Transformers,
 }
 
-/// A published folder, by its `config.json`.
+/// A published folder, by its `config.json`, or a GGUF file, by its metadata.
 #[derive(Debug, Clone)]
 pub struct Published {
     /// The model.
     pub member: Member,
     /// The format.
     pub dialect: Dialect,
+    /// The configuration, without what it says of quantized weights.
     pub(crate) config: Value,
-    /// The `config.json`.
+    /// Whether weights are quantized, in a way that this crate reads.
+    pub(crate) quantized: bool,
+    /// The `config.json`, or the GGUF file.
     pub(crate) path: PathBuf,
 }
 
 impl Published {
-    /// Reads `folder/config.json`. No file of weights is opened.
+    /// Reads `folder/config.json`; no file of weights is opened. In the place of a folder there may be a GGUF file, of
+    /// which the metadata are read.
     ///
     /// # Errors
     /// If it can't be read, or if the folder holds what this crate does not have: another model, quantized
     /// weights, or an adapter without its base.
     pub fn read(folder: &Path) -> Result<Self, PretrainedError> {
+        if folder.is_file() {
+            return gguf::published(folder);
+        }
         refuse_adapter(folder)?;
         let path = folder.join(CONFIG);
-        let config = read_json(&path)?;
+        let mut config = read_json(&path)?;
         let refuse = |reason| {
             let path = path.clone();
             Err(PretrainedError::Unsupported { path, reason })
         };
-        if let Some(quantization) = config.get("quantization_config")
-            && !quantization.is_null()
-        {
-            let method = quantization["quant_method"].as_str().unwrap_or("unknown");
-            return refuse(format!(
-                "its weights are quantized (quantization_config, method `{method}`), which is not \
-                 supported: take the model in bfloat16, float16 or float32"
-            ));
+        // Taken out, so that a model that is written again does not say so.
+        let keys = config.as_object_mut();
+        let quantization = keys.and_then(|keys| keys.remove(quantized::KEY));
+        let quantization = quantization.filter(|quantization| !quantization.is_null());
+        if let Some(reason) = quantization.as_ref().and_then(quantized::refused) {
+            return refuse(reason);
         }
         let dialect = if config.get("decoder_config").is_some() {
             Dialect::Original
@@ -91,6 +100,7 @@ impl Published {
                 member,
                 dialect,
                 config,
+                quantized: quantization.is_some(),
                 path,
             }),
             Err(reason) => refuse(reason),
@@ -162,13 +172,22 @@ fn refuse_adapter(folder: &Path) -> Result<(), PretrainedError> {
     Err(PretrainedError::Unsupported { path, reason })
 }
 
-/// The vocabulary of a published model: `given`, else `tokenizer.json` in its folder.
+/// The vocabulary of a published model: `given`, else `tokenizer.json` in its folder, else `tokenizer.gguf` or
+/// `tokenizer.json` beside its GGUF file.
 ///
 /// # Errors
 /// If there is none. The message names the model whose file it is.
 pub fn find_tokenizer(folder: &Path, given: Option<&Path>) -> Result<PathBuf, PretrainedError> {
     let path = match given {
         Some(path) => path.to_owned(),
+        None if folder.is_file() => {
+            let path = folder.with_file_name(GGUF_TOKENIZER);
+            if path.exists() {
+                path
+            } else {
+                folder.with_file_name(TOKENIZER)
+            }
+        }
         None => folder.join(TOKENIZER),
     };
     if path.exists() {

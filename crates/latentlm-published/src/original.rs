@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, VibeVoiceJson};
+use super::gguf::read_tokenizer;
 use super::member::token_id;
 use super::naming::{Naming, below};
 use super::speech::LANGUAGE_MODEL;
-use super::store::{PretrainedError, json_error, read_json};
+use super::store::{PretrainedError, json_error};
 
 /// Samples of the convolutions' kernels, which the original fixes.
 pub(crate) const KERNEL_SIZE: usize = 7;
@@ -267,13 +268,13 @@ impl OriginalJson {
     }
 }
 
-/// The tokens of speech in a `tokenizer.json` of Qwen2.5. (The original gives tokens of pictures a new
+/// The tokens of speech in a `tokenizer.json` of Qwen2.5, or in the same as a GGUF file. (The original gives tokens of pictures a new
 /// meaning.)
 ///
 /// # Errors
 /// If it can't be read or has other tokens.
 pub(crate) fn speech_tokens(tokenizer: &Path) -> Result<SpeechTokens, PretrainedError> {
-    let json = read_json(tokenizer)?;
+    let json = read_tokenizer(tokenizer)?;
     let id = |token| token_id(&json, tokenizer, token);
     Ok(SpeechTokens {
         start: id("<|vision_start|>")?,

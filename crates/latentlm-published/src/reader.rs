@@ -1,8 +1,10 @@
 //! Tensors of a safetensors file, each read by its position when it is needed.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::store::SafetensorsStoreError;
 use burn::store::bridge::deferred;
@@ -15,27 +17,59 @@ use safetensors::tensor::Metadata;
 use crate::shards::{LENGTH_BYTES, MOST_HEADER_BYTES};
 use crate::store::{PretrainedError, damaged};
 
+/// Bytes that are read at once: they are still in a core's second-level cache when their numbers are checked.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Why a tensor with infinity or NaN is refused.
+pub(crate) const NOT_FINITE: &str = "it has numbers that are not finite";
+
+/// The first tensor that can't be read. burn-store would tell it in the words of a programmer, or go on without it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unread(Arc<OnceLock<(PathBuf, String)>>);
+
+impl Unread {
+    /// Whether all tensors could be read so far.
+    ///
+    /// # Errors
+    /// If there was such a tensor, with its name and file.
+    pub(crate) fn check(&self) -> Result<(), PretrainedError> {
+        match self.0.get() {
+            None => Ok(()),
+            Some((path, reason)) => Err(PretrainedError::Weights {
+                path: path.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+}
+
 // burn-store maps the file instead: the pages that it reads count as memory of the process beside the tensors that
 // are made from them, so that a model is there twice while it is loaded.
-/// The tensors of a file. Only its header is read now.
+/// The tensors of a file. Only its header is read now. A tensor that later can't be read, or has numbers that are not
+/// finite, is noted in `unread`.
 ///
 /// # Errors
 /// If the file can't be read, or its header is none.
-pub(crate) fn tensors(path: &Path) -> Result<Vec<Stored>, PretrainedError> {
+pub(crate) fn tensors(path: &Path, unread: &Unread) -> Result<Vec<Stored>, PretrainedError> {
     let mut file = File::open(path).map_err(io_error("read", path))?;
     let bytes = file.metadata().map_err(io_error("read", path))?.len();
     let (metadata, data_start) = header(&mut file, bytes).map_err(|error| damaged(path, error))?;
+    let file = Arc::new(Mutex::new(file));
     let mut found: Vec<_> = metadata.tensors().into_iter().collect();
     found.sort_by_key(|(_, info)| info.data_offsets);
     let mut tensors = Vec::with_capacity(found.len());
     for (name, info) in found {
         let (start, end) = info.data_offsets;
+        let dtype = burn_dtype(info.dtype).map_err(|error| damaged(path, error))?;
         let place = Place {
+            file: Arc::clone(&file),
             path: path.to_owned(),
+            name: name.clone(),
             start: data_start + start as u64,
             bytes: end - start,
+            dtype,
+            unread: unread.clone(),
         };
-        let dtype = burn_dtype(info.dtype).map_err(|error| damaged(path, error))?;
         let shape = Shape::from(info.shape.clone());
         let target = shape.clone();
         tensors.push(deferred(name, dtype, shape, None, move || {
@@ -70,24 +104,69 @@ fn header(file: &mut File, bytes: u64) -> Result<(Metadata, u64), SafetensorsSto
 }
 
 /// Where the numbers of a tensor are.
-struct Place {
-    path: PathBuf,
-    start: u64,
-    bytes: usize,
+pub(crate) struct Place {
+    /// One handle for all tensors: if another file takes the place of this one, they still are of one file.
+    pub(crate) file: Arc<Mutex<File>>,
+    pub(crate) path: PathBuf,
+    /// The tensor's name in the file.
+    pub(crate) name: String,
+    /// Bytes of the file in front of the numbers.
+    pub(crate) start: u64,
+    pub(crate) bytes: usize,
+    /// Type of the numbers. Floats are checked.
+    pub(crate) dtype: DType,
+    pub(crate) unread: Unread,
 }
 
 impl Place {
-    fn read(&self) -> Result<Vec<u8>, PackError> {
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.start))?;
-            let mut bytes = vec![0; self.bytes];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|error: io::Error| {
-            PackError::ValidationError(format!("{}: {error}", self.path.display()))
-        })
+    /// Reads the numbers.
+    ///
+    /// # Errors
+    /// If the file can't be read, has become shorter, or has numbers that are not finite.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, PackError> {
+        self.numbers().map_err(|error| self.refused(error))
+    }
+
+    /// Notes that the tensor can't be read.
+    pub(crate) fn refused(&self, error: impl Display) -> PackError {
+        let reason = format!("`{}` can't be read: {error}", self.name);
+        // Only the first is told.
+        let _ = self.unread.0.set((self.path.clone(), reason.clone()));
+        PackError::ValidationError(reason)
+    }
+
+    fn numbers(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start))?;
+        for piece in bytes.chunks_mut(PIECE_BYTES) {
+            file.read_exact(piece)?;
+            if !is_finite(piece, self.dtype) {
+                return Err(io::Error::new(ErrorKind::InvalidData, NOT_FINITE));
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether no float is infinite or NaN: these have an exponent of ones.
+fn is_finite(bytes: &[u8], dtype: DType) -> bool {
+    // Not `any`, which would stop at the first and so look at one number at a time.
+    match dtype {
+        DType::BF16 | DType::F16 => {
+            let ones = if dtype == DType::BF16 { 0x7f80 } else { 0x7c00 };
+            let numbers = bytes
+                .chunks_exact(2)
+                .map(|x| u16::from_le_bytes([x[0], x[1]]));
+            !numbers.fold(false, |found, x| found | (x & ones == ones))
+        }
+        DType::F32 => {
+            let ones = f32::INFINITY.to_bits();
+            let numbers = bytes.chunks_exact(4);
+            let numbers = numbers.map(|x| u32::from_le_bytes([x[0], x[1], x[2], x[3]]));
+            !numbers.fold(false, |found, x| found | (x & ones == ones))
+        }
+        _ => true,
     }
 }
 
@@ -137,7 +216,7 @@ mod tests {
         ];
         safetensors::serialize_to_file(views, None, &path).unwrap();
 
-        let tensors = tensors(&path).unwrap();
+        let tensors = tensors(&path, &Unread::default()).unwrap();
         for tensor in &tensors {
             let data = to_data(tensor).unwrap();
             match tensor.name.as_str() {
@@ -161,11 +240,91 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in [0, 4, 8, 20, whole.len() - 1] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let error = tensors(&path).unwrap_err().to_string();
+            let error = tensors(&path, &Unread::default());
+            let error = error.unwrap_err().to_string();
             assert!(
                 error.contains("cut.safetensors is damaged"),
                 "{length}: {error}"
             );
         }
+    }
+
+    /// A file with one tensor `x`.
+    fn one(dir: &Path, dtype: Dtype, bytes: &[u8]) -> PathBuf {
+        let path = dir.join("one.safetensors");
+        let count = bytes.len() * 8 / dtype.bitsize();
+        let view = TensorView::new(dtype, vec![count], bytes).unwrap();
+        safetensors::serialize_to_file([("x", view)], None, &path).unwrap();
+        path
+    }
+
+    /// The largest numbers of each type are read, infinity and NaN are not, wherever they stand.
+    #[test]
+    fn numbers_that_are_not_finite_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        type Case<'a> = (Dtype, &'a [u8], [&'a [u8]; 3]);
+        let types: [Case<'_>; 3] = [
+            (
+                Dtype::BF16,
+                &[0x7f, 0xff],
+                [&[0x80, 0x7f], &[0x80, 0xff], &[0x81, 0x7f]],
+            ),
+            (
+                Dtype::F16,
+                &[0xff, 0xfb],
+                [&[0x00, 0x7c], &[0x00, 0xfc], &[0x01, 0x7e]],
+            ),
+            (
+                Dtype::F32,
+                &[0xff, 0xff, 0x7f, 0xff],
+                [
+                    &[0, 0, 0x80, 0x7f],
+                    &[0, 0, 0x80, 0xff],
+                    &[1, 0, 0xc0, 0x7f],
+                ],
+            ),
+        ];
+        for (dtype, finite, others) in types {
+            // More than a piece.
+            let count = PIECE_BYTES / finite.len() + 3;
+            for other in [finite].into_iter().chain(others) {
+                for place in [0, 1, count - 1] {
+                    let mut bytes = finite.repeat(count);
+                    bytes[place * finite.len()..][..finite.len()].copy_from_slice(other);
+                    let path = one(dir.path(), dtype, &bytes);
+                    let unread = Unread::default();
+                    let read = to_data(&tensors(&path, &unread).unwrap()[0]);
+                    if other == finite {
+                        assert_eq!(read.unwrap().as_bytes(), bytes);
+                        unread.check().unwrap();
+                    } else {
+                        assert!(read.is_err(), "{dtype:?} {other:?} at {place}");
+                        let message = unread.check().unwrap_err().to_string();
+                        let part = "one.safetensors: `x` can't be read: it has numbers that are not finite";
+                        assert!(message.ends_with(part), "{message}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A file that takes the place of the first one, or one that is cut while it is read.
+    #[test]
+    fn files_may_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = one(dir.path(), Dtype::F32, &[0; 16]);
+        let unread = Unread::default();
+        let before = tensors(&path, &unread).unwrap();
+        if cfg!(unix) {
+            std::fs::remove_file(&path).unwrap();
+            one(dir.path(), Dtype::F32, &[1; 16]);
+            assert_eq!(to_data(&before[0]).unwrap().as_bytes(), [0; 16]);
+        }
+        let before = tensors(&path, &unread).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        assert!(to_data(&before[0]).is_err());
+        let message = unread.check().unwrap_err().to_string();
+        assert!(message.contains("`x` can't be read"), "{message}");
     }
 }

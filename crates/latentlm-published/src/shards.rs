@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use latentlm_core::bundle::io_error;
 use serde_json::{Map, Value};
 
+use super::gguf;
 use super::store::{PretrainedError, json_error, read_json};
 
 /// A single file of weights.
@@ -20,7 +21,7 @@ pub(crate) const LENGTH_BYTES: u64 = 8;
 /// Largest header that safetensors allows.
 pub(crate) const MOST_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes of a file that tell a Git LFS pointer; one has fewer than 1024 in all.
-const POINTER_BYTES: u64 = 1024;
+pub(crate) const POINTER_BYTES: u64 = 1024;
 /// How a Git LFS pointer begins.
 const POINTER: &[u8] = b"version https://git-lfs";
 
@@ -66,7 +67,7 @@ fn is_inside(shard: &str) -> bool {
 /// What the whole files of a checkpoint hold.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// Bytes of all files.
+    /// Bytes of all files; 0 for a GGUF file, whose numbers have no fixed size.
     pub(crate) bytes: u64,
     names: BTreeSet<String>,
 }
@@ -78,11 +79,15 @@ impl Contents {
     }
 }
 
-/// Reads the headers of all files of a checkpoint.
+/// Reads the headers of all files of a checkpoint, or that of a GGUF file.
 ///
 /// # Errors
 /// If a file can't be read, is missing, empty, cut or only a pointer to one.
 pub(crate) fn contents(path: &Path) -> Result<Contents, PretrainedError> {
+    if gguf::is_gguf(path) {
+        let names = gguf::tensor_names(path)?.into_iter().collect();
+        return Ok(Contents { bytes: 0, names });
+    }
     let mut contents = Contents::default();
     let mut faults: Vec<(PathBuf, Fault)> = Vec::new();
     let mut data_bytes = 0_u64;

@@ -1,9 +1,9 @@
 //! Weights of published checkpoints: read lazily, tensor by tensor; written whole or not at all.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
-use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -12,13 +12,16 @@ use burn::store::burn_pack::Tensor as Stored;
 use burn::store::{FloatCastAdapter, ModuleAdapter, ModuleSnapshot, SafetensorsStoreError};
 use burn::tensor::{DType, Shape, TensorData};
 use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, check_size, io_error};
-use latentlm_vibevoice::VibeVoiceError;
+use latentlm_core::disk::text_within;
+use latentlm_vibevoice::{VibeVoiceError, VoiceError};
 use safetensors::View;
 
+use super::gguf;
 use super::layout::{Direction, Layouts};
-use super::naming::{Joined, Naming};
+use super::naming::{Joined, Naming, renamed};
 use super::place::{Matrices, WeightType};
-use super::reader;
+use super::quantized::{SCALES_OF_WEIGHTS, pair_up};
+use super::reader::{self, Unread};
 use super::shards::{contents, files, pointer};
 
 /// What can go wrong with a published checkpoint.
@@ -51,6 +54,14 @@ pub enum PretrainedError {
         /// What is wrong, with bytes there and wanted.
         reason: String,
     },
+    /// A tensor that can't be read, or has numbers that are not finite.
+    #[error("{path}: {reason}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the tensor's name.
+        reason: String,
+    },
     /// A model without its vocabulary.
     #[error("{path} is missing: fetch the tokenizer.json of {model} and put it there")]
     NoTokenizer {
@@ -62,6 +73,9 @@ pub enum PretrainedError {
     /// Sizes that do not fit each other.
     #[error(transparent)]
     Model(#[from] VibeVoiceError),
+    /// A saved voice that can't be read.
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
 }
 
 /// How floats are stored in a file that is written.
@@ -137,18 +151,31 @@ impl Format {
 /// `described_by` names what the sizes were taken from.
 ///
 /// # Errors
-/// If a file is not whole, or together they have fewer than 2 bytes a parameter.
+/// If a file is not whole, or together they have fewer than 2 bytes a parameter, half a byte if weights are quantized. A
+/// GGUF file must have as many numbers.
 pub(crate) fn check_claim(
     path: &Path,
     parameters: usize,
     described_by: &'static str,
 ) -> Result<(), PretrainedError> {
-    let bytes = contents(path)?.bytes;
-    Ok(check_size(path, bytes, parameters, described_by)?)
+    if gguf::is_gguf(path) {
+        return gguf::check_claim(path, parameters);
+    }
+    let contents = contents(path)?;
+    let whole = if contents.has(SCALES_OF_WEIGHTS) {
+        parameters / 4
+    } else {
+        parameters
+    };
+    Ok(check_size(path, contents.bytes, whole, described_by)?)
 }
 
+/// Largest size of a JSON file in bytes: in memory a value is many times larger than its text.
+const MOST_JSON_BYTES: u64 = 32 << 20;
+
 pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
-    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let text = File::open(path).and_then(|file| text_within(file, MOST_JSON_BYTES));
+    let text = text.map_err(io_error("read", path))?;
     if let Some(fault) = pointer(text.as_bytes(), text.len() as u64) {
         return Err(PretrainedError::Incomplete {
             path: path.to_owned(),
@@ -166,7 +193,7 @@ pub(crate) fn json_error(path: &Path, reason: impl Display) -> PretrainedError {
     }
 }
 
-/// Fills a module with the weights of a published checkpoint, in float32 or in a type of their own.
+/// Fills a module with the weights of a published checkpoint or GGUF file, in float32 or in a type of their own.
 ///
 /// # Errors
 /// If a file can't be read, or a tensor is missing, unknown or of another shape.
@@ -176,20 +203,29 @@ pub(crate) fn load<M: Module>(
     format: &Format,
     weights: WeightType,
 ) -> Result<M, PretrainedError> {
+    let unread = Unread::default();
     let mut tensors = Vec::new();
     for file in files(path)? {
-        let (found, _) = format.naming.import().remap(reader::tensors(&file)?);
+        let found = if gguf::is_gguf(&file) {
+            gguf::tensors(&file, weights, &unread)?
+        } else {
+            reader::tensors(&file, &unread)?
+        };
+        let (found, _) = format.naming.import().remap(found);
         tensors.extend(
             found
                 .into_iter()
                 .filter(|tensor| !format.skips(&tensor.name)),
         );
     }
+    refuse_twins(&tensors, path, format)?;
     if let Some(joined) = format.joined {
         tensors = join(tensors, joined, path, format)?;
     }
-    let mut matrices = Matrices::new(weights, tensors);
+    let (tensors, pairs) = pair_up(tensors);
+    let mut matrices = Matrices::new(weights, tensors, pairs);
     let mut module = module.map(&mut matrices);
+    unread.check()?;
     let (tensors, placed) = matrices
         .finish()
         .map_err(|error| damaged(path, SafetensorsStoreError::Other(error.to_string())))?;
@@ -197,10 +233,32 @@ pub(crate) fn load<M: Module>(
         .layouts(Direction::Import)
         .chain(FloatCastAdapter::to(DType::F32));
     let result = module.apply(tensors, None, Some(adapter.clone_box()), true);
+    unread.check()?;
     let mut own = format.own.to_vec();
     own.extend(placed.iter().map(String::as_str));
-    check_applied(&result, path, &own, |ours| format.theirs(ours))?;
+    let file_names = gguf::is_gguf(path).then(gguf::file_names);
+    check_applied(&result, path, &own, |ours| {
+        let theirs = format.theirs(ours);
+        match &file_names {
+            Some(names) => renamed(names, &theirs),
+            None => theirs,
+        }
+    })?;
     Ok(module)
+}
+
+/// Refuses tensors of one name: in two shards, or spelled in two ways. Nobody knows which of them is meant.
+fn refuse_twins(tensors: &[Stored], path: &Path, format: &Format) -> Result<(), PretrainedError> {
+    let mut names = HashSet::with_capacity(tensors.len());
+    for tensor in tensors {
+        if !names.insert(tensor.name.as_str()) {
+            return Err(PretrainedError::Bundle(BundleError::Mismatch {
+                path: path.to_owned(),
+                reason: format!("has `{}` twice", format.naming.theirs(&tensor.name)),
+            }));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
@@ -257,7 +315,7 @@ fn stack(name: String, parts: Vec<Stored>) -> Stored {
     let shape = Shape::from(shape);
     let target = shape.clone();
     deferred(name, dtype, shape, None, move || {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(parts.iter().map(Stored::byte_len).sum());
         for part in &parts {
             bytes.extend_from_slice(to_data(part)?.as_bytes());
         }

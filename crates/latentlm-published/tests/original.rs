@@ -358,6 +358,14 @@ fn random_weights_make_a_model() {
         };
         let made = make_random(&sizes, &folder, options).unwrap();
         assert_eq!(made.files > 1, shard_bytes < u64::MAX, "{made:?}");
+        if dialect == Dialect::Transformers {
+            // It takes nothing but an integer here.
+            let config = fs::read_to_string(folder.join("config.json")).unwrap();
+            assert!(
+                config.contains("\"diffusion_max_period\": 10000,"),
+                "{config}"
+            );
+        }
         vocabulary(&folder);
         let model = load(&folder).unwrap();
         let tensors = parameters(&model);

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use burn::store::ModuleSnapshot;
 use burn::store::bridge::to_data;
-use burn::tensor::{DType, Device, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use latentlm_core::{LatentCodec, RandomStream};
 use latentlm_published::{
     PretrainedError, StoredDType, WeightType, load_vibevoice, load_vibevoice_weights,
     read_vibevoice_config, save_vibevoice,
@@ -123,9 +124,18 @@ fn every_type_makes_the_round_trip() {
 fn what_does_not_fit_is_named() {
     let query = "model.language_model.layers.1.self_attn.q_proj.weight";
     let stem = "model.audio_tower.encoder.stem.conv.conv.weight";
-    let cases: [(tempfile::TempDir, &[&str]); 5] = [
+    let cases: [(tempfile::TempDir, &[&str]); 6] = [
         (changed(|raw| drop(raw.remove(stem))), &["lacks", stem]),
         (changed(|raw| drop(raw.remove(query))), &["lacks", query]),
+        (
+            changed(|raw| {
+                let theirs = "model.diffusion_head.timestep_proj.fc1.weight";
+                let other = "model.diffusion_head.timestep_embedder.layer_1.weight";
+                let twin = raw[theirs].clone();
+                raw.insert(other.into(), twin);
+            }),
+            &["has `model.diffusion_head.timestep_proj.fc1.weight` twice"],
+        ),
         (
             changed(|raw| drop(raw.insert("model.extra.weight".into(), (vec![1], vec![0; 4])))),
             &["unknown", "model.extra.weight"],
@@ -143,6 +153,35 @@ fn what_does_not_fit_is_named() {
         let message = load(dir.path()).unwrap_err().to_string();
         for part in parts {
             assert!(message.contains(part), "`{part}` in {message}");
+        }
+    }
+}
+
+/// A number that is none is told with its tensor, whether the tensor is placed as it is or turned first.
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let device = Device::default();
+    let json = read_vibevoice_config(&shipped()).unwrap();
+    for name in [
+        "model.language_model.layers.1.self_attn.k_proj.weight",
+        "model.language_model.norm.weight",
+        "model.language_model.embed_tokens.weight",
+        "model.audio_tower.decoder.stem.conv.conv.weight",
+        "model.latent_scaling_factor",
+    ] {
+        let dir = changed(|raw| {
+            let bytes = &mut raw.get_mut(name).unwrap().1;
+            let last = bytes.len() - 4;
+            bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+        for weights in [WeightType::Float32, WeightType::Bfloat16] {
+            let model = load_vibevoice_weights(dir.path(), &json, weights, &device);
+            let message = model.unwrap_err().to_string();
+            let part = format!(
+                "model.safetensors: `{name}` can't be read: it has numbers that are not finite"
+            );
+            assert!(message.ends_with(&part), "{message}");
+            assert_eq!(message.lines().count(), 1);
         }
     }
 }
@@ -350,12 +389,20 @@ fn matrices_stay_in_bfloat16() {
         "blocks.0.attn.qkv.weight",
         "tokens.table.weight",
         "linear_outer.weight",
+        "codec.encoder.stages.0.conv.weight",
+        "codec.decoder.stages.0.conv.weight",
+        "semantic.stages.1.conv.weight",
     ] {
         let found = stored.iter().find(|(name, _)| name.ends_with(matrix));
         let (name, data) = found.unwrap_or_else(|| panic!("no {matrix}"));
         assert_eq!(data.dtype(), DType::BF16, "{name}");
     }
-    for other in ["norm1.weight", "attn.qkv.bias", "conv.weight"] {
+    for other in [
+        "norm1.weight",
+        "attn.qkv.bias",
+        "stem.weight",
+        "mixer.weight",
+    ] {
         let found = stored.iter().find(|(name, _)| name.ends_with(other));
         let (name, data) = found.unwrap_or_else(|| panic!("no {other}"));
         assert_eq!(data.dtype(), DType::F32, "{name}");
@@ -364,4 +411,39 @@ fn matrices_stay_in_bfloat16() {
     // A file in float32 has nothing to keep.
     let plain = load_as(&shipped(), WeightType::Stored);
     assert!(plain.values().all(|data| data.dtype() == DType::F32));
+}
+
+/// Euclidean distance of tensors, as a part of the size of the second.
+fn distance(a: Tensor<3>, b: Tensor<3>) -> f32 {
+    let size: f32 = b.clone().square().sum().sqrt().into_scalar();
+    let distance: f32 = (a - b).square().sum().sqrt().into_scalar();
+    distance / size
+}
+
+/// Encoders and decoder with matrices in bfloat16, a whole signal and a stream. A matrix in another order would give
+/// numbers that have nothing to do with the expected ones: a distance of one and more.
+#[test]
+fn codecs_compute_with_bfloat16() {
+    let device = Device::default();
+    let json = read_vibevoice_config(&shipped()).unwrap();
+    let load_as = |weights| load_vibevoice_weights(&shipped(), &json, weights, &device).unwrap();
+    let [exact, stored] = [WeightType::Float32, WeightType::Bfloat16].map(load_as);
+    let hop = exact.hop_samples();
+    let sound = RandomStream::new(1).normal([1, 1, 5 * hop], &device);
+    let features = |model: &VibeVoice| model.audio_features(sound.clone());
+    let heard = |model: &VibeVoice| model.semantic.forward(sound.clone());
+    let step = |model: &VibeVoice| {
+        let first = sound.clone().narrow(2, 0, hop);
+        model.semantic.step(first, &mut Default::default())
+    };
+    let latents = features(&exact);
+    let decoded = |model: &VibeVoice| model.codec.decode(latents.clone());
+    for (what, distance) in [
+        ("features", distance(features(&stored), features(&exact))),
+        ("semantic", distance(heard(&stored), heard(&exact))),
+        ("a step", distance(step(&stored), step(&exact))),
+        ("sound", distance(decoded(&stored), decoded(&exact))),
+    ] {
+        assert!(distance < 0.2, "{what}: {distance}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_core::conformance::seeded;
 use latentlm_data::TextTokenizer;
@@ -115,6 +115,52 @@ fn windows_of_text_and_speech_alternate() {
     let rest = kinds(&mut stream);
     assert!(rest.starts_with("3ffffffffffff"), "{rest}");
     assert_eq!(rest.matches('f').count(), 94);
+}
+
+/// Euclidean distance of tensors, as a part of the size of the second.
+fn distance(a: Tensor<2>, b: Tensor<2>) -> f32 {
+    let size: f32 = b.clone().square().sum().sqrt().into_scalar();
+    let distance: f32 = (a - b).square().sum().sqrt().into_scalar();
+    distance / size
+}
+
+/// Weights in bfloat16, as the published file has them, under positions in float32.
+#[test]
+fn weights_may_stay_in_bfloat16() {
+    let load = |weights| load_realtime(&fixture(), weights, &Device::default()).unwrap();
+    let [exact, stored] = [WeightType::Float32, WeightType::Bfloat16].map(load);
+    let steps = |model: &VibeVoiceRealtime| {
+        let mut stream = model.speak(&voice(), options(3), noise()).unwrap();
+        stream.push(&[1, 2, 3, 4, 5]);
+        stream.end_text();
+        let mut steps = Vec::new();
+        while let Some(step) = stream.next_step() {
+            steps.push(step);
+        }
+        assert_eq!(stream.end(), Some(End::Forced));
+        steps
+    };
+    let both = steps(&stored).into_iter().zip(steps(&exact));
+    let mut frames = 0;
+    for (got, expected) in both {
+        match (got, expected) {
+            (RealtimeStep::Text(got), RealtimeStep::Text(expected)) => {
+                assert_eq!(got.speech_hidden.dtype(), DType::F32);
+                // Weights and inputs of a few products in a row are rounded to 8 bits.
+                let text = distance(got.text_hidden, expected.text_hidden);
+                let speech = distance(got.speech_hidden, expected.speech_hidden);
+                assert!(text < 0.05 && speech < 0.2, "{text} {speech}");
+            }
+            (RealtimeStep::Frame(got), RealtimeStep::Frame(_)) => {
+                assert_eq!(got.sound.dtype(), DType::F32);
+                let sum: f32 = got.sound.sum().into_scalar();
+                assert!(sum.is_finite());
+                frames += 1;
+            }
+            _ => panic!("the steps differ"),
+        }
+    }
+    assert_eq!(frames, 3);
 }
 
 /// Limits end the stream, each by its name.

@@ -200,3 +200,109 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Param, ParamId};
+    use burn::nn::Linear;
+    use latentlm::RandomStream;
+    use latentlm::core::ObjectiveOutput;
+    use latentlm_pipelines::{SpeechRecipe, host_values};
+
+    use super::*;
+    use crate::skips::Skips;
+
+    /// Its loss, and so its gradient, is infinite.
+    #[derive(Module, Debug)]
+    struct Overflowing {
+        layer: Linear,
+    }
+
+    impl CodecDiscriminator<2> for Overflowing {
+        fn loss(&self, real: Tensor<2>, _fake: Tensor<2>) -> Tensor<1> {
+            self.layer
+                .forward(real)
+                .square()
+                .sum()
+                .mul_scalar(f64::INFINITY)
+        }
+    }
+
+    #[derive(Clone)]
+    struct SquaredError;
+
+    impl CodecObjective<2> for SquaredError {
+        type Codec = Linear;
+        type Discriminator = Overflowing;
+
+        fn to_device(self, _: &Device) -> Self {
+            self
+        }
+
+        fn loss(
+            &self,
+            codec: &Linear,
+            signal: Tensor<2>,
+            _: LatentNoise,
+            _: Option<&Overflowing>,
+        ) -> ObjectiveOutput<2> {
+            let decoded = codec.forward(signal.clone());
+            let error = (decoded.clone() - signal).square().mean();
+            let values = [("error", Some(error.clone()))];
+            ObjectiveOutput::new(error, decoded, values)
+        }
+    }
+
+    fn layer(random: &mut RandomStream, device: &Device) -> Linear {
+        let weight = random.normal([2, 2], device).require_grad();
+        Linear {
+            weight: Param::initialized(ParamId::new(), weight),
+            bias: None,
+        }
+    }
+
+    /// The codec's own gradients are finite throughout.
+    #[test]
+    fn skipped_steps_of_the_discriminator_end_the_run() {
+        let device = Device::default().autodiff();
+        let config = StageConfig {
+            grad_accumulation: 1,
+            warmup_steps: 0,
+            ..SpeechRecipe::default().codec_train
+        };
+        let mut random = RandomStream::new(1);
+        let codec = layer(&mut random, &device);
+        let discriminator = Overflowing {
+            layer: layer(&mut random, &device),
+        };
+        let start = 3;
+        let mut trainer = AdversarialTrainer::<SquaredError, 2> {
+            codec: Trainer::new(codec, &config),
+            discriminator: Some(Trainer::new(discriminator, &config)),
+            discriminator_start: start,
+            objective: SquaredError,
+        };
+        let weights = |trainer: &AdversarialTrainer<SquaredError, 2>| {
+            let own = trainer.discriminator.as_ref().unwrap();
+            let codec = trainer.codec.model().weight.val();
+            [codec, own.model().layer.weight.val()].map(host_values)
+        };
+        let [codec, discriminator] = weights(&trainer);
+        let mut skips = Skips::default();
+        let ended = (1..=100).find(|&step| {
+            let signal = random.normal([4, 2], &device);
+            let noise = LatentNoise::draw([4, 1, 1], &mut random, &device);
+            let (report, _) = trainer.backward(&signal, &noise, vec![0..2, 2..4]);
+            let report = report.unwrap();
+            assert!(report.gradient_norm.is_finite(), "step {step}");
+            assert_eq!(report.skipped, step > start, "step {step}");
+            let counted = skips.count(report.skipped, "codec", "codec_train", step);
+            counted.is_err()
+        });
+        assert_eq!(ended, Some(start + 20));
+        assert_eq!(skips.total, 20);
+        let [trained, unchanged] = weights(&trainer);
+        assert_eq!(unchanged, discriminator);
+        assert_ne!(trained, codec);
+    }
+}

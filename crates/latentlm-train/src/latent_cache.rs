@@ -100,6 +100,11 @@ impl LatentCache {
     /// # Errors
     /// If the file can't be read, is not a latent cache or is damaged.
     pub fn read(path: &Path) -> Result<Self, DataError> {
+        Self::read_noting(path).map(|(cache, _)| cache)
+    }
+
+    /// Reads a cache as [`read`](Self::read) does. The note, one line, is for one that has no checksums.
+    fn read_noting(path: &Path) -> Result<(Self, Option<String>), DataError> {
         let data = fs::read(path).map_err(|source| DataError::Io {
             action: "read",
             path: path.to_owned(),
@@ -121,6 +126,7 @@ impl LatentCache {
         let &[total, dim] = parameters.shape() else {
             return Err(malformed("its tensors have the wrong rank".into()));
         };
+        let mut note = None;
         if let Ok(sums) = file.tensor(CHECKSUMS) {
             let found = checksums([parameters.data(), lengths.data(), labels.data()]);
             let mut blocks = sums.data().chunks(SUM_BYTES).zip(found.chunks(SUM_BYTES));
@@ -131,6 +137,11 @@ impl LatentCache {
             if !same_count {
                 return Err(malformed("it has checksums of another length".into()));
             }
+        } else {
+            let path = path.display();
+            note = Some(format!(
+                "{path} has no checksums: whether it is whole can't be checked"
+            ));
         }
         let integers = lengths.dtype() == Dtype::U32 && labels.dtype() == Dtype::U32;
         let lengths: Vec<u32> = numbers(lengths.data(), u32::from_le_bytes);
@@ -146,19 +157,23 @@ impl LatentCache {
         if !fits || !integers || parameters.dtype() != Dtype::F32 {
             return Err(malformed("its tensors do not fit each other".into()));
         }
-        Ok(cache)
+        Ok((cache, note))
     }
 
-    /// Reads the cache if the file exists and its fingerprint matches.
+    /// Reads the cache if the file exists and its fingerprint matches. A cache of an older version has no checksums;
+    /// then there is a note for the user, one line.
     ///
     /// # Errors
     /// If the file exists but is not a latent cache.
-    pub fn read_matching(path: &Path, fingerprint: &str) -> Result<Option<Self>, DataError> {
+    pub fn read_matching(
+        path: &Path,
+        fingerprint: &str,
+    ) -> Result<Option<(Self, Option<String>)>, DataError> {
         if !path.exists() {
             return Ok(None);
         }
-        let cache = Self::read(path)?;
-        Ok((cache.fingerprint == fingerprint).then_some(cache))
+        let read = Self::read_noting(path)?;
+        Ok((read.0.fingerprint == fingerprint).then_some(read))
     }
 }
 
@@ -207,9 +222,35 @@ mod tests {
         assert_eq!(cache().gather(&[1])[0], 3.0 * 0.3 - 1.0);
         assert_eq!(cache().gather(&[1, 0]).len(), 12);
         assert_eq!(LatentCache::read_matching(&path, "other").unwrap(), None);
-        assert!(LatentCache::read_matching(&path, "abc").unwrap().is_some());
+        let matching = LatentCache::read_matching(&path, "abc").unwrap();
+        assert_eq!(matching, Some((cache(), None)));
         let missing = dir.path().join("none");
         assert_eq!(LatentCache::read_matching(&missing, "abc").unwrap(), None);
+    }
+
+    /// As older versions wrote it.
+    #[test]
+    fn a_cache_without_checksums_is_read_with_a_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latents.safetensors");
+        cache().write(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&whole).unwrap();
+        let mut tensors = SafeTensors::deserialize(&whole).unwrap().tensors();
+        tensors.retain(|(name, _)| name != CHECKSUMS);
+        assert_eq!(tensors.len(), 3);
+        let old = safetensors::serialize(tensors, metadata.metadata().clone()).unwrap();
+        fs::write(&path, old).unwrap();
+        assert_eq!(LatentCache::read(&path).unwrap(), cache());
+        let (read, note) = LatentCache::read_matching(&path, "abc").unwrap().unwrap();
+        assert_eq!(read, cache());
+        let told = format!(
+            "{} has no checksums: whether it is whole can't be checked",
+            path.display()
+        );
+        assert_eq!(note, Some(told));
+        // One that is made anew needs no note.
+        assert_eq!(LatentCache::read_matching(&path, "other").unwrap(), None);
     }
 
     #[test]

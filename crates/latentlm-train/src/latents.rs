@@ -121,7 +121,12 @@ pub fn cached<R: Recipe, D: TrainingData>(
     let codec = context.run.require("codec", Wanted::Weights)?;
     let fingerprint = format!("{}-codec-step-{}", context.fingerprint, codec.manifest.step);
     match LatentCache::read_matching(&path, &fingerprint) {
-        Ok(Some(cache)) => return Ok(cache),
+        Ok(Some((cache, note))) => {
+            if let Some(note) = note {
+                context.note(&note);
+            }
+            return Ok(cache);
+        }
         Ok(None) => {}
         // It can be made again, so that damage costs time alone.
         Err(error @ DataError::Malformed { .. }) => context.note(&error.to_string()),

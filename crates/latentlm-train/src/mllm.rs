@@ -1,10 +1,8 @@
 //! Runs of text and pictures. The codec is that of an image run in a folder of this run.
 
-use std::path::Path;
-
 use burn::tensor::{Device, Tensor};
 use latentlm::sequence::Document;
-use latentlm_data::{Mix, MllmCorpus, PackOrder, TextTokenizer};
+use latentlm_data::{Mix, MllmCorpus, PackOrder};
 use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
 use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
 
@@ -13,7 +11,7 @@ use crate::error::Result;
 use crate::image;
 use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
-use crate::run::Modality;
+use crate::run::{Modality, check_tokenizer};
 
 /// A run of text and pictures.
 type Context = context::Context<MllmRecipe, MllmData>;
@@ -66,10 +64,7 @@ pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
-    // Before the codec is trained. A run that goes on misses the file when it gets there.
-    if !(recipe.text.path.is_empty() || options.resume) {
-        TextTokenizer::read(Path::new(&recipe.text.path))?;
-    }
+    check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
         train,

@@ -2,13 +2,25 @@
 
 use std::time::Instant;
 
-use latentlm_pipelines::{PipelineError, SkippedList, TrainingData};
+use latentlm_pipelines::{PipelineError, SkippedList, TrainingData, WantedTokenizer};
 
 use crate::context::{Context, Report, RunEnd, RunOptions};
 use crate::error::Result;
 use crate::lm_stage::LmRecipe;
 use crate::memory::{self, Demanding};
 use crate::precision;
+
+/// Reads the tokenizer file that a recipe names, if it names one: it is not needed until the codec is trained, and a
+/// wrong one should be noticed before. A run that goes on has its vocabulary in its checkpoint.
+///
+/// # Errors
+/// If the file can't be read or is no tokenizer.
+pub fn check_tokenizer(wanted: WantedTokenizer<'_>, options: &RunOptions) -> Result<()> {
+    if !options.resume {
+        wanted.read()?;
+    }
+    Ok(())
+}
 
 /// What differs from modality to modality in a run.
 pub struct Modality<R, D> {

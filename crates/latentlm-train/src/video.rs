@@ -8,7 +8,7 @@ use latentlm::codec_video::{Codec, CodecLossConfig};
 use latentlm::core::CodecObjectiveConfig;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::{BatchOrder, ClipSpec, PackOrder, TextTokenizer, normal_text};
-use latentlm_eval::write_video_report;
+use latentlm_eval::{TRAINING_CLIPS, save_clips, write_video_report};
 use latentlm_pipelines::{
     HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
     as_clips, evenly, image_grid, load_codec, save_png,
@@ -25,7 +25,7 @@ use crate::latents::{self, Encoded};
 use crate::lm_stage::{self, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
 use crate::progress::Encoding;
-use crate::run::Modality;
+use crate::run::{Modality, check_tokenizer};
 
 /// A run of clips.
 type Context = context::Context<VideoRecipe, VideoData>;
@@ -102,7 +102,7 @@ impl CodecTask<5> for ClipTask {
     }
 }
 
-/// How many clips are read at once: at most `most`, and fewer of large ones.
+/// Number of clips that are read at once: `most`, or fewer if they are large.
 fn at_once(spec: ClipSpec, most: usize) -> usize {
     (NUMBERS / spec.bytes().max(1)).clamp(1, most)
 }
@@ -154,11 +154,7 @@ type VideoTask = PipelineTask<VideoRecipe, VideoData, (), 5>;
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
-    // Before the codec is trained. A run that goes on has its vocabulary in its checkpoint, or misses the file when
-    // it gets there.
-    if !(recipe.text.path.is_empty() || options.resume) {
-        TextTokenizer::read(Path::new(&recipe.text.path))?;
-    }
+    check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
         train: |context| {
@@ -184,7 +180,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(VideoTask, LmSe
     let encoded = Encoded::measure(codec, cache, |_, _| first, seed, device)?;
     let tokenizer = match latest {
         // Its weights belong to its vocabulary; one that is made anew may be another.
-        Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
+        Some(folder) => TextTokenizer::read_saved(&folder.join(TOKENIZER))?,
         None => data.tokenizer(recipe)?,
     };
     let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
@@ -225,8 +221,8 @@ fn encode(context: &mut Context, codec: &Codec, cache: &mut LatentCache) -> Resu
     Ok(())
 }
 
-/// Clips drawn for held-out texts, the original of each below it, and the share of held-out clips that are captioned
-/// exactly. Clips that turn out to be broken are left out.
+/// Clips drawn for held-out texts, the original of each below it, and the same as a GIF for the report; the share of
+/// held-out clips that are captioned exactly. Clips that turn out to be broken are left out.
 fn show(context: &mut Context, pipeline: &VideoPipeline, (): &(), step: u64) -> Result<()> {
     let (recipe, test, device) = (&context.recipe, &context.data.test, &context.device);
     let indices = evenly(at_once(test.spec(), CAPTIONED), test.len());
@@ -238,6 +234,9 @@ fn show(context: &mut Context, pipeline: &VideoPipeline, (): &(), step: u64) -> 
     let shown = read.len().min(SHOWN);
     let drawn = pipeline.draw(&texts[..shown], &recipe.sample_options(), recipe.seed)?;
     let originals = clips.clone().narrow(0, 0, shown);
+    let played = Tensor::cat(vec![originals.clone(), drawn.clone()], 0);
+    let gif = context.run.file(TRAINING_CLIPS);
+    save_clips(&played, shown, recipe.data.rate_hz, &gif)?;
     save_pairs(drawn, originals, &context.sample_file(STAGE, step, "png"))?;
     let said = pipeline.caption(clips)?;
     let pairs = said.iter().zip(&texts);

@@ -100,6 +100,12 @@ impl Tensors {
         data.map_err(|error| self.wrong(error.to_string()))
     }
 
+    /// Whether the file has a tensor.
+    pub(crate) fn has(&mut self, name: &str) -> bool {
+        let found = self.store.get_tensor(name);
+        found.is_ok_and(|found| found.is_some())
+    }
+
     /// A tensor's data, checked to have `D` axes.
     fn ranked<const D: usize>(&mut self, name: &str) -> Result<TensorData, VerifyError> {
         let data = self.data(name)?;

@@ -51,6 +51,7 @@ mod schedule;
 mod tokenizer;
 mod transformer;
 mod vibevoice;
+mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 pub use error::VerifyError;
+pub use latentlm_published::{WeightBits, WeightType};
 pub use report::{Comparison, Report};
 
 use case::Case;
@@ -69,6 +71,8 @@ struct Kind {
     check: Check,
     /// The comparison with weights in bfloat16, for models that can be trained in it.
     check_rounded: Option<Check>,
+    /// The comparison with weights of a type, for models that are published.
+    check_weights: Option<CheckWeights>,
 }
 
 static KINDS: [Kind; 8] = [
@@ -76,45 +80,54 @@ static KINDS: [Kind; 8] = [
         name: "transformer",
         check: transformer::check,
         check_rounded: Some(transformer::check_rounded),
+        check_weights: None,
     },
     Kind {
         name: "schedule",
         check: schedule::check,
         check_rounded: None,
+        check_weights: None,
     },
     Kind {
         name: "vibevoice-tokenizer",
         check: tokenizer::check,
         check_rounded: None,
+        check_weights: None,
     },
     Kind {
         name: "vibevoice",
         check: vibevoice::check,
         check_rounded: None,
+        check_weights: Some(weights::check_whole),
     },
     Kind {
         name: "vibevoice-generation",
         check: generation::check,
         check_rounded: None,
+        check_weights: Some(weights::check_dialogue),
     },
     Kind {
         name: "vibevoice-original",
         check: generation::check_original,
         check_rounded: None,
+        check_weights: None,
     },
     Kind {
         name: "vibevoice-realtime",
         check: realtime::check,
         check_rounded: None,
+        check_weights: None,
     },
     Kind {
         name: "vibevoice-asr",
         check: recognition::check,
         check_rounded: None,
+        check_weights: Some(weights::check_transcript),
     },
 ];
 
 type Check = fn(&Case, &mut Report) -> Result<(), VerifyError>;
+type CheckWeights = fn(&Case, WeightType, &mut Report) -> Result<(), VerifyError>;
 
 /// The kind of a case, by the first word of its folder's name.
 fn kind(folder: &Path) -> Option<&'static Kind> {
@@ -184,6 +197,25 @@ pub fn verify_rounded(folder: &Path, device: &Device) -> Result<Option<Report>, 
     };
     let mut report = Report::new(1.0);
     check(&Case::read(folder, device)?, &mut report)?;
+    Ok(Some(report))
+}
+
+/// Compares the language model of one case with weights of a type: hidden states in the norm of differences, and tokens.
+/// Each position reads what the reference read there. `None` if this kind of case has no such numbers.
+///
+/// # Errors
+/// If a file of the case can't be read or holds something that is not supported.
+pub fn verify_weights(
+    folder: &Path,
+    device: &Device,
+    weights: WeightType,
+) -> Result<Option<Report>, VerifyError> {
+    let kind = kind(folder).ok_or_else(|| no_case(folder))?;
+    let Some(check) = kind.check_weights else {
+        return Ok(None);
+    };
+    let mut report = Report::new(1.0);
+    check(&Case::read(folder, device)?, weights, &mut report)?;
     Ok(Some(report))
 }
 

@@ -74,6 +74,13 @@ pub(crate) fn check(case: &Case, report: &mut Report) -> Result<(), VerifyError>
     Ok(())
 }
 
+/// The token in whose places sound is heard.
+pub(crate) fn audio_token(case: &Case) -> Result<i64, VerifyError> {
+    let json = read_asr_config(&case.folder)?;
+    let tokenizer = TextTokenizer::read(&case.folder.join("tokenizer.json"))?;
+    Ok(i64::from(tokens(case, &json, &tokenizer)?.audio))
+}
+
 fn tokens(
     case: &Case,
     json: &AsrJson,

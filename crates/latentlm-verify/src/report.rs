@@ -16,6 +16,8 @@ pub(crate) const ROUNDED: f64 = 3e-2;
 /// Bound on the error of gradients with weights in bfloat16: forward and backward pass together are twice as
 /// long.
 pub(crate) const ROUNDED_GRADIENT: f64 = 6e-2;
+/// Bound on the error of hidden states with weights of 8 bits or more.
+pub(crate) const QUANTIZED: f64 = 8e-2;
 /// Bound on the difference between a stream and the offline result of the same weights.
 pub(crate) const STREAM: f64 = 1e-5;
 
@@ -24,8 +26,8 @@ pub(crate) const STREAM: f64 = 1e-5;
 pub struct Comparison {
     /// Name of the compared tensor.
     pub name: String,
-    /// `max|ours - reference| / max(1, max|reference|)`; with weights in bfloat16
-    /// `|ours - reference| / |reference|` in the Euclidean norm. NaN if ours has values that are not finite.
+    /// `max|ours - reference| / max(1, max|reference|)`; with weights of
+    /// fewer bits `|ours - reference| / |reference|` in the Euclidean norm. NaN if ours has values that are not finite.
     pub error: f64,
     /// Largest accepted error.
     pub bound: f64,

@@ -60,7 +60,8 @@ use latentlm_backbone::BackboneConfig;
 use latentlm_codec_audio::{AudioEncoder, Codec, CodecConfig};
 use latentlm_core::sequence::{ControlTokens, Document, Segment};
 use latentlm_core::{
-    CausalBackboneConfig, LatentCodec, LatentCodecConfig, LatentHeadConfig, PartConfig,
+    CausalBackbone, CausalBackboneConfig, LatentCodec, LatentCodecConfig, LatentHeadConfig,
+    PartConfig,
 };
 use latentlm_diffusion::HeadConfig;
 
@@ -255,6 +256,28 @@ impl VibeVoice {
         let layout = self.lm.layout(&[document]);
         self.lm.hidden(&layout, &[features]).unsqueeze_dim(0)
     }
+}
+
+/// Positions of a prompt that are read at once. Many more take gigabytes within the feed-forward layers.
+const PIECE_POSITIONS: usize = 2048;
+
+/// Reads positions `[B, T, D]`, at least one, into a KV cache, `piece` at a time. Returns the last hidden state,
+/// `[B, 1, D]`.
+fn read_positions<B: CausalBackbone>(
+    backbone: &B,
+    x: &Tensor<3>,
+    state: &mut B::State,
+    piece: usize,
+) -> Tensor<3> {
+    let length = x.dims()[1];
+    let mut start = 0;
+    while length - start > piece {
+        backbone.step(x.clone().narrow(1, start, piece), state);
+        start += piece;
+    }
+    let rest = length - start;
+    let hidden = backbone.step(x.clone().narrow(1, start, rest), state);
+    hidden.narrow(1, rest - 1, 1)
 }
 
 /// Tokens, and latents in the place of every `audio` token.

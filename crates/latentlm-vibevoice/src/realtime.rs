@@ -17,7 +17,7 @@ mod voice;
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use latentlm_adapters::{LatentAdapter, LatentAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_codec_audio::{AudioDecoder, CodecConfig};
@@ -218,9 +218,10 @@ impl VibeVoiceRealtime {
         self.latents.device()
     }
 
-    /// What is added to positions of a kind, `[1, D]`.
+    /// What is added to positions of a kind, `[1, D]`: float32 as they are, whatever the weights are stored in.
     fn input_type(&self, kind: InputType) -> Tensor<2> {
-        self.input_types.weight.val().narrow(0, kind as usize, 1)
+        let kinds = self.input_types.weight.val();
+        kinds.narrow(0, kind as usize, 1).cast(DType::F32)
     }
 }
 

@@ -10,6 +10,7 @@ use super::generate::{
     End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenStep,
 };
 use super::rules::Rules;
+use super::{PIECE_POSITIONS, read_positions};
 
 /// Positions that a KV cache has room for at first, behind the prompt. It grows.
 const ROOM: usize = 256;
@@ -59,7 +60,8 @@ impl Row {
         let before = positions - 1;
         let mut own = backbone.init_state(1, (positions + ROOM).min(most), &device);
         if before > 0 {
-            backbone.step(x.clone().narrow(1, 0, before), &mut own);
+            let prompt = x.clone().narrow(1, 0, before);
+            read_positions(backbone, &prompt, &mut own, PIECE_POSITIONS);
         }
         let input: Tensor<2> = x.narrow(1, before, 1).squeeze_dim(1);
         let empty = || backbone.init_state(1, ROOM.min(most), &device);

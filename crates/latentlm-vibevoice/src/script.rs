@@ -1,5 +1,7 @@
 //! Scripts: who says what, in the layouts that people have them in.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Deserializer, Value};
 
 /// Speakers of a script at most: so many were trained.
@@ -100,9 +102,9 @@ impl Script {
 
     /// Numbers of the speakers, in the order in which they first speak.
     pub fn speakers(&self) -> Vec<u32> {
-        let mut speakers = Vec::new();
+        let (mut speakers, mut seen) = (Vec::new(), BTreeSet::new());
         for turn in &self.turns {
-            if !speakers.contains(&turn.speaker) {
+            if seen.insert(turn.speaker) {
                 speakers.push(turn.speaker);
             }
         }
@@ -303,6 +305,8 @@ mod tests {
         }
         let five = "Speaker 1: a\nSpeaker 2: b\nSpeaker 3: c\nSpeaker 4: d\nSpeaker 5: e";
         assert!(message(five).contains("5 speakers; 4 can"));
+        let many: Vec<String> = (0..300_000).map(|n| format!("Speaker {n}: a")).collect();
+        assert!(message(&many.join("\n")).contains("300000 speakers; 4 can"));
         assert!(message("a\nSpeaker 99999999999: b").contains("line 2"));
         assert!(message(r#"[{"speaker": 1, "text": "a"}"#).contains("no JSON"));
         assert!(message(r#"[{"text": "a"}]"#).contains("turn 1 of the script has no `speaker`"));

@@ -355,6 +355,15 @@ fn voices_are_encoded_as_if_alone_and_stand_in_their_places() {
     let kept = |voices: &EncodedVoices| voices.features.clone().narrow(0, 0, 6);
     assert_close("but the last", kept(&original), kept(&voices), 1e-5);
 
+    for (rules, voices) in [(Rules::ORIGINAL, &original), (Rules::TRANSFORMERS, &voices)] {
+        let sound = voices.signal.clone().narrow(0, 1, 1);
+        let expected = voices.mean.clone().narrow(0, 1, 1);
+        for piece in [1, 12, 20, 24] {
+            let mean = model.voice_mean(sound.clone(), piece, rules);
+            assert_close("in pieces", mean, expected.clone(), 1e-5);
+        }
+    }
+
     let tokens: Vec<u32> = vec![1, 18, 18, 2, 18, 18, 18, 18, 18, 16];
     let prompt = VibeVoicePrompt::of_tokens(tokens, 18);
     let x = model.embed_prompt(&prompt, Some(voices.features.clone()));
@@ -365,6 +374,28 @@ fn voices_are_encoded_as_if_alone_and_stand_in_their_places() {
     assert_close("a voice", second, positions.narrow(1, 2, 5), 1e-6);
     let start = embedding(&model, SpeechToken::Start).unsqueeze_dim::<3>(0);
     assert_close("the beginning", x.narrow(1, 9, 1), start, 1e-6);
+}
+
+/// Positions behind others that were read before.
+#[test]
+fn positions_are_read_in_pieces() {
+    let model = model(5);
+    let backbone = &model.lm.backbone;
+    let device = Device::default();
+    let x = RandomStream::new(1).normal([1, 7, 32], &device);
+    let before = RandomStream::new(2).normal([1, 2, 32], &device);
+    let last = |piece: usize| {
+        let mut state = backbone.init_state(1, 9, &device);
+        backbone.step(before.clone(), &mut state);
+        let hidden = read_positions(backbone, &x, &mut state, piece);
+        assert_eq!(state.len(), 9);
+        hidden
+    };
+    let whole = last(7);
+    assert_eq!(whole.dims(), [1, 1, 32]);
+    for piece in [1, 2, 3, 6] {
+        assert_close("in pieces", last(piece), whole.clone(), 1e-5);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Voices: recordings to the latents that a prompt holds.
 
 use burn::tensor::{Tensor, TensorData};
+use latentlm_codec_audio::EncoderState;
 use latentlm_core::{LatentCodec, LatentNoise};
 
 use super::VibeVoice;
@@ -8,6 +9,8 @@ use super::rules::Rules;
 
 /// Root mean square that recordings are brought to, in dB of full scale.
 const LEVEL_DB: f64 = -25.0;
+/// Samples that are encoded at once, a minute: in one piece an hour would take the memory of several models.
+const PIECE_SAMPLES: usize = 60 * 24_000;
 /// Added to what is divided by.
 const EPSILON: f64 = 1e-6;
 
@@ -78,12 +81,7 @@ impl VibeVoice {
         let mut means = Vec::with_capacity(recordings.len());
         for voice in 0..recordings.len() {
             let own = signal.clone().narrow(0, voice, 1);
-            let posterior = if rules.pads_each_convolution {
-                self.codec.encode_to_end(own)
-            } else {
-                self.codec.encode(own)
-            };
-            means.push(posterior.mode());
+            means.push(self.voice_mean(own, PIECE_SAMPLES, rules));
         }
         let mean = Tensor::cat(means, 0);
         let posterior = self.codec.posterior(mean.clone());
@@ -105,6 +103,29 @@ impl VibeVoice {
             frames,
             features: Tensor::cat(features, 0),
         }
+    }
+
+    /// Latents of a recording without noise, `[1, P, Z]`. What is longer than `piece` samples is encoded piece by
+    /// piece, with the encoder's state kept: that gives the same latents.
+    pub(crate) fn voice_mean(&self, sound: Tensor<3>, piece: usize, rules: Rules) -> Tensor<3> {
+        let length = sound.dims()[2];
+        let hop = self.hop_samples();
+        let piece = (piece / hop).max(1) * hop;
+        if length <= piece {
+            let posterior = if rules.pads_each_convolution {
+                self.codec.encode_to_end(sound)
+            } else {
+                self.codec.encode(sound)
+            };
+            return posterior.mode();
+        }
+        let mut state = EncoderState::default();
+        let mut means = Vec::with_capacity(length.div_ceil(piece));
+        for start in (0..length).step_by(piece) {
+            let part = sound.clone().narrow(2, start, piece.min(length - start));
+            means.push(self.codec.encode_step_to_end(part, &mut state).mode());
+        }
+        Tensor::cat(means, 1)
     }
 
     /// Recordings with zeros behind, `[S, 1, N]`: to the length of the longest, and to whole hops if each

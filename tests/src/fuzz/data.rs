@@ -7,8 +7,8 @@ use latentlm_data::speech::{
     SpeechDataset, SpeechSpec, check_speech, read_audio, read_sentences, wav_bytes,
 };
 use latentlm_data::{
-    Caption, ClipDataset, ClipSpec, ImageDataset, ImageSpec, PlainText, ReadOptions, Split,
-    TextTokenizer, TokenizerKind, check, check_clips, normal_text, read_picture,
+    Caption, ClipDataset, ClipSpec, ImageDataset, ImageSpec, Inventory, PlainText, ReadOptions,
+    Split, TextTokenizer, TokenizerKind, check, check_clips, normal_text, read_picture,
 };
 use latentlm_pipelines::KnownText;
 use latentlm_train::LatentCache;
@@ -202,6 +202,17 @@ pub(super) fn speech_table(scratch: &Path, name: &str) -> Reader {
         let report = told(check_speech(&folder))?;
         let _ = report.to_string();
         corpus(&folder)
+    })
+}
+
+/// The list of what a run is trained on.
+pub(super) fn data_list(scratch: &Path) -> Reader {
+    let path = scratch.join("data.txt");
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let list = told(Inventory::read(&path))?;
+        assert!(list.changes_since(&list).is_empty(), "changed by itself");
+        Ok(())
     })
 }
 

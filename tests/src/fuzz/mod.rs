@@ -145,6 +145,9 @@ fn data_targets() -> Vec<Target> {
         Target::new("tokenizer", data::tokenizer, seeds::tokenizers).share(200),
         Target::new("known-text", data::known_text, seeds::known_texts),
         Target::new("latents", data::latents, seeds::latents),
+        Target::new("data-list", data::data_list, || {
+            seeds::texts(&seeds::DATA_LISTS)
+        }),
     ]
 }
 
@@ -176,10 +179,12 @@ fn model_targets() -> Vec<Target> {
         })
         .share(50),
         Target::new("voice", model::voice, seeds::voices).share(400),
+        Target::new("gguf", model::gguf, seeds::ggufs).share(50),
         Target::new("metrics", model::metrics, seeds::metrics),
         Target::new("transcript", model::transcript, || {
             seeds::texts(&seeds::TRANSCRIPTS)
         }),
+        Target::new("script", model::script, || seeds::texts(&seeds::SCRIPTS)),
         Target::new("skipped", model::skipped, || seeds::texts(&seeds::SKIPPED)),
     ]
 }

@@ -11,10 +11,13 @@ use latentlm_pipelines::{
     SpeechRecipe, StageConfig, VideoRecipe, series,
 };
 use latentlm_published::{
-    load_tokenizer, load_vibevoice, read_tokenizer_config, read_vibevoice_config,
+    WeightType, gguf_tokenizer, load_realtime, load_tokenizer, load_vibevoice,
+    read_tokenizer_config, read_vibevoice_config, read_voice,
 };
 use latentlm_train::Trainer;
-use latentlm_vibevoice::{SavedVoice, TranscriptFormat, TranscriptReader, TranscriptWriter};
+use latentlm_vibevoice::{
+    MOST_SPEAKERS, SavedVoice, Script, TranscriptFormat, TranscriptReader, TranscriptWriter,
+};
 
 use super::{Reader, Verdict, bytes_of, put, told};
 use crate::repository;
@@ -242,6 +245,20 @@ pub(super) fn published_index(scratch: &Path) -> Reader {
     })
 }
 
+/// A GGUF file: a model, a voice or a vocabulary.
+pub(super) fn gguf(scratch: &Path) -> Reader {
+    let (path, device) = (scratch.join("file.gguf"), Device::default());
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let results = [
+            told(load_realtime(&path, WeightType::Stored, &device)).map(drop),
+            told(read_voice(&path)).map(drop),
+            told(gguf_tokenizer(&path)).map(drop),
+        ];
+        any(results)
+    })
+}
+
 /// What a model wrote about a recording: the segments are the same at once and letter by letter.
 pub(super) fn transcript(_: &Path) -> Reader {
     Box::new(|bytes| {
@@ -301,6 +318,18 @@ pub(super) fn metrics(scratch: &Path) -> Reader {
         let mut log = told(MetricsLog::open(&path))?;
         told(log.truncate_after("lm", 2))?;
         told(log.append("lm", 3, &[("loss", 0.5)]))
+    })
+}
+
+/// Who says what.
+pub(super) fn script(_: &Path) -> Reader {
+    Box::new(|bytes| {
+        let script = told(Script::parse(&String::from_utf8_lossy(bytes)))?;
+        assert!((1..=MOST_SPEAKERS).contains(&script.speakers().len()));
+        assert!(script.turns.iter().all(|turn| !turn.text.is_empty()));
+        let count = script.speakers().len();
+        assert!(script.lowered().speakers().len() == count, "other speakers");
+        Ok(())
     })
 }
 

@@ -90,6 +90,19 @@ pub(super) const TRANSCRIPTS: [&str; 3] = [
      \"Content\":\"a \\\"b\\\", \\u00e9 {c} \"d\" e\"},{\"Start\":76,\"End\":77,\"Speaker\":\"Anna\",\"Content\":\"\"}]",
     "[]",
 ];
+pub(super) const SCRIPTS: [&str; 4] = [
+    "Speaker 1: Good morning.\nYou there.\n\nSpeaker 2: Good night.\n",
+    "[{\"speaker\": 1, \"text\": \"hi\"}, {\"speaker\": \"Speaker 2\", \"text\": \"ho\\nhum\"}]",
+    "{\"speaker\": 0, \"text\": \"a\"}\n{\"speaker\": \"3\", \"text\": \"b\"}\n",
+    "[laughs] Words of one speaker.\n",
+];
+pub(super) const DATA_LISTS: [&str; 2] = [
+    "latentlm data 1 readers 1\n\
+     ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 \
+     1700000000.000000001-1700000000.000000002-77 0123456789abcdef \"cat/1.png\"\n\
+     e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 - 0123456789abcdef \"a \\\"b\\\"\\u{1}\\n\"\n",
+    "latentlm data 1 readers 1\n",
+];
 pub(super) const SKIPPED: [&str; 1] =
     ["a b/1.wav\tis cut short\ncomposed utterances\t`a` is outside\nno tab\n"];
 
@@ -338,6 +351,13 @@ pub(super) fn voices() -> Vec<Vec<u8>> {
     let voice = SavedVoice::from_bytes(&saved, Path::new("voice.pt")).expect("a whole voice");
     let again = voice.to_safetensors().expect("a voice can be written");
     vec![saved, again]
+}
+
+/// A model, a vocabulary and a voice.
+pub(super) fn ggufs() -> Vec<Vec<u8>> {
+    ["realtime", "tokenizer", "voice"]
+        .map(|name| fixture(&format!("gguf/{name}.gguf")))
+        .to_vec()
 }
 
 pub(super) fn published_weights() -> Vec<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Rule for overrides of recipe keys (`lm.width=96`) in help and documents: a recipe must accept them.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser};
 use latentlm_args::{ArgsError, Project};
@@ -9,23 +10,34 @@ use super::{assert_none, text_files};
 use crate::cargo::project_root;
 use crate::{Cli, Command};
 
-/// Commands that take overrides.
-const COMMANDS: [&str; 7] = [
-    "train-image",
-    "train-tts",
-    "train-mllm",
-    "train-video",
-    "compare image",
-    "compare mllm",
-    "compare sigma",
-];
-
 /// The log is not checked: it records commands of earlier versions, whose recipes had other keys.
 const LOG: &str = "docs/log.md";
 
+/// The commands that take overrides, told from the table of commands.
+static COMMANDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut found = Vec::new();
+    add_commands(&Cli::command(), "", &mut found);
+    found
+});
+
+/// Adds the subcommands that take overrides to `found`, with the names of the commands that they are part of.
+fn add_commands(command: &clap::Command, before: &str, found: &mut Vec<String>) {
+    for child in command.get_subcommands() {
+        let name = format!("{before}{}", child.get_name());
+        if child
+            .get_arguments()
+            .any(|argument| argument.get_id() == "overrides")
+        {
+            found.push(name.clone());
+        }
+        add_commands(child, &format!("{name} "), found);
+    }
+}
+
 /// The command in a line, if it takes overrides.
 fn command_in(line: &str) -> Option<&'static str> {
-    COMMANDS.into_iter().find(|command| line.contains(*command))
+    let mut names = COMMANDS.iter().map(String::as_str);
+    names.find(|name| line.contains(name))
 }
 
 /// The overrides in a line. A key without a dot counts only if the line has a command: `a=b` may be anything.
@@ -52,7 +64,7 @@ fn refusal(command: Option<&str>, word: &str) -> Option<String> {
     let project = Project::at(project_root());
     let commands = match command {
         Some(command) => vec![command],
-        None => COMMANDS.to_vec(),
+        None => COMMANDS.iter().map(String::as_str).collect(),
     };
     let mut reason = None;
     for command in commands {

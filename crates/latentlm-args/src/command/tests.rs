@@ -10,6 +10,7 @@ use crate::{DeviceKind, Progress, TrainingNumbers};
 
 mod make_model;
 mod paths;
+mod quantize;
 mod recipes;
 mod speak;
 mod transcribe;
@@ -67,6 +68,24 @@ fn every_command_and_argument_has_help() {
             assert!(argument.get_help().is_some(), "{words} {argument}");
         }
     }
+}
+
+#[test]
+fn commands_with_a_device_name_it() {
+    let mut found = Vec::new();
+    leaves(&Cli::command(), "", &mut found);
+    let mut named = 0;
+    for (words, command) in found {
+        let has_device = command
+            .get_arguments()
+            .any(|argument| argument.get_id() == "device");
+        // Commands that do not run without further arguments are left out.
+        if let Ok(parsed) = parse(&words.split(' ').collect::<Vec<_>>()) {
+            assert_eq!(!parsed.devices().unwrap().is_empty(), has_device, "{words}");
+            named += usize::from(has_device);
+        }
+    }
+    assert!(named >= 10, "{named}");
 }
 
 /// The examples in a command's help, without pipes and comments.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::pictures::SMALL;
-use crate::{latentlm, mllm, pictures, speech};
+use crate::{latentlm, mllm, pictures, speech, video};
 
 /// Kills in the tests, of all kinds of training together.
 const KILLS: u64 = 100;
@@ -39,7 +39,7 @@ struct Kind {
 
 const IMAGES: Kind = Kind {
     command: "train-image",
-    percent: 60,
+    percent: 40,
     data: pictures::write,
     folder: "pictures",
     recipe: &[
@@ -91,6 +91,25 @@ const MLLM: Kind = Kind {
     ],
 };
 
+const VIDEO: Kind = Kind {
+    command: "train-video",
+    percent: 20,
+    data: video::copy_digits,
+    folder: "digits",
+    recipe: &[
+        &video::TINY,
+        &[
+            "data.path=digits",
+            "codec_train.steps=6",
+            "codec_train.log_every=1",
+            "codec_train.checkpoint_every=2",
+            "lm_train.steps=6",
+            "lm_train.log_every=1",
+            "lm_train.checkpoint_every=1",
+        ],
+    ],
+};
+
 #[test]
 fn killed_trainings_of_images_lose_nothing() {
     Trial::of(&IMAGES).run();
@@ -104,6 +123,11 @@ fn killed_trainings_of_speech_lose_nothing() {
 #[test]
 fn killed_trainings_of_text_and_pictures_lose_nothing() {
     Trial::of(&MLLM).run();
+}
+
+#[test]
+fn killed_trainings_of_clips_lose_nothing() {
+    Trial::of(&VIDEO).run();
 }
 
 impl Kind {

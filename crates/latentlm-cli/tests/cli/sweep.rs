@@ -12,12 +12,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe};
+use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use serde_json::Value;
 
 use crate::kills::below;
 use crate::pictures::SMALL;
-use crate::{BINARY, mllm, pictures, speech};
+use crate::{BINARY, mllm, pictures, speech, video};
 
 /// In TOML: whole numbers and fractions.
 const ABSURD: [&str; 14] = [
@@ -110,6 +110,13 @@ const MLLM: Kind = Kind {
     recipe: &[&mllm::TINY, &TWO_STEPS],
     adversarial: &PICTURE_DISCRIMINATOR,
 };
+const VIDEO: Kind = Kind {
+    command: "train-video",
+    data: video::copy_digits,
+    folder: "digits",
+    recipe: &[&video::TINY, &["data.path=digits"], &TWO_STEPS],
+    adversarial: &PICTURE_DISCRIMINATOR,
+};
 
 #[test]
 fn absurd_image_recipes_are_refused_or_trained() {
@@ -124,6 +131,11 @@ fn absurd_speech_recipes_are_refused_or_trained() {
 #[test]
 fn absurd_recipes_of_text_and_pictures_are_refused_or_trained() {
     Sweep::of::<MllmRecipe>(&MLLM).run();
+}
+
+#[test]
+fn absurd_recipes_of_clips_are_refused_or_trained() {
+    Sweep::of::<VideoRecipe>(&VIDEO).run();
 }
 
 /// The overrides of a training; the last one is absurd.
@@ -279,7 +291,13 @@ impl Sweep {
             return Ok(End::Refused);
         }
         // Of what is taken, some leaves nothing to train on, or nothing that is a number.
-        let told = ["changed nothing", "not finite", "no recording", "no sample"];
+        let told = [
+            "changed nothing",
+            "not finite",
+            "no recording",
+            "no sample",
+            "no clips",
+        ];
         if case.taken && told.iter().any(|part| error.contains(part)) {
             return Ok(End::Stopped);
         }

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(unix)]
+use std::process::{Command, Stdio};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 use crate::{digits, expect, latentlm};
 
 /// A model that trains in seconds: clips of five frames of 16x16 pixels, two groups of one latent.
-const TINY: [&str; 22] = [
+pub const TINY: [&str; 22] = [
     "data.composed=8",
     "data.frames=5",
     "text.vocabulary=300",
@@ -31,6 +35,16 @@ const TINY: [&str; 22] = [
     "sample.guidance_scale=1.0",
 ];
 
+/// Copies the digits that clips are composed of into a new folder.
+pub fn copy_digits(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
+    for entry in fs::read_dir(shipped).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
 /// Runs a command that must succeed. Returns its standard output.
 fn succeed(folder: &Path, args: &[&str]) -> String {
     let output = latentlm(folder, args).output().unwrap();
@@ -49,10 +63,46 @@ fn a_model_draws_continues_and_captions_clips() {
     assert!(text.contains("report runs/digits/report.html"), "{text}");
 
     clips_have_the_format_of_their_name(dir);
+    a_stream_is_the_file(dir);
+    #[cfg(unix)]
+    ctrl_c_leaves_whole_frames(dir);
     given_frames_come_first(dir);
     clips_are_captioned(dir);
     a_run_is_measured(dir);
     wrong_clips_are_named(dir);
+}
+
+/// A folder of GIFs of one frame, and one in which a GIF was cut in half.
+#[test]
+fn clips_that_cannot_be_trained_on_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let still = image::GrayImage::from_pixel(16, 16, image::Luma([200]));
+    fs::create_dir(dir.join("still")).unwrap();
+    for name in ["a.gif", "b.gif"] {
+        let picture = image::DynamicImage::ImageLuma8(still.clone()).into_rgb8();
+        picture.save(dir.join("still").join(name)).unwrap();
+    }
+    let train = |data: &str| {
+        let data = format!("data.path={data}");
+        let words = ["train-video", &data, "data.composed=0", "--run", "no"];
+        latentlm(dir, &[&words[..], &["data.frames=5"]].concat())
+    };
+    expect(
+        &mut train("still"),
+        1,
+        "all 2 clips have fewer than 5 frames",
+    );
+    let digits = digits().replace("data.path=", "");
+    let compose = [
+        "data", "clips", "--count", "4", "--out", "whole", "--digits",
+    ];
+    succeed(dir, &[&compose[..], &[digits.as_str()]].concat());
+    let file = dir.join("whole/clips/000001.gif");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    expect(&mut train("whole"), 1, "000001.gif: frame");
+    assert!(!dir.join("runs/no").exists(), "nothing was begun");
 }
 
 fn draw(dir: &Path, more: &[&str]) -> String {
@@ -63,7 +113,8 @@ fn draw(dir: &Path, more: &[&str]) -> String {
 fn clips_have_the_format_of_their_name(dir: &Path) {
     let gif = |seed: &str| {
         let text = draw(dir, &["--seed", seed, "--out", "seven.gif"]);
-        assert_eq!(text, "seven.gif\n");
+        assert!(text.starts_with("seven.gif: 5 frames in "), "{text}");
+        assert!(text.contains(" s, the first after "), "{text}");
         fs::read(dir.join("seven.gif")).unwrap()
     };
     let drawn = gif("3");
@@ -78,12 +129,73 @@ fn clips_have_the_format_of_their_name(dir: &Path) {
         "--contact-sheet",
         "sheet.png",
     ];
-    assert_eq!(draw(dir, &sheet), "two.png\ntwo-1.png\nsheet.png\n");
+    let text = draw(dir, &sheet);
+    let files: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    assert_eq!(files, ["two.png", "two-1.png", "sheet.png"]);
     // Five frames and the lines between them, in two rows.
     let sheet = image::open(dir.join("sheet.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (5 * 16 + 4, 2 * 16 + 1));
     draw(dir, &["--seed", "3", "--out", "frames"]);
     assert_eq!(fs::read_dir(dir.join("frames")).unwrap().count(), 5);
+}
+
+/// Nothing but the GIF is on standard output.
+fn a_stream_is_the_file(dir: &Path) {
+    let words = ["sample-video", "--prompt", "a seven moves left"];
+    let stream = ["--seed", "3", "--out", "-", "--contact-sheet", "other.png"];
+    let output = latentlm(dir, &[&words[..], &stream].concat())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout == fs::read(dir.join("seven.gif")).unwrap());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("-: 5 frames in ") && told.contains("other.png"));
+}
+
+/// Of a thousand clips some are drawn, and all of their frames can be read.
+#[cfg(unix)]
+fn ctrl_c_leaves_whole_frames(dir: &Path) {
+    let words = [
+        "sample-video",
+        "--prompt",
+        "a seven moves left",
+        "--count",
+        "1000",
+        "--out",
+        "many/clip",
+    ];
+    let child = latentlm(dir, &words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (many, started) = (dir.join("many"), Instant::now());
+    while !many.join("clip").exists() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("stopping after this group of frames"),
+        "{told}"
+    );
+    let folders: Vec<_> = fs::read_dir(&many).unwrap().flatten().collect();
+    assert!((1..1000).contains(&folders.len()), "{}", folders.len());
+    for folder in folders {
+        let frames: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
+        assert!((1..=5).contains(&frames.len()));
+        for frame in frames {
+            let size = image::open(frame.path()).unwrap();
+            assert_eq!((size.width(), size.height()), (16, 16));
+        }
+    }
 }
 
 /// The first frame of the clip is the one that is given, to the grey level.
@@ -101,7 +213,8 @@ fn given_frames_come_first(dir: &Path) {
         "--out",
         "any.gif",
     ];
-    assert_eq!(succeed(dir, &words), "any.gif\n", "without a text");
+    let text = succeed(dir, &words);
+    assert!(text.starts_with("any.gif: 5 frames in "), "without a text");
 }
 
 fn clips_are_captioned(dir: &Path) {
@@ -123,7 +236,8 @@ fn a_run_is_measured(dir: &Path) {
         assert!(measured[name].as_f64().unwrap() > 0.0, "{name}: {json}");
     }
     let page = fs::read_to_string(dir.join("runs/digits/report.html")).unwrap();
-    assert_eq!(page.matches("data:image/gif;base64,").count(), 4);
+    // The last samples of the training, and four of the evaluation.
+    assert_eq!(page.matches("data:image/gif;base64,").count(), 5);
     let captions = fs::read_to_string(dir.join("runs/digits/captions.tsv")).unwrap();
     assert_eq!(captions.lines().count(), 1 + 4);
 }

@@ -14,7 +14,7 @@ use crate::error::DataError;
 use crate::normal::plain_word;
 use crate::skipped::Skipped;
 use crate::split::Split;
-use crate::walk::{LeftOut, WalkOptions, walk, write_left_out};
+use crate::walk::{LeftOut, WalkOptions, on_one_line, walk, write_left_out};
 
 /// Without a recipe, recordings may have any length.
 const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
@@ -77,7 +77,7 @@ pub fn check_speech_within(path: &Path, bounds: SpeechBounds) -> Result<SpeechRe
     let mut words = BTreeSet::new();
     listing.skipped.into_iter().for_each(|s| report.skip(s));
     hold_out(&mut listing.clips, |clip| {
-        clip.fault(ANY_LENGTH, bounds.sound).is_none()
+        clip.fault(path, ANY_LENGTH, bounds.sound).is_none()
     });
     for clip in listing.clips {
         report.read(&clip, bounds.sound, &mut words);
@@ -101,11 +101,11 @@ impl SpeechReport {
     }
 
     fn read(&mut self, clip: &Clip, limits: SoundLimits, words: &mut BTreeSet<String>) {
-        let path = clip.path.clone();
-        if let Some(reason) = clip.fault(ANY_LENGTH, limits) {
+        let path = clip.path(&self.path);
+        if let Some(reason) = clip.fault(&self.path, ANY_LENGTH, limits) {
             return self.skip(Skipped { path, reason });
         }
-        let sound = match read_sound(&clip.path, limits) {
+        let sound = match read_sound(&path, limits) {
             Ok(sound) => sound,
             Err(error) => return self.problems.push(DataError::from(error).into()),
         };
@@ -129,7 +129,7 @@ impl SpeechReport {
         let [short, long] = self.lengths.get_or_insert([seconds; 2]);
         (*short, *long) = (short.min(seconds), long.max(seconds));
         *self.sample_rates.entry(audio.sample_rate_hz).or_default() += 1;
-        *self.speakers.entry(clip.speaker.clone()).or_default() += 1;
+        *self.speakers.entry(clip.speaker.to_string()).or_default() += 1;
         if let Some(group) = &clip.group {
             *self.groups.entry(group.clone()).or_default() += 1;
         }
@@ -141,7 +141,7 @@ impl SpeechReport {
 fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
     let walk = walk(folder, WalkOptions::default())?;
     // Paths are compared by components: `a/./b` equals `a/b`.
-    let named: HashSet<&Path> = clips.iter().map(|clip| clip.path.as_path()).collect();
+    let named: HashSet<PathBuf> = clips.iter().map(|clip| clip.path(folder)).collect();
     let mut left_out = walk.left_out;
     left_out.retain(|left| !named.contains(left.path.as_path()));
     for file in walk.files {
@@ -186,7 +186,7 @@ impl fmt::Display for SpeechReport {
             writeln!(f, "  {rate:>6} Hz  {count:>6}")?;
         }
         for (group, count) in &self.groups {
-            writeln!(f, "  words to compose, {group}  {count}")?;
+            writeln!(f, "  words to compose, {}  {count}", on_one_line(group))?;
         }
         write_left_out(f, &self.left_out)?;
         match self.problems.as_slice() {
@@ -195,7 +195,7 @@ impl fmt::Display for SpeechReport {
             problems => write!(f, "{} problems:", problems.len())?,
         }
         for problem in &self.problems {
-            write!(f, "\n  {}", problem.what)?;
+            write!(f, "\n  {}", on_one_line(&problem.what))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use latentlm_media::MediaError;
 use latentlm_media::sound::{self, SoundLimits};
@@ -9,8 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
 use crate::normal::normal_text;
+use crate::options::allows_more;
 use crate::skipped::Skipped;
 use crate::split::Split;
+
+/// Largest size of the text of a recording in bytes: in memory there are several copies, while it is read.
+pub(super) const MOST_TEXT_BYTES: usize = 1 << 20;
 
 /// Limits for reading a corpus.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,34 +24,55 @@ pub struct SpeechBounds {
     pub outside: bool,
     /// Largest size of a table or transcript in bytes.
     pub table_bytes: u64,
+    /// Largest number of lines of the tables of a corpus.
+    pub table_lines: usize,
     /// Largest length of a recording.
     pub sound: SoundLimits,
 }
 
 impl Default for SpeechBounds {
-    /// Recordings inside the folder only, tables of 128 MiB (with a million lines, which is the most, a table
-    /// takes up to a gigabyte of memory), default [`SoundLimits`].
+    /// Recordings inside the folder only, tables of 448 MiB (Common Voice's English one has about 350) and 1.5 million
+    /// lines: together they take less than a gigabyte of memory, a recording more than a short line. Default
+    /// [`SoundLimits`].
     fn default() -> Self {
         Self {
             outside: false,
-            table_bytes: 128 << 20,
+            table_bytes: 448 << 20,
+            table_lines: 1_500_000,
             sound: SoundLimits::default(),
         }
     }
 }
 
-/// A recording that is not decoded yet.
+impl SpeechBounds {
+    /// Largest size of a list in JSON in bytes: it is in memory as a whole, beside the recordings that it becomes.
+    /// Records in lines are freed as they are read.
+    pub(super) fn list_bytes(&self) -> u64 {
+        self.table_bytes / 7 * 3
+    }
+
+    /// The error of a table of too many `lines`, or records.
+    pub(super) fn too_many(&self, lines: &str) -> String {
+        let more = allows_more("max_lines");
+        let most = self.table_lines;
+        format!("has more than {most} {lines}, the most that are read; {more}")
+    }
+}
+
+/// A recording that is not decoded yet. A large corpus has more than a million of them.
 #[derive(Debug, Clone)]
 pub(super) struct Clip {
-    /// Name within the corpus.
+    /// Name within the corpus: its path, relative to the folder.
     pub(super) name: String,
-    pub(super) path: PathBuf,
     pub(super) text: String,
-    pub(super) speaker: String,
+    /// Recordings of a speaker may share the name.
+    pub(super) speaker: Arc<str>,
     pub(super) group: Option<String>,
     pub(super) split: Split,
     /// Length in seconds, if the table gives one.
     pub(super) duration_s: Option<f64>,
+    /// Whether its text is longer than any that is kept.
+    has_long_text: bool,
     /// Whether a hash of the name decides the split, because the corpus does not.
     hashed: bool,
 }
@@ -74,15 +100,17 @@ fn held_out(name: &str) -> Split {
     }
 }
 
-pub(super) fn clip(folder: &Path, name: &str, text: &str, speaker: &str) -> Clip {
+pub(super) fn clip(name: String, text: &str, speaker: Arc<str>) -> Clip {
+    let has_long_text = text.len() > MOST_TEXT_BYTES;
+    let kept = if has_long_text { "" } else { text };
     Clip {
-        path: folder.join(name),
-        split: held_out(name),
-        name: name.into(),
-        text: normal_text(text),
-        speaker: speaker.into(),
+        split: held_out(&name),
+        name,
+        text: normal_text(kept),
+        speaker,
         group: None,
         duration_s: None,
+        has_long_text,
         hashed: true,
     }
 }
@@ -98,6 +126,11 @@ pub(super) fn name_of(path: &Path) -> String {
 }
 
 impl Clip {
+    /// The file of the recording, in the corpus's folder.
+    pub(super) fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.name)
+    }
+
     /// The same recording in `split`, if the table gives one.
     pub(super) fn in_split(self, split: Option<Split>) -> Self {
         match split {
@@ -113,20 +146,27 @@ impl Clip {
     /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,
+        folder: &Path,
         seconds: RangeInclusive<f64>,
         limits: SoundLimits,
     ) -> Option<String> {
+        if self.has_long_text {
+            return Some(format!(
+                "has a text of more than {MOST_TEXT_BYTES} bytes, the most that a recording may have"
+            ));
+        }
         if self.text.is_empty() {
             return Some("has no text".into());
         }
-        if !self.path.is_file() {
-            return Some(if self.path.exists() {
+        let path = self.path(folder);
+        if !path.is_file() {
+            return Some(if path.exists() {
                 "is no regular file".into()
             } else {
                 "does not exist".into()
             });
         }
-        let ending = sound::ending(&self.path).unwrap_or_default();
+        let ending = sound::ending(&path).unwrap_or_default();
         if sound::OTHER_ENDINGS.contains(&ending.as_str()) {
             return Some(format!(
                 "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
@@ -136,7 +176,7 @@ impl Clip {
         if !sound::ENDINGS.contains(&ending.as_str()) {
             return Some("is no WAV, FLAC, MP3 or OGG file".into());
         }
-        let length = match sound::seconds(&self.path, limits) {
+        let length = match sound::seconds(&path, limits) {
             Ok(length) => length,
             Err(MediaError::Malformed { reason, .. }) => return Some(reason),
             Err(error) => return Some(error.to_string()),
@@ -167,5 +207,27 @@ pub(super) fn hold_out(clips: &mut [Clip], usable: impl Fn(&Clip) -> bool) {
         if let [first, _, ..] = places[..] {
             clips[first].split = lacking;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_longer_than_any_is_named_and_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let fault = |text: &str| {
+            let made = clip("a.wav".into(), text, "anna".into());
+            assert!(made.text.len() <= MOST_TEXT_BYTES);
+            made.fault(dir.path(), 0.0..=1.0, SoundLimits::default())
+        };
+        let most = "a ".repeat(MOST_TEXT_BYTES / 2);
+        assert_eq!(fault(&most).unwrap(), "does not exist");
+        let told = fault(&(most + "a")).unwrap();
+        assert!(
+            told.starts_with("has a text of more than 1048576 bytes"),
+            "{told}"
+        );
     }
 }

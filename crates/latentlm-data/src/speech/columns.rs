@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS};
 use serde_json::{Map, Value};
 
+use super::clip::MOST_TEXT_BYTES;
 use super::table::Row;
 use crate::split::Split;
 
@@ -252,6 +253,11 @@ impl Columns {
     /// end of a row do no harm.
     fn check_width(&self, row: &Row) -> Result<(), String> {
         let found = row.fields.len();
+        if found == 0 {
+            return Err(format!(
+                "is longer than {MOST_TEXT_BYTES} bytes, the most that a row may have"
+            ));
+        }
         let mut surplus = row.fields.iter().skip(self.width);
         let is_blank = surplus.all(|field| field.trim().is_empty());
         let least = match self.spoken {
@@ -330,10 +336,10 @@ fn words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::speech::table::rows;
+    use crate::speech::table::first_rows;
 
     fn entries(text: &str, separator: char) -> Vec<(String, String, Option<String>)> {
-        let rows = rows(text, separator);
+        let rows = first_rows(text, separator);
         let columns = Columns::of(&rows, separator).unwrap();
         let rows = rows.iter().skip(usize::from(columns.header));
         let entries = rows.map(|row| columns.entry(row).unwrap());
@@ -379,7 +385,7 @@ mod tests {
     #[test]
     fn rows_of_another_number_of_fields_are_faults() {
         let faults = |text: &str, separator| {
-            let rows = rows(text, separator);
+            let rows = first_rows(text, separator);
             let columns = Columns::of(&rows, separator).unwrap();
             let rows = rows.iter().skip(usize::from(columns.header));
             let faults = rows.filter_map(|row| Some((row.line, columns.entry(row).err()?)));
@@ -463,14 +469,14 @@ mod tests {
         assert_eq!(entries(table, '\t'), expected);
         let table = "file_name,transcription\nb.wav,\"one, two\"\n";
         assert_eq!(entries(table, ','), [said("b.wav", "one, two", None)]);
-        let table = rows("a.wav,one\n", ',');
+        let table = first_rows("a.wav,one\n", ',');
         assert_eq!(Columns::of(&table, ','), None);
     }
 
     #[test]
     fn tables_of_pictures_are_none_of_sound() {
         let of_sound = |text: &str, separator| {
-            let rows = rows(text, separator);
+            let rows = first_rows(text, separator);
             Columns::of(&rows, separator).is_some_and(|columns| columns.is_of_sound(&rows))
         };
         assert!(!of_sound("file_name,text\n001.PNG,a cat\n", ','));

@@ -167,7 +167,7 @@ impl Composer {
             let clip = match dataset.get(index) {
                 Ok(clip) => clip,
                 Err(error) => {
-                    skipped.push(Skipped::of(dataset.path(index), &error));
+                    skipped.push(Skipped::of(&dataset.path(index), &error));
                     continue;
                 }
             };

@@ -1,8 +1,10 @@
 //! Lists the recordings of a speech corpus with their transcripts, whatever its layout.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use latentlm_media::{open_regular, sound};
 use serde::de::IgnoredAny;
@@ -11,9 +13,10 @@ use serde_json::{Map, Value};
 use super::clip::{Listing, SpeechBounds, clip, name_of, within};
 use super::columns::{self, Columns, Entry};
 use super::finder::{Finder, leads_outside};
-use super::table::{MOST_LINES, check_fields, plain_lines, read_table, rows, separator};
+use super::table::{Rows, first_rows, for_each_line, plain_lines, read_table, separator};
 use super::tree;
 use crate::error::{DataError, io_error};
+use crate::options::allows_more;
 use crate::split::Split;
 use crate::walk::{WalkOptions, walk};
 
@@ -127,7 +130,7 @@ fn is_of_sound(group: &[Table]) -> bool {
         return first_record(&head).is_some_and(|record| columns::is_record_of_sound(&record));
     }
     let separator = separator(&head);
-    let mut rows = rows(&head, separator);
+    let mut rows = first_rows(&head, separator);
     // The last line may be cut.
     if head.len() as u64 >= HEAD_BYTES {
         rows.pop();
@@ -178,6 +181,8 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataE
         folder,
         bounds,
         finder: Finder::default(),
+        speakers: HashSet::new(),
+        lines: 0,
         listing: Listing::default(),
     };
     for (path, split) in &group {
@@ -190,6 +195,10 @@ struct TableReader<'a> {
     folder: &'a Path,
     bounds: SpeechBounds,
     finder: Finder,
+    /// The names of speakers so far: Common Voice's have 128 letters and thousands of recordings.
+    speakers: HashSet<Arc<str>>,
+    /// Number of lines of the tables so far.
+    lines: usize,
     listing: Listing,
 }
 
@@ -197,37 +206,63 @@ impl TableReader<'_> {
     /// Lists the recordings of a table.
     fn read(&mut self, path: &Path, split: Option<Split>) -> Result<(), DataError> {
         let text = read_table(path, self.bounds)?;
+        self.lines += text.lines().count();
+        if self.lines > self.bounds.table_lines {
+            let reason = self.bounds.too_many("lines with the tables before it");
+            return Err(DataError::malformed(path, reason));
+        }
         let base = path.parent().unwrap_or(self.folder);
         if is_json(path) {
-            match records(&text) {
-                Ok(records) => self.add_records(path, base, split, &records),
-                Err(reason) => self.fault(path, format!("the list: {reason}")),
-            }
+            self.read_json(path, base, split, text);
             return Ok(());
         }
         let separator = separator(&text);
-        check_fields(path, &text, separator)?;
-        let rows = rows(&text, separator);
-        let Some(columns) = Columns::of(&rows, separator) else {
+        let Some(columns) = Columns::of(&first_rows(&text, separator), separator) else {
             return Err(DataError::malformed(path, columns::NO_COLUMNS));
         };
+        let mut rows = Rows::new(text, separator);
+        if columns.header {
+            rows.next_row();
+        }
         // Each row is dropped as soon as its recording is listed.
-        for row in rows.into_iter().skip(usize::from(columns.header)) {
-            self.add(base, split, columns.entry(&row).map(|entry| (entry, false)))
-                .map_err(|reason| format!("line {}: {reason}", row.line))
-                .unwrap_or_else(|reason| self.fault(path, reason));
+        while let Some(row) = rows.next_row() {
+            let entry = columns.entry(&row).map(|entry| (entry, false));
+            if let Err(reason) = self.add(base, split, entry) {
+                self.fault(path, format!("line {}: {reason}", row.line));
+            }
         }
         Ok(())
     }
 
-    /// Adds the recordings of the table `path` in `base`.
-    fn add_records(&mut self, path: &Path, base: &Path, split: Option<Split>, records: &Records) {
-        for (number, text) in &records.texts {
-            let entry = record_of(text).and_then(|record| columns::of_record(&record));
-            self.add(base, split, entry.map(|entry| (entry, true)))
-                .map_err(|reason| format!("{} {number}: {reason}", records.word))
-                .unwrap_or_else(|reason| self.fault(path, reason));
+    /// Lists the recordings of the table `path` in `base`: JSON lines or a JSON list.
+    fn read_json(&mut self, path: &Path, base: &Path, split: Option<Split>, text: String) {
+        if !text.trim_start().starts_with('[') {
+            for_each_line(text, |number, line| {
+                if line.trim().is_empty() {
+                    return;
+                }
+                if let Err(reason) = self.add_record(base, split, line) {
+                    self.fault(path, format!("line {number}: {reason}"));
+                }
+            });
+            return;
         }
+        match records(&text, self.bounds) {
+            Ok(records) => {
+                for (number, record) in (1..).zip(records) {
+                    if let Err(reason) = self.add_record(base, split, record) {
+                        self.fault(path, format!("record {number}: {reason}"));
+                    }
+                }
+            }
+            Err(reason) => self.fault(path, format!("the list: {reason}")),
+        }
+    }
+
+    /// Adds the recording of a JSON record.
+    fn add_record(&mut self, base: &Path, split: Option<Split>, text: &str) -> Result<(), String> {
+        let entry = record_of(text).and_then(|record| columns::of_record(&record));
+        self.add(base, split, entry.map(|entry| (entry, true)))
     }
 
     fn fault(&mut self, path: &Path, reason: String) {
@@ -262,44 +297,41 @@ impl TableReader<'_> {
         } else {
             within(self.folder, &found)
         };
-        let speaker = entry.speaker.as_deref().unwrap_or(NOBODY);
-        let made = clip(self.folder, &name, &entry.text, speaker);
+        let speaker = self.speaker(entry.speaker.as_deref().unwrap_or(NOBODY));
+        let made = clip(name, &entry.text, speaker);
         let mut made = made.in_split(entry.split.or(split));
         made.group = entry.group;
         made.duration_s = entry.duration_s;
         self.listing.clips.push(made);
         Ok(())
     }
+
+    /// The name of a speaker, which all recordings of the speaker share.
+    fn speaker(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.speakers.get(name) {
+            return Arc::clone(known);
+        }
+        let speaker: Arc<str> = name.into();
+        self.speakers.insert(Arc::clone(&speaker));
+        speaker
+    }
 }
 
-/// The records of JSON lines or of a JSON list, not parsed yet.
-#[derive(Debug, PartialEq)]
-struct Records<'a> {
-    /// What the numbers count, for error messages.
-    word: &'static str,
-    texts: Vec<(usize, &'a str)>,
-}
-
-/// Finds the records of a table.
-fn records(text: &str) -> Result<Records<'_>, String> {
-    if !text.trim_start().starts_with('[') {
-        let lines = (1..).zip(text.lines());
-        return Ok(Records {
-            word: "line",
-            texts: lines.filter(|(_, line)| !line.trim().is_empty()).collect(),
-        });
+/// Finds the records of a JSON list; they are not parsed yet.
+fn records(text: &str, bounds: SpeechBounds) -> Result<Vec<&str>, String> {
+    let most = bounds.list_bytes();
+    if text.len() as u64 > most {
+        return Err(format!(
+            "is larger than {most} bytes, the most that a list may have: write a record a line; {}",
+            allows_more("max_table_mb")
+        ));
     }
     // Takes no memory. A list that is valid can be cut into its elements.
     let list: Vec<IgnoredAny> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
-    if list.len() > MOST_LINES {
-        return Err(format!(
-            "has more than {MOST_LINES} records, the most that are read"
-        ));
+    if list.len() > bounds.table_lines {
+        return Err(bounds.too_many("records"));
     }
-    Ok(Records {
-        word: "record",
-        texts: (1..).zip(elements(text)).collect(),
-    })
+    Ok(elements(text))
 }
 
 fn record_of(text: &str) -> Result<Record, String> {
@@ -367,26 +399,29 @@ mod tests {
         ];
         assert_eq!(elements(list), expected);
         assert!(elements("[]").is_empty() && elements(" [ ] ").is_empty());
-        let found = records("[{\"a\": 1}, 7]").unwrap();
-        let texts = vec![(1, "{\"a\": 1}"), (2, "7")];
-        let word = "record";
-        assert_eq!(found, Records { word, texts });
+        let bounds = SpeechBounds::default();
+        let records = |text| super::records(text, bounds);
+        assert_eq!(records("[{\"a\": 1}, 7]").unwrap(), ["{\"a\": 1}", "7"]);
         assert!(record_of("{\"a\": 1}").is_ok());
         let told = record_of("7").unwrap_err();
         assert!(told.starts_with("not a record: "), "{told}");
         let told = records("[{\"a\": 1},, 7]").unwrap_err();
         assert!(told.starts_with("not a record: "), "{told}");
-        let many = format!("[{}0]", "0,".repeat(MOST_LINES));
-        let told = records(&many).unwrap_err();
-        assert_eq!(
-            told,
-            "has more than 1000000 records, the most that are read"
+        let few = SpeechBounds {
+            table_bytes: 28,
+            table_lines: 2,
+            ..bounds
+        };
+        assert_eq!(super::records("[0,1]", few).unwrap(), ["0", "1"]);
+        let told = super::records("[0,1,2]", few).unwrap_err();
+        assert!(
+            told.starts_with("has more than 2 records, the most that are read; data.max_lines"),
+            "{told}"
         );
-        let lines = records("{}\n\n7\n").unwrap();
-        assert_eq!(
-            (lines.word, lines.texts),
-            ("line", vec![(1, "{}"), (3, "7")])
-        );
+        let told = super::records("[0,          1]", few).unwrap_err();
+        assert!(told.starts_with("is larger than 12 bytes"), "{told}");
+        assert!(told.contains("data.max_table_mb"), "{told}");
+        assert_eq!(bounds.list_bytes(), 192 << 20);
         // In memory it would take sixteen times as much.
         let long = format!("{{\"a\": [{}0]}}", "0,".repeat(MOST_RECORD_BYTES / 2));
         let told = record_of(&long).unwrap_err();

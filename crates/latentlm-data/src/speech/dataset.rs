@@ -1,6 +1,6 @@
 //! [`SpeechDataset`]: one type for all layouts of speech corpora.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use latentlm_media::sound::{Audio, RATES_HZ, SoundLimits, normalise, read_sound, trim_silence};
@@ -143,14 +143,14 @@ impl SpeechDataset {
             skipped.clear();
         }
         let sound = bounds.sound.and_seconds(spec.max_seconds + SPARE_SECONDS);
-        let fault = |clip: &Clip| clip.fault(spec.min_seconds..=spec.max_seconds, sound);
+        let fault = |clip: &Clip| clip.fault(path, spec.min_seconds..=spec.max_seconds, sound);
         hold_out(&mut clips, |clip| fault(clip).is_none());
         clips.retain(|clip| clip.split == split);
         clips.retain(|clip| match fault(clip) {
             None => true,
             Some(reason) => {
                 skipped.push(Skipped {
-                    path: clip.path.clone(),
+                    path: clip.path(path),
                     reason,
                 });
                 false
@@ -238,8 +238,8 @@ impl SpeechDataset {
     ///
     /// # Panics
     /// If `index` is out of range.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.clips[index].path
+    pub fn path(&self, index: usize) -> PathBuf {
+        self.clips[index].path(&self.folder)
     }
 
     /// Decodes a recording; resamples, trims and normalizes it as specified.
@@ -252,14 +252,15 @@ impl SpeechDataset {
     /// If `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
         let clip = &self.clips[index];
-        let sound = read_sound(&clip.path, self.sound)?;
+        let path = clip.path(&self.folder);
+        let sound = read_sound(&path, self.sound)?;
         if let Some(reason) = sound.silence() {
-            return Err(DataError::malformed(&clip.path, reason));
+            return Err(DataError::malformed(&path, reason));
         }
         Ok(Utterance {
             samples: self.spec.bring(sound.audio),
             text: clip.text.clone(),
-            speaker: clip.speaker.clone(),
+            speaker: clip.speaker.to_string(),
         })
     }
 
@@ -267,7 +268,7 @@ impl SpeechDataset {
     /// caches store it; caches are rebuilt when it changes.
     pub fn fingerprint(&self) -> String {
         let clips = self.clips.iter().map(|clip| {
-            let size = std::fs::metadata(&clip.path).map_or(0, |m| m.len());
+            let size = std::fs::metadata(clip.path(&self.folder)).map_or(0, |m| m.len());
             // Debug output quotes strings, so different lists have different texts.
             let (name, text, speaker, group) = (&clip.name, &clip.text, &clip.speaker, &clip.group);
             format!("{name:?} {size} {text:?} {speaker:?} {group:?}\n")
@@ -280,7 +281,7 @@ impl SpeechDataset {
         let clips = self.clips.iter().map(|clip| Sample {
             name: clip.name.clone(),
             about: format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group),
-            content: Content::File(clip.path.clone()),
+            content: Content::File(clip.path(&self.folder)),
         });
         clips.collect()
     }

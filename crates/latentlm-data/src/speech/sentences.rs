@@ -15,7 +15,7 @@ const TEXT_BYTES: u64 = 256 << 20;
 /// # Errors
 /// If the file can't be read or has fewer than two sentences: one for training, one held out.
 pub fn read_sentences(path: &Path) -> Result<Vec<String>, DataError> {
-    let text = plain_lines(&read_text(path, TEXT_BYTES)?);
+    let text = plain_lines(&read_text(path, TEXT_BYTES, "")?);
     let mut sentences: Vec<String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     let lines = text.lines().map(normal_text);

@@ -112,7 +112,7 @@ fn librispeech(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder
             let (id, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let speaker = id.split('-').next().unwrap_or(id);
             let path = beside(transcript, id, "flac", finder);
-            clip(folder, &within(folder, &path), text, speaker)
+            clip(within(folder, &path), text, speaker.into())
         })
         .collect()
 }
@@ -123,7 +123,7 @@ fn libritts(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder) -
     let id = name.strip_suffix(TRANSCRIPTS[1]).unwrap_or(&name);
     let speaker = id.split('_').next().unwrap_or(id);
     let path = beside(transcript, id, "wav", finder);
-    clip(folder, &within(folder, &path), text, speaker)
+    clip(within(folder, &path), text, speaker.into())
 }
 
 /// VCTK: `txt/speaker/id.txt`, and `wav48_silence_trimmed/speaker/id_mic1.flac` or
@@ -138,7 +138,7 @@ fn vctk(folder: &Path, transcript: &Path, text: &str) -> Clip {
     });
     let there = paths.iter().find(|path| path.is_file());
     let path = there.unwrap_or(&paths[0]);
-    clip(folder, &within(folder, path), text, &speaker)
+    clip(within(folder, path), text, speaker.into())
 }
 
 /// Multilingual LibriSpeech: `transcripts.txt` with lines `speaker_book_number`, tab, text, and
@@ -166,7 +166,7 @@ fn mls(folder: &Path, transcript: &Path, text: &str, finder: &mut Finder, listin
         let (speaker, book) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let place = transcript.with_file_name("audio").join(speaker).join(book);
         let path = beside(&place.join("transcripts.txt"), id.trim(), "flac", finder);
-        let made = clip(folder, &within(folder, &path), text, speaker);
+        let made = clip(within(folder, &path), text, speaker.into());
         listing.clips.push(made.in_split(split));
     }
 }

@@ -134,6 +134,37 @@ fn more_broken_pictures_than_allowed_are_an_error() {
     assert!(both(dir.path(), none).is_err());
 }
 
+/// Of a large dataset that can't be read, not all is decoded and kept in memory to say so.
+#[test]
+fn so_many_broken_pictures_end_opening_early() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..12 {
+        let path = dir.path().join(format!("cat/{i}.png"));
+        png(&path, 10);
+        cut(&path);
+    }
+    let told = |options| both(dir.path(), options).unwrap_err().to_string();
+    let all = told(ReadOptions::default());
+    assert!(all.contains("12 of 12 samples"), "{all}");
+    // A quarter of so many.
+    let options = ReadOptions {
+        max_records: 20,
+        ..ReadOptions::default()
+    };
+    let first = told(options);
+    assert!(first.contains("5 of 12 samples"), "{first}");
+    // So many that may be left out end nothing.
+    for i in 12..40 {
+        png(&dir.path().join(format!("cat/{i}.png")), 10);
+    }
+    let options = ReadOptions {
+        max_broken: 0.5,
+        ..options
+    };
+    let (train, test) = lengths(&both(dir.path(), options).unwrap());
+    assert_eq!(train + test, 28);
+}
+
 #[test]
 fn a_cut_jpeg_is_broken_and_a_missing_end_is_not() {
     let dir = tempfile::tempdir().unwrap();

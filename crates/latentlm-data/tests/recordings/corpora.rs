@@ -28,7 +28,8 @@ pub(crate) fn texts(folder: &Path) -> BTreeMap<String, (String, String)> {
             continue;
         };
         for i in 0..set.len() {
-            let name = set.path(i).strip_prefix(folder).unwrap();
+            let path = set.path(i);
+            let name = path.strip_prefix(folder).unwrap();
             let name = name.to_string_lossy().replace('\\', "/");
             let said = (set.text(i).to_owned(), set.speaker(i).to_owned());
             assert!(found.insert(name, said).is_none(), "in one split only");

@@ -36,7 +36,7 @@ impl Colours {
     /// # Errors
     /// If a picture can't be read or a caption can't be encoded.
     pub fn measure(
-        artist: &MllmPipeline,
+        pipeline: &MllmPipeline,
         data: &MllmData,
         sample: &SampleOptions,
         seed: u64,
@@ -50,7 +50,7 @@ impl Colours {
         }
         let real = read_at(pictures, &picked, device)?;
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
-        let drawn = artist.draw(&texts, sample, seed)?;
+        let drawn = pipeline.draw(&texts, sample, seed)?;
         let most = counts.values().copied().max().unwrap_or(0);
         Ok(Self {
             colour_agreement: Some(colour_agreement(&drawn, &real, &names)),

@@ -99,15 +99,15 @@ impl Attempt {
     /// Captions the pictures and draws pictures for the captions.
     fn of(
         asked: Sample,
-        artist: &MllmPipeline,
+        pipeline: &MllmPipeline,
         gallery: &Gallery,
         options: &EvaluateOptions,
     ) -> Result<Self> {
         let started = Instant::now();
-        let said = artist.caption(asked.pictures.clone())?;
+        let said = pipeline.caption(asked.pictures.clone())?;
         let captioned_s = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let drawn = artist.draw(&asked.texts(), &options.sample, options.seed)?;
+        let drawn = pipeline.draw(&asked.texts(), &options.sample, options.seed)?;
         Ok(Self {
             captioned_s,
             drawn_s: started.elapsed().as_secs_f64(),
@@ -137,27 +137,27 @@ pub fn evaluate_mllm(
     device: &Device,
 ) -> Result<MllmEvaluation> {
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
-    let artist = MllmPipeline::from_run(path, device)?;
+    let pipeline = MllmPipeline::from_run(path, device)?;
     let data = MllmData::open(&recipe)?;
     (options.phase)("encoding the real pictures");
-    let gallery = Gallery::open(&artist.codec, &data, device)?;
+    let gallery = Gallery::open(&pipeline.codec, &data, device)?;
     let attempt = |split: &MllmSplit| {
         (options.phase)(&format!(
             "captioning and drawing {} pictures",
             options.samples
         ));
         let sample = Sample::of(split, options.samples, device)?;
-        Attempt::of(sample, &artist, &gallery, options)
+        Attempt::of(sample, &pipeline, &gallery, options)
     };
     let (train, test) = (attempt(&data.train)?, attempt(&data.test)?);
     write_samples(&run, &gallery, [&train, &test])?;
 
     (options.phase)("measuring text");
-    let tokenizer = &artist.vocabulary.tokenizer;
+    let tokenizer = &pipeline.vocabulary.tokenizer;
     let corpus = data.test.documents(&recipe, tokenizer, Mix::ONCE)?;
-    let text = Perplexity::measure(&artist.model, &corpus, data.test.bytes(), device);
+    let text = Perplexity::measure(&pipeline.model, &corpus, data.test.bytes(), device);
     (options.phase)("measuring colours");
-    let colours = Colours::measure(&artist, &data, &options.sample, options.seed, device)?;
+    let colours = Colours::measure(&pipeline, &data, &options.sample, options.seed, device)?;
     let (captions, captions_held_out) = (train.score(), test.score());
     let of_category =
         |nearest: &[Vec<usize>], asked: &Sample| gallery.of_category(nearest, &asked.captions);

@@ -138,7 +138,7 @@ impl Evaluation<'_> {
     fn recording(&mut self, data: &SpeechData, index: usize) -> Option<Utterance> {
         let recording = data.test.get(index);
         if let Err(error) = &recording {
-            self.skipped.add(Skipped::of(data.test.path(index), error));
+            self.skipped.add(Skipped::of(&data.test.path(index), error));
         }
         recording.ok()
     }
@@ -251,7 +251,7 @@ impl Evaluation<'_> {
         for index in 0..data.test.len().min(options.samples) {
             if let Some(recording) = self.recording(data, index) {
                 let source = data.test.path(index);
-                self.add(&mut utterances, source, recording.text, recording.samples)?;
+                self.add(&mut utterances, &source, recording.text, recording.samples)?;
             }
         }
         self.measure_model(&utterances, options.open_recognizer.as_ref())

@@ -6,13 +6,13 @@ use latentlm_compose::Motion;
 
 use super::spot::{Point, Spot};
 
-/// Root mean square distance from its mean place, in pixels, below which a digit stands still.
+/// A digit stands still if the root mean square distance from its mean place is below this, in pixels.
 const STILL: f64 = 0.35;
-/// Growth from the first frames to the last from which a digit grows.
+/// A digit grows if its size in the last frames, divided by that in the first, is above this.
 const GROWN: f64 = 1.1;
-/// Frames at the begin and at the end of a clip that growth is measured in.
+/// Number of first and of last frames in which the size is measured.
 const ENDS: usize = 3;
-/// Share of the square of a path that its motion must explain.
+/// Share of a path's variance that a motion must explain.
 const CLEAR: f64 = 0.6;
 
 /// The way of a digit through a clip.
@@ -27,7 +27,7 @@ pub enum Course {
 }
 
 impl Course {
-    /// The way of a digit that has a spot in every frame.
+    /// The course of a digit, given its spot in each frame.
     pub fn of(track: &[Spot]) -> Self {
         let last = track.len().saturating_sub(1).max(1) as f64;
         let frames = track.iter().enumerate();

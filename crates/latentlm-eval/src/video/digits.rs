@@ -9,14 +9,14 @@ use latentlm_pipelines::{RunFolder, VideoPipeline, VideoRecipe, clip_tensor, rea
 use serde::Serialize;
 
 use super::film::save_clips;
-use super::judge::{DigitGallery, DigitJudge, Sight};
+use super::judge::{DigitGallery, DigitJudge, SeenDigit};
 use super::measure::{Named, Right, Tally};
 use crate::error::EvalError;
 use crate::evaluation::EvaluateOptions;
 use crate::image::{FeatureStats, frechet_distance};
 use crate::statistics::share;
 
-/// Clips of a held-out pair are so many times fewer than those of other measures.
+/// For each held-out pair of digit and motion, the number of samples divided by this is drawn.
 const OF_PAIR: usize = 20;
 /// Clips of each digit and motion that the judge learns from.
 const TAUGHT: u64 = 60;
@@ -84,7 +84,7 @@ pub struct DigitMeasures {
 /// An evaluation under way.
 pub struct Digits<'a> {
     run: &'a RunFolder<VideoRecipe>,
-    artist: &'a VideoPipeline,
+    pipeline: &'a VideoPipeline,
     /// Composes clips of held-out digits.
     composer: &'a Composer,
     options: &'a EvaluateOptions,
@@ -98,17 +98,17 @@ impl<'a> Digits<'a> {
     /// If the digits can't be read.
     pub fn new(
         run: &'a RunFolder<VideoRecipe>,
-        artist: &'a VideoPipeline,
+        pipeline: &'a VideoPipeline,
         composer: &'a Composer,
         options: &'a EvaluateOptions,
     ) -> Result<Self, EvalError> {
         (options.phase)("training the judge on real clips");
-        let path = Path::new(&artist.recipe().data.path);
+        let path = Path::new(&pipeline.recipe().data.path);
         let train = Composer::open(path, composer.spec(), Split::Train)?;
-        let judge = DigitJudge::train(&train, TAUGHT, &artist.device)?;
+        let judge = DigitJudge::train(&train, TAUGHT, &pipeline.device)?;
         Ok(Self {
             run,
-            artist,
+            pipeline,
             composer,
             options,
             judge,
@@ -170,7 +170,7 @@ impl<'a> Digits<'a> {
 
     /// The device of the model.
     fn device(&self) -> &Device {
-        &self.artist.device
+        &self.pipeline.device
     }
 
     fn begin(&self, phase: &str, clips: usize) {
@@ -217,12 +217,12 @@ impl<'a> Digits<'a> {
         self.begin("drawing", scenes.len());
         let texts = captions(scenes);
         Ok(self
-            .artist
+            .pipeline
             .draw(&texts, &self.options.sample, self.options.seed)?)
     }
 
     /// What the judge sees in clips of scenes.
-    fn sights(&self, scenes: &[Scene], clips: &Tensor<5>) -> Vec<Vec<Sight>> {
+    fn seen_digits(&self, scenes: &[Scene], clips: &Tensor<5>) -> Vec<Vec<SeenDigit>> {
         self.begin("judging", scenes.len());
         let digits: Vec<usize> = scenes.iter().map(|scene| scene.subjects().len()).collect();
         self.judge.look(clips, &digits)
@@ -230,7 +230,7 @@ impl<'a> Digits<'a> {
 
     fn tally(&self, scenes: &[Scene], clips: &Tensor<5>) -> Tally {
         let side = self.composer.spec().picture.width;
-        Tally::of(scenes, &self.sights(scenes, clips), side)
+        Tally::of(scenes, &self.seen_digits(scenes, clips), side)
     }
 
     /// Writes some clips as one GIF for the report.
@@ -247,7 +247,7 @@ impl<'a> Digits<'a> {
     /// What captions of real clips say.
     fn captions(&self, scenes: &[Scene]) -> Result<Named, EvalError> {
         self.begin("captioning", scenes.len());
-        let said = self.artist.caption(self.real(scenes, REAL_SEED))?;
+        let said = self.pipeline.caption(self.real(scenes, REAL_SEED))?;
         Ok(Named::of(scenes, &said))
     }
 
@@ -260,20 +260,20 @@ impl<'a> Digits<'a> {
         let given = real.clone().narrow(1, 0, 1);
         let (sample, seed) = (&self.options.sample, self.options.seed);
         let drawn = self
-            .artist
+            .pipeline
             .continued(&captions(scenes), given, sample, seed)?;
         let all: Vec<usize> = (0..scenes.len()).collect();
         self.show("continued", &drawn, &all)?;
         let kept = |clips: &Tensor<5>| {
-            let seen = self.sights(scenes, clips);
-            let near = seen.iter().zip(&films).map(|(sights, film)| {
-                gallery.has_near(&sights[0].look, film.tracks[0].picture, NEAREST)
+            let seen = self.seen_digits(scenes, clips);
+            let near = seen.iter().zip(&films).map(|(seen_digits, film)| {
+                gallery.has_near(&seen_digits[0].look, film.tracks[0].picture, NEAREST)
             });
             share(near).unwrap_or_default()
         };
         Ok(Nearest {
             drawn: kept(&drawn),
-            codec: kept(&self.artist.reconstruct(real.clone())),
+            codec: kept(&self.pipeline.reconstruct(real.clone())),
             real: kept(&real),
             chance: gallery.chance(NEAREST),
         })
@@ -286,7 +286,7 @@ impl<'a> Digits<'a> {
             height: 28,
             width: 28,
         };
-        let path = Path::new(&self.artist.recipe().data.path);
+        let path = Path::new(&self.pipeline.recipe().data.path);
         let [_, test] = ImageDataset::open_both(path, spec, ReadOptions::default())?;
         Ok(DigitGallery::of(read_all(&test, self.device())?))
     }

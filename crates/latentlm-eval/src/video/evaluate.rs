@@ -64,7 +64,7 @@ pub fn evaluate_video(
     device: &Device,
 ) -> Result<VideoEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<VideoRecipe>::open(path)?;
-    let artist = VideoPipeline::from_run(path, device)?;
+    let pipeline = VideoPipeline::from_run(path, device)?;
     let data = VideoData::open(&recipe)?;
     (options.phase)("measuring the codec");
     let picked = evenly(options.samples, data.test.len());
@@ -72,14 +72,14 @@ pub fn evaluate_video(
     if read.is_empty() {
         return Err(run.error("no held-out clip can be read").into());
     }
-    let [clip_psnr_db, black_clip_psnr_db] = reconstruction(&artist, &real);
+    let [clip_psnr_db, black_clip_psnr_db] = reconstruction(&pipeline, &real);
     let texts: Vec<String> = read
         .iter()
         .map(|&index| data.test.text(index).to_owned())
         .collect();
 
     (options.phase)(&format!("captioning {} clips", texts.len()));
-    let said = artist.caption(real.clone())?;
+    let said = pipeline.caption(real.clone())?;
     let asked = texts.iter().map(|text| Caption {
         text: text.clone(),
         category: None,
@@ -89,18 +89,18 @@ pub fn evaluate_video(
     let exact = captions.iter().map(|caption| caption.asked == caption.said);
 
     (options.phase)("timing clips");
-    let [first_frame_ms, whole_clip_ms] = speed(&artist, &texts, options)?;
+    let [first_frame_ms, whole_clip_ms] = speed(&pipeline, &texts, options)?;
     let shown = SHOWN.min(texts.len());
-    let drawn = artist.draw(&texts[..shown], &options.sample, options.seed)?;
+    let drawn = pipeline.draw(&texts[..shown], &options.sample, options.seed)?;
     let both = Tensor::cat(vec![real.narrow(0, 0, shown), drawn], 0);
     let file = run.file("samples/evaluation.gif");
-    save_clips(&both, shown, artist.rate_hz(), &file)?;
+    save_clips(&both, shown, pipeline.rate_hz(), &file)?;
     let digits = match data.test.composer() {
-        Some(composer) => Some(Digits::new(&run, &artist, composer, options)?.measure()?),
+        Some(composer) => Some(Digits::new(&run, &pipeline, composer, options)?.measure()?),
         None => None,
     };
     let evaluation = VideoEvaluation {
-        step: artist.manifest.step,
+        step: pipeline.manifest.step,
         samples: options.samples,
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
@@ -118,10 +118,10 @@ pub fn evaluate_video(
 }
 
 /// PSNR of clips through the codec, and of black clips.
-fn reconstruction(artist: &VideoPipeline, real: &Tensor<5>) -> [f64; 2] {
+fn reconstruction(pipeline: &VideoPipeline, real: &Tensor<5>) -> [f64; 2] {
     let mut copies = Vec::new();
     for batch in real.clone().split(BATCH, 0) {
-        copies.extend(host_values(artist.reconstruct(batch).clamp(-1.0, 1.0)));
+        copies.extend(host_values(pipeline.reconstruct(batch).clamp(-1.0, 1.0)));
     }
     let original = host_values(real.clone());
     let black = vec![-1.0; original.len()];
@@ -130,7 +130,7 @@ fn reconstruction(artist: &VideoPipeline, real: &Tensor<5>) -> [f64; 2] {
 
 /// Time until the first frame and until the last, in milliseconds: medians over some texts.
 fn speed(
-    artist: &VideoPipeline,
+    pipeline: &VideoPipeline,
     texts: &[String],
     options: &EvaluateOptions,
 ) -> Result<[f64; 2], EvalError> {
@@ -139,7 +139,7 @@ fn speed(
         let started = Instant::now();
         let elapsed_ms = || started.elapsed().as_secs_f64() * 1e3;
         let mut times = Vec::new();
-        artist.stream(
+        pipeline.stream(
             text,
             None,
             &options.sample,

@@ -10,6 +10,8 @@ use latentlm_pipelines::image_grid;
 
 use crate::error::EvalError;
 
+/// Name of the GIF of the samples that a training drew last, in the run's folder.
+pub const TRAINING_CLIPS: &str = "samples/training.gif";
 /// Scale factor of the frames.
 const SCALE: u32 = 2;
 

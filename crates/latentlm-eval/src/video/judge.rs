@@ -13,7 +13,7 @@ use crate::statistics::{counts, mean};
 
 /// Number of digits.
 const DIGITS: usize = 10;
-/// Frames from one that the judge learns from to the next.
+/// The judge learns from one frame in this many.
 const EVERY: usize = 4;
 /// Seed of these clips.
 const SEED: u64 = 0x6a75_6467;
@@ -26,7 +26,7 @@ pub struct DigitJudge {
 
 /// A digit of a clip as the judge sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sight {
+pub struct SeenDigit {
     /// The likeliest digit in each frame.
     pub classes: Vec<u8>,
     /// The most frequent of these.
@@ -85,7 +85,7 @@ impl DigitJudge {
     ///
     /// # Shapes
     /// - `clips`: `[B, F, C, H, W]`, around `[-1, 1]`
-    pub fn look(&self, clips: &Tensor<5>, digits: &[usize]) -> Vec<Vec<Sight>> {
+    pub fn look(&self, clips: &Tensor<5>, digits: &[usize]) -> Vec<Vec<SeenDigit>> {
         let footage = Footage::of(clips);
         let mut seen = Vec::with_capacity(digits.len());
         for (clip, &count) in digits.iter().enumerate() {
@@ -99,7 +99,7 @@ impl DigitJudge {
                 .classifier
                 .classify(pictures(rows, &self.device))
                 .classes;
-            let mut sights = Vec::with_capacity(count);
+            let mut seen_digits = Vec::with_capacity(count);
             let each = tracks
                 .iter()
                 .zip(&cuts)
@@ -107,7 +107,7 @@ impl DigitJudge {
             for ((track, cuts), classes) in each {
                 let classes: Vec<u8> = classes.iter().map(|&class| class as u8).collect();
                 let seen = || track.iter().filter(|spot| !spot.is_empty());
-                sights.push(Sight {
+                seen_digits.push(SeenDigit {
                     digit: most_frequent(&classes),
                     classes,
                     course: Course::of(track),
@@ -118,7 +118,7 @@ impl DigitJudge {
                     look: mean_look(&cuts[1.min(cuts.len() - 1)..]),
                 });
             }
-            seen.push(sights);
+            seen.push(seen_digits);
         }
         seen
     }

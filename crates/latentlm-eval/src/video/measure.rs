@@ -2,10 +2,10 @@
 
 use latentlm_compose::{Place, Scene};
 
-use super::judge::Sight;
+use super::judge::SeenDigit;
 use crate::statistics::share;
 
-/// Distance of two digits, in units of the frame's side, from which one is above or left of the other.
+/// One digit is above or left of the other if they are at least this far apart, in units of the frame's side.
 const APART: f64 = 0.25;
 
 /// What is right in one clip.
@@ -21,13 +21,13 @@ pub struct Right {
 
 impl Right {
     /// Compares what a clip should show with what the judge sees. `side` is that of a frame in pixels.
-    pub fn of(scene: &Scene, sights: &[Sight], side: usize) -> Self {
+    pub fn of(scene: &Scene, seen_digits: &[SeenDigit], side: usize) -> Self {
         let subjects = scene.subjects();
-        let ordered = ordered(scene, sights);
+        let ordered = ordered(scene, seen_digits);
         let pairs = || subjects.iter().zip(&ordered);
         Self {
-            digits: pairs().all(|(subject, sight)| subject.digit == sight.digit),
-            motions: pairs().all(|(subject, sight)| sight.course.is(subject.motion)),
+            digits: pairs().all(|(subject, seen_digit)| subject.digit == seen_digit.digit),
+            motions: pairs().all(|(subject, seen_digit)| seen_digit.course.is(subject.motion)),
             place: match (scene, &ordered[..]) {
                 (Scene::Two { place, .. }, [first, second]) => {
                     (along(*place, first) - along(*place, second)).abs() > APART * side as f64
@@ -44,8 +44,8 @@ impl Right {
 }
 
 /// The digits that are seen in the order of the caption: the first is where it should be.
-fn ordered<'a>(scene: &Scene, sights: &'a [Sight]) -> Vec<&'a Sight> {
-    let mut ordered: Vec<&Sight> = sights.iter().collect();
+fn ordered<'a>(scene: &Scene, seen_digits: &'a [SeenDigit]) -> Vec<&'a SeenDigit> {
+    let mut ordered: Vec<&SeenDigit> = seen_digits.iter().collect();
     if let Scene::Two { place, .. } = scene {
         ordered.sort_by(|a, b| along(*place, a).total_cmp(&along(*place, b)));
         if matches!(place, Place::Below | Place::Right) {
@@ -56,10 +56,10 @@ fn ordered<'a>(scene: &Scene, sights: &'a [Sight]) -> Vec<&'a Sight> {
 }
 
 /// The place of a digit in the direction in which two are apart.
-fn along(place: Place, sight: &Sight) -> f64 {
+fn along(place: Place, seen_digit: &SeenDigit) -> f64 {
     match place {
-        Place::Above | Place::Below => sight.place.y,
-        Place::Left | Place::Right => sight.place.x,
+        Place::Above | Place::Below => seen_digit.place.y,
+        Place::Left | Place::Right => seen_digit.place.x,
     }
 }
 
@@ -75,13 +75,13 @@ pub struct Tally {
 
 impl Tally {
     /// Counts clips of scenes, as the judge sees them.
-    pub fn of(scenes: &[Scene], seen: &[Vec<Sight>], side: usize) -> Self {
+    pub fn of(scenes: &[Scene], seen: &[Vec<SeenDigit>], side: usize) -> Self {
         let mut tally = Self::default();
-        for (scene, sights) in scenes.iter().zip(seen) {
-            tally.clips.push(Right::of(scene, sights, side));
+        for (scene, seen_digits) in scenes.iter().zip(seen) {
+            tally.clips.push(Right::of(scene, seen_digits, side));
             let subjects = scene.subjects();
-            for (subject, sight) in subjects.iter().zip(ordered(scene, sights)) {
-                let classes = &sight.classes;
+            for (subject, seen_digit) in subjects.iter().zip(ordered(scene, seen_digits)) {
+                let classes = &seen_digit.classes;
                 let right = classes.iter().map(|class| *class == subject.digit);
                 tally.frames.extend(right);
                 tally
@@ -107,7 +107,7 @@ impl Tally {
         share(self.flips.iter().copied()).unwrap_or_default()
     }
 
-    /// Share of all-right clips among those that `counts` says.
+    /// Share of clips in which all is right, among those that `counts` selects.
     pub fn share_of(&self, counts: &[bool]) -> f64 {
         let own = self.clips.iter().zip(counts).filter(|(_, counts)| **counts);
         share(own.map(|(right, _)| right.all())).unwrap_or_default()

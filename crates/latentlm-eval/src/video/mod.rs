@@ -15,4 +15,5 @@ mod tests;
 
 pub use digits::DigitMeasures;
 pub use evaluate::{VideoEvaluation, evaluate_video};
+pub use film::{TRAINING_CLIPS, save_clips};
 pub use report::write_video_report;

@@ -4,28 +4,33 @@ use std::path::PathBuf;
 
 use latentlm_pipelines::{RunFolder, VideoRecipe, evenly};
 
+use super::film::TRAINING_CLIPS;
 use crate::error::EvalError;
 use crate::mllm::{CAPTIONS, read_captions};
 use crate::report::{DECODED, DRAWN, Page};
 
 /// Number of captions in the report.
 const SHOWN: usize = 24;
-/// The GIFs of an evaluation, and what they show.
-const CLIPS: [(&str, &str); 4] = [
+/// The GIFs of a run, and what they show.
+const CLIPS: [(&str, &str); 5] = [
     (
-        "evaluation.gif",
+        TRAINING_CLIPS,
+        "held-out clips, and below each the one that training drew last for its caption",
+    ),
+    (
+        "samples/evaluation.gif",
         "held-out clips, and below each the one that is drawn for its caption",
     ),
     (
-        "evaluation-pairs.gif",
+        "samples/evaluation-pairs.gif",
         "drawn for pairs of digit and motion that training never had",
     ),
     (
-        "evaluation-two-digits.gif",
+        "samples/evaluation-two-digits.gif",
         "drawn for captions of two digits that training never had",
     ),
     (
-        "evaluation-continued.gif",
+        "samples/evaluation-continued.gif",
         "continued from the first frame of a held-out clip",
     ),
 ];
@@ -40,7 +45,7 @@ pub fn write_video_report(
 ) -> Result<PathBuf, EvalError> {
     let mut page = Page::begin(run.path())?;
     for (name, caption) in CLIPS {
-        page.picture(caption, &run.file("samples").join(name));
+        page.picture(caption, &run.file(name));
     }
     // There is no file before the first evaluation.
     let captions = read_captions(&run.file(CAPTIONS)).unwrap_or_default();

@@ -5,9 +5,9 @@ use latentlm_pipelines::host_values;
 
 /// Brightness from which a pixel belongs to a digit, between 0 for black and 1 for white.
 const BRIGHT: f32 = 0.2;
-/// Share of a frame's brightness below which a group of pixels is a speck, and not looked at.
+/// Share of a frame's brightness below which a group of pixels is a speck, and is ignored.
 const SPECK: f64 = 0.05;
-/// Groups of pixels, heaviest first, that may be the first of a digit.
+/// About how many groups of pixels are tried as first places of two digits.
 const SEEDS: usize = 6;
 /// Rounds of assigning groups of pixels to digits.
 const ROUNDS: usize = 20;
@@ -231,8 +231,8 @@ fn groups(values: &[f32], width: usize, least: usize) -> Vec<Spot> {
     pixels.map(|pixel| Spot::new(vec![pixel], width)).collect()
 }
 
-/// Gives groups of pixels to digits, each to the nearest, starting from where the digits were in the frame before, or
-/// from the pair of groups that fits best.
+/// Assigns each group of pixels to the nearest digit. The search starts where the digits were in the frame before, or
+/// else from every pair of groups, of which the best result counts.
 fn assign(groups: &[Spot], digits: usize, before: Option<&[Point]>, width: usize) -> Vec<Spot> {
     if digits == 1 {
         let pixels = groups.iter().flat_map(|group| group.pixels.iter().copied());
@@ -240,7 +240,7 @@ fn assign(groups: &[Spot], digits: usize, before: Option<&[Point]>, width: usize
     }
     let mut starts: Vec<Vec<Point>> = before.map(<[Point]>::to_vec).into_iter().collect();
     if starts.is_empty() {
-        // The heaviest and, where every pixel is a group, some that are spread over them.
+        // All groups if there are few. If every pixel is a group, some of them at regular distances in the list.
         let step = groups.len().div_ceil(SEEDS).max(1);
         let seeds: Vec<Point> = groups
             .iter()

@@ -8,7 +8,7 @@ use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
 use latentlm_pipelines::{clip_tensor, read_all};
 
 use super::course::Course;
-use super::judge::{DigitGallery, DigitJudge, Sight};
+use super::judge::{DigitGallery, DigitJudge, SeenDigit};
 use super::measure::{Named, Right, Tally};
 use super::spot::{Footage, Point};
 use crate::statistics::share;
@@ -97,8 +97,8 @@ fn two_digits_are_followed() {
 }
 
 /// A digit that is seen well.
-fn sight(digit: u8, course: Course, place: [f64; 2]) -> Sight {
-    Sight {
+fn seen_digit(digit: u8, course: Course, place: [f64; 2]) -> SeenDigit {
+    SeenDigit {
         classes: vec![digit; 17],
         digit,
         course,
@@ -115,16 +115,16 @@ fn what_is_right_is_told_part_by_part() {
     let scene = Scene::parse("a three below a bouncing one").unwrap();
     let bounces = Course::Moves(Motion::Bounce);
     let (above, below) = ([9.0, 7.0], [20.0, 24.0]);
-    let three = |place| sight(3, Course::Still, place);
-    let one = |place| sight(1, bounces, place);
-    let right = |sights: [Sight; 2]| Right::of(&scene, &sights, 32);
+    let three = |place| seen_digit(3, Course::Still, place);
+    let one = |place| seen_digit(1, bounces, place);
+    let right = |seen_digits: [SeenDigit; 2]| Right::of(&scene, &seen_digits, 32);
     assert!(right([three(below), one(above)]).all());
     assert!(right([one(above), three(below)]).all(), "any order");
     let turned = right([three(above), one(below)]);
     assert!(!turned.digits && !turned.motions && turned.place);
     let close = right([three([9.0, 12.0]), one([9.0, 7.0])]);
     assert!(close.digits && close.motions && !close.place);
-    let still = right([three(below), sight(1, Course::Still, above)]);
+    let still = right([three(below), seen_digit(1, Course::Still, above)]);
     assert!(still.digits && !still.motions && !still.all());
     assert!(matches!(
         scene,
@@ -138,9 +138,9 @@ fn what_is_right_is_told_part_by_part() {
 #[test]
 fn classes_are_counted_frame_by_frame() {
     let scene = Scene::parse("a seven moves left").unwrap();
-    let mut seen = sight(7, Course::Moves(Motion::Left), [9.0, 9.0]);
+    let mut seen = seen_digit(7, Course::Moves(Motion::Left), [9.0, 9.0]);
     seen.classes = vec![7, 7, 1, 7];
-    let wrong = sight(1, Course::Unclear, [9.0, 9.0]);
+    let wrong = seen_digit(1, Course::Unclear, [9.0, 9.0]);
     let tally = Tally::of(&[scene, scene], &[vec![seen], vec![wrong]], 32);
     assert_eq!(tally.share(Right::all), 0.5);
     assert_eq!(tally.frames(), 3.0 / 21.0);
@@ -185,9 +185,9 @@ fn a_judge_knows_held_out_digits_and_finds_their_pictures() {
     let gallery = DigitGallery::of(read_all(&test, &device).unwrap());
     let near = |shift: usize| {
         let pairs = seen.iter().zip(&films);
-        let near = pairs.map(|(sights, film)| {
+        let near = pairs.map(|(seen_digits, film)| {
             let picture = (film.tracks[0].picture + shift) % test.len();
-            gallery.has_near(&sights[0].look, picture, 10)
+            gallery.has_near(&seen_digits[0].look, picture, 10)
         });
         share(near).unwrap()
     };

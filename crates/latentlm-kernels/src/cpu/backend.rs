@@ -15,8 +15,8 @@ use super::layer_norm;
 use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
-use super::swiglu::{Frame, Projections};
-use super::weight::Weight;
+use super::swiglu::{Inputs, Projections};
+use super::weight::{Weight, biased_product};
 use crate::activation::Activation;
 use crate::types::{AdamWStep, HeadLayout, Window};
 
@@ -170,19 +170,8 @@ pub(crate) trait CpuKernels: Backend {
 
 impl CpuKernels for Flex {
     fn kernel_linear(x: FlexTensor, weight: FlexTensor, bias: Optional<Self>) -> FlexTensor {
-        let (x, weight) = (contiguous(x), Weight::in_place(weight));
-        let [rows, _] = sizes(&x);
-        let [_, output] = weight.sizes();
-        let mut y = weight.product(numbers(&x), rows);
-        if let Some(bias) = bias.into_option().map(contiguous) {
-            let bias = numbers(&bias);
-            super::rows::each_row(&mut y, output, |_, y| {
-                for (y, bias) in y.iter_mut().zip(bias) {
-                    *y += bias;
-                }
-            });
-        }
-        tensor(y, [rows, output])
+        let bias = bias.into_option().map(contiguous);
+        biased_product(contiguous(x), &Weight::in_place(weight), bias)
     }
 
     fn kernel_rms_norm(x: FlexTensor, weight: Optional<Self>, epsilon: f64) -> FlexTensor {
@@ -194,23 +183,18 @@ impl CpuKernels for Flex {
     }
 
     fn kernel_swiglu_block(block: BlockTensors<Self>) -> FlexTensor {
-        let x = contiguous(block.x);
-        let norm_weight = block.norm_weight.into_option().map(contiguous);
-        let modulation = block.modulation.into_option().map(contiguous);
-        let [_, width] = sizes(&x);
-        let frame = Frame {
-            x: numbers(&x),
-            width,
-            epsilon: block.epsilon as f32,
-            norm_weight: norm_weight.as_ref().map(numbers),
-            modulation: modulation.as_ref().map(numbers),
+        let inputs = Inputs {
+            x: contiguous(block.x),
+            norm_weight: block.norm_weight.into_option().map(contiguous),
+            modulation: block.modulation.into_option().map(contiguous),
+            epsilon: block.epsilon,
         };
         let projections = Projections {
             gate: Weight::in_place(block.gate),
             up: Weight::in_place(block.up),
             down: Weight::in_place(block.down),
         };
-        tensor(frame.infer(&projections), x.shape())
+        tensor(inputs.frame().infer(&projections), inputs.x.shape())
     }
 
     fn kernel_activation(x: FlexTensor, kind: Activation) -> FlexTensor {

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::math::sigmoid;
 use super::norm::{Affine, normalize};
-use super::plain::{plain, wrapped};
-use super::storage::{contiguous, numbers, sizes, tensor};
+use super::plain::{flat, flat_option, wrapped};
+use super::storage::{numbers, sizes, tensor};
 use super::weight::{Scratch, Weight};
 use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_SHARD, cut};
@@ -28,6 +28,10 @@ const ROWS: usize = 48;
 /// Most memory for modulations that are computed ahead: half of a usual second-level cache, so that they are
 /// still cached when the layers read them. Computing several steps together makes products of more rows.
 const MODULATION_BYTES: usize = 512 << 10;
+
+/// Weights of modulations that are larger than this are not in a cache when the next steps need them. Reading them
+/// again takes longer than reading the modulations of many steps from memory.
+const CACHED_WEIGHT_BYTES: usize = 32 << 20;
 
 /// Runs all solver steps, if the kernel supports the tensors and the precision.
 pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>> {
@@ -48,19 +52,6 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     run.check(head.width());
     let sampled = sample(&head, &run, numbers(&noise));
     Some(wrapped(tensor(sampled, [latents, head.latent()])))
-}
-
-/// The tensor in contiguous memory, if it is a plain tensor of the CPU backend.
-fn flat<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
-    plain(x.clone()).map(contiguous)
-}
-
-/// [`flat`] for an optional tensor.
-fn flat_option(x: &Option<Tensor<1>>) -> Option<Option<FlexTensor>> {
-    match x {
-        Some(x) => flat(x).map(Some),
-        None => Some(None),
-    }
 }
 
 struct Layer {
@@ -134,6 +125,12 @@ impl Head {
     fn width(&self) -> usize {
         self.input.sizes()[1]
     }
+
+    /// Bytes of the weights that modulations are computed with.
+    fn modulation_bytes(&self) -> usize {
+        let layers = self.layers.iter().map(|layer| layer.modulation.bytes());
+        layers.sum::<usize>() + self.modulation.bytes()
+    }
 }
 
 /// Inputs of a run that are the same for all blocks.
@@ -203,6 +200,17 @@ fn blocks(latents: usize, halves: usize) -> Vec<Range<usize>> {
     cut(latents, count)
 }
 
+/// Solver steps whose modulations are computed together: those of `rows` rows take `row_bytes` each, their weights
+/// `weight_bytes` in all. 0 if those of one step take more memory than they should.
+fn steps_at_once(rows: usize, row_bytes: usize, weight_bytes: usize) -> usize {
+    // These products share the bound of the others.
+    let most = ROWS / rows;
+    if weight_bytes > CACHED_WEIGHT_BYTES {
+        return most;
+    }
+    most.min(MODULATION_BYTES / (rows * row_bytes))
+}
+
 /// A block of latents and the memory for its steps.
 struct Work {
     /// The block's latents among those of the run.
@@ -238,9 +246,7 @@ impl Work {
     fn new(head: &Head, run: &Run<'_>, latents: Range<usize>, alone: bool) -> Self {
         let (width, rows) = (head.width(), run.halves() * latents.len());
         let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
-        // At least one step is computed, even if its modulations take more memory.
-        // These products share the bound of the others, see `ROWS`.
-        let at_once = (ROWS / rows).min(MODULATION_BYTES / (rows * row_bytes));
+        let at_once = steps_at_once(rows, row_bytes, head.modulation_bytes());
         let at_once = at_once.min(run.steps.len()).max(1);
         let inner = head.layers.iter().map(Layer::inner).max();
         let numbers = |width: usize| vec![0.0; rows * width];
@@ -417,5 +423,22 @@ fn advance(x: &mut [f32], prediction: &[f32], clean: &mut [f32], step: LinearSte
         let clean = *x * step.x_to_clean + prediction * step.prediction_to_clean;
         *x = clean * step.this + *x * step.state + *last * step.last;
         *last = clean;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a latent with guidance: all ten steps of VibeVoice 1.5B and 7B, whose weights no cache holds; as many as stay
+    /// in the cache of a head of width 512.
+    #[test]
+    fn weights_that_no_cache_holds_are_read_once() {
+        let steps = |width: usize| {
+            let row_bytes = 14 * width * size_of::<f32>();
+            steps_at_once(2, row_bytes, 14 * width * width * 2)
+        };
+        assert!(steps(1536) >= 10 && steps(3584) >= 10);
+        assert_eq!(steps(512), 9);
     }
 }

@@ -16,6 +16,7 @@ mod math;
 mod norm;
 mod optimizer;
 mod plain;
+mod quantized;
 mod rows;
 mod storage;
 mod swiglu;
@@ -27,3 +28,4 @@ pub(crate) use backend::{BlockTensors, CpuKernels, TrainedTensors, covers, is_pl
 pub(crate) use decode::{CachedInputs, cached_attention};
 pub(crate) use head::sample_head;
 pub(crate) use plain::plain;
+pub(crate) use quantized::{bits, packed_weight, plain_swiglu_block, quantized_linear, widened};

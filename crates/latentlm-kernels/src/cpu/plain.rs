@@ -6,6 +6,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 
+use super::storage::contiguous;
 use crate::fallback::kernels_allowed;
 
 /// The backend's own tensor. `None` if it is not float32 on the CPU backend without autodiff, or if kernels are
@@ -20,6 +21,19 @@ pub(super) fn plain_in<const D: usize>(dtype: DType, x: Tensor<D>) -> Option<Fle
         x.try_into_primitive::<Flex>().ok()
     } else {
         None
+    }
+}
+
+/// [`plain`] in contiguous memory.
+pub(super) fn flat<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
+    plain(x.clone()).map(contiguous)
+}
+
+/// [`flat`] for an optional tensor.
+pub(super) fn flat_option<const D: usize>(x: &Option<Tensor<D>>) -> Option<Option<FlexTensor>> {
+    match x {
+        Some(x) => flat(x).map(Some),
+        None => Some(None),
     }
 }
 

@@ -1,11 +1,13 @@
 //! A feed-forward block and its gradient: norm, modulation, SwiGLU, gate and residual connection.
 
+use burn::backend::flex::FlexTensor;
 use latentlm_products::{Matrix, add_product, product};
 use multiversion::multiversion;
 
 use super::math::sigmoid;
 use super::norm::{self, Affine, Norm, NormGradients};
 use super::rows::{Rows, each_row, each_row_of_two};
+use super::storage::{numbers, sizes};
 use super::weight::Weight;
 
 /// The block without its projections: what happens to rows before and after them.
@@ -20,6 +22,30 @@ pub(super) struct Frame<'a> {
     pub(super) norm_weight: Option<&'a [f32]>,
     /// Shift, scale and gate of each row, `[N, 3 width]`.
     pub(super) modulation: Option<&'a [f32]>,
+}
+
+/// The inputs of a [`Frame`] that is not trained, in contiguous memory.
+pub(super) struct Inputs {
+    /// `[N, width]`
+    pub(super) x: FlexTensor,
+    /// `[width]`
+    pub(super) norm_weight: Option<FlexTensor>,
+    /// `[N, 3 width]`
+    pub(super) modulation: Option<FlexTensor>,
+    pub(super) epsilon: f64,
+}
+
+impl Inputs {
+    pub(super) fn frame(&self) -> Frame<'_> {
+        let [_, width] = sizes(&self.x);
+        Frame {
+            x: numbers(&self.x),
+            width,
+            epsilon: self.epsilon as f32,
+            norm_weight: self.norm_weight.as_ref().map(numbers),
+            modulation: self.modulation.as_ref().map(numbers),
+        }
+    }
 }
 
 /// Projections of a block that is not trained, in any precision.

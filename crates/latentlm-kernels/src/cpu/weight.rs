@@ -1,5 +1,5 @@
 //! A weight as it lies in memory, and products with it: float32 as it is or in panels, bfloat16 as a model's file
-//! stores it or laid out for the processor's bfloat16 instruction.
+//! stores it or laid out for the processor's bfloat16 instruction, int8 and int4 in packed rows.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor, bf16};
@@ -8,13 +8,15 @@ use latentlm_products::{
 };
 
 use super::plain::{plain, plain_in};
-use super::storage::{contiguous, numbers, sizes};
+use super::quantized::PackedRows;
+use super::rows::each_row;
+use super::storage::{contiguous, numbers, sizes, tensor};
 use crate::head::HeadPrecision;
 
 /// Memory that products reuse.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Input rows rounded to bfloat16, two numbers in each `u32`.
+    /// Input rows rounded to bfloat16, two numbers in each `u32`, or to int8, four.
     rounded: Vec<u32>,
     /// Output columns that threads have computed.
     columns: Vec<f32>,
@@ -30,6 +32,8 @@ pub(super) enum Weight {
     Rounded(Rounded),
     /// bfloat16, row by row of outputs: `[outputs, inputs]`, one row after the other.
     Stored(FlexTensor),
+    /// int8 or int4, row by row of outputs.
+    Quantized(PackedRows),
 }
 
 impl Weight {
@@ -43,13 +47,23 @@ impl Weight {
         }
     }
 
-    /// A weight for many products. float32 is laid out for them, on this thread if `alone`, or else on all; bfloat16
-    /// stays where it lies. `None` if the tensor is neither of them on the CPU backend without autodiff, or if the
-    /// processor has no products of the precision.
+    /// [`Self::in_place`] of a plain tensor of any type that a weight may have; `None` of any other.
+    pub(super) fn of(x: &Tensor<2>) -> Option<Self> {
+        if let Some(rows) = PackedRows::of(x) {
+            return Some(Self::Quantized(rows));
+        }
+        match x.dtype() {
+            dtype @ (DType::F32 | DType::BF16) => plain_in(dtype, x.clone()).map(Self::in_place),
+            _ => None,
+        }
+    }
+
+    /// A weight for many products. float32 is laid out for them, on this thread if `alone`, or else on all; others
+    /// stay where they lie. `None` if the tensor is no weight on the CPU backend without autodiff, or if the processor
+    /// has no products of the precision.
     pub(super) fn new(x: &Tensor<2>, precision: HeadPrecision, alone: bool) -> Option<Self> {
-        if x.dtype() == DType::BF16 {
-            let stored = plain_in(DType::BF16, x.clone())?;
-            return Some(Self::Stored(rows_of(stored)));
+        if x.dtype() != DType::F32 {
+            return Self::of(x);
         }
         let whole = contiguous(plain(x.clone())?);
         let [inputs, outputs] = sizes(&whole);
@@ -77,7 +91,19 @@ impl Weight {
             Self::Panels(panels) => panels.sizes(),
             Self::Rounded(rounded) => rounded.sizes(),
             Self::Stored(rows) => stored(rows).sizes(),
+            Self::Quantized(rows) => rows.matrix().sizes(),
         }
+    }
+
+    /// Bytes of the numbers, and of the scales of quantized ones.
+    pub(super) fn bytes(&self) -> usize {
+        let [inputs, outputs] = self.sizes();
+        let column = match self {
+            Self::Whole(_) | Self::Panels(_) => inputs * size_of::<f32>(),
+            Self::Rounded(_) | Self::Stored(_) => inputs * size_of::<bf16>(),
+            Self::Quantized(rows) => rows.row_bytes(),
+        };
+        outputs * column
     }
 
     /// `x self` for `rows` rows `x`, on all threads if that pays.
@@ -114,8 +140,36 @@ impl Weight {
             Self::Panels(panels) => panels.product_over(out, x, &mut scratch.columns, alone),
             Self::Rounded(rounded) => rounded.product_over(out, x, &mut scratch.rounded),
             Self::Stored(rows) => stored(rows).product_over(out, x, &mut scratch.rounded, alone),
+            Self::Quantized(rows) => {
+                let matrix = rows.matrix();
+                matrix.product_over(out, x, &mut scratch.rounded, alone);
+            }
         }
     }
+}
+
+/// `x weight + bias`.
+///
+/// # Shapes
+/// - `x`: `[N, I]`; `bias`: `[O]`
+/// - returns: `[N, O]`
+pub(super) fn biased_product(
+    x: FlexTensor,
+    weight: &Weight,
+    bias: Option<FlexTensor>,
+) -> FlexTensor {
+    let [rows, _] = sizes(&x);
+    let [_, output] = weight.sizes();
+    let mut y = weight.product(numbers(&x), rows);
+    if let Some(bias) = bias {
+        let bias = numbers(&bias);
+        each_row(&mut y, output, |_, y| {
+            for (y, bias) in y.iter_mut().zip(bias) {
+                *y += bias;
+            }
+        });
+    }
+    tensor(y, [rows, output])
 }
 
 /// The outputs' rows of a matrix `[inputs, outputs]` of bfloat16 numbers: where they lie, if it is a transposed view of

@@ -1,12 +1,15 @@
 //! Clips: moving pictures without sound. Reads GIF, animated WebP and PNG, Y4M, and folders of numbered frames,
-//! one frame at a time; writes GIF, animated PNG, folders of frames and contact sheets.
+//! one frame at a time; writes GIF, animated PNG, folders of frames and contact sheets. GIFs and folders can grow
+//! while their frames are made.
 
+mod grow;
 mod pace;
 mod read;
 mod stills;
 mod write;
 mod y4m;
 
+pub use grow::{FrameFolder, GifFile, GifStream};
 pub use pace::Pace;
 pub use read::{ClipFrame, ClipLimits, ClipReader, is_animated};
 pub use stills::frame_order;

@@ -18,7 +18,7 @@ use crate::picture::{MAX_PICTURE_BYTES, decode_whole, permit};
 
 /// Largest number of frames of a clip.
 const MAX_FRAMES: usize = 10_000;
-/// Bytes that a format is recognized by.
+/// Number of bytes by which a format is recognized.
 const HEAD: usize = 16;
 /// Bytes of a pixel with transparency.
 const RGBA: u64 = 4;
@@ -26,10 +26,10 @@ const RGBA: u64 = 4;
 const HELD: u64 = 6;
 /// Bytes that decoders may take for themselves, however small the frames are.
 const WORKING: u64 = 1 << 20;
-/// Frames that are shown for at most so many seconds count as [`HASTY_AS_S`]: GIFs that name no time, and that
-/// browsers show so.
+/// A frame whose time in the file is at most this, in seconds, is shown for [`HASTY_AS_S`], as in browsers: many
+/// GIFs name no time.
 const HASTY_S: f64 = 0.0105;
-/// Seconds of frames that are shown for less than can be seen.
+/// Time of such a frame, in seconds.
 const HASTY_AS_S: f64 = 0.1;
 
 /// Limits of a clip.

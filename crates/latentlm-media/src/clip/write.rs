@@ -1,20 +1,16 @@
 //! Writes clips: GIF, animated PNG, folders of numbered frames, contact sheets.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::path::Path;
 
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, DynamicImage, Frame, GrayImage, ImageFormat, RgbImage, imageops};
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, imageops};
 use latentlm_core::disk;
 
+use super::grow::{GifStream, refuse_existing};
 use crate::error::{MediaError, io_error};
 use crate::files::write_whole;
 use crate::picture::ImageSpec;
 
-/// How thoroughly colours of a GIF are chosen if a frame has more than 256: 1 is best and slowest, 30 fastest.
-const GIF_SPEED: i32 = 10;
-/// Shortest time of a GIF's frame in hundredths of a second; browsers take less for a mistake.
-const GIF_SHORTEST: u32 = 2;
 /// Pixels between the frames of a contact sheet.
 const GAP: u32 = 1;
 /// Grey between the frames of a contact sheet.
@@ -65,7 +61,7 @@ impl RawClip<'_> {
             .collect()
     }
 
-    fn picture(&self, index: usize) -> DynamicImage {
+    pub(super) fn picture(&self, index: usize) -> DynamicImage {
         let (width, height) = (self.spec.width as u32, self.spec.height as u32);
         let packed = self.packed(index);
         if self.spec.channels == 1 {
@@ -76,30 +72,22 @@ impl RawClip<'_> {
     }
 }
 
-/// A clip as a GIF that repeats for ever. Frames of at most 256 colours, and so all grey ones, are exact. Times are
-/// rounded to hundredths of a second, so that the whole clip has the right length; `path` is for errors.
+/// A clip as a GIF, as [`GifStream`] writes it; `path` is for errors.
 ///
 /// # Errors
 /// If the clip has no frames, or is larger than a GIF can be.
 pub fn gif_bytes(clip: &RawClip, path: &Path) -> Result<Vec<u8>, MediaError> {
     clip.check(path)?;
-    let refused = |error: image::ImageError| {
-        MediaError::malformed(path, format!("cannot be written as GIF: {error}"))
-    };
-    let mut bytes = Vec::new();
-    {
-        let mut encoder = GifEncoder::new_with_speed(&mut bytes, GIF_SPEED);
-        encoder.set_repeat(Repeat::Infinite).map_err(refused)?;
-        let at = |index: usize| (index as f64 * 100.0 / clip.rate_hz).round();
-        for index in 0..clip.frames() {
-            let hundredths = ((at(index + 1) - at(index)) as u32).max(GIF_SHORTEST);
-            let delay = Delay::from_numer_denom_ms(hundredths.saturating_mul(10), 1);
-            let picture = clip.picture(index).into_rgba8();
-            let frame = Frame::from_parts(picture, 0, 0, delay);
-            encoder.encode_frame(frame).map_err(refused)?;
-        }
+    encode_gif(clip)
+        .map_err(|error| MediaError::malformed(path, format!("cannot be written as GIF: {error}")))
+}
+
+fn encode_gif(clip: &RawClip) -> io::Result<Vec<u8>> {
+    let mut gif = GifStream::begin(Vec::new(), clip.spec, clip.rate_hz)?;
+    for frame in clip.pixels.chunks_exact(clip.spec.bytes()) {
+        gif.write(frame)?;
     }
-    Ok(bytes)
+    gif.finish()
 }
 
 /// A clip as an animated PNG that repeats for ever, without loss. Programs that know no such files show the first
@@ -176,7 +164,12 @@ pub fn sheet_bytes(clips: &[RawClip], path: &Path) -> Result<Vec<u8>, MediaError
     png_bytes(&DynamicImage::ImageRgb8(sheet), path)
 }
 
-fn png_bytes(picture: &DynamicImage, path: &Path) -> Result<Vec<u8>, MediaError> {
+/// Name of the file of a frame, counted from 0.
+pub(super) fn frame_name(index: usize) -> String {
+    format!("{:0DIGITS$}.png", index + 1)
+}
+
+pub(super) fn png_bytes(picture: &DynamicImage, path: &Path) -> Result<Vec<u8>, MediaError> {
     let mut bytes = Cursor::new(Vec::new());
     match picture.write_to(&mut bytes, ImageFormat::Png) {
         Ok(()) => Ok(bytes.into_inner()),
@@ -218,17 +211,13 @@ pub fn write_sheet(path: &Path, clips: &[RawClip]) -> Result<(), MediaError> {
 /// If the folder is there already or can't be written, or the clip has no frames.
 pub fn write_frames(folder: &Path, clip: &RawClip) -> Result<(), MediaError> {
     clip.check(folder)?;
-    if folder.exists() {
-        let reason = "exists already: name a new folder";
-        return Err(MediaError::malformed(folder, reason));
-    }
+    refuse_existing(folder)?;
     let above = disk::folder_of(folder);
     disk::create_folders(above).map_err(io_error("create", above))?;
     let unfinished = disk::temporary_folder(above).map_err(io_error("write in", above))?;
     for index in 0..clip.frames() {
-        let name = format!("{:0DIGITS$}.png", index + 1);
         let bytes = png_bytes(&clip.picture(index), folder)?;
-        let path = unfinished.path().join(name);
+        let path = unfinished.path().join(frame_name(index));
         disk::write_file(&path, &bytes).map_err(io_error("write", &path))?;
     }
     disk::sync_folder(unfinished.path()).map_err(io_error("write", folder))?;

@@ -49,7 +49,7 @@ impl SoundLimits {
         let seconds = frames as f64 / f64::from(sample_rate_hz);
         let reason = if frames > self.samples as u64 {
             format!(
-                "holds more than {} samples, the most that is read: cut it into several",
+                "holds more than {} samples, the most that is read (max_samples): cut it into several",
                 self.samples
             )
         } else if seconds > self.seconds {

@@ -11,7 +11,6 @@ use super::recipe::MllmRecipe;
 use crate::data::TrainingData;
 use crate::error::Result;
 use crate::image::ImageData;
-use crate::text::read_or_train;
 
 /// Captioned pictures and text, training and held-out.
 pub struct MllmData {
@@ -93,8 +92,7 @@ impl MllmData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer> {
-        let text = &recipe.text;
-        read_or_train(&text.path, text.tokenizer, text.vocabulary, || {
+        recipe.text.wanted().read_or_train(|| {
             let captions = self.train.captions.iter().flat_map(Caption::asked);
             let paragraphs = self.train.paragraphs.iter().cloned();
             captions.chain(paragraphs).collect()

@@ -6,14 +6,14 @@ use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
-use latentlm_data::{Mix, TokenizerKind};
+use latentlm_data::{Mix, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PipelineError, Result};
 use crate::image::{DataConfig, ImageRecipe, SampleConfig};
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::{LmConfig, StageConfig};
-use crate::text::TextVocabulary;
+use crate::text::{TextVocabulary, WantedTokenizer};
 
 /// A complete recipe of text and pictures.
 #[derive(Config, Debug, PartialEq)]
@@ -51,6 +51,9 @@ pub struct MllmTextConfig {
     pub vocabulary: usize,
     /// A `tokenizer.json` to be used instead; empty for none.
     pub path: String,
+    /// Largest size in megabytes of that file. Checkpoints of older versions lack it.
+    #[serde(default = "TextLimits::default_megabytes")]
+    pub max_tokenizer_mb: u64,
     /// Longest piece of a text, in tokens.
     pub piece_tokens: usize,
     /// Whether the softmax head uses the embedding's table.
@@ -121,6 +124,18 @@ impl TokenWeights {
         captions
             .map(|caption| if caption { self.caption } else { 1.0 })
             .collect()
+    }
+}
+
+impl MllmTextConfig {
+    /// The tokenizer that this asks for.
+    pub fn wanted(&self) -> WantedTokenizer<'_> {
+        WantedTokenizer {
+            path: &self.path,
+            max_megabytes: self.max_tokenizer_mb,
+            kind: self.tokenizer,
+            size: self.vocabulary,
+        }
     }
 }
 

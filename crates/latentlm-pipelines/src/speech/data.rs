@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::known::KnownText;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
-use crate::text::read_or_train;
 
 /// Cycle of composed kinds. Kinds with more words, or more similar words, occur more often. Kinds that
 /// the corpus has no words for are left out; single words are used only if one speaker says all.
@@ -137,11 +136,11 @@ impl SpeechData {
 
     /// Lists an utterance that can't be used.
     pub fn skip(&mut self, index: usize, error: &DataError) {
-        let mut path = Path::new(skipped::COMPOSED);
+        let mut path = PathBuf::from(skipped::COMPOSED);
         if index < self.train.len() {
             path = self.train.path(index);
         }
-        self.skipped.add(Skipped::of(path, error));
+        self.skipped.add(Skipped::of(&path, error));
     }
 
     /// Texts that are trained on: of all recordings and of some composed utterances.
@@ -161,8 +160,7 @@ impl SpeechData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer> {
-        let text = &recipe.text;
-        read_or_train(&text.path, text.tokenizer, text.vocabulary, || self.texts())
+        recipe.text.wanted().read_or_train(|| self.texts())
     }
 
     /// Held-out utterances: composed ones, each kind as often as the others, else recordings. Broken
@@ -182,7 +180,7 @@ impl SpeechData {
             return held_out;
         }
         for index in 0..self.test.len().min(count) {
-            let source = self.test.path(index).to_owned();
+            let source = self.test.path(index);
             match self.test.get(index) {
                 Ok(clip) => held_out.push(HeldOutUtterance {
                     source,

@@ -9,5 +9,5 @@ mod sentences;
 pub use codec::{SpeechCodec, hop_samples, reconstruct, signal};
 pub use data::{HeldOutUtterance, SpeechData};
 pub use pipeline::{SpeakingTimes, Speech, SpeechPipeline, Voice};
-pub use recipe::{SpeakConfig, SpeechDataConfig, SpeechRecipe, TextConfig};
+pub use recipe::{SpeakConfig, SpeechDataConfig, SpeechLimits, SpeechRecipe, TextConfig};
 pub use sentences::sentences;

@@ -5,14 +5,14 @@ use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
-use latentlm_data::TokenizerKind;
-use latentlm_data::speech::{SpeechBounds, SpeechSpec};
+use latentlm_data::speech::{SoundLimits, SpeechBounds, SpeechSpec};
+use latentlm_data::{ReadOptions, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PipelineError, Result};
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::{LmConfig, StageConfig};
-use crate::text::TextVocabulary;
+use crate::text::{TextVocabulary, WantedTokenizer};
 
 /// A complete speech recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -46,6 +46,9 @@ pub struct SpeechDataConfig {
     /// Whether tables may name recordings outside of the folder.
     #[serde(default)]
     pub outside: bool,
+    /// Limits on the files of the corpus.
+    #[serde(flatten)]
+    pub limits: SpeechLimits,
     /// Root mean square of speech, in dB of full scale.
     pub loudness_dbfs: f64,
     /// Whether silence at both ends is cut.
@@ -64,8 +67,46 @@ pub struct SpeechDataConfig {
     pub curriculum_steps: u64,
 }
 
-/// How text becomes tokens.
-#[derive(Config, Debug, PartialEq)]
+/// Limits on the files of a corpus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpeechLimits {
+    /// Largest size in megabytes of a table or transcript.
+    pub max_table_mb: u64,
+    /// Largest number of lines of the tables.
+    pub max_lines: usize,
+    /// Largest number of samples of a recording, per channel.
+    pub max_samples: usize,
+}
+
+impl Default for SpeechLimits {
+    fn default() -> Self {
+        let bounds = SpeechBounds::default();
+        Self {
+            max_table_mb: bounds.table_bytes / ReadOptions::MEGABYTE,
+            max_lines: bounds.table_lines,
+            max_samples: bounds.sound.samples,
+        }
+    }
+}
+
+impl SpeechLimits {
+    /// These limits as the reader takes them. `outside` tells whether tables may name files outside of the folder.
+    pub fn bounds(&self, outside: bool) -> SpeechBounds {
+        SpeechBounds {
+            outside,
+            table_bytes: self.max_table_mb.saturating_mul(ReadOptions::MEGABYTE),
+            table_lines: self.max_lines,
+            sound: SoundLimits {
+                samples: self.max_samples,
+                ..SoundLimits::default()
+            },
+        }
+    }
+}
+
+/// How text becomes tokens. Checkpoints of older versions lack `max_tokenizer_mb`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
     /// How a vocabulary is made.
     pub tokenizer: TokenizerKind,
@@ -73,6 +114,9 @@ pub struct TextConfig {
     pub vocabulary: usize,
     /// A `tokenizer.json` to be used instead; empty for none.
     pub path: String,
+    /// Largest size in megabytes of that file.
+    #[serde(default = "TextLimits::default_megabytes")]
+    pub max_tokenizer_mb: u64,
     /// Weight of the cross entropy beside the diffusion loss.
     pub loss_weight: f64,
     /// Largest share of an utterance's latents that is hidden from the model in training.
@@ -106,6 +150,18 @@ declare_model_recipe! {
         codec: codec_audio,
         vocabulary: TextVocabulary,
         check: SpeechRecipe::check_lengths,
+    }
+}
+
+impl TextConfig {
+    /// The tokenizer that this asks for.
+    pub fn wanted(&self) -> WantedTokenizer<'_> {
+        WantedTokenizer {
+            path: &self.path,
+            max_megabytes: self.max_tokenizer_mb,
+            kind: self.tokenizer,
+            size: self.vocabulary,
+        }
     }
 }
 
@@ -145,10 +201,7 @@ impl SpeechRecipe {
 
     /// Limits on the files of the corpus.
     pub fn bounds(&self) -> SpeechBounds {
-        SpeechBounds {
-            outside: self.data.outside,
-            ..SpeechBounds::default()
-        }
+        self.data.limits.bounds(self.data.outside)
     }
 
     /// Latents per second.
@@ -189,6 +242,38 @@ impl SpeechRecipe {
 mod tests {
     use super::*;
     use crate::recipe::Recipe;
+
+    /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
+    #[test]
+    fn keys_that_older_recipes_lack_have_the_tables_defaults() {
+        let recipe = SpeechRecipe::default();
+        assert_eq!(recipe.bounds(), SpeechBounds::default());
+        let mut old = serde_json::to_value(&recipe).unwrap();
+        for (table, key) in [
+            ("data", "outside"),
+            ("data", "max_table_mb"),
+            ("data", "max_lines"),
+            ("data", "max_samples"),
+            ("text", "max_tokenizer_mb"),
+        ] {
+            let table = old[table].as_object_mut().unwrap();
+            assert!(table.remove(key).is_some(), "{key}");
+        }
+        let read: SpeechRecipe = serde_json::from_value(old).unwrap();
+        assert_eq!(read, recipe);
+        let changes = [
+            "data.max_table_mb=4096",
+            "data.max_lines=12000000",
+            "data.max_samples=7",
+        ];
+        let changed = SpeechRecipe::resolve(None, &changes.map(String::from)).unwrap();
+        let bounds = changed.bounds();
+        assert_eq!(
+            (bounds.table_bytes, bounds.table_lines),
+            (4 << 30, 12_000_000)
+        );
+        assert_eq!(bounds.sound.samples, 7);
+    }
 
     #[test]
     fn what_would_be_ignored_or_never_end_is_refused() {

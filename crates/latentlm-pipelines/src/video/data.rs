@@ -19,7 +19,6 @@ use crate::recipe::Recipe;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
 use crate::tensors::host_values;
-use crate::text::read_or_train;
 
 /// Held-out clips where clips are composed.
 const HELD_OUT: usize = 1000;
@@ -257,10 +256,10 @@ impl VideoData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &VideoRecipe) -> Result<TextTokenizer, PipelineError> {
-        let text = &recipe.text;
-        read_or_train(&text.path, text.tokenizer, text.vocabulary, || {
-            self.train.texts.to_vec()
-        })
+        recipe
+            .text
+            .wanted()
+            .read_or_train(|| self.train.texts.to_vec())
     }
 
     /// Writes the list of skipped clips into the run's folder. A resumed run keeps its earlier entries.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::codec_video::DecoderState;
+use latentlm::codec_video::Codec;
 use latentlm::{
     GenerateOptions, LatentCodec, Piece, Prompt, SampleOptions, StreamingCodec, TextOptions,
 };
@@ -111,7 +111,7 @@ impl VideoPipeline {
         each: &mut dyn FnMut(Tensor<5>) -> bool,
     ) -> Result<(), PipelineError> {
         self.recipe().lm.check_options(options)?;
-        let mut state = DecoderState::default();
+        let mut state = <Codec as StreamingCodec<5>>::DecoderState::default();
         let mut known = None;
         if let Some(given) = given {
             let latents = self.encode_given(given.clone())?;
@@ -124,7 +124,7 @@ impl VideoPipeline {
         }
         let prompts = self.prompts(&[text.to_owned()], known.as_ref(), seed)?;
         let begun = known.map_or(0, |known| known.dims()[1]);
-        let group = self.recipe().codec.latents_per_group();
+        let group = self.recipe().grouping().latents;
         let mut latents = self.model.stream_prompt(&prompts[0], options);
         for _ in 0..(self.recipe().tokens() - begun) / group {
             let drawn: Vec<Tensor<2>> = latents.by_ref().take(group).collect();
@@ -221,7 +221,7 @@ impl VideoPipeline {
     /// If it can't be read.
     pub fn read_given(&self, path: &Path) -> Result<Tensor<5>, PipelineError> {
         let frames = read_frames(path, self.clip_spec(), &self.device)?;
-        let group = self.recipe().codec.frames_per_group;
+        let group = self.recipe().grouping().frames;
         let count = frames.dims()[1].min(self.frames().saturating_sub(group).max(1));
         Ok(frames.narrow(1, 0, 1 + (count - 1) / group * group))
     }
@@ -277,7 +277,7 @@ impl VideoPipeline {
     /// Latents of given frames, `[B, P, Z]`.
     fn encode_given(&self, given: Tensor<5>) -> Result<Tensor<3>, PipelineError> {
         let frames = given.dims()[1];
-        self.recipe().codec.groups(frames)?;
+        self.recipe().groups(frames)?;
         if frames >= self.frames() {
             return Err(PipelineError::Request(format!(
                 "{frames} frames are given, and a clip has {}: nothing is left to draw",

@@ -3,15 +3,16 @@
 
 use burn::config::Config;
 use latentlm::codec_video::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler, SignalLayout};
 use latentlm::{LatentLmConfig, Modality};
-use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions, TokenizerKind};
+use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions, TextLimits, TokenizerKind};
+use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::mllm::TokenWeights;
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::{LmConfig, StageConfig};
-use crate::text::TextVocabulary;
+use crate::text::{TextVocabulary, WantedTokenizer};
 
 /// A complete recipe of clips with text.
 #[derive(Config, Debug, PartialEq)]
@@ -38,8 +39,8 @@ pub struct VideoRecipe {
     pub sample: VideoSampleConfig,
 }
 
-/// Where clips come from.
-#[derive(Config, Debug, PartialEq)]
+/// Where clips come from. Checkpoints of older versions lack the limits of tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoDataConfig {
     /// The folder: of clips, or of the digits that clips are composed of.
     pub path: String,
@@ -55,10 +56,24 @@ pub struct VideoDataConfig {
     pub outside: bool,
     /// Most megabytes that a frame takes once it is decoded.
     pub max_picture_mb: u64,
+    /// Largest size in megabytes of a table.
+    #[serde(default = "max_table_mb")]
+    pub max_table_mb: u64,
+    /// Largest number of records of the tables.
+    #[serde(default = "max_records")]
+    pub max_records: usize,
 }
 
-/// How text becomes tokens.
-#[derive(Config, Debug, PartialEq)]
+fn max_table_mb() -> u64 {
+    ReadOptions::default().max_table_mb
+}
+
+fn max_records() -> usize {
+    ReadOptions::default().max_records
+}
+
+/// How text becomes tokens. Checkpoints of older versions lack `max_tokenizer_mb`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoTextConfig {
     /// How a vocabulary is made.
     pub tokenizer: TokenizerKind,
@@ -66,6 +81,9 @@ pub struct VideoTextConfig {
     pub vocabulary: usize,
     /// A `tokenizer.json` to be used instead; empty for none.
     pub path: String,
+    /// Largest size in megabytes of that file.
+    #[serde(default = "TextLimits::default_megabytes")]
+    pub max_tokenizer_mb: u64,
     /// Whether the softmax head uses the embedding's table.
     pub tied: bool,
     /// Weight of the cross entropy beside the diffusion loss.
@@ -98,6 +116,15 @@ pub struct VideoSampleConfig {
     pub noise_temperature: f64,
 }
 
+/// Sizes of the groups of frames that a codec encodes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grouping {
+    /// Frames of each group after the first frame, which is a group alone.
+    pub(super) frames: usize,
+    /// Latents of each group.
+    pub(super) latents: usize,
+}
+
 declare_model_recipe! {
     /// The moving digits of `configs/video/digits.toml`.
     VideoRecipe {
@@ -117,12 +144,24 @@ impl VideoDataConfig {
             max_broken: self.max_broken,
             outside: self.outside,
             max_picture_mb: self.max_picture_mb,
+            max_table_mb: self.max_table_mb,
+            max_records: self.max_records,
             ..ReadOptions::default()
         }
     }
 }
 
 impl VideoTextConfig {
+    /// The tokenizer that this asks for.
+    pub fn wanted(&self) -> WantedTokenizer<'_> {
+        WantedTokenizer {
+            path: &self.path,
+            max_megabytes: self.max_tokenizer_mb,
+            kind: self.tokenizer,
+            size: self.vocabulary,
+        }
+    }
+
     /// Weights of tokens in the loss.
     pub fn weights(&self) -> TokenWeights {
         TokenWeights {
@@ -134,7 +173,7 @@ impl VideoTextConfig {
 
 impl VideoRecipe {
     fn check_clips(&self) -> Result<(), PipelineError> {
-        self.codec.groups(self.data.frames)?;
+        self.groups(self.data.frames)?;
         let fail = |reason: &str| Err(PipelineError::config(reason));
         if self.mix.draw + self.mix.caption == 0 {
             return fail("mix must have documents of some kind");
@@ -166,8 +205,39 @@ impl VideoRecipe {
 
     /// Latents of a clip; 0 where its frames don't fill the codec's groups.
     pub fn tokens(&self) -> usize {
-        let groups = self.codec.groups(self.data.frames).unwrap_or_default();
-        groups * self.codec.latents_per_group()
+        self.groups(self.data.frames).unwrap_or_default() * self.grouping().latents
+    }
+
+    /// Sizes of the codec's groups.
+    pub(super) fn grouping(&self) -> Grouping {
+        match self.codec.spec().layout {
+            SignalLayout::Video {
+                height,
+                width,
+                frames_per_group,
+            } => Grouping {
+                frames: frames_per_group.max(1),
+                latents: height * width,
+            },
+            // A codec of clips has groups. With another layout each frame would be a group of one latent.
+            SignalLayout::Grid { .. } | SignalLayout::Frames { .. } => Grouping {
+                frames: 1,
+                latents: 1,
+            },
+        }
+    }
+
+    /// Number of groups of a clip: one for the first frame, and those of the frames after it.
+    pub(super) fn groups(&self, frames: usize) -> Result<usize, PipelineError> {
+        let group = self.grouping().frames;
+        let later = frames.saturating_sub(1);
+        if frames == 0 || !later.is_multiple_of(group) {
+            return Err(PipelineError::config(format!(
+                "a clip of {frames} frames does not fit the video codec: there must be one frame, or one and a \
+                 multiple of {group}"
+            )));
+        }
+        Ok(1 + later / group)
     }
 
     /// What documents there are.
@@ -212,6 +282,28 @@ mod tests {
     use super::*;
     use crate::recipe::Recipe;
 
+    /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
+    #[test]
+    fn keys_that_older_recipes_lack_have_the_tables_defaults() {
+        let recipe = VideoRecipe::default();
+        assert_eq!(recipe.data.options(), ReadOptions::default());
+        let mut old = serde_json::to_value(&recipe).unwrap();
+        for (table, key) in [
+            ("data", "max_table_mb"),
+            ("data", "max_records"),
+            ("text", "max_tokenizer_mb"),
+        ] {
+            let table = old[table].as_object_mut().unwrap();
+            assert!(table.remove(key).is_some(), "{key}");
+        }
+        let read: VideoRecipe = serde_json::from_value(old).unwrap();
+        assert_eq!(read, recipe);
+        let changes = ["data.max_table_mb=7", "data.max_records=9"].map(String::from);
+        let changed = VideoRecipe::resolve(None, &changes).unwrap();
+        let options = changed.data.options();
+        assert_eq!((options.max_table_mb, options.max_records), (7, 9));
+    }
+
     #[test]
     fn clips_that_the_codec_cannot_take_are_refused() {
         let refused = |change: &str| {
@@ -230,6 +322,22 @@ mod tests {
             assert!(message.contains(part), "{change}: {message}");
         }
         assert_eq!(refused("data.frames=1"), "nothing");
+    }
+
+    #[test]
+    fn clips_must_fill_their_groups() {
+        let recipe = VideoRecipe::default();
+        for (frames, groups) in [(1, 1), (5, 2), (17, 5)] {
+            assert_eq!(recipe.groups(frames).unwrap(), groups);
+        }
+        for frames in [0, 2, 4, 16, 18] {
+            let error = recipe.groups(frames).unwrap_err();
+            assert!(error.is_usage());
+            let message = error.to_string();
+            let start = format!("recipe: a clip of {frames} frames does not fit the video codec");
+            assert!(message.starts_with(&start), "{message}");
+            assert!(message.ends_with("one and a multiple of 4"), "{message}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::latents::{self, Encoded};
 use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
 use crate::progress::Encoding;
-use crate::run::Modality;
+use crate::run::{Modality, check_tokenizer};
 
 /// A run of speech.
 type Context = context::Context<SpeechRecipe, SpeechData>;
@@ -136,10 +136,7 @@ impl Corpus for Utterances {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd> {
-    // A run that goes on has its vocabulary in its checkpoint, or misses the file when it gets there.
-    if !(recipe.text.path.is_empty() || options.resume) {
-        TextTokenizer::read(Path::new(&recipe.text.path))?;
-    }
+    check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<SpeechRecipe, SpeechData> {
         open: SpeechData::open,
         train: |context| {
@@ -160,7 +157,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmS
     let codec = load_codec(&context.run, &device)?;
     let tokenizer = match latest {
         // Its weights belong to its vocabulary; one that is made anew may be another.
-        Some(folder) => TextTokenizer::read(&folder.join(TOKENIZER))?,
+        Some(folder) => TextTokenizer::read_saved(&folder.join(TOKENIZER))?,
         None => context.data.tokenizer(&recipe)?,
     };
     let hop = hop_samples(&codec);

@@ -7,6 +7,7 @@ use latentlm_core::CausalBackbone;
 
 use super::VibeVoiceAsr;
 use super::prompt::AsrPrompt;
+use crate::{PIECE_POSITIONS, read_positions};
 
 /// Positions that the KV cache has room for at first, behind the prompt. It grows.
 const ROOM: usize = 256;
@@ -158,11 +159,8 @@ impl AsrStream<'_> {
             return None;
         }
         self.cache.reserve(further, most);
-        let hidden = self
-            .model
-            .backbone
-            .step(self.input.clone(), &mut self.cache);
-        let hidden = hidden.narrow(1, further - 1, 1); // [1, 1, D]
+        let backbone = &self.model.backbone;
+        let hidden = read_positions(backbone, &self.input, &mut self.cache, PIECE_POSITIONS); // [1, 1, D]
         let logits: Tensor<2> = self.model.tokens.logits(hidden.clone()).squeeze_dim(1);
         let Some(token) = likeliest(&logits) else {
             self.end = Some(AsrEnd::NotFinite);

@@ -94,12 +94,16 @@ fn places_that_cannot_be_written_are_named() {
     let dialogue = ["speak", "--model", "in", "--script", "in", "--out"];
     let sample = ["sample-image", "--grid", "--run", "all", "--out"];
     let generate = ["generate", "--prompt", "a", "--run", "all", "--out"];
+    let clip = ["sample-video", "--prompt", "a", "--run", "all", "--out"];
     let codec = |command| ["codec", command, "--run", "all", "in"];
     for (words, place, start) in [
         (&sample[..], "in/a.png", "cannot write in in: "),
         (&sample, "runs", "cannot write runs: "),
         (&generate, "in/a.png", "cannot write in in: "),
         (&generate, "runs", "cannot write runs: "),
+        (&clip, "in/a.gif", "cannot write in in: "),
+        (&clip, "in/frames", "cannot write in in: "),
+        (&clip, "in", "cannot write in in: "),
         (&speak, "a.wav", "cannot write a.wav: "),
         (&speak, "new/a.wav", "cannot write in new: "),
         (&dialogue, "new/a.wav", "cannot write in new: "),
@@ -127,6 +131,11 @@ fn places_that_cannot_be_written_are_named() {
             "in/a",
             "cannot write in in: ",
         ),
+        (
+            &["quantize", "--model", "in", "--out"],
+            "in/a",
+            "cannot write in in: ",
+        ),
         (&["data", "espeak", "--out"], "in", "cannot write in: "),
         (&["bench-kernels", "--out"], "runs", "cannot write runs: "),
         (&["bench-scaling", "--out"], "in", "cannot write in: "),
@@ -138,6 +147,8 @@ fn places_that_cannot_be_written_are_named() {
     // Folders of pictures, latents and voices are made.
     for words in [
         [&sample[..], &["new/a.png"]].concat(),
+        [&clip[..], &["new/a.gif"]].concat(),
+        [&clip[..], &["new/frames"]].concat(),
         [&codec("encode")[..], &["new/a"]].concat(),
         vec!["convert-voice", "in", "new/a.safetensors"],
         vec!["data", "espeak", "--out", "new/corpus"],
@@ -244,6 +255,15 @@ fn a_file_says_the_format_that_it_gets() {
             "a.GIF",
         ],
         &[&sheet[..], &["--contact-sheet", "a.png"]].concat(),
+        &[
+            "sample-video",
+            "--prompt",
+            "a",
+            "--run",
+            "all",
+            "--out",
+            "-",
+        ],
         &["speak", "--run", "all", "--out", "-"],
         &["speak", "--run", "all", "--each", "--out", "folder"],
         &["codec", "encode", "--run", "all", "in", "a.safetensors"],
