@@ -17,7 +17,7 @@ const TRIES: usize = 100;
 /// the process ends in any way, so a kill leaves nothing to remove.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
     /// Tells the user that nothing is locked, if that is so.
     pub(crate) note: Option<String>,
 }
@@ -79,7 +79,14 @@ impl RunLock {
                 ));
             }
         }
-        Ok(Self { _file: file, note })
+        Ok(Self { file, note })
+    }
+}
+
+impl Drop for RunLock {
+    /// Closing the file is not enough: a program that this process is about to start holds it too, until it runs.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -180,7 +187,7 @@ mod tests {
         let file = File::create(dir.path().join(LOCK)).unwrap();
         let answer = TryLockError::Error(io::Error::from(io::ErrorKind::Unsupported));
         let lock = RunLock::after(dir.path(), file, Err(answer)).unwrap();
-        let note = lock.note.unwrap();
+        let note = lock.note.as_deref().unwrap();
         assert!(note.contains("can't be locked (unsupported)"), "{note}");
         assert!(
             note.ends_with("a second training in this folder is not held off"),
