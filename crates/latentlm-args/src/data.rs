@@ -52,6 +52,12 @@ pub struct DataCheck {
     /// Largest number of records of the tables of pictures or clips (data.max_records)
     #[arg(long, value_name = "RECORDS", default_value_t = 2_000_000, value_parser = whole(1..))]
     pub max_records: usize,
+    /// With --clips: largest number of frames of a clip, in its file and at --clip-rate (data.max_clip_frames)
+    #[arg(long, value_name = "FRAMES", default_value_t = 10_000, value_parser = whole(1..), requires = "clips")]
+    pub max_clip_frames: usize,
+    /// With --clips: largest number of frames of all clips, at --clip-rate (data.max_total_frames)
+    #[arg(long, value_name = "FRAMES", default_value_t = 20_000_000, value_parser = whole(1..), requires = "clips")]
+    pub max_total_frames: usize,
     /// Largest number of lines of the tables of speech (data.max_lines)
     #[arg(long, value_name = "LINES", default_value_t = 1_500_000, value_parser = whole(1..))]
     pub max_lines: usize,

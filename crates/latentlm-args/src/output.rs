@@ -7,6 +7,8 @@ use std::fmt::Arguments;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 
+use latentlm_keys::printable;
+
 /// Linux, macOS and the BSDs answer with this error (EIO) if a terminal was closed.
 const TERMINAL_CLOSED: i32 = 5;
 
@@ -51,20 +53,6 @@ pub fn tell_line(line: Arguments<'_>) {
 fn print(to: &mut impl Write, line: Arguments<'_>) -> io::Result<()> {
     writeln!(to, "{}", printable(&line.to_string()))?;
     to.flush()
-}
-
-/// Escapes control characters, which names of files and classes can hold and which could clear the terminal.
-/// Line breaks and tabs stay.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !matches!(c, '\n' | '\t') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Exit code after a failed print: 0 if the reader is gone.

@@ -7,6 +7,9 @@ use clap::Args;
 use crate::endings::check_sound;
 use crate::{ArgsError, DeviceName, Dialogue, Drawing, Project, Training};
 
+/// Largest size of a text that `speak` reads, in bytes.
+pub const MOST_TEXT_BYTES: u64 = 64 << 20;
+
 /// Trains a speech codec and a text-to-speech language model on its latents
 ///
 /// The default recipe is configs/tts/voice.toml, a single voice.

@@ -81,6 +81,8 @@ fn check(args: &DataCheck) -> Result<()> {
         max_idx_mb: args.max_idx_mb,
         max_table_mb: args.max_table_mb.unwrap_or(pictures.max_table_mb),
         max_records: args.max_records,
+        max_clip_frames: args.max_clip_frames,
+        max_total_frames: args.max_total_frames,
         ..pictures
     };
     let problems = if args.clips {

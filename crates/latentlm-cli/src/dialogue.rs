@@ -1,30 +1,28 @@
 //! `speak --model`: dialogues of published models. Realtime models: `realtime`.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use burn::tensor::Tensor;
 use latentlm::core::LatentNoise;
-use latentlm::core::disk::{is_stream, open_stream};
-use latentlm::{RandomStream, SampleOptions, Sampler};
-use latentlm_args::{ArgsError, DialogueSampler, Speak, numbered_voice, say, tell};
-use latentlm_data::speech::{GrowingWav, WavStream, read_audio};
+use latentlm::{RandomStream, SampleOptions};
+use latentlm_args::{ArgsError, Speak, numbered_voice, tell};
+use latentlm_data::speech::read_audio;
 use latentlm_data::{DataError, TextTokenizer};
 use latentlm_published::{
     Member, Published, VibeVoiceJson, load_vibevoice_weights, read_vibevoice_config_with,
 };
 use latentlm_train::Interrupter;
 use latentlm_vibevoice::{
-    End, FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoice,
+    FrameNoise, Rules, Script, SpeakError, SpeakOptions, SpeechToken, VibeVoiceConfig,
     VibeVoicePrompt, VibeVoiceStream, VoiceLine, level_voice,
 };
 use serde_json::Value;
 
 use crate::device::device;
-use crate::phase::print;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
+use crate::said::{Output, Said, check_finite, folded, sampler};
 use crate::{realtime, sampling, signals};
 
 /// Shorter recordings are hardly enough for a voice.
@@ -56,10 +54,13 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     for (_, file) in &voices {
         recordings.push(recording(file)?);
     }
-    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
+    let config = settings.json.model();
+    let hop_samples = config.codec.hop_samples();
     let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
-    let prompt = prompt(&model, &tokenizer, script, &speakers, &recordings)?;
-    let options = limited(args, &settings, &model, &prompt, options)?;
+    // What does not fit is told before gigabytes of weights are read.
+    let prompt = prompt(&config, &tokenizer, script, &speakers, &recordings)?;
+    let options = limited(args, &settings, hop_samples, &prompt, options)?;
+    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
     let mut random = RandomStream::new(seed(args.drawing.seed));
     let features = (!recordings.is_empty()).then(|| {
         let shape = model.voice_shape(&recordings);
@@ -81,10 +82,11 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let said = speak(&mut stream, &mut output, &interrupter, begun)?;
     let is_stream = output.is_stream();
     output.finish()?;
+    let end = stream.end_of(0);
     if !said.nobody_listens {
-        said.tell(args, stream.end_of(0), is_stream);
+        said.tell(args, end, is_stream);
     }
-    Ok(())
+    check_finite(end)
 }
 
 /// Settings in a model's folder.
@@ -136,19 +138,11 @@ fn options(args: &Speak, settings: &Settings) -> SpeakOptions {
     }
 }
 
-/// The solver that was asked for.
-pub(crate) fn sampler(args: &Speak) -> Sampler {
-    match args.dialogue.sampler {
-        Some(DialogueSampler::Sde) => Sampler::SdeDpmSolverPlusPlus,
-        Some(DialogueSampler::Dpm) | None => Sampler::DpmSolverPlusPlus,
-    }
-}
-
 /// The options with the limits of a prompt, which must fit.
 fn limited(
     args: &Speak,
     settings: &Settings,
-    model: &VibeVoice,
+    hop_samples: usize,
     prompt: &VibeVoicePrompt,
     options: SpeakOptions,
 ) -> Result<SpeakOptions> {
@@ -156,7 +150,7 @@ fn limited(
     if positions > most {
         return Err(SpeakError::TooLong { positions, most }.into());
     }
-    let hop = model.hop_samples() as f64;
+    let hop = hop_samples as f64;
     let frames = |seconds: f64| (seconds * f64::from(RATE_HZ) / hop).ceil() as usize;
     Ok(SpeakOptions {
         max_frames: args.dialogue.max_seconds.map_or(usize::MAX, frames),
@@ -183,16 +177,6 @@ fn script(args: &Speak) -> Result<Script> {
         tell!("{}: {warning}", path.display());
     }
     Ok(script)
-}
-
-/// Replaces typographic quotes by those of a keyboard, as the published demos do.
-pub(crate) fn folded(text: &str) -> String {
-    let quotes = text.chars().map(|character| match character {
-        '\u{2018}' | '\u{2019}' => '\'',
-        '\u{201c}' | '\u{201d}' => '"',
-        other => other,
-    });
-    quotes.collect()
 }
 
 /// The recording of each speaker who has one, in the order in which they first speak.
@@ -252,9 +236,9 @@ fn recording(path: &Path) -> Result<Vec<f32>> {
     Ok(samples)
 }
 
-/// The prompt; `speakers` have the recordings.
+/// The prompt of a model with this configuration; `speakers` have the recordings.
 fn prompt(
-    model: &VibeVoice,
+    config: &VibeVoiceConfig,
     tokenizer: &TextTokenizer,
     script: Script,
     speakers: &[u32],
@@ -263,37 +247,27 @@ fn prompt(
     let numbers = script.speakers();
     let script = script.lowered();
     let lowered = script.speakers();
+    let hop_samples = config.codec.hop_samples();
     let mut voices = Vec::with_capacity(speakers.len());
     for (speaker, recording) in speakers.iter().zip(recordings) {
         // A voice's line has the number of its text lines.
         let place = numbers.iter().position(|number| number == speaker);
         voices.push(VoiceLine {
             speaker: place.map_or(*speaker, |place| lowered[place]),
-            frames: model.voice_frames(recording.len()),
+            frames: recording.len().div_ceil(hop_samples),
         });
     }
-    let special = model.speech_tokens();
+    let special = config.speech_tokens();
     let prompt = VibeVoicePrompt::new(&script.turns, &voices, special, |text| {
         tokenizer.encode_exact(text)
     })?;
-    let vocabulary = model.lm.token_adapter().vocabulary();
+    let vocabulary = config.tokens.vocabulary;
     let largest = prompt.tokens.iter().max().copied().unwrap_or(0);
     ensure!(
         (largest as usize) < vocabulary,
         "the tokenizer is not the model's: it has a token {largest}, the model {vocabulary} tokens"
     );
     Ok(prompt)
-}
-
-/// Amount of speech, and the time that it took.
-#[derive(Default)]
-pub(crate) struct Said {
-    pub(crate) samples: usize,
-    /// Samples beyond full scale.
-    clipped: usize,
-    first_sound_s: f64,
-    total_s: f64,
-    pub(crate) nobody_listens: bool,
 }
 
 /// Speaks frame by frame until the dialogue ends, a signal stops it, or the reader is gone.
@@ -318,157 +292,47 @@ fn speak(
     Ok(said)
 }
 
-impl Said {
-    /// Writes the sound of a frame, `[1, H]`, and shows how far it is.
-    pub(crate) fn hear(
-        &mut self,
-        sound: Tensor<2>,
-        output: &mut Output,
-        begun: Instant,
-    ) -> Result<(), DataError> {
-        let sound = sound.into_data().convert::<f32>();
-        let samples = sound.as_slice::<f32>().unwrap_or_default();
-        if self.samples == 0 {
-            self.first_sound_s = begun.elapsed().as_secs_f64();
-        }
-        self.samples += samples.len();
-        self.clipped += samples.iter().filter(|sample| sample.abs() > 1.0).count();
-        self.nobody_listens = !output.write(samples)?;
-        self.total_s = begun.elapsed().as_secs_f64();
-        if !self.nobody_listens && io::stderr().is_terminal() {
-            print(&format!("\r{}  ", self.progress()));
-        }
-        Ok(())
-    }
-
-    /// Notes the time at the end.
-    pub(crate) fn end(&mut self, begun: Instant) {
-        self.total_s = begun.elapsed().as_secs_f64();
-        if self.samples > 0 && io::stderr().is_terminal() {
-            print("\n");
-        }
-    }
-
-    /// Seconds of sound, and the real-time factor: the time since the first sound, divided by these seconds.
-    fn progress(&self) -> String {
-        let seconds = self.samples as f64 / f64::from(RATE_HZ);
-        let factor = (self.total_s - self.first_sound_s) / seconds.max(f64::MIN_POSITIVE);
-        format!("{seconds:.1} s of speech, real-time factor {factor:.2}")
-    }
-
-    /// Prints a summary; on standard error if sound may be on standard output.
-    pub(crate) fn tell(&self, args: &Speak, end: Option<End>, is_stream: bool) {
-        let line = format!(
-            "{}: {} in {:.1} s, the first sound after {:.1} s",
-            args.out.display(),
-            self.progress(),
-            self.total_s,
-            self.first_sound_s
-        );
-        if is_stream {
-            tell!("{line}");
-        } else {
-            say!("{line}");
-        }
-        let cut = match end {
-            None => Some("it was stopped"),
-            Some(End::Spoken | End::Forced) => None,
-            Some(End::Frames) => Some("--max-seconds was reached"),
-            Some(End::Steps) => Some("the model's limit on tokens was reached"),
-            Some(End::Positions) => Some("the model's context is full"),
-            Some(End::NotFinite) => {
-                Some("the model's numbers are not finite: its weights are damaged")
-            }
-        };
-        if let Some(why) = cut {
-            tell!("the dialogue was cut: {why}");
-        }
-        if self.clipped > 0 {
-            tell!("{} samples beyond full scale were clipped", self.clipped);
-        }
-    }
-}
-
-/// Where sound goes.
-pub(crate) enum Output {
-    File(GrowingWav),
-    /// Standard output, a pipe or a device: nothing in it can be changed later, so its header leaves the length
-    /// open.
-    Stream {
-        wav: WavStream<Box<dyn Write>>,
-        path: PathBuf,
-    },
-}
-
-impl Output {
-    /// Writes a header; `None` if the reader is gone.
-    pub(crate) fn begin(path: &Path) -> Result<Option<Self>, DataError> {
-        let writer: Box<dyn Write> = if path == Path::new("-") {
-            Box::new(io::stdout())
-        } else if is_stream(path) {
-            Box::new(open_stream(path).map_err(|source| unwritten(path, source))?)
-        } else {
-            return Ok(Some(Self::File(GrowingWav::create(path, RATE_HZ)?)));
-        };
-        match WavStream::begin(writer, RATE_HZ) {
-            Ok(wav) => Ok(Some(Self::Stream {
-                wav,
-                path: path.to_owned(),
-            })),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
-            Err(error) => Err(unwritten(path, error)),
-        }
-    }
-
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream { .. })
-    }
-
-    /// Writes samples; false if the reader is gone.
-    pub(crate) fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
-        match self {
-            Self::File(file) => file.write(samples).map(|()| true),
-            Self::Stream { wav, path } => match wav.write(samples) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-                Err(error) => Err(unwritten(path, error)),
-            },
-        }
-    }
-
-    pub(crate) fn finish(self) -> Result<(), DataError> {
-        match self {
-            Self::File(file) => file.finish(),
-            Self::Stream { wav, path } => match wav.into_inner().flush() {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(&path, error)),
-                _ => Ok(()),
-            },
-        }
-    }
-}
-
-fn unwritten(path: &Path, source: io::Error) -> DataError {
-    let path = if path == Path::new("-") {
-        "standard output".into()
-    } else {
-        path.to_owned()
-    };
-    DataError::Io {
-        action: "write",
-        path,
-        source,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use safetensors::SafeTensors;
+
     use super::*;
 
+    fn case() -> PathBuf {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+        fixtures.join("vibevoice-generation-two")
+    }
+
+    /// Tokens of the case's script with two recordings, under other numbers of speakers.
+    fn tokens(numbers: [u32; 2]) -> Vec<u32> {
+        let config = read_vibevoice_config_with(&case(), None).unwrap().model();
+        let tokenizer = TextTokenizer::read(&case().join("tokenizer.json")).unwrap();
+        let text = std::fs::read_to_string(case().join("script.txt")).unwrap();
+        let mut script = Script::parse(&text).unwrap();
+        for turn in &mut script.turns {
+            turn.speaker = numbers[turn.speaker as usize];
+        }
+        let files = ["voice0.wav", "voice1.wav"];
+        let recordings = files.map(|file| recording(&case().join(file)).unwrap());
+        let made = prompt(&config, &tokenizer, script, &numbers, &recordings);
+        made.unwrap().tokens
+    }
+
     #[test]
-    fn quotes_are_those_of_a_keyboard() {
-        let text = "it\u{2019}s \u{201c}na\u{ef}ve\u{201d}, \u{2018}said\u{2019} \u{4f60}\u{597d}";
-        let expected = "it's \"na\u{ef}ve\", 'said' \u{4f60}\u{597d}";
-        assert_eq!(folded(text), expected);
+    fn a_prompt_is_that_of_the_reference() {
+        let bytes = std::fs::read(case().join("io.safetensors")).unwrap();
+        let io = SafeTensors::deserialize(&bytes).unwrap();
+        let ids = io.tensor("input_ids").unwrap();
+        let ids = ids.data().chunks_exact(4);
+        let expected: Vec<u32> = ids
+            .map(|id| u32::from_le_bytes(id.try_into().unwrap()))
+            .collect();
+        assert_eq!(tokens([0, 1]), expected);
+        // None is 0: all are lowered, those of voices too.
+        assert_eq!(tokens([1, 2]), expected);
+        assert_ne!(tokens([2, 1]), expected);
+        // The speaker of the first turn is 0 already, so that nobody is lowered.
+        assert_ne!(tokens([0, 2]), expected);
     }
 
     #[test]

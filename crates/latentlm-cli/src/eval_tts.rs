@@ -1,35 +1,29 @@
 //! `eval-tts`.
 
 use anyhow::Result;
-use latentlm_args::{EvalTts, run_path};
+use latentlm_args::EvalTts;
 use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech};
-use latentlm_pipelines::{RunFolder, SpeechRecipe};
+use latentlm_pipelines::SpeechRecipe;
 
-use crate::device::device;
-use crate::{evaluation, notes, phase, sampling};
+use crate::evaluation::Evaluation;
 
 /// Prints the measurements as a table or JSON, and the path of the report.
 pub fn run(args: EvalTts) -> Result<()> {
-    let device = device(&args.drawing.device)?;
-    let path = run_path(&args.run);
-    let (run, recipe) = RunFolder::<SpeechRecipe>::open(&path)?;
-    notes::show_of(&run)?;
+    let recipe_options = SpeechRecipe::sample_options;
+    let evaluation = Evaluation::open(&args.run, &args.drawing, args.samples, recipe_options)?;
     let listener = |line: &Option<String>| line.as_deref().map(Listener::parse).transpose();
     let options = EvaluateSpeechOptions {
-        samples: args.samples as usize,
-        seed: args.drawing.seed(),
-        sample: sampling::options(&args.drawing, recipe.sample_options())?,
+        samples: evaluation.options.samples,
+        seed: evaluation.options.seed,
+        sample: evaluation.options.sample,
         recognizer: listener(&args.recognizer)?,
         open_recognizer: listener(&args.open_recognizer)?,
         speaker_judge: listener(&args.speaker_judge)?,
         pesq_judge: listener(&args.pesq_judge)?,
-        phase: phase::begin,
+        phase: evaluation.options.phase,
     };
-    phase::show();
-    let measured = evaluate_speech(&path, &options, &device)?;
-    phase::begin("");
-    let files = [("report", run.file("report.html"))];
+    let measured = evaluation.measure(|path, _, device| evaluate_speech(path, &options, device))?;
     let json = serde_json::to_string_pretty(&measured)?;
-    evaluation::show(&json, args.json, &files);
+    evaluation.print(&json, args.json, &[("report", "report.html")]);
     Ok(())
 }

@@ -1,33 +1,19 @@
 //! `eval-video`.
 
 use anyhow::Result;
-use latentlm_args::{EvalVideo, run_path};
-use latentlm_eval::{EvaluateOptions, evaluate_video};
-use latentlm_pipelines::{RunFolder, VideoRecipe};
+use latentlm_args::EvalVideo;
+use latentlm_eval::evaluate_video;
+use latentlm_pipelines::VideoRecipe;
 
-use crate::device::device;
-use crate::{evaluation, notes, phase, sampling};
+use crate::evaluation::Evaluation;
 
 /// Prints the measurements as a table or JSON, and the paths of the captions and the report.
 pub fn run(args: EvalVideo) -> Result<()> {
-    let device = device(&args.drawing.device)?;
-    let path = run_path(&args.run);
-    let (run, recipe) = RunFolder::<VideoRecipe>::open(&path)?;
-    notes::show_of(&run)?;
-    let options = EvaluateOptions {
-        samples: args.samples as usize,
-        seed: args.drawing.seed(),
-        sample: sampling::options(&args.drawing, recipe.sample_options())?,
-        phase: phase::begin,
-    };
-    phase::show();
-    let measured = evaluate_video(&path, &options, &device)?;
-    phase::begin("");
-    let files = [
-        ("captions", run.file("captions.tsv")),
-        ("report", run.file("report.html")),
-    ];
+    let recipe_options = VideoRecipe::sample_options;
+    let evaluation = Evaluation::open(&args.run, &args.drawing, args.samples, recipe_options)?;
+    let measured = evaluation.measure(evaluate_video)?;
     let json = serde_json::to_string_pretty(&measured)?;
-    evaluation::show(&json, args.json, &files);
+    let files = [("captions", "captions.tsv"), ("report", "report.html")];
+    evaluation.print(&json, args.json, &files);
     Ok(())
 }

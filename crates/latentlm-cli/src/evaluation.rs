@@ -1,21 +1,81 @@
-//! What the commands `eval-*` print.
+//! What the commands `eval-*` do alike: they open a run, measure it and print.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use latentlm_args::say;
-use latentlm_eval::{Measure, measures};
+use anyhow::Result;
+use burn::tensor::Device;
+use latentlm::SampleOptions;
+use latentlm_args::{Drawing, run_path, say};
+use latentlm_eval::{EvalError, EvaluateOptions, Measure, measures};
+use latentlm_pipelines::{Recipe, RunFolder};
 
-/// Prints an evaluation, which is given as JSON: a table and where files lie, or the JSON alone.
-pub fn show(evaluation: &str, as_json: bool, files: &[(&str, PathBuf)]) {
-    if as_json {
-        say!("{evaluation}");
-        return;
+use crate::device::device;
+use crate::{notes, phase, sampling};
+
+/// A run that is evaluated.
+pub struct Evaluation<R> {
+    /// What is measured, and how samples are drawn.
+    pub options: EvaluateOptions,
+    run: RunFolder<R>,
+    path: PathBuf,
+    device: Device,
+}
+
+impl<R: Recipe> Evaluation<R> {
+    /// Opens the run of a name. `recipe_options` gives the sampling options of its recipe, which `drawing` changes.
+    ///
+    /// # Errors
+    /// If there is no such device or no whole checkpoint, or the device can't draw as asked.
+    pub fn open(
+        name: &str,
+        drawing: &Drawing,
+        samples: u64,
+        recipe_options: fn(&R) -> SampleOptions,
+    ) -> Result<Self> {
+        let device = device(&drawing.device)?;
+        let path = run_path(name);
+        let (run, recipe) = RunFolder::<R>::open(&path)?;
+        notes::show_of(&run)?;
+        let options = EvaluateOptions {
+            samples: samples as usize,
+            seed: drawing.seed(),
+            sample: sampling::options(drawing, recipe_options(&recipe))?,
+            phase: phase::begin,
+        };
+        Ok(Self {
+            options,
+            run,
+            path,
+            device,
+        })
     }
-    for line in table(&measures(evaluation)) {
-        say!("{line}");
+
+    /// Measures the run, and shows the phases as it goes.
+    ///
+    /// # Errors
+    /// If `evaluate` fails.
+    pub fn measure<M>(
+        &self,
+        evaluate: impl FnOnce(&Path, &EvaluateOptions, &Device) -> Result<M, EvalError>,
+    ) -> Result<M> {
+        phase::show();
+        let measured = evaluate(&self.path, &self.options, &self.device)?;
+        phase::begin("");
+        Ok(measured)
     }
-    for (name, path) in files {
-        say!("{name} {}", path.display());
+
+    /// Prints the measurements, which are given as JSON: a table and where files of the run lie, or the JSON alone.
+    pub fn print(&self, measured: &str, as_json: bool, files: &[(&str, &str)]) {
+        if as_json {
+            say!("{measured}");
+            return;
+        }
+        for line in table(&measures(measured)) {
+            say!("{line}");
+        }
+        for (name, file) in files {
+            say!("{name} {}", self.run.file(file).display());
+        }
     }
 }
 

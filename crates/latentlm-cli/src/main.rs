@@ -39,6 +39,8 @@ mod quantize;
 #[cfg(feature = "published")]
 mod realtime;
 mod run;
+#[cfg(feature = "published")]
+mod said;
 mod sample_image;
 mod sample_video;
 mod sampling;

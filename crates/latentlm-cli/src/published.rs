@@ -104,3 +104,29 @@ pub(crate) fn seed(given: Option<u64>) -> u64 {
         seed
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_choice_of_weights_holds_for_the_whole_model() {
+        let (whole, rounded) = (HeadNumbers::F32, HeadNumbers::Bf16);
+        let int4 = WeightType::Quantized(WeightBits::Four);
+        for (weights, precision, expected) in [
+            (None, None, WeightType::Stored),
+            (None, Some(whole), WeightType::Float32),
+            (None, Some(rounded), WeightType::Bfloat16),
+            (Some(WeightNumbers::F32), None, WeightType::Float32),
+            (Some(WeightNumbers::Bf16), None, WeightType::Bfloat16),
+            (Some(WeightNumbers::Int4), None, int4),
+        ] {
+            let chosen = weight_type(weights, precision, "cpu").unwrap();
+            assert_eq!(chosen, expected, "{weights:?} {precision:?}");
+        }
+        let elsewhere = |weights, precision| weight_type(weights, precision, "wgpu");
+        assert_eq!(elsewhere(None, None).unwrap(), WeightType::Float32);
+        assert!(elsewhere(None, Some(rounded)).is_err());
+        assert!(elsewhere(Some(WeightNumbers::Int4), None).is_err());
+    }
+}

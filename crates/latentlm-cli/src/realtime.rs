@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use latentlm::core::disk::bytes_within;
 use latentlm::{RandomStream, SampleOptions};
-use latentlm_args::{Speak, numbered_voice, tell};
+use latentlm_args::{MOST_TEXT_BYTES, Speak, numbered_voice, tell};
 use latentlm_data::{DataError, TextTokenizer};
 use latentlm_published::{load_realtime, read_realtime_config, read_voice};
 use latentlm_train::Interrupter;
@@ -19,9 +19,8 @@ use latentlm_vibevoice::{
 };
 
 use crate::device::device;
-use crate::dialogue::{Output, Said, folded, sampler};
 use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
-use crate::speak::MOST_TEXT_BYTES;
+use crate::said::{Output, Said, check_finite, folded, sampler};
 use crate::{sampling, signals};
 
 /// How long more text is waited for at a time, before the next look for a signal.
@@ -101,7 +100,7 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     if !said.nobody_listens {
         said.tell(args, stream.end(), is_stream);
     }
-    Ok(())
+    check_finite(stream.end())
 }
 
 /// The one voice.

@@ -76,7 +76,7 @@ fn checked_recipe(run: &Path, checkpoints: &[CheckedCheckpoint]) -> CheckedFile 
         .unwrap_or_else(|| check_any_recipe(run))
 }
 
-/// The same of a comparison.
+/// Checks the recipe of a comparison.
 #[cfg(feature = "compare")]
 fn compared(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Option<CheckedFile> {
     use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};

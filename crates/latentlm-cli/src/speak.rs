@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use latentlm::SampleOptions;
 use latentlm::core::disk::{is_stream, open_stream, text_within};
-use latentlm_args::{Speak, run_path, say, tell};
+use latentlm_args::{MOST_TEXT_BYTES, Speak, run_path, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
 use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice, sentences};
@@ -19,8 +19,6 @@ use crate::{notes, sampling};
 const LONGEST_SENTENCE: usize = 120;
 /// Silence between sentences, in seconds.
 const PAUSE_SECONDS: f64 = 0.25;
-/// Largest size of what is to be said, in bytes.
-pub(crate) const MOST_TEXT_BYTES: u64 = 64 << 20;
 /// Number of texts that are spoken at once; their sound is held in memory until the files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
@@ -175,7 +173,9 @@ fn to_stream(args: &Speak, said: &Said, writer: impl Write) -> Result<()> {
 /// Writes a file. It gets its name only when it is complete.
 fn to_file(args: &Speak, said: &Said) -> Result<()> {
     let mut file = WavFile::create(&args.out, said.speaker.sample_rate_hz())?;
-    let (times, cut) = say(args, said, |sound| Ok(file.write(sound)?))?;
+    let (times, cut) = say(args, said, |sound| {
+        Ok(file.write(sound).map_err(DataError::from)?)
+    })?;
     file.finish()?;
     say!(
         "{}: {:.2} s of speech in {:.2} s, the first sound after {:.0} ms",

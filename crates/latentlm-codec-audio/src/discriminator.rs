@@ -4,9 +4,9 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::CodecDiscriminator;
+use latentlm_core::{CodecDiscriminator, Verdict};
 use latentlm_kernels::conv2d_layer;
 
 use crate::spectrum::Stft;
@@ -15,16 +15,6 @@ use crate::spectrum::Stft;
 const KERNEL: [usize; 2] = [3, 9];
 /// Slope of the leaky ReLU for negative numbers.
 const SLOPE: f64 = 0.2;
-
-/// Outputs of a discriminator: logits, which are positive for signals that it takes for real, and the
-/// features of its layers. Both lists have one entry for each window length.
-#[derive(Debug, Clone)]
-pub struct Verdict {
-    /// Logits, `[B, 1, F, bins]` each.
-    pub logits: Vec<Tensor<4>>,
-    /// Outputs of all layers, `[B, C, F, bins]` each.
-    pub features: Vec<Vec<Tensor<4>>>,
-}
 
 /// The discriminator: one network for each window length.
 #[derive(Debug, Module)]
@@ -42,34 +32,27 @@ impl StftDiscriminator {
                 .collect(),
         }
     }
-
-    /// Judges signals.
-    ///
-    /// # Shapes
-    /// - `signal`: `[B, C, N]`; each channel is judged by itself
-    pub fn forward(&self, signal: Tensor<3>) -> Verdict {
-        let [batch, channels, samples] = signal.dims();
-        let signal = signal.reshape([batch * channels, samples]);
-        let each = self
-            .scales
-            .iter()
-            .map(|scale| scale.forward(signal.clone()));
-        let (logits, features) = each.unzip();
-        Verdict { logits, features }
-    }
 }
 
 impl CodecDiscriminator<3> for StftDiscriminator {
-    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`, averaged over window
-    /// lengths.
-    fn loss(&self, real: Tensor<3>, fake: Tensor<3>) -> Tensor<1> {
-        let real = self.forward(real).logits;
-        let fake = self.forward(fake.detach()).logits;
-        mean(real.into_iter().zip(fake).map(|(real, fake)| {
-            let real = relu(real.neg() + 1.0).mean();
-            let fake = relu(fake + 1.0).mean();
-            (real + fake).mul_scalar(0.5)
-        }))
+    /// Logits `[B * C, 1, F, bins]` and features `[B * C, width, F, bins]` of every window length, all layers of one
+    /// before those of the next.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, N]`; each channel is judged by itself
+    fn judge(&self, signal: Tensor<3>) -> Verdict {
+        let [batch, channels, samples] = signal.dims();
+        let signal = signal.reshape([batch * channels, samples]);
+        let mut verdict = Verdict {
+            logits: Vec::with_capacity(self.scales.len()),
+            features: Vec::new(),
+        };
+        for scale in &self.scales {
+            let (logits, features) = scale.forward(signal.clone());
+            verdict.logits.push(logits);
+            verdict.features.extend(features);
+        }
+        verdict
     }
 }
 
@@ -122,16 +105,4 @@ impl Scale {
 /// Padding that keeps the size.
 fn same([time, frequency]: [usize; 2]) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(time, frequency, time, frequency)
-}
-
-/// The mean of losses.
-///
-/// # Panics
-/// If there are none.
-pub(crate) fn mean(parts: impl ExactSizeIterator<Item = Tensor<1>>) -> Tensor<1> {
-    let count = parts.len() as f64;
-    parts
-        .reduce(|sum, part| sum + part)
-        .expect("a list that was validated is not empty")
-        .div_scalar(count)
 }

@@ -40,7 +40,7 @@ mod tower;
 pub use codec::AudioSigmaVae;
 pub use config::{AudioCodecError, AudioSigmaVaeConfig};
 pub use conv::{CausalConv1d, CausalConvTranspose1d};
-pub use discriminator::{StftDiscriminator, Verdict};
+pub use discriminator::StftDiscriminator;
 pub use keys::KEYS;
 pub use layer::ConvLayer;
 pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};

@@ -4,13 +4,13 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, ObjectiveOutput, PartConfig,
-    Posterior,
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
+    ObjectiveOutput, PartConfig, Posterior, Verdict, check_weights, mean_loss,
 };
 
 use crate::codec::AudioSigmaVae;
 use crate::config::{AudioCodecError, AudioSigmaVaeConfig};
-use crate::discriminator::{StftDiscriminator, Verdict, mean};
+use crate::discriminator::StftDiscriminator;
 use crate::keys::KEYS;
 use crate::spectrum::{Stft, mel_bands};
 
@@ -84,10 +84,8 @@ impl PartConfig for CodecLossConfig {
             ("adversarial_weight", self.adversarial_weight),
             ("feature_weight", self.feature_weight),
         ];
-        for (name, weight) in weights {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                return fail(format!("{name} must not be negative: {weight}"));
-            }
+        if let Err(reason) = check_weights(&weights) {
+            return fail(reason);
         }
         if self.waveform_weight + self.mel_weight + self.stft_weight == 0.0 {
             return fail("all weights of the reconstruction are 0: nothing to learn from".into());
@@ -267,10 +265,10 @@ impl CodecLoss {
             + kl.clone().mul_scalar(config.kl_weight);
         let mut adversarial = None;
         if let Some(discriminator) = discriminator {
-            let real = discriminator.valid().forward(signal.inner());
-            let fake = discriminator.forward(decoded);
+            let real = discriminator.valid().judge(signal.inner());
+            let fake = discriminator.judge(decoded);
             let features = feature_distance(&real, &fake);
-            let fooled = mean(fake.logits.into_iter().map(|logits| logits.mean().neg()));
+            let fooled = fake.codec_loss();
             let weighted = features.mul_scalar(config.feature_weight)
                 + fooled.clone().mul_scalar(config.adversarial_weight);
             total = total + weighted;
@@ -304,7 +302,7 @@ impl CodecLoss {
             (mel, level + convergence)
         });
         let (mel, stft): (Vec<_>, Vec<_>) = parts.unzip();
-        (mean(mel.into_iter()), mean(stft.into_iter()))
+        (mean_loss(mel.into_iter()), mean_loss(stft.into_iter()))
     }
 }
 
@@ -331,13 +329,8 @@ fn rows(signal: Tensor<3>) -> Tensor<2> {
 /// Feature matching: distance of two signals in the discriminators' layers, relative to the size of the real
 /// signal's features in each layer.
 fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
-    let pairs: Vec<_> = real
-        .features
-        .iter()
-        .flatten()
-        .zip(fake.features.iter().flatten())
-        .collect();
-    mean(pairs.into_iter().map(|(real, fake)| {
+    let pairs = real.features.iter().zip(&fake.features);
+    mean_loss(pairs.map(|(real, fake)| {
         let real = Tensor::from_inner(real.clone());
         let size = real.clone().abs().mean() + TINY;
         (fake.clone() - real).abs().mean() / size
@@ -349,7 +342,7 @@ mod tests {
     use super::*;
     use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
     use latentlm_core::conformance::seeded;
-    use latentlm_core::{CodecDiscriminator, NoiseScale, RandomStream};
+    use latentlm_core::{NoiseScale, RandomStream};
 
     fn posterior(device: &Device) -> Posterior {
         Posterior {

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, PartConfig, PictureSpec, Posterior,
-    SignalLayout,
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, OutputLayers, PartConfig, PictureSpec,
+    Posterior, SignalLayout,
 };
 
 use crate::config::{Architecture, ImageSigmaVaeConfig, NoiseKind};
@@ -90,15 +90,17 @@ impl ImageSigmaVae {
             Decoder::Vit(decoder) => DecoderFeatures::Vit(decoder.features(latents)),
         }
     }
+}
 
-    /// The decoder's last layer.
-    ///
+impl OutputLayers<4> for ImageSigmaVae {
+    type Features = DecoderFeatures;
+
     /// # Shapes
     /// - returns: `[B, C, H, W]`
     ///
     /// # Panics
     /// If the features are those of another architecture.
-    pub fn output_layer(&self, features: DecoderFeatures) -> Tensor<4> {
+    fn output_layers(&self, features: DecoderFeatures) -> Tensor<4> {
         match (&self.decoder, features) {
             (Decoder::Conv(decoder), DecoderFeatures::Conv(x)) => decoder.finish(x),
             (Decoder::Vit(decoder), DecoderFeatures::Vit(x)) => decoder.finish(x),
@@ -106,8 +108,7 @@ impl ImageSigmaVae {
         }
     }
 
-    /// Norm of the gradient of a loss with respect to the weight of the last layer.
-    pub(crate) fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
+    fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
         let gradients = loss.backward();
         let square = match &self.decoder {
             Decoder::Conv(decoder) => decoder
@@ -168,7 +169,7 @@ impl LatentCodec<4> for ImageSigmaVae {
     /// # Shapes
     /// - returns: `[B, C, H, W]`, around `[-1, 1]`, not clamped
     fn decode(&self, latents: Tensor<3>) -> Tensor<4> {
-        self.output_layer(self.decoder_features(latents))
+        self.output_layers(self.decoder_features(latents))
     }
 }
 

@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::CodecDiscriminator;
+use latentlm_core::{CodecDiscriminator, PatchSizes, Verdict};
 use latentlm_kernels::{conv2d_layer, group_norm_layer};
 
 use crate::conv::conv_down;
@@ -20,10 +20,9 @@ pub struct PatchDiscriminator {
 }
 
 impl PatchDiscriminator {
-    /// A discriminator. Its first layer has `width` channels, and each further one twice as many, up to eight
-    /// times `width`.
-    pub(crate) fn new(channels: usize, width: usize, layers: usize, device: &Device) -> Self {
-        let widths: Vec<usize> = (0..layers).map(|i| width << i.min(3)).collect();
+    /// A discriminator of pictures with so many channels.
+    pub(crate) fn new(channels: usize, sizes: PatchSizes, device: &Device) -> Self {
+        let widths = sizes.widths();
         let inputs = [channels].into_iter().chain(widths.iter().copied());
         Self {
             layers: inputs
@@ -32,9 +31,9 @@ impl PatchDiscriminator {
                 .collect(),
             norms: widths[1..]
                 .iter()
-                .map(|width| GroupNormConfig::new(4, *width).init(device))
+                .map(|width| GroupNormConfig::new(PatchSizes::NORM_GROUPS, *width).init(device))
                 .collect(),
-            output: Conv2dConfig::new([widths[layers - 1], 1], [3, 3])
+            output: Conv2dConfig::new([widths[sizes.layers - 1], 1], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .init(device),
         }
@@ -59,31 +58,7 @@ impl PatchDiscriminator {
 }
 
 impl CodecDiscriminator<4> for PatchDiscriminator {
-    /// The hinge loss, `(mean relu(1 - D(real)) + mean relu(1 + D(fake))) / 2`.
-    fn loss(&self, real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
-        let real = self.forward(real);
-        let fake = self.forward(fake.detach());
-        hinge(real, fake)
-    }
-}
-
-/// The hinge loss of logits.
-fn hinge(real: Tensor<4>, fake: Tensor<4>) -> Tensor<1> {
-    let real = relu(real.neg() + 1.0).mean();
-    let fake = relu(fake + 1.0).mean();
-    (real + fake).mul_scalar(0.5)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hinge_by_hand() {
-        let device = Device::default();
-        let logits = |values: [f32; 2]| Tensor::<4>::from_floats([[[values]]], &device);
-        // relu(1 - 2) = 0, relu(1 - 0.5) = 0.5; relu(1 - 3) = 0, relu(1 + 1) = 2.
-        let got = hinge(logits([2.0, 0.5]), logits([-3.0, 1.0])).into_scalar::<f32>();
-        assert!((got - 0.5 * (0.25 + 1.0)).abs() < 1e-6, "{got}");
+    fn judge(&self, pictures: Tensor<4>) -> Verdict {
+        Verdict::of_one(self.forward(pictures))
     }
 }

@@ -22,4 +22,9 @@ impl CodecError {
             reason: reason.into(),
         }
     }
+
+    /// A wrong key of the table `codec_loss`; the reason begins with its name.
+    pub(crate) fn loss(reason: String) -> Self {
+        Self::config(format!("codec_loss.{reason}"))
+    }
 }

@@ -4,8 +4,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, ObjectiveOutput, PartConfig,
-    Posterior,
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
+    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, adaptive_weight,
+    check_weights, pixel_loss,
 };
 
 use crate::codec::{DecoderFeatures, ImageSigmaVae};
@@ -14,9 +15,6 @@ use crate::discriminator::PatchDiscriminator;
 use crate::error::CodecError;
 use crate::keys::KEYS;
 use crate::lpips::Lpips;
-
-/// Largest weight that the ratio of gradients may give the adversarial loss.
-const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
 
 /// Configuration of a [`CodecLoss`].
 #[derive(Config, Debug, PartialEq)]
@@ -56,25 +54,30 @@ impl Default for CodecLossConfig {
     }
 }
 
+impl CodecLossConfig {
+    /// Sizes of the discriminator; `None` if it is switched off.
+    fn discriminator(&self) -> Option<PatchSizes> {
+        (self.adversarial_weight > 0.0).then_some(PatchSizes {
+            width: self.discriminator_width,
+            layers: self.discriminator_layers,
+        })
+    }
+}
+
 impl PartConfig for CodecLossConfig {
     type Error = CodecError;
 
     /// # Errors
     /// If a weight is negative, or a loss that is switched on lacks a setting.
     fn validate(&self) -> Result<(), CodecError> {
-        for (name, weight) in [
+        let weights = [
             ("l1_weight", self.l1_weight),
             ("l2_weight", self.l2_weight),
             ("kl_weight", self.kl_weight),
             ("lpips_weight", self.lpips_weight),
             ("adversarial_weight", self.adversarial_weight),
-        ] {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                return Err(CodecError::config(format!(
-                    "codec_loss.{name} must not be negative: {weight}"
-                )));
-            }
-        }
+        ];
+        check_weights(&weights).map_err(CodecError::loss)?;
         if self.l1_weight + self.l2_weight == 0.0 {
             return Err(CodecError::config(
                 "codec_loss.l1_weight and codec_loss.l2_weight are both 0: nothing to learn from",
@@ -85,14 +88,10 @@ impl PartConfig for CodecLossConfig {
                 "codec_loss.lpips_weight is set, but codec_loss.lpips_weights names no file",
             ));
         }
-        let divides = self.discriminator_width.is_multiple_of(4) && self.discriminator_width > 0;
-        if self.adversarial_weight > 0.0 && (!divides || self.discriminator_layers == 0) {
-            return Err(CodecError::config(
-                "codec_loss.discriminator_width must be a multiple of 4, discriminator_layers \
-                 positive",
-            ));
+        match self.discriminator() {
+            Some(sizes) => sizes.validate().map_err(CodecError::loss),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn preset(recipe: &str) -> Self {
@@ -111,16 +110,11 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
     /// # Errors
     /// If the discriminator halves a picture more often than it can be halved.
     fn validate_for(&self, codec: &ImageSigmaVaeConfig) -> Result<(), CodecError> {
-        let layers = self.discriminator_layers;
-        let halvings = codec.image_size.checked_ilog2().unwrap_or(0) as usize;
-        if self.adversarial_weight > 0.0 && layers > halvings {
-            return Err(CodecError::config(format!(
-                "codec_loss.discriminator_layers must be at most {halvings} for pictures of {} pixels, \
-                 not {layers}: each layer halves them",
-                codec.image_size
-            )));
-        }
-        Ok(())
+        let Some(sizes) = self.discriminator() else {
+            return Ok(());
+        };
+        let checked = sizes.validate_for("pictures", codec.image_size);
+        checked.map_err(CodecError::loss)
     }
 
     /// Builds the loss. Loads the weights of LPIPS if it is switched on.
@@ -142,10 +136,8 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
         codec: &ImageSigmaVaeConfig,
         device: &Device,
     ) -> Option<PatchDiscriminator> {
-        (self.adversarial_weight > 0.0).then(|| {
-            let (width, layers) = (self.discriminator_width, self.discriminator_layers);
-            PatchDiscriminator::new(codec.channels, width, layers, device)
-        })
+        let sizes = self.discriminator()?;
+        Some(PatchDiscriminator::new(codec.channels, sizes, device))
     }
 
     fn discriminator_start(&self) -> u64 {
@@ -209,9 +201,8 @@ impl CodecObjective<4> for CodecLoss {
 }
 
 impl CodecLoss {
-    /// The codec's loss on a batch. The weight of the adversarial loss is `adversarial_weight` times the ratio
-    /// of two gradients at the decoder's last layer, that of the reconstruction and that of the adversarial
-    /// loss (VQGAN, Esser et al. 2021, equation 7). So both pull equally hard, whatever their scales.
+    /// The codec's loss on a batch. The weight of the adversarial loss is `adversarial_weight` times the
+    /// [`adaptive_weight`].
     ///
     /// # Shapes
     /// - `pictures`: `[B, C, H, W]`; `latents`: `[B, T, Z]`, drawn from `posterior`
@@ -224,7 +215,7 @@ impl CodecLoss {
         discriminator: Option<&PatchDiscriminator>,
     ) -> CodecLossOutput {
         let features = codec.decoder_features(latents);
-        let decoded = codec.output_layer(features.clone());
+        let decoded = codec.output_layers(features.clone());
         let reconstruction = self.pixels(decoded.clone(), pictures.clone());
         let perceptual = self
             .lpips
@@ -238,7 +229,7 @@ impl CodecLoss {
         let mut adversarial = None;
         if let Some(discriminator) = discriminator {
             let ratio = self.adaptive_weight(codec, features, pictures, discriminator);
-            let fooled = discriminator.forward(decoded.clone()).mean().neg();
+            let fooled = discriminator.judge(decoded.clone()).codec_loss();
             let weight = self.config.adversarial_weight * f64::from(ratio);
             total = total + fooled.clone().mul_scalar(weight);
             adversarial = Some(fooled);
@@ -255,20 +246,11 @@ impl CodecLoss {
 
     /// Weighted sum of the errors of pixels.
     fn pixels(&self, decoded: Tensor<4>, pictures: Tensor<4>) -> Tensor<1> {
-        let difference = decoded - pictures;
-        let mut loss = difference
-            .clone()
-            .square()
-            .mean()
-            .mul_scalar(self.config.l2_weight);
-        if self.config.l1_weight > 0.0 {
-            loss = loss + difference.abs().mean().mul_scalar(self.config.l1_weight);
-        }
-        loss
+        let (l1_weight, l2_weight) = (self.config.l1_weight, self.config.l2_weight);
+        pixel_loss(decoded - pictures, l1_weight, l2_weight)
     }
 
-    /// The ratio of gradient norms at the last layer. Both gradients stop there, so it is enough to run that
-    /// layer again on detached features: two small backward passes.
+    /// The [`adaptive_weight`] for the errors of pixels and LPIPS.
     fn adaptive_weight(
         &self,
         codec: &ImageSigmaVae,
@@ -276,19 +258,14 @@ impl CodecLoss {
         pictures: Tensor<4>,
         discriminator: &PatchDiscriminator,
     ) -> f32 {
-        let features = features.detach();
-        let decoded = codec.output_layer(features.clone());
-        let mut nll = self.pixels(decoded.clone(), pictures.clone());
-        if let Some(lpips) = &self.lpips {
-            let perceptual = lpips.forward(decoded, pictures);
-            nll = nll + perceptual.mul_scalar(self.config.lpips_weight);
-        }
-        let fooled = discriminator
-            .forward(codec.output_layer(features))
-            .mean()
-            .neg();
-        let ratio = codec.output_gradient_norm(nll) / (codec.output_gradient_norm(fooled) + 1e-4);
-        ratio.clamp(0.0, LARGEST_ADAPTIVE_WEIGHT)
+        adaptive_weight::<_, 4>(codec, features.detach(), discriminator, |decoded| {
+            let mut loss = self.pixels(decoded.clone(), pictures.clone());
+            if let Some(lpips) = &self.lpips {
+                let perceptual = lpips.forward(decoded, pictures);
+                loss = loss + perceptual.mul_scalar(self.config.lpips_weight);
+            }
+            loss
+        })
     }
 }
 

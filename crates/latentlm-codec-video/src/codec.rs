@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, PartConfig, Posterior, SignalLayout,
-    StreamingCodec, VideoSpec,
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, OutputLayers, PartConfig, Posterior,
+    SignalLayout, StreamingCodec, VideoSpec,
 };
 
 use crate::config::VideoSigmaVaeConfig;
@@ -46,18 +46,21 @@ impl VideoSigmaVae {
     pub fn decoder_features(&self, latents: Tensor<3>) -> Tensor<4> {
         self.decoder.features(latents, &mut Chunk::whole())
     }
+}
 
-    /// The decoder's last layers: one for the first frame, one for the groups after it.
+impl OutputLayers<5> for VideoSigmaVae {
+    type Features = Tensor<4>;
+
+    /// One layer for the first frame, one for the groups after it.
     ///
     /// # Shapes
     /// - `features`: `[B, G, P, D]`, of whole clips
     /// - returns: `[B, F, C, H, W]`
-    pub fn output_layers(&self, features: Tensor<4>) -> Tensor<5> {
+    fn output_layers(&self, features: Tensor<4>) -> Tensor<5> {
         self.decoder.finish(features, true)
     }
 
-    /// Norm of the gradient of a loss with respect to the weights of the last layers.
-    pub(crate) fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
+    fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
         let gradients = loss.backward();
         let mut square = 0.0;
         for layer in [&self.decoder.first, &self.decoder.later] {

@@ -3,8 +3,9 @@
 use burn::config::Config;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, ObjectiveOutput, PartConfig,
-    Posterior,
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
+    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, adaptive_weight,
+    check_weights, pixel_loss,
 };
 
 use crate::codec::VideoSigmaVae;
@@ -12,9 +13,6 @@ use crate::config::VideoSigmaVaeConfig;
 use crate::discriminator::FrameDiscriminator;
 use crate::error::VideoCodecError;
 use crate::keys::KEYS;
-
-/// Largest weight that the ratio of gradients may give the adversarial loss.
-const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
 
 /// Configuration of a [`CodecLoss`].
 #[derive(Config, Debug, PartialEq)]
@@ -51,38 +49,39 @@ impl Default for CodecLossConfig {
     }
 }
 
+impl CodecLossConfig {
+    /// Sizes of the discriminator; `None` if it is switched off.
+    fn discriminator(&self) -> Option<PatchSizes> {
+        (self.adversarial_weight > 0.0).then_some(PatchSizes {
+            width: self.discriminator_width,
+            layers: self.discriminator_layers,
+        })
+    }
+}
+
 impl PartConfig for CodecLossConfig {
     type Error = VideoCodecError;
 
     /// # Errors
     /// If a weight is negative, or a loss that is switched on lacks a setting.
     fn validate(&self) -> Result<(), VideoCodecError> {
-        for (name, weight) in [
+        let weights = [
             ("l1_weight", self.l1_weight),
             ("l2_weight", self.l2_weight),
             ("difference_weight", self.difference_weight),
             ("kl_weight", self.kl_weight),
             ("adversarial_weight", self.adversarial_weight),
-        ] {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                return Err(VideoCodecError::config(format!(
-                    "codec_loss.{name} must not be negative: {weight}"
-                )));
-            }
-        }
+        ];
+        check_weights(&weights).map_err(VideoCodecError::loss)?;
         if self.l1_weight + self.l2_weight == 0.0 {
             return Err(VideoCodecError::config(
                 "codec_loss.l1_weight and codec_loss.l2_weight are both 0: nothing to learn from",
             ));
         }
-        let divides = self.discriminator_width.is_multiple_of(4) && self.discriminator_width > 0;
-        if self.adversarial_weight > 0.0 && (!divides || self.discriminator_layers == 0) {
-            return Err(VideoCodecError::config(
-                "codec_loss.discriminator_width must be a multiple of 4, discriminator_layers \
-                 positive",
-            ));
+        match self.discriminator() {
+            Some(sizes) => sizes.validate().map_err(VideoCodecError::loss),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn preset(recipe: &str) -> Self {
@@ -101,16 +100,11 @@ impl CodecObjectiveConfig<5> for CodecLossConfig {
     /// # Errors
     /// If the discriminator halves a frame more often than it can be halved.
     fn validate_for(&self, codec: &VideoSigmaVaeConfig) -> Result<(), VideoCodecError> {
-        let layers = self.discriminator_layers;
-        let halvings = codec.image_size.checked_ilog2().unwrap_or(0) as usize;
-        if self.adversarial_weight > 0.0 && layers > halvings {
-            return Err(VideoCodecError::config(format!(
-                "codec_loss.discriminator_layers must be at most {halvings} for frames of {} pixels, \
-                 not {layers}: each layer halves them",
-                codec.image_size
-            )));
-        }
-        Ok(())
+        let Some(sizes) = self.discriminator() else {
+            return Ok(());
+        };
+        let checked = sizes.validate_for("frames", codec.image_size);
+        checked.map_err(VideoCodecError::loss)
     }
 
     fn init(
@@ -129,10 +123,8 @@ impl CodecObjectiveConfig<5> for CodecLossConfig {
         codec: &VideoSigmaVaeConfig,
         device: &Device,
     ) -> Option<FrameDiscriminator> {
-        (self.adversarial_weight > 0.0).then(|| {
-            let (width, layers) = (self.discriminator_width, self.discriminator_layers);
-            FrameDiscriminator::new(codec.channels, width, layers, device)
-        })
+        let sizes = self.discriminator()?;
+        Some(FrameDiscriminator::new(codec.channels, sizes, device))
     }
 
     fn discriminator_start(&self) -> u64 {
@@ -192,9 +184,8 @@ impl CodecObjective<5> for CodecLoss {
 }
 
 impl CodecLoss {
-    /// The codec's loss on a batch. The weight of the adversarial loss is `adversarial_weight` times the ratio
-    /// of two gradients at the decoder's last layers, that of the reconstruction and that of the adversarial
-    /// loss (VQGAN, Esser et al. 2021, equation 7). So both pull equally hard, whatever their scales.
+    /// The codec's loss on a batch. The weight of the adversarial loss is `adversarial_weight` times the
+    /// [`adaptive_weight`].
     ///
     /// # Shapes
     /// - `clips`: `[B, F, C, H, W]`; `latents`: `[B, T, Z]`, drawn from `posterior`
@@ -217,8 +208,8 @@ impl CodecLoss {
             + kl.clone().mul_scalar(self.config.kl_weight);
         let mut adversarial = None;
         if let Some(discriminator) = discriminator {
-            let ratio = self.adaptive_weight(codec, features.detach(), clips, discriminator);
-            let fooled = discriminator.forward(decoded.clone()).mean().neg();
+            let ratio = self.adaptive_weight(codec, features, clips, discriminator);
+            let fooled = discriminator.judge(decoded.clone()).codec_loss();
             let weight = self.config.adversarial_weight * f64::from(ratio);
             total = total + fooled.clone().mul_scalar(weight);
             adversarial = Some(fooled);
@@ -235,16 +226,10 @@ impl CodecLoss {
 
     /// Weighted sum of the errors of pixels, `decoded - clip`.
     fn pixels(&self, error: Tensor<5>) -> Tensor<1> {
-        let square = error.clone().square().mean();
-        let mut loss = square.mul_scalar(self.config.l2_weight);
-        if self.config.l1_weight > 0.0 {
-            loss = loss + error.abs().mean().mul_scalar(self.config.l1_weight);
-        }
-        loss
+        pixel_loss(error, self.config.l1_weight, self.config.l2_weight)
     }
 
-    /// The ratio of gradient norms at the last layers. Both gradients stop there, so it is enough to run these
-    /// layers again on detached features: two small backward passes.
+    /// The [`adaptive_weight`] for the errors of pixels and of their changes.
     fn adaptive_weight(
         &self,
         codec: &VideoSigmaVae,
@@ -252,13 +237,11 @@ impl CodecLoss {
         clips: Tensor<5>,
         discriminator: &FrameDiscriminator,
     ) -> f32 {
-        let error = codec.output_layers(features.clone()) - clips;
-        let difference = changes(error.clone()).mul_scalar(self.config.difference_weight);
-        let nll = self.pixels(error) + difference;
-        let decoded = codec.output_layers(features);
-        let fooled = discriminator.forward(decoded).mean().neg();
-        let ratio = codec.output_gradient_norm(nll) / (codec.output_gradient_norm(fooled) + 1e-4);
-        ratio.clamp(0.0, LARGEST_ADAPTIVE_WEIGHT)
+        adaptive_weight::<_, 5>(codec, features.detach(), discriminator, |decoded| {
+            let error = decoded - clips;
+            let difference = changes(error.clone()).mul_scalar(self.config.difference_weight);
+            self.pixels(error) + difference
+        })
     }
 }
 
@@ -371,7 +354,7 @@ mod tests {
         let mut random = RandomStream::new(1);
         let clips = random.normal([2, 5, 1, 32, 32], &device);
         let latents = random.normal([2, 8, 64], &device);
-        let features = codec.decoder_features(latents.clone()).detach();
+        let features = codec.decoder_features(latents.clone());
         let got = loss.adaptive_weight(&codec, features, clips.clone(), &discriminator);
 
         let decoded: Tensor<5> = codec.decode(latents.clone());

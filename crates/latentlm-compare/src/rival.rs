@@ -207,6 +207,10 @@ impl Coding for Codes {
         None
     }
 
+    fn length(&self, _: usize) -> usize {
+        self.tokens
+    }
+
     fn draw(&self, pictures: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
         let mut codes: Vec<f32> = Vec::with_capacity(pictures.len() * self.tokens);
         for picture in pictures {

@@ -23,7 +23,7 @@ type Context = Run<ImageData>;
 const STAGE: &str = "vq-codec";
 /// Held-out pictures whose reconstruction is measured.
 const MEASURED: usize = 64;
-/// Of these, pictures that are saved with their reconstruction.
+/// Measured pictures that are saved with their reconstruction.
 const SHOWN: usize = 16;
 /// Training pictures that tell which codes are used.
 const PROBED: usize = 1000;

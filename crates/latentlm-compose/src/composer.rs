@@ -132,6 +132,14 @@ impl Composer {
         self.spec
     }
 
+    /// Number of pictures of a digit.
+    ///
+    /// # Panics
+    /// If the digit is larger than 9.
+    pub fn pictures(&self, digit: u8) -> usize {
+        self.digits[usize::from(digit)].len()
+    }
+
     /// The split of the digits.
     pub fn split(&self) -> Split {
         self.split
@@ -159,6 +167,21 @@ impl Composer {
     /// # Panics
     /// If a digit of the scene is larger than 9.
     pub fn film(&self, scene: &Scene, seed: u64, index: u64) -> ComposedClip {
+        self.film_picture(scene, None, seed, index)
+    }
+
+    /// A clip of a given scene. Its digits have the picture of this number among those of the digit, which are sorted by
+    /// width; without a number, seed and index decide.
+    ///
+    /// # Panics
+    /// If a digit of the scene is larger than 9, or has fewer such pictures as have room in the scene.
+    pub fn film_picture(
+        &self,
+        scene: &Scene,
+        picture: Option<usize>,
+        seed: u64,
+        index: u64,
+    ) -> ComposedClip {
         let mut random = stream(seed ^ FILM_STREAM, index);
         let parts = match scene {
             Scene::One { .. } => vec![Part::WHOLE],
@@ -170,7 +193,8 @@ impl Composer {
         let mut tracks = Vec::with_capacity(subjects.len());
         for (subject, part) in subjects.iter().zip(parts) {
             let known = narrow(&self.digits[usize::from(subject.digit)], part.widest());
-            let digit = &known[random.random_range(0..known.len())];
+            let picture = picture.unwrap_or_else(|| random.random_range(0..known.len()));
+            let digit = &known[picture];
             let way = path(
                 subject.motion,
                 part,
@@ -338,6 +362,26 @@ mod tests {
             drawn
         };
         assert!(drawn(&train).is_disjoint(&drawn(&test)));
+    }
+
+    /// Every picture of a digit can be filmed, and each gives a clip of its own.
+    #[test]
+    fn pictures_are_chosen() {
+        let composer = composer(Split::Test);
+        let all: usize = (0..10).map(|digit| composer.pictures(digit)).sum();
+        // Of the 1,000 some are too wide.
+        assert!((950..=1000).contains(&all), "{all}");
+        let scene = Scene::parse("a seven moves left").unwrap();
+        let mut seen = BTreeSet::new();
+        for picture in 0..composer.pictures(7) {
+            let film = composer.film_picture(&scene, Some(picture), 5, 1);
+            let track = &film.tracks[0];
+            assert_eq!(track.picture, composer.digits[7][picture].picture);
+            seen.insert(track.picture);
+        }
+        assert_eq!(seen.len(), composer.pictures(7));
+        let chosen = composer.film(&scene, 5, 1);
+        assert_eq!(composer.film_picture(&scene, None, 5, 1), chosen);
     }
 
     /// The middle of what is drawn is where the track says, and moves as the caption says.

@@ -12,6 +12,8 @@
 //! println!("{:?}: {} bytes", composed.clip.text, composed.clip.frames.len());
 //! # Ok::<(), DataError>(())
 //! ```
+//!
+//! Letters in shapes: `F` frames, `C` channels, `H x W` pixels.
 
 mod composer;
 mod digit;

@@ -22,6 +22,9 @@ const SHARE: f32 = 0.7;
 /// Largest radius of a circle, and largest height of a jump.
 const RADIUS: f32 = 6.0;
 const JUMP: f32 = 10.0;
+/// Digits begin at multiples of this many units within their part: a model of the default size learns shapes where it
+/// need not learn every shift between pixels. Motions still pass through all of them.
+const LATTICE: f32 = 4.0;
 /// Side of the part of a frame that one of two digits has. Between the parts lie two units.
 const HALF: f32 = 15.0;
 /// Width of the widest digit, divided by its height: it fits and has room to move, alone or above another.
@@ -82,7 +85,100 @@ impl Part {
     }
 }
 
-/// Place and size of a digit in each of `frames` frames. Its width is `aspect` of its height.
+/// A way before its first place is chosen: how far a digit moves at least, and where it may begin for that.
+struct Plan {
+    /// Height in the first frame and in the last.
+    heights: [f32; 2],
+    /// The room around the largest box, across and down.
+    room: [f32; 2],
+    /// The shortest way; of circles the smallest diameter.
+    least: f32,
+    /// Circles begin at their lowest point instead of their highest.
+    from_below: bool,
+}
+
+impl Plan {
+    fn new(motion: Option<Motion>, part: Part, aspect: f32, random: &mut ChaCha8Rng) -> Self {
+        let high = if part.is_whole() { HIGH } else { HIGH_OF_TWO };
+        let heights = match motion {
+            Some(Motion::Grow) => [LOW, high],
+            _ if part.is_whole() => {
+                // Whole pixels, as places are.
+                let height = random.random_range(LOW as u8..=high as u8);
+                [f32::from(height); 2]
+            }
+            _ => [LOW; 2],
+        };
+        let largest = heights[1];
+        let room @ [across, down] = [part.width - largest * aspect, part.height - largest];
+        let least = match motion {
+            Some(Motion::Left | Motion::Right) => SHARE * across,
+            Some(Motion::Up | Motion::Down) => SHARE * down,
+            Some(Motion::Circle) => (SHARE * across.min(down)).min(2.0 * RADIUS),
+            Some(Motion::Bounce) => (SHARE * down).min(JUMP),
+            Some(Motion::Grow) | None => 0.0,
+        };
+        Self {
+            heights,
+            room,
+            least,
+            from_below: random.random(),
+        }
+    }
+
+    /// What the shortest way takes of the room: across, before and behind its first place, and down, above and below.
+    fn taken(&self, motion: Option<Motion>) -> [[f32; 2]; 2] {
+        let least = self.least;
+        let none = [0.0; 2];
+        match motion {
+            Some(Motion::Left) => [[least, 0.0], none],
+            Some(Motion::Right) => [[0.0, least], none],
+            Some(Motion::Up | Motion::Bounce) => [none, [least, 0.0]],
+            Some(Motion::Down) => [none, [0.0, least]],
+            Some(Motion::Circle) if self.from_below => [[0.5 * least; 2], [least, 0.0]],
+            Some(Motion::Circle) => [[0.5 * least; 2], [0.0, least]],
+            Some(Motion::Grow) | None => [none; 2],
+        }
+    }
+
+    /// The longest way from a place in the room.
+    fn most(&self, motion: Option<Motion>, [left, top]: [f32; 2]) -> f32 {
+        let [across, down] = self.room;
+        match motion {
+            Some(Motion::Left) => left,
+            Some(Motion::Right) => across - left,
+            Some(Motion::Up) => top,
+            Some(Motion::Down) => down - top,
+            Some(Motion::Bounce) => top.min(JUMP),
+            Some(Motion::Circle) => {
+                let ahead = if self.from_below { top } else { down - top };
+                let beside = 2.0 * left.min(across - left);
+                ahead.min(beside).min(2.0 * RADIUS)
+            }
+            Some(Motion::Grow) | None => 0.0,
+        }
+    }
+}
+
+/// A place on the lattice from `low` to `high`. Where there is too little room for its steps they are shorter, and at
+/// last any place is taken.
+fn on_lattice(low: f32, high: f32, random: &mut ChaCha8Rng) -> f32 {
+    let mut step = LATTICE;
+    while step >= 1.0 {
+        let (first, last) = ((low / step).ceil() as u8, (high / step).floor() as u8);
+        if first <= last {
+            return step * f32::from(random.random_range(first..=last));
+        }
+        step /= 2.0;
+    }
+    between(low, high, random)
+}
+
+fn between(low: f32, high: f32, random: &mut ChaCha8Rng) -> f32 {
+    low + (high - low) * random.random::<f32>()
+}
+
+/// Place and size of a digit in each of `frames` frames. Its width is `aspect` of its height. It begins on the lattice.
 pub(crate) fn path(
     motion: Option<Motion>,
     part: Part,
@@ -90,56 +186,39 @@ pub(crate) fn path(
     frames: usize,
     random: &mut ChaCha8Rng,
 ) -> Vec<Placed> {
-    let mut between = |low: f32, high: f32| low + (high - low) * random.random::<f32>();
-    let high = if part.is_whole() { HIGH } else { HIGH_OF_TWO };
-    let (from, to) = match motion {
-        Some(Motion::Grow) => (LOW, high),
-        _ if part.is_whole() => {
-            let height = between(LOW, high);
-            (height, height)
-        }
-        _ => (LOW, LOW),
-    };
-    // The room around the largest box.
-    let (across, down) = (part.width - to * aspect, part.height - to);
-    let share = between(SHARE, 1.0);
-    let (way_across, way_down) = (share * across, share * down);
-    let radius = (0.5 * share * across.min(down)).min(RADIUS);
-    let jump = way_down.min(JUMP);
-    let turn = between(0.0, TAU);
-    // What a motion needs to the left of and above the point where it begins, and behind it.
-    let (before, behind) = match motion {
-        Some(Motion::Left) => ([way_across, 0.0], [0.0, 0.0]),
-        Some(Motion::Right) => ([0.0, 0.0], [way_across, 0.0]),
-        Some(Motion::Up) => ([0.0, way_down], [0.0, 0.0]),
-        Some(Motion::Down) => ([0.0, 0.0], [0.0, way_down]),
-        Some(Motion::Circle) => ([radius, radius], [radius, radius]),
-        Some(Motion::Bounce) => ([0.0, jump], [0.0, 0.0]),
-        Some(Motion::Grow) | None => ([0.0, 0.0], [0.0, 0.0]),
-    };
-    let left = part.left + between(before[0], across - behind[0]);
-    let top = part.top + between(before[1], down - behind[1]);
+    let plan = Plan::new(motion, part, aspect, random);
+    let [from, to] = plan.heights;
+    // A smaller box stands in the middle of the largest one.
+    let inset = 0.5 * (to - from);
+    let insets = [inset * aspect, inset];
+    let taken = plan.taken(motion);
+    let first = [0, 1].map(|axis: usize| {
+        let [before, behind] = taken[axis];
+        let low = before + insets[axis];
+        on_lattice(low, plan.room[axis] - behind + insets[axis], random)
+    });
+    let way = between(plan.least, plan.most(motion, first), random);
     let mut placed = Vec::with_capacity(frames);
     for frame in 0..frames {
         let time = frame as f32 / (frames - 1).max(1) as f32;
         let [right, lower] = match motion {
-            Some(Motion::Left) => [-way_across * time, 0.0],
-            Some(Motion::Right) => [way_across * time, 0.0],
-            Some(Motion::Up) => [0.0, -way_down * time],
-            Some(Motion::Down) => [0.0, way_down * time],
+            Some(Motion::Left) => [-way * time, 0.0],
+            Some(Motion::Right) => [way * time, 0.0],
+            Some(Motion::Up) => [0.0, -way * time],
+            Some(Motion::Down) => [0.0, way * time],
             Some(Motion::Circle) => {
-                let angle = turn + TAU * time;
-                [radius * angle.cos(), radius * angle.sin()]
+                let (radius, (sine, cosine)) = (0.5 * way, (TAU * time).sin_cos());
+                let side = if plan.from_below { -1.0 } else { 1.0 };
+                [side * radius * sine, side * radius * (1.0 - cosine)]
             }
-            Some(Motion::Bounce) => [0.0, -jump * (TAU * time).sin().abs()],
+            Some(Motion::Bounce) => [0.0, -way * (TAU * time).sin().abs()],
             Some(Motion::Grow) | None => [0.0, 0.0],
         };
         let height = from + (to - from) * time;
-        // A smaller box stands in the middle of the largest one.
-        let inset = 0.5 * (to - height);
+        let grown = 0.5 * (height - from);
         placed.push(Placed {
-            left: left + right + inset * aspect,
-            top: top + lower + inset,
+            left: part.left + first[0] + right - grown * aspect,
+            top: part.top + first[1] + lower - grown,
             height,
         });
     }
@@ -181,6 +260,37 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Digits begin on multiples of four pixels; on multiples of two or one where the room has no other.
+    #[test]
+    fn digits_begin_on_the_lattice() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let motions = Motion::ALL.into_iter().map(Some).chain([None]);
+        for motion in motions {
+            for part in [
+                Part::WHOLE,
+                Part::of_two(Place::Above)[1],
+                Part::of_two(Place::Left)[1],
+            ] {
+                for aspect in [0.2, 0.5, 0.7, 0.9, part.widest()] {
+                    let own = path(motion, part, aspect, 17, &mut random)[0];
+                    let (left, top) = (own.left - part.left, own.top - part.top);
+                    assert_eq!(own.height.fract(), 0.0);
+                    assert_eq!(left.fract(), 0.0, "{motion:?} {part:?} {aspect}: {left}");
+                    if part.is_whole() && aspect < 0.9 {
+                        assert_eq!((left % 4.0, top % 4.0), (0.0, 0.0), "{motion:?} {aspect}");
+                    }
+                    // A row has no room around a digit that has grown: it begins in the middle.
+                    let is_full = motion == Some(Motion::Grow) && part.height < SIDE;
+                    assert_eq!(top.fract(), if is_full { 0.5 } else { 0.0 }, "{motion:?}");
+                }
+            }
+        }
+        // Steps of 2 and 1, and a place between pixels, where there are no others.
+        for (low, high, expected) in [(8.1, 11.5, 10.0), (2.1, 3.9, 3.0), (1.5, 1.5, 1.5)] {
+            assert_eq!(on_lattice(low, high, &mut random), expected);
         }
     }
 

@@ -40,6 +40,7 @@
 //! `B` batch, `T` positions (frames), `D` model width, `C` channels, `Z` latent dimension,
 //! `H x W` grid or picture, `N` rows of a flattened `[B*T]`, `K` draws of noise for each position.
 
+mod adversarial;
 mod backbone;
 pub mod bundle;
 mod codec;
@@ -57,6 +58,10 @@ mod random;
 pub mod sequence;
 pub mod stream;
 
+pub use adversarial::{
+    CodecDiscriminator, NoDiscriminator, OutputLayers, PatchSizes, Verdict, adaptive_weight,
+    check_weights, hinge_loss, mean_loss, pixel_loss,
+};
 pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
 pub use codec::{
     LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
@@ -67,9 +72,7 @@ pub use head::{
     BetaSchedule, DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, Precision, Prediction,
     SampleOptions, Sampler,
 };
-pub use objective::{
-    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, NoDiscriminator, ObjectiveOutput,
-};
+pub use objective::{CodecObjective, CodecObjectiveConfig, ObjectiveOutput};
 pub use order::{BatchOrder, PackOrder};
 pub use param_ids::number_parameters;
 pub use part::{PartConfig, PartKeys};

@@ -3,29 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::adversarial::CodecDiscriminator;
 use crate::codec::{LatentCodecConfig, LatentNoise};
 use crate::part::PartConfig;
-
-/// A network that learns to distinguish signals from decoded ones.
-pub trait CodecDiscriminator<const D: usize>: Module {
-    /// The discriminator's own loss, `[1]`. Its gradient must not reach the codec: it detaches
-    /// `fake`.
-    ///
-    /// # Shapes
-    /// - `real`, `fake`: `[B, ...]`, signals and decoded signals
-    fn loss(&self, real: Tensor<D>, fake: Tensor<D>) -> Tensor<1>;
-}
-
-/// Stands for the discriminator of codecs that are trained without one.
-#[derive(Module, Debug)]
-pub struct NoDiscriminator;
-
-impl<const D: usize> CodecDiscriminator<D> for NoDiscriminator {
-    /// 0, because there is nothing to learn.
-    fn loss(&self, real: Tensor<D>, _fake: Tensor<D>) -> Tensor<1> {
-        Tensor::zeros([1], &real.device())
-    }
-}
 
 /// The loss of a codec on a shard of a batch.
 #[derive(Debug, Clone)]
@@ -61,7 +41,7 @@ impl<const D: usize> ObjectiveOutput<D> {
 pub trait CodecObjective<const D: usize>: Clone + Send {
     /// The codec.
     type Codec: Module;
-    /// The discriminator, or [`NoDiscriminator`].
+    /// The discriminator, or [`NoDiscriminator`](crate::NoDiscriminator).
     type Discriminator: CodecDiscriminator<D>;
 
     /// The same objective on another device.

@@ -4,7 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "clips")]
-use crate::clips::{ClipSpec, TOO_SHORT, survey};
+use latentlm_media::clip::ClipSpec;
+use latentlm_media::read_idx;
+
+#[cfg(feature = "clips")]
+use crate::clips::{TOO_SHORT, survey};
 use crate::dataset::{DatasetKind, Layout, empty_split};
 use crate::error::DataError;
 use crate::folder::{Listing, Source};
@@ -108,8 +112,8 @@ pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, Dat
 /// Checks a dataset of clips: decodes every frame. The samples are the windows that training would see.
 ///
 /// # Errors
-/// If the folder can't be read or holds no clips, or `spec` can't be. Problems inside a dataset are part of the
-/// report.
+/// If the folder can't be read or holds no clips, has more frames than `options` allow, or `spec` can't be. Problems
+/// inside a dataset are part of the report.
 #[cfg(feature = "clips")]
 pub fn check_clips(
     path: &Path,
@@ -119,7 +123,7 @@ pub fn check_clips(
     spec.validate(path)?;
     let layout = Layout::of(path, &CLIPS)?;
     let (mut report, listing) = CheckReport::begin(path, layout, options)?;
-    report.read_clips(listing, spec, options);
+    report.read_clips(listing, spec, options)?;
     report.note_empty_splits();
     Ok(report)
 }
@@ -185,7 +189,7 @@ impl CheckReport {
             walked
                 .files
                 .retain(|path| *path != images && *path != labels);
-            match idx::read(&images, &labels, left) {
+            match read_idx(&images, &labels, left) {
                 Ok(set) => {
                     left = left.saturating_sub(set.bytes());
                     let highest = set.labels.iter().copied().max().map_or(0, usize::from);
@@ -198,7 +202,7 @@ impl CheckReport {
                         self.count(usize::from(label), split);
                     }
                 }
-                Err(error) => self.note(error),
+                Err(error) => self.note(error.into()),
             }
         }
         self.left_out = walked.left_out;
@@ -240,9 +244,15 @@ impl CheckReport {
     }
 
     #[cfg(feature = "clips")]
-    fn read_clips(&mut self, mut listing: Listing, spec: ClipSpec, options: &ReadOptions) {
+    fn read_clips(
+        &mut self,
+        mut listing: Listing,
+        spec: ClipSpec,
+        options: &ReadOptions,
+    ) -> Result<(), DataError> {
         self.note_faults(&mut listing, Vec::new());
-        let mut surveyed = survey(&listing.entries, spec, options).into_iter();
+        let surveyed = survey(&self.path, &listing.entries, spec, options)?;
+        let mut surveyed = surveyed.into_iter();
         let mut usable = Vec::new();
         listing.entries.retain(|entry| match surveyed.next() {
             Some(Ok(found)) if found.windows(spec) > 0 => {
@@ -268,6 +278,7 @@ impl CheckReport {
                 self.texts += usize::from(entry.text.is_some());
             }
         }
+        Ok(())
     }
 
     /// Notes what is wrong with the listing itself, and names the classes.
@@ -348,15 +359,24 @@ impl fmt::Display for CheckReport {
             let ClassCount { train, test, .. } = class;
             writeln!(f, "  {name:width$}  {train:>6} + {test}")?;
         }
-        write_left_out(f, &self.left_out)?;
-        match self.problems.as_slice() {
-            [] => return write!(f, "no problems found"),
-            [_] => write!(f, "1 problem:")?,
-            problems => write!(f, "{} problems:", problems.len())?,
-        }
-        for problem in &self.problems {
-            write!(f, "\n  {}", on_one_line(&problem.what))?;
-        }
-        Ok(())
+        write_end(f, &self.left_out, &self.problems)
     }
+}
+
+/// Writes the end of a report: what was left out, and all problems.
+pub(crate) fn write_end(
+    f: &mut fmt::Formatter<'_>,
+    left_out: &[LeftOut],
+    problems: &[Problem],
+) -> fmt::Result {
+    write_left_out(f, left_out)?;
+    match problems.len() {
+        0 => return write!(f, "no problems found"),
+        1 => write!(f, "1 problem:")?,
+        count => write!(f, "{count} problems:")?,
+    }
+    for problem in problems {
+        write!(f, "\n  {}", on_one_line(&problem.what))?;
+    }
+    Ok(())
 }

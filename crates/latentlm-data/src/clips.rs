@@ -2,66 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use latentlm_media::clip::{ClipLimits, ClipReader, Pace};
-use latentlm_media::{ImageSpec, fit};
+use latentlm_media::clip::{ClipLimits, ClipSpec, ClipSurvey};
 use sha2::{Digest, Sha256};
 
 use crate::dataset::{DatasetKind, Layout, empty_split};
 use crate::error::DataError;
 use crate::folder::{Broken, Entry, Listing};
 use crate::hex::hex;
-use crate::inventory::{Content, Sample};
 use crate::kind::CLIPS;
-use crate::options::ReadOptions;
+use crate::left_out::LeftOutList;
+use crate::options::{ReadOptions, allows_more};
 use crate::replace::get_or_draw;
+use crate::sample::{Content, Sample};
 use crate::split::Split;
 use crate::verify::on_all_threads;
 use crate::walk::LeftOut;
 
-/// Highest frame rate in frames a second.
-const MAX_RATE_HZ: f64 = 240.0;
-/// Largest number of frames of a sample.
-const MAX_FRAMES: usize = 10_000;
 /// The reason why a clip gives no sample.
 pub(crate) const TOO_SHORT: &str = "a clip with fewer frames than a sample has";
-
-/// Length, frame rate, size and channels that clips are brought to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ClipSpec {
-    /// Number of frames.
-    pub frames: usize,
-    /// Frames a second.
-    pub rate_hz: f64,
-    /// Size and channels of a frame.
-    pub picture: ImageSpec,
-}
-
-impl ClipSpec {
-    /// Size of a sample in bytes.
-    pub fn bytes(&self) -> usize {
-        self.frames * self.picture.bytes()
-    }
-
-    /// Checks that clips can have this length, rate and size. `path` is for the error message.
-    ///
-    /// # Errors
-    /// If there are not 1 to 10,000 frames, the rate is not above 0 and at most 240, or the size can't be.
-    pub fn validate(self, path: &Path) -> Result<(), DataError> {
-        self.picture.validate(path)?;
-        let rate_is_valid = self.rate_hz > 0.0 && self.rate_hz <= MAX_RATE_HZ;
-        if (1..=MAX_FRAMES).contains(&self.frames) && rate_is_valid {
-            return Ok(());
-        }
-        let reason = format!(
-            "cannot open clips of {} frames, {} a second: frames must be 1 to {MAX_FRAMES}, the rate above 0 and \
-             at most {MAX_RATE_HZ}",
-            self.frames, self.rate_hz
-        );
-        Err(DataError::malformed(path, reason))
-    }
-}
 
 /// A sample: some consecutive frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,96 +52,60 @@ pub struct ClipDataset {
     kind: DatasetKind,
     options: ReadOptions,
     short: usize,
-    /// Clips left out when the dataset was opened, and those that could not be read since. Clones share the list.
-    left_out: Arc<Mutex<Vec<LeftOut>>>,
+    left_out: LeftOutList,
 }
 
 /// A clip with what is known of its frames.
 #[derive(Debug)]
 struct Surveyed {
     entry: Entry,
-    found: Survey,
+    found: ClipSurvey,
 }
 
-/// What a clip consists of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Survey {
-    /// For each frame at the wanted rate the number of the file's frame that it shows.
-    shown: Vec<u32>,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-}
-
-impl Survey {
-    /// Number of samples in the clip.
-    pub(crate) fn windows(&self, spec: ClipSpec) -> usize {
-        self.shown.len() / spec.frames
-    }
-
-    fn of(path: &Path, rate_hz: f64, limits: ClipLimits) -> Result<Self, DataError> {
-        let mut pace = Pace::new(rate_hz);
-        let mut survey = Self {
-            shown: Vec::new(),
-            width: 0,
-            height: 0,
-        };
-        for (index, frame) in (0..).zip(ClipReader::open(path, limits)?) {
-            let frame = frame?;
-            (survey.width, survey.height) = (frame.picture.width(), frame.picture.height());
-            let times = pace.times(frame.seconds);
-            if survey.shown.len().saturating_add(times) > limits.frames {
-                let reason = format!(
-                    "lasts for more than {} frames at {rate_hz} a second: cut it into shorter clips",
-                    limits.frames
-                );
-                return Err(DataError::malformed(path, reason));
-            }
-            survey.shown.extend(std::iter::repeat_n(index, times));
-        }
-        Ok(survey)
-    }
-}
-
-/// Reads a clip or a picture that belongs to no dataset: the frames at its beginning, at the wanted rate. Returns
-/// `[F, C, H, W]` with at least one frame and at most `spec.frames`.
+/// Reads a clip or a picture that belongs to no dataset, as [`latentlm_media::clip::read_clip`].
 ///
 /// # Errors
 /// If it can't be read, or `spec` is invalid.
 pub fn read_clip(path: &Path, spec: ClipSpec) -> Result<Vec<u8>, DataError> {
-    spec.validate(path)?;
-    let mut pace = Pace::new(spec.rate_hz);
-    let mut frames = Vec::new();
-    let mut missing = spec.frames;
-    for frame in ClipReader::open(path, ClipLimits::default())? {
-        let frame = frame?;
-        let times = pace.times(frame.seconds).min(missing);
-        if times > 0 {
-            frames.extend(fit(frame.picture, spec.picture).repeat(times));
-        }
-        missing -= times;
-        if missing == 0 {
-            break;
-        }
-    }
-    Ok(frames)
+    Ok(latentlm_media::clip::read_clip(path, spec)?)
 }
 
 /// Decodes every clip once, on all threads. The results have the order of the entries.
+///
+/// # Errors
+/// If all clips of the dataset in `path` have more frames than `options` allow.
 pub(crate) fn survey(
+    path: &Path,
     entries: &[Entry],
     spec: ClipSpec,
     options: &ReadOptions,
-) -> Vec<Result<Survey, DataError>> {
-    let limits = limits(options);
-    on_all_threads(entries, |entry| {
-        Survey::of(entry.path(), spec.rate_hz, limits)
-    })
+) -> Result<Vec<Result<ClipSurvey, DataError>>, DataError> {
+    let (limits, most) = (limits(options), options.max_total_frames);
+    let frames = AtomicUsize::new(0);
+    let surveyed = on_all_threads(entries, |entry| -> Result<ClipSurvey, DataError> {
+        // If there are too many already, the dataset is refused, and nothing more of it is read.
+        if frames.load(Ordering::Relaxed) > most {
+            return Ok(ClipSurvey::default());
+        }
+        let found = ClipSurvey::of(entry.path(), spec.rate_hz, limits)?;
+        frames.fetch_add(found.frames(), Ordering::Relaxed);
+        Ok(found)
+    });
+    if frames.into_inner() > most {
+        let reason = format!(
+            "has clips of more than {most} frames at {} a second, the most that are read; {}",
+            spec.rate_hz,
+            allows_more("data.max_total_frames")
+        );
+        return Err(DataError::too_large(path, reason));
+    }
+    Ok(surveyed)
 }
 
 fn limits(options: &ReadOptions) -> ClipLimits {
     ClipLimits {
         frame_bytes: options.max_picture_bytes(),
-        ..ClipLimits::default()
+        frames: options.max_clip_frames,
     }
 }
 
@@ -215,7 +140,7 @@ impl ClipDataset {
         }
         let mut left_out: Vec<LeftOut> = listing.broken.iter().map(Broken::left_out).collect();
         left_out.extend(short.iter().map(|path| LeftOut::unused(path, TOO_SHORT)));
-        let left_out = Arc::new(Mutex::new(left_out));
+        let left_out = LeftOutList::new(left_out);
         let (classes, clips) = (Arc::new(listing.classes), Arc::new(clips));
         Ok(Split::ALL.map(|split| Self {
             windows: Arc::new(windows_of(&clips, split, spec)),
@@ -225,7 +150,7 @@ impl ClipDataset {
             kind,
             options,
             short: short.len(),
-            left_out: Arc::clone(&left_out),
+            left_out: left_out.clone(),
         }))
     }
 
@@ -274,8 +199,7 @@ impl ClipDataset {
     /// Clips left out of both splits, with reasons: those that were unusable or too short when the dataset was
     /// opened, and those that [`get`](Self::get) could not read since.
     pub fn left_out(&self) -> Vec<LeftOut> {
-        let list = self.left_out.lock();
-        list.unwrap_or_else(PoisonError::into_inner).clone()
+        self.left_out.all()
     }
 
     fn entry(&self, index: usize) -> &Entry {
@@ -308,8 +232,7 @@ impl ClipDataset {
     pub fn get(&self, index: usize) -> Result<Clip, DataError> {
         let (clip, window) = self.windows[index];
         let Surveyed { entry, found } = &self.clips[clip];
-        let wanted = &found.shown[window * self.spec.frames..][..self.spec.frames];
-        match self.read(entry.path(), wanted) {
+        match found.read(entry.path(), window, self.spec, limits(&self.options)) {
             Ok(frames) => Ok(Clip {
                 frames,
                 label: entry.label,
@@ -320,7 +243,8 @@ impl ClipDataset {
                 },
             }),
             Err(error) => {
-                self.leave_out(entry, &error);
+                let error: DataError = error.into();
+                self.left_out.add(entry.path(), &error);
                 Err(error)
             }
         }
@@ -344,37 +268,6 @@ impl ClipDataset {
         get_or_draw(count, index, |at| self.label(at), |at| self.get(at), draw)
     }
 
-    /// Reads frames of a file by their numbers, in ascending order.
-    fn read(&self, path: &Path, wanted: &[u32]) -> Result<Vec<u8>, DataError> {
-        let mut reader = ClipReader::open(path, limits(&self.options))?;
-        let mut frames = Vec::with_capacity(self.spec.bytes());
-        let mut frame = Vec::new();
-        // Number of the file's frame that comes next.
-        let mut next = 0;
-        for &number in wanted {
-            if number >= next {
-                reader.pass_over((number - next) as usize)?;
-                let Some(read) = reader.next().transpose()? else {
-                    let reason = "has fewer frames than when the dataset was opened";
-                    return Err(DataError::malformed(path, reason));
-                };
-                frame = fit(read.picture, self.spec.picture);
-                next = number + 1;
-            }
-            frames.extend_from_slice(&frame);
-        }
-        Ok(frames)
-    }
-
-    fn leave_out(&self, entry: &Entry, error: &DataError) {
-        let broken = LeftOut::unused(entry.path(), error.to_string());
-        let list = self.left_out.lock();
-        let mut list = list.unwrap_or_else(PoisonError::into_inner);
-        if !list.iter().any(|known| known.path == broken.path) {
-            list.push(broken);
-        }
-    }
-
     /// The clips of this split, each once.
     fn own_clips(&self) -> impl Iterator<Item = &Surveyed> {
         let own: BTreeSet<usize> = self.windows.iter().map(|&(clip, _)| clip).collect();
@@ -392,7 +285,7 @@ impl ClipDataset {
                 .map(|file| std::fs::metadata(file).map_or(0, |file| file.len()))
                 .sum();
             // Debug output quotes strings, so different lists have different texts.
-            let (name, text, frames) = (&entry.name, &entry.text, found.shown.len());
+            let (name, text, frames) = (&entry.name, &entry.text, found.frames());
             hash.update(format!(
                 "{name:?} {size} {frames} {} {text:?}\n",
                 entry.label
@@ -446,7 +339,7 @@ fn usable(
     options: &ReadOptions,
 ) -> Result<(Vec<Surveyed>, Vec<PathBuf>), DataError> {
     let total = listing.entries.len() + listing.broken.len();
-    let surveyed = survey(&listing.entries, spec, options);
+    let surveyed = survey(path, &listing.entries, spec, options)?;
     let (mut clips, mut short) = (Vec::new(), Vec::new());
     for (entry, found) in std::mem::take(&mut listing.entries)
         .into_iter()

@@ -17,11 +17,10 @@ pub(crate) fn header(text: &str) -> Vec<String> {
 /// The rows, the header included; one at a time is in memory. Empty lines are skipped.
 pub(crate) fn rows(text: &str) -> Rows<'_> {
     let first = text.lines().next().unwrap_or_default();
-    let count = |separator: char| first.matches(separator).count();
     let separator = [',', ';', '\t']
         .into_iter()
         .rev()
-        .max_by_key(|&separator| count(separator))
+        .max_by_key(|&separator| first.matches(separator).count())
         .unwrap_or(',');
     Rows {
         characters: text.chars().peekable(),

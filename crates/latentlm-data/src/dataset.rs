@@ -1,20 +1,21 @@
 //! [`ImageDataset`]: one type for all layouts of image datasets.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use latentlm_media::{ImageSpec, fit, pad_grey};
+use latentlm_media::{IdxImages, ImageSpec, fit, pad_grey, read_idx};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
 use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loose};
 use crate::hex::hex;
-use crate::idx::{self, IdxImages};
-use crate::inventory::{Content, Sample};
+use crate::idx;
 use crate::kind::{Kind, PICTURES};
+use crate::left_out::LeftOutList;
 use crate::metadata::{Table, list_metadata, tables};
 use crate::options::ReadOptions;
 use crate::replace::get_or_draw;
+use crate::sample::{Content, Sample};
 use crate::sheet::Sheets;
 use crate::split::Split;
 use crate::verify::verify;
@@ -57,9 +58,7 @@ pub struct ImageDataset {
     spec: ImageSpec,
     kind: DatasetKind,
     options: ReadOptions,
-    /// Samples left out when the dataset was opened, and samples that could not be read since. Clones
-    /// share the list.
-    left_out: Arc<Mutex<Vec<LeftOut>>>,
+    left_out: LeftOutList,
 }
 
 #[derive(Debug)]
@@ -119,14 +118,14 @@ impl ImageDataset {
             layout => open_entries(path, layout.list(path, &options)?, &options)?,
         };
         let classes = Arc::new(classes);
-        let left_out = Arc::new(Mutex::new(broken.iter().map(Broken::left_out).collect()));
+        let left_out = LeftOutList::new(broken.iter().map(Broken::left_out).collect());
         Ok(stores.map(|store| Self {
             store: Arc::new(store),
             classes: Arc::clone(&classes),
             spec,
             kind,
             options,
-            left_out: Arc::clone(&left_out),
+            left_out: left_out.clone(),
         }))
     }
 
@@ -145,8 +144,7 @@ impl ImageDataset {
     /// Samples left out of both splits, with reasons: those that were unusable when the dataset was
     /// opened, and those that [`get`](Self::get) could not read since.
     pub fn left_out(&self) -> Vec<LeftOut> {
-        let list = self.left_out.lock();
-        list.unwrap_or_else(PoisonError::into_inner).clone()
+        self.left_out.all()
     }
 
     /// Number of samples.
@@ -217,7 +215,7 @@ impl ImageDataset {
                 match sheets.picture(&entry.source, &self.options) {
                     Ok(picture) => (fit(picture, self.spec), entry.text.clone()),
                     Err(error) => {
-                        self.leave_out(entry, &error);
+                        self.left_out.add(entry.path(), &error);
                         return Err(error);
                     }
                 }
@@ -246,15 +244,6 @@ impl ImageDataset {
     ) -> Result<ImageSample, DataError> {
         let count = self.len();
         get_or_draw(count, index, |at| self.label(at), |at| self.get(at), draw)
-    }
-
-    fn leave_out(&self, entry: &Entry, error: &DataError) {
-        let broken = LeftOut::unused(entry.path(), error.to_string());
-        let list = self.left_out.lock();
-        let mut list = list.unwrap_or_else(PoisonError::into_inner);
-        if !list.iter().any(|known| known.path == broken.path) {
-            list.push(broken);
-        }
     }
 
     /// A hash of the dataset: of contents that are in memory, otherwise of names, file sizes and labels.
@@ -386,7 +375,7 @@ type Opened = ([Store; 2], Vec<String>, Vec<Broken>);
 
 fn open_idx(path: &Path, options: &ReadOptions) -> Result<([Store; 2], Vec<String>), DataError> {
     let open = |split, limit| match idx::find(path, split) {
-        Some((images, labels)) => idx::read(&images, &labels, limit),
+        Some((images, labels)) => read_idx(&images, &labels, limit),
         None => Ok(IdxImages::default()),
     };
     let train = open(Split::Train, options.max_idx_bytes())?;

@@ -128,6 +128,14 @@ pub enum DataError {
     /// A picture that can't be decoded, or a size that pictures can't have.
     #[error(transparent)]
     Media(MediaError),
+    /// A file or a dataset with more than is read.
+    #[error("{path}: {reason}")]
+    TooLarge {
+        /// The file or folder.
+        path: PathBuf,
+        /// What there is too much of, and the key that allows more.
+        reason: String,
+    },
     /// A file with invalid content.
     #[error("{path}: {reason}")]
     Malformed {
@@ -152,10 +160,18 @@ impl DataError {
             | Self::EmptySplit { path, .. }
             | Self::TooManyBroken { path, .. }
             | Self::EmptySpeechSplit { path, .. }
+            | Self::TooLarge { path, .. }
             | Self::Malformed { path, .. } => path,
             Self::Program { program, .. } => program,
             Self::Media(error) => error.path(),
             Self::Text { .. } => Path::new(""),
+        }
+    }
+
+    pub(crate) fn too_large(path: &Path, reason: impl Into<String>) -> Self {
+        Self::TooLarge {
+            path: path.to_owned(),
+            reason: reason.into(),
         }
     }
 

@@ -14,6 +14,8 @@
 //! Pictures and plain text are always there; recordings stand behind the feature `sound`, vocabularies and
 //! documents of text and pictures behind `text`, clips behind `clips`, BMP, GIF and TIFF pictures behind `formats`.
 //! All are on by default.
+//!
+//! Letters in shapes: `F` frames, `C` channels, `H x W` pixels.
 
 mod check;
 #[cfg(feature = "clips")]
@@ -26,8 +28,8 @@ mod folder;
 mod growth;
 mod hex;
 mod idx;
-mod inventory;
 mod kind;
+mod left_out;
 mod metadata;
 #[cfg(feature = "text")]
 mod mllm;
@@ -37,6 +39,7 @@ mod options;
 mod picture;
 mod plain;
 mod replace;
+mod sample;
 mod sheet;
 mod skipped;
 #[cfg(feature = "sound")]
@@ -53,12 +56,13 @@ mod walk;
 pub use check::check_clips;
 pub use check::{CheckReport, ClassCount, Problem, check, check_with, is_pictures};
 #[cfg(feature = "clips")]
-pub use clips::{Clip, ClipDataset, ClipSpec, read_clip};
+pub use clips::{Clip, ClipDataset, read_clip};
 pub use dataset::{DatasetKind, ImageDataset, ImageSample};
 pub use error::DataError;
 pub use hex::{file_sha256, sha256};
-pub use inventory::{Changes, Content, Inventory, Sample};
 pub use latentlm_core::{BatchOrder, PackOrder, sequence};
+#[cfg(feature = "clips")]
+pub use latentlm_media::clip::ClipSpec;
 pub use latentlm_media::{ImageSpec, MediaError};
 #[cfg(feature = "text")]
 pub use mllm::{Caption, Described, Mix, MllmCorpus, MllmSizes, PICTURES};
@@ -66,7 +70,8 @@ pub use mllm::{Caption, Described, Mix, MllmCorpus, MllmSizes, PICTURES};
 pub use normal::{normal_text, plain_word};
 pub use options::ReadOptions;
 pub use picture::read_picture;
-pub use plain::PlainText;
+pub use plain::{PlainLimits, PlainText};
+pub use sample::{Content, Sample};
 pub use skipped::Skipped;
 pub use split::{Split, held_out};
 #[cfg(feature = "text")]

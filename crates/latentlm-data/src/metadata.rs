@@ -178,11 +178,11 @@ type Row = (usize, Result<Record, String>);
 fn rows<'a>(table: &Table, text: &'a str) -> Box<dyn Iterator<Item = Row> + 'a> {
     if table.is_csv() {
         let header = csv::header(text);
-        let record = move |row: Result<Vec<String>, String>| {
-            row.and_then(|row| Record::of_row(&header, row))
-        };
         let rows = csv::rows(text).skip(1);
-        return Box::new(rows.map(move |(line, row)| (line, record(row))));
+        return Box::new(rows.map(move |(line, row)| {
+            let record = row.and_then(|row| Record::of_row(&header, row));
+            (line, record)
+        }));
     }
     let lines = (1..).zip(text.lines());
     let filled = lines.filter(|(_, line)| !line.trim().is_empty());
@@ -311,7 +311,7 @@ impl Record {
 
 /// Whether a relative path stays inside its folder. Symbolic links may lead out: the user put them
 /// there on purpose.
-fn stays_inside(path: &Path) -> bool {
+pub(crate) fn stays_inside(path: &Path) -> bool {
     let mut depth = 0_usize;
     path.components().all(|component| match component {
         Component::Normal(_) => {
@@ -343,8 +343,7 @@ pub(crate) fn list_metadata(
     // Numbers of the classes in the order in which they come.
     let mut found = BTreeMap::new();
     for table in tables {
-        let more = format!("; {}", allows_more("max_table_mb"));
-        let text = read_text(&table.path, options.max_table_bytes(), &more)?;
+        let text = read_text(&table.path, options.table_limit())?;
         for (line, record) in rows(table, &text) {
             check_count(table, listing.entries.len(), listing.broken.len(), options)?;
             let entry = record.and_then(|record| record.entry(folder, table, options));
@@ -391,7 +390,7 @@ fn check_count(
     } else {
         return Ok(());
     };
-    let reason = format!("{reason}; {}", allows_more("max_records"));
+    let reason = format!("{reason}; {}", allows_more("data.max_records"));
     Err(DataError::malformed(&table.path, reason))
 }
 
@@ -512,7 +511,7 @@ mod tests {
         assert_eq!(list(&of(4)).unwrap().entries.len(), 2);
         let told = list(&of(3)).unwrap_err().to_string();
         let part = "is larger than 3145728 bytes, the most that is read; data.max_table_mb (of `data \
-                    check`: --max-table-mb) allows more";
+                    check`: --max-table-mb) allows more: 4 at least";
         assert!(told.ends_with(part), "{told}");
     }
 

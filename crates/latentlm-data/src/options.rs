@@ -7,10 +7,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 
-/// The end of an error about too much of something: the key that allows more.
+/// The end of an error about too much of something: the key that allows more. Keys of `data` are options of `data
+/// check` too.
 pub(crate) fn allows_more(key: &str) -> String {
-    let flag = key.replace('_', "-");
-    format!("data.{key} (of `data check`: --{flag}) allows more")
+    match key.strip_prefix("data.") {
+        Some(name) => {
+            let flag = name.replace('_', "-");
+            format!("{key} (of `data check`: --{flag}) allows more")
+        }
+        None => format!("{key} of a recipe allows more"),
+    }
+}
+
+/// As [`allows_more`], with the smallest value that would do.
+pub(crate) fn allows(key: &str, needed: u64) -> String {
+    format!("{}: {needed} at least", allows_more(key))
+}
+
+/// Largest size of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SizeLimit {
+    pub(crate) bytes: u64,
+    /// The key that sets it in megabytes, if there is one.
+    pub(crate) key: Option<&'static str>,
+}
+
+impl SizeLimit {
+    /// Refuses a file of `size` bytes if that is too much.
+    pub(crate) fn check(self, path: &Path, size: u64) -> Result<(), DataError> {
+        let Self { bytes, key } = self;
+        if size <= bytes {
+            return Ok(());
+        }
+        let mut reason = format!("is larger than {bytes} bytes, the most that is read");
+        if let Some(key) = key {
+            reason += &format!("; {}", allows(key, size.div_ceil(MEGABYTE)));
+        }
+        Err(DataError::too_large(path, reason))
+    }
 }
 
 /// Options for reading a dataset of pictures. In a recipe, options that are missing have their defaults.
@@ -30,6 +64,12 @@ pub struct ReadOptions {
     pub max_table_mb: u64,
     /// Largest number of records of the tables of a dataset. A quarter of it may be unusable.
     pub max_records: usize,
+    /// Largest number of frames of a clip, in its file and at the wanted rate. Recipes of pictures lack it.
+    #[serde(skip)]
+    pub max_clip_frames: usize,
+    /// Largest number of frames of all clips of a dataset, at the wanted rate. Recipes of pictures lack it.
+    #[serde(skip)]
+    pub max_total_frames: usize,
 }
 
 impl ReadOptions {
@@ -40,7 +80,8 @@ impl ReadOptions {
 impl Default for ReadOptions {
     /// One sample in twenty may be left out; a picture may have 89 million pixels of three colours,
     /// IDX files a million pictures of 28 x 28. Tables take less than a gigabyte of memory: in memory a record is
-    /// larger than a short line. ImageNet has 1.28 million.
+    /// larger than a short line. ImageNet has 1.28 million. A frame of a clip takes up to 20 bytes until it is
+    /// decoded; at ten a second, 20 million last for 555 hours.
     fn default() -> Self {
         Self {
             max_broken: 0.05,
@@ -49,6 +90,8 @@ impl Default for ReadOptions {
             max_idx_mb: 768,
             max_table_mb: 192,
             max_records: 2_000_000,
+            max_clip_frames: 10_000,
+            max_total_frames: 20_000_000,
         }
     }
 }
@@ -62,8 +105,11 @@ impl ReadOptions {
         self.max_idx_mb.saturating_mul(MEGABYTE)
     }
 
-    pub(crate) fn max_table_bytes(&self) -> u64 {
-        self.max_table_mb.saturating_mul(MEGABYTE)
+    pub(crate) fn table_limit(&self) -> SizeLimit {
+        SizeLimit {
+            bytes: self.max_table_mb.saturating_mul(MEGABYTE),
+            key: Some("data.max_table_mb"),
+        }
     }
 
     /// Largest number of samples that can't be read: each has its reason.

@@ -4,18 +4,46 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use latentlm_media::MEGABYTE;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{DataError, io_error};
 use crate::hex::hex_digest;
-use crate::options::ReadOptions;
+use crate::options::{SizeLimit, allows_more};
 use crate::split::{Split, divide};
 use crate::walk::{open_within, read_text};
 
-/// Largest size of a text file in bytes. With its paragraphs it takes two to three times as much memory.
-const MAX_TEXT_BYTES: u64 = 2048 * ReadOptions::MEGABYTE;
-/// Largest number of paragraphs of a text file: in memory a paragraph of few letters is many times larger.
-const MOST_PARAGRAPHS: usize = 16_000_000;
 /// Bytes that are read at a time before it is known that a text is used.
 const CHUNK_BYTES: usize = 1 << 16;
+
+/// Limits of a text file. In a recipe, those that are missing have their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlainLimits {
+    /// Largest size in megabytes. With its paragraphs a text takes two to three times as much memory.
+    pub max_text_mb: u64,
+    /// Largest number of paragraphs: in memory a paragraph of few letters is many times larger.
+    pub max_paragraphs: usize,
+}
+
+impl Default for PlainLimits {
+    /// 2 GiB and 16 million paragraphs.
+    fn default() -> Self {
+        Self {
+            max_text_mb: 2048,
+            max_paragraphs: 16_000_000,
+        }
+    }
+}
+
+impl PlainLimits {
+    fn size(self) -> SizeLimit {
+        SizeLimit {
+            bytes: self.max_text_mb.saturating_mul(MEGABYTE),
+            key: Some("text.max_text_mb"),
+        }
+    }
+}
 
 /// The paragraphs of a split. Empty lines separate paragraphs; line ends inside one become spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,17 +52,25 @@ pub struct PlainText {
 }
 
 impl PlainText {
+    /// Opens a text within the default limits, as [`open_within`](Self::open_within).
+    ///
+    /// # Errors
+    /// As [`open_within`](Self::open_within).
+    pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
+        Self::open_within(path, split, PlainLimits::default())
+    }
+
     /// Opens a text file, or a folder with `train.txt` and `test.txt`. In a single file, one paragraph in
     /// ten is held out by its hash, and at least one.
     ///
     /// # Errors
     /// If a file can't be read, is not UTF-8, holds no text or too much, or is a single paragraph, which
     /// can't be split.
-    pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
+    pub fn open_within(path: &Path, split: Split, limits: PlainLimits) -> Result<Self, DataError> {
         let file = file_of(path, split);
         // A text that is refused takes no memory, however large it is.
-        check(&file, path.is_dir())?;
-        let mut paragraphs = paragraphs(&read_text(&file, MAX_TEXT_BYTES, "")?);
+        check(&file, path.is_dir(), limits)?;
+        let mut paragraphs = paragraphs(&read_text(&file, limits.size())?);
         if !path.is_dir() {
             let keys: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
             let mut splits = divide(&keys).into_iter();
@@ -70,28 +106,35 @@ fn file_of(path: &Path, split: Split) -> PathBuf {
 }
 
 /// Checks that a text file has paragraphs for its splits: both, or one of them if it has a file of its own.
-fn check(path: &Path, is_split: bool) -> Result<(), DataError> {
+fn check(path: &Path, is_split: bool, limits: PlainLimits) -> Result<(), DataError> {
+    let most = limits.max_paragraphs;
     let mut count = Count::default();
-    read_chunks(path, |text| {
+    read_chunks(path, limits.size(), |text| {
         count.add(text);
-        count.paragraphs <= MOST_PARAGRAPHS
+        count.paragraphs <= most
     })?;
     let reason = match count.paragraphs {
         0 => "holds no text".to_owned(),
         1 if !is_split => "holds one paragraph, of which nothing can be held out: put empty lines \
                            between its paragraphs, or name a folder with train.txt and test.txt"
             .to_owned(),
-        1..=MOST_PARAGRAPHS => return Ok(()),
+        count if count <= most => return Ok(()),
         _ => {
-            format!("has more than {MOST_PARAGRAPHS} paragraphs, the most that are read: split it")
+            let more = allows_more("text.max_paragraphs");
+            let reason = format!("has more than {most} paragraphs, the most that are read; {more}");
+            return Err(DataError::too_large(path, reason));
         }
     };
     Err(DataError::malformed(path, reason))
 }
 
 /// Reads a UTF-8 file piece by piece, until `each` is false.
-fn read_chunks(path: &Path, mut each: impl FnMut(&str) -> bool) -> Result<(), DataError> {
-    let mut file = open_within(path, MAX_TEXT_BYTES, "")?;
+fn read_chunks(
+    path: &Path,
+    limit: SizeLimit,
+    mut each: impl FnMut(&str) -> bool,
+) -> Result<(), DataError> {
+    let mut file = open_within(path, limit)?;
     let mut buffer = vec![0; CHUNK_BYTES];
     // Bytes before the buffer, and bytes at its start: those of a character that is not whole yet.
     let (mut before, mut kept) = (0, 0);
@@ -232,24 +275,25 @@ mod tests {
         let text = "\u{20ac}".repeat(CHUNK_BYTES) + "\n\nEnd.";
         std::fs::write(&path, &text).unwrap();
         let mut read = String::new();
-        read_chunks(&path, |piece| {
+        let limits = PlainLimits::default();
+        read_chunks(&path, limits.size(), |piece| {
             read.push_str(piece);
             true
         })
         .unwrap();
         assert!(read == text);
-        check(&path, false).unwrap();
+        check(&path, false, limits).unwrap();
         let mut bytes = text.into_bytes();
         bytes.truncate(3 * CHUNK_BYTES - 1);
         std::fs::write(&path, &bytes).unwrap();
-        let message = check(&path, false).unwrap_err().to_string();
+        let message = check(&path, false, limits).unwrap_err().to_string();
         assert!(
             message.ends_with("is not UTF-8 from byte 196605 on"),
             "{message}"
         );
         bytes[70_001] = 0xff;
         std::fs::write(&path, &bytes).unwrap();
-        let message = check(&path, false).unwrap_err().to_string();
+        let message = check(&path, false, limits).unwrap_err().to_string();
         assert!(
             message.ends_with("is not UTF-8 from byte 69999 on"),
             "{message}"
@@ -260,10 +304,20 @@ mod tests {
     fn more_paragraphs_than_can_be_kept_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("short.txt");
-        std::fs::write(&path, "a\n\n".repeat(MOST_PARAGRAPHS + 1)).unwrap();
+        std::fs::write(&path, "a\n\n".repeat(16_000_001)).unwrap();
         let message = PlainText::open(&path, Split::Train).unwrap_err();
-        let part = "has more than 16000000 paragraphs, the most that are read: split it";
+        let part = "has more than 16000000 paragraphs, the most that are read; text.max_paragraphs of a recipe \
+                    allows more";
         assert!(message.to_string().ends_with(part), "{message}");
+        std::fs::write(&path, "a\n\nb\n\nc").unwrap();
+        let open = |max_paragraphs| {
+            let limits = PlainLimits {
+                max_paragraphs,
+                ..PlainLimits::default()
+            };
+            PlainText::open_within(&path, Split::Train, limits)
+        };
+        assert!(open(2).is_err() && open(3).is_ok());
     }
 
     #[test]
@@ -271,11 +325,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.txt");
         let file = std::fs::File::create(&path).unwrap();
-        file.set_len(MAX_TEXT_BYTES + 1).unwrap();
+        file.set_len(2048 * MEGABYTE + 1).unwrap();
         let message = PlainText::open(&path, Split::Train).unwrap_err();
         let message = message.to_string();
-        let told = format!("larger than {MAX_TEXT_BYTES} bytes");
-        assert!(message.contains(&told), "{message}");
+        let told = "larger than 2147483648 bytes, the most that is read; text.max_text_mb of a recipe allows more: \
+                    2049 at least";
+        assert!(message.ends_with(told), "{message}");
+        std::fs::write(&path, "a\n\n".repeat(1 << 19)).unwrap();
+        let open = |max_text_mb| {
+            let limits = PlainLimits {
+                max_text_mb,
+                ..PlainLimits::default()
+            };
+            PlainText::open_within(&path, Split::Train, limits)
+        };
+        let message = open(1).unwrap_err().to_string();
+        assert!(message.ends_with("allows more: 2 at least"), "{message}");
+        assert!(open(2).is_ok());
     }
 
     #[test]

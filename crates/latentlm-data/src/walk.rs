@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use latentlm_media::open_regular;
 
 use crate::error::{DataError, io_error};
+use crate::options::SizeLimit;
 
 /// The reason why a file or folder is not used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,29 +180,20 @@ pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || LEFTOVERS.contains(&name)
 }
 
-/// Opens a file of at most `limit` bytes. `more` ends the error about a larger one: how more is allowed.
-pub(crate) fn open_within(path: &Path, limit: u64, more: &str) -> Result<fs::File, DataError> {
+/// Opens a file within a limit.
+pub(crate) fn open_within(path: &Path, limit: SizeLimit) -> Result<fs::File, DataError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let size = file.metadata().map_err(io_error("read", path))?.len();
-    if size > limit {
-        return Err(too_large(path, limit, more));
-    }
+    limit.check(path, size)?;
     Ok(file)
 }
 
-fn too_large(path: &Path, limit: u64, more: &str) -> DataError {
-    let reason = format!("is larger than {limit} bytes, the most that is read{more}");
-    DataError::malformed(path, reason)
-}
-
-/// Reads a UTF-8 file of at most `limit` bytes, without its byte order mark. `more` as for [`open_within`].
-pub(crate) fn read_text(path: &Path, limit: u64, more: &str) -> Result<String, DataError> {
-    let file = open_within(path, limit, more)?;
-    let bytes = read_bytes(path, file, limit.saturating_add(1))?;
+/// Reads a UTF-8 file within a limit, without its byte order mark.
+pub(crate) fn read_text(path: &Path, limit: SizeLimit) -> Result<String, DataError> {
+    let file = open_within(path, limit)?;
+    let bytes = read_bytes(path, file, limit.bytes.saturating_add(1))?;
     // It may have grown since it was opened.
-    if bytes.len() as u64 > limit {
-        return Err(too_large(path, limit, more));
-    }
+    limit.check(path, bytes.len() as u64)?;
     text_of(path, bytes)
 }
 
@@ -498,7 +490,11 @@ mod tests {
         );
         let error = open_regular(&pipe).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
-        let error = read_text(&pipe, 10, "").unwrap_err().to_string();
+        let limit = SizeLimit {
+            bytes: 10,
+            key: None,
+        };
+        let error = read_text(&pipe, limit).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
     }
 
@@ -507,12 +503,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("text");
         fs::write(&path, "\u{feff}words").unwrap();
-        assert_eq!(read_text(&path, 8, "").unwrap(), "words");
-        let message = read_text(&path, 7, ": cut it").unwrap_err().to_string();
-        let part = "larger than 7 bytes, the most that is read: cut it";
+        let read = |bytes, key| read_text(&path, SizeLimit { bytes, key });
+        assert_eq!(read(8, None).unwrap(), "words");
+        let message = read(7, None).unwrap_err().to_string();
+        let part = "larger than 7 bytes, the most that is read";
+        assert!(message.ends_with(part), "{message}");
+        let message = read(7, Some("text.max_text_mb")).unwrap_err().to_string();
+        let part = "is read; text.max_text_mb of a recipe allows more: 1 at least";
         assert!(message.ends_with(part), "{message}");
         fs::write(&path, [0xff, 0xfe]).unwrap();
-        let message = read_text(&path, 8, "").unwrap_err().to_string();
+        let message = read(8, None).unwrap_err().to_string();
         assert!(message.contains("is not UTF-8"), "{message}");
         // A character that is cut is not part of the head.
         let long = "\u{e9}".repeat(HEAD_BYTES as usize / 2);

@@ -260,3 +260,39 @@ fn a_clip_that_changes_is_an_error_of_its_sample() {
     let instead = train.get_or_draw(1, |_| 0).unwrap();
     assert_eq!(instead.frames, greys(10, 4));
 }
+
+/// One clip may have so many frames, and all together; errors name the options that allow more.
+#[test]
+fn clips_have_bounds_that_options_raise() {
+    let dir = tempfile::tempdir().unwrap();
+    gif(&dir.path().join("a.gif"), 10, 8);
+    gif(&dir.path().join("b.gif"), 50, 6);
+    let of = |max_clip_frames, max_total_frames| ReadOptions {
+        max_broken: 0.0,
+        max_clip_frames,
+        max_total_frames,
+        ..ReadOptions::default()
+    };
+    let told = |folder: &Path, options| {
+        let opened = ClipDataset::open_both(folder, SPEC, options);
+        opened.map_or_else(|error| error.to_string(), |_| "opened".into())
+    };
+    assert_eq!(told(dir.path(), of(8, 14)), "opened");
+    let message = told(dir.path(), of(7, 14));
+    let part = "more than 7 frames (max_clip_frames): cut it";
+    assert!(message.contains(part), "{message}");
+    let message = told(dir.path(), of(8, 13));
+    let part = "has clips of more than 13 frames at 10 a second, the most that are read; \
+                data.max_total_frames (of `data check`: --max-total-frames) allows more";
+    assert!(message.ends_with(part), "{message}");
+    let checked = check_clips(dir.path(), SPEC, &of(8, 13)).unwrap_err();
+    assert_eq!(checked.to_string(), message);
+    // Two frames in the file, twenty at the wanted rate: what counts is what is shown.
+    let slow = tempfile::tempdir().unwrap();
+    write_gif(&slow.path().join("slow.gif"), &raw(&greys(100, 2), 1.0)).unwrap();
+    assert_eq!(told(slow.path(), of(20, 20)), "opened");
+    let message = told(slow.path(), of(19, 20));
+    let part = "lasts for more than 19 frames at 10 a second (max_clip_frames)";
+    assert!(message.contains(part), "{message}");
+    assert!(told(slow.path(), of(20, 19)).contains("data.max_total_frames"));
+}

@@ -60,6 +60,9 @@ pub struct Key {
     pub choices: Vec<Value>,
     /// Largest number of entries of a list.
     pub longest: Option<usize>,
+    /// Value in files that have all other keys of the table: they were complete before there was this key. Without it
+    /// that is the default.
+    pub earlier: Option<Value>,
 }
 
 impl Key {
@@ -83,6 +86,7 @@ impl Key {
             zero: false,
             choices: Vec::new(),
             longest: None,
+            earlier: None,
         }
     }
 

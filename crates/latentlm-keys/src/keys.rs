@@ -153,6 +153,22 @@ impl Keys {
         }
     }
 
+    /// Adds the keys that a file lacks because it is older than they are ([`Key::earlier`]).
+    pub(crate) fn complete_earlier(&self, file: &mut Table) {
+        for (name, key) in &self.keys {
+            let (Some(value), Some((table, _))) = (&key.earlier, name.rsplit_once('.')) else {
+                continue;
+            };
+            let mut others = self.keys.keys().filter(|other| {
+                *other != name && other.rsplit_once('.').is_some_and(|(of, _)| of == table)
+            });
+            let is_complete = others.all(|other| lookup(file, other).is_some());
+            if is_complete && lookup(file, name).is_none() {
+                insert(file, name, value.clone());
+            }
+        }
+    }
+
     /// Overwrites values of `base` with those of `over`, and checks each.
     ///
     /// # Errors

@@ -44,6 +44,6 @@ pub use keys::{KeyError, Keys, lookup};
 pub use kind::RunKind;
 pub use recipe::{RecipeError, check, lay, resolve, to_toml};
 pub use tables::{ReadTable, TableError};
-pub use text::{escaped, shown};
+pub use text::{escaped, printable, shown};
 pub use toml::{Table, Value};
 pub use workspace::Workspace;

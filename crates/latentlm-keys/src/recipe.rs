@@ -136,7 +136,8 @@ pub fn lay(
             source,
         })?;
         let origin = path.display().to_string();
-        let table = parse(&text, &origin)?;
+        let mut table = parse(&text, &origin)?;
+        keys.complete_earlier(&mut table);
         keys.lay(&mut base, table)
             .map_err(|error| RecipeError::Key { origin, error })?;
     }
@@ -256,6 +257,32 @@ mod tests {
                 }
             }
         );
+    }
+
+    /// A file with all other keys of the table is older than a key; one with some of them relies on the default.
+    #[test]
+    fn files_that_are_older_than_a_key_have_its_earlier_value() {
+        let keys = "[inner]
+            steps = { type = \"integer\", default = 10, earlier = 0, help = \"Steps\" }
+            rate = { type = \"number\", default = 0.5, help = \"Rate\" }";
+        let keys = Keys::parse(keys).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            resolve(&preset(), &keys, Some(&file), &[]).unwrap().inner
+        };
+        for (text, steps, rate) in [
+            ("name = \"b\"", 10, 0.5),
+            ("[inner]\nrate = 2.0", 0, 2.0),
+            ("[inner]\nrate = 2.0\nsteps = 3", 3, 2.0),
+            ("[inner]\nsteps = 3", 3, 0.5),
+        ] {
+            assert_eq!(read(text), Inner { steps, rate }, "{text}");
+        }
+        let change = ["inner.rate=2.0".to_owned()];
+        let got = resolve(&preset(), &keys, None, &change).unwrap();
+        assert_eq!(got.inner.steps, 10, "overrides are no file");
     }
 
     #[test]

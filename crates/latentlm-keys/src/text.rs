@@ -9,9 +9,23 @@ const LONGEST: usize = 120;
 /// assert_eq!(latentlm_keys::escaped("a\u{1b}[2J\tb"), "a\\u{1b}[2J\\tb");
 /// ```
 pub fn escaped(text: &str) -> String {
+    without_controls(text, &[])
+}
+
+/// Escapes control characters, which names of files and classes can hold, but for line breaks and tabs.
+///
+/// ```
+/// assert_eq!(latentlm_keys::printable("a\u{1b}[2J\tb"), "a\\u{1b}[2J\tb");
+/// ```
+pub fn printable(text: &str) -> String {
+    without_controls(text, &['\n', '\t'])
+}
+
+/// The text with its control characters escaped, except for some.
+fn without_controls(text: &str, kept: &[char]) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() && !kept.contains(&c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);

@@ -19,14 +19,17 @@
 //! # Ok::<(), MediaError>(())
 //! ```
 //!
-//! PNG, JPEG and WebP pictures are always there; BMP, GIF and TIFF stand behind the feature `formats`, moving
+//! PNG, JPEG and WebP pictures and IDX files are always there; BMP, GIF and TIFF stand behind the feature `formats`, moving
 //! pictures (the module `clip`) behind `clips`, sound (the module `sound`) behind `sound`. All are on by default.
+//!
+//! Letters in shapes: `F` frames, `C` channels, `H x W` pixels.
 
 mod caught;
 #[cfg(feature = "clips")]
 pub mod clip;
 mod error;
 mod files;
+mod idx;
 mod jpeg;
 mod picture;
 #[cfg(feature = "sound")]
@@ -35,6 +38,7 @@ pub mod sound;
 pub use caught::caught;
 pub use error::MediaError;
 pub use files::{open_regular, write_whole};
+pub use idx::{IdxImages, read_idx};
 pub use picture::{
     ImageSpec, MAX_PICTURE_BYTES, MEGABYTE, decode, decode_whole, fit, pad_grey, read_picture,
 };

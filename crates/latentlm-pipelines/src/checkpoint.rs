@@ -277,7 +277,7 @@ mod tests {
         "lm.head_depth=1",
         "sample.steps=2",
     ];
-    /// The same of pictures' codec.
+    /// What makes the default codec of pictures small.
     const SMALL_VIT: [&str; 5] = [
         "codec.vit.encoder_width=16",
         "codec.vit.decoder_width=16",

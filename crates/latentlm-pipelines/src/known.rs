@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use latentlm_data::{DataError, normal_text, plain_word};
+use latentlm_keys::escaped;
 use serde::{Deserialize, Serialize};
 
 /// Largest vocabulary that is kept. With more words than this, an unknown word is nothing unusual.
@@ -110,7 +111,7 @@ impl fmt::Display for Unheard {
             let plural = ["s", ""][usize::from(list.len() == 1)];
             write!(f, "{begin}{what}{plural} ")?;
             let named = list.iter().take(NAMED);
-            let named: Vec<String> = named.map(|name| format!("`{}`", shown(name))).collect();
+            let named: Vec<String> = named.map(|name| format!("`{}`", escaped(name))).collect();
             f.write_str(&named.join(", "))?;
             if list.len() > NAMED {
                 write!(f, " and {} more", list.len() - NAMED)?;
@@ -118,18 +119,6 @@ impl fmt::Display for Unheard {
         }
         Ok(())
     }
-}
-
-/// A text with its control characters escaped, safe to print on a terminal.
-fn shown(text: &str) -> String {
-    let shown = text.chars().map(|c| {
-        if c.is_control() {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
-    });
-    shown.collect()
 }
 
 /// Whether the character's script puts spaces between words. In other scripts a whole sentence would

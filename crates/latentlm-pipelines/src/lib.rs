@@ -34,6 +34,7 @@ mod data;
 mod error;
 mod image;
 mod integrity;
+mod inventory;
 #[cfg(any(feature = "mllm", feature = "speech"))]
 mod known;
 mod lock;
@@ -59,10 +60,11 @@ pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
 pub use error::{PipelineError, Result};
 pub use image::*;
-pub use integrity::{CheckedCheckpoint, FileSum, FileSums, Wanted, check_run};
+pub use integrity::{FileSum, FileSums, Wanted};
+pub use inventory::{Changes, Inventory};
 #[cfg(any(feature = "mllm", feature = "speech"))]
 pub use known::{KnownText, Unheard};
-pub use latentlm_keys::{Keys, RecipeError};
+pub use latentlm_keys::{Keys, RecipeError, printable};
 pub use lock::RunLock;
 pub use manifest::Manifest;
 pub use metrics::{MetricLine, MetricsLog, series};
@@ -73,7 +75,9 @@ pub use recipe::{
     ChangedKey, CodecTables, LmConfig, Recipe, StageConfig, changed_keys, key_table, recipe_keys,
 };
 pub use run::{Found, RunFolder, ema_file, weights_file};
-pub use run_check::{CheckedFile, check_any_recipe, check_files, check_recipe};
+pub use run_check::{
+    CheckedCheckpoint, CheckedFile, check_any_recipe, check_files, check_recipe, check_run,
+};
 pub use schedule::{LearningRate, ema_decay};
 pub use skipped::SkippedList;
 #[cfg(feature = "speech")]

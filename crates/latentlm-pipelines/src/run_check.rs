@@ -1,15 +1,29 @@
-//! Checks the files of a run that lie beside its checkpoints.
+//! Checks the files of a run: its checkpoints, and those beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use latentlm_data::Inventory;
+use latentlm::core::bundle::io_error;
 use latentlm_keys::{RunKind, Table, Value};
 
-use crate::integrity::CheckedCheckpoint;
-use crate::manifest::Manifest;
+use crate::error::Result;
+use crate::integrity::{MANIFEST, Wanted, damage, misplaced};
+use crate::inventory::Inventory;
+use crate::manifest::{AnyManifest, Manifest};
 use crate::metrics::MetricLine;
 use crate::recipe::{Recipe, changed_keys};
+use crate::run::{paths_in, steps_in};
+
+/// A checkpoint, and its damage if it has any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedCheckpoint {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes that were compared with checksums; none for a checkpoint of a version that kept no checksums.
+    pub checked_bytes: Option<u64>,
+    /// Description of the damage, if there is any.
+    pub damage: Option<String>,
+}
 
 /// A file of a run, and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +46,46 @@ impl CheckedFile {
             verdict,
             is_damaged,
         }
+    }
+}
+
+/// All checkpoints of a run, of any kind, by stage and step, compared with their checksums.
+///
+/// # Errors
+/// If a folder can't be read.
+pub fn check_run(run: &Path) -> Result<Vec<CheckedCheckpoint>> {
+    let checkpoints = run.join("checkpoints");
+    let mut checked = Vec::new();
+    if !checkpoints.is_dir() {
+        return Ok(checked);
+    }
+    let mut stages = paths_in(&checkpoints).map_err(io_error("read", &checkpoints))?;
+    stages.sort();
+    for stage in stages.iter().filter(|stage| stage.is_dir()) {
+        let steps = steps_in(stage).map_err(io_error("read", stage))?;
+        let steps = steps.iter().filter(|(_, folder)| folder.is_dir());
+        checked.extend(steps.map(|(_, folder)| check(folder)));
+    }
+    Ok(checked)
+}
+
+fn check(folder: &Path) -> CheckedCheckpoint {
+    let said = fs::read(folder.join(MANIFEST))
+        .map_err(|error| format!("{MANIFEST} cannot be read: {error}"))
+        .and_then(|bytes| AnyManifest::parse(&bytes));
+    let (checked_bytes, damage) = match said {
+        Err(damage) => (None, Some(damage)),
+        Ok(said) => {
+            let bytes = said.files.values().map(|file| file.bytes).sum();
+            let damage = misplaced(folder, &said.stage, said.step)
+                .or_else(|| damage(folder, &said.files, Wanted::Everything));
+            ((!said.files.is_empty()).then_some(bytes), damage)
+        }
+    };
+    CheckedCheckpoint {
+        folder: folder.into(),
+        checked_bytes,
+        damage,
     }
 }
 
@@ -171,8 +225,40 @@ mod tests {
     use super::*;
     use crate::error::PipelineError;
     use crate::image::ImageRecipe;
-    use crate::integrity::check_run;
+    use crate::manifest::own_checksum;
     use crate::run::RunFolder;
+
+    #[test]
+    fn a_manifest_that_was_changed_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = ImageRecipe::default();
+        let path = dir.path().join("r");
+        let run = RunFolder::create(&path, &recipe).unwrap();
+        let mut manifest = Manifest::new("lm", &recipe, &[], "f");
+        manifest.step = 5;
+        let fill = |bundle: &latentlm::core::bundle::BundleWriter| Ok(bundle.write("x", b"y")?);
+        run.checkpoint::<PipelineError>(&manifest, fill).unwrap();
+        let found = || check_run(&path).unwrap().remove(0).damage;
+        assert_eq!(found(), None);
+        let file = path.join("checkpoints/lm/step-5").join(MANIFEST);
+        let whole = fs::read_to_string(&file).unwrap();
+        let seed = format!("\"seed\": {}", manifest.seed);
+        let other_seed = format!("\"seed\": {}", manifest.seed + 1);
+        let changed = whole.replacen(&seed, &other_seed, 1);
+        assert_ne!(changed, whole);
+        fs::write(&file, changed).unwrap();
+        let damage = "damaged manifest: its checksum differs";
+        assert_eq!(found().as_deref(), Some(damage));
+        // Another version wrote it, with a checksum that is right, or with none.
+        let later = whole.replacen("\"format_version\": 1", "\"format_version\": 9", 1);
+        assert_ne!(later, whole);
+        let checksum = |text: &str| own_checksum(text.as_bytes());
+        for now in [checksum(&later), String::new()] {
+            fs::write(&file, later.replacen(&checksum(&whole), &now, 1)).unwrap();
+            let told = "checkpoint format 9, this program reads 1";
+            assert_eq!(found().as_deref(), Some(told));
+        }
+    }
 
     #[test]
     fn a_recipe_that_lost_lines_is_damage() {

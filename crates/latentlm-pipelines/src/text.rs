@@ -41,13 +41,13 @@ impl Vocabulary for TextVocabulary {
 /// The tokenizer that the table `[text]` of a recipe asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct WantedTokenizer<'a> {
-    /// Its file; empty for one that is trained.
+    /// The tokenizer's file; empty if a tokenizer is trained.
     pub path: &'a str,
     /// Largest size of the file in megabytes.
     pub max_megabytes: u64,
     /// How one is trained.
     pub kind: TokenizerKind,
-    /// Largest number of tokens of one that is trained.
+    /// Largest number of tokens of a trained tokenizer.
     pub size: usize,
 }
 

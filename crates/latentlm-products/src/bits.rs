@@ -217,7 +217,7 @@ fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Fills a row's numbers and scales.
+/// Fills a row's numbers and scales in int8.
 #[multiversion(targets = "simd")]
 fn quantize_eight(numbers: &mut [u8], scales: &mut [u8], row: &[f32]) {
     let groups = numbers
@@ -232,7 +232,7 @@ fn quantize_eight(numbers: &mut [u8], scales: &mut [u8], row: &[f32]) {
     }
 }
 
-/// The same for int4.
+/// Fills a row's numbers and scales in int4.
 #[multiversion(targets = "simd")]
 fn quantize_four(numbers: &mut [u8], scales: &mut [u8], row: &[f32]) {
     let groups = numbers

@@ -17,14 +17,14 @@ use std::arch::x86_64::{
 
 use crate::bits::{Bits, GROUP, SCALE_BYTES, widened};
 use crate::blocks::OUTPUTS;
-use crate::quantized::{RoundedRow, Rows};
+use crate::rows::{RoundedRow, Rows};
 use crate::stored::totals;
 
 // The sums of 4 rows and 4 outputs take 16 of 32 registers, the numbers and scales of 4 outputs 8 more.
 /// Rows whose sums AVX-512 keeps in registers at the same time.
 const VNNI_ROWS: usize = 4;
 // The sums of 2 rows and 4 outputs take 8 of 16 registers, the numbers of 2 rows 4 more.
-/// The same of AVX2.
+/// Rows whose sums AVX2 keeps in registers at the same time.
 const AVX2_ROWS: usize = 2;
 /// Sums in a register of AVX-512, each of four products.
 const LANES: usize = 16;
@@ -59,7 +59,7 @@ pub(crate) fn multiply_vnni(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]
     }
 }
 
-/// The same by AVX2.
+/// [`multiply_vnni`], but by AVX2.
 ///
 /// # Panics
 /// If the processor has no AVX2, or sizes do not fit.
@@ -77,39 +77,39 @@ pub(crate) fn multiply_avx2(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn vnni_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]) {
-    let row = RoundedRow::of(weights.inputs);
-    let outputs = out.first().map_or(0, |row| row.len());
-    for (x, out) in x
-        .chunks(VNNI_ROWS * row.line)
-        .zip(out.chunks_mut(VNNI_ROWS))
-    {
-        let mut first = 0;
-        while first < outputs {
-            let tile = Tile {
-                weights: weights.without(first),
-                x,
-                row,
-                first,
-            };
-            if outputs - first >= OUTPUTS {
-                tile.vnni_rows::<FOUR, OUTPUTS>(out);
-                first += OUTPUTS;
-            } else {
-                tile.vnni_rows::<FOUR, 1>(out);
-                first += 1;
-            }
+    each_tile(weights, x, VNNI_ROWS, out, |tile, whole, out| {
+        if whole {
+            tile.vnni_rows::<FOUR, OUTPUTS>(out);
+        } else {
+            tile.vnni_rows::<FOUR, 1>(out);
         }
-    }
+    });
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn avx2_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]) {
+    each_tile(weights, x, AVX2_ROWS, out, |tile, whole, out| {
+        if whole {
+            tile.avx2_rows::<FOUR, OUTPUTS>(out);
+        } else {
+            tile.avx2_rows::<FOUR, 1>(out);
+        }
+    });
+}
+
+/// Calls `multiply` with each tile of at most `rows` rows, whether it is whole, and its rows of the product. A whole
+/// tile has [`OUTPUTS`] outputs; those behind the last whole tile are tiles of one output each.
+#[inline]
+fn each_tile(
+    weights: Rows<'_>,
+    x: &[u32],
+    rows: usize,
+    out: &mut [&mut [f32]],
+    mut multiply: impl FnMut(Tile<'_>, bool, &mut [&mut [f32]]),
+) {
     let row = RoundedRow::of(weights.inputs);
     let outputs = out.first().map_or(0, |row| row.len());
-    for (x, out) in x
-        .chunks(AVX2_ROWS * row.line)
-        .zip(out.chunks_mut(AVX2_ROWS))
-    {
+    for (x, out) in x.chunks(rows * row.line).zip(out.chunks_mut(rows)) {
         let mut first = 0;
         while first < outputs {
             let tile = Tile {
@@ -118,14 +118,9 @@ fn avx2_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f
                 row,
                 first,
             };
-            let (four, two) = (outputs - first >= OUTPUTS, out.len() == 2);
-            match (two, four) {
-                (true, true) => tile.avx2_sums::<FOUR, 2, OUTPUTS>(out),
-                (true, false) => tile.avx2_sums::<FOUR, 2, 1>(out),
-                (false, true) => tile.avx2_sums::<FOUR, 1, OUTPUTS>(out),
-                (false, false) => tile.avx2_sums::<FOUR, 1, 1>(out),
-            }
-            first += if four { OUTPUTS } else { 1 };
+            let whole = outputs - first >= OUTPUTS;
+            multiply(tile, whole, out);
+            first += if whole { OUTPUTS } else { 1 };
         }
     }
 }
@@ -163,6 +158,15 @@ impl Tile<'_> {
             3 => self.vnni_sums::<FOUR, 3, O>(out),
             4 => self.vnni_sums::<FOUR, 4, O>(out),
             rows => unreachable!("{rows} rows of at most {VNNI_ROWS}"),
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2_rows<const FOUR: bool, const O: usize>(&self, out: &mut [&mut [f32]]) {
+        match out.len() {
+            1 => self.avx2_sums::<FOUR, 1, O>(out),
+            2 => self.avx2_sums::<FOUR, 2, O>(out),
+            rows => unreachable!("{rows} rows of at most {AVX2_ROWS}"),
         }
     }
 
@@ -222,7 +226,8 @@ impl Tile<'_> {
         }
     }
 
-    /// The same by AVX2, a group at a time. Numbers become 16 bits wide, so that no sum of two products overflows.
+    /// `R` rows and `O` outputs by AVX2, a group at a time. Numbers become 16 bits wide, so that no sum of two products
+    /// overflows.
     #[target_feature(enable = "avx2,fma")]
     #[allow(unsafe_code)]
     fn avx2_sums<const FOUR: bool, const R: usize, const O: usize>(&self, out: &mut [&mut [f32]]) {
@@ -328,7 +333,7 @@ unsafe fn signed(at: *const u8) -> [__m256i; 2] {
     [_mm256_cvtepi8_epi16(both[0]), _mm256_cvtepi8_epi16(both[1])]
 }
 
-/// The same of a group of int4.
+/// The first sixteen numbers of a group of int4, and the others.
 ///
 /// # Safety
 /// `at` must point to the 16 bytes of a group.
@@ -341,7 +346,7 @@ unsafe fn halves(at: *const u8) -> [__m256i; 2] {
     let offset = _mm256_set1_epi16(8);
     let low = _mm_and_si128(both, mask);
     let high = _mm_and_si128(_mm_srli_epi16::<4>(both), mask);
-    // None is negative yet, so that the sign's bit widens them too.
+    // No number is negative before the offset is subtracted, so sign extension widens them.
     [
         _mm256_sub_epi16(_mm256_cvtepi8_epi16(low), offset),
         _mm256_sub_epi16(_mm256_cvtepi8_epi16(high), offset),

@@ -24,6 +24,7 @@ mod matrix;
 mod panels;
 mod quantized;
 mod rounded;
+mod rows;
 mod stored;
 
 pub use bits::Bits;

@@ -11,10 +11,11 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::bits::{Bits, GROUP, PAIR, STEP, largest, nearest_byte, widened_group};
+use crate::bits::{Bits, GROUP, largest, nearest_byte, widened_group};
 use crate::blocks::{OutputRows, threads_for};
 #[cfg(target_arch = "x86_64")]
 use crate::integers;
+use crate::rows::{RoundedRow, Rows};
 use crate::stored::{LANES, total};
 
 /// Groups of inputs that all have smaller magnitudes are rounded to zeros: their inverse scale would be infinite.
@@ -57,26 +58,6 @@ pub struct Quantized<'a> {
     rows: Rows<'a>,
     outputs: usize,
     way: Way,
-}
-
-/// Rows of weights, one for each output.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) bits: Bits,
-    pub(crate) inputs: usize,
-    /// Bytes of a row.
-    pub(crate) line: usize,
-}
-
-impl Rows<'_> {
-    /// The rows without the first ones.
-    pub(crate) fn without(self, outputs: usize) -> Self {
-        Self {
-            bytes: &self.bytes[outputs * self.line..],
-            ..self
-        }
-    }
 }
 
 impl<'a> Quantized<'a> {
@@ -160,31 +141,6 @@ impl Left<'_> {
             #[cfg(not(target_arch = "x86_64"))]
             Self::Rounded(..) => unreachable!("another processor has no such instructions"),
             Self::Exact(x) => multiply_portably(weights, x, out),
-        }
-    }
-}
-
-/// Places of a row of `inputs` numbers that was rounded, in `u32`s.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RoundedRow {
-    /// `u32`s of the whole row.
-    pub(crate) line: usize,
-    /// Where corrections begin, behind the numbers, four in a `u32`. A correction is the sum of four numbers, times the
-    /// offset of the weights, negative: added to the products with weights that have the offset, it takes the offset
-    /// away.
-    pub(crate) corrections: usize,
-    /// Where the scales of groups begin, as bits of float32.
-    pub(crate) scales: usize,
-}
-
-impl RoundedRow {
-    pub(crate) fn of(inputs: usize) -> Self {
-        let steps = inputs.div_ceil(STEP);
-        let corrections = steps * STEP / 4;
-        Self {
-            line: 2 * corrections + steps * PAIR,
-            corrections,
-            scales: 2 * corrections,
         }
     }
 }

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::{LanguageModelJson, Rest, TokenizerJson, unsupported_part};
+use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Dialect, Member, Published};
 use super::naming::Naming;
 use super::original::{self, CONNECTOR, ENCODER, OriginalTokenizer, of_part};
 use super::place::WeightType;
 use super::speech::{LANGUAGE_MODEL, tower};
-use super::store::{Format, PretrainedError, check_claim, json_error, load};
+use super::store::{Format, check_claim, load};
 
 /// Samples that the encoders hear at once, if the configuration does not tell: a minute.
 const PIECE_SAMPLES: usize = 60 * 24_000;

@@ -6,9 +6,10 @@ use burn::module::Module;
 use latentlm::LatentLm;
 use latentlm_core::bundle::BundleWriter;
 
+use super::error::PretrainedError;
 use super::naming::Naming;
 use super::place::WeightType;
-use super::store::{Format, PretrainedError, StoredDType, check_claim, load, save};
+use super::store::{Format, StoredDType, check_claim, load, save};
 
 fn format() -> Format {
     Format {

@@ -4,6 +4,9 @@ use burn::store::bridge::map_data;
 use burn::store::burn_pack::Tensor as Stored;
 use burn::store::{BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter};
 use burn::tensor::{Shape, TensorData};
+use latentlm_kernels::at_once;
+
+use super::threads::bytes_a_thread;
 
 /// Which way a checkpoint goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +118,7 @@ fn permute(tensor: Stored, seen: &[usize], axes: &[usize], result: Option<Shape>
     })
 }
 
-/// Elements of `size` bytes in the order of the permuted axes.
+/// Elements of `size` bytes in the order of the permuted axes. Many are ordered on several threads.
 pub(crate) fn permuted_bytes(
     bytes: &[u8],
     size: usize,
@@ -126,25 +129,61 @@ pub(crate) fn permuted_bytes(
     for axis in (0..shape.len().saturating_sub(1)).rev() {
         strides[axis] = strides[axis + 1] * shape[axis + 1];
     }
-    let dims: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
-    let steps: Vec<usize> = axes.iter().map(|&axis| strides[axis]).collect();
-    let mut result = Vec::with_capacity(bytes.len());
-    let mut index = vec![0; dims.len()];
-    let mut at = 0;
-    for _ in 0..bytes.len() / size {
-        result.extend_from_slice(&bytes[at..at + size]);
-        // Counts like an odometer, the last axis fastest.
-        for axis in (0..dims.len()).rev() {
-            index[axis] += 1;
-            at += steps[axis];
-            if index[axis] < dims[axis] {
-                break;
-            }
-            at -= steps[axis] * dims[axis];
-            index[axis] = 0;
-        }
+    let mut dims: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+    let mut steps: Vec<usize> = axes.iter().map(|&axis| strides[axis]).collect();
+    let mut result = vec![0; bytes.len()];
+    if bytes.is_empty() {
+        return result;
     }
+    // Copies of a known size are single instructions.
+    let fill: Gather = match size {
+        2 => gather::<2>,
+        4 => gather::<4>,
+        _ => {
+            dims.push(size);
+            steps.push(1);
+            gather::<1>
+        }
+    };
+    let (Some((&count, dims)), Some((&step, steps))) = (dims.split_first(), steps.split_first())
+    else {
+        return bytes.to_vec();
+    };
+    // What one index of the first axis has lies together in the result.
+    let slab = result.len() / count;
+    let slabs_a_part = bytes_a_thread(result.len()).div_ceil(slab);
+    let mut parts = Vec::new();
+    for (part, out) in result.chunks_mut(slabs_a_part * slab).enumerate() {
+        parts.push((part * slabs_a_part, out));
+    }
+    at_once(parts, |(first, out)| {
+        for (index, out) in out.chunks_exact_mut(slab).enumerate() {
+            fill(&bytes[(first + index) * step..], out, dims, steps);
+        }
+    });
     result
+}
+
+/// Fills `out` with the elements of axes of lengths `dims`, which are `steps` bytes apart.
+type Gather = fn(bytes: &[u8], out: &mut [u8], dims: &[usize], steps: &[usize]);
+
+/// A [`Gather`] of elements of `N` bytes.
+fn gather<const N: usize>(bytes: &[u8], out: &mut [u8], dims: &[usize], steps: &[usize]) {
+    match (dims, steps) {
+        ([_], [step]) => {
+            for (index, element) in out.chunks_exact_mut(N).enumerate() {
+                let at = index * step;
+                element.copy_from_slice(&bytes[at..at + N]);
+            }
+        }
+        ([count, dims @ ..], [step, steps @ ..]) => {
+            let slab = out.len() / count;
+            for (index, out) in out.chunks_exact_mut(slab).enumerate() {
+                gather::<N>(&bytes[index * step..], out, dims, steps);
+            }
+        }
+        _ => out.copy_from_slice(&bytes[..N]),
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +202,40 @@ mod tests {
             let got = permuted_bytes(data.as_bytes(), 4, &[2, 3, 4, 5], &axes);
             assert_eq!(got, expected.as_bytes(), "{axes:?}");
         }
+    }
+
+    /// Elements of all sizes, and tensors that several threads share, against the place of each element.
+    #[test]
+    fn elements_of_any_size_and_number_are_ordered() {
+        let sizes: [&[usize]; 2] = [&[1, 2, 4, 8], &[4]];
+        for (shape, axes, sizes) in [
+            ([3, 5, 7], [0, 2, 1], sizes[0]),
+            ([3, 5, 7], [2, 1, 0], sizes[0]),
+            ([1, 9, 2], [1, 0, 2], sizes[0]),
+            ([127, 66, 257], [0, 2, 1], sizes[1]),
+            ([257, 127, 66], [2, 1, 0], sizes[1]),
+        ] {
+            let strides = [shape[1] * shape[2], shape[2], 1_usize];
+            let steps = axes.map(|axis: usize| strides[axis]);
+            let dims = axes.map(|axis| shape[axis]);
+            let mut order = Vec::with_capacity(dims.iter().product());
+            for i in 0..dims[0] {
+                for j in 0..dims[1] {
+                    let start = i * steps[0] + j * steps[1];
+                    order.extend((0..dims[2]).map(|k| start + k * steps[2]));
+                }
+            }
+            for &size in sizes {
+                let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+                for (index, &place) in order.iter().enumerate() {
+                    bytes.extend_from_slice(&index.to_le_bytes()[..size]);
+                    expected.extend_from_slice(&place.to_le_bytes()[..size]);
+                }
+                let got = permuted_bytes(&bytes, size, &shape, &axes);
+                assert!(got == expected, "{shape:?} {axes:?}, {size} bytes");
+            }
+        }
+        assert_eq!(permuted_bytes(&[], 2, &[0, 3], &[1, 0]), [0_u8; 0]);
+        assert_eq!(permuted_bytes(&[1, 2], 2, &[], &[]), [1, 2]);
     }
 }

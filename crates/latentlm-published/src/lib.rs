@@ -38,6 +38,7 @@
 
 mod asr;
 mod config;
+mod error;
 mod gguf;
 mod image;
 mod layout;
@@ -53,11 +54,13 @@ mod realtime;
 mod shards;
 mod speech;
 mod store;
+mod threads;
 
 pub use latentlm_kernels::WeightBits;
 
 pub use asr::{AsrJson, load_asr, read_asr_config};
 pub use config::{DiffusionHeadJson, LanguageModelJson, RopeJson, TokenizerJson, VibeVoiceJson};
+pub use error::PretrainedError;
 pub use gguf::{gguf_tokenizer, read_voice};
 pub use image::{load_image, save_image};
 pub use member::{Dialect, Member, Published, find_tokenizer};
@@ -70,4 +73,4 @@ pub use speech::{
     load_tokenizer, load_vibevoice, load_vibevoice_weights, read_tokenizer_config,
     read_vibevoice_config, read_vibevoice_config_with, save_tokenizer, save_vibevoice,
 };
-pub use store::{PretrainedError, StoredDType};
+pub use store::StoredDType;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::error::{PretrainedError, json_error};
 use super::gguf;
 use super::quantized;
-use super::shards::files;
-use super::store::{PretrainedError, json_error, read_json};
+use super::shards::{files, read_json};
 
 /// The file that describes a published model.
 pub(crate) const CONFIG: &str = "config.json";

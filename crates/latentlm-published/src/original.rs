@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, VibeVoiceJson};
+use super::error::{PretrainedError, json_error};
 use super::gguf::read_tokenizer;
 use super::member::token_id;
 use super::naming::{Naming, below};
 use super::speech::LANGUAGE_MODEL;
-use super::store::{PretrainedError, json_error};
 
 /// Samples of the convolutions' kernels, which the original fixes.
 pub(crate) const KERNEL_SIZE: usize = 7;

@@ -15,7 +15,8 @@ use super::quantized::{Pair, floats};
 /// The type of weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightType {
-    /// Matrices that are bfloat16, int8 or int4 in the file stay so; all others become float32.
+    /// Matrices that are bfloat16, int8 or int4 in the file stay so. float16 becomes bfloat16: as small, and there are
+    /// products with it. All others become float32.
     #[default]
     Stored,
     /// All weights in float32.
@@ -112,7 +113,7 @@ impl Matrices {
             WeightType::Float32 => None,
             WeightType::Stored => match self.pairs.get(name) {
                 Some(pair) if order.has_rows() => Some(Kind::Quantized(pair.bits)),
-                _ => (stored.dtype == DType::BF16).then_some(Kind::Bfloat16),
+                _ => matches!(stored.dtype, DType::BF16 | DType::F16).then_some(Kind::Bfloat16),
             },
             WeightType::Bfloat16 => is_float.then_some(Kind::Bfloat16),
             WeightType::Quantized(bits) => {

@@ -20,10 +20,10 @@ use latentlm_kernels::{QuantizedParts, WEIGHT_GROUP, WeightBits, quantized_parts
 use safetensors::{Dtype, View};
 use serde_json::{Value, json};
 
+use super::error::{PretrainedError, damaged, json_error};
 use super::member::{CONFIG, Published};
 use super::reader::{self, Unread};
-use super::shards::files;
-use super::store::{PretrainedError, damaged, json_error, read_json};
+use super::shards::{files, read_json};
 
 /// Behind the name of a matrix, the name of its scales.
 pub(crate) const SCALES: &str = "_scales";

@@ -11,12 +11,13 @@ use latentlm_core::bundle::BundleWriter;
 use safetensors::View;
 use serde_json::{Map, Value, json};
 
+use super::error::{PretrainedError, damaged, json_error};
 use super::member::{CONFIG, Dialect, Member};
 use super::naming::renamed;
 use super::original;
 use super::published_sizes::RandomSizes;
 use super::speech::vibevoice_naming;
-use super::store::{PretrainedError, StoredDType, damaged, json_error};
+use super::store::StoredDType;
 
 /// Bytes of weights after which another file begins, about as in the published folders.
 const SHARD_BYTES: u64 = 2_000_000_000;

@@ -2,20 +2,22 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use burn::store::SafetensorsStoreError;
 use burn::store::bridge::deferred;
 use burn::store::burn_pack::{Error as PackError, Tensor as Stored};
 use burn::tensor::{BoolStore, DType, Shape, TensorData};
 use latentlm_core::bundle::io_error;
+use latentlm_kernels::at_once;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use crate::error::{PretrainedError, damaged};
 use crate::shards::{LENGTH_BYTES, MOST_HEADER_BYTES};
-use crate::store::{PretrainedError, damaged};
+use crate::threads::bytes_a_thread;
 
 /// Bytes that are read at once: they are still in a core's second-level cache when their numbers are checked.
 const PIECE_BYTES: usize = 1 << 20;
@@ -54,7 +56,7 @@ pub(crate) fn tensors(path: &Path, unread: &Unread) -> Result<Vec<Stored>, Pretr
     let mut file = File::open(path).map_err(io_error("read", path))?;
     let bytes = file.metadata().map_err(io_error("read", path))?.len();
     let (metadata, data_start) = header(&mut file, bytes).map_err(|error| damaged(path, error))?;
-    let file = Arc::new(Mutex::new(file));
+    let file = Arc::new(file);
     let mut found: Vec<_> = metadata.tensors().into_iter().collect();
     found.sort_by_key(|(_, info)| info.data_offsets);
     let mut tensors = Vec::with_capacity(found.len());
@@ -106,7 +108,7 @@ fn header(file: &mut File, bytes: u64) -> Result<(Metadata, u64), SafetensorsSto
 /// Where the numbers of a tensor are.
 pub(crate) struct Place {
     /// One handle for all tensors: if another file takes the place of this one, they still are of one file.
-    pub(crate) file: Arc<Mutex<File>>,
+    pub(crate) file: Arc<File>,
     pub(crate) path: PathBuf,
     /// The tensor's name in the file.
     pub(crate) name: String,
@@ -135,18 +137,53 @@ impl Place {
         PackError::ValidationError(reason)
     }
 
+    /// Reads the numbers straight into their place, those of a large tensor on several threads.
     fn numbers(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.bytes];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start))?;
-        for piece in bytes.chunks_mut(PIECE_BYTES) {
-            file.read_exact(piece)?;
+        // Whole pieces, so that no number is cut in two.
+        let part_bytes = bytes_a_thread(self.bytes).next_multiple_of(PIECE_BYTES);
+        let mut parts = Vec::new();
+        let mut start = self.start;
+        for part in bytes.chunks_mut(part_bytes) {
+            let next = start + part.len() as u64;
+            parts.push((start, part));
+            start = next;
+        }
+        let read = at_once(parts, |(start, part)| self.fill(part, start));
+        read.into_iter().collect::<io::Result<()>>()?;
+        Ok(bytes)
+    }
+
+    /// Reads a part of the numbers, which begins at byte `start` of the file.
+    fn fill(&self, part: &mut [u8], mut start: u64) -> io::Result<()> {
+        for piece in part.chunks_mut(PIECE_BYTES) {
+            read_at(&self.file, piece, start)?;
+            start += piece.len() as u64;
             if !is_finite(piece, self.dtype) {
                 return Err(io::Error::new(ErrorKind::InvalidData, NOT_FINITE));
             }
         }
-        Ok(bytes)
+        Ok(())
     }
+}
+
+/// Fills `bytes` with those of the file from byte `start` on.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    file.read_exact_at(bytes, start)
+}
+
+/// Fills `bytes` with those of the file from byte `start` on.
+#[cfg(not(unix))]
+fn read_at(mut file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    use std::sync::{Mutex, PoisonError};
+    // All threads share the file's position.
+    static POSITION: Mutex<()> = Mutex::new(());
+    let _alone = POSITION.lock().unwrap_or_else(PoisonError::into_inner);
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(bytes)
 }
 
 /// Whether no float is infinite or NaN: these have an exponent of ones.
@@ -228,6 +265,28 @@ mod tests {
             }
         }
         assert_eq!(tensors.len(), 2);
+    }
+
+    /// More than one part, whose pieces must come in order; a number that is not finite is found in each of them.
+    #[test]
+    fn a_large_tensor_is_read_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = (9 << 20) / 4 + 1;
+        let number = |index: usize| (index as f32 + 0.5).to_le_bytes();
+        let bytes: Vec<u8> = (0..count).flat_map(number).collect();
+        let path = one(dir.path(), Dtype::F32, &bytes);
+        let unread = Unread::default();
+        let read = to_data(&tensors(&path, &unread).unwrap()[0]).unwrap();
+        assert!(read.as_bytes() == bytes);
+        for place in [0, count / 2, count - 1] {
+            let mut bytes = bytes.clone();
+            bytes[4 * place..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+            let path = one(dir.path(), Dtype::F32, &bytes);
+            let unread = Unread::default();
+            assert!(to_data(&tensors(&path, &unread).unwrap()[0]).is_err());
+            let message = unread.check().unwrap_err().to_string();
+            assert!(message.contains(NOT_FINITE), "{message}");
+        }
     }
 
     #[test]

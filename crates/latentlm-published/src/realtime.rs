@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, unsupported_part};
+use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Member, Published};
 use super::naming::Naming;
 use super::original::{
@@ -16,7 +17,7 @@ use super::original::{
 };
 use super::place::WeightType;
 use super::speech::LANGUAGE_MODEL;
-use super::store::{Format, PretrainedError, check_claim, json_error, load};
+use super::store::{Format, check_claim, load};
 
 /// `VibeVoiceStreamingConfig`, its parts in the form of `transformers`.
 #[derive(Debug, Clone, PartialEq)]

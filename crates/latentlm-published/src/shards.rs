@@ -1,4 +1,4 @@
-//! Files of a checkpoint: which there are, and whether each is whole. Only their headers are read.
+//! Files of a checkpoint: which there are, and whether each is whole. Of weights only headers are read.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
@@ -7,10 +7,11 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use latentlm_core::bundle::io_error;
+use latentlm_core::disk::text_within;
 use serde_json::{Map, Value};
 
+use super::error::{PretrainedError, json_error};
 use super::gguf;
-use super::store::{PretrainedError, json_error, read_json};
 
 /// A single file of weights.
 const SINGLE: &str = "model.safetensors";
@@ -24,6 +25,8 @@ pub(crate) const MOST_HEADER_BYTES: u64 = 100_000_000;
 pub(crate) const POINTER_BYTES: u64 = 1024;
 /// How a Git LFS pointer begins.
 const POINTER: &[u8] = b"version https://git-lfs";
+/// Largest size of a JSON file in bytes: in memory a value is many times larger than its text.
+const MOST_JSON_BYTES: u64 = 32 << 20;
 
 /// The files of a checkpoint: `path` itself, or in the folder `path` either `model.safetensors` or
 /// the shards of `model.safetensors.index.json`.
@@ -114,6 +117,22 @@ pub(crate) fn contents(path: &Path) -> Result<Contents, PretrainedError> {
         path: file,
         reason: fault.to_string(),
     })
+}
+
+/// A JSON file of a checkpoint.
+///
+/// # Errors
+/// If it can't be read, is too large, is no JSON, or only a Git LFS pointer to it.
+pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
+    let text = File::open(path).and_then(|file| text_within(file, MOST_JSON_BYTES));
+    let text = text.map_err(io_error("read", path))?;
+    if let Some(fault) = pointer(text.as_bytes(), text.len() as u64) {
+        return Err(PretrainedError::Incomplete {
+            path: path.to_owned(),
+            reason: fault.to_string(),
+        });
+    }
+    serde_json::from_str(&text).map_err(|error| json_error(path, error))
 }
 
 /// Bytes of all tensors, by the index.

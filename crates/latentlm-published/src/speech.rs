@@ -13,14 +13,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
+use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
 use super::naming::{Naming, below};
 use super::original;
 use super::place::WeightType;
-use super::shards::contents;
-use super::store::{
-    Format, PretrainedError, StoredDType, check_claim, json_error, load, read_json, save,
-};
+use super::shards::{contents, read_json};
+use super::store::{Format, StoredDType, check_claim, load, save};
 
 /// Names below one layer of an encoder or decoder; the rule for the layer itself comes last.
 const LAYER: [(&str, &str); 4] = [
@@ -281,22 +280,34 @@ pub fn load_vibevoice_weights(
     let published = Published::read(folder)?.expect(Member::Speech)?;
     let config = json.model();
     config.validate()?;
-    let encoder = match published.dialect {
-        Dialect::Original => "acoustic_tokenizer.encoder.",
-        Dialect::Transformers => "audio_tower.encoder.",
-    };
-    if !contents(folder)?.has(encoder) {
-        return Err(PretrainedError::Unsupported {
-            path: folder.to_owned(),
-            reason: format!(
-                "its weights lack the acoustic encoder (`{encoder}`), which reads voices: it is a part of a \
-                 model, such as a fine-tune that left it out; add the encoder of the model it was made from"
-            ),
-        });
-    }
+    refuse_parts_of_models(folder, published.dialect)?;
     check_claim(folder, config.parameter_count(device), CONFIG)?;
     let format = vibevoice_format(json, published.dialect);
     load(config.init(device), folder, &format, weights)
+}
+
+/// Refuses a folder that lacks an encoder, before a weight is read.
+fn refuse_parts_of_models(folder: &Path, dialect: Dialect) -> Result<(), PretrainedError> {
+    let [acoustic, semantic] = match dialect {
+        Dialect::Original => ["acoustic_tokenizer.encoder.", "semantic_tokenizer.encoder."],
+        Dialect::Transformers => ["audio_tower.encoder.", "semantic_tokenizer_encoder."],
+    };
+    let contents = contents(folder)?;
+    for (what, encoder, task) in [
+        ("acoustic", acoustic, "reads voices"),
+        ("semantic", semantic, "hears what was said"),
+    ] {
+        if !contents.has(encoder) {
+            return Err(PretrainedError::Unsupported {
+                path: folder.to_owned(),
+                reason: format!(
+                    "its weights lack the {what} encoder (`{encoder}`), which {task}: it is a part of a model, such as \
+                     a fine-tune that left it out; add the encoder of the model it was made from"
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Writes a codec as `transformers` reads it: `config.json` and `model.safetensors`. A folder of

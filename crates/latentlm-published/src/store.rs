@@ -2,81 +2,24 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Display;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::store::bridge::{deferred, map_data, to_data};
 use burn::store::burn_pack::Tensor as Stored;
 use burn::store::{FloatCastAdapter, ModuleAdapter, ModuleSnapshot, SafetensorsStoreError};
 use burn::tensor::{DType, Shape, TensorData};
-use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, check_size, io_error};
-use latentlm_core::disk::text_within;
-use latentlm_vibevoice::{VibeVoiceError, VoiceError};
+use latentlm_core::bundle::{BundleError, BundleWriter, check_applied, check_size};
 use safetensors::View;
 
+use super::error::{PretrainedError, damaged};
 use super::gguf;
 use super::layout::{Direction, Layouts};
 use super::naming::{Joined, Naming, renamed};
 use super::place::{Matrices, WeightType};
 use super::quantized::{SCALES_OF_WEIGHTS, pair_up};
 use super::reader::{self, Unread};
-use super::shards::{contents, files, pointer};
-
-/// What can go wrong with a published checkpoint.
-#[derive(Debug, thiserror::Error)]
-pub enum PretrainedError {
-    /// Weights that can't be read, written, or do not fit.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// A JSON file that is none, or lacks something.
-    #[error("{path}: {reason}")]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A configuration of an architecture that this crate does not have.
-    #[error("{path}: {reason}")]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// What is not supported.
-        reason: String,
-    },
-    /// A file of weights that is missing, cut or only a pointer to one.
-    #[error("{path} {reason}")]
-    Incomplete {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with bytes there and wanted.
-        reason: String,
-    },
-    /// A tensor that can't be read, or has numbers that are not finite.
-    #[error("{path}: {reason}")]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with the tensor's name.
-        reason: String,
-    },
-    /// A model without its vocabulary.
-    #[error("{path} is missing: fetch the tokenizer.json of {model} and put it there")]
-    NoTokenizer {
-        /// Where the vocabulary was looked for.
-        path: PathBuf,
-        /// The model whose vocabulary it is.
-        model: String,
-    },
-    /// Sizes that do not fit each other.
-    #[error(transparent)]
-    Model(#[from] VibeVoiceError),
-    /// A saved voice that can't be read.
-    #[error(transparent)]
-    Voice(#[from] VoiceError),
-}
+use super::shards::{contents, files};
 
 /// How floats are stored in a file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,29 +113,6 @@ pub(crate) fn check_claim(
     Ok(check_size(path, contents.bytes, whole, described_by)?)
 }
 
-/// Largest size of a JSON file in bytes: in memory a value is many times larger than its text.
-const MOST_JSON_BYTES: u64 = 32 << 20;
-
-pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
-    let text = File::open(path).and_then(|file| text_within(file, MOST_JSON_BYTES));
-    let text = text.map_err(io_error("read", path))?;
-    if let Some(fault) = pointer(text.as_bytes(), text.len() as u64) {
-        return Err(PretrainedError::Incomplete {
-            path: path.to_owned(),
-            reason: fault.to_string(),
-        });
-    }
-    serde_json::from_str(&text).map_err(|error| json_error(path, error))
-}
-
-/// What is wrong with a JSON file.
-pub(crate) fn json_error(path: &Path, reason: impl Display) -> PretrainedError {
-    PretrainedError::Json {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
 /// Fills a module with the weights of a published checkpoint or GGUF file, in float32 or in a type of their own.
 ///
 /// # Errors
@@ -259,13 +179,6 @@ fn refuse_twins(tensors: &[Stored], path: &Path, format: &Format) -> Result<(), 
         }
     }
     Ok(())
-}
-
-pub(crate) fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
-    PretrainedError::Bundle(BundleError::Damaged {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// Puts the parts of joined tensors together, rows after rows.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::store::ModuleSnapshot;
 use burn::store::bridge::to_data;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 use latentlm_core::{LatentCodec, RandomStream};
 use latentlm_published::{
     PretrainedError, StoredDType, WeightType, load_vibevoice, load_vibevoice_weights,
@@ -411,6 +411,40 @@ fn matrices_stay_in_bfloat16() {
     // A file in float32 has nothing to keep.
     let plain = load_as(&shipped(), WeightType::Stored);
     assert!(plain.values().all(|data| data.dtype() == DType::F32));
+}
+
+/// A model in float16 takes no more memory than its file: its matrices have 8 significant bits of 11. Float32 keeps all.
+#[test]
+fn float16_stays_as_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("halves");
+    let json = read_vibevoice_config(&shipped()).unwrap();
+    let whole = load(&shipped()).unwrap();
+    save_vibevoice(&whole, &json, &folder, StoredDType::Float16).unwrap();
+    let load_as = |weights| {
+        let model = load_vibevoice_weights(&folder, &json, weights, &Device::default());
+        parameters(&model.unwrap())
+    };
+    let (stored, exact) = (load_as(WeightType::Stored), load_as(WeightType::Float32));
+    let made = load_as(WeightType::Bfloat16);
+    let (mut kept, mut rounded) = (0, 0);
+    for (name, data) in &stored {
+        assert_eq!(data.dtype(), made[name].dtype(), "{name}");
+        let expected = values(&exact[name]);
+        if data.dtype() == DType::F32 {
+            assert_eq!(values(data), expected, "{name}");
+            continue;
+        }
+        kept += 1;
+        for (number, exact) in values(data).into_iter().zip(expected) {
+            assert_eq!(number, bf16::from_f32(exact).to_f32(), "{name}");
+            rounded += usize::from(number != exact);
+        }
+    }
+    assert!(
+        kept > 10 && rounded > 0,
+        "{kept} matrices, {rounded} numbers"
+    );
 }
 
 /// Euclidean distance of tensors, as a part of the size of the second.

@@ -206,7 +206,7 @@ mod tests {
     use burn::module::{Param, ParamId};
     use burn::nn::Linear;
     use latentlm::RandomStream;
-    use latentlm::core::ObjectiveOutput;
+    use latentlm::core::{ObjectiveOutput, Verdict};
     use latentlm_pipelines::{SpeechRecipe, host_values};
 
     use super::*;
@@ -219,6 +219,13 @@ mod tests {
     }
 
     impl CodecDiscriminator<2> for Overflowing {
+        fn judge(&self, _signal: Tensor<2>) -> Verdict {
+            Verdict {
+                logits: Vec::new(),
+                features: Vec::new(),
+            }
+        }
+
         fn loss(&self, real: Tensor<2>, _fake: Tensor<2>) -> Tensor<1> {
             self.layer
                 .forward(real)

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use burn::train::Interrupter;
-use latentlm_data::{Inventory, Skipped};
+use latentlm_data::Skipped;
 use latentlm_eval::EvalError;
 use latentlm_pipelines::{
-    Manifest, MetricsLog, PipelineError, Recipe, RunFolder, TrainingData, changed_keys,
+    Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder, TrainingData, changed_keys,
 };
 
 use crate::error::Result;
-use crate::progress::{self, Progress, ProgressMode};
+use crate::options::RunOptions;
+use crate::progress::{self, Progress};
 use crate::spread::DataParallel;
 
 /// Run folder, data, device, log and progress.
@@ -50,53 +50,6 @@ pub type WholeReport = Box<dyn Fn() -> Result<PathBuf, EvalError> + Send + Sync>
 pub const CACHE: &str = "latents.safetensors";
 /// List of what a run is trained on, in its folder.
 const DATA: &str = "data.txt";
-
-/// What a run is started with.
-#[derive(Clone)]
-pub struct RunOptions {
-    /// The run's folder.
-    pub path: PathBuf,
-    /// Whether to continue a run.
-    pub resume: bool,
-    /// Whether a run may continue on data that changed since it began.
-    pub accept_changed_data: bool,
-    /// Where to compute.
-    pub device: Device,
-    /// Further devices for training steps: each gets a shard of every batch.
-    pub more_devices: Vec<Device>,
-    /// How progress is shown.
-    pub progress: ProgressMode,
-    /// Stops the run early, with a checkpoint.
-    pub interrupter: Interrupter,
-    /// What stands before the keys of this run's recipe in the recipe that a user wrote, e.g.
-    /// `image.` where a comparison trains an image model; else empty. Errors name keys by it.
-    pub within: String,
-}
-
-impl RunOptions {
-    /// Where training steps are computed.
-    pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        std::iter::once(&self.device).chain(&self.more_devices)
-    }
-
-    /// The same for a recipe that is a table of another, e.g. `image.`.
-    pub fn within(self, within: &str) -> Self {
-        Self {
-            within: within.into(),
-            ..self
-        }
-    }
-
-    /// Options of a run in a folder of this run. If it has begun, it is continued.
-    pub fn part(&self, name: &str) -> Self {
-        let path = self.path.join(name);
-        Self {
-            resume: path.join("config.toml").is_file(),
-            path,
-            ..self.clone()
-        }
-    }
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -351,10 +304,12 @@ fn compare_data<R: Recipe>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::train::Interrupter;
     use latentlm_data::Sample;
     use latentlm_pipelines::ImageRecipe;
 
     use crate::error::TrainError;
+    use crate::options::ProgressMode;
 
     struct NoData;
 

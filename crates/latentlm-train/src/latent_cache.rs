@@ -72,26 +72,19 @@ impl LatentCache {
         let labels = bytes(&self.labels, u32::to_le_bytes);
         let sums = checksums([&parameters, &lengths, &labels]);
         let sums_shape = vec![sums.len() / SUM_BYTES, SUM_BYTES];
-        let encode = || -> Result<Vec<u8>, SafeTensorError> {
-            let tensors = [
-                (
-                    "parameters",
-                    TensorView::new(Dtype::F32, shape, &parameters)?,
-                ),
-                (
-                    "lengths",
-                    TensorView::new(Dtype::U32, vec![self.len()], &lengths)?,
-                ),
-                (
-                    "labels",
-                    TensorView::new(Dtype::U32, vec![self.labels.len()], &labels)?,
-                ),
-                (CHECKSUMS, TensorView::new(Dtype::U8, sums_shape, &sums)?),
-            ];
-            let metadata = HashMap::from([("fingerprint".into(), self.fingerprint.clone())]);
-            safetensors::serialize(tensors, Some(metadata))
-        };
-        let encoded = encode().map_err(|error| malformed(path, error.to_string()))?;
+        let fail = |error: SafeTensorError| malformed(path, error.to_string());
+        let view = |dtype, shape, bytes| TensorView::new(dtype, shape, bytes).map_err(fail);
+        let tensors = [
+            ("parameters", view(Dtype::F32, shape, &parameters)?),
+            ("lengths", view(Dtype::U32, vec![self.len()], &lengths)?),
+            (
+                "labels",
+                view(Dtype::U32, vec![self.labels.len()], &labels)?,
+            ),
+            (CHECKSUMS, view(Dtype::U8, sums_shape, &sums)?),
+        ];
+        let metadata = HashMap::from([("fingerprint".into(), self.fingerprint.clone())]);
+        let encoded = safetensors::serialize(tensors, Some(metadata)).map_err(fail)?;
         Ok(write_whole(path, &encoded)?)
     }
 

@@ -18,6 +18,9 @@ pub trait Coding {
     /// The whitening of what models read, if it has one.
     fn whitening(&self) -> Option<Whitening>;
 
+    /// Number of latents of a training sample.
+    fn length(&self, sample: usize) -> usize;
+
     /// Some training samples, one after the other, with the noise that models are trained with, a
     /// modality's `[N, Z]` each.
     fn draw(&self, samples: &[usize], random: &mut RandomStream, device: &Device)
@@ -36,7 +39,7 @@ pub struct Encoded<C, const D: usize> {
     pub codec: C,
     /// What the encoder puts out.
     pub cache: LatentCache,
-    /// Of latents as the language model sees them.
+    /// Bias and scale that whiten the codec's latents for the language model.
     pub whitening: Whitening,
 }
 
@@ -74,6 +77,10 @@ impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
 impl<C: LatentCodec<D>, const D: usize> Coding for Encoded<C, D> {
     fn whitening(&self) -> Option<Whitening> {
         Some(self.whitening)
+    }
+
+    fn length(&self, sample: usize) -> usize {
+        self.cache.lengths[sample] as usize
     }
 
     fn draw(

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::LatentAdapter;
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
 use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
@@ -133,7 +133,7 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
 /// What is learned, sample by sample.
 pub trait Corpus {
     /// A sample's document. If `dropped`, without the label or text that its latents are made for, as
-    /// guidance needs it.
+    /// guidance needs it. It may have fewer latents than the encoded sample: then the first ones.
     fn document(&self, sample: usize, dropped: bool) -> Document;
 
     /// The encoded sample whose latents it has, if it has any.
@@ -307,15 +307,22 @@ impl<T: LmTask> LmStage<T> {
         let encoded = samples.iter().filter_map(|&own| corpus.encoded(own));
         let encoded: Vec<usize> = encoded.collect();
         let drawn = self.task.coding().draw(&encoded, &mut random, &self.device);
-        let latents = drawn.into_iter().enumerate();
-        let latents = latents.map(|(modality, own)| model.whiten(modality, own));
-        let latents: Vec<Tensor<2>> = latents.collect();
         let mut own = T::DROPPED.map(stream);
         let dropping = own.as_mut().unwrap_or(&mut random);
         let dropout = recipe.lm().model.condition_dropout;
         let documents = samples.iter();
         let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
         let documents: Vec<Document> = documents.collect();
+        let of_sample = |&own: &usize| {
+            let encoded = corpus.encoded(own);
+            encoded.map_or(0, |encoded| self.task.coding().length(encoded))
+        };
+        let lengths: Vec<usize> = samples.iter().map(of_sample).collect();
+        let mut latents = Vec::with_capacity(drawn.len());
+        for (modality, own) in drawn.into_iter().enumerate() {
+            let own = first_latents(own, &lengths, &documents, modality);
+            latents.push(model.whiten(modality, own));
+        }
         let mut heard = latents.clone();
         if let Some(most) = self.setup.hidden {
             for (modality, heard) in heard.iter_mut().enumerate() {
@@ -336,6 +343,33 @@ impl<T: LmTask> LmStage<T> {
             latents,
         }
     }
+}
+
+/// The latents that documents have: of each sample the first ones. `lengths` is the number of latents of each sample.
+///
+/// # Shapes
+/// - `drawn`: `[N, Z]`, for the sum `N` of `lengths`
+/// - returns: `[N', Z]`, for the number `N'` of latents of the documents
+fn first_latents(
+    drawn: Tensor<2>,
+    lengths: &[usize],
+    documents: &[Document],
+    modality: usize,
+) -> Tensor<2> {
+    let mut rows = Vec::new();
+    let mut first = 0;
+    for (length, document) in lengths.iter().zip(documents) {
+        let kept = first + document.frames(modality) as i64;
+        rows.extend(first..kept);
+        first += *length as i64;
+    }
+    let count = rows.len();
+    // Documents with all latents of their samples need no copy.
+    if count == drawn.dims()[0] {
+        return drawn;
+    }
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &drawn.device());
+    drawn.select(0, rows)
 }
 
 /// 1 for latents that the backbone sees, 0 for those that are hidden. What share is hidden is drawn for
@@ -413,6 +447,21 @@ mod tests {
     use super::*;
     use latentlm_pipelines::host_values;
 
+    /// Of three samples of three latents: all of the first, one of the second, no latents of a text, two of the last.
+    #[test]
+    fn documents_have_the_first_latents_of_their_samples() {
+        let document = |frames| Document::of_speech(vec![1], frames, Vec::new());
+        let documents = [document(3), document(1), Document::default(), document(2)];
+        let numbers: Vec<f32> = (0..9).map(|own| own as f32).collect();
+        let data = TensorData::new(numbers.clone(), [9, 1]);
+        let drawn = Tensor::<2>::from_data(data, &Device::default());
+        let kept = first_latents(drawn.clone(), &[3, 3, 0, 3], &documents, 0);
+        assert_eq!(host_values(kept), [0.0, 1.0, 2.0, 3.0, 6.0, 7.0]);
+        let whole = [document(3), document(3), document(3)];
+        let all = first_latents(drawn, &[3, 3, 3], &whole, 0);
+        assert_eq!(host_values(all), numbers);
+    }
+
     #[test]
     fn hidden_latents_are_the_share_that_was_drawn() {
         let documents = vec![Document::of_speech(Vec::new(), 50, Vec::new()); 400];
@@ -423,7 +472,7 @@ mod tests {
         assert_eq!(seen(0.0), vec![1.0; 20_000]);
         let values = seen(0.6);
         assert!(values.iter().all(|&x| x == 0.0 || x == 1.0));
-        // Of 400 shares uniform in 0..0.6 the mean deviates by 0.009.
+        // The mean of 400 shares, uniform in 0..0.6, deviates by 0.009.
         let mean = values.iter().sum::<f32>() / 20_000.0;
         assert!((mean - 0.7).abs() < 0.03, "{mean}");
     }

@@ -10,9 +10,9 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_eval::memory_bytes;
 use latentlm_pipelines::ModelRecipe;
 
-use crate::context::RunOptions;
 use crate::error::TrainError;
 use crate::lm_stage::LmRecipe;
+use crate::options::RunOptions;
 
 /// Bytes of a trained parameter: weight, gradient, two moments and moving average in float32.
 const PARAMETER_BYTES: u64 = 5 * NUMBER_BYTES;
@@ -259,7 +259,7 @@ mod tests {
     use latentlm::core::conformance::seeded;
     use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 
-    use crate::progress::ProgressMode;
+    use crate::options::ProgressMode;
 
     const GIBIBYTE: u64 = 1 << 30;
 

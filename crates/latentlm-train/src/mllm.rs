@@ -6,11 +6,12 @@ use latentlm_data::{Mix, MllmCorpus, PackOrder};
 use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
 use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
 
-use crate::context::{self, RunEnd, RunOptions, WholeReport};
+use crate::context::{self, RunEnd, WholeReport};
 use crate::error::Result;
 use crate::image;
 use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::options::RunOptions;
 use crate::run::{Modality, check_tokenizer};
 
 /// A run of text and pictures.
@@ -77,7 +78,6 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
 }
 
 fn train(context: &mut Context) -> Result<bool> {
-    context.data.pictures.list_left_out(&context.run)?;
     let codec = context.options.part(CODEC);
     let (run, recipe) = (context.run.clone(), context.recipe.clone());
     let report: WholeReport = Box::new(move || write_mllm_report(&run, &recipe));

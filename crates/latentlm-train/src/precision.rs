@@ -5,8 +5,8 @@ use burn::tensor::{DType, Device, Tensor};
 
 pub use latentlm::core::Precision;
 
-use crate::context::RunOptions;
 use crate::error::{Result, TrainError};
+use crate::options::RunOptions;
 
 /// Refuses a precision that the devices do not compute: some panic when asked for it, some return rubbish.
 ///

@@ -10,20 +10,10 @@ use burn::train::metric::{
     SerializedEntry,
 };
 use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
+use latentlm_pipelines::printable;
 
-use crate::context::RunOptions;
 use crate::error::{Result, TrainError};
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProgressMode {
-    /// The dashboard on a terminal, lines elsewhere.
-    Auto,
-    /// Lines.
-    Plain,
-    /// Nothing.
-    Silent,
-}
+use crate::options::{ProgressMode, RunOptions};
 
 /// The progress of one stage.
 pub struct Progress {
@@ -182,20 +172,6 @@ pub fn say(event: &str, mode: ProgressMode) {
         // Standard error: a closed pipe or terminal must not end a training run.
         let _ = writeln!(std::io::stderr(), "{}", printable(event));
     }
-}
-
-/// Escapes control characters, which names of files and classes can hold and which could clear the terminal.
-/// Line breaks and tabs stay.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !matches!(c, '\n' | '\t') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// `75.0` as `1m15s`.

@@ -1,13 +1,16 @@
 //! A whole run: codec, latents, language model, report. It is the same for all modalities.
 
+use std::path::Path;
 use std::time::Instant;
 
 use latentlm_pipelines::{PipelineError, SkippedList, TrainingData, WantedTokenizer};
 
-use crate::context::{Context, Report, RunEnd, RunOptions};
+use crate::codec_stage::{self, CodecTask};
+use crate::context::{Context, Report, RunEnd};
 use crate::error::Result;
-use crate::lm_stage::LmRecipe;
+use crate::lm_stage::{self, LmContext, LmRecipe, LmSetup, LmTask};
 use crate::memory::{self, Demanding};
+use crate::options::RunOptions;
 use crate::precision;
 
 /// Reads the tokenizer file that a recipe names, if it names one: it is not needed until the codec is trained, and a
@@ -22,13 +25,29 @@ pub fn check_tokenizer(wanted: WantedTokenizer<'_>, options: &RunOptions) -> Res
     Ok(())
 }
 
+/// Trains a codec, then a language model on its latents, which `open` makes ready. Returns whether both are finished.
+///
+/// # Errors
+/// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
+pub fn train_both<C: CodecTask<D>, L, const D: usize>(
+    context: &mut LmContext<L>,
+    open: impl FnOnce(&mut LmContext<L>, Option<&Path>) -> Result<(L, LmSetup)>,
+) -> Result<bool>
+where
+    C::Recipe: LmRecipe,
+    L: LmTask<Recipe = C::Recipe, Data = C::Data>,
+{
+    let coded = codec_stage::train::<C, D>(context)?;
+    Ok(coded && lm_stage::train::<L>(context, open)?)
+}
+
 /// What differs from modality to modality in a run.
 pub struct Modality<R, D> {
     /// Opens the data that the recipe names.
     pub open: fn(&R) -> Result<D, PipelineError>,
     /// Trains codec and language model. Returns whether both are finished.
     pub train: fn(&mut Context<R, D>) -> Result<bool>,
-    /// Lists in the run's folder what of the data could not be used.
+    /// Lists in the run's folder what of the data could not be used. Called before training and after it.
     pub skipped: fn(&mut Context<R, D>) -> Result<SkippedList, PipelineError>,
     /// Writes the report.
     pub report: Report<R>,
@@ -56,6 +75,7 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             Ok(data)
         })?;
         context.report = Some(self.report);
+        (self.skipped)(&mut context)?;
         let finished = (self.train)(&mut context)?;
         // Stages that had nothing to do kept none: a later one might have refused it.
         context.run.set_recipe(&context.recipe)?;

@@ -35,7 +35,7 @@ impl Shard {
     pub fn all(batch: &Batch, token_weight: f64, count: usize) -> Vec<Self> {
         let modalities = batch.latents.len();
         let whole = Learned::of(&batch.documents, &batch.weights, modalities);
-        // Of each modality: latents, and learned latents, of the shards before.
+        // Latents and learned latents of the shards before, for each modality.
         let mut ends = vec![(0, 0); modalities];
         let mut shards = Vec::with_capacity(count);
         let positions: Vec<usize> = batch.documents.iter().map(Document::positions).collect();

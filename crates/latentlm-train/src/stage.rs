@@ -176,8 +176,7 @@ pub fn number(x: Tensor<1>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::RunOptions;
-    use crate::progress::ProgressMode;
+    use crate::options::{ProgressMode, RunOptions};
     use burn::tensor::Device;
     use burn::train::Interrupter;
     use latentlm_data::Sample;

@@ -6,26 +6,30 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_video::{Codec, CodecLossConfig};
 use latentlm::core::CodecObjectiveConfig;
+use latentlm::sequence::Document;
 use latentlm::{LatentCodec, RandomStream};
-use latentlm_data::{BatchOrder, ClipSpec, PackOrder, TextTokenizer, normal_text};
+use latentlm_data::{
+    BatchOrder, ClipSpec, Mix, MllmCorpus, MllmSizes, PackOrder, TextTokenizer, normal_text,
+};
 use latentlm_eval::{TRAINING_CLIPS, save_clips, write_video_report};
 use latentlm_pipelines::{
-    HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
+    Clips, HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
     as_clips, evenly, image_grid, load_codec, save_png,
 };
 
 use crate::adversarial::CodecSetup;
 use crate::ahead::{Ahead, rounds};
-use crate::codec_stage::{self, CodecTask, codec_setup};
-use crate::context::{self, RunEnd, RunOptions};
+use crate::codec_stage::{CodecTask, codec_setup};
+use crate::context::{self, RunEnd};
 use crate::error::Result;
 use crate::image::psnr_db;
 use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
-use crate::lm_stage::{self, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_stage::{Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::options::RunOptions;
 use crate::progress::Encoding;
-use crate::run::{Modality, check_tokenizer};
+use crate::run::{Modality, check_tokenizer, train_both};
 
 /// A run of clips.
 type Context = context::Context<VideoRecipe, VideoData>;
@@ -146,6 +150,68 @@ impl LmRecipe for VideoRecipe {
     }
 }
 
+/// Documents of whole clips, and behind them those of first frames alone, which have a digit's whole shape in few of a
+/// clip's latents.
+struct ClipCorpus {
+    whole: MllmCorpus,
+    first_frames: Option<MllmCorpus>,
+}
+
+impl ClipCorpus {
+    fn new(clips: &Clips, recipe: &VideoRecipe, tokenizer: &TextTokenizer) -> Result<Self> {
+        let mut first_frames = None;
+        if recipe.mix.first_frame > 0 {
+            let sizes = MllmSizes {
+                frames: recipe.first_frame_tokens(),
+                ..recipe.sizes()
+            };
+            let mix = Mix {
+                draw: recipe.mix.first_frame,
+                caption: 0,
+                text: 0,
+            };
+            let corpus = MllmCorpus::new(clips.texts(), &[], tokenizer, sizes, mix)?;
+            first_frames = Some(corpus);
+        }
+        Ok(Self {
+            whole: clips.documents(recipe, tokenizer, recipe.mix())?,
+            first_frames,
+        })
+    }
+
+    /// A sample's corpus, and its number in it, if it is a first frame.
+    fn first_frame(&self, sample: usize) -> Option<(&MllmCorpus, usize)> {
+        let index = sample.checked_sub(self.whole.len())?;
+        Some((self.first_frames.as_ref()?, index))
+    }
+
+    /// Number of positions of each document.
+    fn lengths(&self) -> Vec<usize> {
+        let count = self.whole.len() + self.first_frames.as_ref().map_or(0, MllmCorpus::len);
+        let length = |sample| self.document(sample, false).positions();
+        (0..count).map(length).collect()
+    }
+}
+
+impl Corpus for ClipCorpus {
+    fn document(&self, sample: usize, dropped: bool) -> Document {
+        let Some((corpus, index)) = self.first_frame(sample) else {
+            return self.whole.document(sample, dropped);
+        };
+        let mut document = corpus.document(index, dropped);
+        // The clip goes on behind its first frame: nothing must say that its latents end there.
+        document.segments.pop();
+        document
+    }
+
+    fn encoded(&self, sample: usize) -> Option<usize> {
+        match self.first_frame(sample) {
+            Some((corpus, index)) => corpus.picture(index),
+            None => self.whole.picture(sample),
+        }
+    }
+}
+
 /// Training on texts and their clips.
 type VideoTask = PipelineTask<VideoRecipe, VideoData, (), 5>;
 
@@ -157,11 +223,7 @@ pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
     check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
-        train: |context| {
-            context.data.list_left_out(&context.run)?;
-            let coded = codec_stage::train::<ClipTask, 5>(context)?;
-            Ok(coded && lm_stage::train::<VideoTask>(context, open)?)
-        },
+        train: |context| train_both::<ClipTask, VideoTask, 5>(context, open),
         skipped: |context| context.data.list_left_out(&context.run),
         report: write_video_report,
         samples: "png",
@@ -183,7 +245,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(VideoTask, LmSe
         Some(folder) => TextTokenizer::read_saved(&folder.join(TOKENIZER))?,
         None => data.tokenizer(recipe)?,
     };
-    let corpus = data.train.documents(recipe, &tokenizer, recipe.mix())?;
+    let corpus = ClipCorpus::new(&data.train, recipe, &tokenizer)?;
     let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, seed);
     let setup = LmSetup {
         files: vec![(TOKENIZER, tokenizer.to_json()?)],
@@ -248,6 +310,59 @@ fn show(context: &mut Context, pipeline: &VideoPipeline, (): &(), step: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm::sequence::{Layout, SpecialTokens};
+    use latentlm_pipelines::Recipe;
+
+    /// Documents of first frames come last, have the latents of one group, and no token behind these.
+    #[test]
+    fn first_frames_are_documents_without_an_end() {
+        let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
+        let path = format!("data.path={}", digits.display());
+        let read = |first_frame: usize| {
+            let first_frame = format!("mix.first_frame={first_frame}");
+            let changes = ["data.composed=4", "mix.draw=1", "mix.caption=1"].map(String::from);
+            let changes = [&changes[..], &[path.clone(), first_frame]].concat();
+            let recipe = VideoRecipe::resolve(None, &changes).unwrap();
+            let data = VideoData::open(&recipe).unwrap();
+            let tokenizer = data.tokenizer(&recipe).unwrap();
+            let corpus = ClipCorpus::new(&data.train, &recipe, &tokenizer).unwrap();
+            (corpus, tokenizer)
+        };
+        let (without, _) = read(0);
+        let (corpus, tokenizer) = read(2);
+        let lengths = corpus.lengths();
+        assert_eq!(
+            (without.lengths().len(), lengths.len()),
+            (4 * 2, 4 * (2 + 2))
+        );
+        assert_eq!(without.lengths(), lengths[..8]);
+        let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
+        for clip in 0..4 {
+            let (whole, first) = (2 * clip, 8 + 2 * clip);
+            assert_eq!(corpus.encoded(whole), Some(clip));
+            assert_eq!(corpus.encoded(first), Some(clip));
+            let drawn = corpus.document(whole, false);
+            let frame = corpus.document(first, false);
+            assert_eq!((drawn.frames(0), frame.frames(0)), (20, 4));
+            assert_eq!(drawn.segments[0], frame.segments[0], "the same caption");
+            // The latents between have no token behind them.
+            assert_eq!(lengths[first], lengths[whole] - 16 - 2);
+            let layout = Layout::new(&[frame], &special.modalities);
+            assert_eq!(layout.learned[0].latents, [0, 1, 2, 3]);
+            let begin = i64::from(special.modalities[0].begin);
+            assert_eq!(
+                layout.answers.last(),
+                Some(&begin),
+                "nothing behind it is asked"
+            );
+            let dropped = corpus.document(first, true);
+            assert_eq!(
+                dropped.positions(),
+                1 + 1 + 4,
+                "a start, the token before latents"
+            );
+        }
+    }
 
     #[test]
     fn fewer_large_clips_are_read_at_once() {

@@ -5,6 +5,7 @@
 //! [`VibeVoiceAsr::transcribe`] writes the answer token by token (`transcribe`). The answer is JSON that nobody
 //! may trust: `segments` reads what is whole of it, `write` writes that in three formats.
 
+mod error;
 mod prompt;
 mod segments;
 mod transcribe;
@@ -17,9 +18,10 @@ use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_codec_audio::{AudioEncoder, CodecConfig, EncoderState};
 use latentlm_core::{CausalBackboneConfig, LatentNoise, NoiseScale, PartConfig, Posterior};
 
+pub use error::AsrError;
 pub use prompt::{AsrPrompt, AsrSound, AsrTokens};
 pub use segments::{CutReason, TranscriptCut, TranscriptReader, TranscriptSegment};
-pub use transcribe::{AsrEnd, AsrError, AsrOptions, AsrStep, AsrStream};
+pub use transcribe::{AsrEnd, AsrOptions, AsrStep, AsrStream};
 pub use write::{TranscriptFormat, TranscriptWriter};
 
 use super::rules::Rules;

@@ -50,6 +50,7 @@ mod realtime;
 mod row;
 mod rules;
 mod script;
+mod spoken;
 mod voice;
 
 use burn::module::Module;
@@ -71,10 +72,7 @@ pub use asr::{
     TranscriptWriter, VibeVoiceAsr, VibeVoiceAsrConfig,
 };
 pub use error::VibeVoiceError;
-pub use generate::{
-    End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenFrame, SpokenStep,
-    VibeVoiceStream,
-};
+pub use generate::VibeVoiceStream;
 pub use prompt::{SpeechTokens, VibeVoicePrompt, VoiceLine};
 pub use realtime::{
     RealtimeConfig, RealtimeFrame, RealtimeOptions, RealtimeStep, RealtimeStream, RealtimeText,
@@ -83,6 +81,9 @@ pub use realtime::{
 };
 pub use rules::Rules;
 pub use script::{MOST_SPEAKERS, Script, ScriptError, Turn};
+pub use spoken::{
+    End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenFrame, SpokenStep,
+};
 pub use voice::{EncodedVoices, level_voice};
 
 /// VibeVoice (spec §5): the acoustic codec, the semantic encoder, and the language model.
@@ -161,6 +162,11 @@ impl VibeVoiceConfig {
         Ok(())
     }
 
+    /// The tokens that the model may choose while it speaks.
+    pub fn speech_tokens(&self) -> SpeechTokens {
+        speech_tokens(self.control, self.end_of_text)
+    }
+
     /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
     ///
     /// # Panics
@@ -210,16 +216,19 @@ impl VibeVoiceConfig {
     }
 }
 
+fn speech_tokens(control: ControlTokens, end: u32) -> SpeechTokens {
+    SpeechTokens {
+        start: control.begin,
+        stop: control.end,
+        audio: control.more,
+        end,
+    }
+}
+
 impl VibeVoice {
     /// The tokens that the model may choose while it speaks.
     pub fn speech_tokens(&self) -> SpeechTokens {
-        let control = self.lm.control[0];
-        SpeechTokens {
-            start: control.begin,
-            stop: control.end,
-            audio: control.more,
-            end: self.end_of_text,
-        }
+        speech_tokens(self.lm.control[0], self.end_of_text)
     }
 
     /// Samples a latent.

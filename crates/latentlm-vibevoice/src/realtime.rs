@@ -8,6 +8,7 @@
 //! while it arrives (`text`), [`VibeVoiceRealtime::speak`] makes sound of both (`stream`).
 
 mod archive;
+mod context;
 mod pickle;
 mod stream;
 mod text;

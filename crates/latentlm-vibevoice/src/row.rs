@@ -6,10 +6,10 @@ use latentlm_codec_audio::{DecoderState, EncoderState};
 use latentlm_core::{CausalBackbone, RandomStream};
 
 use super::VibeVoice;
-use super::generate::{
+use super::rules::Rules;
+use super::spoken::{
     End, FrameNoise, SpeakError, SpeakOptions, SpeakRequest, SpeechToken, SpokenStep,
 };
-use super::rules::Rules;
 use super::{PIECE_POSITIONS, read_positions};
 
 /// Positions that a KV cache has room for at first, behind the prompt. It grows.

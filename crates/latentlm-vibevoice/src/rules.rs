@@ -18,7 +18,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those of the original repository.
+    /// Rules of the original repository.
     pub const ORIGINAL: Self = Self {
         guides_tokens: false,
         resets_at_stop: true,
@@ -26,7 +26,7 @@ impl Rules {
         lowers_numbers: true,
     };
 
-    /// Those of `transformers` 5.
+    /// Rules of `transformers` 5.
     pub const TRANSFORMERS: Self = Self {
         guides_tokens: true,
         resets_at_stop: false,

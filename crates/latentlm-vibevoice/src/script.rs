@@ -31,13 +31,13 @@ pub struct Script {
 /// A script that nobody can say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// Nothing to say.
+    /// No words.
     #[error("the script has no words")]
     NoWords,
     /// More speakers than were trained.
     #[error("the script has {count} speakers; {} can speak at most", MOST_SPEAKERS)]
     TooManySpeakers {
-        /// Those of the script.
+        /// Speakers of the script.
         count: usize,
     },
     /// A number that is too large.

@@ -162,6 +162,40 @@ fn a_step_that_is_taken_back_was_never_taken() {
     }
 }
 
+/// KV caches have room for 256 positions behind the prompt at first, and grow.
+#[test]
+fn a_context_that_grows_is_that_of_the_whole() {
+    let model = model(6);
+    let words = indices(&[1, 2, 3], &Device::default()).unsqueeze_dim(0);
+    let words = model.lm.token_adapter().embed(words).squeeze_dim::<2>(0);
+    let options = SpeakOptions {
+        max_steps: 300,
+        ..options(Rules::ORIGINAL)
+    };
+    let mut stream = model
+        .speak(prompt(&[1, 2, 3]), None, options, noise(7))
+        .unwrap();
+    stream.force(0, vec![SpeechToken::Audio; 300]);
+    let mut null = Vec::new();
+    let mut next = embedding(&model, SpeechToken::Start);
+    for (index, step) in all_steps(&mut stream).into_iter().enumerate() {
+        null.push(next);
+        if [255, 256, 257, 299].contains(&index) {
+            let what = format!("step {index}");
+            let mut own = vec![words.clone()];
+            own.extend(null.iter().cloned());
+            let rows = Tensor::cat(own, 0);
+            let count = rows.dims()[0];
+            let hidden = model.lm.backbone.forward(rows.unsqueeze_dim(0));
+            let last = hidden.narrow(1, count - 1, 1).squeeze_dim::<2>(1);
+            assert_close(&what, step.hidden, last, BOUND);
+            assert_close(&what, step.null_hidden, last_hidden(&model, &null), BOUND);
+        }
+        next = step.frame.expect("a latent of each step").embedded;
+    }
+    assert_eq!((null.len(), stream.end_of(0)), (300, Some(End::Forced)));
+}
+
 /// Sound comes frame by frame; decoded at once, the same latents give the same. Where speech stops, the
 /// original begins with silence again.
 #[test]

@@ -7,10 +7,10 @@ use latentlm_data::speech::{
     SpeechDataset, SpeechSpec, check_speech, read_audio, read_sentences, wav_bytes,
 };
 use latentlm_data::{
-    Caption, ClipDataset, ClipSpec, ImageDataset, ImageSpec, Inventory, PlainText, ReadOptions,
-    Split, TextTokenizer, TokenizerKind, check, check_clips, normal_text, read_picture,
+    Caption, ClipDataset, ClipSpec, ImageDataset, ImageSpec, PlainText, ReadOptions, Split,
+    TextTokenizer, TokenizerKind, check, check_clips, normal_text, read_picture,
 };
-use latentlm_pipelines::KnownText;
+use latentlm_pipelines::{Inventory, KnownText};
 use latentlm_train::LatentCache;
 
 use super::{Reader, Verdict, put, seeds, told};

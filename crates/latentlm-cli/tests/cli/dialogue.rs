@@ -1,21 +1,24 @@
 //! Dialogues of a published model. A reference case stands for one: its folder is as people have it.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use latentlm_data::speech::{read_audio, wav_bytes};
+use safetensors::SafeTensors;
 
 use crate::{expect, latentlm};
 
 /// Samples of a frame of the case's model.
-const HOP: usize = 40;
+pub const HOP: usize = 40;
 
-fn case() -> PathBuf {
+pub fn case() -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     fixtures.join("vibevoice-generation-two")
 }
 
-fn speak(folder: &Path, script: &Path, args: &[&str]) -> Command {
+pub fn speak(folder: &Path, script: &Path, args: &[&str]) -> Command {
     let mut command = latentlm(folder, &["speak", "--steps", "3", "--model"]);
     command.arg(case()).arg("--script").arg(script).args(args);
     command
@@ -236,116 +239,152 @@ fn what_cannot_be_said_is_told_before_anything_is_written() {
     let voice = case().join("voice0.wav");
     let voice = ["--voice", voice.to_str().unwrap()];
     refused("Speaker 1: a\nSpeaker 2: b", &voice, "several speakers");
+    let silent = dir.join("silent.wav");
+    fs::write(&silent, wav_bytes(&[], 24_000)).unwrap();
+    let silent = ["--voice", silent.to_str().unwrap()];
+    refused("one", &silent, "holds no sound");
     let missing = ["--tokenizer", "script.txt"];
     refused("one", &missing, "no tokenizer");
 }
 
-fn realtime() -> PathBuf {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    fixtures.join("vibevoice-realtime-one")
+/// A copy of the case's folder, but for its weights.
+fn without_weights(folder: &Path) -> PathBuf {
+    let copy = folder.join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(case()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name != "model.safetensors" {
+            fs::copy(&path, copy.join(name)).unwrap();
+        }
+    }
+    copy
 }
 
-/// A command that speaks with the Realtime case's model; the voice is a path or a name in its folder.
-fn speak_realtime(folder: &Path, voice: &str, args: &[&str]) -> Command {
-    let mut command = latentlm(folder, &["speak", "--out", "said.wav", "--model"]);
-    command.arg(realtime()).arg("--voice");
-    command.arg(realtime().join(voice)).args(args);
-    command
-}
-
-/// The same text and seed give the same sound: at once, on standard input at once or word by word, and with the
-/// voice in the other format.
+/// What does not fit is told before the weights are read: here they are missing.
 #[test]
-fn a_text_is_spoken_while_it_arrives() {
+fn a_script_that_is_too_long_waits_for_no_weights() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let text = "Hello, it\u{2019}s one two three four.";
-    let frames = ["--frames", "40", "--seed", "3"];
-    let said = |command: &mut Command, input: &[&str]| {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        for part in input {
-            stdin.write_all(part.as_bytes()).unwrap();
+    let model = without_weights(dir);
+    let say = |text: &str, part: &str| {
+        fs::write(dir.join("script.txt"), text).unwrap();
+        let mut command = latentlm(dir, &["speak", "--script", "script.txt", "--out", "a.wav"]);
+        expect(command.arg("--model").arg(&model), 1, part);
+    };
+    say(&"word ".repeat(600), "the model reads 512: shorten");
+    say("one", "model.safetensors is missing: 0 bytes are there");
+    assert!(!dir.join("a.wav").exists());
+}
+
+#[test]
+fn weights_that_lead_to_no_numbers_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let model = without_weights(dir);
+    let mut bytes = fs::read(case().join("model.safetensors")).unwrap();
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let (start, end) = metadata.info("lm_head.weight").unwrap().data_offsets;
+    for number in bytes[8 + header..][start..end].chunks_exact_mut(4) {
+        number.copy_from_slice(&f32::MAX.to_le_bytes());
+    }
+    fs::write(model.join("model.safetensors"), bytes).unwrap();
+    fs::write(dir.join("script.txt"), "one").unwrap();
+    let mut command = latentlm(dir, &["speak", "--script", "script.txt", "--out", "a.wav"]);
+    let command = command.arg("--model").arg(&model);
+    expect(command, 1, "the model's numbers are not finite");
+}
+
+#[test]
+fn a_voice_of_nobody_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = case().join("script.txt");
+    let voices = [voice(7, "voice0.wav"), voice(1, "voice1.wav")];
+    let voices = [voices[0].as_str(), voices[1].as_str()];
+    let args = [&voices[..], &["--frames", "1", "--seed", "1"]].concat();
+    let (_, told) = said(dir.path(), &script, &args);
+    assert_eq!(told.matches("the script has no speaker 7").count(), 1);
+    assert_eq!(told.matches("speaker 0 has no --voice").count(), 1);
+}
+
+/// The model of the case reads 512 positions.
+#[test]
+fn a_full_context_cuts_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = case().join("script.txt");
+    let (cut, told) = said(dir.path(), &script, &["--frames", "500", "--seed", "1"]);
+    assert!(
+        told.contains("the dialogue was cut: the model's context is full"),
+        "{told}"
+    );
+    let frames = (cut.len() - 44) / (2 * HOP);
+    assert!((300..500).contains(&frames), "{frames} frames");
+}
+
+/// Frames of [`long`].
+const LONG_FRAMES: usize = 300;
+
+/// A dialogue that takes seconds, once some of it has been written.
+fn long(folder: &Path) -> Child {
+    let frames = LONG_FRAMES.to_string();
+    let mut command = latentlm(folder, &["speak", "--steps", "999", "--frames", &frames]);
+    command.args(["--seed", "1", "--out", "said.wav", "--model"]);
+    command.arg(case()).arg("--script");
+    command.arg(case().join("script.txt"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    assert!(has_frames(folder, 4), "nothing is said");
+    child
+}
+
+/// Waits until so many frames of `said.wav` are written; false if they never are.
+pub fn has_frames(folder: &Path, frames: usize) -> bool {
+    let bytes = (44 + 2 * frames * HOP) as u64;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        let file = fs::metadata(folder.join("said.wav"));
+        if file.is_ok_and(|file| file.len() >= bytes) {
+            return true;
         }
-        drop(stdin);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// The header tells of the frames that are there.
+#[test]
+fn a_killed_dialogue_can_be_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = long(dir.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let heard = read_audio(&dir.path().join("said.wav")).unwrap();
+    let frames = heard.samples.len() / HOP;
+    // The header may be one frame behind.
+    assert!((3..=LONG_FRAMES).contains(&frames), "{frames} frames");
+    assert_eq!(heard.samples.len(), frames * HOP);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_dialogue_with_a_whole_file() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let child = long(dir.path());
+        let mut kill = Command::new("kill");
+        let id = child.id().to_string();
+        assert!(kill.args([signal, &id]).status().unwrap().success());
         let output = child.wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{told}");
-        fs::read(dir.join("said.wav")).unwrap()
-    };
-    let at_once = [&frames[..], &["--text", text]].concat();
-    let first = said(&mut speak_realtime(dir, "voice.pt", &at_once), &[]);
-    assert_eq!(first.len(), 44 + 2 * 40 * HOP);
-    assert!(first[44..].iter().any(|byte| *byte != 0), "silence");
-    let piped = said(&mut speak_realtime(dir, "voice.pt", &frames), &[text]);
-    assert!(first == piped, "on standard input");
-    let words: Vec<&str> = text.split_inclusive(' ').collect();
-    let piped = said(&mut speak_realtime(dir, "voice.pt", &frames), &words);
-    assert!(first == piped, "word by word");
-
-    let converted = dir.join("voice.safetensors");
-    let mut convert = latentlm(dir, &["convert-voice"]);
-    convert.arg(realtime().join("voice.pt")).arg(&converted);
-    assert!(convert.output().unwrap().status.success());
-    let voice = converted.to_str().unwrap();
-    let other = said(&mut speak_realtime(dir, voice, &at_once), &[]);
-    assert!(first == other, "the voice as safetensors");
-}
-
-/// As a dialogue has them.
-#[test]
-fn a_realtime_model_draws_a_seed_and_has_solvers() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let said = |more: &[&str]| {
-        let same = ["--frames", "4", "--text", "one two"];
-        let args = [&same[..], more].concat();
-        let output = speak_realtime(dir, "voice.pt", &args).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
-        (fs::read(dir.join("said.wav")).unwrap(), told)
-    };
-    let (first, told) = said(&[]);
-    let seed = told.lines().find_map(|line| line.strip_prefix("--seed "));
-    let seed = seed.expect("the seed is told");
-    let (again, silent) = said(&["--seed", seed]);
-    assert!(first == again && !silent.contains("--seed"), "{silent}");
-    let (noisy, _) = said(&["--seed", seed, "--sampler", "sde"]);
-    assert!(first != noisy, "the same sound");
-}
-
-#[test]
-fn the_wrong_kind_of_voice_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let recording = case().join("voice0.wav");
-    let recording = recording.to_str().unwrap();
-    let text = ["--text", "one"];
-    expect(
-        &mut speak_realtime(dir, recording, &text),
-        1,
-        "the encoder is not published",
-    );
-    let mut none = latentlm(
-        dir,
-        &["speak", "--out", "said.wav", "--text", "a", "--model"],
-    );
-    expect(none.arg(realtime()), 1, "speaks with one saved voice");
-    let script = case().join("script.txt");
-    let saved = realtime().join("voice.pt");
-    let saved = format!("--voice=0={}", saved.display());
-    let mut dialogue = speak(dir, &script, &["--out", "said.wav", &saved]);
-    expect(&mut dialogue, 1, "reads a recording of a voice");
-    let mut nothing = speak_realtime(dir, "voice.pt", &["--text", "  "]);
-    expect(&mut nothing, 1, "the text is empty");
-    let mut unscripted = latentlm(
-        dir,
-        &["speak", "--out", "said.wav", "--text", "a", "--model"],
-    );
-    expect(unscripted.arg(case()), 2, "give --script");
-    assert!(!dir.join("said.wav").exists());
+        assert!(
+            told.contains("the dialogue was cut: it was stopped"),
+            "{told}"
+        );
+        let bytes = fs::read(dir.path().join("said.wav")).unwrap();
+        let sound = bytes.len() - 44;
+        assert_eq!(bytes[40..44], (sound as u32).to_le_bytes());
+        assert_eq!(sound % (2 * HOP), 0);
+        assert!(sound / (2 * HOP) < LONG_FRAMES, "{sound} bytes");
+    }
 }

@@ -9,6 +9,7 @@ mod mllm;
 mod output;
 mod pictures;
 mod promises;
+mod realtime;
 mod resumes;
 mod runs;
 mod speech;

@@ -9,12 +9,12 @@ use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS, SoundLimits, ending, read_so
 
 use super::clip::{Clip, SpeechBounds, hold_out};
 use super::corpus;
-use crate::check::Problem;
+use crate::check::{Problem, write_end};
 use crate::error::DataError;
 use crate::normal::plain_word;
 use crate::skipped::Skipped;
 use crate::split::Split;
-use crate::walk::{LeftOut, WalkOptions, on_one_line, walk, write_left_out};
+use crate::walk::{LeftOut, WalkOptions, on_one_line, walk};
 
 /// Without a recipe, recordings may have any length.
 const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
@@ -188,15 +188,6 @@ impl fmt::Display for SpeechReport {
         for (group, count) in &self.groups {
             writeln!(f, "  words to compose, {}  {count}", on_one_line(group))?;
         }
-        write_left_out(f, &self.left_out)?;
-        match self.problems.as_slice() {
-            [] => return write!(f, "no problems found"),
-            [_] => write!(f, "1 problem:")?,
-            problems => write!(f, "{} problems:", problems.len())?,
-        }
-        for problem in &self.problems {
-            write!(f, "\n  {}", on_one_line(&problem.what))?;
-        }
-        Ok(())
+        write_end(f, &self.left_out, &self.problems)
     }
 }

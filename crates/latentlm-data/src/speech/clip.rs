@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
 use crate::normal::normal_text;
-use crate::options::allows_more;
+use crate::options::allows;
 use crate::skipped::Skipped;
 use crate::split::Split;
 
@@ -51,9 +51,9 @@ impl SpeechBounds {
         self.table_bytes / 7 * 3
     }
 
-    /// The error of a table of too many `lines`, or records.
-    pub(super) fn too_many(&self, lines: &str) -> String {
-        let more = allows_more("max_lines");
+    /// The error of `count` lines, or records, that are too many.
+    pub(super) fn too_many(&self, lines: &str, count: usize) -> String {
+        let more = allows("data.max_lines", count as u64);
         let most = self.table_lines;
         format!("has more than {most} {lines}, the most that are read; {more}")
     }

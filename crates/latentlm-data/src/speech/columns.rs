@@ -29,7 +29,7 @@ const TEXTS: [&str; 6] = [
     "normalized_text",
     "normalised_text",
 ];
-/// The same for tables with a header, such as LJSpeech's: the text as spoken is preferred.
+/// Names of text columns in tables with a header, such as LJSpeech's: the text as spoken is preferred.
 const SPOKEN: [&str; 6] = [
     "normalized_text",
     "normalised_text",

@@ -86,7 +86,7 @@ impl Composition {
             Self::Numbers => {
                 let mut needed = words("digit", &UNITS[..10]);
                 needed.extend(words("number", &UNITS[10..]));
-                needed.extend(words("number", &TENS[2..]));
+                needed.extend(words("number", &TENS));
                 needed.extend(words("number", &["hundred", "thousand"]));
                 needed
             }
@@ -350,8 +350,7 @@ fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Word
             .map(|_| any("digit", random))
             .collect(),
         Composition::Letters => {
-            let spelled: Vec<&str> = SPELLED.split_whitespace().collect();
-            let letters = pick(&spelled, random).chars();
+            let letters = pick(&SPELLED[..], random).chars();
             letters.map(|c| word("letter", &c.to_string())).collect()
         }
         Composition::Dates => {
@@ -428,7 +427,7 @@ fn number(n: usize) -> Words {
         0..10 => words.push(word("digit", UNITS[rest])),
         10..20 => words.push(word("number", UNITS[rest])),
         _ => {
-            words.push(word("number", TENS[rest / 10]));
+            words.push(word("number", TENS[rest / 10 - 2]));
             if !rest.is_multiple_of(10) {
                 words.push(word("digit", UNITS[rest % 10]));
             }
@@ -443,7 +442,7 @@ fn ordinal(day: usize) -> Words {
         1..=20 => vec![word("ordinal", ORDINALS[day - 1])],
         30 => vec![word("ordinal", "thirtieth")],
         _ => vec![
-            word("number", TENS[day / 10]),
+            word("number", TENS[day / 10 - 2]),
             word("ordinal", ORDINALS[day % 10 - 1]),
         ],
     }
@@ -506,18 +505,16 @@ mod tests {
             let letters: Vec<String> = text.chars().map(String::from).collect();
             split_of(&letters.join(" "))
         };
-        let held_out = SPELLED
-            .split_whitespace()
-            .filter(|word| spelled(word) == Split::Test);
-        let (held_out, all) = (held_out.count(), SPELLED.split_whitespace().count());
+        let held_out = SPELLED.iter().filter(|word| spelled(word) == Split::Test);
+        let (held_out, all) = (held_out.count(), SPELLED.len());
         assert!(held_out > 20 && all > 300, "{held_out} of {all}");
-        let all: BTreeSet<&str> = SPELLED.split_whitespace().collect();
-        assert_eq!(all.len(), SPELLED.split_whitespace().count(), "none twice");
+        let different: BTreeSet<&str> = SPELLED.iter().copied().collect();
+        assert_eq!(different.len(), all, "none twice");
     }
 
     #[test]
     fn spelled_words_have_three_to_six_letters() {
-        for word in SPELLED.split_whitespace() {
+        for word in SPELLED.iter() {
             assert!((3..=6).contains(&word.len()), "{word}");
         }
     }

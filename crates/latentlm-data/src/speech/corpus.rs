@@ -205,12 +205,7 @@ struct TableReader<'a> {
 impl TableReader<'_> {
     /// Lists the recordings of a table.
     fn read(&mut self, path: &Path, split: Option<Split>) -> Result<(), DataError> {
-        let text = read_table(path, self.bounds)?;
-        self.lines += text.lines().count();
-        if self.lines > self.bounds.table_lines {
-            let reason = self.bounds.too_many("lines with the tables before it");
-            return Err(DataError::malformed(path, reason));
-        }
+        let text = read_table(path, self.bounds, &mut self.lines)?;
         let base = path.parent().unwrap_or(self.folder);
         if is_json(path) {
             self.read_json(path, base, split, text);
@@ -323,13 +318,13 @@ fn records(text: &str, bounds: SpeechBounds) -> Result<Vec<&str>, String> {
     if text.len() as u64 > most {
         return Err(format!(
             "is larger than {most} bytes, the most that a list may have: write a record a line; {}",
-            allows_more("max_table_mb")
+            allows_more("data.max_table_mb")
         ));
     }
     // Takes no memory. A list that is valid can be cut into its elements.
     let list: Vec<IgnoredAny> = serde_json::from_str(text).map_err(|error| no_record(&error))?;
     if list.len() > bounds.table_lines {
-        return Err(bounds.too_many("records"));
+        return Err(bounds.too_many("records", list.len()));
     }
     Ok(elements(text))
 }

@@ -9,7 +9,7 @@ use super::clip::{Clip, Listing, SpeechBounds, hold_out};
 use super::corpus;
 use crate::error::DataError;
 use crate::hex::hex_digest;
-use crate::inventory::{Content, Sample};
+use crate::sample::{Content, Sample};
 use crate::skipped::Skipped;
 use crate::split::Split;
 

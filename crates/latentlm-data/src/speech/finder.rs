@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS};
 
 use super::columns::names_sound;
+use crate::metadata::stays_inside;
 
 /// Usual folders for recordings beside a table, the most common first.
 const PLACES: [&str; 6] = ["wavs", "wav", "clips", "audio", "audios", "flac"];
@@ -82,7 +83,7 @@ impl Finder {
         self.folders.entry(path.to_owned()).or_insert_with(|| {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-            // Of names that differ in case alone, the first in sorted order is taken.
+            // If names differ in case alone, the first in sorted order is taken.
             files.sort();
             let files = files.into_iter().rev().filter_map(|file| {
                 let name = file.file_name()?.to_string_lossy().to_lowercase();
@@ -104,16 +105,7 @@ pub(super) fn leads_outside(folder: &Path, base: &Path, name: &str) -> bool {
             None => return true,
         },
     };
-    let mut depth = 0_usize;
-    for part in inside.components() {
-        depth = match part {
-            Component::Normal(_) => depth + 1,
-            Component::CurDir => depth,
-            Component::ParentDir if depth > 0 => depth - 1,
-            _ => return true,
-        };
-    }
-    false
+    !stays_inside(&inside)
 }
 
 #[cfg(test)]

@@ -18,8 +18,9 @@ pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use clip::SpeechBounds;
 pub use compose::{Composed, Composer, Composition, SpokenWord};
 pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
-pub use files::{GrowingWav, WavFile, read_audio, read_audio_within, write_wav};
+pub use files::{read_audio, write_wav};
 pub use latentlm_media::sound::{
-    Audio, SoundLimits, WavStream, finish_wav_stream, normalise, trim_silence, wav_bytes,
+    Audio, GrowingWav, SoundLimits, WavFile, WavStream, finish_wav_stream, normalise,
+    read_audio_within, trim_silence, wav_bytes,
 };
 pub use sentences::read_sentences;

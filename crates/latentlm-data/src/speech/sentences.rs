@@ -5,17 +5,21 @@ use std::path::Path;
 use super::table::plain_lines;
 use crate::error::DataError;
 use crate::normal::normal_text;
+use crate::options::SizeLimit;
 use crate::walk::read_text;
 
-/// Largest size of a file of sentences in bytes.
-const TEXT_BYTES: u64 = 256 << 20;
+/// Largest size of a file of sentences.
+const TEXT_LIMIT: SizeLimit = SizeLimit {
+    bytes: 256 << 20,
+    key: None,
+};
 
 /// Reads the sentences of a file, one per line, without repetitions.
 ///
 /// # Errors
 /// If the file can't be read or has fewer than two sentences: one for training, one held out.
 pub fn read_sentences(path: &Path) -> Result<Vec<String>, DataError> {
-    let text = plain_lines(&read_text(path, TEXT_BYTES, "")?);
+    let text = plain_lines(&read_text(path, TEXT_LIMIT)?);
     let mut sentences: Vec<String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     let lines = text.lines().map(normal_text);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::clip::{MOST_TEXT_BYTES, SpeechBounds};
 use crate::error::DataError;
-use crate::options::allows_more;
+use crate::options::SizeLimit;
 use crate::walk::read_text;
 
 /// Number of fields after which no more rows are looked at to recognize the columns.
@@ -25,18 +25,33 @@ pub(super) struct Row<'a> {
     pub(super) fields: Vec<Cow<'a, str>>,
 }
 
-/// Reads a table or transcript, with plain line ends.
+/// Reads a table or transcript, with plain line ends. `lines` is the number of lines of those before it; its own are
+/// added.
 ///
 /// # Errors
-/// If the file can't be read, is not UTF-8, or is too large.
-pub(super) fn read_table(path: &Path, bounds: SpeechBounds) -> Result<String, DataError> {
-    let more = format!("; {}", allows_more("max_table_mb"));
-    let mut text = read_text(path, bounds.table_bytes, &more)?;
+/// If the file can't be read, is not UTF-8, or is too large, alone or with those before it.
+pub(super) fn read_table(
+    path: &Path,
+    bounds: SpeechBounds,
+    lines: &mut usize,
+) -> Result<String, DataError> {
+    let limit = SizeLimit {
+        bytes: bounds.table_bytes,
+        key: Some("data.max_table_mb"),
+    };
+    let mut text = read_text(path, limit)?;
     if text.contains('\r') {
         text = plain_lines(&text);
     }
-    if text.lines().count() > bounds.table_lines {
-        return Err(DataError::malformed(path, bounds.too_many("lines")));
+    let own = text.lines().count();
+    *lines += own;
+    if *lines > bounds.table_lines {
+        let what = if own > bounds.table_lines {
+            "lines"
+        } else {
+            "lines with the tables before it"
+        };
+        return Err(DataError::too_large(path, bounds.too_many(what, *lines)));
     }
     Ok(text)
 }
@@ -186,7 +201,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Reads a row. Of one that has too many fields, one more than the most is kept.
+    /// Reads a row. If it has too many fields, one more than the most is kept.
     fn row(&mut self) -> Vec<Cow<'a, str>> {
         let mut fields = Vec::new();
         loop {
@@ -300,7 +315,7 @@ mod tests {
         let rows = fields(&text, '|');
         assert_eq!((rows[0].len(), &*rows[0][0]), (MOST_FIELDS + 1, "a"));
         assert_eq!(rows[1], ["c", "d"]);
-        // Of a large table, the first rows tell which column is which.
+        // The first rows of a large table tell which column is which.
         let row = "|".repeat(MOST_FIELDS - 2) + "|x\n";
         let first = first_rows(&row.repeat(2 * FIRST_FIELDS / MOST_FIELDS), '|').len();
         assert_eq!(first, FIRST_FIELDS.div_ceil(MOST_FIELDS));
@@ -352,7 +367,7 @@ mod tests {
         let mut bounds = SpeechBounds::default();
         let read = |text: &str, bounds| {
             std::fs::write(&path, text).unwrap();
-            read_table(&path, bounds)
+            read_table(&path, bounds, &mut 0)
         };
         assert_eq!(read("a\r\nb\rc", bounds).unwrap(), "a\nb\nc");
         let text = "\n".repeat(1_500_000);
@@ -360,7 +375,7 @@ mod tests {
         let longer = text + "x";
         let told = read(&longer, bounds).unwrap_err().to_string();
         let part = "has more than 1500000 lines, the most that are read; data.max_lines (of `data \
-                    check`: --max-lines) allows more";
+                    check`: --max-lines) allows more: 1500001 at least";
         assert!(told.ends_with(part), "{told}");
         // Multilingual LibriSpeech's English table has 10.8 million.
         bounds.table_lines += 1;

@@ -66,9 +66,12 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
         return Ok(None);
     }
     let (mut listing, mut finder) = (Listing::default(), Finder::default());
+    let mut lines = 0;
     for (path, kind) in found {
-        let text = match read_table(&path, bounds) {
+        let text = match read_table(&path, bounds, &mut lines) {
             Ok(text) => text,
+            // A larger bound reads it: nothing is wrong with the file.
+            Err(error @ DataError::TooLarge { .. }) => return Err(error),
             Err(error) => {
                 listing.skipped.push(Skipped::of(&path, &error));
                 continue;

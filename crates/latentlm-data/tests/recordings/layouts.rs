@@ -442,3 +442,45 @@ fn texts_are_normal() {
     assert_eq!(found["wavs/a.wav"].0, "Caf\u{e9} at nine");
     assert_eq!(found["wavs/b.wav"].0, "two one");
 }
+
+/// Multilingual LibriSpeech's English part has 10.8 million lines. What is needed is told, and nothing is left out
+/// instead.
+#[test]
+fn transcripts_beyond_the_bounds_are_refused_with_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    for (split, count) in [("test", 1), ("train", 3)] {
+        let own = dir.path().join(split);
+        let mut lines = String::new();
+        for index in 0..count {
+            lines += &format!("7_9_{index}\tsentence {index}\n");
+            recording(&own.join(format!("audio/7/9/7_9_{index}.flac")), 0.2);
+        }
+        put(&own.join("transcripts.txt"), lines.as_bytes());
+    }
+    let told = |bounds| {
+        let opened = SpeechDataset::open_within(dir.path(), SPEC, Split::Train, bounds);
+        opened.map_or_else(|error| error.to_string(), |set| set.len().to_string())
+    };
+    let lines = |table_lines| {
+        told(SpeechBounds {
+            table_lines,
+            ..SpeechBounds::default()
+        })
+    };
+    assert_eq!(lines(4), "3");
+    for (most, what) in [(3, "lines with the tables before it"), (2, "lines")] {
+        let message = lines(most);
+        let part = format!(
+            "train/transcripts.txt: has more than {most} {what}, the most that are read; data.max_lines (of \
+             `data check`: --max-lines) allows more: 4 at least"
+        );
+        assert!(message.ends_with(&part), "{message}");
+    }
+    let message = told(SpeechBounds {
+        table_bytes: 30,
+        ..SpeechBounds::default()
+    });
+    let part = "is larger than 30 bytes, the most that is read; data.max_table_mb (of `data check`: \
+                --max-table-mb) allows more: 1 at least";
+    assert!(message.ends_with(part), "{message}");
+}

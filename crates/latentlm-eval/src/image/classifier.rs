@@ -6,7 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm_data::{BatchOrder, ImageDataset};
@@ -17,6 +17,8 @@ use crate::error::Result;
 /// Number of features of a picture: the input of the last layer, and of Frechet distances.
 pub const FEATURES: usize = 64;
 const BATCH: usize = 100;
+/// Channels of the first convolution, and passes through the pictures, where pictures are judged.
+const WIDTH: usize = 16;
 const EPOCHS: u64 = 10;
 
 /// Two convolutions with stride 2 and two linear layers.
@@ -36,6 +38,10 @@ pub struct Lessons<'a> {
     pub side: usize,
     /// Number of classes.
     pub classes: usize,
+    /// Channels of the first convolution; the second has twice as many.
+    pub width: usize,
+    /// How often each picture is seen.
+    pub epochs: u64,
     /// Class of each picture.
     pub labels: &'a [u32],
     /// Reads the pictures at some indices, `[B, C, H, W]`, in `[-1, 1]`.
@@ -48,10 +54,13 @@ pub struct Predictions {
     pub classes: Vec<u32>,
     /// Features of each picture.
     pub features: Vec<Vec<f32>>,
+    /// Logarithm of the probability of each class, for each picture.
+    pub log_probabilities: Vec<Vec<f32>>,
 }
 
 impl Classifier {
-    fn new(channels: usize, side: usize, classes: usize, device: &Device) -> Self {
+    fn new(lessons: &Lessons<'_>, device: &Device) -> Self {
+        let (width, side) = (lessons.width, lessons.side);
         let conv = |input, output| {
             Conv2dConfig::new([input, output], [4, 4])
                 .with_stride([2, 2])
@@ -59,10 +68,10 @@ impl Classifier {
                 .init(device)
         };
         Self {
-            conv1: conv(channels, 16),
-            conv2: conv(16, 32),
-            hidden: LinearConfig::new(32 * (side / 4) * (side / 4), FEATURES).init(device),
-            output: LinearConfig::new(FEATURES, classes).init(device),
+            conv1: conv(lessons.channels, width),
+            conv2: conv(width, 2 * width),
+            hidden: LinearConfig::new(2 * width * (side / 4) * (side / 4), FEATURES).init(device),
+            output: LinearConfig::new(FEATURES, lessons.classes).init(device),
         }
     }
 
@@ -84,6 +93,8 @@ impl Classifier {
             channels: spec.channels,
             side: spec.height,
             classes: data.classes().len(),
+            width: WIDTH,
+            epochs: EPOCHS,
             labels: &labels,
             read: &|indices, device| Ok(read_at(data, indices, device)?),
         };
@@ -97,10 +108,10 @@ impl Classifier {
     pub fn learn(lessons: &Lessons<'_>, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         device.seed(RandomStream::for_step(0, "classifier-init", 0).seed());
-        let mut model = Self::new(lessons.channels, lessons.side, lessons.classes, &device);
+        let mut model = Self::new(lessons, &device);
         let mut optimizer = AdamConfig::new().init();
         let mut order = BatchOrder::new(lessons.labels.len(), BATCH, 0);
-        let steps = EPOCHS * order.batches_per_epoch();
+        let steps = lessons.epochs * order.batches_per_epoch();
         let rate = LearningRate {
             peak: 2e-3,
             warmup_steps: 20.min(steps),
@@ -128,10 +139,15 @@ impl Classifier {
         let mut predictions = Predictions {
             classes: Vec::new(),
             features: Vec::new(),
+            log_probabilities: Vec::new(),
         };
         for batch in pictures.split(BATCH, 0) {
             let features = self.features(batch);
             let logits = self.output.forward(features.clone());
+            let classes = logits.dims()[1];
+            let scores = host_values(log_softmax(logits.clone(), 1));
+            let scores = scores.chunks_exact(classes).map(<[f32]>::to_vec);
+            predictions.log_probabilities.extend(scores);
             let best = logits.argmax(1).into_data().convert::<i64>();
             let best: Vec<i64> = best.try_into_vec().unwrap_or_default();
             let classes = best.into_iter().map(|class| class as u32);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm_compose::{ComposedClip, Composer, Scene, held_out_pairs};
+use latentlm_compose::{ComposedClip, Composer, Motion, Scene, held_out_pairs};
 use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
 use latentlm_pipelines::{RunFolder, VideoPipeline, VideoRecipe, clip_tensor, read_all};
 use serde::Serialize;
@@ -18,8 +18,9 @@ use crate::statistics::share;
 
 /// For each held-out pair of digit and motion, the number of samples divided by this is drawn.
 const OF_PAIR: usize = 20;
-/// Clips of each digit and motion that the judge learns from.
-const TAUGHT: u64 = 60;
+/// Pictures of each digit that the judge learns from, per sample of a measure: the default number of samples takes all
+/// pictures, and an evaluation of a few samples does not wait for the judge.
+const TAUGHT: usize = 10;
 /// Real digits among which the given one should be after a continuation.
 const NEAREST: usize = 10;
 /// Seed of real clips, other than that of training and held-out clips.
@@ -33,8 +34,10 @@ const ROWS: usize = 2;
 /// The measurements. Shares are fractions; each comes with what real clips get.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DigitMeasures {
-    /// Frames of real held-out clips in which the judge sees the right digit.
+    /// Frames of real held-out clips of one digit in which the judge sees the right digit.
     pub judged_digit_of_real: f64,
+    /// Real held-out clips of one digit that are judged right as a whole.
+    pub judged_clip_of_real: f64,
     /// Real held-out clips whose motions are all measured right.
     pub judged_motion_of_real: f64,
     /// Neighbouring frames of real clips with different classes.
@@ -43,6 +46,10 @@ pub struct DigitMeasures {
     pub held_out_pair_digit: f64,
     /// The same with the right motion.
     pub held_out_pair_motion: f64,
+    /// Clips drawn for pairs that training had, with the right digit.
+    pub seen_pair_digit: f64,
+    /// The same with the right motion.
+    pub seen_pair_motion: f64,
     /// Frames of drawn clips of one digit with the right digit.
     pub judged_digit: f64,
     /// Neighbouring frames of drawn clips with different classes.
@@ -104,8 +111,8 @@ impl<'a> Digits<'a> {
     ) -> Result<Self, EvalError> {
         (options.phase)("training the judge on real clips");
         let path = Path::new(&pipeline.recipe().data.path);
-        let train = Composer::open(path, composer.spec(), Split::Train)?;
-        let judge = DigitJudge::train(&train, TAUGHT, &pipeline.device)?;
+        let pictures = options.samples.saturating_mul(TAUGHT);
+        let judge = DigitJudge::train(path, composer.spec(), pictures, &pipeline.device)?;
         Ok(Self {
             run,
             pipeline,
@@ -121,7 +128,10 @@ impl<'a> Digits<'a> {
     /// If a clip can't be drawn, or a file can't be written.
     pub fn measure(&self) -> Result<DigitMeasures, EvalError> {
         let pairs = self.held_out_pairs();
-        let real_pairs = self.tally(&pairs, &self.real(&pairs, REAL_SEED));
+        let seen = training_pairs(pairs.len());
+        let all_pairs = [&pairs[..], &seen[..]].concat();
+        let real_pairs = self.tally(&all_pairs, &self.real(&all_pairs, REAL_SEED));
+        let drawn_seen = self.tally(&seen, &self.drawn(&seen)?);
         let clips = self.drawn(&pairs)?;
         let of_pair = pairs.len() / held_out_pairs().len();
         let firsts: Vec<usize> = (0..pairs.len()).step_by(of_pair.max(1)).collect();
@@ -143,10 +153,13 @@ impl<'a> Digits<'a> {
         let frechet = self.frechet(&ones)?;
         Ok(DigitMeasures {
             judged_digit_of_real: real_pairs.frames(),
+            judged_clip_of_real: real_pairs.share(|right| right.digits),
             judged_motion_of_real: real_pairs.share(|right| right.motions),
             class_flips_of_real: real_pairs.flips(),
             held_out_pair_digit: drawn_pairs.share(|right| right.digits),
             held_out_pair_motion: drawn_pairs.share(|right| right.motions),
+            seen_pair_digit: drawn_seen.share(|right| right.digits),
+            seen_pair_motion: drawn_seen.share(|right| right.motions),
             judged_digit: drawn_pairs.frames(),
             class_flips: drawn_pairs.flips(),
             two_digits_all_right: drawn_twos.share(Right::all),
@@ -327,10 +340,40 @@ fn captions(scenes: &[Scene]) -> Vec<String> {
     scenes.iter().map(Scene::caption).collect()
 }
 
+/// Pairs of digit and motion that training had, spread evenly over all of them: as many clips as of those that it never
+/// had, so that a failing of drawing can be told from one of composing.
+fn training_pairs(count: usize) -> Vec<Scene> {
+    let mut pairs = Vec::new();
+    for digit in 0..10 {
+        for motion in Motion::ALL {
+            if !motion.is_held_out(digit) {
+                pairs.push(Scene::One { digit, motion });
+            }
+        }
+    }
+    let spread = (0..count).map(|index| pairs[index * pairs.len() / count]);
+    spread.collect()
+}
+
 fn has_held_out_pair(scene: &Scene) -> bool {
     let mut subjects = scene.subjects().into_iter();
     subjects.any(|own| {
         own.motion
             .is_some_and(|motion| motion.is_held_out(own.digit))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_the_training_are_spread_over_all() {
+        let pairs = |count| training_pairs(count).into_iter();
+        assert!(pairs(140).all(|scene| scene.split() == Split::Train));
+        let every: std::collections::BTreeSet<Scene> = pairs(140).collect();
+        assert_eq!((pairs(140).len(), every.len()), (140, 56));
+        let few: Vec<u8> = pairs(14).map(|scene| scene.subjects()[0].digit).collect();
+        assert_eq!((few.len(), few[0], few[13]), (14, 0, 9));
+    }
 }

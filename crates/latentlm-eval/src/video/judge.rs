@@ -1,20 +1,30 @@
 //! The judge of clips of digits: a classifier of digits that are cut out of composed frames, and what it sees.
 
+use std::path::Path;
+
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_compose::{Composer, Motion, Scene};
-use latentlm_pipelines::clip_tensor;
+use latentlm_data::{Clip, ClipSpec, Split};
+use latentlm_pipelines::{clip_tensor, evenly};
 
 use super::course::Course;
 use super::spot::{CUT, Footage, Point};
 use crate::error::EvalError;
 use crate::image::{Classifier, Lessons};
-use crate::statistics::{counts, mean};
+use crate::statistics::mean;
 
 /// Number of digits.
 const DIGITS: usize = 10;
-/// The judge learns from one frame in this many.
-const EVERY: usize = 4;
+/// Clips of each picture that the judge learns from: of other sizes, at other places.
+const TAKES: usize = 2;
+/// Frames that it learns from in each of them: more of one clip look nearly the same.
+const FRAMES: usize = 3;
+/// Clips that are composed at once.
+const BATCH: usize = 256;
+/// Channels of its first convolution, and how often it sees each frame.
+const WIDTH: usize = 24;
+const EPOCHS: u64 = 5;
 /// Seed of these clips.
 const SEED: u64 = 0x6a75_6467;
 
@@ -29,7 +39,7 @@ pub struct DigitJudge {
 pub struct SeenDigit {
     /// The likeliest digit in each frame.
     pub classes: Vec<u8>,
-    /// The most frequent of these.
+    /// The likeliest digit of the whole clip, by the mean of log-probabilities over the frames in which it can be seen.
     pub digit: u8,
     /// How it moves.
     pub course: Course,
@@ -40,26 +50,28 @@ pub struct SeenDigit {
 }
 
 impl DigitJudge {
-    /// Trains the classifier on frames of composed clips, `each` of every digit and motion.
+    /// Trains the classifier on a few frames of composed clips of at most `pictures` pictures of each training digit
+    /// of a dataset. `spec` is that of the clips that will be judged.
     ///
     /// # Errors
-    /// As [`Classifier::learn`].
-    pub fn train(composer: &Composer, each: u64, device: &Device) -> Result<Self, EvalError> {
+    /// As [`Composer::open`] and [`Classifier::learn`].
+    pub fn train(
+        path: &Path,
+        spec: ClipSpec,
+        pictures: usize,
+        device: &Device,
+    ) -> Result<Self, EvalError> {
+        let frames = FRAMES;
+        let composer = Composer::open(path, ClipSpec { frames, ..spec }, Split::Train)?;
         let (mut cuts, mut labels) = (Vec::new(), Vec::new());
         for digit in 0..DIGITS as u8 {
-            for motion in Motion::ALL {
-                let scene = Scene::One { digit, motion };
-                let place = u64::from(digit) * 7 + motion as u64;
-                let clips =
-                    (0..each).map(|index| composer.film(&scene, SEED, place * each + index).clip);
-                let clips: Vec<_> = clips.collect();
-                let footage = Footage::of(&clip_tensor(&clips, composer.spec(), device));
+            let clips = taught(&composer, digit, pictures);
+            for clips in clips.chunks(BATCH) {
+                let footage = Footage::of(&clip_tensor(clips, composer.spec(), device));
                 for clip in 0..footage.clips() {
-                    for track in footage.follow(clip, 1) {
-                        for spot in track.iter().step_by(EVERY) {
-                            cuts.push(spot.cut_out());
-                            labels.push(u32::from(digit));
-                        }
+                    for spot in &footage.follow(clip, 1)[0] {
+                        cuts.push(spot.cut_out());
+                        labels.push(u32::from(digit));
                     }
                 }
             }
@@ -68,10 +80,12 @@ impl DigitJudge {
             channels: 1,
             side: CUT,
             classes: DIGITS,
+            width: WIDTH,
+            epochs: EPOCHS,
             labels: &labels,
             read: &|indices, device| {
                 let rows = indices.iter().map(|&index| cuts[index].as_slice());
-                Ok(pictures(rows, device))
+                Ok(as_pictures(rows, device))
             },
         };
         Ok(Self {
@@ -95,21 +109,19 @@ impl DigitJudge {
                 .map(|track| track.iter().map(|spot| spot.cut_out()).collect())
                 .collect();
             let rows = cuts.iter().flatten().map(Vec::as_slice);
-            let classes = self
-                .classifier
-                .classify(pictures(rows, &self.device))
-                .classes;
+            let judged = self.classifier.classify(as_pictures(rows, &self.device));
+            let frames = tracks[0].len();
             let mut seen_digits = Vec::with_capacity(count);
-            let each = tracks
-                .iter()
-                .zip(&cuts)
-                .zip(classes.chunks(tracks[0].len()));
-            for ((track, cuts), classes) in each {
-                let classes: Vec<u8> = classes.iter().map(|&class| class as u8).collect();
+            let each = tracks.iter().zip(&cuts).enumerate();
+            for (index, (track, cuts)) in each {
+                let own = index * frames..(index + 1) * frames;
+                let classes = judged.classes[own.clone()].iter();
+                let scores = track.iter().zip(&judged.log_probabilities[own]);
+                let visible = scores.filter(|(spot, _)| !spot.is_empty());
                 let seen = || track.iter().filter(|spot| !spot.is_empty());
                 seen_digits.push(SeenDigit {
-                    digit: most_frequent(&classes),
-                    classes,
+                    digit: likeliest(visible.map(|(_, scores)| scores.as_slice())),
+                    classes: classes.map(|&class| class as u8).collect(),
                     course: Course::of(track),
                     place: Point {
                         x: mean(seen().map(|spot| spot.centre.x)).unwrap_or_default(),
@@ -142,16 +154,43 @@ impl DigitJudge {
 }
 
 /// Rows of pixels as pictures, `[B, 1, 16, 16]`.
-fn pictures<'a>(rows: impl Iterator<Item = &'a [f32]>, device: &Device) -> Tensor<4> {
+fn as_pictures<'a>(rows: impl Iterator<Item = &'a [f32]>, device: &Device) -> Tensor<4> {
     let pixels: Vec<f32> = rows.flatten().copied().collect();
     let shape = [pixels.len() / (CUT * CUT), 1, CUT, CUT];
     Tensor::from_data(TensorData::new(pixels, shape), device)
 }
 
-fn most_frequent(classes: &[u8]) -> u8 {
-    let most = counts(classes.iter().copied()).into_iter();
-    most.max_by_key(|(_, count)| *count)
-        .map_or(0, |(class, _)| class)
+/// The digit with the largest sum of log-probabilities, which is that with the largest mean; 0 if there are no frames.
+fn likeliest<'a>(frames: impl Iterator<Item = &'a [f32]>) -> u8 {
+    let mut sums = [0.0_f32; DIGITS];
+    for scores in frames {
+        for (sum, score) in sums.iter_mut().zip(scores) {
+            *sum += score;
+        }
+    }
+    let mut best = 0;
+    for (digit, sum) in sums.iter().enumerate() {
+        if *sum > sums[best] {
+            best = digit;
+        }
+    }
+    best as u8
+}
+
+/// Clips of one digit to learn from: [`TAKES`] of each of at most `pictures` pictures, narrow and wide ones.
+fn taught(composer: &Composer, digit: u8, pictures: usize) -> Vec<Clip> {
+    let mut clips = Vec::new();
+    for picture in evenly(pictures, composer.pictures(digit)) {
+        for take in 0..TAKES {
+            let number = picture * TAKES + take;
+            let motion = Motion::ALL[number % Motion::ALL.len()];
+            let scene = Scene::One { digit, motion };
+            let index = (number * DIGITS + usize::from(digit)) as u64;
+            let film = composer.film_picture(&scene, Some(picture), SEED, index);
+            clips.push(film.clip);
+        }
+    }
+    clips
 }
 
 /// The mean of cut-outs.
@@ -198,5 +237,24 @@ impl DigitGallery {
     /// What random digits would reach.
     pub fn chance(&self, nearest: usize) -> f64 {
         nearest as f64 / self.looks.len().max(nearest) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames that are nearly undecided count less than one that is sure.
+    #[test]
+    fn a_clip_is_judged_by_all_of_its_frames() {
+        let frame = |seven: f32, one: f32| {
+            let mut scores = vec![-9.0; DIGITS];
+            (scores[7], scores[1]) = (seven, one);
+            scores
+        };
+        let frames = [frame(-0.8, -0.7), frame(-0.8, -0.7), frame(-0.1, -3.0)];
+        assert_eq!(likeliest(frames.iter().map(Vec::as_slice)), 7);
+        assert_eq!(likeliest(frames[..2].iter().map(Vec::as_slice)), 1);
+        assert_eq!(likeliest(std::iter::empty()), 0);
     }
 }

@@ -162,11 +162,11 @@ fn captions_name_digits_and_motions() {
     assert_eq!((none.digits, none.motions, none.exact), (0.0, 0.0, 0.0));
 }
 
-/// With a fraction of the clips that an evaluation takes, so the bounds are below what it reaches.
+/// With a fraction of the pictures that an evaluation takes, so the bounds are below what it reaches.
 #[test]
 fn a_judge_knows_held_out_digits_and_finds_their_pictures() {
     let device = Device::default();
-    let judge = DigitJudge::train(&composer(Split::Train), 8, &device).unwrap();
+    let judge = DigitJudge::train(&digits(), clip_spec(1), 100, &device).unwrap();
     let films = films(60, |scene| !is_two(scene));
     let clips = frames(&films);
     let scenes: Vec<Scene> = films.iter().map(|film| film.scene).collect();

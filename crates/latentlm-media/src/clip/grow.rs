@@ -10,7 +10,7 @@ use image::{Delay, DynamicImage, Frame};
 use latentlm_core::disk;
 use tempfile::NamedTempFile;
 
-use super::write::{RawClip, frame_name, png_bytes};
+use super::raw::{RawClip, frame_name, png_bytes, refuse_existing};
 use crate::error::{MediaError, io_error};
 use crate::files::temporary_beside;
 use crate::picture::ImageSpec;
@@ -203,13 +203,4 @@ impl FrameFolder {
         self.frames += 1;
         Ok(())
     }
-}
-
-/// Frames of two clips in one folder would be one clip.
-pub(super) fn refuse_existing(folder: &Path) -> Result<(), MediaError> {
-    if folder.exists() {
-        let reason = "exists already: name a new folder";
-        return Err(MediaError::malformed(folder, reason));
-    }
-    Ok(())
 }

@@ -4,15 +4,19 @@
 
 mod grow;
 mod pace;
+mod raw;
 mod read;
 mod stills;
+mod survey;
 mod write;
 mod y4m;
 
 pub use grow::{FrameFolder, GifFile, GifStream};
 pub use pace::Pace;
+pub use raw::RawClip;
 pub use read::{ClipFrame, ClipLimits, ClipReader, is_animated};
 pub use stills::frame_order;
+pub use survey::{ClipSpec, ClipSurvey, read_clip};
 pub use write::{
-    RawClip, apng_bytes, gif_bytes, sheet_bytes, write_apng, write_frames, write_gif, write_sheet,
+    apng_bytes, gif_bytes, sheet_bytes, write_apng, write_frames, write_gif, write_sheet,
 };

@@ -166,7 +166,7 @@ impl ClipReader {
         if self.read == self.limits.frames {
             let most = self.limits.frames;
             return Err(malformed(format!(
-                "more than {most} frames: cut it into shorter clips"
+                "more than {most} frames (max_clip_frames): cut it into shorter clips"
             )));
         }
         let (width, height) = (frame.picture.width(), frame.picture.height());

@@ -77,7 +77,7 @@ pub(super) fn frames_in(folder: &Path, most: usize) -> Result<Vec<PathBuf>, Medi
         if files.len() == most {
             return Err(MediaError::malformed(
                 folder,
-                format!("more than {most} frames"),
+                format!("more than {most} frames (max_clip_frames)"),
             ));
         }
         files.push(path);

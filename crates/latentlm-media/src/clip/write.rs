@@ -1,76 +1,20 @@
 //! Writes clips: GIF, animated PNG, folders of numbered frames, contact sheets.
 
-use std::io::{self, Cursor};
+use std::io;
 use std::path::Path;
 
-use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, imageops};
+use image::{DynamicImage, RgbImage, imageops};
 use latentlm_core::disk;
 
-use super::grow::{GifStream, refuse_existing};
+use super::grow::GifStream;
+use super::raw::{RawClip, frame_name, png_bytes, refuse_existing};
 use crate::error::{MediaError, io_error};
 use crate::files::write_whole;
-use crate::picture::ImageSpec;
 
 /// Pixels between the frames of a contact sheet.
 const GAP: u32 = 1;
 /// Grey between the frames of a contact sheet.
 const GAP_GREY: u8 = 96;
-/// Digits of a frame's number in its file's name, at least.
-const DIGITS: usize = 4;
-
-/// The frames of a clip in memory.
-#[derive(Debug, Clone, Copy)]
-pub struct RawClip<'a> {
-    /// Pixel values 0 to 255, `[F, C, H, W]`, row-major.
-    pub pixels: &'a [u8],
-    /// Channels and size of a frame.
-    pub spec: ImageSpec,
-    /// Frames a second.
-    pub rate_hz: f64,
-}
-
-impl RawClip<'_> {
-    /// Number of frames.
-    pub fn frames(&self) -> usize {
-        self.pixels.len() / self.spec.bytes().max(1)
-    }
-
-    fn check(&self, path: &Path) -> Result<(), MediaError> {
-        self.spec.validate(path)?;
-        let whole = self.pixels.len().is_multiple_of(self.spec.bytes());
-        if whole && self.frames() > 0 && self.rate_hz.is_finite() && self.rate_hz > 0.0 {
-            return Ok(());
-        }
-        let reason = format!(
-            "cannot write a clip of {} values in frames of {}, at {} frames a second",
-            self.pixels.len(),
-            self.spec.bytes(),
-            self.rate_hz
-        );
-        Err(MediaError::malformed(path, reason))
-    }
-
-    /// A frame as `[H, W, C]`.
-    fn packed(&self, index: usize) -> Vec<u8> {
-        let size = self.spec.bytes();
-        let frame = &self.pixels[index * size..(index + 1) * size];
-        let plane = self.spec.height * self.spec.width;
-        let pixels = 0..plane;
-        pixels
-            .flat_map(|at| frame.iter().skip(at).step_by(plane).copied())
-            .collect()
-    }
-
-    pub(super) fn picture(&self, index: usize) -> DynamicImage {
-        let (width, height) = (self.spec.width as u32, self.spec.height as u32);
-        let packed = self.packed(index);
-        if self.spec.channels == 1 {
-            DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, packed).unwrap_or_default())
-        } else {
-            DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, packed).unwrap_or_default())
-        }
-    }
-}
 
 /// A clip as a GIF, as [`GifStream`] writes it; `path` is for errors.
 ///
@@ -162,22 +106,6 @@ pub fn sheet_bytes(clips: &[RawClip], path: &Path) -> Result<Vec<u8>, MediaError
         top += i64::from(clip.spec.height as u32 + GAP);
     }
     png_bytes(&DynamicImage::ImageRgb8(sheet), path)
-}
-
-/// Name of the file of a frame, counted from 0.
-pub(super) fn frame_name(index: usize) -> String {
-    format!("{:0DIGITS$}.png", index + 1)
-}
-
-pub(super) fn png_bytes(picture: &DynamicImage, path: &Path) -> Result<Vec<u8>, MediaError> {
-    let mut bytes = Cursor::new(Vec::new());
-    match picture.write_to(&mut bytes, ImageFormat::Png) {
-        Ok(()) => Ok(bytes.into_inner()),
-        Err(error) => {
-            let reason = format!("cannot be written as PNG: {error}");
-            Err(MediaError::malformed(path, reason))
-        }
-    }
 }
 
 /// Writes [`gif_bytes`], atomically.

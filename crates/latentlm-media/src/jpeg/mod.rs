@@ -227,10 +227,12 @@ impl File {
         let has_tables = |part: &ScanPart| {
             let has_dc = table(&self.dc, part.dc).is_ok();
             let has_ac = table(&self.ac, part.ac).is_ok();
-            match (frame.progressive, start) {
-                (false, _) => has_dc && has_ac,
-                (true, 0) => has_dc || refines,
-                (true, _) => has_ac,
+            if !frame.progressive {
+                has_dc && has_ac
+            } else if start == 0 {
+                has_dc || refines
+            } else {
+                has_ac
             }
         };
         // A file may omit the standard tables, which decoders know. It can't be judged here.

@@ -172,7 +172,7 @@ mod tests {
         peak
     }
 
-    /// Of whole blocks and odd ones. A vector by itself takes up to three times the limit.
+    /// Blocks that fill the limit evenly, and others. A vector by itself takes up to three times the limit.
     #[test]
     fn growing_takes_half_more_than_the_limit() {
         for block in [1, 7, 100, 333, 4608, 100_000] {

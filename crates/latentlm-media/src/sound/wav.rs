@@ -161,15 +161,13 @@ impl WavFile {
 }
 
 /// Writes a 16-bit mono WAV file that grows under its own name while its sound is generated. The header is
-/// brought up to date once a second of sound: if the program is killed, the file can be read up to there.
+/// brought up to date with each piece of sound: if the program is killed, the file can be read up to there.
 #[derive(Debug)]
 pub struct GrowingWav {
     file: File,
     path: PathBuf,
     sample_rate_hz: u32,
     samples: u64,
-    /// Samples that the header tells of.
-    told: u64,
 }
 
 impl GrowingWav {
@@ -187,21 +185,17 @@ impl GrowingWav {
             path: path.to_owned(),
             sample_rate_hz,
             samples: 0,
-            told: 0,
         })
     }
 
-    /// Writes samples.
+    /// Writes samples, then the length so far.
     ///
     /// # Errors
     /// If they can't be written.
     pub fn write(&mut self, samples: &[f32]) -> Result<(), MediaError> {
         let bytes: Vec<u8> = pcm(samples).flatten().collect();
-        let mut written = self.file.write_all(&bytes);
         self.samples += samples.len() as u64;
-        if written.is_ok() && self.samples - self.told >= u64::from(self.sample_rate_hz) {
-            written = self.tell();
-        }
+        let written = self.file.write_all(&bytes).and_then(|()| self.tell());
         written.map_err(io_error("write", &self.path))
     }
 
@@ -211,7 +205,6 @@ impl GrowingWav {
         let header = header(self.sample_rate_hz, Some(self.samples));
         self.file.write_all(&header)?;
         self.file.seek(SeekFrom::End(0))?;
-        self.told = self.samples;
         Ok(())
     }
 
@@ -237,7 +230,7 @@ mod tests {
         assert_eq!(levels, [0, 16384, -32768, 32767, 32767, -32768, 0]);
     }
 
-    /// Two and a half seconds: read in the middle, as after a kill, and at the end.
+    /// Two and a half seconds: read after each piece, as after a kill, and at the end.
     #[test]
     fn a_growing_file_can_be_read_at_any_time() {
         let dir = tempfile::tempdir().unwrap();
@@ -246,10 +239,12 @@ mod tests {
         let mut file = GrowingWav::create(&path, rate).unwrap();
         let samples: Vec<f32> = (0..2500).map(|i| (i % 256) as f32 / 256.0).collect();
         let read = || crate::sound::read_audio(&path).map(|audio| audio.samples);
+        let mut count = 0;
         for piece in samples.chunks(400) {
             file.write(piece).unwrap();
+            count += piece.len();
+            assert_eq!(read().unwrap(), samples[..count]);
         }
-        assert_eq!(read().unwrap(), samples[..2400]);
         file.finish().unwrap();
         assert_eq!(read().unwrap(), samples);
         assert_eq!(std::fs::read(&path).unwrap(), wav_bytes(&samples, rate));

@@ -7,7 +7,7 @@ use latentlm_data::{
     TextTokenizer,
 };
 
-use super::recipe::MllmRecipe;
+use super::recipe::{MllmRecipe, MllmTextConfig};
 use crate::data::TrainingData;
 use crate::error::Result;
 use crate::image::ImageData;
@@ -34,15 +34,15 @@ pub struct MllmSplit {
 }
 
 impl MllmSplit {
-    fn open(pictures: &ImageDataset, data: &str, split: Split) -> Result<Self> {
+    fn open(pictures: &ImageDataset, text: &MllmTextConfig, split: Split) -> Result<Self> {
         let mut texts = Self {
             pictures: pictures.clone(),
             captions: Caption::all(pictures),
             paragraphs: Vec::new(),
             fingerprint: String::new(),
         };
-        if !data.is_empty() {
-            let text = PlainText::open(Path::new(data), split)?;
+        if !text.data.is_empty() {
+            let text = PlainText::open_within(Path::new(&text.data), split, text.limits)?;
             texts.paragraphs = text.paragraphs().to_vec();
             texts.fingerprint = text.fingerprint();
         }
@@ -81,8 +81,8 @@ impl MllmData {
     pub fn open(recipe: &MllmRecipe) -> Result<Self> {
         let pictures = ImageData::open(&recipe.image())?;
         Ok(Self {
-            train: MllmSplit::open(&pictures.train, &recipe.text.data, Split::Train)?,
-            test: MllmSplit::open(&pictures.test, &recipe.text.data, Split::Test)?,
+            train: MllmSplit::open(&pictures.train, &recipe.text, Split::Train)?,
+            test: MllmSplit::open(&pictures.test, &recipe.text, Split::Test)?,
             pictures,
         })
     }

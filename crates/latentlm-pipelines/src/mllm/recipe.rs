@@ -6,7 +6,7 @@ use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
-use latentlm_data::{Mix, TextLimits, TokenizerKind};
+use latentlm_data::{Mix, PlainLimits, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PipelineError, Result};
@@ -45,6 +45,9 @@ pub struct MllmRecipe {
 pub struct MllmTextConfig {
     /// A text file, or a folder with `train.txt` and `test.txt`; empty for captions alone.
     pub data: String,
+    /// Limits of the text. Checkpoints of older versions lack them.
+    #[serde(flatten)]
+    pub limits: PlainLimits,
     /// How a vocabulary is made.
     pub tokenizer: TokenizerKind,
     /// Largest number of tokens.
@@ -200,5 +203,28 @@ impl MllmRecipe {
     /// The options that pictures are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
         self.image().sample_options()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
+    #[test]
+    fn keys_that_older_recipes_lack_have_the_tables_defaults() {
+        let recipe = MllmRecipe::default();
+        assert_eq!(recipe.text.limits, PlainLimits::default());
+        let mut old = serde_json::to_value(&recipe).unwrap();
+        for key in ["max_text_mb", "max_paragraphs", "max_tokenizer_mb"] {
+            let table = old["text"].as_object_mut().unwrap();
+            assert!(table.remove(key).is_some(), "{key}");
+        }
+        let read: MllmRecipe = serde_json::from_value(old).unwrap();
+        assert_eq!(read, recipe);
+        let changes = ["text.max_text_mb=4096", "text.max_paragraphs=7"].map(String::from);
+        let limits = MllmRecipe::resolve(None, &changes).unwrap().text.limits;
+        assert_eq!((limits.max_text_mb, limits.max_paragraphs), (4096, 7));
     }
 }

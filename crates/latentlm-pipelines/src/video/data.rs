@@ -181,7 +181,8 @@ impl Clips {
         match &self.source {
             Source::Files(dataset) => dataset.fingerprint(),
             Source::Composed(composed) => format!(
-                "{}-composed-{}-seed-{}-{:?}",
+                // Before digits began on a lattice, the same seed gave other clips.
+                "{}-composed-{}-on-lattice-seed-{}-{:?}",
                 composed.digits.fingerprint(),
                 self.len(),
                 composed.seed,

@@ -39,7 +39,7 @@ pub struct VideoRecipe {
     pub sample: VideoSampleConfig,
 }
 
-/// Where clips come from. Checkpoints of older versions lack the limits of tables.
+/// Where clips come from. Checkpoints of older versions lack the limits of tables and frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoDataConfig {
     /// The folder: of clips, or of the digits that clips are composed of.
@@ -62,6 +62,12 @@ pub struct VideoDataConfig {
     /// Largest number of records of the tables.
     #[serde(default = "max_records")]
     pub max_records: usize,
+    /// Largest number of frames of a clip, in its file and at the wanted rate.
+    #[serde(default = "max_clip_frames")]
+    pub max_clip_frames: usize,
+    /// Largest number of frames of all clips, at the wanted rate.
+    #[serde(default = "max_total_frames")]
+    pub max_total_frames: usize,
 }
 
 fn max_table_mb() -> u64 {
@@ -70,6 +76,14 @@ fn max_table_mb() -> u64 {
 
 fn max_records() -> usize {
     ReadOptions::default().max_records
+}
+
+fn max_clip_frames() -> usize {
+    ReadOptions::default().max_clip_frames
+}
+
+fn max_total_frames() -> usize {
+    ReadOptions::default().max_total_frames
 }
 
 /// How text becomes tokens. Checkpoints of older versions lack `max_tokenizer_mb`.
@@ -92,13 +106,17 @@ pub struct VideoTextConfig {
     pub caption_weight: f64,
 }
 
-/// How often each kind of document comes in an epoch.
-#[derive(Config, Debug, PartialEq)]
+/// How often each kind of document comes in an epoch. Checkpoints of older versions lack `first_frame`: they had no
+/// such documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoMixConfig {
     /// Every clip after its caption.
     pub draw: usize,
     /// Every clip before its caption.
     pub caption: usize,
+    /// The first frame of every clip after its caption. It has most of a digit's shape, but few of a clip's latents.
+    #[serde(default)]
+    pub first_frame: usize,
     /// Positions of the packed sequences that are trained on.
     pub pack_positions: usize,
 }
@@ -146,6 +164,8 @@ impl VideoDataConfig {
             max_picture_mb: self.max_picture_mb,
             max_table_mb: self.max_table_mb,
             max_records: self.max_records,
+            max_clip_frames: self.max_clip_frames,
+            max_total_frames: self.max_total_frames,
             ..ReadOptions::default()
         }
     }
@@ -176,7 +196,7 @@ impl VideoRecipe {
         self.groups(self.data.frames)?;
         let fail = |reason: &str| Err(PipelineError::config(reason));
         if self.mix.draw + self.mix.caption == 0 {
-            return fail("mix must have documents of some kind");
+            return fail("mix must have documents of whole clips: draw or caption above 0");
         }
         if self.mix.pack_positions < self.tokens() + 3 {
             return fail("mix.pack_positions must hold a clip and the tokens around it");
@@ -206,6 +226,11 @@ impl VideoRecipe {
     /// Latents of a clip; 0 where its frames don't fill the codec's groups.
     pub fn tokens(&self) -> usize {
         self.groups(self.data.frames).unwrap_or_default() * self.grouping().latents
+    }
+
+    /// Latents of the first frame of a clip.
+    pub fn first_frame_tokens(&self) -> usize {
+        self.grouping().latents
     }
 
     /// Sizes of the codec's groups.
@@ -240,7 +265,7 @@ impl VideoRecipe {
         Ok(1 + later / group)
     }
 
-    /// What documents there are.
+    /// What documents of whole clips there are.
     pub fn mix(&self) -> Mix {
         Mix {
             draw: self.mix.draw,
@@ -291,6 +316,8 @@ mod tests {
         for (table, key) in [
             ("data", "max_table_mb"),
             ("data", "max_records"),
+            ("data", "max_clip_frames"),
+            ("data", "max_total_frames"),
             ("text", "max_tokenizer_mb"),
         ] {
             let table = old[table].as_object_mut().unwrap();
@@ -298,10 +325,48 @@ mod tests {
         }
         let read: VideoRecipe = serde_json::from_value(old).unwrap();
         assert_eq!(read, recipe);
-        let changes = ["data.max_table_mb=7", "data.max_records=9"].map(String::from);
+        let changes = [
+            "data.max_table_mb=7",
+            "data.max_records=9",
+            "data.max_clip_frames=11",
+            "data.max_total_frames=13",
+        ];
+        let changes = changes.map(String::from);
         let changed = VideoRecipe::resolve(None, &changes).unwrap();
         let options = changed.data.options();
         assert_eq!((options.max_table_mb, options.max_records), (7, 9));
+        let frames = (options.max_clip_frames, options.max_total_frames);
+        assert_eq!(frames, (11, 13));
+    }
+
+    /// Runs that were begun before there were documents of first frames go on without them.
+    #[test]
+    fn older_runs_have_no_documents_of_first_frames() {
+        let recipe = VideoRecipe::default();
+        assert_eq!(
+            (recipe.mix.first_frame, recipe.first_frame_tokens()),
+            (4, 4)
+        );
+        let text = recipe.to_toml().unwrap();
+        let older: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with("first_frame"))
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, older.join("\n")).unwrap();
+        let mut expected = recipe.clone();
+        expected.mix.first_frame = 0;
+        assert_eq!(VideoRecipe::resolve(Some(&file), &[]).unwrap(), expected);
+        let mut manifest = serde_json::to_value(&recipe).unwrap();
+        let mix = manifest["mix"].as_object_mut().unwrap();
+        assert!(mix.remove("first_frame").is_some());
+        let read: VideoRecipe = serde_json::from_value(manifest).unwrap();
+        assert_eq!(read, expected);
+        // A file that names some keys has the defaults of the others.
+        std::fs::write(&file, "[mix]\ndraw = 3\n").unwrap();
+        let part = VideoRecipe::resolve(Some(&file), &[]).unwrap();
+        assert_eq!((part.mix.draw, part.mix.first_frame), (3, 4));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod tests;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use burn::store::KeyRemapper;
 use burn::store::bridge::deferred;
@@ -25,12 +25,12 @@ use burn::tensor::{DType, Shape, TensorData};
 use latentlm_core::bundle::{BundleError, io_error};
 use latentlm_kernels::{WEIGHT_GROUP, WeightBits};
 
+use crate::error::PretrainedError;
 use crate::naming::renamed;
 use crate::place::WeightType;
 use crate::quantized::SCALES;
 use crate::reader::{NOT_FINITE, Place, Unread};
 use crate::shards::{POINTER_BYTES, pointer};
-use crate::store::PretrainedError;
 use blocks::{Groups, Packing};
 use header::{Header, MAGIC, TensorInfo, Value};
 
@@ -53,7 +53,7 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
 #[derive(Debug, Clone)]
 struct Gguf {
     path: PathBuf,
-    file: Arc<Mutex<File>>,
+    file: Arc<File>,
     header: Header,
 }
 
@@ -71,7 +71,7 @@ impl Gguf {
         };
         let gguf = Self {
             path: path.to_owned(),
-            file: Arc::new(Mutex::new(file)),
+            file: Arc::new(file),
             header,
         };
         let own = gguf.text("general.architecture")?;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::header::Value;
 use super::{Gguf, is_gguf};
-use crate::store::{PretrainedError, read_json};
+use crate::error::PretrainedError;
+use crate::shards::read_json;
 
 /// The `general.architecture` of a vocabulary.
 const TOKENIZER: &str = "vibevoice-tokenizer";

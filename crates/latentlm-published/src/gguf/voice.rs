@@ -8,8 +8,8 @@ use safetensors::tensor::TensorView;
 
 use super::header::Value;
 use super::{Gguf, is_gguf};
+use crate::error::PretrainedError;
 use crate::reader::Unread;
-use crate::store::PretrainedError;
 
 /// The `general.architecture` of a voice.
 const VOICE: &str = "vibevoice-voice";

@@ -18,13 +18,14 @@ use latentlm_pipelines::{
 use super::batches::Batches;
 use crate::adversarial::CodecSetup;
 use crate::codec_stage::{self, CodecTask, codec_setup};
-use crate::context::{self, RunEnd, RunOptions, WholeReport};
+use crate::context::{self, RunEnd, WholeReport};
 use crate::error::{Result, TrainError};
 use crate::latents::{self, Encoded};
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_stage::{Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::options::RunOptions;
 use crate::progress::Encoding;
-use crate::run::Modality;
+use crate::run::{Modality, train_both};
 use crate::stage::number;
 
 /// A run of images.
@@ -184,11 +185,7 @@ pub type EncodedPictures = Encoded<Codec, 4>;
 pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
     let modality = Modality::<ImageRecipe, ImageData> {
         open: ImageData::open,
-        train: |context| {
-            context.data.list_left_out(&context.run)?;
-            let coded = codec_stage::train::<PictureTask, 4>(context)?;
-            Ok(coded && lm_stage::train::<ClassTask>(context, open)?)
-        },
+        train: |context| train_both::<PictureTask, ClassTask, 4>(context, open),
         skipped: |context| context.data.list_left_out(&context.run),
         report: write_image_report,
         samples: "png",

@@ -21,12 +21,13 @@ use super::pieces::Pieces;
 use super::said::{document, without_text};
 use crate::adversarial::CodecSetup;
 use crate::codec_stage::{self, CodecTask, codec_setup};
-use crate::context::{self, RunEnd, RunOptions};
+use crate::context::{self, RunEnd};
 use crate::error::{Result, TrainError};
 use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
 use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
 use crate::memory::{Demand, Demanding};
+use crate::options::RunOptions;
 use crate::progress::Encoding;
 use crate::run::{Modality, check_tokenizer};
 

@@ -1,6 +1,6 @@
 //! Prompts: what the model is asked about a recording.
 
-use super::transcribe::AsrError;
+use super::error::AsrError;
 
 /// What stands in front of the recording's latents. Line ends are part of it.
 const TASK: &str = "<|im_start|>system\nYou are a helpful assistant that transcribes audio input into text output \

@@ -6,35 +6,12 @@ use latentlm_backbone::KvCache;
 use latentlm_core::CausalBackbone;
 
 use super::VibeVoiceAsr;
+use super::error::AsrError;
 use super::prompt::AsrPrompt;
 use crate::{PIECE_POSITIONS, read_positions};
 
 /// Positions that the KV cache has room for at first, behind the prompt. It grows.
 const ROOM: usize = 256;
-
-/// A recording that can't be transcribed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AsrError {
-    /// A recording that leaves no room for an answer.
-    #[error(
-        "the recording lasts {seconds:.2} s; the model reads {max_positions} positions, which is {most_seconds:.2} s \
-         beside the question: cut it into several"
-    )]
-    TooLong {
-        /// Its length.
-        seconds: f64,
-        /// The longest that fits with the same question.
-        most_seconds: f64,
-        /// The limit on positions.
-        max_positions: usize,
-    },
-    /// A token that neither the model's folder nor the tokenizer has.
-    #[error("the tokenizer is not the model's: it has no token `{name}`")]
-    NoToken {
-        /// Its name.
-        name: String,
-    },
-}
 
 /// How an answer is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -151,8 +151,7 @@ impl Pickle {
 
     fn pair(&self, pairs: &[(Place, Place)], name: &str) -> Option<Place> {
         let mut pairs = pairs.iter().rev();
-        let is_name = |key: Place| matches!(self.value(key), Value::Text(text) if text == name);
-        let (_, value) = pairs.find(|(key, _)| is_name(*key))?;
+        let (_, value) = pairs.find(|(key, _)| self.text(*key) == Some(name))?;
         Some(*value)
     }
 

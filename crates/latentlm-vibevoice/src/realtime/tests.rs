@@ -150,7 +150,7 @@ fn tensor(shape: &[u32], strides: &[u32]) -> Vec<u8> {
 /// The layout of plain dictionaries: every context with one layer of a position.
 fn plain(hidden: &[u8], key: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x80\x02}(".to_vec();
-    for name in voice::CONTEXTS {
+    for name in context::CONTEXTS {
         bytes.extend(word(name));
         bytes.extend(b"}(");
         bytes.extend(word("last_hidden_state"));

@@ -3,8 +3,8 @@
 use burn::tensor::TensorData;
 
 use super::archive::{Archive, MOST_BYTES};
+use super::context::{CONTEXTS, SavedContext};
 use super::pickle::{Pickle, Place, StoredTensor, Value};
-use super::voice::{CONTEXTS, SavedContext};
 
 /// Layers of a context at most.
 const MOST_LAYERS: usize = 1024;

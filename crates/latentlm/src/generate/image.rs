@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions, Sampler};
 use latentlm_kernels::{ROWS_A_SHARD, at_once};
 
+use super::options::GenerateOptions;
 use super::prompt::Prompt;
 use super::steps::Generation;
-use super::text::GenerateOptions;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 

@@ -4,6 +4,7 @@
 //! and how its results are returned. The loop is in `steps`.
 
 mod image;
+mod options;
 mod prompt;
 mod row;
 mod run;
@@ -12,9 +13,10 @@ mod speech;
 mod steps;
 mod text;
 
+pub use options::GenerateOptions;
 pub use prompt::{Piece, Prompt};
 pub use speech::{SpeechFrame, SpeechPrompt, SpeechStream};
-pub use text::{Continuation, GenerateOptions, LatentStream};
+pub use text::{Continuation, LatentStream};
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
 
+use super::options::GenerateOptions;
 use super::prompt::{Piece, Prompt};
 use super::steps::{Drawn, Generation};
-use super::text::GenerateOptions;
 use crate::model::LatentLm;
 use crate::text_sampling::TextOptions;
 

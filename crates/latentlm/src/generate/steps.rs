@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream};
 
+use super::options::GenerateOptions;
 use super::prompt::Prompt;
 use super::row::{Mode, Next, Row, likeliest_but};
 use super::run::{Branch, Run, take};
-use super::text::GenerateOptions;
 use crate::model::LatentLm;
 
 /// Results of a step.

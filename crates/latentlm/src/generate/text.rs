@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
 use latentlm_kernels::at_once;
 
+use super::options::GenerateOptions;
 use super::prompt::{Piece, Prompt};
 use super::steps::Generation;
 use crate::model::LatentLm;
@@ -11,17 +12,6 @@ use crate::text_sampling::TextOptions;
 
 /// Least number of prompts that are worth a thread of their own.
 const PROMPTS_A_SHARD: usize = 4;
-
-/// How a model continues its prompts.
-#[derive(Debug, Clone, Copy)]
-pub struct GenerateOptions {
-    /// How tokens are drawn.
-    pub text: TextOptions,
-    /// How latents are drawn.
-    pub sample: SampleOptions,
-    /// Most positions behind the prompt.
-    pub max_positions: usize,
-}
 
 /// The continuation of a prompt.
 #[derive(Debug, Clone)]

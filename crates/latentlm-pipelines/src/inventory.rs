@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use latentlm_core::disk;
-
-use crate::error::{DataError, io_error};
-use crate::hex::{file_sha256, hex_digest, sha256};
+use latentlm::core::disk;
+use latentlm_data::{Content, DataError, Sample, file_sha256, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
@@ -20,26 +18,6 @@ const HEADER: &str = "latentlm data 1";
 const READERS: u32 = 1;
 /// Names in a message.
 const NAMED: usize = 3;
-
-/// A sample, or a file of samples, as it is on the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
-    /// Its name within the dataset.
-    pub name: String,
-    /// What else is learned of it: class, caption, transcript, speaker.
-    pub about: String,
-    /// Its bytes.
-    pub content: Content,
-}
-
-/// The bytes of a sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// A file.
-    File(PathBuf),
-    /// The SHA-256 of what is in memory, in hexadecimal.
-    Hash(String),
-}
 
 /// Names, sizes and hashes of all samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +113,11 @@ impl Inventory {
             let state = if state.is_empty() { "-" } else { state };
             text += &format!("{sha256} {bytes} {state} {about} {name:?}\n");
         }
-        disk::replace_file(path, text.as_bytes()).map_err(io_error("write", path))
+        disk::replace_file(path, text.as_bytes()).map_err(|source| DataError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Reads a list.
@@ -143,11 +125,15 @@ impl Inventory {
     /// # Errors
     /// If it can't be read or is damaged.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let text = fs::read_to_string(path).map_err(io_error("read", path))?;
-        Self::parse(&text).ok_or_else(|| {
-            let reason =
-                "is damaged or of another version: delete it to go on without comparing data";
-            DataError::malformed(path, reason)
+        let text = fs::read_to_string(path).map_err(|source| DataError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).ok_or_else(|| DataError::Malformed {
+            path: path.to_owned(),
+            reason: "is damaged or of another version: delete it to go on without comparing data"
+                .into(),
         })
     }
 
@@ -177,7 +163,7 @@ impl Inventory {
 
 impl Item {
     fn of(sample: &Sample, known: Option<&Self>) -> Self {
-        let about = hex_digest(std::iter::once(sample.about.clone()))[..16].to_owned();
+        let about = sha256(sample.about.as_bytes())[..16].to_owned();
         let (sha256, bytes, state) = match &sample.content {
             Content::Hash(sha256) => (sha256.clone(), 0, String::new()),
             Content::File(path) => {
