@@ -9,7 +9,9 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentHead, RandomStream};
 use latentlm_baselines::{DitNetwork, TransfusionNetwork};
-use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_compare::{
+    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+};
 use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use latentlm_published::RandomSizes;
 use latentlm_tests::repository;
@@ -45,17 +47,17 @@ fn every_recipe_resolves() {
         SpeechRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 11);
     for entry in std::fs::read_dir(repository("configs/mllm")).unwrap() {
         MllmRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 13);
     for entry in std::fs::read_dir(repository("configs/video")).unwrap() {
         VideoRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 15);
 }
 
 #[test]
@@ -82,18 +84,23 @@ fn keys_that_an_earlier_run_lacks_have_defaults() {
     assert!(!recipe.data.options.outside);
 }
 
-/// What `data espeak` makes fits the recipe for it: no words to compose, the voices of the model's
-/// prompts as long as its recordings.
+/// What `data espeak` and `data voices` make fits the recipes for it: no words to compose, word times only of the
+/// second, and the longest sentence in a pack.
 #[test]
-fn the_recipe_of_many_voices_reads_what_espeak_speaks() {
-    let recipe = speech_recipe("multi-speaker.toml");
-    assert_eq!(
-        (recipe.data.path.as_str(), recipe.data.composed),
-        ("speech-espeak", 0)
-    );
-    assert_eq!(recipe.frame_rate_hz(), 50.0);
-    let longest = recipe.data.max_seconds * recipe.frame_rate_hz();
-    assert!(longest < recipe.data.pack_positions as f64);
+fn recipes_of_synthetic_speech_read_what_is_made() {
+    for (name, folder, sample_rate_hz, frame_rate_hz, aligned) in [
+        ("multi-speaker.toml", "speech-espeak", 16_000, 50.0, false),
+        ("english.toml", "speech-english/seen", 24_000, 25.0, true),
+    ] {
+        let recipe = speech_recipe(name);
+        let data = &recipe.data;
+        assert_eq!((data.path.as_str(), data.composed), (folder, 0));
+        assert_eq!(recipe.text.aligned, aligned);
+        assert_eq!(recipe.codec.sample_rate_hz, sample_rate_hz);
+        assert_eq!(recipe.frame_rate_hz(), frame_rate_hz);
+        let longest = data.max_seconds * frame_rate_hz;
+        assert!(longest < data.pack_positions as f64);
+    }
 }
 
 /// The numbers of `docs/follow-a*.md` are the default recipes', those of a dialogue are VibeVoice-1.5B's.
@@ -182,8 +189,14 @@ fn the_default_comparisons_are_the_shipped_files() {
     assert_eq!(compare, CompareRecipe::default());
     let sigma = SigmaRecipe::resolve(Some(&folder.join("sigma.toml")), &[]).unwrap();
     assert_eq!(sigma, SigmaRecipe::default());
+    let heads = HeadsRecipe::resolve(Some(&folder.join("heads.toml")), &[]).unwrap();
+    assert_eq!(heads, HeadsRecipe::default());
+    let latents = LatentsRecipe::resolve(Some(&folder.join("latents.toml")), &[]).unwrap();
+    assert_eq!(latents, LatentsRecipe::default());
     let mllm = CompareMllmRecipe::resolve(Some(&folder.join("mllm.toml")), &[]).unwrap();
     assert_eq!(mllm, CompareMllmRecipe::default());
+    let tts = CompareTtsRecipe::resolve(Some(&folder.join("tts.toml")), &[]).unwrap();
+    assert_eq!(tts, CompareTtsRecipe::default());
     let change = ["dit.depth=5".to_owned(), "image.seed=3".to_owned()];
     let changed = CompareRecipe::resolve(Some(&folder), &change).unwrap();
     assert_eq!((changed.dit.depth, changed.seed()), (5, 3));
@@ -276,6 +289,8 @@ fn every_key_is_declared() {
     declared::<CompareRecipe>();
     declared::<CompareMllmRecipe>();
     declared::<SigmaRecipe>();
+    declared::<HeadsRecipe>();
+    declared::<LatentsRecipe>();
 }
 
 #[test]

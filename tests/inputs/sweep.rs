@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
+use latentlm_compare::{
+    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+};
 use latentlm_keys::Kind;
 use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use latentlm_tests::repository;
@@ -120,5 +122,8 @@ fn keys_of_comparisons() {
     let folder = repository("configs/compare");
     sweep::<CompareRecipe>(&folder);
     sweep::<CompareMllmRecipe>(&folder.join("mllm.toml"));
+    sweep::<CompareTtsRecipe>(&folder.join("tts.toml"));
     sweep::<SigmaRecipe>(&folder.join("sigma.toml"));
+    sweep::<HeadsRecipe>(&folder.join("heads.toml"));
+    sweep::<LatentsRecipe>(&folder.join("latents.toml"));
 }

@@ -4,7 +4,7 @@ pub mod fuzz;
 
 use std::path::{Path, PathBuf};
 
-use latentlm_compare::{CompareRecipe, SigmaRecipe};
+use latentlm_compare::{CompareRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe};
 use latentlm_pipelines::{ImageRecipe, Recipe};
 
 /// The README's code, compiled and run with the tests.
@@ -93,4 +93,23 @@ pub fn tiny_sigma_comparison() -> SigmaRecipe {
     overrides.extend(SMALL.iter().map(|change| format!("image.{change}")));
     overrides.push("noise_stds=[0.5]".into());
     resolve(&overrides)
+}
+
+/// Some variants of heads, so small that all stages take seconds.
+pub fn tiny_heads_comparison(variants: &str) -> HeadsRecipe {
+    resolve(&tiny_variants("heads", variants))
+}
+
+/// Some variants of codecs, so small that all stages take seconds.
+pub fn tiny_latents_comparison(variants: &str) -> LatentsRecipe {
+    resolve(&tiny_variants("latents", variants))
+}
+
+fn tiny_variants(table: &str, variants: &str) -> Vec<String> {
+    let mut overrides = vec![digits("image.")];
+    overrides.extend(SMALL.iter().map(|change| format!("image.{change}")));
+    overrides.push(format!("{table}.samples=20"));
+    overrides.push(format!("{table}.seeds=2"));
+    overrides.push(format!("{table}.variants={variants}"));
+    overrides
 }

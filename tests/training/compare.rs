@@ -5,9 +5,13 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use latentlm_compare::{
-    CompareSamplingOptions, Comparison, SigmaResult, compare_image, compare_sampling, compare_sigma,
+    CompareSamplingOptions, Comparison, SigmaResult, VariantResult, compare_heads, compare_image,
+    compare_latents, compare_sampling, compare_sigma,
 };
-use latentlm_tests::{tiny_comparison, tiny_recipe, tiny_sigma_comparison};
+use latentlm_tests::{
+    tiny_comparison, tiny_heads_comparison, tiny_latents_comparison, tiny_recipe,
+    tiny_sigma_comparison,
+};
 use latentlm_train::{RunEnd, train_image};
 
 use crate::runs::{alone, run_options};
@@ -87,4 +91,80 @@ fn codecs_and_ways_of_sampling_are_compared() {
     let rows = fs::read_to_string(table).unwrap();
     assert_eq!(rows.lines().count(), 2 + 4, "{rows}");
     written(&path, "sampling");
+}
+
+/// Variants that differ in sampling alone are one training; what was measured is not measured again.
+#[test]
+fn heads_share_a_codec_and_continue() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("heads");
+    let recipe = tiny_heads_comparison("default,steps-4");
+    let end = compare_heads(recipe.clone(), run_options(&path, false, false)).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    let first = written(&path, "heads");
+    let results: Vec<VariantResult> = serde_json::from_str(&first).unwrap();
+    let found: Vec<(&str, f64)> = results
+        .iter()
+        .map(|result| (result.name.as_str(), result.head_evaluations))
+        .collect();
+    assert_eq!(found, [("default", 2.0), ("steps-4", 4.0)]);
+    for result in &results {
+        let seeds = result.runs.iter().map(|run| run.training_seed);
+        assert_eq!(seeds.collect::<Vec<_>>(), [1, 2], "{}", result.name);
+        let psnr = result.runs[0]
+            .evaluation
+            .reconstruction
+            .reconstruction_psnr_db;
+        let same = results[0].runs[1].evaluation.reconstruction;
+        assert_eq!(psnr, same.reconstruction_psnr_db, "one codec for all");
+    }
+    for name in ["codec", "default-1", "default-2"] {
+        assert!(path.join(name).join("config.toml").is_file(), "{name}");
+    }
+    assert!(!path.join("steps-4-1").exists());
+    let end = compare_heads(recipe, run_options(&path, true, false)).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    // Speeds would be others.
+    assert_eq!(written(&path, "heads"), first);
+}
+
+/// A variant that begins from another has that one trained before it, chosen or not.
+#[test]
+fn students_begin_from_a_variant() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("students");
+    let recipe = tiny_heads_comparison("distilled,shortcut-1");
+    let end = compare_heads(recipe, run_options(&path, false, false)).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    let results: Vec<VariantResult> = serde_json::from_str(&written(&path, "heads")).unwrap();
+    let found: Vec<(&str, f64)> = results
+        .iter()
+        .map(|result| (result.name.as_str(), result.head_evaluations))
+        .collect();
+    assert_eq!(found, [("shortcut-1", 1.0), ("distilled", 2.0)]);
+    for name in ["default-1", "distilled-1", "distilled-2", "shortcut-4-2"] {
+        assert!(path.join(name).join("config.toml").is_file(), "{name}");
+    }
+    assert!(!path.join("default-1.json").exists(), "it was not chosen");
+    let recipe = fs::read_to_string(path.join("distilled-2/config.toml")).unwrap();
+    let teacher = path.join("default-2");
+    let named = recipe.lines().find(|line| line.starts_with("from = "));
+    assert!(named.unwrap().contains(&*teacher.to_string_lossy()));
+}
+
+#[test]
+fn codecs_made_to_be_drawn_are_compared() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("latents");
+    let recipe = tiny_latents_comparison("interpolated-masked,sphere");
+    let end = compare_latents(recipe, run_options(&path, false, false)).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    let results: Vec<VariantResult> = serde_json::from_str(&written(&path, "latents")).unwrap();
+    let names = results.iter().map(|result| result.name.as_str());
+    let expected = ["interpolated-masked", "sphere"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    assert!(results.iter().all(|result| result.runs.len() == 2));
 }

@@ -100,6 +100,44 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
     assert!(path.join("evaluation.json").is_file());
 }
 
+/// A student has its teacher's codec, draws in few steps, reads guidance scales and takes no second branch. It goes on
+/// after each stop as if there had been none.
+#[test]
+fn a_student_begins_from_a_finished_run() {
+    const FLOW: [&str; 3] = ["lm.process=flow", "sample.sampler=euler", "sample.steps=2"];
+    let dir = tempfile::tempdir().unwrap();
+    let teacher = dir.path().join("teacher");
+    let from = format!("lm.from={}", teacher.display());
+    let student = |changes: &[&str]| {
+        let own = ["lm.few_step=shortcut", "lm.distilled_guidance=scale", &from];
+        tiny_recipe(&[&FLOW[..], &own, changes].concat())
+    };
+    let path = dir.path().join("student");
+    {
+        let _turn = alone();
+        let message = run(&path, &student(&[]), false, false).unwrap_err();
+        assert!(message.to_string().contains("teacher"), "{message}");
+        run(&teacher, &tiny_recipe(&FLOW), false, false).unwrap();
+        let wider = run(&path, &student(&["lm.depth=3"]), false, false).unwrap_err();
+        let named = wider.to_string().contains("lm.depth=");
+        assert!(named && !path.exists(), "{wider}");
+        run(&path, &student(&[]), false, false).unwrap();
+        let [own, given] = [&path, &teacher]
+            .map(|run| fs::read(checkpoint_file::<ImageRecipe>(run, "codec.safetensors")).unwrap());
+        assert!(own == given, "another codec");
+
+        let pipeline = ImagePipeline::from_run(&path, &Device::default()).unwrap();
+        let mut options = pipeline.recipe().sample_options();
+        options.guidance_scale = 3.0;
+        assert!(!pipeline.model.reads_null(&options));
+        pipeline.draw(&[3, 7], &options, 1).unwrap();
+        options.guidance_scale = 9.0;
+        let message = pipeline.draw(&[3], &options, 1).unwrap_err().to_string();
+        assert!(message.contains("scales from 1 to 4"), "{message}");
+    }
+    check_resumes(&student(&[]), train_image, 3);
+}
+
 #[test]
 fn checkpoints_of_another_shape_or_cut_in_half_are_refused() {
     let _turn = alone();

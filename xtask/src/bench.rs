@@ -1,11 +1,16 @@
 //! `cargo xtask bench`: times our workloads against the same in PyTorch, taking turns within one run, or for
 //! several sizes.
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+mod limits;
+mod side;
+mod table;
+mod theirs;
+mod ways;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use latentlm_args::{DeviceName, say, tell};
@@ -14,10 +19,16 @@ use crate::cargo::{project_root, succeed};
 use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 use crate::python;
+use limits::{Cost, Limit, Limits};
+use side::{Measured, Side, median};
+use table::{Column, Row, Table};
+use theirs::{Theirs, script};
+use ways::missing_libraries;
 
-/// Number of untimed units at the start.
-const WARM_UP: usize = 3;
 const PACKAGES: [&str; 2] = ["torch", "numpy"];
+/// Pause before each timed unit: threads of the side before spin on for a while when their work is done, those of Intel's
+/// OpenMP 200 ms.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Time our workloads against the same in PyTorch, in turn, and print a table of ratios.
 #[derive(clap::Args)]
@@ -26,45 +37,113 @@ Examples:
   cargo xtask bench                            everything, PyTorch in an environment below target
   cargo xtask bench sample --repeats 15        sampling alone, medians of fifteen
   cargo xtask bench train --python python3     PyTorch of a Python that has it
+  cargo xtask bench train --peers eager        PyTorch without its compiler: minutes less
   cargo xtask bench codec --against none       ours alone
   cargo xtask bench train --against burn       ours without its kernels
+  cargo xtask bench probe                      what this machine can do
   cargo xtask bench scaling --repeats 5        ours alone, against batch, length and width
   cargo xtask bench kernels                    each kernel against Burn's operations, on the CPU
 
-The table is also written to target/bench.md. A ratio below 1 means that ours is faster or smaller; n/a
-marks a side that failed, or that torch.compile does not support. `scaling` compares the times with those
-of the arithmetic alone, and writes a table and charts to target/scaling; `kernels` also times a
-checkpoint with and without checksums, and writes target/kernels.md.")]
+The table is also written to target/bench.md. PyTorch is eager, compiled, and the best of several ways that
+are tried first: optimizers, layouts, processes, threads, allocators. The ratio is that of our time to the
+best; below 1 ours is faster. The limit is the least time of the work's operations or bytes on this machine,
+as `probe` measures it, for bfloat16 and int8 by our own products. n/a marks a side that failed; ways that are
+not there are named. `scaling` compares the times with those of the arithmetic alone, and writes a table and
+charts to target/scaling; `kernels` also times a checkpoint with and without checksums, and writes
+target/kernels.md.")]
 pub struct Args {
-    /// Workloads: train, sample, codec or all; or scaling, or kernels
-    #[arg(default_value = "all", value_parser = ["train", "sample", "codec", "all", "scaling", "kernels"])]
+    /// Workloads: train, sample, codec, decode or all; or probe, scaling, or kernels
+    #[arg(
+        default_value = "all",
+        value_parser = ["train", "sample", "codec", "decode", "all", "probe", "scaling", "kernels"]
+    )]
     group: String,
     /// The other side: pytorch; burn, ours on Burn's operations alone; or none
     #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "burn", "none"])]
     against: String,
+    /// How PyTorch is written: eager; compiled, which is eager and compiled; or best, which tries more ways
+    #[arg(long, default_value = "best", value_parser = ["eager", "compiled", "best"])]
+    peers: String,
     /// Number of units that each median is taken over
     #[arg(long, default_value_t = 7)]
     repeats: usize,
     /// A Python that has torch; otherwise a virtual environment below target gets it
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Time torch.compile too
+    /// Time torch.compile too: what `--peers` does unless it is eager
     #[arg(long)]
     compile: bool,
+    /// Precision of the matrix products in training, of both sides: f32 or bf16
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    precision: String,
     /// Device of our side: cpu, wgpu, vulkan or cuda; wgpu:N is the N-th. PyTorch runs on the CPU, or
     /// on the card where this is cuda
     #[arg(long, default_value = "cpu")]
     device: String,
 }
 
+/// What both sides round in the rows of quantized weights.
+const ROUNDED_ROWS: &str = "backbone-int8, backbone-int4: ours rounds activations to int8 too; PyTorch's ways round \
+    weights only, except dynamic and rounded rows";
+
+/// What the processor's caches hold when a unit is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// What the other sides left: they take turns.
+    AsLeft,
+    /// What this side's units before left.
+    Hot,
+    /// Nothing of the workload.
+    Cold,
+}
+
+impl Cache {
+    /// The word that both sides know.
+    fn word(self) -> &'static str {
+        match self {
+            Self::AsLeft => "go",
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+        }
+    }
+
+    /// The states in which a workload is timed. Where a unit is short and its weights fit in a cache, both
+    /// ends are.
+    fn states(workload: &str) -> &'static [Self] {
+        if workload.ends_with("decode") {
+            &[Self::Hot, Self::Cold]
+        } else {
+            &[Self::AsLeft]
+        }
+    }
+
+    /// The name of a row.
+    fn row(self, workload: &str) -> String {
+        match self {
+            Self::AsLeft => workload.to_owned(),
+            Self::Hot | Self::Cold => format!("{workload}, {}", self.word()),
+        }
+    }
+}
+
 /// Whether a workload belongs to a group.
 fn belongs(workload: &str, group: &str) -> bool {
     match group {
-        "train" => workload.ends_with("-step") || workload.ends_with("-base"),
+        "train" => is_training(workload),
         "sample" => workload.starts_with("sample") || workload.ends_with("decode"),
         "codec" => workload.contains("codec") || workload.ends_with("decode"),
+        "decode" => workload.starts_with("backbone") || workload.ends_with("decode"),
         _ => true,
     }
+}
+
+fn is_training(workload: &str) -> bool {
+    workload.ends_with("-step") || workload.ends_with("-base")
+}
+
+/// Whether both sides train it in `--precision`: a language model or its head, no codec.
+fn has_precisions(workload: &str) -> bool {
+    is_training(workload) && !workload.contains("codec")
 }
 
 impl Args {
@@ -72,33 +151,59 @@ impl Args {
     pub fn run(self) -> Result<ExitCode> {
         ensure!(self.repeats > 0, "--repeats must be 1 or more");
         System::here().check(&[DeviceName::parse(&self.device)?])?;
-        let binary = build(&self.device)?;
-        if self.group == "scaling" {
-            return self.run_binary(&binary, &["bench-scaling", "--device", &self.device]);
-        }
-        if self.group == "kernels" {
+        for (group, subject) in [("probe", "the probe is"), ("kernels", "the kernels are")] {
             ensure!(
-                self.device == "cpu",
-                "the kernels are for the CPU: leave --device out"
+                self.group != group || self.device == "cpu",
+                "{subject} for the CPU: leave --device out"
             );
-            return self.run_binary(&binary, &["bench-kernels"]);
         }
+        let binary = build(&self.device)?;
+        let repeats = self.repeats.to_string();
+        match self.group.as_str() {
+            "probe" => run_binary(&binary, &["bench-probe"]),
+            "scaling" => {
+                let words = ["bench-scaling", "--device", self.device.as_str()];
+                run_binary(&binary, &[&words[..], &["--repeats", &repeats]].concat())
+            }
+            "kernels" => run_binary(&binary, &["bench-kernels", "--repeats", &repeats]),
+            _ => self.compare(&binary),
+        }
+    }
+
+    /// Runs the workloads of a group on each side.
+    fn compare(&self, binary: &Path) -> Result<ExitCode> {
         let python = self.python()?;
-        let list = Command::new(&binary)
+        let list = Command::new(binary)
             .args(["bench-worker", "list"])
             .output()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
-        let mut table = Table::new(&self, python.as_deref())?;
+        // Other devices have other limits.
+        let limits = if self.device == "cpu" {
+            Limits::probe(binary)?
+        } else {
+            Limits::default()
+        };
+        let comparison = Comparison {
+            args: self,
+            binary,
+            python: python.as_deref(),
+            limits,
+        };
+        let mut table = comparison.head()?;
         let path = project_root().join("target/bench.md");
         for workload in list.lines().filter(|name| belongs(name, &self.group)) {
-            table.add(
-                workload,
-                &self.measure(workload, &binary, python.as_deref()),
-            );
-            // Written after each row, so that an interrupted run leaves its results.
-            std::fs::write(&path, &table.0)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            for &cache in Cache::states(workload) {
+                let row = comparison.measure(workload, cache);
+                table.push(&if python.is_some() {
+                    row.against_pytorch()
+                } else {
+                    row.of_ours()
+                });
+                // Written after each row, so that an interrupted run leaves its results.
+                std::fs::write(&path, &table.0)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
         }
         say!("written to {}", path.display());
         Ok(ExitCode::SUCCESS)
@@ -116,50 +221,124 @@ impl Args {
         })
     }
 
-    /// Runs a benchmark command of the binary.
-    fn run_binary(&self, binary: &Path, command_line: &[&str]) -> Result<ExitCode> {
-        let mut command = Command::new(binary);
-        command.current_dir(project_root());
-        command.args(command_line);
-        command.args(["--repeats", &self.repeats.to_string()]);
-        keep_freed_memory(&mut command);
-        succeed(&mut command)?;
-        Ok(ExitCode::SUCCESS)
+    /// Arguments for PyTorch's device: the GPU if ours is CUDA, otherwise the CPU.
+    fn their_device(&self) -> &'static [&'static str] {
+        match self.device.split(':').next() {
+            Some("cuda") => &["--device", "cuda"],
+            _ => &[],
+        }
+    }
+}
+
+/// Runs a benchmark command of the binary.
+fn run_binary(binary: &Path, command_line: &[&str]) -> Result<ExitCode> {
+    let mut command = Command::new(binary);
+    command.current_dir(project_root());
+    command.args(command_line);
+    keep_freed_memory(&mut command);
+    succeed(&mut command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run against another side.
+struct Comparison<'a> {
+    args: &'a Args,
+    binary: &'a Path,
+    python: Option<&'a Path>,
+    limits: Limits,
+}
+
+/// A workload under way: our process, and what describes the work to others.
+struct Ours {
+    side: Side,
+    description: String,
+    limit: Option<Limit>,
+}
+
+impl Comparison<'_> {
+    /// Measures a workload on each side. If ours fails, PyTorch's are not started: ours describes the workload.
+    fn measure(&self, workload: &str, cache: Cache) -> Row {
+        let ours = reported(workload, self.ours(workload, cache));
+        let limit = ours.as_ref().and_then(|ours| ours.limit);
+        let mut sides = vec![(String::new(), None)];
+        if let Some(ours) = ours {
+            sides.extend(self.other_sides(workload, cache, &ours.description));
+            sides[0].1 = Some(ours.side);
+        }
+        let names: Vec<String> = sides.iter().map(|(name, _)| name.clone()).collect();
+        let sides = sides.into_iter().map(|(_, side)| side).collect();
+        let mut measured = self.take_turns(workload, cache, sides).into_iter();
+        let ours = measured.next().flatten();
+        let others = names.into_iter().skip(1).zip(measured);
+        Row {
+            workload: cache.row(workload),
+            ours,
+            others: others
+                .map(|(name, measured)| Column { name, measured })
+                .collect(),
+            limit,
+        }
     }
 
-    /// Measures a workload on each side: ours, then the others. `None` for a side that fails.
-    fn measure(
+    /// Times all sides unit by unit in turn. `None` for a side that fails.
+    fn take_turns(
         &self,
         workload: &str,
-        binary: &Path,
-        python: Option<&Path>,
+        cache: Cache,
+        mut sides: Vec<Option<Side>>,
     ) -> Vec<Option<Measured>> {
-        let mut sides = self.sides(workload, binary, python);
-        let mut times = vec![Vec::with_capacity(self.repeats); sides.len()];
-        for turn in 0..WARM_UP + self.repeats {
+        let mut memory = vec![None; sides.len()];
+        for (slot, memory) in sides.iter_mut().zip(&mut memory) {
+            let Some(side) = slot else { continue };
+            // Asked before the first cold unit, whose emptying of caches takes memory too.
+            let warm = side.warm_up().and_then(|()| side.mebibytes());
+            *memory = reported(workload, warm);
+            if memory.is_none() {
+                *slot = None;
+            }
+        }
+        let mut times = vec![Vec::with_capacity(self.args.repeats); sides.len()];
+        for _ in 0..self.args.repeats {
             for (slot, times) in sides.iter_mut().zip(&mut times) {
                 let Some(side) = slot else { continue };
-                match reported(workload, side.ask("go")) {
-                    Some(time) if turn >= WARM_UP => times.push(time),
-                    Some(_) => {}
+                std::thread::sleep(PAUSE);
+                match reported(workload, side.ask(cache.word())) {
+                    Some(time) => times.push(time),
                     None => *slot = None,
                 }
             }
         }
-        let measured = sides.into_iter().zip(times).map(|(side, times)| {
-            let bytes = reported(workload, side?.ask("memory"))?;
-            Some(Measured {
-                milliseconds: median(times),
-                mebibytes: bytes / f64::from(1 << 20),
+        let measured = sides.into_iter().zip(times).zip(memory);
+        measured
+            .map(|((side, times), mebibytes)| {
+                // Without a side there are too few times.
+                side?;
+                Some(Measured {
+                    milliseconds: median(times),
+                    mebibytes: mebibytes?,
+                })
             })
-        });
-        measured.collect()
+            .collect()
+    }
+
+    /// Starts our process.
+    fn ours(&self, workload: &str, cache: Cache) -> Result<Ours> {
+        let (mut side, description) = self.own_side(workload, &[])?;
+        let cost = Cost::read(&side.ask_line("cost")?)?;
+        Ok(Ours {
+            side,
+            description,
+            limit: self.limits.of(cost, cache),
+        })
     }
 
     /// Starts a process of ours. Returns it with its description of the workload.
-    fn own_side(&self, workload: &str, binary: &Path, flags: &[&str]) -> Result<(Side, String)> {
-        let mut command = Command::new(binary);
-        command.args(["bench-worker", workload, "--device", &self.device]);
+    fn own_side(&self, workload: &str, flags: &[&str]) -> Result<(Side, String)> {
+        let mut command = Command::new(self.binary);
+        command.args(["bench-worker", workload, "--device", &self.args.device]);
+        if has_precisions(workload) {
+            command.args(["--precision", &self.args.precision]);
+        }
         command.args(flags);
         keep_freed_memory(&mut command);
         let mut side = Side::start(&mut command)?;
@@ -167,39 +346,80 @@ impl Args {
         Ok((side, description))
     }
 
-    /// Starts the processes of a workload. Ours describes the workload to PyTorch's; if ours fails, PyTorch's
-    /// are not started.
-    fn sides(&self, workload: &str, binary: &Path, python: Option<&Path>) -> Vec<Option<Side>> {
-        let ours = reported(workload, self.own_side(workload, binary, &[]));
-        let script = project_root().join("xtask/pytorch/bench.py");
-        let theirs = |flags: &[&str]| {
-            let (python, (_, description)) = (python?, ours.as_ref()?);
-            let mut command = Command::new(python);
-            command.arg(&script).arg(description).args(flags);
-            let side = Side::start(command.args(their_device(&self.device)));
-            reported(workload, side)
+    /// Starts the other processes of a workload.
+    fn other_sides(
+        &self,
+        workload: &str,
+        cache: Cache,
+        description: &str,
+    ) -> Vec<(String, Option<Side>)> {
+        if self.args.against == "burn" {
+            let side = self.own_side(workload, &["--without-kernels"]);
+            let side = reported(workload, side).map(|(side, _)| side);
+            return vec![("Burn".to_owned(), side)];
+        }
+        let Some(python) = self.python else {
+            return Vec::new();
         };
-        let mut sides = Vec::new();
-        if self.against == "burn" {
-            let side = self.own_side(workload, binary, &["--without-kernels"]);
-            sides.push(reported(workload, side).map(|(side, _)| side));
-        }
-        if python.is_some() {
-            sides.push(theirs(&[]));
-            if self.compile {
-                sides.push(theirs(&["--compile"]));
-            }
-        }
-        sides.insert(0, ours.map(|(ours, _)| ours));
-        sides
+        let theirs = Theirs {
+            args: self.args,
+            python,
+            workload,
+            description,
+        };
+        let started = theirs.ways(cache).into_iter().map(|way| {
+            let side = reported(&format!("{workload}, {}", way.name), theirs.start(&way));
+            (way.name, side)
+        });
+        started.collect()
     }
-}
 
-/// Arguments for PyTorch's device: the GPU if ours is CUDA, otherwise the CPU.
-fn their_device(device: &str) -> &'static [&'static str] {
-    match device.split(':').next() {
-        Some("cuda") => &["--device", "cuda"],
-        _ => &[],
+    /// The table with its head.
+    fn head(&self) -> Result<Table> {
+        let args = self.args;
+        let threads = available_parallelism()?;
+        let mut table = Table::default();
+        let (processor, device, repeats) = (processor(), &args.device, args.repeats);
+        let limits = self.limits.line();
+        if args.against == "burn" {
+            table.push(&format!(
+                "{processor}, {threads} threads; ours on {device}, and on Burn's operations alone; \
+                 medians of {repeats}\n\n{limits}\n\n\
+                 | workload | ours ms | Burn's ms | ratio | limit ms | of | over it | ours MiB | Burn's MiB |\n\
+                 |---|---:|---:|---:|---:|---|---:|---:|---:|"
+            ));
+            return Ok(table);
+        }
+        let Some(python) = self.python else {
+            table.push(&format!(
+                "{processor}, {threads} threads; ours on {device}; medians of {repeats}\n\n{limits}\n\n\
+                 | workload | ours ms | limit ms | of | over it | ours MiB |\n\
+                 |---|---:|---:|---|---:|---:|"
+            ));
+            return Ok(table);
+        };
+        let theirs = Command::new(python)
+            .arg(script())
+            .arg("--describe")
+            .args(args.their_device())
+            .output()
+            .with_context(|| format!("cannot start {}", python.display()))?;
+        let theirs = String::from_utf8_lossy(&theirs.stdout);
+        let missing = missing_libraries(python).join(", ");
+        let left_out = if missing.is_empty() || args.peers != "best" {
+            String::new()
+        } else {
+            format!("; libraries left out, since they are not installed: {missing}")
+        };
+        table.push(&format!(
+            "{processor}; ours on {device}, {threads} threads; {}; medians of {repeats}{left_out}\n\n\
+             {limits}\n\n{ROUNDED_ROWS}\n\n\
+             | workload | ours ms | eager ms | compiled ms | best ms | best is | ratio | limit ms | of | over it \
+             | ours MiB | eager MiB | best MiB |\n\
+             |---|---:|---:|---:|---:|---|---:|---:|---|---:|---:|---:|---:|",
+            theirs.trim(),
+        ));
+        Ok(table)
     }
 }
 
@@ -208,147 +428,6 @@ fn reported<T>(workload: &str, result: Result<T>) -> Option<T> {
     result
         .inspect_err(|error| tell!("{workload}: {error:#}"))
         .ok()
-}
-
-/// Median time and peak memory of a workload on one side.
-struct Measured {
-    milliseconds: f64,
-    mebibytes: f64,
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    let middle = times.len() / 2;
-    match times.len() % 2 {
-        0 => (times[middle - 1] + times[middle]) / 2.0,
-        _ => times[middle],
-    }
-}
-
-/// A process that does one unit of work per line of input. Killed when dropped.
-struct Side {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Side {
-    fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let input = child.stdin.take().context("a pipe to the process")?;
-        let output = child.stdout.take().context("a pipe from the process")?;
-        Ok(Self {
-            child,
-            input,
-            output: BufReader::new(output),
-        })
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        let read = self.output.read_line(&mut line)?;
-        ensure!(
-            read > 0,
-            "a side of the comparison ended; its error stands above"
-        );
-        Ok(line.trim().to_owned())
-    }
-
-    fn ask(&mut self, what: &str) -> Result<f64> {
-        writeln!(self.input, "{what}")?;
-        let line = self.line()?;
-        line.parse()
-            .with_context(|| format!("`{line}` is no number"))
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The table in Markdown. Each row is printed when it is added.
-struct Table(String);
-
-impl Table {
-    fn new(args: &Args, python: Option<&Path>) -> Result<Self> {
-        let threads = available_parallelism()?;
-        let mut table = Self(String::new());
-        let (processor, device, repeats) = (processor(), &args.device, args.repeats);
-        if args.against == "burn" {
-            table.push(&format!(
-                "{processor}, {threads} threads; ours on {device}, and on Burn's operations alone; \
-                 medians of {repeats}\n\n\
-                 | workload | ours ms | Burn's ms | ratio | ours MiB | Burn's MiB |\n\
-                 |---|---:|---:|---:|---:|---:|"
-            ));
-            return Ok(table);
-        }
-        let Some(python) = python else {
-            table.push(&format!(
-                "{processor}, {threads} threads; ours on {device}; medians of {repeats}\n\n\
-                 | workload | ours ms | ours MiB |\n|---|---:|---:|"
-            ));
-            return Ok(table);
-        };
-        let theirs = Command::new(python)
-            .arg(project_root().join("xtask/pytorch/bench.py"))
-            .arg("--describe")
-            .args(their_device(&args.device))
-            .output()
-            .with_context(|| format!("cannot start {}", python.display()))?;
-        let theirs = String::from_utf8_lossy(&theirs.stdout);
-        table.push(&format!(
-            "{processor}; ours on {device}, {threads} threads; {}; medians of {repeats}\n",
-            theirs.trim(),
-        ));
-        let compiled = if args.compile {
-            " compiled ms | ratio |"
-        } else {
-            ""
-        };
-        let rule = if args.compile { "---:|---:|" } else { "" };
-        table.push(&format!(
-            "| workload | ours ms | PyTorch ms | ratio |{compiled} ours MiB | PyTorch MiB |\n\
-             |---|---:|---:|---:|{rule}---:|---:|"
-        ));
-        Ok(table)
-    }
-
-    fn push(&mut self, line: &str) {
-        say!("{line}");
-        self.0.push_str(line);
-        self.0.push('\n');
-    }
-
-    fn add(&mut self, workload: &str, sides: &[Option<Measured>]) {
-        let milliseconds = |side: &Option<Measured>| side.as_ref().map(|side| side.milliseconds);
-        let ours = milliseconds(&sides[0]);
-        let mut line = format!("| {workload} | {} |", shown(ours, 2));
-        for theirs in sides[1..].iter().map(milliseconds) {
-            let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-            let _ = write!(line, " {} | {} |", shown(theirs, 2), shown(ratio, 2));
-        }
-        for side in sides.iter().take(2) {
-            let mebibytes = side.as_ref().map(|side| side.mebibytes);
-            let _ = write!(line, " {} |", shown(mebibytes, 0));
-        }
-        self.push(&line);
-    }
-}
-
-/// A number of a table, or `n/a`.
-fn shown(number: Option<f64>, digits: usize) -> String {
-    match number {
-        Some(number) => format!("{number:.digits$}"),
-        None => "n/a".into(),
-    }
 }
 
 /// The processor's name, if the system provides it.
@@ -371,30 +450,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-    }
-
-    #[test]
-    fn a_side_that_failed_leaves_the_others_numbers() {
-        let side = |milliseconds| {
-            Some(Measured {
-                milliseconds,
-                mebibytes: 8.0,
-            })
-        };
-        let mut table = Table(String::new());
-        table.add("work", &[side(3.0), side(2.0), None]);
-        table.add("work", &[None, side(2.0), None]);
-        assert_eq!(
-            table.0,
-            "| work | 3.00 | 2.00 | 1.50 | n/a | n/a | 8 | 8 |\n\
-             | work | n/a | 2.00 | n/a | n/a | n/a | n/a | 8 |\n"
-        );
-    }
-
-    #[test]
     fn every_workload_belongs_to_a_group() {
         for workload in [
             "image-lm-step",
@@ -404,11 +459,25 @@ mod tests {
             "conv-codec-step",
             "speech-codec-step",
             "speech-decode",
+            "backbone-int8",
         ] {
-            let groups = ["train", "sample", "codec"];
+            let groups = ["train", "sample", "codec", "decode"];
             assert!(groups.iter().any(|group| belongs(workload, group)));
             assert!(belongs(workload, "all"));
         }
         assert!(!belongs("sample-16", "train"));
+    }
+
+    #[test]
+    fn short_units_are_timed_hot_and_cold() {
+        let rows = |workload| {
+            let states = Cache::states(workload).iter();
+            states.map(|cache| cache.row(workload)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            rows("speech-decode"),
+            ["speech-decode, hot", "speech-decode, cold"]
+        );
+        assert_eq!(rows("sample-16"), ["sample-16"]);
     }
 }

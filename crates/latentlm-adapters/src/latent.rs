@@ -4,6 +4,7 @@ use burn::config::Config;
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
+use latentlm_core::on_sphere;
 use latentlm_kernels::linear_layer;
 
 use crate::whitening::{Whitener, Whitening};
@@ -21,6 +22,9 @@ pub struct LatentAdapterConfig {
     /// Epsilon of the RMSNorm.
     #[config(default = 1e-6)]
     pub norm_epsilon: f64,
+    /// Whether the codec's latents lie on the sphere of radius `sqrt(Z)`.
+    #[config(default = false)]
+    pub on_sphere: bool,
 }
 
 impl LatentAdapterConfig {
@@ -37,6 +41,7 @@ impl LatentAdapterConfig {
                 linear: LinearConfig::new(self.width, self.width).init(device),
             }),
             whitening: Whitener::new(Whitening::IDENTITY, device),
+            on_sphere: self.on_sphere,
         }
     }
 }
@@ -55,6 +60,8 @@ pub struct LatentAdapter {
     projection: Linear,
     connector: Option<Connector>,
     whitening: Whitener,
+    /// Whether the codec's latents lie on a sphere.
+    on_sphere: bool,
 }
 
 impl LatentAdapter {
@@ -83,6 +90,16 @@ impl LatentAdapter {
     /// Undoes the whitening, so that the codec can decode. Any rank.
     pub fn unwhiten<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
         self.whitening.unwhiten(latents)
+    }
+
+    /// Drawn latents as the codec could have made them: projected to its sphere, if it has one. So what is
+    /// drawn, and what the backbone reads next, has the right norm after guidance too (SphereAR, arXiv
+    /// 2509.24335). Any rank.
+    pub fn settle<const R: usize>(&self, latents: Tensor<R>) -> Tensor<R> {
+        if !self.on_sphere {
+            return latents;
+        }
+        self.whiten(on_sphere(self.unwhiten(latents)))
     }
 
     /// Embeds latents.
@@ -121,6 +138,34 @@ mod tests {
         assert!(mean.into_scalar::<f32>().abs() < 1e-4);
         assert!((variance.into_scalar::<f32>() - 1.0).abs() < 2e-3);
         assert_close("round trip", adapter.unwhiten(white), latents, 1e-6);
+    }
+
+    /// The norm is that of the codec's latents, not of whitened ones.
+    #[test]
+    fn drawn_latents_are_put_on_the_sphere() {
+        let device = Device::default();
+        let whitening = Whitening {
+            bias: 0.25,
+            scale: 3.0,
+        };
+        let drawn = RandomStream::new(1).normal([7, 4], &device);
+        let config = LatentAdapterConfig::new(4, 8);
+        let free = seeded(1, &device, |device| config.init(device)).with_whitening(whitening);
+        assert_eq!(
+            free.settle(drawn.clone()).into_data(),
+            drawn.clone().into_data(),
+            "left as they are"
+        );
+        let config = config.with_on_sphere(true);
+        let adapter = seeded(1, &device, |device| config.init(device)).with_whitening(whitening);
+        let settled = adapter.settle(drawn.clone());
+        let codecs = adapter.unwhiten(settled.clone());
+        let squares = codecs.clone().square().sum_dim(1);
+        assert_close("norms", squares, Tensor::full([7, 1], 4.0, &device), 1e-5);
+        let length = adapter.unwhiten(drawn.clone()).square().sum_dim(1).sqrt();
+        let expected = adapter.unwhiten(drawn).mul_scalar(2.0) / length;
+        assert_close("directions", codecs, expected, 1e-5);
+        assert_close("twice", adapter.settle(settled.clone()), settled, 1e-5);
     }
 
     /// Compared with the formula, row by row.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::TrainingNumbers;
 use crate::number::whole;
+use crate::{CacheType, TrainingNumbers, WeightNumbers};
 
 /// Times the generation of one latent at several positions: the backbone with its KV cache, and the head
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask bench-decode --width 512 --depth 8")]
+#[command(after_help = "Examples:\n  \
+    cargo xtask bench-decode --width 512 --depth 8 --weights int8\n  \
+    cargo xtask bench-decode --cold              with caches that hold nothing of the model")]
 pub struct BenchDecode {
     /// Width of the model
     #[arg(long, default_value_t = 512, value_parser = whole(1..=65_536))]
@@ -30,9 +32,28 @@ pub struct BenchDecode {
     /// Number of repetitions that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeats: u64,
+    /// Empties the processor's caches before each time; otherwise they hold what the step before left
+    #[arg(long)]
+    pub cold: bool,
+    /// Weights in memory, f32 by default. Others want the CPU
+    #[arg(long, value_enum)]
+    pub weights: Option<WeightNumbers>,
+    /// Numbers of the KV cache, f32 by default. Others want the CPU
+    #[arg(long, value_enum)]
+    pub kv_cache: Option<CacheType>,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
     pub device: String,
+}
+
+/// Measures what this CPU can do: operations a second of our products in float32, bfloat16 and int8, and bytes a
+/// second that one core and all cores read
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask bench probe")]
+pub struct BenchProbe {
+    /// Prints one line of JSON with the limits instead
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Times every CPU kernel against the same computation with Burn's operations, forward and backward
@@ -67,8 +88,11 @@ pub struct BenchScaling {
     pub device: String,
 }
 
-/// Runs a workload unit by unit: answers `go` on standard input with milliseconds, `memory` with the peak
-/// memory in bytes. The first line of its output describes the workload.
+/// Runs a workload unit by unit, as standard input says. The first line of its output describes the workload.
+///
+/// `go` times a unit, in milliseconds; `hot` times one after others, `cold` one after the caches were emptied.
+/// `memory` is the peak memory in bytes, `grown` the same without what the program took at its start. `cost` is
+/// what a unit can't do without, as JSON.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench train")]
 pub struct BenchWorker {

@@ -14,9 +14,10 @@ use crate::{ArgsError, DeviceName, Project};
     cargo xtask codec decode --run voice hello.safetensors again.wav\n  \
     cargo xtask codec reconstruct --run voice hello.wav again.wav")]
 pub enum Codec {
-    /// Encodes a sound file and writes its latents as a tensor `latents`, `[1, T, Z]`
+    /// Encodes a sound file and writes its latents as a tensor `latents`, `[1, T, Z]`; with a codec of codebooks its
+    /// codes as a tensor `codes`, `[1, T, Q]`
     Encode(CodecFiles),
-    /// Decodes latents and writes the sound
+    /// Decodes latents or codes and writes the sound
     Decode(CodecFiles),
     /// Encodes and decodes a sound file, and measures the difference
     Reconstruct(CodecFiles),

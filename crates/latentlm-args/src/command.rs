@@ -4,8 +4,8 @@ use clap::Subcommand;
 
 use crate::shared::Trained;
 use crate::{
-    ArgsError, BenchDecode, BenchKernels, BenchScaling, BenchWorker, Caption, Codec, Compare,
-    ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, EvalVideo, Generate,
+    ArgsError, BenchDecode, BenchKernels, BenchProbe, BenchScaling, BenchWorker, Caption, Codec,
+    Compare, ConvertVoice, Data, DeviceName, EvalImage, EvalMllm, EvalTts, EvalVideo, Generate,
     ListAdapters, MakeModel, Project, Quantize, Run, SampleImage, SampleVideo, Speak, TrainImage,
     TrainMllm, TrainTts, TrainVideo, Transcribe, VerifyReference,
 };
@@ -49,6 +49,8 @@ pub enum Command {
     #[command(hide = true)]
     BenchKernels(BenchKernels),
     #[command(hide = true)]
+    BenchProbe(BenchProbe),
+    #[command(hide = true)]
     BenchScaling(BenchScaling),
     #[command(hide = true)]
     ListAdapters(ListAdapters),
@@ -69,9 +71,7 @@ impl Command {
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
             Self::ConvertVoice(args) => args.check(project),
-            Self::EvalTts(args) => {
-                project.find_device_and_run(&args.drawing.device, &args.run, "train-tts")
-            }
+            Self::EvalTts(args) => project.find_device_and_voice(&args.drawing.device, &args.run),
             Self::Transcribe(args) => args.check(project),
             Self::Codec(args) => args.check(project),
             Self::Generate(args) => args.check(project),
@@ -151,11 +151,29 @@ impl Command {
                 "compare mllm",
                 "latentlm-compare/mllm",
             ),
+            Self::Compare(Compare::Tts(args)) => (
+                &args.training,
+                &args.run,
+                "compare tts",
+                "latentlm-compare/tts",
+            ),
             Self::Compare(Compare::Sigma(args)) => (
                 &args.training,
                 &args.run,
                 "compare sigma",
                 "latentlm-compare/sigma",
+            ),
+            Self::Compare(Compare::Heads(args)) => (
+                &args.training,
+                &args.run,
+                "compare heads",
+                "latentlm-compare/heads",
+            ),
+            Self::Compare(Compare::Latents(args)) => (
+                &args.training,
+                &args.run,
+                "compare latents",
+                "latentlm-compare/latents",
             ),
             _ => return None,
         };

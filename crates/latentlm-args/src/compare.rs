@@ -5,12 +5,15 @@ use clap::{Args, Subcommand};
 use crate::number::whole;
 use crate::{Training, guidance_scale};
 
-/// Compares LatentLM with other models, codecs with each other, and sampling settings
+/// Compares LatentLM with other models, codecs and heads with each other, and sampling settings
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare image --run rivals\n  \
     cargo xtask compare mllm --run rivals-mllm\n  \
+    cargo xtask compare tts --run rivals-tts\n  \
     cargo xtask compare sigma --run sigma noise_stds=[0.25,0.75]\n  \
+    cargo xtask compare heads --run heads\n  \
+    cargo xtask compare latents --run latents\n  \
     cargo xtask compare sampling --run mnist")]
 #[allow(
     missing_docs,
@@ -19,7 +22,10 @@ use crate::{Training, guidance_scale};
 pub enum Compare {
     Image(CompareImage),
     Mllm(CompareMllm),
+    Tts(CompareTts),
     Sigma(CompareSigma),
+    Heads(CompareHeads),
+    Latents(CompareLatents),
     Sampling(CompareSampling),
 }
 
@@ -58,6 +64,25 @@ pub struct CompareMllm {
     pub training: Training,
 }
 
+/// Trains LatentLM at several rates of latents and a language model of codes in groups of several sizes on the same
+/// speech, with the same number of steps and parameters, and measures them
+///
+/// Each model is a run within the run's folder, for `speak` and `eval-tts`; the codec with codebooks is one for
+/// `codec`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare tts\n  \
+    cargo xtask compare tts --run rates frames_per_latent=[3,6,10] groups=[1,2]\n  \
+    cargo xtask compare tts --run rates --resume")]
+pub struct CompareTts {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "compare-tts")]
+    pub run: String,
+    /// Training options.
+    #[command(flatten)]
+    pub training: Training,
+}
+
 /// Trains codec and language model for several noise scales of the sigma-VAE and for a learned variance,
 /// and measures each
 #[derive(Debug, Args)]
@@ -67,6 +92,41 @@ pub struct CompareMllm {
 pub struct CompareSigma {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "sigma")]
+    pub run: String,
+    /// Training options.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains heads on one codec and draws with them in different ways, each with several training seeds, and
+/// measures quality and speed
+///
+/// A run that continues repeats no finished training or measurement.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare heads\n  \
+    cargo xtask compare heads --run few heads.variants=default,steps-4 heads.seeds=1\n  \
+    cargo xtask compare heads --resume")]
+pub struct CompareHeads {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "heads")]
+    pub run: String,
+    /// Training options.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains codecs whose latents are made to be generated, each with its language model and with several
+/// training seeds, and measures quality
+///
+/// A run that continues repeats no finished training or measurement.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare latents\n  \
+    cargo xtask compare latents --run few latents.variants=default,sphere latents.seeds=1")]
+pub struct CompareLatents {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "latents")]
     pub run: String,
     /// Training options.
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::number::{positive, whole};
-use crate::{ArgsError, Project, WeightNumbers};
+use crate::{ArgsError, CacheType, Project, WeightNumbers};
 
 /// Arguments of `speak` for a dialogue of a published model.
 #[derive(Debug, Args)]
@@ -29,6 +29,10 @@ pub struct Dialogue {
     /// than the CPU they are f32
     #[arg(long, value_enum, requires = "model", conflicts_with = "precision")]
     pub weights: Option<WeightNumbers>,
+    /// Numbers of the KV cache, f32 by default: smaller ones take less memory and time in long dialogues. On another
+    /// device than the CPU they are f32
+    #[arg(long, value_enum, requires = "model")]
+    pub kv_cache: Option<CacheType>,
     /// Solver of the latents: dpm, or sde, which adds noise on the way as the original's web demos do; by
     /// default dpm
     #[arg(long, value_enum, requires = "model")]

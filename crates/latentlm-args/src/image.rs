@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::endings::check_picture;
-use crate::{ArgsError, Project, Sampling, Training};
+use crate::{ArgsError, Project, Sampling, Training, WeightNumbers};
 
 /// Trains an image codec and a class-conditional language model on its latents
 ///
@@ -34,6 +34,9 @@ pub struct SampleImage {
     /// Run and sampling options.
     #[command(flatten)]
     pub sampling: Sampling,
+    /// Weights in memory, f32 by default: fewer bits take less memory. Others want the CPU
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Class to draw, by name or number
     #[arg(long, required_unless_present = "grid")]
     pub class: Option<String>,
@@ -63,8 +66,14 @@ impl SampleImage {
 /// Prints a table of measures with values and units, and writes evaluation.json and report.html into the
 /// run's folder. With no more pictures than the judge has features, 64, a Frechet distance is rough, and a
 /// line on standard error says so.
+///
+/// A judge is any command that takes PNG paths after its arguments and prints a line for each: path, tab,
+/// name of the class. Paths with spaces need double quotes. It is asked about the drawn and about held-out
+/// real pictures.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask eval-image --run mnist --samples 500 --seed 7")]
+#[command(after_help = "Examples:\n  \
+    cargo xtask eval-image --run mnist --samples 500 --seed 7\n  \
+    cargo xtask eval-image --run mnist --judge \"python3 judge.py\"")]
 pub struct EvalImage {
     /// Run and sampling options.
     #[command(flatten)]
@@ -75,4 +84,7 @@ pub struct EvalImage {
     /// Prints the measurements as JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Command that names the class of each picture
+    #[arg(long, value_name = "COMMAND")]
+    pub judge: Option<String>,
 }

@@ -56,11 +56,14 @@ mod verify;
 mod video;
 mod voice;
 
-pub use bench::{BenchDecode, BenchKernels, BenchScaling, BenchWorker, ListAdapters};
+pub use bench::{BenchDecode, BenchKernels, BenchProbe, BenchScaling, BenchWorker, ListAdapters};
 pub use codec::{Codec, CodecFiles};
 pub use command::Command;
-pub use compare::{Compare, CompareImage, CompareMllm, CompareSampling, CompareSigma};
-pub use data::{ClipSplit, Data, DataCheck, DataClips, Espeak};
+pub use compare::{
+    Compare, CompareHeads, CompareImage, CompareLatents, CompareMllm, CompareSampling,
+    CompareSigma, CompareTts,
+};
+pub use data::{ClipSplit, Data, DataCheck, DataClips, DataVoices, Espeak};
 pub use device::{DeviceKind, DeviceName};
 pub use dialogue::{Dialogue, DialogueSampler, numbered_voice};
 pub use endings::PICTURE_ENDINGS;
@@ -72,7 +75,7 @@ pub use mllm::{Caption, EvalMllm, Generate, TrainMllm};
 pub use number::{guidance_scale, noise_temperature, not_negative, positive, probability};
 pub use output::{say_line, tell_line};
 pub use project::{Project, run_path};
-pub use quantize::{Quantize, QuantizedNumbers, WeightNumbers};
+pub use quantize::{CacheType, Quantize, QuantizedNumbers, WeightNumbers};
 pub use run::{Run, RunCheck};
 pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training, TrainingNumbers};
 pub use transcribe::{Transcribe, Transcript};

@@ -57,10 +57,11 @@ fn print(to: &mut impl Write, line: Arguments<'_>) -> io::Result<()> {
 
 /// Exit code after a failed print: 0 if the reader is gone.
 fn exit_code(error: &io::Error) -> i32 {
-    let closed = cfg!(unix) && error.raw_os_error() == Some(TERMINAL_CLOSED);
-    // The same error of a file means that its disk is damaged.
-    let is_file = || fs::metadata("/dev/stdout").is_ok_and(|found| found.is_file());
-    let gone = error.kind() == ErrorKind::BrokenPipe || (closed && !is_file());
+    let mut gone = error.kind() == ErrorKind::BrokenPipe;
+    if cfg!(unix) && error.raw_os_error() == Some(TERMINAL_CLOSED) {
+        // If standard output is a file, this error means that its disk is damaged.
+        gone = !fs::metadata("/dev/stdout").is_ok_and(|found| found.is_file());
+    }
     i32::from(!gone)
 }
 

@@ -194,6 +194,16 @@ impl Project {
         Err(ArgsError::NoRun { path, hint })
     }
 
+    /// Checks the device name and the run of a command that speaks: one of speech, or of a rival in a comparison.
+    pub(crate) fn find_device_and_voice(&self, device: &str, name: &str) -> Result<(), ArgsError> {
+        DeviceName::parse(device)?;
+        let kind = RunKind::of(&config_path(&self.path(&run_path(name))));
+        if kind.is_some_and(|kind| kind.trained_by == "compare tts") {
+            return Ok(());
+        }
+        self.find_run(name, "train-tts")
+    }
+
     /// Checks that a run of this name does not exist yet.
     pub(crate) fn find_no_run(&self, name: &str) -> Result<(), ArgsError> {
         let path = run_path(name);

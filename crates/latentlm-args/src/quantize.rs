@@ -48,6 +48,17 @@ pub enum WeightNumbers {
     Int4,
 }
 
+/// Type of the numbers in a KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheType {
+    /// 32 bits
+    F32,
+    /// bfloat16
+    Bf16,
+    /// 8 bits, with a scale for each head of a position
+    Int8,
+}
+
 impl Quantize {
     pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
         project.find("read", &self.model)?;

@@ -17,11 +17,15 @@ pub struct Training {
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; several devices share each batch: cuda:0,1
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// A finished run to begin from: takes its codec and averaged weights and, without --config, its recipe (sets the key
+    /// lm.from)
+    #[arg(long, value_name = "RUN", conflicts_with = "resume", group = "earlier")]
+    pub from: Option<String>,
     /// Continues the run from its latest checkpoint
-    #[arg(long)]
+    #[arg(long, group = "earlier")]
     pub resume: bool,
-    /// Lets the run continue although its data changed since it began
-    #[arg(long, requires = "resume")]
+    /// Lets the run continue although its data changed since it began, or since the run of --from
+    #[arg(long, requires = "earlier")]
     pub accept_changed_data: bool,
     /// Runs without the CPU kernels, on Burn's own operations: slower; to compare speed and results
     #[arg(long)]
@@ -32,6 +36,27 @@ pub struct Training {
     /// Overrides of recipe keys, e.g. lm_train.steps=200
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+}
+
+impl Training {
+    /// The folder of the run whose recipe this one takes, if it takes one: that of the run which goes on, or of the one
+    /// that it begins from.
+    pub fn recipe_of(&self, run: &str) -> Option<PathBuf> {
+        if self.config.is_some() {
+            return None;
+        }
+        if self.resume {
+            return Some(run_path(run));
+        }
+        self.from.as_deref().map(run_path)
+    }
+
+    /// All overrides of keys, that of `--from` first.
+    pub fn all_overrides(&self) -> Vec<String> {
+        let from = self.from.iter();
+        let from = from.map(|run| format!("lm.from={}", run_path(run).display()));
+        from.chain(self.overrides.iter().cloned()).collect()
+    }
 }
 
 /// Display of training progress.
@@ -67,6 +92,9 @@ impl Trained<'_> {
         for text in &self.training.overrides {
             overrides::split(text)?;
         }
+        if let Some(from) = &self.training.from {
+            project.find_run(from, self.command)?;
+        }
         if self.training.resume {
             project.find_run(self.run, self.command)
         } else {
@@ -79,9 +107,7 @@ impl Trained<'_> {
         let keys = project.keys(self.table)?;
         let (root, mut recipe) = (project.root(), keys.default_table());
         let config = self.training.config.as_deref();
-        if self.training.resume && config.is_none() {
-            // A run goes on with its own recipe.
-            let run = run_path(self.run);
+        if let Some(run) = self.training.recipe_of(self.run) {
             let saved = run.join("config.toml");
             let laid = lay(&keys, recipe, root, Some(&saved), &[]);
             recipe = laid.map_err(|error| ArgsError::OtherRun {
@@ -90,9 +116,13 @@ impl Trained<'_> {
                 reason: error.to_string(),
             })?;
         }
-        let overrides = &self.training.overrides;
-        let recipe = lay(&keys, recipe, root, config, overrides)?;
+        let overrides = self.training.all_overrides();
+        let recipe = lay(&keys, recipe, root, config, &overrides)?;
         for (key, path) in keys.paths(&recipe) {
+            // A run that goes on has its codec and weights. If it still learns guidance, training asks for the folder.
+            if self.training.resume && key.ends_with("lm.from") {
+                continue;
+            }
             let needed = keys.get(&key).is_some_and(|key| key.kind == Kind::Path);
             let action = if needed { "open the dataset" } else { "read" };
             project.find(action, path.as_ref())?;

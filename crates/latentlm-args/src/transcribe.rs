@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::{ArgsError, DeviceName, HeadNumbers, Project, WeightNumbers};
+use crate::{ArgsError, CacheType, DeviceName, HeadNumbers, Project, WeightNumbers};
 
 /// Writes down what is said in a recording, with a published model (VibeVoice-ASR)
 ///
@@ -36,6 +36,10 @@ pub struct Transcribe {
     /// than the CPU they are f32
     #[arg(long, value_enum, conflicts_with = "precision")]
     pub weights: Option<WeightNumbers>,
+    /// Numbers of the KV cache, f32 by default: smaller ones take less memory and time in long recordings. On another
+    /// device than the CPU they are f32
+    #[arg(long, value_enum)]
+    pub kv_cache: Option<CacheType>,
     /// The older name of --weights, for f32 and bf16
     #[arg(long, value_enum)]
     pub precision: Option<HeadNumbers>,

@@ -97,7 +97,7 @@ impl Speak {
 
     /// Checks the device, the run and its one voice.
     fn check_run(&self, project: &Project) -> Result<(), ArgsError> {
-        project.find_device_and_run(&self.drawing.device, &self.run, "train-tts")?;
+        project.find_device_and_voice(&self.drawing.device, &self.run)?;
         match &self.voice[..] {
             [] => Ok(()),
             [voice] => project.find_file(voice),

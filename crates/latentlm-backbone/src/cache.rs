@@ -1,7 +1,9 @@
 //! The key/value cache: written in place, grown on demand.
 
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{CachedMask, KeysValues, Mask, PackedHeads, Rotary, cached_attention};
+use latentlm_kernels::{
+    CacheNumbers, CachedMask, KeysValues, Mask, PackedHeads, Rotary, cached_attention,
+};
 
 const PUT_BACK: &str = "the buffers are put back after each use";
 
@@ -26,12 +28,14 @@ pub(crate) struct LayerCache {
 
 impl KvCache {
     /// An empty cache; `shape` is `[B, G, capacity, E]`.
-    pub(crate) fn new(layers: usize, shape: [usize; 4], device: &Device) -> Self {
+    pub(crate) fn new(
+        layers: usize,
+        shape: [usize; 4],
+        numbers: CacheNumbers,
+        device: &Device,
+    ) -> Self {
         let layers = (0..layers).map(|_| LayerCache {
-            buffers: Some(KeysValues {
-                keys: Tensor::zeros(shape, device),
-                values: Tensor::zeros(shape, device),
-            }),
+            buffers: Some(KeysValues::zeros(numbers, shape, device)),
         });
         Self {
             layers: layers.collect(),
@@ -43,14 +47,14 @@ impl KvCache {
     }
 
     /// A cache with positions that were read before, perhaps by another program. `layers` holds keys, which are
-    /// rotated already, and values of each layer, from the first on.
+    /// rotated already, and values of each layer, from the first on, in any float type: the cache has `numbers`.
     ///
     /// # Shapes
     /// - `layers`: `[B, G, P, E]` each
     ///
     /// # Panics
     /// If there are no layers, shapes differ, or there are more than `capacity` positions.
-    pub fn filled(layers: Vec<[Tensor<4>; 2]>, capacity: usize) -> Self {
+    pub fn filled(layers: Vec<[Tensor<4>; 2]>, capacity: usize, numbers: CacheNumbers) -> Self {
         let first = layers.first().expect("a KV cache has layers");
         let shape = first[0].dims();
         let [batch, _, length, _] = shape;
@@ -63,8 +67,9 @@ impl KvCache {
             for buffer in [&keys, &values] {
                 assert_eq!(buffer.dims(), shape, "keys and values of a KV cache");
             }
+            // Rounded before it grows: no room is ever made in float32 for smaller numbers.
             let mut layer = LayerCache {
-                buffers: Some(KeysValues { keys, values }),
+                buffers: Some(KeysValues::Float([keys, values]).rounded(numbers)),
             };
             if length < capacity {
                 layer.grow(capacity);
@@ -78,6 +83,15 @@ impl KvCache {
             length,
             padding: Vec::new(),
         }
+    }
+
+    /// Converts the cache to another type of numbers.
+    pub fn rounded(mut self, numbers: CacheNumbers) -> Self {
+        for layer in &mut self.layers {
+            let buffers = layer.buffers.take().expect(PUT_BACK);
+            layer.buffers = Some(buffers.rounded(numbers));
+        }
+        self
     }
 
     /// Sets the number of padding positions at the start of each sequence.
@@ -163,10 +177,7 @@ impl LayerCache {
     /// Gives the buffers room for `capacity` positions.
     fn grow(&mut self, capacity: usize) {
         let buffers = self.buffers.take().expect(PUT_BACK);
-        self.buffers = Some(KeysValues {
-            keys: lengthen(buffers.keys, capacity),
-            values: lengthen(buffers.values, capacity),
-        });
+        self.buffers = Some(buffers.lengthened(capacity));
     }
 
     /// Attention of new positions to themselves and to all earlier ones.
@@ -191,14 +202,6 @@ impl LayerCache {
     }
 }
 
-/// A buffer with room for `capacity` positions: `[B, G, P, E]` to `[B, G, capacity, E]`.
-fn lengthen(buffer: Tensor<4>, capacity: usize) -> Tensor<4> {
-    let [batch, groups, held, width] = buffer.dims();
-    let shape = [batch, groups, capacity - held, width];
-    let fresh = Tensor::zeros(shape, (&buffer.device(), buffer.dtype()));
-    Tensor::cat(vec![buffer, fresh], 2)
-}
-
 /// Rotation and mask of the positions of one forward pass, shared by all layers.
 pub(crate) struct Positions {
     /// Rotary embedding of the positions.
@@ -207,4 +210,27 @@ pub(crate) struct Positions {
     pub(crate) documents: Vec<Mask>,
     /// Mask of the positions in the cache, if there is one.
     pub(crate) cache_mask: CachedMask,
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn a_filled_cache_has_its_numbers_and_room() {
+        let device = Device::default();
+        let x = Tensor::<4>::from_data([[[[1.0_f32, -127.0, 0.25, 2.75]]]], &device);
+        let layers = vec![[x.clone(), x.cast(DType::BF16)]];
+        let cache = KvCache::filled(layers, 3, CacheNumbers::Int8);
+        assert_eq!((cache.len(), cache.capacity()), (1, 3));
+        let buffers = cache.layers[0].buffers.as_ref().expect(PUT_BACK);
+        assert!(matches!(buffers, KeysValues::Int8 { .. }));
+        assert_eq!(buffers.dims(), [1, 1, 3, 4]);
+        for x in buffers.exact(2, DType::F32) {
+            let numbers: Vec<f32> = x.into_data().try_to_vec().unwrap();
+            assert_eq!(numbers, [1.0, -127.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
+        }
+    }
 }

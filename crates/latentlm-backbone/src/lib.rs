@@ -35,6 +35,7 @@ pub use attention::Attention;
 pub use cache::KvCache;
 pub use config::{BackboneError, TransformerConfig};
 pub use keys::KEYS;
+pub use latentlm_kernels::CacheNumbers;
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeLayout};

@@ -32,15 +32,19 @@ impl Rope {
             "rotary embedding needs an even head of 4 or more numbers, not {head_dim}"
         );
         let half = head_dim / 2;
-        let exponent = |i: usize| match layout {
+        let steps = match layout {
             // QUIRK(Transformer.py build_rel_pos): linspace includes 1, so the slowest pair turns
             // with 1/theta, not with the usual 1/theta^(1 - 2/E).
-            RopeLayout::Interleaved => i as f64 / (half - 1) as f64,
-            RopeLayout::HalfSplit => i as f64 / half as f64,
+            RopeLayout::Interleaved => half - 1,
+            RopeLayout::HalfSplit => half,
         };
+        let mut frequencies = Vec::with_capacity(half);
+        for i in 0..half {
+            frequencies.push(theta.powf(-(i as f64 / steps as f64)));
+        }
         Self {
             layout,
-            frequencies: (0..half).map(|i| theta.powf(-exponent(i))).collect(),
+            frequencies,
         }
     }
 

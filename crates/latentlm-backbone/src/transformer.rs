@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{BackboneSizes, CausalBackbone, CausalBackboneConfig, PartConfig};
-use latentlm_kernels::{CachedMask, Mask, linear_layer, recomputed};
+use latentlm_kernels::{CacheNumbers, CachedMask, Mask, linear_layer, recomputed};
 
 use crate::attention::Attention;
 use crate::cache::{KvCache, LayerCache, Positions};
@@ -78,6 +78,8 @@ pub struct Transformer {
     kv_heads: usize,
     head_dim: usize,
     recompute: bool,
+    #[module(skip)]
+    cache_numbers: CacheNumbers,
 }
 
 impl Transformer {
@@ -103,7 +105,18 @@ impl Transformer {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim(),
             recompute: config.recompute,
+            cache_numbers: CacheNumbers::default(),
         }
+    }
+
+    /// Sets the type of the numbers in KV caches that are made from now on, float32 at first.
+    pub fn set_cache_numbers(&mut self, numbers: CacheNumbers) {
+        self.cache_numbers = numbers;
+    }
+
+    /// Type of the numbers in KV caches.
+    pub fn cache_numbers(&self) -> CacheNumbers {
+        self.cache_numbers
     }
 
     /// Number of blocks: as many layers has a KV cache.
@@ -214,7 +227,7 @@ impl CausalBackbone for Transformer {
 
     fn init_state(&self, batch: usize, capacity: usize, device: &Device) -> KvCache {
         let shape = [batch, self.kv_heads, capacity, self.head_dim];
-        KvCache::new(self.blocks.len(), shape, device)
+        KvCache::new(self.blocks.len(), shape, self.cache_numbers, device)
     }
 
     fn init_padded_state(&self, padding: &[usize], capacity: usize, device: &Device) -> KvCache {

@@ -1,14 +1,11 @@
 //! Class-conditional diffusion over whole images.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use latentlm_adapters::{LabelAdapter, LabelAdapterConfig, LatentAdapterConfig};
+use latentlm_adapters::{LabelAdapter, LabelAdapterConfig};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 
-use crate::denoiser::{ImageDenoiser, ImageDiffusion};
-use crate::error::BaselineError;
-use crate::sizes::DenoiserSizes;
+use crate::denoiser::{DenoiserConfig, ImageDenoiser, ImageDiffusion};
 
 /// Class-conditional diffusion over the whole image. The denoiser `M` makes it a DiT or a
 /// Transfusion.
@@ -22,41 +19,7 @@ pub struct ClassConditional<M> {
     pub image: ImageDiffusion<M>,
 }
 
-/// Configuration of a model that denoises whole images: a [`Dit`](crate::Dit), a
-/// [`Transfusion`](crate::Transfusion) or a [`MllmTransfusion`](crate::MllmTransfusion).
-#[derive(Config, Debug, PartialEq)]
-pub struct DenoiserConfig {
-    /// Number of classes. For a [`MllmTransfusion`](crate::MllmTransfusion), size of the text
-    /// vocabulary without `SpecialTokens`.
-    pub classes: usize,
-    /// `T`, latents per image. For a [`Dit`](crate::Dit) a square number, since they form a square grid.
-    pub tokens: usize,
-    /// `Z`, dimension of a latent.
-    pub latent_dim: usize,
-    /// Sizes of the Transformer.
-    #[config(default = "DenoiserSizes::new()")]
-    pub sizes: DenoiserSizes,
-}
-
 impl DenoiserConfig {
-    /// Checks the configuration of a denoiser `M`.
-    ///
-    /// # Errors
-    /// If a size is zero, sizes do not fit each other, or the denoiser has no use for them.
-    pub fn validate<M: ImageDenoiser>(&self) -> Result<(), BaselineError> {
-        let fail = |reason: String| {
-            Err(BaselineError::Config {
-                model: M::MODEL,
-                reason,
-            })
-        };
-        if self.classes == 0 || self.tokens == 0 || self.latent_dim == 0 {
-            return fail("classes, tokens and latent_dim must be positive".into());
-        }
-        self.sizes.validate(M::MODEL)?;
-        M::check(self).or_else(fail)
-    }
-
     /// Builds the class-conditional model. Its parameters are drawn from the device's generator, so
     /// seed that first.
     ///
@@ -67,26 +30,6 @@ impl DenoiserConfig {
         ClassConditional {
             label: LabelAdapterConfig::new(self.classes, self.sizes.width).init(device),
             image: self.image(denoiser, device),
-        }
-    }
-
-    /// Builds the denoiser alone.
-    ///
-    /// # Panics
-    /// If [`validate`](Self::validate) fails.
-    pub(crate) fn denoiser<M: ImageDenoiser>(&self, device: &Device) -> M {
-        if let Err(error) = self.validate::<M>() {
-            panic!("{error}");
-        }
-        M::of(self, device)
-    }
-
-    /// Puts a denoiser together with the embedding of latents.
-    pub(crate) fn image<M>(&self, denoiser: M, device: &Device) -> ImageDiffusion<M> {
-        ImageDiffusion {
-            latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
-            denoiser,
-            tokens: self.tokens,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Diffusion over a whole image: the trait of its networks, the loss and the sampling loop.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use latentlm_adapters::LatentAdapter;
+use latentlm_adapters::{LatentAdapter, LatentAdapterConfig};
 use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::{NoiseSchedule, solver};
 use latentlm_kernels::{at_once, shards};
 
-use crate::class::DenoiserConfig;
+use crate::error::BaselineError;
+use crate::sizes::DenoiserSizes;
 use crate::token::guide;
 
 /// A network that denoises all latents of an image together, as a
@@ -40,6 +42,62 @@ pub trait ImageDenoiser: Module {
     /// - `condition`: `[B, P, D]`, embedded label or text
     /// - returns: `[B, T, Z]`
     fn denoise(&self, noisy: Tensor<3>, timesteps: Tensor<1>, condition: Tensor<3>) -> Tensor<3>;
+}
+
+/// Configuration of a model that denoises whole images: a [`Dit`](crate::Dit), a
+/// [`Transfusion`](crate::Transfusion) or a [`MllmTransfusion`](crate::MllmTransfusion).
+#[derive(Config, Debug, PartialEq)]
+pub struct DenoiserConfig {
+    /// Number of classes. For a [`MllmTransfusion`](crate::MllmTransfusion), size of the text
+    /// vocabulary without `SpecialTokens`.
+    pub classes: usize,
+    /// `T`, latents per image. For a [`Dit`](crate::Dit) a square number, since they form a square grid.
+    pub tokens: usize,
+    /// `Z`, dimension of a latent.
+    pub latent_dim: usize,
+    /// Sizes of the Transformer.
+    #[config(default = "DenoiserSizes::new()")]
+    pub sizes: DenoiserSizes,
+}
+
+impl DenoiserConfig {
+    /// Checks the configuration of a denoiser `M`.
+    ///
+    /// # Errors
+    /// If a size is zero, sizes do not fit each other, or the denoiser has no use for them.
+    pub fn validate<M: ImageDenoiser>(&self) -> Result<(), BaselineError> {
+        let fail = |reason: String| {
+            Err(BaselineError::Config {
+                model: M::MODEL,
+                reason,
+            })
+        };
+        if self.classes == 0 || self.tokens == 0 || self.latent_dim == 0 {
+            return fail("classes, tokens and latent_dim must be positive".into());
+        }
+        self.sizes.validate(M::MODEL)?;
+        M::check(self).or_else(fail)
+    }
+
+    /// Builds the denoiser alone.
+    ///
+    /// # Panics
+    /// If [`validate`](Self::validate) fails.
+    pub(crate) fn denoiser<M: ImageDenoiser>(&self, device: &Device) -> M {
+        if let Err(error) = self.validate::<M>() {
+            panic!("{error}");
+        }
+        M::of(self, device)
+    }
+
+    /// Puts a denoiser together with the embedding of latents.
+    pub(crate) fn image<M>(&self, denoiser: M, device: &Device) -> ImageDiffusion<M> {
+        ImageDiffusion {
+            latent: LatentAdapterConfig::new(self.latent_dim, self.sizes.width).init(device),
+            denoiser,
+            tokens: self.tokens,
+        }
+    }
 }
 
 /// A denoiser with the embedding of its latents. Noise schedule and solvers work on rows, so there an
@@ -76,10 +134,8 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
         device: &Device,
     ) -> DiffusionDraws {
         let size = self.tokens * self.denoiser.latent_dim();
-        DiffusionDraws {
-            timesteps: random.integers(images, self.denoiser.schedule().timesteps(), device),
-            noise: random.normal([images, size], device),
-        }
+        let timesteps = random.integers(images, self.denoiser.schedule().timesteps(), device);
+        DiffusionDraws::new(timesteps, random.normal([images, size], device))
     }
 
     /// The mean square error of the prediction at given timesteps and noise. The rows of `draws` are
@@ -107,7 +163,9 @@ impl<M: ImageDenoiser> ImageDiffusion<M> {
     /// Adds noise to clean latents `[B, T, Z]` and computes the targets.
     fn add_noise(&self, latents: Tensor<3>, draws: DiffusionDraws) -> NoisyBatch {
         let [batch, tokens, dim] = latents.dims();
-        let DiffusionDraws { timesteps, noise } = draws;
+        let DiffusionDraws {
+            timesteps, noise, ..
+        } = draws;
         let repeats = noise.dims()[0] / batch;
         assert_eq!(
             noise.dims(),

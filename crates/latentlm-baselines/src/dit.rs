@@ -8,8 +8,8 @@ use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
 use latentlm_kernels::{full_attention, linear_layer, rms_norm, silu};
 
 use crate::block::{Attention, FeedForward, zero_linear};
-use crate::class::{ClassConditional, DenoiserConfig};
-use crate::denoiser::ImageDenoiser;
+use crate::class::ClassConditional;
+use crate::denoiser::{DenoiserConfig, ImageDenoiser};
 use crate::sizes::{NORM_EPSILON, TIMESTEP_SINUSOID};
 
 /// Longest period of the sinusoidal position encoding.

@@ -7,6 +7,8 @@
 //!   images.
 //! - [`VqCodec`] and [`VqLm`]: images as tokens of a codebook, sampled from a softmax;
 //!   [`MllmVqLm`] has text in the same vocabulary.
+//! - [`CodeLm`]: speech as codes of several codebooks, the first one group after the other, the others
+//!   in one pass each (VALL-E 2).
 //!
 //! The fourth baseline, a plain VAE instead of the sigma-VAE, is an option of the image codec:
 //! `NoiseKind::Learned` of `latentlm-codec-image`.
@@ -26,12 +28,18 @@
 //! ```
 //!
 //! Letters in shapes: `B` images, `T` latents per image, `P` positions of the prefix, `Z` latent
-//! dimension, `D` width, `V` codes, `K` draws of noise per image, `C` channels, `H x W` pixels. In
-//! attention, `H` and `G` are query and key/value heads and `E` is the width of a head; in packed
-//! documents, `I` is the number of pictures and `M` the number of predicted tokens.
+//! dimension, `D` width, `V` codes, `Q` codebooks, `K` draws of noise per image, `C` channels,
+//! `H x W` pixels. In attention, `H` and `G` are query and key/value heads and `E` is the width of a
+//! head; in packed documents, `I` is the number of pictures, `M` the number of predicted tokens, and
+//! `G` the number of codes in a group.
 
 mod block;
 mod class;
+mod code_config;
+mod code_fill;
+mod code_groups;
+mod code_lm;
+mod code_sampling;
 mod denoiser;
 mod dit;
 mod error;
@@ -44,8 +52,13 @@ mod transfusion;
 mod vq_codec;
 mod vq_lm;
 
-pub use class::{ClassConditional, DenoiserConfig};
-pub use denoiser::{ImageDenoiser, ImageDiffusion};
+pub use class::ClassConditional;
+pub use code_config::CodeLmConfig;
+pub use code_fill::ParallelCodeLm;
+pub use code_groups::GroupedCodeLm;
+pub use code_lm::{CodeLm, CodeLmLoss, CodePrompt, CodeSpeech, SpokenCodes};
+pub use code_sampling::CodeOptions;
+pub use denoiser::{DenoiserConfig, ImageDenoiser, ImageDiffusion};
 pub use dit::{Dit, DitNetwork};
 pub use error::BaselineError;
 pub use mllm_transfusion::{MllmTransfusion, TransfusionLoss};

@@ -9,8 +9,7 @@ use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
 use latentlm_kernels::{Mask, at_once, shards};
 
-use crate::class::DenoiserConfig;
-use crate::denoiser::{ImageDenoiser, ImageDiffusion};
+use crate::denoiser::{DenoiserConfig, ImageDenoiser, ImageDiffusion};
 use crate::token::guide;
 use crate::transfusion::TransfusionNetwork;
 
@@ -212,7 +211,9 @@ impl MllmTransfusion {
                 target: None,
             };
         }
-        let DiffusionDraws { noise, timesteps } = draws;
+        let DiffusionDraws {
+            noise, timesteps, ..
+        } = draws;
         // Rows to select from all clean pictures, followed by the noisy ones.
         let mut read: Vec<i64> = (0..count as i64).collect();
         for (row, &image) in learned.iter().enumerate() {

@@ -9,30 +9,37 @@ use latentlm_diffusion::{NoiseSchedule, TimestepEmbedding};
 use latentlm_kernels::{Mask, Rotary, document_attention, linear_layer, rms_norm};
 
 use crate::block::{Attention, FeedForward, zero_linear};
-use crate::class::{ClassConditional, DenoiserConfig};
-use crate::denoiser::ImageDenoiser;
-use crate::sizes::{NORM_EPSILON, TIMESTEP_SINUSOID};
+use crate::class::ClassConditional;
+use crate::denoiser::{DenoiserConfig, ImageDenoiser};
+use crate::sizes::{DenoiserSizes, NORM_EPSILON, TIMESTEP_SINUSOID};
 
 /// Base of the rotary frequencies, as in the backbone.
-const ROPE_THETA: f64 = 1e4;
+pub(crate) const ROPE_THETA: f64 = 1e4;
 
 /// The class-conditional Transfusion.
 pub type Transfusion = ClassConditional<TransfusionNetwork>;
 
 /// One block, as in the backbone: `x += attention(norm(x))`, `x += mlp(norm(x))`.
 #[derive(Module, Debug)]
-struct TransfusionBlock {
+pub(crate) struct TransfusionBlock {
     attention: Attention,
     mlp: FeedForward,
 }
 
 impl TransfusionBlock {
+    pub(crate) fn new(sizes: &DenoiserSizes, device: &Device) -> Self {
+        Self {
+            attention: Attention::new(sizes, device),
+            mlp: FeedForward::new(sizes, device),
+        }
+    }
+
     /// Applies the block to packed documents.
     ///
     /// # Shapes
     /// - `x`: `[B, P + T, D]`
     /// - returns: `[B, P + T, D]`
-    fn forward(&self, x: Tensor<3>, rotary: &Rotary, documents: &[Mask]) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>, rotary: &Rotary, documents: &[Mask]) -> Tensor<3> {
         let inner = rms_norm(x.clone(), None, NORM_EPSILON);
         let mllm = self.attention.forward(inner, |packed, heads| {
             document_attention(packed, heads, rotary, documents)
@@ -127,10 +134,7 @@ impl ImageDenoiser for TransfusionNetwork {
         Self {
             timestep: TimestepEmbedding::new(width, frequencies, period, device),
             blocks: (0..sizes.depth)
-                .map(|_| TransfusionBlock {
-                    attention: Attention::new(sizes, device),
-                    mlp: FeedForward::new(sizes, device),
-                })
+                .map(|_| TransfusionBlock::new(sizes, device))
                 .collect(),
             output: zero_linear(width, config.latent_dim, device),
             rope: Rope::new(RopeLayout::Interleaved, sizes.head_dim(), ROPE_THETA),

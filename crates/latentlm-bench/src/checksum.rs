@@ -13,7 +13,7 @@ use latentlm_pipelines::{ImageRecipe, Manifest, PipelineError, RunFolder, Wanted
 pub struct ChecksumTimes {
     /// Its file written and synced, without checksums.
     pub written_ms: f64,
-    /// The same with checksums in a manifest.
+    /// Its file written and synced, with checksums in a manifest.
     pub saved_ms: f64,
     /// The file compared with its checksum, as on loading.
     pub compared_ms: f64,

@@ -3,9 +3,13 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use latentlm::{CausalBackbone, LatentHead, LatentLmConfig, Modality, RandomStream, SampleOptions};
+use latentlm::backbone::CacheNumbers;
+use latentlm::{
+    CausalBackbone, LatentHead, LatentLmConfig, Modality, RandomStream, SampleOptions, SmallWeights,
+};
 use latentlm_eval::median;
 
+use crate::caches::{CacheFlush, Caches};
 use crate::image::wait;
 
 /// Milliseconds a latent around one position.
@@ -22,7 +26,7 @@ pub struct DecodeTimes {
 /// Positions on each side that a median is taken over.
 const AROUND: usize = 8;
 
-/// What is timed of decoding.
+/// A model to decode with, and how to time it.
 #[derive(Debug, Clone)]
 pub struct DecodeWork {
     /// The model.
@@ -32,17 +36,28 @@ pub struct DecodeWork {
     /// Number of times that a sequence is decoded from beginning to end: a machine that is slower for a
     /// second is so at one position only.
     pub repeats: usize,
+    /// Type of the weights; `None` is float32.
+    pub weights: Option<SmallWeights>,
+    /// Type of the numbers in the KV cache.
+    pub cache: CacheNumbers,
     /// Sampling options.
     pub sample: SampleOptions,
+    /// Caches that are emptied before each time, as after other work. Without it they hold what the last step left.
+    pub cold: Option<Caches>,
 }
 
 /// Times the generation of an image's latents with guidance, around some positions.
 pub fn decode_times(work: &DecodeWork, positions: &[usize], device: &Device) -> Vec<DecodeTimes> {
     let (config, batch) = (&work.config, work.batch);
-    let model = config.init(device);
+    let mut model = config.init(device).prepared_for_sampling();
+    if let Some(weights) = work.weights {
+        model = model.with_small_weights(weights);
+    }
+    model.backbone.set_cache_numbers(work.cache);
     let Modality { latent_dim, frames } = config.modalities[0];
     let (rows, width) = (2 * batch, config.sizes.width);
     let mut random = RandomStream::new(0);
+    let mut flush = work.cold.map(CacheFlush::new);
     let mut backbone = vec![Vec::with_capacity(work.repeats); frames];
     let mut head = backbone.clone();
     for _ in 0..work.repeats {
@@ -50,10 +65,16 @@ pub fn decode_times(work: &DecodeWork, positions: &[usize], device: &Device) -> 
         for (of_backbone, of_head) in backbone.iter_mut().zip(&mut head) {
             let input = random.normal([rows, 1, width], device);
             let noise = random.normal([batch, latent_dim], device);
+            if let Some(flush) = &mut flush {
+                flush.run();
+            }
             let started = Instant::now();
             let hidden = model.backbone.step(input, &mut kv_cache);
             wait(device);
             of_backbone.push(started.elapsed().as_secs_f64() * 1e3);
+            if let Some(flush) = &mut flush {
+                flush.run();
+            }
             let started = Instant::now();
             let hidden = hidden.reshape([rows, width]);
             let condition = hidden.clone().narrow(0, 0, batch);

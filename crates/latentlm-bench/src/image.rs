@@ -63,7 +63,10 @@ pub(super) fn step(
 pub(super) fn head_step(sizes: ImageSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone().autodiff();
     let stage = ImageRecipe::default().lm_train;
-    let head = config(sizes).sizes.head(sizes.latent_dim);
+    let LatentLmConfig {
+        sizes: lm, method, ..
+    } = config(sizes);
+    let head = lm.head(sizes.latent_dim, method);
     let mut trainer = Trainer::new(head.init(&device), &stage).with_precision(precision);
     let mut random = RandomStream::new(0);
     let rows = sizes.batch * sizes.tokens * sizes.draws;
@@ -89,7 +92,7 @@ pub(super) fn head_step(sizes: ImageSizes, precision: Precision, device: &Device
 
 pub(super) fn sample(sizes: ImageSizes, precision: Precision, device: &Device) -> Unit {
     let device = device.clone();
-    let model = config(sizes).init(&device);
+    let model = config(sizes).init(&device).prepared_for_sampling();
     let labels = labels(sizes);
     let options = SampleOptions {
         guidance_scale: 2.0,

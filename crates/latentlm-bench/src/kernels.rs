@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{GroupNormConfig, PaddingConfig2d};
 use burn::tensor::{DType, Device, Int, Tensor};
-use latentlm::core::LatentHeadConfig;
+use latentlm::core::{HeadMethod, LatentHeadConfig};
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
 use latentlm_kernels::{
@@ -20,12 +20,12 @@ use latentlm_kernels::{
 const LEAST_MS: f64 = 10.0;
 /// Rows of the default image recipe's head: 64 pictures of 16 latents, 4 draws.
 const HEAD_ROWS: usize = 4096;
-/// Its width.
+/// Width of that head.
 const WIDTH: usize = 128;
-/// Its feed-forward width.
+/// Feed-forward width of that head.
 const INNER: usize = 320;
 
-/// What an operation takes both ways, forward and, where it has gradients, backward.
+/// Times of an operation as kernel and as Burn's operations: forward, and backward if it has gradients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelTimes {
     /// The operation.
@@ -129,7 +129,7 @@ impl Bench<'_> {
         });
     }
 
-    /// The same of an operation, forward and backward.
+    /// Times an operation with its backward pass, as kernel and as Burn's operations.
     fn time_both<I: Clone, const R: usize>(
         &mut self,
         name: &'static str,
@@ -247,7 +247,7 @@ impl Bench<'_> {
         );
     }
 
-    /// What happens to parameters after the gradients are known.
+    /// The optimizer's step.
     fn time_optimizer(&mut self) {
         let [parameter, gradient, first, second] = [(); 4].map(|()| self.normal([1 << 20]));
         let second: Tensor<1> = second.square();
@@ -278,12 +278,12 @@ impl Bench<'_> {
         });
     }
 
-    /// What a latent costs when pictures are drawn: attention over the cache, the head's solver.
+    /// The operations that draw a picture's latents: attention over the KV cache, and the head's solver.
     fn time_generation(&mut self) {
         let (position, head_dim, batch) = (128, 64, 2);
         let packed = self.normal([batch, 1, 16 * head_dim]);
-        let [keys, values] = [(); 2].map(|()| self.normal([batch, 4, 256, head_dim]));
-        let cache = KeysValues { keys, values };
+        let both = [(); 2].map(|()| self.normal([batch, 4, 256, head_dim]));
+        let cache = KeysValues::Float(both);
         let turns = Rotary::new(&[0.5; 32], 1, false, &self.device);
         let mask = CachedMask::new(position, &[]);
         let sizes = "2 sequences at position 128, 8 heads of 64, 4 of keys";
@@ -291,7 +291,7 @@ impl Bench<'_> {
             cached_attention(packed.clone(), heads(8, 4), &turns, &mask, cache.clone());
         });
         let head = LmSizes::new().with_width(WIDTH).with_mlp_ratio(4.0);
-        let head = head.head(16).init(&self.device);
+        let head = head.head(16, HeadMethod::default()).init(&self.device);
         let [condition, null] = [(); 2].map(|()| self.normal([16, WIDTH]));
         let noise = self.normal([16, 16]);
         let options = SampleOptions {

@@ -22,26 +22,33 @@
 //!
 //! Letters in shapes: `B` batch, `T` latents, `Z` numbers a latent.
 
+mod backbone;
+mod caches;
 mod checksum;
+mod cost;
 mod decode;
 mod image;
 mod kernels;
 mod mllm;
 mod picture;
+mod probe;
 pub mod scaling;
 mod sizes;
 mod speech;
 
+pub use caches::{CacheFlush, Caches};
 pub use checksum::{ChecksumTimes, checksum_times};
+pub use cost::Cost;
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
-pub use sizes::{ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
+pub use probe::{Limits, probe_limits};
+pub use sizes::{DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
-use crate::sizes::{BASE, DEFAULT, MLLM, PICTURE, SIXTEEN, SPEECH};
+use crate::sizes::{BACKBONE, BASE, DEFAULT, MLLM, PICTURE, SIXTEEN, SPEECH};
 
 /// A prepared workload: every call does one unit of work and waits for it.
 pub type Unit = Box<dyn FnMut()>;
@@ -53,27 +60,28 @@ pub enum Workload {
     /// A training step of the class-conditional image model: loss, gradients, clipping, AdamW,
     /// averaged weights.
     ImageLmStep(ImageSizes),
-    /// The same of the model of text and pictures: a third of the documents draws a picture for a
-    /// text, a third says what a picture shows, a third is text. All are of one length, so that
-    /// neither side pads.
+    /// A training step of the mllm: a third of the documents draws a picture for a text, a third
+    /// captions a picture, a third is text. All have one length, so no side pads.
     MllmLmStep(MllmSizes),
-    /// The same of the diffusion head alone: `batch * tokens * draws` rows.
+    /// A training step of the diffusion head alone, with `batch * tokens * draws` rows.
     HeadStep(ImageSizes),
-    /// A training step of a convolutional codec of pictures by their mean square error.
+    /// A training step of a convolutional image codec, with the mean square error as loss.
     PictureCodecStep(PictureSizes),
     /// Guided sampling of `batch` images with a KV cache and 20 solver steps.
     Sample(ImageSizes),
-    /// The same with the head's products in bfloat16.
+    /// [`Workload::Sample`] with the head's products in bfloat16.
     SampleRounded(ImageSizes),
     /// A training step of the speech codec with the losses of its recipe: waveform, mel and STFT at
     /// several resolutions, KL.
     SpeechCodecStep(SpeechSizes),
     /// Decoding of one latent of a stream.
     SpeechDecode(SpeechSizes),
+    /// One position of a large backbone.
+    BackboneDecode(DecodeSizes),
 }
 
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 11] = [
+pub const WORKLOADS: [(&str, Workload); 15] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MllmLmStep(MLLM)),
@@ -96,7 +104,18 @@ pub const WORKLOADS: [(&str, Workload); 11] = [
         "speech-decode",
         Workload::SpeechDecode(SpeechSizes { batch: 1, ..SPEECH }),
     ),
+    ("backbone-f32", backbone_with(DecodeWeights::F32)),
+    ("backbone-bf16", backbone_with(DecodeWeights::Bf16)),
+    ("backbone-int8", backbone_with(DecodeWeights::Int8)),
+    ("backbone-int4", backbone_with(DecodeWeights::Int4)),
 ];
+
+const fn backbone_with(weights: DecodeWeights) -> Workload {
+    Workload::BackboneDecode(DecodeSizes {
+        weights,
+        ..BACKBONE
+    })
+}
 
 impl Workload {
     /// Builds what the workload needs, with training's matrix products in a precision. Workloads that
@@ -111,6 +130,7 @@ impl Workload {
             Self::SampleRounded(sizes) => image::sample(sizes, Precision::Bf16, device),
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
             Self::SpeechDecode(sizes) => speech::decode(sizes, device),
+            Self::BackboneDecode(sizes) => backbone::decode(sizes, device),
         }
     }
 
@@ -144,6 +164,16 @@ mod tests {
             widths: [2; 4],
             ..SPEECH
         };
+        let backbone = DecodeSizes {
+            width: 64,
+            depth: 1,
+            heads: 2,
+            kv_heads: 1,
+            // The second unit begins anew.
+            positions: 1,
+            weights: DecodeWeights::Int8,
+            ..BACKBONE
+        };
         for workload in [
             Workload::ImageLmStep(image),
             Workload::MllmLmStep(MllmSizes {
@@ -161,6 +191,7 @@ mod tests {
             Workload::SampleRounded(image),
             Workload::SpeechCodecStep(speech),
             Workload::SpeechDecode(speech),
+            Workload::BackboneDecode(backbone),
         ] {
             let mut unit = workload.prepare(Precision::F32, &Device::default());
             unit();

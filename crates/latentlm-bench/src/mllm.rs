@@ -18,8 +18,8 @@ pub(super) fn config(sizes: MllmSizes) -> LatentLmConfig {
     LatentLmConfig::mllm(sizes.vocabulary, vec![pictures]).with_sizes(lm)
 }
 
-/// Of one length: `<BOS> text <BOD> picture <EOD> <EOS>`, `<BOS> <BOD> picture <EOD> text <EOS>`,
-/// `<BOS> text`.
+/// Training documents of equal length, in turn `<BOS> text <BOD> picture <EOD> <EOS>`,
+/// `<BOS> <BOD> picture <EOD> text <EOS>` and `<BOS> text`.
 fn documents(sizes: MllmSizes) -> Vec<Document> {
     let special = SpecialTokens::after(sizes.vocabulary, 1);
     let words = |from: usize, count: usize| -> Vec<u32> {

@@ -12,7 +12,7 @@ use crate::Unit;
 use crate::image::wait;
 use crate::sizes::PictureSizes;
 
-fn config(sizes: PictureSizes) -> CodecConfig {
+pub(super) fn config(sizes: PictureSizes) -> CodecConfig {
     let conv = ConvConfig::new()
         .with_base_width(sizes.width)
         .with_multipliers(sizes.multipliers.to_vec())

@@ -2,35 +2,23 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
-use latentlm::core::ops::swiglu_width;
-use latentlm::{RandomStream, SampleOptions};
+use burn::tensor::Device;
+use latentlm::core::Precision;
 use latentlm_eval::{Series, line_chart};
 
-use crate::Workload;
-use crate::image::wait;
 use crate::sizes::{ImageSizes, SIXTEEN};
+use crate::{Cost, Workload, probe};
 
-/// Bytes of a number.
-const NUMBER: f64 = 4.0;
 /// Bytes of a mebibyte.
 const MEBIBYTE: f64 = 1_048_576.0;
-/// Numbers that the sinusoid of a timestep has.
-const FREQUENCIES: f64 = 256.0;
-/// Operations of the forward pass for one of a step: backwards, every product is two.
-const PASSES: f64 = 3.0;
-/// How often a training step reads or writes every parameter's numbers at least: the weight twice
-/// read and once written, its gradient written and read, two moments and the average read and written.
-const TOUCHES: f64 = 11.0;
 /// Numbers a head of attention has where the width grows.
 const HEAD_DIM: usize = 32;
 
 /// Names of what grows along a curve: images at once, latents an image, width of backbone and head.
 const AXES: [&str; 3] = ["batch", "length", "width"];
 
-/// What is measured.
+/// The kind of work that a curve measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaledWork {
     /// A training step of the language model.
@@ -54,7 +42,7 @@ impl ScaledWork {
 /// One point of one curve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScalingPoint {
-    /// What is measured.
+    /// The kind of work.
     pub work: ScaledWork,
     /// What grows along the curve: `batch`, `length` or `width`.
     pub axis: &'static str,
@@ -83,49 +71,6 @@ pub fn scaling_points() -> Vec<ScalingPoint> {
     points
 }
 
-/// What a unit of work can't do without.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Cost {
-    /// Multiplications and additions of its matrix products.
-    pub operations: f64,
-    /// Bytes that it reads or writes of weights, optimizer state and KV cache. Activations are not
-    /// counted.
-    pub bytes: f64,
-}
-
-/// Weights of the matrices that one position meets.
-struct Weights {
-    embedding: f64,
-    backbone: f64,
-    head: f64,
-    timestep: f64,
-}
-
-impl Weights {
-    fn of(sizes: ImageSizes) -> Self {
-        let width = sizes.width as f64;
-        let square = width * width;
-        let inner = swiglu_width(sizes.width, sizes.mlp_ratio) as f64;
-        let key_value = square * sizes.kv_heads as f64 / sizes.heads as f64;
-        let block = 2.0 * square + 2.0 * key_value + 3.0 * width * inner;
-        let layer = 3.0 * square + 3.0 * width * inner;
-        let projection = sizes.latent_dim as f64 * width;
-        Self {
-            embedding: projection,
-            backbone: sizes.depth as f64 * block + square,
-            head: 2.0 * projection + sizes.head_depth as f64 * layer + 2.0 * square,
-            timestep: FREQUENCIES * width + square,
-        }
-    }
-
-    /// All parameters: the matrices, two biases and the labels' table.
-    fn parameters(&self, sizes: ImageSizes) -> f64 {
-        let table = (sizes.classes + 1) as f64 * sizes.width as f64;
-        let biases = 2.0 * sizes.width as f64;
-        self.embedding + self.backbone + self.head + self.timestep + biases + table
-    }
-}
-
 impl ScalingPoint {
     /// The size that grows along the curve.
     fn grown(&self) -> usize {
@@ -144,45 +89,16 @@ impl ScalingPoint {
         }
     }
 
-    /// What one unit of it can't do without.
+    /// Lower bounds for one unit of the point's work.
     pub fn cost(&self) -> Cost {
-        let sizes = self.sizes;
-        let weights = Weights::of(sizes);
-        let (batch, tokens) = (sizes.batch as f64, sizes.tokens as f64);
-        // Scores and sums over them: `4 D` operations for each position and each one before it.
-        let width = sizes.width as f64;
-        let pairs = tokens * (tokens + 1.0) / 2.0;
-        let attention = 4.0 * width * pairs * sizes.depth as f64;
-        let positions = 2.0 * tokens * (weights.embedding + weights.backbone) + attention;
-        match self.work {
-            ScaledWork::Step => {
-                let draws = tokens * sizes.draws as f64;
-                let heads = 2.0 * draws * (weights.head + weights.timestep);
-                Cost {
-                    operations: PASSES * batch * (positions + heads),
-                    bytes: TOUCHES * NUMBER * weights.parameters(sizes),
-                }
-            }
-            ScaledWork::Sample => {
-                // With guidance every image is two rows.
-                let (rows, steps) = (2.0 * batch, SampleOptions::default().steps as f64);
-                let heads = 2.0 * tokens * steps * weights.head;
-                let cached = 2.0 * width * sizes.kv_heads as f64 / sizes.heads as f64;
-                let cache = cached * pairs * sizes.depth as f64 * rows;
-                let read = tokens * (weights.backbone + steps * weights.head);
-                Cost {
-                    operations: rows * (positions + heads),
-                    bytes: NUMBER * (read + cache),
-                }
-            }
-        }
+        self.workload().cost(Precision::F32)
     }
 }
 
-/// What a device reaches on simple work.
+/// Peak rates of a device, measured on simple work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Operations a second of a large product of float32 matrices.
+    /// Operations a second of products of float32 matrices.
     pub operations_per_s: f64,
     /// Bytes a second of passes over more than any cache holds.
     pub bytes_per_s: f64,
@@ -192,8 +108,8 @@ impl Rates {
     /// Measures a device; takes seconds.
     pub fn measure(device: &Device) -> Self {
         Self {
-            operations_per_s: product_rate(device),
-            bytes_per_s: memory_rate(device),
+            operations_per_s: probe::float32_rate(device),
+            bytes_per_s: probe::memory_rate(device),
         }
     }
 
@@ -217,51 +133,7 @@ impl fmt::Display for Rates {
     }
 }
 
-/// Shortest of some runs, in seconds, after one that is not timed.
-fn shortest(device: &Device, mut work: impl FnMut()) -> f64 {
-    let times = (0..6).map(|_| {
-        let started = Instant::now();
-        work();
-        wait(device);
-        started.elapsed().as_secs_f64()
-    });
-    times.skip(1).fold(f64::INFINITY, f64::min)
-}
-
-/// Products of growing matrices, until one takes long enough to be told from its start.
-fn product_rate(device: &Device) -> f64 {
-    const ENOUGH_S: f64 = 0.1;
-    let mut best: f64 = 0.0;
-    for size in [512, 1024, 2048, 4096, 8192] {
-        let mut random = RandomStream::new(0);
-        let a: Tensor<2> = random.normal([size, size], device);
-        let b: Tensor<2> = random.normal([size, size], device);
-        // Kept until the device has finished: what nobody needs might never be computed.
-        let mut product = None;
-        let seconds = shortest(device, || product = Some(a.clone().matmul(b.clone())));
-        drop(product);
-        best = best.max(2.0 * (size as f64).powi(3) / seconds);
-        if seconds > ENOUGH_S {
-            break;
-        }
-    }
-    best
-}
-
-/// The faster of reading a quarter of a gigabyte and of reading and writing it.
-fn memory_rate(device: &Device) -> f64 {
-    const SIDE: usize = 8192;
-    let x = Tensor::<2>::ones([SIDE, SIDE], device);
-    let bytes = NUMBER * (SIDE * SIDE) as f64;
-    let mut sum = None;
-    let read = bytes / shortest(device, || sum = Some(x.clone().sum()));
-    let mut scaled = None;
-    let both = shortest(device, || scaled = Some(x.clone().mul_scalar(0.5)));
-    drop((sum, scaled));
-    read.max(2.0 * bytes / both)
-}
-
-/// What one point took.
+/// Time and memory of one point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Milliseconds a unit, median.
@@ -372,25 +244,6 @@ impl ScalingReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image;
-    use crate::sizes::DEFAULT;
-    use burn::module::Module;
-
-    /// What the products are counted from is the model that runs.
-    #[test]
-    fn every_weight_is_counted() {
-        let small = ImageSizes {
-            width: 64,
-            depth: 2,
-            ..DEFAULT
-        };
-        for sizes in [DEFAULT, small] {
-            let model = image::config(sizes).init(&Device::default());
-            // The two numbers of the whitening are in no product.
-            let expected = model.num_params() as f64 - 2.0;
-            assert_eq!(Weights::of(sizes).parameters(sizes), expected);
-        }
-    }
 
     /// One block of width 4 with two heads, one for keys and values, and a head without layers:
     /// small enough to count by hand.
@@ -472,6 +325,7 @@ mod tests {
         let cost = Cost {
             operations: 4e9,
             bytes: 5e8,
+            ..Cost::default()
         };
         assert_eq!(rates.floor_ms(cost), [2000.0, 500.0]);
     }

@@ -1,6 +1,10 @@
 //! Sizes of workloads, and those of the recipes and of published models.
 
+use latentlm_kernels::WEIGHT_GROUP;
 use serde::{Deserialize, Serialize};
+
+/// Bytes of a scale.
+const SCALE_BYTES: f64 = 2.0;
 
 /// Sizes of an image model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -91,6 +95,52 @@ pub struct SpeechSizes {
     pub mel_bands: [usize; 4],
 }
 
+/// Weights of a backbone in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodeWeights {
+    /// float32.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 8 bits, with a scale for each group of 32 inputs.
+    Int8,
+    /// 4 bits, with a scale for each group of 32 inputs.
+    Int4,
+}
+
+impl DecodeWeights {
+    /// Bytes of a weight with its part of a scale.
+    pub(crate) fn bytes(self) -> f64 {
+        let scale = SCALE_BYTES / WEIGHT_GROUP as f64;
+        match self {
+            Self::F32 => 4.0,
+            Self::Bf16 => 2.0,
+            Self::Int8 => 1.0 + scale,
+            Self::Int4 => 0.5 + scale,
+        }
+    }
+}
+
+/// Sizes of a backbone that computes one position after another.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DecodeSizes {
+    /// Width.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Feed-forward ratio.
+    pub mlp_ratio: f64,
+    /// Positions that the KV cache has room for.
+    pub positions: usize,
+    /// Weights in memory.
+    pub weights: DecodeWeights,
+}
+
 /// The model of `configs/image/mnist.toml`.
 pub const DEFAULT: ImageSizes = ImageSizes {
     classes: 10,
@@ -167,4 +217,15 @@ pub const SPEECH: SpeechSizes = SpeechSizes {
 pub const SIXTEEN: ImageSizes = ImageSizes {
     batch: 16,
     ..DEFAULT
+};
+
+/// Eight of the 28 blocks of VibeVoice-1.5B's backbone: 375 million weights, more than any cache holds.
+pub const BACKBONE: DecodeSizes = DecodeSizes {
+    width: 1536,
+    depth: 8,
+    heads: 12,
+    kv_heads: 2,
+    mlp_ratio: 8.75,
+    positions: 256,
+    weights: DecodeWeights::F32,
 };

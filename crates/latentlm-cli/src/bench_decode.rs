@@ -6,6 +6,9 @@ use latentlm_args::{BenchDecode, say};
 use latentlm_bench::{DecodeWork, decode_times};
 
 use crate::device::device;
+use crate::kv_cache::cache_numbers;
+use crate::memory::caches;
+use crate::sampling::small_weights;
 
 const POSITIONS: [usize; 5] = [16, 64, 128, 192, 256];
 
@@ -22,10 +25,13 @@ pub fn run(args: BenchDecode) -> Result<()> {
         config: LatentLmConfig::image(10, 264, 16).with_sizes(sizes),
         batch: args.batch as usize,
         repeats: args.repeats as usize,
+        weights: small_weights(args.weights, &args.device)?,
+        cache: cache_numbers(args.kv_cache, &args.device)?,
         sample: SampleOptions {
             guidance_scale: 2.0,
             ..SampleOptions::default()
         },
+        cold: args.cold.then(caches),
     };
     work.config.validate()?;
     let times = decode_times(&work, &POSITIONS, &device);
@@ -40,6 +46,9 @@ pub fn run(args: BenchDecode) -> Result<()> {
             t.backbone_ms,
             t.head_ms
         );
+    }
+    if args.cold {
+        say!("caches were emptied before each time");
     }
     if let (Some(first), Some(last)) = (times.first(), times.last()) {
         let growth = last.backbone_ms / first.backbone_ms - 1.0;

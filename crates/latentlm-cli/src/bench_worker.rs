@@ -7,11 +7,14 @@ use anyhow::{Context, Result};
 use burn::tensor::{DType, Device};
 use latentlm::core::Precision;
 use latentlm_args::{BenchWorker, TrainingNumbers, say};
-use latentlm_bench::{WORKLOADS, Workload};
+use latentlm_bench::{CacheFlush, DecodeWeights, WORKLOADS, Workload};
 use latentlm_kernels::{has_bf16_head, without_kernels};
 
 use crate::device::device;
-use crate::memory::peak_memory_bytes;
+use crate::memory::{caches, memory_bytes, peak_memory_bytes};
+
+/// Units before a hot one.
+const WARMING: usize = 3;
 
 /// Answers each line of standard input on standard output, until the input ends.
 pub fn run(args: BenchWorker) -> Result<()> {
@@ -27,26 +30,53 @@ pub fn run(args: BenchWorker) -> Result<()> {
 }
 
 fn answer(args: &BenchWorker) -> Result<()> {
+    let at_start = memory_bytes().unwrap_or_default();
     let workload = workload(&args.workload)?;
     let rounded = matches!(workload, Workload::SampleRounded(_));
     anyhow::ensure!(
         !rounded || (args.device == "cpu" && has_bf16_head()),
         "the head has products of bfloat16 on a CPU with AVX-512 BF16 alone"
     );
+    let quantized = match workload {
+        Workload::BackboneDecode(sizes) => {
+            matches!(sizes.weights, DecodeWeights::Int8 | DecodeWeights::Int4)
+        }
+        _ => false,
+    };
+    anyhow::ensure!(
+        !quantized || args.device == "cpu",
+        "weights of 8 and 4 bits have products on the CPU alone"
+    );
     say!("{}", serde_json::to_string(&workload)?);
     let device = device(&args.device)?;
     let precision = precision(args, &workload, &device)?;
     let mut unit = workload.prepare(precision, &device);
+    let mut flush = None;
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
-            "go" => {
-                let started = Instant::now();
-                unit();
-                say!("{}", started.elapsed().as_secs_f64() * 1e3);
+            "go" => {}
+            "hot" => (0..WARMING).for_each(|_| unit()),
+            "cold" => flush.get_or_insert_with(|| CacheFlush::new(caches())).run(),
+            "memory" => {
+                say!("{}", peak_memory_bytes().unwrap_or_default());
+                continue;
             }
-            "memory" => say!("{}", peak_memory_bytes().unwrap_or_default()),
-            other => anyhow::bail!("`{other}` is neither `go` nor `memory`"),
+            "grown" => {
+                let peak = peak_memory_bytes().unwrap_or_default();
+                say!("{}", peak.saturating_sub(at_start));
+                continue;
+            }
+            "cost" => {
+                say!("{}", serde_json::to_string(&workload.cost(precision))?);
+                continue;
+            }
+            other => anyhow::bail!(
+                "`{other}` is none of `go`, `hot`, `cold`, `memory`, `grown` and `cost`"
+            ),
         }
+        let started = Instant::now();
+        unit();
+        say!("{}", started.elapsed().as_secs_f64() * 1e3);
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use latentlm::core::LatentQuantizer;
 use latentlm::core::bundle::write_atomically;
 use latentlm_args::{Codec, CodecFiles, run_path};
 use latentlm_data::DataError;
@@ -16,7 +17,10 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::device::device;
 use crate::{notes, written};
 
-/// Encodes a sound file, decodes a file of latents, or does both.
+/// Name of the tensor in files of codes.
+const CODES: &str = "codes";
+
+/// Encodes a sound file, decodes a file of latents or codes, or does both.
 pub fn run(args: Codec) -> Result<()> {
     match &args {
         Codec::Encode(files) => encode(files),
@@ -39,31 +43,51 @@ fn samples_of(files: &CodecFiles, codec: &SpeechCodec) -> Result<Vec<f32>> {
 
 fn encode(files: &CodecFiles) -> Result<()> {
     let codec = codec_of(files)?;
-    let latents = codec.encode(samples_of(files, &codec)?);
-    let [_, frames, dim] = latents.dims();
-    let values = latents.into_data().convert::<f32>();
-    let bytes: Vec<u8> = values
-        .as_slice::<f32>()
-        .unwrap_or_default()
-        .iter()
-        .flat_map(|x| x.to_le_bytes())
-        .collect();
-    let view = TensorView::new(Dtype::F32, vec![1, frames, dim], &bytes)?;
-    let file = safetensors::serialize([("latents", view)], None::<HashMap<String, String>>)?;
+    let samples = samples_of(files, &codec)?;
+    let (name, dtype, shape, bytes) = match codec.encode_codes(&samples) {
+        Some(codes) => (CODES, Dtype::I64, codes.dims(), code_bytes(codes)),
+        None => {
+            let latents = codec.encode(samples);
+            ("latents", Dtype::F32, latents.dims(), number_bytes(latents))
+        }
+    };
+    let view = TensorView::new(dtype, shape.to_vec(), &bytes)?;
+    let file = safetensors::serialize([(name, view)], None::<HashMap<String, String>>)?;
     write_atomically(&files.output, &file)?;
-    let line = format!("{}: {frames} latents of {dim}", files.output.display());
+    let [_, frames, dim] = shape;
+    let line = match name {
+        CODES => format!("{frames} frames of {dim} codes"),
+        _ => format!("{frames} latents of {dim}"),
+    };
+    let line = format!("{}: {line}", files.output.display());
     written::show(&files.output, &line);
     Ok(())
 }
 
+fn number_bytes(latents: Tensor<3>) -> Vec<u8> {
+    let values = latents.into_data().convert::<f32>();
+    let values = values.as_slice::<f32>().unwrap_or_default().iter();
+    values.flat_map(|x| x.to_le_bytes()).collect()
+}
+
+fn code_bytes(codes: Tensor<3, Int>) -> Vec<u8> {
+    let values = codes.into_data().convert::<i64>();
+    let values = values.as_slice::<i64>().unwrap_or_default().iter();
+    values.flat_map(|x| x.to_le_bytes()).collect()
+}
+
 fn decode(files: &CodecFiles) -> Result<()> {
     let codec = codec_of(files)?;
-    let latents = read_latents(&files.input, codec.latent_dim(), &device(&files.device)?)?;
-    write_sound(
-        &files.output,
-        &codec.decode(latents),
-        codec.sample_rate_hz(),
-    )
+    let device = device(&files.device)?;
+    let codes = match codec.quantizer() {
+        Some(quantizer) => Some(read_codes(&files.input, quantizer, &device)?),
+        None => None,
+    };
+    let samples = match codes.and_then(|codes| codec.decode_codes(codes)) {
+        Some(samples) => samples,
+        None => codec.decode(read_latents(&files.input, codec.latent_dim(), &device)?),
+    };
+    write_sound(&files.output, &samples, codec.sample_rate_hz())
 }
 
 fn reconstruct(files: &CodecFiles) -> Result<()> {
@@ -101,13 +125,47 @@ fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     Ok(())
 }
 
-fn read_latents(path: &Path, dim: usize, device: &burn::tensor::Device) -> Result<Tensor<3>> {
-    let what = || format!("{}: no file of latents", path.display());
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io {
+fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    std::fs::read(path).map_err(|source| DataError::Io {
         action: "read",
         path: path.to_owned(),
         source,
-    })?;
+    })
+}
+
+/// Codes of the first codebooks, `[1, T, K]`.
+fn read_codes(
+    path: &Path,
+    quantizer: &dyn LatentQuantizer,
+    device: &Device,
+) -> Result<Tensor<3, Int>> {
+    let (books, entries) = (quantizer.codebooks(), quantizer.entries() as i64);
+    let what = || format!("{}: no file of codes", path.display());
+    let bytes = read(path)?;
+    let file = SafeTensors::deserialize(&bytes).with_context(what)?;
+    let tensor = file.tensor(CODES).with_context(what)?;
+    let found = (tensor.shape(), tensor.dtype());
+    let fits = |frames: usize, count: usize| frames > 0 && (1..=books).contains(&count);
+    let [frames, count] = match found {
+        (&[1, frames, count], Dtype::I64) if fits(frames, count) => [frames, count],
+        (shape, dtype) => bail!(
+            "{}: codes must be [1, T, K] of int64, K at most {books}, not {shape:?} of {dtype:?}",
+            path.display()
+        ),
+    };
+    let words = tensor.data().chunks_exact(8);
+    let words = words.map(|b| [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+    let values: Vec<i64> = words.map(i64::from_le_bytes).collect();
+    if !values.iter().all(|code| (0..entries).contains(code)) {
+        bail!("{}: codes must be in 0..{entries}", path.display());
+    }
+    let codes = TensorData::new(values, [1, frames, count]);
+    Ok(Tensor::from_data(codes, device))
+}
+
+fn read_latents(path: &Path, dim: usize, device: &Device) -> Result<Tensor<3>> {
+    let what = || format!("{}: no file of latents", path.display());
+    let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).with_context(what)?;
     let tensor = file.tensor("latents").with_context(what)?;
     let &[batch, frames, width] = tensor.shape() else {
@@ -137,13 +195,59 @@ fn read_latents(path: &Path, dim: usize, device: &burn::tensor::Device) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     #[test]
     fn silence_has_no_si_sdr() {
         let silence = si_sdr_db(&[0.0; 100], &[0.0; 100]);
         assert_eq!(si_sdr_line(silence), "SI-SDR is not defined for silence");
         assert_eq!(si_sdr_line(12.25), "SI-SDR 12.25 dB");
+    }
+
+    /// Two codebooks of four entries.
+    struct Two;
+
+    impl LatentQuantizer for Two {
+        fn codebooks(&self) -> usize {
+            2
+        }
+
+        fn entries(&self) -> usize {
+            4
+        }
+
+        fn codes(&self, parameters: Tensor<3>) -> Tensor<3, Int> {
+            parameters.int()
+        }
+
+        fn latents(&self, codes: Tensor<3, Int>) -> Tensor<3> {
+            codes.float()
+        }
+    }
+
+    #[test]
+    fn codes_of_no_entry_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes.safetensors");
+        let read = |codes: &[i64], shape: Vec<usize>| {
+            let bytes: Vec<u8> = codes.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let view = TensorView::new(Dtype::I64, shape, &bytes).unwrap();
+            let file = safetensors::serialize([(CODES, view)], None::<HashMap<String, String>>);
+            std::fs::write(&path, file.unwrap()).unwrap();
+            read_codes(&path, &Two, &Device::default())
+        };
+        let codes = read(&[0, 3, 2, 1], vec![1, 2, 2]).unwrap();
+        assert_eq!(code_bytes(codes)[8], 3);
+        assert_eq!(read(&[0, 3], vec![1, 2, 1]).unwrap().dims(), [1, 2, 1]);
+        for (codes, shape, told) in [
+            (&[0, 4][..], vec![1, 1, 2], "in 0..4"),
+            (&[0, -1][..], vec![1, 1, 2], "in 0..4"),
+            (&[0, 1, 2][..], vec![1, 1, 3], "K at most 2"),
+            (&[0, 1][..], vec![2, 1, 1], "K at most 2"),
+            (&[][..], vec![1, 0, 2], "K at most 2"),
+        ] {
+            let message = read(codes, shape).unwrap_err().to_string();
+            assert!(message.contains(told), "{message}");
+        }
     }
 
     #[test]

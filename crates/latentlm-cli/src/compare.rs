@@ -3,7 +3,8 @@
 use anyhow::Result;
 use latentlm_args::{Compare, CompareSampling, run_path, say};
 use latentlm_compare::{
-    CompareSamplingOptions, compare_image, compare_mllm, compare_sampling, compare_sigma,
+    CompareSamplingOptions, compare_heads, compare_image, compare_latents, compare_mllm,
+    compare_sampling, compare_sigma, compare_tts,
 };
 
 use crate::device::device;
@@ -14,7 +15,10 @@ pub fn run(args: Compare) -> Result<()> {
     match args {
         Compare::Image(args) => training::run(args.training, &args.run, compare_image),
         Compare::Mllm(args) => training::run(args.training, &args.run, compare_mllm),
+        Compare::Tts(args) => training::run(args.training, &args.run, compare_tts),
         Compare::Sigma(args) => training::run(args.training, &args.run, compare_sigma),
+        Compare::Heads(args) => training::run(args.training, &args.run, compare_heads),
+        Compare::Latents(args) => training::run(args.training, &args.run, compare_latents),
         Compare::Sampling(args) => sampling(args),
     }
 }

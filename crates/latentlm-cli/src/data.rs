@@ -1,10 +1,13 @@
-//! `data check`, `data clips` and `data espeak`.
+//! `data check`, `data clips`, `data espeak` and `data voices`.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use latentlm_args::{ClipSplit, Data, DataCheck, DataClips, Espeak, say, tell};
-use latentlm_compose::{ClipFiles, Composer, EspeakOptions, clip_spec, espeak_corpus, write_clips};
+use latentlm_args::{ClipSplit, Data, DataCheck, DataClips, DataVoices, Espeak, say, tell};
+use latentlm_compose::{
+    ClipFiles, Composer, EspeakOptions, VoicesOptions, clip_spec, compose_voices, espeak_corpus,
+    start_synthesizers, wordnet_sentences, write_clips,
+};
 use latentlm_data::speech::{SpeechDataset, check_speech_within, read_sentences};
 use latentlm_data::{ClipSpec, ReadOptions, Split, check_clips, check_with, is_pictures};
 use latentlm_pipelines::SpeechLimits;
@@ -18,6 +21,7 @@ pub fn run(args: Data) -> Result<()> {
         Data::Check(args) => check(&args),
         Data::Clips(args) => clips(args),
         Data::Espeak(args) => espeak(args),
+        Data::Voices(args) => voices(args),
     }
 }
 
@@ -68,6 +72,36 @@ fn espeak(args: Espeak) -> Result<()> {
         corpus.utterances,
         options.speakers,
         corpus.seconds / 60.0
+    );
+    Ok(())
+}
+
+fn voices(args: DataVoices) -> Result<()> {
+    let sentences = match &args.texts {
+        Some(path) => read_sentences(path)?,
+        None => wordnet_sentences(&args.wordnet)?,
+    };
+    let mut synthesizers = start_synthesizers(&args.python, &args.only)?;
+    let options = VoicesOptions {
+        folder: args.out,
+        hours: args.hours,
+        speakers: args.only,
+        sentences,
+        seed: args.seed,
+    };
+    let corpus = compose_voices(&options, &mut synthesizers, |corpus| {
+        if corpus.utterances.is_multiple_of(SHOWN_EVERY) {
+            let hours = corpus.seconds / 3600.0;
+            tell!("{hours:.2} of {:.2} hours", options.hours);
+        }
+    })?;
+    say!(
+        "{}: {} utterances, {} of held-out voices, {:.2} hours; {} sentences could not be said",
+        options.folder.display(),
+        corpus.utterances,
+        corpus.held_out,
+        corpus.seconds / 3600.0,
+        corpus.failed
     );
     Ok(())
 }

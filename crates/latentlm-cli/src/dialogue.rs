@@ -21,6 +21,7 @@ use latentlm_vibevoice::{
 use serde_json::Value;
 
 use crate::device::device;
+use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
 use crate::said::{Output, Said, check_finite, folded, sampler};
 use crate::{realtime, sampling, signals};
@@ -54,13 +55,16 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     for (_, file) in &voices {
         recordings.push(recording(file)?);
     }
+    let numbers = cache_numbers(args.dialogue.kv_cache, &args.drawing.device)?;
     let config = settings.json.model();
     let hop_samples = config.codec.hop_samples();
     let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
     // What does not fit is told before gigabytes of weights are read.
     let prompt = prompt(&config, &tokenizer, script, &speakers, &recordings)?;
     let options = limited(args, &settings, hop_samples, &prompt, options)?;
-    let model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
+    let mut model = load_vibevoice_weights(folder, &settings.json, weights, &device)?;
+    model.lm = model.lm.prepared_for_sampling();
+    model.lm.backbone.set_cache_numbers(numbers);
     let mut random = RandomStream::new(seed(args.drawing.seed));
     let features = (!recordings.is_empty()).then(|| {
         let shape = model.voice_shape(&recordings);

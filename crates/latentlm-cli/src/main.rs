@@ -6,6 +6,8 @@ mod bench_decode;
 #[cfg(feature = "bench")]
 mod bench_kernels;
 #[cfg(feature = "bench")]
+mod bench_probe;
+#[cfg(feature = "bench")]
 mod bench_scaling;
 #[cfg(feature = "bench")]
 mod bench_worker;
@@ -26,6 +28,8 @@ mod eval_tts;
 mod eval_video;
 mod evaluation;
 mod generate;
+#[cfg(any(feature = "bench", feature = "published"))]
+mod kv_cache;
 mod list_adapters;
 #[cfg(feature = "published")]
 mod make_model;
@@ -46,6 +50,8 @@ mod sample_video;
 mod sampling;
 mod signals;
 mod speak;
+#[cfg(feature = "compare")]
+mod speak_codes;
 mod train_image;
 mod train_mllm;
 mod train_tts;
@@ -134,6 +140,8 @@ fn run(command: Command) -> Result<()> {
         Command::BenchWorker(args) => bench_worker::run(args),
         #[cfg(feature = "bench")]
         Command::BenchKernels(args) => bench_kernels::run(args),
+        #[cfg(feature = "bench")]
+        Command::BenchProbe(args) => bench_probe::run(&args),
         #[cfg(feature = "bench")]
         Command::BenchScaling(args) => bench_scaling::run(args),
         Command::ListAdapters(args) => list_adapters::run(args),

@@ -45,7 +45,7 @@ pub fn print(text: &str) {
     let _ = stderr.flush();
 }
 
-/// What was shown of the phases.
+/// The phase that is shown.
 #[derive(Default)]
 struct Shown {
     phase: String,

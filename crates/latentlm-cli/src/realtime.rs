@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use latentlm::core::disk::bytes_within;
-use latentlm::{RandomStream, SampleOptions};
+use latentlm::{LatentHead, RandomStream, SampleOptions};
 use latentlm_args::{MOST_TEXT_BYTES, Speak, numbered_voice, tell};
 use latentlm_data::{DataError, TextTokenizer};
 use latentlm_published::{load_realtime, read_realtime_config, read_voice};
@@ -19,6 +19,7 @@ use latentlm_vibevoice::{
 };
 
 use crate::device::device;
+use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
 use crate::said::{Output, Said, check_finite, folded, sampler};
 use crate::{sampling, signals};
@@ -43,7 +44,11 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     let mut input = Input::open(args)?;
     let (weights, drawing) = (args.dialogue.weights, &args.drawing);
     let weights = weight_type(weights, drawing.precision, &drawing.device)?;
-    let model = load_realtime(folder, weights, &device(&args.drawing.device)?)?;
+    let numbers = cache_numbers(args.dialogue.kv_cache, &drawing.device)?;
+    let mut model = load_realtime(folder, weights, &device(&args.drawing.device)?)?;
+    model.head.prepare_sampling();
+    model.text_lm.set_cache_numbers(numbers);
+    model.speech_lm.set_cache_numbers(numbers);
     ensure!(
         tokenizer.vocabulary() <= model.vocabulary(),
         "the tokenizer is not the model's: it has {} tokens, the model {}",

@@ -79,11 +79,16 @@ fn checked_recipe(run: &Path, checkpoints: &[CheckedCheckpoint]) -> CheckedFile 
 /// Checks the recipe of a comparison.
 #[cfg(feature = "compare")]
 fn compared(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Option<CheckedFile> {
-    use latentlm_compare::{CompareMllmRecipe, CompareRecipe, SigmaRecipe};
+    use latentlm_compare::{
+        CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+    };
 
     check_recipe::<CompareRecipe>(run, checkpoints)
         .or_else(|| check_recipe::<CompareMllmRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<CompareTtsRecipe>(run, checkpoints))
         .or_else(|| check_recipe::<SigmaRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<HeadsRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<LatentsRecipe>(run, checkpoints))
 }
 
 #[cfg(not(feature = "compare"))]

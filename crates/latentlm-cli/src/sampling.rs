@@ -1,9 +1,9 @@
-//! Sampling options: those of the recipe, changed by arguments.
+//! Sampling options: those of the recipe, changed by arguments; and the weights of a run that samples.
 
 use anyhow::{Result, ensure};
-use latentlm::SampleOptions;
 use latentlm::core::Precision;
-use latentlm_args::{Drawing, HeadNumbers};
+use latentlm::{SampleOptions, SmallWeights, WeightBits};
+use latentlm_args::{Drawing, HeadNumbers, WeightNumbers, tell};
 use latentlm_kernels::has_bf16_head;
 
 /// The recipe's sampling options, changed by the arguments.
@@ -33,12 +33,41 @@ pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
     })
 }
 
-/// The sampling options, changed by all arguments but the precision.
+/// The sampling options, changed by all arguments but the precision. Fewer steps than the recipe's last latents have
+/// are the steps of all latents.
 pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
+    let steps = args.steps.map_or(options.steps, |steps| steps as usize);
+    let mut falling = options.falling;
+    if falling.last > steps {
+        tell!(
+            "note: all latents have {steps} steps: --steps is below sample.steps_last={}",
+            falling.last
+        );
+        falling.last = steps;
+    }
     SampleOptions {
         guidance_scale: args.guidance.unwrap_or(options.guidance_scale),
-        steps: args.steps.map_or(options.steps, |steps| steps as usize),
+        steps,
+        falling,
         noise_temperature: args.noise_temperature.unwrap_or(options.noise_temperature),
         ..options
     }
+}
+
+/// The type of a run's weights, or of those of `bench-decode`: as `--weights` asks for it; `None` for float32.
+///
+/// # Errors
+/// If the device has no products of the type.
+pub fn small_weights(weights: Option<WeightNumbers>, device: &str) -> Result<Option<SmallWeights>> {
+    let small = match weights {
+        None | Some(WeightNumbers::F32) => return Ok(None),
+        Some(WeightNumbers::Bf16) => SmallWeights::Bf16,
+        Some(WeightNumbers::Int8) => SmallWeights::Quantized(WeightBits::Eight),
+        Some(WeightNumbers::Int4) => SmallWeights::Quantized(WeightBits::Four),
+    };
+    ensure!(
+        device == "cpu",
+        "--weights other than f32 want --device cpu; leave it out"
+    );
+    Ok(Some(small))
 }

@@ -18,7 +18,7 @@ use crate::{notes, sampling};
 /// Length in characters above which a sentence is cut, if it has a place for it.
 const LONGEST_SENTENCE: usize = 120;
 /// Silence between sentences, in seconds.
-const PAUSE_SECONDS: f64 = 0.25;
+pub(crate) const PAUSE_SECONDS: f64 = 0.25;
 /// Number of texts that are spoken at once; their sound is held in memory until the files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
@@ -32,6 +32,10 @@ pub fn run(args: Speak) -> Result<()> {
     if texts.is_empty() {
         let reason = "there is nothing to say: the text is empty".into();
         return Err(PipelineError::Data(DataError::Text { reason }).into());
+    }
+    #[cfg(feature = "compare")]
+    if crate::speak_codes::is_rival(&run_path(&args.run)) {
+        return crate::speak_codes::run(args, &texts);
     }
     let device = device(&args.drawing.device)?;
     let speaker = SpeechPipeline::from_run(&run_path(&args.run), &device)?;
@@ -139,7 +143,7 @@ fn words(args: &Speak) -> Result<Vec<String>, DataError> {
     Ok(vec![text.map_err(unread(Path::new("standard input")))?])
 }
 
-fn unwritten(args: &Speak, source: io::Error) -> PipelineError {
+pub(crate) fn unwritten(args: &Speak, source: io::Error) -> PipelineError {
     PipelineError::Data(DataError::Io {
         action: "write",
         path: args.out.clone(),
@@ -250,14 +254,14 @@ fn say(
 }
 
 /// A text to speak.
-struct Text {
+pub(crate) struct Text {
     /// Number of its line, from 1; empty lines count too.
-    number: usize,
-    sentences: Vec<String>,
+    pub(crate) number: usize,
+    pub(crate) sentences: Vec<String>,
 }
 
 /// The sentences of all texts, in order.
-fn sentences_of(texts: &[Text]) -> Vec<String> {
+pub(crate) fn sentences_of(texts: &[Text]) -> Vec<String> {
     let mut all = Vec::new();
     for text in texts {
         all.extend(text.sentences.iter().cloned());

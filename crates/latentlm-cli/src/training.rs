@@ -18,12 +18,12 @@ pub fn run<R: Recipe>(
 ) -> Result<()> {
     let path = run_path(name);
     let (device, more_devices) = devices(&args.device)?;
-    let config = match (&args.config, args.resume) {
-        // A resumed run keeps the recipe it was started with.
-        (None, true) => Some(RunFolder::<R>::open(&path)?.0.file("config.toml")),
-        (config, _) => config.clone(),
+    // A run that goes on keeps its recipe, one that begins from another takes that of the other.
+    let config = match args.recipe_of(name) {
+        Some(run) => Some(RunFolder::<R>::open(&run)?.0.file("config.toml")),
+        None => args.config.clone(),
     };
-    let recipe = R::resolve(config.as_deref(), &args.overrides)?;
+    let recipe = R::resolve(config.as_deref(), &args.all_overrides())?;
     let interrupter = Interrupter::new();
     signals::stop_training(&interrupter)?;
     let options = RunOptions {

@@ -16,6 +16,7 @@ use latentlm_vibevoice::{
 };
 
 use crate::device::device;
+use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, generation, seed, tokenizer, weight_type};
 use crate::signals;
 
@@ -39,7 +40,9 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
     };
     prompt.check(options.max_positions)?;
     let weights = weight_type(args.weights, args.precision, &args.device)?;
-    let model = load_asr(&args.model, weights, &device(&args.device)?)?;
+    let numbers = cache_numbers(args.kv_cache, &args.device)?;
+    let mut model = load_asr(&args.model, weights, &device(&args.device)?)?;
+    model.backbone.set_cache_numbers(numbers);
     level_voice(&mut recording);
     let mut random = RandomStream::new(seed(args.seed));
     let shape = model.noise_shape(recording.len());

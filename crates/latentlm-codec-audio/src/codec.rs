@@ -3,19 +3,22 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, Posterior, SignalLayout, SoundSpec,
-    StreamingCodec,
+    LatentCodec, LatentCodecConfig, LatentQuantizer, LatentSpec, NoiseScale, Posterior,
+    RandomStream, SignalLayout, SoundSpec, StreamingCodec,
 };
 
 use crate::config::AudioSigmaVaeConfig;
+use crate::quantizer::ResidualQuantizer;
 use crate::stream::{DecoderState, EncoderState, Pass};
 use crate::tower::{AudioDecoder, AudioEncoder};
 
-/// A sigma-VAE for sound (paper §2.3; reference `VibeVoiceAcousticTokenizerModel`).
+/// A sigma-VAE for sound (paper §2.3; reference `VibeVoiceAcousticTokenizerModel`). With a quantizer, its latents
+/// are sums of codebook entries and have no noise.
 #[derive(Module, Debug)]
 pub struct AudioSigmaVae {
     encoder: AudioEncoder,
     decoder: AudioDecoder,
+    quantizer: Option<ResidualQuantizer>,
     vae_std: f64,
     latent_dim: usize,
     hop_samples: usize,
@@ -28,6 +31,7 @@ impl AudioSigmaVae {
         Self {
             encoder: AudioEncoder::new(config, device),
             decoder: AudioDecoder::new(config, device),
+            quantizer: config.quantizer.init(config.latent_dim, device),
             vae_std: config.vae_std,
             latent_dim: config.latent_dim,
             hop_samples: config.hop_samples(),
@@ -38,6 +42,11 @@ impl AudioSigmaVae {
     /// Samples per latent.
     pub fn hop_samples(&self) -> usize {
         self.hop_samples
+    }
+
+    /// The codebooks, with what training needs of them.
+    pub(crate) fn residual_quantizer(&self) -> Option<&ResidualQuantizer> {
+        self.quantizer.as_ref()
     }
 
     /// Encodes signals to their end, see [`AudioEncoder::forward_to_end`].
@@ -80,10 +89,17 @@ impl LatentCodec<3> for AudioSigmaVae {
         self.encoder.forward(signal)
     }
 
+    /// With a quantizer, the mean is the sum of the entries of the means' codes, without noise or gradient.
     fn posterior(&self, means: Tensor<3>) -> Posterior {
-        Posterior {
-            mean: means,
-            noise: NoiseScale::PerSample { std: self.vae_std },
+        match &self.quantizer {
+            Some(quantizer) => Posterior {
+                mean: quantizer.quantize(means),
+                noise: NoiseScale::Fixed { std: 0.0 },
+            },
+            None => Posterior {
+                mean: means,
+                noise: NoiseScale::PerSample { std: self.vae_std },
+            },
         }
     }
 
@@ -92,6 +108,16 @@ impl LatentCodec<3> for AudioSigmaVae {
     /// - returns: `[B, C, T * hop]`
     fn decode(&self, latents: Tensor<3>) -> Tensor<3> {
         self.decoder.pass(latents, &mut Pass::Whole)
+    }
+
+    fn quantizer(&self) -> Option<&dyn LatentQuantizer> {
+        let quantizer = self.quantizer.as_ref();
+        quantizer.map(|own| own as &dyn LatentQuantizer)
+    }
+
+    fn learn_codebooks(mut self, means: Tensor<3>, random: &mut RandomStream) -> Self {
+        self.quantizer = self.quantizer.map(|own| own.learn(means, random));
+        self
     }
 }
 
@@ -105,6 +131,10 @@ impl StreamingCodec for AudioSigmaVae {
 
     fn decode_step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
         self.decoder.step(latents, state)
+    }
+
+    fn encode_parameters_step(&self, signal: Tensor<3>, state: &mut EncoderState) -> Tensor<3> {
+        self.encoder.step(signal, state)
     }
 }
 
@@ -121,6 +151,7 @@ impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
         self.assert_valid();
         self.encoder_parameter_count()
             .saturating_add(self.decoder_parameter_count())
+            .saturating_add(self.quantizer.parameter_count(self.latent_dim))
     }
 
     fn spec(&self) -> LatentSpec {

@@ -4,6 +4,7 @@ use burn::config::Config;
 use latentlm_core::PartConfig;
 
 use crate::keys::KEYS;
+use crate::quantizer::QuantizerConfig;
 
 /// Largest hop: more than a minute of speech in one latent at 16 kHz.
 const MOST_HOP_SAMPLES: usize = 1 << 20;
@@ -61,6 +62,9 @@ pub struct AudioSigmaVaeConfig {
     /// is the 0.5 of the published speech models, divided by 0.8 as for images.)
     #[config(default = "KEYS.default(\"codec.vae_std\")")]
     pub vae_std: f64,
+    /// Codebooks in the place of the noise.
+    #[config(default = "QuantizerConfig::default()")]
+    pub quantizer: QuantizerConfig,
 }
 
 /// Errors of a speech codec's configuration.
@@ -230,7 +234,7 @@ impl PartConfig for AudioSigmaVaeConfig {
         if !(self.vae_std.is_finite() && self.vae_std >= 0.0) {
             return fail(format!("vae_std {} must be 0 or more", self.vae_std));
         }
-        Ok(())
+        self.quantizer.fault().map_or(Ok(()), fail)
     }
 
     /// The codec of the voice that ships: 16 kHz, 25 latents per second.

@@ -1,5 +1,6 @@
 //! The sigma-VAE speech codec (paper §2.3; VibeVoice's acoustic tokenizer): causal convolutions
-//! from sound to a few latents per second and back, streaming in both directions.
+//! from sound to a few latents per second and back, streaming in both directions. With codebooks
+//! ([`QuantizerConfig`]) it is the codec of a rival, whose latents are sums of their entries.
 //!
 //! Callers see signals as `[B, C, N]`, layers as `[B, N, C]`. With channels last, each dense
 //! convolution is a matrix product over frames (see [`CausalConv1d`]), and norms and feed-forward
@@ -33,6 +34,7 @@ mod discriminator;
 mod keys;
 mod layer;
 mod loss;
+mod quantizer;
 mod spectrum;
 mod stream;
 mod tower;
@@ -44,6 +46,7 @@ pub use discriminator::StftDiscriminator;
 pub use keys::KEYS;
 pub use layer::ConvLayer;
 pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};
+pub use quantizer::{QuantizerConfig, ResidualQuantizer};
 pub use spectrum::{Stft, mel_bands};
 pub use stream::{DecoderState, EncoderState};
 pub use tower::{AudioDecoder, AudioEncoder};

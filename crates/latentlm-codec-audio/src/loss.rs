@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
-    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
+    CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, NoiseScale,
     ObjectiveOutput, PartConfig, Posterior, Verdict, check_weights, mean_loss,
 };
 
@@ -229,17 +229,41 @@ impl CodecObjective<3> for CodecLoss {
         noise: LatentNoise,
         discriminator: Option<&StftDiscriminator>,
     ) -> ObjectiveOutput<3> {
-        let posterior = codec.encode(signal.clone());
-        let decoded = codec.decode(posterior.sample(noise.scale, noise.eps));
+        let (posterior, latents, quantized) = match codec.residual_quantizer() {
+            Some(quantizer) => {
+                let means = codec.encode_parameters(signal.clone());
+                // Codes have no distribution: their KL divergence is left out.
+                let none = Posterior {
+                    mean: means.clone().detach().zeros_like(),
+                    noise: NoiseScale::Fixed { std: 0.0 },
+                };
+                let quantized = quantizer.forward(means, noise.scale);
+                let weight = quantizer.commitment_weight();
+                let commitment = (quantized.commitment, weight);
+                (none, quantized.latents, Some(commitment))
+            }
+            None => {
+                let posterior = codec.encode(signal.clone());
+                let latents = posterior.sample(noise.scale, noise.eps);
+                (posterior, latents, None)
+            }
+        };
+        let decoded = codec.decode(latents);
         let output = self.forward(decoded.clone(), signal, &posterior, discriminator);
+        let (mut total, mut kl, mut commitment) = (output.total, Some(output.kl), None);
+        if let Some((distance, weight)) = quantized {
+            total = total + distance.clone().mul_scalar(weight);
+            (kl, commitment) = (None, Some(distance));
+        }
         let values = [
             ("mel", Some(output.mel)),
             ("stft", Some(output.stft)),
             ("waveform", Some(output.waveform)),
-            ("kl", Some(output.kl)),
+            ("kl", kl),
+            ("commitment", commitment),
             ("adversarial", output.adversarial),
         ];
-        ObjectiveOutput::new(output.total, decoded, values)
+        ObjectiveOutput::new(total, decoded, values)
     }
 }
 
@@ -340,9 +364,9 @@ fn feature_distance(real: &Verdict, fake: &Verdict) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm_core::RandomStream;
     use latentlm_core::conformance::module::gradient_agrees_with_finite_differences;
     use latentlm_core::conformance::seeded;
-    use latentlm_core::{NoiseScale, RandomStream};
 
     fn posterior(device: &Device) -> Posterior {
         Posterior {

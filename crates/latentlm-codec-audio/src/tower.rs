@@ -29,7 +29,7 @@ struct Downsampling {
 }
 
 impl Downsampling {
-    /// From resolution `index`, counted from the finest, to the next.
+    /// The step from resolution `index`, counted from the finest, to the next coarser one.
     fn new(config: &AudioSigmaVaeConfig, index: usize, device: &Device) -> Self {
         let ratio = config.ratios[index];
         let (fine, coarse) = (config.width_at(index), config.width_at(index + 1));
@@ -40,7 +40,7 @@ impl Downsampling {
     }
 }
 
-/// From sound to latents. VibeVoice's semantic tokenizer is this encoder with other weights.
+/// The encoder, from sound to latents. VibeVoice's semantic tokenizer is this encoder with other weights.
 #[derive(Module, Debug)]
 pub struct AudioEncoder {
     stem: CausalConv1d,
@@ -185,7 +185,7 @@ struct Upsampling {
 }
 
 impl Upsampling {
-    /// To resolution `index`, counted from the finest, from the next coarser.
+    /// The step to resolution `index`, counted from the finest, from the next coarser one.
     fn new(config: &AudioSigmaVaeConfig, index: usize, device: &Device) -> Self {
         let (fine, coarse) = (config.width_at(index), config.width_at(index + 1));
         Self {
@@ -195,7 +195,7 @@ impl Upsampling {
     }
 }
 
-/// From latents to sound: the encoder's layers in reverse order.
+/// The decoder, from latents to sound: the encoder's layers in reverse order.
 #[derive(Module, Debug)]
 pub struct AudioDecoder {
     stem: CausalConv1d,

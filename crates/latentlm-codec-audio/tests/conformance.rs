@@ -2,10 +2,13 @@
 
 use std::f64::consts::TAU;
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_codec_audio::{Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState};
+use latentlm_codec_audio::{
+    Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState, QuantizerConfig,
+};
 use latentlm_core::conformance::{assert_close, codec, module, seeded};
 use latentlm_core::{
     CodecObjectiveConfig, LatentCodec, LatentCodecConfig, PartConfig, RandomStream, StreamingCodec,
@@ -39,6 +42,79 @@ fn init(config: &CodecConfig, seed: u64, device: &Device) -> Codec {
 fn signals(config: &CodecConfig, frames: usize, device: &Device) -> Tensor<3> {
     let samples = frames * config.hop_samples();
     RandomStream::new(1).normal([2, config.channels, samples], device)
+}
+
+/// A codec of two codebooks.
+fn quantized() -> CodecConfig {
+    configs().remove(0).with_quantizer(QuantizerConfig {
+        codebooks: 2,
+        entries: 6,
+        ..QuantizerConfig::default()
+    })
+}
+
+/// A codec whose codebooks have learned from the signals of [`signals`].
+fn taught(config: &CodecConfig, device: &Device) -> Codec {
+    let codec = init(config, 1, device);
+    let parameters = codec.encode_parameters(signals(config, 7, device));
+    codec.learn_codebooks(parameters, &mut RandomStream::new(4))
+}
+
+#[test]
+fn the_contract_with_codebooks() {
+    let device = Device::default();
+    let (config, codec) = (quantized(), taught(&quantized(), &device));
+    codec::check(&codec, signals(&config, 7, &device));
+    codec::check_config(&config, &device);
+    codec::check_streaming(&codec, signals(&config, 7, &device));
+    module::save_load_is_bit_equal(&codec, || init(&config, 2, &device));
+    assert!(init(&configs()[0], 1, &device).quantizer().is_none());
+}
+
+/// Codes say all that the decoder gets, from whole signals and from streams.
+#[test]
+fn codes_are_the_latents() {
+    let device = Device::default();
+    let (config, codec) = (quantized(), taught(&quantized(), &device));
+    let quantizer = codec.quantizer().unwrap();
+    assert_eq!((quantizer.codebooks(), quantizer.entries()), (2, 6));
+    let signal = signals(&config, 7, &device);
+    let codes = quantizer.codes(codec.encode_parameters(signal.clone()));
+    assert_eq!(codes.dims(), [2, 7, 2]);
+    let latents = codec.encode(signal.clone()).mode();
+    assert_close("latents", quantizer.latents(codes), latents.clone(), 0.0);
+    let mut state = EncoderState::default();
+    let mut parts = Vec::new();
+    for frame in 0..7 {
+        let hop = config.hop_samples();
+        let chunk = signal.clone().narrow(2, frame * hop, hop);
+        parts.push(quantizer.codes(codec.encode_parameters_step(chunk, &mut state)));
+    }
+    // Not the codes themselves: of two entries that are nearly alike, rounding decides.
+    let streamed = quantizer.latents(Tensor::cat(parts, 1));
+    assert_close("streamed", streamed, latents, 1e-5);
+}
+
+/// The commitment moves the encoder, and no gradient moves the codebooks.
+#[test]
+fn the_loss_with_codebooks_moves_the_codec() {
+    let device = Device::default().autodiff();
+    let loss = CodecLossConfig::new()
+        .with_windows(vec![8, 16])
+        .with_mel_bands(vec![2, 4]);
+    let (config, codec) = (quantized(), taught(&quantized(), &device));
+    let objective = loss.init(&config, &device).unwrap();
+    codec::check_objective(&objective, &codec, None, signals(&config, 7, &device));
+}
+
+/// Recipes in checkpoints of older versions have no codebooks.
+#[test]
+fn a_table_without_codebooks_is_read() {
+    let json = CodecConfig::new().to_string();
+    let (before, _) = json.split_once("\"quantizer\"").unwrap();
+    let older = format!("{}}}", before.trim_end().trim_end_matches(','));
+    let read = CodecConfig::load_binary(older.as_bytes()).unwrap();
+    assert_eq!(read, CodecConfig::new());
 }
 
 #[test]
@@ -121,7 +197,7 @@ fn states_are_values() {
     assert_close("a stream alone", second, both.narrow(0, 1, 1), 1e-6);
 }
 
-/// Of two streams, one begins a latent later, and goes on when the other has ended.
+/// Two streams in a batch: the second begins one latent later, and goes on when the first has ended.
 #[test]
 fn streams_enter_and_leave_a_batch() {
     let device = Device::default();
@@ -129,7 +205,7 @@ fn streams_enter_and_leave_a_batch() {
         let codec = init(&config, 1, &device);
         let (hop, signal) = (config.hop_samples(), signals(&config, 3, &device));
         let latents = codec.encode(signal.clone()).mode(); // [2, 3, Z]
-        // Of a stream, some hops of the signal and as many latents of it.
+        // Some hops of a stream's signal.
         let sound = |stream: usize, first: usize, hops: usize| {
             let own = signal.clone().narrow(0, stream, 1);
             own.narrow(2, first * hop, hops * hop)
@@ -336,6 +412,14 @@ fn wrong_configurations_are_refused() {
         (CodecConfig::new().with_ratios(vec![0]), "ratios"),
         (CodecConfig::new().with_widths(vec![8, 16]), "widths must"),
         (CodecConfig::new().with_vae_std(f64::NAN), "vae_std"),
+        (
+            CodecConfig::new().with_quantizer(QuantizerConfig {
+                codebooks: 1,
+                entries: 1,
+                ..QuantizerConfig::default()
+            }),
+            "quantizer.entries",
+        ),
         (CodecConfig::new().with_norm_epsilon(0.0), "norm_epsilon"),
         (
             CodecConfig::new().with_norm_epsilon(f64::INFINITY),

@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
     LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, OutputLayers, PartConfig, PictureSpec,
-    Posterior, SignalLayout,
+    Posterior, SignalLayout, on_sphere,
 };
 
 use crate::config::{Architecture, ImageSigmaVaeConfig, NoiseKind};
 use crate::conv::{ConvDecoder, ConvEncoder};
+use crate::mask::PatchMask;
 use crate::vit::{VitDecoder, VitEncoder};
 
 #[derive(Module, Debug)]
@@ -35,6 +36,12 @@ pub struct ImageSigmaVae {
     noise_std: f64,
     latent_dim: usize,
     grid: usize,
+    /// Largest share of interpolated noise.
+    noise_share: f64,
+    /// Whether latents lie on a sphere.
+    sphere: bool,
+    /// Learned stand-in for masked patches; `None` in a codec that is trained without masks.
+    mask: Option<PatchMask>,
 }
 
 /// The input of the decoder's last layer.
@@ -47,7 +54,7 @@ pub enum DecoderFeatures {
 }
 
 impl DecoderFeatures {
-    /// The same numbers, detached from the autodiff graph.
+    /// Detaches the features from the autodiff graph.
     pub fn detach(self) -> Self {
         match self {
             Self::Conv(x) => Self::Conv(x.detach()),
@@ -76,7 +83,25 @@ impl ImageSigmaVae {
             noise_std: config.noise_std,
             latent_dim: config.latent_dim,
             grid: config.grid(),
+            noise_share: config.latents.noise_share,
+            sphere: config.latents.sphere,
+            mask: (config.latents.masked_share > 0.0)
+                .then(|| PatchMask::new(config.channels, config.patch(), device)),
         }
+    }
+
+    /// Pictures with some patches masked, as the encoder sees them in training.
+    ///
+    /// # Shapes
+    /// - `pictures` and result: `[B, C, H, W]`
+    /// - `masked`: `[B, T]`, 1 for masked patches, 0 for the others
+    ///
+    /// # Panics
+    /// If the codec learns without a mask.
+    pub(crate) fn mask(&self, pictures: Tensor<4>, masked: Tensor<2>) -> Tensor<4> {
+        let mask = self.mask.as_ref();
+        let mask = mask.expect("a codec with `latents.masked_share` above 0");
+        mask.forward(pictures, masked)
     }
 
     /// The decoder without its last layer.
@@ -159,11 +184,19 @@ impl LatentCodec<4> for ImageSigmaVae {
                     .narrow(2, self.latent_dim, self.latent_dim)
                     .clamp(-30.0, 20.0),
             },
+            NoiseKind::Interpolated => NoiseScale::Interpolated {
+                std: self.noise_std,
+                most: self.noise_share,
+            },
         };
-        Posterior {
-            mean: parameters.narrow(2, 0, self.latent_dim),
-            noise,
+        let mean = parameters.narrow(2, 0, self.latent_dim);
+        if self.sphere {
+            return Posterior {
+                mean: on_sphere(mean),
+                noise: NoiseScale::OnSphere(Box::new(noise)),
+            };
         }
+        Posterior { mean, noise }
     }
 
     /// # Shapes
@@ -194,6 +227,10 @@ impl LatentCodecConfig<4> for ImageSigmaVaeConfig {
             height: self.image_size,
             width: self.image_size,
         }
+    }
+
+    fn on_sphere(&self) -> bool {
+        self.latents.sphere
     }
 }
 

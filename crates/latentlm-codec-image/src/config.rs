@@ -1,6 +1,7 @@
 //! Configuration of the image codecs, with its checks.
 
 use burn::config::Config;
+use burn::serde::{Deserialize, Serialize};
 use latentlm_core::PartConfig;
 
 use crate::error::CodecError;
@@ -24,6 +25,9 @@ pub enum NoiseKind {
     Fixed,
     /// A learned variance: the plain VAE (ablation).
     Learned,
+    /// Interpolation of latents with noise of the scale `noise_std`, in a random share for each picture, up to
+    /// `latents.noise_share` (DeTok, arXiv 2507.15856).
+    Interpolated,
 }
 
 /// Activation function of the Vision Transformer's feed-forward networks.
@@ -81,6 +85,50 @@ pub struct VitConfig {
     pub activation: Activation,
 }
 
+/// Options that make latents easier to generate, besides their noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde", from = "Option<StoredLatents>")]
+pub struct LatentsConfig {
+    /// Largest share of interpolated noise; see [`NoiseKind::Interpolated`].
+    pub noise_share: f64,
+    /// Largest share of patches that are masked while the codec learns (DeTok).
+    pub masked_share: f64,
+    /// Whether latents are projected to the sphere of radius `sqrt(Z)` (SphereAR, arXiv 2509.24335).
+    pub sphere: bool,
+}
+
+/// [`LatentsConfig`] in a file. Checkpoints of older versions have none.
+#[derive(Deserialize)]
+#[serde(crate = "burn::serde")]
+struct StoredLatents {
+    noise_share: f64,
+    masked_share: f64,
+    sphere: bool,
+}
+
+impl From<Option<StoredLatents>> for LatentsConfig {
+    fn from(stored: Option<StoredLatents>) -> Self {
+        match stored {
+            Some(stored) => Self {
+                noise_share: stored.noise_share,
+                masked_share: stored.masked_share,
+                sphere: stored.sphere,
+            },
+            None => Self::default(),
+        }
+    }
+}
+
+impl Default for LatentsConfig {
+    fn default() -> Self {
+        Self {
+            noise_share: KEYS.default("codec.latents.noise_share"),
+            masked_share: KEYS.default("codec.latents.masked_share"),
+            sphere: KEYS.default("codec.latents.sphere"),
+        }
+    }
+}
+
 /// Configuration of an [`ImageSigmaVae`](crate::ImageSigmaVae).
 #[derive(Config, Debug, PartialEq)]
 pub struct ImageSigmaVaeConfig {
@@ -102,6 +150,9 @@ pub struct ImageSigmaVaeConfig {
     /// Scale of the noise; see [`NoiseKind`].
     #[config(default = "KEYS.default(\"codec.noise_std\")")]
     pub noise_std: f64,
+    /// Options that make latents easier to generate.
+    #[config(default = "LatentsConfig::default()")]
+    pub latents: LatentsConfig,
     /// Sizes of the network if it is convolutional.
     pub conv: ConvConfig,
     /// Sizes of the network if it is a Vision Transformer.
@@ -137,7 +188,7 @@ impl ImageSigmaVaeConfig {
     pub(crate) fn encoder_outputs(&self) -> usize {
         match self.noise {
             NoiseKind::Learned => 2 * self.latent_dim,
-            NoiseKind::SigmaVae | NoiseKind::Fixed => self.latent_dim,
+            NoiseKind::SigmaVae | NoiseKind::Fixed | NoiseKind::Interpolated => self.latent_dim,
         }
     }
 }
@@ -160,6 +211,21 @@ impl PartConfig for ImageSigmaVaeConfig {
                 "noise_std must not be negative: {}",
                 self.noise_std
             ));
+        }
+        if self.latents.sphere && self.noise == NoiseKind::Learned {
+            return fail(
+                "latents.sphere has no learned variance, since its KL divergence is a constant: choose another \
+                 noise than \"Learned\""
+                    .into(),
+            );
+        }
+        for (name, share) in [
+            ("noise_share", self.latents.noise_share),
+            ("masked_share", self.latents.masked_share),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return fail(format!("latents.{name} must be from 0 to 1, not {share}"));
+            }
         }
         match self.architecture {
             Architecture::Conv => self.conv.validate()?,

@@ -24,10 +24,13 @@ mod error;
 mod keys;
 mod loss;
 mod lpips;
+mod mask;
 mod vit;
 
 pub use codec::{DecoderFeatures, ImageSigmaVae};
-pub use config::{Activation, Architecture, ConvConfig, ImageSigmaVaeConfig, NoiseKind, VitConfig};
+pub use config::{
+    Activation, Architecture, ConvConfig, ImageSigmaVaeConfig, LatentsConfig, NoiseKind, VitConfig,
+};
 pub use discriminator::PatchDiscriminator;
 pub use error::CodecError;
 pub use keys::KEYS;

@@ -1,12 +1,14 @@
 //! The loss of the codec: reconstruction, KL divergence, perceptual and adversarial loss.
 
+use std::ops::Range;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
-    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, adaptive_weight,
-    check_weights, pixel_loss,
+    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, RandomStream,
+    adaptive_weight, check_weights, pixel_loss,
 };
 
 use crate::codec::{DecoderFeatures, ImageSigmaVae};
@@ -15,6 +17,7 @@ use crate::discriminator::PatchDiscriminator;
 use crate::error::CodecError;
 use crate::keys::KEYS;
 use crate::lpips::Lpips;
+use crate::mask::draw_mask;
 
 /// Configuration of a [`CodecLoss`].
 #[derive(Config, Debug, PartialEq)]
@@ -118,7 +121,7 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
     }
 
     /// Builds the loss. Loads the weights of LPIPS if it is switched on.
-    fn init(&self, _codec: &ImageSigmaVaeConfig, device: &Device) -> Result<CodecLoss, CodecError> {
+    fn init(&self, codec: &ImageSigmaVaeConfig, device: &Device) -> Result<CodecLoss, CodecError> {
         self.validate()?;
         let lpips = if self.lpips_weight > 0.0 {
             Some(Lpips::load(self.lpips_weights.as_ref(), device)?)
@@ -128,6 +131,8 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
         Ok(CodecLoss {
             config: self.clone(),
             lpips,
+            masked_share: codec.latents.masked_share,
+            masked: None,
         })
     }
 
@@ -150,6 +155,10 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
 pub struct CodecLoss {
     config: CodecLossConfig,
     lpips: Option<Lpips>,
+    /// Largest share of masked patches.
+    masked_share: f64,
+    /// Patches of the batch that are masked, `[B, T]`: 1 for masked patches, 0 for the others.
+    masked: Option<Tensor<2>>,
 }
 
 /// The terms of a loss, `[1]` each.
@@ -176,6 +185,28 @@ impl CodecObjective<4> for CodecLoss {
     fn to_device(self, device: &Device) -> Self {
         Self {
             lpips: self.lpips.map(|lpips| lpips.fork(device)),
+            masked: self.masked.map(|masked| masked.to_device(device)),
+            ..self
+        }
+    }
+
+    /// Draws which patches are masked.
+    fn for_batch(self, latents: [usize; 3], random: &mut RandomStream, device: &Device) -> Self {
+        if self.masked_share == 0.0 {
+            return self;
+        }
+        let [batch, tokens, _] = latents;
+        let masked = draw_mask(batch, tokens, self.masked_share, random, device);
+        Self {
+            masked: Some(masked),
+            ..self
+        }
+    }
+
+    fn for_rows(self, rows: Range<usize>) -> Self {
+        let masked = self.masked;
+        Self {
+            masked: masked.map(|masked| masked.narrow(0, rows.start, rows.len())),
             ..self
         }
     }
@@ -187,7 +218,11 @@ impl CodecObjective<4> for CodecLoss {
         noise: LatentNoise,
         discriminator: Option<&PatchDiscriminator>,
     ) -> ObjectiveOutput<4> {
-        let posterior = codec.encode(pictures.clone());
+        let seen = match &self.masked {
+            Some(masked) => codec.mask(pictures.clone(), masked.clone()),
+            None => pictures.clone(),
+        };
+        let posterior = codec.encode(seen);
         let latents = posterior.sample(noise.scale, noise.eps);
         let output = self.forward(codec, pictures, &posterior, latents, discriminator);
         let values = [
@@ -272,8 +307,8 @@ impl CodecLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use latentlm_core::LatentCodecConfig;
     use latentlm_core::conformance::seeded;
-    use latentlm_core::{LatentCodecConfig, RandomStream};
 
     /// The weight from detached features is the ratio of the true gradients, those of the two losses through
     /// the whole codec.

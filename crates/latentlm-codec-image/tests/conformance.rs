@@ -1,13 +1,18 @@
 //! The codec contract for both architectures and every kind of noise, gradients included.
 
+use std::ops::Range;
+
+use burn::config::Config;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use latentlm_codec_image::{
-    Architecture, CodecConfig, CodecLossConfig, ConvConfig, ImageSigmaVae, NoiseKind, VitConfig,
+    Architecture, CodecConfig, CodecLoss, CodecLossConfig, ConvConfig, ImageSigmaVae,
+    LatentsConfig, NoiseKind, VitConfig,
 };
 use latentlm_core::conformance::{codec, module, seeded};
 use latentlm_core::{
-    CodecObjectiveConfig, LatentCodec, LatentCodecConfig, PartConfig, RandomStream,
+    CodecObjective, CodecObjectiveConfig, LatentCodec, LatentCodecConfig, LatentNoise, PartConfig,
+    RandomStream,
 };
 
 fn configs() -> Vec<CodecConfig> {
@@ -24,13 +29,28 @@ fn configs() -> Vec<CodecConfig> {
         .with_channels(3)
         .with_image_size(8)
         .with_latent_dim(5);
-    let noises = [NoiseKind::SigmaVae, NoiseKind::Fixed, NoiseKind::Learned];
+    let noises = [
+        NoiseKind::SigmaVae,
+        NoiseKind::Fixed,
+        NoiseKind::Learned,
+        NoiseKind::Interpolated,
+    ];
     [Architecture::Conv, Architecture::Vit]
         .into_iter()
         .flat_map(|architecture| {
             let base = base.clone().with_architecture(architecture);
             noises.map(move |noise| base.clone().with_noise(noise))
         })
+        .collect()
+}
+
+/// Codecs of every architecture with other keys of `latents`.
+fn with_latents(latents: &LatentsConfig) -> Vec<CodecConfig> {
+    let mut configs = configs();
+    configs.retain(|config| config.noise == NoiseKind::SigmaVae);
+    let configs = configs.into_iter();
+    configs
+        .map(|config| config.with_latents(latents.clone()))
         .collect()
 }
 
@@ -109,6 +129,92 @@ fn noise_has_one_scale_a_picture() {
 }
 
 #[test]
+fn latents_on_a_sphere_have_one_norm_with_and_without_noise() {
+    let device = Device::default();
+    let latents = LatentsConfig {
+        sphere: true,
+        ..LatentsConfig::default()
+    };
+    for config in with_latents(&latents) {
+        let codec = init(&config, 1, &device);
+        assert!(config.on_sphere());
+        codec::check(&codec, pictures(&device));
+        codec::check_config(&config, &device);
+        let posterior = codec.encode(pictures(&device));
+        let noise = LatentNoise::draw([4, 4, 5], &mut RandomStream::new(3), &device);
+        for latents in [posterior.mode(), posterior.sample(noise.scale, noise.eps)] {
+            let norms: Vec<f32> = latents
+                .square()
+                .sum_dim(2)
+                .sqrt()
+                .into_data()
+                .try_to_vec()
+                .unwrap();
+            for norm in norms {
+                assert!((norm - 5f32.sqrt()).abs() < 1e-5, "{norm}");
+            }
+        }
+    }
+    assert!(!configs()[0].on_sphere());
+}
+
+/// The mask is one more parameter, which learns. Shards have their own rows of it.
+#[test]
+fn a_masked_codec_learns_its_token() {
+    let device = Device::default().autodiff();
+    let latents = LatentsConfig {
+        masked_share: 0.9,
+        ..LatentsConfig::default()
+    };
+    let plain = with_latents(&LatentsConfig::default());
+    for (config, plain) in with_latents(&latents).iter().zip(plain) {
+        let codec = init(config, 1, &device);
+        codec::check_config(config, &device);
+        let pixels = 3 * config.patch() * config.patch();
+        let count = |config: &CodecConfig| config.parameter_count(&device);
+        assert_eq!(count(config), count(&plain) + pixels);
+        let objective = CodecLossConfig::new().init(config, &device).unwrap();
+        let shape = config.spec().shape_of(&pictures(&device));
+        let noise = LatentNoise::draw(shape, &mut RandomStream::new(3), &device);
+        let loss = |objective: &CodecLoss| {
+            let output = objective.loss(&codec, pictures(&device), noise.clone(), None);
+            output.total
+        };
+        let unmasked = loss(&objective);
+        let random = &mut RandomStream::new(4);
+        let masked = objective.clone().for_batch(shape, random, &device);
+        let gradients = loss(&masked).backward();
+        module::gradient_reaches_every_parameter(&codec, &gradients);
+        let [unmasked, whole] = [unmasked, loss(&masked)].map(|loss| loss.into_scalar::<f32>());
+        assert_ne!(unmasked, whole);
+        // All terms are means over pictures.
+        let halves = [0..2, 2..4].map(|rows: Range<usize>| {
+            let own = masked.clone().for_rows(rows.clone());
+            let pictures = pictures(&device).narrow(0, rows.start, 2);
+            let output = own.loss(&codec, pictures, noise.rows(rows), None);
+            output.total.into_scalar::<f32>()
+        });
+        let mean = (halves[0] + halves[1]) / 2.0;
+        assert!((mean - whole).abs() < 1e-5, "{mean} {whole}");
+    }
+}
+
+/// Checkpoints of older versions have no table `latents`.
+#[test]
+fn a_configuration_without_latents_has_the_defaults() {
+    let config = configs().remove(0);
+    let text = config.to_string();
+    let name = text.find("\"latents\"").unwrap();
+    // With the comma before it: fields with a default come last, and this one is the last of them.
+    let start = text[..name].rfind(',').unwrap();
+    let end = start + text[start..].find('}').unwrap() + 1;
+    let older = [&text[..start], &text[end..]].concat();
+    assert!(!older.contains("masked_share"), "{older}");
+    assert_eq!(CodecConfig::load_binary(older.as_bytes()).unwrap(), config);
+    assert_eq!(CodecConfig::load_binary(text.as_bytes()).unwrap(), config);
+}
+
+#[test]
 fn a_few_pictures_can_be_learned() {
     let device = Device::default().autodiff();
     for config in configs() {
@@ -139,6 +245,22 @@ fn wrong_configurations_are_refused() {
         (base.clone().with_image_size(10), "not a multiple"),
         (base.clone().with_noise_std(-1.0), "noise_std"),
         (base.clone().with_latent_dim(0), "latent_dim"),
+        (
+            base.clone().with_latents(LatentsConfig {
+                masked_share: 1.5,
+                ..LatentsConfig::default()
+            }),
+            "latents.masked_share",
+        ),
+        (
+            base.clone()
+                .with_noise(NoiseKind::Learned)
+                .with_latents(LatentsConfig {
+                    sphere: true,
+                    ..LatentsConfig::default()
+                }),
+            "latents.sphere has no learned variance",
+        ),
         (
             CodecConfig {
                 conv: conv.clone().with_norm_groups(3),

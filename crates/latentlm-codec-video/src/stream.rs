@@ -10,7 +10,7 @@ pub struct EncoderState(pub(crate) Progress);
 #[derive(Debug, Clone, Default)]
 pub struct DecoderState(pub(crate) Progress);
 
-/// What a network remembers of the groups before a chunk. Its size does not depend on their number.
+/// State of a network in a stream: what it needs of earlier groups. Its size does not depend on their number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     past: Past,

@@ -94,9 +94,9 @@ pub(crate) struct Decoder {
     input: Linear,
     trunk: Trunk,
     hidden: Linear,
-    /// To the pixels of the first frame.
+    /// Projection to the pixels of the first frame.
     pub(crate) first: Linear,
-    /// To the pixels of the groups after it.
+    /// Projection to the pixels of the groups after it.
     pub(crate) later: Linear,
     channels: usize,
     patch_size: usize,

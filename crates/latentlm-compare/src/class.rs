@@ -62,7 +62,7 @@ impl Subject for ImageData {
         self.classes().len()
     }
 
-    /// The same number of pictures of each class. Some of each are saved, one row per class.
+    /// Asks for equally many pictures of each class. Some of each are saved, one row per class.
     fn question(&self, recipe: &CompareRecipe) -> Question<u32> {
         let asked = even_labels(recipe.evaluate.samples, self.size());
         let per_class = asked.len() / self.size();
@@ -187,7 +187,8 @@ impl<N: Network> Rival<ImageData> for ClassConditional<N> {
 
     fn draw(&self, request: Request<'_, ImageData>) -> Tensor<3> {
         let latentlm = request.recipe.image.sample_options();
-        let options = N::recipe(request.recipe).sample_options(latentlm);
+        let few_step = request.recipe.image.lm.method.few_step;
+        let options = N::recipe(request.recipe).sample_options(latentlm, few_step);
         let labels = label_tensor(request.asked, request.device);
         self.generate(labels, &options, request.random)
     }

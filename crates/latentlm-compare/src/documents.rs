@@ -7,7 +7,7 @@ use latentlm_eval::Sample;
 use latentlm_pipelines::{MllmData, TrainingData};
 use latentlm_train::Result;
 
-/// What all models read, and what they are measured with besides their pictures.
+/// Training documents for all models, and the held-out data that they are measured with besides pictures.
 pub(crate) struct Documents {
     pub(crate) data: MllmData,
     /// Tokens of text.

@@ -1,5 +1,5 @@
 //! Comparisons on equal terms: LatentLM with its rivals (paper §3), the sigma-VAE with a learned
-//! variance, ways of sampling. Each trains with the stages of `latentlm-train` and writes a table and a
+//! variance, heads, codecs, ways of sampling. Each trains with the stages of `latentlm-train` and writes a table and a
 //! figure into its run's folder.
 //!
 //! ```no_run
@@ -30,6 +30,8 @@
 
 mod class;
 mod documents;
+mod heads;
+mod latents;
 mod mllm;
 mod mllm_measure;
 mod recipe;
@@ -40,9 +42,22 @@ mod sampling;
 mod sigma;
 mod stage;
 mod stage_vq;
+mod tts;
+mod tts_counts;
+mod tts_recipe;
+mod tts_rival;
+mod tts_speaker;
+mod variants;
 
+pub use heads::{HeadsRecipe, compare_heads};
+pub use latents::{LatentsRecipe, compare_latents};
 pub use recipe::{CompareMllmRecipe, CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
 pub use result::{Comparison, RivalPoint, RivalResult};
 pub use run::{compare_image, compare_mllm};
 pub use sampling::{CompareSamplingOptions, SampledPoint, compare_sampling};
 pub use sigma::{SigmaRecipe, SigmaResult, compare_sigma};
+pub use tts::{SpeechModelResult, TtsComparison, compare_tts, evaluate_code_speech};
+pub use tts_counts::SpeechCounts;
+pub use tts_recipe::{CodeSpeechConfig, CompareTtsRecipe};
+pub use tts_speaker::{CodeSpeaker, CodeVoice};
+pub use variants::{VariantResult, VariantRun, VariantsConfig};

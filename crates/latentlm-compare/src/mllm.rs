@@ -212,7 +212,9 @@ impl Rival<Documents> for MllmTransfusion {
 
     fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
         let latentlm = request.recipe.mllm.sample_options();
-        let options = request.recipe.transfusion.sample_options(latentlm);
+        let few_step = request.recipe.mllm.lm.method.few_step;
+        let transfusion = &request.recipe.transfusion;
+        let options = transfusion.sample_options(latentlm, few_step);
         self.generate(request.asked, &options, request.random, request.device)
     }
 

@@ -7,7 +7,7 @@ use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::backbone::BackboneConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, Precision};
+use latentlm::core::{FewStep, LatentCodecConfig, Precision, Process};
 use latentlm_baselines::{
     BaselineError, DenoiserConfig, DenoiserSizes, DitNetwork, ImageDenoiser, MllmVqLmConfig,
     TokenOptions, TransfusionNetwork, VqCodecConfig, VqLmConfig,
@@ -105,7 +105,11 @@ pub(crate) fn key_table(name: &str) -> Option<&'static str> {
     match name {
         "latentlm-compare/image" => Some(include_str!("../keys/image.toml")),
         "latentlm-compare/mllm" => Some(include_str!("../keys/mllm.toml")),
+        "latentlm-compare/tts" => Some(include_str!("../keys/tts.toml")),
         "latentlm-compare/sigma" => Some(include_str!("../keys/sigma.toml")),
+        "latentlm-compare/heads" => Some(include_str!("../keys/heads.toml")),
+        "latentlm-compare/latents" => Some(include_str!("../keys/latents.toml")),
+        "latentlm-compare/variants" => Some(include_str!("../keys/variants.toml")),
         "latentlm-compare/shared" => Some(include_str!("../keys/shared.toml")),
         "latentlm-compare/denoiser" => Some(include_str!("../keys/denoiser.toml")),
         other => latentlm_pipelines::key_table(other),
@@ -152,7 +156,7 @@ fn check_denoiser<M: ImageDenoiser>(config: &DenoiserConfig) -> Result<(), Pipel
 }
 
 /// Checks the precision of LatentLM, which has the table `model` of a recipe.
-fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
+pub(crate) fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
     if lm.precision != Precision::F32 {
         return Err(PipelineError::config(format!(
             "{model}.lm.precision must be \"f32\": rivals are compared in that"
@@ -178,9 +182,25 @@ impl DenoiserRecipe {
         })
     }
 
-    /// How pictures are drawn: with LatentLM's solver and steps.
-    pub(crate) fn sample_options(&self, latentlm: SampleOptions) -> SampleOptions {
+    /// How pictures are drawn: with LatentLM's solver and steps. Rivals learn the paper's diffusion; if LatentLM learns
+    /// another process, they have the paper's solver, and if it learns to draw in few steps, the default number of them.
+    pub(crate) fn sample_options(
+        &self,
+        latentlm: SampleOptions,
+        few_step: FewStep,
+    ) -> SampleOptions {
+        let default = SampleOptions::default();
+        let sampler = match latentlm.sampler.process() {
+            Process::Diffusion => latentlm.sampler,
+            Process::Flow => default.sampler,
+        };
+        let steps = match few_step {
+            FewStep::None => latentlm.steps,
+            FewStep::Shortcut | FewStep::Energy => default.steps,
+        };
         SampleOptions {
+            sampler,
+            steps,
             guidance_scale: self.guidance_scale,
             ..latentlm
         }
@@ -266,5 +286,29 @@ impl CompareMllmRecipe {
     pub fn vq_lm(&self, text_vocabulary: usize) -> MllmVqLmConfig {
         let (codes, tied) = (self.vq.codes, self.mllm.text.tied);
         MllmVqLmConfig::new(text_vocabulary, codes, tied, self.vq.backbone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use latentlm::core::Sampler;
+
+    use super::*;
+
+    /// Rivals take LatentLM's steps, but not the few that it alone learned to make.
+    #[test]
+    fn rivals_do_not_draw_in_the_few_steps_of_another() {
+        let recipe = CompareRecipe::default();
+        let own = SampleOptions {
+            sampler: Sampler::Euler,
+            steps: 1,
+            ..SampleOptions::default()
+        };
+        let steps = |few_step| recipe.dit.sample_options(own, few_step).steps;
+        let few = [FewStep::None, FewStep::Shortcut, FewStep::Energy];
+        assert_eq!(few.map(steps), [1, 20, 20]);
+        let options = recipe.dit.sample_options(own, FewStep::Energy);
+        assert_eq!(options.sampler, Sampler::DpmSolverPlusPlus);
+        assert_eq!(options.guidance_scale, recipe.dit.guidance_scale);
     }
 }

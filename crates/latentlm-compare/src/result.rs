@@ -343,7 +343,7 @@ mod tests {
         assert!(table.contains(head), "{table}");
     }
 
-    /// What only models that write have, and what to compare it with.
+    /// Measures that only models with text have, and their baselines.
     #[test]
     fn the_table_has_what_writers_are_measured_by() {
         let mut written = measured("vq", 10);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
+use latentlm::core::FallingSteps;
 use latentlm_eval::{Judge, Verdict, even_labels, line_chart, stack};
 use latentlm_pipelines::{
     ImageData, ImagePipeline, ImageRecipe, RunFolder, TrainingData, read_all,
@@ -80,7 +81,11 @@ pub fn compare_sampling(
             verdict: judge.measure(pictures, &labels),
         })
     };
-    let own = recipe.sample_options();
+    // Falling steps would not be the steps that a point says.
+    let own = SampleOptions {
+        falling: FallingSteps::default(),
+        ..recipe.sample_options()
+    };
     let mut sweeps = Sweeps::default();
     for &steps in &options.steps {
         sweeps.steps.push(measure(SampleOptions { steps, ..own })?);

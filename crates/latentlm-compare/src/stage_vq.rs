@@ -7,11 +7,11 @@ use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective, perplexity};
 use latentlm_pipelines::{
-    ImageData, StageConfig, Wanted, ema_file, evenly, host_values, image_grid, read_evenly,
-    save_png,
+    ImageData, Wanted, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
 };
 use latentlm_train::{
-    Batches, CodecSetup, CodecTask, Result, TrainError, Trainer, each_batch, psnr_db, train_codec,
+    Batches, CodecPlan, CodecSetup, CodecTask, Result, TrainError, Trainer, each_batch, psnr_db,
+    train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
@@ -68,20 +68,19 @@ impl CodecTask<4> for VqTask {
     type Objective = VqObjective;
     const NAME: &'static str = STAGE;
 
-    fn config(recipe: &CompareRecipe) -> &StageConfig {
-        &recipe.image.codec_train
-    }
-
-    fn setup(recipe: &CompareRecipe, device: &Device) -> Result<CodecSetup<VqObjective, 4>> {
-        let (image, config) = (&recipe.image, recipe.vq_codec());
-        Ok(CodecSetup {
-            codec: config.init(device),
-            discriminator: image.codec_loss.init_discriminator(&image.codec, device),
-            discriminator_start: image.codec_loss.discriminator_start(),
-            objective: config
-                .init_objective(&image.codec_loss, device)
-                .map_err(wrong)?,
-            latents: image.codec.spec(),
+    fn plan(recipe: &CompareRecipe) -> CodecPlan<'_, VqObjective, 4> {
+        let image = &recipe.image;
+        CodecPlan::new(&image.codec_train, move |device| {
+            let config = recipe.vq_codec();
+            Ok(CodecSetup {
+                codec: config.init(device),
+                discriminator: image.codec_loss.init_discriminator(&image.codec, device),
+                discriminator_start: image.codec_loss.discriminator_start(),
+                objective: config
+                    .init_objective(&image.codec_loss, device)
+                    .map_err(wrong)?,
+                latents: image.codec.spec(),
+            })
         })
     }
 

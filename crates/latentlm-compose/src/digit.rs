@@ -23,7 +23,7 @@ pub(crate) struct Placed {
     pub(crate) height: f32,
 }
 
-/// What an output pixel takes of each of the source's pixels in its row or column.
+/// Weights of the source's pixels in an output pixel, along a row or column.
 struct Taps {
     pixel: usize,
     weights: Vec<f32>,

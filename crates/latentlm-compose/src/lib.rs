@@ -1,6 +1,6 @@
-//! Datasets that are made, not recorded: clips of moving digits with captions, and corpora of speech that
-//! `espeak-ng` synthesizes. As much as one likes, with exact texts; the same seed gives the same data. No tensors,
-//! no model.
+//! Datasets that are made, not recorded: clips of moving digits with captions, corpora of speech that `espeak-ng`
+//! synthesizes, and corpora of sentences in many voices of several synthesizers. As much as one likes, with exact
+//! texts; the same seed gives the same data. No tensors, no model.
 //!
 //! ```no_run
 //! use latentlm_compose::{Composer, clip_spec};
@@ -23,9 +23,16 @@ mod espeak;
 mod files;
 mod path;
 mod scene;
+#[cfg(feature = "sound")]
+mod voices;
 
 pub use composer::{ComposedClip, Composer, Track, clip_spec};
 #[cfg(feature = "sound")]
 pub use espeak::{EspeakCorpus, EspeakOptions, espeak_corpus};
 pub use files::{ClipFiles, write_clips};
 pub use scene::{Motion, Place, Scene, Subject, held_out_pairs};
+#[cfg(feature = "sound")]
+pub use voices::{
+    Saying, Spoken, Synthesizer, Unspoken, Voice, VoicesCorpus, VoicesOptions, compose_voices,
+    start_synthesizers, wordnet_sentences,
+};

@@ -17,14 +17,17 @@ const LOW: f32 = 12.0;
 /// Height of the largest digit: of one that is alone, and of one of two.
 const HIGH: f32 = 16.0;
 const HIGH_OF_TWO: f32 = 15.0;
+/// Heights of a digit that is alone and does not grow are this far apart.
+const HEIGHT_STEP: f32 = 2.0;
 /// Smallest share of the free room that a motion takes.
 const SHARE: f32 = 0.7;
 /// Largest radius of a circle, and largest height of a jump.
 const RADIUS: f32 = 6.0;
 const JUMP: f32 = 10.0;
-/// Digits begin at multiples of this many units within their part: a model of the default size learns shapes where it
-/// need not learn every shift between pixels. Motions still pass through all of them.
-const LATTICE: f32 = 4.0;
+/// Digits begin at multiples of this many units within their part, where its room has one: a patch of the default
+/// codec. A model of the default size learns shapes where it need not learn each of them at every shift. Motions still
+/// pass through all shifts.
+const LATTICE: f32 = 8.0;
 /// Side of the part of a frame that one of two digits has. Between the parts lie two units.
 const HALF: f32 = 15.0;
 /// Width of the widest digit, divided by its height: it fits and has room to move, alone or above another.
@@ -104,8 +107,8 @@ impl Plan {
             Some(Motion::Grow) => [LOW, high],
             _ if part.is_whole() => {
                 // Whole pixels, as places are.
-                let height = random.random_range(LOW as u8..=high as u8);
-                [f32::from(height); 2]
+                let steps = random.random_range(0..=((high - LOW) / HEIGHT_STEP) as u8);
+                [LOW + HEIGHT_STEP * f32::from(steps); 2]
             }
             _ => [LOW; 2],
         };
@@ -126,7 +129,7 @@ impl Plan {
         }
     }
 
-    /// What the shortest way takes of the room: across, before and behind its first place, and down, above and below.
+    /// The room that the shortest way takes: across, before and behind its first place, and down, above and below.
     fn taken(&self, motion: Option<Motion>) -> [[f32; 2]; 2] {
         let least = self.least;
         let none = [0.0; 2];
@@ -263,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Digits begin on multiples of four pixels; on multiples of two or one where the room has no other.
+    /// Digits begin on multiples of eight pixels; on multiples of four, two or one where the room has no other.
     #[test]
     fn digits_begin_on_the_lattice() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
@@ -280,7 +283,14 @@ mod tests {
                     assert_eq!(own.height.fract(), 0.0);
                     assert_eq!(left.fract(), 0.0, "{motion:?} {part:?} {aspect}: {left}");
                     if part.is_whole() && aspect < 0.9 {
-                        assert_eq!((left % 4.0, top % 4.0), (0.0, 0.0), "{motion:?} {aspect}");
+                        // The shortest way to the left leaves wide digits less than a patch to begin in.
+                        let across = if motion == Some(Motion::Left) {
+                            4.0
+                        } else {
+                            8.0
+                        };
+                        let off = (left % across, top % 8.0);
+                        assert_eq!(off, (0.0, 0.0), "{motion:?} {aspect}");
                     }
                     // A row has no room around a digit that has grown: it begins in the middle.
                     let is_full = motion == Some(Motion::Grow) && part.height < SIDE;
@@ -288,8 +298,13 @@ mod tests {
                 }
             }
         }
-        // Steps of 2 and 1, and a place between pixels, where there are no others.
-        for (low, high, expected) in [(8.1, 11.5, 10.0), (2.1, 3.9, 3.0), (1.5, 1.5, 1.5)] {
+        // Steps of 4, 2 and 1, and a place between pixels, where there are no others.
+        for (low, high, expected) in [
+            (8.1, 12.5, 12.0),
+            (8.1, 11.5, 10.0),
+            (2.1, 3.9, 3.0),
+            (1.5, 1.5, 1.5),
+        ] {
             assert_eq!(on_lattice(low, high, &mut random), expected);
         }
     }

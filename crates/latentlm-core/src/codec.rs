@@ -1,12 +1,14 @@
 //! The contract of codecs, which turn signals into latents and back, and of their configurations.
 
+use std::f64::consts::FRAC_1_SQRT_2;
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::part::PartConfig;
 use crate::random::RandomStream;
+use crate::sphere::on_sphere;
 
 /// Where the `T` latents of a signal lie in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,7 +139,7 @@ impl LatentNoise {
         }
     }
 
-    /// The same noise on another device.
+    /// Moves the noise to another device.
     pub fn to_device(self, device: &Device) -> Self {
         Self {
             scale: self.scale.to_device(device),
@@ -165,6 +167,38 @@ pub enum NoiseScale {
         /// `log sigma^2`, `[B, T, Z]`.
         log_variance: Tensor<3>,
     },
+    /// Interpolation of latents and noise (DeTok, arXiv 2507.15856): `(1 - tau) mean + tau std eps`. The share
+    /// `tau` of each signal is uniform in `0..most`.
+    Interpolated {
+        /// Standard deviation of the noise at `tau = 1`.
+        std: f64,
+        /// Largest share of the noise.
+        most: f64,
+    },
+    /// Any of the other kinds, with the result projected to the sphere of radius `sqrt(Z)` (SphereAR, arXiv
+    /// 2509.24335).
+    OnSphere(Box<NoiseScale>),
+}
+
+impl NoiseScale {
+    /// Whether the noise is for the training of the codec alone, and a language model learns the means.
+    fn is_for_codec(&self) -> bool {
+        match self {
+            Self::Interpolated { .. } => true,
+            Self::OnSphere(noise) => noise.is_for_codec(),
+            Self::PerSample { .. } | Self::Fixed { .. } | Self::Learned { .. } => false,
+        }
+    }
+}
+
+/// Shares that are uniform in `0..most`, from standard normal numbers: the normal distribution function of a
+/// normal number is uniform.
+///
+/// # Shapes
+/// - `draw` and result: `[B]`
+fn uniform_shares(draw: Tensor<1>, most: f64) -> Tensor<1> {
+    let upper = draw.mul_scalar(FRAC_1_SQRT_2).erf().add_scalar(1.0);
+    upper.mul_scalar(0.5 * most)
 }
 
 /// The distribution of latents that an encoder returns.
@@ -182,14 +216,32 @@ impl Posterior {
         self.mean.clone()
     }
 
-    /// Latents with noise: `mean + sigma * eps`.
+    /// Latents with noise: `mean + sigma * eps`, or what their [`NoiseScale`] says.
     ///
     /// # Shapes
-    /// - `scale_draw`: `[B]`, standard normal; only [`NoiseScale::PerSample`] uses it
+    /// - `scale_draw`: `[B]`, standard normal; only [`NoiseScale::PerSample`] and [`NoiseScale::Interpolated`] use
+    ///   it
     /// - `eps`: `[B, T, Z]`, standard normal
     /// - returns: `[B, T, Z]`
     pub fn sample(&self, scale_draw: Tensor<1>, eps: Tensor<3>) -> Tensor<3> {
-        let noise = match &self.noise {
+        self.noisy(&self.noise, scale_draw, eps)
+    }
+
+    /// Latents that a language model learns: with noise as from [`sample`](Self::sample), but the mean where the noise
+    /// is [`NoiseScale::Interpolated`]: DeTok adds that only while the codec learns.
+    ///
+    /// # Shapes
+    /// - as [`sample`](Self::sample)
+    pub fn to_learn(&self, scale_draw: Tensor<1>, eps: Tensor<3>) -> Tensor<3> {
+        if self.noise.is_for_codec() {
+            self.mode()
+        } else {
+            self.sample(scale_draw, eps)
+        }
+    }
+
+    fn noisy(&self, noise: &NoiseScale, scale_draw: Tensor<1>, eps: Tensor<3>) -> Tensor<3> {
+        let noise = match noise {
             NoiseScale::PerSample { std } => {
                 let [batch] = scale_draw.dims();
                 scale_draw.mul_scalar(*std).reshape([batch, 1, 1]) * eps
@@ -197,6 +249,14 @@ impl Posterior {
             NoiseScale::Fixed { std } => eps.mul_scalar(*std),
             NoiseScale::Learned { log_variance } => {
                 log_variance.clone().mul_scalar(0.5).exp() * eps
+            }
+            NoiseScale::Interpolated { std, most } => {
+                let [batch] = scale_draw.dims();
+                let share = uniform_shares(scale_draw, *most).reshape([batch, 1, 1]);
+                share * (eps.mul_scalar(*std) - self.mean.clone())
+            }
+            NoiseScale::OnSphere(noise) => {
+                return on_sphere(self.noisy(noise, scale_draw, eps));
             }
         };
         self.mean.clone() + noise
@@ -211,7 +271,11 @@ impl Posterior {
     pub fn kl(&self) -> Tensor<1> {
         let square = self.mean.clone().square();
         match &self.noise {
-            NoiseScale::PerSample { .. } | NoiseScale::Fixed { .. } => square.mean(),
+            NoiseScale::PerSample { .. }
+            | NoiseScale::Fixed { .. }
+            | NoiseScale::Interpolated { .. }
+            // On the sphere it is a constant.
+            | NoiseScale::OnSphere(_) => square.mean(),
             NoiseScale::Learned { log_variance } => {
                 (square + log_variance.clone().exp() - log_variance.clone() - 1.0)
                     .mean()
@@ -219,6 +283,32 @@ impl Posterior {
             }
         }
     }
+}
+
+/// The codebooks of a codec with discrete latents. Each latent is a code of every codebook.
+pub trait LatentQuantizer {
+    /// `Q`, number of codebooks.
+    fn codebooks(&self) -> usize;
+
+    /// `V`, entries of each codebook.
+    fn entries(&self) -> usize;
+
+    /// Codes of what the encoder puts out, each in `0..V`. They have no gradient.
+    ///
+    /// # Shapes
+    /// - `parameters`: `[B, T, Z]`, as [`LatentCodec::encode_parameters`] returns them
+    /// - returns: `[B, T, Q]`
+    fn codes(&self, parameters: Tensor<3>) -> Tensor<3, Int>;
+
+    /// Latents of codes, for [`LatentCodec::decode`].
+    ///
+    /// # Shapes
+    /// - `codes`: `[B, T, K]`, of the first `K` codebooks
+    /// - returns: `[B, T, Z]`
+    ///
+    /// # Panics
+    /// If `K` is 0 or there are not so many codebooks.
+    fn latents(&self, codes: Tensor<3, Int>) -> Tensor<3>;
 }
 
 /// A codec between signals of rank `D` and sequences of latents.
@@ -261,6 +351,21 @@ pub trait LatentCodec<const D: usize>: Module {
     fn encode(&self, signal: Tensor<D>) -> Posterior {
         self.posterior(self.encode_parameters(signal))
     }
+
+    /// The codebooks; `None` if latents are continuous.
+    fn quantizer(&self) -> Option<&dyn LatentQuantizer> {
+        None
+    }
+
+    /// Moves codebooks towards what the encoder puts out, before a training step; a codec whose codebooks are
+    /// trained by gradients, or without codebooks, stays as it is.
+    ///
+    /// # Shapes
+    /// - `parameters`: `[B, T, Z]`, without a gradient
+    fn learn_codebooks(self, parameters: Tensor<3>, random: &mut RandomStream) -> Self {
+        let _ = (parameters, random);
+        self
+    }
 }
 
 /// The configuration of a codec: the table `[codec]` of a recipe.
@@ -294,6 +399,12 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
 
     /// The geometry of the signals.
     fn signal(&self) -> Self::Signal;
+
+    /// Whether all latents have the norm `sqrt(Z)`. Drawn latents are then projected to it with
+    /// [`on_sphere`].
+    fn on_sphere(&self) -> bool {
+        false
+    }
 }
 
 /// A codec that works on streams chunk by chunk, with the same result as on the whole signal: on sound (`D` is 3), or
@@ -314,6 +425,20 @@ pub trait StreamingCodec<const D: usize = 3>: LatentCodec<D> {
     /// - `signal`: `[B, C, k * hop_samples]`, or `[B, F, C, H, W]`
     /// - returns: mean `[B, k, Z]`, or `[B, k * height * width, Z]`
     fn encode_step(&self, signal: Tensor<D>, state: &mut Self::EncoderState) -> Posterior;
+
+    /// Parameters of the next chunk, as [`encode_parameters`](LatentCodec::encode_parameters) returns them. The
+    /// default method is for codecs whose parameters are the means of their posteriors.
+    ///
+    /// # Shapes
+    /// - `signal`: `[B, C, k * hop_samples]`, or `[B, F, C, H, W]`
+    /// - returns: `[B, k, P]`, or `[B, k * height * width, P]`
+    fn encode_parameters_step(
+        &self,
+        signal: Tensor<D>,
+        state: &mut Self::EncoderState,
+    ) -> Tensor<3> {
+        self.encode_step(signal, state).mode()
+    }
 
     /// The signal of the next latents.
     ///
@@ -360,6 +485,73 @@ mod tests {
             let clips = Tensor::<5>::zeros([2, frames, 1, 8, 12], &device);
             assert_eq!(video.shape_of(&clips), [2, 6 * groups, 5], "{frames}");
         }
+    }
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+        let values: Vec<f32> = tensor.into_data().try_to_vec().unwrap();
+        values.into_iter().map(f64::from).collect()
+    }
+
+    /// Quantiles of the normal distribution become the same quantiles of `0..most`.
+    #[test]
+    fn shares_of_noise_are_uniform() {
+        let quantiles = [-10.0f32, -1.281_551_6, -0.674_489_8, 0.0, 0.674_489_8, 10.0];
+        let draw = Tensor::<1>::from_floats(quantiles, &Device::default());
+        let shares = values(uniform_shares(draw, 0.8));
+        for (share, expected) in shares.iter().zip([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]) {
+            assert!((share - 0.8 * expected).abs() < 1e-6, "{share} {expected}");
+        }
+    }
+
+    /// With `tau` uniform in `0..M`, the mean is `(1 - M / 2) mu` and the mean square
+    /// `E(1 - tau)^2 mu^2 + E tau^2 std^2`, where `E tau^2 = M^2 / 3`.
+    #[test]
+    fn interpolated_noise_has_the_statistics_of_its_formula() {
+        let (device, mut random) = (Device::default(), RandomStream::new(1));
+        let (std, most, mu) = (3.0, 0.6, 2.0);
+        let posterior = Posterior {
+            mean: Tensor::full([40_000, 1, 4], mu, &device),
+            noise: NoiseScale::Interpolated { std, most },
+        };
+        let noise = LatentNoise::draw([40_000, 1, 4], &mut random, &device);
+        let latents = values(posterior.sample(noise.scale.clone(), noise.eps.clone()));
+        let count = latents.len() as f64;
+        let mean = latents.iter().sum::<f64>() / count;
+        let square = latents.iter().map(|x| x * x).sum::<f64>() / count;
+        let tau_square = most * most / 3.0;
+        let expected = (1.0 - most + tau_square) * mu * mu + tau_square * std * std;
+        // Four standard errors of 160,000 numbers whose squares deviate by about 4.
+        assert!((mean - (1.0 - most / 2.0) * mu).abs() < 0.015, "{mean}");
+        assert!((square - expected).abs() < 0.05, "{square} {expected}");
+        let share = uniform_shares(noise.scale, most).reshape([40_000, 1, 1]);
+        let by_hand = posterior.mean.clone() * (share.clone().neg() + 1.0)
+            + share * noise.eps.mul_scalar(std);
+        let differences = values(by_hand).into_iter().zip(latents);
+        let largest = differences.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest < 1e-5, "{largest}");
+        assert!((values(posterior.kl())[0] - mu * mu).abs() < 1e-5);
+    }
+
+    #[test]
+    fn latents_on_a_sphere_stay_on_it_with_noise() {
+        let (device, mut random) = (Device::default(), RandomStream::new(2));
+        let noise = NoiseScale::PerSample { std: 0.5 };
+        let posterior = Posterior {
+            mean: on_sphere(random.normal([50, 3, 8], &device)),
+            noise: NoiseScale::OnSphere(Box::new(noise.clone())),
+        };
+        let draw = LatentNoise::draw([50, 3, 8], &mut random, &device);
+        let latents = posterior.sample(draw.scale.clone(), draw.eps.clone());
+        for square in values(latents.clone().square().mean_dim(2)) {
+            assert!((square - 1.0).abs() < 1e-5, "{square}");
+        }
+        let free = Posterior {
+            noise,
+            ..posterior.clone()
+        };
+        let projected = on_sphere(free.sample(draw.scale, draw.eps));
+        assert_eq!(projected.into_data(), latents.into_data());
+        assert!((values(posterior.kl())[0] - 1.0).abs() < 1e-5);
     }
 
     #[test]

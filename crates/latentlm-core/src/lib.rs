@@ -56,6 +56,7 @@ mod param_ids;
 mod part;
 mod random;
 pub mod sequence;
+mod sphere;
 pub mod stream;
 
 pub use adversarial::{
@@ -64,16 +65,18 @@ pub use adversarial::{
 };
 pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
 pub use codec::{
-    LatentCodec, LatentCodecConfig, LatentNoise, LatentSpec, NoiseScale, PictureSpec, Posterior,
-    SignalLayout, SoundSpec, StreamingCodec, VideoSpec,
+    LatentCodec, LatentCodecConfig, LatentNoise, LatentQuantizer, LatentSpec, NoiseScale,
+    PictureSpec, Posterior, SignalLayout, SoundSpec, StreamingCodec, VideoSpec,
 };
 pub use finite::is_finite;
 pub use head::{
-    BetaSchedule, DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, Precision, Prediction,
-    SampleOptions, Sampler,
+    BetaSchedule, DiffusionDraws, DistilledGuidance, FallingSteps, FewStep, HeadMethod, HeadSizes,
+    LatentHead, LatentHeadConfig, Precision, Prediction, Process, SampleOptions, Sampler,
+    TimeSampling,
 };
 pub use objective::{CodecObjective, CodecObjectiveConfig, ObjectiveOutput};
 pub use order::{BatchOrder, PackOrder};
 pub use param_ids::number_parameters;
 pub use part::{PartConfig, PartKeys};
 pub use random::RandomStream;
+pub use sphere::on_sphere;

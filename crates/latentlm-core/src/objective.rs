@@ -1,11 +1,14 @@
 //! The contract of a codec's training: a loss, and a discriminator if there is one.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::adversarial::CodecDiscriminator;
 use crate::codec::{LatentCodecConfig, LatentNoise};
 use crate::part::PartConfig;
+use crate::random::RandomStream;
 
 /// The loss of a codec on a shard of a batch.
 #[derive(Debug, Clone)]
@@ -44,8 +47,23 @@ pub trait CodecObjective<const D: usize>: Clone + Send {
     /// The discriminator, or [`NoDiscriminator`](crate::NoDiscriminator).
     type Discriminator: CodecDiscriminator<D>;
 
-    /// The same objective on another device.
+    /// Moves the objective to another device.
     fn to_device(self, device: &Device) -> Self;
+
+    /// The objective of the next batch, with the random numbers that it needs besides the noise of latents.
+    ///
+    /// # Shapes
+    /// - `latents`: the shape of the batch's latents, `[B, T, Z]`
+    fn for_batch(self, latents: [usize; 3], random: &mut RandomStream, device: &Device) -> Self {
+        let _ = (latents, random, device);
+        self
+    }
+
+    /// The objective of a range of the batch's signals.
+    fn for_rows(self, rows: Range<usize>) -> Self {
+        let _ = rows;
+        self
+    }
 
     /// The codec's loss, averaged over the batch. The names in [`values`](ObjectiveOutput::values) depend only on
     /// whether a discriminator is given.

@@ -52,7 +52,7 @@ pub enum Pass<'a> {
     Whole,
     /// Over a chunk of a stream.
     Chunk {
-        /// What came before the chunk.
+        /// The last frames before the chunk.
         past: &'a mut Past,
         /// Index of the next convolution in `past`.
         next: usize,

@@ -286,20 +286,20 @@ impl ImageDataset {
                 })
                 .collect(),
             Store::Entries { entries, sheets } => {
-                let class = |label: u32| self.classes.get(label as usize);
-                let mut samples: Vec<Sample> = entries
-                    .iter()
-                    .map(|entry| Sample {
+                let mut samples = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    let class = self.classes.get(entry.label as usize);
+                    samples.push(Sample {
                         name: entry.name.clone(),
-                        about: format!("{:?} {:?}", class(entry.label), entry.text),
+                        about: format!("{class:?} {:?}", entry.text),
                         content: match &entry.source {
                             Source::File(path) => Content::File(path.clone()),
                             Source::Cell { column, row, .. } => {
                                 Content::Hash(format!("{column},{row}"))
                             }
                         },
-                    })
-                    .collect();
+                    });
+                }
                 for (number, sheet) in sheets.used_by(entries).into_iter().enumerate() {
                     samples.push(Sample {
                         name: format!("sheet {number}"),

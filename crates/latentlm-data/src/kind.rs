@@ -8,7 +8,7 @@ use crate::walk::LeftOut;
 /// A kind of samples.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
-    /// What samples are called in messages.
+    /// Name of the samples in messages.
     pub(crate) samples: &'static str,
     /// Extensions of files that can be decoded.
     endings: &'static [&'static str],

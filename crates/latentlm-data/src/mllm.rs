@@ -96,7 +96,7 @@ impl Caption {
     }
 }
 
-/// What documents say of a sample.
+/// A sample that documents can describe.
 pub trait Described {
     /// Prompts for drawing it, at least one.
     fn asked(&self) -> Vec<String>;

@@ -19,7 +19,7 @@ pub(crate) fn allows_more(key: &str) -> String {
     }
 }
 
-/// As [`allows_more`], with the smallest value that would do.
+/// [`allows_more`] with the smallest value that is enough.
 pub(crate) fn allows(key: &str, needed: u64) -> String {
     format!("{}: {needed} at least", allows_more(key))
 }

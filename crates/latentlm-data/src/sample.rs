@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Sample {
     /// Its name within the dataset.
     pub name: String,
-    /// What else is learned of it: class, caption, transcript, speaker.
+    /// What training learns besides the content: class, caption, transcript, speaker.
     pub about: String,
     /// Its bytes.
     pub content: Content,

@@ -16,7 +16,7 @@ use crate::normal::normal_text;
 
 /// Token for characters outside the vocabulary.
 const UNKNOWN: &str = "<unk>";
-/// The same token in published vocabularies.
+/// Names of that token in published vocabularies.
 const UNKNOWNS: [&str; 2] = [UNKNOWN, "[UNK]"];
 
 /// Largest number of values in a megabyte of a `tokenizer.json`: five million in 64.

@@ -2,7 +2,10 @@
 
 use burn::config::Config;
 use latentlm_core::ops::swiglu_width;
-use latentlm_core::{BetaSchedule, PartConfig, Prediction};
+use latentlm_core::{
+    BetaSchedule, DistilledGuidance, FewStep, HeadMethod, PartConfig, Prediction, Process,
+    TimeSampling,
+};
 
 use crate::keys::KEYS;
 
@@ -52,6 +55,9 @@ pub struct DiffusionHeadConfig {
     /// `T`, number of timesteps of the forward process.
     #[config(default = "KEYS.default(\"lm.num_train_timesteps\")")]
     pub num_train_timesteps: usize,
+    /// How it is trained: by the paper's diffusion, or otherwise.
+    #[config(default = "HeadMethod::default()")]
+    pub method: HeadMethod,
     /// Gradient checkpointing: training keeps only the input of each layer and runs the layer again
     /// in the backward pass.
     #[config(default = false)]
@@ -77,6 +83,52 @@ impl DiffusionHeadConfig {
         } else {
             self.mlp_width
         }
+    }
+
+    /// The contradiction between the method's keys, as a message; `None` if there is none.
+    fn wrong_method(&self) -> Option<String> {
+        let method = &self.method;
+        if method.process == Process::Diffusion {
+            if method.times != TimeSampling::Uniform {
+                return Some("lm.times other than \"uniform\" needs lm.process = \"flow\"".into());
+            }
+            if method.few_step != FewStep::None {
+                return Some("lm.few_step other than \"none\" needs lm.process = \"flow\"".into());
+            }
+            return None;
+        }
+        if self.prediction != Prediction::Velocity {
+            return Some("lm.process = \"flow\" needs lm.prediction = \"Velocity\"".into());
+        }
+        if self.schedule != BetaSchedule::Cosine {
+            return Some(
+                "lm.process = \"flow\" has no lm.schedule: leave that at \"Cosine\"".into(),
+            );
+        }
+        let divisions = method.shortcut_divisions;
+        let fine =
+            divisions.is_power_of_two() && (2..=self.num_train_timesteps).contains(&divisions);
+        if method.few_step == FewStep::Shortcut && !fine {
+            return Some(format!(
+                "lm.shortcut_divisions must be a power of 2 from 2 to lm.num_train_timesteps, not {divisions}"
+            ));
+        }
+        if method.few_step == FewStep::Energy && method.times != TimeSampling::Uniform {
+            return Some(
+                "lm.few_step = \"energy\" has one time, noise: leave lm.times at \"uniform\""
+                    .into(),
+            );
+        }
+        if method.few_step == FewStep::Energy
+            && method.distilled_guidance != DistilledGuidance::None
+        {
+            return Some(
+                "lm.few_step = \"energy\" learns from latents, not from a teacher: \
+                 lm.distilled_guidance must be \"none\""
+                    .into(),
+            );
+        }
+        None
     }
 }
 
@@ -129,6 +181,9 @@ impl PartConfig for DiffusionHeadConfig {
                 self.timestep_max_period
             ));
         }
+        if let Some(reason) = self.wrong_method() {
+            return fail(reason);
+        }
         Ok(())
     }
 }
@@ -152,6 +207,72 @@ mod tests {
                 "timestep_frequencies 7 must be even",
             ),
             (config().with_timestep_max_period(0.0), "max_period 0"),
+        ] {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn methods_that_contradict_themselves_are_refused() {
+        let flow = HeadMethod {
+            process: Process::Flow,
+            ..HeadMethod::default()
+        };
+        let diffusion = HeadMethod::default();
+        let config = |method| DiffusionHeadConfig::new(3, 32).with_method(method);
+        config(flow).validate().unwrap();
+        let shortcut = HeadMethod {
+            few_step: FewStep::Shortcut,
+            ..flow
+        };
+        config(shortcut).validate().unwrap();
+        let energy = HeadMethod {
+            few_step: FewStep::Energy,
+            ..flow
+        };
+        config(energy).validate().unwrap();
+        let times = TimeSampling::Stratified;
+        let distilled_guidance = DistilledGuidance::Fixed;
+        for (config, part) in [
+            (
+                config(flow).with_prediction(Prediction::Epsilon),
+                "needs lm.prediction",
+            ),
+            (
+                config(flow).with_schedule(BetaSchedule::Linear),
+                "has no lm.schedule",
+            ),
+            (
+                config(HeadMethod { times, ..diffusion }),
+                "lm.times other than",
+            ),
+            (
+                config(HeadMethod {
+                    process: Process::Diffusion,
+                    ..shortcut
+                }),
+                "lm.few_step other than",
+            ),
+            (
+                config(HeadMethod {
+                    shortcut_divisions: 100,
+                    ..shortcut
+                }),
+                "lm.shortcut_divisions must be",
+            ),
+            (
+                config(shortcut).with_num_train_timesteps(64),
+                "lm.shortcut_divisions must be",
+            ),
+            (config(HeadMethod { times, ..energy }), "has one time"),
+            (
+                config(HeadMethod {
+                    distilled_guidance,
+                    ..energy
+                }),
+                "lm.distilled_guidance must be",
+            ),
         ] {
             let message = config.validate().unwrap_err().to_string();
             assert!(message.contains(part), "{message}");

@@ -1,74 +1,33 @@
 //! The diffusion head: AdaLN-modulated feed-forward layers that denoise one latent.
 
-use burn::module::{Initializer, Module};
-use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
-use burn::tensor::{Device, Tensor};
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig, RmsNormConfig, SwiGluConfig};
+use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_core::{
-    DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, PartConfig, Precision, RandomStream,
-    SampleOptions,
+    DiffusionDraws, DistilledGuidance, FewStep, HeadMethod, HeadSizes, LatentHead,
+    LatentHeadConfig, PartConfig, Precision, Process, RandomStream, SampleOptions, Sampler,
 };
 use latentlm_kernels::{
-    HeadPrecision, HeadRun, SampledHead, SwiGluBlock, has_bf16_head, linear_layer, recomputed,
-    rms_norm, sample_head, silu, swiglu_block,
+    HeadLayouts, HeadPrecision, HeadRun, SampledHead, has_bf16_head, linear_layer, recomputed,
+    rms_norm, sample_head, silu,
 };
 
 use crate::config::DiffusionHeadConfig;
+use crate::draws;
+use crate::few_step::WholeSteps;
+use crate::layer::{HeadLayer, modulate, zero_linear};
+use crate::modulations::{Modulations, StepModulations};
 use crate::schedule::NoiseSchedule;
 use crate::solver::{self, SolverStep};
 use crate::timestep::TimestepEmbedding;
 
-/// Upper bound of the bytes of modulations that [`StepModulations`] computes in one matrix product.
-/// A product over many solver steps reads the weights once for all of them.
-const MODULATION_BYTES: usize = 8 << 20;
+/// A guidance scale of 1 is embedded as this timestep: the sinusoid then tells scales from each other that differ by a
+/// tenth.
+const SCALE_UNIT: f64 = 100.0;
 
-fn zero_linear(input: usize, output: usize, device: &Device) -> Linear {
-    LinearConfig::new(input, output)
-        .with_bias(false)
-        .with_initializer(Initializer::Zeros)
-        .init(device)
-}
-
-/// One layer: `x += gate * mlp(norm(x) * (1 + scale) + shift)`.
-#[derive(Module, Debug)]
-struct HeadLayer {
-    norm: Option<RmsNorm>,
-    modulation: Linear,
-    up: SwiGlu,
-    down: Linear,
-}
-
-impl HeadLayer {
-    /// Applies the layer under a modulation.
-    ///
-    /// # Shapes
-    /// - `x`: `[N, D]`; `modulation`: `[N, 3D]`, shift, scale and gate
-    /// - returns: `[N, D]`
-    fn forward(&self, x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        swiglu_block(x, &self.block(epsilon), Some(modulation))
-    }
-
-    /// Computes the modulation from the condition, `[N, D]`, and applies the layer.
-    fn forward_conditioned(&self, x: Tensor<2>, condition: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        self.forward(x, linear_layer(&self.modulation, condition), epsilon)
-    }
-
-    fn block(&self, epsilon: f64) -> SwiGluBlock {
-        SwiGluBlock {
-            norm_weight: self.norm.as_ref().map(|norm| norm.gamma.val()),
-            epsilon,
-            gate: self.up.linear_inner.weight.val(),
-            up: self.up.linear_outer.weight.val(),
-            down: self.down.weight.val(),
-        }
-    }
-}
-
-/// `x * (1 + scale) + shift`, where `modulation` is shift and scale, `[N, 2D]`.
-fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
-    let [_, width] = x.dims();
-    let shift = modulation.clone().narrow(1, 0, width);
-    let scale = modulation.narrow(1, width, width);
-    x * (scale + 1.0) + shift
+/// Numbers of the host, `[N]`.
+pub(crate) fn numbers(numbers: &[f32], device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(numbers.to_vec(), [numbers.len()]), device)
 }
 
 /// The next-token diffusion head (paper §2.2; reference `forward_diffusion`).
@@ -84,29 +43,19 @@ pub struct DiffusionHead {
     layers: Vec<HeadLayer>,
     modulation: Linear,
     output: Linear,
+    /// Embedding of the length of a step, of a head that reads it.
+    length: Option<TimestepEmbedding>,
+    /// Embedding of the guidance scale, of a head that reads it.
+    guidance: Option<TimestepEmbedding>,
     #[module(skip)]
     schedule: NoiseSchedule,
+    #[module(skip)]
+    method: HeadMethod,
     epsilon: f64,
     recompute: bool,
-}
-
-/// The modulations of all layers and of the output.
-struct Modulations {
-    /// Shift, scale and gate of each layer, `[N, 3D]`.
-    layers: Vec<Tensor<2>>,
-    /// Shift and scale before the output projection, `[N, 2D]`.
-    output: Tensor<2>,
-}
-
-impl Modulations {
-    /// The modulations of `count` rows from `start` on.
-    fn rows(&self, start: usize, count: usize) -> Self {
-        let narrow = |x: &Tensor<2>| x.clone().narrow(0, start, count);
-        Self {
-            layers: self.layers.iter().map(narrow).collect(),
-            output: narrow(&self.output),
-        }
-    }
+    /// Weights as sampling reads them, kept between calls after [`prepare_sampling`](LatentHead::prepare_sampling).
+    #[module(skip)]
+    layouts: Option<HeadLayouts>,
 }
 
 impl DiffusionHead {
@@ -119,15 +68,21 @@ impl DiffusionHead {
                 .with_epsilon(config.norm_epsilon)
                 .init(device)
         };
-        Self {
-            input: linear(config.latent_dim, config.input_bias),
-            condition: config.condition_projection.then(|| linear(width, false)),
-            timestep: TimestepEmbedding::new(
+        let embedding = || {
+            TimestepEmbedding::new(
                 width,
                 config.timestep_frequencies,
                 config.timestep_max_period,
                 device,
-            ),
+            )
+        };
+        let method = config.method;
+        let reads_length = method.few_step == FewStep::Shortcut;
+        let reads_scale = method.distilled_guidance == DistilledGuidance::Scale;
+        Self {
+            input: linear(config.latent_dim, config.input_bias),
+            condition: config.condition_projection.then(|| linear(width, false)),
+            timestep: embedding(),
             layers: (0..config.depth)
                 .map(|_| HeadLayer {
                     norm: config.norm_weight.then(norm),
@@ -138,13 +93,20 @@ impl DiffusionHead {
                 .collect(),
             modulation: zero_linear(width, 2 * width, device),
             output: zero_linear(width, config.latent_dim, device),
-            schedule: NoiseSchedule::new(
-                config.schedule,
-                config.prediction,
-                config.num_train_timesteps,
-            ),
+            length: reads_length.then(|| embedding().without_effect(device)),
+            guidance: reads_scale.then(|| embedding().without_effect(device)),
+            schedule: match method.process {
+                Process::Diffusion => NoiseSchedule::new(
+                    config.schedule,
+                    config.prediction,
+                    config.num_train_timesteps,
+                ),
+                Process::Flow => NoiseSchedule::flow(config.num_train_timesteps),
+            },
+            method,
             epsilon: config.norm_epsilon,
             recompute: config.recompute,
+            layouts: None,
         }
     }
 
@@ -153,8 +115,19 @@ impl DiffusionHead {
         &self.schedule
     }
 
+    /// Number of layers.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// How the head is trained.
+    pub(crate) fn method(&self) -> &HeadMethod {
+        &self.method
+    }
+
     /// One evaluation of the network, its raw prediction (noise or velocity). Timesteps may lie
-    /// between those that the head was trained on.
+    /// between those that the head was trained on. A head that reads the length of a step or a guidance scale is asked
+    /// for steps of no length without guidance.
     ///
     /// # Shapes
     /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`
@@ -165,7 +138,51 @@ impl DiffusionHead {
         timesteps: Tensor<1>,
         condition: Tensor<2>,
     ) -> Tensor<2> {
-        let condition = self.project(condition);
+        self.denoise_steps(
+            noisy,
+            timesteps,
+            self.conditioned(condition, &[0.0], &[1.0]),
+        )
+    }
+
+    /// The condition of the modulations, to which the timestep is added: projected hidden states, plus embeddings of step
+    /// lengths and guidance scales if the head reads them. There is one of each for all rows, or one a row.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[N, D]`; `lengths`, `scales`: 1 or `N`
+    /// - returns: `[N, D]`
+    pub(crate) fn conditioned(
+        &self,
+        hidden: Tensor<2>,
+        lengths: &[f32],
+        scales: &[f32],
+    ) -> Tensor<2> {
+        let mut condition = self.project(hidden);
+        let device = condition.device();
+        if let Some(embedding) = &self.length {
+            // As many timesteps, so that the sinusoid tells lengths from each other.
+            let lengths = numbers(lengths, &device);
+            let timesteps = lengths.mul_scalar(self.schedule.timesteps() as f64);
+            condition = condition + embedding.forward(timesteps);
+        }
+        if let Some(embedding) = &self.guidance {
+            let scales = numbers(scales, &device);
+            condition = condition + embedding.forward(scales.mul_scalar(SCALE_UNIT));
+        }
+        condition
+    }
+
+    /// [`denoise`](Self::denoise) with what [`conditioned`](Self::conditioned) made.
+    ///
+    /// # Shapes
+    /// - `noisy`: `[N, Z]`; `timesteps`: `[N]`; `condition`: `[N, D]`
+    /// - returns: `[N, Z]`
+    pub(crate) fn denoise_steps(
+        &self,
+        noisy: Tensor<2>,
+        timesteps: Tensor<1>,
+        condition: Tensor<2>,
+    ) -> Tensor<2> {
         if self.recompute {
             return self.predict_recomputed(noisy, timesteps, condition);
         }
@@ -186,7 +203,7 @@ impl DiffusionHead {
     ///
     /// # Shapes
     /// - `condition`: `[N, D]`, projected hidden state plus timestep embedding
-    fn modulations(&self, condition: Tensor<2>) -> Modulations {
+    pub(crate) fn modulations(&self, condition: Tensor<2>) -> Modulations {
         let condition = silu(condition);
         Modulations {
             layers: self
@@ -219,7 +236,7 @@ impl DiffusionHead {
         linear_layer(&self.output, x)
     }
 
-    /// The same prediction with gradient checkpointing: the graph keeps only the input of each layer.
+    /// [`predict`](Self::predict) with gradient checkpointing: the graph keeps only the input of each layer.
     ///
     /// The last layer and the output projection are not checkpointed. The backward pass starts with
     /// them, when no other layer has been run again, so recomputing them would not lower the peak.
@@ -277,6 +294,7 @@ impl DiffusionHead {
             modulation: self.modulation.weight.val(),
             output: self.output.weight.val(),
             epsilon: self.epsilon,
+            layouts: self.layouts.clone(),
         }
     }
 }
@@ -302,21 +320,88 @@ impl LatentHead for DiffusionHead {
         condition: Tensor<2>,
         draws: DiffusionDraws,
     ) -> Tensor<1> {
-        let DiffusionDraws { timesteps, noise } = draws;
+        if self.method.few_step == FewStep::Energy {
+            return self.energy_loss(latents, condition, draws);
+        }
+        let DiffusionDraws {
+            timesteps,
+            noise,
+            lengths,
+            scales,
+            target,
+            ..
+        } = draws;
         let noisy = self
             .schedule
             .add_noise(latents.clone(), noise.clone(), timesteps.clone());
-        let target = self.schedule.target(latents, noise, timesteps.clone());
-        let prediction = self.denoise(noisy, timesteps.float(), condition);
+        let mut target =
+            target.unwrap_or_else(|| self.schedule.target(latents, noise, timesteps.clone()));
+        let timesteps = timesteps.float();
+        if self.method.few_step == FewStep::Shortcut {
+            let whole = WholeSteps {
+                noisy: &noisy,
+                timesteps: &timesteps,
+                hidden: &condition,
+                lengths: &lengths,
+                scales: &scales,
+            };
+            target = self.shortcut_target(target, &whole);
+        }
+        let condition = self.conditioned(condition, &lengths, &scales);
+        let prediction = self.denoise_steps(noisy, timesteps, condition);
         // The target is float32, so the loss is too, even if the network computes in bfloat16.
         (prediction.cast(target.dtype()) - target).square().mean()
     }
 
-    fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {
-        DiffusionDraws {
-            timesteps: random.integers(rows, self.schedule.timesteps(), device),
-            noise: random.normal([rows, self.latent_dim()], device),
+    fn follows(&self, sampler: Sampler) -> bool {
+        // Steps whose length is read are Euler's.
+        let euler = self.method.few_step == FewStep::None || sampler == Sampler::Euler;
+        sampler.process() == self.method.process && euler
+    }
+
+    fn reads_null(&self, options: &SampleOptions) -> bool {
+        options.guidance_scale != 1.0 && self.method.distilled_guidance == DistilledGuidance::None
+    }
+
+    fn guided(
+        &self,
+        latents: Tensor<2>,
+        condition: Tensor<2>,
+        null: Tensor<2>,
+        draws: &DiffusionDraws,
+    ) -> Option<Tensor<2>> {
+        let timesteps = draws.timesteps.clone();
+        let noisy = self
+            .schedule
+            .add_noise(latents, draws.noise.clone(), timesteps.clone());
+        let branch = |hidden| self.denoise(noisy.clone(), timesteps.clone().float(), hidden);
+        let (condition, null) = (branch(condition), branch(null));
+        let scales = numbers(&draws.scales, &null.device()).unsqueeze_dim::<2>(1);
+        Some(null.clone() + (condition - null) * scales)
+    }
+
+    fn begin_from(self, teacher: Self) -> Self {
+        let kept = |own: Option<TimestepEmbedding>, given: Option<TimestepEmbedding>| {
+            own.map(|own| given.unwrap_or(own))
+        };
+        Self {
+            length: kept(self.length, teacher.length),
+            guidance: kept(self.guidance, teacher.guidance),
+            schedule: self.schedule,
+            method: self.method,
+            recompute: self.recompute,
+            layouts: self.layouts,
+            ..teacher
         }
+    }
+
+    fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {
+        let shape = [rows, self.latent_dim()];
+        draws::draw(&self.method, &self.schedule, shape, random, device)
+    }
+
+    fn prepare_sampling(&mut self) {
+        self.layouts = Some(HeadLayouts::default());
     }
 
     fn sample(
@@ -333,12 +418,14 @@ impl LatentHead for DiffusionHead {
         } else {
             noise.mul_scalar(options.noise_temperature)
         };
-        let null = null.filter(|_| options.guidance_scale != 1.0);
+        let null = null.filter(|_| self.reads_null(options));
         let guidance = null.is_some().then_some(options.guidance_scale);
-        let condition = self.project(match null {
+        let hidden = match null {
             Some(null) => Tensor::cat(vec![condition, null], 0),
             None => condition,
-        });
+        };
+        let length = self.read_length(1.0 / options.steps as f32);
+        let condition = self.conditioned(hidden, &[length], &[options.guidance_scale as f32]);
         let timesteps = self.embed_timesteps(&plan, &condition.device());
         // One kernel runs all steps, where there is one and no step adds fresh noise.
         let steps: Option<Vec<_>> = plan.iter().map(SolverStep::without_noise).collect();
@@ -379,6 +466,7 @@ impl LatentHeadConfig for DiffusionHeadConfig {
             .with_prediction(sizes.prediction)
             .with_schedule(sizes.schedule)
             .with_num_train_timesteps(sizes.num_train_timesteps)
+            .with_method(sizes.method)
             .with_recompute(sizes.recompute)
     }
 
@@ -388,57 +476,5 @@ impl LatentHeadConfig for DiffusionHeadConfig {
             panic!("{error}");
         }
         DiffusionHead::new(self, device)
-    }
-}
-
-/// Modulations of all solver steps, computed for many steps in one matrix product. That is possible
-/// because they depend on the condition and the timestep, not on the noisy latents.
-struct StepModulations<'a> {
-    head: &'a DiffusionHead,
-    /// Projected hidden states, `[N, D]`; with guidance, the null rows follow the conditional ones.
-    condition: Tensor<2>,
-    /// Timestep embeddings of the solver steps, `[S, D]`.
-    timesteps: Tensor<2>,
-    /// Solver steps in one matrix product.
-    steps_at_once: usize,
-    /// First step and modulations of the newest product.
-    ready: Option<(usize, Modulations)>,
-}
-
-impl<'a> StepModulations<'a> {
-    fn new(head: &'a DiffusionHead, condition: Tensor<2>, timesteps: Tensor<2>) -> Self {
-        let [rows, width] = condition.dims();
-        let row_bytes = (3 * head.layers.len() + 2) * width * size_of::<f32>();
-        Self {
-            head,
-            steps_at_once: (MODULATION_BYTES / (rows * row_bytes).max(1)).max(1),
-            condition,
-            timesteps,
-            ready: None,
-        }
-    }
-
-    /// The modulations of one solver step.
-    fn at(&mut self, step: usize) -> Modulations {
-        let rows = self.condition.dims()[0];
-        let first = step - step % self.steps_at_once;
-        if self.ready.as_ref().is_none_or(|(start, _)| *start != first) {
-            self.ready = Some((first, self.compute(first)));
-        }
-        match &self.ready {
-            Some((start, modulations)) => modulations.rows((step - start) * rows, rows),
-            None => self.compute(step),
-        }
-    }
-
-    /// The modulations of the steps from `first` on, step by step.
-    fn compute(&self, first: usize) -> Modulations {
-        let [rows, width] = self.condition.dims();
-        let steps = self.steps_at_once.min(self.timesteps.dims()[0] - first);
-        let timesteps = self.timesteps.clone().narrow(0, first, steps);
-        let condition =
-            self.condition.clone().unsqueeze_dim::<3>(0) + timesteps.unsqueeze_dim::<3>(1); // [steps, N, D]
-        self.head
-            .modulations(condition.reshape([steps * rows, width]))
     }
 }

@@ -1,5 +1,6 @@
 //! Next-token diffusion (paper §2.2): the noise schedule, solvers of the reverse process, and the
-//! small AdaLN head that denoises one latent given the backbone's hidden state.
+//! small AdaLN head that denoises one latent given the backbone's hidden state. Beside the paper's diffusion it learns
+//! flow matching, and to draw in few steps (`few_step`).
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -19,8 +20,12 @@
 //! of hidden state and head, `S` solver steps.
 
 mod config;
+mod draws;
+mod few_step;
 mod head;
 mod keys;
+mod layer;
+mod modulations;
 mod schedule;
 pub mod solver;
 mod timestep;
@@ -28,7 +33,7 @@ mod timestep;
 pub use config::{DiffusionError, DiffusionHeadConfig};
 pub use head::DiffusionHead;
 pub use keys::KEYS;
-pub use latentlm_core::{BetaSchedule, Prediction};
+pub use latentlm_core::{BetaSchedule, Prediction, Process};
 pub use schedule::NoiseSchedule;
 pub use timestep::TimestepEmbedding;
 

@@ -1,38 +1,71 @@
 //! The forward process: amplitudes of signal and noise at each timestep, and the prediction target.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm_core::{BetaSchedule, Prediction};
+use latentlm_core::{BetaSchedule, Prediction, Process};
 
-/// The variance-preserving forward process `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise`.
+/// The forward process: the variance-preserving one `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise`, or the straight
+/// line of flow matching `x_t = (1 - t) x_0 + t noise` (Lipman et al. 2022, arXiv 2210.02747; Liu et al. 2022, arXiv
+/// 2209.03003, equation 1). Timestep `k` of `T` of the line is time `(k + 1) / T`.
 #[derive(Debug, Clone)]
 pub struct NoiseSchedule {
+    /// Cumulative products of `alpha` in the variance-preserving process; empty for flow matching.
     alphas_cumprod: Vec<f64>,
+    /// Amplitude of the signal at every timestep.
+    signal: Vec<f64>,
+    /// Amplitude of the noise at every timestep.
+    noise: Vec<f64>,
     prediction: Prediction,
+    process: Process,
 }
 
 impl NoiseSchedule {
-    /// A schedule with `timesteps` timesteps.
+    /// A schedule of diffusion with `timesteps` timesteps.
     ///
     /// # Panics
     /// If `timesteps` is 0.
     pub fn new(schedule: BetaSchedule, prediction: Prediction, timesteps: usize) -> Self {
         assert!(timesteps > 0, "a noise schedule needs timesteps");
         let mut product = 1.0;
-        let alphas_cumprod = betas(schedule, timesteps)
+        let alphas_cumprod: Vec<f64> = betas(schedule, timesteps)
             .map(|beta| {
                 product *= 1.0 - beta;
                 product
             })
             .collect();
+        let bars = alphas_cumprod.iter();
         Self {
+            signal: bars.clone().map(|abar| abar.sqrt()).collect(),
+            noise: bars.map(|abar| (1.0 - abar).sqrt()).collect(),
             alphas_cumprod,
             prediction,
+            process: Process::Diffusion,
+        }
+    }
+
+    /// The straight line of flow matching with `timesteps` timesteps. The velocity `noise - x_0` is predicted.
+    ///
+    /// # Panics
+    /// If `timesteps` is 0.
+    pub fn flow(timesteps: usize) -> Self {
+        assert!(timesteps > 0, "flow matching needs timesteps");
+        let times = (1..=timesteps).map(|k| k as f64 / timesteps as f64);
+        Self {
+            alphas_cumprod: Vec::new(),
+            signal: times.clone().map(|time| 1.0 - time).collect(),
+            noise: times.collect(),
+            prediction: Prediction::Velocity,
+            process: Process::Flow,
         }
     }
 
     /// `T`, the number of timesteps.
     pub fn timesteps(&self) -> usize {
-        self.alphas_cumprod.len()
+        self.signal.len()
+    }
+
+    /// The forward process.
+    pub fn process(&self) -> Process {
+        self.process
     }
 
     /// The prediction target.
@@ -40,32 +73,21 @@ impl NoiseSchedule {
         self.prediction
     }
 
-    /// `alpha_bar` of every timestep.
+    /// `alpha_bar` of every timestep; flow matching has none.
     pub fn alphas_cumprod(&self) -> &[f64] {
         &self.alphas_cumprod
     }
 
-    /// Signal and noise amplitudes `(sqrt(abar), sqrt(1 - abar))` of each row's timestep.
+    /// Amplitudes of signal and noise at each row's timestep: `(sqrt(abar), sqrt(1 - abar))`, or `(1 - t, t)`.
     ///
     /// # Shapes
     /// - `timesteps`: `[N]`
     /// - returns: `[N, 1]` each
     pub fn amplitudes(&self, timesteps: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
         let device = timesteps.device();
-        let table = |value: fn(f64) -> f64| self.table(value, &device);
-        let signal = table(f64::sqrt).select(0, timesteps.clone());
-        let noise = table(|abar| (1.0 - abar).sqrt()).select(0, timesteps);
+        let signal = column(&self.signal, &device).select(0, timesteps.clone());
+        let noise = column(&self.noise, &device).select(0, timesteps);
         (signal, noise)
-    }
-
-    /// A function of `alpha_bar` at every timestep, `[T, 1]`.
-    fn table(&self, value: fn(f64) -> f64, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = self
-            .alphas_cumprod
-            .iter()
-            .map(|abar| value(*abar) as f32)
-            .collect();
-        Tensor::from_data(TensorData::new(values, [self.timesteps(), 1]), device)
     }
 
     /// Adds noise to clean latents, each row at its own timestep: `x_t`.
@@ -96,6 +118,7 @@ impl NoiseSchedule {
     ) -> Tensor<2> {
         match self.prediction {
             Prediction::Epsilon => noise,
+            Prediction::Velocity if self.process == Process::Flow => noise - latents,
             Prediction::Velocity => {
                 let (signal, sigma) = self.amplitudes(timesteps);
                 noise * signal - latents * sigma
@@ -104,13 +127,19 @@ impl NoiseSchedule {
     }
 
     /// Factors `(a, b)` of the clean estimate `x_0 = a * x_t + b * prediction`, where `alpha` and
-    /// `sigma` are the amplitudes of signal and noise.
+    /// `sigma` are the amplitudes of signal and noise of diffusion.
     pub(crate) fn clean_factors(&self, alpha: f64, sigma: f64) -> (f64, f64) {
         match self.prediction {
             Prediction::Epsilon => (1.0 / alpha, -sigma / alpha),
             Prediction::Velocity => (alpha, -sigma),
         }
     }
+}
+
+/// Numbers as a column, `[T, 1]`.
+fn column(numbers: &[f64], device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+    Tensor::from_data(TensorData::new(values, [numbers.len(), 1]), device)
 }
 
 fn betas(schedule: BetaSchedule, timesteps: usize) -> Box<dyn Iterator<Item = f64>> {
@@ -176,5 +205,21 @@ mod tests {
                 "{prediction:?}"
             );
         }
+    }
+
+    /// The line's points and its velocity in closed form: at time 1 the noise, at `1 / T` nearly the latent.
+    #[test]
+    fn flow_goes_in_a_straight_line() {
+        let device = Device::default();
+        let schedule = NoiseSchedule::flow(4);
+        let latents = Tensor::<2>::from_floats([[2.0], [2.0], [2.0]], &device);
+        let noise = Tensor::<2>::from_floats([[-1.0], [-1.0], [-1.0]], &device);
+        let timesteps = Tensor::<1, Int>::from_ints([0, 1, 3], &device);
+        let points = schedule.add_noise(latents.clone(), noise.clone(), timesteps.clone());
+        let points: Vec<f32> = points.into_data().try_to_vec().unwrap();
+        assert_eq!(points, [1.25, 0.5, -1.0]);
+        let velocity = schedule.target(latents, noise, timesteps);
+        let velocity: Vec<f32> = velocity.into_data().try_to_vec().unwrap();
+        assert_eq!(velocity, [-3.0; 3]);
     }
 }

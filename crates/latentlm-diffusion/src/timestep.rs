@@ -5,6 +5,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_kernels::{linear_layer, silu};
 
+use crate::layer::zero_linear;
+
 /// `Linear(SiLU(Linear(sinusoid(t))))`, no biases (reference `TimestepEmbedder`).
 #[derive(Module, Debug)]
 pub struct TimestepEmbedding {
@@ -31,6 +33,15 @@ impl TimestepEmbedding {
             up: linear(frequencies),
             down: linear(width),
             max_period,
+        }
+    }
+
+    /// Sets the output layer to zeros, so that the embedding has no effect at first.
+    pub(crate) fn without_effect(self, device: &Device) -> Self {
+        let [width, _] = self.down.weight.dims();
+        Self {
+            down: zero_linear(width, width, device),
+            ..self
         }
     }
 

@@ -22,7 +22,7 @@ pub enum EvalError {
     /// A recipe that can't be shown.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A program that should recognize or compare speech, and fails.
+    /// A program that should recognize or compare speech, or judge pictures, and fails.
     #[error("listener `{command}`: {reason}")]
     Listener {
         /// The command.

@@ -38,7 +38,7 @@ pub fn tanh<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     composed(x, Activation::Tanh)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed<const R: usize>(x: Tensor<R>, kind: Activation) -> Tensor<R> {
     match kind {
         Activation::Silu => activation::silu(x),

@@ -161,7 +161,7 @@ pub(crate) fn split(
     ]
 }
 
-/// The same computation with Burn's operations, whose graph keeps the scores of all pairs of positions.
+/// Attention as a composition of Burn's operations. Its graph keeps the scores of all pairs of positions.
 pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,

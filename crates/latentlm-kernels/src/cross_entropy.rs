@@ -21,7 +21,7 @@ pub fn cross_entropy(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     composed(logits, answers)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed(logits: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     let [rows, _] = logits.dims();
     log_softmax(logits, 1)

@@ -7,7 +7,8 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::attention::Rotary;
-use crate::types::{KeysValues, PackedHeads};
+use crate::cache::KeysValues;
+use crate::types::PackedHeads;
 
 /// Attention mask of new positions over a KV cache. It is causal and hides the padding in front of each
 /// sequence.
@@ -58,7 +59,7 @@ impl CachedMask {
 /// other owner. The kernel runs only outside of an autodiff graph.
 ///
 /// # Shapes
-/// - `packed`: `[B, T, (H + 2 G) E]`; `cache`: `[B, G, capacity, E]` each
+/// - `packed`: `[B, T, (H + 2 G) E]`; `cache`: `[B, G, capacity, E]` each, see [`KeysValues`]
 /// - returns: `[B, T, H E]`, and the cache
 ///
 /// # Panics
@@ -70,7 +71,7 @@ pub fn cached_attention(
     mask: &CachedMask,
     cache: KeysValues,
 ) -> (Tensor<3>, KeysValues) {
-    let (length, capacity) = (packed.dims()[1], cache.keys.dims()[2]);
+    let (length, capacity) = (packed.dims()[1], cache.dims()[2]);
     assert!(
         mask.start + length <= capacity,
         "{length} positions behind {} in a cache of {capacity}",
@@ -78,9 +79,7 @@ pub fn cached_attention(
     );
     #[cfg(feature = "cpu")]
     if let Some(inputs) = cpu_inputs(&packed, heads, rotary, mask)
-        && [&cache.keys, &cache.values]
-            .into_iter()
-            .all(|x| crate::cpu::plain(x.clone()).is_some())
+        && crate::cpu::covers_cache(&cache)
     {
         return crate::cpu::cached_attention(&inputs, cache);
     }
@@ -107,7 +106,7 @@ fn cpu_inputs<'a>(
     })
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed(
     packed: Tensor<3>,
     heads: PackedHeads,
@@ -117,8 +116,9 @@ pub(crate) fn composed(
 ) -> (Tensor<3>, KeysValues) {
     let [batch, length, _] = packed.dims();
     let [q, k, v] = unpack(packed, heads, rotary);
-    let (keys, k) = extend(cache.keys, mask.start, k);
-    let (values, v) = extend(cache.values, mask.start, v);
+    let dtype = q.dtype();
+    let cache = cache.write(mask.start, [k, v]);
+    let [k, v] = cache.exact(mask.start + length, dtype);
     let hidden = mask.hidden(length, &q.device());
     let mixed = if length == 1 {
         attend_last(q, k, v, hidden)
@@ -128,7 +128,7 @@ pub(crate) fn composed(
     }; // [B, H, T, E]
     let width = mixed.dims()[3] * heads.heads;
     let mixed = mixed.swap_dims(1, 2).reshape([batch, length, width]);
-    (mixed, KeysValues { keys, values })
+    (mixed, cache)
 }
 
 /// Rotated queries `[B, H, T, E]`, rotated keys and plain values `[B, G, T, E]`.
@@ -146,17 +146,6 @@ fn unpack(packed: Tensor<3>, heads: PackedHeads, rotary: &Rotary) -> [Tensor<4>;
     let q = qk.clone().narrow(1, 0, heads);
     let k = qk.narrow(1, heads, kv_heads);
     [q, k, v]
-}
-
-/// Writes new keys or values into the buffer at `start`. Returns the buffer and its filled part,
-/// `[B, G, S, E]`. A buffer without another owner is written in place, so that a step copies nothing but the
-/// new positions.
-fn extend(buffer: Tensor<4>, start: usize, new: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-    let [batch, groups, length, width] = new.dims();
-    let end = start + length;
-    let buffer = buffer.slice_assign([0..batch, 0..groups, start..end, 0..width], new);
-    let seen = buffer.clone().narrow(2, 0, end);
-    (buffer, seen)
 }
 
 /// Attention of a single new position. It sees all keys, so the query heads that share a key head can be

@@ -17,7 +17,7 @@ pub fn depthwise_conv(x: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>) -> Tenso
     composed(x, weight, bias)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed(x: Tensor<3>, weight: Tensor<3>, bias: Tensor<1>) -> Tensor<3> {
     let options = ConvOptions::new([1], [0], [1], weight.dims()[0]);
     conv1d(x.swap_dims(1, 2), weight, Some(bias), options).swap_dims(1, 2)

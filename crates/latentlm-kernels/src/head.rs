@@ -1,5 +1,7 @@
 //! The sampling loop of a diffusion head, fused into one operation.
 
+use std::fmt;
+
 use burn::tensor::Tensor;
 
 use crate::swiglu::SwiGluBlock;
@@ -30,6 +32,25 @@ pub struct SampledHead {
     pub output: Tensor<2>,
     /// Epsilon of the last norm.
     pub epsilon: f64,
+    /// Where the weights stay as they were laid out; without it each call lays them out anew.
+    pub layouts: Option<HeadLayouts>,
+}
+
+/// Large weights of a [`SampledHead`] laid out for its products, or rounded to bfloat16, kept from one call of
+/// [`sample_head`] to the next. They take as much memory as these weights.
+///
+/// A call whose weights are not those that were laid out lays out its own and keeps them instead. Clones share what is
+/// kept.
+#[derive(Clone, Default)]
+pub struct HeadLayouts {
+    #[cfg(feature = "cpu")]
+    pub(crate) kept: std::sync::Arc<std::sync::Mutex<Option<crate::cpu::KeptHead>>>,
+}
+
+impl fmt::Debug for HeadLayouts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("HeadLayouts")
+    }
 }
 
 /// Factors of one solver step: `clean = x * x_to_clean + prediction * prediction_to_clean`, then

@@ -19,6 +19,7 @@
 mod activation;
 mod attention;
 mod blockwise;
+mod cache;
 mod conv2d;
 #[cfg(feature = "cpu")]
 mod cpu;
@@ -32,6 +33,7 @@ mod linear;
 mod mask;
 mod norm;
 mod optimizer;
+mod peak;
 mod quantized;
 mod recompute;
 #[cfg(feature = "cpu")]
@@ -42,24 +44,27 @@ mod workers;
 
 pub use activation::{gelu, silu, tanh};
 pub use attention::{Rotary, causal_attention, document_attention, full_attention};
+pub use cache::{CacheNumbers, KeysValues};
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
 pub use depthwise::depthwise_conv;
 pub use fallback::without_kernels;
 pub use head::{
-    HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head, sample_head,
+    HeadLayer, HeadLayouts, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head,
+    sample_head,
 };
 pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
+pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};
 pub use quantized::{
     QuantizedParts, WEIGHT_GROUP, WeightBits, quantized_parts, quantized_weight, weight_of_parts,
 };
 pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use types::{AdamWStep, KeysValues, PackedHeads};
+pub use types::{AdamWStep, PackedHeads};
 pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, shards, shards_of};
 
 #[cfg(all(test, feature = "cpu"))]

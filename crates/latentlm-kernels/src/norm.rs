@@ -22,7 +22,7 @@ pub fn rms_norm<const R: usize>(
     composed(x, weight, epsilon)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed<const R: usize>(
     x: Tensor<R>,
     weight: Option<Tensor<1>>,
@@ -73,7 +73,7 @@ pub fn layer_norm<const R: usize>(
     layer_norm_composed(x, weight, bias, epsilon)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn layer_norm_composed<const R: usize>(
     x: Tensor<R>,
     weight: Tensor<1>,

@@ -32,7 +32,7 @@ pub fn adamw<const R: usize>(
     adamw_composed(trained, gradient, step)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn adamw_composed<const R: usize>(
     trained: Trained<R>,
     gradient: Tensor<R>,

@@ -17,8 +17,8 @@ pub enum WeightBits {
 /// A quantized matrix as files have it, row by row of outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizedParts {
-    /// Of int8 a byte for each number. Of int4 16 bytes for each group: the lower halves are its first 16 numbers and the
-    /// upper halves the others, 8 added to each.
+    /// int8: one byte for each number. int4: 16 bytes for each group of 32 numbers, each plus 8. The low halves of the
+    /// bytes are the first 16 numbers, the high halves the last 16.
     pub numbers: Vec<u8>,
     /// A float16 number for each group, lower byte first.
     pub scales: Vec<u8>,

@@ -41,7 +41,7 @@ pub fn swiglu_block(x: Tensor<2>, block: &SwiGluBlock, modulation: Option<Tensor
     composed(x, block, modulation)
 }
 
-/// The same computation with Burn's operations.
+/// This operation as a composition of Burn's operations.
 pub(crate) fn composed(
     x: Tensor<2>,
     block: &SwiGluBlock,

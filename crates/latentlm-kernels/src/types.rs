@@ -1,7 +1,5 @@
 //! Types that operations share with their kernels.
 
-use burn::tensor::Tensor;
-
 use crate::mask::Mask;
 
 /// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
@@ -22,15 +20,6 @@ pub(crate) struct HeadLayout {
     pub(crate) interleaved: bool,
     /// Masks of the documents that each sequence of the batch consists of.
     pub(crate) documents: Vec<Mask>,
-}
-
-/// Keys and values of one layer in a cache.
-#[derive(Debug, Clone)]
-pub struct KeysValues {
-    /// Keys, rotated, `[B, G, capacity, E]`.
-    pub keys: Tensor<4>,
-    /// Values, `[B, G, capacity, E]`.
-    pub values: Tensor<4>,
 }
 
 /// Positions of a convolution's taps in the picture. Each pair is for rows and columns.

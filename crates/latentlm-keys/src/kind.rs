@@ -20,11 +20,21 @@ pub struct RunKind {
 }
 
 /// All kinds. Comparisons come first: they hold the recipes of other kinds in tables.
-static KINDS: [RunKind; 7] = [
+static KINDS: [RunKind; 10] = [
     RunKind {
         trained_by: "compare sigma",
         used_by: "",
         mark: "noise_stds",
+    },
+    RunKind {
+        trained_by: "compare heads",
+        used_by: "",
+        mark: "heads",
+    },
+    RunKind {
+        trained_by: "compare latents",
+        used_by: "",
+        mark: "latents",
     },
     RunKind {
         trained_by: "compare image",
@@ -35,6 +45,11 @@ static KINDS: [RunKind; 7] = [
         trained_by: "compare mllm",
         used_by: "",
         mark: "mllm",
+    },
+    RunKind {
+        trained_by: "compare tts",
+        used_by: "`speak` and `eval-tts`, those of the rivals in it",
+        mark: "speech",
     },
     // Before runs of text and pictures: both have a mix.
     RunKind {
@@ -109,9 +124,18 @@ mod tests {
             ),
             ("[image.sample]\nper_class = 3", "compare image"),
             ("[mllm.mix]\ndraw = 3", "compare mllm"),
+            ("[speech.data]\nloudness_dbfs = -23.0", "compare tts"),
             (
                 "noise_stds = [0.5]\n[image.sample]\nper_class = 3",
                 "compare sigma",
+            ),
+            (
+                "[heads]\nseeds = 3\n[image.sample]\nper_class = 3",
+                "compare heads",
+            ),
+            (
+                "[latents]\nseeds = 3\n[image.sample]\nper_class = 3",
+                "compare latents",
             ),
         ] {
             assert_eq!(kind(text), Some(expected), "{text}");
@@ -126,7 +150,7 @@ mod tests {
             "it is one of compare sigma, whose results are in its folder"
         );
         assert_eq!(
-            told[5],
+            told[8],
             "it is one of train-tts, for `speak`, `eval-tts` and `codec`"
         );
     }

@@ -269,7 +269,7 @@ mod tests {
     use crate::run::{ema_file, weights_file};
     use crate::tensors::host_values;
 
-    /// What makes any default recipe's model small.
+    /// Overrides that make the model of any default recipe small.
     const SMALL: [&str; 5] = [
         "lm.width=32",
         "lm.depth=1",
@@ -277,7 +277,7 @@ mod tests {
         "lm.head_depth=1",
         "sample.steps=2",
     ];
-    /// What makes the default codec of pictures small.
+    /// Overrides that make the default image codec small.
     const SMALL_VIT: [&str; 5] = [
         "codec.vit.encoder_width=16",
         "codec.vit.decoder_width=16",

@@ -13,8 +13,8 @@ use latentlm_data::{Content, DataError, Sample, file_sha256, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
-/// What the readers of this version see. It grows when they learn to read more of a folder, so that files
-/// that only newer versions see are told from files that were added.
+/// Version of the readers. It is raised when they learn to read more of a folder. Files that only newer readers
+/// see are then not taken for files that were added.
 const READERS: u32 = 1;
 /// Names in a message.
 const NAMED: usize = 3;
@@ -31,8 +31,8 @@ struct Item {
     sha256: String,
     about: String,
     bytes: u64,
-    /// What the system says of the file and changes with it: a file of the same size and state is not read
-    /// again. Empty if nothing reliable is known.
+    /// File-system metadata that change with the content: a file of the same size and state is not read again. Empty
+    /// if nothing reliable is known.
     state: String,
 }
 

@@ -47,7 +47,7 @@ impl RunLock {
         }
     }
 
-    /// What the attempt to lock a file of a run's folder comes to.
+    /// Turns the result of locking a file of a run's folder into a lock or an error.
     fn after(run: &Path, mut file: File, locked: Result<(), TryLockError>) -> Result<Self> {
         let mut note = None;
         match locked {

@@ -71,7 +71,7 @@ macro_rules! declare_model_recipe {
                         &recipe.codec,
                     )?;
                     recipe.model(1).validate()?;
-                    recipe.lm.check_together(recipe.sample.steps)?;
+                    recipe.lm.check_together(&recipe.sample_options())?;
                     $($check(recipe)?;)?
                     Ok(())
                 },
@@ -165,9 +165,10 @@ impl<R: ModelRecipe> Pipeline<R> {
         recipe.model_config(vocabulary.size()).validate()?;
         let codec = load_codec_from(checkpoint, recipe, &weights_file("codec"), device)?;
         let model = recipe.init_model(vocabulary.size(), device);
+        let model = checkpoint.load_lm(model, &ema_file("model"))?;
         Ok(Self {
             codec,
-            model: checkpoint.load_lm(model, &ema_file("model"))?,
+            model: model.prepared_for_sampling(),
             vocabulary,
             device: device.clone(),
             notes: checkpoint.notes().to_vec(),

@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use burn::config::Config;
-use latentlm::core::{PartConfig, Precision};
+use latentlm::core::{
+    DistilledGuidance, FallingSteps, FewStep, HeadMethod, PartConfig, Precision, Process, Sampler,
+};
 use latentlm::{LmSizes, SampleOptions, backbone, codec_image, diffusion};
 use latentlm_keys::{Keys, RecipeError, Table, Value, lookup};
 use serde::de::{DeserializeOwned, Error};
@@ -46,6 +48,16 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     /// If a key or value is wrong or the sizes do not fit each other.
     fn resolve(file: Option<&Path>, overrides: &[String]) -> Result<Self> {
         let recipe: Self = latentlm_keys::resolve(&Self::default(), Self::keys(), file, overrides)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// This recipe with overrides, checked.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    fn changed(&self, overrides: &[String]) -> Result<Self> {
+        let recipe: Self = latentlm_keys::resolve(self, Self::keys(), None, overrides)?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -232,12 +244,22 @@ pub struct LmConfig {
     /// Sizes of backbone and head.
     #[serde(flatten, deserialize_with = "read_sizes")]
     pub sizes: LmSizes,
+    /// How the head is trained. Older checkpoints lack it and have the paper's diffusion.
+    #[serde(flatten)]
+    pub method: HeadMethod,
     /// Samples of noise and timestep per latent and step (`ddpm_batch_mul`).
     pub batch_mul: usize,
     /// Precision of training.
     pub precision: Precision,
+    /// The folder of a finished run that training begins from; empty for none. Older checkpoints lack it.
+    #[serde(default)]
+    pub from: String,
     /// Share of labels or texts that are dropped, for guidance.
     pub condition_dropout: f64,
+    /// Standard deviation of the noise in whitened latents that the backbone reads in training. Older
+    /// checkpoints lack it.
+    #[serde(default)]
+    pub history_noise: f64,
 }
 
 /// Sizes of a recipe. Older checkpoints lack `recompute`, which then is false.
@@ -284,25 +306,120 @@ impl LmConfig {
     /// Checks what concerns several keys, except what the model's own configuration checks.
     ///
     /// # Errors
-    /// If latents are drawn in more steps than there are timesteps.
-    pub fn check_together(&self, solver_steps: usize) -> Result<()> {
-        if !(1..self.sizes.num_train_timesteps).contains(&solver_steps) {
+    /// If latents are drawn in more steps than there are timesteps or in a way that the head was not trained for, or
+    /// guidance is to be learned from nobody.
+    pub fn check_together(&self, options: &SampleOptions) -> Result<()> {
+        if !(1..self.sizes.num_train_timesteps).contains(&options.steps) {
             return Err(PipelineError::config(
                 "sample.steps must be positive and below lm.num_train_timesteps",
             ));
         }
-        Ok(())
+        if self.method.distilled_guidance != DistilledGuidance::None && self.from.is_empty() {
+            return Err(PipelineError::config(
+                "lm.distilled_guidance learns from a teacher: name a finished run with --from or lm.from",
+            ));
+        }
+        self.check_method(options)
+    }
+
+    /// Checks that latents are drawn as the head was trained for.
+    fn check_method(&self, options: &SampleOptions) -> Result<()> {
+        let wrong = self
+            .wrong_sampler(options)
+            .or_else(|| self.wrong_steps(options))
+            .or_else(|| self.wrong_guidance(options));
+        match wrong {
+            Some(reason) => Err(PipelineError::config(reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn wrong_sampler(&self, options: &SampleOptions) -> Option<String> {
+        let wanted = match (self.method.process, self.method.few_step) {
+            (Process::Diffusion, _) => "\"dpm-solver-plus-plus\", \"ddim\" or \"ddpm\"",
+            (Process::Flow, FewStep::None) => "\"euler\", \"midpoint\" or \"heun\"",
+            (Process::Flow, FewStep::Shortcut | FewStep::Energy) => "\"euler\"",
+        };
+        let fine = options.sampler.process() == self.method.process
+            && (self.method.few_step == FewStep::None || options.sampler == Sampler::Euler);
+        (!fine).then(|| {
+            let keys = match (self.method.process, self.method.few_step) {
+                (Process::Diffusion, _) => "lm.process = \"diffusion\"",
+                (Process::Flow, FewStep::None) => "lm.process = \"flow\"",
+                (Process::Flow, FewStep::Shortcut) => "lm.few_step = \"shortcut\"",
+                (Process::Flow, FewStep::Energy) => "lm.few_step = \"energy\"",
+            };
+            format!("sample.sampler must be {wanted} with {keys}")
+        })
+    }
+
+    fn wrong_steps(&self, options: &SampleOptions) -> Option<String> {
+        let (steps, FallingSteps { last, over }) = (options.steps, options.falling);
+        let divisions = self.method.shortcut_divisions;
+        match self.method.few_step {
+            FewStep::Energy if steps != 1 => {
+                return Some(format!(
+                    "lm.few_step = \"energy\" draws in one step: sample.steps and --steps must be 1, not {steps}"
+                ));
+            }
+            FewStep::Shortcut if !steps.is_power_of_two() || steps > divisions => {
+                return Some(format!(
+                    "lm.few_step = \"shortcut\" knows steps of 1, 1/2, 1/4 and so on to 1/{divisions}: \
+                     sample.steps and --steps must be such a number of them, not {steps}"
+                ));
+            }
+            _ => {}
+        }
+        if last > 0 && self.method.few_step != FewStep::None {
+            return Some("sample.steps_last must be 0 with lm.few_step".into());
+        }
+        if last > steps {
+            return Some(format!(
+                "sample.steps_last must be at most sample.steps, since steps fall: {last} is more than {steps}"
+            ));
+        }
+        if (over > 0 && last == 0) || over == 1 {
+            return Some(
+                "sample.steps_over must be 2 or more, and goes with sample.steps_last".into(),
+            );
+        }
+        let each = options.sampler.evaluations();
+        let odd = [steps, last]
+            .into_iter()
+            .find(|steps| !steps.is_multiple_of(each));
+        odd.map(|steps| {
+            format!(
+                "sample.sampler evaluates the head {each} times in each interval: sample.steps, sample.steps_last and \
+                 --steps must be multiples of that, not {steps}"
+            )
+        })
+    }
+
+    fn wrong_guidance(&self, options: &SampleOptions) -> Option<String> {
+        let (scale, learned) = (options.guidance_scale, self.method.distilled_scale);
+        match self.method.distilled_guidance {
+            DistilledGuidance::Fixed if scale != learned => Some(format!(
+                "guidance of {learned} is built into this model (lm.distilled_guidance = \"fixed\"): \
+                 leave --guidance out; sample.guidance_scale must be {learned}, not {scale}"
+            )),
+            DistilledGuidance::Scale if !(1.0..=learned).contains(&scale) => Some(format!(
+                "this model reads guidance scales from 1 to {learned} (lm.distilled_scale): --guidance and \
+                 sample.guidance_scale can't be {scale}"
+            )),
+            _ => None,
+        }
     }
 
     /// Checks the user's sampling options.
     ///
     /// # Errors
-    /// If there are more steps than timesteps or none, or guidance or temperature is not finite.
+    /// If there are more steps than timesteps or none, guidance or temperature is not finite, or the head was not trained
+    /// to be drawn from in this way.
     pub(crate) fn check_options(&self, options: &SampleOptions) -> Result<()> {
         let (steps, timesteps) = (options.steps, self.sizes.num_train_timesteps);
         let (guidance, temperature) = (options.guidance_scale, options.noise_temperature);
         if (1..timesteps).contains(&steps) && guidance.is_finite() && temperature.is_finite() {
-            return Ok(());
+            return self.check_method(options);
         }
         Err(PipelineError::config(format!(
             "solver steps must be in 1..{timesteps}, not {steps}, guidance a number, not {guidance}, \
@@ -355,11 +472,132 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_without_recompute_load() {
+    fn the_default_method_is_the_tables() {
+        assert_eq!(ImageRecipe::default().lm.method, HeadMethod::default());
+        assert_eq!(
+            ImageRecipe::default().sample.falling,
+            FallingSteps::default()
+        );
+    }
+
+    /// What is refused of a recipe, and what of the arguments of a command.
+    #[test]
+    fn methods_and_samplers_that_do_not_fit_are_refused_by_name() {
+        let refused = |changes: &str| {
+            let changes: Vec<String> = changes.split(' ').map(str::to_owned).collect();
+            let recipe = ImageRecipe::resolve(None, &changes);
+            recipe.map_or_else(|error| error.to_string(), |_| "nothing".into())
+        };
+        let euler = "lm.process=flow sample.sampler=euler";
+        for (changes, part) in [
+            (euler, "nothing"),
+            (
+                "lm.process=flow sample.sampler=heun sample.steps_last=4",
+                "nothing",
+            ),
+            ("sample.steps_last=4 sample.steps_over=8", "nothing"),
+            ("lm.process=flow", "sample.sampler must be \"euler\", "),
+            ("sample.sampler=heun", "sample.sampler must be \"dpm"),
+            ("lm.few_step=shortcut", "lm.few_step other than"),
+            (
+                "lm.process=flow lm.few_step=energy sample.sampler=heun sample.steps=2",
+                "sample.sampler must be \"euler\" with lm.few_step = \"energy\"",
+            ),
+            (
+                "lm.process=flow sample.sampler=heun sample.steps=5",
+                "multiples of that, not 5",
+            ),
+            (
+                "lm.process=flow sample.sampler=midpoint sample.steps_last=3",
+                "multiples of that, not 3",
+            ),
+            ("sample.steps_over=3", "goes with sample.steps_last"),
+            (
+                "sample.steps_last=2 sample.steps_over=1",
+                "sample.steps_over must be 2 or more",
+            ),
+            ("sample.steps_last=20", "nothing"),
+            ("sample.steps_last=21", "21 is more than 20"),
+            (
+                "lm.distilled_guidance=fixed",
+                "name a finished run with --from",
+            ),
+            (
+                "lm.distilled_guidance=fixed lm.from=runs/mnist",
+                "leave --guidance out; sample.guidance_scale must be 4",
+            ),
+        ] {
+            let message = refused(changes);
+            assert!(message.contains(part), "{changes}: {message}");
+        }
+        for (changes, part) in [
+            ("lm.few_step=shortcut sample.steps=4", "nothing"),
+            ("lm.few_step=energy sample.steps=1", "nothing"),
+            ("lm.few_step=shortcut sample.steps=3", "not 3"),
+            ("lm.few_step=shortcut sample.steps=256", "not 256"),
+            ("lm.few_step=energy sample.steps=2", "must be 1, not 2"),
+            (
+                "lm.few_step=shortcut sample.steps=4 sample.steps_last=2",
+                "sample.steps_last must be 0",
+            ),
+        ] {
+            let message = refused(&format!("{euler} {changes}"));
+            assert!(message.contains(part), "{changes}: {message}");
+        }
+    }
+
+    #[test]
+    fn students_refuse_scales_that_they_did_not_learn() {
+        let mut lm = ImageRecipe::default().lm;
+        lm.method.distilled_scale = 3.0;
+        let told = |lm: &LmConfig, guidance_scale| {
+            let options = SampleOptions {
+                guidance_scale,
+                ..SampleOptions::default()
+            };
+            let checked = lm.check_options(&options);
+            checked.map_or_else(|error| error.to_string(), |()| "nothing".into())
+        };
+        lm.method.distilled_guidance = DistilledGuidance::Fixed;
+        assert_eq!(told(&lm, 3.0), "nothing");
+        for scale in [1.0, 2.0] {
+            assert!(told(&lm, scale).contains("leave --guidance out"), "{scale}");
+        }
+        lm.method.distilled_guidance = DistilledGuidance::Scale;
+        for scale in [1.0, 2.5, 3.0] {
+            assert_eq!(told(&lm, scale), "nothing");
+        }
+        assert!(told(&lm, 3.5).contains("scales from 1 to 3"));
+    }
+
+    /// Checkpoints of before there were other methods, and one of them.
+    #[test]
+    fn methods_survive_a_manifest() {
+        let mut lm = ImageRecipe::default().lm;
+        let mut older = serde_json::to_value(&lm).unwrap();
+        for key in ["process", "times", "few_step", "distilled_guidance"] {
+            assert!(
+                older.as_object_mut().unwrap().remove(key).is_some(),
+                "{key}"
+            );
+        }
+        let read: LmConfig = serde_json::from_value(older).unwrap();
+        assert_eq!(read, lm);
+        lm.method.process = Process::Flow;
+        lm.method.time_mean = 0.3;
+        lm.method.shortcut_divisions = 64;
+        let again = serde_json::to_value(&lm).unwrap();
+        assert_eq!(serde_json::from_value::<LmConfig>(again).unwrap(), lm);
+    }
+
+    #[test]
+    fn checkpoints_without_newer_keys_load() {
         let mut lm = ImageRecipe::default().lm;
         lm.sizes.recompute = true;
         let mut older = serde_json::to_value(&lm).unwrap();
-        older.as_object_mut().unwrap().remove("recompute").unwrap();
+        for key in ["recompute", "history_noise", "from"] {
+            older.as_object_mut().unwrap().remove(key).unwrap();
+        }
         let read: LmConfig = serde_json::from_value(older).unwrap();
         lm.sizes.recompute = false;
         assert_eq!(read, lm);

@@ -652,7 +652,7 @@ mod tests {
         let told = found.notes.join("\n");
         assert!(told.contains("step-10: x is damaged"), "{told}");
         assert!(told.contains("step-5 instead"), "{told}");
-        // Of another step than its folder says.
+        // A manifest with another step than its folder's name.
         fs::remove_dir_all(run.stage("lm").join("step-10")).unwrap();
         fs::rename(
             run.stage("lm").join("step-5"),
@@ -713,7 +713,7 @@ mod tests {
         assert_eq!((steps[0], steps[steps.len() - 1]), (10, 15));
     }
 
-    /// The same of a run that begins: it is there with its recipe, or not at all.
+    /// After a power cut while a run begins, it is there with its recipe, or not at all.
     #[test]
     fn a_power_cut_leaves_no_half_begun_run() {
         use latentlm::core::conformance::power_cut;

@@ -51,7 +51,7 @@ impl Bits {
         }
     }
 
-    /// What is added to a number so that it is not negative.
+    /// Offset that is added to a number so that it is not negative.
     pub(crate) fn offset(self) -> i32 {
         match self {
             Self::Eight => 128,
@@ -174,7 +174,7 @@ pub(crate) fn nearest_byte(x: f32) -> u8 {
     (x + NEAREST).to_bits() as u8
 }
 
-/// The same number in float32. Scales are finite.
+/// Converts a float16 scale to float32. Scales are finite.
 // Not `f16::to_f32`: without the processor's instruction it has branches, which keep loops from being vectorized.
 #[inline(always)]
 pub(crate) fn widened(scale: u16) -> f32 {
@@ -265,7 +265,7 @@ fn quantize_four(numbers: &mut [u8], scales: &mut [u8], row: &[f32]) {
     }
 }
 
-/// What int4 numbers of a scale leave of a group.
+/// Squared error of a group that is rounded to int4 with a scale.
 #[inline(always)]
 fn squared_error(x: &[f32], scale: u16, inverse: f32) -> f32 {
     let scale = widened(scale);

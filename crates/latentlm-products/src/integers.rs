@@ -23,6 +23,8 @@ use crate::stored::totals;
 // The sums of 4 rows and 4 outputs take 16 of 32 registers, the numbers and scales of 4 outputs 8 more.
 /// Rows whose sums AVX-512 keeps in registers at the same time.
 const VNNI_ROWS: usize = 4;
+/// Rows that AVX-512 multiplies with weights that it has unpacked once: they stay in the second-level cache.
+const UNPACKED_ROWS: usize = 32;
 // The sums of 2 rows and 4 outputs take 8 of 16 registers, the numbers of 2 rows 4 more.
 /// Rows whose sums AVX2 keeps in registers at the same time.
 const AVX2_ROWS: usize = 2;
@@ -75,52 +77,117 @@ pub(crate) fn multiply_avx2(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]
     }
 }
 
+/// Numbers and scales of two groups of an output, as products take them.
+#[derive(Clone, Copy)]
+struct Unpacked {
+    numbers: __m512i,
+    scales: __m512,
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn vnni_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]) {
-    each_tile(weights, x, VNNI_ROWS, out, |tile, whole, out| {
-        if whole {
-            tile.vnni_rows::<FOUR, OUTPUTS>(out);
-        } else {
-            tile.vnni_rows::<FOUR, 1>(out);
-        }
-    });
+    let row = RoundedRow::of(weights.inputs);
+    let mut unpacked = Vec::new();
+    let rows = x.chunks(UNPACKED_ROWS * row.line);
+    for (x, out) in rows.zip(out.chunks_mut(UNPACKED_ROWS)) {
+        vnni_block::<FOUR>(weights, x, out, &mut unpacked);
+    }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn avx2_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]) {
-    each_tile(weights, x, AVX2_ROWS, out, |tile, whole, out| {
-        if whole {
-            tile.avx2_rows::<FOUR, OUTPUTS>(out);
-        } else {
-            tile.avx2_rows::<FOUR, 1>(out);
-        }
-    });
-}
-
-/// Calls `multiply` with each tile of at most `rows` rows, whether it is whole, and its rows of the product. A whole
-/// tile has [`OUTPUTS`] outputs; those behind the last whole tile are tiles of one output each.
-#[inline]
-fn each_tile(
+/// At most [`UNPACKED_ROWS`] rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn vnni_block<const FOUR: bool>(
     weights: Rows<'_>,
     x: &[u32],
-    rows: usize,
     out: &mut [&mut [f32]],
-    mut multiply: impl FnMut(Tile<'_>, bool, &mut [&mut [f32]]),
+    unpacked: &mut Vec<Unpacked>,
 ) {
     let row = RoundedRow::of(weights.inputs);
     let outputs = out.first().map_or(0, |row| row.len());
-    for (x, out) in x.chunks(rows * row.line).zip(out.chunks_mut(rows)) {
-        let mut first = 0;
-        while first < outputs {
+    let mut first = 0;
+    while first < outputs {
+        let weights = weights.without(first);
+        let count = if outputs - first < OUTPUTS {
+            1
+        } else {
+            OUTPUTS
+        };
+        unpacked.clear();
+        // For four rows about a quarter of the instructions unpack weights. With more rows, unpack once for all.
+        if out.len() > VNNI_ROWS {
+            unpack::<FOUR>(unpacked, weights, count);
+        }
+        let rows = x.chunks(VNNI_ROWS * row.line);
+        for (x, out) in rows.zip(out.chunks_mut(VNNI_ROWS)) {
             let tile = Tile {
-                weights: weights.without(first),
+                weights,
+                unpacked: unpacked.as_slice(),
                 x,
                 row,
                 first,
             };
-            let whole = outputs - first >= OUTPUTS;
-            multiply(tile, whole, out);
-            first += if whole { OUTPUTS } else { 1 };
+            match (count, unpacked.is_empty()) {
+                (OUTPUTS, true) => tile.vnni_rows::<FOUR, false, OUTPUTS>(out),
+                (OUTPUTS, false) => tile.vnni_rows::<FOUR, true, OUTPUTS>(out),
+                (_, true) => tile.vnni_rows::<FOUR, false, 1>(out),
+                (_, false) => tile.vnni_rows::<FOUR, true, 1>(out),
+            }
+        }
+        first += count;
+    }
+}
+
+/// Unpacks the first `count` rows of weights: of each pair of groups those of all rows.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[allow(unsafe_code)]
+fn unpack<const FOUR: bool>(unpacked: &mut Vec<Unpacked>, weights: Rows<'_>, count: usize) {
+    let Rows {
+        bytes,
+        bits,
+        inputs,
+        line,
+    } = weights;
+    assert!(line == bits.row_bytes(inputs) && bytes.len() >= count * line);
+    let step_bytes = 2 * bits.group_bytes();
+    let scales_at = bits.scales_at(inputs);
+    for step in 0..scales_at / step_bytes {
+        for output in 0..count {
+            // SAFETY: `bytes` has `count` rows of `line` bytes, with so many times `step_bytes` of numbers and then as
+            // many pairs of scales: asserted. A prefetch reads nothing, wherever it points.
+            let (numbers, scales) = unsafe {
+                let row = bytes.as_ptr().add(output * line);
+                let at = row.add(step * step_bytes);
+                _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(count * line).cast());
+                let scales = row.add(scales_at + step * 2 * SCALE_BYTES);
+                (numbers::<FOUR>(at), scale_pair(scales))
+            };
+            unpacked.push(Unpacked { numbers, scales });
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn avx2_tiles<const FOUR: bool>(weights: Rows<'_>, x: &[u32], out: &mut [&mut [f32]]) {
+    let row = RoundedRow::of(weights.inputs);
+    let outputs = out.first().map_or(0, |row| row.len());
+    let rows = x.chunks(AVX2_ROWS * row.line);
+    for (x, out) in rows.zip(out.chunks_mut(AVX2_ROWS)) {
+        let mut first = 0;
+        while first < outputs {
+            let tile = Tile {
+                weights: weights.without(first),
+                unpacked: &[],
+                x,
+                row,
+                first,
+            };
+            if outputs - first >= OUTPUTS {
+                tile.avx2_rows::<FOUR, OUTPUTS>(out);
+                first += OUTPUTS;
+            } else {
+                tile.avx2_rows::<FOUR, 1>(out);
+                first += 1;
+            }
         }
     }
 }
@@ -129,6 +196,8 @@ fn each_tile(
 struct Tile<'a> {
     /// Rows of weights, from the tile's first output on.
     weights: Rows<'a>,
+    /// These rows unpacked by [`unpack`]; empty if the instruction unpacks them itself.
+    unpacked: &'a [Unpacked],
     /// The tile's rows of the left factor, rounded.
     x: &'a [u32],
     /// Places in one of them.
@@ -151,12 +220,15 @@ impl Tile<'_> {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn vnni_rows<const FOUR: bool, const O: usize>(&self, out: &mut [&mut [f32]]) {
+    fn vnni_rows<const FOUR: bool, const READY: bool, const O: usize>(
+        &self,
+        out: &mut [&mut [f32]],
+    ) {
         match out.len() {
-            1 => self.vnni_sums::<FOUR, 1, O>(out),
-            2 => self.vnni_sums::<FOUR, 2, O>(out),
-            3 => self.vnni_sums::<FOUR, 3, O>(out),
-            4 => self.vnni_sums::<FOUR, 4, O>(out),
+            1 => self.vnni_sums::<FOUR, READY, 1, O>(out),
+            2 => self.vnni_sums::<FOUR, READY, 2, O>(out),
+            3 => self.vnni_sums::<FOUR, READY, 3, O>(out),
+            4 => self.vnni_sums::<FOUR, READY, 4, O>(out),
             rows => unreachable!("{rows} rows of at most {VNNI_ROWS}"),
         }
     }
@@ -170,11 +242,14 @@ impl Tile<'_> {
         }
     }
 
-    /// `R` rows and `O` outputs. Both are constants, so that all sums stay in registers until the end. Each sum adds the
-    /// same products in the same order, whatever `R` and `O` are.
+    /// `R` rows and `O` outputs, whose weights are unpacked if `READY`. All are constants, so that all sums stay in
+    /// registers until the end. Each sum adds the same products in the same order, whatever they are.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[allow(unsafe_code)]
-    fn vnni_sums<const FOUR: bool, const R: usize, const O: usize>(&self, out: &mut [&mut [f32]]) {
+    fn vnni_sums<const FOUR: bool, const READY: bool, const R: usize, const O: usize>(
+        &self,
+        out: &mut [&mut [f32]],
+    ) {
         self.check::<R, O>(out);
         let Rows {
             bytes,
@@ -185,14 +260,21 @@ impl Tile<'_> {
         let step_bytes = 2 * bits.group_bytes();
         let scales_at = bits.scales_at(inputs);
         let steps = scales_at / step_bytes;
+        assert!(!READY || self.unpacked.len() == steps * O);
         let mut sums = [[_mm512_setzero_ps(); O]; R];
         for step in 0..steps {
             // SAFETY: `bytes` has `O` rows of `line` bytes, with `steps` times `step_bytes` of numbers and then as many
-            // pairs of scales; `x` has `R` rows, with `steps` registers of numbers, of corrections, and pairs of scales:
-            // all asserted. A prefetch reads nothing, wherever it points.
+            // pairs of scales; `unpacked` has `O` for each step if `READY`; `x` has `R` rows, with `steps` registers of
+            // numbers, of corrections, and pairs of scales: all asserted. A prefetch reads nothing, wherever it points.
             unsafe {
                 let mut weights = [(_mm512_setzero_si512(), _mm512_setzero_ps()); O];
                 for (output, weights) in weights.iter_mut().enumerate() {
+                    if READY {
+                        let Unpacked { numbers, scales } =
+                            *self.unpacked.get_unchecked(step * O + output);
+                        *weights = (numbers, scales);
+                        continue;
+                    }
                     let row = bytes.as_ptr().add(output * line);
                     let at = row.add(step * step_bytes);
                     // The next tile's rows begin where these end: their memory is asked for while these are multiplied.

@@ -1,8 +1,9 @@
 //! Matrix products on a CPU, on slices of numbers: this crate knows no tensors. float32 matrices of any strides
 //! ([`Matrix`]), or laid out for many products ([`Panels`]); bfloat16 weights as a model's file stores them
 //! ([`Stored`]), float32 weights rounded to bfloat16 ([`Rounded`]), or weights of 8 or 4 bits ([`Quantized`]). A few rows
-//! with a large matrix have a way of their own ([`few_rows`]). Sums are float32 everywhere, of [`Quantized`] those of
-//! groups.
+//! with a large matrix have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Sums are
+//! float32 everywhere, of [`Quantized`] those of groups. What kernels share beside products is here too: elementwise
+//! functions ([`math`]) and the transforms of convolutions by minimal filtering ([`filtering`]).
 //!
 //! ```
 //! use latentlm_products::{Matrix, product};
@@ -17,9 +18,12 @@
 
 mod bits;
 mod blocks;
+pub mod cached;
 pub mod few_rows;
+pub mod filtering;
 #[cfg(target_arch = "x86_64")]
 mod integers;
+pub mod math;
 mod matrix;
 mod panels;
 mod quantized;
@@ -31,5 +35,5 @@ pub use bits::Bits;
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};
 pub use panels::Panels;
 pub use quantized::Quantized;
-pub use rounded::{Rounded, available as has_bf16_products};
+pub use rounded::{Rounded, RoundedScratch, available as has_bf16_products};
 pub use stored::Stored;

@@ -31,8 +31,6 @@ impl Panels {
     ///
     /// # Panics
     /// If the number of numbers does not fit.
-    // Done in each call of the head. A layout kept with the model would save this time, but take the memory
-    // of the weights a second time.
     pub fn new(whole: &[f32], inputs: usize, outputs: usize, alone: bool) -> Self {
         assert_eq!(whole.len(), inputs * outputs, "a matrix's numbers");
         let mut numbers = vec![0.0; whole.len()];

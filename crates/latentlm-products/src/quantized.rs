@@ -26,7 +26,7 @@ const LEAST: f32 = 1e-36;
 enum Way {
     /// By AVX-512 VNNI, with the other factor rounded to int8, a scale for each group.
     Vnni,
-    /// The same sums by AVX2.
+    /// By AVX2, with the same sums.
     Avx2,
     /// In float32, on any processor.
     Portable,
@@ -126,7 +126,7 @@ impl<'a> Quantized<'a> {
 enum Left<'a> {
     /// Rounded to int8, see [`round`].
     Rounded(&'a [u32], Way),
-    /// As they are.
+    /// float32, not rounded.
     Exact(&'a [f32]),
 }
 

@@ -11,6 +11,12 @@ use std::arch::x86_64::{
     _mm512_storeu_si512,
 };
 
+#[cfg(target_arch = "x86_64")]
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use crate::blocks::threads_for;
+
 /// Columns of a panel: one register holds the sums of so many columns.
 const LANES: usize = 16;
 /// Panels whose sums are kept in registers at the same time.
@@ -35,6 +41,15 @@ pub fn available() -> bool {
 #[inline]
 pub fn available() -> bool {
     false
+}
+
+/// Memory that products with a [`Rounded`] matrix reuse.
+#[derive(Debug)]
+pub struct RoundedScratch<'a> {
+    /// For the other factor's rows, rounded.
+    pub rows: &'a mut Vec<u32>,
+    /// For the columns that each thread computes.
+    pub columns: &'a mut Vec<f32>,
 }
 
 /// A matrix rounded to bfloat16. The instruction adds the products of two neighboring numbers to each sum. So
@@ -79,8 +94,8 @@ impl Rounded {
         [self.rows, self.columns]
     }
 
-    /// `out = x self` for rows `x`, which are rounded too, on this thread. `scratch` is memory for the
-    /// rounded rows.
+    /// `out = x self` for rows `x`, which are rounded too: on this thread if `alone`, or else on all if that pays. The
+    /// numbers are the same on any number of threads.
     ///
     /// # Shapes
     /// - `x`: `[N, rows]`
@@ -88,53 +103,88 @@ impl Rounded {
     ///
     /// # Panics
     /// If the processor does not have the instruction, or sizes do not fit.
-    #[allow(unsafe_code)]
-    pub fn product_over(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>) {
+    pub fn product_over(
+        &self,
+        out: &mut [f32],
+        x: &[f32],
+        scratch: RoundedScratch<'_>,
+        alone: bool,
+    ) {
         let count = out.len() / self.columns.max(1);
         assert_eq!(out.len(), count * self.columns, "the product's size");
         assert_eq!(x.len(), count * self.rows, "{count} rows of {}", self.rows);
         assert!(available(), "this processor has no products of bfloat16");
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has both features, see `available`.
-        unsafe {
-            self.multiply(out, x, scratch);
-        }
+        self.multiply(out, x, scratch, alone);
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = scratch;
+        let _ = (scratch, alone);
     }
 
+    /// [`Self::product_over`] on a processor that has the instruction.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    fn multiply(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>) {
+    #[allow(unsafe_code)]
+    fn multiply(&self, out: &mut [f32], x: &[f32], scratch: RoundedScratch<'_>, alone: bool) {
         let pairs = self.rows.div_ceil(2);
-        scratch.clear();
-        scratch.resize(out.len() / self.columns.max(1) * pairs, 0);
-        if pairs == 0 {
+        if pairs == 0 || out.is_empty() {
             return out.fill(0.0);
         }
-        for (rounded, x) in scratch
-            .chunks_exact_mut(pairs)
-            .zip(x.chunks_exact(self.rows))
-        {
-            round(rounded, x);
+        let RoundedScratch { rows, columns } = scratch;
+        let count = out.len() / self.columns;
+        rows.clear();
+        rows.resize(count * pairs, 0);
+        for (rounded, x) in rows.chunks_exact_mut(pairs).zip(x.chunks_exact(self.rows)) {
+            // SAFETY: the processor has both features, see `available`.
+            unsafe { round(rounded, x) };
         }
-        // Panels outside, rows inside: two panels are read from memory once and stay in the cache for all rows.
-        let panels = self.panels.chunks(PANELS * pairs * LANES);
-        for (index, panels) in panels.enumerate() {
-            let column = index * PANELS * LANES;
-            let rows = scratch.chunks(ROWS * pairs);
-            for (x, out) in rows.zip(out.chunks_mut(ROWS * self.columns)) {
-                let tile = Tile {
-                    pairs,
-                    panels,
-                    column,
-                    columns: self.columns,
-                };
-                if panels.len() == PANELS * pairs * LANES {
-                    tile.rows::<PANELS>(x, out);
-                } else {
-                    tile.rows::<1>(x, out);
-                }
+        let rows = rows.as_slice();
+        if threads_for(count * self.rows * self.columns, alone) == 1 {
+            // SAFETY: the processor has both features, see `available`.
+            unsafe { multiply_panels(&self.panels, pairs, rows, out) };
+            return;
+        }
+        // The columns of some panels are spread over all rows of `out`, which threads cannot borrow at the same time. So
+        // each thread writes its columns to memory of its own, and they are copied afterwards.
+        if columns.len() < out.len() {
+            columns.resize(out.len(), 0.0);
+        }
+        let blocks = &mut columns[..out.len()];
+        let width = PANELS * LANES;
+        blocks
+            .par_chunks_mut(count * width)
+            .zip(self.panels.par_chunks(pairs * width))
+            .for_each(|(block, panels)| {
+                // SAFETY: the processor has both features, see `available`.
+                unsafe { multiply_panels(panels, pairs, rows, block) };
+            });
+        for (row, out) in out.chunks_exact_mut(self.columns).enumerate() {
+            let blocks = blocks.chunks(count * width);
+            for (block, out) in blocks.zip(out.chunks_mut(width)) {
+                out.copy_from_slice(&block[row * out.len()..][..out.len()]);
+            }
+        }
+    }
+}
+
+/// The product of rounded rows of `pairs` pairs each with some panels, whose columns are all that a row of `out` has.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_panels(panels: &[u32], pairs: usize, rows: &[u32], out: &mut [f32]) {
+    let columns = out.len() / (rows.len() / pairs);
+    // Panels outside, rows inside: two panels are read from memory once and stay in the cache for all rows.
+    for (index, panels) in panels.chunks(PANELS * pairs * LANES).enumerate() {
+        let column = index * PANELS * LANES;
+        let rows = rows.chunks(ROWS * pairs);
+        for (x, out) in rows.zip(out.chunks_mut(ROWS * columns)) {
+            let tile = Tile {
+                pairs,
+                panels,
+                column,
+                columns,
+            };
+            if panels.len() == PANELS * pairs * LANES {
+                tile.rows::<PANELS>(x, out);
+            } else {
+                tile.rows::<1>(x, out);
             }
         }
     }
@@ -193,7 +243,7 @@ pub(crate) fn round(out: &mut [u32], x: &[f32]) {
     }
 }
 
-/// The same 64 bytes as 32 bfloat16 numbers.
+/// Reinterprets 64 bytes as 32 bfloat16 numbers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[allow(unsafe_code)]
@@ -287,27 +337,40 @@ impl Tile<'_> {
 mod tests {
     use super::*;
     use half::bf16;
+    use rayon::ThreadPoolBuilder;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
+    }
+
+    fn product(weight: &Rounded, out: &mut [f32], x: &[f32], alone: bool) {
+        let scratch = RoundedScratch {
+            rows: &mut vec![7; 3],
+            columns: &mut vec![7.0; 3],
+        };
+        weight.product_over(out, x, scratch, alone);
     }
 
     fn nearest(x: f32) -> f64 {
         bf16::from_f32(x).to_f64()
     }
 
-    /// All numbers of rows that there are functions for, odd sizes, and columns that do not fill a panel.
+    /// All numbers of rows that there are functions for, odd sizes, and columns that do not fill a panel; on one thread
+    /// and on several.
     #[test]
     fn products_are_those_of_rounded_numbers() {
         if !available() {
             return;
         }
-        let mut scratch = vec![7; 3];
+        let pool = ThreadPoolBuilder::new().num_threads(3).build();
+        let pool = pool.expect("a few threads");
         let shapes = (1..=26).map(|rows| (rows, 6, 5));
         let more = [
             (13, 7, 48),
             (5, 33, 33),
             (48, 128, 320),
+            (2, 512, 300),
+            (3, 600, 305),
             (2, 1, 100),
             (3, 0, 4),
             (0, 4, 4),
@@ -315,15 +378,23 @@ mod tests {
         for (rows, inner, columns) in shapes.chain(more) {
             let (x, w) = (numbers(rows * inner, 0.7), numbers(inner * columns, 1.3));
             let mut got = vec![9.0; rows * columns];
-            Rounded::new(&w, inner, columns).product_over(&mut got, &x, &mut scratch);
+            let weight = Rounded::new(&w, inner, columns);
+            product(&weight, &mut got, &x, true);
+            let mut shared = vec![9.0; rows * columns];
+            pool.install(|| product(&weight, &mut shared, &x, false));
+            assert_eq!(got, shared);
             for (index, got) in got.iter().enumerate() {
                 let (row, column) = (index / columns, index % columns);
-                let product = |k| nearest(x[row * inner + k]) * nearest(w[k * columns + column]);
-                let expected: f64 = (0..inner).map(product).sum();
-                // The sums are float32 and have at most 128 products.
+                let products = (0..inner)
+                    .map(|k| nearest(x[row * inner + k]) * nearest(w[k * columns + column]));
+                let size: f64 = products.clone().map(f64::abs).sum();
+                let expected: f64 = products.sum();
+                // In a float32 sum of n products, in any order, each product takes part in at most n + 1 roundings of
+                // half a unit, 2^-24.
+                let bound = (inner + 2) as f64 * size / f64::from(1 << 24);
                 let error = (f64::from(*got) - expected).abs();
                 assert!(
-                    error < 1e-5,
+                    error <= bound,
                     "{rows} x {inner} x {columns} at {index}: {got} for {expected}"
                 );
             }

@@ -139,7 +139,7 @@ enum Left<'a> {
     /// Rounded to bfloat16, see [`round`].
     #[cfg(target_arch = "x86_64")]
     Rounded(&'a [u32]),
-    /// As they are.
+    /// float32, not rounded.
     Exact(&'a [f32]),
 }
 
@@ -389,10 +389,10 @@ pub(crate) fn total(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
-/// The same number in float32: bfloat16 is its upper half.
+/// Converts bfloat16 to float32, whose upper half it is.
 // Not `bf16::to_f32`: its branch for NaN keeps loops from being vectorized.
 #[inline(always)]
-fn widened(x: bf16) -> f32 {
+pub(crate) fn widened(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 

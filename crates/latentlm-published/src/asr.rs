@@ -11,15 +11,15 @@ use serde_json::Value;
 use super::config::{LanguageModelJson, Rest, TokenizerJson, unsupported_part};
 use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Dialect, Member, Published};
-use super::naming::Naming;
+use super::naming::{LANGUAGE_MODEL, Naming};
 use super::original::{self, CONNECTOR, ENCODER, OriginalTokenizer, of_part};
 use super::place::WeightType;
-use super::speech::{LANGUAGE_MODEL, tower};
+use super::speech::tower;
 use super::store::{Format, check_claim, load};
 
-/// Samples that the encoders hear at once, if the configuration does not tell: a minute.
+/// Samples that the encoders read at once, if the configuration does not say: a minute.
 const PIECE_SAMPLES: usize = 60 * 24_000;
-/// Positions of a model whose configuration does not tell.
+/// Positions in the context, if the configuration does not say.
 const CONTEXT: usize = 32_768;
 
 /// Parameters that the original's folder has for models that speak.
@@ -29,7 +29,7 @@ const SKIPPED: [&str; 4] = [
     "model.speech_bias_factor",
     "model.speech_scaling_factor",
 ];
-/// The same of a model whose softmax head shares the embedding's table.
+/// [`SKIPPED`] for models whose softmax head shares the embedding's table.
 const SKIPPED_TIED: [&str; 5] = [
     "model.acoustic_tokenizer.decoder",
     "model.prediction_head",
@@ -133,7 +133,7 @@ impl AsrJson {
         })
     }
 
-    /// What this crate does not have of it, if anything.
+    /// The first key whose value this crate does not support, as a message; `None` if there is none.
     fn unsupported(&self) -> Option<String> {
         let (acoustic, semantic) = (
             &self.acoustic_tokenizer_encoder_config,
@@ -175,8 +175,8 @@ struct OriginalJson {
 }
 
 impl OriginalJson {
-    /// The same as `transformers` has it, or what this crate does not have of it. The original leaves tokens to
-    /// the tokenizer.
+    /// Translates to the format of `transformers`. The error names the first thing that this crate does not support.
+    /// The ids of tokens stay empty: the original reads them from the tokenizer.
     fn translated(self) -> Result<AsrJson, String> {
         let acoustic = self.acoustic_tokenizer_config.encoder(ENCODER);
         let semantic = self.semantic_tokenizer_config.encoder(ENCODER);

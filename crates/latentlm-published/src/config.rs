@@ -73,7 +73,7 @@ impl TokenizerJson {
             .with_vae_std(self.vae_std)
     }
 
-    /// What this crate does not have of it, if anything.
+    /// The first key whose value this crate does not support, as a message; `None` if there is none.
     pub(crate) fn unsupported(&self) -> Option<String> {
         wants("hidden_act", &self.hidden_act, "gelu").or_else(|| self.out_of_range())
     }
@@ -380,7 +380,7 @@ impl VibeVoiceJson {
         }
     }
 
-    /// What this crate does not have of it, if anything.
+    /// The first key whose value this crate does not support, as a message; `None` if there is none.
     pub(crate) fn unsupported(&self) -> Option<String> {
         let (audio, semantic) = (&self.audio_config, &self.semantic_model_config);
         let head = &self.diffusion_head_config;

@@ -47,6 +47,7 @@ mod naming;
 mod original;
 mod place;
 mod published_sizes;
+mod quantize;
 mod quantized;
 mod random;
 mod reader;
@@ -66,7 +67,7 @@ pub use image::{load_image, save_image};
 pub use member::{Dialect, Member, Published, find_tokenizer};
 pub use place::WeightType;
 pub use published_sizes::RandomSizes;
-pub use quantized::{QuantizedFolder, quantize_folder};
+pub use quantize::{QuantizedFolder, quantize_folder};
 pub use random::{MadeModel, RandomOptions, make_random};
 pub use realtime::{RealtimeJson, load_realtime, read_realtime_config};
 pub use speech::{

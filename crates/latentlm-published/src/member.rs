@@ -41,7 +41,7 @@ impl Display for Member {
     }
 }
 
-/// Whose names and configuration a folder has.
+/// Format of a folder's names and configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// The repository that the models were published with.
@@ -107,7 +107,10 @@ impl Published {
         }
     }
 
-    /// The same, if it is this model.
+    /// Returns itself if it describes the wanted model.
+    ///
+    /// # Errors
+    /// If it describes another one.
     pub(crate) fn expect(self, wanted: Member) -> Result<Self, PretrainedError> {
         if self.member == wanted {
             return Ok(self);

@@ -3,6 +3,18 @@
 use burn::store::KeyRemapper;
 use latentlm_core::bundle::remapper;
 
+/// Names of the published language model and of the backbone.
+pub(crate) const LANGUAGE_MODEL: [(&str, &str); 8] = [
+    ("layers.{}.input_layernorm", "blocks.{}.norm1"),
+    ("layers.{}.post_attention_layernorm", "blocks.{}.norm2"),
+    ("layers.{}.self_attn.o_proj", "blocks.{}.attn.proj"),
+    ("layers.{}.self_attn", "blocks.{}.attn"),
+    ("layers.{}.mlp.gate_proj", "blocks.{}.mlp.up.linear_inner"),
+    ("layers.{}.mlp.up_proj", "blocks.{}.mlp.up.linear_outer"),
+    ("layers.{}.mlp.down_proj", "blocks.{}.mlp.down"),
+    ("norm", "norm"),
+];
+
 /// Pairs of name prefixes, theirs and ours, as [`remapper`] applies them, in either direction. Tests send
 /// every parameter of a model there and back.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +74,7 @@ pub(crate) fn below(root: &str, name: &str) -> String {
     }
 }
 
-/// What a table of names makes of one.
+/// Applies a table of names to a name.
 pub(crate) fn renamed(names: &KeyRemapper, name: &str) -> String {
     let mut name = name.to_owned();
     for (pattern, replacement) in &names.patterns {

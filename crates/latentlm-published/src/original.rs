@@ -11,20 +11,19 @@ use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, V
 use super::error::{PretrainedError, json_error};
 use super::gguf::read_tokenizer;
 use super::member::token_id;
-use super::naming::{Naming, below};
-use super::speech::LANGUAGE_MODEL;
+use super::naming::{LANGUAGE_MODEL, Naming, below};
 
-/// Samples of the convolutions' kernels, which the original fixes.
+/// Kernel size of the convolutions, in samples. The original has no key for it.
 pub(crate) const KERNEL_SIZE: usize = 7;
-/// Inner over outer width of the codecs' feed-forward layers, which it fixes too.
+/// Inner width of the codecs' feed-forward layers divided by their outer width. The original has no key for it.
 pub(crate) const FFN_EXPANSION: usize = 4;
-/// Numbers of the timesteps' sinusoid.
+/// Size of the sinusoidal timestep embedding.
 pub(crate) const FREQUENCIES: usize = 256;
 /// `model_type` of a codec in `transformers`.
 pub(crate) const ACOUSTIC: &str = "vibevoice_acoustic_tokenizer";
-/// The same of an encoder alone.
+/// `model_type` of an encoder without a decoder in `transformers`.
 pub(crate) const ENCODER: &str = "vibevoice_acoustic_tokenizer_encoder";
-/// Noise scale of the original over that of `transformers`.
+/// The original's `fix_std` divided by the `vae_std` of `transformers`.
 const FIX_STD_OVER_VAE_STD: f64 = 0.8;
 
 /// Numbers of layers, as a list or as `3-3-8`.
@@ -164,7 +163,7 @@ pub(crate) struct OriginalHead {
 }
 
 impl OriginalHead {
-    /// The same as `transformers` has it, or what this crate does not have of it.
+    /// Translates to the format of `transformers`. The error names the first thing that this crate does not support.
     pub(crate) fn translated(&self) -> Result<DiffusionHeadJson, String> {
         only(
             &self.rest,
@@ -204,7 +203,7 @@ pub(crate) fn language_model(mut config: Rest) -> Result<LanguageModelJson, Stri
         .map_err(|error| format!("decoder_config: {error}"))
 }
 
-/// What was read of a part of the model, or why not, behind the part's name.
+/// Puts the name of a part of the model before its error.
 pub(crate) fn of_part<T>(part: &str, read: Result<T, String>) -> Result<T, String> {
     read.map_err(|reason| format!("{part}: {reason}"))
 }
@@ -284,7 +283,7 @@ pub(crate) fn speech_tokens(tokenizer: &Path) -> Result<SpeechTokens, Pretrained
     })
 }
 
-/// What else `transformers` keeps of a part.
+/// The further keys of a part in the format of `transformers`.
 fn named(model_type: &str) -> Rest {
     let mut rest = Rest::new();
     rest.insert("model_type".into(), json!(model_type));

@@ -28,7 +28,7 @@ pub enum WeightType {
     Quantized(WeightBits),
 }
 
-/// What a matrix becomes in memory.
+/// The type of a matrix in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bfloat16,
@@ -43,7 +43,7 @@ pub(crate) struct Matrices {
     kept: WeightType,
     /// Tensors of the file by our names. Those that were put into the module are taken out.
     stored: HashMap<String, Stored>,
-    /// Those of them that are quantized in the file, as they are there.
+    /// Quantized matrices of the file by our names, in the file's format.
     pairs: HashMap<String, Pair>,
     /// Names of the parameters that were put into the module.
     placed: Vec<String>,
@@ -106,7 +106,7 @@ impl Matrices {
         })
     }
 
-    /// What the matrix `stored` becomes; `None` if it becomes float32.
+    /// The type that the matrix `stored` gets in memory; `None` for float32.
     fn kind(&self, name: &str, order: &Order, stored: &Stored) -> Option<Kind> {
         let is_float = matches!(stored.dtype, DType::F32 | DType::F16 | DType::BF16);
         match self.kept {
@@ -181,14 +181,14 @@ fn inputs(stored: &Stored) -> usize {
 struct Order {
     /// The axes of the file, some of them cut in two.
     seen: Vec<usize>,
-    /// For each axis in memory the one of the file.
+    /// For each axis in memory, its index in `seen`.
     axes: &'static [usize],
     /// Axes of outputs. The parameter has them behind the others.
     outputs: usize,
 }
 
 impl Order {
-    /// That of a parameter in a layer of this type, if it is a matrix. `stored` is the shape in the file.
+    /// The order for a parameter in a layer of this type; `None` if it is no matrix. `stored` is its shape in the file.
     fn of(layer: &str, name: &str, stored: &[usize]) -> Option<Self> {
         let between = name.contains("stages.") && name.ends_with(".conv.weight");
         let (seen, axes, outputs): (_, &[usize], _) = match (layer, stored) {
@@ -211,7 +211,7 @@ impl Order {
         })
     }
 
-    /// Whether it is that of a linear layer, `[O, I]`: its rows may be quantized.
+    /// Whether the parameter is the weight of a linear layer, `[O, I]`, whose rows may be quantized.
     fn has_rows(&self) -> bool {
         self.seen.len() == 2 && self.outputs == 1
     }

@@ -26,7 +26,7 @@ pub struct RandomSizes {
     pub width: usize,
     /// Blocks of the language model.
     pub depth: usize,
-    /// Those of them that are the upper model of [`Member::Realtime`].
+    /// How many of these blocks are the speech model of [`Member::Realtime`]; they come last.
     pub upper_depth: usize,
     /// Query heads.
     pub heads: usize,
@@ -48,7 +48,7 @@ pub struct RandomSizes {
     pub filters: usize,
     /// Ratios of the codecs, fine to coarse.
     pub ratios: Vec<usize>,
-    /// Layers of their encoders at each resolution, fine to coarse.
+    /// Layers of the codecs' encoders at each resolution, fine to coarse.
     pub depths: Vec<usize>,
     /// Numbers of an acoustic latent.
     pub acoustic_dim: usize,

@@ -30,7 +30,7 @@ const LATENT_BIAS: f32 = -0.05;
 /// How a folder of random weights is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RandomOptions {
-    /// Whose names and configuration it has. Only [`Member::Speech`] is made with those of `transformers`.
+    /// Format of names and configuration. Only [`Member::Speech`] is made with those of `transformers`.
     pub dialect: Dialect,
     /// How numbers are stored.
     pub dtype: StoredDType,
@@ -52,7 +52,7 @@ impl Default for RandomOptions {
     }
 }
 
-/// What was written.
+/// Sizes of a written model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MadeModel {
     /// Numbers in all tensors.

@@ -82,7 +82,7 @@ pub(crate) fn tensors(path: &Path, unread: &Unread) -> Result<Vec<Stored>, Pretr
     Ok(tensors)
 }
 
-/// What the header says, and where the numbers of the tensors begin.
+/// The parsed header, and the offset of the tensors' numbers.
 fn header(file: &mut File, bytes: u64) -> Result<(Metadata, u64), SafetensorsStoreError> {
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_exact(&mut length)?;

@@ -11,12 +11,11 @@ use serde_json::Value;
 use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, unsupported_part};
 use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Member, Published};
-use super::naming::Naming;
+use super::naming::{LANGUAGE_MODEL, Naming};
 use super::original::{
     self, ACOUSTIC, CONNECTOR, HEAD, OriginalHead, OriginalTokenizer, of_part, tower,
 };
 use super::place::WeightType;
-use super::speech::LANGUAGE_MODEL;
 use super::store::{Format, check_claim, load};
 
 /// `VibeVoiceStreamingConfig`, its parts in the form of `transformers`.
@@ -54,7 +53,10 @@ impl OriginalJson {
 }
 
 impl RealtimeJson {
-    /// Of a `config.json` at `path`, if this crate has all of it.
+    /// Reads a parsed `config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// If it asks for something that this crate does not support.
     fn of(config: Value, path: &Path) -> Result<Self, PretrainedError> {
         let original: OriginalJson =
             serde_json::from_value(config).map_err(|error| json_error(path, error))?;

@@ -67,7 +67,7 @@ fn is_inside(shard: &str) -> bool {
         && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// What the whole files of a checkpoint hold.
+/// Size of a checkpoint and names of its tensors, from the headers of its whole files.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     /// Bytes of all files; 0 for a GGUF file, whose numbers have no fixed size.
@@ -146,8 +146,8 @@ enum Look {
     Fault(Fault),
 }
 
-/// What the header of a whole file says. Of a file that has no header, only its size is known: its reader
-/// tells what is wrong with it.
+/// The header of a whole file. If a file has no header, only its size is known: its reader says what is wrong with
+/// it.
 #[derive(Default)]
 struct Shard {
     bytes: u64,
@@ -267,7 +267,7 @@ pub(crate) fn pointer(start: &[u8], bytes: u64) -> Option<Fault> {
     })
 }
 
-/// What to say of a file that is not there, perhaps because a link leads nowhere.
+/// Message for a file that is missing, perhaps because a link leads nowhere.
 fn missing(path: &Path) -> String {
     match fs::read_link(path) {
         Ok(target) => format!("is a link to {}, which is missing", target.display()),

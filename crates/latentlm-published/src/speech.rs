@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::config::{TokenizerJson, VibeVoiceJson};
 use super::error::{PretrainedError, json_error};
 use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
-use super::naming::{Naming, below};
+use super::naming::{LANGUAGE_MODEL, Naming, below};
 use super::original;
 use super::place::WeightType;
 use super::shards::{contents, read_json};
@@ -64,18 +64,6 @@ fn tokenizer_format() -> Format {
         skipped: &[],
     }
 }
-
-/// Names of the published language model and of the backbone.
-pub(crate) const LANGUAGE_MODEL: [(&str, &str); 8] = [
-    ("layers.{}.input_layernorm", "blocks.{}.norm1"),
-    ("layers.{}.post_attention_layernorm", "blocks.{}.norm2"),
-    ("layers.{}.self_attn.o_proj", "blocks.{}.attn.proj"),
-    ("layers.{}.self_attn", "blocks.{}.attn"),
-    ("layers.{}.mlp.gate_proj", "blocks.{}.mlp.up.linear_inner"),
-    ("layers.{}.mlp.up_proj", "blocks.{}.mlp.up.linear_outer"),
-    ("layers.{}.mlp.down_proj", "blocks.{}.mlp.down"),
-    ("norm", "norm"),
-];
 
 /// Names of the published diffusion head and of ours.
 const HEAD: [(&str, &str); 11] = [
@@ -224,8 +212,8 @@ pub fn read_vibevoice_config(folder: &Path) -> Result<VibeVoiceJson, PretrainedE
     read_vibevoice_config_with(folder, None)
 }
 
-/// The same with a `tokenizer.json` that lies elsewhere, if it is given. It is read only if `config.json` has
-/// no ids of tokens.
+/// [`read_vibevoice_config`] with the path of a `tokenizer.json` outside the folder. The tokenizer is read only if
+/// `config.json` has no ids of tokens.
 ///
 /// # Errors
 /// As [`read_vibevoice_config`].
@@ -267,7 +255,7 @@ pub fn load_vibevoice(folder: &Path, device: &Device) -> Result<VibeVoice, Pretr
     load_vibevoice_weights(folder, &json, WeightType::Float32, device)
 }
 
-/// The same with a configuration that was read from the folder, and weights in a type.
+/// [`load_vibevoice`] with a configuration that was read before, and with a type for the weights.
 ///
 /// # Errors
 /// As [`load_vibevoice`].

@@ -73,7 +73,7 @@ fn change_weights(path: &Path, change: impl FnOnce(Raw) -> Raw) {
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
-/// The same weights in both formats. What is read of the original is what `transformers` would save.
+/// One model, saved in both formats. Reading the original's gives what `transformers` would save.
 #[test]
 fn both_formats_are_one_model() {
     let (original, modern) = (

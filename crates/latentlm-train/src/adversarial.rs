@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use latentlm::RandomStream;
 use latentlm::core::bundle::{BundleWriter, load_module};
 use latentlm::core::{CodecDiscriminator, CodecObjective, LatentNoise, LatentSpec};
 use latentlm_pipelines::StageConfig;
@@ -17,7 +18,7 @@ use crate::spread::{DataParallel, ToDevice};
 /// Numbers for the log under their names, `[1]` each.
 pub type NamedValues = Vec<(&'static str, Tensor<1>)>;
 
-/// What a codec's stage trains, and with what loss.
+/// Codec, discriminator and loss of a codec's stage.
 pub struct CodecSetup<O: CodecObjective<D>, const D: usize> {
     /// The codec.
     pub codec: O::Codec,
@@ -56,8 +57,8 @@ impl<O: CodecObjective<D>, const D: usize> CodecShard<O, D> {
         let shard = |rows: Range<usize>| Self {
             share: rows.len() as f64 / batch as f64,
             signal: signal.clone().narrow(0, rows.start, rows.len()),
-            noise: noise.rows(rows),
-            objective: objective.clone(),
+            noise: noise.rows(rows.clone()),
+            objective: objective.clone().for_rows(rows),
         };
         ranges.into_iter().map(shard).collect()
     }
@@ -135,6 +136,14 @@ impl<O: CodecObjective<D>, const D: usize> AdversarialTrainer<O, D> {
             discriminator_start: setup.discriminator_start,
             objective: setup.objective,
         }
+    }
+
+    /// Draws what the objective needs for the next batch besides the noise of latents.
+    ///
+    /// # Shapes
+    /// - `latents`: the shape of the batch's latents, `[B, T, Z]`
+    pub fn begin_batch(&mut self, latents: [usize; 3], random: &mut RandomStream, device: &Device) {
+        self.objective = self.objective.clone().for_batch(latents, random, device);
     }
 
     /// Trains the codec, and the discriminator if it has set in, on a batch in shards, each on a

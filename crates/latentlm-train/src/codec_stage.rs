@@ -7,7 +7,7 @@ use latentlm::core::{
     CodecObjective, CodecObjectiveConfig, LatentCodecConfig, LatentNoise, LatentSpec,
 };
 use latentlm_kernels::ROWS_A_SHARD;
-use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
+use latentlm_pipelines::{PipelineError, Recipe, StageConfig, TrainingData};
 
 use crate::adversarial::{AdversarialTrainer, CodecSetup, NamedValues};
 use crate::context::Context;
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::optimize::Trainer;
 use crate::stage::{self, Round, Stage, number};
 
-/// What the tables `[codec]` and `[codec_loss]` of a recipe describe.
+/// Builds codec, discriminator and loss from the tables `[codec]` and `[codec_loss]` of a recipe.
 ///
 /// # Errors
 /// If the loss can't be built.
@@ -33,6 +33,39 @@ pub fn codec_setup<L: CodecObjectiveConfig<D>, const D: usize>(
     })
 }
 
+/// Builds codec and discriminator with first weights, and the loss.
+type InitCodec<'a, O, const D: usize> = Box<dyn Fn(&Device) -> Result<CodecSetup<O, D>> + 'a>;
+
+/// How a codec is built and trained, from the tables of a recipe.
+pub struct CodecPlan<'a, O: CodecObjective<D>, const D: usize> {
+    train: &'a StageConfig,
+    init: InitCodec<'a, O, D>,
+}
+
+impl<'a, O: CodecObjective<D>, const D: usize> CodecPlan<'a, O, D> {
+    /// The table `[codec_train]`, and how the codec is built. `init` fails if the recipe is wrong or a file can't be
+    /// read.
+    pub fn new(
+        train: &'a StageConfig,
+        init: impl Fn(&Device) -> Result<CodecSetup<O, D>> + 'a,
+    ) -> Self {
+        let init = Box::new(init);
+        Self { train, init }
+    }
+
+    /// The tables `[codec]`, `[codec_loss]` and `[codec_train]`.
+    pub fn of<L>(codec: &'a L::CodecConfig, loss: &'a L, train: &'a StageConfig) -> Self
+    where
+        L: CodecObjectiveConfig<D, Objective = O>,
+        PipelineError: From<L::Error>,
+    {
+        Self::new(train, move |device| {
+            let setup = codec_setup::<L, D>(codec, loss, device);
+            Ok(setup.map_err(PipelineError::from)?)
+        })
+    }
+}
+
 /// The run of a task.
 pub type CodecContext<T, const D: usize> =
     Context<<T as CodecTask<D>>::Recipe, <T as CodecTask<D>>::Data>;
@@ -41,13 +74,13 @@ pub type CodecContext<T, const D: usize> =
 pub type TaskCodec<T, const D: usize> =
     <<T as CodecTask<D>>::Objective as CodecObjective<D>>::Codec;
 
-/// What differs from codec to codec in its training.
+/// The parts of a codec's training that differ from codec to codec.
 pub trait CodecTask<const D: usize>: Sized {
     /// The recipe of its run.
     type Recipe: Recipe;
-    /// What its run is trained on.
+    /// Data of the run.
     type Data: TrainingData;
-    /// What the codec is trained with.
+    /// The training objective.
     type Objective: CodecObjective<D>;
     /// Name of the stage in logs, of the folder of its checkpoints, and before `-init` of the stream
     /// that first weights are drawn from.
@@ -55,14 +88,8 @@ pub trait CodecTask<const D: usize>: Sized {
     /// Rows of a batch that are worth a thread.
     const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
-    /// How the codec is trained.
-    fn config(recipe: &Self::Recipe) -> &StageConfig;
-
-    /// Codec and discriminator with first weights, and the loss.
-    ///
-    /// # Errors
-    /// If the recipe is wrong or a file can't be read.
-    fn setup(recipe: &Self::Recipe, device: &Device) -> Result<CodecSetup<Self::Objective, D>>;
+    /// How the codec is built and trained.
+    fn plan(recipe: &Self::Recipe) -> CodecPlan<'_, Self::Objective, D>;
 
     /// Makes the data ready for training from a step on.
     ///
@@ -115,14 +142,14 @@ struct CodecStage<T: CodecTask<D>, const D: usize> {
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
 pub fn train<T: CodecTask<D>, const D: usize>(context: &mut CodecContext<T, D>) -> Result<bool> {
     let recipe = context.recipe.clone();
-    let config = T::config(&recipe);
-    stage::run(context, config, |context, latest| {
+    let plan = T::plan(&recipe);
+    stage::run(context, plan.train, |context, latest| {
         let device = context.device.clone().autodiff();
         let stream = format!("{}-init", T::NAME);
         device.seed(RandomStream::for_step(recipe.seed(), &stream, 0).seed());
-        let setup = T::setup(&recipe, &device)?;
+        let setup = (plan.init)(&device)?;
         let latents = setup.latents;
-        let mut trainer = AdversarialTrainer::new(setup, config, context.spread());
+        let mut trainer = AdversarialTrainer::new(setup, plan.train, context.spread());
         if let Some(found) = latest {
             trainer.restore(&found.folder, found.manifest.step)?;
         }
@@ -142,7 +169,7 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
     const TABLE: &'static str = "codec_train";
 
     fn round(&mut self, context: &CodecContext<T, D>, round: u64) -> Round<Self::Output> {
-        let accumulation = T::config(&context.recipe).grad_accumulation as u64;
+        let accumulation = T::plan(&context.recipe).train.grad_accumulation as u64;
         if round.is_multiple_of(accumulation) {
             self.task.before_step(context, &mut self.trainer.codec);
         }
@@ -150,6 +177,8 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
         let mut random = RandomStream::for_step(context.recipe.seed(), "codec-noise", round);
         let shape = self.latents.shape_of(&signal);
         let noise = LatentNoise::draw(shape, &mut random, &self.device);
+        let mut random = RandomStream::for_step(context.recipe.seed(), "codec-objective", round);
+        self.trainer.begin_batch(shape, &mut random, &self.device);
         let (spread, rows) = (&self.trainer.codec.spread, signal.dims()[0]);
         let ranges = spread.shards(&context.device, rows, T::ROWS_A_SHARD);
         Ok(self.trainer.backward(&signal, &noise, ranges))

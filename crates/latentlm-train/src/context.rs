@@ -19,13 +19,13 @@ use crate::spread::DataParallel;
 pub struct Context<R, D> {
     /// The folder of the run.
     pub run: RunFolder<R>,
-    /// What is trained.
+    /// The recipe.
     pub recipe: R,
     /// Where weights, optimizer and samples live.
     pub device: Device,
-    /// What it is trained on.
+    /// Training and held-out data.
     pub data: D,
-    /// What the run was started with.
+    /// Options that the run was started with.
     pub options: RunOptions,
     /// Hash of the training data.
     pub fingerprint: String,
@@ -49,7 +49,7 @@ pub type WholeReport = Box<dyn Fn() -> Result<PathBuf, EvalError> + Send + Sync>
 /// The latent cache in a run's folder.
 pub const CACHE: &str = "latents.safetensors";
 /// List of what a run is trained on, in its folder.
-const DATA: &str = "data.txt";
+pub const DATA: &str = "data.txt";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +62,7 @@ pub enum RunEnd {
         report: PathBuf,
         /// Seconds this call took.
         seconds: f64,
-        /// What of the data could not be used.
+        /// Data that could not be used.
         skipped: Vec<Skipped>,
     },
     /// It was stopped; a checkpoint was saved.
@@ -181,7 +181,7 @@ pub struct StartedRun<R> {
     pub run: RunFolder<R>,
     /// Whether the run was there before.
     resumed: bool,
-    /// What a user should know, one line each.
+    /// Notes for the user, one line each.
     notes: Vec<String>,
 }
 

@@ -33,11 +33,12 @@ pub trait Coding {
     fn save(&self, bundle: &BundleWriter) -> Result<()>;
 }
 
-/// A trained codec, what its encoder puts out for each training sample, and the whitening of these latents.
+/// A trained codec with its latents of all training samples, and their whitening.
+#[derive(Clone)]
 pub struct Encoded<C, const D: usize> {
-    /// Its averaged weights.
+    /// The codec with averaged weights.
     pub codec: C,
-    /// What the encoder puts out.
+    /// The encoder's output for each training sample.
     pub cache: LatentCache,
     /// Bias and scale that whiten the codec's latents for the language model.
     pub whitening: Whitening,
@@ -106,7 +107,7 @@ impl<C: LatentCodec<D>, const D: usize> Coding for Encoded<C, D> {
         let owner = TensorData::new(owner, [count]);
         let scale = scale.select(0, Tensor::from_data(owner, device));
         let eps = random.normal([count, 1, dim], device);
-        vec![posterior.sample(scale, eps).reshape([count, dim])]
+        vec![posterior.to_learn(scale, eps).reshape([count, dim])]
     }
 
     fn save(&self, bundle: &BundleWriter) -> Result<()> {
@@ -173,6 +174,7 @@ pub fn encode<const D: usize>(
 mod tests {
     use super::*;
     use latentlm::codec_audio::CodecConfig;
+    use latentlm::codec_image::{self, ConvConfig, LatentsConfig, NoiseKind, VitConfig};
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
 
@@ -226,6 +228,39 @@ mod tests {
         let expected = posterior.sample(scales, noise.reshape([4, 1, 3]));
         assert_close("two", drawn(&[1, 2]), expected.reshape([4, 3]), 1e-6);
         assert_eq!(drawn(&[]).dims(), [0, 3]);
+    }
+
+    /// The codec learns with interpolated noise, the language model without, on the sphere too.
+    #[test]
+    fn interpolated_noise_is_not_learned_by_the_language_model() {
+        let device = Device::default();
+        for sphere in [false, true] {
+            let latents = LatentsConfig {
+                sphere,
+                ..LatentsConfig::default()
+            };
+            let conv = ConvConfig::new()
+                .with_base_width(4)
+                .with_multipliers(vec![2, 2]);
+            let config = codec_image::CodecConfig::new(conv, VitConfig::new())
+                .with_channels(1)
+                .with_image_size(8)
+                .with_latent_dim(5)
+                .with_noise(NoiseKind::Interpolated)
+                .with_latents(latents);
+            let codec = seeded(1, &device, |device| config.init(device));
+            let pictures: Tensor<4> = RandomStream::new(2).normal([2, 1, 8, 8], &device);
+            let mut cache = LatentCache::default();
+            encode(&codec, pictures.clone(), &[0, 1], &mut cache);
+            let expected = codec.encode(pictures).mode().reshape([2, 5]);
+            let encoded: Encoded<_, 4> = Encoded {
+                codec,
+                cache,
+                whitening: Whitening::IDENTITY,
+            };
+            let drawn = encoded.draw(&[0, 1], &mut stream(), &device).remove(0);
+            assert_close("means", drawn, expected, 1e-6);
+        }
     }
 
     fn stream() -> RandomStream {

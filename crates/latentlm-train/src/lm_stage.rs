@@ -4,53 +4,32 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm::adapters::LatentAdapter;
+use burn::tensor::{Device, Tensor};
+use latentlm::adapters::{LatentAdapter, Whitening};
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
-use latentlm::core::{CausalBackbone, DiffusionDraws, LatentHead};
+use latentlm::core::{CausalBackbone, DiffusionDraws, DistilledGuidance, LatentHead};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentLm, Loss, RandomStream, load_lm};
 use latentlm_kernels::ROWS_A_SHARD;
 use latentlm_pipelines::{
-    LmConfig, ModelRecipe, Pipeline, Recipe, StageConfig, TokenWeights, TrainingData, Vocabulary,
+    ModelRecipe, Pipeline, PipelineError, Recipe, TokenWeights, TrainingData, Vocabulary, ema_file,
 };
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::heard::{first_latents, noisy, seen};
 use crate::latents::{Coding, Encoded};
+use crate::lm_recipe::{LmRecipe, STAGE};
 use crate::optimize::Trainer;
 use crate::shard::{Learned, Shard};
 use crate::stage::{self, Round, Stage, number};
-
-/// The stage of a run's own language model.
-pub const STAGE: &str = "lm";
-
-/// A recipe with a language model.
-pub trait LmRecipe: Recipe {
-    /// What the recipe says of the language model.
-    fn lm(&self) -> LmPlan<'_>;
-}
-
-/// What a recipe says of a language model.
-pub struct LmPlan<'a> {
-    pub(crate) model: &'a LmConfig,
-    pub(crate) train: &'a StageConfig,
-    pub(crate) tokens: Option<TokenWeights>,
-}
-
-impl<'a> LmPlan<'a> {
-    /// The tables of a recipe, and the weights of learned tokens where there are any.
-    pub fn new(model: &'a LmConfig, train: &'a StageConfig, tokens: Option<TokenWeights>) -> Self {
-        Self {
-            model,
-            train,
-            tokens,
-        }
-    }
-}
+use crate::teacher;
 
 /// A network that learns documents; `R` is the recipe that it is made by.
 pub trait Learner<R>: Module {
+    /// Whether it can begin from another run and learn from its averaged weights.
+    const TAUGHT: bool = false;
+
     /// Loads its weights.
     ///
     /// # Errors
@@ -64,7 +43,7 @@ pub trait Learner<R>: Module {
         &[]
     }
 
-    /// The same, to be changed.
+    /// [`Self::adapters`], mutably.
     fn adapters_mut(&mut self) -> &mut [LatentAdapter] {
         &mut []
     }
@@ -93,11 +72,29 @@ pub trait Learner<R>: Module {
         Vec::new()
     }
 
+    /// Takes over the weights of a teacher, a model of the same sizes.
+    fn begin_from(self, teacher: Self) -> Self {
+        let _ = self;
+        teacher
+    }
+
+    /// Writes this model's guided predictions into a batch's draws, as targets of a student. The model has no autodiff.
+    /// `nulls` are the documents without the label or text that their latents are made for.
+    ///
+    /// # Errors
+    /// If its head has no guided prediction.
+    fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<()> {
+        let _ = (batch, nulls);
+        Ok(())
+    }
+
     /// The parts of the joint loss.
     fn loss(&self, batch: Batch) -> Loss;
 }
 
 impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H> {
+    const TAUGHT: bool = true;
+
     fn load(self, path: &Path) -> Result<Self, BundleError> {
         load_lm(self, path)
     }
@@ -125,12 +122,21 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
         draws
     }
 
+    fn begin_from(self, teacher: Self) -> Self {
+        LatentLm::begin_from(self, teacher)
+    }
+
+    fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<()> {
+        let taught = LatentLm::teach(self, batch, nulls);
+        Ok(taught.map_err(PipelineError::from)?)
+    }
+
     fn loss(&self, batch: Batch) -> Loss {
         LatentLm::loss(self, batch)
     }
 }
 
-/// What is learned, sample by sample.
+/// Training documents by the index of their sample.
 pub trait Corpus {
     /// A sample's document. If `dropped`, without the label or text that its latents are made for, as
     /// guidance needs it. It may have fewer latents than the encoded sample: then the first ones.
@@ -142,9 +148,9 @@ pub trait Corpus {
     }
 }
 
-/// What a task is made ready with.
+/// Documents of a task, their order, and the files beside the weights.
 pub struct LmSetup {
-    /// What is learned.
+    /// The training documents.
     pub corpus: Box<dyn Corpus>,
     /// The samples of a round.
     pub order: Box<dyn FnMut(u64) -> Vec<usize>>,
@@ -175,11 +181,11 @@ impl LmSetup {
 /// The run of a task.
 pub type LmContext<T> = Context<<T as LmTask>::Recipe, <T as LmTask>::Data>;
 
-/// What differs from task to task in the training of a language model.
+/// The parts of a language model's training that differ from task to task.
 pub trait LmTask: Sized {
     /// The recipe of its run.
     type Recipe: LmRecipe;
-    /// What its run is trained on.
+    /// Data of the run.
     type Data: TrainingData;
     /// The network.
     type Model: Learner<Self::Recipe>;
@@ -214,7 +220,7 @@ pub struct PipelineTask<R: ModelRecipe, D, H, const N: usize> {
     pub encoded: Encoded<R::Codec, N>,
     /// Classes or tokens.
     pub vocabulary: R::Vocabulary,
-    /// What is measured.
+    /// Held-out data.
     pub held_out: H,
     /// Logs and writes what the pipeline of a step makes.
     pub show: Show<R, D, H>,
@@ -252,6 +258,10 @@ where
 
 struct LmStage<T: LmTask> {
     trainer: Trainer<T::Model>,
+    /// Model whose guidance is distilled, without autodiff; `None` if none is.
+    teacher: Option<T::Model>,
+    /// Whitening of the latents: the teacher's if guidance is distilled, since both read the same latents.
+    whitening: Option<Whitening>,
     task: T,
     setup: LmSetup,
     tokens: Option<TokenWeights>,
@@ -275,7 +285,30 @@ pub fn train<T: LmTask>(
         let device = context.device.clone().autodiff();
         device.seed(RandomStream::for_step(recipe.seed(), T::INIT, 0).seed());
         let mut network = task.init(&recipe, &device);
-        if let Some(whitening) = task.coding().whitening() {
+        let learns = <T::Model as Learner<T::Recipe>>::TAUGHT;
+        let guidance = plan.model.method.distilled_guidance != DistilledGuidance::None;
+        let mut whitening = task.coding().whitening();
+        let mut teacher = None;
+        if learns
+            && (guidance || latest.is_none())
+            && let Some(run) = teacher::run_of(&recipe)?
+        {
+            let found = teacher::finished(&run)?;
+            for note in &found.notes {
+                context.note(note);
+            }
+            let own = task.init(&found.manifest.recipe, &device);
+            let weights = found.folder.join(ema_file("model"));
+            let own = <T::Model as Learner<T::Recipe>>::load(own, &weights)?;
+            if guidance {
+                teacher = Some(own.valid());
+                if let Some([bias, scale]) = found.manifest.whitening {
+                    whitening = Some(Whitening { bias, scale });
+                }
+            }
+            network = network.begin_from(own);
+        }
+        if let Some(whitening) = whitening {
             for adapter in network.adapters_mut() {
                 adapter.set_whitening(whitening);
             }
@@ -289,6 +322,8 @@ pub fn train<T: LmTask>(
         }
         Ok(LmStage {
             trainer,
+            teacher,
+            whitening,
             task,
             setup,
             tokens: plan.tokens,
@@ -299,7 +334,10 @@ pub fn train<T: LmTask>(
 
 impl<T: LmTask> LmStage<T> {
     /// The batch of a round, with its noise.
-    fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Batch {
+    ///
+    /// # Errors
+    /// If the teacher has no guided prediction.
+    fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Result<Batch> {
         let samples = (self.setup.order)(round);
         let (corpus, model) = (&self.setup.corpus, self.trainer.model());
         let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
@@ -309,7 +347,11 @@ impl<T: LmTask> LmStage<T> {
         let drawn = self.task.coding().draw(&encoded, &mut random, &self.device);
         let mut own = T::DROPPED.map(stream);
         let dropping = own.as_mut().unwrap_or(&mut random);
-        let dropout = recipe.lm().model.condition_dropout;
+        // A student of guidance is never asked without a condition.
+        let dropout = match self.teacher {
+            Some(_) => 0.0,
+            None => recipe.lm().model.condition_dropout,
+        };
         let documents = samples.iter();
         let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
         let documents: Vec<Document> = documents.collect();
@@ -324,6 +366,15 @@ impl<T: LmTask> LmStage<T> {
             latents.push(model.whiten(modality, own));
         }
         let mut heard = latents.clone();
+        let history_noise = recipe.lm().model.history_noise;
+        if history_noise > 0.0 {
+            let mut random = stream("lm-history");
+            // A network without adapters reads codes, which no noise may change.
+            let whitened = model.adapters().len();
+            for heard in heard.iter_mut().take(whitened) {
+                *heard = noisy(heard.clone(), history_noise, &mut random);
+            }
+        }
         if let Some(most) = self.setup.hidden {
             for (modality, heard) in heard.iter_mut().enumerate() {
                 let seen = seen(&documents, modality, most, &mut random, &self.device);
@@ -335,64 +386,19 @@ impl<T: LmTask> LmStage<T> {
             None => vec![1.0; documents.len()],
         };
         let learned = Learned::of(&documents, &weights, latents.len()).latents;
-        Batch {
+        let mut batch = Batch {
             draws: model.draws(recipe, &learned, &mut random, &self.device),
             documents,
             weights,
             heard,
             latents,
+        };
+        if let Some(teacher) = &self.teacher {
+            let nulls = samples.iter().map(|&own| corpus.document(own, true));
+            teacher.teach(&mut batch, &nulls.collect::<Vec<Document>>())?;
         }
+        Ok(batch)
     }
-}
-
-/// The latents that documents have: of each sample the first ones. `lengths` is the number of latents of each sample.
-///
-/// # Shapes
-/// - `drawn`: `[N, Z]`, for the sum `N` of `lengths`
-/// - returns: `[N', Z]`, for the number `N'` of latents of the documents
-fn first_latents(
-    drawn: Tensor<2>,
-    lengths: &[usize],
-    documents: &[Document],
-    modality: usize,
-) -> Tensor<2> {
-    let mut rows = Vec::new();
-    let mut first = 0;
-    for (length, document) in lengths.iter().zip(documents) {
-        let kept = first + document.frames(modality) as i64;
-        rows.extend(first..kept);
-        first += *length as i64;
-    }
-    let count = rows.len();
-    // Documents with all latents of their samples need no copy.
-    if count == drawn.dims()[0] {
-        return drawn;
-    }
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &drawn.device());
-    drawn.select(0, rows)
-}
-
-/// 1 for latents that the backbone sees, 0 for those that are hidden. What share is hidden is drawn for
-/// every document, up to `most`. Without earlier latents a model has to learn from the text what comes
-/// next; with them the next latent is nearly given, except where a word begins.
-///
-/// # Shapes
-/// - returns: `[N, 1]`
-fn seen(
-    documents: &[Document],
-    modality: usize,
-    most: f64,
-    random: &mut RandomStream,
-    device: &Device,
-) -> Tensor<2> {
-    let mut values = Vec::new();
-    for document in documents {
-        let hidden = most * random.uniform();
-        let frames = 0..document.frames(modality);
-        values.extend(frames.map(|_| f32::from(!random.chance(hidden))));
-    }
-    let shape = [values.len(), 1];
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
@@ -402,7 +408,7 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
     const TABLE: &'static str = "lm_train";
 
     fn round(&mut self, context: &LmContext<T>, round: u64) -> Round<Self::Output> {
-        let batch = self.batch(&context.recipe, round);
+        let batch = self.batch(&context.recipe, round)?;
         let (spread, rows) = (&self.trainer.spread, (self.setup.rows)(&batch.documents));
         let count = spread.shards(&self.device, rows, ROWS_A_SHARD).len();
         let token_weight = self.tokens.map_or(0.0, |tokens| tokens.loss);
@@ -429,7 +435,7 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
     }
 
     fn whitening(&self) -> Option<[f32; 2]> {
-        let whitening = self.task.coding().whitening()?;
+        let whitening = self.whitening?;
         Some([whitening.bias, whitening.scale])
     }
 
@@ -439,41 +445,5 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
             bundle.write(name, text.as_bytes())?;
         }
         self.task.coding().save(bundle)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use latentlm_pipelines::host_values;
-
-    /// Of three samples of three latents: all of the first, one of the second, no latents of a text, two of the last.
-    #[test]
-    fn documents_have_the_first_latents_of_their_samples() {
-        let document = |frames| Document::of_speech(vec![1], frames, Vec::new());
-        let documents = [document(3), document(1), Document::default(), document(2)];
-        let numbers: Vec<f32> = (0..9).map(|own| own as f32).collect();
-        let data = TensorData::new(numbers.clone(), [9, 1]);
-        let drawn = Tensor::<2>::from_data(data, &Device::default());
-        let kept = first_latents(drawn.clone(), &[3, 3, 0, 3], &documents, 0);
-        assert_eq!(host_values(kept), [0.0, 1.0, 2.0, 3.0, 6.0, 7.0]);
-        let whole = [document(3), document(3), document(3)];
-        let all = first_latents(drawn, &[3, 3, 3], &whole, 0);
-        assert_eq!(host_values(all), numbers);
-    }
-
-    #[test]
-    fn hidden_latents_are_the_share_that_was_drawn() {
-        let documents = vec![Document::of_speech(Vec::new(), 50, Vec::new()); 400];
-        let seen = |most| {
-            let random = &mut RandomStream::new(1);
-            host_values(seen(&documents, 0, most, random, &Device::default()))
-        };
-        assert_eq!(seen(0.0), vec![1.0; 20_000]);
-        let values = seen(0.6);
-        assert!(values.iter().all(|&x| x == 0.0 || x == 1.0));
-        // The mean of 400 shares, uniform in 0..0.6, deviates by 0.009.
-        let mean = values.iter().sum::<f32>() / 20_000.0;
-        assert!((mean - 0.7).abs() < 0.03, "{mean}");
     }
 }

@@ -11,7 +11,7 @@ use latentlm_eval::memory_bytes;
 use latentlm_pipelines::ModelRecipe;
 
 use crate::error::TrainError;
-use crate::lm_stage::LmRecipe;
+use crate::lm_recipe::LmRecipe;
 use crate::options::RunOptions;
 
 /// Bytes of a trained parameter: weight, gradient, two moments and moving average in float32.
@@ -44,8 +44,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// What the stage of a codec and its discriminator takes with batches of one. `sample` is the shape of a sample,
-    /// and `sample_keys` what it follows from.
+    /// Memory of a codec's stage, with its discriminator and batches of one. `sample` is the shape of a sample, and
+    /// `sample_keys` are the keys that it follows from.
     pub(crate) fn of_codec<L: CodecObjectiveConfig<D>, const D: usize>(
         codec: &L::CodecConfig,
         loss: &L,
@@ -69,7 +69,7 @@ impl Demand {
         }
     }
 
-    /// What the stage of a language model takes with samples of `positions` latents.
+    /// Memory of a language model's stage, with samples of `positions` latents.
     pub(crate) fn of_lm(
         recipe: &(impl ModelRecipe + LmRecipe),
         positions: usize,
@@ -142,14 +142,14 @@ fn bytes_of(shape: [usize; 3]) -> u64 {
     dims.fold(NUMBER_BYTES, |bytes, dim| bytes.saturating_mul(dim as u64))
 }
 
-/// A recipe that knows what its stages take.
+/// A recipe that knows the memory of its stages.
 pub trait Demanding: ModelRecipe {
-    /// What the codec's stage and the language model's take. The vocabulary is not known before data are read: it
+    /// Memory of the codec's stage and of the language model's. The vocabulary is not known before data are read: it
     /// counts as one class or token.
     fn demands(&self, device: &Device) -> [Demand; 2];
 }
 
-/// What demands are held against.
+/// The machine's memory.
 #[derive(Debug, Clone, Copy)]
 struct Machine {
     /// Bytes of its memory.
@@ -308,8 +308,8 @@ mod tests {
         let [of_codec, of_lm] = video.demands(&device);
         assert_eq!(of_codec.parameters, codec.num_params() as u64);
         assert_eq!(of_codec.sample_bytes, 4 * 5 * 32 * 32);
-        // Two groups of four latents, with noise for each of two draws.
-        assert_eq!(of_lm.sample_bytes, 4 * 8 * 64 * 3);
+        // Two groups of 16 latents of 16 numbers, with noise for each of four draws.
+        assert_eq!(of_lm.sample_bytes, 4 * 2 * 16 * 16 * 5);
 
         let mllm = MllmRecipe::default();
         assert_eq!(mllm.demands(&device)[0], mllm.image().demands(&device)[0]);

@@ -4,15 +4,20 @@ use burn::tensor::{Device, Tensor};
 use latentlm::sequence::Document;
 use latentlm_data::{Mix, MllmCorpus, PackOrder};
 use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
-use latentlm_pipelines::{MllmData, MllmPipeline, MllmRecipe, TOKENIZER, image_grid, save_png};
+use latentlm_pipelines::{
+    ImageRecipe, MllmData, MllmPipeline, MllmRecipe, RunFolder, TOKENIZER, Wanted, image_grid,
+    save_png,
+};
 
 use crate::context::{self, RunEnd, WholeReport};
 use crate::error::Result;
 use crate::image;
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
+use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
 use crate::memory::{Demand, Demanding};
 use crate::options::RunOptions;
 use crate::run::{Modality, check_tokenizer};
+use crate::teacher;
 
 /// A run of text and pictures.
 type Context = context::Context<MllmRecipe, MllmData>;
@@ -54,7 +59,7 @@ impl Corpus for MllmCorpus {
     }
 }
 
-/// What a model of text and pictures is trained with.
+/// Setup of an mllm that learns a corpus.
 pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
     let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, recipe.seed);
     LmSetup::new(corpus, move |round| order.pack(round))
@@ -68,6 +73,7 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
     check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
+        adopt: adopt_codec,
         train,
         skipped: |context| context.data.pictures.list_left_out(&context.run),
         report: write_mllm_report,
@@ -77,6 +83,26 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
     modality.run(recipe, options)
 }
 
+/// Takes over the codec of the run that training begins from. It lies in a run within the folder, here and there.
+fn adopt_codec(context: &mut Context, from: &RunFolder<MllmRecipe>) -> Result<()> {
+    let own = context.options.part(CODEC);
+    let mut begun = None;
+    if own.resume {
+        let (run, _) = RunFolder::<ImageRecipe>::resume(&own.path)?;
+        if run.latest(teacher::CODEC, Wanted::Weights)?.is_some() {
+            return Ok(());
+        }
+        begun = Some(run);
+    }
+    let same = teacher::same_data(context, from)?;
+    let run = match begun {
+        Some(run) => run,
+        None => RunFolder::create(&own.path, &context.recipe.image())?,
+    };
+    let (codec, _) = RunFolder::<ImageRecipe>::open(&from.file(CODEC))?;
+    teacher::copy_codec(&run, &codec, same)
+}
+
 fn train(context: &mut Context) -> Result<bool> {
     let codec = context.options.part(CODEC);
     let (run, recipe) = (context.run.clone(), context.recipe.clone());
@@ -84,9 +110,9 @@ fn train(context: &mut Context) -> Result<bool> {
     let Some(encoded) = image::encode(context.recipe.image(), codec, Some(report))? else {
         return Ok(false);
     };
-    lm_stage::train::<MllmTask>(context, |context, _| {
+    lm_stage::train::<MllmTask>(context, |context, latest| {
         let (data, recipe) = (&context.data, &context.recipe);
-        let tokenizer = data.tokenizer(recipe)?;
+        let tokenizer = teacher::tokenizer(recipe, latest, || data.tokenizer(recipe))?;
         let corpus = data.train.documents(recipe, &tokenizer, recipe.mix.kinds)?;
         let setup = LmSetup {
             files: vec![(TOKENIZER, tokenizer.to_json()?)],

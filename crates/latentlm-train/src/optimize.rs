@@ -16,7 +16,7 @@ use crate::error::{Result, TrainError};
 use crate::precision::{Precision, round};
 use crate::spread::{DataParallel, ToDevice};
 
-/// What a step did.
+/// Result of an optimizer step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepReport {
     /// The learning rate.
@@ -60,7 +60,7 @@ impl<M: Module> Trainer<M> {
         }
     }
 
-    /// The same trainer; it computes shards in another precision.
+    /// Sets the precision that shards are computed in.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
@@ -213,8 +213,8 @@ impl<M: Module> Trainer<M> {
     }
 }
 
-/// The same weights as the leaves of a graph of their own, on another device if one is named: graphs
-/// that share none do not wait for each other.
+/// Copies a model with its weights as leaves of a new autodiff graph, on another device if one is given. Graphs without
+/// common leaves do not wait for each other.
 pub fn fork<M: Module>(model: &M, device: Option<&Device>) -> M {
     let device = device.cloned().or(model.devices().into_iter().next());
     match device {

@@ -16,7 +16,7 @@ pub enum ProgressMode {
     Silent,
 }
 
-/// What a run is started with.
+/// Options of a run.
 #[derive(Clone)]
 pub struct RunOptions {
     /// The run's folder.
@@ -33,8 +33,8 @@ pub struct RunOptions {
     pub progress: ProgressMode,
     /// Stops the run early, with a checkpoint.
     pub interrupter: Interrupter,
-    /// What stands before the keys of this run's recipe in the recipe that a user wrote, e.g.
-    /// `image.` where a comparison trains an image model; else empty. Errors name keys by it.
+    /// Prefix of this run's keys in the user's recipe, e.g. `image.` where a comparison trains an
+    /// image model; else empty. Errors put it before names of keys.
     pub within: String,
 }
 
@@ -44,7 +44,7 @@ impl RunOptions {
         std::iter::once(&self.device).chain(&self.more_devices)
     }
 
-    /// The same for a recipe that is a table of another, e.g. `image.`.
+    /// Sets the prefix of keys, for a recipe that is a table of another, e.g. `image.`.
     pub fn within(self, within: &str) -> Self {
         Self {
             within: within.into(),

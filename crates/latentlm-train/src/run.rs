@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
-use latentlm_pipelines::{PipelineError, SkippedList, TrainingData, WantedTokenizer};
+use latentlm_pipelines::{PipelineError, RunFolder, SkippedList, TrainingData, WantedTokenizer};
 
 use crate::codec_stage::{self, CodecTask};
 use crate::context::{Context, Report, RunEnd};
 use crate::error::Result;
-use crate::lm_stage::{self, LmContext, LmRecipe, LmSetup, LmTask};
+use crate::lm_recipe::LmRecipe;
+use crate::lm_stage::{self, LmContext, LmSetup, LmTask};
 use crate::memory::{self, Demanding};
 use crate::options::RunOptions;
 use crate::precision;
+use crate::teacher;
 
 /// Reads the tokenizer file that a recipe names, if it names one: it is not needed until the codec is trained, and a
 /// wrong one should be noticed before. A run that goes on has its vocabulary in its checkpoint.
@@ -41,10 +43,12 @@ where
     Ok(coded && lm_stage::train::<L>(context, open)?)
 }
 
-/// What differs from modality to modality in a run.
+/// The parts of a run that differ from modality to modality.
 pub struct Modality<R, D> {
     /// Opens the data that the recipe names.
     pub open: fn(&R) -> Result<D, PipelineError>,
+    /// Takes over the codec of the run that training begins from, if there is none yet.
+    pub adopt: fn(&mut Context<R, D>, &RunFolder<R>) -> Result<()>,
     /// Trains codec and language model. Returns whether both are finished.
     pub train: fn(&mut Context<R, D>) -> Result<bool>,
     /// Lists in the run's folder what of the data could not be used. Called before training and after it.
@@ -67,6 +71,9 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
         let started = Instant::now();
         // Before the folder is made: a run that can't begin leaves nothing behind.
         precision::check(recipe.lm().model.precision, &options)?;
+        if let Some(from) = teacher::needed(&recipe, &options)? {
+            teacher::finished(&from)?;
+        }
         memory::check(&recipe, 1, &options)?;
         let asked = options.clone();
         let mut context = Context::open(recipe, options, |recipe| {
@@ -74,6 +81,9 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             memory::check(recipe, (self.train_samples)(&data), &asked)?;
             Ok(data)
         })?;
+        if let Some(from) = teacher::needed(&context.recipe, &context.options)? {
+            (self.adopt)(&mut context, &from)?;
+        }
         context.report = Some(self.report);
         (self.skipped)(&mut context)?;
         let finished = (self.train)(&mut context)?;

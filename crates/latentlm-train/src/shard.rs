@@ -89,7 +89,7 @@ impl Shard {
     }
 }
 
-/// What is learned of documents.
+/// How many tokens and latents of documents are learned.
 pub struct Learned {
     /// Weights of all learned tokens together.
     pub tokens: f64,
@@ -98,7 +98,7 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// Counts what is learned of documents. Each document's tokens have its weight.
+    /// Counts the learned tokens and latents of documents. Each document's tokens have its weight.
     pub fn of(documents: &[Document], weights: &[f64], modalities: usize) -> Self {
         // Which tokens stand around latents makes no difference.
         let layout = Layout::new(documents, &vec![ControlTokens::after(0); modalities]);
@@ -197,10 +197,8 @@ mod tests {
     /// Numbered draws: so many rows, each for one latent of one number.
     fn numbered(rows: i64) -> DiffusionDraws {
         let device = Device::default();
-        DiffusionDraws {
-            timesteps: Tensor::<1, Int>::arange(0..rows, &device),
-            noise: Tensor::zeros([rows as usize, 1], &device),
-        }
+        let timesteps = Tensor::<1, Int>::arange(0..rows, &device);
+        DiffusionDraws::new(timesteps, Tensor::zeros([rows as usize, 1], &device))
     }
 
     fn batch(weights: TokenWeights) -> Batch {

@@ -54,9 +54,9 @@ impl DataParallel {
     }
 }
 
-/// What can be moved to another device.
+/// Values that can be moved to another device.
 pub trait ToDevice {
-    /// The same there.
+    /// Moves the value to a device.
     fn to_device(self, device: &Device) -> Self;
 }
 
@@ -78,6 +78,9 @@ impl ToDevice for DiffusionDraws {
         Self {
             timesteps: self.timesteps.to_device(device),
             noise: self.noise.to_device(device),
+            second_noise: self.second_noise.map(|noise| noise.to_device(device)),
+            target: self.target.map(|target| target.to_device(device)),
+            ..self
         }
     }
 }

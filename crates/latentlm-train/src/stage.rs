@@ -11,12 +11,12 @@ use crate::error::{Result, TrainError};
 use crate::optimize::StepReport;
 use crate::skips::Skips;
 
-/// What came of a round: a report where it ended a step, and what it leaves for the log.
+/// Result of a round: a report if it ended a step, and the output for the log.
 pub type Round<O> = Result<(Option<StepReport>, O)>;
 
-/// What a stage does; [`run`] says when.
+/// The parts of a stage that [`run`] calls.
 pub trait Stage<R, D> {
-    /// What a round leaves for the log.
+    /// Output of a round, for the log.
     type Output;
     /// Name in logs and of the folder of its checkpoints.
     const NAME: &'static str;

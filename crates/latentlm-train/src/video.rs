@@ -13,23 +13,24 @@ use latentlm_data::{
 };
 use latentlm_eval::{TRAINING_CLIPS, save_clips, write_video_report};
 use latentlm_pipelines::{
-    Clips, HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
-    as_clips, evenly, image_grid, load_codec, save_png,
+    Clips, HostBatch, TOKENIZER, VideoData, VideoPipeline, VideoRecipe, as_clips, evenly,
+    image_grid, load_codec, save_png,
 };
 
-use crate::adversarial::CodecSetup;
 use crate::ahead::{Ahead, rounds};
-use crate::codec_stage::{CodecTask, codec_setup};
+use crate::codec_stage::{CodecPlan, CodecTask};
 use crate::context::{self, RunEnd};
 use crate::error::Result;
 use crate::image::psnr_db;
 use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
-use crate::lm_stage::{Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
+use crate::lm_stage::{Corpus, LmSetup, PipelineTask};
 use crate::memory::{Demand, Demanding};
 use crate::options::RunOptions;
 use crate::progress::Encoding;
 use crate::run::{Modality, check_tokenizer, train_both};
+use crate::teacher;
 
 /// A run of clips.
 type Context = context::Context<VideoRecipe, VideoData>;
@@ -59,13 +60,8 @@ impl CodecTask<5> for ClipTask {
     /// A clip is long enough to be worth a thread alone.
     const ROWS_A_SHARD: usize = 1;
 
-    fn config(recipe: &VideoRecipe) -> &StageConfig {
-        &recipe.codec_train
-    }
-
-    fn setup(recipe: &VideoRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 5>> {
-        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
-        Ok(setup.map_err(PipelineError::from)?)
+    fn plan(recipe: &VideoRecipe) -> CodecPlan<'_, Self::Objective, 5> {
+        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
@@ -223,6 +219,7 @@ pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
     check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
+        adopt: teacher::adopt_codec,
         train: |context| train_both::<ClipTask, VideoTask, 5>(context, open),
         skipped: |context| context.data.list_left_out(&context.run),
         report: write_video_report,
@@ -240,11 +237,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(VideoTask, LmSe
     let first: Vec<usize> = (0..measured).collect();
     let (seed, device) = (recipe.seed, &context.device);
     let encoded = Encoded::measure(codec, cache, |_, _| first, seed, device)?;
-    let tokenizer = match latest {
-        // Its weights belong to its vocabulary; one that is made anew may be another.
-        Some(folder) => TextTokenizer::read_saved(&folder.join(TOKENIZER))?,
-        None => data.tokenizer(recipe)?,
-    };
+    let tokenizer = teacher::tokenizer(recipe, latest, || data.tokenizer(recipe))?;
     let corpus = ClipCorpus::new(&data.train, recipe, &tokenizer)?;
     let mut order = PackOrder::new(corpus.lengths(), recipe.mix.pack_positions, seed);
     let setup = LmSetup {
@@ -343,12 +336,12 @@ mod tests {
             assert_eq!(corpus.encoded(first), Some(clip));
             let drawn = corpus.document(whole, false);
             let frame = corpus.document(first, false);
-            assert_eq!((drawn.frames(0), frame.frames(0)), (20, 4));
+            assert_eq!((drawn.frames(0), frame.frames(0)), (80, 16));
             assert_eq!(drawn.segments[0], frame.segments[0], "the same caption");
             // The latents between have no token behind them.
-            assert_eq!(lengths[first], lengths[whole] - 16 - 2);
+            assert_eq!(lengths[first], lengths[whole] - 64 - 2);
             let layout = Layout::new(&[frame], &special.modalities);
-            assert_eq!(layout.learned[0].latents, [0, 1, 2, 3]);
+            assert_eq!(layout.learned[0].latents, Vec::from_iter(0..16));
             let begin = i64::from(special.modalities[0].begin);
             assert_eq!(
                 layout.answers.last(),
@@ -358,7 +351,7 @@ mod tests {
             let dropped = corpus.document(first, true);
             assert_eq!(
                 dropped.positions(),
-                1 + 1 + 4,
+                1 + 1 + 16,
                 "a start, the token before latents"
             );
         }

@@ -132,7 +132,7 @@ fn check_run(case: &Case, run: &Run, report: &mut Report) -> Result<(), VerifyEr
     // The model is called with the state before each step; the last state of the trajectory is returned.
     let last = solver::integrate(&plan, initial, &mut RandomStream::new(0), |step, x| {
         states.borrow_mut().push(x.clone());
-        let t = plan[step].timestep as f64;
+        let t = plan[step].timestep;
         expression::evaluate(&run.model, &x, t).unwrap_or_else(|reason| {
             failure = Some(reason);
             x

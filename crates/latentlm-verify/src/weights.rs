@@ -76,7 +76,7 @@ struct Read<'a> {
     backbone: &'a Backbone,
     /// The token in whose places sound is heard.
     audio: i64,
-    /// What was read there, `[F, D]`, the prompt's first.
+    /// Embeddings of the sound at these places, `[F, D]`, the prompt's first.
     heard: Tensor<2>,
 }
 

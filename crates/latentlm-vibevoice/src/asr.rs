@@ -140,7 +140,7 @@ impl VibeVoiceAsrConfig {
 pub struct HeardSound {
     /// The acoustic encoder's means, `[1, F, Z]`.
     pub acoustic_mean: Tensor<3>,
-    /// The same with noise, `[1, F, Z]`.
+    /// The acoustic encoder's means with noise, `[1, F, Z]`.
     pub acoustic: Tensor<3>,
     /// The semantic encoder's means, `[1, F, Y]`.
     pub semantic: Tensor<3>,

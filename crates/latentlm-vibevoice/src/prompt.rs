@@ -2,7 +2,7 @@
 
 use super::script::Turn;
 
-/// What the model is told first. Spaces in front and line ends are part of it.
+/// The instruction at the start of a prompt. Leading spaces and line ends are part of it.
 const TASK: &str = " Transform the text provided by various speakers into speech output, utilizing the \
                     distinct voice of each respective speaker.\n";
 
@@ -28,7 +28,7 @@ pub struct VoiceLine {
     pub frames: usize,
 }
 
-/// What the model reads before it speaks.
+/// A prompt as tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VibeVoicePrompt {
     /// All tokens. The last is the one that begins speech.

@@ -219,7 +219,7 @@ impl VibeVoiceRealtime {
         self.latents.device()
     }
 
-    /// What is added to positions of a kind, `[1, D]`: float32 as they are, whatever the weights are stored in.
+    /// Type embedding that is added to positions of a kind, `[1, D]`. It is float32, whatever type the weights have.
     fn input_type(&self, kind: InputType) -> Tensor<2> {
         let kinds = self.input_types.weight.val();
         kinds.narrow(0, kind as usize, 1).cast(DType::F32)

@@ -23,9 +23,9 @@ pub(super) struct Row {
     pub(super) null: KvCache,
     /// Reads the embeddings of the chosen tokens, where the rules guide tokens.
     pub(super) tokens: Option<KvCache>,
-    /// What `own` and `null` read next, `[1, D]`.
+    /// Next input of `own` and `null`, `[1, D]`.
     pub(super) input: Tensor<2>,
-    /// What `tokens` reads next, `[1, D]`.
+    /// Next input of `tokens`, `[1, D]`.
     pub(super) token_input: Tensor<2>,
     pub(super) decoder: DecoderState,
     pub(super) semantic: EncoderState,

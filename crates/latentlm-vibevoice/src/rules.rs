@@ -1,6 +1,6 @@
 //! Where the published implementations of VibeVoice differ.
 
-/// What the original repository and `transformers` do differently with the same weights and noise.
+/// Differences between the original repository and `transformers` with the same weights and noise.
 ///
 /// The default is the original, which the weights were trained and are used with. A comparison with numbers of
 /// `transformers` needs its rules.

@@ -24,7 +24,7 @@ pub struct Turn {
 pub struct Script {
     /// At least one. Following turns of one speaker stay turns.
     pub turns: Vec<Turn>,
-    /// What was left out, a line each.
+    /// One line for each thing that was left out.
     pub warnings: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ pub enum ScriptError {
     Number {
         /// Counted from 1.
         line: usize,
-        /// As it is written.
+        /// The number as it is written.
         number: String,
     },
     /// A script that begins as JSON does, and goes on otherwise.

@@ -6,7 +6,7 @@ use latentlm_core::{RandomStream, SampleOptions};
 use super::prompt::VibeVoicePrompt;
 use super::rules::Rules;
 
-/// What the model may choose at each step.
+/// The tokens that the model may choose at each step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpeechToken {
     /// Speech begins.
@@ -116,7 +116,7 @@ pub struct SpeakRequest {
 pub struct SpokenStep {
     /// Index of the script.
     pub script: usize,
-    /// What was chosen.
+    /// The chosen token.
     pub token: SpeechToken,
     /// Last hidden state, `[1, D]`, which the head is conditioned on.
     pub hidden: Tensor<2>,
@@ -131,14 +131,14 @@ pub struct SpokenStep {
 /// A latent and its sound.
 #[derive(Debug, Clone)]
 pub struct SpokenFrame {
-    /// As the head draws it, whitened, `[1, Z]`.
+    /// The latent as the head draws it, whitened, `[1, Z]`.
     pub latents: Tensor<2>,
-    /// As the decoder reads it, `[1, Z]`.
+    /// The latent as the decoder reads it, `[1, Z]`.
     pub decoder_latents: Tensor<2>,
     /// Samples, `[1, H]`.
     pub sound: Tensor<2>,
-    /// What the semantic encoder hears in them, `[1, Y]`.
+    /// Output of the semantic encoder for these samples, `[1, Y]`.
     pub semantic: Tensor<2>,
-    /// What the model reads next, `[1, D]`.
+    /// Embedding that the model reads next, `[1, D]`.
     pub embedded: Tensor<2>,
 }

@@ -5,7 +5,7 @@ use burn::nn::EmbeddingConfig;
 use burn::tensor::Device;
 use latentlm_adapters::{LabelAdapterConfig, LatentAdapterConfig, TokenAdapterConfig};
 use latentlm_core::sequence::{ControlTokens, SpecialTokens};
-use latentlm_core::{CausalBackboneConfig, LatentHeadConfig};
+use latentlm_core::{CausalBackboneConfig, HeadMethod, LatentHeadConfig};
 
 use crate::model::{DocumentTokens, LatentLm};
 use crate::sizes::{LmSizes, ModelError};
@@ -47,9 +47,15 @@ pub struct LatentLmConfig {
     /// Whether the softmax head uses the embedding's table.
     #[config(default = false)]
     pub tied: bool,
+    /// Whether the codec's latents lie on the sphere of radius `sqrt(Z)`. Drawn latents are projected to it.
+    #[config(default = false)]
+    pub on_sphere: bool,
     /// Sizes of backbone and heads. Defaults are the reference's Base size.
     #[config(default = "LmSizes::new()")]
     pub sizes: LmSizes,
+    /// How the heads are trained.
+    #[config(default = "HeadMethod::default()")]
+    pub method: HeadMethod,
 }
 
 impl LatentLmConfig {
@@ -110,7 +116,7 @@ impl LatentLmConfig {
             return fail("one head draws latents of one size; the modalities' differ");
         }
         let mut modalities = self.modalities.iter();
-        modalities.try_for_each(|own| self.sizes.validate(own.latent_dim))
+        modalities.try_for_each(|own| self.sizes.validate(own.latent_dim, self.method))
     }
 
     /// Builds the model. Its parameters are drawn from the device's generator: seed that first.
@@ -141,14 +147,17 @@ impl LatentLmConfig {
                 .then(|| LabelAdapterConfig::new(self.classes, width).init(device)),
             tokens: (self.text_vocabulary > 0).then(|| token.init(device)),
             latents: latents
-                .map(|own| LatentAdapterConfig::new(own.latent_dim, width).init(device))
+                .map(|own| {
+                    let adapter = LatentAdapterConfig::new(own.latent_dim, width);
+                    adapter.with_on_sphere(self.on_sphere).init(device)
+                })
                 .collect(),
             said: self
                 .aligned
                 .then(|| EmbeddingConfig::new(vocabulary, width).init(device)),
             backbone: sizes.backbone().init(device),
             heads: heads
-                .map(|own| sizes.head(own.latent_dim).init(device))
+                .map(|own| sizes.head(own.latent_dim, self.method).init(device))
                 .collect(),
             control: self.control(),
             document: self.writes.then_some(DocumentTokens {

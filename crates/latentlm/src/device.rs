@@ -28,9 +28,9 @@ pub enum DeviceError {
     Beyond {
         /// The requested kind.
         kind: &'static str,
-        /// Which of them.
+        /// The requested index.
         index: usize,
-        /// How many there are.
+        /// Number of devices of the kind.
         count: usize,
     },
 }

@@ -45,6 +45,7 @@ mod load;
 mod model;
 mod sizes;
 mod text_sampling;
+mod weights;
 
 pub use config::{LatentLmConfig, Modality};
 pub use device::{DeviceError, device, device_names, devices};
@@ -65,7 +66,9 @@ pub use latentlm_core::{
     sequence,
 };
 pub use latentlm_diffusion as diffusion;
+pub use latentlm_kernels::WeightBits;
 pub use load::{load_lm, load_lm_from_bytes};
 pub use model::{Batch, DocumentTokens, LatentLm, Loss};
 pub use sizes::{LmSizes, ModelError};
 pub use text_sampling::TextOptions;
+pub use weights::SmallWeights;

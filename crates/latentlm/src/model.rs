@@ -8,8 +8,10 @@ use latentlm_adapters::packed::{indices, surprise, weighted_mean};
 use latentlm_adapters::{LabelAdapter, LatentAdapter, TokenAdapter, Whitening};
 use latentlm_backbone::Backbone;
 use latentlm_core::sequence::{ControlTokens, Document, Layout};
-use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead};
+use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, SampleOptions};
 use latentlm_diffusion::Head;
+
+use crate::sizes::ModelError;
 
 /// The tokens around a document of a model that writes text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +131,21 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         &self.heads[modality.min(self.heads.len() - 1)]
     }
 
-    /// The same model with another whitening of a modality's latents.
+    /// Whether sampling with these options takes unconditional sequences beside the conditional ones.
+    pub fn reads_null(&self, options: &SampleOptions) -> bool {
+        self.heads.iter().any(|head| head.reads_null(options))
+    }
+
+    /// Makes the heads keep their weights in the layout of sampling between calls: see
+    /// [`LatentHead::prepare_sampling`].
+    pub fn prepared_for_sampling(mut self) -> Self {
+        for head in &mut self.heads {
+            head.prepare_sampling();
+        }
+        self
+    }
+
+    /// Sets the whitening of a modality's latents.
     ///
     /// # Panics
     /// If there is no such modality.
@@ -261,6 +277,61 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
             weighted_mean(self.surprise(&layout, hidden), &layout, &weights)
         };
         Loss { token, diffusion }
+    }
+
+    /// This model with the weights of a teacher of the same sizes. Weights that the teacher lacks stay as they are.
+    pub fn begin_from(self, teacher: Self) -> Self {
+        let heads = self.heads.into_iter().zip(teacher.heads);
+        Self {
+            heads: heads.map(|(own, given)| own.begin_from(given)).collect(),
+            ..teacher
+        }
+    }
+
+    /// As a teacher: writes into the draws of a batch what this model, which has no autodiff, predicts with guidance at the
+    /// draws' scales. `nulls` are the same documents without the label or text that their latents are made for.
+    ///
+    /// # Errors
+    /// If a head has no guided prediction.
+    ///
+    /// # Panics
+    /// If the documents without condition have other latents.
+    pub fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<(), ModelError> {
+        let layouts = [self.layout(&batch.documents), self.layout(nulls)];
+        let heard: Vec<Tensor<2>> = batch.heard.iter().map(|own| own.clone().inner()).collect();
+        let hidden = layouts.each_ref().map(|layout| self.hidden(layout, &heard));
+        for (modality, draws) in batch.draws.iter_mut().enumerate() {
+            let [learned, of_null] = layouts.each_ref().map(|layout| &layout.learned[modality]);
+            assert_eq!(learned.latents, of_null.latents, "latents of both branches");
+            let count = learned.latents.len();
+            if count == 0 {
+                continue;
+            }
+            let repeats = draws.noise.dims()[0] / count;
+            let rows = |all: &Tensor<2>, rows: &[i64]| {
+                let rows = all.clone().select(0, indices(rows, &all.device()));
+                rows.repeat_dim(0, repeats)
+            };
+            let plain = DiffusionDraws {
+                scales: draws.scales.clone(),
+                ..DiffusionDraws::new(draws.timesteps.clone().inner(), draws.noise.clone().inner())
+            };
+            let latents = batch.latents[modality].clone().inner();
+            let target = self.head_of(modality).guided(
+                rows(&latents, &learned.latents),
+                rows(&hidden[0], &learned.conditions),
+                rows(&hidden[1], &of_null.conditions),
+                &plain,
+            );
+            let Some(target) = target else {
+                return Err(ModelError::Config {
+                    reason: "the teacher's head does not denoise, and can't teach guidance".into(),
+                });
+            };
+            let tracked = draws.noise.is_autodiff();
+            draws.target = Some(if tracked { target.autodiff() } else { target });
+        }
+        Ok(())
     }
 
     /// Cross entropy `-log p` of each learned token, `[M]`. Perplexity is `exp` of its mean.

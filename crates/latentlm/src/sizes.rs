@@ -3,8 +3,8 @@
 use burn::config::Config;
 use latentlm_backbone::{BackboneConfig, BackboneError};
 use latentlm_core::{
-    BackboneSizes, BetaSchedule, CausalBackboneConfig, HeadSizes, LatentHeadConfig, PartConfig,
-    Prediction,
+    BackboneSizes, BetaSchedule, CausalBackboneConfig, HeadMethod, HeadSizes, LatentHeadConfig,
+    PartConfig, Prediction,
 };
 use latentlm_diffusion::{HeadConfig, HeadError};
 
@@ -58,7 +58,7 @@ impl LmSizes {
     }
 
     /// The head's configuration for latents of that many numbers.
-    pub fn head(&self, latent_dim: usize) -> HeadConfig {
+    pub fn head(&self, latent_dim: usize, method: HeadMethod) -> HeadConfig {
         HeadConfig::of(&HeadSizes {
             latent_dim,
             width: self.width,
@@ -67,6 +67,7 @@ impl LmSizes {
             prediction: self.prediction,
             schedule: self.schedule,
             num_train_timesteps: self.num_train_timesteps,
+            method,
             recompute: self.recompute,
         })
     }
@@ -74,10 +75,10 @@ impl LmSizes {
     /// What is wrong with the sizes, if anything, in one line.
     ///
     /// # Errors
-    /// If a size is zero or sizes do not fit each other.
-    pub fn validate(&self, latent_dim: usize) -> Result<(), ModelError> {
+    /// If a size is zero or sizes do not fit each other or the head's method.
+    pub fn validate(&self, latent_dim: usize, method: HeadMethod) -> Result<(), ModelError> {
         self.backbone().validate()?;
-        self.head(latent_dim).validate()?;
+        self.head(latent_dim, method).validate()?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! A rule gathers its violations, each as `file:line: what`, and fails with all of them at once.
 //! `docs/style.md` and `docs/architecture.md` say why the rules are what they are.
 
+mod circles;
 mod documents;
 mod files;
 mod lexer;

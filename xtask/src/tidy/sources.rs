@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 3] = [
 /// Macros that panic if the terminal or pipe is closed; `eprintln!` contains the first, `eprint!` the second.
 const PRINTING_MACROS: [&str; 2] = ["println!", "print!"];
 
-fn rust_files() -> Vec<TextFile> {
+pub(super) fn rust_files() -> Vec<TextFile> {
     let files: Vec<TextFile> = ["crates", "tests", "xtask"]
         .into_iter()
         .flat_map(text_files)
@@ -29,7 +29,7 @@ fn rust_files() -> Vec<TextFile> {
 }
 
 /// The part before the unit tests, whose length is not limited.
-fn without_tests(file: &TextFile) -> &str {
+pub(super) fn without_tests(file: &TextFile) -> &str {
     let at = file
         .text
         .match_indices("#[cfg(test)]\n")

@@ -2,6 +2,7 @@
 //! repeatable sampling, and that they learn.
 
 mod diffusion;
+mod speech;
 mod vq;
 
 use burn::module::{Module, ModuleMapper, Param};

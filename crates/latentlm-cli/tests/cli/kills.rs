@@ -27,7 +27,7 @@ const UNFINISHED: &str = ".writing-";
 /// A kind of training that is killed.
 struct Kind {
     command: &'static str,
-    /// Of a hundred kills, so many are of this kind.
+    /// Percentage of all kills that are of this kind.
     percent: u64,
     /// Writes the data into a folder.
     data: fn(&Path),
@@ -216,7 +216,7 @@ impl Trial {
             // Past the test runner, which keeps what tests print.
             writeln!(io::stdout(), "{line}").expect("standard output is open");
         }
-        // Of few kills, all may have come between two checkpoints.
+        // If there were few kills, all may have come between two checkpoints.
         assert!(self.within_writing > 0 || self.wanted < 50);
     }
 

@@ -2,6 +2,8 @@
 //! checkpoint is lost, however a run ends.
 
 mod clips;
+#[cfg(feature = "compare")]
+mod codes;
 mod dialogue;
 mod earlier;
 mod kills;

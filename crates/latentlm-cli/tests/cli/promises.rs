@@ -122,7 +122,7 @@ fn leaves_no_parents(dir: &Path) {
 fn a_failed_comparison_leaves_no_folder() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    for kind in ["sigma", "image"] {
+    for kind in ["sigma", "heads", "latents", "image"] {
         let words = [
             "compare",
             kind,

@@ -290,7 +290,7 @@ impl Sweep {
             }
             return Ok(End::Refused);
         }
-        // Of what is taken, some leaves nothing to train on, or nothing that is a number.
+        // Some accepted values leave nothing to train on, or make the loss infinite or NaN.
         let told = [
             "changed nothing",
             "not finite",

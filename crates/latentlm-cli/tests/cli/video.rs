@@ -155,7 +155,7 @@ fn a_stream_is_the_file(dir: &Path) {
     assert!(told.contains("-: 5 frames in ") && told.contains("other.png"));
 }
 
-/// Of a thousand clips some are drawn, and all of their frames can be read.
+/// Ctrl-C while a thousand clips are drawn: those that were written have readable frames only.
 #[cfg(unix)]
 fn ctrl_c_leaves_whole_frames(dir: &Path) {
     let words = [

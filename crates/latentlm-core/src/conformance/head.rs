@@ -10,12 +10,17 @@ const ROWS: usize = 3;
 
 /// Runs the whole suite for a head conditioned on `width` numbers.
 pub fn check<H: LatentHead>(head: &H, width: usize, device: &Device) {
-    for sampler in [
+    let samplers = [
         Sampler::DpmSolverPlusPlus,
         Sampler::Ddim,
         Sampler::Ddpm,
         Sampler::SdeDpmSolverPlusPlus,
-    ] {
+        Sampler::Euler,
+        Sampler::Midpoint,
+        Sampler::Heun,
+    ];
+    let followed = samplers.iter().filter(|sampler| head.follows(**sampler));
+    for &sampler in followed {
         let options = SampleOptions {
             sampler,
             steps: 4,

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
     use crate::bundle::{BundleWriter, write_atomically};
 
-    /// What is read after a power cut, of each that is possible.
+    /// The contents of `file` after each possible power cut.
     fn left(recording: &Recording, file: &str) -> Vec<Option<Vec<u8>>> {
         let remains = recording.remains();
         let read = |remains: &Remains| {

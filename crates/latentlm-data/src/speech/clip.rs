@@ -8,6 +8,7 @@ use latentlm_media::MediaError;
 use latentlm_media::sound::{self, SoundLimits};
 use sha2::{Digest, Sha256};
 
+use super::timed::TimedWord;
 use crate::error::DataError;
 use crate::normal::normal_text;
 use crate::options::allows;
@@ -71,6 +72,8 @@ pub(super) struct Clip {
     pub(super) split: Split,
     /// Length in seconds, if the table gives one.
     pub(super) duration_s: Option<f64>,
+    /// The words with their times, if the table gives them.
+    pub(super) words: Option<Box<[TimedWord]>>,
     /// Whether its text is longer than any that is kept.
     has_long_text: bool,
     /// Whether a hash of the name decides the split, because the corpus does not.
@@ -110,6 +113,7 @@ pub(super) fn clip(name: String, text: &str, speaker: Arc<str>) -> Clip {
         speaker,
         group: None,
         duration_s: None,
+        words: None,
         has_long_text,
         hashed: true,
     }
@@ -131,7 +135,7 @@ impl Clip {
         folder.join(&self.name)
     }
 
-    /// The same recording in `split`, if the table gives one.
+    /// Sets the split, if the table gives one.
     pub(super) fn in_split(self, split: Option<Split>) -> Self {
         match split {
             Some(split) => Self {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::clip::MOST_TEXT_BYTES;
 use super::table::Row;
+use super::timed::{TimedWord, timed_words};
 use crate::split::Split;
 
 /// Keys that always hold the path of a recording.
@@ -58,6 +59,8 @@ pub(super) struct Entry {
     pub(super) split: Option<Split>,
     /// Length in seconds, if the table gives one.
     pub(super) duration_s: Option<f64>,
+    /// The words with their times, if a record gives them.
+    pub(super) words: Option<Box<[TimedWord]>>,
 }
 
 /// Whether a file name has the extension of a sound (`Some(true)`), of a picture (`Some(false)`), or of
@@ -115,6 +118,7 @@ pub(super) fn of_record(record: &Map<String, Value>) -> Result<Entry, String> {
         group: value(&["group"]),
         split: split.as_deref().map(split_of).transpose()?,
         duration_s: value(&["duration"]).and_then(seconds),
+        words: record.get("words").map_or(Ok(None), timed_words)?,
     })
 }
 
@@ -246,6 +250,7 @@ impl Columns {
             group: None,
             split: named(self.split).map(split_of).transpose()?,
             duration_s: None,
+            words: None,
         })
     }
 

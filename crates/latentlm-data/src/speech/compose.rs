@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::dataset::SpeechDataset;
+use super::timed::SpokenWord;
 use super::vocabulary::{DAYS, MONTHS, ORDINALS, SPELLED, TENS, UNITS};
 use crate::error::DataError;
 use crate::skipped::Skipped;
@@ -107,15 +108,6 @@ pub struct Composed {
     pub kind: Composition,
     /// The words with the positions at which they end.
     pub words: Vec<SpokenWord>,
-}
-
-/// A word of a composed utterance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpokenWord {
-    /// The word.
-    pub text: String,
-    /// Index of the first sample after the word.
-    pub end: usize,
 }
 
 /// The recordings of one speaker, by word.

@@ -297,6 +297,7 @@ impl TableReader<'_> {
         let mut made = made.in_split(entry.split.or(split));
         made.group = entry.group;
         made.duration_s = entry.duration_s;
+        made.words = entry.words;
         self.listing.clips.push(made);
         Ok(())
     }

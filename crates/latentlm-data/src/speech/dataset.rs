@@ -7,6 +7,7 @@ use latentlm_media::sound::{Audio, RATES_HZ, SoundLimits, normalise, read_sound,
 
 use super::clip::{Clip, Listing, SpeechBounds, hold_out};
 use super::corpus;
+use super::timed::{SpokenWord, spoken_words};
 use crate::error::DataError;
 use crate::hex::hex_digest;
 use crate::sample::{Content, Sample};
@@ -26,7 +27,7 @@ pub struct SpeechSpec {
     /// Root mean square of the parts that are not silent, in dB of full scale. `None` keeps the recorded
     /// level.
     pub loudness_dbfs: Option<f64>,
-    /// Whether silence at both ends is trimmed.
+    /// Whether silence at both ends is trimmed. Recordings whose words have times stay as they are.
     pub trim_silence: bool,
     /// Shortest recording in seconds; shorter ones are left out.
     pub min_seconds: f64,
@@ -218,6 +219,16 @@ impl SpeechDataset {
         &self.clips[index].text
     }
 
+    /// The words of a recording and where they end in its samples, if the table has `words`: a list of
+    /// `{"text": ..., "end": seconds}`.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn words(&self, index: usize) -> Option<Vec<SpokenWord>> {
+        let words = self.clips[index].words.as_deref()?;
+        Some(spoken_words(words, self.spec.sample_rate_hz))
+    }
+
     /// The speaker of a recording.
     ///
     /// # Panics
@@ -257,21 +268,31 @@ impl SpeechDataset {
         if let Some(reason) = sound.silence() {
             return Err(DataError::malformed(&path, reason));
         }
+        // Times of words count from the start of the file.
+        let spec = SpeechSpec {
+            trim_silence: self.spec.trim_silence && clip.words.is_none(),
+            ..self.spec
+        };
         Ok(Utterance {
-            samples: self.spec.bring(sound.audio),
+            samples: spec.bring(sound.audio),
             text: clip.text.clone(),
             speaker: clip.speaker.to_string(),
         })
     }
 
-    /// A hash of names, file sizes, texts, speakers, groups and the specification. Checkpoints and latent
-    /// caches store it; caches are rebuilt when it changes.
+    /// A hash of names, file sizes, texts, speakers, groups, times of words and the specification. Checkpoints
+    /// and latent caches store it; caches are rebuilt when it changes.
     pub fn fingerprint(&self) -> String {
         let clips = self.clips.iter().map(|clip| {
             let size = std::fs::metadata(clip.path(&self.folder)).map_or(0, |m| m.len());
             // Debug output quotes strings, so different lists have different texts.
             let (name, text, speaker, group) = (&clip.name, &clip.text, &clip.speaker, &clip.group);
-            format!("{name:?} {size} {text:?} {speaker:?} {group:?}\n")
+            let mut line = format!("{name:?} {size} {text:?} {speaker:?} {group:?}");
+            // Without times the hash is that of before there were any.
+            if let Some(words) = &clip.words {
+                line += &format!(" {words:?}");
+            }
+            line + "\n"
         });
         hex_digest([format!("{:?}", self.spec)].into_iter().chain(clips))
     }

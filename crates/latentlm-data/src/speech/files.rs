@@ -6,7 +6,7 @@ use latentlm_media::sound::{self, Audio};
 
 use crate::error::DataError;
 
-/// Reads a sound file within [`SoundLimits::default`].
+/// Reads a sound file within the default bounds, those of [`sound::SoundLimits`].
 ///
 /// # Errors
 /// As [`latentlm_media::sound::read_audio`].

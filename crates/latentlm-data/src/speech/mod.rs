@@ -10,13 +10,14 @@ mod files;
 mod finder;
 mod sentences;
 mod table;
+mod timed;
 mod tree;
 mod vocabulary;
 
 pub use crate::skipped::Skipped;
 pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use clip::SpeechBounds;
-pub use compose::{Composed, Composer, Composition, SpokenWord};
+pub use compose::{Composed, Composer, Composition};
 pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
 pub use files::{read_audio, write_wav};
 pub use latentlm_media::sound::{
@@ -24,3 +25,4 @@ pub use latentlm_media::sound::{
     read_audio_within, trim_silence, wav_bytes,
 };
 pub use sentences::read_sentences;
+pub use timed::SpokenWord;

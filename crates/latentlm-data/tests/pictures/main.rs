@@ -134,7 +134,7 @@ fn more_broken_pictures_than_allowed_are_an_error() {
     assert!(both(dir.path(), none).is_err());
 }
 
-/// Of a large dataset that can't be read, not all is decoded and kept in memory to say so.
+/// Opening a large dataset of broken pictures fails early: not all of them are decoded first.
 #[test]
 fn so_many_broken_pictures_end_opening_early() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
             // sigma.
             let state = (1.0 - next).sqrt() / sigma;
             SolverStep {
-                timestep,
+                timestep: timestep as f64,
                 x_to_clean,
                 prediction_to_clean,
                 state,

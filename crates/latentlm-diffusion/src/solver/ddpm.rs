@@ -18,7 +18,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
             let alpha = bar / next;
             let beta = 1.0 - alpha;
             SolverStep {
-                timestep,
+                timestep: timestep as f64,
                 x_to_clean,
                 prediction_to_clean,
                 state: alpha.sqrt() * (1.0 - next) / (1.0 - bar),

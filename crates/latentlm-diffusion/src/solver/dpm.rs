@@ -28,7 +28,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
             _ => 0.0,
         };
         plan.push(SolverStep {
-            timestep: timesteps[index],
+            timestep: timesteps[index] as f64,
             x_to_clean,
             prediction_to_clean,
             state: sigma_next / sigma,

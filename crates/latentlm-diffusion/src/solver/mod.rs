@@ -7,6 +7,7 @@
 mod ddim;
 mod ddpm;
 mod dpm;
+mod flow;
 mod sde;
 mod step;
 
@@ -20,14 +21,23 @@ pub use step::SolverStep;
 /// The plan of a solver with `steps` evaluations of the head.
 ///
 /// # Panics
-/// If `steps` is 0 or more than the schedule has timesteps.
+/// If `steps` is 0, more than the schedule has timesteps or not a multiple of what the solver needs, or if the solver
+/// reverses another process.
 pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
     assert!(
         (1..schedule.timesteps()).contains(&steps),
         "solver steps must be in 1..{}, not {steps}",
         schedule.timesteps()
     );
+    assert_eq!(
+        sampler.process(),
+        schedule.process(),
+        "{sampler:?} and the process that the head reverses"
+    );
     match sampler {
+        Sampler::Euler => flow::euler(schedule, steps),
+        Sampler::Midpoint => flow::midpoint(schedule, steps),
+        Sampler::Heun => flow::heun(schedule, steps),
         Sampler::DpmSolverPlusPlus => dpm::plan(schedule, steps),
         Sampler::Ddim => ddim::plan(schedule, steps),
         Sampler::Ddpm => ddpm::plan(schedule, steps),
@@ -101,7 +111,7 @@ mod tests {
                     let mut random = RandomStream::new(1);
                     let noise = random.normal([4, 2], &device);
                     let x = integrate(&plan, noise, &mut random, |i, x| {
-                        let abar = schedule.alphas_cumprod()[plan[i].timestep];
+                        let abar = schedule.alphas_cumprod()[plan[i].timestep as usize];
                         let (a, s) = (abar.sqrt(), (1.0 - abar).sqrt());
                         let eps = (x - point * a) / s;
                         match prediction {
@@ -129,7 +139,7 @@ mod tests {
             let mut random = RandomStream::new(2);
             let noise = random.normal([20_000, 1], &device);
             let x = integrate(&plan, noise, &mut random, |i, x| {
-                let abar = schedule.alphas_cumprod()[plan[i].timestep];
+                let abar = schedule.alphas_cumprod()[plan[i].timestep as usize];
                 let variance = abar * spread * spread + 1.0 - abar;
                 x.mul_scalar((1.0 - abar).sqrt() / variance)
             });

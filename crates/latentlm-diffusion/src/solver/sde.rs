@@ -24,7 +24,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Vec<SolverStep> {
             _ => 0.0,
         };
         plan.push(SolverStep {
-            timestep: timesteps[index],
+            timestep: timesteps[index] as f64,
             x_to_clean,
             prediction_to_clean,
             state: sigma_next / sigma * (-width).exp(),
@@ -49,7 +49,7 @@ mod tests {
         let schedule = NoiseSchedule::new(BetaSchedule::Cosine, Prediction::Velocity, 1000);
         for steps in [1, 2, 10, 50] {
             let plan = plan(&schedule, steps);
-            let bar = |timestep: usize| schedule.alphas_cumprod()[timestep];
+            let bar = |timestep: f64| schedule.alphas_cumprod()[timestep as usize];
             for (index, step) in plan.iter().enumerate() {
                 let next = plan.get(index + 1).map_or(1.0, |next| bar(next.timestep));
                 let old = step.state.powi(2) * (1.0 - bar(step.timestep));

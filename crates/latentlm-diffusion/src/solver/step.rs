@@ -5,11 +5,12 @@ use latentlm_kernels::LinearStep;
 use crate::schedule::NoiseSchedule;
 
 /// One step: `clean = x * x_to_clean + prediction * prediction_to_clean`, then
-/// `x = x * state + clean * this + previous clean * last + fresh noise * noise`.
+/// `x = x * state + clean * this + previous clean * last + fresh noise * noise`. Solvers of flow matching have the
+/// predicted velocity itself in the place of the clean estimate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SolverStep {
-    /// Timestep of the head's evaluation.
-    pub timestep: usize,
+    /// Timestep of the head's evaluation: a whole number for diffusion.
+    pub timestep: f64,
     /// Factor of the state `x` in the clean estimate.
     pub x_to_clean: f64,
     /// Factor of the prediction in the clean estimate.

@@ -30,7 +30,7 @@ pub struct Classifier {
     output: Linear,
 }
 
-/// What a classifier is trained on.
+/// Training data and sizes of a classifier.
 pub struct Lessons<'a> {
     /// Channels of a picture.
     pub channels: usize,

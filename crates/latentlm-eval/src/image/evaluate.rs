@@ -11,11 +11,13 @@ use latentlm_pipelines::{
 use serde::{Deserialize, Serialize};
 
 use super::classifier::FEATURES;
+use super::command_judge::{CommandJudge, CommandVerdict};
 use super::distance::{mean_square, psnr, singular, ssim};
 use super::judge::{Judge, Verdict, even_labels, labels as real_labels};
 use crate::error::Result;
 use crate::evaluation::{self, EvaluateOptions};
 use crate::report::write_image_report;
+use crate::speech::Listener;
 use crate::statistics::{mean, smallest};
 
 /// Range of pixels, which are in `[-1, 1]`.
@@ -42,18 +44,21 @@ pub struct ImageEvaluation {
     /// What the judge says of the generated pictures.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// What another judge says, if one was asked.
+    #[serde(flatten)]
+    pub other_judge: CommandVerdict,
     /// Frechet distance of as many training pictures to held-out ones.
     pub frechet_distance_of_real: f64,
     /// Mean distance of a generated picture to its nearest training picture.
     pub nearest_training_distance: f64,
-    /// The same distance for held-out pictures. If it is much larger, the model copies training
-    /// pictures.
+    /// Mean distance of a held-out picture to its nearest training picture. If it is much larger than
+    /// that of generated ones, the model copies training pictures.
     pub nearest_training_distance_of_real: f64,
     /// Smallest distance of any generated picture to a training picture.
     pub smallest_training_distance: f64,
     /// Mean distance between generated pictures of a class, divided by that between real ones.
     pub diversity: f64,
-    /// The same ratio for the worst class.
+    /// `diversity` of the worst class.
     pub worst_class_diversity: f64,
     /// Generated pictures per second on the device of this evaluation.
     pub samples_per_second: f64,
@@ -83,6 +88,21 @@ pub fn evaluate_image(
     options: &EvaluateOptions,
     device: &Device,
 ) -> Result<ImageEvaluation> {
+    evaluate_image_by(path, options, None, device)
+}
+
+/// [`evaluate_image`], with the same pictures shown to another judge too: a command that takes paths of PNG
+/// files after its own arguments, and prints a line for each: path, tab, name of the class. Pictures and
+/// answers stay in the folder `evaluation` of the run.
+///
+/// # Errors
+/// As [`evaluate_image`]; if the command fails or says nothing of a picture.
+pub fn evaluate_image_by(
+    path: &Path,
+    options: &EvaluateOptions,
+    judge_command: Option<&Listener>,
+    device: &Device,
+) -> Result<ImageEvaluation> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
     let generator = ImagePipeline::from_run(path, device)?;
     let data = ImageData::open(&recipe)?;
@@ -110,17 +130,26 @@ pub fn evaluate_image(
     let verdict = judge.measure(generated.clone(), &labels);
     let same_many = read_evenly(train, labels.len(), device)?;
 
+    let mut other_judge = CommandVerdict::default();
+    if let Some(command) = judge_command {
+        (options.phase)("showing pictures to the judge's command");
+        let judge = CommandJudge {
+            command,
+            folder: run.file("evaluation"),
+            classes: train.classes(),
+        };
+        let agreement = judge.agreement("drawn", &generated, &labels)?;
+        let accuracy = judge.agreement("real", &held_out, &real_labels(test))?;
+        other_judge.judge_class_agreement = Some(agreement);
+        other_judge.judge_accuracy_of_real = Some(accuracy);
+    }
+
     (options.phase)("comparing drawn with real pictures");
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);
     let real_spread = spreads(&held_out, &real_labels(test), classes);
-    let diversity: Vec<f64> = spread
-        .iter()
-        .zip(&real_spread)
-        .filter(|(_, real)| **real > 0.0)
-        .map(|(drawn, real)| drawn / real)
-        .collect();
+    let diversity = diversities(&spread, &real_spread);
 
     let evaluation = ImageEvaluation {
         step: generator.manifest.step,
@@ -131,6 +160,7 @@ pub fn evaluate_image(
         reconstruction,
         classifier_accuracy: judge.accuracy,
         verdict,
+        other_judge,
         frechet_distance_of_real: judge.frechet_distance(same_many),
         smallest_training_distance: smallest(&nearest),
         nearest_training_distance: mean(nearest).unwrap_or_default(),
@@ -143,6 +173,17 @@ pub fn evaluate_image(
     evaluation::write(&run, &evaluation)?;
     write_image_report(&run, &recipe)?;
     Ok(evaluation)
+}
+
+/// Spreads of generated pictures, divided by those of real ones; without classes whose real pictures have
+/// none.
+fn diversities(spreads: &[f64], real: &[f64]) -> Vec<f64> {
+    spreads
+        .iter()
+        .zip(real)
+        .filter(|(_, real)| **real > 0.0)
+        .map(|(drawn, real)| drawn / real)
+        .collect()
 }
 
 /// Quality of the codec on held-out pictures.

@@ -27,7 +27,7 @@ pub struct Verdict {
     /// Fraction of pictures that the classifier assigns to the class they were generated for,
     /// averaged over classes.
     pub class_agreement: f64,
-    /// The same fraction for the worst class.
+    /// `class_agreement` of the worst class.
     pub worst_class_agreement: f64,
     /// Frechet distance to held-out pictures, in the features of the classifier.
     pub frechet_distance: f64,
@@ -92,7 +92,7 @@ pub fn even_labels(samples: usize, classes: usize) -> Vec<u32> {
 }
 
 /// Fraction of right answers in each class, without classes that have no pictures.
-fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
+pub(super) fn by_class(answers: &[u32], labels: &[u32], classes: usize) -> Vec<f64> {
     let mut fractions = Vec::new();
     for class in 0..classes as u32 {
         let own = answers

@@ -21,9 +21,9 @@ pub struct Colours {
     /// Fraction of drawn pictures that are nearer to real pictures of the named colour than to
     /// those of any other.
     pub colour_agreement: Option<f64>,
-    /// The same fraction for the real pictures.
+    /// `colour_agreement` of real pictures.
     pub colour_agreement_of_real: Option<f64>,
-    /// The same fraction if colours are random: one over their number.
+    /// `colour_agreement` of random colours: one over their number.
     pub colour_agreement_by_chance: Option<f64>,
     /// Fraction of captions that name the most frequent colour.
     pub colour_agreement_by_majority: Option<f64>,

@@ -42,7 +42,7 @@ pub struct MllmEvaluation {
     pub exact_captions_held_out: f64,
     /// Held-out pictures whose caption names the right category.
     pub category_named_held_out: Option<f64>,
-    /// The same if the largest category is always named.
+    /// `category_named_held_out` of a caption that always names the largest category.
     pub category_named_by_majority: Option<f64>,
     /// Perplexity of held-out text.
     pub text_perplexity: Option<f64>,
@@ -51,12 +51,12 @@ pub struct MllmEvaluation {
     /// Neighbours with the category of the caption, among the ten real pictures nearest to a
     /// picture drawn for a training caption.
     pub neighbours_of_category: Option<f64>,
-    /// The same for held-out captions.
+    /// `neighbours_of_category` for held-out captions.
     pub neighbours_of_category_held_out: Option<f64>,
-    /// The same for random neighbours.
+    /// `neighbours_of_category` with random neighbours.
     pub neighbours_of_category_by_chance: Option<f64>,
-    /// The same for real pictures instead of drawn ones. A real picture is its own nearest
-    /// neighbour, so this is about the largest value that can be reached.
+    /// `neighbours_of_category` of real pictures instead of drawn ones. A real picture is its own
+    /// nearest neighbour, so this is about the largest value that can be reached.
     #[serde(default)]
     pub neighbours_of_category_of_real: Option<f64>,
     /// Training captions whose real picture is among the ten nearest to the drawn one.
@@ -67,11 +67,11 @@ pub struct MllmEvaluation {
     /// Mean distance between the mean colours of a picture drawn for a training caption and of the
     /// real picture, in RGB of `[-1, 1]`, without backgrounds.
     pub colour_distance: f64,
-    /// The same distance to the real picture of another caption.
+    /// `colour_distance` to the real picture of another caption.
     pub colour_distance_shuffled: f64,
-    /// The same as `colour_distance` for held-out captions.
+    /// `colour_distance` for held-out captions.
     pub colour_distance_held_out: f64,
-    /// The same as `colour_distance_shuffled` for held-out captions.
+    /// `colour_distance_shuffled` for held-out captions.
     pub colour_distance_held_out_shuffled: f64,
     /// Drawn pictures per second on the device of this evaluation.
     pub pictures_per_second: f64,

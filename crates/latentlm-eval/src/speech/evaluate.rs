@@ -10,13 +10,16 @@ use latentlm::core::disk;
 use latentlm_data::Split;
 use latentlm_data::speech::{Audio, Composer, Composition, Skipped, Utterance, write_wav};
 use latentlm_pipelines::{
-    PipelineError, RunFolder, SkippedList, SpeechData, SpeechPipeline, SpeechRecipe, reconstruct,
-    skipped,
+    PipelineError, Recipe, RunFolder, SkippedList, SpeechData, SpeechPipeline, SpeechRecipe,
+    reconstruct, skipped,
 };
 
-use super::metrics::{EditCount, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words};
+use super::metrics::{
+    EditCount, Slips, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words,
+};
 use super::recognizer::Listener;
-use crate::error::{EvalError, Result};
+use super::speaker::Speaker;
+use crate::error::Result;
 use crate::evaluation;
 use crate::report::write_speech_report;
 use crate::statistics::{mean, median, share};
@@ -25,6 +28,10 @@ use crate::statistics::{mean, median, share};
 const LISTENING_RATE_HZ: u32 = 16_000;
 /// Kind of held-out recordings, as opposed to the kinds of composed utterances.
 const RECORDINGS: &str = "recordings";
+/// Number of texts that are spoken behind the same prompt.
+const PROMPTED: usize = 16;
+/// Seconds that are cut off the end of a prompt: the silence there, and a part of the last word.
+const CUT_SECONDS: f64 = 0.25;
 /// Number of texts whose generation is timed.
 const TIMED: usize = 8;
 
@@ -69,35 +76,52 @@ pub fn evaluate_speech(
 ) -> Result<SpeechEvaluation> {
     let (run, recipe) = RunFolder::<SpeechRecipe>::open(path)?;
     let data = SpeechData::open(&recipe)?;
+    let speaker = SpeechPipeline::from_run(path, device)?;
+    let measured = evaluate_speaker(&run, &data, &speaker, options, device)?;
+    write_speech_report(&run, &recipe)?;
+    Ok(measured)
+}
+
+/// Measures what speaks, and writes `evaluation.json` and the sounds it was measured on into its run's folder, but no
+/// report.
+///
+/// # Errors
+/// If the data can't be read, a listener fails, or a file can't be written.
+pub fn evaluate_speaker<R: Recipe, S: Speaker>(
+    run: &RunFolder<R>,
+    data: &SpeechData,
+    speaker: &S,
+    options: &EvaluateSpeechOptions,
+    device: &Device,
+) -> Result<SpeechEvaluation> {
     let folder = run.file("evaluation");
     disk::create_folders(&folder).map_err(io_error("create", &folder))?;
     let mut evaluation = Evaluation {
-        speaker: SpeechPipeline::from_run(path, device)?,
+        speaker,
         options,
         folder,
         device,
         results: SpeechEvaluation::new(),
         skipped: SkippedList::default(),
     };
-    evaluation.measure_codec(&data)?;
+    evaluation.measure_codec(data)?;
     match &data.composer {
         Some(composer) => {
             for &kind in composer.kinds() {
                 evaluation.measure_composed(composer, kind)?;
             }
         }
-        None => evaluation.measure_recordings(&data)?,
+        None => evaluation.measure_recordings(data)?,
     }
-    evaluation.measure_speed(&data)?;
+    evaluation.measure_speed(data)?;
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
-    evaluation::write(&run, &evaluation.results)?;
-    write_speech_report(&run, &recipe)?;
+    evaluation::write(run, &evaluation.results)?;
     Ok(evaluation.results)
 }
 
 /// An evaluation that is under way.
-struct Evaluation<'a> {
-    speaker: SpeechPipeline,
+struct Evaluation<'a, S> {
+    speaker: &'a S,
     options: &'a EvaluateSpeechOptions,
     /// Folder of the sounds.
     folder: PathBuf,
@@ -125,7 +149,7 @@ impl Utterances {
     }
 }
 
-impl Evaluation<'_> {
+impl<S: Speaker> Evaluation<'_, S> {
     fn put(&mut self, name: impl Into<String>, value: f64) {
         self.results.insert(name.into(), value);
     }
@@ -157,7 +181,8 @@ impl Evaluation<'_> {
             let Some(utterance) = self.recording(data, index) else {
                 continue;
             };
-            let (original, copy) = reconstruct(&self.speaker.codec, utterance.samples, self.device);
+            let (original, copy) =
+                reconstruct(self.speaker.codec(), utterance.samples, self.device);
             mel.push(mel_distance_db(&original, &copy, rate));
             si_sdr.push(si_sdr_db(&original, &copy));
             intelligible.extend(stoi(&original, &copy, rate));
@@ -287,7 +312,7 @@ impl Evaluation<'_> {
         if let Some(listener) = listener {
             // Recordings were recognized when the codec was measured.
             if kind != RECORDINGS {
-                let codec = &self.speaker.codec;
+                let codec = self.speaker.codec();
                 let copies: Vec<_> = originals
                     .iter()
                     .map(|sound| reconstruct(codec, sound.clone(), self.device).1)
@@ -296,6 +321,7 @@ impl Evaluation<'_> {
                 self.recognize(listener, utterances, "codec", &copies)?;
             }
             self.recognize(listener, utterances, "model", &spoken)?;
+            self.measure_prompted(utterances, listener)?;
         }
         if let Some(judge) = &options.speaker_judge {
             // One long file for each voice, since a single word says little about a voice.
@@ -309,15 +335,65 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// Measures word and character errors of a recognizer, and writes what it recognized. `version` is
-    /// the origin of the sounds: `original`, `codec` or `model`.
+    /// Speaks the texts behind recordings of others, which are cut in their last word, and counts the words
+    /// that a listener hears twice or not at all. Texts with too long a prompt are left out.
+    fn measure_prompted(&mut self, utterances: &Utterances, listener: &Listener) -> Result<()> {
+        let (options, kind, count) = (self.options, utterances.kind, utterances.texts.len());
+        if count < 2 {
+            return Ok(());
+        }
+        self.tell(&format!("speaking {count} {kind} behind prompts"));
+        let mut prompted = Utterances::new(kind);
+        let (mut sounds, mut before) = (Vec::new(), Vec::new());
+        for start in (0..count).step_by(PROMPTED) {
+            let texts = &utterances.texts[start..count.min(start + PROMPTED)];
+            let prompt = (start + count - 1) % count;
+            let text = &utterances.texts[prompt];
+            let recording = &utterances.originals[prompt];
+            let recording = cut_in_word(recording, self.speaker.sample_rate_hz());
+            let Ok(voice) = self.speaker.voice(text, recording.to_vec()) else {
+                continue;
+            };
+            let sample = &options.sample;
+            if self.speaker.accepts(texts, Some(&voice), sample).is_err() {
+                continue;
+            }
+            let spoken = self
+                .speaker
+                .say(texts, Some(&voice), sample, options.seed)?;
+            sounds.extend(spoken.into_iter().map(|speech| speech.samples));
+            prompted.texts.extend_from_slice(texts);
+            before.resize(prompted.texts.len(), words(text).pop());
+        }
+        if sounds.is_empty() {
+            return Ok(());
+        }
+        let heard = self.recognize(listener, &prompted, "prompted", &sounds)?;
+        let utterances = prompted.texts.iter().zip(&heard).zip(&before);
+        let slips: Slips = utterances
+            .map(|((text, heard), before)| {
+                Slips::count(&words(text), &words(heard), before.as_deref())
+            })
+            .sum();
+        for (measure, value) in [
+            ("words", slips.expected),
+            ("doubled", slips.doubled),
+            ("dropped", slips.dropped),
+        ] {
+            self.put(format!("{kind}_{measure}_behind_prompt"), value as f64);
+        }
+        Ok(())
+    }
+
+    /// Measures word and character errors of a recognizer, and writes what it recognized, which is returned.
+    /// `version` is the origin of the sounds: `original`, `codec`, `model` or `prompted`.
     fn recognize(
         &mut self,
         listener: &Listener,
         utterances: &Utterances,
         version: &str,
         sounds: &[Vec<f32>],
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let kind = utterances.kind;
         self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
@@ -337,7 +413,7 @@ impl Evaluation<'_> {
         let lines: String = pairs().map(|(t, h)| format!("{t}\t{h}\n")).collect();
         let list = self.folder.join(format!("{kind}-{version}.tsv"));
         write_atomically(&list, lines.as_bytes())?;
-        Ok(())
+        Ok(heard)
     }
 
     /// Writes sounds as WAV files for recognizers. Returns their paths.
@@ -371,17 +447,21 @@ impl Evaluation<'_> {
                 break;
             };
             let seed = self.options.seed + round as u64;
-            let times = self
-                .speaker
-                .stream(text, None, &sample, seed, |_| Ok::<(), EvalError>(()))?;
+            let times = self.speaker.time(text, &sample, seed)?;
             if round > 0 && times.speech_s > 0.0 {
                 first.push(times.first_audio_s);
                 factor.push(times.total_s / times.speech_s);
             }
         }
-        self.put("latents_a_second", self.speaker.recipe().frame_rate_hz());
+        self.put("latents_a_second", self.speaker.frame_rate_hz());
         self.put("first_audio_ms", 1e3 * median(first));
         self.put("real_time_factor", median(factor));
         Ok(())
     }
+}
+
+/// A recording without its end; at least half of it remains.
+fn cut_in_word(samples: &[f32], sample_rate_hz: u32) -> &[f32] {
+    let cut = (CUT_SECONDS * f64::from(sample_rate_hz)) as usize;
+    &samples[..samples.len() - cut.min(samples.len() / 2)]
 }

@@ -8,7 +8,7 @@ mod signal;
 mod spectrum;
 mod stoi;
 
-pub use edits::{EditCount, characters, edit_rate, words};
+pub use edits::{EditCount, Slips, characters, edit_rate, words};
 pub use mel::mel_distance_db;
 pub use si_sdr::si_sdr_db;
 pub(super) use spectrum::{Spectrum, hann};

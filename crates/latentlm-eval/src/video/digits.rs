@@ -31,60 +31,63 @@ const OTHER_SEED: u64 = 0x6f74_6865;
 const COLUMNS: usize = 7;
 const ROWS: usize = 2;
 
-/// The measurements. Shares are fractions; each comes with what real clips get.
+/// The measurements. Shares are fractions; each comes with the value for real clips.
+///
+/// Real clips are composed of held-out digits. `judged_*` and `class_flips` tell how far the judge can be trusted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DigitMeasures {
-    /// Frames of real held-out clips of one digit in which the judge sees the right digit.
+    /// Share of frames in which the judge sees the right digit; real clips of one digit.
     pub judged_digit_of_real: f64,
-    /// Real held-out clips of one digit that are judged right as a whole.
+    /// Share of clips in which the judge sees the right digit; real clips of one digit.
     pub judged_clip_of_real: f64,
-    /// Real held-out clips whose motions are all measured right.
+    /// Share of clips whose motion is measured right; real clips of one digit.
     pub judged_motion_of_real: f64,
-    /// Neighbouring frames of real clips with different classes.
+    /// Share of neighbouring frames in which the judge sees different digits; real clips of one digit.
     pub class_flips_of_real: f64,
-    /// Clips drawn for held-out pairs of digit and motion, with the right digit.
+    /// Share of clips with the right digit; drawn for held-out pairs of digit and motion.
     pub held_out_pair_digit: f64,
-    /// The same with the right motion.
+    /// Share of clips with the right motion; drawn for held-out pairs of digit and motion.
     pub held_out_pair_motion: f64,
-    /// Clips drawn for pairs that training had, with the right digit.
+    /// Share of clips with the right digit; drawn for pairs of the training.
     pub seen_pair_digit: f64,
-    /// The same with the right motion.
+    /// Share of clips with the right motion; drawn for pairs of the training.
     pub seen_pair_motion: f64,
-    /// Frames of drawn clips of one digit with the right digit.
+    /// Share of frames with the right digit; drawn for held-out pairs.
     pub judged_digit: f64,
-    /// Neighbouring frames of drawn clips with different classes.
+    /// Share of neighbouring frames in which the judge sees different digits; drawn for held-out pairs.
     pub class_flips: f64,
-    /// Clips of two digits, drawn for unseen captions, with everything right.
+    /// Share of clips with digits, motions and place right; drawn for held-out captions of two digits.
     pub two_digits_all_right: f64,
-    /// The same for real clips.
+    /// Share of clips with digits, motions and place judged right; real clips of two digits.
     pub two_digits_all_right_of_real: f64,
-    /// The same for captions without a held-out pair of digit and motion.
+    /// `two_digits_all_right` over captions without a held-out pair of digit and motion.
     pub two_digits_all_right_of_seen_pairs: f64,
-    /// Both digits right.
+    /// Share of clips with both digits right; drawn for held-out captions of two digits.
     pub two_digits_right: f64,
-    /// Both motions right.
+    /// Share of clips with both motions right; drawn for held-out captions of two digits.
     pub two_motions_right: f64,
-    /// The place of the digits right.
+    /// Share of clips with the digits' place right; drawn for held-out captions of two digits.
     pub two_places_right: f64,
-    /// Digits of held-out clips that captions name right.
+    /// Share of generated captions that name the digit of a real clip right.
     pub caption_digit: f64,
-    /// Motions of held-out clips that captions name right.
+    /// Share of generated captions that name the motion of a real clip right.
     pub caption_motion: f64,
-    /// Continuations in which the given digit is among the ten nearest held-out ones.
+    /// Share of clips, continued from a real first frame, whose digit still looks like the given one: the given picture
+    /// is among the ten nearest of all held-out digits.
     pub continued_among_nearest: f64,
-    /// The same for real clips through the codec.
+    /// `continued_among_nearest` of real clips through the codec.
     pub continued_among_nearest_of_codec: f64,
-    /// The same for real clips.
+    /// `continued_among_nearest` of real clips.
     pub continued_among_nearest_of_real: f64,
-    /// The same for random digits.
+    /// `continued_among_nearest` that random digits would reach.
     pub continued_among_nearest_by_chance: f64,
-    /// Frechet distance of frames of drawn and of real clips, in the judge's features.
+    /// Frechet distance of frames of drawn clips to those of real clips, in the judge's features.
     pub frechet_of_frames: f64,
-    /// The same of real clips and other real ones.
+    /// Frechet distance of frames of other real clips to those of real clips.
     pub frechet_of_frames_of_real: f64,
-    /// Frechet distance of the differences between neighbouring frames.
+    /// Frechet distance of the differences of neighbouring frames, of drawn clips to those of real clips.
     pub frechet_of_differences: f64,
-    /// The same of real clips and other real ones.
+    /// Frechet distance of the differences of neighbouring frames, of other real clips to those of real clips.
     pub frechet_of_differences_of_real: f64,
 }
 
@@ -234,7 +237,7 @@ impl<'a> Digits<'a> {
             .draw(&texts, &self.options.sample, self.options.seed)?)
     }
 
-    /// What the judge sees in clips of scenes.
+    /// The digits that the judge sees in each clip.
     fn seen_digits(&self, scenes: &[Scene], clips: &Tensor<5>) -> Vec<Vec<SeenDigit>> {
         self.begin("judging", scenes.len());
         let digits: Vec<usize> = scenes.iter().map(|scene| scene.subjects().len()).collect();
@@ -257,7 +260,7 @@ impl<'a> Digits<'a> {
         save_clips(&Tensor::cat(shown, 0), COLUMNS, rate_hz, &file)
     }
 
-    /// What captions of real clips say.
+    /// Captions real clips, and counts the digits and motions that are named right.
     fn captions(&self, scenes: &[Scene]) -> Result<Named, EvalError> {
         self.begin("captioning", scenes.len());
         let said = self.pipeline.caption(self.real(scenes, REAL_SEED))?;
@@ -322,7 +325,7 @@ impl<'a> Digits<'a> {
     }
 }
 
-/// How often a digit is among the nearest ones to itself in a clip.
+/// The values of `continued_among_nearest`.
 struct Nearest {
     drawn: f64,
     codec: f64,
@@ -330,7 +333,7 @@ struct Nearest {
     chance: f64,
 }
 
-/// Distances of frames and of differences.
+/// Frechet distances, first of frames, then of differences of neighbouring frames.
 struct Frechet {
     drawn: [f64; 2],
     real: [f64; 2],

@@ -137,7 +137,6 @@ fn speed(
     let (mut first_ms, mut whole_ms) = (Vec::new(), Vec::new());
     for (index, text) in texts.iter().cycle().take(TIMED + 1).enumerate() {
         let started = Instant::now();
-        let elapsed_ms = || started.elapsed().as_secs_f64() * 1e3;
         let mut times = Vec::new();
         pipeline.stream(
             text,
@@ -147,11 +146,14 @@ fn speed(
             &mut |frames: Tensor<5>| {
                 // Frames are there when they are on the host.
                 host_values(frames);
-                times.push(elapsed_ms());
+                times.push(started.elapsed().as_secs_f64() * 1e3);
                 true
             },
         )?;
-        if let (Some(first), Some(last), true) = (times.first(), times.last(), index > 0) {
+        // The first text warms up.
+        if index > 0
+            && let (Some(first), Some(last)) = (times.first(), times.last())
+        {
             first_ms.push(*first);
             whole_ms.push(*last);
         }

@@ -94,8 +94,8 @@ impl DigitJudge {
         })
     }
 
-    /// What is in clips of one or two digits each; `digits` has their number for each clip. Digits have the order of
-    /// [`Footage::follow`].
+    /// Finds and classifies the digits of clips; `digits` has the number of digits in each clip, one or two. They come
+    /// in the order of [`Footage::follow`].
     ///
     /// # Shapes
     /// - `clips`: `[B, F, C, H, W]`, around `[-1, 1]`

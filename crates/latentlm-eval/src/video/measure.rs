@@ -8,7 +8,7 @@ use crate::statistics::share;
 /// One digit is above or left of the other if they are at least this far apart, in units of the frame's side.
 const APART: f64 = 0.25;
 
-/// What is right in one clip.
+/// Which properties of a clip agree with its caption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Right {
     /// Every digit.
@@ -63,7 +63,7 @@ fn along(place: Place, seen_digit: &SeenDigit) -> f64 {
     }
 }
 
-/// What is right in many clips.
+/// Counts of [`Right`] over many clips.
 #[derive(Debug, Default)]
 pub struct Tally {
     clips: Vec<Right>,
@@ -114,7 +114,7 @@ impl Tally {
     }
 }
 
-/// What captions say of the digits of clips.
+/// How many digits and motions captions name right.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Named {
     /// Share of digits that are named right.

@@ -1,8 +1,8 @@
 //! Activation functions and their derivatives.
 
-use super::math::{erf, exp, sigmoid};
 use super::rows::rows_a_task;
 use crate::activation::Activation;
+use latentlm_products::math::{erf, exp, sigmoid};
 use multiversion::multiversion;
 use rayon::prelude::*;
 

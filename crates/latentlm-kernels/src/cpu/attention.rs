@@ -1,11 +1,16 @@
 //! Attention on packed queries, keys and values, and its gradient. Scores exist for one tile of queries of
-//! one head at a time, and only over the keys that these queries see. The backward pass computes them again.
+//! one head at a time, and only over the keys that these queries see. The backward pass computes them again, in long
+//! documents for a few tiles.
 
+mod gradient;
+
+pub(super) use gradient::backward;
+
+use latentlm_products::math;
 use latentlm_products::{Matrix, Output, product_into};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math;
 use crate::mask::Mask;
 
 /// Queries of a [`Tile`]. Larger tiles make larger products. Smaller ones save more of the scores between
@@ -98,42 +103,6 @@ pub(super) fn turn_heads(rotation: Rotation<'_>, heads: &mut [f32], head_dim: us
     }
 }
 
-/// Memory for the work on one head, reused from head to head.
-// Nothing of it is cleared between heads: products and copies overwrite what a head reads.
-#[derive(Default)]
-struct Scratch {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    scores: Vec<f32>,
-    dscores: Vec<f32>,
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-}
-
-impl Scratch {
-    /// Resizes the memory for documents of a shape.
-    fn fit(&mut self, shape: Shape, backward: bool) {
-        let rows = shape.length * shape.head_dim;
-        let tile = TILE.min(shape.length) * shape.length;
-        for (memory, size) in [
-            (&mut self.q, rows),
-            (&mut self.k, rows),
-            (&mut self.scores, tile),
-        ] {
-            memory.resize(size, 0.0);
-        }
-        for (memory, size) in [
-            (&mut self.dscores, tile),
-            (&mut self.dq, rows),
-            (&mut self.dk, rows),
-            (&mut self.dv, rows),
-        ] {
-            memory.resize(if backward { size } else { 0 }, 0.0);
-        }
-    }
-}
-
 /// Inputs of attention.
 #[derive(Clone, Copy)]
 pub(super) struct Attention<'a> {
@@ -184,6 +153,12 @@ fn split_documents(attention: Attention<'_>) -> Vec<Document<'_>> {
     found
 }
 
+/// Whether there are so few tasks that threads would wait for the last ones: then each task is shared, too.
+fn are_few(tasks: usize) -> bool {
+    let threads = rayon::current_num_threads();
+    threads > 1 && tasks < 4 * threads
+}
+
 /// Splits an array with `width` numbers per position at the borders of the documents.
 fn split_mut<'a>(
     array: &'a mut [f32],
@@ -208,19 +183,6 @@ fn gather(out: &mut [f32], packed: &[f32], shape: Shape, head: usize) {
         .zip(packed.chunks_exact(width))
     {
         out.copy_from_slice(&row[at..at + shape.head_dim]);
-    }
-}
-
-/// Adds the rows of one head to the packed positions.
-fn scatter(packed: &mut [f32], rows: &[f32], shape: Shape, head: usize) {
-    let (width, at) = (shape.packed(), head * shape.head_dim);
-    for (sums, row) in packed
-        .chunks_exact_mut(width)
-        .zip(rows.chunks_exact(shape.head_dim))
-    {
-        for (sum, x) in sums[at..at + shape.head_dim].iter_mut().zip(row) {
-            *sum += x;
-        }
     }
 }
 
@@ -294,42 +256,71 @@ pub(super) fn softmax(scores: &mut [f32], width: usize, mask: TileMask) {
     }
 }
 
-/// Copies queries and keys of a head into the work memory and rotates them there.
-fn load_head(document: Document<'_>, head: usize, work: &mut Scratch) {
-    let Document {
-        packed,
-        rotation,
-        shape,
-        ..
-    } = document;
-    let group = head * shape.kv_heads / shape.heads;
+impl Document<'_> {
+    /// The positions of one head from `start` on, rotated, one behind the other: as many as `out` has rows.
     // The rotation needs a copy, and rows without gaps suit the products. Values are not rotated and are read
     // in place, see `values`.
-    gather(&mut work.q, packed, shape, head);
-    gather(&mut work.k, packed, shape, shape.heads + group);
-    if let Some(rotation) = rotation {
-        turn(rotation, &mut work.q, shape.head_dim, 1.0);
-        turn(rotation, &mut work.k, shape.head_dim, 1.0);
+    fn load(self, out: &mut [f32], head: usize, start: usize) {
+        let shape = self.shape;
+        gather(out, &self.packed[start * shape.packed()..], shape, head);
+        if let Some(rotation) = self.rotation {
+            let rotation = rotation.from(start, shape.head_dim);
+            turn(rotation, out, shape.head_dim, 1.0);
+        }
+    }
+
+    /// Keys of all key/value heads, rotated, `[kv_heads, length, head_dim]`.
+    fn load_keys(self, keys: &mut Vec<f32>) {
+        let shape = self.shape;
+        let size = shape.length * shape.head_dim;
+        keys.resize(shape.kv_heads * size, 0.0);
+        for (group, keys) in keys.chunks_exact_mut(size.max(1)).enumerate() {
+            self.load(keys, shape.heads + group, 0);
+        }
+    }
+
+    /// The probabilities of a tile, `scores`, from the tile's queries and the keys that they see, both rotated.
+    fn attend(self, tile: Tile, q: &[f32], k: &[f32], scores: &mut [f32]) {
+        let head_dim = self.shape.head_dim;
+        let q = Matrix::new(q, tile.rows(), head_dim);
+        let k = Matrix::new(k, tile.width, head_dim);
+        // The product applies the factor as it writes, which saves a pass over the scores.
+        let output = Output::replace(tile.width).scaled(self.shape.scale());
+        product_into(scores, output, q, k.transposed());
+        let mask = TileMask {
+            first: tile.start,
+            document: self.mask,
+            padding: 0,
+        };
+        softmax(scores, tile.width, mask);
+    }
+
+    /// The result for the queries of a tile, `[rows, heads * head_dim]`, with the keys of [`Self::load_keys`].
+    fn attend_tile(self, tile: Tile, keys: &[f32], work: &mut TileWork, out: &mut [f32]) {
+        let shape = self.shape;
+        let (width, head_dim) = (shape.heads * shape.head_dim, shape.head_dim);
+        let TileWork { q, scores } = work;
+        q.resize(tile.rows() * head_dim, 0.0);
+        scores.resize(tile.numbers(), 0.0);
+        for head in 0..shape.heads {
+            let group = head * shape.kv_heads / shape.heads;
+            self.load(q, head, tile.start);
+            let k = &keys[group * shape.length * head_dim..][..tile.width * head_dim];
+            self.attend(tile, q, k, scores);
+            let p = Matrix::new(scores, tile.rows(), tile.width);
+            let v = values(self.packed, shape, group).row_range(0..tile.width);
+            let out = &mut out[head * head_dim..];
+            product_into(out, Output::replace(width), p, v);
+        }
     }
 }
 
-/// The probabilities of a tile, in `work.scores`, from the queries and keys of [`load_head`].
-fn attend(document: Document<'_>, tile: Tile, work: &mut Scratch) {
-    let Shape {
-        length, head_dim, ..
-    } = document.shape;
-    let q = Matrix::new(&work.q, length, head_dim).row_range(tile.start..tile.end);
-    let k = Matrix::new(&work.k, length, head_dim).row_range(0..tile.width);
-    // The product applies the factor as it writes, which saves a pass over the scores.
-    let scores = &mut work.scores[..tile.numbers()];
-    let output = Output::replace(tile.width).scaled(document.shape.scale());
-    product_into(scores, output, q, k.transposed());
-    let mask = TileMask {
-        first: tile.start,
-        document: document.mask,
-        padding: 0,
-    };
-    softmax(scores, tile.width, mask);
+/// Memory for the work on a tile, reused from tile to tile.
+#[derive(Default)]
+struct TileWork {
+    /// Rotated queries of a head.
+    q: Vec<f32>,
+    scores: Vec<f32>,
 }
 
 /// The result of attention, `[batch, length, heads * head_dim]`.
@@ -337,140 +328,71 @@ pub(super) fn forward(attention: Attention<'_>) -> Vec<f32> {
     let shape = attention.shape;
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; shape.batch * shape.length * width];
-    // Threads take documents and not heads: the numbers of a document are one slice that a thread can borrow,
-    // those of a head are spread over all positions. So one document alone has one thread.
     let documents = split_documents(attention);
+    let few = are_few(documents.len());
     split_mut(&mut out, width, &documents)
         .into_par_iter()
         .zip(documents)
-        .for_each_init(Scratch::default, |work, (out, document)| {
-            let Document { packed, shape, .. } = document;
-            work.fit(shape, false);
-            for head in 0..shape.heads {
-                load_head(document, head, work);
-                let v = values(packed, shape, head * shape.kv_heads / shape.heads);
-                for tile in tiles(document.mask) {
-                    attend(document, tile, work);
-                    let p = &work.scores[..tile.numbers()];
-                    let p = Matrix::new(p, tile.rows(), tile.width);
-                    let out = &mut out[tile.start * width + head * shape.head_dim..];
-                    product_into(out, Output::replace(width), p, v.row_range(0..tile.width));
+        .for_each_init(
+            || (Vec::new(), TileWork::default()),
+            |(keys, work), (out, document)| {
+                document.load_keys(keys);
+                let keys = keys.as_slice();
+                let tiles = tiles(document.mask).zip(out.chunks_mut(TILE * width));
+                if few && document.shape.length > TILE {
+                    let tiles: Vec<(Tile, &mut [f32])> = tiles.collect();
+                    tiles
+                        .into_par_iter()
+                        .for_each_init(TileWork::default, |work, (tile, out)| {
+                            document.attend_tile(tile, keys, work, out);
+                        });
+                } else {
+                    for (tile, out) in tiles {
+                        document.attend_tile(tile, keys, work, out);
+                    }
                 }
-            }
-        });
+            },
+        );
     out
 }
 
-/// The gradient of the packed queries, keys and values from the gradient `dout` of the result.
-pub(super) fn backward(attention: Attention<'_>, dout: &[f32]) -> Vec<f32> {
-    let shape = attention.shape;
-    let width = shape.heads * shape.head_dim;
-    let mut gradient = vec![0.0; attention.packed.len()];
-    let documents = split_documents(attention);
-    let (mut rest, mut douts) = (dout, Vec::with_capacity(documents.len()));
-    for document in &documents {
-        let (first, others) = rest.split_at(document.shape.length * width);
-        douts.push(first);
-        rest = others;
-    }
-    split_mut(&mut gradient, shape.packed(), &documents)
-        .into_par_iter()
-        .zip(documents)
-        .zip(douts)
-        .for_each_init(Scratch::default, |work, ((gradient, document), dout)| {
-            let shape = document.shape;
-            work.fit(shape, true);
-            for head in 0..shape.heads {
-                load_head(document, head, work);
-                let group = head * shape.kv_heads / shape.heads;
-                let dout = &dout[head * shape.head_dim..];
-                let matrices = HeadMatrices {
-                    values: values(document.packed, shape, group),
-                    dout: Matrix::strided(dout, shape.length, shape.head_dim, width),
-                };
-                head_gradients(document, matrices, work);
-                // Added, not copied: the query heads of a group share keys and values, whose gradient is
-                // the sum over the group.
-                let key = shape.heads + group;
-                scatter(gradient, &work.dq, shape, head);
-                scatter(gradient, &work.dk, shape, key);
-                scatter(gradient, &work.dv, shape, key + shape.kv_heads);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::ThreadPoolBuilder;
+
+    /// One long document, several, and one beside short ones.
+    #[test]
+    fn results_do_not_depend_on_threads() {
+        for lengths in [vec![1100], vec![130; 3], vec![1030, 5, 70]] {
+            let shape = Shape {
+                batch: 1,
+                length: lengths.iter().sum(),
+                heads: 4,
+                kv_heads: 2,
+                head_dim: 6,
+            };
+            let numbers = |count: usize, seed: f32| -> Vec<f32> {
+                (0..count).map(|i| (i as f32 * seed).sin()).collect()
+            };
+            let packed = numbers(shape.length * shape.packed(), 0.7);
+            let dout = numbers(shape.length * shape.heads * shape.head_dim, 1.3);
+            let documents: Vec<Mask> = lengths.into_iter().map(Mask::causal).collect();
+            let attention = Attention {
+                packed: &packed,
+                rotation: None,
+                shape,
+                documents: &documents,
+            };
+            let run = |threads| {
+                let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+                let pool = pool.expect("a few threads");
+                pool.install(|| (forward(attention), backward(attention, &dout)))
+            };
+            let expected = run(1);
+            for threads in [2, 5] {
+                assert_eq!(run(threads), expected, "{documents:?}");
             }
-        });
-    gradient
-}
-
-/// Inputs of the gradients of one head, beside the queries and keys of [`load_head`].
-#[derive(Clone, Copy)]
-struct HeadMatrices<'a> {
-    /// Values of the head, `[length, head_dim]`.
-    values: Matrix<'a>,
-    /// Gradient of the head's result, `[length, head_dim]`.
-    dout: Matrix<'a>,
-}
-
-/// Gradients of the queries, keys and values of one head, in the work memory.
-// Each tile's probabilities are computed again. To keep them from the forward pass would take length x length
-// numbers for each head of each document; as it is, memory grows with the length and not with its square.
-fn head_gradients(document: Document<'_>, matrices: HeadMatrices<'_>, work: &mut Scratch) {
-    // The last tile has all keys: it writes their gradients, and the other tiles add to them. So the memory
-    // need not be cleared first.
-    for (index, tile) in tiles(document.mask).rev().enumerate() {
-        attend(document, tile, work);
-        tile_gradients(tile, index > 0, document.shape, matrices, work);
-    }
-    if let Some(rotation) = document.rotation {
-        // The gradient of a rotation is the rotation back.
-        let head_dim = document.shape.head_dim;
-        turn(rotation, &mut work.dq, head_dim, -1.0);
-        turn(rotation, &mut work.dk, head_dim, -1.0);
-    }
-}
-
-/// The gradients from one tile, whose probabilities [`attend`] has computed. Those of keys and values are
-/// added to the numbers that are there if `add`.
-fn tile_gradients(
-    tile: Tile,
-    add: bool,
-    shape: Shape,
-    matrices: HeadMatrices<'_>,
-    work: &mut Scratch,
-) {
-    let (rows, width, head_dim) = (tile.rows(), tile.width, shape.head_dim);
-    let queries = tile.start * head_dim..tile.end * head_dim;
-    let keys = 0..width * head_dim;
-    let v = matrices.values.row_range(0..width);
-    let dout = matrices.dout.row_range(tile.start..tile.end);
-    let p = &work.scores[..tile.numbers()];
-    let ds = &mut work.dscores[..tile.numbers()];
-    product_into(ds, Output::replace(width), dout, v.transposed());
-    softmax_gradient(p, ds, width);
-    let key_output = if add {
-        Output::add(head_dim)
-    } else {
-        Output::replace(head_dim)
-    };
-    let p = Matrix::new(p, rows, width);
-    let dv = &mut work.dv[keys.clone()];
-    product_into(dv, key_output, p.transposed(), dout);
-    let ds = Matrix::new(ds, rows, width);
-    let q = Matrix::new(&work.q[queries.clone()], rows, head_dim);
-    let k = Matrix::new(&work.k[keys.clone()], width, head_dim);
-    let scale = shape.scale();
-    let dq = &mut work.dq[queries];
-    product_into(dq, Output::replace(head_dim).scaled(scale), ds, k);
-    let dk = &mut work.dk[keys];
-    product_into(dk, key_output.scaled(scale), ds.transposed(), q);
-}
-
-/// Turns the gradient of probabilities into that of scores: `p * (dp - sum(p * dp))`.
-#[multiversion(targets = "simd")]
-fn softmax_gradient(p: &[f32], dp: &mut [f32], length: usize) {
-    // Keys that are not seen have p = 0, so their gradient is 0 without a mask.
-    for (p, dp) in p.chunks_exact(length).zip(dp.chunks_exact_mut(length)) {
-        let along = math::sum_pairs(p, dp, |p, dp| p * dp);
-        for (dp, p) in dp.iter_mut().zip(p) {
-            *dp = p * (*dp - along);
         }
     }
 }

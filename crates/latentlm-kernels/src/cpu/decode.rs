@@ -4,24 +4,33 @@
 
 use std::ops::Range;
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Int, Tensor, bf16};
+use latentlm_products::cached::{
+    Cached, CachedGroup, CachedScratch, Int8Rows, attend, merge, part_len, round_row, widen,
+};
 use latentlm_products::{Matrix, Output, product_into};
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
-use super::math::{self, sum_pairs};
-use super::plain::{plain, wrapped};
+use super::backend::is_plain;
+use super::plain::wrapped;
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
+use crate::cache::KeysValues;
+use crate::fallback::kernels_allowed;
 use crate::mask::Mask;
-use crate::types::{KeysValues, PackedHeads};
+use crate::types::PackedHeads;
 
 /// Smallest number of multiplications for which a step is worth all threads.
 const PARALLEL: usize = 512 * 1024;
 
-/// Value rows that are added in one pass over the sum, which is then read and written a quarter as often.
-const AT_ONCE: usize = 4;
+/// Cached positions that one thread takes at a time when a single position attends to them. It does not depend on the
+/// number of threads, so that results don't.
+const BLOCK: usize = 512;
+
+/// Message of a broken promise of the caller.
+const ON_CPU: &str = "the caller checks that the cache is on the CPU";
 
 /// Inputs of a call beside the cache.
 #[derive(Debug)]
@@ -48,10 +57,9 @@ pub(crate) fn cached_attention(
 ) -> (Tensor<3>, KeysValues) {
     let [packed, cos, sin] =
         [&inputs.packed, &inputs.cos, &inputs.sin].map(|x| contiguous(x.clone()));
-    let [mut keys, mut values] = [cache.keys, cache.values]
-        .map(|x| owned(plain(x).expect("the caller checks that the cache is on the CPU")));
     let [batch, length, _] = sizes(&packed);
-    let [cached, kv_heads, capacity, head_dim] = sizes(&keys);
+    let [cached, kv_heads, capacity, head_dim] = cache.dims();
+    let mut buffers = Buffers::of(cache);
     assert_eq!(cached, batch, "sequences of the cache and of the step");
     let step = Step {
         packed: numbers(&packed),
@@ -71,12 +79,11 @@ pub(crate) fn cached_attention(
         capacity,
         padding: inputs.padding,
     };
-    let queries = step.write_cache(keys.storage_mut(), values.storage_mut());
+    let queries = step.write_cache(&mut buffers);
     let filled = Filled {
         step,
         queries: &queries,
-        keys: keys.storage(),
-        values: values.storage(),
+        buffers: &buffers,
     };
     let mixed = if length == 1 {
         filled.attend_once()
@@ -84,11 +91,92 @@ pub(crate) fn cached_attention(
         filled.attend_many()
     };
     let mixed = tensor(mixed, [batch, length, step.shape.heads * head_dim]);
-    let cache = KeysValues {
-        keys: wrapped(keys),
-        values: wrapped(values),
+    (wrapped(mixed), buffers.into_cache())
+}
+
+/// Whether the kernel can work on a cache where it lies.
+pub(crate) fn covers_cache(cache: &KeysValues) -> bool {
+    let is_there = match cache {
+        KeysValues::Float(both) => both
+            .iter()
+            .all(|x| is_plain(x) && matches!(x.dtype(), DType::F32 | DType::BF16)),
+        KeysValues::Int8 { numbers, scales } => {
+            numbers.iter().all(|x| x.dtype() == DType::I8) && scales.iter().all(is_plain)
+        }
     };
-    (wrapped(mixed), cache)
+    is_there && kernels_allowed()
+}
+
+/// Keys and values of a cache, each in memory of its own.
+struct Buffers {
+    /// float32, bfloat16 or int8, `[batch, kv_heads, capacity, head_dim]` each.
+    numbers: [FlexTensor; 2],
+    /// float32, `[batch, kv_heads, capacity, 1]` each, if the numbers are int8.
+    scales: Option<[FlexTensor; 2]>,
+}
+
+impl Buffers {
+    fn of(cache: KeysValues) -> Self {
+        let float = |x: Tensor<4>| owned(x.try_into_primitive::<Flex>().expect(ON_CPU));
+        match cache {
+            KeysValues::Float(both) => Self {
+                numbers: both.map(float),
+                scales: None,
+            },
+            KeysValues::Int8 { numbers, scales } => Self {
+                numbers: numbers.map(|x| owned(x.try_into_primitive::<Flex>().expect(ON_CPU))),
+                scales: Some(scales.map(float)),
+            },
+        }
+    }
+
+    fn into_cache(self) -> KeysValues {
+        match self.scales {
+            None => KeysValues::Float(self.numbers.map(wrapped)),
+            Some(scales) => KeysValues::Int8 {
+                numbers: self.numbers.map(Tensor::<4, Int>::from_primitive::<Flex>),
+                scales: scales.map(wrapped),
+            },
+        }
+    }
+
+    /// Writes a key and a value. Rows are counted over all heads of all sequences.
+    fn write(&mut self, row: usize, both: [&[f32]; 2]) {
+        for (index, (numbers, x)) in self.numbers.iter_mut().zip(both).enumerate() {
+            let at = row * x.len()..(row + 1) * x.len();
+            match (&mut self.scales, numbers.dtype()) {
+                (Some(scales), _) => {
+                    let numbers: &mut [i8] = numbers.storage_mut();
+                    scales[index].storage_mut::<f32>()[row] = round_row(&mut numbers[at], x);
+                }
+                (None, DType::BF16) => {
+                    let numbers: &mut [bf16] = numbers.storage_mut();
+                    for (out, x) in numbers[at].iter_mut().zip(x) {
+                        *out = bf16::from_f32(*x);
+                    }
+                }
+                _ => numbers.storage_mut::<f32>()[at].copy_from_slice(x),
+            }
+        }
+    }
+
+    /// Keys and values of a key/value head. Heads are counted over all sequences.
+    fn head(&self, head: usize) -> Cached<'_> {
+        let [_, _, capacity, head_dim] = sizes(&self.numbers[0]);
+        let rows = head * capacity..(head + 1) * capacity;
+        let part = rows.start * head_dim..rows.end * head_dim;
+        let both = self.numbers.each_ref();
+        match &self.scales {
+            Some(scales) => Cached::Int8([0, 1].map(|index| Int8Rows {
+                numbers: &both[index].storage::<i8>()[part.clone()],
+                scales: &scales[index].storage::<f32>()[rows.clone()],
+            })),
+            None if both[0].dtype() == DType::BF16 => {
+                Cached::Bf16(both.map(|x| &x.storage::<bf16>()[part.clone()]))
+            }
+            None => Cached::F32(both.map(|x| &x.storage::<f32>()[part.clone()])),
+        }
+    }
 }
 
 /// [`CachedInputs`] as slices. The length in the shape is that of the new positions.
@@ -115,10 +203,12 @@ impl Step<'_> {
         self.padding.get(sequence).copied().unwrap_or(0)
     }
 
-    /// A range of positions of a key/value head in the cache. Heads are counted over all sequences.
-    fn cached<'c>(&self, cache: &'c [f32], head: usize, positions: Range<usize>) -> &'c [f32] {
-        let (first, width) = (head * self.capacity, self.shape.head_dim);
-        &cache[(first + positions.start) * width..(first + positions.end) * width]
+    /// The cached positions that the one new position of a sequence sees.
+    fn seen(&self, sequence: usize) -> Range<usize> {
+        let padding = self.padding(sequence);
+        // A query that is padding itself sees all: a softmax needs at least one key.
+        let begin = if self.start < padding { 0 } else { padding };
+        begin..self.start + 1
     }
 
     /// Whether the work on all new positions is worth several threads.
@@ -135,7 +225,7 @@ impl Step<'_> {
 
     /// Rotates queries and keys and writes keys and values into the cache. Returns the rotated queries,
     /// `[batch, length, heads * head_dim]`.
-    fn write_cache(&self, keys: &mut [f32], values: &mut [f32]) -> Vec<f32> {
+    fn write_cache(&self, buffers: &mut Buffers) -> Vec<f32> {
         let shape = self.shape;
         let width = shape.head_dim;
         let mut row = vec![0.0; (shape.heads + shape.kv_heads) * width];
@@ -151,9 +241,7 @@ impl Step<'_> {
             let heads = k.chunks_exact(width).zip(fresh.chunks_exact(width));
             for (head, (key, value)) in heads.enumerate() {
                 let slot = (sequence * shape.kv_heads + head) * self.capacity;
-                let at = (slot + self.start + position) * width;
-                keys[at..at + width].copy_from_slice(key);
-                values[at..at + width].copy_from_slice(value);
+                buffers.write(slot + self.start + position, [key, value]);
             }
         }
         queries
@@ -166,10 +254,7 @@ struct Filled<'a> {
     step: Step<'a>,
     /// Rotated queries, `[batch, length, heads * head_dim]`.
     queries: &'a [f32],
-    /// `[batch, kv_heads, capacity, head_dim]`
-    keys: &'a [f32],
-    /// `[batch, kv_heads, capacity, head_dim]`
-    values: &'a [f32],
+    buffers: &'a Buffers,
 }
 
 impl Filled<'_> {
@@ -179,33 +264,46 @@ impl Filled<'_> {
     fn attend_once(&self) -> Vec<f32> {
         let step = self.step;
         let Shape {
-            kv_heads, head_dim, ..
+            batch,
+            kv_heads,
+            head_dim,
+            ..
         } = step.shape;
-        let width = step.group() * head_dim;
-        let mut out = vec![0.0; self.queries.len()];
         // The query heads that share a key/value head are neighbors in queries and results.
-        let attend = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
-            let padding = step.padding(head / kv_heads);
-            // A query that is padding itself sees all: a softmax needs at least one key.
-            let begin = if step.start < padding { 0 } else { padding };
-            let seen = begin..step.start + 1;
-            scores.resize(step.group() * seen.len(), 0.0);
-            let group = Group {
-                queries: &self.queries[head * width..][..width],
-                keys: step.cached(self.keys, head, seen.clone()),
-                values: step.cached(self.values, head, seen),
-                head_dim,
-            };
-            attend_group(group, scores, out);
+        let width = step.group() * head_dim;
+        let len = part_len(step.group(), head_dim);
+        // As many blocks as the longest sequence has: those that a shorter one lacks stay zeros.
+        let most = (0..batch).map(|sequence| step.seen(sequence).len()).max();
+        let blocks = most.unwrap_or(0).div_ceil(BLOCK).max(1);
+        let mut parts = vec![0.0; batch * kv_heads * blocks * len];
+        let run = |scratch: &mut CachedScratch, (index, part): (usize, &mut [f32])| {
+            let (head, block) = (index / blocks, index % blocks);
+            let seen = step.seen(head / kv_heads);
+            let start = seen.start + block * BLOCK;
+            if start < seen.end {
+                let group = CachedGroup {
+                    queries: &self.queries[head * width..][..width],
+                    cached: self.buffers.head(head),
+                    start,
+                    end: (start + BLOCK).min(seen.end),
+                    head_dim,
+                };
+                attend(group, part, scratch);
+            }
         };
         if step.is_large() {
-            let heads = out.par_chunks_mut(width).enumerate();
-            heads.for_each_init(Vec::new, attend);
+            let parts = parts.par_chunks_mut(len).enumerate();
+            parts.for_each_init(CachedScratch::default, run);
         } else {
-            let mut scores = Vec::new();
-            for head in out.chunks_exact_mut(width).enumerate() {
-                attend(&mut scores, head);
+            let mut scratch = CachedScratch::default();
+            for part in parts.chunks_exact_mut(len).enumerate() {
+                run(&mut scratch, part);
             }
+        }
+        let mut out = vec![0.0; self.queries.len()];
+        let heads = out.chunks_exact_mut(width);
+        for (out, parts) in heads.zip(parts.chunks_exact(blocks * len)) {
+            merge(out, parts, head_dim);
         }
         out
     }
@@ -222,16 +320,23 @@ impl Filled<'_> {
         // The result of a head is contiguous at first, so that each head can be a task of its own.
         let mut mixed = vec![0.0; self.queries.len()];
         let size = length * head_dim;
-        let attend = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
-            self.attend_head(head, scores, out);
+        let end = (self.step.start + length) * head_dim;
+        let widened = self.widened();
+        let run = |scores: &mut Vec<f32>, (head, out): (usize, &mut [f32])| {
+            let group = head / self.step.group();
+            let both = match self.buffers.head(group) {
+                Cached::F32(both) => both.map(|x| &x[..end]),
+                _ => widened[group].each_ref().map(Vec::as_slice),
+            };
+            self.attend_head(head, both, scores, out);
         };
         if self.step.is_large() {
             let heads = mixed.par_chunks_mut(size).enumerate();
-            heads.for_each_init(Vec::new, attend);
+            heads.for_each_init(Vec::new, run);
         } else {
             let mut scores = Vec::new();
             for head in mixed.chunks_exact_mut(size).enumerate() {
-                attend(&mut scores, head);
+                run(&mut scores, head);
             }
         }
         let mut out = Vec::with_capacity(mixed.len());
@@ -245,9 +350,31 @@ impl Filled<'_> {
         out
     }
 
-    /// Attention of one query head, counted over all sequences, into `out`, `[length, head_dim]`. `scores` is
-    /// memory that is reused.
-    fn attend_head(&self, head: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
+    /// Keys and values of each key/value head in float32, up to the last new position; nothing if the cache is float32.
+    // All at once, so that the query heads that share them find them ready.
+    fn widened(&self) -> Vec<[Vec<f32>; 2]> {
+        let step = self.step;
+        if self.buffers.numbers[0].dtype() == DType::F32 {
+            return Vec::new();
+        }
+        let end = step.start + step.shape.length;
+        let widened = |head: usize| {
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            let cached = self.buffers.head(head);
+            widen(cached, 0..end, step.shape.head_dim, &mut keys, &mut values);
+            [keys, values]
+        };
+        let heads = 0..step.shape.batch * step.shape.kv_heads;
+        if step.is_large() {
+            heads.into_par_iter().map(widened).collect()
+        } else {
+            heads.map(widened).collect()
+        }
+    }
+
+    /// Attention of one query head, counted over all sequences, to keys and values up to the last new position, into
+    /// `out`, `[length, head_dim]`.
+    fn attend_head(&self, head: usize, both: [&[f32]; 2], scores: &mut Vec<f32>, out: &mut [f32]) {
         let step = self.step;
         let Shape {
             length,
@@ -259,10 +386,7 @@ impl Filled<'_> {
         let at = sequence * length * width + head % heads * head_dim;
         let queries = Matrix::strided(&self.queries[at..], length, head_dim, width);
         let end = step.start + length;
-        let [keys, values] = [self.keys, self.values].map(|cache| {
-            let rows = step.cached(cache, head / step.group(), 0..end);
-            Matrix::new(rows, end, head_dim)
-        });
+        let [keys, values] = both.map(|x| Matrix::new(x, end, head_dim));
         for tile in tiles(Mask::causal(length)) {
             let (rows, seen) = (tile.rows(), step.start + tile.width);
             scores.resize(rows * seen, 0.0);
@@ -280,70 +404,5 @@ impl Filled<'_> {
             let out = &mut out[tile.start * head_dim..tile.end * head_dim];
             product_into(out, Output::replace(head_dim), p, values.row_range(0..seen));
         }
-    }
-}
-
-/// The query heads that share a key/value head, at one position, with the keys and values that they see.
-#[derive(Clone, Copy)]
-struct Group<'a> {
-    /// `[H / G, head_dim]`
-    queries: &'a [f32],
-    /// `[seen, head_dim]`
-    keys: &'a [f32],
-    /// `[seen, head_dim]`
-    values: &'a [f32],
-    head_dim: usize,
-}
-
-/// Attention of a group into `out`, `[H / G, head_dim]`. `scores` is memory for `[H / G, seen]` numbers.
-///
-/// Keys and values are read once for all heads, and directly from the cache. A matrix product would copy
-/// all keys first, only to read the copy once.
-#[multiversion(targets = "simd")]
-fn attend_group(group: Group<'_>, scores: &mut [f32], out: &mut [f32]) {
-    let Group {
-        queries,
-        keys,
-        values,
-        head_dim,
-    } = group;
-    let (seen, scale) = (keys.len() / head_dim, 1.0 / (head_dim as f32).sqrt());
-    // Keys outside, heads inside: keys are read once, from all over the KV cache, while the few queries stay in
-    // the first-level cache.
-    for (at, key) in keys.chunks_exact(head_dim).enumerate() {
-        for (head, query) in queries.chunks_exact(head_dim).enumerate() {
-            scores[head * seen + at] = scale * sum_pairs(query, key, |q, k| q * k);
-        }
-    }
-    for scores in scores.chunks_exact_mut(seen) {
-        math::softmax(scores);
-    }
-    for (index, values) in values.chunks(AT_ONCE * head_dim).enumerate() {
-        for (out, p) in out
-            .chunks_exact_mut(head_dim)
-            .zip(scores.chunks_exact(seen))
-        {
-            add_weighted(out, &p[index * AT_ONCE..], values);
-        }
-    }
-}
-
-/// `out += sum(p[i] * rows[i])` over at most [`AT_ONCE`] rows.
-#[inline(always)]
-fn add_weighted(out: &mut [f32], p: &[f32], rows: &[f32]) {
-    let width = out.len();
-    if rows.len() < AT_ONCE * width {
-        for (row, p) in rows.chunks_exact(width).zip(p) {
-            for (out, x) in out.iter_mut().zip(row) {
-                *out += p * x;
-            }
-        }
-        return;
-    }
-    let (first, second) = rows.split_at(2 * width);
-    let ((a, b), (c, d)) = (first.split_at(width), second.split_at(width));
-    let four = a.iter().zip(b).zip(c.iter().zip(d));
-    for (out, ((a, b), (c, d))) in out.iter_mut().zip(four) {
-        *out += (p[0] * a + p[1] * b) + (p[2] * c + p[3] * d);
     }
 }

@@ -1,10 +1,10 @@
 //! GroupNorm of pictures and its gradient.
 
+use latentlm_products::math::sum_pairs;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::layer_norm::moments;
-use super::math::sum_pairs;
 
 /// A normalization and its input.
 #[derive(Clone, Copy)]

@@ -2,18 +2,19 @@
 //! allocated once. Latents do not depend on each other, so each thread takes its own through all steps.
 
 use std::ops::Range;
+use std::sync::{Arc, PoisonError};
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use latentlm_products::math::sigmoid;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::sigmoid;
 use super::norm::{Affine, normalize};
 use super::plain::{flat, flat_option, wrapped};
 use super::storage::{numbers, sizes, tensor};
-use super::weight::{Scratch, Weight};
-use crate::head::{HeadLayer, HeadPrecision, HeadRun, LinearStep, SampledHead};
+use super::weight::{Scratch, Weight, place_of};
+use crate::head::{HeadLayer, HeadLayouts, HeadPrecision, HeadRun, LinearStep, SampledHead};
 use crate::workers::{ROWS_A_SHARD, cut};
 
 /// Most rows that go through the layers together. A latent with guidance has two rows.
@@ -41,7 +42,10 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     let [latents, _] = sizes(&noise);
     // One layout for all threads. When each laid out a copy of its own, sampling at widths 512 and 768 took 1.15
     // times as long (docs/log.md, 2026-11-25).
-    let head = Head::new(head, run.precision, rayon::current_num_threads() == 1)?;
+    let head = match &head.layouts {
+        Some(layouts) => kept_head(layouts, head, run.precision)?,
+        None => Arc::new(Head::new(head, run.precision)?),
+    };
     let run = Run {
         conditions: numbers(&condition),
         timesteps: numbers(&timesteps),
@@ -52,6 +56,70 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     run.check(head.width());
     let sampled = sample(&head, &run, numbers(&noise));
     Some(wrapped(tensor(sampled, [latents, head.latent()])))
+}
+
+/// A head that was laid out for a precision.
+// The tensors stay alive here: memory with two owners is copied before it is written. So a tensor at the same place
+// has the same numbers.
+pub(crate) struct KeptHead {
+    head: Arc<Head>,
+    precision: HeadPrecision,
+    /// The tensors that the head was made of.
+    sources: Vec<FlexTensor>,
+}
+
+impl KeptHead {
+    /// Whether it was made of the tensors and epsilons of `head`, for this precision. `sources` are its tensors.
+    fn is_of(&self, head: &SampledHead, sources: &[FlexTensor], precision: HeadPrecision) -> bool {
+        let same = |(own, other): (&FlexTensor, &FlexTensor)| {
+            own.bytes().as_ptr() == other.bytes().as_ptr()
+                && own.layout() == other.layout()
+                && own.dtype() == other.dtype()
+        };
+        let layers = self.head.layers.iter().zip(&head.layers);
+        let mut epsilons = layers.map(|(own, other)| own.epsilon == other.block.epsilon as f32);
+        self.precision == precision
+            && self.head.epsilon == head.epsilon as f32
+            && self.head.layers.len() == head.layers.len()
+            && epsilons.all(|same| same)
+            && self.sources.len() == sources.len()
+            && self.sources.iter().zip(sources).all(same)
+    }
+}
+
+/// The head as `layouts` keeps it, or else laid out and kept there.
+fn kept_head(
+    layouts: &HeadLayouts,
+    head: &SampledHead,
+    precision: HeadPrecision,
+) -> Option<Arc<Head>> {
+    let sources = sources(head)?;
+    let kept = || layouts.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = &*kept()
+        && found.is_of(head, &sources, precision)
+    {
+        return Some(found.head.clone());
+    }
+    // Not locked meanwhile: a thread that waits for others in the layout may take up another call of the same head.
+    let head = Arc::new(Head::new(head, precision)?);
+    *kept() = Some(KeptHead {
+        head: head.clone(),
+        precision,
+        sources,
+    });
+    Some(head)
+}
+
+/// All tensors of a head. `None` if one is not on the CPU backend without autodiff.
+fn sources(head: &SampledHead) -> Option<Vec<FlexTensor>> {
+    let mut weights = vec![&head.input, &head.modulation, &head.output];
+    let mut vectors: Vec<&Tensor<1>> = head.input_bias.iter().collect();
+    for HeadLayer { block, modulation } in &head.layers {
+        weights.extend([modulation, &block.gate, &block.up, &block.down]);
+        vectors.extend(&block.norm_weight);
+    }
+    let weights = weights.into_iter().map(place_of);
+    weights.chain(vectors.into_iter().map(place_of)).collect()
 }
 
 struct Layer {
@@ -102,7 +170,8 @@ struct Head {
 }
 
 impl Head {
-    fn new(head: &SampledHead, precision: HeadPrecision, alone: bool) -> Option<Self> {
+    fn new(head: &SampledHead, precision: HeadPrecision) -> Option<Self> {
+        let alone = rayon::current_num_threads() == 1;
         let weight = |x| Weight::new(x, precision, alone);
         let mut layers = Vec::with_capacity(head.layers.len());
         for layer in &head.layers {
@@ -375,7 +444,7 @@ fn add_bias(rows: &mut [f32], bias: &[f32]) {
     }
 }
 
-/// Normalized and modulated rows.
+/// Writes the rows of `x` to `out`, normalized and modulated.
 #[multiversion(targets = "simd")]
 fn normalized(out: &mut [f32], x: &[f32], width: usize, epsilon: f32, affine: Affine<'_>) {
     let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width));
@@ -428,10 +497,13 @@ fn advance(x: &mut [f32], prediction: &[f32], clean: &mut [f32], step: LinearSte
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use burn::tensor::Device;
 
-    /// Of a latent with guidance: all ten steps of VibeVoice 1.5B and 7B, whose weights no cache holds; as many as stay
-    /// in the cache of a head of width 512.
+    use super::*;
+    use crate::swiglu::SwiGluBlock;
+
+    /// Two rows: one latent with guidance. The heads of VibeVoice 1.5B and 7B fit into no cache, so all ten solver
+    /// steps share one pass over the weights. For a head of width 512 as many do as stay in the cache with it.
     #[test]
     fn weights_that_no_cache_holds_are_read_once() {
         let steps = |width: usize| {
@@ -440,5 +512,43 @@ mod tests {
         };
         assert!(steps(1536) >= 10 && steps(3584) >= 10);
         assert_eq!(steps(512), 9);
+    }
+
+    /// Other epsilons make another head of the same weights.
+    #[test]
+    fn a_kept_head_has_the_epsilons_of_the_call() {
+        let device = Device::default();
+        let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, &device);
+        let block = SwiGluBlock {
+            norm_weight: None,
+            epsilon: 1e-5,
+            gate: ones([4, 8]),
+            up: ones([4, 8]),
+            down: ones([8, 4]),
+        };
+        let head = SampledHead {
+            input: ones([2, 4]),
+            input_bias: None,
+            layers: vec![HeadLayer {
+                block,
+                modulation: ones([4, 12]),
+            }],
+            modulation: ones([4, 8]),
+            output: ones([4, 2]),
+            epsilon: 1e-5,
+            layouts: None,
+        };
+        let layouts = HeadLayouts::default();
+        let kept = |head: &SampledHead| {
+            let kept = kept_head(&layouts, head, HeadPrecision::F32);
+            kept.expect("a head on the CPU")
+        };
+        assert!(Arc::ptr_eq(&kept(&head), &kept(&head)));
+        let mut of_layer = head.clone();
+        of_layer.layers[0].block.epsilon = 1e-3;
+        assert_eq!(kept(&of_layer).layers[0].epsilon, 1e-3);
+        let mut of_norm = head;
+        of_norm.epsilon = 1e-3;
+        assert_eq!(kept(&of_norm).epsilon, 1e-3);
     }
 }

@@ -1,7 +1,7 @@
 //! LayerNorm and its gradient.
 
-use super::math::sum_pairs;
 use super::rows::{each_row, sum_rows};
+use latentlm_products::math::sum_pairs;
 use multiversion::multiversion;
 
 /// Mean and inverse standard deviation of a row.

@@ -6,19 +6,14 @@
 //! (`docs/decisions/0008-quantized-weights.md`).
 
 use burn::backend::flex::{FlexQTensor, FlexTensor, Layout};
-use burn::backend::{
-    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, TensorMetadata,
-};
+use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn::tensor::{Bytes, DType, Tensor};
 use latentlm_products::{Bits, Quantized};
 
-use super::plain::{flat, flat_option, wrapped};
+use super::plain::wrapped;
 use super::storage::{sizes, tensor};
-use super::swiglu::Projections;
-use super::weight::{Weight, biased_product};
 use crate::quantized::{WEIGHT_GROUP, WeightBits};
-use crate::swiglu::SwiGluBlock;
 
 /// Bits as the products have them.
 pub(crate) fn bits(bits: WeightBits) -> Bits {
@@ -59,14 +54,14 @@ pub(crate) fn packed_weight<const D: usize>(
     })
 }
 
-/// The packed rows of a weight `[inputs, outputs]`.
+/// The rows of a quantized weight `[inputs, outputs]`, packed for the CPU's kernels.
 pub(super) struct PackedRows {
     rows: FlexTensor,
     bits: Bits,
 }
 
 impl PackedRows {
-    /// Those of a tensor that [`packed_weight`] made; `None` of any other.
+    /// The rows of a tensor that [`packed_weight`] made; `None` for any other tensor.
     pub(super) fn of(x: &Tensor<2>) -> Option<Self> {
         let DType::QFloat(found) = x.dtype() else {
             return None;
@@ -101,46 +96,4 @@ pub(crate) fn widened(weight: &Tensor<2>) -> Option<Tensor<2>> {
     let [inputs, outputs] = sizes(&rows);
     let numbers = bits.widen(rows.bytes(), inputs);
     Some(wrapped::<2>(tensor(numbers, [outputs, inputs])).transpose())
-}
-
-/// `x weight + bias`, if the weight is quantized and kernels may be used.
-///
-/// # Shapes
-/// - `x`: `[N, I]`; `weight`: `[I, O]`; `bias`: `[O]`
-/// - returns: `[N, O]`
-pub(crate) fn quantized_linear(
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    bias: &Option<Tensor<1>>,
-) -> Option<Tensor<2>> {
-    let weight = Weight::Quantized(PackedRows::of(weight)?);
-    let y = biased_product(flat(x)?, &weight, flat_option(bias)?);
-    Some(wrapped(y))
-}
-
-/// A feed-forward block whose projections may each be of any type, if kernels may be used.
-///
-/// # Shapes
-/// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
-/// - returns: `[N, D]`
-pub(crate) fn plain_swiglu_block(
-    x: &Tensor<2>,
-    block: &SwiGluBlock,
-    modulation: &Option<Tensor<2>>,
-) -> Option<Tensor<2>> {
-    let norm_weight = block.norm_weight.clone();
-    let norm_weight = norm_weight.map(|weight| weight.cast(DType::F32));
-    let inputs = super::swiglu::Inputs {
-        x: flat(x)?,
-        norm_weight: flat_option(&norm_weight)?,
-        modulation: flat_option(modulation)?,
-        epsilon: block.epsilon,
-    };
-    let projections = Projections {
-        gate: Weight::of(&block.gate)?,
-        up: Weight::of(&block.up)?,
-        down: Weight::of(&block.down)?,
-    };
-    let out = inputs.frame().infer(&projections);
-    Some(wrapped(tensor(out, inputs.x.shape())))
 }

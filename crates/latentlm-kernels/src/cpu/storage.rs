@@ -17,10 +17,11 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 /// tensor shares the storage, the first write copies it.
 pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     // A view of a larger storage is contiguous too, but the rest of that storage belongs to others.
-    let len = tensor.layout().num_elements();
-    match tensor.as_slice::<f32>() {
-        Some(_) if tensor.storage::<f32>().len() == len => tensor,
-        _ => tensor.to_contiguous(),
+    let bytes = tensor.layout().num_elements() * tensor.dtype().size();
+    if tensor.is_contiguous() && tensor.bytes().len() == bytes {
+        tensor
+    } else {
+        tensor.to_contiguous()
     }
 }
 

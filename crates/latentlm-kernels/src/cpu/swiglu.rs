@@ -1,14 +1,18 @@
 //! A feed-forward block and its gradient: norm, modulation, SwiGLU, gate and residual connection.
 
+use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Tensor};
+use latentlm_products::math::sigmoid;
 use latentlm_products::{Matrix, add_product, product};
 use multiversion::multiversion;
 
-use super::math::sigmoid;
 use super::norm::{self, Affine, Norm, NormGradients};
+use super::plain::{flat, flat_option, wrapped};
 use super::rows::{Rows, each_row, each_row_of_two};
-use super::storage::{numbers, sizes};
+use super::storage::{numbers, sizes, tensor};
 use super::weight::Weight;
+use crate::swiglu::SwiGluBlock;
 
 /// The block without its projections: what happens to rows before and after them.
 #[derive(Clone, Copy)]
@@ -56,6 +60,33 @@ pub(super) struct Projections {
     pub(super) up: Weight,
     /// `[inner, width]`
     pub(super) down: Weight,
+}
+
+/// A feed-forward block whose projections may each be of any type, if kernels may be used.
+///
+/// # Shapes
+/// - `x`: `[N, D]`; `modulation`: `[N, 3 D]`
+/// - returns: `[N, D]`
+pub(crate) fn plain_swiglu_block(
+    x: &Tensor<2>,
+    block: &SwiGluBlock,
+    modulation: &Option<Tensor<2>>,
+) -> Option<Tensor<2>> {
+    let norm_weight = block.norm_weight.clone();
+    let norm_weight = norm_weight.map(|weight| weight.cast(DType::F32));
+    let inputs = Inputs {
+        x: flat(x)?,
+        norm_weight: flat_option(&norm_weight)?,
+        modulation: flat_option(modulation)?,
+        epsilon: block.epsilon,
+    };
+    let projections = Projections {
+        gate: Weight::of(&block.gate)?,
+        up: Weight::of(&block.up)?,
+        down: Weight::of(&block.down)?,
+    };
+    let out = inputs.frame().infer(&projections);
+    Some(wrapped(tensor(out, inputs.x.shape())))
 }
 
 /// Inputs of the block.

@@ -2,12 +2,14 @@
 //! stores it or laid out for the processor's bfloat16 instruction, int8 and int4 in packed rows.
 
 use burn::backend::flex::FlexTensor;
+use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{DType, Tensor, bf16};
 use latentlm_products::{
-    Matrix, Panels, Rounded, Stored, few_rows, has_bf16_products, product, product_over,
+    Matrix, Panels, Rounded, RoundedScratch, Stored, few_rows, has_bf16_products, product,
+    product_over,
 };
 
-use super::plain::{plain, plain_in};
+use super::plain::{flat, flat_option, plain, plain_in, wrapped};
 use super::quantized::PackedRows;
 use super::rows::each_row;
 use super::storage::{contiguous, numbers, sizes, tensor};
@@ -138,13 +140,28 @@ impl Weight {
                 product_over(out, Matrix::new(x, rows, inputs), weight, alone);
             }
             Self::Panels(panels) => panels.product_over(out, x, &mut scratch.columns, alone),
-            Self::Rounded(rounded) => rounded.product_over(out, x, &mut scratch.rounded),
+            Self::Rounded(rounded) => {
+                let memory = RoundedScratch {
+                    rows: &mut scratch.rounded,
+                    columns: &mut scratch.columns,
+                };
+                rounded.product_over(out, x, memory, alone);
+            }
             Self::Stored(rows) => stored(rows).product_over(out, x, &mut scratch.rounded, alone),
             Self::Quantized(rows) => {
                 let matrix = rows.matrix();
                 matrix.product_over(out, x, &mut scratch.rounded, alone);
             }
         }
+    }
+}
+
+/// A tensor of any type that a weight may have, where it lies. `None` if that is not the CPU backend without autodiff.
+pub(super) fn place_of<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
+    match x.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(x)) => Some(x),
+        DispatchTensorKind::Flex(BackendTensor::Quantized(x)) => Some(x.tensor().clone()),
+        _ => None,
     }
 }
 
@@ -170,6 +187,21 @@ pub(super) fn biased_product(
         });
     }
     tensor(y, [rows, output])
+}
+
+/// `x weight + bias`, if the weight is quantized and kernels may be used.
+///
+/// # Shapes
+/// - `x`: `[N, I]`; `weight`: `[I, O]`; `bias`: `[O]`
+/// - returns: `[N, O]`
+pub(crate) fn quantized_linear(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: &Option<Tensor<1>>,
+) -> Option<Tensor<2>> {
+    let weight = Weight::Quantized(PackedRows::of(weight)?);
+    let y = biased_product(flat(x)?, &weight, flat_option(bias)?);
+    Some(wrapped(y))
 }
 
 /// The outputs' rows of a matrix `[inputs, outputs]` of bfloat16 numbers: where they lie, if it is a transposed view of
@@ -203,7 +235,7 @@ mod tests {
         FlexTensor::new(Bytes::from_elems(values), layout, DType::BF16)
     }
 
-    /// A matrix that is stored as `[inputs, outputs]`, and one that begins within a larger memory.
+    /// Three layouts: rows of outputs, rows of inputs, and a view that begins inside a larger tensor.
     #[test]
     fn views_of_any_layout_are_multiplied() {
         let (inputs, outputs) = (37, 11);
@@ -216,7 +248,7 @@ mod tests {
         let part = view.narrow(1, 4, 5);
         let [expected, turned, part] =
             [view, turned, part].map(|matrix| Weight::in_place(matrix).product(&x, 3));
-        // Of the portable sums and of the instruction's, which rounds `x` to 8 bits.
+        // The bound covers the instruction too, which rounds `x` to bfloat16.
         for (index, got) in expected.iter().enumerate() {
             let (x, w) = (
                 &x[index / outputs * inputs..][..inputs],

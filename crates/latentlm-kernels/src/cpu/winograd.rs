@@ -12,14 +12,14 @@
 
 use std::ops::Range;
 
+use latentlm_products::filtering::{
+    PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
+    weight_gradient,
+};
 use latentlm_products::{Matrix, Output, product_into, product_over};
 use rayon::prelude::*;
 
 use super::conv2d::{Conv2d, ConvGradients, Wanted, add_in_order};
-use super::tiles::{
-    PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
-    weight_gradient,
-};
 use crate::types::Window;
 use crate::workers::cut;
 

@@ -155,3 +155,26 @@ fn long_documents_are_worked_on_in_tiles() {
         });
     }
 }
+
+/// Documents whose gradients threads share: more than one wave of tiles and more than one block of keys, both not whole;
+/// an image that crosses their edges.
+#[test]
+fn very_long_documents_are_shared_among_threads() {
+    let (length, head_dim) = (1100, 6);
+    let packed = PackedHeads {
+        heads: 2,
+        kv_heads: 1,
+    };
+    let x = normal([1, length, 4 * head_dim]);
+    let rotary = rotary(length, head_dim, true);
+    for mask in [
+        Mask::causal(length),
+        Mask::full(length),
+        Mask::mutual(length, 200..900),
+    ] {
+        let what = format!("attention on all threads, {mask:?}");
+        let kernel = || document_attention(x.clone(), packed, &rotary, &[mask]);
+        let composed = || attention::composed(x.clone(), packed, Some(&rotary), &[mask]);
+        check(&what, &[Input::Cube(x.clone())], kernel, composed);
+    }
+}

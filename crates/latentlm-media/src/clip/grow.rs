@@ -20,7 +20,7 @@ const GIF_SPEED: i32 = 10;
 /// Shortest time of a GIF's frame in hundredths of a second; browsers take less for a mistake.
 const GIF_SHORTEST: u32 = 2;
 
-/// What the encoder has made and what is not written yet: it keeps its writer to itself, which could not be flushed.
+/// Encoded bytes that are not written yet. The encoder owns its writer and never flushes it, so it writes into memory.
 #[derive(Clone, Default)]
 struct Made(Rc<RefCell<Vec<u8>>>);
 

@@ -36,18 +36,13 @@ impl Audio {
         let frames = self.samples.len();
         let [from, to] = [self.sample_rate_hz, sample_rate_hz].map(|rate| rate as usize);
         let block = block(from, to);
-        // Can't fail: the rates are positive, and the buffer has `frames` samples.
-        let resample = || {
-            let mut resampler = Fft::<f32>::new(from, to, block, 1, FixedSync::Both).ok()?;
-            let input = InterleavedOwned::new_from(self.samples, 1, frames).ok()?;
-            Some(
-                resampler
-                    .process_all(&input, frames, None)
-                    .ok()?
-                    .take_data(),
-            )
-        };
-        let mut samples = resample().expect("a resampler between positive rates");
+        // None of these fails: the rates are positive, and the buffer has `frames` samples.
+        let resampler = Fft::<f32>::new(from, to, block, 1, FixedSync::Both);
+        let mut resampler = resampler.expect("a resampler between positive rates");
+        let input = InterleavedOwned::new_from(self.samples, 1, frames);
+        let input = input.expect("a buffer of as many samples as there are");
+        let resampled = resampler.process_all(&input, frames, None);
+        let mut samples = resampled.expect("room for the output").take_data();
         let length = (frames as f64 * to as f64 / from as f64).round();
         samples.resize((length as usize).max(1), 0.0);
         Self {

@@ -1,5 +1,7 @@
 //! Trims silence and normalizes loudness.
 
+use std::ops::Range;
+
 /// Energy frames per second.
 const FRAMES_A_SECOND: u32 = 100;
 /// A frame is silent if it is this many dB below the loudest frame.
@@ -25,8 +27,8 @@ fn silence(energies: &[f32]) -> f32 {
     loudest * 10f32.powf(-SILENCE_DB / 10.0)
 }
 
-/// Cuts silence at both ends, but keeps up to `keep_seconds` of it at each end.
-pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> &[f32] {
+/// The samples that are left if silence at both ends is cut, but for up to `keep_seconds` of it at each end.
+pub fn without_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> Range<usize> {
     let energies = frame_energies(samples, sample_rate_hz);
     let silence = silence(&energies);
     let loud = |energy: &f32| *energy > silence;
@@ -34,13 +36,18 @@ pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> 
         energies.iter().position(loud),
         energies.iter().rposition(loud),
     ) else {
-        return samples;
+        return 0..samples.len();
     };
     let frame = frame_samples(sample_rate_hz);
     let kept = (keep_seconds * f64::from(sample_rate_hz)) as usize;
     let start = (first * frame).saturating_sub(kept);
     let end = ((last + 1) * frame + kept).min(samples.len());
-    &samples[start..end]
+    start..end
+}
+
+/// Cuts silence at both ends, but keeps up to `keep_seconds` of it at each end.
+pub fn trim_silence(samples: &[f32], sample_rate_hz: u32, keep_seconds: f64) -> &[f32] {
+    &samples[without_silence(samples, sample_rate_hz, keep_seconds)]
 }
 
 /// Scales samples so that the root mean square of the frames that are not silent reaches a level, as far as
@@ -72,6 +79,7 @@ mod tests {
         sound.extend(vec![1e-5; 4800]);
         let trimmed = trim_silence(&sound, 16_000, 0.05);
         assert_eq!(trimmed.len(), 3200 + 2 * 800);
+        assert_eq!(without_silence(&sound, 16_000, 0.0), 1600..4800);
         let mut level = trimmed.to_vec();
         normalise(&mut level, 16_000, -23.0);
         let rms = |x: &[f32]| (x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32).sqrt();

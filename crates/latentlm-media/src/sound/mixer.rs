@@ -31,7 +31,7 @@ impl Default for SoundLimits {
 }
 
 impl SoundLimits {
-    /// The same limits, with at most `seconds` seconds.
+    /// Adds a limit of `seconds` seconds.
     pub fn and_seconds(self, seconds: f64) -> Self {
         Self {
             seconds: self.seconds.min(seconds),

@@ -8,7 +8,7 @@ mod riff;
 mod wav;
 
 pub use audio::Audio;
-pub use loudness::{normalise, trim_silence};
+pub use loudness::{normalise, trim_silence, without_silence};
 pub use mixer::{Sound, SoundLimits};
 pub use read::{
     ENDINGS, OTHER_ENDINGS, RATES_HZ, ending, read_audio, read_audio_within, read_sound, seconds,

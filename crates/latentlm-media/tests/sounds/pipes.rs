@@ -83,7 +83,7 @@ fn what_is_truly_cut_or_empty_is_named() {
     assert!(message.contains("cut short"), "{message}");
 }
 
-/// The same samples in the formats of long recordings.
+/// RF64 and W64, the formats of long recordings, give the samples of the WAV file.
 #[test]
 fn rf64_and_w64_are_wav() {
     let dir = tempfile::tempdir().unwrap();

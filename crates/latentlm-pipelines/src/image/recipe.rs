@@ -4,7 +4,7 @@
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
 use latentlm_data::{ImageSpec, ReadOptions};
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +45,15 @@ pub struct DataConfig {
 }
 
 /// How samples are drawn.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleConfig {
     /// The solver.
     pub sampler: Sampler,
     /// Solver steps per latent.
     pub steps: usize,
+    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
+    #[serde(flatten)]
+    pub falling: FallingSteps,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
     /// Pictures a class in a grid.
@@ -87,7 +90,9 @@ impl ImageRecipe {
     /// The language model's configuration for that many classes.
     pub fn model(&self, classes: usize) -> LatentLmConfig {
         LatentLmConfig::image(classes, self.tokens(), self.codec.spec().dim)
+            .with_on_sphere(self.codec.on_sphere())
             .with_sizes(self.lm.sizes.clone())
+            .with_method(self.lm.method)
     }
 
     /// The options that samples are drawn with.
@@ -95,6 +100,7 @@ impl ImageRecipe {
         SampleOptions {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
+            falling: self.sample.falling,
             guidance_scale: self.sample.guidance_scale,
             ..SampleOptions::default()
         }

@@ -3,7 +3,7 @@
 
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, PlainLimits, TextLimits, TokenizerKind};
@@ -83,6 +83,9 @@ pub struct MllmSampleConfig {
     pub sampler: Sampler,
     /// Solver steps per latent.
     pub steps: usize,
+    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
+    #[serde(flatten)]
+    pub falling: FallingSteps,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
     /// How text is drawn.
@@ -181,6 +184,7 @@ impl MllmRecipe {
             sample: SampleConfig {
                 sampler: self.sample.sampler,
                 steps: self.sample.steps,
+                falling: self.sample.falling,
                 guidance_scale: self.sample.guidance_scale,
                 per_class: 1,
             },
@@ -197,7 +201,9 @@ impl MllmRecipe {
         let pictures = Modality::new(self.codec.spec().dim, self.tokens());
         LatentLmConfig::mllm(text_vocabulary, vec![pictures])
             .with_tied(self.text.tied)
+            .with_on_sphere(self.codec.on_sphere())
             .with_sizes(self.lm.sizes.clone())
+            .with_method(self.lm.method)
     }
 
     /// The options that pictures are drawn with.

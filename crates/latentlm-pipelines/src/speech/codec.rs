@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::codec_audio::Codec;
-use latentlm::core::SignalLayout;
+use latentlm::core::{LatentQuantizer, SignalLayout};
 use latentlm::{LatentCodec, StreamingCodec};
 
 use super::recipe::SpeechRecipe;
@@ -62,6 +62,28 @@ impl SpeechCodec {
         self.codec.spec().dim
     }
 
+    /// The codebooks; `None` if latents are continuous.
+    pub fn quantizer(&self) -> Option<&dyn LatentQuantizer> {
+        self.codec.quantizer()
+    }
+
+    /// Codes of a sound, `[1, T, Q]`; silence is put behind it up to a whole latent. `None` without codebooks.
+    pub fn encode_codes(&self, samples: &[f32]) -> Option<Tensor<3, Int>> {
+        let quantizer = self.codec.quantizer()?;
+        let parameters = parameters(&self.codec, samples, &self.device);
+        let chunks = parameters.map(|chunk| quantizer.codes(chunk));
+        Some(Tensor::cat(chunks.collect(), 1))
+    }
+
+    /// Samples of codes, `[1, T, K]` of the first `K` codebooks. `None` without codebooks.
+    ///
+    /// # Panics
+    /// If there are not so many codebooks.
+    pub fn decode_codes(&self, codes: Tensor<3, Int>) -> Option<Vec<f32>> {
+        let quantizer = self.codec.quantizer()?;
+        Some(self.decode(quantizer.latents(codes)))
+    }
+
     /// Latents of a sound, `[1, T, Z]`; silence is put behind it up to a whole latent.
     pub fn encode(&self, samples: Vec<f32>) -> Tensor<3> {
         let chunks = encoded(&self.codec, &samples, &self.device);
@@ -87,13 +109,19 @@ impl SpeechCodec {
 
 /// Latents of a sound, `[1, k, Z]` at a time.
 fn encoded(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Item = Tensor<3>> {
+    let chunks = parameters(codec, samples, device);
+    chunks.map(move |chunk| codec.posterior(chunk).mode())
+}
+
+/// What the encoder puts out for a sound, `[1, k, P]` at a time.
+fn parameters(codec: &Codec, samples: &[f32], device: &Device) -> impl Iterator<Item = Tensor<3>> {
     let hop = hop_samples(codec);
     let mut state = <Codec as StreamingCodec>::EncoderState::default();
     // No sound at all has one latent, of silence.
     let samples: &[f32] = if samples.is_empty() { &[0.0] } else { samples };
     samples.chunks(CHUNK * hop).map(move |chunk| {
         let sound = signal(chunk.to_vec(), hop, device);
-        codec.encode_step(sound, &mut state).mode()
+        codec.encode_parameters_step(sound, &mut state)
     })
 }
 
@@ -137,7 +165,7 @@ pub fn hop_samples(codec: &impl LatentCodec<3>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm::codec_audio::CodecConfig;
+    use latentlm::codec_audio::{CodecConfig, QuantizerConfig};
     use latentlm::core::LatentCodecConfig;
     use latentlm::core::conformance::{assert_close, seeded};
 
@@ -184,6 +212,40 @@ mod tests {
         assert_eq!(original, sound);
         let error = largest_error(&copy, &expected[..length]);
         assert!(error < 1e-5, "reconstructed: {error}");
+    }
+
+    /// Codes of three chunks decode to what the codec's own latents decode to.
+    #[test]
+    fn a_sound_goes_through_its_codes() {
+        let device = Device::default();
+        let quantizer = QuantizerConfig {
+            codebooks: 2,
+            entries: 5,
+            ..QuantizerConfig::default()
+        };
+        let config = CodecConfig::new()
+            .with_ratios(vec![2, 4])
+            .with_depths(vec![1, 1, 1])
+            .with_width(4)
+            .with_latent_dim(6);
+        let plain = seeded(1, &device, |device| config.init(device));
+        assert!(
+            speech_codec(plain, &device)
+                .encode_codes(&[0.1; 9])
+                .is_none()
+        );
+        let config = config.with_quantizer(quantizer);
+        let codec = seeded(1, &device, |device| config.init(device));
+        let codec = speech_codec(codec, &device);
+        let sound: Vec<f32> = (0..8 * (2 * CHUNK + 3) - 1)
+            .map(|i| 0.3 * (i as f32 * 0.37).sin())
+            .collect();
+        let codes = codec.encode_codes(&sound).unwrap();
+        assert_eq!(codes.dims(), [1, 2 * CHUNK + 3, 2]);
+        let decoded = codec.decode_codes(codes).unwrap();
+        let latents = codec.encode(sound.clone());
+        assert_eq!(decoded, codec.decode(latents));
+        assert_eq!(decoded[..sound.len()], codec.reconstruct(sound.clone()).1);
     }
 
     #[test]

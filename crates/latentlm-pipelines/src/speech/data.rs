@@ -34,7 +34,7 @@ pub struct SpeechData {
     pub test: SpeechDataset,
     /// Composes utterances of word clips, where the corpus has them.
     pub composer: Option<Composer>,
-    /// What could not be used.
+    /// Recordings and utterances that could not be used.
     pub skipped: SkippedList,
     /// Kinds of composed utterances, repeated in this order.
     mix: Vec<Composition>,
@@ -51,7 +51,7 @@ pub struct HeldOutUtterance {
     pub text: String,
     /// The sound.
     pub samples: Vec<f32>,
-    /// Where its words end, if it is composed.
+    /// Where its words end, if it is composed or its corpus tells.
     pub words: Option<Vec<SpokenWord>>,
 }
 
@@ -109,11 +109,19 @@ impl SpeechData {
         Some(composer.utterance(kind, Split::Train, self.seed, index as u64))
     }
 
-    /// Text of an utterance; its words and where they end, if it is composed.
+    /// Text of an utterance; its words and where they end, if it is composed or its corpus tells.
     pub fn text(&self, index: usize) -> (String, Option<Vec<SpokenWord>>) {
         match self.compose(index) {
             Some(composed) => (composed.text, Some(composed.words)),
-            None => (self.train.text(index).to_owned(), None),
+            None => (self.train.text(index).to_owned(), self.train.words(index)),
+        }
+    }
+
+    /// Name of the speaker of an utterance.
+    pub fn speaker(&self, index: usize) -> String {
+        match self.compose(index) {
+            Some(composed) => composed.speaker,
+            None => self.train.speaker(index).to_owned(),
         }
     }
 
@@ -186,7 +194,7 @@ impl SpeechData {
                     source,
                     text: clip.text,
                     samples: clip.samples,
-                    words: None,
+                    words: self.test.words(index),
                 }),
                 Err(error) => self.skipped.add(Skipped::of(&source, &error)),
             }

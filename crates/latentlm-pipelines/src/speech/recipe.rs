@@ -4,7 +4,7 @@
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
 use latentlm_data::speech::{SoundLimits, SpeechBounds, SpeechSpec};
 use latentlm_data::{ReadOptions, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ impl SpeechLimits {
     }
 }
 
-/// How text becomes tokens. Checkpoints of older versions lack `max_tokenizer_mb`.
+/// How text becomes tokens. Checkpoints of older versions lack some of the keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
     /// How a vocabulary is made.
@@ -124,15 +124,24 @@ pub struct TextConfig {
     /// Whether the softmax head learns to name the token that each latent says, where that is known:
     /// in composed utterances.
     pub aligned: bool,
+    /// Share of training utterances that stand behind a voice prompt that is cut in the middle of a word.
+    #[serde(default)]
+    pub cut_prompts: f64,
+    /// Share of training utterances whose text lacks the full stop at its end.
+    #[serde(default)]
+    pub without_full_stop: f64,
 }
 
 /// How speech is drawn.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeakConfig {
     /// The solver.
     pub sampler: Sampler,
     /// Solver steps per latent.
     pub steps: usize,
+    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
+    #[serde(flatten)]
+    pub falling: FallingSteps,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
     /// Factor of the initial noise of latents.
@@ -176,6 +185,11 @@ impl SpeechRecipe {
         }
         if self.max_frames() == 0 {
             return fail("sample.max_seconds is shorter than one latent");
+        }
+        if self.sample.falling.last > 0 && self.sample.falling.over == 0 {
+            return fail(
+                "sample.steps_over must be positive with sample.steps_last: speech has no fixed length",
+            );
         }
         if self.lm_train.batch_size != 1 {
             return fail(
@@ -224,6 +238,7 @@ impl SpeechRecipe {
     pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
         LatentLmConfig::speech(text_vocabulary, self.codec.spec().dim, self.text.aligned)
             .with_sizes(self.lm.sizes.clone())
+            .with_method(self.lm.method)
     }
 
     /// The options that speech is drawn with.
@@ -231,6 +246,7 @@ impl SpeechRecipe {
         SampleOptions {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
+            falling: self.sample.falling,
             guidance_scale: self.sample.guidance_scale,
             noise_temperature: self.sample.noise_temperature,
             ..SampleOptions::default()

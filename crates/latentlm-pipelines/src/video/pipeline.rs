@@ -341,6 +341,7 @@ mod tests {
             "codec.image_size=8",
             "codec.frames_per_group=2",
             "codec.patch_size=4",
+            "codec.latent_patches=2",
             "codec.latent_dim=8",
             "codec.encoder_width=8",
             "codec.decoder_width=8",

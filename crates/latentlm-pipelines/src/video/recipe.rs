@@ -3,7 +3,7 @@
 
 use burn::config::Config;
 use latentlm::codec_video::{CodecConfig, CodecLossConfig};
-use latentlm::core::{LatentCodecConfig, SampleOptions, Sampler, SignalLayout};
+use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler, SignalLayout};
 use latentlm::{LatentLmConfig, Modality};
 use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
@@ -122,12 +122,15 @@ pub struct VideoMixConfig {
 }
 
 /// How clips are drawn.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoSampleConfig {
     /// The solver.
     pub sampler: Sampler,
     /// Solver steps per latent.
     pub steps: usize,
+    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
+    #[serde(flatten)]
+    pub falling: FallingSteps,
     /// Classifier-free guidance.
     pub guidance_scale: f64,
     /// Factor of the initial noise of latents.
@@ -288,6 +291,7 @@ impl VideoRecipe {
         LatentLmConfig::mllm(text_vocabulary, vec![clips])
             .with_tied(self.text.tied)
             .with_sizes(self.lm.sizes.clone())
+            .with_method(self.lm.method)
     }
 
     /// The options that clips are drawn with.
@@ -295,6 +299,7 @@ impl VideoRecipe {
         SampleOptions {
             sampler: self.sample.sampler,
             steps: self.sample.steps,
+            falling: self.sample.falling,
             guidance_scale: self.sample.guidance_scale,
             noise_temperature: self.sample.noise_temperature,
             ..SampleOptions::default()
@@ -345,7 +350,7 @@ mod tests {
         let recipe = VideoRecipe::default();
         assert_eq!(
             (recipe.mix.first_frame, recipe.first_frame_tokens()),
-            (4, 4)
+            (4, 16)
         );
         let text = recipe.to_toml().unwrap();
         let older: Vec<&str> = text
@@ -409,8 +414,8 @@ mod tests {
     fn a_clip_has_the_latents_of_its_groups() {
         let recipe = VideoRecipe::default();
         assert_eq!((recipe.data.frames, recipe.codec.frames_per_group), (17, 4));
-        assert_eq!(recipe.tokens(), 5 * 4);
+        assert_eq!(recipe.tokens(), 5 * 16);
         let picture = VideoRecipe::resolve(None, &["data.frames=1".into()]).unwrap();
-        assert_eq!(picture.tokens(), 4);
+        assert_eq!(picture.tokens(), 16);
     }
 }

@@ -48,7 +48,7 @@ fn rounded(x: &[f32]) -> Vec<f64> {
 
 /// All numbers of rows and outputs that there are functions for, an odd and an even number of groups, several blocks,
 /// nothing at all.
-const SHAPES: [[usize; 3]; 12] = [
+const SHAPES: [[usize; 3]; 13] = [
     [1, 32, 5],
     [2, 64, 4],
     [3, 96, 1],
@@ -59,6 +59,7 @@ const SHAPES: [[usize; 3]; 12] = [
     [13, 64, 22],
     [1, 1024, 301],
     [25, 128, 130],
+    [37, 96, 6],
     [0, 32, 4],
     [3, 32, 0],
 ];
@@ -103,7 +104,7 @@ fn products_are_those_of_exact_sums() {
 /// A row alone, in every batch, on one thread and on several.
 #[test]
 fn a_row_does_not_depend_on_its_neighbours_nor_on_threads() {
-    let (rows, inputs, outputs) = (14, 224, 259);
+    let (rows, inputs, outputs) = (38, 224, 70);
     let x = numbers(rows * inputs, 0.7);
     for bits in BOTH {
         let packed = bits.quantize(&numbers(inputs * outputs, 1.3), inputs);

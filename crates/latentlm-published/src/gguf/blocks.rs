@@ -109,7 +109,7 @@ impl Packing {
         numbers
     }
 
-    /// The same, each rounded to bfloat16. They are never all in memory as float32.
+    /// The numbers of whole blocks, rounded to bfloat16. They are never all in memory as float32.
     pub(super) fn rounded(self, bytes: &[u8]) -> Vec<bf16> {
         let mut rounded = Vec::with_capacity(self.count(bytes));
         let mut numbers = [0.0; PIECE];

@@ -31,7 +31,7 @@ pub(super) enum Value {
     Text(String),
     Integers(Vec<i64>),
     Texts(Vec<String>),
-    /// What no model of ours has: lists of other things, whole numbers beyond 63 bits.
+    /// Values that none of our models has: other lists, and whole numbers beyond 63 bits.
     Other,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct TensorInfo {
     pub(super) numbers: u64,
 }
 
-/// What a file says before its numbers.
+/// The part of a file before the numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, Value>,
@@ -140,7 +140,7 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, String> {
     ))
 }
 
-/// What the header says of a tensor.
+/// An entry of the header: a tensor that the file claims to have.
 struct Claim {
     name: String,
     /// The axis whose numbers are neighbours comes first.

@@ -172,7 +172,7 @@ impl Gguf {
     }
 }
 
-/// What all published codecs have.
+/// Keys that are equal in all published codecs.
 fn codec() -> Json {
     json!({ "channels": 1, "layernorm_eps": EPSILON, "layer_scale_init_value": 1e-6 })
 }

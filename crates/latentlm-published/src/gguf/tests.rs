@@ -279,7 +279,7 @@ fn a_cut_file_is_told() {
     refusal(&whole[..whole.len() - 32]);
 }
 
-/// The same tensors call the model that recognizes speech by another name.
+/// The metadata's `vibevoice.variant` tells which model a file has.
 #[test]
 fn variants_have_names() {
     let mut file = Gguf::open(&fixture("speech.gguf"), MODEL).unwrap();

@@ -11,22 +11,24 @@ use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImagePipeline, ImageRecipe, PipelineError, StageConfig, image_grid,
-    load_codec, read_readable, save_png,
+    HostBatch, ImageData, ImagePipeline, ImageRecipe, StageConfig, image_grid, load_codec,
+    read_readable, save_png,
 };
 
 use super::batches::Batches;
-use crate::adversarial::CodecSetup;
-use crate::codec_stage::{self, CodecTask, codec_setup};
+use crate::codec_stage::{self, CodecPlan, CodecTask};
 use crate::context::{self, RunEnd, WholeReport};
 use crate::error::{Result, TrainError};
 use crate::latents::{self, Encoded};
-use crate::lm_stage::{Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
+use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
 use crate::memory::{Demand, Demanding};
 use crate::options::RunOptions;
+use crate::precision;
 use crate::progress::Encoding;
 use crate::run::{Modality, train_both};
 use crate::stage::number;
+use crate::teacher;
 
 /// A run of images.
 type Context = context::Context<ImageRecipe, ImageData>;
@@ -52,13 +54,8 @@ impl CodecTask<4> for PictureTask {
     type Data = ImageData;
     type Objective = <CodecLossConfig as CodecObjectiveConfig<4>>::Objective;
 
-    fn config(recipe: &ImageRecipe) -> &StageConfig {
-        &recipe.codec_train
-    }
-
-    fn setup(recipe: &ImageRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 4>> {
-        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
-        Ok(setup.map_err(PipelineError::from)?)
+    fn plan(recipe: &ImageRecipe) -> CodecPlan<'_, Self::Objective, 4> {
+        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
@@ -168,7 +165,7 @@ impl Corpus for Classes {
 }
 
 impl Classes {
-    /// What a model of them is trained with.
+    /// Setup of a model that learns them.
     pub fn setup(self, config: &StageConfig, seed: u64) -> LmSetup {
         let mut order = BatchOrder::new(self.labels.len(), config.batch_size, seed);
         LmSetup::new(self, move |round| order.batch(round))
@@ -185,6 +182,7 @@ pub type EncodedPictures = Encoded<Codec, 4>;
 pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
     let modality = Modality::<ImageRecipe, ImageData> {
         open: ImageData::open,
+        adopt: teacher::adopt_codec,
         train: |context| train_both::<PictureTask, ClassTask, 4>(context, open),
         skipped: |context| context.data.list_left_out(&context.run),
         report: write_image_report,
@@ -194,8 +192,35 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
     modality.run(recipe, options)
 }
 
+/// Trains the language model of a recipe, or continues a run that has no codec of its own: its pictures are
+/// encoded already. Returns whether it is finished.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+pub fn train_image_lm(
+    recipe: ImageRecipe,
+    encoded: &EncodedPictures,
+    options: RunOptions,
+) -> Result<bool> {
+    precision::check(recipe.lm.precision, &options)?;
+    let mut context = Context::open(recipe, options, |recipe| Ok(ImageData::open(recipe)?))?;
+    context.report = Some(write_image_report);
+    let encoded = encoded.clone();
+    let finished =
+        lm_stage::train::<ClassTask>(&mut context, |context, _| Ok(task_of(context, encoded)))?;
+    // As in a whole run: a finished stage keeps no recipe.
+    context.run.set_recipe(&context.recipe)?;
+    context.data.list_left_out(&context.run)?;
+    Ok(finished)
+}
+
 fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)> {
     let encoded = encoded(context)?;
+    Ok(task_of(context, encoded))
+}
+
+/// The task to learn encoded pictures.
+fn task_of(context: &Context, encoded: EncodedPictures) -> (ClassTask, LmSetup) {
     let (recipe, classes) = (&context.recipe, context.data.train.classes());
     let corpus = Classes {
         labels: encoded.cache.labels.clone(),
@@ -208,7 +233,7 @@ fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)>
         held_out: (),
         show,
     };
-    Ok((task, corpus.setup(&recipe.lm_train, recipe.seed)))
+    (task, corpus.setup(&recipe.lm_train, recipe.seed))
 }
 
 /// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was

@@ -1,8 +1,10 @@
 //! Runs of speech.
 
+mod codes;
 mod held_out;
 mod pieces;
+mod prompts;
 mod said;
 mod task;
 
-pub use task::train_speech;
+pub use task::{SpokenSamples, encode_speech, speech_order, train_speech};

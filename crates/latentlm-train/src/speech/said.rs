@@ -4,8 +4,64 @@ use latentlm::sequence::{ControlTokens, Document};
 use latentlm_data::speech::SpokenWord;
 use latentlm_data::{DataError, TextTokenizer};
 
-/// The document of an utterance of `frames` latents of `hop` samples each. Where its words are known, it has
-/// the token that each latent says.
+/// Text and speech of an utterance as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// Its text.
+    pub tokens: Vec<u32>,
+    /// Number of its latents.
+    pub frames: usize,
+    /// The token that each latent says; empty if that is not known.
+    pub said: Vec<u32>,
+}
+
+impl Spoken {
+    /// An utterance of `frames` latents of `hop` samples each. Where its words are known, it has the token
+    /// that each latent says.
+    ///
+    /// # Errors
+    /// If its text or one of the words can't be encoded.
+    pub fn of(
+        text: &str,
+        words: Option<&[SpokenWord]>,
+        frames: usize,
+        hop: usize,
+        tokenizer: &TextTokenizer,
+    ) -> Result<Self, DataError> {
+        // A latent in which no word is spoken says that another latent comes.
+        let silence = ControlTokens::after(tokenizer.vocabulary()).more;
+        let said = match words {
+            Some(words) => said(words, frames, hop, tokenizer, silence)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            tokens: tokenizer.encode(text)?,
+            frames,
+            said,
+        })
+    }
+
+    /// Its document.
+    pub fn document(self) -> Document {
+        Document::of_speech(self.tokens, self.frames, self.said)
+    }
+
+    /// This utterance and another one behind it, as speech behind a voice prompt is read. If only one of them
+    /// knows what its latents say, those of the other say `silence`.
+    pub fn then(mut self, next: Self, silence: u32) -> Self {
+        let known = !(self.said.is_empty() && next.said.is_empty());
+        let frames = self.frames + next.frames;
+        if known {
+            self.said.resize(self.frames, silence);
+            self.said.extend(next.said);
+            self.said.resize(frames, silence);
+        }
+        self.tokens.extend(next.tokens);
+        Self { frames, ..self }
+    }
+}
+
+/// The document of an utterance, as [`Spoken::of`] reads it.
 ///
 /// # Errors
 /// If its text or one of the words can't be encoded.
@@ -16,13 +72,17 @@ pub fn document(
     hop: usize,
     tokenizer: &TextTokenizer,
 ) -> Result<Document, DataError> {
-    // A latent in which no word is spoken says that another latent comes.
-    let silence = ControlTokens::after(tokenizer.vocabulary()).more;
-    let said = match words {
-        Some(words) => said(words, frames, hop, tokenizer, silence)?,
-        None => Vec::new(),
-    };
-    Ok(Document::of_speech(tokenizer.encode(text)?, frames, said))
+    Ok(Spoken::of(text, words, frames, hop, tokenizer)?.document())
+}
+
+/// The text without the full stop at its end, if it has one.
+pub fn without_full_stop(text: &str) -> &str {
+    let bare = text.trim_end().strip_suffix(['.', '\u{3002}']);
+    match bare.map(str::trim_end) {
+        // Three dots are no full stop.
+        Some(bare) if !bare.is_empty() && !bare.ends_with('.') => bare,
+        _ => text,
+    }
 }
 
 /// An utterance without its text and without the tokens that its latents say: guidance needs that.
@@ -81,6 +141,36 @@ mod tests {
         assert_eq!(tokens, expected);
         let cut = said(&words, 2, 10, &tokenizer, silence).unwrap();
         assert_eq!(cut, [silence, b]);
+    }
+
+    #[test]
+    fn utterances_behind_each_other_are_told_as_one() {
+        let spoken = |tokens: &[u32], frames, said: &[u32]| Spoken {
+            tokens: tokens.to_vec(),
+            frames,
+            said: said.to_vec(),
+        };
+        let (told, mute) = (spoken(&[1, 2], 2, &[1, 2]), spoken(&[3], 3, &[]));
+        let both = told.clone().then(mute.clone(), 9);
+        assert_eq!(both, spoken(&[1, 2, 3], 5, &[1, 2, 9, 9, 9]));
+        let both = mute.clone().then(told, 9);
+        assert_eq!(both, spoken(&[3, 1, 2], 5, &[9, 9, 9, 1, 2]));
+        let both = mute.clone().then(mute, 9);
+        assert_eq!(both, spoken(&[3, 3], 6, &[]));
+    }
+
+    #[test]
+    fn full_stops_are_left_out() {
+        for (text, expected) in [
+            ("Good morning.", "Good morning"),
+            ("Good morning. ", "Good morning"),
+            ("Is it?", "Is it?"),
+            ("Well...", "Well..."),
+            (".", "."),
+            ("\u{597d}\u{3002}", "\u{597d}"),
+        ] {
+            assert_eq!(without_full_stop(text), expected, "{text}");
+        }
     }
 
     #[test]

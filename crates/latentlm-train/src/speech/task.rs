@@ -3,33 +3,38 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use latentlm::RandomStream;
 use latentlm::codec_audio::{Codec, CodecLossConfig};
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm::sequence::Document;
+use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{PackOrder, TextTokenizer};
 use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
-    KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
-    TokenWeights, hop_samples, load_codec, reconstruct, signal,
+    KNOWN_TEXT, SpeechData, SpeechPipeline, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
+    load_codec, reconstruct, signal,
 };
 
+use super::codes::CodeUsage;
 use super::held_out::HeldOut;
 use super::pieces::Pieces;
-use super::said::{document, without_text};
-use crate::adversarial::CodecSetup;
-use crate::codec_stage::{self, CodecTask, codec_setup};
+use super::prompts::Prompts;
+use super::said::{Spoken, without_full_stop, without_text};
+use crate::codec_stage::{self, CodecPlan, CodecTask};
 use crate::context::{self, RunEnd};
 use crate::error::{Result, TrainError};
 use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
-use crate::lm_stage::{self, Corpus, LmPlan, LmRecipe, LmSetup, PipelineTask, STAGE};
+use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
+use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
 use crate::memory::{Demand, Demanding};
+use crate::optimize::Trainer;
 use crate::options::RunOptions;
 use crate::progress::Encoding;
 use crate::run::{Modality, check_tokenizer};
+use crate::teacher;
 
 /// A run of speech.
 type Context = context::Context<SpeechRecipe, SpeechData>;
@@ -54,13 +59,8 @@ impl CodecTask<3> for SoundTask {
     /// A signal is long enough to be worth a thread alone.
     const ROWS_A_SHARD: usize = 1;
 
-    fn config(recipe: &SpeechRecipe) -> &StageConfig {
-        &recipe.codec_train
-    }
-
-    fn setup(recipe: &SpeechRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 3>> {
-        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
-        Ok(setup.map_err(PipelineError::from)?)
+    fn plan(recipe: &SpeechRecipe) -> CodecPlan<'_, Self::Objective, 3> {
+        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
     }
 
     fn open(context: &mut Context, _first_step: u64) -> Result<Self> {
@@ -71,15 +71,38 @@ impl CodecTask<3> for SoundTask {
         Ok(self.0.batch(round, device))
     }
 
+    /// Moves the codebooks towards what the encoder makes of the pieces of the step. The choice follows from
+    /// weights, step and seed alone, so that a resume does the same.
+    fn before_step(&mut self, context: &Context, codec: &mut Trainer<Codec>) {
+        if codec.model().quantizer().is_none() {
+            return;
+        }
+        let (recipe, step) = (&context.recipe, codec.step());
+        let round = step * recipe.codec_train.grad_accumulation as u64;
+        let pieces = self.0.batch(round, &context.device);
+        let parameters = codec.model().valid().encode_parameters(pieces);
+        let parameters = Tensor::from_inner(parameters);
+        let mut random = RandomStream::for_step(recipe.seed, "codes", step);
+        codec.edit(|codec| codec.learn_codebooks(parameters, &mut random));
+    }
+
     /// Held-out recordings through the codec, without noise: numbers, a picture, a sound.
     fn show(&mut self, context: &mut Context, codec: &Codec, step: u64) -> Result<()> {
         let (mut sounds, mut distance, mut likeness) = (Vec::new(), 0.0, 0.0);
-        let rate = context.recipe.codec.signal().sample_rate_hz;
+        let mut usage = codec.quantizer().map(CodeUsage::new);
+        let (rate, hop) = (
+            context.recipe.codec.signal().sample_rate_hz,
+            hop_samples(codec),
+        );
         for index in 0..context.data.test.len().min(DECODED) {
             // A recording that turns out to be broken is left out.
             let Ok(original) = context.data.test.get(index) else {
                 continue;
             };
+            if let Some(usage) = &mut usage {
+                let sound = signal(original.samples.clone(), hop, &context.device);
+                usage.count(codec.encode_parameters(sound));
+            }
             let (original, decoded) = reconstruct(codec, original.samples, &context.device);
             distance += mel_distance_db(&original, &decoded, rate);
             likeness += stoi(&original, &decoded, rate).unwrap_or_default();
@@ -89,10 +112,12 @@ impl CodecTask<3> for SoundTask {
             return Ok(());
         }
         let count = (sounds.len() / 2) as f64;
-        let values = [
+        let perplexities = usage.map_or_else(Vec::new, |usage| usage.perplexities());
+        let mut values = vec![
             ("held_out_mel_distance_db", distance / count),
             ("held_out_stoi", likeness / count),
         ];
+        values.extend(perplexities.iter().map(|(name, value)| (&name[..], *value)));
         context.log(Self::NAME, step, &values)?;
         let file = |ending| context.sample_file(Self::NAME, step, ending);
         save_spectrograms(&sounds[..2], &file("png"))?;
@@ -140,6 +165,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
     check_tokenizer(recipe.text.wanted(), &options)?;
     let modality = Modality::<SpeechRecipe, SpeechData> {
         open: SpeechData::open,
+        adopt: teacher::adopt_codec,
         train: |context| {
             let coded = codec_stage::train::<SoundTask, 3>(context)?;
             context.data.list_skipped(&context.run)?;
@@ -156,25 +182,8 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
 fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmSetup)> {
     let (recipe, device) = (context.recipe.clone(), context.device.clone());
     let codec = load_codec(&context.run, &device)?;
-    let tokenizer = match latest {
-        // Its weights belong to its vocabulary; one that is made anew may be another.
-        Some(folder) => TextTokenizer::read_saved(&folder.join(TOKENIZER))?,
-        None => context.data.tokenizer(&recipe)?,
-    };
-    let hop = hop_samples(&codec);
-    let cache = latents::cached(context, |context, cache| {
-        // Labels are numbers of utterances. Those whose recording is broken are missing.
-        let mut encoding = Encoding::begin(context.data.utterances(), &context.options);
-        for index in 0..context.data.utterances() {
-            if let Some(samples) = context.data.utterance(index)? {
-                let sound = signal(samples, hop, &device);
-                latents::encode(&codec, sound, &[index as u32], cache);
-            }
-            encoding.count(1)?;
-        }
-        Ok(())
-    })?;
-    let (cache, documents) = documents(context, cache, &tokenizer, hop)?;
+    let tokenizer = teacher::tokenizer(&recipe, latest, || context.data.tokenizer(&recipe))?;
+    let (cache, documents) = encoded(context, &codec, &tokenizer)?;
     let pick =
         |lengths: &[u32], random: &mut RandomStream| measured(lengths, MEASURED_LATENTS, random);
     let encoded = Encoded::measure(codec, cache, pick, recipe.seed, &device)?;
@@ -182,7 +191,7 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmS
     let held_out = HeldOut::new(data, &encoded.codec, &tokenizer, aligned, &device);
     // Before the first step: a run that goes on from the cache does not decode what is broken again.
     data.list_skipped(&context.run)?;
-    let mut order = order(&recipe, &documents);
+    let mut order = speech_order(&recipe, &documents);
     let setup = LmSetup {
         rows: |documents| documents.iter().map(|own| own.frames(SPEECH)).sum(),
         hidden: Some(recipe.text.history_dropout),
@@ -201,6 +210,69 @@ fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmS
     Ok((task, setup))
 }
 
+/// What a run's finished codec makes of all utterances, with their documents. Utterances that are broken or whose
+/// text can't become tokens are left out and listed.
+fn encoded(
+    context: &mut Context,
+    codec: &Codec,
+    tokenizer: &TextTokenizer,
+) -> Result<(LatentCache, Vec<Document>)> {
+    let hop = hop_samples(codec);
+    let cache = latents::cached(context, |context, cache| {
+        // Labels are numbers of utterances. Those whose recording is broken are missing.
+        let mut encoding = Encoding::begin(context.data.utterances(), &context.options);
+        for index in 0..context.data.utterances() {
+            if let Some(samples) = context.data.utterance(index)? {
+                let sound = signal(samples, hop, &context.device);
+                latents::encode(codec, sound, &[index as u32], cache);
+            }
+            encoding.count(1)?;
+        }
+        Ok(())
+    })?;
+    documents(context, cache, tokenizer, hop)
+}
+
+/// A trained codec of speech, and what it makes of all utterances.
+pub struct SpokenSamples {
+    /// Its averaged weights.
+    pub codec: Codec,
+    /// What the encoder puts out.
+    pub cache: LatentCache,
+    /// A document for each utterance of the cache.
+    pub documents: Vec<Document>,
+    /// The vocabulary of the texts.
+    pub tokenizer: TextTokenizer,
+}
+
+/// Trains the codec as a speech run of its own, or continues, and encodes the utterances. `None` if it was stopped.
+///
+/// # Errors
+/// If data can't be read, the loss is not finite, or a file can't be written.
+pub fn encode_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<Option<SpokenSamples>> {
+    let mut context =
+        context::Context::open(recipe, options, |recipe| Ok(SpeechData::open(recipe)?))?;
+    context.report = Some(write_speech_report);
+    let coded = codec_stage::train::<SoundTask, 3>(&mut context)?;
+    context.data.list_skipped(&context.run)?;
+    if !coded {
+        return Ok(None);
+    }
+    let codec = load_codec(&context.run, &context.device)?;
+    let tokenizer = context.data.tokenizer(&context.recipe)?;
+    let (cache, documents) = match encoded(&mut context, &codec, &tokenizer) {
+        Err(TrainError::Stopped) => return Ok(None),
+        encoded => encoded?,
+    };
+    context.data.list_skipped(&context.run)?;
+    Ok(Some(SpokenSamples {
+        codec,
+        cache,
+        documents,
+        tokenizer,
+    }))
+}
+
 /// The part of the cache that can be learned, with its documents. Utterances whose text can't become tokens
 /// are left out and listed.
 fn documents(
@@ -209,25 +281,37 @@ fn documents(
     tokenizer: &TextTokenizer,
     hop: usize,
 ) -> Result<(LatentCache, Vec<Document>)> {
-    let (data, aligned) = (&mut context.data, context.recipe.text.aligned);
-    let (mut kept, mut documents) = (Vec::new(), Vec::new());
+    let (data, recipe) = (&mut context.data, &context.recipe);
+    let (mut kept, mut spoken) = (Vec::new(), Vec::new());
     for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
         let (text, words) = data.text(index);
-        let words = words.filter(|_| aligned);
-        match document(&text, words.as_deref(), frames, hop, tokenizer) {
-            Ok(document) => {
+        let words = words.filter(|_| recipe.text.aligned);
+        let mut random = RandomStream::for_step(recipe.seed, "full-stops", index as u64);
+        let mut text = text.as_str();
+        if random.chance(recipe.text.without_full_stop) {
+            text = without_full_stop(text);
+        }
+        match Spoken::of(text, words.as_deref(), frames, hop, tokenizer) {
+            Ok(own) => {
                 kept.push(place);
-                documents.push(document);
+                spoken.push(own);
             }
             Err(error) => data.skip(index, &error),
         }
     }
-    if documents.is_empty() {
+    if spoken.is_empty() {
         let reason = "there is no utterance whose text the vocabulary has";
         return Err(TrainError::config(reason));
     }
-    Ok((only(cache, &kept), documents))
+    let prompts = Prompts {
+        data: &*data,
+        recipe,
+        tokenizer,
+        hop,
+    };
+    let (cache, spoken) = prompts.put_before(only(cache, &kept), spoken)?;
+    Ok((cache, spoken.into_iter().map(Spoken::document).collect()))
 }
 
 /// Some utterances of a cache.
@@ -245,7 +329,7 @@ fn only(cache: LatentCache, kept: &[usize]) -> LatentCache {
 }
 
 /// The packs of every round. A curriculum is given in steps; a step may take several rounds.
-fn order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder {
+pub fn speech_order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder {
     let positions = documents.iter().map(Document::positions);
     let rounds_a_step = recipe.lm_train.grad_accumulation as u64;
     PackOrder::new(positions.collect(), recipe.data.pack_positions, recipe.seed)
@@ -310,7 +394,7 @@ mod tests {
         recipe.data.pack_positions = 100_000;
         recipe.lm_train.grad_accumulation = 3;
         let documents: Vec<Document> = (1..=100).map(document_of).collect();
-        let mut order = order(&recipe, &documents);
+        let mut order = speech_order(&recipe, &documents);
         // A tenth of them, and of the rest the square of the share of steps that is over.
         for (round, admitted) in [(0, 10), (15, 33), (30, 100)] {
             assert_eq!(order.pack(round).len(), admitted, "round {round}");

@@ -1,14 +1,14 @@
 //! What the two language models have read of a voice.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_backbone::{Backbone, KvCache};
+use latentlm_backbone::{Backbone, CacheNumbers, KvCache};
 use latentlm_core::CausalBackbone;
 
 /// The contexts of a voice, as files name them: of the text model and the speech model, and the same without
 /// condition.
 pub(super) const CONTEXTS: [&str; 4] = ["lm", "tts_lm", "neg_lm", "neg_tts_lm"];
 
-/// What one of the models has read.
+/// State of one of the models after the voice: hidden states and KV cache.
 #[derive(Debug, Clone)]
 pub(super) struct SavedContext {
     /// `[1, P, D]`
@@ -70,10 +70,10 @@ impl SavedContext {
     }
 
     /// A cache of these positions.
-    pub(super) fn cache(&self, capacity: usize, device: &Device) -> KvCache {
+    pub(super) fn cache(&self, capacity: usize, numbers: CacheNumbers, device: &Device) -> KvCache {
         let load = |data: &TensorData| Tensor::from_data(data.clone().convert::<f32>(), device);
         let layers = self.layers.iter().map(|layer| layer.each_ref().map(load));
-        KvCache::filled(layers.collect(), capacity)
+        KvCache::filled(layers.collect(), capacity, numbers)
     }
 
     /// The hidden state of the last position, `[1, D]`.

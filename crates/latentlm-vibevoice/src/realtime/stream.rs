@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::packed::indices;
-use latentlm_backbone::KvCache;
+use latentlm_backbone::{CacheNumbers, KvCache};
 use latentlm_codec_audio::DecoderState;
 use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
 use latentlm_kernels::embedding;
 
+use super::context::SavedContext;
 use super::voice::{SavedVoice, VoiceError};
 use super::{InputType, VibeVoiceRealtime};
 use crate::{End, FrameNoise};
@@ -49,7 +50,7 @@ impl Default for RealtimeOptions {
     }
 }
 
-/// What happened next.
+/// Result of a step.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // One at a time: nothing to save.
 pub enum RealtimeStep {
@@ -66,30 +67,30 @@ pub enum RealtimeStep {
 pub struct TextWindow {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// What the text model made of them, `[N, D]`.
+    /// Output of the text model, `[N, D]`.
     pub text_hidden: Tensor<2>,
-    /// What the speech model made of that, `[N, D]`.
+    /// Output of the speech model, `[N, D]`.
     pub speech_hidden: Tensor<2>,
 }
 
 /// A latent and its sound.
 #[derive(Debug, Clone)]
 pub struct RealtimeFrame {
-    /// What the head was conditioned on, `[1, D]`.
+    /// Condition of the diffusion head, `[1, D]`.
     pub condition: Tensor<2>,
-    /// The same without condition, `[1, D]`.
+    /// Condition of the unconditional prediction, `[1, D]`.
     pub null_condition: Tensor<2>,
-    /// As the head draws it, whitened, `[1, Z]`.
+    /// The latent as the head draws it, whitened, `[1, Z]`.
     pub latents: Tensor<2>,
-    /// As the decoder reads it, `[1, Z]`.
+    /// The latent as the decoder reads it, `[1, Z]`.
     pub decoder_latents: Tensor<2>,
     /// Samples, `[1, H]`.
     pub sound: Tensor<2>,
     /// Hidden state after the latent was read, `[1, D]`.
     pub hidden: Tensor<2>,
-    /// The same without condition, `[1, D]`.
+    /// Unconditional hidden state after the latent was read, `[1, D]`.
     pub null_hidden: Tensor<2>,
-    /// Logit that all is said.
+    /// Logit of the end of speech.
     pub stop: f32,
 }
 
@@ -138,14 +139,17 @@ impl VibeVoiceRealtime {
             FrameNoise::Drawn(random) => (None, random),
         };
         let given = noise.as_ref().map_or(usize::MAX, |noise| noise.dims()[0]);
-        let room = |positions: usize| (positions + ROOM).min(most);
+        let cache = |context: &SavedContext, numbers: CacheNumbers| {
+            let capacity = (context.positions() + ROOM).min(most);
+            context.cache(capacity, numbers, &device)
+        };
         let (text, speech, null) = (voice.text(), voice.speech(), voice.null_speech());
         Ok(RealtimeStream {
             model: self,
             options,
-            text: text.cache(room(text.positions()), &device),
-            speech: speech.cache(room(speech.positions()), &device),
-            null: null.cache(room(null.positions()), &device),
+            text: cache(text, self.text_lm.cache_numbers()),
+            speech: cache(speech, self.speech_lm.cache_numbers()),
+            null: cache(null, self.speech_lm.cache_numbers()),
             hidden: speech.last_hidden(&device),
             null_hidden: null.last_hidden(&device),
             decoder: DecoderState::default(),

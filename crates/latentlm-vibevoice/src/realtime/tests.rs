@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use latentlm_backbone::RopeLayout;
+use latentlm_backbone::{CacheNumbers, RopeLayout};
 use latentlm_core::conformance::{assert_close, seeded};
 use latentlm_core::{CausalBackbone, RandomStream};
 
@@ -40,8 +40,11 @@ fn a_step_behind_a_voice_is_a_step_behind_its_keys() {
     let speech_lm = seeded(1, &device, |device| config.init(device));
     let saved = voice();
     let x: Tensor<3> = RandomStream::new(1).normal([1, 4, 48], &device);
-    let whole = speech_lm.step(x.clone(), &mut saved.speech().cache(64, &device));
-    let mut cache = saved.speech().cache(10, &device);
+    let whole = speech_lm.step(
+        x.clone(),
+        &mut saved.speech().cache(64, CacheNumbers::F32, &device),
+    );
+    let mut cache = saved.speech().cache(10, CacheNumbers::F32, &device);
     for position in 0..4 {
         cache.reserve(1, 64);
         let one = x.clone().narrow(1, position, 1);

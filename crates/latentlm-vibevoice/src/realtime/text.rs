@@ -7,7 +7,7 @@
 /// do the `STOPS` behind a letter. Everything up to the last such place is settled.
 #[derive(Debug, Default)]
 pub struct RealtimeText {
-    /// What is not settled.
+    /// Text whose tokens may still change with what follows.
     waiting: String,
     begun: bool,
 }

@@ -40,7 +40,7 @@ pub enum VoiceError {
 pub struct SavedVoice {
     /// The file, for messages.
     name: PathBuf,
-    /// In the order of [`CONTEXTS`].
+    /// Saved contexts of the models, in the order of [`CONTEXTS`].
     contexts: [SavedContext; 4],
 }
 

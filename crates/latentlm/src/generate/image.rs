@@ -100,7 +100,7 @@ mod tests {
     use crate::sizes::LmSizes;
     use burn::module::Module;
     use burn::tensor::Device;
-    use latentlm_core::conformance::{Stir, assert_close, seeded};
+    use latentlm_core::conformance::{Stir, assert_close, largest_error, seeded};
     use latentlm_core::sequence::Document;
 
     /// An image is the same however many are drawn beside it, by a solver that draws noise at the
@@ -133,6 +133,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// With strong guidance, whose extrapolation alone leaves the sphere.
+    #[test]
+    fn drawn_latents_keep_the_norm_of_the_codecs() {
+        let device = Device::default();
+        let sizes = LmSizes::new().with_width(32).with_depth(1).with_heads(4);
+        let config = LatentLmConfig::image(3, 4, 2).with_sizes(sizes.with_head_depth(1));
+        let draw = |config: &LatentLmConfig| {
+            let mut model = seeded(1, &device, |device| config.init(device));
+            model.heads = model.heads.map(&mut Stir(RandomStream::new(2)));
+            let options = SampleOptions {
+                steps: 3,
+                guidance_scale: 4.0,
+                ..SampleOptions::default()
+            };
+            let latents = model.draw_images(&[2, 0], &options, &mut RandomStream::new(3));
+            latents.square().sum_dim(2)
+        };
+        let on_sphere = draw(&config.clone().with_on_sphere(true));
+        let expected = Tensor::<3>::full([2, 4, 1], 2.0, &device);
+        assert_close("squares", on_sphere, expected.clone(), 1e-5);
+        let error = largest_error(draw(&config), expected);
+        assert!(error > 0.1, "{error}");
     }
 
     /// Against full passes over all latents so far, the two halves apart.

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use latentlm_adapters::packed::indices;
-use latentlm_core::{CausalBackbone, LatentHead, RandomStream};
+use latentlm_core::{CausalBackbone, LatentHead, RandomStream, SampleOptions};
 
 use super::options::GenerateOptions;
 use super::prompt::Prompt;
@@ -36,6 +36,23 @@ struct ReadBack {
     conditional: Tensor<2>,
     /// For the sequences without condition; `None` if it is the same.
     unconditional: Option<Tensor<2>>,
+}
+
+/// Hidden states that latents are drawn from, `[N, D]` each.
+struct States {
+    conditional: Tensor<2>,
+    /// `None` without guidance.
+    null: Option<Tensor<2>>,
+}
+
+impl States {
+    /// Selects rows, whose indices rise.
+    fn take(&self, rows: &[usize]) -> Self {
+        Self {
+            conditional: take(&self.conditional, rows),
+            null: self.null.as_ref().map(|null| take(null, rows)),
+        }
+    }
 }
 
 impl ReadBack {
@@ -79,7 +96,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         let writes = model.writes();
         assert!(writes || draws, "a prompt for text in a model of latents");
         let nulls: Vec<Prompt> = prompts.iter().map(|prompt| prompt.null(model)).collect();
-        let doubled = options.sample.guidance_scale != 1.0 && !writes;
+        let doubled = model.reads_null(&options.sample) && !writes;
         let further = options.max_positions.saturating_sub(1);
         let branch = if doubled {
             Branch::new(model, &[prompts, &nulls[..]].concat(), further)
@@ -125,7 +142,7 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
     }
 
     fn is_guided(&self) -> bool {
-        self.options.sample.guidance_scale != 1.0
+        self.model.reads_null(&self.options.sample)
     }
 
     /// The next position of every sequence; none when all have ended or the limit is reached.
@@ -287,14 +304,14 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
     ) -> ReadBack {
         let (model, modality) = (self.model, run.modality);
         let rows = run.under_way();
-        let condition = take(hidden, &rows);
+        let conditional = take(hidden, &rows);
         let null = if self.doubled {
             let second_half = rows.iter().map(|row| row + self.rows.len());
             Some(take(hidden, &second_half.collect::<Vec<usize>>()))
         } else {
             run.null_hidden(&model.backbone)
         };
-        let latents = self.sample(modality, &rows, condition, null);
+        let latents = self.sample(modality, &rows, States { conditional, null });
         let said: Vec<i64> = rows.iter().map(|&row| self.rows[row].said).collect();
         let conditional = model.embed_latents(modality, latents.clone(), &said);
         let unconditional = if self.is_guided() && model.said.is_some() {
@@ -316,19 +333,48 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
         read
     }
 
-    /// Samples the head for some sequences, `[N, Z]`, each as if it were alone: its initial noise, and the
-    /// noise that samplers add later, come from the sequence's own stream. The streams of the others are
-    /// not touched.
-    fn sample(
+    /// Samples the head for some sequences, `[N, Z]`. How many steps a latent takes depends on its place in its run:
+    /// sequences whose latents take as many are sampled together.
+    fn sample(&mut self, modality: usize, rows: &[usize], states: States) -> Tensor<2> {
+        let (shared, length) = (self.options.sample, self.model.frames[modality]);
+        let own = rows.iter().map(|&row| self.rows[row].latents);
+        let own = own.map(|index| shared.of_latent(index, length));
+        let own: Vec<SampleOptions> = own.collect();
+        let mut left: Vec<usize> = (0..rows.len()).collect();
+        let (mut parts, mut order) = (Vec::new(), Vec::with_capacity(rows.len()));
+        while let Some(&first) = left.first() {
+            let options = own[first];
+            let (alike, rest): (Vec<usize>, Vec<usize>) =
+                left.iter().partition(|&&place| own[place] == options);
+            if alike.len() == rows.len() {
+                return self.sample_alike(modality, rows, states, &options);
+            }
+            let some: Vec<usize> = alike.iter().map(|&place| rows[place]).collect();
+            parts.push(self.sample_alike(modality, &some, states.take(&alike), &options));
+            order.extend(alike);
+            left = rest;
+        }
+        let mut places = vec![0; rows.len()];
+        for (place, row) in order.into_iter().enumerate() {
+            places[row] = place as i64;
+        }
+        let places = indices(&places, &states.conditional.device());
+        Tensor::cat(parts, 0).select(0, places)
+    }
+
+    /// Samples the head for some sequences with the same options, `[N, Z]`, each as if it were alone: its initial noise,
+    /// and the noise that samplers add later, come from the sequence's own stream. The streams of the others are not
+    /// touched.
+    fn sample_alike(
         &mut self,
         modality: usize,
         rows: &[usize],
-        condition: Tensor<2>,
-        null: Option<Tensor<2>>,
+        states: States,
+        options: &SampleOptions,
     ) -> Tensor<2> {
-        let (head, options) = (self.model.head_of(modality), self.options.sample);
+        let head = self.model.head_of(modality);
         let shape = [rows.len(), head.latent_dim()];
-        let device = condition.device();
+        let device = states.conditional.device();
         let given = self.noise.as_ref().map(|noise| {
             let own = noise.clone().narrow(1, self.positions - 1, 1);
             own.reshape(shape)
@@ -340,10 +386,11 @@ impl<'a, B: CausalBackbone, H: LatentHead> Generation<'a, B, H> {
             .filter(|(index, _)| rows.binary_search(index).is_ok())
             .map(|(_, row)| &mut row.random)
             .collect();
-        RandomStream::of_rows(streams, |random| {
+        let drawn = RandomStream::of_rows(streams, |random| {
             let noise = given.unwrap_or_else(|| random.normal(shape, &device));
-            head.sample(condition, null, noise, &options, random)
-        })
+            head.sample(states.conditional, states.null, noise, options, random)
+        });
+        self.model.latents[modality].settle(drawn)
     }
 
     /// Counts one more latent for each sequence and ends full runs. `first` is the run's first row among

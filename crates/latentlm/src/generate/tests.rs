@@ -5,7 +5,9 @@ use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::Backbone;
 use latentlm_core::conformance::{Stir, assert_close, seeded};
 use latentlm_core::sequence::{Document, Segment};
-use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{
+    DiffusionDraws, FallingSteps, LatentHead, RandomStream, SampleOptions, Sampler,
+};
 
 use super::*;
 use crate::config::{LatentLmConfig, Modality};
@@ -52,7 +54,7 @@ fn prompt(pieces: Vec<Piece>, open: Option<usize>, seed: u64) -> Prompt {
     }
 }
 
-/// Of all kinds and lengths. The last three begin an open-ended run at the same position.
+/// Prompts of all kinds and lengths. The last three begin an open-ended run at the same position.
 fn prompts(device: &Device) -> Vec<Prompt> {
     let latents = RandomStream::new(3).normal([3, DIM], device);
     let picture = Piece::Latents {
@@ -109,12 +111,13 @@ struct Seen {
     again: usize,
 }
 
-/// Goes on with all prompts, together and each alone.
+/// Goes on with all prompts, together and each alone. Latents may differ by `bound`.
 fn check_neighbours<H: LatentHead>(
     what: &str,
     model: &LatentLm<Backbone, H>,
     options: &GenerateOptions,
-    (bound, seen): (f64, &mut Seen),
+    bound: f64,
+    seen: &mut Seen,
 ) {
     let device = Device::default();
     let prompts = prompts(&device);
@@ -147,8 +150,7 @@ fn a_prompt_does_not_see_its_neighbours() {
             Sampler::Ddpm
         };
         // What is rounded is handed on from latent to latent; other noise is off by 1.
-        let how = (1e-3, &mut seen);
-        check_neighbours(&format!("model {seed}"), &model, &options, how);
+        check_neighbours(&format!("model {seed}"), &model, &options, 1e-3, &mut seen);
     }
     let Seen { uneven, again } = seen;
     assert!(uneven >= 15, "runs ended apart with {uneven} models only");
@@ -171,10 +173,8 @@ impl LatentHead for Noise {
     }
 
     fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {
-        DiffusionDraws {
-            timesteps: Tensor::<1, Int>::zeros([rows], device),
-            noise: random.normal([rows, self.dim], device),
-        }
+        let timesteps = Tensor::<1, Int>::zeros([rows], device);
+        DiffusionDraws::new(timesteps, random.normal([rows, self.dim], device))
     }
 
     fn sample(
@@ -208,10 +208,83 @@ fn noise_is_a_sequences_own() {
             document: model.document,
             frames: model.frames,
         };
-        let how = (0.0, &mut seen);
-        check_neighbours(&format!("model {seed}"), &model, &options(), how);
+        check_neighbours(&format!("model {seed}"), &model, &options(), 0.0, &mut seen);
     }
     assert!(seen.uneven >= 2, "{} models", seen.uneven);
+}
+
+/// A head whose latents tell in how many steps they were drawn.
+#[derive(Module, Debug)]
+struct StepCounter {
+    dim: usize,
+}
+
+impl LatentHead for StepCounter {
+    fn latent_dim(&self) -> usize {
+        self.dim
+    }
+
+    fn loss_at(&self, latents: Tensor<2>, _: Tensor<2>, draws: DiffusionDraws) -> Tensor<1> {
+        (latents - draws.noise).square().mean()
+    }
+
+    fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws {
+        let timesteps = Tensor::<1, Int>::zeros([rows], device);
+        DiffusionDraws::new(timesteps, random.normal([rows, self.dim], device))
+    }
+
+    fn sample(
+        &self,
+        _condition: Tensor<2>,
+        _null: Option<Tensor<2>>,
+        noise: Tensor<2>,
+        options: &SampleOptions,
+        _random: &mut RandomStream,
+    ) -> Tensor<2> {
+        noise.zeros_like().add_scalar(options.steps as f64)
+    }
+}
+
+/// Steps fall from 9 over 5 to 1 along a picture of three latents; one whose first latent is given begins with 5, beside
+/// one that begins with 9.
+#[test]
+fn steps_fall_along_each_sequence() {
+    let device = Device::default();
+    let model = model(5, 1, &device);
+    let model = LatentLm {
+        labels: model.labels,
+        tokens: model.tokens,
+        latents: model.latents,
+        said: model.said,
+        backbone: model.backbone,
+        heads: vec![StepCounter { dim: DIM }],
+        control: model.control,
+        document: model.document,
+        frames: model.frames,
+    };
+    let mut options = GenerateOptions {
+        max_positions: 4,
+        ..options()
+    };
+    options.sample.steps = 9;
+    options.sample.falling = FallingSteps { last: 1, over: 0 };
+    let begun = Prompt {
+        begun: Some(RandomStream::new(3).normal([1, DIM], &device)),
+        ..prompt(vec![], Some(0), 2)
+    };
+    let prompts = [begun.clone(), prompt(vec![], Some(0), 1), begun];
+    let made = model.generate_part(&prompts, &options);
+    for (made, expected) in made
+        .iter()
+        .zip([&[5.0f32, 1.0][..], &[9.0, 5.0, 1.0], &[5.0, 1.0]])
+    {
+        let Some(Piece::Latents { latents, .. }) = made.pieces.first() else {
+            panic!("{made:?}");
+        };
+        let whitened = model.latents[0].whiten(latents.clone());
+        let steps: Vec<f32> = whitened.narrow(1, 0, 1).into_data().try_to_vec().unwrap();
+        assert_eq!(steps, expected);
+    }
 }
 
 /// The likeliest of the tokens that may be written.

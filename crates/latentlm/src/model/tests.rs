@@ -1,9 +1,9 @@
 //! The model against formulas, and documents in company against each alone.
 
 use burn::tensor::TensorData;
-use latentlm_core::RandomStream;
 use latentlm_core::conformance::{Stir, assert_close, seeded};
 use latentlm_core::sequence::{Segment, SpecialTokens};
+use latentlm_core::{DistilledGuidance, FewStep, HeadMethod, Process, RandomStream, Sampler};
 
 use super::*;
 use crate::config::{LatentLmConfig, Modality};
@@ -212,6 +212,77 @@ fn what_is_hidden_is_drawn_all_the_same() {
     batch.heard = vec![heard];
     let found = model.loss(batch).diffusion[0].clone();
     assert_close("diffusion", found, expected, 1e-6);
+}
+
+/// The targets of a batch against two passes by hand: with classes and without, each draw at its own scale.
+#[test]
+fn a_teacher_predicts_with_guidance() {
+    let device = Device::default();
+    let mut model = built(LatentLmConfig::image(3, 4, DIM));
+    model.heads = model.heads.map(&mut Stir(RandomStream::new(6)));
+    let mut random = RandomStream::new(1);
+    let latents: Tensor<2> = random.normal([8, DIM], &device);
+    let draws = DiffusionDraws {
+        scales: (0..16).map(|row| 1.0 + row as f32 / 8.0).collect(),
+        ..model.head_of(0).draw(16, &mut random, &device)
+    };
+    let documents = [2, 0].map(|class| Document::of_class(class, 4)).to_vec();
+    let nulls = [3, 3].map(|class| Document::of_class(class, 4)).to_vec();
+    let hidden = [&documents, &nulls].map(|documents| {
+        let layout = model.layout(documents);
+        let hidden = model.hidden(&layout, std::slice::from_ref(&latents));
+        hidden.repeat_dim(0, 2)
+    });
+    let head = model.head_of(0);
+    let noisy = head.schedule().add_noise(
+        latents.clone().repeat_dim(0, 2),
+        draws.noise.clone(),
+        draws.timesteps.clone(),
+    );
+    let [conditional, null] = hidden.map(|hidden| {
+        let timesteps = draws.timesteps.clone().float();
+        head.denoise(noisy.clone(), timesteps, hidden)
+    });
+    let mut batch = Batch::new(documents, vec![latents], vec![draws]);
+    model.teach(&mut batch, &nulls).unwrap();
+    let target = batch.draws[0].target.clone().unwrap();
+    for row in 0..16 {
+        let own = |x: &Tensor<2>| x.clone().narrow(0, row, 1);
+        let scale = 1.0 + row as f64 / 8.0;
+        let expected = own(&null) + (own(&conditional) - own(&null)).mul_scalar(scale);
+        assert_close("target", own(&target), expected, 1e-5);
+    }
+}
+
+/// A student has its teacher's weights, and draws what its teacher draws: what it reads besides has no effect at first.
+#[test]
+fn a_student_begins_as_its_teacher() {
+    let flow = HeadMethod {
+        process: Process::Flow,
+        ..HeadMethod::default()
+    };
+    let method = HeadMethod {
+        few_step: FewStep::Shortcut,
+        distilled_guidance: DistilledGuidance::Scale,
+        ..flow
+    };
+    let config = LatentLmConfig::image(3, 4, DIM);
+    let teacher = built(config.clone().with_method(flow)).map(&mut Stir(RandomStream::new(6)));
+    let student = built(config.with_method(method)).begin_from(teacher.clone());
+    let draw = |model: &LatentLm| {
+        let options = SampleOptions {
+            sampler: Sampler::Euler,
+            steps: 2,
+            ..SampleOptions::default()
+        };
+        model.draw_images(&[2, 0], &options, &mut RandomStream::new(3))
+    };
+    assert_close("drawn", draw(&student), draw(&teacher), 1e-6);
+    let guided = SampleOptions {
+        guidance_scale: 2.0,
+        ..SampleOptions::default()
+    };
+    assert!(teacher.reads_null(&guided) && !student.reads_null(&guided));
 }
 
 /// The token that a latent says is added to it.

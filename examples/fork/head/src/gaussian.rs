@@ -71,10 +71,8 @@ impl LatentHead for GaussianHead {
 
     /// Zeros: there is no noise in this loss.
     fn draw(&self, rows: usize, _random: &mut RandomStream, device: &Device) -> DiffusionDraws {
-        DiffusionDraws {
-            timesteps: Tensor::zeros([rows], device),
-            noise: Tensor::zeros([rows, self.latent_dim], device),
-        }
+        let noise = Tensor::zeros([rows, self.latent_dim], device);
+        DiffusionDraws::new(Tensor::zeros([rows], device), noise)
     }
 
     /// `mean + deviation * noise`. Guidance moves the mean; solvers and their steps mean nothing.

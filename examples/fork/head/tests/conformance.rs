@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor};
 use fork_head::{Head, HeadConfig};
 use latentlm_core::conformance::{assert_close, head, module, seeded};
 use latentlm_core::{
-    BetaSchedule, HeadSizes, LatentHead, LatentHeadConfig, PartConfig, Prediction, RandomStream,
-    SampleOptions,
+    BetaSchedule, HeadMethod, HeadSizes, LatentHead, LatentHeadConfig, PartConfig, Prediction,
+    RandomStream, SampleOptions,
 };
 
 fn init(seed: u64, device: &Device) -> Head {
@@ -30,6 +30,7 @@ fn the_recipe_sizes_it() {
         prediction: Prediction::Velocity,
         schedule: BetaSchedule::Cosine,
         num_train_timesteps: 1000,
+        method: HeadMethod::default(),
         recompute: false,
     };
     head::check_config::<HeadConfig>(&sizes, &Device::default());

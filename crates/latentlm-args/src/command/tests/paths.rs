@@ -32,15 +32,9 @@ fn paths_that_are_not_there_are_named() {
             "cannot read gone: ",
         ),
         (
-            vec![
-                "sample-video",
-                "--run",
-                "all",
-                "--from",
-                "gone",
-                "--out",
-                "a",
-            ],
+            "sample-video --run all --from gone --out a"
+                .split(' ')
+                .collect(),
             1,
             "cannot read gone: ",
         ),
@@ -68,6 +62,11 @@ fn paths_that_are_not_there_are_named() {
         ),
         (
             vec!["data", "espeak", "--out", "a", "--texts", "gone"],
+            1,
+            "cannot read gone: ",
+        ),
+        (
+            vec!["data", "voices", "--out", "a", "--texts", "gone"],
             1,
             "cannot read gone: ",
         ),
@@ -137,6 +136,7 @@ fn places_that_cannot_be_written_are_named() {
             "cannot write in in: ",
         ),
         (&["data", "espeak", "--out"], "in", "cannot write in: "),
+        (&["data", "voices", "--out"], "in", "cannot write in: "),
         (&["bench-kernels", "--out"], "runs", "cannot write runs: "),
         (&["bench-scaling", "--out"], "in", "cannot write in: "),
     ] {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{complaint, parse, refusal};
-use crate::{Command, Project, QuantizedNumbers, WeightNumbers};
+use crate::{CacheType, Command, Project, QuantizedNumbers, WeightNumbers};
 
 #[test]
 fn a_quantized_model_takes_a_new_folder() {
@@ -58,5 +58,43 @@ fn weights_take_the_place_of_precision() {
         assert!(message.contains("cannot be used with"), "{message}");
     }
     let run = ["speak", "--out", "b.wav", "--weights", "int8"];
+    assert!(refusal(&run).contains("required"));
+}
+
+#[test]
+fn other_models_and_caches_have_types_too() {
+    let weights = ["--weights", "int4"];
+    let image = ["sample-image", "--grid", "--out", "b.png"];
+    let Ok(Command::SampleImage(args)) = parse(&[&image[..], &weights].concat()) else {
+        panic!("weights of a run")
+    };
+    assert_eq!(args.weights, Some(WeightNumbers::Int4));
+    let both = ["--weights", "int8", "--precision", "bf16"];
+    let message = refusal(&[&image[..], &both].concat());
+    assert!(message.contains("cannot be used with"), "{message}");
+    for (name, expected) in [
+        ("f32", CacheType::F32),
+        ("bf16", CacheType::Bf16),
+        ("int8", CacheType::Int8),
+    ] {
+        let cache = ["--kv-cache", name];
+        let speak = ["speak", "--model", "a", "--out", "b.wav"];
+        let Ok(Command::Speak(args)) = parse(&[&speak[..], &cache].concat()) else {
+            panic!("{name}")
+        };
+        assert_eq!(args.dialogue.kv_cache, Some(expected));
+        let transcribe = ["transcribe", "--model", "a", "--audio", "b.wav"];
+        let Ok(Command::Transcribe(args)) = parse(&[&transcribe[..], &cache].concat()) else {
+            panic!("{name}")
+        };
+        assert_eq!(args.kv_cache, Some(expected));
+        let words = [&["bench-decode"][..], &cache, &weights].concat();
+        let Ok(Command::BenchDecode(args)) = parse(&words) else {
+            panic!("{name}")
+        };
+        assert_eq!(args.kv_cache, Some(expected));
+        assert_eq!(args.weights, Some(WeightNumbers::Int4));
+    }
+    let run = ["speak", "--out", "b.wav", "--kv-cache", "int8"];
     assert!(refusal(&run).contains("required"));
 }

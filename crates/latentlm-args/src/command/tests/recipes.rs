@@ -7,7 +7,7 @@ fn ours() -> Project {
     Project::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
 }
 
-const TRAINING: [&[&str]; 7] = [
+const TRAINING: [&[&str]; 9] = [
     &["train-image"],
     &["train-tts"],
     &["train-mllm"],
@@ -15,6 +15,8 @@ const TRAINING: [&[&str]; 7] = [
     &["compare", "image"],
     &["compare", "mllm"],
     &["compare", "sigma"],
+    &["compare", "heads"],
+    &["compare", "latents"],
 ];
 
 #[test]
@@ -46,6 +48,19 @@ fn shipped_recipes_pass_without_tensors() {
         "dit.depth=5",
     ];
     parse(&folder).unwrap().check_recipe(&ours()).unwrap();
+}
+
+/// A run that goes on may have what it took from the run that it began from.
+#[test]
+fn a_run_goes_on_although_the_one_that_it_began_from_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.toml"), "[lm]\nfrom = \"gone\"\n").unwrap();
+    let run = dir.path().to_str().unwrap();
+    let resumed = parse(&["train-image", "--resume", "--run", run]).unwrap();
+    resumed.check_recipe(&ours()).unwrap();
+    let begun = parse(&["train-image", "lm.from=gone"]).unwrap();
+    let message = begun.check_recipe(&ours()).unwrap_err().to_string();
+    assert!(message.starts_with("cannot read gone: "), "{message}");
 }
 
 #[test]

@@ -39,6 +39,78 @@ pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
     }
 }
 
+/// Slips in speech behind a voice prompt. The sum over utterances is the count of a corpus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slips {
+    /// Words that were said twice, or repeat the end of the prompt.
+    pub doubled: usize,
+    /// Words that were left out.
+    pub dropped: usize,
+    /// Words that were to be said.
+    pub expected: usize,
+}
+
+impl Sum for Slips {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, count| Self {
+            doubled: sum.doubled + count.doubled,
+            dropped: sum.dropped + count.dropped,
+            expected: sum.expected + count.expected,
+        })
+    }
+}
+
+impl Slips {
+    /// Counts slips in words that were heard, by an alignment of fewest edits. A word that is too much is
+    /// doubled if it equals the word before or behind it; `before` is the last word of the prompt. Other words
+    /// that are too much, and words that were heard as others, are no slips.
+    pub fn count(expected: &[String], heard: &[String], before: Option<&str>) -> Self {
+        let costs = costs(expected, heard);
+        let (mut i, mut j) = (expected.len(), heard.len());
+        let mut slips = Self {
+            expected: expected.len(),
+            ..Self::default()
+        };
+        while i > 0 || j > 0 {
+            let cost = costs[i][j];
+            if i > 0 && j > 0 && expected[i - 1] == heard[j - 1] {
+                (i, j) = (i - 1, j - 1);
+            } else if i > 0 && cost == costs[i - 1][j] + 1 {
+                slips.dropped += 1;
+                i -= 1;
+            } else if j > 0 && cost == costs[i][j - 1] + 1 {
+                j -= 1;
+                let word = heard[j].as_str();
+                let earlier = match j {
+                    0 => before,
+                    _ => Some(heard[j - 1].as_str()),
+                };
+                let later = heard.get(j + 1).map(String::as_str);
+                slips.doubled += usize::from(earlier == Some(word) || later == Some(word));
+            } else {
+                // One word was heard as another.
+                (i, j) = (i - 1, j - 1);
+            }
+        }
+        slips
+    }
+}
+
+/// Fewest edits from the first `i` expected to the first `j` heard words, for each `i` and `j`.
+fn costs(expected: &[String], heard: &[String]) -> Vec<Vec<usize>> {
+    let mut costs: Vec<Vec<usize>> = vec![(0..=heard.len()).collect()];
+    for (i, word) in expected.iter().enumerate() {
+        let above = &costs[i];
+        let mut row = vec![i + 1];
+        for (j, other) in heard.iter().enumerate() {
+            let exchanged = above[j] + usize::from(word != other);
+            row.push(exchanged.min(above[j + 1] + 1).min(row[j] + 1));
+        }
+        costs.push(row);
+    }
+    costs
+}
+
 /// Normalized words of a text, for comparison: lower case, split at white space, dashes and
 /// slashes, with only letters, digits and the apostrophes between them.
 pub fn words(text: &str) -> Vec<String> {

@@ -252,6 +252,34 @@ fn edits_by_hand() {
 }
 
 #[test]
+fn slips_by_hand() {
+    let count = |a: &str, b: &str| {
+        let slips = Slips::count(&words(a), &words(b), Some("nine"));
+        (slips.doubled, slips.dropped, slips.expected)
+    };
+    for (heard, expected) in [
+        ("three five two", (0, 0, 3)),
+        ("three three five two", (1, 0, 3)),
+        ("three five two two two", (2, 0, 3)),
+        ("nine three five two", (1, 0, 3)),
+        ("three nine five two", (0, 0, 3)),
+        ("three two", (0, 1, 3)),
+        ("five", (0, 2, 3)),
+        ("", (0, 3, 3)),
+        // One word for another is an error, and no slip.
+        ("three four two", (0, 0, 3)),
+        ("nine three two", (1, 1, 3)),
+    ] {
+        assert_eq!(count("three five two", heard), expected, "{heard}");
+    }
+    assert_eq!(count("three three", "three three"), (0, 0, 2));
+    assert_eq!(count("", "nine"), (1, 0, 0));
+    let slips = ["one", "one one"].map(|heard| Slips::count(&words("one"), &words(heard), None));
+    let total: Slips = slips.into_iter().sum();
+    assert_eq!((total.doubled, total.dropped, total.expected), (1, 0, 2));
+}
+
+#[test]
 fn words_are_normalized() {
     for (text, expected) in [
         ("  Hello,\tWORLD!\n", "hello world"),

@@ -4,10 +4,12 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use latentlm_core::conformance::{assert_close, head, module, seeded};
 use latentlm_core::{
-    BetaSchedule, HeadSizes, LatentHead, LatentHeadConfig, Precision, RandomStream, SampleOptions,
-    Sampler,
+    BetaSchedule, DistilledGuidance, HeadMethod, HeadSizes, LatentHead, LatentHeadConfig,
+    Precision, RandomStream, SampleOptions, Sampler,
 };
 use latentlm_diffusion::{DiffusionHead, DiffusionHeadConfig, Prediction, solver};
+
+mod methods;
 
 fn config() -> DiffusionHeadConfig {
     DiffusionHeadConfig::new(3, 32)
@@ -61,6 +63,13 @@ fn weights_survive_a_file() {
     }
 }
 
+fn learned_guidance() -> HeadMethod {
+    HeadMethod {
+        distilled_guidance: DistilledGuidance::Fixed,
+        ..HeadMethod::default()
+    }
+}
+
 #[test]
 fn the_recipe_sizes_it() {
     let sizes = HeadSizes {
@@ -71,6 +80,7 @@ fn the_recipe_sizes_it() {
         prediction: Prediction::Epsilon,
         schedule: BetaSchedule::Linear,
         num_train_timesteps: 500,
+        method: learned_guidance(),
         recompute: true,
     };
     head::check_config::<DiffusionHeadConfig>(&sizes, &Device::default());
@@ -78,6 +88,7 @@ fn the_recipe_sizes_it() {
         .with_prediction(Prediction::Epsilon)
         .with_schedule(BetaSchedule::Linear)
         .with_num_train_timesteps(500)
+        .with_method(learned_guidance())
         .with_recompute(true);
     assert_eq!(DiffusionHeadConfig::of(&sizes), expected);
 }
@@ -322,6 +333,56 @@ fn weights_stored_in_bfloat16_sample_the_same_latents() {
                 let error = (errors / sizes).sqrt();
                 assert!(error < 2e-2, "{sampler:?}, {rows} rows: {error}");
             }
+        }
+    }
+}
+
+/// Makes all parameters larger.
+struct Grow;
+
+impl ModuleMapper for Grow {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|x| x.mul_scalar(1.25))
+    }
+}
+
+/// A head that keeps its layouts draws the very latents of one that does not: once more, in another precision, and
+/// after its weights have changed. At width 320 float32 weights are laid out in panels.
+#[test]
+fn a_prepared_head_draws_the_same_latents() {
+    let (device, graph) = (Device::default(), Device::default().autodiff());
+    for width in [32, 320] {
+        let config = DiffusionHeadConfig::new(3, width).with_depth(2);
+        // Each with weights of its own in memory.
+        let [mut head, mut prepared] = [(); 2].map(|()| moved(&config, 9, &graph).valid());
+        prepared.prepare_sampling();
+        let mut random = RandomStream::new(4);
+        let condition: Tensor<2> = random.normal([2, width], &device);
+        let noise: Tensor<2> = random.normal([1, 3], &device);
+        let draw = |head: &DiffusionHead, precision: Precision| {
+            let options = SampleOptions {
+                steps: 3,
+                guidance_scale: 1.5,
+                precision,
+                ..SampleOptions::default()
+            };
+            let cond = condition.clone().narrow(0, 0, 1);
+            let null = condition.clone().narrow(0, 1, 1);
+            let random = &mut RandomStream::new(0);
+            let latents = head.sample(cond, Some(null), noise.clone(), &options, random);
+            latents.into_data()
+        };
+        let mut before = None;
+        for _ in 0..2 {
+            for precision in [Precision::F32, Precision::F32, Precision::Bf16] {
+                let got = draw(&prepared, precision);
+                assert_eq!(got, draw(&head, precision), "{width}, {precision:?}");
+            }
+            let now = draw(&prepared, Precision::F32);
+            assert_ne!(before, Some(now.clone()), "other weights, other latents");
+            before = Some(now);
+            head = head.map(&mut Grow);
+            prepared = prepared.map(&mut Grow);
         }
     }
 }

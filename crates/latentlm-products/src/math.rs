@@ -3,7 +3,7 @@
 
 /// `e^x` with an error of at most 2 units in the last place. Results beyond the normal numbers are clamped.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves the integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // Within these bounds n lies between -126 and 127, the exponents of normal numbers. Beyond them, the bits
@@ -29,13 +29,13 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// The error function with an error of at most 2e-7 (Abramowitz and Stegun, formula 7.1.26).
 #[inline(always)]
-pub(super) fn erf(x: f32) -> f32 {
+pub fn erf(x: f32) -> f32 {
     // The formula holds for positive numbers. The sign is put back without a branch.
     let a = x.abs();
     let t = 1.0 / a.mul_add(0.327_591_1, 1.0);
@@ -55,7 +55,7 @@ const LANES: usize = 16;
 
 /// Sum of `f(a, b)` over pairs. The order of additions does not depend on the processor.
 #[inline(always)]
-pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let mut sum = 0.0;
@@ -86,7 +86,7 @@ fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
 
 /// The largest number.
 #[inline(always)]
-pub(super) fn largest(x: &[f32]) -> f32 {
+pub fn largest(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -100,19 +100,30 @@ pub(super) fn largest(x: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |most, x| most.max(*x))
 }
 
+/// Maximum of a softmax's inputs, and the sum of its exponentials.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SoftmaxSum {
+    /// The largest number.
+    pub largest: f32,
+    /// The sum of exponentials, each number less the largest.
+    pub sum: f32,
+}
+
 /// Replaces numbers by their softmax.
 #[inline(always)]
-pub(super) fn softmax(x: &mut [f32]) {
+pub fn softmax(x: &mut [f32]) -> SoftmaxSum {
     // The largest becomes e^0, so that no exponential overflows and the sum is at least 1.
     let most = largest(x);
     for x in x.iter_mut() {
         *x = exp(*x - most);
     }
     // One division for all, then multiplications: these are several times faster.
-    let inverse_sum = 1.0 / sum_pairs(x, x, |x, _| x);
+    let sum = sum_pairs(x, x, |x, _| x);
+    let inverse_sum = 1.0 / sum;
     for x in x {
         *x *= inverse_sum;
     }
+    SoftmaxSum { largest: most, sum }
 }
 
 #[cfg(test)]
@@ -168,7 +179,11 @@ mod tests {
         let scores: Vec<f32> = (0..37).map(|x| (x as f32 * 0.7).sin() * 9.0).collect();
         let sum: f64 = scores.iter().map(|x| f64::from(*x).exp()).sum();
         let mut got = scores.clone();
-        softmax(&mut got);
+        let found = softmax(&mut got);
+        assert_eq!(found.largest, largest(&scores));
+        let parts = scores.iter().map(|x| f64::from(x - found.largest).exp());
+        let part_sum: f64 = parts.sum();
+        assert!((f64::from(found.sum) / part_sum - 1.0).abs() < 1e-5);
         for (got, x) in got.iter().zip(&scores) {
             assert!((f64::from(*got) - f64::from(*x).exp() / sum).abs() < 1e-6);
         }

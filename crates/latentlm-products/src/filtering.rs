@@ -6,7 +6,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 /// Places of a tile of 4 x 4 numbers.
-pub(super) const PLACES: usize = 16;
+pub const PLACES: usize = 16;
 const TAPS: usize = 9;
 /// Pairs of channels whose weights are transformed together, so that one vector instruction works on the same
 /// tap of all of them.
@@ -17,7 +17,7 @@ const PAIRS: usize = 16;
 
 /// `G w G'` for each pair of channels: `[place, output, input]`.
 #[multiversion(targets = "simd")]
-pub(super) fn transform_weights(weight: &[f32]) -> Vec<f32> {
+pub fn transform_weights(weight: &[f32]) -> Vec<f32> {
     let pairs = weight.len() / TAPS;
     let mut transformed = vec![0.0; PLACES * pairs];
     for (chunk, weight) in weight.chunks(PAIRS * TAPS).enumerate() {
@@ -49,7 +49,7 @@ pub(super) fn transform_weights(weight: &[f32]) -> Vec<f32> {
 
 /// The gradient of [`transform_weights`]: `G' u G` for a gradient `u` of the transformed weights.
 #[multiversion(targets = "simd")]
-pub(super) fn weight_gradient(transformed: &[f32]) -> Vec<f32> {
+pub fn weight_gradient(transformed: &[f32]) -> Vec<f32> {
     let pairs = transformed.len() / PLACES;
     let mut gradient = vec![0.0; TAPS * pairs];
     for (chunk, gradient) in gradient.chunks_mut(PAIRS * TAPS).enumerate() {
@@ -96,14 +96,15 @@ fn filter_back([a, b, c, d]: [f32; 4]) -> [f32; 3] {
 
 /// The pictures on one side of the convolution, and the grid of tiles that covers them.
 #[derive(Clone, Copy)]
-pub(super) struct Stack {
-    pub(super) channels: usize,
+pub struct Stack {
+    /// Channels of a picture.
+    pub channels: usize,
     /// Rows and columns of a picture.
-    pub(super) size: [usize; 2],
+    pub size: [usize; 2],
     /// Rows and columns of padding before the picture, which the first tile covers.
-    pub(super) offset: [usize; 2],
+    pub offset: [usize; 2],
     /// Rows and columns of tiles on a picture.
-    pub(super) tiles: [usize; 2],
+    pub tiles: [usize; 2],
 }
 
 /// One row of tiles in one channel.
@@ -201,12 +202,7 @@ fn split_all(lines: &[Vec<f32>; 4], halves: &mut [Halves; 4]) {
 
 /// Transforms input tiles: `B' x B` for each tile.
 #[multiversion(targets = "simd")]
-pub(super) fn from_pictures(
-    pictures: &[f32],
-    stack: Stack,
-    rows: &Range<usize>,
-    places: &mut [f32],
-) {
+pub fn from_pictures(pictures: &[f32], stack: Stack, rows: &Range<usize>, places: &mut [f32]) {
     let (across, left, width) = (stack.tiles[1], stack.offset[1], stack.size[1]);
     let stride = places.len() / PLACES;
     let zeros = vec![0.0; width];
@@ -242,12 +238,7 @@ pub(super) fn from_pictures(
 
 /// The gradient of [`from_pictures`]. Numbers are added up where tiles overlap.
 #[multiversion(targets = "simd")]
-pub(super) fn add_to_pictures(
-    places: &[f32],
-    stack: Stack,
-    rows: &Range<usize>,
-    pictures: &mut [f32],
-) {
+pub fn add_to_pictures(places: &[f32], stack: Stack, rows: &Range<usize>, pictures: &mut [f32]) {
     let (across, left, width) = (stack.tiles[1], stack.offset[1], stack.size[1]);
     let stride = places.len() / PLACES;
     let mut lines: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; stack.span()]);
@@ -284,7 +275,7 @@ pub(super) fn add_to_pictures(
 
 /// Transforms the sums of products into output tiles: `A' m A` for each tile.
 #[multiversion(targets = "simd")]
-pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, outputs: &mut [f32]) {
+pub fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, outputs: &mut [f32]) {
     let across = stack.tiles[1];
     let stride = places.len() / PLACES;
     let mut sums: [Vec<f32>; 4] = [(); 4].map(|()| vec![0.0; across]);
@@ -319,7 +310,7 @@ pub(super) fn into_outputs(places: &[f32], stack: Stack, rows: &Range<usize>, ou
 
 /// The gradient of [`into_outputs`].
 #[multiversion(targets = "simd")]
-pub(super) fn from_outputs(outputs: &[f32], stack: Stack, rows: &Range<usize>, places: &mut [f32]) {
+pub fn from_outputs(outputs: &[f32], stack: Stack, rows: &Range<usize>, places: &mut [f32]) {
     let (across, width) = (stack.tiles[1], stack.size[1]);
     let stride = places.len() / PLACES;
     let zeros = vec![0.0; width];

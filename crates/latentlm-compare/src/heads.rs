@@ -1,0 +1,214 @@
+//! Heads and ways of drawing with one codec: quality against evaluations and speed.
+
+use burn::config::Config;
+use latentlm_eval::{Series, bar_chart, line_chart, stack};
+use latentlm_pipelines::{ImageRecipe, PipelineError, declare_recipe};
+use latentlm_train::{Result, RunEnd, RunOptions};
+
+use super::recipe::{codec_of, key_table};
+use super::variants::{Variant, VariantResult, Variants, VariantsConfig, bars, distance, speed};
+
+/// All variants. Those that differ in `sample.*` alone share a training.
+const VARIANTS: &[Variant] = &[
+    Variant::new("default", &[]),
+    Variant::new("steps-10", &["sample.steps=10"]),
+    Variant::new("steps-4", &["sample.steps=4"]),
+    Variant::new("steps-2", &["sample.steps=2"]),
+    Variant::new("falling", &["sample.steps=20", "sample.steps_last=4"]),
+    Variant::new("guidance-1", &["sample.guidance_scale=1.0"]),
+    Variant::new("guidance-1.5", &["sample.guidance_scale=1.5"]),
+    Variant::new("guidance-3", &["sample.guidance_scale=3.0"]),
+    Variant::new("epsilon", &["lm.prediction=Epsilon"]),
+    Variant::new(
+        "epsilon-steps-4",
+        &["lm.prediction=Epsilon", "sample.steps=4"],
+    ),
+    Variant::new("batch-mul-1", &["lm.batch_mul=1"]),
+    Variant::new("flow", &["lm.process=flow", "sample.sampler=euler"]),
+    Variant::new(
+        "flow-steps-4",
+        &["lm.process=flow", "sample.sampler=euler", "sample.steps=4"],
+    ),
+    Variant::new(
+        "flow-midpoint-4",
+        &[
+            "lm.process=flow",
+            "sample.sampler=midpoint",
+            "sample.steps=4",
+        ],
+    ),
+    Variant::new(
+        "flow-heun-4",
+        &["lm.process=flow", "sample.sampler=heun", "sample.steps=4"],
+    ),
+    Variant::new(
+        "shortcut-4",
+        &[
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "sample.sampler=euler",
+            "sample.steps=4",
+        ],
+    ),
+    Variant::new(
+        "shortcut-2",
+        &[
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "sample.sampler=euler",
+            "sample.steps=2",
+        ],
+    ),
+    Variant::new(
+        "shortcut-1",
+        &[
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "sample.sampler=euler",
+            "sample.steps=1",
+        ],
+    ),
+    Variant::new(
+        "energy",
+        &[
+            "lm.process=flow",
+            "lm.few_step=energy",
+            "sample.sampler=euler",
+            "sample.steps=1",
+        ],
+    ),
+    Variant::new(
+        "distilled",
+        &[
+            "lm.from=default",
+            "lm.distilled_guidance=fixed",
+            "lm.distilled_scale=2.0",
+            "sample.guidance_scale=2.0",
+        ],
+    ),
+];
+
+/// A comparison of heads.
+#[derive(Config, Debug, PartialEq)]
+pub struct HeadsRecipe {
+    /// The variants.
+    pub heads: VariantsConfig,
+    /// The recipe that they are variants of.
+    pub image: ImageRecipe,
+}
+
+declare_recipe! {
+    /// The file `configs/compare/heads.toml`.
+    HeadsRecipe {
+        command: "compare heads",
+        keys: "latentlm-compare/heads" in key_table,
+        parts: codec_of("image", "image/mnist"),
+        seed: image.seed,
+        check: HeadsRecipe::check,
+    }
+}
+
+impl HeadsRecipe {
+    fn variants(&self) -> Variants<'_> {
+        Variants {
+            name: "heads",
+            all: VARIANTS,
+            config: &self.heads,
+            image: &self.image,
+            one_codec: true,
+        }
+    }
+
+    fn check(&self) -> Result<(), PipelineError> {
+        self.variants().check()
+    }
+}
+
+/// Trains one codec and the language model of every variant with every seed, or continues, and writes
+/// `heads.json`, `heads.md` and `heads.svg`.
+///
+/// # Errors
+/// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
+pub fn compare_heads(recipe: HeadsRecipe, options: RunOptions) -> Result<RunEnd> {
+    recipe.variants().run(&recipe, options, figure)
+}
+
+fn figure(results: &[VariantResult]) -> String {
+    let evaluations = points(results, |own| Some(own.head_evaluations));
+    let speeds = points(results, speed().value);
+    stack(&[
+        (
+            "Frechet distance against head evaluations a latent",
+            line_chart("evaluations", &evaluations, false),
+        ),
+        (
+            "Frechet distance against speed",
+            line_chart("images a second", &speeds, false),
+        ),
+        (
+            "Frechet distance of each variant",
+            bar_chart("Frechet distance", &bars(results, &distance())),
+        ),
+        (
+            "speed of each variant",
+            bar_chart("images a second", &bars(results, &speed())),
+        ),
+    ])
+}
+
+/// The variants that differ from another in `sample.steps` alone, as curves over a value.
+fn points(results: &[VariantResult], place: fn(&VariantResult) -> Option<f64>) -> Vec<Series<'_>> {
+    let rest = |own: &VariantResult| {
+        let changes = own.changes.iter();
+        let rest = changes.filter(|change| !change.starts_with("sample.steps="));
+        rest.cloned().collect::<Vec<String>>()
+    };
+    let mut curves: Vec<Series<'_>> = Vec::new();
+    let mut drawn: Vec<Vec<String>> = Vec::new();
+    for first in results {
+        let own = rest(first);
+        if drawn.contains(&own) {
+            continue;
+        }
+        let same = results.iter().filter(|other| rest(other) == own);
+        let same = same.filter_map(|other| Some((place(other)?, other)));
+        let mut curve = distance().curve(&first.name, same);
+        curve.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if curve.points.len() > 1 {
+            curves.push(curve);
+        }
+        drawn.push(own);
+    }
+    curves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::variants::{check_list, measured};
+
+    #[test]
+    fn every_variant_resolves() {
+        check_list(&HeadsRecipe::default().variants());
+    }
+
+    /// The default with fewer steps is a curve, another guidance is not a part of it.
+    #[test]
+    fn curves_are_variants_of_other_steps() {
+        let mut results = vec![
+            measured("default", 20, &[30.0, 34.0]),
+            measured("steps-4", 4, &[60.0, 64.0]),
+            measured("guidance-3", 20, &[40.0, 40.0]),
+        ];
+        results[0].changes.clear();
+        results[2].changes = vec!["sample.guidance_scale=3.0".into()];
+        let curves = points(&results, |own| Some(own.head_evaluations));
+        assert_eq!(curves.len(), 1);
+        assert_eq!(curves[0].name, "default");
+        assert_eq!(curves[0].points, [(4.0, 62.0), (20.0, 32.0)]);
+        let curves = points(&results, speed().value);
+        assert_eq!(curves[0].points, [(200.0, 32.0), (1000.0, 62.0)]);
+        let figure = figure(&results);
+        assert!(figure.contains("guidance-3") && !figure.contains("NaN"));
+    }
+}

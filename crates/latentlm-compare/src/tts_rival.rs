@@ -1,0 +1,314 @@
+//! The stage of a codec language model of speech: codes of the codec with codebooks, in packs of utterances.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm::adapters::Whitening;
+use latentlm::codec_audio::Codec;
+use latentlm::core::DiffusionDraws;
+use latentlm::core::bundle::{BundleWriter, save_module};
+use latentlm::sequence::{Document, Segment};
+use latentlm::{Batch, LatentCodec, Loss, RandomStream};
+use latentlm_baselines::{CodeLm, SpokenCodes};
+use latentlm_data::speech::write_wav;
+use latentlm_eval::save_spectrograms;
+use latentlm_pipelines::{
+    KNOWN_TEXT, SpeechData, TOKENIZER, TextVocabulary, Vocabulary, host_values, weights_file,
+};
+use latentlm_train::{
+    Coding, Context, Corpus, Learner, LmSetup, LmTask, Result, RunOptions, SpokenSamples,
+    TrainError, speech_order, train_lm,
+};
+
+use super::tts_recipe::CompareTtsRecipe;
+use super::tts_speaker::CodeSpeaker;
+
+/// Name of the stage in logs.
+const STAGE: &str = "lm";
+/// Latents whose codes are found at once.
+const CHUNK: usize = 1 << 13;
+/// The share of an utterance that the second network is given as a voice is drawn in steps of one in so many.
+const SHARES: usize = 1000;
+
+/// A run of a rival.
+type Run = Context<CompareTtsRecipe, SpeechData>;
+
+/// The codec, and its codes of all utterances. Models read codes as latents of `Q` numbers.
+struct SpeechCodes {
+    codec: Codec,
+    /// All codes, utterance after utterance, frame after frame.
+    codes: Vec<f32>,
+    /// Codebooks.
+    books: usize,
+    /// First frame of each utterance, and the end of the last.
+    starts: Vec<usize>,
+}
+
+impl SpeechCodes {
+    /// Finds the codes of encoded utterances.
+    ///
+    /// # Errors
+    /// If the codec has no codebooks.
+    fn of(samples: &SpokenSamples, device: &Device) -> Result<Self> {
+        let Some(quantizer) = samples.codec.quantizer() else {
+            let reason = "the codec of the rival has no codebooks: rival.codebooks is 0";
+            return Err(TrainError::config(reason));
+        };
+        let cache = &samples.cache;
+        let mut codes = Vec::with_capacity(cache.parameters.len());
+        for chunk in cache.parameters.chunks(CHUNK * cache.dim.max(1)) {
+            let shape = [1, chunk.len() / cache.dim.max(1), cache.dim];
+            let chunk = Tensor::<3>::from_data(TensorData::new(chunk.to_vec(), shape), device);
+            codes.extend(host_values(quantizer.codes(chunk).float()));
+        }
+        let mut starts = vec![0];
+        let mut end = 0;
+        for length in &cache.lengths {
+            end += *length as usize;
+            starts.push(end);
+        }
+        Ok(Self {
+            books: quantizer.codebooks(),
+            codec: samples.codec.clone(),
+            codes,
+            starts,
+        })
+    }
+}
+
+impl Coding for SpeechCodes {
+    fn whitening(&self) -> Option<Whitening> {
+        None
+    }
+
+    fn length(&self, sample: usize) -> usize {
+        self.starts[sample + 1] - self.starts[sample]
+    }
+
+    fn draw(&self, samples: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
+        let mut codes: Vec<f32> = Vec::new();
+        for &sample in samples {
+            let own = self.starts[sample] * self.books..self.starts[sample + 1] * self.books;
+            codes.extend(&self.codes[own]);
+        }
+        let shape = [codes.len() / self.books, self.books];
+        vec![Tensor::from_data(TensorData::new(codes, shape), device)]
+    }
+
+    fn save(&self, bundle: &BundleWriter) -> Result<()> {
+        let path = bundle.path(&weights_file("codec"));
+        Ok(save_module(&self.codec, &path)?)
+    }
+}
+
+/// Texts and their speech. No text is dropped: codes are drawn without guidance.
+struct Utterances(Vec<Document>);
+
+impl Corpus for Utterances {
+    fn document(&self, sample: usize, _dropped: bool) -> Document {
+        self.0[sample].clone()
+    }
+}
+
+impl Learner<CompareTtsRecipe> for CodeLm {
+    /// A number for each frame, of which the first of a document decides what the second network learns of it.
+    fn draws(
+        &self,
+        _recipe: &CompareTtsRecipe,
+        learned: &[usize],
+        random: &mut RandomStream,
+        device: &Device,
+    ) -> Vec<DiffusionDraws> {
+        let (rows, books) = (learned[0].max(1), self.codebooks());
+        let numbers = random.integers(rows, (books - 1) * SHARES, device);
+        let noise = Tensor::zeros([rows, books], device);
+        vec![DiffusionDraws::new(numbers, noise)]
+    }
+
+    /// The sum of both networks' losses. They share no weights, so that each is trained by its own.
+    fn loss(&self, batch: Batch) -> Loss {
+        let device = batch.latents[0].device();
+        let loss = CodeLm::loss(self, &spoken(&batch), &device);
+        Loss {
+            token: Tensor::zeros([1], &device),
+            diffusion: vec![loss.first + loss.others],
+        }
+    }
+}
+
+/// The utterances of a batch. The second network learns one codebook of each. Half of them have no voice, the others
+/// up to half of their frames.
+fn spoken(batch: &Batch) -> Vec<SpokenCodes> {
+    let [_, books] = batch.latents[0].dims();
+    let codes = host_values(batch.latents[0].clone());
+    let numbers = batch.draws[0].timesteps.clone();
+    let numbers = numbers.into_data().convert::<i64>();
+    let numbers: Vec<i64> = numbers.try_into_vec().unwrap_or_default();
+    let (mut first, mut all) = (0, Vec::with_capacity(batch.documents.len()));
+    for document in &batch.documents {
+        let frames = document.frames(0);
+        let number = numbers[first] as usize;
+        let share = (number / (books - 1)) as f64 / SHARES as f64;
+        let texts = document.segments.iter().filter_map(|own| match own {
+            Segment::Text { tokens, .. } => Some(&tokens[..]),
+            _ => None,
+        });
+        let own = &codes[first * books..(first + frames) * books];
+        all.push(SpokenCodes {
+            text: texts.collect::<Vec<_>>().concat(),
+            codes: own.iter().map(|code| *code as i64).collect(),
+            book: 1 + number % (books - 1),
+            voice: ((share - 0.5).max(0.0) * frames as f64) as usize,
+        });
+        first += frames;
+    }
+    all
+}
+
+/// Training of a rival.
+struct CodeTask {
+    coding: SpeechCodes,
+    vocabulary: TextVocabulary,
+}
+
+impl LmTask for CodeTask {
+    type Recipe = CompareTtsRecipe;
+    type Data = SpeechData;
+    type Model = CodeLm;
+
+    fn init(&self, recipe: &CompareTtsRecipe, device: &Device) -> CodeLm {
+        recipe.code_lm(self.vocabulary.size()).init(device)
+    }
+
+    fn coding(&self) -> &dyn Coding {
+        &self.coding
+    }
+
+    /// Says held-out texts, with the same seed each time.
+    fn show(&self, context: &mut Run, model: &CodeLm, step: u64) -> Result<()> {
+        let speaker = CodeSpeaker {
+            recipe: context.recipe.clone(),
+            codec: self.coding.codec.clone(),
+            model: model.clone(),
+            vocabulary: self.vocabulary.clone(),
+            device: context.device.clone(),
+            notes: Vec::new(),
+        };
+        let can_be_said = |text: &str| speaker.accepts(&[text.to_owned()], None).is_ok();
+        let texts = context.data.examples(can_be_said);
+        let sounds = speaker.say(&texts, None, 0)?.into_iter();
+        let sounds: Vec<Vec<f32>> = sounds.map(|sound| sound.samples).collect();
+        let rate = speaker.sample_rate_hz();
+        let pause = vec![0.0; rate as usize / 4];
+        let file = |ending| context.sample_file(STAGE, step, ending);
+        save_spectrograms(&sounds, &file("png"))?;
+        Ok(write_wav(&file("wav"), &sounds.join(&pause[..]), rate)?)
+    }
+}
+
+/// Trains a rival on encoded utterances, or continues. Returns whether it is finished.
+///
+/// # Errors
+/// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
+pub(crate) fn train_code_lm(
+    recipe: CompareTtsRecipe,
+    samples: &SpokenSamples,
+    options: RunOptions,
+) -> Result<bool> {
+    let mut context = Context::open(recipe, options, |recipe| {
+        Ok(SpeechData::open(&recipe.codes())?)
+    })?;
+    train_lm::<CodeTask>(&mut context, |context, _| {
+        let recipe = context.recipe.codes();
+        let mut order = speech_order(&recipe, &samples.documents);
+        let known = context.data.known();
+        let setup = LmSetup {
+            rows: |documents| documents.iter().map(|own| own.frames(0)).sum(),
+            files: vec![
+                (TOKENIZER, samples.tokenizer.to_json()?),
+                (KNOWN_TEXT, known.to_json()?),
+            ],
+            ..LmSetup::new(Utterances(samples.documents.clone()), move |round| {
+                order.pack(round)
+            })
+        };
+        let task = CodeTask {
+            coding: SpeechCodes::of(samples, &context.device)?,
+            vocabulary: TextVocabulary {
+                tokenizer: samples.tokenizer.clone(),
+                known: Some(known),
+            },
+        };
+        Ok((task, setup))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm::codec_audio::{CodecConfig, QuantizerConfig};
+    use latentlm::core::LatentCodecConfig;
+    use latentlm_core::conformance::seeded;
+    use latentlm_data::{TextTokenizer, TokenizerKind};
+    use latentlm_train::LatentCache;
+
+    fn samples(device: &Device) -> SpokenSamples {
+        let config = CodecConfig::new()
+            .with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_width(4)
+            .with_latent_dim(3)
+            .with_quantizer(QuantizerConfig {
+                codebooks: 2,
+                entries: 5,
+                ..QuantizerConfig::default()
+            });
+        let codec = seeded(1, device, |device| config.init(device));
+        let parameters = RandomStream::new(2).normal::<1>([15], device);
+        let texts = ["ab".to_owned()];
+        SpokenSamples {
+            codec,
+            cache: LatentCache {
+                dim: 3,
+                lengths: vec![2, 3],
+                labels: vec![0, 1],
+                parameters: host_values(parameters),
+                fingerprint: "f".into(),
+            },
+            documents: vec![
+                Document::of_speech(vec![1], 2, Vec::new()),
+                Document::of_speech(vec![0, 1], 3, Vec::new()),
+            ],
+            tokenizer: TextTokenizer::train(TokenizerKind::Characters, &texts, 16).unwrap(),
+        }
+    }
+
+    /// Codes of utterances in any order, and what a batch of them says to the model.
+    #[test]
+    fn a_batch_has_the_codes_of_its_utterances() {
+        let device = Device::default();
+        let samples = samples(&device);
+        let coding = SpeechCodes::of(&samples, &device).unwrap();
+        assert_eq!((coding.length(0), coding.length(1)), (2, 3));
+        let latents = coding.draw(&[1, 0], &mut RandomStream::new(1), &device);
+        let drawn = host_values(latents[0].clone());
+        assert_eq!(drawn, [&coding.codes[4..], &coding.codes[..4]].concat());
+        let quantizer = samples.codec.quantizer().unwrap();
+        let data = TensorData::new(samples.cache.parameters.clone(), [1, 5, 3]);
+        let codes = quantizer.codes(Tensor::from_data(data, &device)).float();
+        assert_eq!(coding.codes, host_values(codes));
+
+        // Two codebooks: the second network always learns the second. 900 and 999 of 1000.
+        let documents = vec![samples.documents[1].clone(), samples.documents[0].clone()];
+        let numbers = [900, 0, 0, 999, 0];
+        let numbers = Tensor::from_ints(numbers, &device);
+        let draws = DiffusionDraws::new(numbers, Tensor::zeros([5, 2], &device));
+        let said = spoken(&Batch::new(documents, latents, vec![draws]));
+        let texts: Vec<&[u32]> = said.iter().map(|own| &own.text[..]).collect();
+        assert_eq!(texts, [&[0u32, 1][..], &[1u32][..]]);
+        // 0.4 of three frames is one, 0.499 of two is none.
+        let voices: Vec<[usize; 2]> = said.iter().map(|own| [own.book, own.voice]).collect();
+        assert_eq!(voices, [[1, 1], [1, 0]]);
+        let codes: Vec<i64> = drawn.iter().map(|code| *code as i64).collect();
+        assert_eq!(said[0].codes, codes[..6]);
+        assert_eq!(said[1].codes, codes[6..]);
+    }
+}

@@ -1,0 +1,226 @@
+//! A trained codec language model of speech, ready to speak.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use latentlm::LatentCodec;
+use latentlm::codec_audio::Codec;
+use latentlm::core::LatentCodecConfig;
+use latentlm_baselines::{CodeLm, CodePrompt};
+use latentlm_data::speech::read_audio;
+use latentlm_pipelines::{
+    Checkpoint, Manifest, ModelRecipe, PipelineError, SpeakingTimes, Speech, TextVocabulary,
+    Unheard, Vocabulary, ema_file, hop_samples, host_values, signal, weights_file,
+};
+
+use super::recipe::wrong;
+use super::tts_recipe::CompareTtsRecipe;
+
+/// Texts whose first codebooks are drawn at once.
+const BATCH: usize = 16;
+
+/// Codec, language model and vocabulary of a rival's run.
+#[derive(Debug)]
+pub struct CodeSpeaker {
+    pub(crate) recipe: CompareTtsRecipe,
+    pub(crate) codec: Codec,
+    pub(crate) model: CodeLm,
+    pub(crate) vocabulary: TextVocabulary,
+    pub(crate) device: Device,
+    /// What a user should know about the checkpoint, one line each: see [`Checkpoint::notes`].
+    pub notes: Vec<String>,
+}
+
+/// A voice to continue: text and codes of a recording.
+#[derive(Debug, Clone)]
+pub struct CodeVoice {
+    text: String,
+    codes: Vec<i64>,
+}
+
+impl CodeSpeaker {
+    /// Loads a run's newest checkpoint, with the averaged weights.
+    ///
+    /// # Errors
+    /// If the folder is no run of a rival, has no finished checkpoint, or one that is damaged.
+    pub fn from_run(path: &Path, device: &Device) -> Result<Self, PipelineError> {
+        let checkpoint = Checkpoint::newest::<CompareTtsRecipe>(path, "lm")?;
+        let manifest: Manifest<CompareTtsRecipe> = checkpoint.manifest()?;
+        let vocabulary = TextVocabulary::read(&checkpoint, &manifest.classes)?;
+        let recipe = manifest.recipe;
+        let config = recipe.code_lm(vocabulary.size());
+        config.validate().map_err(wrong)?;
+        let (codes, file) = (recipe.codes(), weights_file("codec"));
+        checkpoint.check_size(&file, codes.codec_parameter_count(device))?;
+        Ok(Self {
+            codec: checkpoint.load(codes.init_codec(device), &file)?,
+            model: checkpoint.load(config.init(device), &ema_file("model"))?,
+            vocabulary,
+            device: device.clone(),
+            notes: checkpoint.notes().to_vec(),
+            recipe,
+        })
+    }
+
+    /// The recipe of its run.
+    pub fn recipe(&self) -> &CompareTtsRecipe {
+        &self.recipe
+    }
+
+    /// The codec.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Samples per second.
+    pub fn sample_rate_hz(&self) -> u32 {
+        self.recipe.speech.codec.signal().sample_rate_hz
+    }
+
+    /// Characters and words of texts that never occurred in training.
+    pub fn unheard(&self, texts: &[String]) -> Unheard {
+        let known = self.vocabulary.known.as_ref();
+        known.map_or_else(Unheard::default, |known| known.unheard(texts))
+    }
+
+    /// A voice to continue, from a sound file of any rate and its words, converted like the training data.
+    ///
+    /// # Errors
+    /// If the file can't be read, or as [`voice`](Self::voice).
+    pub fn voice_from(&self, path: &Path, text: &str) -> Result<CodeVoice, PipelineError> {
+        let samples = self.recipe.speech.speech_spec().bring(read_audio(path)?);
+        self.voice(text, samples)
+    }
+
+    /// A voice to continue, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its words.
+    ///
+    /// # Errors
+    /// If the recording is shorter than a frame, or there are no words.
+    pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<CodeVoice, PipelineError> {
+        let hop = hop_samples(&self.codec);
+        if text.trim().is_empty() {
+            let reason = "its text is empty: say what is said in the recording";
+            return Err(PipelineError::Voice(reason.into()));
+        }
+        if samples.len() < hop {
+            let reason = format!("{} samples; one frame takes {hop}", samples.len());
+            return Err(PipelineError::Voice(reason));
+        }
+        let parameters = self
+            .codec
+            .encode_parameters(signal(samples, hop, &self.device));
+        let quantizer = self.codec.quantizer();
+        let codes = quantizer.map(|own| own.codes(parameters).into_data().convert::<i64>());
+        let codes = codes.and_then(|codes| codes.try_into_vec().ok());
+        Ok(CodeVoice {
+            text: text.into(),
+            codes: codes.unwrap_or_default(),
+        })
+    }
+
+    /// Whether all of some texts can be said.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub fn accepts(
+        &self,
+        texts: &[String],
+        voice: Option<&CodeVoice>,
+    ) -> Result<(), PipelineError> {
+        for text in texts {
+            self.prompt(text, voice, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Says texts, a batch at a time. What a text sounds like depends on it, on the seed and on its place in the
+    /// list, not on its neighbours.
+    ///
+    /// # Errors
+    /// If a text is empty, has characters outside the vocabulary, or is longer than what the model was trained on.
+    pub fn say(
+        &self,
+        texts: &[String],
+        voice: Option<&CodeVoice>,
+        seed: u64,
+    ) -> Result<Vec<Speech>, PipelineError> {
+        let mut prompts = Vec::with_capacity(texts.len());
+        for (text, place) in texts.iter().zip(0..) {
+            prompts.push(self.prompt(text, voice, seed.wrapping_add(place))?);
+        }
+        let (most, options) = (self.recipe.codes().max_frames(), self.recipe.rival.drawing);
+        let mut said = Vec::with_capacity(prompts.len());
+        for batch in prompts.chunks(BATCH) {
+            for speech in self.model.speak(batch, most, &options, &self.device) {
+                said.push(Speech {
+                    samples: self.decode(speech.codes),
+                    was_cut: speech.was_cut,
+                });
+            }
+        }
+        Ok(said)
+    }
+
+    /// Says one text and hands out its sound at once: there is none before the last code of the first codebook.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say), and what `hear` returns.
+    pub fn stream<E: From<PipelineError>>(
+        &self,
+        text: &str,
+        voice: Option<&CodeVoice>,
+        seed: u64,
+        mut hear: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<SpeakingTimes, E> {
+        let started = Instant::now();
+        let mut said = self.say(&[text.to_owned()], voice, seed)?;
+        let speech = said.remove(0);
+        let first_audio_s = started.elapsed().as_secs_f64();
+        hear(&speech.samples)?;
+        Ok(SpeakingTimes {
+            first_audio_s,
+            total_s: started.elapsed().as_secs_f64(),
+            speech_s: speech.samples.len() as f64 / f64::from(self.sample_rate_hz()),
+            was_cut: speech.was_cut,
+        })
+    }
+
+    fn prompt(
+        &self,
+        text: &str,
+        voice: Option<&CodeVoice>,
+        seed: u64,
+    ) -> Result<CodePrompt, PipelineError> {
+        let tokenizer = &self.vocabulary.tokenizer;
+        let (mut tokens, mut codes) = (Vec::new(), Vec::new());
+        if let Some(voice) = voice {
+            tokens = tokenizer.encode(&voice.text)?;
+            codes.clone_from(&voice.codes);
+        }
+        tokens.extend(tokenizer.encode(text)?);
+        let limit = self.recipe.codes().data.pack_positions;
+        let frames = codes.len() / self.model.codebooks();
+        let positions = tokens.len() + 1 + frames / self.recipe.rival.group;
+        if positions > limit {
+            return Err(PipelineError::Prompt { positions, limit });
+        }
+        Ok(CodePrompt {
+            text: tokens,
+            voice: codes,
+            seed,
+        })
+    }
+
+    /// Samples of codes, frame after frame.
+    fn decode(&self, codes: Vec<i64>) -> Vec<f32> {
+        let books = self.model.codebooks();
+        let frames = codes.len() / books;
+        let (Some(quantizer), true) = (self.codec.quantizer(), frames > 0) else {
+            return Vec::new();
+        };
+        let codes = TensorData::new(codes, [1, frames, books]);
+        let latents = quantizer.latents(Tensor::from_data(codes, &self.device));
+        host_values(self.codec.decode(latents))
+    }
+}

@@ -1,0 +1,602 @@
+//! Variants of an image recipe, each trained with several seeds and measured on pictures.
+
+use std::fs;
+use std::path::{Path, absolute};
+use std::time::Instant;
+
+use burn::config::Config;
+use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, evaluate_image, unshown};
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
+use latentlm_train::{
+    EncodedPictures, Result, RunEnd, RunOptions, check_memory, encode, open_run, train_image,
+    train_image_lm,
+};
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+pub(crate) use self::tests::{check_list, measured};
+use super::result::{Column, end, table, write_result};
+
+/// The folder of the run whose codec all variants share, where they share one.
+const CODEC: &str = "codec";
+
+/// A variant of an image recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    /// Overrides of the recipe. `lm.from` names the variant that this one begins from.
+    pub(crate) changes: &'static [&'static str],
+}
+
+impl Variant {
+    pub(crate) const fn new(name: &'static str, changes: &'static [&'static str]) -> Self {
+        Self { name, changes }
+    }
+
+    /// The overrides that training depends on: all but those of `[sample]`.
+    fn training(&self) -> impl Iterator<Item = &'static str> {
+        let changes = self.changes.iter().copied();
+        changes.filter(|change| !change.starts_with("sample."))
+    }
+
+    /// Name of the variant that it begins from.
+    fn teacher(&self) -> Option<&'static str> {
+        let mut changes = self.changes.iter();
+        changes.find_map(|change| change.strip_prefix("lm.from="))
+    }
+}
+
+/// Which variants are compared, and how often each is trained.
+#[derive(Config, Debug, PartialEq)]
+pub struct VariantsConfig {
+    /// Training seeds of each variant: the recipe's seed and those after it.
+    pub seeds: u64,
+    /// Pictures drawn for each measurement.
+    pub samples: usize,
+    /// Names of the variants, with commas between them; all if it is empty.
+    pub variants: String,
+}
+
+/// The measurements of a variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VariantResult {
+    /// Its name.
+    pub name: String,
+    /// Overrides that make it from the default recipe.
+    pub changes: Vec<String>,
+    /// Evaluations of the head for a latent, on average over a picture's latents. With guidance each is of two
+    /// conditions.
+    pub head_evaluations: f64,
+    /// One for each training seed.
+    pub runs: Vec<VariantRun>,
+}
+
+/// The measurements of a variant that was trained with one seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VariantRun {
+    /// The seed of its training.
+    pub training_seed: u64,
+    /// Its measurements.
+    pub evaluation: ImageEvaluation,
+}
+
+impl VariantResult {
+    /// The mean of a measurement over all training seeds.
+    pub(crate) fn mean(&self, value: fn(&ImageEvaluation) -> f64) -> Option<f64> {
+        let count = self.runs.len() as f64;
+        let sum: f64 = self.runs.iter().map(|run| value(&run.evaluation)).sum();
+        (count > 0.0).then(|| sum / count)
+    }
+
+    /// The standard deviation of a measurement over training seeds; `None` if there is one seed.
+    pub(crate) fn deviation(&self, value: fn(&ImageEvaluation) -> f64) -> Option<f64> {
+        let mean = self.mean(value)?;
+        let squares = self.runs.iter().map(|run| value(&run.evaluation) - mean);
+        let sum: f64 = squares.map(|difference| difference * difference).sum();
+        let others = self.runs.len() - 1;
+        (others > 0).then(|| (sum / others as f64).sqrt())
+    }
+}
+
+/// A measurement in the run's folder, so that a run that continues need not repeat it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// The recipe that was trained and drawn with, as TOML.
+    recipe: String,
+    evaluation: ImageEvaluation,
+}
+
+impl Stored {
+    /// The measurement in a file; `None` if there is none, or it can't be read.
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// The measurement, if it is of this recipe and of enough pictures.
+    fn of(self, recipe: &str, samples: usize) -> Option<ImageEvaluation> {
+        let fits = self.recipe == recipe && self.evaluation.samples >= samples;
+        fits.then_some(self.evaluation)
+    }
+}
+
+/// The variants of a comparison.
+pub(crate) struct Variants<'a> {
+    /// Name of its files of results, and of its table in the recipe.
+    pub(crate) name: &'static str,
+    /// All known variants, the default first.
+    pub(crate) all: &'static [Variant],
+    /// Which variants are compared, and how often each is trained.
+    pub(crate) config: &'a VariantsConfig,
+    /// The recipe that they are variants of.
+    pub(crate) image: &'a ImageRecipe,
+    /// Whether all variants have one codec. Otherwise each has its own.
+    pub(crate) one_codec: bool,
+}
+
+impl Variants<'_> {
+    /// Checks the names and the recipes of all chosen variants.
+    ///
+    /// # Errors
+    /// If a name is unknown, or overrides do not fit the recipe.
+    pub(crate) fn check(&self) -> Result<(), PipelineError> {
+        self.image.check_together()?;
+        for variant in self.chosen()? {
+            self.recipe(variant, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The variants to compare, in the order of the list.
+    fn chosen(&self) -> Result<Vec<&'static Variant>, PipelineError> {
+        let names = self.config.variants.split(',').map(str::trim);
+        let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+        if names.is_empty() {
+            return Ok(self.all.iter().collect());
+        }
+        for name in &names {
+            if !self.all.iter().any(|variant| variant.name == *name) {
+                let known: Vec<&str> = self.all.iter().map(|own| own.name).collect();
+                let name: String = name
+                    .chars()
+                    .take(40)
+                    .flat_map(char::escape_default)
+                    .collect();
+                return Err(PipelineError::config(format!(
+                    "{}.variants has no `{name}`; there are {}",
+                    self.name,
+                    known.join(", ")
+                )));
+            }
+        }
+        let chosen = self.all.iter();
+        Ok(chosen.filter(|own| names.contains(&own.name)).collect())
+    }
+
+    /// The recipe of a variant with the seed of a place.
+    fn recipe(&self, variant: &Variant, place: u64) -> Result<ImageRecipe, PipelineError> {
+        let changes = variant.changes.iter();
+        let changes: Vec<String> = changes.map(|change| (*change).to_owned()).collect();
+        let mut recipe = self.image.changed(&changes)?;
+        // TOML has no larger numbers.
+        recipe.seed = recipe.seed.wrapping_add(place) & i64::MAX as u64;
+        Ok(recipe)
+    }
+
+    /// The first variant that is trained in the same way: both differ in sampling alone. Its recipe is the one that
+    /// they are trained with.
+    fn trained_as(&self, variant: &'static Variant) -> &'static Variant {
+        let mut variants = self.all.iter();
+        let first = variants.find(|other| other.training().eq(variant.training()));
+        first.unwrap_or(variant)
+    }
+
+    /// The variant that another begins from, if it begins from one.
+    fn teacher_of(&self, variant: &Variant) -> Option<&'static Variant> {
+        let name = variant.teacher()?;
+        self.all.iter().find(|other| other.name == name)
+    }
+
+    /// Options of the run that a variant is trained in with the seed of a place.
+    fn run_of(
+        &self,
+        variant: &'static Variant,
+        place: u64,
+        options: &RunOptions,
+    ) -> Result<RunOptions> {
+        let first = self.trained_as(variant);
+        let seed = self.recipe(first, place)?.seed;
+        Ok(options.part(&format!("{}-{seed}", first.name)))
+    }
+
+    /// The recipe of a variant, which begins from the run of its teacher in the run's folder, if it has a teacher.
+    fn begun(&self, variant: &Variant, place: u64, options: &RunOptions) -> Result<ImageRecipe> {
+        let mut recipe = self.recipe(variant, place)?;
+        if let Some(teacher) = self.teacher_of(variant) {
+            let path = self.run_of(teacher, place, options)?.path;
+            // A run that goes on may be started in another folder.
+            let path = absolute(&path).map_err(io_error("find", &path))?;
+            recipe.lm.from = path.to_string_lossy().into_owned();
+        }
+        Ok(recipe)
+    }
+
+    /// Trains and measures all chosen variants, or continues, each an image run within the run's folder, and
+    /// writes a table and a figure. `recipe` is the recipe of the comparison.
+    ///
+    /// # Errors
+    /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
+    pub(crate) fn run<R: Recipe>(
+        &self,
+        recipe: &R,
+        options: RunOptions,
+        figure: fn(&[VariantResult]) -> String,
+    ) -> Result<RunEnd> {
+        let started = Instant::now();
+        let options = options.within("image.");
+        check_memory(self.image, 1, &options)?;
+        let folder = open_run(recipe, &options)?;
+        let mut encoded = None;
+        if self.one_codec {
+            encoded = encode(self.image.clone(), options.part(CODEC), None)?;
+            if encoded.is_none() {
+                return Ok(RunEnd::Stopped);
+            }
+        }
+        let mut results = Vec::new();
+        for variant in self.chosen()? {
+            let mut runs = Vec::new();
+            for place in 0..self.config.seeds {
+                let run = self.train_and_measure(variant, place, encoded.as_ref(), &options)?;
+                let Some(run) = run else {
+                    return Ok(RunEnd::Stopped);
+                };
+                runs.push(run);
+            }
+            let changes = variant.changes.iter();
+            results.push(VariantResult {
+                name: variant.name.into(),
+                changes: changes.map(|change| (*change).into()).collect(),
+                head_evaluations: head_evaluations(&self.recipe(variant, 0)?),
+                runs,
+            });
+        }
+        let (table, figure) = (self.table(&results), figure(&results));
+        write_result(&folder.run, self.name, &results, table, figure)?;
+        Ok(end(&folder.run, self.name, started))
+    }
+
+    /// Trains a variant with the seed of a place, or continues; before it the variant that it begins from. Returns
+    /// whether it is finished.
+    fn train(
+        &self,
+        variant: &'static Variant,
+        place: u64,
+        encoded: Option<&EncodedPictures>,
+        options: &RunOptions,
+    ) -> Result<bool> {
+        if let Some(teacher) = self.teacher_of(variant)
+            && !self.train(teacher, place, encoded, options)?
+        {
+            return Ok(false);
+        }
+        let recipe = self.begun(self.trained_as(variant), place, options)?;
+        let part = self.run_of(variant, place, options)?;
+        let finished = match encoded {
+            Some(encoded) => train_image_lm(recipe, encoded, part)?,
+            None => train_image(recipe, part)? != RunEnd::Stopped,
+        };
+        Ok(finished && !options.interrupter.should_stop())
+    }
+
+    /// Trains a variant with the seed of a place, or continues, and measures it. `None` if it was stopped.
+    fn train_and_measure(
+        &self,
+        variant: &'static Variant,
+        place: u64,
+        encoded: Option<&EncodedPictures>,
+        options: &RunOptions,
+    ) -> Result<Option<VariantRun>> {
+        let recipe = self.begun(variant, place, options)?;
+        let (training_seed, samples) = (recipe.seed, self.config.samples);
+        // With the name of the variant that it begins from, and not the folder, which may move.
+        let compared = self.recipe(variant, place)?;
+        let toml = compared.to_toml().map_err(PipelineError::from)?;
+        let name = format!("{}-{training_seed}.json", variant.name);
+        let file = options.path.join(name);
+        let stored = Stored::read(&file).and_then(|stored| stored.of(&toml, samples));
+        if let Some(evaluation) = stored {
+            return Ok(Some(VariantRun {
+                training_seed,
+                evaluation,
+            }));
+        }
+        if !self.train(variant, place, encoded, options)? {
+            return Ok(None);
+        }
+        let path = self.run_of(variant, place, options)?.path;
+        let evaluate = EvaluateOptions {
+            samples,
+            // The same noise for all.
+            seed: self.image.seed,
+            sample: recipe.sample_options(),
+            phase: unshown,
+        };
+        let evaluation = evaluate_image(&path, &evaluate, &options.device)?;
+        let stored = Stored {
+            recipe: toml,
+            evaluation: evaluation.clone(),
+        };
+        let json = serde_json::to_string_pretty(&stored).unwrap_or_default();
+        write_atomically(&file, json.as_bytes())?;
+        Ok(Some(VariantRun {
+            training_seed,
+            evaluation,
+        }))
+    }
+
+    /// Means over training seeds, a row for each variant.
+    fn table(&self, results: &[VariantResult]) -> String {
+        let rows = results
+            .iter()
+            .map(|own| (vec![own.name.clone(), own.changes.join(" ")], own));
+        let text = table(&["variant", "changes"], &columns(), rows);
+        let real = results.first().and_then(|own| own.runs.first());
+        let real = real.map_or(f64::NAN, |run| run.evaluation.frechet_distance_of_real);
+        let (seeds, samples) = (self.config.seeds, self.config.samples);
+        format!(
+            "{text}\nMeans over {seeds} training seeds, {samples} pictures each. Frechet distance of real \
+             pictures: {real:.2}.\n"
+        )
+    }
+}
+
+/// Evaluations of the head for a latent, on average over a picture's latents. Solvers that evaluate it twice in an
+/// interval count both as steps.
+fn head_evaluations(recipe: &ImageRecipe) -> f64 {
+    let (options, tokens) = (recipe.sample_options(), recipe.tokens());
+    let steps = (0..tokens).map(|latent| options.of_latent(latent, tokens).steps);
+    steps.sum::<usize>() as f64 / tokens as f64
+}
+
+/// Columns of both comparisons.
+fn columns() -> Vec<Column<VariantResult>> {
+    let column = Column::<VariantResult>::new;
+    vec![
+        column("head evaluations", 0, |own| Some(own.head_evaluations)),
+        column("reconstruction, dB", 2, |own| {
+            own.mean(|e| e.reconstruction.reconstruction_psnr_db)
+        }),
+        column("class agreement", 3, |own| {
+            own.mean(|e| e.verdict.class_agreement)
+        }),
+        distance(),
+        column("its deviation", 2, |own| {
+            own.deviation(|e| e.verdict.frechet_distance)
+        }),
+        column("distance to training pictures, of real", 3, |own| {
+            own.mean(|e| e.nearest_training_distance / e.nearest_training_distance_of_real)
+        }),
+        column("diversity", 3, |own| own.mean(|e| e.diversity)),
+        speed(),
+    ]
+}
+
+/// Frechet distance of the pictures, mean over training seeds.
+pub(crate) fn distance() -> Column<VariantResult> {
+    Column::new("Frechet distance", 2, |own| {
+        own.mean(|e| e.verdict.frechet_distance)
+    })
+}
+
+/// Pictures drawn in a second, mean over training seeds.
+pub(crate) fn speed() -> Column<VariantResult> {
+    Column::new("images a second", 1, |own| {
+        own.mean(|e| e.samples_per_second)
+    })
+}
+
+/// The values of a column as bars, one for each variant.
+pub(crate) fn bars(
+    results: &[VariantResult],
+    column: &Column<VariantResult>,
+) -> Vec<(String, f64)> {
+    let bars = results.iter();
+    bars.filter_map(|own| Some((own.name.clone(), (column.value)(own)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use burn::tensor::Device;
+    use latentlm_eval::{CommandVerdict, Reconstruction, Verdict};
+    use latentlm_train::{Interrupter, ProgressMode};
+
+    use super::*;
+
+    /// A variant that was measured with some Frechet distances.
+    pub(crate) fn measured(name: &str, steps: usize, distances: &[f64]) -> VariantResult {
+        let run = |(training_seed, &frechet_distance): (u64, &f64)| VariantRun {
+            training_seed,
+            evaluation: ImageEvaluation {
+                step: 4,
+                samples: 20,
+                seed: 1,
+                guidance_scale: 2.0,
+                solver_steps: steps,
+                reconstruction: Reconstruction {
+                    reconstruction_psnr_db: 20.0,
+                    reconstruction_ssim: 0.9,
+                    noisy_reconstruction_psnr_db: 18.0,
+                },
+                classifier_accuracy: 0.97,
+                verdict: Verdict {
+                    class_agreement: 0.5,
+                    worst_class_agreement: 0.25,
+                    frechet_distance,
+                },
+                other_judge: CommandVerdict::default(),
+                frechet_distance_of_real: 13.25,
+                nearest_training_distance: 0.25,
+                nearest_training_distance_of_real: 0.5,
+                smallest_training_distance: 0.1,
+                diversity: 0.75,
+                worst_class_diversity: 0.5,
+                samples_per_second: 4000.0 / steps as f64,
+                held_out: 0,
+            },
+        };
+        VariantResult {
+            name: name.into(),
+            changes: vec![format!("sample.steps={steps}")],
+            head_evaluations: steps as f64,
+            runs: (1..).zip(distances).map(run).collect(),
+        }
+    }
+
+    /// What both lists must keep: unlike names, the default first, recipes that resolve and differ.
+    pub(crate) fn check_list(variants: &Variants<'_>) {
+        let all = variants.all;
+        assert_eq!(all[0], Variant::new("default", &[]));
+        let names: BTreeSet<&str> = all.iter().map(|own| own.name).collect();
+        assert_eq!(names.len(), all.len(), "{names:?}");
+        let mut recipes = Vec::new();
+        for variant in all {
+            let recipe = variants.recipe(variant, 0).unwrap();
+            assert!(!recipes.contains(&recipe), "{}", variant.name);
+            recipes.push(recipe);
+        }
+        assert_eq!(&recipes[0], variants.image);
+    }
+
+    static LIST: &[Variant] = &[
+        Variant::new("default", &[]),
+        Variant::new("steps-4", &["sample.steps=4"]),
+        Variant::new("epsilon", &["lm.prediction=Epsilon"]),
+        Variant::new("epsilon-4", &["lm.prediction=Epsilon", "sample.steps=4"]),
+        Variant::new("student", &["lm.from=steps-4"]),
+    ];
+
+    fn with_list(variants: &str, test: impl FnOnce(&Variants<'_>)) {
+        test(&Variants {
+            name: "heads",
+            all: LIST,
+            config: &VariantsConfig::new(3, 20, variants.to_owned()),
+            image: &ImageRecipe::default(),
+            one_codec: true,
+        });
+    }
+
+    #[test]
+    fn variants_that_differ_in_sampling_share_a_training() {
+        with_list("", |variants| {
+            let names = LIST.iter().map(|own| variants.trained_as(own).name);
+            let names: Vec<&str> = names.collect();
+            assert_eq!(
+                names,
+                ["default", "default", "epsilon", "epsilon", "student"]
+            );
+            let recipe = |own: &Variant, place| variants.recipe(own, place).unwrap();
+            assert_eq!(recipe(&LIST[0], 2).seed, variants.image.seed + 2);
+            assert_eq!(recipe(&LIST[1], 1).sample.steps, 4);
+            check_list(variants);
+        });
+    }
+
+    /// The teacher of the student is trained as the default is, with the same seed.
+    #[test]
+    fn a_student_begins_from_its_teachers_run() {
+        let options = RunOptions {
+            path: "runs/heads".into(),
+            resume: false,
+            accept_changed_data: false,
+            device: Device::default(),
+            more_devices: Vec::new(),
+            progress: ProgressMode::Silent,
+            interrupter: Interrupter::new(),
+            within: String::new(),
+        };
+        with_list("", |variants| {
+            let begun = |own: &Variant| variants.begun(own, 2, &options).unwrap();
+            let seed = variants.image.seed + 2;
+            let expected = absolute(options.path.join(format!("default-{seed}"))).unwrap();
+            assert_eq!(begun(&LIST[4]).lm.from, expected.to_string_lossy());
+            assert_eq!(begun(&LIST[0]).lm.from, "");
+            let own = variants.run_of(&LIST[4], 2, &options).unwrap();
+            let expected = options.path.join(format!("student-{seed}"));
+            assert_eq!(own.path, expected);
+        });
+    }
+
+    /// From 20 to 4 on a line over a picture's latents; two evaluations in each of two intervals.
+    #[test]
+    fn evaluations_are_a_mean_over_latents() {
+        let recipe = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            ImageRecipe::default().changed(&changes).unwrap()
+        };
+        let falling = recipe(&["sample.steps=20", "sample.steps_last=4"]);
+        assert_eq!(head_evaluations(&falling), 12.0);
+        let heun = recipe(&["lm.process=flow", "sample.sampler=heun", "sample.steps=4"]);
+        assert_eq!(head_evaluations(&heun), 4.0);
+    }
+
+    #[test]
+    fn variants_are_chosen_by_name() {
+        let chosen = |variants: &str| {
+            let mut names = Vec::new();
+            with_list(variants, |variants| {
+                let own = variants.chosen().unwrap();
+                names = own.iter().map(|own| own.name).collect();
+            });
+            names
+        };
+        assert_eq!(chosen("").len(), LIST.len());
+        assert_eq!(chosen("epsilon, default"), ["default", "epsilon"]);
+        with_list("default,steps-3", |variants| {
+            let message = variants.check().unwrap_err().to_string();
+            assert!(
+                message.contains("heads.variants has no `steps-3`; there are default, steps-4"),
+                "{message}"
+            );
+        });
+    }
+
+    /// The mean of 20, 22 and 27 is 23. The squares of the differences 3, 1 and 4 add up to 26, divided by two.
+    #[test]
+    fn means_and_deviations_by_hand() {
+        let result = measured("default", 20, &[20.0, 22.0, 27.0]);
+        let distance = |e: &ImageEvaluation| e.verdict.frechet_distance;
+        assert_eq!(result.mean(distance), Some(23.0));
+        assert_eq!(result.deviation(distance), Some(13f64.sqrt()));
+        let alone = measured("default", 20, &[20.0]);
+        assert_eq!(alone.deviation(distance), None);
+        let results = [result, alone];
+        with_list("", |variants| {
+            let table = variants.table(&results);
+            for part in [
+                "| default | sample.steps=20 | 20 | 20.00 | 0.500 | 23.00 | 3.61 | 0.500 | 0.750 | 200.0 |",
+                "| 20.00 |  | 0.500 |",
+                "Means over 3 training seeds, 20 pictures each. Frechet distance of real pictures: 13.25.",
+            ] {
+                assert!(table.contains(part), "{part}: {table}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_measurement_is_kept_for_its_recipe() {
+        let evaluation = measured("a", 4, &[20.0]).runs.remove(0).evaluation;
+        let stored = Stored {
+            recipe: "seed = 1".into(),
+            evaluation: evaluation.clone(),
+        };
+        let json = serde_json::to_string(&stored).unwrap();
+        let read = || serde_json::from_str::<Stored>(&json).unwrap();
+        assert_eq!(read().of("seed = 1", 20), Some(evaluation));
+        assert_eq!(read().of("seed = 2", 20), None);
+        assert_eq!(read().of("seed = 1", 21), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! The ways to write a workload in PyTorch that are tried.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
+
+/// Allocators, and a library of threads, that are tried if the system or Python's environment has them, by
+/// the names of their files.
+const LIBRARIES: [(&str, &str); 5] = [
+    ("tcmalloc", "libtcmalloc_minimal.so.4"),
+    ("tcmalloc", "libtcmalloc.so.4"),
+    ("jemalloc", "libjemalloc.so.2"),
+    ("mimalloc", "libmimalloc.so.2"),
+    ("Intel's OpenMP", "libiomp5.so"),
+];
+
+/// A way to write a workload in PyTorch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Its name in the table.
+    pub(super) name: String,
+    /// Flags of `bench.py`.
+    pub(super) flags: Vec<String>,
+    /// A library that is loaded first.
+    pub(super) preload: Option<String>,
+    /// Whether glibc gets the settings of memory that ours gets.
+    pub(super) keeps_freed_memory: bool,
+}
+
+impl Way {
+    /// As PyTorch runs without a compiler.
+    pub(super) fn eager() -> Self {
+        Self::new("eager", "")
+    }
+
+    /// torch.compile with inductor.
+    pub(super) fn compiled() -> Self {
+        Self::new("compiled", "--compile")
+    }
+
+    /// `flags` are separated by spaces.
+    fn new(name: &str, flags: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            flags: flags.split_whitespace().map(str::to_owned).collect(),
+            preload: None,
+            keeps_freed_memory: true,
+        }
+    }
+
+    /// With parts of the batch in processes of their own.
+    fn in_processes(name: &str, flags: &str, count: usize) -> Self {
+        let name = format!("{name}, {count} processes");
+        Self::new(&name, &format!("{flags} --processes {count}"))
+    }
+
+    /// This way with glibc's own settings of memory, and with each library that is there.
+    pub(super) fn in_other_memory(&self, python: &Path) -> Vec<Self> {
+        let mut ways = vec![Self {
+            name: format!("{}, malloc as it is", self.name),
+            keeps_freed_memory: false,
+            ..self.clone()
+        }];
+        for (name, library) in found_libraries(python) {
+            let name = format!("{}, {name}", self.name);
+            if ways.iter().all(|way| way.name != name) {
+                ways.push(Self {
+                    name,
+                    preload: Some(library),
+                    ..self.clone()
+                });
+            }
+        }
+        ways
+    }
+}
+
+/// Names of the libraries that are there, with what the loader is told: the name of a file that it finds itself, or a
+/// path in the environment of `python`.
+fn found_libraries(python: &Path) -> Vec<(&'static str, String)> {
+    // Nothing if the loader does not say what it finds.
+    let known = match Command::new("ldconfig").arg("-p").output() {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(_) => String::new(),
+    };
+    let environment = python.parent().and_then(Path::parent);
+    let mut found = Vec::new();
+    for (name, library) in LIBRARIES {
+        let own = environment.map(|folder| folder.join("lib").join(library));
+        if known.contains(library) {
+            found.push((name, library.to_owned()));
+        } else if let Some(own) = own.filter(|path| path.is_file()) {
+            found.push((name, own.to_string_lossy().into_owned()));
+        }
+    }
+    found
+}
+
+/// The libraries that are not there.
+pub(super) fn missing_libraries(python: &Path) -> Vec<&'static str> {
+    let found = found_libraries(python);
+    let mut missing: Vec<&str> = LIBRARIES.map(|(name, _)| name).to_vec();
+    missing.retain(|name| found.iter().all(|(own, _)| own != name));
+    missing.dedup();
+    missing
+}
+
+/// The ways that are tried beside [`Way::eager`] and [`Way::compiled`].
+pub(super) fn other_ways(workload: &str, on_gpu: bool) -> Vec<Way> {
+    if on_gpu {
+        return vec![Way::new("compiled, fused", "--compile --optimizer fused")];
+    }
+    let cores = available_parallelism().map_or(1, usize::from);
+    let has_batch = !workload.ends_with("decode") && !workload.starts_with("backbone");
+    let mut ways = Vec::new();
+    for &(name, flags) in named_ways(workload) {
+        ways.push(Way::new(name, flags));
+        // Where the whole batch pays in one process, parts of it may pay in several.
+        if has_batch && cores > 1 {
+            ways.push(Way::in_processes(name, flags, cores));
+        }
+    }
+    if has_batch && cores > 1 {
+        ways.push(Way::in_processes("eager", "", cores));
+    }
+    ways
+}
+
+/// Names and flags of the ways within one process.
+fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
+    if workload.starts_with("sample") && workload.ends_with("bf16") {
+        return &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("compiled, C++ calls, autocast", "--compile --cpp --bf16"),
+            ("ahead", "--ahead"),
+            ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
+        ];
+    }
+    if workload.starts_with("sample") {
+        return &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("ahead", "--ahead"),
+            ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
+        ];
+    }
+    match workload {
+        "speech-decode" => &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("one thread", "--threads 1"),
+            (
+                "compiled, C++ calls, one thread",
+                "--compile --cpp --threads 1",
+            ),
+            (
+                "compiled, C++ calls, one thread, channels last",
+                "--compile --cpp --threads 1 --layout last",
+            ),
+        ],
+        "backbone-int8" => &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("compiled, plain", "--compile --cpp --linear plain"),
+            ("dynamic", "--linear dynamic"),
+            ("rounded rows", "--linear rounded"),
+            ("compiled, rounded rows", "--compile --cpp --linear rounded"),
+            ("compiled, torchao", "--compile --linear torchao"),
+        ],
+        "backbone-int4" => &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("compiled, torchao", "--compile --linear torchao"),
+        ],
+        "backbone-f32" | "backbone-bf16" => &[("compiled, C++ calls", "--compile --cpp")],
+        "conv-codec-step" => &[
+            ("flat", "--optimizer flat"),
+            ("compiled, flat", "--compile --optimizer flat"),
+            (
+                "compiled, flat, channels first",
+                "--compile --optimizer flat --layout first",
+            ),
+        ],
+        "speech-codec-step" => &[
+            ("flat", "--optimizer flat"),
+            ("compiled, flat", "--compile --optimizer flat"),
+            (
+                "compiled, flat, channels last",
+                "--compile --optimizer flat --layout last",
+            ),
+        ],
+        _ => &[
+            ("fused", "--optimizer fused"),
+            ("flat", "--optimizer flat"),
+            ("compiled, fused", "--compile --optimizer fused"),
+            ("compiled, flat", "--compile --optimizer flat"),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each flag is one that the script's text explains.
+    #[test]
+    fn the_script_knows_all_flags() {
+        let script = crate::cargo::project_root().join("xtask/pytorch/bench.py");
+        let script = std::fs::read_to_string(script).unwrap();
+        for workload in [
+            "image-lm-step",
+            "image-lm-step-base",
+            "sample-16",
+            "sample-16-bf16",
+            "conv-codec-step",
+            "speech-codec-step",
+            "speech-decode",
+            "backbone-f32",
+            "backbone-int8",
+            "backbone-int4",
+        ] {
+            let mut ways = other_ways(workload, false);
+            ways.extend([Way::eager(), Way::compiled()]);
+            let mut names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), ways.len(), "{workload}: two ways of one name");
+            for flag in ways.iter().flat_map(|way| &way.flags) {
+                let explained =
+                    script.contains(&format!("`{flag}`")) || script.contains(&format!("`{flag} N"));
+                assert!(!flag.starts_with("--") || explained, "{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_environments_own_libraries_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("lib")).unwrap();
+        std::fs::write(folder.path().join("lib/libiomp5.so"), "").unwrap();
+        let python = folder.path().join("bin/python");
+        let names: Vec<&str> = found_libraries(&python)
+            .iter()
+            .map(|found| found.0)
+            .collect();
+        assert!(names.contains(&"Intel's OpenMP"));
+        assert!(!missing_libraries(&python).contains(&"Intel's OpenMP"));
+        let ways = Way::eager().in_other_memory(&python);
+        assert!(!ways[0].keeps_freed_memory && ways[0].preload.is_none());
+        let way = ways.iter().find(|way| way.name == "eager, Intel's OpenMP");
+        let preload = way.and_then(|way| way.preload.as_deref()).unwrap();
+        assert!(way.unwrap().keeps_freed_memory && preload.ends_with("libiomp5.so"));
+    }
+
+    /// A stream of one signal has no batch to share out.
+    #[test]
+    fn only_batches_are_shared_out() {
+        for (workload, shared) in [("image-lm-step", true), ("speech-decode", false)] {
+            let ways = other_ways(workload, false);
+            let several = available_parallelism().is_ok_and(|count| count.get() > 1);
+            let is_shared = |way: &Way| way.flags.iter().any(|flag| flag == "--processes");
+            assert_eq!(ways.iter().any(is_shared), shared && several, "{workload}");
+        }
+    }
+}
