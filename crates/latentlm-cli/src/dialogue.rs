@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::device::device;
 use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
-use crate::said::{Output, Said, check_finite, folded, sampler};
+use crate::said::{Output, Said, check_finite, fold_apostrophes, sampler};
 use crate::{realtime, sampling, signals};
 
 /// Shorter recordings are hardly enough for a voice.
@@ -173,7 +173,7 @@ fn script(args: &Speak) -> Result<Script> {
     let path = path.ok_or(ArgsError::NoScript)?;
     let mut text = read(path)?;
     if !args.dialogue.keep_characters {
-        text = folded(&text);
+        text = fold_apostrophes(&text);
     }
     let script = Script::parse(&text);
     let script = script.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
@@ -298,9 +298,26 @@ fn speak(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use safetensors::SafeTensors;
 
     use super::*;
+
+    /// The arguments of `speak`, as they are typed.
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        speak: Speak,
+    }
+
+    fn typed(arguments: &[&str]) -> Speak {
+        let always = [
+            "speak", "--model", "m", "--script", "s.txt", "--out", "o.wav",
+        ];
+        Typed::try_parse_from(always.iter().chain(arguments))
+            .unwrap()
+            .speak
+    }
 
     fn case() -> PathBuf {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
@@ -320,6 +337,24 @@ mod tests {
         let recordings = files.map(|file| recording(&case().join(file)).unwrap());
         let made = prompt(&config, &tokenizer, script, &numbers, &recordings);
         made.unwrap().tokens
+    }
+
+    #[test]
+    fn steps_and_guidance_are_typed_or_the_folder_s_or_the_original_s() {
+        let mut settings = Settings::read(&typed(&[]), &case()).unwrap();
+        let chosen = |arguments: &[&str], settings: &Settings| {
+            let sample = options(&typed(arguments), settings).sample;
+            (sample.steps, sample.guidance_scale)
+        };
+        settings.generation = Value::Null;
+        assert_eq!(chosen(&[], &settings), (10, 1.3));
+        settings.generation = serde_json::json!({
+            "num_diffusion_steps": 7,
+            "guidance_scale": 2.5,
+        });
+        assert_eq!(chosen(&[], &settings), (7, 2.5));
+        let arguments = ["--steps", "3", "--guidance", "1.75"];
+        assert_eq!(chosen(&arguments, &settings), (3, 1.75));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use latentlm_vibevoice::{
 use crate::device::device;
 use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
-use crate::said::{Output, Said, check_finite, folded, sampler};
+use crate::said::{Output, Said, check_finite, fold_quotes, sampler};
 use crate::{sampling, signals};
 
 /// How long more text is waited for at a time, before the next look for a signal.
@@ -195,7 +195,7 @@ impl Input {
                 let mut characters = characters(&mut self.bytes)?;
                 characters.retain(|character| character != '\r');
                 if !self.keeps_characters {
-                    characters = folded(&characters);
+                    characters = fold_quotes(&characters);
                 }
                 stream.push(&text.push(&characters, encode)?);
             }

@@ -24,14 +24,14 @@ pub(crate) fn sampler(args: &Speak) -> Sampler {
     }
 }
 
-/// Replaces typographic quotes by those of a keyboard, as the published demos do.
-pub(crate) fn folded(text: &str) -> String {
-    let quotes = text.chars().map(|character| match character {
-        '\u{2018}' | '\u{2019}' => '\'',
-        '\u{201c}' | '\u{201d}' => '"',
-        other => other,
-    });
-    quotes.collect()
+/// Replaces the typographic apostrophe by a keyboard's: all that the demo of the models of dialogues folds.
+pub(crate) fn fold_apostrophes(text: &str) -> String {
+    text.replace('\u{2019}', "'")
+}
+
+/// Replaces the typographic apostrophe and double quotes by a keyboard's, as the demo of the Realtime model does.
+pub(crate) fn fold_quotes(text: &str) -> String {
+    fold_apostrophes(text).replace(['\u{201c}', '\u{201d}'], "\"")
 }
 
 /// Amount of speech, and the time that it took.
@@ -218,9 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_those_of_a_keyboard() {
+    fn quotes_are_folded_as_each_demo_folds_them() {
         let text = "it\u{2019}s \u{201c}na\u{ef}ve\u{201d}, \u{2018}said\u{2019} \u{4f60}\u{597d}";
-        let expected = "it's \"na\u{ef}ve\", 'said' \u{4f60}\u{597d}";
-        assert_eq!(folded(text), expected);
+        let dialogue = "it's \u{201c}na\u{ef}ve\u{201d}, \u{2018}said' \u{4f60}\u{597d}";
+        let realtime = "it's \"na\u{ef}ve\", \u{2018}said' \u{4f60}\u{597d}";
+        assert_eq!(fold_apostrophes(text), dialogue);
+        assert_eq!(fold_quotes(text), realtime);
     }
 }
