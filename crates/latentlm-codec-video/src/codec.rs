@@ -8,7 +8,7 @@ use latentlm_core::{
 };
 
 use crate::config::VideoSigmaVaeConfig;
-use crate::stream::{Chunk, DecoderState, EncoderState};
+use crate::stream::{Chunk, DecoderState, EncoderState, Shown};
 use crate::tower::{Decoder, Encoder};
 
 /// A sigma-VAE for clips (paper §2.3), causal in time. A picture is a clip of one frame.
@@ -17,9 +17,8 @@ pub struct VideoSigmaVae {
     encoder: Encoder,
     decoder: Decoder,
     noise_std: f64,
-    latent_dim: usize,
-    latent_grid: usize,
-    frames_per_group: usize,
+    #[module(skip)]
+    spec: LatentSpec,
 }
 
 impl VideoSigmaVae {
@@ -29,9 +28,7 @@ impl VideoSigmaVae {
             encoder: Encoder::new(config, device),
             decoder: Decoder::new(config, device),
             noise_std: config.noise_std,
-            latent_dim: config.latent_dim,
-            latent_grid: config.latent_grid(),
-            frames_per_group: config.frames_per_group,
+            spec: config.spec(),
         }
     }
 
@@ -57,7 +54,7 @@ impl OutputLayers<5> for VideoSigmaVae {
     /// - `features`: `[B, G, P, D]`, of whole clips
     /// - returns: `[B, F, C, H, W]`
     fn output_layers(&self, features: Tensor<4>) -> Tensor<5> {
-        self.decoder.finish(features, true)
+        self.decoder.finish(features, &mut Shown::default())
     }
 
     fn output_gradient_norm(&self, loss: Tensor<1>) -> f32 {
@@ -74,7 +71,7 @@ impl OutputLayers<5> for VideoSigmaVae {
 
 impl LatentCodec<5> for VideoSigmaVae {
     fn spec(&self) -> LatentSpec {
-        spec(self.latent_dim, self.latent_grid, self.frames_per_group)
+        self.spec
     }
 
     /// # Shapes
@@ -117,9 +114,9 @@ impl StreamingCodec<5> for VideoSigmaVae {
     }
 
     fn decode_step(&self, latents: Tensor<3>, state: &mut DecoderState) -> Tensor<5> {
-        let mut chunk = state.0.next_chunk();
+        let mut chunk = state.progress.next_chunk();
         let features = self.decoder.features(latents, &mut chunk);
-        self.decoder.finish(features, chunk.begins)
+        self.decoder.finish(features, &mut state.shown)
     }
 }
 
@@ -135,7 +132,16 @@ impl LatentCodecConfig<5> for VideoSigmaVaeConfig {
     }
 
     fn spec(&self) -> LatentSpec {
-        spec(self.latent_dim, self.latent_grid(), self.frames_per_group)
+        let first = self.first();
+        LatentSpec {
+            dim: self.latent_dim,
+            layout: SignalLayout::Video {
+                height: first.grid,
+                width: first.grid,
+                frames_per_group: self.frames_per_group,
+                group_latents: self.group_latents(),
+            },
+        }
     }
 
     fn signal(&self) -> VideoSpec {
@@ -145,17 +151,5 @@ impl LatentCodecConfig<5> for VideoSigmaVaeConfig {
             width: self.image_size,
             frames_per_group: self.frames_per_group,
         }
-    }
-}
-
-/// The geometry of latents: a square grid for each group.
-fn spec(dim: usize, grid: usize, frames_per_group: usize) -> LatentSpec {
-    LatentSpec {
-        dim,
-        layout: SignalLayout::Video {
-            height: grid,
-            width: grid,
-            frames_per_group,
-        },
     }
 }

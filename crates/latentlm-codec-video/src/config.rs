@@ -37,6 +37,10 @@ pub struct VideoSigmaVaeConfig {
     /// Side of the square of patches that are joined into one latent.
     #[config(default = "KEYS.default(\"codec.latent_patches\")")]
     pub latent_patches: usize,
+    /// The same for the groups after the first frame; 0 for as many. Frames that follow need fewer latents than the
+    /// first one, most of all with `motion_range`.
+    #[config(default = "KEYS.default(\"codec.later_patches\")")]
+    pub later_patches: usize,
     /// `Z`, dimension of a latent.
     #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
@@ -55,6 +59,9 @@ pub struct VideoSigmaVaeConfig {
     /// Number of groups that each block mixes: its own and those just before it.
     #[config(default = "KEYS.default(\"codec.time_taps\")")]
     pub time_taps: usize,
+    /// Farthest that a pixel moves from the last frame before its group, in pixels; 0 for a decoder without motion.
+    #[config(default = "KEYS.default(\"codec.motion_range\")")]
+    pub motion_range: usize,
     /// Number of attention heads of encoder and decoder.
     #[config(default = "KEYS.default(\"codec.heads\")")]
     pub heads: usize,
@@ -81,19 +88,35 @@ impl VideoSigmaVaeConfig {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Number of latents along a side of a frame.
-    pub fn latent_grid(&self) -> usize {
-        self.grid() / self.latent_patches.max(1)
+    /// How patches of the first frame are joined into latents.
+    pub(crate) fn first(&self) -> Joint {
+        self.joint(self.latent_patches)
     }
 
-    /// Number of latents of the first frame, and of each group after it.
-    pub fn latents_per_group(&self) -> usize {
-        self.latent_grid() * self.latent_grid()
+    /// How patches of the groups after it are joined.
+    pub(crate) fn later(&self) -> Joint {
+        match self.later_patches {
+            0 => self.first(),
+            side => self.joint(side),
+        }
     }
 
-    /// Numbers of a latent for each of its patches.
-    pub(crate) fn patch_dim(&self) -> usize {
-        self.latent_dim / (self.latent_patches * self.latent_patches)
+    fn joint(&self, side: usize) -> Joint {
+        Joint {
+            grid: self.grid() / side.max(1),
+            side,
+            numbers: self.latent_dim / (side * side).max(1),
+        }
+    }
+
+    /// Number of latents of the first frame.
+    pub fn first_latents(&self) -> usize {
+        self.first().latents()
+    }
+
+    /// Number of latents of each group after it.
+    pub fn group_latents(&self) -> usize {
+        self.later().latents()
     }
 
     /// Numbers of the pixels of a patch in `frames` frames.
@@ -119,6 +142,42 @@ impl VideoSigmaVaeConfig {
         }
         Ok(())
     }
+
+    /// Checks that squares of `side * side` patches fill a frame, and share the numbers of a latent.
+    fn validate_joined(&self, key: &str, side: usize) -> Result<(), VideoCodecError> {
+        if !self.grid().is_multiple_of(side) {
+            return Err(VideoCodecError::config(format!(
+                "the {} patches along a side are not a multiple of {key} {side}",
+                self.grid()
+            )));
+        }
+        let joined = side * side;
+        if !self.latent_dim.is_multiple_of(joined) {
+            return Err(VideoCodecError::config(format!(
+                "latent_dim {} is not a multiple of the {joined} patches that a latent joins ({key} {side})",
+                self.latent_dim
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// How the patches of a group are joined into latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Joint {
+    /// Latents along a side of a frame.
+    pub(crate) grid: usize,
+    /// Side of the square of patches of a latent.
+    pub(crate) side: usize,
+    /// Numbers of a latent for each of its patches.
+    pub(crate) numbers: usize,
+}
+
+impl Joint {
+    /// Latents of a group.
+    pub(crate) fn latents(self) -> usize {
+        self.grid * self.grid
+    }
 }
 
 impl PartConfig for VideoSigmaVaeConfig {
@@ -138,18 +197,12 @@ impl PartConfig for VideoSigmaVaeConfig {
                 self.image_size, self.patch_size
             ));
         }
-        if !self.grid().is_multiple_of(self.latent_patches) {
+        self.validate_joined("latent_patches", self.first().side)?;
+        self.validate_joined("later_patches", self.later().side)?;
+        if self.motion_range > self.image_size {
             return fail(format!(
-                "the {} patches along a side are not a multiple of latent_patches {}",
-                self.grid(),
-                self.latent_patches
-            ));
-        }
-        let joined = self.latent_patches * self.latent_patches;
-        if !self.latent_dim.is_multiple_of(joined) {
-            return fail(format!(
-                "latent_dim {} is not a multiple of the {joined} patches that a latent joins",
-                self.latent_dim
+                "motion_range {} is larger than image_size {}",
+                self.motion_range, self.image_size
             ));
         }
         for (name, width) in [

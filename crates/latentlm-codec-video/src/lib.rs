@@ -1,5 +1,6 @@
 //! The sigma-VAE video codec (paper §2.3): a Transformer over patches between clips and latents, causal in time.
-//! The first frame of a clip is encoded alone, and then groups of frames, each with the groups before it in mind. So
+//! The first frame of a clip is encoded alone, and then groups of frames, each with the groups before it in mind. With
+//! `motion_range`, the decoder shifts patches of the last frame, so that latents of groups need to say only how. So
 //! a picture is a clip of one frame, and clips of any length are encoded and decoded as a stream.
 //!
 //! ```
@@ -20,8 +21,8 @@
 //! ```
 //!
 //! Letters in shapes: `B` batch, `F` frames, `C` channels, `H x W` pixels of a frame, `G` groups (the first frame is
-//! one), `P` patches of a group, `L` latents of a group, `T = G L` latents of a clip, group by group and in each row
-//! by row, `Z` latent dimension, `D` width.
+//! one), `P` patches of a group, `T` latents of a clip, group by group and in each row by row, `Z` latent dimension, `D`
+//! width.
 
 mod block;
 mod codec;
@@ -30,6 +31,7 @@ mod discriminator;
 mod error;
 mod keys;
 mod loss;
+mod motion;
 mod patches;
 mod stream;
 mod tower;

@@ -1,5 +1,6 @@
 //! State of a stream between chunks of frames or latents.
 
+use burn::tensor::Tensor;
 use latentlm_core::stream::{Pass, Past};
 
 /// State of an encoder between chunks, for one batch of clips. A new one stands for the start of a clip.
@@ -8,7 +9,18 @@ pub struct EncoderState(pub(crate) Progress);
 
 /// State of a decoder between chunks, for one batch of clips. A new one stands for the start of a clip.
 #[derive(Debug, Clone, Default)]
-pub struct DecoderState(pub(crate) Progress);
+pub struct DecoderState {
+    pub(crate) progress: Progress,
+    pub(crate) shown: Shown,
+}
+
+/// What a decoder has shown of a clip.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    pub(crate) begun: bool,
+    /// The last frame, `[B, C, H, W]`, where the next group begins with it.
+    pub(crate) last: Option<Tensor<4>>,
+}
 
 /// State of a network in a stream: what it needs of earlier groups. Its size does not depend on their number.
 #[derive(Debug, Clone, Default)]

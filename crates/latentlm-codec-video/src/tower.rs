@@ -6,9 +6,10 @@ use burn::tensor::{Device, Tensor};
 use latentlm_kernels::{linear_layer, tanh};
 
 use crate::block::Trunk;
-use crate::config::VideoSigmaVaeConfig;
+use crate::config::{Joint, VideoSigmaVaeConfig};
+use crate::motion::Motion;
 use crate::patches::{join, patchify, split, unpatchify};
-use crate::stream::Chunk;
+use crate::stream::{Chunk, Shown};
 
 /// Frames to latents.
 #[derive(Module, Debug)]
@@ -19,40 +20,57 @@ pub(crate) struct Encoder {
     later: Linear,
     trunk: Trunk,
     output: Linear,
+    /// For the groups after the first frame, if their latents join other numbers of patches.
+    output_later: Option<Linear>,
     channels: usize,
     image_size: usize,
     patch_size: usize,
     frames_per_group: usize,
-    latent_patches: usize,
+    #[module(skip)]
+    joints: [Joint; 2],
 }
 
 impl Encoder {
     pub(crate) fn new(config: &VideoSigmaVaeConfig, device: &Device) -> Self {
-        let width = config.encoder_width;
+        let (width, joints) = (config.encoder_width, [config.first(), config.later()]);
         let linear = |input, output| LinearConfig::new(input, output).init(device);
         Self {
             first: linear(config.patch_pixels(1), width),
             later: linear(config.patch_pixels(config.frames_per_group), width),
             trunk: Trunk::new(config, width, config.encoder_depth, device),
-            output: linear(width, config.patch_dim()),
+            output: linear(width, joints[0].numbers),
+            output_later: (joints[0] != joints[1]).then(|| linear(width, joints[1].numbers)),
             channels: config.channels,
             image_size: config.image_size,
             patch_size: config.patch_size,
             frames_per_group: config.frames_per_group,
-            latent_patches: config.latent_patches,
+            joints,
         }
     }
 
     /// # Shapes
     /// - `frames`: `[B, F, C, H, W]`
-    /// - returns: `[B, G * L, Z]`
+    /// - returns: `[B, T, Z]`
     ///
     /// # Panics
     /// If the frames have another size, or don't fill their groups.
     pub(crate) fn forward(&self, frames: Tensor<5>, mut chunk: Chunk<'_>) -> Tensor<3> {
         let x = self.embed(frames, chunk.begins); // [B, G, P, D]
         let x = self.trunk.forward(x, &mut chunk.pass);
-        join(linear_layer(&self.output, x), self.latent_patches)
+        let layers = [
+            &self.output,
+            self.output_later.as_ref().unwrap_or(&self.output),
+        ];
+        let mut latents = Vec::with_capacity(2);
+        for (index, x) in parted(x, chunk.begins).into_iter().enumerate() {
+            if let Some(x) = x {
+                latents.push(join(
+                    linear_layer(layers[index], x),
+                    self.joints[index].side,
+                ));
+            }
+        }
+        Tensor::cat(latents, 1)
     }
 
     /// Embedded patches of all groups, `[B, G, P, D]`. The frames of a group are the channels of one picture.
@@ -88,84 +106,151 @@ impl Encoder {
     }
 }
 
-/// Latents to frames: blocks, then Linear, Tanh and Linear to the pixels of each patch.
+/// The group of the first frame, if `x` begins with it, and the groups after it, if there are any.
+///
+/// # Shapes
+/// - `x`: `[B, G, P, D]`
+fn parted(x: Tensor<4>, begins: bool) -> [Option<Tensor<4>>; 2] {
+    let (groups, first) = (x.dims()[1], usize::from(begins));
+    let part = |from, count| (count > 0).then(|| x.clone().narrow(1, from, count));
+    [part(0, first), part(first, groups - first)]
+}
+
+/// Latents to frames: blocks, then Linear, Tanh and Linear to the pixels of each patch. With motion, frames of groups
+/// are what is kept of the frame before them plus these pixels.
 #[derive(Module, Debug)]
 pub(crate) struct Decoder {
     input: Linear,
+    /// For the groups after the first frame, if their latents join other numbers of patches.
+    input_later: Option<Linear>,
     trunk: Trunk,
     hidden: Linear,
     /// Projection to the pixels of the first frame.
     pub(crate) first: Linear,
     /// Projection to the pixels of the groups after it.
     pub(crate) later: Linear,
+    motion: Option<Motion>,
     channels: usize,
     patch_size: usize,
     frames_per_group: usize,
-    latent_grid: usize,
-    latent_patches: usize,
+    #[module(skip)]
+    joints: [Joint; 2],
 }
 
 impl Decoder {
     pub(crate) fn new(config: &VideoSigmaVaeConfig, device: &Device) -> Self {
-        let width = config.decoder_width;
+        let (width, joints) = (config.decoder_width, [config.first(), config.later()]);
         let linear = |input, output| LinearConfig::new(input, output).init(device);
         Self {
-            input: linear(config.patch_dim(), width),
+            input: linear(joints[0].numbers, width),
+            input_later: (joints[0] != joints[1]).then(|| linear(joints[1].numbers, width)),
             trunk: Trunk::new(config, width, config.decoder_depth, device),
             hidden: linear(width, width),
             first: linear(width, config.patch_pixels(1)),
             later: linear(width, config.patch_pixels(config.frames_per_group)),
+            motion: Motion::new(config, device),
             channels: config.channels,
             patch_size: config.patch_size,
             frames_per_group: config.frames_per_group,
-            latent_grid: config.latent_grid(),
-            latent_patches: config.latent_patches,
+            joints,
         }
     }
 
     /// The decoder without its last layers.
     ///
     /// # Shapes
-    /// - `latents`: `[B, G * L, Z]`
+    /// - `latents`: `[B, T, Z]`
     /// - returns: `[B, G, P, D]`
     ///
     /// # Panics
     /// If the latents are no whole groups.
     pub(crate) fn features(&self, latents: Tensor<3>, chunk: &mut Chunk<'_>) -> Tensor<4> {
-        let (count, group) = (latents.dims()[1], self.latent_grid * self.latent_grid);
+        let [first, later] = self.joints;
+        let count = latents.dims()[1];
+        let begin = if chunk.begins { first.latents() } else { 0 };
         assert!(
-            count > 0 && count.is_multiple_of(group),
-            "{count} latents are no groups of {group}"
+            count > 0 && count >= begin && (count - begin).is_multiple_of(later.latents()),
+            "{count} latents are no groups of {}",
+            later.latents()
         );
-        let patches = split(latents, self.latent_grid, self.latent_patches);
-        let x = linear_layer(&self.input, patches);
+        let mut embedded = Vec::with_capacity(2);
+        if begin > 0 {
+            let patches = split(latents.clone().narrow(1, 0, begin), first.grid, first.side);
+            embedded.push(linear_layer(&self.input, patches));
+        }
+        if count > begin {
+            let layer = self.input_later.as_ref().unwrap_or(&self.input);
+            let patches = split(
+                latents.narrow(1, begin, count - begin),
+                later.grid,
+                later.side,
+            );
+            embedded.push(linear_layer(layer, patches));
+        }
+        let x = Tensor::cat(embedded, 1);
         let x = self.trunk.forward(x, &mut chunk.pass);
         tanh(linear_layer(&self.hidden, x))
     }
 
-    /// The last layers.
+    /// The last layers. `shown` is the last frame so far, `[B, C, H, W]`, or none at the start of a clip; afterwards it
+    /// is the last one of these, if there is motion.
     ///
     /// # Shapes
     /// - `features`: `[B, G, P, D]`
     /// - returns: `[B, F, C, H, W]`
-    pub(crate) fn finish(&self, features: Tensor<4>, begins: bool) -> Tensor<5> {
-        let [batch, count, patches, width] = features.dims();
-        let later = count - usize::from(begins);
+    pub(crate) fn finish(&self, features: Tensor<4>, shown: &mut Shown) -> Tensor<5> {
+        let [first, later] = parted(features, !shown.begun);
+        shown.begun = true;
         let mut frames = Vec::with_capacity(2);
-        if begins {
-            let x = features.clone().narrow(1, 0, 1);
-            let x = linear_layer(&self.first, x.reshape([batch, patches, width]));
-            let pictures = unpatchify(x, self.patch_size); // [B, C, H, W]
-            frames.push(pictures.unsqueeze_dim::<5>(1));
+        if let Some(features) = first {
+            let x = linear_layer(&self.first, features.squeeze_dim::<3>(1));
+            let picture = unpatchify(x, self.patch_size); // [B, C, H, W]
+            shown.last = self.motion.as_ref().map(|_| picture.clone());
+            frames.push(picture.unsqueeze_dim::<5>(1));
         }
-        if later > 0 {
-            let x = features.narrow(1, count - later, later);
-            let x = linear_layer(&self.later, x.reshape([batch * later, patches, width]));
-            let pictures = unpatchify(x, self.patch_size); // [B * later, frames * C, H, W]
-            let [_, _, height, width] = pictures.dims();
-            let shown = later * self.frames_per_group;
-            frames.push(pictures.reshape([batch, shown, self.channels, height, width]));
+        if let Some(features) = later {
+            frames.push(match &self.motion {
+                Some(motion) => self.moving(motion, features, shown),
+                None => self.groups(features),
+            });
         }
         Tensor::cat(frames, 1)
+    }
+
+    /// Frames of groups out of their features alone, `[B, G, P, D]` to `[B, F, C, H, W]`.
+    fn groups(&self, features: Tensor<4>) -> Tensor<5> {
+        let [batch, groups, patches, width] = features.dims();
+        let x = linear_layer(
+            &self.later,
+            features.reshape([batch * groups, patches, width]),
+        );
+        self.as_frames(x, batch)
+    }
+
+    /// Frames of groups, each with the last frame before it, `[B, G, P, D]` to `[B, F, C, H, W]`.
+    fn moving(&self, motion: &Motion, features: Tensor<4>, shown: &mut Shown) -> Tensor<5> {
+        let [batch, groups, ..] = features.dims();
+        let mut frames = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let own = features.clone().narrow(1, group, 1).squeeze_dim::<3>(1);
+            let mut pixels = linear_layer(&self.later, own.clone()); // [B, P, frames * C * side * side]
+            if let Some(frame) = shown.last.take() {
+                pixels = pixels + motion.shifts(own).apply(frame);
+            }
+            let made = self.as_frames(pixels, batch);
+            let last = made.clone().narrow(1, self.frames_per_group - 1, 1);
+            shown.last = Some(last.squeeze_dim::<4>(1));
+            frames.push(made);
+        }
+        Tensor::cat(frames, 1)
+    }
+
+    /// Pixels of patches as frames, `[B * G, P, frames * C * side * side]` to `[B, F, C, H, W]`.
+    fn as_frames(&self, pixels: Tensor<3>, batch: usize) -> Tensor<5> {
+        let groups = pixels.dims()[0] / batch;
+        let pictures = unpatchify(pixels, self.patch_size); // [B * G, frames * C, H, W]
+        let [_, _, height, width] = pictures.dims();
+        let count = groups * self.frames_per_group;
+        pictures.reshape([batch, count, self.channels, height, width])
     }
 }

@@ -27,13 +27,23 @@ fn configs() -> Vec<CodecConfig> {
             .with_encoder_depth(1)
             .with_decoder_depth(2)
             .with_time_taps(2),
-        base.with_patch_size(4)
+        base.clone()
+            .with_patch_size(4)
             .with_latent_patches(1)
             .with_latent_dim(5)
             .with_frames_per_group(3)
             .with_encoder_depth(2)
             .with_decoder_depth(1)
             .with_activation(Activation::Relu),
+        base.with_channels(3)
+            .with_patch_size(4)
+            .with_latent_patches(1)
+            .with_later_patches(2)
+            .with_latent_dim(8)
+            .with_frames_per_group(2)
+            .with_encoder_depth(1)
+            .with_decoder_depth(1)
+            .with_motion_range(3),
     ]
 }
 
@@ -44,6 +54,11 @@ fn init(config: &CodecConfig, seed: u64, device: &Device) -> Codec {
 /// Frames of the first groups of a clip.
 fn frames(config: &CodecConfig, groups: usize) -> usize {
     1 + (groups - 1) * config.frames_per_group
+}
+
+/// Latents of the first groups of a clip.
+fn latents(config: &CodecConfig, groups: usize) -> usize {
+    config.spec().layout.latents_of(groups)
 }
 
 /// Two clips of four groups.
@@ -76,12 +91,12 @@ fn is_causal() {
     let device = Device::default();
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let (whole, grid) = (clips(&config, &device), config.latents_per_group());
-        let latents = codec.encode(whole.clone()).mode();
-        let decoded = codec.decode(latents.clone());
+        let whole = clips(&config, &device);
+        let encoded = codec.encode(whole.clone()).mode();
+        let decoded = codec.decode(encoded.clone());
         let length = whole.dims()[1];
         for group in 1..4 {
-            let (frame, latent) = (frames(&config, group), group * grid);
+            let (frame, latent) = (frames(&config, group), latents(&config, group));
             // Only the last frame of the group: all of its latents may see it, and none before.
             let last = frame + config.frames_per_group - 1;
             let changed = Tensor::cat(
@@ -93,15 +108,15 @@ fn is_causal() {
             );
             let other = codec.encode(changed).mode();
             let before = |x: &Tensor<3>| x.clone().narrow(1, 0, latent);
-            assert_close("latents", before(&other), before(&latents), 1e-6);
-            let own = |x: &Tensor<3>| x.clone().narrow(1, latent, grid);
-            assert!(largest_error(own(&other), own(&latents)) > 1e-4);
+            assert_close("latents", before(&other), before(&encoded), 1e-6);
+            let own = |x: &Tensor<3>| x.clone().narrow(1, latent, config.group_latents());
+            assert!(largest_error(own(&other), own(&encoded)) > 1e-4);
 
-            let rest = 4 * grid - latent;
+            let rest = latents(&config, 4) - latent;
             let changed = Tensor::cat(
                 vec![
-                    before(&latents),
-                    latents.clone().narrow(1, latent, rest).neg(),
+                    before(&encoded),
+                    encoded.clone().narrow(1, latent, rest).neg(),
                 ],
                 1,
             );
@@ -120,7 +135,7 @@ fn a_picture_is_a_clip_of_one_frame() {
     let device = Device::default();
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let (whole, grid) = (clips(&config, &device), config.latents_per_group());
+        let (whole, grid) = (clips(&config, &device), config.first_latents());
         let latents = codec.encode(whole.clone()).mode();
         let alone = codec.encode(whole.narrow(1, 0, 1)).mode();
         let first = latents.clone().narrow(1, 0, grid);
@@ -137,17 +152,17 @@ fn groups_see_those_before_them() {
     let device = Device::default();
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let grid = config.latents_per_group();
+        let (grid, next) = (config.first_latents(), config.group_latents());
         let latents = codec.encode(clips(&config, &device)).mode();
         let changed = Tensor::cat(
             vec![
                 latents.clone().narrow(1, 0, grid).neg(),
-                latents.clone().narrow(1, grid, grid),
+                latents.clone().narrow(1, grid, next),
             ],
             1,
         );
         let second = |x| codec.decode(x).narrow(1, 1, config.frames_per_group);
-        let error = largest_error(second(changed), second(latents.narrow(1, 0, 2 * grid)));
+        let error = largest_error(second(changed), second(latents.narrow(1, 0, grid + next)));
         assert!(error > 1e-4, "{error}");
     }
 }
@@ -158,7 +173,7 @@ fn states_are_values() {
     let device = Device::default();
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let (clips, grid) = (clips(&config, &device), config.latents_per_group());
+        let (clips, grid) = (clips(&config, &device), config.first_latents());
         let mut state = EncoderState::default();
         codec.encode_step(clips.clone().narrow(1, 0, 1), &mut state);
         let mut twin = state.clone();
@@ -181,7 +196,7 @@ fn old_groups_are_forgotten() {
     // A block sees the group before its own, so two blocks see two groups.
     let config = configs().remove(0);
     let codec = init(&config, 1, &device);
-    let grid = config.latents_per_group();
+    let grid = config.first_latents();
     let latents = codec.encode(clips(&config, &device)).mode();
     let changed = Tensor::cat(
         vec![
@@ -203,6 +218,27 @@ fn weights_survive_a_file() {
     for config in configs() {
         module::save_load_is_bit_equal(&init(&config, 1, &device), || init(&config, 2, &device));
     }
+}
+
+/// Motion adds these to the keys of a checkpoint, and to the parameters.
+#[test]
+fn motion_adds_two_layers() {
+    let device = Device::default();
+    let still = CodecConfig::new();
+    let moving = still.clone().with_motion_range(5);
+    let names = |config: &CodecConfig| -> Vec<String> {
+        let tensors = config.init(&device).collect(None, None, false);
+        tensors.into_iter().map(|tensor| tensor.name).collect()
+    };
+    let (before, mut added) = (names(&still), names(&moving));
+    added.retain(|name| !before.contains(name));
+    added.sort();
+    let layers = ["keep.bias", "keep.weight", "shift.bias", "shift.weight"];
+    assert_eq!(added, layers.map(|name| format!("decoder.motion.{name}")));
+    // Four frames: 11 shifts down and 11 across, and a share for each of 64 pixels.
+    let more = 129 * 4 * 22 + 129 * 4 * 64;
+    let count = |config: &CodecConfig| config.parameter_count(&device);
+    assert_eq!(count(&moving), count(&still) + more);
 }
 
 /// These names are keys of checkpoints.
@@ -377,7 +413,7 @@ fn motion_can_be_learned() {
 fn default_sizes() {
     let config = CodecConfig::new();
     let groups = 1 + 16 / config.frames_per_group;
-    assert_eq!(groups * config.latents_per_group(), 20);
+    assert_eq!(latents(&config, groups), 20);
     assert_eq!(config.latent_dim, 64);
     let linear = |input: usize, output: usize| input * output + output;
     let block = 3 * 128

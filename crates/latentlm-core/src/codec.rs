@@ -27,16 +27,36 @@ pub enum SignalLayout {
         /// Samples from one latent to the next.
         hop_samples: usize,
     },
-    /// In a clip, group by group: a grid for the first frame, then one for every `frames_per_group` frames. In
-    /// each grid row by row: `T = groups * height * width`.
+    /// In a clip, group by group: a grid for the first frame, row by row, then `group_latents` for every
+    /// `frames_per_group` frames: `T = height * width + (groups - 1) * group_latents`.
     Video {
-        /// Number of rows.
+        /// Number of rows of the first frame's grid.
         height: usize,
         /// Latents in a row.
         width: usize,
         /// Frames of each group after the first frame.
         frames_per_group: usize,
+        /// Latents of each group after the first frame.
+        group_latents: usize,
     },
+}
+
+impl SignalLayout {
+    /// Latents of the first `steps` steps of a stream: a step is a latent of sound, or a group of frames. A picture is
+    /// one step.
+    pub fn latents_of(&self, steps: usize) -> usize {
+        match *self {
+            Self::Grid { height, width } => steps * height * width,
+            Self::Frames { .. } => steps,
+            Self::Video {
+                height,
+                width,
+                group_latents,
+                ..
+            } if steps > 0 => height * width + (steps - 1) * group_latents,
+            Self::Video { .. } => 0,
+        }
+    }
 }
 
 /// The geometry of a codec's latents.
@@ -52,7 +72,7 @@ impl LatentSpec {
     /// Number of latents of a signal; `None` for streams, where it depends on the signal.
     pub fn tokens(&self) -> Option<usize> {
         match self.layout {
-            SignalLayout::Grid { height, width } => Some(height * width),
+            SignalLayout::Grid { .. } => Some(self.layout.latents_of(1)),
             SignalLayout::Frames { .. } | SignalLayout::Video { .. } => None,
         }
     }
@@ -64,16 +84,14 @@ impl LatentSpec {
     /// - `signal`: `[B, ...]`; the last axis of sound is its samples, the second of a clip its frames
     pub fn shape_of<const D: usize>(&self, signal: &Tensor<D>) -> [usize; 3] {
         let dims = signal.dims();
-        let tokens = match self.layout {
-            SignalLayout::Grid { height, width } => height * width,
+        let steps = match self.layout {
+            SignalLayout::Grid { .. } => 1,
             SignalLayout::Frames { hop_samples, .. } => dims[D - 1] / hop_samples,
             SignalLayout::Video {
-                height,
-                width,
-                frames_per_group,
-            } => (1 + dims[1].saturating_sub(1) / frames_per_group) * height * width,
+                frames_per_group, ..
+            } => 1 + dims[1].saturating_sub(1) / frames_per_group,
         };
-        [dims[0], tokens, self.dim]
+        [dims[0], self.layout.latents_of(steps), self.dim]
     }
 }
 
@@ -479,11 +497,16 @@ mod tests {
                 height: 2,
                 width: 3,
                 frames_per_group: 4,
+                group_latents: 2,
             },
         };
         for (frames, groups) in [(1, 1), (5, 2), (8, 2), (17, 5)] {
             let clips = Tensor::<5>::zeros([2, frames, 1, 8, 12], &device);
-            assert_eq!(video.shape_of(&clips), [2, 6 * groups, 5], "{frames}");
+            assert_eq!(
+                video.shape_of(&clips),
+                [2, 6 + 2 * (groups - 1), 5],
+                "{frames}"
+            );
         }
     }
 

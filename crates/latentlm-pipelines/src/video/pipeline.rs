@@ -123,10 +123,16 @@ impl VideoPipeline {
             known = Some(latents);
         }
         let prompts = self.prompts(&[text.to_owned()], known.as_ref(), seed)?;
-        let begun = known.map_or(0, |known| known.dims()[1]);
-        let group = self.recipe().grouping().latents;
+        let (grouping, all) = (self.recipe().grouping(), self.recipe().tokens());
+        let mut done = known.map_or(0, |known| known.dims()[1]);
         let mut latents = self.model.stream_prompt(&prompts[0], options);
-        for _ in 0..(self.recipe().tokens() - begun) / group {
+        while done < all {
+            let group = if done == 0 {
+                grouping.first_latents
+            } else {
+                grouping.latents
+            };
+            done += group;
             let drawn: Vec<Tensor<2>> = latents.by_ref().take(group).collect();
             let drawn = finite(Tensor::cat(drawn, 0))?.unsqueeze_dim::<3>(0);
             if !each(self.codec.decode_step(drawn, &mut state)) {

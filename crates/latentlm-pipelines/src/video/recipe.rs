@@ -142,7 +142,9 @@ pub struct VideoSampleConfig {
 pub(super) struct Grouping {
     /// Frames of each group after the first frame, which is a group alone.
     pub(super) frames: usize,
-    /// Latents of each group.
+    /// Latents of the first frame.
+    pub(super) first_latents: usize,
+    /// Latents of each group after it.
     pub(super) latents: usize,
 }
 
@@ -228,12 +230,13 @@ impl VideoRecipe {
 
     /// Latents of a clip; 0 where its frames don't fill the codec's groups.
     pub fn tokens(&self) -> usize {
-        self.groups(self.data.frames).unwrap_or_default() * self.grouping().latents
+        let groups = self.groups(self.data.frames).unwrap_or_default();
+        self.codec.spec().layout.latents_of(groups)
     }
 
     /// Latents of the first frame of a clip.
     pub fn first_frame_tokens(&self) -> usize {
-        self.grouping().latents
+        self.grouping().first_latents
     }
 
     /// Sizes of the codec's groups.
@@ -243,13 +246,16 @@ impl VideoRecipe {
                 height,
                 width,
                 frames_per_group,
+                group_latents,
             } => Grouping {
                 frames: frames_per_group.max(1),
-                latents: height * width,
+                first_latents: height * width,
+                latents: group_latents,
             },
             // A codec of clips has groups. With another layout each frame would be a group of one latent.
             SignalLayout::Grid { .. } | SignalLayout::Frames { .. } => Grouping {
                 frames: 1,
+                first_latents: 1,
                 latents: 1,
             },
         }

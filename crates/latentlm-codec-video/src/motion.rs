@@ -1,0 +1,224 @@
+//! Motion in the decoder: each patch of a frame as a shifted part of the last frame before its group.
+//!
+//! Latents that say how a patch moves need not say again what it shows. So what a language model draws once, in the
+//! first frame, stays what it is. The shift is a distribution over rows times one over columns, as in transformation
+//! by dynamic kernels (Finn et al. 2016, arXiv 1605.07157), so that all shifts get a gradient and fractions of a pixel
+//! are mixtures.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor};
+use latentlm_kernels::linear_layer;
+
+use crate::config::VideoSigmaVaeConfig;
+
+/// Shifts of the patches of all groups but the first, out of the decoder's features.
+#[derive(Module, Debug)]
+pub(crate) struct Motion {
+    /// Scores of shifts down and across, for each frame of a patch.
+    shift: Linear,
+    /// How much is kept of what is shifted, for each pixel of the frames of a patch.
+    keep: Linear,
+    range: usize,
+    frames: usize,
+    patch_size: usize,
+}
+
+impl Motion {
+    /// None if nothing is shifted.
+    pub(crate) fn new(config: &VideoSigmaVaeConfig, device: &Device) -> Option<Self> {
+        let (width, range) = (config.decoder_width, config.motion_range);
+        let linear = |output| LinearConfig::new(width, output).init(device);
+        (range > 0).then(|| Self {
+            shift: linear(config.frames_per_group * 2 * (2 * range + 1)),
+            keep: linear(config.frames_per_group * config.patch_size * config.patch_size),
+            range,
+            frames: config.frames_per_group,
+            patch_size: config.patch_size,
+        })
+    }
+
+    /// # Shapes
+    /// - `features`: `[B, P, D]`, of one group
+    pub(crate) fn shifts(&self, features: Tensor<3>) -> Shifts {
+        let [batch, patches, _] = features.dims();
+        let (count, kernel) = (batch * patches, 2 * self.range + 1);
+        let scores = linear_layer(&self.shift, features.clone());
+        let scores = scores.reshape([count * self.frames, 2, kernel]);
+        let matrices = self.matrices(softmax(scores, 2)); // [B * P * frames, 2, side, window]
+        let [_, _, side, window] = matrices.dims();
+        let along = |axis| matrices.clone().narrow(1, axis, 1);
+        Shifts {
+            down: along(0).reshape([count, self.frames * side, window]),
+            across: along(1).reshape([count * self.frames, side, window]),
+            keep: sigmoid(linear_layer(&self.keep, features)),
+            side: self.patch_size,
+        }
+    }
+
+    /// Kernels as matrices that read the pixels of a patch from its window: row `i` has the kernel from column `i` on.
+    ///
+    /// # Shapes
+    /// - `kernels`: `[N, 2, K]`
+    /// - returns: `[N, 2, side, window]`, where `window = side + K - 1`
+    fn matrices(&self, kernels: Tensor<3>) -> Tensor<4> {
+        let [count, axes, kernel] = kernels.dims();
+        let (side, window) = (self.patch_size, self.patch_size + kernel - 1);
+        // A row that is longer by one than the window, repeated and cut at the window's length, moves on by one.
+        let zeros = Tensor::zeros([count, axes, side], &kernels.device());
+        let row = Tensor::cat(vec![kernels, zeros], 2); // [N, 2, window + 1]
+        let rows = row.repeat_dim(2, side);
+        rows.narrow(2, 0, side * window)
+            .reshape([count, axes, side, window])
+    }
+}
+
+/// How the patches of a group follow from the frame before it.
+pub(crate) struct Shifts {
+    /// Rows of a window to rows of a patch, `[B * P, frames * side, window]`.
+    down: Tensor<3>,
+    /// Columns of a window to columns of a patch, `[B * P * frames, side, window]`.
+    across: Tensor<3>,
+    /// How much is kept, `[B, P, frames * side * side]`.
+    keep: Tensor<3>,
+    side: usize,
+}
+
+impl Shifts {
+    /// What is kept of a frame after it is shifted.
+    ///
+    /// # Shapes
+    /// - `frame`: `[B, C, H, W]`
+    /// - returns: `[B, P, frames * C * side * side]`
+    pub(crate) fn apply(&self, frame: Tensor<4>) -> Tensor<3> {
+        let [batch, channels, ..] = frame.dims();
+        let [count, rows, window] = self.down.dims();
+        let (side, patches) = (self.side, count / batch);
+        let frames = rows / side;
+        let windows = windows(frame, side, window).reshape([count, window, channels * window]);
+        let moved = self.down.clone().matmul(windows); // [B * P, frames * side, C * window]
+        let moved = moved
+            .reshape([count, frames, side, channels, window])
+            .permute([0, 1, 3, 2, 4])
+            .reshape([count * frames, channels * side, window])
+            .matmul(self.across.clone().transpose()); // [B * P * frames, C * side, side]
+        let pixels = side * side;
+        let keep = self.keep.clone().reshape([count * frames, 1, pixels]);
+        let kept = moved.reshape([count * frames, channels, pixels]) * keep;
+        kept.reshape([batch, patches, frames * channels * pixels])
+    }
+}
+
+/// The window around each patch of a square frame. Beyond its border a frame goes on as at the border.
+///
+/// # Shapes
+/// - `frame`: `[B, C, H, W]`
+/// - returns: `[B * P, window, C, window]`
+fn windows(frame: Tensor<4>, side: usize, window: usize) -> Tensor<4> {
+    let [batch, channels, height, _] = frame.dims();
+    let (grid, range) = (height / side, (window - side) / 2);
+    let frame = frame.pad((range, range, range, range), PadMode::Edge);
+    let rows = (0..grid).map(|row| frame.clone().narrow(2, row * side, window));
+    let rows: Tensor<5> = Tensor::stack(rows.collect(), 1); // [B, rows, C, window, W]
+    let columns = (0..grid).map(|column| rows.clone().narrow(4, column * side, window));
+    let columns: Tensor<6> = Tensor::stack(columns.collect(), 2); // [B, rows, columns, C, window, window]
+    columns
+        .permute([0, 1, 2, 4, 3, 5])
+        .reshape([batch * grid * grid, window, channels, window])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use latentlm_core::RandomStream;
+    use latentlm_core::conformance::{assert_close, largest_error, seeded};
+
+    use super::*;
+    use crate::patches::{patchify, unpatchify};
+
+    /// A motion of two frames whose kernels have all their weight on one shift each, and which keeps everything.
+    fn shifted_by(shifts: [[usize; 2]; 2], device: &Device) -> Motion {
+        let config = VideoSigmaVaeConfig::new()
+            .with_image_size(8)
+            .with_patch_size(4)
+            .with_frames_per_group(2)
+            .with_decoder_width(3)
+            .with_motion_range(2);
+        let mut motion = seeded(1, device, |device| Motion::new(&config, device)).unwrap();
+        let mut scores = vec![0.0_f32; 2 * 2 * 5];
+        for (frame, axes) in shifts.into_iter().enumerate() {
+            for (axis, at) in axes.into_iter().enumerate() {
+                scores[(frame * 2 + axis) * 5 + at] = 100.0;
+            }
+        }
+        let bias = |values: &[f32]| Some(Param::from_tensor(Tensor::from_floats(values, device)));
+        motion.shift.weight = motion.shift.weight.map(|weight| weight.zeros_like());
+        motion.shift.bias = bias(&scores);
+        motion.keep.weight = motion.keep.weight.map(|weight| weight.zeros_like());
+        motion.keep.bias = bias(&[100.0; 32]);
+        motion
+    }
+
+    /// Shifts are offsets into the window: 2 of a range of 2 is in place, 0 reads two pixels above or to the left.
+    #[test]
+    fn patches_are_read_where_the_kernel_points() {
+        let device = Device::default();
+        let frame: Tensor<4> = RandomStream::new(2).normal([2, 3, 8, 8], &device);
+        let motion = shifted_by([[2, 2], [0, 3]], &device);
+        let shifts = motion.shifts(Tensor::zeros([2, 4, 3], &device));
+        let moved = unpatchify(shifts.apply(frame.clone()), 4); // [B, frames * C, H, W]
+        assert_close(
+            "in place",
+            moved.clone().narrow(1, 0, 3),
+            frame.clone(),
+            1e-6,
+        );
+        // Two rows from above, one column from the right; inside of the border.
+        let second = moved.narrow(1, 3, 3).narrow(2, 2, 6).narrow(3, 0, 7);
+        let expected = frame.clone().narrow(2, 0, 6).narrow(3, 1, 7);
+        assert_close("shifted", second, expected, 1e-6);
+        let shifts =
+            shifted_by([[2, 2], [0, 0]], &device).shifts(Tensor::zeros([2, 4, 3], &device));
+        let moved = unpatchify(shifts.apply(frame.clone()), 4).narrow(1, 3, 3);
+        let corner = moved.narrow(2, 0, 3).narrow(3, 0, 3);
+        let expected = frame
+            .narrow(2, 0, 1)
+            .narrow(3, 0, 1)
+            .repeat_dim(2, 3)
+            .repeat_dim(3, 3);
+        assert_close("beyond the border", corner, expected, 1e-6);
+    }
+
+    /// Against a sum over all shifts, pixel by pixel.
+    #[test]
+    fn a_distribution_of_shifts_is_a_mixture() {
+        let device = Device::default();
+        let config = VideoSigmaVaeConfig::new()
+            .with_image_size(8)
+            .with_patch_size(4)
+            .with_frames_per_group(1)
+            .with_decoder_width(3)
+            .with_motion_range(2);
+        let motion = seeded(3, &device, |device| Motion::new(&config, device)).unwrap();
+        let features: Tensor<3> = RandomStream::new(4).normal([1, 4, 3], &device);
+        let frame: Tensor<4> = RandomStream::new(5).normal([1, 1, 8, 8], &device);
+        let scores = linear_layer(&motion.shift, features.clone()).reshape([4, 2, 5]);
+        let kernels = softmax(scores, 2);
+        let keep = sigmoid(linear_layer(&motion.keep, features.clone()));
+        let padded = frame.clone().pad((2, 2, 2, 2), PadMode::Edge);
+        let mut expected = Tensor::<3>::zeros([1, 4, 16], &device);
+        for down in 0..5 {
+            for across in 0..5 {
+                let moved = padded.clone().narrow(2, down, 8).narrow(3, across, 8);
+                let axis = |axis, at| kernels.clone().narrow(1, axis, 1).narrow(2, at, 1);
+                let weight = (axis(0, down) * axis(1, across)).reshape([1, 4, 1]);
+                expected = expected + patchify(moved, 4) * weight;
+            }
+        }
+        let got = motion.shifts(features).apply(frame);
+        assert_close("a mixture", got.clone(), expected.clone() * keep, 1e-6);
+        assert!(largest_error(got, expected) > 1e-3, "not all is kept");
+    }
+}
