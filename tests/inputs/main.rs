@@ -14,7 +14,7 @@ use std::thread;
 
 use plan::Plan;
 
-/// Targets that are read at the same time, each in a process of its own.
+/// Targets, or large files, that are read at the same time, each in a process of its own.
 const WORKERS: usize = 2;
 
 /// Damaged copies of whole files, by every reader: none panics, aborts, hangs or takes a gigabyte of memory, and

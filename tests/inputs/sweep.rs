@@ -9,7 +9,9 @@ use latentlm_compare::{
     CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
 };
 use latentlm_keys::Kind;
-use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
+use latentlm_pipelines::{
+    ImageRecipe, MllmRecipe, PipelineError, Recipe, SpeechRecipe, VideoRecipe,
+};
 use latentlm_tests::repository;
 
 /// In TOML: whole numbers and fractions.
@@ -30,6 +32,8 @@ const ABSURD: [&str; 13] = [
 ];
 /// Longest time to say what is wrong with a recipe.
 const LONGEST: Duration = Duration::from_secs(1);
+/// The fastest of so many tries counts: the machine may be busy with other tests.
+const TRIES: usize = 5;
 
 /// The recipes of a folder of `configs`.
 fn recipes(folder: &str) -> Vec<PathBuf> {
@@ -54,12 +58,25 @@ fn changes<R: Recipe>() -> Vec<String> {
     changes
 }
 
+/// The recipe of a file with overrides, and the time that it took.
+fn resolve<R: Recipe>(file: &Path, changes: &[String]) -> (Result<R, PipelineError>, Duration) {
+    let mut fastest = Duration::MAX;
+    let mut tries = 0;
+    loop {
+        let start = Instant::now();
+        let resolved = R::resolve(Some(file), changes);
+        fastest = fastest.min(start.elapsed());
+        tries += 1;
+        if fastest < LONGEST || tries == TRIES {
+            return (resolved, fastest);
+        }
+    }
+}
+
 fn sweep<R: Recipe>(file: &Path) {
     let (mut taken, mut refused) = (0, 0);
     for change in changes::<R>() {
-        let start = Instant::now();
-        let resolved = R::resolve(Some(file), std::slice::from_ref(&change));
-        let time = start.elapsed();
+        let (resolved, time) = resolve::<R>(file, std::slice::from_ref(&change));
         let place = || format!("{} {change}", file.display());
         assert!(time < LONGEST, "{}: {time:?}", place());
         match resolved {

@@ -1,16 +1,18 @@
 //! Comparisons.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use burn::tensor::Device;
 use latentlm_compare::{
     CompareSamplingOptions, Comparison, SigmaResult, VariantResult, compare_heads, compare_image,
     compare_latents, compare_sampling, compare_sigma,
 };
+use latentlm_eval::unshown;
 use latentlm_tests::{
-    tiny_comparison, tiny_heads_comparison, tiny_latents_comparison, tiny_recipe,
-    tiny_sigma_comparison,
+    data_at, few_digits, tiny_comparison, tiny_heads_comparison, tiny_latents_comparison,
+    tiny_recipe, tiny_sigma_comparison,
 };
 use latentlm_train::{RunEnd, train_image};
 
@@ -24,18 +26,34 @@ fn written(run: &Path, name: &str) -> String {
     fs::read_to_string(run.join(format!("{name}.json"))).unwrap()
 }
 
-/// A comparison that was stopped goes on, and each rival has its measurements at the same steps.
+/// The folder of a few digits in a new one.
+fn digits(dir: &Path) -> PathBuf {
+    let folder = dir.join("digits");
+    few_digits(&folder);
+    folder
+}
+
+/// When the judge of a comparison was saved.
+fn judge_saved(run: &Path) -> SystemTime {
+    let weights = fs::metadata(run.join("judge/model.safetensors")).unwrap();
+    weights.modified().unwrap()
+}
+
+/// A comparison that was stopped goes on with the judge that it has, and each rival has its measurements at the same
+/// steps.
 #[test]
 fn rivals_are_trained_and_measured_alike() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
+    let (data, path) = (digits(dir.path()), dir.path().join("r"));
     let run = |resume, stop| {
         let options = run_options(&path, resume, stop);
-        compare_image(tiny_comparison(&[]), options).unwrap()
+        compare_image(tiny_comparison(&data, &[]), options).unwrap()
     };
     assert_eq!(run(false, true), RunEnd::Stopped);
+    let saved = judge_saved(&path);
     assert!(matches!(run(true, false), RunEnd::Finished { .. }));
+    assert_eq!(judge_saved(&path), saved, "another judge");
     let comparison: Comparison = serde_json::from_str(&written(&path, "compare")).unwrap();
     let names = comparison.rivals.iter().map(|rival| rival.name.as_str());
     let names: Vec<&str> = names.collect();
@@ -55,9 +73,12 @@ fn rivals_are_trained_and_measured_alike() {
 
 #[test]
 fn rivals_of_another_size_are_refused_before_anything_is_made() {
+    // Models are built.
+    let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let recipe = tiny_comparison(&["evaluate.parameter_tolerance=0.05", "dit.depth=9"]);
+    let (data, path) = (digits(dir.path()), dir.path().join("r"));
+    let changes = ["evaluate.parameter_tolerance=0.05", "dit.depth=9"];
+    let recipe = tiny_comparison(&data, &changes);
     let message = compare_image(recipe, run_options(&path, false, false)).unwrap_err();
     let message = message.to_string();
     assert!(
@@ -71,25 +92,41 @@ fn rivals_of_another_size_are_refused_before_anything_is_made() {
 fn codecs_and_ways_of_sampling_are_compared() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("sigma");
-    let end = compare_sigma(tiny_sigma_comparison(), run_options(&path, false, false)).unwrap();
+    let (data, path) = (digits(dir.path()), dir.path().join("sigma"));
+    let recipe = tiny_sigma_comparison(&data);
+    let end = compare_sigma(recipe, run_options(&path, false, false)).unwrap();
     assert!(matches!(end, RunEnd::Finished { .. }));
     let results: Vec<SigmaResult> = serde_json::from_str(&written(&path, "sigma")).unwrap();
     let names = results.iter().map(|result| result.name.as_str());
     assert_eq!(names.collect::<Vec<_>>(), ["sigma-0.5", "learned"]);
+    let table = fs::read_to_string(path.join("sigma.md")).unwrap();
+    let told = format!(
+        "Frechet distances are of {} pictures each.",
+        results[0].evaluation.samples
+    );
+    assert!(table.contains(&told), "{table}");
     assert_eq!(results[1].noise_std, None);
 
     let path = dir.path().join("image");
-    train_image(tiny_recipe(&[]), run_options(&path, false, false)).unwrap();
+    let recipe = tiny_recipe(&[&data_at("", &data)]);
+    train_image(recipe, run_options(&path, false, false)).unwrap();
     let options = CompareSamplingOptions {
         steps: vec![1, 3],
         guidance_scales: vec![1.0, 2.0],
         samples: 20,
         seed: 1,
+        phase: unshown,
     };
     let table = compare_sampling(&path, &options, &Device::default()).unwrap();
-    let rows = fs::read_to_string(table).unwrap();
-    assert_eq!(rows.lines().count(), 2 + 4, "{rows}");
+    let text = fs::read_to_string(table).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    assert_eq!(rows.count(), 2 + 4, "{text}");
+    for part in [
+        "Frechet distances are of 20 pictures each.",
+        "the Frechet distance is rough: ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     written(&path, "sampling");
 }
 
@@ -99,7 +136,7 @@ fn heads_share_a_codec_and_continue() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("heads");
-    let recipe = tiny_heads_comparison("default,steps-4");
+    let recipe = tiny_heads_comparison(&digits(dir.path()), "default,steps-4");
     let end = compare_heads(recipe.clone(), run_options(&path, false, false)).unwrap();
     assert!(matches!(end, RunEnd::Finished { .. }));
     let first = written(&path, "heads");
@@ -123,6 +160,20 @@ fn heads_share_a_codec_and_continue() {
         assert!(path.join(name).join("config.toml").is_file(), "{name}");
     }
     assert!(!path.join("steps-4-1").exists());
+    // A measurement that is lost is made again, by the same judge.
+    let (saved, lost) = (judge_saved(&path), path.join("steps-4-2.json"));
+    let verdict = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap();
+        let stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let evaluation = &stored["evaluation"];
+        ["frechet_distance", "classifier_accuracy"].map(|name| evaluation[name].as_f64().unwrap())
+    };
+    let before = (fs::read(&lost).unwrap(), verdict(&lost));
+    fs::remove_file(&lost).unwrap();
+    compare_heads(recipe.clone(), run_options(&path, true, false)).unwrap();
+    assert_eq!(verdict(&lost), before.1);
+    assert_eq!(judge_saved(&path), saved, "another judge");
+    fs::write(&lost, before.0).unwrap();
     let end = compare_heads(recipe, run_options(&path, true, false)).unwrap();
     assert!(matches!(end, RunEnd::Finished { .. }));
     // Speeds would be others.
@@ -135,7 +186,7 @@ fn students_begin_from_a_variant() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("students");
-    let recipe = tiny_heads_comparison("distilled,shortcut-1");
+    let recipe = tiny_heads_comparison(&digits(dir.path()), "distilled,fast-1");
     let end = compare_heads(recipe, run_options(&path, false, false)).unwrap();
     assert!(matches!(end, RunEnd::Finished { .. }));
     let results: Vec<VariantResult> = serde_json::from_str(&written(&path, "heads")).unwrap();
@@ -143,8 +194,8 @@ fn students_begin_from_a_variant() {
         .iter()
         .map(|result| (result.name.as_str(), result.head_evaluations))
         .collect();
-    assert_eq!(found, [("shortcut-1", 1.0), ("distilled", 2.0)]);
-    for name in ["default-1", "distilled-1", "distilled-2", "shortcut-4-2"] {
+    assert_eq!(found, [("distilled", 2.0), ("fast-1", 1.0)]);
+    for name in ["default-1", "distilled-1", "distilled-2", "fast-4-2"] {
         assert!(path.join(name).join("config.toml").is_file(), "{name}");
     }
     assert!(!path.join("default-1.json").exists(), "it was not chosen");
@@ -159,7 +210,7 @@ fn codecs_made_to_be_drawn_are_compared() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latents");
-    let recipe = tiny_latents_comparison("interpolated-masked,sphere");
+    let recipe = tiny_latents_comparison(&digits(dir.path()), "interpolated-masked,sphere");
     let end = compare_latents(recipe, run_options(&path, false, false)).unwrap();
     assert!(matches!(end, RunEnd::Finished { .. }));
     let results: Vec<VariantResult> = serde_json::from_str(&written(&path, "latents")).unwrap();

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm::SampleOptions;
 use latentlm_eval::{EvaluateOptions, evaluate_image, unshown};
 use latentlm_pipelines::{Checkpoint, ImagePipeline, ImageRecipe, image_grid, save_png};
-use latentlm_tests::tiny_recipe;
+use latentlm_tests::{data_at, few_digits, tiny_recipe};
 use latentlm_train::{RunEnd, TrainError, train_image};
 
 use crate::runs::{
@@ -25,7 +25,12 @@ fn a_run_stopped_after_every_step_equals_an_uninterrupted_one() {
 
 #[test]
 fn resumes_are_exact_with_a_discriminator_and_accumulation() {
+    let dir = tempfile::tempdir().unwrap();
+    // Convolutions take seconds to encode all digits.
+    let digits = dir.path().join("digits");
+    few_digits(&digits);
     let recipe = tiny_recipe(&[
+        &data_at("", &digits),
         "codec.architecture=Conv",
         "codec.conv.base_width=4",
         "codec_loss.adversarial_weight=0.5",

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm_data::speech::{Skipped, read_audio, write_wav};
 use latentlm_data::{TextTokenizer, TokenizerKind};
-use latentlm_eval::{EvaluateSpeechOptions, Listener, evaluate_speech, unshown};
+use latentlm_eval::{EvaluateSpeechOptions, Listener, SpeechJudges, evaluate_speech, unshown};
 use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SpeechCodec, SpeechPipeline, SpeechRecipe, Wanted,
 };
@@ -167,13 +167,18 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         samples: 2,
         seed: 3,
         sample,
-        recognizer: Some(listener.clone()),
-        open_recognizer: Some(listener),
-        speaker_judge: None,
-        pesq_judge: Some(pesq_judge(path)),
+        judges: SpeechJudges {
+            recognizer: Some(listener.clone()),
+            open_recognizer: Some(listener),
+            pesq: Some(pesq_judge(path)),
+            ..SpeechJudges::default()
+        },
+        hard_texts: 3,
+        held_out_voices: None,
         phase: unshown,
     };
     let measured = evaluate_speech(path, &options, &Device::default()).unwrap();
+    let values = &measured.values;
     for name in [
         "codec_mel_distance_db",
         "codec_stoi",
@@ -186,13 +191,15 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         "real_time_factor",
         "first_audio_ms",
     ] {
-        assert!(measured.contains_key(name), "{name}: {measured:?}");
+        assert!(values.contains_key(name), "{name}: {measured:?}");
     }
     assert!(
-        measured["digits_word_error_rate_original"] > 0.0,
+        values["digits_word_error_rate_original"] > 0.0,
         "the listener is deaf"
     );
-    assert_eq!(measured["codec_pesq"], 3.5);
+    assert_eq!(values["codec_pesq"], 3.5);
+    assert_eq!(measured.intervals["codec_pesq"], [3.5, 3.5]);
+    assert!(values.contains_key("hard_texts"), "{measured:?}");
     assert!(path.join("evaluation.json").is_file());
 }
 
@@ -307,15 +314,14 @@ fn texts_outside_the_vocabulary_are_left_out_and_listed() {
         samples: 3,
         seed: 0,
         sample: recipe.sample_options(),
-        recognizer: None,
-        open_recognizer: None,
-        speaker_judge: None,
-        pesq_judge: None,
+        judges: SpeechJudges::default(),
+        hard_texts: 0,
+        held_out_voices: None,
         phase: unshown,
     };
     let measured = evaluate_speech(&path, &options, &Device::default()).unwrap();
     assert!(
-        measured.contains_key("recordings_length_ratio"),
+        measured.values.contains_key("recordings_length_ratio"),
         "{measured:?}"
     );
     let list = fs::read_to_string(path.join("skipped.txt")).unwrap();

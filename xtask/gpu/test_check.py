@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -100,7 +101,9 @@ class Whole(unittest.TestCase):
         command = [sys.executable, SCRIPT, "--device", "cpu", "--out", self.out, "--binary", self.binary]
         # A Python without PyTorch, wherever the tests run.
         command += ["--python", self.folder / "no-python", *words]
-        return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        # Temporary files of the script lie where a test can see what is left of them.
+        place = {**os.environ, "TMPDIR": str(self.folder)}
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True, env=place)
 
     def part(self, name):
         parts = json.loads(self.out.read_text())["parts"]
@@ -205,11 +208,7 @@ class Whole(unittest.TestCase):
 
     def test_what_a_part_has_written_is_removed_when_it_is_ended(self):
         self.binary.write_text(self.binary.read_text().replace('elif verb == "speak":', 'elif verb == "speak":\n    time.sleep(1000)'))
-        os.environ["TMPDIR"] = str(self.folder)
-        try:
-            self.run_check("--small", "--only", "published", "--limit", "5")
-        finally:
-            del os.environ["TMPDIR"]
+        self.run_check("--small", "--only", "published", "--limit", "5")
         self.assertEqual(self.part("published")["status"], "timed out")
         self.assertEqual(list(self.folder.glob("latentlm-check-*")), [])
         self.assertEqual(self.alive(), [])
@@ -431,6 +430,32 @@ class Parts(unittest.TestCase):
         failed, done = map(json.loads, printed.getvalue().splitlines())
         self.assertEqual((failed["status"], failed["note"]), ("failed", "ValueError: of ours"))
         self.assertEqual((done["status"], done["ms"]), ("ok", 1.5))
+
+
+class AtOnce(unittest.TestSuite):
+    """Runs tests at the same time. Each must have files and processes of its own."""
+
+    def run(self, result, debug=False):
+        def alone(test):
+            own = unittest.TestResult()
+            test.run(own)
+            return own
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for test, own in zip(self, pool.map(alone, self)):
+                result.startTest(test)
+                result.failures += own.failures
+                result.errors += own.errors
+                if own.wasSuccessful():
+                    result.addSuccess(test)
+                result.stopTest(test)
+        return result
+
+
+def load_tests(loader, tests, pattern):
+    """Most of the time whole runs wait for their limits; other tests change what all of them share."""
+    whole = AtOnce(loader.loadTestsFromTestCase(Whole))
+    return unittest.TestSuite([whole, loader.loadTestsFromTestCase(Parts)])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python voices.py reference.wav other.wav
 
-Needs the package `resemblyzer`.
+Files without a voice get `nan`. Needs the package `resemblyzer`.
 """
 
 import sys
@@ -10,12 +10,24 @@ import sys
 import numpy
 from resemblyzer import VoiceEncoder, preprocess_wav
 
+# Shorter sounds have no voice: one frame of the encoder's spectrum needs as many.
+LEAST_SAMPLES = 400
+
 
 def main(paths):
     encoder = VoiceEncoder("cpu", verbose=False)
-    voices = [encoder.embed_utterance(preprocess_wav(path)) for path in paths]
-    for path, voice in zip(paths, voices):
-        print(f"{path}\t{numpy.dot(voices[0], voice):.4f}")
+
+    def voice(path):
+        try:
+            sound = preprocess_wav(path)
+        except ValueError:
+            return None
+        return encoder.embed_utterance(sound) if len(sound) >= LEAST_SAMPLES else None
+
+    voices = [voice(path) for path in paths]
+    for path, own in zip(paths, voices):
+        known = voices[0] is not None and own is not None
+        print(f"{path}\t{numpy.dot(voices[0], own) if known else float('nan'):.4f}")
 
 
 main(sys.argv[1:])

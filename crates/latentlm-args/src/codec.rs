@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::endings::check_sound;
+use crate::endings::{check_latents, check_sound};
 use crate::{ArgsError, DeviceName, Project};
 
 /// Encodes sound to latents and decodes latents, with the codec of a trained run
@@ -34,7 +34,7 @@ pub struct CodecFiles {
     pub device: String,
     /// File to read
     pub input: PathBuf,
-    /// File to write; sounds as .wav
+    /// File to write: .safetensors for latents or codes, .wav for sound
     pub output: PathBuf,
 }
 
@@ -52,7 +52,7 @@ impl Codec {
         project.find_run(&files.run, "train-tts")?;
         project.find_file(&files.input)?;
         match self {
-            Self::Encode(_) => project.find_place(&files.output),
+            Self::Encode(_) => check_latents(&files.output, project),
             Self::Decode(_) | Self::Reconstruct(_) => check_sound(&files.output, project),
         }
     }

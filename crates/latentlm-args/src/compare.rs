@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::number::whole;
-use crate::{Training, guidance_scale};
+use crate::{Judges, Training, guidance_scale};
 
 /// Compares LatentLM with other models, codecs and heads with each other, and sampling settings
 #[derive(Debug, Subcommand)]
@@ -68,16 +68,24 @@ pub struct CompareMllm {
 /// speech, with the same number of steps and parameters, and measures them
 ///
 /// Each model is a run within the run's folder, for `speak` and `eval-tts`; the codec with codebooks is one for
-/// `codec`.
+/// `codec`. A run that continues repeats no finished training, and no finished measurement with the same commands.
+///
+/// The commands that listen are those of `eval-tts`. Without them the table lacks word errors, similarity and
+/// naturalness. `cargo xtask compare tts --judges` installs all of them below target/ and uses them; --python PYTHON
+/// names a Python that has their packages already.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare tts\n  \
+    cargo xtask compare tts --judges --run voices speech.data.path=speech-voices/seen speech.data.composed=0 evaluate.held_out_voices=speech-voices/held-out\n  \
     cargo xtask compare tts --run rates frames_per_latent=[3,6,10] groups=[1,2]\n  \
     cargo xtask compare tts --run rates --resume")]
 pub struct CompareTts {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "compare-tts")]
     pub run: String,
+    /// Commands that listen.
+    #[command(flatten)]
+    pub judges: Judges,
     /// Training options.
     #[command(flatten)]
     pub training: Training,

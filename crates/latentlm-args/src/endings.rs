@@ -46,6 +46,12 @@ pub(crate) fn check_sound(path: &Path, project: &Project) -> Result<(), ArgsErro
     check("sound", path, &SOUND_ENDINGS, project)
 }
 
+/// Checks that latents or codes can be written to a file of this name. Its folder is made if it is not there.
+pub(crate) fn check_latents(path: &Path, project: &Project) -> Result<(), ArgsError> {
+    project.find_place(path)?;
+    check("file of latents", path, &["safetensors"], project)
+}
+
 /// Checks that a voice can be written to a file of this name. Its folder is made if it is not there.
 pub(crate) fn check_voice(path: &Path, project: &Project) -> Result<(), ArgsError> {
     project.find_place(path)?;

@@ -79,7 +79,7 @@ pub use quantize::{CacheType, Quantize, QuantizedNumbers, WeightNumbers};
 pub use run::{Run, RunCheck};
 pub use shared::{Drawing, HeadNumbers, Progress, Sampling, Training, TrainingNumbers};
 pub use transcribe::{Transcribe, Transcript};
-pub use tts::{EvalTts, MOST_TEXT_BYTES, Speak, TrainTts};
+pub use tts::{EvalTts, Judges, MOST_TEXT_BYTES, Speak, TrainTts};
 pub use verify::VerifyReference;
 pub use video::{EvalVideo, SampleVideo, TrainVideo};
 pub use voice::ConvertVoice;

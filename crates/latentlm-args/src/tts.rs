@@ -113,8 +113,9 @@ impl Speak {
 /// recordings; paths with spaces need double quotes.
 ///
 /// `cargo xtask eval-tts` without recognizers installs two below target/ and uses them. It also takes
-/// --voices, which installs resemblyzer as --speaker-judge, --pesq, which installs pesq as --pesq-judge, and
-/// --python PYTHON, a Python that has these packages already.
+/// --voices, which installs resemblyzer as --speaker-judge, --pesq, which installs pesq as --pesq-judge,
+/// --natural, which installs speechmos as --naturalness-judge, and --python PYTHON, a Python that has these
+/// packages already.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask eval-tts --run voice --samples 50 --seed 7\n  \
@@ -133,6 +134,14 @@ pub struct EvalTts {
     /// Prints the measurements as JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Commands that listen.
+    #[command(flatten)]
+    pub judges: Judges,
+}
+
+/// Commands that recognize speech or rate it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Judges {
     /// Command that recognizes composed utterances, whose vocabulary is known
     #[arg(long, value_name = "COMMAND")]
     pub recognizer: Option<String>,
@@ -146,4 +155,7 @@ pub struct EvalTts {
     /// score of each pair
     #[arg(long, value_name = "COMMAND")]
     pub pesq_judge: Option<String>,
+    /// Command that prints the naturalness of each file, from 1 to 5
+    #[arg(long, value_name = "COMMAND")]
+    pub naturalness_judge: Option<String>,
 }

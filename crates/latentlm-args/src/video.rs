@@ -76,7 +76,9 @@ impl SampleVideo {
 /// Measures a model of clips: reconstruction, digits and motions of drawn clips, captions, continuation
 ///
 /// Digits and motions are measured if the clips are composed of digits, as those of the default recipe are. Prints a
-/// table of measures with values and units, and writes evaluation.json and report.html into the run's folder.
+/// table of measures with values and units, and writes evaluation.json and report.html into the run's folder. With no
+/// more changes from frame to frame than the judge has features, 64, a Frechet distance is rough, and a line on
+/// standard error says so.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask eval-video --run digits --samples 200 --seed 7")]
 pub struct EvalVideo {

@@ -22,6 +22,9 @@ pub struct CodeLmConfig {
     /// `G`, codes of the first codebook in a position.
     #[config(default = 1)]
     pub group: usize,
+    /// Whether the model reads with each group the token of text that is spoken in it, and predicts the next one.
+    #[config(default = false)]
+    pub aligned: bool,
     /// The causal Transformer over the first codebook.
     pub grouped: BackboneConfig,
     /// The Transformer over the other codebooks. What concerns diffusion is not used.

@@ -13,17 +13,24 @@ use latentlm_kernels::linear_layer;
 use crate::block::linear;
 use crate::code_config::CodeLmConfig;
 use crate::code_sampling::{CodeOptions, draw_code};
+use crate::quantizer::host_codes;
 use crate::token::host_logits;
 
 /// The model of the first codebook. A position is a token of text, the token that begins speech, or a group of `G`
 /// consecutive codes; the codes of the next group are predicted at once, independent of each other given all
 /// positions before. Speech ends with the code behind the last, which fills up the last group.
+///
+/// An aligned model reads with each group the token of text that is spoken in it, and predicts the token of the next
+/// group beside its codes, as LatentLM does with latents (ours; VALL-E 2 has no times of words).
 #[derive(Module, Debug)]
 pub struct GroupedCodeLm {
     /// Embedding of text, and of the token that begins speech.
     text: TokenAdapter,
     /// Embedding of codes, and the softmax head over codes and the end.
     code: TokenAdapter,
+    /// Embedding of what a group says, a token of text or silence behind them, and its softmax head; none in a model
+    /// that is not aligned.
+    said: Option<TokenAdapter>,
     /// From the embeddings of a group to a position; none for groups of one.
     group_in: Option<Linear>,
     /// From a hidden state to those of the next group's codes.
@@ -36,6 +43,8 @@ pub struct GroupedCodeLm {
 pub(crate) struct FirstCodes<'a> {
     pub(crate) text: &'a [u32],
     pub(crate) codes: Vec<i64>,
+    /// The token that each code says; empty if that is not known.
+    pub(crate) said: &'a [u32],
 }
 
 /// What a speech begins with.
@@ -53,6 +62,14 @@ pub(crate) struct Drawn {
     pub(crate) was_cut: bool,
 }
 
+/// Cross entropies in nats, `[M]` each.
+pub(crate) struct Surprise {
+    /// Of each code and end.
+    pub(crate) codes: Tensor<1>,
+    /// Of the token that each group says; none in a model that is not aligned.
+    pub(crate) said: Option<Tensor<1>>,
+}
+
 /// Packed documents as indices.
 #[derive(Default)]
 struct Packed {
@@ -60,12 +77,16 @@ struct Packed {
     tokens: Vec<i64>,
     /// Codes of the groups that are read.
     groups: Vec<i64>,
+    /// The token that each of these groups says.
+    said: Vec<i64>,
     /// Row of each position in the stack of all tokens and all groups.
     rows: Vec<i64>,
     /// Positions that predict a group.
     asked: Vec<i64>,
     /// The codes that they predict.
     answers: Vec<i64>,
+    /// The tokens of the groups that they predict.
+    said_next: Vec<i64>,
     /// Positions of each document.
     lengths: Vec<usize>,
 }
@@ -82,6 +103,8 @@ impl GroupedCodeLm {
             group_out: (group > 1).then(|| linear(width, wide, device)),
             backbone: config.grouped.init(device),
             group,
+            // Last: the weights of a model without it are drawn as they always were.
+            said: config.aligned.then(|| adapter(config.text_vocabulary + 1)),
         }
     }
 
@@ -95,6 +118,26 @@ impl GroupedCodeLm {
         self.code.vocabulary() as i64 - 1
     }
 
+    /// The token of silence: the first behind the text, as the one that begins speech.
+    fn silence(&self) -> i64 {
+        self.begin()
+    }
+
+    /// The token that each of some groups says: silence if a frame of it does, as where a word begins, or if that is
+    /// not known.
+    fn said_of_groups(&self, said: &[u32], groups: usize) -> Vec<i64> {
+        let silence = self.silence();
+        let mut tokens = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let end = said.len().min((group + 1) * self.group);
+            let own = said.get(group * self.group..end).unwrap_or_default();
+            let speaks = own.iter().all(|token| i64::from(*token) < silence);
+            let last = own.last().filter(|_| speaks);
+            tokens.push(last.map_or(silence, |token| i64::from(*token)));
+        }
+        tokens
+    }
+
     /// Embeds text with the token that begins speech.
     ///
     /// # Shapes
@@ -103,20 +146,24 @@ impl GroupedCodeLm {
         self.text.embed(indices(tokens, device).unsqueeze_dim(0))
     }
 
-    /// Embeds groups of codes.
+    /// Embeds groups of codes, in an aligned model with the token that each says.
     ///
     /// # Shapes
-    /// - `codes`: `[B, T * G]`
+    /// - `codes`: `[B, T * G]`; `said`: `B * T` tokens
     /// - returns: `[B, T, D]`
-    fn embed_groups(&self, codes: Tensor<2, Int>) -> Tensor<3> {
+    fn embed_groups(&self, codes: Tensor<2, Int>, said: &[i64]) -> Tensor<3> {
         let [batch, count] = codes.dims();
-        let embedded = self.code.embed(codes); // [B, T * G, D]
-        let Some(layer) = &self.group_in else {
+        let mut embedded = self.code.embed(codes); // [B, T * G, D]
+        if let Some(layer) = &self.group_in {
+            let width = embedded.dims()[2];
+            let joined = embedded.reshape([batch, count / self.group, self.group * width]);
+            embedded = linear_layer(layer, joined);
+        }
+        let Some(adapter) = &self.said else {
             return embedded;
         };
-        let width = embedded.dims()[2];
-        let joined = embedded.reshape([batch, count / self.group, self.group * width]);
-        linear_layer(layer, joined)
+        let said = indices(said, &embedded.device());
+        embedded + adapter.embed(said.reshape([batch, count / self.group]))
     }
 
     /// Logits of the codes of the next groups.
@@ -147,6 +194,11 @@ impl GroupedCodeLm {
             packed.rows.extend(first..packed.tokens.len() as i64);
             packed.asked.push(packed.rows.len() as i64 - 1);
             let whole = document.codes.len() / self.group;
+            let known = document.said.is_empty() || document.said.len() == document.codes.len();
+            assert!(known, "what is said is known of some frames only");
+            let said = self.said_of_groups(document.said, whole + 1);
+            packed.said.extend(&said[..whole]);
+            packed.said_next.extend(said);
             packed
                 .groups
                 .extend_from_slice(&document.codes[..whole * self.group]);
@@ -163,27 +215,47 @@ impl GroupedCodeLm {
         packed
     }
 
-    /// Logits of all codes and ends of packed documents.
+    /// Hidden states that predict the groups of packed documents.
     ///
     /// # Shapes
-    /// - returns: `[M, V + 1]`
-    fn predict(&self, packed: &Packed, device: &Device) -> Tensor<2> {
+    /// - returns: `[1, T, D]`
+    fn hidden(&self, packed: &Packed, device: &Device) -> Tensor<3> {
         let mut stack = vec![self.embed_text(&packed.tokens, device)];
         if !packed.groups.is_empty() {
             let codes = indices(&packed.groups, device).unsqueeze_dim(0);
-            stack.push(self.embed_groups(codes));
+            stack.push(self.embed_groups(codes, &packed.said));
         }
         let x = Tensor::cat(stack, 1).select(1, indices(&packed.rows, device));
         let hidden = self.backbone.forward_documents(x, &packed.lengths);
-        let hidden = hidden.select(1, indices(&packed.asked, device));
-        self.logits(hidden).squeeze_dim(0)
+        hidden.select(1, indices(&packed.asked, device))
     }
 
-    /// Cross entropy of each code and end of packed documents, in nats, `[M]`.
-    pub(crate) fn surprise(&self, documents: &[FirstCodes<'_>], device: &Device) -> Tensor<1> {
+    /// Cross entropies of packed documents.
+    pub(crate) fn surprise(&self, documents: &[FirstCodes<'_>], device: &Device) -> Surprise {
         let packed = self.pack(documents);
+        let hidden = self.hidden(&packed, device);
+        let said = self.said.as_ref().map(|adapter| {
+            let logits = adapter.logits(hidden.clone()).squeeze_dim(0); // [T, V]
+            latentlm_kernels::cross_entropy(logits, indices(&packed.said_next, device))
+        });
+        let logits = self.logits(hidden).squeeze_dim(0); // [M, V + 1]
         let answers = indices(&packed.answers, device);
-        latentlm_kernels::cross_entropy(self.predict(&packed, device), answers)
+        Surprise {
+            codes: latentlm_kernels::cross_entropy(logits, answers),
+            said,
+        }
+    }
+
+    /// The likeliest tokens that the next groups say, `B` of them; none in a model that is not aligned.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[B, 1, D]`
+    fn likeliest_said(&self, hidden: Tensor<3>) -> Vec<i64> {
+        let Some(adapter) = &self.said else {
+            return Vec::new();
+        };
+        let logits: Tensor<2> = adapter.logits(hidden).squeeze_dim(1);
+        host_codes(logits.argmax(1))
     }
 
     /// The positions of a prompt, behind `padding` empty ones, `[1, P, D]`.
@@ -198,7 +270,9 @@ impl GroupedCodeLm {
         parts.push(text);
         if !beginning.voice.is_empty() {
             let codes = indices(&beginning.voice, device).unsqueeze_dim(0);
-            parts.push(self.embed_groups(codes));
+            // Nobody tells which word of a recording is where.
+            let said = vec![self.silence(); beginning.voice.len() / self.group];
+            parts.push(self.embed_groups(codes, &said));
         }
         Tensor::cat(parts, 1)
     }
@@ -234,7 +308,9 @@ impl GroupedCodeLm {
         loop {
             let hidden = self.backbone.step(input, &mut kv_cache);
             let last = hidden.dims()[1] - 1;
-            let logits = self.logits(hidden.narrow(1, last, 1)); // [B, G, V + 1]
+            let hidden = hidden.narrow(1, last, 1); // [B, 1, D]
+            let said = self.likeliest_said(hidden.clone());
+            let logits = self.logits(hidden); // [B, G, V + 1]
             let vocabulary = logits.dims()[2];
             let logits = host_logits(logits.reshape([count * group, vocabulary]));
             let mut next: Vec<i64> = Vec::with_capacity(count * group);
@@ -247,7 +323,7 @@ impl GroupedCodeLm {
                 break;
             }
             let next = TensorData::new(next, [count, group]);
-            input = self.embed_groups(Tensor::from_data(next, device));
+            input = self.embed_groups(Tensor::from_data(next, device), &said);
         }
         rows.into_iter().map(Row::finish).collect()
     }
@@ -314,19 +390,37 @@ mod tests {
 
     /// Texts of three tokens, which begin speech with token 3; codes of five entries, which end with code 5.
     fn model(group: usize, device: &Device) -> GroupedCodeLm {
+        model_of(config(group), device)
+    }
+
+    fn model_of(config: CodeLmConfig, device: &Device) -> GroupedCodeLm {
+        seeded(1, device, |device| GroupedCodeLm::new(&config, device))
+    }
+
+    fn config(group: usize) -> CodeLmConfig {
         let grouped = BackboneConfig::new(16, 2, 2)
             .with_mlp_ratio(6.0)
             .with_condition_layer(false);
         let parallel = DenoiserSizes::new();
-        let config = CodeLmConfig::new(3, 2, 5, grouped, parallel).with_group(group);
-        seeded(1, device, |device| GroupedCodeLm::new(&config, device))
+        CodeLmConfig::new(3, 2, 5, grouped, parallel).with_group(group)
     }
 
     fn document<'a>(text: &'a [u32], codes: &[i64]) -> FirstCodes<'a> {
         FirstCodes {
             text,
             codes: codes.to_vec(),
+            said: &[],
         }
+    }
+
+    /// Logits of all codes and ends, `[M, V + 1]`.
+    fn predict(model: &GroupedCodeLm, documents: &[FirstCodes<'_>], device: &Device) -> Tensor<2> {
+        let hidden = model.hidden(&model.pack(documents), device);
+        model.logits(hidden).squeeze_dim(0)
+    }
+
+    fn likeliest(logits: Tensor<2>) -> Vec<i64> {
+        host_codes(logits.argmax(1))
     }
 
     #[test]
@@ -341,6 +435,30 @@ mod tests {
         assert_eq!(packed.asked, [2, 3, 5, 6]);
         assert_eq!(packed.answers, [4, 3, 2, 5, 0, 1, 5, 5]);
         assert_eq!(packed.lengths, [4, 3]);
+        // Silence is all that is known of what is said.
+        assert_eq!(packed.said, [3, 3]);
+        assert_eq!(packed.said_next, [3, 3, 3, 3]);
+    }
+
+    /// A group in which a word begins says silence, as LatentLM's latents do; a half one says its last token.
+    #[test]
+    fn groups_say_the_tokens_of_their_frames() {
+        let device = Device::default();
+        // Silence has a number behind the text, whichever.
+        let said = [5, 0, 0, 2, 5, 1, 1];
+        let document = FirstCodes {
+            said: &said,
+            ..document(&[0, 2], &[4, 3, 2, 1, 0, 4, 3])
+        };
+        for (group, next) in [
+            (1, &[3, 0, 0, 2, 3, 1, 1, 3][..]),
+            (2, &[3, 2, 3, 1]),
+            (4, &[3, 3]),
+        ] {
+            let packed = model(group, &device).pack(std::slice::from_ref(&document));
+            assert_eq!(packed.said_next, next, "groups of {group}");
+            assert_eq!(packed.said, next[..next.len() - 1]);
+        }
     }
 
     /// The logits of a pack are those of each document alone, and of a group they don't depend on its own codes.
@@ -348,7 +466,7 @@ mod tests {
     fn a_group_is_predicted_from_the_groups_before() {
         let device = Device::default();
         let model = model(2, &device);
-        let predict = |documents: &[FirstCodes<'_>]| model.predict(&model.pack(documents), &device);
+        let predict = |documents: &[FirstCodes<'_>]| predict(&model, documents, &device);
         let documents = [document(&[0, 2], &[4, 3, 2]), document(&[1], &[0, 1])];
         let both = predict(&documents);
         let alone = predict(&documents[1..]);
@@ -382,9 +500,7 @@ mod tests {
             for (text, own) in texts.into_iter().zip(drawn) {
                 assert_eq!(own.was_cut, own.codes.len() == 7);
                 let codes = [&voice[..], &own.codes].concat();
-                let logits = model.predict(&model.pack(&[document(text, &codes)]), &device);
-                let best = logits.argmax(1).into_data().convert::<i64>();
-                let best: Vec<i64> = best.try_into_vec().unwrap();
+                let best = likeliest(predict(&model, &[document(text, &codes)], &device));
                 assert_eq!(
                     &best[4..4 + own.codes.len()],
                     own.codes,
@@ -395,6 +511,85 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// An aligned model reads with each group the token that it found likeliest before, and draws what the whole
+    /// sequence with these tokens predicts.
+    #[test]
+    fn what_is_said_is_predicted_and_read() {
+        let device = Device::default();
+        let greedy = CodeOptions {
+            temperature: 0.0,
+            ..CodeOptions::default()
+        };
+        for group in [1, 2] {
+            let mut model = model_of(config(group).with_aligned(true), &device);
+            // Large embeddings, so that it matters which token is read.
+            let adapter = TokenAdapterConfig::new(4, 16).with_embedding_std(2.0);
+            model.said = Some(seeded(3, &device, |device| adapter.init(device)));
+            let text: &[u32] = &[0, 1, 2, 1];
+            let voice = vec![3i64, 1];
+            let beginning = Beginning {
+                text,
+                voice: voice.clone(),
+                seed: 1,
+            };
+            let drawn = model.draw(&[beginning], 6, &greedy, &device).remove(0);
+            let codes = [&voice[..], &drawn.codes].concat();
+            // The voice says silence. What the others say is found from all before them, one after the other.
+            let mut said = vec![3; 2];
+            while said.len() < codes.len() {
+                let before = FirstCodes {
+                    said: &said,
+                    ..document(text, &codes[..said.len()])
+                };
+                let hidden = model.hidden(&model.pack(&[before]), &device);
+                let last = hidden.dims()[1] - 1;
+                let token = model.likeliest_said(hidden.narrow(1, last, 1))[0] as u32;
+                let count = group.min(codes.len() - said.len());
+                said.extend(std::iter::repeat_n(token, count));
+            }
+            let whole = FirstCodes {
+                said: &said,
+                ..document(text, &codes)
+            };
+            let logits = predict(&model, &[whole], &device);
+            let best = likeliest(logits.clone());
+            assert_eq!(&best[2..codes.len()], drawn.codes, "groups of {group}");
+            let others: Vec<u32> = said.iter().map(|token| (token + 1) % 4).collect();
+            let other = FirstCodes {
+                said: &others,
+                ..document(text, &codes)
+            };
+            let difference = (predict(&model, &[other], &device) - logits).abs().max();
+            assert!(difference.into_scalar::<f32>() > 1e-4, "it is not read");
+        }
+    }
+
+    /// `-log softmax` of inner products with the table of what is said.
+    #[test]
+    fn the_surprise_of_what_is_said_is_in_closed_form() {
+        let device = Device::default();
+        let model = model_of(config(1).with_aligned(true), &device);
+        let document = FirstCodes {
+            said: &[0, 2],
+            ..document(&[0, 2], &[4, 3])
+        };
+        let packed = model.pack(std::slice::from_ref(&document));
+        let hidden = model.hidden(&packed, &device); // [1, 3, D]
+        let logits = model
+            .said
+            .as_ref()
+            .unwrap()
+            .logits(hidden)
+            .squeeze_dim::<2>(0);
+        let sum = logits.clone().exp().sum_dim(1).log(); // [3, 1]
+        // Silence is behind the last.
+        let answers = Tensor::<2, Int>::from_ints([[0], [2], [3]], &device);
+        let expected = (sum - logits.gather(1, answers)).reshape([3]);
+        let surprise = model.surprise(&[document], &device);
+        assert_close("said", surprise.said.unwrap(), expected, 1e-5);
+        assert!(model_of(config(1), &device).said.is_none());
     }
 
     #[test]

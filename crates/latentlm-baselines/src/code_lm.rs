@@ -43,19 +43,24 @@ pub struct SpokenCodes {
     pub text: Vec<u32>,
     /// Codes, frame after frame, those of all codebooks for each.
     pub codes: Vec<i64>,
+    /// The token of text that each frame says; empty if that is not known. A token behind the text's vocabulary
+    /// stands for silence.
+    pub said: Vec<u32>,
     /// The codebook that the second network predicts, from 1.
     pub book: usize,
     /// Frames at the beginning whose codes it is given: a voice. Fewer than there are frames.
     pub voice: usize,
 }
 
-/// The losses of both networks, `[1]` each.
+/// The losses of both networks, `[1]` each. Only an aligned model has `said`; in another it is 0.
 #[derive(Debug, Clone)]
 pub struct CodeLmLoss {
     /// Mean cross entropy of the first codebook, and of the ends.
     pub first: Tensor<1>,
     /// Mean cross entropy of the other codebooks.
     pub others: Tensor<1>,
+    /// Mean cross entropy of the tokens that groups say.
+    pub said: Tensor<1>,
 }
 
 /// What is to be said.
@@ -88,7 +93,8 @@ impl CodeLm {
     /// The losses of both networks on documents packed into one sequence each.
     ///
     /// # Panics
-    /// If there is no document, or a speech has no frame behind its voice.
+    /// If there is no document, a speech has no frame behind its voice, or what is said is known of some of its frames
+    /// only.
     pub fn loss(&self, documents: &[SpokenCodes], device: &Device) -> CodeLmLoss {
         let books = self.codebooks();
         let (mut firsts, mut fillings) = (Vec::new(), Vec::new());
@@ -102,6 +108,7 @@ impl CodeLm {
             firsts.push(FirstCodes {
                 text: &own.text,
                 codes: first_codes(&own.codes, books),
+                said: &own.said,
             });
             fillings.push(Filling {
                 text: &own.text,
@@ -110,9 +117,12 @@ impl CodeLm {
                 book: own.book,
             });
         }
+        let grouped = self.grouped.surprise(&firsts, device);
+        let said = grouped.said.map(Tensor::mean);
         CodeLmLoss {
-            first: self.grouped.surprise(&firsts, device).mean(),
+            first: grouped.codes.mean(),
             others: self.parallel.surprise(&fillings, device).mean(),
+            said: said.unwrap_or_else(|| Tensor::zeros([1], device)),
         }
     }
 

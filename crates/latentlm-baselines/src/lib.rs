@@ -63,7 +63,7 @@ pub use dit::{Dit, DitNetwork};
 pub use error::BaselineError;
 pub use mllm_transfusion::{MllmTransfusion, TransfusionLoss};
 pub use mllm_vq::{MllmVqLm, MllmVqLmConfig, MllmVqLoss};
-pub use quantizer::{Quantized, Quantizer, perplexity};
+pub use quantizer::{Quantized, Quantizer};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;
 pub use transfusion::{Transfusion, TransfusionHidden, TransfusionNetwork};

@@ -146,21 +146,6 @@ pub(crate) fn host_codes(codes: Tensor<2, Int>) -> Vec<i64> {
     data.try_into_vec().unwrap_or_default()
 }
 
-/// Perplexity of the codebook's usage: `exp` of the entropy of the frequencies of codes. It is the
-/// number of codes in use if all of them are used equally often.
-pub fn perplexity(usage: &[usize]) -> f64 {
-    let total = usage.iter().sum::<usize>().max(1) as f64;
-    let entropy: f64 = usage
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| {
-            let frequency = *count as f64 / total;
-            -frequency * frequency.ln()
-        })
-        .sum();
-    entropy.exp()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,12 +227,5 @@ mod tests {
                 assert_eq!(entry, &before[code * 4..][..4]);
             }
         }
-    }
-
-    #[test]
-    fn perplexity_counts_codes_that_are_used_alike() {
-        assert!((perplexity(&[3, 0, 3, 3, 0]) - 3.0).abs() < 1e-9);
-        assert!((perplexity(&[0, 8]) - 1.0).abs() < 1e-9);
-        assert_eq!(perplexity(&[0, 0]), 1.0);
     }
 }

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(recipe.lm_train.batch_size, DEFAULT.batch);
         assert_eq!(recipe.lm.batch_mul, DEFAULT.draws);
         let recipe = latentlm_pipelines::MllmRecipe::default();
-        let vocabulary = recipe.text.vocabulary;
+        let vocabulary = recipe.text.tokenizer.vocabulary;
         assert_eq!(mllm::config(MLLM), recipe.model(vocabulary));
         assert_eq!(recipe.lm.batch_mul, MLLM.model.draws);
         let recipe = latentlm_pipelines::SpeechRecipe::default();

@@ -1,14 +1,15 @@
 //! Where drawn clips go. Folders of frames, and GIFs on standard output, pipes and devices, have each frame as soon as
 //! it is drawn.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use latentlm::core::bundle::write_atomically;
-use latentlm::core::disk::{is_stream, open_stream};
-use latentlm_data::{ClipSpec, MediaError};
+use latentlm_data::ClipSpec;
 use latentlm_media::clip::{FrameFolder, GifFile, GifStream, RawClip, apng_bytes};
+
+use crate::stream::{is_read, unwritten};
 
 /// The format of a clip that is being written.
 enum Format {
@@ -27,21 +28,6 @@ pub struct Growing {
     format: Format,
     path: PathBuf,
     spec: ClipSpec,
-}
-
-/// Opens standard output, or a pipe, which waits for its reader; `None` for a file or folder.
-///
-/// # Errors
-/// If it can't be opened.
-pub fn open(path: &Path) -> Result<Option<Box<dyn Write>>> {
-    if path == Path::new("-") {
-        return Ok(Some(Box::new(io::stdout())));
-    }
-    if !is_stream(path) {
-        return Ok(None);
-    }
-    let opened = open_stream(path).map_err(|source| unwritten(path, source))?;
-    Ok(Some(Box::new(opened)))
 }
 
 /// Checks before anything is drawn that a clip can be written there: a folder of frames must be new.
@@ -86,11 +72,11 @@ impl Growing {
     pub fn write(&mut self, frames: &[u8]) -> Result<bool> {
         for frame in frames.chunks_exact(self.spec.picture.bytes()) {
             match &mut self.format {
-                Format::Stream(gif) => match gif.write(frame) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-                    Err(source) => return Err(unwritten(&self.path, source).into()),
-                },
+                Format::Stream(gif) => {
+                    if !is_read(&self.path, gif.write(frame))? {
+                        return Ok(false);
+                    }
+                }
                 Format::Gif(file) => file.write(frame)?,
                 Format::Folder(folder) => folder.write(frame)?,
                 Format::Png => {}
@@ -105,12 +91,10 @@ impl Growing {
     /// If it can't be written.
     pub fn finish(self, pixels: &[u8]) -> Result<()> {
         match self.format {
-            Format::Stream(gif) => match gif.finish() {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                    return Err(unwritten(&self.path, error).into());
-                }
-                _ => {}
-            },
+            Format::Stream(gif) => {
+                // A reader that is gone has seen all that it wants.
+                is_read(&self.path, gif.finish().map(drop))?;
+            }
             Format::Gif(file) => file.finish()?,
             Format::Folder(_) => {}
             Format::Png => {
@@ -128,19 +112,6 @@ pub fn raw(pixels: &[u8], spec: ClipSpec) -> RawClip<'_> {
         pixels,
         spec: spec.picture,
         rate_hz: spec.rate_hz,
-    }
-}
-
-fn unwritten(path: &Path, source: io::Error) -> MediaError {
-    let path = if path == Path::new("-") {
-        "standard output".into()
-    } else {
-        path.to_owned()
-    };
-    MediaError::Io {
-        action: "write",
-        path,
-        source,
     }
 }
 
@@ -198,29 +169,11 @@ mod tests {
         assert!(check(&folder, SPEC).is_err(), "it is not written twice");
     }
 
-    /// Takes some bytes, then its reader is gone.
-    struct Closing {
-        left: usize,
-    }
-
-    impl Write for Closing {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.left == 0 {
-                return Err(ErrorKind::BrokenPipe.into());
-            }
-            let taken = bytes.len().min(self.left);
-            self.left -= taken;
-            Ok(taken)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_reader_that_leaves_is_no_error() {
-        let stream: Box<dyn Write> = Box::new(Closing { left: 10 });
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let stream: Box<dyn Write> = Box::new(writer);
         let mut growing = Growing::begin(Path::new("-"), SPEC, Some(stream)).unwrap();
         assert!(!growing.write(&pixels()).unwrap());
         growing.finish(&pixels()).unwrap();

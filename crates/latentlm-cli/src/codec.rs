@@ -1,12 +1,13 @@
 //! `codec`.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use latentlm::core::LatentQuantizer;
 use latentlm::core::bundle::write_atomically;
+use latentlm::core::disk::bytes_within;
 use latentlm_args::{Codec, CodecFiles, run_path};
 use latentlm_data::DataError;
 use latentlm_data::speech::{read_audio, write_wav};
@@ -19,6 +20,8 @@ use crate::{notes, written};
 
 /// Name of the tensor in files of codes.
 const CODES: &str = "codes";
+/// Largest size of a file of latents or codes in bytes: a day and a half of speech at 7.5 latents of 64 numbers a second.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Encodes a sound file, decodes a file of latents or codes, or does both.
 pub fn run(args: Codec) -> Result<()> {
@@ -80,7 +83,10 @@ fn decode(files: &CodecFiles) -> Result<()> {
     let codec = codec_of(files)?;
     let device = device(&files.device)?;
     let codes = match codec.quantizer() {
-        Some(quantizer) => Some(read_codes(&files.input, quantizer, &device)?),
+        Some(quantizer) => {
+            let (books, entries) = (quantizer.codebooks(), quantizer.entries());
+            Some(read_codes(&files.input, books, entries, &device)?)
+        }
         None => None,
     };
     let samples = match codes.and_then(|codes| codec.decode_codes(codes)) {
@@ -125,21 +131,23 @@ fn write_sound(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of a file of latents or codes; a device may have no end.
 fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    std::fs::read(path).map_err(|source| DataError::Io {
+    let bytes = File::open(path).and_then(|file| bytes_within(file, MOST_BYTES));
+    bytes.map_err(|source| DataError::Io {
         action: "read",
         path: path.to_owned(),
         source,
     })
 }
 
-/// Codes of the first codebooks, `[1, T, K]`.
+/// Codes of the first of so many codebooks with so many entries each, `[1, T, K]`.
 fn read_codes(
     path: &Path,
-    quantizer: &dyn LatentQuantizer,
+    books: usize,
+    entries: usize,
     device: &Device,
 ) -> Result<Tensor<3, Int>> {
-    let (books, entries) = (quantizer.codebooks(), quantizer.entries() as i64);
     let what = || format!("{}: no file of codes", path.display());
     let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).with_context(what)?;
@@ -156,7 +164,7 @@ fn read_codes(
     let words = tensor.data().chunks_exact(8);
     let words = words.map(|b| [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
     let values: Vec<i64> = words.map(i64::from_le_bytes).collect();
-    if !values.iter().all(|code| (0..entries).contains(code)) {
+    if !values.iter().all(|code| (0..entries as i64).contains(code)) {
         bail!("{}: codes must be in 0..{entries}", path.display());
     }
     let codes = TensorData::new(values, [1, frames, count]);
@@ -203,27 +211,7 @@ mod tests {
         assert_eq!(si_sdr_line(12.25), "SI-SDR 12.25 dB");
     }
 
-    /// Two codebooks of four entries.
-    struct Two;
-
-    impl LatentQuantizer for Two {
-        fn codebooks(&self) -> usize {
-            2
-        }
-
-        fn entries(&self) -> usize {
-            4
-        }
-
-        fn codes(&self, parameters: Tensor<3>) -> Tensor<3, Int> {
-            parameters.int()
-        }
-
-        fn latents(&self, codes: Tensor<3, Int>) -> Tensor<3> {
-            codes.float()
-        }
-    }
-
+    /// For two codebooks of four entries.
     #[test]
     fn codes_of_no_entry_are_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -233,7 +221,7 @@ mod tests {
             let view = TensorView::new(Dtype::I64, shape, &bytes).unwrap();
             let file = safetensors::serialize([(CODES, view)], None::<HashMap<String, String>>);
             std::fs::write(&path, file.unwrap()).unwrap();
-            read_codes(&path, &Two, &Device::default())
+            read_codes(&path, 2, 4, &Device::default())
         };
         let codes = read(&[0, 3, 2, 1], vec![1, 2, 2]).unwrap();
         assert_eq!(code_bytes(codes)[8], 3);

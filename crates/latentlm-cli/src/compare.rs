@@ -3,19 +3,26 @@
 use anyhow::Result;
 use latentlm_args::{Compare, CompareSampling, run_path, say};
 use latentlm_compare::{
-    CompareSamplingOptions, compare_heads, compare_image, compare_latents, compare_mllm,
-    compare_sampling, compare_sigma, compare_tts,
+    CompareSamplingOptions, CompareTtsRecipe, compare_heads, compare_image, compare_latents,
+    compare_mllm, compare_sampling, compare_sigma, compare_tts,
 };
+use latentlm_train::RunOptions;
 
 use crate::device::device;
-use crate::training;
+use crate::{eval_tts, phase, training};
 
 /// Runs a comparison and prints the path of its report.
 pub fn run(args: Compare) -> Result<()> {
     match args {
         Compare::Image(args) => training::run(args.training, &args.run, compare_image),
         Compare::Mllm(args) => training::run(args.training, &args.run, compare_mllm),
-        Compare::Tts(args) => training::run(args.training, &args.run, compare_tts),
+        Compare::Tts(args) => {
+            let judges = eval_tts::judges(&args.judges)?;
+            let train = |recipe: CompareTtsRecipe, options: RunOptions| {
+                compare_tts(recipe, judges, options)
+            };
+            training::run(args.training, &args.run, train)
+        }
         Compare::Sigma(args) => training::run(args.training, &args.run, compare_sigma),
         Compare::Heads(args) => training::run(args.training, &args.run, compare_heads),
         Compare::Latents(args) => training::run(args.training, &args.run, compare_latents),
@@ -30,8 +37,11 @@ fn sampling(args: CompareSampling) -> Result<()> {
         guidance_scales: args.guidance,
         samples: args.samples as usize,
         seed: args.seed,
+        phase: phase::begin,
     };
+    phase::show();
     let table = compare_sampling(&run_path(&args.run), &options, &device)?;
+    phase::begin("");
     say!("{}", std::fs::read_to_string(&table)?);
     say!("report {}", table.display());
     Ok(())

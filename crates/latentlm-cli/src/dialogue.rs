@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::device::device;
 use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, generation, read, seed, tokenizer, weight_type, with_flag};
-use crate::said::{Output, Said, check_finite, fold_apostrophes, sampler};
+use crate::said::{Output, Said, check_finite, check_sample, fold_apostrophes, sampler};
 use crate::{realtime, sampling, signals};
 
 /// Shorter recordings are hardly enough for a voice.
@@ -44,7 +44,9 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
     }
     let begun = Instant::now();
     let settings = Settings::read(args, folder)?;
+    let config = settings.json.model();
     let options = options(args, &settings);
+    check_sample(&options.sample, config.head.num_train_timesteps)?;
     let script = script(args)?;
     let voices = voices(&script, &args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
@@ -56,7 +58,6 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
         recordings.push(recording(file)?);
     }
     let numbers = cache_numbers(args.dialogue.kv_cache, &args.drawing.device)?;
-    let config = settings.json.model();
     let hop_samples = config.codec.hop_samples();
     let speakers: Vec<u32> = voices.iter().map(|(speaker, _)| *speaker).collect();
     // What does not fit is told before gigabytes of weights are read.

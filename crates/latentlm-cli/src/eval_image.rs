@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use latentlm_args::{EvalImage, tell};
-use latentlm_eval::{Listener, evaluate_image_by};
+use latentlm_eval::{Judges, Listener, evaluate_image_by};
 use latentlm_pipelines::ImageRecipe;
 
 use crate::evaluation::Evaluation;
@@ -13,9 +13,12 @@ pub fn run(args: EvalImage) -> Result<()> {
     let recipe_options = ImageRecipe::sample_options;
     let evaluation = Evaluation::open(name, drawing, args.samples, recipe_options)?;
     let judge = args.judge.as_deref().map(Listener::parse).transpose()?;
-    let measured = evaluation.measure(|path, options, device| {
-        evaluate_image_by(path, options, judge.as_ref(), device)
-    })?;
+    let judges = Judges {
+        folder: None,
+        command: judge.as_ref(),
+    };
+    let measured = evaluation
+        .measure(|path, options, device| evaluate_image_by(path, options, &judges, device))?;
     let json = serde_json::to_string_pretty(&measured)?;
     evaluation.print(&json, args.json, &[("report", "report.html")]);
     if let Some(warning) = measured.warning() {

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm_args::EvalTts;
+use latentlm_args::{EvalTts, Judges};
 use latentlm_eval::{
-    EvalError, EvaluateSpeechOptions, Listener, SpeechEvaluation, evaluate_speech,
+    EvalError, EvaluateSpeechOptions, Listener, SpeechEvaluation, SpeechJudges, evaluate_speech,
 };
 use latentlm_pipelines::{Recipe, SpeechRecipe};
 
@@ -36,6 +36,21 @@ fn rival(args: &EvalTts) -> Result<()> {
     measure::<CompareTtsRecipe>(args, options, evaluate_code_speech, file)
 }
 
+/// The commands that listen.
+///
+/// # Errors
+/// If a command is empty or a quote in it is not closed.
+pub fn judges(lines: &Judges) -> Result<SpeechJudges, EvalError> {
+    let parsed = |line: &Option<String>| line.as_deref().map(Listener::parse).transpose();
+    Ok(SpeechJudges {
+        recognizer: parsed(&lines.recognizer)?,
+        open_recognizer: parsed(&lines.open_recognizer)?,
+        speaker: parsed(&lines.speaker_judge)?,
+        pesq: parsed(&lines.pesq_judge)?,
+        naturalness: parsed(&lines.naturalness_judge)?,
+    })
+}
+
 /// Measures a run of a recipe `R`, and names a file of its folder.
 fn measure<R: Recipe>(
     args: &EvalTts,
@@ -44,15 +59,13 @@ fn measure<R: Recipe>(
     file: (&str, &str),
 ) -> Result<()> {
     let evaluation = Evaluation::open(&args.run, &args.drawing, args.samples, recipe_options)?;
-    let listener = |line: &Option<String>| line.as_deref().map(Listener::parse).transpose();
     let options = EvaluateSpeechOptions {
         samples: evaluation.options.samples,
         seed: evaluation.options.seed,
         sample: evaluation.options.sample,
-        recognizer: listener(&args.recognizer)?,
-        open_recognizer: listener(&args.open_recognizer)?,
-        speaker_judge: listener(&args.speaker_judge)?,
-        pesq_judge: listener(&args.pesq_judge)?,
+        judges: judges(&args.judges)?,
+        hard_texts: 0,
+        held_out_voices: None,
         phase: evaluation.options.phase,
     };
     let measured = evaluation.measure(|path, _, device| evaluate(path, &options, device))?;

@@ -1,7 +1,7 @@
 //! `eval-video`.
 
 use anyhow::Result;
-use latentlm_args::EvalVideo;
+use latentlm_args::{EvalVideo, tell};
 use latentlm_eval::evaluate_video;
 use latentlm_pipelines::VideoRecipe;
 
@@ -15,5 +15,8 @@ pub fn run(args: EvalVideo) -> Result<()> {
     let json = serde_json::to_string_pretty(&measured)?;
     let files = [("captions", "captions.tsv"), ("report", "report.html")];
     evaluation.print(&json, args.json, &files);
+    if let Some(warning) = measured.warning() {
+        tell!("{warning}");
+    }
     Ok(())
 }

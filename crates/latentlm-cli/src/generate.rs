@@ -18,7 +18,7 @@ pub fn run(args: Generate) -> Result<()> {
     let pipeline = MllmPipeline::from_run(&run_path(&args.run), &device)?;
     notes::show(&pipeline.notes);
     let sample = sampling::options(&args.drawing, pipeline.recipe().sample_options())?;
-    let recipe = pipeline.recipe().sample.text;
+    let recipe = pipeline.recipe().sample.own;
     let text = TextOptions {
         temperature: args.temperature.unwrap_or(recipe.temperature).max(0.0),
         top_k: args.top_k.unwrap_or(recipe.top_k),

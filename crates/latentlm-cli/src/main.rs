@@ -52,6 +52,7 @@ mod signals;
 mod speak;
 #[cfg(feature = "compare")]
 mod speak_codes;
+mod stream;
 mod train_image;
 mod train_mllm;
 mod train_tts;

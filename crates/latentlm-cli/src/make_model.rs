@@ -3,6 +3,8 @@
 use latentlm_args::{MakeModel, PublishedModel, StoredNumbers, say};
 use latentlm_published::{Dialect, RandomOptions, RandomSizes, StoredDType, make_random};
 
+use crate::phase;
+
 /// Makes the folder, and prints its content.
 pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
     let sizes = match args.model {
@@ -25,7 +27,10 @@ pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
         seed: args.seed,
         ..RandomOptions::default()
     };
+    phase::show();
+    phase::begin("drawing weights");
     let made = make_random(&sizes, &args.out, options)?;
+    phase::begin("");
     say!(
         "{}: {:.2} billion parameters, {:.2} GB in {} files; it has no tokenizer.json, which --tokenizer names",
         args.out.display(),

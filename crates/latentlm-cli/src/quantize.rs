@@ -3,13 +3,18 @@
 use latentlm_args::{Quantize, QuantizedNumbers, say};
 use latentlm_published::{WeightBits, quantize_folder};
 
+use crate::phase;
+
 /// Writes the folder, and prints its size.
 pub(crate) fn run(args: &Quantize) -> anyhow::Result<()> {
     let bits = match args.weights {
         QuantizedNumbers::Int8 => WeightBits::Eight,
         QuantizedNumbers::Int4 => WeightBits::Four,
     };
+    phase::show();
+    phase::begin("quantizing the backbone");
     let done = quantize_folder(&args.model, &args.out, bits)?;
+    phase::begin("");
     say!(
         "{}: {} matrices quantized, {:.2} GB of {:.2} GB",
         args.out.display(),

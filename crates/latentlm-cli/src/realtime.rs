@@ -21,7 +21,7 @@ use latentlm_vibevoice::{
 use crate::device::device;
 use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, drawn_seed, tokenizer, weight_type};
-use crate::said::{Output, Said, check_finite, fold_quotes, sampler};
+use crate::said::{Output, Said, check_finite, check_sample, fold_quotes, sampler};
 use crate::{sampling, signals};
 
 /// How long more text is waited for at a time, before the next look for a signal.
@@ -39,6 +39,13 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
         "a Realtime model says no dialogues: give --text, --file or standard input in the place of --script"
     );
     let json = read_realtime_config(folder)?;
+    let default = RealtimeOptions::default();
+    let sample = SampleOptions {
+        sampler: sampler(args),
+        ..default.sample
+    };
+    let sample = sampling::changed(&args.drawing, sample);
+    check_sample(&sample, json.model().head.num_train_timesteps)?;
     let voice = saved_voice(&args.voice)?;
     let tokenizer = tokenizer(folder, args.dialogue.tokenizer.as_deref())?;
     let mut input = Input::open(args)?;
@@ -55,15 +62,10 @@ pub(crate) fn run(args: &Speak, folder: &Path) -> Result<()> {
         tokenizer.vocabulary(),
         model.vocabulary()
     );
-    let default = RealtimeOptions::default();
-    let sample = SampleOptions {
-        sampler: sampler(args),
-        ..default.sample
-    };
     let hop = model.hop_samples() as f64;
     let frames = |seconds: f64| (seconds * f64::from(RATE_HZ) / hop).ceil() as usize;
     let options = RealtimeOptions {
-        sample: sampling::changed(&args.drawing, sample),
+        sample,
         max_frames: args.dialogue.max_seconds.map_or(usize::MAX, frames),
         forced_frames: args.dialogue.frames,
         max_positions: json.max_positions().unwrap_or(default.max_positions),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use latentlm_args::{Run, RunCheck, escaped, run_path, say};
 use latentlm_pipelines::{
-    CheckedCheckpoint, CheckedFile, ImageRecipe, MllmRecipe, SpeechRecipe, check_any_recipe,
-    check_files, check_recipe, check_run,
+    CheckedCheckpoint, CheckedFile, ImageRecipe, MllmRecipe, SpeechRecipe, VideoRecipe,
+    check_any_recipe, check_files, check_recipe, check_run,
 };
 use latentlm_train::LatentCache;
 
@@ -72,6 +72,7 @@ fn checked_recipe(run: &Path, checkpoints: &[CheckedCheckpoint]) -> CheckedFile 
     check_recipe::<MllmRecipe>(run, checkpoints)
         .or_else(|| check_recipe::<SpeechRecipe>(run, checkpoints))
         .or_else(|| check_recipe::<ImageRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<VideoRecipe>(run, checkpoints))
         .or_else(|| compared(run, checkpoints))
         .unwrap_or_else(|| check_any_recipe(run))
 }

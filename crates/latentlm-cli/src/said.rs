@@ -1,13 +1,12 @@
 //! What dialogues and texts that arrive are spoken with alike: the solver, the way of the sound, and a summary.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
-use latentlm::Sampler;
-use latentlm::core::disk::{is_stream, open_stream};
+use latentlm::{SampleOptions, Sampler};
 use latentlm_args::{DialogueSampler, Speak, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{GrowingWav, WavStream};
@@ -15,6 +14,7 @@ use latentlm_vibevoice::End;
 
 use crate::phase::print;
 use crate::published::RATE_HZ;
+use crate::stream::{self, is_read};
 
 /// The solver that was asked for.
 pub(crate) fn sampler(args: &Speak) -> Sampler {
@@ -22,6 +22,23 @@ pub(crate) fn sampler(args: &Speak) -> Sampler {
         Some(DialogueSampler::Sde) => Sampler::SdeDpmSolverPlusPlus,
         Some(DialogueSampler::Dpm) | None => Sampler::DpmSolverPlusPlus,
     }
+}
+
+/// Largest scale of guidance, as that of `--guidance`; the smallest is its negative.
+const MOST_GUIDANCE: f64 = 1000.0;
+
+/// Refuses sampling options that no solver can follow: a model's folder may ask for any. The model has so many timesteps.
+pub(crate) fn check_sample(sample: &SampleOptions, timesteps: usize) -> Result<()> {
+    let (steps, guidance) = (sample.steps, sample.guidance_scale);
+    ensure!(
+        (1..timesteps).contains(&steps),
+        "solver steps must be in 1..{timesteps}, not {steps}: give their number with --steps"
+    );
+    ensure!(
+        guidance.abs() <= MOST_GUIDANCE,
+        "the guidance must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, not {guidance:e}: give it with --guidance"
+    );
+    Ok(())
 }
 
 /// Replaces the typographic apostrophe by a keyboard's: all that the demo of the models of dialogues folds.
@@ -137,11 +154,7 @@ pub(crate) enum Output {
 impl Output {
     /// Writes a header; `None` if the reader is gone.
     pub(crate) fn begin(path: &Path) -> Result<Option<Self>, DataError> {
-        let writer: Box<dyn Write> = if path == Path::new("-") {
-            Box::new(io::stdout())
-        } else if is_stream(path) {
-            Box::new(open_stream(path).map_err(|source| unwritten(path, source))?)
-        } else {
+        let Some(writer) = stream::open(path)? else {
             return Ok(Some(Self::File(GrowingWav::create(path, RATE_HZ)?)));
         };
         match WavStream::begin(writer, RATE_HZ) {
@@ -149,8 +162,10 @@ impl Output {
                 wav,
                 path: path.to_owned(),
             })),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
-            Err(error) => Err(unwritten(path, error)),
+            Err(error) => {
+                is_read(path, Err(error))?;
+                Ok(None)
+            }
         }
     }
 
@@ -162,35 +177,18 @@ impl Output {
     pub(crate) fn write(&mut self, samples: &[f32]) -> Result<bool, DataError> {
         match self {
             Self::File(file) => Ok(file.write(samples).map(|()| true)?),
-            Self::Stream { wav, path } => match wav.write(samples) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-                Err(error) => Err(unwritten(path, error)),
-            },
+            Self::Stream { wav, path } => Ok(is_read(path, wav.write(samples))?),
         }
     }
 
     pub(crate) fn finish(self) -> Result<(), DataError> {
         match self {
             Self::File(file) => Ok(file.finish()?),
-            Self::Stream { wav, path } => match wav.into_inner().flush() {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(&path, error)),
-                _ => Ok(()),
-            },
+            Self::Stream { wav, path } => {
+                is_read(&path, wav.into_inner().flush())?;
+                Ok(())
+            }
         }
-    }
-}
-
-fn unwritten(path: &Path, source: io::Error) -> DataError {
-    let path = if path == Path::new("-") {
-        "standard output".into()
-    } else {
-        path.to_owned()
-    };
-    DataError::Io {
-        action: "write",
-        path,
-        source,
     }
 }
 
@@ -215,6 +213,33 @@ mod tests {
         let words = bytes[44..].chunks_exact(2);
         let levels: Vec<i16> = words.map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(levels, [16_384, -32_768, 32_767, 32_767, -32_768]);
+    }
+
+    #[test]
+    fn what_no_solver_can_follow_is_refused() {
+        let fine = SampleOptions {
+            steps: 10,
+            guidance_scale: 1.3,
+            ..SampleOptions::default()
+        };
+        let with_steps = |steps| SampleOptions { steps, ..fine };
+        let guided = |guidance_scale| SampleOptions {
+            guidance_scale,
+            ..fine
+        };
+        for options in [fine, with_steps(1), with_steps(999), guided(-1000.0)] {
+            check_sample(&options, 1000).unwrap();
+        }
+        for (options, part) in [
+            (with_steps(0), "in 1..1000, not 0"),
+            (with_steps(1000), "in 1..1000, not 1000"),
+            (with_steps(usize::MAX), "--steps"),
+            (guided(1e300), "from -1000 to 1000"),
+            (guided(f64::NAN), "not NaN: give it with --guidance"),
+        ] {
+            let told = check_sample(&options, 1000).unwrap_err().to_string();
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use latentlm_args::{SampleImage, run_path};
-use latentlm_pipelines::{ImagePipeline, image_grid, save_picture};
+use latentlm_pipelines::{ImagePipeline, check_grid, image_grid, save_picture};
 
 use crate::device::device;
 use crate::{notes, sampling, written};
@@ -27,12 +27,14 @@ pub fn run(args: SampleImage) -> Result<()> {
         .collect();
     let options = pipeline.recipe().sample_options();
     let options = sampling::options(&args.sampling.drawing, options)?;
-    let pictures = pipeline.draw(&labels, &options, args.sampling.drawing.seed())?;
     let columns = if args.grid {
         count
     } else {
         count.isqrt().max(1)
     };
+    let spec = pipeline.recipe().image_spec();
+    check_grid(spec, labels.len(), columns, args.scale, &args.out)?;
+    let pictures = pipeline.draw(&labels, &options, args.sampling.drawing.seed())?;
     save_picture(&image_grid(pictures, columns, args.scale), &args.out)?;
     written::show(&args.out, &args.out.display().to_string());
     Ok(())

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::write_atomically;
-use latentlm_args::{SampleVideo, run_path, say, tell};
+use latentlm_args::{SampleVideo, escaped, run_path, say, tell};
 use latentlm_media::clip::{RawClip, sheet_bytes};
 use latentlm_pipelines::{VideoPipeline, clip_bytes};
 use latentlm_train::Interrupter;
@@ -17,7 +17,7 @@ use crate::clip_output::{self, Growing, raw};
 use crate::device::device;
 use crate::generate::numbered;
 use crate::phase::print;
-use crate::{notes, sampling, signals, written};
+use crate::{notes, sampling, signals, stream, written};
 
 /// Draws clips, and writes their frames as they are drawn.
 pub fn run(args: SampleVideo) -> Result<()> {
@@ -35,7 +35,7 @@ pub fn run(args: SampleVideo) -> Result<()> {
     };
     let spec = pipeline.clip_spec();
     // A pipe is opened before signals are caught: that waits for a reader, and Ctrl-C ends it.
-    let mut stream = clip_output::open(&args.out)?;
+    let mut stream = stream::open(&args.out)?;
     let is_stream = stream.is_some();
     let files: Vec<PathBuf> = (0..args.count as usize)
         .map(|index| numbered(&args.out, index))
@@ -73,7 +73,7 @@ pub fn run(args: SampleVideo) -> Result<()> {
     if let (Some(sheet), false) = (&args.contact_sheet, clips.is_empty()) {
         let rows: Vec<RawClip<'_>> = clips.iter().map(|pixels| raw(pixels, spec)).collect();
         write_atomically(sheet, &sheet_bytes(&rows, sheet)?)?;
-        let line = sheet.display().to_string();
+        let line = escaped(&sheet.display().to_string());
         if is_stream {
             tell!("{line}");
         } else {
@@ -155,6 +155,7 @@ impl Drawn {
         if let Some(first_s) = self.first_s {
             line += &format!(", the first after {first_s:.2} s");
         }
+        let line = escaped(&line);
         if is_stream {
             tell!("{line}");
         } else {

@@ -288,7 +288,7 @@ impl Said {
     /// carry the sound.
     fn tell_of_cuts(&self, cut: usize) {
         let all = sentences_of(&self.texts).len();
-        let seconds = self.speaker.recipe().sample.max_seconds;
+        let seconds = self.speaker.recipe().sample.own.max_seconds;
         if cut > 0 {
             tell!(
                 "{cut} of {all} sentences did not end by themselves and were cut at {seconds} s \

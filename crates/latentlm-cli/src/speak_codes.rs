@@ -68,7 +68,8 @@ pub fn run(args: &Speak, texts: &[Text]) -> Result<()> {
         write(args, &samples, rate, seconds)?;
     }
     if cut > 0 {
-        let (all, most) = (sentences.len(), speaker.recipe().speech.sample.max_seconds);
+        let all = sentences.len();
+        let most = speaker.recipe().speech.sample.own.max_seconds;
         tell!(
             "{cut} of {all} sentences did not end by themselves and were cut at {most} s \
              (speech.sample.max_seconds)"

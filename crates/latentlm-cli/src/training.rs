@@ -1,7 +1,7 @@
 //! Shared code of the training commands.
 
 use anyhow::Result;
-use latentlm_args::{Progress, Training, run_path, say};
+use latentlm_args::{Progress, Training, escaped, run_path, say};
 use latentlm_kernels::without_kernels;
 use latentlm_pipelines::{Recipe, RunFolder};
 use latentlm_train::{Interrupter, ProgressMode, RunEnd, RunOptions, TrainError, minutes};
@@ -14,7 +14,7 @@ use crate::signals;
 pub fn run<R: Recipe>(
     args: Training,
     name: &str,
-    train: fn(R, RunOptions) -> Result<RunEnd, TrainError>,
+    train: impl FnOnce(R, RunOptions) -> Result<RunEnd, TrainError>,
 ) -> Result<()> {
     let path = run_path(name);
     let (device, more_devices) = devices(&args.device)?;
@@ -53,7 +53,8 @@ pub fn run<R: Recipe>(
             skipped,
         } => {
             for skipped in &skipped {
-                say!("left out {}: {}", skipped.path.display(), skipped.reason);
+                let line = format!("left out {}: {}", skipped.path.display(), skipped.reason);
+                say!("{}", escaped(&line));
             }
             say!("trained in {}", minutes(seconds));
             if let Some(bytes) = peak_memory_bytes() {

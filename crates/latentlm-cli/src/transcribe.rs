@@ -8,6 +8,7 @@ use latentlm::core::LatentNoise;
 use latentlm_args::{Transcribe, Transcript, tell};
 use latentlm_data::speech::read_audio;
 use latentlm_data::{DataError, TextStream, TextTokenizer};
+use latentlm_pipelines::printable;
 use latentlm_published::{AsrJson, load_asr, read_asr_config};
 use latentlm_train::Interrupter;
 use latentlm_vibevoice::{
@@ -18,7 +19,7 @@ use latentlm_vibevoice::{
 use crate::device::device;
 use crate::kv_cache::cache_numbers;
 use crate::published::{RATE_HZ, generation, seed, tokenizer, weight_type};
-use crate::signals;
+use crate::{phase, signals};
 
 /// Largest number of tokens of an answer, unless the model's folder sets another.
 const MOST_TOKENS: usize = 32_768;
@@ -41,14 +42,18 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
     prompt.check(options.max_positions)?;
     let weights = weight_type(args.weights, args.precision, &args.device)?;
     let numbers = cache_numbers(args.kv_cache, &args.device)?;
+    phase::show();
+    phase::begin("reading the model");
     let mut model = load_asr(&args.model, weights, &device(&args.device)?)?;
     model.backbone.set_cache_numbers(numbers);
     level_voice(&mut recording);
     let mut random = RandomStream::new(seed(args.seed));
     let shape = model.noise_shape(recording.len());
     let noise = LatentNoise::draw(shape, &mut random, &model.device());
+    phase::begin("listening to the recording");
     let heard = model.encode(&recording, Some(noise), Rules::ORIGINAL);
     let stream = model.transcribe(&prompt, heard.embedded, options)?;
+    phase::begin("");
     let interrupter = Interrupter::new();
     signals::stop_transcript(&interrupter)?;
     transcribe(stream, &tokenizer, args.format, &interrupter)
@@ -118,11 +123,13 @@ fn transcribe(
 /// Standard output with a transcript.
 struct Output {
     writer: TranscriptWriter,
+    is_json: bool,
     nobody_reads: bool,
 }
 
 impl Output {
     fn new(format: Transcript) -> Self {
+        let is_json = format == Transcript::Json;
         let format = match format {
             Transcript::Text => TranscriptFormat::Text,
             Transcript::Json => TranscriptFormat::Json,
@@ -130,6 +137,7 @@ impl Output {
         };
         Self {
             writer: TranscriptWriter::new(format),
+            is_json,
             nobody_reads: false,
         }
     }
@@ -148,6 +156,11 @@ impl Output {
     }
 
     fn put(&mut self, text: &str) -> Result<(), DataError> {
+        let text = if self.is_json {
+            json_without_controls(text)
+        } else {
+            printable(text)
+        };
         let mut stdout = io::stdout().lock();
         let written = stdout
             .write_all(text.as_bytes())
@@ -164,5 +177,40 @@ impl Output {
             Ok(()) => {}
         }
         Ok(())
+    }
+}
+
+/// JSON whose control characters are escaped as JSON has it, but for the line breaks between values. A model may write
+/// anything, and they could steer a terminal.
+fn json_without_controls(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() && character != '\n' {
+            // All control characters are below 256.
+            escaped += &format!("\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Subtitles and text escape them as all other output does.
+    #[test]
+    fn what_a_model_writes_cannot_steer_the_terminal() {
+        let text = "a\u{7f}\u{9b}2J \u{fc}";
+        let json = format!("[\n{}\n]\n", serde_json::to_string(text).unwrap());
+        assert!(
+            json.contains('\u{9b}'),
+            "it is no control character of JSON"
+        );
+        let escaped = json_without_controls(&json);
+        assert_eq!(escaped, "[\n\"a\\u007f\\u009b2J \u{fc}\"\n]\n");
+        let read: Vec<String> = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(read, [text]);
     }
 }

@@ -186,9 +186,7 @@ impl<N: Network> Rival<ImageData> for ClassConditional<N> {
     }
 
     fn draw(&self, request: Request<'_, ImageData>) -> Tensor<3> {
-        let latentlm = request.recipe.image.sample_options();
-        let few_step = request.recipe.image.lm.method.few_step;
-        let options = N::recipe(request.recipe).sample_options(latentlm, few_step);
+        let options = N::recipe(request.recipe).sample_options(&request.recipe.image);
         let labels = label_tensor(request.asked, request.device);
         self.generate(labels, &options, request.random)
     }

@@ -86,6 +86,51 @@ const VARIANTS: &[Variant] = &[
             "sample.guidance_scale=2.0",
         ],
     ),
+    Variant::new(
+        "fast-4",
+        &[
+            "lm.from=default",
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "lm.shortcut_share=0.5",
+            "lm.shortcut_divisions=32",
+            "lm.distilled_guidance=fixed",
+            "lm.distilled_scale=1.5",
+            "sample.sampler=euler",
+            "sample.steps=4",
+            "sample.guidance_scale=1.5",
+        ],
+    ),
+    Variant::new(
+        "fast-2",
+        &[
+            "lm.from=default",
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "lm.shortcut_share=0.5",
+            "lm.shortcut_divisions=32",
+            "lm.distilled_guidance=fixed",
+            "lm.distilled_scale=1.5",
+            "sample.sampler=euler",
+            "sample.steps=2",
+            "sample.guidance_scale=1.5",
+        ],
+    ),
+    Variant::new(
+        "fast-1",
+        &[
+            "lm.from=default",
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "lm.shortcut_share=0.5",
+            "lm.shortcut_divisions=32",
+            "lm.distilled_guidance=fixed",
+            "lm.distilled_scale=1.5",
+            "sample.sampler=euler",
+            "sample.steps=1",
+            "sample.guidance_scale=1.5",
+        ],
+    ),
 ];
 
 /// A comparison of heads.

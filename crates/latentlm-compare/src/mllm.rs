@@ -211,10 +211,10 @@ impl Rival<Documents> for MllmTransfusion {
     }
 
     fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
-        let latentlm = request.recipe.mllm.sample_options();
-        let few_step = request.recipe.mllm.lm.method.few_step;
-        let transfusion = &request.recipe.transfusion;
-        let options = transfusion.sample_options(latentlm, few_step);
+        let CompareMllmRecipe {
+            transfusion, mllm, ..
+        } = request.recipe;
+        let options = transfusion.sample_options(&mllm.image());
         self.generate(request.asked, &options, request.random, request.device)
     }
 
@@ -269,9 +269,8 @@ impl Rival<Documents> for MllmVqLm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::module::{ModuleMapper, Param};
     use burn::tensor::Int;
-    use latentlm::core::conformance::seeded;
+    use latentlm::core::conformance::{Stir, seeded};
     use latentlm::sequence::Segment;
     use latentlm_pipelines::Recipe;
     use latentlm_train::Shard;
@@ -323,18 +322,6 @@ mod tests {
         ]
         .map(|segments| Document { segments })
         .to_vec()
-    }
-
-    /// Weights that are far from where they begin: every token has another likelihood.
-    struct Stir(RandomStream);
-
-    impl ModuleMapper for Stir {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let noise = self.0.normal(tensor.dims(), &tensor.device());
-                tensor + noise.mul_scalar(0.2)
-            })
-        }
     }
 
     /// Joint loss and cross entropy of the documents in so many shards.

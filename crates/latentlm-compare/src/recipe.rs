@@ -182,19 +182,16 @@ impl DenoiserRecipe {
         })
     }
 
-    /// How pictures are drawn: with LatentLM's solver and steps. Rivals learn the paper's diffusion; if LatentLM learns
-    /// another process, they have the paper's solver, and if it learns to draw in few steps, the default number of them.
-    pub(crate) fn sample_options(
-        &self,
-        latentlm: SampleOptions,
-        few_step: FewStep,
-    ) -> SampleOptions {
-        let default = SampleOptions::default();
+    /// How pictures of a recipe are drawn: with LatentLM's solver and steps. Rivals learn the paper's diffusion; if
+    /// LatentLM learns another process, they have the paper's solver, and if it learns to draw in few steps, the default
+    /// number of them.
+    pub(crate) fn sample_options(&self, image: &ImageRecipe) -> SampleOptions {
+        let (latentlm, default) = (image.sample_options(), SampleOptions::default());
         let sampler = match latentlm.sampler.process() {
             Process::Diffusion => latentlm.sampler,
             Process::Flow => default.sampler,
         };
-        let steps = match few_step {
+        let steps = match image.lm.method.few_step {
             FewStep::None => latentlm.steps,
             FewStep::Shortcut | FewStep::Energy => default.steps,
         };
@@ -299,15 +296,17 @@ mod tests {
     #[test]
     fn rivals_do_not_draw_in_the_few_steps_of_another() {
         let recipe = CompareRecipe::default();
-        let own = SampleOptions {
-            sampler: Sampler::Euler,
-            steps: 1,
-            ..SampleOptions::default()
-        };
-        let steps = |few_step| recipe.dit.sample_options(own, few_step).steps;
-        let few = [FewStep::None, FewStep::Shortcut, FewStep::Energy];
-        assert_eq!(few.map(steps), [1, 20, 20]);
-        let options = recipe.dit.sample_options(own, FewStep::Energy);
+        let mut image = recipe.image.clone();
+        (image.sample.sampler, image.sample.steps) = (Sampler::Euler, 1);
+        for (few_step, steps) in [
+            (FewStep::None, 1),
+            (FewStep::Shortcut, 20),
+            (FewStep::Energy, 20),
+        ] {
+            image.lm.method.few_step = few_step;
+            assert_eq!(recipe.dit.sample_options(&image).steps, steps);
+        }
+        let options = recipe.dit.sample_options(&image);
         assert_eq!(options.sampler, Sampler::DpmSolverPlusPlus);
         assert_eq!(options.guidance_scale, recipe.dit.guidance_scale);
     }

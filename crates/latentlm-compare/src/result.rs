@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
-use latentlm_eval::{Series, Verdict, bar_chart, line_chart, stack};
+use latentlm_eval::{Series, Verdict, bar_chart, frechet_warning, line_chart, stack};
 use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder};
 use latentlm_train::{Result, RunEnd};
 use serde::{Deserialize, Serialize};
+
+/// Folder of the judge in that of a comparison: it is trained once for all that is measured.
+pub(crate) const JUDGE: &str = "judge";
 
 /// All rivals, LatentLM first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,8 +217,22 @@ fn footnote(name: &str, share: Option<f64>) -> String {
     share.map_or(String::new(), |share| format!("\n{name}: {share:.3}.\n"))
 }
 
+/// Lines below a table with Frechet distances: of how many drawn pictures each is, and a warning if these or the held-out
+/// pictures are too few.
+pub(crate) fn sample_note(drawn: usize, held_out: usize) -> String {
+    let count = format!("\nFrechet distances are of {drawn} pictures each.\n");
+    count + &rough(drawn, held_out)
+}
+
+/// A warning below a table if its Frechet distances are of too few drawn or held-out pictures; `held_out` is 0 if their
+/// number is not known.
+pub(crate) fn rough(drawn: usize, held_out: usize) -> String {
+    frechet_warning(drawn, held_out)
+        .map_or(String::new(), |warning| format!("\nNote: {warning}.\n"))
+}
+
 /// A row of a table in Markdown.
-fn row(cells: &[String]) -> String {
+pub(crate) fn row(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
@@ -311,6 +328,29 @@ mod tests {
         let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
         assert_eq!(steps, [10, 20]);
         assert_eq!(points[1].verdict.frechet_distance, 5.0);
+    }
+
+    /// The judge has 64 features.
+    #[test]
+    fn a_table_says_of_how_many_pictures_its_distances_are() {
+        let enough = sample_note(65, 65);
+        assert_eq!(enough, "\nFrechet distances are of 65 pictures each.\n");
+        for (drawn, held_out, told) in [
+            (64, 65, "64 drawn pictures are not more"),
+            (500, 20, "20 held-out pictures are not more"),
+        ] {
+            let text = sample_note(drawn, held_out);
+            assert!(
+                text.contains("Note: the Frechet distance is rough: "),
+                "{text}"
+            );
+            assert!(text.contains(told), "{text}");
+        }
+        assert_eq!(
+            rough(65, 0),
+            "",
+            "the number of held-out pictures is not known"
+        );
     }
 
     /// What was not finite is null in the log.

@@ -5,17 +5,22 @@ use std::time::Instant;
 use burn::tensor::Device;
 use latentlm_eval::Judge;
 use latentlm_pipelines::{ImageData, read_all, read_evenly};
-use latentlm_train::{Context, Result, RunEnd, RunOptions, TrainError, check_memory, encode};
+use latentlm_train::{
+    Context, Result, RunEnd, RunOptions, TrainError, check_memory, check_parameters, encode,
+};
 
 use super::documents::Documents;
 use super::recipe::{CompareMllmRecipe, CompareRecipe};
-use super::result::{self, Comparison, end, write_result};
+use super::result::{self, Comparison, JUDGE, end, sample_note, write_result};
 use super::rival::{Common, Run, Subject};
 
 /// The folder of the image run whose codec all models but the vector-quantized one share.
 const CODEC: &str = "codec";
 /// Folder of the run of the vector-quantized codec, if that has a separate run.
 const VQ_CODEC: &str = "vq-codec";
+
+/// Keys that sizes of the models follow from.
+const SIZES: [&str; 2] = ["evaluate.parameter_tolerance", "the sizes of the models"];
 
 /// Trains LatentLM and its rivals on classes and their pictures, or continues, and writes
 /// `compare.json`, `compare.md` and `compare.svg`.
@@ -48,6 +53,9 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
     let mut context = Context::open(recipe, options, |recipe| {
         let subject = S::open(recipe, &device)?;
         counts = parameters::<S>(recipe, subject.size(), &device)?;
+        // A codec is trained before the models.
+        let largest = counts.iter().map(|(_, count)| *count).max();
+        check_parameters(largest.unwrap_or(0), &SIZES, &device)?;
         Ok(subject)
     })?;
     let ImageData { train, test } = context.data.pictures();
@@ -55,8 +63,9 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
         let least = "two training and two held-out pictures are the least to measure with";
         return Err(context.run.error(least).into());
     }
+    let held_out_count = test.len();
     let held_out = read_all(test, &context.device)?;
-    let judge = Judge::train(context.data.pictures(), held_out)?;
+    let judge = Judge::kept(&context.run.file(JUDGE), context.data.pictures(), held_out)?;
     if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);
     }
@@ -72,7 +81,8 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
         rivals: result::read(&context.run, &counts)?,
     };
     context.data.complete(&mut comparison);
-    let (table, figure) = (comparison.table(), comparison.figure());
+    let table = comparison.table() + &sample_note(samples, held_out_count);
+    let figure = comparison.figure();
     write_result(&context.run, "compare", &comparison, table, figure)?;
     Ok(end(&context.run, "compare", started))
 }

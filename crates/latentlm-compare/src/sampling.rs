@@ -13,7 +13,7 @@ use latentlm_pipelines::{
 use latentlm_train::Result;
 use serde::{Deserialize, Serialize};
 
-use super::result::{Column, table, write_result};
+use super::result::{Column, sample_note, table, write_result};
 
 /// Values to try. One setting is varied at a time; the other keeps the recipe's value.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct CompareSamplingOptions {
     pub samples: usize,
     /// Seed of the pictures.
     pub seed: u64,
+    /// Called with the next phase, such as `drawing 500 pictures`; [`unshown`](latentlm_eval::unshown) ignores it.
+    pub phase: fn(&str),
 }
 
 /// One measurement.
@@ -67,9 +69,16 @@ pub fn compare_sampling(
         let least = "two pictures, held out and drawn, are the least to measure with";
         return Err(run.error(least).into());
     }
+    (options.phase)("training the judge on real pictures");
     let judge = Judge::train(&data, read_all(&data.test, device)?)?;
     let labels = even_labels(options.samples, data.classes().len());
     let measure = |sample: SampleOptions| -> Result<SampledPoint> {
+        (options.phase)(&format!(
+            "drawing {} pictures in {} steps, guidance {}",
+            labels.len(),
+            sample.steps,
+            sample.guidance_scale
+        ));
         let started = Instant::now();
         let pictures = generator.draw(&labels, &sample, options.seed)?;
         // A device that fails here fails again at the next read.
@@ -95,7 +104,8 @@ pub fn compare_sampling(
         sample.guidance_scale = scale;
         sweeps.guidance.push(measure(sample)?);
     }
-    write_result(&run, "sampling", &sweeps, sweeps.table(), sweeps.figure())?;
+    let table = sweeps.table() + &sample_note(labels.len(), data.test.len());
+    write_result(&run, "sampling", &sweeps, table, sweeps.figure())?;
     Ok(run.file("sampling.md"))
 }
 

@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, evaluate_image, line_chart, stack, unshown};
+use latentlm_eval::{
+    EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by, line_chart, stack,
+};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, declare_recipe};
-use latentlm_train::{Result, RunEnd, RunOptions, check_memory, open_run, train_image};
+use latentlm_train::{Result, RunEnd, RunOptions, check_memory, open_run, phases, train_image};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{codec_of, key_table};
-use super::result::{Column, end, table, write_result};
+use super::result::{Column, JUDGE, end, sample_note, table, write_result};
 
 /// Name of the variant with a learned variance.
 const LEARNED: &str = "learned";
@@ -101,6 +103,11 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
     let options = options.within("image.");
     check_memory(&recipe.image, 1, &options)?;
     let folder = open_run(&recipe, &options)?;
+    let judge = folder.run.file(JUDGE);
+    let judges = Judges {
+        folder: Some(&judge),
+        command: None,
+    };
     let mut results = Vec::new();
     for variant in recipe.variants() {
         let part = options.part(&variant.name);
@@ -109,7 +116,7 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
             samples: recipe.samples,
             seed: recipe.seed(),
             sample: variant.recipe.sample_options(),
-            phase: unshown,
+            phase: phases(options.progress),
         };
         if train_image(variant.recipe, part)? == RunEnd::Stopped {
             return Ok(RunEnd::Stopped);
@@ -117,13 +124,16 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
         results.push(SigmaResult {
             name: variant.name,
             noise_std: variant.noise_std,
-            evaluation: evaluate_image(&path, &evaluate, &options.device)?,
+            evaluation: evaluate_image_by(&path, &evaluate, &judges, &options.device)?,
         });
     }
     let rows = results
         .iter()
         .map(|result| (vec![result.name.clone()], &result.evaluation));
-    let table = table(&["codec"], &columns(), rows);
+    let mut table = table(&["codec"], &columns(), rows);
+    if let Some(SigmaResult { evaluation, .. }) = results.first() {
+        table += &sample_note(evaluation.samples, evaluation.held_out);
+    }
     write_result(&folder.run, "sigma", &results, table, figure(&results))?;
     Ok(end(&folder.run, "sigma", started))
 }

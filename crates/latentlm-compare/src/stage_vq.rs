@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
-use latentlm_baselines::{VqCodec, VqObjective, perplexity};
+use latentlm_baselines::{VqCodec, VqObjective};
+use latentlm_eval::perplexity;
 use latentlm_pipelines::{
     ImageData, Wanted, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
 };

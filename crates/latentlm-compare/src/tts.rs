@@ -1,49 +1,44 @@
 //! LatentLM at several rates of latents against codec language models, on the same speech (paper §3.3).
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm::codec_audio::Codec;
+use latentlm::core::bundle::write_atomically;
 use latentlm_eval::{
-    EvaluateSpeechOptions, Speaker, SpeechEvaluation, bar_chart, evaluate_speaker, evaluate_speech,
-    stack, unshown,
+    EvalError, EvaluateSpeechOptions, Speaker, SpeechEvaluation, SpeechJudges, evaluate_speaker,
+    evaluate_speech, unshown,
 };
-use latentlm_pipelines::{PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData};
+use latentlm_pipelines::{
+    PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, TrainingData,
+};
 use latentlm_train::{
     Result, RunEnd, RunOptions, TrainError, check_memory, encode_speech, open_run, train_speech,
 };
 use serde::{Deserialize, Serialize};
 
-use super::result::{Column, end, table, write_result};
+use super::result::{end, write_result};
 use super::tts_counts::SpeechCounts;
 use super::tts_recipe::CompareTtsRecipe;
+use super::tts_result::{SpeechModelResult, TtsComparison};
 use super::tts_rival::train_code_lm;
 use super::tts_speaker::{CodeSpeaker, CodeVoice};
 
 /// Folder of the run of the codec with codebooks.
 const CODEC: &str = "rival-codec";
 
-/// All models, LatentLM first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TtsComparison {
-    /// The models.
-    pub models: Vec<SpeechModelResult>,
-}
+/// Measurements of a model, in the folder of its run.
+const MEASURED: &str = "measured.json";
 
-/// One model and its measurements.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SpeechModelResult {
-    /// Name of its run within the comparison's folder.
-    pub name: String,
-    /// Numbers that are trained, without the codec.
-    pub parameters: usize,
-    /// What a second of its speech costs.
-    pub counts: SpeechCounts,
-    /// Its measurements, by name.
-    pub evaluation: SpeechEvaluation,
+/// Measurements of a finished model, and what they depend on besides the model.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    conditions: String,
+    evaluation: SpeechEvaluation,
 }
 
 /// A model of the list, and its run.
@@ -72,7 +67,7 @@ fn entries(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Res
         entries.push(Entry {
             name: format!("rival-{group}"),
             parameters: own.code_lm(vocabulary).init(device).num_params(),
-            counts: SpeechCounts::of_codes(&own, device),
+            counts: SpeechCounts::of_codes(&own, vocabulary, device),
         });
     }
     let first = entries[0].parameters;
@@ -92,12 +87,17 @@ fn entries(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Res
 }
 
 /// Trains LatentLM at each rate and the rivals, or continues, each a run within the run's folder, and writes
-/// `compare.json`, `compare.md` and `compare.svg`.
+/// `compare.json`, `compare.md` and `compare.svg`. Models that were measured with the same commands before are not measured
+/// again.
 ///
 /// # Errors
-/// If the folder, recipe or data are wrong, a model has too many or too few parameters, a loss is not finite, or a
-/// file can't be written.
-pub fn compare_tts(recipe: CompareTtsRecipe, options: RunOptions) -> Result<RunEnd> {
+/// If the folder, recipe or data are wrong, a model has too many or too few parameters, a loss is not finite, a command
+/// that listens fails, or a file can't be written.
+pub fn compare_tts(
+    recipe: CompareTtsRecipe,
+    judges: SpeechJudges,
+    options: RunOptions,
+) -> Result<RunEnd> {
     let started = Instant::now();
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
@@ -106,16 +106,20 @@ pub fn compare_tts(recipe: CompareTtsRecipe, options: RunOptions) -> Result<RunE
     let vocabulary = data.tokenizer(&recipe.speech)?.vocabulary();
     let entries = entries(&recipe, vocabulary, &options.device)?;
     let folder = open_run(&recipe, &options)?;
+    let fingerprints = [data.fingerprint(), data.test.fingerprint()].concat();
     let mut measured = Vec::with_capacity(entries.len());
     for (frames, own) in recipe.frames_per_latent.iter().zip(&entries) {
         let part = options.part(&own.name);
         let path = part.path.clone();
         let speech = recipe.latentlm(*frames);
-        let evaluate = evaluation(&recipe, speech.sample_options());
+        let evaluate = evaluation(&recipe, &judges, speech.sample_options());
         if train_speech(speech, part)? == RunEnd::Stopped {
             return Ok(RunEnd::Stopped);
         }
-        measured.push(evaluate_speech(&path, &evaluate, &options.device)?);
+        let conditions = conditions(&recipe, &fingerprints, &evaluate);
+        measured.push(measured_once(&path, conditions, || {
+            evaluate_speech(&path, &evaluate, &options.device)
+        })?);
     }
     let Some(samples) = encode_speech(recipe.codes(), options.part(CODEC))? else {
         return Ok(RunEnd::Stopped);
@@ -127,8 +131,11 @@ pub fn compare_tts(recipe: CompareTtsRecipe, options: RunOptions) -> Result<RunE
         if !train_code_lm(recipe.of_group(*group), &samples, part)? {
             return Ok(RunEnd::Stopped);
         }
-        let evaluate = evaluation(&recipe, SampleOptions::default());
-        measured.push(evaluate_code_speech(&path, &evaluate, &options.device)?);
+        let evaluate = evaluation(&recipe, &judges, SampleOptions::default());
+        let conditions = conditions(&recipe, &fingerprints, &evaluate);
+        measured.push(measured_once(&path, conditions, || {
+            evaluate_code_speech(&path, &evaluate, &options.device)
+        })?);
     }
     let models = entries.into_iter().zip(measured);
     let models = models.map(|(own, evaluation)| SpeechModelResult {
@@ -140,22 +147,73 @@ pub fn compare_tts(recipe: CompareTtsRecipe, options: RunOptions) -> Result<RunE
     let comparison = TtsComparison {
         models: models.collect(),
     };
-    let (table, figure) = (comparison.table(), comparison.figure());
+    let (table, figure) = (comparison.tables(), comparison.figure());
     write_result(&folder.run, "compare", &comparison, table, figure)?;
     Ok(end(&folder.run, "compare", started))
 }
 
-fn evaluation(recipe: &CompareTtsRecipe, sample: SampleOptions) -> EvaluateSpeechOptions {
+fn evaluation(
+    recipe: &CompareTtsRecipe,
+    judges: &SpeechJudges,
+    sample: SampleOptions,
+) -> EvaluateSpeechOptions {
+    let config = &recipe.evaluate;
+    let held_out = Some(&config.held_out_voices).filter(|path| !path.is_empty());
     EvaluateSpeechOptions {
-        samples: recipe.evaluate.samples,
+        samples: config.samples,
         seed: recipe.seed(),
         sample,
-        recognizer: None,
-        open_recognizer: None,
-        speaker_judge: None,
-        pesq_judge: None,
+        judges: judges.clone(),
+        hard_texts: config.hard_texts,
+        held_out_voices: held_out.map(PathBuf::from),
         phase: unshown,
     }
+}
+
+/// What measurements depend on besides the weights: data, options, and the steps that the model was trained for.
+fn conditions(
+    recipe: &CompareTtsRecipe,
+    fingerprints: &str,
+    options: &EvaluateSpeechOptions,
+) -> String {
+    let EvaluateSpeechOptions {
+        samples,
+        seed,
+        sample,
+        judges,
+        hard_texts,
+        held_out_voices,
+        phase: _,
+    } = options;
+    let steps = [&recipe.speech.codec_train, &recipe.speech.lm_train].map(|stage| stage.steps);
+    let (drawing, counts) = (recipe.rival.drawing, [*samples, *hard_texts]);
+    format!(
+        "{fingerprints} {steps:?} {drawing:?} {counts:?} {seed} {sample:?} {judges:?} {held_out_voices:?}"
+    )
+}
+
+/// The measurements of a run from its folder, if they were made under the same conditions, else those of `measure`, which
+/// are kept there.
+fn measured_once(
+    run: &Path,
+    conditions: String,
+    measure: impl FnOnce() -> Result<SpeechEvaluation, EvalError>,
+) -> Result<SpeechEvaluation> {
+    let file = run.join(MEASURED);
+    let kept = fs::read_to_string(&file).unwrap_or_default();
+    // A file that is missing or can't be read is no error: the model is measured again.
+    if let Ok(kept) = serde_json::from_str::<Measured>(&kept)
+        && kept.conditions == conditions
+    {
+        return Ok(kept.evaluation);
+    }
+    let measured = Measured {
+        conditions,
+        evaluation: measure()?,
+    };
+    let json = serde_json::to_vec_pretty(&measured).unwrap_or_default();
+    write_atomically(&file, &json)?;
+    Ok(measured.evaluation)
 }
 
 /// Measures the run of a rival as [`evaluate_speech`] does those of LatentLM. Solver and guidance of `options` are
@@ -167,7 +225,7 @@ pub fn evaluate_code_speech(
     path: &Path,
     options: &EvaluateSpeechOptions,
     device: &Device,
-) -> Result<SpeechEvaluation, latentlm_eval::EvalError> {
+) -> Result<SpeechEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<CompareTtsRecipe>::open(path)?;
     let data = SpeechData::open(&recipe.codes())?;
     let speaker = CodeSpeaker::from_run(path, device)?;
@@ -222,127 +280,10 @@ impl Speaker for CodeSpeaker {
     }
 }
 
-impl SpeechModelResult {
-    fn measure(&self, name: &str) -> Option<f64> {
-        self.evaluation.get(name).copied()
-    }
-
-    /// Utterances of all kinds that did not end by themselves.
-    fn without_end(&self) -> f64 {
-        let measures = self.evaluation.iter();
-        let ends = measures.filter(|(name, _)| name.ends_with("_without_end"));
-        ends.map(|(_, count)| count).sum()
-    }
-}
-
-impl TtsComparison {
-    /// Columns of counts and measurements.
-    fn columns() -> [Column<SpeechModelResult>; 9] {
-        let column = Column::<SpeechModelResult>::new;
-        [
-            column("backbone steps a second", 1, |own| {
-                Some(own.counts.backbone_steps)
-            }),
-            column("head evaluations a second", 1, |own| {
-                Some(own.counts.head_evaluations)
-            }),
-            column("passes an utterance", 0, |own| Some(own.counts.passes)),
-            column("million multiply-adds a second", 0, |own| {
-                Some(own.counts.multiply_adds / 1e6)
-            }),
-            column("real-time factor", 3, |own| own.measure("real_time_factor")),
-            column("first sound, ms", 0, |own| own.measure("first_audio_ms")),
-            column("STOI of the codec", 3, |own| own.measure("codec_stoi")),
-            column("mel distance of the codec, dB", 2, |own| {
-                own.measure("codec_mel_distance_db")
-            }),
-            column("without end", 0, |own| Some(own.without_end())),
-        ]
-    }
-
-    /// A row for each model, and how many times fewer steps each LatentLM takes than each rival.
-    fn table(&self) -> String {
-        let rows = self.models.iter().map(|own| {
-            let labels = vec![own.name.clone(), own.parameters.to_string()];
-            (labels, own)
-        });
-        let mut text = table(&["model", "parameters"], &Self::columns(), rows);
-        let (rivals, latentlm): (Vec<_>, Vec<_>) = self
-            .models
-            .iter()
-            .partition(|own| own.counts.head_evaluations == 0.0);
-        for own in latentlm {
-            for rival in &rivals {
-                let steps = rival.counts.backbone_steps / own.counts.backbone_steps;
-                let evaluations = rival.counts.backbone_steps / own.counts.head_evaluations;
-                let work = rival.counts.multiply_adds / own.counts.multiply_adds;
-                text += &format!(
-                    "\n{}: {steps:.1} times fewer backbone steps than {}; head evaluations against its steps \
-                     {evaluations:.2}, multiply-adds {work:.2}.\n",
-                    own.name, rival.name
-                );
-            }
-        }
-        text
-    }
-
-    fn figure(&self) -> String {
-        let mut charts = Vec::new();
-        for column in Self::columns() {
-            let bars = self.models.iter();
-            let bars = bars.filter_map(|own| Some((own.name.clone(), (column.value)(own)?)));
-            let bars: Vec<(String, f64)> = bars.collect();
-            if !bars.is_empty() {
-                charts.push((column.name, bar_chart(column.name, &bars)));
-            }
-        }
-        stack(&charts)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn result(name: &str, steps: f64, evaluations: f64) -> SpeechModelResult {
-        let measures = [
-            ("real_time_factor", 0.25),
-            ("digits_without_end", 2.0),
-            ("words_without_end", 1.0),
-        ];
-        SpeechModelResult {
-            name: name.into(),
-            parameters: 1000,
-            counts: SpeechCounts {
-                backbone_steps: steps,
-                head_evaluations: evaluations,
-                passes: 0.0,
-                multiply_adds: 2e6 * steps,
-            },
-            evaluation: measures.map(|(name, x)| (name.to_owned(), x)).into(),
-        }
-    }
-
-    #[test]
-    fn the_table_counts_and_compares() {
-        let comparison = TtsComparison {
-            models: vec![
-                result("latentlm-7.5", 7.5, 75.0),
-                result("rival-1", 75.0, 0.0),
-            ],
-        };
-        let table = comparison.table();
-        let row = "| latentlm-7.5 | 1000 | 7.5 | 75.0 | 0 | 15 | 0.250 |  |  |  | 3 |";
-        assert!(table.contains(row), "{table}");
-        let told = "latentlm-7.5: 10.0 times fewer backbone steps than rival-1; head evaluations against its \
-                    steps 1.00, multiply-adds 10.00.";
-        assert!(table.contains(told), "{table}");
-        let figure = comparison.figure();
-        assert!(figure.contains("rival-1") && !figure.contains("NaN"));
-        let json = serde_json::to_string(&comparison).unwrap();
-        let read: TtsComparison = serde_json::from_str(&json).unwrap();
-        assert_eq!(read, comparison);
-    }
+    use latentlm_eval::Listener;
 
     /// Models of the default recipe are alike in size, for vocabularies of different sizes.
     #[test]
@@ -357,5 +298,41 @@ mod tests {
         small.rival.depth = 1;
         let message = entries(&small, 300, &device).err().unwrap().to_string();
         assert!(message.contains("rival-1 has"), "{message}");
+    }
+
+    /// A finished measurement is kept until what it depends on changes.
+    #[test]
+    fn a_model_is_measured_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recipe = CompareTtsRecipe::default();
+        let judges = SpeechJudges::default();
+        let mut calls = 0_u32;
+        let mut measure = |recipe: &CompareTtsRecipe, judges: &SpeechJudges| {
+            let options = evaluation(recipe, judges, SampleOptions::default());
+            let conditions = conditions(recipe, "data", &options);
+            let measured = measured_once(dir.path(), conditions, || {
+                calls += 1;
+                let values = [("calls".to_owned(), f64::from(calls))];
+                Ok(SpeechEvaluation {
+                    values: values.into(),
+                    intervals: [("calls".to_owned(), [0.5, 1.5])].into(),
+                })
+            });
+            measured.unwrap().values["calls"]
+        };
+        assert_eq!(measure(&recipe, &judges), 1.0);
+        assert_eq!(measure(&recipe, &judges), 1.0);
+        let heard = SpeechJudges {
+            open_recognizer: Some(Listener::parse("listen").unwrap()),
+            ..judges.clone()
+        };
+        assert_eq!(measure(&recipe, &heard), 2.0, "another listener");
+        recipe.evaluate.hard_texts = 3;
+        assert_eq!(measure(&recipe, &heard), 3.0, "other texts");
+        recipe.speech.lm_train.steps += 1;
+        assert_eq!(measure(&recipe, &heard), 4.0, "trained longer");
+        fs::write(dir.path().join(MEASURED), "{").unwrap();
+        assert_eq!(measure(&recipe, &heard), 5.0, "a broken file");
+        assert_eq!(measure(&recipe, &heard), 5.0);
     }
 }

@@ -51,10 +51,10 @@ impl SpeechCounts {
         }
     }
 
-    /// The rival of a recipe.
-    pub(crate) fn of_codes(recipe: &CompareTtsRecipe, device: &Device) -> Self {
+    /// The rival of a recipe, for a vocabulary of that many tokens of text.
+    pub(crate) fn of_codes(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Self {
         let (rate, rival) = (recipe.frame_rate_hz(), &recipe.rival);
-        let config = recipe.code_lm(1);
+        let config = recipe.code_lm(vocabulary);
         let weights = |sizes: &BackboneConfig| sizes.init(device).num_params();
         // Into a group and out of it; groups of one have no layers for that.
         let grouping = match rival.group {
@@ -62,7 +62,13 @@ impl SpeechCounts {
             group => 2 * group * rival.width * rival.width,
         };
         let softmax = rival.group * (rival.entries + 1) * rival.width;
-        let group = weights(&config.grouped) + grouping + softmax;
+        // What a group says: a token of text, or silence.
+        let said = if config.aligned {
+            (vocabulary + 1) * rival.width
+        } else {
+            0
+        };
+        let group = weights(&config.grouped) + grouping + softmax + said;
         // The blocks of the second network are those of a backbone of its sizes.
         let parallel = BackboneConfig::new(
             rival.parallel_width,
@@ -100,6 +106,7 @@ mod tests {
         recipe.rival.parallel_kv_heads = 1;
         recipe.rival.entries = 10;
         recipe.rival.codebooks = 3;
+        recipe.rival.aligned = false;
         recipe
     }
 
@@ -107,7 +114,7 @@ mod tests {
     fn a_second_of_codes_is_counted_in_closed_form() {
         let device = Device::default();
         let block = 64 * 128 + 64 * 64 + 3 * 64 * 128;
-        let one = SpeechCounts::of_codes(&recipe(), &device);
+        let one = SpeechCounts::of_codes(&recipe(), 100, &device);
         let frame = 2 * (block + 640);
         let expected = SpeechCounts {
             backbone_steps: 75.0,
@@ -116,7 +123,12 @@ mod tests {
             multiply_adds: (75 * (2 * block + 11 * 64 + frame)) as f64,
         };
         assert_eq!(one, expected);
-        let two = SpeechCounts::of_codes(&recipe().of_group(2), &device);
+        let mut aligned = recipe();
+        aligned.rival.aligned = true;
+        let said = SpeechCounts::of_codes(&aligned, 100, &device);
+        let difference = said.multiply_adds - one.multiply_adds;
+        assert_eq!(difference, (75 * 101 * 64) as f64);
+        let two = SpeechCounts::of_codes(&recipe().of_group(2), 100, &device);
         let group = 2 * block + 2 * 2 * 64 * 64 + 2 * 11 * 64;
         assert_eq!(two.backbone_steps, 37.5);
         assert_eq!(two.multiply_adds, 37.5 * group as f64 + (75 * frame) as f64);
@@ -134,7 +146,7 @@ mod tests {
             assert_eq!(counts.head_evaluations, rate * steps);
         }
         assert_eq!(recipe.codes().codec.hop_samples(), 320);
-        let codes = SpeechCounts::of_codes(&recipe, &device);
+        let codes = SpeechCounts::of_codes(&recipe, 100, &device);
         assert_eq!(codes.backbone_steps / 7.5, 10.0);
     }
 }

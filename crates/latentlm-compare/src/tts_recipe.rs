@@ -6,11 +6,13 @@ use burn::config::Config;
 use latentlm::backbone::BackboneConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
 use latentlm_baselines::{CodeLmConfig, CodeOptions, DenoiserSizes};
-use latentlm_pipelines::{CodecTables, PipelineError, Recipe, SpeechRecipe, declare_recipe};
+use latentlm_pipelines::{
+    CodecTables, PipelineError, Recipe, SpeechRecipe, TokenWeights, declare_recipe,
+};
 use latentlm_train::{LmPlan, LmRecipe};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{EvaluateConfig, check_precision, key_table, wrong};
+use super::recipe::{check_precision, key_table, wrong};
 
 /// A comparison on speech: LatentLM at several rates of latents, and a codec language model with groups of several
 /// sizes. The folder of a rival's run has such a recipe too, with the size of its groups in `rival.group`.
@@ -23,11 +25,26 @@ pub struct CompareTtsRecipe {
     /// Codes of a group, for each of the rivals.
     pub groups: Vec<usize>,
     /// How quality is measured.
-    pub evaluate: EvaluateConfig,
+    pub evaluate: EvaluateTtsConfig,
     /// The codec language model.
     pub rival: CodeSpeechConfig,
     /// Seed, data, the codec's tower, LatentLM, and the steps of all models.
     pub speech: SpeechRecipe,
+}
+
+/// How the models of speech are measured. Runs of older versions lack the later keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluateTtsConfig {
+    /// Utterances of each kind.
+    pub samples: usize,
+    /// Largest difference between a model's and the first LatentLM's number of parameters, as a fraction of the latter.
+    pub parameter_tolerance: f64,
+    /// Texts on which models stumble; 0 for none.
+    #[serde(default)]
+    pub hard_texts: usize,
+    /// Corpus of voices that training never heard; empty for none.
+    #[serde(default)]
+    pub held_out_voices: String,
 }
 
 /// The rival of LatentLM on speech.
@@ -41,6 +58,10 @@ pub struct CodeSpeechConfig {
     pub latent_dim: usize,
     /// Codes of the first codebook in a position; the comparison sets it from its list.
     pub group: usize,
+    /// Whether it learns which token of text each code says, if LatentLM learns that of its latents. Runs of older
+    /// versions lack it.
+    #[serde(default)]
+    pub aligned: bool,
     /// Width of the network of the first codebook.
     pub width: usize,
     /// Its blocks.
@@ -82,7 +103,9 @@ declare_recipe! {
 
 impl LmRecipe for CompareTtsRecipe {
     fn lm(&self) -> LmPlan<'_> {
-        LmPlan::new(&self.speech.lm, &self.speech.lm_train, None)
+        let tokens = TokenWeights::from(self.speech.text.loss_weight);
+        let tokens = self.is_aligned().then_some(tokens);
+        LmPlan::new(&self.speech.lm, &self.speech.lm_train, tokens)
     }
 }
 
@@ -151,6 +174,12 @@ impl CompareTtsRecipe {
         let (books, entries) = (rival.codebooks, rival.entries);
         CodeLmConfig::new(text_vocabulary, books, entries, grouped, parallel)
             .with_group(rival.group)
+            .with_aligned(self.is_aligned())
+    }
+
+    /// Whether the rival learns which token of text each code says.
+    pub fn is_aligned(&self) -> bool {
+        self.rival.aligned && self.speech.text.aligned
     }
 
     /// Frames of the codec a second: codes of each codebook.

@@ -123,12 +123,13 @@ impl Learner<CompareTtsRecipe> for CodeLm {
         vec![DiffusionDraws::new(numbers, noise)]
     }
 
-    /// The sum of both networks' losses. They share no weights, so that each is trained by its own.
+    /// The sum of both networks' losses, which share no weights, so that each is trained by its own; and that of what the
+    /// codes say.
     fn loss(&self, batch: Batch) -> Loss {
         let device = batch.latents[0].device();
         let loss = CodeLm::loss(self, &spoken(&batch), &device);
         Loss {
-            token: Tensor::zeros([1], &device),
+            token: loss.said,
             diffusion: vec![loss.first + loss.others],
         }
     }
@@ -147,14 +148,19 @@ fn spoken(batch: &Batch) -> Vec<SpokenCodes> {
         let frames = document.frames(0);
         let number = numbers[first] as usize;
         let share = (number / (books - 1)) as f64 / SHARES as f64;
-        let texts = document.segments.iter().filter_map(|own| match own {
-            Segment::Text { tokens, .. } => Some(&tokens[..]),
-            _ => None,
-        });
+        let (mut text, mut tokens_said) = (Vec::new(), Vec::new());
+        for segment in &document.segments {
+            match segment {
+                Segment::Text { tokens, .. } => text.extend_from_slice(tokens),
+                Segment::Latents { said, .. } => tokens_said.extend_from_slice(said),
+                _ => {}
+            }
+        }
         let own = &codes[first * books..(first + frames) * books];
         all.push(SpokenCodes {
-            text: texts.collect::<Vec<_>>().concat(),
+            text,
             codes: own.iter().map(|code| *code as i64).collect(),
+            said: tokens_said,
             book: 1 + number % (books - 1),
             voice: ((share - 0.5).max(0.0) * frames as f64) as usize,
         });
@@ -275,7 +281,7 @@ mod tests {
             },
             documents: vec![
                 Document::of_speech(vec![1], 2, Vec::new()),
-                Document::of_speech(vec![0, 1], 3, Vec::new()),
+                Document::of_speech(vec![0, 1], 3, vec![9, 0, 1]),
             ],
             tokenizer: TextTokenizer::train(TokenizerKind::Characters, &texts, 16).unwrap(),
         }
@@ -307,6 +313,9 @@ mod tests {
         // 0.4 of three frames is one, 0.499 of two is none.
         let voices: Vec<[usize; 2]> = said.iter().map(|own| [own.book, own.voice]).collect();
         assert_eq!(voices, [[1, 1], [1, 0]]);
+        // Words with known times are told to the model, with silence where a word begins.
+        assert_eq!(said[0].said, [9, 0, 1]);
+        assert!(said[1].said.is_empty());
         let codes: Vec<i64> = drawn.iter().map(|code| *code as i64).collect();
         assert_eq!(said[0].codes, codes[..6]);
         assert_eq!(said[1].codes, codes[6..]);

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::core::bundle::{io_error, write_atomically};
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, evaluate_image, unshown};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
 use latentlm_train::{
-    EncodedPictures, Result, RunEnd, RunOptions, check_memory, encode, open_run, train_image,
-    train_image_lm,
+    EncodedPictures, Result, RunEnd, RunOptions, check_memory, encode, open_run, phases,
+    train_image, train_image_lm,
 };
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
-use super::result::{Column, end, table, write_result};
+use super::result::{Column, JUDGE, end, rough, table, write_result};
 
 /// The folder of the run whose codec all variants share, where they share one.
 const CODEC: &str = "codec";
@@ -320,9 +320,14 @@ impl Variants<'_> {
             // The same noise for all.
             seed: self.image.seed,
             sample: recipe.sample_options(),
-            phase: unshown,
+            phase: phases(options.progress),
         };
-        let evaluation = evaluate_image(&path, &evaluate, &options.device)?;
+        let judge = options.path.join(JUDGE);
+        let judges = Judges {
+            folder: Some(&judge),
+            command: None,
+        };
+        let evaluation = evaluate_image_by(&path, &evaluate, &judges, &options.device)?;
         let stored = Stored {
             recipe: toml,
             evaluation: evaluation.clone(),
@@ -341,13 +346,16 @@ impl Variants<'_> {
             .iter()
             .map(|own| (vec![own.name.clone(), own.changes.join(" ")], own));
         let text = table(&["variant", "changes"], &columns(), rows);
-        let real = results.first().and_then(|own| own.runs.first());
-        let real = real.map_or(f64::NAN, |run| run.evaluation.frechet_distance_of_real);
+        let first = results.first().and_then(|own| own.runs.first());
+        let first = first.map(|run| &run.evaluation);
+        let real = first.map_or(f64::NAN, |own| own.frechet_distance_of_real);
         let (seeds, samples) = (self.config.seeds, self.config.samples);
-        format!(
+        let means = format!(
             "{text}\nMeans over {seeds} training seeds, {samples} pictures each. Frechet distance of real \
              pictures: {real:.2}.\n"
-        )
+        );
+        // The same before and after measurements were read from files, which lack the number of held-out pictures.
+        means + &rough(samples, 0)
     }
 }
 
@@ -580,6 +588,7 @@ mod tests {
                 "| default | sample.steps=20 | 20 | 20.00 | 0.500 | 23.00 | 3.61 | 0.500 | 0.750 | 200.0 |",
                 "| 20.00 |  | 0.500 |",
                 "Means over 3 training seeds, 20 pictures each. Frechet distance of real pictures: 13.25.",
+                "Note: the Frechet distance is rough: 20 drawn pictures ",
             ] {
                 assert!(table.contains(part), "{part}: {table}");
             }

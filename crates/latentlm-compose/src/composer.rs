@@ -78,6 +78,19 @@ impl Composer {
     /// If the dataset can't be read or has other classes, or `spec` has fewer than two frames, or frames that are
     /// no squares of 16 pixels or more.
     pub fn open(path: &Path, spec: ClipSpec, split: Split) -> Result<Self, DataError> {
+        Self::open_with(path, spec, split, ReadOptions::default())
+    }
+
+    /// [`open`](Self::open) within other bounds than the default ones.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and if more pictures are broken than `options` allow.
+    pub fn open_with(
+        path: &Path,
+        spec: ClipSpec,
+        split: Split,
+        options: ReadOptions,
+    ) -> Result<Self, DataError> {
         spec.validate(path)?;
         let ImageSpec { height, width, .. } = spec.picture;
         if spec.frames < 2 || height != width || height < SMALLEST {
@@ -93,7 +106,7 @@ impl Composer {
             height: PICTURE,
             width: PICTURE,
         };
-        let [train, test] = ImageDataset::open_both(path, grey, ReadOptions::default())?;
+        let [train, test] = ImageDataset::open_both(path, grey, options)?;
         let pictures = match split {
             Split::Train => train,
             Split::Test => test,

@@ -81,28 +81,20 @@ struct Plan {
 /// is missing or fails.
 pub fn espeak_corpus(
     options: &EspeakOptions,
-    mut spoken: impl FnMut(usize),
+    spoken: impl FnMut(usize),
 ) -> Result<EspeakCorpus, DataError> {
     let table = options.folder.join("metadata.jsonl");
     options.validate(&table)?;
     let wavs = options.folder.join("wavs");
-    disk::create_folders(&wavs).map_err(io_error("create", &wavs))?;
+    let made = disk::create_folders(&wavs).map_err(io_error("create", &wavs))?;
     // What an interrupted call left.
     disk::sweep(&wavs);
-    let (mut lines, mut seconds) = (String::new(), 0.0);
-    for index in 0..options.utterances {
-        let plan = options.plan(index);
-        let name = format!("wavs/{index:06}.wav");
-        seconds += options.speak(&plan, &options.folder.join(&name))?;
-        let line = json!({
-            "audio": name,
-            "text": plan.text,
-            "speaker": plan.speaker,
-            "split": plan.split.name(),
-        });
-        lines += &format!("{line}\n");
-        spoken(index);
+    let spoken = options.speak_all(spoken);
+    if spoken.is_err() {
+        // Those with speech in them stay.
+        disk::remove_empty_folders(&made);
     }
+    let (lines, seconds) = spoken?;
     // The table comes last: without it, an interrupted corpus is not taken for a complete one.
     write_whole(&table, lines.as_bytes())?;
     Ok(EspeakCorpus {
@@ -129,6 +121,25 @@ impl EspeakOptions {
             return Err(malformed(&self.folder, reason));
         }
         Ok(())
+    }
+
+    /// Synthesizes all utterances. Returns the lines of the table, and the total length in seconds.
+    fn speak_all(&self, mut spoken: impl FnMut(usize)) -> Result<(String, f64), DataError> {
+        let (mut lines, mut seconds) = (String::new(), 0.0);
+        for index in 0..self.utterances {
+            let plan = self.plan(index);
+            let name = format!("wavs/{index:06}.wav");
+            seconds += self.speak(&plan, &self.folder.join(&name))?;
+            let line = json!({
+                "audio": name,
+                "text": plan.text,
+                "speaker": plan.speaker,
+                "split": plan.split.name(),
+            });
+            lines += &format!("{line}\n");
+            spoken(index);
+        }
+        Ok((lines, seconds))
     }
 
     /// Speaker, text, pitch and rate of utterance `index`, independent of the number of utterances.
@@ -312,9 +323,7 @@ mod tests {
         };
         let missing = message(&good);
         assert!(missing.contains("is not installed: `apt"), "{missing}");
-        assert!(!missing.contains('\n') && !folder.join("metadata.jsonl").exists());
-        let wavs = fs::read_dir(folder.join("wavs")).unwrap().count();
-        assert_eq!(wavs, 0, "nothing is left behind");
+        assert!(!missing.contains('\n') && !folder.exists(), "{missing}");
         for (speakers, utterances, part) in [(0, 40, "1 to 44"), (45, 40, "1 to 44"), (2, 9, "10")]
         {
             let wrong = EspeakOptions {
@@ -324,6 +333,7 @@ mod tests {
             };
             assert!(message(&wrong).contains(part), "{}", message(&wrong));
         }
+        fs::create_dir(&folder).unwrap();
         fs::write(folder.join("metadata.jsonl"), "").unwrap();
         assert!(message(&good).contains("exists already"));
     }

@@ -41,6 +41,8 @@ pub fn write_clips(
     }
     let folder = files.folder.join("clips");
     disk::create_folders(&folder).map_err(io_error("create", &folder))?;
+    // What an interrupted call left.
+    disk::sweep(&folder);
     let spec = composer.spec();
     let mut lines = String::new();
     for index in 0..files.count {
@@ -89,9 +91,17 @@ mod tests {
                 seed: 3,
                 as_frames,
             };
+            // As a kill leaves them: a file, and a folder of frames.
+            let clips = files.folder.join("clips");
+            let unfinished = [".writing-a", ".writing-b/0001.png"].map(|name| clips.join(name));
+            std::fs::create_dir_all(clips.join(".writing-b")).unwrap();
+            for path in &unfinished {
+                std::fs::write(path, "half").unwrap();
+            }
             let mut written = 0;
             write_clips(&composer, &files, |_| written += 1).unwrap();
             assert_eq!(written, 12);
+            assert!(!unfinished.iter().any(|path| path.exists()));
             let options = ReadOptions::default();
             let sets = ClipDataset::open_both(&files.folder, clip_spec(1), options).unwrap();
             assert_eq!(sets[0].len() + sets[1].len(), 12);

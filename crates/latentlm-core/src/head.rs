@@ -246,6 +246,8 @@ impl SampleOptions {
 /// The random part of one training loss: timesteps and noise for `N` latents.
 #[derive(Debug, Clone)]
 pub struct DiffusionDraws {
+    /// Process that the timesteps belong to. A teacher may reverse another than its student.
+    pub process: Process,
     /// Timesteps, `[N]`, each in `0..num_train_timesteps`.
     pub timesteps: Tensor<1, Int>,
     /// Standard normal noise, `[N, Z]`.
@@ -259,6 +261,9 @@ pub struct DiffusionDraws {
     pub scales: Vec<f32>,
     /// A teacher's prediction, `[N, Z]`, which replaces the target that follows from latents and noise.
     pub target: Option<Tensor<2>>,
+    /// Targets of the rows with a length, `[N, Z]`, from averaged weights; other rows are zero. Without them the head
+    /// takes its live weights.
+    pub whole_steps: Option<Tensor<2>>,
 }
 
 impl DiffusionDraws {
@@ -268,12 +273,26 @@ impl DiffusionDraws {
     /// - `timesteps`: `[N]`; `noise`: `[N, Z]`
     pub fn new(timesteps: Tensor<1, Int>, noise: Tensor<2>) -> Self {
         Self {
+            process: Process::Diffusion,
             timesteps,
             noise,
             second_noise: None,
             lengths: Vec::new(),
             scales: Vec::new(),
             target: None,
+            whole_steps: None,
+        }
+    }
+
+    /// The same draws without autodiff.
+    pub fn inner(self) -> Self {
+        Self {
+            timesteps: self.timesteps.inner(),
+            noise: self.noise.inner(),
+            second_noise: self.second_noise.map(Tensor::inner),
+            target: self.target.map(Tensor::inner),
+            whole_steps: self.whole_steps.map(Tensor::inner),
+            ..self
         }
     }
 
@@ -293,12 +312,14 @@ impl DiffusionDraws {
         };
         let timesteps = self.timesteps.clone().reshape([draws, count]);
         Self {
+            process: self.process,
             timesteps: timesteps.narrow(1, start, kept).reshape([draws * kept]),
             noise: vectors(&self.noise),
             second_noise: self.second_noise.as_ref().map(vectors),
             lengths: numbers(&self.lengths),
             scales: numbers(&self.scales),
             target: self.target.as_ref().map(vectors),
+            whole_steps: self.whole_steps.as_ref().map(vectors),
         }
     }
 }
@@ -332,7 +353,7 @@ pub trait LatentHead: Module + ModuleDisplay {
     }
 
     /// The guided prediction at the timesteps, noise and guidance scales of `draws`, which a student learns; `None` from
-    /// a head that does not denoise.
+    /// a head that does not denoise. Rows with a length are zero: they learn whole steps.
     ///
     /// # Shapes
     /// - `latents`: `[N, Z]`, whitened; `condition`, `null`: `[N, D]`
@@ -345,6 +366,22 @@ pub trait LatentHead: Module + ModuleDisplay {
         draws: &DiffusionDraws,
     ) -> Option<Tensor<2>> {
         let _ = (latents, condition, null, draws);
+        None
+    }
+
+    /// The mean velocities of two half steps for the rows of `draws` with a length, as targets of whole steps; other rows
+    /// are zero. `None` if no row has a length. This head has averaged weights and no autodiff.
+    ///
+    /// # Shapes
+    /// - `latents`: `[N, Z]`, whitened; `condition`: `[N, D]`
+    /// - returns: `[N, Z]`
+    fn whole_steps(
+        &self,
+        latents: Tensor<2>,
+        condition: Tensor<2>,
+        draws: &DiffusionDraws,
+    ) -> Option<Tensor<2>> {
+        let _ = (latents, condition, draws);
         None
     }
 
@@ -466,6 +503,8 @@ mod tests {
             lengths: vec![0.0, 0.5, 0.25, 1.0, 0.0, 0.125],
             scales: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             target: Some(numbers(20.0)),
+            whole_steps: Some(numbers(30.0)),
+            process: Process::Flow,
             ..DiffusionDraws::new(Tensor::zeros([6], &device), numbers(0.0))
         };
         let some = draws.of_latents(1..3, 3);
@@ -473,6 +512,9 @@ mod tests {
         assert_eq!(values(some.noise), [1.0, 2.0, 4.0, 5.0]);
         assert_eq!(values(some.second_noise.unwrap()), [11.0, 12.0, 14.0, 15.0]);
         assert_eq!(values(some.target.unwrap()), [21.0, 22.0, 24.0, 25.0]);
+        let whole_steps = values(some.whole_steps.unwrap());
+        assert_eq!(whole_steps, [31.0, 32.0, 34.0, 35.0]);
+        assert_eq!(some.process, Process::Flow);
         assert_eq!(some.lengths, [0.5, 0.25, 0.0, 0.125]);
         assert_eq!(some.scales, [2.0, 3.0, 5.0, 6.0]);
     }

@@ -36,6 +36,7 @@ pub(crate) fn draw(
     let noise = random.normal(shape, device);
     let compares = method.few_step == FewStep::Energy;
     DiffusionDraws {
+        process: Process::Flow,
         second_noise: compares.then(|| random.normal(shape, device)),
         lengths,
         scales: scales(method, rows, random),

@@ -8,27 +8,14 @@
 //!   strictly proper: only the true distribution minimizes it. It needs no other latents of the same hidden state.
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use latentlm_core::DiffusionDraws;
 
 use crate::head::{DiffusionHead, numbers};
+use crate::rows::{in_place, some};
 
 /// Keeps the gradient of a distance finite where two latents are equal.
 const LEAST_SQUARE: f64 = 1e-8;
-
-/// Rows of a loss, of which some are whole steps.
-pub(crate) struct WholeSteps<'a> {
-    /// States, `[N, Z]`.
-    pub(crate) noisy: &'a Tensor<2>,
-    /// Timesteps of the states, `[N]`.
-    pub(crate) timesteps: &'a Tensor<1>,
-    /// Hidden states, `[N, D]`.
-    pub(crate) hidden: &'a Tensor<2>,
-    /// Lengths, `N`; 0 for rows that are none.
-    pub(crate) lengths: &'a [f32],
-    /// Guidance scales, `N`, or empty.
-    pub(crate) scales: &'a [f32],
-}
 
 impl DiffusionHead {
     /// The length that the head reads for a step. The smallest steps are the flow's own, of length 0.
@@ -40,58 +27,77 @@ impl DiffusionHead {
         }
     }
 
-    /// The target of all rows: for whole steps the mean velocity of two half steps, for others `target` as it is.
+    /// The target of all rows. Rows with a length have that of whole steps: the one in `draws`, or else what the live
+    /// weights make. The others have the teacher's prediction, or else what follows from latents and noise.
     ///
     /// # Shapes
-    /// - `target`: `[N, Z]`; returns `[N, Z]`
-    pub(crate) fn shortcut_target(&self, target: Tensor<2>, rows: &WholeSteps<'_>) -> Tensor<2> {
-        let count = rows.lengths.len();
-        let (whole, rest): (Vec<usize>, Vec<usize>) =
-            (0..count).partition(|&row| rows.lengths[row] > 0.0);
-        if whole.is_empty() {
+    /// - `latents`: `[N, Z]`; `condition`: `[N, D]`; returns `[N, Z]`
+    pub(crate) fn targets(
+        &self,
+        latents: Tensor<2>,
+        condition: &Tensor<2>,
+        draws: &DiffusionDraws,
+    ) -> Tensor<2> {
+        let target = match &draws.target {
+            Some(target) => target.clone(),
+            None => {
+                let (noise, timesteps) = (draws.noise.clone(), draws.timesteps.clone());
+                self.schedule().target(latents.clone(), noise, timesteps)
+            }
+        };
+        if draws.lengths.iter().all(|&length| length == 0.0) {
             return target;
         }
-        let mut halves = self.two_halves(rows, &whole);
-        if target.is_autodiff() {
-            halves = halves.autodiff();
+        let whole = match &draws.whole_steps {
+            Some(whole) => Some(whole.clone()),
+            None => {
+                let (latents, condition) = (latents.inner(), condition.clone().inner());
+                self.valid()
+                    .two_halves(latents, condition, &draws.clone().inner())
+            }
+        };
+        match whole {
+            Some(whole) => with_whole_steps(target, whole, &draws.lengths),
+            None => target,
         }
-        if rest.is_empty() {
-            return halves;
-        }
-        // First the rows that keep their target, then the rows with a new one, then back into the batch's order.
-        let joined = Tensor::cat(vec![some(&target, &rest), halves], 0);
-        let mut places = vec![0; count];
-        for (place, row) in rest.into_iter().chain(whole).enumerate() {
-            places[row] = place;
-        }
-        some(&joined, &places)
     }
 
-    /// The mean velocity of two half steps from some rows, without gradients.
-    fn two_halves(&self, rows: &WholeSteps<'_>, whole: &[usize]) -> Tensor<2> {
-        let head = self.valid();
-        let x = some(&rows.noisy.clone().inner(), whole);
+    /// The mean velocities of two half steps for the rows with a length; other rows are zero. `None` if there are none.
+    ///
+    /// # Shapes
+    /// - `latents`: `[N, Z]`; `condition`: `[N, D]`; returns `[N, Z]`
+    pub(crate) fn two_halves(
+        &self,
+        latents: Tensor<2>,
+        condition: Tensor<2>,
+        draws: &DiffusionDraws,
+    ) -> Option<Tensor<2>> {
+        let count = draws.lengths.len();
+        let whole: Vec<usize> = (0..count).filter(|&row| draws.lengths[row] > 0.0).collect();
+        if whole.is_empty() {
+            return None;
+        }
+        let (noise, timesteps) = (draws.noise.clone(), draws.timesteps.clone());
+        let noisy = self.schedule().add_noise(latents, noise, timesteps.clone());
+        let x = some(&noisy, &whole);
         let device = x.device();
-        let halves: Vec<f32> = whole.iter().map(|&row| rows.lengths[row] / 2.0).collect();
-        let read: Vec<f32> = halves.iter().map(|half| head.read_length(*half)).collect();
-        let scales: Vec<f32> = match rows.scales {
+        let halves: Vec<f32> = whole.iter().map(|&row| draws.lengths[row] / 2.0).collect();
+        let read: Vec<f32> = halves.iter().map(|half| self.read_length(*half)).collect();
+        let scales: Vec<f32> = match &draws.scales[..] {
             [] => vec![1.0],
             scales => whole.iter().map(|&row| scales[row]).collect(),
         };
-        let hidden = some(&rows.hidden.clone().inner(), whole);
-        let condition = head.conditioned(hidden, &read, &scales);
-        let timesteps = rows.timesteps.clone().inner().unsqueeze_dim::<2>(1);
-        let timesteps = some(&timesteps, whole).squeeze_dim::<1>(1);
-        let lengths = numbers(&halves, &device);
-        let first = head
-            .denoise_steps(x.clone(), timesteps.clone(), condition.clone())
-            .cast(x.dtype());
-        let middle = x - first.clone() * lengths.clone().unsqueeze_dim::<2>(1);
-        let later = timesteps - lengths.mul_scalar(self.schedule().timesteps() as f64);
-        let second = head
-            .denoise_steps(middle, later, condition)
-            .cast(first.dtype());
-        (first + second).mul_scalar(0.5)
+        let condition = self.conditioned(some(&condition, &whole), &read, &scales);
+        let timesteps = some(&timesteps.float().unsqueeze_dim::<2>(1), &whole);
+        let halves = numbers(&halves, &device).unsqueeze_dim::<2>(1);
+        let timestep_count = self.schedule().timesteps() as f64;
+        let mean = mean_of_halves(x, halves, |x, passed| {
+            let timesteps = timesteps.clone() - passed.mul_scalar(timestep_count);
+            let timesteps = timesteps.squeeze_dim::<1>(1);
+            self.denoise_steps(x.clone(), timesteps, condition.clone())
+                .cast(x.dtype())
+        });
+        Some(in_place(mean, &whole, count))
     }
 
     /// The energy score of latents that one evaluation draws, in units of the root of their dimension.
@@ -129,10 +135,94 @@ fn distances(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
     squares.add_scalar(LEAST_SQUARE).sqrt()
 }
 
-/// Some rows of a matrix.
-fn some(matrix: &Tensor<2>, rows: &[usize]) -> Tensor<2> {
-    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-    let count = rows.len();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &matrix.device());
-    matrix.clone().select(0, rows)
+/// The mean velocity of two steps behind each other (shortcut models, equation 4): `v(x, 0)`, and `v` where the first
+/// one leads. `velocity(x, passed)` is asked for the time that has passed since the beginning.
+///
+/// # Shapes
+/// - `x`: `[N, Z]`; `half`: `[N, 1]`, the length of each of the two steps; returns `[N, Z]`
+fn mean_of_halves(
+    x: Tensor<2>,
+    half: Tensor<2>,
+    velocity: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+) -> Tensor<2> {
+    let first = velocity(x.clone(), half.zeros_like());
+    let middle = x - first.clone() * half.clone();
+    (first + velocity(middle, half)).mul_scalar(0.5)
+}
+
+/// `target`, with `whole` in the rows that have a length.
+///
+/// # Shapes
+/// - `target`, `whole` and result: `[N, Z]`; `lengths`: `N`
+fn with_whole_steps(target: Tensor<2>, whole: Tensor<2>, lengths: &[f32]) -> Tensor<2> {
+    let whole = if target.is_autodiff() {
+        whole.autodiff()
+    } else {
+        whole
+    };
+    let of_whole: Vec<f32> = lengths.iter().map(|&own| f32::from(own > 0.0)).collect();
+    let of_whole = numbers(&of_whole, &target.device()).unsqueeze_dim::<2>(1);
+    let of_others = of_whole.clone().neg().add_scalar(1.0);
+    target * of_others + whole * of_whole
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use latentlm_core::RandomStream;
+
+    use super::*;
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    /// Standard deviation at a time of the flow from noise to latents of deviation 0.5.
+    fn deviation(time: f64) -> f64 {
+        time.hypot(0.5 * (1.0 - time))
+    }
+
+    /// For Gaussian latents the flow is known: `x` keeps its place in units of the deviation. So is the mean velocity of a
+    /// step of any length, and the mean of two exact halves is that of the whole.
+    #[test]
+    fn halves_of_a_gaussian_flow_are_its_whole_step() {
+        let device = Device::default();
+        for (start, length) in [(1.0, 1.0), (1.0, 0.5), (0.5, 0.5), (0.75, 0.25)] {
+            let slope = |time: f64, length: f64| {
+                (1.0 - deviation(time - length) / deviation(time)) / length
+            };
+            let x: Tensor<2> = RandomStream::new(1).normal([3, 2], &device);
+            let half = Tensor::full([3, 1], length / 2.0, &device);
+            let got = mean_of_halves(x.clone(), half, |x, passed| {
+                let passed = f64::from(values(passed)[0]);
+                x.mul_scalar(slope(start - passed, length / 2.0))
+            });
+            let expected = x.mul_scalar(slope(start, length));
+            for (got, expected) in values(got).into_iter().zip(values(expected)) {
+                let near = (got - expected).abs() < 1e-5;
+                assert!(near, "{start} {length}: {got} for {expected}");
+            }
+        }
+    }
+
+    /// Half steps of the velocity `3 x` on a line: `x (1 - 3 d)^2` at the end.
+    #[test]
+    fn halves_of_a_linear_field_are_its_euler_steps() {
+        let device = Device::default();
+        let x = Tensor::<2>::from_floats([[2.0], [-1.0]], &device);
+        let half = Tensor::<2>::from_floats([[0.125], [0.25]], &device);
+        let mean = mean_of_halves(x.clone(), half.clone(), |x, _| x.mul_scalar(3.0));
+        let end = x - mean * half.mul_scalar(2.0);
+        // 2 (1 - 0.375)^2 and -(1 - 0.75)^2; all are exact in float32.
+        assert_eq!(values(end), [0.78125, -0.0625]);
+    }
+
+    #[test]
+    fn rows_with_a_length_have_the_target_of_whole_steps() {
+        let device = Device::default();
+        let target = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], &device);
+        let whole = Tensor::<2>::from_floats([[0.0, 0.0], [7.0, 8.0], [0.0, 0.0]], &device);
+        let got = with_whole_steps(target, whole, &[0.0, 0.25, 0.0]);
+        assert_eq!(values(got), [1.0, 2.0, 7.0, 8.0, 5.0, 6.0]);
+    }
 }

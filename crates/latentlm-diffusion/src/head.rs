@@ -14,7 +14,6 @@ use latentlm_kernels::{
 
 use crate::config::DiffusionHeadConfig;
 use crate::draws;
-use crate::few_step::WholeSteps;
 use crate::layer::{HeadLayer, modulate, zero_linear};
 use crate::modulations::{Modulations, StepModulations};
 use crate::schedule::NoiseSchedule;
@@ -323,32 +322,13 @@ impl LatentHead for DiffusionHead {
         if self.method.few_step == FewStep::Energy {
             return self.energy_loss(latents, condition, draws);
         }
-        let DiffusionDraws {
-            timesteps,
-            noise,
-            lengths,
-            scales,
-            target,
-            ..
-        } = draws;
+        let (noise, timesteps) = (draws.noise.clone(), draws.timesteps.clone());
         let noisy = self
             .schedule
-            .add_noise(latents.clone(), noise.clone(), timesteps.clone());
-        let mut target =
-            target.unwrap_or_else(|| self.schedule.target(latents, noise, timesteps.clone()));
-        let timesteps = timesteps.float();
-        if self.method.few_step == FewStep::Shortcut {
-            let whole = WholeSteps {
-                noisy: &noisy,
-                timesteps: &timesteps,
-                hidden: &condition,
-                lengths: &lengths,
-                scales: &scales,
-            };
-            target = self.shortcut_target(target, &whole);
-        }
-        let condition = self.conditioned(condition, &lengths, &scales);
-        let prediction = self.denoise_steps(noisy, timesteps, condition);
+            .add_noise(latents.clone(), noise, timesteps.clone());
+        let target = self.targets(latents, &condition, &draws);
+        let condition = self.conditioned(condition, &draws.lengths, &draws.scales);
+        let prediction = self.denoise_steps(noisy, timesteps.float(), condition);
         // The target is float32, so the loss is too, even if the network computes in bfloat16.
         (prediction.cast(target.dtype()) - target).square().mean()
     }
@@ -370,14 +350,16 @@ impl LatentHead for DiffusionHead {
         null: Tensor<2>,
         draws: &DiffusionDraws,
     ) -> Option<Tensor<2>> {
-        let timesteps = draws.timesteps.clone();
-        let noisy = self
-            .schedule
-            .add_noise(latents, draws.noise.clone(), timesteps.clone());
-        let branch = |hidden| self.denoise(noisy.clone(), timesteps.clone().float(), hidden);
-        let (condition, null) = (branch(condition), branch(null));
-        let scales = numbers(&draws.scales, &null.device()).unsqueeze_dim::<2>(1);
-        Some(null.clone() + (condition - null) * scales)
+        self.guided_prediction(latents, condition, null, draws)
+    }
+
+    fn whole_steps(
+        &self,
+        latents: Tensor<2>,
+        condition: Tensor<2>,
+        draws: &DiffusionDraws,
+    ) -> Option<Tensor<2>> {
+        self.two_halves(latents, condition, draws)
     }
 
     fn begin_from(self, teacher: Self) -> Self {

@@ -1,6 +1,6 @@
 //! Next-token diffusion (paper §2.2): the noise schedule, solvers of the reverse process, and the
 //! small AdaLN head that denoises one latent given the backbone's hidden state. Beside the paper's diffusion it learns
-//! flow matching, and to draw in few steps (`few_step`).
+//! flow matching, to draw in few steps (`few_step`) and from teachers (`guidance`).
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -22,10 +22,12 @@
 mod config;
 mod draws;
 mod few_step;
+mod guidance;
 mod head;
 mod keys;
 mod layer;
 mod modulations;
+mod rows;
 mod schedule;
 pub mod solver;
 mod timestep;

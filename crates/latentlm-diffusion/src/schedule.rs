@@ -18,6 +18,14 @@ pub struct NoiseSchedule {
     process: Process,
 }
 
+/// A point of diffusion with the signal-to-noise ratio of a time of flow matching.
+struct FlowPoint {
+    /// The angle whose tangent is noise by signal.
+    angle: f64,
+    /// The timestep of diffusion.
+    timestep: f64,
+}
+
 impl NoiseSchedule {
     /// A schedule of diffusion with `timesteps` timesteps.
     ///
@@ -126,6 +134,49 @@ impl NoiseSchedule {
         }
     }
 
+    /// The points of this diffusion with the signal-to-noise ratios of times of flow matching: amplitudes of signal and
+    /// noise, `[N, 1]`, and the timesteps that have them, which lie between whole ones, `[N]`. If `x` is such a point and
+    /// `v` the velocity of diffusion there, that of flow matching is `(noise - signal) x + (noise + signal) v`.
+    ///
+    /// # Shapes
+    /// - `timesteps`: `[N]`, of [`flow`](Self::flow) with as many timesteps
+    pub(crate) fn at_flow_times(
+        &self,
+        timesteps: Tensor<1, Int>,
+    ) -> (Tensor<2>, Tensor<2>, Tensor<1>) {
+        let device = timesteps.device();
+        let points = self.flow_points();
+        let rows = |numbers: Vec<f64>| column(&numbers, &device).select(0, timesteps.clone());
+        let signal = rows(points.iter().map(|point| point.angle.cos()).collect());
+        let noise = rows(points.iter().map(|point| point.angle.sin()).collect());
+        let own = rows(points.iter().map(|point| point.timestep).collect());
+        (signal, noise, own.squeeze_dim::<1>(1))
+    }
+
+    /// The point for each timestep of flow matching. The signal's amplitude is the cosine of its angle, the noise's the
+    /// sine. Timesteps are interpolated linearly in the angle, which grows linearly in the cosine schedule.
+    fn flow_points(&self) -> Vec<FlowPoint> {
+        let angles = self.noise.iter().zip(&self.signal);
+        let angles: Vec<f64> = angles.map(|(noise, signal)| noise.atan2(*signal)).collect();
+        let count = self.timesteps();
+        let mut points = Vec::with_capacity(count);
+        for k in 1..=count {
+            let time = k as f64 / count as f64;
+            let angle = time.atan2(1.0 - time);
+            let above = angles.partition_point(|own| *own < angle);
+            let timestep = if above == 0 {
+                0.0
+            } else if above == count {
+                (count - 1) as f64
+            } else {
+                let (before, behind) = (angles[above - 1], angles[above]);
+                (above - 1) as f64 + (angle - before) / (behind - before)
+            };
+            points.push(FlowPoint { angle, timestep });
+        }
+        points
+    }
+
     /// Factors `(a, b)` of the clean estimate `x_0 = a * x_t + b * prediction`, where `alpha` and
     /// `sigma` are the amplitudes of signal and noise of diffusion.
     pub(crate) fn clean_factors(&self, alpha: f64, sigma: f64) -> (f64, f64) {
@@ -221,5 +272,47 @@ mod tests {
         let velocity = schedule.target(latents, noise, timesteps);
         let velocity: Vec<f32> = velocity.into_data().try_to_vec().unwrap();
         assert_eq!(velocity, [-3.0; 3]);
+    }
+
+    /// Of Gaussian latents with variance `c^2` both optimal velocities are known: that of diffusion is
+    /// `signal noise (1 - c^2) x / (signal^2 c^2 + noise^2)`, that of the line `(t - (1 - t) c^2) x / ((1 - t)^2 c^2 + t^2)`.
+    #[test]
+    fn the_velocity_of_diffusion_gives_that_of_the_line() {
+        let variance = 0.3;
+        for beta in [BetaSchedule::Cosine, BetaSchedule::Linear] {
+            let schedule = NoiseSchedule::new(beta, Prediction::Velocity, 1000);
+            let points = schedule.flow_points();
+            for k in [0, 9, 249, 499, 800, 999] {
+                let time = (k + 1) as f64 / 1000.0;
+                let (signal, noise) = (points[k].angle.cos(), points[k].angle.sin());
+                let x = 1.7;
+                let own = x / time.hypot(1.0 - time);
+                let velocity = signal * noise * (1.0 - variance) * own
+                    / (signal * signal * variance + noise * noise);
+                let got = (noise - signal) * own + (noise + signal) * velocity;
+                let expected = (time - (1.0 - time) * variance) * x
+                    / ((1.0 - time).powi(2) * variance + time * time);
+                assert!((got - expected).abs() < 1e-9, "{k}: {got} {expected}");
+                // The timesteps on both sides have more and less signal.
+                let timestep = points[k].timestep;
+                if timestep > 0.0 && timestep < 999.0 {
+                    let bar = |at: f64| schedule.alphas_cumprod()[at as usize];
+                    let (more, less) = (bar(timestep.floor()), bar(timestep.floor() + 1.0));
+                    assert!(less <= signal * signal && signal * signal <= more, "{k}");
+                }
+            }
+        }
+    }
+
+    /// Half signal and half noise is the middle of the cosine schedule but for its offset: the angle of timestep `k` is
+    /// about `((k + 1) / T + 0.008) / 1.008` of a right angle.
+    #[test]
+    fn the_middle_of_the_line_is_the_middle_of_the_cosine() {
+        let schedule = NoiseSchedule::new(BetaSchedule::Cosine, Prediction::Velocity, 1000);
+        let middle = &schedule.flow_points()[499];
+        let expected = 1000.0 * (0.5 * 1.008 - 0.008) - 1.0;
+        // The schedule is divided by its value at 0, which moves the angle by less than a thousandth.
+        let near = (middle.timestep - expected).abs() < 0.5;
+        assert!(near, "{} for {expected}", middle.timestep);
     }
 }

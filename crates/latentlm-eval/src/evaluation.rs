@@ -13,6 +13,8 @@ use crate::error::Result;
 
 /// Name of the file of measurements in the run's folder.
 pub(crate) const FILE: &str = "evaluation.json";
+/// Key of the intervals of measurements, by their names.
+const INTERVALS: &str = "intervals";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");
 
@@ -38,7 +40,7 @@ pub fn unshown(_phase: &str) {}
 pub struct Measure {
     /// Its name.
     pub name: String,
-    /// The value with at most four decimals.
+    /// The value with at most four decimals; behind it its interval, if it has one.
     pub value: String,
     /// Its unit, `fraction`, or the number of samples; empty for a plain number.
     pub unit: String,
@@ -48,7 +50,8 @@ pub struct Measure {
 
 /// The measurements of an evaluation, in the order of its JSON; none if the text is not a JSON object.
 pub fn measures(json: &str) -> Vec<Measure> {
-    let values: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let mut values: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let intervals = values.remove(INTERVALS).unwrap_or_default();
     let samples = values.get("samples").map_or_else(String::new, shown);
     let mut measures: Vec<(&String, &Value)> = values.iter().collect();
     // The map is sorted by name.
@@ -57,9 +60,13 @@ pub fn measures(json: &str) -> Vec<Measure> {
         .into_iter()
         .map(|(name, value)| {
             let [unit, meaning] = about(name);
+            let mut value = shown(value);
+            if let Some([low, high]) = intervals[name.as_str()].as_array().map(Vec::as_slice) {
+                value += &format!(" ({} to {})", shown(low), shown(high));
+            }
             Measure {
                 name: name.replace('_', " "),
-                value: shown(value),
+                value,
                 unit: unit.replace("{samples}", &samples),
                 meaning,
             }
@@ -143,6 +150,17 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert!(measures("[1]").is_empty());
+    }
+
+    #[test]
+    fn intervals_stand_behind_their_measurements() {
+        let json = r#"{
+            "codec_stoi": 0.75,
+            "first_audio_ms": 8.0,
+            "intervals": {"codec_stoi": [0.62504, 0.8]}
+        }"#;
+        let values: Vec<String> = measures(json).into_iter().map(|own| own.value).collect();
+        assert_eq!(values, ["0.75 (0.625 to 0.8)", "8"]);
     }
 
     #[test]

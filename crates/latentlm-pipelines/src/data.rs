@@ -1,6 +1,11 @@
 //! Data for the training and the measurements of a run.
 
-use latentlm_data::Sample;
+use latentlm_data::{LeftOut, Sample};
+
+use crate::error::Result;
+use crate::recipe::Recipe;
+use crate::run::RunFolder;
+use crate::skipped::{self, SkippedList};
 
 /// The samples of both splits, named apart.
 pub(crate) fn both(train: Vec<Sample>, test: Vec<Sample>) -> Vec<Sample> {
@@ -25,5 +30,20 @@ pub trait TrainingData {
     /// Names of the classes, if there are any.
     fn classes(&self) -> &[String] {
         &[]
+    }
+
+    /// Files that turned out to be broken. Both splits have one list.
+    fn left_out(&self) -> Vec<LeftOut> {
+        Vec::new()
+    }
+
+    /// Writes the list of skipped files into the run's folder. A resumed run keeps its earlier entries.
+    ///
+    /// # Errors
+    /// If the list can't be read or written.
+    fn list_left_out<R: Recipe>(&self, run: &RunFolder<R>) -> Result<SkippedList> {
+        let mut list = SkippedList::of(self.left_out());
+        list.keep_in(&run.file(skipped::FILE))?;
+        Ok(list)
     }
 }

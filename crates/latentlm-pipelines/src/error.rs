@@ -73,6 +73,16 @@ pub enum PipelineError {
     /// A picture file whose ending names no supported format.
     #[error("cannot write {0}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
     Ending(PathBuf),
+    /// A picture that is too large for memory or its format.
+    #[error(
+        "a picture of {width} x {height} pixels is too large: draw fewer pictures, or enlarge them less"
+    )]
+    GridSize {
+        /// Pixels from left to right.
+        width: u64,
+        /// Pixels from top to bottom.
+        height: u64,
+    },
     /// A picture that can't be encoded.
     #[error("cannot encode a picture: {0}")]
     Encode(#[from] image::ImageError),
@@ -103,6 +113,7 @@ impl PipelineError {
                 | Self::Prompt { .. }
                 | Self::Request(_)
                 | Self::Ending(_)
+                | Self::GridSize { .. }
                 | Self::Data(DataError::Text { .. })
         )
     }

@@ -72,7 +72,8 @@ pub use metrics::{MetricLine, MetricsLog, series};
 pub use mllm::*;
 pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
 pub use recipe::{
-    ChangedKey, CodecTables, LmConfig, Recipe, StageConfig, changed_keys, key_table, recipe_keys,
+    ChangedKey, CodecTables, LmConfig, Recipe, SampleConfig, StageConfig, changed_keys, key_table,
+    recipe_keys,
 };
 pub use run::{Found, RunFolder, ema_file, weights_file};
 pub use run_check::{
@@ -84,7 +85,7 @@ pub use skipped::SkippedList;
 pub use speech::*;
 pub use tensors::{draw_latents, host_values, label_tensor};
 #[cfg(any(feature = "mllm", feature = "speech"))]
-pub use text::{TextVocabulary, WantedTokenizer};
+pub use text::{TextVocabulary, TokenizerConfig};
 #[cfg(feature = "video")]
 pub use video::{
     Clips, VideoData, VideoDataConfig, VideoMixConfig, VideoPipeline, VideoRecipe,

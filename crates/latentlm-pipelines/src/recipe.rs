@@ -302,6 +302,51 @@ pub struct StageConfig {
     pub checkpoint_every: u64,
 }
 
+impl StageConfig {
+    /// Checks that a batch is one pack of documents; `positions` is the key that says how long a pack is.
+    ///
+    /// # Errors
+    /// If the batch size is not 1.
+    pub fn check_packs(&self, positions: &str) -> Result<()> {
+        if self.batch_size == 1 {
+            return Ok(());
+        }
+        Err(PipelineError::config(format!(
+            "lm_train.batch_size must be 1: {positions} says how long a pack is"
+        )))
+    }
+}
+
+/// How latents are drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleConfig<O> {
+    /// The solver.
+    pub sampler: Sampler,
+    /// Solver steps per latent.
+    pub steps: usize,
+    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
+    #[serde(flatten)]
+    pub falling: FallingSteps,
+    /// Classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Keys that the recipes of one modality have.
+    #[serde(flatten)]
+    pub own: O,
+}
+
+impl<O> SampleConfig<O> {
+    /// The options that latents are drawn with.
+    pub fn options(&self) -> SampleOptions {
+        SampleOptions {
+            sampler: self.sampler,
+            steps: self.steps,
+            falling: self.falling,
+            guidance_scale: self.guidance_scale,
+            ..SampleOptions::default()
+        }
+    }
+}
+
 impl LmConfig {
     /// Checks what concerns several keys, except what the model's own configuration checks.
     ///
@@ -428,10 +473,24 @@ impl LmConfig {
     }
 }
 
+#[cfg(all(test, any(feature = "mllm", feature = "speech")))]
+pub(crate) use self::tests::read_without;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::ImageRecipe;
+
+    /// A recipe as it is read from a checkpoint that lacks some keys, each named with its table.
+    #[cfg(any(feature = "mllm", feature = "speech"))]
+    pub(crate) fn read_without<R: Recipe>(recipe: &R, lacked: &[(&str, &str)]) -> R {
+        let mut old = serde_json::to_value(recipe).unwrap();
+        for (table, key) in lacked {
+            let table = old[*table].as_object_mut().unwrap();
+            assert!(table.remove(*key).is_some(), "{key}");
+        }
+        serde_json::from_value(old).unwrap()
+    }
 
     #[test]
     fn options_that_no_solver_can_follow_are_refused() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use latentlm_data::{TextLimits, TextTokenizer, TokenizerKind};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -38,20 +39,22 @@ impl Vocabulary for TextVocabulary {
     }
 }
 
-/// The tokenizer that the table `[text]` of a recipe asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct WantedTokenizer<'a> {
-    /// The tokenizer's file; empty if a tokenizer is trained.
-    pub path: &'a str,
-    /// Largest size of the file in megabytes.
-    pub max_megabytes: u64,
-    /// How one is trained.
+/// How text becomes tokens: keys of the table `[text]` of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerConfig {
+    /// How a vocabulary is made.
+    #[serde(rename = "tokenizer")]
     pub kind: TokenizerKind,
-    /// Largest number of tokens of a trained tokenizer.
-    pub size: usize,
+    /// Largest number of tokens.
+    pub vocabulary: usize,
+    /// A `tokenizer.json` to be used instead; empty for none.
+    pub path: String,
+    /// Largest size in megabytes of that file. Checkpoints of older versions lack it.
+    #[serde(default = "TextLimits::default_megabytes")]
+    pub max_tokenizer_mb: u64,
 }
 
-impl WantedTokenizer<'_> {
+impl TokenizerConfig {
     /// The tokenizer of the file; `None` if there is none.
     ///
     /// # Errors
@@ -60,8 +63,8 @@ impl WantedTokenizer<'_> {
         if self.path.is_empty() {
             return Ok(None);
         }
-        let limits = TextLimits::of_megabytes(self.max_megabytes);
-        let read = TextTokenizer::read_within(Path::new(self.path), limits)?;
+        let limits = TextLimits::of_megabytes(self.max_tokenizer_mb);
+        let read = TextTokenizer::read_within(Path::new(&self.path), limits)?;
         Ok(Some(read))
     }
 
@@ -72,7 +75,7 @@ impl WantedTokenizer<'_> {
     ) -> Result<TextTokenizer> {
         match self.read()? {
             Some(read) => Ok(read),
-            None => Ok(TextTokenizer::train(self.kind, &texts(), self.size)?),
+            None => Ok(TextTokenizer::train(self.kind, &texts(), self.vocabulary)?),
         }
     }
 }

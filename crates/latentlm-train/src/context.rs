@@ -302,6 +302,9 @@ fn compare_data<R: Recipe>(
 }
 
 #[cfg(test)]
+pub(crate) use self::tests::NoData;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use burn::train::Interrupter;
@@ -311,7 +314,8 @@ mod tests {
     use crate::error::TrainError;
     use crate::options::ProgressMode;
 
-    struct NoData;
+    /// Data of a run that reads none.
+    pub(crate) struct NoData;
 
     impl TrainingData for NoData {
         fn fingerprint(&self) -> String {

@@ -7,10 +7,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm::adapters::{LatentAdapter, Whitening};
 use latentlm::core::bundle::{BundleError, BundleWriter, load_module};
-use latentlm::core::{CausalBackbone, DiffusionDraws, DistilledGuidance, LatentHead};
+use latentlm::core::{CausalBackbone, DiffusionDraws, DistilledGuidance, FewStep, LatentHead};
 use latentlm::sequence::Document;
 use latentlm::{Batch, LatentCodec, LatentLm, Loss, RandomStream, load_lm};
-use latentlm_kernels::ROWS_A_SHARD;
+use latentlm_kernels::{ROWS_A_SHARD, at_once};
 use latentlm_pipelines::{
     ModelRecipe, Pipeline, PipelineError, Recipe, TokenWeights, TrainingData, Vocabulary, ema_file,
 };
@@ -79,13 +79,18 @@ pub trait Learner<R>: Module {
     }
 
     /// Writes this model's guided predictions into a batch's draws, as targets of a student. The model has no autodiff.
-    /// `nulls` are the documents without the label or text that their latents are made for.
     ///
     /// # Errors
     /// If its head has no guided prediction.
-    fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<()> {
-        let _ = (batch, nulls);
+    fn teach(&self, batch: &mut Batch) -> Result<()> {
+        let _ = batch;
         Ok(())
+    }
+
+    /// Writes what these averaged weights, without autodiff, make of two half steps into a batch's draws, as targets of
+    /// whole steps.
+    fn take_whole_steps(&self, batch: &mut Batch) {
+        let _ = batch;
     }
 
     /// The parts of the joint loss.
@@ -126,9 +131,13 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
         LatentLm::begin_from(self, teacher)
     }
 
-    fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<()> {
-        let taught = LatentLm::teach(self, batch, nulls);
+    fn teach(&self, batch: &mut Batch) -> Result<()> {
+        let taught = LatentLm::teach(self, batch);
         Ok(taught.map_err(PipelineError::from)?)
+    }
+
+    fn take_whole_steps(&self, batch: &mut Batch) {
+        LatentLm::take_whole_steps(self, batch);
     }
 
     fn loss(&self, batch: Batch) -> Loss {
@@ -334,10 +343,7 @@ pub fn train<T: LmTask>(
 
 impl<T: LmTask> LmStage<T> {
     /// The batch of a round, with its noise.
-    ///
-    /// # Errors
-    /// If the teacher has no guided prediction.
-    fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Result<Batch> {
+    fn batch(&mut self, recipe: &T::Recipe, round: u64) -> Batch {
         let samples = (self.setup.order)(round);
         let (corpus, model) = (&self.setup.corpus, self.trainer.model());
         let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
@@ -386,18 +392,49 @@ impl<T: LmTask> LmStage<T> {
             None => vec![1.0; documents.len()],
         };
         let learned = Learned::of(&documents, &weights, latents.len()).latents;
-        let mut batch = Batch {
+        let nulls: Vec<Document> = match self.teacher {
+            Some(_) => samples
+                .iter()
+                .map(|&own| corpus.document(own, true))
+                .collect(),
+            None => Vec::new(),
+        };
+        Batch {
             draws: model.draws(recipe, &learned, &mut random, &self.device),
             documents,
             weights,
             heard,
             latents,
-        };
-        if let Some(teacher) = &self.teacher {
-            let nulls = samples.iter().map(|&own| corpus.document(own, true));
-            teacher.teach(&mut batch, &nulls.collect::<Vec<Document>>())?;
+            nulls,
         }
-        Ok(batch)
+    }
+
+    /// Shards with the targets that other weights than the live ones make, each on a thread: a teacher's guided predictions,
+    /// and whole steps of a shortcut head. Shortcut models average the weights for these too (Frans et al. 2024).
+    ///
+    /// # Errors
+    /// If the teacher has no guided prediction.
+    fn taught(&self, shards: Vec<Shard>, few_step: FewStep) -> Result<Vec<Shard>> {
+        let whole_steps = few_step == FewStep::Shortcut;
+        if self.teacher.is_none() && !whole_steps {
+            return Ok(shards);
+        }
+        let mut inputs = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let averaged = whole_steps.then(|| self.trainer.ema().clone());
+            inputs.push((shard, self.teacher.clone(), averaged));
+        }
+        let taught = at_once(inputs, |(mut shard, teacher, averaged)| -> Result<Shard> {
+            let batch = shard.batch_mut();
+            if let Some(teacher) = teacher {
+                teacher.teach(batch)?;
+            }
+            if let Some(averaged) = averaged {
+                averaged.take_whole_steps(batch);
+            }
+            Ok(shard)
+        });
+        taught.into_iter().collect()
     }
 }
 
@@ -408,11 +445,12 @@ impl<T: LmTask> Stage<T::Recipe, T::Data> for LmStage<T> {
     const TABLE: &'static str = "lm_train";
 
     fn round(&mut self, context: &LmContext<T>, round: u64) -> Round<Self::Output> {
-        let batch = self.batch(&context.recipe, round)?;
+        let batch = self.batch(&context.recipe, round);
         let (spread, rows) = (&self.trainer.spread, (self.setup.rows)(&batch.documents));
         let count = spread.shards(&self.device, rows, ROWS_A_SHARD).len();
         let token_weight = self.tokens.map_or(0.0, |tokens| tokens.loss);
         let shards = Shard::all(&batch, token_weight, count);
+        let shards = self.taught(shards, context.recipe.lm().model.method.few_step)?;
         Ok(self
             .trainer
             .backward_shards(shards, |model, shard| shard.loss(|batch| model.loss(batch))))

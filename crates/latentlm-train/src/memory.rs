@@ -159,6 +159,16 @@ struct Machine {
     is_device: bool,
 }
 
+impl Machine {
+    /// This machine, of which training uses a device; `None` where its memory is not known.
+    fn here(device: &Device) -> Option<Self> {
+        Some(Self {
+            bytes: machine_bytes(Path::new("/"))?,
+            is_device: is_cpu(device),
+        })
+    }
+}
+
 /// Refuses a recipe that needs more memory than the machine has, with batches of as many samples as there are to train
 /// on; 1 before this is known. On another device than the processor only what a batch is made of counts. Does nothing
 /// where the machine's memory is not known.
@@ -170,15 +180,37 @@ pub fn check<R: Demanding>(
     samples: usize,
     options: &RunOptions,
 ) -> Result<(), TrainError> {
-    let Some(bytes) = machine_bytes(Path::new("/")) else {
+    let Some(machine) = Machine::here(&options.device) else {
         return Ok(());
-    };
-    let machine = Machine {
-        bytes,
-        is_device: is_cpu(&options.device),
     };
     let demands = recipe.demands(&options.device);
     check_within(&demands, samples as u64, machine, &options.within)
+}
+
+/// Refuses a model of so many parameters that takes more memory in training than the machine has. `keys` are those that
+/// its size follows from. Does nothing where the device's memory is not known.
+///
+/// # Errors
+/// If it takes more than there is.
+pub fn check_parameters(
+    parameters: usize,
+    keys: &'static [&'static str],
+    device: &Device,
+) -> Result<(), TrainError> {
+    let Some(machine) = Machine::here(device) else {
+        return Ok(());
+    };
+    let demand = Demand {
+        parameters: parameters as u64,
+        sample_bytes: 0,
+        host_bytes: 0,
+        activation_bytes: 0,
+        batch_size: 0,
+        parameter_keys: keys,
+        sample_keys: &[],
+        batch_key: "",
+    };
+    check_within(&[demand], 0, machine, "")
 }
 
 fn is_cpu(device: &Device) -> bool {
@@ -308,8 +340,8 @@ mod tests {
         let [of_codec, of_lm] = video.demands(&device);
         assert_eq!(of_codec.parameters, codec.num_params() as u64);
         assert_eq!(of_codec.sample_bytes, 4 * 5 * 32 * 32);
-        // Two groups of 16 latents of 16 numbers, with noise for each of four draws.
-        assert_eq!(of_lm.sample_bytes, 4 * 2 * 16 * 16 * 5);
+        // 16 latents and 4 of 16 numbers, with noise for each of four draws.
+        assert_eq!(of_lm.sample_bytes, 4 * (16 + 4) * 16 * 5);
 
         let mllm = MllmRecipe::default();
         assert_eq!(mllm.demands(&device)[0], mllm.image().demands(&device)[0]);
@@ -465,6 +497,19 @@ mod tests {
         assert_eq!(machine_bytes(root), Some(800_000));
         put(root, "proc/self/cgroup", "damaged\n");
         assert_eq!(machine_bytes(root), Some(2048 << 10));
+    }
+
+    #[test]
+    fn models_beyond_the_memory_are_refused() {
+        let device = Device::default();
+        check_parameters(1000, &["dit.*"], &device).unwrap();
+        if !is_cpu(&device) || machine_bytes(Path::new("/")).is_none() {
+            return;
+        }
+        let error = check_parameters(1 << 50, &["dit.*"], &device).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("(1125899906842624 parameters)"), "{told}");
+        assert!(told.ends_with(": lower dit.*"), "{told}");
     }
 
     /// On this machine: nothing is left behind.

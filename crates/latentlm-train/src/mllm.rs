@@ -70,12 +70,11 @@ pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
-    check_tokenizer(recipe.text.wanted(), &options)?;
+    check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
         adopt: adopt_codec,
         train,
-        skipped: |context| context.data.pictures.list_left_out(&context.run),
         report: write_mllm_report,
         samples: "png",
         train_samples: |data| data.pictures.train.len(),

@@ -10,6 +10,7 @@ use burn::train::metric::{
     SerializedEntry,
 };
 use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
+use latentlm_eval::unshown;
 use latentlm_pipelines::printable;
 
 use crate::error::{Result, TrainError};
@@ -172,6 +173,19 @@ pub fn say(event: &str, mode: ProgressMode) {
         // Standard error: a closed pipe or terminal must not end a training run.
         let _ = writeln!(std::io::stderr(), "{}", printable(event));
     }
+}
+
+/// What shows the phases of an evaluation between two trainings, a line each.
+pub fn phases(mode: ProgressMode) -> fn(&str) {
+    if mode == ProgressMode::Silent {
+        unshown
+    } else {
+        show_phase
+    }
+}
+
+fn show_phase(phase: &str) {
+    say(&format!("{phase} ..."), ProgressMode::Plain);
 }
 
 /// `75.0` as `1m15s`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use latentlm_pipelines::{PipelineError, RunFolder, SkippedList, TrainingData, WantedTokenizer};
+use latentlm_pipelines::{PipelineError, RunFolder, TokenizerConfig, TrainingData};
 
 use crate::codec_stage::{self, CodecTask};
 use crate::context::{Context, Report, RunEnd};
@@ -20,7 +20,7 @@ use crate::teacher;
 ///
 /// # Errors
 /// If the file can't be read or is no tokenizer.
-pub fn check_tokenizer(wanted: WantedTokenizer<'_>, options: &RunOptions) -> Result<()> {
+pub fn check_tokenizer(wanted: &TokenizerConfig, options: &RunOptions) -> Result<()> {
     if !options.resume {
         wanted.read()?;
     }
@@ -51,8 +51,6 @@ pub struct Modality<R, D> {
     pub adopt: fn(&mut Context<R, D>, &RunFolder<R>) -> Result<()>,
     /// Trains codec and language model. Returns whether both are finished.
     pub train: fn(&mut Context<R, D>) -> Result<bool>,
-    /// Lists in the run's folder what of the data could not be used. Called before training and after it.
-    pub skipped: fn(&mut Context<R, D>) -> Result<SkippedList, PipelineError>,
     /// Writes the report.
     pub report: Report<R>,
     /// The ending of the file of samples.
@@ -85,11 +83,12 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             (self.adopt)(&mut context, &from)?;
         }
         context.report = Some(self.report);
-        (self.skipped)(&mut context)?;
+        // Before training and after it.
+        context.data.list_left_out(&context.run)?;
         let finished = (self.train)(&mut context)?;
         // Stages that had nothing to do kept none: a later one might have refused it.
         context.run.set_recipe(&context.recipe)?;
-        let skipped = (self.skipped)(&mut context)?;
+        let skipped = context.data.list_left_out(&context.run)?;
         let report = (self.report)(&context.run, &context.recipe)?;
         if !finished {
             return Ok(RunEnd::Stopped);

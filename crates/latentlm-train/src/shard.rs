@@ -41,10 +41,12 @@ impl Shard {
         let positions: Vec<usize> = batch.documents.iter().map(Document::positions).collect();
         for range in cut_evenly(&positions, count) {
             let documents = batch.documents[range.clone()].to_vec();
-            let weights = batch.weights[range].to_vec();
+            let weights = batch.weights[range.clone()].to_vec();
+            let nulls = batch.nulls.get(range).unwrap_or_default().to_vec();
             let learned = Learned::of(&documents, &weights, modalities);
             let mut own = Batch {
                 weights,
+                nulls,
                 ..Batch::new(documents, Vec::new(), Vec::new())
             };
             let mut of_latents = Vec::with_capacity(modalities);
@@ -74,6 +76,11 @@ impl Shard {
             });
         }
         shards
+    }
+
+    /// The documents, and what belongs to them.
+    pub fn batch_mut(&mut self) -> &mut Batch {
+        &mut self.batch
     }
 
     /// The shard's share of the batch's joint loss, and of each part of it.
@@ -146,9 +153,9 @@ fn cut_evenly(positions: &[usize], count: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::module::{Module, ModuleMapper, Param};
+    use burn::module::Module;
     use burn::tensor::Int;
-    use latentlm::core::conformance::seeded;
+    use latentlm::core::conformance::{Stir, seeded};
     use latentlm::sequence::Segment;
     use latentlm::{LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};
     use latentlm_pipelines::TokenWeights;
@@ -261,18 +268,6 @@ mod tests {
             ..own
         };
         assert_eq!(steps(&Shard::all(&own, 1.0, 4)[3]), [1, 3]);
-    }
-
-    /// Weights that are far from where they begin: a fresh head predicts the same of everything.
-    struct Stir(RandomStream);
-
-    impl ModuleMapper for Stir {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let noise = self.0.normal(tensor.dims(), &tensor.device());
-                tensor + noise.mul_scalar(0.2)
-            })
-        }
     }
 
     /// Documents of two modalities, text alone among them: the losses of shards add up to the batch's.

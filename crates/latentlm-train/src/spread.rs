@@ -80,6 +80,7 @@ impl ToDevice for DiffusionDraws {
             noise: self.noise.to_device(device),
             second_noise: self.second_noise.map(|noise| noise.to_device(device)),
             target: self.target.map(|target| target.to_device(device)),
+            whole_steps: self.whole_steps.map(|target| target.to_device(device)),
             ..self
         }
     }

@@ -176,23 +176,11 @@ pub fn number(x: Tensor<1>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::NoData;
     use crate::options::{ProgressMode, RunOptions};
     use burn::tensor::Device;
     use burn::train::Interrupter;
-    use latentlm_data::Sample;
     use latentlm_pipelines::ImageRecipe;
-
-    struct NoData;
-
-    impl TrainingData for NoData {
-        fn fingerprint(&self) -> String {
-            "f".into()
-        }
-
-        fn samples(&self) -> Vec<Sample> {
-            Vec::new()
-        }
-    }
 
     /// A stage that skips steps and fails as it is told.
     #[derive(Default)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use latentlm::core::bundle::{BundleWriter, io_error, write_atomically};
-use latentlm::core::{DistilledGuidance, FewStep};
+use latentlm::core::{DistilledGuidance, FewStep, Process};
 use latentlm_data::TextTokenizer;
 use latentlm_pipelines::{
     Found, Inventory, LmConfig, PipelineError, Recipe, RunFolder, TOKENIZER, TrainingData, Wanted,
@@ -19,11 +19,12 @@ use crate::options::RunOptions;
 /// Name of the codec's stage.
 pub const CODEC: &str = "codec";
 /// Keys, and beginnings of keys, in which a model may differ from the one that it begins from.
-const FREE: [&str; 17] = [
+const FREE: [&str; 18] = [
     "seed",
     "sample.",
     "lm_train.",
     "lm.from",
+    "lm.process",
     "lm.few_step",
     "lm.shortcut_",
     "lm.distilled_",
@@ -42,8 +43,8 @@ const FREE: [&str; 17] = [
 /// The run that a recipe begins from, if it names one.
 ///
 /// # Errors
-/// If it is no run of this kind, was trained with another codec, other data, sizes or another process, or can't teach
-/// the guidance that the recipe asks for.
+/// If it is no run of this kind, was trained with another codec, other data or sizes, learned flow matching and the recipe
+/// does not, or can't teach the guidance that the recipe asks for.
 pub fn run_of<R: LmRecipe>(recipe: &R) -> Result<Option<RunFolder<R>>> {
     let from = &recipe.lm().model.from;
     if from.is_empty() {
@@ -70,6 +71,12 @@ fn wrong_teacher(student: &LmConfig, teacher: &LmConfig) -> Option<&'static str>
         return Some(
             "learned its guidance from a teacher (lm.distilled_guidance), and would be guided twice: begin from \
              that teacher",
+        );
+    }
+    // The other way round works: a velocity of diffusion gives one of flow matching.
+    if teacher.method.process == Process::Flow && student.method.process == Process::Diffusion {
+        return Some(
+            "learned flow matching (lm.process = \"flow\"), and a model of diffusion can't begin from it",
         );
     }
     if student.method.distilled_guidance == DistilledGuidance::None {
@@ -303,12 +310,15 @@ mod tests {
         let guided_flow = [&FLOW[..], &GUIDED].concat();
         assert_eq!(refused(&[], &GUIDED), "nothing");
         assert_eq!(refused(&FLOW, &guided_flow), "nothing");
+        assert_eq!(refused(&[], &guided_flow), "nothing");
         assert_eq!(refused(&energy, &FLOW), "nothing");
         assert_eq!(refused(&["lm.condition_dropout=0.0"], &[]), "nothing");
         for (teacher, own, part) in [
             (&guided_teacher[..], &GUIDED[..], "would be guided twice"),
             (&guided_teacher[..], &[][..], "would be guided twice"),
             (&energy[..], &guided_flow[..], "draws in one step"),
+            (&FLOW[..], &GUIDED[..], "a model of diffusion can't"),
+            (&FLOW[..], &[][..], "a model of diffusion can't"),
             (
                 &["lm.condition_dropout=0.0"][..],
                 &GUIDED[..],
@@ -321,6 +331,21 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn the_fast_recipe_begins_from_a_run_of_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("teacher");
+        drop(RunFolder::create(&path, &ImageRecipe::default()).unwrap());
+        let fast = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../configs/image/fast-mnist.toml"
+        );
+        let mut own = ImageRecipe::resolve(Some(Path::new(fast)), &[]).unwrap();
+        assert_eq!(own.lm.from, "runs/mnist");
+        own.lm.from = path.to_string_lossy().into_owned();
+        assert!(run_of(&own).unwrap().is_some());
     }
 
     /// Only guidance needs the teacher on the way.

@@ -216,12 +216,11 @@ type VideoTask = PipelineTask<VideoRecipe, VideoData, (), 5>;
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
-    check_tokenizer(recipe.text.wanted(), &options)?;
+    check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
         adopt: teacher::adopt_codec,
         train: |context| train_both::<ClipTask, VideoTask, 5>(context, open),
-        skipped: |context| context.data.list_left_out(&context.run),
         report: write_video_report,
         samples: "png",
         train_samples: |data| data.train.len(),
@@ -336,10 +335,10 @@ mod tests {
             assert_eq!(corpus.encoded(first), Some(clip));
             let drawn = corpus.document(whole, false);
             let frame = corpus.document(first, false);
-            assert_eq!((drawn.frames(0), frame.frames(0)), (80, 16));
+            assert_eq!((drawn.frames(0), frame.frames(0)), (32, 16));
             assert_eq!(drawn.segments[0], frame.segments[0], "the same caption");
             // The latents between have no token behind them.
-            assert_eq!(lengths[first], lengths[whole] - 64 - 2);
+            assert_eq!(lengths[first], lengths[whole] - 16 - 2);
             let layout = Layout::new(&[frame], &special.modalities);
             assert_eq!(layout.learned[0].latents, Vec::from_iter(0..16));
             let begin = i64::from(special.modalities[0].begin);

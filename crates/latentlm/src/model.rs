@@ -66,6 +66,9 @@ pub struct Batch {
     /// For each modality `K` times as many rows as it has learned latents: each is denoised `K` times
     /// on one pass of the backbone (paper §2.2, `ddpm_batch_mul`).
     pub draws: Vec<DiffusionDraws>,
+    /// The same documents without the label or text that their latents are made for, which a teacher of guidance
+    /// reads; none without a teacher.
+    pub nulls: Vec<Document>,
 }
 
 impl Batch {
@@ -84,6 +87,7 @@ impl Batch {
             heard: latents.clone(),
             latents,
             draws,
+            nulls: Vec::new(),
         }
     }
 }
@@ -245,6 +249,7 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
             heard,
             latents,
             draws,
+            ..
         } = batch;
         let (modalities, given) = (self.latents.len(), [latents.len(), draws.len()]);
         assert_eq!(given, [modalities; 2], "latents and draws of each modality");
@@ -289,49 +294,64 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
     }
 
     /// As a teacher: writes into the draws of a batch what this model, which has no autodiff, predicts with guidance at the
-    /// draws' scales. `nulls` are the same documents without the label or text that their latents are made for.
+    /// draws' scales.
     ///
     /// # Errors
     /// If a head has no guided prediction.
     ///
     /// # Panics
-    /// If the documents without condition have other latents.
-    pub fn teach(&self, batch: &mut Batch, nulls: &[Document]) -> Result<(), ModelError> {
-        let layouts = [self.layout(&batch.documents), self.layout(nulls)];
-        let heard: Vec<Tensor<2>> = batch.heard.iter().map(|own| own.clone().inner()).collect();
-        let hidden = layouts.each_ref().map(|layout| self.hidden(layout, &heard));
+    /// If the batch has no documents without condition, or they have other latents.
+    pub fn teach(&self, batch: &mut Batch) -> Result<(), ModelError> {
+        let (layout, hidden) = self.read(batch, &batch.documents);
+        let (of_nulls, null) = self.read(batch, &batch.nulls);
         for (modality, draws) in batch.draws.iter_mut().enumerate() {
-            let [learned, of_null] = layouts.each_ref().map(|layout| &layout.learned[modality]);
+            let [learned, of_null] = [&layout, &of_nulls].map(|own| &own.learned[modality]);
             assert_eq!(learned.latents, of_null.latents, "latents of both branches");
-            let count = learned.latents.len();
-            if count == 0 {
+            if learned.latents.is_empty() {
                 continue;
             }
-            let repeats = draws.noise.dims()[0] / count;
-            let rows = |all: &Tensor<2>, rows: &[i64]| {
-                let rows = all.clone().select(0, indices(rows, &all.device()));
-                rows.repeat_dim(0, repeats)
-            };
-            let plain = DiffusionDraws {
-                scales: draws.scales.clone(),
-                ..DiffusionDraws::new(draws.timesteps.clone().inner(), draws.noise.clone().inner())
-            };
             let latents = batch.latents[modality].clone().inner();
             let target = self.head_of(modality).guided(
-                rows(&latents, &learned.latents),
-                rows(&hidden[0], &learned.conditions),
-                rows(&hidden[1], &of_null.conditions),
-                &plain,
+                drawn_rows(&latents, &learned.latents, draws),
+                drawn_rows(&hidden, &learned.conditions, draws),
+                drawn_rows(&null, &of_null.conditions, draws),
+                &draws.clone().inner(),
             );
             let Some(target) = target else {
                 return Err(ModelError::Config {
                     reason: "the teacher's head does not denoise, and can't teach guidance".into(),
                 });
             };
-            let tracked = draws.noise.is_autodiff();
-            draws.target = Some(if tracked { target.autodiff() } else { target });
+            draws.target = Some(constant_beside(target, &draws.noise));
         }
         Ok(())
+    }
+
+    /// As the averaged weights of a model that learns whole steps: writes into the draws of a batch what these, which have
+    /// no autodiff, make of two half steps.
+    pub fn take_whole_steps(&self, batch: &mut Batch) {
+        let (layout, hidden) = self.read(batch, &batch.documents);
+        for (modality, draws) in batch.draws.iter_mut().enumerate() {
+            let learned = &layout.learned[modality];
+            if learned.latents.is_empty() {
+                continue;
+            }
+            let latents = batch.latents[modality].clone().inner();
+            let whole = self.head_of(modality).whole_steps(
+                drawn_rows(&latents, &learned.latents, draws),
+                drawn_rows(&hidden, &learned.conditions, draws),
+                &draws.clone().inner(),
+            );
+            draws.whole_steps = whole.map(|whole| constant_beside(whole, &draws.noise));
+        }
+    }
+
+    /// The layout of documents with a batch's latents, and their hidden states without autodiff, `[P, D]`.
+    fn read(&self, batch: &Batch, documents: &[Document]) -> (Layout, Tensor<2>) {
+        let layout = self.layout(documents);
+        let heard: Vec<Tensor<2>> = batch.heard.iter().map(|own| own.clone().inner()).collect();
+        let hidden = self.hidden(&layout, &heard);
+        (layout, hidden)
     }
 
     /// Cross entropy `-log p` of each learned token, `[M]`. Perplexity is `exp` of its mean.
@@ -346,6 +366,22 @@ impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {
         let asked = hidden.select(0, indices(&layout.asked, &device));
         let answers = indices(&layout.answers, &device);
         surprise(self.token_adapter(), asked, answers)
+    }
+}
+
+/// Some rows, once for each draw of them.
+fn drawn_rows(all: &Tensor<2>, rows: &[i64], draws: &DiffusionDraws) -> Tensor<2> {
+    let repeats = draws.noise.dims()[0] / rows.len();
+    let rows = all.clone().select(0, indices(rows, &all.device()));
+    rows.repeat_dim(0, repeats)
+}
+
+/// A tensor without autodiff as a constant beside another, which may have it.
+fn constant_beside(tensor: Tensor<2>, other: &Tensor<2>) -> Tensor<2> {
+    if other.is_autodiff() {
+        tensor.autodiff()
+    } else {
+        tensor
     }
 }
 

@@ -174,6 +174,7 @@ fn model_targets() -> Vec<Target> {
             seeds::published_weights,
         )
         .share(25),
+        Target::new("quantized", model::quantized, model::whole_quantized).share(25),
         Target::new("published-index", model::published_index, || {
             seeds::texts(&seeds::PUBLISHED_INDEX)
         })

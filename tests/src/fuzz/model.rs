@@ -11,8 +11,9 @@ use latentlm_pipelines::{
     SpeechRecipe, StageConfig, VideoRecipe, series,
 };
 use latentlm_published::{
-    WeightType, gguf_tokenizer, load_realtime, load_tokenizer, load_vibevoice,
-    read_tokenizer_config, read_vibevoice_config, read_voice,
+    WeightBits, WeightType, gguf_tokenizer, load_asr, load_realtime, load_tokenizer,
+    load_vibevoice, quantize_folder, read_asr_config, read_realtime_config, read_tokenizer_config,
+    read_vibevoice_config, read_voice,
 };
 use latentlm_train::Trainer;
 use latentlm_vibevoice::{
@@ -27,6 +28,7 @@ const CHECKPOINT: &str = "tests/earlier-runs/image/checkpoints/lm/step-2";
 /// Published checkpoints that ship with the tests.
 const TOKENIZER: &str = "tests/fixtures/vibevoice-tokenizer-small";
 const VIBEVOICE: &str = "tests/fixtures/vibevoice-small";
+const ASR: &str = "tests/fixtures/vibevoice-asr-one";
 
 /// A recipe's file, of any modality.
 pub(super) fn recipe(scratch: &Path) -> Reader {
@@ -188,14 +190,22 @@ pub(super) fn whole_optimizer() -> Vec<Vec<u8>> {
     vec![saved(&step, &Device::default().autodiff())]
 }
 
-/// The `config.json` of a published model or tokenizer.
+/// The `config.json` of a published model of any kind, or of a tokenizer. What is taken has a number of parameters.
 pub(super) fn published_config(scratch: &Path) -> Reader {
-    let folder = scratch.to_owned();
+    let (folder, device) = (scratch.to_owned(), Device::default());
     Box::new(move |bytes| {
         put(&folder.join("config.json"), bytes);
+        let realtime = told(read_realtime_config(&folder));
+        let recognizer = told(read_asr_config(&folder));
         let results = [
             told(read_vibevoice_config(&folder)).map(drop),
             told(read_tokenizer_config(&folder)).map(drop),
+            realtime.map(|json| {
+                json.model().parameter_count(&device);
+            }),
+            recognizer.map(|json| {
+                json.model().parameter_count(&device);
+            }),
         ];
         any(results)
     })
@@ -228,6 +238,24 @@ pub(super) fn published_weights(scratch: &Path) -> Reader {
         put(&folder.join("model.safetensors"), bytes);
         told(load_tokenizer(&folder, &device)).map(drop)
     })
+}
+
+/// The weights of a published model whose backbone has 8 bits.
+pub(super) fn quantized(scratch: &Path) -> Reader {
+    let (folder, device) = (scratch.join("quantized"), Device::default());
+    quantize_folder(&repository(ASR), &folder, WeightBits::Eight).expect("a whole model");
+    Box::new(move |bytes| {
+        put(&folder.join("model.safetensors"), bytes);
+        told(load_asr(&folder, WeightType::Stored, &device)).map(drop)
+    })
+}
+
+/// Weights of 8 bits as they are written.
+pub(super) fn whole_quantized() -> Vec<Vec<u8>> {
+    let scratch = tempfile::tempdir().expect("a folder for scratch files");
+    let folder = scratch.path().join("quantized");
+    quantize_folder(&repository(ASR), &folder, WeightBits::Eight).expect("a whole model");
+    vec![bytes_of(&folder.join("model.safetensors"))]
 }
 
 /// The index of a published tokenizer in shards.

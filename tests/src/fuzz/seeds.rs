@@ -305,7 +305,7 @@ pub(super) fn latents() -> Vec<Vec<u8>> {
 
 /// Every recipe that ships.
 pub(super) fn recipes() -> Vec<Vec<u8>> {
-    let folders = ["image", "tts", "mllm"].map(|name| repository("configs").join(name));
+    let folders = ["image", "tts", "mllm", "video"].map(|name| repository("configs").join(name));
     let files = folders.iter().map(|folder| files_of(folder, ""));
     files.flatten().collect()
 }
@@ -341,8 +341,13 @@ pub(super) fn vibevoice_config() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn published_configs() -> Vec<Vec<u8>> {
-    let tokenizer = fixture("vibevoice-tokenizer-small/config.json");
-    vibevoice_config().into_iter().chain([tokenizer]).collect()
+    let others = [
+        "vibevoice-tokenizer-small",
+        "vibevoice-realtime-one",
+        "vibevoice-asr-one",
+    ];
+    let others = others.map(|folder| fixture(&format!("{folder}/config.json")));
+    vibevoice_config().into_iter().chain(others).collect()
 }
 
 /// A voice as `torch.save` writes it, and as safetensors.

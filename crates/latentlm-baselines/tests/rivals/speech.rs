@@ -42,6 +42,7 @@ fn documents(book: usize) -> Vec<SpokenCodes> {
             codes: (0..frames * BOOKS as i64)
                 .map(|place| (place * place * number + number) % ENTRIES as i64)
                 .collect(),
+            said: Vec::new(),
             book,
             voice: 0,
         })
@@ -58,19 +59,29 @@ fn parameters_are_those_of_the_closed_form() {
     assert_eq!(model(1, &device).num_params(), one);
     let groups = 2 * 4 * WIDTH * WIDTH;
     assert_eq!(model(4, &device).num_params(), one + groups);
+    // What is said: text and silence.
+    let aligned = seeded(5, &device, |device| {
+        config(1).with_aligned(true).init(device)
+    });
+    assert_eq!(aligned.num_params(), one + (TEXT + 1) * WIDTH);
 }
 
 #[test]
 fn gradient_reaches_every_parameter() {
     let device = Device::default().autodiff();
-    for group in [1, 2] {
-        let model = moved(model(group, &device));
+    for (group, aligned) in [(1, false), (2, false), (2, true)] {
+        let config = config(group).with_aligned(aligned);
+        let model = moved(seeded(5, &device, |device| config.init(device)));
         let mut documents = documents(1);
         documents[1].book = 2;
         // A voice, so that the last codebook is read too.
         documents[2].voice = 2;
+        for document in documents.iter_mut().filter(|_| aligned) {
+            document.said = vec![1; document.codes.len() / BOOKS];
+        }
         let loss = model.loss(&documents, &device);
-        let gradients = (loss.first + loss.others).backward();
+        assert_eq!(loss.said.clone().into_scalar::<f32>() > 0.0, aligned);
+        let gradients = (loss.first + loss.others + loss.said).backward();
         module::gradient_reaches_every_parameter(&model, &gradients);
     }
 }

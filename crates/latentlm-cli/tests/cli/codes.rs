@@ -102,7 +102,7 @@ fn speech_is_compared() {
     args.extend(shared.map(|key| format!("speech.{key}")));
     args.extend(words(
         "speech.lm_train.steps=2 frames_per_latent=[1,2] numbers_per_frame=4 groups=[1,2] \
-         evaluate.samples=2 evaluate.parameter_tolerance=1000 rival.codebooks=3 rival.entries=4 \
+         evaluate.samples=2 evaluate.hard_texts=3 evaluate.parameter_tolerance=1000 rival.codebooks=3 rival.entries=4 \
          rival.latent_dim=4 rival.width=32 rival.depth=1 rival.heads=2 rival.kv_heads=1 \
          rival.parallel_width=32 rival.parallel_depth=1 rival.parallel_heads=2 \
          rival.parallel_kv_heads=1",
@@ -118,18 +118,24 @@ fn speech_is_compared() {
         "| rival-2 | ",
         "latentlm-18.75: 2.0 times fewer backbone steps than rival-1",
         "latentlm-18.75: 1.0 times fewer backbone steps than rival-2",
+        "| measurement (95 % interval) | latentlm-37.5 | latentlm-18.75 | rival-1 | rival-2 |",
+        "| hard without end | ",
+        "Not measured: word errors (--recognizer, --open-recognizer)",
     ] {
         assert!(table.contains(row), "{row}: {table}");
     }
     let figure = fs::read_to_string(run.join("compare.svg")).unwrap();
     assert!(figure.contains("rival-2") && !figure.contains("NaN"));
-    let checkpoint = run.join("rival-2/checkpoints/lm/step-2/model.safetensors");
-    let before = fs::metadata(&checkpoint).unwrap().modified().unwrap();
+    let kept = ["checkpoints/lm/step-2/model.safetensors", "measured.json"];
+    let written = || {
+        kept.map(|file| {
+            let path = run.join("rival-2").join(file);
+            fs::metadata(path).unwrap().modified().unwrap()
+        })
+    };
+    let before = written();
     succeed(dir, &words("compare tts --progress silent --resume"));
-    assert_eq!(
-        fs::metadata(&checkpoint).unwrap().modified().unwrap(),
-        before
-    );
+    assert_eq!(written(), before, "neither trained nor measured again");
 
     for run in ["rival-1", "latentlm-18.75"] {
         let named = format!("--run runs/compare-tts/{run}");

@@ -277,6 +277,29 @@ fn a_script_that_is_too_long_waits_for_no_weights() {
     assert!(!dir.join("a.wav").exists());
 }
 
+/// Settings in a model's folder that no solver can follow: told before the weights are read, which are missing.
+#[test]
+fn absurd_settings_of_a_folder_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let model = without_weights(dir);
+    fs::write(dir.join("script.txt"), "one").unwrap();
+    let say = |settings: &str, args: &[&str], part: &str| {
+        fs::write(model.join("generation_config.json"), settings).unwrap();
+        let mut command = latentlm(dir, &["speak", "--script", "script.txt", "--out", "a.wav"]);
+        expect(command.arg("--model").arg(&model).args(args), 1, part);
+    };
+    let steps = "solver steps must be in 1..1000, not ";
+    say(r#"{"num_diffusion_steps": 0}"#, &[], steps);
+    say(r#"{"num_diffusion_steps": 1000000000}"#, &[], steps);
+    let guidance = "the guidance must be a number from -1000 to 1000, not ";
+    say(r#"{"guidance_scale": 1e300}"#, &[], guidance);
+    let missing = "model.safetensors is missing: 0 bytes are there";
+    let settings = r#"{"num_diffusion_steps": 0, "guidance_scale": 1e300}"#;
+    say(settings, &["--steps", "3", "--guidance", "2"], missing);
+    assert!(!dir.join("a.wav").exists());
+}
+
 #[test]
 fn weights_that_lead_to_no_numbers_are_an_error() {
     let dir = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ const MLLM: Kind = Kind {
 const VIDEO: Kind = Kind {
     command: "train-video",
     percent: 20,
-    data: video::copy_digits,
+    data: video::write_digits,
     folder: "digits",
     recipe: &[
         &video::TINY,

@@ -223,6 +223,10 @@ fn a_run_trains_samples_and_refuses_what_it_lacks() {
     );
     let sample = ["sample-image", "--class", "eleven", "--out", "x.png"];
     expect(&mut latentlm(dir, &sample), 2, "no class `eleven`");
+    let words = "sample-image --grid --count 10000 --scale 64 --out x.png";
+    let words: Vec<&str> = words.split(' ').collect();
+    let part = "a picture of 21120064 x 21184 pixels is too large";
+    expect(&mut latentlm(dir, &words), 2, part);
     expect(&mut train(dir, &[]), 1, "--resume");
 }
 

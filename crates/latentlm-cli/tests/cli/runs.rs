@@ -156,8 +156,11 @@ mod signals {
     use super::*;
     use crate::BINARY;
 
-    /// So many steps take seconds.
-    const LONG: [&str; 2] = ["codec_train.steps=80", "codec_train.checkpoint_every=1000"];
+    /// So many steps take minutes: no signal comes too late.
+    const LONG: [&str; 2] = [
+        "codec_train.steps=100000",
+        "codec_train.checkpoint_every=100000",
+    ];
 
     /// Waits until a training has logged its first step, and sends it a signal.
     fn send(folder: &Path, child: &Child, signal: &str) {
@@ -172,11 +175,23 @@ mod signals {
         assert!(kill.args([signal, &id]).status().unwrap().success());
     }
 
+    /// Goes on for two steps of the codec, and to the end.
     fn resumes(folder: &Path) {
-        let resume = ["train-image", "--resume", "--progress", "silent"];
+        let saved = newest(folder, "codec");
+        let step = saved.file_name().unwrap().to_string_lossy().into_owned();
+        let step: u64 = step.strip_prefix("step-").unwrap().parse().unwrap();
+        let last = step + 2;
+        let steps = format!("codec_train.steps={last}");
+        let resume = [
+            "train-image",
+            "--resume",
+            "--progress",
+            "silent",
+            steps.as_str(),
+        ];
         let output = latentlm(folder, &resume).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert!(newest(folder, "codec").ends_with("step-80"));
+        assert!(newest(folder, "codec").ends_with(format!("step-{last}")));
         assert!(newest(folder, "lm").ends_with("step-3"));
     }
 

@@ -345,9 +345,23 @@ fn broken_files_of_the_codec_are_named(dir: &Path) {
             "cannot read gone.safetensors: ",
         ),
     ] {
-        let args = ["codec", command, input, "none.wav"];
+        let output = if command == "encode" {
+            "none.safetensors"
+        } else {
+            "none.wav"
+        };
+        let args = ["codec", command, input, output];
         expect(&mut latentlm(dir, &args), 1, part);
-        assert!(!dir.join("none.wav").exists());
+        assert!(!dir.join(output).exists());
+    }
+    // The recording would be lost.
+    let args = ["codec", "encode", "corpus/0.wav", "corpus/0.wav"];
+    let part = "cannot write a file of latents to `corpus/0.wav`";
+    expect(&mut latentlm(dir, &args), 2, part);
+    if Path::new("/dev/zero").exists() {
+        let args = ["codec", "decode", "/dev/zero", "none.wav"];
+        let part = "cannot read /dev/zero: it has more than 268435456 bytes";
+        expect(&mut latentlm(dir, &args), 1, part);
     }
     expect(
         &mut latentlm(
@@ -356,7 +370,7 @@ fn broken_files_of_the_codec_are_named(dir: &Path) {
                 "data",
                 "espeak",
                 "--out",
-                "spoken",
+                "synthetic",
                 "--program",
                 "no-such-program",
             ],
@@ -364,4 +378,5 @@ fn broken_files_of_the_codec_are_named(dir: &Path) {
         1,
         "is not installed",
     );
+    assert!(!dir.join("synthetic").exists(), "nothing was spoken");
 }

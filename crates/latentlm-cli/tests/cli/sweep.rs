@@ -84,6 +84,27 @@ const CONV: [&str; 3] = [
     "codec.conv.multipliers=[2]",
 ];
 
+const LOG_NORMAL_TIMES: [&str; 3] = [
+    "lm.process=flow",
+    "lm.times=log-normal",
+    "sample.sampler=euler",
+];
+const SHORTCUT: [&str; 3] = [
+    "lm.process=flow",
+    "lm.few_step=shortcut",
+    "sample.sampler=euler",
+];
+const CODEBOOKS: [&str; 2] = ["codec.quantizer.codebooks=2", "codec.quantizer.entries=4"];
+/// Keys that mean nothing unless other keys switch them on: the beginning of their names, and these other keys.
+const SWITCHED: [(&str, &[&str]); 6] = [
+    ("codec.conv.", &CONV),
+    ("codec.latents.noise_share", &["codec.noise=Interpolated"]),
+    ("codec.quantizer.", &CODEBOOKS),
+    ("lm.time_", &LOG_NORMAL_TIMES),
+    ("lm.shortcut_", &SHORTCUT),
+    ("sample.steps_over", &["sample.steps_last=1"]),
+];
+
 const IMAGES: Kind = Kind {
     command: "train-image",
     data: pictures::write,
@@ -112,7 +133,7 @@ const MLLM: Kind = Kind {
 };
 const VIDEO: Kind = Kind {
     command: "train-video",
-    data: video::copy_digits,
+    data: video::write_digits,
     folder: "digits",
     recipe: &[&video::TINY, &["data.path=digits"], &TWO_STEPS],
     adversarial: &PICTURE_DISCRIMINATOR,
@@ -159,8 +180,10 @@ impl Kind {
     /// Overrides for a training in which a key has a meaning.
     fn beside(&self, key: &str) -> Vec<&'static str> {
         let mut overrides = self.recipe.concat();
-        if key.starts_with("codec.conv.") {
-            overrides.extend(CONV);
+        for (begin, switches) in SWITCHED {
+            if key.starts_with(begin) {
+                overrides.extend(switches);
+            }
         }
         let adversarial = ["adversarial_", "discriminator_", "feature_"];
         let of_loss = key.strip_prefix("codec_loss.");

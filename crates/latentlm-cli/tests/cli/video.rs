@@ -35,13 +35,44 @@ pub const TINY: [&str; 22] = [
     "sample.guidance_scale=1.0",
 ];
 
-/// Copies the digits that clips are composed of into a new folder.
-pub fn copy_digits(folder: &Path) {
+/// Height and width of a written digit.
+const SIDE: usize = 28;
+/// Pictures of each digit in each split.
+const EACH: usize = 4;
+
+/// Writes digits that clips are composed of into a new folder: all ten, as bars of their own heights. Runs that are
+/// begun often need not read the ten thousand that ship each time.
+pub fn write_digits(folder: &Path) {
     fs::create_dir(folder).unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
-    for entry in fs::read_dir(shipped).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    for split in ["train", "test"] {
+        let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+        for index in 0..10 * EACH {
+            let (digit, width) = (index % 10, 3 + index / 10);
+            let mut picture = [0; SIDE * SIDE];
+            for row in 4..14 + digit {
+                picture[row * SIDE + 10..][..width].fill(255 - digit as u8);
+            }
+            pictures.extend(picture);
+            labels.push(digit as u8);
+        }
+        let count = (10 * EACH) as u32;
+        let side = SIDE as u32;
+        for (kind, magic, sizes, bytes) in [
+            (
+                "images-idx3",
+                0x0803_u32,
+                &[count, side, side][..],
+                &pictures,
+            ),
+            ("labels-idx1", 0x0801, &[count], &labels),
+        ] {
+            let mut file = magic.to_be_bytes().to_vec();
+            for size in sizes {
+                file.extend(size.to_be_bytes());
+            }
+            file.extend(bytes);
+            fs::write(folder.join(format!("{split}-{kind}-ubyte")), file).unwrap();
+        }
     }
 }
 
@@ -70,6 +101,7 @@ fn a_model_draws_continues_and_captions_clips() {
     clips_are_captioned(dir);
     a_run_is_measured(dir);
     wrong_clips_are_named(dir);
+    a_recipe_that_lost_lines_is_found(dir);
 }
 
 /// A folder of GIFs of one frame, and one in which a GIF was cut in half.
@@ -224,7 +256,14 @@ fn clips_are_captioned(dir: &Path) {
 }
 
 fn a_run_is_measured(dir: &Path) {
-    let json = succeed(dir, &["eval-video", "--samples", "4", "--json"]);
+    let words = ["eval-video", "--samples", "4", "--json"];
+    let output = latentlm(dir, &words).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    // Four changes in each of four clips.
+    let rough = "the Frechet distance is rough: 16 changes from frame to frame";
+    assert!(told.contains(rough), "{told}");
+    let json = String::from_utf8(output.stdout).unwrap();
     let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(measured["samples"], 4);
     for name in [
@@ -262,4 +301,20 @@ fn wrong_clips_are_named(dir: &Path) {
     expect(&mut latentlm(dir, &other), 1, "it is one of train-video");
     let again = ["sample-video", "--prompt", "a seven", "--out", "frames"];
     expect(&mut latentlm(dir, &again), 1, "exists already");
+}
+
+fn a_recipe_that_lost_lines_is_found(dir: &Path) {
+    let path = dir.join("runs/digits/config.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    let check = ["run", "check", "digits"];
+    let said = succeed(dir, &check);
+    let whole = "config.toml: whole, compared with step 2 of the stage `lm`";
+    assert!(said.contains(whole), "{said}");
+    let (before, _) = recipe.split_once("[lm_train]").unwrap();
+    fs::write(&path, before).unwrap();
+    expect(&mut latentlm(dir, &check), 1, "are damaged");
+    let output = latentlm(dir, &check).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("damaged: it lacks `lm_train."), "{said}");
+    fs::write(&path, recipe).unwrap();
 }

@@ -253,6 +253,70 @@ fn no_gradient_goes_through_the_halves() {
     );
 }
 
+/// Targets of whole steps that averaged weights made replace the head's own; rows that learn the velocity keep theirs.
+#[test]
+fn whole_steps_of_averaged_weights_are_the_target() {
+    let device = Device::default();
+    let [live, averaged] = [9, 10].map(|seed| halver(seed, &device.clone().autodiff()).valid());
+    let mut random = RandomStream::new(3);
+    let condition: Tensor<2> = random.normal([3, 32], &device);
+    let latents: Tensor<2> = random.normal([3, 3], &device);
+    let noise: Tensor<2> = random.normal([3, 3], &device);
+    let mut draws = DiffusionDraws {
+        lengths: vec![1.0, 0.0, 1.0],
+        ..DiffusionDraws::new(
+            Tensor::<1, Int>::from_ints([999, 399, 999], &device),
+            noise.clone(),
+        )
+    };
+    let (z, hidden) = (latents.clone(), condition.clone());
+    let own = live.loss_at(z.clone(), hidden.clone(), draws.clone());
+    draws.whole_steps = live.whole_steps(z, hidden, &draws);
+    let given = live.loss_at(latents.clone(), condition.clone(), draws.clone());
+    assert_close("its own whole steps", given, own, 1e-6);
+
+    let other = averaged.whole_steps(latents.clone(), condition.clone(), &draws);
+    let other = other.unwrap();
+    let first = averaged.denoise(
+        noise.clone(),
+        Tensor::<1>::from_floats([999.0; 3], &device),
+        condition.clone(),
+    );
+    let middle = noise.clone() - first.clone().mul_scalar(0.5);
+    let middle_time = Tensor::<1>::from_floats([499.0; 3], &device);
+    let second = averaged.denoise(middle, middle_time, condition.clone());
+    let expected = (first + second).mul_scalar(0.5);
+    let row = |x: &Tensor<2>, row| x.clone().narrow(0, row, 1);
+    for whole in [0, 2] {
+        assert_close("halves", row(&other, whole), row(&expected, whole), 1e-5);
+    }
+    let none = row(&other, 1).abs().max().into_scalar::<f32>();
+    assert_eq!(none, 0.0, "a row that learns the velocity");
+
+    draws.whole_steps = Some(other.clone());
+    let got = live.loss_at(latents.clone(), condition.clone(), draws);
+    let end = |row_of: usize| {
+        let options = SampleOptions {
+            sampler: Sampler::Euler,
+            steps: 1,
+            ..SampleOptions::default()
+        };
+        let start = row(&noise, row_of);
+        let random = &mut RandomStream::new(0);
+        start.clone() - live.sample(row(&condition, row_of), None, start, &options, random)
+    };
+    let noisy = row(&latents, 1).mul_scalar(0.6) + row(&noise, 1).mul_scalar(0.4);
+    let time = Tensor::<1>::from_floats([399.0], &device);
+    let velocity = live.denoise(noisy, time, row(&condition, 1));
+    let errors = vec![
+        end(0) - row(&other, 0),
+        velocity - (row(&noise, 1) - row(&latents, 1)),
+        end(2) - row(&other, 2),
+    ];
+    let expected = Tensor::cat(errors, 0).square().mean();
+    assert_close("the loss", got, expected, 1e-5);
+}
+
 fn energy_head(device: &Device) -> DiffusionHead {
     moved(&config().with_method(methods()[2]), 9, device)
 }
@@ -352,6 +416,49 @@ fn guided_targets_are_what_two_branches_give() {
             assert_close("guided target", own(&got), expected, 1e-5);
         }
     }
+}
+
+/// A teacher of the paper's diffusion and a student of flow matching. In the middle of the line signal and noise are
+/// equal: its point divided by `sqrt(1/2)` is one of diffusion, whose velocity times `sqrt(2)` is the line's.
+#[test]
+fn a_teacher_of_diffusion_teaches_flow_matching() {
+    let device = Device::default();
+    let head = moved(&config(), 9, &device.clone().autodiff()).valid();
+    let mut random = RandomStream::new(3);
+    let latents: Tensor<2> = random.normal([3, 3], &device);
+    let condition: Tensor<2> = random.normal([3, 32], &device);
+    let null: Tensor<2> = random.normal([3, 32], &device);
+    let noise: Tensor<2> = random.normal([3, 3], &device);
+    let timesteps = Tensor::<1, Int>::from_ints([499; 3], &device);
+    let draws = DiffusionDraws {
+        process: Process::Flow,
+        scales: vec![1.0, 2.5, 1.5],
+        lengths: vec![0.0, 0.0, 0.25],
+        ..DiffusionDraws::new(timesteps, noise.clone())
+    };
+    // The timestep of equal amplitudes, between two whole ones.
+    let angles = head.schedule().alphas_cumprod().iter();
+    let angles: Vec<f64> = angles
+        .map(|bar| (1.0 - bar).sqrt().atan2(bar.sqrt()))
+        .collect();
+    let right = std::f64::consts::FRAC_PI_4;
+    let above = angles.iter().position(|angle| *angle > right).unwrap();
+    let part = (right - angles[above - 1]) / (angles[above] - angles[above - 1]);
+    let timestep = (above as f64 - 1.0 + part) as f32;
+
+    let noisy = (latents.clone() + noise).mul_scalar(0.5f64.sqrt());
+    let times = Tensor::<1>::from_floats([timestep; 3], &device);
+    let cond = head.denoise(noisy.clone(), times.clone(), condition.clone());
+    let uncond = head.denoise(noisy, times, null.clone());
+    let got = head.guided(latents, condition, null, &draws).unwrap();
+    let own = |x: &Tensor<2>, row| x.clone().narrow(0, row, 1);
+    for (row, scale) in [1.0, 2.5].into_iter().enumerate() {
+        let guided = own(&uncond, row) + (own(&cond, row) - own(&uncond, row)).mul_scalar(scale);
+        let expected = guided.mul_scalar(2f64.sqrt());
+        assert_close("the line's velocity", own(&got, row), expected, 1e-4);
+    }
+    let none = own(&got, 2).abs().max().into_scalar::<f32>();
+    assert_eq!(none, 0.0, "a row that learns a whole step");
 }
 
 /// Students take no second branch: whatever the unconditional states are, latents are the same. One that reads the scale

@@ -1,6 +1,8 @@
 //! A small classifier of real pictures that evaluates generated ones. It is trained on real
 //! pictures only and shares no weights with the generator.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -9,6 +11,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
+use latentlm::core::bundle::load_module;
 use latentlm_data::{BatchOrder, ImageDataset};
 use latentlm_pipelines::{LearningRate, host_values, label_tensor, read_at};
 
@@ -18,8 +21,8 @@ use crate::error::Result;
 pub const FEATURES: usize = 64;
 const BATCH: usize = 100;
 /// Channels of the first convolution, and passes through the pictures, where pictures are judged.
-const WIDTH: usize = 16;
-const EPOCHS: u64 = 10;
+pub(super) const WIDTH: usize = 16;
+pub(super) const EPOCHS: u64 = 10;
 
 /// Two convolutions with stride 2 and two linear layers.
 #[derive(Module, Debug)]
@@ -30,8 +33,9 @@ pub struct Classifier {
     output: Linear,
 }
 
-/// Training data and sizes of a classifier.
-pub struct Lessons<'a> {
+/// Sizes of a classifier.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
     /// Channels of a picture.
     pub channels: usize,
     /// Height and width of a picture.
@@ -40,6 +44,25 @@ pub struct Lessons<'a> {
     pub classes: usize,
     /// Channels of the first convolution; the second has twice as many.
     pub width: usize,
+}
+
+impl Sizes {
+    /// Of the classifier that judges pictures of a dataset.
+    pub(super) fn of(data: &ImageDataset) -> Self {
+        let spec = data.spec();
+        Self {
+            channels: spec.channels,
+            side: spec.height,
+            classes: data.classes().len(),
+            width: WIDTH,
+        }
+    }
+}
+
+/// Training data and sizes of a classifier.
+pub struct Lessons<'a> {
+    /// Its sizes.
+    pub sizes: Sizes,
     /// How often each picture is seen.
     pub epochs: u64,
     /// Class of each picture.
@@ -59,8 +82,14 @@ pub struct Predictions {
 }
 
 impl Classifier {
-    fn new(lessons: &Lessons<'_>, device: &Device) -> Self {
-        let (width, side) = (lessons.width, lessons.side);
+    /// A classifier with initial weights.
+    pub(super) fn new(sizes: Sizes, device: &Device) -> Self {
+        let Sizes {
+            channels,
+            side,
+            classes,
+            width,
+        } = sizes;
         let conv = |input, output| {
             Conv2dConfig::new([input, output], [4, 4])
                 .with_stride([2, 2])
@@ -68,10 +97,10 @@ impl Classifier {
                 .init(device)
         };
         Self {
-            conv1: conv(lessons.channels, width),
+            conv1: conv(channels, width),
             conv2: conv(width, 2 * width),
             hidden: LinearConfig::new(2 * width * (side / 4) * (side / 4), FEATURES).init(device),
-            output: LinearConfig::new(FEATURES, lessons.classes).init(device),
+            output: LinearConfig::new(FEATURES, classes).init(device),
         }
     }
 
@@ -87,18 +116,22 @@ impl Classifier {
     /// # Errors
     /// If a picture can't be read.
     pub fn train(data: &ImageDataset, device: &Device) -> Result<Self> {
-        let spec = data.spec();
         let labels: Vec<u32> = (0..data.len()).map(|index| data.label(index)).collect();
         let lessons = Lessons {
-            channels: spec.channels,
-            side: spec.height,
-            classes: data.classes().len(),
-            width: WIDTH,
+            sizes: Sizes::of(data),
             epochs: EPOCHS,
             labels: &labels,
             read: &|indices, device| Ok(read_at(data, indices, device)?),
         };
         Self::learn(&lessons, device)
+    }
+
+    /// A classifier of the pictures of a dataset, with weights from a file.
+    ///
+    /// # Errors
+    /// If the file can't be read, or holds other weights.
+    pub(super) fn load(data: &ImageDataset, path: &Path, device: &Device) -> Result<Self> {
+        Ok(load_module(Self::new(Sizes::of(data), device), path)?)
     }
 
     /// Trains a classifier on pictures of any origin.
@@ -108,7 +141,7 @@ impl Classifier {
     pub fn learn(lessons: &Lessons<'_>, device: &Device) -> Result<Self> {
         let device = device.clone().autodiff();
         device.seed(RandomStream::for_step(0, "classifier-init", 0).seed());
-        let mut model = Self::new(lessons, &device);
+        let mut model = Self::new(lessons.sizes, &device);
         let mut optimizer = AdamConfig::new().init();
         let mut order = BatchOrder::new(lessons.labels.len(), BATCH, 0);
         let steps = lessons.epochs * order.batches_per_epoch();

@@ -70,13 +70,16 @@ pub struct ImageEvaluation {
 impl ImageEvaluation {
     /// Why the Frechet distance is doubtful, in one line; `None` if it is not.
     pub fn warning(&self) -> Option<String> {
-        let sets = [
-            (self.samples, "drawn pictures"),
-            (self.held_out, "held-out pictures"),
-        ];
-        let known = if self.held_out > 0 { 2 } else { 1 };
-        singular(&sets[..known], FEATURES)
+        frechet_warning(self.samples, self.held_out)
     }
+}
+
+/// Why a Frechet distance of so many drawn pictures to so many held-out ones is doubtful, in one line; `None` if it is
+/// not. `held_out` is 0 if their number is not known.
+pub fn frechet_warning(drawn: usize, held_out: usize) -> Option<String> {
+    let sets = [(drawn, "drawn pictures"), (held_out, "held-out pictures")];
+    let known = if held_out > 0 { 2 } else { 1 };
+    singular(&sets[..known], FEATURES)
 }
 
 /// Measures a run and writes `evaluation.json`, a grid of samples and the report.
@@ -88,19 +91,38 @@ pub fn evaluate_image(
     options: &EvaluateOptions,
     device: &Device,
 ) -> Result<ImageEvaluation> {
-    evaluate_image_by(path, options, None, device)
+    evaluate_image_by(path, options, &Judges::default(), device)
 }
 
-/// [`evaluate_image`], with the same pictures shown to another judge too: a command that takes paths of PNG
-/// files after its own arguments, and prints a line for each: path, tab, name of the class. Pictures and
-/// answers stay in the folder `evaluation` of the run.
+/// The judges of an evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Judges<'a> {
+    /// Folder of our judge, for evaluations of several runs on the same pictures ([`Judge::kept`]). Without it
+    /// every evaluation trains its own, which is the same.
+    pub folder: Option<&'a Path>,
+    /// Another judge: a command that takes paths of PNG files after its own arguments, and prints a line for
+    /// each: path, tab, name of the class. Pictures and answers stay in the folder `evaluation` of the run.
+    pub command: Option<&'a Listener>,
+}
+
+impl Judges<'_> {
+    /// Our judge. `held_out` are all held-out pictures of `data`, `[B, C, H, W]`.
+    fn own(&self, data: &ImageData, held_out: Tensor<4>) -> Result<Judge> {
+        match self.folder {
+            Some(folder) => Judge::kept(folder, data, held_out),
+            None => Judge::train(data, held_out),
+        }
+    }
+}
+
+/// [`evaluate_image`], with judges of choice.
 ///
 /// # Errors
 /// As [`evaluate_image`]; if the command fails or says nothing of a picture.
 pub fn evaluate_image_by(
     path: &Path,
     options: &EvaluateOptions,
-    judge_command: Option<&Listener>,
+    judges: &Judges<'_>,
     device: &Device,
 ) -> Result<ImageEvaluation> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
@@ -126,12 +148,12 @@ pub fn evaluate_image_by(
     let known = read_all(train, device)?;
     let reconstruction = reconstruction(&generator, held_out.clone(), options.seed);
     (options.phase)("training the judge on real pictures");
-    let judge = Judge::train(&data, held_out.clone())?;
+    let judge = judges.own(&data, held_out.clone())?;
     let verdict = judge.measure(generated.clone(), &labels);
     let same_many = read_evenly(train, labels.len(), device)?;
 
     let mut other_judge = CommandVerdict::default();
-    if let Some(command) = judge_command {
+    if let Some(command) = judges.command {
         (options.phase)("showing pictures to the judge's command");
         let judge = CommandJudge {
             command,

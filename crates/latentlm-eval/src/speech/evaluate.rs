@@ -1,31 +1,26 @@
 //! Evaluation of a run of speech.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentlm::SampleOptions;
-use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::bundle::io_error;
 use latentlm::core::disk;
 use latentlm_data::Split;
-use latentlm_data::speech::{Audio, Composer, Composition, Skipped, Utterance, write_wav};
+use latentlm_data::speech::{Composer, Composition, Skipped, Utterance};
 use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SkippedList, SpeechData, SpeechPipeline, SpeechRecipe,
     reconstruct, skipped,
 };
 
-use super::metrics::{
-    EditCount, Slips, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words,
-};
+use super::measuring::{EvaluateSpeechOptions, Evaluation, SpeechEvaluation, Utterances, finite};
+use super::metrics::{Slips, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
 use super::speaker::Speaker;
 use crate::error::Result;
 use crate::evaluation;
 use crate::report::write_speech_report;
-use crate::statistics::{mean, median, share};
+use crate::statistics::median;
 
-/// Sample rate of sound files for recognizers.
-const LISTENING_RATE_HZ: u32 = 16_000;
 /// Kind of held-out recordings, as opposed to the kinds of composed utterances.
 const RECORDINGS: &str = "recordings";
 /// Number of texts that are spoken behind the same prompt.
@@ -34,33 +29,6 @@ const PROMPTED: usize = 16;
 const CUT_SECONDS: f64 = 0.25;
 /// Number of texts whose generation is timed.
 const TIMED: usize = 8;
-
-/// Options of the evaluation.
-#[derive(Debug, Clone)]
-pub struct EvaluateSpeechOptions {
-    /// Number of utterances of each kind.
-    pub samples: usize,
-    /// Seed of texts and generated speech.
-    pub seed: u64,
-    /// Sampling options of generated speech.
-    pub sample: SampleOptions,
-    /// Recognizer of composed utterances.
-    pub recognizer: Option<Listener>,
-    /// Recognizer of held-out recordings, whose vocabulary is open.
-    pub open_recognizer: Option<Listener>,
-    /// Command that gives each file the similarity of its voice to that of the first file, 1 for
-    /// the same voice.
-    pub speaker_judge: Option<Listener>,
-    /// Command that takes pairs of a recording and its reconstruction by the codec, and gives the
-    /// quality of the reconstruction (PESQ).
-    pub pesq_judge: Option<Listener>,
-    /// Called with the next phase of the evaluation, such as `speaking 50 digits`;
-    /// [`unshown`](crate::unshown) ignores it.
-    pub phase: fn(&str),
-}
-
-/// Measurements by name.
-pub type SpeechEvaluation = BTreeMap<String, f64>;
 
 /// Measures a run and writes `evaluation.json`, the sounds it was measured on, and the report.
 /// Recordings that are broken, and texts beyond the model's vocabulary, are added to the run's list
@@ -101,7 +69,7 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
         options,
         folder,
         device,
-        results: SpeechEvaluation::new(),
+        results: SpeechEvaluation::default(),
         skipped: SkippedList::default(),
     };
     evaluation.measure_codec(data)?;
@@ -111,53 +79,19 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
                 evaluation.measure_composed(composer, kind)?;
             }
         }
-        None => evaluation.measure_recordings(data)?,
+        None => {
+            evaluation.measure_recordings(data)?;
+            evaluation.measure_voices(data)?;
+        }
     }
+    evaluation.measure_hard_texts(data)?;
     evaluation.measure_speed(data)?;
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
     evaluation::write(run, &evaluation.results)?;
     Ok(evaluation.results)
 }
 
-/// An evaluation that is under way.
-struct Evaluation<'a, S> {
-    speaker: &'a S,
-    options: &'a EvaluateSpeechOptions,
-    /// Folder of the sounds.
-    folder: PathBuf,
-    device: &'a Device,
-    results: SpeechEvaluation,
-    skipped: SkippedList,
-}
-
-/// Texts of one kind with recordings of them.
-#[derive(Default)]
-struct Utterances {
-    /// `recordings`, or a kind of composed utterances.
-    kind: &'static str,
-    texts: Vec<String>,
-    /// Samples of each recording.
-    originals: Vec<Vec<f32>>,
-}
-
-impl Utterances {
-    fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            ..Self::default()
-        }
-    }
-}
-
 impl<S: Speaker> Evaluation<'_, S> {
-    fn put(&mut self, name: impl Into<String>, value: f64) {
-        self.results.insert(name.into(), value);
-    }
-
-    fn tell(&self, phase: &str) {
-        (self.options.phase)(phase);
-    }
-
     /// A held-out recording; `None` if it is broken, which is then listed.
     fn recording(&mut self, data: &SpeechData, index: usize) -> Option<Utterance> {
         let recording = data.test.get(index);
@@ -195,22 +129,23 @@ impl<S: Speaker> Evaluation<'_, S> {
             ("codec_si_sdr_db", si_sdr),
             ("codec_stoi", intelligible),
         ] {
-            if let Some(mean) = mean(values) {
-                self.put(name, mean);
+            if !values.is_empty() {
+                self.put_mean(name, &values);
             }
         }
         if copies.is_empty() {
             return Ok(());
         }
-        let options = self.options;
-        if let Some(judge) = &options.pesq_judge {
+        let judges = &self.options.judges;
+        if let Some(judge) = &judges.pesq {
             self.measure_pesq(judge, &recordings.originals, &copies)?;
         }
-        if let Some(listener) = &options.open_recognizer {
+        if let Some(listener) = &judges.open_recognizer {
             self.recognize(listener, &recordings, "original", &recordings.originals)?;
             self.recognize(listener, &recordings, "codec", &copies)?;
         }
-        Ok(())
+        self.measure_naturalness(RECORDINGS, "original", &recordings.originals)?;
+        self.measure_naturalness(RECORDINGS, "codec", &copies)
     }
 
     /// Mean PESQ over recordings. Recordings that are too short or too silent have no value.
@@ -223,12 +158,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         let originals = self.write("recordings-original", originals)?.into_iter();
         let copies = self.write("recordings-codec", copies)?;
         let pairs: Vec<[PathBuf; 2]> = originals.zip(copies).map(<[PathBuf; 2]>::from).collect();
-        let answers = judge.compare(RECORDINGS, &pairs)?;
-        let values = answers
-            .iter()
-            .filter_map(|text| text.trim().parse::<f64>().ok())
-            .filter(|value| value.is_finite());
-        self.put("codec_pesq", mean(values).unwrap_or(f64::NAN));
+        let values = finite(&judge.compare(RECORDINGS, &pairs)?);
+        self.put_mean("codec_pesq", &values);
         Ok(())
     }
 
@@ -266,7 +197,7 @@ impl<S: Speaker> Evaluation<'_, S> {
             let source = Path::new(skipped::COMPOSED);
             self.add(&mut utterances, source, made.text, made.samples)?;
         }
-        self.measure_model(&utterances, options.recognizer.as_ref())
+        self.measure_model(&utterances, options.judges.recognizer.as_ref())
     }
 
     /// Measures held-out recordings.
@@ -279,7 +210,7 @@ impl<S: Speaker> Evaluation<'_, S> {
                 self.add(&mut utterances, &source, recording.text, recording.samples)?;
             }
         }
-        self.measure_model(&utterances, options.open_recognizer.as_ref())
+        self.measure_model(&utterances, options.judges.open_recognizer.as_ref())
     }
 
     /// Generates speech for texts. Measures how often speech does not end by itself, its length relative to
@@ -298,15 +229,13 @@ impl<S: Speaker> Evaluation<'_, S> {
         let (sample, seed) = (options.sample, options.seed);
         self.tell(&format!("speaking {} {kind}", originals.len()));
         let spoken = self.speaker.say(&utterances.texts, None, &sample, seed)?;
-        let cut = spoken.iter().filter(|speech| speech.was_cut).count();
-        self.put(format!("{kind}_without_end"), cut as f64);
+        let cut = spoken.iter().map(|speech| usize::from(speech.was_cut));
+        self.put_sum(format!("{kind}_without_end"), &cut.collect::<Vec<usize>>());
         let pairs = spoken.iter().zip(originals);
         let ratios = pairs.map(|(own, original)| own.samples.len() as f64 / original.len() as f64);
-        let longest = ratios.clone().fold(0.0, f64::max);
-        self.put(
-            format!("{kind}_length_ratio"),
-            mean(ratios).unwrap_or(f64::NAN),
-        );
+        let ratios: Vec<f64> = ratios.collect();
+        self.put_mean(format!("{kind}_length_ratio"), &ratios);
+        let longest = ratios.into_iter().fold(0.0, f64::max);
         self.put(format!("{kind}_longest_ratio"), longest);
         let spoken: Vec<_> = spoken.into_iter().map(|speech| speech.samples).collect();
         if let Some(listener) = listener {
@@ -323,7 +252,12 @@ impl<S: Speaker> Evaluation<'_, S> {
             self.recognize(listener, utterances, "model", &spoken)?;
             self.measure_prompted(utterances, listener)?;
         }
-        if let Some(judge) = &options.speaker_judge {
+        // Recordings were rated when the codec was measured.
+        if kind != RECORDINGS {
+            self.measure_naturalness(kind, "original", originals)?;
+        }
+        self.measure_naturalness(kind, "model", &spoken)?;
+        if let Some(judge) = &options.judges.speaker {
             // One long file for each voice, since a single word says little about a voice.
             let voices = [originals.concat(), spoken.concat()];
             let files = self.write(&format!("{kind}-voices"), &voices)?;
@@ -370,67 +304,18 @@ impl<S: Speaker> Evaluation<'_, S> {
         }
         let heard = self.recognize(listener, &prompted, "prompted", &sounds)?;
         let utterances = prompted.texts.iter().zip(&heard).zip(&before);
-        let slips: Slips = utterances
-            .map(|((text, heard), before)| {
-                Slips::count(&words(text), &words(heard), before.as_deref())
-            })
-            .sum();
-        for (measure, value) in [
-            ("words", slips.expected),
-            ("doubled", slips.doubled),
-            ("dropped", slips.dropped),
+        let slips = utterances.map(|((text, heard), before)| {
+            Slips::count(&words(text), &words(heard), before.as_deref())
+        });
+        let slips: Vec<Slips> = slips.collect();
+        for (measure, counts) in [
+            ("words", counts(&slips, |own| own.expected)),
+            ("doubled", counts(&slips, |own| own.doubled)),
+            ("dropped", counts(&slips, |own| own.dropped)),
         ] {
-            self.put(format!("{kind}_{measure}_behind_prompt"), value as f64);
+            self.put_sum(format!("{kind}_{measure}_behind_prompt"), &counts);
         }
         Ok(())
-    }
-
-    /// Measures word and character errors of a recognizer, and writes what it recognized, which is returned.
-    /// `version` is the origin of the sounds: `original`, `codec`, `model` or `prompted`.
-    fn recognize(
-        &mut self,
-        listener: &Listener,
-        utterances: &Utterances,
-        version: &str,
-        sounds: &[Vec<f32>],
-    ) -> Result<Vec<String>> {
-        let kind = utterances.kind;
-        self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
-        let files = self.write(&format!("{kind}-{version}"), sounds)?;
-        let heard = listener.listen(kind, &files)?;
-        let pairs = || utterances.texts.iter().zip(&heard);
-        let by_word: EditCount = pairs().map(|(t, h)| edit_rate(&words(t), &words(h))).sum();
-        let by_character = pairs().map(|(t, h)| edit_rate(&characters(t), &characters(h)));
-        let by_character: EditCount = by_character.sum();
-        let understood = share(pairs().map(|(t, h)| words(t) == words(h)));
-        for (measure, value) in [
-            ("word_error_rate", by_word.rate()),
-            ("character_error_rate", by_character.rate()),
-            ("understood", understood.unwrap_or_default()),
-        ] {
-            self.put(format!("{kind}_{measure}_{version}"), value);
-        }
-        let lines: String = pairs().map(|(t, h)| format!("{t}\t{h}\n")).collect();
-        let list = self.folder.join(format!("{kind}-{version}.tsv"));
-        write_atomically(&list, lines.as_bytes())?;
-        Ok(heard)
-    }
-
-    /// Writes sounds as WAV files for recognizers. Returns their paths.
-    fn write(&self, name: &str, sounds: &[Vec<f32>]) -> Result<Vec<PathBuf>> {
-        let rate = self.speaker.sample_rate_hz();
-        let mut files = Vec::with_capacity(sounds.len());
-        for (index, samples) in sounds.iter().enumerate() {
-            let audio = Audio {
-                samples: samples.clone(),
-                sample_rate_hz: rate,
-            };
-            let path = self.folder.join(format!("{name}-{index:03}.wav"));
-            let samples = audio.resampled(LISTENING_RATE_HZ).samples;
-            write_wav(&path, &samples, LISTENING_RATE_HZ)?;
-            files.push(path);
-        }
-        Ok(files)
     }
 
     /// Measures streaming speed: medians over some texts. A first text warms up and is not counted.
@@ -454,10 +339,22 @@ impl<S: Speaker> Evaluation<'_, S> {
             }
         }
         self.put("latents_a_second", self.speaker.frame_rate_hz());
-        self.put("first_audio_ms", 1e3 * median(first));
-        self.put("real_time_factor", median(factor));
+        for (name, times, unit) in [
+            ("first_audio_ms", first, 1e3),
+            ("real_time_factor", factor, 1.0),
+        ] {
+            self.put_over(name, times.len(), |drawn| {
+                let times = drawn.iter().map(|&index| times[index]);
+                unit * median(times.collect())
+            });
+        }
         Ok(())
     }
+}
+
+/// A count of each utterance.
+fn counts(slips: &[Slips], count: fn(&Slips) -> usize) -> Vec<usize> {
+    slips.iter().map(count).collect()
 }
 
 /// A recording without its end; at least half of it remains.

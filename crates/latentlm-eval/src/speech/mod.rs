@@ -1,12 +1,18 @@
 //! Speech: measures of sound, word errors, evaluation of a run.
 
 mod evaluate;
+mod hard;
+mod measuring;
 mod metrics;
 mod recognizer;
+mod robust;
 mod speaker;
 mod spectrogram;
+mod voices;
 
-pub use evaluate::{EvaluateSpeechOptions, SpeechEvaluation, evaluate_speaker, evaluate_speech};
+pub use evaluate::{evaluate_speaker, evaluate_speech};
+pub use hard::hard_texts;
+pub use measuring::{EvaluateSpeechOptions, SpeechEvaluation, SpeechJudges};
 pub use metrics::{
     EditCount, Slips, characters, edit_rate, mel_distance_db, si_sdr_db, stoi, words,
 };

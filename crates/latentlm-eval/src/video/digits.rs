@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm_compose::{ComposedClip, Composer, Motion, Scene, held_out_pairs};
-use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
+use latentlm_data::{ImageDataset, ImageSpec, Split};
 use latentlm_pipelines::{RunFolder, VideoPipeline, VideoRecipe, clip_tensor, read_all};
 use serde::Serialize;
 
@@ -113,9 +113,10 @@ impl<'a> Digits<'a> {
         options: &'a EvaluateOptions,
     ) -> Result<Self, EvalError> {
         (options.phase)("training the judge on real clips");
-        let path = Path::new(&pipeline.recipe().data.path);
+        let data = &pipeline.recipe().data;
+        let (path, spec) = (Path::new(&data.path), composer.spec());
         let pictures = options.samples.saturating_mul(TAUGHT);
-        let judge = DigitJudge::train(path, composer.spec(), pictures, &pipeline.device)?;
+        let judge = DigitJudge::train(path, data.options(), spec, pictures, &pipeline.device)?;
         Ok(Self {
             run,
             pipeline,
@@ -302,8 +303,8 @@ impl<'a> Digits<'a> {
             height: 28,
             width: 28,
         };
-        let path = Path::new(&self.pipeline.recipe().data.path);
-        let [_, test] = ImageDataset::open_both(path, spec, ReadOptions::default())?;
+        let data = &self.pipeline.recipe().data;
+        let [_, test] = ImageDataset::open_both(Path::new(&data.path), spec, data.options())?;
         Ok(DigitGallery::of(read_all(&test, self.device())?))
     }
 

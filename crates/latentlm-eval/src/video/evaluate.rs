@@ -13,7 +13,7 @@ use super::film::save_clips;
 use super::report::write_video_report;
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
-use crate::image::psnr;
+use crate::image::{FEATURES, psnr, singular};
 use crate::mllm::{CAPTIONS, SaidCaption, write_captions};
 use crate::statistics::{median, share};
 
@@ -52,6 +52,18 @@ pub struct VideoEvaluation {
     /// What is measured of clips that are composed of digits.
     #[serde(flatten)]
     pub digits: Option<DigitMeasures>,
+    /// Number of changes from frame to frame in the drawn clips that Frechet distances are of.
+    #[serde(skip)]
+    pub frame_changes: usize,
+}
+
+impl VideoEvaluation {
+    /// Why the Frechet distances are doubtful, in one line; `None` if they are not, or there are none.
+    pub fn warning(&self) -> Option<String> {
+        self.digits.as_ref()?;
+        let changes = [(self.frame_changes, "changes from frame to frame")];
+        singular(&changes, FEATURES)
+    }
 }
 
 /// Measures a run and writes `evaluation.json`, `captions.tsv`, GIFs of samples and the report.
@@ -111,6 +123,7 @@ pub fn evaluate_video(
         first_frame_ms,
         whole_clip_ms,
         digits,
+        frame_changes: options.samples * (pipeline.frames() - 1),
     };
     evaluation::write(&run, &evaluation)?;
     write_video_report(&run, &recipe)?;

@@ -5,13 +5,13 @@ use std::path::Path;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_compose::{Composer, Motion, Scene};
-use latentlm_data::{Clip, ClipSpec, Split};
+use latentlm_data::{Clip, ClipSpec, ReadOptions, Split};
 use latentlm_pipelines::{clip_tensor, evenly};
 
 use super::course::Course;
 use super::spot::{CUT, Footage, Point};
 use crate::error::EvalError;
-use crate::image::{Classifier, Lessons};
+use crate::image::{Classifier, Lessons, Sizes};
 use crate::statistics::mean;
 
 /// Number of digits.
@@ -51,18 +51,20 @@ pub struct SeenDigit {
 
 impl DigitJudge {
     /// Trains the classifier on a few frames of composed clips of at most `pictures` pictures of each training digit
-    /// of a dataset. `spec` is that of the clips that will be judged.
+    /// of a dataset, which is read within `options`. `spec` is that of the clips that will be judged.
     ///
     /// # Errors
-    /// As [`Composer::open`] and [`Classifier::learn`].
+    /// As [`Composer::open_with`] and [`Classifier::learn`].
     pub fn train(
         path: &Path,
+        options: ReadOptions,
         spec: ClipSpec,
         pictures: usize,
         device: &Device,
     ) -> Result<Self, EvalError> {
         let frames = FRAMES;
-        let composer = Composer::open(path, ClipSpec { frames, ..spec }, Split::Train)?;
+        let spec = ClipSpec { frames, ..spec };
+        let composer = Composer::open_with(path, spec, Split::Train, options)?;
         let (mut cuts, mut labels) = (Vec::new(), Vec::new());
         for digit in 0..DIGITS as u8 {
             let clips = taught(&composer, digit, pictures);
@@ -77,10 +79,12 @@ impl DigitJudge {
             }
         }
         let lessons = Lessons {
-            channels: 1,
-            side: CUT,
-            classes: DIGITS,
-            width: WIDTH,
+            sizes: Sizes {
+                channels: 1,
+                side: CUT,
+                classes: DIGITS,
+                width: WIDTH,
+            },
             epochs: EPOCHS,
             labels: &labels,
             read: &|indices, device| {

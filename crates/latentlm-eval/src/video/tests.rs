@@ -166,7 +166,14 @@ fn captions_name_digits_and_motions() {
 #[test]
 fn a_judge_knows_held_out_digits_and_finds_their_pictures() {
     let device = Device::default();
-    let judge = DigitJudge::train(&digits(), clip_spec(1), 100, &device).unwrap();
+    let judge = DigitJudge::train(
+        &digits(),
+        ReadOptions::default(),
+        clip_spec(1),
+        100,
+        &device,
+    )
+    .unwrap();
     let films = films(60, |scene| !is_two(scene));
     let clips = frames(&films);
     let scenes: Vec<Scene> = films.iter().map(|film| film.scene).collect();

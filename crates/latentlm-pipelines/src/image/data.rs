@@ -4,14 +4,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
-use latentlm_data::{DataError, ImageDataset, ImageSpec, Sample, Split};
+use latentlm_data::{DataError, ImageDataset, ImageSpec, LeftOut, Sample, Split};
 
 use super::recipe::ImageRecipe;
 use crate::data::{TrainingData, both};
 use crate::error::Result;
-use crate::recipe::Recipe;
-use crate::run::RunFolder;
-use crate::skipped::{self, SkippedList};
 
 /// Training and held-out pictures.
 #[derive(Debug)]
@@ -36,17 +33,6 @@ impl ImageData {
             test: test.filled(path, Split::Test)?,
         })
     }
-
-    /// Writes the list of skipped pictures into the run's folder. A resumed run keeps its earlier entries.
-    ///
-    /// # Errors
-    /// If the list can't be read or written.
-    pub fn list_left_out<R: Recipe>(&self, run: &RunFolder<R>) -> Result<SkippedList> {
-        // Both splits have one list.
-        let mut list = SkippedList::of(self.train.left_out());
-        list.keep_in(&run.file(skipped::FILE))?;
-        Ok(list)
-    }
 }
 
 impl TrainingData for ImageData {
@@ -56,6 +42,10 @@ impl TrainingData for ImageData {
 
     fn samples(&self) -> Vec<Sample> {
         both(self.train.samples(), self.test.samples())
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        self.train.left_out()
     }
 
     fn classes(&self) -> &[String] {

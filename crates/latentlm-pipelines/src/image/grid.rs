@@ -8,6 +8,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, Rgb, RgbImage, imageops};
 use latentlm::core::bundle::write_atomically;
 use latentlm::core::disk::is_stream;
+use latentlm_data::ImageSpec;
 
 use crate::error::{PipelineError, Result};
 use crate::tensors::host_values;
@@ -17,6 +18,42 @@ const GAP: u32 = 1;
 const BACKGROUND: Rgb<u8> = Rgb([96, 96, 96]);
 /// Quality of JPEG files, at most 100.
 const JPEG_QUALITY: u8 = 95;
+/// Largest size of a grid in memory in bytes, three for a pixel.
+const MOST_BYTES: u64 = 1 << 30;
+/// Largest number of pixels along a side, for formats in which that is less than memory can hold.
+const MOST_SIDE: [(&str, u64); 3] = [("jpg", 65_535), ("jpeg", 65_535), ("webp", 16_383)];
+
+/// Refuses a grid of so many pictures that is too large for memory, or for the format of its file's ending. Called before
+/// they are drawn, which may take hours. The other parameters are those of [`image_grid`].
+///
+/// # Errors
+/// If it is too large.
+pub fn check_grid(
+    picture: ImageSpec,
+    count: usize,
+    columns: usize,
+    scale: u32,
+    path: &Path,
+) -> Result<()> {
+    let columns = columns.clamp(1, count.max(1));
+    let rows = count.div_ceil(columns);
+    let gap = if count > 1 { u64::from(GAP) } else { 0 };
+    let size = |pictures: usize, side: usize| {
+        let all = (pictures as u64).saturating_mul(side as u64 + gap);
+        all.saturating_add(gap).saturating_mul(u64::from(scale))
+    };
+    let (width, height) = (size(columns, picture.width), size(rows, picture.height));
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    let known = MOST_SIDE
+        .iter()
+        .find(|(format, _)| ending.eq_ignore_ascii_case(format));
+    let most_side = known.map_or(u64::from(u32::MAX), |(_, most)| *most);
+    let bytes = width.saturating_mul(height).saturating_mul(3);
+    if bytes > MOST_BYTES || width.max(height) > most_side {
+        return Err(PipelineError::GridSize { width, height });
+    }
+    Ok(())
+}
 
 /// Lays pictures out row by row, lines between and around them, and enlarges them `scale` times without
 /// smoothing. One picture alone has no frame, so that it can be read again.
@@ -158,6 +195,40 @@ mod tests {
         }
         // The pipes alone are there.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    /// What is allowed is as large as it is said to be.
+    #[test]
+    fn grids_that_nothing_can_hold_are_refused() {
+        let spec = |side| ImageSpec {
+            channels: 1,
+            height: side,
+            width: side,
+        };
+        let check = |side, count, columns, scale, path: &str| {
+            check_grid(spec(side), count, columns, scale, Path::new(path))
+        };
+        let grid = image_grid(Tensor::zeros([5, 1, 2, 2], &Device::default()), 3, 4);
+        assert_eq!(grid.dimensions(), (40, 28));
+        // Three columns of 2 pixels and four lines, all four times as large; two rows.
+        let (width, height) = (3 * 3 + 1, 2 * 3 + 1);
+        assert_eq!((4 * width, 4 * height), grid.dimensions());
+        check(32, 100, 10, 2, "a.png").unwrap();
+        for (side, count, columns, scale, path) in [
+            (32, 100_000, 10_000, 64, "a.png"),
+            (usize::MAX >> 8, 10_000, 100, 64, "a.png"),
+            (100, 1, 1, 164, "a.webp"),
+            (1, 40_000, 40_000, 1, "a.JPG"),
+        ] {
+            let error = check(side, count, columns, scale, path).unwrap_err();
+            assert!(error.is_usage(), "{error}");
+            assert!(error.to_string().contains("too large"), "{error}");
+        }
+        check(100, 1, 1, 163, "a.webp").unwrap();
+        check(1, 40_000, 40_000, 1, "a.png").unwrap();
+        let told = check(8000, 1, 1, 3, "a.png").unwrap_err().to_string();
+        let expected = "a picture of 24000 x 24000 pixels is too large: draw fewer pictures, or enlarge them less";
+        assert_eq!(told, expected);
     }
 
     #[test]

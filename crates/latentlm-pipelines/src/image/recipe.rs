@@ -4,12 +4,12 @@
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions};
 use latentlm_data::{ImageSpec, ReadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, StageConfig};
+use crate::recipe::{LmConfig, SampleConfig, StageConfig};
 
 /// A complete image recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub struct ImageRecipe {
     /// How the language model is trained.
     pub lm_train: StageConfig,
     /// How samples are drawn.
-    pub sample: SampleConfig,
+    pub sample: SampleConfig<GridConfig>,
 }
 
 /// Where pictures come from. Checkpoints of older versions lack some of the options.
@@ -44,18 +44,9 @@ pub struct DataConfig {
     pub options: ReadOptions,
 }
 
-/// How samples are drawn.
+/// Size of the grids of samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SampleConfig {
-    /// The solver.
-    pub sampler: Sampler,
-    /// Solver steps per latent.
-    pub steps: usize,
-    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
-    #[serde(flatten)]
-    pub falling: FallingSteps,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
+pub struct GridConfig {
     /// Pictures a class in a grid.
     pub per_class: usize,
 }
@@ -97,13 +88,7 @@ impl ImageRecipe {
 
     /// The options that samples are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
-        SampleOptions {
-            sampler: self.sample.sampler,
-            steps: self.sample.steps,
-            falling: self.sample.falling,
-            guidance_scale: self.sample.guidance_scale,
-            ..SampleOptions::default()
-        }
+        self.sample.options()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use latentlm_data::{
-    Caption, Content, ImageDataset, Mix, MllmCorpus, MllmSizes, PlainText, Sample, Split,
+    Caption, Content, ImageDataset, LeftOut, Mix, MllmCorpus, MllmSizes, PlainText, Sample, Split,
     TextTokenizer,
 };
 
@@ -92,7 +92,7 @@ impl MllmData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &MllmRecipe) -> Result<TextTokenizer> {
-        recipe.text.wanted().read_or_train(|| {
+        recipe.text.tokenizer.read_or_train(|| {
             let captions = self.train.captions.iter().flat_map(Caption::asked);
             let paragraphs = self.train.paragraphs.iter().cloned();
             captions.chain(paragraphs).collect()
@@ -115,5 +115,9 @@ impl TrainingData for MllmData {
             });
         }
         samples
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        self.pictures.left_out()
     }
 }

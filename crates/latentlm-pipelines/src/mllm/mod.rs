@@ -8,4 +8,4 @@ mod recipe;
 pub use data::{MllmData, MllmSplit};
 pub use pipeline::{Generated, Made, MllmPipeline};
 pub use prompt::PromptPiece;
-pub use recipe::{MixConfig, MllmRecipe, MllmSampleConfig, MllmTextConfig, TokenWeights};
+pub use recipe::{MixConfig, MllmRecipe, MllmTextConfig, TokenWeights};

@@ -3,17 +3,17 @@
 
 use burn::config::Config;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
-use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
-use latentlm_data::{Mix, PlainLimits, TextLimits, TokenizerKind};
+use latentlm_data::{Mix, PlainLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PipelineError, Result};
-use crate::image::{DataConfig, ImageRecipe, SampleConfig};
+use crate::image::{DataConfig, GridConfig, ImageRecipe};
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, StageConfig};
-use crate::text::{TextVocabulary, WantedTokenizer};
+use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::text::{TextVocabulary, TokenizerConfig};
 
 /// A complete recipe of text and pictures.
 #[derive(Config, Debug, PartialEq)]
@@ -37,7 +37,7 @@ pub struct MllmRecipe {
     /// How the language model is trained.
     pub lm_train: StageConfig,
     /// How text and pictures are drawn.
-    pub sample: MllmSampleConfig,
+    pub sample: SampleConfig<TextOptions>,
 }
 
 /// Text, and how it becomes tokens.
@@ -48,15 +48,9 @@ pub struct MllmTextConfig {
     /// Limits of the text. Checkpoints of older versions lack them.
     #[serde(flatten)]
     pub limits: PlainLimits,
-    /// How a vocabulary is made.
-    pub tokenizer: TokenizerKind,
-    /// Largest number of tokens.
-    pub vocabulary: usize,
-    /// A `tokenizer.json` to be used instead; empty for none.
-    pub path: String,
-    /// Largest size in megabytes of that file. Checkpoints of older versions lack it.
-    #[serde(default = "TextLimits::default_megabytes")]
-    pub max_tokenizer_mb: u64,
+    /// The vocabulary.
+    #[serde(flatten)]
+    pub tokenizer: TokenizerConfig,
     /// Longest piece of a text, in tokens.
     pub piece_tokens: usize,
     /// Whether the softmax head uses the embedding's table.
@@ -74,23 +68,6 @@ pub struct MixConfig {
     pub kinds: Mix,
     /// Positions of the packed sequences that are trained on.
     pub pack_positions: usize,
-}
-
-/// How text and pictures are drawn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MllmSampleConfig {
-    /// The solver.
-    pub sampler: Sampler,
-    /// Solver steps per latent.
-    pub steps: usize,
-    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
-    #[serde(flatten)]
-    pub falling: FallingSteps,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
-    /// How text is drawn.
-    #[serde(flatten)]
-    pub text: TextOptions,
 }
 
 declare_model_recipe! {
@@ -133,18 +110,6 @@ impl TokenWeights {
     }
 }
 
-impl MllmTextConfig {
-    /// The tokenizer that this asks for.
-    pub fn wanted(&self) -> WantedTokenizer<'_> {
-        WantedTokenizer {
-            path: &self.path,
-            max_megabytes: self.max_tokenizer_mb,
-            kind: self.tokenizer,
-            size: self.vocabulary,
-        }
-    }
-}
-
 impl MllmRecipe {
     fn check_documents(&self) -> Result<()> {
         // Refuses a codec whose latents are on no grid, which a model of text alone would not notice.
@@ -163,12 +128,7 @@ impl MllmRecipe {
         if self.mix.pack_positions < self.tokens() + 3 {
             return fail("mix.pack_positions must hold a picture and the tokens around it");
         }
-        if self.lm_train.batch_size != 1 {
-            return fail(
-                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
-            );
-        }
-        Ok(())
+        self.lm_train.check_packs("mix.pack_positions")
     }
 
     /// The codec's part, as a recipe of images.
@@ -186,7 +146,7 @@ impl MllmRecipe {
                 steps: self.sample.steps,
                 falling: self.sample.falling,
                 guidance_scale: self.sample.guidance_scale,
-                per_class: 1,
+                own: GridConfig { per_class: 1 },
             },
         }
     }
@@ -208,27 +168,23 @@ impl MllmRecipe {
 
     /// The options that pictures are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
-        self.image().sample_options()
+        self.sample.options()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
+    use crate::recipe::{Recipe, read_without};
 
     /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
     #[test]
     fn keys_that_older_recipes_lack_have_the_tables_defaults() {
         let recipe = MllmRecipe::default();
         assert_eq!(recipe.text.limits, PlainLimits::default());
-        let mut old = serde_json::to_value(&recipe).unwrap();
-        for key in ["max_text_mb", "max_paragraphs", "max_tokenizer_mb"] {
-            let table = old["text"].as_object_mut().unwrap();
-            assert!(table.remove(key).is_some(), "{key}");
-        }
-        let read: MllmRecipe = serde_json::from_value(old).unwrap();
-        assert_eq!(read, recipe);
+        let lacked = ["max_text_mb", "max_paragraphs", "max_tokenizer_mb"];
+        let lacked = lacked.map(|key| ("text", key));
+        assert_eq!(read_without(&recipe, &lacked), recipe);
         let changes = ["text.max_text_mb=4096", "text.max_paragraphs=7"].map(String::from);
         let limits = MllmRecipe::resolve(None, &changes).unwrap().text.limits;
         assert_eq!((limits.max_text_mb, limits.max_paragraphs), (4096, 7));

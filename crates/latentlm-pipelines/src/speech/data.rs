@@ -10,6 +10,7 @@ use super::recipe::SpeechRecipe;
 use crate::data::{TrainingData, both};
 use crate::error::Result;
 use crate::known::KnownText;
+use crate::recipe::Recipe;
 use crate::run::RunFolder;
 use crate::skipped::{self, SkippedList};
 
@@ -168,7 +169,7 @@ impl SpeechData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &SpeechRecipe) -> Result<TextTokenizer> {
-        recipe.text.wanted().read_or_train(|| self.texts())
+        recipe.text.tokenizer.read_or_train(|| self.texts())
     }
 
     /// Held-out utterances: composed ones, each kind as often as the others, else recordings. Broken
@@ -244,12 +245,16 @@ impl TrainingData for SpeechData {
     fn samples(&self) -> Vec<Sample> {
         both(self.train.samples(), self.test.samples())
     }
+
+    /// The list that [`SpeechData::list_skipped`] wrote: it grows while utterances are read.
+    fn list_left_out<R: Recipe>(&self, _: &RunFolder<R>) -> Result<SkippedList> {
+        Ok(self.skipped.clone())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
 
     /// The recordings that ship, said to be of two speakers: one has the letters, the other the rest.
     fn shared_out(folder: &Path) -> SpeechData {

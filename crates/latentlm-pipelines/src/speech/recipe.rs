@@ -4,15 +4,15 @@
 use burn::config::Config;
 use latentlm::LatentLmConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
-use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler};
+use latentlm::core::{LatentCodecConfig, SampleOptions};
+use latentlm_data::ReadOptions;
 use latentlm_data::speech::{SoundLimits, SpeechBounds, SpeechSpec};
-use latentlm_data::{ReadOptions, TextLimits, TokenizerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PipelineError, Result};
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, StageConfig};
-use crate::text::{TextVocabulary, WantedTokenizer};
+use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::text::{TextVocabulary, TokenizerConfig};
 
 /// A complete speech recipe.
 #[derive(Config, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub struct SpeechRecipe {
     /// How the language model is trained.
     pub lm_train: StageConfig,
     /// How speech is drawn.
-    pub sample: SpeakConfig,
+    pub sample: SampleConfig<SpeakConfig>,
 }
 
 /// Where recordings come from. Checkpoints of older versions lack the later keys, which then have
@@ -108,15 +108,9 @@ impl SpeechLimits {
 /// How text becomes tokens. Checkpoints of older versions lack some of the keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
-    /// How a vocabulary is made.
-    pub tokenizer: TokenizerKind,
-    /// Largest number of tokens.
-    pub vocabulary: usize,
-    /// A `tokenizer.json` to be used instead; empty for none.
-    pub path: String,
-    /// Largest size in megabytes of that file.
-    #[serde(default = "TextLimits::default_megabytes")]
-    pub max_tokenizer_mb: u64,
+    /// The vocabulary.
+    #[serde(flatten)]
+    pub tokenizer: TokenizerConfig,
     /// Weight of the cross entropy beside the diffusion loss.
     pub loss_weight: f64,
     /// Largest share of an utterance's latents that is hidden from the model in training.
@@ -132,18 +126,9 @@ pub struct TextConfig {
     pub without_full_stop: f64,
 }
 
-/// How speech is drawn.
+/// How speech is drawn, beside what all modalities have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeakConfig {
-    /// The solver.
-    pub sampler: Sampler,
-    /// Solver steps per latent.
-    pub steps: usize,
-    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
-    #[serde(flatten)]
-    pub falling: FallingSteps,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
     /// Factor of the initial noise of latents.
     pub noise_temperature: f64,
     /// Where speech is cut that does not end by itself.
@@ -159,18 +144,6 @@ declare_model_recipe! {
         codec: codec_audio,
         vocabulary: TextVocabulary,
         check: SpeechRecipe::check_lengths,
-    }
-}
-
-impl TextConfig {
-    /// The tokenizer that this asks for.
-    pub fn wanted(&self) -> WantedTokenizer<'_> {
-        WantedTokenizer {
-            path: &self.path,
-            max_megabytes: self.max_tokenizer_mb,
-            kind: self.tokenizer,
-            size: self.vocabulary,
-        }
     }
 }
 
@@ -191,11 +164,7 @@ impl SpeechRecipe {
                 "sample.steps_over must be positive with sample.steps_last: speech has no fixed length",
             );
         }
-        if self.lm_train.batch_size != 1 {
-            return fail(
-                "lm_train.batch_size must be 1: data.pack_positions says how long a pack is",
-            );
-        }
+        self.lm_train.check_packs("data.pack_positions")?;
         if self.codec.signal().channels != 1 {
             return fail("codec.channels must be 1: speech is trained in mono");
         }
@@ -231,7 +200,7 @@ impl SpeechRecipe {
 
     /// Latents at which speech is cut that does not end by itself.
     pub fn max_frames(&self) -> usize {
-        (self.sample.max_seconds * self.frame_rate_hz()).round() as usize
+        (self.sample.own.max_seconds * self.frame_rate_hz()).round() as usize
     }
 
     /// The language model's configuration for a vocabulary of that many tokens of text.
@@ -244,12 +213,8 @@ impl SpeechRecipe {
     /// The options that speech is drawn with.
     pub fn sample_options(&self) -> SampleOptions {
         SampleOptions {
-            sampler: self.sample.sampler,
-            steps: self.sample.steps,
-            falling: self.sample.falling,
-            guidance_scale: self.sample.guidance_scale,
-            noise_temperature: self.sample.noise_temperature,
-            ..SampleOptions::default()
+            noise_temperature: self.sample.own.noise_temperature,
+            ..self.sample.options()
         }
     }
 }
@@ -257,26 +222,21 @@ impl SpeechRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
+    use crate::recipe::{Recipe, read_without};
 
     /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
     #[test]
     fn keys_that_older_recipes_lack_have_the_tables_defaults() {
         let recipe = SpeechRecipe::default();
         assert_eq!(recipe.bounds(), SpeechBounds::default());
-        let mut old = serde_json::to_value(&recipe).unwrap();
-        for (table, key) in [
+        let lacked = [
             ("data", "outside"),
             ("data", "max_table_mb"),
             ("data", "max_lines"),
             ("data", "max_samples"),
             ("text", "max_tokenizer_mb"),
-        ] {
-            let table = old[table].as_object_mut().unwrap();
-            assert!(table.remove(key).is_some(), "{key}");
-        }
-        let read: SpeechRecipe = serde_json::from_value(old).unwrap();
-        assert_eq!(read, recipe);
+        ];
+        assert_eq!(read_without(&recipe, &lacked), recipe);
         let changes = [
             "data.max_table_mb=4096",
             "data.max_lines=12000000",

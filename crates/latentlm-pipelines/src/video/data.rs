@@ -15,9 +15,6 @@ use super::recipe::VideoRecipe;
 use crate::data::{TrainingData, both};
 use crate::error::PipelineError;
 use crate::image::{HostBatch, byte};
-use crate::recipe::Recipe;
-use crate::run::RunFolder;
-use crate::skipped::{self, SkippedList};
 use crate::tensors::host_values;
 
 /// Held-out clips where clips are composed.
@@ -201,7 +198,7 @@ impl Clips {
     fn left_out(&self) -> Vec<LeftOut> {
         match &self.source {
             Source::Files(dataset) => dataset.left_out(),
-            Source::Composed(_) => Vec::new(),
+            Source::Composed(composed) => composed.digits.left_out(),
         }
     }
 
@@ -237,7 +234,7 @@ impl VideoData {
         }
         let [train, test] = ImageDataset::open_both(path, spec.picture, options)?;
         let composed = |digits, split, seed| -> Result<Composed, DataError> {
-            let composer = Composer::open(path, spec, split)?;
+            let composer = Composer::open_with(path, spec, split, options)?;
             Ok(Composed {
                 composer,
                 digits,
@@ -257,24 +254,8 @@ impl VideoData {
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &VideoRecipe) -> Result<TextTokenizer, PipelineError> {
-        recipe
-            .text
-            .wanted()
-            .read_or_train(|| self.train.texts.to_vec())
-    }
-
-    /// Writes the list of skipped clips into the run's folder. A resumed run keeps its earlier entries.
-    ///
-    /// # Errors
-    /// If the list can't be read or written.
-    pub fn list_left_out<R: Recipe>(
-        &self,
-        run: &RunFolder<R>,
-    ) -> Result<SkippedList, PipelineError> {
-        // Both splits have one list.
-        let mut list = SkippedList::of(self.train.left_out());
-        list.keep_in(&run.file(skipped::FILE))?;
-        Ok(list)
+        let texts = || self.train.texts.to_vec();
+        recipe.text.tokenizer.read_or_train(texts)
     }
 }
 
@@ -285,6 +266,10 @@ impl TrainingData for VideoData {
 
     fn samples(&self) -> Vec<Sample> {
         both(self.train.samples(), self.test.samples())
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        self.train.left_out()
     }
 }
 
@@ -334,6 +319,7 @@ pub fn clip_bytes(clip: Tensor<4>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
 
     fn composed(changes: &[&str]) -> VideoData {
         let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
@@ -361,6 +347,45 @@ mod tests {
             one.fingerprint(),
             composed(&["data.composed=13"]).fingerprint()
         );
+    }
+
+    /// Bars in the place of digits, of which one in ten is no picture.
+    #[test]
+    fn broken_digits_are_left_out_and_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let bar = image::GrayImage::from_fn(28, 28, |x, y| {
+            let inked = (12..16).contains(&x) && (4..24).contains(&y);
+            image::Luma([if inked { 255 } else { 0 }])
+        });
+        let mut lines = String::new();
+        for digit in 0..10 {
+            for (copy, split) in ["train", "train", "test"].into_iter().enumerate() {
+                let name = format!("{digit}-{copy}.png");
+                bar.save(dir.path().join(&name)).unwrap();
+                lines += &format!(
+                    "{{\"file_name\": \"{name}\", \"label\": \"{digit}\", \"split\": \"{split}\"}}\n"
+                );
+            }
+        }
+        std::fs::write(dir.path().join("metadata.jsonl"), lines).unwrap();
+        let broken = ["3-1.png", "5-0.png", "7-1.png"];
+        for name in broken {
+            std::fs::write(dir.path().join(name), "no picture").unwrap();
+        }
+        let open = |max_broken: &str| {
+            let path = format!("data.path={}", dir.path().display());
+            let overrides = [path, "data.composed=12".into(), max_broken.into()];
+            VideoData::open(&VideoRecipe::resolve(None, &overrides).unwrap())
+        };
+        let refused = open("data.max_broken=0.05").unwrap_err().to_string();
+        assert!(refused.contains("3 of 30 samples"), "{refused}");
+        let data = open("data.max_broken=0.2").unwrap();
+        assert_eq!(data.train.len(), 12);
+        let left_out = data.train.left_out();
+        let mut names: Vec<_> = left_out.iter().map(|own| own.path.file_name()).collect();
+        names.sort();
+        let expected = broken.map(|name| Some(std::ffi::OsStr::new(name)));
+        assert_eq!(names, expected);
     }
 
     /// Bytes to numbers and back, and a picture in the place where it stands in its clip.

@@ -347,7 +347,9 @@ mod tests {
             "codec.image_size=8",
             "codec.frames_per_group=2",
             "codec.patch_size=4",
-            "codec.latent_patches=2",
+            "codec.latent_patches=1",
+            "codec.later_patches=2",
+            "codec.motion_range=2",
             "codec.latent_dim=8",
             "codec.encoder_width=8",
             "codec.decoder_width=8",
@@ -364,7 +366,7 @@ mod tests {
         ];
         let recipe = VideoRecipe::resolve(None, &changes.map(str::to_owned)).unwrap();
         let texts = ["a seven moves left".to_owned()];
-        let tokenizer = TextTokenizer::train(recipe.text.tokenizer, &texts, 64).unwrap();
+        let tokenizer = TextTokenizer::train(recipe.text.tokenizer.kind, &texts, 64).unwrap();
         let device = Device::default();
         let size = tokenizer.vocabulary();
         let codec = seeded(1, &device, |device| recipe.init_codec(device));

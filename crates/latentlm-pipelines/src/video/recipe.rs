@@ -3,16 +3,16 @@
 
 use burn::config::Config;
 use latentlm::codec_video::{CodecConfig, CodecLossConfig};
-use latentlm::core::{FallingSteps, LatentCodecConfig, SampleOptions, Sampler, SignalLayout};
+use latentlm::core::{LatentCodecConfig, SampleOptions, SignalLayout};
 use latentlm::{LatentLmConfig, Modality};
-use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions, TextLimits, TokenizerKind};
+use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
 use crate::mllm::TokenWeights;
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, StageConfig};
-use crate::text::{TextVocabulary, WantedTokenizer};
+use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::text::{TextVocabulary, TokenizerConfig};
 
 /// A complete recipe of clips with text.
 #[derive(Config, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub struct VideoRecipe {
     /// How the language model is trained.
     pub lm_train: StageConfig,
     /// How clips are drawn.
-    pub sample: VideoSampleConfig,
+    pub sample: SampleConfig<VideoSampleConfig>,
 }
 
 /// Where clips come from. Checkpoints of older versions lack the limits of tables and frames.
@@ -86,18 +86,12 @@ fn max_total_frames() -> usize {
     ReadOptions::default().max_total_frames
 }
 
-/// How text becomes tokens. Checkpoints of older versions lack `max_tokenizer_mb`.
+/// How text becomes tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoTextConfig {
-    /// How a vocabulary is made.
-    pub tokenizer: TokenizerKind,
-    /// Largest number of tokens.
-    pub vocabulary: usize,
-    /// A `tokenizer.json` to be used instead; empty for none.
-    pub path: String,
-    /// Largest size in megabytes of that file.
-    #[serde(default = "TextLimits::default_megabytes")]
-    pub max_tokenizer_mb: u64,
+    /// The vocabulary.
+    #[serde(flatten)]
+    pub tokenizer: TokenizerConfig,
     /// Whether the softmax head uses the embedding's table.
     pub tied: bool,
     /// Weight of the cross entropy beside the diffusion loss.
@@ -121,18 +115,9 @@ pub struct VideoMixConfig {
     pub pack_positions: usize,
 }
 
-/// How clips are drawn.
+/// How clips are drawn, beside what all modalities have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoSampleConfig {
-    /// The solver.
-    pub sampler: Sampler,
-    /// Solver steps per latent.
-    pub steps: usize,
-    /// How steps fall along a run of latents. Checkpoints of older versions lack it.
-    #[serde(flatten)]
-    pub falling: FallingSteps,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
     /// Factor of the initial noise of latents.
     pub noise_temperature: f64,
 }
@@ -177,16 +162,6 @@ impl VideoDataConfig {
 }
 
 impl VideoTextConfig {
-    /// The tokenizer that this asks for.
-    pub fn wanted(&self) -> WantedTokenizer<'_> {
-        WantedTokenizer {
-            path: &self.path,
-            max_megabytes: self.max_tokenizer_mb,
-            kind: self.tokenizer,
-            size: self.vocabulary,
-        }
-    }
-
     /// Weights of tokens in the loss.
     pub fn weights(&self) -> TokenWeights {
         TokenWeights {
@@ -206,12 +181,7 @@ impl VideoRecipe {
         if self.mix.pack_positions < self.tokens() + 3 {
             return fail("mix.pack_positions must hold a clip and the tokens around it");
         }
-        if self.lm_train.batch_size != 1 {
-            return fail(
-                "lm_train.batch_size must be 1: mix.pack_positions says how long a pack is",
-            );
-        }
-        Ok(())
+        self.lm_train.check_packs("mix.pack_positions")
     }
 
     /// Length, frame rate, size and channels of clips.
@@ -303,12 +273,8 @@ impl VideoRecipe {
     /// The options that clips are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
         SampleOptions {
-            sampler: self.sample.sampler,
-            steps: self.sample.steps,
-            falling: self.sample.falling,
-            guidance_scale: self.sample.guidance_scale,
-            noise_temperature: self.sample.noise_temperature,
-            ..SampleOptions::default()
+            noise_temperature: self.sample.own.noise_temperature,
+            ..self.sample.options()
         }
     }
 }
@@ -316,26 +282,21 @@ impl VideoRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
+    use crate::recipe::{Recipe, read_without};
 
     /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
     #[test]
     fn keys_that_older_recipes_lack_have_the_tables_defaults() {
         let recipe = VideoRecipe::default();
         assert_eq!(recipe.data.options(), ReadOptions::default());
-        let mut old = serde_json::to_value(&recipe).unwrap();
-        for (table, key) in [
+        let lacked = [
             ("data", "max_table_mb"),
             ("data", "max_records"),
             ("data", "max_clip_frames"),
             ("data", "max_total_frames"),
             ("text", "max_tokenizer_mb"),
-        ] {
-            let table = old[table].as_object_mut().unwrap();
-            assert!(table.remove(key).is_some(), "{key}");
-        }
-        let read: VideoRecipe = serde_json::from_value(old).unwrap();
-        assert_eq!(read, recipe);
+        ];
+        assert_eq!(read_without(&recipe, &lacked), recipe);
         let changes = [
             "data.max_table_mb=7",
             "data.max_records=9",
@@ -420,7 +381,7 @@ mod tests {
     fn a_clip_has_the_latents_of_its_groups() {
         let recipe = VideoRecipe::default();
         assert_eq!((recipe.data.frames, recipe.codec.frames_per_group), (17, 4));
-        assert_eq!(recipe.tokens(), 5 * 16);
+        assert_eq!(recipe.tokens(), 16 + 4 * 4);
         let picture = VideoRecipe::resolve(None, &["data.frames=1".into()]).unwrap();
         assert_eq!(picture.tokens(), 16);
     }

@@ -11,8 +11,8 @@ use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImagePipeline, ImageRecipe, StageConfig, image_grid, load_codec,
-    read_readable, save_png,
+    HostBatch, ImageData, ImagePipeline, ImageRecipe, StageConfig, TrainingData, image_grid,
+    load_codec, read_readable, save_png,
 };
 
 use super::batches::Batches;
@@ -184,7 +184,6 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
         open: ImageData::open,
         adopt: teacher::adopt_codec,
         train: |context| train_both::<PictureTask, ClassTask, 4>(context, open),
-        skipped: |context| context.data.list_left_out(&context.run),
         report: write_image_report,
         samples: "png",
         train_samples: |data| data.train.len(),
@@ -278,7 +277,7 @@ fn encoded(context: &mut Context) -> Result<EncodedPictures> {
 /// A grid of samples, a row a class, from the same noise each time.
 fn show(context: &mut Context, pipeline: &ImagePipeline, _: &(), step: u64) -> Result<()> {
     let recipe = &context.recipe;
-    let per_class = recipe.sample.per_class;
+    let per_class = recipe.sample.own.per_class;
     let count = context.data.train.classes().len().min(CLASSES) * per_class;
     let labels: Vec<u32> = (0..count).map(|index| (index / per_class) as u32).collect();
     let mut random = RandomStream::for_step(recipe.seed, "samples", 0);

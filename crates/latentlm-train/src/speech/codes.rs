@@ -2,12 +2,13 @@
 
 use burn::tensor::Tensor;
 use latentlm::core::LatentQuantizer;
+use latentlm_eval::perplexity;
 
 /// How often each entry of each codebook was next to a latent.
 pub struct CodeUsage<'a> {
     quantizer: &'a dyn LatentQuantizer,
     /// Counts of the entries, codebook after codebook.
-    counts: Vec<u64>,
+    counts: Vec<usize>,
 }
 
 impl<'a> CodeUsage<'a> {
@@ -37,21 +38,13 @@ impl<'a> CodeUsage<'a> {
         }
     }
 
-    /// Name and perplexity of each codebook: the exponential of the entropy of its codes, which is the number of
-    /// entries in use if all of them are used alike.
+    /// Name and perplexity of each codebook: the number of entries in use if all of them are used alike.
     pub fn perplexities(&self) -> Vec<(String, f64)> {
         let books = self.counts.chunks_exact(self.quantizer.entries());
-        let named = books.zip(1..).map(|(counts, number)| {
-            let total = counts.iter().sum::<u64>().max(1) as f64;
-            let used = counts.iter().filter(|count| **count > 0);
-            let entropy = used.map(|count| {
-                let frequency = *count as f64 / total;
-                -frequency * frequency.ln()
-            });
-            let name = format!("code_perplexity_{number}");
-            (name, entropy.sum::<f64>().exp())
-        });
-        named.collect()
+        let named = books.zip(1..);
+        named
+            .map(|(counts, number)| (format!("code_perplexity_{number}"), perplexity(counts)))
+            .collect()
     }
 }
 

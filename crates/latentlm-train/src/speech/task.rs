@@ -162,7 +162,7 @@ impl Corpus for Utterances {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd> {
-    check_tokenizer(recipe.text.wanted(), &options)?;
+    check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<SpeechRecipe, SpeechData> {
         open: SpeechData::open,
         adopt: teacher::adopt_codec,
@@ -171,7 +171,6 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
             context.data.list_skipped(&context.run)?;
             Ok(coded && lm_stage::train::<SpeechTask>(context, open)?)
         },
-        skipped: |context| Ok(context.data.skipped.clone()),
         report: write_speech_report,
         samples: "wav",
         train_samples: |data| data.train.len(),

@@ -243,14 +243,50 @@ fn a_teacher_predicts_with_guidance() {
         let timesteps = draws.timesteps.clone().float();
         head.denoise(noisy.clone(), timesteps, hidden)
     });
-    let mut batch = Batch::new(documents, vec![latents], vec![draws]);
-    model.teach(&mut batch, &nulls).unwrap();
+    let mut batch = Batch {
+        nulls,
+        ..Batch::new(documents, vec![latents], vec![draws])
+    };
+    model.teach(&mut batch).unwrap();
     let target = batch.draws[0].target.clone().unwrap();
     for row in 0..16 {
         let own = |x: &Tensor<2>| x.clone().narrow(0, row, 1);
         let scale = 1.0 + row as f64 / 8.0;
         let expected = own(&null) + (own(&conditional) - own(&null)).mul_scalar(scale);
         assert_close("target", own(&target), expected, 1e-5);
+    }
+}
+
+/// Whole steps of other weights on their own hidden states: what their head makes of each learned latent's draws.
+#[test]
+fn averaged_weights_take_whole_steps() {
+    let device = Device::default();
+    let method = HeadMethod {
+        process: Process::Flow,
+        few_step: FewStep::Shortcut,
+        shortcut_share: 0.5,
+        ..HeadMethod::default()
+    };
+    let config = LatentLmConfig::image(3, 4, DIM).with_method(method);
+    let averaged = built(config).map(&mut Stir(RandomStream::new(6)));
+    let mut random = RandomStream::new(1);
+    let latents: Tensor<2> = random.normal([8, DIM], &device);
+    let draws = averaged.head_of(0).draw(16, &mut random, &device);
+    let documents = [2, 0].map(|class| Document::of_class(class, 4)).to_vec();
+    let layout = averaged.layout(&documents);
+    let condition = averaged.hidden(&layout, std::slice::from_ref(&latents));
+    let expected = averaged.head_of(0).whole_steps(
+        latents.clone().repeat_dim(0, 2),
+        condition.repeat_dim(0, 2),
+        &draws,
+    );
+    let mut batch = Batch::new(documents, vec![latents], vec![draws]);
+    averaged.take_whole_steps(&mut batch);
+    let got = batch.draws[0].whole_steps.clone().unwrap();
+    assert_close("whole steps", got.clone(), expected.unwrap(), 1e-5);
+    for (row, length) in batch.draws[0].lengths.iter().enumerate() {
+        let own = got.clone().narrow(0, row, 1).abs().max();
+        assert_eq!(own.into_scalar::<f32>() > 0.0, *length > 0.0, "row {row}");
     }
 }
 

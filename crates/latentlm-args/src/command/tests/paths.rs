@@ -149,7 +149,7 @@ fn places_that_cannot_be_written_are_named() {
         [&sample[..], &["new/a.png"]].concat(),
         [&clip[..], &["new/a.gif"]].concat(),
         [&clip[..], &["new/frames"]].concat(),
-        [&codec("encode")[..], &["new/a"]].concat(),
+        [&codec("encode")[..], &["new/a.safetensors"]].concat(),
         vec!["convert-voice", "in", "new/a.safetensors"],
         vec!["data", "espeak", "--out", "new/corpus"],
     ] {
@@ -270,4 +270,17 @@ fn a_file_says_the_format_that_it_gets() {
     ] {
         parse(words).unwrap().check(&Project::at(dir)).unwrap();
     }
+}
+
+/// Otherwise a recording that is named twice would be lost.
+#[test]
+fn latents_take_the_place_of_no_recording() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, "all");
+    fs::write(dir.join("in.wav"), "").unwrap();
+    let words = ["codec", "encode", "--run", "all", "in.wav", "in.wav"];
+    let (usage, message) = complaint(dir, &words);
+    let told = "cannot write a file of latents to `in.wav`: its ending must be one of .safetensors";
+    assert_eq!((usage, message.as_str()), (true, told));
 }

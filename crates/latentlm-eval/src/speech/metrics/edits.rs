@@ -39,11 +39,13 @@ pub fn edit_rate<T: PartialEq>(expected: &[T], got: &[T]) -> EditCount {
     }
 }
 
-/// Slips in speech behind a voice prompt. The sum over utterances is the count of a corpus.
+/// Words that are said too often or not at all. The sum over utterances is the count of a corpus.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slips {
     /// Words that were said twice, or repeat the end of the prompt.
     pub doubled: usize,
+    /// Other words that were too much.
+    pub inserted: usize,
     /// Words that were left out.
     pub dropped: usize,
     /// Words that were to be said.
@@ -54,6 +56,7 @@ impl Sum for Slips {
     fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
         counts.fold(Self::default(), |sum, count| Self {
             doubled: sum.doubled + count.doubled,
+            inserted: sum.inserted + count.inserted,
             dropped: sum.dropped + count.dropped,
             expected: sum.expected + count.expected,
         })
@@ -62,8 +65,8 @@ impl Sum for Slips {
 
 impl Slips {
     /// Counts slips in words that were heard, by an alignment of fewest edits. A word that is too much is
-    /// doubled if it equals the word before or behind it; `before` is the last word of the prompt. Other words
-    /// that are too much, and words that were heard as others, are no slips.
+    /// doubled if it equals the word before or behind it, else inserted; `before` is the last word of a voice prompt.
+    /// Words that were heard as others are no slips.
     pub fn count(expected: &[String], heard: &[String], before: Option<&str>) -> Self {
         let costs = costs(expected, heard);
         let (mut i, mut j) = (expected.len(), heard.len());
@@ -86,7 +89,11 @@ impl Slips {
                     _ => Some(heard[j - 1].as_str()),
                 };
                 let later = heard.get(j + 1).map(String::as_str);
-                slips.doubled += usize::from(earlier == Some(word) || later == Some(word));
+                if earlier == Some(word) || later == Some(word) {
+                    slips.doubled += 1;
+                } else {
+                    slips.inserted += 1;
+                }
             } else {
                 // One word was heard as another.
                 (i, j) = (i - 1, j - 1);

@@ -257,6 +257,11 @@ fn slips_by_hand() {
         let slips = Slips::count(&words(a), &words(b), Some("nine"));
         (slips.doubled, slips.dropped, slips.expected)
     };
+    let inserted =
+        |heard: &str| Slips::count(&words("three five two"), &words(heard), Some("nine")).inserted;
+    assert_eq!(inserted("three nine five two"), 1);
+    assert_eq!(inserted("three five two four six"), 2);
+    assert_eq!(inserted("nine three three five"), 0, "doubled or dropped");
     for (heard, expected) in [
         ("three five two", (0, 0, 3)),
         ("three three five two", (1, 0, 3)),

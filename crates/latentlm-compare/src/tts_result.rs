@@ -1,0 +1,295 @@
+//! The result of the comparison on speech: measurements with their intervals, tables, a figure.
+
+use std::collections::BTreeSet;
+
+use latentlm_eval::{SpeechEvaluation, bar_chart, stack};
+use serde::{Deserialize, Serialize};
+
+use super::result::{Column, row, table};
+use super::tts_counts::SpeechCounts;
+
+/// What needs a command that listens: what it is, a part of the measurements' names, and the command's option.
+const JUDGED: [(&str, &str, &str); 5] = [
+    (
+        "word errors",
+        "_word_error_rate_",
+        "--recognizer, --open-recognizer",
+    ),
+    (
+        "words dropped, doubled and inserted in hard texts",
+        "hard_words_",
+        "--open-recognizer",
+    ),
+    ("similarity of voices", "_similarity", "--speaker-judge"),
+    ("naturalness", "_naturalness_", "--naturalness-judge"),
+    ("PESQ of the codec", "codec_pesq", "--pesq-judge"),
+];
+/// Parts of the names of measurements that are in the file only.
+const LEFT_OUT: [&str; 2] = ["_character_error_rate_", "_understood_"];
+
+/// All models, LatentLM first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TtsComparison {
+    /// The models.
+    pub models: Vec<SpeechModelResult>,
+}
+
+/// One model and its measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeechModelResult {
+    /// Name of its run within the comparison's folder.
+    pub name: String,
+    /// Numbers that are trained, without the codec.
+    pub parameters: usize,
+    /// What a second of its speech costs.
+    pub counts: SpeechCounts,
+    /// Its measurements.
+    pub evaluation: SpeechEvaluation,
+}
+
+impl SpeechModelResult {
+    fn measure(&self, name: &str) -> Option<f64> {
+        self.evaluation.values.get(name).copied()
+    }
+
+    /// A measurement with its interval, if it has one; empty if it was not measured.
+    fn with_interval(&self, name: &str) -> String {
+        let Some(value) = self.measure(name) else {
+            return String::new();
+        };
+        match self.evaluation.intervals.get(name) {
+            Some([low, high]) => format!("{value:.3} ({low:.3} to {high:.3})"),
+            None => format!("{value:.3}"),
+        }
+    }
+
+    /// Utterances of all kinds that did not end by themselves.
+    fn without_end(&self) -> f64 {
+        let measures = self.evaluation.values.iter();
+        let ends = measures.filter(|(name, _)| name.ends_with("_without_end"));
+        ends.map(|(_, count)| count).sum()
+    }
+}
+
+impl TtsComparison {
+    /// Columns of counts and measurements.
+    fn columns() -> [Column<SpeechModelResult>; 9] {
+        let column = Column::<SpeechModelResult>::new;
+        [
+            column("backbone steps a second", 1, |own| {
+                Some(own.counts.backbone_steps)
+            }),
+            column("head evaluations a second", 1, |own| {
+                Some(own.counts.head_evaluations)
+            }),
+            column("passes an utterance", 0, |own| Some(own.counts.passes)),
+            column("million multiply-adds a second", 0, |own| {
+                Some(own.counts.multiply_adds / 1e6)
+            }),
+            column("real-time factor", 3, |own| own.measure("real_time_factor")),
+            column("first sound, ms", 0, |own| own.measure("first_audio_ms")),
+            column("STOI of the codec", 3, |own| own.measure("codec_stoi")),
+            column("mel distance of the codec, dB", 2, |own| {
+                own.measure("codec_mel_distance_db")
+            }),
+            column("without end", 0, |own| Some(own.without_end())),
+        ]
+    }
+
+    /// Names of the measurements that have an interval or come from a listener, as far as tables and charts show them.
+    fn measured(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        for own in &self.models {
+            let SpeechEvaluation { values, intervals } = &own.evaluation;
+            for name in values.keys() {
+                let is_judged = JUDGED.iter().any(|(_, part, _)| name.contains(part));
+                let is_left_out = LEFT_OUT.iter().any(|part| name.contains(part));
+                if (is_judged || intervals.contains_key(name)) && !is_left_out {
+                    names.insert(name.as_str());
+                }
+            }
+        }
+        names
+    }
+
+    /// A row for each measurement with its interval, a column for each model, and what nobody measured.
+    fn measurements(&self) -> String {
+        let mut head = vec!["measurement (95 % interval)".to_owned()];
+        head.extend(self.models.iter().map(|own| own.name.clone()));
+        let measured = self.measured();
+        let mut text = String::new();
+        if !measured.is_empty() {
+            text += &format!("\n{}|{}\n", row(&head), "---|".repeat(head.len()));
+        }
+        for name in &measured {
+            let mut cells = vec![name.replace('_', " ")];
+            cells.extend(self.models.iter().map(|own| own.with_interval(name)));
+            text += &row(&cells);
+        }
+        let missing = JUDGED.iter().filter(|(_, part, _)| !has(&measured, part));
+        let missing = missing.map(|(what, _, options)| format!("{what} ({options})"));
+        let missing: Vec<String> = missing.collect();
+        if !missing.is_empty() {
+            text += &format!("\nNot measured: {}.\n", missing.join("; "));
+        }
+        text
+    }
+
+    /// All tables in Markdown.
+    pub(crate) fn tables(&self) -> String {
+        self.table() + &self.measurements()
+    }
+
+    /// A row for each model, and how many times fewer steps each LatentLM takes than each rival.
+    fn table(&self) -> String {
+        let rows = self.models.iter().map(|own| {
+            let labels = vec![own.name.clone(), own.parameters.to_string()];
+            (labels, own)
+        });
+        let mut text = table(&["model", "parameters"], &Self::columns(), rows);
+        let (rivals, latentlm): (Vec<_>, Vec<_>) = self
+            .models
+            .iter()
+            .partition(|own| own.counts.head_evaluations == 0.0);
+        for own in latentlm {
+            for rival in &rivals {
+                let steps = rival.counts.backbone_steps / own.counts.backbone_steps;
+                let evaluations = rival.counts.backbone_steps / own.counts.head_evaluations;
+                let work = rival.counts.multiply_adds / own.counts.multiply_adds;
+                text += &format!(
+                    "\n{}: {steps:.1} times fewer backbone steps than {}; head evaluations against its steps \
+                     {evaluations:.2}, multiply-adds {work:.2}.\n",
+                    own.name, rival.name
+                );
+            }
+        }
+        text
+    }
+
+    /// A chart for each column, and for what listeners found of the models.
+    pub(crate) fn figure(&self) -> String {
+        let mut charts = Vec::new();
+        for column in Self::columns() {
+            let bars = self.models.iter();
+            let bars = bars.filter_map(|own| Some((own.name.clone(), (column.value)(own)?)));
+            let bars: Vec<(String, f64)> = bars.collect();
+            if !bars.is_empty() {
+                charts.push((column.name, bar_chart(column.name, &bars)));
+            }
+        }
+        let measured = self.measured();
+        for &name in measured.iter().filter(|name| is_judged(name)) {
+            let bars = self.models.iter();
+            let bars = bars.filter_map(|own| Some((own.name.clone(), own.measure(name)?)));
+            let bars: Vec<(String, f64)> = bars.filter(|bar| bar.1.is_finite()).collect();
+            charts.push((name, bar_chart(&name.replace('_', " "), &bars)));
+        }
+        stack(&charts)
+    }
+}
+
+/// Whether some measurements have a part in their names.
+fn has(measured: &BTreeSet<&str>, part: &str) -> bool {
+    measured.iter().any(|name| name.contains(part))
+}
+
+/// Whether a measurement is a listener's of a model: not of recordings, nor of what a codec makes of them.
+fn is_judged(name: &str) -> bool {
+    let of_others = ["_original", "_codec", "_of_same", "_of_different"];
+    let is_own = !of_others.iter().any(|ending| name.ends_with(ending));
+    is_own && JUDGED.iter().any(|(_, part, _)| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(name: &str, steps: f64, evaluations: f64) -> SpeechModelResult {
+        let measures = [
+            ("real_time_factor", 0.25),
+            ("digits_without_end", 2.0),
+            ("words_without_end", 1.0),
+        ];
+        SpeechModelResult {
+            name: name.into(),
+            parameters: 1000,
+            counts: SpeechCounts {
+                backbone_steps: steps,
+                head_evaluations: evaluations,
+                passes: 0.0,
+                multiply_adds: 2e6 * steps,
+            },
+            evaluation: SpeechEvaluation {
+                values: measures.map(|(name, x)| (name.to_owned(), x)).into(),
+                ..SpeechEvaluation::default()
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_counts_and_compares() {
+        let comparison = TtsComparison {
+            models: vec![
+                result("latentlm-7.5", 7.5, 75.0),
+                result("rival-1", 75.0, 0.0),
+            ],
+        };
+        let table = comparison.table();
+        let row = "| latentlm-7.5 | 1000 | 7.5 | 75.0 | 0 | 15 | 0.250 |  |  |  | 3 |";
+        assert!(table.contains(row), "{table}");
+        let told = "latentlm-7.5: 10.0 times fewer backbone steps than rival-1; head evaluations against its \
+                    steps 1.00, multiply-adds 10.00.";
+        assert!(table.contains(told), "{table}");
+        let figure = comparison.figure();
+        assert!(figure.contains("rival-1") && !figure.contains("NaN"));
+        let json = serde_json::to_string(&comparison).unwrap();
+        let read: TtsComparison = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, comparison);
+    }
+
+    /// Every measurement of several utterances has its interval beside it, and what nobody measured is named.
+    #[test]
+    fn measurements_have_their_intervals() {
+        let mut heard = result("latentlm-7.5", 7.5, 75.0);
+        for (name, value, interval) in [
+            ("seen_voices_speaker_similarity", 0.75, [0.7, 0.8]),
+            ("seen_voices_similarity_of_same", 0.875, [0.85, 0.9]),
+            ("seen_voices_understood_model", 0.5, [0.25, 0.75]),
+            ("hard_words_dropped", 0.25, [0.125, 0.5]),
+        ] {
+            let evaluation = &mut heard.evaluation;
+            evaluation.values.insert(name.into(), value);
+            evaluation.intervals.insert(name.into(), interval);
+        }
+        let comparison = TtsComparison {
+            models: vec![heard, result("rival-1", 75.0, 0.0)],
+        };
+        let tables = comparison.tables();
+        for part in [
+            "\n| measurement (95 % interval) | latentlm-7.5 | rival-1 |\n|---|---|---|\n",
+            "| seen voices speaker similarity | 0.750 (0.700 to 0.800) |  |\n",
+            "| hard words dropped | 0.250 (0.125 to 0.500) |  |\n",
+            "\nNot measured: word errors (--recognizer, --open-recognizer); naturalness \
+             (--naturalness-judge); PESQ of the codec (--pesq-judge).\n",
+        ] {
+            assert!(tables.contains(part), "{part}: {tables}");
+        }
+        assert!(!tables.contains("understood"), "{tables}");
+        let figure = comparison.figure();
+        assert!(figure.contains("hard words dropped"), "{figure}");
+        assert!(!figure.contains("similarity of same"), "{figure}");
+    }
+
+    #[test]
+    fn a_comparison_without_listeners_says_so() {
+        let comparison = TtsComparison {
+            models: vec![result("rival-1", 75.0, 0.0)],
+        };
+        let tables = comparison.tables();
+        assert!(!tables.contains("interval"), "{tables}");
+        let missing = JUDGED.iter().map(|(what, _, _)| what);
+        for what in missing {
+            assert!(tables.contains(what), "{what}: {tables}");
+        }
+    }
+}

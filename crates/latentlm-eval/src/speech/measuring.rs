@@ -1,0 +1,235 @@
+//! What all measurements of speech share: options, results with their intervals, and sounds that listeners hear.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use latentlm::SampleOptions;
+use latentlm::core::bundle::write_atomically;
+use latentlm_data::speech::{Audio, write_wav};
+use latentlm_pipelines::SkippedList;
+use serde::{Deserialize, Serialize};
+
+use super::metrics::{EditCount, characters, edit_rate, words};
+use super::recognizer::Listener;
+use super::speaker::Speaker;
+use crate::error::Result;
+use crate::statistics::{interval, mean};
+
+/// Sample rate of sound files for recognizers.
+const LISTENING_RATE_HZ: u32 = 16_000;
+
+/// Options of the evaluation.
+#[derive(Debug, Clone)]
+pub struct EvaluateSpeechOptions {
+    /// Number of utterances of each kind.
+    pub samples: usize,
+    /// Seed of texts, generated speech and intervals.
+    pub seed: u64,
+    /// Sampling options of generated speech.
+    pub sample: SampleOptions,
+    /// Commands that listen.
+    pub judges: SpeechJudges,
+    /// Number of texts on which models stumble; 0 for none.
+    pub hard_texts: usize,
+    /// Corpus of voices that training never heard; the held-out recordings may have some too.
+    pub held_out_voices: Option<PathBuf>,
+    /// Called with the next phase of the evaluation, such as `speaking 50 digits`;
+    /// [`unshown`](crate::unshown) ignores it.
+    pub phase: fn(&str),
+}
+
+/// Commands that recognize speech or rate it. What needs a command that is missing is not measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpeechJudges {
+    /// Recognizer of composed utterances.
+    pub recognizer: Option<Listener>,
+    /// Recognizer of recordings and hard texts, whose vocabulary is open.
+    pub open_recognizer: Option<Listener>,
+    /// Command that gives each file the similarity of its voice to that of the first file, 1 for
+    /// the same voice.
+    pub speaker: Option<Listener>,
+    /// Command that takes pairs of a recording and its reconstruction by the codec, and gives the
+    /// quality of the reconstruction (PESQ).
+    pub pesq: Option<Listener>,
+    /// Command that gives each file its naturalness, from 1 to 5.
+    pub naturalness: Option<Listener>,
+}
+
+/// Measurements of speech.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpeechEvaluation {
+    /// Measurements by name.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+    /// 95 % intervals of those that sum up several utterances.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, [f64; 2]>,
+}
+
+/// An evaluation that is under way.
+pub struct Evaluation<'a, S> {
+    pub(super) speaker: &'a S,
+    pub(super) options: &'a EvaluateSpeechOptions,
+    /// Folder of the sounds.
+    pub(super) folder: PathBuf,
+    pub(super) device: &'a Device,
+    pub(super) results: SpeechEvaluation,
+    pub(super) skipped: SkippedList,
+}
+
+/// Texts of one kind with recordings of them.
+#[derive(Default)]
+pub struct Utterances {
+    /// `recordings`, a kind of composed utterances, or of voices.
+    pub(super) kind: &'static str,
+    pub(super) texts: Vec<String>,
+    /// Samples of each recording.
+    pub(super) originals: Vec<Vec<f32>>,
+}
+
+impl Utterances {
+    pub(super) fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+}
+
+impl<S: Speaker> Evaluation<'_, S> {
+    /// Adds a measurement without an interval.
+    pub(super) fn put(&mut self, name: impl Into<String>, value: f64) {
+        self.results.values.insert(name.into(), value);
+    }
+
+    /// Adds a statistic of `count` observations with its interval. It gets the numbers of observations.
+    pub(super) fn put_over(
+        &mut self,
+        name: impl Into<String>,
+        count: usize,
+        statistic: impl Fn(&[usize]) -> f64,
+    ) {
+        let (name, all): (String, Vec<usize>) = (name.into(), (0..count).collect());
+        let value = statistic(&all);
+        if let Some(interval) = interval(count, self.options.seed, statistic) {
+            self.results.intervals.insert(name.clone(), interval);
+        }
+        self.put(name, value);
+    }
+
+    /// Adds the mean of some values with its interval; NaN if there are none.
+    pub(super) fn put_mean(&mut self, name: impl Into<String>, values: &[f64]) {
+        self.put_over(name, values.len(), |drawn| {
+            let values = drawn.iter().map(|&index| values[index]);
+            mean(values).unwrap_or(f64::NAN)
+        });
+    }
+
+    /// Adds the sum of counts of utterances with its interval.
+    pub(super) fn put_sum(&mut self, name: impl Into<String>, counts: &[usize]) {
+        self.put_over(name, counts.len(), |drawn| {
+            let counts = drawn.iter().map(|&index| counts[index]);
+            counts.sum::<usize>() as f64
+        });
+    }
+
+    /// Adds the share of edits in the items of all utterances, with its interval.
+    pub(super) fn put_rate(&mut self, name: impl Into<String>, counts: &[EditCount]) {
+        self.put_over(name, counts.len(), |drawn| {
+            let counts = drawn.iter().map(|&index| counts[index]);
+            counts.sum::<EditCount>().rate()
+        });
+    }
+
+    pub(super) fn tell(&self, phase: &str) {
+        (self.options.phase)(phase);
+    }
+
+    /// Measures word and character errors of a recognizer, and writes what it recognized, which is returned.
+    /// `version` is the origin of the sounds: `original`, `codec`, `model` or `prompted`.
+    pub(super) fn recognize(
+        &mut self,
+        listener: &Listener,
+        utterances: &Utterances,
+        version: &str,
+        sounds: &[Vec<f32>],
+    ) -> Result<Vec<String>> {
+        let kind = utterances.kind;
+        self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
+        let files = self.write(&format!("{kind}-{version}"), sounds)?;
+        let heard = listener.listen(kind, &files)?;
+        let pairs = || utterances.texts.iter().zip(&heard);
+        let by_word = pairs().map(|(t, h)| edit_rate(&words(t), &words(h)));
+        let by_word: Vec<EditCount> = by_word.collect();
+        let by_character = pairs().map(|(t, h)| edit_rate(&characters(t), &characters(h)));
+        let by_character: Vec<EditCount> = by_character.collect();
+        let understood = pairs().map(|(t, h)| f64::from(u8::from(words(t) == words(h))));
+        let understood: Vec<f64> = understood.collect();
+        self.put_rate(format!("{kind}_word_error_rate_{version}"), &by_word);
+        let name = format!("{kind}_character_error_rate_{version}");
+        self.put_rate(name, &by_character);
+        self.put_mean(format!("{kind}_understood_{version}"), &understood);
+        self.list(kind, version, &utterances.texts, &heard)?;
+        Ok(heard)
+    }
+
+    /// Writes what was to be said and what was heard.
+    pub(super) fn list(
+        &self,
+        kind: &str,
+        version: &str,
+        texts: &[String],
+        heard: &[String],
+    ) -> Result<()> {
+        let lines = texts.iter().zip(heard).map(|(t, h)| format!("{t}\t{h}\n"));
+        let path = self.folder.join(format!("{kind}-{version}.tsv"));
+        Ok(write_atomically(
+            &path,
+            lines.collect::<String>().as_bytes(),
+        )?)
+    }
+
+    /// Measures the naturalness of sounds, if there is a judge of it. Sounds that it can't rate have no value.
+    pub(super) fn measure_naturalness(
+        &mut self,
+        kind: &str,
+        version: &str,
+        sounds: &[Vec<f32>],
+    ) -> Result<()> {
+        let options = self.options;
+        let Some(judge) = &options.judges.naturalness else {
+            return Ok(());
+        };
+        self.tell(&format!("rating {} {kind}, {version}", sounds.len()));
+        let files = self.write(&format!("{kind}-{version}"), sounds)?;
+        let values = finite(&judge.listen(kind, &files)?);
+        self.put_mean(format!("{kind}_naturalness_{version}"), &values);
+        Ok(())
+    }
+
+    /// Writes sounds as WAV files for recognizers. Returns their paths.
+    pub(super) fn write(&self, name: &str, sounds: &[Vec<f32>]) -> Result<Vec<PathBuf>> {
+        let rate = self.speaker.sample_rate_hz();
+        let mut files = Vec::with_capacity(sounds.len());
+        for (index, samples) in sounds.iter().enumerate() {
+            let audio = Audio {
+                samples: samples.clone(),
+                sample_rate_hz: rate,
+            };
+            let path = self.folder.join(format!("{name}-{index:03}.wav"));
+            let samples = audio.resampled(LISTENING_RATE_HZ).samples;
+            write_wav(&path, &samples, LISTENING_RATE_HZ)?;
+            files.push(path);
+        }
+        Ok(files)
+    }
+}
+
+/// The finite numbers among a judge's answers.
+pub(super) fn finite(answers: &[String]) -> Vec<f64> {
+    let numbers = answers
+        .iter()
+        .filter_map(|text| text.trim().parse::<f64>().ok());
+    numbers.filter(|value| value.is_finite()).collect()
+}

@@ -1,0 +1,394 @@
+//! Texts said behind a recording of a speaker, for voices that training heard and others (the paper's cross-sentence
+//! task): whether it is the same voice, how natural it is, and what a recognizer hears.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use latentlm_data::Split;
+use latentlm_data::speech::SpeechDataset;
+use latentlm_pipelines::{Speech, SpeechData};
+
+use super::measuring::{Evaluation, Utterances};
+use super::recognizer::Listener;
+use super::speaker::Speaker;
+use crate::error::Result;
+
+/// What a model says with the voice of one speaker.
+struct Said {
+    /// The recording that the voice is taken from.
+    prompt: Vec<f32>,
+    /// Other recordings of the speaker.
+    originals: Vec<Vec<f32>>,
+    /// The texts of these, said by the model.
+    sounds: Vec<Vec<f32>>,
+}
+
+/// Similarities of voices to recordings of their speakers.
+#[derive(Default)]
+struct Similarities {
+    /// Of the model's speech.
+    model: Vec<f64>,
+    /// Of other recordings of the same speaker.
+    same: Vec<f64>,
+    /// Of recordings of other speakers.
+    different: Vec<f64>,
+}
+
+impl<S: Speaker> Evaluation<'_, S> {
+    /// Measures voices of a corpus of several speakers, if anybody listens: those of the training recordings in held-out
+    /// texts, and those that training never heard.
+    pub(super) fn measure_voices(&mut self, data: &SpeechData) -> Result<()> {
+        let (options, judges) = (self.options, &self.options.judges);
+        let listens = [
+            &judges.open_recognizer,
+            &judges.speaker,
+            &judges.naturalness,
+        ];
+        let recordings = 0..data.train.len();
+        let known: BTreeSet<&str> = recordings.map(|own| data.train.speaker(own)).collect();
+        if known.len() < 2 || listens.iter().all(|own| own.is_none()) {
+            return Ok(());
+        }
+        let others = match &options.held_out_voices {
+            Some(folder) => SpeechDataset::open(folder, data.test.spec(), Split::Test)?,
+            None => data.test.clone(),
+        };
+        self.measure_speakers("seen_voices", &data.test, |own| known.contains(own))?;
+        self.measure_speakers("held_out_voices", &others, |own| !known.contains(own))
+    }
+
+    /// Measures some speakers of a corpus, each behind a recording of it. Speakers of a single recording are left out.
+    fn measure_speakers(
+        &mut self,
+        kind: &'static str,
+        recordings: &SpeechDataset,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut speakers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for index in 0..recordings.len() {
+            let speaker = recordings.speaker(index);
+            if is_wanted(speaker) {
+                speakers.entry(speaker).or_default().push(index);
+            }
+        }
+        speakers.retain(|_, own| own.len() > 1);
+        if speakers.is_empty() {
+            return Ok(());
+        }
+        self.tell(&format!("speaking with {} {kind}", speakers.len()));
+        let each = self.options.samples.div_ceil(speakers.len());
+        let (mut all, mut said, mut cut) = (Utterances::new(kind), Vec::new(), Vec::new());
+        for own in speakers.values() {
+            let before = all.texts.len();
+            let Some((prompt, sounds)) = self.say_behind(recordings, own, each, &mut all)? else {
+                continue;
+            };
+            cut.extend(sounds.iter().map(|speech| usize::from(speech.was_cut)));
+            said.push(Said {
+                prompt,
+                originals: all.originals[before..].to_vec(),
+                sounds: sounds.into_iter().map(|speech| speech.samples).collect(),
+            });
+        }
+        if said.is_empty() {
+            return Ok(());
+        }
+        self.put_sum(format!("{kind}_without_end"), &cut);
+        let judges = &self.options.judges;
+        if let Some(judge) = &judges.speaker {
+            self.measure_similarity(judge, kind, &said)?;
+        }
+        let sounds: Vec<Vec<f32>> = said.into_iter().flat_map(|own| own.sounds).collect();
+        if let Some(listener) = &judges.open_recognizer {
+            self.recognize(listener, &all, "original", &all.originals)?;
+            self.recognize(listener, &all, "model", &sounds)?;
+        }
+        self.measure_naturalness(kind, "original", &all.originals)?;
+        self.measure_naturalness(kind, "model", &sounds)
+    }
+
+    /// Takes the voice of the first recording that has one, and says the texts of at most `most` others, which are added to
+    /// `all`. Broken recordings and texts that can't be said are left out; `None` if nothing is said.
+    fn say_behind(
+        &self,
+        recordings: &SpeechDataset,
+        own: &[usize],
+        most: usize,
+        all: &mut Utterances,
+    ) -> Result<Option<(Vec<f32>, Vec<Speech>)>> {
+        let mut left = own.iter().filter_map(|&index| recordings.get(index).ok());
+        let found = left.find_map(|recording| {
+            let voice = self
+                .speaker
+                .voice(&recording.text, recording.samples.clone());
+            Some((recording.samples, voice.ok()?))
+        });
+        let Some((prompt, voice)) = found else {
+            return Ok(None);
+        };
+        let (options, mut texts) = (self.options, Vec::new());
+        for recording in left {
+            if texts.len() == most {
+                break;
+            }
+            let text = [recording.text];
+            let fits = self.speaker.accepts(&text, Some(&voice), &options.sample);
+            if fits.is_ok() {
+                texts.extend(text);
+                all.originals.push(recording.samples);
+            }
+        }
+        if texts.is_empty() {
+            return Ok(None);
+        }
+        let said = self
+            .speaker
+            .say(&texts, Some(&voice), &options.sample, options.seed)?;
+        all.texts.extend(texts);
+        Ok(Some((prompt, said)))
+    }
+
+    /// Measures how alike the voices of speech and recordings are, with pairs of recordings of the same speaker and of
+    /// different ones to compare with.
+    fn measure_similarity(
+        &mut self,
+        judge: &Listener,
+        kind: &'static str,
+        said: &[Said],
+    ) -> Result<()> {
+        self.tell(&format!("comparing {} {kind}", said.len()));
+        let mut found = Similarities::default();
+        for (place, own) in said.iter().enumerate() {
+            let others = said.iter().enumerate().filter(|(other, _)| *other != place);
+            let others = others.map(|(_, other)| other.prompt.clone());
+            let mut sounds = vec![own.prompt.clone()];
+            sounds.extend_from_slice(&own.sounds);
+            sounds.extend_from_slice(&own.originals);
+            sounds.extend(others);
+            let files = self.write(&format!("{kind}-{place}"), &sounds)?;
+            let answers = judge.listen(kind, &files)?;
+            let numbers = answers
+                .iter()
+                .map(|text| text.trim().parse().unwrap_or(f64::NAN));
+            // The first is the prompt itself.
+            let numbers: Vec<f64> = numbers.skip(1).collect();
+            let (model, real) = numbers.split_at(own.sounds.len());
+            let (same, different) = real.split_at(own.originals.len());
+            for (all, values) in [
+                (&mut found.model, model),
+                (&mut found.same, same),
+                (&mut found.different, different),
+            ] {
+                all.extend(values.iter().filter(|value| value.is_finite()));
+            }
+        }
+        for (name, values) in [
+            ("speaker_similarity", found.model),
+            ("similarity_of_same", found.same),
+            ("similarity_of_different", found.different),
+        ] {
+            if !values.is_empty() {
+                self.put_mean(format!("{kind}_{name}"), &values);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::path::Path;
+
+    use burn::tensor::Device;
+    use latentlm::SampleOptions;
+    use latentlm::codec_audio::{Codec, CodecConfig};
+    use latentlm::core::LatentCodecConfig;
+    use latentlm_core::conformance::seeded;
+    use latentlm_data::speech::write_wav;
+    use latentlm_pipelines::{PipelineError, Recipe, SkippedList, SpeakingTimes, SpeechRecipe};
+
+    use super::*;
+    use crate::speech::{EvaluateSpeechOptions, SpeechEvaluation, SpeechJudges};
+
+    const RATE_HZ: u32 = 16_000;
+
+    /// Says every text as the recording that it is given. The text `endless` does not end.
+    struct Parrot(Codec);
+
+    impl Speaker for Parrot {
+        type Voice = Vec<f32>;
+
+        fn codec(&self) -> &Codec {
+            &self.0
+        }
+
+        fn sample_rate_hz(&self) -> u32 {
+            RATE_HZ
+        }
+
+        fn frame_rate_hz(&self) -> f64 {
+            1.0
+        }
+
+        fn voice(&self, _: &str, samples: Vec<f32>) -> Result<Vec<f32>, PipelineError> {
+            Ok(samples)
+        }
+
+        fn accepts(
+            &self,
+            _: &[String],
+            _: Option<&Vec<f32>>,
+            _: &SampleOptions,
+        ) -> Result<(), PipelineError> {
+            Ok(())
+        }
+
+        fn say(
+            &self,
+            texts: &[String],
+            voice: Option<&Vec<f32>>,
+            _: &SampleOptions,
+            _: u64,
+        ) -> Result<Vec<Speech>, PipelineError> {
+            let said = texts.iter().map(|text| Speech {
+                samples: voice.cloned().unwrap_or_else(|| vec![0.1; 4000]),
+                was_cut: text == "endless",
+            });
+            Ok(said.collect())
+        }
+
+        fn time(&self, _: &str, _: &SampleOptions, _: u64) -> Result<SpeakingTimes, PipelineError> {
+            Ok(SpeakingTimes {
+                first_audio_s: 0.0,
+                total_s: 0.0,
+                speech_s: 1.0,
+                was_cut: false,
+            })
+        }
+    }
+
+    /// A corpus of tones: speaker, split and text of each recording. A speaker has a pitch.
+    fn corpus(folder: &Path, recordings: &[[&str; 3]]) {
+        std::fs::create_dir(folder).unwrap();
+        let mut lines = String::new();
+        for (index, [speaker, split, text]) in recordings.iter().enumerate() {
+            let pitch = 0.05 * speaker.len() as f32;
+            let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * pitch).sin()).collect();
+            write_wav(&folder.join(format!("{index}.wav")), &tone, RATE_HZ).unwrap();
+            lines += &format!(
+                r#"{{"audio": "{index}.wav", "text": "{text}", "speaker": "{speaker}", "split": "{split}"}}"#
+            );
+            lines += "\n";
+        }
+        std::fs::write(folder.join("metadata.jsonl"), lines).unwrap();
+    }
+
+    /// A command that runs a script on all files.
+    fn listener(folder: &Path, name: &str, script: &str) -> Option<Listener> {
+        let path = folder.join(name);
+        std::fs::write(&path, script).unwrap();
+        Some(Listener::parse(&format!("sh \"{}\"", path.display())).unwrap())
+    }
+
+    fn measured(folder: &Path) -> SpeechEvaluation {
+        let (seen, held_out) = (folder.join("seen"), folder.join("held-out"));
+        let spoken = ["ann", "train", "one"];
+        let others = [
+            ["robert", "train", "two"],
+            ["ann", "test", "three"],
+            ["ann", "test", "endless"],
+            ["robert", "test", "four"],
+            ["robert", "test", "five"],
+        ];
+        corpus(&seen, &[&[spoken][..], &others].concat());
+        let strangers = [["josephine", "test", "six"], ["josephine", "test", "seven"]];
+        corpus(&held_out, &strangers);
+        let path = format!("data.path={}", seen.display());
+        let changes = [path, "data.composed=0".to_owned()];
+        let data = SpeechData::open(&SpeechRecipe::resolve(None, &changes).unwrap()).unwrap();
+        // The same bytes are the same voice.
+        let alike = "for f in \"$@\"; do s=0.25; cmp -s \"$1\" \"$f\" && s=1
+            printf '%s\\t%s\\n' \"$f\" $s; done";
+        let deaf = "for f in \"$@\"; do printf '%s\\tthree\\n' \"$f\"; done";
+        let rated = "for f in \"$@\"; do printf '%s\\t3.5\\n' \"$f\"; done";
+        let options = EvaluateSpeechOptions {
+            samples: 50,
+            seed: 1,
+            sample: SampleOptions::default(),
+            judges: SpeechJudges {
+                open_recognizer: listener(folder, "deaf.sh", deaf),
+                speaker: listener(folder, "alike.sh", alike),
+                naturalness: listener(folder, "rated.sh", rated),
+                ..SpeechJudges::default()
+            },
+            hard_texts: 6,
+            held_out_voices: Some(held_out),
+            phase: crate::unshown,
+        };
+        let device = Device::default();
+        let codec = CodecConfig::new()
+            .with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_width(4)
+            .with_latent_dim(3);
+        let speaker = Parrot(seeded(1, &device, |device| codec.init(device)));
+        let mut evaluation = Evaluation {
+            speaker: &speaker,
+            options: &options,
+            folder: folder.to_owned(),
+            device: &device,
+            results: SpeechEvaluation::default(),
+            skipped: SkippedList::default(),
+        };
+        evaluation.measure_voices(&data).unwrap();
+        evaluation.measure_hard_texts(&data).unwrap();
+        evaluation.results
+    }
+
+    #[test]
+    fn voices_are_told_from_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let measured = measured(dir.path());
+        let value = |name: &str| measured.values.get(name).copied();
+        // Behind a recording of each speaker its other one is said: `endless` by ann, and `five`.
+        for (name, expected) in [
+            ("seen_voices_without_end", 1.0),
+            ("seen_voices_speaker_similarity", 1.0),
+            ("seen_voices_similarity_of_same", 1.0),
+            ("seen_voices_similarity_of_different", 0.25),
+            ("seen_voices_naturalness_model", 3.5),
+            ("seen_voices_word_error_rate_model", 1.0),
+            ("held_out_voices_without_end", 0.0),
+            ("held_out_voices_similarity_of_same", 1.0),
+            ("held_out_voices_naturalness_original", 3.5),
+        ] {
+            assert_eq!(value(name), Some(expected), "{name}: {measured:?}");
+        }
+        // There is one held-out speaker.
+        assert_eq!(value("held_out_voices_similarity_of_different"), None);
+        let interval = measured.intervals["seen_voices_speaker_similarity"];
+        assert_eq!(interval, [1.0, 1.0]);
+        assert_eq!(measured.intervals["seen_voices_without_end"], [0.0, 2.0]);
+        let json = serde_json::to_string(&measured).unwrap();
+        let read: SpeechEvaluation = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.intervals.len(), measured.intervals.len());
+        let different = read.values["seen_voices_similarity_of_different"];
+        assert_eq!(different, 0.25);
+    }
+
+    /// The recognizer hears one word in each text. None of them is `three` alone, so that words are dropped.
+    #[test]
+    fn hard_texts_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let measured = measured(dir.path());
+        assert_eq!(measured.values["hard_texts"], 6.0);
+        assert_eq!(measured.values["hard_without_end"], 0.0);
+        assert_eq!(measured.values["hard_words_doubled"], 0.0);
+        let dropped = measured.values["hard_words_dropped"];
+        assert!((0.5..1.0).contains(&dropped), "{dropped}");
+        let [low, high] = measured.intervals["hard_words_dropped"];
+        assert!(low <= dropped && dropped <= high);
+        let list = std::fs::read_to_string(dir.path().join("hard-model.tsv")).unwrap();
+        assert_eq!(list.lines().count(), 6);
+    }
+}
