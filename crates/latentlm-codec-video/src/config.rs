@@ -1,6 +1,7 @@
 //! Configuration of the video codec, with its checks.
 
 use burn::config::Config;
+use burn::serde::{Deserialize, Serialize};
 use latentlm_core::PartConfig;
 
 use crate::error::VideoCodecError;
@@ -13,6 +14,23 @@ pub enum Activation {
     Gelu,
     /// ReLU, which is cheaper on a CPU.
     Relu,
+}
+
+/// A number that is 0 in checkpoints which are older than it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde", from = "Option<usize>", into = "usize")]
+pub struct Added(pub usize);
+
+impl From<Option<usize>> for Added {
+    fn from(stored: Option<usize>) -> Self {
+        Self(stored.unwrap_or_default())
+    }
+}
+
+impl From<Added> for usize {
+    fn from(added: Added) -> Self {
+        added.0
+    }
 }
 
 /// Configuration of a [`VideoSigmaVae`](crate::VideoSigmaVae).
@@ -40,7 +58,7 @@ pub struct VideoSigmaVaeConfig {
     /// The same for the groups after the first frame; 0 for as many. Frames that follow need fewer latents than the
     /// first one, most of all with `motion_range`.
     #[config(default = "KEYS.default(\"codec.later_patches\")")]
-    pub later_patches: usize,
+    pub later_patches: Added,
     /// `Z`, dimension of a latent.
     #[config(default = "KEYS.default(\"codec.latent_dim\")")]
     pub latent_dim: usize,
@@ -61,7 +79,7 @@ pub struct VideoSigmaVaeConfig {
     pub time_taps: usize,
     /// Farthest that a pixel moves from the last frame before its group, in pixels; 0 for a decoder without motion.
     #[config(default = "KEYS.default(\"codec.motion_range\")")]
-    pub motion_range: usize,
+    pub motion_range: Added,
     /// Number of attention heads of encoder and decoder.
     #[config(default = "KEYS.default(\"codec.heads\")")]
     pub heads: usize,
@@ -95,7 +113,7 @@ impl VideoSigmaVaeConfig {
 
     /// How patches of the groups after it are joined.
     pub(crate) fn later(&self) -> Joint {
-        match self.later_patches {
+        match self.later_patches.0 {
             0 => self.first(),
             side => self.joint(side),
         }
@@ -199,10 +217,10 @@ impl PartConfig for VideoSigmaVaeConfig {
         }
         self.validate_joined("latent_patches", self.first().side)?;
         self.validate_joined("later_patches", self.later().side)?;
-        if self.motion_range > self.image_size {
+        if self.motion_range.0 > self.image_size {
             return fail(format!(
                 "motion_range {} is larger than image_size {}",
-                self.motion_range, self.image_size
+                self.motion_range.0, self.image_size
             ));
         }
         for (name, width) in [

@@ -37,7 +37,7 @@ mod stream;
 mod tower;
 
 pub use codec::VideoSigmaVae;
-pub use config::{Activation, VideoSigmaVaeConfig};
+pub use config::{Activation, Added, VideoSigmaVaeConfig};
 pub use discriminator::FrameDiscriminator;
 pub use error::VideoCodecError;
 pub use keys::KEYS;

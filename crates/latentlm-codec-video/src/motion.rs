@@ -29,7 +29,7 @@ pub(crate) struct Motion {
 impl Motion {
     /// None if nothing is shifted.
     pub(crate) fn new(config: &VideoSigmaVaeConfig, device: &Device) -> Option<Self> {
-        let (width, range) = (config.decoder_width, config.motion_range);
+        let (width, range) = (config.decoder_width, config.motion_range.0);
         let linear = |output| LinearConfig::new(width, output).init(device);
         (range > 0).then(|| Self {
             shift: linear(config.frames_per_group * 2 * (2 * range + 1)),
@@ -136,6 +136,7 @@ mod tests {
     use latentlm_core::conformance::{assert_close, largest_error, seeded};
 
     use super::*;
+    use crate::config::Added;
     use crate::patches::{patchify, unpatchify};
 
     /// A motion of two frames whose kernels have all their weight on one shift each, and which keeps everything.
@@ -145,7 +146,7 @@ mod tests {
             .with_patch_size(4)
             .with_frames_per_group(2)
             .with_decoder_width(3)
-            .with_motion_range(2);
+            .with_motion_range(Added(2));
         let mut motion = seeded(1, device, |device| Motion::new(&config, device)).unwrap();
         let mut scores = vec![0.0_f32; 2 * 2 * 5];
         for (frame, axes) in shifts.into_iter().enumerate() {
@@ -200,7 +201,7 @@ mod tests {
             .with_patch_size(4)
             .with_frames_per_group(1)
             .with_decoder_width(3)
-            .with_motion_range(2);
+            .with_motion_range(Added(2));
         let motion = seeded(3, &device, |device| Motion::new(&config, device)).unwrap();
         let features: Tensor<3> = RandomStream::new(4).normal([1, 4, 3], &device);
         let frame: Tensor<4> = RandomStream::new(5).normal([1, 1, 8, 8], &device);

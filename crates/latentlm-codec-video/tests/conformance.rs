@@ -4,7 +4,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::store::ModuleSnapshot;
 use burn::tensor::{Device, Tensor};
 use latentlm_codec_video::{
-    Activation, Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState,
+    Activation, Added, Codec, CodecConfig, CodecLossConfig, DecoderState, EncoderState,
 };
 use latentlm_core::conformance::{assert_close, codec, largest_error, module, seeded};
 use latentlm_core::{
@@ -38,12 +38,12 @@ fn configs() -> Vec<CodecConfig> {
         base.with_channels(3)
             .with_patch_size(4)
             .with_latent_patches(1)
-            .with_later_patches(2)
+            .with_later_patches(Added(2))
             .with_latent_dim(8)
             .with_frames_per_group(2)
             .with_encoder_depth(1)
             .with_decoder_depth(1)
-            .with_motion_range(3),
+            .with_motion_range(Added(3)),
     ]
 }
 
@@ -225,7 +225,7 @@ fn weights_survive_a_file() {
 fn motion_adds_two_layers() {
     let device = Device::default();
     let still = CodecConfig::new();
-    let moving = still.clone().with_motion_range(5);
+    let moving = still.clone().with_motion_range(Added(5));
     let names = |config: &CodecConfig| -> Vec<String> {
         let tensors = config.init(&device).collect(None, None, false);
         tensors.into_iter().map(|tensor| tensor.name).collect()

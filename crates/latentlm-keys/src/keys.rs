@@ -159,11 +159,15 @@ impl Keys {
             let (Some(value), Some((table, _))) = (&key.earlier, name.rsplit_once('.')) else {
                 continue;
             };
-            let mut others = self.keys.keys().filter(|other| {
-                *other != name && other.rsplit_once('.').is_some_and(|(of, _)| of == table)
+            // The keys that were there from the beginning: several may have been added since.
+            let first = self.keys.iter().filter(|(other, key)| {
+                let is_here = other.rsplit_once('.').is_some_and(|(of, _)| of == table);
+                is_here && key.earlier.is_none()
             });
-            let is_complete = others.all(|other| lookup(file, other).is_some());
-            if is_complete && lookup(file, name).is_none() {
+            let first: Vec<&String> = first.map(|(other, _)| other).collect();
+            let has = |name: &String| lookup(file, name).is_some();
+            let is_complete = !first.is_empty() && first.into_iter().all(has);
+            if is_complete && !has(name) {
                 insert(file, name, value.clone());
             }
         }

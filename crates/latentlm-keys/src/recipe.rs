@@ -259,11 +259,13 @@ mod tests {
         );
     }
 
-    /// A file with all other keys of the table is older than a key; one with some of them relies on the default.
+    /// A file with all keys that were there from the beginning is older than a key; one with some relies on the default.
     #[test]
     fn files_that_are_older_than_a_key_have_its_earlier_value() {
+        // `least` came later still, and no file here has it.
         let keys = "[inner]
             steps = { type = \"integer\", default = 10, earlier = 0, help = \"Steps\" }
+            least = { type = \"integer\", default = 10, earlier = 0, help = \"Least\" }
             rate = { type = \"number\", default = 0.5, help = \"Rate\" }";
         let keys = Keys::parse(keys).unwrap();
         let dir = tempfile::tempdir().unwrap();

@@ -283,6 +283,7 @@ impl VideoRecipe {
 mod tests {
     use super::*;
     use crate::recipe::{Recipe, read_without};
+    use latentlm::codec_video::Added;
 
     /// Checkpoints of older versions lack keys, which then have the tables' defaults: those of the readers.
     #[test]
@@ -311,28 +312,32 @@ mod tests {
         assert_eq!(frames, (11, 13));
     }
 
-    /// Runs that were begun before there were documents of first frames go on without them.
+    /// Runs that were begun before there were documents of first frames, or motion in the codec, go on without them.
     #[test]
-    fn older_runs_have_no_documents_of_first_frames() {
+    fn older_runs_have_what_there_was() {
         let recipe = VideoRecipe::default();
         assert_eq!(
             (recipe.mix.first_frame, recipe.first_frame_tokens()),
             (4, 16)
         );
+        let newer = ["first_frame", "motion_range", "later_patches"];
         let text = recipe.to_toml().unwrap();
         let older: Vec<&str> = text
             .lines()
-            .filter(|line| !line.starts_with("first_frame"))
+            .filter(|line| !newer.iter().any(|key| line.starts_with(key)))
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
         std::fs::write(&file, older.join("\n")).unwrap();
         let mut expected = recipe.clone();
         expected.mix.first_frame = 0;
+        (expected.codec.motion_range, expected.codec.later_patches) = (Added(0), Added(0));
         assert_eq!(VideoRecipe::resolve(Some(&file), &[]).unwrap(), expected);
         let mut manifest = serde_json::to_value(&recipe).unwrap();
-        let mix = manifest["mix"].as_object_mut().unwrap();
-        assert!(mix.remove("first_frame").is_some());
+        for (table, key) in ["mix", "codec", "codec"].into_iter().zip(newer) {
+            let keys = manifest[table].as_object_mut().unwrap();
+            assert!(keys.remove(key).is_some());
+        }
         let read: VideoRecipe = serde_json::from_value(manifest).unwrap();
         assert_eq!(read, expected);
         // A file that names some keys has the defaults of the others.
