@@ -139,15 +139,20 @@ mod tests {
     use crate::config::Added;
     use crate::patches::{patchify, unpatchify};
 
-    /// A motion of two frames whose kernels have all their weight on one shift each, and which keeps everything.
-    fn shifted_by(shifts: [[usize; 2]; 2], device: &Device) -> Motion {
+    /// Shifts of up to two pixels in pictures of 8 x 8, of two by two patches.
+    fn motion(seed: u64, frames: usize, device: &Device) -> Motion {
         let config = VideoSigmaVaeConfig::new()
             .with_image_size(8)
             .with_patch_size(4)
-            .with_frames_per_group(2)
+            .with_frames_per_group(frames)
             .with_decoder_width(3)
             .with_motion_range(Added(2));
-        let mut motion = seeded(1, device, |device| Motion::new(&config, device)).unwrap();
+        seeded(seed, device, |device| Motion::new(&config, device)).unwrap()
+    }
+
+    /// A motion of two frames whose kernels have all their weight on one shift each, and which keeps everything.
+    fn shifted_by(shifts: [[usize; 2]; 2], device: &Device) -> Motion {
+        let mut motion = motion(1, 2, device);
         let mut scores = vec![0.0_f32; 2 * 2 * 5];
         for (frame, axes) in shifts.into_iter().enumerate() {
             for (axis, at) in axes.into_iter().enumerate() {
@@ -196,13 +201,7 @@ mod tests {
     #[test]
     fn a_distribution_of_shifts_is_a_mixture() {
         let device = Device::default();
-        let config = VideoSigmaVaeConfig::new()
-            .with_image_size(8)
-            .with_patch_size(4)
-            .with_frames_per_group(1)
-            .with_decoder_width(3)
-            .with_motion_range(Added(2));
-        let motion = seeded(3, &device, |device| Motion::new(&config, device)).unwrap();
+        let motion = motion(3, 1, &device);
         let features: Tensor<3> = RandomStream::new(4).normal([1, 4, 3], &device);
         let frame: Tensor<4> = RandomStream::new(5).normal([1, 1, 8, 8], &device);
         let scores = linear_layer(&motion.shift, features.clone()).reshape([4, 2, 5]);

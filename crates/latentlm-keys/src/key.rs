@@ -60,8 +60,8 @@ pub struct Key {
     pub choices: Vec<Value>,
     /// Largest number of entries of a list.
     pub longest: Option<usize>,
-    /// Value in files that have all other keys of the table: they were complete before there was this key. Without it
-    /// that is the default.
+    /// Value in files that have all keys of the table but those with this setting: they were complete before there was
+    /// this key. Without it that is the default.
     pub earlier: Option<Value>,
 }
 
