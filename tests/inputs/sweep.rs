@@ -134,6 +134,50 @@ fn keys_of_recipes_of_clips() {
     }
 }
 
+/// That an override of a comparison is refused in one line that has this part.
+fn refused<R: Recipe>(change: &str, part: &str) {
+    let resolved = R::resolve(None, &[change.to_owned()]);
+    let error = resolved
+        .err()
+        .unwrap_or_else(|| panic!("{change} is taken"));
+    let message = error.to_string();
+    assert!(message.contains(part), "{change}: {message}");
+    assert!(!message.contains('\n') && error.is_usage(), "{message}");
+}
+
+/// Values that have the type of their key, and that nobody can mean.
+#[test]
+fn comparisons_of_nothing_are_refused() {
+    for (change, part) in [
+        ("heads.seeds=0", "`heads.seeds` must be"),
+        ("heads.samples=1", "`heads.samples` must be"),
+        ("image.lm_train.steps=0", "`image.lm_train.steps` must be"),
+        (
+            "image.codec_train.steps=0",
+            "`image.codec_train.steps` must be",
+        ),
+        ("heads.variants=,", "heads.variants names none"),
+        ("heads.variants=\" \"", "heads.variants names none"),
+        (
+            "heads.variants=default,unheard-of",
+            "heads.variants has no `unheard-of`",
+        ),
+    ] {
+        refused::<HeadsRecipe>(change, part);
+    }
+    refused::<LatentsRecipe>("latents.seeds=0", "`latents.seeds` must be");
+    refused::<LatentsRecipe>("latents.variants=,,", "latents.variants names none");
+    refused::<LatentsRecipe>("latents.variants=x", "latents.variants has no `x`");
+    refused::<SigmaRecipe>("noise_stds=[]", "noise_stds must have one value at least");
+    refused::<SigmaRecipe>("noise_stds=[0.5, 0.5]", "and rise");
+    refused::<SigmaRecipe>("samples=0", "`samples` must be");
+    refused::<CompareTtsRecipe>("frames_per_latent=[]", "must name one model each");
+    refused::<CompareTtsRecipe>("groups=[]", "must name one model each");
+    refused::<CompareTtsRecipe>("speech.lm_train.steps=0", "`speech.lm_train.steps` must be");
+    refused::<CompareRecipe>("evaluate.samples=0", "`evaluate.samples` must be");
+    refused::<CompareMllmRecipe>("mllm.lm_train.steps=0", "`mllm.lm_train.steps` must be");
+}
+
 #[test]
 fn keys_of_comparisons() {
     let folder = repository("configs/compare");

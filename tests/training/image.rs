@@ -48,8 +48,12 @@ fn resumes_are_exact_with_a_discriminator_and_accumulation() {
 fn a_finished_run_samples_repeatably_and_is_measured() {
     let _turn = alone();
     let dir = tempfile::tempdir().unwrap();
+    // The judge learns them in a second; all digits take it a quarter of a minute.
+    let digits = dir.path().join("digits");
+    few_digits(&digits);
     let path = dir.path().join("r");
-    let end = run(&path, &tiny_recipe(&[]), false, false).unwrap();
+    let recipe = tiny_recipe(&[&data_at("", &digits)]);
+    let end = run(&path, &recipe, false, false).unwrap();
     let RunEnd::Finished {
         samples, report, ..
     } = end
@@ -94,8 +98,9 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         phase: unshown,
     };
     let evaluation = evaluate_image(&path, &options, &device).unwrap();
-    // The judge is trained on real digits and must know them, whatever the generator does.
-    assert!(evaluation.classifier_accuracy > 0.95, "{evaluation:?}");
+    // The judge is trained on real digits and must know them, whatever the generator does: 0.84 of 200 held-out ones
+    // after 60 steps, 0.025 their standard error; guesses are right for 0.1.
+    assert!(evaluation.classifier_accuracy > 0.75, "{evaluation:?}");
     assert!(
         evaluation.verdict.frechet_distance > evaluation.frechet_distance_of_real,
         "{evaluation:?}"

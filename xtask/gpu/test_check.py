@@ -128,7 +128,7 @@ class Whole(unittest.TestCase):
         return [path.name for path in self.folder.glob("pid-*") if runs(path)]
 
     def test_failures_are_rows_and_a_part_that_hangs_is_ended(self):
-        done = self.run_check("--only", "train,reference", "--limit", "8")
+        done = self.run_check("--only", "train,reference", "--limit", "4")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         step = self.row("train", "image-lm-step", "ours")
         # Units 1 to 13; the first four warm up, the median of the others is 9.
@@ -208,7 +208,7 @@ class Whole(unittest.TestCase):
 
     def test_what_a_part_has_written_is_removed_when_it_is_ended(self):
         self.binary.write_text(self.binary.read_text().replace('elif verb == "speak":', 'elif verb == "speak":\n    time.sleep(1000)'))
-        self.run_check("--small", "--only", "published", "--limit", "5")
+        self.run_check("--small", "--only", "published", "--limit", "3")
         self.assertEqual(self.part("published")["status"], "timed out")
         self.assertEqual(list(self.folder.glob("latentlm-check-*")), [])
         self.assertEqual(self.alive(), [])

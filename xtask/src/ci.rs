@@ -65,12 +65,14 @@ fn steps() -> Vec<Step> {
     };
     vec![
         step("format", with(&["fmt", "--all", "--check"])),
-        // The tidy rules. In this crate's own target folder, where it is built already.
+        // The tidy rules. In this crate's own profile and target folder, where it is built already.
         step(
             "tidy",
             with(&[
                 "test",
                 "--quiet",
+                "--profile",
+                "xtask",
                 "--package",
                 "xtask",
                 "--target-dir",

@@ -6,12 +6,13 @@
 //!
 //! The copy uses our target folder and keeps the modification times of files, and cargo identifies files by
 //! paths relative to the workspace's root. So crates that a swap does not touch, such as Burn, are not built
-//! again.
+//! again. It lies outside of the target folder: cargo remembers sources inside of it by their place there, and
+//! would go on looking at the copy's instead of ours, so that later edits would not be built.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -26,7 +27,7 @@ Examples:
   cargo xtask fork             all four parts
   cargo xtask fork backbone    one of them
 
-Works on a copy in target/fork; nothing else is changed. docs/fork.md walks through a swap by hand.")]
+Works on a temporary copy; nothing else is changed. docs/fork.md walks through a swap by hand.")]
 pub struct Args {
     /// The part to swap; all four if absent
     #[arg(value_enum)]
@@ -140,10 +141,7 @@ impl Part {
 impl Args {
     /// Swaps the parts one after the other, and prints the time of each.
     pub fn run(self) -> Result<ExitCode> {
-        let copy = ProjectCopy {
-            root: project_root().to_owned(),
-            folder: target_folder().join("fork"),
-        };
+        let copy = ProjectCopy::new(project_root(), "fork");
         copy.make()?;
         let start = Instant::now();
         let manifest = fs::read_to_string(copy.folder.join("Cargo.toml"))?;
@@ -251,20 +249,40 @@ fn with_fork_as_members(manifest: &str) -> Result<String> {
     Ok(text)
 }
 
-/// A copy of the project.
+/// A copy of the project in a temporary folder, which is removed with it.
 struct ProjectCopy {
     root: PathBuf,
+    begun: SystemTime,
     folder: PathBuf,
 }
 
 impl ProjectCopy {
+    fn new(root: &Path, name: &str) -> Self {
+        let name = format!("latentlm-{name}-{}", std::process::id());
+        Self {
+            root: root.to_owned(),
+            begun: SystemTime::now(),
+            folder: std::env::temp_dir().join(name),
+        }
+    }
+
     /// Copies all files that git does not ignore. An earlier copy is removed first: a crate that was deleted
     /// from the project would otherwise stay a member of the copy's workspace.
     fn make(&self) -> Result<()> {
-        if self.folder.exists() {
-            fs::remove_dir_all(&self.folder)
-                .with_context(|| format!("cannot remove {}", self.folder.display()))?;
+        let folder = &self.folder;
+        if folder.exists() {
+            fs::remove_dir_all(folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
         }
+        for name in self.names()? {
+            self.take(&name)
+                .with_context(|| format!("cannot copy {name} to {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Names of all files that git does not ignore.
+    fn names(&self) -> Result<Vec<String>> {
         let mut git = Command::new("git");
         git.current_dir(&self.root);
         git.args([
@@ -282,11 +300,7 @@ impl ProjectCopy {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         let names = String::from_utf8(output.stdout).context("a file's name is no UTF-8")?;
-        for name in names.split_terminator('\0') {
-            self.take(name)
-                .with_context(|| format!("cannot copy {name} to {}", self.folder.display()))?;
-        }
-        Ok(())
+        Ok(names.split_terminator('\0').map(String::from).collect())
     }
 
     /// Copies a file with its modification time. Skips missing files: git still tracks a deleted file.
@@ -359,6 +373,22 @@ impl ProjectCopy {
     }
 }
 
+impl Drop for ProjectCopy {
+    /// What was edited since the copy was begun was perhaps built from the copy after the edit, and cargo would take it
+    /// for built: it gets a new time.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+        for name in self.names().unwrap_or_default() {
+            let path = self.root.join(name);
+            let modified = fs::metadata(&path).and_then(|file| file.modified());
+            if modified.is_ok_and(|time| time >= self.begun) {
+                let file = File::options().append(true).open(&path);
+                let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+            }
+        }
+    }
+}
+
 /// Our binary, moved aside because the builds of forks write to the same path. Moved back when dropped.
 struct KeptBinary {
     path: PathBuf,
@@ -416,6 +446,41 @@ latentlm-backbone = 1
             .collect()
     }
 
+    /// Cargo would go on looking at the copy's sources. What was edited meanwhile is built again.
+    #[test]
+    fn edits_beside_and_after_a_swap_are_built() {
+        let project = tempfile::tempdir().unwrap();
+        let mut git = Command::new("git");
+        let git = git.args(["init", "-q"]).arg(project.path()).status();
+        assert!(git.unwrap().success());
+        let file = |name: &str| project.path().join(name);
+        let old = SystemTime::now() - Duration::from_secs(100);
+        for name in ["kept.rs", "edited.rs"] {
+            fs::write(file(name), "fn before() {}").unwrap();
+            let open = File::options().append(true).open(file(name)).unwrap();
+            open.set_modified(old).unwrap();
+        }
+        let copy = ProjectCopy::new(project.path(), "edited");
+        copy.make().unwrap();
+        let folder = copy.folder.clone();
+        assert!(!folder.starts_with(target_folder()));
+        assert_eq!(
+            fs::metadata(folder.join("kept.rs"))
+                .unwrap()
+                .modified()
+                .unwrap(),
+            old
+        );
+        fs::write(file("edited.rs"), "fn after() {}").unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let built = SystemTime::now();
+        drop(copy);
+        assert!(!folder.exists());
+        let modified = |name| fs::metadata(file(name)).unwrap().modified().unwrap();
+        assert!(modified("edited.rs") >= built);
+        assert_eq!(modified("kept.rs"), old);
+    }
+
     #[test]
     fn one_line_changes() {
         let expected = (
@@ -471,11 +536,8 @@ latentlm-backbone = 1
 
     #[test]
     fn copies_are_as_old_as_their_originals() {
-        let folder = tempfile::tempdir().unwrap();
-        let copy = ProjectCopy {
-            root: folder.path().join("root"),
-            folder: folder.path().join("copy"),
-        };
+        let root = tempfile::tempdir().unwrap();
+        let copy = ProjectCopy::new(root.path(), "aged");
         let (from, to) = (copy.root.join("a/b.rs"), copy.folder.join("a/b.rs"));
         fs::create_dir_all(from.parent().unwrap()).unwrap();
         fs::write(&from, "text").unwrap();

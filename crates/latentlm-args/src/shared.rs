@@ -24,7 +24,8 @@ pub struct Training {
     /// Continues the run from its latest checkpoint
     #[arg(long, group = "earlier")]
     pub resume: bool,
-    /// Lets the run continue although its data changed since it began, or since the run of --from
+    /// Lets the run continue although its data, its teacher or the weights of its loss changed since it began, or its data
+    /// since the run of --from
     #[arg(long, requires = "earlier")]
     pub accept_changed_data: bool,
     /// Runs without the CPU kernels, on Burn's own operations: slower; to compare speed and results
@@ -119,8 +120,9 @@ impl Trained<'_> {
         let overrides = self.training.all_overrides();
         let recipe = lay(&keys, recipe, root, config, &overrides)?;
         for (key, path) in keys.paths(&recipe) {
-            // A run that goes on has its codec and weights. If it still learns guidance, training asks for the folder.
-            if self.training.resume && key.ends_with("lm.from") {
+            // A run that goes on may need these weights no more. If it does, training asks for them.
+            let weights = key.ends_with("lm.from") || key.contains("codec_loss.");
+            if self.training.resume && weights {
                 continue;
             }
             let needed = keys.get(&key).is_some_and(|key| key.kind == Kind::Path);

@@ -27,7 +27,7 @@ pub struct CodeLmConfig {
     pub aligned: bool,
     /// The causal Transformer over the first codebook.
     pub grouped: BackboneConfig,
-    /// The Transformer over the other codebooks. What concerns diffusion is not used.
+    /// The Transformer over the other codebooks.
     pub parallel: DenoiserSizes,
 }
 
@@ -38,7 +38,7 @@ impl CodeLmConfig {
     /// If a size is zero, there is only one codebook, or sizes do not fit each other.
     pub fn validate(&self) -> Result<(), BaselineError> {
         self.grouped.validate()?;
-        self.parallel.validate(MODEL)?;
+        self.parallel.backbone().validate()?;
         if self.text_vocabulary == 0 || self.group == 0 || self.codebooks < 2 || self.entries < 2 {
             return Err(BaselineError::Config {
                 model: MODEL,

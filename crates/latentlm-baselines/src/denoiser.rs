@@ -4,8 +4,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm_adapters::{LatentAdapter, LatentAdapterConfig};
-use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
-use latentlm_diffusion::{NoiseSchedule, solver};
+use latentlm_core::{DiffusionDraws, PartConfig, RandomStream, SampleOptions};
+use latentlm_diffusion::{BetaSchedule, NoiseSchedule, Prediction, solver};
 use latentlm_kernels::{at_once, shards};
 
 use crate::error::BaselineError;
@@ -58,6 +58,15 @@ pub struct DenoiserConfig {
     /// Sizes of the Transformer.
     #[config(default = "DenoiserSizes::new()")]
     pub sizes: DenoiserSizes,
+    /// Prediction target of the network.
+    #[config(default = "Prediction::Velocity")]
+    pub prediction: Prediction,
+    /// Noise schedule of the forward process.
+    #[config(default = "BetaSchedule::Cosine")]
+    pub schedule: BetaSchedule,
+    /// Number of timesteps of the forward process.
+    #[config(default = 1000)]
+    pub num_train_timesteps: usize,
 }
 
 impl DenoiserConfig {
@@ -75,8 +84,15 @@ impl DenoiserConfig {
         if self.classes == 0 || self.tokens == 0 || self.latent_dim == 0 {
             return fail("classes, tokens and latent_dim must be positive".into());
         }
-        self.sizes.validate(M::MODEL)?;
+        self.sizes.backbone().validate()?;
+        if self.num_train_timesteps < 2 {
+            return fail("num_train_timesteps must be 2 or more".into());
+        }
         M::check(self).or_else(fail)
+    }
+
+    pub(crate) fn noise_schedule(&self) -> NoiseSchedule {
+        NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps)
     }
 
     /// Builds the denoiser alone.

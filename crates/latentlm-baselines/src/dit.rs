@@ -120,7 +120,7 @@ impl ImageDenoiser for DitNetwork {
                 .collect(),
             modulation: zero_linear(width, 2 * width, device),
             output: zero_linear(width, config.latent_dim, device),
-            schedule: sizes.noise_schedule(),
+            schedule: config.noise_schedule(),
         }
     }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use latentlm_adapters::packed::{embed, indices, surprise, weighted_mean};
 use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_core::sequence::{Document, Layout, Segment, SpecialTokens};
-use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions};
+use latentlm_core::{DiffusionDraws, Loss, RandomStream, SampleOptions};
 use latentlm_diffusion::solver;
 use latentlm_kernels::{Mask, at_once, shards};
 
@@ -22,16 +22,6 @@ pub struct MllmTransfusion {
     pub token: TokenAdapter,
     /// Diffusion over the latents of a picture.
     pub image: ImageDiffusion<TransfusionNetwork>,
-}
-
-/// The two terms of the joint loss `L_LM + lambda L_diff`, `[1]` each. A term is 0 if the documents have
-/// nothing for it to learn.
-#[derive(Debug, Clone)]
-pub struct TransfusionLoss {
-    /// Mean cross entropy of the learned tokens, weighted by document.
-    pub token: Tensor<1>,
-    /// Mean square error of the prediction for the learned pictures.
-    pub diffusion: Tensor<1>,
 }
 
 impl DenoiserConfig {
@@ -171,7 +161,7 @@ impl MllmTransfusion {
         images: Tensor<2>,
         draws: DiffusionDraws,
         weights: &[f64],
-    ) -> TransfusionLoss {
+    ) -> Loss {
         let device = images.device();
         let layout = self.layout(documents);
         let tokens = self.image.tokens;
@@ -192,7 +182,10 @@ impl MllmTransfusion {
         } else {
             weighted_mean(self.surprise(&layout, hidden), &layout, weights)
         };
-        TransfusionLoss { token, diffusion }
+        Loss {
+            token,
+            diffusion: vec![diffusion],
+        }
     }
 
     /// Adds noise to the pictures with the indices `learned`. The others stay as they are.

@@ -7,7 +7,7 @@ use latentlm_adapters::packed::{indices, surprise, weighted_mean};
 use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::{Backbone, BackboneConfig};
 use latentlm_core::sequence::{Document, Layout, SpecialTokens};
-use latentlm_core::{CausalBackbone, CausalBackboneConfig, PartConfig, RandomStream};
+use latentlm_core::{CausalBackbone, CausalBackboneConfig, Loss, PartConfig, RandomStream};
 use latentlm_kernels::{at_once, shards};
 
 use crate::error::BaselineError;
@@ -61,15 +61,6 @@ impl MllmVqLmConfig {
             codes: self.codes,
         }
     }
-}
-
-/// The two terms of the joint loss, `[1]` each. A term is 0 if the documents have nothing for it to learn.
-#[derive(Debug, Clone)]
-pub struct MllmVqLoss {
-    /// Mean cross entropy of the learned tokens, weighted by document.
-    pub token: Tensor<1>,
-    /// Mean cross entropy of the learned codes.
-    pub code: Tensor<1>,
 }
 
 /// The autoregressive model of text and of pictures as codes.
@@ -156,7 +147,7 @@ impl MllmVqLm {
         codes: &[i64],
         weights: &[f64],
         device: &Device,
-    ) -> MllmVqLoss {
+    ) -> Loss {
         let layout = self.layout(documents);
         let surprise = self.surprise_at(&layout, documents, codes, device);
         let tokens = layout.answers.len();
@@ -171,7 +162,10 @@ impl MllmVqLm {
         } else {
             surprise.narrow(0, tokens, codes).mean()
         };
-        MllmVqLoss { token, code }
+        Loss {
+            token,
+            diffusion: vec![code],
+        }
     }
 
     /// Samples a picture of `tokens` codes for each text, code by code with a KV cache. Guidance is

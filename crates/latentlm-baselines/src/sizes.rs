@@ -1,21 +1,16 @@
-//! Sizes that DiT and Transfusion share.
+//! Sizes that the Transformers of all baselines share.
 
 use burn::config::Config;
 use latentlm_backbone::BackboneConfig;
-use latentlm_core::PartConfig;
 use latentlm_core::ops::swiglu_width;
-use latentlm_diffusion::{BetaSchedule, NoiseSchedule, Prediction};
 use latentlm_kernels::PackedHeads;
-
-use crate::error::BaselineError;
 
 /// Epsilon of all norms. No norm has a weight.
 pub(crate) const NORM_EPSILON: f64 = 1e-6;
 /// Size and longest period of the sinusoidal timestep encoding.
 pub(crate) const TIMESTEP_SINUSOID: (usize, f64) = (256, 1e4);
 
-/// Sizes of a Transformer that denoises whole images. The defaults of width, depth and heads are the
-/// reference's Base size.
+/// Sizes of a baseline's Transformer. The defaults of width, depth and heads are the reference's Base size.
 #[derive(Config, Debug, PartialEq)]
 pub struct DenoiserSizes {
     /// `D`, width of the residual stream.
@@ -33,35 +28,16 @@ pub struct DenoiserSizes {
     /// Ratio of feed-forward width to `D`: the width is `floor(D * mlp_ratio * 2/3 / 64) * 64`.
     #[config(default = 4.0)]
     pub mlp_ratio: f64,
-    /// Prediction target of the network.
-    #[config(default = "Prediction::Velocity")]
-    pub prediction: Prediction,
-    /// Noise schedule of the forward process.
-    #[config(default = "BetaSchedule::Cosine")]
-    pub schedule: BetaSchedule,
-    /// Number of timesteps of the forward process.
-    #[config(default = 1000)]
-    pub num_train_timesteps: usize,
 }
 
 impl DenoiserSizes {
-    /// Checks the sizes of `model`; an error names it.
-    ///
-    /// # Errors
-    /// If sizes are zero or do not divide each other as they must.
-    pub fn validate(&self, model: &'static str) -> Result<(), BaselineError> {
-        // Attention and feed-forward network have the same constraints as the backbone's.
+    /// A causal Transformer of these sizes. Its blocks have as many weights as those of the other
+    /// Transformers, and the same constraints.
+    pub fn backbone(&self) -> BackboneConfig {
         BackboneConfig::new(self.width, self.depth, self.heads)
             .with_kv_heads(self.kv_heads)
             .with_mlp_ratio(self.mlp_ratio)
-            .validate()?;
-        if self.num_train_timesteps < 2 {
-            return Err(BaselineError::Config {
-                model,
-                reason: "num_train_timesteps must be 2 or more".into(),
-            });
-        }
-        Ok(())
+            .with_condition_layer(false)
     }
 
     pub(crate) fn packed_heads(&self) -> PackedHeads {
@@ -81,9 +57,5 @@ impl DenoiserSizes {
 
     pub(crate) fn mlp_width(&self) -> usize {
         swiglu_width(self.width, self.mlp_ratio)
-    }
-
-    pub(crate) fn noise_schedule(&self) -> NoiseSchedule {
-        NoiseSchedule::new(self.schedule, self.prediction, self.num_train_timesteps)
     }
 }

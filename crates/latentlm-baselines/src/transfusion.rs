@@ -138,7 +138,7 @@ impl ImageDenoiser for TransfusionNetwork {
                 .collect(),
             output: zero_linear(width, config.latent_dim, device),
             rope: Rope::new(RopeLayout::Interleaved, sizes.head_dim(), ROPE_THETA),
-            schedule: sizes.noise_schedule(),
+            schedule: config.noise_schedule(),
         }
     }
 

@@ -81,7 +81,8 @@ impl VqCodecConfig {
         config: &CodecLossConfig,
         device: &Device,
     ) -> Result<CodecLoss, BaselineError> {
-        let config = config.clone().with_kl_weight(0.0);
+        let mut config = config.clone();
+        config.kl_weight = 0.0;
         Ok(config.init(&self.codec, device)?)
     }
 

@@ -1,14 +1,14 @@
 //! One position of a large backbone, with weights of 32 to 4 bits.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
+use latentlm::CausalBackbone;
 use latentlm::backbone::TransformerConfig;
 use latentlm::core::CausalBackboneConfig;
-use latentlm::{CausalBackbone, RandomStream};
 use latentlm_kernels::{WeightBits, quantized_weight};
 
 use crate::Unit;
-use crate::image::wait;
+use crate::inputs::Inputs;
 use crate::sizes::{DecodeSizes, DecodeWeights};
 
 /// Puts the matrices of a module into their type, as a model's file would.
@@ -52,31 +52,33 @@ pub(crate) fn in_memory<const D: usize>(
 }
 
 /// Each unit is the next position of one sequence; a full cache begins anew.
-pub(super) fn decode(sizes: DecodeSizes, device: &Device) -> Unit {
-    let device = device.clone();
+pub(super) fn decode(sizes: DecodeSizes, mut inputs: Inputs) -> Unit {
     let config = TransformerConfig::new(sizes.width, sizes.depth, sizes.heads)
         .with_kv_heads(sizes.kv_heads)
         .with_mlp_ratio(sizes.mlp_ratio)
         .with_final_norm(false)
         .with_condition_layer(false);
-    let model = config.init(&device).map(&mut Rounding(sizes.weights));
-    let mut random = RandomStream::new(0);
-    let mut kv_cache = model.init_state(1, sizes.positions, &device);
+    let model = config
+        .init(&inputs.device)
+        .map(&mut Rounding(sizes.weights));
+    let mut kv_cache = model.init_state(1, sizes.positions, &inputs.device);
     let mut position = 0;
     Box::new(move || {
         if position == sizes.positions {
-            kv_cache = model.init_state(1, sizes.positions, &device);
+            kv_cache = model.init_state(1, sizes.positions, &inputs.device);
             position = 0;
         }
         position += 1;
-        let input = random.normal([1, 1, sizes.width], &device);
+        let input = inputs.normal([1, 1, sizes.width]);
         model.step(input, &mut kv_cache);
-        wait(&device);
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+    use latentlm::RandomStream;
+
     use super::*;
 
     /// Weights that do not depend on other tests.

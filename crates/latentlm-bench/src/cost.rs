@@ -175,10 +175,8 @@ fn sampling(sizes: ImageSizes, rounded: bool) -> Cost {
     let pairs = tokens * (tokens + 1.0) / 2.0;
     let positions = tokens * (weights.embedding + weights.backbone) + attention(sizes, tokens);
     // With guidance every image is two rows.
-    let (rows, steps) = (
-        2.0 * sizes.batch as f64,
-        SampleOptions::default().steps as f64,
-    );
+    let rows = 2.0 * sizes.batch as f64;
+    let steps = SampleOptions::default().steps as f64;
     let solver = tokens * steps * weights.head;
     let cached = 2.0 * sizes.width as f64 * sizes.kv_heads as f64 / sizes.heads as f64;
     let cache = cached * pairs * sizes.depth as f64 * rows;
@@ -187,21 +185,17 @@ fn sampling(sizes: ImageSizes, rounded: bool) -> Cost {
     let distinct = NUMBER * (weights.backbone + filled_cache);
     let exact = 2.0 * rows * positions;
     let of_head = 2.0 * rows * solver;
-    if rounded {
-        Cost {
-            operations: exact,
-            bf16_operations: of_head,
-            bytes: bytes + ROUNDED_NUMBER * solver,
-            distinct_bytes: distinct + ROUNDED_NUMBER * weights.head,
-            ..Cost::default()
-        }
+    let (number, exact_head, rounded_head) = if rounded {
+        (ROUNDED_NUMBER, 0.0, of_head)
     } else {
-        Cost {
-            operations: exact + of_head,
-            bytes: bytes + NUMBER * solver,
-            distinct_bytes: distinct + NUMBER * weights.head,
-            ..Cost::default()
-        }
+        (NUMBER, of_head, 0.0)
+    };
+    Cost {
+        operations: exact + exact_head,
+        bf16_operations: rounded_head,
+        bytes: bytes + number * solver,
+        distinct_bytes: distinct + number * weights.head,
+        ..Cost::default()
     }
 }
 

@@ -1,7 +1,5 @@
 //! What one more latent costs, position by position.
 
-use std::time::Instant;
-
 use burn::tensor::Device;
 use latentlm::backbone::CacheNumbers;
 use latentlm::{
@@ -10,7 +8,7 @@ use latentlm::{
 use latentlm_eval::median;
 
 use crate::caches::{CacheFlush, Caches};
-use crate::image::wait;
+use crate::inputs::timed;
 
 /// Milliseconds a latent around one position.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,24 +63,19 @@ pub fn decode_times(work: &DecodeWork, positions: &[usize], device: &Device) -> 
         for (of_backbone, of_head) in backbone.iter_mut().zip(&mut head) {
             let input = random.normal([rows, 1, width], device);
             let noise = random.normal([batch, latent_dim], device);
-            if let Some(flush) = &mut flush {
-                flush.run();
-            }
-            let started = Instant::now();
-            let hidden = model.backbone.step(input, &mut kv_cache);
-            wait(device);
-            of_backbone.push(started.elapsed().as_secs_f64() * 1e3);
-            if let Some(flush) = &mut flush {
-                flush.run();
-            }
-            let started = Instant::now();
-            let hidden = hidden.reshape([rows, width]);
-            let condition = hidden.clone().narrow(0, 0, batch);
-            let null = Some(hidden.narrow(0, batch, batch));
-            let head_of = model.head_of(0);
-            head_of.sample(condition, null, noise, &work.sample, &mut random);
-            wait(device);
-            of_head.push(started.elapsed().as_secs_f64() * 1e3);
+            flush.iter_mut().for_each(CacheFlush::run);
+            let step = || model.backbone.step(input, &mut kv_cache);
+            let (hidden, seconds) = timed(device, step);
+            of_backbone.push(seconds * 1e3);
+            flush.iter_mut().for_each(CacheFlush::run);
+            let (_, seconds) = timed(device, || {
+                let hidden = hidden.reshape([rows, width]);
+                let condition = hidden.clone().narrow(0, 0, batch);
+                let null = Some(hidden.narrow(0, batch, batch));
+                let head_of = model.head_of(0);
+                head_of.sample(condition, null, noise, &work.sample, &mut random);
+            });
+            of_head.push(seconds * 1e3);
         }
     }
     let times = positions.iter().map(|&position| DecodeTimes {

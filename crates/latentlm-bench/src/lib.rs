@@ -28,6 +28,7 @@ mod checksum;
 mod cost;
 mod decode;
 mod image;
+mod inputs;
 mod kernels;
 mod mllm;
 mod picture;
@@ -48,7 +49,8 @@ use burn::tensor::Device;
 use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
-use crate::sizes::{BACKBONE, BASE, DEFAULT, MLLM, PICTURE, SIXTEEN, SPEECH};
+use crate::inputs::{Inputs, timed};
+use crate::sizes::{BACKBONE, BASE, DEFAULT, HEAD, MLLM, PICTURE, SIXTEEN, SPEECH};
 
 /// A prepared workload: every call does one unit of work and waits for it.
 pub type Unit = Box<dyn FnMut()>;
@@ -85,15 +87,7 @@ pub const WORKLOADS: [(&str, Workload); 15] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MllmLmStep(MLLM)),
-    (
-        "head-step",
-        Workload::HeadStep(ImageSizes {
-            width: 512,
-            batch: 8,
-            tokens: 64,
-            ..DEFAULT
-        }),
-    ),
+    ("head-step", Workload::HeadStep(HEAD)),
     ("sample-16", Workload::Sample(SIXTEEN)),
     ("sample-64", Workload::Sample(DEFAULT)),
     ("sample-16-bf16", Workload::SampleRounded(SIXTEEN)),
@@ -121,17 +115,22 @@ impl Workload {
     /// Builds what the workload needs, with training's matrix products in a precision. Workloads that
     /// do not train a language model or its head compute in what they say.
     pub fn prepare(self, precision: Precision, device: &Device) -> Unit {
-        match self {
-            Self::ImageLmStep(sizes) => image::lm_step(sizes, precision, device),
-            Self::MllmLmStep(sizes) => mllm::lm_step(sizes, precision, device),
-            Self::HeadStep(sizes) => image::head_step(sizes, precision, device),
-            Self::PictureCodecStep(sizes) => picture::codec_step(sizes, device),
-            Self::Sample(sizes) => image::sample(sizes, Precision::F32, device),
-            Self::SampleRounded(sizes) => image::sample(sizes, Precision::Bf16, device),
-            Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, device),
-            Self::SpeechDecode(sizes) => speech::decode(sizes, device),
-            Self::BackboneDecode(sizes) => backbone::decode(sizes, device),
-        }
+        let device = device.clone();
+        let [inputs, with_gradients] = [device.clone(), device.clone().autodiff()].map(Inputs::on);
+        let mut unit = match self {
+            Self::ImageLmStep(sizes) => image::lm_step(sizes, precision, with_gradients),
+            Self::MllmLmStep(sizes) => mllm::lm_step(sizes, precision, with_gradients),
+            Self::HeadStep(sizes) => image::head_step(sizes, precision, with_gradients),
+            Self::PictureCodecStep(sizes) => picture::codec_step(sizes, with_gradients),
+            Self::Sample(sizes) => image::sample(sizes, Precision::F32, inputs),
+            Self::SampleRounded(sizes) => image::sample(sizes, Precision::Bf16, inputs),
+            Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, with_gradients),
+            Self::SpeechDecode(sizes) => speech::decode(sizes, inputs),
+            Self::BackboneDecode(sizes) => backbone::decode(sizes, inputs),
+        };
+        Box::new(move || {
+            timed(&device, &mut unit);
+        })
     }
 
     /// Whether it trains in the precision that it is prepared in.
@@ -244,6 +243,8 @@ mod tests {
         let recipe = latentlm_pipelines::SpeechRecipe::default();
         assert_eq!(speech::config(SPEECH), recipe.codec);
         assert_eq!(speech::loss(SPEECH), recipe.codec_loss);
+        // The timed step has no discriminator.
+        assert_eq!(recipe.codec_loss.adversarial_weight, 0.0);
         assert_eq!(recipe.codec_train.batch_size, SPEECH.batch);
         assert_eq!(recipe.codec_frames(), SPEECH.frames);
     }

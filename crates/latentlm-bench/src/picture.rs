@@ -1,15 +1,15 @@
 //! The step of a convolutional codec of pictures.
 
-use burn::tensor::{Device, Tensor};
-use latentlm::codec_image::{Architecture, CodecConfig, ConvConfig};
+use burn::tensor::Tensor;
+use latentlm::LatentCodec;
+use latentlm::codec_image::{Architecture, CodecConfig, ConvConfig, VitConfig};
 use latentlm::core::{LatentCodecConfig, LatentNoise};
-use latentlm::{LatentCodec, RandomStream};
 use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::Trainer;
 
 use crate::Unit;
-use crate::image::wait;
+use crate::inputs::Inputs;
 use crate::sizes::PictureSizes;
 
 pub(super) fn config(sizes: PictureSizes) -> CodecConfig {
@@ -18,27 +18,23 @@ pub(super) fn config(sizes: PictureSizes) -> CodecConfig {
         .with_multipliers(sizes.multipliers.to_vec())
         .with_blocks(sizes.blocks)
         .with_norm_groups(sizes.norm_groups);
-    CodecConfig {
-        channels: sizes.channels,
-        image_size: sizes.image_size,
-        latent_dim: sizes.latent_dim,
-        architecture: Architecture::Conv,
-        conv,
-        ..CodecConfig::default()
-    }
+    CodecConfig::new(conv, VitConfig::new())
+        .with_channels(sizes.channels)
+        .with_image_size(sizes.image_size)
+        .with_latent_dim(sizes.latent_dim)
+        .with_architecture(Architecture::Conv)
 }
 
-pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Unit {
-    let device = device.clone().autodiff();
+pub(super) fn codec_step(sizes: PictureSizes, mut inputs: Inputs) -> Unit {
     let config = config(sizes);
-    let mut trainer = Trainer::new(config.init(&device), &ImageRecipe::default().codec_train);
-    let mut random = RandomStream::new(0);
+    let stage = ImageRecipe::default().codec_train;
+    let mut trainer = Trainer::new(config.init(&inputs.device), &stage);
     let side = sizes.image_size;
-    let pictures: Tensor<4> = random.normal([sizes.batch, sizes.channels, side, side], &device);
+    let pictures: Tensor<4> = inputs.normal([sizes.batch, sizes.channels, side, side]);
     Box::new(move || {
         let shape = [sizes.batch, config.tokens(), sizes.latent_dim];
-        let noise = LatentNoise::draw(shape, &mut random, &device);
-        trainer.backward_shards(shards(&device, sizes.batch), |codec, own| {
+        let noise = LatentNoise::draw(shape, &mut inputs.random, &inputs.device);
+        trainer.backward_shards(shards(&inputs.device, sizes.batch), |codec, own| {
             let share = own.len() as f64 / sizes.batch as f64;
             let pictures = pictures.clone().slice(own.clone());
             let LatentNoise { scale, eps } = noise.rows(own);
@@ -46,6 +42,5 @@ pub(super) fn codec_step(sizes: PictureSizes, device: &Device) -> Unit {
             let error = (codec.decode(latents) - pictures).square().mean();
             (error.mul_scalar::<f64>(share), ())
         });
-        wait(&device);
     })
 }

@@ -4,7 +4,6 @@
 //! int8, which Rust has no portable instructions for, it is that of our products.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
@@ -12,7 +11,7 @@ use latentlm_kernels::{MULTIPLY_ADDS, at_once, linear, multiply_add, shards_of, 
 use serde::Serialize;
 
 use crate::backbone::in_memory;
-use crate::image::wait;
+use crate::inputs::timed;
 use crate::sizes::DecodeWeights;
 
 /// Rows, inputs and outputs of a product whose numbers lie in a second-level cache: 0.7 MB.
@@ -121,23 +120,15 @@ pub(crate) fn float32_rate(device: &Device) -> f64 {
 pub(crate) fn memory_rate(device: &Device) -> f64 {
     let x = Tensor::<2>::ones([SIDE, SIDE], device);
     let bytes = 4.0 * (SIDE * SIDE) as f64;
-    let mut sum = None;
-    let read = bytes / shortest(device, || sum = Some(x.clone().sum()));
-    let mut scaled = None;
-    let both = shortest(device, || scaled = Some(x.clone().mul_scalar(0.5)));
-    drop((sum, scaled));
+    let read = bytes / shortest(device, || x.clone().sum());
+    let both = shortest(device, || x.clone().mul_scalar(0.5));
     let row = read_rate(device, DecodeWeights::F32, bytes as usize, false);
     read.max(2.0 * bytes / both).max(row.unwrap_or(0.0))
 }
 
 /// Shortest of some runs, in seconds, after one that is not timed.
-fn shortest(device: &Device, mut work: impl FnMut()) -> f64 {
-    let times = (0..6).map(|_| {
-        let started = Instant::now();
-        work();
-        wait(device);
-        started.elapsed().as_secs_f64()
-    });
+fn shortest<R>(device: &Device, mut work: impl FnMut() -> R) -> f64 {
+    let times = (0..6).map(|_| timed(device, &mut work).1);
     times.skip(1).fold(f64::INFINITY, f64::min)
 }
 
@@ -204,12 +195,7 @@ fn large_rate(device: &Device, weights: DecodeWeights) -> Option<f64> {
     let mut best: f64 = 0.0;
     for side in SIDES {
         let [x, weight] = factors([side; 3], weights, device)?;
-        // Kept until the device has finished: what nobody needs might never be computed.
-        let mut product = None;
-        let seconds = shortest(device, || {
-            product = Some(linear(x.clone(), weight.clone(), None));
-        });
-        drop(product);
+        let seconds = shortest(device, || linear(x.clone(), weight.clone(), None));
         best = best.max(2.0 * (side as f64).powi(3) / seconds);
         if seconds > ENOUGH_S {
             break;

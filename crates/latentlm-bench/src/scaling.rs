@@ -1,7 +1,6 @@
 //! How time and memory grow with batch, length and width, beside what the arithmetic alone takes.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
@@ -18,81 +17,56 @@ const HEAD_DIM: usize = 32;
 /// Names of what grows along a curve: images at once, latents an image, width of backbone and head.
 const AXES: [&str; 3] = ["batch", "length", "width"];
 
-/// The kind of work that a curve measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScaledWork {
-    /// A training step of the language model.
-    Step,
-    /// Guided sampling of a batch.
-    Sample,
-}
+/// A kind of work that curves measure: name in the table, in a file's name, and workload.
+type Work = (&'static str, &'static str, fn(ImageSizes) -> Workload);
 
-impl ScaledWork {
-    const ALL: [Self; 2] = [Self::Step, Self::Sample];
-
-    /// Names in a table and in a file's name.
-    fn names(self) -> [&'static str; 2] {
-        match self {
-            Self::Step => ["training step", "step"],
-            Self::Sample => ["sampling", "sample"],
-        }
-    }
-}
+/// Steps are those of the language model, sampling is guided.
+const WORKS: [Work; 2] = [
+    ("training step", "step", Workload::ImageLmStep),
+    ("sampling", "sample", Workload::Sample),
+];
 
 /// One point of one curve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScalingPoint {
-    /// The kind of work.
-    pub work: ScaledWork,
+    /// The kind of work: `training step` or `sampling`.
+    pub work: &'static str,
     /// What grows along the curve: `batch`, `length` or `width`.
     pub axis: &'static str,
-    /// The sizes at this point.
-    pub sizes: ImageSizes,
+    /// The size that grows.
+    pub grown: usize,
+    /// Images at once.
+    pub batch: usize,
+    /// The workload with the sizes at this point.
+    pub workload: Workload,
 }
 
 /// All points, curve by curve: the default recipe's model, larger and larger along each axis.
 pub fn scaling_points() -> Vec<ScalingPoint> {
-    let batches = [1, 4, 16, 64, 256].map(|batch| ImageSizes { batch, ..SIXTEEN });
-    let lengths = [4, 16, 64, 256].map(|tokens| ImageSizes { tokens, ..SIXTEEN });
-    let widths = [64, 128, 256, 512, 768].map(|width| ImageSizes {
-        width,
-        heads: width / HEAD_DIM,
-        kv_heads: width / HEAD_DIM / 2,
-        ..SIXTEEN
+    let batches = [1, 4, 16, 64, 256].map(|batch| (batch, ImageSizes { batch, ..SIXTEEN }));
+    let lengths = [4, 16, 64, 256].map(|tokens| (tokens, ImageSizes { tokens, ..SIXTEEN }));
+    let widths = [64, 128, 256, 512, 768].map(|width| {
+        let sizes = ImageSizes {
+            width,
+            heads: width / HEAD_DIM,
+            kv_heads: width / HEAD_DIM / 2,
+            ..SIXTEEN
+        };
+        (width, sizes)
     });
     let mut points = Vec::new();
-    for work in ScaledWork::ALL {
+    for (work, _, workload) in WORKS {
         for (axis, curve) in AXES.into_iter().zip([&batches[..], &lengths, &widths]) {
-            for &sizes in curve {
-                points.push(ScalingPoint { work, axis, sizes });
-            }
+            points.extend(curve.iter().map(|&(grown, sizes)| ScalingPoint {
+                work,
+                axis,
+                grown,
+                batch: sizes.batch,
+                workload: workload(sizes),
+            }));
         }
     }
     points
-}
-
-impl ScalingPoint {
-    /// The size that grows along the curve.
-    fn grown(&self) -> usize {
-        match self.axis {
-            "batch" => self.sizes.batch,
-            "length" => self.sizes.tokens,
-            _ => self.sizes.width,
-        }
-    }
-
-    /// The workload of the point.
-    pub fn workload(&self) -> Workload {
-        match self.work {
-            ScaledWork::Step => Workload::ImageLmStep(self.sizes),
-            ScaledWork::Sample => Workload::Sample(self.sizes),
-        }
-    }
-
-    /// Lower bounds for one unit of the point's work.
-    pub fn cost(&self) -> Cost {
-        self.workload().cost(Precision::F32)
-    }
 }
 
 /// Peak rates of a device, measured on simple work.
@@ -146,7 +120,9 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct ScalingReport {
     rates: Rates,
-    rows: Vec<(ScalingPoint, Measured)>,
+    table: String,
+    /// Points with what their charts show: milliseconds, those of operations and of bytes alone, mebibytes.
+    points: Vec<(ScalingPoint, [f64; 4])>,
 }
 
 impl ScalingReport {
@@ -154,90 +130,59 @@ impl ScalingReport {
     pub fn new(rates: Rates) -> Self {
         Self {
             rates,
-            rows: Vec::new(),
+            table: format!(
+                "{rates}\n\n| work | at | ms | images/s | operations ms | bytes ms | time over the larger | MiB |\n\
+                 |---|---|---:|---:|---:|---:|---:|---:|\n"
+            ),
+            points: Vec::new(),
         }
     }
 
     /// Adds a point. Returns its line of the table.
     pub fn add(&mut self, point: ScalingPoint, measured: Measured) -> String {
-        self.rows.push((point, measured));
-        self.line(&point, measured)
-    }
-
-    fn line(&self, point: &ScalingPoint, measured: Measured) -> String {
-        let [operations, bytes] = self.rates.floor_ms(point.cost());
-        let ms = measured.milliseconds;
-        format!(
-            "| {} | {} {} | {ms:.2} | {:.1} | {operations:.2} | {bytes:.2} | {:.1} | {:.0} |",
-            point.work.names()[0],
+        let [operations, bytes] = self.rates.floor_ms(point.workload.cost(Precision::F32));
+        let (ms, memory) = (measured.milliseconds, measured.bytes / MEBIBYTE);
+        let line = format!(
+            "| {} | {} {} | {ms:.2} | {:.1} | {operations:.2} | {bytes:.2} | {:.1} | {memory:.0} |",
+            point.work,
             point.axis,
-            point.grown(),
-            1e3 * point.sizes.batch as f64 / ms,
-            ms / operations.max(bytes),
-            measured.bytes / MEBIBYTE
-        )
+            point.grown,
+            1e3 * point.batch as f64 / ms,
+            ms / operations.max(bytes)
+        );
+        self.table += &line;
+        self.table.push('\n');
+        self.points.push((point, [ms, operations, bytes, memory]));
+        line
     }
 
     /// The files of the report: names and texts. `scaling.md` holds the table.
     pub fn files(&self) -> Vec<(String, String)> {
-        let mut table = format!(
-            "{}\n\n| work | at | ms | images/s | operations ms | bytes ms | time over the larger | MiB |\n\
-             |---|---|---:|---:|---:|---:|---:|---:|\n",
-            self.rates
-        );
-        for (point, measured) in &self.rows {
-            let _ = writeln!(table, "{}", self.line(point, *measured));
-        }
-        let mut files = vec![("scaling.md".to_owned(), table)];
+        let mut files = vec![("scaling.md".to_owned(), self.table.clone())];
         for axis in AXES {
-            for work in ScaledWork::ALL {
-                let name = format!("scaling-{}-{axis}.svg", work.names()[1]);
-                files.push((name, self.times(work, axis)));
+            for (work, file, _) in WORKS {
+                let names = ["measured, ms", "operations, ms", "bytes, ms"];
+                let series = [0, 1, 2].map(|number| self.curve(names[number], work, axis, number));
+                let chart = line_chart(&format!("{work}: log2 of {axis}"), &series, true);
+                files.push((format!("scaling-{file}-{axis}.svg"), chart));
             }
-            let name = format!("scaling-memory-{axis}.svg");
-            files.push((name, self.memory(axis)));
+            let names = ["training step, MiB", "sampling, MiB"];
+            let series = [0, 1].map(|work| self.curve(names[work], WORKS[work].0, axis, 3));
+            let chart = line_chart(&format!("log2 of {axis}"), &series, true);
+            files.push((format!("scaling-memory-{axis}.svg"), chart));
         }
         files
     }
 
-    /// A curve over the logarithm of what grows: its values double and quadruple.
-    fn curve(
-        &self,
-        name: &'static str,
-        work: ScaledWork,
-        axis: &str,
-        value: impl Fn(&ScalingPoint, Measured) -> f64,
-    ) -> Series<'static> {
-        let own = self.rows.iter();
+    /// One of the numbers of points over the logarithm of what grows: its values double and quadruple.
+    fn curve(&self, name: &'static str, work: &str, axis: &str, number: usize) -> Series<'static> {
+        let own = self.points.iter();
         let own = own.filter(|(point, _)| (point.work, point.axis) == (work, axis));
-        let points = own.map(|(point, measured)| {
-            let at = (point.grown() as f64).log2();
-            (at, value(point, *measured))
-        });
+        let points = own.map(|(point, numbers)| ((point.grown as f64).log2(), numbers[number]));
         Series {
             name,
             points: points.collect(),
         }
-    }
-
-    fn times(&self, work: ScaledWork, axis: &str) -> String {
-        let floors = |point: &ScalingPoint| self.rates.floor_ms(point.cost());
-        let series = [
-            self.curve("measured, ms", work, axis, |_, own| own.milliseconds),
-            self.curve("operations, ms", work, axis, |point, _| floors(point)[0]),
-            self.curve("bytes, ms", work, axis, |point, _| floors(point)[1]),
-        ];
-        let label = format!("{}: log2 of {axis}", work.names()[0]);
-        line_chart(&label, &series, true)
-    }
-
-    fn memory(&self, axis: &str) -> String {
-        let curve = |name, work| self.curve(name, work, axis, |_, own| own.bytes / MEBIBYTE);
-        let series = [
-            curve("training step, MiB", ScaledWork::Step),
-            curve("sampling, MiB", ScaledWork::Sample),
-        ];
-        line_chart(&format!("log2 of {axis}"), &series, true)
     }
 }
 
@@ -271,17 +216,13 @@ mod tests {
         // Positions 0 and 1 look at one and two: three pairs of four numbers, scores and sums.
         let attention = 3.0 * 4.0 * 2.0 * 2.0;
         let positions = 2.0 * 2.0 * (4.0 + backbone) + attention;
-        let cost = |work| {
-            let axis = "batch";
-            ScalingPoint { work, axis, sizes }.cost()
-        };
-        let step = cost(ScaledWork::Step);
+        let step = Workload::ImageLmStep(sizes).cost(Precision::F32);
         let heads = 2.0 * 2.0 * 2.0 * (head + timestep);
         assert_eq!(step.operations, 3.0 * 3.0 * (positions + heads));
         let parameters = 4.0 + backbone + head + timestep + 8.0 + 8.0;
         assert_eq!(step.bytes, 44.0 * parameters);
 
-        let sample = cost(ScaledWork::Sample);
+        let sample = Workload::Sample(sizes).cost(Precision::F32);
         let heads = 2.0 * 2.0 * 20.0 * head;
         assert_eq!(sample.operations, 6.0 * (positions + heads));
         // Keys and values of two numbers each, for three pairs and six rows.
@@ -299,8 +240,9 @@ mod tests {
         let mut report = ScalingReport::new(rates);
         let points = scaling_points();
         for point in &points {
+            let floor = rates.floor_ms(point.workload.cost(Precision::F32));
             let measured = Measured {
-                milliseconds: 2.0 * rates.floor_ms(point.cost()).into_iter().fold(0.0, f64::max),
+                milliseconds: 2.0 * floor.into_iter().fold(0.0, f64::max),
                 bytes: 3.0 * f64::from(1 << 20),
             };
             let line = report.add(*point, measured);

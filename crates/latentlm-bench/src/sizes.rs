@@ -162,15 +162,20 @@ pub const BASE: ImageSizes = ImageSizes {
     classes: 1000,
     batch: 1,
     tokens: 256,
-    latent_dim: 16,
     width: 768,
     depth: 12,
     heads: 12,
     kv_heads: 12,
     mlp_ratio: 6.0,
-    head_depth: 3,
-    draws: 4,
-    recompute: false,
+    ..DEFAULT
+};
+
+/// The head alone, wider than the default model's.
+pub const HEAD: ImageSizes = ImageSizes {
+    width: 512,
+    batch: 8,
+    tokens: 64,
+    ..DEFAULT
 };
 
 /// The model of `configs/mllm/twemoji.toml`, a pack of 1008 positions.

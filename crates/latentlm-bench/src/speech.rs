@@ -1,15 +1,15 @@
 //! Workloads of the speech codec.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use latentlm::StreamingCodec;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig, DecoderState};
-use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig, LatentNoise};
-use latentlm::{RandomStream, StreamingCodec};
+use latentlm::core::{LatentCodecConfig, LatentNoise};
 use latentlm_kernels::shards_of;
 use latentlm_pipelines::SpeechRecipe;
-use latentlm_train::{CodecShard, Trainer};
+use latentlm_train::{AdversarialTrainer, DataParallel, codec_setup};
 
 use crate::Unit;
-use crate::image::wait;
+use crate::inputs::Inputs;
 use crate::sizes::SpeechSizes;
 
 pub(super) fn config(sizes: SpeechSizes) -> CodecConfig {
@@ -31,37 +31,28 @@ pub(super) fn loss(sizes: SpeechSizes) -> CodecLossConfig {
     }
 }
 
-pub(super) fn codec_step(sizes: SpeechSizes, device: &Device) -> Unit {
-    let device = device.clone().autodiff();
+pub(super) fn codec_step(sizes: SpeechSizes, mut inputs: Inputs) -> Unit {
     let stage = SpeechRecipe::default().codec_train;
     let config = config(sizes);
-    let loss = loss(sizes).init(&config, &device);
-    let loss = loss.expect("the recipe's loss");
-    let mut trainer = Trainer::new(config.init(&device), &stage);
+    let setup = codec_setup::<CodecLossConfig, 3>(&config, &loss(sizes), &inputs.device);
+    let setup = setup.expect("the recipe's loss");
+    // The recipe has no discriminator; a test holds that.
+    let mut trainer = AdversarialTrainer::new(setup, &stage, DataParallel::default());
     let samples = sizes.frames * config.hop_samples();
-    let mut random = RandomStream::new(0);
-    let signal: Tensor<3> = random.normal([sizes.batch, 1, samples], &device);
+    let signal: Tensor<3> = inputs.normal([sizes.batch, 1, samples]);
+    let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
     Box::new(move || {
-        let shape = [sizes.batch, sizes.frames, sizes.latent_dim];
-        let noise = LatentNoise::draw(shape, &mut random, &device);
-        let ranges = shards_of(&device, sizes.batch, 1);
-        let shards = CodecShard::all(&signal, &noise, &loss, ranges);
-        trainer.backward_shards(shards, |codec, shard| {
-            let (loss, ..) = shard.loss(codec, None);
-            (loss, ())
-        });
-        wait(&device);
+        let noise = LatentNoise::draw(shape, &mut inputs.random, &inputs.device);
+        let ranges = shards_of(&inputs.device, sizes.batch, 1);
+        trainer.backward(&signal, &noise, ranges);
     })
 }
 
-pub(super) fn decode(sizes: SpeechSizes, device: &Device) -> Unit {
-    let device = device.clone();
-    let codec = config(sizes).init(&device);
-    let mut random = RandomStream::new(0);
+pub(super) fn decode(sizes: SpeechSizes, mut inputs: Inputs) -> Unit {
+    let codec = config(sizes).init(&inputs.device);
     let mut state = DecoderState::default();
     Box::new(move || {
-        let latent = random.normal([sizes.batch, 1, sizes.latent_dim], &device);
+        let latent = inputs.normal([sizes.batch, 1, sizes.latent_dim]);
         codec.decode_step(latent, &mut state);
-        wait(&device);
     })
 }

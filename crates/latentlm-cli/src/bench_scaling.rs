@@ -20,7 +20,7 @@ pub fn run(args: BenchScaling) -> Result<()> {
     say!("{}: {rates}", args.device);
     let mut report = ScalingReport::new(rates);
     for point in scaling_points() {
-        let measured = measure(&args, &point.workload())?;
+        let measured = measure(&args, &point.workload)?;
         say!("{}", report.add(point, measured));
     }
     for (name, text) in report.files() {

@@ -3,10 +3,9 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{CodecDiscriminator, PatchSizes, Verdict};
-use latentlm_kernels::{conv2d_layer, group_norm_layer};
+use latentlm_kernels::patch_logits;
 
 use crate::conv::conv_down;
 
@@ -45,15 +44,7 @@ impl PatchDiscriminator {
     /// - `pictures`: `[B, C, H, W]`
     /// - returns: `[B, 1, h, w]`
     pub fn forward(&self, pictures: Tensor<4>) -> Tensor<4> {
-        let mut x = pictures;
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = conv2d_layer(layer, x);
-            if let Some(norm) = i.checked_sub(1).and_then(|i| self.norms.get(i)) {
-                x = group_norm_layer(norm, x);
-            }
-            x = leaky_relu(x, 0.2);
-        }
-        conv2d_layer(&self.output, x)
+        patch_logits(&self.layers, &self.norms, &self.output, pictures)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use burn::config::Config;
 use burn::module::Module;
+use burn::serde::{Deserialize, Serialize};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
-    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, RandomStream,
+    ObjectiveOutput, OutputLayers, PartConfig, PatchLossConfig, Posterior, RandomStream,
     adaptive_weight, check_weights, pixel_loss,
 };
 
@@ -20,50 +20,27 @@ use crate::lpips::Lpips;
 use crate::mask::draw_mask;
 
 /// Configuration of a [`CodecLoss`].
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde")]
 pub struct CodecLossConfig {
     /// Weight of the mean absolute error.
-    #[config(default = "KEYS.default(\"codec_loss.l1_weight\")")]
     pub l1_weight: f64,
     /// Weight of the mean squared error.
-    #[config(default = "KEYS.default(\"codec_loss.l2_weight\")")]
     pub l2_weight: f64,
     /// Weight of the KL divergence from N(0, I).
-    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
     /// Weight of the perceptual loss LPIPS, which needs `lpips_weights`.
-    #[config(default = "KEYS.default(\"codec_loss.lpips_weight\")")]
     pub lpips_weight: f64,
     /// Safetensors file with the weights of LPIPS.
-    #[config(default = "KEYS.default(\"codec_loss.lpips_weights\")")]
     pub lpips_weights: String,
-    /// Weight of the adversarial loss, before the ratio of gradients; 0 switches it off.
-    #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
-    pub adversarial_weight: f64,
-    /// Step from which on there is an adversarial loss.
-    #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
-    pub adversarial_start: u64,
-    /// Channels of the discriminator's first layer.
-    #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
-    pub discriminator_width: usize,
-    /// Number of the discriminator's halvings.
-    #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
-    pub discriminator_layers: usize,
+    /// The adversarial loss.
+    #[serde(flatten)]
+    pub patches: PatchLossConfig,
 }
 
 impl Default for CodecLossConfig {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CodecLossConfig {
-    /// Sizes of the discriminator; `None` if it is switched off.
-    fn discriminator(&self) -> Option<PatchSizes> {
-        (self.adversarial_weight > 0.0).then_some(PatchSizes {
-            width: self.discriminator_width,
-            layers: self.discriminator_layers,
-        })
+        KEYS.preset("codec_loss", "")
     }
 }
 
@@ -78,7 +55,7 @@ impl PartConfig for CodecLossConfig {
             ("l2_weight", self.l2_weight),
             ("kl_weight", self.kl_weight),
             ("lpips_weight", self.lpips_weight),
-            ("adversarial_weight", self.adversarial_weight),
+            ("adversarial_weight", self.patches.weight),
         ];
         check_weights(&weights).map_err(CodecError::loss)?;
         if self.l1_weight + self.l2_weight == 0.0 {
@@ -91,10 +68,7 @@ impl PartConfig for CodecLossConfig {
                 "codec_loss.lpips_weight is set, but codec_loss.lpips_weights names no file",
             ));
         }
-        match self.discriminator() {
-            Some(sizes) => sizes.validate().map_err(CodecError::loss),
-            None => Ok(()),
-        }
+        self.patches.validate().map_err(CodecError::loss)
     }
 
     fn preset(recipe: &str) -> Self {
@@ -113,10 +87,7 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
     /// # Errors
     /// If the discriminator halves a picture more often than it can be halved.
     fn validate_for(&self, codec: &ImageSigmaVaeConfig) -> Result<(), CodecError> {
-        let Some(sizes) = self.discriminator() else {
-            return Ok(());
-        };
-        let checked = sizes.validate_for("pictures", codec.image_size);
+        let checked = self.patches.validate_for("pictures", codec.image_size);
         checked.map_err(CodecError::loss)
     }
 
@@ -141,12 +112,12 @@ impl CodecObjectiveConfig<4> for CodecLossConfig {
         codec: &ImageSigmaVaeConfig,
         device: &Device,
     ) -> Option<PatchDiscriminator> {
-        let sizes = self.discriminator()?;
+        let sizes = self.patches.sizes()?;
         Some(PatchDiscriminator::new(codec.channels, sizes, device))
     }
 
     fn discriminator_start(&self) -> u64 {
-        self.adversarial_start
+        self.patches.start
     }
 }
 
@@ -265,7 +236,7 @@ impl CodecLoss {
         if let Some(discriminator) = discriminator {
             let ratio = self.adaptive_weight(codec, features, pictures, discriminator);
             let fooled = discriminator.judge(decoded.clone()).codec_loss();
-            let weight = self.config.adversarial_weight * f64::from(ratio);
+            let weight = self.config.patches.weight * f64::from(ratio);
             total = total + fooled.clone().mul_scalar(weight);
             adversarial = Some(fooled);
         }
@@ -310,13 +281,19 @@ mod tests {
     use latentlm_core::LatentCodecConfig;
     use latentlm_core::conformance::seeded;
 
+    fn changed(change: impl FnOnce(&mut CodecLossConfig)) -> CodecLossConfig {
+        let mut config = CodecLossConfig::default();
+        change(&mut config);
+        config
+    }
+
     /// The weight from detached features is the ratio of the true gradients, those of the two losses through
     /// the whole codec.
     #[test]
     fn adaptive_weight_is_the_ratio_of_gradients() {
         let device = Device::default().autodiff();
         let sizes = ImageSigmaVaeConfig::default();
-        let config = CodecLossConfig::new().with_adversarial_weight(1.0);
+        let config = changed(|own| own.patches.weight = 1.0);
         let loss = config.init(&sizes, &device).unwrap();
         let codec = seeded(1, &device, |device| sizes.init(device));
         let discriminator = seeded(2, &device, |device| {
@@ -340,17 +317,18 @@ mod tests {
     #[test]
     fn pictures_are_not_halved_more_often_than_they_can_be() {
         let codec = ImageSigmaVaeConfig::default().with_image_size(16);
-        let config = |layers| CodecLossConfig::new().with_discriminator_layers(layers);
-        let with = |layers| config(layers).with_adversarial_weight(1.0);
-        with(4).validate_for(&codec).unwrap();
-        let message = with(5).validate_for(&codec).unwrap_err().to_string();
+        let with = |weight, layers| {
+            changed(|own| (own.patches.weight, own.patches.layers) = (weight, layers))
+        };
+        with(1.0, 4).validate_for(&codec).unwrap();
+        let message = with(1.0, 5).validate_for(&codec).unwrap_err().to_string();
         let part = "discriminator_layers must be at most 4 for pictures of 16 pixels, not 5";
         assert!(message.contains(part), "{message}");
         // Without a discriminator its layers do not matter.
-        config(5).validate_for(&codec).unwrap();
+        with(0.0, 5).validate_for(&codec).unwrap();
         let device = Device::default();
         let discriminator = seeded(1, &device, |device| {
-            with(4).init_discriminator(&codec, device)
+            with(1.0, 4).init_discriminator(&codec, device)
         });
         let pictures = RandomStream::new(1).normal([1, 1, 16, 16], &device);
         let logits = discriminator.unwrap().forward(pictures);
@@ -359,14 +337,16 @@ mod tests {
 
     #[test]
     fn wrong_configurations_are_refused() {
-        let base = CodecLossConfig::new();
         for (config, part) in [
-            (base.clone().with_kl_weight(-1.0), "kl_weight"),
-            (base.clone().with_l2_weight(0.0), "nothing to learn"),
-            (base.clone().with_lpips_weight(1.0), "names no file"),
+            (changed(|own| own.kl_weight = -1.0), "kl_weight"),
             (
-                base.with_adversarial_weight(1.0)
-                    .with_discriminator_width(6),
+                changed(|own| own.patches.weight = -1.0),
+                "adversarial_weight",
+            ),
+            (changed(|own| own.l2_weight = 0.0), "nothing to learn"),
+            (changed(|own| own.lpips_weight = 1.0), "names no file"),
+            (
+                changed(|own| (own.patches.weight, own.patches.width) = (1.0, 6)),
                 "multiple of 4",
             ),
         ] {

@@ -84,10 +84,9 @@ fn weights_survive_a_file() {
 #[test]
 fn the_loss_moves_the_codec_and_the_discriminators_does_not() {
     let device = Device::default().autodiff();
-    let loss = CodecLossConfig::new()
-        .with_adversarial_weight(0.5)
-        .with_discriminator_width(4)
-        .with_discriminator_layers(2);
+    let mut loss = CodecLossConfig::default();
+    loss.patches.weight = 0.5;
+    (loss.patches.width, loss.patches.layers) = (4, 2);
     for config in configs() {
         let codec = init(&config, 1, &device);
         let objective = loss.init(&config, &device).unwrap();
@@ -173,7 +172,7 @@ fn a_masked_codec_learns_its_token() {
         let pixels = 3 * config.patch() * config.patch();
         let count = |config: &CodecConfig| config.parameter_count(&device);
         assert_eq!(count(config), count(&plain) + pixels);
-        let objective = CodecLossConfig::new().init(config, &device).unwrap();
+        let objective = CodecLossConfig::default().init(config, &device).unwrap();
         let shape = config.spec().shape_of(&pictures(&device));
         let noise = LatentNoise::draw(shape, &mut RandomStream::new(3), &device);
         let loss = |objective: &CodecLoss| {

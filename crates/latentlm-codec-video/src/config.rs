@@ -77,7 +77,7 @@ pub struct VideoSigmaVaeConfig {
     /// Number of groups that each block mixes: its own and those just before it.
     #[config(default = "KEYS.default(\"codec.time_taps\")")]
     pub time_taps: usize,
-    /// Farthest that a pixel moves from the last frame before its group, in pixels; 0 for a decoder without motion.
+    /// Farthest that a pixel moves from the first frame, in pixels; 0 for a decoder without motion.
     #[config(default = "KEYS.default(\"codec.motion_range\")")]
     pub motion_range: Added,
     /// Number of attention heads of encoder and decoder.
@@ -217,12 +217,6 @@ impl PartConfig for VideoSigmaVaeConfig {
         }
         self.validate_joined("latent_patches", self.first().side)?;
         self.validate_joined("later_patches", self.later().side)?;
-        if self.motion_range.0 > self.image_size {
-            return fail(format!(
-                "motion_range {} is larger than image_size {}",
-                self.motion_range.0, self.image_size
-            ));
-        }
         for (name, width) in [
             ("encoder_width", self.encoder_width),
             ("decoder_width", self.decoder_width),

@@ -1,7 +1,7 @@
 //! The sigma-VAE video codec (paper §2.3): a Transformer over patches between clips and latents, causal in time.
-//! The first frame of a clip is encoded alone, and then groups of frames, each with the groups before it in mind. With
-//! `motion_range`, the decoder shifts patches of the last frame, so that latents of groups need to say only how. So
-//! a picture is a clip of one frame, and clips of any length are encoded and decoded as a stream.
+//! The first frame of a clip is encoded alone, and then groups of frames, each with the groups before it in mind. So a
+//! picture is a clip of one frame, and clips of any length are encoded and decoded as a stream. With `motion_range`,
+//! the decoder shifts patches of the first frame, so that latents of groups need to say only how.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

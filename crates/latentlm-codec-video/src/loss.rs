@@ -1,10 +1,10 @@
 //! The loss of the codec: pixels, their changes from frame to frame, KL divergence, and an adversarial loss.
 
-use burn::config::Config;
+use burn::serde::{Deserialize, Serialize};
 use burn::tensor::{Device, Tensor};
 use latentlm_core::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise,
-    ObjectiveOutput, OutputLayers, PartConfig, PatchSizes, Posterior, adaptive_weight,
+    ObjectiveOutput, OutputLayers, PartConfig, PatchLossConfig, Posterior, adaptive_weight,
     check_weights, pixel_loss,
 };
 
@@ -15,47 +15,25 @@ use crate::error::VideoCodecError;
 use crate::keys::KEYS;
 
 /// Configuration of a [`CodecLoss`].
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde")]
 pub struct CodecLossConfig {
     /// Weight of the mean absolute error.
-    #[config(default = "KEYS.default(\"codec_loss.l1_weight\")")]
     pub l1_weight: f64,
     /// Weight of the mean squared error.
-    #[config(default = "KEYS.default(\"codec_loss.l2_weight\")")]
     pub l2_weight: f64,
     /// Weight of the mean squared error of changes from frame to frame.
-    #[config(default = "KEYS.default(\"codec_loss.difference_weight\")")]
     pub difference_weight: f64,
     /// Weight of the KL divergence from N(0, I).
-    #[config(default = "KEYS.default(\"codec_loss.kl_weight\")")]
     pub kl_weight: f64,
-    /// Weight of the adversarial loss, before the ratio of gradients; 0 switches it off.
-    #[config(default = "KEYS.default(\"codec_loss.adversarial_weight\")")]
-    pub adversarial_weight: f64,
-    /// Step from which on there is an adversarial loss.
-    #[config(default = "KEYS.default(\"codec_loss.adversarial_start\")")]
-    pub adversarial_start: u64,
-    /// Channels of the discriminator's first layer.
-    #[config(default = "KEYS.default(\"codec_loss.discriminator_width\")")]
-    pub discriminator_width: usize,
-    /// Number of the discriminator's halvings.
-    #[config(default = "KEYS.default(\"codec_loss.discriminator_layers\")")]
-    pub discriminator_layers: usize,
+    /// The adversarial loss.
+    #[serde(flatten)]
+    pub patches: PatchLossConfig,
 }
 
 impl Default for CodecLossConfig {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CodecLossConfig {
-    /// Sizes of the discriminator; `None` if it is switched off.
-    fn discriminator(&self) -> Option<PatchSizes> {
-        (self.adversarial_weight > 0.0).then_some(PatchSizes {
-            width: self.discriminator_width,
-            layers: self.discriminator_layers,
-        })
+        KEYS.preset("codec_loss", "")
     }
 }
 
@@ -70,7 +48,7 @@ impl PartConfig for CodecLossConfig {
             ("l2_weight", self.l2_weight),
             ("difference_weight", self.difference_weight),
             ("kl_weight", self.kl_weight),
-            ("adversarial_weight", self.adversarial_weight),
+            ("adversarial_weight", self.patches.weight),
         ];
         check_weights(&weights).map_err(VideoCodecError::loss)?;
         if self.l1_weight + self.l2_weight == 0.0 {
@@ -78,10 +56,7 @@ impl PartConfig for CodecLossConfig {
                 "codec_loss.l1_weight and codec_loss.l2_weight are both 0: nothing to learn from",
             ));
         }
-        match self.discriminator() {
-            Some(sizes) => sizes.validate().map_err(VideoCodecError::loss),
-            None => Ok(()),
-        }
+        self.patches.validate().map_err(VideoCodecError::loss)
     }
 
     fn preset(recipe: &str) -> Self {
@@ -100,10 +75,7 @@ impl CodecObjectiveConfig<5> for CodecLossConfig {
     /// # Errors
     /// If the discriminator halves a frame more often than it can be halved.
     fn validate_for(&self, codec: &VideoSigmaVaeConfig) -> Result<(), VideoCodecError> {
-        let Some(sizes) = self.discriminator() else {
-            return Ok(());
-        };
-        let checked = sizes.validate_for("frames", codec.image_size);
+        let checked = self.patches.validate_for("frames", codec.image_size);
         checked.map_err(VideoCodecError::loss)
     }
 
@@ -123,12 +95,12 @@ impl CodecObjectiveConfig<5> for CodecLossConfig {
         codec: &VideoSigmaVaeConfig,
         device: &Device,
     ) -> Option<FrameDiscriminator> {
-        let sizes = self.discriminator()?;
+        let sizes = self.patches.sizes()?;
         Some(FrameDiscriminator::new(codec.channels, sizes, device))
     }
 
     fn discriminator_start(&self) -> u64 {
-        self.adversarial_start
+        self.patches.start
     }
 }
 
@@ -210,7 +182,7 @@ impl CodecLoss {
         if let Some(discriminator) = discriminator {
             let ratio = self.adaptive_weight(codec, features, clips, discriminator);
             let fooled = discriminator.judge(decoded.clone()).codec_loss();
-            let weight = self.config.adversarial_weight * f64::from(ratio);
+            let weight = self.config.patches.weight * f64::from(ratio);
             total = total + fooled.clone().mul_scalar(weight);
             adversarial = Some(fooled);
         }
@@ -264,6 +236,12 @@ mod tests {
     use latentlm_core::conformance::seeded;
     use latentlm_core::{LatentCodecConfig, NoiseScale, RandomStream};
 
+    fn changed(change: impl FnOnce(&mut CodecLossConfig)) -> CodecLossConfig {
+        let mut config = CodecLossConfig::default();
+        change(&mut config);
+        config
+    }
+
     fn number(x: Tensor<1>) -> f64 {
         f64::from(x.into_scalar::<f32>())
     }
@@ -282,9 +260,7 @@ mod tests {
     #[test]
     fn terms_have_closed_forms() {
         let device = Device::default();
-        let config = CodecLossConfig::new()
-            .with_l1_weight(2.0)
-            .with_l2_weight(3.0);
+        let config = changed(|own| (own.l1_weight, own.l2_weight) = (2.0, 3.0));
         let loss = loss(config, &device);
         // Each error: 2 |e| + 3 e^2, and the mean square of what it changes by.
         for (error, pixels, change) in [
@@ -309,7 +285,7 @@ mod tests {
         let device = Device::default();
         let sizes = VideoSigmaVaeConfig::default();
         let codec = seeded(1, &device, |device| sizes.init(device));
-        let loss = loss(CodecLossConfig::new().with_kl_weight(0.1), &device);
+        let loss = loss(changed(|own| own.kl_weight = 0.1), &device);
         let mut random = RandomStream::new(1);
         let clips = random.normal([2, 9, 1, 32, 32], &device);
         let posterior = Posterior {
@@ -332,7 +308,7 @@ mod tests {
     #[test]
     fn the_loss_has_its_gradient() {
         let device = Device::default().autodiff();
-        let loss = loss(CodecLossConfig::new().with_l1_weight(0.5), &device);
+        let loss = loss(changed(|own| own.l1_weight = 0.5), &device);
         let error = RandomStream::new(1).normal([2, 5, 1, 4, 4], &device);
         gradient_agrees_with_finite_differences("pixels", error.clone(), |x| loss.pixels(x));
         gradient_agrees_with_finite_differences("changes", error, changes);
@@ -344,7 +320,7 @@ mod tests {
     fn adaptive_weight_is_the_ratio_of_gradients() {
         let device = Device::default().autodiff();
         let sizes = VideoSigmaVaeConfig::default();
-        let config = CodecLossConfig::new().with_adversarial_weight(1.0);
+        let config = changed(|own| own.patches.weight = 1.0);
         let codec = seeded(1, &device, |device| sizes.init(device));
         let discriminator = seeded(2, &device, |device| {
             config.init_discriminator(&sizes, device)
@@ -370,29 +346,28 @@ mod tests {
     #[test]
     fn frames_are_not_halved_more_often_than_they_can_be() {
         let codec = VideoSigmaVaeConfig::default().with_image_size(16);
-        let config = |layers| CodecLossConfig::new().with_discriminator_layers(layers);
-        let with = |layers| config(layers).with_adversarial_weight(1.0);
-        with(4).validate_for(&codec).unwrap();
-        let message = with(5).validate_for(&codec).unwrap_err().to_string();
+        let with = |weight, layers| {
+            changed(|own| (own.patches.weight, own.patches.layers) = (weight, layers))
+        };
+        with(1.0, 4).validate_for(&codec).unwrap();
+        let message = with(1.0, 5).validate_for(&codec).unwrap_err().to_string();
         let part = "discriminator_layers must be at most 4 for frames of 16 pixels, not 5";
         assert!(message.contains(part), "{message}");
         // Without a discriminator its layers do not matter.
-        config(5).validate_for(&codec).unwrap();
+        with(0.0, 5).validate_for(&codec).unwrap();
     }
 
     #[test]
     fn wrong_configurations_are_refused() {
-        let base = CodecLossConfig::new();
         for (config, part) in [
-            (base.clone().with_kl_weight(-1.0), "kl_weight"),
+            (changed(|own| own.kl_weight = -1.0), "kl_weight"),
             (
-                base.clone().with_difference_weight(f64::NAN),
+                changed(|own| own.difference_weight = f64::NAN),
                 "difference_weight",
             ),
-            (base.clone().with_l2_weight(0.0), "nothing to learn"),
+            (changed(|own| own.l2_weight = 0.0), "nothing to learn"),
             (
-                base.with_adversarial_weight(1.0)
-                    .with_discriminator_width(6),
+                changed(|own| (own.patches.weight, own.patches.width) = (1.0, 6)),
                 "multiple of 4",
             ),
         ] {

@@ -1,9 +1,9 @@
-//! Motion in the decoder: each patch of a frame as a shifted part of the last frame before its group.
+//! Motion in the decoder: each patch of a frame as a shifted part of the clip's first frame.
 //!
-//! Latents that say how a patch moves need not say again what it shows. So what a language model draws once, in the
-//! first frame, stays what it is. The shift is a distribution over rows times one over columns, as in transformation
-//! by dynamic kernels (Finn et al. 2016, arXiv 1605.07157), so that all shifts get a gradient and fractions of a pixel
-//! are mixtures.
+//! Latents that say where a patch comes from need not say again what it shows. So what a language model draws once, in
+//! the first frame, stays what it is, and what it draws a little wrong does not add up from group to group. The shift
+//! is a distribution over rows times one over columns, as in transformation by dynamic kernels (Finn et al. 2016,
+//! arXiv 1605.07157), so that all shifts get a gradient and fractions of a pixel are mixtures.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -27,35 +27,50 @@ pub(crate) struct Motion {
 }
 
 impl Motion {
-    /// None if nothing is shifted.
+    /// None if nothing is shifted. No shift is as long as a frame.
     pub(crate) fn new(config: &VideoSigmaVaeConfig, device: &Device) -> Option<Self> {
-        let (width, range) = (config.decoder_width, config.motion_range.0);
+        let (width, frames) = (config.decoder_width, config.frames_per_group);
+        let range = config.motion_range.0.min(config.image_size - 1);
         let linear = |output| LinearConfig::new(width, output).init(device);
         (range > 0).then(|| Self {
-            shift: linear(config.frames_per_group * 2 * (2 * range + 1)),
-            keep: linear(config.frames_per_group * config.patch_size * config.patch_size),
+            shift: linear(frames * 2 * (2 * range + 1)),
+            keep: linear(frames * config.patch_size * config.patch_size),
             range,
-            frames: config.frames_per_group,
+            frames,
             patch_size: config.patch_size,
         })
     }
 
+    /// What is kept of the first frame after its patches are shifted, for each group.
+    ///
     /// # Shapes
-    /// - `features`: `[B, P, D]`, of one group
-    pub(crate) fn shifts(&self, features: Tensor<3>) -> Shifts {
-        let [batch, patches, _] = features.dims();
-        let (count, kernel) = (batch * patches, 2 * self.range + 1);
+    /// - `features`: `[B, G, P, D]`; `first`: `[B, C, H, W]`
+    /// - returns: `[B, G, P, frames * C * side * side]`
+    pub(crate) fn shifted(&self, features: Tensor<4>, first: Tensor<4>) -> Tensor<4> {
+        let [batch, groups, patches, _] = features.dims();
+        let (side, kernel, channels) = (self.patch_size, 2 * self.range + 1, first.dims()[1]);
+        let (frames, count) = (groups * self.frames, batch * patches);
+        // All frames of a patch read from one window.
+        let features = features.swap_dims(1, 2); // [B, P, G, D]
         let scores = linear_layer(&self.shift, features.clone());
-        let scores = scores.reshape([count * self.frames, 2, kernel]);
-        let matrices = self.matrices(softmax(scores, 2)); // [B * P * frames, 2, side, window]
-        let [_, _, side, window] = matrices.dims();
+        let scores = scores.reshape([count * frames, 2, kernel]);
+        let matrices = self.matrices(softmax(scores, 2)); // [B * P * G * frames, 2, side, window]
+        let window = side + kernel - 1;
         let along = |axis| matrices.clone().narrow(1, axis, 1);
-        Shifts {
-            down: along(0).reshape([count, self.frames * side, window]),
-            across: along(1).reshape([count * self.frames, side, window]),
-            keep: sigmoid(linear_layer(&self.keep, features)),
-            side: self.patch_size,
-        }
+        let down = along(0).reshape([count, frames * side, window]);
+        let across = along(1).reshape([count * frames, side, window]);
+        let windows = windows(first, side, window).reshape([count, window, channels * window]);
+        let moved = down.matmul(windows); // [B * P, G * frames * side, C * window]
+        let moved = moved
+            .reshape([count, frames, side, channels, window])
+            .permute([0, 1, 3, 2, 4])
+            .reshape([count * frames, channels * side, window])
+            .matmul(across.transpose()); // [B * P * G * frames, C * side, side]
+        let pixels = side * side;
+        let keep = sigmoid(linear_layer(&self.keep, features)).reshape([count * frames, 1, pixels]);
+        let kept = moved.reshape([count * frames, channels, pixels]) * keep;
+        kept.reshape([batch, patches, groups, self.frames * channels * pixels])
+            .swap_dims(1, 2)
     }
 
     /// Kernels as matrices that read the pixels of a patch from its window: row `i` has the kernel from column `i` on.
@@ -72,42 +87,6 @@ impl Motion {
         let rows = row.repeat_dim(2, side);
         rows.narrow(2, 0, side * window)
             .reshape([count, axes, side, window])
-    }
-}
-
-/// How the patches of a group follow from the frame before it.
-pub(crate) struct Shifts {
-    /// Rows of a window to rows of a patch, `[B * P, frames * side, window]`.
-    down: Tensor<3>,
-    /// Columns of a window to columns of a patch, `[B * P * frames, side, window]`.
-    across: Tensor<3>,
-    /// How much is kept, `[B, P, frames * side * side]`.
-    keep: Tensor<3>,
-    side: usize,
-}
-
-impl Shifts {
-    /// What is kept of a frame after it is shifted.
-    ///
-    /// # Shapes
-    /// - `frame`: `[B, C, H, W]`
-    /// - returns: `[B, P, frames * C * side * side]`
-    pub(crate) fn apply(&self, frame: Tensor<4>) -> Tensor<3> {
-        let [batch, channels, ..] = frame.dims();
-        let [count, rows, window] = self.down.dims();
-        let (side, patches) = (self.side, count / batch);
-        let frames = rows / side;
-        let windows = windows(frame, side, window).reshape([count, window, channels * window]);
-        let moved = self.down.clone().matmul(windows); // [B * P, frames * side, C * window]
-        let moved = moved
-            .reshape([count, frames, side, channels, window])
-            .permute([0, 1, 3, 2, 4])
-            .reshape([count * frames, channels * side, window])
-            .matmul(self.across.clone().transpose()); // [B * P * frames, C * side, side]
-        let pixels = side * side;
-        let keep = self.keep.clone().reshape([count * frames, 1, pixels]);
-        let kept = moved.reshape([count * frames, channels, pixels]) * keep;
-        kept.reshape([batch, patches, frames * channels * pixels])
     }
 }
 
@@ -167,14 +146,19 @@ mod tests {
         motion
     }
 
+    /// Two pictures that a motion of one group makes of this frame, whatever the features.
+    fn shown(motion: &Motion, frame: Tensor<4>) -> Tensor<4> {
+        let features = Tensor::zeros([2, 1, 4, 3], &frame.device());
+        unpatchify(motion.shifted(features, frame).squeeze_dim::<3>(1), 4)
+    }
+
     /// Shifts are offsets into the window: 2 of a range of 2 is in place, 0 reads two pixels above or to the left.
     #[test]
     fn patches_are_read_where_the_kernel_points() {
         let device = Device::default();
         let frame: Tensor<4> = RandomStream::new(2).normal([2, 3, 8, 8], &device);
         let motion = shifted_by([[2, 2], [0, 3]], &device);
-        let shifts = motion.shifts(Tensor::zeros([2, 4, 3], &device));
-        let moved = unpatchify(shifts.apply(frame.clone()), 4); // [B, frames * C, H, W]
+        let moved = shown(&motion, frame.clone()); // [B, frames * C, H, W]
         assert_close(
             "in place",
             moved.clone().narrow(1, 0, 3),
@@ -185,9 +169,8 @@ mod tests {
         let second = moved.narrow(1, 3, 3).narrow(2, 2, 6).narrow(3, 0, 7);
         let expected = frame.clone().narrow(2, 0, 6).narrow(3, 1, 7);
         assert_close("shifted", second, expected, 1e-6);
-        let shifts =
-            shifted_by([[2, 2], [0, 0]], &device).shifts(Tensor::zeros([2, 4, 3], &device));
-        let moved = unpatchify(shifts.apply(frame.clone()), 4).narrow(1, 3, 3);
+        let motion = shifted_by([[2, 2], [0, 0]], &device);
+        let moved = shown(&motion, frame.clone()).narrow(1, 3, 3);
         let corner = moved.narrow(2, 0, 3).narrow(3, 0, 3);
         let expected = frame
             .narrow(2, 0, 1)
@@ -197,28 +180,32 @@ mod tests {
         assert_close("beyond the border", corner, expected, 1e-6);
     }
 
-    /// Against a sum over all shifts, pixel by pixel.
+    /// Against a sum over all shifts, pixel by pixel, of two groups.
     #[test]
     fn a_distribution_of_shifts_is_a_mixture() {
         let device = Device::default();
         let motion = motion(3, 1, &device);
-        let features: Tensor<3> = RandomStream::new(4).normal([1, 4, 3], &device);
+        let features: Tensor<4> = RandomStream::new(4).normal([1, 2, 4, 3], &device);
         let frame: Tensor<4> = RandomStream::new(5).normal([1, 1, 8, 8], &device);
-        let scores = linear_layer(&motion.shift, features.clone()).reshape([4, 2, 5]);
-        let kernels = softmax(scores, 2);
-        let keep = sigmoid(linear_layer(&motion.keep, features.clone()));
-        let padded = frame.clone().pad((2, 2, 2, 2), PadMode::Edge);
-        let mut expected = Tensor::<3>::zeros([1, 4, 16], &device);
-        for down in 0..5 {
-            for across in 0..5 {
-                let moved = padded.clone().narrow(2, down, 8).narrow(3, across, 8);
-                let axis = |axis, at| kernels.clone().narrow(1, axis, 1).narrow(2, at, 1);
-                let weight = (axis(0, down) * axis(1, across)).reshape([1, 4, 1]);
-                expected = expected + patchify(moved, 4) * weight;
+        let got = motion.shifted(features.clone(), frame.clone());
+        let padded = frame.pad((2, 2, 2, 2), PadMode::Edge);
+        for group in 0..2 {
+            let features = features.clone().narrow(1, group, 1).squeeze_dim::<3>(1);
+            let scores = linear_layer(&motion.shift, features.clone()).reshape([4, 2, 5]);
+            let kernels = softmax(scores, 2);
+            let keep = sigmoid(linear_layer(&motion.keep, features));
+            let mut expected = Tensor::<3>::zeros([1, 4, 16], &device);
+            for down in 0..5 {
+                for across in 0..5 {
+                    let moved = padded.clone().narrow(2, down, 8).narrow(3, across, 8);
+                    let axis = |axis, at| kernels.clone().narrow(1, axis, 1).narrow(2, at, 1);
+                    let weight = (axis(0, down) * axis(1, across)).reshape([1, 4, 1]);
+                    expected = expected + patchify(moved, 4) * weight;
+                }
             }
+            let got = got.clone().narrow(1, group, 1).squeeze_dim::<3>(1);
+            assert_close("a mixture", got.clone(), expected.clone() * keep, 1e-6);
+            assert!(largest_error(got, expected) > 1e-3, "not all is kept");
         }
-        let got = motion.shifts(features).apply(frame);
-        assert_close("a mixture", got.clone(), expected.clone() * keep, 1e-6);
-        assert!(largest_error(got, expected) > 1e-3, "not all is kept");
     }
 }

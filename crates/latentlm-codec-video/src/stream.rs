@@ -18,8 +18,8 @@ pub struct DecoderState {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shown {
     pub(crate) begun: bool,
-    /// The last frame, `[B, C, H, W]`, where the next group begins with it.
-    pub(crate) last: Option<Tensor<4>>,
+    /// The first frame, `[B, C, H, W]`, where later ones are parts of it.
+    pub(crate) first: Option<Tensor<4>>,
 }
 
 /// State of a network in a stream: what it needs of earlier groups. Its size does not depend on their number.

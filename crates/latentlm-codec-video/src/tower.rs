@@ -117,7 +117,7 @@ fn parted(x: Tensor<4>, begins: bool) -> [Option<Tensor<4>>; 2] {
 }
 
 /// Latents to frames: blocks, then Linear, Tanh and Linear to the pixels of each patch. With motion, frames of groups
-/// are what is kept of the frame before them plus these pixels.
+/// are shifted parts of the first frame plus these pixels.
 #[derive(Module, Debug)]
 pub(crate) struct Decoder {
     input: Linear,
@@ -192,8 +192,7 @@ impl Decoder {
         tanh(linear_layer(&self.hidden, x))
     }
 
-    /// The last layers. `shown` is the last frame so far, `[B, C, H, W]`, or none at the start of a clip; afterwards it
-    /// is the last one of these, if there is motion.
+    /// The last layers. `shown` is new at the start of a clip, and has the first frame afterwards, if there is motion.
     ///
     /// # Shapes
     /// - `features`: `[B, G, P, D]`
@@ -205,44 +204,24 @@ impl Decoder {
         if let Some(features) = first {
             let x = linear_layer(&self.first, features.squeeze_dim::<3>(1));
             let picture = unpatchify(x, self.patch_size); // [B, C, H, W]
-            shown.last = self.motion.as_ref().map(|_| picture.clone());
+            shown.first = self.motion.as_ref().map(|_| picture.clone());
             frames.push(picture.unsqueeze_dim::<5>(1));
         }
         if let Some(features) = later {
-            frames.push(match &self.motion {
-                Some(motion) => self.moving(motion, features, shown),
-                None => self.groups(features),
-            });
+            frames.push(self.groups(features, shown.first.clone()));
         }
         Tensor::cat(frames, 1)
     }
 
-    /// Frames of groups out of their features alone, `[B, G, P, D]` to `[B, F, C, H, W]`.
-    fn groups(&self, features: Tensor<4>) -> Tensor<5> {
-        let [batch, groups, patches, width] = features.dims();
-        let x = linear_layer(
-            &self.later,
-            features.reshape([batch * groups, patches, width]),
-        );
-        self.as_frames(x, batch)
-    }
-
-    /// Frames of groups, each with the last frame before it, `[B, G, P, D]` to `[B, F, C, H, W]`.
-    fn moving(&self, motion: &Motion, features: Tensor<4>, shown: &mut Shown) -> Tensor<5> {
-        let [batch, groups, ..] = features.dims();
-        let mut frames = Vec::with_capacity(groups);
-        for group in 0..groups {
-            let own = features.clone().narrow(1, group, 1).squeeze_dim::<3>(1);
-            let mut pixels = linear_layer(&self.later, own.clone()); // [B, P, frames * C * side * side]
-            if let Some(frame) = shown.last.take() {
-                pixels = pixels + motion.shifts(own).apply(frame);
-            }
-            let made = self.as_frames(pixels, batch);
-            let last = made.clone().narrow(1, self.frames_per_group - 1, 1);
-            shown.last = Some(last.squeeze_dim::<4>(1));
-            frames.push(made);
+    /// Frames of groups, `[B, G, P, D]` to `[B, F, C, H, W]`, with shifted parts of the first frame if there is motion.
+    fn groups(&self, features: Tensor<4>, first: Option<Tensor<4>>) -> Tensor<5> {
+        let batch = features.dims()[0];
+        let mut pixels = linear_layer(&self.later, features.clone());
+        if let (Some(motion), Some(first)) = (&self.motion, first) {
+            pixels = pixels + motion.shifted(features, first);
         }
-        Tensor::cat(frames, 1)
+        let [_, groups, patches, count] = pixels.dims();
+        self.as_frames(pixels.reshape([batch * groups, patches, count]), batch)
     }
 
     /// Pixels of patches as frames, `[B * G, P, frames * C * side * side]` to `[B, F, C, H, W]`.

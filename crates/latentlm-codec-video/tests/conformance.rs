@@ -309,10 +309,9 @@ fn gradient_reaches_every_parameter() {
 #[test]
 fn the_loss_moves_the_codec_and_the_discriminators_does_not() {
     let device = Device::default().autodiff();
-    let loss = CodecLossConfig::new()
-        .with_adversarial_weight(0.5)
-        .with_discriminator_width(4)
-        .with_discriminator_layers(2);
+    let mut loss = CodecLossConfig::default();
+    loss.patches.weight = 0.5;
+    (loss.patches.width, loss.patches.layers) = (4, 2);
     for config in configs() {
         let codec = init(&config, 1, &device);
         let objective = loss.init(&config, &device).unwrap();
@@ -329,7 +328,7 @@ fn gradient_agrees_with_finite_differences() {
     let device = Device::default().autodiff();
     for config in configs() {
         let codec = init(&config, 1, &device);
-        let objective = CodecLossConfig::new().init(&config, &device).unwrap();
+        let objective = CodecLossConfig::default().init(&config, &device).unwrap();
         let clips = clips(&config, &device);
         let shape = codec.spec().shape_of(&clips);
         let noise = LatentNoise::draw(shape, &mut RandomStream::new(2), &device);

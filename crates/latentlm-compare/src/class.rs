@@ -14,7 +14,7 @@ use latentlm_baselines::{
 use latentlm_eval::even_labels;
 use latentlm_pipelines::{ImageData, TrainingData, label_tensor};
 use latentlm_train::{
-    Classes, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions,
+    EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions, class_setup,
 };
 
 use super::recipe::{CompareRecipe, DenoiserRecipe};
@@ -77,12 +77,7 @@ impl Subject for ImageData {
     }
 
     fn setup(&self, recipe: &CompareRecipe, encoded: &EncodedPictures) -> LmSetup {
-        let classes = Classes {
-            labels: encoded.cache.labels.clone(),
-            classes: self.size(),
-            tokens: recipe.image.tokens(),
-        };
-        classes.setup(&recipe.image.lm_train, recipe.image.seed)
+        class_setup(encoded, self.size(), &recipe.image)
     }
 
     fn codes(context: &mut Run<Self>, _: RunOptions) -> Result<Option<Codes>> {

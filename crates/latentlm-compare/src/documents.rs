@@ -1,6 +1,6 @@
 //! Documents of text and pictures that models are compared on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use latentlm_data::{Caption, MllmCorpus, TextTokenizer};
 use latentlm_eval::Sample;
@@ -19,7 +19,8 @@ pub(crate) struct Documents {
     pub(crate) sample: Sample,
     /// Tokens of these captions without their categories.
     pub(crate) asked: Vec<Vec<u32>>,
-    pub(crate) beginnings: Vec<Beginning>,
+    /// Tokens that captions of each category begin with.
+    pub(crate) beginnings: BTreeMap<String, Vec<u32>>,
 }
 
 impl TrainingData for Documents {
@@ -32,26 +33,19 @@ impl TrainingData for Documents {
     }
 }
 
-/// A category, and the tokens that captions of its pictures begin with.
-pub(crate) struct Beginning {
-    pub(crate) category: String,
-    pub(crate) tokens: Vec<u32>,
-}
-
-impl Beginning {
-    /// The beginnings for all categories of captions, in the order of the alphabet.
-    ///
-    /// # Errors
-    /// If a category can't be encoded.
-    pub(crate) fn all(captions: &[Caption], tokenizer: &TextTokenizer) -> Result<Vec<Self>> {
-        let named = captions.iter().filter_map(|own| own.category.as_ref());
-        let mut beginnings = Vec::new();
-        for category in named.collect::<BTreeSet<&String>>() {
-            beginnings.push(Self {
-                tokens: tokenizer.encode(&Caption::beginning(category))?,
-                category: category.clone(),
-            });
-        }
-        Ok(beginnings)
+/// The tokens that captions of each category begin with.
+///
+/// # Errors
+/// If a category can't be encoded.
+pub(crate) fn beginnings(
+    captions: &[Caption],
+    tokenizer: &TextTokenizer,
+) -> Result<BTreeMap<String, Vec<u32>>> {
+    let named = captions.iter().filter_map(|own| own.category.as_ref());
+    let mut beginnings = BTreeMap::new();
+    for category in named.collect::<BTreeSet<&String>>() {
+        let tokens = tokenizer.encode(&Caption::beginning(category))?;
+        beginnings.insert(category.clone(), tokens);
     }
+    Ok(beginnings)
 }

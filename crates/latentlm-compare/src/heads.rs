@@ -1,12 +1,30 @@
 //! Heads and ways of drawing with one codec: quality against evaluations and speed.
 
-use burn::config::Config;
 use latentlm_eval::{Series, bar_chart, line_chart, stack};
-use latentlm_pipelines::{ImageRecipe, PipelineError, declare_recipe};
 use latentlm_train::{Result, RunEnd, RunOptions};
 
-use super::recipe::{codec_of, key_table};
-use super::variants::{Variant, VariantResult, Variants, VariantsConfig, bars, distance, speed};
+use super::variant::Variant;
+use super::variants::{VariantResult, bars, declare_variants, distance, speed};
+
+/// Flow matching.
+const FLOW: &[&str] = &["lm.process=flow", "sample.sampler=euler"];
+/// A head that learns to draw in few steps.
+const SHORTCUT: &[&str] = &[
+    "lm.process=flow",
+    "lm.few_step=shortcut",
+    "sample.sampler=euler",
+];
+/// The default as a teacher of a head that draws in few steps and has guidance in its weights.
+const FAST: &[&str] = &[
+    "lm.from=default",
+    "lm.process=flow",
+    "lm.few_step=shortcut",
+    "lm.shortcut_share=0.5",
+    "lm.shortcut_divisions=32",
+    "lm.distilled_guidance=fixed",
+    "lm.distilled_scale=1.5",
+    "sample.sampler=euler",
+];
 
 /// All variants. Those that differ in `sample.*` alone share a training.
 const VARIANTS: &[Variant] = &[
@@ -24,11 +42,8 @@ const VARIANTS: &[Variant] = &[
         &["lm.prediction=Epsilon", "sample.steps=4"],
     ),
     Variant::new("batch-mul-1", &["lm.batch_mul=1"]),
-    Variant::new("flow", &["lm.process=flow", "sample.sampler=euler"]),
-    Variant::new(
-        "flow-steps-4",
-        &["lm.process=flow", "sample.sampler=euler", "sample.steps=4"],
-    ),
+    Variant::new("flow", FLOW),
+    Variant::with("flow-steps-4", FLOW, &["sample.steps=4"]),
     Variant::new(
         "flow-midpoint-4",
         &[
@@ -41,33 +56,9 @@ const VARIANTS: &[Variant] = &[
         "flow-heun-4",
         &["lm.process=flow", "sample.sampler=heun", "sample.steps=4"],
     ),
-    Variant::new(
-        "shortcut-4",
-        &[
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "sample.sampler=euler",
-            "sample.steps=4",
-        ],
-    ),
-    Variant::new(
-        "shortcut-2",
-        &[
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "sample.sampler=euler",
-            "sample.steps=2",
-        ],
-    ),
-    Variant::new(
-        "shortcut-1",
-        &[
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "sample.sampler=euler",
-            "sample.steps=1",
-        ],
-    ),
+    Variant::with("shortcut-4", SHORTCUT, &["sample.steps=4"]),
+    Variant::with("shortcut-2", SHORTCUT, &["sample.steps=2"]),
+    Variant::with("shortcut-1", SHORTCUT, &["sample.steps=1"]),
     Variant::new(
         "energy",
         &[
@@ -86,86 +77,31 @@ const VARIANTS: &[Variant] = &[
             "sample.guidance_scale=2.0",
         ],
     ),
-    Variant::new(
+    Variant::with(
         "fast-4",
-        &[
-            "lm.from=default",
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "lm.shortcut_share=0.5",
-            "lm.shortcut_divisions=32",
-            "lm.distilled_guidance=fixed",
-            "lm.distilled_scale=1.5",
-            "sample.sampler=euler",
-            "sample.steps=4",
-            "sample.guidance_scale=1.5",
-        ],
+        FAST,
+        &["sample.steps=4", "sample.guidance_scale=1.5"],
     ),
-    Variant::new(
+    Variant::with(
         "fast-2",
-        &[
-            "lm.from=default",
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "lm.shortcut_share=0.5",
-            "lm.shortcut_divisions=32",
-            "lm.distilled_guidance=fixed",
-            "lm.distilled_scale=1.5",
-            "sample.sampler=euler",
-            "sample.steps=2",
-            "sample.guidance_scale=1.5",
-        ],
+        FAST,
+        &["sample.steps=2", "sample.guidance_scale=1.5"],
     ),
-    Variant::new(
+    Variant::with(
         "fast-1",
-        &[
-            "lm.from=default",
-            "lm.process=flow",
-            "lm.few_step=shortcut",
-            "lm.shortcut_share=0.5",
-            "lm.shortcut_divisions=32",
-            "lm.distilled_guidance=fixed",
-            "lm.distilled_scale=1.5",
-            "sample.sampler=euler",
-            "sample.steps=1",
-            "sample.guidance_scale=1.5",
-        ],
+        FAST,
+        &["sample.steps=1", "sample.guidance_scale=1.5"],
     ),
 ];
 
-/// A comparison of heads.
-#[derive(Config, Debug, PartialEq)]
-pub struct HeadsRecipe {
-    /// The variants.
-    pub heads: VariantsConfig,
-    /// The recipe that they are variants of.
-    pub image: ImageRecipe,
-}
-
-declare_recipe! {
-    /// The file `configs/compare/heads.toml`.
+declare_variants! {
+    /// A comparison of heads.
     HeadsRecipe {
+        name: heads,
         command: "compare heads",
-        keys: "latentlm-compare/heads" in key_table,
-        parts: codec_of("image", "image/mnist"),
-        seed: image.seed,
-        check: HeadsRecipe::check,
-    }
-}
-
-impl HeadsRecipe {
-    fn variants(&self) -> Variants<'_> {
-        Variants {
-            name: "heads",
-            all: VARIANTS,
-            config: &self.heads,
-            image: &self.image,
-            one_codec: true,
-        }
-    }
-
-    fn check(&self) -> Result<(), PipelineError> {
-        self.variants().check()
+        keys: "latentlm-compare/heads",
+        all: VARIANTS,
+        one_codec: true,
     }
 }
 

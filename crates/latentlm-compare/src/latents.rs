@@ -1,13 +1,10 @@
 //! Codecs whose latents are made to be generated, each with its language model.
 
-use burn::config::Config;
 use latentlm_eval::{bar_chart, stack};
-use latentlm_pipelines::{ImageRecipe, PipelineError, declare_recipe};
 use latentlm_train::{Result, RunEnd, RunOptions};
 
-use super::recipe::{codec_of, key_table};
-use super::result::Column;
-use super::variants::{Variant, VariantResult, Variants, VariantsConfig, bars, distance};
+use super::variant::Variant;
+use super::variants::{VariantResult, bars, declare_variants, distance, reconstruction};
 
 /// All variants.
 const VARIANTS: &[Variant] = &[
@@ -39,39 +36,14 @@ const VARIANTS: &[Variant] = &[
     Variant::new("history-0.3", &["lm.history_noise=0.3"]),
 ];
 
-/// A comparison of codecs.
-#[derive(Config, Debug, PartialEq)]
-pub struct LatentsRecipe {
-    /// The variants.
-    pub latents: VariantsConfig,
-    /// The recipe that they are variants of.
-    pub image: ImageRecipe,
-}
-
-declare_recipe! {
-    /// The file `configs/compare/latents.toml`.
+declare_variants! {
+    /// A comparison of codecs.
     LatentsRecipe {
+        name: latents,
         command: "compare latents",
-        keys: "latentlm-compare/latents" in key_table,
-        parts: codec_of("image", "image/mnist"),
-        seed: image.seed,
-        check: LatentsRecipe::check,
-    }
-}
-
-impl LatentsRecipe {
-    fn variants(&self) -> Variants<'_> {
-        Variants {
-            name: "latents",
-            all: VARIANTS,
-            config: &self.latents,
-            image: &self.image,
-            one_codec: false,
-        }
-    }
-
-    fn check(&self) -> Result<(), PipelineError> {
-        self.variants().check()
+        keys: "latentlm-compare/latents",
+        all: VARIANTS,
+        one_codec: false,
     }
 }
 
@@ -85,9 +57,6 @@ pub fn compare_latents(recipe: LatentsRecipe, options: RunOptions) -> Result<Run
 }
 
 fn figure(results: &[VariantResult]) -> String {
-    let reconstruction = Column::<VariantResult>::new("dB", 2, |own| {
-        own.mean(|e| e.reconstruction.reconstruction_psnr_db)
-    });
     stack(&[
         (
             "Frechet distance of generated pictures",
@@ -95,7 +64,7 @@ fn figure(results: &[VariantResult]) -> String {
         ),
         (
             "PSNR of reconstructed pictures",
-            bar_chart("dB", &bars(results, &reconstruction)),
+            bar_chart("dB", &bars(results, &reconstruction())),
         ),
     ])
 }

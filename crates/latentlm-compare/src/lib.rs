@@ -48,6 +48,7 @@ mod tts_recipe;
 mod tts_result;
 mod tts_rival;
 mod tts_speaker;
+mod variant;
 mod variants;
 
 pub use heads::{HeadsRecipe, compare_heads};

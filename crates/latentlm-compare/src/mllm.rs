@@ -16,7 +16,7 @@ use latentlm_train::{
     Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions, mllm_setup,
 };
 
-use super::documents::{Beginning, Documents};
+use super::documents::{Documents, beginnings};
 use super::recipe::{CompareMllmRecipe, CompareRecipe};
 use super::result::Comparison;
 use super::rival::{Codes, Entry, Question, Reader, Request, Rival, Run, Subject, numbers};
@@ -64,7 +64,7 @@ impl Subject for Documents {
             vocabulary: tokenizer.vocabulary(),
             corpus: data.train.documents(recipe, &tokenizer, recipe.mix.kinds)?,
             held_out: data.test.documents(recipe, &tokenizer, Mix::ONCE)?,
-            beginnings: Beginning::all(&data.train.captions, &tokenizer)?,
+            beginnings: beginnings(&data.train.captions, &tokenizer)?,
             data,
             sample,
             asked,
@@ -193,12 +193,7 @@ impl Learner<CompareMllmRecipe> for MllmTransfusion {
     fn loss(&self, mut batch: Batch) -> Loss {
         let pictures = rows(self, batch.latents.remove(PICTURES));
         let draws = batch.draws.remove(PICTURES);
-        let (documents, weights) = (&batch.documents, &batch.weights);
-        let loss = MllmTransfusion::loss(self, documents, pictures, draws, weights);
-        Loss {
-            token: loss.token,
-            diffusion: vec![loss.diffusion],
-        }
+        MllmTransfusion::loss(self, &batch.documents, pictures, draws, &batch.weights)
     }
 }
 
@@ -206,15 +201,14 @@ impl Rival<Documents> for MllmTransfusion {
     const NAME: &'static str = "transfusion";
 
     fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
-        let tied = recipe.mllm.text.tied;
-        recipe.transfusion(vocabulary).init_mllm(tied, device)
+        let image = recipe.mllm.image();
+        let config = recipe.transfusion.config(&image, vocabulary);
+        config.init_mllm(recipe.mllm.text.tied, device)
     }
 
     fn draw(&self, request: Request<'_, Documents>) -> Tensor<3> {
-        let CompareMllmRecipe {
-            transfusion, mllm, ..
-        } = request.recipe;
-        let options = transfusion.sample_options(&mllm.image());
+        let recipe = request.recipe;
+        let options = recipe.transfusion.sample_options(&recipe.mllm.image());
         self.generate(request.asked, &options, request.random, request.device)
     }
 
@@ -237,12 +231,7 @@ impl Learner<CompareMllmRecipe> for MllmVqLm {
     fn loss(&self, mut batch: Batch) -> Loss {
         let codes = batch.latents.remove(PICTURES);
         let (device, codes) = (codes.device(), host_codes(codes));
-        let (documents, weights) = (&batch.documents, &batch.weights);
-        let loss = MllmVqLm::loss(self, documents, &codes, weights, &device);
-        Loss {
-            token: loss.token,
-            diffusion: vec![loss.code],
-        }
+        MllmVqLm::loss(self, &batch.documents, &codes, &batch.weights, &device)
     }
 }
 
@@ -363,7 +352,8 @@ mod tests {
         let own = recipe.mllm.model(VOCABULARY);
         let own = seeded(1, &device, |device| own.init(device));
         check(own, latents.clone());
-        let transfusion = recipe.transfusion(VOCABULARY);
+        let image = recipe.mllm.image();
+        let transfusion = recipe.transfusion.config(&image, VOCABULARY);
         let transfusion = seeded(1, &device, |device| transfusion.init_mllm(false, device));
         check(transfusion, latents);
         let codes = [[1, 9, 3, 3], [4, 10, 2, 7], [0, 15, 8, 5]];

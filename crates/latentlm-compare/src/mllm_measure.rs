@@ -1,5 +1,7 @@
 //! Likelihood of held-out documents under a model of text and pictures.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 use latentlm::RandomStream;
 use latentlm_data::sequence::Document;
@@ -7,7 +9,7 @@ use latentlm_data::{Caption, PICTURES};
 use latentlm_eval::{mean, share};
 use latentlm_pipelines::host_values;
 
-use super::documents::{Beginning, Documents};
+use super::documents::Documents;
 use super::rival::{Reader, Rival};
 
 /// Documents measured at once.
@@ -51,19 +53,20 @@ impl<M: Rival<Documents>> Reader<'_, M> {
     /// `None` if there are no categories.
     pub(crate) fn category_named(&self, documents: &Documents) -> Option<f64> {
         let (sample, beginnings) = (&documents.sample, &documents.beginnings);
-        let mut nats: Vec<Vec<f32>> = vec![Vec::new(); beginnings.len()];
+        let mut nats: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
         let count = sample.captions.len();
         for start in (0..count).step_by(BATCH) {
             let length = BATCH.min(count - start);
             let pictures = self.read(sample.pictures.clone().narrow(0, start, length));
-            for (beginning, nats) in beginnings.iter().zip(&mut nats) {
-                let said = documents.held_out.saying(beginning.tokens.clone());
+            for (category, tokens) in beginnings {
+                let said = documents.held_out.saying(tokens.clone());
                 let surprise = self.surprise(&vec![said; length], pictures.clone());
-                let each = surprise.chunks_exact(beginning.tokens.len());
-                nats.extend(each.map(|own| own.iter().sum::<f32>()));
+                let each = surprise.chunks_exact(tokens.len());
+                let each = each.map(|own| own.iter().sum::<f32>());
+                nats.entry(category).or_default().extend(each);
             }
         }
-        share_named(beginnings, &nats, &sample.captions)
+        share_named(&nats, &sample.captions)
     }
 
     /// Encodes pictures without noise: `[B, C, H, W]` to `[N, Z]`.
@@ -79,14 +82,15 @@ impl<M: Rival<Documents>> Reader<'_, M> {
     }
 }
 
-/// Share of captions with a category whose beginning is the likeliest of all. `nats` has a row for each
-/// beginning, with its cross entropy for each caption's picture.
-fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]) -> Option<f64> {
+/// Share of captions with a category whose beginning is the likeliest of all. `nats` has for the beginning of each
+/// category its cross entropy for each caption's picture.
+fn share_named(nats: &BTreeMap<&str, Vec<f32>>, captions: &[Caption]) -> Option<f64> {
     let named = captions.iter().enumerate().filter_map(|(index, caption)| {
         let category = caption.category.as_ref()?;
-        let likeliest =
-            (0..beginnings.len()).min_by(|&a, &b| nats[a][index].total_cmp(&nats[b][index]))?;
-        Some(beginnings[likeliest].category == *category)
+        let (likeliest, _) = nats
+            .iter()
+            .min_by(|a, b| a.1[index].total_cmp(&b.1[index]))?;
+        Some(likeliest == category)
     });
     share(named)
 }
@@ -94,6 +98,7 @@ fn share_named(beginnings: &[Beginning], nats: &[Vec<f32>], captions: &[Caption]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::beginnings;
     use latentlm_data::{TextTokenizer, TokenizerKind};
 
     fn caption(category: Option<&str>) -> Caption {
@@ -108,10 +113,10 @@ mod tests {
         let captions = ["food", "animals", "food"].map(|category| caption(Some(category)));
         let texts: Vec<String> = captions.iter().map(Caption::said).collect();
         let tokenizer = TextTokenizer::train(TokenizerKind::Characters, &texts, 64).unwrap();
-        let beginnings = Beginning::all(&captions, &tokenizer).unwrap();
+        let beginnings = beginnings(&captions, &tokenizer).unwrap();
         let lengths: Vec<(&str, usize)> = beginnings
             .iter()
-            .map(|own| (own.category.as_str(), own.tokens.len()))
+            .map(|(category, tokens)| (category.as_str(), tokens.len()))
             .collect();
         assert_eq!(lengths, [("animals", 8), ("food", 5)]);
         let asked = [
@@ -120,10 +125,13 @@ mod tests {
             caption(None),
             caption(Some("food")),
         ];
-        let nats = [vec![1.0, 2.0, 0.0, 0.5], vec![3.0, 1.5, 0.0, 0.75]];
-        let share = share_named(&beginnings, &nats, &asked);
+        let nats = BTreeMap::from([
+            ("animals", vec![1.0, 2.0, 0.0, 0.5]),
+            ("food", vec![3.0, 1.5, 0.0, 0.75]),
+        ]);
+        let share = share_named(&nats, &asked);
         assert_eq!(share, Some(2.0 / 3.0), "the last is taken for an animal");
-        assert_eq!(share_named(&beginnings, &nats, &asked[2..3]), None);
-        assert_eq!(share_named(&[], &[], &asked), None);
+        assert_eq!(share_named(&nats, &asked[2..3]), None);
+        assert_eq!(share_named(&BTreeMap::new(), &asked), None);
     }
 }

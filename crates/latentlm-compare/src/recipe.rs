@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use burn::config::Config;
 use latentlm::SampleOptions;
-use latentlm::backbone::BackboneConfig;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{FewStep, LatentCodecConfig, Precision, Process};
 use latentlm_baselines::{
@@ -56,18 +55,11 @@ pub struct EvaluateConfig {
 }
 
 /// A rival that denoises whole images. What it predicts, its schedule and solver are LatentLM's.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DenoiserRecipe {
-    /// Width.
-    pub width: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
-    pub kv_heads: usize,
-    /// Feed-forward ratio.
-    pub mlp_ratio: f64,
+    /// Sizes of the Transformer.
+    #[serde(flatten)]
+    pub sizes: DenoiserSizes,
     /// Samples of noise and timestep per image and step.
     pub batch_mul: usize,
     /// Classifier-free guidance.
@@ -85,16 +77,9 @@ pub struct VqRecipe {
     pub commitment_weight: f64,
     /// Steps between restarts of unused codes.
     pub restart_every: u64,
-    /// Width of the language model.
-    pub width: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads; 0 stands for as many as query heads.
-    pub kv_heads: usize,
-    /// Feed-forward ratio.
-    pub mlp_ratio: f64,
+    /// Sizes of the language model.
+    #[serde(flatten)]
+    pub sizes: DenoiserSizes,
     /// How codes are drawn.
     #[serde(flatten)]
     pub drawing: TokenOptions,
@@ -151,10 +136,6 @@ pub(crate) fn wrong(error: BaselineError) -> PipelineError {
     PipelineError::config(error.to_string())
 }
 
-fn check_denoiser<M: ImageDenoiser>(config: &DenoiserConfig) -> Result<(), PipelineError> {
-    config.validate::<M>().map_err(wrong)
-}
-
 /// Checks the precision of LatentLM, which has the table `model` of a recipe.
 pub(crate) fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
     if lm.precision != Precision::F32 {
@@ -168,18 +149,17 @@ pub(crate) fn check_precision(model: &str, lm: &LmConfig) -> Result<(), Pipeline
 impl DenoiserRecipe {
     /// A denoiser of the pictures of a recipe, for so many classes or tokens of text. Prediction and schedule
     /// are LatentLM's.
-    pub(crate) fn config(&self, image: &ImageRecipe, size: usize) -> DenoiserConfig {
-        let (lm, dim) = (&image.lm, image.codec.spec().dim);
-        DenoiserConfig::new(size, image.tokens(), dim).with_sizes(DenoiserSizes {
-            width: self.width,
-            depth: self.depth,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            mlp_ratio: self.mlp_ratio,
-            prediction: lm.sizes.prediction,
-            schedule: lm.sizes.schedule,
-            num_train_timesteps: lm.sizes.num_train_timesteps,
-        })
+    pub fn config(&self, image: &ImageRecipe, size: usize) -> DenoiserConfig {
+        let (own, dim) = (&image.lm.sizes, image.codec.spec().dim);
+        DenoiserConfig::new(size, image.tokens(), dim)
+            .with_sizes(self.sizes.clone())
+            .with_prediction(own.prediction)
+            .with_schedule(own.schedule)
+            .with_num_train_timesteps(own.num_train_timesteps)
+    }
+
+    fn check<M: ImageDenoiser>(&self, image: &ImageRecipe) -> Result<(), PipelineError> {
+        self.config(image, 1).validate::<M>().map_err(wrong)
     }
 
     /// How pictures of a recipe are drawn: with LatentLM's solver and steps. Rivals learn the paper's diffusion; if
@@ -204,34 +184,14 @@ impl DenoiserRecipe {
     }
 }
 
-impl VqRecipe {
-    /// The language model's Transformer.
-    fn backbone(&self) -> BackboneConfig {
-        BackboneConfig::new(self.width, self.depth, self.heads)
-            .with_kv_heads(self.kv_heads)
-            .with_mlp_ratio(self.mlp_ratio)
-            .with_condition_layer(false)
-    }
-}
-
 impl CompareRecipe {
     fn check(&self) -> Result<(), PipelineError> {
         self.image.check_together()?;
-        check_denoiser::<DitNetwork>(&self.dit(1))?;
-        check_denoiser::<TransfusionNetwork>(&self.transfusion(1))?;
+        self.dit.check::<DitNetwork>(&self.image)?;
+        self.transfusion.check::<TransfusionNetwork>(&self.image)?;
         self.vq_codec().validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
         check_precision("image", &self.image.lm)
-    }
-
-    /// DiT for that many classes.
-    pub fn dit(&self, classes: usize) -> DenoiserConfig {
-        self.dit.config(&self.image, classes)
-    }
-
-    /// Transfusion for that many classes.
-    pub fn transfusion(&self, classes: usize) -> DenoiserConfig {
-        self.transfusion.config(&self.image, classes)
     }
 
     /// The vector-quantized codec: the networks of the image codec.
@@ -245,7 +205,7 @@ impl CompareRecipe {
     /// The language model of codes for that many classes.
     pub fn vq_lm(&self, classes: usize) -> VqLmConfig {
         let (tokens, codes) = (self.image.tokens(), self.vq.codes);
-        VqLmConfig::new(classes, tokens, codes, self.vq.backbone())
+        VqLmConfig::new(classes, tokens, codes, self.vq.sizes.backbone())
     }
 }
 
@@ -254,7 +214,8 @@ impl CompareMllmRecipe {
         self.mllm.check_together()?;
         check_precision("mllm", &self.mllm.lm)?;
         self.images().check_together()?;
-        check_denoiser::<TransfusionNetwork>(&self.transfusion(1))?;
+        self.transfusion
+            .check::<TransfusionNetwork>(&self.mllm.image())?;
         self.vq_lm(1).validate().map_err(wrong)?;
         if self.transfusion.batch_mul != 1 {
             return Err(PipelineError::config(
@@ -274,15 +235,10 @@ impl CompareMllmRecipe {
         }
     }
 
-    /// Transfusion for a vocabulary of that many tokens of text.
-    pub fn transfusion(&self, text_vocabulary: usize) -> DenoiserConfig {
-        self.transfusion.config(&self.mllm.image(), text_vocabulary)
-    }
-
     /// The language model of codes for a vocabulary of that many tokens of text.
     pub fn vq_lm(&self, text_vocabulary: usize) -> MllmVqLmConfig {
         let (codes, tied) = (self.vq.codes, self.mllm.text.tied);
-        MllmVqLmConfig::new(text_vocabulary, codes, tied, self.vq.backbone())
+        MllmVqLmConfig::new(text_vocabulary, codes, tied, self.vq.sizes.backbone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The parts of a comparison: a subject, the models that learn it, and how pictures are encoded for them.
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::adapters::Whitening;
 use latentlm::codec_image::Codec;
@@ -10,7 +11,7 @@ use latentlm_baselines::VqCodec;
 use latentlm_eval::{Gallery, Judge};
 use latentlm_pipelines::{ImageData, TrainingData, weights_file};
 use latentlm_train::{
-    Coding, Context, EncodedPictures, Learner, LmRecipe, LmSetup, Result, RunOptions,
+    Coding, Context, EncodedPictures, LatentCache, Learner, LmRecipe, LmSetup, Result, RunOptions,
 };
 
 use super::recipe::CompareRecipe;
@@ -32,7 +33,7 @@ pub(crate) trait Subject: TrainingData + Sized {
     /// Pictures drawn at once.
     const BATCH: usize;
 
-    /// All models, LatentLM first.
+    /// All models in the order of their training, LatentLM first.
     fn models() -> Vec<Entry<Self>>;
 
     /// The comparison on classes that trains the same codecs.
@@ -145,23 +146,25 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     }
 }
 
-/// Everything that the models of a comparison share, except how pictures are encoded.
+/// Everything that the models of a comparison share.
 pub(crate) struct Common<'a> {
+    /// Pictures as continuous latents.
     pub(crate) encoded: &'a EncodedPictures,
     pub(crate) judge: &'a Judge,
     pub(crate) gallery: Option<Gallery>,
     /// Number of classes, or of tokens of text.
     pub(crate) size: usize,
+    /// Options of the vector-quantized codec's run, if that has a separate run.
+    pub(crate) vq_codec: RunOptions,
 }
 
 /// A model in the list of a comparison, whatever its type.
 pub(crate) struct Entry<S: Subject> {
     pub(crate) name: &'static str,
-    pub(crate) reads_codes: bool,
     /// Counts its parameters, for so many classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
     /// Trains it, or continues its training. Returns whether it is finished.
-    pub(crate) train: fn(&mut Run<S>, &Common<'_>, &dyn Pictures) -> Result<bool>,
+    pub(crate) train: fn(&mut Run<S>, &Common<'_>) -> Result<bool>,
 }
 
 /// A way to encode pictures and decode them.
@@ -192,31 +195,26 @@ impl Pictures for EncodedPictures {
     }
 }
 
-/// The vector-quantized codec and its codes of all training pictures. Models read codes as latents of one
-/// number.
-pub(crate) struct Codes {
-    pub(crate) codec: VqCodec,
-    /// All codes, picture after picture.
-    pub(crate) codes: Vec<f32>,
-    /// Codes per picture.
-    pub(crate) tokens: usize,
+/// A codec with codebooks and its codes of all training samples. Models read codes as latents, a number for each
+/// codebook.
+pub(crate) struct Codes<C = VqCodec> {
+    pub(crate) codec: C,
+    /// All codes, where other codecs have parameters.
+    pub(crate) cache: LatentCache,
 }
 
-impl Coding for Codes {
+impl<C: Module> Coding for Codes<C> {
     fn whitening(&self) -> Option<Whitening> {
         None
     }
 
-    fn length(&self, _: usize) -> usize {
-        self.tokens
+    fn length(&self, sample: usize) -> usize {
+        self.cache.lengths[sample] as usize
     }
 
-    fn draw(&self, pictures: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
-        let mut codes: Vec<f32> = Vec::with_capacity(pictures.len() * self.tokens);
-        for picture in pictures {
-            codes.extend(&self.codes[picture * self.tokens..(picture + 1) * self.tokens]);
-        }
-        let shape = [codes.len(), 1];
+    fn draw(&self, samples: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
+        let codes = self.cache.gather(samples);
+        let shape = [codes.len() / self.cache.dim, self.cache.dim];
         vec![Tensor::from_data(TensorData::new(codes, shape), device)]
     }
 

@@ -102,19 +102,10 @@ fn train_all<S: Subject>(
         encoded: &encoded,
         judge,
         size: context.data.size(),
+        vq_codec,
     };
-    let (of_codes, of_latents): (Vec<_>, Vec<_>) =
-        S::models().into_iter().partition(|model| model.reads_codes);
-    for model in of_latents {
-        if !(model.train)(context, &common, &encoded)? {
-            return Ok(false);
-        }
-    }
-    let Some(codes) = S::codes(context, vq_codec)? else {
-        return Ok(false);
-    };
-    for model in of_codes {
-        if !(model.train)(context, &common, &codes)? {
+    for model in S::models() {
+        if !(model.train)(context, &common)? {
             return Ok(false);
         }
     }
@@ -145,17 +136,38 @@ fn parameters<S: Subject>(
     Ok(counts)
 }
 
-impl CompareMllmRecipe {
-    /// Names of all models and their numbers of parameters for a vocabulary of that many tokens of text,
-    /// LatentLM's first.
-    ///
-    /// # Errors
-    /// If a rival's number differs from LatentLM's by more than `evaluate.parameter_tolerance`.
-    pub fn parameters(
-        &self,
-        text_vocabulary: usize,
-        device: &Device,
-    ) -> Result<Vec<(&'static str, usize)>> {
-        parameters::<Documents>(self, text_vocabulary, device)
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use latentlm_pipelines::Recipe;
+
+    use super::*;
+
+    /// Of the default recipe, which is the shipped one, by what the command itself begins with.
+    #[test]
+    fn rivals_that_write_have_as_many_parameters() {
+        let device = Device::default();
+        let resolve = |changes: &[String]| CompareMllmRecipe::resolve(None, changes).unwrap();
+        let recipe = resolve(&[]);
+        let vocabulary = recipe.mllm.text.tokenizer.vocabulary;
+        let counts = parameters::<Documents>(&recipe, vocabulary, &device).unwrap();
+        let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["latentlm", "transfusion", "vq"]);
+        let own = recipe.mllm.model(vocabulary).init(&device).num_params();
+        assert_eq!(counts[0].1, own);
+        assert_eq!(recipe.evaluate.parameter_tolerance, 0.05);
+        for (name, count) in &counts {
+            let share = *count as f64 / own as f64 - 1.0;
+            assert!(share.abs() <= 0.05, "{name}: {count} for {own}");
+        }
+        for deeper in ["transfusion", "vq"] {
+            let changed = resolve(&[format!("{deeper}.depth=12")]);
+            let message = parameters::<Documents>(&changed, vocabulary, &device).unwrap_err();
+            assert!(
+                message
+                    .to_string()
+                    .starts_with(&format!("recipe: {deeper} has "))
+            );
+        }
     }
 }

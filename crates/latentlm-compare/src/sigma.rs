@@ -5,18 +5,14 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
-use latentlm_eval::{
-    EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by, line_chart, stack,
-};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, line_chart, stack};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, declare_recipe};
-use latentlm_train::{Result, RunEnd, RunOptions, check_memory, open_run, phases, train_image};
+use latentlm_train::{Result, RunEnd, RunOptions, phases, train_image};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{codec_of, key_table};
-use super::result::{Column, JUDGE, end, sample_note, table, write_result};
-
-/// Name of the variant with a learned variance.
-const LEARNED: &str = "learned";
+use super::result::{Column, end, sample_note, table, write_result};
+use super::variants::{begin, measure};
 
 /// A comparison of codecs.
 #[derive(Config, Debug, PartialEq)]
@@ -40,46 +36,38 @@ declare_recipe! {
     }
 }
 
-/// One codec and the name of its run.
-struct Variant {
-    name: String,
-    noise_std: Option<f64>,
-    recipe: ImageRecipe,
-}
-
 impl SigmaRecipe {
     fn check(&self) -> Result<(), PipelineError> {
-        for variant in self.variants() {
-            variant.recipe.check_together()?;
+        for noise_std in self.scales() {
+            self.variant(noise_std).check_together()?;
         }
-        if !self.noise_stds.is_sorted_by(|a, b| a < b) {
-            return Err(PipelineError::config("noise_stds must rise"));
+        if self.noise_stds.is_empty() || !self.noise_stds.is_sorted_by(|a, b| a < b) {
+            let reason = "noise_stds must have one value at least, and rise";
+            return Err(PipelineError::config(reason));
         }
         Ok(())
     }
 
-    /// A recipe for each scale of noise, and one with a learned variance.
-    fn variants(&self) -> Vec<Variant> {
-        let mut variants = Vec::new();
-        let stds = self.noise_stds.iter().copied();
-        for noise_std in stds.map(Some).chain([None]) {
-            let mut recipe = self.image.clone();
-            let name = if let Some(std) = noise_std {
-                recipe.codec.noise = NoiseKind::SigmaVae;
-                recipe.codec.noise_std = std;
-                format!("sigma-{std}")
-            } else {
-                recipe.codec.noise = NoiseKind::Learned;
-                LEARNED.into()
-            };
-            variants.push(Variant {
-                name,
-                noise_std,
-                recipe,
-            });
-        }
-        variants
+    /// The scale of each codec's noise; `None` for the learned variance.
+    fn scales(&self) -> impl Iterator<Item = Option<f64>> {
+        self.noise_stds.iter().copied().map(Some).chain([None])
     }
+
+    /// The recipe with a scale of noise.
+    fn variant(&self, noise_std: Option<f64>) -> ImageRecipe {
+        let mut recipe = self.image.clone();
+        recipe.codec.noise = NoiseKind::Learned;
+        if let Some(std) = noise_std {
+            recipe.codec.noise = NoiseKind::SigmaVae;
+            recipe.codec.noise_std = std;
+        }
+        recipe
+    }
+}
+
+/// Name of the run with a scale of noise.
+fn name(noise_std: Option<f64>) -> String {
+    noise_std.map_or_else(|| "learned".into(), |std| format!("sigma-{std}"))
 }
 
 /// The measurements of one codec and its language model.
@@ -100,31 +88,26 @@ pub struct SigmaResult {
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
-    let options = options.within("image.");
-    check_memory(&recipe.image, 1, &options)?;
-    let folder = open_run(&recipe, &options)?;
-    let judge = folder.run.file(JUDGE);
-    let judges = Judges {
-        folder: Some(&judge),
-        command: None,
+    let (folder, options) = begin(&recipe, &recipe.image, options)?;
+    let evaluate = EvaluateOptions {
+        samples: recipe.samples,
+        seed: recipe.seed(),
+        // The same for all: they differ in their codecs.
+        sample: recipe.image.sample_options(),
+        phase: phases(options.progress),
     };
     let mut results = Vec::new();
-    for variant in recipe.variants() {
-        let part = options.part(&variant.name);
+    for noise_std in recipe.scales() {
+        let name = name(noise_std);
+        let part = options.part(&name);
         let path = part.path.clone();
-        let evaluate = EvaluateOptions {
-            samples: recipe.samples,
-            seed: recipe.seed(),
-            sample: variant.recipe.sample_options(),
-            phase: phases(options.progress),
-        };
-        if train_image(variant.recipe, part)? == RunEnd::Stopped {
+        if train_image(recipe.variant(noise_std), part)? == RunEnd::Stopped {
             return Ok(RunEnd::Stopped);
         }
         results.push(SigmaResult {
-            name: variant.name,
-            noise_std: variant.noise_std,
-            evaluation: evaluate_image_by(&path, &evaluate, &judges, &options.device)?,
+            name,
+            noise_std,
+            evaluation: measure(&path, &evaluate, &options)?,
         });
     }
     let rows = results
@@ -182,18 +165,17 @@ mod tests {
     #[test]
     fn variants_differ_in_their_noise_alone() {
         let recipe = SigmaRecipe::default();
-        let variants = recipe.variants();
-        let names: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+        let names: Vec<String> = recipe.scales().map(name).collect();
         assert_eq!(names[..2], ["sigma-0.1", "sigma-0.25"]);
-        assert_eq!(names.last(), Some(&LEARNED));
-        for variant in &variants {
-            let mut same = variant.recipe.clone();
+        assert_eq!(names[names.len() - 1], "learned");
+        for noise_std in recipe.scales() {
+            let mut same = recipe.variant(noise_std);
+            let learned = same.codec.noise == NoiseKind::Learned;
+            assert_eq!(learned, noise_std.is_none());
             same.codec.noise = recipe.image.codec.noise;
             same.codec.noise_std = recipe.image.codec.noise_std;
-            assert_eq!(same, recipe.image, "{}", variant.name);
+            assert_eq!(same, recipe.image, "{}", name(noise_std));
         }
-        let last = &variants[variants.len() - 1];
-        assert_eq!(last.recipe.codec.noise, NoiseKind::Learned);
     }
 
     #[test]

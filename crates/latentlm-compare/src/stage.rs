@@ -16,7 +16,6 @@ impl<S: Subject> Entry<S> {
     pub(crate) fn of<M: Rival<S>>() -> Self {
         Self {
             name: M::NAME,
-            reads_codes: M::READS_CODES,
             parameters: |recipe, size, device| M::init(recipe, size, device).num_params(),
             train: train::<S, M>,
         }
@@ -29,15 +28,22 @@ struct RivalTask<'a, S, M> {
     of: PhantomData<(S, M)>,
 }
 
-/// Trains a model, or continues its training. Returns whether it is finished.
+/// Trains a model, or continues its training; before it the vector-quantized codec if it reads codes. Returns whether
+/// it is finished.
 ///
 /// # Errors
-/// If the loss is not finite, or a checkpoint can't be read or written.
-fn train<S: Subject, M: Rival<S>>(
-    context: &mut Run<S>,
-    common: &Common<'_>,
-    coding: &dyn Pictures,
-) -> Result<bool> {
+/// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
+fn train<S: Subject, M: Rival<S>>(context: &mut Run<S>, common: &Common<'_>) -> Result<bool> {
+    let codes;
+    let coding: &dyn Pictures = if M::READS_CODES {
+        let Some(own) = S::codes(context, common.vq_codec.clone())? else {
+            return Ok(false);
+        };
+        codes = own;
+        &codes
+    } else {
+        common.encoded
+    };
     train_lm::<RivalTask<'_, S, M>>(context, |context, _| {
         let task = RivalTask {
             common,

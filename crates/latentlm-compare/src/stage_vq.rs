@@ -8,11 +8,11 @@ use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective};
 use latentlm_eval::perplexity;
 use latentlm_pipelines::{
-    ImageData, Wanted, ema_file, evenly, host_values, image_grid, read_evenly, save_png,
+    HostBatch, ImageData, StageConfig, Wanted, ema_file, evenly, image_grid, read_evenly, save_png,
 };
 use latentlm_train::{
-    Batches, CodecPlan, CodecSetup, CodecTask, Result, TrainError, Trainer, each_batch, psnr_db,
-    train_codec,
+    Ahead, CodecSetup, CodecTask, LatentCache, Result, TrainError, Trainer, batches, each_batch,
+    psnr_db, train_codec,
 };
 
 use super::recipe::{CompareRecipe, wrong};
@@ -31,7 +31,7 @@ const PROBED: usize = 1000;
 
 /// Training of the vector-quantized codec.
 struct VqTask {
-    batches: Batches,
+    batches: Ahead<HostBatch>,
     /// `[B, C, H, W]`
     probe: Tensor<4>,
 }
@@ -48,19 +48,16 @@ pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>> {
     let found = context.run.require(STAGE, Wanted::Weights)?;
     let codec = found.manifest.recipe.vq_codec().init(&context.device);
     let codec = load_module(codec, &found.folder.join(ema_file("model")))?;
-    let (recipe, mut codes) = (&context.recipe.image, Vec::new());
-    let encoded = each_batch(recipe, &context.data, &context.options, |pictures, _| {
-        codes.extend(host_values(numbers(codec.encode(pictures))));
+    let (recipe, mut cache) = (&context.recipe.image, LatentCache::default());
+    let (data, options) = (&context.data, &context.options);
+    let encoded = each_batch(recipe, data, options, |pictures, labels| {
+        cache.add(numbers(codec.encode(pictures)), labels);
     });
     match encoded {
         Err(TrainError::Stopped) => return Ok(None),
         encoded => encoded?,
     }
-    Ok(Some(Codes {
-        codec,
-        codes,
-        tokens: recipe.tokens(),
-    }))
+    Ok(Some(Codes { codec, cache }))
 }
 
 impl CodecTask<4> for VqTask {
@@ -69,31 +66,32 @@ impl CodecTask<4> for VqTask {
     type Objective = VqObjective;
     const NAME: &'static str = STAGE;
 
-    fn plan(recipe: &CompareRecipe) -> CodecPlan<'_, VqObjective, 4> {
-        let image = &recipe.image;
-        CodecPlan::new(&image.codec_train, move |device| {
-            let config = recipe.vq_codec();
-            Ok(CodecSetup {
-                codec: config.init(device),
-                discriminator: image.codec_loss.init_discriminator(&image.codec, device),
-                discriminator_start: image.codec_loss.discriminator_start(),
-                objective: config
-                    .init_objective(&image.codec_loss, device)
-                    .map_err(wrong)?,
-                latents: image.codec.spec(),
-            })
+    fn config(recipe: &CompareRecipe) -> &StageConfig {
+        &recipe.image.codec_train
+    }
+
+    fn setup(recipe: &CompareRecipe, device: &Device) -> Result<CodecSetup<VqObjective, 4>> {
+        let (config, image) = (recipe.vq_codec(), &recipe.image);
+        Ok(CodecSetup {
+            codec: config.init(device),
+            discriminator: image.codec_loss.init_discriminator(&image.codec, device),
+            discriminator_start: image.codec_loss.discriminator_start(),
+            objective: config
+                .init_objective(&image.codec_loss, device)
+                .map_err(wrong)?,
+            latents: image.codec.spec(),
         })
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
         let (image, train) = (&context.recipe.image, context.data.train.clone());
         let probe = read_evenly(&train, PROBED, &context.device)?;
-        let batches = Batches::start(train, image, first_step);
+        let batches = batches(train, image, first_step);
         Ok(Self { batches, probe })
     }
 
     fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<4>> {
-        self.batches.next_batch(&context.run, device)
+        Ok(self.batches.next_batch(&context.run)?.tensor(device))
     }
 
     /// Moves codes that no probed picture uses to latents of pictures; at the very beginning all codes.

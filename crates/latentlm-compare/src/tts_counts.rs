@@ -70,15 +70,8 @@ impl SpeechCounts {
         };
         let group = weights(&config.grouped) + grouping + softmax + said;
         // The blocks of the second network are those of a backbone of its sizes.
-        let parallel = BackboneConfig::new(
-            rival.parallel_width,
-            rival.parallel_depth,
-            rival.parallel_heads,
-        )
-        .with_kv_heads(rival.parallel_kv_heads)
-        .with_mlp_ratio(rival.parallel_mlp_ratio)
-        .with_condition_layer(false);
-        let frame = weights(&parallel) + rival.entries * rival.parallel_width;
+        let parallel = weights(&config.parallel.backbone());
+        let frame = parallel + rival.entries * rival.parallel_width;
         let (steps, passes) = (rate / rival.group as f64, (rival.codebooks - 1) as f64);
         Self {
             backbone_steps: steps,

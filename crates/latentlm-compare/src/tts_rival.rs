@@ -1,23 +1,22 @@
 //! The stage of a codec language model of speech: codes of the codec with codebooks, in packs of utterances.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm::adapters::Whitening;
 use latentlm::codec_audio::Codec;
 use latentlm::core::DiffusionDraws;
-use latentlm::core::bundle::{BundleWriter, save_module};
 use latentlm::sequence::{Document, Segment};
 use latentlm::{Batch, LatentCodec, Loss, RandomStream};
 use latentlm_baselines::{CodeLm, SpokenCodes};
 use latentlm_data::speech::write_wav;
 use latentlm_eval::save_spectrograms;
 use latentlm_pipelines::{
-    KNOWN_TEXT, SpeechData, TOKENIZER, TextVocabulary, Vocabulary, host_values, weights_file,
+    KNOWN_TEXT, SpeechData, TOKENIZER, TextVocabulary, Vocabulary, host_values,
 };
 use latentlm_train::{
-    Coding, Context, Corpus, Learner, LmSetup, LmTask, Result, RunOptions, SpokenSamples,
-    TrainError, speech_order, train_lm,
+    Coding, Context, Corpus, LatentCache, Learner, LmSetup, LmTask, Result, RunOptions,
+    SpokenSamples, TrainError, speech_order, train_lm,
 };
 
+use super::rival::Codes;
 use super::tts_recipe::CompareTtsRecipe;
 use super::tts_speaker::CodeSpeaker;
 
@@ -31,72 +30,31 @@ const SHARES: usize = 1000;
 /// A run of a rival.
 type Run = Context<CompareTtsRecipe, SpeechData>;
 
-/// The codec, and its codes of all utterances. Models read codes as latents of `Q` numbers.
-struct SpeechCodes {
-    codec: Codec,
-    /// All codes, utterance after utterance, frame after frame.
-    codes: Vec<f32>,
-    /// Codebooks.
-    books: usize,
-    /// First frame of each utterance, and the end of the last.
-    starts: Vec<usize>,
-}
-
-impl SpeechCodes {
-    /// Finds the codes of encoded utterances.
-    ///
-    /// # Errors
-    /// If the codec has no codebooks.
-    fn of(samples: &SpokenSamples, device: &Device) -> Result<Self> {
-        let Some(quantizer) = samples.codec.quantizer() else {
-            let reason = "the codec of the rival has no codebooks: rival.codebooks is 0";
-            return Err(TrainError::config(reason));
-        };
-        let cache = &samples.cache;
-        let mut codes = Vec::with_capacity(cache.parameters.len());
-        for chunk in cache.parameters.chunks(CHUNK * cache.dim.max(1)) {
-            let shape = [1, chunk.len() / cache.dim.max(1), cache.dim];
-            let chunk = Tensor::<3>::from_data(TensorData::new(chunk.to_vec(), shape), device);
-            codes.extend(host_values(quantizer.codes(chunk).float()));
-        }
-        let mut starts = vec![0];
-        let mut end = 0;
-        for length in &cache.lengths {
-            end += *length as usize;
-            starts.push(end);
-        }
-        Ok(Self {
-            books: quantizer.codebooks(),
-            codec: samples.codec.clone(),
-            codes,
-            starts,
-        })
+/// Codes of encoded utterances.
+///
+/// # Errors
+/// If the codec has no codebooks.
+fn codes(samples: &SpokenSamples, device: &Device) -> Result<Codes<Codec>> {
+    let Some(quantizer) = samples.codec.quantizer() else {
+        let reason = "the codec of the rival has no codebooks: rival.codebooks is 0";
+        return Err(TrainError::config(reason));
+    };
+    let cache = &samples.cache;
+    let mut codes = Vec::with_capacity(cache.parameters.len());
+    for chunk in cache.parameters.chunks(CHUNK * cache.dim.max(1)) {
+        let shape = [1, chunk.len() / cache.dim.max(1), cache.dim];
+        let chunk = Tensor::<3>::from_data(TensorData::new(chunk.to_vec(), shape), device);
+        codes.extend(host_values(quantizer.codes(chunk).float()));
     }
-}
-
-impl Coding for SpeechCodes {
-    fn whitening(&self) -> Option<Whitening> {
-        None
-    }
-
-    fn length(&self, sample: usize) -> usize {
-        self.starts[sample + 1] - self.starts[sample]
-    }
-
-    fn draw(&self, samples: &[usize], _: &mut RandomStream, device: &Device) -> Vec<Tensor<2>> {
-        let mut codes: Vec<f32> = Vec::new();
-        for &sample in samples {
-            let own = self.starts[sample] * self.books..self.starts[sample + 1] * self.books;
-            codes.extend(&self.codes[own]);
-        }
-        let shape = [codes.len() / self.books, self.books];
-        vec![Tensor::from_data(TensorData::new(codes, shape), device)]
-    }
-
-    fn save(&self, bundle: &BundleWriter) -> Result<()> {
-        let path = bundle.path(&weights_file("codec"));
-        Ok(save_module(&self.codec, &path)?)
-    }
+    Ok(Codes {
+        codec: samples.codec.clone(),
+        cache: LatentCache {
+            dim: quantizer.codebooks(),
+            lengths: cache.lengths.clone(),
+            parameters: codes,
+            ..LatentCache::default()
+        },
+    })
 }
 
 /// Texts and their speech. No text is dropped: codes are drawn without guidance.
@@ -171,7 +129,7 @@ fn spoken(batch: &Batch) -> Vec<SpokenCodes> {
 
 /// Training of a rival.
 struct CodeTask {
-    coding: SpeechCodes,
+    coding: Codes<Codec>,
     vocabulary: TextVocabulary,
 }
 
@@ -237,7 +195,7 @@ pub(crate) fn train_code_lm(
             })
         };
         let task = CodeTask {
-            coding: SpeechCodes::of(samples, &context.device)?,
+            coding: codes(samples, &context.device)?,
             vocabulary: TextVocabulary {
                 tokenizer: samples.tokenizer.clone(),
                 known: Some(known),
@@ -254,7 +212,6 @@ mod tests {
     use latentlm::core::LatentCodecConfig;
     use latentlm_core::conformance::seeded;
     use latentlm_data::{TextTokenizer, TokenizerKind};
-    use latentlm_train::LatentCache;
 
     fn samples(device: &Device) -> SpokenSamples {
         let config = CodecConfig::new()
@@ -292,15 +249,16 @@ mod tests {
     fn a_batch_has_the_codes_of_its_utterances() {
         let device = Device::default();
         let samples = samples(&device);
-        let coding = SpeechCodes::of(&samples, &device).unwrap();
+        let coding = codes(&samples, &device).unwrap();
+        let all = &coding.cache.parameters;
         assert_eq!((coding.length(0), coding.length(1)), (2, 3));
         let latents = coding.draw(&[1, 0], &mut RandomStream::new(1), &device);
         let drawn = host_values(latents[0].clone());
-        assert_eq!(drawn, [&coding.codes[4..], &coding.codes[..4]].concat());
+        assert_eq!(drawn, [&all[4..], &all[..4]].concat());
         let quantizer = samples.codec.quantizer().unwrap();
         let data = TensorData::new(samples.cache.parameters.clone(), [1, 5, 3]);
         let codes = quantizer.codes(Tensor::from_data(data, &device)).float();
-        assert_eq!(coding.codes, host_values(codes));
+        assert_eq!(*all, host_values(codes));
 
         // Two codebooks: the second network always learns the second. 900 and 999 of 1000.
         let documents = vec![samples.documents[1].clone(), samples.documents[0].clone()];

@@ -9,43 +9,18 @@ use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
 use latentlm_train::{
-    EncodedPictures, Result, RunEnd, RunOptions, check_memory, encode, open_run, phases,
-    train_image, train_image_lm,
+    EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
+    phases, train_image, train_image_lm,
 };
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
 use super::result::{Column, JUDGE, end, rough, table, write_result};
+use super::variant::Variant;
 
 /// The folder of the run whose codec all variants share, where they share one.
 const CODEC: &str = "codec";
-
-/// A variant of an image recipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Variant {
-    pub(crate) name: &'static str,
-    /// Overrides of the recipe. `lm.from` names the variant that this one begins from.
-    pub(crate) changes: &'static [&'static str],
-}
-
-impl Variant {
-    pub(crate) const fn new(name: &'static str, changes: &'static [&'static str]) -> Self {
-        Self { name, changes }
-    }
-
-    /// The overrides that training depends on: all but those of `[sample]`.
-    fn training(&self) -> impl Iterator<Item = &'static str> {
-        let changes = self.changes.iter().copied();
-        changes.filter(|change| !change.starts_with("sample."))
-    }
-
-    /// Name of the variant that it begins from.
-    fn teacher(&self) -> Option<&'static str> {
-        let mut changes = self.changes.iter();
-        changes.find_map(|change| change.strip_prefix("lm.from="))
-    }
-}
 
 /// Which variants are compared, and how often each is trained.
 #[derive(Config, Debug, PartialEq)]
@@ -120,6 +95,53 @@ impl Stored {
     }
 }
 
+/// Declares the recipe of a comparison: the table of its variants, and the recipe that they are variants of.
+macro_rules! declare_variants {
+    (
+        $(#[$about:meta])*
+        $recipe:ident {
+            name: $name:ident,
+            command: $command:literal,
+            keys: $table:literal,
+            all: $all:expr,
+            one_codec: $one_codec:expr,
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(::burn::config::Config, Debug, PartialEq)]
+        pub struct $recipe {
+            /// The variants.
+            pub $name: $crate::variants::VariantsConfig,
+            /// The recipe that they are variants of.
+            pub image: ::latentlm_pipelines::ImageRecipe,
+        }
+
+        ::latentlm_pipelines::declare_recipe! {
+            /// The file of the comparison in `configs/compare`.
+            $recipe {
+                command: $command,
+                keys: $table in $crate::recipe::key_table,
+                parts: $crate::recipe::codec_of("image", "image/mnist"),
+                seed: image.seed,
+                check: |recipe: &Self| recipe.variants().check(),
+            }
+        }
+
+        impl $recipe {
+            fn variants(&self) -> $crate::variants::Variants<'_> {
+                $crate::variants::Variants {
+                    name: stringify!($name),
+                    all: $all,
+                    config: &self.$name,
+                    image: &self.image,
+                    one_codec: $one_codec,
+                }
+            }
+        }
+    };
+}
+pub(crate) use declare_variants;
+
 /// The variants of a comparison.
 pub(crate) struct Variants<'a> {
     /// Name of its files of results, and of its table in the recipe.
@@ -151,8 +173,15 @@ impl Variants<'_> {
     fn chosen(&self) -> Result<Vec<&'static Variant>, PipelineError> {
         let names = self.config.variants.split(',').map(str::trim);
         let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-        if names.is_empty() {
+        if self.config.variants.is_empty() {
             return Ok(self.all.iter().collect());
+        }
+        if names.is_empty() {
+            let reason = format!(
+                "{}.variants names none: leave it empty for all of them",
+                self.name
+            );
+            return Err(PipelineError::config(reason));
         }
         for name in &names {
             if !self.all.iter().any(|variant| variant.name == *name) {
@@ -175,8 +204,7 @@ impl Variants<'_> {
 
     /// The recipe of a variant with the seed of a place.
     fn recipe(&self, variant: &Variant, place: u64) -> Result<ImageRecipe, PipelineError> {
-        let changes = variant.changes.iter();
-        let changes: Vec<String> = changes.map(|change| (*change).to_owned()).collect();
+        let changes: Vec<String> = variant.changes().map(str::to_owned).collect();
         let mut recipe = self.image.changed(&changes)?;
         // TOML has no larger numbers.
         recipe.seed = recipe.seed.wrapping_add(place) & i64::MAX as u64;
@@ -233,9 +261,7 @@ impl Variants<'_> {
         figure: fn(&[VariantResult]) -> String,
     ) -> Result<RunEnd> {
         let started = Instant::now();
-        let options = options.within("image.");
-        check_memory(self.image, 1, &options)?;
-        let folder = open_run(recipe, &options)?;
+        let (folder, options) = begin(recipe, self.image, options)?;
         let mut encoded = None;
         if self.one_codec {
             encoded = encode(self.image.clone(), options.part(CODEC), None)?;
@@ -253,10 +279,9 @@ impl Variants<'_> {
                 };
                 runs.push(run);
             }
-            let changes = variant.changes.iter();
             results.push(VariantResult {
                 name: variant.name.into(),
-                changes: changes.map(|change| (*change).into()).collect(),
+                changes: variant.changes().map(str::to_owned).collect(),
                 head_evaluations: head_evaluations(&self.recipe(variant, 0)?),
                 runs,
             });
@@ -322,12 +347,7 @@ impl Variants<'_> {
             sample: recipe.sample_options(),
             phase: phases(options.progress),
         };
-        let judge = options.path.join(JUDGE);
-        let judges = Judges {
-            folder: Some(&judge),
-            command: None,
-        };
-        let evaluation = evaluate_image_by(&path, &evaluate, &judges, &options.device)?;
+        let evaluation = measure(&path, &evaluate, options)?;
         let stored = Stored {
             recipe: toml,
             evaluation: evaluation.clone(),
@@ -359,6 +379,38 @@ impl Variants<'_> {
     }
 }
 
+/// Begins or continues the run of a comparison that trains variants of an image recipe, the table `image` of its own.
+/// Returns the locked folder, and the options for the runs within it.
+///
+/// # Errors
+/// If a variant takes more memory than the machine has, or the folder or recipe are wrong.
+pub(crate) fn begin<R: Recipe>(
+    recipe: &R,
+    image: &ImageRecipe,
+    options: RunOptions,
+) -> Result<(StartedRun<R>, RunOptions)> {
+    let options = options.within("image.");
+    check_memory(image, 1, &options)?;
+    Ok((open_run(recipe, &options)?, options))
+}
+
+/// Measures a finished run of pictures. All runs of a comparison, whose options these are, have the same judge.
+///
+/// # Errors
+/// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
+pub(crate) fn measure(
+    run: &Path,
+    evaluate: &EvaluateOptions,
+    options: &RunOptions,
+) -> Result<ImageEvaluation> {
+    let judge = options.path.join(JUDGE);
+    let judges = Judges {
+        folder: Some(&judge),
+        command: None,
+    };
+    Ok(evaluate_image_by(run, evaluate, &judges, &options.device)?)
+}
+
 /// Evaluations of the head for a latent, on average over a picture's latents. Solvers that evaluate it twice in an
 /// interval count both as steps.
 fn head_evaluations(recipe: &ImageRecipe) -> f64 {
@@ -372,9 +424,7 @@ fn columns() -> Vec<Column<VariantResult>> {
     let column = Column::<VariantResult>::new;
     vec![
         column("head evaluations", 0, |own| Some(own.head_evaluations)),
-        column("reconstruction, dB", 2, |own| {
-            own.mean(|e| e.reconstruction.reconstruction_psnr_db)
-        }),
+        reconstruction(),
         column("class agreement", 3, |own| {
             own.mean(|e| e.verdict.class_agreement)
         }),
@@ -388,6 +438,13 @@ fn columns() -> Vec<Column<VariantResult>> {
         column("diversity", 3, |own| own.mean(|e| e.diversity)),
         speed(),
     ]
+}
+
+/// PSNR of the codec's reconstructions, mean over training seeds.
+pub(crate) fn reconstruction() -> Column<VariantResult> {
+    Column::new("reconstruction, dB", 2, |own| {
+        own.mean(|e| e.reconstruction.reconstruction_psnr_db)
+    })
 }
 
 /// Frechet distance of the pictures, mean over training seeds.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use latentlm_data::{Clip, ClipSpec, DataError, ImageDataset, ImageSpec, ReadOptions, Split};
+use latentlm_data::{
+    Clip, ClipSpec, DataError, ImageDataset, ImageSpec, ReadOptions, Split, sha256,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -156,6 +158,18 @@ impl Composer {
     /// The split of the digits.
     pub fn split(&self) -> Split {
         self.split
+    }
+
+    /// Hash of all digits, by their content.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut bytes = Vec::new();
+        for own in self.digits.iter() {
+            bytes.extend((own.len() as u64).to_le_bytes());
+            for digit in own {
+                digit.describe(&mut bytes);
+            }
+        }
+        sha256(&bytes)
     }
 
     /// What the clip of this seed and index shows: one digit or two.

@@ -63,6 +63,14 @@ impl Digit {
         })
     }
 
+    /// Appends its size and its ink.
+    pub(crate) fn describe(&self, bytes: &mut Vec<u8>) {
+        for size in [self.width, self.height] {
+            bytes.extend((size as u64).to_le_bytes());
+        }
+        bytes.extend(self.ink.iter().map(|value| *value as u8));
+    }
+
     /// Width divided by height.
     pub(crate) fn aspect(&self) -> f32 {
         self.width as f32 / self.height as f32

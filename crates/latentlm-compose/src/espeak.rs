@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 
 use latentlm_core::disk;
 use latentlm_data::speech::Composition;
-use latentlm_data::{DataError, Split};
+use latentlm_data::{DataError, Split, sha256};
 use latentlm_media::sound::read_audio;
 use latentlm_media::write_whole;
 use rand::RngExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::begun::Begun;
 use crate::composer::stream;
 use crate::error::{io_error, malformed};
 
@@ -74,33 +75,20 @@ struct Plan {
 }
 
 /// Synthesizes a corpus: writes `wavs/*.wav` and, last, `metadata.jsonl`. The same options and version of
-/// the program give the same corpus. Calls `spoken` with the index of each finished utterance.
+/// the program give the same corpus. A call that was interrupted is continued by another with the same options. Calls
+/// `spoken` with the index of each finished utterance.
 ///
 /// # Errors
-/// If the folder holds a corpus already or can't be written, options are out of range, or the program
-/// is missing or fails.
+/// If the folder holds a corpus already, or a part of one with other options, or can't be written, options are out of
+/// range, or the program is missing or fails.
 pub fn espeak_corpus(
     options: &EspeakOptions,
     spoken: impl FnMut(usize),
 ) -> Result<EspeakCorpus, DataError> {
     let table = options.folder.join("metadata.jsonl");
     options.validate(&table)?;
-    let wavs = options.folder.join("wavs");
-    let made = disk::create_folders(&wavs).map_err(io_error("create", &wavs))?;
-    // What an interrupted call left.
-    disk::sweep(&wavs);
-    let spoken = options.speak_all(spoken);
-    if spoken.is_err() {
-        // Those with speech in them stay.
-        disk::remove_empty_folders(&made);
-    }
-    let (lines, seconds) = spoken?;
-    // The table comes last: without it, an interrupted corpus is not taken for a complete one.
-    write_whole(&table, lines.as_bytes())?;
-    Ok(EspeakCorpus {
-        utterances: options.utterances,
-        seconds,
-    })
+    let begun = Begun::open(&options.folder, "wavs", &options.described())?;
+    begun.end(options.speak_all(&table, spoken))
 }
 
 impl EspeakOptions {
@@ -123,13 +111,33 @@ impl EspeakOptions {
         Ok(())
     }
 
-    /// Synthesizes all utterances. Returns the lines of the table, and the total length in seconds.
-    fn speak_all(&self, mut spoken: impl FnMut(usize)) -> Result<(String, f64), DataError> {
+    /// What the utterances depend on.
+    fn described(&self) -> Value {
+        json!({
+            "program": self.program.to_string_lossy(),
+            "utterances": self.utterances,
+            "speakers": self.speakers,
+            "sentences": sha256(self.sentences.join("\n").as_bytes()),
+            "seed": self.seed,
+        })
+    }
+
+    /// Synthesizes all utterances that are not there yet, and writes the table.
+    fn speak_all(
+        &self,
+        table: &Path,
+        mut spoken: impl FnMut(usize),
+    ) -> Result<EspeakCorpus, DataError> {
         let (mut lines, mut seconds) = (String::new(), 0.0);
         for index in 0..self.utterances {
             let plan = self.plan(index);
             let name = format!("wavs/{index:06}.wav");
-            seconds += self.speak(&plan, &self.folder.join(&name))?;
+            let path = self.folder.join(&name);
+            seconds += match read_audio(&path) {
+                // Of an interrupted call.
+                Ok(audio) => audio.seconds(),
+                Err(_) => self.speak(&plan, &path)?,
+            };
             let line = json!({
                 "audio": name,
                 "text": plan.text,
@@ -139,7 +147,12 @@ impl EspeakOptions {
             lines += &format!("{line}\n");
             spoken(index);
         }
-        Ok((lines, seconds))
+        // The table comes last: without it, an interrupted corpus is not taken for a complete one.
+        write_whole(table, lines.as_bytes())?;
+        Ok(EspeakCorpus {
+            utterances: self.utterances,
+            seconds,
+        })
     }
 
     /// Speaker, text, pitch and rate of utterance `index`, independent of the number of utterances.
@@ -338,27 +351,81 @@ mod tests {
         assert!(message(&good).contains("exists already"));
     }
 
-    /// A stand-in for the real program: it checks its arguments and copies a sound file.
+    /// A stand-in for the real program: it checks its arguments and copies the file `sound.wav` of the folder.
+    #[cfg(unix)]
+    fn stand_in(folder: &Path) -> EspeakOptions {
+        use std::os::unix::fs::PermissionsExt;
+
+        let program = folder.join("program");
+        let script = format!(
+            "#!/bin/sh\ntest \"$1$3$5$7$8\" = -v-s-p--stdin-w && cat > /dev/null && cp '{}' \"$9\"\n",
+            folder.join("sound.wav").display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        EspeakOptions {
+            program,
+            ..options(&folder.join("corpus"), &[])
+        }
+    }
+
+    /// A panic stands for the kill. What the call that goes on speaks is twice as long.
     #[cfg(unix)]
     #[test]
-    fn what_is_spoken_opens_as_a_corpus() {
-        use latentlm_data::speech::{SpeechDataset, SpeechSpec, write_wav};
-        use std::os::unix::fs::PermissionsExt;
+    fn an_interrupted_corpus_goes_on_and_is_not_mixed_with_another() {
+        use latentlm_data::speech::write_wav;
+        use std::panic::{AssertUnwindSafe, catch_unwind};
 
         let dir = tempfile::tempdir().unwrap();
         let sound = dir.path().join("sound.wav");
         write_wav(&sound, &[0.1; 1600], 16_000).unwrap();
-        let program = dir.path().join("program");
-        let script = format!(
-            "#!/bin/sh\ntest \"$1$3$5$7$8\" = -v-s-p--stdin-w && cat > /dev/null && cp '{}' \"$9\"\n",
-            sound.display()
+        let options = stand_in(dir.path());
+        let interrupted = catch_unwind(AssertUnwindSafe(|| {
+            espeak_corpus(&options, |index| assert!(index < 9, "a kill"))
+        }));
+        assert!(interrupted.is_err());
+        write_wav(&sound, &[0.1; 3200], 16_000).unwrap();
+        let count = || fs::read_dir(options.folder.join("wavs")).unwrap().count();
+        assert_eq!(count(), 10);
+        for other in [
+            EspeakOptions {
+                seed: 8,
+                ..options.clone()
+            },
+            EspeakOptions {
+                utterances: 12,
+                ..options.clone()
+            },
+            EspeakOptions {
+                sentences: vec!["one".into()],
+                ..options.clone()
+            },
+        ] {
+            let told = espeak_corpus(&other, |_| ()).unwrap_err().to_string();
+            assert!(
+                told.contains("other options") && !told.contains('\n'),
+                "{told}"
+            );
+        }
+        assert_eq!(count(), 10);
+        let corpus = espeak_corpus(&options, |_| ()).unwrap();
+        assert!(
+            (corpus.seconds - (10.0 * 0.1 + 30.0 * 0.2)).abs() < 1e-9,
+            "{corpus:?}"
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let options = EspeakOptions {
-            program,
-            ..options(&dir.path().join("corpus"), &[])
-        };
+        assert_eq!(count(), 40);
+        let left = fs::read_dir(&options.folder).unwrap().count();
+        assert_eq!(left, 2, "recordings and their table");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_spoken_opens_as_a_corpus() {
+        use latentlm_data::speech::{SpeechDataset, SpeechSpec, write_wav};
+
+        let dir = tempfile::tempdir().unwrap();
+        write_wav(&dir.path().join("sound.wav"), &[0.1; 1600], 16_000).unwrap();
+        let options = stand_in(dir.path());
         let mut spoken = 0;
         let corpus = espeak_corpus(&options, |_| spoken += 1).unwrap();
         assert_eq!((corpus.utterances, spoken), (40, 40));

@@ -15,6 +15,7 @@
 //!
 //! Letters in shapes: `F` frames, `C` channels, `H x W` pixels.
 
+mod begun;
 mod composer;
 mod digit;
 mod error;

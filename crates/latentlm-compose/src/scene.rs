@@ -50,6 +50,19 @@ impl Motion {
         Self::Bounce,
     ];
 
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Right => "right",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Circle => "circle",
+            Self::Grow => "growing",
+            Self::Bounce => "bouncing",
+        }
+    }
+
     /// What a digit does, in the caption of a digit that is alone.
     pub fn verb(self) -> &'static str {
         match self {
@@ -173,6 +186,27 @@ impl Scene {
                 place,
                 second,
             } => format!("{} {} {}", thing(first), place.words(), thing(second)),
+        }
+    }
+
+    /// The caption without motions: what a single frame shows, such as `a seven` or `a three above a one`. It is no
+    /// caption of a clip.
+    ///
+    /// # Panics
+    /// If a digit is larger than 9.
+    pub fn still(&self) -> String {
+        match self {
+            Self::One { digit, .. } => still(*digit),
+            Self::Two {
+                first,
+                place,
+                second,
+            } => format!(
+                "{} {} {}",
+                still(first.digit),
+                place.words(),
+                still(second.digit)
+            ),
         }
     }
 
@@ -303,6 +337,33 @@ mod tests {
         for scene in &scenes {
             assert_eq!(Scene::parse(&scene.caption()), Some(*scene));
         }
+    }
+
+    /// What a still shows is the caption without the words that name motions, so all motions have the same.
+    #[test]
+    fn stills_do_not_move() {
+        for (caption, still) in [
+            ("a seven moves in a circle", "a seven"),
+            ("an eight grows", "an eight"),
+            ("a three above a bouncing one", "a three above a one"),
+            (
+                "a sinking eight left of a rising eight",
+                "an eight left of an eight",
+            ),
+        ] {
+            assert_eq!(Scene::parse(caption).unwrap().still(), still);
+        }
+        for scene in scenes() {
+            let still = scene.still();
+            for motion in Motion::ALL {
+                assert!(!still.contains(motion.word()), "{still}");
+                assert!(!still.contains(motion.verb()), "{still}");
+            }
+            assert_eq!(Scene::parse(&still), None, "{still}");
+        }
+        // One digit, or two at one of four places.
+        let stills: BTreeSet<String> = scenes().iter().map(Scene::still).collect();
+        assert_eq!(stills.len(), 10 + 4 * 10 * 10);
     }
 
     #[test]

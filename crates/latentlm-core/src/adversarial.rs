@@ -4,6 +4,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use serde::{Deserialize, Serialize};
 
 /// Largest weight that the ratio of gradients may give the adversarial loss.
 const LARGEST_ADAPTIVE_WEIGHT: f32 = 1e4;
@@ -181,6 +182,52 @@ pub fn check_weights(weights: &[(&str, f64)]) -> Result<(), String> {
     Ok(())
 }
 
+/// Keys of an adversarial loss with a patch discriminator: a part of the table `[codec_loss]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PatchLossConfig {
+    /// Weight of the adversarial loss, before the ratio of gradients; 0 switches it off.
+    #[serde(rename = "adversarial_weight")]
+    pub weight: f64,
+    /// Step from which on there is an adversarial loss.
+    #[serde(rename = "adversarial_start")]
+    pub start: u64,
+    /// Channels of the discriminator's first layer.
+    #[serde(rename = "discriminator_width")]
+    pub width: usize,
+    /// Number of the discriminator's halvings.
+    #[serde(rename = "discriminator_layers")]
+    pub layers: usize,
+}
+
+impl PatchLossConfig {
+    /// Sizes of the discriminator; `None` if it is switched off.
+    pub fn sizes(&self) -> Option<PatchSizes> {
+        (self.weight > 0.0).then_some(PatchSizes {
+            width: self.width,
+            layers: self.layers,
+        })
+    }
+
+    /// Checks the sizes of the discriminator if it is switched on.
+    ///
+    /// # Errors
+    /// See [`PatchSizes::validate`].
+    pub fn validate(&self) -> Result<(), String> {
+        self.sizes().map_or(Ok(()), PatchSizes::validate)
+    }
+
+    /// Checks the discriminator, if it is switched on, for signals of so many pixels in height and width.
+    ///
+    /// # Errors
+    /// See [`PatchSizes::validate_for`].
+    pub fn validate_for(&self, signals: &str, pixels: usize) -> Result<(), String> {
+        match self.sizes() {
+            Some(sizes) => sizes.validate_for(signals, pixels),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Sizes of a patch discriminator (PatchGAN): convolutions that halve a picture, with group norm from the second on,
 /// and one that gives a logit for each position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -356,5 +403,32 @@ mod tests {
         let expected = "discriminator_layers must be at most 4 for pictures of 16 pixels, not 5: each layer halves \
                         them";
         assert_eq!(message, expected);
+    }
+
+    /// The keys have the names that recipes and checkpoints write. Without a discriminator its sizes do not matter.
+    #[test]
+    fn keys_of_a_patch_loss_are_a_part_of_their_table() {
+        #[derive(Serialize, Deserialize)]
+        struct Table {
+            kl_weight: f64,
+            #[serde(flatten)]
+            patches: PatchLossConfig,
+        }
+        let text = "kl_weight = 0.5\nadversarial_weight = 0.25\nadversarial_start = 500\n\
+                    discriminator_width = 6\ndiscriminator_layers = 5\n";
+        let mut table: Table = toml::from_str(text).unwrap();
+        assert_eq!(toml::to_string(&table).unwrap(), text);
+        assert_eq!((table.kl_weight, table.patches.start), (0.5, 500));
+        let sizes = PatchSizes {
+            width: 6,
+            layers: 5,
+        };
+        assert_eq!(table.patches.sizes(), Some(sizes));
+        assert!(table.patches.validate().is_err());
+        assert!(table.patches.validate_for("pictures", 16).is_err());
+        table.patches.weight = 0.0;
+        assert_eq!(table.patches.sizes(), None);
+        table.patches.validate().unwrap();
+        table.patches.validate_for("pictures", 16).unwrap();
     }
 }

@@ -265,6 +265,8 @@ fn describe(error: &ApplyError, name: impl Fn(&str) -> String) -> String {
 pub struct BundleWriter {
     building: tempfile::TempDir,
     destination: PathBuf,
+    /// Tells other processes that this one lives, if it [began alone](Self::begin_alone).
+    lock: Option<File>,
 }
 
 impl BundleWriter {
@@ -280,6 +282,35 @@ impl BundleWriter {
         Ok(Self {
             building,
             destination: destination.to_owned(),
+            lock: None,
+        })
+    }
+
+    /// [`begin`](Self::begin) for a folder that belongs to no run, whose lock would keep other processes out. Removes what
+    /// killed processes left of folders of this name, and puts back an older folder that one of them had moved away. What
+    /// a process that lives is writing stays.
+    ///
+    /// # Errors
+    /// If the parent folder can't be created or written to.
+    pub fn begin_alone(destination: &Path) -> Result<Self, BundleError> {
+        let parent = disk::folder_of(destination);
+        disk::create_folders(parent).map_err(io_error("create", parent))?;
+        let name = destination.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
+        if !disk::sweep_killed(parent, &name) {
+            let old = moved_away(destination);
+            if destination.exists() {
+                disk::remove_folder(&old);
+            } else if old.exists() {
+                disk::rename(&old, destination).map_err(io_error("put back", destination))?;
+            }
+        }
+        let (building, lock) =
+            disk::locked_folder(parent, &name).map_err(io_error("create a folder in", parent))?;
+        Ok(Self {
+            building,
+            destination: destination.to_owned(),
+            lock,
         })
     }
 
@@ -320,14 +351,13 @@ impl BundleWriter {
         let Self {
             building,
             destination,
+            lock: _lock,
         } = self;
         let create = || io_error("create", &destination);
         disk::sync_folder(building.path()).map_err(create())?;
         if destination.exists() {
             // If a kill comes before the removal, a later cleanup removes files of this name.
-            let name = destination.file_name().unwrap_or_default();
-            let name = format!("{}replaced-{}", disk::UNFINISHED, name.to_string_lossy());
-            let old = destination.with_file_name(name);
+            let old = moved_away(&destination);
             disk::remove_folder(&old);
             disk::rename(&destination, &old).map_err(io_error("move away", &destination))?;
             if let Err(source) = disk::rename(building.path(), &destination) {
@@ -342,6 +372,13 @@ impl BundleWriter {
         let _ = building.keep();
         Ok(destination)
     }
+}
+
+/// The place of an older folder while the new one takes its name.
+fn moved_away(destination: &Path) -> PathBuf {
+    let name = destination.file_name().unwrap_or_default();
+    let name = format!("{}replaced-{}", disk::UNFINISHED, name.to_string_lossy());
+    destination.with_file_name(name)
 }
 
 /// Writes a file so that it appears whole or not at all: under a temporary name, synced, then renamed. Replaces an
@@ -505,6 +542,42 @@ mod tests {
         }
         assert_eq!(fs::read(target.join("a")).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_killed_command_left_of_its_folder_is_removed_or_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("model");
+        let write = |text: &str| {
+            let writer = BundleWriter::begin_alone(&target).unwrap();
+            writer.write("a", text.as_bytes()).unwrap();
+            writer
+        };
+        let text = || fs::read_to_string(target.join("a")).unwrap();
+        let count = || fs::read_dir(dir.path()).unwrap().count();
+        let killed = |writer: BundleWriter| {
+            let BundleWriter { building, lock, .. } = writer;
+            drop(lock);
+            building.keep()
+        };
+        let half = killed(write("half"));
+        let living = write("living");
+        write("old").commit().unwrap();
+        assert!(!half.exists() && living.path("a").exists());
+        living.commit().unwrap();
+        assert_eq!((text(), count()), ("living".to_owned(), 1));
+
+        // Between the two renames of a commit.
+        killed(write("new"));
+        fs::rename(&target, moved_away(&target)).unwrap();
+        let next = BundleWriter::begin_alone(&target).unwrap();
+        assert_eq!((text(), count()), ("living".to_owned(), 2));
+        drop(next);
+        // Before the old folder is removed.
+        fs::create_dir(moved_away(&target)).unwrap();
+        drop(BundleWriter::begin_alone(&target).unwrap());
+        assert_eq!((text(), count()), ("living".to_owned(), 1));
     }
 
     #[test]

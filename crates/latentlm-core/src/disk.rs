@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 /// Prefix of the names of unfinished files and folders.
 pub const UNFINISHED: &str = ".writing-";
 
+/// Prefix of the names of unfinished folders that are locked while their process lives.
+const LOCKED: &str = ".writing-new-";
+/// Characters of a folder's name that the name of its unfinished folder has, at most: names have bounds.
+const NAMED_CHARACTERS: usize = 50;
+
 /// Folders of the open files of processes, on Linux and on other systems.
 const OPEN_FILES: [&str; 2] = ["/proc", "/dev/fd"];
 /// Largest number of links that are followed from one to the next.
@@ -300,6 +305,51 @@ pub fn temporary_folder(folder: &Path) -> io::Result<tempfile::TempDir> {
     Ok(made)
 }
 
+/// A temporary folder for a folder of this name, with the mode that the user's umask asks for. The file holds a lock on it
+/// until it is closed, at the latest by the system when the process ends: [`sweep_killed`] leaves it alone until then.
+/// There is no file where folders have no locks.
+///
+/// # Errors
+/// If the folder can't be written to.
+pub fn locked_folder(folder: &Path, name: &str) -> io::Result<(tempfile::TempDir, Option<File>)> {
+    let prefix = locked_prefix(name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    let made = with_mode(&mut builder, 0o777).tempdir_in(folder)?;
+    note(|| Change::CreateFolder(made.path().into()));
+    let lock = File::open(made.path());
+    let lock = lock.ok().filter(|lock| lock.try_lock().is_ok());
+    Ok((made, lock))
+}
+
+/// Removes what killed processes left of the [`locked_folder`]s of a name. Returns whether a process that lives may have
+/// one: where folders have no locks, this is not known, and nothing is removed.
+pub fn sweep_killed(folder: &Path, name: &str) -> bool {
+    let prefix = locked_prefix(name);
+    let mut is_used = false;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        // A folder without files may not be locked yet.
+        if !entry.file_name().to_string_lossy().starts_with(&prefix)
+            || !fs::read_dir(&path).is_ok_and(|mut files| files.next().is_some())
+        {
+            continue;
+        }
+        let lock = File::open(&path).ok();
+        if lock.as_ref().is_some_and(|lock| lock.try_lock().is_ok()) {
+            remove_folder(&path);
+        } else {
+            is_used = true;
+        }
+    }
+    is_used
+}
+
+fn locked_prefix(name: &str) -> String {
+    let name: String = name.chars().take(NAMED_CHARACTERS).collect();
+    format!("{LOCKED}{name}-")
+}
+
 /// The folder that a file lies in; the parent of a bare name is the current folder.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent()
@@ -434,6 +484,30 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(names, ["whole"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_killed_command_left_is_swept_and_a_living_ones_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |name: &str| {
+            let (folder, lock) = locked_folder(dir.path(), name).unwrap();
+            fs::write(folder.path().join("half"), b"x").unwrap();
+            (folder.keep(), lock)
+        };
+        let (killed, lock) = begin("model");
+        // As the system does when a process ends.
+        drop(lock);
+        let (alive, _lock) = begin("model");
+        let (other, _) = begin("another");
+        let empty = locked_folder(dir.path(), "model").unwrap().0.keep();
+        fs::write(dir.path().join(".writing-x"), b"x").unwrap();
+        assert!(sweep_killed(dir.path(), "model"), "one is used");
+        assert!(!killed.exists());
+        assert!(alive.join("half").exists() && other.exists() && empty.exists());
+        assert!(dir.path().join(".writing-x").exists());
+        assert!(!sweep_killed(dir.path(), "another") && !other.exists());
+        assert!(!sweep_killed(&dir.path().join("none"), "model"));
     }
 
     #[test]

@@ -60,8 +60,8 @@ mod sphere;
 pub mod stream;
 
 pub use adversarial::{
-    CodecDiscriminator, NoDiscriminator, OutputLayers, PatchSizes, Verdict, adaptive_weight,
-    check_weights, hinge_loss, mean_loss, pixel_loss,
+    CodecDiscriminator, NoDiscriminator, OutputLayers, PatchLossConfig, PatchSizes, Verdict,
+    adaptive_weight, check_weights, hinge_loss, mean_loss, pixel_loss,
 };
 pub use backbone::{BackboneSizes, CausalBackbone, CausalBackboneConfig};
 pub use codec::{
@@ -74,7 +74,7 @@ pub use head::{
     LatentHead, LatentHeadConfig, Precision, Prediction, Process, SampleOptions, Sampler,
     TimeSampling,
 };
-pub use objective::{CodecObjective, CodecObjectiveConfig, ObjectiveOutput};
+pub use objective::{CodecObjective, CodecObjectiveConfig, Loss, ObjectiveOutput};
 pub use order::{BatchOrder, PackOrder};
 pub use param_ids::number_parameters;
 pub use part::{PartConfig, PartKeys};

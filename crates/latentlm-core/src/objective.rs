@@ -1,4 +1,5 @@
-//! The contract of a codec's training: a loss, and a discriminator if there is one.
+//! What training minimizes: the joint loss of a language model, and the contract of a codec's training: a loss,
+//! and a discriminator if there is one.
 
 use std::ops::Range;
 
@@ -9,6 +10,15 @@ use crate::adversarial::CodecDiscriminator;
 use crate::codec::{LatentCodecConfig, LatentNoise};
 use crate::part::PartConfig;
 use crate::random::RandomStream;
+
+/// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 if there is nothing to learn.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// Mean cross entropy of the learned tokens, each with the weight of its document.
+    pub token: Tensor<1>,
+    /// The denoising error of each modality's latents, or the cross entropy of its codes.
+    pub diffusion: Vec<Tensor<1>>,
+}
 
 /// The loss of a codec on a shard of a batch.
 #[derive(Debug, Clone)]

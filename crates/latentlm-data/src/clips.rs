@@ -222,6 +222,15 @@ impl ClipDataset {
         self.entry(index).text.as_deref()
     }
 
+    /// What a single frame of the sample shows: a caption without motions, if the dataset has one (`still`). Does not
+    /// decode anything.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn still(&self, index: usize) -> Option<&str> {
+        self.entry(index).still.as_deref()
+    }
+
     /// Decodes a sample.
     ///
     /// # Errors
@@ -285,9 +294,9 @@ impl ClipDataset {
                 .map(|file| std::fs::metadata(file).map_or(0, |file| file.len()))
                 .sum();
             // Debug output quotes strings, so different lists have different texts.
-            let (name, text, frames) = (&entry.name, &entry.text, found.frames());
+            let (name, texts, frames) = (&entry.name, texts_of(entry), found.frames());
             hash.update(format!(
-                "{name:?} {size} {frames} {} {text:?}\n",
+                "{name:?} {size} {frames} {} {texts}\n",
                 entry.label
             ));
         }
@@ -300,7 +309,7 @@ impl ClipDataset {
         let mut samples = Vec::new();
         for Surveyed { entry, .. } in self.own_clips() {
             let class = self.classes.get(entry.label as usize);
-            let about = format!("{class:?} {:?}", entry.text);
+            let about = format!("{class:?} {}", texts_of(entry));
             let path = entry.path();
             for file in files_of(path) {
                 let frame = file.strip_prefix(path).unwrap_or(&file);
@@ -316,6 +325,16 @@ impl ClipDataset {
             }
         }
         samples
+    }
+}
+
+/// What training reads of a clip, to tell whether it has changed. Older runs know no `still`: without it, this is the
+/// caption alone.
+fn texts_of(entry: &Entry) -> String {
+    let text = &entry.text;
+    match &entry.still {
+        Some(still) => format!("{text:?} {still:?}"),
+        None => format!("{text:?}"),
     }
 }
 

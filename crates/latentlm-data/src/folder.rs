@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) given: bool,
     pub(crate) label: u32,
     pub(crate) text: Option<String>,
+    /// What a single frame of a clip shows, if a table says so.
+    pub(crate) still: Option<String>,
 }
 
 impl Entry {
@@ -322,6 +324,7 @@ impl Listing {
             source: Source::File(path),
             label,
             text: None,
+            still: None,
         });
     }
 

@@ -133,6 +133,7 @@ struct Record {
     sheet_x: Option<u32>,
     sheet_y: Option<u32>,
     text: Option<String>,
+    still: Option<String>,
     label: Option<Label>,
     split: Option<String>,
     /// Keys of speech tables, to recognize those.
@@ -222,6 +223,7 @@ impl Record {
                 "sheet_x" => record.sheet_x = Some(number(&cell)?),
                 "sheet_y" => record.sheet_y = Some(number(&cell)?),
                 "text" => record.text = Some(cell),
+                "still" => record.still = Some(cell),
                 "label" => record.label = Some(Label::Name(cell)),
                 "split" => record.split = Some(cell),
                 _ => {}
@@ -304,6 +306,7 @@ impl Record {
             given,
             label: 0,
             text: self.text,
+            still: self.still,
         };
         Ok((entry, label))
     }

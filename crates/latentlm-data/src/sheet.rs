@@ -115,6 +115,7 @@ mod tests {
                 given: true,
                 label: 0,
                 text: None,
+                still: None,
             }
         };
         let mut entries = vec![entry("a.png"), entry("b.png"), entry("a.png")];

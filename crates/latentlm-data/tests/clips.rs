@@ -112,13 +112,20 @@ fn tables_name_files_and_folders() {
     gif(&dir.path().join("unnamed.gif"), 10, 4);
     write_frames(&dir.path().join("walk"), &raw(&greys(50, 8), 10.0)).unwrap();
     fs::write(dir.path().join("film.mp4"), "video").unwrap();
-    let table = "{\"file_name\": \"a.gif\", \"text\": \"a seven\", \"split\": \"train\"}\n\
+    let table = "{\"file_name\": \"a.gif\", \"text\": \"a seven\", \"still\": \"a digit\", \"split\": \"train\"}\n\
                  {\"file_name\": \"walk\", \"text\": \"a walk\", \"split\": \"test\"}\n";
     fs::write(dir.path().join("metadata.jsonl"), table).unwrap();
     let [train, test] = open(dir.path()).unwrap();
     assert_eq!((train.len(), test.len()), (1, 2));
     assert_eq!(train.caption(0), Some("a seven"));
     assert_eq!(test.get(1).unwrap().text.as_deref(), Some("a walk"));
+    assert_eq!((train.still(0), test.still(1)), (Some("a digit"), None));
+    // A run that goes on is told if a still's text has changed, but not that older tables lack it.
+    assert_eq!(
+        train.samples()[0].about,
+        r#"Some("all") Some("a seven") "a digit""#
+    );
+    assert_eq!(test.samples()[0].about, r#"Some("all") Some("a walk")"#);
     assert_eq!(test.get(1).unwrap().frames, greys(54, 4));
     // The run's list of data has every frame.
     assert_eq!((train.samples().len(), test.samples().len()), (1, 8));

@@ -22,14 +22,10 @@ pub enum EvalError {
     /// A recipe that can't be shown.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A program that should recognize or compare speech, or judge pictures, and fails.
-    #[error("listener `{command}`: {reason}")]
-    Listener {
-        /// The command.
-        command: String,
-        /// What went wrong.
-        reason: String,
-    },
+    /// A program that should recognize or compare speech, or judge pictures, and fails: its command, and what went
+    /// wrong.
+    #[error("listener `{0}`: {1}")]
+    Listener(String, String),
 }
 
 impl EvalError {

@@ -15,6 +15,11 @@ use crate::error::Result;
 pub(crate) const FILE: &str = "evaluation.json";
 /// Key of the intervals of measurements, by their names.
 const INTERVALS: &str = "intervals";
+/// Key of the number of frames of a group. Of a list with a value for each frame, a table has those of the first frame
+/// and of the last frame of each group.
+const GROUP: &str = "frames_per_group";
+/// End of the keys of such lists.
+const BY_FRAME: &str = "_by_frame";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");
 
@@ -48,30 +53,68 @@ pub struct Measure {
     pub meaning: &'static str,
 }
 
-/// The measurements of an evaluation, in the order of its JSON; none if the text is not a JSON object.
+/// The measurements of an evaluation, in the order of its JSON; none if the text is not a JSON object. An entry that is
+/// an object has a measurement for each of its own entries.
 pub fn measures(json: &str) -> Vec<Measure> {
     let mut values: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
     let intervals = values.remove(INTERVALS).unwrap_or_default();
     let samples = values.get("samples").map_or_else(String::new, shown);
-    let mut measures: Vec<(&String, &Value)> = values.iter().collect();
+    let group = values.get(GROUP).and_then(Value::as_u64).unwrap_or(1);
+    let mut sorted: Vec<(&String, &Value)> = values.iter().collect();
     // The map is sorted by name.
-    measures.sort_by_key(|(name, _)| json.find(&format!("\"{name}\":")));
-    measures
-        .into_iter()
-        .map(|(name, value)| {
-            let [unit, meaning] = about(name);
-            let mut value = shown(value);
-            if let Some([low, high]) = intervals[name.as_str()].as_array().map(Vec::as_slice) {
-                value += &format!(" ({} to {})", shown(low), shown(high));
-            }
-            Measure {
-                name: name.replace('_', " "),
+    sorted.sort_by_key(|(name, _)| json.find(&format!("\"{name}\":")));
+    let mut measures = Vec::new();
+    for (name, value) in sorted {
+        let [unit, meaning] = about(name);
+        let words = name.replace('_', " ");
+        let mut add = |name: String, value: String| {
+            measures.push(Measure {
+                name,
                 value,
                 unit: unit.replace("{samples}", &samples),
                 meaning,
+            });
+        };
+        match value {
+            Value::Object(entries) => {
+                for (entry, value) in entries {
+                    add(format!("{words}: {entry}"), shown_together(value, 1));
+                }
             }
-        })
-        .collect()
+            Value::Array(_) if name.ends_with(BY_FRAME) => {
+                add(words, shown_together(value, group as usize));
+            }
+            value => {
+                let mut value = shown(value);
+                if let Some([low, high]) = intervals[name.as_str()].as_array().map(Vec::as_slice) {
+                    value += &format!(" ({} to {})", shown(low), shown(high));
+                }
+                add(words, value);
+            }
+        }
+    }
+    measures
+}
+
+/// Several values in one line, with two decimals: the entries of an object with their names, or every `step`-th of a
+/// list.
+fn shown_together(value: &Value, step: usize) -> String {
+    let rounded = |value: &Value| match value.as_f64() {
+        Some(number) => format!("{number:.2}"),
+        None => value.to_string(),
+    };
+    match value {
+        Value::Object(entries) => {
+            let entries = entries.iter();
+            let named = entries.map(|(name, value)| format!("{name} {}", rounded(value)));
+            named.collect::<Vec<String>>().join(", ")
+        }
+        Value::Array(list) => {
+            let picked = list.iter().step_by(step.max(1)).map(rounded);
+            picked.collect::<Vec<String>>().join(" ")
+        }
+        value => rounded(value),
+    }
 }
 
 /// Unit and meaning of a measure; both are empty if it is a setting.
@@ -163,6 +206,36 @@ mod tests {
         assert_eq!(values, ["0.75 (0.625 to 0.8)", "8"]);
     }
 
+    /// Values of several frames or motions stand in lines as short as the others.
+    #[test]
+    fn several_values_stand_in_short_lines() {
+        let json = r#"{
+            "frames_per_group": 4,
+            "judged_digit_by_frame": [0.951, 0.9, 0.9, 0.9, 0.75, 0.7, 0.7, 0.7, 0.5],
+            "pairs_by_motion": {
+                "left": {"digit": 0.5, "motion": 1.0},
+                "up": {"digit": 0.256, "motion": 0.0}
+            },
+            "class_flips": 0.25
+        }"#;
+        let rows: Vec<[String; 3]> = measures(json)
+            .into_iter()
+            .map(|measure| [measure.name, measure.value, measure.unit])
+            .collect();
+        let expected = [
+            ["frames per group", "4", ""],
+            ["judged digit by frame", "0.95 0.75 0.50", "fraction"],
+            [
+                "pairs by motion: left",
+                "digit 0.50, motion 1.00",
+                "fraction",
+            ],
+            ["pairs by motion: up", "digit 0.26, motion 0.00", "fraction"],
+            ["class flips", "0.25", "fraction"],
+        ];
+        assert_eq!(rows, expected);
+    }
+
     #[test]
     fn measurements_have_meanings_and_settings_have_none() {
         for (name, start) in [
@@ -183,6 +256,9 @@ mod tests {
             ("codec_stoi", "Intelligibility"),
             ("clip_psnr_db", "Held-out clips through the codec"),
             ("judged_digit_of_real", "Frames of real held-out clips"),
+            ("judged_digit_by_frame", "Drawn clips of one digit, of all"),
+            ("judged_digit_by_frame_of_real", "The same for real clips"),
+            ("pairs_by_motion", "Drawn clips of one digit with this"),
             ("two_digits_all_right", "Clips drawn for unseen captions"),
             ("continued_among_nearest_by_chance", "What random answers"),
         ] {

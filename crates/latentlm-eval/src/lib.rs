@@ -33,23 +33,11 @@ mod video;
 
 pub use error::{EvalError, Result};
 pub use evaluation::{EvaluateOptions, Measure, measures, unshown};
-pub use image::{
-    CommandVerdict, FeatureStats, ImageEvaluation, Judge, Judges, Reconstruction, Verdict,
-    evaluate_image, evaluate_image_by, even_labels, frechet_distance, frechet_warning, psnr, ssim,
-};
-pub use mllm::{
-    CaptionScore, Colours, Gallery, MllmEvaluation, Perplexity, Sample, by_chance, evaluate_mllm,
-    majority, write_mllm_report,
-};
+pub use image::*;
+pub use mllm::*;
 pub use origin::{memory_bytes, name_commit};
 pub use plot::{Series, bar_chart, line_chart, stack};
 pub use report::{write_image_report, write_speech_report};
-pub use speech::{
-    EditCount, EvaluateSpeechOptions, Listener, Slips, Speaker, SpeechEvaluation, SpeechJudges,
-    characters, edit_rate, evaluate_speaker, evaluate_speech, hard_texts, mel_distance_db,
-    save_spectrograms, si_sdr_db, stoi, words,
-};
+pub use speech::*;
 pub use statistics::{interval, mean, median, perplexity, share};
-pub use video::{
-    DigitMeasures, TRAINING_CLIPS, VideoEvaluation, evaluate_video, save_clips, write_video_report,
-};
+pub use video::*;

@@ -157,14 +157,11 @@ impl<'a> Page<'a> {
             return;
         };
         let mut list: Vec<(u64, PathBuf)> = Vec::new();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let step = name
-                .and_then(|name| name.strip_prefix(prefix)?.strip_suffix(".png"))
-                .and_then(|step| step.parse().ok());
-            if let Some(step) = step {
-                list.push((step, path));
-            }
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let behind = name.strip_prefix(prefix);
+            let step = behind.and_then(|step| step.strip_suffix(".png")?.parse::<u64>().ok());
+            list.extend(step.map(|step| (step, entry.path())));
         }
         if list.is_empty() {
             return;

@@ -1,7 +1,8 @@
 //! Fused operations that the models share, each with its gradient. In float32 on Burn's CPU backend
 //! (feature `cpu`) they run as kernels of this crate; on every other device and in every other
 //! precision they are compositions of Burn's operations with the same result. Weights of models that only infer may
-//! be bfloat16, int8 or int4 there, see [`linear()`] and [`quantized_weight`].
+//! be bfloat16, int8 or int4 there, see [`linear()`] and [`quantized_weight`]; training in bfloat16 keeps float32 tensors
+//! there, and rounds the factors of products ([`rounded_products`]).
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -33,6 +34,7 @@ mod linear;
 mod mask;
 mod norm;
 mod optimizer;
+mod patches;
 mod peak;
 mod quantized;
 mod recompute;
@@ -49,7 +51,7 @@ pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
 pub use depthwise::depthwise_conv;
-pub use fallback::without_kernels;
+pub use fallback::{rounded_products, without_kernels};
 pub use head::{
     HeadLayer, HeadLayouts, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head,
     sample_head,
@@ -58,6 +60,7 @@ pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
+pub use patches::patch_logits;
 pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};
 pub use quantized::{
     QuantizedParts, WEIGHT_GROUP, WeightBits, quantized_parts, quantized_weight, weight_of_parts,
@@ -65,7 +68,7 @@ pub use quantized::{
 pub use recompute::recomputed;
 pub use swiglu::{SwiGluBlock, swiglu_block};
 pub use types::{AdamWStep, PackedHeads};
-pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, shards, shards_of};
+pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, rounds_products, shards, shards_of};
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests;

@@ -7,6 +7,7 @@ mod conv2d;
 mod decode;
 mod quantized;
 mod recompute;
+mod rounded;
 mod stored;
 
 use std::cell::Cell;

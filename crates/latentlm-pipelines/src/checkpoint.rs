@@ -228,10 +228,8 @@ impl Checkpoint {
         } else {
             format!("it has {} bytes instead of {}", found.bytes, said.bytes)
         };
-        Err(PipelineError::Run {
-            path,
-            reason: format!("damaged file: {difference}"),
-        })
+        let reason = format!("damaged file: {difference}");
+        Err(PipelineError::Run(path, reason))
     }
 
     /// Where a file lies; in memory, its name.

@@ -62,14 +62,9 @@ pub enum PipelineError {
          train with a smaller learning rate"
     )]
     NotFiniteLatents,
-    /// A run folder that is not what the command needs.
-    #[error("run {path}: {reason}")]
-    Run {
-        /// The run's folder.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
+    /// A run folder, or a file in it, that is not what the command needs: what is wrong, and what to do.
+    #[error("run {0}: {1}")]
+    Run(PathBuf, String),
     /// A picture file whose ending names no supported format.
     #[error("cannot write {0}: the ending of a picture is .png, .jpg, .jpeg or .webp")]
     Ending(PathBuf),

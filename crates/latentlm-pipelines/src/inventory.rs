@@ -97,6 +97,11 @@ impl Inventory {
         changes
     }
 
+    /// Takes over the entries of another list, instead of those of the same names.
+    pub fn extend(&mut self, other: Self) {
+        self.items.extend(other.items);
+    }
+
     /// Writes the list: a line each, with hash, bytes, time, hash of what else is learned, and name.
     ///
     /// # Errors

@@ -71,14 +71,9 @@ pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::*;
 pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
-pub use recipe::{
-    ChangedKey, CodecTables, LmConfig, Recipe, SampleConfig, StageConfig, changed_keys, key_table,
-    recipe_keys,
-};
+pub use recipe::*;
 pub use run::{Found, RunFolder, ema_file, weights_file};
-pub use run_check::{
-    CheckedCheckpoint, CheckedFile, check_any_recipe, check_files, check_recipe, check_run,
-};
+pub use run_check::*;
 pub use schedule::{LearningRate, ema_decay};
 pub use skipped::SkippedList;
 #[cfg(feature = "speech")]
@@ -87,10 +82,7 @@ pub use tensors::{draw_latents, host_values, label_tensor};
 #[cfg(any(feature = "mllm", feature = "speech"))]
 pub use text::{TextVocabulary, TokenizerConfig};
 #[cfg(feature = "video")]
-pub use video::{
-    Clips, VideoData, VideoDataConfig, VideoMixConfig, VideoPipeline, VideoRecipe,
-    VideoSampleConfig, VideoTextConfig, as_clips, clip_bytes, clip_tensor,
-};
+pub use video::*;
 
 /// A checkpoint's vocabulary.
 pub const TOKENIZER: &str = "tokenizer.json";

@@ -63,14 +63,12 @@ impl RunLock {
                 let mut process = String::new();
                 // Other systems do not allow reading a locked file.
                 let _ = file.read_to_string(&mut process);
-                return Err(PipelineError::Run {
-                    path: run.into(),
-                    reason: format!(
-                        "another process{} is training here: wait for it, or name another folder \
-                         with --run",
-                        named(process.trim())
-                    ),
-                });
+                let reason = format!(
+                    "another process{} is training here: wait for it, or name another folder \
+                     with --run",
+                    named(process.trim())
+                );
+                return Err(PipelineError::Run(run.into(), reason));
             }
             Err(TryLockError::Error(error)) => {
                 note = Some(format!(

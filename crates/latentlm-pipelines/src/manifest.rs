@@ -81,10 +81,7 @@ impl<R: Recipe> Manifest<R> {
     /// # Errors
     /// If they are damaged or of another format.
     pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self> {
-        Self::parse(bytes).map_err(|reason| PipelineError::Run {
-            path: name.to_owned(),
-            reason,
-        })
+        Self::parse(bytes).map_err(|reason| PipelineError::Run(name.to_owned(), reason))
     }
 }
 

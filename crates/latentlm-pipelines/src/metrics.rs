@@ -1,7 +1,7 @@
 //! The log of a run: one line of JSON a record, appended.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -35,15 +35,10 @@ impl MetricsLog {
     /// # Errors
     /// If the file can't be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(io_error("open", path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
+        let opened = File::options().create(true).append(true).open(path);
+        let file = opened.map_err(io_error("open", path))?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
     }
 
     /// Removes the records of a stage after a step: a resumed run logs them again. An incomplete last line is
@@ -59,8 +54,7 @@ impl MetricsLog {
             if record.is_ok_and(|record| record.stage != stage || record.step <= step) {
                 // The text of the line: a number that is parsed and written again could change in its last
                 // digit.
-                text.push_str(line);
-                text.push('\n');
+                text.extend([line, "\n"]);
             }
         }
         write_atomically(&self.path, text.as_bytes())?;
@@ -73,15 +67,13 @@ impl MetricsLog {
     /// # Errors
     /// If it can't be written.
     pub fn append(&mut self, stage: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
-        let mut line = MetricLine {
+        // JSON has no number that is not finite: such a value becomes null.
+        let values = values.iter().map(|&(name, x)| (name.to_owned(), Some(x)));
+        let line = MetricLine {
             stage: stage.into(),
             step,
-            values: BTreeMap::new(),
+            values: values.collect(),
         };
-        for &(name, value) in values {
-            let finite = value.is_finite().then_some(value);
-            line.values.insert(name.into(), finite);
-        }
         let json = serde_json::to_string(&line).unwrap_or_default();
         writeln!(self.file, "{json}").map_err(io_error("write", &self.path))?;
         Ok(())

@@ -39,22 +39,45 @@ pub trait ModelRecipe: Recipe {
     }
 }
 
-/// `declare_recipe!` and [`ModelRecipe`] for a recipe of this crate, with the fields `seed`, `codec`,
-/// `codec_loss`, `lm` and `sample`. `check` is for keys that this recipe alone has.
+/// A recipe of this crate, with `declare_recipe!` and [`ModelRecipe`]. `tables` are those that this recipe alone has,
+/// `sample` has its own keys of drawing, and `check` is for keys that this recipe alone has. The order of the fields
+/// is that of the tables in `config.toml`.
 macro_rules! declare_model_recipe {
     (
         $(#[$about:meta])*
-        $recipe:ty {
+        $recipe:ident {
             command: $command:literal,
             keys: $table:literal,
             preset: $preset:literal,
+            tables: { $($(#[$own_about:meta])* $own:ident: $own_type:ident,)+ },
             codec: $codec:ident,
+            sample: $sample:ident,
             vocabulary: $vocabulary:ty,
             $(check: $check:path,)?
         }
     ) => {
+        $(#[$about])*
+        #[derive(::burn::config::Config, Debug, PartialEq)]
+        pub struct $recipe {
+            /// The one seed of all randomness.
+            pub seed: u64,
+            $($(#[$own_about])* pub $own: $own_type,)+
+            /// The codec.
+            pub codec: ::latentlm::$codec::CodecConfig,
+            /// The codec's loss.
+            pub codec_loss: ::latentlm::$codec::CodecLossConfig,
+            /// How the codec is trained.
+            pub codec_train: $crate::recipe::StageConfig,
+            /// The language model.
+            pub lm: $crate::recipe::LmConfig,
+            /// How the language model is trained.
+            pub lm_train: $crate::recipe::StageConfig,
+            /// How samples are drawn.
+            pub sample: $crate::recipe::SampleConfig<$sample>,
+        }
+
         $crate::declare_recipe! {
-            $(#[$about])*
+            #[doc = concat!("The file `configs/", $preset, ".toml`.")]
             $recipe {
                 command: $command,
                 keys: $table in $crate::recipe::key_table,

@@ -101,6 +101,17 @@ pub fn changed_keys<R: Recipe>(before: &R, now: &R) -> Result<Vec<ChangedKey>, R
     Ok(changed)
 }
 
+/// The files of weights that the codec's loss of a recipe names, each with its key.
+///
+/// # Errors
+/// If the recipe can't be written as TOML.
+pub fn loss_weights<R: Recipe>(recipe: &R) -> Result<Vec<(String, String)>, RecipeError> {
+    let table: Table = recipe.to_toml()?.parse().unwrap_or_default();
+    let mut paths = R::keys().paths(&table);
+    paths.retain(|(key, _)| key.contains("codec_loss."));
+    Ok(paths)
+}
+
 /// Implements [`Recipe`] and `Default` for a recipe.
 ///
 /// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes by
@@ -269,6 +280,14 @@ fn read_sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LmSizes, D::
     serde_json::from_value(table.into()).map_err(D::Error::custom)
 }
 
+/// Refuses a recipe if something is wrong in it; the reason names the key.
+pub(crate) fn refuse_if(wrong: bool, reason: &str) -> Result<()> {
+    if wrong {
+        return Err(PipelineError::config(reason));
+    }
+    Ok(())
+}
+
 /// How a stage is trained.
 #[derive(Config, Debug, PartialEq)]
 pub struct StageConfig {
@@ -308,12 +327,8 @@ impl StageConfig {
     /// # Errors
     /// If the batch size is not 1.
     pub fn check_packs(&self, positions: &str) -> Result<()> {
-        if self.batch_size == 1 {
-            return Ok(());
-        }
-        Err(PipelineError::config(format!(
-            "lm_train.batch_size must be 1: {positions} says how long a pack is"
-        )))
+        let reason = format!("lm_train.batch_size must be 1: {positions} says how long a pack is");
+        refuse_if(self.batch_size != 1, &reason)
     }
 }
 
@@ -345,6 +360,14 @@ impl<O> SampleConfig<O> {
             ..SampleOptions::default()
         }
     }
+
+    /// These options with another scale of the noise.
+    pub fn options_at(&self, noise_temperature: f64) -> SampleOptions {
+        SampleOptions {
+            noise_temperature,
+            ..self.options()
+        }
+    }
 }
 
 impl LmConfig {
@@ -354,16 +377,14 @@ impl LmConfig {
     /// If latents are drawn in more steps than there are timesteps or in a way that the head was not trained for, or
     /// guidance is to be learned from nobody.
     pub fn check_together(&self, options: &SampleOptions) -> Result<()> {
-        if !(1..self.sizes.num_train_timesteps).contains(&options.steps) {
-            return Err(PipelineError::config(
-                "sample.steps must be positive and below lm.num_train_timesteps",
-            ));
-        }
-        if self.method.distilled_guidance != DistilledGuidance::None && self.from.is_empty() {
-            return Err(PipelineError::config(
-                "lm.distilled_guidance learns from a teacher: name a finished run with --from or lm.from",
-            ));
-        }
+        refuse_if(
+            !(1..self.sizes.num_train_timesteps).contains(&options.steps),
+            "sample.steps must be positive and below lm.num_train_timesteps",
+        )?;
+        refuse_if(
+            self.method.distilled_guidance != DistilledGuidance::None && self.from.is_empty(),
+            "lm.distilled_guidance learns from a teacher: name a finished run with --from or lm.from",
+        )?;
         self.check_method(options)
     }
 

@@ -6,10 +6,12 @@
 //! checkpoints/<stage>/latest      the name of the newest
 //! latents.safetensors             the latent cache
 //! metrics.jsonl  samples/  report.html
+//! data.txt  weights.txt           what it is trained on, and weights that it takes from elsewhere, with hashes
 //! skipped.txt                     what was left out, if anything was
 //! .lock                           held by the process that trains here
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
@@ -28,6 +30,8 @@ use crate::recipe::Recipe;
 
 /// Checkpoints of a stage that are kept.
 const KEPT: usize = 2;
+/// Files that a run has before its first log record.
+const BEGINNING: [&str; 4] = ["config.toml", "data.txt", "weights.txt", "skipped.txt"];
 /// The folder that runs lie in unless a user names another.
 const RUNS: &str = "runs";
 
@@ -126,10 +130,8 @@ impl<R: Recipe> RunFolder<R> {
         if Self::open(&self.path).is_ok_and(|(_, saved)| saved == *recipe) {
             return Ok(());
         }
-        Ok(write_atomically(
-            &self.config_path(),
-            recipe.to_toml()?.as_bytes(),
-        )?)
+        let toml = recipe.to_toml()?;
+        Ok(write_atomically(&self.config_path(), toml.as_bytes())?)
     }
 
     /// Names of the stages that have checkpoints.
@@ -216,10 +218,7 @@ impl<R: Recipe> RunFolder<R> {
 
     /// An error about this run.
     pub fn error(&self, reason: impl Into<String>) -> PipelineError {
-        PipelineError::Run {
-            path: self.path.clone(),
-            reason: reason.into(),
-        }
+        PipelineError::Run(self.path.clone(), reason.into())
     }
 
     fn stage(&self, stage: &str) -> PathBuf {
@@ -255,10 +254,7 @@ impl<R: Recipe> RunFolder<R> {
                 }
             }
         }
-        match first {
-            Some(error) => Err(error),
-            None => Ok(None),
-        }
+        first.map_or(Ok(None), Err)
     }
 
     /// Folders of a stage's checkpoints: the one that `latest` names, then all others.
@@ -268,7 +264,7 @@ impl<R: Recipe> RunFolder<R> {
             return Ok(Vec::new());
         }
         let steps = steps_in(&stage).map_err(io_error("read", &stage))?;
-        let mut folders: Vec<PathBuf> = steps.into_iter().rev().map(|(_, path)| path).collect();
+        let mut folders: Vec<PathBuf> = steps.into_values().rev().collect();
         // A checkpoint that is newer than the pointer was written by a process that was killed before
         // it moved the pointer: the stage has not gone on from there.
         if let Ok(name) = fs::read_to_string(stage.join("latest"))
@@ -287,10 +283,7 @@ impl<R: Recipe> RunFolder<R> {
         match damage {
             None if manifest.stage == stage => Ok(manifest),
             None => Err(self.error(format!("the stage `{stage}` has no such checkpoint"))),
-            Some(reason) => Err(PipelineError::Run {
-                path: folder.to_owned(),
-                reason,
-            }),
+            Some(reason) => Err(PipelineError::Run(folder.to_owned(), reason)),
         }
     }
 
@@ -391,12 +384,10 @@ pub(crate) fn paths_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The checkpoints in a stage's folder with their steps, oldest first.
-pub(crate) fn steps_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn steps_in(folder: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let paths = paths_in(folder)?.into_iter();
     let steps = paths.filter_map(|path| Some((step_of(&path)?, path)));
-    let mut steps: Vec<(u64, PathBuf)> = steps.collect();
-    steps.sort();
-    Ok(steps)
+    Ok(steps.collect())
 }
 
 /// The last part of a path.
@@ -429,7 +420,7 @@ fn normalized(path: &Path) -> PathBuf {
 /// Whether a file or folder is one of a run's initial files.
 fn is_beginning(path: &Path) -> bool {
     let name = name_of(path);
-    if is_leftover(&name) || ["config.toml", "data.txt", "skipped.txt"].contains(&&*name) {
+    if is_leftover(&name) || BEGINNING.contains(&&*name) {
         return true;
     }
     match fs::metadata(path) {
@@ -452,10 +443,10 @@ fn is_leftover(name: &str) -> bool {
 fn remove_old(folder: &Path, newest: u64) {
     disk::sweep(folder);
     let mut steps = steps_in(folder).unwrap_or_default();
-    let later = steps.split_off(steps.partition_point(|(step, _)| *step <= newest));
+    let later = steps.split_off(&(newest + 1));
     let old = steps.len().saturating_sub(KEPT);
-    for (_, path) in steps.drain(..old).chain(later) {
-        disk::remove_folder(&path);
+    for path in steps.values().take(old).chain(later.values()) {
+        disk::remove_folder(path);
     }
 }
 

@@ -63,8 +63,8 @@ pub fn check_run(run: &Path) -> Result<Vec<CheckedCheckpoint>> {
     stages.sort();
     for stage in stages.iter().filter(|stage| stage.is_dir()) {
         let steps = steps_in(stage).map_err(io_error("read", stage))?;
-        let steps = steps.iter().filter(|(_, folder)| folder.is_dir());
-        checked.extend(steps.map(|(_, folder)| check(folder)));
+        let folders = steps.values().filter(|folder| folder.is_dir());
+        checked.extend(folders.map(|folder| check(folder)));
     }
     Ok(checked)
 }
@@ -123,7 +123,7 @@ pub fn check_any_recipe(run: &Path) -> CheckedFile {
     CheckedFile::new(path, checked)
 }
 
-/// Checks the log, the list of the data and the report of a run, as far as they are there. A run with checkpoints
+/// Checks the log, the lists of data and weights, and the report of a run, as far as they are there. A run with checkpoints
 /// must have a log.
 pub fn check_files(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Vec<CheckedFile> {
     let mut files = Vec::new();
@@ -132,11 +132,13 @@ pub fn check_files(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Vec<Checked
         let checked = bytes_of(&log).and_then(|bytes| check_log(&bytes));
         files.push(CheckedFile::new(log, checked));
     }
-    let list = run.join("data.txt");
-    if list.exists() {
-        let read = Inventory::read(&list).map(|_| "readable".to_owned());
-        let checked = read.map_err(|error| without_path(&error.to_string(), &list));
-        files.push(CheckedFile::new(list, checked));
+    for name in ["data.txt", "weights.txt"] {
+        let list = run.join(name);
+        if list.exists() {
+            let read = Inventory::read(&list).map(|_| "readable".to_owned());
+            let checked = read.map_err(|error| without_path(&error.to_string(), &list));
+            files.push(CheckedFile::new(list, checked));
+        }
     }
     let report = run.join("report.html");
     if report.exists() {

@@ -8,11 +8,8 @@ use crate::error::{PipelineError, Result};
 
 /// All numbers of a tensor, on the host.
 pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_into_vec()
-        .unwrap_or_default()
+    let values = tensor.into_data().convert::<f32>();
+    values.try_into_vec().unwrap_or_default()
 }
 
 /// Labels on a device, `[B]`.

@@ -1,9 +1,10 @@
 //! Matrix products on a CPU, on slices of numbers: this crate knows no tensors. float32 matrices of any strides
 //! ([`Matrix`]), or laid out for many products ([`Panels`]); bfloat16 weights as a model's file stores them
-//! ([`Stored`]), float32 weights rounded to bfloat16 ([`Rounded`]), or weights of 8 or 4 bits ([`Quantized`]). A few rows
-//! with a large matrix have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Sums are
-//! float32 everywhere, of [`Quantized`] those of groups. What kernels share beside products is here too: elementwise
-//! functions ([`math`]) and the transforms of convolutions by minimal filtering ([`filtering`]).
+//! ([`Stored`]), float32 weights rounded to bfloat16 ([`Rounded`]), or weights of 8 or 4 bits ([`Quantized`]). Two float32
+//! matrices may both be rounded on the way, as training in bfloat16 does ([`Precision`]). A few rows with a large matrix
+//! have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Sums are float32 everywhere,
+//! of [`Quantized`] those of groups. What kernels share beside products is here too: elementwise functions ([`math`]) and
+//! the transforms of convolutions by minimal filtering ([`filtering`]).
 //!
 //! ```
 //! use latentlm_products::{Matrix, product};
@@ -25,6 +26,7 @@ pub mod filtering;
 mod integers;
 pub mod math;
 mod matrix;
+mod mixed;
 mod panels;
 mod quantized;
 mod rounded;
@@ -33,6 +35,7 @@ mod stored;
 
 pub use bits::Bits;
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};
+pub use mixed::Precision;
 pub use panels::Panels;
 pub use quantized::Quantized;
 pub use rounded::{Rounded, RoundedScratch, available as has_bf16_products};

@@ -7,18 +7,18 @@ use gemm::{Parallelism, gemm};
 /// Smallest number of multiplications for which a product is worth all threads.
 // The bound of Burn's own CPU backend: one thread for 128 x 128 matrices, all threads for 256 x 256. gemm by itself
 // uses threads from a twelfth of this on.
-const PARALLEL: usize = 192 * 192 * 192;
+pub(crate) const PARALLEL: usize = 192 * 192 * 192;
 
 /// A matrix within a slice. It has strides, so that transposing it moves no numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    /// Numbers from one row to the next.
-    row_stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// Numbers from one row to the next: 1 if those from one column to the next are not.
+    pub(crate) row_stride: usize,
     /// Numbers from one column to the next.
-    column_stride: usize,
+    pub(crate) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {

@@ -75,7 +75,7 @@ pub fn save_image(
     folder: &Path,
     dtype: StoredDType,
 ) -> Result<(), PretrainedError> {
-    let writer = BundleWriter::begin(folder)?;
+    let writer = BundleWriter::begin_alone(folder)?;
     save(model, &writer, dtype, &format())?;
     writer.commit()?;
     Ok(())

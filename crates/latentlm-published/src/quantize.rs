@@ -111,7 +111,7 @@ pub fn quantize_folder(
     if done.matrices == 0 {
         return Err(refuse("no matrix of it can be quantized"));
     }
-    let writer = BundleWriter::begin(folder)?;
+    let writer = BundleWriter::begin_alone(folder)?;
     copy_others(model, &sources, &writer)?;
     let config_path = model.join(CONFIG);
     let mut config = read_json(&config_path)?;

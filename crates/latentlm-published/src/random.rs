@@ -82,7 +82,7 @@ pub fn make_random(
             options,
         });
     }
-    let writer = BundleWriter::begin(folder)?;
+    let writer = BundleWriter::begin_alone(folder)?;
     match options.dialect {
         Dialect::Original => {
             write_json(&writer, CONFIG, &sizes.config(options.dtype))?;

@@ -335,7 +335,7 @@ fn save_folder<M: Module>(
     dtype: StoredDType,
     format: &Format,
 ) -> Result<(), PretrainedError> {
-    let writer = BundleWriter::begin(folder)?;
+    let writer = BundleWriter::begin_alone(folder)?;
     let text = serde_json::to_value(json).and_then(|mut value| {
         value["dtype"] = Value::from(dtype.name());
         serde_json::to_string_pretty(&value)

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
+#[cfg(unix)]
+use latentlm_core::disk::locked_folder;
 use latentlm_core::{CausalBackbone, RandomStream};
 use latentlm_kernels::{linear, without_kernels};
 use latentlm_published::{WeightBits, WeightType, load_asr, quantize_folder};
@@ -149,6 +151,25 @@ fn a_folder_has_what_loading_makes() {
             );
         }
     }
+}
+
+/// What a killed process left of the folder goes, what one that lives is writing stays.
+#[cfg(unix)]
+#[test]
+fn what_a_killed_quantize_left_is_swept_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = || {
+        let (folder, lock) = locked_folder(dir.path(), "int8").unwrap();
+        fs::write(folder.path().join("config.json"), "{").unwrap();
+        (folder.keep(), lock)
+    };
+    let (killed, lock) = begin();
+    drop(lock);
+    let (alive, _lock) = begin();
+    let folder = dir.path().join("int8");
+    quantize_folder(&shipped(), &folder, WeightBits::Eight).unwrap();
+    assert!(!killed.exists() && alive.join("config.json").exists());
+    assert!(folder.join("config.json").exists());
 }
 
 /// A scale that is infinite is told with its tensor, however the matrix is read.

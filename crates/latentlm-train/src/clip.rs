@@ -8,13 +8,14 @@ use latentlm_kernels::square_sum;
 
 /// The norm of the gradients of all parameters together.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f32 {
-    let mut norm = SquareSum {
+    let mut squares = Squares {
         gradients,
-        sum: None,
+        sums: Vec::new(),
     };
-    module.visit(&mut norm);
+    module.visit(&mut squares);
+    let sum = squares.sums.into_iter().reduce(|sum, own| sum + own);
     // One read for all parameters: on a GPU each would wait for the device.
-    norm.sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>())
+    sum.map_or(0.0, |sum| sum.sqrt().into_scalar::<f32>())
 }
 
 /// The factor that shortens gradients of norm `norm` to `max_norm`; 1 for shorter ones. A `max_norm` of 0
@@ -27,20 +28,16 @@ pub fn clip_factor(norm: f32, max_norm: f64) -> f64 {
     }
 }
 
-struct SquareSum<'a> {
+/// Collects the sum of squares of each parameter's gradient.
+struct Squares<'a> {
     gradients: &'a GradientsParams,
-    sum: Option<Tensor<1>>,
+    sums: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for SquareSum<'_> {
+impl ModuleVisitor for Squares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let square = square_sum(gradient);
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + square,
-                None => square,
-            });
-        }
+        let gradient = self.gradients.get::<D>(param.id);
+        self.sums.extend(gradient.map(square_sum));
     }
 }
 

@@ -7,13 +7,14 @@ use latentlm::core::{
     CodecObjective, CodecObjectiveConfig, LatentCodecConfig, LatentNoise, LatentSpec,
 };
 use latentlm_kernels::ROWS_A_SHARD;
-use latentlm_pipelines::{PipelineError, Recipe, StageConfig, TrainingData};
+use latentlm_pipelines::{Recipe, StageConfig, TrainingData};
 
 use crate::adversarial::{AdversarialTrainer, CodecSetup, NamedValues};
 use crate::context::Context;
 use crate::error::Result;
 use crate::optimize::Trainer;
 use crate::stage::{self, Round, Stage, number};
+use crate::weights;
 
 /// Builds codec, discriminator and loss from the tables `[codec]` and `[codec_loss]` of a recipe.
 ///
@@ -31,39 +32,6 @@ pub fn codec_setup<L: CodecObjectiveConfig<D>, const D: usize>(
         objective: loss.init(codec, device)?,
         latents: LatentCodecConfig::spec(codec),
     })
-}
-
-/// Builds codec and discriminator with first weights, and the loss.
-type InitCodec<'a, O, const D: usize> = Box<dyn Fn(&Device) -> Result<CodecSetup<O, D>> + 'a>;
-
-/// How a codec is built and trained, from the tables of a recipe.
-pub struct CodecPlan<'a, O: CodecObjective<D>, const D: usize> {
-    train: &'a StageConfig,
-    init: InitCodec<'a, O, D>,
-}
-
-impl<'a, O: CodecObjective<D>, const D: usize> CodecPlan<'a, O, D> {
-    /// The table `[codec_train]`, and how the codec is built. `init` fails if the recipe is wrong or a file can't be
-    /// read.
-    pub fn new(
-        train: &'a StageConfig,
-        init: impl Fn(&Device) -> Result<CodecSetup<O, D>> + 'a,
-    ) -> Self {
-        let init = Box::new(init);
-        Self { train, init }
-    }
-
-    /// The tables `[codec]`, `[codec_loss]` and `[codec_train]`.
-    pub fn of<L>(codec: &'a L::CodecConfig, loss: &'a L, train: &'a StageConfig) -> Self
-    where
-        L: CodecObjectiveConfig<D, Objective = O>,
-        PipelineError: From<L::Error>,
-    {
-        Self::new(train, move |device| {
-            let setup = codec_setup::<L, D>(codec, loss, device);
-            Ok(setup.map_err(PipelineError::from)?)
-        })
-    }
 }
 
 /// The run of a task.
@@ -88,8 +56,14 @@ pub trait CodecTask<const D: usize>: Sized {
     /// Rows of a batch that are worth a thread.
     const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
-    /// How the codec is built and trained.
-    fn plan(recipe: &Self::Recipe) -> CodecPlan<'_, Self::Objective, D>;
+    /// The table `[codec_train]` of the recipe.
+    fn config(recipe: &Self::Recipe) -> &StageConfig;
+
+    /// Builds codec and discriminator with first weights, and the loss.
+    ///
+    /// # Errors
+    /// If the recipe is wrong or a file can't be read.
+    fn setup(recipe: &Self::Recipe, device: &Device) -> Result<CodecSetup<Self::Objective, D>>;
 
     /// Makes the data ready for training from a step on.
     ///
@@ -142,14 +116,15 @@ struct CodecStage<T: CodecTask<D>, const D: usize> {
 /// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
 pub fn train<T: CodecTask<D>, const D: usize>(context: &mut CodecContext<T, D>) -> Result<bool> {
     let recipe = context.recipe.clone();
-    let plan = T::plan(&recipe);
-    stage::run(context, plan.train, |context, latest| {
+    let config = T::config(&recipe);
+    stage::run(context, config, |context, latest| {
+        weights::compare_loss(context, latest.is_some())?;
         let device = context.device.clone().autodiff();
         let stream = format!("{}-init", T::NAME);
         device.seed(RandomStream::for_step(recipe.seed(), &stream, 0).seed());
-        let setup = (plan.init)(&device)?;
+        let setup = T::setup(&recipe, &device)?;
         let latents = setup.latents;
-        let mut trainer = AdversarialTrainer::new(setup, plan.train, context.spread());
+        let mut trainer = AdversarialTrainer::new(setup, config, context.spread());
         if let Some(found) = latest {
             trainer.restore(&found.folder, found.manifest.step)?;
         }
@@ -169,7 +144,7 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
     const TABLE: &'static str = "codec_train";
 
     fn round(&mut self, context: &CodecContext<T, D>, round: u64) -> Round<Self::Output> {
-        let accumulation = T::plan(&context.recipe).train.grad_accumulation as u64;
+        let accumulation = T::config(&context.recipe).grad_accumulation as u64;
         if round.is_multiple_of(accumulation) {
             self.task.before_step(context, &mut self.trainer.codec);
         }
@@ -186,14 +161,12 @@ impl<T: CodecTask<D>, const D: usize> Stage<T::Recipe, T::Data> for CodecStage<T
 
     /// Means over the batch.
     fn values(&self, output: Self::Output) -> Vec<(&'static str, f64)> {
-        let Some((_, first)) = output.first() else {
-            return Vec::new();
-        };
-        let mut values = Vec::with_capacity(first.len());
-        for (index, (name, _)) in first.iter().enumerate() {
-            let shards = output.iter();
-            let shares = shards.map(|(share, own)| share * number(own[index].1.clone()));
-            values.push((*name, shares.sum::<f64>()));
+        let mut values = Vec::new();
+        for (share, own) in &output {
+            values.resize(own.len(), ("", 0.0));
+            for (mean, (name, value)) in values.iter_mut().zip(own) {
+                *mean = (*name, mean.1 + share * number(value.clone()));
+            }
         }
         values
     }

@@ -34,7 +34,7 @@ pub struct Context<R, D> {
     /// Writes the report of the run that this one is a part of, if there is one.
     pub whole_report: Option<WholeReport>,
     log: MetricsLog,
-    progress: Option<Progress>,
+    progress: Progress,
     /// Removes the folder if the run fails before it has anything to keep. Fields are dropped in this order:
     /// the files in it are closed then.
     _started: StartedRun<R>,
@@ -95,7 +95,7 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             whole_report: None,
             log: MetricsLog::open(&run.file("metrics.jsonl"))?,
             device: options.device.clone(),
-            progress: None,
+            progress: Progress::new("", 0, 0, &options),
             run,
             recipe,
             data,
@@ -129,15 +129,13 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues the log and the progress of a stage after step `first`.
     pub fn begin(&mut self, stage: &'static str, first: u64, total: u64) -> Result<()> {
         self.log.truncate_after(stage, first)?;
-        self.progress = Some(Progress::new(stage, first, total, &self.options));
+        self.progress = Progress::new(stage, first, total, &self.options);
         Ok(())
     }
 
     /// Ends the stage's progress.
     pub fn end(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            progress.finish();
-        }
+        self.progress.finish();
     }
 
     /// Writes a line of the log, and shows it.
@@ -146,18 +144,13 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// If the log can't be written.
     pub fn log(&mut self, stage: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
         self.log.append(stage, step, values)?;
-        if let Some(progress) = &mut self.progress {
-            progress.step(step, values);
-        }
+        self.progress.step(step, values);
         Ok(())
     }
 
     /// Shows an event.
     pub fn note(&mut self, event: &str) {
-        match &mut self.progress {
-            Some(progress) => progress.note(event),
-            None => progress::say(event, self.options.progress),
-        }
+        self.progress.note(event);
     }
 
     /// The manifest of a stage after a step.
@@ -238,10 +231,7 @@ fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Res
     let (run, saved) = RunFolder::resume(path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     // Another model or another order of samples would not be a continuation.
-    if changed
-        .iter()
-        .any(|key| !key.name.ends_with("_train.steps"))
-    {
+    if !changed.iter().all(|key| key.name.ends_with("_train.steps")) {
         let reason = "was begun with another recipe (its config.toml); resume it with that, or begin \
                       a new run";
         return Err(run.error(reason).into());

@@ -14,9 +14,12 @@ pub type Result<T, E = TrainError> = std::result::Result<T, E>;
 /// An error of this crate. Each is one line: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A run, its recipe, its checkpoints, or data.
+    /// A run, its recipe or its checkpoints.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Files of a checkpoint.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -40,6 +43,7 @@ impl TrainError {
         match self {
             Self::Pipeline(error) => error.is_usage(),
             Self::Eval(error) => error.is_usage(),
+            Self::Data(DataError::Text { .. }) => true,
             _ => false,
         }
     }
@@ -47,11 +51,5 @@ impl TrainError {
     /// A value of a recipe that is not possible.
     pub fn config(reason: impl Into<String>) -> Self {
         Self::Pipeline(PipelineError::config(reason))
-    }
-}
-
-impl From<DataError> for TrainError {
-    fn from(error: DataError) -> Self {
-        PipelineError::from(error).into()
     }
 }

@@ -3,10 +3,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::iter::repeat_n;
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use latentlm_data::DataError;
 use latentlm_media::write_whole;
+use latentlm_pipelines::host_values;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +43,18 @@ impl LatentCache {
     /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
+    }
+
+    /// Adds a batch of samples.
+    ///
+    /// # Shapes
+    /// - `parameters`: `[B, T, Z]`, what a codec's encoder puts out; `labels`: `B`
+    pub fn add(&mut self, parameters: Tensor<3>, labels: &[u32]) {
+        let [count, tokens, dim] = parameters.dims();
+        self.dim = dim;
+        self.lengths.extend(repeat_n(tokens as u32, count));
+        self.labels.extend(labels);
+        self.parameters.extend(host_values(parameters));
     }
 
     /// The latents of the samples `indices`, concatenated: `[sum of their lengths, dim]`.

@@ -65,11 +65,9 @@ impl<C: LatentCodec<D>, const D: usize> Encoded<C, D> {
             whitening: Whitening::IDENTITY,
         };
         let latents = host_values(encoded.draw(&picked, &mut random, device).remove(0));
-        let Some(whitening) = Whitening::measure(&latents) else {
-            let reason = "the codec's latents are constant or not finite; train it again";
-            return Err(TrainError::config(reason));
-        };
-        encoded.whitening = whitening;
+        let reason = "the codec's latents are constant or not finite; train it again";
+        let whitening = Whitening::measure(&latents);
+        encoded.whitening = whitening.ok_or_else(|| TrainError::config(reason))?;
         Ok(encoded)
     }
 }
@@ -152,24 +150,6 @@ pub fn cached<R: Recipe, D: TrainingData>(
     Ok(cache)
 }
 
-/// Adds what the encoder puts out for a batch to a cache.
-///
-/// # Shapes
-/// - `signals`: `[B, ...]`; `labels`: `B`
-pub fn encode<const D: usize>(
-    codec: &impl LatentCodec<D>,
-    signals: Tensor<D>,
-    labels: &[u32],
-    cache: &mut LatentCache,
-) {
-    let parameters = codec.encode_parameters(signals);
-    let [count, tokens, dim] = parameters.dims();
-    cache.dim = dim;
-    cache.lengths.extend(repeat_n(tokens as u32, count));
-    cache.labels.extend(labels);
-    cache.parameters.extend(host_values(parameters));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +178,7 @@ mod tests {
         let mut random = RandomStream::new(2);
         for (label, samples) in [(7, 12), (8, 12), (9, 4)] {
             let sound: Tensor<3> = random.normal([1, 1, samples], &device);
-            encode(&codec, sound, &[label], &mut cache);
+            cache.add(codec.encode_parameters(sound), &[label]);
         }
         assert_eq!((cache.dim, &cache.lengths[..]), (3, &[3, 3, 1][..]));
         assert_eq!(cache.labels, [7, 8, 9]);
@@ -251,7 +231,7 @@ mod tests {
             let codec = seeded(1, &device, |device| config.init(device));
             let pictures: Tensor<4> = RandomStream::new(2).normal([2, 1, 8, 8], &device);
             let mut cache = LatentCache::default();
-            encode(&codec, pictures.clone(), &[0, 1], &mut cache);
+            cache.add(codec.encode_parameters(pictures.clone()), &[0, 1]);
             let expected = codec.encode(pictures).mode().reshape([2, 5]);
             let encoded: Encoded<_, 4> = Encoded {
                 codec,

@@ -59,15 +59,15 @@ mod spread;
 mod stage;
 mod teacher;
 mod video;
+mod weights;
 
 pub use adversarial::{AdversarialTrainer, CodecSetup, CodecShard, NamedValues};
+pub use ahead::Ahead;
 pub use burn::train::Interrupter;
-pub use codec_stage::{CodecPlan, CodecTask, TaskCodec, codec_setup, train as train_codec};
+pub use codec_stage::{CodecTask, TaskCodec, codec_setup, train as train_codec};
 pub use context::{Context, RunEnd, StartedRun, WholeReport, open_run};
 pub use error::{Result, TrainError};
-pub use image::{
-    Batches, Classes, EncodedPictures, each_batch, encode, psnr_db, train_image, train_image_lm,
-};
+pub use image::*;
 pub use latent_cache::LatentCache;
 pub use latents::{Coding, Encoded};
 pub use lm_recipe::{LmPlan, LmRecipe};
@@ -78,6 +78,6 @@ pub use optimize::{StepReport, Trainer};
 pub use options::{ProgressMode, RunOptions};
 pub use progress::{minutes, phases};
 pub use shard::Shard;
-pub use speech::{SpokenSamples, encode_speech, speech_order, train_speech};
+pub use speech::*;
 pub use spread::{DataParallel, ToDevice};
 pub use video::train_video;

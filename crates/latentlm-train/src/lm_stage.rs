@@ -24,6 +24,7 @@ use crate::optimize::Trainer;
 use crate::shard::{Learned, Shard};
 use crate::stage::{self, Round, Stage, number};
 use crate::teacher;
+use crate::weights;
 
 /// A network that learns documents; `R` is the recipe that it is made by.
 pub trait Learner<R>: Module {
@@ -303,6 +304,7 @@ pub fn train<T: LmTask>(
             && let Some(run) = teacher::run_of(&recipe)?
         {
             let found = teacher::finished(&run)?;
+            weights::compare_teacher(context, &run, &found, latest.is_some())?;
             for note in &found.notes {
                 context.note(note);
             }
@@ -322,8 +324,8 @@ pub fn train<T: LmTask>(
                 adapter.set_whitening(whitening);
             }
         }
-        let trainer = Trainer::new(network, plan.train);
-        let mut trainer = trainer.with_precision(plan.model.precision);
+        let mut trainer = Trainer::new(network, plan.train);
+        trainer.precision = plan.model.precision;
         trainer.spread = context.spread();
         if let Some(found) = latest {
             let load = <T::Model as Learner<T::Recipe>>::load;
@@ -348,8 +350,12 @@ impl<T: LmTask> LmStage<T> {
         let (corpus, model) = (&self.setup.corpus, self.trainer.model());
         let stream = |purpose: &str| RandomStream::for_step(recipe.seed(), purpose, round);
         let mut random = stream("lm-noise");
-        let encoded = samples.iter().filter_map(|&own| corpus.encoded(own));
-        let encoded: Vec<usize> = encoded.collect();
+        let (mut encoded, mut lengths) = (Vec::new(), Vec::with_capacity(samples.len()));
+        for &sample in &samples {
+            let own = corpus.encoded(sample);
+            lengths.push(own.map_or(0, |own| self.task.coding().length(own)));
+            encoded.extend(own);
+        }
         let drawn = self.task.coding().draw(&encoded, &mut random, &self.device);
         let mut own = T::DROPPED.map(stream);
         let dropping = own.as_mut().unwrap_or(&mut random);
@@ -361,11 +367,6 @@ impl<T: LmTask> LmStage<T> {
         let documents = samples.iter();
         let documents = documents.map(|&own| corpus.document(own, dropping.chance(dropout)));
         let documents: Vec<Document> = documents.collect();
-        let of_sample = |&own: &usize| {
-            let encoded = corpus.encoded(own);
-            encoded.map_or(0, |encoded| self.task.coding().length(encoded))
-        };
-        let lengths: Vec<usize> = samples.iter().map(of_sample).collect();
         let mut latents = Vec::with_capacity(drawn.len());
         for (modality, own) in drawn.into_iter().enumerate() {
             let own = first_latents(own, &lengths, &documents, modality);
@@ -387,18 +388,14 @@ impl<T: LmTask> LmStage<T> {
                 *heard = heard.clone() * seen;
             }
         }
-        let weights = match self.tokens {
-            Some(tokens) => tokens.of(&documents),
-            None => vec![1.0; documents.len()],
-        };
+        // Without cross entropy all tokens weigh alike.
+        let tokens = self.tokens.unwrap_or(TokenWeights::from(0.0));
+        let weights = tokens.of(&documents);
         let learned = Learned::of(&documents, &weights, latents.len()).latents;
-        let nulls: Vec<Document> = match self.teacher {
-            Some(_) => samples
-                .iter()
-                .map(|&own| corpus.document(own, true))
-                .collect(),
-            None => Vec::new(),
-        };
+        let mut nulls = Vec::new();
+        if self.teacher.is_some() {
+            nulls.extend(samples.iter().map(|&own| corpus.document(own, true)));
+        }
         Batch {
             draws: model.draws(recipe, &learned, &mut random, &self.device),
             documents,

@@ -3,7 +3,9 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::sequence::Document;
 use latentlm_data::{Mix, MllmCorpus, PackOrder};
-use latentlm_eval::{CaptionScore, Perplexity, Sample, write_mllm_report};
+use latentlm_eval::{
+    Sample, categories_named, exact_captions, mean, text_surprise, write_mllm_report,
+};
 use latentlm_pipelines::{
     ImageRecipe, MllmData, MllmPipeline, MllmRecipe, RunFolder, TOKENIZER, Wanted, image_grid,
     save_png,
@@ -143,21 +145,21 @@ fn show(
         let grid = image_grid(grid, shown.captions.len(), 2);
         save_png(&grid, &context.sample_file(STAGE, step, "png"))?;
     }
-    let score = |sample: Sample| -> Result<Option<CaptionScore>> {
+    let caption = |sample: &Sample| -> Result<Vec<String>> {
         if sample.captions.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let said = pipeline.caption(sample.pictures)?;
-        Ok(Some(CaptionScore::of(&said, &sample.captions)))
+        Ok(pipeline.caption(sample.pictures.clone())?)
     };
     let known = Sample::of_readable(&data.train, KNOWN, device);
     let held_out = Sample::of_readable(&data.test, HELD_OUT, device);
-    let perplexity = Perplexity::measure(&pipeline.model, documents, data.test.bytes(), device);
-    let category = score(held_out)?.and_then(|score| score.category);
+    let nats = text_surprise(&pipeline.model, documents, device);
+    let category = categories_named(&caption(&held_out)?, &held_out.captions);
+    let exact = exact_captions(&caption(&known)?, &known.captions);
     let values = [
         ("held_out_category", category),
-        ("exact_captions", score(known)?.map(|score| score.exact)),
-        ("held_out_text_perplexity", perplexity.text),
+        ("exact_captions", exact),
+        ("held_out_text_perplexity", mean(nats).map(f64::exp)),
     ];
     let values = values.into_iter();
     let known = values.filter_map(|(name, value)| Some((name, value?)));

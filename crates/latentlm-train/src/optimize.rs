@@ -13,7 +13,7 @@ use latentlm_pipelines::{LearningRate, StageConfig, ema_decay, ema_file, weights
 use crate::adamw::{AdamW, EPSILON};
 use crate::clip::{clip_factor, global_norm};
 use crate::error::{Result, TrainError};
-use crate::precision::{Precision, round};
+use crate::precision::{Precision, in_precision};
 use crate::spread::{DataParallel, ToDevice};
 
 /// Result of an optimizer step.
@@ -35,7 +35,8 @@ pub struct Trainer<M: Module> {
     optimizer: AdamW,
     accumulator: GradientsAccumulator<M>,
     config: StageConfig,
-    precision: Precision,
+    /// The precision that shards are computed in.
+    pub precision: Precision,
     /// The devices that shards of a batch are worked on.
     pub spread: DataParallel,
     /// Rounds since the last step.
@@ -58,12 +59,6 @@ impl<M: Module> Trainer<M> {
             rounds: 0,
             step: 0,
         }
-    }
-
-    /// Sets the precision that shards are computed in.
-    pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.precision = precision;
-        self
     }
 
     fn weights(&self) -> &(M, M) {
@@ -93,16 +88,15 @@ impl<M: Module> Trainer<M> {
         self.step
     }
 
-    /// Adds the gradients of one loss. Every `grad_accumulation` calls the optimizer takes a step;
-    /// then what it did is returned. A step whose gradients are not finite is left out.
+    /// Adds the gradients of one loss. Every `grad_accumulation` calls the optimizer takes a step; then what it did is
+    /// returned. A step whose gradients are not finite is left out.
     pub fn backward(&mut self, loss: Tensor<1>) -> Option<StepReport> {
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         self.gather(vec![gradients])
     }
 
-    /// [`backward`](Self::backward) of a batch in shards, each on a thread of its own from beginning
-    /// to end. The loss of a shard is its share of the batch's: gradients are added up. What else
-    /// the work returns comes in order.
+    /// [`backward`](Self::backward) of a batch in shards, each on a thread of its own from beginning to end. The loss
+    /// of a shard is its share of the batch's: gradients are added up. What else the work returns comes in order.
     pub fn backward_shards<T: ToDevice + Send, R: Send>(
         &mut self,
         shards: Vec<T>,
@@ -113,9 +107,11 @@ impl<M: Module> Trainer<M> {
             shards,
             |device| fork(self.model(), device),
             |model, shard| {
-                let (loss, result) = work(&round(precision, model.clone()), shard);
-                let gradients = GradientsParams::from_grads(loss.backward(), &model);
-                (gradients, result)
+                in_precision(precision, &model, |rounded| {
+                    let (loss, result) = work(rounded, shard);
+                    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                    (gradients, result)
+                })
             },
         );
         let (gradients, results): (Vec<_>, Vec<R>) = done.into_iter().unzip();
@@ -125,11 +121,10 @@ impl<M: Module> Trainer<M> {
     /// Takes the gradients of the shards of one round, from the devices that they were worked on.
     pub fn gather(&mut self, shards: Vec<GradientsParams>) -> Option<StepReport> {
         let (model, _) = self.weights.as_ref()?;
-        for (index, mut gradients) in shards.into_iter().enumerate() {
-            if self.spread.device(index).is_some()
-                && let Some(home) = model.devices().into_iter().next()
-            {
-                gradients = gradients.to_device(&home.inner(), model);
+        for mut gradients in shards {
+            // The first of several devices has the weights.
+            if let Some(home) = self.spread.device(0) {
+                gradients = gradients.to_device(&home.clone().inner(), model);
             }
             self.accumulator.accumulate(model, gradients);
         }
@@ -235,6 +230,7 @@ mod tests {
     use burn::tensor::DType;
     use latentlm::RandomStream;
     use latentlm::core::conformance::assert_close;
+    use latentlm_kernels::without_kernels;
 
     /// Its weights are not of the device's generator, which tests share.
     fn trainer(device: &Device, accumulate: usize) -> Trainer<Linear> {
@@ -255,13 +251,20 @@ mod tests {
         model.forward(x).square().mean()
     }
 
-    /// The graph computes in bfloat16, the weights behind it stay float32, and so do their gradients.
+    /// The graph computes in bfloat16, or with kernels in float32 with rounded factors of products. The weights behind it
+    /// stay float32, and so do their gradients.
     #[test]
     fn a_rounded_step_is_nearly_the_same() {
+        check_rounded_step(DType::F32);
+        without_kernels(|| check_rounded_step(DType::BF16));
+    }
+
+    fn check_rounded_step(kind: DType) {
         let device = Device::default().autodiff();
         let x = RandomStream::new(2).normal([5, 3], &device);
         let mut exact = trainer(&device, 1);
-        let mut rounded = trainer(&device, 1).with_precision(Precision::Bf16);
+        let mut rounded = trainer(&device, 1);
+        rounded.precision = Precision::Bf16;
         let mut norms = Vec::new();
         for trainer in [&mut exact, &mut rounded] {
             let (report, kinds) = trainer.backward_shards(vec![x.clone()], |model, x| {
@@ -270,9 +273,10 @@ mod tests {
             });
             norms.push((report.unwrap().gradient_norm, kinds[0]));
         }
-        let [(exact_norm, DType::F32), (norm, DType::BF16)] = norms[..] else {
+        let [(exact_norm, exact_kind), (norm, rounded_kind)] = norms[..] else {
             panic!("{norms:?}");
         };
+        assert_eq!([exact_kind, rounded_kind], [DType::F32, kind]);
         let near = (norm / exact_norm - 1.0).abs() < 0.02;
         assert!(near && norm != exact_norm, "{norm} for {exact_norm}");
         let weight = rounded.model().weight.val();
@@ -297,7 +301,8 @@ mod tests {
             (share, x.clone().narrow(0, start, count))
         });
         let mut whole = trainer(&device, 1);
-        let expected = whole.backward(loss(whole.model(), x)).unwrap();
+        let (expected, _) = whole.backward_shards(vec![x], |model, x| (loss(model, x), ()));
+        let expected = expected.unwrap();
         let mut divided = trainer(&device, 1);
         let (report, shares) = divided.backward_shards(shards.to_vec(), |model, (share, x)| {
             (loss(model, x).mul_scalar(share), share)
@@ -309,8 +314,10 @@ mod tests {
         });
         let mut rounds = trainer(&device, 2);
         let [first, second] = shards.map(|(share, x)| {
-            let loss = loss(rounds.model(), x).mul_scalar(2.0 * share);
-            rounds.backward(loss)
+            let (report, _) = rounds.backward_shards(vec![x], |model, x| {
+                (loss(model, x).mul_scalar(2.0 * share), ())
+            });
+            report
         });
         assert!(first.is_none());
         assert_eq!(shares, [0.4, 0.6]);

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
+use latentlm_kernels::{rounded_products, rounds_products};
 
 pub use latentlm::core::Precision;
 
@@ -23,13 +24,22 @@ pub fn check(precision: Precision, options: &RunOptions) -> Result<()> {
     Ok(())
 }
 
-/// The model with its trained weights rounded, within the graph: gradients reach the weights as they
-/// were.
-pub fn round<M: Module>(precision: Precision, model: M) -> M {
-    match precision {
-        Precision::F32 => model,
-        Precision::Bf16 => model.map(&mut Round),
+/// Runs a part of a step in a precision: `work` on the model, within the graph, so that gradients reach the weights as they
+/// were. Where kernels round the factors of products, the model stays as it is; elsewhere its trained weights are rounded,
+/// and activations with them.
+pub fn in_precision<M: Module, R>(
+    precision: Precision,
+    model: &M,
+    work: impl FnOnce(&M) -> R,
+) -> R {
+    if precision == Precision::F32 {
+        return work(model);
     }
+    let device = model.devices().into_iter().next();
+    if device.is_some_and(|device| rounds_products(&device)) {
+        return rounded_products(|| work(model));
+    }
+    work(&model.clone().map(&mut Round))
 }
 
 struct Round;

@@ -16,7 +16,7 @@ use latentlm_pipelines::printable;
 use crate::error::{Result, TrainError};
 use crate::options::{ProgressMode, RunOptions};
 
-/// The progress of one stage.
+/// The progress of one stage, or what is shown between stages.
 pub struct Progress {
     stage: &'static str,
     total: u64,
@@ -32,10 +32,10 @@ pub struct Progress {
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 impl Progress {
-    /// Begins at step `first` of `total`.
+    /// Begins at step `first` of `total`. Between stages, where `total` is 0, only notes are shown, as lines.
     pub fn new(stage: &'static str, first: u64, total: u64, options: &RunOptions) -> Self {
         let mut dashboard = None;
-        if options.progress == ProgressMode::Auto && std::io::stdout().is_terminal() {
+        if total > 0 && options.progress == ProgressMode::Auto && std::io::stdout().is_terminal() {
             let mut renderer = default_renderer(options.interrupter.clone(), None);
             renderer.start(1, 1, Some(total as usize), Some(stage));
             renderer.start_split("train", total as usize);
@@ -91,8 +91,8 @@ impl Progress {
     }
 
     /// Ends the stage; the dashboard gives the terminal back.
-    pub fn finish(self) {
-        if let Some(mut renderer) = self.dashboard {
+    pub fn finish(&mut self) {
+        if let Some(mut renderer) = self.dashboard.take() {
             renderer.end_split();
             renderer.end();
             // The dashboard forgets a stop as it ends, one that came on the stage's last step too.

@@ -1,19 +1,17 @@
 //! A whole run: codec, latents, language model, report. It is the same for all modalities.
 
-use std::path::Path;
 use std::time::Instant;
 
 use latentlm_pipelines::{PipelineError, RunFolder, TokenizerConfig, TrainingData};
 
-use crate::codec_stage::{self, CodecTask};
 use crate::context::{Context, Report, RunEnd};
 use crate::error::Result;
 use crate::lm_recipe::LmRecipe;
-use crate::lm_stage::{self, LmContext, LmSetup, LmTask};
 use crate::memory::{self, Demanding};
 use crate::options::RunOptions;
 use crate::precision;
 use crate::teacher;
+use crate::weights;
 
 /// Reads the tokenizer file that a recipe names, if it names one: it is not needed until the codec is trained, and a
 /// wrong one should be noticed before. A run that goes on has its vocabulary in its checkpoint.
@@ -25,22 +23,6 @@ pub fn check_tokenizer(wanted: &TokenizerConfig, options: &RunOptions) -> Result
         wanted.read()?;
     }
     Ok(())
-}
-
-/// Trains a codec, then a language model on its latents, which `open` makes ready. Returns whether both are finished.
-///
-/// # Errors
-/// If data can't be read, the loss is not finite, or a checkpoint can't be read or written.
-pub fn train_both<C: CodecTask<D>, L, const D: usize>(
-    context: &mut LmContext<L>,
-    open: impl FnOnce(&mut LmContext<L>, Option<&Path>) -> Result<(L, LmSetup)>,
-) -> Result<bool>
-where
-    C::Recipe: LmRecipe,
-    L: LmTask<Recipe = C::Recipe, Data = C::Data>,
-{
-    let coded = codec_stage::train::<C, D>(context)?;
-    Ok(coded && lm_stage::train::<L>(context, open)?)
 }
 
 /// The parts of a run that differ from modality to modality.
@@ -79,8 +61,14 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             memory::check(recipe, (self.train_samples)(&data), &asked)?;
             Ok(data)
         })?;
-        if let Some(from) = teacher::needed(&context.recipe, &context.options)? {
-            (self.adopt)(&mut context, &from)?;
+        match teacher::needed(&context.recipe, &context.options)? {
+            Some(from) => {
+                let found = teacher::finished(&from)?;
+                let resumed = context.options.resume;
+                weights::compare_teacher(&mut context, &from, &found, resumed)?;
+                (self.adopt)(&mut context, &from)?;
+            }
+            None => teacher::tell_of_unneeded(&mut context)?,
         }
         context.report = Some(self.report);
         // Before training and after it.

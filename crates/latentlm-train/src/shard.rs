@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::core::DiffusionDraws;
 use latentlm::sequence::{ControlTokens, Document, Layout};
 use latentlm::{Batch, Loss};
 
@@ -61,7 +60,13 @@ impl Shard {
                 if let Some(draws) = batch.draws.get(modality) {
                     // A row may be for several latents, for all of a picture.
                     let latents_a_row = draws.noise.dims()[1] / latents.dims()[1];
-                    own.draws.push(some_draws(draws, drawn, all, latents_a_row));
+                    let row = |latent: usize| latent / latents_a_row;
+                    // For no latents it is the first row, which is not read.
+                    let mut rows = 0..1;
+                    if !drawn.is_empty() {
+                        rows = row(drawn.start)..row(drawn.end);
+                    }
+                    own.draws.push(draws.of_latents(rows, row(all).max(1)));
                 }
                 let heard = batch.heard[modality].clone();
                 own.heard.push(heard.slice(frames.clone()));
@@ -117,22 +122,6 @@ impl Learned {
     }
 }
 
-/// The draws of some of `all` learned latents. For no latents it is the first row, which is not read.
-fn some_draws(
-    draws: &DiffusionDraws,
-    latents: Range<usize>,
-    all: usize,
-    latents_a_row: usize,
-) -> DiffusionDraws {
-    let row = |latent: usize| latent / latents_a_row;
-    let rows = if latents.is_empty() {
-        0..1
-    } else {
-        row(latents.start)..row(latents.end)
-    };
-    draws.of_latents(rows, row(all).max(1))
-}
-
 /// Cuts documents of so many positions each, one after the other, into at most `count` of about as many.
 fn cut_evenly(positions: &[usize], count: usize) -> Vec<Range<usize>> {
     let total: usize = positions.iter().sum();
@@ -155,6 +144,7 @@ mod tests {
     use super::*;
     use burn::module::Module;
     use burn::tensor::Int;
+    use latentlm::core::DiffusionDraws;
     use latentlm::core::conformance::{Stir, seeded};
     use latentlm::sequence::Segment;
     use latentlm::{LatentHead, LatentLmConfig, LmSizes, Modality, RandomStream};

@@ -15,6 +15,7 @@ use crate::context::{CACHE, Context, DATA};
 use crate::error::{Result, TrainError};
 use crate::lm_recipe::{LmRecipe, STAGE};
 use crate::options::RunOptions;
+use crate::weights;
 
 /// Name of the codec's stage.
 pub const CODEC: &str = "codec";
@@ -114,9 +115,57 @@ pub fn needed<R: LmRecipe>(recipe: &R, options: &RunOptions) -> Result<Option<Ru
             if !taught || latest.manifest.step >= plan.train.steps {
                 return Ok(None);
             }
+            check_there(&plan.model.from, "it learns guidance from it at every step")?;
+        } else {
+            check_there(&plan.model.from, "it has not taken over the weights yet")?;
         }
     }
     run_of(recipe)
+}
+
+/// Checks that the run is still there that a run that goes on needs.
+fn check_there(from: &str, why: &str) -> Result<()> {
+    if Path::new(from).join("config.toml").is_file() {
+        return Ok(());
+    }
+    let reason = format!(
+        "is no run any more (lm.from), and the run that goes on needs it: {why}; put it back"
+    );
+    Err(PipelineError::Run(from.into(), reason).into())
+}
+
+/// Tells that a run goes on without the one that it began from, if that is gone or has other weights now.
+///
+/// # Errors
+/// If a list or checkpoint can't be read.
+pub fn tell_of_unneeded<R: LmRecipe, D: TrainingData>(context: &mut Context<R, D>) -> Result<()> {
+    let from = context.recipe.lm().model.from.clone();
+    if from.is_empty() {
+        return Ok(());
+    }
+    let reason = if !Path::new(&from).join("config.toml").is_file() {
+        "is gone"
+    } else if has_changed(&context.run, Path::new(&from))? {
+        "has other weights than it had when this run began"
+    } else {
+        return Ok(());
+    };
+    context.note(&format!(
+        "lm.from={from} {reason}: that changes nothing, this run has taken over its weights and needs it no more"
+    ));
+    Ok(())
+}
+
+/// Whether a run has other weights than those that another has taken over. One that can't be read any more, such as one
+/// that is trained again, has.
+fn has_changed<R: LmRecipe>(run: &RunFolder<R>, from: &Path) -> Result<bool> {
+    let read = RunFolder::<R>::open(from)
+        .map_err(TrainError::from)
+        .and_then(|(from, _)| Ok((finished(&from)?, from)));
+    match read {
+        Ok((found, from)) => weights::teacher_differs(run, &from, &found),
+        Err(_) => Ok(true),
+    }
 }
 
 /// The newest checkpoint of a run's language model, which must be the last one.

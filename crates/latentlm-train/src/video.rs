@@ -9,27 +9,29 @@ use latentlm::core::CodecObjectiveConfig;
 use latentlm::sequence::Document;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::{
-    BatchOrder, ClipSpec, Mix, MllmCorpus, MllmSizes, PackOrder, TextTokenizer, normal_text,
+    BatchOrder, ClipSpec, Described, Mix, MllmCorpus, MllmSizes, PackOrder, TextTokenizer,
+    normal_text,
 };
 use latentlm_eval::{TRAINING_CLIPS, save_clips, write_video_report};
 use latentlm_pipelines::{
-    Clips, HostBatch, TOKENIZER, VideoData, VideoPipeline, VideoRecipe, as_clips, evenly,
-    image_grid, load_codec, save_png,
+    Clips, HostBatch, PipelineError, StageConfig, TOKENIZER, VideoData, VideoPipeline, VideoRecipe,
+    as_clips, evenly, image_grid, load_codec, save_png,
 };
 
+use crate::adversarial::CodecSetup;
 use crate::ahead::{Ahead, rounds};
-use crate::codec_stage::{CodecPlan, CodecTask};
+use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd};
 use crate::error::Result;
 use crate::image::psnr_db;
 use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
 use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
-use crate::lm_stage::{Corpus, LmSetup, PipelineTask};
+use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
 use crate::memory::{Demand, Demanding};
 use crate::options::RunOptions;
 use crate::progress::Encoding;
-use crate::run::{Modality, check_tokenizer, train_both};
+use crate::run::{Modality, check_tokenizer};
 use crate::teacher;
 
 /// A run of clips.
@@ -60,8 +62,13 @@ impl CodecTask<5> for ClipTask {
     /// A clip is long enough to be worth a thread alone.
     const ROWS_A_SHARD: usize = 1;
 
-    fn plan(recipe: &VideoRecipe) -> CodecPlan<'_, Self::Objective, 5> {
-        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
+    fn config(recipe: &VideoRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn setup(recipe: &VideoRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 5>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
@@ -146,6 +153,44 @@ impl LmRecipe for VideoRecipe {
     }
 }
 
+/// The texts of the documents of a clip's first frame, one for each.
+#[derive(Debug, PartialEq)]
+struct FirstFrame(Vec<String>);
+
+impl FirstFrame {
+    /// Those of all clips: captions, and in the recipe's share of the documents what a still shows. The seed decides
+    /// which.
+    fn all(clips: &Clips, recipe: &VideoRecipe) -> Vec<Self> {
+        let mix = &recipe.mix;
+        let mut random = RandomStream::for_step(recipe.seed, "still-texts", 0);
+        let mut all = Vec::with_capacity(clips.len());
+        for index in 0..clips.len() {
+            let still = clips.still(index);
+            let mut texts = Vec::with_capacity(mix.first_frame);
+            for _ in 0..mix.first_frame {
+                let is_still = random.chance(mix.still_share);
+                texts.push(match &still {
+                    Some(still) if is_still => still.clone(),
+                    _ => clips.text(index).to_owned(),
+                });
+            }
+            all.push(Self(texts));
+        }
+        all
+    }
+}
+
+impl Described for FirstFrame {
+    fn asked(&self) -> Vec<String> {
+        self.0.clone()
+    }
+
+    /// No document says it.
+    fn said(&self) -> String {
+        self.0[0].clone()
+    }
+}
+
 /// Documents of whole clips, and behind them those of first frames alone, which have a digit's whole shape in few of a
 /// clip's latents.
 struct ClipCorpus {
@@ -166,7 +211,8 @@ impl ClipCorpus {
                 caption: 0,
                 text: 0,
             };
-            let corpus = MllmCorpus::new(clips.texts(), &[], tokenizer, sizes, mix)?;
+            let texts = FirstFrame::all(clips, recipe);
+            let corpus = MllmCorpus::new(&texts, &[], tokenizer, sizes, mix)?;
             first_frames = Some(corpus);
         }
         Ok(Self {
@@ -220,7 +266,10 @@ pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
         adopt: teacher::adopt_codec,
-        train: |context| train_both::<ClipTask, VideoTask, 5>(context, open),
+        train: |context| {
+            let coded = codec_stage::train::<ClipTask, 5>(context)?;
+            Ok(coded && lm_stage::train::<VideoTask>(context, open)?)
+        },
         report: write_video_report,
         samples: "png",
         train_samples: |data| data.train.len(),
@@ -269,7 +318,7 @@ fn encode(context: &mut Context, codec: &Codec, cache: &mut LatentCache) -> Resu
         let frames = ahead.next_batch(&context.run)?;
         let batch = as_clips(frames.tensor(&context.device), spec.frames);
         let labels = vec![0_u32; batch.dims()[0]];
-        latents::encode(codec, batch, &labels, cache);
+        cache.add(codec.encode_parameters(batch), &labels);
         encoding.count(labels.len())?;
     }
     Ok(())
@@ -302,7 +351,7 @@ fn show(context: &mut Context, pipeline: &VideoPipeline, (): &(), step: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use latentlm::sequence::{Layout, SpecialTokens};
+    use latentlm::sequence::{Layout, Segment, SpecialTokens};
     use latentlm_pipelines::Recipe;
 
     /// Documents of first frames come last, have the latents of one group, and no token behind these.
@@ -313,7 +362,8 @@ mod tests {
         let read = |first_frame: usize| {
             let first_frame = format!("mix.first_frame={first_frame}");
             let changes = ["data.composed=4", "mix.draw=1", "mix.caption=1"].map(String::from);
-            let changes = [&changes[..], &[path.clone(), first_frame]].concat();
+            let captions_alone = "mix.still_share=0.0".to_owned();
+            let changes = [&changes[..], &[path.clone(), first_frame, captions_alone]].concat();
             let recipe = VideoRecipe::resolve(None, &changes).unwrap();
             let data = VideoData::open(&recipe).unwrap();
             let tokenizer = data.tokenizer(&recipe).unwrap();
@@ -353,6 +403,81 @@ mod tests {
                 1 + 1 + 16,
                 "a start, the token before latents"
             );
+        }
+    }
+
+    /// A share of the documents of first frames reads what a still shows; the seed decides which. With a share of 0,
+    /// all of them read captions, so lengths and with them the order are those of captions.
+    #[test]
+    fn first_frames_read_what_stills_show() {
+        let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
+        let resolve = |changes: &[&str]| {
+            let path = format!("data.path={}", digits.display());
+            let changes = changes.iter().map(ToString::to_string);
+            let few = ["data.composed=250".to_owned(), path];
+            let changes: Vec<String> = few.into_iter().chain(changes).collect();
+            VideoRecipe::resolve(None, &changes).unwrap()
+        };
+        let recipe = resolve(&["mix.still_share=0.3"]);
+        let data = VideoData::open(&recipe).unwrap();
+        let clips = &data.train;
+        let texts = FirstFrame::all(clips, &recipe);
+        assert_eq!(texts, FirstFrame::all(clips, &recipe));
+        let mut read_stills = 0;
+        for (index, FirstFrame(own)) in texts.iter().enumerate() {
+            assert_eq!(own.len(), 4);
+            let still = clips.still(index).unwrap();
+            for text in own {
+                read_stills += usize::from(*text == still);
+                assert!(*text == still || text == clips.text(index), "{text}");
+            }
+        }
+        // Of 1,000 documents; the deviation of their share is 0.0145, and this is four times that.
+        let share = read_stills as f64 / 1000.0;
+        assert!((share - 0.3).abs() < 0.06, "{share}");
+        let of = |share: &str, seed: &str| FirstFrame::all(clips, &resolve(&[share, seed]));
+        assert_ne!(of("mix.still_share=0.3", "seed=2"), texts);
+        let captions = of("mix.still_share=0.0", "seed=1");
+        let all_stills = of("mix.still_share=1.0", "seed=1");
+        for (index, pair) in captions.iter().zip(&all_stills).enumerate() {
+            let caption = clips.text(index).to_owned();
+            assert_eq!(*pair.0, FirstFrame(vec![caption; 4]));
+            assert_eq!(*pair.1, FirstFrame(vec![clips.still(index).unwrap(); 4]));
+        }
+
+        // Documents have these tokens, in this order.
+        let tokenizer = data.tokenizer(&recipe).unwrap();
+        let corpus = ClipCorpus::new(clips, &recipe, &tokenizer).unwrap();
+        let special = SpecialTokens::after(tokenizer.vocabulary(), 1);
+        let first = corpus.whole.len();
+        for (number, text) in texts.iter().flat_map(|own| &own.0).enumerate() {
+            let document = corpus.document(first + number, false);
+            let tokens = [vec![special.start], tokenizer.encode(text).unwrap()].concat();
+            let learned = true;
+            assert_eq!(document.segments[0], Segment::Text { tokens, learned });
+            assert_eq!(corpus.encoded(first + number), Some(number / 4));
+        }
+        // With captions alone, these documents are the corpus of captions that they were before.
+        let recipe = resolve(&["mix.still_share=0.0"]);
+        let corpus = ClipCorpus::new(clips, &recipe, &tokenizer).unwrap();
+        let mix = Mix {
+            draw: 4,
+            caption: 0,
+            text: 0,
+        };
+        let sizes = MllmSizes {
+            frames: recipe.first_frame_tokens(),
+            ..recipe.sizes()
+        };
+        let before = MllmCorpus::new(clips.texts(), &[], &tokenizer, sizes, mix).unwrap();
+        let (_, now) = corpus.first_frame(first).unwrap();
+        assert_eq!((now, corpus.lengths().len()), (0, first + before.len()));
+        for number in 0..before.len() {
+            for dropped in [false, true] {
+                let mut expected = before.document(number, dropped);
+                expected.segments.pop();
+                assert_eq!(corpus.document(first + number, dropped), expected);
+            }
         }
     }
 

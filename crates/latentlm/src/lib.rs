@@ -62,13 +62,13 @@ pub use latentlm_codec_image as codec_image;
 pub use latentlm_codec_video as codec_video;
 pub use latentlm_core as core;
 pub use latentlm_core::{
-    CausalBackbone, LatentCodec, LatentHead, RandomStream, SampleOptions, Sampler, StreamingCodec,
-    sequence,
+    CausalBackbone, LatentCodec, LatentHead, Loss, RandomStream, SampleOptions, Sampler,
+    StreamingCodec, sequence,
 };
 pub use latentlm_diffusion as diffusion;
 pub use latentlm_kernels::WeightBits;
 pub use load::{load_lm, load_lm_from_bytes};
-pub use model::{Batch, DocumentTokens, LatentLm, Loss};
+pub use model::{Batch, DocumentTokens, LatentLm};
 pub use sizes::{LmSizes, ModelError};
 pub use text_sampling::TextOptions;
 pub use weights::SmallWeights;

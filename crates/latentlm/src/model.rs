@@ -8,7 +8,7 @@ use latentlm_adapters::packed::{indices, surprise, weighted_mean};
 use latentlm_adapters::{LabelAdapter, LatentAdapter, TokenAdapter, Whitening};
 use latentlm_backbone::Backbone;
 use latentlm_core::sequence::{ControlTokens, Document, Layout};
-use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, SampleOptions};
+use latentlm_core::{CausalBackbone, DiffusionDraws, LatentHead, Loss, SampleOptions};
 use latentlm_diffusion::Head;
 
 use crate::sizes::ModelError;
@@ -90,15 +90,6 @@ impl Batch {
             nulls: Vec::new(),
         }
     }
-}
-
-/// The parts of the joint loss `L_LM + lambda L_diff`, `[1]` each; 0 if there is nothing to learn.
-#[derive(Debug, Clone)]
-pub struct Loss {
-    /// Mean cross entropy of the learned tokens, each with the weight of its document.
-    pub token: Tensor<1>,
-    /// The heads' denoising error, one entry per modality.
-    pub diffusion: Vec<Tensor<1>>,
 }
 
 impl<B: CausalBackbone, H: LatentHead> LatentLm<B, H> {

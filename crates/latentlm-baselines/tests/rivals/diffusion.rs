@@ -8,7 +8,7 @@ use latentlm_baselines::{
 };
 use latentlm_core::conformance::{assert_close, module, seeded};
 use latentlm_core::sequence::{Document, Segment};
-use latentlm_core::{DiffusionDraws, RandomStream, SampleOptions, Sampler};
+use latentlm_core::{DiffusionDraws, Loss, RandomStream, SampleOptions, Sampler};
 use latentlm_diffusion::solver;
 
 use crate::{block, learn, moved};
@@ -40,6 +40,11 @@ fn transfusion(device: &Device) -> Transfusion {
 fn mllm(device: &Device) -> MllmTransfusion {
     let config = DenoiserConfig::new(7, TOKENS, DIM).with_sizes(sizes());
     seeded(5, device, |device| config.init_mllm(true, device))
+}
+
+/// The sum of both parts of a loss.
+fn joint(mut loss: Loss) -> Tensor<1> {
+    loss.token + loss.diffusion.remove(0)
 }
 
 fn words(tokens: &[u32], learned: bool) -> Segment {
@@ -151,7 +156,7 @@ fn gradient_reaches_every_parameter() {
     let model = moved(mllm(&device));
     let (images, draws) = mllm_batch(&model, &device);
     let loss = model.loss(&documents(), images, draws, &[1.0; 4]);
-    let gradients = (loss.token + loss.diffusion).backward();
+    let gradients = joint(loss).backward();
     module::gradient_reaches_every_parameter(&model, &gradients);
 }
 
@@ -290,8 +295,7 @@ fn two_points_can_be_learned() {
     let model = mllm(&device);
     let (images, draws) = mllm_batch(&model, &device);
     let (before, after, _) = learn(model, 80, 1e-2, |model: &MllmTransfusion| {
-        let loss = model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]);
-        loss.token + loss.diffusion
+        joint(model.loss(&documents(), images.clone(), draws.clone(), &[1.0; 4]))
     });
     assert!(after < before / 4.0, "text and images: {before} to {after}");
 }
@@ -308,7 +312,8 @@ fn the_joint_loss_begins_at_its_closed_forms() {
     let drawn = [images.clone().narrow(0, 0, 1), images.narrow(0, 2, 1)];
     let schedule = model.image.denoiser.schedule();
     let target = schedule.target(Tensor::cat(drawn.to_vec(), 0), draws.noise, draws.timesteps);
-    assert_close("diffusion", loss.diffusion, target.square().mean(), 1e-6);
+    let diffusion = loss.diffusion[0].clone();
+    assert_close("diffusion", diffusion, target.square().mean(), 1e-6);
 }
 
 /// The documents have four, three, three and two learned tokens. The second document has weight 5.
@@ -444,15 +449,18 @@ fn pictures_are_drawn_for_texts() {
 
 #[test]
 fn impossible_configurations_are_refused() {
-    let dit = |tokens, sizes: DenoiserSizes| {
-        let config = DenoiserConfig::new(CLASSES, tokens, DIM).with_sizes(sizes);
-        config.validate::<DitNetwork>().unwrap_err().to_string()
+    let config = |tokens, sizes| DenoiserConfig::new(CLASSES, tokens, DIM).with_sizes(sizes);
+    let refused = |config: DenoiserConfig| {
+        let refused = config.validate::<DitNetwork>();
+        refused.unwrap_err().to_string()
     };
+    let dit = |tokens, sizes: DenoiserSizes| refused(config(tokens, sizes));
+    let one_timestep = config(4, sizes()).with_num_train_timesteps(1);
     let cases = [
         (dit(5, sizes()), "square grid"),
         (dit(0, sizes()), "must be positive"),
         (dit(4, sizes().with_width(30)), "not a multiple of heads"),
-        (dit(4, sizes().with_num_train_timesteps(1)), "2 or more"),
+        (refused(one_timestep), "2 or more"),
         (
             dit(
                 4,

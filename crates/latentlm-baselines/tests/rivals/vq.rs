@@ -115,7 +115,7 @@ fn gradient_reaches_every_parameter() {
 
     let codec = codec(&device);
     let pixels = codec_config()
-        .init_loss(&CodecLossConfig::new(), &device)
+        .init_loss(&CodecLossConfig::default(), &device)
         .unwrap();
     let loss = codec.loss(&pixels, pictures(&device), None);
     module::gradient_reaches_every_parameter(&codec, &loss.total.backward());
@@ -127,10 +127,9 @@ fn gradient_reaches_every_parameter() {
 fn the_objective_is_the_loss_of_the_codec() {
     let device = Device::default().autodiff();
     let (config, codec) = (codec_config(), codec(&device));
-    let losses = CodecLossConfig::new()
-        .with_adversarial_weight(1.0)
-        .with_discriminator_width(4)
-        .with_discriminator_layers(2);
+    let mut losses = CodecLossConfig::default();
+    losses.patches.weight = 1.0;
+    (losses.patches.width, losses.patches.layers) = (4, 2);
     let discriminator = seeded(6, &device, |device| {
         losses.init_discriminator(&config.codec, device)
     });
@@ -255,7 +254,7 @@ fn two_pictures_can_be_learned() {
     let device = Device::default().autodiff();
     let codec = codec(&device);
     let pixels = codec_config()
-        .init_loss(&CodecLossConfig::new(), &device)
+        .init_loss(&CodecLossConfig::default(), &device)
         .unwrap();
     // As at the start of training: codes are replaced by latents.
     let latents = codec.encode_latents(pictures(&device));
@@ -317,7 +316,7 @@ fn the_joint_loss_is_of_words_and_of_codes() {
     assert_eq!(nats.len(), 9 + 2 * TOKENS);
     let loss = |weights: &[f64]| {
         let loss = model.loss(&documents, &codes, weights, &device);
-        [loss.token, loss.code].map(|part| part.into_scalar::<f32>())
+        [loss.token, loss.diffusion[0].clone()].map(|part| part.into_scalar::<f32>())
     };
     let expected = [
         (sum(0, 6) + 4.0 * sum(6, 9)) / (6.0 + 4.0 * 3.0),

@@ -81,6 +81,7 @@ const MLLM: Kind = Kind {
     recipe: &[
         &mllm::TINY,
         &[
+            "lm.precision=bf16",
             "codec_train.steps=6",
             "codec_train.log_every=1",
             "codec_train.checkpoint_every=1",

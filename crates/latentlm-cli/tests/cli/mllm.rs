@@ -92,6 +92,30 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     broken_pictures_are_named(dir);
 }
 
+/// A vocabulary of characters has those of the training texts alone.
+#[test]
+fn a_character_that_training_never_had_is_named_before_anything_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pictures(&dir.join("pictures"));
+    // Held-out captions in characters of the others.
+    let table = dir.join("pictures/metadata.jsonl");
+    let lines = fs::read_to_string(&table).unwrap();
+    let lines = lines.replace("red 8", "red 0").replace("blue 9", "blue 1");
+    fs::write(&table, lines).unwrap();
+    let characters = ["text.tokenizer=characters"];
+    let train = ["train-mllm", "--progress", "silent"];
+    succeed(dir, &[&train[..], &TINY, &characters].concat());
+    let draw =
+        |prompt: &str| latentlm(dir, &["generate", "--prompt", prompt, "--out", "drawn.png"]);
+    let named = "`&` is outside the vocabulary";
+    expect(&mut draw("red & blue <image>"), 2, named);
+    assert!(!dir.join("drawn.png").exists());
+    let drawn = draw("red 2 <image>").output().unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+    assert!(dir.join("drawn.png").exists());
+}
+
 /// The report of the run itself, while its codec is trained.
 #[test]
 fn the_report_is_there_from_the_codecs_first_checkpoint_on() {

@@ -3,6 +3,13 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(unix)]
+use std::{
+    path::PathBuf,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::kills::{below, results};
 use crate::{expect, newest, pictures, train};
@@ -313,4 +320,55 @@ mod of_unix {
         assert!(newest(dir, "lm").ends_with("step-3"));
         assert!(unfinished(&dir.join("runs")).is_empty());
     }
+}
+
+/// The unfinished folder in a folder, as soon as it has a file. `not` is one that does not count.
+#[cfg(unix)]
+fn unfinished(folder: &Path, not: Option<&Path>) -> PathBuf {
+    let begun = Instant::now();
+    loop {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if Some(path.as_path()) != not && path.join("config.json").is_file() {
+                return path;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing begins");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The weights take seconds; each process is killed when it has written its first file.
+#[cfg(unix)]
+#[test]
+fn what_a_killed_make_model_left_is_swept_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let start = || {
+        let words = ["make-model", "vibevoice-realtime", "--out", "random"];
+        let mut command = crate::latentlm(dir, &words);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let kill = |mut process: Child| {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    };
+    let killed = start();
+    let first = unfinished(dir, None);
+    kill(killed);
+    assert!(first.exists(), "a kill leaves it");
+    let second = start();
+    let own = unfinished(dir, Some(&first));
+    assert!(!first.exists());
+    let third = start();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Both live, and neither removes what the other writes.
+    while fs::read_dir(dir).unwrap().count() < 2 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(own.exists());
+    kill(second);
+    kill(third);
+    assert!(!dir.join("random").exists());
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::earlier::{copy, run, tests};
-use crate::pictures::{another, resume, succeed, trained};
+use crate::pictures::{another, resume, succeed, train, trained};
 use crate::{expect, latentlm, newest, speech};
 
 /// The latent cache of the run `mnist`.
@@ -93,6 +93,50 @@ fn runs_without_a_list_of_data_go_on() {
         let told = succeed(&mut latentlm(&tests(), &words));
         assert!(!told.contains(note), "{name}: {told}");
     }
+}
+
+/// Two students of one teacher: one has taken over its weights, the other learns its guidance at every step.
+#[test]
+fn another_teacher_is_named_where_it_matters() {
+    const GUIDED: [&str; 2] = ["lm.distilled_guidance=fixed", "sample.guidance_scale=4.0"];
+    let dir = trained("3");
+    let dir = dir.path();
+    let begin = ["--progress", "silent", "lm.from=runs/mnist", "--run"];
+    succeed(train(dir, &begin).args(["runs/plain"]));
+    succeed(train(dir, &begin).arg("runs/guided").args(GUIDED));
+    let resume = |run: &str, changes: &[&str]| {
+        let words = ["train-image", "--resume", "--progress", "plain", "--run"];
+        let mut command = latentlm(dir, &words);
+        command.arg(run).args(changes);
+        command
+    };
+    let unknown = "a version that kept no hash of lm.from=runs/mnist";
+    let told = succeed(&mut resume("runs/guided", &["lm_train.steps=4"]));
+    assert!(!told.contains(unknown), "{told}");
+    let list = dir.join("runs/guided/weights.txt");
+    fs::remove_file(&list).unwrap();
+    let told = succeed(&mut resume("runs/guided", &["lm_train.steps=5"]));
+    assert!(told.contains(unknown) && list.is_file(), "{told}");
+
+    fs::remove_dir_all(dir.join("runs/mnist")).unwrap();
+    let again = ["--progress", "silent", "lm_train.steps=3", "seed=7"];
+    succeed(&mut train(dir, &again));
+    let more = "lm_train.steps=6";
+    let other = "those of lm.from=runs/mnist changed";
+    expect(&mut resume("runs/guided", &[more]), 1, other);
+    let accepted = ["--accept-changed-data", more];
+    let told = succeed(&mut resume("runs/guided", &accepted));
+    assert!(told.contains("continuing with changed weights"), "{told}");
+    let told = succeed(&mut resume("runs/plain", &["lm_train.steps=4"]));
+    let unneeded = "that changes nothing, this run has taken over its weights";
+    assert!(told.contains("has other weights than"), "{told}");
+    assert!(told.contains(unneeded), "{told}");
+
+    fs::remove_dir_all(dir.join("runs/mnist")).unwrap();
+    let gone = "is no run any more (lm.from)";
+    expect(&mut resume("runs/guided", &["lm_train.steps=7"]), 1, gone);
+    let told = succeed(&mut resume("runs/plain", &["lm_train.steps=5"]));
+    assert!(told.contains("lm.from=runs/mnist is gone: that"), "{told}");
 }
 
 /// Changes a file of a checkpoint, and returns what it was.

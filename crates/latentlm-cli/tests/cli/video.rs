@@ -274,6 +274,10 @@ fn a_run_is_measured(dir: &Path) {
     ] {
         assert!(measured[name].as_f64().unwrap() > 0.0, "{name}: {json}");
     }
+    let by_frame = measured["judged_digit_by_frame"].as_array().unwrap();
+    assert_eq!(by_frame.len(), 5, "a share for each frame");
+    let by_motion = measured["pairs_by_motion"].as_object().unwrap();
+    assert_eq!(by_motion.len(), 7, "every motion: {json}");
     let page = fs::read_to_string(dir.join("runs/digits/report.html")).unwrap();
     // The last samples of the training, and four of the evaluation.
     assert_eq!(page.matches("data:image/gif;base64,").count(), 5);

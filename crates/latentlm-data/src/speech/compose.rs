@@ -353,7 +353,7 @@ fn words_of(known: &[&Word], kind: Composition, random: &mut ChaCha8Rng) -> Word
         Composition::Numbers => {
             // Numbers of one, two, three and four digits are equally frequent.
             let digits = random.random_range(1..=4);
-            number(random.random_range(0..10u32.pow(digits)) as usize)
+            words_of_number(random.random_range(0..10u32.pow(digits)) as usize)
         }
     }
 }
@@ -405,13 +405,20 @@ fn words(group: &str, list: &[&str]) -> Words {
     list.iter().map(|name| word(group, name)).collect()
 }
 
-/// A number up to 9999 in words.
-fn number(n: usize) -> Words {
+/// A number below a million in English words, without `and`: 342 is `three hundred forty two`.
+pub fn number_words(number: usize) -> String {
+    text_of(&words_of_number(number))
+}
+
+fn words_of_number(n: usize) -> Words {
     let mut words = Vec::new();
-    for (part, name) in [(n / 1000, "thousand"), (n / 100 % 10, "hundred")] {
-        if part > 0 {
-            words.extend([word("digit", UNITS[part]), word("number", name)]);
-        }
+    if n >= 1000 {
+        words.extend(words_of_number(n / 1000));
+        words.push(word("number", "thousand"));
+    }
+    let hundreds = n / 100 % 10;
+    if hundreds > 0 {
+        words.extend([word("digit", UNITS[hundreds]), word("number", "hundred")]);
     }
     let rest = n % 100;
     match rest {
@@ -444,14 +451,6 @@ fn ordinal(day: usize) -> Words {
 mod tests {
     use super::*;
 
-    fn text(words: Words) -> String {
-        words
-            .into_iter()
-            .map(|(_, word)| word)
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-
     #[test]
     fn numbers_and_days_in_words() {
         for (n, expected) in [
@@ -463,14 +462,17 @@ mod tests {
             (100, "one hundred"),
             (1001, "one thousand one"),
             (3422, "three thousand four hundred twenty two"),
+            (7005, "seven thousand five"),
+            (9999, "nine thousand nine hundred ninety nine"),
+            (120_000, "one hundred twenty thousand"),
         ] {
-            assert_eq!(text(number(n)), expected);
+            assert_eq!(number_words(n), expected);
         }
         for (day, expected) in [(1, "first"), (20, "twentieth"), (21, "twenty first")] {
-            assert_eq!(text(ordinal(day)), expected);
+            assert_eq!(text_of(&ordinal(day)), expected);
         }
-        assert_eq!(text(ordinal(30)), "thirtieth");
-        assert_eq!(text(ordinal(31)), "thirty first");
+        assert_eq!(text_of(&ordinal(30)), "thirtieth");
+        assert_eq!(text_of(&ordinal(31)), "thirty first");
     }
 
     /// `Composition::text`, which needs no recordings, gives texts of the right words and split.

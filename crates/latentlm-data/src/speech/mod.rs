@@ -17,7 +17,7 @@ mod vocabulary;
 pub use crate::skipped::Skipped;
 pub use check::{SpeechReport, check_speech, check_speech_within};
 pub use clip::SpeechBounds;
-pub use compose::{Composed, Composer, Composition};
+pub use compose::{Composed, Composer, Composition, number_words};
 pub use dataset::{SpeechDataset, SpeechSpec, Utterance};
 pub use files::{read_audio, write_wav};
 pub use latentlm_media::sound::{

@@ -5,35 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use latentlm_data::Split;
-use latentlm_data::speech::{Composer, Composition, check_speech, wav_bytes};
+use latentlm_data::speech::{Composer, Composition, check_speech, number_words, wav_bytes};
 
 use crate::{RATE, metadata, open, put};
-
-const UNITS: [&str; 19] = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-
-const TENS: [&str; 8] = [
-    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-];
 
 const ORDINALS: [&str; 21] = [
     "first",
@@ -87,12 +61,12 @@ const MONTHS: [&str; 12] = [
 /// Every word of every group.
 fn all_words() -> Vec<(&'static str, String)> {
     let mut list = vec![("digit", "zero".to_owned()), ("digit", "oh".to_owned())];
+    list.extend((1..10).map(|digit| ("digit", number_words(digit))));
+    let numbers = (10..20).chain((20..100).step_by(10));
+    list.extend(numbers.map(|number| ("number", number_words(number))));
     let mut add = |group, words: &[&str]| {
         list.extend(words.iter().map(|word| (group, (*word).to_owned())));
     };
-    add("digit", &UNITS[..9]);
-    add("number", &UNITS[9..]);
-    add("number", &TENS);
     add("number", &["hundred", "thousand"]);
     add("ordinal", &ORDINALS);
     add("day", &DAYS);
@@ -203,14 +177,11 @@ fn composed_texts_are_what_their_kind_says() {
             .collect()
     };
     let one_of = |list: &[&str], word: &String| list.contains(&word.as_str());
+    let mut names: Vec<String> = (0..10).map(number_words).collect();
+    names.push("oh".to_owned());
     for digits in words(Composition::Digits) {
         assert!((3..=6).contains(&digits.len()));
-        let extra = ["zero", "oh"];
-        assert!(
-            digits
-                .iter()
-                .all(|d| one_of(&UNITS[..9], d) || one_of(&extra, d))
-        );
+        assert!(digits.iter().all(|digit| names.contains(digit)));
     }
     for letters in words(Composition::Letters) {
         assert!((3..=6).contains(&letters.len()));

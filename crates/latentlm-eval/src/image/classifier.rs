@@ -177,19 +177,19 @@ impl Classifier {
         for batch in pictures.split(BATCH, 0) {
             let features = self.features(batch);
             let logits = self.output.forward(features.clone());
-            let classes = logits.dims()[1];
-            let scores = host_values(log_softmax(logits.clone(), 1));
-            let scores = scores.chunks_exact(classes).map(<[f32]>::to_vec);
-            predictions.log_probabilities.extend(scores);
-            let best = logits.argmax(1).into_data().convert::<i64>();
-            let best: Vec<i64> = best.try_into_vec().unwrap_or_default();
-            let classes = best.into_iter().map(|class| class as u32);
-            predictions.classes.extend(classes);
-            let rows = host_values(features);
-            predictions
-                .features
-                .extend(rows.chunks_exact(FEATURES).map(<[f32]>::to_vec));
+            let scores = log_softmax(logits.clone(), 1);
+            let best = host_values(logits.argmax(1).float()).into_iter();
+            predictions.classes.extend(best.map(|class| class as u32));
+            predictions.features.extend(rows(features));
+            predictions.log_probabilities.extend(rows(scores));
         }
         predictions
     }
+}
+
+/// Rows of a matrix, on the host.
+fn rows(matrix: Tensor<2>) -> Vec<Vec<f32>> {
+    let width = matrix.dims()[1];
+    let values = host_values(matrix);
+    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
 }

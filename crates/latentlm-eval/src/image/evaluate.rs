@@ -200,12 +200,8 @@ pub fn evaluate_image_by(
 /// Spreads of generated pictures, divided by those of real ones; without classes whose real pictures have
 /// none.
 fn diversities(spreads: &[f64], real: &[f64]) -> Vec<f64> {
-    spreads
-        .iter()
-        .zip(real)
-        .filter(|(_, real)| **real > 0.0)
-        .map(|(drawn, real)| drawn / real)
-        .collect()
+    let pairs = spreads.iter().zip(real).filter(|(_, real)| **real > 0.0);
+    pairs.map(|(drawn, real)| drawn / real).collect()
 }
 
 /// Quality of the codec on held-out pictures.

@@ -153,7 +153,7 @@ fn read(folder: &Path, pictures: &str, data: &ImageDataset, device: &Device) -> 
 
 /// Saves a classifier into a folder, which appears whole or not at all.
 fn keep(folder: &Path, pictures: &str, classifier: &Classifier) -> Result<()> {
-    let bundle = BundleWriter::begin(folder)?;
+    let bundle = BundleWriter::begin_alone(folder)?;
     let path = bundle.path(&weights_file(MODULE));
     save_module(classifier, &path)?;
     let weights = file_sha256(&path).map_err(io_error("read", &path))?;

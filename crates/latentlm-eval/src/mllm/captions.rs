@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::bundle::write_atomically;
 use latentlm_data::Caption;
 
 use crate::error::Result;
@@ -11,30 +11,12 @@ use crate::error::Result;
 pub const CAPTIONS: &str = "captions.tsv";
 const HEAD: &str = "asked\tsaid\tsplit";
 
-/// A generated caption and its reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SaidCaption {
-    /// Reference caption.
-    pub asked: String,
-    /// Caption that the model generated.
-    pub said: String,
-    /// Split of the picture: `train` or `test`.
-    pub split: String,
-}
-
-impl SaidCaption {
-    /// Pairs the references of a split with the generated captions.
-    pub fn all(captions: &[Caption], said: &[String], split: &str) -> Vec<Self> {
-        captions
-            .iter()
-            .zip(said)
-            .map(|(caption, said)| Self {
-                asked: one_line(&caption.said()),
-                said: one_line(said),
-                split: split.into(),
-            })
-            .collect()
-    }
+/// Pairs of a reference caption and the caption that the model generated for its picture or clip.
+pub fn caption_pairs(captions: &[Caption], said: &[String]) -> Vec<[String; 2]> {
+    let pairs = captions.iter().zip(said);
+    pairs
+        .map(|(caption, said)| [one_line(&caption.said()), one_line(said)])
+        .collect()
 }
 
 /// A text with spaces instead of tabs and line breaks.
@@ -42,32 +24,33 @@ fn one_line(text: &str) -> String {
     text.split(['\t', '\n', '\r']).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes captions as a table of three columns, separated by tabs.
+/// Writes the [`caption_pairs`] of each split as a table of three columns, separated by tabs.
 ///
 /// # Errors
 /// If the file can't be written.
-pub fn write_captions(path: &Path, captions: &[SaidCaption]) -> Result<()> {
+pub fn write_captions(path: &Path, splits: &[(&str, Vec<[String; 2]>)]) -> Result<()> {
     let mut text = format!("{HEAD}\n");
-    for SaidCaption { asked, said, split } in captions {
-        text += &format!("{asked}\t{said}\t{split}\n");
+    for (split, pairs) in splits {
+        for [asked, said] in pairs {
+            text += &format!("{asked}\t{said}\t{split}\n");
+        }
     }
     Ok(write_atomically(path, text.as_bytes())?)
 }
 
-/// Reads the table that [`write_captions`] writes. Lines without three columns are skipped.
-///
-/// # Errors
-/// If the file can't be read.
-pub fn read_captions(path: &Path) -> Result<Vec<SaidCaption>> {
-    let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
-    let mut captions = Vec::new();
+/// The pairs of a split, `train` or `test`, from the table that [`write_captions`] writes; none before the first
+/// evaluation, when there is no file. Lines without three columns are skipped.
+pub fn read_captions(path: &Path, split: &str) -> Vec<[String; 2]> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut pairs = Vec::new();
     for line in text.lines().skip(1) {
-        if let [asked, said, split, ..] = line.split('\t').collect::<Vec<_>>()[..] {
-            let [asked, said, split] = [asked, said, split].map(str::to_owned);
-            captions.push(SaidCaption { asked, said, split });
+        if let [asked, said, own, ..] = line.split('\t').collect::<Vec<_>>()[..]
+            && own == split
+        {
+            pairs.push([asked, said].map(str::to_owned));
         }
     }
-    Ok(captions)
+    pairs
 }
 
 #[cfg(test)]
@@ -84,18 +67,19 @@ mod tests {
         };
         let captions = [caption("dog", Some("animals")), caption("7", None)];
         let said = ["animals: cat".to_owned(), "a\tb\nc".to_owned()];
-        let all = SaidCaption::all(&captions, &said, "test");
-        assert_eq!(
-            (all[0].asked.as_str(), all[0].said.as_str()),
-            ("animals: dog", "animals: cat")
-        );
-        assert_eq!(all[1].said, "a b c");
-        write_captions(&path, &all).unwrap();
+        let test = caption_pairs(&captions, &said);
+        assert_eq!(test[0], ["animals: dog", "animals: cat"]);
+        assert_eq!(test[1][1], "a b c");
+        let train = caption_pairs(&captions[..1], &["animals: dog".to_owned()]);
+        assert!(read_captions(&path, "test").is_empty(), "no file yet");
+        let splits = [("test", test.clone()), ("train", train.clone())];
+        write_captions(&path, &splits).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.starts_with("asked\tsaid\tsplit\nanimals: dog\t"),
             "{text}"
         );
-        assert_eq!(read_captions(&path).unwrap(), all);
+        assert_eq!(read_captions(&path, "test"), test);
+        assert_eq!(read_captions(&path, "train"), train);
     }
 }

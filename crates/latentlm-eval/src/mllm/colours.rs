@@ -1,12 +1,12 @@
 //! Colours of drawn pictures, compared with their captions and with real pictures.
 
-use burn::tensor::{Device, Tensor};
-use latentlm::SampleOptions;
+use burn::tensor::Tensor;
 use latentlm_data::Caption;
 use latentlm_pipelines::{MllmData, MllmPipeline, host_values, read_at};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::evaluation::EvaluateOptions;
 use crate::statistics::{counts, mean, share};
 
 const COLOURS: [&str; 9] = [
@@ -38,9 +38,7 @@ impl Colours {
     pub fn measure(
         pipeline: &MllmPipeline,
         data: &MllmData,
-        sample: &SampleOptions,
-        seed: u64,
-        device: &Device,
+        options: &EvaluateOptions,
     ) -> Result<Self> {
         let (pictures, captions) = (&data.pictures.train, &data.train.captions);
         let (picked, names): (Vec<usize>, Vec<usize>) = named_colours(captions).into_iter().unzip();
@@ -48,9 +46,9 @@ impl Colours {
         if counts.len() < 2 {
             return Ok(Self::default());
         }
-        let real = read_at(pictures, &picked, device)?;
+        let real = read_at(pictures, &picked, &pipeline.device)?;
         let texts: Vec<String> = picked.iter().map(|&i| captions[i].text.clone()).collect();
-        let drawn = pipeline.draw(&texts, sample, seed)?;
+        let drawn = pipeline.draw(&texts, &options.sample, options.seed)?;
         let most = counts.values().copied().max().unwrap_or(0);
         Ok(Self {
             colour_agreement: Some(colour_agreement(&drawn, &real, &names)),
@@ -112,19 +110,14 @@ fn mean_colours(pictures: &Tensor<4>) -> Vec<Vec<f64>> {
     let values = host_values(pictures.clone());
     let mut colours = Vec::new();
     for picture in values.chunks_exact(channels * plane) {
-        let mut foreground = vec![false; plane];
-        for channel in picture.chunks_exact(plane) {
-            for (pixel, value) in foreground.iter_mut().zip(channel) {
-                *pixel |= *value < BACKGROUND;
-            }
-        }
+        let mut foreground: Vec<usize> = (0..plane).collect();
+        foreground.retain(|pixel| {
+            let mut channels = picture.chunks_exact(plane);
+            channels.any(|channel| channel[*pixel] < BACKGROUND)
+        });
         let colour = picture.chunks_exact(plane).map(|channel| {
-            let pixels = channel
-                .iter()
-                .zip(&foreground)
-                .filter(|(_, foreground)| **foreground)
-                .map(|(value, _)| f64::from(*value));
-            mean(pixels).unwrap_or(1.0)
+            let values = foreground.iter().map(|&pixel| f64::from(channel[pixel]));
+            mean(values).unwrap_or(1.0)
         });
         colours.push(colour.collect());
     }
@@ -137,40 +130,24 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// Distances between mean colours of drawn pictures and of real ones, in RGB of `[-1, 1]`, without
-/// backgrounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ColourDistance {
-    /// Mean distance of a drawn picture to the real picture of its caption.
-    pub asked: f64,
-    /// Mean distance of a drawn picture to the real picture of another caption.
-    pub shuffled: f64,
-}
-
-impl ColourDistance {
-    /// Measures both distances.
-    ///
-    /// # Shapes
-    /// - `drawn`, `asked`: `[B, C, H, W]`, drawn pictures and the real pictures of their captions
-    pub fn measure(drawn: &Tensor<4>, asked: &Tensor<4>) -> Self {
-        let (drawn, asked) = (mean_colours(drawn), mean_colours(asked));
-        let mean_distance = |shift: usize| {
-            let shifted = asked.iter().cycle().skip(shift);
-            mean(drawn.iter().zip(shifted).map(|(a, b)| distance(a, b))).unwrap_or_default()
-        };
-        // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids
-        // that.
-        Self {
-            asked: mean_distance(0),
-            shuffled: mean_distance(asked.len() / 2),
-        }
-    }
+/// Mean distance between the mean colours of a drawn picture and of the real picture of its caption, then to the real
+/// picture of another caption. It is in RGB of `[-1, 1]`, without backgrounds.
+///
+/// # Shapes
+/// - `drawn`, `asked`: `[B, C, H, W]`, drawn pictures and the real pictures of their captions
+pub fn colour_distances(drawn: &Tensor<4>, asked: &Tensor<4>) -> [f64; 2] {
+    let (drawn, asked) = (mean_colours(drawn), mean_colours(asked));
+    // Data may be sorted, so that neighbours are alike. A shift by half of all pictures avoids that.
+    [0, asked.len() / 2].map(|shift| {
+        let shifted = asked.iter().cycle().skip(shift);
+        mean(drawn.iter().zip(shifted).map(|(a, b)| distance(a, b))).unwrap_or_default()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, TensorData};
 
     fn caption(text: &str) -> Caption {
         Caption {
@@ -211,11 +188,11 @@ mod tests {
     fn distances_are_of_mean_colours() {
         let (red, blue) = ([0.8, -1.0, -1.0], [-1.0, -1.0, 0.8]);
         let drawn = pictures(&[red, [-1.0, -0.5, 0.8]]);
-        let distance = ColourDistance::measure(&drawn, &pictures(&[red, blue]));
-        assert!((distance.asked - 0.25).abs() < 1e-6, "{distance:?}");
+        let [own, other] = colour_distances(&drawn, &pictures(&[red, blue]));
+        assert!((own - 0.25).abs() < 1e-6, "{own}");
         // Red and blue: 1.8 in two channels; the second is 0.5 off in a third.
         let apart = [2.0 * 1.8f64.powi(2), 2.0 * 1.8f64.powi(2) + 0.25];
         let shuffled = apart.map(f64::sqrt).iter().sum::<f64>() / 2.0;
-        assert!((distance.shuffled - shuffled).abs() < 1e-6, "{distance:?}");
+        assert!((other - shuffled).abs() < 1e-6, "{other}");
     }
 }

@@ -10,14 +10,15 @@ use latentlm_pipelines::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::captions::{CAPTIONS, SaidCaption, write_captions};
-use super::colours::{ColourDistance, Colours};
-use super::measure::{CaptionScore, Perplexity, majority};
+use super::captions::{CAPTIONS, caption_pairs, write_captions};
+use super::colours::{Colours, colour_distances};
+use super::measure::{categories_named, exact_captions, majority, text_surprise};
 use super::neighbours::{Gallery, by_chance};
 use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::Result;
 use crate::evaluation::{self, EvaluateOptions};
+use crate::statistics::mean;
 
 /// Number of captions in the picture of samples.
 const SHOWN: usize = 24;
@@ -96,13 +97,18 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Captions the pictures and draws pictures for the captions.
+    /// Captions pictures of a split and draws pictures for their captions.
     fn of(
-        asked: Sample,
+        split: &MllmSplit,
         pipeline: &MllmPipeline,
         gallery: &Gallery,
         options: &EvaluateOptions,
     ) -> Result<Self> {
+        (options.phase)(&format!(
+            "captioning and drawing {} pictures",
+            options.samples
+        ));
+        let asked = Sample::of(split, options.samples, &pipeline.device)?;
         let started = Instant::now();
         let said = pipeline.caption(asked.pictures.clone())?;
         let captioned_s = started.elapsed().as_secs_f64();
@@ -118,12 +124,9 @@ impl Attempt {
         })
     }
 
-    fn score(&self) -> CaptionScore {
-        CaptionScore::of(&self.said, &self.asked.captions)
-    }
-
-    fn colour_distance(&self) -> ColourDistance {
-        ColourDistance::measure(&self.drawn, &self.asked.pictures)
+    /// Fraction of captions that are exactly right; 0 if there are none.
+    fn exact_captions(&self) -> f64 {
+        exact_captions(&self.said, &self.asked.captions).unwrap_or_default()
     }
 }
 
@@ -141,28 +144,22 @@ pub fn evaluate_mllm(
     let data = MllmData::open(&recipe)?;
     (options.phase)("encoding the real pictures");
     let gallery = Gallery::open(&pipeline.codec, &data, device)?;
-    let attempt = |split: &MllmSplit| {
-        (options.phase)(&format!(
-            "captioning and drawing {} pictures",
-            options.samples
-        ));
-        let sample = Sample::of(split, options.samples, device)?;
-        Attempt::of(sample, &pipeline, &gallery, options)
-    };
-    let (train, test) = (attempt(&data.train)?, attempt(&data.test)?);
+    let train = Attempt::of(&data.train, &pipeline, &gallery, options)?;
+    let test = Attempt::of(&data.test, &pipeline, &gallery, options)?;
     write_samples(&run, &gallery, [&train, &test])?;
 
     (options.phase)("measuring text");
     let tokenizer = &pipeline.vocabulary.tokenizer;
     let corpus = data.test.documents(&recipe, tokenizer, Mix::ONCE)?;
-    let text = Perplexity::measure(&pipeline.model, &corpus, data.test.bytes(), device);
+    let nats = text_surprise(&pipeline.model, &corpus, device);
+    let bits = nats.iter().sum::<f64>() / std::f64::consts::LN_2;
     (options.phase)("measuring colours");
-    let colours = Colours::measure(&pipeline, &data, &options.sample, options.seed, device)?;
-    let (captions, captions_held_out) = (train.score(), test.score());
+    let colours = Colours::measure(&pipeline, &data, options)?;
     let of_category =
         |nearest: &[Vec<usize>], asked: &Sample| gallery.of_category(nearest, &asked.captions);
     let nearest_of_real = gallery.nearest(train.asked.pictures.clone());
-    let (distance, distance_held_out) = (train.colour_distance(), test.colour_distance());
+    let [distances, distances_held_out] =
+        [&train, &test].map(|own| colour_distances(&own.drawn, &own.asked.pictures));
     let samples = [&train, &test].map(|attempt| attempt.said.len());
     let count = samples.iter().sum::<usize>() as f64;
     let evaluation = MllmEvaluation {
@@ -170,22 +167,22 @@ pub fn evaluate_mllm(
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
-        exact_captions: captions.exact,
-        exact_captions_held_out: captions_held_out.exact,
-        category_named_held_out: captions_held_out.category,
+        exact_captions: train.exact_captions(),
+        exact_captions_held_out: test.exact_captions(),
+        category_named_held_out: categories_named(&test.said, &test.asked.captions),
         category_named_by_majority: majority(&data.train.captions, &test.asked.captions),
-        text_perplexity: text.text,
-        text_bits_per_byte: text.bits_per_byte,
+        text_bits_per_byte: (!nats.is_empty()).then(|| bits / data.test.bytes() as f64),
+        text_perplexity: mean(nats).map(f64::exp),
         neighbours_of_category: of_category(&train.nearest, &train.asked),
         neighbours_of_category_held_out: of_category(&test.nearest, &test.asked),
         neighbours_of_category_by_chance: by_chance(&gallery.captions, &test.asked.captions),
         neighbours_of_category_of_real: of_category(&nearest_of_real, &train.asked),
         asked_among_nearest: gallery.asked_among(&train.nearest, &train.asked.captions),
         colours,
-        colour_distance: distance.asked,
-        colour_distance_shuffled: distance.shuffled,
-        colour_distance_held_out: distance_held_out.asked,
-        colour_distance_held_out_shuffled: distance_held_out.shuffled,
+        colour_distance: distances[0],
+        colour_distance_shuffled: distances[1],
+        colour_distance_held_out: distances_held_out[0],
+        colour_distance_held_out_shuffled: distances_held_out[1],
         pictures_per_second: count / (train.drawn_s + test.drawn_s),
         captions_per_second: count / (train.captioned_s + test.captioned_s),
     };
@@ -194,30 +191,16 @@ pub fn evaluate_mllm(
     Ok(evaluation)
 }
 
-/// Writes the generated captions and a picture of drawn samples.
+/// Writes the generated captions, and a picture of drawn samples: rows of a real picture, the picture drawn for its
+/// caption, and the real pictures nearest to that. Half of the rows are from each split.
 fn write_samples(
     run: &RunFolder<MllmRecipe>,
     gallery: &Gallery,
     attempts: [&Attempt; 2],
 ) -> Result<()> {
-    let mut captions = Vec::new();
+    let (mut captions, mut rows) = (Vec::new(), Vec::new());
     for (attempt, split) in attempts.iter().zip(["train", "test"]) {
-        let own = SaidCaption::all(&attempt.asked.captions, &attempt.said, split);
-        captions.extend(own);
-    }
-    write_captions(&run.file(CAPTIONS), &captions)?;
-    if let Some(rows) = figure(gallery, attempts) {
-        let grid = image_grid(rows, 2 + NEAREST_SHOWN, 2);
-        save_png(&grid, &run.file("samples/evaluation.png"))?;
-    }
-    Ok(())
-}
-
-/// Rows of a real picture, the picture drawn for its caption, and the real pictures nearest to
-/// that. Half of the rows are from each split. `None` if there are no pictures.
-fn figure(gallery: &Gallery, attempts: [&Attempt; 2]) -> Option<Tensor<4>> {
-    let mut rows = Vec::new();
-    for attempt in attempts {
+        captions.push((split, caption_pairs(&attempt.asked.captions, &attempt.said)));
         for index in evenly(SHOWN / 2, attempt.said.len()) {
             rows.push(attempt.asked.pictures.clone().narrow(0, index, 1));
             rows.push(attempt.drawn.clone().narrow(0, index, 1));
@@ -225,5 +208,10 @@ fn figure(gallery: &Gallery, attempts: [&Attempt; 2]) -> Option<Tensor<4>> {
             rows.extend(nearest.map(|&near| gallery.picture(near)));
         }
     }
-    (!rows.is_empty()).then(|| Tensor::cat(rows, 0))
+    write_captions(&run.file(CAPTIONS), &captions)?;
+    if !rows.is_empty() {
+        let grid = image_grid(Tensor::cat(rows, 0), 2 + NEAREST_SHOWN, 2);
+        save_png(&grid, &run.file("samples/evaluation.png"))?;
+    }
+    Ok(())
 }

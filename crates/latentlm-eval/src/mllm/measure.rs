@@ -11,29 +11,19 @@ use crate::statistics::{counts, share};
 /// Positions of documents that are packed into one sequence.
 const POSITIONS: usize = 4096;
 
-/// Accuracy of generated captions.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CaptionScore {
-    /// Fraction of captions that are exactly right, including the category.
-    pub exact: f64,
-    /// Fraction of captions with the right category; `None` if the data has no categories.
-    pub category: Option<f64>,
+/// Fraction of generated captions that are exactly right, including the category. `None` if there are no captions.
+pub fn exact_captions(said: &[String], captions: &[Caption]) -> Option<f64> {
+    let pairs = said.iter().zip(captions);
+    share(pairs.map(|(said, caption)| *said == caption.said()))
 }
 
-impl CaptionScore {
-    /// Compares generated captions with the references.
-    pub fn of(said: &[String], captions: &[Caption]) -> Self {
-        let pairs = || said.iter().zip(captions);
-        let named = pairs().filter_map(|(said, caption)| {
-            let category = caption.category.as_deref()?;
-            Some(Caption::category_of(said) == Some(category))
-        });
-        let exact = pairs().map(|(said, caption)| *said == caption.said());
-        Self {
-            category: share(named),
-            exact: share(exact).unwrap_or_default(),
-        }
-    }
+/// Fraction of generated captions with the right category; `None` if the data has no categories.
+pub fn categories_named(said: &[String], captions: &[Caption]) -> Option<f64> {
+    let pairs = said.iter().zip(captions);
+    share(pairs.filter_map(|(said, caption)| {
+        let category = caption.category.as_deref()?;
+        Some(Caption::category_of(said) == Some(category))
+    }))
 }
 
 /// Fraction of test captions in the largest category of the training captions: the accuracy of always
@@ -49,37 +39,16 @@ pub fn majority(train: &[Caption], test: &[Caption]) -> Option<f64> {
     Some(share(right).unwrap_or_default())
 }
 
-/// Perplexity of text under a model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Perplexity {
-    /// `exp` of the mean cross entropy of a token; `None` if there is no text.
-    pub text: Option<f64>,
-    /// Mean cross entropy of a byte of text in bits, which does not depend on the vocabulary.
-    pub bits_per_byte: Option<f64>,
-}
-
-impl Perplexity {
-    /// Measures the documents of a corpus that are text alone; `bytes` is their length.
-    pub fn measure(model: &LatentLm, corpus: &MllmCorpus, bytes: usize, device: &Device) -> Self {
-        let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
-        let documents = texts.map(|index| corpus.document(index, false));
-        let nats = surprises(model, documents.collect(), device);
-        let total: f64 = nats.iter().map(|x| f64::from(*x)).sum();
-        let some = (!nats.is_empty()).then_some(total);
-        Self {
-            text: some.map(|total| (total / nats.len() as f64).exp()),
-            bits_per_byte: some.map(|total| total / std::f64::consts::LN_2 / bytes as f64),
-        }
-    }
-}
-
-/// Cross entropy of every token of text documents, in nats.
-fn surprises(model: &LatentLm, documents: Vec<Document>, device: &Device) -> Vec<f32> {
+/// Cross entropy of every token of the documents of a corpus that are text alone, in nats. `exp` of its mean is the
+/// perplexity.
+pub fn text_surprise(model: &LatentLm, corpus: &MllmCorpus, device: &Device) -> Vec<f64> {
+    let texts = (0..corpus.len()).filter(|&index| corpus.picture(index).is_none());
+    let documents = texts.map(|index| corpus.document(index, false));
     let dim = model.head_of(PICTURES).latent_dim();
     let none = [Tensor::zeros([0, dim], device)];
     let mut surprises = Vec::new();
     let mut pack = Vec::new();
-    let mut documents = documents.into_iter().peekable();
+    let mut documents = documents.peekable();
     while let Some(document) = documents.next() {
         pack.push(document);
         let filled: usize = pack.iter().map(Document::positions).sum();
@@ -89,7 +58,8 @@ fn surprises(model: &LatentLm, documents: Vec<Document>, device: &Device) -> Vec
         let layout = model.layout(&pack);
         if !layout.answers.is_empty() {
             let hidden = model.hidden(&layout, &none);
-            surprises.extend(host_values(model.surprise(&layout, hidden)));
+            let nats = host_values(model.surprise(&layout, hidden));
+            surprises.extend(nats.into_iter().map(f64::from));
         }
         pack.clear();
     }
@@ -116,9 +86,9 @@ mod tests {
             caption(None, "7"),
         ];
         let said = ["animals: dog", "animals: dog", "animals: bun", "7"].map(str::to_owned);
-        let score = CaptionScore::of(&said, &captions);
-        assert_eq!(score.exact, 0.5);
-        assert_eq!(score.category, Some(2.0 / 3.0));
+        assert_eq!(exact_captions(&said, &captions), Some(0.5));
+        assert_eq!(categories_named(&said, &captions), Some(2.0 / 3.0));
+        assert_eq!(exact_captions(&[], &captions), None);
         assert_eq!(majority(&captions, &captions[1..3]), Some(0.5));
         assert_eq!(majority(&captions[3..], &captions), None);
     }

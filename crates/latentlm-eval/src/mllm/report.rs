@@ -22,15 +22,13 @@ pub fn write_mllm_report(run: &RunFolder<MllmRecipe>, recipe: &MllmRecipe) -> Re
          the codec's latents",
         &run.file("samples/evaluation.png"),
     );
-    // There is no file before the first evaluation.
-    let captions = read_captions(&run.file(CAPTIONS)).unwrap_or_default();
     for (split, pictures) in [
         ("test", "Held-out pictures"),
         ("train", "Training pictures"),
     ] {
-        let own: Vec<_> = captions.iter().filter(|one| one.split == split).collect();
+        let own = read_captions(&run.file(CAPTIONS), split);
         let shown = evenly(SHOWN, own.len()).into_iter();
-        let rows = shown.map(|index| [own[index].asked.clone(), own[index].said.clone()]);
+        let rows = shown.map(|index| own[index].clone());
         let heading = format!("{pictures}: reference captions and generated captions");
         page.table(&heading, rows.collect());
     }

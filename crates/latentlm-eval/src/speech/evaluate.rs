@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use latentlm::core::bundle::io_error;
 use latentlm::core::disk;
-use latentlm_data::Split;
-use latentlm_data::speech::{Composer, Composition, Skipped, Utterance};
+use latentlm_data::Skipped;
+use latentlm_data::speech::{Composer, Composition};
 use latentlm_pipelines::{
-    PipelineError, Recipe, RunFolder, SkippedList, SpeechData, SpeechPipeline, SpeechRecipe,
-    reconstruct, skipped,
+    HeldOutUtterance, PipelineError, Recipe, RunFolder, SkippedList, SpeechData, SpeechPipeline,
+    SpeechRecipe, reconstruct, skipped,
 };
 
 use super::measuring::{EvaluateSpeechOptions, Evaluation, SpeechEvaluation, Utterances, finite};
@@ -92,15 +92,6 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
 }
 
 impl<S: Speaker> Evaluation<'_, S> {
-    /// A held-out recording; `None` if it is broken, which is then listed.
-    fn recording(&mut self, data: &SpeechData, index: usize) -> Option<Utterance> {
-        let recording = data.test.get(index);
-        if let Err(error) = &recording {
-            self.skipped.add(Skipped::of(&data.test.path(index), error));
-        }
-        recording.ok()
-    }
-
     /// Measures held-out recordings through the codec, without noise.
     fn measure_codec(&mut self, data: &SpeechData) -> Result<()> {
         let rate = self.speaker.sample_rate_hz();
@@ -112,7 +103,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         let (mut mel, mut si_sdr, mut intelligible) = (Vec::new(), Vec::new(), Vec::new());
         let mut copies = Vec::new();
         for index in 0..data.test.len() {
-            let Some(utterance) = self.recording(data, index) else {
+            let read = HeldOutUtterance::recorded(&data.test, index, &mut self.skipped);
+            let Some(utterance) = read else {
                 continue;
             };
             let (original, copy) =
@@ -164,22 +156,16 @@ impl<S: Speaker> Evaluation<'_, S> {
     }
 
     /// Adds an utterance, if the model can say its text. If not, its source is listed as skipped.
-    fn add(
-        &mut self,
-        utterances: &mut Utterances,
-        source: &Path,
-        text: String,
-        samples: Vec<f32>,
-    ) -> Result<()> {
-        let texts = [text];
+    fn add(&mut self, utterances: &mut Utterances, held_out: HeldOutUtterance) -> Result<()> {
+        let texts = [held_out.text];
         match self.speaker.accepts(&texts, None, &self.options.sample) {
             Ok(()) => {
                 utterances.texts.extend(texts);
-                utterances.originals.push(samples);
+                utterances.originals.push(held_out.samples);
             }
             Err(error @ (PipelineError::Data(_) | PipelineError::Prompt { .. })) => {
                 self.skipped.add(Skipped {
-                    path: source.to_owned(),
+                    path: held_out.source,
                     reason: error.to_string(),
                 });
             }
@@ -193,9 +179,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         let options = self.options;
         let mut utterances = Utterances::new(kind.name());
         for index in 0..options.samples as u64 {
-            let made = composer.utterance(kind, Split::Test, options.seed, index);
-            let source = Path::new(skipped::COMPOSED);
-            self.add(&mut utterances, source, made.text, made.samples)?;
+            let made = HeldOutUtterance::composed(composer, kind, options.seed, index);
+            self.add(&mut utterances, made)?;
         }
         self.measure_model(&utterances, options.judges.recognizer.as_ref())
     }
@@ -205,9 +190,9 @@ impl<S: Speaker> Evaluation<'_, S> {
         let options = self.options;
         let mut utterances = Utterances::new(RECORDINGS);
         for index in 0..data.test.len().min(options.samples) {
-            if let Some(recording) = self.recording(data, index) {
-                let source = data.test.path(index);
-                self.add(&mut utterances, &source, recording.text, recording.samples)?;
+            let read = HeldOutUtterance::recorded(&data.test, index, &mut self.skipped);
+            if let Some(recording) = read {
+                self.add(&mut utterances, recording)?;
             }
         }
         self.measure_model(&utterances, options.judges.open_recognizer.as_ref())

@@ -5,13 +5,12 @@ mod edits;
 mod mel;
 mod si_sdr;
 mod signal;
-mod spectrum;
 mod stoi;
 
 pub use edits::{EditCount, Slips, characters, edit_rate, words};
 pub use mel::mel_distance_db;
 pub use si_sdr::si_sdr_db;
-pub(super) use spectrum::{Spectrum, hann};
+pub(super) use signal::{frames, hann, power_spectra};
 pub use stoi::stoi;
 
 #[cfg(test)]

@@ -52,10 +52,7 @@ impl Listener {
     fn run(&self, kind: &str, files: &[PathBuf], answered: &[PathBuf]) -> Result<Vec<String>> {
         let mut words = self.words.iter().map(|word| word.replace("{kind}", kind));
         let program = words.next().unwrap_or_default();
-        let fail = |reason: String| EvalError::Listener {
-            command: self.words.join(" "),
-            reason,
-        };
+        let fail = |reason: String| EvalError::Listener(self.words.join(" "), reason);
         let output = Command::new(&program)
             .args(words)
             .args(files)

@@ -3,7 +3,7 @@
 use image::{Rgb, RgbImage};
 use latentlm_pipelines::save_png;
 
-use super::metrics::{Spectrum, hann};
+use super::metrics::{frames, hann, power_spectra};
 use crate::error::Result;
 
 /// Window length in samples.
@@ -46,10 +46,9 @@ fn levels(sound: &[f32]) -> Vec<f32> {
     let mut samples = vec![0.0; margin];
     samples.extend(sound.iter().map(|sample| f64::from(*sample)));
     samples.resize(2 * margin + sound.len().next_multiple_of(HOP), 0.0);
-    let mut spectrum = Spectrum::new(hann(0..WINDOW, WINDOW), WINDOW);
-    let starts = (0..samples.len() - WINDOW + 1).step_by(HOP);
-    let magnitudes: Vec<f32> = starts
-        .flat_map(|start| spectrum.power(&samples[start..]))
+    let window = hann(0..WINDOW, WINDOW);
+    let magnitudes: Vec<f32> = power_spectra(frames(&samples, &window, HOP), WINDOW)
+        .flatten()
         .map(|power| (power + POWER_FLOOR).sqrt() as f32)
         .collect();
     let loudest = magnitudes.iter().copied().fold(1e-6, f32::max);

@@ -1,5 +1,6 @@
 //! What is measured of clips that are composed of digits: digits, motions, places, captions, continuation.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::film::save_clips;
 use super::judge::{DigitGallery, DigitJudge, SeenDigit};
-use super::measure::{Named, Right, Tally};
+use super::measure::{MotionShares, Named, Right, Tally};
 use crate::error::EvalError;
 use crate::evaluation::EvaluateOptions;
 use crate::image::{FeatureStats, frechet_distance};
@@ -56,6 +57,16 @@ pub struct DigitMeasures {
     pub judged_digit: f64,
     /// Share of neighbouring frames in which the judge sees different digits; drawn for held-out pairs.
     pub class_flips: f64,
+    /// Frames of the codec's groups, after the first frame: the evaluation's table has the last frame of each.
+    pub frames_per_group: usize,
+    /// Share of clips in which the judge sees the right digit, at each frame; drawn for all pairs.
+    pub judged_digit_by_frame: Vec<f64>,
+    /// `judged_digit_by_frame` of real clips of one digit.
+    pub judged_digit_by_frame_of_real: Vec<f64>,
+    /// Shares of clips with the right digit and with the right motion, by motion; drawn for all pairs.
+    pub pairs_by_motion: BTreeMap<&'static str, MotionShares>,
+    /// `pairs_by_motion` of real clips of one digit.
+    pub pairs_by_motion_of_real: BTreeMap<&'static str, MotionShares>,
     /// Share of clips with digits, motions and place right; drawn for held-out captions of two digits.
     pub two_digits_all_right: f64,
     /// Share of clips with digits, motions and place judged right; real clips of two digits.
@@ -141,6 +152,7 @@ impl<'a> Digits<'a> {
         let firsts: Vec<usize> = (0..pairs.len()).step_by(of_pair.max(1)).collect();
         self.show("pairs", &clips, &firsts)?;
         let drawn_pairs = self.tally(&pairs, &clips);
+        let drawn_ones = drawn_pairs.with(&drawn_seen);
 
         let twos =
             self.scenes(|scene| matches!(scene, Scene::Two { .. }) && scene.split() == Split::Test);
@@ -166,6 +178,11 @@ impl<'a> Digits<'a> {
             seen_pair_motion: drawn_seen.share(|right| right.motions),
             judged_digit: drawn_pairs.frames(),
             class_flips: drawn_pairs.flips(),
+            frames_per_group: self.pipeline.recipe().frames_per_group(),
+            judged_digit_by_frame: drawn_ones.by_frame(),
+            judged_digit_by_frame_of_real: real_pairs.by_frame(),
+            pairs_by_motion: drawn_ones.by_motion(),
+            pairs_by_motion_of_real: real_pairs.by_motion(),
             two_digits_all_right: drawn_twos.share(Right::all),
             two_digits_all_right_of_real: real_twos.share(Right::all),
             two_digits_all_right_of_seen_pairs: drawn_twos.share_of(&seen_pairs),

@@ -14,7 +14,7 @@ use super::report::write_video_report;
 use crate::error::EvalError;
 use crate::evaluation::{self, EvaluateOptions};
 use crate::image::{FEATURES, psnr, singular};
-use crate::mllm::{CAPTIONS, SaidCaption, write_captions};
+use crate::mllm::{CAPTIONS, caption_pairs, write_captions};
 use crate::statistics::{median, share};
 
 /// Clips in a batch of the codec.
@@ -96,9 +96,9 @@ pub fn evaluate_video(
         text: text.clone(),
         category: None,
     });
-    let captions = SaidCaption::all(&asked.collect::<Vec<Caption>>(), &said, "test");
-    write_captions(&run.file(CAPTIONS), &captions)?;
-    let exact = captions.iter().map(|caption| caption.asked == caption.said);
+    let captions = caption_pairs(&asked.collect::<Vec<Caption>>(), &said);
+    let exact = share(captions.iter().map(|[asked, said]| asked == said));
+    write_captions(&run.file(CAPTIONS), &[("test", captions)])?;
 
     (options.phase)("timing clips");
     let [first_frame_ms, whole_clip_ms] = speed(&pipeline, &texts, options)?;
@@ -119,7 +119,7 @@ pub fn evaluate_video(
         solver_steps: options.sample.steps,
         clip_psnr_db,
         black_clip_psnr_db,
-        exact_clip_captions: share(exact).unwrap_or_default(),
+        exact_clip_captions: exact.unwrap_or_default(),
         first_frame_ms,
         whole_clip_ms,
         digits,

@@ -1,6 +1,9 @@
 //! What is right in drawn clips of digits.
 
-use latentlm_compose::{Place, Scene};
+use std::collections::BTreeMap;
+
+use latentlm_compose::{Motion, Place, Scene};
+use serde::Serialize;
 
 use super::judge::SeenDigit;
 use crate::statistics::share;
@@ -63,12 +66,22 @@ fn along(place: Place, seen_digit: &SeenDigit) -> f64 {
     }
 }
 
+/// Shares of the clips of one digit with one motion in which a property is right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MotionShares {
+    /// The digit.
+    pub digit: f64,
+    /// The motion.
+    pub motion: f64,
+}
+
 /// Counts of [`Right`] over many clips.
 #[derive(Debug, Default)]
 pub struct Tally {
+    scenes: Vec<Scene>,
     clips: Vec<Right>,
-    /// For every digit of every frame whether its class is right.
-    frames: Vec<bool>,
+    /// For every digit, frame by frame, whether its class is right.
+    frames: Vec<Vec<bool>>,
     /// For every digit of every two neighbouring frames whether its class changes.
     flips: Vec<bool>,
 }
@@ -78,18 +91,29 @@ impl Tally {
     pub fn of(scenes: &[Scene], seen: &[Vec<SeenDigit>], side: usize) -> Self {
         let mut tally = Self::default();
         for (scene, seen_digits) in scenes.iter().zip(seen) {
+            tally.scenes.push(*scene);
             tally.clips.push(Right::of(scene, seen_digits, side));
             let subjects = scene.subjects();
             for (subject, seen_digit) in subjects.iter().zip(ordered(scene, seen_digits)) {
                 let classes = &seen_digit.classes;
                 let right = classes.iter().map(|class| *class == subject.digit);
-                tally.frames.extend(right);
+                tally.frames.push(right.collect());
                 tally
                     .flips
                     .extend(classes.windows(2).map(|two| two[0] != two[1]));
             }
         }
         tally
+    }
+
+    /// The clips of both tallies.
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            scenes: [&self.scenes[..], &other.scenes[..]].concat(),
+            clips: [&self.clips[..], &other.clips[..]].concat(),
+            frames: [&self.frames[..], &other.frames[..]].concat(),
+            flips: [&self.flips[..], &other.flips[..]].concat(),
+        }
     }
 
     /// Share of clips for which a part, or all, is right.
@@ -99,7 +123,42 @@ impl Tally {
 
     /// Share of frames with the right digit.
     pub fn frames(&self) -> f64 {
-        share(self.frames.iter().copied()).unwrap_or_default()
+        share(self.frames.iter().flatten().copied()).unwrap_or_default()
+    }
+
+    /// Share of digits that are right at each frame.
+    pub fn by_frame(&self) -> Vec<f64> {
+        let frames = self.frames.iter().map(Vec::len).max().unwrap_or_default();
+        let mut shares = Vec::with_capacity(frames);
+        for frame in 0..frames {
+            let right = self.frames.iter().filter_map(|digit| digit.get(frame));
+            shares.push(share(right.copied()).unwrap_or_default());
+        }
+        shares
+    }
+
+    /// What is right in clips of one digit, by the name of its motion. Motions without clips are left out.
+    pub fn by_motion(&self) -> BTreeMap<&'static str, MotionShares> {
+        let mut shares = BTreeMap::new();
+        for motion in Motion::ALL {
+            let mut own = Vec::new();
+            for (scene, right) in self.scenes.iter().zip(&self.clips) {
+                if let Scene::One { motion: asked, .. } = scene
+                    && *asked == motion
+                {
+                    own.push(right);
+                }
+            }
+            if own.is_empty() {
+                continue;
+            }
+            let of_motion = MotionShares {
+                digit: share(own.iter().map(|right| right.digits)).unwrap_or_default(),
+                motion: share(own.iter().map(|right| right.motions)).unwrap_or_default(),
+            };
+            shares.insert(motion.name(), of_motion);
+        }
+        shares
     }
 
     /// Share of neighbouring frames with different digits.

@@ -16,4 +16,5 @@ mod tests;
 pub use digits::DigitMeasures;
 pub use evaluate::{VideoEvaluation, evaluate_video};
 pub use film::{TRAINING_CLIPS, save_clips};
+pub use measure::MotionShares;
 pub use report::write_video_report;

@@ -47,10 +47,9 @@ pub fn write_video_report(
     for (name, caption) in CLIPS {
         page.picture(caption, &run.file(name));
     }
-    // There is no file before the first evaluation.
-    let captions = read_captions(&run.file(CAPTIONS)).unwrap_or_default();
+    let captions = read_captions(&run.file(CAPTIONS), "test");
     let shown = evenly(SHOWN, captions.len()).into_iter();
-    let rows = shown.map(|index| [captions[index].asked.clone(), captions[index].said.clone()]);
+    let rows = shown.map(|index| captions[index].clone());
     let heading = "Held-out clips: reference captions and generated captions";
     page.table(heading, rows.collect());
     page.samples("Clips drawn for held-out captions", DRAWN, "lm-step-");

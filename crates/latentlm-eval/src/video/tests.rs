@@ -148,6 +148,48 @@ fn classes_are_counted_frame_by_frame() {
     assert_eq!(tally.share_of(&[false, true]), 0.0);
 }
 
+/// Frames at which a digit is wrong, and motions at which it or its way is, over two tallies together.
+#[test]
+fn failures_have_their_frames_and_motions() {
+    let seen = |digit: u8, course: Course, classes: [u8; 3]| SeenDigit {
+        classes: classes.to_vec(),
+        ..seen_digit(digit, course, [9.0, 9.0])
+    };
+    let left = Course::Moves(Motion::Left);
+    let parse = |caption: &str| Scene::parse(caption).unwrap();
+    let lefts = Tally::of(
+        &["a seven moves left", "a two moves left"].map(parse),
+        &[
+            vec![seen(7, left, [7, 7, 1])],
+            vec![seen(1, left, [2, 1, 1])],
+        ],
+        32,
+    );
+    assert_eq!(lefts.by_frame(), [1.0, 0.5, 0.0]);
+    let others = Tally::of(
+        &["a one bounces", "a three above a bouncing one"].map(parse),
+        &[
+            vec![seen(1, left, [3, 1, 1])],
+            vec![
+                seen(3, Course::Still, [3, 3, 3]),
+                seen(1, Course::Moves(Motion::Bounce), [1, 1, 1]),
+            ],
+        ],
+        32,
+    );
+    let both = lefts.with(&others);
+    let shares = both.by_motion();
+    // Clips of two digits have no motion of their own.
+    assert_eq!(Vec::from_iter(shares.keys().copied()), ["bouncing", "left"]);
+    let of = |motion: &str| (shares[motion].digit, shares[motion].motion);
+    assert_eq!((of("left"), of("bouncing")), ((0.5, 1.0), (1.0, 0.0)));
+    assert_eq!(both.by_frame().len(), 3);
+    assert_eq!(both.share(|right| right.digits), 0.75);
+    let twice = lefts.with(&lefts);
+    assert_eq!(twice.by_frame(), lefts.by_frame());
+    assert_eq!((twice.frames(), twice.flips()), (0.5, lefts.flips()));
+}
+
 #[test]
 fn captions_name_digits_and_motions() {
     let scenes = ["a seven moves left", "a three below a bouncing one"];

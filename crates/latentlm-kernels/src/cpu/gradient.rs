@@ -7,7 +7,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
-use latentlm_products::{Matrix, product};
+use latentlm_products::{Matrix, Precision};
 
 use super::activation;
 use super::attention;
@@ -22,6 +22,7 @@ use super::rows::sum_rows;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Kept;
 use crate::activation::Activation;
+use crate::fallback::precision;
 use crate::types::{AdamWStep, HeadLayout, Window};
 
 /// Registers the gradient of an input, if the input needs one.
@@ -44,6 +45,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let state = LinearState {
             x: contiguous(x),
             weight: contiguous(weight),
+            precision: precision(),
         };
         let forward = |bias| Flex::kernel_linear(state.x.clone(), state.weight.clone(), bias);
         match bias.into_option() {
@@ -112,6 +114,7 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
             up: up.into_primitive(),
             down: down.into_primitive(),
             epsilon,
+            precision: precision(),
         };
         let inputs = inputs.contiguous();
         let found = inputs.block().forward();
@@ -268,13 +271,16 @@ struct LinearStep;
 struct LinearState {
     x: FlexTensor,
     weight: FlexTensor,
+    /// Of the products forward, and so backward.
+    precision: Precision,
 }
 
 impl<const N: usize> Backward<Flex, N> for LinearStep {
     type State = LinearState;
 
     fn backward(self, ops: Ops<LinearState, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let LinearState { x, weight } = ops.state;
+        let precision = ops.state.precision;
+        let LinearState { x, weight, .. } = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
         let [rows, input] = sizes(&x);
         let [_, output] = sizes(&weight);
@@ -284,12 +290,12 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
         let mut parents = ops.parents.into_iter();
         if let Some(node) = parents.next().flatten() {
             let weight = Matrix::new(numbers(&weight), input, output);
-            let dx = product(dy, weight.transposed());
+            let dx = precision.product(dy, weight.transposed());
             grads.register::<Flex>(node.id, tensor(dx, [rows, input]));
         }
         if let Some(node) = parents.next().flatten() {
             let x = Matrix::new(numbers(&x), rows, input);
-            let dw = product(x.transposed(), dy);
+            let dw = precision.product(x.transposed(), dy);
             grads.register::<Flex>(node.id, tensor(dw, [input, output]));
         }
         if let Some(node) = parents.next().flatten() {

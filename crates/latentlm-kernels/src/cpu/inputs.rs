@@ -2,6 +2,7 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
+use latentlm_products::Precision;
 
 use super::attention::{self, Attention, Rotation};
 use super::conv2d::{Conv2d, ConvGradients, Wanted};
@@ -22,6 +23,8 @@ pub(super) struct BlockInputs {
     pub(super) up: FlexTensor,
     pub(super) down: FlexTensor,
     pub(super) epsilon: f64,
+    /// Of the factors in its products.
+    pub(super) precision: Precision,
 }
 
 impl BlockInputs {
@@ -35,6 +38,7 @@ impl BlockInputs {
             up: contiguous(self.up),
             down: contiguous(self.down),
             epsilon: self.epsilon,
+            precision: self.precision,
         }
     }
 
@@ -52,6 +56,7 @@ impl BlockInputs {
             gate: numbers(&self.gate),
             up: numbers(&self.up),
             down: numbers(&self.down),
+            precision: self.precision,
         }
     }
 

@@ -4,7 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use latentlm_products::math::sigmoid;
-use latentlm_products::{Matrix, add_product, product};
+use latentlm_products::{Matrix, Precision};
 use multiversion::multiversion;
 
 use super::norm::{self, Affine, Norm, NormGradients};
@@ -101,6 +101,8 @@ pub(super) struct Block<'a> {
     pub(super) up: &'a [f32],
     /// `[inner, width]`
     pub(super) down: &'a [f32],
+    /// Of the factors in products.
+    pub(super) precision: Precision,
 }
 
 /// Results of the forward pass. The backward pass needs all but `out`, and computes the norm and the
@@ -191,12 +193,12 @@ impl<'a> Block<'a> {
     pub(super) fn forward(&self) -> Found {
         // `u` and `h` are not kept for the gradient: they are loops over `x`, `a` and `b`, while `a`, `b` and `y`
         // come from products.
-        let u = self.frame.normalized();
-        let a = product(self.narrow(&u), self.entering(self.gate));
-        let b = product(self.narrow(&u), self.entering(self.up));
+        let (u, precision) = (self.frame.normalized(), self.precision);
+        let a = precision.product(self.narrow(&u), self.entering(self.gate));
+        let b = precision.product(self.narrow(&u), self.entering(self.up));
         let mut h = a.clone();
         activate(&mut h, &b, self.inner);
-        let mut out = product(self.wide(&h), self.leaving());
+        let mut out = precision.product(self.wide(&h), self.leaving());
         let y = match self.frame.modulation {
             Some(_) => out.clone(),
             None => Vec::new(),
@@ -273,7 +275,7 @@ pub(super) struct BlockGradients {
 impl Block<'_> {
     /// Gradients of the inputs from the gradient `dout` of the result.
     pub(super) fn backward(&self, dout: &[f32], kept: Kept<'_>) -> BlockGradients {
-        let frame = self.frame;
+        let (frame, precision) = (self.frame, self.precision);
         let gated = frame.modulation.map(|_| {
             let mut dy = dout.to_vec();
             gate(frame, &mut dy);
@@ -281,17 +283,17 @@ impl Block<'_> {
         });
         let dy = gated.as_deref().unwrap_or(dout);
         // From the last operation to the first. `h` and `u` are large and are freed before more is allocated.
-        let dh = product(self.narrow(dy), self.leaving().transposed());
+        let dh = precision.product(self.narrow(dy), self.leaving().transposed());
         let (da, db, h) = activation_gradients(kept.a, kept.b, self.inner, dh);
-        let down = product(self.wide(&h).transposed(), self.narrow(dy));
+        let down = precision.product(self.wide(&h).transposed(), self.narrow(dy));
         drop(h);
         let u = frame.normalized();
-        let gate = product(self.narrow(&u).transposed(), self.wide(&da));
-        let up = product(self.narrow(&u).transposed(), self.wide(&db));
+        let gate = precision.product(self.narrow(&u).transposed(), self.wide(&da));
+        let up = precision.product(self.narrow(&u).transposed(), self.wide(&db));
         drop(u);
-        // gemm adds the second product to the first: no second array, and no pass that adds the two.
-        let mut du = product(self.wide(&da), self.entering(self.gate).transposed());
-        add_product(&mut du, self.wide(&db), self.entering(self.up).transposed());
+        // The second product is added to the first as it is written: no second array, and no pass that adds the two.
+        let mut du = precision.product(self.wide(&da), self.entering(self.gate).transposed());
+        precision.add_product(&mut du, self.wide(&db), self.entering(self.up).transposed());
         // `x` also goes around the block: `dout` is a part of its gradient as it is.
         let NormGradients {
             x,

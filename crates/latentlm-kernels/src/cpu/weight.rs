@@ -5,7 +5,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{DType, Tensor, bf16};
 use latentlm_products::{
-    Matrix, Panels, Rounded, RoundedScratch, Stored, few_rows, has_bf16_products, product,
+    Matrix, Panels, Precision, Rounded, RoundedScratch, Stored, few_rows, has_bf16_products,
     product_over,
 };
 
@@ -13,6 +13,7 @@ use super::plain::{flat, flat_option, plain, plain_in, wrapped};
 use super::quantized::PackedRows;
 use super::rows::each_row;
 use super::storage::{contiguous, numbers, sizes, tensor};
+use crate::fallback::precision;
 use crate::head::HeadPrecision;
 
 /// Memory that products reuse.
@@ -108,15 +109,17 @@ impl Weight {
         outputs * column
     }
 
-    /// `x self` for `rows` rows `x`, on all threads if that pays.
+    /// `x self` for `rows` rows `x`, on all threads if that pays. Both factors are rounded if this thread rounds those of
+    /// products with float32 weights.
     pub(super) fn product(&self, x: &[f32], rows: usize) -> Vec<f32> {
         let [inputs, outputs] = self.sizes();
         if let Self::Whole(whole) = self {
-            if few_rows::pays(rows, inputs, outputs) {
+            let precision = precision();
+            if precision == Precision::F32 && few_rows::pays(rows, inputs, outputs) {
                 return few_rows::product(x, numbers(whole), inputs, outputs);
             }
             let weight = Matrix::new(numbers(whole), inputs, outputs);
-            return product(Matrix::new(x, rows, inputs), weight);
+            return precision.product(Matrix::new(x, rows, inputs), weight);
         }
         let mut out = vec![0.0; rows * outputs];
         self.product_over(&mut out, x, &mut Scratch::default(), false);

@@ -93,22 +93,14 @@ pub(crate) fn byte(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round() as u8
 }
 
-/// The picture as PNG.
-///
-/// # Errors
-/// If it can't be encoded.
-pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(bytes.into_inner())
-}
-
 /// Writes the picture as PNG, whole or not at all; into a pipe or device.
 ///
 /// # Errors
 /// If it can't be encoded or written.
 pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
-    Ok(write_atomically(path, &png_bytes(picture)?)?)
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(write_atomically(path, &bytes.into_inner())?)
 }
 
 /// Writes the picture in the format of the file's ending, whole or not at all: `png`, `jpg`, `jpeg`, or `webp`

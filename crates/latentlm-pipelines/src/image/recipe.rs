@@ -1,36 +1,12 @@
 //! Settings of a training run of images. Every key stands in the recipe files under `configs/image`, with its
 //! meaning beside it.
 
-use burn::config::Config;
 use latentlm::LatentLmConfig;
-use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions};
 use latentlm_data::{ImageSpec, ReadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, SampleConfig, StageConfig};
-
-/// A complete image recipe.
-#[derive(Config, Debug, PartialEq)]
-pub struct ImageRecipe {
-    /// The one seed of all randomness.
-    pub seed: u64,
-    /// Where pictures come from.
-    pub data: DataConfig,
-    /// The codec.
-    pub codec: CodecConfig,
-    /// The codec's loss.
-    pub codec_loss: CodecLossConfig,
-    /// How the codec is trained.
-    pub codec_train: StageConfig,
-    /// The language model.
-    pub lm: LmConfig,
-    /// How the language model is trained.
-    pub lm_train: StageConfig,
-    /// How samples are drawn.
-    pub sample: SampleConfig<GridConfig>,
-}
 
 /// Where pictures come from. Checkpoints of older versions lack some of the options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,12 +28,17 @@ pub struct GridConfig {
 }
 
 declare_model_recipe! {
-    /// The digits of `configs/image/mnist.toml`.
+    /// A complete image recipe.
     ImageRecipe {
         command: "train-image",
         keys: "latentlm-pipelines/image",
         preset: "image/mnist",
+        tables: {
+            /// Where pictures come from.
+            data: DataConfig,
+        },
         codec: codec_image,
+        sample: GridConfig,
         vocabulary: Vec<String>,
     }
 }

@@ -1,44 +1,17 @@
 //! Settings of a training run of text and pictures. Every key stands in the recipe files under
 //! `configs/mllm`, with its meaning beside it.
 
-use burn::config::Config;
-use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions};
 use latentlm::{LatentLmConfig, Modality, TextOptions};
 use latentlm_data::sequence::Document;
 use latentlm_data::{Mix, PlainLimits};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{PipelineError, Result};
+use crate::error::Result;
 use crate::image::{DataConfig, GridConfig, ImageRecipe};
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::recipe::{SampleConfig, refuse_if};
 use crate::text::{TextVocabulary, TokenizerConfig};
-
-/// A complete recipe of text and pictures.
-#[derive(Config, Debug, PartialEq)]
-pub struct MllmRecipe {
-    /// The one seed of all randomness.
-    pub seed: u64,
-    /// Where pictures and their captions come from.
-    pub data: DataConfig,
-    /// Text, and how it becomes tokens.
-    pub text: MllmTextConfig,
-    /// What documents there are.
-    pub mix: MixConfig,
-    /// The codec of pictures.
-    pub codec: CodecConfig,
-    /// The codec's loss.
-    pub codec_loss: CodecLossConfig,
-    /// How the codec is trained.
-    pub codec_train: StageConfig,
-    /// The language model.
-    pub lm: LmConfig,
-    /// How the language model is trained.
-    pub lm_train: StageConfig,
-    /// How text and pictures are drawn.
-    pub sample: SampleConfig<TextOptions>,
-}
 
 /// Text, and how it becomes tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,12 +44,21 @@ pub struct MixConfig {
 }
 
 declare_model_recipe! {
-    /// The emoji of `configs/mllm/twemoji.toml`.
+    /// A complete recipe of text and pictures.
     MllmRecipe {
         command: "train-mllm",
         keys: "latentlm-pipelines/mllm",
         preset: "mllm/twemoji",
+        tables: {
+            /// Where pictures and their captions come from.
+            data: DataConfig,
+            /// Text, and how it becomes tokens.
+            text: MllmTextConfig,
+            /// What documents there are.
+            mix: MixConfig,
+        },
         codec: codec_image,
+        sample: TextOptions,
         vocabulary: TextVocabulary,
         check: MllmRecipe::check_documents,
     }
@@ -114,20 +96,18 @@ impl MllmRecipe {
     fn check_documents(&self) -> Result<()> {
         // Refuses a codec whose latents are on no grid, which a model of text alone would not notice.
         self.image().model(1).validate()?;
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.data.horizontal_flip {
-            return fail(
-                "data.horizontal_flip must be false: captions say where left and right are",
-            );
-        }
+        refuse_if(
+            self.data.horizontal_flip,
+            "data.horizontal_flip must be false: captions say where left and right are",
+        )?;
         let mix = self.mix.kinds;
         let no_text = self.text.data.is_empty() || mix.text == 0;
-        if no_text && mix.draw + mix.caption == 0 {
-            return fail("mix must have documents of some kind");
-        }
-        if self.mix.pack_positions < self.tokens() + 3 {
-            return fail("mix.pack_positions must hold a picture and the tokens around it");
-        }
+        let nothing = no_text && mix.draw + mix.caption == 0;
+        refuse_if(nothing, "mix must have documents of some kind")?;
+        refuse_if(
+            self.mix.pack_positions < self.tokens() + 3,
+            "mix.pack_positions must hold a picture and the tokens around it",
+        )?;
         self.lm_train.check_packs("mix.pack_positions")
     }
 

@@ -97,11 +97,7 @@ impl SpeechCodec {
 
     /// A sound and its reconstruction by the codec, of the same length.
     pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let mut state = DecoderState::default();
-        let mut copy = Vec::with_capacity(samples.len());
-        for latents in encoded(&self.codec, &samples, &self.device) {
-            copy.extend(host_values(self.codec.decode_step(latents, &mut state)));
-        }
+        let mut copy = self.decode(self.encode(samples.clone()));
         copy.truncate(samples.len());
         (samples, copy)
     }

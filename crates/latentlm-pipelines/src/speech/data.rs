@@ -56,6 +56,34 @@ pub struct HeldOutUtterance {
     pub words: Option<Vec<SpokenWord>>,
 }
 
+impl HeldOutUtterance {
+    /// A composed utterance.
+    pub fn composed(composer: &Composer, kind: Composition, seed: u64, index: u64) -> Self {
+        let made = composer.utterance(kind, Split::Test, seed, index);
+        Self {
+            source: skipped::COMPOSED.into(),
+            text: made.text,
+            samples: made.samples,
+            words: Some(made.words),
+        }
+    }
+
+    /// A held-out recording; `None` if it is broken, which is then listed.
+    pub fn recorded(test: &SpeechDataset, index: usize, list: &mut SkippedList) -> Option<Self> {
+        let (source, read) = (test.path(index), test.get(index));
+        if let Err(error) = &read {
+            list.add(Skipped::of(&source, error));
+        }
+        let clip = read.ok()?;
+        Some(Self {
+            source,
+            text: clip.text,
+            samples: clip.samples,
+            words: test.words(index),
+        })
+    }
+}
+
 impl SpeechData {
     /// Opens the recordings that a recipe names.
     ///
@@ -126,21 +154,16 @@ impl SpeechData {
         }
     }
 
-    /// Sound of an utterance; `None` if its recording is broken.
-    ///
-    /// # Errors
-    /// Never today: a broken recording is listed instead.
-    pub fn utterance(&mut self, index: usize) -> Result<Option<Vec<f32>>> {
+    /// Sound of an utterance; `None` if its recording is broken, which is then listed.
+    pub fn utterance(&mut self, index: usize) -> Option<Vec<f32>> {
         if let Some(composed) = self.compose(index) {
-            return Ok(Some(composed.samples));
+            return Some(composed.samples);
         }
-        match self.train.get(index) {
-            Ok(recorded) => Ok(Some(recorded.samples)),
-            Err(error) => {
-                self.skip(index, &error);
-                Ok(None)
-            }
+        let recorded = self.train.get(index);
+        if let Err(error) = &recorded {
+            self.skip(index, error);
         }
+        Some(recorded.ok()?.samples)
     }
 
     /// Lists an utterance that can't be used.
@@ -175,32 +198,17 @@ impl SpeechData {
     /// Held-out utterances: composed ones, each kind as often as the others, else recordings. Broken
     /// recordings are listed.
     pub fn held_out(&mut self, count: usize) -> Vec<HeldOutUtterance> {
-        let mut held_out = Vec::new();
-        if let Some(composer) = &self.composer {
-            for (kind, index) in composer.kinds().iter().cycle().take(count).zip(0..) {
-                let made = composer.utterance(*kind, Split::Test, self.seed, index);
-                held_out.push(HeldOutUtterance {
-                    source: skipped::COMPOSED.into(),
-                    text: made.text,
-                    samples: made.samples,
-                    words: Some(made.words),
-                });
-            }
-            return held_out;
-        }
-        for index in 0..self.test.len().min(count) {
-            let source = self.test.path(index);
-            match self.test.get(index) {
-                Ok(clip) => held_out.push(HeldOutUtterance {
-                    source,
-                    text: clip.text,
-                    samples: clip.samples,
-                    words: self.test.words(index),
-                }),
-                Err(error) => self.skipped.add(Skipped::of(&source, &error)),
-            }
-        }
-        held_out
+        let (test, seed) = (&self.test, self.seed);
+        let Some(composer) = &self.composer else {
+            let recordings = 0..test.len().min(count);
+            return recordings
+                .filter_map(|index| HeldOutUtterance::recorded(test, index, &mut self.skipped))
+                .collect();
+        };
+        let kinds = composer.kinds().iter().cycle().take(count).zip(0..);
+        kinds
+            .map(|(kind, index)| HeldOutUtterance::composed(composer, *kind, seed, index))
+            .collect()
     }
 
     /// Held-out texts to be spoken as training goes: one of each kind of composition, else of the
@@ -234,12 +242,8 @@ fn kinds_of(composer: &Composer) -> Vec<Composition> {
 
 impl TrainingData for SpeechData {
     fn fingerprint(&self) -> String {
-        format!(
-            "{}-{}-{}",
-            self.train.fingerprint(),
-            self.composed,
-            self.seed
-        )
+        let recordings = self.train.fingerprint();
+        format!("{recordings}-{}-{}", self.composed, self.seed)
     }
 
     fn samples(&self) -> Vec<Sample> {

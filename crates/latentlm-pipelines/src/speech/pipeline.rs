@@ -92,10 +92,9 @@ impl SpeechPipeline {
             ));
         }
         let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
-        let [_, frames, dim] = latents.dims();
         Ok(Voice {
             text: text.into(),
-            latents: latents.reshape([frames, dim]),
+            latents: latents.squeeze_dim(0),
         })
     }
 
@@ -112,11 +111,7 @@ impl SpeechPipeline {
         options: &SampleOptions,
         seed: u64,
     ) -> Result<Vec<Speech>> {
-        self.recipe().lm.check_options(options)?;
-        let mut prompts = Vec::with_capacity(texts.len());
-        for (text, place) in texts.iter().zip(0..) {
-            prompts.push(self.prompt(text, voice, seed.wrapping_add(place))?);
-        }
+        let prompts = self.prompts(texts, voice, options, seed)?;
         let mut said = Vec::with_capacity(prompts.len());
         for batch in prompts.chunks(BATCH) {
             said.extend(self.say_batch(batch, options)?);
@@ -168,10 +163,9 @@ impl SpeechPipeline {
         mut hear: impl FnMut(&[f32]) -> Result<(), E>,
     ) -> Result<SpeakingTimes, E> {
         let started = Instant::now();
-        self.recipe().lm.check_options(options)?;
-        let prompt = self.prompt(text, voice, seed)?;
+        let prompts = self.prompts(&[text.to_owned()], voice, options, seed)?;
         let frames = self.recipe().max_frames();
-        let mut stream = self.model.speak(&[prompt], frames, *options);
+        let mut stream = self.model.speak(&prompts, frames, *options);
         let (mut samples, mut first) = (0, None);
         let latents = std::iter::from_fn(|| {
             let frame = stream.next_frame()?;
@@ -201,11 +195,7 @@ impl SpeechPipeline {
         voice: Option<&Voice>,
         options: &SampleOptions,
     ) -> Result<()> {
-        self.recipe().lm.check_options(options)?;
-        for text in texts {
-            self.prompt(text, voice, 0)?;
-        }
-        Ok(())
+        self.prompts(texts, voice, options, 0).map(drop)
     }
 
     /// Characters and words of texts that never occurred in training. They may sound like anything. Empty if
@@ -215,24 +205,34 @@ impl SpeechPipeline {
         known.map_or_else(Unheard::default, |known| known.unheard(texts))
     }
 
-    fn prompt(&self, text: &str, voice: Option<&Voice>, seed: u64) -> Result<SpeechPrompt> {
+    /// Prompts for texts, a seed each. Options and lengths are checked.
+    fn prompts(
+        &self,
+        texts: &[String],
+        voice: Option<&Voice>,
+        options: &SampleOptions,
+        seed: u64,
+    ) -> Result<Vec<SpeechPrompt>> {
+        self.recipe().lm.check_options(options)?;
         let tokenizer = &self.vocabulary.tokenizer;
-        let (mut tokens, mut frames) = (Vec::new(), 0);
+        let limit = self.recipe().data.pack_positions;
+        let (mut before, mut frames) = (Vec::new(), 0);
         if let Some(voice) = voice {
-            tokens = tokenizer.encode(&voice.text)?;
+            before = tokenizer.encode(&voice.text)?;
             frames = voice.latents.dims()[0];
         }
-        tokens.extend(tokenizer.encode(text)?);
-        let limit = self.recipe().data.pack_positions;
-        let positions = tokens.len() + 1 + frames;
-        if positions > limit {
-            return Err(PipelineError::Prompt { positions, limit });
+        let mut prompts = Vec::with_capacity(texts.len());
+        for (words, place) in texts.iter().zip(0..) {
+            let text = [&before[..], &tokenizer.encode(words)?[..]].concat();
+            let positions = text.len() + 1 + frames;
+            if positions > limit {
+                return Err(PipelineError::Prompt { positions, limit });
+            }
+            let voice = voice.map(|voice| voice.latents.clone());
+            let seed = seed.wrapping_add(place);
+            prompts.push(SpeechPrompt { text, voice, seed });
         }
-        Ok(SpeechPrompt {
-            text: tokens,
-            voice: voice.map(|voice| voice.latents.clone()),
-            seed,
-        })
+        Ok(prompts)
     }
 }
 

@@ -1,41 +1,16 @@
 //! Settings of a training run of speech. Every key stands in the recipe files under `configs/tts`, with its
 //! meaning beside it.
 
-use burn::config::Config;
 use latentlm::LatentLmConfig;
-use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions};
 use latentlm_data::ReadOptions;
 use latentlm_data::speech::{SoundLimits, SpeechBounds, SpeechSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{PipelineError, Result};
+use crate::error::Result;
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::recipe::refuse_if;
 use crate::text::{TextVocabulary, TokenizerConfig};
-
-/// A complete speech recipe.
-#[derive(Config, Debug, PartialEq)]
-pub struct SpeechRecipe {
-    /// The one seed of all randomness.
-    pub seed: u64,
-    /// Where recordings come from.
-    pub data: SpeechDataConfig,
-    /// How text becomes tokens.
-    pub text: TextConfig,
-    /// The codec.
-    pub codec: CodecConfig,
-    /// The codec's loss.
-    pub codec_loss: CodecLossConfig,
-    /// How the codec is trained.
-    pub codec_train: StageConfig,
-    /// The language model.
-    pub lm: LmConfig,
-    /// How the language model is trained.
-    pub lm_train: StageConfig,
-    /// How speech is drawn.
-    pub sample: SampleConfig<SpeakConfig>,
-}
 
 /// Where recordings come from. Checkpoints of older versions lack the later keys, which then have
 /// their defaults.
@@ -136,12 +111,19 @@ pub struct SpeakConfig {
 }
 
 declare_model_recipe! {
-    /// The voice of `configs/tts/voice.toml`.
+    /// A complete speech recipe.
     SpeechRecipe {
         command: "train-tts",
         keys: "latentlm-pipelines/tts",
         preset: "tts/voice",
+        tables: {
+            /// Where recordings come from.
+            data: SpeechDataConfig,
+            /// How text becomes tokens.
+            text: TextConfig,
+        },
         codec: codec_audio,
+        sample: SpeakConfig,
         vocabulary: TextVocabulary,
         check: SpeechRecipe::check_lengths,
     }
@@ -149,26 +131,22 @@ declare_model_recipe! {
 
 impl SpeechRecipe {
     fn check_lengths(&self) -> Result<()> {
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.data.max_seconds <= self.data.min_seconds {
-            return fail("data.max_seconds must be larger than data.min_seconds");
-        }
-        if self.codec_frames() == 0 {
-            return fail("data.codec_seconds is shorter than one latent");
-        }
-        if self.max_frames() == 0 {
-            return fail("sample.max_seconds is shorter than one latent");
-        }
-        if self.sample.falling.last > 0 && self.sample.falling.over == 0 {
-            return fail(
-                "sample.steps_over must be positive with sample.steps_last: speech has no fixed length",
-            );
-        }
+        refuse_if(
+            self.data.max_seconds <= self.data.min_seconds,
+            "data.max_seconds must be larger than data.min_seconds",
+        )?;
+        let (piece, speech) = (self.codec_frames(), self.max_frames());
+        refuse_if(piece == 0, "data.codec_seconds is shorter than one latent")?;
+        refuse_if(speech == 0, "sample.max_seconds is shorter than one latent")?;
+        refuse_if(
+            self.sample.falling.last > 0 && self.sample.falling.over == 0,
+            "sample.steps_over must be positive with sample.steps_last: speech has no fixed length",
+        )?;
         self.lm_train.check_packs("data.pack_positions")?;
-        if self.codec.signal().channels != 1 {
-            return fail("codec.channels must be 1: speech is trained in mono");
-        }
-        Ok(())
+        refuse_if(
+            self.codec.signal().channels != 1,
+            "codec.channels must be 1: speech is trained in mono",
+        )
     }
 
     /// Form that recordings are converted to, and the limits of their length.
@@ -212,10 +190,7 @@ impl SpeechRecipe {
 
     /// The options that speech is drawn with.
     pub fn sample_options(&self) -> SampleOptions {
-        SampleOptions {
-            noise_temperature: self.sample.own.noise_temperature,
-            ..self.sample.options()
-        }
+        self.sample.options_at(self.sample.own.noise_temperature)
     }
 }
 

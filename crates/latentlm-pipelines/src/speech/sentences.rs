@@ -16,13 +16,9 @@ pub fn sentences(text: &str, longest: usize) -> Vec<String> {
 
 /// Where the first sentence ends, a byte index.
 fn cut(text: &str, longest: usize) -> usize {
-    let limit = text
-        .char_indices()
-        .nth(longest)
-        .map_or(text.len(), |(at, _)| at);
-    if limit == text.len() {
-        return limit;
-    }
+    let Some((limit, _)) = text.char_indices().nth(longest) else {
+        return text.len();
+    };
     let head = &text[..limit];
     let behind_last = |marks: &[char]| {
         let found = head.char_indices().rev().find(|(at, c)| {

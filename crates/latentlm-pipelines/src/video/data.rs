@@ -104,6 +104,23 @@ impl Clips {
         &self.texts[index]
     }
 
+    /// What a single frame of a clip shows: its caption without motions. `None` if only the caption is known.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn still(&self, index: usize) -> Option<String> {
+        match &self.source {
+            Source::Files(dataset) => {
+                let text = dataset.still(index)?.trim();
+                (!text.is_empty()).then(|| text.to_owned())
+            }
+            Source::Composed(composed) => {
+                let scene = composed.composer.scene(composed.seed, index as u64);
+                Some(scene.still())
+            }
+        }
+    }
+
     /// Length, frame rate, size and channels.
     pub fn spec(&self) -> ClipSpec {
         match &self.source {
@@ -249,12 +266,19 @@ impl VideoData {
         })
     }
 
-    /// The vocabulary that a recipe asks for, made of the training clips' texts.
+    /// The vocabulary that a recipe asks for, made of all texts that training reads.
     ///
     /// # Errors
     /// If its file can't be read, or there are no texts.
     pub fn tokenizer(&self, recipe: &VideoRecipe) -> Result<TextTokenizer, PipelineError> {
-        let texts = || self.train.texts.to_vec();
+        let texts = || {
+            let mut texts = self.train.texts.to_vec();
+            if recipe.mix.reads_stills() {
+                let stills = (0..self.train.len()).filter_map(|index| self.train.still(index));
+                texts.extend(stills);
+            }
+            texts
+        };
         recipe.text.tokenizer.read_or_train(texts)
     }
 }
@@ -320,6 +344,7 @@ pub fn clip_bytes(clip: Tensor<4>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::recipe::Recipe;
+    use latentlm_compose::Scene;
 
     fn composed(changes: &[&str]) -> VideoData {
         let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mnist");
@@ -347,6 +372,61 @@ mod tests {
             one.fingerprint(),
             composed(&["data.composed=13"]).fingerprint()
         );
+    }
+
+    #[test]
+    fn stills_of_composed_clips_are_known() {
+        let train = composed(&[]).train;
+        for index in 0..train.len() {
+            let scene = Scene::parse(train.text(index)).unwrap();
+            assert_eq!(train.still(index), Some(scene.still()));
+        }
+    }
+
+    /// A table may say what a still shows. The vocabulary has its words where documents read them.
+    #[test]
+    fn stills_of_files_are_in_the_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lines = Vec::new();
+        for (name, rest) in [
+            ("a", r#""still": " Q ", "split": "train""#),
+            ("b", r#""still": " ", "split": "train""#),
+            ("c", r#""split": "train""#),
+            ("d", r#""split": "test""#),
+        ] {
+            let clip = dir.path().join(name);
+            std::fs::create_dir(&clip).unwrap();
+            for frame in 1..=5 {
+                let picture = image::GrayImage::new(32, 32);
+                picture.save(clip.join(format!("{frame}.png"))).unwrap();
+            }
+            lines.push(format!(
+                r#"{{"file_name": "{name}", "text": "x y z", {rest}}}"#
+            ));
+        }
+        std::fs::write(dir.path().join("metadata.jsonl"), lines.join("\n")).unwrap();
+        let read = |change: &str| {
+            let overrides = [
+                format!("data.path={}", dir.path().display()).as_str(),
+                "data.composed=0",
+                "data.frames=5",
+                "text.tokenizer=characters",
+                change,
+            ]
+            .map(str::to_owned);
+            let recipe = VideoRecipe::resolve(None, &overrides).unwrap();
+            let data = VideoData::open(&recipe).unwrap();
+            let tokenizer = data.tokenizer(&recipe).unwrap();
+            (data.train, tokenizer)
+        };
+        let (clips, tokenizer) = read("mix.still_share=0.1");
+        let stills: Vec<Option<String>> = (0..3).map(|index| clips.still(index)).collect();
+        assert_eq!(stills, [Some("Q".to_owned()), None, None]);
+        assert_eq!(tokenizer.encode("Q").unwrap().len(), 1);
+        for change in ["mix.still_share=0.0", "mix.first_frame=0"] {
+            let (_, without) = read(change);
+            assert!(without.encode("Q").is_err(), "{change}");
+        }
     }
 
     /// Bars in the place of digits, of which one in ten is no picture.

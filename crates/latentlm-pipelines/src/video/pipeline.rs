@@ -232,7 +232,9 @@ impl VideoPipeline {
         Ok(frames.narrow(1, 0, 1 + (count - 1) / group * group))
     }
 
-    /// Prompts for clips, a seed each. `known` are latents that they begin with, `[B, P, Z]`.
+    /// Prompts for clips, a seed each. `known` are latents that they begin with, `[B, P, Z]`. What a vocabulary of
+    /// characters or words lacks is an error that names it. A vocabulary of bytes, the default, lacks nothing: words that
+    /// training never had become tokens too.
     fn prompts(
         &self,
         texts: &[String],

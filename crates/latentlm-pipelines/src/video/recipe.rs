@@ -1,8 +1,6 @@
 //! Settings of a training run of clips with text. Every key stands in the recipe files under `configs/video`, with
 //! its meaning beside it.
 
-use burn::config::Config;
-use latentlm::codec_video::{CodecConfig, CodecLossConfig};
 use latentlm::core::{LatentCodecConfig, SampleOptions, SignalLayout};
 use latentlm::{LatentLmConfig, Modality};
 use latentlm_data::{ClipSpec, ImageSpec, Mix, MllmSizes, ReadOptions};
@@ -11,33 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::PipelineError;
 use crate::mllm::TokenWeights;
 use crate::pipeline::declare_model_recipe;
-use crate::recipe::{LmConfig, SampleConfig, StageConfig};
+use crate::recipe::refuse_if;
 use crate::text::{TextVocabulary, TokenizerConfig};
-
-/// A complete recipe of clips with text.
-#[derive(Config, Debug, PartialEq)]
-pub struct VideoRecipe {
-    /// The one seed of all randomness.
-    pub seed: u64,
-    /// Where clips come from.
-    pub data: VideoDataConfig,
-    /// How text becomes tokens.
-    pub text: VideoTextConfig,
-    /// What documents there are.
-    pub mix: VideoMixConfig,
-    /// The codec.
-    pub codec: CodecConfig,
-    /// The codec's loss.
-    pub codec_loss: CodecLossConfig,
-    /// How the codec is trained.
-    pub codec_train: StageConfig,
-    /// The language model.
-    pub lm: LmConfig,
-    /// How the language model is trained.
-    pub lm_train: StageConfig,
-    /// How clips are drawn.
-    pub sample: SampleConfig<VideoSampleConfig>,
-}
 
 /// Where clips come from. Checkpoints of older versions lack the limits of tables and frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,8 +73,8 @@ pub struct VideoTextConfig {
     pub caption_weight: f64,
 }
 
-/// How often each kind of document comes in an epoch. Checkpoints of older versions lack `first_frame`: they had no
-/// such documents.
+/// How often each kind of document comes in an epoch. Checkpoints of older versions lack `first_frame` or `still_share`:
+/// they had no such documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoMixConfig {
     /// Every clip after its caption.
@@ -111,6 +84,10 @@ pub struct VideoMixConfig {
     /// The first frame of every clip after its caption. It has most of a digit's shape, but few of a clip's latents.
     #[serde(default)]
     pub first_frame: usize,
+    /// Fraction of the documents of first frames that read what a still shows, which does not move, instead of the
+    /// caption. A digit's shape is then learned from its name alone.
+    #[serde(default)]
+    pub still_share: f64,
     /// Positions of the packed sequences that are trained on.
     pub pack_positions: usize,
 }
@@ -134,12 +111,21 @@ pub(super) struct Grouping {
 }
 
 declare_model_recipe! {
-    /// The moving digits of `configs/video/digits.toml`.
+    /// A complete recipe of clips with text.
     VideoRecipe {
         command: "train-video",
         keys: "latentlm-pipelines/video",
         preset: "video/digits",
+        tables: {
+            /// Where clips come from.
+            data: VideoDataConfig,
+            /// How text becomes tokens.
+            text: VideoTextConfig,
+            /// What documents there are.
+            mix: VideoMixConfig,
+        },
         codec: codec_video,
+        sample: VideoSampleConfig,
         vocabulary: TextVocabulary,
         check: VideoRecipe::check_clips,
     }
@@ -161,6 +147,13 @@ impl VideoDataConfig {
     }
 }
 
+impl VideoMixConfig {
+    /// Whether any document may read what a still shows.
+    pub fn reads_stills(&self) -> bool {
+        self.first_frame > 0 && self.still_share > 0.0
+    }
+}
+
 impl VideoTextConfig {
     /// Weights of tokens in the loss.
     pub fn weights(&self) -> TokenWeights {
@@ -174,13 +167,14 @@ impl VideoTextConfig {
 impl VideoRecipe {
     fn check_clips(&self) -> Result<(), PipelineError> {
         self.groups(self.data.frames)?;
-        let fail = |reason: &str| Err(PipelineError::config(reason));
-        if self.mix.draw + self.mix.caption == 0 {
-            return fail("mix must have documents of whole clips: draw or caption above 0");
-        }
-        if self.mix.pack_positions < self.tokens() + 3 {
-            return fail("mix.pack_positions must hold a clip and the tokens around it");
-        }
+        refuse_if(
+            self.mix.draw + self.mix.caption == 0,
+            "mix must have documents of whole clips: draw or caption above 0",
+        )?;
+        refuse_if(
+            self.mix.pack_positions < self.tokens() + 3,
+            "mix.pack_positions must hold a clip and the tokens around it",
+        )?;
         self.lm_train.check_packs("mix.pack_positions")
     }
 
@@ -207,6 +201,11 @@ impl VideoRecipe {
     /// Latents of the first frame of a clip.
     pub fn first_frame_tokens(&self) -> usize {
         self.grouping().first_latents
+    }
+
+    /// Frames of each group after the first frame.
+    pub fn frames_per_group(&self) -> usize {
+        self.grouping().frames
     }
 
     /// Sizes of the codec's groups.
@@ -272,10 +271,7 @@ impl VideoRecipe {
 
     /// The options that clips are drawn with.
     pub fn sample_options(&self) -> SampleOptions {
-        SampleOptions {
-            noise_temperature: self.sample.own.noise_temperature,
-            ..self.sample.options()
-        }
+        self.sample.options_at(self.sample.own.noise_temperature)
     }
 }
 
@@ -312,7 +308,8 @@ mod tests {
         assert_eq!(frames, (11, 13));
     }
 
-    /// Runs that were begun before there were documents of first frames, or motion in the codec, go on without them.
+    /// Runs that were begun before there were documents of first frames, texts of stills, or motion in the codec, go on
+    /// without them.
     #[test]
     fn older_runs_have_what_there_was() {
         let recipe = VideoRecipe::default();
@@ -320,7 +317,13 @@ mod tests {
             (recipe.mix.first_frame, recipe.first_frame_tokens()),
             (4, 16)
         );
-        let newer = ["first_frame", "motion_range", "later_patches"];
+        assert_eq!(recipe.mix.still_share, 0.5);
+        let newer = [
+            "first_frame",
+            "still_share",
+            "motion_range",
+            "later_patches",
+        ];
         let text = recipe.to_toml().unwrap();
         let older: Vec<&str> = text
             .lines()
@@ -330,11 +333,11 @@ mod tests {
         let file = folder.path().join("config.toml");
         std::fs::write(&file, older.join("\n")).unwrap();
         let mut expected = recipe.clone();
-        expected.mix.first_frame = 0;
+        (expected.mix.first_frame, expected.mix.still_share) = (0, 0.0);
         (expected.codec.motion_range, expected.codec.later_patches) = (Added(0), Added(0));
         assert_eq!(VideoRecipe::resolve(Some(&file), &[]).unwrap(), expected);
         let mut manifest = serde_json::to_value(&recipe).unwrap();
-        for (table, key) in ["mix", "codec", "codec"].into_iter().zip(newer) {
+        for (table, key) in ["mix", "mix", "codec", "codec"].into_iter().zip(newer) {
             let keys = manifest[table].as_object_mut().unwrap();
             assert!(keys.remove(key).is_some());
         }
@@ -344,6 +347,13 @@ mod tests {
         std::fs::write(&file, "[mix]\ndraw = 3\n").unwrap();
         let part = VideoRecipe::resolve(Some(&file), &[]).unwrap();
         assert_eq!((part.mix.draw, part.mix.first_frame), (3, 4));
+        assert_eq!(part.mix.still_share, 0.5);
+        // A run with documents of first frames, but from before there were texts of stills.
+        let lines = text.lines().filter(|line| !line.starts_with("still_share"));
+        std::fs::write(&file, Vec::from_iter(lines).join("\n")).unwrap();
+        let recent = VideoRecipe::resolve(Some(&file), &[]).unwrap();
+        assert_eq!((recent.mix.first_frame, recent.mix.still_share), (4, 0.0));
+        assert!(recipe.mix.reads_stills() && !recent.mix.reads_stills());
     }
 
     #[test]
@@ -356,6 +366,7 @@ mod tests {
             ("data.frames=18", "a clip of 18 frames does not fit"),
             ("data.frames=0", "`data.frames` must be"),
             ("data.rate_hz=0.0", "`data.rate_hz` must be"),
+            ("mix.still_share=1.5", "`mix.still_share` must be"),
             ("mix.pack_positions=22", "mix.pack_positions must hold"),
             ("lm_train.batch_size=2", "lm_train.batch_size must be 1"),
             ("codec.patch_size=5", "not a multiple of patch_size 5"),

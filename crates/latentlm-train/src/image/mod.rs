@@ -3,7 +3,7 @@
 mod batches;
 mod task;
 
-pub use batches::Batches;
+pub use batches::batches;
 pub use task::{
-    Classes, EncodedPictures, each_batch, encode, psnr_db, train_image, train_image_lm,
+    EncodedPictures, class_setup, each_batch, encode, psnr_db, train_image, train_image_lm,
 };

@@ -11,12 +11,14 @@ use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImagePipeline, ImageRecipe, StageConfig, TrainingData, image_grid,
-    load_codec, read_readable, save_png,
+    HostBatch, ImageData, ImagePipeline, ImageRecipe, PipelineError, StageConfig, TrainingData,
+    image_grid, load_codec, read_readable, save_png,
 };
 
-use super::batches::Batches;
-use crate::codec_stage::{self, CodecPlan, CodecTask};
+use super::batches::batches;
+use crate::adversarial::CodecSetup;
+use crate::ahead::Ahead;
+use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd, WholeReport};
 use crate::error::{Result, TrainError};
 use crate::latents::{self, Encoded};
@@ -26,7 +28,7 @@ use crate::memory::{Demand, Demanding};
 use crate::options::RunOptions;
 use crate::precision;
 use crate::progress::Encoding;
-use crate::run::{Modality, train_both};
+use crate::run::Modality;
 use crate::stage::number;
 use crate::teacher;
 
@@ -47,24 +49,29 @@ const MEASURED: usize = 10_000;
 const CLASSES: usize = 20;
 
 /// Training of a codec of pictures.
-struct PictureTask(Batches);
+struct PictureTask(Ahead<HostBatch>);
 
 impl CodecTask<4> for PictureTask {
     type Recipe = ImageRecipe;
     type Data = ImageData;
     type Objective = <CodecLossConfig as CodecObjectiveConfig<4>>::Objective;
 
-    fn plan(recipe: &ImageRecipe) -> CodecPlan<'_, Self::Objective, 4> {
-        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
+    fn config(recipe: &ImageRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn setup(recipe: &ImageRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 4>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
     }
 
     fn open(context: &mut Context, first_step: u64) -> Result<Self> {
         let train = context.data.train.clone();
-        Ok(Self(Batches::start(train, &context.recipe, first_step)))
+        Ok(Self(batches(train, &context.recipe, first_step)))
     }
 
     fn batch(&mut self, context: &Context, _round: u64, device: &Device) -> Result<Tensor<4>> {
-        self.0.next_batch(&context.run, device)
+        Ok(self.0.next_batch(&context.run)?.tensor(device))
     }
 
     /// Held-out pictures above their reconstructions, and the PSNR. Pictures that turn out to be broken are
@@ -146,14 +153,13 @@ impl LmRecipe for ImageRecipe {
 }
 
 /// Classes and their pictures.
-#[derive(Debug, Clone)]
-pub struct Classes {
+struct Classes {
     /// The class of each picture.
-    pub labels: Vec<u32>,
+    labels: Vec<u32>,
     /// How many classes there are; the one behind the last stands for none.
-    pub classes: usize,
+    classes: usize,
     /// Latents a picture.
-    pub tokens: usize,
+    tokens: usize,
 }
 
 impl Corpus for Classes {
@@ -164,12 +170,16 @@ impl Corpus for Classes {
     }
 }
 
-impl Classes {
-    /// Setup of a model that learns them.
-    pub fn setup(self, config: &StageConfig, seed: u64) -> LmSetup {
-        let mut order = BatchOrder::new(self.labels.len(), config.batch_size, seed);
-        LmSetup::new(self, move |round| order.batch(round))
-    }
+/// Setup of a model that learns encoded pictures of so many classes.
+pub fn class_setup(encoded: &EncodedPictures, classes: usize, recipe: &ImageRecipe) -> LmSetup {
+    let corpus = Classes {
+        labels: encoded.cache.labels.clone(),
+        classes,
+        tokens: recipe.tokens(),
+    };
+    let batch_size = recipe.lm_train.batch_size;
+    let mut order = BatchOrder::new(corpus.labels.len(), batch_size, recipe.seed);
+    LmSetup::new(corpus, move |round| order.batch(round))
 }
 
 /// A codec of pictures and what it makes of them.
@@ -183,7 +193,10 @@ pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
     let modality = Modality::<ImageRecipe, ImageData> {
         open: ImageData::open,
         adopt: teacher::adopt_codec,
-        train: |context| train_both::<PictureTask, ClassTask, 4>(context, open),
+        train: |context| {
+            let coded = codec_stage::train::<PictureTask, 4>(context)?;
+            Ok(coded && lm_stage::train::<ClassTask>(context, open)?)
+        },
         report: write_image_report,
         samples: "png",
         train_samples: |data| data.train.len(),
@@ -220,19 +233,15 @@ fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)>
 
 /// The task to learn encoded pictures.
 fn task_of(context: &Context, encoded: EncodedPictures) -> (ClassTask, LmSetup) {
-    let (recipe, classes) = (&context.recipe, context.data.train.classes());
-    let corpus = Classes {
-        labels: encoded.cache.labels.clone(),
-        classes: classes.len(),
-        tokens: recipe.tokens(),
-    };
+    let classes = context.data.train.classes();
+    let setup = class_setup(&encoded, classes.len(), &context.recipe);
     let task = ClassTask {
         encoded,
         vocabulary: classes.to_vec(),
         held_out: (),
         show,
     };
-    (task, corpus.setup(&recipe.lm_train, recipe.seed))
+    (task, setup)
 }
 
 /// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was
@@ -266,7 +275,7 @@ fn encoded(context: &mut Context) -> Result<EncodedPictures> {
     let cache = latents::cached(context, |context, cache| {
         let (recipe, data) = (&context.recipe, &context.data);
         each_batch(recipe, data, &context.options, |pictures, labels| {
-            latents::encode(&codec, pictures, labels, cache);
+            cache.add(codec.encode_parameters(pictures), labels);
         })
     })?;
     let first: Vec<usize> = (0..cache.len().min(MEASURED)).collect();

@@ -3,11 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use latentlm::codec_audio::Codec;
 use latentlm::sequence::Document;
-use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, RandomStream};
+use latentlm::{Batch, LatentCodec, LatentHead, LatentLm, Loss, RandomStream};
 use latentlm_data::{Skipped, TextTokenizer};
 use latentlm_pipelines::{SpeechData, hop_samples, signal};
 
-use super::said::{document, without_text};
+use super::said::{Spoken, without_text};
 use crate::stage::number;
 
 /// Utterances that are measured.
@@ -38,8 +38,8 @@ impl HeldOut {
             let sound = signal(utterance.samples, hop, device);
             let frames = sound.dims()[2] / hop;
             let words = utterance.words.filter(|_| aligned);
-            match document(&utterance.text, words.as_deref(), frames, hop, tokenizer) {
-                Ok(document) => documents.push(document),
+            match Spoken::of(&utterance.text, words.as_deref(), frames, hop, tokenizer) {
+                Ok(spoken) => documents.push(spoken.document()),
                 Err(error) => {
                     data.skipped.add(Skipped::of(&utterance.source, &error));
                     continue;
@@ -69,11 +69,10 @@ impl HeldOut {
             let (latents, draws) = (vec![latents.clone()], vec![draws.clone()]);
             model.loss(Batch::new(documents, latents, draws))
         });
-        let [loss, loss_without_text] =
-            [&with_text, &without].map(|loss| number(loss.diffusion[0].clone()));
+        let of_latents = |loss: &Loss| number(loss.diffusion[0].clone());
         [
-            ("held_out_loss", loss),
-            ("held_out_loss_without_text", loss_without_text),
+            ("held_out_loss", of_latents(&with_text)),
+            ("held_out_loss_without_text", of_latents(&without)),
             ("held_out_token_loss", number(with_text.token)),
         ]
     }

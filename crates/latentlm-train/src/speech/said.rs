@@ -61,20 +61,6 @@ impl Spoken {
     }
 }
 
-/// The document of an utterance, as [`Spoken::of`] reads it.
-///
-/// # Errors
-/// If its text or one of the words can't be encoded.
-pub fn document(
-    text: &str,
-    words: Option<&[SpokenWord]>,
-    frames: usize,
-    hop: usize,
-    tokenizer: &TextTokenizer,
-) -> Result<Document, DataError> {
-    Ok(Spoken::of(text, words, frames, hop, tokenizer)?.document())
-}
-
 /// The text without the full stop at its end, if it has one.
 pub fn without_full_stop(text: &str) -> &str {
     let bare = text.trim_end().strip_suffix(['.', '\u{3002}']);
@@ -197,9 +183,9 @@ mod tests {
         assert_eq!(said(&words[..1], 3, 40, &tokenizer, 9).unwrap(), [9, 0, 0]);
         let message = said(&words, 6, 10, &tokenizer, 9).unwrap_err().to_string();
         assert!(message.contains("nothing of `c`"), "{message}");
-        let whole = |text, words| document(text, words, 3, 40, &tokenizer);
+        let whole = |text, words| Spoken::of(text, words, 3, 40, &tokenizer);
         assert!(whole("abc", Some(&words[..])).is_err());
-        let silent = whole("abc", None).unwrap();
+        let silent = whole("abc", None).unwrap().document();
         assert_eq!(silent, Document::of_speech(vec![0], 3, Vec::new()));
     }
 }

@@ -13,8 +13,8 @@ use latentlm_data::speech::write_wav;
 use latentlm_data::{PackOrder, TextTokenizer};
 use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
-    KNOWN_TEXT, SpeechData, SpeechPipeline, SpeechRecipe, TOKENIZER, TokenWeights, hop_samples,
-    load_codec, reconstruct, signal,
+    KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
+    TokenWeights, hop_samples, load_codec, reconstruct, signal,
 };
 
 use super::codes::CodeUsage;
@@ -22,7 +22,8 @@ use super::held_out::HeldOut;
 use super::pieces::Pieces;
 use super::prompts::Prompts;
 use super::said::{Spoken, without_full_stop, without_text};
-use crate::codec_stage::{self, CodecPlan, CodecTask};
+use crate::adversarial::CodecSetup;
+use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd};
 use crate::error::{Result, TrainError};
 use crate::latent_cache::LatentCache;
@@ -59,8 +60,13 @@ impl CodecTask<3> for SoundTask {
     /// A signal is long enough to be worth a thread alone.
     const ROWS_A_SHARD: usize = 1;
 
-    fn plan(recipe: &SpeechRecipe) -> CodecPlan<'_, Self::Objective, 3> {
-        CodecPlan::of(&recipe.codec, &recipe.codec_loss, &recipe.codec_train)
+    fn config(recipe: &SpeechRecipe) -> &StageConfig {
+        &recipe.codec_train
+    }
+
+    fn setup(recipe: &SpeechRecipe, device: &Device) -> Result<CodecSetup<Self::Objective, 3>> {
+        let setup = codec_setup(&recipe.codec, &recipe.codec_loss, device);
+        Ok(setup.map_err(PipelineError::from)?)
     }
 
     fn open(context: &mut Context, _first_step: u64) -> Result<Self> {
@@ -221,9 +227,9 @@ fn encoded(
         // Labels are numbers of utterances. Those whose recording is broken are missing.
         let mut encoding = Encoding::begin(context.data.utterances(), &context.options);
         for index in 0..context.data.utterances() {
-            if let Some(samples) = context.data.utterance(index)? {
+            if let Some(samples) = context.data.utterance(index) {
                 let sound = signal(samples, hop, &context.device);
-                latents::encode(codec, sound, &[index as u32], cache);
+                cache.add(codec.encode_parameters(sound), &[index as u32]);
             }
             encoding.count(1)?;
         }

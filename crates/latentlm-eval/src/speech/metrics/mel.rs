@@ -2,8 +2,7 @@
 
 use latentlm::core::ops::mel_weights;
 
-use super::signal::{assert_same_length, dot, widened};
-use super::spectrum::{Spectrum, hann};
+use super::signal::{dot, frames, hann, pair, power_spectra};
 
 const MEL_FRAME: usize = 1024;
 const MEL_HOP: usize = 256;
@@ -25,22 +24,19 @@ const MEL_FLOOR: f64 = 1e-5;
 /// # Panics
 /// If the signals differ in length.
 pub fn mel_distance_db(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> f64 {
-    assert_same_length(reference, estimate);
     let [reference, estimate] =
-        [reference, estimate].map(|signal| mel_levels_db(signal, sample_rate_hz));
+        pair(reference, estimate).map(|signal| mel_levels_db(signal, sample_rate_hz));
     let differences = reference.iter().zip(&estimate).map(|(x, y)| (x - y).abs());
     differences.sum::<f64>() / reference.len() as f64
 }
 
 /// Levels in dB of all bands, frame by frame.
-fn mel_levels_db(signal: &[f32], sample_rate_hz: u32) -> Vec<f64> {
-    let mut samples = widened(signal);
-    samples.resize(samples.len().max(MEL_FRAME), 0.0);
-    let mut spectrum = Spectrum::new(hann(0..MEL_FRAME, MEL_FRAME), MEL_FRAME);
+fn mel_levels_db(mut signal: Vec<f64>, sample_rate_hz: u32) -> Vec<f64> {
+    signal.resize(signal.len().max(MEL_FRAME), 0.0);
+    let window = hann(0..MEL_FRAME, MEL_FRAME);
     let bands = mel_bands(sample_rate_hz);
     let mut levels = Vec::new();
-    for start in (0..=samples.len() - MEL_FRAME).step_by(MEL_HOP) {
-        let power = spectrum.power(&samples[start..]);
+    for power in power_spectra(frames(&signal, &window, MEL_HOP), MEL_FRAME) {
         let magnitudes: Vec<f64> = power.into_iter().map(f64::sqrt).collect();
         for band in &bands {
             let mut magnitude = dot(band, &magnitudes);

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use nalgebra::SVector;
 
-use super::signal::{assert_same_length, widened};
-use super::spectrum::{Spectrum, hann};
+use super::signal::{dot, frames, hann, pair, power_spectra};
 
 // The constants are the paper's.
 const STOI_RATE_HZ: u32 = 10_000;
@@ -38,13 +37,12 @@ type Envelope = SVector<f64, STOI_SEGMENT>;
 /// # Panics
 /// If the signals differ in length or the rate is 0.
 pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<f64> {
-    assert_same_length(reference, estimate);
+    let signals = pair(reference, estimate);
     assert!(sample_rate_hz > 0, "0 samples a second");
-    let [reference, estimate] = [reference, estimate]
-        .map(|signal| resampled(&widened(signal), sample_rate_hz, STOI_RATE_HZ));
-    let starts = audible_frames(&reference);
-    let [reference, estimate] =
-        [reference, estimate].map(|signal| third_octaves(&joined(&signal, &starts)));
+    let frames =
+        signals.map(|signal| stoi_frames(&resampled(&signal, sample_rate_hz, STOI_RATE_HZ)));
+    let audible = audible_frames(&frames[0]);
+    let [reference, estimate] = frames.map(|frames| third_octaves(&joined(&frames, &audible)));
     let segments = (reference.len() + 1).checked_sub(STOI_SEGMENT)?;
     if segments == 0 {
         return None;
@@ -60,46 +58,33 @@ pub fn stoi(reference: &[f32], estimate: &[f32], sample_rate_hz: u32) -> Option<
     Some(sum / (segments * STOI_BANDS) as f64)
 }
 
-/// Symmetric Hann window without the zeros at its two ends, `np.hanning(length + 2)[1:-1]`.
-fn stoi_window() -> Vec<f64> {
-    hann(1..STOI_FRAME + 1, STOI_FRAME + 1)
-}
-
-/// First sample of each frame.
+/// Frames under a symmetric Hann window without the zeros at its two ends, `np.hanning(length + 2)[1:-1]`.
 // QUIRK(pystoi/utils.py:99,149): a last frame that ends with the signal is not taken.
-fn stoi_starts(samples: usize) -> impl Iterator<Item = usize> {
-    (0..samples.saturating_sub(STOI_FRAME)).step_by(STOI_HOP)
+fn stoi_frames(signal: &[f64]) -> Vec<Vec<f64>> {
+    let window = hann(1..STOI_FRAME + 1, STOI_FRAME + 1);
+    let taken = &signal[..signal.len().saturating_sub(1)];
+    frames(taken, &window, STOI_HOP).collect()
 }
 
-/// First samples of the reference's frames that are not silent.
-fn audible_frames(reference: &[f64]) -> Vec<usize> {
-    let window = stoi_window();
+/// Indices of the reference's frames that are not silent.
+fn audible_frames(frames: &[Vec<f64>]) -> Vec<usize> {
     let mut levels_db: Vec<f64> = Vec::new();
-    for start in stoi_starts(reference.len()) {
-        let energy: f64 = window
-            .iter()
-            .zip(&reference[start..])
-            .map(|(w, x)| w * x)
-            .map(|value| value * value)
-            .sum();
-        levels_db.push(20.0 * (energy.sqrt() + f64::EPSILON).log10());
+    for frame in frames {
+        levels_db.push(20.0 * (dot(frame, frame).sqrt() + f64::EPSILON).log10());
     }
     let loudest_db = levels_db.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    stoi_starts(reference.len())
-        .zip(levels_db)
-        .filter(|(_, level_db)| loudest_db - STOI_RANGE_DB < *level_db)
-        .map(|(start, _)| start)
+    (0..frames.len())
+        .filter(|index| loudest_db - STOI_RANGE_DB < levels_db[*index])
         .collect()
 }
 
-/// Overlap-add of the windowed frames at `starts`, each half over the next.
-fn joined(signal: &[f64], starts: &[usize]) -> Vec<f64> {
-    let window = stoi_window();
-    let mut out = vec![0.0; starts.len() * STOI_HOP + STOI_FRAME - STOI_HOP];
-    for (place, start) in starts.iter().enumerate() {
+/// Overlap-add of some frames, each half over the next.
+fn joined(frames: &[Vec<f64>], indices: &[usize]) -> Vec<f64> {
+    let mut out = vec![0.0; indices.len() * STOI_HOP + STOI_FRAME - STOI_HOP];
+    for (place, index) in indices.iter().enumerate() {
         let slots = &mut out[place * STOI_HOP..];
-        for ((slot, w), x) in slots.iter_mut().zip(&window).zip(&signal[*start..]) {
-            *slot += w * x;
+        for (slot, value) in slots.iter_mut().zip(&frames[*index]) {
+            *slot += value;
         }
     }
     out
@@ -108,14 +93,10 @@ fn joined(signal: &[f64], starts: &[usize]) -> Vec<f64> {
 /// Magnitudes of the third-octave bands, frame by frame.
 fn third_octaves(signal: &[f64]) -> Vec<Bands> {
     let bands: [Range<usize>; STOI_BANDS] = std::array::from_fn(bins_of_band);
-    let mut spectrum = Spectrum::new(stoi_window(), STOI_FFT);
     let mut frames = Vec::new();
-    for start in stoi_starts(signal.len()) {
-        let power = spectrum.power(&signal[start..]);
-        let magnitudes: Bands = bands
-            .each_ref()
-            .map(|bins| power[bins.clone()].iter().sum::<f64>().sqrt());
-        frames.push(magnitudes);
+    for power in power_spectra(stoi_frames(signal), STOI_FFT) {
+        let bands = bands.each_ref();
+        frames.push(bands.map(|bins| power[bins.clone()].iter().sum::<f64>().sqrt()));
     }
     frames
 }
