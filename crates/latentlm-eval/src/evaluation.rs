@@ -18,7 +18,7 @@ const INTERVALS: &str = "intervals";
 /// Key of the number of frames of a group. Of a list with a value for each frame, a table has those of the first frame
 /// and of the last frame of each group.
 const GROUP: &str = "frames_per_group";
-/// End of the keys of such lists.
+/// In the keys of such lists.
 const BY_FRAME: &str = "_by_frame";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");
@@ -81,7 +81,7 @@ pub fn measures(json: &str) -> Vec<Measure> {
                     add(format!("{words}: {entry}"), shown_together(value, 1));
                 }
             }
-            Value::Array(_) if name.ends_with(BY_FRAME) => {
+            Value::Array(_) if name.contains(BY_FRAME) => {
                 add(words, shown_together(value, group as usize));
             }
             value => {
@@ -212,6 +212,7 @@ mod tests {
         let json = r#"{
             "frames_per_group": 4,
             "judged_digit_by_frame": [0.951, 0.9, 0.9, 0.9, 0.75, 0.7, 0.7, 0.7, 0.5],
+            "judged_digit_by_frame_of_real": [1.0, 0.9, 0.9, 0.9, 0.8, 0.9, 0.9, 0.9, 0.75],
             "pairs_by_motion": {
                 "left": {"digit": 0.5, "motion": 1.0},
                 "up": {"digit": 0.256, "motion": 0.0}
@@ -225,6 +226,11 @@ mod tests {
         let expected = [
             ["frames per group", "4", ""],
             ["judged digit by frame", "0.95 0.75 0.50", "fraction"],
+            [
+                "judged digit by frame of real",
+                "1.00 0.80 0.75",
+                "fraction",
+            ],
             [
                 "pairs by motion: left",
                 "digit 0.50, motion 1.00",

@@ -97,7 +97,8 @@ impl SpeechCodec {
 
     /// A sound and its reconstruction by the codec, of the same length.
     pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let mut copy = self.decode(self.encode(samples.clone()));
+        let latents = encoded(&self.codec, &samples, &self.device);
+        let mut copy = self.decode(Tensor::cat(latents.collect(), 1));
         copy.truncate(samples.len());
         (samples, copy)
     }
