@@ -17,8 +17,9 @@ use crate::config::VideoSigmaVaeConfig;
 /// Shifts of the patches of all groups but the first, out of the decoder's features.
 #[derive(Module, Debug)]
 pub(crate) struct Motion {
-    /// Scores of shifts down and across, for each frame of a patch.
-    shift: Linear,
+    /// Scores of shifts down and across of the first frame, for each frame of a patch. The name keeps out checkpoints in
+    /// which `shift` was of the frame before the group.
+    first_shift: Linear,
     /// How much is kept of what is shifted, for each pixel of the frames of a patch.
     keep: Linear,
     range: usize,
@@ -33,7 +34,7 @@ impl Motion {
         let range = config.motion_range.0.min(config.image_size - 1);
         let linear = |output| LinearConfig::new(width, output).init(device);
         (range > 0).then(|| Self {
-            shift: linear(frames * 2 * (2 * range + 1)),
+            first_shift: linear(frames * 2 * (2 * range + 1)),
             keep: linear(frames * config.patch_size * config.patch_size),
             range,
             frames,
@@ -52,7 +53,7 @@ impl Motion {
         let (frames, count) = (groups * self.frames, batch * patches);
         // All frames of a patch read from one window.
         let features = features.swap_dims(1, 2); // [B, P, G, D]
-        let scores = linear_layer(&self.shift, features.clone());
+        let scores = linear_layer(&self.first_shift, features.clone());
         let scores = scores.reshape([count * frames, 2, kernel]);
         let matrices = self.matrices(softmax(scores, 2)); // [B * P * G * frames, 2, side, window]
         let window = side + kernel - 1;
@@ -139,8 +140,8 @@ mod tests {
             }
         }
         let bias = |values: &[f32]| Some(Param::from_tensor(Tensor::from_floats(values, device)));
-        motion.shift.weight = motion.shift.weight.map(|weight| weight.zeros_like());
-        motion.shift.bias = bias(&scores);
+        motion.first_shift.weight = motion.first_shift.weight.map(|weight| weight.zeros_like());
+        motion.first_shift.bias = bias(&scores);
         motion.keep.weight = motion.keep.weight.map(|weight| weight.zeros_like());
         motion.keep.bias = bias(&[100.0; 32]);
         motion
@@ -191,7 +192,7 @@ mod tests {
         let padded = frame.pad((2, 2, 2, 2), PadMode::Edge);
         for group in 0..2 {
             let features = features.clone().narrow(1, group, 1).squeeze_dim::<3>(1);
-            let scores = linear_layer(&motion.shift, features.clone()).reshape([4, 2, 5]);
+            let scores = linear_layer(&motion.first_shift, features.clone()).reshape([4, 2, 5]);
             let kernels = softmax(scores, 2);
             let keep = sigmoid(linear_layer(&motion.keep, features));
             let mut expected = Tensor::<3>::zeros([1, 4, 16], &device);

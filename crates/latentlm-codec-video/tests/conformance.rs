@@ -233,7 +233,12 @@ fn motion_adds_two_layers() {
     let (before, mut added) = (names(&still), names(&moving));
     added.retain(|name| !before.contains(name));
     added.sort();
-    let layers = ["keep.bias", "keep.weight", "shift.bias", "shift.weight"];
+    let layers = [
+        "first_shift.bias",
+        "first_shift.weight",
+        "keep.bias",
+        "keep.weight",
+    ];
     assert_eq!(added, layers.map(|name| format!("decoder.motion.{name}")));
     // Four frames: 11 shifts down and 11 across, and a share for each of 64 pixels.
     let more = 129 * 4 * 22 + 129 * 4 * 64;

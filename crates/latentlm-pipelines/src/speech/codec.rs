@@ -97,8 +97,12 @@ impl SpeechCodec {
 
     /// A sound and its reconstruction by the codec, of the same length.
     pub fn reconstruct(&self, samples: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
-        let latents = encoded(&self.codec, &samples, &self.device);
-        let mut copy = self.decode(Tensor::cat(latents.collect(), 1));
+        let mut state = DecoderState::default();
+        let mut copy = Vec::with_capacity(samples.len());
+        // As a stream: latents of an hour are never held at once, and a sound without samples has none.
+        for latents in encoded(&self.codec, &samples, &self.device) {
+            copy.extend(host_values(self.codec.decode_step(latents, &mut state)));
+        }
         copy.truncate(samples.len());
         (samples, copy)
     }
