@@ -67,5 +67,5 @@ pub use quantizer::{Quantized, Quantizer};
 pub use sizes::DenoiserSizes;
 pub use token::TokenOptions;
 pub use transfusion::{Transfusion, TransfusionHidden, TransfusionNetwork};
-pub use vq_codec::{VqCodec, VqCodecConfig, VqLoss, VqObjective};
+pub use vq_codec::{CodebookConfig, VqCodec, VqCodecConfig, VqLoss, VqObjective};
 pub use vq_lm::{VqLm, VqLmConfig};

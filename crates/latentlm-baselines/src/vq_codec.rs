@@ -15,11 +15,9 @@ use latentlm_core::{
 use crate::error::BaselineError;
 use crate::quantizer::{Quantized, Quantizer};
 
-/// Configuration of a [`VqCodec`].
-#[derive(Config, Debug, PartialEq)]
-pub struct VqCodecConfig {
-    /// Encoder and decoder; the noise settings are ignored.
-    pub codec: CodecConfig,
+/// Size of a codebook and the weights of its losses.
+#[derive(Config, Debug, Copy, PartialEq)]
+pub struct CodebookConfig {
     /// `V`, entries of the codebook.
     #[config(default = 512)]
     pub codes: usize,
@@ -29,6 +27,16 @@ pub struct VqCodecConfig {
     /// Weight of the commitment loss, which pulls the encoder to the codebook.
     #[config(default = 0.25)]
     pub commitment_weight: f64,
+}
+
+/// Configuration of a [`VqCodec`].
+#[derive(Config, Debug, PartialEq)]
+pub struct VqCodecConfig {
+    /// Encoder and decoder; the noise settings are ignored.
+    pub codec: CodecConfig,
+    /// The codebook between them.
+    #[config(default = "CodebookConfig::new()")]
+    pub codebook: CodebookConfig,
 }
 
 impl VqCodecConfig {
@@ -45,11 +53,12 @@ impl VqCodecConfig {
                 reason: reason.into(),
             })
         };
-        if self.codes < 2 {
+        let codebook = self.codebook;
+        if codebook.codes < 2 {
             return fail("codes must be 2 or more");
         }
         let positive = |weight: f64| weight > 0.0 && weight.is_finite();
-        if !positive(self.codebook_weight) || !positive(self.commitment_weight) {
+        if !positive(codebook.codebook_weight) || !positive(codebook.commitment_weight) {
             return fail("codebook_weight and commitment_weight must be positive");
         }
         Ok(())
@@ -66,9 +75,9 @@ impl VqCodecConfig {
         let codec = self.codec.clone().with_noise(NoiseKind::Fixed);
         VqCodec {
             autoencoder: codec.with_noise_std(0.0).init(device),
-            quantizer: Quantizer::new(self.codes, self.codec.latent_dim, device),
-            codebook_weight: self.codebook_weight,
-            commitment_weight: self.commitment_weight,
+            quantizer: Quantizer::new(self.codebook.codes, self.codec.latent_dim, device),
+            codebook_weight: self.codebook.codebook_weight,
+            commitment_weight: self.codebook.commitment_weight,
         }
     }
 

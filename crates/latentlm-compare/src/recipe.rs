@@ -8,8 +8,8 @@ use latentlm::SampleOptions;
 use latentlm::codec_image::{CodecConfig, CodecLossConfig};
 use latentlm::core::{FewStep, LatentCodecConfig, Precision, Process};
 use latentlm_baselines::{
-    BaselineError, DenoiserConfig, DenoiserSizes, DitNetwork, ImageDenoiser, MllmVqLmConfig,
-    TokenOptions, TransfusionNetwork, VqCodecConfig, VqLmConfig,
+    BaselineError, CodebookConfig, DenoiserConfig, DenoiserSizes, DitNetwork, ImageDenoiser,
+    MllmVqLmConfig, TokenOptions, TransfusionNetwork, VqCodecConfig, VqLmConfig,
 };
 use latentlm_pipelines::{
     CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, declare_recipe,
@@ -69,12 +69,9 @@ pub struct DenoiserRecipe {
 /// The vector-quantized rival.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VqRecipe {
-    /// Entries of the codebook.
-    pub codes: usize,
-    /// Weight of the loss that moves the codebook.
-    pub codebook_weight: f64,
-    /// Weight of the loss that moves the encoder to the codebook.
-    pub commitment_weight: f64,
+    /// The codebook.
+    #[serde(flatten)]
+    pub codebook: CodebookConfig,
     /// Steps between restarts of unused codes.
     pub restart_every: u64,
     /// Sizes of the language model.
@@ -196,15 +193,12 @@ impl CompareRecipe {
 
     /// The vector-quantized codec: the networks of the image codec.
     pub fn vq_codec(&self) -> VqCodecConfig {
-        VqCodecConfig::new(self.image.codec.clone())
-            .with_codes(self.vq.codes)
-            .with_codebook_weight(self.vq.codebook_weight)
-            .with_commitment_weight(self.vq.commitment_weight)
+        VqCodecConfig::new(self.image.codec.clone()).with_codebook(self.vq.codebook)
     }
 
     /// The language model of codes for that many classes.
     pub fn vq_lm(&self, classes: usize) -> VqLmConfig {
-        let (tokens, codes) = (self.image.tokens(), self.vq.codes);
+        let (tokens, codes) = (self.image.tokens(), self.vq.codebook.codes);
         VqLmConfig::new(classes, tokens, codes, self.vq.sizes.backbone())
     }
 }
@@ -237,7 +231,7 @@ impl CompareMllmRecipe {
 
     /// The language model of codes for a vocabulary of that many tokens of text.
     pub fn vq_lm(&self, text_vocabulary: usize) -> MllmVqLmConfig {
-        let (codes, tied) = (self.vq.codes, self.mllm.text.tied);
+        let (codes, tied) = (self.vq.codebook.codes, self.mllm.text.tied);
         MllmVqLmConfig::new(text_vocabulary, codes, tied, self.vq.sizes.backbone())
     }
 }

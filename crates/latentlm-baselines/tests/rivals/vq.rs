@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use latentlm_backbone::BackboneConfig;
 use latentlm_baselines::{
-    MllmVqLm, MllmVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm, VqLmConfig,
+    CodebookConfig, MllmVqLm, MllmVqLmConfig, TokenOptions, VqCodec, VqCodecConfig, VqLm,
+    VqLmConfig,
 };
 use latentlm_codec_image::{CodecConfig, CodecLossConfig, ConvConfig, VitConfig};
 use latentlm_core::conformance::{assert_close, module, seeded};
@@ -74,7 +75,7 @@ fn codec_config() -> VqCodecConfig {
     let codec = CodecConfig::new(ConvConfig::new(), vit)
         .with_image_size(8)
         .with_latent_dim(4);
-    VqCodecConfig::new(codec).with_codes(16)
+    VqCodecConfig::new(codec).with_codebook(CodebookConfig::new().with_codes(16))
 }
 
 fn codec(device: &Device) -> VqCodec {
@@ -385,8 +386,9 @@ fn host_floats(x: Tensor<1>) -> Vec<f32> {
 fn impossible_configurations_are_refused() {
     let backbone = BackboneConfig::new(WIDTH, 2, 4);
     let lm = VqLmConfig::new(CLASSES, TOKENS, 1, backbone);
-    let codec = codec_config().with_commitment_weight(0.0);
-    let small = codec_config().with_codes(1);
+    let codebook = CodebookConfig::new();
+    let codec = codec_config().with_codebook(codebook.with_commitment_weight(0.0));
+    let small = codec_config().with_codebook(codebook.with_codes(1));
     for (message, part) in [
         (lm.validate().unwrap_err().to_string(), "codes 2 or more"),
         (
