@@ -32,7 +32,7 @@ pub struct BenchDecode {
     /// Number of repetitions that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub repeats: u64,
-    /// Empties the processor's caches before each time; otherwise they hold what the step before left
+    /// Empties the processor's caches before each measurement; otherwise they hold what the last step left there
     #[arg(long)]
     pub cold: bool,
     /// Weights in memory, f32 by default. Others want the CPU

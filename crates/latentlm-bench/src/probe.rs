@@ -161,7 +161,7 @@ fn fused_rate(device: &Device) -> f64 {
     2.0 * (blocks.len() * BLOCK * MULTIPLY_ADDS * PASSES) as f64 / seconds
 }
 
-/// Bytes a second that so many threads read together, each a part of the memory.
+/// Bytes a second that `threads` threads read together, each its own part of the memory.
 fn sum_rate(threads: usize, bytes: usize) -> f64 {
     let numbers = vec![1_u64; bytes / size_of::<u64>()];
     let parts: Vec<&[u64]> = numbers.chunks(numbers.len().div_ceil(threads)).collect();

@@ -54,7 +54,7 @@ pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
     }
 }
 
-/// The type of a run's weights, or of those of `bench-decode`: as `--weights` asks for it; `None` for float32.
+/// The type of weights that `--weights` asks for, for a run or `bench-decode`; `None` for float32.
 ///
 /// # Errors
 /// If the device has no products of the type.

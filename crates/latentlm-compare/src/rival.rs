@@ -128,7 +128,7 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     /// Whether it reads codes instead of continuous latents.
     const READS_CODES: bool = false;
 
-    /// The model with initial weights for so many classes or tokens of text.
+    /// The model with initial weights, for `size` classes or tokens of text.
     fn init(recipe: &S::Recipe, size: usize, device: &Device) -> Self;
 
     /// Draws an encoded picture for each that is asked for, as the recipe says.
@@ -162,7 +162,7 @@ pub(crate) struct Common<'a> {
 /// A model in the list of a comparison, whatever its type.
 pub(crate) struct Entry<S: Subject> {
     pub(crate) name: &'static str,
-    /// Counts its parameters, for so many classes or tokens of text.
+    /// Counts its parameters, given the number of classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
     /// Trains it, or continues its training. Returns whether it is finished.
     pub(crate) train: fn(&mut Run<S>, &Common<'_>) -> Result<bool>,

@@ -193,7 +193,7 @@ fn has(measured: &BTreeSet<&str>, part: &str) -> bool {
     measured.iter().any(|name| name.contains(part))
 }
 
-/// Whether a measurement is a listener's of a model: not of recordings, nor of what a codec makes of them.
+/// Whether a listener's measurement is of a model's speech, and not of recordings or their reconstructions.
 fn is_judged(name: &str) -> bool {
     let of_others = ["_original", "_codec", "_of_same", "_of_different"];
     let is_own = !of_others.iter().any(|ending| name.ends_with(ending));

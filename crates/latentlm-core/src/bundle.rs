@@ -66,7 +66,7 @@ pub enum BundleError {
 /// Fewest bytes that a parameter takes in a file: bfloat16 or float16.
 const LEAST_BYTES: u64 = 2;
 
-/// Refuses a weights file of so many bytes that is too small for a model of so many parameters. Called before
+/// Refuses a weights file of `bytes` bytes if it is too small for a model of `parameters` parameters. Called before
 /// the model takes memory: sizes in a damaged description may ask for any amount. `described_by` names the
 /// description, such as `manifest`.
 ///

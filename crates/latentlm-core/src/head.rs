@@ -197,7 +197,7 @@ pub struct SampleOptions {
     pub sampler: Sampler,
     /// Number of solver steps for a latent; each evaluates the head once.
     pub steps: usize,
-    /// How steps fall along a run of latents. A head ignores it: whoever draws a run calls
+    /// How steps fall along a run of latents. A head ignores it: code that draws a run calls
     /// [`of_latent`](SampleOptions::of_latent).
     pub falling: FallingSteps,
     /// Classifier-free guidance: `null + scale * (cond - null)`. 1 switches it off.

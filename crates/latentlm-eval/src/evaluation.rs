@@ -15,10 +15,10 @@ use crate::error::Result;
 pub(crate) const FILE: &str = "evaluation.json";
 /// Key of the intervals of measurements, by their names.
 const INTERVALS: &str = "intervals";
-/// Key of the number of frames of a group. Of a list with a value for each frame, a table has those of the first frame
-/// and of the last frame of each group.
+/// Key of the number of frames of a group. A table shows a list of values for each frame by two: that of the first frame
+/// of groups and that of the last.
 const GROUP: &str = "frames_per_group";
-/// In the keys of such lists.
+/// Part of the keys of such lists.
 const BY_FRAME: &str = "_by_frame";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");

@@ -234,7 +234,7 @@ impl Look {
         })
     }
 
-    /// By the header of a file of so many bytes, whose tensors begin at `data_start`.
+    /// By the header of a file of `bytes` bytes, whose tensors begin at `data_start`.
     fn of_header(header: &[u8], data_start: u64, bytes: u64) -> Self {
         let Ok(tensors) = serde_json::from_slice::<Map<String, Value>>(header) else {
             return Self::without_header(bytes);
@@ -258,7 +258,7 @@ impl Look {
     }
 }
 
-/// The fault of a file of so many bytes that is only a Git LFS pointer to the file; `start` is how it begins.
+/// The fault of a file of `bytes` bytes that is only a Git LFS pointer to the file; `start` is how it begins.
 pub(crate) fn pointer(start: &[u8], bytes: u64) -> Option<Fault> {
     start.starts_with(POINTER).then(|| Fault {
         what: "is a Git LFS pointer and not the file itself".to_owned(),

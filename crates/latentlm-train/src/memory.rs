@@ -21,7 +21,7 @@ const NUMBER_BYTES: u64 = 4;
 /// Keys of the language model's size.
 const LM_KEYS: [&str; 4] = ["lm.width", "lm.depth", "lm.mlp_ratio", "lm.head_depth"];
 
-/// The least memory that a stage takes. Of activations only those of one sample are in it: the shards of a batch may
+/// The least memory that a stage takes. It counts the activations of one sample only: the shards of a batch may
 /// come one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -94,12 +94,12 @@ impl Demand {
         }
     }
 
-    /// The samples of a batch, of so many that there are.
+    /// The samples of a batch, if there are `samples` in all.
     fn batch(&self, samples: u64) -> u64 {
         self.batch_size.min(samples)
     }
 
-    /// All bytes, with so many samples to train on.
+    /// All bytes, with `samples` samples to train on.
     pub fn bytes(&self, samples: u64) -> u64 {
         self.parameter_bytes()
             .saturating_add(self.batch_bytes(samples))
@@ -187,8 +187,8 @@ pub fn check<R: Demanding>(
     check_within(&demands, samples as u64, machine, &options.within)
 }
 
-/// Refuses a model of so many parameters that takes more memory in training than the machine has. `keys` are those that
-/// its size follows from. Does nothing where the device's memory is not known.
+/// Refuses a model of `parameters` parameters that takes more memory in training than the machine has. `keys` are the
+/// keys that its size depends on. Does nothing where the device's memory is not known.
 ///
 /// # Errors
 /// If it takes more than there is.

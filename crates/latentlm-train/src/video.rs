@@ -432,7 +432,7 @@ mod tests {
                 assert!(*text == still || text == clips.text(index), "{text}");
             }
         }
-        // Of 1,000 documents; the deviation of their share is 0.0145, and this is four times that.
+        // The share of 1,000 documents deviates by 0.0145; the bound is four times that.
         let share = read_stills as f64 / 1000.0;
         assert!((share - 0.3).abs() < 0.06, "{share}");
         let of = |share: &str, seed: &str| FirstFrame::all(clips, &resolve(&[share, seed]));

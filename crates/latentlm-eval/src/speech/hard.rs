@@ -83,7 +83,7 @@ fn picked<'a>(texts: &'a [String], random: &mut RandomStream) -> Option<&'a str>
 }
 
 /// The words that were heard. Recognizers write numbers in digits, and `342` may stand for `three hundred forty two` or
-/// for `three four two`: of both readings the one that is nearer to what was to be said.
+/// for `three four two`: the reading that is nearer to the expected words counts.
 pub fn heard_words(expected: &[String], heard: &str) -> Vec<String> {
     let written = words(heard);
     let [numbers, digits] = [true, false].map(|whole| {

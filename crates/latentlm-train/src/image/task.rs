@@ -170,7 +170,7 @@ impl Corpus for Classes {
     }
 }
 
-/// Setup of a model that learns encoded pictures of so many classes.
+/// Setup of a model that learns encoded pictures of `classes` classes.
 pub fn class_setup(encoded: &EncodedPictures, classes: usize, recipe: &ImageRecipe) -> LmSetup {
     let corpus = Classes {
         labels: encoded.cache.labels.clone(),
