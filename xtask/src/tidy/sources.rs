@@ -36,7 +36,7 @@ pub(super) fn without_tests(file: &TextFile) -> &str {
         .find(|(at, mark)| {
             file.text[at + mark.len()..]
                 .trim_start()
-                .starts_with("mod tests")
+                .starts_with("mod tests {")
         })
         .map_or(file.text.len(), |(at, _)| at);
     &file.text[..at]
