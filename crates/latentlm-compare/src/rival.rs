@@ -33,8 +33,8 @@ pub(crate) trait Subject: TrainingData + Sized {
     /// Pictures drawn at once.
     const BATCH: usize;
 
-    /// All models in the order of their training, LatentLM first. At most one reads codes: each of these trains the codec
-    /// of codes and encodes all pictures.
+    /// All models in the order of their training, LatentLM first. At most one of them reads codes, because each model
+    /// of codes trains its own codec and encodes all pictures.
     fn models() -> Vec<Entry<Self>>;
 
     /// The comparison on classes that trains the same codecs.

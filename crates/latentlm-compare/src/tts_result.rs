@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::result::{Column, row, table};
 use super::tts_counts::SpeechCounts;
 
-/// What needs a command that listens: what it is, a part of the measurements' names, and the command's option.
+/// Measurements that need a command that listens: their name in text, a part of their names, and the option of the
+/// command.
 const JUDGED: [(&str, &str, &str); 5] = [
     (
         "word errors",
@@ -112,7 +113,8 @@ impl TtsComparison {
         names
     }
 
-    /// A row for each measurement with its interval, a column for each model, and what nobody measured.
+    /// A row for each measurement with its interval, a column for each model; then the names of measurements that are
+    /// missing.
     fn measurements(&self) -> String {
         let mut head = vec!["measurement (95 % interval)".to_owned()];
         head.extend(self.models.iter().map(|own| own.name.clone()));

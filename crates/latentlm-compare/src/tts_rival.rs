@@ -24,7 +24,7 @@ use super::tts_speaker::CodeSpeaker;
 const STAGE: &str = "lm";
 /// Latents whose codes are found at once.
 const CHUNK: usize = 1 << 13;
-/// Number of equal steps in which the share of an utterance is drawn that the second network gets as its voice.
+/// The second network gets a random share of an utterance as its voice: a multiple of `1 / SHARES`.
 const SHARES: usize = 1000;
 
 /// A run of a rival.
@@ -67,7 +67,8 @@ impl Corpus for Utterances {
 }
 
 impl Learner<CompareTtsRecipe> for CodeLm {
-    /// A number for each frame, of which the first of a document decides what the second network learns of it.
+    /// A random number for each frame. The number of a document's first frame decides what the second network learns
+    /// from the document.
     fn draws(
         &self,
         _recipe: &CompareTtsRecipe,

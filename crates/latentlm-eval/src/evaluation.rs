@@ -15,8 +15,8 @@ use crate::error::Result;
 pub(crate) const FILE: &str = "evaluation.json";
 /// Key of the intervals of measurements, by their names.
 const INTERVALS: &str = "intervals";
-/// Key of the number of frames of a group. A table shows a list of values for each frame by two: that of the first frame
-/// of groups and that of the last.
+/// Key of the number of frames of a group. Of a list with a value for each frame, a table shows the first frame and
+/// the last frame of each group.
 const GROUP: &str = "frames_per_group";
 /// Part of the keys of such lists.
 const BY_FRAME: &str = "_by_frame";
@@ -26,8 +26,8 @@ const MEASURES: &str = include_str!("../measures.txt");
 /// Options of the evaluation of pictures, with captions or without, and of clips.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
-    /// Number of pictures to generate, the same for each class. With captions: number of pictures of
-    /// each split that are captioned and drawn. Of clips: their number for each measure.
+    /// Number of pictures to generate, the same for each class. With captions: number of pictures of each split that
+    /// are captioned and drawn. With clips: number of clips for each measure.
     pub samples: usize,
     /// Seed of the generated pictures.
     pub seed: u64,

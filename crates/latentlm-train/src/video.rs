@@ -158,8 +158,8 @@ impl LmRecipe for VideoRecipe {
 struct FirstFrame(Vec<String>);
 
 impl FirstFrame {
-    /// Those of all clips: captions, and in the recipe's share of the documents what a still shows. The seed decides
-    /// which.
+    /// Documents of first frames of all clips. Their texts are captions, or for a share of them, which the seed
+    /// chooses, what a still shows.
     fn all(clips: &Clips, recipe: &VideoRecipe) -> Vec<Self> {
         let mix = &recipe.mix;
         let mut random = RandomStream::for_step(recipe.seed, "still-texts", 0);
@@ -191,8 +191,8 @@ impl Described for FirstFrame {
     }
 }
 
-/// Documents of whole clips, and behind them those of first frames alone, which have a digit's whole shape in few of a
-/// clip's latents.
+/// Documents of whole clips, then documents of first frames alone. A first frame has the whole shape of a digit in
+/// few latents.
 struct ClipCorpus {
     whole: MllmCorpus,
     first_frames: Option<MllmCorpus>,

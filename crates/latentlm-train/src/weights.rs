@@ -12,8 +12,8 @@ use latentlm_pipelines::{
 use crate::context::Context;
 use crate::error::Result;
 
-/// List of the weights that a run takes from elsewhere, in its folder. Each is named by its key alone: what was moved has
-/// the same weights.
+/// List of the weights that a run takes from elsewhere, in its folder. Each is named by its key, not by its path, so
+/// a file may be moved.
 pub const WEIGHTS: &str = "weights.txt";
 
 /// Weights that a key of a recipe names.

@@ -74,8 +74,8 @@ impl ImageEvaluation {
     }
 }
 
-/// A line that says why a Frechet distance of few pictures is doubtful; `None` if there are enough, `drawn` and
-/// `held_out`. `held_out` is 0 if their number is not known.
+/// A line that says why the Frechet distance of `drawn` and `held_out` pictures is doubtful; `None` if there are
+/// enough of both. `held_out` is 0 if their number is not known.
 pub fn frechet_warning(drawn: usize, held_out: usize) -> Option<String> {
     let sets = [(drawn, "drawn pictures"), (held_out, "held-out pictures")];
     let known = if held_out > 0 { 2 } else { 1 };

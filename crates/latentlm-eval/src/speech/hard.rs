@@ -1,5 +1,5 @@
 //! Texts on which speech models stumble, and how a recognizer's writing of them is read. The texts are made of a
-//! corpus's own words, so that what a model can't say is not the vocabulary's fault.
+//! corpus's own words, so that errors are not due to unknown words.
 
 use latentlm::RandomStream;
 use latentlm_data::speech::number_words;

@@ -104,7 +104,7 @@ pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
 }
 
 /// Writes the picture in the format of the file's ending, whole or not at all: `png`, `jpg`, `jpeg`, or `webp`
-/// without loss. A pipe or device of any name is written into, as PNG where the name says nothing else.
+/// without loss. Pipes and devices may have any name; without an ending they get PNG.
 ///
 /// # Errors
 /// If a file's ending is another one, or the picture can't be encoded or written.

@@ -68,8 +68,8 @@ impl Pieces {
         })
     }
 
-    /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording. A recording that is
-    /// shorter is followed by silence, which a codec has to learn like any sound, and by another recording.
+    /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording. A shorter recording is
+    /// followed by silence, which a codec has to learn too, and by another recording.
     pub fn batch(&mut self, round: u64, device: &Device) -> Tensor<3> {
         let mut random = RandomStream::for_step(self.seed, "pieces", round);
         let picked = self.order.batch(round);
