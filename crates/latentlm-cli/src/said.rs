@@ -1,4 +1,4 @@
-//! What dialogues and texts that arrive are spoken with alike: the solver, the way of the sound, and a summary.
+//! Shared code of dialogues and of texts that arrive: the solver, where the sound goes, and a summary.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};

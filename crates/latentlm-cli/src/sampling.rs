@@ -33,8 +33,8 @@ pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
     })
 }
 
-/// The sampling options, changed by all arguments but the precision. Fewer steps than the recipe's last latents have
-/// are the steps of all latents.
+/// The sampling options, changed by all arguments but the precision. If there are fewer steps than the recipe has for
+/// the last latents, all latents have these.
 pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
     let steps = args.steps.map_or(options.steps, |steps| steps as usize);
     let mut falling = options.falling;

@@ -286,9 +286,9 @@ impl BundleWriter {
         })
     }
 
-    /// [`begin`](Self::begin) for a folder that belongs to no run, whose lock would keep other processes out. Removes what
-    /// killed processes left of folders of this name, and puts back an older folder that one of them had moved away. What
-    /// a process that lives is writing stays.
+    /// [`begin`](Self::begin) for a folder that belongs to no run, whose lock would keep other processes out. Removes
+    /// what killed processes left of folders of this name, and puts back an older folder that one of them had moved
+    /// away. Folders that a running process is writing stay.
     ///
     /// # Errors
     /// If the parent folder can't be created or written to.

@@ -15,7 +15,7 @@ pub const UNFINISHED: &str = ".writing-";
 
 /// Prefix of the names of unfinished folders that are locked while their process lives.
 const LOCKED: &str = ".writing-new-";
-/// Characters of a folder's name that the name of its unfinished folder has, at most: names have bounds.
+/// Most characters of a folder's name that its temporary name contains: file systems limit the length of names.
 const NAMED_CHARACTERS: usize = 50;
 
 /// Folders of the open files of processes, on Linux and on other systems.

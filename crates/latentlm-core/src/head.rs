@@ -395,8 +395,8 @@ pub trait LatentHead: Module + ModuleDisplay {
     fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws;
 
     /// Keeps what [`sample`](Self::sample) makes of the weights from one call to the next, such as a layout for its
-    /// products: for a model that only samples, since it takes memory, up to that of the weights again. Results are the
-    /// same, and weights that change are found out.
+    /// products: for a model that only samples, since it takes memory, up to that of the weights again. Results are
+    /// the same, and changed weights are noticed.
     fn prepare_sampling(&mut self) {}
 
     /// Draws latents, starting from `noise`.
