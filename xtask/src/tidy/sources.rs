@@ -173,6 +173,17 @@ mod tests {
     }
 }
 
+/// A file may declare at its top that its tests are in another file. What follows is code.
+#[test]
+fn tests_in_another_file_hide_no_code() {
+    let mark = "#[cfg(test)]\n";
+    let file = TextFile {
+        name: String::new(),
+        text: format!("{mark}mod tests;\n\nuse crate::a;\n\n{mark}mod tests {{\n}}\n"),
+    };
+    assert!(without_tests(&file).ends_with("use crate::a;\n\n"));
+}
+
 #[test]
 fn functions_are_short() {
     let mut violations = Vec::new();
