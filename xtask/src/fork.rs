@@ -374,8 +374,8 @@ impl ProjectCopy {
 }
 
 impl Drop for ProjectCopy {
-    /// What was edited since the copy was begun was perhaps built from the copy after the edit, and cargo would take it
-    /// for built: it gets a new time.
+    /// Gives files that were edited meanwhile a new time: cargo may have built their older text from the copy after the
+    /// edit, and would take them for built.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
         for name in self.names().unwrap_or_default() {
@@ -413,7 +413,7 @@ impl KeptBinary {
 
 impl Drop for KeptBinary {
     fn drop(&mut self) {
-        // The fork's binary must not stay in the place of ours, even if there was none before.
+        // The fork's binary must not stay where ours belongs, even if there was none before.
         let _ = fs::remove_file(&self.path);
         let _ = fs::rename(&self.aside, &self.path);
     }

@@ -32,7 +32,7 @@ pub struct BenchDecode {
     /// Number of repetitions that each median is taken over
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub repeats: u64,
-    /// Empties the processor's caches before each time; otherwise they hold what the step before left
+    /// Empties the processor's caches before each measurement; otherwise they hold what the last step left there
     #[arg(long)]
     pub cold: bool,
     /// Weights in memory, f32 by default. Others want the CPU
@@ -91,8 +91,8 @@ pub struct BenchScaling {
 /// Runs a workload unit by unit, as standard input says. The first line of its output describes the workload.
 ///
 /// `go` times a unit, in milliseconds; `hot` times one after others, `cold` one after the caches were emptied.
-/// `memory` is the peak memory in bytes, `grown` the same without what the program took at its start. `cost` is
-/// what a unit can't do without, as JSON.
+/// `memory` is the peak memory in bytes, `grown` the same without what the program took at its start. `cost` is the
+/// least that a unit must compute, read and write, as JSON.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench train")]
 pub struct BenchWorker {

@@ -29,7 +29,7 @@ pub enum Data {
 pub struct DataCheck {
     /// Dataset folder
     pub path: PathBuf,
-    /// Reads the folder as clips for train-video, of which every frame counts; otherwise a GIF is a picture
+    /// Reads the folder as clips for train-video, with all frames; otherwise a GIF is a picture
     #[arg(long)]
     pub clips: bool,
     /// With --clips: number of frames of a sample

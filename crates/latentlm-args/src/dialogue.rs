@@ -10,8 +10,8 @@ use crate::{ArgsError, CacheType, Project, WeightNumbers};
 /// Arguments of `speak` for a dialogue of a published model.
 #[derive(Debug, Args)]
 pub struct Dialogue {
-    /// Folder of a published model, or its GGUF file as vibevoice.cpp writes it, in the place of a run: VibeVoice says
-    /// a --script, VibeVoice-Realtime a text
+    /// Published model, instead of a run: its folder, or a GGUF file of vibevoice.cpp. VibeVoice speaks a --script,
+    /// VibeVoice-Realtime a text
     #[arg(
         long,
         value_name = "FOLDER",
@@ -40,7 +40,7 @@ pub struct Dialogue {
     /// Seconds after which speech is cut
     #[arg(long, value_name = "SECONDS", requires = "model", value_parser = positive)]
     pub max_seconds: Option<f64>,
-    /// Says exactly so many frames, whatever the model chooses: for comparisons of time
+    /// Number of frames to speak, even if the model would end earlier or later: to compare times
     #[arg(long, value_name = "COUNT", requires = "model", value_parser = whole(1..=1_000_000))]
     pub frames: Option<usize>,
     /// Keeps typographic quotes, which the model was hardly trained on

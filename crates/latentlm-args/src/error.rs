@@ -62,7 +62,7 @@ pub enum ArgsError {
     /// An output file whose ending names no supported format.
     #[error("cannot write a {what} to `{path}`: its ending must be one of {known}")]
     Ending {
-        /// What was to be written.
+        /// Kind of the file, such as a picture.
         what: &'static str,
         /// The file.
         path: PathBuf,

@@ -8,7 +8,7 @@ use crate::{ArgsError, Project};
 
 /// Makes a folder of a published model's sizes with random weights, to try out time and memory
 ///
-/// It says noise, in the time and memory of the published model. The weights are drawn and written tensor by
+/// It speaks noise, but takes the time and memory of the published model. The weights are drawn and written tensor by
 /// tensor. The folder has the format of the original repository, and 1.5B and 7B also that of transformers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

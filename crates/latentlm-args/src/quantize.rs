@@ -8,8 +8,8 @@ use crate::{ArgsError, Project};
 
 /// Writes a copy of a published model whose backbone has weights of 8 or 4 bits
 ///
-/// The copy is read as any published model: less memory, and as many positions a second as memory gives the smaller
-/// weights. Head, codecs, norms and tables stay as they are.
+/// The copy is used like any published model. It takes less memory, and less is read from memory for each position.
+/// Head, codecs, norms and tables stay as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask quantize --model VibeVoice-1.5B --weights int8 --out VibeVoice-1.5B-int8\n  \

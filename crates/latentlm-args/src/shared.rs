@@ -24,7 +24,7 @@ pub struct Training {
     /// Continues the run from its latest checkpoint
     #[arg(long, group = "earlier")]
     pub resume: bool,
-    /// Lets the run continue although its data, its teacher or the weights of its loss changed since it began, or its data
+    /// Continues although the data, the teacher or the weights of the loss have changed since the run began, or the data
     /// since the run of --from
     #[arg(long, requires = "earlier")]
     pub accept_changed_data: bool,
@@ -40,8 +40,8 @@ pub struct Training {
 }
 
 impl Training {
-    /// The folder of the run whose recipe this one takes, if it takes one: that of the run which goes on, or of the one
-    /// that it begins from.
+    /// The folder of the run whose recipe is used, if there is one: this run with `--resume`, the other run with
+    /// `--from`.
     pub fn recipe_of(&self, run: &str) -> Option<PathBuf> {
         if self.config.is_some() {
             return None;

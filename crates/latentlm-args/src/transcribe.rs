@@ -26,7 +26,7 @@ pub struct Transcribe {
     /// The model's tokenizer.json or tokenizer.gguf; by default the one in its folder, or beside its file
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Random seed of the noise on what the model hears; drawn and printed if absent
+    /// Random seed of the noise in the latents of the recording; drawn and printed if absent
     #[arg(long)]
     pub seed: Option<u64>,
     /// Form of the transcript

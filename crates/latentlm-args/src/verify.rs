@@ -33,8 +33,8 @@ pub struct VerifyReference {
     /// own
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: TrainingNumbers,
-    /// Compares language models of VibeVoice with weights of this type: hidden states and tokens, where each position
-    /// reads what the reference read there
+    /// Compares language models of VibeVoice with weights of this type: hidden states and tokens; each position gets
+    /// the input that the reference had there
     #[arg(long, value_enum, conflicts_with = "precision")]
     pub weights: Option<WeightNumbers>,
 }

@@ -124,7 +124,7 @@ impl Transformer {
         self.blocks.len()
     }
 
-    /// The shape of keys and of values of a layer for so many positions of one sequence, `[1, G, P, E]`.
+    /// The shape of a layer's keys, and of its values, for `P` positions of one sequence: `[1, G, P, E]`.
     pub fn cache_shape(&self, positions: usize) -> [usize; 4] {
         [1, self.kv_heads, positions, self.head_dim]
     }

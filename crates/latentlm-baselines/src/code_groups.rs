@@ -64,9 +64,9 @@ pub(crate) struct Drawn {
 
 /// Cross entropies in nats, `[M]` each.
 pub(crate) struct Surprise {
-    /// Of each code and end.
+    /// Cross entropy of each code and end.
     pub(crate) codes: Tensor<1>,
-    /// Of the token that each group says; none in a model that is not aligned.
+    /// Cross entropy of the token that each group says; none in a model that is not aligned.
     pub(crate) said: Option<Tensor<1>>,
 }
 

@@ -19,7 +19,7 @@ pub struct ChecksumTimes {
     pub compared_ms: f64,
 }
 
-/// Times a checkpoint with one file of so many bytes, in a folder within `folder` that is removed again.
+/// Times a checkpoint with one file of `bytes` bytes, in a folder within `folder` that is removed again.
 ///
 /// # Errors
 /// If the checkpoint can't be written or read.

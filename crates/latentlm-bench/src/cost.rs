@@ -44,7 +44,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// A training step whose forward pass has so many multiplications, for so many parameters.
+    /// Cost of a training step, from the multiplications of its forward pass and the number of parameters.
     fn of_step(multiplications: f64, parameters: f64) -> Self {
         Self {
             operations: PASSES * 2.0 * multiplications,

@@ -40,8 +40,8 @@ pub(super) fn lm_step(sizes: ImageSizes, precision: Precision, inputs: Inputs) -
     steps(trainer, documents.collect(), drawn, 0.0, inputs)
 }
 
-/// Each unit is a step on documents of text and pictures, whose cross entropy weighs so much. `drawn` is the number of
-/// draws of noise and timestep for all latents that are learned.
+/// Each unit is a step on documents of text and pictures. `token_weight` is the weight of the cross entropy, `drawn` the
+/// number of draws of noise and timestep for all latents that are learned.
 pub(super) fn steps(
     mut trainer: Trainer<LatentLm>,
     documents: Vec<Document>,

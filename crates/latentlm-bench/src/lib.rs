@@ -1,5 +1,5 @@
-//! Workloads that are timed against PyTorch. Each is described by numbers, which the other side
-//! builds the same work from, and run one unit at a time by whoever keeps the clock.
+//! Workloads that are timed against PyTorch. Numbers describe each of them, and the PyTorch script builds the same work
+//! from these. The caller, which keeps the clock, runs one unit at a time.
 //!
 //! ```no_run
 //! use std::time::Instant;

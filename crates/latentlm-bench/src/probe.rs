@@ -90,7 +90,8 @@ pub fn probe_limits(device: &Device, cache_bytes: usize, mut tell: impl FnMut(&s
         together = together.max(all_cores);
         alone = alone.max(one_core);
     }
-    let (sum_alone, sum_together) = (sum_rate(1, bytes), sum_rate(threads(device), bytes));
+    let sum_alone = sum_rate(1, bytes, device);
+    let sum_together = sum_rate(threads(device), bytes, device);
     tell(&format!(
         "a sum: {:.1} GB/s on one core, {:.1} GB/s on all",
         sum_alone / 1e9,
@@ -161,11 +162,11 @@ fn fused_rate(device: &Device) -> f64 {
     2.0 * (blocks.len() * BLOCK * MULTIPLY_ADDS * PASSES) as f64 / seconds
 }
 
-/// Bytes a second that so many threads read together, each a part of the memory.
-fn sum_rate(threads: usize, bytes: usize) -> f64 {
+/// Bytes a second that `threads` threads read together, each its own part of the memory.
+fn sum_rate(threads: usize, bytes: usize, device: &Device) -> f64 {
     let numbers = vec![1_u64; bytes / size_of::<u64>()];
     let parts: Vec<&[u64]> = numbers.chunks(numbers.len().div_ceil(threads)).collect();
-    let seconds = shortest(&Device::default(), || {
+    let seconds = shortest(device, || {
         at_once(parts.clone(), |part| {
             black_box(wrapping_sum(part));
         });
@@ -248,7 +249,7 @@ mod tests {
         let fused = fused_rate(&device);
         assert!(fused > 1e7 && fused < 1e15, "{fused}");
         for threads in [1, 3] {
-            let sum = sum_rate(threads, 1 << 20);
+            let sum = sum_rate(threads, 1 << 20, &device);
             assert!(sum > 1e6 && sum < 1e13, "{threads} threads: {sum}");
         }
     }

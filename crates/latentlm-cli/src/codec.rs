@@ -141,7 +141,7 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     })
 }
 
-/// Codes of the first of so many codebooks with so many entries each, `[1, T, K]`.
+/// Codes in a file, `[1, T, K]`, of the first `K` of `books` codebooks with `entries` entries each.
 fn read_codes(
     path: &Path,
     books: usize,

@@ -53,6 +53,7 @@ mod speak;
 #[cfg(feature = "compare")]
 mod speak_codes;
 mod stream;
+mod texts;
 mod train_image;
 mod train_mllm;
 mod train_tts;

@@ -56,8 +56,8 @@ pub(crate) fn with_flag(error: PretrainedError) -> anyhow::Error {
     }
 }
 
-/// The type of a model's weights in memory: as `--weights` asks for it, or the older `--precision`, or else that of the
-/// files.
+/// The type of a model's weights in memory: that of `--weights` or of the older `--precision`; without them the type in
+/// the files.
 ///
 /// # Errors
 /// If the device has no products of the type.

@@ -128,8 +128,8 @@ fn header(path: &Path) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// The run and all runs within its folder, such as `codec` of a comparison, in order. One that lost its recipe is
-/// known by its checkpoints.
+/// The run and all runs within its folder, such as `codec` of a comparison, in order. A run that lost its recipe is
+/// recognized by its checkpoints.
 fn runs_within(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut runs = Vec::new();
     if folder.join("config.toml").is_file() || folder.join("checkpoints").is_dir() {

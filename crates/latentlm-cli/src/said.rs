@@ -1,4 +1,4 @@
-//! What dialogues and texts that arrive are spoken with alike: the solver, the way of the sound, and a summary.
+//! Shared code of dialogues and of texts that arrive: the solver, where the sound goes, and a summary.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(crate) fn sampler(args: &Speak) -> Sampler {
 /// Largest scale of guidance, as that of `--guidance`; the smallest is its negative.
 const MOST_GUIDANCE: f64 = 1000.0;
 
-/// Refuses sampling options that no solver can follow: a model's folder may ask for any. The model has so many timesteps.
+/// Refuses sampling options that no solver can follow: a model's folder may ask for any. `timesteps` are the model's.
 pub(crate) fn check_sample(sample: &SampleOptions, timesteps: usize) -> Result<()> {
     let (steps, guidance) = (sample.steps, sample.guidance_scale);
     ensure!(

@@ -33,8 +33,8 @@ pub fn options(args: &Drawing, recipe: SampleOptions) -> Result<SampleOptions> {
     })
 }
 
-/// The sampling options, changed by all arguments but the precision. Fewer steps than the recipe's last latents have
-/// are the steps of all latents.
+/// The sampling options, changed by all arguments but the precision. If there are fewer steps than the recipe has for
+/// the last latents, all latents have these.
 pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
     let steps = args.steps.map_or(options.steps, |steps| steps as usize);
     let mut falling = options.falling;
@@ -54,7 +54,7 @@ pub fn changed(args: &Drawing, options: SampleOptions) -> SampleOptions {
     }
 }
 
-/// The type of a run's weights, or of those of `bench-decode`: as `--weights` asks for it; `None` for float32.
+/// The type of weights that `--weights` asks for, for a run or `bench-decode`; `None` for float32.
 ///
 /// # Errors
 /// If the device has no products of the type.

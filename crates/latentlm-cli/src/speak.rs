@@ -1,24 +1,20 @@
 //! `speak`.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use latentlm::SampleOptions;
-use latentlm::core::disk::{is_stream, open_stream, text_within};
-use latentlm_args::{MOST_TEXT_BYTES, Speak, run_path, say, tell};
+use latentlm::core::disk::{is_stream, open_stream};
+use latentlm_args::{Speak, run_path, say, tell};
 use latentlm_data::DataError;
 use latentlm_data::speech::{WavFile, WavStream, write_wav};
-use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice, sentences};
+use latentlm_pipelines::{PipelineError, SpeakingTimes, SpeechPipeline, Voice};
 
 use crate::device::device;
+use crate::texts::{PAUSE_SECONDS, Text, sentences_of, texts, unwritten};
 use crate::{notes, sampling};
 
-/// Length in characters above which a sentence is cut, if it has a place for it.
-const LONGEST_SENTENCE: usize = 120;
-/// Silence between sentences, in seconds.
-pub(crate) const PAUSE_SECONDS: f64 = 0.25;
 /// Number of texts that are spoken at once; their sound is held in memory until the files are written.
 const TEXTS_AT_ONCE: usize = 16;
 
@@ -90,65 +86,6 @@ fn dialogue(_: &Speak, model: &Path) -> Result<()> {
          have",
         model.display()
     )
-}
-
-/// The texts; empty ones are left out. Without --each, all input is one text.
-fn texts(args: &Speak) -> Result<Vec<Text>, DataError> {
-    let words = words(args)?;
-    let mut texts: Vec<Text> = Vec::new();
-    if args.each {
-        for (line, number) in words.iter().flat_map(|text| text.lines()).zip(1..) {
-            texts.push(Text {
-                number,
-                sentences: sentences(line, LONGEST_SENTENCE),
-            });
-        }
-    } else {
-        let mut all: Vec<String> = Vec::new();
-        for text in &words {
-            all.extend(sentences(text, LONGEST_SENTENCE));
-        }
-        texts.push(Text {
-            number: 1,
-            sentences: all,
-        });
-    }
-    texts.retain(|text| !text.sentences.is_empty());
-    Ok(texts)
-}
-
-fn words(args: &Speak) -> Result<Vec<String>, DataError> {
-    let unread = |path: &Path| {
-        let path = path.to_owned();
-        move |source: io::Error| DataError::Io {
-            action: "read",
-            path,
-            source,
-        }
-    };
-    if !args.text.is_empty() {
-        return Ok(args.text.clone());
-    }
-    if let Some(path) = &args.file {
-        let text = File::open(path).and_then(|file| text_within(file, MOST_TEXT_BYTES));
-        return Ok(vec![text.map_err(unread(path))?]);
-    }
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        let reason = "there is nothing to say: give --text, --file, or text on standard input";
-        let reason = reason.into();
-        return Err(DataError::Text { reason });
-    }
-    let text = text_within(stdin, MOST_TEXT_BYTES);
-    Ok(vec![text.map_err(unread(Path::new("standard input")))?])
-}
-
-pub(crate) fn unwritten(args: &Speak, source: io::Error) -> PipelineError {
-    PipelineError::Data(DataError::Io {
-        action: "write",
-        path: args.out.clone(),
-        source,
-    })
 }
 
 /// Writes sound while it is generated. If the reader closes the pipe, speech ends without an error.
@@ -251,22 +188,6 @@ fn say(
         cut += usize::from(times.was_cut);
     }
     Ok((sum, cut))
-}
-
-/// A text to speak.
-pub(crate) struct Text {
-    /// Number of its line, from 1; empty lines count too.
-    pub(crate) number: usize,
-    pub(crate) sentences: Vec<String>,
-}
-
-/// The sentences of all texts, in order.
-pub(crate) fn sentences_of(texts: &[Text]) -> Vec<String> {
-    let mut all = Vec::new();
-    for text in texts {
-        all.extend(text.sentences.iter().cloned());
-    }
-    all
 }
 
 /// A request to speak: texts, voice and options.

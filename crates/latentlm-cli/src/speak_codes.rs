@@ -13,7 +13,7 @@ use latentlm_pipelines::RunFolder;
 
 use crate::device::device;
 use crate::notes;
-use crate::speak::{PAUSE_SECONDS, Text, sentences_of, unwritten};
+use crate::texts::{PAUSE_SECONDS, Text, sentences_of, unwritten};
 
 /// Whether a run is one of a comparison on speech.
 pub fn is_rival(path: &Path) -> bool {

@@ -18,7 +18,7 @@ pub fn run<R: Recipe>(
 ) -> Result<()> {
     let path = run_path(name);
     let (device, more_devices) = devices(&args.device)?;
-    // A run that goes on keeps its recipe, one that begins from another takes that of the other.
+    // A run that is resumed keeps its recipe. A run that begins from another takes the other's.
     let config = match args.recipe_of(name) {
         Some(run) => Some(RunFolder::<R>::open(&run)?.0.file("config.toml")),
         None => args.config.clone(),

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
     transcribe(stream, &tokenizer, args.format, &interrupter)
 }
 
-/// The prompt of a recording of so many samples.
+/// The prompt of a recording of `samples` samples.
 fn prompt(
     args: &Transcribe,
     json: &AsrJson,

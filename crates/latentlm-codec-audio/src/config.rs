@@ -62,7 +62,7 @@ pub struct AudioSigmaVaeConfig {
     /// is the 0.5 of the published speech models, divided by 0.8 as for images.)
     #[config(default = "KEYS.default(\"codec.vae_std\")")]
     pub vae_std: f64,
-    /// Codebooks in the place of the noise.
+    /// Codebooks, which replace the noise.
     #[config(default = "QuantizerConfig::default()")]
     pub quantizer: QuantizerConfig,
 }
@@ -92,7 +92,7 @@ impl AudioSigmaVaeConfig {
         self.latent_dim / self.frames_per_latent
     }
 
-    /// Channels at the resolution after so many downsamplings.
+    /// Channels after a number of downsamplings.
     pub(crate) fn width_at(&self, downsamplings: usize) -> usize {
         if let Some(width) = self.widths.get(downsamplings) {
             return *width;

@@ -8,7 +8,7 @@ use crate::conv::{CausalConv1d, CausalConvTranspose1d, filled};
 use crate::layer::ConvLayer;
 use crate::stream::{DecoderState, EncoderState, Pass};
 
-/// The layers at the resolution after so many downsamplings.
+/// The layers after a number of downsamplings.
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
     let width = config.width_at(downsamplings);
     (0..config.depths[downsamplings])

@@ -19,7 +19,7 @@ pub struct PatchDiscriminator {
 }
 
 impl PatchDiscriminator {
-    /// A discriminator of pictures with so many channels.
+    /// A discriminator of pictures with `channels` channels.
     pub(crate) fn new(channels: usize, sizes: PatchSizes, device: &Device) -> Self {
         let widths = sizes.widths();
         let inputs = [channels].into_iter().chain(widths.iter().copied());

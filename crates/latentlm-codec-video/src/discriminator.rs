@@ -18,7 +18,7 @@ pub struct FrameDiscriminator {
 }
 
 impl FrameDiscriminator {
-    /// A discriminator of frames with so many channels.
+    /// A discriminator of frames with `channels` channels.
     pub(crate) fn new(channels: usize, sizes: PatchSizes, device: &Device) -> Self {
         let widths = sizes.widths();
         let inputs = [2 * channels].into_iter().chain(widths.iter().copied());

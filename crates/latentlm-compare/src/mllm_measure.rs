@@ -82,8 +82,8 @@ impl<M: Rival<Documents>> Reader<'_, M> {
     }
 }
 
-/// Share of captions with a category whose beginning is the likeliest of all. `nats` has for the beginning of each
-/// category its cross entropy for each caption's picture.
+/// Share of captions with a category whose beginning is the likeliest of all. `nats[category][caption]` is the cross
+/// entropy of the category's beginning, given the caption's picture.
 fn share_named(nats: &BTreeMap<&str, Vec<f32>>, captions: &[Caption]) -> Option<f64> {
     let named = captions.iter().enumerate().filter_map(|(index, caption)| {
         let category = caption.category.as_ref()?;

@@ -33,8 +33,8 @@ pub(crate) trait Subject: TrainingData + Sized {
     /// Pictures drawn at once.
     const BATCH: usize;
 
-    /// All models in the order of their training, LatentLM first. At most one reads codes: each of these trains the codec
-    /// of codes and encodes all pictures.
+    /// All models in the order of their training, LatentLM first. At most one of them reads codes, because each model
+    /// of codes trains its own codec and encodes all pictures.
     fn models() -> Vec<Entry<Self>>;
 
     /// The comparison on classes that trains the same codecs.
@@ -128,7 +128,7 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     /// Whether it reads codes instead of continuous latents.
     const READS_CODES: bool = false;
 
-    /// The model with initial weights for so many classes or tokens of text.
+    /// The model with initial weights, for `size` classes or tokens of text.
     fn init(recipe: &S::Recipe, size: usize, device: &Device) -> Self;
 
     /// Draws an encoded picture for each that is asked for, as the recipe says.
@@ -162,7 +162,7 @@ pub(crate) struct Common<'a> {
 /// A model in the list of a comparison, whatever its type.
 pub(crate) struct Entry<S: Subject> {
     pub(crate) name: &'static str,
-    /// Counts its parameters, for so many classes or tokens of text.
+    /// Counts its parameters, given the number of classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
     /// Trains it, or continues its training. Returns whether it is finished.
     pub(crate) train: fn(&mut Run<S>, &Common<'_>) -> Result<bool>,

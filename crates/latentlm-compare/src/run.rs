@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Of the default recipe, which is the shipped one, by what the command itself begins with.
+    /// The default recipe, which ships, passes the check that the command begins with.
     #[test]
     fn rivals_that_write_have_as_many_parameters() {
         let device = Device::default();

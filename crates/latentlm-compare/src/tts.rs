@@ -48,7 +48,7 @@ struct Entry {
     counts: SpeechCounts,
 }
 
-/// The models of a recipe for a vocabulary of that many tokens of text: LatentLM at each rate, then the rivals.
+/// The models of a recipe, for `vocabulary` tokens of text: LatentLM at each rate, then the rivals.
 ///
 /// # Errors
 /// If the number of parameters of one differs from the first LatentLM's by more than the recipe allows.

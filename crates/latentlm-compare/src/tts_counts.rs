@@ -22,7 +22,7 @@ pub struct SpeechCounts {
 }
 
 impl SpeechCounts {
-    /// LatentLM with latents of so many frames, for a vocabulary of that many tokens of text.
+    /// Counts of LatentLM with `frames` frames per latent and `vocabulary` tokens of text.
     pub(crate) fn of_latentlm(
         recipe: &CompareTtsRecipe,
         frames: usize,

@@ -131,7 +131,7 @@ impl CompareTtsRecipe {
         check_precision("speech", &self.speech.lm)
     }
 
-    /// LatentLM with latents of so many frames. A pack holds about as much speech at every rate.
+    /// LatentLM with `frames` frames per latent. A pack holds about as much speech at every rate.
     pub fn latentlm(&self, frames: usize) -> SpeechRecipe {
         let mut recipe = self.speech.clone();
         recipe.codec.frames_per_latent = frames;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::result::{Column, row, table};
 use super::tts_counts::SpeechCounts;
 
-/// What needs a command that listens: what it is, a part of the measurements' names, and the command's option.
+/// Measurements that need a command that listens: their name in text, a part of their names, and the option of the
+/// command.
 const JUDGED: [(&str, &str, &str); 5] = [
     (
         "word errors",
@@ -112,7 +113,8 @@ impl TtsComparison {
         names
     }
 
-    /// A row for each measurement with its interval, a column for each model, and what nobody measured.
+    /// A row for each measurement with its interval, a column for each model; then the names of measurements that are
+    /// missing.
     fn measurements(&self) -> String {
         let mut head = vec!["measurement (95 % interval)".to_owned()];
         head.extend(self.models.iter().map(|own| own.name.clone()));
@@ -193,7 +195,7 @@ fn has(measured: &BTreeSet<&str>, part: &str) -> bool {
     measured.iter().any(|name| name.contains(part))
 }
 
-/// Whether a measurement is a listener's of a model: not of recordings, nor of what a codec makes of them.
+/// Whether a listener's measurement is of a model's speech, and not of recordings or their reconstructions.
 fn is_judged(name: &str) -> bool {
     let of_others = ["_original", "_codec", "_of_same", "_of_different"];
     let is_own = !of_others.iter().any(|ending| name.ends_with(ending));

@@ -24,7 +24,7 @@ use super::tts_speaker::CodeSpeaker;
 const STAGE: &str = "lm";
 /// Latents whose codes are found at once.
 const CHUNK: usize = 1 << 13;
-/// The share of an utterance that the second network is given as a voice is drawn in steps of one in so many.
+/// The second network gets a random share of an utterance as its voice: a multiple of `1 / SHARES`.
 const SHARES: usize = 1000;
 
 /// A run of a rival.
@@ -67,7 +67,8 @@ impl Corpus for Utterances {
 }
 
 impl Learner<CompareTtsRecipe> for CodeLm {
-    /// A number for each frame, of which the first of a document decides what the second network learns of it.
+    /// A random number for each frame. The number of a document's first frame decides what the second network learns
+    /// from the document.
     fn draws(
         &self,
         _recipe: &CompareTtsRecipe,
@@ -81,8 +82,8 @@ impl Learner<CompareTtsRecipe> for CodeLm {
         vec![DiffusionDraws::new(numbers, noise)]
     }
 
-    /// The sum of both networks' losses, which share no weights, so that each is trained by its own; and that of what the
-    /// codes say.
+    /// The sum of both networks' losses, and the cross entropy of the tokens that codes say. The networks share no
+    /// weights, so each is trained by its own loss.
     fn loss(&self, batch: Batch) -> Loss {
         let device = batch.latents[0].device();
         let loss = CodeLm::loss(self, &spoken(&batch), &device);

@@ -134,8 +134,8 @@ impl CodeSpeaker {
         Ok(())
     }
 
-    /// Says texts, a batch at a time. What a text sounds like depends on it, on the seed and on its place in the
-    /// list, not on its neighbours.
+    /// Says texts, a batch at a time. The sound of a text depends on the text, the seed and its place in the list,
+    /// not on its neighbours.
     ///
     /// # Errors
     /// If a text is empty, has characters outside the vocabulary, or is longer than what the model was trained on.

@@ -40,7 +40,7 @@ pub struct VariantResult {
     pub name: String,
     /// Overrides that make it from the default recipe.
     pub changes: Vec<String>,
-    /// Evaluations of the head for a latent, on average over a picture's latents. With guidance each is of two
+    /// Evaluations of the head for a latent, the mean over a picture's latents. With guidance each evaluation has two
     /// conditions.
     pub head_evaluations: f64,
     /// One for each training seed.
@@ -374,7 +374,8 @@ impl Variants<'_> {
             "{text}\nMeans over {seeds} training seeds, {samples} pictures each. Frechet distance of real \
              pictures: {real:.2}.\n"
         );
-        // The same before and after measurements were read from files, which lack the number of held-out pictures.
+        // Gives the same before and after measurements were written to files and read: these lack the number of
+        // held-out pictures.
         means + &rough(samples, 0)
     }
 }

@@ -134,7 +134,7 @@ impl EspeakOptions {
             let name = format!("wavs/{index:06}.wav");
             let path = self.folder.join(&name);
             seconds += match read_audio(&path) {
-                // Of an interrupted call.
+                // Written by a call that was interrupted.
                 Ok(audio) => audio.seconds(),
                 Err(_) => self.speak(&plan, &path)?,
             };

@@ -216,7 +216,7 @@ impl PatchLossConfig {
         self.sizes().map_or(Ok(()), PatchSizes::validate)
     }
 
-    /// Checks the discriminator, if it is switched on, for signals of so many pixels in height and width.
+    /// Checks the discriminator, if it is switched on, for signals of `pixels` pixels in height and width.
     ///
     /// # Errors
     /// See [`PatchSizes::validate_for`].
@@ -262,7 +262,7 @@ impl PatchSizes {
         ))
     }
 
-    /// Checks that signals, such as `pictures`, of so many pixels in height and width can be halved by each layer.
+    /// Checks that each layer can halve signals, such as `pictures`, of `pixels` pixels in height and width.
     ///
     /// # Errors
     /// If they can't: a line that begins with the key.

@@ -66,7 +66,7 @@ pub enum BundleError {
 /// Fewest bytes that a parameter takes in a file: bfloat16 or float16.
 const LEAST_BYTES: u64 = 2;
 
-/// Refuses a weights file of so many bytes that is too small for a model of so many parameters. Called before
+/// Refuses a weights file of `bytes` bytes if it is too small for a model of `parameters` parameters. Called before
 /// the model takes memory: sizes in a damaged description may ask for any amount. `described_by` names the
 /// description, such as `manifest`.
 ///
@@ -286,9 +286,9 @@ impl BundleWriter {
         })
     }
 
-    /// [`begin`](Self::begin) for a folder that belongs to no run, whose lock would keep other processes out. Removes what
-    /// killed processes left of folders of this name, and puts back an older folder that one of them had moved away. What
-    /// a process that lives is writing stays.
+    /// [`begin`](Self::begin) for a folder that belongs to no run, whose lock would keep other processes out. Removes
+    /// what killed processes left of folders of this name, and puts back an older folder that one of them had moved
+    /// away. Folders that a running process is writing stay.
     ///
     /// # Errors
     /// If the parent folder can't be created or written to.

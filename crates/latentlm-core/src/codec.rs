@@ -325,7 +325,7 @@ pub trait LatentQuantizer {
     /// - returns: `[B, T, Z]`
     ///
     /// # Panics
-    /// If `K` is 0 or there are not so many codebooks.
+    /// If `K` is 0 or larger than the number of codebooks.
     fn latents(&self, codes: Tensor<3, Int>) -> Tensor<3>;
 }
 

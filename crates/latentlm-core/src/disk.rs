@@ -15,7 +15,7 @@ pub const UNFINISHED: &str = ".writing-";
 
 /// Prefix of the names of unfinished folders that are locked while their process lives.
 const LOCKED: &str = ".writing-new-";
-/// Characters of a folder's name that the name of its unfinished folder has, at most: names have bounds.
+/// Most characters of a folder's name that its temporary name contains: file systems limit the length of names.
 const NAMED_CHARACTERS: usize = 50;
 
 /// Folders of the open files of processes, on Linux and on other systems.
@@ -23,7 +23,7 @@ const OPEN_FILES: [&str; 2] = ["/proc", "/dev/fd"];
 /// Largest number of links that are followed from one to the next.
 const MOST_LINKS: usize = 40;
 
-/// Reads something of at most so many bytes to its end. A device or a pipe may have no end.
+/// Reads to the end, but at most `most_bytes` bytes: a device or a pipe may have no end.
 ///
 /// # Errors
 /// If it can't be read or has more bytes.
@@ -38,7 +38,7 @@ pub fn bytes_within(reader: impl Read, most_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text of at most so many bytes to its end.
+/// Reads a text to its end, but at most `most_bytes` bytes.
 ///
 /// # Errors
 /// If it can't be read, has more bytes, or is not UTF-8.

@@ -197,7 +197,7 @@ pub struct SampleOptions {
     pub sampler: Sampler,
     /// Number of solver steps for a latent; each evaluates the head once.
     pub steps: usize,
-    /// How steps fall along a run of latents. A head ignores it: whoever draws a run calls
+    /// How steps fall along a run of latents. A head ignores it: code that draws a run calls
     /// [`of_latent`](SampleOptions::of_latent).
     pub falling: FallingSteps,
     /// Classifier-free guidance: `null + scale * (cond - null)`. 1 switches it off.
@@ -395,8 +395,8 @@ pub trait LatentHead: Module + ModuleDisplay {
     fn draw(&self, rows: usize, random: &mut RandomStream, device: &Device) -> DiffusionDraws;
 
     /// Keeps what [`sample`](Self::sample) makes of the weights from one call to the next, such as a layout for its
-    /// products: for a model that only samples, since it takes memory, up to that of the weights again. Results are the
-    /// same, and weights that change are found out.
+    /// products: for a model that only samples, since it takes memory, up to that of the weights again. Results are
+    /// the same, and changed weights are noticed.
     fn prepare_sampling(&mut self) {}
 
     /// Draws latents, starting from `noise`.

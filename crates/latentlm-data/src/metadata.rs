@@ -378,7 +378,7 @@ pub(crate) fn list_metadata(
     Ok(listing)
 }
 
-/// Refuses more records than may be kept: so many are read, so many can't be used.
+/// Refuses more records than may be kept: `entries` that can be used, `broken` that can't.
 fn check_count(
     table: &Table,
     entries: usize,

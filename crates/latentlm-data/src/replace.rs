@@ -1,8 +1,8 @@
-//! Samples in the place of those that can't be read.
+//! Replacements for samples that can't be read.
 
 use crate::error::DataError;
 
-/// After so many failures in a row, the files are probably gone altogether.
+/// Failures in a row after which the files are probably gone altogether.
 const TRIES: usize = 64;
 
 /// Reads sample `index` of `count`, or a random replacement if it can't be read. `draw(n)` returns a random number below

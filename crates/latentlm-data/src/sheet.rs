@@ -15,7 +15,7 @@ pub(crate) const CELL: u32 = 32;
 /// Distance from cell to cell in pixels: the cell and a transparent border of one pixel on each side.
 const PITCH: u32 = CELL + 2;
 
-/// The sheets of a dataset, which all stay in memory, may take so many times as much as one picture.
+/// Largest memory of the sheets of a dataset, which all stay in memory, in units of the largest picture.
 const MOST_SHEETS: u64 = 2;
 
 /// Decoded sheets by path. Sorted, so that a hash over them is the same in every run.

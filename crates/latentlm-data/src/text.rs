@@ -54,7 +54,7 @@ impl Default for TextLimits {
 }
 
 impl TextLimits {
-    /// Limits for files of at most so many megabytes, with values in proportion, and four million tokens.
+    /// Limits for files of at most `megabytes` megabytes, with values in proportion, and four million tokens.
     pub fn of_megabytes(megabytes: u64) -> Self {
         Self {
             file_bytes: megabytes.saturating_mul(MEGABYTE),

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(velocity, [-3.0; 3]);
     }
 
-    /// Of Gaussian latents with variance `c^2` both optimal velocities are known: that of diffusion is
+    /// For Gaussian latents with variance `c^2` both optimal velocities are known. That of diffusion is
     /// `signal noise (1 - c^2) x / (signal^2 c^2 + noise^2)`, that of the line `(t - (1 - t) c^2) x / ((1 - t)^2 c^2 + t^2)`.
     #[test]
     fn the_velocity_of_diffusion_gives_that_of_the_line() {

@@ -22,8 +22,7 @@ pub enum EvalError {
     /// A recipe that can't be shown.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// A program that should recognize or compare speech, or judge pictures, and fails: its command, and what went
-    /// wrong.
+    /// A program that judges speech or pictures failed: its command, and what went wrong.
     #[error("listener `{0}`: {1}")]
     Listener(String, String),
 }

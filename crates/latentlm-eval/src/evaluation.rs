@@ -15,10 +15,10 @@ use crate::error::Result;
 pub(crate) const FILE: &str = "evaluation.json";
 /// Key of the intervals of measurements, by their names.
 const INTERVALS: &str = "intervals";
-/// Key of the number of frames of a group. Of a list with a value for each frame, a table has those of the first frame
-/// and of the last frame of each group.
+/// Key of the number of frames of a group. Of a list with a value for each frame, a table shows the first frame and
+/// the last frame of each group.
 const GROUP: &str = "frames_per_group";
-/// In the keys of such lists.
+/// Part of the keys of such lists.
 const BY_FRAME: &str = "_by_frame";
 /// All measures with their units and meanings, as [`rows`] reads them.
 const MEASURES: &str = include_str!("../measures.txt");
@@ -26,8 +26,8 @@ const MEASURES: &str = include_str!("../measures.txt");
 /// Options of the evaluation of pictures, with captions or without, and of clips.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
-    /// Number of pictures to generate, the same for each class. With captions: number of pictures of
-    /// each split that are captioned and drawn. Of clips: their number for each measure.
+    /// Number of pictures to generate, the same for each class. With captions: number of pictures of each split that
+    /// are captioned and drawn. With clips: number of clips for each measure.
     pub samples: usize,
     /// Seed of the generated pictures.
     pub seed: u64,

@@ -58,8 +58,8 @@ pub fn write_speech_report(
 }
 
 /// Writes the report of a run of two stages from the files in its folder. This also works during training:
-/// samples, evaluation and second stage may be missing. `drawn` is the heading of what the language model
-/// makes, `decoded` that of what the codec decodes.
+/// samples, evaluation and second stage may be missing. `drawn` is the heading of the language
+/// model's samples, `decoded` the heading of the codec's reconstructions.
 fn write_stages<R: Recipe>(
     run: &RunFolder<R>,
     recipe: &R,

@@ -6,7 +6,7 @@ use latentlm::RandomStream;
 
 /// Resamples of an interval.
 const RESAMPLES: usize = 1000;
-/// Of these, those below an interval, and as many above: 2.5 %.
+/// Resamples below an interval, and as many above it: 2.5 % each.
 const OUTSIDE: usize = RESAMPLES / 40;
 
 /// The mean; `None` if there are no values.

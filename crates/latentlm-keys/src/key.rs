@@ -60,8 +60,8 @@ pub struct Key {
     pub choices: Vec<Value>,
     /// Largest number of entries of a list.
     pub longest: Option<usize>,
-    /// Value in files that have all keys of the table but those with this setting: they were complete before there was
-    /// this key. Without it that is the default.
+    /// Value in older files, which were written before there was this key: they have all keys of the table except
+    /// those with this setting. If it is not set, older files have the default.
     pub earlier: Option<Value>,
 }
 

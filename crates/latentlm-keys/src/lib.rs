@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod key;
 mod keys;
 mod kind;
@@ -39,10 +40,11 @@ mod tables;
 mod text;
 mod workspace;
 
+pub use error::RecipeError;
 pub use key::{Key, Kind};
 pub use keys::{KeyError, Keys, lookup};
 pub use kind::RunKind;
-pub use recipe::{RecipeError, check, lay, resolve, to_toml};
+pub use recipe::{check, lay, resolve, to_toml};
 pub use tables::{ReadTable, TableError};
 pub use text::{escaped, printable, shown};
 pub use toml::{Table, Value};

@@ -5,12 +5,10 @@
 
 use toml::{Table, Value};
 
-use crate::RecipeError;
+use crate::error::RecipeError;
 use crate::text::shown;
 
-/// Largest number of dots in a key. Recipes nest three levels deep; the limit keeps a mistyped key from
-/// becoming thousands of nested tables.
-pub const MOST_DOTS: usize = 16;
+pub use crate::error::MOST_DOTS;
 
 /// Splits an override into key and value, without surrounding spaces.
 ///

@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::keys::{KeyError, Keys};
-use crate::overrides::{self, MOST_DOTS};
+use crate::error::RecipeError;
+use crate::keys::Keys;
+use crate::overrides;
 use crate::text::{one_line, shown};
 
 /// Largest size of a file in bytes. Recipes have some thousand.
@@ -29,60 +30,6 @@ pub(crate) fn text_of(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(text)
-}
-
-/// An error in a recipe.
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
-    /// The file can't be read.
-    #[error("cannot read the recipe {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The file is not TOML.
-    #[error("{origin} is not valid TOML: {message}")]
-    Syntax {
-        /// The file.
-        origin: String,
-        /// The parser's message, on one line.
-        message: String,
-    },
-    /// An unknown key, or a value that is not allowed.
-    #[error("{origin}: {error}")]
-    Key {
-        /// File or override.
-        origin: String,
-        /// The error.
-        error: KeyError,
-    },
-    /// An override that is not `key=value`.
-    #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
-    NotKeyValue(String),
-    /// An override with more dots in its key than any recipe has.
-    #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
-    DeepKey {
-        /// The override.
-        text: String,
-        /// Number of dots in its key.
-        dots: usize,
-    },
-    /// An override with invalid characters in its key.
-    #[error(
-        "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
-         lm_train.steps"
-    )]
-    OddKey(String),
-    /// A configuration that can't be converted from or to TOML.
-    #[error("{origin}: {message}")]
-    Invalid {
-        /// File or overrides.
-        origin: String,
-        /// What is wrong.
-        message: String,
-    },
 }
 
 /// Builds a configuration: `preset`, changed by the file, then by the overrides. An override is
@@ -206,6 +153,7 @@ fn syntax_message(text: &str, error: &toml::de::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overrides::MOST_DOTS;
     use serde::Deserialize;
 
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

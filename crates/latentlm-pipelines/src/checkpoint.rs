@@ -117,7 +117,7 @@ impl Checkpoint {
         Ok(manifest)
     }
 
-    /// Refuses a file of weights that is too small for a model of so many parameters, before the model takes
+    /// Refuses a file of weights that is too small for a model's `parameters`, before the model takes
     /// memory for them: sizes in a damaged manifest may ask for any amount.
     ///
     /// # Errors

@@ -1,5 +1,4 @@
-//! What a run is trained on, by name and content: a run that goes on with other data would be no
-//! continuation.
+//! The data of a run, by name and content: with other data, a resumed run would be no continuation.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +12,8 @@ use latentlm_data::{Content, DataError, Sample, file_sha256, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
-/// Version of the readers. It is raised when they learn to read more of a folder. Files that only newer readers
-/// see are then not taken for files that were added.
+/// Version of the readers. It is raised when they learn to read more files of a folder, so that these files are not
+/// taken for added ones.
 const READERS: u32 = 1;
 /// Names in a message.
 const NAMED: usize = 3;
@@ -215,8 +214,8 @@ fn size_and_state(path: &Path) -> (u64, String) {
     (metadata.len(), state(&metadata))
 }
 
-/// Times of the last change of bytes and of the entry, and the file's number: a file of another name has another
-/// number, one whose time was put back has another time of its entry.
+/// Times of the last change of content and of metadata, and the inode: a file that replaced another has another
+/// inode, and a file whose time was set back has another time of its metadata.
 #[cfg(unix)]
 fn state(metadata: &fs::Metadata) -> String {
     use std::os::unix::fs::MetadataExt;

@@ -39,9 +39,9 @@ pub trait ModelRecipe: Recipe {
     }
 }
 
-/// A recipe of this crate, with `declare_recipe!` and [`ModelRecipe`]. `tables` are those that this recipe alone has,
-/// `sample` has its own keys of drawing, and `check` is for keys that this recipe alone has. The order of the fields
-/// is that of the tables in `config.toml`.
+/// A recipe of this crate, with `declare_recipe!` and [`ModelRecipe`]. `tables` are the tables that only this recipe
+/// has, `sample` has its own sampling keys, and `check` is for keys that only this recipe has. The order of the
+/// fields is that of the tables in `config.toml`.
 macro_rules! declare_model_recipe {
     (
         $(#[$about:meta])*

@@ -300,9 +300,9 @@ impl<R: Recipe> RunFolder<R> {
         })
     }
 
-    /// Saves a checkpoint: `fill` writes the files, then the folder appears, then `latest` names it, then
-    /// older ones are removed. A kill, a full disk or a power cut at any moment leaves the last one whole.
-    /// The manifest must read back as it was, or the checkpoint does not count.
+    /// Saves a checkpoint: `fill` writes the files, then the folder appears, then `latest` names it, then older ones
+    /// are removed. A kill, a full disk or a power cut at any moment leaves the last one whole. If the manifest does
+    /// not read back as it was written, the checkpoint does not count.
     ///
     /// # Errors
     /// If a file can't be written.

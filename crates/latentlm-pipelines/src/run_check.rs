@@ -30,7 +30,7 @@ pub struct CheckedCheckpoint {
 pub struct CheckedFile {
     /// The file.
     pub path: PathBuf,
-    /// What was found whole; if it is damaged, a description of the damage.
+    /// What was found to be whole, or a description of the damage.
     pub verdict: String,
     /// Whether it is damaged.
     pub is_damaged: bool,
@@ -89,9 +89,9 @@ fn check(folder: &Path) -> CheckedCheckpoint {
     }
 }
 
-/// Checks the recipe of a run that a recipe of the kind `R` trains; `None` if it is a run of another kind. The
-/// recipe must be readable, and must have every key whose value in the newest whole checkpoint is not the default.
-/// Without that, a file that lost its last lines would stand for another model.
+/// Checks the recipe of a run that a recipe of the kind `R` trains; `None` if it is a run of another kind. The recipe
+/// must be readable, and must have every key whose value in the newest whole checkpoint is not the default. Otherwise
+/// a file that lost its last lines would describe another model.
 pub fn check_recipe<R: Recipe>(
     run: &Path,
     checkpoints: &[CheckedCheckpoint],

@@ -37,7 +37,7 @@ pub enum Bits {
 }
 
 impl Bits {
-    /// Whether rows of so many inputs are whole groups, as quantized rows must be.
+    /// Whether rows of `inputs` numbers are whole groups, as quantized rows must be.
     #[inline]
     pub fn fit(inputs: usize) -> bool {
         inputs > 0 && inputs.is_multiple_of(GROUP)

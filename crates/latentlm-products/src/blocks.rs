@@ -26,7 +26,7 @@ pub(crate) fn column_blocks<T>(out: &mut [T], width: usize, step: usize) -> Vec<
     blocks
 }
 
-/// Threads for a product of so many multiplications: one if `alone`, or if more do not pay.
+/// Threads for a product, from its number of multiplications: one if `alone`, or if more do not pay.
 pub(crate) fn threads_for(multiplications: usize, alone: bool) -> usize {
     if alone || multiplications < PARALLEL {
         1

@@ -11,8 +11,8 @@ pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // x - n ln 2, with ln 2 as a sum of two constants. The first has so many zero bits that n times it is
-    // exact.
+    // x - n ln 2, with ln 2 as a sum of two constants. The first ends in enough zero bits that n times
+    // it is exact.
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     // The polynomial of Cephes' `expf`, which was fitted to |r| <= ln 2 / 2.
     let p = 1.987_569_1e-4_f32;

@@ -157,7 +157,7 @@ mod tests {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
     }
 
-    /// A matrix of so many rows and columns, which lies as its transposed one if `turned`.
+    /// A matrix of `rows` and `columns`; if `turned`, its transposed matrix is what lies in `data`.
     fn lies(data: &[f32], rows: usize, columns: usize, turned: bool) -> Matrix<'_> {
         if turned {
             Matrix::new(data, columns, rows).transposed()
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(Precision::default(), Precision::F32);
     }
 
-    /// Of both ways, that by the processor's instruction and the other one.
+    /// Holds for the processor's instruction and for the way without it.
     #[test]
     fn subnormal_factors_are_zero() {
         let least = f32::MIN_POSITIVE;

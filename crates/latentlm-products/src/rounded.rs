@@ -17,7 +17,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::blocks::threads_for;
 
-/// Columns of a panel: one register holds the sums of so many columns.
+/// Columns of a panel: as many as one register holds sums of.
 const LANES: usize = 16;
 /// Panels whose sums are kept in registers at the same time.
 const PANELS: usize = 2;

@@ -314,7 +314,7 @@ const LAYER: [(&str, &str); 4] = [
     ("", ""),
 ];
 
-/// Names of an encoder (`downsample_layers`, `conv`) or decoder (`upsample_layers`, `convtr`) with so many
+/// Names of an encoder (`downsample_layers`, `conv`) or decoder (`upsample_layers`, `convtr`) with `ratios`
 /// changes of resolution. Numbers of resolutions are one higher than ours, which have none for the first.
 pub(crate) fn tower(naming: Naming, theirs: &str, ours: &str, ratios: usize) -> Naming {
     let (resampling, conv) = if theirs.ends_with("encoder") {

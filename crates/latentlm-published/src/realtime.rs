@@ -117,7 +117,7 @@ impl RealtimeJson {
     }
 }
 
-/// Names of the whole model, whose decoder has so many ratios.
+/// Names of the whole model, whose decoder has `ratios` ratios.
 fn naming(ratios: usize) -> Naming {
     let decoder = "model.acoustic_tokenizer.decoder";
     tower(Naming::default(), decoder, "decoder", ratios)

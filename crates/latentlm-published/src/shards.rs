@@ -11,7 +11,6 @@ use latentlm_core::disk::text_within;
 use serde_json::{Map, Value};
 
 use super::error::{PretrainedError, json_error};
-use super::gguf;
 
 /// A single file of weights.
 const SINGLE: &str = "model.safetensors";
@@ -76,21 +75,25 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
+    /// Contents of a GGUF file, which has tensors of these names.
+    pub(crate) fn of_names(names: Vec<String>) -> Self {
+        Self {
+            bytes: 0,
+            names: names.into_iter().collect(),
+        }
+    }
+
     /// Whether a tensor's name has this part.
     pub(crate) fn has(&self, part: &str) -> bool {
         self.names.iter().any(|name| name.contains(part))
     }
 }
 
-/// Reads the headers of all files of a checkpoint, or that of a GGUF file.
+/// Reads the headers of all files of a checkpoint.
 ///
 /// # Errors
 /// If a file can't be read, is missing, empty, cut or only a pointer to one.
 pub(crate) fn contents(path: &Path) -> Result<Contents, PretrainedError> {
-    if gguf::is_gguf(path) {
-        let names = gguf::tensor_names(path)?.into_iter().collect();
-        return Ok(Contents { bytes: 0, names });
-    }
     let mut contents = Contents::default();
     let mut faults: Vec<(PathBuf, Fault)> = Vec::new();
     let mut data_bytes = 0_u64;
@@ -234,7 +237,7 @@ impl Look {
         })
     }
 
-    /// By the header of a file of so many bytes, whose tensors begin at `data_start`.
+    /// By the header of a file of `bytes` bytes, whose tensors begin at `data_start`.
     fn of_header(header: &[u8], data_start: u64, bytes: u64) -> Self {
         let Ok(tensors) = serde_json::from_slice::<Map<String, Value>>(header) else {
             return Self::without_header(bytes);
@@ -258,7 +261,7 @@ impl Look {
     }
 }
 
-/// The fault of a file of so many bytes that is only a Git LFS pointer to the file; `start` is how it begins.
+/// The fault of a file of `bytes` bytes that is only a Git LFS pointer to the file; `start` is how it begins.
 pub(crate) fn pointer(start: &[u8], bytes: u64) -> Option<Fault> {
     start.starts_with(POINTER).then(|| Fault {
         what: "is a Git LFS pointer and not the file itself".to_owned(),

@@ -14,11 +14,12 @@ use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
 use super::error::{PretrainedError, json_error};
+use super::gguf;
 use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
 use super::naming::{LANGUAGE_MODEL, Naming, below};
 use super::original;
 use super::place::WeightType;
-use super::shards::{contents, read_json};
+use super::shards::{Contents, contents, read_json};
 use super::store::{Format, StoredDType, check_claim, load, save};
 
 /// Names below one layer of an encoder or decoder; the rule for the layer itself comes last.
@@ -280,7 +281,11 @@ fn refuse_parts_of_models(folder: &Path, dialect: Dialect) -> Result<(), Pretrai
         Dialect::Original => ["acoustic_tokenizer.encoder.", "semantic_tokenizer.encoder."],
         Dialect::Transformers => ["audio_tower.encoder.", "semantic_tokenizer_encoder."],
     };
-    let contents = contents(folder)?;
+    let contents = if gguf::is_gguf(folder) {
+        Contents::of_names(gguf::tensor_names(folder)?)
+    } else {
+        contents(folder)?
+    };
     for (what, encoder, task) in [
         ("acoustic", acoustic, "reads voices"),
         ("semantic", semantic, "hears what was said"),

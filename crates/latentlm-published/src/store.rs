@@ -90,7 +90,7 @@ impl Format {
     }
 }
 
-/// Refuses a checkpoint that is too small for so many parameters, before a model of them takes memory.
+/// Refuses a checkpoint that is too small for a model's `parameters`, before the model takes memory.
 /// `described_by` names what the sizes were taken from.
 ///
 /// # Errors

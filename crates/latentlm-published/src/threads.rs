@@ -8,7 +8,7 @@ const LEAST_BYTES: usize = 4 << 20;
 /// Threads at most: the memory is shared.
 const MOST_THREADS: usize = 8;
 
-/// Bytes of each thread's part of so many, at least 1. All of them are one part if they are few.
+/// Bytes of each thread's part of `bytes`, at least 1. Few bytes are a single part.
 pub(crate) fn bytes_a_thread(bytes: usize) -> usize {
     let threads = available_parallelism().map_or(1, NonZero::get);
     bytes.div_ceil(threads.min(MOST_THREADS)).max(LEAST_BYTES)

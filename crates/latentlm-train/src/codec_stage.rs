@@ -50,10 +50,10 @@ pub trait CodecTask<const D: usize>: Sized {
     type Data: TrainingData;
     /// The training objective.
     type Objective: CodecObjective<D>;
-    /// Name of the stage in logs, of the folder of its checkpoints, and before `-init` of the stream
-    /// that first weights are drawn from.
+    /// Name of the stage in logs, and of the folder of its checkpoints. First weights are drawn from the random
+    /// stream `<name>-init`.
     const NAME: &'static str = "codec";
-    /// Rows of a batch that are worth a thread.
+    /// Fewest rows of a batch that are worth a thread.
     const ROWS_A_SHARD: usize = ROWS_A_SHARD;
 
     /// The table `[codec_train]` of the recipe.

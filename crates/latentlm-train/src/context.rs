@@ -70,8 +70,8 @@ pub enum RunEnd {
 }
 
 impl<R: Recipe, D: TrainingData> Context<R, D> {
-    /// Begins or continues a run. `open_data` is called when the folder is locked: opening data can take
-    /// minutes, and a second training is refused before.
+    /// Begins or continues a run. `open_data` is called after the folder is locked: opening data can take minutes,
+    /// and a second training in the folder is refused before that.
     ///
     /// # Errors
     /// If another process trains in the folder, it can't be written, the data can't be opened, or the run was
@@ -108,8 +108,8 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         Ok(context)
     }
 
-    /// Brings the reports up to date, also that of a run around this one. A report that can't be written ends
-    /// no training.
+    /// Brings the report up to date, and that of the run that this one is a part of. A report that can't be written
+    /// ends no training.
     pub fn write_report(&mut self) {
         let own = self.report.map(|report| report(&self.run, &self.recipe));
         let whole = self.whole_report.as_ref().map(|report| report());
@@ -167,8 +167,8 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     }
 }
 
-/// The locked folder of a run. If it is dropped before a new run has anything to keep, what was made of the run
-/// and its folders is removed.
+/// The locked folder of a run. If it is dropped before a new run has anything to keep, the files and folders made so
+/// far are removed.
 pub struct StartedRun<R> {
     /// The folder.
     pub run: RunFolder<R>,
@@ -257,7 +257,7 @@ fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Res
     Ok(run)
 }
 
-/// Compares data with what the run was begun with, by name and content, and lists them where there is no list.
+/// Compares the data with those that the run began with, by name and content. Writes their list if there is none.
 /// Returns what a user should know.
 fn compare_data<R: Recipe>(
     run: &RunFolder<R>,
@@ -282,7 +282,7 @@ fn compare_data<R: Recipe>(
         return Err(run.error(reason).into());
     }
     if !changes.is_empty() {
-        // Latents of what was there before: their fingerprint sees names and sizes only.
+        // Latents of the earlier data are no longer right, but their fingerprint has only names and sizes.
         let _ = fs::remove_file(run.file(CACHE));
     }
     if now != before {

@@ -29,7 +29,7 @@ pub enum TrainError {
     /// An optimizer's state that can't be written or read.
     #[error("optimizer state {0}: {1}")]
     Record(PathBuf, #[source] RecordError),
-    /// A stop while latents were encoded. Nothing of them is kept: a run that goes on encodes them again.
+    /// A stop while latents were encoded. They are not kept: a resumed run encodes them again.
     #[error("stopped while latents were encoded")]
     Stopped,
     /// A loss, weights or too many gradients that are not finite: where, and what to do.

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::RandomStream;
 use latentlm::sequence::Document;
 
-/// The latents that documents have: of each sample the first ones. `lengths` is the number of latents of each sample.
+/// The latents that documents use: the first ones of each sample. `lengths` is the number of latents of each sample.
 ///
 /// # Shapes
 /// - `drawn`: `[N, Z]`, for the sum `N` of `lengths`
@@ -32,8 +32,8 @@ pub fn first_latents(
     drawn.select(0, rows)
 }
 
-/// Latents with normal noise of a standard deviation. In sampling the backbone reads what was drawn, with its
-/// errors; a backbone that learned with noise trusts it less.
+/// Latents with normal noise of a standard deviation. In sampling, the backbone reads drawn latents, which have
+/// errors; a backbone that learned with noise trusts them less.
 ///
 /// # Shapes
 /// - `latents` and result: `[N, Z]`

@@ -15,7 +15,7 @@ use crate::latent_cache::LatentCache;
 
 /// How a language model's samples are encoded.
 pub trait Coding {
-    /// The whitening of what models read, if it has one.
+    /// The whitening of the latents, if they are whitened.
     fn whitening(&self) -> Option<Whitening>;
 
     /// Number of latents of a training sample.

@@ -79,7 +79,8 @@ pub trait Learner<R>: Module {
         teacher
     }
 
-    /// Writes this model's guided predictions into a batch's draws, as targets of a student. The model has no autodiff.
+    /// Writes this model's guided predictions into the draws of a batch, as targets of a student. The model has no
+    /// autodiff.
     ///
     /// # Errors
     /// If its head has no guided prediction.
@@ -88,8 +89,8 @@ pub trait Learner<R>: Module {
         Ok(())
     }
 
-    /// Writes what these averaged weights, without autodiff, make of two half steps into a batch's draws, as targets of
-    /// whole steps.
+    /// Makes two half steps with these averaged weights, and writes the results into the draws of a batch, as targets
+    /// of whole steps. The weights have no autodiff.
     fn take_whole_steps(&self, batch: &mut Batch) {
         let _ = batch;
     }
@@ -148,8 +149,8 @@ impl<R: LmRecipe, B: CausalBackbone, H: LatentHead> Learner<R> for LatentLm<B, H
 
 /// Training documents by the index of their sample.
 pub trait Corpus {
-    /// A sample's document. If `dropped`, without the label or text that its latents are made for, as
-    /// guidance needs it. It may have fewer latents than the encoded sample: then the first ones.
+    /// A sample's document. If `dropped`, it lacks its label or text, so that the model learns the unconditional
+    /// prediction for guidance. A document may have only the first latents of its encoded sample.
     fn document(&self, sample: usize, dropped: bool) -> Document;
 
     /// The encoded sample whose latents it has, if it has any.
@@ -406,8 +407,8 @@ impl<T: LmTask> LmStage<T> {
         }
     }
 
-    /// Shards with the targets that other weights than the live ones make, each on a thread: a teacher's guided predictions,
-    /// and whole steps of a shortcut head. Shortcut models average the weights for these too (Frans et al. 2024).
+    /// Shards with targets that other weights make, each shard on a thread: guided predictions of a teacher, and
+    /// whole steps of a shortcut head, made by the averaged weights as in the paper (Frans et al. 2024).
     ///
     /// # Errors
     /// If the teacher has no guided prediction.

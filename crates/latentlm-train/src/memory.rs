@@ -1,5 +1,5 @@
-//! The least memory that a training takes, held against what the machine has: a recipe that can't be trained here is
-//! refused before its run begins.
+//! The least memory that a training takes, compared with the memory of the machine: a recipe that can't be trained
+//! here is refused before its run begins.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const NUMBER_BYTES: u64 = 4;
 /// Keys of the language model's size.
 const LM_KEYS: [&str; 4] = ["lm.width", "lm.depth", "lm.mlp_ratio", "lm.head_depth"];
 
-/// The least memory that a stage takes. Of activations only those of one sample are in it: the shards of a batch may
+/// The least memory that a stage takes. It counts the activations of one sample only: the shards of a batch may
 /// come one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -44,8 +44,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Memory of a codec's stage, with its discriminator and batches of one. `sample` is the shape of a sample, and
-    /// `sample_keys` are the keys that it follows from.
+    /// Memory of a codec's stage, with its discriminator and batches of one. `sample` is the shape of a sample,
+    /// `sample_keys` are the keys that it depends on.
     pub(crate) fn of_codec<L: CodecObjectiveConfig<D>, const D: usize>(
         codec: &L::CodecConfig,
         loss: &L,
@@ -94,12 +94,12 @@ impl Demand {
         }
     }
 
-    /// The samples of a batch, of so many that there are.
+    /// The samples of a batch, if there are `samples` in all.
     fn batch(&self, samples: u64) -> u64 {
         self.batch_size.min(samples)
     }
 
-    /// All bytes, with so many samples to train on.
+    /// All bytes, with `samples` samples to train on.
     pub fn bytes(&self, samples: u64) -> u64 {
         self.parameter_bytes()
             .saturating_add(self.batch_bytes(samples))
@@ -114,7 +114,7 @@ impl Demand {
         inputs.saturating_add(self.activation_bytes)
     }
 
-    /// Bytes in the machine's memory: all of them, or what a batch is made of if the rest lies on another device.
+    /// Bytes in the machine's memory: everything, or only the inputs of a batch if the rest is on another device.
     fn bytes_on(&self, machine: Machine, samples: u64) -> u64 {
         if machine.is_device {
             self.bytes(samples)
@@ -154,8 +154,8 @@ pub trait Demanding: ModelRecipe {
 struct Machine {
     /// Bytes of its memory.
     bytes: u64,
-    /// Whether it trains on its processor: else weights, optimizer and activations lie on another device, whose
-    /// memory is not known.
+    /// Whether the processor trains. Otherwise weights, optimizer and activations are on another device, whose memory
+    /// is not known.
     is_device: bool,
 }
 
@@ -169,9 +169,9 @@ impl Machine {
     }
 }
 
-/// Refuses a recipe that needs more memory than the machine has, with batches of as many samples as there are to train
-/// on; 1 before this is known. On another device than the processor only what a batch is made of counts. Does nothing
-/// where the machine's memory is not known.
+/// Refuses a recipe that needs more memory than the machine has. `samples` is the number of training samples, which
+/// limits a batch; 1 before it is known. If another device than the processor trains, only the inputs of a batch
+/// count. Does nothing where the machine's memory is not known.
 ///
 /// # Errors
 /// If the larger stage takes more than there is; the message names the keys to lower.
@@ -187,8 +187,8 @@ pub fn check<R: Demanding>(
     check_within(&demands, samples as u64, machine, &options.within)
 }
 
-/// Refuses a model of so many parameters that takes more memory in training than the machine has. `keys` are those that
-/// its size follows from. Does nothing where the device's memory is not known.
+/// Refuses a model of `parameters` parameters that takes more memory in training than the machine has. `keys` are the
+/// keys that its size depends on. Does nothing where the device's memory is not known.
 ///
 /// # Errors
 /// If it takes more than there is.

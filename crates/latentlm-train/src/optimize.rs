@@ -88,15 +88,16 @@ impl<M: Module> Trainer<M> {
         self.step
     }
 
-    /// Adds the gradients of one loss. Every `grad_accumulation` calls the optimizer takes a step; then what it did is
-    /// returned. A step whose gradients are not finite is left out.
+    /// Adds the gradients of one loss. At every `grad_accumulation`-th call the optimizer takes a step, and a report
+    /// of it is returned. A step whose gradients are not finite is left out.
     pub fn backward(&mut self, loss: Tensor<1>) -> Option<StepReport> {
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         self.gather(vec![gradients])
     }
 
     /// [`backward`](Self::backward) of a batch in shards, each on a thread of its own from beginning to end. The loss
-    /// of a shard is its share of the batch's: gradients are added up. What else the work returns comes in order.
+    /// of a shard is its share of the batch's loss, so gradients are added up. Other results of `work` are returned
+    /// in the order of the shards.
     pub fn backward_shards<T: ToDevice + Send, R: Send>(
         &mut self,
         shards: Vec<T>,

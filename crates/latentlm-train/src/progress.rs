@@ -1,5 +1,5 @@
-//! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe. And of the
-//! encoding of all training samples, which may take hours.
+//! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe. Also the progress
+//! of encoding all training samples, which may take hours.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;

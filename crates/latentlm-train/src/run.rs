@@ -13,8 +13,8 @@ use crate::precision;
 use crate::teacher;
 use crate::weights;
 
-/// Reads the tokenizer file that a recipe names, if it names one: it is not needed until the codec is trained, and a
-/// wrong one should be noticed before. A run that goes on has its vocabulary in its checkpoint.
+/// Reads the tokenizer file of a recipe, if it names one. It is needed only after the codec is trained, but a wrong
+/// file should be noticed before. A resumed run has its vocabulary in its checkpoint.
 ///
 /// # Errors
 /// If the file can't be read or is no tokenizer.

@@ -122,7 +122,8 @@ impl Learned {
     }
 }
 
-/// Cuts documents of so many positions each, one after the other, into at most `count` of about as many.
+/// Cuts documents that follow each other, each with its number of positions, into at most `count` ranges of similar
+/// length.
 fn cut_evenly(positions: &[usize], count: usize) -> Vec<Range<usize>> {
     let total: usize = positions.iter().sum();
     let (mut before, mut counts) = (0, vec![0; count]);

@@ -8,7 +8,7 @@ use crate::error::{Result, TrainError};
 const IN_A_ROW: usize = 20;
 /// Recent steps that are looked at.
 const RECENT: usize = 1000;
-/// Recent steps of which so many may be left out: one in twenty.
+/// Number of recent steps that may be left out: one in twenty.
 const OF_RECENT: usize = RECENT / 20;
 
 /// Counts the steps of a stage that were left out, and ends a run that learns nothing.

@@ -41,8 +41,8 @@ pub trait Stage<R, D> {
     fn save(&self, bundle: &BundleWriter) -> Result<()>;
 }
 
-/// Runs a stage from where it stands. `open` makes it ready, with its newest checkpoint if there is one.
-/// Returns whether it is finished: a stop leaves it unfinished.
+/// Runs a stage from its beginning or its newest checkpoint, which `open` gets. Returns whether it is finished: a
+/// stop leaves it unfinished.
 ///
 /// # Errors
 /// If the loss or too many gradients are not finite, more steps were taken than the recipe has, a
@@ -108,7 +108,8 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         if last || step.is_multiple_of(config.sample_every) {
             shown = show(&mut stage, context, step);
         }
-        // A run that is killed between the two shows the step again. One that can't show it keeps the step.
+        // A run that is killed between saving and showing shows the step again. If showing fails, the step is saved
+        // already.
         if save {
             save_checkpoint(&stage, context, step, &key)?;
         }

@@ -98,8 +98,8 @@ fn wrong_teacher(student: &LmConfig, teacher: &LmConfig) -> Option<&'static str>
     None
 }
 
-/// The run that training still takes something from, if the recipe names one. A run that goes on has taken over the
-/// weights, and needs it for guidance alone.
+/// The run that training still needs, if the recipe names one. A resumed run has its weights already, and needs the
+/// other run only for guidance.
 ///
 /// # Errors
 /// As [`run_of`], or if the run that goes on can't be read.
@@ -134,7 +134,7 @@ fn check_there(from: &str, why: &str) -> Result<()> {
     Err(PipelineError::Run(from.into(), reason).into())
 }
 
-/// Tells that a run goes on without the one that it began from, if that is gone or has other weights now.
+/// Notes that a run goes on without the run that it began from, if that is gone or has other weights now.
 ///
 /// # Errors
 /// If a list or checkpoint can't be read.
@@ -156,8 +156,8 @@ pub fn tell_of_unneeded<R: LmRecipe, D: TrainingData>(context: &mut Context<R, D
     Ok(())
 }
 
-/// Whether a run has other weights than those that another has taken over. One that can't be read any more, such as one
-/// that is trained again, has.
+/// Whether a run has other weights than when another run took them over. A run that can't be read any more, for
+/// example because it is trained again, counts as changed.
 fn has_changed<R: LmRecipe>(run: &RunFolder<R>, from: &Path) -> Result<bool> {
     let read = RunFolder::<R>::open(from)
         .map_err(TrainError::from)
@@ -183,8 +183,8 @@ pub fn finished<R: LmRecipe>(run: &RunFolder<R>) -> Result<Found<R>> {
     Ok(found)
 }
 
-/// The vocabulary of a model: that of its newest checkpoint, whose folder is `latest`, or of the model that it begins
-/// from. Their weights belong to it, and one that is made anew may be another. Else `make` makes one.
+/// The vocabulary of a model: that of its newest checkpoint, in the folder `latest`, or that of the model that it
+/// begins from, because the weights belong to it. If there is neither, `make` makes a new one.
 ///
 /// # Errors
 /// If the model that it begins from is not finished, a file can't be read, or `make` fails.

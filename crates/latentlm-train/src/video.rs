@@ -158,8 +158,8 @@ impl LmRecipe for VideoRecipe {
 struct FirstFrame(Vec<String>);
 
 impl FirstFrame {
-    /// Those of all clips: captions, and in the recipe's share of the documents what a still shows. The seed decides
-    /// which.
+    /// Documents of first frames of all clips. Their texts are captions, or for a share of them, which the seed
+    /// chooses, what a still shows.
     fn all(clips: &Clips, recipe: &VideoRecipe) -> Vec<Self> {
         let mix = &recipe.mix;
         let mut random = RandomStream::for_step(recipe.seed, "still-texts", 0);
@@ -191,8 +191,8 @@ impl Described for FirstFrame {
     }
 }
 
-/// Documents of whole clips, and behind them those of first frames alone, which have a digit's whole shape in few of a
-/// clip's latents.
+/// Documents of whole clips, then documents of first frames alone. A first frame has the whole shape of a digit in
+/// few latents.
 struct ClipCorpus {
     whole: MllmCorpus,
     first_frames: Option<MllmCorpus>,
@@ -432,7 +432,7 @@ mod tests {
                 assert!(*text == still || text == clips.text(index), "{text}");
             }
         }
-        // Of 1,000 documents; the deviation of their share is 0.0145, and this is four times that.
+        // The share of 1,000 documents deviates by 0.0145; the bound is four times that.
         let share = read_stills as f64 / 1000.0;
         assert!((share - 0.3).abs() < 0.06, "{share}");
         let of = |share: &str, seed: &str| FirstFrame::all(clips, &resolve(&[share, seed]));

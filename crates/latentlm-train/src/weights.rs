@@ -1,5 +1,5 @@
-//! Weights that a run takes from elsewhere: those of the run that it begins from, and those of a perceptual loss. A list in
-//! the run's folder has their hashes, and a run that goes on compares them as it compares its data.
+//! Weights that a run takes from elsewhere: from the run that it begins from, and for a perceptual loss. A list in
+//! the run's folder has their hashes, which `--resume` compares, as it does with data.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use latentlm_pipelines::{
 use crate::context::Context;
 use crate::error::Result;
 
-/// List of the weights that a run takes from elsewhere, in its folder. Each is named by its key alone: what was moved has
-/// the same weights.
+/// List of the weights that a run takes from elsewhere, in its folder. Each is named by its key, not by its path, so
+/// a file may be moved.
 pub const WEIGHTS: &str = "weights.txt";
 
 /// Weights that a key of a recipe names.

@@ -122,7 +122,7 @@ impl VibeVoice {
 
 impl VibeVoiceStream<'_> {
     /// Says what a script chooses from its first step on, whatever the model prefers; it ends after that. A
-    /// comparison in time needs so many frames exactly.
+    /// comparison of times needs a fixed number of frames.
     ///
     /// # Panics
     /// If there is no such script.

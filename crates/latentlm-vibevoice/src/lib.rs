@@ -246,7 +246,7 @@ impl VibeVoice {
         self.lm.latents[0].whiten(latents)
     }
 
-    /// Hidden states, after the final norm, of a sequence with latents in the place of audio tokens.
+    /// Hidden states, after the final norm, of a sequence whose audio tokens are replaced by latents.
     ///
     /// # Shapes
     /// - `tokens`: `[1, T]`; `features`: `[F, Z]`, one for every audio token
@@ -289,7 +289,7 @@ fn read_positions<B: CausalBackbone>(
     hidden.narrow(1, rest - 1, 1)
 }
 
-/// Tokens, and latents in the place of every `audio` token.
+/// Tokens, with a latent instead of every `audio` token.
 fn document(tokens: &[i64], audio: i64) -> Document {
     let runs = tokens.chunk_by(|a, b| (*a == audio) == (*b == audio));
     let segments = runs.map(|run| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Deserializer, Value};
 
-/// Speakers of a script at most: so many were trained.
+/// Most speakers of a script: the published models were trained with up to this number.
 pub const MOST_SPEAKERS: usize = 4;
 
 /// The speaker of a text that names none.

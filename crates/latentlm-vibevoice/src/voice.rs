@@ -49,7 +49,7 @@ pub struct EncodedVoices {
 }
 
 impl VibeVoice {
-    /// Latents of a recording of so many samples; the last may stand for less than a hop.
+    /// Latents of a recording of `samples` samples; the last may stand for less than a hop.
     pub fn voice_frames(&self, samples: usize) -> usize {
         samples.div_ceil(self.hop_samples())
     }

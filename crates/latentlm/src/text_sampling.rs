@@ -9,7 +9,7 @@ use latentlm_core::RandomStream;
 pub struct TextOptions {
     /// Logits are divided by it; 0 takes the likeliest token.
     pub temperature: f64,
-    /// Only so many of the likeliest tokens are drawn; 0 for all.
+    /// Number of likeliest tokens that are drawn from; 0 for all.
     pub top_k: usize,
     /// Only the likeliest tokens are drawn, as many as it takes until their probabilities add up to it; 1
     /// for all.

@@ -80,7 +80,7 @@ impl Side {
         Ok(self.ask("grown")? / f64::from(1 << 20))
     }
 
-    /// Median of so many units after a warm-up.
+    /// Median of `units` units after a warm-up.
     pub(super) fn median_alone(&mut self, units: usize, cache: Cache) -> Result<f64> {
         self.warm_up()?;
         let times: Result<Vec<f64>> = (0..units).map(|_| self.ask(cache.word())).collect();

@@ -16,7 +16,7 @@ pub(super) struct Column {
     pub(super) measured: Option<Measured>,
 }
 
-/// What was measured of a workload.
+/// Measurements of a workload.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub(super) workload: String,

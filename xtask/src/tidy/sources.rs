@@ -36,7 +36,7 @@ pub(super) fn without_tests(file: &TextFile) -> &str {
         .find(|(at, mark)| {
             file.text[at + mark.len()..]
                 .trim_start()
-                .starts_with("mod tests")
+                .starts_with("mod tests {")
         })
         .map_or(file.text.len(), |(at, _)| at);
     &file.text[..at]
@@ -171,6 +171,17 @@ mod tests {
     ] {
         assert_eq!(owner(name), None, "{name}");
     }
+}
+
+/// A file may declare at its top that its tests are in another file. What follows is code.
+#[test]
+fn tests_in_another_file_hide_no_code() {
+    let mark = "#[cfg(test)]\n";
+    let file = TextFile {
+        name: String::new(),
+        text: format!("{mark}mod tests;\n\nuse crate::a;\n\n{mark}mod tests {{\n}}\n"),
+    };
+    assert!(without_tests(&file).ends_with("use crate::a;\n\n"));
 }
 
 #[test]

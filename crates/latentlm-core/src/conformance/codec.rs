@@ -49,8 +49,8 @@ pub fn check<const D: usize, C: LatentCodec<D>>(codec: &C, signals: Tensor<D>) {
     );
 }
 
-/// Parameters, which a latent cache keeps, give the same posterior as encoding: those of the whole batch, and those
-/// of a single signal.
+/// The parameters that a latent cache keeps give the same posterior as encoding, for a whole batch and for a single
+/// signal.
 fn check_parameters<const D: usize, C: LatentCodec<D>>(codec: &C, signals: &Tensor<D>) {
     let encoded = codec.encode(signals.clone());
     let parameters = codec.encode_parameters(signals.clone());

@@ -61,7 +61,7 @@ fn intervals(steps: usize) -> (Vec<f64>, f64) {
     (starts.collect(), length)
 }
 
-/// Evaluates the head at a time and adds so much of its velocity and of the last one.
+/// Evaluates the head at `time`, and adds `this` times its velocity and `last` times the one before.
 fn step(schedule: &NoiseSchedule, time: f64, this: f64, last: f64) -> SolverStep {
     // The head is trained from time 1 / T on, timestep 0; at time 0 it is asked for the velocity of that.
     let timestep = time * schedule.timesteps() as f64 - 1.0;

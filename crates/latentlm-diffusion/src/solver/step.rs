@@ -6,7 +6,7 @@ use crate::schedule::NoiseSchedule;
 
 /// One step: `clean = x * x_to_clean + prediction * prediction_to_clean`, then
 /// `x = x * state + clean * this + previous clean * last + fresh noise * noise`. Solvers of flow matching have the
-/// predicted velocity itself in the place of the clean estimate.
+/// predicted velocity itself instead of the clean estimate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SolverStep {
     /// Timestep of the head's evaluation: a whole number for diffusion.

@@ -47,7 +47,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Of the classifier that judges pictures of a dataset.
+    /// Sizes of the classifier that judges pictures of a dataset.
     pub(super) fn of(data: &ImageDataset) -> Self {
         let spec = data.spec();
         Self {

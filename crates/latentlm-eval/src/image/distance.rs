@@ -87,8 +87,8 @@ fn factor(covariance: &DMatrix<f64>) -> DMatrix<f64> {
     factor
 }
 
-/// Why a Frechet distance is doubtful; `None` if it is not: with no more samples than features a covariance
-/// is singular. `sets` are the numbers of samples and their names.
+/// A line that says why a Frechet distance is doubtful: with no more samples than features, a covariance is singular.
+/// `None` if it is not doubtful. `sets` are numbers of samples with their names.
 pub fn singular(sets: &[(usize, &str)], features: usize) -> Option<String> {
     let (samples, name) = sets.iter().min_by_key(|(samples, _)| *samples)?;
     (*samples <= features).then(|| {

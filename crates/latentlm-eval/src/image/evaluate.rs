@@ -74,8 +74,8 @@ impl ImageEvaluation {
     }
 }
 
-/// Why a Frechet distance of so many drawn pictures to so many held-out ones is doubtful, in one line; `None` if it is
-/// not. `held_out` is 0 if their number is not known.
+/// A line that says why the Frechet distance of `drawn` and `held_out` pictures is doubtful; `None` if there are
+/// enough of both. `held_out` is 0 if their number is not known.
 pub fn frechet_warning(drawn: usize, held_out: usize) -> Option<String> {
     let sets = [(drawn, "drawn pictures"), (held_out, "held-out pictures")];
     let known = if held_out > 0 { 2 } else { 1 };

@@ -1,5 +1,5 @@
 //! Texts on which speech models stumble, and how a recognizer's writing of them is read. The texts are made of a
-//! corpus's own words, so that what a model can't say is not the vocabulary's fault.
+//! corpus's own words, so that errors are not due to unknown words.
 
 use latentlm::RandomStream;
 use latentlm_data::speech::number_words;
@@ -83,7 +83,7 @@ fn picked<'a>(texts: &'a [String], random: &mut RandomStream) -> Option<&'a str>
 }
 
 /// The words that were heard. Recognizers write numbers in digits, and `342` may stand for `three hundred forty two` or
-/// for `three four two`: of both readings the one that is nearer to what was to be said.
+/// for `three four two`: the reading that is nearer to the expected words counts.
 pub fn heard_words(expected: &[String], heard: &str) -> Vec<String> {
     let written = words(heard);
     let [numbers, digits] = [true, false].map(|whole| {

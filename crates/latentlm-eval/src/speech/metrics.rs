@@ -1,5 +1,5 @@
-//! Measures of speech against a reference: in sound, and in words. They run on the host in float64.
-//! If a sample of the estimate counts and is not finite, the result is NaN.
+//! Measures of speech against a reference: in sound, and in words. They run on the host in float64. If a sample of
+//! the estimate that is used is not finite, the result is NaN.
 
 mod edits;
 mod mel;

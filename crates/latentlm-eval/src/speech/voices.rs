@@ -25,11 +25,11 @@ struct Said {
 /// Similarities of voices to recordings of their speakers.
 #[derive(Default)]
 struct Similarities {
-    /// Of the model's speech.
+    /// Similarities of the model's speech.
     model: Vec<f64>,
-    /// Of other recordings of the same speaker.
+    /// Similarities of other recordings of the same speaker.
     same: Vec<f64>,
-    /// Of recordings of other speakers.
+    /// Similarities of recordings of other speakers.
     different: Vec<f64>,
 }
 

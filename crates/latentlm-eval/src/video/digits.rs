@@ -361,8 +361,8 @@ fn captions(scenes: &[Scene]) -> Vec<String> {
     scenes.iter().map(Scene::caption).collect()
 }
 
-/// Pairs of digit and motion that training had, spread evenly over all of them: as many clips as of those that it never
-/// had, so that a failing of drawing can be told from one of composing.
+/// Pairs of digit and motion that training had, spread evenly over all of them: as many clips as for pairs that it
+/// never had. The difference shows whether the model fails at drawing or at composing.
 fn training_pairs(count: usize) -> Vec<Scene> {
     let mut pairs = Vec::new();
     for digit in 0..10 {

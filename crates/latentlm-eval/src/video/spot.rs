@@ -231,8 +231,8 @@ fn groups(values: &[f32], width: usize, least: usize) -> Vec<Spot> {
     pixels.map(|pixel| Spot::new(vec![pixel], width)).collect()
 }
 
-/// Assigns each group of pixels to the nearest digit. The search starts where the digits were in the frame before, or
-/// else from every pair of groups, of which the best result counts.
+/// Assigns each group of pixels to the nearest digit. The search starts where the digits were in the frame before.
+/// Without such places it starts from every pair of groups, and the best result counts.
 fn assign(groups: &[Spot], digits: usize, before: Option<&[Point]>, width: usize) -> Vec<Spot> {
     if digits == 1 {
         let pixels = groups.iter().flat_map(|group| group.pixels.iter().copied());

@@ -271,7 +271,7 @@ struct LinearStep;
 struct LinearState {
     x: FlexTensor,
     weight: FlexTensor,
-    /// Of the products forward, and so backward.
+    /// Precision of the products, forward and backward.
     precision: Precision,
 }
 

@@ -269,8 +269,8 @@ fn blocks(latents: usize, halves: usize) -> Vec<Range<usize>> {
     cut(latents, count)
 }
 
-/// Solver steps whose modulations are computed together: those of `rows` rows take `row_bytes` each, their weights
-/// `weight_bytes` in all. 0 if those of one step take more memory than they should.
+/// Number of solver steps whose modulations are computed together. Modulations of a row take `row_bytes`, their weights
+/// `weight_bytes`. 0 if a single step would take too much memory.
 fn steps_at_once(rows: usize, row_bytes: usize, weight_bytes: usize) -> usize {
     // These products share the bound of the others.
     let most = ROWS / rows;

@@ -23,7 +23,7 @@ pub(super) struct BlockInputs {
     pub(super) up: FlexTensor,
     pub(super) down: FlexTensor,
     pub(super) epsilon: f64,
-    /// Of the factors in its products.
+    /// Precision of the factors in its products.
     pub(super) precision: Precision,
 }
 

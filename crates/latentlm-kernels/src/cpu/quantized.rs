@@ -46,7 +46,8 @@ pub(crate) fn packed_weight<const D: usize>(
     // All inputs of an output have the place where its row begins.
     let layout = Layout::new([inputs, outputs].into(), vec![0, line as isize], 0);
     let rows = FlexTensor::new(Bytes::from_bytes_vec(packed), layout, DType::I8);
-    // Burn wants a scale. What takes it for that of the numbers gets rubbish, and not something that looks right.
+    // Burn wants a scale. Code that takes this one for the scale of the numbers gets rubbish, not something that
+    // looks right.
     let carrier = FlexQTensor::new(rows, scheme(bits), vec![f32::NAN], None);
     Tensor::from_dispatch(DispatchTensor {
         kind: DispatchTensorKind::Flex(BackendTensor::Quantized(carrier)),

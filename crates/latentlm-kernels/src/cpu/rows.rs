@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-/// Numbers of a task: so many that handing the task to a thread costs little beside the work.
+/// Numbers of a task: enough that handing the task to a thread costs little beside the work.
 // Tasks of four times as many brought nothing that could be told from noise (docs/log.md, 2026-11-23).
 const NUMBERS_A_TASK: usize = 8 * 1024;
 

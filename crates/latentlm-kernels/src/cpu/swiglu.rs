@@ -101,7 +101,7 @@ pub(super) struct Block<'a> {
     pub(super) up: &'a [f32],
     /// `[inner, width]`
     pub(super) down: &'a [f32],
-    /// Of the factors in products.
+    /// Precision of the factors in products.
     pub(super) precision: Precision,
 }
 

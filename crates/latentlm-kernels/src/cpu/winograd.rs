@@ -41,7 +41,7 @@ pub(super) struct Winograd<'a>(Conv2d<'a>);
 
 impl<'a> Winograd<'a> {
     /// The convolution, if it has 3 x 3 taps with stride 1 and the transforms pay: the layer must be wide,
-    /// and there must be so many tiles that the transform of the weight is small beside theirs.
+    /// and have enough tiles that the transform of the weight is small beside theirs.
     pub(super) fn of(convolution: Conv2d<'a>) -> Option<Self> {
         let Window {
             stride, dilation, ..

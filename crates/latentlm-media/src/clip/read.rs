@@ -105,7 +105,7 @@ impl ClipReader {
         })
     }
 
-    /// Goes over `count` frames, as far as there are so many. Frames of Y4M and of folders are not decoded.
+    /// Skips `count` frames, or all that are left. Frames of Y4M and of folders are not decoded.
     ///
     /// # Errors
     /// If the clip can't be read or is broken.

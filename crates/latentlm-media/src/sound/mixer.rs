@@ -129,9 +129,9 @@ impl<'a> Mixer<'a> {
     }
 }
 
-/// Makes room for `needed` samples. Doubles what there is as a vector does, but up to `most` alone, and
-/// never from more than half of that: while samples are moved, old and new memory are at most one and a half
-/// times the limit.
+/// Makes room for `needed` samples. Doubles the capacity as a vector does, but at most up to `most`, and never from
+/// more than half of `most`: while samples are moved, old and new memory together are at most one and a half times
+/// the limit.
 fn reserve(samples: &mut Vec<f32>, needed: usize, most: usize) {
     if needed <= samples.capacity() {
         return;

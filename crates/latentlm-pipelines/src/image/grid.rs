@@ -23,7 +23,7 @@ const MOST_BYTES: u64 = 1 << 30;
 /// Largest number of pixels along a side, for formats in which that is less than memory can hold.
 const MOST_SIDE: [(&str, u64); 3] = [("jpg", 65_535), ("jpeg", 65_535), ("webp", 16_383)];
 
-/// Refuses a grid of so many pictures that is too large for memory, or for the format of its file's ending. Called before
+/// Refuses a grid of `count` pictures that is too large for memory, or for the format of its file's ending. Called before
 /// they are drawn, which may take hours. The other parameters are those of [`image_grid`].
 ///
 /// # Errors
@@ -104,7 +104,7 @@ pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
 }
 
 /// Writes the picture in the format of the file's ending, whole or not at all: `png`, `jpg`, `jpeg`, or `webp`
-/// without loss. A pipe or device of any name is written into, as PNG where the name says nothing else.
+/// without loss. Pipes and devices may have any name; without an ending they get PNG.
 ///
 /// # Errors
 /// If a file's ending is another one, or the picture can't be encoded or written.

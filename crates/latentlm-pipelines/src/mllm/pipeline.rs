@@ -150,8 +150,8 @@ impl MllmPipeline {
         })
     }
 
-    /// A text as a piece of a prompt; none for an empty one. What a vocabulary of characters or words lacks is an error that
-    /// names it. A vocabulary of bytes, the default, lacks nothing: words that training never had become tokens too.
+    /// A text as a piece of a prompt; none for an empty one. Characters or words that the vocabulary lacks are an
+    /// error that names them. A vocabulary of bytes, the default, lacks none: it has tokens for any word.
     fn encode_text(&self, text: &str) -> Result<Vec<Piece>> {
         if text.trim().is_empty() {
             return Ok(Vec::new());

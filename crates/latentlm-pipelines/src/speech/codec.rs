@@ -78,7 +78,7 @@ impl SpeechCodec {
     /// Samples of codes, `[1, T, K]` of the first `K` codebooks. `None` without codebooks.
     ///
     /// # Panics
-    /// If there are not so many codebooks.
+    /// If the codes are of more codebooks than the codec has.
     pub fn decode_codes(&self, codes: Tensor<3, Int>) -> Option<Vec<f32>> {
         let quantizer = self.codec.quantizer()?;
         Some(self.decode(quantizer.latents(codes)))

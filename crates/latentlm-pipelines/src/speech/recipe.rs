@@ -106,7 +106,7 @@ pub struct TextConfig {
 pub struct SpeakConfig {
     /// Factor of the initial noise of latents.
     pub noise_temperature: f64,
-    /// Where speech is cut that does not end by itself.
+    /// Length in seconds at which speech that does not end by itself is cut.
     pub max_seconds: f64,
 }
 
@@ -176,12 +176,12 @@ impl SpeechRecipe {
         (self.data.codec_seconds * self.frame_rate_hz()).round() as usize
     }
 
-    /// Latents at which speech is cut that does not end by itself.
+    /// Number of latents at which speech that does not end by itself is cut.
     pub fn max_frames(&self) -> usize {
         (self.sample.own.max_seconds * self.frame_rate_hz()).round() as usize
     }
 
-    /// The language model's configuration for a vocabulary of that many tokens of text.
+    /// The language model's configuration, for `text_vocabulary` tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
         LatentLmConfig::speech(text_vocabulary, self.codec.spec().dim, self.text.aligned)
             .with_sizes(self.lm.sizes.clone())

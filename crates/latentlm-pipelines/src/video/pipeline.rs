@@ -195,8 +195,8 @@ impl VideoPipeline {
         self.decode(self.encode(clips))
     }
 
-    /// The clip of a file or of a folder of numbered frames, brought to the rate and size that the model was trained
-    /// with; of a longer one its beginning.
+    /// The clip of a file or of a folder of numbered frames, converted to the rate and size that the model was
+    /// trained with. Only the beginning of a longer clip is taken.
     ///
     /// # Shapes
     /// - returns: `[1, F, C, H, W]`, in `[-1, 1]`
@@ -232,9 +232,9 @@ impl VideoPipeline {
         Ok(frames.narrow(1, 0, 1 + (count - 1) / group * group))
     }
 
-    /// Prompts for clips, a seed each. `known` are latents that they begin with, `[B, P, Z]`. What a vocabulary of
-    /// characters or words lacks is an error that names it. A vocabulary of bytes, the default, lacks nothing: words that
-    /// training never had become tokens too.
+    /// Prompts for clips, a seed each. `known` are latents that they begin with, `[B, P, Z]`. Characters or words
+    /// that the vocabulary lacks are an error that names them. A vocabulary of bytes, the default, lacks none: it has
+    /// tokens for any word.
     fn prompts(
         &self,
         texts: &[String],

@@ -260,7 +260,7 @@ impl VideoRecipe {
         }
     }
 
-    /// The language model's configuration for a vocabulary of that many tokens of text.
+    /// The language model's configuration, for `text_vocabulary` tokens of text.
     pub fn model(&self, text_vocabulary: usize) -> LatentLmConfig {
         let clips = Modality::new(self.codec.spec().dim, self.tokens());
         LatentLmConfig::mllm(text_vocabulary, vec![clips])

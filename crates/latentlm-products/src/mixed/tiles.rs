@@ -155,7 +155,7 @@ impl Part<'_, '_> {
     }
 }
 
-/// Makes room for so many numbers.
+/// Makes room for `len` numbers.
 fn grow(memory: &mut Vec<u32>, len: usize) {
     if memory.len() < len {
         memory.resize(len, 0);

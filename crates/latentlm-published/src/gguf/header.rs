@@ -16,7 +16,7 @@ const MOST_ENTRIES: u64 = 1 << 16;
 const MOST_ITEMS: u64 = 1 << 22;
 /// Largest number of axes of a tensor.
 const MOST_AXES: u32 = 4;
-/// Where tensors begin, unless the metadata tells: at multiples of so many bytes.
+/// Tensors begin at multiples of this number of bytes, unless the metadata has another.
 const ALIGNMENT: u64 = 32;
 const MOST_ALIGNMENT: u64 = 1 << 20;
 
@@ -74,7 +74,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file of so many bytes.
+    /// Reads the header of a file of `file_bytes` bytes.
     ///
     /// # Errors
     /// With what is wrong with the file.
@@ -260,7 +260,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Takes so many bytes of those that are left.
+    /// Takes `count` bytes of those that are left.
     fn take(&mut self, count: u64) -> Result<(), String> {
         self.left = self.left.checked_sub(count).ok_or(CUT)?;
         self.taken += count;

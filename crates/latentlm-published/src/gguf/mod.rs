@@ -288,7 +288,7 @@ pub(crate) fn file_names() -> KeyRemapper {
 /// Bias and scale of the semantic connector's whitening, which no file has.
 const OWN: u64 = 2;
 
-/// Refuses a file that has too few numbers for so many parameters, before a model of them takes memory.
+/// Refuses a file that has too few numbers for a model's `parameters`, before the model takes memory.
 ///
 /// # Errors
 /// If it has, or can't be read.

@@ -85,7 +85,7 @@ impl Saved {
 }
 
 impl Gguf {
-    /// Reads a tensor of so many axes.
+    /// Reads a tensor of `axes` axes.
     fn saved(&self, name: &str, axes: usize) -> Result<Saved, PretrainedError> {
         let info = self.tensor(name).ok_or_else(|| self.lacks(name))?;
         let mut shape = info.shape.clone();

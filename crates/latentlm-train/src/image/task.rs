@@ -170,7 +170,7 @@ impl Corpus for Classes {
     }
 }
 
-/// Setup of a model that learns encoded pictures of so many classes.
+/// Setup of a model that learns encoded pictures of `classes` classes.
 pub fn class_setup(encoded: &EncodedPictures, classes: usize, recipe: &ImageRecipe) -> LmSetup {
     let corpus = Classes {
         labels: encoded.cache.labels.clone(),
@@ -244,9 +244,9 @@ fn task_of(context: &Context, encoded: EncodedPictures) -> (ClassTask, LmSetup) 
     (task, setup)
 }
 
-/// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was
-/// stopped. `whole_report` writes the report of the run that it is a part of, if that has one: it is there from
-/// the codec's first checkpoint on.
+/// Trains the codec as an image run of its own, or continues, and encodes the pictures. `None` if it was stopped.
+/// `whole_report` writes the report of the run that it is a part of, if there is one, from the codec's first
+/// checkpoint on.
 ///
 /// # Errors
 /// If data can't be read, the loss is not finite, or a file can't be written.

@@ -55,9 +55,9 @@ impl HeldOut {
         })
     }
 
-    /// The denoising error with the texts and without, on the same noise, and the cross entropy of the
-    /// tokens that the latents say. The difference of the first two is what the model reads in the text: as
-    /// long as there is none, speech babbles in a clear voice.
+    /// The denoising error with the texts and without, on the same noise, and the cross entropy of the tokens that
+    /// the latents say. The difference of the first two shows how much the model uses the text: while it is 0, speech
+    /// babbles in a clear voice.
     pub fn losses(&self, model: &LatentLm) -> [(&'static str, f64); 3] {
         let device = self.latents.device();
         let [count, _] = self.latents.dims();

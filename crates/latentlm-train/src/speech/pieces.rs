@@ -15,7 +15,7 @@ use crate::error::{Result, TrainError};
 /// larger corpora are decoded as they are needed.
 const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
 
-/// The longest silence between two recordings is this fraction of a piece: one in so many.
+/// A piece is at least this many times as long as the silence between two of its recordings.
 const LONGEST_PAUSE: usize = 4;
 
 /// Pieces of recordings for the codec, cut anew for every step, as a function of seed and step.
@@ -68,8 +68,8 @@ impl Pieces {
         })
     }
 
-    /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording. A recording that is
-    /// shorter is followed by silence, which a codec has to learn like any sound, and by another recording.
+    /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording. A shorter recording is
+    /// followed by silence, which a codec has to learn too, and by another recording.
     pub fn batch(&mut self, round: u64, device: &Device) -> Tensor<3> {
         let mut random = RandomStream::for_step(self.seed, "pieces", round);
         let picked = self.order.batch(round);
@@ -92,7 +92,7 @@ impl Pieces {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// A recording; silence in the place of one that is broken.
+    /// A recording; silence if it is broken.
     fn clip(&self, index: usize) -> Cow<'_, [f32]> {
         if let Some(clip) = self.decoded.get(index) {
             return clip.into();

@@ -341,7 +341,7 @@ pub fn speech_order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder 
         .short_first(recipe.data.curriculum_steps.saturating_mul(rounds_a_step))
 }
 
-/// Utterances of together at most so many latents, drawn if all have more, but at least one.
+/// Utterances with together at most `most` latents, chosen at random if all have more; at least one.
 fn measured(lengths: &[u32], most: usize, random: &mut RandomStream) -> Vec<usize> {
     let mut all: Vec<usize> = (0..lengths.len()).collect();
     let total: usize = lengths.iter().map(|&length| length as usize).sum();

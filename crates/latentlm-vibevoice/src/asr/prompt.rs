@@ -87,7 +87,7 @@ impl AsrPrompt {
         })
     }
 
-    /// Checks that the prompt leaves room for an answer among so many positions.
+    /// Checks that the prompt leaves room for an answer if there are `max_positions` positions.
     ///
     /// # Errors
     /// If it does not; the message tells how many seconds do.

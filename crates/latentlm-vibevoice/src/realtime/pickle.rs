@@ -409,7 +409,7 @@ impl<'a> Machine<'a> {
         self.last(1).map(|last| last[0])
     }
 
-    /// Takes so many values from the stack, none from below the last mark.
+    /// Takes `count` values from the stack, none from below the last mark.
     fn last(&mut self, count: usize) -> Result<Vec<Place>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let start = self.stack.len().checked_sub(count);

@@ -28,7 +28,7 @@ pub struct RealtimeOptions {
     pub sample: SampleOptions,
     /// Latents at most.
     pub max_frames: usize,
-    /// Exactly so many latents, whatever the classifier says: for comparisons of time.
+    /// Number of latents to speak, even if the classifier would end earlier or later: to compare times.
     pub forced_frames: Option<usize>,
     /// Positions of a KV cache at most, those of the voice too: it bounds memory.
     pub max_positions: usize,

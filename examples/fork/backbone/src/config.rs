@@ -1,14 +1,12 @@
 //! The backbone's sizes, and what can be wrong with them.
 
 use burn::config::Config;
-use burn::tensor::Device;
+use latentlm_core::PartConfig;
 use latentlm_core::ops::swiglu_width;
-use latentlm_core::{BackboneSizes, CausalBackboneConfig, PartConfig};
 
 use crate::KEYS;
-use crate::recurrence::GatedRecurrence;
 
-/// Configuration of a [`GatedRecurrence`].
+/// Configuration of a [`GatedRecurrence`](crate::GatedRecurrence).
 #[derive(Config, Debug, PartialEq)]
 pub struct GatedRecurrenceConfig {
     /// `D`, width of inputs, outputs and hidden numbers.
@@ -61,24 +59,5 @@ impl PartConfig for GatedRecurrenceConfig {
             ));
         }
         Ok(())
-    }
-}
-
-impl CausalBackboneConfig for GatedRecurrenceConfig {
-    type Backbone = GatedRecurrence;
-
-    /// Heads mean nothing here, and blocks are never run again.
-    fn of(sizes: &BackboneSizes) -> Self {
-        Self::new()
-            .with_width(sizes.width)
-            .with_depth(sizes.depth)
-            .with_mlp_ratio(sizes.mlp_ratio)
-    }
-
-    fn init(&self, device: &Device) -> GatedRecurrence {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        GatedRecurrence::new(self, device)
     }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig, SwiGlu, SwiGluConfig};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_core::CausalBackbone;
+use latentlm_core::{BackboneSizes, CausalBackbone, CausalBackboneConfig, PartConfig};
 
 use crate::config::GatedRecurrenceConfig;
 use crate::scan::scan;
@@ -112,7 +112,7 @@ impl Layer {
 }
 
 impl GatedRecurrence {
-    pub(crate) fn new(config: &GatedRecurrenceConfig, device: &Device) -> Self {
+    fn new(config: &GatedRecurrenceConfig, device: &Device) -> Self {
         Self {
             layers: (0..config.depth)
                 .map(|_| Layer::new(config, device))
@@ -120,6 +120,25 @@ impl GatedRecurrence {
             norm: RmsNormConfig::new(config.width).init(device),
             width: config.width,
         }
+    }
+}
+
+impl CausalBackboneConfig for GatedRecurrenceConfig {
+    type Backbone = GatedRecurrence;
+
+    /// Heads mean nothing here, and blocks are never run again.
+    fn of(sizes: &BackboneSizes) -> Self {
+        Self::new()
+            .with_width(sizes.width)
+            .with_depth(sizes.depth)
+            .with_mlp_ratio(sizes.mlp_ratio)
+    }
+
+    fn init(&self, device: &Device) -> GatedRecurrence {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        GatedRecurrence::new(self, device)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout, StreamingCodec};
+use latentlm_core::{
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, PartConfig, Posterior, SignalLayout,
+    SoundSpec, StreamingCodec,
+};
 
 use crate::config::LappedSineConfig;
 use crate::transform::{basis, fade};
@@ -31,7 +34,7 @@ pub struct DecoderState(Option<Tensor<3>>);
 
 impl LappedSine {
     /// Gains begin at what gives latents of about one, and at its inverse.
-    pub(crate) fn new(config: &LappedSineConfig, device: &Device) -> Self {
+    fn new(config: &LappedSineConfig, device: &Device) -> Self {
         let parameter = |value: f64| {
             Param::from_tensor(Tensor::<1>::full([config.coefficients], value, device))
         };
@@ -108,6 +111,36 @@ impl LappedSine {
         let taken_over = self.taken_over(&hops, last);
         let hops = self.add_to_beginnings(hops, taken_over);
         hops.reshape([batch, 1, count * self.hop_samples])
+    }
+}
+
+impl LatentCodecConfig<3> for LappedSineConfig {
+    type Codec = LappedSine;
+    type Signal = SoundSpec;
+
+    fn init(&self, device: &Device) -> LappedSine {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        LappedSine::new(self, device)
+    }
+
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.coefficients,
+            layout: SignalLayout::Frames {
+                sample_rate_hz: self.sample_rate_hz,
+                hop_samples: self.hop_samples,
+            },
+        }
+    }
+
+    fn signal(&self) -> SoundSpec {
+        SoundSpec {
+            channels: 1,
+            sample_rate_hz: self.sample_rate_hz,
+            hop_samples: self.hop_samples,
+        }
     }
 }
 

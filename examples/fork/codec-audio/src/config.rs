@@ -1,13 +1,11 @@
 //! The codec's keys, and what can be wrong with them.
 
 use burn::config::Config;
-use burn::tensor::Device;
-use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, SignalLayout, SoundSpec};
+use latentlm_core::PartConfig;
 
 use crate::KEYS;
-use crate::codec::LappedSine;
 
-/// Configuration of a [`LappedSine`]: the table `[codec]` of a recipe.
+/// Configuration of a [`LappedSine`](crate::LappedSine): the table `[codec]` of a recipe.
 #[derive(Config, Debug, PartialEq)]
 pub struct LappedSineConfig {
     /// Samples a second.
@@ -78,35 +76,5 @@ impl PartConfig for LappedSineConfig {
 
     fn keys() -> &'static str {
         KEYS.text()
-    }
-}
-
-impl LatentCodecConfig<3> for LappedSineConfig {
-    type Codec = LappedSine;
-    type Signal = SoundSpec;
-
-    fn init(&self, device: &Device) -> LappedSine {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        LappedSine::new(self, device)
-    }
-
-    fn spec(&self) -> LatentSpec {
-        LatentSpec {
-            dim: self.coefficients,
-            layout: SignalLayout::Frames {
-                sample_rate_hz: self.sample_rate_hz,
-                hop_samples: self.hop_samples,
-            },
-        }
-    }
-
-    fn signal(&self) -> SoundSpec {
-        SoundSpec {
-            channels: 1,
-            sample_rate_hz: self.sample_rate_hz,
-            hop_samples: self.hop_samples,
-        }
     }
 }

@@ -2,7 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use latentlm_core::{LatentCodec, LatentSpec, NoiseScale, Posterior, SignalLayout};
+use latentlm_core::{
+    LatentCodec, LatentCodecConfig, LatentSpec, NoiseScale, PartConfig, PictureSpec, Posterior,
+    SignalLayout,
+};
 
 use crate::config::BlockCosineConfig;
 use crate::transform::{basis, frequencies};
@@ -23,7 +26,7 @@ pub struct BlockCosine {
 
 impl BlockCosine {
     /// Gains begin at what flattens the spectrum of most pictures, which falls with the frequency.
-    pub(crate) fn new(config: &BlockCosineConfig, device: &Device) -> Self {
+    fn new(config: &BlockCosineConfig, device: &Device) -> Self {
         let frequencies = frequencies(config.block, config.coefficients);
         let of_channel = frequencies
             .iter()
@@ -52,6 +55,36 @@ impl BlockCosine {
         let shape = [1, self.block * self.block, self.coefficients];
         let values = basis(self.block, self.coefficients);
         Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+impl LatentCodecConfig<4> for BlockCosineConfig {
+    type Codec = BlockCosine;
+    type Signal = PictureSpec;
+
+    fn init(&self, device: &Device) -> BlockCosine {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        BlockCosine::new(self, device)
+    }
+
+    fn spec(&self) -> LatentSpec {
+        LatentSpec {
+            dim: self.channels * self.coefficients,
+            layout: SignalLayout::Grid {
+                height: self.grid(),
+                width: self.grid(),
+            },
+        }
+    }
+
+    fn signal(&self) -> PictureSpec {
+        PictureSpec {
+            channels: self.channels,
+            height: self.image_size,
+            width: self.image_size,
+        }
     }
 }
 

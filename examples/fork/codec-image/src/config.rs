@@ -1,13 +1,11 @@
 //! The codec's keys, and what can be wrong with them.
 
 use burn::config::Config;
-use burn::tensor::Device;
-use latentlm_core::{LatentCodecConfig, LatentSpec, PartConfig, PictureSpec, SignalLayout};
+use latentlm_core::PartConfig;
 
 use crate::KEYS;
-use crate::codec::BlockCosine;
 
-/// Configuration of a [`BlockCosine`]: the table `[codec]` of a recipe.
+/// Configuration of a [`BlockCosine`](crate::BlockCosine): the table `[codec]` of a recipe.
 #[derive(Config, Debug, PartialEq)]
 pub struct BlockCosineConfig {
     /// Channels of pictures: 1 or 3.
@@ -85,35 +83,5 @@ impl PartConfig for BlockCosineConfig {
 
     fn keys() -> &'static str {
         KEYS.text()
-    }
-}
-
-impl LatentCodecConfig<4> for BlockCosineConfig {
-    type Codec = BlockCosine;
-    type Signal = PictureSpec;
-
-    fn init(&self, device: &Device) -> BlockCosine {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        BlockCosine::new(self, device)
-    }
-
-    fn spec(&self) -> LatentSpec {
-        LatentSpec {
-            dim: self.channels * self.coefficients,
-            layout: SignalLayout::Grid {
-                height: self.grid(),
-                width: self.grid(),
-            },
-        }
-    }
-
-    fn signal(&self) -> PictureSpec {
-        PictureSpec {
-            channels: self.channels,
-            height: self.image_size,
-            width: self.image_size,
-        }
     }
 }

@@ -1,13 +1,11 @@
 //! The head's sizes, and what can be wrong with them.
 
 use burn::config::Config;
-use burn::tensor::Device;
-use latentlm_core::{HeadSizes, LatentHeadConfig, PartConfig};
+use latentlm_core::PartConfig;
 
 use crate::KEYS;
-use crate::gaussian::GaussianHead;
 
-/// Configuration of a [`GaussianHead`].
+/// Configuration of a [`GaussianHead`](crate::GaussianHead).
 #[derive(Config, Debug, PartialEq)]
 pub struct GaussianHeadConfig {
     /// `Z`, numbers a latent.
@@ -48,24 +46,5 @@ impl PartConfig for GaussianHeadConfig {
         Err(HeadError::Config {
             reason: "latent_dim and width must be positive".into(),
         })
-    }
-}
-
-impl LatentHeadConfig for GaussianHeadConfig {
-    type Head = GaussianHead;
-
-    /// What a recipe says of noise and timesteps means nothing here.
-    fn of(sizes: &HeadSizes) -> Self {
-        Self::new()
-            .with_latent_dim(sizes.latent_dim)
-            .with_width(sizes.width)
-            .with_depth(sizes.depth)
-    }
-
-    fn init(&self, device: &Device) -> GaussianHead {
-        if let Err(error) = self.validate() {
-            panic!("{error}");
-        }
-        GaussianHead::new(self, device)
     }
 }

@@ -4,7 +4,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
-use latentlm_core::{DiffusionDraws, LatentHead, RandomStream, SampleOptions};
+use latentlm_core::{
+    DiffusionDraws, HeadSizes, LatentHead, LatentHeadConfig, PartConfig, RandomStream,
+    SampleOptions,
+};
 
 use crate::config::GaussianHeadConfig;
 
@@ -22,7 +25,7 @@ pub struct GaussianHead {
 }
 
 impl GaussianHead {
-    pub(crate) fn new(config: &GaussianHeadConfig, device: &Device) -> Self {
+    fn new(config: &GaussianHeadConfig, device: &Device) -> Self {
         let layer = |_| LinearConfig::new(config.width, config.width).init(device);
         Self {
             layers: (0..config.depth).map(layer).collect(),
@@ -48,6 +51,25 @@ impl GaussianHead {
             output.narrow(1, 0, self.latent_dim),
             log_variance.clamp(least, most),
         ]
+    }
+}
+
+impl LatentHeadConfig for GaussianHeadConfig {
+    type Head = GaussianHead;
+
+    /// What a recipe says of noise and timesteps means nothing here.
+    fn of(sizes: &HeadSizes) -> Self {
+        Self::new()
+            .with_latent_dim(sizes.latent_dim)
+            .with_width(sizes.width)
+            .with_depth(sizes.depth)
+    }
+
+    fn init(&self, device: &Device) -> GaussianHead {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        GaussianHead::new(self, device)
     }
 }
 

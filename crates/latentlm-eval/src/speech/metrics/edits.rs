@@ -64,9 +64,9 @@ impl Sum for Slips {
 }
 
 impl Slips {
-    /// Counts slips in words that were heard, by an alignment of fewest edits. A word that is too much is
-    /// doubled if it equals the word before or behind it, else inserted; `before` is the last word of a voice prompt.
-    /// Words that were heard as others are no slips.
+    /// Counts slips in words that were heard, by an alignment of fewest edits. An extra word is doubled if it equals
+    /// the word before or behind it, else inserted; `before` is the last word of a voice prompt. Words that were
+    /// heard as other words are no slips.
     pub fn count(expected: &[String], heard: &[String], before: Option<&str>) -> Self {
         let costs = costs(expected, heard);
         let (mut i, mut j) = (expected.len(), heard.len());

@@ -107,7 +107,7 @@ fn bins_of_band(band: usize) -> Range<usize> {
     edge_bin(centre - 1.0)..edge_bin(centre + 1.0)
 }
 
-/// Bin nearest to the frequency that is so many sixths of an octave above the lowest centre.
+/// Bin nearest to the frequency that is `sixths / 6` octaves above the lowest centre.
 fn edge_bin(sixths: f64) -> usize {
     let bin_hz = f64::from(STOI_RATE_HZ) / STOI_FFT as f64;
     (STOI_LOWEST_HZ * (sixths / 6.0).exp2() / bin_hz).round() as usize
