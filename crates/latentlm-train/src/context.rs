@@ -1,7 +1,7 @@
 //! What both stages of a run share.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use latentlm_data::Skipped;
@@ -188,7 +188,7 @@ impl<R: Recipe> StartedRun<R> {
     fn open(recipe: &R, options: &RunOptions) -> Result<Self> {
         let mut notes = Vec::new();
         let run = if options.resume {
-            continued(&options.path, recipe, &mut notes)?
+            continued(options, recipe, &mut notes)?
         } else {
             RunFolder::claim(&options.path)?
         };
@@ -228,8 +228,12 @@ pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRu
 ///
 /// # Errors
 /// If the folder can't be read, another process trains in it, or the run was begun with another recipe.
-fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Result<RunFolder<R>> {
-    let (run, saved) = RunFolder::resume(path)?;
+fn continued<R: Recipe>(
+    options: &RunOptions,
+    recipe: &R,
+    notes: &mut Vec<String>,
+) -> Result<RunFolder<R>> {
+    let (run, saved) = RunFolder::resume(&options.path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     // Another model or another order of samples would not be a continuation.
     if !changed.iter().all(|key| key.name.ends_with("_train.steps")) {
@@ -240,8 +244,14 @@ fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Res
     let stages = run.stages();
     for key in &changed {
         check_steps(&run, &stages, key)?;
+        // The keys of a run within another are keys of the other's recipe.
+        let within = if key.name.starts_with(&options.within) {
+            ""
+        } else {
+            options.within.as_str()
+        };
         notes.push(format!(
-            "continuing with {}={} instead of {}: from the next step on the learning rate is that of the \
+            "continuing with {within}{}={} instead of {}: from the next step on the learning rate is that of the \
              new schedule",
             key.name, key.now, key.before
         ));
@@ -316,6 +326,8 @@ pub(crate) use self::tests::NoData;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use burn::train::Interrupter;
     use latentlm_data::Sample;
