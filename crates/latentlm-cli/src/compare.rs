@@ -6,10 +6,11 @@ use latentlm_compare::{
     CompareSamplingOptions, CompareTtsRecipe, compare_heads, compare_image, compare_latents,
     compare_mllm, compare_sampling, compare_sigma, compare_tts,
 };
+use latentlm_pipelines::{ImageRecipe, RunFolder};
 use latentlm_train::RunOptions;
 
 use crate::device::device;
-use crate::{eval_tts, phase, training};
+use crate::{eval_tts, notes, phase, training};
 
 /// Runs a comparison and prints the path of its report.
 pub fn run(args: Compare) -> Result<()> {
@@ -32,6 +33,8 @@ pub fn run(args: Compare) -> Result<()> {
 
 fn sampling(args: CompareSampling) -> Result<()> {
     let device = device(&args.device)?;
+    let path = run_path(&args.run);
+    notes::show_of(&RunFolder::<ImageRecipe>::open(&path)?.0)?;
     let options = CompareSamplingOptions {
         steps: args.steps,
         guidance_scales: args.guidance,
@@ -40,7 +43,7 @@ fn sampling(args: CompareSampling) -> Result<()> {
         phase: phase::begin,
     };
     phase::show();
-    let table = compare_sampling(&run_path(&args.run), &options, &device)?;
+    let table = compare_sampling(&path, &options, &device)?;
     phase::begin("");
     say!("{}", std::fs::read_to_string(&table)?);
     say!("report {}", table.display());

@@ -33,14 +33,14 @@ fn check(args: &RunCheck) -> Result<()> {
         for found in &checkpoints {
             all += 1;
             damaged += usize::from(found.damage.is_some());
-            say!("{}: {}", found.folder.display(), verdict(found));
+            show(&found.folder, &verdict(found));
         }
         let mut files = vec![checked_recipe(&run, &checkpoints)];
         files.extend(check_files(&run, &checkpoints));
         for file in &files {
             all += 1;
             damaged += usize::from(file.is_damaged);
-            say!("{}: {}", file.path.display(), escaped(&file.verdict));
+            show(&file.path, &file.verdict);
         }
         let cache = run.join(CACHE);
         trained |= !checkpoints.is_empty() || cache.exists();
@@ -50,13 +50,13 @@ fn check(args: &RunCheck) -> Result<()> {
             damaged += usize::from(read.is_err());
             match read {
                 // The message begins with the path.
-                Err(error) => say!("{error}"),
-                Ok(_) => say!("{}: {}", cache.display(), cache_verdict(&cache)?),
+                Err(error) => say!("{}", escaped(&error.to_string())),
+                Ok(_) => show(&cache, &cache_verdict(&cache)?),
             }
         }
     }
     if !trained {
-        say!("{}: has no checkpoints yet", root.display());
+        show(&root, "has no checkpoints yet");
     }
     if damaged > 0 {
         bail!(
@@ -65,6 +65,11 @@ fn check(args: &RunCheck) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Prints a line about a file or folder. A line break in its name would begin another line.
+fn show(path: &Path, verdict: &str) {
+    say!("{}", escaped(&format!("{}: {verdict}", path.display())));
 }
 
 /// Checks the recipe of a run, by its kind.

@@ -115,26 +115,34 @@ pub fn compare_heads(recipe: HeadsRecipe, options: RunOptions) -> Result<RunEnd>
 }
 
 fn figure(results: &[VariantResult]) -> String {
-    let evaluations = points(results, |own| Some(own.head_evaluations));
-    let speeds = points(results, speed().value);
-    stack(&[
+    let curves = [
         (
             "Frechet distance against head evaluations a latent",
-            line_chart("evaluations", &evaluations, false),
+            "evaluations",
+            points(results, |own| Some(own.head_evaluations)),
         ),
         (
             "Frechet distance against speed",
-            line_chart("images a second", &speeds, false),
+            "images a second",
+            points(results, speed().value),
         ),
-        (
-            "Frechet distance of each variant",
-            bar_chart("Frechet distance", &bars(results, &distance())),
-        ),
-        (
-            "speed of each variant",
-            bar_chart("images a second", &bars(results, &speed())),
-        ),
-    ])
+    ];
+    let mut charts = Vec::new();
+    for (title, label, curves) in &curves {
+        // A chart without curves would have an axis of made-up numbers.
+        if !curves.is_empty() {
+            charts.push((*title, line_chart(label, curves, false)));
+        }
+    }
+    charts.push((
+        "Frechet distance of each variant",
+        bar_chart("Frechet distance", &bars(results, &distance())),
+    ));
+    charts.push((
+        "speed of each variant",
+        bar_chart("images a second", &bars(results, &speed())),
+    ));
+    stack(&charts)
 }
 
 /// The variants that differ from another in `sample.steps` alone, as curves over a value.
@@ -189,7 +197,13 @@ mod tests {
         assert_eq!(curves[0].points, [(4.0, 62.0), (20.0, 32.0)]);
         let curves = points(&results, speed().value);
         assert_eq!(curves[0].points, [(200.0, 32.0), (1000.0, 62.0)]);
-        let figure = figure(&results);
-        assert!(figure.contains("guidance-3") && !figure.contains("NaN"));
+        let whole = figure(&results);
+        assert!(whole.contains("guidance-3") && !whole.contains("NaN"));
+        // One variant alone has no curve, and no chart of curves.
+        let one = figure(&results[..1]);
+        for chart in ["against head evaluations", "against speed"] {
+            assert!(whole.contains(chart) && !one.contains(chart), "{chart}");
+        }
+        assert!(one.contains("speed of each variant"));
     }
 }

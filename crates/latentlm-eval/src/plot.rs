@@ -175,7 +175,9 @@ impl Axis {
         } else if low == high && log {
             (low, high) = (low / 3.0, high * 3.0);
         } else if low == high {
-            (low, high) = (low - 0.5, high + 0.5);
+            // In proportion to the value, or labels would not tell 0.0003 from 0, and 10^17 plus 0.5 is 10^17.
+            let half = if low == 0.0 { 0.5 } else { low.abs() / 2.0 };
+            (low, high) = (low - half, high + half);
         }
         Self {
             low,
@@ -369,6 +371,10 @@ mod tests {
                 false,
                 &["0", "10^-7", "2·10^-7", "3·10^-7", "4·10^-7"],
             ),
+            // Constant curves.
+            (&[0.0], false, &["-0.4", "-0.2", "0", "0.2", "0.4"]),
+            (&[3e-4, 3e-4], false, &["0.0002", "0.0003", "0.0004"]),
+            (&[3e17], false, &["2·10^17", "3·10^17", "4·10^17"]),
         ] {
             assert_eq!(y_labels(&chart(values, log_y)), expected, "{values:?}");
         }

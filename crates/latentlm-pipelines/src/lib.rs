@@ -72,7 +72,7 @@ pub use metrics::{MetricLine, MetricsLog, series};
 pub use mllm::*;
 pub use pipeline::{ModelRecipe, Pipeline, Vocabulary, load_codec};
 pub use recipe::*;
-pub use run::{Found, RunFolder, ema_file, weights_file};
+pub use run::{BegunStage, Found, RunFolder, ema_file, weights_file};
 pub use run_check::*;
 pub use schedule::{LearningRate, ema_decay};
 pub use skipped::SkippedList;

@@ -46,6 +46,17 @@ pub struct Found<R> {
     pub notes: Vec<String>,
 }
 
+/// A stage of a run that has checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BegunStage {
+    /// The folder of the run.
+    pub run: PathBuf,
+    /// The stage's name.
+    pub name: String,
+    /// The step of its newest checkpoint, whole or not; 0 if there is none yet.
+    pub step: u64,
+}
+
 /// The folder of a run. A run that trains holds its lock until the last copy of this value is dropped.
 #[derive(Debug, Clone)]
 pub struct RunFolder<R> {
@@ -134,11 +145,25 @@ impl<R: Recipe> RunFolder<R> {
         Ok(write_atomically(&self.config_path(), toml.as_bytes())?)
     }
 
-    /// Names of the stages that have checkpoints.
-    pub fn stages(&self) -> Vec<String> {
-        let folders = paths_in(&self.path.join("checkpoints")).unwrap_or_default();
-        let mut stages: Vec<String> = folders.iter().map(|path| name_of(path)).collect();
-        stages.sort();
+    /// The stages that have checkpoints, those of the runs in its folder too, such as the models of a comparison.
+    pub fn stages(&self) -> Vec<BegunStage> {
+        let mut runs = vec![self.path.clone()];
+        let mut inside = paths_in(&self.path).unwrap_or_default();
+        inside.sort();
+        runs.extend(inside);
+        let mut stages = Vec::new();
+        for run in runs {
+            let mut folders = paths_in(&run.join("checkpoints")).unwrap_or_default();
+            folders.sort();
+            for folder in folders {
+                let steps = steps_in(&folder).unwrap_or_default();
+                stages.push(BegunStage {
+                    run: run.clone(),
+                    name: name_of(&folder),
+                    step: steps.keys().next_back().copied().unwrap_or(0),
+                });
+            }
+        }
         stages
     }
 

@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use latentlm::core::bundle::{io_error, write_atomically};
 use latentlm_data::{LeftOut, Skipped};
+use latentlm_keys::escaped;
 
 use crate::error::Result;
 
@@ -20,7 +21,8 @@ pub const COMPOSED: &str = "composed utterances";
 #[derive(Debug, Clone, Default)]
 pub struct SkippedList {
     list: Vec<Skipped>,
-    known: HashSet<(PathBuf, String)>,
+    /// Paths as a file has them, and reasons of composed utterances.
+    known: HashSet<(String, String)>,
 }
 
 impl SkippedList {
@@ -42,7 +44,7 @@ impl SkippedList {
         if skipped.path == Path::new(COMPOSED) {
             reason.clone_from(&skipped.reason);
         }
-        if self.known.insert((skipped.path.clone(), reason)) {
+        if self.known.insert((listed(&skipped.path), reason)) {
             self.list.push(skipped);
         }
     }
@@ -86,11 +88,16 @@ pub fn read(path: &Path) -> Result<Vec<Skipped>> {
     Ok(list.collect())
 }
 
-/// Path, tab, reason.
+/// Path, tab, reason. Control characters are written out: they would steer the terminal that shows the file.
 fn line(skipped: &Skipped) -> String {
-    let path = skipped.path.to_string_lossy().replace(['\t', '\n'], " ");
     let reason: Vec<&str> = skipped.reason.split_whitespace().collect();
-    format!("{path}\t{}\n", reason.join(" "))
+    let (path, reason) = (listed(&skipped.path), escaped(&reason.join(" ")));
+    format!("{path}\t{reason}\n")
+}
+
+/// A path in a file of the list. What was read from such a file stays as it is.
+fn listed(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
 }
 
 #[cfg(test)]
@@ -131,6 +138,22 @@ mod tests {
         ];
         assert_eq!(read(&path).unwrap(), expected);
         assert_eq!(second.into_vec(), expected);
+    }
+
+    /// Every stage of a run finds the file again, and adds it to the list of those before.
+    #[test]
+    fn a_name_with_control_characters_is_listed_once_and_written_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        for _ in 0..2 {
+            let mut list = SkippedList::default();
+            list.add(skipped("a\nb\tc\u{1b}[2J.png", "is no \u{7}picture"));
+            list.keep_in(&path).unwrap();
+            assert_eq!(list.into_vec().len(), 1);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let expected = "a\\nb\\tc\\u{1b}[2J.png\tis no \\u{7}picture\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

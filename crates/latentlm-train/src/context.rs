@@ -1,13 +1,14 @@
 //! What both stages of a run share.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use latentlm_data::Skipped;
 use latentlm_eval::EvalError;
 use latentlm_pipelines::{
-    Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder, TrainingData, changed_keys,
+    BegunStage, ChangedKey, Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder,
+    TrainingData, changed_keys,
 };
 
 use crate::error::Result;
@@ -187,7 +188,7 @@ impl<R: Recipe> StartedRun<R> {
     fn open(recipe: &R, options: &RunOptions) -> Result<Self> {
         let mut notes = Vec::new();
         let run = if options.resume {
-            continued(&options.path, recipe, &mut notes)?
+            continued(options, recipe, &mut notes)?
         } else {
             RunFolder::claim(&options.path)?
         };
@@ -227,8 +228,12 @@ pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRu
 ///
 /// # Errors
 /// If the folder can't be read, another process trains in it, or the run was begun with another recipe.
-fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Result<RunFolder<R>> {
-    let (run, saved) = RunFolder::resume(path)?;
+fn continued<R: Recipe>(
+    options: &RunOptions,
+    recipe: &R,
+    notes: &mut Vec<String>,
+) -> Result<RunFolder<R>> {
+    let (run, saved) = RunFolder::resume(&options.path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     // Another model or another order of samples would not be a continuation.
     if !changed.iter().all(|key| key.name.ends_with("_train.steps")) {
@@ -236,25 +241,50 @@ fn continued<R: Recipe>(path: &Path, recipe: &R, notes: &mut Vec<String>) -> Res
                       a new run";
         return Err(run.error(reason).into());
     }
+    let stages = run.stages();
     for key in &changed {
-        let stages = run.stages();
-        if key.name.ends_with("codec_train.steps")
-            && let Some(stage) = stages.iter().find(|stage| !stage.contains("codec"))
-        {
-            let reason = format!(
-                "`{}` can't change any more: the stage `{stage}` has begun to learn what this codec \
-                 encodes",
-                key.name
-            );
-            return Err(run.error(reason).into());
-        }
+        check_steps(&run, &stages, key)?;
+        // The keys of a run within another are keys of the other's recipe.
+        let within = if key.name.starts_with(&options.within) {
+            ""
+        } else {
+            options.within.as_str()
+        };
         notes.push(format!(
-            "continuing with {}={} instead of {}: from the next step on the learning rate is that of the \
+            "continuing with {within}{}={} instead of {}: from the next step on the learning rate is that of the \
              new schedule",
             key.name, key.now, key.before
         ));
     }
     Ok(run)
+}
+
+/// Refuses other steps of a codec that a language model has begun to learn, and fewer steps than a run within this one
+/// has taken: the runs before that one would have gone on until it refuses them.
+fn check_steps<R: Recipe>(
+    run: &RunFolder<R>,
+    stages: &[BegunStage],
+    key: &ChangedKey,
+) -> Result<()> {
+    let is_codec = |stage: &BegunStage| stage.name.contains("codec");
+    let of_codec = key.name.ends_with("codec_train.steps");
+    if of_codec && let Some(stage) = stages.iter().find(|stage| !is_codec(stage)) {
+        let reason = format!(
+            "`{}` can't change any more: the stage `{}` has begun to learn what this codec encodes",
+            key.name, stage.name
+        );
+        return Err(run.error(reason).into());
+    }
+    let steps = key.now.parse().unwrap_or(u64::MAX);
+    let mut within = stages.iter().filter(|stage| stage.run != run.path());
+    if let Some(stage) = within.find(|stage| is_codec(stage) == of_codec && stage.step > steps) {
+        let reason = format!(
+            "has taken {} steps, more than {}={steps}: continue it with as many or more",
+            stage.step, key.name
+        );
+        return Err(PipelineError::Run(stage.run.clone(), reason).into());
+    }
+    Ok(())
 }
 
 /// Compares the data with those that the run began with, by name and content. Writes their list if there is none.
@@ -296,6 +326,8 @@ pub(crate) use self::tests::NoData;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use burn::train::Interrupter;
     use latentlm_data::Sample;
@@ -317,6 +349,19 @@ mod tests {
         }
     }
 
+    fn options(path: &Path) -> RunOptions {
+        RunOptions {
+            path: path.into(),
+            resume: false,
+            accept_changed_data: false,
+            device: Device::default(),
+            more_devices: Vec::new(),
+            progress: ProgressMode::Silent,
+            interrupter: Interrupter::new(),
+            within: String::new(),
+        }
+    }
+
     /// Opens a run, and returns its error if there is one.
     fn open(
         path: &Path,
@@ -324,14 +369,8 @@ mod tests {
         open_data: impl FnOnce(&ImageRecipe) -> Result<NoData>,
     ) -> Option<String> {
         let options = RunOptions {
-            path: path.into(),
             resume,
-            accept_changed_data: false,
-            device: Device::default(),
-            more_devices: Vec::new(),
-            progress: ProgressMode::Silent,
-            interrupter: Interrupter::new(),
-            within: String::new(),
+            ..options(path)
         };
         let opened = Context::open(ImageRecipe::default(), options, open_data);
         opened.err().map(|error| error.to_string())
@@ -357,5 +396,49 @@ mod tests {
         fails(true);
         assert!(path.join("config.toml").is_file());
         assert_eq!(open(&path, true, |_| Ok(NoData)), None);
+    }
+
+    /// A comparison whose models lie within it. What is refused changes nothing, so that it goes on as before.
+    #[test]
+    fn a_comparison_takes_other_steps_only_if_all_its_runs_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let mut recipe = ImageRecipe::default();
+        recipe.lm_train.steps = 4;
+        let resumed = |recipe: &ImageRecipe| {
+            let options = RunOptions {
+                resume: true,
+                ..options(&path)
+            };
+            let opened = open_run(recipe, &options);
+            opened.err().map(|error| error.to_string())
+        };
+        drop(RunFolder::create(&path, &recipe).unwrap());
+        for stage in ["codec/checkpoints/codec", "default-0/checkpoints/lm"] {
+            fs::create_dir_all(path.join(stage).join("step-3")).unwrap();
+            fs::create_dir_all(path.join(stage).join("step-4")).unwrap();
+        }
+        let config = fs::read(path.join("config.toml")).unwrap();
+        let mut fewer = recipe.clone();
+        fewer.lm_train.steps = 3;
+        let mut other_codec = recipe.clone();
+        other_codec.codec_train.steps += 1;
+        for (changed, part) in [
+            (
+                fewer,
+                "default-0: has taken 4 steps, more than lm_train.steps=3",
+            ),
+            (
+                other_codec,
+                "`codec_train.steps` can't change any more: the stage `lm`",
+            ),
+        ] {
+            let told = resumed(&changed).unwrap();
+            assert!(told.contains(part), "{told}");
+            assert_eq!(fs::read(path.join("config.toml")).unwrap(), config);
+        }
+        recipe.lm_train.steps = 8;
+        assert_eq!(resumed(&recipe), None);
+        assert_ne!(fs::read(path.join("config.toml")).unwrap(), config);
     }
 }

@@ -176,8 +176,14 @@ pub fn finished<R: LmRecipe>(run: &RunFolder<R>) -> Result<Found<R>> {
     let found = run.require(STAGE, Wanted::Weights)?;
     let (step, steps) = (found.manifest.step, found.manifest.recipe.lm().train.steps);
     if step < steps {
-        let reason =
+        let mut reason =
             format!("is at step {step} of {steps}: finish it before another begins from it");
+        // The last step may be there, and damaged.
+        let damaged = found.notes.iter();
+        let damaged = damaged.position(|note| note.starts_with("using "));
+        for note in &found.notes[..damaged.unwrap_or(0)] {
+            reason += &format!("; {note}");
+        }
         return Err(run.error(reason).into());
     }
     Ok(found)
@@ -426,6 +432,28 @@ mod tests {
         assert!(needs(&guided, true));
         save(&run, STAGE, 6, &plain);
         assert!(!needs(&guided, true), "it is finished");
+    }
+
+    /// The run looks finished, and its last checkpoint is damaged.
+    #[test]
+    fn a_damaged_end_of_the_teacher_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let recipe = recipe(&["lm_train.steps=6"]);
+        let run = RunFolder::create(&path, &recipe).unwrap();
+        save(&run, STAGE, 5, &recipe);
+        let told = finished(&run).unwrap_err().to_string();
+        let part = "is at step 5 of 6: finish it before another begins from it";
+        assert!(told.ends_with(part), "{told}");
+        save(&run, STAGE, 6, &recipe);
+        assert_eq!(finished(&run).unwrap().manifest.step, 6);
+        let manifest = path.join("checkpoints/lm/step-6/manifest.json");
+        fs::write(manifest, "{").unwrap();
+        let told = finished(&run).unwrap_err().to_string();
+        assert!(
+            told.contains(part) && told.contains("damaged manifest"),
+            "{told}"
+        );
     }
 
     struct OneSample(&'static str);

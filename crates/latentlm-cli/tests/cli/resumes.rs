@@ -191,6 +191,12 @@ fn a_damaged_checkpoint_of_pictures_is_passed_over() {
         "{told}"
     );
     assert!(told.contains("step-3 instead"), "{told}");
+    if cfg!(feature = "compare") {
+        let words = "compare sampling --run mnist --steps 2 --guidance 1 --samples 4";
+        let words: Vec<&str> = words.split(' ').collect();
+        let told = succeed(&mut latentlm(dir, &words));
+        assert!(told.contains("step-3 instead"), "{told}");
+    }
     fs::write(&averaged, whole).unwrap();
     let manifest = last.join("manifest.json");
     let whole = damage(&manifest, |bytes| bytes.truncate(bytes.len() / 2));

@@ -72,6 +72,14 @@ fn damage_is_found_in_a_run_and_in_runs_within() {
     let whole = latentlm(dir, &["run", "check", "mnist"]).status().unwrap();
     assert!(whole.success());
 
+    // A line break in a name begins no line.
+    let odd = dir.join("runs/mnist/within\nx: whole");
+    fs::rename(&within, &odd).unwrap();
+    let odd_lines = checked(dir);
+    assert_eq!(odd_lines.len(), lines.len());
+    assert!(odd_lines.iter().all(|line| line.starts_with("runs/mnist/")));
+    fs::rename(&odd, &within).unwrap();
+
     // One bit of the weights, and one of the latents.
     for path in [
         newest(dir, "lm").join("model.safetensors"),

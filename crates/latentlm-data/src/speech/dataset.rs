@@ -286,13 +286,7 @@ impl SpeechDataset {
         let clips = self.clips.iter().map(|clip| {
             let size = std::fs::metadata(clip.path(&self.folder)).map_or(0, |m| m.len());
             // Debug output quotes strings, so different lists have different texts.
-            let (name, text, speaker, group) = (&clip.name, &clip.text, &clip.speaker, &clip.group);
-            let mut line = format!("{name:?} {size} {text:?} {speaker:?} {group:?}");
-            // Without times the hash is that of before there were any.
-            if let Some(words) = &clip.words {
-                line += &format!(" {words:?}");
-            }
-            line + "\n"
+            format!("{:?} {size} {}\n", clip.name, learned(clip))
         });
         hex_digest([format!("{:?}", self.spec)].into_iter().chain(clips))
     }
@@ -301,9 +295,18 @@ impl SpeechDataset {
     pub fn samples(&self) -> Vec<Sample> {
         let clips = self.clips.iter().map(|clip| Sample {
             name: clip.name.clone(),
-            about: format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group),
+            about: learned(clip),
             content: Content::File(clip.path(&self.folder)),
         });
         clips.collect()
     }
+}
+
+/// What training learns of a recording besides its sound. Without times of words it is that of before there were any.
+fn learned(clip: &Clip) -> String {
+    let mut learned = format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group);
+    if let Some(words) = &clip.words {
+        learned += &format!(" {words:?}");
+    }
+    learned
 }

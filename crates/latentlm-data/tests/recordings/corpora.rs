@@ -410,6 +410,34 @@ fn the_fingerprint_sees_names_sizes_texts_groups_and_the_specification() {
     assert_eq!(different.len(), 6);
 }
 
+/// A run that goes on compares samples: training also learns when words end.
+#[test]
+fn samples_tell_what_is_learned_besides_the_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    recording(&dir.path().join("a.wav"), 0.2);
+    let about = |text: &str, speaker: &str, words: &str| {
+        let line = format!(
+            r#"{{"audio": "a.wav", "text": "{text}", "speaker": "{speaker}", "split": "train"{words}}}"#
+        );
+        metadata(dir.path(), &[&line]);
+        let samples = open(dir.path(), Split::Train).samples();
+        assert_eq!(samples.len(), 1);
+        samples[0].about.clone()
+    };
+    let ends = |seconds: f64| format!(r#", "words": [{{"text": "x", "end": {seconds}}}]"#);
+    let first = about("x", "ann", "");
+    // Lists of runs from before there were times have this.
+    assert_eq!(first, r#""x" "ann" None"#);
+    let others = [
+        about("y", "ann", ""),
+        about("x", "bob", ""),
+        about("x", "ann", &ends(0.1)),
+        about("x", "ann", &ends(0.15)),
+    ];
+    let different: HashSet<&String> = others.iter().chain([&first]).collect();
+    assert_eq!(different.len(), 5);
+}
+
 #[test]
 fn check_counts_what_a_corpus_holds() {
     let dir = tempfile::tempdir().unwrap();
