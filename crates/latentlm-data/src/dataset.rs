@@ -340,7 +340,7 @@ impl Layout {
         if tree.has_samples() {
             return Ok(Self::Loose(tree));
         }
-        Err(kind.unknown(path))
+        Err(tree.without_samples())
     }
 
     pub(crate) fn kind(&self) -> DatasetKind {

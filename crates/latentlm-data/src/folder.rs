@@ -179,6 +179,16 @@ impl Tree {
         files.any(|path| self.takes(path) || self.kind.resembles(path))
     }
 
+    /// The error of a tree without samples.
+    pub(crate) fn without_samples(&self) -> DataError {
+        let all = self.files.values().flatten();
+        let mut others = all.filter(|path| self.kind.resembles(path));
+        match others.next() {
+            Some(first) => self.kind.undecoded(&self.root, first, 1 + others.count()),
+            None => self.kind.unknown(&self.root),
+        }
+    }
+
     fn folders_of(&self, folder: &Path) -> &[PathBuf] {
         self.folders.get(folder).map_or(&[][..], Vec::as_slice)
     }

@@ -109,6 +109,19 @@ impl Kind {
         }
     }
 
+    /// The error of a folder with `count` files that would be samples if they were of another kind, such as `first`.
+    pub(crate) fn undecoded(&self, path: &Path, first: &Path, count: usize) -> DataError {
+        let files = if count == 1 { "file" } else { "files" };
+        let (samples, first) = (
+            self.samples,
+            first.file_name().unwrap_or_default().display(),
+        );
+        let why = self.foreign_why;
+        let reason =
+            format!("holds no {samples} that are read, but {count} {files} such as {first}: {why}");
+        DataError::malformed(path, reason)
+    }
+
     /// The frames among the files of a folder, if the folder is a sample: two numbered pictures or more.
     #[cfg(feature = "clips")]
     pub(crate) fn frames(&self, files: &[PathBuf]) -> Option<Vec<PathBuf>> {

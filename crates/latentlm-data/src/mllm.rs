@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::ImageDataset;
 use crate::error::DataError;
+use crate::normal::normal_text;
 use crate::text::TextTokenizer;
 
 /// Modality index of pictures.
@@ -50,21 +51,24 @@ pub struct Caption {
 }
 
 impl Caption {
-    /// The captions of all pictures of a dataset. Pictures without a caption get their class name.
+    /// The captions of all pictures of a dataset, in the [normal form](normal_text) that a model learns and writes.
+    /// Pictures without a caption get their class name.
     pub fn all(pictures: &ImageDataset) -> Vec<Self> {
         let classes = pictures.classes();
         let mut captions = Vec::with_capacity(pictures.len());
         for index in 0..pictures.len() {
-            let class = classes[pictures.label(index) as usize].to_lowercase();
-            captions.push(match pictures.caption(index) {
-                Some(text) if !text.trim().is_empty() => Self {
-                    text: text.trim().to_owned(),
-                    category: (classes.len() > 1).then_some(class),
-                },
-                _ => Self {
+            let class = normal_text(&classes[pictures.label(index) as usize].to_lowercase());
+            let text = pictures.caption(index).map(normal_text).unwrap_or_default();
+            captions.push(if text.is_empty() {
+                Self {
                     text: class,
                     category: None,
-                },
+                }
+            } else {
+                Self {
+                    text,
+                    category: (classes.len() > 1).then_some(class),
+                }
             });
         }
         captions
@@ -364,6 +368,43 @@ mod tests {
             lengths[..4],
             [1 + 3 + 5 + 1, 1 + 5 + 5 + 1, 1 + 12 + 5 + 1, 1 + 5 + 13]
         );
+    }
+
+    /// What a model says is compared with the caption: a model that says it exactly is right, however the table
+    /// writes it.
+    #[test]
+    fn captions_are_as_a_model_says_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = [
+            r#"{"file_name": "0.png", "label": "Cafe\u0301", "text": " two\u00a0 red\nhearts "}"#,
+            r#"{"file_name": "1.png", "label": "Cafe\u0301", "text": "\ufeff"}"#,
+            r#"{"file_name": "2.png", "label": "b", "text": "gro\u0308\u00dfe"}"#,
+            r#"{"file_name": "3.png", "label": "b", "split": "test"}"#,
+        ];
+        std::fs::write(dir.path().join("metadata.jsonl"), records.join("\n")).unwrap();
+        for number in 0..records.len() {
+            let picture = dir.path().join(format!("{number}.png"));
+            image::GrayImage::new(2, 2).save(picture).unwrap();
+        }
+        let spec = crate::ImageSpec {
+            channels: 1,
+            height: 2,
+            width: 2,
+        };
+        let options = crate::ReadOptions::default();
+        let [train, test] = ImageDataset::open_both(dir.path(), spec, options).unwrap();
+        let mut said = Vec::new();
+        for pictures in [train, test] {
+            said.extend(Caption::all(&pictures).iter().map(Caption::said));
+        }
+        said.sort();
+        let expected = [
+            "b",
+            "b: gr\u{f6}\u{df}e",
+            "caf\u{e9}",
+            "caf\u{e9}: two red hearts",
+        ];
+        assert_eq!(said, expected);
     }
 
     #[test]

@@ -141,8 +141,8 @@ pub(crate) struct Walk {
 
 /// Lists a folder and everything below it.
 ///
-/// Links are followed, but no file or folder is listed twice. Links come after everything else, so that
-/// a file is preferred to a link to it. Files are not opened.
+/// Links are followed, but no file or folder is listed twice. Links come after everything else, those to files
+/// last, so that a file is preferred to a link to it. Files are not opened.
 ///
 /// # Errors
 /// If the root can't be read, or holds more than `options` allow.
@@ -151,8 +151,8 @@ pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError>
     let mut walker = Walker {
         walk: Walk::default(),
         seen: BTreeSet::new(),
-        linked: BTreeSet::new(),
         links: BTreeSet::new(),
+        to_files: BTreeMap::new(),
         options,
         entries: 0,
         root: root.to_owned(),
@@ -166,6 +166,7 @@ pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError>
     while let Some(link) = walker.links.pop_first() {
         walker.follow(link)?;
     }
+    walker.list_linked_files();
     let mut walk = walker.walk;
     walk.files.sort();
     walk.folders.sort();
@@ -238,11 +239,11 @@ struct Walker {
     walk: Walk,
     /// Canonical paths of the folders listed so far.
     seen: BTreeSet<PathBuf>,
-    /// Canonical paths of the files reached through links.
-    linked: BTreeSet<PathBuf>,
     /// Links not followed yet. `real` is the canonical path of the folder around the link, with the
     /// link's name.
     links: BTreeSet<Folder>,
+    /// Links to files, with the canonical paths of the files.
+    to_files: BTreeMap<PathBuf, PathBuf>,
     options: WalkOptions,
     entries: usize,
     root: PathBuf,
@@ -322,8 +323,8 @@ impl Walker {
         Ok(())
     }
 
-    /// Lists the target of a link, unless it is listed already. `link.real` is the canonical path of the
-    /// link itself, not of its target.
+    /// Lists the folder that a link leads to, unless it is listed already, and keeps a file for later. `link.real`
+    /// is the canonical path of the link itself, not of its target.
     fn follow(&mut self, link: Folder) -> Result<(), DataError> {
         let target = fs::canonicalize(&link.path)
             .and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
@@ -340,17 +341,7 @@ impl Walker {
             }
         };
         if metadata.is_file() {
-            let hidden = real
-                .file_name()
-                .is_some_and(|name| is_hidden(&name.to_string_lossy()));
-            let listed = real
-                .parent()
-                .is_some_and(|folder| self.seen.contains(folder));
-            if listed && !hidden || !self.linked.insert(real) {
-                self.leave_out(link.path, Reason::Twice);
-            } else {
-                self.walk.files.push(link.path);
-            }
+            self.to_files.insert(link.path, real);
         } else if !metadata.is_dir() {
             self.leave_out(link.path, Reason::Special);
         } else if link.real.starts_with(&real) {
@@ -363,6 +354,24 @@ impl Walker {
             self.list_below(Folder { real, ..link })?;
         }
         Ok(())
+    }
+
+    /// Lists the files that links lead to, unless they are listed already: when all folders are.
+    fn list_linked_files(&mut self) {
+        let mut linked = BTreeSet::new();
+        for (link, real) in std::mem::take(&mut self.to_files) {
+            let hidden = real
+                .file_name()
+                .is_some_and(|name| is_hidden(&name.to_string_lossy()));
+            let listed = real
+                .parent()
+                .is_some_and(|folder| self.seen.contains(folder));
+            if listed && !hidden || !linked.insert(real) {
+                self.leave_out(link, Reason::Twice);
+            } else {
+                self.walk.files.push(link);
+            }
+        }
     }
 }
 
@@ -448,6 +457,8 @@ mod tests {
         symlink("../.cache/4", root.join("cat/5")).unwrap();
         symlink("nowhere", root.join("cat/8")).unwrap();
         symlink("9", root.join("cat/9")).unwrap();
+        // The link to its folder comes later.
+        symlink(outside.join("far/3"), root.join("cat/3")).unwrap();
         symlink(&outside, root.join("dog")).unwrap();
         symlink(&root, outside.join("back")).unwrap();
         symlink(&outside, outside.join("far/round")).unwrap();
@@ -461,6 +472,7 @@ mod tests {
             (".cache", Reason::Hidden),
             ("a cat", Reason::Twice),
             ("again", Reason::Above),
+            ("cat/3", Reason::Twice),
             ("cat/5", Reason::Twice),
             ("cat/7", Reason::Twice),
             ("cat/8", Reason::DeadLink),

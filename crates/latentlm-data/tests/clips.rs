@@ -231,6 +231,11 @@ fn nothing_to_train_on_is_one_clear_line() {
         );
     };
     refused("holds no clips: expected");
+    fs::write(dir.path().join("film.mp4"), b"....ftypisom").unwrap();
+    refused(
+        "holds no clips that are read, but 1 file such as film.mp4: a video of a kind that is not decoded",
+    );
+    fs::remove_file(dir.path().join("film.mp4")).unwrap();
     gif(&dir.path().join("a.gif"), 10, 1);
     gif(&dir.path().join("b.gif"), 10, 3);
     refused("all 2 clips have fewer than 4 frames at 10 a second");

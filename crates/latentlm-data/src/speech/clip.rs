@@ -147,6 +147,17 @@ impl Clip {
         }
     }
 
+    /// Whether the corpus gives the split.
+    pub(super) fn is_given(&self) -> bool {
+        !self.hashed
+    }
+
+    /// Lets a hash of the name decide the split.
+    pub(super) fn divide(&mut self) {
+        self.split = held_out(&self.name);
+        self.hashed = true;
+    }
+
     /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,

@@ -69,25 +69,25 @@ type Record = Map<String, Value>;
 type Table = (PathBuf, Option<Split>);
 
 /// Whether a folder is a corpus of speech: it has a table that names recordings, or a tree with
-/// transcripts, or sound files and no pictures.
+/// transcripts, or more sound files than pictures.
 pub(super) fn is_corpus(folder: &Path) -> bool {
     tables(folder).iter().any(|group| is_of_sound(group)) || tree::is_tree(folder) || sounds(folder)
 }
 
-/// Whether a folder holds sound files and no pictures.
+/// Whether a folder holds more sound files than pictures: albums have a picture of their cover.
 fn sounds(folder: &Path) -> bool {
     let Ok(walk) = walk(folder, WalkOptions::default()) else {
         return false;
     };
-    let mut any = false;
+    let (mut sounds, mut pictures) = (0, 0);
     for file in &walk.files {
         match columns::names_sound(&name_of(file)) {
-            Some(false) => return false,
-            Some(true) => any = true,
+            Some(true) => sounds += 1,
+            Some(false) => pictures += 1,
             None => {}
         }
     }
-    any
+    sounds > pictures
 }
 
 /// The tables of a folder, in groups: a group is one corpus, with a table for all or one per split.

@@ -91,6 +91,11 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
             Kind::Mls => mls(folder, &path, &text, &mut finder, &mut listing),
         }
     }
+    // A split without another is the whole corpus: a hash divides it, as it does a single table.
+    let is_training = |clip: &Clip| clip.is_given() && clip.split == Split::Train;
+    if listing.clips.iter().all(is_training) {
+        listing.clips.iter_mut().for_each(Clip::divide);
+    }
     Ok(Some(listing))
 }
 

@@ -275,6 +275,17 @@ fn other_kinds_of_pictures_are_decoded() {
 }
 
 #[test]
+fn a_folder_of_pictures_that_are_not_decoded_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["1.avif", "2.heic", "notes.txt"] {
+        fs::write(dir.path().join(name), b"....ftypavif").unwrap();
+    }
+    let error = check(dir.path()).unwrap_err().to_string();
+    let part = "holds no pictures that are read, but 2 files such as 1.avif: a picture of a kind";
+    assert!(error.contains(part), "{error}");
+}
+
+#[test]
 fn pictures_of_no_class_are_named() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..10 {

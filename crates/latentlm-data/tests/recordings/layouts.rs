@@ -282,6 +282,10 @@ fn vctk_and_mls_are_trees() {
         skipped.path.ends_with("9_1_001.opus") && skipped.reason.contains("the kind `opus`"),
         "{skipped:?}"
     );
+    // A training folder alone is divided by a hash.
+    fs::remove_dir_all(mls.join("dev")).unwrap();
+    let [train, test] = Split::ALL.map(|split| open(&mls, split));
+    assert_eq!((train.len(), test.len()), (1, 1));
 }
 
 #[test]
@@ -293,6 +297,14 @@ fn what_cannot_be_told_is_refused_with_what_would_do() {
         error.to_string()
     };
     assert!(SpeechDataset::is_speech(dir.path()), "sound and no table");
+    recording(&dir.path().join("b.wav"), 0.1);
+    put(&dir.path().join("cover.jpg"), b"a picture");
+    assert!(SpeechDataset::is_speech(dir.path()), "an album");
+    put(&dir.path().join("back.jpg"), b"another");
+    assert!(!SpeechDataset::is_speech(dir.path()), "pictures with sound");
+    for name in ["b.wav", "cover.jpg", "back.jpg"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
     let message = refused(dir.path());
     assert!(message.contains("audio_filepath"), "{message}");
     put(&dir.path().join("metadata.csv"), b"a.wav,hello\n");

@@ -8,7 +8,7 @@ use latentlm::RandomStream;
 use latentlm_compose::Composer;
 use latentlm_data::{
     Clip, ClipDataset, ClipSpec, DataError, ImageDataset, LeftOut, Mix, MllmCorpus, Sample, Split,
-    TextTokenizer,
+    TextTokenizer, normal_text,
 };
 
 use super::recipe::VideoRecipe;
@@ -61,10 +61,13 @@ impl Clips {
         let classes = dataset.classes();
         let mut texts = Vec::with_capacity(dataset.len());
         for index in 0..dataset.len() {
+            // As a model learns and writes them: what it says is compared with them.
+            let text = dataset.caption(index).map(normal_text).unwrap_or_default();
             // A class without a text is its name.
-            texts.push(match dataset.caption(index) {
-                Some(text) if !text.trim().is_empty() => text.trim().to_owned(),
-                _ => classes[dataset.label(index) as usize].to_lowercase(),
+            texts.push(if text.is_empty() {
+                normal_text(&classes[dataset.label(index) as usize].to_lowercase())
+            } else {
+                text
             });
         }
         Self {
@@ -111,8 +114,8 @@ impl Clips {
     pub fn still(&self, index: usize) -> Option<String> {
         match &self.source {
             Source::Files(dataset) => {
-                let text = dataset.still(index)?.trim();
-                (!text.is_empty()).then(|| text.to_owned())
+                let text = normal_text(dataset.still(index)?);
+                (!text.is_empty()).then_some(text)
             }
             Source::Composed(composed) => {
                 let scene = composed.composer.scene(composed.seed, index as u64);
@@ -401,7 +404,7 @@ mod tests {
                 picture.save(clip.join(format!("{frame}.png"))).unwrap();
             }
             lines.push(format!(
-                r#"{{"file_name": "{name}", "text": "x y z", {rest}}}"#
+                r#"{{"file_name": "{name}", "text": "x  y\u00a0z", {rest}}}"#
             ));
         }
         std::fs::write(dir.path().join("metadata.jsonl"), lines.join("\n")).unwrap();
@@ -422,6 +425,7 @@ mod tests {
         let (clips, tokenizer) = read("mix.still_share=0.1");
         let stills: Vec<Option<String>> = (0..3).map(|index| clips.still(index)).collect();
         assert_eq!(stills, [Some("Q".to_owned()), None, None]);
+        assert_eq!(clips.texts(), ["x y z"; 3], "as a model says it");
         assert_eq!(tokenizer.encode("Q").unwrap().len(), 1);
         for change in ["mix.still_share=0.0", "mix.first_frame=0"] {
             let (_, without) = read(change);

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::RandomStream;
 use latentlm::core::LatentCodecConfig;
-use latentlm_data::BatchOrder;
 use latentlm_data::speech::SpeechDataset;
+use latentlm_data::{BatchOrder, DataError};
 use latentlm_pipelines::{SpeechData, SpeechRecipe};
 
 use crate::error::{Result, TrainError};
@@ -17,6 +17,9 @@ const IN_MEMORY_SAMPLES: usize = 4 * 3600 * 16_000;
 
 /// A piece is at least this many times as long as the silence between two of its recordings.
 const LONGEST_PAUSE: usize = 4;
+
+/// After so many recordings in a row that can't be decoded, the files are probably gone altogether.
+const TRIES: usize = 64;
 
 /// Pieces of recordings for the codec, cut anew for every step, as a function of seed and step.
 pub struct Pieces {
@@ -36,6 +39,11 @@ impl Pieces {
     /// # Errors
     /// If no recording can be decoded.
     pub fn new(data: &mut SpeechData, recipe: &SpeechRecipe) -> Result<Self> {
+        Self::within(data, recipe, IN_MEMORY_SAMPLES)
+    }
+
+    /// As [`new`](Self::new). A corpus of more than `most` samples is not kept in memory.
+    fn within(data: &mut SpeechData, recipe: &SpeechRecipe, most: usize) -> Result<Self> {
         let recordings = data.train.clone();
         let (mut decoded, mut total) = (Vec::new(), 0);
         for index in 0..recordings.len() {
@@ -46,12 +54,12 @@ impl Pieces {
                 }
                 Err(error) => data.skip(index, &error),
             }
-            if total > IN_MEMORY_SAMPLES {
+            if total > most {
                 break;
             }
         }
         let mut count = decoded.len();
-        if total > IN_MEMORY_SAMPLES {
+        if total > most {
             (count, decoded) = (recordings.len(), Vec::new());
         }
         if count == 0 {
@@ -70,7 +78,10 @@ impl Pieces {
 
     /// The pieces of a round, `[B, 1, samples]`. Each begins anywhere in its recording. A shorter recording is
     /// followed by silence, which a codec has to learn too, and by another recording.
-    pub fn batch(&mut self, round: u64, device: &Device) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// If none of many recordings can be decoded.
+    pub fn batch(&mut self, round: u64, device: &Device) -> Result<Tensor<3>, DataError> {
         let mut random = RandomStream::for_step(self.seed, "pieces", round);
         let picked = self.order.batch(round);
         let mut values = Vec::with_capacity(picked.len() * self.samples);
@@ -78,7 +89,7 @@ impl Pieces {
             let end = values.len() + self.samples;
             let mut index = *first;
             while values.len() < end {
-                let clip = self.clip(index);
+                let clip = self.clip_or_draw(index, &mut random)?;
                 let spare = clip.len().checked_sub(self.samples);
                 let start = spare.map_or(0, |spare| random.below(spare + 1));
                 let count = (clip.len() - start).min(end - values.len());
@@ -89,17 +100,81 @@ impl Pieces {
             }
         }
         let shape = [picked.len(), 1, self.samples];
-        Tensor::from_data(TensorData::new(values, shape), device)
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
     }
 
-    /// A recording; silence if it is broken.
-    fn clip(&self, index: usize) -> Cow<'_, [f32]> {
+    /// A recording, or another in the place of one that is broken, chosen by `random` alone.
+    fn clip_or_draw(
+        &self,
+        index: usize,
+        random: &mut RandomStream,
+    ) -> Result<Cow<'_, [f32]>, DataError> {
         if let Some(clip) = self.decoded.get(index) {
-            return clip.into();
+            return Ok(clip.into());
         }
-        match self.recordings.get(index) {
-            Ok(utterance) => utterance.samples.into(),
-            Err(_) => vec![0.0; self.samples].into(),
+        let mut clip = self.recordings.get(index);
+        for _ in 0..TRIES {
+            if clip.is_ok() {
+                break;
+            }
+            clip = self.recordings.get(random.below(self.count));
         }
+        Ok(clip?.samples.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use latentlm_data::speech::write_wav;
+    use latentlm_pipelines::{Recipe, host_values};
+
+    /// Recordings that are decoded as they are needed, of which some break after the corpus was opened.
+    #[test]
+    fn another_recording_stands_in_for_a_broken_one() {
+        const COUNT: usize = 12;
+        let dir = tempfile::tempdir().unwrap();
+        let file = |index: usize| dir.path().join(format!("{index}.wav"));
+        let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * 0.1).sin()).collect();
+        let mut lines = String::new();
+        for index in 0..=COUNT {
+            write_wav(&file(index), &tone, 16_000).unwrap();
+            let split = if index < COUNT { "train" } else { "test" };
+            lines += &format!(
+                "{{\"audio\": \"{index}.wav\", \"text\": \"word\", \"split\": \"{split}\"}}\n"
+            );
+        }
+        std::fs::write(dir.path().join("metadata.jsonl"), lines).unwrap();
+        let overrides = [
+            format!("data.path={}", dir.path().display()),
+            "data.composed=0".into(),
+            "data.codec_seconds=0.2".into(),
+            format!("codec_train.batch_size={COUNT}"),
+        ];
+        let recipe = SpeechRecipe::resolve(None, &overrides).unwrap();
+        let mut data = SpeechData::open(&recipe).unwrap();
+        let mut pieces = Pieces::within(&mut data, &recipe, 0).unwrap();
+        let mut read = || {
+            let batch = pieces.batch(0, &Device::default());
+            batch.map(host_values)
+        };
+        let is_silent = |values: &[f32]| {
+            let mut rows = values.chunks(values.len() / COUNT);
+            rows.any(|row| row.iter().all(|value| *value == 0.0))
+        };
+        let whole = read().unwrap();
+        assert!(!is_silent(&whole));
+        for index in 0..4 {
+            std::fs::write(file(index), "gone").unwrap();
+        }
+        let others = read().unwrap();
+        assert!(!is_silent(&others), "silence is no recording");
+        assert_ne!(others, whole);
+        assert_eq!(others, read().unwrap());
+        for index in 4..COUNT {
+            std::fs::write(file(index), "gone").unwrap();
+        }
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains(".wav"), "{error}");
     }
 }

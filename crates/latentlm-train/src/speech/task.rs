@@ -74,7 +74,7 @@ impl CodecTask<3> for SoundTask {
     }
 
     fn batch(&mut self, _context: &Context, round: u64, device: &Device) -> Result<Tensor<3>> {
-        Ok(self.0.batch(round, device))
+        Ok(self.0.batch(round, device)?)
     }
 
     /// Moves the codebooks towards what the encoder makes of the pieces of the step. The choice follows from
@@ -85,7 +85,10 @@ impl CodecTask<3> for SoundTask {
         }
         let (recipe, step) = (&context.recipe, codec.step());
         let round = step * recipe.codec_train.grad_accumulation as u64;
-        let pieces = self.0.batch(round, &context.device);
+        // The step reads the same pieces, and says what is wrong with them.
+        let Ok(pieces) = self.0.batch(round, &context.device) else {
+            return;
+        };
         let parameters = codec.model().valid().encode_parameters(pieces);
         let parameters = Tensor::from_inner(parameters);
         let mut random = RandomStream::for_step(recipe.seed, "codes", step);
