@@ -179,7 +179,7 @@ pub fn finished<R: LmRecipe>(run: &RunFolder<R>) -> Result<Found<R>> {
         let mut reason =
             format!("is at step {step} of {steps}: finish it before another begins from it");
         // The last step may be there, and damaged.
-        let damaged = found.notes.iter();
+        let mut damaged = found.notes.iter();
         let damaged = damaged.position(|note| note.starts_with("using "));
         for note in &found.notes[..damaged.unwrap_or(0)] {
             reason += &format!("; {note}");
