@@ -3,13 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation;
 
-/// An activation function, applied to each number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    Silu,
-    Gelu,
-    Tanh,
-}
+use crate::types::Activation;
 
 /// `x * sigmoid(x)`.
 pub fn silu<const R: usize>(x: Tensor<R>) -> Tensor<R> {

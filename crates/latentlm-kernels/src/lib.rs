@@ -38,6 +38,7 @@ mod patches;
 mod peak;
 mod quantized;
 mod recompute;
+mod sampled_head;
 #[cfg(feature = "cpu")]
 mod support;
 mod swiglu;
@@ -52,22 +53,18 @@ pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
 pub use depthwise::depthwise_conv;
 pub use fallback::{rounded_products, without_kernels};
-pub use head::{
-    HeadLayer, HeadLayouts, HeadPrecision, HeadRun, LinearStep, SampledHead, has_bf16_head,
-    sample_head,
-};
+pub use head::{has_bf16_head, sample_head};
 pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
 pub use patches::patch_logits;
 pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};
-pub use quantized::{
-    QuantizedParts, WEIGHT_GROUP, WeightBits, quantized_parts, quantized_weight, weight_of_parts,
-};
+pub use quantized::{QuantizedParts, quantized_parts, quantized_weight, weight_of_parts};
 pub use recompute::recomputed;
-pub use swiglu::{SwiGluBlock, swiglu_block};
-pub use types::{AdamWStep, PackedHeads};
+pub use sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead};
+pub use swiglu::swiglu_block;
+pub use types::{AdamWStep, HeadPrecision, PackedHeads, SwiGluBlock, WEIGHT_GROUP, WeightBits};
 pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, rounds_products, shards, shards_of};
 
 #[cfg(all(test, feature = "cpu"))]

@@ -52,7 +52,7 @@ pub fn linear<const R: usize>(
 pub fn embedding(table: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<3> {
     let rows = module::embedding(table, tokens);
     #[cfg(feature = "cpu")]
-    if crate::cpu::is_plain(&rows) && !crate::fallback::is_training() {
+    if crate::support::is_plain(&rows) && !crate::fallback::is_training() {
         return rows.cast(burn::tensor::DType::F32);
     }
     rows

@@ -2,17 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-/// Inputs that share a scale.
-pub const WEIGHT_GROUP: usize = 32;
-
-/// Bits of a quantized weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightBits {
-    /// int8, -127 to 127.
-    Eight,
-    /// int4, -8 to 7.
-    Four,
-}
+use crate::types::WeightBits;
 
 /// A quantized matrix as files have it, row by row of outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,5 +96,5 @@ pub fn weight_of_parts<const D: usize>(
 /// Whether the kernels can multiply with quantized weights on a device.
 #[cfg(feature = "cpu")]
 fn has_products(device: &Device) -> bool {
-    crate::cpu::is_plain(&Tensor::<1>::zeros([1], device))
+    crate::support::is_plain(&Tensor::<1>::zeros([1], device))
 }

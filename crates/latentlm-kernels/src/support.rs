@@ -1,10 +1,31 @@
 //! Which tensors the kernels of this crate can work on.
 
+use burn::backend::DispatchTensorKind;
 use burn::tensor::{DType, Tensor};
+
+use crate::fallback::{is_training, kernels_allowed};
 
 /// Whether the kernels of this crate can work on a tensor where it lies.
 pub(crate) fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    crate::fallback::kernels_allowed() && crate::cpu::covers(x)
+    kernels_allowed() && covers(x)
+}
+
+/// Whether the kernels support a tensor: it must be float32 on the CPU backend.
+fn covers<const D: usize>(x: &Tensor<D>) -> bool {
+    if x.dtype() != DType::F32 {
+        return false;
+    }
+    match x.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(_) => true,
+        DispatchTensorKind::Autodiff(inner) => matches!(*inner, DispatchTensorKind::Flex(_)),
+        #[allow(unreachable_patterns)] // In builds without another backend.
+        _ => false,
+    }
+}
+
+/// Whether a tensor lies on the CPU backend without autodiff.
+pub(crate) fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.clone().into_dispatch().kind, DispatchTensorKind::Flex(_))
 }
 
 /// Whether a weight is one of Burn's quantized tensors.
@@ -17,7 +38,7 @@ pub(crate) fn is_quantized(weight: &Tensor<2>) -> bool {
 pub(crate) fn is_stored<const D: usize, const W: usize>(x: &Tensor<D>, weight: &Tensor<W>) -> bool {
     x.dtype() == DType::F32
         && weight.dtype() == DType::BF16
-        && !crate::fallback::is_training()
-        && crate::cpu::is_plain(x)
-        && crate::cpu::is_plain(weight)
+        && !is_training()
+        && is_plain(x)
+        && is_plain(weight)
 }

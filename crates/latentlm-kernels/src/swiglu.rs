@@ -5,21 +5,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::module;
 
 use crate::norm;
-
-/// Parameters of a [`swiglu_block`].
-#[derive(Debug, Clone)]
-pub struct SwiGluBlock {
-    /// Weight of the RMSNorm, `[D]`, if it has one.
-    pub norm_weight: Option<Tensor<1>>,
-    /// Epsilon of the RMSNorm.
-    pub epsilon: f64,
-    /// Weight of the projection that the SiLU is applied to, `[D, F]`.
-    pub gate: Tensor<2>,
-    /// Weight of the projection that the activated one is multiplied with, `[D, F]`.
-    pub up: Tensor<2>,
-    /// Weight of the projection back to the width of the input, `[F, D]`.
-    pub down: Tensor<2>,
-}
+use crate::types::SwiGluBlock;
 
 /// `x + swiglu(norm(x))`; with a modulation (AdaLN), `x + g * swiglu(norm(x) * (1 + scale) + shift)`,
 /// where each row of the modulation holds shift, scale and g, one after the other. Projections may be bfloat16,

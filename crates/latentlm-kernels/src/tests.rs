@@ -16,10 +16,11 @@ use burn::module::{Param, ParamId};
 use burn::nn::GroupNormConfig;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::activation::{self, Activation};
+use crate::activation;
 use crate::cross_entropy::{self, cross_entropy};
 use crate::depthwise::{self, depthwise_conv};
-use crate::swiglu::{self, SwiGluBlock, swiglu_block};
+use crate::swiglu::{self, swiglu_block};
+use crate::types::{Activation, SwiGluBlock};
 use crate::{gelu, group_norm_layer, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
 
 fn device() -> Device {

@@ -1,5 +1,7 @@
 //! Types that operations share with their kernels.
 
+use burn::tensor::Tensor;
+
 use crate::mask::Mask;
 
 /// Heads in the last axis of a packed tensor: `H` queries, then `G` keys, then `G` values, each `E` wide.
@@ -62,4 +64,48 @@ impl AdamWStep {
         let correction = |beta: f64| 1.0 - beta.powi(self.time);
         (correction(self.beta_1), correction(self.beta_2))
     }
+}
+
+/// An activation function, applied to each number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Silu,
+    Gelu,
+    Tanh,
+}
+
+/// Parameters of a [`swiglu_block`](crate::swiglu_block).
+#[derive(Debug, Clone)]
+pub struct SwiGluBlock {
+    /// Weight of the RMSNorm, `[D]`, if it has one.
+    pub norm_weight: Option<Tensor<1>>,
+    /// Epsilon of the RMSNorm.
+    pub epsilon: f64,
+    /// Weight of the projection that the SiLU is applied to, `[D, F]`.
+    pub gate: Tensor<2>,
+    /// Weight of the projection that the activated one is multiplied with, `[D, F]`.
+    pub up: Tensor<2>,
+    /// Weight of the projection back to the width of the input, `[F, D]`.
+    pub down: Tensor<2>,
+}
+
+/// Inputs that share a scale.
+pub const WEIGHT_GROUP: usize = 32;
+
+/// Bits of a quantized weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightBits {
+    /// int8, -127 to 127.
+    Eight,
+    /// int4, -8 to 7.
+    Four,
+}
+
+/// Precision of the factors in the head's matrix products. Sums and all other operations are float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadPrecision {
+    /// float32.
+    F32,
+    /// Weights and activations are rounded to bfloat16.
+    Bf16,
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::config::{LanguageModelJson, Rest, TokenizerJson, unsupported_part};
 use super::error::{PretrainedError, json_error};
-use super::member::{CONFIG, Dialect, Member, Published};
+use super::family::{Dialect, Member, Published};
+use super::member::CONFIG;
 use super::naming::{LANGUAGE_MODEL, Naming};
 use super::original::{self, CONNECTOR, ENCODER, OriginalTokenizer, of_part};
 use super::place::WeightType;

@@ -4,7 +4,7 @@
 use latentlm_vibevoice::SpeechTokens;
 use serde_json::{Value, json};
 
-use super::member::Member;
+use super::family::Member;
 use super::naming::below;
 use super::original::{FFN_EXPANSION, FREQUENCIES, KERNEL_SIZE};
 use super::store::StoredDType;

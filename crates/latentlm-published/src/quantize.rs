@@ -17,7 +17,8 @@ use safetensors::{Dtype, View};
 use serde_json::json;
 
 use super::error::{PretrainedError, damaged, json_error};
-use super::member::{CONFIG, Published};
+use super::family::Published;
+use super::member::CONFIG;
 use super::quantized::{KEY, METHOD, SCALES, floats};
 use super::reader::{self, Unread};
 use super::shards::{files, read_json};

@@ -12,7 +12,8 @@ use safetensors::View;
 use serde_json::{Map, Value, json};
 
 use super::error::{PretrainedError, damaged, json_error};
-use super::member::{CONFIG, Dialect, Member};
+use super::family::{Dialect, Member};
+use super::member::CONFIG;
 use super::naming::renamed;
 use super::original;
 use super::published_sizes::RandomSizes;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::config::{DiffusionHeadJson, LanguageModelJson, Rest, TokenizerJson, unsupported_part};
 use super::error::{PretrainedError, json_error};
-use super::member::{CONFIG, Member, Published};
+use super::family::{Member, Published};
+use super::member::CONFIG;
 use super::naming::{LANGUAGE_MODEL, Naming};
 use super::original::{
     self, ACOUSTIC, CONNECTOR, HEAD, OriginalHead, OriginalTokenizer, of_part, tower,

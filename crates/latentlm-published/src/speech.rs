@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use super::config::{TokenizerJson, VibeVoiceJson};
 use super::error::{PretrainedError, json_error};
+use super::family::{Dialect, Member, Published};
 use super::gguf;
-use super::member::{CONFIG, Dialect, Member, Published, find_tokenizer};
+use super::member::{CONFIG, find_tokenizer};
 use super::naming::{LANGUAGE_MODEL, Naming, below};
 use super::original;
 use super::place::WeightType;

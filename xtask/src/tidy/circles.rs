@@ -1,6 +1,7 @@
 //! Rule for modules that import each other in circles: neither can be read, moved or tested without the other.
 //!
-//! Only paths in `use` count that begin with `crate` or `super` and name a file. Unit tests are left out.
+//! Only paths count that begin with `crate` or `super`, in `use` or elsewhere. They lead to the file that they name, or to
+//! the one that defines what is re-exported. Unit tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,30 +51,63 @@ fn paths(tree: &str) -> Vec<String> {
     found
 }
 
-/// The paths from the crate's root that a module imports.
-fn imported(module: &str, source: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for statement in blank(source).split(';') {
-        let Some((_, tree)) = statement.rsplit_once("use ") else {
-            continue;
+/// The paths in a module's code: those of its `use`, and all others.
+fn code_paths(source: &str) -> [Vec<String>; 2] {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let [mut used, mut others] = [Vec::new(), Vec::new()];
+    // A visibility imports nothing.
+    for statement in blank(source)
+        .replace("pub(in crate::", "pub(in ")
+        .split(';')
+    {
+        let (code, tree) = match statement.rsplit_once("use ") {
+            Some((code, tree)) if !code.ends_with(is_word) => (code, tree),
+            _ => (statement, ""),
         };
         let tree: String = tree.replace(" as ", "::").split_whitespace().collect();
-        for path in paths(&tree) {
-            let (mut base, mut rest) = (module, path.as_str());
-            if let Some(own) = rest.strip_prefix("crate::") {
-                found.push(own.to_owned());
-                continue;
-            }
-            while let Some(above) = rest.strip_prefix("super::") {
-                base = base.rsplit_once("::").map_or("", |(parent, _)| parent);
-                rest = above;
-            }
-            if rest.len() < path.len() {
-                found.push(format!("{base}::{rest}").trim_matches(':').to_owned());
-            }
-        }
+        used.extend(paths(&tree));
+        let words = code.split(|c: char| !is_word(c) && c != ':');
+        others.extend(words.map(|word| word.trim_end_matches(':').to_owned()));
     }
-    found
+    [used, others]
+}
+
+/// A path in a module as a path from the crate's root; `None` if it begins with neither `crate` nor `super`.
+fn from_root(module: &str, path: &str) -> Option<String> {
+    if let Some(own) = path.strip_prefix("crate::") {
+        return Some(own.to_owned());
+    }
+    let (mut base, mut rest) = (module, path);
+    while let Some(above) = rest.strip_prefix("super::") {
+        base = base.rsplit_once("::").map_or("", |(parent, _)| parent);
+        rest = above;
+    }
+    (rest.len() < path.len()).then(|| below(base, rest))
+}
+
+/// The path of a name in a module.
+fn below(module: &str, name: &str) -> String {
+    format!("{module}::{name}").trim_matches(':').to_owned()
+}
+
+/// The module that a path leads to, maybe by names that others re-export; empty for the root.
+fn target<'a>(
+    path: &'a str,
+    modules: &BTreeSet<&str>,
+    named: &'a BTreeMap<String, String>,
+) -> &'a str {
+    let mut target = path;
+    // Names that lead to each other would have no end.
+    for _ in 0..100 {
+        if target.is_empty() || modules.contains(target) {
+            return target;
+        }
+        target = match named.get(target) {
+            Some(whole) => whole.as_str(),
+            None => target.rsplit_once("::").map_or("", |(front, _)| front),
+        };
+    }
+    ""
 }
 
 /// Whether imports lead from one module to another.
@@ -98,18 +132,30 @@ fn leads(imports: &Imports, from: &str, to: &str) -> bool {
 
 /// Imports that are part of a circle. `files` are those of one crate, with the paths of their modules.
 fn circles(files: &[(String, &str)]) -> Vec<[String; 2]> {
-    let names: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    let mut imports = Imports::new();
+    let modules: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    // What a module's `use` names, with the path that it stands for: other modules may import it from here.
+    let mut named = BTreeMap::new();
+    let mut found = Vec::new();
     for (module, source) in files {
-        let own = imports.entry(module.clone()).or_default();
-        for path in imported(module, source) {
-            let mut target = path.as_str();
-            while !target.is_empty() && !names.contains(target) {
-                target = target.rsplit_once("::").map_or("", |(front, _)| front);
+        let [used, others] = code_paths(source);
+        for path in &used {
+            let name = below(module, path.rsplit("::").next().unwrap_or_default());
+            let whole = from_root(module, path).unwrap_or_else(|| below(module, path));
+            // A macro is re-exported where it is defined.
+            if name != whole {
+                named.insert(name, whole);
             }
-            if !target.is_empty() && target != module {
-                own.insert(target.to_owned());
-            }
+        }
+        for path in used.iter().chain(&others) {
+            found.extend(from_root(module, path).map(|path| (module, path)));
+        }
+    }
+    let mut imports = Imports::new();
+    for (module, path) in &found {
+        let target = target(path, &modules, &named);
+        if !target.is_empty() && target != module.as_str() {
+            let own = imports.entry((*module).clone()).or_default();
+            own.insert(target.to_owned());
         }
     }
     let mut found = Vec::new();
@@ -158,8 +204,41 @@ fn a_circle_is_found() {
         file("d::e", "use super::super::a::X;"),
     ];
     let pair = |from: &str, to: &str| [from.to_owned(), to.to_owned()];
-    assert_eq!(
-        circles(&files),
-        [pair("a", "b"), pair("b", "d::e"), pair("d::e", "a")]
-    );
+    // The root names `a::X` too, which `c` imports from there.
+    let expected = [
+        pair("a", "b"),
+        pair("a", "c"),
+        pair("b", "d::e"),
+        pair("c", "a"),
+        pair("d::e", "a"),
+    ];
+    assert_eq!(circles(&files), expected);
+}
+
+#[test]
+fn paths_outside_of_use_and_reexports_are_followed() {
+    let file = |name: &str, source: &'static str| (name.to_owned(), source);
+    let files = [
+        file("", "mod a;\npub use a::{X, f as g};"),
+        file("a", "fn f() -> [u8; 2] { crate::b::h::<u8>() }\nstruct X;"),
+        file("b", "pub(crate) use inner::h;"),
+        file(
+            "b::inner",
+            "pub(in crate::c) fn h() { $crate::g(super::super::d::Y) }",
+        ),
+        file("c", "// crate::a\nfn reuse (x: crate::X) { \"crate::a\"; }"),
+        file(
+            "d",
+            "pub(crate) use same;\nfn k() { crate::d::same::<crate::c::Z>() }",
+        ),
+    ];
+    let pair = |from: &str, to: &str| [from.to_owned(), to.to_owned()];
+    let expected = [
+        pair("a", "b::inner"),
+        pair("b::inner", "a"),
+        pair("b::inner", "d"),
+        pair("c", "a"),
+        pair("d", "c"),
+    ];
+    assert_eq!(circles(&files), expected);
 }

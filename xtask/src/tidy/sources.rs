@@ -32,11 +32,11 @@ pub(super) fn rust_files() -> Vec<TextFile> {
 pub(super) fn without_tests(file: &TextFile) -> &str {
     let at = file
         .text
-        .match_indices("#[cfg(test)]\n")
-        .find(|(at, mark)| {
-            file.text[at + mark.len()..]
-                .trim_start()
-                .starts_with("mod tests {")
+        .match_indices("#[cfg(")
+        .find(|(at, _)| {
+            let (mark, rest) = file.text[*at..].split_once('\n').unwrap_or_default();
+            let is_test = mark == "#[cfg(test)]" || mark.starts_with("#[cfg(all(test,");
+            is_test && rest.trim_start().starts_with("mod tests {")
         })
         .map_or(file.text.len(), |(at, _)| at);
     &file.text[..at]
@@ -176,12 +176,13 @@ mod tests {
 /// A file may declare at its top that its tests are in another file. What follows is code.
 #[test]
 fn tests_in_another_file_hide_no_code() {
-    let mark = "#[cfg(test)]\n";
-    let file = TextFile {
-        name: String::new(),
-        text: format!("{mark}mod tests;\n\nuse crate::a;\n\n{mark}mod tests {{\n}}\n"),
-    };
-    assert!(without_tests(&file).ends_with("use crate::a;\n\n"));
+    for mark in ["#[cfg(test)]\n", "#[cfg(all(test, unix))]\n"] {
+        let file = TextFile {
+            name: String::new(),
+            text: format!("{mark}mod tests;\n\nuse crate::a;\n\n{mark}mod tests {{\n}}\n"),
+        };
+        assert!(without_tests(&file).ends_with("use crate::a;\n\n"));
+    }
 }
 
 #[test]

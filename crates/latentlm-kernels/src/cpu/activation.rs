@@ -1,7 +1,7 @@
 //! Activation functions and their derivatives.
 
 use super::rows::rows_a_task;
-use crate::activation::Activation;
+use crate::types::Activation;
 use latentlm_products::math::{erf, exp, sigmoid};
 use multiversion::multiversion;
 use rayon::prelude::*;

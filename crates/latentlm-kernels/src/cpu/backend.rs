@@ -2,10 +2,8 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Backend, Dispatch, DispatchTensorKind, ExtensionType, Flex, TensorMetadata, backend_extension,
-};
-use burn::tensor::{DType, Tensor};
+use burn::backend::{Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
 
 use super::activation;
 use super::cross_entropy;
@@ -17,26 +15,7 @@ use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use super::swiglu::{Inputs, Projections};
 use super::weight::{Weight, biased_product};
-use crate::activation::Activation;
-use crate::types::{AdamWStep, HeadLayout, Window};
-
-/// Whether the kernels support a tensor: it must be float32 on the CPU backend.
-pub(crate) fn covers<const D: usize>(x: &Tensor<D>) -> bool {
-    if x.dtype() != DType::F32 {
-        return false;
-    }
-    match x.clone().into_dispatch().kind {
-        DispatchTensorKind::Flex(_) => true,
-        DispatchTensorKind::Autodiff(inner) => matches!(*inner, DispatchTensorKind::Flex(_)),
-        #[allow(unreachable_patterns)] // In builds without another backend.
-        _ => false,
-    }
-}
-
-/// Whether a tensor lies on the CPU backend without autodiff.
-pub(crate) fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
-    matches!(x.clone().into_dispatch().kind, DispatchTensorKind::Flex(_))
-}
+use crate::types::{Activation, AdamWStep, HeadLayout, Window};
 
 /// An optional tensor. Burn's extensions need an own type for it.
 #[derive(ExtensionType, Debug, Clone)]

@@ -14,12 +14,12 @@ use latentlm_products::{Matrix, Output, product_into};
 use rayon::prelude::*;
 
 use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
-use super::backend::is_plain;
 use super::plain::wrapped;
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use crate::cache::KeysValues;
 use crate::fallback::kernels_allowed;
 use crate::mask::Mask;
+use crate::support::is_plain;
 use crate::types::PackedHeads;
 
 /// Smallest number of multiplications for which a step is worth all threads.

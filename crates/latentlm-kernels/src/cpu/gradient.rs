@@ -21,9 +21,8 @@ use super::norm;
 use super::rows::sum_rows;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Kept;
-use crate::activation::Activation;
 use crate::fallback::precision;
-use crate::types::{AdamWStep, HeadLayout, Window};
+use crate::types::{Activation, AdamWStep, HeadLayout, Window};
 
 /// Registers the gradient of an input, if the input needs one.
 macro_rules! register {

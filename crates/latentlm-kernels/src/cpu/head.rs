@@ -10,11 +10,13 @@ use latentlm_products::math::sigmoid;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::kept_head::{Head, KeptHead, Layer};
 use super::norm::{Affine, normalize};
 use super::plain::{flat, flat_option, wrapped};
 use super::storage::{numbers, sizes, tensor};
 use super::weight::{Scratch, Weight, place_of};
-use crate::head::{HeadLayer, HeadLayouts, HeadPrecision, HeadRun, LinearStep, SampledHead};
+use crate::sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead};
+use crate::types::HeadPrecision;
 use crate::workers::{ROWS_A_SHARD, cut};
 
 /// Most rows that go through the layers together. A latent with guidance has two rows.
@@ -56,16 +58,6 @@ pub(crate) fn sample_head(head: &SampledHead, run: &HeadRun) -> Option<Tensor<2>
     run.check(head.width());
     let sampled = sample(&head, &run, numbers(&noise));
     Some(wrapped(tensor(sampled, [latents, head.latent()])))
-}
-
-/// A head that was laid out for a precision.
-// The tensors stay alive here: memory with two owners is copied before it is written. So a tensor at the same place
-// has the same numbers.
-pub(crate) struct KeptHead {
-    head: Arc<Head>,
-    precision: HeadPrecision,
-    /// The tensors that the head was made of.
-    sources: Vec<FlexTensor>,
 }
 
 impl KeptHead {
@@ -122,20 +114,6 @@ fn sources(head: &SampledHead) -> Option<Vec<FlexTensor>> {
     weights.chain(vectors.into_iter().map(place_of)).collect()
 }
 
-struct Layer {
-    /// Weight of the norm, `[width]`.
-    norm: Option<FlexTensor>,
-    /// `[width, 3 width]`
-    modulation: Weight,
-    /// `[width, inner]`
-    gate: Weight,
-    /// `[width, inner]`
-    up: Weight,
-    /// `[inner, width]`
-    down: Weight,
-    epsilon: f32,
-}
-
 impl Layer {
     fn new(layer: &HeadLayer, precision: HeadPrecision, alone: bool) -> Option<Self> {
         let block = &layer.block;
@@ -149,24 +127,6 @@ impl Layer {
             epsilon: block.epsilon as f32,
         })
     }
-
-    /// Width between the projections of the block.
-    fn inner(&self) -> usize {
-        self.gate.sizes()[1]
-    }
-}
-
-struct Head {
-    /// `[latent, width]`
-    input: Weight,
-    /// Bias of the input projection, `[width]`.
-    bias: Option<FlexTensor>,
-    layers: Vec<Layer>,
-    /// `[width, 2 width]`
-    modulation: Weight,
-    /// `[width, latent]`
-    output: Weight,
-    epsilon: f32,
 }
 
 impl Head {
@@ -185,20 +145,6 @@ impl Head {
             output: weight(&head.output)?,
             epsilon: head.epsilon as f32,
         })
-    }
-
-    fn latent(&self) -> usize {
-        self.input.sizes()[0]
-    }
-
-    fn width(&self) -> usize {
-        self.input.sizes()[1]
-    }
-
-    /// Bytes of the weights that modulations are computed with.
-    fn modulation_bytes(&self) -> usize {
-        let layers = self.layers.iter().map(|layer| layer.modulation.bytes());
-        layers.sum::<usize>() + self.modulation.bytes()
     }
 }
 
@@ -500,7 +446,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::swiglu::SwiGluBlock;
+    use crate::types::SwiGluBlock;
 
     /// Two rows: one latent with guidance. The heads of VibeVoice 1.5B and 7B fit into no cache, so all ten solver
     /// steps share one pass over the weights. For a head of width 512 as many do as stay in the cache with it.

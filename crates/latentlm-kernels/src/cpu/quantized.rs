@@ -13,7 +13,7 @@ use latentlm_products::{Bits, Quantized};
 
 use super::plain::wrapped;
 use super::storage::{sizes, tensor};
-use crate::quantized::{WEIGHT_GROUP, WeightBits};
+use crate::types::{WEIGHT_GROUP, WeightBits};
 
 /// Bits as the products have them.
 pub(crate) fn bits(bits: WeightBits) -> Bits {

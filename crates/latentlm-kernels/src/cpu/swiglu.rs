@@ -12,7 +12,7 @@ use super::plain::{flat, flat_option, wrapped};
 use super::rows::{Rows, each_row, each_row_of_two};
 use super::storage::{numbers, sizes, tensor};
 use super::weight::Weight;
-use crate::swiglu::SwiGluBlock;
+use crate::types::SwiGluBlock;
 
 /// The block without its projections: what happens to rows before and after them.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ use super::quantized::PackedRows;
 use super::rows::each_row;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use crate::fallback::precision;
-use crate::head::HeadPrecision;
+use crate::types::HeadPrecision;
 
 /// Memory that products reuse.
 #[derive(Default)]

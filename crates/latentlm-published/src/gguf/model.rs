@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::header::Value;
 use super::{Gguf, MODEL};
 use crate::error::PretrainedError;
-use crate::member::{Dialect, Member, Published};
+use crate::family::{Dialect, Member, Published};
 
 /// Noise scale of the acoustic encoder of all published models.
 const FIX_STD: f64 = 0.5;

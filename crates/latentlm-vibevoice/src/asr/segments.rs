@@ -13,25 +13,14 @@ use std::fmt;
 use lookahead::{Shown, begins_segment, ends_text, next_sign};
 use values::{Key, Object, unescaped};
 
+pub use values::TranscriptSegment;
+
 /// Copies of segments after which a model is taken to tell the same for ever.
 const MOST_COPIES: usize = 2;
 /// Bytes at the end of an answer that a model which repeats itself has told several times.
 const TAIL_BYTES: usize = 1024;
 /// Bytes of what is told again at most.
 const PERIOD_BYTES: usize = TAIL_BYTES / 4;
-
-/// Something that was said.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TranscriptSegment {
-    /// Where it begins, in seconds.
-    pub start: f64,
-    /// Where it ends, in seconds; not before it begins.
-    pub end: f64,
-    /// Who said it, as the model calls them; `None` for sounds that nobody says.
-    pub speaker: Option<String>,
-    /// The words.
-    pub text: String,
-}
 
 /// Why a transcript is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

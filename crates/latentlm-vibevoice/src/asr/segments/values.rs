@@ -1,6 +1,17 @@
 //! Keys and values of the objects in an answer.
 
-use super::TranscriptSegment;
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranscriptSegment {
+    /// Where it begins, in seconds.
+    pub start: f64,
+    /// Where it ends, in seconds; not before it begins.
+    pub end: f64,
+    /// Who said it, as the model calls them; `None` for sounds that nobody says.
+    pub speaker: Option<String>,
+    /// The words.
+    pub text: String,
+}
 
 /// Members of an object so far.
 #[derive(Debug, Default)]
