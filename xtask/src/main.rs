@@ -24,6 +24,7 @@ mod speech;
 mod sweep;
 mod test;
 mod test_device;
+mod test_repeat;
 #[cfg(test)]
 mod tidy;
 
