@@ -161,6 +161,43 @@ fn broken_recordings_are_left_out_and_listed() {
     assert!(empty.to_string().contains("test"), "{empty}");
 }
 
+/// Missing ones and those that can't be decoded, in both splits; not those that are short or silent or have no text.
+#[test]
+fn broken_recordings_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    for name in ["good.wav", "held.wav", "cut.wav", "mute.wav"] {
+        sound(&file(name), 0.5, 16_000);
+    }
+    sound(&file("short.wav"), 0.05, 16_000);
+    write_wav(&file("silent.wav"), &[0.0; 8000], 16_000).unwrap();
+    // A good header.
+    let whole = fs::read(file("cut.wav")).unwrap();
+    fs::write(file("cut.wav"), &whole[..9000]).unwrap();
+    lines(
+        dir.path(),
+        &[
+            r#"{"audio": "good.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "short.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "silent.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "mute.wav", "text": " ", "split": "train"}"#,
+            r#"{"audio": "gone.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "cut.wav", "text": "x", "split": "test"}"#,
+            r#"{"audio": "held.wav", "text": "x", "split": "test"}"#,
+        ],
+    );
+    let [train, test] =
+        Split::ALL.map(|split| SpeechDataset::open(dir.path(), SPEC, split).unwrap());
+    assert_eq!((train.len(), test.len()), (2, 2));
+    let check = |most| SpeechDataset::check_broken([&train, &test], most);
+    check(0.29).unwrap();
+    let message = check(0.28).unwrap_err().to_string();
+    let part = "2 of 7 samples can't be used, and no more than 28.0 % may be left out \
+                (data.max_broken)";
+    assert!(message.contains(part), "{message}");
+    assert!(message.ends_with("gone.wav: does not exist"), "{message}");
+}
+
 #[test]
 fn what_is_no_corpus_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();

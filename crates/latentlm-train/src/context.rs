@@ -84,6 +84,9 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     ) -> Result<Self> {
         let mut started = StartedRun::open(&recipe, &options)?;
         let data = open_data(&recipe)?;
+        if !options.resume || options.accept_changed_data {
+            data.check()?;
+        }
         let run = started.run.clone();
         if !options.resume {
             run.set_recipe(&recipe)?;

@@ -158,6 +158,35 @@ impl Clip {
         self.hashed = true;
     }
 
+    /// Length of the recording in seconds.
+    ///
+    /// # Errors
+    /// With the reason why it can't be decoded, judged by its header.
+    pub(super) fn seconds(&self, folder: &Path, limits: SoundLimits) -> Result<f64, String> {
+        let path = self.path(folder);
+        if !path.is_file() {
+            return Err(if path.exists() {
+                "is no regular file".into()
+            } else {
+                "does not exist".into()
+            });
+        }
+        let ending = sound::ending(&path).unwrap_or_default();
+        if sound::OTHER_ENDINGS.contains(&ending.as_str()) {
+            return Err(format!(
+                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
+                 (`ffmpeg -i IN OUT.flac`)"
+            ));
+        }
+        if !sound::ENDINGS.contains(&ending.as_str()) {
+            return Err("is no WAV, FLAC, MP3 or OGG file".into());
+        }
+        sound::seconds(&path, limits).map_err(|error| match error {
+            MediaError::Malformed { reason, .. } => reason,
+            error => error.to_string(),
+        })
+    }
+
     /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,
@@ -173,28 +202,9 @@ impl Clip {
         if self.text.is_empty() {
             return Some("has no text".into());
         }
-        let path = self.path(folder);
-        if !path.is_file() {
-            return Some(if path.exists() {
-                "is no regular file".into()
-            } else {
-                "does not exist".into()
-            });
-        }
-        let ending = sound::ending(&path).unwrap_or_default();
-        if sound::OTHER_ENDINGS.contains(&ending.as_str()) {
-            return Some(format!(
-                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
-                 (`ffmpeg -i IN OUT.flac`)"
-            ));
-        }
-        if !sound::ENDINGS.contains(&ending.as_str()) {
-            return Some("is no WAV, FLAC, MP3 or OGG file".into());
-        }
-        let length = match sound::seconds(&path, limits) {
+        let length = match self.seconds(folder, limits) {
             Ok(length) => length,
-            Err(MediaError::Malformed { reason, .. }) => return Some(reason),
-            Err(error) => return Some(error.to_string()),
+            Err(reason) => return Some(reason),
         };
         let (least, most) = (seconds.start(), seconds.end());
         if !seconds.contains(&length) {

@@ -10,9 +10,11 @@ use super::corpus;
 use super::timed::{SpokenWord, spoken_words};
 use crate::error::DataError;
 use crate::hex::hex_digest;
+use crate::options::ReadOptions;
 use crate::sample::{Content, Sample};
 use crate::skipped::Skipped;
 use crate::split::Split;
+use crate::verify::on_all_threads;
 
 /// Silence kept at both ends of a trimmed recording, in seconds.
 const KEPT_SECONDS: f64 = 0.05;
@@ -92,6 +94,8 @@ pub struct Utterance {
 pub struct SpeechDataset {
     clips: Arc<Vec<Clip>>,
     skipped: Arc<Vec<Skipped>>,
+    /// Those of `skipped` that are missing or can't be decoded, as far as their headers tell.
+    broken: Arc<Vec<Skipped>>,
     folder: Arc<Path>,
     spec: SpeechSpec,
     sound: SoundLimits,
@@ -147,13 +151,18 @@ impl SpeechDataset {
         let fault = |clip: &Clip| clip.fault(path, spec.min_seconds..=spec.max_seconds, sound);
         hold_out(&mut clips, |clip| fault(clip).is_none());
         clips.retain(|clip| clip.split == split);
+        let mut broken = Vec::new();
         clips.retain(|clip| match fault(clip) {
             None => true,
             Some(reason) => {
-                skipped.push(Skipped {
+                let unusable = Skipped {
                     path: clip.path(path),
                     reason,
-                });
+                };
+                if clip.seconds(path, sound).is_err() {
+                    broken.push(unusable.clone());
+                }
+                skipped.push(unusable);
                 false
             }
         });
@@ -175,10 +184,39 @@ impl SpeechDataset {
         Ok(Self {
             clips: Arc::new(clips),
             skipped: Arc::new(skipped),
+            broken: Arc::new(broken),
             folder: path.into(),
             spec,
             sound,
         })
+    }
+
+    /// Decodes every recording of both splits once, on all threads, and counts those that are missing or can't be
+    /// decoded. Recordings that are left out for other reasons do not count as broken.
+    ///
+    /// # Errors
+    /// If more than the fraction `max_broken` of all recordings are broken.
+    pub fn check_broken(splits: [&Self; 2], max_broken: f64) -> Result<(), DataError> {
+        let (mut total, mut broken) = (0, Vec::new());
+        for own in splits {
+            total += own.len() + own.skipped.len();
+            for unusable in own.broken.iter() {
+                broken.push(DataError::malformed(
+                    &unusable.path,
+                    unusable.reason.as_str(),
+                ));
+            }
+            let decoded = on_all_threads(own.clips.as_slice(), |clip| {
+                read_sound(&clip.path(&own.folder), own.sound).err()
+            });
+            broken.extend(decoded.into_iter().flatten().map(DataError::from));
+        }
+        let options = ReadOptions {
+            max_broken,
+            ..ReadOptions::default()
+        };
+        let [first, _] = splits;
+        options.allow(&first.folder, broken.len(), total, broken.first())
     }
 
     /// Whether a folder holds speech (and not pictures).
