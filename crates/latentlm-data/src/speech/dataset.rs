@@ -340,11 +340,12 @@ impl SpeechDataset {
     }
 }
 
-/// What training learns of a recording besides its sound. Without times of words it is that of before there were any.
+/// What training learns of a recording besides its sound. Times of words have a line of their own: older versions did not
+/// read them.
 fn learned(clip: &Clip) -> String {
     let mut learned = format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group);
     if let Some(words) = &clip.words {
-        learned += &format!(" {words:?}");
+        learned += &format!("\n{words:?}");
     }
     learned
 }
