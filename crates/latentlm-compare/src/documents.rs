@@ -32,7 +32,7 @@ impl TrainingData for Documents {
         self.data.samples()
     }
 
-    fn check(&self) -> latentlm_pipelines::Result<()> {
+    fn check(&self) -> latentlm_pipelines::Result<Option<String>> {
         self.data.check()
     }
 }

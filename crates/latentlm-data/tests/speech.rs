@@ -198,6 +198,41 @@ fn broken_recordings_are_counted() {
     assert!(message.ends_with("gone.wav: does not exist"), "{message}");
 }
 
+/// Half a second and a fifth of it are no error; a text that is longer than its sound is left out.
+#[test]
+fn lengths_that_tables_give_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = [
+        ("same", 1.0, 1.4),
+        ("fifth", 4.0, 4.7),
+        ("longer", 2.0, 1.0),
+        ("shorter", 1.0, 2.0),
+    ];
+    let mut records = vec![r#"{"audio": "same.wav", "text": "x", "split": "test"}"#.to_owned()];
+    for (name, seconds, duration) in table {
+        sound(&dir.path().join(format!("{name}.wav")), seconds, 16_000);
+        records.push(format!(
+            r#"{{"audio": "{name}.wav", "text": "x", "split": "train", "duration": {duration}}}"#
+        ));
+    }
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    lines(dir.path(), &records);
+    let [train, test] =
+        Split::ALL.map(|split| SpeechDataset::open(dir.path(), SPEC, split).unwrap());
+    let others = SpeechDataset::check_broken([&train, &test], 0.2).unwrap();
+    let told: Vec<String> = others
+        .iter()
+        .map(|own| format!("{} {}", own.path.file_name().unwrap().display(), own.reason))
+        .collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("longer.wav lasts 2.00 s, its table says `duration` 1.00"));
+    let refused = SpeechDataset::check_broken([&train, &test], 0.1).unwrap_err();
+    let part = "shorter.wav: lasts 1.00 s, its table says `duration` 2.00";
+    assert!(refused.to_string().contains(part), "{refused}");
+    let is_read: Vec<bool> = (0..4).map(|index| train.get(index).is_ok()).collect();
+    assert_eq!(is_read, [true, true, true, false]);
+}
+
 #[test]
 fn what_is_no_corpus_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();

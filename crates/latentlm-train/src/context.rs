@@ -84,14 +84,14 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     ) -> Result<Self> {
         let mut started = StartedRun::open(&recipe, &options)?;
         let data = open_data(&recipe)?;
+        let mut notes = std::mem::take(&mut started.notes);
         if !options.resume || options.accept_changed_data {
-            data.check()?;
+            notes.extend(data.check()?);
         }
         let run = started.run.clone();
         if !options.resume {
             run.set_recipe(&recipe)?;
         }
-        let mut notes = std::mem::take(&mut started.notes);
         notes.extend(compare_data(&run, &data, &options)?);
         let mut context = Self {
             fingerprint: data.fingerprint(),

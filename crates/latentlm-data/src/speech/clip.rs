@@ -187,6 +187,23 @@ impl Clip {
         })
     }
 
+    /// What is wrong with the `duration` in the table if the recording lasts `seconds`; `None` if they differ by at most
+    /// `spare_seconds` and the fraction `spare` of the duration.
+    pub(super) fn wrong_duration(
+        &self,
+        seconds: f64,
+        spare_seconds: f64,
+        spare: f64,
+    ) -> Option<String> {
+        let named = self.duration_s?;
+        ((named - seconds).abs() > spare_seconds.max(spare * named)).then(|| {
+            format!(
+                "lasts {seconds:.2} s, its table says `duration` {named:.2}: recordings are read whole; cut \
+                 the recording or set its length right"
+            )
+        })
+    }
+
     /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,

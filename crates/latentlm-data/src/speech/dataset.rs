@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latentlm_media::sound::{Audio, RATES_HZ, SoundLimits, normalise, read_sound, trim_silence};
+use latentlm_media::sound::{
+    Audio, RATES_HZ, Sound, SoundLimits, normalise, read_sound, trim_silence,
+};
 
 use super::clip::{Clip, Listing, SpeechBounds, hold_out};
 use super::corpus;
@@ -20,6 +22,11 @@ use crate::verify::on_all_threads;
 const KEPT_SECONDS: f64 = 0.05;
 /// Tolerance in seconds for recordings longer than their header says: an MP3's header is an estimate.
 const SPARE_SECONDS: f64 = 1.0;
+
+/// Tolerance in seconds for lengths in tables.
+const DURATION_SPARE_SECONDS: f64 = 0.5;
+/// The same as a fraction; the larger one counts.
+const DURATION_SPARE: f64 = 0.2;
 
 /// Sample rate, loudness and lengths of the recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -191,13 +198,14 @@ impl SpeechDataset {
         })
     }
 
-    /// Decodes every recording of both splits once, on all threads, and counts those that are missing or can't be
-    /// decoded. Recordings that are left out for other reasons do not count as broken.
+    /// Decodes every recording of both splits once, on all threads, and counts those that are missing, can't be
+    /// decoded, or are far shorter than their tables say. Recordings that are left out for other reasons do not count
+    /// as broken. Returns those that are far longer than their tables say.
     ///
     /// # Errors
     /// If more than the fraction `max_broken` of all recordings are broken.
-    pub fn check_broken(splits: [&Self; 2], max_broken: f64) -> Result<(), DataError> {
-        let (mut total, mut broken) = (0, Vec::new());
+    pub fn check_broken(splits: [&Self; 2], max_broken: f64) -> Result<Vec<Skipped>, DataError> {
+        let (mut total, mut broken, mut longer) = (0, Vec::new(), Vec::new());
         for own in splits {
             total += own.len() + own.skipped.len();
             for unusable in own.broken.iter() {
@@ -207,16 +215,40 @@ impl SpeechDataset {
                 ));
             }
             let decoded = on_all_threads(own.clips.as_slice(), |clip| {
-                read_sound(&clip.path(&own.folder), own.sound).err()
+                own.decode(clip).map(|(_, longer)| longer)
             });
-            broken.extend(decoded.into_iter().flatten().map(DataError::from));
+            for read in decoded {
+                match read {
+                    Ok(own) => longer.extend(own),
+                    Err(error) => broken.push(error),
+                }
+            }
         }
         let options = ReadOptions {
             max_broken,
             ..ReadOptions::default()
         };
         let [first, _] = splits;
-        options.allow(&first.folder, broken.len(), total, broken.first())
+        options.allow(&first.folder, broken.len(), total, broken.first())?;
+        Ok(longer)
+    }
+
+    /// Decodes a recording. It is returned as `Skipped` too if it is far longer than its table says: its text may be that
+    /// of a part.
+    ///
+    /// # Errors
+    /// If it can't be decoded, is longer than its header says and the specification allows, or is far shorter than its
+    /// table says: its text is that of a longer one.
+    fn decode(&self, clip: &Clip) -> Result<(Sound, Option<Skipped>), DataError> {
+        let path = clip.path(&self.folder);
+        let sound = read_sound(&path, self.sound)?;
+        let seconds = sound.audio.seconds();
+        match clip.wrong_duration(seconds, DURATION_SPARE_SECONDS, DURATION_SPARE) {
+            Some(reason) if clip.duration_s > Some(seconds) => {
+                Err(DataError::malformed(&path, reason))
+            }
+            wrong => Ok((sound, wrong.map(|reason| Skipped { path, reason }))),
+        }
     }
 
     /// Whether a folder holds speech (and not pictures).
@@ -294,17 +326,16 @@ impl SpeechDataset {
     /// Decodes a recording; resamples, trims and normalizes it as specified.
     ///
     /// # Errors
-    /// If the recording can't be decoded, is longer than its header says and the specification allows, or
-    /// is silent.
+    /// If the recording can't be decoded, is longer than its header says and the specification allows, is silent, or is
+    /// far shorter than its table says: its text is that of a longer one.
     ///
     /// # Panics
     /// If `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
         let clip = &self.clips[index];
-        let path = clip.path(&self.folder);
-        let sound = read_sound(&path, self.sound)?;
+        let (sound, _) = self.decode(clip)?;
         if let Some(reason) = sound.silence() {
-            return Err(DataError::malformed(&path, reason));
+            return Err(DataError::malformed(&clip.path(&self.folder), reason));
         }
         // Times of words count from the start of the file.
         let spec = SpeechSpec {

@@ -254,11 +254,15 @@ impl TrainingData for SpeechData {
     }
 
     /// Decodes every recording, unless all may be broken.
-    fn check(&self) -> Result<()> {
-        if self.max_broken < 1.0 {
-            SpeechDataset::check_broken([&self.train, &self.test], self.max_broken)?;
+    fn check(&self) -> Result<Option<String>> {
+        if self.max_broken >= 1.0 {
+            return Ok(None);
         }
-        Ok(())
+        let longer = SpeechDataset::check_broken([&self.train, &self.test], self.max_broken)?;
+        Ok(longer.first().map(|first| {
+            let (count, path, reason) = (longer.len(), first.path.display(), &first.reason);
+            format!("{count} recordings are far longer than their table says; the first: {path} {reason}")
+        }))
     }
 
     /// The list that [`SpeechData::list_skipped`] wrote: it grows while utterances are read.
