@@ -243,8 +243,14 @@ fn a_corpus_with_broken_files_trains_on_the_rest_and_lists_them() {
     let good = fs::read(corpus.join("1.wav")).unwrap();
     fs::write(corpus.join("1.wav"), &good[..9000]).unwrap();
     assert!(read_audio(&corpus.join("1.wav")).is_err());
-    let recipe = tiny(&corpus, &["data.composed=0"]);
     let path = dir.path().join("r");
+    let refused = run(&path, &tiny(&corpus, &["data.composed=0"]), false, false);
+    let message = refused.unwrap_err().to_string();
+    let part =
+        "2 of 4 samples can't be used, and no more than 5.0 % may be left out (data.max_broken)";
+    assert!(message.contains(part), "{message}");
+    assert!(!path.exists(), "nothing is left behind");
+    let recipe = tiny(&corpus, &["data.composed=0", "data.max_broken=1"]);
     let first = run(&path, &recipe, false, false).unwrap();
     assert_eq!(left_out(&first), ["0.wav", "1.wav"]);
     let list = fs::read_to_string(path.join("skipped.txt")).unwrap();

@@ -64,9 +64,35 @@ pub fn run<R: Recipe>(
             say!("report {}", report.display());
         }
         RunEnd::Stopped => say!(
-            "stopped; continue with: cargo xtask {} --run {name} --resume",
-            R::COMMAND
+            "stopped; continue with: cargo xtask {} --run {} --resume",
+            R::COMMAND,
+            for_shell(name)
         ),
     }
     Ok(())
+}
+
+/// A word as a shell reads it back.
+fn for_shell(word: &str) -> String {
+    let is_plain = |own: char| own.is_alphanumeric() || "-_./".contains(own);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_for_a_shell() {
+        for (name, expected) in [
+            ("runs/mnist-2.b_c", "runs/mnist-2.b_c"),
+            ("my run", "'my run'"),
+            ("it's $HOME", r"'it'\''s $HOME'"),
+        ] {
+            assert_eq!(for_shell(name), expected);
+        }
+    }
 }

@@ -31,6 +31,10 @@ impl TrainingData for Documents {
     fn samples(&self) -> Vec<latentlm_data::Sample> {
         self.data.samples()
     }
+
+    fn check(&self) -> latentlm_pipelines::Result<Option<String>> {
+        self.data.check()
+    }
 }
 
 /// The tokens that captions of each category begin with.

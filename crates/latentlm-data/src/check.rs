@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "clips")]
 use latentlm_media::clip::ClipSpec;
-use latentlm_media::read_idx;
 
 #[cfg(feature = "clips")]
 use crate::clips::{TOO_SHORT, survey};
@@ -189,7 +188,7 @@ impl CheckReport {
             walked
                 .files
                 .retain(|path| *path != images && *path != labels);
-            match read_idx(&images, &labels, left) {
+            match idx::read(&images, &labels, left) {
                 Ok(set) => {
                     left = left.saturating_sub(set.bytes());
                     let highest = set.labels.iter().copied().max().map_or(0, usize::from);
@@ -202,7 +201,7 @@ impl CheckReport {
                         self.count(usize::from(label), split);
                     }
                 }
-                Err(error) => self.note(error.into()),
+                Err(error) => self.note(error),
             }
         }
         self.left_out = walked.left_out;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latentlm_media::{IdxImages, ImageSpec, fit, pad_grey, read_idx};
+use latentlm_media::{IdxImages, ImageSpec, fit, pad_grey};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, io_error};
@@ -375,7 +375,7 @@ type Opened = ([Store; 2], Vec<String>, Vec<Broken>);
 
 fn open_idx(path: &Path, options: &ReadOptions) -> Result<([Store; 2], Vec<String>), DataError> {
     let open = |split, limit| match idx::find(path, split) {
-        Some((images, labels)) => read_idx(&images, &labels, limit),
+        Some((images, labels)) => idx::read(&images, &labels, limit),
         None => Ok(IdxImages::default()),
     };
     let train = open(Split::Train, options.max_idx_bytes())?;

@@ -63,7 +63,7 @@ impl Broken {
             // The list shows the path itself.
             DataError::Malformed { reason, .. } => reason.clone(),
             DataError::Media(MediaError::Picture { source, .. }) => {
-                format!("cannot be decoded: {source}")
+                format!("cannot be decoded: {}", source.to_string().trim_end())
             }
             error => error.to_string(),
         };

@@ -1,11 +1,31 @@
-//! Finds the IDX files of MNIST and similar datasets. They are read by [`latentlm_media::read_idx`].
+//! Finds and reads the IDX files of MNIST and similar datasets.
 
 use std::path::{Path, PathBuf};
 
+use latentlm_media::{IdxImages, read_idx};
+
+use crate::error::DataError;
 use crate::split::Split;
 
-/// Paths of a split's pictures and labels, if at least one of the files exists. If the other is missing,
-/// reading it fails with a clear error.
+/// Reads a split's pictures and labels, as [`read_idx`]. An error about a missing file says what to do.
+pub(crate) fn read(images: &Path, labels: &Path, limit: u64) -> Result<IdxImages, DataError> {
+    for (missing, other, remedy) in [
+        (
+            labels,
+            images,
+            "put the labels there, or turn the pictures into files in one folder a class",
+        ),
+        (images, labels, "put the pictures there"),
+    ] {
+        if !missing.exists() {
+            let reason = format!("does not exist, and {} does: {remedy}", other.display());
+            return Err(DataError::malformed(missing, reason));
+        }
+    }
+    Ok(read_idx(images, labels, limit)?)
+}
+
+/// Paths of a split's pictures and labels, if at least one of the files exists.
 pub(crate) fn find(folder: &Path, split: Split) -> Option<(PathBuf, PathBuf)> {
     let prefixes: &[&str] = match split {
         Split::Train => &["train"],
@@ -44,6 +64,26 @@ mod tests {
         let plain = touch(dir.path(), "t10k-images-idx3-ubyte");
         let gz = touch(dir.path(), "t10k-labels-idx1-ubyte.gz");
         assert_eq!(find(dir.path(), Split::Test), Some((plain, gz)));
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = touch(dir.path(), "train-images-idx3-ubyte");
+        let (_, labels) = find(dir.path(), Split::Train).unwrap();
+        let expected = format!(
+            "{}: does not exist, and {} does: put the labels there, or turn the pictures into files in one folder \
+             a class",
+            labels.display(),
+            images.display()
+        );
+        let message = |images: &Path, labels: &Path| {
+            let read = read(images, labels, 100);
+            read.unwrap_err().to_string()
+        };
+        assert_eq!(message(&images, &labels), expected);
+        let told = message(&labels, &images);
+        assert!(told.ends_with(" does: put the pictures there"), "{told}");
     }
 
     #[test]

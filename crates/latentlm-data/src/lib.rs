@@ -64,6 +64,7 @@ pub use latentlm_core::{BatchOrder, PackOrder, sequence};
 #[cfg(feature = "clips")]
 pub use latentlm_media::clip::ClipSpec;
 pub use latentlm_media::{ImageSpec, MediaError};
+pub use metadata::check_texts;
 #[cfg(feature = "text")]
 pub use mllm::{Caption, Described, Mix, MllmCorpus, MllmSizes, PICTURES};
 #[cfg(any(feature = "sound", feature = "text"))]

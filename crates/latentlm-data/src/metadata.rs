@@ -378,6 +378,36 @@ pub(crate) fn list_metadata(
     Ok(listing)
 }
 
+/// Refuses a dataset with a table to learn texts from, if no sample has one (`has_text`) and there is one class alone: all
+/// samples would have the same caption.
+///
+/// # Errors
+/// As said, with the keys of the table; or if it can't be read.
+pub fn check_texts(path: &Path, classes: &[String], has_text: bool) -> Result<(), DataError> {
+    if has_text || classes.len() > 1 {
+        return Ok(());
+    }
+    // Pictures and clips have the same tables.
+    let tables = tables(path, &PICTURES)?;
+    let Some(table) = tables.first() else {
+        return Ok(());
+    };
+    let head = read_head(&table.path)?;
+    let keys = if table.is_csv() {
+        csv::header(&head)
+    } else {
+        let mut records = head.lines().map(serde_json::from_str);
+        let first: Option<BTreeMap<String, IgnoredAny>> = records.find_map(Result::ok);
+        first.unwrap_or_default().into_keys().collect()
+    };
+    let reason = format!(
+        "no record has a `text`, and all are of one class: every sample would have the same caption. Its keys are \
+         `{}`: call the one of the captions `text`",
+        keys.join("`, `")
+    );
+    Err(DataError::malformed(&table.path, reason))
+}
+
 /// Refuses more records than may be kept: `entries` that can be used, `broken` that can't.
 fn check_count(
     table: &Table,
@@ -516,6 +546,33 @@ mod tests {
         let part = "is larger than 3145728 bytes, the most that is read; data.max_table_mb (of `data \
                     check`: --max-table-mb) allows more: 4 at least";
         assert!(told.ends_with(part), "{told}");
+    }
+
+    #[test]
+    fn captions_under_another_key_are_refused_with_the_keys_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let classes = ["all".to_owned(), "cat".to_owned()];
+        let check = |count: usize, has_text| check_texts(dir.path(), &classes[..count], has_text);
+        check(1, false).unwrap();
+        for (name, text) in [
+            (
+                "metadata.csv",
+                "file_name,prompt,split\na.png,a cat,train\n",
+            ),
+            (
+                "metadata.jsonl",
+                "\n{\"split\": \"train\", \"prompt\": \"a\", \"file_name\": \"a.png\"}\n",
+            ),
+        ] {
+            write(name, text);
+            let told = check(1, false).unwrap_err().to_string();
+            let keys =
+                "Its keys are `file_name`, `prompt`, `split`: call the one of the captions `text`";
+            assert!(told.contains(name) && told.ends_with(keys), "{told}");
+            check(1, true).unwrap();
+            check(2, false).unwrap();
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 pub struct Sample {
     /// Its name within the dataset.
     pub name: String,
-    /// What training learns besides the content: class, caption, transcript, speaker.
+    /// What training learns besides the content: class, caption, transcript, speaker. What only newer versions learn
+    /// has lines of its own behind the first.
     pub about: String,
     /// Its bytes.
     pub content: Content,

@@ -161,6 +161,78 @@ fn broken_recordings_are_left_out_and_listed() {
     assert!(empty.to_string().contains("test"), "{empty}");
 }
 
+/// Missing ones and those that can't be decoded, in both splits; not those that are short or silent or have no text.
+#[test]
+fn broken_recordings_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    for name in ["good.wav", "held.wav", "cut.wav", "mute.wav"] {
+        sound(&file(name), 0.5, 16_000);
+    }
+    sound(&file("short.wav"), 0.05, 16_000);
+    write_wav(&file("silent.wav"), &[0.0; 8000], 16_000).unwrap();
+    // A good header.
+    let whole = fs::read(file("cut.wav")).unwrap();
+    fs::write(file("cut.wav"), &whole[..9000]).unwrap();
+    lines(
+        dir.path(),
+        &[
+            r#"{"audio": "good.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "short.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "silent.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "mute.wav", "text": " ", "split": "train"}"#,
+            r#"{"audio": "gone.wav", "text": "x", "split": "train"}"#,
+            r#"{"audio": "cut.wav", "text": "x", "split": "test"}"#,
+            r#"{"audio": "held.wav", "text": "x", "split": "test"}"#,
+        ],
+    );
+    let [train, test] =
+        Split::ALL.map(|split| SpeechDataset::open(dir.path(), SPEC, split).unwrap());
+    assert_eq!((train.len(), test.len()), (2, 2));
+    let check = |most| SpeechDataset::check_broken([&train, &test], most);
+    check(0.29).unwrap();
+    let message = check(0.28).unwrap_err().to_string();
+    let part = "2 of 7 samples can't be used, and no more than 28.0 % may be left out \
+                (data.max_broken)";
+    assert!(message.contains(part), "{message}");
+    assert!(message.ends_with("gone.wav: does not exist"), "{message}");
+}
+
+/// Half a second and a fifth of it are no error; a text that is longer than its sound is left out.
+#[test]
+fn lengths_that_tables_give_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = [
+        ("same", 1.0, 1.4),
+        ("fifth", 4.0, 4.7),
+        ("longer", 2.0, 1.0),
+        ("shorter", 1.0, 2.0),
+    ];
+    let mut records = vec![r#"{"audio": "same.wav", "text": "x", "split": "test"}"#.to_owned()];
+    for (name, seconds, duration) in table {
+        sound(&dir.path().join(format!("{name}.wav")), seconds, 16_000);
+        records.push(format!(
+            r#"{{"audio": "{name}.wav", "text": "x", "split": "train", "duration": {duration}}}"#
+        ));
+    }
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    lines(dir.path(), &records);
+    let [train, test] =
+        Split::ALL.map(|split| SpeechDataset::open(dir.path(), SPEC, split).unwrap());
+    let others = SpeechDataset::check_broken([&train, &test], 0.2).unwrap();
+    let told: Vec<String> = others
+        .iter()
+        .map(|own| format!("{} {}", own.path.file_name().unwrap().display(), own.reason))
+        .collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("longer.wav lasts 2.00 s, its table says `duration` 1.00"));
+    let refused = SpeechDataset::check_broken([&train, &test], 0.1).unwrap_err();
+    let part = "shorter.wav: lasts 1.00 s, its table says `duration` 2.00";
+    assert!(refused.to_string().contains(part), "{refused}");
+    let is_read: Vec<bool> = (0..4).map(|index| train.get(index).is_ok()).collect();
+    assert_eq!(is_read, [true, true, true, false]);
+}
+
 #[test]
 fn what_is_no_corpus_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -34,7 +34,8 @@ pub enum MediaError {
         max_side: usize,
     },
     /// A picture that can't be decoded.
-    #[error("cannot decode the picture {path}: {source}")]
+    // Errors of the JPEG decoder end in a line break.
+    #[error("cannot decode the picture {path}: {}", .source.to_string().trim_end())]
     Picture {
         /// The file.
         path: PathBuf,
@@ -77,5 +78,28 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
         action,
         path,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::ImageError;
+    use image::error::{DecodingError, ImageFormatHint};
+
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_picture_is_one_line() {
+        let broken = DecodingError::new(ImageFormatHint::Unknown, "no marker\n");
+        let error = MediaError::Picture {
+            path: "a.jpg".into(),
+            source: ImageError::Decoding(broken),
+        };
+        let message = error.to_string();
+        assert!(
+            message.starts_with("cannot decode the picture a.jpg: "),
+            "{message}"
+        );
+        assert!(message.ends_with("no marker"), "{message:?}");
     }
 }

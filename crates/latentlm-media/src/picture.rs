@@ -6,7 +6,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageReader, Limits, Pixel, RgbImage,
+};
 
 use crate::caught::caught;
 use crate::error::{MediaError, io_error};
@@ -210,21 +212,32 @@ impl Drop for Permit<'_> {
 /// # Panics
 /// If a side of the picture or of `spec` is 0, which [`decode`] and [`ImageSpec::validate`] refuse.
 pub fn fit(picture: DynamicImage, spec: ImageSpec) -> Vec<u8> {
-    let picture = over_white(picture);
+    match picture {
+        // In colours, of which all are the same, it would take three times as much memory.
+        DynamicImage::ImageLuma8(grey) => scaled(&grey, spec).into_raw().repeat(spec.channels),
+        picture => planes(&scaled(&over_white(picture), spec), spec.channels),
+    }
+}
+
+/// Crops the centre of a picture to the aspect ratio of `spec` and resizes it.
+fn scaled<P: Pixel<Subpixel = u8> + 'static>(
+    picture: &ImageBuffer<P, Vec<u8>>,
+    spec: ImageSpec,
+) -> ImageBuffer<P, Vec<u8>> {
     let (width, height) = picture.dimensions();
     let (target_w, target_h) = (spec.width as u32, spec.height as u32);
     // Largest centred crop with the target's aspect ratio.
-    let scaled = |side: u32, by: u32, over: u32| u64::from(side) * u64::from(by) / u64::from(over);
-    let crop_w = scaled(height, target_w, target_h).clamp(1, u64::from(width)) as u32;
-    let crop_h = scaled(width, target_h, target_w).clamp(1, u64::from(height)) as u32;
+    let cropped = |side: u32, by: u32, over: u32| u64::from(side) * u64::from(by) / u64::from(over);
+    let crop_w = cropped(height, target_w, target_h).clamp(1, u64::from(width)) as u32;
+    let crop_h = cropped(width, target_h, target_w).clamp(1, u64::from(height)) as u32;
     let crop = imageops::crop_imm(
-        &picture,
+        picture,
         (width - crop_w) / 2,
         (height - crop_h) / 2,
         crop_w,
         crop_h,
     );
-    let resized = if (crop_w, crop_h) == (target_w, target_h) {
+    if (crop_w, crop_h) == (target_w, target_h) {
         crop.to_image()
     } else {
         let filter = if crop_w > target_w {
@@ -233,8 +246,7 @@ pub fn fit(picture: DynamicImage, spec: ImageSpec) -> Vec<u8> {
             FilterType::CatmullRom
         };
         imageops::resize(&*crop, target_w, target_h, filter)
-    };
-    planes(&resized, spec.channels)
+    }
 }
 
 fn over_white(picture: DynamicImage) -> RgbImage {
@@ -323,6 +335,31 @@ mod tests {
             width: 2,
         };
         assert_eq!(fit(DynamicImage::ImageLuma8(wide), spec), [10, 20, 10, 20]);
+    }
+
+    /// Grey pictures are never in memory in colours.
+    #[test]
+    fn grey_pictures_are_scaled_as_their_copies_in_colours() {
+        let grey =
+            image::GrayImage::from_fn(61, 47, |x, y| image::Luma([(x * 37 + y * y * 11) as u8]));
+        let grey = DynamicImage::ImageLuma8(grey);
+        let colours = DynamicImage::ImageRgb8(grey.to_rgb8());
+        for (channels, height, width) in [
+            (1, 9, 13),
+            (3, 9, 13),
+            (3, 90, 80),
+            (1, 47, 61),
+            (3, 47, 47),
+        ] {
+            let spec = ImageSpec {
+                channels,
+                height,
+                width,
+            };
+            let got = fit(grey.clone(), spec);
+            assert_eq!(got.len(), spec.bytes());
+            assert_eq!(got, fit(colours.clone(), spec), "{spec:?}");
+        }
     }
 
     #[test]

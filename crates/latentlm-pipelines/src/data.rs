@@ -27,6 +27,14 @@ pub trait TrainingData {
     /// All samples, including held-out ones. A resumed run compares them with its list.
     fn samples(&self) -> Vec<Sample>;
 
+    /// Checks data before a run begins or goes on with changed data. Returns what a user should know, in one line.
+    ///
+    /// # Errors
+    /// If no run should be trained on them.
+    fn check(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Names of the classes, if there are any.
     fn classes(&self) -> &[String] {
         &[]

@@ -12,9 +12,10 @@ use latentlm_data::{Content, DataError, Sample, file_sha256, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
-/// Version of the readers. It is raised when they learn to read more files of a folder, so that these files are not
-/// taken for added ones.
-const READERS: u32 = 1;
+/// Version of the readers. It is raised when they read more of a dataset, so that this is not taken for changed data.
+const READERS: u32 = 2;
+/// Version since which they find the same files in a folder. Since 2 they read the times of words.
+const SAME_FILES: u32 = 1;
 /// Names in a message.
 const NAMED: usize = 3;
 
@@ -75,10 +76,29 @@ impl Inventory {
         }
     }
 
+    /// Completes the list of an older version with what only newer readers learn of its samples: the lines of
+    /// [`Sample::about`] behind the first. Samples whose first line differs stay as they are. Returns whether there were any
+    /// to complete.
+    pub fn complete(&mut self, samples: &[Sample]) -> bool {
+        let mut completed = false;
+        if self.readers < READERS {
+            for (name, sample) in named_apart(samples) {
+                if let Some((first, _)) = sample.about.split_once('\n')
+                    && let Some(item) = self.items.get_mut(&name)
+                    && item.about == short_hash(first)
+                {
+                    item.about = short_hash(&sample.about);
+                    completed = true;
+                }
+            }
+        }
+        completed
+    }
+
     /// What changed since `before`.
     pub fn changes_since(&self, before: &Self) -> Changes {
         let mut changes = Changes {
-            older_readers: before.readers < self.readers,
+            older_readers: before.readers < SAME_FILES,
             ..Changes::default()
         };
         for (name, item) in &self.items {
@@ -167,7 +187,7 @@ impl Inventory {
 
 impl Item {
     fn of(sample: &Sample, known: Option<&Self>) -> Self {
-        let about = sha256(sample.about.as_bytes())[..16].to_owned();
+        let about = short_hash(&sample.about);
         let (sha256, bytes, state) = match &sample.content {
             Content::Hash(sha256) => (sha256.clone(), 0, String::new()),
             Content::File(path) => {
@@ -188,6 +208,10 @@ impl Item {
             state,
         }
     }
+}
+
+fn short_hash(about: &str) -> String {
+    sha256(about.as_bytes())[..16].to_owned()
 }
 
 /// Samples with names of their own: a recording may be in a table twice, with other words.
@@ -367,6 +391,28 @@ mod tests {
         before.readers = 0;
         let told = now.changes_since(&before).to_string();
         assert!(told.contains("read by this version and not by"), "{told}");
+    }
+
+    /// Times of words, which older versions did not read.
+    #[test]
+    fn what_newer_versions_learn_of_a_sample_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut samples = samples(dir.path());
+        let mut before = Inventory::of(&samples, None);
+        before.readers = 1;
+        samples[0].about += "\ntimes";
+        samples[1].about = "class 2\ntimes".into();
+        let now = Inventory::of(&samples, Some(&before));
+        assert_eq!(now.changes_since(&before).changed, ["a", "b"]);
+        assert!(before.complete(&samples));
+        assert_eq!(now.changes_since(&before).changed, ["b"]);
+        assert!(!before.complete(&samples), "nothing is left");
+        // Its readers knew the times.
+        let mut known = Inventory::of(&samples, None);
+        samples[0].about += " changed";
+        assert!(!known.complete(&samples));
+        let now = Inventory::of(&samples, Some(&known));
+        assert_eq!(now.changes_since(&known).changed, ["a"]);
     }
 
     /// Only a file that changed in any way is read again, and one that was changed behind its time is.

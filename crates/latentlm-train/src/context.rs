@@ -84,11 +84,14 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
     ) -> Result<Self> {
         let mut started = StartedRun::open(&recipe, &options)?;
         let data = open_data(&recipe)?;
+        let mut notes = std::mem::take(&mut started.notes);
+        if !options.resume || options.accept_changed_data {
+            notes.extend(data.check()?);
+        }
         let run = started.run.clone();
         if !options.resume {
             run.set_recipe(&recipe)?;
         }
-        let mut notes = std::mem::take(&mut started.notes);
         notes.extend(compare_data(&run, &data, &options)?);
         let mut context = Self {
             fingerprint: data.fingerprint(),
@@ -293,16 +296,24 @@ fn compare_data<R: Recipe>(
     run: &RunFolder<R>,
     data: &impl TrainingData,
     options: &RunOptions,
-) -> Result<Option<String>> {
-    let path = run.file(DATA);
+) -> Result<Vec<String>> {
+    let (path, samples) = (run.file(DATA), data.samples());
     if !options.resume || !path.exists() {
-        Inventory::of(&data.samples(), None).write(&path)?;
+        Inventory::of(&samples, None).write(&path)?;
         let note = "the run was begun by a version that kept no list of its data: whether they are the \
                     same can't be compared";
-        return Ok(options.resume.then(|| note.into()));
+        return Ok(Vec::from_iter(options.resume.then(|| note.into())));
     }
-    let before = Inventory::read(&path)?;
-    let now = Inventory::of(&data.samples(), Some(&before));
+    let mut before = Inventory::read(&path)?;
+    let mut notes = Vec::new();
+    if before.complete(&samples) {
+        notes.push(
+            "the run was begun by a version that did not read the times of words: whether they are the same can't be \
+             compared"
+                .to_owned(),
+        );
+    }
+    let now = Inventory::of(&samples, Some(&before));
     let changes = now.changes_since(&before);
     if !changes.is_empty() && !options.accept_changed_data {
         let reason = format!(
@@ -314,11 +325,12 @@ fn compare_data<R: Recipe>(
     if !changes.is_empty() {
         // Latents of the earlier data are no longer right, but their fingerprint has only names and sizes.
         let _ = fs::remove_file(run.file(CACHE));
+        notes.push(format!("continuing on changed data: {changes}"));
     }
     if now != before {
         now.write(&path)?;
     }
-    Ok((!changes.is_empty()).then(|| format!("continuing on changed data: {changes}")))
+    Ok(notes)
 }
 
 #[cfg(test)]
@@ -330,7 +342,7 @@ mod tests {
 
     use super::*;
     use burn::train::Interrupter;
-    use latentlm_data::Sample;
+    use latentlm_data::{Content, Sample, sha256};
     use latentlm_pipelines::ImageRecipe;
 
     use crate::error::TrainError;
@@ -396,6 +408,48 @@ mod tests {
         fails(true);
         assert!(path.join("config.toml").is_file());
         assert_eq!(open(&path, true, |_| Ok(NoData)), None);
+    }
+
+    /// Data of a single sample that training learns this of.
+    struct Timed(&'static str);
+
+    impl TrainingData for Timed {
+        fn fingerprint(&self) -> String {
+            "f".into()
+        }
+
+        fn samples(&self) -> Vec<Sample> {
+            vec![Sample {
+                name: "a".into(),
+                about: self.0.into(),
+                content: Content::Hash("00".into()),
+            }]
+        }
+    }
+
+    #[test]
+    fn a_run_that_began_without_times_of_words_goes_on_with_a_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let run = RunFolder::create(&path, &ImageRecipe::default()).unwrap();
+        let about = &sha256(b"text")[..16];
+        let list = format!("latentlm data 1 readers 1\n00 0 - {about} \"a\"\n");
+        fs::write(run.file(DATA), list).unwrap();
+        let resumed = RunOptions {
+            resume: true,
+            ..options(&path)
+        };
+        let compared = |learned| compare_data(&run, &Timed(learned), &resumed);
+        let notes = compared("text\ntimes").unwrap();
+        assert_eq!(notes.len(), 1);
+        assert!(
+            notes[0].contains("did not read the times of words"),
+            "{notes:?}"
+        );
+        // Its list has them now.
+        assert!(compared("text\ntimes").unwrap().is_empty());
+        let told = compared("text\nother times").unwrap_err().to_string();
+        assert!(told.contains("1 changed (a)"), "{told}");
     }
 
     /// A comparison whose models lie within it. What is refused changes nothing, so that it goes on as before.

@@ -62,14 +62,14 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         );
         return Err(context.run.error(reason).into());
     }
+    for note in latest.iter().flat_map(|found| &found.notes) {
+        context.note(note);
+    }
     if step == total {
         return Ok(true);
     }
     // It may have more steps than before.
     context.run.set_recipe(&context.recipe)?;
-    for note in latest.iter().flat_map(|found| &found.notes) {
-        context.note(note);
-    }
     let mut stage = match open(context, latest.as_ref()) {
         Err(TrainError::Stopped) => return Ok(false),
         opened => opened?,

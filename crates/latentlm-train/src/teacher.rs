@@ -228,7 +228,9 @@ pub fn same_data<R: LmRecipe, D: TrainingData>(
     // Runs of older versions have none.
     if list.is_file() {
         let now = Inventory::read(&context.run.file(DATA))?;
-        let changes = now.changes_since(&Inventory::read(&list)?);
+        let mut before = Inventory::read(&list)?;
+        before.complete(&context.data.samples());
+        let changes = now.changes_since(&before);
         if !changes.is_empty() {
             differences.push(changes.to_string());
         }

@@ -79,6 +79,7 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     fs::write(dir.join("broken.json"), "{}").unwrap();
     let broken = [&train[..], &["text.path=broken.json"]].concat();
     expect(&mut latentlm(dir, &broken), 1, "broken.json");
+    captions_under_another_key_are_named(dir, &train);
     assert!(!dir.join("runs/emoji").exists());
     let (text, _) = succeed(dir, &train);
     assert!(text.contains("report runs/emoji/report.html"), "{text}");
@@ -90,6 +91,18 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     a_run_is_measured(dir);
     wrong_prompts_exit_with_2(dir);
     broken_pictures_are_named(dir);
+}
+
+/// All pictures would have the same caption.
+fn captions_under_another_key_are_named(dir: &Path, train: &[&str]) {
+    pictures(&dir.join("unsaid"));
+    let table = dir.join("unsaid/metadata.jsonl");
+    let lines = fs::read_to_string(&table).unwrap();
+    let lines = lines.replace("text", "caption").replace("Warm", "Cold");
+    fs::write(&table, lines).unwrap();
+    let args = [train, &["data.path=unsaid"]].concat();
+    let keys = "`caption`, `file_name`, `label`, `split`: call the one of the captions `text`";
+    expect(&mut latentlm(dir, &args), 1, keys);
 }
 
 /// A vocabulary of characters has those of the training texts alone.

@@ -218,6 +218,11 @@ fn a_damaged_checkpoint_of_pictures_is_passed_over() {
     let again = fs::read(last.join("model.safetensors")).unwrap();
     assert!(again == weights, "another step 4");
     succeed(&mut latentlm(dir, &["run", "check", "mnist"]));
+
+    // The one before has all steps, so nothing is trained.
+    damage(&last.join("model-optimizer.bpk"), |bytes| zero_page(bytes));
+    let told = succeed(&mut resume(dir, &["lm_train.steps=3"]));
+    assert!(told.contains("step-3 instead"), "{told}");
 }
 
 #[test]

@@ -115,13 +115,7 @@ impl SpeechReport {
         }
         let audio = sound.audio;
         let (seconds, split) = (audio.seconds(), usize::from(clip.split == Split::Test));
-        if let Some(named) = clip.duration_s
-            && (named - seconds).abs() > SPARE_SECONDS
-        {
-            let reason = format!(
-                "lasts {seconds:.2} s, its table says `duration` {named:.2}: recordings are read whole; cut \
-                 the recording or set its length right"
-            );
+        if let Some(reason) = clip.wrong_duration(seconds, SPARE_SECONDS, 0.0) {
             self.skip(Skipped { path, reason });
         }
         self.recordings[split] += 1;

@@ -158,6 +158,52 @@ impl Clip {
         self.hashed = true;
     }
 
+    /// Length of the recording in seconds.
+    ///
+    /// # Errors
+    /// With the reason why it can't be decoded, judged by its header.
+    pub(super) fn seconds(&self, folder: &Path, limits: SoundLimits) -> Result<f64, String> {
+        let path = self.path(folder);
+        if !path.is_file() {
+            return Err(if path.exists() {
+                "is no regular file".into()
+            } else {
+                "does not exist".into()
+            });
+        }
+        let ending = sound::ending(&path).unwrap_or_default();
+        if sound::OTHER_ENDINGS.contains(&ending.as_str()) {
+            return Err(format!(
+                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
+                 (`ffmpeg -i IN OUT.flac`)"
+            ));
+        }
+        if !sound::ENDINGS.contains(&ending.as_str()) {
+            return Err("is no WAV, FLAC, MP3 or OGG file".into());
+        }
+        sound::seconds(&path, limits).map_err(|error| match error {
+            MediaError::Malformed { reason, .. } => reason,
+            error => error.to_string(),
+        })
+    }
+
+    /// What is wrong with the `duration` in the table if the recording lasts `seconds`; `None` if they differ by at most
+    /// `spare_seconds` and the fraction `spare` of the duration.
+    pub(super) fn wrong_duration(
+        &self,
+        seconds: f64,
+        spare_seconds: f64,
+        spare: f64,
+    ) -> Option<String> {
+        let named = self.duration_s?;
+        ((named - seconds).abs() > spare_seconds.max(spare * named)).then(|| {
+            format!(
+                "lasts {seconds:.2} s, its table says `duration` {named:.2}: recordings are read whole; cut \
+                 the recording or set its length right"
+            )
+        })
+    }
+
     /// The reason why the recording can't be used, judged by its header and text; `None` if it can.
     pub(super) fn fault(
         &self,
@@ -173,28 +219,9 @@ impl Clip {
         if self.text.is_empty() {
             return Some("has no text".into());
         }
-        let path = self.path(folder);
-        if !path.is_file() {
-            return Some(if path.exists() {
-                "is no regular file".into()
-            } else {
-                "does not exist".into()
-            });
-        }
-        let ending = sound::ending(&path).unwrap_or_default();
-        if sound::OTHER_ENDINGS.contains(&ending.as_str()) {
-            return Some(format!(
-                "is a recording of the kind `{ending}`, which is not read: turn it into FLAC \
-                 (`ffmpeg -i IN OUT.flac`)"
-            ));
-        }
-        if !sound::ENDINGS.contains(&ending.as_str()) {
-            return Some("is no WAV, FLAC, MP3 or OGG file".into());
-        }
-        let length = match sound::seconds(&path, limits) {
+        let length = match self.seconds(folder, limits) {
             Ok(length) => length,
-            Err(MediaError::Malformed { reason, .. }) => return Some(reason),
-            Err(error) => return Some(error.to_string()),
+            Err(reason) => return Some(reason),
         };
         let (least, most) = (seconds.start(), seconds.end());
         if !seconds.contains(&length) {

@@ -3,21 +3,30 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latentlm_media::sound::{Audio, RATES_HZ, SoundLimits, normalise, read_sound, trim_silence};
+use latentlm_media::sound::{
+    Audio, RATES_HZ, Sound, SoundLimits, normalise, read_sound, trim_silence,
+};
 
 use super::clip::{Clip, Listing, SpeechBounds, hold_out};
 use super::corpus;
 use super::timed::{SpokenWord, spoken_words};
 use crate::error::DataError;
 use crate::hex::hex_digest;
+use crate::options::ReadOptions;
 use crate::sample::{Content, Sample};
 use crate::skipped::Skipped;
 use crate::split::Split;
+use crate::verify::on_all_threads;
 
 /// Silence kept at both ends of a trimmed recording, in seconds.
 const KEPT_SECONDS: f64 = 0.05;
 /// Tolerance in seconds for recordings longer than their header says: an MP3's header is an estimate.
 const SPARE_SECONDS: f64 = 1.0;
+
+/// Tolerance in seconds for lengths in tables.
+const DURATION_SPARE_SECONDS: f64 = 0.5;
+/// The same as a fraction; the larger one counts.
+const DURATION_SPARE: f64 = 0.2;
 
 /// Sample rate, loudness and lengths of the recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,6 +101,8 @@ pub struct Utterance {
 pub struct SpeechDataset {
     clips: Arc<Vec<Clip>>,
     skipped: Arc<Vec<Skipped>>,
+    /// Those of `skipped` that are missing or can't be decoded, as far as their headers tell.
+    broken: Arc<Vec<Skipped>>,
     folder: Arc<Path>,
     spec: SpeechSpec,
     sound: SoundLimits,
@@ -147,13 +158,18 @@ impl SpeechDataset {
         let fault = |clip: &Clip| clip.fault(path, spec.min_seconds..=spec.max_seconds, sound);
         hold_out(&mut clips, |clip| fault(clip).is_none());
         clips.retain(|clip| clip.split == split);
+        let mut broken = Vec::new();
         clips.retain(|clip| match fault(clip) {
             None => true,
             Some(reason) => {
-                skipped.push(Skipped {
+                let unusable = Skipped {
                     path: clip.path(path),
                     reason,
-                });
+                };
+                if clip.seconds(path, sound).is_err() {
+                    broken.push(unusable.clone());
+                }
+                skipped.push(unusable);
                 false
             }
         });
@@ -175,10 +191,64 @@ impl SpeechDataset {
         Ok(Self {
             clips: Arc::new(clips),
             skipped: Arc::new(skipped),
+            broken: Arc::new(broken),
             folder: path.into(),
             spec,
             sound,
         })
+    }
+
+    /// Decodes every recording of both splits once, on all threads, and counts those that are missing, can't be
+    /// decoded, or are far shorter than their tables say. Recordings that are left out for other reasons do not count
+    /// as broken. Returns those that are far longer than their tables say.
+    ///
+    /// # Errors
+    /// If more than the fraction `max_broken` of all recordings are broken.
+    pub fn check_broken(splits: [&Self; 2], max_broken: f64) -> Result<Vec<Skipped>, DataError> {
+        let (mut total, mut broken, mut longer) = (0, Vec::new(), Vec::new());
+        for own in splits {
+            total += own.len() + own.skipped.len();
+            for unusable in own.broken.iter() {
+                broken.push(DataError::malformed(
+                    &unusable.path,
+                    unusable.reason.as_str(),
+                ));
+            }
+            let decoded = on_all_threads(own.clips.as_slice(), |clip| {
+                own.decode(clip).map(|(_, longer)| longer)
+            });
+            for read in decoded {
+                match read {
+                    Ok(own) => longer.extend(own),
+                    Err(error) => broken.push(error),
+                }
+            }
+        }
+        let options = ReadOptions {
+            max_broken,
+            ..ReadOptions::default()
+        };
+        let [first, _] = splits;
+        options.allow(&first.folder, broken.len(), total, broken.first())?;
+        Ok(longer)
+    }
+
+    /// Decodes a recording. It is returned as `Skipped` too if it is far longer than its table says: its text may be that
+    /// of a part.
+    ///
+    /// # Errors
+    /// If it can't be decoded, is longer than its header says and the specification allows, or is far shorter than its
+    /// table says: its text is that of a longer one.
+    fn decode(&self, clip: &Clip) -> Result<(Sound, Option<Skipped>), DataError> {
+        let path = clip.path(&self.folder);
+        let sound = read_sound(&path, self.sound)?;
+        let seconds = sound.audio.seconds();
+        match clip.wrong_duration(seconds, DURATION_SPARE_SECONDS, DURATION_SPARE) {
+            Some(reason) if clip.duration_s > Some(seconds) => {
+                Err(DataError::malformed(&path, reason))
+            }
+            wrong => Ok((sound, wrong.map(|reason| Skipped { path, reason }))),
+        }
     }
 
     /// Whether a folder holds speech (and not pictures).
@@ -256,17 +326,16 @@ impl SpeechDataset {
     /// Decodes a recording; resamples, trims and normalizes it as specified.
     ///
     /// # Errors
-    /// If the recording can't be decoded, is longer than its header says and the specification allows, or
-    /// is silent.
+    /// If the recording can't be decoded, is longer than its header says and the specification allows, is silent, or is
+    /// far shorter than its table says: its text is that of a longer one.
     ///
     /// # Panics
     /// If `index` is out of range.
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
         let clip = &self.clips[index];
-        let path = clip.path(&self.folder);
-        let sound = read_sound(&path, self.sound)?;
+        let (sound, _) = self.decode(clip)?;
         if let Some(reason) = sound.silence() {
-            return Err(DataError::malformed(&path, reason));
+            return Err(DataError::malformed(&clip.path(&self.folder), reason));
         }
         // Times of words count from the start of the file.
         let spec = SpeechSpec {
@@ -302,11 +371,12 @@ impl SpeechDataset {
     }
 }
 
-/// What training learns of a recording besides its sound. Without times of words it is that of before there were any.
+/// What training learns of a recording besides its sound. Times of words have a line of their own: older versions did not
+/// read them.
 fn learned(clip: &Clip) -> String {
     let mut learned = format!("{:?} {:?} {:?}", clip.text, clip.speaker, clip.group);
     if let Some(words) = &clip.words {
-        learned += &format!(" {words:?}");
+        learned += &format!("\n{words:?}");
     }
     learned
 }

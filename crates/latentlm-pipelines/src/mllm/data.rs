@@ -1,10 +1,10 @@
 //! Data for the training and the measurements of a run of text and pictures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use latentlm_data::{
     Caption, Content, ImageDataset, LeftOut, Mix, MllmCorpus, MllmSizes, PlainText, Sample, Split,
-    TextTokenizer,
+    TextTokenizer, check_texts,
 };
 
 use super::recipe::{MllmRecipe, MllmTextConfig};
@@ -20,6 +20,8 @@ pub struct MllmData {
     pub train: MllmSplit,
     /// The held-out split.
     pub test: MllmSplit,
+    /// The folder of the pictures.
+    path: PathBuf,
 }
 
 /// A split: its pictures and its words.
@@ -84,6 +86,7 @@ impl MllmData {
             train: MllmSplit::open(&pictures.train, &recipe.text, Split::Train)?,
             test: MllmSplit::open(&pictures.test, &recipe.text, Split::Test)?,
             pictures,
+            path: PathBuf::from(&recipe.data.path),
         })
     }
 
@@ -115,6 +118,15 @@ impl TrainingData for MllmData {
             });
         }
         samples
+    }
+
+    /// Refuses pictures that would all have the same caption.
+    fn check(&self) -> Result<Option<String>> {
+        let mut sets = [&self.pictures.train, &self.pictures.test].into_iter();
+        let has_text = sets.any(|set| (0..set.len()).any(|index| set.caption(index).is_some()));
+        let classes = self.pictures.train.classes();
+        check_texts(&self.path, classes, has_text)?;
+        Ok(None)
     }
 
     fn left_out(&self) -> Vec<LeftOut> {

@@ -41,6 +41,8 @@ pub struct SpeechData {
     mix: Vec<Composition>,
     /// Number of composed utterances; 0 without a composer.
     composed: usize,
+    /// Largest fraction of recordings that are missing or can't be decoded.
+    max_broken: f64,
     seed: u64,
 }
 
@@ -113,6 +115,7 @@ impl SpeechData {
             composer,
             skipped,
             composed: recipe.data.composed,
+            max_broken: recipe.data.max_broken,
             seed: recipe.seed,
         })
     }
@@ -248,6 +251,18 @@ impl TrainingData for SpeechData {
 
     fn samples(&self) -> Vec<Sample> {
         both(self.train.samples(), self.test.samples())
+    }
+
+    /// Decodes every recording, unless all may be broken.
+    fn check(&self) -> Result<Option<String>> {
+        if self.max_broken >= 1.0 {
+            return Ok(None);
+        }
+        let longer = SpeechDataset::check_broken([&self.train, &self.test], self.max_broken)?;
+        Ok(longer.first().map(|first| {
+            let (count, path, reason) = (longer.len(), first.path.display(), &first.reason);
+            format!("{count} recordings are far longer than their table says; the first: {path} {reason}")
+        }))
     }
 
     /// The list that [`SpeechData::list_skipped`] wrote: it grows while utterances are read.

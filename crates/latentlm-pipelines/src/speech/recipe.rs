@@ -18,6 +18,10 @@ use crate::text::{TextVocabulary, TokenizerConfig};
 pub struct SpeechDataConfig {
     /// The folder.
     pub path: String,
+    /// Share of the recordings that may be left out because they are missing or can't be decoded. Runs of older
+    /// versions leave out any number.
+    #[serde(default = "all_broken")]
+    pub max_broken: f64,
     /// Whether tables may name recordings outside of the folder.
     #[serde(default)]
     pub outside: bool,
@@ -40,6 +44,10 @@ pub struct SpeechDataConfig {
     pub pack_positions: usize,
     /// Steps of the language model over which longer utterances join short ones; 0 for all at once.
     pub curriculum_steps: u64,
+}
+
+fn all_broken() -> f64 {
+    1.0
 }
 
 /// Limits on the files of a corpus.
@@ -212,6 +220,8 @@ mod tests {
             ("text", "max_tokenizer_mb"),
         ];
         assert_eq!(read_without(&recipe, &lacked), recipe);
+        let older = read_without(&recipe, &[("data", "max_broken")]);
+        assert_eq!((recipe.data.max_broken, older.data.max_broken), (0.05, 1.0));
         let changes = [
             "data.max_table_mb=4096",
             "data.max_lines=12000000",

@@ -1,6 +1,6 @@
 //! The clips that a recipe names, read from files or composed of digits, and batches of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -8,12 +8,12 @@ use latentlm::RandomStream;
 use latentlm_compose::Composer;
 use latentlm_data::{
     Clip, ClipDataset, ClipSpec, DataError, ImageDataset, LeftOut, Mix, MllmCorpus, Sample, Split,
-    TextTokenizer, normal_text,
+    TextTokenizer, check_texts, normal_text,
 };
 
 use super::recipe::VideoRecipe;
 use crate::data::{TrainingData, both};
-use crate::error::PipelineError;
+use crate::error::{PipelineError, Result};
 use crate::image::{HostBatch, byte};
 use crate::tensors::host_values;
 
@@ -29,6 +29,8 @@ pub struct VideoData {
     pub train: Clips,
     /// Held-out clips.
     pub test: Clips,
+    /// The folder of the clips or digits.
+    path: PathBuf,
 }
 
 /// The clips of a split, each with a text. Cloning is cheap.
@@ -250,6 +252,7 @@ impl VideoData {
             return Ok(Self {
                 train: Clips::read(train.filled(path, Split::Train)?),
                 test: Clips::read(test.filled(path, Split::Test)?),
+                path: path.to_owned(),
             });
         }
         let [train, test] = ImageDataset::open_both(path, spec.picture, options)?;
@@ -266,6 +269,7 @@ impl VideoData {
         Ok(Self {
             train: Clips::compose(train, recipe.data.composed),
             test: Clips::compose(test, HELD_OUT),
+            path: path.to_owned(),
         })
     }
 
@@ -293,6 +297,18 @@ impl TrainingData for VideoData {
 
     fn samples(&self) -> Vec<Sample> {
         both(self.train.samples(), self.test.samples())
+    }
+
+    /// Refuses clips that would all have the same caption.
+    fn check(&self) -> Result<Option<String>> {
+        let (Source::Files(train), Source::Files(test)) = (&self.train.source, &self.test.source)
+        else {
+            return Ok(None);
+        };
+        let mut sets = [train, test].into_iter();
+        let has_text = sets.any(|set| (0..set.len()).any(|index| set.caption(index).is_some()));
+        check_texts(&self.path, train.classes(), has_text)?;
+        Ok(None)
     }
 
     fn left_out(&self) -> Vec<LeftOut> {
