@@ -7,9 +7,9 @@ use latentlm::backbone::TransformerConfig;
 use latentlm::core::CausalBackboneConfig;
 use latentlm_kernels::{WeightBits, quantized_weight};
 
+use crate::Unit;
 use crate::inputs::Inputs;
 use crate::sizes::{DecodeSizes, DecodeWeights};
-use crate::unit::Unit;
 
 /// Puts the matrices of a module into their type, as a model's file would.
 struct Rounding(DecodeWeights);

@@ -9,9 +9,9 @@ use latentlm_kernels::{rounds_products, shards};
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::{Shard, Trainer};
 
+use crate::Unit;
 use crate::inputs::Inputs;
 use crate::sizes::ImageSizes;
-use crate::unit::Unit;
 
 pub(super) fn config(sizes: ImageSizes) -> LatentLmConfig {
     let lm = LmSizes::new()

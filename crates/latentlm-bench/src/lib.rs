@@ -36,7 +36,6 @@ mod probe;
 pub mod scaling;
 mod sizes;
 mod speech;
-mod unit;
 
 pub use caches::{CacheFlush, Caches};
 pub use checksum::{ChecksumTimes, checksum_times};
@@ -45,7 +44,6 @@ pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
 pub use probe::{Limits, probe_limits};
 pub use sizes::{DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
-pub use unit::Unit;
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
@@ -53,6 +51,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::inputs::{Inputs, timed};
 use crate::sizes::{BACKBONE, BASE, DEFAULT, HEAD, MLLM, PICTURE, SIXTEEN, SPEECH};
+
+/// A prepared workload: every call does one unit of work and waits for it.
+pub type Unit = Box<dyn FnMut()>;
 
 /// Sizes of one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -7,10 +7,10 @@ use latentlm_data::sequence::{Document, Segment, SpecialTokens};
 use latentlm_pipelines::MllmRecipe;
 use latentlm_train::Trainer;
 
+use crate::Unit;
 use crate::image;
 use crate::inputs::Inputs;
 use crate::sizes::MllmSizes;
-use crate::unit::Unit;
 
 pub(super) fn config(sizes: MllmSizes) -> LatentLmConfig {
     let pictures = Modality::new(sizes.model.latent_dim, sizes.model.tokens);

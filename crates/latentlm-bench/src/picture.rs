@@ -8,9 +8,9 @@ use latentlm_kernels::shards;
 use latentlm_pipelines::ImageRecipe;
 use latentlm_train::Trainer;
 
+use crate::Unit;
 use crate::inputs::Inputs;
 use crate::sizes::PictureSizes;
-use crate::unit::Unit;
 
 pub(super) fn config(sizes: PictureSizes) -> CodecConfig {
     let conv = ConvConfig::new()

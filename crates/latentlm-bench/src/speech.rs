@@ -8,9 +8,9 @@ use latentlm_kernels::shards_of;
 use latentlm_pipelines::SpeechRecipe;
 use latentlm_train::{AdversarialTrainer, DataParallel, codec_setup};
 
+use crate::Unit;
 use crate::inputs::Inputs;
 use crate::sizes::SpeechSizes;
-use crate::unit::Unit;
 
 pub(super) fn config(sizes: SpeechSizes) -> CodecConfig {
     CodecConfig {

@@ -54,10 +54,9 @@ pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>> {
         cache.add(numbers(codec.encode(pictures)), labels);
     });
     match encoded {
-        Err(TrainError::Stopped) => return Ok(None),
-        encoded => encoded?,
+        Err(TrainError::Stopped) => Ok(None),
+        encoded => encoded.map(|()| Some(Codes { codec, cache })),
     }
-    Ok(Some(Codes { codec, cache }))
 }
 
 impl CodecTask<4> for VqTask {
