@@ -57,8 +57,8 @@ pub(super) const SPEECH_JSONL: [&str; 3] = [
     "{\"audio\": \"wavs/u0.wav\", \"text\": \"one\", \"speaker\": \"7\"}\n\
      {\"audio\": \"wavs/u1.wav\", \"text\": \"two\", \"group\": \"digit\", \"split\": \"train\"}\n\
      {\"audio\": \"wavs/u2.wav\", \"text\": \"three\", \"split\": \"test\"}\n",
-    "{\"audio_filepath\": \"wavs/u0.wav\", \"text\": \"one\", \"duration\": 1.0}\n\
-     {\"audio_filepath\": \"wavs/u1.wav\", \"text\": \"two\", \"duration\": 1.0}\n",
+    "{\"audio_filepath\": \"wavs/u0.wav\", \"text\": \"one\", \"duration\": 0.05}\n\
+     {\"audio_filepath\": \"wavs/u1.wav\", \"text\": \"two\", \"duration\": 0.05}\n",
     "{\"file_name\": \"wavs/u0.wav\", \"transcription\": \"one\", \"speaker_id\": 7}\n\
      {\"file_name\": \"wavs/u1.wav\", \"transcription\": \"two\", \"speaker_id\": 8}\n",
 ];
