@@ -22,6 +22,7 @@ fn tiny(data: &Path, changes: &[&str]) -> VideoRecipe {
         "mix.draw=1",
         "mix.pack_positions=64",
         "codec.image_size=16",
+        "codec.later_patches=2",
         "codec.frames_per_group=2",
         "codec.latent_dim=8",
         "codec.encoder_width=16",

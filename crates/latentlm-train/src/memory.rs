@@ -340,8 +340,8 @@ mod tests {
         let [of_codec, of_lm] = video.demands(&device);
         assert_eq!(of_codec.parameters, codec.num_params() as u64);
         assert_eq!(of_codec.sample_bytes, 4 * 5 * 32 * 32);
-        // 16 latents and 4 of 16 numbers, with noise for each of four draws.
-        assert_eq!(of_lm.sample_bytes, 4 * (16 + 4) * 16 * 5);
+        // 17 latents of 16 numbers, with noise for each of four draws.
+        assert_eq!(of_lm.sample_bytes, 4 * (16 + 1) * 16 * 5);
 
         let mllm = MllmRecipe::default();
         assert_eq!(mllm.demands(&device)[0], mllm.image().demands(&device)[0]);

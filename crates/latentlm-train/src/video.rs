@@ -385,10 +385,10 @@ mod tests {
             assert_eq!(corpus.encoded(first), Some(clip));
             let drawn = corpus.document(whole, false);
             let frame = corpus.document(first, false);
-            assert_eq!((drawn.frames(0), frame.frames(0)), (32, 16));
+            assert_eq!((drawn.frames(0), frame.frames(0)), (20, 16));
             assert_eq!(drawn.segments[0], frame.segments[0], "the same caption");
             // The latents between have no token behind them.
-            assert_eq!(lengths[first], lengths[whole] - 16 - 2);
+            assert_eq!(lengths[first], lengths[whole] - 4 - 2);
             let layout = Layout::new(&[frame], &special.modalities);
             assert_eq!(layout.learned[0].latents, Vec::from_iter(0..16));
             let begin = i64::from(special.modalities[0].begin);

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use crate::{digits, expect, latentlm};
 
 /// A model that trains in seconds: clips of five frames of 16x16 pixels, two groups of one latent.
-pub const TINY: [&str; 22] = [
+pub const TINY: [&str; 23] = [
     "data.composed=8",
     "data.frames=5",
     "text.vocabulary=300",
     "mix.pack_positions=64",
     "codec.image_size=16",
+    "codec.later_patches=2",
     "codec.latent_dim=4",
     "codec.encoder_width=16",
     "codec.decoder_width=16",
