@@ -22,7 +22,7 @@ const FAST: &[&str] = &[
     "lm.shortcut_share=0.5",
     "lm.shortcut_divisions=32",
     "lm.distilled_guidance=fixed",
-    "lm.distilled_scale=1.5",
+    "lm.distilled_scale=1.35",
     "sample.sampler=euler",
 ];
 
@@ -80,17 +80,17 @@ const VARIANTS: &[Variant] = &[
     Variant::with(
         "fast-4",
         FAST,
-        &["sample.steps=4", "sample.guidance_scale=1.5"],
+        &["sample.steps=4", "sample.guidance_scale=1.35"],
     ),
     Variant::with(
         "fast-2",
         FAST,
-        &["sample.steps=2", "sample.guidance_scale=1.5"],
+        &["sample.steps=2", "sample.guidance_scale=1.35"],
     ),
     Variant::with(
         "fast-1",
         FAST,
-        &["sample.steps=1", "sample.guidance_scale=1.5"],
+        &["sample.steps=1", "sample.guidance_scale=1.35"],
     ),
 ];
 
