@@ -4,8 +4,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::codecs::gif::GifEncoder;
-use image::{Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use latentlm_core::RandomStream;
 use latentlm_media::clip::{
     ClipFrame, ClipLimits, ClipReader, FrameFolder, GifFile, GifStream, RawClip, apng_bytes,
@@ -342,31 +341,78 @@ fn bad_clips_are_refused_in_one_line() {
     );
 }
 
-/// The first frame of a GIF says its size: what is beyond it is not shown. The encoder has frames cleared before the
-/// next: what a smaller one leaves open is transparent, which is white.
+/// A GIF of a screen of 8 x 6 pixels with frames of one grey each, and the column and row of their first pixel.
+fn placed(frames: &[([u16; 2], [u16; 2], u8)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = gif::Encoder::new(&mut bytes, 8, 6, &[]).unwrap();
+    for &([width, height], [left, top], level) in frames {
+        let pixels = vec![level; usize::from(width) * usize::from(height) * 3];
+        let mut frame = gif::Frame::from_rgb(width, height, &pixels);
+        (frame.left, frame.top, frame.delay) = (left, top, 10);
+        // What a smaller one leaves open is then transparent, which is white.
+        frame.dispose = gif::DisposalMethod::Background;
+        encoder.write_frame(&frame).unwrap();
+    }
+    drop(encoder);
+    bytes
+}
+
+/// A GIF names its size: smaller frames are parts of a picture of that size, wherever they lie. One that reaches beyond
+/// it would be cropped by the decoder, and is refused.
 #[test]
 fn gifs_of_mixed_sizes_have_one_size() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.gif");
-    let sizes = [(8, 6), (4, 2), (12, 9)];
-    let mut bytes = Vec::new();
-    {
-        let mut encoder = GifEncoder::new(&mut bytes);
-        for ((width, height), level) in sizes.into_iter().zip([50, 150, 250]) {
-            let picture = RgbaImage::from_pixel(width, height, Rgba([level, level, level, 255]));
-            let delay = Delay::from_numer_denom_ms(100, 1);
-            let frame = Frame::from_parts(picture, 0, 0, delay);
-            encoder.encode_frame(frame).unwrap();
-        }
-    }
-    fs::write(&path, bytes).unwrap();
+    let whole = ([8, 6], [0, 0], 50);
+    // The last one reaches the lower right corner.
+    fs::write(
+        &path,
+        placed(&[whole, ([4, 2], [0, 0], 150), ([4, 2], [4, 4], 250)]),
+    )
+    .unwrap();
     let (frames, _) = read(&path, GREY);
     let frames: Vec<&[u8]> = frames.chunks(GREY.bytes()).collect();
-    let mut second = vec![255; 48];
-    for row in second.chunks_mut(8).take(2) {
-        row[..4].fill(150);
+    let part = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>, level| {
+        let mut frame = vec![255; 48];
+        for row in rows {
+            frame[row * 8..][columns.clone()].fill(level);
+        }
+        frame
+    };
+    let (second, third) = (part(0..2, 0..4, 150), part(4..6, 4..8, 250));
+    assert_eq!(frames, [&[50; 48][..], &second, &third]);
+    for (size, place, told) in [
+        (
+            [12, 9],
+            [0, 0],
+            "its 12 x 9 pixels from column 0 and row 0 on",
+        ),
+        (
+            [4, 2],
+            [5, 0],
+            "its 4 x 2 pixels from column 5 and row 0 on",
+        ),
+        (
+            [4, 2],
+            [0, 5],
+            "its 4 x 2 pixels from column 0 and row 5 on",
+        ),
+        ([8, 6], [u16::MAX, 0], "from column 65535 and row 0 on"),
+    ] {
+        fs::write(&path, placed(&[whole, whole, (size, place, 250)])).unwrap();
+        let message = message(&path);
+        let parts = [
+            "a.gif: frame 3 is broken: ",
+            told,
+            " do not fit the GIF's 8 x 6",
+        ];
+        for part in parts {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        // The frames before it are read.
+        let reader = ClipReader::open(&path, ClipLimits::default()).unwrap();
+        assert_eq!(reader.filter(Result::is_ok).count(), 2);
     }
-    assert_eq!(frames, [&[50; 48][..], &second, &[250; 48]]);
 }
 
 /// Ten thousand frames are read one at a time; one more is too many.

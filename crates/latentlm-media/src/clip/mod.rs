@@ -6,6 +6,7 @@ mod grow;
 mod pace;
 mod raw;
 mod read;
+mod screen;
 mod stills;
 mod survey;
 mod write;

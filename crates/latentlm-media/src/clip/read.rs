@@ -9,6 +9,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat, Limits};
 
+use super::screen::Screen;
 use super::stills::frames_in;
 use super::y4m::{self, Y4m};
 use crate::caught::caught;
@@ -73,19 +74,43 @@ pub struct ClipReader {
 }
 
 enum Source {
-    /// GIF, WebP or PNG, and the size of a frame in bytes.
-    Animation(Frames<'static>, u64),
+    /// GIF, WebP or PNG.
+    Animation(Animation),
     Video(Y4m),
     /// A file for each frame.
     Stills(std::vec::IntoIter<PathBuf>),
+}
+
+/// An animation of which frames are decoded one after the other.
+struct Animation {
+    frames: Frames<'static>,
+    /// Size of a frame in bytes.
+    bytes: u64,
+    /// Of a GIF.
+    screen: Option<Screen>,
+}
+
+impl Animation {
+    /// Decodes the next frame; fails with what is wrong with it.
+    fn next(&mut self) -> Result<Option<Frame>, String> {
+        caught("its decoder", || {
+            match self.screen.as_mut().and_then(Screen::beyond) {
+                Some(reason) => Err(reason),
+                None => {
+                    let frame = self.frames.next().transpose();
+                    frame.map_err(|error| error.to_string())
+                }
+            }
+        })?
+    }
 }
 
 impl ClipReader {
     /// Opens a clip: a GIF, animated WebP, animated PNG or Y4M file, or a folder of numbered frames. The format of
     /// a file is recognized by its content. A picture that does not move is a clip of one frame.
     ///
-    /// Frames that change a part of the picture are completed. GIF, WebP and PNG frames that are shown for
-    /// 10 ms or less count as 100 ms, as in browsers.
+    /// Frames that change a part of the picture are completed; those of a GIF must lie within the size that it names.
+    /// GIF, WebP and PNG frames that are shown for 10 ms or less count as 100 ms, as in browsers.
     ///
     /// # Errors
     /// If it can't be read, is no clip, or its frames are larger than allowed.
@@ -112,7 +137,7 @@ impl ClipReader {
     pub fn pass_over(&mut self, count: usize) -> Result<(), MediaError> {
         for _ in 0..count {
             let passed = match &mut self.source {
-                Source::Animation(..) => None,
+                Source::Animation(_) => None,
                 Source::Video(video) => Some(video.pass_over(&self.path)?),
                 Source::Stills(paths) => Some(paths.next().is_some()),
             };
@@ -134,13 +159,10 @@ impl ClipReader {
         let malformed = |reason: String| MediaError::malformed(&self.path, reason);
         let number = self.read + 1;
         let frame = match &mut self.source {
-            Source::Animation(frames, bytes) => {
-                let _permit = permit(*bytes, self.limits.frame_bytes);
-                let frame = match caught("its decoder", || frames.next()) {
-                    Ok(frame) => frame.transpose().map_err(|error| error.to_string()),
-                    Err(reason) => Err(reason),
-                };
-                let frame = frame
+            Source::Animation(animation) => {
+                let _permit = permit(animation.bytes, self.limits.frame_bytes);
+                let frame = animation
+                    .next()
                     .map_err(|reason| malformed(format!("frame {number} is broken: {reason}")))?;
                 frame.map(of_animation)
             }
@@ -231,7 +253,7 @@ impl Source {
             Err(_) => None,
         };
         Ok(match animation {
-            Some((frames, bytes)) => Self::Animation(frames, bytes),
+            Some(animation) => Self::Animation(animation),
             None => Self::Stills(vec![path.to_owned()].into_iter()),
         })
     }
@@ -251,13 +273,13 @@ fn whole_riff(file: &File, head: &[u8], path: &Path) -> Result<(), MediaError> {
     Ok(())
 }
 
-/// The frames of an animation and the size of one in bytes; `None` for other formats and pictures that stand still.
+/// An animation; `None` for other formats and pictures that stand still.
 fn animation(
     file: BufReader<File>,
     format: ImageFormat,
     path: &Path,
     limit: u64,
-) -> Result<Option<(Frames<'static>, u64)>, MediaError> {
+) -> Result<Option<Animation>, MediaError> {
     let undecoded = |source| MediaError::Picture {
         path: path.to_owned(),
         source,
@@ -276,12 +298,16 @@ fn animation(
     };
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(limit.saturating_mul(HELD).max(WORKING));
-    match format {
+    let mut screen = None;
+    let (frames, bytes) = match format {
         ImageFormat::Gif => {
             let mut decoder = GifDecoder::new(file).map_err(undecoded)?;
             let bytes = bounded(decoder.dimensions())?;
             decoder.set_limits(limits).map_err(undecoded)?;
-            Ok(Some((decoder.into_frames(), bytes)))
+            screen = Some(Screen::of(
+                open_regular(path).map_err(io_error("read", path))?,
+            ));
+            (decoder.into_frames(), bytes)
         }
         ImageFormat::WebP => {
             let decoder = WebPDecoder::new(file).map_err(undecoded)?;
@@ -289,7 +315,7 @@ fn animation(
                 return Ok(None);
             }
             let bytes = bounded(decoder.dimensions())?;
-            Ok(Some((decoder.into_frames(), bytes)))
+            (decoder.into_frames(), bytes)
         }
         ImageFormat::Png => {
             let decoder = PngDecoder::with_limits(file, limits).map_err(undecoded)?;
@@ -297,13 +323,15 @@ fn animation(
                 return Ok(None);
             }
             let bytes = bounded(decoder.dimensions())?;
-            Ok(Some((
-                decoder.apng().map_err(undecoded)?.into_frames(),
-                bytes,
-            )))
+            (decoder.apng().map_err(undecoded)?.into_frames(), bytes)
         }
-        _ => Ok(None),
-    }
+        _ => return Ok(None),
+    };
+    Ok(Some(Animation {
+        frames,
+        bytes,
+        screen,
+    }))
 }
 
 fn of_animation(frame: Frame) -> ClipFrame {
