@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use latentlm_data::Split;
 use latentlm_data::speech::{SpeechBounds, SpeechDataset, SpeechSpec};
+use latentlm_data::{ClipDataset, ClipSpec, ImageSpec, ReadOptions, Split};
+use latentlm_media::clip::{RawClip, gif_bytes};
 use latentlm_tests::fuzz::target;
 
 use crate::WORKERS;
@@ -24,6 +25,13 @@ const NAME: &str = "large::reads_the_file_it_is_asked_to";
 
 /// The name of the reader of a corpus, which decodes nothing.
 const CORPUS: &str = "corpus";
+/// The name of the reader of clips with its own bounds.
+const CLIPS: &str = "clips";
+/// Side of the frames of a long GIF in pixels. Decoded, all of them would take 350 MiB. Reading takes about as long as
+/// other files here; for frames of 256 x 256, which would take more than a gigabyte, it would be seven times as long.
+const GIF_SIDE: usize = 96;
+/// Therefore the bound is as much smaller.
+const GIF_PARTS: u64 = 8;
 /// Recordings of Common Voice's English table.
 const COMMON_VOICE: usize = 1_100_000;
 /// That table is read in part, with bounds that are as much smaller: what it takes grows with its lines.
@@ -33,7 +41,7 @@ const CORPUS_PARTS: usize = 4;
 type Large = (&'static str, fn() -> Vec<u8>);
 
 /// Many short records, and few long ones.
-const LARGE: [Large; 13] = [
+const LARGE: [Large; 14] = [
     ("pictures-jsonl", || b"{}\n".repeat(499_999)),
     ("pictures-jsonl", || b"{}\n".repeat(3_000_000)),
     ("pictures-jsonl", || {
@@ -55,6 +63,7 @@ const LARGE: [Large; 13] = [
         [b"u0|x|".to_vec(), b"a ".repeat(75_000_000)].concat()
     }),
     (CORPUS, common_voice),
+    (CLIPS, long_gif),
     ("text", || b"a\n\n".repeat(16_000_001)),
     ("sentences", || vec![b'a'; 30_000_000]),
     ("tokenizer", many_tokens),
@@ -85,12 +94,63 @@ fn common_voice() -> Vec<u8> {
     text.into_bytes()
 }
 
+/// A GIF of one frame more than a clip may have. The last frame of two is repeated: to make each would take longer than
+/// to read it.
+fn long_gif() -> Vec<u8> {
+    let spec = frame_of_gif();
+    let written = |frames: usize| {
+        let pixels = vec![200; frames * spec.bytes()];
+        let clip = RawClip {
+            pixels: &pixels,
+            spec,
+            rate_hz: 10.0,
+        };
+        gif_bytes(&clip, Path::new("long.gif")).unwrap()
+    };
+    let (one, two) = (written(1), written(2));
+    // Both end with one byte that says so.
+    let (begin, end) = one.split_at(one.len() - 1);
+    let frame = &two[begin.len()..two.len() - end.len()];
+    let frames = frame.repeat(ReadOptions::default().max_clip_frames);
+    [begin, &frames, end].concat()
+}
+
+fn frame_of_gif() -> ImageSpec {
+    ImageSpec {
+        channels: 1,
+        height: GIF_SIDE,
+        width: GIF_SIDE,
+    }
+}
+
 /// Why a file is refused.
 fn refusal(name: &str, folder: &Path, bytes: &[u8]) -> String {
-    if name != CORPUS {
-        let mut reader = (target(name).unwrap().reader)(folder);
-        return reader(bytes).unwrap_err();
+    match name {
+        CORPUS => corpus_refusal(folder, bytes),
+        CLIPS => clip_refusal(folder, bytes),
+        _ => {
+            let mut reader = (target(name).unwrap().reader)(folder);
+            reader(bytes).unwrap_err()
+        }
     }
+}
+
+fn clip_refusal(folder: &Path, bytes: &[u8]) -> String {
+    fs::write(folder.join("long.gif"), bytes).unwrap();
+    let spec = ClipSpec {
+        frames: 17,
+        rate_hz: 10.0,
+        picture: frame_of_gif(),
+    };
+    let error = ClipDataset::open_both(folder, spec, ReadOptions::default()).unwrap_err();
+    let told = error.to_string();
+    // All frames before it were read.
+    let part = "long.gif: more than 10000 frames";
+    assert!(told.contains(part), "{told}");
+    told
+}
+
+fn corpus_refusal(folder: &Path, bytes: &[u8]) -> String {
     fs::write(folder.join("train.tsv"), bytes).unwrap();
     fs::write(folder.join("a.wav"), b"").unwrap();
     let spec = SpeechSpec {
@@ -141,6 +201,7 @@ fn reads_the_file_it_is_asked_to() {
     let peak = peak_kib("self").saturating_sub(own_kib);
     let most = match name {
         CORPUS => MOST_KIB / CORPUS_PARTS as u64,
+        CLIPS => MOST_KIB / GIF_PARTS,
         _ => MOST_KIB,
     };
     assert!(peak < most, "{} MiB: {refused}", peak >> 10);
