@@ -160,7 +160,7 @@ fn a_folder_of_clips_is_learned_without_those_that_are_too_short() {
     assert!(message.contains("has 1 frames"), "{message}");
     for (name, frames) in [("8.gif", 3), ("12.gif", 1)] {
         let given = pipeline.read_given(&data.join(name)).unwrap();
-        assert_eq!(given.dims()[1], frames, "{name}");
+        assert_eq!(given.frames.dims()[1], frames, "{name}");
     }
     // A run that goes on looks at what it was begun on.
     fs::write(data.join("0.gif"), fs::read(data.join("1.gif")).unwrap()).unwrap();

@@ -30,7 +30,11 @@ pub fn run(args: SampleVideo) -> Result<()> {
     notes::show(&pipeline.notes);
     let options = sampling::options(&args.drawing, pipeline.recipe().sample_options())?;
     let given = match &args.from {
-        Some(file) => Some(pipeline.read_given(file)?),
+        Some(file) => {
+            let given = pipeline.read_given(file)?;
+            notes::show(given.note.as_slice());
+            Some(given.frames)
+        }
         None => None,
     };
     let spec = pipeline.clip_spec();

@@ -7,9 +7,12 @@ use std::process::{Command, Stdio};
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
+use latentlm_media::ImageSpec;
+use latentlm_media::clip::{RawClip, write_gif};
+
 use crate::{digits, expect, latentlm};
 
-/// A model that trains in seconds: clips of five frames of 16x16 pixels, two groups of one latent.
+/// A model that trains in seconds: clips of five frames of 16x16 pixels, four latents for the first and one for the others.
 pub const TINY: [&str; 23] = [
     "data.composed=8",
     "data.frames=5",
@@ -90,8 +93,12 @@ fn a_model_draws_continues_and_captions_clips() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let digits = digits();
+    // Groups of two, so that a part of a clip can be given.
     let train = ["train-video", "--progress", "silent", digits.as_str()];
-    let text = succeed(dir, &[&train[..], &TINY].concat());
+    let text = succeed(
+        dir,
+        &[&train[..], &TINY, &["codec.frames_per_group=2"]].concat(),
+    );
     assert!(text.contains("report runs/digits/report.html"), "{text}");
 
     clips_have_the_format_of_their_name(dir);
@@ -135,7 +142,41 @@ fn clips_that_cannot_be_trained_on_are_one_line() {
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     expect(&mut train("whole"), 1, "000001.gif: frame");
+    write_mixed(&dir.join("mixed/walk"));
+    let sizes = "walk: frame 3 has 16 x 15 pixels, those before it 16 x 16";
+    expect(&mut train("mixed"), 1, sizes);
+    write_long(&dir.join("long/a.gif"));
+    expect(&mut train("long"), 1, "a.gif: more than 10000 frames");
+    let check = ["data", "check", "long", "--clips"];
+    let output = latentlm(dir, &check).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("a.gif: more than 10000 frames"), "{told}");
     assert!(!dir.join("runs/no").exists(), "nothing was begun");
+}
+
+/// Writes a new folder of frames of which the third has another size.
+fn write_mixed(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for (name, height) in [("1.png", 16), ("2.png", 16), ("3.png", 15), ("4.png", 16)] {
+        let frame = image::GrayImage::from_pixel(16, height, image::Luma([200]));
+        frame.save(folder.join(name)).unwrap();
+    }
+}
+
+/// Writes a GIF of one frame more than a clip may have, of a pixel each.
+fn write_long(file: &Path) {
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let clip = RawClip {
+        pixels: &[7; 10_001],
+        spec: ImageSpec {
+            channels: 1,
+            height: 1,
+            width: 1,
+        },
+        rate_hz: 10.0,
+    };
+    write_gif(file, &clip).unwrap();
 }
 
 fn draw(dir: &Path, more: &[&str]) -> String {
@@ -248,6 +289,21 @@ fn given_frames_come_first(dir: &Path) {
     ];
     let text = succeed(dir, &words);
     assert!(text.starts_with("any.gif: 5 frames in "), "without a text");
+    // Of a clip, whole groups: the last one is left to draw, and a line says so.
+    let words = ["sample-video", "--from", "seven.gif", "--out", "more"];
+    let output = latentlm(dir, &words).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let note = "note: the clip begins with the first 3 frames of seven.gif at 10 a second: a group of 2 is left to draw";
+    assert!(told.lines().any(|line| line == note), "{told}");
+    for name in ["0001.png", "0002.png", "0003.png"] {
+        // The same seed drew both.
+        assert_eq!(
+            grey(&format!("more/{name}")),
+            grey(&format!("frames/{name}"))
+        );
+    }
+    assert_eq!(fs::read_dir(dir.join("more")).unwrap().count(), 5);
 }
 
 fn clips_are_captioned(dir: &Path) {
@@ -290,7 +346,14 @@ fn wrong_clips_are_named(dir: &Path) {
     let bytes = fs::read(dir.join("seven.gif")).unwrap();
     fs::write(dir.join("half.gif"), &bytes[..bytes.len() / 2]).unwrap();
     fs::write(dir.join("text.gif"), "no clip").unwrap();
-    for file in ["half.gif", "text.gif", "gone.gif", "frames/0001.png"] {
+    write_mixed(&dir.join("mixed"));
+    for file in [
+        "half.gif",
+        "text.gif",
+        "gone.gif",
+        "frames/0001.png",
+        "mixed",
+    ] {
         let command = &mut latentlm(dir, &["caption", "--video", file]);
         let output = command.output().unwrap();
         let (code, line) = crate::failure(&output);
@@ -301,6 +364,8 @@ fn wrong_clips_are_named(dir: &Path) {
     }
     let from = ["sample-video", "--out", "no.gif", "--from", "text.gif"];
     expect(&mut latentlm(dir, &from), 1, "text.gif");
+    let from = ["sample-video", "--out", "no.gif", "--from", "mixed"];
+    expect(&mut latentlm(dir, &from), 1, "mixed: frame 3 has 16 x 15");
     assert!(!dir.join("no.gif").exists());
     let other = ["caption", "--run", "digits", "--image", "seven.gif"];
     expect(&mut latentlm(dir, &other), 1, "it is one of train-video");

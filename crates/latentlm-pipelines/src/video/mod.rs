@@ -5,7 +5,7 @@ mod pipeline;
 mod recipe;
 
 pub use data::{Clips, VideoData, as_clips, clip_bytes, clip_tensor};
-pub use pipeline::VideoPipeline;
+pub use pipeline::{Given, VideoPipeline};
 pub use recipe::{
     VideoDataConfig, VideoMixConfig, VideoRecipe, VideoSampleConfig, VideoTextConfig,
 };

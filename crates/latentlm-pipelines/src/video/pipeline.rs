@@ -22,6 +22,15 @@ const CODEC_NUMBERS: usize = 1 << 24;
 /// Longest caption, in tokens.
 const CAPTION_TOKENS: usize = 48;
 
+/// Frames that clips begin with.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The frames, `[1, F', C, H, W]`, in `[-1, 1]`.
+    pub frames: Tensor<5>,
+    /// How many frames of the file these are, in one line, if they are not all of it.
+    pub note: Option<String>,
+}
+
 /// Codec, language model and vocabulary of clips with text.
 pub type VideoPipeline = Pipeline<VideoRecipe>;
 
@@ -220,16 +229,34 @@ impl VideoPipeline {
     /// The first frames of a file or folder, to be continued: as many whole groups as it has, but fewer than a clip.
     /// A picture is one frame.
     ///
-    /// # Shapes
-    /// - returns: `[1, F', C, H, W]`, in `[-1, 1]`
-    ///
     /// # Errors
     /// If it can't be read.
-    pub fn read_given(&self, path: &Path) -> Result<Tensor<5>, PipelineError> {
+    pub fn read_given(&self, path: &Path) -> Result<Given, PipelineError> {
         let frames = read_frames(path, self.clip_spec(), &self.device)?;
-        let group = self.recipe().grouping().frames;
-        let count = frames.dims()[1].min(self.frames().saturating_sub(group).max(1));
-        Ok(frames.narrow(1, 0, 1 + (count - 1) / group * group))
+        let (count, group) = (frames.dims()[1], self.recipe().grouping().frames);
+        let most = self.frames().saturating_sub(group).max(1);
+        let kept = 1 + (count.min(most) - 1) / group * group;
+        let note = (kept < count).then(|| {
+            let (file, rate_hz) = (path.display(), self.rate_hz());
+            let first = match kept {
+                1 => "the first frame".to_owned(),
+                _ => format!("the first {kept} frames"),
+            };
+            if count < self.frames() {
+                format!(
+                    "the clip begins with {first} of {file}, which has {count} at {rate_hz} a second: these are one \
+                     and whole groups of {group}"
+                )
+            } else {
+                format!(
+                    "the clip begins with {first} of {file} at {rate_hz} a second: a group of {group} is left to draw"
+                )
+            }
+        });
+        Ok(Given {
+            frames: frames.narrow(1, 0, kept),
+            note,
+        })
     }
 
     /// Prompts for clips, a seed each. `known` are latents that they begin with, `[B, P, Z]`. Characters or words
@@ -460,6 +487,59 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Of a clip of two-frame groups, as it is in files: whole groups from its beginning, and a line about the rest.
+    #[test]
+    fn a_note_says_how_much_of_a_file_is_given() {
+        let pipeline = pipeline();
+        let folder = tempfile::tempdir().unwrap();
+        let walk = folder.path().join("walk");
+        std::fs::create_dir(&walk).unwrap();
+        let frame = |number: u8| walk.join(format!("{number}.png"));
+        // Too few for a group, one group, one and a half, and more than a clip of seven.
+        for (count, kept, told) in [
+            (1, 1, None),
+            (2, 1, Some("the first frame of")),
+            (3, 3, None),
+            (4, 3, Some("the first 3 frames of")),
+            (6, 5, Some("the first 5 frames of")),
+            (9, 5, Some("the first 5 frames of")),
+        ] {
+            for number in 1..=count {
+                let grey = image::GrayImage::from_pixel(8, 8, image::Luma([20 * number]));
+                grey.save(frame(number)).unwrap();
+            }
+            let given = pipeline.read_given(&walk).unwrap();
+            assert_eq!(given.frames.dims(), [1, kept, 1, 8, 8], "{count}");
+            let first = host_values(given.frames)[..]
+                .chunks(64)
+                .map(|own| own[0])
+                .collect::<Vec<_>>();
+            for (value, number) in first.into_iter().zip(1..) {
+                let level = f32::from(20_u8 * number) / 127.5 - 1.0;
+                assert!((value - level).abs() < 1e-6, "{count}, {number}: {value}");
+            }
+            let why = if count < 7 {
+                format!("which has {count} at 10 a second: these are one and whole groups of 2")
+            } else {
+                "at 10 a second: a group of 2 is left to draw".to_owned()
+            };
+            match (given.note, told) {
+                (None, None) => (),
+                (Some(note), Some(told)) => {
+                    assert!(
+                        note.starts_with(&format!("the clip begins with {told} ")),
+                        "{note}"
+                    );
+                    assert!(note.contains("walk") && note.ends_with(&why), "{note}");
+                }
+                (note, _) => panic!("{count}: {note:?}"),
+            }
+        }
+        // A picture is all of itself.
+        let given = pipeline.read_given(&frame(1)).unwrap();
+        assert_eq!((given.frames.dims()[1], given.note), (1, None));
     }
 
     #[test]
