@@ -327,20 +327,29 @@ impl<'a> Digits<'a> {
 
     /// Distances of drawn clips, and of other real ones, to real clips.
     fn frechet(&self, scenes: &[Scene]) -> Result<Frechet, EvalError> {
-        let stats = |clips: Tensor<5>| {
-            let features = self.judge.features(&clips);
-            features.map(|rows| FeatureStats::measure(&rows))
-        };
+        let stats = |clips: Tensor<5>| feature_stats(&self.judge, &clips);
         let real = stats(self.real(scenes, REAL_SEED));
         let other = stats(self.real(scenes, OTHER_SEED));
         let drawn = stats(self.drawn(scenes)?);
-        let distances =
-            |of: &[FeatureStats; 2]| [0, 1].map(|part| frechet_distance(&of[part], &real[part]));
         Ok(Frechet {
-            drawn: distances(&drawn),
-            real: distances(&other),
+            drawn: frechet_distances(&drawn, &real),
+            real: frechet_distances(&other, &real),
         })
     }
+}
+
+/// Statistics of the judge's features of clips: of their frames, and of the differences of neighbouring frames.
+///
+/// # Shapes
+/// - `clips`: `[B, F, C, H, W]`, around `[-1, 1]`, two frames or more
+pub(super) fn feature_stats(judge: &DigitJudge, clips: &Tensor<5>) -> [FeatureStats; 2] {
+    let features = judge.features(clips);
+    features.map(|rows| FeatureStats::measure(&rows))
+}
+
+/// Frechet distances of frames, and of differences of neighbouring frames.
+pub(super) fn frechet_distances(of: &[FeatureStats; 2], to: &[FeatureStats; 2]) -> [f64; 2] {
+    [0, 1].map(|part| frechet_distance(&of[part], &to[part]))
 }
 
 /// The values of `continued_among_nearest`.

@@ -8,6 +8,7 @@ use latentlm_data::{ImageDataset, ImageSpec, ReadOptions, Split};
 use latentlm_pipelines::{clip_tensor, read_all};
 
 use super::course::Course;
+use super::digits::{feature_stats, frechet_distances};
 use super::judge::{DigitGallery, DigitJudge, SeenDigit};
 use super::measure::{Named, Right, Tally};
 use super::spot::{Footage, Point};
@@ -247,6 +248,89 @@ fn a_judge_knows_held_out_digits_and_finds_their_pictures() {
         near(0),
         near(test.len() / 2)
     );
+    // Not a test of its own: another judge would take most of its time.
+    distances_tell_real_clips_from_others(&judge);
+}
+
+/// Number of clips whose distances are compared.
+const COMPARED: u64 = 120;
+
+/// Clips of every digit, all of which move left: turned round, their changes are those of other clips.
+fn moving_left(seed: u64) -> Tensor<5> {
+    let composer = composer(Split::Test);
+    let mut films = Vec::new();
+    for index in 0..COMPARED {
+        let scene = Scene::One {
+            digit: (index % 10) as u8,
+            motion: Motion::Left,
+        };
+        films.push(composer.film(&scene, seed, index));
+    }
+    frames(&films)
+}
+
+/// The frames of clips in another order.
+fn reordered(clips: &Tensor<5>, order: impl Iterator<Item = usize>) -> Tensor<5> {
+    let frames = order.map(|frame| clips.clone().narrow(1, frame, 1));
+    Tensor::cat(frames.collect(), 1)
+}
+
+/// Means of 7 x 7 pixels, over the edges.
+fn blurred(clips: &Tensor<5>) -> Tensor<5> {
+    let mut blurred = clips.clone();
+    for along in [3, 4] {
+        let side = blurred.dims()[along];
+        let mut sum = blurred.clone();
+        for shift in 1..7 {
+            let rest = blurred.clone().narrow(along, shift, side - shift);
+            let begin = blurred.clone().narrow(along, 0, shift);
+            sum = sum + Tensor::cat(vec![rest, begin], along);
+        }
+        blurred = sum.div_scalar(7.0);
+    }
+    blurred
+}
+
+/// Real clips are nearer to other real ones than to these played backwards, shuffled or blurred. The order of frames
+/// counts in their differences alone.
+fn distances_tell_real_clips_from_others(judge: &DigitJudge) {
+    let (real, other) = (moving_left(21), moving_left(22));
+    let [of_frames, of_changes] = judge.features(&real);
+    let clips = COMPARED as usize;
+    assert_eq!(
+        (of_frames.len(), of_changes.len()),
+        (clips * 17, clips * 16)
+    );
+    let stats = feature_stats(judge, &real);
+    let to_real = |clips: &Tensor<5>| frechet_distances(&feature_stats(judge, clips), &stats);
+    let near = to_real(&other);
+    assert!(near.iter().all(|distance| *distance > 0.0), "{near:?}");
+    let same = to_real(&real);
+    assert!(
+        same[0] < 1e-3 * near[0] && same[1] < 1e-3 * near[1],
+        "{same:?}"
+    );
+
+    let turned = reordered(&real, (0..17).rev());
+    let turned = to_real(&turned);
+    assert!(turned[0] < 1e-3 * near[0], "{turned:?} {near:?}");
+    let backwards = to_real(&reordered(&other, (0..17).rev()));
+    // Neighbours are then five frames apart, or twelve.
+    let shuffled = to_real(&reordered(&other, (0..17).map(|frame| frame * 5 % 17)));
+    for (name, distances) in [("backwards", backwards), ("shuffled", shuffled)] {
+        assert!(distances[1] > near[1], "{name}: {distances:?} {near:?}");
+        let frames = (distances[0] / near[0] - 1.0).abs();
+        assert!(frames < 1e-3, "{name}: {distances:?} {near:?}");
+    }
+    let blurred = to_real(&blurred(&other));
+    assert!(blurred[0] > near[0], "{blurred:?} {near:?}");
+
+    // What stands still has no differences: each is the same picture without content.
+    let [_, changes] = judge.features(&reordered(&real, [3; 4].into_iter()));
+    for row in &changes {
+        let mut alike = row.iter().zip(&changes[0]);
+        assert!(alike.all(|(a, b)| (a - b).abs() < 1e-4));
+    }
 }
 
 #[test]
