@@ -51,7 +51,6 @@ pub struct ClipDataset {
     spec: ClipSpec,
     kind: DatasetKind,
     options: ReadOptions,
-    short: usize,
     left_out: LeftOutList,
 }
 
@@ -149,7 +148,6 @@ impl ClipDataset {
             spec,
             kind,
             options,
-            short: short.len(),
             left_out: left_out.clone(),
         }))
     }
@@ -189,11 +187,6 @@ impl ClipDataset {
     /// How the dataset is stored.
     pub fn kind(&self) -> DatasetKind {
         self.kind
-    }
-
-    /// Number of clips of both splits that have too few frames.
-    pub fn too_short(&self) -> usize {
-        self.short
     }
 
     /// Clips left out of both splits, with reasons: those that were unusable or too short when the dataset was

@@ -191,8 +191,8 @@ impl Described for FirstFrame {
     }
 }
 
-/// Documents of whole clips, then documents of first frames alone. A first frame has the whole shape of a digit in
-/// few latents.
+/// Documents of whole clips, then documents of first frames alone. A first frame has the whole shape of a digit, whose
+/// way the groups after it tell.
 struct ClipCorpus {
     whole: MllmCorpus,
     first_frames: Option<MllmCorpus>,

@@ -81,7 +81,8 @@ pub struct VideoMixConfig {
     pub draw: usize,
     /// Every clip before its caption.
     pub caption: usize,
-    /// The first frame of every clip after its caption. It has most of a digit's shape, but few of a clip's latents.
+    /// The first frame of every clip after its caption. It has the shape of what moves: such documents learn shapes
+    /// alone, and are shorter than a clip's.
     #[serde(default)]
     pub first_frame: usize,
     /// Fraction of the documents of first frames that read what a still shows, which does not move, instead of the
