@@ -21,8 +21,8 @@ const FAST: &[&str] = &[
     "lm.few_step=shortcut",
     "lm.shortcut_share=0.5",
     "lm.shortcut_divisions=32",
-    "lm.distilled_guidance=fixed",
-    "lm.distilled_scale=1.35",
+    "lm.distilled_guidance=scale",
+    "lm.distilled_scale=3.0",
     "sample.sampler=euler",
 ];
 

@@ -75,7 +75,7 @@ pub struct ClipReader {
 
 enum Source {
     /// GIF, WebP or PNG.
-    Animation(Animation),
+    Animation(Box<Animation>),
     Video(Y4m),
     /// A file for each frame.
     Stills(std::vec::IntoIter<PathBuf>),
@@ -253,7 +253,7 @@ impl Source {
             Err(_) => None,
         };
         Ok(match animation {
-            Some(animation) => Self::Animation(animation),
+            Some(animation) => Self::Animation(Box::new(animation)),
             None => Self::Stills(vec![path.to_owned()].into_iter()),
         })
     }
