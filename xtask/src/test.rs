@@ -20,13 +20,14 @@ Examples:
   cargo xtask test -- --nocapture      options of the test runner
   cargo xtask test --device wgpu       reference cases, a step and a sample, on that device
   cargo xtask test --repeat 20 --threads 1,2,8,16    all tests, 20 times for each number of threads
+  cargo xtask test --repeat 20 --at-once 2           always two runs at the same time
 
 Repeated tests are built once. Each run prints one line. The output of failed runs is in target/test-repeat
 until tests are repeated again. Options of this command come before ARGS.")]
 pub struct Args {
     /// Instead of the tests: reference cases, and a training step and a sample of each modality, on
     /// cpu, wgpu, vulkan or cuda; wgpu:N is the N-th; `skipped` where there is no such device
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["args", "runner", "repeat", "threads"])]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["args", "runner", "repeat", "threads", "at_once"])]
     device: Option<String>,
     /// Run the tests so many times, and go on after a failure; exit code 1 if any run failed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -39,6 +40,14 @@ pub struct Args {
         value_parser = clap::value_parser!(u64).range(1..=1024)
     )]
     threads: Vec<u64>,
+    /// Number of repeated runs at the same time
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "repeat",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    at_once: Option<u16>,
     /// Further arguments of `cargo test`: a filter, `--package X`
     #[arg(allow_hyphen_values = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -105,6 +114,7 @@ impl Args {
             tests: self.command((!is_typed).then_some(keep_going)),
             rounds: self.repeat.unwrap_or(1),
             threads: self.threads,
+            at_once: self.at_once.map_or(1, usize::from),
         })
     }
 }
@@ -165,6 +175,10 @@ mod tests {
             "{tests}"
         );
 
+        assert_eq!(repeated.at_once, 1);
+        let two = typed(&["--repeat", "20", "--at-once", "2"]);
+        assert_eq!(two.repetition().unwrap().at_once, 2);
+
         let words = ["--threads=4", "-p", "a", "--no-fail-fast", "--", "--exact"];
         let repeated = typed(&words).repetition().unwrap();
         assert_eq!((repeated.rounds, &repeated.threads[..]), (1, &[4][..]));
@@ -186,6 +200,8 @@ mod tests {
             &["test", "--threads", "0"],
             &["test", "--threads", "1,,2"],
             &["test", "--threads", "1,2000"],
+            &["test", "--at-once", "2"],
+            &["test", "--repeat", "2", "--at-once", "0"],
             &["test", "--device", "cpu", "--repeat", "2"],
             &["test", "--device", "cpu", "--threads", "2"],
         ] {

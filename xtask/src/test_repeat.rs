@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -26,6 +28,8 @@ pub struct Repetition {
     pub rounds: u64,
     /// Numbers of test threads; the test runner chooses one if there are none.
     pub threads: Vec<u64>,
+    /// Number of runs at the same time.
+    pub at_once: usize,
 }
 
 /// One run of the tests.
@@ -64,7 +68,8 @@ impl Repetition {
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let start = Instant::now();
         let runs = order(self.rounds, &self.threads);
-        let outcomes = run_all(&mut self.tests, &runs, &folder, |told| say!("{told}"))?;
+        let print = |told: &str| say!("{told}");
+        let outcomes = run_all(&self.tests, &runs, self.at_once, &folder, print)?;
         say!("{}", summary(&outcomes, start.elapsed()));
         Ok(if outcomes.iter().all(|outcome| outcome.passed) {
             ExitCode::SUCCESS
@@ -100,46 +105,86 @@ fn order(rounds: u64, threads: &[u64]) -> Vec<Run> {
     runs
 }
 
-/// Makes all runs, also after failed ones. `print` gets a line for each. The output of failed runs stays in the folder.
+/// Makes all runs, some at the same time, also after failed ones. `print` gets a line for each as it ends. The output
+/// of failed runs stays in the folder. Outcomes are in the order of the runs.
 fn run_all(
-    tests: &mut Command,
+    tests: &Command,
     runs: &[Run],
+    at_once: usize,
     folder: &Path,
-    mut print: impl FnMut(&str),
+    print: impl Fn(&str) + Sync,
 ) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
-    for (number, &run) in (1..).zip(runs) {
-        let path = folder.join(format!("run-{number}.txt"));
-        let outcome = run_once(tests, run, &path)?;
-        let seconds = outcome.time.as_secs();
-        if outcome.passed {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            print(&format!("{run}: passed in {seconds} s"));
-        } else {
-            let shown = path.strip_prefix(project_root()).unwrap_or(&path);
-            print(&format!(
-                "{run}: FAILED in {seconds} s; output: {}",
-                shown.display()
-            ));
+    let waiting = Mutex::new((1..).zip(runs.iter().copied()));
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.next()
+    };
+    let take_runs = || -> Result<Vec<(u64, Outcome)>> {
+        let mut outcomes = Vec::new();
+        while let Some((number, run)) = next() {
+            let path = folder.join(format!("run-{number}.txt"));
+            outcomes.push((number, run_and_tell(tests, run, &path, &print)?));
         }
-        outcomes.push(outcome);
+        Ok(outcomes)
+    };
+    let mut numbered = Vec::new();
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(take_runs)).collect();
+        for worker in workers {
+            numbered.extend(worker.join().expect("a run does not panic")?);
+        }
+        Ok(())
+    })?;
+    numbered.sort_by_key(|&(number, _)| number);
+    Ok(numbered.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Makes one run and prints its line. The file stays if the run failed.
+fn run_and_tell(tests: &Command, run: Run, path: &Path, print: impl Fn(&str)) -> Result<Outcome> {
+    let outcome = run_once(again(tests), run, path)?;
+    let seconds = outcome.time.as_secs();
+    if outcome.passed {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        print(&format!("{run}: passed in {seconds} s"));
+    } else {
+        let shown = path.strip_prefix(project_root()).unwrap_or(path);
+        print(&format!(
+            "{run}: FAILED in {seconds} s; output: {}",
+            shown.display()
+        ));
     }
-    Ok(outcomes)
+    Ok(outcome)
+}
+
+/// The same command once more, where it inherits its input.
+fn again(command: &Command) -> Command {
+    let mut same = Command::new(command.get_program());
+    same.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => same.env(name, value),
+            None => same.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        same.current_dir(folder);
+    }
+    same
 }
 
 /// Makes one run. The file gets a line with the command, and then the output as a terminal would show it.
-fn run_once(tests: &mut Command, run: Run, path: &Path) -> Result<Outcome> {
+fn run_once(mut tests: Command, run: Run, path: &Path) -> Result<Outcome> {
     if let Some(threads) = run.threads {
         // Not an option of the test runner: those of the user follow the same `--`.
         tests.env("RUST_TEST_THREADS", threads.to_string());
     }
     let writing = || format!("cannot write {}", path.display());
     let mut file = File::create(path).with_context(writing)?;
-    writeln!(file, "{run}: {}", line(tests)).with_context(writing)?;
+    writeln!(file, "{run}: {}", line(&tests)).with_context(writing)?;
     tests.stdout(file.try_clone().with_context(writing)?);
     tests.stderr(file);
     let start = Instant::now();
-    let passed = status(tests)?.success();
+    let passed = status(&mut tests)?.success();
     Ok(Outcome {
         run,
         passed,
@@ -214,9 +259,10 @@ mod tests {
         let mut tests = Command::new("sh");
         tests.args(["-c", script]);
         let runs = order(2, &[1, 2, 4]);
-        let mut lines = Vec::new();
-        let print = |line: &str| lines.push(line.to_owned());
-        let outcomes = run_all(&mut tests, &runs, folder.path(), print).unwrap();
+        let told = Mutex::new(Vec::new());
+        let print = |line: &str| told.lock().unwrap().push(line.to_owned());
+        let outcomes = run_all(&tests, &runs, 1, folder.path(), print).unwrap();
+        let lines = told.into_inner().unwrap();
 
         let done: Vec<Run> = outcomes.iter().map(|outcome| outcome.run).collect();
         assert_eq!(done, runs);
@@ -233,5 +279,28 @@ mod tests {
         );
         assert!(folder.path().join("run-2.txt").is_file());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// Each of the two waits until both have begun.
+    #[cfg(unix)]
+    #[test]
+    fn runs_at_the_same_time_keep_their_own_output_and_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "touch begun-$RUST_TEST_THREADS; echo $RUST_TEST_THREADS
+            for i in $(seq 500); do test -e begun-1 && test -e begun-2 && exit 3; sleep 0.02; done";
+        let mut tests = Command::new("sh");
+        tests.args(["-c", script]).current_dir(folder.path());
+        let runs = order(1, &[1, 2]);
+        let output = folder.path().join("output");
+        fs::create_dir(&output).unwrap();
+        let outcomes = run_all(&tests, &runs, 2, &output, |_| {}).unwrap();
+
+        let done: Vec<Run> = outcomes.iter().map(|outcome| outcome.run).collect();
+        assert_eq!(done, runs);
+        assert!(outcomes.iter().all(|outcome| !outcome.passed));
+        for threads in ["1", "2"] {
+            let text = fs::read_to_string(output.join(format!("run-{threads}.txt"))).unwrap();
+            assert!(text.ends_with(&format!("\n{threads}\n")), "{text}");
+        }
     }
 }
