@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use latentlm_args::{ArgsError, Project, escaped, tell};
+use latentlm_args::{ArgsError, Project, escaped, parse_typed, tell};
 
 use asides::Aside;
 use cargo::project_root;
@@ -94,7 +94,8 @@ fn main() -> ExitCode {
 fn run(mut words: Vec<OsString>) -> Result<ExitCode> {
     let aside = Aside::take(&mut words)?;
     let typed = std::iter::once(OsString::from("cargo xtask")).chain(words.iter().cloned());
-    match Cli::parse_from(typed).command {
+    let Cli { command } = parse_typed(typed);
+    match command {
         Command::Latent(command) => {
             let project = Project::at(project_root());
             forward::check(&command, &project, &System::here())?;

@@ -69,7 +69,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use latentlm_args::{ArgsError, Command, Project, escaped, tell};
+use latentlm_args::{ArgsError, Command, Project, escaped, parse_typed, tell};
 use latentlm_eval::EvalError;
 use latentlm_pipelines::PipelineError;
 use latentlm_train::TrainError;
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     if let Ok(commit) = std::env::var(COMMIT) {
         latentlm_eval::name_commit(commit);
     }
-    let command = Cli::parse().command;
+    let Cli { command } = parse_typed(std::env::args_os());
     let result = match command.check(&Project::here()) {
         Ok(()) => latentlm_kernels::on_workers(|| run(command)),
         Err(error) => Err(error.into()),

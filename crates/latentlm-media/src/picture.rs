@@ -7,7 +7,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageReader, Limits, Pixel, RgbImage,
+    DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageReader, Limits, Pixel,
+    RgbImage,
 };
 
 use crate::caught::caught;
@@ -212,11 +213,13 @@ impl Drop for Permit<'_> {
 /// # Panics
 /// If a side of the picture or of `spec` is 0, which [`decode`] and [`ImageSpec::validate`] refuse.
 pub fn fit(picture: DynamicImage, spec: ImageSpec) -> Vec<u8> {
-    match picture {
-        // In colours, of which all are the same, it would take three times as much memory.
-        DynamicImage::ImageLuma8(grey) => scaled(&grey, spec).into_raw().repeat(spec.channels),
-        picture => planes(&scaled(&over_white(picture), spec), spec.channels),
-    }
+    // In colours, of which all are the same, a grey picture would take three times as much memory.
+    let grey = match picture {
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageLuma16(_) => picture.into_luma8(),
+        DynamicImage::ImageLumaA8(_) | DynamicImage::ImageLumaA16(_) => grey_over_white(picture),
+        picture => return planes(&scaled(&over_white(picture), spec), spec.channels),
+    };
+    scaled(&grey, spec).into_raw().repeat(spec.channels)
 }
 
 /// Crops the centre of a picture to the aspect ratio of `spec` and resizes it.
@@ -255,10 +258,23 @@ fn over_white(picture: DynamicImage) -> RgbImage {
     }
     let rgba = picture.into_rgba8();
     RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
-        let [r, g, b, a] = rgba.get_pixel(x, y).0.map(u32::from);
-        let blend = |c: u32| ((c * a + 255 * (255 - a) + 127) / 255) as u8;
-        image::Rgb([blend(r), blend(g), blend(b)])
+        let [r, g, b, a] = rgba.get_pixel(x, y).0;
+        image::Rgb([r, g, b].map(|value| blend(value, a)))
     })
+}
+
+fn grey_over_white(picture: DynamicImage) -> GrayImage {
+    let grey = picture.into_luma_alpha8();
+    GrayImage::from_fn(grey.width(), grey.height(), |x, y| {
+        let [value, alpha] = grey.get_pixel(x, y).0;
+        image::Luma([blend(value, alpha)])
+    })
+}
+
+/// A value of a half transparent pixel in front of white.
+fn blend(value: u8, alpha: u8) -> u8 {
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
 /// Turns `[H, W, 3]` into `[C, H, W]`.
@@ -340,10 +356,23 @@ mod tests {
     /// Grey pictures are never in memory in colours.
     #[test]
     fn grey_pictures_are_scaled_as_their_copies_in_colours() {
-        let grey =
-            image::GrayImage::from_fn(61, 47, |x, y| image::Luma([(x * 37 + y * y * 11) as u8]));
-        let grey = DynamicImage::ImageLuma8(grey);
-        let colours = DynamicImage::ImageRgb8(grey.to_rgb8());
+        let value = |x: u32, y: u32| (x * 9_001 + y * y * 2_861) as u16;
+        let alpha = |x: u32, y: u32| (x * y * 97 + 5_000) as u16;
+        let opaque = ImageBuffer::from_fn(61, 47, |x, y| image::Luma([value(x, y)]));
+        let opaque = DynamicImage::ImageLuma16(opaque);
+        let veiled = ImageBuffer::from_fn(61, 47, |x, y| image::LumaA([value(x, y), alpha(x, y)]));
+        let veiled = DynamicImage::ImageLumaA16(veiled);
+        let in_colours = [opaque.to_rgb8().into(), veiled.to_rgba8().into()];
+        let bytes = [opaque.to_luma8().into(), veiled.to_luma_alpha8().into()];
+        for (grey, colours) in [opaque, veiled].iter().zip(&in_colours) {
+            same_when_scaled(grey, colours);
+        }
+        for (grey, colours) in bytes.iter().zip(&in_colours) {
+            same_when_scaled(grey, colours);
+        }
+    }
+
+    fn same_when_scaled(grey: &DynamicImage, colours: &DynamicImage) {
         for (channels, height, width) in [
             (1, 9, 13),
             (3, 9, 13),
