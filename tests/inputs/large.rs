@@ -9,9 +9,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use image::codecs::jpeg::JpegEncoder;
 use latentlm_data::speech::{SpeechBounds, SpeechDataset, SpeechSpec};
 use latentlm_data::{ClipDataset, ClipSpec, ImageSpec, ReadOptions, Split};
 use latentlm_media::clip::{RawClip, gif_bytes};
+use latentlm_media::{MAX_PICTURE_BYTES, decode_whole};
 use latentlm_tests::fuzz::target;
 
 use crate::WORKERS;
@@ -32,6 +34,12 @@ const CLIPS: &str = "clips";
 const GIF_SIDE: usize = 96;
 /// Therefore the bound is as much smaller.
 const GIF_PARTS: u64 = 8;
+/// The name of the reader of pictures, on more threads than fit into memory without a bound.
+const PICTURES: &str = "pictures";
+/// Their number.
+const PICTURE_THREADS: usize = 8;
+/// Pictures, and therefore the bound, are this much smaller than they may be.
+const PICTURE_PARTS: u64 = 8;
 /// Recordings of Common Voice's English table.
 const COMMON_VOICE: usize = 1_100_000;
 /// That table is read in part, with bounds that are as much smaller: what it takes grows with its lines.
@@ -41,7 +49,7 @@ const CORPUS_PARTS: usize = 4;
 type Large = (&'static str, fn() -> Vec<u8>);
 
 /// Many short records, and few long ones.
-const LARGE: [Large; 14] = [
+const LARGE: [Large; 15] = [
     ("pictures-jsonl", || b"{}\n".repeat(499_999)),
     ("pictures-jsonl", || b"{}\n".repeat(3_000_000)),
     ("pictures-jsonl", || {
@@ -64,6 +72,7 @@ const LARGE: [Large; 14] = [
     }),
     (CORPUS, common_voice),
     (CLIPS, long_gif),
+    (PICTURES, cut_jpeg),
     ("text", || b"a\n\n".repeat(16_000_001)),
     ("sentences", || vec![b'a'; 30_000_000]),
     ("tokenizer", many_tokens),
@@ -115,6 +124,29 @@ fn long_gif() -> Vec<u8> {
     [begin, &frames, end].concat()
 }
 
+/// A grey JPEG near the bound without its last rows. It is found to be cut after it was decoded.
+fn cut_jpeg() -> Vec<u8> {
+    let side = (MAX_PICTURE_BYTES / PICTURE_PARTS).isqrt() as u32 - 1;
+    let mut bytes = Vec::new();
+    let picture = image::GrayImage::from_pixel(side, side, image::Luma([99]));
+    JpegEncoder::new(&mut bytes).encode_image(&picture).unwrap();
+    bytes.truncate(bytes.len() * 9 / 10);
+    bytes
+}
+
+fn picture_refusal(folder: &Path, bytes: &[u8]) -> String {
+    let file = folder.join("cut.jpg");
+    fs::write(&file, bytes).unwrap();
+    let told = thread::scope(|scope| {
+        let read = || decode_whole(&file, MAX_PICTURE_BYTES / PICTURE_PARTS).unwrap_err();
+        let readers: Vec<_> = (0..PICTURE_THREADS).map(|_| scope.spawn(read)).collect();
+        let mut errors = readers.into_iter().map(|reader| reader.join().unwrap());
+        errors.next_back().unwrap().to_string()
+    });
+    assert!(told.contains("is cut: it holds"), "{told}");
+    told
+}
+
 fn frame_of_gif() -> ImageSpec {
     ImageSpec {
         channels: 1,
@@ -128,6 +160,7 @@ fn refusal(name: &str, folder: &Path, bytes: &[u8]) -> String {
     match name {
         CORPUS => corpus_refusal(folder, bytes),
         CLIPS => clip_refusal(folder, bytes),
+        PICTURES => picture_refusal(folder, bytes),
         _ => {
             let mut reader = (target(name).unwrap().reader)(folder);
             reader(bytes).unwrap_err()
@@ -202,6 +235,7 @@ fn reads_the_file_it_is_asked_to() {
     let most = match name {
         CORPUS => MOST_KIB / CORPUS_PARTS as u64,
         CLIPS => MOST_KIB / GIF_PARTS,
+        PICTURES => MOST_KIB / PICTURE_PARTS,
         _ => MOST_KIB,
     };
     assert!(peak < most, "{} MiB: {refused}", peak >> 10);

@@ -79,7 +79,9 @@ pub fn read_picture(path: &Path, spec: ImageSpec) -> Result<Vec<u8>, MediaError>
 /// # Errors
 /// If the file can't be read, is not a picture, or takes more than `limit`.
 pub fn decode(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
-    decode_bytes(path, &read_file(path, limit)?, limit)
+    let (bytes, _read) = read_file(path, limit)?;
+    let (picture, _decoded) = decode_bytes(path, &bytes, limit)?;
+    Ok(picture)
 }
 
 /// As [`decode`], but a truncated JPEG is an error: decoders accept such files and fill the missing rows
@@ -88,8 +90,8 @@ pub fn decode(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
 /// # Errors
 /// As [`decode`], and if a JPEG lacks rows.
 pub fn decode_whole(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
-    let bytes = read_file(path, limit)?;
-    let picture = decode_bytes(path, &bytes, limit)?;
+    let (bytes, _read) = read_file(path, limit)?;
+    let (picture, _decoded) = decode_bytes(path, &bytes, limit)?;
     let missing = jpeg::is_jpeg(&bytes).then(|| jpeg::missing(&bytes));
     match missing.flatten() {
         Some(reason) => Err(MediaError::malformed(path, reason)),
@@ -97,8 +99,10 @@ pub fn decode_whole(path: &Path, limit: u64) -> Result<DynamicImage, MediaError>
     }
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, MediaError> {
+fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, Permit<'static>), MediaError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
+    let size = file.metadata().map_err(io_error("read", path))?.len();
+    let permit = FILES.enter(size.min(limit), limit);
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
@@ -110,16 +114,21 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, MediaError> {
         );
         Err(MediaError::malformed(path, reason))
     } else {
-        Ok(bytes)
+        Ok((bytes, permit))
     }
 }
 
-fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, MediaError> {
+/// Decodes a picture. What else is done with a picture that may be refused is done under its permit.
+fn decode_bytes(
+    path: &Path,
+    bytes: &[u8],
+    limit: u64,
+) -> Result<(DynamicImage, Permit<'static>), MediaError> {
     let undecoded = |source: ImageError| MediaError::Picture {
         path: path.to_owned(),
         source,
     };
-    let decode = || -> Result<DynamicImage, MediaError> {
+    let decode = || -> Result<(DynamicImage, Permit<'static>), MediaError> {
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(io_error("read", path))?;
@@ -139,30 +148,29 @@ fn decode_bytes(path: &Path, bytes: &[u8], limit: u64) -> Result<DynamicImage, M
             );
             return Err(MediaError::malformed(path, reason));
         }
-        let _permit = IN_FLIGHT.enter(total, limit);
+        let permit = PICTURES.enter(total, limit);
         // Cameras store rotated pictures and record the rotation in the metadata.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(undecoded)?;
         picture.apply_orientation(orientation);
-        Ok(picture)
+        Ok((picture, permit))
     };
-    let picture = caught("its decoder", decode)
+    let (picture, permit) = caught("its decoder", decode)
         .map_err(|failed| MediaError::malformed(path, format!("a damaged picture: {failed}")))??;
     if picture.width() == 0 || picture.height() == 0 {
         return Err(MediaError::malformed(path, "a picture without pixels"));
     }
-    Ok(picture)
+    Ok((picture, permit))
 }
 
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(MEGABYTE))
 }
 
-/// Bytes of all pictures that are being decoded, over all threads.
-static IN_FLIGHT: InFlight = InFlight {
-    bytes: Mutex::new(0),
-    less: Condvar::new(),
-};
+/// Bytes of all files of pictures that are being decoded, over all threads.
+static FILES: InFlight = InFlight::new();
+/// Bytes of the pictures themselves. Only who waits for nothing else waits for these, so that all come to their end.
+static PICTURES: InFlight = InFlight::new();
 
 /// Limits the memory of all threads that decode at the same time to the limit for one picture.
 struct InFlight {
@@ -176,13 +184,21 @@ pub(crate) struct Permit<'a> {
     bytes: u64,
 }
 
-/// Waits until a frame of `bytes` may be decoded, where all threads together may take `most`.
+/// Waits until an animation whose frames take `bytes` may be read, where all threads together may take `most`. A thread
+/// that has one decodes nothing else.
 #[cfg(feature = "clips")]
 pub(crate) fn permit(bytes: u64, most: u64) -> Permit<'static> {
-    IN_FLIGHT.enter(bytes, most)
+    PICTURES.enter(bytes, most)
 }
 
 impl InFlight {
+    const fn new() -> Self {
+        Self {
+            bytes: Mutex::new(0),
+            less: Condvar::new(),
+        }
+    }
+
     /// Waits until `bytes` more fit into `most`. Never waits if nothing else is being decoded.
     fn enter(&self, bytes: u64, most: u64) -> Permit<'_> {
         let mut used = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,7 +47,7 @@ impl MetricsLog {
     /// # Errors
     /// If the file can't be read or written.
     pub fn truncate_after(&mut self, stage: &str, step: u64) -> Result<()> {
-        let old = fs::read_to_string(&self.path).map_err(io_error("read", &self.path))?;
+        let old = lines_of(&self.path)?;
         let mut text = String::new();
         for line in old.lines() {
             let record = serde_json::from_str::<MetricLine>(line);
@@ -84,10 +84,16 @@ impl MetricsLog {
     /// # Errors
     /// If the file can't be read.
     pub fn read(path: &Path) -> Result<Vec<MetricLine>> {
-        let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+        let text = lines_of(path)?;
         let records = text.lines().filter_map(|l| serde_json::from_str(l).ok());
         Ok(records.collect())
     }
+}
+
+/// The text of a log. A damaged byte spoils its line, not the log.
+fn lines_of(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(io_error("read", path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The points of one value of one stage.
@@ -127,5 +133,26 @@ mod tests {
         );
         assert_eq!(lines.len(), 7);
         assert_eq!(series(&lines, "codec", "loss"), [], "no number is null");
+    }
+
+    #[test]
+    fn a_damaged_byte_costs_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path).unwrap();
+        for step in 1..=3 {
+            log.append("lm", step, &[("loss", 0.5)]).unwrap();
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        bytes[second] = 0xff;
+        fs::write(&path, &bytes).unwrap();
+        let steps = |path: &Path| -> Vec<u64> {
+            let lines = MetricsLog::read(path).unwrap();
+            lines.iter().map(|line| line.step).collect()
+        };
+        assert_eq!(steps(&path), [1, 3]);
+        log.truncate_after("lm", 3).unwrap();
+        assert_eq!(steps(&path), [1, 3]);
     }
 }

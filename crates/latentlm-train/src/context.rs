@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use latentlm_data::Skipped;
+use latentlm_data::{LeftOut, Skipped};
 use latentlm_eval::EvalError;
 use latentlm_pipelines::{
     BegunStage, ChangedKey, Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder,
@@ -316,8 +316,9 @@ fn compare_data<R: Recipe>(
     let now = Inventory::of(&samples, Some(&before));
     let changes = now.changes_since(&before);
     if !changes.is_empty() && !options.accept_changed_data {
+        let broken = broken_since(&changes.removed, &data.left_out());
         let reason = format!(
-            "was trained on other data: {changes}; put them back, or continue on what is there with \
+            "was trained on other data: {changes}{broken}; put them back, or continue on what is there with \
              --accept-changed-data"
         );
         return Err(run.error(reason).into());
@@ -331,6 +332,22 @@ fn compare_data<R: Recipe>(
         now.write(&path)?;
     }
     Ok(notes)
+}
+
+/// Of samples that are gone, the first whose file is there and can't be used any more, and why.
+fn broken_since(gone: &[String], left_out: &[LeftOut]) -> String {
+    let is_gone = |file: &&LeftOut| {
+        gone.iter().any(|name| {
+            let name = name
+                .rsplit_once(": ")
+                .map_or(name.as_str(), |(_, name)| name);
+            file.path.ends_with(name)
+        })
+    };
+    match left_out.iter().find(is_gone) {
+        Some(file) => format!("; {} is broken now: {}", file.path.display(), file.reason),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]

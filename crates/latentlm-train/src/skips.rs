@@ -48,6 +48,20 @@ impl Skips {
             self.recent.len()
         )))
     }
+
+    /// Looks back after the last step of a stage, which may have too few for [`count`](Self::count) to end it.
+    ///
+    /// # Errors
+    /// If all of its steps were left out.
+    pub fn end(&self, stage: &str, key: &str, steps: u64) -> Result<()> {
+        if self.total < steps || steps == 0 {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite(format!(
+            "{stage}: none of its {steps} steps changed anything, because their gradients are not finite; try a \
+             smaller {key}.learning_rate, in a new run"
+        )))
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +87,20 @@ mod tests {
         assert_eq!(ends_at(|step| step % 20 == 0), Some(1000));
         assert_eq!(ends_at(|step| step % 2 == 0), Some(100));
         assert_eq!(ends_at(|_| false), None);
+    }
+
+    #[test]
+    fn a_stage_of_few_steps_that_learns_nothing_fails() {
+        let ends = |skipped: u64, steps: u64| {
+            let mut skips = Skips::default();
+            for step in 1..=steps {
+                skips.count(step <= skipped, "lm", "lm_train", step)?;
+            }
+            skips.end("lm", "lm_train", steps)
+        };
+        let told = ends(6, 6).unwrap_err().to_string();
+        assert!(told.contains("none of its 6 steps"), "{told}");
+        assert!(ends(5, 6).is_ok() && ends(0, 6).is_ok() && ends(0, 0).is_ok());
     }
 
     #[test]

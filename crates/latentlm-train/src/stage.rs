@@ -83,6 +83,9 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         step += 1;
         skips.count(report.skipped, S::NAME, &key, step)?;
         let last = step == total;
+        if last {
+            skips.end(S::NAME, &key, total)?;
+        }
         let stop = context.options.interrupter.should_stop();
         let log = last || step.is_multiple_of(config.log_every);
         // A skipped step changed no weight: saving it would only remove an older checkpoint.
@@ -271,6 +274,10 @@ mod tests {
         let (ended, kept) = six_steps(|| Ok(stage(&[3, 4, 5, 6], None)), Interrupter::new());
         assert!(ended.unwrap());
         assert_eq!(kept, [2, 6]);
+        // Unless nothing was learned at all.
+        let (ended, kept) = six_steps(|| Ok(stage(&[1, 2, 3, 4, 5, 6], None)), Interrupter::new());
+        assert!(ended.unwrap_err().to_string().contains("none of its 6"));
+        assert!(kept.is_empty());
         let interrupter = Interrupter::new();
         interrupter.stop(None);
         let (ended, kept) = six_steps(|| Ok(stage(&[1], None)), interrupter);

@@ -15,7 +15,7 @@ use super::y4m::{self, Y4m};
 use crate::caught::caught;
 use crate::error::{MediaError, io_error};
 use crate::files::open_regular;
-use crate::picture::{MAX_PICTURE_BYTES, decode_whole, permit};
+use crate::picture::{MAX_PICTURE_BYTES, Permit, decode_whole, permit};
 
 /// Largest number of frames of a clip.
 const MAX_FRAMES: usize = 10_000;
@@ -84,10 +84,10 @@ enum Source {
 /// An animation of which frames are decoded one after the other.
 struct Animation {
     frames: Frames<'static>,
-    /// Size of a frame in bytes.
-    bytes: u64,
     /// Of a GIF.
     screen: Option<Screen>,
+    /// The decoder keeps a whole frame from each to the next.
+    _permit: Permit<'static>,
 }
 
 impl Animation {
@@ -160,7 +160,6 @@ impl ClipReader {
         let number = self.read + 1;
         let frame = match &mut self.source {
             Source::Animation(animation) => {
-                let _permit = permit(animation.bytes, self.limits.frame_bytes);
                 let frame = animation
                     .next()
                     .map_err(|reason| malformed(format!("frame {number} is broken: {reason}")))?;
@@ -287,7 +286,7 @@ fn animation(
     let bounded = |(width, height): (u32, u32)| {
         let bytes = u64::from(width) * u64::from(height) * RGBA;
         if (1..=limit).contains(&bytes) {
-            return Ok(bytes);
+            return Ok(permit(bytes, limit));
         }
         let reason = if bytes == 0 {
             "a clip without pixels".to_owned()
@@ -299,38 +298,38 @@ fn animation(
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(limit.saturating_mul(HELD).max(WORKING));
     let mut screen = None;
-    let (frames, bytes) = match format {
+    let (frames, permit) = match format {
         ImageFormat::Gif => {
             let mut decoder = GifDecoder::new(file).map_err(undecoded)?;
-            let bytes = bounded(decoder.dimensions())?;
+            let permit = bounded(decoder.dimensions())?;
             decoder.set_limits(limits).map_err(undecoded)?;
             screen = Some(Screen::of(
                 open_regular(path).map_err(io_error("read", path))?,
             ));
-            (decoder.into_frames(), bytes)
+            (decoder.into_frames(), permit)
         }
         ImageFormat::WebP => {
             let decoder = WebPDecoder::new(file).map_err(undecoded)?;
             if !decoder.has_animation() {
                 return Ok(None);
             }
-            let bytes = bounded(decoder.dimensions())?;
-            (decoder.into_frames(), bytes)
+            let permit = bounded(decoder.dimensions())?;
+            (decoder.into_frames(), permit)
         }
         ImageFormat::Png => {
             let decoder = PngDecoder::with_limits(file, limits).map_err(undecoded)?;
             if !decoder.is_apng().map_err(undecoded)? {
                 return Ok(None);
             }
-            let bytes = bounded(decoder.dimensions())?;
-            (decoder.apng().map_err(undecoded)?.into_frames(), bytes)
+            let permit = bounded(decoder.dimensions())?;
+            (decoder.apng().map_err(undecoded)?.into_frames(), permit)
         }
         _ => return Ok(None),
     };
     Ok(Some(Animation {
         frames,
-        bytes,
         screen,
+        _permit: permit,
     }))
 }
 
