@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use latentlm::SampleOptions;
-use latentlm_eval::{EvaluateOptions, evaluate_image, unshown};
+use latentlm::{SampleOptions, SmallWeights, WeightBits};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, MeasuredWeights, evaluate_image, unshown};
 use latentlm_pipelines::{Checkpoint, ImagePipeline, ImageRecipe, image_grid, save_png};
 use latentlm_tests::{data_at, few_digits, tiny_recipe};
 use latentlm_train::{RunEnd, TrainError, train_image};
@@ -95,6 +95,7 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
         samples: 20,
         seed: 3,
         sample: options,
+        weights: None,
         phase: unshown,
     };
     let evaluation = evaluate_image(&path, &options, &device).unwrap();
@@ -108,6 +109,38 @@ fn a_finished_run_samples_repeatably_and_is_measured() {
     let warning = evaluation.warning().unwrap();
     assert!(warning.contains("20 drawn pictures"), "{warning}");
     assert!(path.join("evaluation.json").is_file());
+    few_bits_measure_nearly_the_same(&path, options, &evaluation);
+}
+
+/// With the backbone in int8 and the head in bfloat16, the same noise becomes nearly the same pictures. The codec is not
+/// rounded.
+fn few_bits_measure_nearly_the_same(
+    path: &Path,
+    options: EvaluateOptions,
+    exact: &ImageEvaluation,
+) {
+    let options = EvaluateOptions {
+        weights: Some(SmallWeights::Quantized(WeightBits::Eight)),
+        ..options
+    };
+    let small = evaluate_image(path, &options, &Device::default()).unwrap();
+    assert_eq!(exact.weights, MeasuredWeights::F32);
+    assert_eq!(small.weights, MeasuredWeights::Int8);
+    assert_eq!(small.reconstruction, exact.reconstruction);
+    for (small, exact) in [
+        (
+            small.nearest_training_distance,
+            exact.nearest_training_distance,
+        ),
+        (small.diversity, exact.diversity),
+    ] {
+        let change = (small / exact - 1.0).abs();
+        assert!(change > 0.0 && change < 0.02, "{small} and {exact}");
+    }
+    let json = fs::read_to_string(path.join("evaluation.json")).unwrap();
+    assert!(json.contains("\"weights\": \"int8\""), "{json}");
+    let html = fs::read_to_string(path.join("report.html")).unwrap();
+    assert!(html.contains("<td>weights</td><td>int8</td>"), "{html}");
 }
 
 /// A student has its teacher's codec, draws in few steps, reads guidance scales and takes no second branch. It goes on

@@ -159,6 +159,7 @@ fn check_evaluation(path: &Path, recipe: &MllmRecipe) {
         samples: 6,
         seed: 3,
         sample: recipe.sample_options(),
+        weights: None,
         phase: unshown,
     };
     let measured = evaluate_mllm(path, &options, &Device::default()).unwrap();

@@ -175,6 +175,7 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         },
         hard_texts: 3,
         held_out_voices: None,
+        weights: None,
         phase: unshown,
     };
     let measured = evaluate_speech(path, &options, &Device::default()).unwrap();
@@ -323,6 +324,7 @@ fn texts_outside_the_vocabulary_are_left_out_and_listed() {
         judges: SpeechJudges::default(),
         hard_texts: 0,
         held_out_voices: None,
+        weights: None,
         phase: unshown,
     };
     let measured = evaluate_speech(&path, &options, &Device::default()).unwrap();

@@ -73,11 +73,15 @@ impl SampleImage {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask eval-image --run mnist --samples 500 --seed 7\n  \
+    cargo xtask eval-image --run mnist --weights int8\n  \
     cargo xtask eval-image --run mnist --judge \"python3 judge.py\"")]
 pub struct EvalImage {
     /// Run and sampling options.
     #[command(flatten)]
     pub sampling: Sampling,
+    /// Weights in memory, f32 by default: fewer bits take less memory. Others want the CPU
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Number of pictures to generate
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub samples: u64,

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::ArgPredicate;
 
 use crate::endings::check_picture;
-use crate::{ArgsError, Drawing, Project, Training, not_negative, probability};
+use crate::{ArgsError, Drawing, Project, Training, WeightNumbers, not_negative, probability};
 
 /// Trains an image codec and one language model that draws, captions and writes
 ///
@@ -135,6 +135,9 @@ pub struct EvalMllm {
     /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
+    /// Weights in memory, f32 by default: fewer bits take less memory. Others want the CPU
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Number of pictures of each split, training and held-out, to be captioned and drawn
     #[arg(long, default_value_t = 199, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub samples: u64,

@@ -35,7 +35,7 @@ pub enum QuantizedNumbers {
     Int4,
 }
 
-/// Type of a published model's weights in memory.
+/// Type of a model's weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WeightNumbers {
     /// 32 bits

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::endings::check_sound;
-use crate::{ArgsError, DeviceName, Dialogue, Drawing, Project, Training};
+use crate::{ArgsError, DeviceName, Dialogue, Drawing, Project, Training, WeightNumbers};
 
 /// Largest size of a text that `speak` reads, in bytes.
 pub const MOST_TEXT_BYTES: u64 = 64 << 20;
@@ -128,6 +128,9 @@ pub struct EvalTts {
     /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
+    /// Weights in memory, f32 by default: fewer bits take less memory. Others want the CPU
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Number of held-out texts of each kind
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub samples: u64,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::endings::{check_clips, check_sheet};
-use crate::{ArgsError, Drawing, Project, Training};
+use crate::{ArgsError, Drawing, Project, Training, WeightNumbers};
 
 /// Trains a video codec and one language model that draws, continues and captions clips
 ///
@@ -88,6 +88,9 @@ pub struct EvalVideo {
     /// Sampling options.
     #[command(flatten)]
     pub drawing: Drawing,
+    /// Weights in memory, f32 by default: fewer bits take less memory. Others want the CPU
+    #[arg(long, value_enum, conflicts_with = "precision")]
+    pub weights: Option<WeightNumbers>,
     /// Number of clips for each measure; a twentieth of it for each held-out pair of digit and motion
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=10_000))]
     pub samples: u64,

@@ -11,7 +11,7 @@ use crate::evaluation::Evaluation;
 pub fn run(args: EvalImage) -> Result<()> {
     let (name, drawing) = (&args.sampling.run, &args.sampling.drawing);
     let recipe_options = ImageRecipe::sample_options;
-    let evaluation = Evaluation::open(name, drawing, args.samples, recipe_options)?;
+    let evaluation = Evaluation::open(name, drawing, args.weights, args.samples, recipe_options)?;
     let judge = args.judge.as_deref().map(Listener::parse).transpose()?;
     let judges = Judges {
         folder: None,

@@ -29,8 +29,14 @@ pub fn run(args: EvalTts) -> Result<()> {
 /// Measures the run of a rival, whose codes are drawn as its recipe says.
 #[cfg(feature = "compare")]
 fn rival(args: &EvalTts) -> Result<()> {
+    use latentlm_args::WeightNumbers;
     use latentlm_compare::{CompareTtsRecipe, evaluate_code_speech};
 
+    anyhow::ensure!(
+        matches!(args.weights, None | Some(WeightNumbers::F32)),
+        "{}: the run of a rival, whose weights are float32; leave --weights out",
+        args.run
+    );
     let file = ("measurements", "evaluation.json");
     let options = |_: &CompareTtsRecipe| SampleOptions::default();
     measure::<CompareTtsRecipe>(args, options, evaluate_code_speech, file)
@@ -58,7 +64,8 @@ fn measure<R: Recipe>(
     evaluate: Evaluate,
     file: (&str, &str),
 ) -> Result<()> {
-    let evaluation = Evaluation::open(&args.run, &args.drawing, args.samples, recipe_options)?;
+    let (name, drawing) = (&args.run, &args.drawing);
+    let evaluation = Evaluation::open(name, drawing, args.weights, args.samples, recipe_options)?;
     let options = EvaluateSpeechOptions {
         samples: evaluation.options.samples,
         seed: evaluation.options.seed,
@@ -66,6 +73,7 @@ fn measure<R: Recipe>(
         judges: judges(&args.judges)?,
         hard_texts: 0,
         held_out_voices: None,
+        weights: evaluation.options.weights,
         phase: evaluation.options.phase,
     };
     let measured = evaluation.measure(|path, _, device| evaluate(path, &options, device))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm_args::{Drawing, run_path, say};
+use latentlm_args::{Drawing, WeightNumbers, run_path, say};
 use latentlm_eval::{EvalError, EvaluateOptions, Measure, measures};
 use latentlm_pipelines::{Recipe, RunFolder};
 
@@ -22,17 +22,20 @@ pub struct Evaluation<R> {
 }
 
 impl<R: Recipe> Evaluation<R> {
-    /// Opens the run of a name. `recipe_options` gives the sampling options of its recipe, which `drawing` changes.
+    /// Opens the run of a name, to be measured with `weights`. `recipe_options` gives the sampling options of its recipe,
+    /// which `drawing` changes.
     ///
     /// # Errors
     /// If there is no such device or no whole checkpoint, or the device can't draw as asked.
     pub fn open(
         name: &str,
         drawing: &Drawing,
+        weights: Option<WeightNumbers>,
         samples: u64,
         recipe_options: fn(&R) -> SampleOptions,
     ) -> Result<Self> {
         let device = device(&drawing.device)?;
+        let weights = sampling::small_weights(weights, &drawing.device)?;
         let path = run_path(name);
         let (run, recipe) = RunFolder::<R>::open(&path)?;
         notes::show_of(&run)?;
@@ -40,6 +43,7 @@ impl<R: Recipe> Evaluation<R> {
             samples: samples as usize,
             seed: drawing.seed(),
             sample: sampling::options(drawing, recipe_options(&recipe))?,
+            weights,
             phase: phase::begin,
         };
         Ok(Self {

@@ -11,10 +11,8 @@ use crate::{notes, sampling, written};
 pub fn run(args: SampleImage) -> Result<()> {
     let device = device(&args.sampling.drawing.device)?;
     let weights = sampling::small_weights(args.weights, &args.sampling.drawing.device)?;
-    let mut pipeline = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
-    if let Some(weights) = weights {
-        pipeline.model = pipeline.model.with_small_weights(weights);
-    }
+    let pipeline = ImagePipeline::from_run(&run_path(&args.sampling.run), &device)?;
+    let pipeline = pipeline.with_small_weights(weights);
     notes::show(&pipeline.notes);
     let count = args.count as usize;
     let classes = match &args.class {

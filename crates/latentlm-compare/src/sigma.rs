@@ -94,6 +94,7 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
         seed: recipe.seed(),
         // The same for all: they differ in their codecs.
         sample: recipe.image.sample_options(),
+        weights: None,
         phase: phases(options.progress),
     };
     let mut results = Vec::new();

@@ -166,6 +166,7 @@ fn evaluation(
         judges: judges.clone(),
         hard_texts: config.hard_texts,
         held_out_voices: held_out.map(PathBuf::from),
+        weights: None,
         phase: unshown,
     }
 }
@@ -183,6 +184,8 @@ fn conditions(
         judges,
         hard_texts,
         held_out_voices,
+        // All models are compared with the weights as they were trained.
+        weights: _,
         phase: _,
     } = options;
     let steps = [&recipe.speech.codec_train, &recipe.speech.lm_train].map(|stage| stage.steps);
@@ -216,8 +219,8 @@ fn measured_once(
     Ok(measured.evaluation)
 }
 
-/// Measures the run of a rival as [`evaluate_speech`] does those of LatentLM. Solver and guidance of `options` are
-/// not read: codes are drawn as the recipe says.
+/// Measures the run of a rival as [`evaluate_speech`] does those of LatentLM. Solver, guidance and weights of `options`
+/// are not read: codes are drawn as the recipe says, with the weights as they were trained.
 ///
 /// # Errors
 /// If the run has no finished checkpoint, its data can't be read, a listener fails, or a file can't be written.
@@ -229,7 +232,11 @@ pub fn evaluate_code_speech(
     let (run, recipe) = RunFolder::<CompareTtsRecipe>::open(path)?;
     let data = SpeechData::open(&recipe.codes())?;
     let speaker = CodeSpeaker::from_run(path, device)?;
-    evaluate_speaker(&run, &data, &speaker, options, device)
+    let options = EvaluateSpeechOptions {
+        weights: None,
+        ..options.clone()
+    };
+    evaluate_speaker(&run, &data, &speaker, &options, device)
 }
 
 impl Speaker for CodeSpeaker {
@@ -316,6 +323,7 @@ mod tests {
                 Ok(SpeechEvaluation {
                     values: values.into(),
                     intervals: [("calls".to_owned(), [0.5, 1.5])].into(),
+                    ..SpeechEvaluation::default()
                 })
             });
             measured.unwrap().values["calls"]

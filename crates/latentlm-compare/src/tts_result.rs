@@ -101,7 +101,9 @@ impl TtsComparison {
     fn measured(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
         for own in &self.models {
-            let SpeechEvaluation { values, intervals } = &own.evaluation;
+            let SpeechEvaluation {
+                values, intervals, ..
+            } = &own.evaluation;
             for name in values.keys() {
                 let is_judged = JUDGED.iter().any(|(_, part, _)| name.contains(part));
                 let is_left_out = LEFT_OUT.iter().any(|part| name.contains(part));

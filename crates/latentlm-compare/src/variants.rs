@@ -345,6 +345,7 @@ impl Variants<'_> {
             // The same noise for all.
             seed: self.image.seed,
             sample: recipe.sample_options(),
+            weights: None,
             phase: phases(options.progress),
         };
         let evaluation = measure(&path, &evaluate, options)?;
@@ -477,7 +478,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use burn::tensor::Device;
-    use latentlm_eval::{CommandVerdict, Reconstruction, Verdict};
+    use latentlm_eval::{CommandVerdict, MeasuredWeights, Reconstruction, Verdict};
     use latentlm_train::{Interrupter, ProgressMode};
 
     use super::*;
@@ -492,6 +493,7 @@ mod tests {
                 seed: 1,
                 guidance_scale: 2.0,
                 solver_steps: steps,
+                weights: MeasuredWeights::F32,
                 reconstruction: Reconstruction {
                     reconstruction_psnr_db: 20.0,
                     reconstruction_ssim: 0.9,

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use latentlm::SampleOptions;
 use latentlm::core::bundle::write_atomically;
+use latentlm::{SampleOptions, SmallWeights, WeightBits};
 use latentlm_pipelines::{Recipe, RunFolder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
@@ -33,12 +33,40 @@ pub struct EvaluateOptions {
     pub seed: u64,
     /// Sampling options of the generated pictures.
     pub sample: SampleOptions,
+    /// Type that the weights of the language model are rounded to, on the CPU; `None` is float32.
+    pub weights: Option<SmallWeights>,
     /// Called with the next phase of the evaluation, such as `drawing 500 pictures`; [`unshown`] ignores it.
     pub phase: fn(&str),
 }
 
 /// Ignores the phases of an evaluation.
 pub fn unshown(_phase: &str) {}
+
+/// Type of the weights of a language model that was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeasuredWeights {
+    /// float32, as they were trained; so are those of evaluations that do not say it.
+    #[default]
+    F32,
+    /// [`SmallWeights::Bf16`].
+    Bf16,
+    /// [`SmallWeights::Quantized`] with 8 bits.
+    Int8,
+    /// [`SmallWeights::Quantized`] with 4 bits.
+    Int4,
+}
+
+impl From<Option<SmallWeights>> for MeasuredWeights {
+    fn from(weights: Option<SmallWeights>) -> Self {
+        match weights {
+            None => Self::F32,
+            Some(SmallWeights::Bf16) => Self::Bf16,
+            Some(SmallWeights::Quantized(WeightBits::Eight)) => Self::Int8,
+            Some(SmallWeights::Quantized(WeightBits::Four)) => Self::Int4,
+        }
+    }
+}
 
 /// A measurement in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +160,11 @@ pub(crate) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = 
     })
 }
 
-/// A value with at most four decimals; the JSON has all of them.
+/// A value with at most four decimals, of which the JSON has all; words without quotes.
 fn shown(value: &Value) -> String {
+    if let Value::String(words) = value {
+        return words.clone();
+    }
     match value.as_f64().filter(|_| value.is_f64()) {
         Some(number) => ((number * 1e4).round() / 1e4).to_string(),
         None => value.to_string(),
@@ -160,9 +191,28 @@ mod tests {
             "199",
             "[3,4]",
             "null",
+            "\"int8\"",
         ]
         .map(shown);
-        assert_eq!(texts, ["0.9447", "0", "93", "199", "[3,4]", "null"]);
+        let expected = ["0.9447", "0", "93", "199", "[3,4]", "null", "int8"];
+        assert_eq!(texts, expected);
+    }
+
+    /// By the names of the option `--weights`.
+    #[test]
+    fn weights_are_told_by_their_names() {
+        for (weights, expected) in [
+            (None, "f32"),
+            (Some(SmallWeights::Bf16), "bf16"),
+            (Some(SmallWeights::Quantized(WeightBits::Eight)), "int8"),
+            (Some(SmallWeights::Quantized(WeightBits::Four)), "int4"),
+        ] {
+            let told = MeasuredWeights::from(weights);
+            let json = serde_json::to_value(told).unwrap();
+            assert_eq!(json, expected);
+            let read: MeasuredWeights = serde_json::from_value(json).unwrap();
+            assert_eq!(read, told);
+        }
     }
 
     #[test]
@@ -271,7 +321,14 @@ mod tests {
             let [_, meaning] = about(name);
             assert!(meaning.starts_with(start), "{name}: {meaning}");
         }
-        for name in ["seed", "step", "samples", "guidance_scale", "solver_steps"] {
+        for name in [
+            "seed",
+            "step",
+            "samples",
+            "guidance_scale",
+            "solver_steps",
+            "weights",
+        ] {
             assert_eq!(about(name), ["", ""], "{name}");
         }
     }

@@ -32,7 +32,7 @@ mod statistics;
 mod video;
 
 pub use error::{EvalError, Result};
-pub use evaluation::{EvaluateOptions, Measure, measures, unshown};
+pub use evaluation::{EvaluateOptions, Measure, MeasuredWeights, measures, unshown};
 pub use image::*;
 pub use mllm::*;
 pub use origin::{memory_bytes, name_commit};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use latentlm::{LatentLm, LatentLmConfig};
+use latentlm::{LatentLm, LatentLmConfig, SmallWeights};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -197,6 +197,15 @@ impl<R: ModelRecipe> Pipeline<R> {
             notes: checkpoint.notes().to_vec(),
             manifest,
         })
+    }
+
+    /// Rounds the matrices of the language model's backbone and heads, on the CPU; `None` leaves them in float32.
+    /// The codec stays as it is. See [`LatentLm::with_small_weights`].
+    pub fn with_small_weights(mut self, weights: Option<SmallWeights>) -> Self {
+        if let Some(weights) = weights {
+            self.model = self.model.with_small_weights(weights);
+        }
+        self
     }
 
     /// The recipe that it was trained with.

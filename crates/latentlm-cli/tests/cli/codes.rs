@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use crate::earlier::copy;
-use crate::latentlm;
 use crate::speech::{TINY, corpus};
+use crate::{expect, latentlm};
 
 /// Runs a command that must succeed. Returns its standard output.
 fn succeed(folder: &Path, args: &[String]) -> String {
@@ -153,4 +153,18 @@ fn speech_is_compared() {
     let codec = "codec encode --run runs/compare-tts/rival-codec corpus/0.wav codes.safetensors";
     let told = succeed(dir, &words(codec));
     assert!(told.contains("frames of 3 codes"), "{told}");
+    small_weights_are_for_latentlm(dir);
+}
+
+/// It is measured in int8. Codes of rivals are drawn with the weights as they were trained.
+fn small_weights_are_for_latentlm(dir: &Path) {
+    let measure = |run: &str| {
+        let named = format!("eval-tts --run runs/compare-tts/{run} --samples 1");
+        words(&format!("{named} --json --weights int8"))
+    };
+    let told = succeed(dir, &measure("latentlm-18.75"));
+    assert!(told.contains("\"weights\": \"int8\""), "{told}");
+    let rival = measure("rival-1");
+    let rival: Vec<&str> = rival.iter().map(|own| &own[..]).collect();
+    expect(&mut latentlm(dir, &rival), 1, "leave --weights out");
 }

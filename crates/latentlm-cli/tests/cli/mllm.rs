@@ -196,13 +196,21 @@ fn a_run_is_measured(dir: &Path) {
     let (json, _) = succeed(dir, &["eval-mllm", "--samples", "4", "--json"]);
     let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(measured["samples"], serde_json::json!([4, 4]));
+    assert_eq!(measured["weights"], "f32");
     assert_eq!(measured["colour_agreement_by_majority"], 0.5);
     assert_eq!(measured["category_named_by_majority"], 0.5);
     assert!(measured["colour_distance_held_out"].as_f64().unwrap() > 0.0);
-    let (text, _) = succeed(dir, &["eval-mllm", "--samples", "4"]);
+    // The table, of a model in fewer bits.
+    let small = ["eval-mllm", "--samples", "4", "--weights", "int8"];
+    let (text, _) = succeed(dir, &small);
     let mut lines = text.lines();
     assert!(lines.next().unwrap().starts_with("measure "), "{text}");
     assert!(lines.next().unwrap().ends_with("[4,4]"), "{text}");
+    let weights = lines.find(|line| line.starts_with("weights "));
+    assert!(
+        weights.is_some_and(|line| line.ends_with(" int8")),
+        "{text}"
+    );
     assert!(text.contains("colour agreement by majority"), "{text}");
     assert!(
         text.contains("\ncaptions runs/emoji/captions.tsv\n"),

@@ -313,7 +313,14 @@ fn clips_are_captioned(dir: &Path) {
 }
 
 fn a_run_is_measured(dir: &Path) {
-    let words = ["eval-video", "--samples", "4", "--json"];
+    let words = [
+        "eval-video",
+        "--samples",
+        "4",
+        "--json",
+        "--weights",
+        "bf16",
+    ];
     let output = latentlm(dir, &words).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
@@ -323,6 +330,7 @@ fn a_run_is_measured(dir: &Path) {
     let json = String::from_utf8(output.stdout).unwrap();
     let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(measured["samples"], 4);
+    assert_eq!(measured["weights"], "bf16");
     for name in [
         "clip_psnr_db",
         "black_clip_psnr_db",

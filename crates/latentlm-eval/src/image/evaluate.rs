@@ -15,7 +15,7 @@ use super::command_judge::{CommandJudge, CommandVerdict};
 use super::distance::{mean_square, psnr, singular, ssim};
 use super::judge::{Judge, Verdict, even_labels, labels as real_labels};
 use crate::error::Result;
-use crate::evaluation::{self, EvaluateOptions};
+use crate::evaluation::{self, EvaluateOptions, MeasuredWeights};
 use crate::report::write_image_report;
 use crate::speech::Listener;
 use crate::statistics::{mean, smallest};
@@ -36,6 +36,9 @@ pub struct ImageEvaluation {
     pub guidance_scale: f64,
     /// Solver steps per latent.
     pub solver_steps: usize,
+    /// Type of the language model's weights.
+    #[serde(default)]
+    pub weights: MeasuredWeights,
     /// Quality of the codec.
     #[serde(flatten)]
     pub reconstruction: Reconstruction,
@@ -127,6 +130,7 @@ pub fn evaluate_image_by(
 ) -> Result<ImageEvaluation> {
     let (run, recipe) = RunFolder::<ImageRecipe>::open(path)?;
     let generator = ImagePipeline::from_run(path, device)?;
+    let generator = generator.with_small_weights(options.weights);
     let data = ImageData::open(&recipe)?;
     let (train, test) = (&data.train, &data.test);
     if train.len() < 2 || test.len() < 2 {
@@ -179,6 +183,7 @@ pub fn evaluate_image_by(
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
+        weights: options.weights.into(),
         reconstruction,
         classifier_accuracy: judge.accuracy,
         verdict,

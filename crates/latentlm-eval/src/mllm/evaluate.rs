@@ -17,7 +17,7 @@ use super::neighbours::{Gallery, by_chance};
 use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::Result;
-use crate::evaluation::{self, EvaluateOptions};
+use crate::evaluation::{self, EvaluateOptions, MeasuredWeights};
 use crate::statistics::mean;
 
 /// Number of captions in the picture of samples.
@@ -37,6 +37,9 @@ pub struct MllmEvaluation {
     pub guidance_scale: f64,
     /// Solver steps per latent.
     pub solver_steps: usize,
+    /// Type of the language model's weights.
+    #[serde(default)]
+    pub weights: MeasuredWeights,
     /// Training pictures whose caption is exactly right.
     pub exact_captions: f64,
     /// Held-out pictures whose caption is exactly right.
@@ -141,6 +144,7 @@ pub fn evaluate_mllm(
 ) -> Result<MllmEvaluation> {
     let (run, recipe) = RunFolder::<MllmRecipe>::open(path)?;
     let pipeline = MllmPipeline::from_run(path, device)?;
+    let pipeline = pipeline.with_small_weights(options.weights);
     let data = MllmData::open(&recipe)?;
     (options.phase)("encoding the real pictures");
     let gallery = Gallery::open(&pipeline.codec, &data, device)?;
@@ -167,6 +171,7 @@ pub fn evaluate_mllm(
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
+        weights: options.weights.into(),
         exact_captions: train.exact_captions(),
         exact_captions_held_out: test.exact_captions(),
         category_named_held_out: categories_named(&test.said, &test.asked.captions),

@@ -45,13 +45,14 @@ pub fn evaluate_speech(
     let (run, recipe) = RunFolder::<SpeechRecipe>::open(path)?;
     let data = SpeechData::open(&recipe)?;
     let speaker = SpeechPipeline::from_run(path, device)?;
+    let speaker = speaker.with_small_weights(options.weights);
     let measured = evaluate_speaker(&run, &data, &speaker, options, device)?;
     write_speech_report(&run, &recipe)?;
     Ok(measured)
 }
 
 /// Measures what speaks, and writes `evaluation.json` and the sounds it was measured on into its run's folder, but no
-/// report.
+/// report. `options.weights` say what weights `speaker` has already.
 ///
 /// # Errors
 /// If the data can't be read, a listener fails, or a file can't be written.
@@ -69,7 +70,10 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
         options,
         folder,
         device,
-        results: SpeechEvaluation::default(),
+        results: SpeechEvaluation {
+            weights: options.weights.into(),
+            ..SpeechEvaluation::default()
+        },
         skipped: SkippedList::default(),
     };
     evaluation.measure_codec(data)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use latentlm::SampleOptions;
 use latentlm::core::bundle::write_atomically;
+use latentlm::{SampleOptions, SmallWeights};
 use latentlm_data::speech::{Audio, write_wav};
 use latentlm_pipelines::SkippedList;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::metrics::{EditCount, characters, edit_rate, words};
 use super::recognizer::Listener;
 use super::speaker::Speaker;
 use crate::error::Result;
+use crate::evaluation::MeasuredWeights;
 use crate::statistics::{interval, mean};
 
 /// Sample rate of sound files for recognizers.
@@ -34,6 +35,8 @@ pub struct EvaluateSpeechOptions {
     pub hard_texts: usize,
     /// Corpus of voices that training never heard; the held-out recordings may have some too.
     pub held_out_voices: Option<PathBuf>,
+    /// Type that the weights of the language model are rounded to, on the CPU; `None` is float32.
+    pub weights: Option<SmallWeights>,
     /// Called with the next phase of the evaluation, such as `speaking 50 digits`;
     /// [`unshown`](crate::unshown) ignores it.
     pub phase: fn(&str),
@@ -59,6 +62,9 @@ pub struct SpeechJudges {
 /// Measurements of speech.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpeechEvaluation {
+    /// Type of the language model's weights.
+    #[serde(default)]
+    pub weights: MeasuredWeights,
     /// Measurements by name.
     #[serde(flatten)]
     pub values: BTreeMap<String, f64>,

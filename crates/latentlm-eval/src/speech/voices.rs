@@ -208,6 +208,7 @@ mod tests {
     use latentlm_pipelines::{PipelineError, Recipe, SkippedList, SpeakingTimes, SpeechRecipe};
 
     use super::*;
+    use crate::evaluation::MeasuredWeights;
     use crate::speech::{EvaluateSpeechOptions, SpeechEvaluation, SpeechJudges};
 
     const RATE_HZ: u32 = 16_000;
@@ -323,6 +324,7 @@ mod tests {
             },
             hard_texts: 6,
             held_out_voices: Some(held_out),
+            weights: None,
             phase: crate::unshown,
         };
         let device = Device::default();
@@ -374,6 +376,10 @@ mod tests {
         assert_eq!(read.intervals.len(), measured.intervals.len());
         let different = read.values["seen_voices_similarity_of_different"];
         assert_eq!(different, 0.25);
+        // Files of earlier versions do not say what weights were measured.
+        let older: SpeechEvaluation = serde_json::from_str(r#"{"codec_stoi": 0.75}"#).unwrap();
+        assert_eq!(older.values["codec_stoi"], 0.75);
+        assert_eq!(older.weights, MeasuredWeights::F32);
     }
 
     /// The recognizer hears one word in each text. None of them is `three` alone, so that words are dropped.

@@ -12,7 +12,7 @@ use super::digits::{DigitMeasures, Digits};
 use super::film::save_clips;
 use super::report::write_video_report;
 use crate::error::EvalError;
-use crate::evaluation::{self, EvaluateOptions};
+use crate::evaluation::{self, EvaluateOptions, MeasuredWeights};
 use crate::image::{FEATURES, psnr, singular};
 use crate::mllm::{CAPTIONS, caption_pairs, write_captions};
 use crate::statistics::{median, share};
@@ -39,6 +39,8 @@ pub struct VideoEvaluation {
     pub guidance_scale: f64,
     /// Solver steps per latent.
     pub solver_steps: usize,
+    /// Type of the language model's weights.
+    pub weights: MeasuredWeights,
     /// PSNR of held-out clips through the codec, without noise in the latents.
     pub clip_psnr_db: f64,
     /// PSNR of black clips instead of them.
@@ -77,6 +79,7 @@ pub fn evaluate_video(
 ) -> Result<VideoEvaluation, EvalError> {
     let (run, recipe) = RunFolder::<VideoRecipe>::open(path)?;
     let pipeline = VideoPipeline::from_run(path, device)?;
+    let pipeline = pipeline.with_small_weights(options.weights);
     let data = VideoData::open(&recipe)?;
     (options.phase)("measuring the codec");
     let picked = evenly(options.samples, data.test.len());
@@ -117,6 +120,7 @@ pub fn evaluate_video(
         seed: options.seed,
         guidance_scale: options.sample.guidance_scale,
         solver_steps: options.sample.steps,
+        weights: options.weights.into(),
         clip_psnr_db,
         black_clip_psnr_db,
         exact_clip_captions: exact.unwrap_or_default(),

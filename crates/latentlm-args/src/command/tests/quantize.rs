@@ -98,3 +98,28 @@ fn other_models_and_caches_have_types_too() {
     let run = ["speak", "--out", "b.wav", "--kv-cache", "int8"];
     assert!(refusal(&run).contains("required"));
 }
+
+#[test]
+fn runs_are_measured_with_weights_of_each_type() {
+    for command in ["eval-image", "eval-tts", "eval-mllm", "eval-video"] {
+        let weights = |flags: &[&str]| match parse(&[&[command][..], flags].concat()) {
+            Ok(Command::EvalImage(args)) => args.weights,
+            Ok(Command::EvalTts(args)) => args.weights,
+            Ok(Command::EvalMllm(args)) => args.weights,
+            Ok(Command::EvalVideo(args)) => args.weights,
+            other => panic!("{command} {flags:?}: {other:?}"),
+        };
+        assert_eq!(weights(&[]), None, "{command}");
+        for (name, expected) in [
+            ("f32", WeightNumbers::F32),
+            ("bf16", WeightNumbers::Bf16),
+            ("int8", WeightNumbers::Int8),
+            ("int4", WeightNumbers::Int4),
+        ] {
+            assert_eq!(weights(&["--weights", name]), Some(expected), "{command}");
+        }
+        let both = [command, "--weights", "int8", "--precision", "bf16"];
+        let message = refusal(&both);
+        assert!(message.contains("cannot be used with"), "{message}");
+    }
+}
