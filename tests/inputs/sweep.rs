@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use latentlm_compare::{
-    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, FastMllmRecipe, FastTtsRecipe, HeadsRecipe,
+    LatentsRecipe, SigmaRecipe,
 };
 use latentlm_keys::Kind;
 use latentlm_pipelines::{
@@ -187,4 +188,6 @@ fn keys_of_comparisons() {
     sweep::<SigmaRecipe>(&folder.join("sigma.toml"));
     sweep::<HeadsRecipe>(&folder.join("heads.toml"));
     sweep::<LatentsRecipe>(&folder.join("latents.toml"));
+    sweep::<FastTtsRecipe>(&folder.join("fast_tts.toml"));
+    sweep::<FastMllmRecipe>(&folder.join("fast_mllm.toml"));
 }

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use latentlm_baselines::{DitNetwork, TransfusionNetwork};
 use latentlm_compare::{
-    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+    CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, FastMllmRecipe, FastTtsRecipe, HeadsRecipe,
+    LatentsRecipe, SigmaRecipe,
 };
 use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
 use latentlm_published::RandomSizes;
@@ -42,17 +43,17 @@ fn every_recipe_resolves() {
         SpeechRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 13);
     for entry in std::fs::read_dir(repository("configs/mllm")).unwrap() {
         MllmRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
     for entry in std::fs::read_dir(repository("configs/video")).unwrap() {
         VideoRecipe::resolve(Some(&entry.unwrap().path()), &[]).unwrap();
         count += 1;
     }
-    assert_eq!(count, 16);
+    assert_eq!(count, 18);
 }
 
 #[test]
@@ -193,6 +194,12 @@ fn the_default_comparisons_are_the_shipped_files() {
     assert_eq!(mllm, CompareMllmRecipe::default());
     let tts = CompareTtsRecipe::resolve(Some(&folder.join("tts.toml")), &[]).unwrap();
     assert_eq!(tts, CompareTtsRecipe::default());
+    let fast = FastTtsRecipe::resolve(Some(&folder.join("fast_tts.toml")), &[]).unwrap();
+    assert_eq!(fast, FastTtsRecipe::default());
+    assert_eq!(fast.speech, SpeechRecipe::default());
+    let fast = FastMllmRecipe::resolve(Some(&folder.join("fast_mllm.toml")), &[]).unwrap();
+    assert_eq!(fast, FastMllmRecipe::default());
+    assert_eq!(fast.mllm, MllmRecipe::default());
     let change = ["dit.depth=5".to_owned(), "image.seed=3".to_owned()];
     let changed = CompareRecipe::resolve(Some(&folder), &change).unwrap();
     assert_eq!((changed.dit.sizes.depth, changed.seed()), (5, 3));
@@ -257,6 +264,8 @@ fn every_key_is_declared() {
     declared::<SigmaRecipe>();
     declared::<HeadsRecipe>();
     declared::<LatentsRecipe>();
+    declared::<FastTtsRecipe>();
+    declared::<FastMllmRecipe>();
 }
 
 #[test]

@@ -9,7 +9,8 @@ use latentlm_compare::{
     CompareSamplingOptions, Comparison, SigmaResult, VariantResult, compare_heads, compare_image,
     compare_latents, compare_sampling, compare_sigma,
 };
-use latentlm_eval::unshown;
+use latentlm_eval::{EvaluateOptions, Judges, evaluate_image_by, unshown};
+use latentlm_pipelines::{ImagePipeline, ImageRecipe, Recipe, RunFolder, Wanted};
 use latentlm_tests::{
     data_at, few_digits, tiny_comparison, tiny_heads_comparison, tiny_latents_comparison,
     tiny_recipe, tiny_sigma_comparison,
@@ -130,6 +131,43 @@ fn codecs_and_ways_of_sampling_are_compared() {
     written(&path, "sampling");
 }
 
+/// A run of a comparison is one to other commands too: it draws, is measured and goes on with the codec that all share,
+/// and another run begins from it.
+fn is_a_whole_run(comparison: &Path, name: &str) {
+    let (path, device) = (comparison.join(name), Device::default());
+    let pipeline = ImagePipeline::from_run(&path, &device).unwrap();
+    let sample = pipeline.recipe().sample_options();
+    let drawn = pipeline.draw(&[3], &sample, 1).unwrap();
+    assert_eq!(drawn.dims(), [1, 1, 32, 32]);
+    let evaluate = EvaluateOptions {
+        weights: None,
+        samples: 20,
+        seed: 1,
+        sample,
+        phase: unshown,
+    };
+    let judges = Judges {
+        folder: Some(&comparison.join("judge")),
+        command: None,
+    };
+    evaluate_image_by(&path, &evaluate, &judges, &device).unwrap();
+
+    let codec = |run: &Path| {
+        let (run, _) = RunFolder::<ImageRecipe>::open(run).unwrap();
+        let found = run.require("codec", Wanted::Everything).unwrap();
+        fs::read(found.folder.join("model.safetensors")).unwrap()
+    };
+    let shared = codec(&comparison.join("codec"));
+    let end = train_image(pipeline.recipe().clone(), run_options(&path, true, false)).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    assert!(codec(&path) == shared, "another codec");
+    let from = [format!("lm.from={}", path.display())];
+    let student = pipeline.recipe().changed(&from).unwrap();
+    let own = comparison.join(format!("from-{name}"));
+    train_image(student, run_options(&own, false, false)).unwrap();
+    assert!(codec(&own) == shared, "another codec");
+}
+
 /// Variants that differ in sampling alone are one training; what was measured is not measured again.
 #[test]
 fn heads_share_a_codec_and_continue() {
@@ -170,6 +208,10 @@ fn heads_share_a_codec_and_continue() {
     };
     let before = (fs::read(&lost).unwrap(), verdict(&lost));
     fs::remove_file(&lost).unwrap();
+    // Comparisons of older versions have one codec, in a run of its own.
+    for name in ["default-1", "default-2"] {
+        fs::remove_dir_all(path.join(name).join("checkpoints/codec")).unwrap();
+    }
     compare_heads(recipe.clone(), run_options(&path, true, false)).unwrap();
     assert_eq!(verdict(&lost), before.1);
     assert_eq!(judge_saved(&path), saved, "another judge");
@@ -178,6 +220,9 @@ fn heads_share_a_codec_and_continue() {
     assert!(matches!(end, RunEnd::Finished { .. }));
     // Speeds would be others.
     assert_eq!(written(&path, "heads"), first);
+    // Whether it was measured again or not.
+    is_a_whole_run(&path, "default-1");
+    is_a_whole_run(&path, "default-2");
 }
 
 /// A variant that begins from another has that one trained before it, chosen or not.

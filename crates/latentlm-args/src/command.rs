@@ -112,7 +112,8 @@ impl Command {
             .map_or(Ok(()), |trained| trained.check_recipe(project))
     }
 
-    /// The training that the command starts, if it trains. A new command that trains needs its line here only.
+    /// The training that the command starts, if it trains. A new command that trains needs its line here only, a comparison
+    /// in [`Compare::trained`].
     fn trained(&self) -> Option<Trained<'_>> {
         let (training, run, command, table) = match self {
             Self::TrainImage(args) => (
@@ -139,42 +140,7 @@ impl Command {
                 "train-video",
                 "latentlm-pipelines/video",
             ),
-            Self::Compare(Compare::Image(args)) => (
-                &args.training,
-                &args.run,
-                "compare image",
-                "latentlm-compare/image",
-            ),
-            Self::Compare(Compare::Mllm(args)) => (
-                &args.training,
-                &args.run,
-                "compare mllm",
-                "latentlm-compare/mllm",
-            ),
-            Self::Compare(Compare::Tts(args)) => (
-                &args.training,
-                &args.run,
-                "compare tts",
-                "latentlm-compare/tts",
-            ),
-            Self::Compare(Compare::Sigma(args)) => (
-                &args.training,
-                &args.run,
-                "compare sigma",
-                "latentlm-compare/sigma",
-            ),
-            Self::Compare(Compare::Heads(args)) => (
-                &args.training,
-                &args.run,
-                "compare heads",
-                "latentlm-compare/heads",
-            ),
-            Self::Compare(Compare::Latents(args)) => (
-                &args.training,
-                &args.run,
-                "compare latents",
-                "latentlm-compare/latents",
-            ),
+            Self::Compare(compare) => return compare.trained(),
             _ => return None,
         };
         Some(Trained {

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::number::whole;
+use crate::shared::Trained;
 use crate::{Judges, Training, guidance_scale};
 
 /// Compares LatentLM with other models, codecs and heads with each other, and sampling settings
@@ -14,6 +15,8 @@ use crate::{Judges, Training, guidance_scale};
     cargo xtask compare sigma --run sigma noise_stds=[0.25,0.75]\n  \
     cargo xtask compare heads --run heads\n  \
     cargo xtask compare latents --run latents\n  \
+    cargo xtask compare fast-tts --run fast-voices\n  \
+    cargo xtask compare fast-mllm --run fast-emojis\n  \
     cargo xtask compare sampling --run mnist")]
 #[allow(
     missing_docs,
@@ -26,7 +29,72 @@ pub enum Compare {
     Sigma(CompareSigma),
     Heads(CompareHeads),
     Latents(CompareLatents),
+    FastTts(CompareFastTts),
+    FastMllm(CompareFastMllm),
     Sampling(CompareSampling),
+}
+
+impl Compare {
+    /// The training that the comparison starts, if it trains.
+    pub(crate) fn trained(&self) -> Option<Trained<'_>> {
+        let (training, run, command, table) = match self {
+            Self::Image(args) => (
+                &args.training,
+                &args.run,
+                "compare image",
+                "latentlm-compare/image",
+            ),
+            Self::Mllm(args) => (
+                &args.training,
+                &args.run,
+                "compare mllm",
+                "latentlm-compare/mllm",
+            ),
+            Self::Tts(args) => (
+                &args.training,
+                &args.run,
+                "compare tts",
+                "latentlm-compare/tts",
+            ),
+            Self::Sigma(args) => (
+                &args.training,
+                &args.run,
+                "compare sigma",
+                "latentlm-compare/sigma",
+            ),
+            Self::Heads(args) => (
+                &args.training,
+                &args.run,
+                "compare heads",
+                "latentlm-compare/heads",
+            ),
+            Self::Latents(args) => (
+                &args.training,
+                &args.run,
+                "compare latents",
+                "latentlm-compare/latents",
+            ),
+            Self::FastTts(args) => (
+                &args.training,
+                &args.run,
+                "compare fast-tts",
+                "latentlm-compare/fast_tts",
+            ),
+            Self::FastMllm(args) => (
+                &args.training,
+                &args.run,
+                "compare fast-mllm",
+                "latentlm-compare/fast_mllm",
+            ),
+            Self::Sampling(_) => return None,
+        };
+        Some(Trained {
+            training,
+            run,
+            command,
+            table,
+        })
+    }
 }
 
 /// Trains LatentLM, DiT, Transfusion and a vector-quantized model on the same latents or pictures, with
@@ -135,6 +203,46 @@ pub struct CompareHeads {
 pub struct CompareLatents {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "latents")]
+    pub run: String,
+    /// Training options.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains the default voice and its fast student on one codec, each with several training seeds, and measures both
+///
+/// A run that continues repeats no finished training, and no finished measurement with the same commands. The commands
+/// that listen are those of `eval-tts`; `cargo xtask compare fast-tts --judges` installs all of them below target/ and
+/// uses them. Each training is a run within the run's folder, for `speak` and `eval-tts`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare fast-tts --judges\n  \
+    cargo xtask compare fast-tts --run short fast_tts.seeds=1 speech.lm_train.steps=3500\n  \
+    cargo xtask compare fast-tts --resume")]
+pub struct CompareFastTts {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "fast-tts")]
+    pub run: String,
+    /// Commands that listen.
+    #[command(flatten)]
+    pub judges: Judges,
+    /// Training options.
+    #[command(flatten)]
+    pub training: Training,
+}
+
+/// Trains the default emoji and their fast student on one codec, each with several training seeds, and measures both
+///
+/// A run that continues repeats no finished training or measurement. Each training is a run within the run's folder,
+/// for `generate` and `eval-mllm`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask compare fast-mllm\n  \
+    cargo xtask compare fast-mllm --run short fast_mllm.seeds=1 mllm.lm_train.steps=3000\n  \
+    cargo xtask compare fast-mllm --resume")]
+pub struct CompareFastMllm {
+    /// Name of the run, a folder under runs/
+    #[arg(long, default_value = "fast-mllm")]
     pub run: String,
     /// Training options.
     #[command(flatten)]

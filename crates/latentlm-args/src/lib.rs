@@ -61,8 +61,8 @@ pub use bench::{BenchDecode, BenchKernels, BenchProbe, BenchScaling, BenchWorker
 pub use codec::{Codec, CodecFiles};
 pub use command::Command;
 pub use compare::{
-    Compare, CompareHeads, CompareImage, CompareLatents, CompareMllm, CompareSampling,
-    CompareSigma, CompareTts,
+    Compare, CompareFastMllm, CompareFastTts, CompareHeads, CompareImage, CompareLatents,
+    CompareMllm, CompareSampling, CompareSigma, CompareTts,
 };
 pub use data::{ClipSplit, Data, DataCheck, DataClips, DataVoices, Espeak};
 pub use device::{DeviceKind, DeviceName};

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use latentlm_args::{Compare, CompareSampling, run_path, say};
 use latentlm_compare::{
-    CompareSamplingOptions, CompareTtsRecipe, compare_heads, compare_image, compare_latents,
-    compare_mllm, compare_sampling, compare_sigma, compare_tts,
+    CompareSamplingOptions, CompareTtsRecipe, FastTtsRecipe, compare_fast_mllm, compare_fast_tts,
+    compare_heads, compare_image, compare_latents, compare_mllm, compare_sampling, compare_sigma,
+    compare_tts,
 };
 use latentlm_pipelines::{ImageRecipe, RunFolder};
 use latentlm_train::RunOptions;
@@ -27,6 +28,14 @@ pub fn run(args: Compare) -> Result<()> {
         Compare::Sigma(args) => training::run(args.training, &args.run, compare_sigma),
         Compare::Heads(args) => training::run(args.training, &args.run, compare_heads),
         Compare::Latents(args) => training::run(args.training, &args.run, compare_latents),
+        Compare::FastTts(args) => {
+            let judges = eval_tts::judges(&args.judges)?;
+            let train = |recipe: FastTtsRecipe, options: RunOptions| {
+                compare_fast_tts(recipe, judges, options)
+            };
+            training::run(args.training, &args.run, train)
+        }
+        Compare::FastMllm(args) => training::run(args.training, &args.run, compare_fast_mllm),
         Compare::Sampling(args) => sampling(args),
     }
 }

@@ -86,7 +86,8 @@ fn checked_recipe(run: &Path, checkpoints: &[CheckedCheckpoint]) -> CheckedFile 
 #[cfg(feature = "compare")]
 fn compared(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Option<CheckedFile> {
     use latentlm_compare::{
-        CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, HeadsRecipe, LatentsRecipe, SigmaRecipe,
+        CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, FastMllmRecipe, FastTtsRecipe,
+        HeadsRecipe, LatentsRecipe, SigmaRecipe,
     };
 
     check_recipe::<CompareRecipe>(run, checkpoints)
@@ -95,6 +96,8 @@ fn compared(run: &Path, checkpoints: &[CheckedCheckpoint]) -> Option<CheckedFile
         .or_else(|| check_recipe::<SigmaRecipe>(run, checkpoints))
         .or_else(|| check_recipe::<HeadsRecipe>(run, checkpoints))
         .or_else(|| check_recipe::<LatentsRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<FastTtsRecipe>(run, checkpoints))
+        .or_else(|| check_recipe::<FastMllmRecipe>(run, checkpoints))
 }
 
 #[cfg(not(feature = "compare"))]

@@ -1,5 +1,5 @@
 //! Comparisons on equal terms: LatentLM with its rivals (paper §3), the sigma-VAE with a learned
-//! variance, heads, codecs, ways of sampling. Each trains with the stages of `latentlm-train` and writes a table and a
+//! variance, heads, codecs, fast students, ways of sampling. Each trains with the stages of `latentlm-train` and writes a table and a
 //! figure into its run's folder.
 //!
 //! ```no_run
@@ -30,6 +30,7 @@
 
 mod class;
 mod documents;
+mod fast;
 mod heads;
 mod latents;
 mod mllm;
@@ -42,6 +43,8 @@ mod sampling;
 mod sigma;
 mod stage;
 mod stage_vq;
+mod stored;
+mod students;
 mod tts;
 mod tts_counts;
 mod tts_recipe;
@@ -51,6 +54,7 @@ mod tts_speaker;
 mod variant;
 mod variants;
 
+pub use fast::{FastMllmRecipe, FastTtsRecipe, compare_fast_mllm, compare_fast_tts};
 pub use heads::{HeadsRecipe, compare_heads};
 pub use latents::{LatentsRecipe, compare_latents};
 pub use recipe::{CompareMllmRecipe, CompareRecipe, DenoiserRecipe, EvaluateConfig, VqRecipe};
@@ -58,6 +62,7 @@ pub use result::{Comparison, RivalPoint, RivalResult};
 pub use run::{compare_image, compare_mllm};
 pub use sampling::{CompareSamplingOptions, SampledPoint, compare_sampling};
 pub use sigma::{SigmaRecipe, SigmaResult, compare_sigma};
+pub use students::{StudentResult, StudentRun, StudentsConfig};
 pub use tts::{compare_tts, evaluate_code_speech};
 pub use tts_counts::SpeechCounts;
 pub use tts_recipe::{CodeSpeechConfig, CompareTtsRecipe, EvaluateTtsConfig};

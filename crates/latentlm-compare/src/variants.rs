@@ -1,22 +1,22 @@
 //! Variants of an image recipe, each trained with several seeds and measured on pictures.
 
-use std::fs;
 use std::path::{Path, absolute};
 use std::time::Instant;
 
 use burn::config::Config;
-use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::bundle::io_error;
 use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
 use latentlm_train::{
     EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
-    phases, train_image, train_image_lm,
+    phases, take_codec, train_image, train_image_lm,
 };
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
 use super::result::{Column, JUDGE, end, rough, table, write_result};
+use super::stored::{store, stored};
 use super::variant::Variant;
 
 /// The folder of the run whose codec all variants share, where they share one.
@@ -71,27 +71,6 @@ impl VariantResult {
         let sum: f64 = squares.map(|difference| difference * difference).sum();
         let others = self.runs.len() - 1;
         (others > 0).then(|| (sum / others as f64).sqrt())
-    }
-}
-
-/// A measurement in the run's folder, so that a run that continues need not repeat it.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    /// The recipe that was trained and drawn with, as TOML.
-    recipe: String,
-    evaluation: ImageEvaluation,
-}
-
-impl Stored {
-    /// The measurement in a file; `None` if there is none, or it can't be read.
-    fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
-    }
-
-    /// The measurement, if it is of this recipe and of enough pictures.
-    fn of(self, recipe: &str, samples: usize) -> Option<ImageEvaluation> {
-        let fits = self.recipe == recipe && self.evaluation.samples >= samples;
-        fits.then_some(self.evaluation)
     }
 }
 
@@ -311,7 +290,24 @@ impl Variants<'_> {
             Some(encoded) => train_image_lm(recipe, encoded, part)?,
             None => train_image(recipe, part)? != RunEnd::Stopped,
         };
+        self.share_codec(variant, place, options)?;
         Ok(finished && !options.interrupter.should_stop())
+    }
+
+    /// Gives the run that a variant is trained in the codec that all share, so that it is a whole run to other commands.
+    /// Runs of older versions lack it until their comparison goes on.
+    fn share_codec(
+        &self,
+        variant: &'static Variant,
+        place: u64,
+        options: &RunOptions,
+    ) -> Result<()> {
+        let part = self.run_of(variant, place, options)?;
+        // A user may have removed a run that is measured.
+        if self.one_codec && part.resume {
+            take_codec(&part.path, &options.path.join(CODEC))?;
+        }
+        Ok(())
     }
 
     /// Trains a variant with the seed of a place, or continues, and measures it. `None` if it was stopped.
@@ -326,11 +322,11 @@ impl Variants<'_> {
         let (training_seed, samples) = (recipe.seed, self.config.samples);
         // With the name of the variant that it begins from, and not the folder, which may move.
         let compared = self.recipe(variant, place)?;
-        let toml = compared.to_toml().map_err(PipelineError::from)?;
         let name = format!("{}-{training_seed}.json", variant.name);
         let file = options.path.join(name);
-        let stored = Stored::read(&file).and_then(|stored| stored.of(&toml, samples));
-        if let Some(evaluation) = stored {
+        let known = stored::<ImageEvaluation, _>(&file, &compared);
+        if let Some(evaluation) = known.filter(|own| own.samples >= samples) {
+            self.share_codec(variant, place, options)?;
             return Ok(Some(VariantRun {
                 training_seed,
                 evaluation,
@@ -349,12 +345,7 @@ impl Variants<'_> {
             phase: phases(options.progress),
         };
         let evaluation = measure(&path, &evaluate, options)?;
-        let stored = Stored {
-            recipe: toml,
-            evaluation: evaluation.clone(),
-        };
-        let json = serde_json::to_string_pretty(&stored).unwrap_or_default();
-        write_atomically(&file, json.as_bytes())?;
+        store(&file, &compared, &evaluation)?;
         Ok(Some(VariantRun {
             training_seed,
             evaluation,
@@ -653,19 +644,5 @@ mod tests {
                 assert!(table.contains(part), "{part}: {table}");
             }
         });
-    }
-
-    #[test]
-    fn a_measurement_is_kept_for_its_recipe() {
-        let evaluation = measured("a", 4, &[20.0]).runs.remove(0).evaluation;
-        let stored = Stored {
-            recipe: "seed = 1".into(),
-            evaluation: evaluation.clone(),
-        };
-        let json = serde_json::to_string(&stored).unwrap();
-        let read = || serde_json::from_str::<Stored>(&json).unwrap();
-        assert_eq!(read().of("seed = 1", 20), Some(evaluation));
-        assert_eq!(read().of("seed = 2", 20), None);
-        assert_eq!(read().of("seed = 1", 21), None);
     }
 }

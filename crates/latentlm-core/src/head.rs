@@ -99,6 +99,9 @@ pub struct HeadMethod {
     pub distilled_guidance: DistilledGuidance,
     /// The scale of fixed guidance, or the largest that is read.
     pub distilled_scale: f64,
+    /// Factor of the noise at which guidance is learned: the one of the noise that latents will start from
+    /// ([`SampleOptions::noise_temperature`]). A head of few steps knows the way from noise of this scale alone.
+    pub distilled_temperature: f64,
 }
 
 impl Default for HeadMethod {
@@ -113,6 +116,7 @@ impl Default for HeadMethod {
             shortcut_divisions: 128,
             distilled_guidance: DistilledGuidance::None,
             distilled_scale: 4.0,
+            distilled_temperature: 1.0,
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn draw(
     let ([rows, _], count) = (shape, schedule.timesteps());
     if method.process == Process::Diffusion {
         let timesteps = random.integers(rows, count, device);
-        let noise = random.normal(shape, device);
+        let noise = noise(method, shape, random, device);
         return DiffusionDraws {
             scales: scales(method, rows, random),
             ..DiffusionDraws::new(timesteps, noise)
@@ -33,7 +33,7 @@ pub(crate) fn draw(
         FewStep::None | FewStep::Energy => Vec::new(),
     };
     let drawn = Tensor::from_data(TensorData::new(drawn, [rows]), device);
-    let noise = random.normal(shape, device);
+    let noise = noise(method, shape, random, device);
     let compares = method.few_step == FewStep::Energy;
     DiffusionDraws {
         process: Process::Flow,
@@ -42,6 +42,23 @@ pub(crate) fn draw(
         scales: scales(method, rows, random),
         ..DiffusionDraws::new(drawn, noise)
     }
+}
+
+/// Noise of the scale that latents will start from, `[N, Z]`, if a teacher's predictions are learned. These are known at
+/// every point, also on the way from cooler noise, on which few points of the usual noise lie. The target that follows from
+/// latents and noise is the right one at a scale of 1 alone.
+fn noise(
+    method: &HeadMethod,
+    shape: [usize; 2],
+    random: &mut RandomStream,
+    device: &Device,
+) -> Tensor<2> {
+    let noise = random.normal(shape, device);
+    let is_taught = method.distilled_guidance != DistilledGuidance::None;
+    if !is_taught || method.distilled_temperature == 1.0 {
+        return noise;
+    }
+    noise.mul_scalar(method.distilled_temperature)
 }
 
 /// The guidance scales that rows learn; none if they learn no guidance.
@@ -136,6 +153,36 @@ mod tests {
 
     fn drawn(method: &HeadMethod, rows: usize) -> Vec<i64> {
         timesteps(method, rows, COUNT, &mut RandomStream::new(1))
+    }
+
+    /// The same numbers, times the temperature: for students of a teacher, of either process.
+    #[test]
+    fn students_learn_at_the_temperature_of_their_noise() {
+        let device = Device::default();
+        let values = |process, distilled_guidance, distilled_temperature| {
+            let method = HeadMethod {
+                process,
+                distilled_guidance,
+                distilled_temperature,
+                ..HeadMethod::default()
+            };
+            let schedule = NoiseSchedule::flow(COUNT);
+            let draws = draw(
+                &method,
+                &schedule,
+                [3, 2],
+                &mut RandomStream::new(1),
+                &device,
+            );
+            let noise: Vec<f32> = draws.noise.into_data().try_to_vec().unwrap();
+            noise
+        };
+        for process in [Process::Diffusion, Process::Flow] {
+            let usual = values(process, DistilledGuidance::Scale, 1.0);
+            let cooler: Vec<f32> = usual.iter().map(|x| x * 0.5).collect();
+            assert_eq!(values(process, DistilledGuidance::Scale, 0.5), cooler);
+            assert_eq!(values(process, DistilledGuidance::None, 0.5), usual);
+        }
     }
 
     #[test]

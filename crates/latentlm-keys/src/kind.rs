@@ -20,7 +20,7 @@ pub struct RunKind {
 }
 
 /// All kinds. Comparisons come first: they hold the recipes of other kinds in tables.
-static KINDS: [RunKind; 10] = [
+static KINDS: [RunKind; 12] = [
     RunKind {
         trained_by: "compare sigma",
         used_by: "",
@@ -35,6 +35,16 @@ static KINDS: [RunKind; 10] = [
         trained_by: "compare latents",
         used_by: "",
         mark: "latents",
+    },
+    RunKind {
+        trained_by: "compare fast-tts",
+        used_by: "",
+        mark: "fast_tts",
+    },
+    RunKind {
+        trained_by: "compare fast-mllm",
+        used_by: "",
+        mark: "fast_mllm",
     },
     RunKind {
         trained_by: "compare image",
@@ -137,6 +147,14 @@ mod tests {
                 "[latents]\nseeds = 3\n[image.sample]\nper_class = 3",
                 "compare latents",
             ),
+            (
+                "[fast_tts]\nseeds = 3\n[speech.data]\nloudness_dbfs = -23.0",
+                "compare fast-tts",
+            ),
+            (
+                "[fast_mllm]\nseeds = 3\n[mllm.mix]\ndraw = 3",
+                "compare fast-mllm",
+            ),
         ] {
             assert_eq!(kind(text), Some(expected), "{text}");
         }
@@ -150,7 +168,7 @@ mod tests {
             "it is one of compare sigma, whose results are in its folder"
         );
         assert_eq!(
-            told[8],
+            told[10],
             "it is one of train-tts, for `speak`, `eval-tts` and `codec`"
         );
     }

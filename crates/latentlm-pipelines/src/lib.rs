@@ -31,6 +31,7 @@
 
 mod checkpoint;
 mod data;
+mod drawing;
 mod error;
 mod image;
 mod integrity;

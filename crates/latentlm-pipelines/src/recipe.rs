@@ -5,14 +5,13 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use burn::config::Config;
-use latentlm::core::{
-    DistilledGuidance, FallingSteps, FewStep, HeadMethod, PartConfig, Precision, Process, Sampler,
-};
+use latentlm::core::{DistilledGuidance, FallingSteps, HeadMethod, PartConfig, Precision, Sampler};
 use latentlm::{LmSizes, SampleOptions, backbone, codec_image, diffusion};
 use latentlm_keys::{Keys, RecipeError, Table, Value, lookup};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::drawing::refusal;
 use crate::error::{PipelineError, Result};
 
 /// A complete recipe. Its default is the preset that files and overrides are laid over (see
@@ -390,89 +389,9 @@ impl LmConfig {
 
     /// Checks that latents are drawn as the head was trained for.
     fn check_method(&self, options: &SampleOptions) -> Result<()> {
-        let wrong = self
-            .wrong_sampler(options)
-            .or_else(|| self.wrong_steps(options))
-            .or_else(|| self.wrong_guidance(options));
-        match wrong {
+        match refusal(&self.method, options) {
             Some(reason) => Err(PipelineError::config(reason)),
             None => Ok(()),
-        }
-    }
-
-    fn wrong_sampler(&self, options: &SampleOptions) -> Option<String> {
-        let wanted = match (self.method.process, self.method.few_step) {
-            (Process::Diffusion, _) => "\"dpm-solver-plus-plus\", \"ddim\" or \"ddpm\"",
-            (Process::Flow, FewStep::None) => "\"euler\", \"midpoint\" or \"heun\"",
-            (Process::Flow, FewStep::Shortcut | FewStep::Energy) => "\"euler\"",
-        };
-        let fine = options.sampler.process() == self.method.process
-            && (self.method.few_step == FewStep::None || options.sampler == Sampler::Euler);
-        (!fine).then(|| {
-            let keys = match (self.method.process, self.method.few_step) {
-                (Process::Diffusion, _) => "lm.process = \"diffusion\"",
-                (Process::Flow, FewStep::None) => "lm.process = \"flow\"",
-                (Process::Flow, FewStep::Shortcut) => "lm.few_step = \"shortcut\"",
-                (Process::Flow, FewStep::Energy) => "lm.few_step = \"energy\"",
-            };
-            format!("sample.sampler must be {wanted} with {keys}")
-        })
-    }
-
-    fn wrong_steps(&self, options: &SampleOptions) -> Option<String> {
-        let (steps, FallingSteps { last, over }) = (options.steps, options.falling);
-        let divisions = self.method.shortcut_divisions;
-        match self.method.few_step {
-            FewStep::Energy if steps != 1 => {
-                return Some(format!(
-                    "lm.few_step = \"energy\" draws in one step: sample.steps and --steps must be 1, not {steps}"
-                ));
-            }
-            FewStep::Shortcut if !steps.is_power_of_two() || steps > divisions => {
-                return Some(format!(
-                    "lm.few_step = \"shortcut\" knows steps of 1, 1/2, 1/4 and so on to 1/{divisions}: \
-                     sample.steps and --steps must be such a number of them, not {steps}"
-                ));
-            }
-            _ => {}
-        }
-        if last > 0 && self.method.few_step != FewStep::None {
-            return Some("sample.steps_last must be 0 with lm.few_step".into());
-        }
-        if last > steps {
-            return Some(format!(
-                "sample.steps_last must be at most sample.steps, since steps fall: {last} is more than {steps}"
-            ));
-        }
-        if (over > 0 && last == 0) || over == 1 {
-            return Some(
-                "sample.steps_over must be 2 or more, and goes with sample.steps_last".into(),
-            );
-        }
-        let each = options.sampler.evaluations();
-        let odd = [steps, last]
-            .into_iter()
-            .find(|steps| !steps.is_multiple_of(each));
-        odd.map(|steps| {
-            format!(
-                "sample.sampler evaluates the head {each} times in each interval: sample.steps, sample.steps_last and \
-                 --steps must be multiples of that, not {steps}"
-            )
-        })
-    }
-
-    fn wrong_guidance(&self, options: &SampleOptions) -> Option<String> {
-        let (scale, learned) = (options.guidance_scale, self.method.distilled_scale);
-        match self.method.distilled_guidance {
-            DistilledGuidance::Fixed if scale != learned => Some(format!(
-                "guidance of {learned} is built into this model (lm.distilled_guidance = \"fixed\"): \
-                 leave --guidance out; sample.guidance_scale must be {learned}, not {scale}"
-            )),
-            DistilledGuidance::Scale if !(1.0..=learned).contains(&scale) => Some(format!(
-                "this model reads guidance scales from 1 to {learned} (lm.distilled_scale): --guidance and \
-                 sample.guidance_scale can't be {scale}"
-            )),
-            _ => None,
         }
     }
 
@@ -499,6 +418,8 @@ pub(crate) use self::tests::read_without;
 
 #[cfg(test)]
 mod tests {
+    use latentlm::core::Process;
+
     use super::*;
     use crate::image::ImageRecipe;
 
@@ -648,6 +569,32 @@ mod tests {
             assert_eq!(told(&lm, scale), "nothing");
         }
         assert!(told(&lm, 3.5).contains("scales from 1 to 3"));
+    }
+
+    #[test]
+    fn students_refuse_temperatures_that_they_did_not_learn() {
+        let mut lm = ImageRecipe::default().lm;
+        lm.method.distilled_temperature = 0.6;
+        let told = |lm: &LmConfig, noise_temperature| {
+            let options = SampleOptions {
+                noise_temperature,
+                ..SampleOptions::default()
+            };
+            let checked = lm.check_options(&options);
+            checked.map_or_else(|error| error.to_string(), |()| "nothing".into())
+        };
+        assert_eq!(told(&lm, 1.0), "nothing", "without a teacher");
+        lm.method.distilled_guidance = DistilledGuidance::Scale;
+        assert_eq!(told(&lm, 0.6), "nothing");
+        for temperature in [0.5, 1.0] {
+            let told = told(&lm, temperature);
+            assert!(
+                told.contains("sample.noise_temperature must be 0.6"),
+                "{told}"
+            );
+        }
+        lm.method.distilled_temperature = 1.0;
+        assert_eq!(told(&lm, 0.5), "nothing");
     }
 
     /// Checkpoints of before there were other methods, and one of them.

@@ -1,5 +1,7 @@
 //! Runs of text and pictures. The codec is that of an image run in a folder of this run.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor};
 use latentlm::sequence::Document;
 use latentlm_data::{Mix, MllmCorpus, PackOrder};
@@ -72,6 +74,18 @@ pub fn mllm_setup(corpus: MllmCorpus, recipe: &MllmRecipe) -> LmSetup {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
+    train_mllm_with(recipe, None, options)
+}
+
+/// [`train_mllm`], with the codec of the finished run in the folder `codec`, if one is named, instead of its own.
+///
+/// # Errors
+/// As [`train_mllm`]; if the folder is no such run, or was trained on other data.
+pub fn train_mllm_with(
+    recipe: MllmRecipe,
+    codec: Option<&Path>,
+    options: RunOptions,
+) -> Result<RunEnd> {
     check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
@@ -81,10 +95,10 @@ pub fn train_mllm(recipe: MllmRecipe, options: RunOptions) -> Result<RunEnd> {
         samples: "png",
         train_samples: |data| data.pictures.train.len(),
     };
-    modality.run(recipe, options)
+    modality.run_with(recipe, codec, options)
 }
 
-/// Takes over the codec of the run that training begins from. It lies in a run within the folder, here and there.
+/// Takes over the codec of another run. It lies in a run within the folder, here and there.
 fn adopt_codec(context: &mut Context, from: &RunFolder<MllmRecipe>) -> Result<()> {
     let own = context.options.part(CODEC);
     let mut begun = None;

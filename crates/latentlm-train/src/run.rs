@@ -1,5 +1,6 @@
 //! A whole run: codec, latents, language model, report. It is the same for all modalities.
 
+use std::path::Path;
 use std::time::Instant;
 
 use latentlm_pipelines::{PipelineError, RunFolder, TokenizerConfig, TrainingData};
@@ -29,7 +30,7 @@ pub fn check_tokenizer(wanted: &TokenizerConfig, options: &RunOptions) -> Result
 pub struct Modality<R, D> {
     /// Opens the data that the recipe names.
     pub open: fn(&R) -> Result<D, PipelineError>,
-    /// Takes over the codec of the run that training begins from, if there is none yet.
+    /// Takes over the codec of another run, such as the one that training begins from, if there is none yet.
     pub adopt: fn(&mut Context<R, D>, &RunFolder<R>) -> Result<()>,
     /// Trains codec and language model. Returns whether both are finished.
     pub train: fn(&mut Context<R, D>) -> Result<bool>,
@@ -48,6 +49,14 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
     /// If the folder, recipe or data are wrong, the recipe needs more memory than there is, the loss is not
     /// finite, or a file can't be written.
     pub fn run(self, recipe: R, options: RunOptions) -> Result<RunEnd> {
+        self.run_with(recipe, None, options)
+    }
+
+    /// [`run`](Self::run), with the codec of the finished run in the folder `codec`, if one is named.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); if the folder is no such run.
+    pub fn run_with(self, recipe: R, codec: Option<&Path>, options: RunOptions) -> Result<RunEnd> {
         let started = Instant::now();
         // Before the folder is made: a run that can't begin leaves nothing behind.
         precision::check(recipe.lm().model.precision, &options)?;
@@ -61,6 +70,10 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             memory::check(recipe, (self.train_samples)(&data), &asked)?;
             Ok(data)
         })?;
+        if let Some(codec) = codec {
+            let (from, _) = RunFolder::<R>::open(codec)?;
+            (self.adopt)(&mut context, &from)?;
+        }
         match teacher::needed(&context.recipe, &context.options)? {
             Some(from) => {
                 let found = teacher::finished(&from)?;

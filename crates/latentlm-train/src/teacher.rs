@@ -20,7 +20,7 @@ use crate::weights;
 /// Name of the codec's stage.
 pub const CODEC: &str = "codec";
 /// Keys, and beginnings of keys, in which a model may differ from the one that it begins from.
-const FREE: [&str; 18] = [
+const FREE: [&str; 19] = [
     "seed",
     "sample.",
     "lm_train.",
@@ -36,6 +36,7 @@ const FREE: [&str; 18] = [
     "lm.recompute",
     "lm.condition_dropout",
     "lm.history_noise",
+    "data.curriculum_steps",
     "text.history_dropout",
     "text.cut_prompts",
     "text.without_full_stop",
@@ -309,7 +310,7 @@ mod tests {
     use burn::tensor::Device;
     use burn::train::Interrupter;
     use latentlm_data::{Content, Sample};
-    use latentlm_pipelines::{ImageRecipe, Manifest};
+    use latentlm_pipelines::{ImageRecipe, Manifest, MllmRecipe, SpeechRecipe};
 
     use super::*;
     use crate::options::ProgressMode;
@@ -390,19 +391,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_fast_recipe_begins_from_a_run_of_the_default() {
+    /// A recipe of `configs` names a run of the default recipe, and such a run may teach it.
+    fn begins_from_the_default<R: LmRecipe>(file: &str, name: &str) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("teacher");
-        drop(RunFolder::create(&path, &ImageRecipe::default()).unwrap());
-        let fast = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../configs/image/fast-mnist.toml"
-        );
-        let mut own = ImageRecipe::resolve(Some(Path::new(fast)), &[]).unwrap();
-        assert_eq!(own.lm.from, "runs/mnist");
-        own.lm.from = path.to_string_lossy().into_owned();
-        assert!(run_of(&own).unwrap().is_some());
+        drop(RunFolder::create(&path, &R::default()).unwrap());
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let resolve = |changes: &[String]| R::resolve(Some(&configs.join(file)), changes).unwrap();
+        assert_eq!(resolve(&[]).lm().model.from, name);
+        let own = resolve(&[format!("lm.from={}", path.display())]);
+        assert!(run_of(&own).unwrap().is_some(), "{file}");
+    }
+
+    #[test]
+    fn fast_recipes_begin_from_runs_of_the_defaults() {
+        begins_from_the_default::<ImageRecipe>("image/fast-mnist.toml", "runs/mnist");
+        begins_from_the_default::<SpeechRecipe>("tts/fast-voice.toml", "runs/voice");
+        begins_from_the_default::<MllmRecipe>("mllm/fast-twemoji.toml", "runs/emoji");
     }
 
     /// Only guidance needs the teacher on the way.

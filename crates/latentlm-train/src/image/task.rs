@@ -11,8 +11,8 @@ use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::BatchOrder;
 use latentlm_eval::write_image_report;
 use latentlm_pipelines::{
-    HostBatch, ImageData, ImagePipeline, ImageRecipe, PipelineError, StageConfig, TrainingData,
-    image_grid, load_codec, read_readable, save_png,
+    HostBatch, ImageData, ImagePipeline, ImageRecipe, PipelineError, RunFolder, StageConfig,
+    TrainingData, Wanted, image_grid, load_codec, read_readable, save_png,
 };
 
 use super::batches::batches;
@@ -224,6 +224,21 @@ pub fn train_image_lm(
     context.run.set_recipe(&context.recipe)?;
     context.data.list_left_out(&context.run)?;
     Ok(finished)
+}
+
+/// Gives a run of [`train_image_lm`] the codec that encoded its pictures, that of the run `from`, if it has none yet: with
+/// it the run can be begun from and continued by itself.
+///
+/// # Errors
+/// If a folder is no run of pictures, the other run has no codec, or a file can't be copied.
+pub fn take_codec(run: &Path, from: &Path) -> Result<()> {
+    let (run, _) = RunFolder::<ImageRecipe>::open(run)?;
+    if run.latest(teacher::CODEC, Wanted::Weights)?.is_some() {
+        return Ok(());
+    }
+    let (from, _) = RunFolder::<ImageRecipe>::open(from)?;
+    // The latents are made again by a run that needs them.
+    teacher::copy_codec(&run, &from, false)
 }
 
 fn open(context: &mut Context, _: Option<&Path>) -> Result<(ClassTask, LmSetup)> {

@@ -7,4 +7,4 @@ mod prompts;
 mod said;
 mod task;
 
-pub use task::{SpokenSamples, encode_speech, speech_order, train_speech};
+pub use task::{SpokenSamples, encode_speech, speech_order, train_speech, train_speech_with};

@@ -171,6 +171,18 @@ impl Corpus for Utterances {
 /// # Errors
 /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
 pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd> {
+    train_speech_with(recipe, None, options)
+}
+
+/// [`train_speech`], with the codec of the finished run in the folder `codec`, if one is named, instead of its own.
+///
+/// # Errors
+/// As [`train_speech`]; if the folder is no run of speech, or was trained on other data.
+pub fn train_speech_with(
+    recipe: SpeechRecipe,
+    codec: Option<&Path>,
+    options: RunOptions,
+) -> Result<RunEnd> {
     check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<SpeechRecipe, SpeechData> {
         open: SpeechData::open,
@@ -184,7 +196,7 @@ pub fn train_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<RunEnd>
         samples: "wav",
         train_samples: |data| data.train.len(),
     };
-    modality.run(recipe, options)
+    modality.run_with(recipe, codec, options)
 }
 
 fn open(context: &mut Context, latest: Option<&Path>) -> Result<(SpeechTask, LmSetup)> {

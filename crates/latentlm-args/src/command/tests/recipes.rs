@@ -7,7 +7,7 @@ fn ours() -> Project {
     Project::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
 }
 
-const TRAINING: [&[&str]; 9] = [
+const TRAINING: [&[&str]; 11] = [
     &["train-image"],
     &["train-tts"],
     &["train-mllm"],
@@ -17,6 +17,8 @@ const TRAINING: [&[&str]; 9] = [
     &["compare", "sigma"],
     &["compare", "heads"],
     &["compare", "latents"],
+    &["compare", "fast-tts"],
+    &["compare", "fast-mllm"],
 ];
 
 #[test]

@@ -1,0 +1,325 @@
+//! A default recipe and its fast student, with one codec and several training seeds each. Variants of heads on digits are
+//! in `heads.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf, absolute};
+use std::time::Instant;
+
+use burn::config::Config;
+use latentlm::SampleOptions;
+use latentlm::core::bundle::io_error;
+use latentlm_eval::{bar_chart, stack};
+use latentlm_pipelines::{PipelineError, Recipe};
+use latentlm_train::{Result, RunEnd, RunOptions, open_run};
+use serde::{Deserialize, Serialize};
+
+use super::result::{end, row, write_result};
+use super::stored::{store, stored};
+
+/// Measurements by name.
+pub(crate) type Values = BTreeMap<String, f64>;
+
+/// How often the default and its student are trained, and how they are measured.
+#[derive(Config, Debug, PartialEq)]
+pub struct StudentsConfig {
+    /// Training seeds: the recipe's seed and those after it.
+    pub seeds: u64,
+    /// Utterances of each kind, or pictures of each split, for each measurement.
+    pub samples: usize,
+    /// Optimizer steps of a student.
+    pub student_steps: u64,
+}
+
+/// The default or its student, with all measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudentResult {
+    /// `default` or `fast`, the beginning of the names of its runs.
+    pub name: String,
+    /// Solver steps a latent. With guidance from a second branch each evaluates the head for two conditions.
+    pub head_evaluations: usize,
+    /// One for each training seed.
+    pub runs: Vec<StudentRun>,
+}
+
+/// The measurements of one training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudentRun {
+    /// The seed of its training.
+    pub training_seed: u64,
+    /// Measurements by name, as in the `evaluation.json` of its run.
+    pub values: BTreeMap<String, f64>,
+}
+
+impl StudentResult {
+    /// Mean of a measurement over training seeds, and its standard deviation if there are several; `None` if no run has it.
+    fn mean(&self, name: &str) -> Option<(f64, Option<f64>)> {
+        let values = self.runs.iter();
+        let values: Vec<f64> = values
+            .filter_map(|run| run.values.get(name).copied())
+            .collect();
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
+        (!values.is_empty()).then_some((mean, deviation))
+    }
+
+    fn cell(&self, name: &str) -> String {
+        match self.mean(name) {
+            Some((mean, Some(deviation))) => format!("{mean:.3} ({deviation:.3})"),
+            Some((mean, None)) => format!("{mean:.3}"),
+            None => String::new(),
+        }
+    }
+}
+
+/// A recipe that has a fast student.
+pub(crate) trait HasStudent: Recipe {
+    /// Overrides that make the student, besides its steps and the run that it begins from.
+    const CHANGES: &'static [&'static str];
+    /// Measurements that are drawn as bars, if they were made.
+    const SHOWN: &'static [&'static str];
+
+    /// The key `lm.from`.
+    fn begins_from(&mut self) -> &mut String;
+
+    /// How latents are drawn.
+    fn drawing(&self) -> SampleOptions;
+
+    /// Trains it, or continues, with the codec of a run or its own.
+    ///
+    /// # Errors
+    /// If the folder, recipe or data are wrong, the loss is not finite, or a file can't be written.
+    fn train(self, codec: Option<&Path>, options: RunOptions) -> Result<RunEnd>;
+}
+
+/// One of the two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// The teacher.
+    Default,
+    /// The one that it teaches.
+    Student,
+}
+
+impl Model {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Student => "fast",
+        }
+    }
+}
+
+/// Checks the recipes of both.
+///
+/// # Errors
+/// If one of them is wrong.
+pub(crate) fn check<R: HasStudent>(
+    config: &StudentsConfig,
+    default: &R,
+) -> Result<(), PipelineError> {
+    default.check_together()?;
+    recipe(config, default, Model::Student, 0).map(drop)
+}
+
+/// The recipe of a model with the seed of a place. A student's names its teacher and not the teacher's folder, which may
+/// move.
+///
+/// # Errors
+/// If it is wrong.
+pub(crate) fn recipe<R: HasStudent>(
+    config: &StudentsConfig,
+    default: &R,
+    model: Model,
+    place: u64,
+) -> Result<R, PipelineError> {
+    // TOML has no larger numbers.
+    let seed = default.seed().wrapping_add(place) & i64::MAX as u64;
+    let mut changes = vec![format!("seed={seed}")];
+    if model == Model::Student {
+        changes.extend(R::CHANGES.iter().map(ToString::to_string));
+        changes.push(format!("lm_train.steps={}", config.student_steps));
+        changes.push(format!("lm.from={}", Model::Default.name()));
+    }
+    default.changed(&changes)
+}
+
+/// Measurements of a run, and what they depend on besides the run and its recipe.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    conditions: String,
+    values: Values,
+}
+
+/// A comparison of a default recipe with its student.
+pub(crate) struct Students<'a, R> {
+    pub(crate) config: &'a StudentsConfig,
+    pub(crate) default: &'a R,
+    /// What measurements depend on besides the run and its recipe.
+    pub(crate) conditions: String,
+    /// Measures a finished run with some sampling options.
+    pub(crate) measure: &'a dyn Fn(&Path, SampleOptions) -> Result<Values>,
+}
+
+impl<R: HasStudent> Students<'_, R> {
+    /// Trains and measures both with every seed, or continues, each a run within the run's folder, and writes a table and a
+    /// figure. `whole` is the recipe of the comparison, `name` that of its files.
+    ///
+    /// # Errors
+    /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
+    pub(crate) fn run<W: Recipe>(
+        &self,
+        whole: &W,
+        name: &str,
+        options: &RunOptions,
+    ) -> Result<RunEnd> {
+        let started = Instant::now();
+        let folder = open_run(whole, options)?;
+        let models = [Model::Default, Model::Student];
+        let mut results = Vec::new();
+        for model in models {
+            let own = recipe(self.config, self.default, model, 0)?;
+            results.push(StudentResult {
+                name: model.name().into(),
+                head_evaluations: own.drawing().steps,
+                runs: Vec::new(),
+            });
+        }
+        for place in 0..self.config.seeds {
+            for (model, result) in models.into_iter().zip(&mut results) {
+                let Some(run) = self.train_and_measure(model, place, options)? else {
+                    return Ok(RunEnd::Stopped);
+                };
+                result.runs.push(run);
+            }
+        }
+        let (table, figure) = (table(&results), figure(&results, R::SHOWN));
+        write_result(&folder.run, name, &results, table, figure)?;
+        Ok(end(&folder.run, name, started))
+    }
+
+    /// Trains a model with the seed of a place, or continues, and measures it. `None` if it was stopped.
+    fn train_and_measure(
+        &self,
+        model: Model,
+        place: u64,
+        options: &RunOptions,
+    ) -> Result<Option<StudentRun>> {
+        let compared = recipe(self.config, self.default, model, place)?;
+        let training_seed = compared.seed();
+        let folder = |model: Model, seed| options.path.join(format!("{}-{seed}", model.name()));
+        let path = folder(model, training_seed);
+        let file = path.with_extension("json");
+        let known = stored::<Measured, _>(&file, &compared);
+        if let Some(known) = known.filter(|own| own.conditions == self.conditions) {
+            let values = known.values;
+            return Ok(Some(StudentRun {
+                training_seed,
+                values,
+            }));
+        }
+        let mut own = compared.clone();
+        if model == Model::Student {
+            // A run that goes on may be started in another folder.
+            let teacher = folder(Model::Default, training_seed);
+            let teacher = absolute(&teacher).map_err(io_error("find", &teacher))?;
+            *own.begins_from() = teacher.to_string_lossy().into_owned();
+        }
+        let first: PathBuf = folder(Model::Default, self.default.seed());
+        let codec = (model == Model::Default && path != first).then_some(first);
+        let part = options.part(&format!("{}-{training_seed}", model.name()));
+        let trained = own.train(codec.as_deref(), part)?;
+        if trained == RunEnd::Stopped || options.interrupter.should_stop() {
+            return Ok(None);
+        }
+        let mut values = (self.measure)(&path, compared.drawing())?;
+        values.retain(|_, value| value.is_finite());
+        let measured = Measured {
+            conditions: self.conditions.clone(),
+            values,
+        };
+        store(&file, &compared, &measured)?;
+        Ok(Some(StudentRun {
+            training_seed,
+            values: measured.values,
+        }))
+    }
+}
+
+/// A row for each measurement, a column for each model.
+fn table(results: &[StudentResult]) -> String {
+    let mut head = vec!["mean over training seeds (deviation)".to_owned()];
+    head.extend(results.iter().map(|own| own.name.clone()));
+    let mut text = format!("{}|{}\n", row(&head), "---|".repeat(head.len()));
+    let evaluations = results.iter().map(|own| own.head_evaluations.to_string());
+    let mut cells = vec!["head evaluations".to_owned()];
+    cells.extend(evaluations);
+    text += &row(&cells);
+    let runs = results.iter().flat_map(|own| &own.runs);
+    let names: BTreeSet<&String> = runs.flat_map(|run| run.values.keys()).collect();
+    for name in names {
+        let mut cells = vec![name.replace('_', " ")];
+        cells.extend(results.iter().map(|own| own.cell(name)));
+        text += &row(&cells);
+    }
+    let count = results.first().map_or(0, |own| own.runs.len());
+    text + &format!("\nMeans over {count} training seeds.\n")
+}
+
+/// Bars of some measurements, those of both models below each other.
+fn figure(results: &[StudentResult], shown: &[&'static str]) -> String {
+    let mut charts = Vec::new();
+    for name in shown {
+        let bars = results.iter();
+        let bars: Vec<(String, f64)> = bars
+            .filter_map(|own| Some((own.name.clone(), own.mean(name)?.0)))
+            .collect();
+        if !bars.is_empty() {
+            charts.push((*name, bar_chart(name, &bars)));
+        }
+    }
+    stack(&charts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(name: &str, runs: &[&[(&str, f64)]]) -> StudentResult {
+        let runs = (1..).zip(runs).map(|(training_seed, values)| StudentRun {
+            training_seed,
+            values: values.iter().map(|(k, v)| ((*k).into(), *v)).collect(),
+        });
+        StudentResult {
+            name: name.into(),
+            head_evaluations: 2,
+            runs: runs.collect(),
+        }
+    }
+
+    /// The mean of 1, 3 and 5 is 3, and the squares 4, 0 and 4 add up to 8, divided by two.
+    #[test]
+    fn means_of_both_stand_beside_each_other() {
+        let results = [
+            result(
+                "default",
+                &[&[("a_b", 1.0)], &[("a_b", 3.0)], &[("a_b", 5.0)]],
+            ),
+            result("fast", &[&[("a_b", 2.0), ("c", 0.5)]]),
+        ];
+        let told = table(&results);
+        for line in [
+            "| mean over training seeds (deviation) | default | fast |",
+            "| head evaluations | 2 | 2 |",
+            "| a b | 3.000 (2.000) | 2.000 |",
+            "| c |  | 0.500 |",
+            "Means over 3 training seeds.",
+        ] {
+            assert!(told.lines().any(|own| own == line), "{line}: {told}");
+        }
+        let drawn = figure(&results, &["a_b", "d"]);
+        assert!(drawn.contains(">default</text>") && drawn.contains(">a_b</text>"));
+        assert!(!drawn.contains(">d</text>") && !drawn.contains("NaN"));
+    }
+}
