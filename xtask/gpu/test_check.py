@@ -412,12 +412,14 @@ class Parts(unittest.TestCase):
         panic = "thread 'main' panicked at src/a.rs:1:2:\nno memory\nnote: run with an error\n"
         self.assertEqual(check.last_line(panic), "thread 'main' panicked at src/a.rs:1:2: no memory")
 
-    def test_groups_hold_every_workload_once(self):
+    def test_groups_hold_every_small_workload_once(self):
         groups = {"image-lm-step-base": "train", "mllm-step": "train", "sample-64": "sample"}
         groups.update({"speech-decode": "sample", "conv-codec-step": "codec", "speech-codec-step": "codec"})
         for name, group in groups.items():
             found = [other for other in ("train", "sample", "codec") if check.belongs(name, other)]
             self.assertEqual(found, [group], name)
+        for name in ("backbone-bf16", "codec-decode-f32", "codec-both-bf16"):
+            self.assertFalse(any(check.belongs(name, other) for other in ("train", "sample", "codec")), name)
 
     def test_a_row_tells_what_failed(self):
         def broken():

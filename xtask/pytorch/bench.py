@@ -39,13 +39,14 @@ from torch import nn
 sys.dont_write_bytecode = True
 
 from backbone import decoding
+from codec import streaming
 from models import Head, ImageLm, MllmLm, Pictures, Speech
 
 # Units before a hot one.
 WARMING = 3
 # Buffer that empties the caches: at least this, and twice the largest cache.
 LEAST_FLUSH_BYTES = 2**27
-INFERENCE = ("sample", "sample-rounded", "speech-decode", "backbone-decode")
+INFERENCE = ("sample", "sample-rounded", "speech-decode", "backbone-decode", "codec-stream")
 
 
 def value(flag, default):
@@ -208,6 +209,10 @@ def inference(s):
         return lambda: decode(torch.randn(s["batch"], 1, s["latent_dim"], device=DEVICE), past)
     if s["kind"] == "backbone-decode":
         return decoding(s, wrap, value("--linear", "packed"), COMPILED)
+    if s["kind"] == "codec-stream":
+        # With `--bf16`, autocast rounds float32 weights.
+        rounded = s["weights"] == "bf16" and "--bf16" not in sys.argv
+        return streaming(s, wrap, value("--layout", "first") == "last", rounded)
     sys.exit(f"left out: no workload {s['kind']}")
 
 

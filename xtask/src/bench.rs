@@ -109,10 +109,10 @@ impl Cache {
         }
     }
 
-    /// The states in which a workload is timed. Where a unit is short and its weights fit in a cache, both
+    /// The states in which a workload is timed. Of a stream, whose units are short or come between others, both
     /// ends are.
     fn states(workload: &str) -> &'static [Self] {
-        if workload.ends_with("decode") {
+        if is_stream(workload) {
             &[Self::Hot, Self::Cold]
         } else {
             &[Self::AsLeft]
@@ -134,9 +134,14 @@ fn belongs(workload: &str, group: &str) -> bool {
         "train" => is_training(workload),
         "sample" => workload.starts_with("sample") || workload.ends_with("decode"),
         "codec" => workload.contains("codec") || workload.ends_with("decode"),
-        "decode" => workload.starts_with("backbone") || workload.ends_with("decode"),
+        "decode" => workload.starts_with("backbone") || is_stream(workload),
         _ => true,
     }
+}
+
+/// Whether each unit is the next latent of one stream, which has no batch.
+fn is_stream(workload: &str) -> bool {
+    workload == "speech-decode" || workload.starts_with("codec-")
 }
 
 fn is_training(workload: &str) -> bool {
@@ -465,16 +470,18 @@ mod tests {
             "speech-codec-step",
             "speech-decode",
             "backbone-int8",
+            "codec-encode-f32",
         ] {
             let groups = ["train", "sample", "codec", "decode"];
             assert!(groups.iter().any(|group| belongs(workload, group)));
             assert!(belongs(workload, "all"));
         }
         assert!(!belongs("sample-16", "train"));
+        assert!(belongs("codec-both-bf16", "codec") && belongs("codec-both-bf16", "decode"));
     }
 
     #[test]
-    fn short_units_are_timed_hot_and_cold() {
+    fn streams_are_timed_hot_and_cold() {
         let rows = |workload| {
             let states = Cache::states(workload).iter();
             states.map(|cache| cache.row(workload)).collect::<Vec<_>>()
@@ -484,5 +491,10 @@ mod tests {
             ["speech-decode, hot", "speech-decode, cold"]
         );
         assert_eq!(rows("sample-16"), ["sample-16"]);
+        assert_eq!(rows("conv-codec-step"), ["conv-codec-step"]);
+        assert_eq!(
+            rows("codec-both-bf16"),
+            ["codec-both-bf16, hot", "codec-both-bf16, cold"]
+        );
     }
 }

@@ -1,12 +1,15 @@
 //! What a workload can't do without: operations of its matrix products, and bytes that it must read or write.
 
 use latentlm::SampleOptions;
+use latentlm::codec_audio::LEAST_BF16_NUMBERS;
 use latentlm::core::Precision;
 use latentlm::core::ops::swiglu_width;
 use serde::Serialize;
 
 use crate::Workload;
-use crate::sizes::{DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
+use crate::sizes::{
+    CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes,
+};
 
 /// Bytes of a float32 number.
 const NUMBER: f64 = 4.0;
@@ -91,6 +94,7 @@ impl Workload {
                 }
             }
             Self::BackboneDecode(sizes) => position(sizes),
+            Self::CodecStream(sizes) => codec_latent(sizes),
         }
     }
 }
@@ -227,6 +231,72 @@ fn picture_step(sizes: PictureSizes) -> Cost {
     Cost::of_step(sizes.batch as f64 * multiplications, parameters)
 }
 
+/// Sizes of the decoder of a speech codec. Its encoder has the same weights in reverse order.
+struct SpeechHalf<'a> {
+    /// Numbers of a frame of the coarsest resolution.
+    frame_dim: usize,
+    ratios: &'a [usize],
+    depths: &'a [usize],
+    widths: &'a [usize],
+}
+
+/// Equal weights of a half of a speech codec.
+struct SpeechWeights {
+    count: f64,
+    /// Numbers of one of them.
+    numbers: f64,
+    /// How many frames each number is multiplied with.
+    frames: f64,
+    /// Whether it is the matrix of a layer or between resolutions. Others stay float32.
+    is_matrix: bool,
+}
+
+impl SpeechWeights {
+    fn all_numbers(&self) -> f64 {
+        self.count * self.numbers
+    }
+
+    fn multiplications(&self) -> f64 {
+        self.all_numbers() * self.frames
+    }
+
+    /// Whether it is in bfloat16 if weights are.
+    fn is_rounded(&self) -> bool {
+        self.is_matrix && self.numbers >= LEAST_BF16_NUMBERS as f64
+    }
+}
+
+impl SpeechHalf<'_> {
+    /// All weights, for a signal of `frames` frames of the coarsest resolution.
+    fn weights(&self, frames: usize) -> Vec<SpeechWeights> {
+        let widths: Vec<f64> = self.widths.iter().map(|width| *width as f64).collect();
+        let mut frames = frames as f64;
+        let weights = |count: usize, numbers, frames, is_matrix| SpeechWeights {
+            count: count as f64,
+            numbers,
+            frames,
+            is_matrix,
+        };
+        let coarsest = widths.len() - 1;
+        let stem = SPEECH_KERNEL * self.frame_dim as f64 * widths[coarsest];
+        let mut all = vec![weights(1, stem, frames, false)];
+        for (index, &depth) in self.depths.iter().enumerate().rev() {
+            let width = widths[index];
+            let matrix = SPEECH_EXPANSION * width * width;
+            all.push(weights(depth, SPEECH_KERNEL * width, frames, false));
+            all.push(weights(2 * depth, matrix, frames, true));
+            if index > 0 {
+                let ratio = self.ratios[index - 1] as f64;
+                let matrix = 2.0 * ratio * width * widths[index - 1];
+                all.push(weights(1, matrix, frames, true));
+                frames *= ratio;
+            }
+        }
+        all.push(weights(1, SPEECH_KERNEL * widths[0], frames, false));
+        all
+    }
+}
+
 /// Counts of the decoder of a speech codec. Its encoder has the same.
 struct SpeechCount {
     weights: f64,
@@ -236,29 +306,53 @@ struct SpeechCount {
 impl SpeechCount {
     /// Counts for a signal of `latents` latents.
     fn of(sizes: SpeechSizes, latents: usize) -> Self {
-        let frame_dim = (sizes.latent_dim / sizes.frames_per_latent) as f64;
-        let widths = sizes.widths.map(|width| width as f64);
-        let mut length = (latents * sizes.frames_per_latent) as f64;
-        let mut layers = vec![(SPEECH_KERNEL * frame_dim * widths[3], length)];
-        for index in (0..widths.len()).rev() {
-            let width = widths[index];
-            let layer = SPEECH_KERNEL * width + 2.0 * SPEECH_EXPANSION * width * width;
-            layers.push((sizes.depths[index] as f64 * layer, length));
-            if index > 0 {
-                let ratio = sizes.ratios[index - 1] as f64;
-                layers.push((2.0 * ratio * width * widths[index - 1], length));
-                length *= ratio;
-            }
-        }
-        layers.push((SPEECH_KERNEL * widths[0], length));
+        let half = SpeechHalf {
+            frame_dim: sizes.latent_dim / sizes.frames_per_latent,
+            ratios: &sizes.ratios,
+            depths: &sizes.depths,
+            widths: &sizes.widths,
+        };
+        let weights = half.weights(latents * sizes.frames_per_latent);
         Self {
-            weights: layers.iter().map(|(weights, _)| weights).sum(),
-            multiplications: layers
-                .iter()
-                .map(|(weights, length)| weights * length)
-                .sum(),
+            weights: weights.iter().map(SpeechWeights::all_numbers).sum(),
+            multiplications: weights.iter().map(SpeechWeights::multiplications).sum(),
         }
     }
+}
+
+/// One latent of a stream. The last inputs of convolutions, which it keeps, are left out: they are small beside the
+/// weights.
+fn codec_latent(sizes: CodecSizes) -> Cost {
+    let widths: Vec<usize> = (0..sizes.depths.len())
+        .map(|index| sizes.width << index)
+        .collect();
+    let mut cost = Cost::default();
+    for (works, frame_dim) in [
+        (sizes.halves.decodes(), sizes.latent_dim),
+        (sizes.halves.encodes(), sizes.semantic_dim),
+    ] {
+        if !works {
+            continue;
+        }
+        let half = SpeechHalf {
+            frame_dim,
+            ratios: &sizes.ratios,
+            depths: &sizes.depths,
+            widths: &widths,
+        };
+        for weights in half.weights(1) {
+            let operations = 2.0 * weights.multiplications();
+            if sizes.weights == Precision::Bf16 && weights.is_rounded() {
+                cost.bf16_operations += operations;
+                cost.bytes += ROUNDED_NUMBER * weights.all_numbers();
+            } else {
+                cost.operations += operations;
+                cost.bytes += NUMBER * weights.all_numbers();
+            }
+        }
+    }
+    cost.distinct_bytes = cost.bytes;
+    cost
 }
 
 /// Without the spectra of the losses.
@@ -302,8 +396,8 @@ mod tests {
     use latentlm::core::LatentCodecConfig;
 
     use super::*;
-    use crate::sizes::{DEFAULT, MLLM, PICTURE, SPEECH};
-    use crate::{image, mllm, picture, speech};
+    use crate::sizes::{CODEC, CodecHalves, DEFAULT, MLLM, PICTURE, SPEECH};
+    use crate::{codec, image, mllm, picture, speech};
 
     /// What the products are counted from is the model that runs.
     #[test]
@@ -424,5 +518,86 @@ mod tests {
         assert_eq!(cost.bytes, weights * (1.0 + 2.0 / 32.0));
         assert_eq!(cost.int8_operations, 2.0 * weights);
         assert_eq!(cost.operations, 0.0);
+    }
+
+    /// Biases, norms and scales are not counted: less than a thousandth at the published sizes.
+    #[test]
+    fn nearly_all_weights_of_the_published_codec_are_counted() {
+        let count = |halves| {
+            let sizes = CodecSizes { halves, ..CODEC };
+            let cost = Workload::CodecStream(sizes).cost(Precision::F32);
+            assert_eq!(cost.distinct_bytes, cost.bytes);
+            cost.bytes / NUMBER
+        };
+        let [decoder, encoder] = [CodecHalves::Decode, CodecHalves::Encode].map(count);
+        let acoustic = codec::config(CODEC, CODEC.latent_dim).decoder_parameter_count() as f64;
+        let semantic = codec::config(CODEC, CODEC.semantic_dim).encoder_parameter_count() as f64;
+        for (counted, parameters) in [(decoder, acoustic), (encoder, semantic)] {
+            assert!(counted <= parameters, "{counted} of {parameters}");
+            assert!(counted > 0.999 * parameters, "{counted} of {parameters}");
+        }
+        assert_eq!(count(CodecHalves::Both), decoder + encoder);
+    }
+
+    /// Channels from 256 down to 4, a layer at the coarsest resolution alone, and one ratio of 2, behind it.
+    #[test]
+    fn a_latent_is_counted_as_by_hand() {
+        let sizes = CodecSizes {
+            latent_dim: 3,
+            width: 4,
+            ratios: [1, 1, 1, 1, 1, 2],
+            depths: [0, 0, 0, 0, 0, 0, 1],
+            halves: CodecHalves::Decode,
+            ..CODEC
+        };
+        // Of one frame: the first convolution and the depthwise one; up and down, and the convolution to 128 channels.
+        let (small, large) = (
+            7.0 * 256.0 * (3.0 + 1.0),
+            8.0 * 256.0 * 256.0 + 4.0 * 256.0 * 128.0,
+        );
+        // Of two frames.
+        let between = 128.0 * 64.0 + 64.0 * 32.0 + 32.0 * 16.0 + 16.0 * 8.0 + 8.0 * 4.0;
+        let fine = 2.0 * between + 7.0 * 4.0;
+        let cost = Workload::CodecStream(sizes).cost(Precision::F32);
+        assert_eq!(cost.bytes, 4.0 * (small + large + fine));
+        assert_eq!(cost.operations, 2.0 * (small + large + 2.0 * fine));
+        let rounded = Workload::CodecStream(CodecSizes {
+            weights: Precision::Bf16,
+            ..sizes
+        });
+        let rounded = rounded.cost(Precision::F32);
+        assert_eq!(rounded.bytes, cost.bytes - 2.0 * large);
+        assert_eq!(rounded.bf16_operations, 2.0 * large);
+        assert_eq!(
+            rounded.operations + rounded.bf16_operations,
+            cost.operations
+        );
+    }
+
+    /// What small matrices take in float32 beyond bfloat16, as a part of all bytes of the published codec.
+    #[test]
+    fn small_matrices_take_less_than_a_percent() {
+        let with = |weights| {
+            let sizes = CodecSizes { weights, ..CODEC };
+            Workload::CodecStream(sizes).cost(Precision::F32).bytes
+        };
+        let widths = [32, 64, 128, 256, 512, 1024, 2048];
+        let mut small = 0.0;
+        for frame_dim in [CODEC.latent_dim, CODEC.semantic_dim] {
+            let half = SpeechHalf {
+                frame_dim,
+                ratios: &CODEC.ratios,
+                depths: &CODEC.depths,
+                widths: &widths,
+            };
+            let all = half.weights(1);
+            let kept = all
+                .iter()
+                .filter(|weights| weights.is_matrix && !weights.is_rounded());
+            small += kept.map(SpeechWeights::all_numbers).sum::<f64>();
+        }
+        let beyond = (NUMBER - ROUNDED_NUMBER) * small;
+        assert!(beyond > 0.0 && beyond < 0.01 * with(Precision::Bf16));
+        assert!(with(Precision::Bf16) < 0.51 * with(Precision::F32));
     }
 }

@@ -25,6 +25,7 @@
 mod backbone;
 mod caches;
 mod checksum;
+mod codec;
 mod cost;
 mod decode;
 mod image;
@@ -43,14 +44,17 @@ pub use cost::Cost;
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
 pub use probe::{Limits, probe_limits};
-pub use sizes::{DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes};
+pub use sizes::{
+    CodecHalves, CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes,
+    SpeechSizes,
+};
 
 use burn::tensor::Device;
 use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::{Inputs, timed};
-use crate::sizes::{BACKBONE, BASE, DEFAULT, HEAD, MLLM, PICTURE, SIXTEEN, SPEECH};
+use crate::sizes::{BACKBONE, BASE, CODEC, DEFAULT, HEAD, MLLM, PICTURE, SIXTEEN, SPEECH};
 
 /// A prepared workload: every call does one unit of work and waits for it.
 pub type Unit = Box<dyn FnMut()>;
@@ -80,10 +84,12 @@ pub enum Workload {
     SpeechDecode(SpeechSizes),
     /// One position of a large backbone.
     BackboneDecode(DecodeSizes),
+    /// One latent of a stream through the published speech codec.
+    CodecStream(CodecSizes),
 }
 
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 15] = [
+pub const WORKLOADS: [(&str, Workload); 20] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MllmLmStep(MLLM)),
@@ -102,12 +108,40 @@ pub const WORKLOADS: [(&str, Workload); 15] = [
     ("backbone-bf16", backbone_with(DecodeWeights::Bf16)),
     ("backbone-int8", backbone_with(DecodeWeights::Int8)),
     ("backbone-int4", backbone_with(DecodeWeights::Int4)),
+    (
+        "codec-decode-f32",
+        codec_with(CodecHalves::Decode, Precision::F32),
+    ),
+    (
+        "codec-decode-bf16",
+        codec_with(CodecHalves::Decode, Precision::Bf16),
+    ),
+    (
+        "codec-encode-f32",
+        codec_with(CodecHalves::Encode, Precision::F32),
+    ),
+    (
+        "codec-encode-bf16",
+        codec_with(CodecHalves::Encode, Precision::Bf16),
+    ),
+    (
+        "codec-both-bf16",
+        codec_with(CodecHalves::Both, Precision::Bf16),
+    ),
 ];
 
 const fn backbone_with(weights: DecodeWeights) -> Workload {
     Workload::BackboneDecode(DecodeSizes {
         weights,
         ..BACKBONE
+    })
+}
+
+const fn codec_with(halves: CodecHalves, weights: Precision) -> Workload {
+    Workload::CodecStream(CodecSizes {
+        halves,
+        weights,
+        ..CODEC
     })
 }
 
@@ -127,6 +161,7 @@ impl Workload {
             Self::SpeechCodecStep(sizes) => speech::codec_step(sizes, with_gradients),
             Self::SpeechDecode(sizes) => speech::decode(sizes, inputs),
             Self::BackboneDecode(sizes) => backbone::decode(sizes, inputs),
+            Self::CodecStream(sizes) => codec::stream(sizes, inputs),
         };
         Box::new(move || {
             timed(&device, &mut unit);
@@ -173,6 +208,13 @@ mod tests {
             weights: DecodeWeights::Int8,
             ..BACKBONE
         };
+        let codec = CodecSizes {
+            width: 2,
+            ratios: [1, 1, 1, 1, 1, 2],
+            depths: [1; 7],
+            weights: Precision::Bf16,
+            ..CODEC
+        };
         for workload in [
             Workload::ImageLmStep(image),
             Workload::MllmLmStep(MllmSizes {
@@ -191,6 +233,7 @@ mod tests {
             Workload::SpeechCodecStep(speech),
             Workload::SpeechDecode(speech),
             Workload::BackboneDecode(backbone),
+            Workload::CodecStream(codec),
         ] {
             let mut unit = workload.prepare(Precision::F32, &Device::default());
             unit();

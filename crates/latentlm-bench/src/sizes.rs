@@ -1,5 +1,6 @@
 //! Sizes of workloads, and those of the recipes and of published models.
 
+use latentlm::core::Precision;
 use latentlm_kernels::WEIGHT_GROUP;
 use serde::{Deserialize, Serialize};
 
@@ -233,4 +234,58 @@ pub const BACKBONE: DecodeSizes = DecodeSizes {
     mlp_ratio: 8.75,
     positions: 256,
     weights: DecodeWeights::F32,
+};
+
+/// Which halves of a codec work on a latent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodecHalves {
+    /// The decoder makes sound of a latent.
+    Decode,
+    /// The semantic encoder makes a latent of sound.
+    Encode,
+    /// The decoder, then the semantic encoder on what was decoded, as between two latents of a dialogue.
+    Both,
+}
+
+impl CodecHalves {
+    /// Whether the decoder works.
+    pub(crate) fn decodes(self) -> bool {
+        self != Self::Encode
+    }
+
+    /// Whether the semantic encoder works.
+    pub(crate) fn encodes(self) -> bool {
+        self != Self::Decode
+    }
+}
+
+/// Sizes of a published speech codec that works on one latent of a stream after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CodecSizes {
+    /// Numbers of a latent that is decoded.
+    pub latent_dim: usize,
+    /// Numbers of a latent that the semantic encoder makes.
+    pub semantic_dim: usize,
+    /// Channels at the finest resolution; they double at each ratio.
+    pub width: usize,
+    /// Downsampling ratios, finest first.
+    pub ratios: [usize; 6],
+    /// Layers at every resolution, finest first.
+    pub depths: [usize; 7],
+    /// What works on a latent.
+    pub halves: CodecHalves,
+    /// Type of the matrices in memory.
+    pub weights: Precision,
+}
+
+/// VibeVoice's codec: 3,200 samples a latent, 344 million weights in the decoder, 345 million in the semantic encoder.
+pub const CODEC: CodecSizes = CodecSizes {
+    latent_dim: 64,
+    semantic_dim: 128,
+    width: 32,
+    ratios: [2, 2, 4, 5, 5, 8],
+    depths: [3, 3, 3, 3, 3, 3, 8],
+    halves: CodecHalves::Both,
+    weights: Precision::F32,
 };

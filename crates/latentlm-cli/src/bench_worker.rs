@@ -47,6 +47,14 @@ fn answer(args: &BenchWorker) -> Result<()> {
         !quantized || args.device == "cpu",
         "weights of 8 and 4 bits have products on the CPU alone"
     );
+    let rounded_codec = matches!(
+        workload,
+        Workload::CodecStream(sizes) if sizes.weights == Precision::Bf16
+    );
+    anyhow::ensure!(
+        !rounded_codec || args.device == "cpu",
+        "a codec has products with bfloat16 weights on the CPU alone"
+    );
     say!("{}", serde_json::to_string(&workload)?);
     let device = device(&args.device)?;
     let precision = precision(args, &workload, &device)?;

@@ -49,7 +49,7 @@ pub use loss::{CodecLoss, CodecLossConfig, CodecLossOutput};
 pub use quantizer::{QuantizerConfig, ResidualQuantizer};
 pub use spectrum::{Stft, mel_bands};
 pub use stream::{DecoderState, EncoderState};
-pub use tower::{AudioDecoder, AudioEncoder};
+pub use tower::{AudioDecoder, AudioEncoder, LEAST_BF16_NUMBERS};
 
 pub use AudioCodecError as CodecError;
 pub use AudioSigmaVae as Codec;

@@ -8,6 +8,11 @@ use crate::conv::{CausalConv1d, CausalConvTranspose1d, filled};
 use crate::layer::ConvLayer;
 use crate::stream::{DecoderState, EncoderState, Pass};
 
+/// Fewest numbers of a codec's matrix that is kept in bfloat16 where weights are. Smaller ones, those of up to 128
+/// channels at VibeVoice's sizes, stay float32: they have less than a percent of the numbers, and products with them have
+/// hundreds of rows a latent, which would all be rounded to bfloat16.
+pub const LEAST_BF16_NUMBERS: usize = 1 << 17;
+
 /// The layers after a number of downsamplings.
 fn layers(config: &AudioSigmaVaeConfig, downsamplings: usize, device: &Device) -> Vec<ConvLayer> {
     let width = config.width_at(downsamplings);

@@ -7,12 +7,14 @@ use burn::module::{ModuleMapper, Param};
 use burn::store::bridge::into_data;
 use burn::store::burn_pack::{Error as PackError, Tensor as Stored};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use latentlm_codec_audio::LEAST_BF16_NUMBERS;
 use latentlm_kernels::{WEIGHT_GROUP, WeightBits, quantized_weight, weight_of_parts};
 
 use super::layout::permuted_bytes;
 use super::quantized::{Pair, floats};
 
-/// The type of weights in memory.
+/// The type of weights in memory. Where matrices are bfloat16, a codec's with fewer than [`LEAST_BF16_NUMBERS`] numbers
+/// are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightType {
     /// Matrices that are bfloat16, int8 or int4 in the file stay so. float16 becomes bfloat16: as small, and there are
@@ -37,8 +39,9 @@ enum Kind {
 
 /// Puts matrices into a module as they lie in the file. A linear layer's weight `[in, out]` is then a view of the
 /// file's rows, one for each output, which is the order that products with few rows read it in. The convolutions
-/// between resolutions of a codec, which are products too, get that order here. Biases, norms, and convolutions of
-/// samples and of single channels are left to others: together they are less than a percent of a model.
+/// between resolutions of a codec, which are products too, get that order here. Biases, norms, convolutions of samples
+/// and of single channels, and small matrices of codecs are left to others: together they are less than a percent of a
+/// model.
 pub(crate) struct Matrices {
     kept: WeightType,
     /// Tensors of the file by our names. Those that were put into the module are taken out.
@@ -109,7 +112,7 @@ impl Matrices {
     /// The type that the matrix `stored` gets in memory; `None` for float32.
     fn kind(&self, name: &str, order: &Order, stored: &Stored) -> Option<Kind> {
         let is_float = matches!(stored.dtype, DType::F32 | DType::F16 | DType::BF16);
-        match self.kept {
+        let kind = match self.kept {
             WeightType::Float32 => None,
             WeightType::Stored => match self.pairs.get(name) {
                 Some(pair) if order.has_rows() => Some(Kind::Quantized(pair.bits)),
@@ -126,12 +129,22 @@ impl Matrices {
                     is_float.then_some(Kind::Bfloat16)
                 }
             }
-        }
+        };
+        kind.filter(|kind| *kind != Kind::Bfloat16 || !self.is_small_in_codec(stored))
+    }
+
+    /// Whether the matrix `stored` is one of a codec that stays float32 among bfloat16 weights.
+    fn is_small_in_codec(&self, stored: &Stored) -> bool {
+        let numbers: usize = stored.shape.as_slice().iter().product();
+        let mut containers = self.containers.iter();
+        numbers < LEAST_BF16_NUMBERS && containers.any(|of| CODEC_HALVES.contains(&of.as_str()))
     }
 }
 
 /// The type of a backbone among the containers of a parameter.
 const BACKBONE: &str = "Struct:Transformer";
+/// The types of a codec's halves among them.
+const CODEC_HALVES: [&str; 2] = ["Struct:AudioEncoder", "Struct:AudioDecoder"];
 
 /// A matrix that goes into a module.
 struct Taken {

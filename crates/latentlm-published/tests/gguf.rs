@@ -83,6 +83,10 @@ fn a_realtime_model_is_that_of_its_folder() {
             // bfloat16 has 8 significant bits.
             assert!((rounded - number).abs() <= number.abs() / 256.0, "{name}");
         }
+        // Small matrices of the codec keep all digits.
+        if name.starts_with("decoder.") {
+            assert_eq!(data, &exact[name], "{name}");
+        }
     }
 }
 

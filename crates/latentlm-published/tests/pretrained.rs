@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::store::ModuleSnapshot;
 use burn::store::bridge::to_data;
-use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
-use latentlm_core::{LatentCodec, RandomStream};
+use burn::tensor::{DType, Device, TensorData, bf16};
 use latentlm_published::{
     PretrainedError, StoredDType, WeightType, load_vibevoice, load_vibevoice_weights,
     read_vibevoice_config, save_vibevoice,
@@ -389,9 +388,6 @@ fn matrices_stay_in_bfloat16() {
         "blocks.0.attn.qkv.weight",
         "tokens.table.weight",
         "linear_outer.weight",
-        "codec.encoder.stages.0.conv.weight",
-        "codec.decoder.stages.0.conv.weight",
-        "semantic.stages.1.conv.weight",
     ] {
         let found = stored.iter().find(|(name, _)| name.ends_with(matrix));
         let (name, data) = found.unwrap_or_else(|| panic!("no {matrix}"));
@@ -402,6 +398,10 @@ fn matrices_stay_in_bfloat16() {
         "attn.qkv.bias",
         "stem.weight",
         "mixer.weight",
+        // Small matrices of codecs.
+        "codec.encoder.stages.0.conv.weight",
+        "codec.decoder.layers.0.up.weight",
+        "semantic.stages.1.conv.weight",
     ] {
         let found = stored.iter().find(|(name, _)| name.ends_with(other));
         let (name, data) = found.unwrap_or_else(|| panic!("no {other}"));
@@ -445,39 +445,4 @@ fn float16_stays_as_small() {
         kept > 10 && rounded > 0,
         "{kept} matrices, {rounded} numbers"
     );
-}
-
-/// Euclidean distance of tensors, as a part of the size of the second.
-fn distance(a: Tensor<3>, b: Tensor<3>) -> f32 {
-    let size: f32 = b.clone().square().sum().sqrt().into_scalar();
-    let distance: f32 = (a - b).square().sum().sqrt().into_scalar();
-    distance / size
-}
-
-/// Encoders and decoder with matrices in bfloat16, a whole signal and a stream. A matrix in another order would give
-/// numbers that have nothing to do with the expected ones: a distance of one and more.
-#[test]
-fn codecs_compute_with_bfloat16() {
-    let device = Device::default();
-    let json = read_vibevoice_config(&shipped()).unwrap();
-    let load_as = |weights| load_vibevoice_weights(&shipped(), &json, weights, &device).unwrap();
-    let [exact, stored] = [WeightType::Float32, WeightType::Bfloat16].map(load_as);
-    let hop = exact.hop_samples();
-    let sound = RandomStream::new(1).normal([1, 1, 5 * hop], &device);
-    let features = |model: &VibeVoice| model.audio_features(sound.clone());
-    let heard = |model: &VibeVoice| model.semantic.forward(sound.clone());
-    let step = |model: &VibeVoice| {
-        let first = sound.clone().narrow(2, 0, hop);
-        model.semantic.step(first, &mut Default::default())
-    };
-    let latents = features(&exact);
-    let decoded = |model: &VibeVoice| model.codec.decode(latents.clone());
-    for (what, distance) in [
-        ("features", distance(features(&stored), features(&exact))),
-        ("semantic", distance(heard(&stored), heard(&exact))),
-        ("a step", distance(step(&stored), step(&exact))),
-        ("sound", distance(decoded(&stored), decoded(&exact))),
-    ] {
-        assert!(distance < 0.2, "{what}: {distance}");
-    }
 }

@@ -1,4 +1,5 @@
-//! Weights of 8 and 4 bits: made at load time, written into a folder, and what is said of bad ones.
+//! Weights of 8 and 4 bits: made at load time, written into a folder, and what is said of bad ones. Which matrices of codecs
+//! are bfloat16 beside them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +9,13 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 #[cfg(unix)]
 use latentlm_core::disk::locked_folder;
-use latentlm_core::{CausalBackbone, RandomStream};
+use latentlm_core::{CausalBackbone, LatentCodec, RandomStream};
 use latentlm_kernels::{linear, without_kernels};
-use latentlm_published::{WeightBits, WeightType, load_asr, quantize_folder};
-use latentlm_vibevoice::VibeVoiceAsr;
+use latentlm_published::{
+    Dialect, RandomOptions, RandomSizes, StoredDType, WeightBits, WeightType, load_asr,
+    load_vibevoice_weights, make_random, quantize_folder, read_vibevoice_config,
+};
+use latentlm_vibevoice::{SpeechTokens, VibeVoice, VibeVoiceAsr};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -57,7 +61,7 @@ impl ModuleVisitor for Parameters {
     }
 }
 
-fn parameters(model: &VibeVoiceAsr) -> BTreeMap<String, (DType, Vec<f32>)> {
+fn parameters<M: Module>(model: &M) -> BTreeMap<String, (DType, Vec<f32>)> {
     let mut parameters = Parameters::default();
     model.visit(&mut parameters);
     parameters.found
@@ -236,5 +240,122 @@ fn bad_folders_are_named() {
         let error = load_asr(&folder, WeightType::Stored, &Device::default()).unwrap_err();
         let message = error.to_string();
         assert!(message.contains(part), "{message}");
+    }
+}
+
+/// A speaking model with random weights, whose codecs have 64, 128 and 256 channels.
+fn make_speaking(folder: &Path, dtype: StoredDType) {
+    let sizes = RandomSizes {
+        width: 24,
+        depth: 1,
+        heads: 4,
+        kv_heads: 2,
+        inner: 40,
+        vocabulary: 40,
+        context: 64,
+        head_layers: 1,
+        filters: 64,
+        ratios: vec![2, 2],
+        depths: vec![1, 1, 1],
+        acoustic_dim: 6,
+        semantic_dim: 5,
+        tokens: SpeechTokens {
+            start: 30,
+            stop: 31,
+            audio: 32,
+            end: 33,
+        },
+        ..RandomSizes::speech_1_5b()
+    };
+    let options = RandomOptions {
+        dialect: Dialect::Transformers,
+        dtype,
+        ..RandomOptions::default()
+    };
+    make_random(&sizes, folder, options).unwrap();
+}
+
+fn load_speaking(folder: &Path, weights: WeightType) -> VibeVoice {
+    let json = read_vibevoice_config(folder).unwrap();
+    load_vibevoice_weights(folder, &json, weights, &Device::default()).unwrap()
+}
+
+/// Matrices of a codec's layers and between its resolutions are bfloat16 if they have 2^17 numbers. A layer of 128 channels
+/// has two of 2^16, one of 256 channels two of 2^18; the convolution between these has 4 x 128 x 256, just enough. All
+/// others keep the digits of the file.
+#[test]
+fn small_matrices_of_codecs_stay_float32() {
+    let dir = tempfile::tempdir().unwrap();
+    for (dtype, weights) in [
+        (StoredDType::Bfloat16, WeightType::Stored),
+        (StoredDType::Float16, WeightType::Stored),
+        (StoredDType::Float32, WeightType::Bfloat16),
+        (
+            StoredDType::Float32,
+            WeightType::Quantized(WeightBits::Eight),
+        ),
+    ] {
+        let folder = dir.path().join(dtype.name());
+        make_speaking(&folder, dtype);
+        let exact = parameters(&load_speaking(&folder, WeightType::Float32));
+        let mut rounded = Vec::new();
+        for (name, (dtype, numbers)) in parameters(&load_speaking(&folder, weights)) {
+            if !name.starts_with("codec.") && !name.starts_with("semantic.") {
+                continue;
+            }
+            if dtype == DType::BF16 {
+                rounded.push(name);
+            } else {
+                assert_eq!((dtype, numbers), exact[&name], "{name}, {weights:?}");
+            }
+        }
+        let expected = [
+            "codec.decoder.layers.0.down.weight",
+            "codec.decoder.layers.0.up.weight",
+            "codec.decoder.stages.0.conv.weight",
+            "codec.encoder.stages.1.conv.weight",
+            "codec.encoder.stages.1.layers.0.down.weight",
+            "codec.encoder.stages.1.layers.0.up.weight",
+            "semantic.stages.1.conv.weight",
+            "semantic.stages.1.layers.0.down.weight",
+            "semantic.stages.1.layers.0.up.weight",
+        ];
+        assert_eq!(rounded, expected, "{weights:?}");
+    }
+}
+
+/// Euclidean distance of tensors, as a part of the size of the second.
+fn distance(a: Tensor<3>, b: Tensor<3>) -> f32 {
+    let size: f32 = b.clone().square().sum().sqrt().into_scalar();
+    let distance: f32 = (a - b).square().sum().sqrt().into_scalar();
+    distance / size
+}
+
+/// Encoders and decoder with matrices in bfloat16, a whole signal and a stream. A matrix in another order would give
+/// numbers that have nothing to do with the expected ones: a distance of one and more.
+#[test]
+fn codecs_compute_with_bfloat16() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("float32");
+    make_speaking(&folder, StoredDType::Float32);
+    let [exact, stored] =
+        [WeightType::Float32, WeightType::Bfloat16].map(|weights| load_speaking(&folder, weights));
+    let hop = exact.hop_samples();
+    let sound = RandomStream::new(1).normal([1, 1, 5 * hop], &Device::default());
+    let features = |model: &VibeVoice| model.audio_features(sound.clone());
+    let heard = |model: &VibeVoice| model.semantic.forward(sound.clone());
+    let step = |model: &VibeVoice| {
+        let first = sound.clone().narrow(2, 0, hop);
+        model.semantic.step(first, &mut Default::default())
+    };
+    let latents = features(&exact);
+    let decoded = |model: &VibeVoice| model.codec.decode(latents.clone());
+    for (what, distance) in [
+        ("features", distance(features(&stored), features(&exact))),
+        ("semantic", distance(heard(&stored), heard(&exact))),
+        ("a step", distance(step(&stored), step(&exact))),
+        ("sound", distance(decoded(&stored), decoded(&exact))),
+    ] {
+        assert!(distance > 0.0 && distance < 0.2, "{what}: {distance}");
     }
 }

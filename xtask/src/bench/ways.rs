@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use super::is_stream;
+
 /// Allocators, and a library of threads, that are tried if the system or Python's environment has them, by
 /// the names of their files.
 const LIBRARIES: [(&str, &str); 5] = [
@@ -111,7 +113,7 @@ pub(super) fn other_ways(workload: &str, on_gpu: bool) -> Vec<Way> {
         return vec![Way::new("compiled, fused", "--compile --optimizer fused")];
     }
     let cores = available_parallelism().map_or(1, usize::from);
-    let has_batch = !workload.ends_with("decode") && !workload.starts_with("backbone");
+    let has_batch = !is_stream(workload) && !workload.starts_with("backbone");
     let mut ways = Vec::new();
     for &(name, flags) in named_ways(workload) {
         ways.push(Way::new(name, flags));
@@ -125,6 +127,28 @@ pub(super) fn other_ways(workload: &str, on_gpu: bool) -> Vec<Way> {
     }
     ways
 }
+
+/// Ways of the published codec in a stream.
+const CODEC_WAYS: [(&str, &str); 3] = [
+    ("channels last", "--layout last"),
+    ("compiled, C++ calls", "--compile --cpp"),
+    (
+        "compiled, C++ calls, channels last",
+        "--compile --cpp --layout last",
+    ),
+];
+
+/// The same with weights in bfloat16.
+const ROUNDED_CODEC_WAYS: [(&str, &str); 5] = [
+    CODEC_WAYS[0],
+    CODEC_WAYS[1],
+    CODEC_WAYS[2],
+    ("compiled, C++ calls, autocast", "--compile --cpp --bf16"),
+    (
+        "compiled, C++ calls, channels last, autocast",
+        "--compile --cpp --layout last --bf16",
+    ),
+];
 
 /// Names and flags of the ways within one process.
 fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
@@ -142,6 +166,13 @@ fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
             ("ahead", "--ahead"),
             ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
         ];
+    }
+    if workload.starts_with("codec-") {
+        return if workload.ends_with("bf16") {
+            &ROUNDED_CODEC_WAYS
+        } else {
+            &CODEC_WAYS
+        };
     }
     match workload {
         "speech-decode" => &[
@@ -214,6 +245,8 @@ mod tests {
             "backbone-f32",
             "backbone-int8",
             "backbone-int4",
+            "codec-decode-f32",
+            "codec-both-bf16",
         ] {
             let mut ways = other_ways(workload, false);
             ways.extend([Way::eager(), Way::compiled()]);
@@ -251,7 +284,11 @@ mod tests {
     /// A stream of one signal has no batch to share out.
     #[test]
     fn only_batches_are_shared_out() {
-        for (workload, shared) in [("image-lm-step", true), ("speech-decode", false)] {
+        for (workload, shared) in [
+            ("image-lm-step", true),
+            ("speech-decode", false),
+            ("codec-encode-bf16", false),
+        ] {
             let ways = other_ways(workload, false);
             let several = available_parallelism().is_ok_and(|count| count.get() > 1);
             let is_shared = |way: &Way| way.flags.iter().any(|flag| flag == "--processes");

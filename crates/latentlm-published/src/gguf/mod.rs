@@ -22,6 +22,7 @@ use burn::store::KeyRemapper;
 use burn::store::bridge::deferred;
 use burn::store::burn_pack::{Error as PackError, Tensor as Stored};
 use burn::tensor::{DType, Shape, TensorData};
+use latentlm_codec_audio::LEAST_BF16_NUMBERS;
 use latentlm_core::bundle::{BundleError, io_error};
 use latentlm_kernels::{WEIGHT_GROUP, WeightBits};
 
@@ -203,6 +204,8 @@ fn incomplete(path: &Path, bytes: u64, reason: String) -> PretrainedError {
 
 /// In the original's names of what is in a layer of a language model.
 const LAYERS: &str = "language_model.layers.";
+/// In the original's names of what is in a codec.
+const CODEC: &str = "_tokenizer.";
 /// The `general.architecture` of a model.
 const MODEL: &str = "vibevoice";
 
@@ -217,8 +220,9 @@ fn keeps_blocks(weights: WeightType, packing: Packing) -> bool {
 
 /// The tensors of a model, with the original's names. Their numbers are read and unpacked when they are needed. If the
 /// weights shall be as they are stored, matrices of blocks in a language model's layers become numbers of 8 or 4 bits
-/// with their scales, as our quantized folders have them, and other matrices of less than 32 bits bfloat16. A tensor that
-/// later can't be read, or has numbers that are not finite, is noted in `unread`.
+/// with their scales, as our quantized folders have them, and other matrices of less than 32 bits bfloat16, but for small
+/// ones of codecs, which keep all digits. A tensor that later can't be read, or has numbers that are not finite, is noted
+/// in `unread`.
 ///
 /// # Errors
 /// If the file can't be read or is no such model.
@@ -244,11 +248,12 @@ pub(crate) fn tensors(
         while shape.len() < names::axes(&name) {
             shape.insert(0, 1);
         }
-        let is_matrix = shape.len() == 2;
+        let is_small = info.numbers < LEAST_BF16_NUMBERS as u64 && name.contains(CODEC);
+        let is_rounded = rounds && shape.len() == 2 && !is_small;
         let dtype = match info.packing {
             Packing::F32 => DType::F32,
             Packing::Bf16 => DType::BF16,
-            _ if is_matrix && rounds => DType::BF16,
+            _ if is_rounded => DType::BF16,
             Packing::F16 => DType::F16,
             _ => DType::F32,
         };
